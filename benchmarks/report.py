@@ -1,0 +1,61 @@
+"""What every benchmark shares: its options, a Markdown table on the screen, a JSON file with machine and versions."""
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options `--json` and `--threads`."""
+    command = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here.")(
+        command
+    )
+    return click.option("--threads", default=1, show_default=True, help="CPU threads.")(command)
+
+
+def side_by_side(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each run. Runs take turns, so that a slow moment of the machine is everybody's."""
+    for run in runs.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def show(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows of equal keys as a Markdown table."""
+    print("| " + " | ".join(rows[0]) + " |")
+    print("|" + " --- |" * len(rows[0]))
+    for row in rows:
+        print("| " + " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()) + " |")
+
+
+def write(json_file: Path | None, rows: Sequence[Mapping[str, Any]], packages: Sequence[str], **settings: Any) -> None:
+    """Write the figures with the machine, the versions of `packages` and the settings, if a file was asked for."""
+    if json_file is None:
+        return
+    contents = {
+        "machine": {"cpu": _cpu(), "system": platform.platform(), "python": platform.python_version()},
+        "versions": {package: version(package) for package in packages},
+        "settings": settings,
+        "rows": list(rows),
+    }
+    json_file.write_text(json.dumps(contents, indent=2) + "\n")
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()

@@ -1,0 +1,1 @@
+"""Exporter: a checkpoint to a bundle of per-level graphs."""

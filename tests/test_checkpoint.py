@@ -1,0 +1,134 @@
+"""Checkpoints and recipes: round trips, and what is refused."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import small_model
+
+from caflow_training import checkpoint
+from caflow_training.checkpoint import CheckpointError, ConfigError, config_from_dict, config_to_dict
+from caflow_training.model import CAFlowConfig
+from caflow_training.recipe import builtin_recipes, load_recipe, recipe_from_dict
+from caflow_training.tasks import Colorization, ImageToImage, Inpainting, Sketch, SuperResolution, Task
+
+TASKS: list[Task] = [
+    SuperResolution(scale=8, up_filter="nearest"),
+    Colorization(),
+    Inpainting(mask="free-form", mask_area=0.3),
+    Sketch(low_threshold=50.0),
+    ImageToImage(),
+]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.task)
+def test_a_checkpoint_is_the_model(tmp_path: Path, task: Task) -> None:
+    model = small_model(torch.float32, task=task, dependencies="shared", dequantization_steps=1)
+    checkpoint.save(tmp_path / "model.pt", model)
+    again = checkpoint.load(tmp_path / "model.pt")
+    assert again.config == model.config
+    assert not again.training
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_averaged_weights_are_preferred(tmp_path: Path) -> None:
+    model = small_model(torch.float32)
+    average = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    checkpoint.save(tmp_path / "model.pt", model, ema=average)
+    assert all(torch.equal(t, average[name]) for name, t in checkpoint.load(tmp_path / "model.pt").state_dict().items())
+
+
+def test_a_failed_save_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    checkpoint.save(path, small_model(torch.float32))
+    before = path.read_bytes()
+    with pytest.raises(Exception, match="pickle"):
+        checkpoint.save(path, small_model(torch.float32), training={"unpicklable": lambda: None})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class _Malicious:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("executed",)
+
+
+def test_no_pickled_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": _Malicious()}, tmp_path / "bad.pt")
+    (tmp_path / "bad.pkl").write_bytes(pickle.dumps(_Malicious(), protocol=2))
+    for name in ("bad.pt", "bad.pkl"):
+        with pytest.raises(CheckpointError, match="does not load"):
+            checkpoint.load(tmp_path / name)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    with pytest.raises(CheckpointError, match="no such file"):
+        checkpoint.load(path)
+    checkpoint.save(path, small_model(torch.float32))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="does not load"):
+        checkpoint.load(path)
+    path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="does not load"):
+        checkpoint.load(path)
+    torch.save({"some": "file"}, path)
+    with pytest.raises(CheckpointError, match="another PyTorch file"):
+        checkpoint.load(path)
+    torch.save({"format": "caflow-checkpoint", "version": 99}, path)
+    with pytest.raises(CheckpointError, match="wanted checkpoint version 1, got 99"):
+        checkpoint.load(path)
+
+
+def test_a_configuration_is_flat_and_complete() -> None:
+    config = CAFlowConfig(levels=2, task=Inpainting(mask="box"))
+    assert config_from_dict(config_to_dict(config)) == config
+    assert config_to_dict(config)["mask"] == "box"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"levls": 3}, "unknown key 'levls'; the nearest known one is 'levels'"),
+        ({"task": "colorization", "mask": "box"}, "unknown key 'mask'"),
+        ({"task": "superresolution"}, "wanted one of super-resolution, colorization"),
+        ({"levels": 0}, "levels: Input should be greater than or equal to 1, got 0"),
+        ({"levels": "3"}, "levels: Input should be a valid integer, got '3'"),
+        ({"scale": 3}, "scale: Input should be 2, 4 or 8, got 3"),
+        ({"residual": True, "pixels": "logit"}, "residual = true needs pixels"),
+        ({"learning_rate": -1.0}, "learning_rate: Input should be greater than 0"),
+        ({"lerning_rate": 1.0}, "nearest known one is 'learning_rate'"),
+        ({"levels": 3, "crop": 40}, "crop = 40: with levels = 3 wanted a multiple of 16"),
+    ],
+)
+def test_wrong_recipes_are_refused_by_name(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe_from_dict(values)
+
+
+def test_every_builtin_recipe_loads() -> None:
+    assert builtin_recipes() == [
+        "colorization",
+        "image-to-image",
+        "inpainting",
+        "sketch",
+        "super-resolution",
+        "tiny",
+    ]
+    for name in builtin_recipes():
+        recipe = load_recipe(name)
+        assert recipe_from_dict(recipe.to_dict()) == recipe
+
+
+def test_a_recipe_that_is_not_there_or_not_toml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="wanted a recipe file or one of colorization"):
+        load_recipe("tyni")
+    path = tmp_path / "broken.toml"
+    path.write_text("levels = ")
+    with pytest.raises(ConfigError, match="not TOML"):
+        load_recipe(str(path))

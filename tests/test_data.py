@@ -1,0 +1,108 @@
+"""Folders of photographs to batches."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from caflow_training.data import TRAINING_STREAM, Crops, DataError, find_photographs, read_rgb, split_by_file
+from caflow_training.recipe import TrainingConfig
+from caflow_training.tasks import ImageToImage, SuperResolution
+
+CONFIG = TrainingConfig(crop=32, crop_scales=(1.0, 0.5))
+
+
+def crops(folder: Path, config: TrainingConfig = CONFIG) -> Crops:
+    return Crops(find_photographs(folder, SuperResolution(), config.crop), SuperResolution(), config, TRAINING_STREAM)
+
+
+def test_a_batch_depends_on_seed_step_and_row_alone(photographs: Path) -> None:
+    whole = crops(photographs).batch(5, range(4))
+    half = crops(photographs).batch(5, range(2, 4))
+    for name in ("targets", "conditions", "target_u", "condition_u"):
+        assert torch.equal(getattr(whole, name)[2:], getattr(half, name)), name
+    other_step = crops(photographs).batch(6, range(4))
+    assert not torch.equal(whole.targets, other_step.targets)
+    reseeded = crops(photographs, TrainingConfig(crop=32, seed=1)).batch(5, range(4))
+    assert not torch.equal(whole.targets, reseeded.targets)
+    assert whole.targets.shape == (4, 3, 32, 32)
+    assert whole.conditions.shape == (4, 3, 8, 8)
+    assert whole.target_u.min() >= 0
+    assert whole.target_u.max() < 1
+
+
+def test_prefetched_batches_are_the_batches(photographs: Path) -> None:
+    source = crops(photographs)
+    stream = source.batches(3, range(2))
+    for step in (3, 4, 5):
+        assert torch.equal(next(stream).targets, source.batch(step, range(2)).targets)
+    stream.close()
+
+
+def test_no_file_is_in_both_parts(photographs: Path, tmp_path: Path) -> None:
+    found = find_photographs(photographs, SuperResolution(), 32)
+    training, held_out = split_by_file(found, 0.2)
+    assert len(held_out.targets) == 3
+    assert sorted(training.targets + held_out.targets) == found.targets
+    for path in photographs.glob("*.jpg"):
+        shutil.copy(path, tmp_path)
+    moved = split_by_file(find_photographs(tmp_path, SuperResolution(), 32), 0.2)[1]
+    assert [path.name for path in moved.targets] == [path.name for path in held_out.targets]
+
+
+def test_unreadable_files_are_listed_and_skipped(photographs: Path, tmp_path: Path) -> None:
+    for name in ("casa-mila.jpg", "tea-gardens.jpg"):
+        shutil.copy(photographs / name, tmp_path)
+    (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "notes.txt").write_text("ignored")
+    cv2.imwrite(str(tmp_path / "small.png"), np.zeros((16, 64, 3), np.uint8))
+    found = find_photographs(tmp_path, SuperResolution(), 32)
+    assert [path.name for path in found.targets] == ["casa-mila.jpg", "tea-gardens.jpg"]
+    assert {path.name: reason for path, reason in found.skipped.items()} == {
+        "empty.jpg": "cannot be read",
+        "text.png": "cannot be read",
+        "small.png": "is 64×16, wanted at least 32 pixels a side",
+    }
+
+
+def test_a_folder_with_none_left_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="found 0 image files"):
+        find_photographs(tmp_path, SuperResolution(), 32)
+    (tmp_path / "broken.png").write_text("not an image")
+    with pytest.raises(DataError, match=r"can use none; the first: .*broken.png cannot be read"):
+        find_photographs(tmp_path, SuperResolution(), 32)
+
+
+def test_one_photograph_cannot_be_split(photographs: Path, tmp_path: Path) -> None:
+    shutil.copy(photographs / "casa-mila.jpg", tmp_path)
+    with pytest.raises(DataError, match="at least two photographs"):
+        split_by_file(find_photographs(tmp_path, SuperResolution(), 32), 0.1)
+
+
+def test_pairs_are_cropped_alike(photographs: Path, tmp_path: Path) -> None:
+    for folder in ("A", "B"):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+    for name in ("casa-mila", "tea-gardens", "ocean-waves"):
+        image = read_rgb(photographs / f"{name}.jpg")
+        assert image is not None
+        cv2.imwrite(str(tmp_path / "B" / "sub" / f"{name}.png"), image)
+        if name != "ocean-waves":
+            cv2.imwrite(str(tmp_path / "A" / "sub" / f"{name}.png"), 255 - image)
+    found = find_photographs(tmp_path, ImageToImage(), 32)
+    assert len(found.targets) == 2
+    assert "has no readable partner" in next(iter(found.skipped.values()))
+    batch = Crops(found, ImageToImage(), TrainingConfig(crop=32), TRAINING_STREAM).batch(0, range(8))
+    assert torch.equal(batch.conditions, 255 - batch.targets)
+    with pytest.raises(DataError, match="wanted a folder of photographs and beside it 'A'"):
+        find_photographs(photographs, ImageToImage(), 32)
+
+
+def test_the_cache_forgets_and_reads_again(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("caflow_training.data.CACHE_BYTES", 2_000_000)
+    forgetful, remembering = crops(photographs), crops(photographs)
+    for step in range(5):
+        assert torch.equal(forgetful.batch(step, range(4)).targets, remembering.batch(step, range(4)).targets)

@@ -1,0 +1,56 @@
+"""The import rule: what each area may load, and what the commands say when a package is missing."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "onnx", "onnxruntime", "cv2", "tensorrt", "tensorrt_rtx")
+
+
+def run_without(blocked: tuple[str, ...], code: str) -> subprocess.CompletedProcess[str]:
+    block = f"import sys; sys.modules.update(dict.fromkeys({blocked!r}))"
+    return subprocess.run([sys.executable, "-c", f"{block}; {code}"], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("module", ["caflow_deploy", "caflow_runtime", "caflow_export", "caflow_training.cli"])
+def test_imports_without_heavy_packages(module: str) -> None:
+    result = run_without(HEAVY, f"import {module}")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_block_blocks() -> None:
+    assert run_without(HEAVY, "import caflow_training.model").returncode != 0
+
+
+@pytest.mark.parametrize("forbidden", ["caflow_training", "caflow_export"])
+def test_the_runtime_knows_nothing_of_the_other_areas(forbidden: str) -> None:
+    result = run_without(
+        (forbidden,),
+        "import pkgutil, caflow_runtime; "
+        "[__import__(m.name) for m in pkgutil.walk_packages(caflow_runtime.__path__, 'caflow_runtime.')]",
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_training_without_torch_names_the_extra() -> None:
+    command = "from caflow_training.cli import main; main(['tiny', '--data', '.', '--out', 'nowhere'])"
+    result = run_without(("torch",), command)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == ["caflow-train needs torch: pip install 'caflow-deploy[train]'"]
+    help_text = run_without(("torch",), "from caflow_training.cli import main; main(['--help'])")
+    assert help_text.returncode == 0
+    assert "RECIPE" in help_text.stdout
+
+
+def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: object) -> None:
+    command = f"from caflow_training.cli import main; main(['tyni', '--data', {str(tmp_path)!r}, '--out', 'nowhere'])"
+    result = run_without((), command)
+    assert result.returncode == 2
+    assert result.stderr.startswith("caflow-train: tyni: wanted a recipe file or one of")
+    command = (
+        f"from caflow_training.cli import main; main(['tiny', '--data', {str(tmp_path)!r}, '--out', {str(tmp_path)!r}])"
+    )
+    result = run_without((), command)
+    assert result.returncode == 2
+    assert "wanted photographs, found 0 image files" in result.stderr

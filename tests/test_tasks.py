@@ -1,0 +1,110 @@
+"""Tasks: how conditions are made and prepared."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from caflow_training.data import read_rgb
+from caflow_training.tasks import Colorization, DegradingTask, Image, ImageToImage, Inpainting, Sketch, SuperResolution
+
+DEGRADING: list[DegradingTask] = [
+    SuperResolution(scale=2),
+    SuperResolution(scale=4, up_filter="nearest"),
+    SuperResolution(scale=8, down_filter="bilinear", up_filter="bilinear"),
+    Colorization(),
+    Inpainting(mask="central"),
+    Inpainting(mask="box", mask_area=0.3),
+    Inpainting(mask="free-form"),
+    Sketch(),
+]
+
+
+@pytest.fixture
+def photograph(photographs: Path) -> Image:
+    image = read_rgb(photographs / "roman-colosseum.jpg")
+    assert image is not None
+    return image[:64, :96]
+
+
+def as_batch(image: Image) -> Tensor:
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
+
+
+@pytest.mark.parametrize("task", DEGRADING, ids=repr)
+def test_conditions_fit_the_target_and_are_integers(task: DegradingTask, photograph: Image) -> None:
+    condition = task.degrade(photograph, np.random.default_rng(0))
+    assert condition.dtype == np.uint8
+    assert condition.shape == (64 // task.scale, 96 // task.scale, 3)
+    prepared = task.prepare(as_batch(condition))
+    assert prepared.shape == (1, 3, 64, 96)
+    assert torch.equal(prepared, prepared.round())
+    assert prepared.min() >= 0
+    assert prepared.max() <= 255
+    if task.scale == 1:
+        assert torch.equal(task.prepare(prepared), prepared)
+
+
+def test_upsampling_returns_about_the_photograph(photograph: Image) -> None:
+    task = SuperResolution(scale=4)
+    prepared = task.prepare(as_batch(task.degrade(photograph, np.random.default_rng(0))))
+    difference = prepared - as_batch(photograph)
+    assert difference.abs().mean() < 15
+    assert difference.mean().abs() < 1
+
+
+def test_a_grey_image_keeps_its_values(photograph: Image) -> None:
+    grey = Colorization().degrade(photograph, np.random.default_rng(0))
+    assert (grey[..., 0] == grey[..., 1]).all()
+    assert (grey[..., 0] == grey[..., 2]).all()
+    every_level = torch.arange(256.0)[None, None, None].expand(1, 3, 1, 256)
+    assert torch.equal(Colorization().prepare(every_level), every_level)
+    coloured = Colorization().prepare(as_batch(photograph))
+    assert (coloured - as_batch(grey)).abs().max() <= 1  # OpenCV rounds in fixed point
+
+
+@pytest.mark.parametrize("mask", ["central", "box", "free-form"])
+def test_holes_have_the_area_asked_for_and_known_pixels_return(mask: str, photograph: Image) -> None:
+    task = Inpainting(mask=mask, mask_area=0.15)  # type: ignore[arg-type]
+    hole = task.hole(64, 96, np.random.default_rng(1))
+    assert 0.12 < hole.mean() < 0.35
+    condition = task.degrade(photograph, np.random.default_rng(1))
+    assert (condition[hole] == 0).all()
+    assert (condition[~hole] == photograph[~hole]).all()
+
+    invented = torch.full((1, 3, 64, 96), 7.0)
+    pasted = task.paste_known(invented, as_batch(condition), torch.from_numpy(hole))
+    assert (pasted[0, :, torch.from_numpy(hole)] == 7).all()
+    assert torch.equal(pasted[0, :, torch.from_numpy(~hole)], as_batch(photograph)[0, :, torch.from_numpy(~hole)])
+
+
+def test_the_central_hole_is_the_public_implementations() -> None:
+    hole = Inpainting(mask_area=0.15).hole(64, 64, np.random.default_rng(0))
+    expected = np.zeros((64, 64), bool)
+    expected[20:44, 20:44] = True
+    assert (hole == expected).all()
+
+
+def test_random_holes_move() -> None:
+    for mask in ("box", "free-form"):
+        task = Inpainting(mask=mask)  # type: ignore[arg-type]
+        first, second = (task.hole(64, 64, np.random.default_rng(seed)) for seed in (0, 1))
+        assert (first != second).any()
+        assert (first == task.hole(64, 64, np.random.default_rng(0))).all()
+
+
+def test_sketches_are_edges() -> None:
+    square = np.zeros((32, 32, 3), np.uint8)
+    cv2.rectangle(square, (8, 8), (23, 23), (255, 255, 255), -1)
+    edges = Sketch().degrade(square, np.random.default_rng(0))
+    assert set(np.unique(edges)) == {0, 255}
+    assert not edges[16, 16].any()
+    assert edges[8:24, 7:9].any()
+
+
+def test_image_to_image_rounds() -> None:
+    values = torch.tensor([-1.0, 0.4, 254.6, 300.0])[None, None, None].expand(1, 3, 1, 4)
+    assert ImageToImage().prepare(values)[0, 0, 0].tolist() == [0, 0, 255, 255]

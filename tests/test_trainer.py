@@ -1,0 +1,284 @@
+"""Training: it learns, it goes on where it stopped, it stops when it must, it spreads over processes."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from caflow_training import checkpoint, validation
+from caflow_training.data import TRAINING_STREAM, VALIDATION_STREAM, Batch, Crops, find_photographs, split_by_file
+from caflow_training.model import CAFlow, CAFlowConfig, bits_per_dim
+from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
+from caflow_training.recipe import Recipe, TrainingConfig, load_recipe, recipe_from_dict
+from caflow_training.tasks import ImageToImage
+from caflow_training.trainer import ResumeError, TrainingStopped, train
+
+# A run of seconds, with a checkpoint every 4 steps and a validation every 6.
+SHORT: dict[str, Any] = {
+    "task": "super-resolution",
+    "levels": 2,
+    "condition_steps": 1,
+    "target_steps": 1,
+    "own_steps": 1,
+    "cross_steps": 1,
+    "image_width": 8,
+    "conditional_width": 8,
+    "residual": True,
+    "steps": 14,
+    "batch": 4,
+    "crop": 16,
+    "warm_up_steps": 4,
+    "epoch_steps": 6,
+    "level_off_step": 10,
+    "checkpoint_steps": 4,
+    "validation_crops": 4,
+}
+
+
+def short_recipe(**changes: Any) -> Recipe:
+    return recipe_from_dict(SHORT | changes)
+
+
+def write_recipe(path: Path, **changes: Any) -> Path:
+    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in (SHORT | changes).items()))
+    return path
+
+
+def log_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def losses(out: Path) -> list[float]:
+    return [line["loss"] for line in log_of(out) if "loss" in line]
+
+
+def everything(contents: Any) -> list[Any]:
+    """All tensors and values of a checkpoint, flat."""
+    if isinstance(contents, dict):
+        return [leaf for key in contents for leaf in (key, *everything(contents[key]))]
+    if isinstance(contents, list | tuple):
+        return [leaf for item in contents for leaf in everything(item)]
+    return [contents]
+
+
+def assert_same_checkpoint(first: Path, second: Path) -> None:
+    for a, b in zip(everything(checkpoint.read(first)), everything(checkpoint.read(second)), strict=True):
+        assert torch.equal(a, b) if isinstance(a, Tensor) else a == b
+
+
+def test_the_tiny_recipe_learns(photographs: Path, tmp_path: Path) -> None:
+    """Held-out bits/dim fall below independent Gaussians, fitted to the training photographs' residuals."""
+    recipe = load_recipe("tiny")
+    recipe = replace(recipe, training=replace(recipe.training, steps=200))
+    train(recipe, photographs, tmp_path)
+    curve = [line["held_out_bits_per_dim"] for line in log_of(tmp_path) if "held_out_bits_per_dim" in line]
+    baseline = gaussian_bits_per_dim(recipe, photographs)
+    print(f"held-out bits/dim {curve}, independent Gaussians {baseline:.3f}")
+    assert len(curve) == 2
+    assert curve[1] < curve[0]
+    assert curve[1] < baseline - 0.3
+    assert (tmp_path / "samples-0000200.png").stat().st_size > 10_000
+
+
+def gaussian_bits_per_dim(recipe: Recipe, folder: Path) -> float:
+    """Held-out bits/dim of N(mean, std²) per channel of target − prepared condition, on the trainer's own crops."""
+    found = find_photographs(folder, recipe.model.task, recipe.training.crop)
+    training, held_out = split_by_file(found, recipe.training.validation_share)
+
+    def residuals(part: Any, stream: int, rows: int) -> Tensor:
+        batch = Crops(part, recipe.model.task, recipe.training, stream).batch(0, range(rows))
+        return batch.targets + batch.target_u - recipe.model.task.prepare(batch.conditions.float())
+
+    fitted = residuals(training, TRAINING_STREAM, 512)
+    std, mean = torch.std_mean(fitted, dim=(0, 2, 3), keepdim=True)
+    test = residuals(held_out, VALIDATION_STREAM, recipe.training.validation_crops)
+    log_prob = torch.distributions.Normal(mean, std).log_prob(test).sum((1, 2, 3))
+    return bits_per_dim(log_prob, test[0].numel()).mean().item()
+
+
+@pytest.mark.parametrize("condition_weight", [0.0, 1.0])
+def test_both_ends_of_lambda_train(condition_weight: float, photographs: Path, tmp_path: Path) -> None:
+    recipe = short_recipe(condition_weight=condition_weight, steps=40, learning_rate=3e-3, level_off_step=100)
+    train(recipe, photographs, tmp_path)
+    curve = losses(tmp_path)
+    assert np.mean(curve[-5:]) < np.mean(curve[:5]) - 0.05
+
+
+def test_the_objective_is_equation_9() -> None:
+    model = CAFlow(CAFlowConfig(levels=1, condition_steps=1, target_steps=1, own_steps=1, task=ImageToImage()))
+    target, condition = torch.randint(0, 256, (2, 3, 8, 8)), torch.randint(0, 256, (2, 3, 8, 8))
+    u, v = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    likelihood, condition_log_prob = model.log_joint(target, condition, u, v)
+    loss, conditional = Objective(model, 0.25)(target, condition, u, v)
+    torch.testing.assert_close(conditional, -likelihood.total.mean() / 192)
+    torch.testing.assert_close(loss, -(likelihood.total + 0.25 * condition_log_prob).mean() / 192)
+
+
+def test_the_learning_rate_warms_up_decays_and_levels_off_once() -> None:
+    config = TrainingConfig(
+        learning_rate=1.0, warm_up_steps=10, epoch_steps=100, decay_per_epoch=0.5, level_off_step=250
+    )
+    rates = [learning_rate(step, config) for step in (0, 4, 9, 99, 100, 249, 250, 300)]
+    assert rates == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.5, 0.25, 0.025, 0.0125])
+
+
+def test_averaged_weights_warm_up() -> None:
+    layer = torch.nn.Linear(1, 1)
+    average = AveragedWeights(layer, 0.999)
+    start = layer.weight.item()
+    torch.nn.init.constant_(layer.weight, start + 1)
+    average.update(layer, 0)
+    assert average.values["weight"].item() == pytest.approx(start + 0.9)
+    for step in range(1, 20_000):
+        average.update(layer, step)
+    torch.nn.init.constant_(layer.weight, start + 2)
+    average.update(layer, 20_000)
+    assert average.values["weight"].item() == pytest.approx(start + 1.001, abs=1e-4)
+
+
+def test_the_gradient_is_clipped(photographs: Path, tmp_path: Path) -> None:
+    """With a clip near zero Adam still moves, but by the direction alone; without, the log shows the norms to clip."""
+    recipe = short_recipe(steps=2, gradient_clip=1e-3)
+    train(recipe, photographs, tmp_path)
+    assert all(line["gradient_norm"] > 1e-2 for line in log_of(tmp_path) if "loss" in line)
+    state = checkpoint.read(tmp_path / "last.pt")["training"]["optimizer"]["state"]
+    squared = sum((entry["exp_avg"].square().sum() for entry in state.values()), torch.tensor(0.0))
+    assert squared.sqrt() <= 1e-3  # the moving average of gradients is no longer than the clipped ones
+
+
+def test_a_stopped_run_goes_on_to_the_last_bit(photographs: Path, tmp_path: Path) -> None:
+    train(short_recipe(), photographs, tmp_path / "whole")
+    train(short_recipe(steps=8), photographs, tmp_path / "parts")
+    train(short_recipe(), photographs, tmp_path / "parts")
+    a, b = (checkpoint.read(tmp_path / name / "last.pt") for name in ("whole", "parts"))
+    assert a["training"]["step"] == b["training"]["step"] == 14
+    assert_same_checkpoint(tmp_path / "whole" / "last.pt", tmp_path / "parts" / "last.pt")
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_last_bit(photographs: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml")
+    command = [sys.executable, "-m", "caflow_training.cli", str(recipe), "--data", str(photographs), "--out"]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    out = tmp_path / "killed"
+    for lines in (3, 8, 12):  # before the first checkpoint, between two, after the second
+        process = subprocess.Popen([*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while (not (out / "log.jsonl").exists() or len((out / "log.jsonl").read_text().splitlines()) < lines) and (
+            process.poll() is None and time.monotonic() < deadline
+        ):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if (out / "last.pt").exists():
+            checkpoint.load(out / "last.pt")
+    subprocess.run([*command, str(out)], check=True, capture_output=True)
+    assert_same_checkpoint(tmp_path / "whole" / "last.pt", out / "last.pt")
+    assert losses(tmp_path / "whole") == losses(out)
+    assert [line["step"] for line in log_of(out) if "loss" in line] == list(range(14))
+
+
+def test_another_recipe_does_not_go_on(photographs: Path, tmp_path: Path) -> None:
+    train(short_recipe(steps=4), photographs, tmp_path)
+    with pytest.raises(ResumeError, match=r"trained with batch = 4, the recipe says 8: give the same recipe"):
+        train(short_recipe(batch=8), photographs, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(photographs: Path, tmp_path: Path) -> None:
+    train(short_recipe(steps=4), photographs, tmp_path)
+    contents = checkpoint.read(tmp_path / "last.pt")
+    contents["weights"]["target_flow.levels.0.layers.1.norm.bias"].fill_(1e30)
+    torch.save(contents, tmp_path / "last.pt")
+    before = (tmp_path / "last.pt").read_bytes()
+    with pytest.raises(TrainingStopped, match=r"step 4: loss .* not finite. The last good checkpoint is .*last.pt"):
+        train(short_recipe(), photographs, tmp_path)
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_an_exploding_inverse_stops_and_keeps_the_last_checkpoint(photographs: Path, tmp_path: Path) -> None:
+    still = {"learning_rate": 1e-9}
+    train(short_recipe(steps=4, **still), photographs, tmp_path)
+    contents = checkpoint.read(tmp_path / "last.pt")
+    for key in ("weights", "ema"):  # nearly singular: forward is fine, the way back divides by almost nothing
+        weight = contents[key]["target_flow.levels.0.layers.1.conv.weight"]
+        weight[0] = weight[1] + 1e-7 * torch.randn_like(weight[1])
+    torch.save(contents, tmp_path / "last.pt")
+    before = (tmp_path / "last.pt").read_bytes()
+    with pytest.raises(TrainingStopped, match=r"step 6: exploding inverse: .* grey levels.*last good checkpoint"):
+        train(short_recipe(**still), photographs, tmp_path)
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml", steps=12)
+    arguments = ["caflow_training.cli", str(recipe), "--data", str(photographs), "--out"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    for command, out in (([sys.executable, "-m"], "one"), (launcher, "two")):
+        subprocess.run([*command, *arguments, str(tmp_path / out)], check=True, capture_output=True, env=environment)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    key = "held_out_bits_per_dim"
+    one, two = ([line[key] for line in log_of(tmp_path / out) if key in line] for out in ("one", "two"))
+    assert two == pytest.approx(one, rel=1e-5)
+
+
+def test_initialization_uses_the_whole_batch(photographs: Path) -> None:
+    recipe = short_recipe()
+    source = Crops(
+        find_photographs(photographs, recipe.model.task, 16), recipe.model.task, recipe.training, TRAINING_STREAM
+    )
+    batch = source.batch(0, range(8))
+    model = CAFlow(recipe.model)
+    initialize_from(model, batch)
+    v, _ = model.target_pixels(batch.targets + batch.target_u, model.prepare(batch.conditions))
+    latents, _ = model.target_flow(v)
+    for latent in latents:
+        assert 0.8 < latent.std() < 1.2
+
+
+def test_bf16_networks_train(photographs: Path, tmp_path: Path) -> None:
+    train(short_recipe(precision="bf16"), photographs, tmp_path / "half")
+    train(short_recipe(), photographs, tmp_path / "full")
+    half, full = losses(tmp_path / "half"), losses(tmp_path / "full")
+    assert half != full
+    assert half == pytest.approx(full, rel=0.02)
+    assert all(t.dtype == torch.float32 for t in checkpoint.load(tmp_path / "half" / "last.pt").parameters())
+
+
+@pytest.mark.full
+def test_a_compiled_run_trains_as_the_plain_one(photographs: Path, tmp_path: Path) -> None:
+    for name, compiled in (("plain", False), ("compiled", True)):
+        recipe = write_recipe(tmp_path / f"{name}.toml", compile=compiled, steps=6)
+        command = [sys.executable, "-m", "caflow_training.cli", str(recipe)]
+        arguments = ["--data", str(photographs), "--out", str(tmp_path / name)]
+        subprocess.run([*command, *arguments], check=True, capture_output=True)
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-4)
+
+
+def test_sheets_refuse_samples_that_are_not_finite(tmp_path: Path) -> None:
+    model = CAFlow(CAFlowConfig(levels=1, condition_steps=1, target_steps=1, own_steps=1, task=ImageToImage()))
+    torch.nn.init.constant_(model.target_flow.levels[0].layers[1].norm.log_scale, -1e5)  # type: ignore[union-attr, index, arg-type]
+    images, u = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.rand(1, 3, 8, 8)
+    with pytest.raises(validation.ExplodingInverse, match=r"temperature 1\.0 is not finite"):
+        validation.write_sheet(tmp_path / "sheet.png", model, Batch(images, images, u, u), (1.0,), 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_gaussian_baseline_is_what_it_says() -> None:
+    """A unit Gaussian costs ½ log2(2πe) bits."""
+    x = torch.randn(4, 3, 64, 64)
+    log_prob = torch.distributions.Normal(0.0, 1.0).log_prob(x).sum((1, 2, 3))
+    assert bits_per_dim(log_prob, x[0].numel()).mean().item() == pytest.approx(
+        0.5 * math.log2(2 * math.pi * math.e), abs=0.02
+    )

@@ -1,0 +1,166 @@
+"""Checkpoints: a model's configuration and weights in one file that loads without executing anything.
+
+`load` also takes the Lightning checkpoints of the public reference implementation as they are.
+"""
+
+import dataclasses
+import difflib
+import os
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import ValidationError
+
+from caflow_training import reference_checkpoint
+from caflow_training.model import CAFlow, CAFlowConfig
+from caflow_training.tasks import TASKS, Task
+
+T = TypeVar("T")
+
+FORMAT = "caflow-checkpoint"
+FORMAT_VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A file is not a checkpoint, or not one that this version reads."""
+
+
+class ConfigError(ValueError):
+    """A recipe or a checkpoint's configuration has an unknown key or a value out of range."""
+
+
+def load(path: str | Path) -> CAFlow:
+    """The model of a checkpoint, in evaluation mode on the CPU: its EMA weights where the training kept an average.
+
+    Raises:
+        CheckpointError: if the file is not a checkpoint.
+        ConfigError: if its configuration does not fit this version.
+    """
+    contents = read(path)
+    if reference_checkpoint.is_reference(contents):
+        try:
+            return reference_checkpoint.to_model(contents).eval()
+        except reference_checkpoint.UnsupportedReference as error:
+            raise CheckpointError(f"{path}: {error}") from None
+    model = CAFlow(config_from_dict(contents["config"]))
+    model.load_state_dict(contents["ema"] or contents["weights"])
+    return model.eval()
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The raw contents of a checkpoint of this project or of the reference implementation. Runs no pickled code.
+
+    Raises:
+        CheckpointError: if the file is neither.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: there is no such file")
+    try:
+        with torch.serialization.safe_globals(reference_checkpoint.SAFE_GLOBALS):
+            contents = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise CheckpointError(f"{path}: wanted a checkpoint, but it does not load: {first_line}") from None
+    if isinstance(contents, dict) and reference_checkpoint.is_reference(contents):
+        return contents
+    if not isinstance(contents, dict) or contents.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: wanted a CAFLOW checkpoint, got another PyTorch file")
+    if contents["version"] != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: wanted checkpoint version {FORMAT_VERSION}, got {contents['version']}: "
+            "load it with the version of caflow-deploy that wrote it"
+        )
+    return contents
+
+
+def save(
+    path: str | Path,
+    model: CAFlow,
+    *,
+    ema: Mapping[str, torch.Tensor] | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint: whole or not at all, even if the process is killed.
+
+    Arguments:
+        ema: averaged weights, by the names of `model.state_dict()`; `load` prefers them.
+        training: what the trainer needs to go on (plain values and tensors).
+    """
+    contents = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "config": config_to_dict(model.config),
+        "weights": model.state_dict(),
+        "ema": dict(ema) if ema is not None else None,
+        "training": dict(training) if training is not None else None,
+    }
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save(contents, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def config_to_dict(config: CAFlowConfig) -> dict[str, Any]:
+    """The configuration as flat plain values, the task's own among them."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {**values, **dataclasses.asdict(values.pop("task"))}
+
+
+def config_from_dict(values: Mapping[str, Any]) -> CAFlowConfig:
+    """The inverse of `config_to_dict`; keys that are left out take their defaults.
+
+    Raises:
+        ConfigError: for an unknown key or a value out of range.
+    """
+    task_type = task_type_of(values)
+    task_names, model_names = field_names(task_type), field_names(CAFlowConfig) - {"task"}
+    check_keys(values, task_names | model_names)
+    task: Task = build(task_type, {key: values[key] for key in values if key in task_names})
+    return build(CAFlowConfig, {"task": task, **{key: values[key] for key in values if key in model_names}})
+
+
+def task_type_of(values: Mapping[str, Any]) -> type[Task]:
+    """The task that the key `task` names."""
+    name = values.get("task", "super-resolution")
+    if name not in TASKS:
+        raise ConfigError(f"task = {name!r}: wanted one of {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def field_names(type_: type[Any]) -> set[str]:
+    """The keys that a dataclass takes."""
+    return {field.name for field in dataclasses.fields(type_)}
+
+
+def check_keys(given: Iterable[str], known: set[str]) -> None:
+    """Raise ConfigError for the first key that is not known, naming the nearest one that is."""
+    for key in given:
+        if key not in known:
+            nearest = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)
+            raise ConfigError(f"unknown key {key!r}; the nearest known one is {nearest[0]!r}")
+
+
+def build(type_: type[T], values: Mapping[str, Any]) -> T:
+    """A dataclass from plain values.
+
+    Raises:
+        ConfigError: with one line per value that is wrong.
+    """
+    try:
+        return type_(**values)
+    except ValidationError as error:
+        lines = []
+        for detail in error.errors():
+            place = ".".join(str(part) for part in detail["loc"]) or type_.__name__
+            got = f", got {detail['input']!r}" if detail["loc"] else ""
+            lines.append(f"{place}: {detail['msg'].removeprefix('Value error, ')}{got}")
+        raise ConfigError("; ".join(lines)) from None

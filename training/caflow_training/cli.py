@@ -1,0 +1,49 @@
+"""`caflow-train`: train a model from a recipe and a folder of photographs."""
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("recipe")
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of photographs; for image-to-image one with the folders A (conditions) and B (targets).",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the checkpoint, the log and sheets of samples. A run that was stopped goes on from here.",
+)
+def main(recipe: str, data: Path, out: Path) -> None:
+    """Train a model as RECIPE says: a TOML file, or the name of a built-in recipe.
+
+    Run the same command again to go on after a stop. With several GPUs:
+    torchrun --nproc-per-node N -m caflow_training.cli RECIPE --data DIR --out DIR
+    """
+    try:
+        from caflow_training.checkpoint import CheckpointError, ConfigError
+        from caflow_training.data import DataError
+        from caflow_training.recipe import load_recipe
+        from caflow_training.trainer import ResumeError, TrainingStopped, train
+    except ModuleNotFoundError as error:
+        print(f"caflow-train needs {error.name}: pip install 'caflow-deploy[train]'", file=sys.stderr)
+        sys.exit(2)
+    try:
+        path = train(load_recipe(recipe), data, out, say=lambda line: click.echo(line, err=True))
+    except (CheckpointError, ConfigError, DataError, ResumeError) as error:
+        print(f"caflow-train: {error}", file=sys.stderr)
+        sys.exit(2)
+    except TrainingStopped as error:
+        print(f"caflow-train: stopped: {error}", file=sys.stderr)
+        sys.exit(1)
+    click.echo(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Photographs to batches of (condition, target) crops.
+
+Every batch is a function of the seed and the step alone: a run that stops and goes on, or is spread over several
+processes, sees the same crops as one that did neither.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+
+import cv2
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from caflow_training.recipe import TrainingConfig
+from caflow_training.tasks import Image, ImageToImage, Task
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+CACHE_BYTES = 4 * 2**30
+PREFETCHED_BATCHES = 4
+TRAINING_STREAM, VALIDATION_STREAM = 0, 1
+
+
+class DataError(ValueError):
+    """A folder holds nothing to train on."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops and their places in the dequantization cells, on the CPU."""
+
+    targets: Tensor
+    """(B, 3, H, W) uint8."""
+    conditions: Tensor
+    """(B, 3, H / scale, W / scale) uint8, not prepared."""
+    target_u: Tensor
+    """(B, 3, H, W) float32 in [0, 1)."""
+    condition_u: Tensor
+    """(B, 3, H, W) float32 in [0, 1)."""
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """The readable photographs of a folder: paths of targets, and of conditions where they come in pairs."""
+
+    targets: list[Path]
+    conditions: list[Path] | None
+    skipped: dict[Path, str]
+    """What was left out, and why."""
+
+
+def find_photographs(folder: Path, task: Task, smallest_side: int, shows_progress: bool = False) -> Photographs:
+    """Look through `folder` and below for photographs of at least `smallest_side` pixels, decoding each once.
+
+    Pairs, for image-to-image, are files of one name in the folders `A` (conditions) and `B` (targets).
+
+    Raises:
+        DataError: if none is left.
+    """
+    paired = isinstance(task, ImageToImage)
+    root = folder / "B" if paired else folder
+    if not root.is_dir():
+        raise DataError(f"{root}: wanted a folder of photographs" + (" and beside it 'A'" if paired else ""))
+    candidates = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    skipped: dict[Path, str] = {}
+    targets: list[Path] = []
+    with ThreadPoolExecutor() as pool:
+        sizes = track(
+            pool.map(_size, candidates),
+            "reading photographs",
+            total=len(candidates),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not shows_progress,
+        )
+        for path, size in zip(candidates, sizes, strict=True):
+            reason = "cannot be read" if size is None else None
+            if size is not None and min(size) < smallest_side:
+                reason = f"is {size[1]}×{size[0]}, wanted at least {smallest_side} pixels a side"
+            if reason is None and paired and _size(_partner(path, folder)) != size:
+                reason = f"has no readable partner of the same size at {_partner(path, folder)}"
+            if reason is None:
+                targets.append(path)
+            else:
+                skipped[path] = reason
+    if not targets:
+        first = "; the first: " + "{} {}".format(*next(iter(skipped.items()))) if skipped else ""
+        raise DataError(f"{folder}: wanted photographs, found {len(candidates)} image files and can use none{first}")
+    return Photographs(targets, [_partner(path, folder) for path in targets] if paired else None, skipped)
+
+
+def split_by_file(photographs: Photographs, validation_share: float) -> tuple[Photographs, Photographs]:
+    """Training and validation photographs, by a hash of the file's name: no patch of one is ever in the other.
+
+    Raises:
+        DataError: if there are fewer than two.
+    """
+    count = len(photographs.targets)
+    if count < 2:
+        raise DataError(f"wanted at least two photographs, one of them for validation, got {photographs.targets[0]}")
+    order = sorted(range(count), key=lambda k: sha256(photographs.targets[k].name.encode()).digest())
+    held_out = sorted(order[: max(1, round(count * validation_share))])
+    kept = sorted(set(order) - set(held_out))
+
+    def part(indices: list[int]) -> Photographs:
+        conditions = photographs.conditions
+        return Photographs(
+            [photographs.targets[k] for k in indices],
+            None if conditions is None else [conditions[k] for k in indices],
+            {},
+        )
+
+    return part(kept), part(held_out)
+
+
+class Crops:
+    """Random crops of photographs, flipped at random, with their conditions."""
+
+    def __init__(self, photographs: Photographs, task: Task, config: TrainingConfig, stream: int) -> None:
+        self.photographs = photographs
+        self.task = task
+        self.config = config
+        self.stream = stream
+        self._cache = _ImageCache(CACHE_BYTES)
+
+    def batch(self, step: int, rows: range) -> Batch:
+        """The `rows` of the global batch of a step. Crops depend on (seed, stream, step, row) and nothing else."""
+        parts = [self._row(step, row) for row in rows]
+        targets, conditions, target_u, condition_u = (
+            torch.from_numpy(np.stack(arrays)) for arrays in zip(*parts, strict=True)
+        )
+        return Batch(_planes(targets), _planes(conditions), target_u, condition_u)
+
+    def batches(self, first_step: int, rows: range) -> Iterator[Batch]:
+        """Batches of steps `first_step`, `first_step` + 1, …, made ahead in a thread."""
+        with ThreadPoolExecutor(1) as pool:
+            pending: list[Future[Batch]] = []
+            step = first_step
+            while True:
+                while len(pending) < PREFETCHED_BATCHES:
+                    pending.append(pool.submit(self.batch, step, rows))
+                    step += 1
+                yield pending.pop(0).result()
+
+    def _row(self, step: int, row: int) -> tuple[Image, Image, np.ndarray, np.ndarray]:
+        rng = np.random.default_rng((self.config.seed, self.stream, step, row))
+        k = int(rng.integers(len(self.photographs.targets)))
+        target = self._cache.read(self.photographs.targets[k])
+        side = self.config.crop
+        scales = [scale for scale in self.config.crop_scales if min(target.shape[:2]) * scale >= side] or [1.0]
+        taken = round(side / scales[rng.integers(len(scales))])
+        top, left = (int(rng.integers(extent - taken + 1)) for extent in target.shape[:2])
+        flipped = bool(rng.integers(2))
+
+        def crop(image: Image) -> Image:
+            window = image[top : top + taken, left : left + taken]
+            if taken != side:
+                window = cv2.resize(window, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
+            return np.ascontiguousarray(window[:, ::-1] if flipped else window)
+
+        target = crop(target)
+        if isinstance(self.task, ImageToImage):
+            assert self.photographs.conditions is not None
+            condition = crop(self._cache.read(self.photographs.conditions[k]))
+        else:
+            condition = self.task.degrade(target, rng)
+        u = rng.random((2, 3, side, side), dtype=np.float32)
+        return target, condition, u[0], u[1]
+
+
+def read_rgb(path: Path) -> Image | None:
+    """An image file as (H, W, 3) uint8 RGB, or None if it cannot be read."""
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        return None
+    return None if image is None else image.astype(np.uint8, copy=False)
+
+
+class _ImageCache:
+    """Decoded images, the least recently used dropped beyond a budget. Any thread may read."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._budget = budget_bytes
+        self._images: OrderedDict[Path, Image] = OrderedDict()
+        self._bytes = 0
+        self._lock = Lock()
+
+    def read(self, path: Path) -> Image:
+        with self._lock:
+            if path in self._images:
+                self._images.move_to_end(path)
+                return self._images[path]
+        image = read_rgb(path)
+        if image is None:
+            raise DataError(f"{path} could be read when training began and cannot any more")
+        with self._lock:
+            self._images[path] = image
+            self._bytes = sum(cached.nbytes for cached in self._images.values())
+            while self._bytes > self._budget and len(self._images) > 1:
+                self._bytes -= self._images.popitem(last=False)[1].nbytes
+        return image
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """Height and width of an image file that can be decoded, or None."""
+    image = read_rgb(path)
+    return None if image is None else (image.shape[0], image.shape[1])
+
+
+def _partner(target: Path, folder: Path) -> Path:
+    return folder / "A" / target.relative_to(folder / "B")
+
+
+def _planes(images: Tensor) -> Tensor:
+    """(B, H, W, 3) to (B, 3, H, W)."""
+    return images.permute(0, 3, 1, 2).contiguous()

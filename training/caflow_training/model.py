@@ -1,0 +1,310 @@
+"""CAFLOW: p(target | condition) as two image flows and a conditional flow between their latents (paper, §4)."""
+
+import math
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from caflow_training.bijections import AffineNetwork
+from caflow_training.conditional_flow import ConditionalFlow, Dependencies, Latents
+from caflow_training.dequantization import (
+    MIDPOINT,
+    PixelSpace,
+    UniformDequantizer,
+    VariationalDequantizer,
+    pixel_space,
+)
+from caflow_training.image_flow import ImageFlow
+from caflow_training.tasks import STRICT, SuperResolution, Task
+
+Count = Annotated[int, Ge(1)]
+NonNegative = Annotated[int, Ge(0)]
+
+CHANNELS = 3
+
+
+@dataclass(frozen=True, config=STRICT)
+class CAFlowConfig:
+    """Everything that defines a model but its weights. Stored in the checkpoint; an unknown key is an error."""
+
+    levels: Count = 3
+    """n, levels of the image flows; the target's sides must be multiples of 2^(n+1)."""
+    condition_steps: NonNegative = 4
+    """K, flow steps per level of the condition flow."""
+    target_steps: NonNegative = 4
+    """K, flow steps per level of the target flow."""
+    own_steps: NonNegative = 4
+    """M, conditional flow steps in each g[j][j]."""
+    cross_steps: NonNegative = 4
+    """M, conditional flow steps in each g[i][j], j < i."""
+    image_width: Count = 64
+    """Channels inside the networks of the image flows."""
+    conditional_width: Count = 32
+    """Channels inside the networks of the conditional flow."""
+    image_transition_steps: NonNegative = 2
+    conditional_transition_steps: NonNegative = 2
+    """The paper says 2; the public implementation has 1."""
+    dependencies: Dependencies = "unshared"
+    pixels: PixelSpace = "centred"
+    residual: bool = False
+    """The target is modelled as its difference to the prepared condition; needs centred pixels."""
+    reference: bool = False
+    """Of an imported checkpoint of the public implementation: its squeeze kernels and its way back from the logit
+    scale, neither of which is quite invertible."""
+    dequantization_steps: NonNegative | None = None
+    """Steps of variational dequantization; None is uniform dequantization."""
+    task: Task = field(default_factory=SuperResolution, metadata={"pydantic": Field(discriminator="task")})
+
+    def __post_init__(self) -> None:
+        if self.residual and self.pixels != "centred":
+            raise ValueError(
+                f"residual = true needs pixels = 'centred', got {self.pixels!r}: a residual has no place on the "
+                "logit scale. Set one or the other."
+            )
+
+    @property
+    def size_multiple(self) -> int:
+        """Target height and width must be multiples of this."""
+        return int(2 ** (self.levels + 1))
+
+
+@plain_dataclass(frozen=True)
+class LogLikelihood:
+    """log p(target | condition) by parts (eq. 9), each (B, n) in nats, level 0 the coarsest.
+
+    The constants of dequantization and pixel scaling are in `target_log_det` of the finest level.
+    """
+
+    prior: Tensor
+    """log N(z[i, j]; 0, I), summed over i."""
+    conditional_log_det: Tensor
+    """Of the blocks g[i][j], summed over i."""
+    target_log_det: Tensor
+    """Of the target flow."""
+
+    @property
+    def per_level(self) -> Tensor:
+        """(B, n)."""
+        return self.prior + self.conditional_log_det + self.target_log_det
+
+    @property
+    def total(self) -> Tensor:
+        """(B,)."""
+        return self.per_level.sum(1)
+
+
+@plain_dataclass(frozen=True)
+class Sample:
+    """What `CAFlow.sample` draws."""
+
+    images: Tensor
+    """(B, 3, H, W), continuous pixel values; a trained model's are within [0, 256). `to_integers` rounds them."""
+    log_likelihood: LogLikelihood
+    """log p at these continuous points, from the sampling pass itself."""
+
+
+class CAFlow(nn.Module):
+    """A conditional autoregressive flow.
+
+    Conditions are as a user has them, (B, 3, h, w) with values 0…255 of any real type (for super-resolution the
+    small image): the model prepares them. Targets are (B, 3, H, W), H = scale · h. Places in the dequantization cells,
+    `target_u` and `condition_u`, are of the target's shape and in (0, 1); by default the middle, which makes scores
+    deterministic.
+    """
+
+    def __init__(self, config: CAFlowConfig) -> None:
+        super().__init__()
+        self.config = config
+
+        def image_flow(steps: int) -> ImageFlow:
+            return ImageFlow(
+                CHANNELS, config.levels, steps, config.image_width, config.image_transition_steps, config.reference
+            )
+
+        def dequantizer() -> UniformDequantizer | VariationalDequantizer:
+            if config.dequantization_steps is None:
+                return UniformDequantizer()
+            return VariationalDequantizer(CHANNELS, config.dequantization_steps, config.image_width)
+
+        self.condition_dequantizer = dequantizer()
+        self.target_dequantizer = dequantizer()
+        self.condition_pixels = pixel_space(config.pixels, config.reference)
+        self.target_pixels = pixel_space(config.pixels, config.reference)
+        self.condition_flow = image_flow(config.condition_steps)
+        self.target_flow = image_flow(config.target_steps)
+        self.conditional_flow = ConditionalFlow(
+            CHANNELS,
+            config.levels,
+            config.own_steps,
+            config.cross_steps,
+            config.conditional_width,
+            config.conditional_transition_steps,
+            config.dependencies,
+            config.reference,
+        )
+
+    def prepare(self, condition: Tensor) -> Tensor:
+        """The condition at the target's size, integers in the model's type.
+
+        Raises:
+            ValueError: if its shape does not fit the model.
+        """
+        config = self.config
+        multiple = config.size_multiple // math.gcd(config.size_multiple, config.task.scale)
+        if condition.ndim != 4 or condition.shape[1] != CHANNELS or any(n % multiple for n in condition.shape[2:]):
+            raise ValueError(
+                f"wanted a condition of shape (B, {CHANNELS}, h, w) with h and w multiples of {multiple}, got "
+                f"{tuple(condition.shape)}: crop or pad it."
+            )
+        return config.task.prepare(condition.to(next(self.parameters()).dtype))
+
+    def encode_condition(self, prepared: Tensor, condition_u: Tensor | float = MIDPOINT) -> tuple[list[Tensor], Tensor]:
+        """Prepared condition (B, 3, H, W) to its latents D, coarsest first, and log p(condition), (B,) in nats."""
+        x, dequantizer_term = self.condition_dequantizer(prepared, _places(condition_u, prepared))
+        v, pixel_log_det = self.condition_pixels(x)
+        latents, log_dets = self.condition_flow(v)
+        prior = torch.stack([standard_normal_log_prob(latent) for latent in latents]).sum(0)
+        return latents, dequantizer_term + pixel_log_det + log_dets.sum(1) + prior
+
+    def log_prob(
+        self,
+        target: Tensor,
+        condition: Tensor,
+        target_u: Tensor | float = MIDPOINT,
+        condition_u: Tensor | float = MIDPOINT,
+    ) -> LogLikelihood:
+        """log p(target | condition) of integer targets: eq. 9, with one place per cell standing for the cell."""
+        likelihood, _ = self.log_joint(target, condition, target_u, condition_u)
+        return likelihood
+
+    def log_joint(
+        self,
+        target: Tensor,
+        condition: Tensor,
+        target_u: Tensor | float = MIDPOINT,
+        condition_u: Tensor | float = MIDPOINT,
+    ) -> tuple[LogLikelihood, Tensor]:
+        """log p(target | condition), and log p(condition), (B,) in nats: the two terms of the objective (eq. 9)."""
+        prepared = self.prepare(condition)
+        self._check_target(target, prepared)
+        condition_latents, condition_log_prob = self.encode_condition(prepared, condition_u)
+        target = target.to(prepared.dtype)
+        x, dequantizer_term = self.target_dequantizer(target, _places(target_u, target))
+        return self._log_density(x, prepared, condition_latents, dequantizer_term), condition_log_prob
+
+    def log_density(self, target: Tensor, condition: Tensor, condition_u: Tensor | float = MIDPOINT) -> LogLikelihood:
+        """log p at continuous pixel values, such as those that `sample` returns."""
+        prepared = self.prepare(condition)
+        self._check_target(target, prepared)
+        condition_latents, _ = self.encode_condition(prepared, condition_u)
+        return self._log_density(target, prepared, condition_latents, 0.0)
+
+    def importance_log_prob(
+        self, target: Tensor, condition: Tensor, draws: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """log (1/K) Σ_k p(target + u_k | condition)/q(u_k), (B,) in nats: the estimate of log P(target | condition) of
+        integers from K = `draws` places in the cells. Its mean rises with K towards the truth (Burda et al.,
+        "Importance Weighted Autoencoders", 2016), so bits per dimension from it are never flattering."""
+        terms = []
+        for _ in range(draws):
+            u = torch.rand(target.shape, generator=generator, device=target.device, dtype=torch.float32)
+            terms.append(self.log_prob(target, condition, target_u=u).total)
+        return torch.logsumexp(torch.stack(terms), dim=0) - math.log(draws)
+
+    def draw_noise(self, rows: int, height: int, width: int, generator: torch.Generator | None = None) -> Latents:
+        """Standard normal z[i, j] for `rows` targets of height × width."""
+        weight = next(self.parameters())
+        shapes = self.conditional_flow.latent_shapes(CHANNELS, height, width)
+        return {
+            key: torch.randn((rows, *shape), generator=generator, device=weight.device, dtype=weight.dtype)
+            for key, shape in shapes.items()
+        }
+
+    def sample(
+        self,
+        condition: Tensor,
+        noise: Latents | None = None,
+        temperature: float | list[float] = 1.0,
+        condition_u: Tensor | float = MIDPOINT,
+    ) -> Sample:
+        """One target per condition, with its log-likelihood from the same pass.
+
+        Arguments:
+            noise: standard normal z[i, j] as `draw_noise` makes them, or None to draw them.
+            temperature: τ: z[i, j] is noise · τ, or noise · τ[i] where there is one for each level (coarsest first).
+                Whatever τ, z is scored under N(0, I).
+        """
+        levels = self.config.levels
+        temperatures = [temperature] * levels if isinstance(temperature, float | int) else temperature
+        if len(temperatures) != levels:
+            raise ValueError(f"wanted one temperature or {levels}, one per level, got {len(temperatures)}")
+        prepared = self.prepare(condition)
+        if noise is None:
+            noise = self.draw_noise(len(prepared), *prepared.shape[2:])
+        z = {(i, j): temperatures[i] * values for (i, j), values in noise.items()}
+        condition_latents, _ = self.encode_condition(prepared, condition_u)
+        latents, conditional_log_dets = self.conditional_flow.inverse(z, condition_latents)
+        v, target_log_dets = self.target_flow.inverse(latents)
+        images, pixel_log_det = self.target_pixels.inverse(v, prepared if self.config.residual else None)
+        target_log_dets = _add_to_finest(target_log_dets, pixel_log_det)
+        likelihood = LogLikelihood(self._prior(z), -conditional_log_dets, -target_log_dets)
+        return Sample(images, likelihood)
+
+    def set_network_dtype(self, dtype: torch.dtype | None) -> None:
+        """Run the networks inside the affine layers in `dtype`; the flow itself keeps its own. None: its own too."""
+        for module in self.modules():
+            if isinstance(module, AffineNetwork):
+                module.dtype = dtype
+
+    def _log_density(
+        self, x: Tensor, prepared: Tensor, condition_latents: list[Tensor], dequantizer_term: Tensor | float
+    ) -> LogLikelihood:
+        v, pixel_log_det = self.target_pixels(x, prepared if self.config.residual else None)
+        latents, target_log_dets = self.target_flow(v)
+        z, conditional_log_dets = self.conditional_flow(latents, condition_latents)
+        target_log_dets = _add_to_finest(target_log_dets, pixel_log_det + dequantizer_term)
+        return LogLikelihood(self._prior(z), conditional_log_dets, target_log_dets)
+
+    def _prior(self, z: Latents) -> Tensor:
+        """log N(z[i, j]; 0, I) summed over i, (B, n) in nats."""
+        levels = range(self.config.levels)
+        flat = {(i, j): standard_normal_log_prob(values) for (i, j), values in z.items()}
+        per_level = [torch.stack([flat[i, j] for i in levels if (i, j) in flat]).sum(0) for j in levels]
+        return torch.stack(per_level, dim=1)
+
+    def _check_target(self, target: Tensor, prepared: Tensor) -> None:
+        if target.shape != prepared.shape:
+            raise ValueError(
+                f"wanted a target of shape {tuple(prepared.shape)}, {self.config.task.scale} times the condition's "
+                f"height and width, got {tuple(target.shape)}"
+            )
+
+
+def standard_normal_log_prob(z: Tensor) -> Tensor:
+    """log N(z; 0, I), summed over all but the batch: (B,) in nats."""
+    return -0.5 * (z.square().sum((1, 2, 3)) + z[0].numel() * math.log(2 * math.pi))
+
+
+def bits_per_dim(log_likelihood: Tensor, dims: int) -> Tensor:
+    """−log-likelihood / (dims · ln 2), with `dims` the number of values in one image; pixel values as 0…256."""
+    return -log_likelihood / (dims * math.log(2))
+
+
+def to_integers(images: Tensor) -> Tensor:
+    """Continuous pixel values to uint8: rounded down, as the cell [w, w + 1) stands for w, and clamped to 0…255."""
+    return images.floor().clamp(0, 255).to(torch.uint8)
+
+
+def _places(u: Tensor | float, like: Tensor) -> Tensor:
+    return u.to(like.dtype) if isinstance(u, Tensor) else torch.full_like(like, u)
+
+
+def _add_to_finest(log_dets: Tensor, finest: Tensor) -> Tensor:
+    """Add (B,) to the last column of (B, n)."""
+    return torch.cat([log_dets[:, :-1], (log_dets[:, -1] + finest)[:, None]], dim=1)

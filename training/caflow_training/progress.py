@@ -1,0 +1,130 @@
+"""What a run tells while it goes on: a progress bar, a JSON-lines log, TensorBoard where it is installed."""
+
+import importlib.util
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from caflow_training.validation import Validation
+
+SPEED_SMOOTHING = 0.95
+
+
+class Progress:
+    """A bar with the loss in bits per dimension, images per second and time left."""
+
+    def __init__(self, steps: int, first_step: int, images_per_step: int, shows: bool) -> None:
+        self._images_per_step = images_per_step
+        self._last = time.perf_counter()
+        self._seconds_per_step: float | None = None
+        self._console = Console(stderr=True, quiet=not shows)
+        self._bar = RichProgress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[bits]} bits/dim  {task.fields[speed]} images/s"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._task = self._bar.add_task("", total=steps, completed=first_step, bits="–", speed="–")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def step(self, done: int, nats_per_dim: float) -> None:
+        """Show that `done` steps are done."""
+        now = time.perf_counter()
+        taken, self._last = now - self._last, now
+        before = taken if self._seconds_per_step is None else self._seconds_per_step
+        self._seconds_per_step = SPEED_SMOOTHING * before + (1 - SPEED_SMOOTHING) * taken
+        speed = self._images_per_step / self._seconds_per_step
+        self._bar.update(self._task, completed=done, bits=f"{_bits(nats_per_dim):.3f}", speed=f"{speed:.1f}")
+
+    def validation(self, step: int, result: Validation) -> None:
+        """Print a line that stays."""
+        self._last = time.perf_counter()
+        self._console.print(f"step {step}: held-out {result.bits_per_dim:.4f} bits/dim")
+
+
+class TrainingLog:
+    """`log.jsonl` in the output folder, one object per step or validation, and TensorBoard events beside it.
+
+    Lines of steps that a killed run did after its last checkpoint are dropped when it goes on.
+    """
+
+    def __init__(self, out: Path, first_step: int, writes: bool) -> None:
+        self._writes = writes
+        self._path = out / "log.jsonl"
+        self._tensorboard: Any = None
+        if not writes:
+            return
+        _keep_lines_before(self._path, first_step)
+        self._file = self._path.open("a")
+        if importlib.util.find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._tensorboard = SummaryWriter(str(out), purge_step=first_step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._writes:
+            self._file.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+    def step(self, step: int, loss: float, conditional: float, gradient_norm: float, learning_rate: float) -> None:
+        """Log a training step; `loss` and `conditional` in nats per dimension."""
+        self._write(
+            step,
+            {
+                "loss": loss,
+                "bits_per_dim": _bits(conditional),
+                "gradient_norm": gradient_norm,
+                "learning_rate": learning_rate,
+            },
+        )
+
+    def validation(self, step: int, result: Validation, sheet: Path) -> None:
+        """Log what was seen of the held-out crops after `step` steps."""
+        held_out = {f"held_out_{key}": value for key, value in asdict(result).items()}
+        self._write(step - 1, held_out, {"sheet": sheet.name})
+
+    def _write(self, step: int, values: dict[str, float], labels: dict[str, str] | None = None) -> None:
+        if not self._writes:
+            return
+        self._file.write(json.dumps({"step": step, **values, **(labels or {})}) + "\n")
+        self._file.flush()
+        if self._tensorboard is not None:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, step)
+
+
+def _keep_lines_before(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] < step:
+                kept.append(line)
+        except json.JSONDecodeError:  # the line that was being written when the run was killed
+            break
+    path.write_text("".join(line + "\n" for line in kept))
+
+
+def _bits(nats: float) -> float:
+    return nats / math.log(2)

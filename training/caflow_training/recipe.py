@@ -1,0 +1,123 @@
+"""Recipes: flat TOML files that say everything about a training run.
+
+A recipe's keys are those of the model (`CAFlowConfig`), of its task, and of the training (`TrainingConfig`).
+"""
+
+import tomllib
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic.dataclasses import dataclass
+
+from caflow_training.checkpoint import (
+    ConfigError,
+    build,
+    check_keys,
+    config_from_dict,
+    config_to_dict,
+    field_names,
+    task_type_of,
+)
+from caflow_training.model import CAFlowConfig
+from caflow_training.tasks import STRICT
+
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+Share = Annotated[float, Gt(0), Lt(1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainingConfig:
+    """How a model is trained."""
+
+    steps: Count = 200_000
+    batch: Count = 16
+    """Crops per step, over all processes together."""
+    crop: Count = 64
+    """Side of the square target, in pixels."""
+    crop_scales: tuple[Positive, ...] = (1.0,)
+    """A crop is taken at one of these sizes of the photograph: 0.5 halves the photograph first."""
+    condition_weight: Annotated[float, Ge(0)] = 1e-3
+    """λ of eq. 9: 0 trains p(W | Y), 1 the joint density."""
+    learning_rate: Positive = 1e-3
+    warm_up_steps: Annotated[int, Ge(0)] = 500
+    """Steps in which the learning rate rises linearly from 0."""
+    epoch_steps: Count = 1000
+    """Steps between two validations; the learning rate decays once per epoch."""
+    decay_per_epoch: Annotated[float, Gt(0), Le(1)] = 0.999
+    level_off_step: Annotated[int, Ge(0)] = 70_000
+    """From this step on the learning rate is multiplied by `level_off_factor`."""
+    level_off_factor: Annotated[float, Gt(0), Le(1)] = 0.1
+    ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.999
+    gradient_clip: Positive = 1.0
+    """Largest L2 norm of the gradient of the loss in nats per dimension."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the networks inside the affine layers; all else is float32."""
+    compile: bool = False
+    checkpoint_steps: Count = 500
+    validation_share: Share = 0.1
+    """Of the photographs, at least one; chosen by name, so that it stays the same."""
+    validation_crops: Count = 64
+    sheet_temperatures: tuple[Annotated[float, Ge(0)], ...] = (0.0, 0.8, 1.0)
+    seed: Annotated[int, Ge(0)] = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class Recipe:
+    """A model and its training."""
+
+    model: CAFlowConfig
+    training: TrainingConfig
+
+    def __post_init__(self) -> None:
+        multiple = self.model.size_multiple
+        if self.training.crop % multiple:
+            raise ValueError(
+                f"crop = {self.training.crop}: with levels = {self.model.levels} wanted a multiple of {multiple}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as flat plain values, defaults included."""
+        return config_to_dict(self.model) | asdict(self.training)
+
+
+def recipe_from_dict(values: dict[str, Any]) -> Recipe:
+    """A recipe from flat plain values.
+
+    Raises:
+        ConfigError: for an unknown key, naming the nearest known one, or a value out of range.
+    """
+    training_names = field_names(TrainingConfig)
+    model_names = field_names(CAFlowConfig) | field_names(task_type_of(values))
+    check_keys(values, training_names | model_names)
+    model = config_from_dict({key: values[key] for key in values if key in model_names})
+    training = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in training_names}
+    return build(Recipe, {"model": model, "training": build(TrainingConfig, training)})
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe in the file `name`, or the built-in one of that name.
+
+    Raises:
+        ConfigError: if there is neither, or its contents are wrong.
+    """
+    builtin = resources.files("caflow_training") / "recipes" / f"{name}.toml"
+    path = Path(name)
+    if not path.is_file() and not builtin.is_file():
+        raise ConfigError(f"{name}: wanted a recipe file or one of {', '.join(builtin_recipes())}")
+    text = path.read_text() if path.is_file() else builtin.read_text()
+    try:
+        return recipe_from_dict(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not TOML: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def builtin_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("caflow_training") / "recipes"
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
