@@ -70,9 +70,8 @@ def test_bijection(case: tuple[Bijection, tuple[int, int] | None, str], size: tu
 
     for row in range(2):
         c = None if condition is None else condition[row : row + 1]
-        shape = x[row : row + 1].shape
-        forward = _log_abs_det(lambda v, c=c, shape=shape: layer(v.reshape(shape), c)[0], x[row])
-        inverse = _log_abs_det(lambda v, c=c, z=z: layer.inverse(v.reshape(z[:1].shape), c)[0], z[row])
+        forward = _log_abs_det(layer, x[row : row + 1], c)
+        inverse = _log_abs_det(layer.inverse, z[row : row + 1], c)
         torch.testing.assert_close(forward, log_det[row], rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(inverse, inverse_log_det[row], rtol=1e-10, atol=1e-10)
 
@@ -85,9 +84,15 @@ def test_bijection(case: tuple[Bijection, tuple[int, int] | None, str], size: tu
             assert parameter.grad.abs().sum() > 0, name
 
 
-def _log_abs_det(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
-    jacobian = torch.autograd.functional.jacobian(lambda v: function(v).flatten(), point.flatten())
-    return torch.linalg.slogdet(jacobian).logabsdet
+def _log_abs_det(
+    direction: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]], image: Tensor, condition: Tensor | None
+) -> Tensor:
+    def flat(v: Tensor) -> Tensor:
+        return direction(v.reshape(image.shape), condition)[0].flatten()
+
+    jacobian = torch.autograd.functional.jacobian(flat, image.flatten())
+    log_det: Tensor = torch.linalg.slogdet(jacobian).logabsdet
+    return log_det
 
 
 def test_affine_layers_start_as_the_identity() -> None:

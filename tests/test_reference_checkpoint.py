@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -118,10 +119,14 @@ def _by_reference_names(model: CAFlow) -> Iterator[tuple[str, Tensor]]:
             yield from _layers(f"{blocks}.0", list(dequantizer.layers))
         for j, level in enumerate(flow.levels):
             yield from _layers(f"{blocks}.{n - j}", list(level.layers))  # type: ignore[arg-type]
-    flow = model.conditional_flow
+    conditional = model.conditional_flow
     for i in range(n):
         for j in range(i + 1):
-            block: Chain = flow.own[j] if i == j else next(b for b, flows in flow.cross_blocks(j) if i in flows)  # type: ignore[assignment]
+            block = (
+                cast(Chain, conditional.own[j])
+                if i == j
+                else next(block for block, flows in conditional.cross_blocks(j) if i in flows)
+            )
             if model.config.dependencies == "unshared":
                 name = f"model.UnsharedConditionalFlow.scale_flows.{n - 1 - i}.{i - j}"
             elif i == j:

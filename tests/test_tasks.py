@@ -90,7 +90,7 @@ def test_the_central_hole_is_the_public_implementations() -> None:
 
 def test_random_holes_move() -> None:
     for mask in ("box", "free-form"):
-        task = Inpainting(mask=mask)  # type: ignore[arg-type]
+        task = Inpainting(mask=mask)
         first, second = (task.hole(64, 64, np.random.default_rng(seed)) for seed in (0, 1))
         assert (first != second).any()
         assert (first == task.hole(64, 64, np.random.default_rng(0))).all()

@@ -268,7 +268,7 @@ def test_a_compiled_run_trains_as_the_plain_one(photographs: Path, tmp_path: Pat
 
 def test_sheets_refuse_samples_that_are_not_finite(tmp_path: Path) -> None:
     model = CAFlow(CAFlowConfig(levels=1, condition_steps=1, target_steps=1, own_steps=1, task=ImageToImage()))
-    torch.nn.init.constant_(model.target_flow.levels[0].layers[1].norm.log_scale, -1e5)  # type: ignore[union-attr, index, arg-type]
+    torch.nn.init.constant_(model.target_flow.levels[0].layers[1].norm.log_scale, -1e5)  # type: ignore[union-attr, index]
     images, u = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.rand(1, 3, 8, 8)
     with pytest.raises(validation.ExplodingInverse, match=r"temperature 1\.0 is not finite"):
         validation.write_sheet(tmp_path / "sheet.png", model, Batch(images, images, u, u), (1.0,), 0)

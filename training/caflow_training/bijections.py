@@ -69,7 +69,9 @@ class Squeeze(Bijection):
     """(B, C, H, W) to (B, 4C, H/2, W/2): each 2×2 patch becomes channels, the four of one channel side by side."""
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return F.pixel_unshuffle(x, 2), x.new_zeros(x.shape[0])
+        # The memory format of the networks: see AffineNetwork.
+        z = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+        return z, x.new_zeros(x.shape[0])
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return F.pixel_shuffle(z, 2), z.new_zeros(z.shape[0])
@@ -142,11 +144,13 @@ class InvertibleConv1x1(Bijection):
 
     def inverse_weight(self) -> Tensor:
         """W⁻¹, (C, C): inverted in float64 whatever the type of W."""
-        return torch.linalg.inv(self.weight.double()).to(self.weight.dtype)
+        inverse: Tensor = torch.linalg.inv(self.weight.double())
+        return inverse.to(self.weight.dtype)
 
     def log_det_per_position(self) -> Tensor:
         """log |det W|, a scalar in nats."""
-        return torch.linalg.slogdet(self.weight).logabsdet
+        log_det: Tensor = torch.linalg.slogdet(self.weight).logabsdet
+        return log_det
 
     def _log_det(self, x: Tensor) -> Tensor:
         return (self.log_det_per_position() * _positions(x)).expand(x.shape[0])
@@ -199,6 +203,8 @@ class AffineNetwork(nn.Module):
         self.last = nn.Conv2d(width, 2 * out_channels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(cast(Tensor, self.last.bias))
+        # Channels innermost in memory: a training step on a CPU then takes 15 % less (benchmarks/training_step.py).
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(x.device.type, self.dtype, enabled=self.dtype is not None):

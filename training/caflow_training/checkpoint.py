@@ -3,6 +3,7 @@
 `load` also takes the Lightning checkpoints of the public reference implementation as they are.
 """
 
+import argparse
 import dataclasses
 import difflib
 import os
@@ -59,7 +60,8 @@ def read(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: there is no such file")
     try:
-        with torch.serialization.safe_globals(reference_checkpoint.SAFE_GLOBALS):
+        # Besides tensors and plain values, the reference's files hold their options in this one class.
+        with torch.serialization.safe_globals([argparse.Namespace]):
             contents = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         first_line = str(error).strip().partition("\n")[0]

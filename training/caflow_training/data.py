@@ -5,7 +5,7 @@ processes, sees the same crops as one that did neither.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -138,7 +138,7 @@ class Crops:
         )
         return Batch(_planes(targets), _planes(conditions), target_u, condition_u)
 
-    def batches(self, first_step: int, rows: range) -> Iterator[Batch]:
+    def batches(self, first_step: int, rows: range) -> Generator[Batch]:
         """Batches of steps `first_step`, `first_step` + 1, …, made ahead in a thread."""
         with ThreadPoolExecutor(1) as pool:
             pending: list[Future[Batch]] = []

@@ -81,4 +81,4 @@ class ImageFlow(nn.Module):
 
 def latent_channels(channels: int, levels: int, j: int) -> int:
     """Channels of the level-j latent of an image with `channels` channels."""
-    return channels * 2 ** (levels + 1) if j == 0 else channels * 2 ** (levels - j)
+    return int(channels * 2 ** (levels + 1 if j == 0 else levels - j))

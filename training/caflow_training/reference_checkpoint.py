@@ -18,9 +18,6 @@ from caflow_training.image_flow import ImageFlow
 from caflow_training.model import CAFlow, CAFlowConfig
 from caflow_training.tasks import ImageToImage
 
-SAFE_GLOBALS = [argparse.Namespace]
-"""The one class besides tensors and plain values that these files hold: its options."""
-
 CONDITION_FLOW, TARGET_FLOW = "model.rflow.uflow.scale_blocks", "model.tflow.uflow.scale_blocks"
 UNSHARED, SHARED_OWN, SHARED_CROSS = (
     "model.UnsharedConditionalFlow.scale_flows",
@@ -54,19 +51,12 @@ def to_model(contents: Mapping[str, Any]) -> CAFlow:
     shared = any(key.startswith(SHARED_OWN) for key in state)
     model = CAFlow(_config(state, shared, getattr(options, "vardeq_depth", None)))
     levels = model.config.levels
-    for flow, prefix in ((model.condition_flow, CONDITION_FLOW), (model.target_flow, TARGET_FLOW)):
-        _fill_image_flow(flow, state, prefix)
-    for dequantizer, prefix in (
-        (model.condition_dequantizer, CONDITION_FLOW),
-        (model.target_dequantizer, TARGET_FLOW),
-    ):
-        if isinstance(dequantizer, VariationalDequantizer):
-            _fill(dequantizer, _layers(state, f"{prefix}.0"))
-    flow = model.conditional_flow
-    for j in range(levels):
+    _fill_image_flow(model.condition_flow, model.condition_dequantizer, state, CONDITION_FLOW)
+    _fill_image_flow(model.target_flow, model.target_dequantizer, state, TARGET_FLOW)
+    for j, own in enumerate(model.conditional_flow.own):
         position = levels - 1 - j
-        _fill(flow.own[j], _layers(state, f"{SHARED_OWN}.{position}" if shared else f"{UNSHARED}.{position}.0"))
-        for block, flows in flow.cross_blocks(j):
+        _fill(own, _layers(state, f"{SHARED_OWN}.{position}" if shared else f"{UNSHARED}.{position}.0"))
+        for block, flows in model.conditional_flow.cross_blocks(j):
             i = flows[0]
             prefix = f"{SHARED_CROSS}.{position - 1}" if shared else f"{UNSHARED}.{levels - 1 - i}.{i - j}"
             _fill(block, _layers(state, prefix))
@@ -133,7 +123,9 @@ def _width(layers: Layers) -> int:
     return next((len(layer["subnet.nn.0.weight"]) for layer in layers if "subnet.nn.0.weight" in layer), 1)
 
 
-def _fill_image_flow(flow: ImageFlow, state: Mapping[str, Tensor], prefix: str) -> None:
+def _fill_image_flow(flow: ImageFlow, dequantizer: nn.Module, state: Mapping[str, Tensor], prefix: str) -> None:
+    if isinstance(dequantizer, VariationalDequantizer):
+        _fill(dequantizer, _layers(state, f"{prefix}.0"))
     for j, level in enumerate(flow.levels):
         _fill(level, _layers(state, f"{prefix}.{len(flow.levels) - j}"))
 

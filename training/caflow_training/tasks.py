@@ -85,7 +85,7 @@ class Inpainting:
 
     def degrade(self, target: Image, rng: np.random.Generator) -> Image:
         """The target with its hole black."""
-        return np.where(self.hole(*target.shape[:2], rng)[..., None], np.uint8(0), target)
+        return np.where(self.hole(target.shape[0], target.shape[1], rng)[..., None], np.uint8(0), target)
 
     def prepare(self, condition: Tensor) -> Tensor:
         """(B, 3, H, W) float in 0…255 to the same, integers; a central hole is blackened if it is not yet."""
@@ -108,7 +108,7 @@ class Inpainting:
         else:
             top, left, side = _central_square(height, width, self.mask_area)
             if self.mask == "box":
-                top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+                top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
             hole[top : top + side, left : left + side] = 1
         return hole.astype(bool)
 
