@@ -58,12 +58,15 @@ def test_unreadable_files_are_listed_and_skipped(photographs: Path, tmp_path: Pa
         shutil.copy(photographs / name, tmp_path)
     (tmp_path / "text.png").write_text("not an image")
     (tmp_path / "empty.jpg").touch()
+    whole = (photographs / "casa-mila.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "notes.txt").write_text("ignored")
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((16, 64, 3), np.uint8))
     found = find_photographs(tmp_path, SuperResolution(), 32)
     assert [path.name for path in found.targets] == ["casa-mila.jpg", "tea-gardens.jpg"]
     assert {path.name: reason for path, reason in found.skipped.items()} == {
         "empty.jpg": "cannot be read",
+        "half.jpg": "cannot be read",
         "text.png": "cannot be read",
         "small.png": "is 64×16, wanted at least 32 pixels a side",
     }

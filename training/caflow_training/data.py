@@ -25,6 +25,8 @@ from caflow_training.tasks import Image, ImageToImage, Task
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 CACHE_BYTES = 4 * 2**30
 PREFETCHED_BATCHES = 4
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1
 
 
@@ -176,10 +178,13 @@ class Crops:
 
 
 def read_rgb(path: Path) -> Image | None:
-    """An image file as (H, W, 3) uint8 RGB, or None if it cannot be read."""
+    """An image file as (H, W, 3) uint8 RGB, or None if it cannot be read whole."""
     try:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    except cv2.error:
+        contents = path.read_bytes()
+        if contents.startswith(JPEG_START) and JPEG_END not in contents[-JPEG_TRAILER_BYTES:]:
+            return None  # OpenCV would fill what is missing with grey and say nothing
+        image = cv2.imdecode(np.frombuffer(contents, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except (OSError, cv2.error):
         return None
     return None if image is None else image.astype(np.uint8, copy=False)
 
