@@ -40,5 +40,5 @@ def small_model(dtype: torch.dtype = torch.float64, **changes: object) -> CAFlow
         "conditional_width": 8,
     }
     model = CAFlow(CAFlowConfig(**{**small, **changes}))  # type: ignore[arg-type]
-    stir(model, 0.05)
+    stir(model, 0.02)
     return model.to(dtype).eval()

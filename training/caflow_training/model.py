@@ -35,13 +35,13 @@ class CAFlowConfig:
 
     levels: Count = 3
     """n, levels of the image flows; the target's sides must be multiples of 2^(n+1)."""
-    condition_steps: NonNegative = 4
+    condition_steps: Count = 4
     """K, flow steps per level of the condition flow."""
-    target_steps: NonNegative = 4
+    target_steps: Count = 4
     """K, flow steps per level of the target flow."""
-    own_steps: NonNegative = 4
+    own_steps: Count = 4
     """M, conditional flow steps in each g[j][j]."""
-    cross_steps: NonNegative = 4
+    cross_steps: Count = 4
     """M, conditional flow steps in each g[i][j], j < i."""
     image_width: Count = 64
     """Channels inside the networks of the image flows."""

@@ -50,7 +50,8 @@ class SuperResolution:
     def prepare(self, condition: Tensor) -> Tensor:
         """(B, 3, h, w) float in 0…255 to (B, 3, scale h, scale w), integers."""
         corners = None if self.up_filter == "nearest" else False
-        large = F.interpolate(condition, scale_factor=self.scale, mode=self.up_filter, align_corners=corners)
+        size = [self.scale * side for side in condition.shape[2:]]
+        large = F.interpolate(condition, size, mode=self.up_filter, align_corners=corners)
         return large.round().clamp(0, 255)
 
 

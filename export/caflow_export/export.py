@@ -1,0 +1,244 @@
+"""`export(checkpoint)`: a checkpoint to a verified bundle, whole or not at all."""
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+import torch
+
+from caflow_deploy import __version__
+from caflow_export.graphs import ModelGraphs
+from caflow_export.levels import Precision
+from caflow_export.to_onnx import WEIGHTS, GraphToTrace, WeightStore, graphs_to_trace, trace, trace_to_bytes
+from caflow_export.verify import converting, torch_graphs, verify
+from caflow_runtime import bundle
+from caflow_runtime.backends.onnxruntime_cpu import load_graph
+from caflow_training import checkpoint as checkpoints
+from caflow_training import reference_checkpoint
+from caflow_training.model import CHANNELS, CAFlow
+
+PrecisionName = Literal["fp32", "fp16", "bf16"]
+
+PRECISIONS: dict[PrecisionName, Precision] = {
+    "fp32": Precision(torch.float32, torch.float32),
+    "fp16": Precision(torch.float16, torch.float32),
+    "bf16": Precision(torch.bfloat16, torch.float32),
+}
+TYPE_NAMES: dict[int, Any] = {
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.BFLOAT16: "bfloat16",
+    onnx.TensorProto.UINT8: "uint8",
+    onnx.TensorProto.INT64: "int64",
+}
+
+
+class ExportError(RuntimeError):
+    """A checkpoint cannot be exported; nothing was written."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export made."""
+
+    path: Path
+    """The bundle."""
+    manifest: bundle.Manifest
+    bytes: int
+    """Of all its files."""
+    share_of_parameters: float
+    """`bytes` / bytes of the model's parameters in the networks' precision."""
+
+
+def export(
+    checkpoint: str | Path,
+    output: str | Path | None = None,
+    precision: PrecisionName = "fp32",
+    force: bool = False,
+    processes: int = 1,
+    say: Callable[[str], None] | None = None,
+    show: Callable[[str, int, int], None] | None = None,
+) -> ExportReport:
+    """Cut the model of a checkpoint into graphs, trace them, hold them against the model, and write a bundle.
+
+    Arguments:
+        checkpoint: of this project or of the public reference implementation.
+        output: the bundle's folder; by default the checkpoint's name with `.caflow`, beside it.
+        precision: of the networks; the flow's state stays float32.
+        force: replace what is at `output`.
+        processes: that trace at the same time. With more than one, a script needs `if __name__ == "__main__":`.
+        say: is given the lines of the verification.
+        show: is given the graph that was traced, how many are done, and how many there are.
+
+    Raises:
+        CheckpointError, ConfigError: if the checkpoint cannot be read.
+        ExportError: if `output` is there already.
+        VerificationFailed: if a graph does not compute what the model does.
+    """
+    checkpoint = Path(checkpoint)
+    model = checkpoints.load(checkpoint)
+    output = Path(output) if output is not None else checkpoint.with_suffix(".caflow")
+    if output.exists() and not force:
+        raise ExportError(f"{output} is there already: give --force to replace it, or another name with -o")
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    try:
+        graphs = _write_graphs(model, partial, PRECISIONS[precision], processes, show)
+        runnable, verified_with = _runnable(model, partial, graphs, precision)
+        measured = verify(model, runnable, precision, verified_with, say)
+        manifest = bundle.Manifest(
+            format=bundle.FORMAT,
+            format_version=bundle.FORMAT_VERSION,
+            precision=precision,
+            model=_model(model),
+            graphs=graphs,
+            weights=[bundle.describe_file(partial, WEIGHTS)],
+            verification=measured,
+            source=_source(checkpoint),
+        )
+        bundle.write_manifest(partial, manifest)
+        (partial / bundle.CARD).write_text(_card(manifest))
+        bundle.verify_files(partial, bundle.read_manifest(partial))
+        if output.exists():
+            shutil.rmtree(output)
+        partial.replace(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    size = sum(file.stat().st_size for file in output.iterdir())
+    parameters = sum(p.numel() for p in model.parameters()) * PRECISIONS[precision].network.itemsize
+    return ExportReport(output, manifest, size, size / parameters)
+
+
+def _write_graphs(
+    model: CAFlow,
+    folder: Path,
+    precision: Precision,
+    processes: int,
+    show: Callable[[str, int, int], None] | None,
+) -> list[bundle.Graph]:
+    """Trace all graphs into `folder`, their weights into one file."""
+    to_trace = list(graphs_to_trace(model, ModelGraphs.of(model, precision), precision.state))
+    protos: list[onnx.ModelProto] = []
+    with (folder / WEIGHTS).open("wb") as file, ExitStack() as stack:
+        store = WeightStore(file)
+        traced: Iterable[onnx.ModelProto] = map(trace, to_trace)
+        if processes > 1:
+            # Each process takes over its own graphs; two of one level share weights, which are told apart by content.
+            context = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(processes, context))
+            traced = map(onnx.load_from_string, pool.map(trace_to_bytes, to_trace))
+        for done, (graph, proto) in enumerate(zip(to_trace, traced, strict=True), start=1):
+            store.move_out(proto)
+            onnx.save(proto, folder / f"{graph.name}.onnx")
+            protos.append(proto)
+            if show:
+                show(graph.name, done, len(to_trace))
+    for graph in to_trace:
+        onnx.checker.check_model(folder / f"{graph.name}.onnx", full_check=True)
+    return [
+        _graph(graph, proto, bundle.describe_file(folder, f"{graph.name}.onnx"))
+        for graph, proto in zip(to_trace, protos, strict=True)
+    ]
+
+
+def _runnable(
+    model: CAFlow, folder: Path, graphs: list[bundle.Graph], precision: PrecisionName
+) -> tuple[Mapping[str, Any], str]:
+    """The graphs as callables: in ONNX Runtime, but for bfloat16, whose convolutions it has not on a CPU."""
+    if precision == "bf16":
+        return torch_graphs(model, PRECISIONS[precision]), "PyTorch CPU, same types"
+    loaded = {graph.name: load_graph(folder / graph.file.path) for graph in graphs}
+    return converting(loaded, graphs), "ONNX Runtime CPU"
+
+
+def _graph(graph: GraphToTrace, proto: onnx.ModelProto, file: bundle.File) -> bundle.Graph:
+    """Inputs as they were asked for, outputs as the tracer found them, sizes by the inputs' names."""
+    names: dict[str, str] = {}
+    for port, value in zip(graph.ports, proto.graph.input, strict=True):
+        for wanted, dim in zip(port.shape, value.type.tensor_type.shape.dim, strict=True):
+            if isinstance(wanted, str) and "*" not in dim.dim_param:
+                names[dim.dim_param] = wanted
+    return bundle.Graph(
+        name=graph.name,
+        file=file,
+        inputs=[
+            bundle.Port(port.name, TYPE_NAMES[value.type.tensor_type.elem_type], list(port.shape))
+            for port, value in zip(graph.ports, proto.graph.input, strict=True)
+        ],
+        outputs=[_output(value, names) for value in proto.graph.output],
+    )
+
+
+def _output(value: onnx.ValueInfoProto, names: Mapping[str, str]) -> bundle.Port:
+    def size(dim: Any) -> int | str:
+        if not dim.dim_param:
+            return int(dim.dim_value)
+        factor, _, name = dim.dim_param.rpartition("*")
+        named = names.get(name, name)
+        return f"{factor}*{named}" if factor else named
+
+    tensor = value.type.tensor_type
+    return bundle.Port(value.name, TYPE_NAMES[tensor.elem_type], [size(dim) for dim in tensor.shape.dim])
+
+
+def _model(model: CAFlow) -> bundle.Model:
+    config = model.config
+    shapes = model.conditional_flow.latent_shapes(CHANNELS, config.size_multiple, config.size_multiple)
+    settings = asdict(config.task)
+    return bundle.Model(
+        task=settings.pop("task"),
+        scale=settings.pop("scale"),
+        task_settings=settings,
+        size_multiple=config.size_multiple,
+        levels=config.levels,
+        channels=CHANNELS,
+        residual=config.residual,
+        dependencies=config.dependencies,
+        noise_channels=[
+            [shapes[i, j][0] for i in range(config.levels) if (i, j) in shapes] for j in range(config.levels)
+        ],
+    )
+
+
+def _source(path: Path) -> bundle.Source:
+    contents = checkpoints.read(path)
+    is_reference = reference_checkpoint.is_reference(contents)
+    training = {} if is_reference or contents["training"] is None else dict(contents["training"])
+    training.pop("optimizer", None)
+    return bundle.Source(
+        checkpoint_sha256=bundle.sha256_of(path),
+        checkpoint_format="public reference implementation" if is_reference else checkpoints.FORMAT,
+        training=training,
+        exporter_version=__version__,
+    )
+
+
+def _card(manifest: bundle.Manifest) -> str:
+    """The model card."""
+    model = manifest.model
+    rows = "\n".join(
+        f"| {m.graph} | {m.what} | {m.max_error:.2e} | {m.tolerance:.0e} |"
+        for m in manifest.verification
+        if m.graph in ("sample", "score", "flow")
+    )
+    return f"""# A CAFLOW bundle: {model.task}, ×{model.scale}
+
+{model.levels} levels, {model.dependencies} dependencies, networks in {manifest.precision}. Target sides must be
+multiples of {model.size_multiple}; a runtime pads and crops.
+
+From a checkpoint of SHA-256 {manifest.source.checkpoint_sha256}, {manifest.source.checkpoint_format}, exported by
+caflow-deploy {manifest.source.exporter_version}. Held against the model in float64 ({
+        manifest.verification[0].verified_with
+    }):
+
+| | what | largest error | allowed |
+| --- | --- | --- | --- |
+{rows}
+"""

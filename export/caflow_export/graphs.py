@@ -1,0 +1,296 @@
+"""The graphs of a bundle as PyTorch modules: one per level and direction, all of the likelihood for free.
+
+Names of inputs and outputs are those of `runtime/README.md`. Rows are (image, sample) pairs; `image`, (R,) int64, says
+of which image each row is, and takes that image's terms.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from caflow_export.fold import FoldedChain
+from caflow_export.levels import Blocks, CrossTerms, DequantizerMidpoint, FlowLevel, OwnTerms, Precision
+from caflow_export.networks import halves, join_halves, squeeze
+from caflow_training.bijections import Chain
+from caflow_training.dequantization import ALPHA, CELLS, MIDPOINT, CentredPixels, VariationalDequantizer
+from caflow_training.image_flow import latent_channels
+from caflow_training.model import CHANNELS, CAFlow
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class ConditionalLevel(nn.Module):
+    """Level j of the conditional flow: g[j][j] and g[i][j], i > j, folded, hoisted and batched.
+
+    Blocks with their own weights run side by side as groups of channels; a shared one on its flows' rows stacked.
+    """
+
+    def __init__(self, model: CAFlow, j: int, precision: Precision) -> None:
+        super().__init__()
+        flow = model.conditional_flow
+        self.level = j
+        self.splits = flow.splits(j)
+        own = FoldedChain.of(cast(Chain, flow.own[j]))
+        self.own = Blocks([own], precision)
+        self.own_terms = OwnTerms(own, precision)
+        served = flow.cross_blocks(j)
+        self.cross_flows = sum(len(flows) for _, flows in served)
+        self.stacked = self.cross_flows if len(served) == 1 else 1
+        """How many flows share one block, as rows."""
+        if served:
+            cross = [FoldedChain.of(block) for block, _ in served]
+            self.cross = Blocks(cross, precision)
+            self.cross_terms = CrossTerms(cross, 4 * latent_channels(CHANNELS, model.config.levels, j), precision)
+
+    def encode(self, d: Tensor) -> tuple[Tensor, ...]:
+        """D[j] to its terms: those of `OwnTerms`, then, where there are cross blocks, those of `CrossTerms`."""
+        d = squeeze(d)
+        own: tuple[Tensor, ...] = self.own_terms(d)
+        return own + self.cross_terms.of_condition(d) if self.cross_flows else own
+
+    def inverse(self, z: Tensor, passing: Tensor | None, terms: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Noise z[i, j], i = j … n−1 side by side, and what level j − 1 handed on for the same flows, to L[j], what is
+        handed on for flows i > j, where there are any, and the share."""
+        scale, shift, injector_log_det, hoisted, *of_d = terms
+        own_z, cross_z = self._own_and_cross(z, 4 if not self.splits else 2)
+        share = gaussian(z)
+        if passing is not None:
+            own_passing, cross_passing = passing.split([self._passing, passing.shape[1] - self._passing], 1)
+            own_z = torch.cat([own_z, own_passing], 1)
+        latent, log_det = self.own.inverse(own_z, scale, shift, hoisted)
+        share = share + log_det + injector_log_det
+        if not self.cross_flows:
+            return latent, share
+        if passing is not None:
+            cross_z = join_halves(cross_z, cross_passing, self.cross_flows)
+        cross_terms, injector_log_det = self._cross_terms(latent, of_d)
+        handed, log_det = self.cross.inverse(self._stack(cross_z), *cross_terms)
+        return latent, self._unstack(handed), share + self._over_flows(log_det, injector_log_det)
+
+    def forward(self, latent: Tensor, passing: Tensor | None, terms: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The other way: L[j] and what level j + 1 handed on to z, what is handed on to level j − 1, and the share."""
+        scale, shift, injector_log_det, hoisted, *of_d = terms
+        own, share = self.own(latent, scale, shift, hoisted)
+        share = share + injector_log_det
+        noise, handed = own.chunk(2, 1) if self.splits else (own, None)
+        if passing is not None:
+            cross_terms, injector_log_det = self._cross_terms(latent, of_d)
+            cross, log_det = self.cross(self._stack(passing), *cross_terms)
+            share = share + self._over_flows(log_det, injector_log_det)
+            cross = self._unstack(cross)
+            if handed is not None:
+                cross, cross_handed = halves(cross, self.cross_flows)
+                handed = torch.cat([handed, cross_handed], 1)
+            noise = torch.cat([noise, cross], 1)
+        share = share + gaussian(noise)
+        return (noise, share) if handed is None else (noise, handed, share)
+
+    @property
+    def _passing(self) -> int:
+        """Channels that g[j][j] takes over from level j − 1."""
+        return self.own.channels // 2
+
+    def _own_and_cross(self, z: Tensor, quarters: int) -> tuple[Tensor, Tensor]:
+        own = self.own.channels * quarters // 4
+        return tuple(z.split([own, z.shape[1] - own], 1)) if self.cross_flows else (z, z)
+
+    def _cross_terms(self, latent: Tensor, of_d: list[Tensor]) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        scale, shift, log_det, hoisted = self.cross_terms(squeeze(latent), tuple(of_d))
+        if self.stacked > 1:
+            scale, shift, hoisted = (torch.cat([term] * self.stacked) for term in (scale, shift, hoisted))
+        return (scale, shift, hoisted), log_det
+
+    def _stack(self, x: Tensor) -> Tensor:
+        """Flows side by side as channels to flows as rows, where one block serves them all."""
+        return torch.cat(x.chunk(self.stacked, 1)) if self.stacked > 1 else x
+
+    def _unstack(self, x: Tensor) -> Tensor:
+        return torch.cat(x.chunk(self.stacked), 1) if self.stacked > 1 else x
+
+    def _over_flows(self, log_det: Tensor, injector_log_det: Tensor) -> Tensor:
+        if self.stacked > 1:
+            return torch.stack(log_det.chunk(self.stacked)).sum(0) + self.stacked * injector_log_det
+        return log_det + injector_log_det
+
+
+class Encode(nn.Module):
+    """The condition, (B, h, w, 3) uint8 RGB as the user has it, to all that follows from it alone."""
+
+    def __init__(self, model: CAFlow, levels: list[ConditionalLevel], precision: Precision) -> None:
+        super().__init__()
+        self.task = model.config.task
+        self.state = precision.state
+        self.dequantizer = _dequantizer(model.condition_dequantizer, precision)
+        self.pixels = model.condition_pixels
+        self.flow = nn.ModuleList(FlowLevel(cast(Chain, level), precision) for level in model.condition_flow.levels)
+        self.levels = nn.ModuleList(levels)
+
+    def forward(self, condition: Tensor) -> tuple[Tensor, ...]:
+        prepared = self.task.prepare(condition.permute(0, 3, 1, 2).to(self.state))
+        x = prepared + MIDPOINT if self.dequantizer is None else self.dequantizer(prepared)[0]
+        x, _ = self.pixels(x)
+        terms: list[tuple[Tensor, ...]] = []
+        for j in reversed(range(len(self.levels))):
+            x, _ = self.flow[j](x)
+            latent, x = x.chunk(2, 1) if j > 0 else (x, x)
+            terms.append(cast(ConditionalLevel, self.levels[j]).encode(latent))
+        flat = [term for level in reversed(terms) for term in level]
+        return (prepared.permute(0, 2, 3, 1).to(torch.uint8), *flat)
+
+
+class Decode(nn.Module):
+    """decode_j: noise to L[j] and what is handed on to level j + 1."""
+
+    def __init__(self, level: ConditionalLevel) -> None:
+        super().__init__()
+        self.level = level
+
+    def forward(self, z: Tensor, passing: Tensor | None, image: Tensor, *terms: Tensor) -> tuple[Tensor, ...]:
+        return self.level.inverse(z, passing, tuple(term.index_select(0, image) for term in terms))
+
+
+class Likelihood(nn.Module):
+    """likelihood_j: L[j] to noise and what is handed on to level j − 1."""
+
+    def __init__(self, level: ConditionalLevel) -> None:
+        super().__init__()
+        self.level = level
+
+    def forward(self, latent: Tensor, passing: Tensor | None, image: Tensor, *terms: Tensor) -> tuple[Tensor, ...]:
+        return cast(
+            tuple[Tensor, ...], self.level(latent, passing, tuple(term.index_select(0, image) for term in terms))
+        )
+
+
+class Reverse(nn.Module):
+    """reverse_j: L[j] and the image so far to one twice as large; the finest gives pixels, (R, H, W, 3) float32."""
+
+    def __init__(self, level: FlowLevel, pixels: "Pixels | None") -> None:
+        super().__init__()
+        self.level = level
+        self.pixels = pixels
+
+    def forward(
+        self, latent: Tensor, carry: Tensor | None, prepared: Tensor | None = None, image: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        out, share = self.level.inverse(latent if carry is None else torch.cat([latent, carry], 1))
+        if self.pixels is None:
+            return out, share
+        pixels, pixel_share = self.pixels.inverse(out, _by_row(prepared, image, out.dtype))
+        return pixels.permute(0, 2, 3, 1), share + pixel_share
+
+
+class Forward(nn.Module):
+    """forward_j: the image so far, at the finest level pixels, (R, H, W, 3) float32, to L[j] and one half as large."""
+
+    def __init__(self, level: FlowLevel, pixels: "Pixels | None", splits: bool) -> None:
+        super().__init__()
+        self.level = level
+        self.pixels = pixels
+        self.splits = splits
+
+    def forward(self, x: Tensor, prepared: Tensor | None = None, image: Tensor | None = None) -> tuple[Tensor, ...]:
+        pixel_share: Tensor | float = 0.0
+        if self.pixels is not None:
+            v = x.permute(0, 3, 1, 2)
+            x, pixel_share = self.pixels(v, _by_row(prepared, image, v.dtype))
+        latent, share = self.level(x)
+        share = share + pixel_share
+        return (*latent.chunk(2, 1), share) if self.splits else (latent, share)
+
+
+class Pixels(nn.Module):
+    """Continuous pixel values to the flow's space and back, with the log-determinant of `forward` as a map over 2×2
+    patches, (R, H/2, W/2) nats. Both directions are given the prepared condition, (R, 3, H, W), for a residual."""
+
+    def __init__(self, model: CAFlow) -> None:
+        super().__init__()
+        self.space = model.target_pixels
+        self.is_centred = isinstance(self.space, CentredPixels)
+        self.reference = model.config.reference
+
+    def forward(self, x: Tensor, prepared: Tensor | None) -> tuple[Tensor, Tensor]:
+        v, _ = self.space(x, prepared)
+        return v, self._log_det(v)
+
+    def inverse(self, v: Tensor, prepared: Tensor | None) -> tuple[Tensor, Tensor]:
+        x, _ = self.space.inverse(v, prepared)
+        constant = 4 * CHANNELS * math.log1p(-ALPHA) if self.reference else 0.0
+        return x, self._log_det(v) - constant
+
+    def _log_det(self, v: Tensor) -> Tensor:
+        constant = -4 * CHANNELS * math.log(CELLS)
+        if self.is_centred:
+            return (0.0 * v[:, 0, ::2, ::2]) + constant
+        slope = -(F.logsigmoid(v) + F.logsigmoid(-v)) + math.log1p(-ALPHA)
+        return F.pixel_unshuffle(slope, 2).sum(1) + constant
+
+
+class Dequantize(nn.Module):
+    """dequantize: integers, (R, H, W, 3) uint8, to pixels by the variational dequantizer, and the map of −log q."""
+
+    def __init__(self, dequantizer: DequantizerMidpoint, precision: Precision) -> None:
+        super().__init__()
+        self.dequantizer = dequantizer
+        self.state = precision.state
+
+    def forward(self, integers: Tensor) -> tuple[Tensor, Tensor]:
+        x, share = self.dequantizer(integers.permute(0, 3, 1, 2).to(self.state))
+        return x.permute(0, 2, 3, 1), share
+
+
+class ToImage(nn.Module):
+    """to_image: pixels, (R, H, W, 3) float32, to uint8, rounded down and clamped."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.floor().clamp(0, 255).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class ModelGraphs:
+    """All graphs of one model, levels by their index, 0 the coarsest."""
+
+    encode: Encode
+    decode: list[Decode]
+    reverse: list[Reverse]
+    forward: list[Forward]
+    likelihood: list[Likelihood]
+    dequantize: Dequantize | None
+
+    @classmethod
+    def of(cls, model: CAFlow, precision: Precision) -> "ModelGraphs":
+        """Cut a model into graphs; sampling and likelihood graphs of a level hold the same networks."""
+        n = model.config.levels
+        levels = [ConditionalLevel(model, j, precision) for j in range(n)]
+        flow = [FlowLevel(cast(Chain, level), precision) for level in model.target_flow.levels]
+        pixels = Pixels(model)
+        dequantizer = _dequantizer(model.target_dequantizer, precision)
+        return cls(
+            encode=Encode(model, levels, precision),
+            decode=[Decode(level) for level in levels],
+            reverse=[Reverse(level, pixels if j == n - 1 else None) for j, level in enumerate(flow)],
+            forward=[Forward(level, pixels if j == n - 1 else None, j > 0) for j, level in enumerate(flow)],
+            likelihood=[Likelihood(level) for level in levels],
+            dequantize=None if dequantizer is None else Dequantize(dequantizer, precision),
+        )
+
+
+def _dequantizer(dequantizer: nn.Module, precision: Precision) -> DequantizerMidpoint | None:
+    """Of a variational dequantizer; None for the uniform one, which is w + ½."""
+    return DequantizerMidpoint(dequantizer, precision) if isinstance(dequantizer, VariationalDequantizer) else None
+
+
+def gaussian(z: Tensor) -> Tensor:
+    """log N(z; 0, I) at each position, (R, h, w) nats."""
+    return -0.5 * (z.square().sum(1) + z.shape[1] * LOG_2PI)
+
+
+def _by_row(prepared: Tensor | None, image: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """The prepared condition, (B, H, W, 3) uint8, of each row, as (R, 3, H, W)."""
+    if prepared is None or image is None:
+        return None
+    return prepared.index_select(0, image).permute(0, 3, 1, 2).to(dtype)

@@ -1,0 +1,242 @@
+"""Traces the graphs of a model to ONNX, weights apart: equal weights of all graphs are stored once, in one file."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, BinaryIO
+
+import onnx
+import torch
+from onnx import TensorProto
+from torch import Tensor, nn
+from torch.export import Dim
+
+from caflow_export.graphs import Encode, ModelGraphs, ToImage
+from caflow_training.image_flow import latent_channels
+from caflow_training.model import CHANNELS, CAFlow
+
+OPSET = 20
+BFLOAT16_OPSET = 22
+"""The first in which a convolution may be of bfloat16; ONNX Runtime lays out convolutions best up to 21."""
+WEIGHTS = "weights.bin"
+ALIGNMENT_BYTES = 64
+INLINE_BYTES = 1024
+"""Constants up to this size stay in the graph."""
+
+Shape = tuple[int | str, ...]
+
+# Sizes of the example: symbols that must not be taken for equal get different values, none of them 1.
+ROWS, IMAGES, H, W = 3, 2, 2, 3
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a graph. In shapes, a name or "k*name" is a dynamic size."""
+
+    name: str
+    dtype: torch.dtype
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class GraphToTrace:
+    """A module, the ports of its arguments in order (None where it takes none), and the names of what it returns."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[Port | None, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def ports(self) -> list[Port]:
+        """The inputs that are there."""
+        return [port for port in self.inputs if port is not None]
+
+
+def graphs_to_trace(model: CAFlow, graphs: ModelGraphs, state: torch.dtype) -> Iterator[GraphToTrace]:
+    """All graphs of a bundle, encode first."""
+    n, scale = model.config.levels, model.config.task.scale
+    multiple = model.config.size_multiple // scale if scale <= model.config.size_multiple else 1
+    condition = Port("condition", torch.uint8, ("images", f"{multiple}*h", f"{multiple}*w", CHANNELS))
+    yield GraphToTrace("encode", graphs.encode, (condition,), encode_outputs(graphs))
+    term_ports = _term_ports(model, graphs.encode)
+    image = Port("image", torch.int64, ("rows",))
+    residual = (Port("prepared", torch.uint8, ("images", "2*h", "2*w", CHANNELS)), image)
+    for j in range(n):
+        depth, hands_on = latent_channels(CHANNELS, n, j), graphs.decode[j].level.cross_flows > 0
+        takes_over = graphs.decode[j].level.splits
+        z = Port("z", state, ("rows", noise_channels(model, j), "h", "w"))
+        latent = Port("latent", state, ("rows", depth, "2*h", "2*w"))
+        half = graphs.decode[j].level.own.channels // 2
+        flows = graphs.decode[j].level.cross_flows
+        coarser = Port("passing", state, ("rows", half * (1 + flows), "h", "w")) if takes_over else None
+        handed = latent_channels(CHANNELS, n, 0) // 2 if j == 0 else depth
+        finer = Port("passing", state, ("rows", handed * flows, "2*h", "2*w")) if hands_on else None
+        outputs = ("latent", "next_passing", "share") if hands_on else ("latent", "share")
+        yield GraphToTrace(f"decode_{j}", graphs.decode[j], (z, coarser, image, *term_ports[j]), outputs)
+        outputs = ("z", "next_passing", "share") if takes_over else ("z", "share")
+        yield GraphToTrace(f"likelihood_{j}", graphs.likelihood[j], (latent, finer, image, *term_ports[j]), outputs)
+
+        finest, extra = j == n - 1, residual if j == n - 1 and model.config.residual else ()
+        out = "pixels" if finest else "next_carry"
+        latent = Port("latent", state, ("rows", depth, "h", "w"))
+        carry = Port("carry", state, ("rows", depth, "h", "w")) if j > 0 else None
+        yield GraphToTrace(f"reverse_{j}", graphs.reverse[j], (latent, carry, *extra), (out, "share"))
+        pixels = Port("pixels", state, ("rows", "2*h", "2*w", CHANNELS))
+        entering = CHANNELS * 2 ** (n - 1 - j)
+        x = pixels if finest else Port("carry", state, ("rows", entering, "2*h", "2*w"))
+        outputs = ("latent", "next_carry", "share") if j > 0 else ("latent", "share")
+        yield GraphToTrace(f"forward_{j}", graphs.forward[j], (x, *extra), outputs)
+    full = ("rows", "2*h", "2*w", CHANNELS)
+    if graphs.dequantize is not None:
+        integers = Port("integers", torch.uint8, full)
+        yield GraphToTrace("dequantize", graphs.dequantize, (integers,), ("pixels", "share"))
+    yield GraphToTrace("to_image", ToImage(), (Port("pixels", state, full),), ("integers",))
+
+
+def noise_channels(model: CAFlow, j: int) -> int:
+    """Channels of z at level j: those of z[i, j], i = j … n−1, side by side."""
+    side = model.config.size_multiple
+    shapes = model.conditional_flow.latent_shapes(CHANNELS, side, side)
+    return sum(shape[0] for (_, level), shape in shapes.items() if level == j)
+
+
+def trace(graph: GraphToTrace) -> onnx.ModelProto:
+    """One graph as ONNX, its sizes dynamic, its weights inside."""
+    dims = {name: Dim(name) for name in ("rows", "images", "h", "w")}
+    arguments = tuple(None if port is None else _example(port) for port in graph.inputs)
+    shapes: list[Any] = [None if port is None else _dynamic(port, dims) for port in graph.inputs]
+    fixed = len(graph.inputs) - sum(port is not None and port.name not in FIXED_INPUTS for port in graph.inputs)
+    if fixed < len(graph.inputs):  # the terms are one variadic argument
+        shapes = [*shapes[:fixed], tuple(shapes[fixed:])]
+    uses_bfloat16 = any(tensor.dtype == torch.bfloat16 for tensor in graph.module.state_dict().values())
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision's operators are not there
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's own deprecations
+        program = torch.onnx.export(
+            graph.module.eval(),
+            arguments,
+            dynamo=True,
+            opset_version=BFLOAT16_OPSET if uses_bfloat16 else OPSET,
+            input_names=[port.name for port in graph.ports],
+            output_names=list(graph.outputs),
+            dynamic_shapes=tuple(shapes),
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    proto.graph.name = graph.name
+    _strip(proto)
+    return proto
+
+
+def trace_to_bytes(graph: GraphToTrace) -> bytes:
+    """`trace` for another process."""
+    contents: bytes = trace(graph).SerializeToString()
+    return contents
+
+
+class WeightStore:
+    """Writes weights to one file; what was written before is not written again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._places: dict[bytes, tuple[int, int]] = {}
+
+    def move_out(self, proto: onnx.ModelProto) -> None:
+        """Move the large initializers of a graph to the file, and make the graph refer to them."""
+        for tensor in proto.graph.initializer:
+            data = tensor.raw_data or onnx.numpy_helper.to_array(tensor).tobytes()
+            if len(data) <= INLINE_BYTES:
+                continue
+            offset, length = self._place(data)
+            for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data"):
+                tensor.ClearField(field)
+            tensor.data_location = TensorProto.EXTERNAL
+            del tensor.external_data[:]
+            for key, value in (("location", WEIGHTS), ("offset", str(offset)), ("length", str(length))):
+                tensor.external_data.append(onnx.StringStringEntryProto(key=key, value=value))
+
+    def _place(self, data: bytes) -> tuple[int, int]:
+        key = sha256(data).digest()
+        if key not in self._places:
+            self._file.write(bytes(-self._file.tell() % ALIGNMENT_BYTES))
+            self._places[key] = (self._file.tell(), len(data))
+            self._file.write(data)
+        return self._places[key]
+
+
+FIXED_INPUTS = {"condition", "z", "passing", "image", "latent", "carry", "prepared", "pixels", "integers"}
+
+
+def term_names(level_has_cross: bool) -> tuple[str, ...]:
+    """What `encode` gives for one level."""
+    own = ("own_scale", "own_shift", "own_log_det", "own_first")
+    return (*own, "cross_injector_first", "cross_coupling_first") if level_has_cross else own
+
+
+def encode_outputs(graphs: ModelGraphs) -> tuple[str, ...]:
+    """Names of what `encode` returns: the prepared condition, then the terms of each level with its number."""
+    per_level = [
+        f"{name}_{j}" for j, decode in enumerate(graphs.decode) for name in term_names(decode.level.cross_flows > 0)
+    ]
+    return ("prepared", *per_level)
+
+
+@torch.no_grad()
+def _term_ports(model: CAFlow, encode: Encode) -> list[list[Port]]:
+    """The terms of each level as inputs; their channels are read off a small condition."""
+    side = model.config.size_multiple // model.config.task.scale or 1
+    _, *terms = encode(torch.zeros(1, side, side, CHANNELS, dtype=torch.uint8))
+    ports = []
+    for level in encode.levels:
+        names = term_names(bool(level.cross_flows))
+        own, terms = terms[: len(names)], terms[len(names) :]
+        ports.append(
+            [
+                Port(name, term.dtype, ("images", *((term.shape[1],) if term.ndim == 4 else ()), "h", "w"))
+                for name, term in zip(names, own, strict=True)
+            ]
+        )
+    return ports
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Drop what only the tracer needs: source lines, and the shapes of values between nodes, which can be inferred."""
+    del proto.metadata_props[:]
+    del proto.graph.metadata_props[:]
+    del proto.graph.value_info[:]
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+        node.name = ""
+    for value in (*proto.graph.input, *proto.graph.output):
+        del value.metadata_props[:]
+
+
+def _example(port: Port) -> Tensor:
+    sizes = {"rows": ROWS, "images": IMAGES, "h": H, "w": W}
+    shape = [_size(size, sizes) for size in port.shape]
+    if port.dtype == torch.int64:
+        return torch.arange(shape[0]) % IMAGES
+    if port.dtype == torch.uint8:
+        return torch.randint(0, 256, shape, dtype=torch.uint8)
+    return torch.rand(shape).to(port.dtype)
+
+
+def _size(size: int | str, sizes: dict[str, int]) -> int:
+    if isinstance(size, int):
+        return size
+    factor, _, name = size.rpartition("*")
+    return int(factor or 1) * sizes[name]
+
+
+def _dynamic(port: Port, dims: dict[str, Any]) -> dict[int, Any]:
+    shape = {}
+    for axis, size in enumerate(port.shape):
+        if isinstance(size, str):
+            factor, _, name = size.rpartition("*")
+            shape[axis] = int(factor) * dims[name] if factor and factor != "1" else dims[name]
+    return shape

@@ -1,0 +1,283 @@
+"""Holds the graphs of a bundle against the model in float64, and against each other.
+
+Each graph is given what the chain gives it in float64 and compared output by output; then the chains are compared with
+`CAFlow.sample` and `CAFlow.log_prob`, at two sizes, and asked what must hold of any flow.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from caflow_export.graphs import ModelGraphs
+from caflow_export.levels import Precision
+from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
+from caflow_runtime import bundle, scan
+from caflow_runtime.bundle import Measurement
+from caflow_runtime.scan import Array, Arrays, Graph
+from caflow_training.model import CHANNELS, CAFlow, to_integers
+
+SIDES_IN_MULTIPLES = [(2, 3), (3, 1)]
+"""Sizes that are tried: height and width, in multiples of the model's size multiple. None is the traced one."""
+CONDITIONS, SAMPLES = 2, 3
+TEMPERATURE = 0.8
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Largest errors allowed in one precision; each is an error relative to the largest value, or as it says."""
+
+    graph: float
+    """Of a graph's outputs."""
+    pixels: float
+    """Of the whole chain's pixels, as a share of full scale: the largest."""
+    pixels_rms: float
+    """The same, root mean square."""
+    rounded: float
+    """Share of 8-bit values that may differ."""
+    log_likelihood: float
+    """Relative, of a row."""
+    noise: float
+    """Of the noise that comes back from decode → likelihood."""
+
+
+TOLERANCES = {
+    # float32 keeps 7 digits; a chain of some hundred layers whose log-scales reach ±2 loses 2 or 3 of them.
+    "fp32": Tolerances(1e-4, 1e-4, 1e-5, 1e-3, 1e-5, 1e-3),
+    # Half keeps 3 digits (2^-11): a log-scale of up to 2 is off by up to 1e-3, in each of the layers.
+    "fp16": Tolerances(3e-2, 5e-2, 5e-3, 1.0, 1e-3, 5e-2),
+    # bfloat16 keeps 2 digits (2^-8): eight times as far off as half.
+    "bf16": Tolerances(2e-1, 5e-1, 5e-2, 1.0, 1e-2, 3e-1),
+}
+
+
+class VerificationFailed(RuntimeError):
+    """A graph does not compute what the model does."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs of one size: conditions, the image of each row, noise per level, integer targets."""
+
+    condition: Array
+    image: Array
+    noise: list[Array]
+    target: Array
+
+
+def verify(
+    model: CAFlow, graphs: Mapping[str, Graph], precision: str, verified_with: str, say: Callable[[str], None] | None
+) -> list[Measurement]:
+    """All measurements of `graphs`, each printed with its verdict. Graphs are given float32 and convert it themselves.
+
+    Raises:
+        VerificationFailed: naming the first graph and input that is off by more than its tolerance.
+    """
+    tolerances = TOLERANCES[precision]
+    exact_model = _double(model)
+    exact = torch_graphs(exact_model, Precision(torch.float64, torch.float64))
+    measured: list[Measurement] = []
+
+    def measure(graph: str, what: str, error: Array | float, tolerance: float) -> None:
+        values = np.abs(np.asarray(error, np.float64))
+        worst = float(values.max()) if np.isfinite(values).all() else float("inf")
+        result = Measurement(graph, what, worst, float(values.mean()), tolerance, verified_with)
+        measured.append(result)
+        verdict = "ok" if worst <= tolerance else "FAILED"
+        if say:
+            say(f"{graph:14} {what:44} {worst:9.2e} {result.mean_error:9.2e} {tolerance:9.0e}  {verdict}")
+        if worst > tolerance:
+            raise VerificationFailed(
+                f"{graph}: {what}: wanted an error of at most {tolerance:.0e}, got {worst:.2e} ({verified_with})"
+            )
+
+    if say:
+        say(f"{'graph':14} {'what':44} {'largest':>9} {'mean':>9} {'allowed':>9}")
+    for number, (rows, columns) in enumerate(SIDES_IN_MULTIPLES):
+        multiple = model.config.size_multiple
+        height, width = rows * multiple, columns * multiple
+        case = _case(exact_model, height, width)
+        size = f"at {height}×{width}"
+        if number == 0:
+            _measure_graphs(graphs, exact, exact_model, case, size, tolerances, measure)
+        _measure_chain(graphs, exact_model, case, size, tolerances, measure)
+    _measure_flow(graphs, exact_model, case, tolerances, measure)
+    return measured
+
+
+Measure = Callable[[str, str, Array | float, float], None]
+
+
+def _measure_graphs(
+    graphs: Mapping[str, Graph],
+    exact: Mapping[str, Graph],
+    model: CAFlow,
+    case: Case,
+    size: str,
+    tolerances: Tolerances,
+    measure: Measure,
+) -> None:
+    """Every graph on the inputs that the exact chain gives it."""
+
+    def both(name: str) -> Graph:
+        def run(arrays: Arrays) -> dict[str, Array]:
+            wanted = exact[name](arrays)
+            got = graphs[name](_single(arrays))
+            for key, value in wanted.items():
+                scale = max(float(np.abs(value).max()), 1.0)
+                error = (np.asarray(got[key], np.float64) - value) / scale
+                tolerance = tolerances.graph if value.dtype != np.uint8 else 1 / 255
+                measure(name, f"{key} {size}", error, tolerance)
+            return wanted
+
+        return run
+
+    compared = {name: both(name) for name in exact}
+    levels = model.config.levels
+    encoded = scan.encode(compared, case.condition)
+    drawn = scan.sample(compared, levels, encoded, case.image, case.noise)
+    integers = compared["to_image"]({"pixels": drawn.pixels})["integers"]
+    pixels = integers.astype(np.float64) + 0.5
+    if "dequantize" in compared:
+        pixels = compared["dequantize"]({"integers": integers})["pixels"]
+    scan.score(compared, levels, encoded, case.image, pixels)
+
+
+@torch.no_grad()
+def _measure_chain(
+    graphs: Mapping[str, Graph], model: CAFlow, case: Case, size: str, tolerances: Tolerances, measure: Measure
+) -> None:
+    """Sampling and scoring from end to end against `CAFlow.sample` and `CAFlow.log_prob`."""
+    levels = model.config.levels
+    by_row = torch.from_numpy(case.condition[case.image]).permute(0, 3, 1, 2)
+    noise = _noise_by_block(model, case)
+    expected = model.sample(by_row, noise)
+    encoded = scan.encode(graphs, case.condition)
+    drawn = scan.sample(graphs, levels, encoded, case.image, _singles(case.noise))
+    pixels = expected.images.permute(0, 2, 3, 1).numpy()
+    error = (drawn.pixels - pixels) / max(256.0, float(np.abs(pixels).max()))
+    measure("sample", f"pixels {size}, share of full scale", error, tolerances.pixels)
+    measure("sample", f"pixels {size}, root mean square", np.sqrt(np.square(error).mean()), tolerances.pixels_rms)
+    rounded = graphs["to_image"]({"pixels": drawn.pixels})["integers"]
+    different = rounded != to_integers(torch.from_numpy(pixels)).numpy()
+    measure("sample", f"8-bit values that differ {size}", different.mean(), tolerances.rounded)
+    total = expected.log_likelihood.total.numpy()
+    error = (drawn.log_likelihood.sum(1) - total) / np.abs(total)
+    measure("sample", f"log-likelihood {size}, relative", error, tolerances.log_likelihood)
+
+    target = torch.from_numpy(case.target).permute(0, 3, 1, 2)
+    total = model.log_prob(target, by_row).total.numpy()
+    scored, extra = _score_integers(graphs, levels, encoded, case)
+    error = (scored.log_likelihood.sum(1) + extra - total) / np.abs(total)
+    measure("score", f"log-likelihood {size}, relative", error, tolerances.log_likelihood)
+
+
+def _measure_flow(
+    graphs: Mapping[str, Graph], model: CAFlow, case: Case, tolerances: Tolerances, measure: Measure
+) -> None:
+    """What holds of any flow, asked of the graphs alone."""
+    levels = model.config.levels
+    encoded = scan.encode(graphs, case.condition)
+    noise = _singles(case.noise)
+    drawn = scan.sample(graphs, levels, encoded, case.image, noise)
+    if not model.config.reference:  # whose way back is not quite an inverse
+        scored = scan.score(graphs, levels, encoded, case.image, drawn.pixels)
+        for j, (sent, returned) in enumerate(zip(noise, scored.noise, strict=True)):
+            measure("flow", f"noise of level {j} after decode and likelihood", sent - returned, tolerances.noise)
+        total = drawn.log_likelihood.sum(1)
+        error = (scored.log_likelihood.sum(1) - total) / np.abs(total)
+        measure("flow", "density: sampling against scoring, relative", error, tolerances.log_likelihood)
+    same = [np.repeat(z[:1], len(case.image), 0) for z in noise]
+    image = np.zeros_like(case.image)
+    alike = scan.sample(graphs, levels, encoded, image, same).pixels
+    measure("flow", "identical rows, pixels", (alike - alike[:1]) / 256, tolerances.pixels / 10)
+    alone = scan.sample(graphs, levels, encoded, case.image[1:2], [z[1:2] for z in noise]).pixels
+    measure("flow", "a row alone and in a batch, pixels", (alone - drawn.pixels[1:2]) / 256, tolerances.pixels / 10)
+
+
+def torch_graphs(model: CAFlow, precision: Precision) -> dict[str, Graph]:
+    """The graphs of a model run by PyTorch, as the scan runs them."""
+    traced = graphs_to_trace(model, ModelGraphs.of(model, precision), precision.state)
+    return {graph.name: _torch_graph(graph) for graph in traced}
+
+
+def converting(graphs: Mapping[str, Graph], described: list[bundle.Graph]) -> dict[str, Graph]:
+    """Graphs that take any float where they are declared to take float16."""
+    return {graph.name: _converting(graphs[graph.name], graph.inputs) for graph in described}
+
+
+def _converting(run: Graph, inputs: list[bundle.Port]) -> Graph:
+    return lambda arrays: run({port.name: arrays[port.name].astype(port.type, copy=False) for port in inputs})
+
+
+def _torch_graph(graph: GraphToTrace) -> Graph:
+    @torch.no_grad()
+    def run(arrays: Arrays) -> dict[str, Array]:
+        results = graph.module(*(port and torch.from_numpy(arrays[port.name]).to(port.dtype) for port in graph.inputs))
+        results = results if isinstance(results, tuple) else (results,)
+        return {name: _array(result) for name, result in zip(graph.outputs, results, strict=True)}
+
+    return run
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    """NumPy has no bfloat16; float32 holds the same values."""
+    array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
+
+
+def _score_integers(
+    graphs: Mapping[str, Graph], levels: int, encoded: Arrays, case: Case
+) -> tuple[scan.Rows, Array | float]:
+    if "dequantize" not in graphs:
+        return scan.score(graphs, levels, encoded, case.image, case.target.astype(np.float32) + np.float32(0.5)), 0.0
+    out = graphs["dequantize"]({"integers": case.target})
+    return scan.score(graphs, levels, encoded, case.image, out["pixels"]), out["share"].sum((1, 2), dtype=np.float64)
+
+
+def _case(model: CAFlow, height: int, width: int) -> Case:
+    """Smooth random conditions, as photographs are, and the targets that the model draws for them."""
+    generator = torch.Generator().manual_seed(SEED)
+    scale = model.config.task.scale
+    coarse = torch.rand(CONDITIONS, CHANNELS, 5, 5, generator=generator)
+    smooth = nn.functional.interpolate(coarse, (height // scale, width // scale), mode="bicubic", align_corners=True)
+    condition = (255 * smooth).clamp(0, 255).to(torch.uint8)
+    image = torch.arange(CONDITIONS).repeat_interleave(SAMPLES)
+    blocks = model.draw_noise(len(image), height, width, generator)
+    noise = [
+        torch.cat([TEMPERATURE * blocks[i, j] for i in range(model.config.levels) if (i, j) in blocks], 1)
+        for j in range(model.config.levels)
+    ]
+    with torch.no_grad():
+        drawn = model.sample(condition[image], blocks, TEMPERATURE).images
+    target = to_integers(drawn).permute(0, 2, 3, 1).contiguous()
+    nhwc = condition.permute(0, 2, 3, 1).contiguous()
+    return Case(nhwc.numpy(), image.numpy(), [z.numpy() for z in noise], target.numpy())
+
+
+def _noise_by_block(model: CAFlow, case: Case) -> dict[tuple[int, int], torch.Tensor]:
+    """The z[i, j] that stand side by side in `case.noise`."""
+    blocks: dict[tuple[int, int], torch.Tensor] = {}
+    shapes = model.conditional_flow.latent_shapes(CHANNELS, model.config.size_multiple, model.config.size_multiple)
+    for j, z in enumerate(case.noise):
+        flows = [i for i in range(model.config.levels) if (i, j) in shapes]
+        parts = torch.from_numpy(z).split([shapes[i, j][0] for i in flows], 1)
+        blocks |= {(i, j): part for i, part in zip(flows, parts, strict=True)}
+    return blocks
+
+
+def _double(model: CAFlow) -> CAFlow:
+    double = CAFlow(model.config).double()
+    double.load_state_dict(model.state_dict())
+    return double.eval()
+
+
+def _singles(arrays: list[Array]) -> list[Array]:
+    return [array.astype(np.float32) for array in arrays]
+
+
+def _single(arrays: Arrays) -> dict[str, Array]:
+    return {k: a.astype(np.float32) if a.dtype == np.float64 else a for k, a in arrays.items()}

@@ -1,0 +1,1 @@
+"""Backends: what turns a graph's file into a callable on arrays."""

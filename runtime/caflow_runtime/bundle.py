@@ -1,0 +1,272 @@
+"""The bundle: a folder that holds a model for deployment. Format: `runtime/README.md`.
+
+Reading is strict: a bundle that is wrong in any way is refused, each way by its own exception.
+"""
+
+import hashlib
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import msgspec
+
+FORMAT = "caflow-bundle"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+CARD = "README.md"
+MANIFEST_BYTES = 4 * 2**20
+"""A larger manifest is refused unread."""
+
+HASH_BLOCK_BYTES = 2**20
+
+
+class BundleError(ValueError):
+    """A folder is not a bundle that this version can use."""
+
+
+class NoBundle(BundleError):
+    """There is no folder of that name, or no manifest in it."""
+
+
+class ManifestTooLarge(BundleError):
+    """The manifest is larger than any manifest is."""
+
+
+class WrongManifest(BundleError):
+    """The manifest is not JSON, or a field is missing, unknown or of the wrong type."""
+
+
+class UnknownFormat(BundleError):
+    """The manifest is of another format or another version of it."""
+
+
+class PathOutside(BundleError):
+    """The manifest names a file that is not inside the folder."""
+
+
+class MissingFile(BundleError):
+    """A file that the manifest names is not there."""
+
+
+class TruncatedFile(BundleError):
+    """A file is not as long as the manifest says."""
+
+
+class WrongHash(BundleError):
+    """A file's contents are not those that the manifest was written for."""
+
+
+class MissingGraph(BundleError):
+    """The manifest lacks a graph that a model of its levels needs."""
+
+
+class WrongShape(BundleError):
+    """A graph's input or output is not of the shape or type that the model's numbers give."""
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of the manifest; unknown fields are errors."""
+
+
+class File(Strict, frozen=True):
+    """A file of the bundle."""
+
+    path: str
+    """Relative to the folder, with forward slashes."""
+    bytes: int
+    sha256: str
+
+
+class Port(Strict, frozen=True):
+    """An input or output of a graph."""
+
+    name: str
+    type: Literal["float32", "float16", "bfloat16", "uint8", "int64"]
+    shape: list[int | str]
+    """A number, a name of a dynamic size, or "k*name"."""
+
+
+class Graph(Strict, frozen=True):
+    """One ONNX file."""
+
+    name: str
+    file: File
+    inputs: list[Port]
+    outputs: list[Port]
+
+
+class Model(Strict, frozen=True):
+    """The numbers that a runtime needs."""
+
+    task: str
+    task_settings: dict[str, Any]
+    scale: int
+    """Target side / condition side."""
+    size_multiple: int
+    """Target height and width must be multiples of this."""
+    levels: int
+    channels: int
+    residual: bool
+    dependencies: Literal["unshared", "shared", "dual-glow"]
+    noise_channels: list[list[int]]
+    """Of each level j, the channels of z[i, j] for i = j, j + 1, …, side by side in the input z."""
+
+
+class Measurement(Strict, frozen=True):
+    """One comparison of a graph, or of the chain, with PyTorch in float64."""
+
+    graph: str
+    what: str
+    max_error: float
+    mean_error: float
+    tolerance: float
+    verified_with: str
+
+
+class Source(Strict, frozen=True):
+    """Where the model came from."""
+
+    checkpoint_sha256: str
+    checkpoint_format: str
+    training: dict[str, Any]
+    exporter_version: str
+
+
+class Manifest(Strict, frozen=True):
+    """`manifest.json`."""
+
+    format: str
+    format_version: int
+    precision: Literal["fp32", "fp16", "bf16"]
+    """Of the networks; the flow's state is float32."""
+    model: Model
+    graphs: list[Graph]
+    weights: list[File]
+    verification: list[Measurement]
+    source: Source
+
+    def graph(self, name: str) -> Graph:
+        """The graph of that name."""
+        return next(graph for graph in self.graphs if graph.name == name)
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """The manifest of a bundle, checked but for the contents of the files that it names.
+
+    Raises:
+        BundleError: one of its subclasses for each way in which it can be wrong.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise NoBundle(f"{folder}: wanted a bundle, but there is no {MANIFEST} in it: export a checkpoint to make one")
+    if (size := path.stat().st_size) > MANIFEST_BYTES:
+        raise ManifestTooLarge(f"{path}: wanted at most {MANIFEST_BYTES} bytes, got {size}")
+    text = path.read_bytes()
+    _check_format(path, text)
+    try:
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise WrongManifest(f"{path}: {error}") from None
+    _check_graphs(path, manifest)
+    for file in files_of(manifest):
+        _check_path(path, file)
+    return manifest
+
+
+def verify_files(folder: str | Path, manifest: Manifest) -> None:
+    """Check that every file is there, whole, and the one that the manifest was written for.
+
+    Raises:
+        MissingFile, TruncatedFile, WrongHash
+    """
+    for file in files_of(manifest):
+        path = Path(folder) / file.path
+        if not path.is_file():
+            raise MissingFile(f"{path}: the manifest names this file, but it is not there: export the model again")
+        if (size := path.stat().st_size) != file.bytes:
+            raise TruncatedFile(f"{path}: wanted {file.bytes} bytes, got {size}: copy or export the bundle again")
+        if (found := sha256_of(path)) != file.sha256:
+            raise WrongHash(f"{path}: wanted SHA-256 {file.sha256}, got {found}: copy or export the bundle again")
+
+
+def write_manifest(folder: str | Path, manifest: Manifest) -> None:
+    """Write `manifest.json`, indented for readers."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (Path(folder) / MANIFEST).write_bytes(text + b"\n")
+
+
+def files_of(manifest: Manifest) -> list[File]:
+    """All files that the manifest names."""
+    return [graph.file for graph in manifest.graphs] + list(manifest.weights)
+
+
+def describe_file(folder: Path, name: str) -> File:
+    """A file of the folder as the manifest names it."""
+    path = folder / name
+    return File(path=name, bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of the manifest."""
+    return msgspec.json.schema(Manifest)
+
+
+def graph_names(levels: int) -> list[str]:
+    """The graphs that every bundle of a model with so many levels holds."""
+    per_level = ("decode", "reverse", "forward", "likelihood")
+    return ["encode", *(f"{name}_{j}" for name in per_level for j in range(levels)), "to_image"]
+
+
+def _check_format(path: Path, text: bytes) -> None:
+    """Before the fields, which another version may name otherwise."""
+    try:
+        contents = json.loads(text)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise WrongManifest(f"{path}: not JSON: {error}") from None
+    found = (contents.get("format"), contents.get("format_version")) if isinstance(contents, dict) else (None, None)
+    if found != (FORMAT, FORMAT_VERSION):
+        raise UnknownFormat(
+            f"{path}: wanted format {FORMAT!r} version {FORMAT_VERSION}, got {found[0]!r} version {found[1]!r}: "
+            "use the version of caflow-deploy that wrote it, or export the checkpoint again"
+        )
+
+
+def _check_graphs(path: Path, manifest: Manifest) -> None:
+    model = manifest.model
+    by_name = {graph.name: graph for graph in manifest.graphs}
+    missing = [name for name in graph_names(model.levels) if name not in by_name]
+    if missing:
+        raise MissingGraph(f"{path}: with {model.levels} levels wanted the graph {missing[0]!r}, it is not listed")
+    if len(model.noise_channels) != model.levels:
+        raise WrongShape(f"{path}: wanted noise_channels of {model.levels} levels, got {len(model.noise_channels)}")
+    for j, channels in enumerate(model.noise_channels):
+        _check_port(path, by_name[f"decode_{j}"].inputs, f"decode_{j}", "z", ["rows", sum(channels), "h", "w"])
+    finest = f"reverse_{model.levels - 1}"
+    _check_port(path, by_name[finest].outputs, finest, "pixels", ["rows", "2*h", "2*w", model.channels])
+    multiple = model.size_multiple // model.scale
+    sides = [f"{multiple}*h", f"{multiple}*w"] if multiple > 1 else ["h", "w"]
+    _check_port(path, by_name["encode"].inputs, "encode", "condition", ["images", *sides, model.channels])
+
+
+def _check_port(path: Path, ports: list[Port], graph: str, name: str, shape: list[int | str]) -> None:
+    found = next((port.shape for port in ports if port.name == name), None)
+    if found != shape:
+        raise WrongShape(f"{path}: wanted {graph} with {name} of shape {shape}, got {found}")
+
+
+def _check_path(path: Path, file: File) -> None:
+    inside = PurePosixPath(file.path)
+    if inside.is_absolute() or ".." in inside.parts or "\\" in file.path or ":" in file.path or not file.path:
+        raise PathOutside(f"{path}: {file.path!r} is not a path inside the bundle")
+    if not (path.parent / file.path).resolve().is_relative_to(path.parent.resolve()):
+        raise PathOutside(f"{path}: {file.path!r} leads out of the bundle")

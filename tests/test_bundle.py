@@ -1,0 +1,164 @@
+"""The bundle's format: read strictly, every way of being wrong its own exception."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caflow_runtime import bundle
+from caflow_runtime.bundle import (
+    BundleError,
+    ManifestTooLarge,
+    MissingFile,
+    MissingGraph,
+    NoBundle,
+    PathOutside,
+    TruncatedFile,
+    UnknownFormat,
+    WrongHash,
+    WrongManifest,
+    WrongShape,
+)
+
+Manifest = dict[str, Any]
+
+
+def a_bundle(folder: Path) -> Manifest:
+    """A bundle of one level whose graphs hold nothing; returns its manifest as JSON."""
+    folder.mkdir(exist_ok=True)
+    ports: dict[str, tuple[list[bundle.Port], list[bundle.Port]]] = {
+        "encode": ([bundle.Port("condition", "uint8", ["images", "4*h", "4*w", 3])], []),
+        "decode_0": ([bundle.Port("z", "float32", ["rows", 48, "h", "w"])], []),
+        "reverse_0": ([], [bundle.Port("pixels", "float32", ["rows", "2*h", "2*w", 3])]),
+    }
+    graphs = []
+    for name in bundle.graph_names(1):
+        (folder / f"{name}.onnx").write_bytes(name.encode())
+        inputs, outputs = ports.get(name, ([], []))
+        graphs.append(bundle.Graph(name, bundle.describe_file(folder, f"{name}.onnx"), inputs, outputs))
+    (folder / "weights.bin").write_bytes(bytes(100))
+    manifest = bundle.Manifest(
+        format=bundle.FORMAT,
+        format_version=bundle.FORMAT_VERSION,
+        precision="fp32",
+        model=bundle.Model(
+            task="image-to-image",
+            task_settings={},
+            scale=1,
+            size_multiple=4,
+            levels=1,
+            channels=3,
+            residual=False,
+            dependencies="unshared",
+            noise_channels=[[48]],
+        ),
+        graphs=graphs,
+        weights=[bundle.describe_file(folder, "weights.bin")],
+        verification=[],
+        source=bundle.Source("00", "caflow-checkpoint", {}, "0"),
+    )
+    bundle.write_manifest(folder, manifest)
+    contents: Manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    return contents
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    a_bundle(tmp_path)
+    manifest = bundle.read_manifest(tmp_path)
+    bundle.verify_files(tmp_path, manifest)
+    assert manifest.graph("decode_0").inputs[0].shape == ["rows", 48, "h", "w"]
+    assert len(bundle.files_of(manifest)) == 7
+
+
+def _set(**changes: Any) -> Callable[[Manifest], None]:
+    return lambda manifest: manifest.update(changes)
+
+
+def _set_in(part: str, **changes: Any) -> Callable[[Manifest], None]:
+    return lambda manifest: manifest[part].update(changes)
+
+
+def _file(path: str) -> Callable[[Manifest], None]:
+    return lambda manifest: manifest["weights"][0].update(path=path)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (_set(format="onnx"), UnknownFormat, "wanted format 'caflow-bundle' version 1, got 'onnx'"),
+        (_set(format_version=2), UnknownFormat, "got 'caflow-bundle' version 2: use the version"),
+        (_set(extra=1), WrongManifest, "unknown field `extra`"),
+        (_set(precision="fp8"), WrongManifest, "fp8"),
+        (_set(graphs=None), WrongManifest, "graphs"),
+        (_set_in("model", levels="one"), WrongManifest, "levels"),
+        (lambda manifest: manifest["model"].pop("scale"), WrongManifest, "scale"),
+        (lambda manifest: manifest["graphs"].pop(0), MissingGraph, "wanted the graph 'encode'"),
+        (_set_in("model", levels=2), MissingGraph, "with 2 levels wanted the graph 'decode_1'"),
+        (_set_in("model", noise_channels=[[24]]), WrongShape, r"decode_0 with z of shape \['rows', 24, 'h', 'w'\]"),
+        (_set_in("model", noise_channels=[]), WrongShape, "noise_channels of 1 levels"),
+        (_set_in("model", channels=4), WrongShape, "pixels"),
+        (_set_in("model", size_multiple=8), WrongShape, "condition"),
+        (_file("../weights.bin"), PathOutside, "is not a path inside the bundle"),
+        (_file("/etc/passwd"), PathOutside, "is not a path inside the bundle"),
+        (_file("..\\weights.bin"), PathOutside, "is not a path inside the bundle"),
+        (_file("C:weights.bin"), PathOutside, "is not a path inside the bundle"),
+        (_file(""), PathOutside, "is not a path inside the bundle"),
+    ],
+)
+def test_wrong_manifests_are_refused(
+    tmp_path: Path, change: Callable[[Manifest], None], error: type[BundleError], message: str
+) -> None:
+    manifest = a_bundle(tmp_path)
+    change(manifest)
+    (tmp_path / bundle.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(error, match=message):
+        bundle.read_manifest(tmp_path)
+
+
+def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
+    manifest = a_bundle(tmp_path / "bundle")
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "bundle" / "inside").symlink_to(tmp_path / "secret")
+    _file("inside")(manifest)
+    (tmp_path / "bundle" / bundle.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(PathOutside, match="leads out of the bundle"):
+        bundle.read_manifest(tmp_path / "bundle")
+
+
+def test_wrong_files_are_refused(tmp_path: Path) -> None:
+    a_bundle(tmp_path)
+    manifest = bundle.read_manifest(tmp_path)
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(bytes(99))
+    with pytest.raises(TruncatedFile, match="wanted 100 bytes, got 99"):
+        bundle.verify_files(tmp_path, manifest)
+    weights.write_bytes(bytes(99) + b"x")
+    with pytest.raises(WrongHash, match="wanted SHA-256"):
+        bundle.verify_files(tmp_path, manifest)
+    weights.unlink()
+    with pytest.raises(MissingFile, match=r"weights\.bin"):
+        bundle.verify_files(tmp_path, manifest)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'"text"', b"[" * 100_000])
+def test_manifests_that_are_none_are_refused(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / bundle.MANIFEST).write_bytes(text)
+    with pytest.raises((WrongManifest, UnknownFormat)):
+        bundle.read_manifest(tmp_path)
+
+
+def test_no_manifest_and_a_huge_one(tmp_path: Path) -> None:
+    with pytest.raises(NoBundle, match=r"no manifest\.json"):
+        bundle.read_manifest(tmp_path)
+    with pytest.raises(NoBundle):
+        bundle.read_manifest(tmp_path / "nothing")
+    (tmp_path / bundle.MANIFEST).write_bytes(b" " * (bundle.MANIFEST_BYTES + 1))
+    with pytest.raises(ManifestTooLarge):
+        bundle.read_manifest(tmp_path)
+
+
+def test_the_published_schema_is_the_formats() -> None:
+    published = Path(__file__).parents[1] / "runtime" / "manifest.schema.json"
+    assert json.loads(published.read_text()) == bundle.json_schema()

@@ -1,0 +1,201 @@
+"""`caflow-export`: real graphs in a real ONNX Runtime, held against the model and the public implementation."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxslim
+import pytest
+import torch
+from conftest import DATA, small_model
+from safetensors.torch import load_file
+
+from caflow_export import verify as verification
+from caflow_export.export import ExportError, ExportReport, export
+from caflow_export.verify import TOLERANCES, VerificationFailed
+from caflow_runtime import bundle, scan
+from caflow_runtime.backends.onnxruntime_cpu import load_graph
+from caflow_training import checkpoint
+from caflow_training.tasks import SuperResolution
+
+FORBIDDEN = {"MatrixInverse", "Det", "RandomNormal", "RandomNormalLike", "RandomUniform", "Loop", "If"}
+OURS = {"levels": 2, "residual": True, "dequantization_steps": 1, "task": SuperResolution(scale=4)}
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint: two levels, ×4, residual, variational dequantization."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("ours") / "model.pt"
+    checkpoint.save(path, small_model(torch.float32, **OURS))
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(ours: Path) -> ExportReport:
+    return export(ours)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    output = tmp_path_factory.mktemp("reference") / "unshared.caflow"
+    return export(DATA / "reference" / "unshared" / "lightning.ckpt", output)
+
+
+def load_graphs(folder: Path) -> dict[str, scan.Graph]:
+    manifest = bundle.read_manifest(folder)
+    bundle.verify_files(folder, manifest)
+    return {graph.name: load_graph(folder / graph.file.path, threads=1) for graph in manifest.graphs}
+
+
+def test_the_bundle_is_whole_and_says_what_it_is(ours: Path, exported: ExportReport) -> None:
+    assert exported.path == ours.with_suffix(".caflow")
+    manifest = bundle.read_manifest(exported.path)
+    bundle.verify_files(exported.path, manifest)
+    assert manifest == exported.manifest
+    named = {file.path for file in bundle.files_of(manifest)} | {bundle.MANIFEST, bundle.CARD}
+    assert {path.name for path in exported.path.iterdir()} == named
+    assert (manifest.model.task, manifest.model.scale, manifest.model.size_multiple) == ("super-resolution", 4, 8)
+    assert manifest.source.checkpoint_sha256 == bundle.sha256_of(ours)
+    assert all(m.max_error <= m.tolerance for m in manifest.verification)
+    assert {m.graph for m in manifest.verification} >= {graph.name for graph in manifest.graphs}
+    assert "log-likelihood" in (exported.path / bundle.CARD).read_text()
+
+
+def test_every_graph_is_clean(exported: ExportReport, reference: ExportReport) -> None:
+    for report in (exported, reference):
+        for graph in report.manifest.graphs:
+            path = report.path / graph.file.path
+            onnx.checker.check_model(path, full_check=True)
+            proto = onnx.load(path)
+            assert not {node.op_type for node in proto.graph.node} & FORBIDDEN, graph.name
+            dynamic = {size for port in graph.inputs for size in port.shape if isinstance(size, str)}
+            assert all(size.rpartition("*")[2] in {"rows", "images", "h", "w"} for size in dynamic), graph.name
+            assert onnxslim.slim(proto) is not None
+
+
+def test_polygraphy_finds_nothing(exported: ExportReport) -> None:
+    environment = os.environ | {"POLYGRAPHY_AUTOINSTALL_DEPS": "0"}
+    polygraphy = str(Path(sys.executable).with_name("polygraphy"))
+    sizes = {"rows": 2, "images": 2, "h": 2, "w": 2}
+    for graph in exported.manifest.graphs:
+        shapes = [f"{port.name}:[{','.join(str(_size(size, sizes)) for size in port.shape)}]" for port in graph.inputs]
+        command = [polygraphy, "check", "lint", graph.file.path, "--input-shapes", *shapes]
+        result = subprocess.run(
+            command, cwd=exported.path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, f"{graph.name}: {result.stdout[-2000:]}{result.stderr[-2000:]}"
+
+
+def _size(size: int | str, sizes: dict[str, int]) -> int:
+    if isinstance(size, int):
+        return size
+    factor, _, name = size.rpartition("*")
+    return int(factor or 1) * sizes[name]
+
+
+def test_weights_are_stored_once(reference: ExportReport) -> None:
+    """Sampling and likelihood graphs refer to the same bytes."""
+    assert reference.share_of_parameters <= 1.15
+    places: dict[str, set[str]] = {}
+    for name in ("decode_0", "likelihood_0"):
+        proto = onnx.load(reference.path / f"{name}.onnx", load_external_data=False)
+        places[name] = {
+            next(entry.value for entry in tensor.external_data if entry.key == "offset")
+            for tensor in proto.graph.initializer
+            if tensor.external_data
+        }
+    shared = places["decode_0"] & places["likelihood_0"]
+    assert len(shared) > 0.6 * len(places["decode_0"])  # all but W⁻¹ and W
+
+
+def test_the_graphs_reproduce_the_public_implementation(reference: ExportReport) -> None:
+    given = load_file(DATA / "reference" / "unshared" / "tensors.safetensors")
+    graphs, model = load_graphs(reference.path), reference.manifest.model
+    assert (model.task, model.scale) == ("image-to-image", 1)
+    n = model.levels
+    condition = given["Y"].permute(0, 2, 3, 1).to(torch.uint8).contiguous().numpy()
+    target = given["W"].permute(0, 2, 3, 1).contiguous().numpy()
+    noise = [
+        np.concatenate([given[f"sample_z.{n - 1 - i}.{n - 1 - j}"].numpy() for i in range(j, n)], 1) for j in range(n)
+    ]
+    rows = np.arange(2)
+    encoded = scan.encode(graphs, condition)
+    drawn = scan.sample(graphs, n, encoded, rows, noise)
+    expected = given["sample_W_continuous"].permute(0, 2, 3, 1).numpy()
+    assert np.abs(drawn.pixels - expected).max() / 256 < 1e-4
+    integers = graphs["to_image"]({"pixels": drawn.pixels})["integers"]
+    assert (integers == given["sample_W_8bit"].permute(0, 2, 3, 1).numpy()).mean() >= 0.999
+    scored = scan.score(graphs, n, encoded, rows, target + np.float32(0.5))
+    np.testing.assert_allclose(scored.log_likelihood.sum(1), given["log_prob_w_given_y"], rtol=1e-5)
+
+
+def test_half_networks_leave_the_state_in_float32(ours: Path, tmp_path: Path) -> None:
+    report = export(ours, tmp_path / "half.caflow", precision="fp16")
+    proto = onnx.load(report.path / "decode_1.onnx")
+    types = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    convolutions = [types[node.input[1]] for node in proto.graph.node if node.op_type == "Conv"]
+    assert onnx.TensorProto.FLOAT16 in convolutions  # the networks
+    assert onnx.TensorProto.FLOAT in convolutions  # the mixings
+    inferred = onnx.shape_inference.infer_shapes(proto)
+    value_types = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+    for node in proto.graph.node:
+        if node.op_type in ("Exp", "Atan", "ReduceSum"):
+            assert value_types.get(node.output[0], onnx.TensorProto.FLOAT) == onnx.TensorProto.FLOAT, node
+    assert {port.type for port in report.manifest.graph("decode_1").outputs} == {"float32"}
+
+
+@pytest.mark.full
+def test_bfloat16_is_verified_where_it_runs(ours: Path, tmp_path: Path) -> None:
+    report = export(ours, tmp_path / "brain.caflow", precision="bf16", processes=1)
+    assert {m.verified_with for m in report.manifest.verification} == {"PyTorch CPU, same types"}
+
+
+def test_an_existing_bundle_is_kept_without_force(ours: Path, exported: ExportReport) -> None:
+    before = (exported.path / bundle.MANIFEST).read_bytes()
+    with pytest.raises(ExportError, match="is there already: give --force"):
+        export(ours)
+    assert (exported.path / bundle.MANIFEST).read_bytes() == before
+
+
+def test_a_failed_verification_leaves_no_bundle(ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph that is off is found, named, and nothing is written."""
+    true_graphs = verification.torch_graphs
+
+    def wrong_graphs(*arguments: object) -> dict[str, scan.Graph]:
+        graphs = true_graphs(*arguments)  # type: ignore[arg-type]
+        right = graphs["reverse_1"]
+        graphs["reverse_1"] = lambda arrays: {**right(arrays), "share": right(arrays)["share"] + 1}
+        return graphs
+
+    monkeypatch.setattr(verification, "torch_graphs", wrong_graphs)
+    with pytest.raises(VerificationFailed, match=r"reverse_1: share at 16×24: wanted an error of at most 1e-04"):
+        export(ours, tmp_path / "wrong.caflow")
+    assert not list(tmp_path.iterdir())
+
+
+def test_tolerances_widen_with_the_type() -> None:
+    fp32, fp16, bf16 = (TOLERANCES[name] for name in ("fp32", "fp16", "bf16"))
+    assert fp32.pixels <= 1e-4
+    assert fp32.log_likelihood <= 1e-5
+    assert fp32.rounded <= 1e-3
+    assert fp32.pixels < fp16.pixels < bf16.pixels
+
+
+def test_the_command(ours: Path, tmp_path: Path) -> None:
+    copy = shutil.copy(ours, tmp_path / "model.pt")
+    command = [sys.executable, "-m", "caflow_export.cli", str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(tmp_path / "model.caflow"))
+    assert "FAILED" not in done.stderr
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "give --force" in again.stderr
+    missing = subprocess.run([*command[:3], str(tmp_path / "no.pt")], capture_output=True, text=True, check=False)
+    assert missing.returncode == 2
+    assert missing.stderr == f"caflow-export: {tmp_path / 'no.pt'}: there is no such file\n"
