@@ -22,7 +22,8 @@ test-full: setup  ## What takes longer.
 	$(BIN)/pytest -m full
 
 benchmarks: setup  ## Measure again and keep the figures.
-	$(BIN)/python benchmarks/training_step.py --json benchmarks/results/training_step.json
+	$(BIN)/python -W ignore benchmarks/training_step.py --json benchmarks/results/training_step.json
+	$(BIN)/python -W ignore benchmarks/sampling.py --threads 2 --json benchmarks/results/sampling.json
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dist

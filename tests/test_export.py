@@ -57,7 +57,7 @@ def test_the_bundle_is_whole_and_says_what_it_is(ours: Path, exported: ExportRep
     manifest = bundle.read_manifest(exported.path)
     bundle.verify_files(exported.path, manifest)
     assert manifest == exported.manifest
-    named = {file.path for file in bundle.files_of(manifest)} | {bundle.MANIFEST, bundle.CARD}
+    named = {file.path for file in bundle.files_of(manifest)} | {bundle.MANIFEST, bundle.CARD, bundle.SHEET}
     assert {path.name for path in exported.path.iterdir()} == named
     assert (manifest.model.task, manifest.model.scale, manifest.model.size_multiple) == ("super-resolution", 4, 8)
     assert manifest.source.checkpoint_sha256 == bundle.sha256_of(ours)

@@ -13,7 +13,17 @@ def run_without(blocked: tuple[str, ...], code: str) -> subprocess.CompletedProc
     return subprocess.run([sys.executable, "-c", f"{block}; {code}"], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("module", ["caflow_deploy", "caflow_runtime", "caflow_export", "caflow_training.cli"])
+MODULES = (
+    "caflow_deploy",
+    "caflow_runtime.bundle",
+    "caflow_runtime.scan",
+    "caflow_export",
+    "caflow_export.cli",
+    "caflow_training.cli",
+)
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_imports_without_heavy_packages(module: str) -> None:
     result = run_without(HEAVY, f"import {module}")
     assert result.returncode == 0, result.stderr
@@ -41,6 +51,15 @@ def test_training_without_torch_names_the_extra() -> None:
     help_text = run_without(("torch",), "from caflow_training.cli import main; main(['--help'])")
     assert help_text.returncode == 0
     assert "RECIPE" in help_text.stdout
+
+
+def test_exporting_without_torch_names_the_extra() -> None:
+    result = run_without(("torch",), "from caflow_export.cli import main; main(['model.pt'])")
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == ["caflow-export needs torch: pip install 'caflow-deploy[export]'"]
+    help_text = run_without(HEAVY, "from caflow_export.cli import main; main(['--help'])")
+    assert help_text.returncode == 0
+    assert "--precision" in help_text.stdout
 
 
 def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: object) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from caflow_training import checkpoint, validation
-from caflow_training.data import TRAINING_STREAM, VALIDATION_STREAM, Batch, Crops, find_photographs, split_by_file
+from caflow_training.data import TRAINING_STREAM, VALIDATION_STREAM, Crops, find_photographs, split_by_file
 from caflow_training.model import CAFlow, CAFlowConfig, bits_per_dim
 from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
 from caflow_training.recipe import Recipe, TrainingConfig, load_recipe, recipe_from_dict
@@ -269,9 +269,9 @@ def test_a_compiled_run_trains_as_the_plain_one(photographs: Path, tmp_path: Pat
 def test_sheets_refuse_samples_that_are_not_finite(tmp_path: Path) -> None:
     model = CAFlow(CAFlowConfig(levels=1, condition_steps=1, target_steps=1, own_steps=1, task=ImageToImage()))
     torch.nn.init.constant_(model.target_flow.levels[0].layers[1].norm.log_scale, -1e5)  # type: ignore[union-attr, index]
-    images, u = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.rand(1, 3, 8, 8)
+    images = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     with pytest.raises(validation.ExplodingInverse, match=r"temperature 1\.0 is not finite"):
-        validation.write_sheet(tmp_path / "sheet.png", model, Batch(images, images, u, u), (1.0,), 0)
+        validation.write_sheet(tmp_path / "sheet.png", model, images, images, (1.0,), 0)
     assert not list(tmp_path.iterdir())
 
 

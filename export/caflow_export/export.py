@@ -17,12 +17,16 @@ from caflow_deploy import __version__
 from caflow_export.graphs import ModelGraphs
 from caflow_export.levels import Precision
 from caflow_export.to_onnx import WEIGHTS, GraphToTrace, WeightStore, graphs_to_trace, trace, trace_to_bytes
-from caflow_export.verify import converting, torch_graphs, verify
+from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
 from caflow_runtime import bundle
 from caflow_runtime.backends.onnxruntime_cpu import load_graph
 from caflow_training import checkpoint as checkpoints
 from caflow_training import reference_checkpoint
 from caflow_training.model import CHANNELS, CAFlow
+from caflow_training.validation import ExplodingInverse, write_sheet
+
+SHEET_SIDES_IN_MULTIPLES = (4, 4)
+SHEET_TEMPERATURES = (0.0, 0.5, 0.8, 1.0)
 
 PrecisionName = Literal["fp32", "fp16", "bf16"]
 
@@ -79,7 +83,7 @@ def export(
 
     Raises:
         CheckpointError, ConfigError: if the checkpoint cannot be read.
-        ExportError: if `output` is there already.
+        ExportError: if `output` is there already, or the model's samples are not finite.
         VerificationFailed: if a graph does not compute what the model does.
     """
     checkpoint = Path(checkpoint)
@@ -105,6 +109,7 @@ def export(
         )
         bundle.write_manifest(partial, manifest)
         (partial / bundle.CARD).write_text(_card(manifest))
+        _write_sheet(partial / bundle.SHEET, model)
         bundle.verify_files(partial, bundle.read_manifest(partial))
         if output.exists():
             shutil.rmtree(output)
@@ -220,6 +225,15 @@ def _source(path: Path) -> bundle.Source:
     )
 
 
+def _write_sheet(path: Path, model: CAFlow) -> None:
+    """What the model makes of two smooth random conditions: each as it is given, and a sample per temperature."""
+    conditions = smooth_conditions(model, *SHEET_SIDES_IN_MULTIPLES)
+    try:
+        write_sheet(path, model, conditions, None, SHEET_TEMPERATURES, seed=0)
+    except ExplodingInverse as error:
+        raise ExportError(str(error)) from None
+
+
 def _card(manifest: bundle.Manifest) -> str:
     """The model card."""
     model = manifest.model
@@ -237,6 +251,8 @@ From a checkpoint of SHA-256 {manifest.source.checkpoint_sha256}, {manifest.sour
 caflow-deploy {manifest.source.exporter_version}. Held against the model in float64 ({
         manifest.verification[0].verified_with
     }):
+
+![Two smooth random conditions, each with samples at temperatures {SHEET_TEMPERATURES}]({bundle.SHEET})
 
 | | what | largest error | allowed |
 | --- | --- | --- | --- |

@@ -239,12 +239,10 @@ def _score_integers(
 
 
 def _case(model: CAFlow, height: int, width: int) -> Case:
-    """Smooth random conditions, as photographs are, and the targets that the model draws for them."""
+    """Conditions and noise, and the targets that the model draws for them."""
     generator = torch.Generator().manual_seed(SEED)
-    scale = model.config.task.scale
-    coarse = torch.rand(CONDITIONS, CHANNELS, 5, 5, generator=generator)
-    smooth = nn.functional.interpolate(coarse, (height // scale, width // scale), mode="bicubic", align_corners=True)
-    condition = (255 * smooth).clamp(0, 255).to(torch.uint8)
+    multiple = model.config.size_multiple
+    condition = smooth_conditions(model, height // multiple, width // multiple)
     image = torch.arange(CONDITIONS).repeat_interleave(SAMPLES)
     blocks = model.draw_noise(len(image), height, width, generator)
     noise = [
@@ -256,6 +254,15 @@ def _case(model: CAFlow, height: int, width: int) -> Case:
     target = to_integers(drawn).permute(0, 2, 3, 1).contiguous()
     nhwc = condition.permute(0, 2, 3, 1).contiguous()
     return Case(nhwc.numpy(), image.numpy(), [z.numpy() for z in noise], target.numpy())
+
+
+def smooth_conditions(model: CAFlow, rows: int, columns: int) -> torch.Tensor:
+    """Random conditions, smooth as photographs are, for targets of so many size multiples: (2, 3, h, w) uint8."""
+    multiple, scale = model.config.size_multiple, model.config.task.scale
+    coarse = torch.rand(CONDITIONS, CHANNELS, 5, 5, generator=torch.Generator().manual_seed(SEED))
+    sides = (rows * multiple // scale, columns * multiple // scale)
+    smooth = nn.functional.interpolate(coarse, sides, mode="bicubic", align_corners=True)
+    return (255 * smooth).clamp(0, 255).to(torch.uint8)
 
 
 def _noise_by_block(model: CAFlow, case: Case) -> dict[tuple[int, int], torch.Tensor]:

@@ -14,6 +14,7 @@ FORMAT = "caflow-bundle"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 CARD = "README.md"
+SHEET = "samples.png"
 MANIFEST_BYTES = 4 * 2**20
 """A larger manifest is refused unread."""
 

@@ -182,7 +182,8 @@ class _Run:
         try:
             result = validate(averaged, batch, rows=self.config.batch)
             sheet = self.out / f"samples-{self.step:07d}.png"
-            write_sheet(sheet, averaged, batch, self.config.sheet_temperatures, self.config.seed)
+            temperatures, seed = self.config.sheet_temperatures, self.config.seed
+            write_sheet(sheet, averaged, batch.conditions, batch.targets, temperatures, seed)
         except ExplodingInverse as error:
             raise TrainingStopped(f"step {self.step}: {error}. {self._kept()} Lower learning_rate.") from None
         log.validation(self.step, result, sheet)

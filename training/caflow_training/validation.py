@@ -77,17 +77,26 @@ def round_trip_error(model: CAFlow, targets: Tensor, conditions: Tensor) -> floa
 
 
 @torch.no_grad()
-def write_sheet(path: Path, model: CAFlow, batch: Batch, temperatures: tuple[float, ...], seed: int) -> None:
-    """A PNG: one row per held-out crop, its prepared condition, the target, and a sample at each temperature.
+def write_sheet(
+    path: Path,
+    model: CAFlow,
+    conditions: Tensor,
+    targets: Tensor | None,
+    temperatures: tuple[float, ...],
+    seed: int,
+) -> None:
+    """A PNG: one row per condition: prepared, its target where there is one, and a sample at each temperature.
 
     Raises:
         ExplodingInverse: if a sample is not finite.
     """
     device = next(model.parameters()).device
-    targets, conditions = batch.targets[:SHEET_ROWS].to(device), batch.conditions[:SHEET_ROWS].to(device)
+    conditions = conditions[:SHEET_ROWS].to(device)
+    columns = [model.prepare(conditions)]
     generator = torch.Generator(device).manual_seed(seed)
-    noise = model.draw_noise(len(targets), targets.shape[2], targets.shape[3], generator)
-    columns = [model.prepare(conditions), targets]
+    noise = model.draw_noise(len(conditions), columns[0].shape[2], columns[0].shape[3], generator)
+    if targets is not None:
+        columns.append(targets[:SHEET_ROWS].to(device))
     for temperature in temperatures:
         images = model.sample(conditions, noise, temperature).images
         if not torch.isfinite(images).all():

@@ -1,0 +1,305 @@
+"""Best-of-N sampling with likelihoods: as published, batched, with the exporter's transformations, and exported.
+
+(a) as published: N sequential samples, each scored by a second pass over its 8-bit image;
+(b) the same in one batch of N; (c) the transformed model in PyTorch; (d) its graphs in ONNX Runtime.
+The public implementation's default depths, 64×64, random weights. (c) and (d) score by the sampling pass itself.
+"""
+
+import copy
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnx
+import report
+import torch
+from torch import Tensor, nn
+
+from caflow_export.export import PRECISIONS, export
+from caflow_export.fold import FoldedChain
+from caflow_export.networks import Mixings
+from caflow_export.verify import torch_graphs
+from caflow_runtime import bundle, scan
+from caflow_runtime.backends.onnxruntime_cpu import load_graph
+from caflow_training import checkpoint
+from caflow_training.bijections import Bijection, Chain
+from caflow_training.model import CHANNELS, CAFlow, CAFlowConfig, to_integers
+from caflow_training.tasks import ImageToImage
+
+Graphs = Mapping[str, scan.Graph]
+
+SIDE = 64
+SAMPLES = (1, 10)
+TEMPERATURE = 0.8
+DEFAULTS = CAFlowConfig(
+    levels=4,
+    condition_steps=16,
+    target_steps=16,
+    own_steps=8,
+    cross_steps=8,
+    image_width=64,
+    conditional_width=32,
+    conditional_transition_steps=1,
+    pixels="logit",
+    task=ImageToImage(),
+)
+
+
+def the_model() -> CAFlow:
+    """The public implementation's default size, its weights stirred so that no layer is the identity."""
+    torch.manual_seed(0)
+    model = CAFlow(DEFAULTS).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.003 * torch.randn_like(parameter))
+    return model
+
+
+def published(model: CAFlow, condition: Tensor, samples: int) -> None:
+    """(a)."""
+    for _ in range(samples):
+        model.log_prob(to_integers(model.sample(condition, temperature=TEMPERATURE).images), condition)
+
+
+def batched(model: CAFlow, conditions: Tensor) -> None:
+    """(b)."""
+    model.log_prob(to_integers(model.sample(conditions, temperature=TEMPERATURE).images), conditions)
+
+
+def chain(model: CAFlow, graphs: Graphs, condition: scan.Array, samples: int) -> None:
+    """(c) and (d), on one condition or on as many as there are samples."""
+    levels, rng = model.config.levels, np.random.default_rng(0)
+    shapes = model.conditional_flow.latent_shapes(CHANNELS, SIDE, SIDE)
+    noise = []
+    for j in range(levels):
+        channels = sum(shapes[i, j][0] for i in range(j, levels))
+        noise.append(TEMPERATURE * rng.standard_normal((samples, channels, *shapes[j, j][1:]), np.float32))
+    encoded = scan.encode(graphs, condition)
+    image = np.zeros(samples, np.int64) if len(condition) == 1 else np.arange(samples)
+    graphs["to_image"]({"pixels": scan.sample(graphs, levels, encoded, image, noise).pixels})
+
+
+class Counter:
+    """Counts what convolutions do while graphs run: each multiplication and addition is one operation."""
+
+    def __init__(self, folder: Path, manifest: bundle.Manifest) -> None:
+        self.operations: dict[str, float] = {}
+        self.bytes: dict[str, int] = {}
+        self._graphs = {g.name: onnx.load(folder / g.file.path, load_external_data=False) for g in manifest.graphs}
+
+    def around(self, name: str, run: scan.Graph) -> scan.Graph:
+        """The graph, its convolutions counted at the sizes that it is given."""
+
+        def counting(arrays: scan.Arrays) -> dict[str, scan.Array]:
+            proto = onnx.ModelProto()
+            proto.CopyFrom(self._graphs[name])
+            for value in proto.graph.input:
+                for dim, size in zip(value.type.tensor_type.shape.dim, arrays[value.name].shape, strict=True):
+                    dim.dim_value = size
+            self._count(name, onnx.shape_inference.infer_shapes(proto, data_prop=True))
+            return run(arrays)
+
+        return counting
+
+    def _count(self, name: str, proto: onnx.ModelProto) -> None:
+        weights = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
+        shapes = {
+            value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+            for value in (*proto.graph.value_info, *proto.graph.output)
+        }
+        total = 0.0
+        for node in proto.graph.node:
+            if node.op_type == "Conv" and node.input[1] in weights:
+                total += 2 * float(np.prod(shapes[node.output[0]])) * float(np.prod(weights[node.input[1]][1:]))
+        self.operations[name] = total
+        self.bytes[name] = 4 * int(sum(np.prod(dims) for dims in weights.values()))
+
+
+def peak_operations() -> float:
+    """Operations per second of a large matrix product: what the CPU does at best."""
+    a = torch.rand(1536, 1536)
+    return 2 * 1536**3 / report.side_by_side({"product": lambda: a @ a}, rounds=15)["product"]
+
+
+class Folded(Bijection):
+    """A chain as `FoldedChain` has it, its networks as they are: fold alone."""
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__()
+        folded = FoldedChain.of(chain)
+        self.kept = folded.channels // 2
+        self.mixings = [Mixings([step.mixing], torch.float32, m == 0) for m, step in enumerate(folded.steps)]
+        self.networks = [(step.injector, step.coupling) for step in folded.steps]
+        self.couplings = nn.ModuleList(step.coupling for step in folded.steps)
+        self.log_det = sum(step.mixing.log_det for step in folded.steps)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `Chain`."""
+        positions = x.shape[2] * x.shape[3] / 4
+        log_det = x.new_full((len(x),), self.log_det * positions)
+        for mixing, (injector, coupling) in zip(self.mixings, self.networks, strict=True):
+            x = mixing.data_to_noise(x)
+            if injector is not None:
+                log_scale, shift = injector(condition)
+                x, log_det = x * log_scale.exp() + shift, log_det + log_scale.sum((1, 2, 3))
+            kept, changed = x.split([self.kept, self.kept], 1)
+            log_scale, shift = coupling(kept if condition is None else torch.cat([kept, condition], 1))
+            x = torch.cat([kept, changed * log_scale.exp() + shift], 1)
+            log_det = log_det + log_scale.sum((1, 2, 3))
+        return x, log_det
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `Chain`."""
+        log_det = z.new_full((len(z),), -self.log_det * z.shape[2] * z.shape[3])
+        for mixing, (injector, coupling) in zip(reversed(self.mixings), reversed(self.networks), strict=True):
+            kept, changed = z.split([self.kept, self.kept], 1)
+            log_scale, shift = coupling(kept if condition is None else torch.cat([kept, condition], 1))
+            z = torch.cat([kept, (changed - shift) * (-log_scale).exp()], 1)
+            log_det = log_det - log_scale.sum((1, 2, 3))
+            if injector is not None:
+                log_scale, shift = injector(condition)
+                z, log_det = (z - shift) * (-log_scale).exp(), log_det - log_scale.sum((1, 2, 3))
+            z = mixing.noise_to_data(z)
+        return torch.nn.functional.pixel_shuffle(z, 2), log_det
+
+
+def fold(model: CAFlow) -> CAFlow:
+    """A copy of the model with every chain folded."""
+    folded = copy.deepcopy(model)
+    flows = [folded.condition_flow.levels, folded.target_flow.levels, folded.conditional_flow.own]
+    for chains in (*flows, *folded.conditional_flow.cross):
+        for j, chain in enumerate(chains):
+            chains[j] = Folded(chain)
+    return folded
+
+
+def one_graph_a_level(folder: Path, scratch: Path, levels: int, threads: int, graphs: Graphs) -> Graphs:
+    """The graphs of a bundle with decode_j and reverse_j merged: the first runs both, the second gives its half."""
+    merged = dict(graphs)
+    carries: dict[str, scan.Array] = {}
+    for j in range(levels):
+        halves = [onnx.load(folder / f"{name}_{j}.onnx") for name in ("decode", "reverse")]
+        decode, reverse = (onnx.compose.add_prefix(h, p) for h, p in zip(halves, ("d_", "r_"), strict=True))
+        outputs = [o.name for o in (*decode.graph.output, *reverse.graph.output)]
+        both = onnx.compose.merge_models(decode, reverse, io_map=[("d_latent", "r_latent")], outputs=outputs)
+        onnx.save(both, scratch / f"both_{j}.onnx")
+        run = load_graph(scratch / f"both_{j}.onnx", threads)
+
+        def decode_both(arrays: scan.Arrays, run: scan.Graph = run) -> dict[str, scan.Array]:
+            given = {f"d_{name}": array for name, array in arrays.items()}
+            out = run(given | {"r_carry": carries.get("r_next_carry", np.zeros(0, np.float32))})
+            carries.clear()
+            carries.update(out)
+            return {name.removeprefix("d_"): array for name, array in out.items() if name.startswith("d_")}
+
+        merged[f"decode_{j}"] = decode_both
+        merged[f"reverse_{j}"] = lambda _: {
+            name.removeprefix("r_"): array for name, array in carries.items() if name.startswith("r_")
+        }
+    return merged
+
+
+@torch.no_grad()
+def measure(model: CAFlow, graphs: Graphs, merged: Graphs, threads: int, rounds: int) -> list[dict[str, Any]]:
+    """Seconds of every variant for N = 1 and 10."""
+    condition = torch.randint(0, 256, (1, CHANNELS, SIDE, SIDE), dtype=torch.uint8)
+    nhwc = condition.permute(0, 2, 3, 1).contiguous().numpy()
+    transformed, folded = torch_graphs(model, PRECISIONS["fp32"]), fold(model)
+    rows = []
+    for n in SAMPLES:
+        conditions = condition.expand(n, -1, -1, -1)
+        seconds = report.side_by_side(
+            {
+                "a": partial(published, model, condition, n),
+                "b": partial(batched, model, conditions),
+                "b, free likelihood": partial(model.sample, conditions, temperature=TEMPERATURE),
+                "b, free likelihood, fold": partial(folded.sample, conditions, temperature=TEMPERATURE),
+                "c without hoist": partial(chain, model, transformed, np.repeat(nhwc, n, 0), n),
+                "c": partial(chain, model, transformed, nhwc, n),
+                "d": partial(chain, model, graphs, nhwc, n),
+                "d, one graph a level": partial(chain, model, merged, nhwc, n),
+            },
+            rounds,
+        )
+        for variant, value in seconds.items():
+            faster = {f"over {base}": seconds[base] / value for base in ("a", "b")}
+            rows.append({"variant": variant, "n": n, "threads": threads, "seconds": value, **faster})
+    return rows
+
+
+def measure_graphs(model: CAFlow, folder: Path, graphs: Graphs, peak: float, rounds: int) -> list[dict[str, Any]]:
+    """Operations, bytes of weights and share of the peak of each graph of (d), at the largest N."""
+    counter, seconds = Counter(folder, bundle.read_manifest(folder)), dict[str, list[float]]()
+    condition = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, CHANNELS), np.uint8)
+    chain(model, {name: counter.around(name, run) for name, run in graphs.items()}, condition, max(SAMPLES))
+
+    def timed(name: str, run: scan.Graph) -> scan.Graph:
+        def timing(arrays: scan.Arrays) -> dict[str, scan.Array]:
+            start = time.perf_counter()
+            out = run(arrays)
+            seconds.setdefault(name, []).append(time.perf_counter() - start)
+            return out
+
+        return timing
+
+    clocked = {name: timed(name, run) for name, run in graphs.items()}
+    for _ in range(rounds + 2):
+        chain(model, clocked, condition, max(SAMPLES))
+    rows: list[dict[str, Any]] = []
+    for name, operations in counter.operations.items():
+        took = statistics.median(seconds[name])
+        rows.append(
+            {
+                "graph": name,
+                "n": max(SAMPLES),
+                "seconds": took,
+                "GFLOP": operations / 1e9,
+                "weights MB": counter.bytes[name] / 2**20,
+                "share of peak": operations / took / peak,
+            }
+        )
+    total = {key: sum(row[key] for row in rows) for key in ("seconds", "GFLOP", "weights MB")}
+    overall = total["GFLOP"] * 1e9 / total["seconds"] / peak
+    return [*rows, {"graph": "all", "n": max(SAMPLES), **total, "share of peak": overall}]
+
+
+@click.command()
+@report.options
+@click.option("--rounds", default=5, show_default=True, help="Rounds of which the median counts.")
+@click.option("--bundle", "folder", type=click.Path(path_type=Path), help="A bundle of this model, to export it once.")
+def main(threads: int, json_file: Path | None, rounds: int, folder: Path | None) -> None:
+    """Measure, print tables, and write the figures where --json says; with --threads 2 after one thread, both."""
+    model = the_model()
+    with tempfile.TemporaryDirectory() as scratch:
+        if folder is None or not folder.exists():
+            checkpoint.save(Path(scratch) / "model.pt", model)
+            started = time.perf_counter()
+            made = export(Path(scratch) / "model.pt", folder or Path(scratch) / "model.caflow", processes=2)
+            took = time.perf_counter() - started
+            print(f"exported in {took:.0f} s, {made.share_of_parameters:.3f} × the bytes of the parameters\n")
+            folder = made.path
+        rows, per_graph = [], []
+        for count in range(1, threads + 1):
+            torch.set_num_threads(count)
+            manifest = bundle.read_manifest(folder)
+            graphs = {g.name: load_graph(folder / g.file.path, count) for g in manifest.graphs}
+            merged = one_graph_a_level(folder, Path(scratch), model.config.levels, count, graphs)
+            rows += measure(model, graphs, merged, count, rounds)
+            peak = peak_operations()
+            per_graph += [{"threads": count, **r} for r in measure_graphs(model, folder, graphs, peak, rounds)]
+            print(f"{count} threads: a matrix product reaches {peak / 1e9:.0f} GFLOP/s")
+    report.show(rows)
+    print()
+    report.show(per_graph)
+    packages = ("torch", "onnxruntime", "onnx")
+    report.write(json_file, rows, packages, graphs=per_graph, threads=threads, rounds=rounds, seed=0)
+
+
+if __name__ == "__main__":
+    main()
