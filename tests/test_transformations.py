@@ -28,6 +28,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "residual super-resolution": {"residual": True, "task": SuperResolution(scale=4)},
     "logit, variational": {"pixels": "logit", "dequantization_steps": 1},
     "one level": {"levels": 1},
+    "one level, ×8": {"levels": 1, "task": SuperResolution(scale=8)},
     "two levels, shared": {"levels": 2, "dependencies": "shared"},
 }
 

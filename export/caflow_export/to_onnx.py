@@ -48,18 +48,21 @@ class GraphToTrace:
     module: nn.Module
     inputs: tuple[Port | None, ...]
     outputs: tuple[str, ...]
+    terms: tuple[Port, ...] = ()
+    """Of the condition: the variadic rest of the arguments."""
 
     @property
     def ports(self) -> list[Port]:
         """The inputs that are there."""
-        return [port for port in self.inputs if port is not None]
+        return [port for port in (*self.inputs, *self.terms) if port is not None]
 
 
 def graphs_to_trace(model: CAFlow, graphs: ModelGraphs, state: torch.dtype) -> Iterator[GraphToTrace]:
     """All graphs of a bundle, encode first."""
-    n, scale = model.config.levels, model.config.task.scale
-    multiple = model.config.size_multiple // scale if scale <= model.config.size_multiple else 1
-    condition = Port("condition", torch.uint8, ("images", f"{multiple}*h", f"{multiple}*w", CHANNELS))
+    n = model.config.levels
+    multiple = model.config.size_multiple // model.config.task.scale
+    sides = ("h", "w") if multiple == 1 else (f"{multiple}*h", f"{multiple}*w")
+    condition = Port("condition", torch.uint8, ("images", *sides, CHANNELS))
     yield GraphToTrace("encode", graphs.encode, (condition,), encode_outputs(graphs))
     term_ports = _term_ports(model, graphs.encode)
     image = Port("image", torch.int64, ("rows",))
@@ -75,9 +78,9 @@ def graphs_to_trace(model: CAFlow, graphs: ModelGraphs, state: torch.dtype) -> I
         handed = latent_channels(CHANNELS, n, 0) // 2 if j == 0 else depth
         finer = Port("passing", state, ("rows", handed * flows, "2*h", "2*w")) if hands_on else None
         outputs = ("latent", "next_passing", "share") if hands_on else ("latent", "share")
-        yield GraphToTrace(f"decode_{j}", graphs.decode[j], (z, coarser, image, *term_ports[j]), outputs)
+        yield GraphToTrace(f"decode_{j}", graphs.decode[j], (z, coarser, image), outputs, term_ports[j])
         outputs = ("z", "next_passing", "share") if takes_over else ("z", "share")
-        yield GraphToTrace(f"likelihood_{j}", graphs.likelihood[j], (latent, finer, image, *term_ports[j]), outputs)
+        yield GraphToTrace(f"likelihood_{j}", graphs.likelihood[j], (latent, finer, image), outputs, term_ports[j])
 
         finest, extra = j == n - 1, residual if j == n - 1 and model.config.residual else ()
         out = "pixels" if finest else "next_carry"
@@ -106,11 +109,10 @@ def noise_channels(model: CAFlow, j: int) -> int:
 def trace(graph: GraphToTrace) -> onnx.ModelProto:
     """One graph as ONNX, its sizes dynamic, its weights inside."""
     dims = {name: Dim(name) for name in ("rows", "images", "h", "w")}
-    arguments = tuple(None if port is None else _example(port) for port in graph.inputs)
+    arguments = tuple(None if port is None else _example(port) for port in (*graph.inputs, *graph.terms))
     shapes: list[Any] = [None if port is None else _dynamic(port, dims) for port in graph.inputs]
-    fixed = len(graph.inputs) - sum(port is not None and port.name not in FIXED_INPUTS for port in graph.inputs)
-    if fixed < len(graph.inputs):  # the terms are one variadic argument
-        shapes = [*shapes[:fixed], tuple(shapes[fixed:])]
+    if graph.terms:
+        shapes.append(tuple(_dynamic(port, dims) for port in graph.terms))
     uses_bfloat16 = any(tensor.dtype == torch.bfloat16 for tensor in graph.module.state_dict().values())
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision's operators are not there
     with warnings.catch_warnings():
@@ -168,9 +170,6 @@ class WeightStore:
         return self._places[key]
 
 
-FIXED_INPUTS = {"condition", "z", "passing", "image", "latent", "carry", "prepared", "pixels", "integers"}
-
-
 def term_names(level_has_cross: bool) -> tuple[str, ...]:
     """What `encode` gives for one level."""
     own = ("own_scale", "own_shift", "own_log_det", "own_first")
@@ -186,19 +185,19 @@ def encode_outputs(graphs: ModelGraphs) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def _term_ports(model: CAFlow, encode: Encode) -> list[list[Port]]:
+def _term_ports(model: CAFlow, encode: Encode) -> list[tuple[Port, ...]]:
     """The terms of each level as inputs; their channels are read off a small condition."""
-    side = model.config.size_multiple // model.config.task.scale or 1
+    side = model.config.size_multiple // model.config.task.scale
     _, *terms = encode(torch.zeros(1, side, side, CHANNELS, dtype=torch.uint8))
     ports = []
     for level in encode.levels:
         names = term_names(bool(level.cross_flows))
         own, terms = terms[: len(names)], terms[len(names) :]
         ports.append(
-            [
+            tuple(
                 Port(name, term.dtype, ("images", *((term.shape[1],) if term.ndim == 4 else ()), "h", "w"))
                 for name, term in zip(names, own, strict=True)
-            ]
+            )
         )
     return ports
 
@@ -238,5 +237,5 @@ def _dynamic(port: Port, dims: dict[str, Any]) -> dict[int, Any]:
     for axis, size in enumerate(port.shape):
         if isinstance(size, str):
             factor, _, name = size.rpartition("*")
-            shape[axis] = int(factor) * dims[name] if factor and factor != "1" else dims[name]
+            shape[axis] = int(factor) * dims[name] if factor else dims[name]
     return shape

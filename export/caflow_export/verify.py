@@ -216,7 +216,8 @@ def _converting(run: Graph, inputs: list[bundle.Port]) -> Graph:
 def _torch_graph(graph: GraphToTrace) -> Graph:
     @torch.no_grad()
     def run(arrays: Arrays) -> dict[str, Array]:
-        results = graph.module(*(port and torch.from_numpy(arrays[port.name]).to(port.dtype) for port in graph.inputs))
+        ports = (*graph.inputs, *graph.terms)
+        results = graph.module(*(port and torch.from_numpy(arrays[port.name]).to(port.dtype) for port in ports))
         results = results if isinstance(results, tuple) else (results,)
         return {name: _array(result) for name, result in zip(graph.outputs, results, strict=True)}
 

@@ -71,7 +71,7 @@ class CAFlowConfig:
     @property
     def size_multiple(self) -> int:
         """Target height and width must be multiples of this."""
-        return int(2 ** (self.levels + 1))
+        return max(int(2 ** (self.levels + 1)), self.task.scale)
 
 
 @plain_dataclass(frozen=True)
@@ -156,7 +156,7 @@ class CAFlow(nn.Module):
             ValueError: if its shape does not fit the model.
         """
         config = self.config
-        multiple = config.size_multiple // math.gcd(config.size_multiple, config.task.scale)
+        multiple = config.size_multiple // config.task.scale
         if condition.ndim != 4 or condition.shape[1] != CHANNELS or any(n % multiple for n in condition.shape[2:]):
             raise ValueError(
                 f"wanted a condition of shape (B, {CHANNELS}, h, w) with h and w multiples of {multiple}, got "
