@@ -59,44 +59,61 @@ class GraphToTrace:
 
 def graphs_to_trace(model: CAFlow, graphs: ModelGraphs, state: torch.dtype) -> Iterator[GraphToTrace]:
     """All graphs of a bundle, encode first."""
-    n = model.config.levels
     multiple = model.config.size_multiple // model.config.task.scale
     sides = ("h", "w") if multiple == 1 else (f"{multiple}*h", f"{multiple}*w")
     condition = Port("condition", torch.uint8, ("images", *sides, CHANNELS))
     yield GraphToTrace("encode", graphs.encode, (condition,), encode_outputs(graphs))
-    term_ports = _term_ports(model, graphs.encode)
-    image = Port("image", torch.int64, ("rows",))
-    residual = (Port("prepared", torch.uint8, ("images", "2*h", "2*w", CHANNELS)), image)
-    for j in range(n):
-        depth, hands_on = latent_channels(CHANNELS, n, j), graphs.decode[j].level.cross_flows > 0
-        takes_over = graphs.decode[j].level.splits
-        z = Port("z", state, ("rows", noise_channels(model, j), "h", "w"))
-        latent = Port("latent", state, ("rows", depth, "2*h", "2*w"))
-        half = graphs.decode[j].level.own.channels // 2
-        flows = graphs.decode[j].level.cross_flows
-        coarser = Port("passing", state, ("rows", half * (1 + flows), "h", "w")) if takes_over else None
-        handed = latent_channels(CHANNELS, n, 0) // 2 if j == 0 else depth
-        finer = Port("passing", state, ("rows", handed * flows, "2*h", "2*w")) if hands_on else None
-        outputs = ("latent", "next_passing", "share") if hands_on else ("latent", "share")
-        yield GraphToTrace(f"decode_{j}", graphs.decode[j], (z, coarser, image), outputs, term_ports[j])
-        outputs = ("z", "next_passing", "share") if takes_over else ("z", "share")
-        yield GraphToTrace(f"likelihood_{j}", graphs.likelihood[j], (latent, finer, image), outputs, term_ports[j])
-
-        finest, extra = j == n - 1, residual if j == n - 1 and model.config.residual else ()
-        out = "pixels" if finest else "next_carry"
-        latent = Port("latent", state, ("rows", depth, "h", "w"))
-        carry = Port("carry", state, ("rows", depth, "h", "w")) if j > 0 else None
-        yield GraphToTrace(f"reverse_{j}", graphs.reverse[j], (latent, carry, *extra), (out, "share"))
-        pixels = Port("pixels", state, ("rows", "2*h", "2*w", CHANNELS))
-        entering = CHANNELS * 2 ** (n - 1 - j)
-        x = pixels if finest else Port("carry", state, ("rows", entering, "2*h", "2*w"))
-        outputs = ("latent", "next_carry", "share") if j > 0 else ("latent", "share")
-        yield GraphToTrace(f"forward_{j}", graphs.forward[j], (x, *extra), outputs)
+    for j, terms in enumerate(_term_ports(model, graphs.encode)):
+        yield from _conditional_graphs(model, graphs, j, terms, state)
+        yield from _target_graphs(model, graphs, j, state)
     full = ("rows", "2*h", "2*w", CHANNELS)
     if graphs.dequantize is not None:
         integers = Port("integers", torch.uint8, full)
         yield GraphToTrace("dequantize", graphs.dequantize, (integers,), ("pixels", "share"))
     yield GraphToTrace("to_image", ToImage(), (Port("pixels", state, full),), ("integers",))
+
+
+def _conditional_graphs(
+    model: CAFlow, graphs: ModelGraphs, j: int, terms: tuple[Port, ...], state: torch.dtype
+) -> Iterator[GraphToTrace]:
+    """decode_j and likelihood_j."""
+    level, depth = graphs.decode[j].level, latent_channels(CHANNELS, model.config.levels, j)
+    flows = level.cross_flows
+    z = Port("z", state, ("rows", noise_channels(model, j), "h", "w"))
+    latent = Port("latent", state, ("rows", depth, "2*h", "2*w"))
+    image = Port("image", torch.int64, ("rows",))
+
+    def passing(channels: int, *sides: str) -> Port:
+        return Port("passing", state, ("rows", channels, *sides))
+
+    from_coarser = passing(level.own.channels // 2 * (1 + flows), "h", "w") if level.splits else None
+    from_finer = passing((depth // 2 if j == 0 else depth) * flows, "2*h", "2*w") if flows else None
+    to_finer, to_coarser = (("next_passing",) if there else () for there in (flows, level.splits))
+    inputs, outputs = (z, from_coarser, image), ("latent", *to_finer, "share")
+    yield GraphToTrace(f"decode_{j}", graphs.decode[j], inputs, outputs, terms)
+    inputs, outputs = (latent, from_finer, image), ("z", *to_coarser, "share")
+    yield GraphToTrace(f"likelihood_{j}", graphs.likelihood[j], inputs, outputs, terms)
+
+
+def _target_graphs(model: CAFlow, graphs: ModelGraphs, j: int, state: torch.dtype) -> Iterator[GraphToTrace]:
+    """reverse_j and forward_j."""
+    n = model.config.levels
+    finest = j == n - 1
+    depth = latent_channels(CHANNELS, n, j)
+    latent, carry = (Port(name, state, ("rows", depth, "h", "w")) for name in ("latent", "carry"))
+    larger = (
+        Port("pixels", state, ("rows", "2*h", "2*w", CHANNELS))
+        if finest
+        else Port("carry", state, ("rows", latent_channels(CHANNELS, n, j + 1), "2*h", "2*w"))
+    )
+    residual: tuple[Port, ...] = ()
+    if finest and model.config.residual:
+        prepared = Port("prepared", torch.uint8, ("images", "2*h", "2*w", CHANNELS))
+        residual = (prepared, Port("image", torch.int64, ("rows",)))
+    inputs, out = (latent, carry if j > 0 else None, *residual), "pixels" if finest else "next_carry"
+    yield GraphToTrace(f"reverse_{j}", graphs.reverse[j], inputs, (out, "share"))
+    to_coarser = ("next_carry",) if j > 0 else ()
+    yield GraphToTrace(f"forward_{j}", graphs.forward[j], (larger, *residual), ("latent", *to_coarser, "share"))
 
 
 def noise_channels(model: CAFlow, j: int) -> int:
