@@ -162,6 +162,19 @@ def test_an_existing_bundle_is_kept_without_force(ours: Path, exported: ExportRe
     assert (exported.path / bundle.MANIFEST).read_bytes() == before
 
 
+def test_force_replaces_bundles_and_nothing_else(ours: Path, tmp_path: Path, exported: ExportReport) -> None:
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs" / "precious.jpg").touch()
+    with pytest.raises(ExportError, match="is not a bundle, so --force does not replace it"):
+        export(ours, tmp_path / "photographs", force=True)
+    assert (tmp_path / "photographs" / "precious.jpg").exists()
+    shutil.copytree(exported.path, tmp_path / "old.caflow")
+    (tmp_path / "old.caflow" / "calibration.json").touch()
+    export(ours, tmp_path / "old.caflow", force=True)
+    assert not (tmp_path / "old.caflow" / "calibration.json").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"photographs", "old.caflow"}
+
+
 def test_a_failed_verification_leaves_no_bundle(ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph that is off is found, named, and nothing is written."""
     true_graphs = verification.torch_graphs

@@ -83,7 +83,8 @@ def export(
 
     Raises:
         CheckpointError, ConfigError: if the checkpoint cannot be read.
-        ExportError: if `output` is there already, or the model's samples are not finite.
+        ExportError: if `output` is there already, or is not a bundle that `force` may replace, or if the model's
+            samples are not finite.
         VerificationFailed: if a graph does not compute what the model does.
     """
     checkpoint = Path(checkpoint)
@@ -91,6 +92,8 @@ def export(
     output = Path(output) if output is not None else checkpoint.with_suffix(".caflow")
     if output.exists() and not force:
         raise ExportError(f"{output} is there already: give --force to replace it, or another name with -o")
+    if output.exists() and not (output / bundle.MANIFEST).is_file():
+        raise ExportError(f"{output} is not a bundle, so --force does not replace it: give another name with -o")
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:
@@ -112,8 +115,11 @@ def export(
         _write_sheet(partial / bundle.SHEET, model)
         bundle.verify_files(partial, bundle.read_manifest(partial))
         if output.exists():
-            shutil.rmtree(output)
-        partial.replace(output)
+            replaced = output.replace(output.with_name(f"{partial.name}.old"))
+            partial.replace(output)
+            shutil.rmtree(replaced)
+        else:
+            partial.replace(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     size = sum(file.stat().st_size for file in output.iterdir())
