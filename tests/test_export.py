@@ -195,6 +195,7 @@ def test_tolerances_widen_with_the_type() -> None:
     fp32, fp16, bf16 = (TOLERANCES[name] for name in ("fp32", "fp16", "bf16"))
     assert fp32.pixels <= 1e-4
     assert fp32.log_likelihood <= 1e-5
+    assert fp32.rounded is not None
     assert fp32.rounded <= 1e-3
     assert fp32.pixels < fp16.pixels < bf16.pixels
 

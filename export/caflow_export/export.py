@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import onnx
 import torch
 
-from caflow_deploy import __version__
 from caflow_export.graphs import ModelGraphs
 from caflow_export.levels import Precision
 from caflow_export.to_onnx import WEIGHTS, GraphToTrace, WeightStore, graphs_to_trace, trace, trace_to_bytes
@@ -141,7 +141,7 @@ def _write_graphs(
         store = WeightStore(file)
         traced: Iterable[onnx.ModelProto] = map(trace, to_trace)
         if processes > 1:
-            # Each process takes over its own graphs; two of one level share weights, which are told apart by content.
+            # Not fork: PyTorch's threads do not survive it.
             context = multiprocessing.get_context("spawn")
             pool = stack.enter_context(ProcessPoolExecutor(processes, context))
             traced = map(onnx.load_from_string, pool.map(trace_to_bytes, to_trace))
@@ -227,7 +227,7 @@ def _source(path: Path) -> bundle.Source:
         checkpoint_sha256=bundle.sha256_of(path),
         checkpoint_format="public reference implementation" if is_reference else checkpoints.FORMAT,
         training=training,
-        exporter_version=__version__,
+        exporter_version=version("caflow-deploy"),
     )
 
 
