@@ -26,7 +26,7 @@ from caflow_export.fold import FoldedChain
 from caflow_export.networks import Mixings
 from caflow_export.verify import torch_graphs
 from caflow_runtime import bundle, scan
-from caflow_runtime.backends.onnxruntime_cpu import load_graph
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_training import checkpoint
 from caflow_training.bijections import Bijection, Chain
 from caflow_training.model import CHANNELS, CAFlow, CAFlowConfig, to_integers
@@ -189,7 +189,7 @@ def one_graph_a_level(folder: Path, scratch: Path, levels: int, threads: int, gr
         outputs = [o.name for o in (*decode.graph.output, *reverse.graph.output)]
         both = onnx.compose.merge_models(decode, reverse, io_map=[("d_latent", "r_latent")], outputs=outputs)
         onnx.save(both, scratch / f"both_{j}.onnx")
-        run = load_graph(scratch / f"both_{j}.onnx", threads)
+        run = OnnxRuntimeCpu(threads).load(scratch / f"both_{j}.onnx")
 
         def decode_both(arrays: scan.Arrays, run: scan.Graph = run) -> dict[str, scan.Array]:
             given = {f"d_{name}": array for name, array in arrays.items()}
@@ -288,7 +288,7 @@ def main(threads: int, json_file: Path | None, rounds: int, folder: Path | None)
         for count in range(1, threads + 1):
             torch.set_num_threads(count)
             manifest = bundle.read_manifest(folder)
-            graphs = {g.name: load_graph(folder / g.file.path, count) for g in manifest.graphs}
+            graphs = {g.name: OnnxRuntimeCpu(count).load(folder / g.file.path) for g in manifest.graphs}
             merged = one_graph_a_level(folder, Path(scratch), model.config.levels, count, graphs)
             rows += measure(model, graphs, merged, count, rounds)
             peak = peak_operations()

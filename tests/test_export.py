@@ -18,7 +18,7 @@ from caflow_export import verify as verification
 from caflow_export.export import ExportError, ExportReport, export
 from caflow_export.verify import TOLERANCES, VerificationFailed
 from caflow_runtime import bundle, scan
-from caflow_runtime.backends.onnxruntime_cpu import load_graph
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_training import checkpoint
 from caflow_training.tasks import SuperResolution
 
@@ -49,7 +49,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
 def load_graphs(folder: Path) -> dict[str, scan.Graph]:
     manifest = bundle.read_manifest(folder)
     bundle.verify_files(folder, manifest)
-    return {graph.name: load_graph(folder / graph.file.path, threads=1) for graph in manifest.graphs}
+    return {graph.name: OnnxRuntimeCpu(threads=1).load(folder / graph.file.path) for graph in manifest.graphs}
 
 
 def test_the_bundle_is_whole_and_says_what_it_is(ours: Path, exported: ExportReport) -> None:

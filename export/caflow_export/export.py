@@ -19,7 +19,7 @@ from caflow_export.levels import Precision
 from caflow_export.to_onnx import WEIGHTS, GraphToTrace, WeightStore, graphs_to_trace, trace, trace_to_bytes
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
 from caflow_runtime import bundle
-from caflow_runtime.backends.onnxruntime_cpu import load_graph
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_training import checkpoint as checkpoints
 from caflow_training import reference_checkpoint
 from caflow_training.model import CHANNELS, CAFlow
@@ -165,7 +165,7 @@ def _runnable(
     """The graphs as callables: in ONNX Runtime, but for bfloat16, whose convolutions it has not on a CPU."""
     if precision == "bf16":
         return torch_graphs(model, PRECISIONS[precision]), "PyTorch CPU, same types"
-    loaded = {graph.name: load_graph(folder / graph.file.path) for graph in graphs}
+    loaded = {graph.name: OnnxRuntimeCpu().load(folder / graph.file.path) for graph in graphs}
     return converting(loaded, graphs), "ONNX Runtime CPU"
 
 

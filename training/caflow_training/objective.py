@@ -59,7 +59,8 @@ class AveragedWeights:
         """Take in the weights after `step`, 0 the first."""
         decay = min(self.decay, (1 + step) / (10 + step))
         averages = list(self.values.values())
-        weights = [model.state_dict()[name] for name in self.values]
+        current = model.state_dict()  # once: each call walks all modules
+        weights = [current[name] for name in self.values]
         torch._foreach_lerp_(averages, weights, 1 - decay)
 
     def load(self, values: Mapping[str, Tensor]) -> None:

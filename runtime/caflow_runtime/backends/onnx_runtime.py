@@ -1,0 +1,181 @@
+"""Graphs through ONNX Runtime, on the CPU or, with values that stay on the device between graphs, on an NVIDIA GPU.
+
+ONNX Runtime runs on the CPU without a word where it cannot use the GPU; here the device that was asked for is the one that
+runs, or it is an error.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.scan import Array, Arrays, Graph
+
+Device = Literal["cpu", "cuda"]
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+ERRORS_ONLY = 3
+
+
+class BackendError(RuntimeError):
+    """A backend cannot run here; says what to install."""
+
+
+class Backend(Protocol):
+    """What turns a graph's file into a callable on arrays of its device, and moves arrays there and back."""
+
+    name: str
+
+    def load(self, path: Path) -> Graph:
+        """The graph as a callable from named device arrays to named device arrays."""
+
+    def to_device(self, array: NDArray[Any]) -> Array:
+        """A contiguous array of the host, on the device."""
+
+    def to_host(self, array: Array) -> NDArray[Any]:
+        """An array of the device as numpy's."""
+
+    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
+        """The rows of a device array."""
+
+
+class OnnxRuntimeCpu:
+    """Graphs on the CPU; device arrays are numpy's."""
+
+    name = "onnxruntime cpu"
+
+    def __init__(self, threads: int = 0) -> None:
+        """`threads`: for the graphs' operators; 0 is one per core."""
+        check_installed("cpu")
+        self.threads = threads
+
+    def load(self, path: Path) -> Graph:
+        session = open_session(path, "cpu", self.threads)
+        inputs = [value.name for value in session.get_inputs()]
+        outputs = [value.name for value in session.get_outputs()]
+
+        def run(arrays: Arrays) -> dict[str, Array]:
+            return dict(zip(outputs, session.run(outputs, {name: arrays[name] for name in inputs}), strict=True))
+
+        return run
+
+    def to_device(self, array: NDArray[Any]) -> Array:
+        return array
+
+    def to_host(self, array: Array) -> NDArray[Any]:
+        return array
+
+    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
+        return array[rows]
+
+
+class OnnxRuntimeBound:
+    """Graphs whose inputs and outputs are bound to a device's memory; device arrays are ONNX Runtime's `OrtValue`."""
+
+    def __init__(self, device: Device = "cuda", threads: int = 0) -> None:
+        check_installed(device)
+        self.name = f"onnxruntime {device}"
+        self.device = device
+        self.threads = threads
+
+    def load(self, path: Path) -> Graph:
+        session = open_session(path, self.device, self.threads)
+        inputs = [value.name for value in session.get_inputs()]
+        outputs = [value.name for value in session.get_outputs()]
+
+        def run(arrays: Arrays) -> dict[str, Array]:
+            binding = session.io_binding()
+            for name in inputs:
+                binding.bind_ortvalue_input(name, arrays[name])
+            for name in outputs:
+                binding.bind_output(name, self.device)
+            session.run_with_iobinding(binding)
+            return dict(zip(outputs, binding.get_outputs(), strict=True))
+
+        return run
+
+    def to_device(self, array: NDArray[Any]) -> Array:
+        import onnxruntime
+
+        value: Any = onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, 0)
+        return value
+
+    def to_host(self, array: Any) -> NDArray[Any]:
+        host: NDArray[Any] = array.numpy()
+        return host
+
+    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
+        # ONNX Runtime has no indexing outside a graph; a pruned row is rare enough to go through the host.
+        return self.to_device(self.to_host(array)[rows])
+
+
+def open_session(path: Path, device: Device, threads: int) -> Any:
+    """An ONNX Runtime session on `device`.
+
+    Raises:
+        BackendError: if it would run anywhere else.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = ERRORS_ONLY
+    # Each graph has its own threads; those of the last one would spin on while the next one runs, on the same cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    provider = PROVIDERS[device]
+    if provider not in onnxruntime.get_available_providers():
+        raise BackendError(
+            f"wanted ONNX Runtime's {provider}, this build of it has {onnxruntime.get_available_providers()}: "
+            f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'caflow-deploy[{_extra(device)}]'"
+        )
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=[provider])
+    except Exception as error:  # its exceptions share no base class
+        if device == "cpu":
+            raise
+        raise BackendError(_unusable(device, str(error))) from None
+    if session.get_providers()[0] != provider:
+        raise BackendError(_unusable(device, f"ONNX Runtime fell back to {session.get_providers()}"))
+    return session
+
+
+def check_installed(device: Device) -> None:
+    """Exactly one of ONNX Runtime's two packages, the right one for the device.
+
+    Raises:
+        BackendError
+    """
+    found = [name for name in ("onnxruntime", "onnxruntime-gpu") if is_installed(name)]
+    if len(found) == 2:
+        raise BackendError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files, so the GPU is lost: "
+            f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'caflow-deploy[{_extra(device)}]'"
+        )
+    if not found:
+        raise BackendError(f"ONNX Runtime is not installed: pip install 'caflow-deploy[{_extra(device)}]'")
+    if device == "cuda" and found == ["onnxruntime"]:
+        raise BackendError(
+            "onnxruntime is installed, which runs on the CPU only; for CUDA: pip uninstall -y onnxruntime && "
+            "pip install 'caflow-deploy[gpu]'"
+        )
+
+
+def is_installed(distribution: str) -> bool:
+    """Whether pip knows a package of that name."""
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _unusable(device: Device, reason: str) -> str:
+    return (
+        f"wanted ONNX Runtime on {device}, but it cannot run there: {reason.strip()} "
+        "(a CUDA device, its driver and cuDNN 9 are needed: see `caflow doctor`)"
+    )
+
+
+def _extra(device: Device) -> str:
+    return "gpu" if device == "cuda" else "cpu"

@@ -1,0 +1,148 @@
+"""How an image is cut into windows of a bounded size, and put together again.
+
+One mechanism does padding, tiles and the cropping of likelihoods: every window has a weight for each of its rows and columns.
+Over all windows the weights of a pixel are one inside the image and none in the padding; pixels, and shares at any resolution,
+are added with them. An image that needs neither is one window of ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A window along one axis of the padded target."""
+
+    start: int
+    """A multiple of the size multiple."""
+    weights: Floats
+    """(length,); 0 in the padding, linear where windows overlap."""
+
+    @property
+    def length(self) -> int:
+        return len(self.weights)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of the padded target."""
+
+    y: Axis
+    x: Axis
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in target pixels."""
+        return self.y.length, self.x.length
+
+
+class TooSmall(ValueError):
+    """A pixel budget holds no window with the overlap asked for."""
+
+
+def cut(height: int, width: int, multiple: int, pixel_budget: int, overlap: int) -> list[Window]:
+    """Windows of at most `pixel_budget` pixels that cover a target of height × width, all of one shape.
+
+    Arguments:
+        multiple: sides and places of windows are multiples of this.
+        overlap: of neighbours, at least this many pixels.
+
+    Raises:
+        TooSmall
+    """
+    padded = [-(-side // multiple) * multiple for side in (height, width)]
+    sides = _window_sides(padded[0], padded[1], multiple, pixel_budget)
+    overlap = -(-overlap // multiple) * multiple
+    for side, whole in zip(sides, padded, strict=True):
+        if side < whole and side <= 2 * overlap:
+            raise TooSmall(
+                f"a pixel budget of {pixel_budget} leaves tiles of {sides[0]}×{sides[1]}, which with an overlap of "
+                f"{overlap} on both sides are nothing but overlap: give a larger budget or a smaller overlap"
+            )
+    rows = _cut_axis(height, padded[0], sides[0], multiple, overlap)
+    columns = _cut_axis(width, padded[1], sides[1], multiple, overlap)
+    return [Window(y, x) for y in rows for x in columns]
+
+
+class Canvas:
+    """An image's pixels and shares, put together from windows."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = height, width
+        self.pixels: Floats | None = None
+        """(height, width, 3) float32 pixel values."""
+        self.shares: list[tuple[int, NDArray[np.float64]]] = []
+        """Pairs of a cell's side in pixels and a map (h, w) of nats per cell, cropped."""
+
+    def add(self, window: Window, pixels: Floats | None, shares: Sequence[Floats]) -> None:
+        """Add a window's pixels, (h, w, 3), and its shares, (h / cell, w / cell) each for the side of its cells."""
+        rows = slice(window.y.start, min(window.y.start + window.y.length, self.height))
+        columns = slice(window.x.start, min(window.x.start + window.x.length, self.width))
+        if pixels is not None:
+            inside = pixels[: rows.stop - rows.start, : columns.stop - columns.start]
+            if inside.shape[:2] == (self.height, self.width):
+                self.pixels = inside
+            else:
+                weights = np.outer(window.y.weights, window.x.weights)[: inside.shape[0], : inside.shape[1], None]
+                if self.pixels is None:
+                    self.pixels = np.zeros((self.height, self.width, pixels.shape[2]), np.float32)
+                self.pixels[rows, columns] += weights * inside
+        cells = [window.y.length // share.shape[0] for share in shares]
+        if not self.shares:
+            self.shares = [(c, np.zeros((-(-self.height // c), -(-self.width // c)))) for c in cells]
+        for (cell, whole), share in zip(self.shares, shares, strict=True):
+            weighted = share * np.outer(_per_cell(window.y, cell), _per_cell(window.x, cell))
+            top, left = window.y.start // cell, window.x.start // cell
+            part = whole[top : top + share.shape[0], left : left + share.shape[1]]
+            part += weighted[: part.shape[0], : part.shape[1]]
+
+
+def pad(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """(h, w, 3) to (height, width, 3), below and on the right, by reflection, or by the edge where h or w is too small."""
+    for axis, side in enumerate((height, width)):
+        amount = side - image.shape[axis]
+        widths = [(0, 0)] * image.ndim
+        widths[axis] = (0, amount)
+        if amount:
+            image = np.pad(image, widths, mode="reflect" if amount < image.shape[axis] else "edge")
+    return image
+
+
+def _window_sides(height: int, width: int, multiple: int, budget: int) -> tuple[int, int]:
+    """As square as the image allows."""
+    if height * width <= budget:
+        return height, width
+    side = max(multiple, int(budget**0.5) // multiple * multiple)
+    if width < height:
+        tall, wide = _window_sides(width, height, multiple, budget)
+        return wide, tall
+    tall = min(height, side)
+    return tall, min(width, max(multiple, budget // tall // multiple * multiple))
+
+
+def _cut_axis(length: int, padded: int, side: int, multiple: int, overlap: int) -> list[Axis]:
+    """Windows of one side along an axis, evenly spread."""
+    count = 1 if side >= padded else -(-(padded - overlap) // (side - overlap))
+    last = (padded - side) // multiple
+    starts = [multiple * (k * last // max(1, count - 1)) for k in range(count)]
+    places = np.arange(padded) + 0.5
+    edges = [(before + side + after) / 2 for before, after in zip(starts, starts[1:], strict=False)]
+    # Linear over half of the overlap, in its middle: at its very edge a window has seen the least.
+    rises = [np.clip((places - edge) / max(1, overlap / 2) + 0.5, 0, 1) for edge in edges]
+    whole = [np.ones(padded), *rises, np.zeros(padded)]
+    inside = places < length
+    return [
+        Axis(start, ((whole[k] - whole[k + 1]) * inside)[start : start + side].astype(np.float32))
+        for k, start in enumerate(starts)
+    ]
+
+
+def _per_cell(axis: Axis, cell: int) -> Floats:
+    """Mean weight of each cell."""
+    means: Floats = axis.weights.reshape(-1, cell).mean(1)
+    return means
