@@ -65,6 +65,10 @@ class WrongShape(BundleError):
     """A graph's input or output is not of the shape or type that the model's numbers give."""
 
 
+class BrokenGraph(BundleError):
+    """A backend cannot load a graph, though the file is the one that the manifest was written for."""
+
+
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A part of the manifest; unknown fields are errors."""
 
@@ -147,8 +151,8 @@ class Manifest(Strict, frozen=True):
     source: Source
 
     def graph(self, name: str) -> Graph:
-        """The graph of that name."""
-        return next(graph for graph in self.graphs if graph.name == name)
+        """The graph of that name, or KeyError."""
+        return {graph.name: graph for graph in self.graphs}[name]
 
 
 def read_manifest(folder: str | Path) -> Manifest:

@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 Graph = Callable[[Arrays], dict[str, Array]]
-"""Takes the arrays that it names and ignores the others."""
+"""Takes the arrays that it names and ignores the others. Arrays are numpy's here; they may be any backend's."""
+Prune = Callable[[int, list[list[Array]]], NDArray[np.int64] | None]
+"""After level j, given j and the shares so far: the rows to go on with, or None for all of them."""
+Take = Callable[[Array, NDArray[np.int64]], Array]
+"""The rows of an array."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Rows:
     """z of each level, coarsest first: (R, channels, h, w), the z[i, j], i = j … n−1, side by side."""
     shares: list[list[Array]]
     """Of each level, coarsest first, the maps that its graphs add to the log-likelihood, (R, h, w) nats."""
+    kept: NDArray[np.int64] | None = None
+    """(R,) which of the rows that went in these are, where some were pruned."""
 
     @property
     def log_likelihood(self) -> NDArray[np.float64]:
@@ -45,6 +51,8 @@ def sample(
     encoded: Arrays,
     image: NDArray[np.int64],
     noise: list[Array],
+    prune: Prune | None = None,
+    take: Take = lambda array, rows: array[rows],
 ) -> Rows:
     """One target per row from its noise, z as it is scored: N(0, τ²).
 
@@ -52,16 +60,26 @@ def sample(
         encoded: what `encode` gave for B conditions.
         image: (R,) int64, which of them each row is of.
         noise: z of each level, as in `Rows`.
+        prune: progressive best-of-N.
+        take: of the backend whose arrays these are.
     """
     shares: list[list[Array]] = []
-    passing = carry = None
+    noise = list(noise)
+    passing = carry = kept = None
     for j in range(levels):
         decoded = graphs[f"decode_{j}"](_given(z=noise[j], passing=passing, image=image) | _terms(encoded, j))
         known = {"prepared": encoded["prepared"], "image": image} if j == levels - 1 else {}
         reversed_ = graphs[f"reverse_{j}"](_given(latent=decoded["latent"], carry=carry) | known)
         passing, carry = decoded.get("next_passing"), reversed_.get("next_carry")
         shares.append([decoded["share"], reversed_["share"]])
-    return Rows(reversed_["pixels"], noise, shares)
+        rows = prune(j, shares) if prune and j < levels - 1 else None
+        if rows is not None:
+            kept = rows if kept is None else kept[rows]
+            image, carry = take(image, rows), take(reversed_["next_carry"], rows)
+            passing = None if passing is None else take(passing, rows)
+            noise = [take(z, rows) for z in noise]
+            shares = [[take(share, rows) for share in maps] for maps in shares]
+    return Rows(reversed_["pixels"], noise, shares, kept)
 
 
 def score(

@@ -1,17 +1,21 @@
 """How an image is cut into windows of a bounded size, and put together again.
 
-One mechanism does padding, tiles and the cropping of likelihoods: every window has a weight for each of its rows and columns.
-Over all windows the weights of a pixel are one inside the image and none in the padding; pixels, and shares at any resolution,
-are added with them. An image that needs neither is one window of ones.
+One mechanism does padding, tiles and the cropping of likelihoods: every window has a weight for each of its rows and
+columns. Over all windows the weights of a pixel are one inside the image and none in the padding; pixels, and shares at
+any resolution, are added with them. An image that needs neither is one window of ones.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+
+Shares = list[tuple[int, NDArray[np.float64]]]
+"""Of one image: pairs of a cell's side in pixels, and nats per cell, (h, w)."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,13 @@ class Axis:
 
     @property
     def length(self) -> int:
+        """In target pixels."""
         return len(self.weights)
+
+    @property
+    def end(self) -> int:
+        """One past the last pixel."""
+        return self.start + self.length
 
 
 @dataclass(frozen=True)
@@ -74,36 +84,46 @@ class Canvas:
 
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
+        self.windows = 0
+        """That were added."""
         self.pixels: Floats | None = None
         """(height, width, 3) float32 pixel values."""
-        self.shares: list[tuple[int, NDArray[np.float64]]] = []
-        """Pairs of a cell's side in pixels and a map (h, w) of nats per cell, cropped."""
+        self.shares: Shares = []
+        """Cropped: a cell at the border holds only what of it lies in the image."""
 
     def add(self, window: Window, pixels: Floats | None, shares: Sequence[Floats]) -> None:
         """Add a window's pixels, (h, w, 3), and its shares, (h / cell, w / cell) each for the side of its cells."""
-        rows = slice(window.y.start, min(window.y.start + window.y.length, self.height))
-        columns = slice(window.x.start, min(window.x.start + window.x.length, self.width))
+        self.windows += 1
         if pixels is not None:
-            inside = pixels[: rows.stop - rows.start, : columns.stop - columns.start]
-            if inside.shape[:2] == (self.height, self.width):
-                self.pixels = inside
-            else:
-                weights = np.outer(window.y.weights, window.x.weights)[: inside.shape[0], : inside.shape[1], None]
-                if self.pixels is None:
-                    self.pixels = np.zeros((self.height, self.width, pixels.shape[2]), np.float32)
-                self.pixels[rows, columns] += weights * inside
+            self._add_pixels(window, pixels)
         cells = [window.y.length // share.shape[0] for share in shares]
         if not self.shares:
             self.shares = [(c, np.zeros((-(-self.height // c), -(-self.width // c)))) for c in cells]
         for (cell, whole), share in zip(self.shares, shares, strict=True):
-            weighted = share * np.outer(_per_cell(window.y, cell), _per_cell(window.x, cell))
             top, left = window.y.start // cell, window.x.start // cell
             part = whole[top : top + share.shape[0], left : left + share.shape[1]]
-            part += weighted[: part.shape[0], : part.shape[1]]
+            part += weighted(window, share, cell)[: part.shape[0], : part.shape[1]]
+
+    def _add_pixels(self, window: Window, pixels: Floats) -> None:
+        inside = pixels[: self.height - window.y.start, : self.width - window.x.start]
+        if inside.shape[:2] == (self.height, self.width):
+            self.pixels = inside
+            return
+        if self.pixels is None:
+            self.pixels = np.zeros((self.height, self.width, pixels.shape[2]), np.float32)
+        weights = np.outer(window.y.weights, window.x.weights)[: inside.shape[0], : inside.shape[1], None]
+        self.pixels[window.y.start : window.y.end, window.x.start : window.x.end] += weights * inside
+
+
+def weighted(window: Window, shares: NDArray[np.float32], cell: int) -> NDArray[np.float64]:
+    """Shares of a window, (…, h, w), by the mean weight of each cell: what they add to the whole image's."""
+    rows: NDArray[np.float64] = window.y.weights.reshape(-1, cell).mean(1, dtype=np.float64)
+    columns: NDArray[np.float64] = window.x.weights.reshape(-1, cell).mean(1, dtype=np.float64)
+    return shares * np.outer(rows, columns)
 
 
 def pad(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """(h, w, 3) to (height, width, 3), below and on the right, by reflection, or by the edge where h or w is too small."""
+    """(h, w, 3) to (height, width, 3), below and on the right: by reflection, or by the edge if there is too little."""
     for axis, side in enumerate((height, width)):
         amount = side - image.shape[axis]
         widths = [(0, 0)] * image.ndim
@@ -131,7 +151,7 @@ def _cut_axis(length: int, padded: int, side: int, multiple: int, overlap: int) 
     last = (padded - side) // multiple
     starts = [multiple * (k * last // max(1, count - 1)) for k in range(count)]
     places = np.arange(padded) + 0.5
-    edges = [(before + side + after) / 2 for before, after in zip(starts, starts[1:], strict=False)]
+    edges = [(before + side + after) / 2 for before, after in pairwise(starts)]
     # Linear over half of the overlap, in its middle: at its very edge a window has seen the least.
     rises = [np.clip((places - edge) / max(1, overlap / 2) + 0.5, 0, 1) for edge in edges]
     whole = [np.ones(padded), *rises, np.zeros(padded)]
@@ -140,9 +160,3 @@ def _cut_axis(length: int, padded: int, side: int, multiple: int, overlap: int) 
         Axis(start, ((whole[k] - whole[k + 1]) * inside)[start : start + side].astype(np.float32))
         for k, start in enumerate(starts)
     ]
-
-
-def _per_cell(axis: Axis, cell: int) -> Floats:
-    """Mean weight of each cell."""
-    means: Floats = axis.weights.reshape(-1, cell).mean(1)
-    return means

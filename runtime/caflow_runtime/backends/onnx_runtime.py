@@ -1,12 +1,12 @@
 """Graphs through ONNX Runtime, on the CPU or, with values that stay on the device between graphs, on an NVIDIA GPU.
 
-ONNX Runtime runs on the CPU without a word where it cannot use the GPU; here the device that was asked for is the one that
-runs, or it is an error.
+ONNX Runtime runs on the CPU without a word where it cannot use the GPU; here the device that was asked for is the one
+that runs, or it is an error.
 """
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ class OnnxRuntimeCpu:
         return array
 
     def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
-        return array[rows]
+        return np.asarray(array[rows])
 
 
 class OnnxRuntimeBound:
@@ -98,12 +98,10 @@ class OnnxRuntimeBound:
     def to_device(self, array: NDArray[Any]) -> Array:
         import onnxruntime
 
-        value: Any = onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, 0)
-        return value
+        return cast(Array, onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, 0))
 
     def to_host(self, array: Any) -> NDArray[Any]:
-        host: NDArray[Any] = array.numpy()
-        return host
+        return np.asarray(array.numpy())
 
     def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
         # ONNX Runtime has no indexing outside a graph; a pruned row is rare enough to go through the host.

@@ -1,0 +1,113 @@
+"""How well a result, degraded again, matches the condition it came from; and, for super-resolution, making it match."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.bundle import Model
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+CUBIC = -0.5
+"""The parameter of Keys' kernel that Pillow and PyTorch reduce with."""
+PROJECTIONS = 12
+"""Each takes away at least a quarter of what is left of the difference; rounding is larger after as many."""
+EXACT = 100.0
+"""dB: what PSNR is given as where there is no difference."""
+
+
+class NotConsistent(ValueError):
+    """The task has no known way from a result back to its condition."""
+
+
+def consistency(model: Model, image: Image, condition: Image) -> float:
+    """PSNR in dB between `image`, degraded as in training, and `condition`; for super-resolution the LR-PSNR.
+
+    Of an inpainted image only the known pixels count, those that are not black in the condition.
+
+    Raises:
+        NotConsistent: for a task that does not say how its conditions are made.
+    """
+    settings = model.task_settings
+    if model.task == "super-resolution":
+        return psnr(np.rint(np.clip(reduce(image, model.scale, settings["down_filter"]), 0, 255)), condition)
+    if model.task == "colorization":
+        return psnr(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY))
+    if model.task == "inpainting":
+        known = condition.any(2)
+        return psnr(image[known], condition[known])
+    if model.task == "sketch":
+        edges = cv2.Canny(
+            cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), settings["low_threshold"], settings["high_threshold"]
+        )
+        return psnr(edges, cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY))
+    raise NotConsistent(f"rank 'consistency': the task {model.task!r} does not say how its conditions are made")
+
+
+def project(model: Model, pixels: Floats, condition: Image) -> Image:
+    """The image nearby whose reduction is the condition: back-projection, within 0…255.
+
+    Arguments:
+        pixels: (H, W, 3) float32 continuous pixel values of a sample.
+
+    Raises:
+        NotConsistent: if the task is not super-resolution.
+    """
+    if model.task != "super-resolution":
+        raise NotConsistent(f"consistent results are for super-resolution, this is a model of {model.task!r}")
+    down_filter = model.task_settings["down_filter"]
+    # Integer w stands for [w, w + 1).
+    image: NDArray[Any] = np.clip(pixels - np.float32(0.5), 0, 255)
+    for _ in range(PROJECTIONS):
+        missing = condition - reduce(image, model.scale, down_filter)
+        image = np.clip(image + enlarge(missing, model.scale), 0, 255)
+    return np.asarray(np.rint(image), np.uint8)
+
+
+def reduce(image: NDArray[Any], scale: int, down_filter: str) -> Floats:
+    """(H, W, 3) to (H/scale, W/scale, 3) float32 through the antialiased filter, as Pillow and PyTorch do it."""
+    taps = _taps(scale, down_filter)
+    before = len(taps) // 2 - scale // 2
+    anchor = (before, before)
+    size = {"ddepth": cv2.CV_32F, "borderType": cv2.BORDER_CONSTANT}
+    weighted = cv2.sepFilter2D(image, kernelX=taps, kernelY=taps, anchor=anchor, **size)  # type: ignore[call-overload]
+    # At the border the weights of what is missing are shared out among the others.
+    rows, columns = (_weight_inside(side, scale, taps, before) for side in image.shape[:2])
+    reduced: Floats = weighted[::scale, ::scale] / np.outer(rows, columns)[..., None].astype(np.float32)
+    return reduced
+
+
+def enlarge(small: Floats, scale: int) -> Floats:
+    """(h, w, 3) to (scale h, scale w, 3) float32, bicubic."""
+    size = (scale * small.shape[1], scale * small.shape[0])
+    large: Floats = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    return large
+
+
+def psnr(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Of values in 0…255, in dB; `EXACT` where they are equal."""
+    error = float(np.square(np.asarray(a, np.float64) - b).mean()) if a.size else 0.0
+    return min(EXACT, 10 * np.log10(255**2 / error)) if error > 0 else EXACT
+
+
+def _taps(scale: int, down_filter: str) -> Floats:
+    """Of the pixels around a reduced one, symmetric, summing to 1."""
+    support = {"bicubic": 2, "bilinear": 1}[down_filter] * scale
+    x = np.abs((np.arange(2 * support) + 0.5 - support) / scale)
+    if down_filter == "bilinear":
+        taps = 1 - x
+    else:
+        near = (CUBIC + 2) * x**3 - (CUBIC + 3) * x**2 + 1
+        far = CUBIC * (x**3 - 5 * x**2 + 8 * x - 4)
+        taps = np.where(x < 1, near, far)
+    return np.asarray(taps / taps.sum(), np.float32)
+
+
+def _weight_inside(side: int, scale: int, taps: Floats, before: int) -> Floats:
+    """For each reduced pixel the sum of those taps that lie in the image."""
+    inside = np.convolve(np.ones(side), taps[::-1].astype(np.float64))
+    weights: Floats = inside[len(taps) - 1 - before :][:side:scale].astype(np.float32)
+    return weights

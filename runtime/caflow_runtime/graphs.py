@@ -1,0 +1,53 @@
+"""The graphs of a bundle, each loaded when it is first needed: sampling never loads what only scoring uses."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from threading import Lock
+
+from caflow_runtime import bundle
+from caflow_runtime.backends.onnx_runtime import Backend, BackendError
+from caflow_runtime.scan import Graph
+
+
+class Graphs(Mapping[str, Graph]):
+    """Graph by name. Any thread may ask."""
+
+    def __init__(self, folder: Path, backend: Backend) -> None:
+        """Reads the manifest and checks every file.
+
+        Raises:
+            BundleError
+        """
+        self.folder = folder
+        self.backend = backend
+        self.manifest = bundle.read_manifest(folder)
+        bundle.verify_files(folder, self.manifest)
+        self._loaded: dict[str, Graph] = {}
+        self._lock = Lock()
+        self._closed = False
+
+    def __getitem__(self, name: str) -> Graph:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the pipeline is closed: load the bundle again")
+            if name not in self._loaded:
+                path = self.folder / self.manifest.graph(name).file.path
+                try:
+                    self._loaded[name] = self.backend.load(path)
+                except BackendError:
+                    raise
+                except Exception as error:  # a backend's exceptions share no base class
+                    raise bundle.BrokenGraph(f"{path}: {self.backend.name} cannot load it: {error}") from error
+            return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (graph.name for graph in self.manifest.graphs)
+
+    def __len__(self) -> int:
+        return len(self.manifest.graphs)
+
+    def close(self) -> None:
+        """Let go of what is loaded."""
+        with self._lock:
+            self._closed = True
+            self._loaded.clear()

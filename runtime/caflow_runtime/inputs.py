@@ -1,0 +1,135 @@
+"""What a pipeline is given, checked: nothing is converted in silence."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.noise import LARGEST_WORD
+
+Image = NDArray[np.uint8]
+"""(H, W, 3) uint8 RGB."""
+Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
+"""(B, H, W, 3) or (H, W, 3) uint8 RGB, or (H, W, 3) arrays of any sizes."""
+
+Rank = Literal["likelihood", "consistency"]
+"""What makes one sample better than another."""
+
+
+class InputError(ValueError):
+    """An argument is not what it should be; says what was wanted, what came, and what to do."""
+
+
+def as_images(images: Images, what: str) -> list[Image]:
+    """A batch as a list of (H, W, 3) uint8 arrays.
+
+    Raises:
+        InputError
+    """
+    if isinstance(images, np.ndarray):
+        images = [images] if images.ndim < 4 else list(images) if images.ndim == 4 else [images]
+    if not isinstance(images, list | tuple):
+        raise InputError(
+            f"{what}: wanted a uint8 array (B, H, W, 3) or a list of (H, W, 3), got {type(images).__name__}"
+        )
+    if not len(images):
+        raise InputError(f"{what}: wanted at least one image, got none")
+    return [_as_image(image, f"{what}[{k}]") for k, image in enumerate(images)]
+
+
+def check_pairs(targets: list[Image], conditions: list[Image], scale: int) -> None:
+    """Targets must be `scale` times their conditions.
+
+    Raises:
+        InputError
+    """
+    if len(targets) != len(conditions):
+        raise InputError(
+            f"wanted as many conditions as targets, got {len(targets)} targets, {len(conditions)} conditions"
+        )
+    for k, (target, condition) in enumerate(zip(targets, conditions, strict=True)):
+        wanted = (scale * condition.shape[0], scale * condition.shape[1])
+        if target.shape[:2] != wanted:
+            raise InputError(
+                f"target[{k}]: for a condition of {_sides(condition)} wanted {scale} times its sides, "
+                f"{wanted[0]}×{wanted[1]}, got {_sides(target)}: crop or resize one of them"
+            )
+
+
+def check_draw(
+    levels: int,
+    n: int,
+    temperature: float | Sequence[float],
+    seed: int,
+    frame: int,
+    keep: Sequence[int] | None,
+    rank: str,
+) -> None:
+    """The arguments of a draw.
+
+    Raises:
+        InputError
+    """
+    if not _is_integer(n) or n < 1:
+        raise InputError(f"n: wanted a number of samples of at least 1, got {n!r}")
+    temperatures = per_level(temperature, levels)
+    if not all(math.isfinite(value) and value >= 0 for value in temperatures):
+        raise InputError(f"temperature: wanted finite values of 0 or more, got {temperature!r}")
+    for name, value in (("seed", seed), ("frame", frame)):
+        if not _is_integer(value) or not 0 <= value <= LARGEST_WORD:
+            raise InputError(f"{name}: wanted an integer from 0 to {LARGEST_WORD}, got {value!r}")
+    if rank not in get_args(Rank):
+        raise InputError(f"rank: wanted one of {', '.join(get_args(Rank))}, got {rank!r}")
+    if keep is None:
+        return
+    counts = list(keep)
+    falls = all(_is_integer(k) and k >= 1 for k in counts) and counts == sorted(counts, reverse=True)
+    if len(counts) != levels or not falls or counts[0] != n:
+        raise InputError(
+            f"keep: wanted {levels} numbers of samples, one per level from n = {n} down, such as "
+            f"{(n, *[max(1, n // 2)] * (levels - 1))}, got {tuple(counts)}"
+        )
+    if rank != "likelihood":
+        raise InputError(f"keep: samples are dropped by their likelihood, so wanted rank 'likelihood', got {rank!r}")
+
+
+def per_level(temperature: float | Sequence[float], levels: int) -> list[float]:
+    """One temperature for each level.
+
+    Raises:
+        InputError
+    """
+    try:
+        values = [float(value) for value in np.atleast_1d(np.asarray(temperature, np.float64))]
+    except (TypeError, ValueError):
+        values = []
+    if len(values) not in (1, levels):
+        raise InputError(f"temperature: wanted a number, or {levels} of them, one per level, got {temperature!r}")
+    return values * levels if len(values) == 1 else values
+
+
+def _as_image(image: Any, what: str) -> Image:
+    wanted = f"{what}: wanted (H, W, 3) uint8 RGB"
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"{wanted}, got {type(image).__name__}: np.asarray makes an array of it")
+    got = f"got {image.dtype} of shape {image.shape}"
+    if image.ndim == 2:
+        raise InputError(f"{wanted}, {got}: a grey image becomes RGB with np.repeat(image[..., None], 3, axis=2)")
+    if image.ndim != 3 or image.shape[2] != 3:
+        hint = ": channels come last, and alpha goes a separate way" if image.ndim == 3 else ""
+        raise InputError(f"{wanted}, {got}{hint}")
+    if image.dtype != np.uint8:
+        raise InputError(f"{wanted}, {got}: bring it to integers from 0 to 255 first")
+    if 0 in image.shape:
+        raise InputError(f"{wanted} with at least one pixel, {got}")
+    return np.ascontiguousarray(image)
+
+
+def _sides(image: Image) -> str:
+    return f"{image.shape[0]}×{image.shape[1]}"
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

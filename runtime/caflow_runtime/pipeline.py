@@ -1,0 +1,272 @@
+"""The runtime: images in; samples with likelihoods, best-of-N, and scores out. No PyTorch.
+
+pipe = load("x4.caflow")
+best = pipe.best_of(images, n=10, temperature=0.8, seed=0)
+best.images, best.log_likelihood, best.bits_per_dim
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.backends.select import BackendName, open_backend
+from caflow_runtime.bundle import Manifest
+from caflow_runtime.consistency import consistency, project
+from caflow_runtime.graphs import Graphs
+from caflow_runtime.inputs import Image, Images, InputError, Rank, as_images, check_draw, check_pairs
+from caflow_runtime.results import Best, Encoded, Samples, Score, stack
+from caflow_runtime.runner import Noise, Row, Runner
+from caflow_runtime.tiles import Shares
+
+PIXEL_BUDGET = 2**19
+OVERLAP = 64
+
+
+class NotFinite(ArithmeticError):
+    """A sample is not finite, so there is no image to give."""
+
+
+def load(
+    bundle: str | Path,
+    backend: BackendName = "auto",
+    threads: int = 0,
+    pixel_budget: int = PIXEL_BUDGET,
+    overlap: int = OVERLAP,
+) -> "Pipeline":
+    """Open a bundle, its files checked against their hashes.
+
+    Arguments:
+        backend: "cpu" and "cuda" run in ONNX Runtime, or fail; "auto" is CUDA where ONNX Runtime can use it.
+        threads: on the CPU; 0 is one per core.
+        pixel_budget: target pixels in one run of the graphs, rows taken together: what bounds the memory. Larger images
+            are cut into tiles.
+        overlap: of tiles, in target pixels.
+
+    Raises:
+        BundleError: one of its subclasses for each way in which a bundle can be wrong.
+        BackendError: if the backend cannot run here.
+    """
+    if pixel_budget < 1 or overlap < 0:
+        raise InputError(
+            f"wanted a pixel_budget of at least 1 and an overlap of at least 0, got {pixel_budget}, {overlap}"
+        )
+    return Pipeline(Graphs(Path(bundle), open_backend(backend, threads)), pixel_budget, overlap)
+
+
+class Pipeline:
+    """A model that is ready to run. Any number of threads may use one at the same time; `load` makes it.
+
+    Images are (B, H, W, 3) or (H, W, 3) uint8 RGB, or a list of (H, W, 3) of any sizes. What is drawn for an image
+    depends on the image, the seed, the frame and the number of the sample alone: neither on the batch nor on n.
+    """
+
+    def __init__(self, graphs: Graphs, pixel_budget: int, overlap: int) -> None:
+        self._graphs = graphs
+        self._model = graphs.manifest.model
+        self._runner = Runner(graphs, pixel_budget, overlap)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the bundle."""
+        return self._graphs.manifest
+
+    @property
+    def backend(self) -> str:
+        """What runs the graphs, such as "onnxruntime cpu"."""
+        return self._graphs.backend.name
+
+    def best_of(
+        self,
+        images: Images,
+        n: int = 10,
+        temperature: float | Sequence[float] = 0.8,
+        seed: int = 0,
+        frame: int = 0,
+        rank: Rank = "likelihood",
+        keep: Sequence[int] | None = None,
+        consistent: bool = False,
+    ) -> Best:
+        """The best of `n` samples of each image.
+
+        Arguments:
+            temperature: τ, or one for each level, coarsest first.
+            seed, frame: choose the noise, 0 … 2³²−1.
+            rank: by log-likelihood, as in the paper, or by how well the sample, degraded again, matches the image.
+            keep: progressive best-of-N: how many samples run at each level, the first of them `n`. After a level the
+                most likely so far go on. An approximation: what is dropped might have won.
+            consistent: for super-resolution: the winner is changed to down-sample to the image, and scored again.
+
+        Raises:
+            InputError: if an argument is not what it should be.
+            NotFinite: if no sample of an image is finite.
+        """
+        conditions = as_images(images, "images")
+        check_draw(self._model.levels, n, temperature, seed, frame, keep, rank)
+        best: list[tuple[float, Row] | None] = [None] * len(conditions)
+        for row in self._runner.draw(conditions, n, temperature, seed, frame, keep):
+            value, so_far = self._value(row, conditions, rank), best[row.image]
+            if so_far is None or value > so_far[0]:
+                best[row.image] = (value, row)
+        winners = [pair[1] for pair in best if pair]
+        results, scored = self._results(winners, conditions, consistent)
+        return Best(
+            images=stack(results),
+            sample=np.array([row.sample for row in winners]),
+            consistency=self._consistencies(results, conditions) if consistent or rank == "consistency" else None,
+            density_at="image" if consistent else "sample",
+            **self._likelihood(scored, conditions),
+        )
+
+    def sample(
+        self,
+        images: Images,
+        n: int = 10,
+        temperature: float | Sequence[float] = 0.8,
+        seed: int = 0,
+        frame: int = 0,
+        rank: Rank = "likelihood",
+        consistent: bool = False,
+    ) -> Samples:
+        """All `n` samples of each image, the best first. Arguments and errors as in `best_of`."""
+        conditions = as_images(images, "images")
+        check_draw(self._model.levels, n, temperature, seed, frame, None, rank)
+        values: list[list[tuple[float, Row]]] = [[] for _ in conditions]
+        for row in self._runner.draw(conditions, n, temperature, seed, frame):
+            values[row.image].append((self._value(row, conditions, rank), row))
+        ranked = [row for of_image in values for _, row in sorted(of_image, key=lambda pair: -pair[0])]
+        repeated = [conditions[row.image] for row in ranked]
+        results, scored = self._results(ranked, repeated, consistent)
+        measured = self._consistencies(results, repeated) if consistent or rank == "consistency" else None
+        likelihood = self._likelihood(scored, repeated)
+        shares = likelihood["shares"]
+        return Samples(
+            images=stack([np.stack(results[k : k + n]) for k in range(0, len(results), n)]),
+            sample=np.array([row.sample for row in ranked]).reshape(-1, n),
+            consistency=None if measured is None else measured.reshape(-1, n),
+            density_at="image" if consistent else "sample",
+            per_level=likelihood["per_level"].reshape(len(conditions), n, -1),
+            dims=likelihood["dims"][::n],
+            shares=[shares[k : k + n] for k in range(0, len(shares), n)],
+        )
+
+    def score(self, target: Images, condition: Images) -> Score:
+        """log p(target | condition) of images, at the middle of the cells of their integers.
+
+        Raises:
+            InputError: also if a target is not `scale` times its condition in height and width.
+        """
+        targets, conditions = self._pairs(target, condition)
+        rows = sorted(self._runner.score(targets, conditions), key=lambda row: row.image)
+        sides = [image.shape[:2] for image in targets]
+        return Score(sides=sides, density_at="image", **self._likelihood(rows, conditions))
+
+    def encode(self, target: Images, condition: Images) -> Encoded:
+        """The noise that makes each target from its condition, and its likelihood; `decode` goes back.
+
+        Raises:
+            InputError: also if an image needs more than one tile.
+        """
+        targets, conditions = self._pairs(target, condition)
+        encoded = [self._runner.encode(*pair) for pair in zip(targets, conditions, strict=True)]
+        return Encoded(
+            noise=[[z[0] for z in noise] for noise, _ in encoded],
+            sides=[image.shape[:2] for image in targets],
+            density_at="image",
+            **self._likelihood([row for _, row in encoded], conditions),
+        )
+
+    def decode(self, noise: Sequence[Sequence[NDArray[np.float32]]], condition: Images) -> Best:
+        """The image that each noise makes from its condition; the noise as `encode` gives it.
+
+        Raises:
+            InputError: also if the noise does not fit the condition.
+            NotFinite: if the image is not finite.
+        """
+        conditions = as_images(condition, "condition")
+        if len(noise) != len(conditions):
+            raise InputError(f"wanted noise for {len(conditions)} conditions, got it for {len(noise)}")
+        given: list[Noise] = [[np.asarray(z, np.float32)[None] for z in of_image] for of_image in noise]
+        rows = [self._runner.decode(*pair) for pair in zip(given, conditions, strict=True)]
+        return Best(
+            images=stack([_integers(row) for row in rows]),
+            sample=np.zeros(len(rows), np.int64),
+            density_at="sample",
+            **self._likelihood(rows, conditions),
+        )
+
+    def close(self) -> None:
+        """Let go of the graphs; the pipeline cannot be used after."""
+        self._graphs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _pairs(self, target: Images, condition: Images) -> tuple[list[Image], list[Image]]:
+        targets, conditions = as_images(target, "target"), as_images(condition, "condition")
+        check_pairs(targets, conditions, self._model.scale)
+        return targets, conditions
+
+    def _value(self, row: Row, conditions: list[Image], rank: Rank) -> float:
+        """What a row is ranked by, the more the better; what is not finite is worse than anything."""
+        log_likelihood = float(row.per_level.sum())
+        assert row.pixels is not None
+        if not np.isfinite(log_likelihood) or not np.isfinite(row.pixels).all():
+            return -np.inf
+        if rank == "likelihood":
+            return log_likelihood
+        return consistency(self._model, _integers(row), conditions[row.image])
+
+    def _results(self, rows: list[Row], conditions: list[Image], consistent: bool) -> tuple[list[Image], list[Row]]:
+        """The image of each row, and the rows scored: as drawn, or again if the images were changed."""
+        if not consistent:
+            return [_integers(row) for row in rows], rows
+        pairs = zip(rows, conditions, strict=True)
+        images = [project(self._model, _finite(row), condition) for row, condition in pairs]
+        return images, sorted(self._runner.score(images, conditions), key=lambda row: row.image)
+
+    def _consistencies(self, images: list[Image], conditions: list[Image]) -> NDArray[np.float64]:
+        pairs = zip(images, conditions, strict=True)
+        return np.array([consistency(self._model, image, condition) for image, condition in pairs])
+
+    def _likelihood(self, rows: list[Row], conditions: list[Image]) -> "_LikelihoodParts":
+        """The parts that all results have, one row per condition."""
+        return {
+            "per_level": np.array([row.per_level for row in rows]),
+            "dims": np.array([condition.size * self._model.scale**2 for condition in conditions]),
+            "shares": [row.shares for row in rows],
+        }
+
+
+class _LikelihoodParts(TypedDict):
+    per_level: NDArray[np.float64]
+    dims: NDArray[np.int64]
+    shares: list[Shares]
+
+
+def _finite(row: Row) -> NDArray[np.float32]:
+    """The pixels of a row.
+
+    Raises:
+        NotFinite
+    """
+    assert row.pixels is not None
+    if not np.isfinite(row.pixels).all():
+        raise NotFinite(
+            f"sample {row.sample} of images[{row.image}] is not finite: the model's inverse explodes there; "
+            "try a lower temperature"
+        )
+    return row.pixels
+
+
+def _integers(row: Row) -> Image:
+    """Continuous pixel values to uint8: rounded down, as the cell [w, w + 1) stands for w, and clamped to 0…255."""
+    return np.floor(np.clip(_finite(row), 0, 255)).astype(np.uint8)

@@ -1,0 +1,141 @@
+"""What a pipeline gives back. B is the number of images, N of samples of each, n of levels, H × W a target's size.
+
+A `Stack` is one array with B as its first axis where all images are of one size, and a list of B arrays where they are
+not.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.tiles import Shares
+
+Stack = NDArray[Any] | list[NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """log p(target | condition), in parts."""
+
+    per_level: NDArray[np.float64]
+    """(B, n) nats, the coarsest level first."""
+    dims: NDArray[np.int64]
+    """(B,) values in one image: 3 H W."""
+    density_at: Literal["sample", "image"]
+    """Where the density was taken: at the continuous point that was drawn, or at the middle of the cells of an image's
+    integers. The two differ by rounding."""
+    shares: Sequence[Any] = field(repr=False)
+    """`Shares` of each image: what `log_likelihood_map` is made from."""
+
+    @property
+    def log_likelihood(self) -> NDArray[np.float64]:
+        """(B,) nats."""
+        total: NDArray[np.float64] = self.per_level.sum(-1)
+        return total
+
+    @property
+    def bits_per_dim(self) -> NDArray[np.float64]:
+        """(B,): −log-likelihood / (dims · ln 2), pixel values as 0…256."""
+        dims = self.dims.reshape(-1, *[1] * (self.per_level.ndim - 2))
+        bits: NDArray[np.float64] = -self.log_likelihood / (dims * math.log(2))
+        return bits
+
+    @property
+    def log_likelihood_map(self) -> Stack:
+        """A `Stack` of (H, W) float32, nats per pixel; sums to the log-likelihood."""
+        sides = self._sides()
+        return stack([share_map(shares, *side) for shares, side in zip(self.shares, sides, strict=True)])
+
+    def _sides(self) -> list[tuple[int, int]]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Likelihood):
+    """Of given images."""
+
+    sides: list[tuple[int, int]] = field(repr=False)
+    """H and W of each image."""
+
+    def _sides(self) -> list[tuple[int, int]]:
+        return self.sides
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best(Likelihood):
+    """The best of N samples of each image."""
+
+    images: Stack
+    """A `Stack` of (H, W, 3) uint8 RGB."""
+    sample: NDArray[np.int64]
+    """(B,) number of the chosen sample, from 0: the same seed draws it again."""
+    consistency: NDArray[np.float64] | None = None
+    """(B,) dB, where it was asked for: PSNR of the image, degraded again, against its condition."""
+
+    def _sides(self) -> list[tuple[int, int]]:
+        return [image.shape[:2] for image in self.images]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples(Likelihood):
+    """All samples of each image, the best first; every array has N as its second axis."""
+
+    images: Stack
+    """A `Stack` of (N, H, W, 3) uint8 RGB."""
+    sample: NDArray[np.int64]
+    """(B, N) numbers of the samples, from 0."""
+    consistency: NDArray[np.float64] | None = None
+    """(B, N) dB, as in `Best`."""
+
+    @property
+    def std(self) -> Stack:
+        """The uncertainty map: a `Stack` of (H, W, 3) float32, standard deviation over the samples in grey levels."""
+        return stack([images.std(0, dtype=np.float32) for images in self.images])
+
+    @property
+    def log_likelihood_map(self) -> Stack:
+        """A `Stack` of (N, H, W) float32, nats per pixel."""
+        sides = self._sides()
+        return stack(
+            [
+                np.stack([share_map(one, *side) for one in shares])
+                for shares, side in zip(self.shares, sides, strict=True)
+            ]
+        )
+
+    def _sides(self) -> list[tuple[int, int]]:
+        return [images.shape[1:3] for images in self.images]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded(Score):
+    """Given images as the noise that makes them."""
+
+    noise: list[list[NDArray[np.float32]]] = field(repr=False)
+    """Of each image, z of each level, coarsest first: (channels, h, w), the z[i, j], i = j … n−1, side by side."""
+
+
+def stack(arrays: Sequence[NDArray[Any]]) -> Stack:
+    """One array where all are of one shape, else a list."""
+    return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else list(arrays)
+
+
+def share_map(shares: Shares, height: int, width: int) -> NDArray[np.float32]:
+    """Shares of one image as nats per pixel, (height, width): each cell spread evenly over its pixels."""
+    total = np.zeros((height, width))
+    for cell, share in shares:
+        rows, columns = (_pixels_per_cell(side, cell) for side in (height, width))
+        spread = share / np.outer(rows, columns)
+        total += np.repeat(np.repeat(spread, rows, 0), columns, 1)
+    return total.astype(np.float32)
+
+
+def _pixels_per_cell(side: int, cell: int) -> NDArray[np.int64]:
+    """Cells at the border may lie partly in the padding, which has no share."""
+    counts = np.full(-(-side // cell), cell)
+    counts[-1] -= cell * len(counts) - side
+    return counts

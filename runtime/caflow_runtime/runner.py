@@ -1,0 +1,302 @@
+"""Images through the graphs: cut into windows, their noise drawn, run in bounded batches, and put together again."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime import scan
+from caflow_runtime.graphs import Graphs
+from caflow_runtime.inputs import Image, InputError, per_level
+from caflow_runtime.noise import draw_noise
+from caflow_runtime.plan import Unit, plan, rows_per_run
+from caflow_runtime.tiles import Canvas, Shares, TooSmall, Window, cut, pad, weighted
+
+CANVAS_PIXELS = 2**25
+"""Target pixels of tiled images that are unfinished at the same time, 12 bytes each."""
+
+Floats = NDArray[np.float32]
+Noise = list[Floats]
+"""z of each level, coarsest first: (R, channels, h, w), the z[i, j], i = j … n−1, side by side."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished (image, sample) pair, put together from its windows."""
+
+    image: int
+    sample: int
+    pixels: Floats | None
+    """(H, W, 3) continuous pixel values, of a sample."""
+    shares: Shares
+    per_level: NDArray[np.float64]
+    """(n,) nats."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one window adds to a row."""
+
+    image: int
+    sample: int
+    window: Window
+    pixels: Floats | None
+    shares: list[Floats]
+    """Of all levels, `shares_per_level` each."""
+
+
+class Runner:
+    """Runs rows. It holds nothing that changes, so any thread may use it."""
+
+    def __init__(self, graphs: Graphs, pixel_budget: int, overlap: int) -> None:
+        self.graphs = graphs
+        self.backend = graphs.backend
+        self.model = graphs.manifest.model
+        self.pixel_budget = pixel_budget
+        self.overlap = overlap
+
+    def windows(self, condition: Image) -> list[Window]:
+        """Of the target of a condition.
+
+        Raises:
+            InputError: if the image would have to be padded or cut, and its model does not allow that.
+        """
+        model = self.model
+        height, width = (model.scale * side for side in condition.shape[:2])
+        try:
+            windows = cut(height, width, model.size_multiple, self.pixel_budget, self.overlap)
+        except TooSmall as error:
+            raise InputError(str(error)) from None
+        whole = len(windows) == 1 and windows[0].shape == (height, width)
+        if not whole and model.task_settings.get("mask") == "central":
+            raise InputError(
+                f"this model fills a hole in the middle, so images cannot be padded or cut: wanted sides that are "
+                f"multiples of {model.size_multiple} and at most {self.pixel_budget} pixels, got {height}×{width}"
+            )
+        return windows
+
+    def _single_window(self, condition: Image) -> Window:
+        """Of an image that is not cut.
+
+        Raises:
+            InputError: if it has to be.
+        """
+        windows = self.windows(condition)
+        if len(windows) > 1:
+            raise InputError(
+                f"noise is given for an image as a whole: wanted at most {self.pixel_budget} target pixels, got "
+                f"{condition.shape[0] * condition.shape[1] * self.model.scale**2}: give a larger pixel_budget"
+            )
+        return windows[0]
+
+    def draw(
+        self,
+        conditions: list[Image],
+        samples: int,
+        temperature: float | Sequence[float],
+        seed: int,
+        frame: int,
+        keep: Sequence[int] | None = None,
+    ) -> Iterator[Row]:
+        """All samples of all conditions, as they are finished; with `keep` only those that were not dropped.
+
+        Raises:
+            InputError: if samples are to be dropped of an image that is cut into tiles or runs.
+        """
+        temperatures = per_level(temperature, self.model.levels)
+        windows = [self.windows(condition) for condition in conditions]
+        if keep is not None:
+            self._check_prunable(windows, samples)
+        padded = [self._padded(condition, self.model.scale) for condition in conditions]
+
+        def run(units: list[Unit]) -> Iterator[Part]:
+            noise = self._noise(units, temperatures, seed, frame)
+            return self._parts(units, self._sample(units, padded, noise, keep))
+
+        return self._run_all(windows, samples, conditions, run)
+
+    def score(self, targets: list[Image], conditions: list[Image]) -> Iterator[Row]:
+        """The likelihood of given targets, as they are finished."""
+        padded = [self._padded(condition, self.model.scale) for condition in conditions]
+        padded_targets = [self._padded(target, 1) for target in targets]
+
+        def run(units: list[Unit]) -> Iterator[Part]:
+            return self._parts(units, self._score(units, padded_targets, padded), keeps_pixels=False)
+
+        return self._run_all([self.windows(condition) for condition in conditions], 1, conditions, run)
+
+    def encode(self, target: Image, condition: Image) -> tuple[Noise, Row]:
+        """The noise of a target, (1, channels, h, w) each, and its likelihood.
+
+        Raises:
+            InputError: if it needs more than one tile.
+        """
+        unit = Unit(0, self._single_window(condition), (0,))
+        rows = self._score([unit], [self._padded(target, 1)], [self._padded(condition, self.model.scale)])
+        return [self.backend.to_host(z) for z in rows.noise], self._finish(unit, rows, condition, keeps_pixels=False)
+
+    def decode(self, noise: Noise, condition: Image) -> Row:
+        """The image that noise makes.
+
+        Raises:
+            InputError: if it needs more than one tile, or the noise does not fit.
+        """
+        unit = Unit(0, self._single_window(condition), (0,))
+        wanted = [
+            (1, sum(channels), *(side // self._noise_cell(j) for side in unit.window.shape))
+            for j, channels in enumerate(self.model.noise_channels)
+        ]
+        if [z.shape for z in noise] != wanted:
+            raise InputError(f"noise: wanted arrays of shapes {wanted}, got {[z.shape for z in noise]}")
+        rows = self._sample([unit], [self._padded(condition, self.model.scale)], noise)
+        return self._finish(unit, rows, condition, keeps_pixels=True)
+
+    def _finish(self, unit: Unit, rows: scan.Rows, condition: Image, keeps_pixels: bool) -> Row:
+        """The only row of a run of one."""
+        (row,) = self._run_all([[unit.window]], 1, [condition], lambda units: self._parts(units, rows, keeps_pixels))
+        return row
+
+    def _run_all(
+        self,
+        windows: list[list[Window]],
+        samples: int,
+        conditions: list[Image],
+        run: Callable[[list[Unit]], Iterable[Part]],
+    ) -> Iterator[Row]:
+        """Plan, run, and put together."""
+        canvases: dict[tuple[int, int], Canvas] = {}
+        scale, levels = self.model.scale, self.model.levels
+        for units in plan(windows, samples, self.pixel_budget, CANVAS_PIXELS):
+            for part in run(units):
+                key = (part.image, part.sample)
+                if key not in canvases:
+                    height, width = conditions[part.image].shape[:2]
+                    canvases[key] = Canvas(scale * height, scale * width)
+                canvas = canvases[key]
+                canvas.add(part.window, part.pixels, part.shares)
+                if canvas.windows == len(windows[part.image]):
+                    del canvases[key]
+                    yield Row(*key, canvas.pixels, canvas.shares, _per_level(canvas.shares, levels))
+
+    def _parts(self, units: list[Unit], rows: scan.Rows, keeps_pixels: bool = True) -> Iterator[Part]:
+        """The rows of a run, one by one, on the host."""
+        pairs = [(unit, sample) for unit in units for sample in unit.samples]
+        kept = range(len(pairs)) if rows.kept is None else rows.kept
+        shares = [self.backend.to_host(share) for maps in rows.shares for share in maps]
+        pixels = self.backend.to_host(rows.pixels) if keeps_pixels else None
+        for r, index in enumerate(kept):
+            unit, sample = pairs[index]
+            yield Part(
+                unit.image, sample, unit.window, None if pixels is None else pixels[r], [share[r] for share in shares]
+            )
+
+    def _sample(
+        self, units: list[Unit], padded: list[Image], noise: Noise, keep: Sequence[int] | None = None
+    ) -> scan.Rows:
+        """One run of the sampling graphs."""
+        encoded, image = self._encode_conditions(units, padded)
+        prune = None if keep is None else self._prune(units, keep)
+        device = [self.backend.to_device(z) for z in noise]
+        return scan.sample(self.graphs, self.model.levels, encoded, image, device, prune, self.backend.take)
+
+    def _score(self, units: list[Unit], padded_targets: list[Image], padded: list[Image]) -> scan.Rows:
+        """One run of the scoring graphs."""
+        encoded, image = self._encode_conditions(units, padded)
+        integers = np.stack([_window_of(padded_targets[unit.image], unit.window, 1) for unit in units])
+        if "dequantize" not in self.graphs:
+            pixels = self.backend.to_device(integers + np.float32(0.5))
+            return scan.score(self.graphs, self.model.levels, encoded, image, pixels)
+        out = self.graphs["dequantize"]({"integers": self.backend.to_device(integers)})
+        rows = scan.score(self.graphs, self.model.levels, encoded, image, out["pixels"])
+        rows.shares[-1].append(out["share"])
+        return rows
+
+    def _encode_conditions(self, units: list[Unit], padded: list[Image]) -> tuple[scan.Arrays, Any]:
+        """What follows from the units' conditions, and which unit each row is of."""
+        given = np.stack([_window_of(padded[unit.image], unit.window, self.model.scale) for unit in units])
+        image = np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units])
+        return scan.encode(self.graphs, self.backend.to_device(given)), self.backend.to_device(image)
+
+    def _padded(self, image: Image, scale: int) -> Image:
+        """An image, whose target is `scale` times as large, such that the target's sides are multiples."""
+        multiple = self.model.size_multiple // scale
+        height, width = (-(-side // multiple) * multiple for side in image.shape[:2])
+        return pad(image, height, width)
+
+    def _noise_cell(self, j: int) -> int:
+        """Side in target pixels of a position of level j's noise."""
+        return int(2 ** (self.model.levels - j + 1))
+
+    def _noise(self, units: list[Unit], temperatures: list[float], seed: int, frame: int) -> Noise:
+        """z of each level for all rows."""
+        model = self.model
+        noise = []
+        for j, channels in enumerate(model.noise_channels):
+            cell = self._noise_cell(j)
+            taus = np.repeat(np.asarray(temperatures[j:], np.float32)[: len(channels)], channels)
+            drawn = [
+                draw_noise(
+                    channels,
+                    j,
+                    unit.window.y.start // cell,
+                    unit.window.x.start // cell,
+                    unit.window.y.length // cell,
+                    unit.window.x.length // cell,
+                    np.array(unit.samples),
+                    seed,
+                    frame,
+                )
+                for unit in units
+            ]
+            noise.append(np.concatenate(drawn) * taus[:, None, None])
+        return noise
+
+    def _check_prunable(self, windows: list[list[Window]], samples: int) -> None:
+        for k, of_image in enumerate(windows):
+            if len(of_image) > 1 or samples > rows_per_run(of_image[0], self.pixel_budget):
+                height, width = of_image[0].shape
+                raise InputError(
+                    f"keep: all {samples} samples of images[{k}] must run at once, {height}×{width} "
+                    f"pixels each in {len(of_image)} tiles: wanted a pixel_budget of {samples} times the image"
+                )
+
+    def _prune(self, units: list[Unit], keep: Sequence[int]) -> scan.Prune:
+        """Keeps the `keep[j + 1]` most likely rows of each unit after level j."""
+        owner = np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units])
+
+        def prune(j: int, shares: list[list[Any]]) -> NDArray[np.int64] | None:
+            nonlocal owner
+            if keep[j + 1] == keep[j]:
+                return None
+            likelihood = self._so_far(units, owner, shares)
+            chosen = []
+            for k in range(len(units)):
+                rows = np.flatnonzero(owner == k)
+                chosen.append(np.sort(rows[np.argsort(-likelihood[rows], kind="stable")[: keep[j + 1]]]))
+            kept = np.concatenate(chosen)
+            owner = owner[kept]
+            return kept
+
+        return prune
+
+    def _so_far(self, units: list[Unit], owner: NDArray[np.int64], shares: list[list[Any]]) -> NDArray[np.float64]:
+        """Log-likelihood of each row over the levels so far; what is not finite is worse than anything."""
+        total = np.zeros(len(owner))
+        for share in (self.backend.to_host(share) for maps in shares for share in maps):
+            cell = units[0].window.y.length // share.shape[1]
+            total += [weighted(units[k].window, row, cell).sum() for k, row in zip(owner, share, strict=True)]
+        return np.where(np.isfinite(total), total, -np.inf)
+
+
+def _per_level(shares: Shares, levels: int) -> NDArray[np.float64]:
+    """(n,) nats: two maps for each level, and whatever is left for the finest."""
+    sums = [float(share.sum()) for _, share in shares]
+    return np.array([sum(sums[2 * j : 2 * j + 2] if j < levels - 1 else sums[2 * j :]) for j in range(levels)])
+
+
+def _window_of(padded: Image, window: Window, scale: int) -> Image:
+    """A window of an image whose target is `scale` times as large."""
+    rows, columns = (slice(axis.start // scale, axis.end // scale) for axis in (window.y, window.x))
+    return padded[rows, columns]
