@@ -6,6 +6,7 @@ The public implementation's default depths, 64×64, random weights. (c) and (d) 
 """
 
 import copy
+import math
 import statistics
 import tempfile
 import time
@@ -83,42 +84,6 @@ def chain(model: CAFlow, graphs: Graphs, condition: scan.Array, samples: int) ->
     encoded = scan.encode(graphs, condition)
     image = np.zeros(samples, np.int64) if len(condition) == 1 else np.arange(samples)
     graphs["to_image"]({"pixels": scan.sample(graphs, levels, encoded, image, noise).pixels})
-
-
-class Counter:
-    """Counts what convolutions do while graphs run: each multiplication and addition is one operation."""
-
-    def __init__(self, folder: Path, manifest: bundle.Manifest) -> None:
-        self.operations: dict[str, float] = {}
-        self.bytes: dict[str, int] = {}
-        self._graphs = {g.name: onnx.load(folder / g.file.path, load_external_data=False) for g in manifest.graphs}
-
-    def around(self, name: str, run: scan.Graph) -> scan.Graph:
-        """The graph, its convolutions counted at the sizes that it is given."""
-
-        def counting(arrays: scan.Arrays) -> dict[str, scan.Array]:
-            proto = onnx.ModelProto()
-            proto.CopyFrom(self._graphs[name])
-            for value in proto.graph.input:
-                for dim, size in zip(value.type.tensor_type.shape.dim, arrays[value.name].shape, strict=True):
-                    dim.dim_value = size
-            self._count(name, onnx.shape_inference.infer_shapes(proto, data_prop=True))
-            return run(arrays)
-
-        return counting
-
-    def _count(self, name: str, proto: onnx.ModelProto) -> None:
-        weights = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
-        shapes = {
-            value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-            for value in (*proto.graph.value_info, *proto.graph.output)
-        }
-        total = 0.0
-        for node in proto.graph.node:
-            if node.op_type == "Conv" and node.input[1] in weights:
-                total += 2 * float(np.prod(shapes[node.output[0]])) * float(np.prod(weights[node.input[1]][1:]))
-        self.operations[name] = total
-        self.bytes[name] = 4 * int(sum(np.prod(dims) for dims in weights.values()))
 
 
 def peak_operations() -> float:
@@ -235,9 +200,8 @@ def measure(model: CAFlow, graphs: Graphs, merged: Graphs, threads: int, rounds:
 
 def measure_graphs(model: CAFlow, folder: Path, graphs: Graphs, peak: float, rounds: int) -> list[dict[str, Any]]:
     """Operations, bytes of weights and share of the peak of each graph of (d), at the largest N."""
-    counter, seconds = Counter(folder, bundle.read_manifest(folder)), dict[str, list[float]]()
+    seconds = dict[str, list[float]]()
     condition = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, CHANNELS), np.uint8)
-    chain(model, {name: counter.around(name, run) for name, run in graphs.items()}, condition, max(SAMPLES))
 
     def timed(name: str, run: scan.Graph) -> scan.Graph:
         def timing(arrays: scan.Arrays) -> dict[str, scan.Array]:
@@ -252,15 +216,19 @@ def measure_graphs(model: CAFlow, folder: Path, graphs: Graphs, peak: float, rou
     for _ in range(rounds + 2):
         chain(model, clocked, condition, max(SAMPLES))
     rows: list[dict[str, Any]] = []
-    for name, operations in counter.operations.items():
-        took = statistics.median(seconds[name])
+    for graph in bundle.read_manifest(folder).graphs:
+        if graph.name not in seconds:
+            continue
+        took = statistics.median(seconds[graph.name])
+        operations = graph.operations_per_pixel * SIDE**2 * (1 if graph.name == "encode" else max(SAMPLES))
+        weights = onnx.load(folder / graph.file.path, load_external_data=False).graph.initializer
         rows.append(
             {
-                "graph": name,
+                "graph": graph.name,
                 "n": max(SAMPLES),
                 "seconds": took,
                 "GFLOP": operations / 1e9,
-                "weights MB": counter.bytes[name] / 2**20,
+                "weights MB": 4 * sum(math.prod(weight.dims) for weight in weights) / 2**20,
                 "share of peak": operations / took / peak,
             }
         )

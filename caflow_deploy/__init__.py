@@ -1,3 +1,15 @@
 """caflow-deploy: CAFLOW models in production. Importing it loads nothing heavy."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from caflow_runtime.pipeline import Pipeline
+
 __version__ = "0.1.0"
+
+
+def load(bundle: str, **settings: Any) -> "Pipeline":
+    """Open a bundle: `caflow_runtime.pipeline.load`, with its arguments."""
+    from caflow_runtime.pipeline import load
+
+    return load(bundle, **settings)

@@ -37,7 +37,7 @@ def a_bundle(folder: Path) -> Manifest:
     for name in bundle.graph_names(1):
         (folder / f"{name}.onnx").write_bytes(name.encode())
         inputs, outputs = ports.get(name, ([], []))
-        graphs.append(bundle.Graph(name, bundle.describe_file(folder, f"{name}.onnx"), inputs, outputs))
+        graphs.append(bundle.Graph(name, bundle.describe_file(folder, f"{name}.onnx"), inputs, outputs, 0.0))
     (folder / "weights.bin").write_bytes(bytes(100))
     manifest = bundle.Manifest(
         format=bundle.FORMAT,

@@ -16,6 +16,7 @@ import torch
 
 from caflow_export.graphs import ModelGraphs
 from caflow_export.levels import Precision
+from caflow_export.operations import count_operations
 from caflow_export.to_onnx import WEIGHTS, GraphToTrace, WeightStore, graphs_to_trace, trace, trace_to_bytes
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
 from caflow_runtime import bundle
@@ -153,8 +154,9 @@ def _write_graphs(
                 show(graph.name, done, len(to_trace))
     for graph in to_trace:
         onnx.checker.check_model(folder / f"{graph.name}.onnx", full_check=True)
+    numbers = _model(model)
     return [
-        _graph(graph, proto, bundle.describe_file(folder, f"{graph.name}.onnx"))
+        _graph(graph, proto, bundle.describe_file(folder, f"{graph.name}.onnx"), bundle.cell_side(numbers, graph.name))
         for graph, proto in zip(to_trace, protos, strict=True)
     ]
 
@@ -169,22 +171,19 @@ def _runnable(
     return converting(loaded, graphs), "ONNX Runtime CPU"
 
 
-def _graph(graph: GraphToTrace, proto: onnx.ModelProto, file: bundle.File) -> bundle.Graph:
+def _graph(graph: GraphToTrace, proto: onnx.ModelProto, file: bundle.File, cell: int) -> bundle.Graph:
     """Inputs as they were asked for, outputs as the tracer found them, sizes by the inputs' names."""
     names: dict[str, str] = {}
     for port, value in zip(graph.ports, proto.graph.input, strict=True):
         for wanted, dim in zip(port.shape, value.type.tensor_type.shape.dim, strict=True):
             if isinstance(wanted, str) and "*" not in dim.dim_param:
                 names[dim.dim_param] = wanted
-    return bundle.Graph(
-        name=graph.name,
-        file=file,
-        inputs=[
-            bundle.Port(port.name, TYPE_NAMES[value.type.tensor_type.elem_type], list(port.shape))
-            for port, value in zip(graph.ports, proto.graph.input, strict=True)
-        ],
-        outputs=[_output(value, names) for value in proto.graph.output],
-    )
+    inputs = [
+        bundle.Port(port.name, TYPE_NAMES[value.type.tensor_type.elem_type], list(port.shape))
+        for port, value in zip(graph.ports, proto.graph.input, strict=True)
+    ]
+    outputs = [_output(value, names) for value in proto.graph.output]
+    return bundle.Graph(graph.name, file, inputs, outputs, count_operations(graph, cell))
 
 
 def _output(value: onnx.ValueInfoProto, names: Mapping[str, str]) -> bundle.Port:

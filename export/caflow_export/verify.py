@@ -17,6 +17,7 @@ from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
 from caflow_runtime import bundle, scan
 from caflow_runtime.bundle import Measurement
 from caflow_runtime.scan import Array, Arrays, Graph
+from caflow_runtime.selftest import flow_errors
 from caflow_training.model import CHANNELS, CAFlow, to_integers
 
 SIDES_IN_MULTIPLES = [(2, 3), (3, 1)]
@@ -180,23 +181,10 @@ def _measure_flow(
     graphs: Mapping[str, Graph], model: CAFlow, case: Case, tolerances: Tolerances, measure: Measure
 ) -> None:
     """What holds of any flow, asked of the graphs alone."""
-    levels = model.config.levels
-    encoded = scan.encode(graphs, case.condition)
-    noise = _singles(case.noise)
-    drawn = scan.sample(graphs, levels, encoded, case.image, noise)
-    if not model.config.reference:  # whose way back is not quite an inverse
-        scored = scan.score(graphs, levels, encoded, case.image, drawn.pixels)
-        for j, (sent, returned) in enumerate(zip(noise, scored.noise, strict=True)):
-            measure("flow", f"noise of level {j} after decode and likelihood", sent - returned, tolerances.noise)
-        total = drawn.log_likelihood.sum(1)
-        error = (scored.log_likelihood.sum(1) - total) / np.abs(total)
-        measure("flow", "density: sampling against scoring, relative", error, tolerances.log_likelihood)
-    same = [np.repeat(z[:1], len(case.image), 0) for z in noise]
-    image = np.zeros_like(case.image)
-    alike = scan.sample(graphs, levels, encoded, image, same).pixels
-    measure("flow", "identical rows, pixels", (alike - alike[:1]) / 256, tolerances.pixels / 10)
-    alone = scan.sample(graphs, levels, encoded, case.image[1:2], [z[1:2] for z in noise]).pixels
-    measure("flow", "a row alone and in a batch, pixels", (alone - drawn.pixels[1:2]) / 256, tolerances.pixels / 10)
+    allowed = {"noise": tolerances.noise, "density": tolerances.log_likelihood, "rows": tolerances.pixels / 10}
+    arguments = case.condition, case.image, _singles(case.noise)
+    for kind, what, error in flow_errors(graphs, model.config.levels, *arguments, not model.config.reference):
+        measure("flow", what, error, allowed[kind])
 
 
 def torch_graphs(model: CAFlow, precision: Precision) -> dict[str, Graph]:

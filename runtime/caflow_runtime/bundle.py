@@ -98,6 +98,8 @@ class Graph(Strict, frozen=True):
     file: File
     inputs: list[Port]
     outputs: list[Port]
+    operations_per_pixel: float
+    """Multiplications and additions of its convolutions per row (`encode`: per image) and target pixel."""
 
 
 class Model(Strict, frozen=True):
@@ -230,6 +232,16 @@ def graph_names(levels: int) -> list[str]:
     """The graphs that every bundle of a model with so many levels holds."""
     per_level = ("decode", "reverse", "forward", "likelihood")
     return ["encode", *(f"{name}_{j}" for name in per_level for j in range(levels)), "to_image"]
+
+
+def cell_side(model: Model, graph: str) -> int:
+    """Side in target pixels of what is one `h` and one `w` in the shapes of a graph."""
+    name, _, level = graph.rpartition("_")
+    if name in ("decode", "likelihood"):
+        return int(2 ** (model.levels - int(level) + 1))
+    if name in ("reverse", "forward"):
+        return int(2 ** (model.levels - int(level)))
+    return model.size_multiple if graph == "encode" else 2
 
 
 def _check_format(path: Path, text: bytes) -> None:

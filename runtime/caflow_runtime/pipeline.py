@@ -19,7 +19,7 @@ from caflow_runtime.consistency import consistency, project
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.inputs import Image, Images, InputError, Rank, as_images, check_draw, check_pairs
 from caflow_runtime.results import Best, Encoded, Samples, Score, stack
-from caflow_runtime.runner import Noise, Row, Runner
+from caflow_runtime.runner import Noise, Row, Runner, Show
 from caflow_runtime.tiles import Shares
 
 PIXEL_BUDGET = 2**19
@@ -89,6 +89,7 @@ class Pipeline:
         rank: Rank = "likelihood",
         keep: Sequence[int] | None = None,
         consistent: bool = False,
+        show: Show | None = None,
     ) -> Best:
         """The best of `n` samples of each image.
 
@@ -99,6 +100,7 @@ class Pipeline:
             keep: progressive best-of-N: how many samples run at each level, the first of them `n`. After a level the
                 most likely so far go on. An approximation: what is dropped might have won.
             consistent: for super-resolution: the winner is changed to down-sample to the image, and scored again.
+            show: is given how many windows of samples are done, and how many there are: for a progress bar.
 
         Raises:
             InputError: if an argument is not what it should be.
@@ -107,7 +109,7 @@ class Pipeline:
         conditions = as_images(images, "images")
         check_draw(self._model.levels, n, temperature, seed, frame, keep, rank)
         best: list[tuple[float, Row] | None] = [None] * len(conditions)
-        for row in self._runner.draw(conditions, n, temperature, seed, frame, keep):
+        for row in self._runner.draw(conditions, n, temperature, seed, frame, keep, show):
             value, so_far = self._value(row, conditions, rank), best[row.image]
             if so_far is None or value > so_far[0]:
                 best[row.image] = (value, row)
@@ -130,12 +132,13 @@ class Pipeline:
         frame: int = 0,
         rank: Rank = "likelihood",
         consistent: bool = False,
+        show: Show | None = None,
     ) -> Samples:
         """All `n` samples of each image, the best first. Arguments and errors as in `best_of`."""
         conditions = as_images(images, "images")
         check_draw(self._model.levels, n, temperature, seed, frame, None, rank)
         values: list[list[tuple[float, Row]]] = [[] for _ in conditions]
-        for row in self._runner.draw(conditions, n, temperature, seed, frame):
+        for row in self._runner.draw(conditions, n, temperature, seed, frame, None, show):
             values[row.image].append((self._value(row, conditions, rank), row))
         ranked = [row for of_image in values for _, row in sorted(of_image, key=lambda pair: -pair[0])]
         repeated = [conditions[row.image] for row in ranked]
@@ -153,14 +156,14 @@ class Pipeline:
             shares=[shares[k : k + n] for k in range(0, len(shares), n)],
         )
 
-    def score(self, target: Images, condition: Images) -> Score:
+    def score(self, target: Images, condition: Images, show: Show | None = None) -> Score:
         """log p(target | condition) of images, at the middle of the cells of their integers.
 
         Raises:
             InputError: also if a target is not `scale` times its condition in height and width.
         """
         targets, conditions = self._pairs(target, condition)
-        rows = sorted(self._runner.score(targets, conditions), key=lambda row: row.image)
+        rows = sorted(self._runner.score(targets, conditions, show), key=lambda row: row.image)
         sides = [image.shape[:2] for image in targets]
         return Score(sides=sides, density_at="image", **self._likelihood(rows, conditions))
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime import scan
+from caflow_runtime.bundle import cell_side
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.inputs import Image, InputError, per_level
 from caflow_runtime.noise import draw_noise
@@ -17,6 +18,8 @@ from caflow_runtime.tiles import Canvas, Shares, TooSmall, Window, cut, pad, wei
 CANVAS_PIXELS = 2**25
 """Target pixels of tiled images that are unfinished at the same time, 12 bytes each."""
 
+Show = Callable[[int, int], None]
+"""Is given how many windows of samples are done, and how many there are."""
 Floats = NDArray[np.float32]
 Noise = list[Floats]
 """z of each level, coarsest first: (R, channels, h, w), the z[i, j], i = j … n−1, side by side."""
@@ -99,6 +102,7 @@ class Runner:
         seed: int,
         frame: int,
         keep: Sequence[int] | None = None,
+        show: Show | None = None,
     ) -> Iterator[Row]:
         """All samples of all conditions, as they are finished; with `keep` only those that were not dropped.
 
@@ -115,9 +119,9 @@ class Runner:
             noise = self._noise(units, temperatures, seed, frame)
             return self._parts(units, self._sample(units, padded, noise, keep))
 
-        return self._run_all(windows, samples, conditions, run)
+        return self._run_all(windows, samples, conditions, run, show)
 
-    def score(self, targets: list[Image], conditions: list[Image]) -> Iterator[Row]:
+    def score(self, targets: list[Image], conditions: list[Image], show: Show | None = None) -> Iterator[Row]:
         """The likelihood of given targets, as they are finished."""
         padded = [self._padded(condition, self.model.scale) for condition in conditions]
         padded_targets = [self._padded(target, 1) for target in targets]
@@ -125,7 +129,7 @@ class Runner:
         def run(units: list[Unit]) -> Iterator[Part]:
             return self._parts(units, self._score(units, padded_targets, padded), keeps_pixels=False)
 
-        return self._run_all([self.windows(condition) for condition in conditions], 1, conditions, run)
+        return self._run_all([self.windows(condition) for condition in conditions], 1, conditions, run, show)
 
     def encode(self, target: Image, condition: Image) -> tuple[Noise, Row]:
         """The noise of a target, (1, channels, h, w) each, and its likelihood.
@@ -145,7 +149,7 @@ class Runner:
         """
         unit = Unit(0, self._single_window(condition), (0,))
         wanted = [
-            (1, sum(channels), *(side // self._noise_cell(j) for side in unit.window.shape))
+            (1, sum(channels), *(side // cell_side(self.model, f"decode_{j}") for side in unit.window.shape))
             for j, channels in enumerate(self.model.noise_channels)
         ]
         if [z.shape for z in noise] != wanted:
@@ -164,8 +168,10 @@ class Runner:
         samples: int,
         conditions: list[Image],
         run: Callable[[list[Unit]], Iterable[Part]],
+        show: Show | None = None,
     ) -> Iterator[Row]:
         """Plan, run, and put together."""
+        done, count = 0, sum(samples * len(of_image) for of_image in windows)
         canvases: dict[tuple[int, int], Canvas] = {}
         scale, levels = self.model.scale, self.model.levels
         for units in plan(windows, samples, self.pixel_budget, CANVAS_PIXELS):
@@ -179,6 +185,9 @@ class Runner:
                 if canvas.windows == len(windows[part.image]):
                     del canvases[key]
                     yield Row(*key, canvas.pixels, canvas.shares, _per_level(canvas.shares, levels))
+            done += sum(len(unit.samples) for unit in units)
+            if show:
+                show(done, count)
 
     def _parts(self, units: list[Unit], rows: scan.Rows, keeps_pixels: bool = True) -> Iterator[Part]:
         """The rows of a run, one by one, on the host."""
@@ -225,16 +234,12 @@ class Runner:
         height, width = (-(-side // multiple) * multiple for side in image.shape[:2])
         return pad(image, height, width)
 
-    def _noise_cell(self, j: int) -> int:
-        """Side in target pixels of a position of level j's noise."""
-        return int(2 ** (self.model.levels - j + 1))
-
     def _noise(self, units: list[Unit], temperatures: list[float], seed: int, frame: int) -> Noise:
         """z of each level for all rows."""
         model = self.model
         noise = []
         for j, channels in enumerate(model.noise_channels):
-            cell = self._noise_cell(j)
+            cell = cell_side(model, f"decode_{j}")
             taus = np.repeat(np.asarray(temperatures[j:], np.float32)[: len(channels)], channels)
             drawn = [
                 draw_noise(

@@ -1,0 +1,27 @@
+"""The `caflow` command: image, score, info, bench, doctor."""
+
+import click
+
+from caflow_deploy import __version__
+from caflow_deploy.commands.bench import bench
+from caflow_deploy.commands.doctor import doctor
+from caflow_deploy.commands.image import image
+from caflow_deploy.commands.info import info
+from caflow_deploy.commands.score import score
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="caflow-deploy")
+def main() -> None:
+    """Images from conditional flows, with their likelihoods.
+
+    Exit codes of all commands: 0 all is done; 1 some of it failed, or a check did; 2 wrong use: nothing was done.
+    """
+
+
+for command in (image, score, info, bench, doctor):
+    main.add_command(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""`caflow doctor`: what works here, and what to do about what does not."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from caflow_deploy.commands.common import FAILED, json_option, print_table, progress_bar
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@json_option
+def doctor(bundle: Path | None, as_json: bool) -> None:
+    """What is installed, which backends work, and, with BUNDLE, whether it computes here what it should.
+
+    The exit code is 1 if a check failed.
+    """
+    from caflow_runtime.doctor import check_bundle, check_environment
+
+    checks = list(check_environment())
+    if bundle is not None:
+        with progress_bar(hidden=as_json) as progress:
+            progress.add_task("trying the bundle", total=None)
+            checks += check_bundle(bundle)
+    if as_json:
+        for check in checks:
+            click.echo(json.dumps(asdict(check)))
+    else:
+        marks = {"ok": "[green]ok[/]", "absent": "–", "failed": "[red]FAILED[/]"}
+        print_table(["", "", "found"], [[marks[check.state], check.name, check.found] for check in checks])
+        for check in checks:
+            if check.remedy:
+                click.echo(f"{check.name}: {check.remedy}")
+    if any(check.state == "failed" for check in checks):
+        sys.exit(FAILED)

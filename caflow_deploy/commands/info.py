@@ -1,0 +1,46 @@
+"""`caflow info`: what a bundle holds."""
+
+from pathlib import Path
+
+import click
+
+from caflow_deploy.commands.common import ending_on_errors, print_table
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The manifest as it is.")
+def info(bundle: Path, as_json: bool) -> None:
+    """What BUNDLE holds: its model, its graphs, and what was measured when it was exported."""
+    with ending_on_errors():
+        from caflow_runtime.bundle import MANIFEST, files_of, read_manifest, verify_files
+
+        manifest = read_manifest(bundle)
+        verify_files(bundle, manifest)
+    if as_json:
+        click.echo((bundle / MANIFEST).read_text())
+        return
+    model, source = manifest.model, manifest.source
+    size = sum(file.bytes for file in files_of(manifest)) / 2**20
+    settings = ", ".join(f"{key} {value}" for key, value in model.task_settings.items())
+    rows = [
+        ["task", f"{model.task} ×{model.scale}" + (f" ({settings})" if settings else "")],
+        [
+            "model",
+            f"{model.levels} levels, {model.dependencies} dependencies" + (", residual" if model.residual else ""),
+        ],
+        ["sizes", f"results are padded to multiples of {model.size_multiple}"],
+        ["precision", manifest.precision],
+        ["size", f"{size:.1f} MiB in {len(files_of(manifest))} files, all as the manifest says"],
+        ["from", f"{source.checkpoint_format}, SHA-256 {source.checkpoint_sha256[:12]}…"],
+        ["exported by", f"caflow-deploy {source.exporter_version}"],
+        ["engines", "none"],
+    ]
+    print_table(["", str(bundle)], rows)
+    graphs = [[g.name, f"{g.operations_per_pixel / 1e3:.1f}", f"{g.file.bytes / 1024:.0f}"] for g in manifest.graphs]
+    print_table(["graph", "thousand operations per pixel", "KiB"], graphs)
+    measured = [m for m in manifest.verification if m.graph in ("sample", "score", "flow")]
+    print_table(
+        ["verified", "what", "largest error", "allowed"],
+        [[m.graph, m.what, f"{m.max_error:.1e}", f"{m.tolerance:.0e}"] for m in measured],
+    )

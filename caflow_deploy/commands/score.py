@@ -1,0 +1,41 @@
+"""`caflow score`: the likelihood of an image, given its condition."""
+
+import json
+from pathlib import Path
+
+import click
+
+from caflow_deploy.commands.common import (
+    bundle_option,
+    ending_on_errors,
+    json_option,
+    open_pipeline,
+    print_table,
+    running_options,
+)
+
+
+@click.command()
+@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("condition", type=click.Path(path_type=Path))
+@bundle_option
+@running_options
+@json_option
+def score(target: Path, condition: Path, bundle: Path, backend: str, threads: int, as_json: bool) -> None:
+    """How likely TARGET is, given CONDITION: log p(TARGET | CONDITION), in total and per level."""
+    pipe = open_pipeline(bundle, backend, threads)
+    with ending_on_errors():
+        from caflow_runtime.images import read_image
+
+        result = pipe.score(read_image(target).rgb, read_image(condition).rgb)
+    per_level = result.per_level[0].tolist()
+    total, bits = float(result.log_likelihood[0]), float(result.bits_per_dim[0])
+    if as_json:
+        names = {"target": str(target), "condition": str(condition)}
+        click.echo(
+            json.dumps({**names, "log_likelihood": total, "log_likelihood_per_level": per_level, "bits_per_dim": bits})
+        )
+        return
+    share = bits / total if total else 0.0
+    rows = [[f"level {j}", f"{value:.2f}", f"{share * value:.4f}"] for j, value in enumerate(per_level)]
+    print_table(["", "log-likelihood, nats", "bits/dim"], [*rows, ["total", f"{total:.2f}", f"{bits:.4f}"]])
