@@ -3,12 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from caflow_runtime.pipeline import Pipeline
 
 __version__ = "0.1.0"
 
 
-def load(bundle: str, **settings: Any) -> "Pipeline":
+def load(bundle: "str | Path", **settings: Any) -> "Pipeline":
     """Open a bundle: `caflow_runtime.pipeline.load`, with its arguments."""
     from caflow_runtime.pipeline import load
 

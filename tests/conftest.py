@@ -2,12 +2,20 @@
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from caflow_export.export import ExportReport, export
+from caflow_runtime.noise import draw_noise
+from caflow_training import checkpoint
 from caflow_training.model import CAFlow, CAFlowConfig
+from caflow_training.tasks import SuperResolution
 
 DATA = Path(__file__).parent / "data"
+OURS = {"levels": 2, "residual": True, "dequantization_steps": 1, "task": SuperResolution(scale=4)}
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +27,40 @@ def seeded() -> None:
 def photographs() -> Path:
     """A folder of 13 CC0 photographs."""
     return DATA / "photographs"
+
+
+@pytest.fixture(scope="session")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint: two levels, ×4, residual, variational dequantization."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("ours") / "model.pt"
+    checkpoint.save(path, small_model(torch.float32, **OURS))
+    return path
+
+
+@pytest.fixture(scope="session")
+def exported(ours: Path) -> ExportReport:
+    """Its bundle: tracing takes most of a minute, so all tests share it. Do not change it."""
+    return export(ours)
+
+
+def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np.uint8]:
+    """A window of a photograph, (height, width, 3) uint8 RGB."""
+    image = cv2.imread(str(sorted(folder.glob("*.jpg"))[number]), cv2.IMREAD_COLOR_RGB)
+    assert image is not None
+    return np.ascontiguousarray(image[100 : 100 + height, 200 : 200 + width]).astype(np.uint8)
+
+
+def torch_noise(
+    noise_channels: list[list[int]], height: int, width: int, samples: NDArray[np.int64], seed: int
+) -> dict[tuple[int, int], torch.Tensor]:
+    """The runtime's noise as `CAFlow.sample` takes it."""
+    blocks: dict[tuple[int, int], torch.Tensor] = {}
+    for j, channels in enumerate(noise_channels):
+        cell = 2 ** (len(noise_channels) - j + 1)
+        z = torch.from_numpy(draw_noise(channels, j, 0, 0, height // cell, width // cell, samples, seed))
+        blocks |= {(j + k, j): part for k, part in enumerate(z.split(channels, 1))}
+    return blocks
 
 
 def stir(module: torch.nn.Module, amount: float = 0.1) -> None:

@@ -11,7 +11,7 @@ import onnx
 import onnxslim
 import pytest
 import torch
-from conftest import DATA, small_model
+from conftest import DATA
 from safetensors.torch import load_file
 
 from caflow_export import verify as verification
@@ -19,25 +19,8 @@ from caflow_export.export import ExportError, ExportReport, export
 from caflow_export.verify import TOLERANCES, VerificationFailed
 from caflow_runtime import bundle, scan
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
-from caflow_training import checkpoint
-from caflow_training.tasks import SuperResolution
 
 FORBIDDEN = {"MatrixInverse", "Det", "RandomNormal", "RandomNormalLike", "RandomUniform", "Loop", "If"}
-OURS = {"levels": 2, "residual": True, "dequantization_steps": 1, "task": SuperResolution(scale=4)}
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint: two levels, ×4, residual, variational dequantization."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("ours") / "model.pt"
-    checkpoint.save(path, small_model(torch.float32, **OURS))
-    return path
-
-
-@pytest.fixture(scope="module")
-def exported(ours: Path) -> ExportReport:
-    return export(ours)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def draw_noise(
     step = max(1, COUNTERS_IN_CACHE // (height * width))
     for start in range(0, c2.size, step):
         part = slice(start, start + step)
-        words = philox(c0, c1, pairs[0][part], pairs[1][part], key=(seed, frame))
+        words = philox((c0, c1, pairs[0][part], pairs[1][part]), key=(seed, frame))
         normals[part, 0], normals[part, 1] = _box_muller(words[0], words[1])
         normals[part, 2], normals[part, 3] = _box_muller(words[2], words[3])
     flat = normals.reshape(len(samples), -1, height, width)
@@ -61,9 +61,9 @@ def draw_noise(
     return flat if len(used) == flat.shape[1] else flat[:, used]
 
 
-def philox(c0: Words, c1: Words, c2: Words, c3: Words, key: tuple[int, int]) -> tuple[Words, Words, Words, Words]:
-    """Philox4x32-10 of the counters, which are broadcast: what they share is computed once in the first rounds."""
-    k0, k1 = key
+def philox(counter: Sequence[Words], key: tuple[int, int]) -> tuple[Words, Words, Words, Words]:
+    """Philox4x32-10 of counters in four words, which are broadcast: what they share is computed once at first."""
+    (c0, c1, c2, c3), (k0, k1) = counter, key
     for _ in range(ROUNDS):
         high0, low0 = _multiply(c0, MULTIPLIERS[0])
         high1, low1 = _multiply(c2, MULTIPLIERS[1])

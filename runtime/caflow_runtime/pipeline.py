@@ -220,12 +220,10 @@ class Pipeline:
 
     def _value(self, row: Row, conditions: list[Image], rank: Rank) -> float:
         """What a row is ranked by, the more the better; what is not finite is worse than anything."""
-        log_likelihood = float(row.per_level.sum())
-        assert row.pixels is not None
-        if not np.isfinite(log_likelihood) or not np.isfinite(row.pixels).all():
+        if not _is_finite(row):
             return -np.inf
         if rank == "likelihood":
-            return log_likelihood
+            return float(row.per_level.sum())
         return consistency(self._model, _integers(row), conditions[row.image])
 
     def _results(self, rows: list[Row], conditions: list[Image], consistent: bool) -> tuple[list[Image], list[Row]]:
@@ -255,14 +253,17 @@ class _LikelihoodParts(TypedDict):
     shares: list[Shares]
 
 
+def _is_finite(row: Row) -> bool:
+    return bool(np.isfinite(row.per_level).all() and np.isfinite(row.pixels).all()) if row.pixels is not None else False
+
+
 def _finite(row: Row) -> NDArray[np.float32]:
     """The pixels of a row.
 
     Raises:
         NotFinite
     """
-    assert row.pixels is not None
-    if not np.isfinite(row.pixels).all():
+    if not _is_finite(row) or row.pixels is None:
         raise NotFinite(
             f"sample {row.sample} of images[{row.image}] is not finite: the model's inverse explodes there; "
             "try a lower temperature"

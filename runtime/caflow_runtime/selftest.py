@@ -22,7 +22,7 @@ def flow_errors(
 ) -> Iterator[tuple[Kind, str, Array]]:
     """Errors of a flow whose graphs take and give numpy arrays: what kind, of what, and how large.
 
-    Noise comes back from decode and likelihood; the density of the sampling path is that of the scoring path (relative);
+    Noise comes back from decode and likelihood; the density of the sampling path is the scoring path's (relative);
     identical rows give identical pixels, and a row alone gives what it does in a batch (shares of full scale).
 
     Arguments:

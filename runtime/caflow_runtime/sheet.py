@@ -11,6 +11,8 @@ SMALLEST_CELL, LARGEST_CELL = 160, 512
 """Sides in pixels that images are shown at."""
 LONGEST_ROW = 2048
 GAP, CAPTION = 8, 22
+BRIGHTEST = 0.99
+"""Quantile of the uncertainty map: a few outliers must not darken all the rest."""
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 
 
@@ -23,7 +25,8 @@ def sheet(condition: Image, samples: Samples, image: int = 0) -> Image:
         cells.append((picture, f"{'best: ' if k == 0 else ''}{bits:.3f} bits/dim"))
     if len(pictures) > 1:
         deviation = np.asarray(samples.std[image]).mean(2)
-        cells.append((_coloured(deviation), f"std, up to {deviation.max():.0f} of 255"))
+        brightest = float(np.quantile(deviation, BRIGHTEST))
+        cells.append((_coloured(deviation, brightest), f"std, brightest: {brightest:.1f} of 255"))
     return _grid([_with_caption(*cell) for cell in cells])
 
 
@@ -34,9 +37,9 @@ def _shown(condition: Image, size: tuple[int, int]) -> Image:
     return np.asarray(cv2.resize(condition, (size[1], size[0]), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
-def _coloured(values: NDArray[np.float32]) -> Image:
-    """0 to the largest value as colours from dark to bright."""
-    scaled = np.asarray(255 * values / max(float(values.max()), 1e-6), np.uint8)
+def _coloured(values: NDArray[np.float32], brightest: float) -> Image:
+    """0 … `brightest` as colours from dark to bright."""
+    scaled = np.asarray(np.clip(255 * values / max(brightest, 1e-6), 0, 255), np.uint8)
     return np.asarray(cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB), np.uint8)
 
 

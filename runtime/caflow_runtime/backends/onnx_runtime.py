@@ -75,9 +75,14 @@ class OnnxRuntimeBound:
 
     def __init__(self, device: Device = "cuda", threads: int = 0) -> None:
         check_installed(device)
+        check_provider(device)
         self.name = f"onnxruntime {device}"
         self.device = device
         self.threads = threads
+        try:
+            self.to_device(np.zeros(1, np.float32))
+        except Exception as error:  # its exceptions share no base class
+            raise BackendError(_unusable(device, str(error))) from None
 
     def load(self, path: Path) -> Graph:
         session = open_session(path, self.device, self.threads)
@@ -121,21 +126,26 @@ def open_session(path: Path, device: Device, threads: int) -> Any:
     options.log_severity_level = ERRORS_ONLY
     # Each graph has its own threads; those of the last one would spin on while the next one runs, on the same cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    provider = PROVIDERS[device]
-    if provider not in onnxruntime.get_available_providers():
+    session = onnxruntime.InferenceSession(path, options, providers=[PROVIDERS[device]])
+    if session.get_providers()[0] != PROVIDERS[device]:
+        raise BackendError(_unusable(device, f"it fell back to {session.get_providers()}"))
+    return session
+
+
+def check_provider(device: Device) -> None:
+    """Whether this build of ONNX Runtime knows the device.
+
+    Raises:
+        BackendError
+    """
+    import onnxruntime
+
+    found = onnxruntime.get_available_providers()
+    if PROVIDERS[device] not in found:
         raise BackendError(
-            f"wanted ONNX Runtime's {provider}, this build of it has {onnxruntime.get_available_providers()}: "
+            f"wanted ONNX Runtime's {PROVIDERS[device]}, this build of it has {found}: "
             f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'caflow-deploy[{_extra(device)}]'"
         )
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=[provider])
-    except Exception as error:  # its exceptions share no base class
-        if device == "cpu":
-            raise
-        raise BackendError(_unusable(device, str(error))) from None
-    if session.get_providers()[0] != provider:
-        raise BackendError(_unusable(device, f"ONNX Runtime fell back to {session.get_providers()}"))
-    return session
 
 
 def check_installed(device: Device) -> None:

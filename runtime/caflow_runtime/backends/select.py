@@ -8,6 +8,7 @@ from caflow_runtime.backends.onnx_runtime import (
     BackendError,
     OnnxRuntimeBound,
     OnnxRuntimeCpu,
+    check_installed,
     is_installed,
 )
 
@@ -27,6 +28,7 @@ def open_backend(name: BackendName, threads: int = 0) -> Backend:
     if name == "cuda":
         return OnnxRuntimeBound("cuda", threads)
     if is_installed("onnxruntime-gpu"):
+        check_installed("cuda")
         try:
             return OnnxRuntimeBound("cuda", threads)
         except BackendError as error:

@@ -1,0 +1,82 @@
+"""Backends: the one that was asked for, or an error that says what to install."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import photograph
+
+from caflow_export.export import ExportReport
+from caflow_runtime.backends.onnx_runtime import BackendError, OnnxRuntimeBound, OnnxRuntimeCpu, check_installed
+from caflow_runtime.backends.select import open_backend
+from caflow_runtime.graphs import Graphs
+from caflow_runtime.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *packages: str, only: bool = False) -> None:
+    """Put packages in front of what pip finds; with `only`, find nothing else."""
+    for package in packages:
+        name = f"{package.replace('-', '_')}-1.31.0.dist-info"
+        (folder / name).mkdir()
+        (folder / name / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.31.0\n")
+    monkeypatch.setattr(sys, "path", [str(folder)] if only else [str(folder), *sys.path])
+
+
+def test_two_onnx_runtimes_at_once_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, "onnxruntime-gpu")
+    for name in ("cpu", "cuda", "auto"):
+        with pytest.raises(BackendError, match=r"are both installed .* pip uninstall -y onnxruntime onnxruntime-gpu"):
+            open_backend(name)
+
+
+def test_no_onnx_runtime_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, only=True)
+    with pytest.raises(BackendError, match=r"not installed: pip install 'caflow-deploy\[cpu\]'"):
+        check_installed("cpu")
+    with pytest.raises(BackendError, match=r"not installed: pip install 'caflow-deploy\[gpu\]'"):
+        check_installed("cuda")
+
+
+def test_cuda_is_never_the_cpu(exported: ExportReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither with the CPU's package, nor with one that says it is the GPU's and cannot use it."""
+    with pytest.raises(BackendError, match=r"runs on the CPU only; for CUDA: .* 'caflow-deploy\[gpu\]'"):
+        load(exported.path, backend="cuda")
+    install(tmp_path, monkeypatch, "onnxruntime-gpu", only=True)
+    with pytest.raises(BackendError, match="wanted ONNX Runtime's CUDAExecutionProvider, this build of it has"):
+        load(exported.path, backend="cuda")
+
+
+def test_bound_values_give_the_same(exported: ExportReport, photographs: Path) -> None:
+    """The way of the GPU, values bound to a device's memory from graph to graph, with the CPU as the device."""
+    pipes = [
+        Pipeline(Graphs(exported.path, backend), PIXEL_BUDGET, OVERLAP)
+        for backend in (OnnxRuntimeCpu(), OnnxRuntimeBound("cpu"))
+    ]
+    condition = photograph(photographs, 0, 9, 12)
+    a, b = (pipe.best_of(condition, n=4, keep=(4, 2)) for pipe in pipes)
+    np.testing.assert_array_equal(a.images, b.images)
+    np.testing.assert_array_equal(a.per_level, b.per_level)
+    c, d = (pipe.score(a.images, condition) for pipe in pipes)
+    np.testing.assert_array_equal(c.per_level, d.per_level)
+
+
+def test_threads_are_what_was_asked_for(exported: ExportReport) -> None:
+    def threads_of_a_process() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    before = threads_of_a_process()
+    with load(exported.path, backend="cpu", threads=1) as pipe:
+        pipe.best_of(np.zeros((4, 4, 3), np.uint8), n=2)
+        assert threads_of_a_process() == before
+    with load(exported.path, backend="cpu", threads=3) as pipe:
+        pipe.best_of(np.zeros((4, 4, 3), np.uint8), n=2)
+        assert threads_of_a_process() == before + 2 * 5  # two helpers for each of the five graphs of sampling
+
+
+@pytest.mark.gpu
+def test_cuda_gives_what_the_cpu_gives(exported: ExportReport, photographs: Path) -> None:
+    condition = photograph(photographs, 0, 16, 16)
+    results = [load(exported.path, backend=name).best_of(condition, n=4) for name in ("cpu", "cuda")]
+    np.testing.assert_allclose(results[1].log_likelihood, results[0].log_likelihood, rtol=1e-5)
+    assert (results[0].images[0] != results[1].images[0]).mean() < 1e-3

@@ -1,0 +1,196 @@
+"""The `caflow` command, as people and programs use it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import photograph
+
+from caflow_export.export import ExportReport
+from caflow_runtime.images import read_image, write_image
+from caflow_runtime.pipeline import load
+
+
+def caflow(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "caflow_deploy.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photographs: Path) -> Path:
+    """Small photographs of all kinds, one below, and two files that are no images."""
+    folder = tmp_path / "in"
+    (folder / "below").mkdir(parents=True)
+    picture = photograph(photographs, 0, 9, 12)
+    write_image(folder / "colour.png", picture)
+    write_image(folder / "grey.png", picture, is_grey=True)
+    write_image(folder / "alpha.png", picture, np.full((9, 12), 77, np.uint8))
+    write_image(folder / "below" / "photograph.jpg", picture)
+    assert cv2.imwrite(str(folder / "deep.png"), picture.astype(np.uint16) * 257)
+    (folder / "cut.png").write_bytes((folder / "colour.png").read_bytes()[:100])
+    (folder / "notes.txt").touch()
+    return folder
+
+
+def test_a_folder_is_done_but_for_what_cannot_be(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = caflow("image", folder, "-o", out, "--bundle", exported.path, "-n", 2)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"caflow: {folder / 'cut.png'}: wanted an image (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp), "
+        "cannot decode this one",
+        "caflow: 1 of 6 images failed",
+    ]
+    assert len(done.stdout.splitlines()) == 5
+    assert "deep.png  " in done.stdout
+    assert "16 bits became 8" in next(line for line in done.stdout.splitlines() if "deep" in line)
+    names = {str(path.relative_to(out)) for path in out.rglob("*.png")}
+    assert names == {"colour.png", "grey.png", "alpha.png", "deep.png", "below/photograph.png"}
+    results = {name: read_image(out / name) for name in names}
+    assert all(result.rgb.shape == (36, 48, 3) for result in results.values())
+    assert results["grey.png"].is_grey
+    assert results["alpha.png"].alpha is not None
+    assert (results["alpha.png"].alpha == 77).all()
+    np.testing.assert_array_equal(results["alpha.png"].rgb, results["colour.png"].rgb)
+
+
+def test_one_image_as_the_library_does_it(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "result.png"
+    options = ["-n", 3, "--seed", 5, "--temperature", 0.9, "--sheet", "--keep-all", "--json"]
+    done = caflow("image", folder / "colour.png", "-o", out, "--bundle", exported.path, *options)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    with load(exported.path) as pipe:
+        drawn = pipe.sample(read_image(folder / "colour.png").rgb, n=3, seed=5, temperature=0.9)
+    for k, name in enumerate(["result.png", "result-2.png", "result-3.png"]):
+        np.testing.assert_array_equal(read_image(out.with_name(name)).rgb, drawn.images[0][k])
+    assert read_image(out.with_name("result-sheet.png")).rgb.shape[1] > 3 * 48
+    assert report["output"] == str(out)
+    assert report["sample"] == drawn.sample[0, 0]
+    assert np.isclose(report["log_likelihood"], drawn.log_likelihood[0, 0])
+    assert np.isclose(sum(report["log_likelihood_per_level"]), report["log_likelihood"])
+    assert np.isclose(report["bits_per_dim"], drawn.bits_per_dim[0, 0])
+
+
+def test_nothing_is_overwritten_without_force(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "there.png"
+    out.write_text("mine")
+    command = ["image", folder / "colour.png", "-o", out, "--bundle", exported.path, "-n", 1]
+    refused = caflow(*command)
+    assert (refused.returncode, out.read_text()) == (2, "mine")
+    assert refused.stderr == f"caflow: {out} is there already: give --force to overwrite it, or another -o\n"
+    assert caflow(*command, "--force").returncode == 0
+    assert read_image(out).rgb.shape == (36, 48, 3)
+
+
+def test_globs_and_names_that_collide(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "below" / "photograph.jpg", folder / "colour.jpg")
+    bundle = ["--bundle", exported.path, "-n", 1]
+    collided = caflow("image", folder / "colour.*", "-o", tmp_path / "out", *bundle)
+    assert collided.returncode == 2
+    assert "would both be written to" in collided.stderr
+    assert not (tmp_path / "out").exists()
+    done = caflow("image", folder / "*r*y.png", "-o", tmp_path / "out", *bundle)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["grey.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["image", "nowhere.png"], "nowhere.png: wanted an image, a folder with images or a glob that matches some"),
+        (["image", "IN", "--rank", "beauty"], "'beauty' is not one of"),
+        (["image", "IN", "--samples", "0"], "0 is not in the range"),
+        (["image", "IN", "--backend", "cuda"], "pip install 'caflow-deploy[gpu]'"),
+        (["image", "IN", "--pixel-budget", "10"], "give a larger budget or a smaller overlap"),
+    ],
+)
+def test_wrong_use_is_exit_code_2(
+    exported: ExportReport, folder: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    given = [str(folder / "colour.png") if argument == "IN" else argument for argument in arguments]
+    done = caflow(*given, "-o", tmp_path / "out.png", "--bundle", exported.path)
+    assert done.returncode in ((1,) if "--pixel-budget" in given else (2,))
+    assert message in done.stderr
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_a_bundle_that_is_none(folder: Path, tmp_path: Path) -> None:
+    for command in (
+        ["image", folder, "-o", tmp_path / "out", "--bundle", folder],
+        ["score", folder / "colour.png", folder / "colour.png", "--bundle", folder],
+        ["info", folder],
+        ["bench", folder],
+    ):
+        done = caflow(*command)
+        assert done.returncode == 2
+        assert done.stderr == (
+            f"caflow: {folder}: wanted a bundle, but there is no manifest.json in it: export a checkpoint to make one\n"
+        )
+    assert caflow("doctor", folder).returncode == 1
+
+
+def test_score(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target.png"
+    assert caflow("image", folder / "colour.png", "-o", target, "--bundle", exported.path, "-n", 1).returncode == 0
+    done = caflow("score", target, folder / "colour.png", "--bundle", exported.path, "--json")
+    report = json.loads(done.stdout)
+    with load(exported.path) as pipe:
+        expected = pipe.score(read_image(target).rgb, read_image(folder / "colour.png").rgb)
+    assert np.isclose(report["log_likelihood"], expected.log_likelihood[0])
+    assert np.isclose(report["bits_per_dim"], expected.bits_per_dim[0])
+    table = caflow("score", target, folder / "colour.png", "--bundle", exported.path)
+    assert f"{expected.bits_per_dim[0]:.4f}" in table.stdout
+    wrong = caflow("score", target, target, "--bundle", exported.path)
+    assert wrong.returncode == 2
+    assert "wanted 4 times its sides" in wrong.stderr
+
+
+def test_info(exported: ExportReport) -> None:
+    done = caflow("info", exported.path)
+    assert done.returncode == 0
+    assert "super-resolution ×4" in done.stdout
+    assert json.loads(caflow("info", exported.path, "--json").stdout)["model"]["levels"] == 2
+
+
+def test_bench(exported: ExportReport) -> None:
+    command = ["bench", exported.path, "--side", 16, "-n", "1,4", "--seconds", 0]
+    lines = [json.loads(line) for line in caflow(*command, "--json").stdout.splitlines()]
+    assert [line["samples"] for line in lines] == [1, 4]
+    assert all(line["median_s"] > 0 and line["backend"] == "onnxruntime cpu" for line in lines)
+    graphs = {graph.name: graph.operations_per_pixel * 16**2 for graph in exported.manifest.graphs}
+    row = sum(graphs[f"{name}_{j}"] for name in ("decode", "reverse") for j in range(2))
+    assert np.isclose(lines[1]["operations"], graphs["encode"] + 4 * row)
+    assert np.isclose(lines[1]["counted_times_first"], (graphs["encode"] + 4 * row) / (graphs["encode"] + row))
+    assert "counted" in caflow(*command).stdout
+    assert caflow("bench", exported.path, "-n", "few").returncode == 2
+
+
+def test_doctor(exported: ExportReport, tmp_path: Path) -> None:
+    healthy = caflow("doctor", exported.path, "--json")
+    assert healthy.returncode == 0, healthy.stdout
+    checks = [json.loads(line) for line in healthy.stdout.splitlines()]
+    states = {check["name"]: check["state"] for check in checks}
+    assert states["onnxruntime cpu"] == states["bundle"] == "ok"
+    assert states["onnxruntime cpu: noise of level 0 after decode and likelihood"] == "ok"
+    assert states["onnxruntime cpu: a row alone and in a batch, pixels"] == "ok"
+    # A model that is not the one whose errors were measured: its weights are replaced, the hashes made to fit.
+    copy = Path(shutil.copytree(exported.path, tmp_path / "sick.caflow"))
+    sick = caflow("doctor", copy)
+    assert sick.returncode == 0
+    (copy / "decode_0.onnx").write_bytes(b"sick")
+    sick = caflow("doctor", copy)
+    assert sick.returncode == 1
+    assert "decode_0.onnx" in sick.stdout
+    assert "copy or export the bundle again" in sick.stdout
+
+
+def test_help_says_the_exit_codes() -> None:
+    done = caflow("--help")
+    assert "Exit codes" in done.stdout
+    assert caflow("image", "--help").returncode == 0

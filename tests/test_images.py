@@ -1,0 +1,100 @@
+"""Image files: what is read, what comes back, and what is refused."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import photograph
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from caflow_runtime.images import SUFFIXES, UnreadableImage, read_image, write_image
+
+
+@pytest.fixture(scope="module")
+def picture(photographs: Path) -> NDArray[np.uint8]:
+    return photograph(photographs, 0, 30, 40)
+
+
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
+def test_what_is_written_is_read(tmp_path: Path, picture: NDArray[np.uint8], suffix: str) -> None:
+    path = tmp_path / f"picture{suffix}"
+    write_image(path, picture)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    found = read_image(path)
+    assert (found.is_grey, found.bits, found.alpha) == (False, 8, None)
+    error = np.abs(found.rgb.astype(int) - picture)
+    assert error.mean() < 3 if suffix in (".jpg", ".jpeg", ".webp") else error.max() == 0
+
+
+def test_alpha_and_grey_come_back(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    alpha = np.arange(30 * 40, dtype=np.uint32).reshape(30, 40).astype(np.uint8)
+    write_image(tmp_path / "both.png", picture, alpha)
+    both = read_image(tmp_path / "both.png")
+    np.testing.assert_array_equal(both.rgb, picture)
+    np.testing.assert_array_equal(both.alpha, alpha)
+    write_image(tmp_path / "grey.png", picture, is_grey=True)
+    grey = read_image(tmp_path / "grey.png")
+    assert grey.is_grey
+    assert cv2.imread(str(tmp_path / "grey.png"), cv2.IMREAD_UNCHANGED).ndim == 2  # type: ignore[union-attr]
+    write_image(tmp_path / "grey-alpha.png", picture, alpha, is_grey=True)
+    assert read_image(tmp_path / "grey-alpha.png").is_grey
+    with pytest.raises(ValueError, match=r"wanted a name that ends in \.png, \.tif, \.tiff, \.webp"):
+        write_image(tmp_path / "both.jpg", picture, alpha)
+
+
+def test_sixteen_bits_become_eight(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    deep = picture[..., ::-1].astype(np.uint16) * 257 + np.uint16(100)
+    assert cv2.imwrite(str(tmp_path / "deep.png"), np.minimum(deep, 65535).astype(np.uint16))
+    found = read_image(tmp_path / "deep.png")
+    assert found.bits == 16
+    assert np.abs(found.rgb.astype(int) - picture).max() == 0
+
+
+def test_photographs_are_turned_as_exif_says(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    write_image(tmp_path / "flat.jpg", picture)
+    contents = (tmp_path / "flat.jpg").read_bytes()
+    # An APP1 segment with one tag: orientation 6, to be turned clockwise.
+    tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    exif = b"Exif\0\0" + tiff
+    (tmp_path / "turned.jpg").write_bytes(
+        contents[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + contents[2:]
+    )
+    flat, turned = (read_image(tmp_path / name).rgb for name in ("flat.jpg", "turned.jpg"))
+    np.testing.assert_array_equal(turned, np.rot90(flat, -1))
+
+
+def test_values_of_other_kinds_are_refused(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    assert cv2.imwrite(str(tmp_path / "float.tiff"), picture.astype(np.float32))
+    with pytest.raises(UnreadableImage, match="wanted 8 or 16 bits in 1, 3 or 4 channels, got float32"):
+        read_image(tmp_path / "float.tiff")
+    assert cv2.imwritemulti(str(tmp_path / "pages.tiff"), [picture, picture])
+    with pytest.raises(UnreadableImage, match="wanted one picture, the file holds 2"):
+        read_image(tmp_path / "pages.tiff")
+    for name in ("missing.png", "."):
+        with pytest.raises(UnreadableImage, match="cannot be read"):
+            read_image(tmp_path / name)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(sorted(SUFFIXES)), st.floats(0, 0.999))
+def test_a_file_that_is_cut_off_is_refused(tmp_path_factory: pytest.TempPathFactory, suffix: str, share: float) -> None:
+    folder = tmp_path_factory.mktemp("cut")
+    rng = np.random.default_rng(0)
+    write_image(folder / f"whole{suffix}", rng.integers(0, 256, (20, 30, 3), np.uint8))
+    contents = (folder / f"whole{suffix}").read_bytes()
+    path = folder / f"cut{suffix}"
+    path.write_bytes(contents[: int(share * len(contents))])
+    with pytest.raises(UnreadableImage):
+        read_image(path)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(max_size=200))
+def test_anything_else_is_refused(tmp_path_factory: pytest.TempPathFactory, contents: bytes) -> None:
+    path = tmp_path_factory.mktemp("noise") / "noise.png"
+    path.write_bytes(contents)
+    with pytest.raises(UnreadableImage):
+        read_image(path)

@@ -1,0 +1,180 @@
+"""Whatever is given: a right image or a clear error, nothing else."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caflow_export.export import ExportReport
+from caflow_runtime import bundle
+from caflow_runtime.backends.onnx_runtime import BackendError
+from caflow_runtime.bundle import BrokenGraph, BundleError
+from caflow_runtime.inputs import InputError
+from caflow_runtime.pipeline import NotFinite, Pipeline, load
+
+
+@pytest.fixture(scope="module")
+def pipe(exported: ExportReport) -> Iterator[Pipeline]:
+    with load(exported.path, backend="cpu", pixel_budget=64**2, overlap=8) as pipe:
+        yield pipe
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(1, 24), st.integers(1, 24)), min_size=1, max_size=3), st.integers(0, 2**32 - 1))
+def test_any_size_gives_an_image_of_its_size(pipe: Pipeline, sizes: list[tuple[int, int]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    best = pipe.best_of(images, n=2, seed=seed)
+    for (height, width), image, mapped in zip(sizes, best.images, best.log_likelihood_map, strict=True):
+        assert image.shape == (4 * height, 4 * width, 3)
+        assert image.dtype == np.uint8
+        assert mapped.shape == (4 * height, 4 * width)
+    assert np.isfinite(best.log_likelihood).all()
+    assert np.isfinite(pipe.score(list(best.images), images).bits_per_dim).all()
+
+
+DTYPES = [np.bool_, np.int8, np.uint16, np.int64, np.float16, np.float32, np.float64, np.complex64, "O", "U4"]
+shapes = st.lists(st.integers(0, 5), max_size=6).map(tuple)
+
+
+@settings(deadline=None, max_examples=60)
+@given(shapes, st.sampled_from([np.uint8, *DTYPES]))
+def test_any_array_is_an_image_or_refused(pipe: Pipeline, shape: tuple[int, ...], dtype: Any) -> None:
+    array = np.zeros(shape, dtype)
+    fits = dtype is np.uint8 and len(shape) in (3, 4) and shape[-1] == 3 and 0 not in shape
+    if fits:
+        assert len(pipe.best_of(array, n=1).images) == (1 if len(shape) == 3 else shape[0])
+    else:
+        with pytest.raises(InputError, match="wanted"):
+            pipe.best_of(array, n=1)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([], "wanted at least one image, got none"),
+        (np.zeros((0, 4, 4, 3), np.uint8), "wanted at least one image, got none"),
+        (np.zeros((4, 4), np.uint8), r"a grey image becomes RGB with np\.repeat"),
+        (np.zeros((3, 4, 4), np.uint8), "channels come last"),
+        (np.zeros((4, 4, 4), np.uint8), "alpha goes a separate way"),
+        (np.full((4, 4, 3), np.nan), "bring it to integers from 0 to 255"),
+        (np.zeros((4, 4, 3), np.uint16), r"images\[0\]: wanted \(H, W, 3\) uint8 RGB, got uint16"),
+        ("photo.jpg", "got str"),
+        ([[1, 2, 3]], "got list: np.asarray makes an array"),
+        (None, "got NoneType"),
+    ],
+)
+def test_wrong_images_are_named(pipe: Pipeline, images: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        pipe.best_of(images)
+
+
+GOOD = np.zeros((4, 4, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": 0}, "n: wanted a number of samples of at least 1, got 0"),
+        ({"n": 2.5}, "n: wanted"),
+        ({"n": True}, "n: wanted"),
+        ({"temperature": -1}, "temperature: wanted finite values of 0 or more"),
+        ({"temperature": float("nan")}, "temperature: wanted finite"),
+        ({"temperature": [1, 2, 3]}, "temperature: wanted a number, or 2 of them"),
+        ({"temperature": "hot"}, "temperature: wanted a number"),
+        ({"seed": -1}, "seed: wanted an integer from 0"),
+        ({"seed": 2**32}, "seed: wanted an integer from 0"),
+        ({"frame": 1.5}, "frame: wanted an integer"),
+        ({"rank": "beauty"}, "rank: wanted one of likelihood, consistency, got 'beauty'"),
+        ({"n": 4, "keep": (4,)}, "keep: wanted 2 numbers of samples"),
+        ({"n": 4, "keep": (3, 2)}, "keep: wanted 2 numbers"),
+        ({"n": 4, "keep": (4, 5)}, "keep: wanted 2 numbers"),
+        ({"n": 4, "keep": (4, 2), "rank": "consistency"}, "keep: samples are dropped by their likelihood"),
+    ],
+)
+def test_wrong_arguments_are_named(pipe: Pipeline, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        pipe.best_of(GOOD, **arguments)
+
+
+def test_wrong_pairs_are_named(pipe: Pipeline) -> None:
+    with pytest.raises(
+        InputError, match=r"target\[0\]: for a condition of 4×4 wanted 4 times its sides, 16×16, got 4×4"
+    ):
+        pipe.score(GOOD, GOOD)
+    with pytest.raises(InputError, match="wanted as many conditions as targets, got 1 targets, 2 conditions"):
+        pipe.score([np.zeros((16, 16, 3), np.uint8)], [GOOD, GOOD])
+    with pytest.raises(InputError, match="give a larger pixel_budget"):
+        pipe.encode(np.zeros((96, 96, 3), np.uint8), np.zeros((24, 24, 3), np.uint8))
+
+
+def test_wrong_settings_are_named(exported: ExportReport) -> None:
+    with pytest.raises(BackendError, match="wanted a backend of auto, cpu, cuda, got 'tpu'"):
+        load(exported.path, backend="tpu")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="wanted a pixel_budget of at least 1"):
+        load(exported.path, pixel_budget=0)
+    with (
+        load(exported.path, backend="cpu", pixel_budget=64**2, overlap=64) as pipe,
+        pytest.raises(InputError, match="give a larger budget or a smaller overlap"),
+    ):
+        pipe.best_of(np.zeros((50, 50, 3), np.uint8))
+
+
+def copied(exported: ExportReport, folder: Path) -> Path:
+    return Path(shutil.copytree(exported.path, folder / "copy.caflow"))
+
+
+def repaired(folder: Path) -> None:
+    """Make the manifest say what the files are now."""
+    path = folder / bundle.MANIFEST
+    manifest = json.loads(path.read_text())
+    for file in [graph["file"] for graph in manifest["graphs"]] + manifest["weights"]:
+        described = bundle.describe_file(folder, file["path"])
+        file.update(bytes=described.bytes, sha256=described.sha256)
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("contents", [b"", b"not a graph", bytes(1000)])
+def test_a_graph_that_is_none_is_named(exported: ExportReport, tmp_path: Path, contents: bytes) -> None:
+    folder = copied(exported, tmp_path)
+    (folder / "decode_1.onnx").write_bytes(contents)
+    with pytest.raises(BundleError, match=r"decode_1\.onnx: wanted"):
+        load(folder, backend="cpu")
+    repaired(folder)
+    with load(folder, backend="cpu") as pipe, pytest.raises(BrokenGraph, match="decode_1"):
+        pipe.best_of(GOOD)
+
+
+def test_weights_that_are_cut_off_are_named(exported: ExportReport, tmp_path: Path) -> None:
+    folder = copied(exported, tmp_path)
+    weights = folder / "weights.bin"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    with pytest.raises(BundleError, match=r"weights\.bin: wanted \d+ bytes, got"):
+        load(folder, backend="cpu")
+    repaired(folder)
+    with load(folder, backend="cpu") as pipe, pytest.raises(BrokenGraph):
+        pipe.best_of(GOOD)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_a_manifest_with_a_byte_changed_is_refused_or_works(
+    exported: ExportReport, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Read from a folder of links, so that nothing is copied."""
+    text = bytearray((exported.path / bundle.MANIFEST).read_bytes())
+    text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
+    folder = tmp_path_factory.mktemp("changed")
+    for path in exported.path.iterdir():
+        if path.name != bundle.MANIFEST:
+            (folder / path.name).hardlink_to(path)
+    (folder / bundle.MANIFEST).write_bytes(text)
+    with suppress(BundleError, InputError, NotFinite), load(folder, backend="cpu") as pipe:
+        pipe.best_of(GOOD, n=1)

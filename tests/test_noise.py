@@ -1,0 +1,70 @@
+"""Noise: the published generator, the specification's normals, and independence of what is drawn around it."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caflow_runtime.noise import draw_noise, philox
+
+ONES = 0xFFFFFFFF
+PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [
+        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((ONES,) * 4, (ONES, ONES), (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (PI, (0xA4093822, 0x299F31D0), (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)),
+    ],
+)
+def test_the_generator_is_philox4x32_10(
+    counter: tuple[int, ...], key: tuple[int, int], expected: tuple[int, ...]
+) -> None:
+    """The known answers that its authors publish."""
+    words = philox([np.array([word], np.uint32) for word in counter], key)
+    assert tuple(int(word[0]) for word in words) == expected
+
+
+def test_a_normal_is_what_the_specification_says() -> None:
+    """By hand: channel 5 of z[2, 1] at row 3, column 7 of sample 9, seed 11, frame 13."""
+    z = draw_noise([4, 8], 1, 0, 0, 4, 8, np.array([9]), seed=11, frame=13)
+    counter = (7, 3, 1 + (2 << 16) + (1 << 24), 9)
+    a, b, _, _ = (int(w[0]) for w in philox([np.array([c], np.uint32) for c in counter], (11, 13)))
+    radius = math.sqrt(-2 * math.log((a + 0.5) / 2**32))
+    assert z[0, 4 + 5, 3, 7] == np.float32(radius * math.sin(2 * math.pi * b / 2**32))
+    assert z[0, 4 + 4, 3, 7] == np.float32(radius * math.cos(2 * math.pi * b / 2**32))
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 9), st.integers(1, 9))
+def test_a_window_is_a_window_of_the_whole(top: int, left: int, height: int, width: int) -> None:
+    whole = draw_noise([6, 3], 0, 0, 0, 50, 50, np.arange(4), seed=5)
+    part = draw_noise([6, 3], 0, top, left, height, width, np.array([3, 1]), seed=5)
+    np.testing.assert_array_equal(part, whole[[3, 1], :, top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize(
+    "other", [{"seed": 1}, {"frame": 1}, {"level": 1}, {"samples": np.array([1])}, {"top": 32}, {"left": 32}]
+)
+def test_every_part_of_the_place_counts(other: dict[str, Any]) -> None:
+    place: dict[str, Any] = {"level": 0, "top": 0, "left": 0, "samples": np.array([0]), "seed": 0, "frame": 0}
+    a, b = (draw_noise([8], height=32, width=32, **p) for p in (place, {**place, **other}))
+    assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.05
+    blocks = draw_noise([8, 8], height=32, width=32, **place)
+    assert abs(np.corrcoef(blocks[:, :8].ravel(), blocks[:, 8:].ravel())[0, 1]) < 0.05
+
+
+def test_it_is_standard_normal() -> None:
+    z = draw_noise([16], 0, 0, 0, 128, 128, np.arange(4), seed=0).astype(np.float64)
+    count = z.size
+    assert abs(z.mean()) < 5 / math.sqrt(count)
+    assert abs(z.var() - 1) < 5 * math.sqrt(2 / count)
+    assert abs((z**4).mean() - 3) < 5 * math.sqrt(96 / count)
+    assert np.abs(z).max() < 6.8
+    neighbours = [(z[:, :, 1:], z[:, :, :-1]), (z[..., 1:], z[..., :-1]), (z[:, 1:], z[:, :-1]), (z[1:], z[:-1])]
+    for a, b in neighbours:
+        assert abs((a * b).mean()) < 5 / math.sqrt(a.size)

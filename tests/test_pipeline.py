@@ -1,0 +1,240 @@
+"""The runtime against `CAFlow.sample` and `CAFlow.log_prob`, and against itself: batches, threads, tiles, sizes."""
+
+import gc
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import photograph, torch_noise
+from numpy.typing import NDArray
+
+import caflow_deploy
+from caflow_export.export import ExportReport
+from caflow_export.verify import TOLERANCES
+from caflow_runtime.inputs import InputError
+from caflow_runtime.pipeline import NotFinite, Pipeline, load
+from caflow_training import checkpoint
+from caflow_training.model import CAFlow, to_integers
+
+ALLOWED = TOLERANCES["fp32"]
+
+
+@pytest.fixture(scope="module")
+def pipe(exported: ExportReport) -> Iterator[Pipeline]:
+    with load(exported.path, backend="cpu") as pipe:
+        yield pipe
+
+
+@pytest.fixture(scope="module")
+def model(ours: Path) -> CAFlow:
+    return checkpoint.load(ours)
+
+
+@pytest.fixture(scope="module")
+def conditions(photographs: Path) -> list[NDArray[np.uint8]]:
+    return [photograph(photographs, k, 8, 10) for k in range(3)]
+
+
+def planes(image: NDArray[np.uint8], rows: int = 1) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None].expand(rows, -1, -1, -1)
+
+
+@torch.no_grad()
+def test_samples_are_those_of_the_model(pipe: Pipeline, model: CAFlow, conditions: list[NDArray[np.uint8]]) -> None:
+    """Same noise, same images, same likelihoods; the best first."""
+    n = 4
+    drawn = pipe.sample(np.stack(conditions), n=n, temperature=[0.7, 0.9], seed=3)
+    assert drawn.density_at == "sample"
+    assert np.shape(drawn.images) == (3, n, 32, 40, 3)
+    noise = torch_noise(pipe.manifest.model.noise_channels, 32, 40, np.arange(n), seed=3)
+    for k, condition in enumerate(conditions):
+        expected = model.sample(planes(condition, n), noise, [0.7, 0.9])
+        order = np.argsort(-expected.log_likelihood.total.numpy())
+        np.testing.assert_array_equal(drawn.sample[k], order)
+        np.testing.assert_allclose(
+            drawn.per_level[k], expected.log_likelihood.per_level[order], rtol=ALLOWED.log_likelihood, atol=1e-2
+        )
+        np.testing.assert_allclose(
+            drawn.log_likelihood[k], expected.log_likelihood.total[order], rtol=ALLOWED.log_likelihood
+        )
+        images = to_integers(expected.images).permute(0, 2, 3, 1)[order].numpy()
+        assert ALLOWED.rounded is not None
+        assert (drawn.images[k] != images).mean() <= ALLOWED.rounded
+
+
+@torch.no_grad()
+def test_scores_are_those_of_the_model(pipe: Pipeline, model: CAFlow, photographs: Path) -> None:
+    targets = [photograph(photographs, k, 32, 40) for k in range(3)]
+    conditions = [np.ascontiguousarray(target[::4, ::4]) for target in targets]
+    scored = pipe.score(np.stack(targets), np.stack(conditions))
+    assert scored.density_at == "image"
+    for k, (target, condition) in enumerate(zip(targets, conditions, strict=True)):
+        expected = model.log_prob(planes(target), planes(condition))
+        np.testing.assert_allclose(scored.log_likelihood[k], expected.total, rtol=ALLOWED.log_likelihood)
+        np.testing.assert_allclose(scored.per_level[k], expected.per_level[0], rtol=ALLOWED.log_likelihood, atol=1e-2)
+        bits = -expected.total.item() / (np.log(2) * target.size)
+        np.testing.assert_allclose(scored.bits_per_dim[k], bits, rtol=1e-5)
+
+
+def test_neither_batch_nor_budget_nor_threads_change_a_result(
+    exported: ExportReport, pipe: Pipeline, photographs: Path
+) -> None:
+    images = [photograph(photographs, k, *size) for k, size in enumerate([(8, 10), (8, 10), (5, 9), (16, 3)])]
+    together = pipe.best_of(images, n=5, seed=1)
+    for settings in ({"threads": 1}, {"pixel_budget": 32 * 40}, {"pixel_budget": 3 * 32 * 40, "threads": 2}):
+        with load(exported.path, backend="cpu", **settings) as other:
+            for k, image in enumerate(images):
+                alone = other.best_of(image, n=5, seed=1)
+                assert alone.sample[0] == together.sample[k]
+                np.testing.assert_allclose(alone.log_likelihood, together.log_likelihood[k], rtol=1e-6)
+                assert (alone.images[0] != together.images[k]).mean() <= 1e-3
+
+
+def test_more_samples_leave_the_first_as_they_are(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
+    few, many = (pipe.sample(conditions[0], n=n, seed=2) for n in (2, 6))
+    for k in range(2):
+        a, b = (int(np.flatnonzero(drawn.sample[0] == k)[0]) for drawn in (few, many))
+        np.testing.assert_array_equal(few.images[0][a], many.images[0][b])
+    other = pipe.sample(conditions[0], n=2, seed=2, frame=1)
+    assert not np.array_equal(other.images[0], few.images[0])
+
+
+def test_the_best_is_the_first_of_all(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
+    for rank in ("likelihood", "consistency"):
+        best = pipe.best_of(conditions, n=5, rank=rank)
+        drawn = pipe.sample(conditions, n=5, rank=rank)
+        for k in range(3):
+            np.testing.assert_array_equal(best.images[k], drawn.images[k][0])
+        np.testing.assert_allclose(best.log_likelihood, drawn.log_likelihood[:, 0])
+        np.testing.assert_array_equal(best.sample, drawn.sample[:, 0])
+    assert drawn.consistency is not None
+    assert (np.diff(drawn.consistency, axis=1) <= 0).all()
+    assert np.asarray(drawn.std).shape == (3, 32, 40, 3)
+    np.testing.assert_allclose(drawn.std[0], np.std(drawn.images[0].astype(np.float64), 0), atol=1e-3)
+
+
+def test_maps_sum_to_the_log_likelihood(pipe: Pipeline, photographs: Path) -> None:
+    """Of sizes that are padded, too."""
+    images = [photograph(photographs, 0, 7, 11), photograph(photographs, 1, 3, 5)]
+    best, drawn = pipe.best_of(images, n=2), pipe.sample(images, n=2)
+    for k, image in enumerate(images):
+        size = (4 * image.shape[0], 4 * image.shape[1])
+        assert best.images[k].shape == (*size, 3)
+        assert best.log_likelihood_map[k].shape == size
+        assert drawn.log_likelihood_map[k].shape == (2, *size)
+        np.testing.assert_allclose(best.log_likelihood_map[k].sum(dtype=np.float64), best.log_likelihood[k], rtol=1e-5)
+    scored = pipe.score(best.images, images)
+    np.testing.assert_allclose(scored.log_likelihood_map[0].sum(dtype=np.float64), scored.log_likelihood[0], rtol=1e-5)
+
+
+def test_noise_goes_there_and_back(pipe: Pipeline, photographs: Path) -> None:
+    targets = [photograph(photographs, 0, 32, 40), photograph(photographs, 1, 20, 28)]
+    conditions = [np.ascontiguousarray(target[::4, ::4]) for target in targets]
+    encoded = pipe.encode(targets, conditions)
+    np.testing.assert_allclose(encoded.log_likelihood, pipe.score(targets, conditions).log_likelihood, rtol=1e-6)
+    decoded = pipe.decode(encoded.noise, conditions)
+    for target, image in zip(targets, decoded.images, strict=True):
+        np.testing.assert_array_equal(target, image)
+    with pytest.raises(InputError, match="noise: wanted arrays of shapes"):
+        pipe.decode([encoded.noise[0], encoded.noise[0]], conditions)
+
+
+def test_a_consistent_result_reduces_to_its_condition_and_is_scored_again(pipe: Pipeline, photographs: Path) -> None:
+    condition = photograph(photographs, 4, 12, 12)
+    best = pipe.best_of(condition, n=2, consistent=True)
+    assert best.density_at == "image"
+    assert best.consistency is not None
+    assert best.consistency[0] > 45
+    np.testing.assert_allclose(best.log_likelihood, pipe.score(best.images, condition).log_likelihood, rtol=1e-6)
+    drawn = pipe.sample(condition, n=2, consistent=True)
+    assert drawn.consistency is not None
+    assert (drawn.consistency > 45).all()
+    np.testing.assert_array_equal(drawn.images[0][0], best.images[0])
+
+
+def test_progressive_best_of_n(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
+    """Dropping nothing changes nothing; what is left is ranked as ever; the dropped are those that were behind."""
+    full = pipe.sample(conditions, n=6)
+    np.testing.assert_array_equal(pipe.best_of(conditions, n=6, keep=(6, 6)).sample, full.sample[:, 0])
+    pruned = pipe.best_of(conditions, n=6, keep=(6, 2))
+    for k in range(3):
+        place = int(np.flatnonzero(full.sample[k] == pruned.sample[k])[0])
+        np.testing.assert_array_equal(pruned.images[k], full.images[k][place])
+        coarse = np.argsort(-full.per_level[k][:, 0])[:2]  # what was known after the coarsest level
+        assert place == coarse.min()
+    with pytest.raises(InputError, match="keep: all 6 samples"):
+        load(pipe._graphs.folder, backend="cpu", pixel_budget=32 * 40).best_of(conditions, n=6, keep=(6, 2))
+
+
+@pytest.mark.parametrize("overlap", [16, 48])
+def test_tiles_are_close_to_the_whole(exported: ExportReport, pipe: Pipeline, photographs: Path, overlap: int) -> None:
+    """The same noise in every tile. No seam: across the tiles' borders the gradients are those of the whole image."""
+    condition = photograph(photographs, 0, 50, 61)
+    whole = pipe.best_of(condition, n=1)
+    with load(exported.path, backend="cpu", pixel_budget=112**2, overlap=overlap) as tiled_pipe:
+        tiled = tiled_pipe.best_of(condition, n=1)
+        windows = tiled_pipe._runner.windows(condition)
+    assert len(windows) > 3
+    np.testing.assert_allclose(tiled.log_likelihood, whole.log_likelihood, rtol=1e-2)
+    a, b = whole.images[0].astype(np.float64), tiled.images[0].astype(np.float64)
+    assert np.sqrt(np.square(a - b).mean()) < 2
+    starts, side = sorted({w.x.start for w in windows}), windows[0].x.length
+    borders = [(before + side + after) // 2 for before, after in pairwise(starts)]
+    steps = [np.abs(np.diff(image, axis=1))[:, [border - 1 for border in borders]].mean() for image in (a, b)]
+    assert 0.95 < steps[1] / steps[0] < 1.05
+
+
+def test_tiles_hold_the_best_by_all_of_their_likelihood(exported: ExportReport, photographs: Path) -> None:
+    condition = photograph(photographs, 3, 40, 40)
+    with load(exported.path, backend="cpu", pixel_budget=112**2, overlap=16) as pipe:
+        best, drawn = pipe.best_of(condition, n=3), pipe.sample(condition, n=3)
+    np.testing.assert_array_equal(best.images[0], drawn.images[0][0])
+    assert (np.diff(drawn.log_likelihood[0]) <= 0).all()
+
+
+def test_progress_ends_at_the_end(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
+    shown: list[tuple[int, int]] = []
+    pipe.sample(conditions, n=3, show=lambda done, count: shown.append((done, count)))
+    assert shown[-1] == (9, 9)
+
+
+def test_many_threads_get_what_one_gets(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
+    expected = [pipe.best_of(conditions[k % 3], n=2, seed=k) for k in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(lambda k: pipe.best_of(conditions[k % 3], n=2, seed=k), range(12)))
+    for one, other in zip(expected, results, strict=True):
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.per_level, other.per_level)
+
+
+def test_a_thousand_calls_leak_nothing(pipe: Pipeline, photographs: Path) -> None:
+    def resident() -> int:
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * 4096
+
+    images = [photograph(photographs, 0, *size) for size in [(2, 2), (4, 3), (3, 6), (8, 8)]]
+    for k in range(100):
+        pipe.best_of(images[k % 4], n=2)
+    before = resident()
+    for k in range(1000):
+        pipe.best_of(images[k % 4], n=2, seed=k)
+    assert resident() - before < 8 * 2**20
+
+
+def test_what_is_not_finite_is_an_error_and_never_an_image(
+    exported: ExportReport, conditions: list[NDArray[np.uint8]]
+) -> None:
+    with load(exported.path, backend="cpu") as pipe, pytest.raises(NotFinite, match="try a lower temperature"):
+        pipe.best_of(conditions[0], n=2, temperature=1e30)
+
+
+def test_a_closed_pipeline_says_so(exported: ExportReport, conditions: list[NDArray[np.uint8]]) -> None:
+    with caflow_deploy.load(exported.path, backend="cpu") as pipe:
+        assert pipe.backend == "onnxruntime cpu"
+    with pytest.raises(RuntimeError, match="the pipeline is closed"):
+        pipe.best_of(conditions[0])
