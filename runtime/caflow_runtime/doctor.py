@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime import bundle
-from caflow_runtime.backends.onnx_runtime import Backend, BackendError, Device, check_installed, is_installed
+from caflow_runtime.backends.onnx_runtime import Backend, BackendError, Device, is_installed
 from caflow_runtime.backends.select import open_backend
 from caflow_runtime.bundle import BundleError, Manifest, cell_side
 from caflow_runtime.graphs import Graphs
@@ -46,15 +46,15 @@ def check_environment() -> Iterator[Check]:
         yield _package(package)
     # Either build of OpenCV will do.
     yield Check("opencv", "ok", cv2.__version__)
+    package = "onnxruntime-gpu" if is_installed("onnxruntime-gpu") else "onnxruntime"
     for device in DEVICES:
         try:
-            check_installed(device)
+            open_backend(device)
         except BackendError as error:
-            needed = device == "cpu" or is_installed("onnxruntime-gpu")
-            what, _, remedy = str(error).partition(": ")
-            yield Check(f"onnxruntime {device}", "failed" if needed else "absent", what, remedy)
+            is_wanted = device == "cpu" or package == "onnxruntime-gpu"
+            what, _, remedy = str(error).rpartition(": ")
+            yield Check(f"onnxruntime {device}", "failed" if is_wanted else "absent", what, remedy)
         else:
-            package = "onnxruntime-gpu" if is_installed("onnxruntime-gpu") else "onnxruntime"
             yield Check(f"onnxruntime {device}", "ok", f"{package} {version(package)}")
 
 

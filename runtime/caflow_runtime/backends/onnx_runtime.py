@@ -180,8 +180,8 @@ def is_installed(distribution: str) -> bool:
 
 def _unusable(device: Device, reason: str) -> str:
     return (
-        f"wanted ONNX Runtime on {device}, but it cannot run there: {reason.strip()} "
-        "(a CUDA device, its driver and cuDNN 9 are needed: see `caflow doctor`)"
+        f"wanted ONNX Runtime on {device}, but it cannot run there ({reason.strip()}): "
+        "install an NVIDIA driver, and CUDA 13 with cuDNN 9 by pip install 'onnxruntime-gpu[cuda,cudnn]'"
     )
 
 

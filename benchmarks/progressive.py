@@ -1,0 +1,114 @@
+"""Progressive best-of-N: what dropping samples after a level saves, and how much worse the winner is.
+
+Crops of photographs, reduced, and best of N with every schedule on the same noise, another for each crop. Regret is the
+winner's log-likelihood below that of full best-of-N, in bits per dimension; 0 where both choose the same sample.
+"""
+
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+import report
+from numpy.typing import NDArray
+
+from caflow_runtime.consistency import reduce
+from caflow_runtime.pipeline import Pipeline, load
+
+N = 10
+SIDE = 64
+CROPS_PER_PHOTOGRAPH = 4
+PACKAGES = ("onnxruntime", "numpy")
+
+
+def crops(folder: Path, scale: int, down_filter: str) -> list[NDArray[np.uint8]]:
+    """Reduced crops of SIDE × SIDE of every photograph, at places drawn from a fixed seed."""
+    rng = np.random.default_rng(0)
+    found = []
+    for path in sorted(folder.glob("*.jpg")):
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        assert image is not None
+        for _ in range(CROPS_PER_PHOTOGRAPH):
+            top, left = (int(rng.integers(side - SIDE)) for side in image.shape[:2])
+            small = reduce(image[top : top + SIDE, left : left + SIDE], scale, down_filter)
+            found.append(np.asarray(np.rint(np.clip(small, 0, 255)), np.uint8))
+    return found
+
+
+def correlations(pipe: Pipeline, conditions: list[NDArray[np.uint8]], temperature: float) -> list[dict[str, Any]]:
+    """How far the log-likelihood after each level tells the final one: over samples, mean and its error over crops."""
+    drawn = [pipe.sample(image, n=N, temperature=temperature, seed=k) for k, image in enumerate(conditions)]
+    so_far = np.stack([np.cumsum(one.per_level[0], axis=1) for one in drawn])
+    rows = []
+    for j in range(so_far.shape[2] - 1):
+        each = np.array([np.corrcoef(of_image[:, j], of_image[:, -1])[0, 1] for of_image in so_far])
+        error = float(each.std() / np.sqrt(len(each)))
+        rows.append(
+            {"after level": j, "temperature": temperature, "correlation": float(each.mean()), "standard error": error}
+        )
+    return rows
+
+
+def schedules(levels: int) -> list[tuple[int, ...]]:
+    """N at first, then any of a few numbers, never more than before."""
+    found = [(N, *rest) for rest in product((10, 7, 5, 3, 2), repeat=levels - 1)]
+    return [keep for keep in found if list(keep) == sorted(keep, reverse=True)]
+
+
+def measure(
+    pipe: Pipeline, conditions: list[NDArray[np.uint8]], temperature: float, rounds: int
+) -> list[dict[str, Any]]:
+    """Time and regret of every schedule."""
+
+    def bits(keep: tuple[int, ...] | None) -> NDArray[np.float64]:
+        results = [
+            pipe.best_of(image, n=N, temperature=temperature, seed=k, keep=keep) for k, image in enumerate(conditions)
+        ]
+        return np.concatenate([result.bits_per_dim for result in results])
+
+    full, rows = bits(None), []
+    for keep in schedules(pipe.manifest.model.levels):
+        regret = bits(keep) - full
+        runs = {
+            "full": partial(pipe.best_of, conditions[0], n=N, temperature=temperature),
+            "pruned": partial(pipe.best_of, conditions[0], n=N, temperature=temperature, keep=keep),
+        }
+        seconds = report.side_by_side(runs, rounds)
+        rows.append(
+            {
+                "keep": ", ".join(map(str, keep)),
+                "temperature": temperature,
+                "speed-up": seconds["full"] / seconds["pruned"],
+                "same winner": float((regret == 0).mean()),
+                "mean regret": float(regret.mean()),
+                "largest regret": float(regret.max()),
+            }
+        )
+    return rows
+
+
+@click.command()
+@click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
+@click.option("--data", type=click.Path(path_type=Path, exists=True), default=Path("tests/data/photographs"))
+@report.options
+@click.option("--rounds", default=15, show_default=True, help="Rounds of which the median counts.")
+def main(folder: Path, data: Path, threads: int, json_file: Path | None, rounds: int) -> None:
+    """Measure BUNDLE, of a super-resolution model, on the photographs in --data."""
+    with load(folder, backend="cpu", threads=threads) as pipe:
+        model = pipe.manifest.model
+        conditions = crops(data, model.scale, model.task_settings["down_filter"])
+        known, rows = [], []
+        for temperature in (0.8, 1.0):
+            known += correlations(pipe, conditions, temperature)
+            rows += measure(pipe, conditions, temperature, rounds)
+    report.show(known)
+    print()
+    report.show(rows)
+    report.write(json_file, rows, PACKAGES, correlations=known, crops=len(conditions), threads=threads)
+
+
+if __name__ == "__main__":
+    main()
