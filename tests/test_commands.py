@@ -88,6 +88,17 @@ def test_nothing_is_overwritten_without_force(exported: ExportReport, folder: Pa
     assert read_image(out).rgb.shape == (36, 48, 3)
 
 
+def test_progressive_best_of_n(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+    command = ["image", folder / "colour.png", "-o", tmp_path / "out.png", "--bundle", exported.path, "--json"]
+    done = caflow(*command, "-n", 6, "--keep", "6,2")
+    with load(exported.path) as pipe:
+        best = pipe.best_of(read_image(folder / "colour.png").rgb, n=6, keep=(6, 2))
+    assert json.loads(done.stdout)["sample"] == best.sample[0]
+    wrong = caflow(*command, "-n", 6, "--keep", "5,2", "--force")
+    assert wrong.returncode == 1
+    assert "wanted 2 numbers of samples, one per level from n = 6 down" in wrong.stderr
+
+
 def test_globs_and_names_that_collide(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "below" / "photograph.jpg", folder / "colour.jpg")
     bundle = ["--bundle", exported.path, "-n", 1]
@@ -106,6 +117,8 @@ def test_globs_and_names_that_collide(exported: ExportReport, folder: Path, tmp_
         (["image", "nowhere.png"], "nowhere.png: wanted an image, a folder with images or a glob that matches some"),
         (["image", "IN", "--rank", "beauty"], "'beauty' is not one of"),
         (["image", "IN", "--samples", "0"], "0 is not in the range"),
+        (["image", "IN", "--keep", "10,few"], "wanted positive numbers such as 10,5,3"),
+        (["image", "IN", "--keep", "10,5", "--sheet"], "give one or the other"),
         (["image", "IN", "--backend", "cuda"], "pip install 'caflow-deploy[gpu]'"),
         (["image", "IN", "--pixel-budget", "10"], "give a larger budget or a smaller overlap"),
     ],

@@ -15,6 +15,7 @@ def run_without(blocked: tuple[str, ...], code: str) -> subprocess.CompletedProc
 
 MODULES = (
     "caflow_deploy",
+    "caflow_deploy.cli",
     "caflow_runtime.bundle",
     "caflow_runtime.scan",
     "caflow_export",
@@ -33,8 +34,10 @@ def test_the_block_blocks() -> None:
     assert run_without(HEAVY, "import caflow_training.model").returncode != 0
 
 
-@pytest.mark.parametrize("forbidden", ["caflow_training", "caflow_export"])
-def test_the_runtime_knows_nothing_of_the_other_areas(forbidden: str) -> None:
+@pytest.mark.parametrize(
+    "forbidden", ["caflow_training", "caflow_export", "caflow_deploy", "click", "rich", "torch", "onnxruntime"]
+)
+def test_the_runtime_loads_without(forbidden: str) -> None:
     result = run_without(
         (forbidden,),
         "import pkgutil, caflow_runtime; "

@@ -6,13 +6,20 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.common import end, ending_on_errors, json_option, open_pipeline, print_table, progress_bar
+from caflow_deploy.commands.common import (
+    ending_on_errors,
+    json_option,
+    numbers,
+    open_pipeline,
+    print_table,
+    progress_bar,
+)
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--side", type=click.IntRange(1), default=64, show_default=True, help="Of the square result, in pixels.")
-@click.option("-n", "--samples", default="1,2,5,10", show_default=True, help="Numbers of samples, by commas.")
+@click.option("-n", "--samples", default="1,2,5,10", callback=numbers, show_default=True, help="Numbers of samples.")
 @click.option("--seconds", type=click.FloatRange(0), default=2.0, show_default=True, help="For each line.")
 @click.option(
     "--backend", type=click.Choice(["auto", "cpu", "cuda"]), multiple=True, default=["auto"], show_default=True
@@ -20,24 +27,18 @@ from caflow_deploy.commands.common import end, ending_on_errors, json_option, op
 @click.option("--threads", default=0, show_default="one per core", help="On the CPU.")
 @json_option
 def bench(
-    bundle: Path, side: int, samples: str, seconds: float, backend: tuple[str, ...], threads: int, as_json: bool
+    bundle: Path, side: int, samples: list[int], seconds: float, backend: tuple[str, ...], threads: int, as_json: bool
 ) -> None:
     """Time best-of-N with BUNDLE, and hold the growth with N against the count of operations."""
-    try:
-        numbers = [int(text) for text in samples.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        end(f"--samples: wanted numbers such as 1,2,10, got {samples!r}")
     with ending_on_errors():
         from caflow_runtime.bench import Timing
         from caflow_runtime.bench import bench as measure
     timings: list[Timing] = []
     with progress_bar(hidden=as_json) as progress:
-        task = progress.add_task("measuring", total=len(backend) * len(numbers))
+        task = progress.add_task("measuring", total=len(backend) * len(samples))
         for name in backend:
             with open_pipeline(bundle, name, threads) as pipe:
-                for timing in measure(pipe, side, numbers, seconds):
+                for timing in measure(pipe, side, samples, seconds):
                     timings.append(timing)
                     progress.advance(task)
     if as_json:

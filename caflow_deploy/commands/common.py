@@ -47,6 +47,17 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")(command)
 
 
+def numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> list[int] | None:
+    """The callback of an option that takes positive numbers, separated by commas."""
+    try:
+        found = None if text is None else [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if found is not None and (not found or min(found) < 1):
+        raise click.BadParameter(f"wanted positive numbers such as 10,5,3, got {text!r}", context, parameter)
+    return found
+
+
 def open_pipeline(bundle: Path, backend: str, threads: int, **settings: Any) -> "Pipeline":
     """The pipeline of a bundle; ends the command where it cannot be opened."""
     # OpenCV reports what it cannot read on its own as well.

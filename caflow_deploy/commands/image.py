@@ -14,6 +14,7 @@ from caflow_deploy.commands.common import (
     end,
     ending_on_errors,
     json_option,
+    numbers,
     open_pipeline,
     progress_bar,
     running_options,
@@ -41,7 +42,7 @@ class Draw:
     """How samples are drawn and what is written of them."""
 
     arguments: dict[str, Any]
-    """Of `Pipeline.sample`."""
+    """Of `Pipeline.best_of` and `Pipeline.sample`."""
     keeps_all: bool
     has_sheet: bool
 
@@ -65,6 +66,12 @@ class Draw:
     help="The best is the most likely, or the one that, degraded again, is closest to the input.",
 )
 @click.option(
+    "--keep",
+    metavar="N,N,…",
+    callback=numbers,
+    help="Progressive: samples that run at each level, from -n down. Faster; what is dropped might have won.",
+)
+@click.option(
     "--consistent", is_flag=True, help="Super-resolution: change results to down-sample to the input exactly."
 )
 @click.option("--keep-all", is_flag=True, help="Write the other samples too, as NAME-2.png …, in order of rank.")
@@ -84,6 +91,7 @@ def image(
     temperature: float,
     seed: int,
     rank: str,
+    keep: list[int] | None,
     consistent: bool,
     keep_all: bool,
     sheet: bool,
@@ -102,8 +110,10 @@ def image(
     pipe = open_pipeline(bundle, backend, threads, **{k: v for k, v in settings.items() if v is not None})
     with ending_on_errors():
         jobs = plan_jobs(inputs, output)
+    if keep and (keep_all or sheet):
+        end("--keep drops samples that --keep-all and --sheet would write: give one or the other")
     arguments = {"n": samples, "temperature": temperature, "seed": seed, "rank": rank, "consistent": consistent}
-    draw = Draw(arguments, keep_all, sheet)
+    draw = Draw(arguments | ({"keep": keep} if keep else {}), keep_all, sheet)
     if not force:
         there = next((path for job in jobs for path in _outputs(job, draw) if path.exists()), None)
         if there:

@@ -35,12 +35,13 @@ class ImageFile:
     """Per channel in the file."""
 
 
-def read_image(path: Path) -> ImageFile:
+def read_image(path: str | Path) -> ImageFile:
     """Read an image file of 8 or 16 bits: grey, RGB or RGBA, turned as its EXIF says.
 
     Raises:
         UnreadableImage: if it is missing, cut off, of another kind of values, or holds several pictures.
     """
+    path = Path(path)
     try:
         contents = path.read_bytes()
     except OSError as error:
@@ -63,13 +64,14 @@ def read_image(path: Path) -> ImageFile:
     return _image_file(path, np.asarray(decoded))
 
 
-def write_image(path: Path, rgb: Image, alpha: NDArray[np.uint8] | None = None, is_grey: bool = False) -> None:
+def write_image(path: str | Path, rgb: Image, alpha: NDArray[np.uint8] | None = None, is_grey: bool = False) -> None:
     """Write (H, W, 3) uint8 RGB, its alpha (H, W) where there is one, as grey where it was.
 
     Raises:
         ValueError: for a suffix that cannot be written, or not with alpha.
         OSError: if the file cannot be written.
     """
+    path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES or (alpha is not None and suffix not in WITH_ALPHA):
         wanted = WITH_ALPHA if alpha is not None else SUFFIXES

@@ -1,0 +1,49 @@
+"""The base install with `cpu`, in an environment of its own: small, without PyTorch, and able to do the work."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import photograph
+
+from caflow_export.export import ExportReport
+from caflow_runtime.images import read_image, write_image
+from caflow_runtime.pipeline import load
+
+ROOT = Path(__file__).parents[1]
+LARGEST_BYTES = 400e6
+
+
+@pytest.mark.full
+def test_the_runtime_needs_no_pytorch_and_little_room(
+    exported: ExportReport, photographs: Path, tmp_path: Path
+) -> None:
+    environment = tmp_path / "venv"
+    programs = environment / "bin"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    pip = [str(programs / "pip"), "install", "--quiet", f"{ROOT}[cpu]"]
+    subprocess.run(pip, check=True, cwd=tmp_path)
+    size = sum(path.stat().st_size for path in environment.rglob("*") if path.is_file() and not path.is_symlink())
+    assert size < LARGEST_BYTES
+    listed = subprocess.run([programs / "pip", "list", "--format", "json"], check=True, capture_output=True, text=True)
+    names = {package["name"] for package in json.loads(listed.stdout)}
+    assert not names & {"torch", "onnx", "scipy", "matplotlib", "pillow", "opencv-python", "pydantic"}
+    write_image(tmp_path / "small.png", photograph(photographs, 0, 9, 12))
+    command = [str(programs / "caflow"), "image", "small.png", "-o", "large.png", "--bundle", str(exported.path)]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    with load(exported.path) as pipe:
+        expected = pipe.best_of(read_image(tmp_path / "small.png").rgb)
+    np.testing.assert_array_equal(read_image(tmp_path / "large.png").rgb, expected.images[0])
+    doctor = subprocess.run([programs / "caflow", "doctor", exported.path], check=False, cwd=tmp_path)
+    assert doctor.returncode == 0
+    train = subprocess.run(
+        [programs / "caflow-train", "tiny", "--data", ".", "--out", "nowhere"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert train.stderr == "caflow-train needs torch: pip install 'caflow-deploy[train]'\n"

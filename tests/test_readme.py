@@ -1,0 +1,71 @@
+"""Every command and every line of Python in the README does what it says, in a copy of the repository."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RUN_ELSEWHERE = {
+    "make test": "the gate",
+    "pip install '.[cpu]'": "tests/test_install.py",
+}
+
+
+def blocks(language: str) -> Iterator[str]:
+    yield from re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.partition("  #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line and line not in RUN_ELSEWHERE]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The files that git keeps, with this environment as `.venv`."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    (tmp_path / ".venv" / ".installed").touch()
+    return tmp_path
+
+
+def test_what_the_readme_leaves_to_others_is_in_it() -> None:
+    text = "\n".join(blocks("sh"))
+    assert all(command in text for command in RUN_ELSEWHERE)
+    assert "make demo" in commands()
+
+
+@pytest.mark.full
+def test_the_readme(copy: Path) -> None:
+    environment = os.environ | {"PYTHONWARNINGS": "error::UserWarning:caflow"}
+    for command in commands():
+        done = subprocess.run(
+            command, shell=True, cwd=copy, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    for result in ("build/demo/chelsea.png", "build/demo/chelsea-sheet.png", "runs/images/chelsea.png"):
+        assert cv2.imread(str(copy / result)) is not None, result
+    for code in blocks("python"):
+        done = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{code}\n{done.stderr}"
+        assert done.stdout
+
+
+def test_links_lead_somewhere() -> None:
+    for page in ROOT.glob("**/*.md"):
+        if ".venv" in page.parts:
+            continue
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page}: {target}"
