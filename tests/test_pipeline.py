@@ -1,6 +1,8 @@
 """The runtime against `CAFlow.sample` and `CAFlow.log_prob`, and against itself: batches, threads, tiles, sizes."""
 
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -224,6 +226,22 @@ def test_a_thousand_calls_leak_nothing(pipe: Pipeline, photographs: Path) -> Non
     for k in range(1000):
         pipe.best_of(images[k % 4], n=2, seed=k)
     assert resident() - before < 8 * 2**20
+
+
+def test_memory_is_bounded_by_the_budget(exported: ExportReport) -> None:
+    """Four times the pixels take little more than their results."""
+    code = (
+        "import resource, sys; import numpy as np; from caflow_runtime.pipeline import load; "
+        f"pipe = load({str(exported.path)!r}, backend='cpu', threads=1, pixel_budget=2**16, overlap=16); "
+        "side = int(sys.argv[1]); image = np.full((side, side, 3), 99, np.uint8); pipe.best_of(image, n=3); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = []
+    for side in (128, 256):
+        done = subprocess.run([sys.executable, "-c", code, str(side)], capture_output=True, text=True, check=True)
+        peaks.append(1024 * int(done.stdout))
+    more = (4 * 256) ** 2 - (4 * 128) ** 2
+    assert peaks[1] - peaks[0] < 80 * more  # three unfinished samples: 12 bytes of pixels and 4 of shares each
 
 
 def test_what_is_not_finite_is_an_error_and_never_an_image(

@@ -6,6 +6,7 @@ best.images, best.log_likelihood, best.bits_per_dim
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict
@@ -22,8 +23,9 @@ from caflow_runtime.results import Best, Encoded, Samples, Score, stack
 from caflow_runtime.runner import Noise, Row, Runner, Show
 from caflow_runtime.tiles import Shares
 
-PIXEL_BUDGET = 2**19
+PIXEL_BUDGET = 2**20
 OVERLAP = 64
+TRY_LOWER = "the model's inverse explodes there; try a lower temperature"
 
 
 class NotFinite(ArithmeticError):
@@ -42,8 +44,8 @@ def load(
     Arguments:
         backend: "cpu" and "cuda" run in ONNX Runtime, or fail; "auto" is CUDA where ONNX Runtime can use it.
         threads: on the CPU; 0 is one per core.
-        pixel_budget: target pixels in one run of the graphs, rows taken together: what bounds the memory. Larger images
-            are cut into tiles.
+        pixel_budget: target pixels in one run of the graphs, rows taken together: what bounds the memory, at some 300
+            bytes each for small models. Larger images are cut into tiles.
         overlap: of tiles, in target pixels.
 
     Raises:
@@ -108,19 +110,22 @@ class Pipeline:
         """
         conditions = as_images(images, "images")
         check_draw(self._model.levels, n, temperature, seed, frame, keep, rank)
-        best: list[tuple[float, Row] | None] = [None] * len(conditions)
+        best: dict[int, Candidate] = {}
         for row in self._runner.draw(conditions, n, temperature, seed, frame, keep, show):
-            value, so_far = self._value(row, conditions, rank), best[row.image]
-            if so_far is None or value > so_far[0]:
-                best[row.image] = (value, row)
-        winners = [pair[1] for pair in best if pair]
-        results, scored = self._results(winners, conditions, consistent)
+            condition = conditions[row.image]
+            value = self._value(row, condition, rank)
+            if value > (best[row.image].value if row.image in best else -np.inf):
+                best[row.image] = self._candidate(value, row, condition, rank, consistent)
+        for k in range(len(conditions)):
+            if k not in best:
+                raise NotFinite(f"no sample of images[{k}] is finite: {TRY_LOWER}")
+        winners = [best[k] for k in range(len(conditions))]
         return Best(
-            images=stack(results),
-            sample=np.array([row.sample for row in winners]),
-            consistency=self._consistencies(results, conditions) if consistent or rank == "consistency" else None,
+            images=stack([winner.image for winner in winners]),
+            sample=np.array([winner.row.sample for winner in winners]),
+            consistency=_consistencies(winners),
             density_at="image" if consistent else "sample",
-            **self._likelihood(scored, conditions),
+            **self._likelihood(self._scored(winners, conditions, consistent), conditions),
         )
 
     def sample(
@@ -137,18 +142,19 @@ class Pipeline:
         """All `n` samples of each image, the best first. Arguments and errors as in `best_of`."""
         conditions = as_images(images, "images")
         check_draw(self._model.levels, n, temperature, seed, frame, None, rank)
-        values: list[list[tuple[float, Row]]] = [[] for _ in conditions]
+        drawn: list[Candidate] = []
         for row in self._runner.draw(conditions, n, temperature, seed, frame, None, show):
-            values[row.image].append((self._value(row, conditions, rank), row))
-        ranked = [row for of_image in values for _, row in sorted(of_image, key=lambda pair: -pair[0])]
-        repeated = [conditions[row.image] for row in ranked]
-        results, scored = self._results(ranked, repeated, consistent)
-        measured = self._consistencies(results, repeated) if consistent or rank == "consistency" else None
-        likelihood = self._likelihood(scored, repeated)
+            value = self._value(row, conditions[row.image], rank)
+            drawn.append(self._candidate(value, row, conditions[row.image], rank, consistent))
+        drawn.sort(key=lambda candidate: (candidate.row.image, -candidate.value))
+        repeated = [conditions[candidate.row.image] for candidate in drawn]
+        measured = _consistencies(drawn)
+        likelihood = self._likelihood(self._scored(drawn, repeated, consistent), repeated)
         shares = likelihood["shares"]
+        images = [np.stack([c.image for c in drawn[k : k + n]]) for k in range(0, len(drawn), n)]
         return Samples(
-            images=stack([np.stack(results[k : k + n]) for k in range(0, len(results), n)]),
-            sample=np.array([row.sample for row in ranked]).reshape(-1, n),
+            images=stack(images),
+            sample=np.array([candidate.row.sample for candidate in drawn]).reshape(-1, n),
             consistency=None if measured is None else measured.reshape(-1, n),
             density_at="image" if consistent else "sample",
             per_level=likelihood["per_level"].reshape(len(conditions), n, -1),
@@ -218,25 +224,30 @@ class Pipeline:
         check_pairs(targets, conditions, self._model.scale)
         return targets, conditions
 
-    def _value(self, row: Row, conditions: list[Image], rank: Rank) -> float:
+    def _value(self, row: Row, condition: Image, rank: Rank) -> float:
         """What a row is ranked by, the more the better; what is not finite is worse than anything."""
         if not _is_finite(row):
             return -np.inf
         if rank == "likelihood":
             return float(row.per_level.sum())
-        return consistency(self._model, _integers(row), conditions[row.image])
+        return consistency(self._model, _integers(row), condition)
 
-    def _results(self, rows: list[Row], conditions: list[Image], consistent: bool) -> tuple[list[Image], list[Row]]:
-        """The image of each row, and the rows scored: as drawn, or again if the images were changed."""
+    def _candidate(self, value: float, row: Row, condition: Image, rank: Rank, consistent: bool) -> "Candidate":
+        """A row as bytes. Its continuous pixels are let go: they are a view of all that ran with it."""
+        if consistent:
+            image = project(self._model, _finite(row), condition)
+            measured = consistency(self._model, image, condition)
+        else:
+            image, measured = _integers(row), value
+        known = measured if consistent or rank == "consistency" else None
+        return Candidate(value, replace(row, pixels=None), image, known)
+
+    def _scored(self, candidates: list["Candidate"], conditions: list[Image], consistent: bool) -> list[Row]:
+        """The rows with their likelihoods: as drawn, or again if their images were changed."""
         if not consistent:
-            return [_integers(row) for row in rows], rows
-        pairs = zip(rows, conditions, strict=True)
-        images = [project(self._model, _finite(row), condition) for row, condition in pairs]
-        return images, sorted(self._runner.score(images, conditions), key=lambda row: row.image)
-
-    def _consistencies(self, images: list[Image], conditions: list[Image]) -> NDArray[np.float64]:
-        pairs = zip(images, conditions, strict=True)
-        return np.array([consistency(self._model, image, condition) for image, condition in pairs])
+            return [candidate.row for candidate in candidates]
+        rows = self._runner.score([candidate.image for candidate in candidates], conditions)
+        return sorted(rows, key=lambda row: row.image)
 
     def _likelihood(self, rows: list[Row], conditions: list[Image]) -> "_LikelihoodParts":
         """The parts that all results have, one row per condition."""
@@ -247,10 +258,28 @@ class Pipeline:
         }
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A row that may be returned."""
+
+    value: float
+    """What it is ranked by."""
+    row: Row
+    """Without its pixels."""
+    image: Image
+    consistency: float | None
+    """dB, where it was asked for."""
+
+
 class _LikelihoodParts(TypedDict):
     per_level: NDArray[np.float64]
     dims: NDArray[np.int64]
     shares: list[Shares]
+
+
+def _consistencies(candidates: list[Candidate]) -> NDArray[np.float64] | None:
+    known = [candidate.consistency for candidate in candidates if candidate.consistency is not None]
+    return np.array(known) if known else None
 
 
 def _is_finite(row: Row) -> bool:
@@ -264,10 +293,7 @@ def _finite(row: Row) -> NDArray[np.float32]:
         NotFinite
     """
     if not _is_finite(row) or row.pixels is None:
-        raise NotFinite(
-            f"sample {row.sample} of images[{row.image}] is not finite: the model's inverse explodes there; "
-            "try a lower temperature"
-        )
+        raise NotFinite(f"sample {row.sample} of images[{row.image}] is not finite: {TRY_LOWER}")
     return row.pixels
 
 
