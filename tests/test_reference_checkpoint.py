@@ -21,6 +21,7 @@ from caflow_training.tasks import ImageToImage
 
 TENSOR_TOLERANCE = 1e-4
 LOG_LIKELIHOOD_TOLERANCE = 1e-5
+ON_BORDER = 1e-3
 
 
 @pytest.fixture(params=["unshared", "shared"])
@@ -37,7 +38,10 @@ def test_every_tensor_of_the_reference_is_reproduced(case: tuple[CAFlow, dict[st
     assert set(computed) | {"Y", "W"} | {key for key in expected if key.startswith("sample_z.")} == set(expected)
     for key, value in computed.items():
         if key == "sample_W_8bit":
-            assert torch.equal(value, expected[key]), key
+            continuous = expected["sample_W_continuous"]
+            on_border = (continuous - continuous.round()).abs() < ON_BORDER  # may fall either way
+            assert torch.equal(value[~on_border], expected[key][~on_border]), key
+            assert (value - expected[key]).abs().max() <= 1
             continue
         tolerance = LOG_LIKELIHOOD_TOLERANCE if key.startswith("log") else TENSOR_TOLERANCE
         error = (value - expected[key]).abs().max() / expected[key].abs().max()
