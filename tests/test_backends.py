@@ -8,8 +8,9 @@ import pytest
 from conftest import photograph
 
 from caflow_export.export import ExportReport
-from caflow_runtime.backends.onnx_runtime import BackendError, OnnxRuntimeBound, OnnxRuntimeCpu, check_installed
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu, check_installed
 from caflow_runtime.backends.select import open_backend
+from caflow_runtime.errors import BackendError
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
 

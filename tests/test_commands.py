@@ -95,7 +95,7 @@ def test_progressive_best_of_n(exported: ExportReport, folder: Path, tmp_path: P
         best = pipe.best_of(read_image(folder / "colour.png").rgb, n=6, keep=(6, 2))
     assert json.loads(done.stdout)["sample"] == best.sample[0]
     wrong = caflow(*command, "-n", 6, "--keep", "5,2", "--force")
-    assert wrong.returncode == 1
+    assert wrong.returncode == 2
     assert "wanted 2 numbers of samples, one per level from n = 6 down" in wrong.stderr
 
 
@@ -111,6 +111,35 @@ def test_globs_and_names_that_collide(exported: ExportReport, folder: Path, tmp_
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["grey.png"]
 
 
+def test_what_is_reported_holds_of_the_file(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+    """Grey, or lossy: the file is not what was drawn, so it is scored as it is."""
+    for source, name in (("grey.png", "grey.png"), ("colour.png", "lossy.jpg")):
+        command = ["image", folder / source, "-o", tmp_path / name, "--bundle", exported.path, "-n", 2, "--json"]
+        report = json.loads(caflow(*command).stdout)
+        scored = caflow("score", tmp_path / name, folder / source, "--bundle", exported.path, "--json")
+        assert report["density_at"] == "image"
+        assert np.isclose(report["log_likelihood"], json.loads(scored.stdout)["log_likelihood"])
+
+
+def test_no_output_takes_another_ones_place(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "colour.png", folder / "colour-2.png")
+    bundle = ["--bundle", exported.path, "-n", 2]
+    collided = caflow("image", folder, "-o", tmp_path / "out", *bundle, "--keep-all")
+    assert collided.returncode == 2
+    assert "would both be written to" in collided.stderr
+    before = (folder / "colour.png").read_bytes()
+    onto_itself = caflow("image", folder, "-o", folder, *bundle, "--force")
+    assert onto_itself.returncode == 2
+    assert "is an input: give another -o" in onto_itself.stderr
+    assert (folder / "colour.png").read_bytes() == before
+    # Results below the folder are not taken for inputs the next time.
+    (folder / "cut.png").unlink()
+    for _ in range(2):
+        again = caflow("image", folder, "-o", folder / "results", *bundle, "--force")
+        assert again.returncode == 0
+        assert len(again.stdout.splitlines()) == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -120,7 +149,10 @@ def test_globs_and_names_that_collide(exported: ExportReport, folder: Path, tmp_
         (["image", "IN", "--keep", "10,few"], "wanted positive numbers such as 10,5,3"),
         (["image", "IN", "--keep", "10,5", "--sheet"], "give one or the other"),
         (["image", "IN", "--backend", "cuda"], "pip install 'caflow-deploy[gpu]'"),
-        (["image", "IN", "--pixel-budget", "10"], "give a larger budget or a smaller overlap"),
+        (["image", "IN", "--temperature", "nan"], "temperature: wanted finite values"),
+        (["image", "IN", "--threads", "-3"], "-3 is not in the range"),
+        (["image", ""], "wanted an image"),
+        (["image", "**x/*"], "Invalid pattern"),
     ],
 )
 def test_wrong_use_is_exit_code_2(
@@ -128,9 +160,40 @@ def test_wrong_use_is_exit_code_2(
 ) -> None:
     given = [str(folder / "colour.png") if argument == "IN" else argument for argument in arguments]
     done = caflow(*given, "-o", tmp_path / "out.png", "--bundle", exported.path)
-    assert done.returncode in ((1,) if "--pixel-budget" in given else (2,))
+    assert done.returncode == 2
     assert message in done.stderr
     assert not (tmp_path / "out.png").exists()
+
+
+def test_outputs_that_cannot_be(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for output, message in (
+        (tmp_path / "file", "File exists"),
+        (tmp_path / "one.png", "wanted a folder"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ):
+        done = caflow("image", folder, "-o", output, "--bundle", exported.path, "-n", 1)
+        assert (done.returncode, done.stdout) == (2, ""), output
+        assert message in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    done = caflow("image", folder / "colour.png", "-o", tmp_path / "out.gif", "--bundle", exported.path)
+    assert "wanted a name for an image, ending in .bmp" in done.stderr
+    too_small = caflow(
+        "image", folder / "colour.png", "-o", tmp_path / "a.png", "--bundle", exported.path, "--pixel-budget", 10
+    )
+    assert too_small.returncode == 1
+    assert "give a larger budget or a smaller overlap" in too_small.stderr
+
+
+def test_names_are_shown_as_they_are(exported: ExportReport, tmp_path: Path) -> None:
+    odd = Path(shutil.copytree(exported.path, tmp_path / "x[bold]y[0]"))
+    assert "x[bold]y[0]" in caflow("info", odd).stdout
+
+
+def test_folders_named_as_images_are_none(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+    (folder / "folder.png").mkdir()
+    (folder / "cut.png").unlink()
+    assert caflow("image", folder, "-o", tmp_path / "out", "--bundle", exported.path, "-n", 1).returncode == 0
 
 
 def test_a_bundle_that_is_none(folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Image files: what is read, what comes back, and what is refused."""
 
+import zlib
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from caflow_runtime.images import SUFFIXES, UnreadableImage, read_image, write_image
+from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.images import SUFFIXES, read_image, write_image
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,9 @@ def test_alpha_and_grey_come_back(tmp_path: Path, picture: NDArray[np.uint8]) ->
     assert cv2.imread(str(tmp_path / "grey.png"), cv2.IMREAD_UNCHANGED).ndim == 2  # type: ignore[union-attr]
     write_image(tmp_path / "grey-alpha.png", picture, alpha, is_grey=True)
     assert read_image(tmp_path / "grey-alpha.png").is_grey
-    with pytest.raises(ValueError, match=r"wanted a name that ends in \.png, \.tif, \.tiff, \.webp"):
+    with pytest.raises(
+        InputError, match=r"wanted a name for a transparent image, ending in \.png, \.tif, \.tiff, \.webp"
+    ):
         write_image(tmp_path / "both.jpg", picture, alpha)
 
 
@@ -64,6 +68,17 @@ def test_photographs_are_turned_as_exif_says(tmp_path: Path, picture: NDArray[np
     )
     flat, turned = (read_image(tmp_path / name).rgb for name in ("flat.jpg", "turned.jpg"))
     np.testing.assert_array_equal(turned, np.rot90(flat, -1))
+    # The same in a PNG, before its pixels.
+    for name, alpha in (("colour.png", None), ("alpha.png", np.full((30, 40), 9, np.uint8))):
+        write_image(tmp_path / name, picture, alpha)
+        contents = (tmp_path / name).read_bytes()
+        chunk = b"eXIf" + tiff
+        chunk = len(tiff).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+        place = contents.index(b"IDAT") - 4
+        (tmp_path / name).write_bytes(contents[:place] + chunk + contents[place:])
+    np.testing.assert_array_equal(read_image(tmp_path / "colour.png").rgb, np.rot90(picture, -1))
+    with pytest.raises(UnreadableImage, match="is transparent and to be turned by EXIF: save it upright"):
+        read_image(tmp_path / "alpha.png")
 
 
 def test_values_of_other_kinds_are_refused(tmp_path: Path, picture: NDArray[np.uint8]) -> None:

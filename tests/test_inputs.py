@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from caflow_export.export import ExportReport
 from caflow_runtime import bundle
-from caflow_runtime.backends.onnx_runtime import BackendError
 from caflow_runtime.bundle import BrokenGraph, BundleError
-from caflow_runtime.inputs import InputError
-from caflow_runtime.pipeline import NotFinite, Pipeline, load
+from caflow_runtime.errors import BackendError, InputError, NotFinite
+from caflow_runtime.pipeline import Pipeline, load
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +81,10 @@ GOOD = np.zeros((4, 4, 3), np.uint8)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 0}, "n: wanted a number of samples of at least 1, got 0"),
+        ({"n": 0}, "n: wanted a number of samples from 1 to 4294967295, got 0"),
         ({"n": 2.5}, "n: wanted"),
+        ({"n": 2**32}, "n: wanted"),
+        ({"n": 4, "keep": 4}, "keep: wanted 2 numbers"),
         ({"n": True}, "n: wanted"),
         ({"temperature": -1}, "temperature: wanted finite values of 0 or more"),
         ({"temperature": float("nan")}, "temperature: wanted finite"),
@@ -127,6 +128,12 @@ def test_wrong_settings_are_named(exported: ExportReport) -> None:
         pipe.best_of(np.zeros((50, 50, 3), np.uint8))
 
 
+def test_numpy_numbers_are_numbers(pipe: Pipeline) -> None:
+    a = pipe.best_of(GOOD, n=1, seed=3, frame=2)
+    b = pipe.best_of(GOOD, n=np.int64(1), seed=np.uint8(3), frame=np.int32(2))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(a.images, b.images)
+
+
 def copied(exported: ExportReport, folder: Path) -> Path:
     return Path(shutil.copytree(exported.path, folder / "copy.caflow"))
 
@@ -161,6 +168,25 @@ def test_weights_that_are_cut_off_are_named(exported: ExportReport, tmp_path: Pa
     repaired(folder)
     with load(folder, backend="cpu") as pipe, pytest.raises(BrokenGraph):
         pipe.best_of(GOOD)
+
+
+def test_a_graph_in_anothers_place_is_named(exported: ExportReport, tmp_path: Path) -> None:
+    folder = copied(exported, tmp_path)
+    shutil.copy(folder / "decode_0.onnx", folder / "reverse_0.onnx")
+    repaired(folder)
+    with load(folder, backend="cpu") as pipe, pytest.raises(BackendError, match=r"reverse_0\.onnx: wants an input"):
+        pipe.best_of(GOOD)
+
+
+def test_a_score_that_is_not_finite_is_an_error(exported: ExportReport, tmp_path: Path) -> None:
+    folder = copied(exported, tmp_path)
+    weights = np.frombuffer((folder / "weights.bin").read_bytes(), np.float32)
+    (folder / "weights.bin").write_bytes((weights * np.float32(1e6)).tobytes())
+    repaired(folder)
+    with load(folder, backend="cpu") as pipe:
+        for call in (pipe.score, pipe.encode):
+            with pytest.raises(NotFinite, match=r"target\[0\]: its log-likelihood is not finite"):
+                call(np.full((16, 16, 3), 200, np.uint8), GOOD)
 
 
 @settings(deadline=None, max_examples=60)

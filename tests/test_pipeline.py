@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 import caflow_deploy
 from caflow_export.export import ExportReport
 from caflow_export.verify import TOLERANCES
-from caflow_runtime.inputs import InputError
-from caflow_runtime.pipeline import NotFinite, Pipeline, load
+from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.scan import Array, Arrays
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow, to_integers
 
@@ -196,6 +197,26 @@ def test_tiles_hold_the_best_by_all_of_their_likelihood(exported: ExportReport, 
         best, drawn = pipe.best_of(condition, n=3), pipe.sample(condition, n=3)
     np.testing.assert_array_equal(best.images[0], drawn.images[0][0])
     assert (np.diff(drawn.log_likelihood[0]) <= 0).all()
+
+
+def test_conditions_are_encoded_once_for_all_samples(
+    exported: ExportReport, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where samples need several runs, and an image several windows."""
+    with load(exported.path, backend="cpu", pixel_budget=112**2, overlap=16) as pipe:
+        runs: list[int] = []
+        encode = pipe._graphs["encode"]
+
+        def counting(arrays: Arrays) -> dict[str, Array]:
+            runs.append(1)
+            return encode(arrays)
+
+        monkeypatch.setitem(pipe._graphs._loaded, "encode", counting)
+        pipe.best_of(photograph(photographs, 0, 20, 24), n=7)
+        assert len(runs) == 1
+        condition = photograph(photographs, 0, 40, 50)
+        pipe.best_of(condition, n=5)
+        assert len(runs) == 1 + len(pipe.tiles(condition))
 
 
 def test_progress_ends_at_the_end(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:

@@ -50,6 +50,11 @@ def test_pixels_and_shares_come_back_from_their_windows(height: int, width: int,
     assert np.isclose(mapped.sum(dtype=np.float64), np.asarray(per_pixel)[:height, :width].sum(), atol=1e-2)
 
 
+def test_a_little_over_the_budget_costs_little_more() -> None:
+    windows = cut(1040, 1040, 16, 1024**2, 64)
+    assert sum(np.prod(window.shape) for window in windows) < 1.2 * 1040**2
+
+
 def test_too_small_a_budget_is_an_error() -> None:
     with pytest.raises(TooSmall, match="give a larger budget or a smaller overlap"):
         cut(1000, 1000, MULTIPLE, 100**2, 64)

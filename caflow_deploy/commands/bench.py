@@ -7,12 +7,14 @@ from pathlib import Path
 import click
 
 from caflow_deploy.commands.common import (
+    BACKENDS,
     ending_on_errors,
     json_option,
     numbers,
     open_pipeline,
     print_table,
     progress_bar,
+    threads_option,
 )
 
 
@@ -21,10 +23,8 @@ from caflow_deploy.commands.common import (
 @click.option("--side", type=click.IntRange(1), default=64, show_default=True, help="Of the square result, in pixels.")
 @click.option("-n", "--samples", default="1,2,5,10", callback=numbers, show_default=True, help="Numbers of samples.")
 @click.option("--seconds", type=click.FloatRange(0), default=2.0, show_default=True, help="For each line.")
-@click.option(
-    "--backend", type=click.Choice(["auto", "cpu", "cuda"]), multiple=True, default=["auto"], show_default=True
-)
-@click.option("--threads", default=0, show_default="one per core", help="On the CPU.")
+@click.option("--backend", type=BACKENDS, multiple=True, default=["auto"], show_default=True, help="Any number.")
+@threads_option
 @json_option
 def bench(
     bundle: Path, side: int, samples: list[int], seconds: float, backend: tuple[str, ...], threads: int, as_json: bool
@@ -34,16 +34,15 @@ def bench(
         from caflow_runtime.bench import Timing
         from caflow_runtime.bench import bench as measure
     timings: list[Timing] = []
-    with progress_bar(hidden=as_json) as progress:
+    with progress_bar(hidden=as_json) as progress, ending_on_errors():
         task = progress.add_task("measuring", total=len(backend) * len(samples))
-        for name in backend:
-            with open_pipeline(bundle, name, threads) as pipe:
-                for timing in measure(pipe, side, samples, seconds):
-                    timings.append(timing)
-                    progress.advance(task)
+        for pipe in [open_pipeline(bundle, name, threads) for name in backend]:
+            for timing in measure(pipe, side, samples, seconds):
+                timings.append(timing)
+                progress.advance(task)
     if as_json:
         for timing in timings:
-            click.echo(json.dumps({**asdict(timing), "side": side, "images_per_s": timing.images_per_s}))
+            click.echo(json.dumps(asdict(timing) | {"images_per_s": timing.images_per_s}))
         return
     columns = ["backend", "n", "ms", "slowest ms", "images/s", "samples/s", "GFLOP/s", "× first", "× counted"]
     rows = [

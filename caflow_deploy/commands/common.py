@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+    from rich.text import Text
 
     from caflow_runtime.pipeline import Pipeline
 
@@ -20,17 +21,19 @@ FAILED, WRONG_USE = 1, 2
 WIDTH_IN_FILES = 160
 
 
+BACKENDS = click.Choice(["auto", "cpu", "cuda"])
+threads_option = click.option(
+    "--threads", type=click.IntRange(0), default=0, show_default="one per core", help="On the CPU."
+)
+
+
 def running_options(command: Command) -> Command:
     """Where and how a bundle runs."""
     for option in (
-        click.option("--threads", default=0, show_default="one per core", help="On the CPU."),
-        click.option(
-            "--backend",
-            type=click.Choice(["auto", "cpu", "cuda"]),
-            default="auto",
-            show_default=True,
-            help="What runs it.",
-        ),
+        click.option("--overlap", type=click.IntRange(0), help="Of tiles, in pixels of the result."),
+        click.option("--pixel-budget", type=click.IntRange(1), help="Pixels in one run: bounds memory."),
+        threads_option,
+        click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="What runs it."),
     ):
         command = option(command)
     return command
@@ -58,28 +61,28 @@ def numbers(context: click.Context, parameter: click.Parameter, text: str | None
     return found
 
 
-def open_pipeline(bundle: Path, backend: str, threads: int, **settings: Any) -> "Pipeline":
+def open_pipeline(
+    bundle: Path, backend: str, threads: int, pixel_budget: int | None = None, overlap: int | None = None
+) -> "Pipeline":
     """The pipeline of a bundle; ends the command where it cannot be opened."""
     # OpenCV reports what it cannot read on its own as well.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     with ending_on_errors():
         from caflow_runtime.pipeline import load
 
+        given = {"pixel_budget": pixel_budget, "overlap": overlap}
+        settings = {name: value for name, value in given.items() if value is not None}
         return load(bundle, backend=backend, threads=threads, **settings)  # type: ignore[arg-type]
 
 
 @contextmanager
 def ending_on_errors() -> Iterator[None]:
     """Wrong input ends the command with one line and exit code 2."""
-    from caflow_runtime.backends.onnx_runtime import BackendError
-    from caflow_runtime.bundle import BundleError
-    from caflow_runtime.consistency import NotConsistent
-    from caflow_runtime.images import UnreadableImage
-    from caflow_runtime.inputs import InputError
+    from caflow_runtime.errors import CaflowError
 
     try:
         yield
-    except (BackendError, BundleError, InputError, NotConsistent, UnreadableImage, OSError) as error:
+    except (CaflowError, OSError) as error:
         end(str(error))
 
 
@@ -99,15 +102,16 @@ def progress_bar(hidden: bool = False) -> "Progress":
     return Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal)
 
 
-def print_table(columns: list[str], rows: list[list[str]]) -> None:
+def print_table(columns: Sequence[str], rows: "Sequence[Sequence[str | Text]]") -> None:
     """A table on standard output."""
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*columns, box=box.SIMPLE)
+    table = Table(*map(escape, columns), box=box.SIMPLE)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH_IN_FILES

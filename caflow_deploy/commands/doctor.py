@@ -29,7 +29,9 @@ def doctor(bundle: Path | None, as_json: bool) -> None:
         for check in checks:
             click.echo(json.dumps(asdict(check)))
     else:
-        marks = {"ok": "[green]ok[/]", "absent": "–", "failed": "[red]FAILED[/]"}
+        from rich.text import Text
+
+        marks = {"ok": Text("ok", "green"), "absent": Text("–"), "failed": Text("FAILED", "red")}
         print_table(["", "", "found"], [[marks[check.state], check.name, check.found] for check in checks])
         for check in checks:
             if check.remedy:

@@ -34,7 +34,6 @@ def info(bundle: Path, as_json: bool) -> None:
         ["size", f"{size:.1f} MiB in {len(files_of(manifest))} files, all as the manifest says"],
         ["from", f"{source.checkpoint_format}, SHA-256 {source.checkpoint_sha256[:12]}…"],
         ["exported by", f"caflow-deploy {source.exporter_version}"],
-        ["engines", "none"],
     ]
     print_table(["", str(bundle)], rows)
     graphs = [[g.name, f"{g.operations_per_pixel / 1e3:.1f}", f"{g.file.bytes / 1024:.0f}"] for g in manifest.graphs]

@@ -5,14 +5,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from caflow_runtime.bundle import Manifest
 from caflow_runtime.doctor import smooth_conditions
+from caflow_runtime.inputs import Image
 from caflow_runtime.pipeline import Pipeline
 
 WARM_UPS = 2
 FEWEST_RUNS = 5
 PER_IMAGE = ("encode",)
-PER_ROW = ("decode", "reverse", "to_image")
+PER_ROW = ("decode", "reverse")
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Timing:
     """Best of N of one image."""
 
     backend: str
+    side: int
+    """Of the square result, in pixels."""
     samples: int
     median_s: float
     slowest_s: float
@@ -48,9 +50,9 @@ class Timing:
 
 
 def bench(pipe: Pipeline, side: int, samples: Sequence[int], seconds: float) -> Iterator[Timing]:
-    """Time best-of-N of one `side` × `side` result for each N, about `seconds` each."""
-    manifest = pipe.manifest
-    (condition,) = smooth_conditions(1, *[-(-side // manifest.model.scale)] * 2)
+    """Time best-of-N of one result of about `side` × `side` for each N, about `seconds` each."""
+    scale = pipe.manifest.model.scale
+    (condition,) = smooth_conditions(1, *[-(-side // scale)] * 2)
     first: tuple[float, float] | None = None
     for n in samples:
         for _ in range(WARM_UPS):
@@ -60,26 +62,17 @@ def bench(pipe: Pipeline, side: int, samples: Sequence[int], seconds: float) -> 
             started = time.perf_counter()
             pipe.best_of(condition, n=n)
             times.append(time.perf_counter() - started)
-        median, counted = statistics.median(times), operations(manifest, side, n)
+        median, counted = statistics.median(times), operations(pipe, condition, n)
         first = first or (median, counted)
-        yield Timing(
-            pipe.backend,
-            n,
-            median,
-            max(times),
-            len(times),
-            counted,
-            median / first[0],
-            counted / first[1] if counted else 0,
-        )
+        ratios = median / first[0], counted / first[1]
+        yield Timing(pipe.backend, scale * len(condition), n, median, max(times), len(times), counted, *ratios)
 
 
-def operations(manifest: Manifest, side: int, samples: int) -> float:
-    """What the graphs do for `samples` samples of one image of a padded `side` × `side`."""
-    multiple = manifest.model.size_multiple
-    pixels = (-(-side // multiple) * multiple) ** 2
+def operations(pipe: Pipeline, condition: Image, samples: int) -> float:
+    """What the graphs do for `samples` samples of one image, its padding and the overlaps of its tiles included."""
+    pixels = sum(height * width for height, width in pipe.tiles(condition))
     per_pixel = 0.0
-    for graph in manifest.graphs:
+    for graph in pipe.manifest.graphs:
         if graph.name.startswith(PER_IMAGE):
             per_pixel += graph.operations_per_pixel
         elif graph.name.startswith(PER_ROW):

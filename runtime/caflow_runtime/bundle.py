@@ -6,9 +6,11 @@ Reading is strict: a bundle that is wrong in any way is refused, each way by its
 import hashlib
 import json
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+
+from caflow_runtime.errors import CaflowError
 
 FORMAT = "caflow-bundle"
 FORMAT_VERSION = 1
@@ -20,8 +22,15 @@ MANIFEST_BYTES = 4 * 2**20
 
 HASH_BLOCK_BYTES = 2**20
 
+SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
+    "super-resolution": {"down_filter": ("bicubic", "bilinear")},
+    "inpainting": {"mask": ("central", "box", "free-form")},
+    "sketch": {"low_threshold": (), "high_threshold": ()},
+}
+"""Of each task, the settings that a runtime needs, and what they may be; () is any number."""
 
-class BundleError(ValueError):
+
+class BundleError(CaflowError, ValueError):
     """A folder is not a bundle that this version can use."""
 
 
@@ -69,6 +78,10 @@ class BrokenGraph(BundleError):
     """A backend cannot load a graph, though the file is the one that the manifest was written for."""
 
 
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A part of the manifest; unknown fields are errors."""
 
@@ -107,15 +120,15 @@ class Model(Strict, frozen=True):
 
     task: str
     task_settings: dict[str, Any]
-    scale: int
+    scale: Count
     """Target side / condition side."""
-    size_multiple: int
+    size_multiple: Count
     """Target height and width must be multiples of this."""
-    levels: int
-    channels: int
+    levels: Count
+    channels: Count
     residual: bool
     dependencies: Literal["unshared", "shared", "dual-glow"]
-    noise_channels: list[list[int]]
+    noise_channels: list[list[Count]]
     """Of each level j, the channels of z[i, j] for i = j, j + 1, …, side by side in the input z."""
 
 
@@ -126,7 +139,7 @@ class Measurement(Strict, frozen=True):
     what: str
     max_error: float
     mean_error: float
-    tolerance: float
+    tolerance: Positive
     verified_with: str
 
 
@@ -175,6 +188,7 @@ def read_manifest(folder: str | Path) -> Manifest:
         manifest = msgspec.json.decode(text, type=Manifest)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise WrongManifest(f"{path}: {error}") from None
+    _check_model(path, manifest.model)
     _check_graphs(path, manifest)
     for file in files_of(manifest):
         _check_path(path, file)
@@ -256,6 +270,20 @@ def _check_format(path: Path, text: bytes) -> None:
             f"{path}: wanted format {FORMAT!r} version {FORMAT_VERSION}, got {found[0]!r} version {found[1]!r}: "
             "use the version of caflow-deploy that wrote it, or export the checkpoint again"
         )
+
+
+def _check_model(path: Path, model: Model) -> None:
+    """Numbers that must fit each other, and settings that the runtime reads."""
+    if model.size_multiple % 2 ** (model.levels + 1) or model.size_multiple % model.scale:
+        raise WrongManifest(
+            f"{path}: with {model.levels} levels and a scale of {model.scale} wanted a size_multiple of "
+            f"{2 ** (model.levels + 1)} and of {model.scale}, got {model.size_multiple}"
+        )
+    for key, kinds in SETTINGS.get(model.task, {}).items():
+        value = model.task_settings.get(key)
+        if value not in kinds if kinds else not isinstance(value, int | float):
+            wanted = f"one of {', '.join(kinds)}" if kinds else "a number"
+            raise WrongManifest(f"{path}: task_settings of {model.task!r}: wanted {key} to be {wanted}, got {value!r}")
 
 
 def _check_graphs(path: Path, manifest: Manifest) -> None:

@@ -7,20 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.bundle import Model
-
-Image = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+from caflow_runtime.errors import InputError
+from caflow_runtime.inputs import Image
+from caflow_runtime.tiles import Floats
 
 CUBIC = -0.5
 """The parameter of Keys' kernel that Pillow and PyTorch reduce with."""
-PROJECTIONS = 12
-"""Each takes away at least a quarter of what is left of the difference; rounding is larger after as many."""
+MOST_PROJECTIONS = 200
+"""Ten are enough but where pixels are clipped at 0 or 255."""
+CLOSE_ENOUGH = 0.2
+"""Grey levels: less than the rounding that follows."""
 EXACT = 100.0
 """dB: what PSNR is given as where there is no difference."""
-
-
-class NotConsistent(ValueError):
-    """The task has no known way from a result back to its condition."""
 
 
 def consistency(model: Model, image: Image, condition: Image) -> float:
@@ -29,7 +27,7 @@ def consistency(model: Model, image: Image, condition: Image) -> float:
     Of an inpainted image only the known pixels count, those that are not black in the condition.
 
     Raises:
-        NotConsistent: for a task that does not say how its conditions are made.
+        InputError: for a task that does not say how its conditions are made.
     """
     settings = model.task_settings
     if model.task == "super-resolution":
@@ -44,25 +42,24 @@ def consistency(model: Model, image: Image, condition: Image) -> float:
             cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), settings["low_threshold"], settings["high_threshold"]
         )
         return psnr(edges, cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY))
-    raise NotConsistent(f"rank 'consistency': the task {model.task!r} does not say how its conditions are made")
+    raise InputError(f"consistency: the task {model.task!r} does not say how its conditions are made")
 
 
 def project(model: Model, pixels: Floats, condition: Image) -> Image:
-    """The image nearby whose reduction is the condition: back-projection, within 0…255.
+    """The image nearby whose reduction is the condition, for super-resolution: back-projection, within 0…255.
+
+    A condition that no image reduces to, such as white noise, is approached as far as it goes: ask `consistency`.
 
     Arguments:
         pixels: (H, W, 3) float32 continuous pixel values of a sample.
-
-    Raises:
-        NotConsistent: if the task is not super-resolution.
     """
-    if model.task != "super-resolution":
-        raise NotConsistent(f"consistent results are for super-resolution, this is a model of {model.task!r}")
     down_filter = model.task_settings["down_filter"]
     # Integer w stands for [w, w + 1).
     image: NDArray[Any] = np.clip(pixels - np.float32(0.5), 0, 255)
-    for _ in range(PROJECTIONS):
+    for _ in range(MOST_PROJECTIONS):
         missing = condition - reduce(image, model.scale, down_filter)
+        if np.abs(missing).max() < CLOSE_ENOUGH:
+            break
         image = np.clip(image + enlarge(missing, model.scale), 0, 255)
     return np.asarray(np.rint(image), np.uint8)
 

@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime import bundle
-from caflow_runtime.backends.onnx_runtime import Backend, BackendError, Device, is_installed
+from caflow_runtime.backends.onnx_runtime import Backend, Device, is_installed
 from caflow_runtime.backends.select import open_backend
 from caflow_runtime.bundle import BundleError, Manifest, cell_side
+from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.noise import draw_noise
 from caflow_runtime.scan import Arrays, Graph
@@ -43,7 +44,7 @@ def check_environment() -> Iterator[Check]:
     """Python, the base packages, and ONNX Runtime in one of its two packages."""
     yield Check("python", "ok", platform.python_version())
     for package in ("caflow-deploy", "numpy"):
-        yield _package(package)
+        yield Check(package, "ok", version(package))
     # Either build of OpenCV will do.
     yield Check("opencv", "ok", cv2.__version__)
     package = "onnxruntime-gpu" if is_installed("onnxruntime-gpu") else "onnxruntime"
@@ -63,7 +64,7 @@ def check_bundle(folder: Path) -> Iterator[Check]:
     try:
         manifest = bundle.read_manifest(folder)
         bundle.verify_files(folder, manifest)
-    except BundleError as error:
+    except (BundleError, OSError) as error:
         yield Check("bundle", "failed", str(error), "copy or export the bundle again")
         return
     size = sum(file.bytes for file in bundle.files_of(manifest)) / 2**20
@@ -94,7 +95,7 @@ def _check_on(graphs: Graphs, backend: Backend) -> Iterator[Check]:
             state: State = "ok" if worst <= tolerance else "failed"
             found = f"{worst:.1e} of {tolerance:.0e} allowed"
             yield Check(f"{backend.name}: {what}", state, found, "" if state == "ok" else remedy)
-    except (BundleError, BackendError) as error:
+    except CaflowError as error:
         yield Check(backend.name, "failed", str(error), remedy)
 
 
@@ -127,10 +128,3 @@ def smooth_conditions(count: int, height: int, width: int) -> NDArray[np.uint8]:
     coarse = np.random.default_rng(0).uniform(0, 255, (count, 5, 5, 3)).astype(np.float32)
     large = [cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC) for image in coarse]
     return np.asarray(np.clip(large, 0, 255), np.uint8)
-
-
-def _package(name: str) -> Check:
-    try:
-        return Check(name, "ok", version(name))
-    except PackageNotFoundError:
-        return Check(name, "failed", "not installed", f"pip install {name}")

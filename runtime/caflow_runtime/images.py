@@ -9,17 +9,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.inputs import Image
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
 JPEG_QUALITY = 95
+TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+"""As EXIF says, but without alpha."""
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end
-
-
-class UnreadableImage(ValueError):
-    """A file is not an image that can be read whole."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class ImageFile:
 def read_image(path: str | Path) -> ImageFile:
     """Read an image file of 8 or 16 bits: grey, RGB or RGBA, turned as its EXIF says.
 
+    A file that is cut off is found; damage in its middle only where OpenCV's decoder stops at it.
+
     Raises:
         UnreadableImage: if it is missing, cut off, of another kind of values, or holds several pictures.
     """
@@ -50,37 +51,35 @@ def read_image(path: str | Path) -> ImageFile:
     if is_jpeg and JPEG_END not in contents[-JPEG_TRAILER_BYTES:]:
         # OpenCV would fill what is missing with grey and say nothing.
         raise UnreadableImage(f"{path}: the JPEG is cut off")
-    # Only the first of these turns the image as EXIF says, only the second keeps alpha.
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if is_jpeg else cv2.IMREAD_UNCHANGED
     try:
-        decoded = cv2.imdecode(np.frombuffer(contents, np.uint8), flags) if contents else None
-        pictures = 1 if is_jpeg or decoded is None else cv2.imcount(str(path))
+        turned, flat = (_decode(contents, flags) for flags in (TURNED, cv2.IMREAD_UNCHANGED))
+        pictures = 1 if is_jpeg else cv2.imcount(str(path))
     except cv2.error:
-        decoded, pictures = None, 0
-    if decoded is None:
+        turned = flat = None
+    if turned is None or flat is None:
         raise UnreadableImage(f"{path}: wanted an image ({', '.join(sorted(SUFFIXES))}), cannot decode this one")
     if pictures > 1:
         raise UnreadableImage(f"{path}: wanted one picture, the file holds {pictures}: give them one by one")
-    return _image_file(path, np.asarray(decoded))
+    has_alpha = flat.ndim == 3 and flat.shape[2] == 4
+    if has_alpha and not np.array_equal(turned.reshape(*turned.shape[:2], -1), flat[..., : turned[0, 0].size]):
+        raise UnreadableImage(f"{path}: is transparent and to be turned by EXIF: save it upright")
+    return _image_file(path, flat if has_alpha else turned)
 
 
 def write_image(path: str | Path, rgb: Image, alpha: NDArray[np.uint8] | None = None, is_grey: bool = False) -> None:
     """Write (H, W, 3) uint8 RGB, its alpha (H, W) where there is one, as grey where it was.
 
     Raises:
-        ValueError: for a suffix that cannot be written, or not with alpha.
+        InputError: for a suffix that cannot be written, or not with alpha.
         OSError: if the file cannot be written.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES or (alpha is not None and suffix not in WITH_ALPHA):
-        wanted = WITH_ALPHA if alpha is not None else SUFFIXES
-        raise ValueError(f"{path}: wanted a name that ends in {', '.join(sorted(wanted))}")
+    check_suffix(path, alpha is not None)
     pixels = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY if is_grey and alpha is None else cv2.COLOR_RGB2BGR)
     if alpha is not None:
         grey = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
         pixels = np.dstack([grey if is_grey else pixels, alpha])
-    done, encoded = cv2.imencode(suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    done, encoded = cv2.imencode(path.suffix.lower(), pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:
         raise OSError(f"{path}: OpenCV cannot encode it")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -91,9 +90,26 @@ def write_image(path: str | Path, rgb: Image, alpha: NDArray[np.uint8] | None = 
         partial.unlink(missing_ok=True)
 
 
+def check_suffix(path: Path, has_alpha: bool = False) -> None:
+    """Whether an image can be written under that name.
+
+    Raises:
+        InputError
+    """
+    wanted = WITH_ALPHA if has_alpha else SUFFIXES
+    if path.suffix.lower() not in wanted:
+        what = "a transparent image" if has_alpha else "an image"
+        raise InputError(f"{path}: wanted a name for {what}, ending in {', '.join(sorted(wanted))}")
+
+
 def enlarge_alpha(alpha: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """(h, w) to (height, width), bicubic."""
     return np.asarray(cv2.resize(alpha, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def _decode(contents: bytes, flags: int) -> NDArray[Any] | None:
+    decoded = cv2.imdecode(np.frombuffer(contents, np.uint8), flags) if contents else None
+    return None if decoded is None else np.asarray(decoded)
 
 
 def _image_file(path: Path, decoded: NDArray[Any]) -> ImageFile:

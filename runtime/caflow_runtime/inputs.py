@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.bundle import Model
+from caflow_runtime.errors import InputError
 from caflow_runtime.noise import LARGEST_WORD
 
 Image = NDArray[np.uint8]
@@ -16,10 +18,6 @@ Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 
 Rank = Literal["likelihood", "consistency"]
 """What makes one sample better than another."""
-
-
-class InputError(ValueError):
-    """An argument is not what it should be; says what was wanted, what came, and what to do."""
 
 
 def as_images(images: Images, what: str) -> list[Image]:
@@ -59,21 +57,23 @@ def check_pairs(targets: list[Image], conditions: list[Image], scale: int) -> No
 
 
 def check_draw(
-    levels: int,
+    model: Model,
     n: int,
     temperature: float | Sequence[float],
     seed: int,
     frame: int,
     keep: Sequence[int] | None,
     rank: str,
+    consistent: bool,
 ) -> None:
     """The arguments of a draw.
 
     Raises:
         InputError
     """
-    if not _is_integer(n) or n < 1:
-        raise InputError(f"n: wanted a number of samples of at least 1, got {n!r}")
+    levels = model.levels
+    if not _is_integer(n) or not 1 <= n <= LARGEST_WORD:
+        raise InputError(f"n: wanted a number of samples from 1 to {LARGEST_WORD}, got {n!r}")
     temperatures = per_level(temperature, levels)
     if not all(math.isfinite(value) and value >= 0 for value in temperatures):
         raise InputError(f"temperature: wanted finite values of 0 or more, got {temperature!r}")
@@ -82,9 +82,13 @@ def check_draw(
             raise InputError(f"{name}: wanted an integer from 0 to {LARGEST_WORD}, got {value!r}")
     if rank not in get_args(Rank):
         raise InputError(f"rank: wanted one of {', '.join(get_args(Rank))}, got {rank!r}")
+    if rank == "consistency" and model.task == "image-to-image":
+        raise InputError(f"rank 'consistency': the task {model.task!r} does not say how its conditions are made")
+    if consistent and model.task != "super-resolution":
+        raise InputError(f"consistent results are for super-resolution, this is a model of {model.task!r}")
     if keep is None:
         return
-    counts = list(keep)
+    counts = list(keep) if isinstance(keep, Sequence) else [keep]
     falls = all(_is_integer(k) and k >= 1 for k in counts) and counts == sorted(counts, reverse=True)
     if len(counts) != levels or not falls or counts[0] != n:
         raise InputError(

@@ -52,7 +52,7 @@ def draw_noise(
     step = max(1, COUNTERS_IN_CACHE // (height * width))
     for start in range(0, c2.size, step):
         part = slice(start, start + step)
-        words = philox((c0, c1, pairs[0][part], pairs[1][part]), key=(seed, frame))
+        words = philox((c0, c1, pairs[0][part], pairs[1][part]), key=(int(seed), int(frame)))
         normals[part, 0], normals[part, 1] = _box_muller(words[0], words[1])
         normals[part, 2], normals[part, 3] = _box_muller(words[2], words[3])
     flat = normals.reshape(len(samples), -1, height, width)

@@ -17,19 +17,17 @@ from numpy.typing import NDArray
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.bundle import Manifest
 from caflow_runtime.consistency import consistency, project
+from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.graphs import Graphs
-from caflow_runtime.inputs import Image, Images, InputError, Rank, as_images, check_draw, check_pairs
+from caflow_runtime.inputs import Image, Images, Rank, as_images, check_draw, check_pairs
 from caflow_runtime.results import Best, Encoded, Samples, Score, stack
 from caflow_runtime.runner import Noise, Row, Runner, Show
 from caflow_runtime.tiles import Shares
 
 PIXEL_BUDGET = 2**20
 OVERLAP = 64
+ROWS_AT_ONCE = 256
 TRY_LOWER = "the model's inverse explodes there; try a lower temperature"
-
-
-class NotFinite(ArithmeticError):
-    """A sample is not finite, so there is no image to give."""
 
 
 def load(
@@ -45,7 +43,8 @@ def load(
         backend: "cpu" and "cuda" run in ONNX Runtime, or fail; "auto" is CUDA where ONNX Runtime can use it.
         threads: on the CPU; 0 is one per core.
         pixel_budget: target pixels in one run of the graphs, rows taken together: what bounds the memory, at some 300
-            bytes each for small models. Larger images are cut into tiles.
+            bytes each for small models. Larger images are cut into tiles. Results, and the float32 pixels of tiled
+            images that are not finished, come on top.
         overlap: of tiles, in target pixels.
 
     Raises:
@@ -81,6 +80,14 @@ class Pipeline:
         """What runs the graphs, such as "onnxruntime cpu"."""
         return self._graphs.backend.name
 
+    def tiles(self, condition: Image) -> list[tuple[int, int]]:
+        """Height and width in target pixels of each tile of a condition, (h, w, 3) uint8; padded, at least one.
+
+        Raises:
+            InputError: if the pixel budget is too small for the overlap, or the model's images cannot be cut.
+        """
+        return [window.shape for window in self._runner.windows(condition)]
+
     def best_of(
         self,
         images: Images,
@@ -101,7 +108,8 @@ class Pipeline:
             rank: by log-likelihood, as in the paper, or by how well the sample, degraded again, matches the image.
             keep: progressive best-of-N: how many samples run at each level, the first of them `n`. After a level the
                 most likely so far go on. An approximation: what is dropped might have won.
-            consistent: for super-resolution: the winner is changed to down-sample to the image, and scored again.
+            consistent: for super-resolution: the winner, ranked as drawn, is changed to down-sample to the image,
+                as far as values in 0…255 go, and scored again as an image.
             show: is given how many windows of samples are done, and how many there are: for a progress bar.
 
         Raises:
@@ -109,7 +117,7 @@ class Pipeline:
             NotFinite: if no sample of an image is finite.
         """
         conditions = as_images(images, "images")
-        check_draw(self._model.levels, n, temperature, seed, frame, keep, rank)
+        check_draw(self._model, n, temperature, seed, frame, keep, rank, consistent)
         best: dict[int, Candidate] = {}
         for row in self._runner.draw(conditions, n, temperature, seed, frame, keep, show):
             condition = conditions[row.image]
@@ -125,7 +133,7 @@ class Pipeline:
             sample=np.array([winner.row.sample for winner in winners]),
             consistency=_consistencies(winners),
             density_at="image" if consistent else "sample",
-            **self._likelihood(self._scored(winners, conditions, consistent), conditions),
+            **self._likelihood(self._scored(winners, conditions, consistent, show), conditions),
         )
 
     def sample(
@@ -139,9 +147,14 @@ class Pipeline:
         consistent: bool = False,
         show: Show | None = None,
     ) -> Samples:
-        """All `n` samples of each image, the best first. Arguments and errors as in `best_of`."""
+        """All `n` samples of each image, the best first. Arguments as in `best_of`.
+
+        Raises:
+            InputError: if an argument is not what it should be.
+            NotFinite: if any sample is not finite.
+        """
         conditions = as_images(images, "images")
-        check_draw(self._model.levels, n, temperature, seed, frame, None, rank)
+        check_draw(self._model, n, temperature, seed, frame, None, rank, consistent)
         drawn: list[Candidate] = []
         for row in self._runner.draw(conditions, n, temperature, seed, frame, None, show):
             value = self._value(row, conditions[row.image], rank)
@@ -149,7 +162,7 @@ class Pipeline:
         drawn.sort(key=lambda candidate: (candidate.row.image, -candidate.value))
         repeated = [conditions[candidate.row.image] for candidate in drawn]
         measured = _consistencies(drawn)
-        likelihood = self._likelihood(self._scored(drawn, repeated, consistent), repeated)
+        likelihood = self._likelihood(self._scored(drawn, repeated, consistent, show), repeated)
         shares = likelihood["shares"]
         images = [np.stack([c.image for c in drawn[k : k + n]]) for k in range(0, len(drawn), n)]
         return Samples(
@@ -167,9 +180,10 @@ class Pipeline:
 
         Raises:
             InputError: also if a target is not `scale` times its condition in height and width.
+            NotFinite: if the model cannot score it.
         """
         targets, conditions = self._pairs(target, condition)
-        rows = sorted(self._runner.score(targets, conditions, show), key=lambda row: row.image)
+        rows = self._score(targets, conditions, show)
         sides = [image.shape[:2] for image in targets]
         return Score(sides=sides, density_at="image", **self._likelihood(rows, conditions))
 
@@ -181,6 +195,8 @@ class Pipeline:
         """
         targets, conditions = self._pairs(target, condition)
         encoded = [self._runner.encode(*pair) for pair in zip(targets, conditions, strict=True)]
+        for k, (_, row) in enumerate(encoded):
+            _check_likelihood(row, f"target[{k}]")
         return Encoded(
             noise=[[z[0] for z in noise] for noise, _ in encoded],
             sides=[image.shape[:2] for image in targets],
@@ -201,7 +217,7 @@ class Pipeline:
         given: list[Noise] = [[np.asarray(z, np.float32)[None] for z in of_image] for of_image in noise]
         rows = [self._runner.decode(*pair) for pair in zip(given, conditions, strict=True)]
         return Best(
-            images=stack([_integers(row) for row in rows]),
+            images=stack([_integers(row, k) for k, row in enumerate(rows)]),
             sample=np.zeros(len(rows), np.int64),
             density_at="sample",
             **self._likelihood(rows, conditions),
@@ -230,24 +246,31 @@ class Pipeline:
             return -np.inf
         if rank == "likelihood":
             return float(row.per_level.sum())
-        return consistency(self._model, _integers(row), condition)
+        return consistency(self._model, _integers(row, row.image), condition)
 
     def _candidate(self, value: float, row: Row, condition: Image, rank: Rank, consistent: bool) -> "Candidate":
         """A row as bytes. Its continuous pixels are let go: they are a view of all that ran with it."""
         if consistent:
-            image = project(self._model, _finite(row), condition)
+            image = project(self._model, _finite(row, row.image), condition)
             measured = consistency(self._model, image, condition)
         else:
-            image, measured = _integers(row), value
+            image, measured = _integers(row, row.image), value
         known = measured if consistent or rank == "consistency" else None
         return Candidate(value, replace(row, pixels=None), image, known)
 
-    def _scored(self, candidates: list["Candidate"], conditions: list[Image], consistent: bool) -> list[Row]:
+    def _scored(
+        self, candidates: list["Candidate"], conditions: list[Image], consistent: bool, show: Show | None
+    ) -> list[Row]:
         """The rows with their likelihoods: as drawn, or again if their images were changed."""
         if not consistent:
             return [candidate.row for candidate in candidates]
-        rows = self._runner.score([candidate.image for candidate in candidates], conditions)
-        return sorted(rows, key=lambda row: row.image)
+        return self._score([candidate.image for candidate in candidates], conditions, show)
+
+    def _score(self, targets: list[Image], conditions: list[Image], show: Show | None = None) -> list[Row]:
+        rows = sorted(self._runner.score(targets, conditions, show), key=lambda row: row.image)
+        for row in rows:
+            _check_likelihood(row, f"target[{row.image}]")
+        return rows
 
     def _likelihood(self, rows: list[Row], conditions: list[Image]) -> "_LikelihoodParts":
         """The parts that all results have, one row per condition."""
@@ -286,17 +309,27 @@ def _is_finite(row: Row) -> bool:
     return bool(np.isfinite(row.per_level).all() and np.isfinite(row.pixels).all()) if row.pixels is not None else False
 
 
-def _finite(row: Row) -> NDArray[np.float32]:
+def _check_likelihood(row: Row, what: str) -> None:
+    if not np.isfinite(row.per_level).all():
+        raise NotFinite(f"{what}: its log-likelihood is not finite: the model has never seen the like")
+
+
+def _finite(row: Row, image: int) -> NDArray[np.float32]:
     """The pixels of a row.
 
     Raises:
         NotFinite
     """
     if not _is_finite(row) or row.pixels is None:
-        raise NotFinite(f"sample {row.sample} of images[{row.image}] is not finite: {TRY_LOWER}")
+        raise NotFinite(f"sample {row.sample} of images[{image}] is not finite: {TRY_LOWER}")
     return row.pixels
 
 
-def _integers(row: Row) -> Image:
+def _integers(row: Row, image: int) -> Image:
     """Continuous pixel values to uint8: rounded down, as the cell [w, w + 1) stands for w, and clamped to 0…255."""
-    return np.floor(np.clip(_finite(row), 0, 255)).astype(np.uint8)
+    pixels = _finite(row, image)
+    integers = np.empty(pixels.shape, np.uint8)
+    for top in range(0, len(pixels), ROWS_AT_ONCE):  # not all at once: pixels are four times as large
+        part = slice(top, top + ROWS_AT_ONCE)
+        integers[part] = np.clip(pixels[part], 0, 255).astype(np.uint8)
+    return integers

@@ -45,10 +45,12 @@ def rows_per_run(window: Window, pixel_budget: int) -> int:
 
 def _units(windows: Sequence[list[Window]], samples: int, pixel_budget: int, canvas_pixels: int) -> Iterator[Unit]:
     for image, of_image in enumerate(windows):
-        most = rows_per_run(of_image[0], pixel_budget)
+        rows, unfinished = rows_per_run(of_image[0], pixel_budget), samples
         if len(of_image) > 1:
             height, width = of_image[-1].y.end, of_image[-1].x.end
-            most = min(most, max(1, canvas_pixels // (height * width)))
-        for first in range(0, samples, most):
+            unfinished = max(1, canvas_pixels // (height * width))
+        for first in range(0, samples, unfinished):
+            numbers = range(first, min(first + unfinished, samples))
             for window in of_image:
-                yield Unit(image, window, tuple(range(first, min(first + most, samples))))
+                for start in range(0, len(numbers), rows):
+                    yield Unit(image, window, tuple(numbers[start : start + rows]))

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from caflow_runtime import scan
 from caflow_runtime.bundle import cell_side
+from caflow_runtime.errors import InputError
 from caflow_runtime.graphs import Graphs
-from caflow_runtime.inputs import Image, InputError, per_level
+from caflow_runtime.inputs import Image, per_level
 from caflow_runtime.noise import draw_noise
 from caflow_runtime.plan import Unit, plan, rows_per_run
 from caflow_runtime.tiles import Canvas, Shares, TooSmall, Window, cut, pad, weighted
@@ -47,7 +48,7 @@ class Part:
     window: Window
     pixels: Floats | None
     shares: list[Floats]
-    """Of all levels, `shares_per_level` each."""
+    """Of all levels: of decode and reverse, or of forward and likelihood; then that of the dequantization."""
 
 
 class Runner:
@@ -114,10 +115,15 @@ class Runner:
         if keep is not None:
             self._check_prunable(windows, samples)
         padded = [self._padded(condition, self.model.scale) for condition in conditions]
+        last: tuple[list[tuple[int, int, int]], scan.Arrays] | None = None
 
         def run(units: list[Unit]) -> Iterator[Part]:
+            nonlocal last
+            places = [(unit.image, unit.window.y.start, unit.window.x.start) for unit in units]
+            if last is None or last[0] != places:  # more samples of the same windows need no new encoding
+                last = places, self._encode_conditions(units, padded)
             noise = self._noise(units, temperatures, seed, frame)
-            return self._parts(units, self._sample(units, padded, noise, keep))
+            return self._parts(units, self._sample(units, last[1], noise, keep))
 
         return self._run_all(windows, samples, conditions, run, show)
 
@@ -154,13 +160,15 @@ class Runner:
         ]
         if [z.shape for z in noise] != wanted:
             raise InputError(f"noise: wanted arrays of shapes {wanted}, got {[z.shape for z in noise]}")
-        rows = self._sample([unit], [self._padded(condition, self.model.scale)], noise)
-        return self._finish(unit, rows, condition, keeps_pixels=True)
+        encoded = self._encode_conditions([unit], [self._padded(condition, self.model.scale)])
+        return self._finish(unit, self._sample([unit], encoded, noise), condition, keeps_pixels=True)
 
     def _finish(self, unit: Unit, rows: scan.Rows, condition: Image, keeps_pixels: bool) -> Row:
         """The only row of a run of one."""
-        (row,) = self._run_all([[unit.window]], 1, [condition], lambda units: self._parts(units, rows, keeps_pixels))
-        return row
+        (part,) = self._parts([unit], rows, keeps_pixels)
+        canvas = Canvas(*(self.model.scale * side for side in condition.shape[:2]))
+        canvas.add(part.window, part.pixels, part.shares)
+        return Row(0, 0, canvas.pixels, canvas.shares, _per_level(canvas.shares, self.model.levels))
 
     def _run_all(
         self,
@@ -202,17 +210,17 @@ class Runner:
             )
 
     def _sample(
-        self, units: list[Unit], padded: list[Image], noise: Noise, keep: Sequence[int] | None = None
+        self, units: list[Unit], encoded: scan.Arrays, noise: Noise, keep: Sequence[int] | None = None
     ) -> scan.Rows:
         """One run of the sampling graphs."""
-        encoded, image = self._encode_conditions(units, padded)
         prune = None if keep is None else self._prune(units, keep)
         device = [self.backend.to_device(z) for z in noise]
-        return scan.sample(self.graphs, self.model.levels, encoded, image, device, prune, self.backend.take)
+        take = self.backend.take
+        return scan.sample(self.graphs, self.model.levels, encoded, self._owners(units), device, prune, take)
 
     def _score(self, units: list[Unit], padded_targets: list[Image], padded: list[Image]) -> scan.Rows:
         """One run of the scoring graphs."""
-        encoded, image = self._encode_conditions(units, padded)
+        encoded, image = self._encode_conditions(units, padded), self._owners(units)
         integers = np.stack([_window_of(padded_targets[unit.image], unit.window, 1) for unit in units])
         if "dequantize" not in self.graphs:
             pixels = self.backend.to_device(integers + np.float32(0.5))
@@ -222,11 +230,14 @@ class Runner:
         rows.shares[-1].append(out["share"])
         return rows
 
-    def _encode_conditions(self, units: list[Unit], padded: list[Image]) -> tuple[scan.Arrays, Any]:
-        """What follows from the units' conditions, and which unit each row is of."""
+    def _encode_conditions(self, units: list[Unit], padded: list[Image]) -> scan.Arrays:
+        """What follows from the units' conditions."""
         given = np.stack([_window_of(padded[unit.image], unit.window, self.model.scale) for unit in units])
-        image = np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units])
-        return scan.encode(self.graphs, self.backend.to_device(given)), self.backend.to_device(image)
+        return scan.encode(self.graphs, self.backend.to_device(given))
+
+    def _owners(self, units: list[Unit]) -> Any:
+        """Which unit each row is of, on the device."""
+        return self.backend.to_device(np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units]))
 
     def _padded(self, image: Image, scale: int) -> Image:
         """An image, whose target is `scale` times as large, such that the target's sides are multiples."""
@@ -261,10 +272,10 @@ class Runner:
     def _check_prunable(self, windows: list[list[Window]], samples: int) -> None:
         for k, of_image in enumerate(windows):
             if len(of_image) > 1 or samples > rows_per_run(of_image[0], self.pixel_budget):
-                height, width = of_image[0].shape
+                height, width = of_image[-1].y.end, of_image[-1].x.end
                 raise InputError(
                     f"keep: all {samples} samples of images[{k}] must run at once, {height}×{width} "
-                    f"pixels each in {len(of_image)} tiles: wanted a pixel_budget of {samples} times the image"
+                    f"pixels each: give a pixel_budget of {samples * height * width}"
                 )
 
     def _prune(self, units: list[Unit], keep: Sequence[int]) -> scan.Prune:

@@ -146,8 +146,10 @@ def _window_sides(height: int, width: int, multiple: int, budget: int) -> tuple[
 
 
 def _cut_axis(length: int, padded: int, side: int, multiple: int, overlap: int) -> list[Axis]:
-    """Windows of one side along an axis, evenly spread."""
+    """Windows of one side, at most `side`, along an axis, evenly spread."""
     count = 1 if side >= padded else -(-(padded - overlap) // (side - overlap))
+    # No larger than so many windows must be: an image a little over the budget costs little more.
+    side = min(side, -(-(padded + (count - 1) * overlap) // (count * multiple)) * multiple)
     last = (padded - side) // multiple
     starts = [multiple * (k * last // max(1, count - 1)) for k in range(count)]
     places = np.arange(padded) + 0.5

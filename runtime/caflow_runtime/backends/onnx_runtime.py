@@ -4,6 +4,8 @@ ONNX Runtime runs on the CPU without a word where it cannot use the GPU; here th
 that runs, or it is an error.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,15 +14,12 @@ from typing import Any, Literal, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.errors import BackendError
 from caflow_runtime.scan import Array, Arrays, Graph
 
 Device = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ERRORS_ONLY = 3
-
-
-class BackendError(RuntimeError):
-    """A backend cannot run here; says what to install."""
 
 
 class Backend(Protocol):
@@ -57,7 +56,8 @@ class OnnxRuntimeCpu:
         outputs = [value.name for value in session.get_outputs()]
 
         def run(arrays: Arrays) -> dict[str, Array]:
-            return dict(zip(outputs, session.run(outputs, {name: arrays[name] for name in inputs}), strict=True))
+            with explaining(path):
+                return dict(zip(outputs, session.run(outputs, {name: arrays[name] for name in inputs}), strict=True))
 
         return run
 
@@ -91,13 +91,14 @@ class OnnxRuntimeBound:
         outputs = [value.name for value in session.get_outputs()]
 
         def run(arrays: Arrays) -> dict[str, Array]:
-            binding = session.io_binding()
-            for name in inputs:
-                binding.bind_ortvalue_input(name, arrays[name])
-            for name in outputs:
-                binding.bind_output(name, self.device)
-            session.run_with_iobinding(binding)
-            return dict(zip(outputs, binding.get_outputs(), strict=True))
+            with explaining(path):
+                binding = session.io_binding()
+                for name in inputs:
+                    binding.bind_ortvalue_input(name, arrays[name])
+                for name in outputs:
+                    binding.bind_output(name, self.device)
+                session.run_with_iobinding(binding)
+                return dict(zip(outputs, binding.get_outputs(), strict=True))
 
         return run
 
@@ -134,6 +135,21 @@ def open_session(path: Path, device: Device, threads: int) -> Any:
     if session.get_providers()[0] != PROVIDERS[device]:
         raise BackendError(_unusable(device, f"it fell back to {session.get_providers()}"))
     return session
+
+
+@contextmanager
+def explaining(path: Path) -> Iterator[None]:
+    """What goes wrong in a graph, as a BackendError that names it: ONNX Runtime's exceptions share no base class."""
+    try:
+        yield
+    except KeyError as error:
+        raise BackendError(
+            f"{path}: wants an input {error} that the chain does not give: export the model again"
+        ) from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise BackendError(f"{path}: {str(error).strip()}: if memory ran out, give a smaller pixel_budget") from error
 
 
 @cache

@@ -5,12 +5,12 @@ from typing import Literal, get_args
 
 from caflow_runtime.backends.onnx_runtime import (
     Backend,
-    BackendError,
     OnnxRuntimeBound,
     OnnxRuntimeCpu,
     check_installed,
     is_installed,
 )
+from caflow_runtime.errors import BackendError
 
 BackendName = Literal["auto", "cpu", "cuda"]
 

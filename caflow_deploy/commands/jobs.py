@@ -1,0 +1,116 @@
+"""What `caflow image` reads and writes: found and checked before anything is computed."""
+
+import mimetypes
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from caflow_runtime.errors import InputError
+
+GLOB_CHARACTERS = "*?["
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image file and what is made of it."""
+
+    source: Path
+    output: Path
+    """The best sample."""
+    others: tuple[Path, ...]
+    """The other samples, in order of rank."""
+    sheet: Path | None
+
+    @property
+    def outputs(self) -> list[Path]:
+        """All that is written."""
+        return [self.output, *self.others, *([self.sheet] if self.sheet else [])]
+
+
+def plan_jobs(inputs: Iterable[str], output: Path, others: int, has_sheet: bool, force: bool) -> list[Job]:
+    """The jobs of files, folders and globs; folders are made.
+
+    Raises:
+        InputError: if something is not there, or would be lost.
+        OSError: if a folder cannot be read or made.
+    """
+    inputs = tuple(inputs)
+    sources = [found for text in inputs for found in _sources(text, output)]
+    names_an_image = _names_an_image(output) and not output.is_dir()
+    single = names_an_image and len(sources) == 1 and not any(Path(text).is_dir() for text in inputs)
+    if names_an_image and not single:
+        raise InputError(f"{output}: wanted a folder for what is in {inputs[0]}, this names a single image")
+    jobs = []
+    for source, name in sources:
+        best = output if single else (output / name).with_suffix(".png")
+        numbered = tuple(best.with_stem(f"{best.stem}-{k}") for k in range(2, others + 2))
+        jobs.append(Job(source, best, numbered, best.with_stem(f"{best.stem}-sheet") if has_sheet else None))
+    _check_outputs(jobs, force)
+    for folder in {job.output.parent for job in jobs}:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"{folder}: cannot be written to")
+    return jobs
+
+
+def _check_outputs(jobs: list[Job], force: bool) -> None:
+    from caflow_runtime.images import check_suffix
+
+    sources = {job.source.resolve() for job in jobs}
+    writers: dict[Path, Path] = {}
+    for job in jobs:
+        check_suffix(job.output)
+        for path in job.outputs:
+            if path.resolve() in sources:
+                raise InputError(f"{path} is an input: give another -o")
+            if path in writers:
+                both = f"{writers[path]} and {job.source}"
+                raise InputError(f"{both} would both be written to {path}: do them one by one")
+            writers[path] = job.source
+            if path.exists() and not force:
+                raise InputError(f"{path} is there already: give --force to overwrite it, or another -o")
+
+
+def _sources(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
+    """Files with their names below the output folder."""
+    path = Path(text)
+    if text and path.is_dir():
+        found = [(file, file.relative_to(path)) for file in _images_in(path, output)]
+    elif path.is_file():
+        found = [(path, Path(path.name))]
+    else:
+        found = [(file, Path(file.name)) for file in _matches(text)]
+    if not found:
+        raise InputError(f"{text}: wanted an image, a folder with images or a glob that matches some, found none")
+    yield from found
+
+
+def _images_in(folder: Path, output: Path) -> list[Path]:
+    """Image files in a folder and below, but for those of the output folder."""
+    from caflow_runtime.images import SUFFIXES
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    files = [Path(place) / name for place, _, names in os.walk(folder, onerror=refuse) for name in names]
+    images = (file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
+    within = output.resolve()
+    return sorted(file for file in images if within == folder.resolve() or within not in file.resolve().parents)
+
+
+def _matches(pattern: str) -> list[Path]:
+    if not any(character in pattern for character in GLOB_CHARACTERS):
+        return []
+    path = Path(pattern)
+    try:
+        return sorted(
+            file for file in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))) if file.is_file()
+        )
+    except ValueError as error:
+        raise InputError(f"{pattern}: {error}") from None
+
+
+def _names_an_image(path: Path) -> bool:
+    kind, _ = mimetypes.guess_type(path.name)
+    return kind is not None and kind.startswith("image/")
