@@ -109,3 +109,11 @@ def test_the_cache_forgets_and_reads_again(photographs: Path, monkeypatch: pytes
     forgetful, remembering = crops(photographs), crops(photographs)
     for step in range(5):
         assert torch.equal(forgetful.batch(step, range(4)).targets, remembering.batch(step, range(4)).targets)
+
+
+def test_of_several_places_the_richest_is_taken(photographs: Path) -> None:
+    one, several = (
+        crops(photographs, TrainingConfig(crop=32, crop_candidates=count)).batch(0, range(64)).targets.float()
+        for count in (1, 6)
+    )
+    assert several.std((1, 2, 3)).mean() > 1.3 * one.std((1, 2, 3)).mean()

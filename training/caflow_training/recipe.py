@@ -40,6 +40,8 @@ class TrainingConfig:
     """Side of the square target, in pixels."""
     crop_scales: tuple[Positive, ...] = (1.0,)
     """A crop is taken at one of these sizes of the photograph: 0.5 halves the photograph first."""
+    crop_candidates: Count = 1
+    """Of so many places the one whose pixels vary most is taken: photographs are mostly sky, wall and water."""
     condition_weight: Annotated[float, Ge(0)] = 1e-3
     """λ of eq. 9: 0 trains p(W | Y), 1 the joint density."""
     learning_rate: Positive = 1e-3
