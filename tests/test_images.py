@@ -106,6 +106,15 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path_factory: pytest.TempPathFact
         read_image(path)
 
 
+def test_a_photograph_that_is_cut_off_is_refused(tmp_path: Path, photographs: Path) -> None:
+    """Of which OpenCV would give the first part, and the rest in grey."""
+    write_image(tmp_path / "whole.jpg", photograph(photographs, 1, 300, 400))
+    contents = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(contents[: len(contents) * 6 // 10])
+    with pytest.raises(UnreadableImage, match="the JPEG is cut off"):
+        read_image(tmp_path / "cut.jpg")
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=200))
 def test_anything_else_is_refused(tmp_path_factory: pytest.TempPathFactory, contents: bytes) -> None:

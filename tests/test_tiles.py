@@ -50,6 +50,15 @@ def test_pixels_and_shares_come_back_from_their_windows(height: int, width: int,
     assert np.isclose(mapped.sum(dtype=np.float64), np.asarray(per_pixel)[:height, :width].sum(), atol=1e-2)
 
 
+def test_windows_meet_in_the_middle_of_what_they_share() -> None:
+    first, second = (window.x for window in cut(8, 184, 8, 8 * 104, 24))
+    shared = first.end - second.start
+    assert shared == 24
+    ramp = second.weights[:shared]
+    np.testing.assert_allclose(ramp, 1 - first.weights[-shared:], atol=1e-6)
+    np.testing.assert_allclose(ramp, np.clip((np.arange(24) + 0.5 - 6) / 12, 0, 1), atol=1e-6)
+
+
 def test_a_little_over_the_budget_costs_little_more() -> None:
     windows = cut(1040, 1040, 16, 1024**2, 64)
     assert sum(np.prod(window.shape) for window in windows) < 1.2 * 1040**2

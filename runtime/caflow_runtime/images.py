@@ -49,7 +49,7 @@ def read_image(path: str | Path) -> ImageFile:
         raise UnreadableImage(f"{path}: cannot be read: {error.strerror}") from None
     is_jpeg = contents.startswith(JPEG_START)
     if is_jpeg and JPEG_END not in contents[-JPEG_TRAILER_BYTES:]:
-        # OpenCV would fill what is missing with grey and say nothing.
+        # OpenCV before 5 fills what is missing with grey and says nothing.
         raise UnreadableImage(f"{path}: the JPEG is cut off")
     try:
         turned, flat = (_decode(contents, flags) for flags in (TURNED, cv2.IMREAD_UNCHANGED))
