@@ -1,6 +1,8 @@
 """Folders of photographs to batches."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -117,3 +119,19 @@ def test_of_several_places_the_richest_is_taken(photographs: Path) -> None:
         for count in (1, 6)
     )
     assert several.std((1, 2, 3)).mean() > 1.3 * one.std((1, 2, 3)).mean()
+
+
+def test_making_batches_starts_no_threads_but_its_own(photographs: Path) -> None:
+    """A second team of OpenMP's threads would make every training step twice as long."""
+    code = (
+        "import sys; from pathlib import Path; import cv2, torch; "
+        "from caflow_training.data import TRAINING_STREAM, Crops, find_photographs; "
+        "from caflow_training.recipe import TrainingConfig; from caflow_training.tasks import SuperResolution; "
+        "cv2.setNumThreads(0); torch.set_num_threads(3); task, config = SuperResolution(), TrainingConfig(crop=64); "
+        "crops = Crops(find_photographs(Path(sys.argv[1]), task, 64), task, config, TRAINING_STREAM); "
+        "torch.rand(64, 64, 64, 3).permute(0, 3, 1, 2).contiguous(); "
+        "count = lambda: len(list(Path('/proc/self/task').iterdir())); before = count(); "
+        "batches = crops.batches(0, range(64)); next(batches); print(count() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(photographs)], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"

@@ -135,10 +135,11 @@ class Crops:
     def batch(self, step: int, rows: range) -> Batch:
         """The `rows` of the global batch of a step. Crops depend on (seed, stream, step, row) and nothing else."""
         parts = [self._row(step, row) for row in rows]
-        targets, conditions, target_u, condition_u = (
-            torch.from_numpy(np.stack(arrays)) for arrays in zip(*parts, strict=True)
-        )
-        return Batch(_planes(targets), _planes(conditions), target_u, condition_u)
+        targets, conditions, target_u, condition_u = (np.stack(arrays) for arrays in zip(*parts, strict=True))
+        # NumPy does the copying: PyTorch would start threads of its own in the thread that makes batches ahead, and
+        # with more threads than cores OpenMP's no longer spin: a training step then takes twice as long.
+        planes = (np.ascontiguousarray(images.transpose(0, 3, 1, 2)) for images in (targets, conditions))
+        return Batch(*map(torch.from_numpy, (*planes, target_u, condition_u)))
 
     def batches(self, first_step: int, rows: range) -> Generator[Batch]:
         """Batches of steps `first_step`, `first_step` + 1, …, made ahead in a thread."""
@@ -231,8 +232,3 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 def _partner(target: Path, folder: Path) -> Path:
     return folder / "A" / target.relative_to(folder / "B")
-
-
-def _planes(images: Tensor) -> Tensor:
-    """(B, H, W, 3) to (B, 3, H, W)."""
-    return images.permute(0, 3, 1, 2).contiguous()
