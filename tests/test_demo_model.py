@@ -1,0 +1,90 @@
+"""The demo model, trained on real photographs: exported, held against PyTorch, and asked for what it has never seen."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import photograph, torch_noise
+from numpy.typing import NDArray
+
+from caflow_export.export import export
+from caflow_export.verify import TOLERANCES
+from caflow_runtime.pipeline import Pipeline, load
+from caflow_training import checkpoint
+from caflow_training.model import to_integers
+
+CHECKPOINT = Path(__file__).parents[1] / "models" / "x4-demo" / "model.pt"
+PHOTOGRAPHS_OFF_BY, STRANGE_OFF_BY = 10.0, 200.0
+"""Grey levels between 8×8 blocks of a sample and of the enlarged condition, at most. Seen: 6 for photographs, 80 for
+text and checks, 161 for white noise, where the model has no idea; an exploding inverse has no bound."""
+
+pytestmark = pytest.mark.full
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    report = export(CHECKPOINT, tmp_path_factory.mktemp("demo") / "x4-demo.caflow")
+    with load(report.path, backend="cpu") as pipe:
+        yield pipe
+
+
+@torch.no_grad()
+def test_samples_and_scores_of_photographs_are_those_of_pytorch(pipe: Pipeline, photographs: Path) -> None:
+    model, allowed, n = checkpoint.load(CHECKPOINT), TOLERANCES["fp32"], 4
+    assert allowed.rounded is not None
+    noise = torch_noise(pipe.manifest.model.noise_channels, 64, 96, np.arange(n), seed=7)
+    for number in range(4):
+        target = photograph(photographs, number, 64, 96)
+        condition = np.asarray(cv2.resize(target, (24, 16), interpolation=cv2.INTER_AREA), np.uint8)
+        planes = torch.from_numpy(condition).permute(2, 0, 1)[None]
+        expected = model.sample(planes.expand(n, -1, -1, -1), noise, 0.8)
+        drawn = pipe.sample(condition, n=n, temperature=0.8, seed=7)
+        order = np.argsort(-expected.log_likelihood.total.numpy())
+        np.testing.assert_array_equal(drawn.sample[0], order)
+        total = expected.log_likelihood.total[order]
+        np.testing.assert_allclose(drawn.log_likelihood[0], total, rtol=allowed.log_likelihood)
+        images = to_integers(expected.images).permute(0, 2, 3, 1)[order].numpy()
+        assert (drawn.images[0] != images).mean() <= allowed.rounded
+        scored = model.log_prob(torch.from_numpy(target).permute(2, 0, 1)[None], planes).total
+        np.testing.assert_allclose(pipe.score(target, condition).log_likelihood, scored, rtol=allowed.log_likelihood)
+
+
+def strange_images() -> dict[str, NDArray[np.uint8]]:
+    """16×16, unlike any photograph."""
+    rng = np.random.default_rng(0)
+    text = np.full((16, 16, 3), 255, np.uint8)
+    cv2.putText(text, "Ab", (0, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1)
+    checks = np.indices((16, 16)).sum(0) % 2
+    return {
+        "noise": rng.integers(0, 256, (16, 16, 3), np.uint8),
+        "black": np.zeros((16, 16, 3), np.uint8),
+        "white": np.full((16, 16, 3), 255, np.uint8),
+        "red": np.tile(np.array([255, 0, 0], np.uint8), (16, 16, 1)),
+        "text": text,
+        "checks": np.repeat(255 * checks[..., None], 3, 2).astype(np.uint8),
+        "half": np.where(np.arange(16)[:, None, None] < 8, 0, 255).repeat(16, 1).repeat(3, 2).astype(np.uint8),
+    }
+
+
+def test_ten_thousand_samples_explode_nowhere(pipe: Pipeline, photographs: Path) -> None:
+    """Of photographs and of what is none, at τ = 1: all finite, none far from its condition anywhere."""
+    given = {f"photograph {k}": photograph(photographs, k, 16, 16) for k in range(13)} | strange_images()
+    count, n = 0, 50
+    while count < 10_000:
+        for seed, (name, image) in enumerate(given.items(), start=count):
+            drawn = pipe.sample(image, n=n, temperature=1.0, seed=seed)
+            assert np.isfinite(drawn.log_likelihood).all()
+            large = cv2.resize(image, (64, 64), interpolation=cv2.INTER_CUBIC).astype(np.float64)
+            off_by = np.abs(blocks(drawn.images[0].astype(np.float64) - large)).max()
+            assert off_by < (PHOTOGRAPHS_OFF_BY if name.startswith("photograph") else STRANGE_OFF_BY), name
+            count += n
+
+
+def blocks(images: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of 8×8 blocks, (N, H, W, 3) to (N, H/8, W/8, 3)."""
+    n, height, width, depth = images.shape
+    means: NDArray[np.float64] = images.reshape(n, height // 8, 8, width // 8, 8, depth).mean((2, 4))
+    return means
