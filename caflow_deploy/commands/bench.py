@@ -6,16 +6,8 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.common import (
-    BACKENDS,
-    ending_on_errors,
-    json_option,
-    numbers,
-    open_pipeline,
-    print_table,
-    progress_bar,
-    threads_option,
-)
+from caflow_deploy.commands.options import BACKENDS, json_option, numbers, open_pipeline, threads_option
+from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
 
 
 @click.command()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.common import FAILED, json_option, print_table, progress_bar
+from caflow_deploy.commands.options import json_option
+from caflow_deploy.commands.terminal import FAILED, print_table, progress_bar
 
 
 @click.command()

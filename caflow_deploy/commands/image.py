@@ -6,18 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from caflow_deploy.commands.common import (
-    FAILED,
-    bundle_option,
-    end,
-    ending_on_errors,
-    json_option,
-    numbers,
-    open_pipeline,
-    progress_bar,
-    running_options,
-)
 from caflow_deploy.commands.jobs import Job, plan_jobs
+from caflow_deploy.commands.options import bundle_option, json_option, numbers, open_pipeline, running_options
+from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.common import ending_on_errors, print_table
+from caflow_deploy.commands.terminal import ending_on_errors, print_table
 
 
 @click.command()

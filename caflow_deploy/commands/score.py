@@ -5,15 +5,8 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.common import (
-    bundle_option,
-    ending_on_errors,
-    json_option,
-    open_pipeline,
-    print_table,
-    progress_bar,
-    running_options,
-)
+from caflow_deploy.commands.options import bundle_option, json_option, open_pipeline, running_options
+from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
 
 
 @click.command()

@@ -172,6 +172,7 @@ class Pipeline:
             density_at="image" if consistent else "sample",
             per_level=likelihood["per_level"].reshape(len(conditions), n, -1),
             dims=likelihood["dims"][::n],
+            sides=likelihood["sides"][::n],
             shares=[shares[k : k + n] for k in range(0, len(shares), n)],
         )
 
@@ -184,8 +185,7 @@ class Pipeline:
         """
         targets, conditions = self._pairs(target, condition)
         rows = self._score(targets, conditions, show)
-        sides = [image.shape[:2] for image in targets]
-        return Score(sides=sides, density_at="image", **self._likelihood(rows, conditions))
+        return Score(density_at="image", **self._likelihood(rows, conditions))
 
     def encode(self, target: Images, condition: Images) -> Encoded:
         """The noise that makes each target from its condition, and its likelihood; `decode` goes back.
@@ -199,7 +199,6 @@ class Pipeline:
             _check_likelihood(row, f"target[{k}]")
         return Encoded(
             noise=[[z[0] for z in noise] for noise, _ in encoded],
-            sides=[image.shape[:2] for image in targets],
             density_at="image",
             **self._likelihood([row for _, row in encoded], conditions),
         )
@@ -274,9 +273,11 @@ class Pipeline:
 
     def _likelihood(self, rows: list[Row], conditions: list[Image]) -> "_LikelihoodParts":
         """The parts that all results have, one row per condition."""
+        scale = self._model.scale
         return {
             "per_level": np.array([row.per_level for row in rows]),
-            "dims": np.array([condition.size * self._model.scale**2 for condition in conditions]),
+            "dims": np.array([condition.size * scale**2 for condition in conditions]),
+            "sides": [(scale * condition.shape[0], scale * condition.shape[1]) for condition in conditions],
             "shares": [row.shares for row in rows],
         }
 
@@ -297,6 +298,7 @@ class Candidate:
 class _LikelihoodParts(TypedDict):
     per_level: NDArray[np.float64]
     dims: NDArray[np.int64]
+    sides: list[tuple[int, int]]
     shares: list[Shares]
 
 

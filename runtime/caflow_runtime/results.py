@@ -28,6 +28,8 @@ class Likelihood:
     density_at: Literal["sample", "image"]
     """Where the density was taken: at the continuous point that was drawn, or at the middle of the cells of an image's
     integers. The two differ by rounding."""
+    sides: list[tuple[int, int]] = field(repr=False)
+    """H and W of each image."""
     shares: Sequence[Any] = field(repr=False)
     """`Shares` of each image: what `log_likelihood_map` is made from."""
 
@@ -47,22 +49,12 @@ class Likelihood:
     @property
     def log_likelihood_map(self) -> Stack:
         """A `Stack` of (H, W) float32, nats per pixel; sums to the log-likelihood."""
-        sides = self._sides()
-        return stack([share_map(shares, *side) for shares, side in zip(self.shares, sides, strict=True)])
-
-    def _sides(self) -> list[tuple[int, int]]:
-        raise NotImplementedError
+        return stack([share_map(shares, *side) for shares, side in zip(self.shares, self.sides, strict=True)])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Likelihood):
     """Of given images."""
-
-    sides: list[tuple[int, int]] = field(repr=False)
-    """H and W of each image."""
-
-    def _sides(self) -> list[tuple[int, int]]:
-        return self.sides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +67,6 @@ class Best(Likelihood):
     """(B,) number of the chosen sample, from 0: the same seed draws it again."""
     consistency: NDArray[np.float64] | None = None
     """(B,) dB, where it was asked for: PSNR of the image, degraded again, against its condition."""
-
-    def _sides(self) -> list[tuple[int, int]]:
-        return [image.shape[:2] for image in self.images]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,16 +88,12 @@ class Samples(Likelihood):
     @property
     def log_likelihood_map(self) -> Stack:
         """A `Stack` of (N, H, W) float32, nats per pixel."""
-        sides = self._sides()
         return stack(
             [
                 np.stack([share_map(one, *side) for one in shares])
-                for shares, side in zip(self.shares, sides, strict=True)
+                for shares, side in zip(self.shares, self.sides, strict=True)
             ]
         )
-
-    def _sides(self) -> list[tuple[int, int]]:
-        return [images.shape[1:3] for images in self.images]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,25 +1,18 @@
-"""What the commands share: options, how a bundle is opened, how errors are said."""
+"""Options that commands share, and the pipeline that they describe."""
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
-    from rich.text import Text
+from caflow_deploy.commands.terminal import ending_on_errors
 
+if TYPE_CHECKING:
     from caflow_runtime.pipeline import Pipeline
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-FAILED, WRONG_USE = 1, 2
-WIDTH_IN_FILES = 160
-
 
 BACKENDS = click.Choice(["auto", "cpu", "cuda"])
 threads_option = click.option(
@@ -73,46 +66,3 @@ def open_pipeline(
         given = {"pixel_budget": pixel_budget, "overlap": overlap}
         settings = {name: value for name, value in given.items() if value is not None}
         return load(bundle, backend=backend, threads=threads, **settings)  # type: ignore[arg-type]
-
-
-@contextmanager
-def ending_on_errors() -> Iterator[None]:
-    """Wrong input ends the command with one line and exit code 2."""
-    from caflow_runtime.errors import CaflowError
-
-    try:
-        yield
-    except (CaflowError, OSError) as error:
-        end(str(error))
-
-
-def end(message: str, code: int = WRONG_USE) -> NoReturn:
-    """Say what is wrong and stop."""
-    click.echo(f"caflow: {message}", err=True)
-    sys.exit(code)
-
-
-def progress_bar(hidden: bool = False) -> "Progress":
-    """On a terminal, and gone when it is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal)
-
-
-def print_table(columns: Sequence[str], rows: "Sequence[Sequence[str | Text]]") -> None:
-    """A table on standard output."""
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*map(escape, columns), box=box.SIMPLE)
-    for row in rows:
-        table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH_IN_FILES
-    console.print(table)
