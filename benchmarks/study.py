@@ -44,6 +44,7 @@ TRAINING = TrainingConfig(
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "base": ({}, {}),
     "of 4 crops the richest": ({}, {"crop_candidates": 4}),
+    "the same, at an eighth too": ({}, {"crop_candidates": 4, "crop_scales": (1.0, 0.5, 0.25, 0.125)}),
     "2 transition steps": ({"image_transition_steps": 2, "conditional_transition_steps": 2}, {}),
     "width 48": ({"image_width": 48, "conditional_width": 48}, {}),
     "shallow condition flow": ({"condition_steps": 2}, {}),

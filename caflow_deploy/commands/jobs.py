@@ -47,7 +47,7 @@ def plan_jobs(inputs: Iterable[str], output: Path, others: int, has_sheet: bool,
         numbered = tuple(best.with_stem(f"{best.stem}-{k}") for k in range(2, others + 2))
         jobs.append(Job(source, best, numbered, best.with_stem(f"{best.stem}-sheet") if has_sheet else None))
     _check_outputs(jobs, force)
-    for folder in {job.output.parent for job in jobs}:
+    for folder in sorted({job.output.parent for job in jobs}):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise InputError(f"{folder}: cannot be written to")
