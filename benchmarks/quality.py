@@ -183,13 +183,14 @@ def claim(pipe: Pipeline, judge: Judge, given: list[Crop], drawn: list[Samples])
 
 @click.command()
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--side", "sides", type=int, multiple=True, default=SIDES, show_default=True, help="Of targets.")
 @report.options
-def main(bundles: tuple[Path, ...], threads: int, json_file: Path | None) -> None:
+def main(bundles: tuple[Path, ...], sides: tuple[int, ...], threads: int, json_file: Path | None) -> None:
     """Judge each BUNDLE; first: python models/photographs.py KIND build/photographs/KIND for test and metrics."""
     judge = Judge(PHOTOGRAPHS / "metrics" / "alexnet.ckpt")
     rows: list[Row] = []
     claims: list[Row] = []
-    for side in SIDES:
+    for side in sides:
         given, size = crops(PHOTOGRAPHS / "test", side), f"{side // SCALE}-{side}"
         rows += peers(judge, given, size)
         for folder in bundles:

@@ -49,7 +49,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "width 48": ({"image_width": 48, "conditional_width": 48}, {}),
     "shallow condition flow": ({"condition_steps": 2}, {}),
     "shared g": ({"dependencies": "shared"}, {}),
-    "DUAL-GLOW's dependencies": ({"dependencies": "dual-glow"}, {}),
+    "DUAL-GLOW's dependencies, as many parameters": ({"dependencies": "dual-glow", "own_steps": 11}, {}),
     "λ = 0": ({}, {"condition_weight": 0.0}),
     "λ = 0.1": ({}, {"condition_weight": 0.1}),
     "no residual": ({"residual": False}, {}),

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from caflow_runtime.builtin import DEFAULT
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -10,8 +12,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(bundle: "str | Path", **settings: Any) -> "Pipeline":
-    """Open a bundle: `caflow_runtime.pipeline.load`, with its arguments."""
+def load(bundle: "str | Path" = DEFAULT, **settings: Any) -> "Pipeline":
+    """Open a bundle, or the built-in model: `caflow_runtime.pipeline.load`, with its arguments."""
     from caflow_runtime.pipeline import load
 
     return load(bundle, **settings)

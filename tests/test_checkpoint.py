@@ -40,6 +40,19 @@ def test_averaged_weights_are_preferred(tmp_path: Path) -> None:
     assert all(torch.equal(t, average[name]) for name, t in checkpoint.load(tmp_path / "model.pt").state_dict().items())
 
 
+def test_weights_that_halves_hold_take_half_the_room(tmp_path: Path) -> None:
+    model = small_model(torch.float32)
+    checkpoint.save(tmp_path / "wide.pt", model)
+    rounded = {name: tensor.half().float() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(rounded)
+    checkpoint.save(tmp_path / "narrow.pt", model)
+    again = checkpoint.load(tmp_path / "narrow.pt").state_dict()
+    assert all(again[name].dtype == torch.float32 and torch.equal(again[name], rounded[name]) for name in rounded)
+    values = sum(tensor.numel() for tensor in rounded.values())
+    sizes = [(tmp_path / name).stat().st_size for name in ("wide.pt", "narrow.pt")]
+    assert sizes[0] - sizes[1] > 1.8 * values
+
+
 def test_a_failed_save_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     checkpoint.save(path, small_model(torch.float32))

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from caflow_export import verify as verification
 from caflow_export.export import ExportError, ExportReport, export
+from caflow_export.to_onnx import WEIGHTS, WeightStore
 from caflow_export.verify import TOLERANCES, VerificationFailed
 from caflow_runtime import bundle, scan
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
@@ -94,6 +95,28 @@ def test_weights_are_stored_once(reference: ExportReport) -> None:
         }
     shared = places["decode_0"] & places["likelihood_0"]
     assert len(shared) > 0.6 * len(places["decode_0"])  # all but W⁻¹ and W
+
+
+def test_weights_that_halves_hold_are_stored_as_such(tmp_path: Path) -> None:
+    """Two weights of a product, one rounded to halves: the runtime sees float32, the file holds 2 bytes of each."""
+    rng = np.random.default_rng(0)
+    wide = rng.standard_normal((64, 64), np.float32)
+    rounded = rng.standard_normal((64, 64), np.float32).astype(np.float16).astype(np.float32)
+    rounded[0, 0] = np.float16(6e-8)  # among the smallest halves
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[n, 64] x) => (float[n, 64] y)'
+        "{ h = MatMul(x, rounded) y = MatMul(h, wide) }"
+    )
+    proto.graph.initializer.extend([onnx.numpy_helper.from_array(wide, "wide")])
+    proto.graph.initializer.extend([onnx.numpy_helper.from_array(rounded, "rounded")])
+    with (tmp_path / WEIGHTS).open("wb") as file:
+        WeightStore(file).move_out(proto)
+    onnx.save(proto, tmp_path / "g.onnx")
+    onnx.checker.check_model(tmp_path / "g.onnx", full_check=True)
+    assert (tmp_path / WEIGHTS).stat().st_size == wide.nbytes + rounded.nbytes // 2
+    x = rng.standard_normal((3, 64), np.float32)
+    y = OnnxRuntimeCpu().load(tmp_path / "g.onnx")({"x": x})["y"]
+    np.testing.assert_allclose(y, x @ rounded @ wide, rtol=1e-4, atol=1e-4)
 
 
 def test_the_graphs_reproduce_the_public_implementation(reference: ExportReport) -> None:

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.options import BACKENDS, json_option, numbers, open_pipeline, threads_option
+from caflow_deploy.commands.options import (
+    BACKENDS,
+    bundle_argument,
+    json_option,
+    numbers,
+    open_pipeline,
+    threads_option,
+)
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @click.option("--side", type=click.IntRange(1), default=64, show_default=True, help="Of the square result, in pixels.")
 @click.option("-n", "--samples", default="1,2,5,10", callback=numbers, show_default=True, help="Numbers of samples.")
 @click.option("--seconds", type=click.FloatRange(0), default=2.0, show_default=True, help="For each line.")
@@ -21,7 +28,7 @@ from caflow_deploy.commands.terminal import ending_on_errors, print_table, progr
 def bench(
     bundle: Path, side: int, samples: list[int], seconds: float, backend: tuple[str, ...], threads: int, as_json: bool
 ) -> None:
-    """Time best-of-N with BUNDLE, and hold the growth with N against the count of operations."""
+    """Time best-of-N with BUNDLE, by default the built-in one, and hold the growth with N against the count of operations."""
     with ending_on_errors():
         from caflow_runtime.bench import Timing
         from caflow_runtime.bench import bench as measure

@@ -7,25 +7,25 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.options import json_option
+from caflow_deploy.commands.options import bundle_argument, json_option
 from caflow_deploy.commands.terminal import FAILED, print_table, progress_bar
+from caflow_runtime.builtin import find_bundle
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@bundle_argument
 @json_option
-def doctor(bundle: Path | None, as_json: bool) -> None:
-    """What is installed, which backends work, and, with BUNDLE, whether it computes here what it should.
+def doctor(bundle: Path, as_json: bool) -> None:
+    """What is installed, which backends work, and whether BUNDLE, by default the built-in one, computes what it should.
 
     The exit code is 1 if a check failed.
     """
     from caflow_runtime.doctor import check_bundle, check_environment
 
     checks = list(check_environment())
-    if bundle is not None:
-        with progress_bar(hidden=as_json) as progress:
-            progress.add_task("trying the bundle", total=None)
-            checks += check_bundle(bundle)
+    with progress_bar(hidden=as_json) as progress:
+        progress.add_task("trying the bundle", total=None)
+        checks += check_bundle(find_bundle(bundle))
     if as_json:
         for check in checks:
             click.echo(json.dumps(asdict(check)))

@@ -4,17 +4,20 @@ from pathlib import Path
 
 import click
 
+from caflow_deploy.commands.options import bundle_argument
 from caflow_deploy.commands.terminal import ending_on_errors, print_table
+from caflow_runtime.builtin import find_bundle
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @click.option("--json", "as_json", is_flag=True, help="The manifest as it is.")
 def info(bundle: Path, as_json: bool) -> None:
-    """What BUNDLE holds: its model, its graphs, and what was measured when it was exported."""
+    """What BUNDLE, by default the built-in one, holds: its model, its graphs, and what was measured when it was exported."""
     with ending_on_errors():
         from caflow_runtime.bundle import MANIFEST, files_of, read_manifest, verify_files
 
+        bundle = find_bundle(bundle)
         manifest = read_manifest(bundle)
         verify_files(bundle, manifest)
     if as_json:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from caflow_deploy.commands.terminal import ending_on_errors
+from caflow_runtime.builtin import DEFAULT
 
 if TYPE_CHECKING:
     from caflow_runtime.pipeline import Pipeline
@@ -34,8 +35,15 @@ def running_options(command: Command) -> Command:
 
 def bundle_option(command: Command) -> Command:
     """The bundle of a command about images."""
-    path = click.Path(path_type=Path)
-    return click.option("--bundle", type=path, required=True, help="A folder that caflow-export wrote.")(command)
+    text = "A folder that caflow-export wrote, or the name of a built-in model."
+    return click.option("--bundle", type=click.Path(path_type=Path), default=DEFAULT, show_default=True, help=text)(
+        command
+    )
+
+
+def bundle_argument(command: Command) -> Command:
+    """The bundle of a command about bundles."""
+    return click.argument("bundle", type=click.Path(path_type=Path), default=DEFAULT)(command)
 
 
 def json_option(command: Command) -> Command:

@@ -19,7 +19,7 @@ from caflow_export.levels import Precision
 from caflow_export.operations import count_operations
 from caflow_export.to_onnx import WEIGHTS, GraphToTrace, WeightStore, graphs_to_trace, trace, trace_to_bytes
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
-from caflow_runtime import bundle
+from caflow_runtime import builtin, bundle
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_training import checkpoint as checkpoints
 from caflow_training import reference_checkpoint
@@ -74,7 +74,7 @@ def export(
     """Cut the model of a checkpoint into graphs, trace them, hold them against the model, and write a bundle.
 
     Arguments:
-        checkpoint: of this project or of the public reference implementation.
+        checkpoint: of this project or of the public reference implementation; or the name of a built-in model.
         output: the bundle's folder; by default the checkpoint's name with `.caflow`, beside it.
         precision: of the networks; the flow's state stays float32.
         force: replace what is at `output`.
@@ -88,9 +88,9 @@ def export(
             samples are not finite.
         VerificationFailed: if a graph does not compute what the model does.
     """
-    checkpoint = Path(checkpoint)
+    given, checkpoint = Path(checkpoint), builtin.find_checkpoint(checkpoint)
     model = checkpoints.load(checkpoint)
-    output = Path(output) if output is not None else checkpoint.with_suffix(".caflow")
+    output = Path(output) if output is not None else given.with_suffix(".caflow")
     if output.exists() and not force:
         raise ExportError(f"{output} is there already: give --force to replace it, or another name with -o")
     if output.exists() and not (output / bundle.MANIFEST).is_file():

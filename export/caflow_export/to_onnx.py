@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, BinaryIO
 
+import numpy as np
 import onnx
 import torch
 from onnx import TensorProto
@@ -165,11 +166,18 @@ class WeightStore:
         self._places: dict[bytes, tuple[int, int]] = {}
 
     def move_out(self, proto: onnx.ModelProto) -> None:
-        """Move the large initializers of a graph to the file, and make the graph refer to them."""
+        """Move the large initializers of a graph to the file, and make the graph refer to them.
+
+        What halves can hold is stored as such, and widened by a Cast that runtimes fold when they load the graph.
+        """
         for tensor in proto.graph.initializer:
             data = tensor.raw_data or onnx.numpy_helper.to_array(tensor).tobytes()
             if len(data) <= INLINE_BYTES:
                 continue
+            if tensor.data_type == TensorProto.FLOAT and (narrow := _as_halves(data)) is not None:
+                data, tensor.data_type, wide = narrow, TensorProto.FLOAT16, tensor.name
+                tensor.name = f"{wide}_half"
+                proto.graph.node.insert(0, onnx.helper.make_node("Cast", [tensor.name], [wide], to=TensorProto.FLOAT))
             offset, length = self._place(data)
             for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data"):
                 tensor.ClearField(field)
@@ -199,6 +207,14 @@ def encode_outputs(graphs: ModelGraphs) -> tuple[str, ...]:
         f"{name}_{j}" for j, decode in enumerate(graphs.decode) for name in term_names(decode.level.cross_flows > 0)
     ]
     return ("prepared", *per_level)
+
+
+def _as_halves(data: bytes) -> bytes | None:
+    """The halves that float32 values are, or None if they are not."""
+    values = np.frombuffer(data, np.float32)
+    with np.errstate(over="ignore"):
+        halves = values.astype(np.float16)
+    return halves.tobytes() if np.array_equal(halves, values) else None
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from typing import Self, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime import builtin
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.bundle import Manifest
 from caflow_runtime.consistency import consistency, project
@@ -31,7 +32,7 @@ TRY_LOWER = "the model's inverse explodes there; try a lower temperature"
 
 
 def load(
-    bundle: str | Path,
+    bundle: str | Path = builtin.DEFAULT,
     backend: BackendName = "auto",
     threads: int = 0,
     pixel_budget: int = PIXEL_BUDGET,
@@ -40,6 +41,7 @@ def load(
     """Open a bundle, its files checked against their hashes.
 
     Arguments:
+        bundle: a folder that caflow-export wrote, or the name of a built-in model.
         backend: "cpu" and "cuda" run in ONNX Runtime, or fail; "auto" is CUDA where ONNX Runtime can use it.
         threads: on the CPU; 0 is one per core.
         pixel_budget: target pixels in one run of the graphs, rows taken together: what bounds the memory, at some 300
@@ -55,7 +57,7 @@ def load(
         raise InputError(
             f"wanted a pixel_budget of at least 1 and an overlap of at least 0, got {pixel_budget}, {overlap}"
         )
-    return Pipeline(Graphs(Path(bundle), open_backend(backend, threads)), pixel_budget, overlap)
+    return Pipeline(Graphs(builtin.find_bundle(bundle), open_backend(backend, threads)), pixel_budget, overlap)
 
 
 class Pipeline:

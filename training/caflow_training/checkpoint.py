@@ -95,7 +95,7 @@ def save(
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "config": config_to_dict(model.config),
-        "weights": model.state_dict(),
+        "weights": {name: _compact(tensor) for name, tensor in model.state_dict().items()},
         "ema": dict(ema) if ema is not None else None,
         "training": dict(training) if training is not None else None,
     }
@@ -109,6 +109,12 @@ def save(
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _compact(tensor: torch.Tensor) -> torch.Tensor:
+    """A float32 tensor as halves, where they hold it: loading widens them."""
+    halves = tensor.half()
+    return halves if tensor.dtype == torch.float32 and torch.equal(halves.float(), tensor) else tensor
 
 
 def config_to_dict(config: CAFlowConfig) -> dict[str, Any]:
