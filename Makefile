@@ -1,15 +1,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-DEMO := build/x4-demo.caflow
+PHOTOGRAPHS := build/photographs
+BUNDLE := models/x4-photo.caflow
 
-.PHONY: demo setup lint test test-full benchmarks clean
+.PHONY: demo setup lint test test-full bundle benchmarks quality clean
 
-demo: $(DEMO)/manifest.json  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
-	$(BIN)/caflow image models/x4-demo/chelsea.png -o build/demo --bundle $(DEMO) --sheet --force
-	@echo "a small model, trained for minutes: the result is build/demo/chelsea.png, all samples build/demo/chelsea-sheet.png"
-
-$(DEMO)/manifest.json: .venv/.installed models/x4-demo/model.pt
-	$(BIN)/caflow-export models/x4-demo/model.pt -o $(DEMO) --force
+demo: setup  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
+	$(BIN)/caflow image docs/images/chelsea.png -o build/demo --sheet --force
+	@echo "the result is build/demo/chelsea.png, all samples build/demo/chelsea-sheet.png"
 
 setup: .venv/.installed  ## Make .venv with everything for development.
 
@@ -29,12 +27,26 @@ test: setup  ## The tests that every change runs.
 test-full: setup  ## What takes longer.
 	$(BIN)/pytest -m full
 
-benchmarks: $(DEMO)/manifest.json  ## Measure again and keep the figures.
+train-%: $(PHOTOGRAPHS)/training  ## Train a model of models/ anew: train-x4-photo takes hours.
+	$(BIN)/caflow-train models/$*/recipe.toml --data $< --out build/$*
+	$(BIN)/python models/release.py build/$* models/$*
+
+bundle: setup  ## Export the built-in model to the bundle that the package carries.
+	$(BIN)/caflow-export x4-photo -o $(BUNDLE) --force
+
+$(PHOTOGRAPHS)/%: | setup
+	$(BIN)/python models/photographs.py $* $@
+
+benchmarks: setup  ## Measure speed again and keep the figures.
 	$(BIN)/python -W ignore benchmarks/training_step.py --json benchmarks/results/training_step.json
 	$(BIN)/python -W ignore benchmarks/sampling.py --threads 2 --json benchmarks/results/sampling.json
-	$(BIN)/python benchmarks/runtime.py $(DEMO) --threads 2 --json benchmarks/results/runtime.json
-	$(BIN)/python benchmarks/progressive.py $(DEMO) --json benchmarks/results/progressive.json
-	$(BIN)/python benchmarks/tiles.py $(DEMO) --picture benchmarks/results/tiles.png --json benchmarks/results/tiles.json
+	$(BIN)/python benchmarks/runtime.py $(BUNDLE) --threads 2 --json benchmarks/results/runtime.json
+	$(BIN)/python benchmarks/progressive.py $(BUNDLE) --json benchmarks/results/progressive.json
+	$(BIN)/python benchmarks/tiles.py $(BUNDLE) --picture benchmarks/results/tiles.png --json benchmarks/results/tiles.json
+
+quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## Judge the built-in model again, beside its peers.
+	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
+	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) build/x4-photo-fp16.caflow --threads 2 --json benchmarks/results/quality.json
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,4 +1,4 @@
-"""The base install with `cpu`, in an environment of its own: small, without PyTorch, and able to do the work."""
+"""The base install with `cpu` in its own environment: small, without PyTorch, with a model that does the work."""
 
 import json
 import subprocess
@@ -9,18 +9,16 @@ import numpy as np
 import pytest
 from conftest import photograph
 
-from caflow_export.export import ExportReport
+from caflow_deploy import load
+from caflow_runtime import builtin, bundle
 from caflow_runtime.images import read_image, write_image
-from caflow_runtime.pipeline import load
 
 ROOT = Path(__file__).parents[1]
 LARGEST_BYTES = 400e6
 
 
 @pytest.mark.full
-def test_the_runtime_needs_no_pytorch_and_little_room(
-    exported: ExportReport, photographs: Path, tmp_path: Path
-) -> None:
+def test_the_runtime_needs_no_pytorch_and_little_room(photographs: Path, tmp_path: Path) -> None:
     environment = tmp_path / "venv"
     programs = environment / "bin"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
@@ -32,13 +30,14 @@ def test_the_runtime_needs_no_pytorch_and_little_room(
     names = {package["name"] for package in json.loads(listed.stdout)}
     assert not names & {"torch", "onnx", "scipy", "matplotlib", "pillow", "opencv-python", "pydantic"}
     write_image(tmp_path / "small.png", photograph(photographs, 0, 9, 12))
-    command = [str(programs / "caflow"), "image", "small.png", "-o", "large.png", "--bundle", str(exported.path)]
-    subprocess.run(command, check=True, cwd=tmp_path)
-    with load(exported.path) as pipe:
+    subprocess.run([programs / "caflow", "image", "small.png", "-o", "large.png"], check=True, cwd=tmp_path)
+    with load() as pipe:
         expected = pipe.best_of(read_image(tmp_path / "small.png").rgb)
     np.testing.assert_array_equal(read_image(tmp_path / "large.png").rgb, expected.images[0])
-    doctor = subprocess.run([programs / "caflow", "doctor", exported.path], check=False, cwd=tmp_path)
+    doctor = subprocess.run([programs / "caflow", "doctor"], check=False, cwd=tmp_path)
     assert doctor.returncode == 0
+    (checkpoint,) = environment.glob("lib/*/site-packages/caflow_runtime/models/x4-photo/model.pt")
+    assert bundle.sha256_of(checkpoint) == bundle.sha256_of(builtin.find_checkpoint("x4-photo"))
     train = subprocess.run(
         [programs / "caflow-train", "tiny", "--data", ".", "--out", "nowhere"],
         capture_output=True,

@@ -28,7 +28,7 @@ from caflow_deploy.commands.terminal import ending_on_errors, print_table, progr
 def bench(
     bundle: Path, side: int, samples: list[int], seconds: float, backend: tuple[str, ...], threads: int, as_json: bool
 ) -> None:
-    """Time best-of-N with BUNDLE, by default the built-in one, and hold the growth with N against the count of operations."""
+    """Time best-of-N with BUNDLE, x4-photo by default, and hold the growth with N against the count of operations."""
     with ending_on_errors():
         from caflow_runtime.bench import Timing
         from caflow_runtime.bench import bench as measure

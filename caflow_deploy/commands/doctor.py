@@ -16,7 +16,7 @@ from caflow_runtime.builtin import find_bundle
 @bundle_argument
 @json_option
 def doctor(bundle: Path, as_json: bool) -> None:
-    """What is installed, which backends work, and whether BUNDLE, by default the built-in one, computes what it should.
+    """What is installed, which backends work, and whether BUNDLE, x4-photo by default, computes what it should.
 
     The exit code is 1 if a check failed.
     """

@@ -13,7 +13,7 @@ from caflow_runtime.builtin import find_bundle
 @bundle_argument
 @click.option("--json", "as_json", is_flag=True, help="The manifest as it is.")
 def info(bundle: Path, as_json: bool) -> None:
-    """What BUNDLE, by default the built-in one, holds: its model, its graphs, and what was measured when it was exported."""
+    """What BUNDLE, x4-photo by default, holds: its model, its graphs, and what was measured when it was exported."""
     with ending_on_errors():
         from caflow_runtime.bundle import MANIFEST, files_of, read_manifest, verify_files
 

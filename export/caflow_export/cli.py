@@ -21,7 +21,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 )
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
 def main(checkpoint: Path, output: Path | None, precision: str, force: bool) -> None:
-    """Export CHECKPOINT as a verified bundle: a file of caflow-train or of the public CAFLOW implementation, or x4-photo.
+    """Export CHECKPOINT as a verified bundle.
+
+    CHECKPOINT is a file of caflow-train or of the public CAFLOW implementation, or x4-photo, the built-in model.
 
     Exit codes: 0 the bundle is written and verified, 1 the graphs do not compute what the model does, 2 wrong use.
     """

@@ -130,7 +130,7 @@ class Encode(nn.Module):
         self.levels = nn.ModuleList(levels)
 
     def forward(self, condition: Tensor) -> tuple[Tensor, ...]:
-        prepared = self.task.prepare(condition.permute(0, 3, 1, 2).to(self.state))
+        prepared = self.task.prepare(condition.to(self.state).permute(0, 3, 1, 2))
         x = prepared + MIDPOINT if self.dequantizer is None else self.dequantizer(prepared)[0]
         x, _ = self.pixels(x)
         terms: list[tuple[Tensor, ...]] = []
@@ -239,7 +239,7 @@ class Dequantize(nn.Module):
         self.state = precision.state
 
     def forward(self, integers: Tensor) -> tuple[Tensor, Tensor]:
-        x, share = self.dequantizer(integers.permute(0, 3, 1, 2).to(self.state))
+        x, share = self.dequantizer(integers.to(self.state).permute(0, 3, 1, 2))
         return x.permute(0, 2, 3, 1), share
 
 
@@ -290,7 +290,10 @@ def gaussian(z: Tensor) -> Tensor:
 
 
 def _by_row(prepared: Tensor | None, image: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """The prepared condition, (B, H, W, 3) uint8, of each row, as (R, 3, H, W)."""
+    """The prepared condition, (B, H, W, 3) uint8, of each row, as (R, 3, H, W).
+
+    Converted first: TensorRT can do nothing else with a byte.
+    """
     if prepared is None or image is None:
         return None
-    return prepared.index_select(0, image).permute(0, 3, 1, 2).to(dtype)
+    return prepared.to(dtype).index_select(0, image).permute(0, 3, 1, 2)

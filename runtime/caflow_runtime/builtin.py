@@ -1,4 +1,4 @@
-"""The models that come with the package, by name: a ready bundle of each, and the checkpoint that it was exported from."""
+"""The models that come with the package, by name: a ready bundle, and the checkpoint that it was exported from."""
 
 from pathlib import Path
 

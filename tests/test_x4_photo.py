@@ -1,4 +1,4 @@
-"""The demo model, trained on real photographs: exported, held against PyTorch, and asked for what it has never seen."""
+"""The built-in model: its bundle against its checkpoint in PyTorch, and asked for what it has never seen."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,27 +10,47 @@ import torch
 from conftest import photograph, torch_noise
 from numpy.typing import NDArray
 
-from caflow_export.export import export
+from caflow_deploy import load
 from caflow_export.verify import TOLERANCES
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime import builtin, bundle
+from caflow_runtime.images import read_image
+from caflow_runtime.pipeline import Pipeline
 from caflow_training import checkpoint
 from caflow_training.model import to_integers
 
-CHECKPOINT = Path(__file__).parents[1] / "models" / "x4-demo" / "model.pt"
+ROOT = Path(__file__).parents[1]
+CHECKPOINT = builtin.find_checkpoint("x4-photo")
+BUNDLE = builtin.find_bundle("x4-photo")
+LARGEST_MODEL_BYTES, LARGEST_BUNDLE_BYTES = 45e6, 30e6
 PHOTOGRAPHS_OFF_BY, STRANGE_OFF_BY = 10.0, 200.0
 """Grey levels between 8×8 blocks of a sample and of the enlarged condition, at most. Seen: 6 for photographs, 80 for
 text and checks, 161 for white noise, where the model has no idea; an exploding inverse has no bound."""
 
-pytestmark = pytest.mark.full
-
 
 @pytest.fixture(scope="module")
-def pipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    report = export(CHECKPOINT, tmp_path_factory.mktemp("demo") / "x4-demo.caflow")
-    with load(report.path, backend="cpu") as pipe:
+def pipe() -> Iterator[Pipeline]:
+    with load(backend="cpu") as pipe:
         yield pipe
 
 
+def test_the_bundle_is_of_the_checkpoint_and_both_are_small() -> None:
+    manifest = bundle.read_manifest(BUNDLE)
+    assert manifest.source.checkpoint_sha256 == bundle.sha256_of(CHECKPOINT)
+    for folder, largest in ((CHECKPOINT.parent, LARGEST_MODEL_BYTES), (BUNDLE, LARGEST_BUNDLE_BYTES)):
+        assert sum(file.stat().st_size for file in folder.iterdir()) <= largest, folder
+
+
+def test_it_is_found_by_name_and_a_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert builtin.names() == ["x4-photo"]
+    monkeypatch.chdir(tmp_path)
+    assert builtin.find_bundle("x4-photo") == BUNDLE
+    assert builtin.find_bundle("x5-photo") == Path("x5-photo")
+    assert builtin.find_checkpoint("./x4-photo") == Path("x4-photo")
+    Path("x4-photo").mkdir()
+    assert builtin.find_bundle("x4-photo") == builtin.find_checkpoint("x4-photo") == Path("x4-photo")
+
+
+@pytest.mark.full
 @torch.no_grad()
 def test_samples_and_scores_of_photographs_are_those_of_pytorch(pipe: Pipeline, photographs: Path) -> None:
     model, allowed, n = checkpoint.load(CHECKPOINT), TOLERANCES["fp32"], 4
@@ -69,9 +89,12 @@ def strange_images() -> dict[str, NDArray[np.uint8]]:
     }
 
 
+@pytest.mark.full
 def test_ten_thousand_samples_explode_nowhere(pipe: Pipeline, photographs: Path) -> None:
     """Of photographs and of what is none, at τ = 1: all finite, none far from its condition anywhere."""
-    given = {f"photograph {k}": photograph(photographs, k, 16, 16) for k in range(13)} | strange_images()
+    cat = read_image(ROOT / "docs" / "images" / "chelsea.png").rgb[30:46, 40:56]
+    given = {f"photograph {k}": photograph(photographs, k, 16, 16) for k in range(13)}
+    given |= {"photograph of a cat": cat} | strange_images()
     count, n = 0, 50
     while count < 10_000:
         for seed, (name, image) in enumerate(given.items(), start=count):

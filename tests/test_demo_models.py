@@ -1,0 +1,60 @@
+"""The small models of the other tasks, trained for minutes: they export, and have learnt what their task is about."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import photograph
+from numpy.typing import NDArray
+
+from caflow_export.export import export
+from caflow_runtime.pipeline import Pipeline, load
+
+MODELS = Path(__file__).parents[1] / "models"
+SIDE, SAMPLES = 64, 8
+
+pytestmark = pytest.mark.full
+
+
+@pytest.fixture(scope="module")
+def targets(photographs: Path) -> NDArray[np.uint8]:
+    """(N, 64, 64, 3): photographs, reduced."""
+    large = [photograph(photographs, number, 4 * SIDE, 4 * SIDE) for number in range(13)]
+    return np.stack([cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in large]).astype(np.uint8)
+
+
+def open_model(name: str, folder: Path) -> Pipeline:
+    return load(export(MODELS / name / "model.pt", folder / f"{name}.caflow").path, backend="cpu")
+
+
+def luma(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    weighted: NDArray[np.float64] = images.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    return weighted
+
+
+def test_colorization_keeps_the_luma_and_knows_colours(targets: NDArray[np.uint8], tmp_path: Path) -> None:
+    grey = np.repeat(np.rint(luma(targets))[..., None], 3, 3).astype(np.uint8)
+    with open_model("colorization-demo", tmp_path) as pipe:
+        drawn = pipe.sample(grey, n=SAMPLES, temperature=0.8)
+        off = np.abs(luma(drawn.images) - luma(grey)[:, None]).mean()
+        colour = np.ptp(drawn.images.astype(np.float64), axis=4).mean()
+        assert off < 4.0
+        assert colour > 2.0
+        truth, swapped = pipe.score(targets, grey), pipe.score(np.ascontiguousarray(targets[..., ::-1]), grey)
+    assert (truth.bits_per_dim < swapped.bits_per_dim).mean() > 0.9
+
+
+def test_inpainting_keeps_what_is_there_and_fills_the_hole(targets: NDArray[np.uint8], tmp_path: Path) -> None:
+    side = int((0.15 * SIDE * SIDE) ** 0.5)
+    start = (SIDE - side) // 2
+    hole = np.zeros((SIDE, SIDE), bool)
+    hole[start : start + side, start : start + side] = True
+    given = np.where(hole[..., None], np.uint8(0), targets)
+    with open_model("inpainting-demo", tmp_path) as pipe:
+        filled = pipe.best_of(given, n=SAMPLES, temperature=0.8).images
+        truth, black = pipe.score(targets, given), pipe.score(given, given)
+    off = np.abs(filled.astype(np.float64) - targets).mean(3)
+    assert off[:, ~hole].mean() < 3.0
+    assert off[:, hole].mean() < 0.5 * targets[:, hole].mean()
+    assert (truth.bits_per_dim < black.bits_per_dim).mean() > 0.9
