@@ -44,6 +44,12 @@ def exported(ours: Path) -> ExportReport:
     return export(ours)
 
 
+@pytest.fixture(scope="session")
+def exported_half(ours: Path) -> ExportReport:
+    """The same with networks in fp16."""
+    return export(ours, ours.with_name("half.caflow"), precision="fp16")
+
+
 def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np.uint8]:
     """A window of a photograph, (height, width, 3) uint8 RGB."""
     image = cv2.imread(str(sorted(folder.glob("*.jpg"))[number]), cv2.IMREAD_COLOR_RGB)

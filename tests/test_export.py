@@ -140,9 +140,8 @@ def test_the_graphs_reproduce_the_public_implementation(reference: ExportReport)
     np.testing.assert_allclose(scored.log_likelihood.sum(1), given["log_prob_w_given_y"], rtol=1e-5)
 
 
-def test_half_networks_leave_the_state_in_float32(ours: Path, tmp_path: Path) -> None:
-    report = export(ours, tmp_path / "half.caflow", precision="fp16")
-    proto = onnx.load(report.path / "decode_1.onnx")
+def test_half_networks_leave_the_state_in_float32(exported_half: ExportReport) -> None:
+    proto = onnx.load(exported_half.path / "decode_1.onnx")
     types = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
     convolutions = [types[node.input[1]] for node in proto.graph.node if node.op_type == "Conv"]
     assert onnx.TensorProto.FLOAT16 in convolutions  # the networks
@@ -152,7 +151,7 @@ def test_half_networks_leave_the_state_in_float32(ours: Path, tmp_path: Path) ->
     for node in proto.graph.node:
         if node.op_type in ("Exp", "Atan", "ReduceSum"):
             assert value_types.get(node.output[0], onnx.TensorProto.FLOAT) == onnx.TensorProto.FLOAT, node
-    assert {port.type for port in report.manifest.graph("decode_1").outputs} == {"float32"}
+    assert {port.type for port in exported_half.manifest.graph("decode_1").outputs} == {"float32"}
 
 
 @pytest.mark.full

@@ -1,12 +1,16 @@
 """`caflow info`: what a bundle holds."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from caflow_deploy.commands.options import bundle_argument
 from caflow_deploy.commands.terminal import ending_on_errors, print_table
 from caflow_runtime.builtin import find_bundle
+
+if TYPE_CHECKING:
+    from caflow_runtime.engines import EngineSet
 
 
 @click.command()
@@ -15,11 +19,13 @@ from caflow_runtime.builtin import find_bundle
 def info(bundle: Path, as_json: bool) -> None:
     """What BUNDLE, x4-photo by default, holds: its model, its graphs, and what was measured when it was exported."""
     with ending_on_errors():
+        from caflow_runtime import engines
         from caflow_runtime.bundle import MANIFEST, files_of, read_manifest, verify_files
 
         bundle = find_bundle(bundle)
         manifest = read_manifest(bundle)
         verify_files(bundle, manifest)
+        sets = list(engines.find(bundle))
     if as_json:
         click.echo((bundle / MANIFEST).read_text())
         return
@@ -46,3 +52,17 @@ def info(bundle: Path, as_json: bool) -> None:
         ["verified", "what", "largest error", "allowed"],
         [[m.graph, m.what, f"{m.max_error:.1e}", f"{m.tolerance:.0e}"] for m in measured],
     )
+    if sets:
+        print_table(
+            ["engines", "for", "largest", "MiB", "state"],
+            [_engine_row(found.folder.name, found.engines, found.stale) for found in sets],
+        )
+
+
+def _engine_row(name: str, engines: "EngineSet | None", stale: str | None) -> list[str]:
+    if engines is None:
+        return [name, "", "", "", f"stale: {stale}"]
+    largest = ", ".join(f"{p.rows} × {p.width}×{p.height}" for p in engines.profiles)
+    size = sum(engine.file.bytes for engine in engines.engines) / 2**20
+    target = engines.gpu or f"compute capability {engines.compute_capability}"
+    return [name, target, largest, f"{size:.1f}", f"stale: {stale}" if stale else "ready"]

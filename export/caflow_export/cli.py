@@ -1,44 +1,109 @@
-"""`caflow-export`: a checkpoint to a bundle."""
+"""`caflow-export`: a checkpoint to a bundle, and a bundle's graphs to TensorRT engines."""
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from caflow_runtime.bundle import MANIFEST, BundleError, read_manifest
+
+PRECISIONS = click.Choice(["fp32", "fp16", "bf16"])
+WRONG_USE, NO_GPU, CANCELLED = 2, 3, 130
+
+
+def listed(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
+    """The callback of an option that takes values separated by commas."""
+    return tuple(part.strip() for part in text.split(",")) if text else ()
+
+
+def height_and_width(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
+    """The callback of --max-size: one side of a square, or WIDTHxHEIGHT."""
+    width, _, height = text.partition("x")
+    try:
+        sides = (int(height or width), int(width))
+    except ValueError:
+        sides = (0, 0)
+    if min(sides) < 1:
+        raise click.BadParameter(f"wanted a size such as 1024 or 1920x1088, got {text!r}", context, parameter)
+    return sides
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder.  [default: NAME.caflow]")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "fp16", "bf16"]),
-    default="fp32",
-    show_default=True,
-    help="Of the networks; the flow's state stays float32.",
-)
+@click.option("--precision", type=PRECISIONS, help="Of the networks; the flow's state stays float32.  [default: fp32]")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
-def main(checkpoint: Path, output: Path | None, precision: str, force: bool) -> None:
-    """Export CHECKPOINT as a verified bundle.
+@click.option("--trt", type=PRECISIONS, help="Build TensorRT engines too, with networks of this precision.")
+@click.option(
+    "--trt-flavor",
+    type=click.Choice(["tensorrt", "rtx"]),
+    help="TensorRT, or TensorRT-RTX.  [default: what is installed and fits the GPU]",
+)
+@click.option(
+    "--compute-capability",
+    metavar="M.N,…",
+    callback=listed,
+    help="Of other GPUs than the one here, such as 8.6,12.0; by TensorRT-RTX.",
+)
+@click.option("--max-rows", type=click.IntRange(1), default=16, show_default=True, help="Rows in one run of an engine.")
+@click.option(
+    "--max-size",
+    metavar="WxH",
+    default="1024",
+    callback=height_and_width,
+    show_default=True,
+    help="Of a target with one row, in pixels; more rows share as many pixels.",
+)
+def main(
+    checkpoint: Path,
+    output: Path | None,
+    precision: str | None,
+    force: bool,
+    trt: str | None,
+    trt_flavor: str | None,
+    compute_capability: tuple[str, ...],
+    max_rows: int,
+    max_size: tuple[int, int],
+) -> None:
+    """Export CHECKPOINT as a verified bundle; with --trt, build its engines.
 
-    CHECKPOINT is a file of caflow-train or of the public CAFLOW implementation, or x4-photo, the built-in model.
+    CHECKPOINT is a file of caflow-train or of the public CAFLOW implementation, or x4-photo, the built-in model. With
+    --trt it may be a bundle: its graphs are built as they are.
 
-    Exit codes: 0 the bundle is written and verified, 1 the graphs do not compute what the model does, 2 wrong use.
+    Exit codes: 0 all is written and verified, 1 the graphs do not compute what the model does, or TensorRT refuses one,
+    2 wrong use, 3 the bundle is written, but engines need the GPU that they are for.
     """
+    console = Console(stderr=True)
+    if trt and precision and precision != trt:
+        end(f"--precision {precision} and --trt {trt}: engines run the bundle's graphs, so leave out --precision")
+    if not trt and (trt_flavor or compute_capability):
+        end("--trt-flavor and --compute-capability are about engines: give --trt fp32, fp16 or bf16")
+    if (checkpoint / MANIFEST).is_file():
+        if not trt:
+            end(f"{checkpoint} is a bundle already: give --trt to build its engines")
+        bundle = checkpoint
+    else:
+        bundle = _export(checkpoint, output, trt or precision or "fp32", force, console)
+    if trt:
+        _build(bundle, trt, trt_flavor, compute_capability, max_rows, max_size, console)
+
+
+def _export(checkpoint: Path, output: Path | None, precision: str, force: bool, console: Console) -> Path:
     try:
         from caflow_export.export import ExportError, export
         from caflow_export.verify import VerificationFailed
         from caflow_training.checkpoint import CheckpointError, ConfigError
     except ModuleNotFoundError as error:
         print(f"caflow-export needs {error.name}: pip install 'caflow-deploy[export]'", file=sys.stderr)
-        sys.exit(2)
-    console = Console(stderr=True)
-    columns = (TextColumn("tracing {task.description:14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        sys.exit(WRONG_USE)
     try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task("")
+        with _progress(console, "tracing") as show:
             report = export(
                 checkpoint,
                 output,
@@ -46,15 +111,58 @@ def main(checkpoint: Path, output: Path | None, precision: str, force: bool) -> 
                 force,
                 processes=min(2, os.cpu_count() or 1),
                 say=lambda line: console.print(line, highlight=False, soft_wrap=True),
-                show=lambda graph, done, count: progress.update(task, description=graph, completed=done, total=count),
+                show=show,
             )
     except (CheckpointError, ConfigError, ExportError) as error:
-        print(f"caflow-export: {error}", file=sys.stderr)
-        sys.exit(2)
+        end(str(error))
     except VerificationFailed as error:
-        print(f"caflow-export: no bundle was written: {error}", file=sys.stderr)
-        sys.exit(1)
+        end(f"no bundle was written: {error}", code=1)
     click.echo(f"{report.path}  {report.bytes / 2**20:.1f} MiB, {report.share_of_parameters:.2f} × the parameters")
+    return report.path
+
+
+def _build(
+    bundle: Path,
+    precision: str,
+    flavor: Any,
+    compute_capabilities: tuple[str, ...],
+    max_rows: int,
+    max_size: tuple[int, int],
+    console: Console,
+) -> None:
+    from caflow_export.to_tensorrt import BuildFailed, NeedsGpu, TensorRTUnavailable, build_engines
+
+    try:
+        of_bundle = read_manifest(bundle).precision
+        if of_bundle != precision:
+            end(f"{bundle} is of {of_bundle}, its graphs cannot become {precision}: export its checkpoint again")
+        with _progress(console, "building") as show:
+            folders = build_engines(bundle, flavor, compute_capabilities, max_rows, max_size, show)
+    except NeedsGpu as error:
+        end(f"{error}: caflow-export {bundle} --trt {precision}", code=NO_GPU)
+    except (TensorRTUnavailable, BundleError) as error:
+        end(str(error))
+    except BuildFailed as error:
+        end(f"no engines were written: {error}", code=1)
+    except KeyboardInterrupt:
+        end("cancelled: no engines were written", code=CANCELLED)
+    for folder in folders:
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        click.echo(f"{folder}  {size / 2**20:.1f} MiB")
+
+
+@contextmanager
+def _progress(console: Console, what: str) -> Iterator[Callable[[str, int, int], None]]:
+    columns = (TextColumn(f"{what} {{task.description:14}}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("")
+        yield lambda one, done, count: progress.update(task, description=one, completed=done, total=count)
+
+
+def end(message: str, code: int = WRONG_USE) -> NoReturn:
+    """One line, and out."""
+    print(f"caflow-export: {message}", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

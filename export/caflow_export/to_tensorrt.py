@@ -1,0 +1,309 @@
+"""Builds TensorRT engines from the graphs of a bundle: for the GPU here or, by TensorRT-RTX, for those that are named.
+
+One way serves `tensorrt` from version 10 on and `tensorrt_rtx`: networks are strongly typed, so the types are those of
+the exported graphs, and TF32 is off, which would cost the inverses their accuracy.
+"""
+
+import importlib
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+from caflow_export.build_progress import cancelling_on_ctrl_c, progress_monitor
+from caflow_export.timing_cache import read_timing_cache, write_timing_cache
+from caflow_runtime import bundle, engines
+from caflow_runtime.bundle import Graph, Manifest, Model
+from caflow_runtime.engines import NAMES, PACKAGES, Engine, EngineSet, Flavor, Profile
+from caflow_runtime.gpu import Gpu, first_gpu
+
+MODULES: dict[Flavor, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
+EXTRAS: dict[Flavor, str] = {"tensorrt": "trt", "rtx": "trt-rtx"}
+MAX_ROWS = 16
+MAX_SIZE = (1024, 1024)
+TYPICAL_SIDE = 64
+
+Show = Callable[[str, int, int], None]
+"""Is given what is being done, and how many graphs are done of how many."""
+
+
+class TensorRTUnavailable(RuntimeError):
+    """TensorRT is not installed, or not for these GPUs."""
+
+
+class NeedsGpu(RuntimeError):
+    """TensorRT builds only on the GPU that it builds for, and there is none here."""
+
+
+class BuildFailed(RuntimeError):
+    """TensorRT refuses a graph."""
+
+
+def build_engines(
+    folder: Path,
+    flavor: Flavor | None = None,
+    compute_capabilities: Sequence[str] = (),
+    max_rows: int = MAX_ROWS,
+    max_size: tuple[int, int] = MAX_SIZE,
+    show: Show | None = None,
+) -> list[Path]:
+    """Build every graph of a bundle, one set per compute capability, and return the sets' folders.
+
+    Arguments:
+        folder: the bundle. Networks run in its precision.
+        flavor: by default what is installed and fits the GPU; naming compute capabilities means "rtx".
+        compute_capabilities: such as "8.6"; by default that of the GPU here.
+        max_rows: most rows in one run.
+        max_size: largest height and width of a target with one row, in pixels. More rows share as many pixels.
+        show: is told of the progress.
+
+    Raises:
+        BundleError: if the bundle is wrong.
+        TensorRTUnavailable, NeedsGpu: if there is nothing to build with.
+        BuildFailed: if TensorRT refuses a graph: it is named.
+        KeyboardInterrupt: after Ctrl-C; nothing half-written is left.
+    """
+    manifest = bundle.read_manifest(folder)
+    bundle.verify_files(folder, manifest)
+    flavor, targets = choose(flavor, tuple(compute_capabilities), first_gpu())
+    builder = _Builder(flavor, folder, manifest, profiles(manifest.model, max_rows, max_size))
+    found = []
+    for place, (compute_capability, gpu) in enumerate(targets):
+        count, before = len(targets) * len(manifest.graphs), place * len(manifest.graphs)
+
+        def tell(what: str, done: int, before: int = before, count: int = count) -> None:
+            if show:
+                show(what, before + done, count)
+
+        found.append(builder.build_set(compute_capability, gpu, tell))
+    return found
+
+
+def choose(
+    flavor: Flavor | None, compute_capabilities: tuple[str, ...], gpu: Gpu | None
+) -> tuple[Flavor, list[tuple[str, str | None]]]:
+    """What builds, and for which compute capabilities, each with the GPU's name where it is for that GPU alone.
+
+    Raises:
+        TensorRTUnavailable, NeedsGpu
+    """
+    chosen = flavor or _installed(("rtx",) if compute_capabilities else ("tensorrt", "rtx"))
+    if not engines.installed_version(chosen):
+        note = ", which must reach NVIDIA's own package index" if chosen == "tensorrt" else ""
+        raise TensorRTUnavailable(
+            f"{NAMES[chosen]} is not installed: pip install 'caflow-deploy[{EXTRAS[chosen]}]'{note}"
+        )
+    if chosen == "tensorrt" and compute_capabilities:
+        raise TensorRTUnavailable(
+            "TensorRT builds only for the GPU that it runs on: leave out --compute-capability, or give --trt-flavor rtx"
+        )
+    if compute_capabilities:
+        known = supported(chosen)
+        for one in compute_capabilities:
+            if one not in known:
+                raise TensorRTUnavailable(
+                    f"{NAMES[chosen]} {engines.installed_version(chosen)} does not build for compute capability {one}: "
+                    f"wanted some of {', '.join(known)}; for others give --trt-flavor tensorrt on that GPU"
+                )
+        return chosen, [(one, None) for one in compute_capabilities]
+    if gpu is None:
+        remedy = "" if chosen == "tensorrt" else ", or name the GPUs it is for: --compute-capability 8.6,12.0"
+        raise NeedsGpu(
+            f"{NAMES[chosen]} builds for the GPU that it runs on, and there is none here: run this on the machine "
+            f"with the GPU{remedy}"
+        )
+    if (wanted := _cuda_of(chosen)) is not None and gpu.cuda < wanted:
+        raise TensorRTUnavailable(
+            f"{NAMES[chosen]} is for CUDA {wanted}, the driver {gpu.driver} of the {gpu.name} runs CUDA {gpu.cuda} at "
+            "most: install a newer driver"
+        )
+    return chosen, [(gpu.compute_capability, gpu.name)]
+
+
+def _installed(order: Sequence[Flavor]) -> Flavor:
+    """The first that is installed; the first where none is."""
+    return next((one for one in order if engines.installed_version(one)), order[0])
+
+
+def supported(flavor: Flavor) -> list[str]:
+    """Compute capabilities that can be named."""
+    names = (name for name in _module(flavor).ComputeCapability.__members__ if name.startswith("SM"))
+    return [f"{name[2:-1]}.{name[-1]}" for name in names]
+
+
+def profiles(model: Model, max_rows: int, max_size: tuple[int, int]) -> list[Profile]:
+    """One row of the largest target, and many rows of as many pixels: no engine is asked for both at once."""
+    multiple = model.size_multiple
+    height, width = (max(multiple, -(-side // multiple) * multiple) for side in max_size)
+    single = Profile(1, height, width)
+    if max_rows == 1:
+        return [single]
+    side = max(multiple, isqrt(height * width // max_rows) // multiple * multiple)
+    return [single, Profile(max_rows, side, side)]
+
+
+class _Builder:
+    """Builds the graphs of one bundle."""
+
+    def __init__(self, flavor: Flavor, folder: Path, manifest: Manifest, profiles: list[Profile]) -> None:
+        self.flavor = flavor
+        self.folder = folder
+        self.manifest = manifest
+        self.profiles = profiles
+        self.trt = _module(flavor)
+        self.version = engines.installed_version(flavor) or ""
+
+    def build_set(self, compute_capability: str, gpu: str | None, tell: Callable[[str, int], None]) -> Path:
+        """All graphs for one target: in the bundle, whole or not at all."""
+        name = engines.folder_name(self.flavor, self.version, compute_capability, self.manifest.precision)
+        final = self.folder / engines.FOLDER / name
+        partial = final.with_name(f".{name}.{os.getpid()}.partial")
+        partial.mkdir(parents=True)
+        try:
+            built = []
+            with cancelling_on_ctrl_c() as cancelled:
+                for done, graph in enumerate(self.manifest.graphs):
+
+                    def show(phase: str, graph: str = graph.name, done: int = done) -> None:
+                        tell(f"{graph} for {compute_capability}: {phase}", done)
+
+                    show("reading")
+                    monitor = progress_monitor(self.trt, cancelled, show)
+                    plan = self.build(graph, compute_capability, gpu, monitor)
+                    if cancelled.is_set():
+                        raise KeyboardInterrupt
+                    if plan is None:
+                        raise BuildFailed(
+                            f"{graph.name}: {NAMES[self.flavor]} builds no engine: {_log(self.flavor).first_error()}"
+                        )
+                    (partial / f"{graph.name}.engine").write_bytes(plan)
+                    built.append(Engine(graph.name, bundle.describe_file(partial, f"{graph.name}.engine")))
+            description = EngineSet(
+                format="caflow-engines",
+                format_version=1,
+                manifest_sha256=bundle.sha256_of(self.folder / bundle.MANIFEST),
+                flavor=self.flavor,
+                version=self.version,
+                compute_capability=compute_capability,
+                gpu=gpu,
+                precision=self.manifest.precision,
+                profiles=self.profiles,
+                engines=built,
+            )
+            engines.write(partial, description)
+            shutil.rmtree(final, ignore_errors=True)
+            partial.replace(final)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return final
+
+    def build(self, graph: Graph, compute_capability: str, gpu: str | None, monitor: Any) -> Any:
+        """One graph's plan, a buffer of bytes; None if TensorRT refuses, or was cancelled.
+
+        Raises:
+            BuildFailed: if it cannot read the graph.
+        """
+        trt = self.trt
+        builder = trt.Builder(_log(self.flavor))
+        network = parse(self.flavor, builder, self.folder / graph.file.path)
+        config = builder.create_builder_config()
+        config.clear_flag(trt.BuilderFlag.TF32)
+        config.progress_monitor = monitor
+        if gpu is None:
+            config.num_compute_capabilities = 1
+            named = getattr(trt.ComputeCapability, f"SM{compute_capability.replace('.', '')}")
+            config.set_compute_capability(named, 0)
+        times_tactics = self.flavor == "tensorrt"  # TensorRT-RTX leaves that to the machine that runs the engine
+        timings = self.folder / engines.FOLDER / f"{self.version}-sm{compute_capability.replace('.', '')}.timing"
+        if times_tactics:
+            config.set_timing_cache(config.create_timing_cache(read_timing_cache(timings)), False)
+        for profile in self.profiles:
+            config.add_optimization_profile(self._profile(builder, graph, profile))
+        plan = builder.build_serialized_network(network, config)
+        if times_tactics and plan is not None:
+            write_timing_cache(timings, bytes(config.get_timing_cache().serialize()))
+        return plan
+
+    def _profile(self, builder: Any, graph: Graph, largest: Profile) -> Any:
+        """Smallest, typical and largest shape of every input."""
+        model = self.manifest.model
+        cell, smallest = bundle.cell_side(model, graph.name), model.size_multiple
+        typical = [min(TYPICAL_SIDE, side) if largest.rows > 1 else side for side in (largest.height, largest.width)]
+        sizes = [
+            {"rows": rows, "images": rows, "h": height // cell, "w": width // cell}
+            for rows, height, width in (
+                (1, smallest, smallest),
+                (largest.rows, *typical),
+                (largest.rows, largest.height, largest.width),
+            )
+        ]
+        profile = builder.create_optimization_profile()
+        for port in graph.inputs:
+            if any(isinstance(size, str) for size in port.shape):
+                profile.set_shape(port.name, *(tuple(_size(size, known) for size in port.shape) for known in sizes))
+        return profile
+
+
+def parse(flavor: Flavor, builder: Any, path: Path) -> Any:
+    """A graph as a strongly typed network.
+
+    Raises:
+        BuildFailed: with the nodes that TensorRT refuses.
+    """
+    trt, log = _module(flavor), _log(flavor)
+    log.errors.clear()
+    # From version 11 on the only kind, its flag without effect.
+    strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(path)):
+        errors = [parser.get_error(k) for k in range(parser.num_errors)]
+        nodes = "; ".join(f"{one.node_operator()} {one.node_name()}: {one.desc()}" for one in errors)
+        raise BuildFailed(f"{path.stem}: {NAMES[flavor]} refuses the graph: {nodes}")
+    return network
+
+
+def _size(size: int | str, known: dict[str, int]) -> int:
+    if isinstance(size, int):
+        return size
+    factor, _, name = size.rpartition("*")
+    return int(factor or 1) * known[name]
+
+
+def _module(flavor: Flavor) -> Any:
+    return importlib.import_module(MODULES[flavor])
+
+
+@cache
+def _log(flavor: Flavor) -> Any:
+    """TensorRT's logger: one per process, the first wins. Keeps errors for messages of ours, drops the rest."""
+    trt = _module(flavor)
+
+    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message)
+
+        def first_error(self) -> str:
+            return self.errors[0] if self.errors else "it does not say why"
+
+    return Log()
+
+
+def _cuda_of(flavor: Flavor) -> int | None:
+    """Major version of CUDA that the installed package is for."""
+    for cuda in (11, 12, 13, 14):
+        try:
+            version(f"{PACKAGES[flavor]}-cu{cuda}-libs".replace("-", "_"))
+        except PackageNotFoundError:
+            continue
+        return cuda
+    return None

@@ -1,0 +1,114 @@
+"""TensorRT engines of a bundle: sets in its folder `engines/`, each for one flavour, version and target.
+
+An engine is a cache that can be built again: one that does not fit is named and never loaded. `engines.json` of a set
+carries the hash of the manifest, and with it that of every graph and weight.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from caflow_runtime import bundle
+from caflow_runtime.bundle import File, Strict
+
+FORMAT = "caflow-engines"
+FORMAT_VERSION = 1
+FOLDER = "engines"
+DESCRIPTION = "engines.json"
+
+Flavor = Literal["tensorrt", "rtx"]
+PACKAGES: dict[Flavor, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt-rtx"}
+NAMES: dict[Flavor, str] = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
+
+Size = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Profile(Strict, frozen=True):
+    """Sizes that an engine takes: from one row of the model's smallest target up to these."""
+
+    rows: Size
+    height: Size
+    """Of the target, in pixels."""
+    width: Size
+
+
+class Engine(Strict, frozen=True):
+    """One graph, built."""
+
+    graph: str
+    file: File
+
+
+class EngineSet(Strict, frozen=True):
+    """`engines.json`."""
+
+    format: Literal["caflow-engines"]
+    format_version: Literal[1]
+    manifest_sha256: str
+    flavor: Flavor
+    version: str
+    """Of TensorRT."""
+    compute_capability: str
+    """Of the GPUs that can run it, such as "8.6"."""
+    gpu: str | None
+    """Its name, where it was built for one GPU alone."""
+    precision: Literal["fp32", "fp16", "bf16"]
+    profiles: list[Profile]
+    engines: list[Engine]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A set in a bundle, and why it cannot be used."""
+
+    folder: Path
+    engines: EngineSet | None
+    """None where `engines.json` cannot be read."""
+    stale: str | None
+    """None: it is of this bundle and of the installed version."""
+
+
+def folder_name(flavor: Flavor, of_version: str, compute_capability: str, precision: str) -> str:
+    """Of a set, below `engines/`."""
+    return f"{flavor}-{of_version}-sm{compute_capability.replace('.', '')}-{precision}"
+
+
+def find(folder: Path) -> Iterator[Found]:
+    """All sets of a bundle, by name. Files are checked for their lengths; whoever loads one checks its hash."""
+    for path in sorted((folder / FOLDER).glob(f"*/{DESCRIPTION}")):
+        try:
+            engines = msgspec.json.decode(path.read_bytes(), type=EngineSet)
+        except (msgspec.DecodeError, OSError) as error:
+            yield Found(path.parent, None, f"{DESCRIPTION} cannot be read: {error}")
+        else:
+            yield Found(path.parent, engines, _stale(folder, path.parent, engines))
+
+
+def write(folder: Path, engines: EngineSet) -> None:
+    """Write `engines.json`."""
+    (folder / DESCRIPTION).write_bytes(msgspec.json.format(msgspec.json.encode(engines), indent=2) + b"\n")
+
+
+def installed_version(flavor: Flavor) -> str | None:
+    """Of the flavour's package."""
+    try:
+        return version(PACKAGES[flavor])
+    except PackageNotFoundError:
+        return None
+
+
+def _stale(bundle_folder: Path, folder: Path, engines: EngineSet) -> str | None:
+    if engines.manifest_sha256 != bundle.sha256_of(bundle_folder / bundle.MANIFEST):
+        return "built from another export of the model"
+    installed = installed_version(engines.flavor)
+    if installed is not None and installed != engines.version:
+        return f"built by {NAMES[engines.flavor]} {engines.version}, installed is {installed}"
+    for engine in engines.engines:
+        path = folder / engine.file.path
+        if not path.is_file() or path.stat().st_size != engine.file.bytes:
+            return f"{engine.file.path} is missing or cut off"
+    return None

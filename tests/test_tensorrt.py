@@ -1,0 +1,191 @@
+"""TensorRT engines: every graph is built for real, by TensorRT-RTX, for GPUs that need not be here."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import onnx
+import pytest
+import tensorrt_rtx as trt
+from onnx import helper
+
+from caflow_export.export import ExportReport
+from caflow_export.timing_cache import read_timing_cache, write_timing_cache
+from caflow_export.to_tensorrt import BuildFailed, TensorRTUnavailable, build_engines, choose, parse, profiles
+from caflow_runtime import bundle, engines
+from caflow_runtime.gpu import Gpu, first_gpu
+
+TARGETS = ("8.6", "12.0")
+H100 = Gpu("NVIDIA H100", "9.0", 80 * 2**30, "550.54", 12)
+FLOAT_LAYERS = {"UnaryOperation.EXP", "UnaryOperation.ATAN", "LayerType.REDUCE"}
+
+needs_no_gpu = pytest.mark.skipif(first_gpu() is not None, reason="there is a GPU, this is about having none")
+
+
+@pytest.fixture
+def small(exported: ExportReport, tmp_path: Path) -> Path:
+    """A copy of a bundle, to build in."""
+    return Path(shutil.copytree(exported.path, tmp_path / "small.caflow"))
+
+
+@pytest.fixture(scope="module")
+def built(exported_half: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle in fp16 with engines for two targets."""
+    folder = shutil.copytree(exported_half.path, tmp_path_factory.mktemp("built") / "half.caflow")
+    build_engines(folder, compute_capabilities=TARGETS)
+    return Path(folder)
+
+
+def caflow_export(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "caflow_export.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_every_graph_is_built_for_every_target(built: Path) -> None:
+    manifest = bundle.read_manifest(built)
+    found = list(engines.find(built))
+    assert {one.engines.compute_capability for one in found if one.engines} == set(TARGETS)
+    for one in found:
+        assert one.engines is not None
+        assert one.stale is None
+        assert (one.engines.flavor, one.engines.precision, one.engines.gpu) == ("rtx", "fp16", None)
+        assert [engine.graph for engine in one.engines.engines] == [graph.name for graph in manifest.graphs]
+        for engine in one.engines.engines:
+            path = one.folder / engine.file.path
+            assert path.read_bytes()[:4] in (b"vtrt", b"trtv", b"ftrt")
+            assert bundle.sha256_of(path) == engine.file.sha256
+    bundle.verify_files(built, manifest)
+
+
+def test_networks_are_half_and_the_flow_is_float(exported: ExportReport, exported_half: ExportReport) -> None:
+    for report in (exported, exported_half):
+        halves = 0
+        for graph in report.manifest.graphs:
+            network = parse("rtx", trt.Builder(trt.Logger()), report.path / graph.file.path)
+            for layer in (network.get_layer(k) for k in range(network.num_layers)):
+                kind = str(layer.type)
+                if kind == "LayerType.UNARY":
+                    layer.__class__ = trt.IUnaryLayer
+                    kind = str(layer.op)
+                if layer.num_outputs:
+                    halves += kind == "LayerType.CONVOLUTION" and layer.get_output(0).dtype == trt.DataType.HALF
+                    if kind in FLOAT_LAYERS:
+                        assert layer.get_output(0).dtype == trt.DataType.FLOAT, (graph.name, layer.name)
+            for k in range(network.num_outputs):
+                if network.get_output(k).name in ("share", "pixels", "latent", "z", "next_carry"):
+                    assert network.get_output(k).dtype == trt.DataType.FLOAT
+        assert (halves > 0) == (report is exported_half)
+
+
+def test_profiles_share_the_pixels_among_rows(exported: ExportReport) -> None:
+    model = exported.manifest.model
+    single, many = profiles(model, max_rows=16, max_size=(1080, 1920))
+    assert (single.rows, single.height, single.width) == (1, 1080, 1920)
+    assert many.rows == 16
+    assert many.height % model.size_multiple == 0
+    assert 0.9 < 16 * many.height * many.width / (1080 * 1920) <= 1
+    assert profiles(model, max_rows=1, max_size=(1, 1)) == [engines.Profile(1, 8, 8)]
+
+
+def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
+    done = caflow_export(small, "--trt", "fp32", "--compute-capability", "8.9", "--max-rows", 4, "--max-size", "128x64")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(small / "engines" / "rtx-"))
+    command = [sys.executable, "-m", "caflow_deploy.cli", "info", str(small)]
+    info = subprocess.run(command, capture_output=True, text=True, check=True, env={"COLUMNS": "200"}).stdout
+    assert "compute capability 8.9" in info
+    assert "1 × 128×64, 4 × 40×40" in info
+    assert "ready" in info
+    (folder,) = (small / "engines").iterdir()
+    (folder / "decode_0.engine").write_bytes(b"")
+    assert [one.stale for one in engines.find(small)] == ["decode_0.engine is missing or cut off"]
+    manifest = small / bundle.MANIFEST
+    manifest.write_bytes(manifest.read_bytes() + b" ")
+    assert [one.stale for one in engines.find(small)] == ["built from another export of the model"]
+    (folder / engines.DESCRIPTION).write_text("{}")
+    (broken,) = engines.find(small)
+    assert broken.engines is None
+    assert "cannot be read" in str(broken.stale)
+
+
+def test_engines_of_another_version_are_stale(small: Path) -> None:
+    build_engines(small, compute_capabilities=["8.6"], max_rows=1, max_size=(8, 8))
+    (found,) = engines.find(small)
+    assert found.engines is not None
+    path = found.folder / engines.DESCRIPTION
+    path.write_text(path.read_text().replace(found.engines.version, "1.4.0.76"))
+    (found,) = engines.find(small)
+    assert str(found.stale).startswith("built by TensorRT-RTX 1.4.0.76, installed is")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--trt", "fp16"], 2, "is of fp32, its graphs cannot become fp16: export its checkpoint again"),
+        (["--trt", "fp32", "--precision", "fp16"], 2, "leave out --precision"),
+        (["--compute-capability", "8.6"], 2, "give --trt fp32, fp16 or bf16"),
+        ([], 2, "is a bundle already: give --trt to build its engines"),
+        (["--trt", "fp32", "--compute-capability", "9.0"], 2, "does not build for compute capability 9.0"),
+        (["--trt", "fp32", "--trt-flavor", "tensorrt"], 2, "pip install 'caflow-deploy[trt]'"),
+        (["--trt", "fp32", "--max-size", "0x8"], 2, "wanted a size such as 1024 or 1920x1088"),
+    ],
+)
+def test_refusals_are_one_line(small: Path, arguments: list[str], code: int, message: str) -> None:
+    done = caflow_export(small, *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert not (small / "engines").exists()
+
+
+@needs_no_gpu
+def test_without_a_gpu_the_bundle_is_written_and_the_way_on_is_named(small: Path) -> None:
+    done = caflow_export(small, "--trt", "fp32")
+    assert done.returncode == 3
+    assert "name the GPUs it is for: --compute-capability 8.6,12.0" in done.stderr
+    assert f"caflow-export {small} --trt fp32" in done.stderr
+
+
+def test_an_old_driver_is_named() -> None:
+    with pytest.raises(TensorRTUnavailable, match=r"is for CUDA 13, the driver 550\.54 of .* runs CUDA 12"):
+        choose("rtx", (), H100)
+
+
+def test_a_graph_that_tensorrt_refuses_is_named(small: Path) -> None:
+    proto = onnx.load(small / "reverse_0.onnx", load_external_data=False)
+    (first, *_) = proto.graph.input
+    proto.graph.node.append(helper.make_node("Det", [first.name], ["refused"], name="a_determinant"))
+    proto.graph.output.append(helper.make_tensor_value_info("refused", onnx.TensorProto.FLOAT, None))
+    onnx.save(proto, small / "reverse_0.onnx")
+    manifest = bundle.read_manifest(small)
+    old, new = manifest.graph("reverse_0").file, bundle.describe_file(small, "reverse_0.onnx")
+    text = (small / bundle.MANIFEST).read_text().replace(old.sha256, new.sha256)
+    (small / bundle.MANIFEST).write_text(text.replace(f'"bytes": {old.bytes}', f'"bytes": {new.bytes}'))
+    with pytest.raises(BuildFailed, match="reverse_0: TensorRT-RTX refuses the graph: Det"):
+        build_engines(small, compute_capabilities=["8.6"])
+    assert not list((small / "engines").iterdir())
+
+
+def test_ctrl_c_leaves_nothing_half_written(small: Path) -> None:
+    command = [sys.executable, "-m", "caflow_export.cli", str(small), "--trt", "fp32", "--compute-capability", "8.6"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not list((small / "engines").glob(".*.partial/*.engine")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert errors == "caflow-export: cancelled: no engines were written\n"
+    assert process.returncode == 130
+    assert not list((small / "engines").iterdir())
+
+
+def test_a_damaged_timing_cache_is_dropped_with_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "engines" / "some.timing"
+    assert read_timing_cache(path) == b""
+    write_timing_cache(path, b"what was measured")
+    assert read_timing_cache(path) == b"what was measured"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="this timing cache is damaged and is dropped"):
+        assert read_timing_cache(path) == b""
