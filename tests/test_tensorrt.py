@@ -7,16 +7,23 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import tensorrt_rtx as trt
+from conftest import photograph
 from onnx import helper
 
 from caflow_export.export import ExportReport
 from caflow_export.timing_cache import read_timing_cache, write_timing_cache
 from caflow_export.to_tensorrt import BuildFailed, TensorRTUnavailable, build_engines, choose, parse, profiles
 from caflow_runtime import bundle, engines
+from caflow_runtime.backends.select import BackendName
+from caflow_runtime.backends.tensorrt import fitting
+from caflow_runtime.engines import Flavor
+from caflow_runtime.errors import BackendError
 from caflow_runtime.gpu import Gpu, first_gpu
+from caflow_runtime.pipeline import load
 
 TARGETS = ("8.6", "12.0")
 H100 = Gpu("NVIDIA H100", "9.0", 80 * 2**30, "550.54", 12)
@@ -146,6 +153,43 @@ def test_without_a_gpu_the_bundle_is_written_and_the_way_on_is_named(small: Path
     assert done.returncode == 3
     assert "name the GPUs it is for: --compute-capability 8.6,12.0" in done.stderr
     assert f"caflow-export {small} --trt fp32" in done.stderr
+
+
+@needs_no_gpu
+@pytest.mark.parametrize(("backend", "message"), [("rtx", "no GPU or no driver"), ("tensorrt", "caflow-deploy[trt]")])
+def test_engines_are_refused_where_they_cannot_run(small: Path, backend: BackendName, message: str) -> None:
+    with pytest.raises(BackendError) as refusal:
+        load(small, backend=backend)
+    assert message in str(refusal.value)
+
+
+def test_only_engines_that_fit_are_loaded(built: Path) -> None:
+    folder, found = fitting(built, "rtx", Gpu("NVIDIA A10", "8.6", 24 * 2**30, "580.1", 13))
+    assert (folder.name.split("-")[-2:], found.compute_capability) == (["sm86", "fp16"], "8.6")
+    with pytest.raises(BackendError) as refusal:
+        fitting(built, "rtx", H100)
+    assert "no engines of TensorRT-RTX for NVIDIA H100, compute capability 9.0" in str(refusal.value)
+    assert "sm86-fp16 is for compute capability 8.6" in str(refusal.value)
+    assert f"caflow-export {built} --trt fp16" in str(refusal.value)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("flavor", ["tensorrt", "rtx"])
+def test_engines_on_a_gpu_give_what_the_cpu_gives(small: Path, photographs: Path, flavor: Flavor) -> None:
+    """Rows alike give results alike, at one row and at many; scores too."""
+    try:
+        build_engines(small, flavor)
+    except TensorRTUnavailable as error:
+        pytest.skip(str(error))
+    given = photograph(photographs, 0, 24, 40)
+    with load(small, backend="cpu") as cpu, load(small, backend=flavor) as gpu:
+        for n in (1, 4):
+            expected, drawn = cpu.sample(given, n=n), gpu.sample(given, n=n)
+            np.testing.assert_array_equal(drawn.sample, expected.sample)
+            np.testing.assert_allclose(drawn.log_likelihood, expected.log_likelihood, rtol=1e-4)
+            assert (np.asarray(drawn.images) != np.asarray(expected.images)).mean() < 1e-2
+        scored = gpu.score(np.asarray(drawn.images)[0, 0], given).log_likelihood
+        np.testing.assert_allclose(scored, cpu.score(np.asarray(drawn.images)[0, 0], given).log_likelihood, rtol=1e-4)
 
 
 def test_an_old_driver_is_named() -> None:

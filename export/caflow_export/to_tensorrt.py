@@ -4,11 +4,9 @@ One way serves `tensorrt` from version 10 on and `tensorrt_rtx`: networks are st
 the exported graphs, and TF32 is off, which would cost the inverses their accuracy.
 """
 
-import importlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from math import isqrt
 from pathlib import Path
@@ -18,11 +16,9 @@ from caflow_export.build_progress import cancelling_on_ctrl_c, progress_monitor
 from caflow_export.timing_cache import read_timing_cache, write_timing_cache
 from caflow_runtime import bundle, engines
 from caflow_runtime.bundle import Graph, Manifest, Model
-from caflow_runtime.engines import NAMES, PACKAGES, Engine, EngineSet, Flavor, Profile
+from caflow_runtime.engines import EXTRAS, NAMES, PACKAGES, Engine, EngineSet, Flavor, Profile
 from caflow_runtime.gpu import Gpu, first_gpu
 
-MODULES: dict[Flavor, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
-EXTRAS: dict[Flavor, str] = {"tensorrt": "trt", "rtx": "trt-rtx"}
 MAX_ROWS = 16
 MAX_SIZE = (1024, 1024)
 TYPICAL_SIDE = 64
@@ -131,7 +127,7 @@ def _installed(order: Sequence[Flavor]) -> Flavor:
 
 def supported(flavor: Flavor) -> list[str]:
     """Compute capabilities that can be named."""
-    names = (name for name in _module(flavor).ComputeCapability.__members__ if name.startswith("SM"))
+    names = (name for name in engines.module(flavor).ComputeCapability.__members__ if name.startswith("SM"))
     return [f"{name[2:-1]}.{name[-1]}" for name in names]
 
 
@@ -154,7 +150,7 @@ class _Builder:
         self.folder = folder
         self.manifest = manifest
         self.profiles = profiles
-        self.trt = _module(flavor)
+        self.trt = engines.module(flavor)
         self.version = engines.installed_version(flavor) or ""
 
     def build_set(self, compute_capability: str, gpu: str | None, tell: Callable[[str, int], None]) -> Path:
@@ -178,7 +174,8 @@ class _Builder:
                         raise KeyboardInterrupt
                     if plan is None:
                         raise BuildFailed(
-                            f"{graph.name}: {NAMES[self.flavor]} builds no engine: {_log(self.flavor).first_error()}"
+                            f"{graph.name}: {NAMES[self.flavor]} builds no engine: "
+                            f"{engines.log(self.flavor).first_error()}"
                         )
                     (partial / f"{graph.name}.engine").write_bytes(plan)
                     built.append(Engine(graph.name, bundle.describe_file(partial, f"{graph.name}.engine")))
@@ -208,7 +205,7 @@ class _Builder:
             BuildFailed: if it cannot read the graph.
         """
         trt = self.trt
-        builder = trt.Builder(_log(self.flavor))
+        builder = trt.Builder(engines.log(self.flavor))
         network = parse(self.flavor, builder, self.folder / graph.file.path)
         config = builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)
@@ -254,7 +251,7 @@ def parse(flavor: Flavor, builder: Any, path: Path) -> Any:
     Raises:
         BuildFailed: with the nodes that TensorRT refuses.
     """
-    trt, log = _module(flavor), _log(flavor)
+    trt, log = engines.module(flavor), engines.log(flavor)
     log.errors.clear()
     # From version 11 on the only kind, its flag without effect.
     strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
@@ -272,30 +269,6 @@ def _size(size: int | str, known: dict[str, int]) -> int:
         return size
     factor, _, name = size.rpartition("*")
     return int(factor or 1) * known[name]
-
-
-def _module(flavor: Flavor) -> Any:
-    return importlib.import_module(MODULES[flavor])
-
-
-@cache
-def _log(flavor: Flavor) -> Any:
-    """TensorRT's logger: one per process, the first wins. Keeps errors for messages of ours, drops the rest."""
-    trt = _module(flavor)
-
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message)
-
-        def first_error(self) -> str:
-            return self.errors[0] if self.errors else "it does not say why"
-
-    return Log()
 
 
 def _cuda_of(flavor: Flavor) -> int | None:

@@ -4,11 +4,13 @@ An engine is a cache that can be built again: one that does not fit is named and
 carries the hash of the manifest, and with it that of every graph and weight.
 """
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -22,6 +24,8 @@ DESCRIPTION = "engines.json"
 
 Flavor = Literal["tensorrt", "rtx"]
 PACKAGES: dict[Flavor, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt-rtx"}
+MODULES: dict[Flavor, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
+EXTRAS: dict[Flavor, str] = {"tensorrt": "trt", "rtx": "trt-rtx"}
 NAMES: dict[Flavor, str] = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
 
 Size = Annotated[int, msgspec.Meta(ge=1)]
@@ -99,6 +103,31 @@ def installed_version(flavor: Flavor) -> str | None:
         return version(PACKAGES[flavor])
     except PackageNotFoundError:
         return None
+
+
+def module(flavor: Flavor) -> Any:
+    """The flavour's Python module."""
+    return importlib.import_module(MODULES[flavor])
+
+
+@cache
+def log(flavor: Flavor) -> Any:
+    """TensorRT's logger: one per process, the first wins. Keeps errors for messages of ours, drops the rest."""
+    trt = module(flavor)
+
+    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message)
+
+        def first_error(self) -> str:
+            return self.errors[0] if self.errors else "it does not say why"
+
+    return Log()
 
 
 def _stale(bundle_folder: Path, folder: Path, engines: EngineSet) -> str | None:
