@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 import caflow_deploy
 from caflow_export.export import ExportReport
 from caflow_export.verify import TOLERANCES
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.graphs import Graphs
 from caflow_runtime.pipeline import Pipeline, load
-from caflow_runtime.scan import Array, Arrays
+from caflow_runtime.scan import Array, Arrays, Graph
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow, to_integers
 
@@ -95,6 +97,44 @@ def test_neither_batch_nor_budget_nor_threads_change_a_result(
                 assert alone.sample[0] == together.sample[k]
                 np.testing.assert_allclose(alone.log_likelihood, together.log_likelihood[k], rtol=1e-6)
                 assert (alone.images[0] != together.images[k]).mean() <= 1e-3
+
+
+class SmallMemory(OnnxRuntimeCpu):
+    """Has room for the carries of so many pixels."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def load(self, path: Path) -> Graph:
+        run = super().load(path)
+
+        def bounded(arrays: Arrays) -> dict[str, Array]:
+            out = run(arrays)
+            if "pixels" in out and out["pixels"].size > 3 * self.pixels:
+                raise MemoryError
+            return out
+
+        return bounded
+
+
+def test_where_memory_runs_out_it_goes_on_with_less(exported: ExportReport, pipe: Pipeline, photographs: Path) -> None:
+    images = [photograph(photographs, k, *size) for k, size in enumerate([(8, 10), (5, 9)])]
+    expected = pipe.best_of(images, n=5)
+    with Pipeline(Graphs(exported.path, SmallMemory(2 * 32 * 40)), pixel_budget=2**14, overlap=16) as small:
+        with pytest.warns(UserWarning, match="memory ran out, going on with a pixel_budget of") as warned:
+            drawn = small.best_of(images, n=5)
+        assert len(warned) == 3
+        again = small.best_of(images, n=5)  # in what was left, so without a word
+    for one in (drawn, again):
+        np.testing.assert_array_equal(one.sample, expected.sample)
+        assert all((a != b).mean() <= 1e-3 for a, b in zip(one.images, expected.images, strict=True))
+    with (
+        Pipeline(Graphs(exported.path, SmallMemory(1)), pixel_budget=2**14, overlap=16) as none,
+        pytest.warns(UserWarning, match="memory ran out"),
+        pytest.raises(MemoryError),
+    ):
+        none.best_of(images, n=5)
 
 
 def test_more_samples_leave_the_first_as_they_are(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:

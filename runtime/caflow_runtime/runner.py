@@ -1,5 +1,6 @@
 """Images through the graphs: cut into windows, their noise drawn, run in bounded batches, and put together again."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,7 @@ class Part:
 
 
 class Runner:
-    """Runs rows. It holds nothing that changes, so any thread may use it."""
+    """Runs rows. Any thread may use it: all that ever changes is the pixel budget, halved when memory runs out."""
 
     def __init__(self, graphs: Graphs, pixel_budget: int, overlap: int) -> None:
         self.graphs = graphs
@@ -109,7 +110,48 @@ class Runner:
 
         Raises:
             InputError: if samples are to be dropped of an image that is cut into tiles or runs.
+            MemoryError: if memory runs out with the smallest tiles, too.
         """
+        return self._within_memory(lambda: self._draw(conditions, samples, temperature, seed, frame, keep, show))
+
+    def score(self, targets: list[Image], conditions: list[Image], show: Show | None = None) -> Iterator[Row]:
+        """The likelihood of given targets, as they are finished.
+
+        Raises:
+            MemoryError: if memory runs out with the smallest tiles, too.
+        """
+        return self._within_memory(lambda: self._score_all(targets, conditions, show))
+
+    def _within_memory(self, run: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+        """The rows of `run`. Each time memory runs out, those that are not there yet with half the budget."""
+        there: set[tuple[int, int]] = set()
+        ran_out: MemoryError | None = None
+        while True:
+            try:
+                for row in run():
+                    if (row.image, row.sample) not in there:
+                        there.add((row.image, row.sample))
+                        yield row
+                return
+            except MemoryError as error:
+                ran_out = error
+            except InputError:
+                if ran_out is None:
+                    raise
+                raise ran_out from None  # what is left of the budget holds no tile
+            self.pixel_budget //= 2
+            warnings.warn(f"memory ran out, going on with a pixel_budget of {self.pixel_budget}", stacklevel=2)
+
+    def _draw(
+        self,
+        conditions: list[Image],
+        samples: int,
+        temperature: float | Sequence[float],
+        seed: int,
+        frame: int,
+        keep: Sequence[int] | None,
+        show: Show | None,
+    ) -> Iterator[Row]:
         temperatures = per_level(temperature, self.model.levels)
         windows = [self.windows(condition) for condition in conditions]
         if keep is not None:
@@ -127,8 +169,7 @@ class Runner:
 
         return self._run_all(windows, samples, conditions, run, show)
 
-    def score(self, targets: list[Image], conditions: list[Image], show: Show | None = None) -> Iterator[Row]:
-        """The likelihood of given targets, as they are finished."""
+    def _score_all(self, targets: list[Image], conditions: list[Image], show: Show | None) -> Iterator[Row]:
         padded = [self._padded(condition, self.model.scale) for condition in conditions]
         padded_targets = [self._padded(target, 1) for target in targets]
 

@@ -20,6 +20,7 @@ from caflow_runtime.scan import Array, Arrays, Graph
 Device = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ERRORS_ONLY = 3
+OUT_OF_MEMORY = ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory")
 
 
 class Backend(Protocol):
@@ -149,7 +150,10 @@ def explaining(path: Path) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        raise BackendError(f"{path}: {str(error).strip()}: if memory ran out, give a smaller pixel_budget") from error
+        text = str(error).strip()
+        if any(sign in text.lower() for sign in OUT_OF_MEMORY):
+            raise MemoryError(f"{path}: {text}: give a smaller pixel_budget") from error
+        raise BackendError(f"{path}: {text}") from error
 
 
 @cache
