@@ -1,0 +1,49 @@
+"""The pictures of the README: what the built-in model, and the small ones of other tasks, make of a cat.
+
+They are made of `docs/images/chelsea.png`, which no model was trained on.
+"""
+
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_export.export import export
+from caflow_runtime.images import read_image, write_image
+from caflow_runtime.pipeline import load
+from caflow_runtime.sheet import sheet
+
+IMAGES = Path("docs/images")
+FACE = slice(4, 68), slice(24, 88)
+HOLE = slice(20, 44), slice(20, 44)
+"""15 % of 64×64, in the middle."""
+SAMPLES = 3
+
+Picture = NDArray[np.uint8]
+
+
+def of_task(name: str, condition: Picture, scratch: Path) -> Picture:
+    """The sheet of one of the small models."""
+    bundle = export(Path("models") / name / "model.pt", scratch / f"{name}.caflow").path
+    with load(bundle, backend="cpu") as pipe:
+        return sheet(condition, pipe.sample(condition, n=SAMPLES, temperature=0.8))
+
+
+def main() -> None:
+    """Write docs/images/demo.jpg and docs/images/tasks.jpg."""
+    cat = read_image(IMAGES / "chelsea.png").rgb
+    with load(backend="cpu") as pipe:
+        write_image(IMAGES / "demo.jpg", sheet(cat, pipe.sample(cat, n=SAMPLES, temperature=0.8)))
+    face = np.ascontiguousarray(cat[FACE])
+    grey = cv2.cvtColor(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.uint8)
+    with_hole = face.copy()
+    with_hole[HOLE] = 0
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [of_task(*task, Path(folder)) for task in (("colorization-demo", grey), ("inpainting-demo", with_hole))]
+    write_image(IMAGES / "tasks.jpg", np.concatenate(rows))
+
+
+if __name__ == "__main__":
+    main()
