@@ -41,7 +41,8 @@ def main() -> None:
     with_hole = face.copy()
     with_hole[HOLE] = 0
     with tempfile.TemporaryDirectory() as folder:
-        rows = [of_task(*task, Path(folder)) for task in (("colorization-demo", grey), ("inpainting-demo", with_hole))]
+        conditions = {"colorization-demo": grey, "inpainting-demo": with_hole}
+        rows = [of_task(name, condition, Path(folder)) for name, condition in conditions.items()]
     write_image(IMAGES / "tasks.jpg", np.concatenate(rows))
 
 
