@@ -7,6 +7,7 @@ noise. PyTorch is enough to run it; with `--device cpu` it shows what it would d
 """
 
 import copy
+import json
 import statistics
 import tempfile
 import time
@@ -22,7 +23,7 @@ import torch
 from sampling import TEMPERATURE, batched, published, the_model
 from torch import Tensor
 
-from caflow_export.export import PRECISIONS, PrecisionName
+from caflow_export.export import PRECISIONS, PrecisionName, export
 from caflow_export.graphs import ModelGraphs
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
 from caflow_runtime import bundle, scan
@@ -151,13 +152,8 @@ def in_pytorch(model: CAFlow, case: Case, precision: PrecisionName, device: torc
     return lambda: chain(graphs, model.config.levels, condition, image, noise)
 
 
-def in_onnx_runtime(folder: Path, case: Case, levels: int) -> Callable[[], scan.Rows]:
-    """The graphs of a bundle through ONNX Runtime's CUDA provider, values kept on the GPU.
-
-    Raises:
-        BackendError: if it cannot run here.
-    """
-    backend = OnnxRuntimeBound("cuda")
+def in_onnx_runtime(backend: OnnxRuntimeBound, folder: Path, case: Case, levels: int) -> Callable[[], scan.Rows]:
+    """The graphs of a bundle through ONNX Runtime's CUDA provider, values kept on the GPU."""
     manifest = bundle.read_manifest(folder)
     graphs = {graph.name: backend.load(folder / graph.file.path) for graph in manifest.graphs}
     condition = backend.to_device(case.condition.permute(0, 2, 3, 1).contiguous().cpu().numpy())
@@ -191,16 +187,18 @@ def small(name: str, model: CAFlow, device: torch.device, rounds: int, scratch: 
 def onnx_lines(
     name: str, model: CAFlow, case: Case, exact: Truth, base: float, device: torch.device, rounds: int, scratch: Path
 ) -> Iterator[dict[str, Any]]:
-    """ONNX Runtime, where the bundles of a model were exported and its CUDA provider works."""
-    for precision in ("fp32", "fp16"):
+    """ONNX Runtime, where its CUDA provider works."""
+    try:
+        backend = OnnxRuntimeBound("cuda")
+    except BackendError as error:
+        print(f"onnxruntime cuda is left out: {error}")
+        return
+    for precision in NAMES[::2]:  # ONNX Runtime has no convolution in bf16
         folder = scratch / f"{name}-{precision}.caflow"
         if not folder.is_dir():
-            continue
-        try:
-            run = in_onnx_runtime(folder, case, model.config.levels)
-        except BackendError as error:
-            print(f"onnxruntime cuda is left out: {error}")
-            return
+            checkpoint.save(scratch / f"{name}.pt", model)
+            export(scratch / f"{name}.pt", folder, precision)
+        run = in_onnx_runtime(backend, folder, case, model.config.levels)
         errors = exact.errors(run(), lambda value: torch.from_numpy(value.numpy()))
         yield line(name, "onnxruntime cuda", precision, case.samples, seconds(run, device, rounds), base) | errors
 
@@ -211,13 +209,13 @@ def frames(name: str, model: CAFlow, device: torch.device, rounds: int) -> Itera
     for n in FRAME_SAMPLES:
         case = Case.of(model, *FRAME, n, device)
         for precision in NAMES:
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
             run = in_pytorch(model, case, precision, device)
             took = seconds(captured(run)[0] if device.type == "cuda" else run, device, rounds)
             row = {"model": name, "precision": precision, "n": n, "ms": 1e3 * took, "frames/s": 1 / took}
             yield row | ({"GiB": torch.cuda.max_memory_allocated() / 2**30} if device.type == "cuda" else {})
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
 
 
 def line(model: str, way: str, precision: str, n: int, took: float, base: float) -> dict[str, Any]:
@@ -229,7 +227,7 @@ def line(model: str, way: str, precision: str, n: int, took: float, base: float)
 @click.option("--device", "device_name", default="cuda", show_default=True)
 @click.option("--rounds", default=ROUNDS, show_default=True, help="Of which the median counts.")
 @click.option("--frames/--no-frames", "with_frames", default=True, show_default=True, help="1080p too.")
-@click.option("--bundles", type=click.Path(path_type=Path), help="A folder of MODEL-PRECISION.caflow for ONNX Runtime.")
+@click.option("--bundles", type=click.Path(path_type=Path), help="Where MODEL-PRECISION.caflow are, or will be.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here.")
 def main(device_name: str, rounds: int, with_frames: bool, bundles: Path | None, json_file: Path | None) -> None:
     """Measure everything that this machine can run."""
@@ -241,12 +239,15 @@ def main(device_name: str, rounds: int, with_frames: bool, bundles: Path | None,
     frame_rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, model in models.items():
-            rows += small(name, model, device, rounds, bundles or Path(scratch))
-            if with_frames:
-                frame_rows += frames(name, model, device, max(3, rounds // 3))
+            for row in small(name, model, device, rounds, bundles or Path(scratch)):
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+            for row in frames(name, model, device, max(3, rounds // 3)) if with_frames else ():
+                frame_rows.append(row)
+                print(json.dumps(row), flush=True)
     print(f"{card}, PyTorch {torch.__version__}\n")
-    filled = [{"pixel error": "", "likelihood error": ""} | row for row in rows]
-    report.show([{key: row[key] for key in filled[-1]} for row in filled])
+    errors = ("pixel error", "likelihood error")
+    report.show([row | {key: row.get(key, "") for key in errors} for row in rows])
     if frame_rows:
         print()
         report.show(frame_rows)

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from caflow_export import verify as verification
 from caflow_export.export import ExportError, ExportReport, export
-from caflow_export.to_onnx import WEIGHTS, WeightStore
 from caflow_export.verify import TOLERANCES, VerificationFailed
+from caflow_export.weights import WEIGHTS, WeightStore, widen
 from caflow_runtime import bundle, scan
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 
@@ -117,6 +117,12 @@ def test_weights_that_halves_hold_are_stored_as_such(tmp_path: Path) -> None:
     x = rng.standard_normal((3, 64), np.float32)
     y = OnnxRuntimeCpu().load(tmp_path / "g.onnx")({"x": x})["y"]
     np.testing.assert_allclose(y, x @ rounded @ wide, rtol=1e-4, atol=1e-4)
+    widened = onnx.load(tmp_path / "g.onnx")
+    widen(widened)
+    assert [node.op_type for node in widened.graph.node] == ["MatMul", "MatMul"]
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in widened.graph.initializer}
+    np.testing.assert_array_equal(weights["rounded"], rounded)
+    np.testing.assert_array_equal(weights["wide"], wide)
 
 
 def test_the_graphs_reproduce_the_public_implementation(reference: ExportReport) -> None:

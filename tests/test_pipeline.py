@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -100,19 +101,23 @@ def test_neither_batch_nor_budget_nor_threads_change_a_result(
 
 
 class SmallMemory(OnnxRuntimeCpu):
-    """Has room for the carries of so many pixels."""
+    """Has room for so many pixels of a result, or of a target, at once."""
 
     def __init__(self, pixels: int) -> None:
         super().__init__()
         self.pixels = pixels
+        self.lost: list[weakref.ref[Array]] = []
 
     def load(self, path: Path) -> Graph:
         run = super().load(path)
 
         def bounded(arrays: Arrays) -> dict[str, Array]:
             out = run(arrays)
-            if "pixels" in out and out["pixels"].size > 3 * self.pixels:
+            pixels = out["pixels"] if "pixels" in out else arrays.get("pixels", np.empty(0))
+            if pixels.size > 3 * self.pixels:
+                self.lost.append(weakref.ref(pixels))
                 raise MemoryError
+            assert not any(lost() is not None for lost in self.lost), "what failed is still alive"
             return out
 
         return bounded
@@ -120,21 +125,25 @@ class SmallMemory(OnnxRuntimeCpu):
 
 def test_where_memory_runs_out_it_goes_on_with_less(exported: ExportReport, pipe: Pipeline, photographs: Path) -> None:
     images = [photograph(photographs, k, *size) for k, size in enumerate([(8, 10), (5, 9)])]
-    expected = pipe.best_of(images, n=5)
-    with Pipeline(Graphs(exported.path, SmallMemory(2 * 32 * 40)), pixel_budget=2**14, overlap=16) as small:
+    targets = [photograph(photographs, k, 4 * i.shape[0], 4 * i.shape[1]) for k, i in enumerate(images)]
+    drawn, scored = pipe.best_of(images, n=5), pipe.score(targets, images)
+    with Pipeline(Graphs(exported.path, SmallMemory(3 * 24 * 40)), pixel_budget=2**20, overlap=16) as small:
         with pytest.warns(UserWarning, match="memory ran out, going on with a pixel_budget of") as warned:
-            drawn = small.best_of(images, n=5)
-        assert len(warned) == 3
-        again = small.best_of(images, n=5)  # in what was left, so without a word
-    for one in (drawn, again):
-        np.testing.assert_array_equal(one.sample, expected.sample)
-        assert all((a != b).mean() <= 1e-3 for a, b in zip(one.images, expected.images, strict=True))
-    with (
-        Pipeline(Graphs(exported.path, SmallMemory(1)), pixel_budget=2**14, overlap=16) as none,
-        pytest.warns(UserWarning, match="memory ran out"),
-        pytest.raises(MemoryError),
-    ):
-        none.best_of(images, n=5)
+            again = small.best_of(images, n=5)
+        assert len(warned) == 1  # half of 5 rows of 32×40 is 2 of these, or 3 of 24×40
+        assert small.tiles(images[0]) == [(32, 40)]
+        scored_again = small.score(targets, images)  # in what was left, so without a word
+    np.testing.assert_array_equal(again.sample, drawn.sample)
+    assert all((a != b).mean() <= 1e-3 for a, b in zip(again.images, drawn.images, strict=True))
+    np.testing.assert_allclose(scored_again.log_likelihood, scored.log_likelihood, rtol=1e-6)
+    for overlap in (0, 16):
+        with (
+            Pipeline(Graphs(exported.path, SmallMemory(1)), pixel_budget=2**14, overlap=overlap) as none,
+            pytest.warns(UserWarning, match="memory ran out"),
+            pytest.raises(MemoryError),
+        ):
+            none.best_of(images, n=5)
+        assert none._runner.pixel_budget == 2**14
 
 
 def test_more_samples_leave_the_first_as_they_are(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:

@@ -16,6 +16,7 @@ RUN_ELSEWHERE = {
     "make test": "the gate",
     "pip install '.[cpu]'": "tests/test_install.py",
 }
+PROGRAMS = str(Path(sys.executable).parent)
 
 
 def blocks(language: str) -> Iterator[str]:
@@ -49,13 +50,16 @@ def test_what_the_readme_leaves_to_others_is_in_it() -> None:
 
 @pytest.mark.full
 def test_the_readme(copy: Path) -> None:
-    environment = os.environ | {"PYTHONWARNINGS": "error::UserWarning:caflow"}
+    environment = os.environ | {
+        "PYTHONWARNINGS": "error::UserWarning:caflow",
+        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+    }
     for command in commands():
         done = subprocess.run(
             command, shell=True, cwd=copy, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    for result in ("build/demo/chelsea.png", "build/demo/chelsea-sheet.png", "runs/images/chelsea.png"):
+    for result in ("build/demo/chelsea.png", "enlarged/chelsea-sheet.png", "runs/images/chelsea.png"):
         assert cv2.imread(str(copy / result)) is not None, result
     for code in blocks("python"):
         done = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True, check=False)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-BACKENDS = click.Choice(["auto", "cpu", "cuda", "tensorrt", "rtx"])
+BACKENDS = click.Choice(["auto", "cpu", "cuda"])
 threads_option = click.option(
     "--threads", type=click.IntRange(0), default=0, show_default="one per core", help="On the CPU."
 )

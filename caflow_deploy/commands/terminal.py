@@ -17,13 +17,15 @@ WIDTH_IN_FILES = 160
 
 @contextmanager
 def ending_on_errors() -> Iterator[None]:
-    """Wrong input ends the command with one line and exit code 2."""
+    """Wrong input ends the command with one line and exit code 2, too little memory with one and exit code 1."""
     from caflow_runtime.errors import CaflowError
 
     try:
         yield
     except (CaflowError, OSError) as error:
         end(str(error))
+    except MemoryError as error:
+        end(f"memory ran out: {error}", FAILED)
 
 
 def end(message: str, code: int = WRONG_USE) -> NoReturn:

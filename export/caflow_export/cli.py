@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from caflow_runtime.bundle import MANIFEST, BundleError, read_manifest
+from caflow_runtime.gpu import first_gpu
 
 PRECISIONS = click.Choice(["fp32", "fp16", "bf16"])
 WRONG_USE, NO_GPU, CANCELLED = 2, 3, 130
@@ -43,7 +44,7 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
 @click.option(
     "--trt-flavor",
     type=click.Choice(["tensorrt", "rtx"]),
-    help="TensorRT, or TensorRT-RTX.  [default: what is installed and fits the GPU]",
+    help="TensorRT, or TensorRT-RTX.  [default: what is installed]",
 )
 @click.option(
     "--compute-capability",
@@ -80,18 +81,45 @@ def main(
     2 wrong use, 3 the bundle is written, but engines need the GPU that they are for.
     """
     console = Console(stderr=True)
+    is_bundle = (checkpoint / MANIFEST).is_file()
     if trt and precision and precision != trt:
         end(f"--precision {precision} and --trt {trt}: engines run the bundle's graphs, so leave out --precision")
     if not trt and (trt_flavor or compute_capability):
         end("--trt-flavor and --compute-capability are about engines: give --trt fp32, fp16 or bf16")
-    if (checkpoint / MANIFEST).is_file():
-        if not trt:
-            end(f"{checkpoint} is a bundle already: give --trt to build its engines")
-        bundle = checkpoint
-    else:
-        bundle = _export(checkpoint, output, trt or precision or "fp32", force, console)
+    if is_bundle and not trt:
+        end(f"{checkpoint} is a bundle already: give --trt to build its engines")
+    if is_bundle and (output or force):
+        end(f"{checkpoint} is a bundle, engines are built in it: leave out --output and --force")
+    if is_bundle:
+        _check_precision(checkpoint, str(trt))
+    cannot_build = _why_not(trt_flavor, compute_capability) if trt else None
+    bundle = checkpoint if is_bundle else _export(checkpoint, output, trt or precision or "fp32", force, console)
+    if cannot_build:
+        end(f"{cannot_build}: caflow-export {bundle} --trt {trt}", code=NO_GPU)
     if trt:
-        _build(bundle, trt, trt_flavor, compute_capability, max_rows, max_size, console)
+        _build(bundle, trt_flavor, compute_capability, max_rows, max_size, console)
+
+
+def _check_precision(bundle: Path, precision: str) -> None:
+    try:
+        found = read_manifest(bundle).precision
+    except BundleError as error:
+        end(str(error))
+    if found != precision:
+        end(f"{bundle} is of {found}, its graphs cannot become {precision}: export its checkpoint again")
+
+
+def _why_not(flavor: Any, compute_capabilities: tuple[str, ...]) -> str | None:
+    """Why engines cannot be built on this machine, though elsewhere; asked before the export, which takes minutes."""
+    from caflow_export.trt_flavor import NeedsGpu, TensorRTUnavailable, choose
+
+    try:
+        choose(flavor, compute_capabilities, first_gpu())
+    except NeedsGpu as error:
+        return str(error)
+    except TensorRTUnavailable as error:
+        end(str(error))
+    return None
 
 
 def _export(checkpoint: Path, output: Path | None, precision: str, force: bool, console: Console) -> Path:
@@ -123,29 +151,25 @@ def _export(checkpoint: Path, output: Path | None, precision: str, force: bool, 
 
 def _build(
     bundle: Path,
-    precision: str,
     flavor: Any,
     compute_capabilities: tuple[str, ...],
     max_rows: int,
     max_size: tuple[int, int],
     console: Console,
 ) -> None:
-    from caflow_export.to_tensorrt import BuildFailed, NeedsGpu, TensorRTUnavailable, build_engines
-
     try:
-        of_bundle = read_manifest(bundle).precision
-        if of_bundle != precision:
-            end(f"{bundle} is of {of_bundle}, its graphs cannot become {precision}: export its checkpoint again")
+        from caflow_export.to_tensorrt import BuildFailed, build_engines
+    except ModuleNotFoundError as error:
+        end(f"engines need {error.name}: pip install 'caflow-deploy[trt]' or 'caflow-deploy[trt-rtx]'")
+    try:
         with _progress(console, "building") as show:
             folders = build_engines(bundle, flavor, compute_capabilities, max_rows, max_size, show)
-    except NeedsGpu as error:
-        end(f"{error}: caflow-export {bundle} --trt {precision}", code=NO_GPU)
-    except (TensorRTUnavailable, BundleError) as error:
+    except (BundleError, OSError) as error:
         end(str(error))
     except BuildFailed as error:
-        end(f"no engines were written: {error}", code=1)
+        end(f"no engines are written: {error}", code=1)
     except KeyboardInterrupt:
-        end("cancelled: no engines were written", code=CANCELLED)
+        end("cancelled: unfinished engines are not written", code=CANCELLED)
     for folder in folders:
         size = sum(file.stat().st_size for file in folder.iterdir())
         click.echo(f"{folder}  {size / 2**20:.1f} MiB")
@@ -153,7 +177,8 @@ def _build(
 
 @contextmanager
 def _progress(console: Console, what: str) -> Iterator[Callable[[str, int, int], None]]:
-    columns = (TextColumn(f"{what} {{task.description:14}}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    text = TextColumn(f"{what} {{task.description:14}}", markup=False)  # names of phases may hold brackets
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("")
         yield lambda one, done, count: progress.update(task, description=one, completed=done, total=count)

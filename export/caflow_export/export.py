@@ -17,8 +17,9 @@ import torch
 from caflow_export.graphs import ModelGraphs
 from caflow_export.levels import Precision
 from caflow_export.operations import count_operations
-from caflow_export.to_onnx import WEIGHTS, GraphToTrace, WeightStore, graphs_to_trace, trace, trace_to_bytes
+from caflow_export.to_onnx import GraphToTrace, graphs_to_trace, trace, trace_to_bytes
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
+from caflow_export.weights import WEIGHTS, WeightStore
 from caflow_runtime import builtin, bundle
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_training import checkpoint as checkpoints

@@ -1,30 +1,24 @@
-"""Traces the graphs of a model to ONNX, weights apart: equal weights of all graphs are stored once, in one file."""
+"""Traces the graphs of a model to ONNX."""
 
 import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from onnx import TensorProto
 from torch import Tensor, nn
 from torch.export import Dim
 
 from caflow_export.graphs import Encode, ModelGraphs, ToImage
+from caflow_runtime.bundle import size_of
 from caflow_training.image_flow import latent_channels
 from caflow_training.model import CHANNELS, CAFlow
 
 OPSET = 20
 BFLOAT16_OPSET = 22
 """The first in which a convolution may be of bfloat16; ONNX Runtime lays out convolutions best up to 21."""
-WEIGHTS = "weights.bin"
-ALIGNMENT_BYTES = 64
-INLINE_BYTES = 1024
-"""Constants up to this size stay in the graph."""
 
 Shape = tuple[int | str, ...]
 
@@ -158,43 +152,6 @@ def trace_to_bytes(graph: GraphToTrace) -> bytes:
     return contents
 
 
-class WeightStore:
-    """Writes weights to one file; what was written before is not written again."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._places: dict[bytes, tuple[int, int]] = {}
-
-    def move_out(self, proto: onnx.ModelProto) -> None:
-        """Move the large initializers of a graph to the file, and make the graph refer to them.
-
-        What halves can hold is stored as such, and widened by a Cast that runtimes fold when they load the graph.
-        """
-        for tensor in proto.graph.initializer:
-            data = tensor.raw_data or onnx.numpy_helper.to_array(tensor).tobytes()
-            if len(data) <= INLINE_BYTES:
-                continue
-            if tensor.data_type == TensorProto.FLOAT and (narrow := _as_halves(data)) is not None:
-                data, tensor.data_type, wide = narrow, TensorProto.FLOAT16, tensor.name
-                tensor.name = f"{wide}_half"
-                proto.graph.node.insert(0, onnx.helper.make_node("Cast", [tensor.name], [wide], to=TensorProto.FLOAT))
-            offset, length = self._place(data)
-            for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data"):
-                tensor.ClearField(field)
-            tensor.data_location = TensorProto.EXTERNAL
-            del tensor.external_data[:]
-            for key, value in (("location", WEIGHTS), ("offset", str(offset)), ("length", str(length))):
-                tensor.external_data.append(onnx.StringStringEntryProto(key=key, value=value))
-
-    def _place(self, data: bytes) -> tuple[int, int]:
-        key = sha256(data).digest()
-        if key not in self._places:
-            self._file.write(bytes(-self._file.tell() % ALIGNMENT_BYTES))
-            self._places[key] = (self._file.tell(), len(data))
-            self._file.write(data)
-        return self._places[key]
-
-
 def term_names(level_has_cross: bool) -> tuple[str, ...]:
     """What `encode` gives for one level."""
     own = ("own_scale", "own_shift", "own_log_det", "own_first")
@@ -207,14 +164,6 @@ def encode_outputs(graphs: ModelGraphs) -> tuple[str, ...]:
         f"{name}_{j}" for j, decode in enumerate(graphs.decode) for name in term_names(decode.level.cross_flows > 0)
     ]
     return ("prepared", *per_level)
-
-
-def _as_halves(data: bytes) -> bytes | None:
-    """The halves that float32 values are, or None if they are not."""
-    values = np.frombuffer(data, np.float32)
-    with np.errstate(over="ignore"):
-        halves = values.astype(np.float16)
-    return halves.tobytes() if np.array_equal(halves, values) else None
 
 
 @torch.no_grad()
@@ -250,19 +199,12 @@ def _strip(proto: onnx.ModelProto) -> None:
 
 def _example(port: Port) -> Tensor:
     sizes = {"rows": ROWS, "images": IMAGES, "h": H, "w": W}
-    shape = [_size(size, sizes) for size in port.shape]
+    shape = [size_of(size, sizes) for size in port.shape]
     if port.dtype == torch.int64:
         return torch.arange(shape[0]) % IMAGES
     if port.dtype == torch.uint8:
         return torch.randint(0, 256, shape, dtype=torch.uint8)
     return torch.rand(shape).to(port.dtype)
-
-
-def _size(size: int | str, sizes: dict[str, int]) -> int:
-    if isinstance(size, int):
-        return size
-    factor, _, name = size.rpartition("*")
-    return int(factor or 1) * sizes[name]
 
 
 def _dynamic(port: Port, dims: dict[str, Any]) -> dict[int, Any]:

@@ -7,17 +7,20 @@ the exported graphs, and TF32 is off, which would cost the inverses their accura
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from math import isqrt
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from caflow_export.build_progress import cancelling_on_ctrl_c, progress_monitor
 from caflow_export.timing_cache import read_timing_cache, write_timing_cache
+from caflow_export.trt_flavor import choose, log, module
+from caflow_export.weights import widen
 from caflow_runtime import bundle, engines
-from caflow_runtime.bundle import Graph, Manifest, Model
-from caflow_runtime.engines import EXTRAS, NAMES, PACKAGES, Engine, EngineSet, Flavor, Profile
-from caflow_runtime.gpu import Gpu, first_gpu
+from caflow_runtime.bundle import Graph, Manifest, Model, size_of
+from caflow_runtime.engines import NAMES, Engine, EngineSet, Flavor, Profile
+from caflow_runtime.gpu import first_gpu
 
 MAX_ROWS = 16
 MAX_SIZE = (1024, 1024)
@@ -25,14 +28,6 @@ TYPICAL_SIDE = 64
 
 Show = Callable[[str, int, int], None]
 """Is given what is being done, and how many graphs are done of how many."""
-
-
-class TensorRTUnavailable(RuntimeError):
-    """TensorRT is not installed, or not for these GPUs."""
-
-
-class NeedsGpu(RuntimeError):
-    """TensorRT builds only on the GPU that it builds for, and there is none here."""
 
 
 class BuildFailed(RuntimeError):
@@ -65,11 +60,11 @@ def build_engines(
     """
     manifest = bundle.read_manifest(folder)
     bundle.verify_files(folder, manifest)
-    flavor, targets = choose(flavor, tuple(compute_capabilities), first_gpu())
+    flavor, wanted = choose(flavor, compute_capabilities, first_gpu())
     builder = _Builder(flavor, folder, manifest, profiles(manifest.model, max_rows, max_size))
     found = []
-    for place, (compute_capability, gpu) in enumerate(targets):
-        count, before = len(targets) * len(manifest.graphs), place * len(manifest.graphs)
+    for place, (compute_capability, gpu) in enumerate(wanted):
+        count, before = len(wanted) * len(manifest.graphs), place * len(manifest.graphs)
 
         def tell(what: str, done: int, before: int = before, count: int = count) -> None:
             if show:
@@ -77,58 +72,6 @@ def build_engines(
 
         found.append(builder.build_set(compute_capability, gpu, tell))
     return found
-
-
-def choose(
-    flavor: Flavor | None, compute_capabilities: tuple[str, ...], gpu: Gpu | None
-) -> tuple[Flavor, list[tuple[str, str | None]]]:
-    """What builds, and for which compute capabilities, each with the GPU's name where it is for that GPU alone.
-
-    Raises:
-        TensorRTUnavailable, NeedsGpu
-    """
-    chosen = flavor or _installed(("rtx",) if compute_capabilities else ("tensorrt", "rtx"))
-    if not engines.installed_version(chosen):
-        note = ", which must reach NVIDIA's own package index" if chosen == "tensorrt" else ""
-        raise TensorRTUnavailable(
-            f"{NAMES[chosen]} is not installed: pip install 'caflow-deploy[{EXTRAS[chosen]}]'{note}"
-        )
-    if chosen == "tensorrt" and compute_capabilities:
-        raise TensorRTUnavailable(
-            "TensorRT builds only for the GPU that it runs on: leave out --compute-capability, or give --trt-flavor rtx"
-        )
-    if compute_capabilities:
-        known = supported(chosen)
-        for one in compute_capabilities:
-            if one not in known:
-                raise TensorRTUnavailable(
-                    f"{NAMES[chosen]} {engines.installed_version(chosen)} does not build for compute capability {one}: "
-                    f"wanted some of {', '.join(known)}; for others give --trt-flavor tensorrt on that GPU"
-                )
-        return chosen, [(one, None) for one in compute_capabilities]
-    if gpu is None:
-        remedy = "" if chosen == "tensorrt" else ", or name the GPUs it is for: --compute-capability 8.6,12.0"
-        raise NeedsGpu(
-            f"{NAMES[chosen]} builds for the GPU that it runs on, and there is none here: run this on the machine "
-            f"with the GPU{remedy}"
-        )
-    if (wanted := _cuda_of(chosen)) is not None and gpu.cuda < wanted:
-        raise TensorRTUnavailable(
-            f"{NAMES[chosen]} is for CUDA {wanted}, the driver {gpu.driver} of the {gpu.name} runs CUDA {gpu.cuda} at "
-            "most: install a newer driver"
-        )
-    return chosen, [(gpu.compute_capability, gpu.name)]
-
-
-def _installed(order: Sequence[Flavor]) -> Flavor:
-    """The first that is installed; the first where none is."""
-    return next((one for one in order if engines.installed_version(one)), order[0])
-
-
-def supported(flavor: Flavor) -> list[str]:
-    """Compute capabilities that can be named."""
-    names = (name for name in engines.module(flavor).ComputeCapability.__members__ if name.startswith("SM"))
-    return [f"{name[2:-1]}.{name[-1]}" for name in names]
 
 
 def profiles(model: Model, max_rows: int, max_size: tuple[int, int]) -> list[Profile]:
@@ -150,12 +93,12 @@ class _Builder:
         self.folder = folder
         self.manifest = manifest
         self.profiles = profiles
-        self.trt = engines.module(flavor)
+        self.trt = module(flavor)
         self.version = engines.installed_version(flavor) or ""
 
     def build_set(self, compute_capability: str, gpu: str | None, tell: Callable[[str, int], None]) -> Path:
-        """All graphs for one target: in the bundle, whole or not at all."""
-        name = engines.folder_name(self.flavor, self.version, compute_capability, self.manifest.precision)
+        """All graphs for one compute capability: in the bundle, whole or not at all."""
+        name = engines.folder_name(self.flavor, self.version, compute_capability, gpu, self.manifest.precision)
         final = self.folder / engines.FOLDER / name
         partial = final.with_name(f".{name}.{os.getpid()}.partial")
         partial.mkdir(parents=True)
@@ -174,14 +117,11 @@ class _Builder:
                         raise KeyboardInterrupt
                     if plan is None:
                         raise BuildFailed(
-                            f"{graph.name}: {NAMES[self.flavor]} builds no engine: "
-                            f"{engines.log(self.flavor).first_error()}"
+                            f"{graph.name}: {NAMES[self.flavor]} builds no engine: {log(self.flavor).first_error()}"
                         )
                     (partial / f"{graph.name}.engine").write_bytes(plan)
                     built.append(Engine(graph.name, bundle.describe_file(partial, f"{graph.name}.engine")))
             description = EngineSet(
-                format="caflow-engines",
-                format_version=1,
                 manifest_sha256=bundle.sha256_of(self.folder / bundle.MANIFEST),
                 flavor=self.flavor,
                 version=self.version,
@@ -205,7 +145,7 @@ class _Builder:
             BuildFailed: if it cannot read the graph.
         """
         trt = self.trt
-        builder = trt.Builder(engines.log(self.flavor))
+        builder = trt.Builder(log(self.flavor))
         network = parse(self.flavor, builder, self.folder / graph.file.path)
         config = builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)
@@ -214,14 +154,16 @@ class _Builder:
             config.num_compute_capabilities = 1
             named = getattr(trt.ComputeCapability, f"SM{compute_capability.replace('.', '')}")
             config.set_compute_capability(named, 0)
-        times_tactics = self.flavor == "tensorrt"  # TensorRT-RTX leaves that to the machine that runs the engine
-        timings = self.folder / engines.FOLDER / f"{self.version}-sm{compute_capability.replace('.', '')}.timing"
-        if times_tactics:
-            config.set_timing_cache(config.create_timing_cache(read_timing_cache(timings)), False)
+        timings = None
+        if gpu is not None:  # TensorRT-RTX leaves the timing of tactics to the machine that runs the engine
+            name = engines.folder_name(self.flavor, self.version, compute_capability, gpu, "any")
+            timings = self.folder / engines.FOLDER / f"{name}.timing"
+            if not config.set_timing_cache(config.create_timing_cache(read_timing_cache(timings)), False):
+                config.set_timing_cache(config.create_timing_cache(b""), False)
         for profile in self.profiles:
             config.add_optimization_profile(self._profile(builder, graph, profile))
         plan = builder.build_serialized_network(network, config)
-        if times_tactics and plan is not None:
+        if timings is not None and plan is not None:
             write_timing_cache(timings, bytes(config.get_timing_cache().serialize()))
         return plan
 
@@ -241,7 +183,7 @@ class _Builder:
         profile = builder.create_optimization_profile()
         for port in graph.inputs:
             if any(isinstance(size, str) for size in port.shape):
-                profile.set_shape(port.name, *(tuple(_size(size, known) for size in port.shape) for known in sizes))
+                profile.set_shape(port.name, *(tuple(size_of(size, known) for size in port.shape) for known in sizes))
         return profile
 
 
@@ -251,32 +193,16 @@ def parse(flavor: Flavor, builder: Any, path: Path) -> Any:
     Raises:
         BuildFailed: with the nodes that TensorRT refuses.
     """
-    trt, log = engines.module(flavor), engines.log(flavor)
-    log.errors.clear()
+    trt, logger = module(flavor), log(flavor)
+    logger.errors.clear()
     # From version 11 on the only kind, its flag without effect.
     strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(path)):
+    parser = trt.OnnxParser(network, logger)
+    proto = onnx.load(path)
+    widen(proto)
+    if not parser.parse(proto.SerializeToString()):
         errors = [parser.get_error(k) for k in range(parser.num_errors)]
         nodes = "; ".join(f"{one.node_operator()} {one.node_name()}: {one.desc()}" for one in errors)
         raise BuildFailed(f"{path.stem}: {NAMES[flavor]} refuses the graph: {nodes}")
     return network
-
-
-def _size(size: int | str, known: dict[str, int]) -> int:
-    if isinstance(size, int):
-        return size
-    factor, _, name = size.rpartition("*")
-    return int(factor or 1) * known[name]
-
-
-def _cuda_of(flavor: Flavor) -> int | None:
-    """Major version of CUDA that the installed package is for."""
-    for cuda in (11, 12, 13, 14):
-        try:
-            version(f"{PACKAGES[flavor]}-cu{cuda}-libs".replace("-", "_"))
-        except PackageNotFoundError:
-            continue
-        return cuda
-    return None

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from caflow_runtime.bundle import MANIFEST
+
 DEFAULT = "x4-photo"
 """×4 super-resolution of photographs."""
 
@@ -17,12 +19,13 @@ def names() -> list[str]:
 
 
 def find_bundle(name: str | Path) -> Path:
-    """The path as it is if something is there, or if no built-in bundle has that name."""
-    path, builtin = Path(name), MODELS / f"{name}.caflow"
-    return path if path.exists() or str(name) not in names() else builtin
+    """The built-in bundle of that name, unless a bundle is at that path; the path as it is where there is neither."""
+    path = Path(name)
+    is_builtin = str(name) in names() and not (path / MANIFEST).is_file()
+    return MODELS / f"{name}.caflow" if is_builtin else path
 
 
 def find_checkpoint(name: str | Path) -> Path:
-    """The path as it is if something is there, or if no built-in checkpoint has that name."""
+    """The built-in checkpoint of that name, unless a file is at that path; the path as it is where there is neither."""
     path, builtin = Path(name), MODELS / name / "model.pt"
-    return builtin if not path.exists() and path.name == str(name) and builtin.is_file() else path
+    return builtin if path.name == str(name) and builtin.is_file() and not path.is_file() else path

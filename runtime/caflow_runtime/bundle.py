@@ -5,6 +5,7 @@ Reading is strict: a bundle that is wrong in any way is refused, each way by its
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -191,7 +192,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     _check_model(path, manifest.model)
     _check_graphs(path, manifest)
     for file in files_of(manifest):
-        _check_path(path, file)
+        check_path(path, file)
     return manifest
 
 
@@ -258,6 +259,14 @@ def cell_side(model: Model, graph: str) -> int:
     return model.size_multiple if graph == "encode" else 2
 
 
+def size_of(size: int | str, known: Mapping[str, int]) -> int:
+    """A size of a port's shape, where the named ones are known."""
+    if isinstance(size, int):
+        return size
+    factor, _, name = size.rpartition("*")
+    return int(factor or 1) * known[name]
+
+
 def _check_format(path: Path, text: bytes) -> None:
     """Before the fields, which another version may name otherwise."""
     try:
@@ -309,7 +318,12 @@ def _check_port(path: Path, ports: list[Port], graph: str, name: str, shape: lis
         raise WrongShape(f"{path}: wanted {graph} with {name} of shape {shape}, got {found}")
 
 
-def _check_path(path: Path, file: File) -> None:
+def check_path(path: Path, file: File) -> None:
+    """Whether a file that `path` names is below the folder of `path`.
+
+    Raises:
+        PathOutside
+    """
     inside = PurePosixPath(file.path)
     if inside.is_absolute() or ".." in inside.parts or "\\" in file.path or ":" in file.path or not file.path:
         raise PathOutside(f"{path}: {file.path!r} is not a path inside the bundle")

@@ -95,7 +95,7 @@ def _check_on(graphs: Graphs, backend: Backend) -> Iterator[Check]:
             state: State = "ok" if worst <= tolerance else "failed"
             found = f"{worst:.1e} of {tolerance:.0e} allowed"
             yield Check(f"{backend.name}: {what}", state, found, "" if state == "ok" else remedy)
-    except CaflowError as error:
+    except (CaflowError, MemoryError) as error:
         yield Check(backend.name, "failed", str(error), remedy)
 
 

@@ -1,31 +1,28 @@
-"""TensorRT engines of a bundle: sets in its folder `engines/`, each for one flavour, version and target.
+"""TensorRT engines of a bundle: sets in its folder `engines/`, each for one flavor, version and GPU.
 
 An engine is a cache that can be built again: one that does not fit is named and never loaded. `engines.json` of a set
 carries the hash of the manifest, and with it that of every graph and weight.
 """
 
-import importlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from caflow_runtime import bundle
 from caflow_runtime.bundle import File, Strict
 
-FORMAT = "caflow-engines"
-FORMAT_VERSION = 1
+FORMAT: Literal["caflow-engines"] = "caflow-engines"
+FORMAT_VERSION: Literal[1] = 1
 FOLDER = "engines"
 DESCRIPTION = "engines.json"
 
 Flavor = Literal["tensorrt", "rtx"]
 PACKAGES: dict[Flavor, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt-rtx"}
-MODULES: dict[Flavor, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
-EXTRAS: dict[Flavor, str] = {"tensorrt": "trt", "rtx": "trt-rtx"}
 NAMES: dict[Flavor, str] = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
 
 Size = Annotated[int, msgspec.Meta(ge=1)]
@@ -47,11 +44,11 @@ class Engine(Strict, frozen=True):
     file: File
 
 
-class EngineSet(Strict, frozen=True):
+class EngineSet(Strict, frozen=True, kw_only=True, omit_defaults=False):
     """`engines.json`."""
 
-    format: Literal["caflow-engines"]
-    format_version: Literal[1]
+    format: Literal["caflow-engines"] = FORMAT
+    format_version: Literal[1] = FORMAT_VERSION
     manifest_sha256: str
     flavor: Flavor
     version: str
@@ -73,12 +70,13 @@ class Found:
     engines: EngineSet | None
     """None where `engines.json` cannot be read."""
     stale: str | None
-    """None: it is of this bundle and of the installed version."""
+    """None: it is of this bundle and, where its flavor is installed, of that version; the GPU here is not asked for."""
 
 
-def folder_name(flavor: Flavor, of_version: str, compute_capability: str, precision: str) -> str:
+def folder_name(flavor: Flavor, of_version: str, compute_capability: str, gpu: str | None, precision: str) -> str:
     """Of a set, below `engines/`."""
-    return f"{flavor}-{of_version}-sm{compute_capability.replace('.', '')}-{precision}"
+    name = f"-{re.sub('[^A-Za-z0-9]+', '-', gpu)}" if gpu else ""
+    return f"{flavor}-{of_version}-sm{compute_capability.replace('.', '')}{name}-{precision}"
 
 
 def find(folder: Path) -> Iterator[Found]:
@@ -89,7 +87,13 @@ def find(folder: Path) -> Iterator[Found]:
         except (msgspec.DecodeError, OSError) as error:
             yield Found(path.parent, None, f"{DESCRIPTION} cannot be read: {error}")
         else:
-            yield Found(path.parent, engines, _stale(folder, path.parent, engines))
+            try:
+                for engine in engines.engines:
+                    bundle.check_path(path, engine.file)
+            except bundle.PathOutside as error:
+                yield Found(path.parent, None, str(error))
+            else:
+                yield Found(path.parent, engines, _stale(folder, path.parent, engines))
 
 
 def write(folder: Path, engines: EngineSet) -> None:
@@ -98,36 +102,11 @@ def write(folder: Path, engines: EngineSet) -> None:
 
 
 def installed_version(flavor: Flavor) -> str | None:
-    """Of the flavour's package."""
+    """Of the flavor's package."""
     try:
         return version(PACKAGES[flavor])
     except PackageNotFoundError:
         return None
-
-
-def module(flavor: Flavor) -> Any:
-    """The flavour's Python module."""
-    return importlib.import_module(MODULES[flavor])
-
-
-@cache
-def log(flavor: Flavor) -> Any:
-    """TensorRT's logger: one per process, the first wins. Keeps errors for messages of ours, drops the rest."""
-    trt = module(flavor)
-
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message)
-
-        def first_error(self) -> str:
-            return self.errors[0] if self.errors else "it does not say why"
-
-    return Log()
 
 
 def _stale(bundle_folder: Path, folder: Path, engines: EngineSet) -> str | None:

@@ -1,4 +1,4 @@
-"""What NVIDIA's driver says of the first GPU."""
+"""What NVIDIA's driver says of the first GPU, in the order of its bus."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,6 @@ class Gpu:
     name: str
     compute_capability: str
     """Such as "8.6"."""
-    memory_bytes: int
     driver: str
     cuda: int
     """Major version of the newest CUDA that the driver runs."""
@@ -27,16 +26,15 @@ def first_gpu() -> Gpu | None:
     except pynvml.NVMLError:
         return None
     try:
-        if pynvml.nvmlDeviceGetCount() == 0:
-            return None
         device = pynvml.nvmlDeviceGetHandleByIndex(0)
         major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(device)
         return Gpu(
             name=pynvml.nvmlDeviceGetName(device),
             compute_capability=f"{major}.{minor}",
-            memory_bytes=pynvml.nvmlDeviceGetMemoryInfo(device).total,
             driver=pynvml.nvmlSystemGetDriverVersion(),
             cuda=pynvml.nvmlSystemGetCudaDriverVersion_v2() // 1000,
         )
+    except pynvml.NVMLError:
+        return None
     finally:
         pynvml.nvmlShutdown()

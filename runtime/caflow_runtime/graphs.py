@@ -35,7 +35,7 @@ class Graphs(Mapping[str, Graph]):
                 path = self.folder / self.manifest.graph(name).file.path
                 try:
                     self._loaded[name] = self.backend.load(path)
-                except BackendError:
+                except (BackendError, MemoryError):
                     raise
                 except Exception as error:  # a backend's exceptions share no base class
                     raise bundle.BrokenGraph(f"{path}: {self.backend.name} cannot load it: {error}") from error

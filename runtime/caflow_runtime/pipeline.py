@@ -42,8 +42,7 @@ def load(
 
     Arguments:
         bundle: a folder that caflow-export wrote, or the name of a built-in model.
-        backend: "cpu" and "cuda" run in ONNX Runtime, "tensorrt" and "rtx" run the bundle's engines, or fail; "auto" is
-            CUDA where ONNX Runtime can use it.
+        backend: "cpu" and "cuda" run in ONNX Runtime, or fail; "auto" is CUDA where ONNX Runtime can use it.
         threads: on the CPU; 0 is one per core.
         pixel_budget: target pixels in one run of the graphs, rows taken together: what bounds the memory, at some 300
             bytes each for small models. Larger images are cut into tiles. Results, and the float32 pixels of tiled

@@ -62,25 +62,30 @@ class Runner:
         self.pixel_budget = pixel_budget
         self.overlap = overlap
 
-    def windows(self, condition: Image) -> list[Window]:
-        """Of the target of a condition.
+    def windows(self, condition: Image, budget: int | None = None) -> list[Window]:
+        """Of the target of a condition, by default with the whole pixel budget.
 
         Raises:
             InputError: if the image would have to be padded or cut, and its model does not allow that.
         """
-        model = self.model
+        model, budget = self.model, budget or self.pixel_budget
         height, width = (model.scale * side for side in condition.shape[:2])
         try:
-            windows = cut(height, width, model.size_multiple, self.pixel_budget, self.overlap)
+            windows = cut(height, width, model.size_multiple, budget, self.overlap)
         except TooSmall as error:
             raise InputError(str(error)) from None
         whole = len(windows) == 1 and windows[0].shape == (height, width)
         if not whole and model.task_settings.get("mask") == "central":
             raise InputError(
                 f"this model fills a hole in the middle, so images cannot be padded or cut: wanted sides that are "
-                f"multiples of {model.size_multiple} and at most {self.pixel_budget} pixels, got {height}×{width}"
+                f"multiples of {model.size_multiple} and at most {budget} pixels, got {height}×{width}"
             )
         return windows
+
+    def _target_pixels(self, condition: Image) -> int:
+        """Padded."""
+        height, width = (-(-side * self.model.scale // self.model.size_multiple) for side in condition.shape[:2])
+        return int(height * width) * self.model.size_multiple**2
 
     def _single_window(self, condition: Image) -> Window:
         """Of an image that is not cut.
@@ -112,7 +117,10 @@ class Runner:
             InputError: if samples are to be dropped of an image that is cut into tiles or runs.
             MemoryError: if memory runs out with the smallest tiles, too.
         """
-        return self._within_memory(lambda: self._draw(conditions, samples, temperature, seed, frame, keep, show))
+        return self._within_memory(
+            lambda budget: self._draw(budget, conditions, samples, temperature, seed, frame, keep, show),
+            samples * max((self._target_pixels(condition) for condition in conditions), default=0),
+        )
 
     def score(self, targets: list[Image], conditions: list[Image], show: Show | None = None) -> Iterator[Row]:
         """The likelihood of given targets, as they are finished.
@@ -120,30 +128,45 @@ class Runner:
         Raises:
             MemoryError: if memory runs out with the smallest tiles, too.
         """
-        return self._within_memory(lambda: self._score_all(targets, conditions, show))
+        return self._within_memory(
+            lambda budget: self._score_all(budget, targets, conditions, show),
+            max((self._target_pixels(condition) for condition in conditions), default=0),
+        )
 
-    def _within_memory(self, run: Callable[[], Iterator[Row]]) -> Iterator[Row]:
-        """The rows of `run`. Each time memory runs out, those that are not there yet with half the budget."""
-        there: set[tuple[int, int]] = set()
-        ran_out: MemoryError | None = None
+    def _within_memory(self, run: Callable[[int], Iterator[Row]], rows_pixels: int) -> Iterator[Row]:
+        """The rows of `run`, which is given a pixel budget: half of it each time memory runs out, and for later calls.
+
+        It then runs anew; rows that were given are not given again.
+
+        Arguments:
+            rows_pixels: of all rows of the largest image: a larger budget makes no difference.
+        """
+        given: set[tuple[int, int]] = set()
+        whole = budget = self.pixel_budget
         while True:
+            ran_out: MemoryError | None = None
             try:
-                for row in run():
-                    if (row.image, row.sample) not in there:
-                        there.add((row.image, row.sample))
+                for row in run(budget):
+                    if (row.image, row.sample) not in given:
+                        given.add((row.image, row.sample))
                         yield row
-                return
             except MemoryError as error:
-                ran_out = error
+                ran_out = MemoryError(*error.args)  # another one: this holds all that was alive where it was raised
             except InputError:
-                if ran_out is None:
+                if budget == whole:
                     raise
-                raise ran_out from None  # what is left of the budget holds no tile
-            self.pixel_budget //= 2
-            warnings.warn(f"memory ran out, going on with a pixel_budget of {self.pixel_budget}", stacklevel=2)
+                raise MemoryError(f"memory ran out with a pixel_budget of {2 * budget}; less holds no tile") from None
+            if ran_out is None:
+                self.pixel_budget = min(self.pixel_budget, budget)
+                return
+            budget = min(budget, rows_pixels) // 2
+            if budget < self.model.size_multiple**2:
+                raise ran_out
+            warnings.warn(f"memory ran out, going on with a pixel_budget of {budget}", stacklevel=2)
 
     def _draw(
         self,
+        budget: int,
         conditions: list[Image],
         samples: int,
         temperature: float | Sequence[float],
@@ -153,9 +176,9 @@ class Runner:
         show: Show | None,
     ) -> Iterator[Row]:
         temperatures = per_level(temperature, self.model.levels)
-        windows = [self.windows(condition) for condition in conditions]
+        windows = [self.windows(condition, budget) for condition in conditions]
         if keep is not None:
-            self._check_prunable(windows, samples)
+            self._check_prunable(windows, samples, budget)
         padded = [self._padded(condition, self.model.scale) for condition in conditions]
         last: tuple[list[tuple[int, int, int]], scan.Arrays] | None = None
 
@@ -167,16 +190,19 @@ class Runner:
             noise = self._noise(units, temperatures, seed, frame)
             return self._parts(units, self._sample(units, last[1], noise, keep))
 
-        return self._run_all(windows, samples, conditions, run, show)
+        return self._run_all(windows, samples, budget, conditions, run, show)
 
-    def _score_all(self, targets: list[Image], conditions: list[Image], show: Show | None) -> Iterator[Row]:
+    def _score_all(
+        self, budget: int, targets: list[Image], conditions: list[Image], show: Show | None
+    ) -> Iterator[Row]:
         padded = [self._padded(condition, self.model.scale) for condition in conditions]
         padded_targets = [self._padded(target, 1) for target in targets]
 
         def run(units: list[Unit]) -> Iterator[Part]:
             return self._parts(units, self._score(units, padded_targets, padded), keeps_pixels=False)
 
-        return self._run_all([self.windows(condition) for condition in conditions], 1, conditions, run, show)
+        windows = [self.windows(condition, budget) for condition in conditions]
+        return self._run_all(windows, 1, budget, conditions, run, show)
 
     def encode(self, target: Image, condition: Image) -> tuple[Noise, Row]:
         """The noise of a target, (1, channels, h, w) each, and its likelihood.
@@ -215,6 +241,7 @@ class Runner:
         self,
         windows: list[list[Window]],
         samples: int,
+        budget: int,
         conditions: list[Image],
         run: Callable[[list[Unit]], Iterable[Part]],
         show: Show | None = None,
@@ -223,7 +250,7 @@ class Runner:
         done, count = 0, sum(samples * len(of_image) for of_image in windows)
         canvases: dict[tuple[int, int], Canvas] = {}
         scale, levels = self.model.scale, self.model.levels
-        for units in plan(windows, samples, self.pixel_budget, CANVAS_PIXELS):
+        for units in plan(windows, samples, budget, CANVAS_PIXELS):
             for part in run(units):
                 key = (part.image, part.sample)
                 if key not in canvases:
@@ -310,9 +337,9 @@ class Runner:
             noise.append(np.concatenate(drawn) * taus[:, None, None])
         return noise
 
-    def _check_prunable(self, windows: list[list[Window]], samples: int) -> None:
+    def _check_prunable(self, windows: list[list[Window]], samples: int, budget: int) -> None:
         for k, of_image in enumerate(windows):
-            if len(of_image) > 1 or samples > rows_per_run(of_image[0], self.pixel_budget):
+            if len(of_image) > 1 or samples > rows_per_run(of_image[0], budget):
                 height, width = of_image[-1].y.end, of_image[-1].x.end
                 raise InputError(
                     f"keep: all {samples} samples of images[{k}] must run at once, {height}×{width} "

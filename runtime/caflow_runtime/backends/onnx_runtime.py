@@ -20,7 +20,7 @@ from caflow_runtime.scan import Array, Arrays, Graph
 Device = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ERRORS_ONLY = 3
-OUT_OF_MEMORY = ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory")
+OUT_OF_MEMORY = ("allocate memory", "alloc_failed", "bad allocation", "bad_alloc", "out of memory")
 
 
 class Backend(Protocol):
@@ -106,7 +106,8 @@ class OnnxRuntimeBound:
     def to_device(self, array: NDArray[Any]) -> Array:
         import onnxruntime
 
-        return cast(Array, onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, 0))
+        with explaining(self.name):
+            return cast(Array, onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, 0))
 
     def to_host(self, array: Any) -> NDArray[Any]:
         return np.asarray(array.numpy())
@@ -139,7 +140,7 @@ def open_session(path: Path, device: Device, threads: int) -> Any:
 
 
 @contextmanager
-def explaining(path: Path) -> Iterator[None]:
+def explaining(path: Path | str) -> Iterator[None]:
     """What goes wrong in a graph, as a BackendError that names it: ONNX Runtime's exceptions share no base class."""
     try:
         yield

@@ -10,10 +10,9 @@ from caflow_runtime.backends.onnx_runtime import (
     check_installed,
     is_installed,
 )
-from caflow_runtime.backends.tensorrt import TensorRT
 from caflow_runtime.errors import BackendError
 
-BackendName = Literal["auto", "cpu", "cuda", "tensorrt", "rtx"]
+BackendName = Literal["auto", "cpu", "cuda"]
 
 
 def open_backend(name: BackendName, threads: int = 0) -> Backend:
@@ -28,8 +27,6 @@ def open_backend(name: BackendName, threads: int = 0) -> Backend:
         return OnnxRuntimeCpu(threads)
     if name == "cuda":
         return OnnxRuntimeBound("cuda", threads)
-    if name in ("tensorrt", "rtx"):
-        return TensorRT(name)
     if is_installed("onnxruntime-gpu"):
         check_installed("cuda")
         try:

@@ -1,0 +1,72 @@
+"""Weights of ONNX graphs, apart from them: equal weights of all graphs are stored once, in one file."""
+
+from hashlib import sha256
+from typing import BinaryIO
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+WEIGHTS = "weights.bin"
+ALIGNMENT_BYTES = 64
+INLINE_BYTES = 1024
+"""Constants up to this size stay in the graph."""
+
+
+class WeightStore:
+    """Writes weights to one file; what was written before is not written again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._places: dict[bytes, tuple[int, int]] = {}
+
+    def move_out(self, proto: onnx.ModelProto) -> None:
+        """Move the large initializers of a graph to the file, and make the graph refer to them.
+
+        What halves can hold is stored as such, and widened by a Cast that runtimes fold when they load the graph.
+        """
+        for tensor in proto.graph.initializer:
+            data = tensor.raw_data or onnx.numpy_helper.to_array(tensor).tobytes()
+            if len(data) <= INLINE_BYTES:
+                continue
+            if tensor.data_type == TensorProto.FLOAT and (narrow := _as_halves(data)) is not None:
+                data, tensor.data_type, wide = narrow, TensorProto.FLOAT16, tensor.name
+                tensor.name = f"{wide}_half"
+                proto.graph.node.insert(0, onnx.helper.make_node("Cast", [tensor.name], [wide], to=TensorProto.FLOAT))
+            offset, length = self._place(data)
+            for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data"):
+                tensor.ClearField(field)
+            tensor.data_location = TensorProto.EXTERNAL
+            del tensor.external_data[:]
+            for key, value in (("location", WEIGHTS), ("offset", str(offset)), ("length", str(length))):
+                tensor.external_data.append(onnx.StringStringEntryProto(key=key, value=value))
+
+    def _place(self, data: bytes) -> tuple[int, int]:
+        key = sha256(data).digest()
+        if key not in self._places:
+            self._file.write(bytes(-self._file.tell() % ALIGNMENT_BYTES))
+            self._places[key] = (self._file.tell(), len(data))
+            self._file.write(data)
+        return self._places[key]
+
+
+def widen(proto: onnx.ModelProto) -> None:
+    """The float32 weights themselves in place of halves and a Cast, of a graph with its weights inside.
+
+    For TensorRT, where a convolution whose weight is a node's output is another, slower one.
+    """
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    casts = [node for node in proto.graph.node if node.op_type == "Cast" and node.input[0] in stored]
+    for node in casts:
+        tensor = stored[node.input[0]]
+        wide = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(wide, node.output[0]))
+        proto.graph.node.remove(node)
+
+
+def _as_halves(data: bytes) -> bytes | None:
+    """The halves that float32 values are, or None if they are not."""
+    values = np.frombuffer(data, np.float32)
+    with np.errstate(over="ignore"):
+        halves = values.astype(np.float16)
+    return halves.tobytes() if np.array_equal(halves, values) else None
