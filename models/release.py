@@ -30,7 +30,8 @@ def main(run: Path, output: Path) -> None:
                 parameter.data = parameter.data.half().float()
     training = checkpoint.read(run / LAST_CHECKPOINT)["training"]
     path = output / "model.pt"
-    checkpoint.save(path, model, training={key: training[key] for key in ("recipe", "step")})
+    recipe = training["recipe"] | {"steps": training["step"]}  # as many as were done: a run may be stopped
+    checkpoint.save(path, model, training={"recipe": recipe, "step": training["step"]})
     lines = (run / LOG).read_text().splitlines(keepends=True)
     kept = [line for line in lines if "loss" not in (entry := json.loads(line)) or entry["step"] % LOGGED_STEPS == 0]
     (output / LOG).write_text("".join(kept))
