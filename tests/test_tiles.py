@@ -84,7 +84,7 @@ def test_padding_reflects_where_it_can(side: int) -> None:
 def test_every_row_runs_once_within_the_budget(shapes: list[tuple[int, int]], samples: int, budget: int) -> None:
     windows = [cut(*shape, MULTIPLE, budget, 16) for shape in shapes]
     rows: list[tuple[int, int, int, int]] = []
-    for run in plan(windows, samples, budget, canvas_pixels=300**2):
+    for run in plan(windows, range(samples), budget, canvas_pixels=300**2):
         assert len({unit.window.shape for unit in run}) == 1
         count = sum(len(unit.samples) for unit in run)
         assert count == 1 or count * np.prod(run[0].window.shape) <= budget

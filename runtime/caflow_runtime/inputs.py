@@ -34,7 +34,7 @@ def as_images(images: Images, what: str) -> list[Image]:
         )
     if not len(images):
         raise InputError(f"{what}: wanted at least one image, got none")
-    return [_as_image(image, f"{what}[{k}]") for k, image in enumerate(images)]
+    return [as_image(image, f"{what}[{k}]") for k, image in enumerate(images)]
 
 
 def check_pairs(targets: list[Image], conditions: list[Image], scale: int) -> None:
@@ -114,7 +114,12 @@ def per_level(temperature: float | Sequence[float], levels: int) -> list[float]:
     return values * levels if len(values) == 1 else values
 
 
-def _as_image(image: Any, what: str) -> Image:
+def as_image(image: Any, what: str) -> Image:
+    """One image, named `what` in messages.
+
+    Raises:
+        InputError
+    """
     wanted = f"{what}: wanted (H, W, 3) uint8 RGB"
     if not isinstance(image, np.ndarray):
         raise InputError(f"{wanted}, got {type(image).__name__}: np.asarray makes an array of it")

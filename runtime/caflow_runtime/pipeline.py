@@ -5,7 +5,7 @@ best = pipe.best_of(images, n=10, temperature=0.8, seed=0)
 best.images, best.log_likelihood, best.bits_per_dim
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -20,9 +20,11 @@ from caflow_runtime.bundle import Manifest
 from caflow_runtime.consistency import consistency, project
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.graphs import Graphs
-from caflow_runtime.inputs import Image, Images, Rank, as_images, check_draw, check_pairs
+from caflow_runtime.inputs import Image, Images, Rank, as_image, as_images, check_draw, check_pairs
 from caflow_runtime.results import Best, Encoded, Samples, Score, stack
 from caflow_runtime.runner import Noise, Row, Runner, Show
+from caflow_runtime.stream import Frame, Stream
+from caflow_runtime.stream import Noise as StreamNoise
 from caflow_runtime.tiles import Shares
 
 PIXEL_BUDGET = 2**20
@@ -121,7 +123,7 @@ class Pipeline:
         conditions = as_images(images, "images")
         check_draw(self._model, n, temperature, seed, frame, keep, rank, consistent)
         best: dict[int, Candidate] = {}
-        for row in self._runner.draw(conditions, n, temperature, seed, frame, keep, show):
+        for row in self._runner.draw(conditions, range(n), temperature, seed, frame, keep, show):
             condition = conditions[row.image]
             value = self._value(row, condition, rank)
             if value > (best[row.image].value if row.image in best else -np.inf):
@@ -158,7 +160,7 @@ class Pipeline:
         conditions = as_images(images, "images")
         check_draw(self._model, n, temperature, seed, frame, None, rank, consistent)
         drawn: list[Candidate] = []
-        for row in self._runner.draw(conditions, n, temperature, seed, frame, None, show):
+        for row in self._runner.draw(conditions, range(n), temperature, seed, frame, None, show):
             value = self._value(row, conditions[row.image], rank)
             drawn.append(self._candidate(value, row, conditions[row.image], rank, consistent))
         drawn.sort(key=lambda candidate: (candidate.row.image, -candidate.value))
@@ -177,6 +179,37 @@ class Pipeline:
             sides=likelihood["sides"][::n],
             shares=[shares[k : k + n] for k in range(0, len(shares), n)],
         )
+
+    def stream(
+        self,
+        frames: Iterable[Image],
+        n: int = 1,
+        temperature: float | Sequence[float] = 0.8,
+        seed: int = 0,
+        rank: Rank = "likelihood",
+        noise: StreamNoise = "fixed",
+        batch: int = 1,
+    ) -> Iterator[Frame]:
+        """Frames of a video, (H, W, 3) uint8 RGB, one after the other, steady in time; a result for each, in order.
+
+        Arguments:
+            n: samples of a scene's first frame; the best one's number and noise are kept through the scene.
+            temperature, seed, rank: as in `best_of`.
+            noise: "fixed" through a scene, "fresh" for each frame, or ρ of an AR(1) process, 0 < ρ < 1.
+            batch: frames that run together where the noise is fixed. A frame is given when its batch is full, or its
+                scene ends; nothing but these frames is held.
+
+        Raises:
+            InputError: if an argument, or a frame, is not what it should be.
+            NotFinite: if no sample of a frame is finite.
+        """
+        check_draw(self._model, n, temperature, seed, 0, None, rank, consistent=False)
+
+        def value(row: Row, condition: Image) -> float:
+            return self._value(row, condition, rank)
+
+        checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
+        return Stream(self._runner, value, n, temperature, seed, noise, batch)(checked)
 
     def score(self, target: Images, condition: Images, show: Show | None = None) -> Score:
         """log p(target | condition) of images, at the middle of the cells of their integers.

@@ -15,14 +15,16 @@ class Unit:
     samples: tuple[int, ...]
 
 
-def plan(windows: Sequence[list[Window]], samples: int, pixel_budget: int, canvas_pixels: int) -> Iterator[list[Unit]]:
+def plan(
+    windows: Sequence[list[Window]], samples: Sequence[int], pixel_budget: int, canvas_pixels: int
+) -> Iterator[list[Unit]]:
     """Runs of units of one window shape, at most `pixel_budget` pixels (or one row) each.
 
     All windows of a sample come before the next samples' begin, so that few images are unfinished at any time.
 
     Arguments:
         windows: of each image.
-        samples: of each image.
+        samples: numbers of the samples of each image.
         canvas_pixels: pixels of an image in several windows that may be unfinished; at least one sample is.
     """
     run: list[Unit] = []
@@ -43,14 +45,16 @@ def rows_per_run(window: Window, pixel_budget: int) -> int:
     return max(1, pixel_budget // (height * width))
 
 
-def _units(windows: Sequence[list[Window]], samples: int, pixel_budget: int, canvas_pixels: int) -> Iterator[Unit]:
+def _units(
+    windows: Sequence[list[Window]], samples: Sequence[int], pixel_budget: int, canvas_pixels: int
+) -> Iterator[Unit]:
     for image, of_image in enumerate(windows):
-        rows, unfinished = rows_per_run(of_image[0], pixel_budget), samples
+        rows, unfinished = rows_per_run(of_image[0], pixel_budget), len(samples)
         if len(of_image) > 1:
             height, width = of_image[-1].y.end, of_image[-1].x.end
             unfinished = max(1, canvas_pixels // (height * width))
-        for first in range(0, samples, unfinished):
-            numbers = range(first, min(first + unfinished, samples))
+        for first in range(0, len(samples), unfinished):
+            numbers = samples[first : first + unfinished]
             for window in of_image:
                 for start in range(0, len(numbers), rows):
                     yield Unit(image, window, tuple(numbers[start : start + rows]))

@@ -22,6 +22,8 @@ CANVAS_PIXELS = 2**25
 
 Show = Callable[[int, int], None]
 """Is given how many windows of samples are done, and how many there are."""
+DrawNoise = Callable[..., NDArray[np.float32]]
+"""`noise.draw_noise`, or what else makes noise of a place."""
 Floats = NDArray[np.float32]
 Noise = list[Floats]
 """z of each level, coarsest first: (R, channels, h, w), the z[i, j], i = j … n−1, side by side."""
@@ -104,22 +106,23 @@ class Runner:
     def draw(
         self,
         conditions: list[Image],
-        samples: int,
+        samples: Sequence[int],
         temperature: float | Sequence[float],
         seed: int,
         frame: int,
         keep: Sequence[int] | None = None,
         show: Show | None = None,
+        draw_noise: DrawNoise = draw_noise,
     ) -> Iterator[Row]:
-        """All samples of all conditions, as they are finished; with `keep` only those that were not dropped.
+        """Samples, by their numbers, of all conditions, as they are finished; with `keep` those that were not dropped.
 
         Raises:
             InputError: if samples are to be dropped of an image that is cut into tiles or runs.
             MemoryError: if memory runs out with the smallest tiles, too.
         """
         return self._within_memory(
-            lambda budget: self._draw(budget, conditions, samples, temperature, seed, frame, keep, show),
-            samples * max((self._target_pixels(condition) for condition in conditions), default=0),
+            lambda budget: self._draw(budget, conditions, samples, temperature, seed, frame, keep, show, draw_noise),
+            len(samples) * max((self._target_pixels(condition) for condition in conditions), default=0),
         )
 
     def score(self, targets: list[Image], conditions: list[Image], show: Show | None = None) -> Iterator[Row]:
@@ -168,17 +171,18 @@ class Runner:
         self,
         budget: int,
         conditions: list[Image],
-        samples: int,
+        samples: Sequence[int],
         temperature: float | Sequence[float],
         seed: int,
         frame: int,
         keep: Sequence[int] | None,
         show: Show | None,
+        draw_noise: DrawNoise,
     ) -> Iterator[Row]:
         temperatures = per_level(temperature, self.model.levels)
         windows = [self.windows(condition, budget) for condition in conditions]
         if keep is not None:
-            self._check_prunable(windows, samples, budget)
+            self._check_prunable(windows, len(samples), budget)
         padded = [self._padded(condition, self.model.scale) for condition in conditions]
         last: tuple[list[tuple[int, int, int]], scan.Arrays] | None = None
 
@@ -187,7 +191,7 @@ class Runner:
             places = [(unit.image, unit.window.y.start, unit.window.x.start) for unit in units]
             if last is None or last[0] != places:  # more samples of the same windows need no new encoding
                 last = places, self._encode_conditions(units, padded)
-            noise = self._noise(units, temperatures, seed, frame)
+            noise = self._noise(units, temperatures, seed, frame, draw_noise)
             return self._parts(units, self._sample(units, last[1], noise, keep))
 
         return self._run_all(windows, samples, budget, conditions, run, show)
@@ -202,7 +206,7 @@ class Runner:
             return self._parts(units, self._score(units, padded_targets, padded), keeps_pixels=False)
 
         windows = [self.windows(condition, budget) for condition in conditions]
-        return self._run_all(windows, 1, budget, conditions, run, show)
+        return self._run_all(windows, [0], budget, conditions, run, show)
 
     def encode(self, target: Image, condition: Image) -> tuple[Noise, Row]:
         """The noise of a target, (1, channels, h, w) each, and its likelihood.
@@ -240,14 +244,14 @@ class Runner:
     def _run_all(
         self,
         windows: list[list[Window]],
-        samples: int,
+        samples: Sequence[int],
         budget: int,
         conditions: list[Image],
         run: Callable[[list[Unit]], Iterable[Part]],
         show: Show | None = None,
     ) -> Iterator[Row]:
         """Plan, run, and put together."""
-        done, count = 0, sum(samples * len(of_image) for of_image in windows)
+        done, count = 0, sum(len(samples) * len(of_image) for of_image in windows)
         canvases: dict[tuple[int, int], Canvas] = {}
         scale, levels = self.model.scale, self.model.levels
         for units in plan(windows, samples, budget, CANVAS_PIXELS):
@@ -313,7 +317,9 @@ class Runner:
         height, width = (-(-side // multiple) * multiple for side in image.shape[:2])
         return pad(image, height, width)
 
-    def _noise(self, units: list[Unit], temperatures: list[float], seed: int, frame: int) -> Noise:
+    def _noise(
+        self, units: list[Unit], temperatures: list[float], seed: int, frame: int, draw_noise: DrawNoise
+    ) -> Noise:
         """z of each level for all rows."""
         model = self.model
         noise = []

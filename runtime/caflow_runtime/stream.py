@@ -1,0 +1,200 @@
+"""Frames of a video, one after the other: steady in time, as far as the noise and the choice of the sample go.
+
+A flow's samples differ by their noise. Where every frame has the same, what does not move does not flicker; the noise
+is renewed at scene cuts. The best of N is chosen on the first frame of a scene and kept through it, so the picture does
+not jump from one sample to another.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.inputs import Image
+from caflow_runtime.noise import draw_noise
+from caflow_runtime.runner import Row, Runner
+
+Noise = Literal["fixed", "fresh"] | float
+"""The same for all frames of a scene; new for each; or ρ of an AR(1) process, 0 < ρ < 1: each frame's noise is
+ρ times the last one's and √(1 − ρ²) times new noise."""
+
+HISTOGRAM_BINS = (8, 8, 8)
+COMPARED_PIXELS = 64
+CUT_DISTANCE = 0.5
+"""Between the histograms of two frames, Bhattacharyya's, 0…1."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a stream gives for one frame."""
+
+    number: int
+    """From 0."""
+    pixels: NDArray[np.float32]
+    """(H, W, 3) continuous pixel values: the cell [w, w + 1) stands for the integer w."""
+    sample: int
+    """Number of the sample, kept through a scene."""
+    per_level: NDArray[np.float64]
+    """(n,) nats, the coarsest level first, at the continuous point."""
+    starts_scene: bool
+
+    @property
+    def image(self) -> Image:
+        """(H, W, 3) uint8 RGB."""
+        return np.clip(self.pixels, 0, 255).astype(np.uint8)
+
+    @property
+    def log_likelihood(self) -> float:
+        """Nats."""
+        return float(self.per_level.sum())
+
+    @property
+    def bits_per_dim(self) -> float:
+        """−log-likelihood / (dims · ln 2), pixel values as 0…256."""
+        return -self.log_likelihood / (self.pixels.size * math.log(2))
+
+
+class SceneCuts:
+    """Says of each frame whether it is of another scene than the one before, by their colours."""
+
+    def __init__(self, distance: float = CUT_DISTANCE) -> None:
+        self.distance = distance
+        self._last: NDArray[np.float32] | None = None
+
+    def __call__(self, frame: Image) -> bool:
+        """True for the first frame, and where the histogram of colours changes at once."""
+        step = max(1, min(frame.shape[:2]) // COMPARED_PIXELS)
+        small = np.ascontiguousarray(frame[::step, ::step])
+        histogram = cv2.calcHist([small], [0, 1, 2], None, HISTOGRAM_BINS, [0, 256] * 3)
+        last, self._last = self._last, np.asarray(histogram, np.float32)
+        return last is None or cv2.compareHist(last, self._last, cv2.HISTCMP_BHATTACHARYYA) > self.distance
+
+
+class DriftingNoise:
+    """Noise of an AR(1) process over frames, each N(0, 1) by itself: `draw_noise` of the frames that came, in order."""
+
+    def __init__(self, persistence: float) -> None:
+        self.persistence = persistence
+        self._last: dict[tuple[Any, ...], NDArray[np.float32]] = {}
+        self._frame: dict[tuple[Any, ...], int] = {}
+
+    def restart(self) -> None:
+        """Forget what came: a new scene."""
+        self._last.clear()
+        self._frame.clear()
+
+    def __call__(
+        self,
+        channels: Sequence[int],
+        level: int,
+        top: int,
+        left: int,
+        height: int,
+        width: int,
+        samples: NDArray[np.int64],
+        seed: int,
+        frame: int,
+    ) -> NDArray[np.float32]:
+        place = (level, top, left, height, width)
+        drawn = [self._next((*place, int(k)), channels, int(k), seed, frame) for k in samples]
+        return np.stack(drawn)
+
+    def _next(self, key: tuple[int, ...], channels: Sequence[int], sample: int, seed: int, frame: int) -> Any:
+        if self._frame.get(key) == frame:  # asked again for the same frame
+            return self._last[key]
+        level, top, left, height, width, _ = key
+        new = draw_noise(channels, level, top, left, height, width, np.array([sample]), seed, frame)[0]
+        if key in self._last:
+            new = self.persistence * self._last[key] + np.float32(math.sqrt(1 - self.persistence**2)) * new
+        self._last[key], self._frame[key] = new, frame
+        return new
+
+
+class Stream:
+    """Draws frames in order."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        value: Callable[[Row, Image], float],
+        n: int,
+        temperature: float | Sequence[float],
+        seed: int,
+        noise: Noise,
+        batch: int,
+    ) -> None:
+        """`value`: what samples are ranked by, −∞ where they are not finite."""
+        if batch < 1:
+            raise InputError(f"batch: wanted at least 1 frame, got {batch}")
+        if noise not in ("fixed", "fresh") and (isinstance(noise, str) or not 0 < noise < 1):
+            raise InputError(f"noise: wanted 'fixed', 'fresh' or a number between 0 and 1, got {noise!r}")
+        self.runner = runner
+        self.value = value
+        self.n = n
+        self.temperature = temperature
+        self.seed = seed
+        self.noise = noise
+        self.batch = batch if noise == "fixed" else 1  # frames that run together have one noise
+        self.drifting = None if isinstance(noise, str) else DriftingNoise(noise)
+        self.is_cut = SceneCuts()
+        self.scene = -1
+        self.sample: int | None = None
+
+    def __call__(self, frames: Iterable[Image]) -> Iterator[Frame]:
+        """Every frame, in order, as soon as its batch is full or its scene ends."""
+        waiting: list[tuple[int, Image]] = []
+        for number, frame in enumerate(frames):
+            if self.is_cut(frame) or (waiting and waiting[0][1].shape != frame.shape):
+                yield from self._draw(waiting)
+                waiting.clear()
+                self._start_scene()
+                yield self._first(number, frame)
+                continue
+            waiting.append((number, frame))
+            if len(waiting) == self.batch:
+                yield from self._draw(waiting)
+                waiting.clear()
+        yield from self._draw(waiting)
+
+    def _start_scene(self) -> None:
+        self.scene += 1
+        if self.drifting is not None:
+            self.drifting.restart()
+
+    def _first(self, number: int, frame: Image) -> Frame:
+        """The best of N, whose sample the scene keeps."""
+        best: tuple[float, Row] | None = None
+        for row in self._rows([frame], range(self.n), number):
+            value = self.value(row, frame)
+            if value > (-np.inf if best is None else best[0]):
+                best = value, row
+        if best is None:
+            raise NotFinite(f"no sample of frame {number} is finite: try a lower temperature")
+        self.sample = best[1].sample
+        return _frame(number, best[1], starts_scene=True)
+
+    def _draw(self, waiting: list[tuple[int, Image]]) -> Iterator[Frame]:
+        if not waiting:
+            return
+        assert self.sample is not None
+        images = [image for _, image in waiting]
+        rows = {row.image: row for row in self._rows(images, [self.sample], waiting[0][0])}
+        for k, (number, image) in enumerate(waiting):
+            if self.value(rows[k], image) == -np.inf:
+                raise NotFinite(f"sample {self.sample} of frame {number} is not finite: try a lower temperature")
+            yield _frame(number, rows[k], starts_scene=False)
+
+    def _rows(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[Row]:
+        key = self.scene if self.noise == "fixed" else number
+        source = draw_noise if self.drifting is None else self.drifting
+        return self.runner.draw(images, samples, self.temperature, self.seed, key, draw_noise=source)
+
+
+def _frame(number: int, row: Row, starts_scene: bool) -> Frame:
+    assert row.pixels is not None
+    return Frame(number, np.ascontiguousarray(row.pixels), row.sample, row.per_level, starts_scene)

@@ -1,0 +1,121 @@
+"""Frames one after the other: in order, steady, each what the image alone would be, and without holding the rest."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import photograph
+from numpy.typing import NDArray
+
+from caflow_export.export import ExportReport
+from caflow_runtime.errors import InputError
+from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.stream import DriftingNoise, SceneCuts
+
+CHANNELS = [3, 6]
+Picture = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def pipe(exported: ExportReport) -> Iterator[Pipeline]:
+    with load(exported.path, backend="cpu") as pipe:
+        yield pipe
+
+
+@pytest.fixture(scope="module")
+def scenes(photographs: Path) -> list[Picture]:
+    """Five frames of one scene, moving by a pixel each, then three of another."""
+    first, second = (photograph(photographs, k, 16, 24) for k in (0, 5))
+    moved = [np.ascontiguousarray(np.roll(first, k, 1)) for k in range(5)]
+    return moved + [np.ascontiguousarray(255 - np.roll(second, k, 1)) for k in range(3)]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_each_frame_is_what_its_image_alone_is(pipe: Pipeline, scenes: list[Picture], batch: int) -> None:
+    frames = list(pipe.stream(scenes, n=3, seed=5, batch=batch))
+    assert [frame.number for frame in frames] == list(range(8))
+    assert [frame.starts_scene for frame in frames] == [True, *[False] * 4, True, *[False] * 2]
+    for scene, numbers in enumerate((range(5), range(5, 8))):
+        best = pipe.best_of(scenes[numbers[0]], n=3, seed=5, frame=scene)
+        for k in numbers:
+            drawn = pipe.sample(scenes[k], n=3, seed=5, frame=scene)
+            (place,) = np.flatnonzero(drawn.sample[0] == best.sample[0])
+            assert frames[k].sample == best.sample[0]
+            assert (frames[k].image != drawn.images[0][place]).mean() <= 1e-3
+            np.testing.assert_allclose(frames[k].log_likelihood, drawn.log_likelihood[0, place], rtol=1e-6)
+            np.testing.assert_allclose(frames[k].bits_per_dim, drawn.bits_per_dim[0, place], rtol=1e-6)
+
+
+def test_what_does_not_move_flickers_with_fresh_noise_alone(pipe: Pipeline, scenes: list[Picture]) -> None:
+    still = [scenes[0]] * 6
+
+    def flicker(noise: object) -> float:
+        pixels = [frame.pixels for frame in pipe.stream(still, noise=noise)]  # type: ignore[arg-type]
+        return float(np.mean([np.abs(a - b).mean() for a, b in pairwise(pixels)]))
+
+    fixed, slow, fast, fresh = (flicker(noise) for noise in ("fixed", 0.95, 0.5, "fresh"))
+    assert fixed == 0.0
+    assert 0.0 < slow < fast < fresh
+
+
+def test_drifting_noise_is_normal_and_remembers_as_much_as_it_says() -> None:
+    noise = DriftingNoise(0.8)
+    drawn = np.stack([noise(CHANNELS, 0, 0, 0, 8, 8, np.arange(4), 1, frame) for frame in range(60)])
+    assert drawn.shape == (60, 4, 9, 8, 8)
+    np.testing.assert_allclose(drawn.std((1, 2, 3, 4)), 1.0, atol=0.06)
+    steps = [np.corrcoef(drawn[k].ravel(), drawn[k + 1].ravel())[0, 1] for k in range(59)]
+    np.testing.assert_allclose(steps, 0.8, atol=0.06)
+    np.testing.assert_array_equal(noise(CHANNELS, 0, 0, 0, 8, 8, np.arange(4), 1, 59), drawn[-1])
+    noise.restart()
+    np.testing.assert_array_equal(noise(CHANNELS, 0, 0, 0, 8, 8, np.arange(4), 1, 0), drawn[0])
+
+
+def test_scenes_are_cut_where_colours_change_at_once(photographs: Path) -> None:
+    """A slow pan and a slow fade are no cut; another photograph is."""
+    wide = photograph(photographs, 0, 200, 400)
+    pan = [np.ascontiguousarray(wide[:, k : k + 200]) for k in range(0, 200, 10)]
+    fade = [np.rint(pan[-1] * (1 - k / 20)).astype(np.uint8) for k in range(10)]
+    others = [photograph(photographs, k, 200, 200) for k in (3, 5, 8)]
+    is_cut = SceneCuts()
+    found = [is_cut(frame) for frame in (*pan, *fade, *others)]
+    assert found == [True, *[False] * (len(pan) + len(fade) - 1), *[True] * len(others)]
+
+
+def test_frames_are_given_in_time_and_none_is_held(pipe: Pipeline, scenes: list[Picture]) -> None:
+    given: list[weakref.ref[Picture]] = []
+
+    def source() -> Iterator[Picture]:
+        for k in range(20):
+            frame = np.roll(scenes[0], k, 1)
+            given.append(weakref.ref(frame))
+            yield frame
+
+    for frame in pipe.stream(source(), batch=2):
+        assert len(given) <= frame.number + 3
+        gc.collect()
+        assert sum(one() is not None for one in given) <= 4
+
+
+def test_a_frame_of_another_size_starts_a_scene(pipe: Pipeline, scenes: list[Picture]) -> None:
+    sizes = [scenes[0], scenes[1], np.ascontiguousarray(scenes[2][:8])]
+    shapes = [frame.image.shape for frame in pipe.stream(sizes, batch=4)]
+    assert shapes == [(64, 96, 3), (64, 96, 3), (32, 96, 3)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"noise": 1.0}, "noise: wanted"),
+        ({"noise": "blue"}, "noise: wanted"),
+        ({"batch": 0}, "batch: wanted at least 1"),
+    ],
+)
+def test_wrong_arguments(pipe: Pipeline, scenes: list[Picture], arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        pipe.stream(scenes, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"frames\[1\]: wanted"):
+        list(pipe.stream([scenes[0], scenes[0].astype(np.float32)]))
