@@ -1,4 +1,4 @@
-"""The `caflow` command: image, score, info, bench, doctor."""
+"""The `caflow` command: image, video, score, info, bench, doctor."""
 
 import click
 
@@ -8,6 +8,7 @@ from caflow_deploy.commands.doctor import doctor
 from caflow_deploy.commands.image import image
 from caflow_deploy.commands.info import info
 from caflow_deploy.commands.score import score
+from caflow_deploy.commands.video import video
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,7 +20,7 @@ def main() -> None:
     """
 
 
-for command in (image, score, info, bench, doctor):
+for command in (image, video, score, info, bench, doctor):
     main.add_command(command)
 
 

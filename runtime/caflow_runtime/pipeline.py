@@ -203,13 +203,25 @@ class Pipeline:
             InputError: if an argument, or a frame, is not what it should be.
             NotFinite: if no sample of a frame is finite.
         """
+        checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
+        return self.open_stream(n, temperature, seed, rank, noise, batch)(checked)
+
+    def open_stream(
+        self,
+        n: int,
+        temperature: float | Sequence[float],
+        seed: int,
+        rank: Rank,
+        noise: StreamNoise,
+        batch: int,
+    ) -> Stream:
+        """What `stream` gives its frames to; it can be told what an earlier run did."""
         check_draw(self._model, n, temperature, seed, 0, None, rank, consistent=False)
 
         def value(row: Row, condition: Image) -> float:
             return self._value(row, condition, rank)
 
-        checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
-        return Stream(self._runner, value, n, temperature, seed, noise, batch)(checked)
+        return Stream(self._runner, value, n, temperature, seed, noise, batch)
 
     def score(self, target: Images, condition: Images, show: Show | None = None) -> Score:
         """log p(target | condition) of images, at the middle of the cells of their integers.

@@ -144,12 +144,23 @@ class Stream:
         self.is_cut = SceneCuts()
         self.scene = -1
         self.sample: int | None = None
+        self.skipped = 0
+        self._shape: tuple[int, ...] = ()
+
+    def skip(self, frame: Image, sample: int) -> None:
+        """Leave out a frame that an earlier run did, whose scene keeps that sample."""
+        if self._is_cut(frame):
+            self._start_scene()
+        self.sample = sample
+        if self.drifting is not None:
+            self.runner.remember_noise(frame, sample, self.seed, self.skipped, self.drifting)
+        self.skipped += 1
 
     def __call__(self, frames: Iterable[Image]) -> Iterator[Frame]:
         """Every frame, in order, as soon as its batch is full or its scene ends."""
         waiting: list[tuple[int, Image]] = []
-        for number, frame in enumerate(frames):
-            if self.is_cut(frame) or (waiting and waiting[0][1].shape != frame.shape):
+        for number, frame in enumerate(frames, start=self.skipped):
+            if self._is_cut(frame):
                 yield from self._draw(waiting)
                 waiting.clear()
                 self._start_scene()
@@ -160,6 +171,11 @@ class Stream:
                 yield from self._draw(waiting)
                 waiting.clear()
         yield from self._draw(waiting)
+
+    def _is_cut(self, frame: Image) -> bool:
+        """Of another scene than the last frame, or of another size."""
+        resized, self._shape = self._shape != frame.shape, frame.shape
+        return self.is_cut(frame) or resized
 
     def _start_scene(self) -> None:
         self.scene += 1

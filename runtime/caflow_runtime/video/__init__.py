@@ -1,0 +1,1 @@
+"""Videos in and out: files through PyAV, cameras and network streams through OpenCV."""

@@ -1,0 +1,135 @@
+"""Where frames come from: files, through PyAV, which keeps their times and colours."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.inputs import Image
+
+CLOCK = Fraction(1, 90_000)
+"""Times are counted in these, as MPEG does: exact for every usual frame rate."""
+HD_LINES = 720
+"""From so many lines on players take a video without a colour tag for BT.709, below for BT.601."""
+TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
+BT709, BT601 = 1, 6
+LIMITED_RANGE, UNSPECIFIED = 1, 2
+
+
+class UnreadableVideo(CaflowError, ValueError):
+    """A file or an address gives no frames."""
+
+
+class UnwritableVideo(CaflowError, OSError):
+    """A video cannot be written."""
+
+
+@dataclass(frozen=True)
+class TimedFrame:
+    """A frame and when it is shown."""
+
+    image: Image
+    """(h, w, 3) uint8 RGB, upright."""
+    ticks: int
+    """Of `CLOCK`."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a result must keep of its source."""
+
+    frames: int | None
+    """Where the container says; None for what has no end."""
+    rate: Fraction
+    """Frames per second, on average."""
+    bits: int
+    """Of a colour component: 8, or 10 and more."""
+    colour: dict[str, int]
+    """FFmpeg's numbers of `TAGS`; where the source says nothing, what players assume."""
+    sample_aspect_ratio: Fraction | None
+    """Width of a pixel over its height, of the upright frame."""
+    metadata: dict[str, str]
+
+
+class FileSource:
+    """A file's frames, in order."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UnreadableVideo, InputError or BackendError."""
+        av = import_av()
+        if not path.is_file():
+            raise InputError(f"{path}: there is no such file")
+        self.path = path
+        try:
+            self.container = av.open(str(path))
+        except av.FFmpegError as error:
+            raise UnreadableVideo(f"{path}: not a video that can be read: {error.strerror}") from None
+        if not self.container.streams.video:
+            raise UnreadableVideo(f"{path}: wanted a video, there is no picture in it")
+        self.stream = self.container.streams.video[0]
+        self.stream.thread_type = "AUTO"
+        self.ended_early: str | None = None
+        """Why it ended before its end, where it did."""
+        self.info = self._info()
+
+    def frames(self) -> Iterator[TimedFrame]:
+        """All frames. A file that is damaged ends where it is, and `ended_early` says so."""
+        av = import_av()
+        last = -1
+        untagged_hd = self.stream.codec_context.colorspace == UNSPECIFIED and self.stream.height >= HD_LINES
+        try:
+            for frame in self.container.decode(self.stream):
+                seconds = Fraction(frame.pts or 0) * (frame.time_base or self.stream.time_base)
+                last = max(last + 1, round(seconds / CLOCK))
+                yield TimedFrame(_upright(frame, "ITU709" if untagged_hd else None), last)
+        except av.FFmpegError as error:
+            self.ended_early = f"{self.path}: damaged after {last * float(CLOCK):.2f} s: {error.strerror}"
+        if last < 0:
+            raise UnreadableVideo(f"{self.path}: wanted a video, not one frame of it can be decoded")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.container.close()
+
+    def _info(self) -> VideoInfo:
+        stream, context = self.stream, self.stream.codec_context
+        colour = {tag: int(getattr(context, tag)) for tag in TAGS}
+        assumed = BT709 if stream.height >= HD_LINES else BT601
+        known = {tag: assumed if value in (0, UNSPECIFIED) else value for tag, value in colour.items()}
+        known["color_range"] = colour["color_range"] or LIMITED_RANGE
+        known["colorspace"] = assumed if colour["colorspace"] == UNSPECIFIED else colour["colorspace"]
+        return VideoInfo(
+            frames=stream.frames or None,
+            rate=Fraction(stream.average_rate or stream.guessed_rate or 25),
+            bits=context.format.components[0].bits if context.format else 8,
+            colour=known,
+            sample_aspect_ratio=stream.sample_aspect_ratio,
+            metadata=dict(self.container.metadata),
+        )
+
+
+def import_av() -> ModuleType:
+    """PyAV.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    try:
+        import av
+    except ModuleNotFoundError:
+        raise InputError("videos need PyAV: pip install 'caflow-deploy[video]'") from None
+    return av
+
+
+def _upright(frame: Any, matrix: str | None) -> Image:
+    """(h, w, 3) uint8 RGB, turned as its rotation tag says."""
+    rgb = frame.reformat(format="rgb24", src_colorspace=matrix) if matrix else frame.reformat(format="rgb24")
+    image: NDArray[np.uint8] = rgb.to_ndarray()
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

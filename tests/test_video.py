@@ -1,0 +1,289 @@
+"""`caflow video`: what a video must keep, on clips that FFmpeg makes, and what becomes of a job that is stopped."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from caflow_export.export import ExportReport
+
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+BT709 = "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,setparams=range=tv:colorspace=bt709"
+BT709 += ":color_primaries=bt709:color_trc=bt709"
+PQ = "scale=out_color_matrix=bt2020:out_range=tv,format=yuv420p10le,setparams=range=tv:colorspace=bt2020nc"
+PQ += ":color_primaries=bt2020:color_trc=smpte2084"
+UNEVEN = "select='not(eq(mod(n,10),3)+eq(mod(n,10),6)+eq(mod(n,10),7))'"
+TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
+SUBTITLES = "1\n00:00:00,200 --> 00:00:00,600\nHello\n\n2\n00:00:00,700 --> 00:00:00,900\nWorld\n"
+
+
+def ffmpeg(*arguments: object) -> None:
+    subprocess.run([FFMPEG, "-y", "-v", "error", *map(str, arguments)], check=True)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 32×16 pixels and about a second."""
+    folder = tmp_path_factory.mktemp("clips")
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=30:d=1.2"]
+    sound = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=1.2"]
+    x264 = ["-c:v", "libx264", "-bf", 3, "-crf", 20]
+    vfr = folder / "vfr.mp4"
+    ffmpeg(
+        *picture,
+        *sound,
+        "-vf",
+        f"{UNEVEN},{BT709}",
+        "-fps_mode",
+        "vfr",
+        *x264,
+        "-c:a",
+        "aac",
+        "-metadata",
+        "title=A",
+        vfr,
+    )
+    ten = ["-c:v", "libx265", "-x265-params", "log-level=error", "-c:a", "libopus"]
+    ffmpeg(*picture, *sound, "-vf", PQ, *ten, folder / "ten.mkv")
+    ffmpeg("-display_rotation:v:0", 90, "-i", vfr, "-c", "copy", folder / "turned.mp4")
+    ffmpeg("-i", vfr, "-c", "copy", "-output_ts_offset", 5, "-f", "mpegts", folder / "late.ts")
+    (folder / "words.srt").write_text(SUBTITLES)
+    both = ["-i", vfr, "-i", folder / "words.srt", "-map", 0, "-map", 1, "-c", "copy", "-c:s"]
+    ffmpeg(*both, "mov_text", folder / "words.mp4")
+    ffmpeg(*both, "srt", folder / "words.mkv")
+    cut = "[0:v][1:v]concat=n=2[v]"
+    ffmpeg(
+        *picture,
+        "-f",
+        "lavfi",
+        "-i",
+        "mandelbrot=s=32x16:r=30",
+        "-t",
+        2,
+        "-filter_complex",
+        cut,
+        "-map",
+        "[v]",
+        *x264,
+        folder / "cut.mp4",
+    )
+    return folder
+
+
+def caflow_video(source: Path, output: Path, exported: ExportReport, *options: object) -> Any:
+    command = [sys.executable, "-m", "caflow_deploy.cli", "video", source, "-o", output, "--bundle", exported.path]
+    command += ["-n", 2, "--threads", 1, *options]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+
+
+def frames_of(path: Path) -> list[tuple[float, tuple[int, int], str]]:
+    """Time, size and format of each."""
+    with av.open(str(path)) as container:
+        decoded = container.decode(container.streams.video[0])
+        return [(float(f.time or 0), (f.width, f.height), f.format.name) for f in decoded]
+
+
+def gaps(path: Path) -> Counter[int]:
+    """Between frames, in milliseconds."""
+    times = np.array([seconds for seconds, _, _ in frames_of(path)])
+    return Counter(np.rint(1000 * np.diff(times)).astype(int).tolist())
+
+
+def tags(path: Path) -> list[int]:
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        return [int(getattr(context, tag)) for tag in TAGS]
+
+
+def packets(path: Path, kind: str) -> list[str]:
+    """Hashes of the packets of a kind of stream."""
+    with av.open(str(path)) as container:
+        streams = [stream for stream in container.streams if stream.type == kind]
+        demuxed = container.demux(streams) if streams else ()
+        return [hashlib.sha256(bytes(packet)).hexdigest() for packet in demuxed if packet.size]
+
+
+def test_times_colours_sound_and_title_are_kept(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    source, output = clips / "vfr.mp4", tmp_path / "out.mp4"
+    done = caflow_video(source, output, exported)
+    assert done.returncode == 0, done.stderr
+    assert gaps(output) == gaps(source)
+    assert len(gaps(source)) == 3
+    assert {size for _, size, _ in frames_of(output)} == {(128, 64)}
+    assert tags(output) == tags(source) == [1, 1, 1, 1]
+    assert packets(output, "audio") == packets(source, "audio") != []
+    with av.open(str(output)) as container:
+        assert container.metadata["title"] == "A"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_ten_bits_stay_ten(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    source, output = clips / "ten.mkv", tmp_path / "out.mkv"
+    done = caflow_video(source, output, exported)
+    assert done.returncode == 0, done.stderr
+    assert {name for _, _, name in frames_of(output)} == {"yuv420p10le"}
+    assert tags(output) == tags(source) == [1, 9, 9, 16]
+    assert packets(output, "audio") == packets(source, "audio") != []
+    with av.open(str(output)) as container:
+        (first, *_) = container.decode(container.streams.video[0])
+        deep = first.to_ndarray(format="rgb48le")
+    assert len(np.unique(deep // 64)) > 256  # from the continuous result, not from bytes
+
+
+def test_a_turned_clip_comes_out_upright(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    done = caflow_video(clips / "turned.mp4", tmp_path / "out.mp4", exported)
+    assert done.returncode == 0, done.stderr
+    assert {size for _, size, _ in frames_of(tmp_path / "out.mp4")} == {(64, 128)}
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert next(container.decode(container.streams.video[0])).rotation == 0
+
+
+def test_subtitles_are_kept_or_named(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    for source, output in (("words.mp4", "out.mp4"), ("words.mkv", "out.mkv")):
+        done = caflow_video(clips / source, tmp_path / output, exported)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert packets(tmp_path / output, "subtitle") == packets(clips / source, "subtitle") != []
+    done = caflow_video(clips / "words.mkv", tmp_path / "words.mp4", exported)
+    assert done.returncode == 0
+    assert "choose a name ending in .mkv to keep it" in done.stderr
+
+
+def test_what_starts_late_stays_in_step(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    done = caflow_video(clips / "late.ts", tmp_path / "out.mkv", exported)
+    assert done.returncode == 0, done.stderr
+
+    def lag(path: Path) -> float:
+        with av.open(str(path)) as container:
+            starts = [
+                float((s.start_time or 0) * (s.time_base or 0))
+                for s in (*container.streams.video, *container.streams.audio)
+            ]
+        return starts[0] - starts[1]
+
+    assert abs(lag(tmp_path / "out.mkv") - lag(clips / "late.ts")) < 0.002
+
+
+def test_the_log_says_what_was_chosen_and_where_scenes_begin(
+    clips: Path, exported: ExportReport, tmp_path: Path
+) -> None:
+    done = caflow_video(clips / "cut.mp4", tmp_path / "out.mp4", exported, "--json", "--batch", 3)
+    assert done.returncode == 0, done.stderr
+    log = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [entry["frame"] for entry in log] == list(range(len(frames_of(clips / "cut.mp4"))))
+    assert [entry["frame"] for entry in log if entry["starts_scene"]] == [0, 36]
+    assert all(np.isfinite(entry["bits_per_dim"]) for entry in log)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from caflow_runtime.pipeline import load
+from caflow_runtime.video.job import Job
+from caflow_runtime.video.sink import Encoding
+from caflow_runtime.video.source import FileSource
+source, output, bundle, noise, resume = sys.argv[1:]
+noise = noise if noise == "fixed" else float(noise)
+stream = load(bundle, backend="cpu", threads=1).open_stream(2, 0.8, 0, "likelihood", noise, 1)
+encoding = Encoding("h264", 18, 8)
+report = Job(FileSource(Path(source)), Path(output), stream, encoding, {"noise": noise}, 10).run(resume == "yes")
+print(report)
+"""
+
+
+def job(*arguments: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("noise", ["fixed", "0.8"])
+def test_a_killed_job_goes_on_as_if_nothing_had_been(
+    clips: Path, exported: ExportReport, tmp_path: Path, noise: str
+) -> None:
+    source, whole, killed = clips / "cut.mp4", tmp_path / "whole.mp4", tmp_path / "killed.mp4"
+    with job(source, whole, exported.path, noise, "no") as one:
+        assert one.wait() == 0, one.stderr and one.stderr.read()
+    with job(source, killed, exported.path, noise, "no") as one:
+        wait_for(lambda: (tmp_path / "killed.mp4.parts" / "00002.mp4").exists())
+        one.send_signal(signal.SIGKILL)
+    assert not killed.exists()
+    with job(source, killed, exported.path, noise, "no") as one:
+        assert one.wait() != 0
+        assert "give --resume to go on" in str(one.stderr and one.stderr.read())
+    with job(source, killed, exported.path, noise, "yes") as one:
+        assert one.wait() == 0, one.stderr and one.stderr.read()
+    assert packets(killed, "video") == packets(whole, "video") != []
+    assert frames_of(killed) == frames_of(whole)
+
+
+def test_ctrl_c_finishes_the_file(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    with job(clips / "cut.mp4", output, exported.path, "fixed", "no") as one:
+        wait_for(lambda: (tmp_path / "out.mp4.parts" / "00001.mp4").exists())
+        one.send_signal(signal.SIGINT)
+        text, _ = one.communicate()
+    assert "stopped after" in text
+    assert 10 <= len(frames_of(output)) < len(frames_of(clips / "cut.mp4"))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_cut_off_file_gives_what_it_has(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    whole = (clips / "words.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    done = caflow_video(tmp_path / "cut.mkv", tmp_path / "out.mkv", exported)
+    assert 0 < len(frames_of(tmp_path / "out.mkv")) < len(frames_of(clips / "words.mkv"))
+    assert done.returncode in (0, 1), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "options", "message"),
+    [
+        ("nothing.mp4", "out.mp4", [], "there is no such file"),
+        ("words.srt", "out.mp4", [], "wanted a video, there is no picture in it"),
+        ("vfr.mp4", "out.avi", [], "wanted a name ending in .mp4 or .mkv"),
+        ("vfr.mp4", "out.mp4", ["--codec", "ffv1"], ".mp4 cannot hold ffv1"),
+        ("vfr.mp4", "out.mp4", ["--resume"], "there is no job to go on with"),
+        ("vfr.mp4", "out.mp4", ["--noise", "blue"], "wanted fixed, fresh, or ar1:ρ"),
+        ("vfr.mp4", "no/out.mp4", [], "No such file or directory"),
+    ],
+)
+def test_refusals_are_one_line(
+    clips: Path, exported: ExportReport, tmp_path: Path, source: str, output: str, options: list[str], message: str
+) -> None:
+    done = caflow_video(clips / source, tmp_path / output, exported, *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounts a small file system")
+def test_a_full_disk_leaves_what_is_done(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=False).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        done = caflow_video(clips / "cut.mp4", small / "out.mkv", exported, "--codec", "ffv1")
+        assert done.returncode == 2
+        assert "cannot be written" in done.stderr
+        assert "--resume goes on from them" in done.stderr
+    finally:
+        subprocess.run(["umount", small], check=True)
