@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import pytest
 import torch
 from conftest import DATA
 from safetensors.torch import load_file
+from torch import nn
+from torch.export import Dim
 
 from caflow_export import verify as verification
 from caflow_export.export import ExportError, ExportReport, export
@@ -20,6 +23,7 @@ from caflow_export.verify import TOLERANCES, VerificationFailed
 from caflow_export.weights import WEIGHTS, WeightStore, widen
 from caflow_runtime import bundle, scan
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_training.tasks import Colorization, Inpainting, Sketch, SuperResolution, Task
 
 FORBIDDEN = {"MatrixInverse", "Det", "RandomNormal", "RandomNormalLike", "RandomUniform", "Loop", "If"}
 
@@ -95,6 +99,37 @@ def test_weights_are_stored_once(reference: ExportReport) -> None:
         }
     shared = places["decode_0"] & places["likelihood_0"]
     assert len(shared) > 0.6 * len(places["decode_0"])  # all but W⁻¹ and W
+
+
+class Prepare(nn.Module):
+    """A task's part of `encode`."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, condition: torch.Tensor) -> torch.Tensor:
+        return self.task.prepare(condition)
+
+
+@pytest.mark.parametrize(
+    "task", [SuperResolution(scale=4), Colorization(), Inpainting(mask="central"), Sketch()], ids=lambda task: task.task
+)
+def test_conditions_are_prepared_at_any_size(task: Task, tmp_path: Path) -> None:
+    sides = {2: Dim("h"), 3: Dim("w")}
+    example = torch.rand(1, 3, 16, 24)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's own deprecations
+        torch.onnx.export(
+            Prepare(task), (example,), tmp_path / "g.onnx", input_names=["x"], output_names=["y"], dynamo=True,
+            dynamic_shapes=(sides,), verbose=False, opset_version=20,
+        )  # fmt: skip
+    run = OnnxRuntimeCpu().load(tmp_path / "g.onnx")
+    for height, width in ((16, 24), (48, 16), (64, 64), (7, 31)):
+        condition = 255 * torch.rand(1, 3, height, width)
+        prepared = run({"x": condition.numpy()})["y"]
+        assert np.abs(prepared - task.prepare(condition).numpy()).max() <= 1  # rounded: 0.5 may fall either way
+        assert (prepared != task.prepare(condition).numpy()).mean() < 1e-2
 
 
 def test_weights_that_halves_hold_are_stored_as_such(tmp_path: Path) -> None:

@@ -108,3 +108,14 @@ def test_sketches_are_edges() -> None:
 def test_image_to_image_rounds() -> None:
     values = torch.tensor([-1.0, 0.4, 254.6, 300.0])[None, None, None].expand(1, 3, 1, 4)
     assert ImageToImage().prepare(values)[0, 0, 0].tolist() == [0, 0, 255, 255]
+
+
+@pytest.mark.parametrize("area", [0.05, 0.15, 0.5, 0.9])
+def test_the_central_hole_is_the_same_in_numbers_and_in_tensors(area: float) -> None:
+    """For targets NumPy draws it, for conditions a graph does."""
+    task = Inpainting(mask="central", mask_area=area)
+    for height in range(1, 90, 7):
+        for width in (1, 16, 48, 80, 97):
+            prepared = task.prepare(torch.full((1, 3, height, width), 255.0))
+            hole = task.hole(height, width, np.random.default_rng(0))
+            np.testing.assert_array_equal(prepared[0, 0].numpy() == 0, hole)

@@ -20,7 +20,7 @@ from caflow_runtime.scan import Array, Arrays, Graph
 from caflow_runtime.selftest import flow_errors
 from caflow_training.model import CHANNELS, CAFlow, to_integers
 
-SIDES_IN_MULTIPLES = [(2, 3), (3, 1)]
+SIDES_IN_MULTIPLES = [(3, 2), (1, 3)]
 """Sizes that are tried: height and width, in multiples of the model's size multiple. None is the traced one."""
 CONDITIONS, SAMPLES = 2, 3
 TEMPERATURE = 0.8

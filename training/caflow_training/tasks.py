@@ -94,10 +94,13 @@ class Inpainting:
         if self.mask != "central":
             return condition
         height, width = condition.shape[2:]
-        top, left, side = _central_square(height, width, self.mask_area)
-        rows = torch.arange(height, device=condition.device)[:, None]
-        columns = torch.arange(width, device=condition.device)[None, :]
-        inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
+        rows = torch.arange(height, device=condition.device)
+        columns = torch.arange(width, device=condition.device)
+        # `_central_square` in tensors: a graph would remember what Python's numbers were when it was traced.
+        sides, pixels = rows + 1, torch.ones_like(condition[0, 0]).sum()
+        side = ((sides * sides <= self.mask_area * pixels) & (sides <= width)).sum()
+        top, left = (height - side) // 2, (width - side) // 2
+        inside = ((rows >= top) & (rows < top + side))[:, None] & ((columns >= left) & (columns < left + side))
         return torch.where(inside, torch.zeros((), dtype=condition.dtype, device=condition.device), condition)
 
     def hole(self, height: int, width: int, rng: np.random.Generator) -> Hole:
