@@ -128,9 +128,10 @@ def _measure_graphs(
             wanted = exact[name](arrays)
             got = graphs[name](_single(arrays))
             for key, value in wanted.items():
-                scale = max(float(np.abs(value).max()), 1.0)
+                is_byte = value.dtype == np.uint8
+                scale = 255.0 if is_byte else max(float(np.abs(value).max()), 1.0)
                 error = (np.asarray(got[key], np.float64) - value) / scale
-                tolerance = tolerances.graph if value.dtype != np.uint8 else 1 / 255
+                tolerance = 1 / 255 if is_byte else tolerances.graph
                 measure(name, f"{key} {size}", error, tolerance)
             return wanted
 

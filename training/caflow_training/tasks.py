@@ -26,7 +26,8 @@ Hole = NDArray[np.bool_]
 """(H, W) bool, True where pixels are missing."""
 
 STRICT = ConfigDict(extra="forbid", strict=True)
-LUMA = (0.299, 0.587, 0.114)
+LUMA_THOUSANDTHS = (299, 587, 114)
+"""Sums of integers in float32 are exact, so every machine rounds halves alike."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -69,7 +70,7 @@ class Colorization:
     def prepare(self, condition: Tensor) -> Tensor:
         """(B, 3, H, W) float in 0…255, grey or coloured, to its luma in three channels, integers."""
         red, green, blue = condition.unbind(1)
-        luma = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+        luma = (LUMA_THOUSANDTHS[0] * red + LUMA_THOUSANDTHS[1] * green + LUMA_THOUSANDTHS[2] * blue) / 1000
         return luma.round().clamp(0, 255)[:, None].expand(-1, 3, -1, -1)
 
 
