@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from caflow_runtime.bundle import MANIFEST
-
 DEFAULT = "x4-photo"
 """×4 super-resolution of photographs."""
 
@@ -20,6 +18,8 @@ def names() -> list[str]:
 
 def find_bundle(name: str | Path) -> Path:
     """The built-in bundle of that name, unless a bundle is at that path; the path as it is where there is neither."""
+    from caflow_runtime.bundle import MANIFEST  # not above: `import caflow_deploy` asks for DEFAULT and must be quick
+
     path = Path(name)
     is_builtin = str(name) in names() and not (path / MANIFEST).is_file()
     return MODELS / f"{name}.caflow" if is_builtin else path
