@@ -232,7 +232,7 @@ def test_a_failed_verification_leaves_no_bundle(ours: Path, tmp_path: Path, monk
         return graphs
 
     monkeypatch.setattr(verification, "torch_graphs", wrong_graphs)
-    with pytest.raises(VerificationFailed, match=r"reverse_1: share at 16×24: wanted an error of at most 1e-04"):
+    with pytest.raises(VerificationFailed, match=r"reverse_1: share at 24×16: wanted an error of at most 1e-04"):
         export(ours, tmp_path / "wrong.caflow")
     assert not list(tmp_path.iterdir())
 
