@@ -20,7 +20,7 @@ from torch.export import Dim
 from caflow_export import verify as verification
 from caflow_export.export import ExportError, ExportReport, export
 from caflow_export.verify import TOLERANCES, VerificationFailed
-from caflow_export.weights import WEIGHTS, WeightStore, widen
+from caflow_export.weights import WEIGHTS, WeightStore, load_whole, widen
 from caflow_runtime import bundle, scan
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_training.tasks import Colorization, Inpainting, Sketch, SuperResolution, Task
@@ -152,7 +152,8 @@ def test_weights_that_halves_hold_are_stored_as_such(tmp_path: Path) -> None:
     x = rng.standard_normal((3, 64), np.float32)
     y = OnnxRuntimeCpu().load(tmp_path / "g.onnx")({"x": x})["y"]
     np.testing.assert_allclose(y, x @ rounded @ wide, rtol=1e-4, atol=1e-4)
-    widened = onnx.load(tmp_path / "g.onnx")
+    (tmp_path / "linked.bin").hardlink_to(tmp_path / WEIGHTS)
+    widened = load_whole(tmp_path / "g.onnx")
     widen(widened)
     assert [node.op_type for node in widened.graph.node] == ["MatMul", "MatMul"]
     weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in widened.graph.initializer}

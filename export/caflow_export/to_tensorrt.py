@@ -11,12 +11,10 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from caflow_export.build_progress import cancelling_on_ctrl_c, progress_monitor
 from caflow_export.timing_cache import read_timing_cache, write_timing_cache
 from caflow_export.trt_flavor import choose, log, module
-from caflow_export.weights import widen
+from caflow_export.weights import load_whole, widen
 from caflow_runtime import bundle, engines
 from caflow_runtime.bundle import Graph, Manifest, Model, size_of
 from caflow_runtime.engines import NAMES, Engine, EngineSet, Flavor, Profile
@@ -199,7 +197,7 @@ def parse(flavor: Flavor, builder: Any, path: Path) -> Any:
     strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
     parser = trt.OnnxParser(network, logger)
-    proto = onnx.load(path)
+    proto = load_whole(path)
     widen(proto)
     if not parser.parse(proto.SerializeToString()):
         errors = [parser.get_error(k) for k in range(parser.num_errors)]

@@ -1,6 +1,7 @@
 """Weights of ONNX graphs, apart from them: equal weights of all graphs are stored once, in one file."""
 
 from hashlib import sha256
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -48,6 +49,23 @@ class WeightStore:
             self._places[key] = (self._file.tell(), len(data))
             self._file.write(data)
         return self._places[key]
+
+
+def load_whole(path: Path) -> onnx.ModelProto:
+    """A graph of a bundle with its weights inside.
+
+    `onnx.load` refuses files with several hard links, which is how some installers put files in their places.
+    """
+    proto = onnx.load(path, load_external_data=False)
+    with (path.parent / WEIGHTS).open("rb") as file:
+        for tensor in proto.graph.initializer:
+            if tensor.data_location == TensorProto.EXTERNAL:
+                place = {entry.key: entry.value for entry in tensor.external_data}
+                file.seek(int(place["offset"]))
+                tensor.raw_data = file.read(int(place["length"]))
+                tensor.data_location = TensorProto.DEFAULT
+                del tensor.external_data[:]
+    return proto
 
 
 def widen(proto: onnx.ModelProto) -> None:
