@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from caflow_deploy.commands.jobs import Job, plan_jobs
-from caflow_deploy.commands.options import bundle_option, json_option, numbers, open_pipeline, running_options
+from caflow_deploy.commands.options import (
+    bundle_option,
+    drawing_options,
+    json_option,
+    numbers,
+    open_pipeline,
+    running_options,
+    samples_option,
+)
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
 
 if TYPE_CHECKING:
@@ -21,7 +29,6 @@ if TYPE_CHECKING:
 KEEPS_COLOURS = ("super-resolution", "inpainting")
 """Tasks whose result of a grey image is grey."""
 LOSSLESS = {".bmp", ".png", ".tif", ".tiff"}
-MOST_SAMPLES = 10_000
 
 
 @click.command()
@@ -30,23 +37,8 @@ MOST_SAMPLES = 10_000
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder; or a file, for one image."
 )
 @bundle_option
-@click.option(
-    "-n",
-    "--samples",
-    type=click.IntRange(1, MOST_SAMPLES),
-    default=10,
-    show_default=True,
-    help="Of which the best is kept.",
-)
-@click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True, help="Spread of the samples.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
-@click.option(
-    "--rank",
-    type=click.Choice(["likelihood", "consistency"]),
-    default="likelihood",
-    show_default=True,
-    help="The best is the most likely, or the one that, degraded again, is closest to the input.",
-)
+@samples_option("Of which the best is kept.")
+@drawing_options
 @click.option(
     "--keep",
     metavar="N,N,…",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+MOST_SAMPLES = 10_000
 BACKENDS = click.Choice(["auto", "cpu", "cuda"])
 threads_option = click.option(
     "--threads", type=click.IntRange(0), default=0, show_default="one per core", help="On the CPU."
@@ -31,6 +32,32 @@ def running_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def drawing_options(command: Command) -> Command:
+    """What samples are drawn, and which is the best."""
+    for option in (
+        click.option(
+            "--rank",
+            type=click.Choice(["likelihood", "consistency"]),
+            default="likelihood",
+            show_default=True,
+            help="The best is the most likely, or the one that, degraded again, is closest to the input.",
+        ),
+        click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
+        click.option(
+            "--temperature", type=click.FloatRange(0), default=0.8, show_default=True, help="Spread of the samples."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def samples_option(text: str) -> Callable[[Command], Command]:
+    """How many samples are drawn; `text` says of what."""
+    return click.option(
+        "-n", "--samples", type=click.IntRange(1, MOST_SAMPLES), default=10, show_default=True, help=text
+    )
 
 
 def bundle_option(command: Command) -> Command:

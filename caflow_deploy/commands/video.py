@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from caflow_deploy.commands.options import bundle_option, json_option, open_pipeline, running_options
+from caflow_deploy.commands.options import (
+    bundle_option,
+    drawing_options,
+    json_option,
+    open_pipeline,
+    running_options,
+    samples_option,
+)
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
 
 if TYPE_CHECKING:
@@ -15,8 +22,6 @@ if TYPE_CHECKING:
     from caflow_runtime.stream import Frame
     from caflow_runtime.stream import Noise as StreamNoise
     from caflow_runtime.video.job import Show
-
-MOST_SAMPLES = 10_000
 
 
 def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> "StreamNoise":
@@ -37,17 +42,8 @@ def noise_kind(context: click.Context, parameter: click.Parameter, text: str) ->
 @click.argument("video", metavar="IN", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A name ending in .mp4 or .mkv.")
 @bundle_option
-@click.option(
-    "-n",
-    "--samples",
-    type=click.IntRange(1, MOST_SAMPLES),
-    default=10,
-    show_default=True,
-    help="Of each scene's first frame; the scene keeps the best one's noise.",
-)
-@click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True, help="Spread of the samples.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
-@click.option("--rank", type=click.Choice(["likelihood", "consistency"]), default="likelihood", show_default=True)
+@samples_option("Of each scene's first frame; the scene keeps the best one's noise.")
+@drawing_options
 @click.option(
     "--noise",
     callback=noise_kind,
@@ -90,6 +86,9 @@ def video(
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     settings = {
         "model": pipe.manifest.source.checkpoint_sha256,
+        "precision": pipe.manifest.precision,
+        "pixel_budget": pixel_budget,
+        "overlap": overlap,
         "samples": samples,
         "temperature": temperature,
         "seed": seed,
@@ -102,7 +101,7 @@ def video(
         from caflow_runtime.errors import InputError
         from caflow_runtime.video.job import Job
         from caflow_runtime.video.sink import Encoding, check_output
-        from caflow_runtime.video.source import FileSource
+        from caflow_runtime.video.source import FileSource, UnwritableVideo
 
         source = FileSource(video)
         bits = 10 if source.info.bits > 8 and codec in (None, "hevc", "av1", "ffv1") else 8
@@ -115,7 +114,10 @@ def video(
         stream = pipe.open_stream(samples, temperature, seed, rank, noise, batch)
         with _progress(as_json) as progress:
             job = Job(source, output, stream, encoding, settings, show=_show(progress, source.info.frames, as_json))
-            report = job.run(resume)
+            try:
+                report = job.run(resume)
+            except UnwritableVideo as error:
+                end(str(error), FAILED)  # what is done is kept
     for line in report.lost:
         click.echo(f"caflow: {video}: {line}", err=True)
     if report.ended_early:

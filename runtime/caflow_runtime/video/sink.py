@@ -137,6 +137,7 @@ def join(segments: Sequence[tuple[Path, int]], output: Path, source: Path | None
                     streams.copy_until(dts * CLOCK)
                     container.mux(packet)
         streams.copy_until(None)
+        streams.close()
     return lost
 
 
@@ -148,9 +149,10 @@ class _Others:
         self.copies: dict[int, Any] = {}
         self.packets: Iterator[Any] = iter(())
         self.next: Any = None
+        self.reader: Any = None
         if source is None:
             return
-        reader = import_av().open(str(source))
+        self.reader = reader = import_av().open(str(source))
         kept = []
         for stream in reader.streams:
             if stream.type not in ("audio", "subtitle"):
@@ -164,6 +166,11 @@ class _Others:
         if kept:
             self.packets = (packet for packet in reader.demux(kept) if packet.dts is not None)
             self.next = next(self.packets, None)
+
+    def close(self) -> None:
+        """Let go of the source."""
+        if self.reader is not None:
+            self.reader.close()
 
     def copy_until(self, seconds: Fraction | None) -> None:
         """Up to a time; all that is left for None."""
