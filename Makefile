@@ -47,6 +47,7 @@ benchmarks: setup  ## Measure speed again and keep the figures.
 quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## Judge the built-in model again, beside its peers.
 	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
 	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) build/x4-photo-fp16.caflow --threads 2 --json benchmarks/results/quality.json
+	$(BIN)/python -W ignore benchmarks/outliers.py --threads 2 --json benchmarks/results/outliers.json
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist
