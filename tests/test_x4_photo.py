@@ -24,7 +24,8 @@ BUNDLE = builtin.find_bundle("x4-photo")
 LARGEST_MODEL_BYTES, LARGEST_BUNDLE_BYTES = 45e6, 30e6
 PHOTOGRAPHS_OFF_BY, TEXTURE_OFF_BY, STRANGE_OFF_BY = 10.0, 64.0, 200.0
 """Grey levels between 8×8 blocks of a sample and of the enlarged condition, at most. Seen: 7 for photographs, 52 for
-the finest texture of the test crops (benchmarks/outliers.py), 49 for text and checks, 159 for white noise, where the model has no idea; an exploding inverse has no bound."""
+the finest texture of the test crops (benchmarks/outliers.py), 49 for text and checks, 159 for white noise, where the
+model has no idea; an exploding inverse has no bound."""
 
 
 @pytest.fixture(scope="module")
