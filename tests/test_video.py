@@ -156,7 +156,7 @@ def test_subtitles_are_kept_or_named(clips: Path, exported: ExportReport, tmp_pa
         assert packets(tmp_path / output, "subtitle") == packets(clips / source, "subtitle") != []
     done = caflow_video(clips / "words.mkv", tmp_path / "words.mp4", exported)
     assert done.returncode == 0
-    assert "choose a name ending in .mkv to keep it" in done.stderr
+    assert "a name ending in .mkv keeps it as it is" in done.stderr
 
 
 def test_what_starts_late_stays_in_step(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
@@ -186,24 +186,30 @@ def test_the_log_says_what_was_chosen_and_where_scenes_begin(
 
 
 SCRIPT = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from caflow_runtime.pipeline import load
 from caflow_runtime.video.job import Job
 from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import FileSource
-source, output, bundle, noise, resume = sys.argv[1:]
+source, output, bundle, noise, resume, how, last = sys.argv[1:]
 noise = noise if noise == "fixed" else float(noise)
 stream = load(bundle, backend="cpu", threads=1).open_stream(2, 0.8, 0, "likelihood", noise, 1)
-encoding = Encoding("h264", 18, 8)
-report = Job(FileSource(Path(source)), Path(output), stream, encoding, {"noise": noise}, 10).run(resume == "yes")
-print(report)
+def show(frame, timed):
+    if frame.number == int(last):
+        os.kill(os.getpid(), getattr(signal, how))
+job = Job(FileSource(Path(source)), Path(output), stream, Encoding("h264", 18, 8), {"noise": noise}, 10, show)
+drawing = job.run(resume == "yes")
+print(drawing.frames, drawing.stopped)
 """
 
 
-def job(*arguments: object) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def job(
+    source: Path, output: Path, exported: ExportReport, noise: str, resume: str = "no", how: str = "", last: int = -1
+) -> "subprocess.CompletedProcess[str]":
+    """In segments of ten frames, with a signal sent to itself after a frame."""
+    command = [sys.executable, "-c", SCRIPT, source, output, exported.path, noise, resume, how, last]
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("noise", ["fixed", "0.8"])
@@ -211,36 +217,33 @@ def test_a_killed_job_goes_on_as_if_nothing_had_been(
     clips: Path, exported: ExportReport, tmp_path: Path, noise: str
 ) -> None:
     source, whole, killed = clips / "cut.mp4", tmp_path / "whole.mp4", tmp_path / "killed.mp4"
-    with job(source, whole, exported.path, noise, "no") as one:
-        assert one.wait() == 0, one.stderr and one.stderr.read()
-    with job(source, killed, exported.path, noise, "no") as one:
-        wait_for(lambda: (tmp_path / "killed.mp4.parts" / "00002.mp4").exists())
-        one.send_signal(signal.SIGKILL)
+    done = job(source, whole, exported, noise)
+    assert done.returncode == 0, done.stderr
+    done = job(source, killed, exported, noise, how="SIGKILL", last=45)
+    assert done.returncode == -signal.SIGKILL
     assert not killed.exists()
-    with job(source, killed, exported.path, noise, "no") as one:
-        assert one.wait() != 0
-        assert "give --resume to go on" in str(one.stderr and one.stderr.read())
-    with job(source, killed, exported.path, noise, "yes") as one:
-        assert one.wait() == 0, one.stderr and one.stderr.read()
+    finished = json.loads((tmp_path / "killed.mp4.parts" / "journal.json").read_text())["segments"]
+    assert 0 < len(finished) < 6
+    for path in (tmp_path / "killed.mp4.parts").glob("*.mp4"):
+        assert len(frames_of(path)) == 10 or path.name not in {segment["file"] for segment in finished}
+    done = job(source, killed, exported, noise)
+    assert done.returncode != 0
+    assert "give --resume to go on" in done.stderr
+    done = job(source, killed, exported, noise, resume="yes")
+    assert done.returncode == 0, done.stderr
     assert packets(killed, "video") == packets(whole, "video") != []
     assert frames_of(killed) == frames_of(whole)
 
 
 def test_ctrl_c_finishes_the_file(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
-    output = tmp_path / "out.mp4"
-    with job(clips / "cut.mp4", output, exported.path, "fixed", "no") as one:
-        wait_for(lambda: (tmp_path / "out.mp4.parts" / "00001.mp4").exists())
-        one.send_signal(signal.SIGINT)
-        text, _ = one.communicate()
-    assert "stopped after" in text
-    assert 10 <= len(frames_of(output)) < len(frames_of(clips / "cut.mp4"))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    source, output = clips / "cut.mp4", tmp_path / "out.mp4"
+    done = job(source, output, exported, "fixed", how="SIGINT", last=24)
+    assert done.stdout == "25 True\n", done.stderr
+    assert len(frames_of(output)) == 25
+    done = job(source, output, exported, "fixed", resume="yes")
+    assert done.stdout == f"{len(frames_of(source))} False\n", done.stderr
+    assert len(frames_of(output)) == len(frames_of(source))
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_a_cut_off_file_gives_what_it_has(clips: Path, exported: ExportReport, tmp_path: Path) -> None:

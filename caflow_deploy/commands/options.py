@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 MOST_SAMPLES = 10_000
+FFMPEG_QUIET = "-8"
 BACKENDS = click.Choice(["auto", "cpu", "cuda"])
 threads_option = click.option(
     "--threads", type=click.IntRange(0), default=0, show_default="one per core", help="On the CPU."
@@ -93,8 +94,9 @@ def open_pipeline(
     bundle: Path, backend: str, threads: int, pixel_budget: int | None = None, overlap: int | None = None
 ) -> "Pipeline":
     """The pipeline of a bundle; ends the command where it cannot be opened."""
-    # OpenCV reports what it cannot read on its own as well.
+    # OpenCV, and FFmpeg in it, report what they cannot read on their own as well.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
     with ending_on_errors():
         from caflow_runtime.pipeline import load
 

@@ -1,6 +1,10 @@
-"""`caflow video`: a video file to one that is larger, frame by frame, with its times, colours, sound and subtitles."""
+"""`caflow video`: a file, a camera or a network stream to a video that is larger, frame by frame."""
 
 import json
+import math
+import signal
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +21,19 @@ from caflow_deploy.commands.options import (
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.progress import Progress
 
+    from caflow_runtime.inputs import Image
+    from caflow_runtime.pipeline import Pipeline
     from caflow_runtime.stream import Frame
     from caflow_runtime.stream import Noise as StreamNoise
-    from caflow_runtime.video.job import Show
+    from caflow_runtime.video.job import Drawing, Show
+    from caflow_runtime.video.sink import Encoding
+    from caflow_runtime.video.source import Source, TimedFrame
+
+CODECS = ["h264", "hevc", "av1", "ffv1"]
 
 
 def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> "StreamNoise":
@@ -39,8 +51,8 @@ def noise_kind(context: click.Context, parameter: click.Parameter, text: str) ->
 
 
 @click.command()
-@click.argument("video", metavar="IN", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A name ending in .mp4 or .mkv.")
+@click.argument("source", metavar="IN")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A name ending in .mp4 or .mkv.")
 @bundle_option
 @samples_option("Of each scene's first frame; the scene keeps the best one's noise.")
 @drawing_options
@@ -53,15 +65,38 @@ def noise_kind(context: click.Context, parameter: click.Parameter, text: str) ->
     help="Over the frames of a scene: the same, new for each, or drifting.",
 )
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Frames that run together.")
-@click.option("--codec", type=click.Choice(["h264", "hevc", "av1", "ffv1"]), help="[default: h264; of 10 bits, hevc]")
+@click.option("--codec", type=click.Choice(CODECS), help="[default: h264; of 10 bits, hevc]")
 @click.option("--crf", type=click.IntRange(0, 63), default=18, show_default=True, help="Quality; less is better.")
-@click.option("--resume", is_flag=True, help="Go on with a job that was stopped.")
+@click.option(
+    "--encoder",
+    type=click.Choice(["auto", "software", "nvenc"]),
+    default="auto",
+    show_default=True,
+    help="auto is NVENC where it works.",
+)
+@click.option("--resume", is_flag=True, help="Go on with a job that was stopped. Files only.")
 @click.option("--force", is_flag=True, help="Overwrite a video that is there already.")
+@click.option("--show", is_flag=True, help="In a window, too; -o may then be left out.")
+@click.option(
+    "--drop",
+    type=click.Choice(["latest", "block"]),
+    default="latest",
+    show_default=True,
+    help="Live frames that come too fast: only the latest counts, or each is waited for.",
+)
+@click.option("--duration", type=click.FloatRange(0, min_open=True), help="Of a live source, in seconds.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(0),
+    default=60,
+    show_default=True,
+    help="Seconds that a lost live source is waited for; 0 ends at once.",
+)
 @running_options
 @json_option
 def video(
-    video: Path,
-    output: Path,
+    source: str,
+    output: Path | None,
     bundle: Path,
     samples: int,
     temperature: float,
@@ -71,59 +106,115 @@ def video(
     batch: int,
     codec: Any,
     crf: int,
+    encoder: str,
     resume: bool,
     force: bool,
+    show: bool,
+    drop: str,
+    duration: float | None,
+    patience: float,
     backend: str,
     threads: int,
     pixel_budget: int | None,
     overlap: int | None,
     as_json: bool,
 ) -> None:
-    """Make a larger video of IN. Ctrl-C finishes what is there; --resume goes on.
+    """Make a larger video of IN: a file, a camera's number, or the address of a stream (rtsp://…, http://…).
 
-    The exit code is 1 where the result is shorter than IN.
+    Ctrl-C finishes what is there; --resume goes on with a file. The exit code is 1 where the result is shorter than IN,
+    and where a stream was lost.
     """
+    if output is None and not show:
+        raise click.UsageError("wanted -o, or --show, or both")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
-    settings = {
-        "model": pipe.manifest.source.checkpoint_sha256,
-        "precision": pipe.manifest.precision,
-        "pixel_budget": pixel_budget,
-        "overlap": overlap,
-        "samples": samples,
-        "temperature": temperature,
-        "seed": seed,
-        "rank": rank,
-        "noise": noise,
-        "codec": codec,
-        "crf": crf,
-    }
-    with ending_on_errors():
-        from caflow_runtime.errors import InputError
-        from caflow_runtime.video.job import Job
-        from caflow_runtime.video.sink import Encoding, check_output
-        from caflow_runtime.video.source import FileSource, UnwritableVideo
+    with ending_on_errors(), ExitStack() as stack:
+        from caflow_runtime.video.job import Drawing, Job
+        from caflow_runtime.video.sink import check_output
+        from caflow_runtime.video.source import UnwritableVideo
 
-        source = FileSource(video)
-        bits = 10 if source.info.bits > 8 and codec in (None, "hevc", "av1", "ffv1") else 8
-        encoding = Encoding(codec or ("hevc" if bits > 8 else "h264"), crf, bits)
-        check_output(output, encoding.codec)
-        if output.exists() and not (force or resume):
-            raise InputError(f"{output} is there already: give --force to overwrite it, or another -o")
-        if output.exists() and output.samefile(video):
-            raise InputError(f"{output} is the input: give another -o")
+        if output is not None:
+            _check_overwriting(output, source, force or resume)
         stream = pipe.open_stream(samples, temperature, seed, rank, noise, batch)
-        with _progress(as_json) as progress:
-            job = Job(source, output, stream, encoding, settings, show=_show(progress, source.info.frames, as_json))
+        opened = _open_source(source, drop == "latest", duration, patience)
+        progress = stack.enter_context(_progress(as_json))
+        show_progress = _show_progress(progress, opened.info.frames, as_json)
+        show_picture = _open_window(stack, source) if show else None
+
+        def show_all(frame: "Frame", timed: "TimedFrame") -> None:
+            show_progress(frame, timed)
+            if show_picture is not None and not show_picture(frame.image):
+                raise KeyboardInterrupt  # closing the window ends the video as Ctrl-C does
+
+        if output is None:
+            drawing = Drawing(opened, stream, show_all)
+            drawing.run()
+            lost = []
+        else:
+            encoding = _encoding(codec, crf, encoder, opened, pipe)
+            check_output(output, encoding.codec)
+            settings = {
+                "model": pipe.manifest.source.checkpoint_sha256,
+                "precision": pipe.manifest.precision,
+                "pixel_budget": pixel_budget,
+                "overlap": overlap,
+                "samples": samples,
+                "temperature": temperature,
+                "seed": seed,
+                "rank": rank,
+                "noise": noise,
+                "encoder": encoding.encoder,
+                "crf": crf,
+            }
+            job = Job(opened, output, stream, encoding, settings, show=show_all)
             try:
-                report = job.run(resume)
+                drawing = job.run(resume)
             except UnwritableVideo as error:
                 end(str(error), FAILED)  # what is done is kept
-    for line in report.lost:
-        click.echo(f"caflow: {video}: {line}", err=True)
-    if report.ended_early:
-        end(f"{report.ended_early}; {output} holds {report.frames} frames", FAILED)
-    if not as_json:
-        click.echo(f"{video} → {output}  {report.frames} frames")
+            lost = job.lost
+    _report(source, output, drawing, lost, as_json)
+
+
+def _check_overwriting(output: Path, source: str, overwrites: bool) -> None:
+    from caflow_runtime.errors import InputError
+
+    if output.exists() and not overwrites:
+        raise InputError(f"{output} is there already: give --force to overwrite it, or another -o")
+    if output.exists() and Path(source).exists() and output.samefile(source):
+        raise InputError(f"{output} is the input: give another -o")
+
+
+def _open_source(address: str, drops: bool, duration: float | None, patience: float) -> "Source":
+    from caflow_runtime.errors import InputError
+    from caflow_runtime.video.live import LiveSource, is_live
+    from caflow_runtime.video.source import FileSource
+
+    if is_live(address) and not Path(address).exists():
+        return LiveSource(
+            address, drops, duration, patience, notify=lambda line: click.echo(f"caflow: {line}", err=True)
+        )
+    if duration is not None:
+        raise InputError(f"--duration is for cameras and streams; {address} is a file")
+    return FileSource(Path(address))
+
+
+def _encoding(codec: Any, crf: int, encoder: str, source: "Source", pipe: "Pipeline") -> "Encoding":
+    """How the result is encoded: with as many bits as the source, and in hardware where that is there."""
+    from dataclasses import replace
+
+    from caflow_runtime.errors import InputError
+    from caflow_runtime.video.sink import TEN_BITS, Encoding, has_hardware_encoder
+
+    bits = 10 if source.info.bits > 8 and codec in (None, *TEN_BITS) else 8
+    software = Encoding(codec or ("hevc" if bits > 8 else "h264"), crf, bits)
+    if encoder == "software":
+        return software
+    height, width = (pipe.manifest.model.scale * side for side in (source.info.height, source.info.width))
+    if has_hardware_encoder(software, height, width):
+        return replace(software, hardware=True)
+    if encoder == "nvenc":
+        raise InputError(f"--encoder nvenc: it cannot encode {software.codec} of {width}×{height} here: leave it out")
+    return software
 
 
 def _progress(hidden: bool) -> "Progress":
@@ -135,26 +226,60 @@ def _progress(hidden: bool) -> "Progress":
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[bits]}"),
+        TextColumn("{task.fields[status]}"),
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal)
 
 
-def _show(progress: "Progress", frames: int | None, as_json: bool) -> "Show":
-    task = progress.add_task("frames", total=frames, bits="")
+def _show_progress(progress: "Progress", frames: int | None, as_json: bool) -> "Show":
+    task = progress.add_task("frames", total=frames, status="")
 
-    def show(frame: "Frame", ticks: int) -> None:
-        progress.update(task, completed=frame.number + 1, bits=f"{frame.bits_per_dim:.3f} bits/dim")
+    def show(frame: "Frame", timed: "TimedFrame") -> None:
+        speed = progress.tasks[0].speed or 0.0
+        status = f"{speed:.2f} frames/s  {frame.bits_per_dim:.3f} bits/dim"
+        progress.update(task, completed=frame.number + 1, status=status)
         if as_json:
             entry = {
                 "frame": frame.number,
-                "seconds": ticks / 90_000,
-                "log_likelihood": frame.log_likelihood,
-                "bits_per_dim": frame.bits_per_dim,
+                "seconds": timed.ticks / 90_000,
+                "latency": time.monotonic() - timed.captured,
+                "log_likelihood": _number(frame.log_likelihood),
+                "bits_per_dim": _number(frame.bits_per_dim),
                 "sample": frame.sample,
                 "starts_scene": frame.starts_scene,
+                "rejected": frame.rejected,
             }
             click.echo(json.dumps(entry, allow_nan=False))
 
     return show
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _open_window(stack: ExitStack, title: str) -> "Callable[[Image], bool]":
+    """Shows a picture; says whether the window is still open."""
+    from caflow_runtime.video.window import Window
+
+    window = Window(title)
+    stack.callback(window.close)
+    return window.show
+
+
+def _report(source: str, output: Path | None, drawing: "Drawing", lost: list[str], as_json: bool) -> None:
+    """What became of it, and the exit code."""
+    for line in lost:
+        click.echo(f"caflow: {source}: {line}", err=True)
+    if drawing.rejected:
+        click.echo(f"caflow: {drawing.rejected} frames are the input, enlarged: no sample was finite", err=True)
+    if drawing.dropped:
+        click.echo(f"caflow: {drawing.dropped} frames came too fast and were dropped", err=True)
+    where = f"; {output} holds {drawing.frames} frames" if output else ""
+    if drawing.ended_early:
+        end(f"{drawing.ended_early}{where}", FAILED)
+    if drawing.stopped and drawing.source.path:
+        end(f"stopped after {drawing.frames} frames{where}", FAILED)
+    if not as_json:
+        click.echo(f"{source} → {output or 'a window'}  {drawing.frames} frames")

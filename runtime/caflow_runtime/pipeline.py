@@ -192,6 +192,8 @@ class Pipeline:
     ) -> Iterator[Frame]:
         """Frames of a video, (H, W, 3) uint8 RGB, one after the other, steady in time; a result for each, in order.
 
+        A frame of which no sample is finite is the input, enlarged, and says that it is `rejected`.
+
         Arguments:
             n: samples of a scene's first frame; the best one's number and noise are kept through the scene.
             temperature, seed, rank: as in `best_of`.
@@ -201,7 +203,6 @@ class Pipeline:
 
         Raises:
             InputError: if an argument, or a frame, is not what it should be.
-            NotFinite: if no sample of a frame is finite.
         """
         checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
         return self.open_stream(n, temperature, seed, rank, noise, batch)(checked)

@@ -2,7 +2,7 @@
 
 A flow's samples differ by their noise. Where every frame has the same, what does not move does not flicker; the noise
 is renewed at scene cuts. The best of N is chosen on the first frame of a scene and kept through it, so the picture does
-not jump from one sample to another.
+not jump from one sample to another. A frame of which no sample is finite is the enlarged input, marked as rejected.
 """
 
 import math
@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.consistency import enlarge
+from caflow_runtime.errors import InputError
 from caflow_runtime.inputs import Image
 from caflow_runtime.noise import draw_noise
 from caflow_runtime.runner import Row, Runner
@@ -27,6 +28,7 @@ HISTOGRAM_BINS = (8, 8, 8)
 COMPARED_PIXELS = 64
 CUT_DISTANCE = 0.5
 """Between the histograms of two frames, Bhattacharyya's, 0…1."""
+REJECTED = -1
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,15 @@ class Frame:
     pixels: NDArray[np.float32]
     """(H, W, 3) continuous pixel values: the cell [w, w + 1) stands for the integer w."""
     sample: int
-    """Number of the sample, kept through a scene."""
+    """Its number, kept through a scene; `REJECTED` where none is finite."""
     per_level: NDArray[np.float64]
-    """(n,) nats, the coarsest level first, at the continuous point."""
+    """(n,) nats, the coarsest level first, at the continuous point; NaN where the frame is rejected."""
     starts_scene: bool
+
+    @property
+    def rejected(self) -> bool:
+        """Whether no sample is finite: `pixels` are the input, enlarged bicubically."""
+        return self.sample == REJECTED
 
     @property
     def image(self) -> Image:
@@ -151,8 +158,8 @@ class Stream:
         """Leave out a frame that an earlier run did, whose scene keeps that sample."""
         if self._is_cut(frame):
             self._start_scene()
-        self.sample = sample
-        if self.drifting is not None:
+        self.sample = None if sample == REJECTED else sample
+        if self.drifting is not None and self.sample is not None:
             self.runner.remember_noise(frame, sample, self.seed, self.skipped, self.drifting)
         self.skipped += 1
 
@@ -164,7 +171,7 @@ class Stream:
                 yield from self._draw(waiting)
                 waiting.clear()
                 self._start_scene()
-                yield self._first(number, frame)
+                yield self._choose(number, frame, starts_scene=True)
                 continue
             waiting.append((number, frame))
             if len(waiting) == self.batch:
@@ -179,31 +186,43 @@ class Stream:
 
     def _start_scene(self) -> None:
         self.scene += 1
+        self.sample = None
         if self.drifting is not None:
             self.drifting.restart()
 
-    def _first(self, number: int, frame: Image) -> Frame:
-        """The best of N, whose sample the scene keeps."""
+    def _choose(self, number: int, frame: Image, starts_scene: bool) -> Frame:
+        """The best of N, whose sample the scene keeps from here on; none where none is finite."""
         best: tuple[float, Row] | None = None
         for row in self._rows([frame], range(self.n), number):
             value = self.value(row, frame)
             if value > (-np.inf if best is None else best[0]):
                 best = value, row
         if best is None:
-            raise NotFinite(f"no sample of frame {number} is finite: try a lower temperature")
+            return self._rejected(number, frame, starts_scene)
         self.sample = best[1].sample
-        return _frame(number, best[1], starts_scene=True)
+        return _frame(number, best[1], starts_scene)
 
     def _draw(self, waiting: list[tuple[int, Image]]) -> Iterator[Frame]:
-        if not waiting:
-            return
-        assert self.sample is not None
-        images = [image for _, image in waiting]
-        rows = {row.image: row for row in self._rows(images, [self.sample], waiting[0][0])}
-        for k, (number, image) in enumerate(waiting):
-            if self.value(rows[k], image) == -np.inf:
-                raise NotFinite(f"sample {self.sample} of frame {number} is not finite: try a lower temperature")
-            yield _frame(number, rows[k], starts_scene=False)
+        """The scene's sample of frames; from where it is not finite on, that of another choice."""
+        while waiting:
+            if self.sample is None:
+                yield self._choose(*waiting[0], starts_scene=False)
+                waiting = waiting[1:]
+                continue
+            rows = {row.image: row for row in self._rows([image for _, image in waiting], [self.sample], waiting[0][0])}
+            finite = [self.value(rows[k], image) > -np.inf for k, (_, image) in enumerate(waiting)]
+            good = len(waiting) if all(finite) else finite.index(False)
+            for k in range(good):
+                yield _frame(waiting[k][0], rows[k], starts_scene=False)
+            if good < len(waiting):
+                self.sample = None
+            waiting = waiting[good:]
+
+    def _rejected(self, number: int, frame: Image, starts_scene: bool) -> Frame:
+        model = self.runner.model
+        # Integer w stands for [w, w + 1).
+        pixels = np.clip(enlarge(frame.astype(np.float32), model.scale), 0, 255) + np.float32(0.5)
+        return Frame(number, pixels, REJECTED, np.full(model.levels, np.nan), starts_scene)
 
     def _rows(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[Row]:
         key = self.scene if self.noise == "fixed" else number

@@ -1,8 +1,8 @@
 """A bounded queue between two threads that ends, and carries what went wrong to whoever reads it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, Full, Queue
-from threading import Event
+from threading import Event, Thread
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -16,14 +16,17 @@ class ReaderGone(Exception):
 class Lane(Generic[T]):
     """Items from one thread to another, in order."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, drops: bool = False) -> None:
+        """`drops`: where it is full, the oldest item gives way; else it is waited for."""
+        self.dropped = 0
         self._items: Queue[T] = Queue(size)
+        self._drops = drops
         self._ended = Event()
         self._left = Event()
         self._error: BaseException | None = None
 
     def put(self, item: T) -> None:
-        """Waits while it is full.
+        """Waits while it is full, or drops what has waited longest.
 
         Raises:
             ReaderGone
@@ -32,9 +35,10 @@ class Lane(Generic[T]):
             if self._left.is_set():
                 raise ReaderGone
             try:
-                return self._items.put(item, timeout=POLL_S)
+                return self._items.put(item, timeout=0 if self._drops else POLL_S)
             except Full:
-                continue
+                if self._drops:
+                    self._drop()
 
     def end(self, error: BaseException | None = None) -> None:
         """There will be no more; with an error, the reader gets it after the items."""
@@ -45,6 +49,24 @@ class Lane(Generic[T]):
         """The reader wants no more."""
         self._left.set()
 
+    def fill(self, items: Callable[[], Iterable[T]]) -> Thread:
+        """Put what `items` gives in a thread of its own, which is started, and end."""
+
+        def run() -> None:
+            try:
+                for item in items():
+                    self.put(item)
+            except ReaderGone:
+                pass
+            except BaseException as error:
+                self.end(error)
+                return
+            self.end()
+
+        thread = Thread(target=run, daemon=True)
+        thread.start()
+        return thread
+
     def __iter__(self) -> Iterator[T]:
         while True:
             try:
@@ -54,3 +76,10 @@ class Lane(Generic[T]):
                     if self._error is not None:
                         raise self._error from None
                     return
+
+    def _drop(self) -> None:
+        try:
+            self._items.get_nowait()
+        except Empty:  # it was taken after all
+            return
+        self.dropped += 1

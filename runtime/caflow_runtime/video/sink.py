@@ -1,12 +1,10 @@
-"""Where frames go: one segment of a video, encoded by PyAV, and whole videos joined from segments.
+"""Where frames go: one segment of a video, encoded by PyAV.
 
 A video is always written segment by segment: a killed job keeps those that are finished, and one that goes on writes
-the same segments as one that was never stopped. Joining copies packets, with sound and subtitles of the source.
+the same segments as one that was never stopped.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +16,7 @@ from caflow_runtime.video.source import BT601, BT709, CLOCK, TAGS, VideoInfo, im
 
 Codec = Literal["h264", "hevc", "av1", "ffv1"]
 ENCODERS: dict[Codec, str] = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "ffv1": "ffv1"}
+HARDWARE_ENCODERS: dict[Codec, str] = {"h264": "h264_nvenc", "hevc": "hevc_nvenc", "av1": "av1_nvenc"}
 TEN_BITS: tuple[Codec, ...] = ("hevc", "av1", "ffv1")
 CONTAINERS: dict[str, tuple[Codec, ...]] = {".mp4": ("h264", "hevc", "av1"), ".mkv": ("h264", "hevc", "av1", "ffv1")}
 RGB = {"colorspace": 0, "color_range": 2}
@@ -34,18 +33,57 @@ class Encoding:
     crf: int
     bits: int
     """8 or 10."""
+    hardware: bool = False
+    """By NVENC; `crf` is then its constant quality."""
+
+    @property
+    def encoder(self) -> str:
+        """FFmpeg's name."""
+        return HARDWARE_ENCODERS[self.codec] if self.hardware else ENCODERS[self.codec]
 
     @property
     def pixel_format(self) -> str:
         """FFmpeg's name."""
         if self.codec == "ffv1":
             return "gbrp10le" if self.bits > 8 else "bgr0"
-        return "yuv420p10le" if self.bits > 8 else "yuv420p"
+        if self.bits > 8:
+            return "p010le" if self.hardware else "yuv420p10le"
+        return "yuv420p"
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The encoder's."""
+        if self.codec == "ffv1":
+            return {}
+        options = {"cq" if self.hardware else "crf": str(self.crf)}
+        if self.encoder == "libx265":
+            options["x265-params"] = "log-level=error"
+        return options
 
     @property
     def segment_suffix(self) -> str:
         """MP4 keeps times exactly, and decoding times, which Matroska does not store."""
         return ".mkv" if self.codec == "ffv1" else ".mp4"
+
+    @property
+    def segment_options(self) -> dict[str, str]:
+        """Every frame is a fragment: what was written before a kill, or before the disk was full, plays."""
+        return {} if self.codec == "ffv1" else {"movflags": "frag_every_frame+delay_moov+default_base_moof"}
+
+
+def has_hardware_encoder(encoding: Encoding, height: int, width: int) -> bool:
+    """Whether NVENC takes frames of that size here."""
+    av = import_av()
+    if encoding.codec not in HARDWARE_ENCODERS:
+        return False
+    try:
+        context = av.CodecContext.create(HARDWARE_ENCODERS[encoding.codec], "w")
+        context.height, context.width, context.time_base = height, width, CLOCK
+        context.pix_fmt = replace(encoding, hardware=True).pixel_format
+        context.open()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
 
 
 def check_output(path: Path, codec: Codec) -> None:
@@ -70,11 +108,13 @@ class SegmentWriter:
         av = import_av()
         self.encoding = encoding
         self.colour = info.colour | (RGB if encoding.codec == "ffv1" else {})
-        self.container = av.open(str(path), "w")
-        options = {} if encoding.codec == "ffv1" else {"crf": str(encoding.crf)}
-        if encoding.codec == "hevc":
-            options["x265-params"] = "log-level=error"
-        stream = self.container.add_stream(ENCODERS[encoding.codec], rate=info.rate, options=options)
+        if encoding.codec != "ffv1" and (height % 2 or width % 2):
+            raise InputError(
+                f"{encoding.codec} halves the colours' resolution: wanted even sides, got {width}×{height}: "
+                "give --codec ffv1, which holds any"
+            )
+        self.container = av.open(str(path), "w", options=encoding.segment_options)
+        stream = self.container.add_stream(encoding.encoder, rate=info.rate, options=encoding.options)
         stream.height, stream.width, stream.pix_fmt = height, width, encoding.pixel_format
         stream.codec_context.time_base = CLOCK
         if info.sample_aspect_ratio:
@@ -108,73 +148,3 @@ class SegmentWriter:
         """Write what the encoder still holds, and finish the file."""
         self.container.mux(self.stream.encode())
         self.container.close()
-
-
-def join(segments: Sequence[tuple[Path, int]], output: Path, source: Path | None, info: VideoInfo) -> list[str]:
-    """One video of segments, each with the time of its first frame, and of the source's sound and subtitles.
-
-    Returns:
-        What could not be kept as it was, a line each.
-    """
-    av = import_av()
-    lost: list[str] = []
-    with av.open(str(output), "w") as container:
-        container.metadata.update(info.metadata)
-        with av.open(str(segments[0][0])) as first:
-            video = container.add_stream_from_template(first.streams.video[0])
-        streams = _Others(container, source, lost)
-        last = None
-        for path, start in segments:
-            with av.open(str(path)) as segment:
-                for packet in segment.demux(segment.streams.video[0]):
-                    if packet.dts is None:
-                        continue
-                    base = Fraction(packet.time_base) / CLOCK
-                    pts, dts = (round(time * base) + start for time in (packet.pts, packet.dts))
-                    dts = dts if last is None else max(last + 1, dts)
-                    packet.pts, packet.dts, packet.time_base, last = pts, min(dts, pts), CLOCK, dts
-                    packet.stream = video
-                    streams.copy_until(dts * CLOCK)
-                    container.mux(packet)
-        streams.copy_until(None)
-        streams.close()
-    return lost
-
-
-class _Others:
-    """Sound and subtitles of a source, copied packet by packet."""
-
-    def __init__(self, container: Any, source: Path | None, lost: list[str]) -> None:
-        self.container = container
-        self.copies: dict[int, Any] = {}
-        self.packets: Iterator[Any] = iter(())
-        self.next: Any = None
-        self.reader: Any = None
-        if source is None:
-            return
-        self.reader = reader = import_av().open(str(source))
-        kept = []
-        for stream in reader.streams:
-            if stream.type not in ("audio", "subtitle"):
-                continue
-            try:
-                self.copies[stream.index] = container.add_stream_from_template(stream)
-            except ValueError as error:
-                lost.append(f"{stream.type} {stream.index}: {error}: choose a name ending in .mkv to keep it")
-            else:
-                kept.append(stream)
-        if kept:
-            self.packets = (packet for packet in reader.demux(kept) if packet.dts is not None)
-            self.next = next(self.packets, None)
-
-    def close(self) -> None:
-        """Let go of the source."""
-        if self.reader is not None:
-            self.reader.close()
-
-    def copy_until(self, seconds: Fraction | None) -> None:
-        """Up to a time; all that is left for None."""
-        while self.next is not None and (seconds is None or self.next.dts * self.next.time_base <= seconds):
-            self.next.stream = self.copies[self.next.stream.index]
-            self.container.mux(self.next)
-            self.next = next(self.packets, None)

@@ -1,11 +1,12 @@
-"""Where frames come from: files, through PyAV, which keeps their times and colours."""
+"""Where frames come from, and what a result must keep of it. Files are read by PyAV, which keeps times and colours."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,8 @@ class TimedFrame:
     """(h, w, 3) uint8 RGB, upright."""
     ticks: int
     """Of `CLOCK`."""
+    captured: float
+    """When it was read, in seconds of `time.monotonic`."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ class VideoInfo:
     """Where the container says; None for what has no end."""
     rate: Fraction
     """Frames per second, on average."""
+    height: int
+    width: int
+    """As it is stored: where a rotation tag says so, frames are turned."""
     bits: int
     """Of a colour component: 8, or 10 and more."""
     colour: dict[str, int]
@@ -55,6 +61,23 @@ class VideoInfo:
     sample_aspect_ratio: Fraction | None
     """Width of a pixel over its height, of the upright frame."""
     metadata: dict[str, str]
+
+
+class Source(Protocol):
+    """Gives frames once, in order."""
+
+    name: str
+    """For people."""
+    path: Path | None
+    """Of a file, whose sound and subtitles go along, and whose job can go on after a stop."""
+    info: VideoInfo
+    drops: bool
+    """Whether a frame that is not taken in time gives way to the next one."""
+    ended_early: str | None
+    """Why it ended before its end, where it did."""
+
+    def frames(self) -> Iterator[TimedFrame]:
+        """All frames; lets go of the source at the end."""
 
 
 class FileSource:
@@ -65,7 +88,9 @@ class FileSource:
         av = import_av()
         if not path.is_file():
             raise InputError(f"{path}: there is no such file")
-        self.path = path
+        self.name = str(path)
+        self.path: Path | None = path
+        self.drops = False
         try:
             self.container = av.open(str(path))
         except av.FFmpegError as error:
@@ -75,11 +100,10 @@ class FileSource:
         self.stream = self.container.streams.video[0]
         self.stream.thread_type = "AUTO"
         self.ended_early: str | None = None
-        """Why it ended before its end, where it did."""
         self.info = self._info()
 
     def frames(self) -> Iterator[TimedFrame]:
-        """All frames. A file that is damaged ends where it is, and `ended_early` says so."""
+        """All frames. A file that is damaged or cut off ends where it is, and `ended_early` says so."""
         av = import_av()
         last = -1
         untagged_hd = self.stream.codec_context.colorspace == UNSPECIFIED and self.stream.height >= HD_LINES
@@ -87,11 +111,11 @@ class FileSource:
             for frame in self.container.decode(self.stream):
                 seconds = Fraction(frame.pts or 0) * (frame.time_base or self.stream.time_base)
                 last = max(last + 1, round(seconds / CLOCK))
-                yield TimedFrame(_upright(frame, "ITU709" if untagged_hd else None), last)
+                yield TimedFrame(_upright(frame, "ITU709" if untagged_hd else None), last, time.monotonic())
         except av.FFmpegError as error:
-            self.ended_early = f"{self.path}: damaged after {last * float(CLOCK):.2f} s: {error.strerror}"
+            self.ended_early = f"{self.name}: damaged after {last * float(CLOCK):.2f} s: {error.strerror}"
         if last < 0:
-            raise UnreadableVideo(f"{self.path}: wanted a video, not one frame of it can be decoded")
+            raise UnreadableVideo(f"{self.name}: wanted a video, not one frame of it can be decoded")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -107,6 +131,8 @@ class FileSource:
         return VideoInfo(
             frames=stream.frames or None,
             rate=Fraction(stream.average_rate or stream.guessed_rate or 25),
+            height=stream.height,
+            width=stream.width,
             bits=context.format.components[0].bits if context.format else 8,
             colour=known,
             sample_aspect_ratio=stream.sample_aspect_ratio,

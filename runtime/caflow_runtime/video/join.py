@@ -1,0 +1,185 @@
+"""Segments to one video, without encoding again, with what the source has beside its picture.
+
+Sound and subtitles are copied packet by packet; only what the container cannot hold is converted, and that is said.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from caflow_runtime.video.source import CLOCK, VideoInfo, import_av
+
+SOUND = "aac"
+USUAL_RATE = 48_000
+USUAL_LAYOUTS = {"1 channels": "mono", "2 channels": "stereo"}
+WORDS = {".mp4": "mov_text", ".mkv": "srt"}
+"""What subtitles are converted to."""
+ALONG = {".mp4": ("audio", "subtitle"), ".mkv": ("audio", "subtitle", "attachment")}
+
+Carry = Callable[[Any], Iterator[Any]]
+"""A packet of the source to packets of the result; None for the last ones."""
+
+
+def join(segments: Sequence[tuple[Path, int]], output: Path, source: Path | None, info: VideoInfo) -> list[str]:
+    """One video of segments, each with the time of its first frame, and of the source's sound and subtitles.
+
+    Returns:
+        What could not be kept as it was, a line each.
+    """
+    av = import_av()
+    with av.open(str(output), "w") as container:
+        container.metadata.update(info.metadata)
+        with av.open(str(segments[0][0])) as first:
+            video = container.add_stream_from_template(first.streams.video[0])
+        others = _Others(container, source, output.suffix)
+        try:
+            for packet in _pictures(segments):
+                packet.stream = video
+                others.carry_until(packet.dts * CLOCK)
+                container.mux(packet)
+            others.carry_until(None)
+        finally:
+            others.close()
+    return others.lost
+
+
+def _pictures(segments: Sequence[tuple[Path, int]]) -> Iterator[Any]:
+    """Packets in ticks of `CLOCK`."""
+    last = None
+    for path, start in segments:
+        with import_av().open(str(path)) as segment:
+            for packet in segment.demux(segment.streams.video[0]):
+                if packet.dts is None:
+                    continue
+                base = Fraction(packet.time_base) / CLOCK
+                pts, dts = (round(time * base) + start for time in (packet.pts, packet.dts))
+                dts = dts if last is None else max(last + 1, dts)
+                packet.pts, packet.dts, packet.time_base, last = pts, min(dts, pts), CLOCK, dts
+                yield packet
+
+
+@dataclass
+class _Others:
+    """What a source has beside its picture."""
+
+    container: Any
+    source: Path | None
+    suffix: str
+
+    def __post_init__(self) -> None:
+        self.lost: list[str] = []
+        self.carries: dict[int, Carry] = {}
+        self.reader: Any = None
+        self.packets: Iterator[Any] = iter(())
+        if self.source is not None:
+            self.reader = import_av().open(str(self.source))
+            self.container.set_chapters(self.reader.chapters())
+            _describe(self.container.streams.video[0], self.reader.streams.video[0])
+            kept = [stream for stream in self.reader.streams if self._carry(stream)]
+            if kept:  # to demux nothing is to demux everything
+                self.packets = (packet for packet in self.reader.demux(kept) if packet.dts is not None)
+        self.next = next(self.packets, None)
+
+    def carry_until(self, seconds: Fraction | None) -> None:
+        """Up to a time; all that is left for None."""
+        while self.next is not None and (seconds is None or self.next.dts * self.next.time_base <= seconds):
+            self._mux(self.carries[self.next.stream.index](self.next))
+            self.next = next(self.packets, None)
+        if seconds is None:
+            for carry in self.carries.values():
+                self._mux(carry(None))
+
+    def close(self) -> None:
+        """Let go of the source."""
+        if self.reader is not None:
+            self.reader.close()
+
+    def _mux(self, packets: Iterator[Any]) -> None:
+        for packet in packets:
+            self.container.mux(packet)
+
+    def _carry(self, stream: Any) -> bool:
+        """Whether there are packets of a stream to carry; says what is lost."""
+        if stream.type == "video" and stream.index == self.reader.streams.video[0].index:
+            return False
+        name = f"{stream.type} {stream.index}"
+        codec = getattr(stream.codec_context, "name", "unknown")
+        if stream.type not in ALONG[self.suffix.lower()]:
+            self.lost.append(f"{name} ({codec}) is left out")
+            return False
+        try:
+            self.carries[stream.index] = _copied(self.container, stream)
+        except ValueError as refusal:  # the container cannot hold it
+            if not self._convert(stream):
+                self.lost.append(f"{name} ({codec}) is left out: {refusal}: a name ending in .mkv may keep it")
+                return False
+            self.lost.append(f"{name} ({codec}) is converted: {refusal}: a name ending in .mkv keeps it as it is")
+        return bool(stream.type != "attachment")
+
+    def _convert(self, stream: Any) -> bool:
+        """Whether what is left of the choices could be done: sound to AAC, text to the container's own subtitles."""
+        if stream.type == "audio":
+            self.carries[stream.index] = _converted_sound(self.container, stream)
+        elif stream.type == "subtitle" and stream.codec_context.codec.text_sub:
+            words = WORDS[self.suffix.lower()]
+            self.carries[stream.index] = _converted_words(self.container, stream, words)
+        return stream.index in self.carries
+
+
+def _copied(container: Any, stream: Any) -> Carry:
+    copy = container.add_stream_from_template(stream)
+    _describe(copy, stream)
+
+    def carry(packet: Any) -> Iterator[Any]:
+        if packet is not None:
+            packet.stream = copy
+            yield packet
+
+    return carry
+
+
+def _describe(copy: Any, stream: Any) -> None:
+    """Its language and title, and whether players choose it."""
+    copy.metadata.update(stream.metadata)
+    copy.disposition = stream.disposition
+
+
+def _converted_sound(container: Any, stream: Any) -> Carry:
+    context = stream.codec_context
+    rates = import_av().Codec(SOUND, "w").audio_rates or []
+    rate = context.sample_rate if context.sample_rate in rates else USUAL_RATE
+    # Old containers say how many channels there are, and not where they belong.
+    layout = USUAL_LAYOUTS.get(context.layout.name, context.layout.name)
+    encoded = container.add_stream(SOUND, rate=rate, layout=layout)
+    _describe(encoded, stream)
+    resampler = import_av().AudioResampler(encoded.codec_context.format, layout, rate)
+
+    def carry(packet: Any) -> Iterator[Any]:
+        for frame in [*stream.decode(packet), *([None] if packet is None else [])]:
+            for resampled in resampler.resample(frame):
+                yield from encoded.encode(resampled)
+        if packet is None:
+            yield from encoded.encode(None)
+
+    return carry
+
+
+def _converted_words(container: Any, stream: Any, codec: str) -> Carry:
+    stream.codec_context.open()  # only then is its header there, without which no encoder opens
+    encoded = container.add_stream(codec)
+    _describe(encoded, stream)
+    encoded.codec_context.subtitle_header = stream.codec_context.subtitle_header
+
+    def carry(packet: Any) -> Iterator[Any]:
+        if packet is None:
+            return
+        words = stream.decode2(packet)
+        if words is not None:
+            out = encoded.codec_context.encode_subtitle(words)
+            out.pts = out.dts = packet.pts
+            out.duration, out.time_base, out.stream = packet.duration, packet.time_base, encoded
+            yield out
+
+    return carry
