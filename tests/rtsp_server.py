@@ -1,21 +1,20 @@
-"""An RTSP server on loopback whose every frame shows when it was made. Run by a Python that has GStreamer's `gi`.
+"""An RTSP server on loopback, of stamped frames. Run by a Python that has GStreamer's `gi`, such as Debian's own.
 
-    python3 rtsp_server.py PORT WIDTH HEIGHT RATE
-
-A frame is 32 bright or dark columns: the bits of `time.monotonic` in milliseconds, the highest first.
+python3 rtsp_server.py --check
+python3 rtsp_server.py PORT WIDTH HEIGHT RATE
 """
 
 import sys
-import time
 
 import gi
+from stamp import stamped_row
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
-BITS = 32
-DARK, BRIGHT, GREY = 40, 200, 128
+GREY = 128
+ELEMENTS = ("appsrc", "x264enc", "rtph264pay")
 
 
 class Stamped(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
@@ -32,22 +31,26 @@ class Stamped(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
         self.set_shared(True)
         self.connect("media-configure", self.configure)
 
-    def configure(self, factory: object, media: GstRtspServer.RTSPMedia) -> None:
+    def configure(self, factory: object, media: "GstRtspServer.RTSPMedia") -> None:
+        """A client came: frames begin."""
         source = media.get_element().get_child_by_name("frames")
         GLib.timeout_add(1000 // self.rate, self.push, source)
 
-    def push(self, source: Gst.Element) -> bool:
-        stamp = int(1000 * time.monotonic()) % 2**BITS
-        bits = [BRIGHT if stamp >> (BITS - 1 - k) & 1 else DARK for k in range(BITS)]
-        row = bytes(bits[x * BITS // self.width] for x in range(self.width))
-        frame = row * self.height + bytes([GREY]) * (self.width * self.height // 2)
+    def push(self, source: "Gst.Element") -> bool:
+        """One frame; False, which ends them, when nobody takes it."""
+        frame = stamped_row(self.width) * self.height + bytes([GREY]) * (self.width * self.height // 2)
         return bool(source.emit("push-buffer", Gst.Buffer.new_wrapped(frame)) == Gst.FlowReturn.OK)
 
 
 def main() -> None:
     """Serve until killed."""
-    port, width, height, rate = map(int, sys.argv[1:])
     Gst.init(None)
+    missing = [name for name in ELEMENTS if Gst.ElementFactory.find(name) is None]
+    if missing:
+        sys.exit(f"GStreamer lacks {', '.join(missing)}")
+    if sys.argv[1:] == ["--check"]:
+        return
+    port, width, height, rate = map(int, sys.argv[1:])
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(str(port))

@@ -5,20 +5,17 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import av
-import imageio_ffmpeg
 import numpy as np
 import pytest
+from clips import ffmpeg, frames_of
 
 from caflow_export.export import ExportReport
 
-FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 BT709 = "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,setparams=range=tv:colorspace=bt709"
 BT709 += ":color_primaries=bt709:color_trc=bt709"
 PQ = "scale=out_color_matrix=bt2020:out_range=tv,format=yuv420p10le,setparams=range=tv:colorspace=bt2020nc"
@@ -26,10 +23,6 @@ PQ += ":color_primaries=bt2020:color_trc=smpte2084"
 UNEVEN = "select='not(eq(mod(n,10),3)+eq(mod(n,10),6)+eq(mod(n,10),7))'"
 TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
 SUBTITLES = "1\n00:00:00,200 --> 00:00:00,600\nHello\n\n2\n00:00:00,700 --> 00:00:00,900\nWorld\n"
-
-
-def ffmpeg(*arguments: object) -> None:
-    subprocess.run([FFMPEG, "-y", "-v", "error", *map(str, arguments)], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +78,6 @@ def caflow_video(source: Path, output: Path, exported: ExportReport, *options: o
     command = [sys.executable, "-m", "caflow_deploy.cli", "video", source, "-o", output, "--bundle", exported.path]
     command += ["-n", 2, "--threads", 1, *options]
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-
-
-def frames_of(path: Path) -> list[tuple[float, tuple[int, int], str]]:
-    """Time, size and format of each."""
-    with av.open(str(path)) as container:
-        decoded = container.decode(container.streams.video[0])
-        return [(float(f.time or 0), (f.width, f.height), f.format.name) for f in decoded]
 
 
 def gaps(path: Path) -> Counter[int]:
@@ -288,3 +274,4 @@ def test_what_is_done_is_kept_where_no_more_can_be_written(clips: Path, exported
     assert "cannot be written" in done.stderr
     assert "--resume goes on from them" in done.stderr
     assert (tmp_path / "out.mkv.parts" / "journal.json").is_file()
+    assert sum(len(frames_of(path)) for path in (tmp_path / "out.mkv.parts").glob("*.mkv")) > 0

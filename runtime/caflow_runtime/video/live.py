@@ -31,7 +31,9 @@ TOLERANCE_S = 2.0
 FASTEST_RATE = 240
 OPTIONS_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
-"""Without them the frames that came while OpenCV looked at the stream are delivered first: a second behind."""
+HTTP_OPTIONS = "flags;low_delay"
+"""Without `nobuffer` the frames that came while OpenCV looked at a stream are delivered first: a second behind. With it
+files that an HTTP server has give no frame at all."""
 
 Notify = Callable[[str], None]
 """Is told in a line when a source is lost, and when it is back."""
@@ -209,17 +211,17 @@ def _open(address: str) -> cv2.VideoCapture:
         return camera
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
     # Each thread of the decoder holds a frame back, and a frozen stream is noticed only one timeout after the other.
-    with _capture_options():
+    with _capture_options(HTTP_OPTIONS if address.startswith("http") else OPTIONS):
         return cv2.VideoCapture(address, cv2.CAP_FFMPEG, [*timeouts, cv2.CAP_PROP_N_THREADS, 1])
 
 
 @contextmanager
-def _capture_options() -> Iterator[None]:
+def _capture_options(options: str) -> Iterator[None]:
     """OpenCV takes FFmpeg's options from the environment alone; what the user has set there stays."""
     if OPTIONS_VARIABLE in os.environ:
         yield
         return
-    os.environ[OPTIONS_VARIABLE] = OPTIONS
+    os.environ[OPTIONS_VARIABLE] = options
     try:
         yield
     finally:

@@ -67,8 +67,10 @@ class Encoding:
 
     @property
     def segment_options(self) -> dict[str, str]:
-        """Every frame is a fragment: what was written before a kill, or before the disk was full, plays."""
-        return {} if self.codec == "ffv1" else {"movflags": "frag_every_frame+delay_moov+default_base_moof"}
+        """Every frame is on its way to the disk at once: what was written before a kill, or a full disk, plays."""
+        if self.codec == "ffv1":
+            return {"flush_packets": "1", "cluster_time_limit": "0"}
+        return {"flush_packets": "1", "movflags": "frag_every_frame+delay_moov+default_base_moof"}
 
 
 def has_hardware_encoder(encoding: Encoding, height: int, width: int) -> bool:

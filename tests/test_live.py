@@ -1,0 +1,259 @@
+"""Live sources, real ones on loopback: what is lost is opened again, time is true, what comes too fast is dropped."""
+
+import contextlib
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from clips import FFMPEG, ffmpeg, frames_of
+from stamp import read_stamp
+
+from caflow_export.export import ExportReport
+from caflow_runtime.pipeline import load
+from caflow_runtime.stream import Frame
+from caflow_runtime.video.job import Job
+from caflow_runtime.video.live import LiveClock, LiveSource
+from caflow_runtime.video.sink import Encoding
+from caflow_runtime.video.source import TimedFrame, UnreadableVideo
+
+SERVER = Path(__file__).with_name("rtsp_server.py")
+SYSTEM_PYTHON = "/usr/bin/python3"
+PICTURE = ["-re", "-f", "lavfi", "-i", "testsrc2=s=64x32:r=25"]
+TRANSPORT_STREAM = [
+    *PICTURE,
+    "-c:v",
+    "libx264",
+    "-preset",
+    "ultrafast",
+    "-tune",
+    "zerolatency",
+    "-g",
+    15,
+    "-f",
+    "mpegts",
+]
+MOTION_JPEG = ["-re", "-f", "lavfi", "-i", "testsrc2=s=64x32:r=10", "-c:v", "mjpeg", "-f", "mpjpeg"]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serving(*arguments: object) -> Iterator[str]:
+    """FFmpeg as the server of a stream for one client; its address."""
+    address = f"http://127.0.0.1:{free_port()}/live"
+    command = [FFMPEG, "-v", "error", *map(str, arguments), "-listen", "1", address]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        time.sleep(0.5)
+        try:
+            yield address
+        finally:
+            server.kill()
+
+
+def caflow_video(exported: ExportReport, source: object, *options: object, **environment: str) -> Any:
+    command = [sys.executable, "-m", "caflow_deploy.cli", "video", source, "--bundle", exported.path, "-n", 1, *options]
+    return subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: value for name, value in (os.environ | environment).items() if value},
+    )
+
+
+def test_a_clock_that_keeps_pace_is_believed() -> None:
+    clock = LiveClock(believed=True)
+    late = [0.0, 0.3, 0.1, 0.0, 0.9]
+    ticks = [clock.ticks(7 + k / 25, 100 + k / 25 + late[k]) for k in range(5)]
+    assert np.diff(ticks).tolist() == [3600] * 4
+    clock.reconnect()
+    assert clock.ticks(0.0, 110.0) == 10 * 90_000
+
+
+def test_a_clock_that_does_not_is_not() -> None:
+    clock = LiveClock(believed=True)
+    ticks = np.array([clock.ticks(k / 25, k / 10) for k in range(200)])
+    assert np.all(np.diff(ticks) > 0)
+    assert not clock.believed
+    np.testing.assert_array_equal(np.diff(ticks)[100:], 9000)
+    assert [LiveClock(believed=False).ticks(5.0, 1.0), clock.ticks(0.0, 0.0)] == [0, ticks[-1] + 1]
+
+
+def test_a_stream_is_recorded_for_as_long_as_asked(exported: ExportReport, tmp_path: Path) -> None:
+    with serving(*TRANSPORT_STREAM) as address:
+        done = caflow_video(exported, address, "-o", tmp_path / "out.mp4", "--duration", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    log = [json.loads(line) for line in done.stdout.splitlines()]
+    times = [seconds for seconds, *_ in frames_of(tmp_path / "out.mp4")]
+    assert len(times) == len(log) > 10
+    assert 1.5 < times[-1] < 2
+    np.testing.assert_allclose(times, [entry["seconds"] for entry in log], atol=1e-4)
+    assert all(entry["latency"] >= 0 for entry in log)
+    assert list(tmp_path.iterdir()) == [tmp_path / "out.mp4"]
+
+
+def test_a_stream_that_lies_about_its_rate_is_timed_by_the_wall(exported: ExportReport, tmp_path: Path) -> None:
+    """Motion JPEG has no times: OpenCV makes up 25 frames per second, and 10 come."""
+    with serving(*MOTION_JPEG) as address:
+        done = caflow_video(exported, address, "-o", tmp_path / "out.mp4", "--duration", 3, "--drop", "block")
+    assert done.returncode == 0, done.stderr
+    times = [seconds for seconds, *_ in frames_of(tmp_path / "out.mp4")]
+    assert 0.07 < np.median(np.diff(times)) < 0.13
+
+
+def test_what_was_recorded_of_a_stream_that_vanishes_is_kept(exported: ExportReport, tmp_path: Path) -> None:
+    with serving("-t", 3, *TRANSPORT_STREAM) as address:
+        done = caflow_video(exported, address, "-o", tmp_path / "out.mp4", "--patience", 1)
+    assert done.returncode == 1
+    assert "is lost: trying again for 1 s" in done.stderr
+    assert f"{address} gave no frame for 1 s; {tmp_path / 'out.mp4'} holds" in done.stderr
+    assert len(frames_of(tmp_path / "out.mp4")) > 10
+    assert list(tmp_path.iterdir()) == [tmp_path / "out.mp4"]
+
+
+def test_a_stream_ends_well_when_it_is_told_to(exported: ExportReport, tmp_path: Path) -> None:
+    """As services are stopped."""
+    command = [sys.executable, "-m", "caflow_deploy.cli", "video", "", "--bundle", exported.path, "-n", 1, "--json"]
+    with serving(*TRANSPORT_STREAM) as address:
+        command[4:5] = [address, "-o", str(tmp_path / "out.mp4")]
+        with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True) as one:
+            assert one.stdout is not None
+            first = [one.stdout.readline() for _ in range(20)]
+            one.send_signal(signal.SIGTERM)
+            rest = one.stdout.read()
+    assert one.returncode == 0
+    assert len(frames_of(tmp_path / "out.mp4")) == len(first) + len(rest.splitlines())
+
+
+def test_a_file_on_a_server_is_done_whole(exported: ExportReport, tmp_path: Path) -> None:
+    """None of its frames is dropped, however fast they come, and no one waits for more."""
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=2", "-movflags", "faststart", tmp_path / "clip.mp4")
+    handler = partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/clip.mp4"
+        done = caflow_video(exported, address, "-o", tmp_path / "out.mp4")
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert [t for t, *_ in frames_of(tmp_path / "out.mp4")] == [t for t, *_ in frames_of(tmp_path / "clip.mp4")]
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None: ...
+
+
+@pytest.mark.parametrize("address", ["97", "rtsp://127.0.0.1:9/nothing", "http://127.0.0.1:9/nothing.ts"])
+def test_what_is_not_there_is_said_in_one_line(exported: ExportReport, tmp_path: Path, address: str) -> None:
+    done = caflow_video(exported, address, "-o", tmp_path / "out.mp4")
+    assert done.returncode == 2
+    assert done.stderr == f"caflow: {address}: cannot be opened, or gives no frame: is it there, and free?\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_refusals(exported: ExportReport, tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=0.2", "-c:v", "libx264", tmp_path / "clip.mp4")
+    done = caflow_video(exported, tmp_path / "clip.mp4", "-o", tmp_path / "out.mp4", "--duration", 2)
+    assert "--duration is for cameras and streams" in done.stderr
+    done = caflow_video(exported, tmp_path / "clip.mp4")
+    assert "wanted -o, or --show, or both" in done.stderr
+    with serving(*TRANSPORT_STREAM) as address:
+        done = caflow_video(exported, address, "-o", tmp_path / "out.mp4", "--resume")
+        assert "--resume is for files" in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "clip.mp4"]
+
+
+def test_a_window_shows_frames_or_says_why_not(exported: ExportReport, tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=0.2", "-c:v", "libx264", tmp_path / "clip.mp4")
+    unseen = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "XDG_RUNTIME_DIR": str(tmp_path)}
+    done = caflow_video(exported, tmp_path / "clip.mp4", "--show", **unseen)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no display here" in done.stderr
+    done = caflow_video(exported, tmp_path / "clip.mp4", "--show", SDL_VIDEODRIVER="dummy", **unseen)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'clip.mp4'} → a window  6 frames\n")
+
+
+@pytest.fixture
+def rtsp_port() -> int:
+    found = subprocess.run([SYSTEM_PYTHON, SERVER, "--check"], capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip(f"no RTSP server: install GStreamer's for the system's Python: {found.stderr.splitlines()[-1]}")
+    return free_port()
+
+
+class Server:
+    """A real RTSP server, which can be killed and started again."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.start()
+
+    def start(self) -> None:
+        command = [SYSTEM_PYTHON, str(SERVER), str(self.port), "320", "240", "25"]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.mark.full
+def test_a_minute_of_rtsp_with_an_interruption(exported: ExportReport, rtsp_port: int, tmp_path: Path) -> None:
+    """Frames come faster than they are done; what is shown is never old, and the gap is as long as it was."""
+    server = Server(rtsp_port)
+    address, said, latencies = f"rtsp://127.0.0.1:{rtsp_port}/live", list[str](), list[float]()
+    source = _opened(address, duration_s=60.0, notify=said.append)
+    kill, start = threading.Timer(20.0, server.kill), threading.Timer(26.0, server.start)
+    with load(exported.path, backend="cpu", threads=1) as pipe:
+        stream = pipe.open_stream(1, 0.8, 0, "likelihood", "fixed", 1)
+
+        def show(_: Frame, timed: TimedFrame) -> None:
+            latencies.append(time.monotonic() - read_stamp(timed.image))
+
+        job = Job(source, tmp_path / "out.mp4", stream, Encoding("h264", 18, 8), {}, show=show)
+        kill.start()
+        start.start()
+        drawing = job.run(resume=False)
+    server.kill()
+    times = np.array([seconds for seconds, *_ in frames_of(tmp_path / "out.mp4")])
+    gaps = np.diff(times)
+    print(
+        f"{len(times)} frames, {drawing.dropped} dropped, latency median {np.median(latencies):.2f} s, "
+        f"largest {max(latencies):.2f} s, gap {gaps.max():.1f} s; {said}"
+    )
+    assert drawing.ended_early is None
+    assert drawing.dropped > 0
+    assert len(said) == 2
+    assert said[1].startswith(f"{address} is back after")
+    assert 58 < times[-1] < 60
+    assert 5 < gaps.max() < 20
+    assert np.sort(gaps)[-2] < 3
+    assert np.percentile(latencies, 95) < 2
+    assert max(latencies) < 4
+
+
+def _opened(address: str, **options: Any) -> LiveSource:
+    """As soon as the server is there."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return LiveSource(address, **options)
+        except UnreadableVideo:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
