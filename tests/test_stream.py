@@ -12,8 +12,10 @@ from conftest import photograph
 from numpy.typing import NDArray
 
 from caflow_export.export import ExportReport
+from caflow_runtime.consistency import psnr
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.runner import Row
 from caflow_runtime.stream import DriftingNoise, SceneCuts
 
 CHANNELS = [3, 6]
@@ -98,6 +100,38 @@ def test_frames_are_given_in_time_and_none_is_held(pipe: Pipeline, scenes: list[
         assert len(given) <= frame.number + 3
         gc.collect()
         assert sum(one() is not None for one in given) <= 4
+
+
+def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
+    pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the scene goes on with another choice."""
+    stream = pipe.open_stream(3, 0.8, 5, "likelihood", "fixed", 4)
+    plain = list(stream(scenes[:5]))
+    value = stream.value
+    bad = {2: {0, 1, 2}, 3: {plain[0].sample}}  # no sample of frame 2, and not the scene's one of frame 3
+    numbers = {frame.tobytes(): k for k, frame in enumerate(scenes)}
+
+    def spoilt(row: Row, frame: Picture) -> float:
+        return -np.inf if row.sample in bad.get(numbers[frame.tobytes()], set()) else value(row, frame)
+
+    stream = pipe.open_stream(3, 0.8, 5, "likelihood", "fixed", 4)
+    monkeypatch.setattr(stream, "value", spoilt)
+    frames = list(stream(scenes[:5]))
+    assert [frame.rejected for frame in frames] == [False, False, True, False, False]
+    assert [frame.starts_scene for frame in frames] == [True, *[False] * 4]
+    assert frames[2].image.shape == plain[2].image.shape
+    assert psnr(frames[2].image[2::4, 2::4], scenes[2]) > 20
+    assert np.isnan(frames[2].bits_per_dim)
+    assert frames[3].sample == frames[4].sample != plain[0].sample
+    for k in (0, 1):
+        np.testing.assert_array_equal(frames[k].image, plain[k].image)
+
+
+def test_where_nothing_is_finite_all_frames_are_rejected(pipe: Pipeline, scenes: list[Picture]) -> None:
+    frames = list(pipe.stream(scenes, n=2, temperature=1e30))
+    assert [frame.rejected for frame in frames] == [True] * 8
+    assert [frame.starts_scene for frame in frames] == [True, *[False] * 4, True, *[False] * 2]
 
 
 def test_a_frame_of_another_size_starts_a_scene(pipe: Pipeline, scenes: list[Picture]) -> None:

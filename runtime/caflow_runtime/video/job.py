@@ -10,6 +10,7 @@ from typing import Any
 from caflow_runtime.inputs import Image
 from caflow_runtime.stream import REJECTED, Frame, Stream
 from caflow_runtime.video.join import join
+from caflow_runtime.video.journal import NAME as JOURNAL
 from caflow_runtime.video.journal import Journal, Segment, open_journal
 from caflow_runtime.video.lane import Lane, ReaderGone
 from caflow_runtime.video.sink import Encoding, SegmentWriter
@@ -130,12 +131,14 @@ class Job:
             gone_wrong = error
         drawn.end()
         writer.join()
+        if not any(path.name != JOURNAL for path in self.parts.iterdir()):
+            self._remove_parts()  # nothing was done
         if failed:
             raise self._explained(failed[0])
         self._join(journal)
         if gone_wrong:
             raise gone_wrong
-        if self.source.path is None or not drawing.stopped:
+        if self.parts.exists() and (self.source.path is None or not drawing.stopped):
             self._remove_parts()
         return drawing
 

@@ -21,6 +21,8 @@ HD_LINES = 720
 TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
 BT709, BT601 = 1, 6
 LIMITED_RANGE, UNSPECIFIED = 1, 2
+CUT_OFF_S = Fraction(1, 4)
+"""By which a picture may end earlier than its container says."""
 
 
 class UnreadableVideo(CaflowError, ValueError):
@@ -98,6 +100,8 @@ class FileSource:
         if not self.container.streams.video:
             raise UnreadableVideo(f"{path}: wanted a video, there is no picture in it")
         self.stream = self.container.streams.video[0]
+        if self.stream.codec_context is None:
+            raise UnreadableVideo(f"{path}: its picture is in a codec that FFmpeg does not know")
         self.stream.thread_type = "AUTO"
         self.ended_early: str | None = None
         self.info = self._info()
@@ -105,21 +109,29 @@ class FileSource:
     def frames(self) -> Iterator[TimedFrame]:
         """All frames. A file that is damaged or cut off ends where it is, and `ended_early` says so."""
         av = import_av()
-        last = -1
+        last, longest, end = -1, 0, Fraction(0)
         untagged_hd = self.stream.codec_context.colorspace == UNSPECIFIED and self.stream.height >= HD_LINES
         try:
             for frame in self.container.decode(self.stream):
-                seconds = Fraction(frame.pts or 0) * (frame.time_base or self.stream.time_base)
-                last = max(last + 1, round(seconds / CLOCK))
+                base = Fraction(frame.time_base or self.stream.time_base)
+                ticks = max(last + 1, round(Fraction(frame.pts or 0) * base / CLOCK))
+                longest, last = max(longest, ticks - last), ticks
+                end = last * CLOCK + (frame.duration or 0) * base
                 yield TimedFrame(_upright(frame, "ITU709" if untagged_hd else None), last, time.monotonic())
         except av.FFmpegError as error:
             self.ended_early = f"{self.name}: damaged after {last * float(CLOCK):.2f} s: {error.strerror}"
         if last < 0:
             raise UnreadableVideo(f"{self.name}: wanted a video, not one frame of it can be decoded")
+        should = self._end()
+        if self.ended_early is None and should is not None and should - end > max(CUT_OFF_S, longest * CLOCK):
+            self.ended_early = f"{self.name}: cut off: its picture ends at {float(end):.2f} of {float(should):.2f} s"
 
-    def close(self) -> None:
-        """Let go of the file."""
-        self.container.close()
+    def _end(self) -> Fraction | None:
+        """When the picture should end, where the container says: of a file that is cut off no decoder says a word."""
+        if self.stream.duration is not None:
+            return Fraction((self.stream.start_time or 0) + self.stream.duration) * Fraction(self.stream.time_base)
+        hours, minutes, seconds = self.stream.metadata.get("DURATION", "::").split(":")
+        return Fraction(hours) * 3600 + Fraction(minutes) * 60 + Fraction(seconds) if seconds else None
 
     def _info(self) -> VideoInfo:
         stream, context = self.stream, self.stream.codec_context
