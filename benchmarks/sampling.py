@@ -30,32 +30,20 @@ from caflow_runtime import bundle, scan
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_training import checkpoint
 from caflow_training.bijections import Bijection, Chain
-from caflow_training.model import CHANNELS, CAFlow, CAFlowConfig, to_integers
-from caflow_training.tasks import ImageToImage
+from caflow_training.model import CHANNELS, CAFlow, to_integers
+from caflow_training.reference_checkpoint import DEFAULT_SIZE
 
 Graphs = Mapping[str, scan.Graph]
 
 SIDE = 64
 SAMPLES = (1, 10)
 TEMPERATURE = 0.8
-DEFAULTS = CAFlowConfig(
-    levels=4,
-    condition_steps=16,
-    target_steps=16,
-    own_steps=8,
-    cross_steps=8,
-    image_width=64,
-    conditional_width=32,
-    conditional_transition_steps=1,
-    pixels="logit",
-    task=ImageToImage(),
-)
 
 
 def the_model() -> CAFlow:
     """The public implementation's default size, its weights stirred so that no layer is the identity."""
     torch.manual_seed(0)
-    model = CAFlow(DEFAULTS).eval()
+    model = CAFlow(DEFAULT_SIZE).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.003 * torch.randn_like(parameter))

@@ -10,14 +10,19 @@ from pathlib import Path
 import onnx
 import pytest
 import tensorrt_rtx as trt
+import torch
+from conftest import stir
 from onnx import helper
 
-from caflow_export.export import ExportReport
+from caflow_export.export import ExportReport, PrecisionName, export
 from caflow_export.timing_cache import read_timing_cache, write_timing_cache
 from caflow_export.to_tensorrt import BuildFailed, build_engines, parse, profiles
 from caflow_export.trt_flavor import TensorRTUnavailable, choose
-from caflow_runtime import bundle, engines
+from caflow_runtime import builtin, bundle, engines
 from caflow_runtime.gpu import Gpu, first_gpu
+from caflow_training import checkpoint
+from caflow_training.model import CAFlow
+from caflow_training.reference_checkpoint import DEFAULT_SIZE
 
 TARGETS = ("8.6", "12.0")
 H100 = Gpu("NVIDIA H100", "9.0", "550.54", 12)
@@ -203,3 +208,33 @@ def test_a_damaged_timing_cache_is_dropped_with_a_warning(tmp_path: Path) -> Non
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.warns(UserWarning, match="this timing cache is damaged and is dropped"):
         assert read_timing_cache(path) == b""
+
+
+@pytest.fixture(scope="module")
+def default_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the public implementation's default size."""
+    torch.manual_seed(0)
+    model = CAFlow(DEFAULT_SIZE)
+    stir(model, 0.01)
+    path = tmp_path_factory.mktemp("default") / "default.pt"
+    checkpoint.save(path, model)
+    return path
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", ["x4-photo", "default"])
+def test_real_models_are_built_for_two_targets(
+    default_size: Path, tmp_path: Path, name: str, precision: PrecisionName
+) -> None:
+    """Every graph, in its size; how long it took is printed, the export not counted."""
+    source = default_size if name == "default" else builtin.find_checkpoint(name)
+    report = export(source, tmp_path / "model.caflow", precision=precision)
+    began = time.monotonic()
+    sets = build_engines(report.path, compute_capabilities=TARGETS)
+    print(f"{name}, {precision}: {time.monotonic() - began:.0f} s")
+    assert len(sets) == len(TARGETS)
+    for one in engines.find(report.path):
+        assert one.stale is None
+        assert one.engines is not None
+        assert [engine.graph for engine in one.engines.engines] == [g.name for g in report.manifest.graphs]

@@ -25,6 +25,20 @@ UNSHARED, SHARED_OWN, SHARED_CROSS = (
     "model.SharedConditionalFlow.g_S_cond_flows",
 )
 
+DEFAULT_SIZE = CAFlowConfig(
+    levels=4,
+    condition_steps=16,
+    target_steps=16,
+    own_steps=8,
+    cross_steps=8,
+    image_width=64,
+    conditional_width=32,
+    conditional_transition_steps=1,
+    pixels="logit",
+    task=ImageToImage(),
+)
+"""What its options are where none are given: 35.2 M parameters."""
+
 Layers = list[dict[str, Tensor]]
 """The layers of one flow in order, each as its tensors by their names inside the layer."""
 
