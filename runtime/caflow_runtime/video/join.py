@@ -16,6 +16,7 @@ USUAL_RATE = 48_000
 USUAL_LAYOUTS = {"1 channels": "mono", "2 channels": "stereo"}
 WORDS = {".mp4": "mov_text", ".mkv": "srt"}
 """What subtitles are converted to."""
+DESCRIBING = ("language", "title", "handler_name", "filename", "mimetype")
 ALONG = {".mp4": ("audio", "subtitle"), ".mkv": ("audio", "subtitle", "attachment")}
 
 Carry = Callable[[Any], Iterator[Any]]
@@ -80,13 +81,13 @@ class _Others:
             kept = [stream for stream in self.reader.streams if self._carry(stream)]
             if kept:  # to demux nothing is to demux everything
                 self.packets = (packet for packet in self.reader.demux(kept) if packet.dts is not None)
-        self.next = next(self.packets, None)
+        self.next = self._advance()
 
     def carry_until(self, seconds: Fraction | None) -> None:
         """Up to a time; all that is left for None."""
         while self.next is not None and (seconds is None or self.next.dts * self.next.time_base <= seconds):
             self._mux(self.carries[self.next.stream.index](self.next))
-            self.next = next(self.packets, None)
+            self.next = self._advance()
         if seconds is None:
             for carry in self.carries.values():
                 self._mux(carry(None))
@@ -95,6 +96,14 @@ class _Others:
         """Let go of the source."""
         if self.reader is not None:
             self.reader.close()
+
+    def _advance(self) -> Any:
+        """The next packet; none where the file is damaged."""
+        try:
+            return next(self.packets, None)
+        except import_av().FFmpegError as error:
+            self.lost.append(f"sound and subtitles end where the file is damaged: {error.strerror}")
+            return None
 
     def _mux(self, packets: Iterator[Any]) -> None:
         for packet in packets:
@@ -141,8 +150,8 @@ def _copied(container: Any, stream: Any) -> Carry:
 
 
 def _describe(copy: Any, stream: Any) -> None:
-    """Its language and title, and whether players choose it."""
-    copy.metadata.update(stream.metadata)
+    """What it is, and whether players choose it; not how it was encoded."""
+    copy.metadata.update({key: value for key, value in stream.metadata.items() if key.lower() in DESCRIBING})
     copy.disposition = stream.disposition
 
 
@@ -157,13 +166,23 @@ def _converted_sound(container: Any, stream: Any) -> Carry:
     resampler = import_av().AudioResampler(encoded.codec_context.format, layout, rate)
 
     def carry(packet: Any) -> Iterator[Any]:
-        for frame in [*stream.decode(packet), *([None] if packet is None else [])]:
+        for frame in _decoded(stream, packet):
             for resampled in resampler.resample(frame):
                 yield from encoded.encode(resampled)
         if packet is None:
+            for resampled in resampler.resample(None):
+                yield from encoded.encode(resampled)
             yield from encoded.encode(None)
 
     return carry
+
+
+def _decoded(stream: Any, packet: Any) -> list[Any]:
+    """A damaged packet is silence."""
+    try:
+        return list(stream.decode(packet))
+    except import_av().FFmpegError:
+        return []
 
 
 def _converted_words(container: Any, stream: Any, codec: str) -> Carry:
