@@ -171,13 +171,14 @@ def taking_turns(parts: dict[str, Callable[[], object]]) -> tuple[dict[str, floa
 def memory(pipe: Pipeline, folder: Path) -> list[dict[str, Any]]:
     """What the process took at most, of a long job of tiny frames."""
     source = made_source(folder, TINY, FRAMES_OF_MEMORY)
-    peaks: list[float] = []
+    peaks = [peak()]
+    run(source, folder / "long.mp4", opened(pipe, 0.8), SOURCE, show=lambda *_: peaks.append(peak()))
+    return [{"frames": frames, "peak MB": peaks[frames]} for frames in (0, EARLY, FRAMES_OF_MEMORY)]
 
-    def show(*_: Any) -> None:
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
-    run(source, folder / "long.mp4", opened(pipe, 0.8), SOURCE, show)
-    return [{"frames": frames, "peak MB": peaks[frames - 1]} for frames in (EARLY, FRAMES_OF_MEMORY)]
+def peak() -> float:
+    """MB that the process took at most so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @click.command()

@@ -45,7 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Of `Pipeline.stream`; τ is 0.8 where nothing else is said, and n is 1."""
 TILED, TILE, OVERLAPS, TILED_FRAMES, NEAR = "cockatoo", 256, (0, 64), 8, 4
-SLICED, SLICE_ROW, SLICE_COLUMNS = "cityCC0", 200, slice(180, 540)
+SLICED, SLICE_ROW, SLICE_COLUMNS = "cityCC0", 140, slice(270, 630)
 SHOWN, MAGNIFIED = ("truth", "bicubic", "fixed", "fresh"), 2
 PACKAGES = ("onnxruntime", "lpips", "pillow", "av", "numpy")
 
@@ -167,9 +167,9 @@ def average(frames: list[Measures]) -> Measures:
 
 def row(method: str, clip: str, frames: int, mean: Measures) -> Row:
     """One line of a table; what a method does not have is left empty."""
-    speed = {"frames/s": 1 / mean["seconds"]} if "seconds" in mean else {}
+    known = mean | ({"frames/s": 1 / mean["seconds"]} if "seconds" in mean else {})
     keys = ("psnr", "lpips", "flicker static", "flicker moving", "change", "moving", "bits/dim", "frames/s")
-    return {"method": method, "clip": clip, "frames": frames} | {key: (mean | speed).get(key, "") for key in keys}
+    return {"method": method, "clip": clip, "frames": frames} | {key: known.get(key) for key in keys}
 
 
 def table(measured: dict[tuple[str, str], list[Measures]], frames: int) -> list[Row]:
@@ -240,7 +240,7 @@ def draw(slices: dict[str, NDArray[np.uint8]], picture: Path) -> None:
     """Those of `SHOWN`, one below the other."""
     parts = [np.pad(slices[name], ((0, 2), (0, 0), (0, 0)), constant_values=255) for name in SHOWN]
     stacked = np.vstack(parts)[:-2].repeat(MAGNIFIED, 0).repeat(MAGNIFIED, 1)
-    cv2.imwrite(str(picture), cv2.cvtColor(stacked, cv2.COLOR_RGB2BGR))
+    cv2.imwrite(str(picture), cv2.cvtColor(stacked, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
 @click.command()
@@ -281,7 +281,7 @@ def main(
     (tiled_clip,) = (clip for clip in clips if clip.name == TILED)
     at_borders = seams(folder, tiled_clip, threads)
     for rows in (means, each_clip, at_borders):
-        report.show(rows)
+        report.show([{key: "" if value is None else value for key, value in row.items()} for row in rows])
         print()
     settings = {"threads": threads, "lpips_every": LPIPS_EVERY, "moving": MOVING, "tile": TILE}
     report.write(json_file, means + each_clip, PACKAGES, seams=at_borders, tiled_frames=TILED_FRAMES, **settings)
