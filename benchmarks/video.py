@@ -157,12 +157,19 @@ def still(clip: Clip, judge: Judge) -> list[Measures]:
     return [{k: of[k] for k in ("moving", "change") if k in of} for of in judged(clip.truth, clip, judge)]
 
 
+def mean_of(measures: list[Measures]) -> Measures:
+    """Of each measure over those that have it."""
+    keys = dict.fromkeys(key for one in measures for key in one)
+    return {key: float(np.mean([one[key] for one in measures if key in one])) for key in keys}
+
+
 def average(frames: list[Measures]) -> Measures:
-    """Over the frames of a clip, of what was measured of them."""
-    keys = dict.fromkeys(key for frame in frames for key in frame)
-    mean = {key: float(np.mean([frame[key] for frame in frames if key in frame])) for key in keys}
-    parts = {"flicker moving": mean["moving"], "flicker static": 1 - mean["moving"], "change": 1 - mean["moving"]}
-    return mean | {key: mean[key] / part for key, part in parts.items() if key in mean}
+    """Over the frames of a clip; where nothing moves, moving parts have no flicker."""
+    mean = mean_of(frames)
+    moving = mean.get("moving", 0.0)
+    parts = {"flicker moving": moving, "flicker static": 1 - moving, "change": 1 - moving}
+    per_part = {key: mean[key] / part for key, part in parts.items() if key in mean and part}
+    return {key: value for key, value in mean.items() if key not in parts} | per_part
 
 
 def row(method: str, clip: str, frames: int, mean: Measures) -> Row:
@@ -179,8 +186,7 @@ def table(measured: dict[tuple[str, str], list[Measures]], frames: int) -> list[
         clips = [of_clip for (name, _), of_clip in measured.items() if name == method]
         if min(len(clip) for clip in clips) < frames:
             continue
-        means = [average(clip[:frames]) for clip in clips]
-        rows.append(row(method, "mean", frames, {key: float(np.mean([m[key] for m in means])) for key in means[0]}))
+        rows.append(row(method, "mean", frames, mean_of([average(clip[:frames]) for clip in clips])))
     return rows
 
 
