@@ -3,7 +3,7 @@ BIN := .venv/bin
 PHOTOGRAPHS := build/photographs
 BUNDLE := models/x4-photo.caflow
 
-.PHONY: demo setup lint test test-full bundle benchmarks quality clean
+.PHONY: demo setup lint test test-full bundle benchmarks quality video clean
 
 demo: setup  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
 	$(BIN)/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -48,6 +48,10 @@ quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## Judge the built-in model
 	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
 	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) build/x4-photo-fp16.caflow --threads 2 --json benchmarks/results/quality.json
 	$(BIN)/python -W ignore benchmarks/outliers.py --threads 2 --json benchmarks/results/outliers.json
+
+video: $(PHOTOGRAPHS)/clips $(PHOTOGRAPHS)/metrics  ## Judge videos that the built-in model restores, beside its peers.
+	$(BIN)/python -W ignore benchmarks/overlap.py $(BUNDLE) --json benchmarks/results/overlap.json
+	$(BIN)/python -W ignore benchmarks/video.py $(BUNDLE) --threads 2 --picture benchmarks/results/video.png --json benchmarks/results/video.json
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist

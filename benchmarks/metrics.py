@@ -103,11 +103,16 @@ class Judge:
                 layer.bias.copy_(torch.from_numpy(np.array(convolutions[name]["bias"])))
 
     @torch.no_grad()
+    def lpips(self, results: list[Picture], targets: list[Picture]) -> list[float]:
+        """Of results of one size."""
+        pairs = [np.stack(images) for images in (results, targets)]
+        a, b = (torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1 for images in pairs)
+        distances: list[float] = self.network(a, b).flatten().tolist()
+        return distances
+
     def scores(self, results: list[Picture], given: list[Crop]) -> list[Scores]:
         """Of results of one size."""
-        pairs = [np.stack(images) for images in (results, [crop.target for crop in given])]
-        a, b = (torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1 for images in pairs)
-        distances = self.network(a, b).flatten().tolist()
+        distances = self.lpips(results, [crop.target for crop in given])
         return [
             Scores(
                 psnr(result, crop.target),

