@@ -365,6 +365,18 @@ def test_nvenc_is_an_error_where_it_is_not(clips: Path, exported: ExportReport, 
 
 
 @pytest.mark.gpu
+def test_cuda_draws_the_frames_that_the_cpu_draws(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    drawn = []
+    for backend in ("cpu", "cuda"):
+        output = tmp_path / f"{backend}.mkv"
+        done = caflow_video(clips / "vfr.mp4", output, exported, "--backend", backend, "--codec", "ffv1")
+        assert done.returncode == 0, done.stderr
+        with av.open(str(output)) as container:
+            drawn.append(np.stack([f.to_ndarray(format="rgb24") for f in container.decode(container.streams.video[0])]))
+    assert (drawn[0] != drawn[1]).mean() < 1e-3
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
 def test_nvenc_keeps_times_and_colours(clips: Path, exported: ExportReport, tmp_path: Path, codec: str) -> None:
     """Of a frame that is large enough for it."""
