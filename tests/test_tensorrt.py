@@ -215,7 +215,7 @@ def default_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the public implementation's default size."""
     torch.manual_seed(0)
     model = CAFlow(DEFAULT_SIZE)
-    stir(model, 0.01)
+    stir(model, 0.003)
     path = tmp_path_factory.mktemp("default") / "default.pt"
     checkpoint.save(path, model)
     return path
