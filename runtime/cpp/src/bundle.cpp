@@ -168,6 +168,13 @@ const std::array<Setting, 4> settings{{
     {"sketch", "high_threshold", {}},
 }};
 
+std::string given(const Model& model, const Setting& setting) {
+    const auto found = model.task_settings.find(setting.name);
+    if (found == model.task_settings.end()) return "None";
+    const auto* text = std::get_if<std::string>(&found->second);
+    return text ? quoted(*text) : std::to_string(std::get<double>(found->second));
+}
+
 bool is_allowed(const Model& model, const Setting& setting) {
     const auto found = model.task_settings.find(setting.name);
     if (found == model.task_settings.end()) return false;
@@ -190,7 +197,8 @@ void check_model(const fs::path& path, const Model& model) {
         std::string wanted = setting.kinds.empty() ? "a number" : "one of " + setting.kinds[0];
         for (std::size_t k = 1; k < setting.kinds.size(); ++k) wanted += ", " + setting.kinds[k];
         refuse(Kind::WrongManifest, path,
-               "task_settings of " + quoted(model.task) + ": wanted " + setting.name + " to be " + wanted);
+               "task_settings of " + quoted(model.task) + ": wanted " + setting.name + " to be " + wanted + ", got " +
+                   given(model, setting));
     }
 }
 

@@ -117,8 +117,8 @@ Draw draw_of(const caflow_draw_options& options) {
     draw.first_sample = options.first_sample;
     draw.seed = options.seed;
     draw.frame = options.frame;
-    if (options.temperature) draw.temperature.assign(options.temperature, options.temperature + options.temperatures);
-    if (options.keep) draw.keep.assign(options.keep, options.keep + options.keeps);
+    if (options.temperatures) draw.temperature.assign(options.temperature, options.temperature + options.temperatures);
+    if (options.keeps) draw.keep.assign(options.keep, options.keep + options.keeps);
     draw.rank = options.rank == CAFLOW_RANK_CONSISTENCY ? Rank::consistency : Rank::likelihood;
     draw.with_pixels = options.flags & CAFLOW_WITH_PIXELS;
     return draw;

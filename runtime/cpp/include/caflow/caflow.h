@@ -96,10 +96,10 @@ typedef struct caflow_draw_options {
     uint32_t seed;             /* chooses the noise */
     uint32_t frame;            /* likewise: equal frames have equal noise */
     const double *temperature; /* one, or one for each level, coarsest first; default 0.8 */
-    size_t temperatures;       /* how many */
+    size_t temperatures;       /* how many; 0 is the default */
     const uint32_t *keep;      /* progressive best-of-N: how many samples run at each level, the first of them `samples`;
                                   by default all. An approximation: what is dropped might have won */
-    size_t keeps;              /* how many: levels */
+    size_t keeps;              /* how many: one per level, or 0 */
     uint32_t rank;             /* CAFLOW_RANK_… */
     uint32_t flags;            /* CAFLOW_WITH_… */
 } caflow_draw_options;
