@@ -3,16 +3,19 @@
 python tests/cpp_data.py FOLDER
 """
 
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
-from test_bundle import wrong_bundles
+from test_bundle import a_bundle, wrong_bundles
 
+from caflow_runtime.bundle import MANIFEST
 from caflow_runtime.noise import draw_noise, philox
 
 CALLS = 10_000
 SIDE = 128
+LARGEST_SEED_BYTES = 2**14
 
 
 def write_bundles(folder: Path) -> None:
@@ -37,9 +40,20 @@ def write_noise(folder: Path) -> None:
     (folder / "normals.bin").write_bytes(normals.tobytes())
 
 
+def write_seeds(folder: Path) -> None:
+    """Manifests that the fuzzer begins with: a good one, and those that are small and wrong."""
+    folder.mkdir()
+    a_bundle(folder.with_name("good"))
+    manifests = folder.parent.glob("**/" + MANIFEST)
+    for number, path in enumerate(sorted(manifests)):
+        if path.stat().st_size < LARGEST_SEED_BYTES:
+            shutil.copy(path, folder / f"{number}.json")
+
+
 def write(folder: Path) -> None:
     """Everything, into a folder that is empty or not there."""
     write_bundles(folder / "bundles")
+    write_seeds(folder / "seeds")
     write_noise(folder)
 
 
