@@ -1,6 +1,7 @@
 """The C++ runtime: built by CMake, its own tests, equal results to Python's, and applications outside the tree."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -261,61 +262,71 @@ def test_the_examples(built: Path, pipe: Pipeline, photographs: Path, tmp_path: 
         assert np.abs(frame[..., ::-1].astype(int) - large).mean() < 6  # MJPEG, twice
 
 
-C_APPLICATION = """
+C_MAIN = """
 #include <caflow/caflow.h>
 #include <stdio.h>
 
-int main(int count, char **arguments) {
-    unsigned char rgb[4 * 4 * 3] = {0};
-    caflow_image image = {rgb, 4, 4, 12};
-    caflow_model *model = NULL;
-    caflow_results *best = NULL;
-    if (count != 2 || caflow_open(arguments[1], NULL, &model) || caflow_best_of(model, &image, 1, NULL, &best)) {
-        fprintf(stderr, "%s\\n", caflow_last_error());
-        return 1;
-    }
-    printf("%zu %.6f\\n", best->result[0]->width, best->result[0]->log_likelihood);
-    caflow_free_results(best);
-    caflow_close(model);
+int main(void) {{
+    unsigned char rgb[4 * 4 * 3] = {{0}};
+    size_t height = 4, width = 4;
+{example}
     return 0;
-}
+}}
 """
-CPP_APPLICATION = """
+CPP_MAIN = """
 #include <caflow/caflow.hpp>
-#include <cstdio>
+#include <iostream>
 
-int main(int count, char** arguments) {
-    if (count != 2) return 1;
-    const std::vector<std::uint8_t> rgb(4 * 4 * 3);
-    const caflow::Results best = caflow::Model(arguments[1]).best_of(caflow::view(rgb.data(), 4, 4));
-    std::printf("%zu %.6f\\n", best[0].width(), best[0].log_likelihood());
-}
+int main() {{
+    const std::vector<std::uint8_t> pixels(4 * 4 * 3);
+    const std::uint8_t* rgb = pixels.data();
+    const std::size_t height = 4, width = 4;
+{example}
+}}
 """
 APPLICATION = """
 cmake_minimum_required(VERSION 3.25)
 project(application LANGUAGES C CXX)
 {find}
-add_executable(in_c main.c)
-add_executable(in_cpp main.cpp)
-target_link_libraries(in_c PRIVATE caflow::caflow)
-target_link_libraries(in_cpp PRIVATE caflow::caflow)
-target_compile_features(in_cpp PRIVATE cxx_std_17)
-target_compile_options(in_c PRIVATE -std=c99 -Wall -Wextra -Werror -pedantic)
-target_compile_options(in_cpp PRIVATE -Wall -Wextra -Werror -pedantic)
+file(GLOB sources *.c *.cpp)
+foreach(source ${{sources}})
+    cmake_path(GET source STEM name)
+    add_executable(${{name}} ${{source}})
+    target_link_libraries(${{name}} PRIVATE caflow::caflow)
+    target_compile_features(${{name}} PRIVATE c_std_99 cxx_std_17)
+    target_compile_options(${{name}} PRIVATE -Wall -Wextra -Werror -pedantic)
+endforeach()
 """
 
 
+def usage(header: str, prefix: str) -> str:
+    """The example on top of a header."""
+    text = (SOURCE / "include" / "caflow" / header).read_text()
+    return "\n".join(line.removeprefix(prefix) for line in text.splitlines() if line.startswith(f"{prefix}    "))
+
+
+def documented_programs(page: Path) -> list[str]:
+    """The C++ programs of a page."""
+    return re.findall(r"^```cpp\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
 def check_application(folder: Path, find: str, *options: str) -> None:
-    """Builds and runs an application outside the tree, in C and in C++."""
+    """Builds and runs programs outside the tree: the examples of the headers and of the documentation."""
     folder.mkdir()
-    (folder / "main.c").write_text(C_APPLICATION)
-    (folder / "main.cpp").write_text(CPP_APPLICATION)
+    (folder / "in_c.c").write_text(C_MAIN.format(example=usage("caflow.h", " *")))
+    (folder / "in_cpp.cpp").write_text(CPP_MAIN.format(example=usage("caflow.hpp", "//")))
+    programs = documented_programs(ROOT / "README.md") + documented_programs(SOURCE / "README.md")
+    for number, program in enumerate(programs):
+        (folder / f"documented_{number}.cpp").write_text(program)
     (folder / "CMakeLists.txt").write_text(APPLICATION.format(find=find))
     run("cmake", "-S", folder, "-B", folder / "build", *options)
     run("cmake", "--build", folder / "build", "--parallel", "2")
-    in_c, in_cpp = (run(folder / "build" / name, BUNDLE) for name in ("in_c", "in_cpp"))
-    assert in_c == in_cpp
-    assert in_c.startswith("16 ")
+    in_c, in_cpp = (run(folder / "build" / name) for name in ("in_c", "in_cpp"))
+    assert in_c.startswith("16 x 16, ")
+    assert float(in_cpp.split()[3]) == pytest.approx(float(in_c.split()[3]), rel=1e-4)
+    assert len(programs) == 2
+    for number in range(len(programs)):
+        assert run(folder / "build" / f"documented_{number}").startswith("64")
 
 
 def test_an_application_finds_the_installed_library(built: Path, tmp_path: Path) -> None:
