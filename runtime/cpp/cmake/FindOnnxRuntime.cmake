@@ -1,8 +1,8 @@
 # ONNX Runtime as OnnxRuntime::OnnxRuntime.
 #
-# Headers and library are looked for on the system. CAFLOW_ONNXRUNTIME_LIBRARY names another library: a file, or a folder
-# in or below which it lies, such as site-packages/onnxruntime of a Python environment. Any library of version 1.21 or
-# later serves the headers of 1.21.
+# Headers and library are looked for on the system. CAFLOW_ONNXRUNTIME_LIBRARY names another library: a file, or a
+# folder in or below which it lies, such as site-packages/onnxruntime of a Python environment. A library may be newer
+# than the headers.
 #
 # Sets OnnxRuntime_FOUND, and OnnxRuntime_FOLDER: where the library lies, by the name that the loader asks for.
 
@@ -14,7 +14,8 @@ find_path(OnnxRuntime_INCLUDE_DIR onnxruntime_cxx_api.h
 if(CAFLOW_ONNXRUNTIME_LIBRARY)
     set(OnnxRuntime_FILE "${CAFLOW_ONNXRUNTIME_LIBRARY}")
     if(IS_DIRECTORY "${OnnxRuntime_FILE}")
-        file(GLOB OnnxRuntime_FILES "${OnnxRuntime_FILE}/libonnxruntime.so*" "${OnnxRuntime_FILE}/capi/libonnxruntime.so*")
+        file(GLOB OnnxRuntime_FILES
+            "${OnnxRuntime_FILE}/libonnxruntime.so*" "${OnnxRuntime_FILE}/capi/libonnxruntime.so*")
         list(SORT OnnxRuntime_FILES COMPARE NATURAL)
         list(POP_BACK OnnxRuntime_FILES OnnxRuntime_FILE)
     endif()

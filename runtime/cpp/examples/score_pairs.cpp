@@ -21,9 +21,11 @@ std::string quoted(const std::string& text) {
     std::ostringstream json;
     json << '"';
     for (const char c : text) {
-        if (c == '"' || c == '\\') json << '\\' << c;
-        else if (static_cast<unsigned char>(c) < 0x20) json << "\\u00" << std::hex << std::setw(2) << std::setfill('0') << int(c);
-        else json << c;
+        if (static_cast<unsigned char>(c) < 0x20) {
+            json << "\\u00" << std::hex << std::setw(2) << std::setfill('0') << int(c);
+        } else {
+            json << (c == '"' || c == '\\' ? "\\" : "") << c;
+        }
     }
     json << '"';
     return json.str();

@@ -1,7 +1,8 @@
 // A video, frame by frame, steady in time:  upscale_video BUNDLE SMALL.avi LARGE.avi [N]
 //
-// The noise of all frames is the same, so what does not move does not flicker. The best of N is chosen on the first frame
-// and its sample kept, so the picture does not jump from one to another. (`caflow video` does scene cuts and sound.)
+// The noise of all frames is the same, so what does not move does not flicker. The best of N is chosen on the first
+// frame and its sample kept, so the picture does not jump from one to another. (`caflow video` does scene cuts and
+// sound.)
 #include <cstdlib>
 #include <iostream>
 #include <opencv2/imgproc.hpp>
@@ -13,7 +14,9 @@ namespace {
 
 cv::VideoWriter open_writer(const std::string& path, double frames_per_second, cv::Size size) {
     cv::VideoWriter writer(path, cv::VideoWriter::fourcc('M', 'J', 'P', 'G'), frames_per_second, size);
-    if (!writer.isOpened()) throw std::runtime_error(path + ": OpenCV cannot write it; wanted a name that ends in .avi");
+    if (!writer.isOpened()) {
+        throw std::runtime_error(path + ": OpenCV cannot write it; wanted a name that ends in .avi");
+    }
     return writer;
 }
 

@@ -42,7 +42,9 @@ std::string shown(const std::vector<Size>& shape) {
 }
 
 Json parse_json(std::string_view text, const fs::path& path) {
-    if (text.starts_with("\xEF\xBB\xBF")) refuse(Kind::WrongManifest, path, "not JSON: it begins with a byte-order mark");
+    if (text.starts_with("\xEF\xBB\xBF")) {
+        refuse(Kind::WrongManifest, path, "not JSON: it begins with a byte-order mark");
+    }
     const auto check_depth = [&](int depth, Json::parse_event_t, Json&) {
         if (depth > deepest) refuse(Kind::WrongManifest, path, "not JSON that anyone writes: nested too deeply");
         return true;
@@ -124,7 +126,9 @@ void check_measurement(const Json& value, const std::string& where) {
     Fields fields(value, where);
     for (const char* name : {"graph", "what", "verified_with"}) fields.text(name);
     for (const char* name : {"max_error", "mean_error"}) fields.number(name);
-    if (!(fields.number("tolerance") > 0)) Fields::refuse("more than 0", fields["tolerance"], fields.place("tolerance"));
+    if (!(fields.number("tolerance") > 0)) {
+        Fields::refuse("more than 0", fields["tolerance"], fields.place("tolerance"));
+    }
     fields.refuse_unknown();
 }
 
@@ -225,9 +229,9 @@ void check_graphs(const fs::path& path, const Manifest& manifest) {
     const Model& model = manifest.model;
     for (const std::string& name : graph_names(model.levels)) {
         if (manifest.find_graph(name)) continue;
-        refuse(Kind::MissingGraph, path,
-               "with " + std::to_string(model.levels) + " levels wanted the graph " + quoted(name) +
-                   ", it is not listed");
+        refuse(
+            Kind::MissingGraph, path,
+            "with " + std::to_string(model.levels) + " levels wanted the graph " + quoted(name) + ", it is not listed");
     }
     if (std::int64_t(model.noise_channels.size()) != model.levels) {
         refuse(Kind::WrongShape, path,
@@ -273,7 +277,8 @@ void check_links(const fs::path& path, const File& file) {
 }  // namespace
 
 const GraphFile* Manifest::find_graph(const std::string& name) const {
-    const auto found = std::find_if(graphs.rbegin(), graphs.rend(), [&](const auto& graph) { return graph.name == name; });
+    const auto found =
+        std::find_if(graphs.rbegin(), graphs.rend(), [&](const auto& graph) { return graph.name == name; });
     return found == graphs.rend() ? nullptr : &*found;
 }
 
@@ -299,7 +304,8 @@ Manifest read_manifest(const fs::path& folder) {
     std::error_code failed;
     if (!fs::is_regular_file(path, failed)) {
         refuse(Kind::NoBundle, folder,
-               std::string("wanted a bundle, but there is no ") + manifest_name + " in it: export a checkpoint to make one");
+               std::string("wanted a bundle, but there is no ") + manifest_name +
+                   " in it: export a checkpoint to make one");
     }
     if (const auto size = fs::file_size(path); size > manifest_bytes) {
         refuse(Kind::ManifestTooLarge, path,
@@ -318,7 +324,8 @@ void verify_files(const fs::path& folder, const Manifest& manifest) {
         const fs::path path = folder / file.path;
         std::error_code failed;
         if (!fs::is_regular_file(path, failed)) {
-            refuse(Kind::MissingFile, path, "the manifest names this file, but it is not there: export the model again");
+            refuse(Kind::MissingFile, path,
+                   "the manifest names this file, but it is not there: export the model again");
         }
         if (const auto size = fs::file_size(path); file.bytes < 0 || size != std::uintmax_t(file.bytes)) {
             refuse(Kind::TruncatedFile, path,

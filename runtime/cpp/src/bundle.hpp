@@ -36,12 +36,14 @@ struct GraphFile {
     std::vector<Port> outputs;
 };
 
+using TaskSetting = std::variant<double, std::string>;
+
 // The numbers that a runtime needs.
 struct Model {
     std::string task;
-    std::map<std::string, std::variant<double, std::string>> task_settings;  // numbers and texts of them
-    std::int64_t scale;          // target side / condition side
-    std::int64_t size_multiple;  // target height and width must be multiples of this
+    std::map<std::string, TaskSetting> task_settings;  // those that are numbers or texts
+    std::int64_t scale;                                // target side / condition side
+    std::int64_t size_multiple;                        // target height and width must be multiples of this
     std::int64_t levels;
     std::int64_t channels;
     std::vector<std::vector<std::int64_t>> noise_channels;  // of level j, the channels of z[i, j], i = j, j + 1, …

@@ -22,7 +22,7 @@ namespace {
 
 using namespace caflow::runtime;
 
-constexpr std::size_t largest_side = 1 << 20;      // of a target, so that areas fit 64 bits
+constexpr std::size_t largest_side = 1 << 20;  // of a target, so that areas fit 64 bits
 constexpr std::uint64_t largest_budget = 1ULL << 40;
 
 thread_local std::string last_error;
@@ -93,9 +93,10 @@ void check_given(Pointer pointer, const char* name) {
 Settings settings_of(const caflow_open_options& options) {
     if (options.pixel_budget > largest_budget || options.overlap < CAFLOW_NO_OVERLAP ||
         options.overlap > std::int64_t(largest_side) || options.threads > 4096) {
-        throw InputError("options: wanted a pixel_budget up to 2^40, an overlap up to 2^20 and up to 4096 threads, got " +
-                         std::to_string(options.pixel_budget) + ", " + std::to_string(options.overlap) + ", " +
-                         std::to_string(options.threads));
+        throw InputError(
+            "options: wanted a pixel_budget up to 2^40, an overlap up to 2^20 and up to 4096 threads, got " +
+            std::to_string(options.pixel_budget) + ", " + std::to_string(options.overlap) + ", " +
+            std::to_string(options.threads));
     }
     Settings settings;
     if (options.backend) settings.backend = options.backend;
@@ -192,13 +193,14 @@ struct OwnedResults : caflow_results {
 
 using Method = std::vector<Result> (Pipeline::*)(const std::vector<Image>&, const Draw&);
 
-caflow_status draw(caflow_model* model, const caflow_image* conditions, std::size_t count, const caflow_draw_options* options,
-                   caflow_results** results, Method method) noexcept {
+caflow_status draw(caflow_model* model, const caflow_image* conditions, std::size_t count,
+                   const caflow_draw_options* options, caflow_results** results, Method method) noexcept {
     return guarded([&] {
         check_given(results, "results");
         *results = nullptr;
         check_given(model, "model");
-        const caflow_draw_options known = read_options(options, caflow_draw_options CAFLOW_DRAW_OPTIONS_INIT, "options");
+        const caflow_draw_options known =
+            read_options(options, caflow_draw_options CAFLOW_DRAW_OPTIONS_INIT, "options");
         check_flags(known.flags, CAFLOW_WITH_PIXELS | CAFLOW_WITH_LIKELIHOOD_MAPS);
         const std::int64_t scale = model->pipeline.manifest().model.scale;
         const std::vector<Image> images = read_images(conditions, count, scale, "conditions");
@@ -219,7 +221,8 @@ caflow_status caflow_open(const char* folder, const caflow_open_options* options
         check_given(model, "model");
         *model = nullptr;
         check_given(folder, "folder");
-        const caflow_open_options known = read_options(options, caflow_open_options CAFLOW_OPEN_OPTIONS_INIT, "options");
+        const caflow_open_options known =
+            read_options(options, caflow_open_options CAFLOW_OPEN_OPTIONS_INIT, "options");
         *model = new caflow_model(folder, settings_of(known));
     });
 }
@@ -259,8 +262,8 @@ caflow_status caflow_sample(caflow_model* model, const caflow_image* conditions,
     return draw(model, conditions, count, options, results, &Pipeline::sample);
 }
 
-caflow_status caflow_score(caflow_model* model, const caflow_image* targets, const caflow_image* conditions, size_t count,
-                           uint32_t flags, caflow_results** results) {
+caflow_status caflow_score(caflow_model* model, const caflow_image* targets, const caflow_image* conditions,
+                           size_t count, uint32_t flags, caflow_results** results) {
     return guarded([&] {
         check_given(results, "results");
         *results = nullptr;

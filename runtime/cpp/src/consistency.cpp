@@ -11,7 +11,7 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr double cubic = -0.5;    // the parameter of Keys' kernel that Pillow and PyTorch reduce with
+constexpr double cubic = -0.5;   // the parameter of Keys' kernel that Pillow and PyTorch reduce with
 constexpr double exact = 100.0;  // dB: what PSNR is given as where there is no difference
 
 // The sum of squared differences of values in 0…255, and how many there are.

@@ -11,9 +11,7 @@ namespace {
 
 constexpr std::int64_t largest_count = std::numeric_limits<std::int32_t>::max();  // so that sums of counts fit
 
-[[noreturn]] void wrong(const std::string& message) {
-    throw BundleError(BundleError::Kind::WrongManifest, message);
-}
+[[noreturn]] void wrong(const std::string& message) { throw BundleError(BundleError::Kind::WrongManifest, message); }
 
 }  // namespace
 

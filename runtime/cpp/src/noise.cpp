@@ -49,7 +49,9 @@ void draw_noise(const NoisePlace& place, std::span<const std::int64_t> channels,
                 std::array<float, normals_per_call> normals;
                 box_muller(words[0], words[1], normals[0], normals[1]);
                 box_muller(words[2], words[3], normals[2], normals[3]);
-                for (std::int64_t c = 0; c < used; ++c) z[std::size_t(c) * plane + at] = normals[std::size_t(c)] * temperature[k];
+                for (std::int64_t c = 0; c < used; ++c) {
+                    z[std::size_t(c) * plane + at] = normals[std::size_t(c)] * temperature[k];
+                }
             }
             z += std::size_t(used) * plane;
         }

@@ -5,7 +5,6 @@
 #include <any>
 #include <array>
 #include <cctype>
-#include <mutex>
 
 #include "backend.hpp"
 #include "errors.hpp"
@@ -53,9 +52,10 @@ Array make(const Shape& shape, std::vector<T> values) {
 
 bool is_out_of_memory(const std::string& text) {
     std::string lower = text;
-    std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+    std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return char(std::tolower(c)); });
     constexpr std::array signs{"allocate memory", "alloc_failed", "bad allocation", "bad_alloc", "out of memory"};
-    return std::any_of(signs.begin(), signs.end(), [&](const char* sign) { return lower.find(sign) != std::string::npos; });
+    return std::any_of(signs.begin(), signs.end(),
+                       [&](const char* sign) { return lower.find(sign) != std::string::npos; });
 }
 
 [[noreturn]] void explain(const std::string& what, const Ort::Exception& error) {
@@ -151,7 +151,11 @@ std::span<const float> floats_of(const Array& array) {
 Array take(const Array& array, const std::vector<std::size_t>& rows) {
     Shape shape = shape_of(array);
     const std::span<const float> values = floats_of(array);
-    const std::size_t size = values.size() / std::size_t(shape.at(0));
+    const std::size_t count = shape.empty() ? 0 : std::size_t(shape[0]);
+    if (std::any_of(rows.begin(), rows.end(), [&](std::size_t row) { return row >= count; })) {
+        throw BackendError("a graph gave fewer rows than it was given: export the model again");
+    }
+    const std::size_t size = values.size() / count;
     std::vector<float> taken;
     taken.reserve(rows.size() * size);
     for (const std::size_t row : rows) {
@@ -170,8 +174,8 @@ Backend::Backend(Device device, int threads, std::string engine_cache)
     if (std::find(built.begin(), built.end(), provider_of(device)) == built.end()) {
         std::string found;
         for (const std::string& one : built) found += " " + one;
-        throw BackendError(std::string("wanted ONNX Runtime's ") + provider_of(device) + ", this build of it has" + found +
-                           ": link a build for the GPU, such as the library of the package onnxruntime-gpu");
+        throw BackendError(std::string("wanted ONNX Runtime's ") + provider_of(device) + ", this build of it has" +
+                           found + ": link a build for the GPU, such as the library of the package onnxruntime-gpu");
     }
     try {
         session_options(device_, threads_, engine_cache_);

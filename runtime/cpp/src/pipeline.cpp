@@ -91,7 +91,8 @@ std::vector<Result> Pipeline::score(const std::vector<Image>& targets, const std
         sides.width = targets[row.image].width;
         results.push_back({std::move(row), std::move(sides), 0.0, std::nullopt});
     });
-    std::sort(results.begin(), results.end(), [](const Result& a, const Result& b) { return a.row.image < b.row.image; });
+    std::sort(results.begin(), results.end(),
+              [](const Result& a, const Result& b) { return a.row.image < b.row.image; });
     return results;
 }
 

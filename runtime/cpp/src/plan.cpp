@@ -47,6 +47,12 @@ std::vector<Run> plan(const std::vector<std::vector<Window>>& windows, const std
     return runs;
 }
 
+std::vector<std::int64_t> owners(const Run& units) {
+    std::vector<std::int64_t> owner;
+    for (std::size_t k = 0; k < units.size(); ++k) owner.insert(owner.end(), units[k].samples.size(), std::int64_t(k));
+    return owner;
+}
+
 std::size_t rows_per_run(const Window& window, std::int64_t pixel_budget) {
     return std::size_t(std::max<std::int64_t>(1, pixel_budget / window.pixels()));
 }

@@ -10,19 +10,13 @@
 
 #include "errors.hpp"
 #include "noise.hpp"
+#include "prune.hpp"
 
 namespace caflow::runtime {
 
 namespace {
 
 constexpr std::int64_t canvas_pixels = 1 << 25;  // of tiled images that are unfinished at the same time, 12 bytes each
-
-// Which unit each row of a run is of.
-std::vector<std::int64_t> owners(const Run& units) {
-    std::vector<std::int64_t> owner;
-    for (std::size_t k = 0; k < units.size(); ++k) owner.insert(owner.end(), units[k].samples.size(), std::int64_t(k));
-    return owner;
-}
 
 // The units' windows of images whose targets are `scale` times as large, as they lie side by side: (units, h, w, 3).
 std::vector<std::uint8_t> windows_side_by_side(const Run& units, const std::vector<Image>& padded, std::int64_t scale) {
@@ -42,24 +36,9 @@ Shape shape_of_windows(const Run& units, std::int64_t scale) {
     return {std::int64_t(units.size()), window.y.length() / scale, window.x.length() / scale, 3};
 }
 
-// A row of an array, (R, h, w), of a window; a graph may have made something else.
-Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& window) {
-    const Shape shape = shape_of(share);
-    const auto fits = [](std::int64_t side, std::int64_t count) { return count > 0 && side % count == 0; };
-    if (shape.size() != 3 || shape[0] != std::int64_t(rows) || !fits(window.y.length(), shape[1]) ||
-        window.y.length() / shape[1] * shape[2] != window.x.length()) {
-        throw BackendError("a graph's share does not fit the rows that it was given: export the model again");
-    }
-    const auto size = std::size_t(shape[1] * shape[2]);
-    return {shape[1], shape[2], floats_of(share).subspan(row * size, size)};
-}
-
-std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Window& window) {
-    if (!pixels || shape_of(pixels) != Shape{std::int64_t(rows), window.y.length(), window.x.length(), 3}) {
-        throw BackendError("a graph's pixels do not fit the rows that it was given: export the model again");
-    }
-    const auto size = std::size_t(window.pixels() * 3);
-    return floats_of(pixels).subspan(row * size, size);
+bool fills_the_middle(const Model& model) {
+    const auto mask = model.task_settings.find("mask");
+    return mask != model.task_settings.end() && mask->second == TaskSetting("central");
 }
 
 // Two maps for each level, and whatever is left for the finest.
@@ -67,48 +46,6 @@ std::vector<double> per_level(const std::vector<Share>& shares, std::size_t leve
     std::vector<double> nats(levels, 0.0);
     for (std::size_t k = 0; k < shares.size(); ++k) nats[std::min(k / 2, levels - 1)] += shares[k].sum();
     return nats;
-}
-
-// Log-likelihood of each row over the levels so far; what is not finite is worse than anything.
-std::vector<double> so_far(const Run& units, const std::vector<std::size_t>& owner, const Shares& shares) {
-    std::vector<double> total(owner.size(), 0.0);
-    for (const auto& maps : shares) {
-        for (const Array& share : maps) {
-            for (std::size_t row = 0; row < owner.size(); ++row) {
-                const Window& window = *units[owner[row]].window;
-                total[row] += weighted_sum(window, map_of(share, row, owner.size(), window));
-            }
-        }
-    }
-    for (double& nats : total) {
-        if (!std::isfinite(nats)) nats = -std::numeric_limits<double>::infinity();
-    }
-    return total;
-}
-
-// Keeps the `keep[j + 1]` most likely rows of each unit after level j.
-Prune prune_to(const Run& units, const std::vector<std::uint32_t>& keep) {
-    std::vector<std::size_t> owner;
-    for (const std::int64_t k : owners(units)) owner.push_back(std::size_t(k));
-    return [&units, keep, owner](std::size_t j, const Shares& shares) mutable -> std::optional<std::vector<std::size_t>> {
-        if (keep[j + 1] == keep[j]) return std::nullopt;
-        const std::vector<double> likelihood = so_far(units, owner, shares);
-        std::vector<std::size_t> kept, kept_owner;
-        for (std::size_t unit = 0; unit < units.size(); ++unit) {
-            std::vector<std::size_t> rows;
-            for (std::size_t row = 0; row < owner.size(); ++row) {
-                if (owner[row] == unit) rows.push_back(row);
-            }
-            const auto better = [&](std::size_t a, std::size_t b) { return likelihood[a] > likelihood[b]; };
-            std::stable_sort(rows.begin(), rows.end(), better);
-            rows.resize(std::min<std::size_t>(rows.size(), keep[j + 1]));
-            std::sort(rows.begin(), rows.end());
-            kept.insert(kept.end(), rows.begin(), rows.end());
-            kept_owner.insert(kept_owner.end(), rows.size(), unit);
-        }
-        owner = kept_owner;
-        return kept;
-    };
 }
 
 }  // namespace
@@ -153,8 +90,6 @@ void Runner::score(const std::vector<Image>& targets, const std::vector<Image>& 
 }
 
 Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::int64_t budget) const {
-    const auto mask = model_.task_settings.find("mask");
-    const bool is_central = mask != model_.task_settings.end() && mask->second == decltype(mask->second)("central");
     Windows windows;
     for (const Image& condition : conditions) {
         const std::int64_t height = model_.scale * condition.height, width = model_.scale * condition.width;
@@ -165,11 +100,13 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
         }
         const Window& first = windows.back().front();
         const bool is_whole = windows.back().size() == 1 && first.y.length() == height && first.x.length() == width;
-        if (is_central && !is_whole) {
-            throw InputError("this model fills a hole in the middle, so images cannot be padded or cut: wanted sides that "
-                             "are multiples of " + std::to_string(model_.size_multiple) + " and at most " +
-                             std::to_string(budget) + " pixels, got " + std::to_string(height) + "×" +
-                             std::to_string(width));
+        if (!is_whole && fills_the_middle(model_)) {
+            const std::string multiple = std::to_string(model_.size_multiple), most = std::to_string(budget);
+            throw InputError(
+                "this model fills a hole in the middle, so images cannot be padded or cut: wanted sides that are "
+                "multiples of " +
+                multiple + " and at most " + most + " pixels, got " + std::to_string(height) + "×" +
+                std::to_string(width));
         }
     }
     return windows;
@@ -233,7 +170,8 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
             for (const auto& level : rows.shares) {
                 for (const Array& share : level) maps.push_back(map_of(share, r, count, *unit->window));
             }
-            const auto pixels = with_pixels ? pixels_of(rows.pixels, r, count, *unit->window) : std::span<const float>();
+            const auto pixels =
+                with_pixels ? pixels_of(rows.pixels, r, count, *unit->window) : std::span<const float>();
             canvas.add(*unit->window, pixels, maps);
             if (canvas.windows < windows[unit->image].size()) continue;
             Row row{unit->image, sample, std::move(canvas.pixels), std::move(canvas.shares), {}};
@@ -259,15 +197,20 @@ std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) c
         const auto& channels = model_.noise_channels[std::size_t(j)];
         const std::vector<float> taus(noise.temperature.begin() + j, noise.temperature.end());
         if (channels.size() > taus.size()) throw BackendError("a level has noise of more levels than there are");
-        const std::int64_t cell = model_.noise_cell(j), height = shape.y.length() / cell, width = shape.x.length() / cell;
+        const std::int64_t cell = model_.noise_cell(j), height = shape.y.length() / cell,
+                           width = shape.x.length() / cell;
         const auto total = std::accumulate(channels.begin(), channels.end(), std::int64_t{0});
         const auto size = std::size_t(total * height * width);
         std::vector<float> z(std::size_t(rows) * size);
         float* at = z.data();
         for (const Unit& unit : units) {
-            const NoisePlace place{std::uint32_t(j),      std::uint32_t(unit.window->y.start / cell),
+            const NoisePlace place{std::uint32_t(j),
+                                   std::uint32_t(unit.window->y.start / cell),
                                    std::uint32_t(unit.window->x.start / cell),
-                                   std::uint32_t(height), std::uint32_t(width), noise.seed, noise.frame};
+                                   std::uint32_t(height),
+                                   std::uint32_t(width),
+                                   noise.seed,
+                                   noise.frame};
             for (const std::uint32_t sample : unit.samples) {
                 draw_noise(place, channels, taus, sample, at);
                 at += size;
@@ -286,7 +229,8 @@ Rows Runner::score_run(const Run& units, const std::vector<Image>& padded_target
     std::vector<std::uint8_t> integers = windows_side_by_side(units, padded_targets, 1);
     if (!graphs_.has("dequantize")) {
         std::vector<float> middles(integers.size());
-        std::transform(integers.begin(), integers.end(), middles.begin(), [](std::uint8_t w) { return float(w) + 0.5f; });
+        std::transform(integers.begin(), integers.end(), middles.begin(),
+                       [](std::uint8_t w) { return float(w) + 0.5f; });
         return runtime::score(graphs_, encoded, owners(units), make_array(shape, std::move(middles)));
     }
     const Arrays out = graphs_.run("dequantize", {{"integers", make_array(shape, std::move(integers))}});

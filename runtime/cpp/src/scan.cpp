@@ -75,7 +75,7 @@ Rows sample(const Graphs& graphs, const Arrays& encoded, const std::vector<std::
         carry = find(reversed, "next_carry");
         rows.pixels = find(reversed, "pixels");
         rows.shares.push_back({needed(decoded, "share"), needed(reversed, "share")});
-        const auto kept = prune && !finest ? prune(j, rows.shares) : std::nullopt;
+        const Kept kept = prune && !finest ? prune(j, rows.shares) : std::nullopt;
         if (!kept) continue;
         rows.kept = at(rows.kept, *kept);
         owner = at(owner, *kept);
@@ -119,6 +119,25 @@ Rows score(const Graphs& graphs, const Arrays& encoded, const std::vector<std::i
         rows.shares[j].push_back(needed(out, "share"));
     }
     return rows;
+}
+
+Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& window) {
+    const Shape shape = shape_of(share);
+    const auto fits = [](std::int64_t side, std::int64_t count) { return count > 0 && side % count == 0; };
+    if (shape.size() != 3 || shape[0] != std::int64_t(rows) || !fits(window.y.length(), shape[1]) ||
+        window.y.length() / shape[1] * shape[2] != window.x.length()) {
+        throw BackendError("a graph's share does not fit the rows that it was given: export the model again");
+    }
+    const auto size = std::size_t(shape[1] * shape[2]);
+    return {shape[1], shape[2], floats_of(share).subspan(row * size, size)};
+}
+
+std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Window& window) {
+    if (!pixels || shape_of(pixels) != Shape{std::int64_t(rows), window.y.length(), window.x.length(), 3}) {
+        throw BackendError("a graph's pixels do not fit the rows that it was given: export the model again");
+    }
+    const auto size = std::size_t(window.pixels() * 3);
+    return floats_of(pixels).subspan(row * size, size);
 }
 
 }  // namespace caflow::runtime

@@ -8,18 +8,22 @@
 #include <vector>
 
 #include "graphs.hpp"
+#include "tiles.hpp"
 
 namespace caflow::runtime {
 
 using Shares = std::vector<std::vector<Array>>;  // of each level, coarsest first, maps (R, h, w) of nats on the host
 
-// After level j, given the shares so far: the rows to go on with, or nothing for all of them.
-using Prune = std::function<std::optional<std::vector<std::size_t>>(std::size_t level, const Shares& shares)>;
+// Numbers of rows, or nothing for all of them.
+using Kept = std::optional<std::vector<std::size_t>>;
+
+// After level j, given the shares so far: the rows to go on with.
+using Prune = std::function<Kept(std::size_t level, const Shares& shares)>;
 
 // What one pass over the graphs gives, for R rows of (image, sample) pairs.
 struct Rows {
-    Array pixels;                  // (R, H, W, 3) float32, continuous pixel values
-    Shares shares;                 // what the graphs add to the log-likelihood
+    Array pixels;                   // (R, H, W, 3) float32, continuous pixel values
+    Shares shares;                  // what the graphs add to the log-likelihood
     std::vector<std::size_t> kept;  // which of the rows that went in these are
 };
 
@@ -36,5 +40,9 @@ Rows sample(const Graphs& graphs, const Arrays& encoded, const std::vector<std::
 
 // The log-likelihood of targets, (R, H, W, 3) float32 continuous pixel values.
 Rows score(const Graphs& graphs, const Arrays& encoded, const std::vector<std::int64_t>& image, const Array& pixels);
+
+// One of `rows` rows of a share, or of pixels, of a window; an error where a graph made something else.
+Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& window);
+std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Window& window);
 
 }  // namespace caflow::runtime

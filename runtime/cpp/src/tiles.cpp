@@ -30,8 +30,8 @@ Sides window_sides(std::int64_t height, std::int64_t width, std::int64_t multipl
     return {tall, std::min(width, std::max(multiple, budget / tall / multiple * multiple))};
 }
 
-// What a window's weight rises by from 0 to 1 about `edge`: linear over half of the overlap, in its middle, since at its
-// very edge a window has seen the least.
+// What a window's weight rises by from 0 to 1 about `edge`: linear over half of the overlap, in its middle, since at
+// its very edge a window has seen the least.
 double rise(double place, double edge, std::int64_t overlap) {
     return std::clamp((place - edge) / std::max(1.0, double(overlap) / 2) + 0.5, 0.0, 1.0);
 }
@@ -96,8 +96,8 @@ std::vector<Window> cut(std::int64_t height, std::int64_t width, std::int64_t mu
     };
     if (is_all_overlap(sides.height, padded.height) || is_all_overlap(sides.width, padded.width)) {
         throw TooSmall("a pixel budget of " + std::to_string(budget) + " leaves tiles of " +
-                       std::to_string(sides.height) + "×" + std::to_string(sides.width) + ", which with an overlap of " +
-                       std::to_string(overlap) +
+                       std::to_string(sides.height) + "×" + std::to_string(sides.width) +
+                       ", which with an overlap of " + std::to_string(overlap) +
                        " on both sides are nothing but overlap: give a larger budget or a smaller overlap");
     }
     std::vector<Window> windows;
@@ -127,7 +127,9 @@ void Canvas::add(const Window& window, std::span<const float> given, const std::
             const float* from = map.nats.data() + row * map.width;
             double* to = whole.nats.data() + (top + row) * whole.width + left;
             const std::int64_t columns = std::min(map.width, whole.width - left);
-            for (std::int64_t k2 = 0; k2 < columns; ++k2) to[k2] += double(from[k2]) * (y[std::size_t(row)] * x[std::size_t(k2)]);
+            for (std::int64_t k2 = 0; k2 < columns; ++k2) {
+                to[k2] += double(from[k2]) * (y[std::size_t(row)] * x[std::size_t(k2)]);
+            }
         }
     }
 }
@@ -184,7 +186,8 @@ std::vector<float> share_map(const std::vector<Share>& shares, std::int64_t heig
             for (std::int64_t x = 0; x < width; ++x) {
                 const std::int64_t column = x / share.cell;
                 const std::int64_t pixels = rows * pixels_of_cell(column, share.cell, width);
-                total[std::size_t(y * width + x)] += share.nats[std::size_t(row * share.width + column)] / double(pixels);
+                total[std::size_t(y * width + x)] +=
+                    share.nats[std::size_t(row * share.width + column)] / double(pixels);
             }
         }
     }

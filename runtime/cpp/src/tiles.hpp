@@ -1,8 +1,8 @@
 // How an image is cut into windows of a bounded size, and put together again.
 //
 // One mechanism does padding, tiles and the cropping of likelihoods: every window has a weight for each of its rows and
-// columns. Over all windows the weights of a pixel are one inside the image and none in the padding; pixels, and shares at
-// any resolution, are added with them. An image that needs neither is one window of ones.
+// columns. Over all windows the weights of a pixel are one inside the image and none in the padding; pixels, and shares
+// at any resolution, are added with them. An image that needs neither is one window of ones.
 #pragma once
 
 #include <cstdint>
@@ -71,7 +71,7 @@ class Canvas {
 
     std::int64_t height;
     std::int64_t width;
-    std::size_t windows = 0;     // that were added
+    std::size_t windows = 0;    // that were added
     std::vector<float> pixels;  // (height, width, 3)
     std::vector<Share> shares;  // cropped: a cell at the border holds only what of it lies in the image
 

@@ -166,7 +166,8 @@ TEST_CASE("what is wrong is refused, each in its way") {
     CHECK_THROWS_AS(model().best_of(first, options), caflow::InputError);
     options = samples(4);
     options.keep = {4, 5, 1};
-    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("keep: wanted 3 numbers"), caflow::InputError);
+    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("keep: wanted 3 numbers"),
+                         caflow::InputError);
     options.keep = {4, 2, 1};
     CHECK_THROWS_WITH_AS(model().sample(first, options), doctest::Contains("caflow_best_of"), caflow::InputError);
     options.rank = caflow::Rank::consistency;
@@ -178,7 +179,8 @@ TEST_CASE("what is wrong is refused, each in its way") {
     CHECK_THROWS_WITH_AS(model().best_of(caflow::view(first_rgb.data(), 0, side)), doctest::Contains("height 0"),
                          caflow::InputError);
     CHECK_THROWS_AS(model().best_of(caflow::view(first_rgb.data(), side, side, 3)), caflow::InputError);
-    CHECK_THROWS_WITH_AS(model().score(first, first), doctest::Contains("wanted 4 times its sides"), caflow::InputError);
+    CHECK_THROWS_WITH_AS(model().score(first, first), doctest::Contains("wanted 4 times its sides"),
+                         caflow::InputError);
     CHECK_THROWS_AS(model().score({first, first}, first), caflow::InputError);
     CHECK_THROWS_AS(caflow::Model("nowhere"), caflow::BundleError);
     CHECK_THROWS_AS(caflow::Model(folder(), {"gpu", "", 0, 0, 0}), caflow::InputError);

@@ -50,7 +50,8 @@ TEST_CASE("a window is a window of the whole") {
     }
 }
 
-// A line of the file is eight words of a counter's and key's (the last two 0), and the words and normals that Python has.
+// A line of the file is eight words of a counter's and key's (the last two 0), and the words and normals that Python
+// has.
 TEST_CASE("integers are Python's bit for bit, normals within one float32 step" *
           doctest::skip(!std::getenv("CAFLOW_TEST_DATA") || !*std::getenv("CAFLOW_TEST_DATA"))) {
     std::ifstream file(std::string(std::getenv("CAFLOW_TEST_DATA")) + "/philox.txt");
@@ -68,8 +69,8 @@ TEST_CASE("integers are Python's bit for bit, normals within one float32 step" *
     std::vector<float> python(4 * 128 * 128), ours(python.size());
     normals.read(reinterpret_cast<char*>(python.data()), std::streamsize(python.size() * sizeof(float)));
     REQUIRE(normals.gcount() == std::streamsize(python.size() * sizeof(float)));
-    draw_noise({2, 1000, 70000, 128, 128, 4294967295, 7}, std::vector<std::int64_t>{4}, std::vector<float>{1.0f}, 4000000000,
-               ours.data());
+    draw_noise({2, 1000, 70000, 128, 128, 4294967295, 7}, std::vector<std::int64_t>{4}, std::vector<float>{1.0f},
+               4000000000, ours.data());
     for (std::size_t k = 0; k < ours.size(); ++k) {
         REQUIRE(ours[k] <= std::nextafter(python[k], HUGE_VALF));
         REQUIRE(ours[k] >= std::nextafter(python[k], -HUGE_VALF));

@@ -21,8 +21,10 @@ TEST_CASE("weights are one in the image and none in the padding, whatever the si
                         for (std::int64_t x = window.x.start; x < window.x.end(); ++x) {
                             const float weight = window.y.weights[std::size_t(y - window.y.start)] *
                                                  window.x.weights[std::size_t(x - window.x.start)];
-                            if (y < height && x < width) sums[std::size_t(y * width + x)] += weight;
-                            else REQUIRE(weight == 0.0f);
+                            if (y < height && x < width) {
+                                sums[std::size_t(y * width + x)] += weight;
+                            } else
+                                REQUIRE(weight == 0.0f);
                         }
                     }
                 }

@@ -63,13 +63,18 @@ typedef struct caflow_image {
 
 typedef struct caflow_open_options {
     size_t struct_size;
-    const char *backend;      /* "cpu", "cuda" or "tensorrt": that one runs, or it is an error. "auto", the default: "cuda"
-                                 where ONNX Runtime can use it, else "cpu" */
-    const char *engine_cache; /* "tensorrt": a folder for the engines that it builds; by default they are not kept */
-    uint64_t pixel_budget;    /* target pixels in one run of the graphs, rows taken together: what bounds the memory;
-                                 default 2^20. Larger images are cut into tiles */
-    int64_t overlap;          /* of tiles, in target pixels; default 64, none with CAFLOW_NO_OVERLAP */
-    uint32_t threads;         /* of each call on the CPU; default one per core */
+    /* "cpu", "cuda" or "tensorrt": that one runs, or it is an error. "auto", the default: "cuda" where ONNX Runtime can
+     * use it, else "cpu". */
+    const char *backend;
+    /* For "tensorrt": a folder for the engines that it builds; by default they are not kept. */
+    const char *engine_cache;
+    /* Target pixels in one run of the graphs, rows taken together: what bounds the memory; default 2^20. Larger images
+     * are cut into tiles. Where memory runs out, half of it goes on. */
+    uint64_t pixel_budget;
+    /* Of tiles, in target pixels; default 64, none with CAFLOW_NO_OVERLAP. */
+    int64_t overlap;
+    /* Of each call on the CPU; default one per core. */
+    uint32_t threads;
 } caflow_open_options;
 
 #define CAFLOW_NO_OVERLAP ((int64_t)-1)
@@ -90,18 +95,23 @@ enum {
 
 typedef struct caflow_draw_options {
     size_t struct_size;
-    uint32_t samples;          /* N of each image; default 10 */
-    uint32_t first_sample;     /* number of the first of them. A sample is the same whatever N is, so { samples 1,
-                                  first_sample k } draws the k-th again: how a video keeps one through a scene */
-    uint32_t seed;             /* chooses the noise */
-    uint32_t frame;            /* likewise: equal frames have equal noise */
-    const double *temperature; /* one, or one for each level, coarsest first; default 0.8 */
-    size_t temperatures;       /* how many; 0 is the default */
-    const uint32_t *keep;      /* progressive best-of-N: how many samples run at each level, the first of them `samples`;
-                                  by default all. An approximation: what is dropped might have won */
-    size_t keeps;              /* how many: one per level, or 0 */
-    uint32_t rank;             /* CAFLOW_RANK_… */
-    uint32_t flags;            /* CAFLOW_WITH_… */
+    /* N, of each image; default 10. */
+    uint32_t samples;
+    /* Number of the first of them. A sample is the same whatever N is, so samples = 1 and first_sample = k draw the k-th
+     * again: how a video keeps one through a scene. */
+    uint32_t first_sample;
+    /* Choose the noise; where both are equal, it is. */
+    uint32_t seed;
+    uint32_t frame;
+    /* One temperature, or one for each level, coarsest first, and how many they are; default 0.8. */
+    const double *temperature;
+    size_t temperatures;
+    /* Progressive best-of-N: how many samples run at each level, the first of them N, and how many levels there are. An
+     * approximation: what is dropped might have won. By default none is. */
+    const uint32_t *keep;
+    size_t keeps;
+    uint32_t rank;  /* CAFLOW_RANK_… */
+    uint32_t flags; /* CAFLOW_WITH_… */
 } caflow_draw_options;
 
 #define CAFLOW_DRAW_OPTIONS_INIT \
@@ -124,19 +134,23 @@ typedef struct caflow_model_info {
 
 /* One (image, sample) pair, or one scored image. New fields are added at the end. */
 typedef struct caflow_result {
-    size_t image;        /* number of the condition it is of */
-    uint32_t sample;     /* number of the sample: seed, frame and number draw it again */
-    uint32_t levels;     /* how many per_level are */
-    size_t height;       /* of the target */
+    size_t image;    /* number of the condition it is of */
+    uint32_t sample; /* number of the sample: with seed and frame it is drawn again */
+    uint32_t levels; /* how many per_level are */
+    size_t height;   /* of the target */
     size_t width;
-    const uint8_t *rgb;  /* height x width x 3, rows without gaps; NULL of a scored image */
-    double log_likelihood;   /* log p(target | condition), nats: of a sample at the continuous point that was drawn, of a
-                                scored image at the middle of the cells of its integers */
-    const double *per_level; /* its parts, the coarsest level first */
-    double bits_per_dim;     /* -log_likelihood / (3 * height * width * ln 2) */
-    double consistency;      /* dB, where samples are ranked by it; else NaN */
-    const float *pixels;             /* with CAFLOW_WITH_PIXELS height x width x 3, integer w stands for [w, w + 1); else NULL */
-    const float *log_likelihood_map; /* with CAFLOW_WITH_LIKELIHOOD_MAPS height x width, nats per pixel; else NULL */
+    /* height x width x 3, rows without gaps; NULL of a scored image. */
+    const uint8_t *rgb;
+    /* log p(target | condition), nats: of a sample at the continuous point that was drawn, of a scored image at the
+     * middle of the cells of its integers; and its parts, the coarsest level first. */
+    double log_likelihood;
+    const double *per_level;
+    double bits_per_dim; /* -log_likelihood / (3 * height * width * ln 2) */
+    double consistency;  /* dB, where samples are ranked by it; else NaN */
+    /* With CAFLOW_WITH_PIXELS height x width x 3 continuous values, integer w stands for [w, w + 1); else NULL. */
+    const float *pixels;
+    /* With CAFLOW_WITH_LIKELIHOOD_MAPS height x width, nats per pixel; else NULL. */
+    const float *log_likelihood_map;
 } caflow_result;
 
 /* Of one call. */
