@@ -99,6 +99,10 @@ Ort::SessionOptions session_options(Device device, int threads, const std::strin
     // Each graph has its own threads; those of the last one would spin on while the next one runs, on the same cores.
     options.AddConfigEntry(kOrtSessionOptionsConfigForceSpinningStop, "1");
     if (device == Device::cpu) options.AddConfigEntry(kOrtSessionOptionsConfigUseEnvAllocators, "1");
+    // Version 1.21 moves a transposition past a cubic Resize, which it then cannot run.
+    if (Ort::GetVersionString().starts_with("1.21.")) {
+        options.AddConfigEntry(kOrtSessionOptionsDisableSpecifiedOptimizers, "TransposeOptimizer_CPUExecutionProvider");
+    }
     if (device == Device::tensorrt) append_tensorrt(options, engine_cache);
     if (device != Device::cpu) append_cuda(options);
     return options;
