@@ -1,6 +1,7 @@
 // What the runtime throws on purpose, each saying what was wanted, what came, and what to do.
 #pragma once
 
+#include <filesystem>
 #include <stdexcept>
 #include <string>
 
@@ -43,7 +44,8 @@ class BundleError : public std::runtime_error {
         BrokenGraph,
     };
 
-    BundleError(Kind kind, const std::string& message) : std::runtime_error(message), kind(kind) {}
+    BundleError(Kind kind, const std::filesystem::path& where, const std::string& message)
+        : std::runtime_error(where.string() + ": " + message), kind(kind) {}
 
     Kind kind;
 };

@@ -11,7 +11,9 @@ namespace {
 
 constexpr std::int64_t largest_count = std::numeric_limits<std::int32_t>::max();  // so that sums of counts fit
 
-[[noreturn]] void wrong(const std::string& message) { throw BundleError(BundleError::Kind::WrongManifest, message); }
+[[noreturn]] void wrong(const std::string& where, const std::string& message) {
+    throw BundleError(BundleError::Kind::WrongManifest, where, message);
+}
 
 }  // namespace
 
@@ -21,7 +23,7 @@ Fields::Fields(const Json& value, std::string where) : value_(value), where_(std
 
 const Json& Fields::operator[](const char* name) {
     const auto found = value_.find(name);
-    if (found == value_.end()) wrong(where_ + ": wanted the field `" + name + "`, it is missing");
+    if (found == value_.end()) wrong(where_, std::string("wanted the field `") + name + "`, it is missing");
     known_.insert(name);
     return *found;
 }
@@ -77,14 +79,14 @@ std::int64_t Fields::as_count(const Json& value, const std::string& where) {
 
 void Fields::refuse_unknown() const {
     for (const auto& [name, value] : value_.items()) {
-        if (!known_.contains(name)) wrong(where_ + ": got the unknown field `" + name + "`");
+        if (!known_.contains(name)) wrong(where_, "got the unknown field `" + name + "`");
     }
 }
 
 void Fields::refuse(const std::string& wanted, const Json& got, const std::string& where) {
     const bool is_short = !got.is_structured();
     const std::string shown = is_short ? got.dump(-1, ' ', false, Json::error_handler_t::replace) : got.type_name();
-    wrong(where + ": wanted " + wanted + ", got " + shown);
+    wrong(where, "wanted " + wanted + ", got " + shown);
 }
 
 }  // namespace caflow::runtime

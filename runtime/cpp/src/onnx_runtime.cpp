@@ -195,9 +195,9 @@ Graph Backend::load(const fs::path& path, const std::vector<std::string>& on_hos
     try {
         loaded = std::make_shared<Loaded>(path, session_options(device_, threads_, engine_cache_));
     } catch (const Ort::Exception& error) {
-        const std::string text = path.string() + ": " + name_ + " cannot load it: " + error.what();
-        if (is_out_of_memory(text)) throw OutOfMemory(text);
-        throw BundleError(BundleError::Kind::BrokenGraph, text);
+        const std::string text = name_ + " cannot load it: " + error.what();
+        if (is_out_of_memory(text)) throw OutOfMemory(path.string() + ": " + text);
+        throw BundleError(BundleError::Kind::BrokenGraph, path, text);
     }
     const bool has_device = device_ != Device::cpu;
     return [loaded, on_host, has_device, text = path.string()](const Arrays& arrays, Place place) {
