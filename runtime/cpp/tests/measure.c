@@ -1,10 +1,11 @@
-/* What one process costs, as a line of JSON for benchmarks/cpp.py:
- *     measure BUNDLE HEIGHT WIDTH RGB SAMPLES THREADS CALLS
- * RGB is a file of the condition's bytes. */
+/* What one process costs, for benchmarks/cpp.py:
+ *     measure BUNDLE HEIGHT WIDTH RGB SAMPLES THREADS
+ * RGB is a file of the condition's bytes. Prints the seconds from the start to the first result; then for each line that
+ * it is given those of another call; at the end its peak memory in MB. */
 #include <caflow/caflow.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
+#include <string.h>
 #include <time.h>
 
 static double now_s(void) {
@@ -29,12 +30,6 @@ static double call_s(caflow_model *model, const caflow_image *condition, const c
     return now_s() - start;
 }
 
-static int compare(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
 static unsigned char *read_rgb(const char *path, size_t bytes) {
     unsigned char *rgb = malloc(bytes);
     FILE *file = fopen(path, "rb");
@@ -44,37 +39,43 @@ static unsigned char *read_rgb(const char *path, size_t bytes) {
     return rgb;
 }
 
+static double peak_mb(void) {
+    char line[256];
+    double kilobytes = 0;
+    FILE *file = fopen("/proc/self/status", "r");
+
+    while (file && fgets(line, sizeof line, file)) {
+        if (!strncmp(line, "VmHWM:", 6)) kilobytes = strtod(line + 6, NULL);
+    }
+    if (file) fclose(file);
+    return kilobytes / 1024;
+}
+
 int main(int count, char **arguments) {
+    const double start = now_s();
     caflow_open_options open_options = CAFLOW_OPEN_OPTIONS_INIT;
     caflow_draw_options options = CAFLOW_DRAW_OPTIONS_INIT;
     caflow_model *model = NULL;
     caflow_image condition;
-    struct rusage usage;
-    double start = now_s(), first, *seconds;
-    size_t calls, k;
+    unsigned char *rgb;
+    char line[16];
 
-    if (count != 8) return 2;
+    if (count != 7) return 2;
     condition.height = strtoul(arguments[2], NULL, 10);
     condition.width = strtoul(arguments[3], NULL, 10);
     condition.stride = 3 * condition.width;
-    condition.rgb = read_rgb(arguments[4], condition.height * condition.stride);
+    condition.rgb = rgb = read_rgb(arguments[4], condition.height * condition.stride);
     options.samples = (uint32_t)strtoul(arguments[5], NULL, 10);
     open_options.threads = (uint32_t)strtoul(arguments[6], NULL, 10);
     open_options.backend = "cpu";
-    calls = strtoul(arguments[7], NULL, 10);
-    seconds = malloc((calls + 1) * sizeof *seconds);
-    if (!seconds) return 2;
+    setvbuf(stdout, NULL, _IOLBF, 0);
 
     check(caflow_open(arguments[1], &open_options, &model));
     call_s(model, &condition, &options);
-    first = now_s() - start;
-    for (k = 0; k < calls; ++k) seconds[k] = call_s(model, &condition, &options);
-    qsort(seconds, calls, sizeof *seconds, compare);
-    getrusage(RUSAGE_SELF, &usage);
-    printf("{\"first_s\": %.6f, \"call_s\": %.6f, \"peak_mb\": %.3f}\n", first, calls ? seconds[calls / 2] : 0.0,
-           (double)usage.ru_maxrss / 1024);
+    printf("%.6f\n", now_s() - start);
+    while (fgets(line, sizeof line, stdin)) printf("%.6f\n", call_s(model, &condition, &options));
+    printf("%.3f\n", peak_mb());
     caflow_close(model);
-    free((void *)(size_t)condition.rgb);
-    free(seconds);
+    free(rgb);
     return 0;
 }
