@@ -113,7 +113,8 @@ def measure(folder: Path, program: Path, threads: int, rounds: int, scratch: Pat
         starts = [[start_cold(command) for command in commands] for _ in range(rounds)]
         cold, colds = ([start[k].seconds for start in starts] for k in (0, 1))
         ours, python = (Process(command) for command in commands)
-        calls, end = [], time.monotonic() + SECONDS
+        end = time.monotonic() + SECONDS
+        calls: list[tuple[float, float]] = []
         while len(calls) < FEWEST_CALLS or time.monotonic() < end:
             calls.append((ours.call_s(), python.call_s()))
         call, calls_python = (statistics.median(pair[k] for pair in calls) for k in (0, 1))
