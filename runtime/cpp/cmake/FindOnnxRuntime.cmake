@@ -4,7 +4,7 @@
 # folder in or below which it lies, such as site-packages/onnxruntime of a Python environment. A library may be newer
 # than the headers.
 #
-# Sets OnnxRuntime_FOUND, and OnnxRuntime_FOLDER: where the library lies, by the name that the loader asks for.
+# Sets OnnxRuntime_FOUND; and OnnxRuntime_FILE and OnnxRuntime_PROVIDERS where CAFLOW_ONNXRUNTIME_LIBRARY is used.
 
 set(CAFLOW_ONNXRUNTIME_LIBRARY "" CACHE PATH "ONNX Runtime's library, or a folder with it, such as of its Python wheel")
 
@@ -20,12 +20,18 @@ if(CAFLOW_ONNXRUNTIME_LIBRARY)
         list(POP_BACK OnnxRuntime_FILES OnnxRuntime_FILE)
     endif()
     if(OnnxRuntime_FILE AND EXISTS "${OnnxRuntime_FILE}")
-        # A wheel's file is not named as the loader asks for it.
-        set(OnnxRuntime_FOLDER "${CMAKE_CURRENT_BINARY_DIR}/onnxruntime")
+        # A wheel's file is not named as the loader asks for it. Providers are looked for beside it.
         file(REAL_PATH "${OnnxRuntime_FILE}" OnnxRuntime_FILE)
+        cmake_path(GET OnnxRuntime_FILE PARENT_PATH OnnxRuntime_FOLDER)
+        file(GLOB OnnxRuntime_PROVIDERS "${OnnxRuntime_FOLDER}/libonnxruntime_providers_*.so")
+        set(OnnxRuntime_FOLDER "${CMAKE_CURRENT_BINARY_DIR}/onnxruntime")
         file(MAKE_DIRECTORY "${OnnxRuntime_FOLDER}")
-        file(CREATE_LINK "${OnnxRuntime_FILE}" "${OnnxRuntime_FOLDER}/libonnxruntime.so.1" SYMBOLIC)
         set(OnnxRuntime_LIBRARY "${OnnxRuntime_FOLDER}/libonnxruntime.so.1")
+        file(CREATE_LINK "${OnnxRuntime_FILE}" "${OnnxRuntime_LIBRARY}" SYMBOLIC)
+        foreach(provider ${OnnxRuntime_PROVIDERS})
+            cmake_path(GET provider FILENAME OnnxRuntime_NAME)
+            file(CREATE_LINK "${provider}" "${OnnxRuntime_FOLDER}/${OnnxRuntime_NAME}" SYMBOLIC)
+        endforeach()
     endif()
 else()
     find_library(OnnxRuntime_SYSTEM_LIBRARY onnxruntime)

@@ -19,4 +19,5 @@ install(FILES
 # A library that the loader would not find on the system goes along.
 if(CAFLOW_ONNXRUNTIME_LIBRARY)
     install(FILES ${OnnxRuntime_FILE} DESTINATION ${CMAKE_INSTALL_LIBDIR} RENAME libonnxruntime.so.1)
+    install(FILES ${OnnxRuntime_PROVIDERS} DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()

@@ -1,6 +1,6 @@
 #include <caflow/caflow.h>
 
-#include <cmath>
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <memory>

@@ -181,6 +181,7 @@ Backend::Backend(Device device, int threads, std::string engine_cache)
         throw BackendError(std::string("wanted ONNX Runtime's ") + provider_of(device) + ", this build of it has" +
                            found + ": link a build for the GPU, such as the library of the package onnxruntime-gpu");
     }
+    environment();  // providers need its log
     try {
         session_options(device_, threads_, engine_cache_);
     } catch (const Ort::Exception& error) {

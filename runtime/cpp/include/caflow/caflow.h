@@ -28,12 +28,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(CAFLOW_STATIC)
-#define CAFLOW_API
-#elif defined(_WIN32)
-#define CAFLOW_API __declspec(dllimport)
-#else
+#if defined(__GNUC__)
 #define CAFLOW_API __attribute__((visibility("default")))
+#else
+#define CAFLOW_API
 #endif
 
 #ifdef __cplusplus
