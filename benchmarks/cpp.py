@@ -21,7 +21,7 @@ from caflow_runtime.doctor import smooth_conditions
 
 CASES = ((64, 1), (64, 10), (256, 10))
 """Sides of the target, and samples."""
-SECONDS, FEWEST_CALLS = 20, 15
+SECONDS, FEWEST_CALLS = 15, 15
 """How long calls take turns."""
 PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless")
 
