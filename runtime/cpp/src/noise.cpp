@@ -12,7 +12,6 @@ constexpr std::array<std::uint32_t, 2> multipliers{0xD2511F53, 0xCD9E8D57};
 constexpr std::array<std::uint32_t, 2> weyl{0x9E3779B9, 0xBB67AE85};
 constexpr int rounds = 10;
 constexpr std::int64_t normals_per_call = 4;
-constexpr std::uint32_t block = 64;  // positions of a row that are drawn together, so that they stay in the cache
 
 // Two words to two normals, in float64 and then rounded: float32 logarithms differ between libraries.
 void box_muller(std::uint32_t a, std::uint32_t b, float& first, float& second) {
