@@ -3,7 +3,7 @@ BIN := .venv/bin
 PHOTOGRAPHS := build/photographs
 BUNDLE := models/x4-photo.caflow
 
-.PHONY: demo setup lint test test-full bundle benchmarks quality video clean
+.PHONY: demo setup lint test test-full bundle cpp benchmarks quality video clean
 
 demo: setup  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
 	$(BIN)/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -34,13 +34,18 @@ train-%: $(PHOTOGRAPHS)/training  ## Train a model of models/ anew: train-x4-pho
 bundle: setup  ## Export the built-in model to the bundle that the package carries.
 	$(BIN)/caflow-export x4-photo -o $(BUNDLE) --force
 
+cpp: setup  ## Build the C++ runtime to build/cpp, with the ONNX Runtime of .venv.
+	cmake -S runtime/cpp -B build/cpp -DCAFLOW_ONNXRUNTIME_LIBRARY="$$($(BIN)/python -c 'import onnxruntime; print(*onnxruntime.__path__)')"
+	cmake --build build/cpp --parallel
+
 $(PHOTOGRAPHS)/%: | setup
 	$(BIN)/python models/photographs.py $* $@
 
-benchmarks: setup  ## Measure speed again and keep the figures.
+benchmarks: setup cpp  ## Measure speed again and keep the figures.
 	$(BIN)/python -W ignore benchmarks/training_step.py --json benchmarks/results/training_step.json
 	$(BIN)/python -W ignore benchmarks/sampling.py --threads 2 --json benchmarks/results/sampling.json
 	$(BIN)/python benchmarks/runtime.py $(BUNDLE) --threads 2 --json benchmarks/results/runtime.json
+	$(BIN)/python benchmarks/cpp.py run $(BUNDLE) build/cpp --threads 2 --json benchmarks/results/cpp.json
 	$(BIN)/python benchmarks/progressive.py $(BUNDLE) --json benchmarks/results/progressive.json
 	$(BIN)/python benchmarks/tiles.py $(BUNDLE) --picture benchmarks/results/tiles.png --json benchmarks/results/tiles.json
 

@@ -1,7 +1,9 @@
 """The bundle's format: read strictly, every way of being wrong its own exception."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,84 +86,92 @@ def _file(path: str) -> Callable[[Manifest], None]:
     return lambda manifest: manifest["weights"][0].update(path=path)
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        (_set(format="onnx"), UnknownFormat, "wanted format 'caflow-bundle' version 1, got 'onnx'"),
-        (_set(format_version=2), UnknownFormat, "got 'caflow-bundle' version 2: use the version"),
-        (_set(extra=1), WrongManifest, "unknown field `extra`"),
-        (_set(precision="fp8"), WrongManifest, "fp8"),
-        (_set(graphs=None), WrongManifest, "graphs"),
-        (_set_in("model", levels="one"), WrongManifest, "levels"),
-        (lambda manifest: manifest["model"].pop("scale"), WrongManifest, "scale"),
-        (lambda manifest: manifest["graphs"].pop(0), MissingGraph, "wanted the graph 'encode'"),
-        (_set_in("model", levels=2, size_multiple=8), MissingGraph, "with 2 levels wanted the graph 'decode_1'"),
-        (_set_in("model", noise_channels=[[24]]), WrongShape, r"decode_0 with z of shape \['rows', 24, 'h', 'w'\]"),
-        (_set_in("model", noise_channels=[]), WrongShape, "noise_channels of 1 levels"),
-        (_set_in("model", channels=4), WrongShape, "pixels"),
-        (_set_in("model", size_multiple=8), WrongShape, "condition"),
-        (_set_in("model", size_multiple=6), WrongManifest, "wanted a size_multiple of 4 and of 1, got 6"),
-        (_set_in("model", scale=0), WrongManifest, "scale"),
-        (_set_in("model", levels=0), WrongManifest, "levels"),
-        (_set_in("model", task="super-resolution"), WrongManifest, "wanted down_filter to be one of bicubic, bilinear"),
-        (_set_in("model", task="sketch"), WrongManifest, "wanted low_threshold to be a number, got None"),
-        (_file("../weights.bin"), PathOutside, "is not a path inside the bundle"),
-        (_file("/etc/passwd"), PathOutside, "is not a path inside the bundle"),
-        (_file("..\\weights.bin"), PathOutside, "is not a path inside the bundle"),
-        (_file("C:weights.bin"), PathOutside, "is not a path inside the bundle"),
-        (_file(""), PathOutside, "is not a path inside the bundle"),
-    ],
-)
-def test_wrong_manifests_are_refused(
-    tmp_path: Path, change: Callable[[Manifest], None], error: type[BundleError], message: str
-) -> None:
-    manifest = a_bundle(tmp_path)
+WRONG_MANIFESTS: list[tuple[Callable[[Manifest], None], type[BundleError], str]] = [
+    (_set(format="onnx"), UnknownFormat, "wanted format 'caflow-bundle' version 1, got 'onnx'"),
+    (_set(format_version=2), UnknownFormat, "got 'caflow-bundle' version 2: use the version"),
+    (_set(extra=1), WrongManifest, "unknown field `extra`"),
+    (_set(precision="fp8"), WrongManifest, "fp8"),
+    (_set(graphs=None), WrongManifest, "graphs"),
+    (_set_in("model", levels="one"), WrongManifest, "levels"),
+    (lambda manifest: manifest["model"].pop("scale"), WrongManifest, "scale"),
+    (lambda manifest: manifest["graphs"].pop(0), MissingGraph, "wanted the graph 'encode'"),
+    (_set_in("model", levels=2, size_multiple=8), MissingGraph, "with 2 levels wanted the graph 'decode_1'"),
+    (_set_in("model", noise_channels=[[24]]), WrongShape, r"decode_0 with z of shape \['rows', 24, 'h', 'w'\]"),
+    (_set_in("model", noise_channels=[]), WrongShape, "noise_channels of 1 levels"),
+    (_set_in("model", channels=4), WrongShape, "pixels"),
+    (_set_in("model", size_multiple=8), WrongShape, "condition"),
+    (_set_in("model", size_multiple=6), WrongManifest, "wanted a size_multiple of 4 and of 1, got 6"),
+    (_set_in("model", scale=0), WrongManifest, "scale"),
+    (_set_in("model", levels=0), WrongManifest, "levels"),
+    (_set_in("model", task="super-resolution"), WrongManifest, "wanted down_filter to be one of bicubic, bilinear"),
+    (_set_in("model", task="sketch"), WrongManifest, "wanted low_threshold to be a number, got None"),
+    (_file("../weights.bin"), PathOutside, "is not a path inside the bundle"),
+    (_file("/etc/passwd"), PathOutside, "is not a path inside the bundle"),
+    (_file("..\\weights.bin"), PathOutside, "is not a path inside the bundle"),
+    (_file("C:weights.bin"), PathOutside, "is not a path inside the bundle"),
+    (_file(""), PathOutside, "is not a path inside the bundle"),
+]
+NO_MANIFESTS = [b"", b"{", b"[]", b"null", b"\xff\xfe", b'"text"', b"[" * 100_000]
+
+
+def changed(folder: Path, change: Callable[[Manifest], None]) -> None:
+    manifest = a_bundle(folder)
     change(manifest)
-    (tmp_path / bundle.MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(error, match=message):
-        bundle.read_manifest(tmp_path)
+    (folder / bundle.MANIFEST).write_text(json.dumps(manifest))
 
 
-def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
-    manifest = a_bundle(tmp_path / "bundle")
-    (tmp_path / "secret").write_text("secret")
-    (tmp_path / "bundle" / "inside").symlink_to(tmp_path / "secret")
-    _file("inside")(manifest)
-    (tmp_path / "bundle" / bundle.MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(PathOutside, match="leads out of the bundle"):
-        bundle.read_manifest(tmp_path / "bundle")
+def text_alone(folder: Path, text: bytes) -> None:
+    folder.mkdir()
+    (folder / bundle.MANIFEST).write_bytes(text)
 
 
-def test_wrong_files_are_refused(tmp_path: Path) -> None:
-    a_bundle(tmp_path)
-    manifest = bundle.read_manifest(tmp_path)
-    weights = tmp_path / "weights.bin"
-    weights.write_bytes(bytes(99))
-    with pytest.raises(TruncatedFile, match="wanted 100 bytes, got 99"):
-        bundle.verify_files(tmp_path, manifest)
-    weights.write_bytes(bytes(99) + b"x")
-    with pytest.raises(WrongHash, match="wanted SHA-256"):
-        bundle.verify_files(tmp_path, manifest)
-    weights.unlink()
-    with pytest.raises(MissingFile, match=r"weights\.bin"):
-        bundle.verify_files(tmp_path, manifest)
+def leading_out(folder: Path) -> None:
+    changed(folder, _file("inside"))
+    secret = folder.with_name("secret")
+    secret.write_text("secret")
+    (folder / "inside").symlink_to(secret)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'"text"', b"[" * 100_000])
-def test_manifests_that_are_none_are_refused(tmp_path: Path, text: bytes) -> None:
-    (tmp_path / bundle.MANIFEST).write_bytes(text)
-    with pytest.raises((WrongManifest, UnknownFormat)):
-        bundle.read_manifest(tmp_path)
+def with_weights(folder: Path, contents: bytes | None) -> None:
+    a_bundle(folder)
+    (folder / "weights.bin").unlink()
+    if contents is not None:
+        (folder / "weights.bin").write_bytes(contents)
 
 
-def test_no_manifest_and_a_huge_one(tmp_path: Path) -> None:
-    with pytest.raises(NoBundle, match=r"no manifest\.json"):
-        bundle.read_manifest(tmp_path)
-    with pytest.raises(NoBundle):
-        bundle.read_manifest(tmp_path / "nothing")
-    (tmp_path / bundle.MANIFEST).write_bytes(b" " * (bundle.MANIFEST_BYTES + 1))
-    with pytest.raises(ManifestTooLarge):
-        bundle.read_manifest(tmp_path)
+@dataclass(frozen=True)
+class Wrong:
+    """A bundle that every reader refuses."""
+
+    make: Callable[[Path], None]
+    """Writes it to a folder that is not there yet."""
+    errors: tuple[type[BundleError], ...]
+    """Any of these is right."""
+    message: str = "."
+    """A regular expression; by default any message."""
+
+
+def wrong_bundles() -> Iterator[Wrong]:
+    """All of them; the C++ reader is held against the same."""
+    for change, error, message in WRONG_MANIFESTS:
+        yield Wrong(partial(changed, change=change), (error,), message)
+    for text in NO_MANIFESTS:
+        yield Wrong(partial(text_alone, text=text), (WrongManifest, UnknownFormat))
+    yield Wrong(leading_out, (PathOutside,), "leads out of the bundle")
+    yield Wrong(partial(with_weights, contents=bytes(99)), (TruncatedFile,), "wanted 100 bytes, got 99")
+    yield Wrong(partial(with_weights, contents=bytes(99) + b"x"), (WrongHash,), "wanted SHA-256")
+    yield Wrong(partial(with_weights, contents=None), (MissingFile,), r"weights\.bin")
+    yield Wrong(Path.mkdir, (NoBundle,), r"no manifest\.json")
+    yield Wrong(lambda _: None, (NoBundle,))
+    yield Wrong(partial(text_alone, text=b" " * (bundle.MANIFEST_BYTES + 1)), (ManifestTooLarge,))
+
+
+@pytest.mark.parametrize("wrong", list(wrong_bundles()))
+def test_wrong_bundles_are_refused(tmp_path: Path, wrong: Wrong) -> None:
+    folder = tmp_path / "bundle"
+    wrong.make(folder)
+    with pytest.raises(wrong.errors, match=wrong.message):
+        bundle.verify_files(folder, bundle.read_manifest(folder))
 
 
 def test_the_published_schema_is_the_formats() -> None:

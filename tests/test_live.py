@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -185,6 +186,15 @@ def test_a_window_shows_frames_or_says_why_not(exported: ExportReport, tmp_path:
     assert (done.returncode, done.stdout) == (2, "")
     assert "there is no display here" in done.stderr
     done = caflow_video(exported, tmp_path / "clip.mp4", "--show", SDL_VIDEODRIVER="dummy", **unseen)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'clip.mp4'} → a window  6 frames\n")
+
+
+@pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="no X server: apt-get install xvfb")
+def test_a_window_opens_on_a_real_display(exported: ExportReport, tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=0.2", "-c:v", "libx264", tmp_path / "clip.mp4")
+    command = ["xvfb-run", "-a", sys.executable, "-m", "caflow_deploy.cli", "video", tmp_path / "clip.mp4", "--show"]
+    command += ["--bundle", exported.path, "-n", 1]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'clip.mp4'} → a window  6 frames\n")
 
 

@@ -1,0 +1,174 @@
+"""The C++ runtime beside the Python one: a cold start, the memory of a process, the seconds of a call.
+
+Two processes do the same: open the bundle, draw the best of N, then draw it again whenever they are told to. They take
+turns, call by call, so that a slow moment of the machine is everybody's.
+"""
+
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+import report
+
+from caflow_runtime.doctor import smooth_conditions
+
+CASES = ((64, 1), (64, 10), (256, 10))
+"""Sides of the target, and samples."""
+SECONDS, FEWEST_CALLS = 15, 15
+"""How long calls take turns."""
+PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless")
+
+
+class Process:
+    """One of the two. They speak as `runtime/cpp/tests/measure.c` says."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.first_s = self._read()
+
+    def call_s(self) -> float:
+        """Seconds of one more call."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def end(self) -> float:
+        """Peak memory in MB."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        peak = self._read()
+        assert self._process.wait() == 0
+        return peak
+
+    def _read(self) -> float:
+        assert self._process.stdout is not None
+        return float(self._process.stdout.readline())
+
+
+def measure_python(folder: str, height: int, width: int, rgb: str, samples: int, threads: int) -> None:
+    """The Python process."""
+    start = time.perf_counter()
+    from caflow_runtime.pipeline import load
+
+    condition = np.fromfile(rgb, np.uint8).reshape(height, width, 3)
+    with load(folder, backend="cpu", threads=threads) as pipe:
+        pipe.best_of(condition, n=samples)
+        print(time.perf_counter() - start, flush=True)
+        for _ in sys.stdin:
+            start = time.perf_counter()
+            pipe.best_of(condition, n=samples)
+            print(time.perf_counter() - start, flush=True)
+    print(peak_mb())
+
+
+def peak_mb() -> float:
+    """Of this process."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1024
+
+
+def interpreter_mb() -> float:
+    """Peak memory of a Python process that does nothing."""
+    code = "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout) / 1024
+
+
+class Start(NamedTuple):
+    """Of a process that opens the bundle, draws once and ends."""
+
+    seconds: float
+    processor_s: float
+    """That processors worked for it."""
+
+
+def start_cold(command: list[str]) -> Start:
+    """A fresh process, from beginning to end."""
+    start, used = time.perf_counter(), processor_s()
+    Process(command).end()
+    return Start(time.perf_counter() - start, processor_s() - used)
+
+
+def processor_s() -> float:
+    """Of all child processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure(folder: Path, program: Path, threads: int, rounds: int, scratch: Path) -> list[dict[str, Any]]:
+    """A row for each case."""
+    interpreter, rows = interpreter_mb(), []
+    for side, samples in CASES:
+        (condition,) = smooth_conditions(1, side // 4, side // 4)
+        condition.tofile(scratch / "rgb")
+        given = [str(part) for part in (folder, side // 4, side // 4, scratch / "rgb", samples, threads)]
+        commands = [[str(program), *given], [sys.executable, __file__, "measure", *given]]
+        starts = [[start_cold(command) for command in commands] for _ in range(rounds)]
+        cold, colds = ([start[k].seconds for start in starts] for k in (0, 1))
+        ours, python = (Process(command) for command in commands)
+        end = time.monotonic() + SECONDS
+        calls: list[tuple[float, float]] = []
+        while len(calls) < FEWEST_CALLS or time.monotonic() < end:
+            calls.append((ours.call_s(), python.call_s()))
+        call, calls_python = (statistics.median(pair[k] for pair in calls) for k in (0, 1))
+        peak, peak_python = ours.end(), python.end()
+        rows.append(
+            {
+                "side": side,
+                "n": samples,
+                "threads": threads,
+                "cold start s": statistics.median(cold),
+                "processor s": statistics.median(start[0].processor_s for start in starts),
+                "Python's s": statistics.median(colds),
+                "call ms": 1e3 * call,
+                "Python's ms": 1e3 * calls_python,
+                "throughput / Python's": statistics.median(theirs / mine for mine, theirs in calls),
+                "peak MB": peak,
+                "Python's MB": peak_python,
+                "peak / Python's": peak / (peak_python - interpreter),
+            }
+        )
+    return rows
+
+
+@click.group()
+def main() -> None:
+    """Measure the C++ runtime beside the Python one."""
+
+
+@main.command("run")
+@click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
+@click.argument("build", metavar="BUILD", type=click.Path(path_type=Path, exists=True))
+@report.options
+@click.option("--rounds", default=7, show_default=True, help="Cold starts of which the median counts.")
+def run_all(folder: Path, build: Path, threads: int, json_file: Path | None, rounds: int) -> None:
+    """Measure BUNDLE, of a ×4 model, with one thread up to --threads; BUILD is where CMake built runtime/cpp."""
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for count in range(1, threads + 1):
+            rows += measure(folder, build / "tests" / "measure", count, rounds, Path(scratch))
+    report.show(rows)
+    report.write(json_file, rows, PACKAGES, rounds=rounds, interpreter_mb=interpreter_mb())
+
+
+@main.command("measure", hidden=True)
+@click.argument("folder")
+@click.argument("height", type=int)
+@click.argument("width", type=int)
+@click.argument("rgb")
+@click.argument("samples", type=int)
+@click.argument("threads", type=int)
+def measure_one(folder: str, height: int, width: int, rgb: str, samples: int, threads: int) -> None:
+    """The Python process."""
+    measure_python(folder, height, width, rgb, samples, threads)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+// The best of N samples of an image:  upscale_image BUNDLE SMALL.png LARGE.png [N [TEMPERATURE]]
+#include <cstdlib>
+#include <iostream>
+#include <opencv2/imgcodecs.hpp>
+#include <opencv2/imgproc.hpp>
+
+#include <caflow/caflow.hpp>  // after OpenCV's, for cv::Mat
+
+int main(int count, char** arguments) try {
+    if (count < 4 || count > 6) {
+        std::cerr << "usage: upscale_image BUNDLE SMALL.png LARGE.png [N [TEMPERATURE]]\n";
+        return 2;
+    }
+    cv::Mat image = cv::imread(arguments[2]);
+    if (image.empty()) throw std::runtime_error(std::string(arguments[2]) + ": not an image that OpenCV reads");
+    cv::cvtColor(image, image, cv::COLOR_BGR2RGB);
+
+    caflow::DrawOptions options;
+    if (count > 4) options.samples = static_cast<std::uint32_t>(std::strtoul(arguments[4], nullptr, 10));
+    if (count > 5) options.temperature = {std::strtod(arguments[5], nullptr)};
+    const caflow::Model model(arguments[1]);
+    const caflow::Results best = model.best_of(caflow::view(image), options);
+
+    cv::cvtColor(caflow::mat(best[0]), image, cv::COLOR_RGB2BGR);
+    if (!cv::imwrite(arguments[3], image)) throw std::runtime_error(std::string(arguments[3]) + ": cannot be written");
+    std::cout << "sample " << best[0].sample() << ", " << best[0].bits_per_dim() << " bits/dim\n";
+} catch (const std::exception& error) {
+    std::cerr << error.what() << "\n";
+    return 1;
+}

@@ -1,0 +1,199 @@
+/* caflow: samples, best-of-N and likelihoods of images from a bundle (runtime/README.md), without Python.
+ *
+ *     caflow_model *model = NULL;
+ *     caflow_results *best = NULL;
+ *     caflow_image small = {rgb, height, width, 3 * width};
+ *
+ *     if (caflow_open("models/x4-photo.caflow", NULL, &model) != CAFLOW_OK ||
+ *         caflow_best_of(model, &small, 1, NULL, &best) != CAFLOW_OK) {
+ *         fprintf(stderr, "%s\n", caflow_last_error());
+ *     } else {
+ *         const caflow_result *result = best->result[0];
+ *         printf("%zu x %zu, %.2f nats\n", result->width, result->height, result->log_likelihood);
+ *     }
+ *     caflow_free_results(best);
+ *     caflow_close(model);
+ *
+ * Options: NULL means all defaults. A struct begins with `struct_size`, its sizeof where the application was compiled,
+ * so that it can grow: begin with the macro of its name, CAFLOW_…_INIT. A field that is 0 or NULL has its default.
+ *
+ * Threads: any number of them may use one handle at the same time; only caflow_close must be the last call with it.
+ *
+ * Errors: what can fail returns a caflow_status, leaves its output pointer NULL, and caflow_last_error says what was
+ * wanted, what came, and what to do. No C++ exception leaves the library.
+ */
+#ifndef CAFLOW_H
+#define CAFLOW_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define CAFLOW_API __attribute__((visibility("default")))
+#else
+#define CAFLOW_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum caflow_status {
+    CAFLOW_OK = 0,
+    CAFLOW_ERROR_INPUT = 1,         /* an argument is not what it should be */
+    CAFLOW_ERROR_BUNDLE = 2,        /* the folder is not a bundle that this version can use */
+    CAFLOW_ERROR_BACKEND = 3,       /* the backend cannot run, here or with what it was given */
+    CAFLOW_ERROR_NOT_FINITE = 4,    /* a sample or a likelihood is not finite, so there is none to give */
+    CAFLOW_ERROR_OUT_OF_MEMORY = 5, /* memory ran out, with the smallest tiles too */
+    CAFLOW_ERROR_INTERNAL = 6       /* a mistake of this library */
+} caflow_status;
+
+/* A model that is ready to run. */
+typedef struct caflow_model caflow_model;
+
+/* An image of the caller: uint8 RGB, row after row. It is read during the call only. */
+typedef struct caflow_image {
+    const uint8_t *rgb;
+    size_t height;
+    size_t width;
+    size_t stride; /* bytes from one row to the next, at least 3 * width */
+} caflow_image;
+
+typedef struct caflow_open_options {
+    size_t struct_size;
+    /* "cpu", "cuda" or "tensorrt": that one runs, or it is an error. "auto", the default: "cuda" where ONNX Runtime can
+     * use it, else "cpu". */
+    const char *backend;
+    /* For "tensorrt": a folder for the engines that it builds; by default they are not kept. */
+    const char *engine_cache;
+    /* Target pixels in one run of the graphs, rows taken together: what bounds the memory; default 2^20. Larger images
+     * are cut into tiles. Where memory runs out, half of it goes on. */
+    uint64_t pixel_budget;
+    /* Of tiles, in target pixels; default 64, none with CAFLOW_NO_OVERLAP. */
+    int64_t overlap;
+    /* Of each call on the CPU; default one per core. */
+    uint32_t threads;
+} caflow_open_options;
+
+#define CAFLOW_NO_OVERLAP ((int64_t)-1)
+#define CAFLOW_OPEN_OPTIONS_INIT \
+    { sizeof(caflow_open_options), NULL, NULL, 0, 0, 0 }
+
+/* What makes one sample better than another. */
+enum {
+    CAFLOW_RANK_LIKELIHOOD = 0, /* its log-likelihood */
+    CAFLOW_RANK_CONSISTENCY = 1 /* how well it matches the condition when it is degraded again, PSNR */
+};
+
+/* What results carry besides; add them up. */
+enum {
+    CAFLOW_WITH_PIXELS = 1,         /* the continuous pixel values that were drawn */
+    CAFLOW_WITH_LIKELIHOOD_MAPS = 2 /* the log-likelihood of each pixel */
+};
+
+typedef struct caflow_draw_options {
+    size_t struct_size;
+    /* N, of each image; default 10. */
+    uint32_t samples;
+    /* Number of the first of them. A sample is the same whatever N is, so samples = 1 and first_sample = k draw the k-th
+     * again: how a video keeps one through a scene. */
+    uint32_t first_sample;
+    /* Choose the noise; where both are equal, it is. */
+    uint32_t seed;
+    uint32_t frame;
+    /* One temperature, or one for each level, coarsest first, and how many they are; default 0.8. */
+    const double *temperature;
+    size_t temperatures;
+    /* Progressive best-of-N: how many samples run at each level, the first of them N, and how many levels there are. An
+     * approximation: what is dropped might have won. By default none is. */
+    const uint32_t *keep;
+    size_t keeps;
+    uint32_t rank;  /* CAFLOW_RANK_… */
+    uint32_t flags; /* CAFLOW_WITH_… */
+} caflow_draw_options;
+
+#define CAFLOW_DRAW_OPTIONS_INIT \
+    { sizeof(caflow_draw_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, 0 }
+
+typedef struct caflow_model_info {
+    size_t struct_size;
+    const char *task;      /* such as "super-resolution" */
+    const char *precision; /* of the networks: "fp32", "fp16" or "bf16" */
+    const char *backend;   /* what runs, such as "onnxruntime cpu" */
+    uint32_t scale;        /* target side / condition side */
+    uint32_t size_multiple;
+    uint32_t levels;
+    uint32_t channels;
+    uint64_t pixel_budget; /* halved where memory ran out */
+} caflow_model_info;
+
+#define CAFLOW_MODEL_INFO_INIT \
+    { sizeof(caflow_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0 }
+
+/* One (image, sample) pair, or one scored image. New fields are added at the end. */
+typedef struct caflow_result {
+    size_t image;    /* number of the condition it is of */
+    uint32_t sample; /* number of the sample: with seed and frame it is drawn again */
+    uint32_t levels; /* how many per_level are */
+    size_t height;   /* of the target */
+    size_t width;
+    /* height x width x 3, rows without gaps; NULL of a scored image. */
+    const uint8_t *rgb;
+    /* log p(target | condition), nats: of a sample at the continuous point that was drawn, of a scored image at the
+     * middle of the cells of its integers; and its parts, the coarsest level first. */
+    double log_likelihood;
+    const double *per_level;
+    double bits_per_dim; /* -log_likelihood / (3 * height * width * ln 2) */
+    double consistency;  /* dB, where samples are ranked by it; else NaN */
+    /* With CAFLOW_WITH_PIXELS height x width x 3 continuous values, integer w stands for [w, w + 1); else NULL. */
+    const float *pixels;
+    /* With CAFLOW_WITH_LIKELIHOOD_MAPS height x width, nats per pixel; else NULL. */
+    const float *log_likelihood_map;
+} caflow_result;
+
+/* Of one call. */
+typedef struct caflow_results {
+    size_t count;
+    const caflow_result *const *result;
+} caflow_results;
+
+/* The library's version, "MAJOR.MINOR.PATCH". Any thread; the text is never freed. */
+CAFLOW_API const char *caflow_version(void);
+
+/* What went wrong in this thread's last call that failed; "" before any. Valid until this thread's next call. */
+CAFLOW_API const char *caflow_last_error(void);
+
+/* Open the bundle in a folder, its files checked against their hashes. Graphs are loaded when they are first needed.
+ * The handle is the caller's, who gives it to caflow_close. Any thread. */
+CAFLOW_API caflow_status caflow_open(const char *folder, const caflow_open_options *options, caflow_model **model);
+
+/* Let go of a handle, which no thread uses any more; NULL is fine. Results stay valid. */
+CAFLOW_API void caflow_close(caflow_model *model);
+
+/* Fill in `info`, whose struct_size the caller set. Its texts live as long as the handle. Any thread. */
+CAFLOW_API caflow_status caflow_info(const caflow_model *model, caflow_model_info *info);
+
+/* The best of N samples of each condition: one result per condition, in their order. What is drawn for an image depends
+ * neither on the others nor on N. The results are the caller's, who gives them to caflow_free_results. Any thread. */
+CAFLOW_API caflow_status caflow_best_of(caflow_model *model, const caflow_image *conditions, size_t count,
+                                        const caflow_draw_options *options, caflow_results **results);
+
+/* All N samples of each condition, N results per condition, the best of each first; without `keep`. The results are the
+ * caller's, who gives them to caflow_free_results. Any thread. */
+CAFLOW_API caflow_status caflow_sample(caflow_model *model, const caflow_image *conditions, size_t count,
+                                       const caflow_draw_options *options, caflow_results **results);
+
+/* The log-likelihood of targets, each `scale` times its condition in height and width: one result per pair, in their
+ * order. `flags`: 0 or CAFLOW_WITH_LIKELIHOOD_MAPS. The results are the caller's, who gives them to
+ * caflow_free_results. Any thread. */
+CAFLOW_API caflow_status caflow_score(caflow_model *model, const caflow_image *targets, const caflow_image *conditions,
+                                      size_t count, uint32_t flags, caflow_results **results);
+
+/* Let go of results; NULL is fine. Any thread. */
+CAFLOW_API void caflow_free_results(caflow_results *results);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

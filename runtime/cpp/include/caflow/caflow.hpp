@@ -1,0 +1,261 @@
+// caflow in C++17: caflow.h with owners, views and exceptions. Header-only; link the same library.
+//
+//     caflow::Model model("models/x4-photo.caflow");
+//     caflow::Results best = model.best_of(caflow::view(rgb, height, width));
+//     std::cout << best[0].width() << " x " << best[0].height() << ", " << best[0].log_likelihood() << " nats\n";
+//
+// What the functions do, and what their options mean, is said in caflow.h. Any number of threads may use one Model.
+// Where OpenCV's core header was included before this one, cv::Mat goes in and comes out, too.
+#ifndef CAFLOW_HPP
+#define CAFLOW_HPP
+
+#include <caflow/caflow.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace caflow {
+
+// What a status that is not CAFLOW_OK becomes; one class for each.
+class Error : public std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+class InputError : public Error {
+    using Error::Error;
+};
+class BundleError : public Error {
+    using Error::Error;
+};
+class BackendError : public Error {
+    using Error::Error;
+};
+class NotFinite : public Error {
+    using Error::Error;
+};
+class OutOfMemory : public Error {
+    using Error::Error;
+};
+class InternalError : public Error {
+    using Error::Error;
+};
+
+inline void check(caflow_status status) {
+    const char* message = caflow_last_error();
+    switch (status) {
+        case CAFLOW_OK:
+            return;
+        case CAFLOW_ERROR_INPUT:
+            throw InputError(message);
+        case CAFLOW_ERROR_BUNDLE:
+            throw BundleError(message);
+        case CAFLOW_ERROR_BACKEND:
+            throw BackendError(message);
+        case CAFLOW_ERROR_NOT_FINITE:
+            throw NotFinite(message);
+        case CAFLOW_ERROR_OUT_OF_MEMORY:
+            throw OutOfMemory(message);
+        case CAFLOW_ERROR_INTERNAL:
+            break;
+    }
+    throw InternalError(message);
+}
+
+// Values that are someone else's, side by side: what std::span is in C++20, which is made of one.
+template <class T>
+class Span {
+  public:
+    Span() = default;
+    Span(const T* data, std::size_t size) : data_(data), size_(size) {}
+    Span(const T& one) : Span(&one, 1) {}
+    Span(const std::vector<T>& values) : Span(values.data(), values.size()) {}
+    Span(std::initializer_list<T> values) : Span(values.begin(), values.size()) {}  // for arguments only
+
+    const T* data() const { return data_; }
+    std::size_t size() const { return size_; }
+    bool empty() const { return size_ == 0; }
+    const T& operator[](std::size_t k) const { return data_[k]; }
+    const T* begin() const { return data_; }
+    const T* end() const { return data_ + size_; }
+
+  private:
+    const T* data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+// An image of the caller, (height, width, 3) uint8 RGB.
+using Image = caflow_image;
+using Images = Span<Image>;
+
+// `stride`: bytes from one row to the next; 0 where there are no gaps.
+inline Image view(const std::uint8_t* rgb, std::size_t height, std::size_t width, std::size_t stride = 0) {
+    return {rgb, height, width, stride ? stride : 3 * width};
+}
+
+// One (image, sample) pair, or one scored image: a view that is valid as long as its Results.
+class Result {
+  public:
+    explicit Result(const caflow_result* result) : result_(result) {}
+
+    std::size_t image() const { return result_->image; }
+    std::uint32_t sample() const { return result_->sample; }
+    std::size_t height() const { return result_->height; }
+    std::size_t width() const { return result_->width; }
+    Span<std::uint8_t> rgb() const { return of(result_->rgb, 3); }
+    double log_likelihood() const { return result_->log_likelihood; }
+    Span<double> per_level() const { return {result_->per_level, result_->levels}; }
+    double bits_per_dim() const { return result_->bits_per_dim; }
+    double consistency() const { return result_->consistency; }
+    Span<float> pixels() const { return of(result_->pixels, 3); }
+    Span<float> log_likelihood_map() const { return of(result_->log_likelihood_map, 1); }
+
+    // To give a result to another call.
+    Image view() const { return caflow::view(result_->rgb, height(), width()); }
+
+  private:
+    template <class T>
+    Span<T> of(const T* data, std::size_t channels) const {
+        return data ? Span<T>(data, height() * width() * channels) : Span<T>();
+    }
+
+    const caflow_result* result_;
+};
+
+// The results of one call.
+class Results {
+  public:
+    explicit Results(caflow_results* results) : results_(results, caflow_free_results) {}
+
+    class Iterator {
+      public:
+        explicit Iterator(const caflow_result* const* at) : at_(at) {}
+        Result operator*() const { return Result(*at_); }
+        Iterator& operator++() {
+            ++at_;
+            return *this;
+        }
+        bool operator!=(const Iterator& other) const { return at_ != other.at_; }
+
+      private:
+        const caflow_result* const* at_;
+    };
+
+    std::size_t size() const { return results_->count; }
+    Result operator[](std::size_t k) const { return Result(results_->result[k]); }
+    Iterator begin() const { return Iterator(results_->result); }
+    Iterator end() const { return Iterator(results_->result + size()); }
+
+  private:
+    std::unique_ptr<caflow_results, decltype(&caflow_free_results)> results_;
+};
+
+// The fields of caflow_open_options.
+struct OpenOptions {
+    std::string backend = "auto";
+    std::string engine_cache;
+    std::uint64_t pixel_budget = 0;
+    std::int64_t overlap = 0;
+    std::uint32_t threads = 0;
+};
+
+enum class Rank : std::uint32_t { likelihood = CAFLOW_RANK_LIKELIHOOD, consistency = CAFLOW_RANK_CONSISTENCY };
+
+// The fields of caflow_draw_options.
+struct DrawOptions {
+    std::uint32_t samples = 0;
+    std::uint32_t first_sample = 0;
+    std::uint32_t seed = 0;
+    std::uint32_t frame = 0;
+    std::vector<double> temperature;
+    std::vector<std::uint32_t> keep;
+    Rank rank = Rank::likelihood;
+    bool with_pixels = false;
+    bool with_likelihood_maps = false;
+};
+
+// A model that is ready to run.
+class Model {
+  public:
+    explicit Model(const std::string& folder, const OpenOptions& options = {}) : model_(nullptr, caflow_close) {
+        caflow_open_options c_options = CAFLOW_OPEN_OPTIONS_INIT;
+        c_options.backend = options.backend.c_str();
+        c_options.engine_cache = options.engine_cache.empty() ? nullptr : options.engine_cache.c_str();
+        c_options.pixel_budget = options.pixel_budget;
+        c_options.overlap = options.overlap;
+        c_options.threads = options.threads;
+        caflow_model* model = nullptr;
+        check(caflow_open(folder.c_str(), &c_options, &model));
+        model_.reset(model);
+    }
+
+    caflow_model_info info() const {
+        caflow_model_info info = CAFLOW_MODEL_INFO_INIT;
+        check(caflow_info(model_.get(), &info));
+        return info;
+    }
+
+    Results best_of(Images conditions, const DrawOptions& options = {}) const {
+        return draw(caflow_best_of, conditions, options);
+    }
+
+    Results sample(Images conditions, const DrawOptions& options = {}) const {
+        return draw(caflow_sample, conditions, options);
+    }
+
+    Results score(Images targets, Images conditions, bool with_likelihood_maps = false) const {
+        if (targets.size() != conditions.size()) {
+            throw InputError("wanted as many conditions as targets, got " + std::to_string(targets.size()) +
+                             " targets, " + std::to_string(conditions.size()) + " conditions");
+        }
+        std::uint32_t flags = 0;
+        if (with_likelihood_maps) flags |= CAFLOW_WITH_LIKELIHOOD_MAPS;
+        caflow_results* results = nullptr;
+        check(caflow_score(model_.get(), targets.data(), conditions.data(), targets.size(), flags, &results));
+        return Results(results);
+    }
+
+  private:
+    Results draw(decltype(&caflow_best_of) function, Images conditions, const DrawOptions& options) const {
+        caflow_draw_options c_options = CAFLOW_DRAW_OPTIONS_INIT;
+        c_options.samples = options.samples;
+        c_options.first_sample = options.first_sample;
+        c_options.seed = options.seed;
+        c_options.frame = options.frame;
+        c_options.temperature = options.temperature.data();
+        c_options.temperatures = options.temperature.size();
+        c_options.keep = options.keep.data();
+        c_options.keeps = options.keep.size();
+        c_options.rank = static_cast<std::uint32_t>(options.rank);
+        if (options.with_pixels) c_options.flags |= CAFLOW_WITH_PIXELS;
+        if (options.with_likelihood_maps) c_options.flags |= CAFLOW_WITH_LIKELIHOOD_MAPS;
+        caflow_results* results = nullptr;
+        check(function(model_.get(), conditions.data(), conditions.size(), &c_options, &results));
+        return Results(results);
+    }
+
+    std::unique_ptr<caflow_model, decltype(&caflow_close)> model_;
+};
+
+#ifdef CV_VERSION
+
+// An RGB image of OpenCV, which must live as long as the view. What OpenCV reads is BGR: cv::cvtColor first.
+inline Image view(const cv::Mat& rgb) {
+    if (rgb.type() != CV_8UC3 || rgb.dims != 2) throw InputError("wanted a cv::Mat of type CV_8UC3, got another one");
+    return view(rgb.data, static_cast<std::size_t>(rgb.rows), static_cast<std::size_t>(rgb.cols), rgb.step);
+}
+
+// A result's image as an RGB image of OpenCV, copied.
+inline cv::Mat mat(const Result& result) {
+    auto* rgb = const_cast<std::uint8_t*>(result.rgb().data());
+    return cv::Mat(static_cast<int>(result.height()), static_cast<int>(result.width()), CV_8UC3, rgb).clone();
+}
+
+#endif
+
+}  // namespace caflow
+
+#endif

@@ -1,0 +1,99 @@
+#include "bundle.hpp"
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <memory>
+
+#include "errors.hpp"
+
+namespace caflow::runtime {
+
+namespace fs = std::filesystem;
+using Kind = BundleError::Kind;
+
+namespace {
+
+constexpr const char* manifest_name = "manifest.json";
+constexpr std::uintmax_t manifest_bytes = 4 << 20;  // a larger manifest is refused unread
+constexpr std::size_t hash_block_bytes = 1 << 20;
+
+// Whether it still is where links lead.
+void check_links(const fs::path& path, const File& file) {
+    std::error_code failed;
+    const fs::path folder = fs::weakly_canonical(path.parent_path(), failed);
+    const fs::path target = failed ? fs::path() : fs::weakly_canonical(folder / file.path, failed);
+    const auto [rest, unused] = std::mismatch(folder.begin(), folder.end(), target.begin(), target.end());
+    if (failed || rest != folder.end()) {
+        throw BundleError(Kind::PathOutside, path, "'" + file.path + "' leads out of the bundle");
+    }
+}
+
+}  // namespace
+
+Manifest read_manifest(const fs::path& folder) {
+    const fs::path path = folder / manifest_name;
+    std::error_code failed;
+    if (!fs::is_regular_file(path, failed)) {
+        throw BundleError(Kind::NoBundle, folder,
+                          std::string("wanted a bundle, but there is no ") + manifest_name +
+                              " in it: export a checkpoint to make one");
+    }
+    if (const auto size = fs::file_size(path); size > manifest_bytes) {
+        throw BundleError(Kind::ManifestTooLarge, path,
+                          "wanted at most " + std::to_string(manifest_bytes) + " bytes, got " + std::to_string(size));
+    }
+    std::ifstream stream(path, std::ios::binary);
+    const std::string text(std::istreambuf_iterator<char>(stream), {});
+    if (!stream.good() && !stream.eof())
+        throw BundleError(Kind::NoBundle, path, "it cannot be read: check its permissions");
+    Manifest manifest = parse_manifest(text, path);
+    for (const File& file : manifest.files()) check_links(path, file);
+    return manifest;
+}
+
+void verify_files(const fs::path& folder, const Manifest& manifest) {
+    for (const File& file : manifest.files()) {
+        const fs::path path = folder / file.path;
+        std::error_code failed;
+        if (!fs::is_regular_file(path, failed)) {
+            throw BundleError(Kind::MissingFile, path,
+                              "the manifest names this file, but it is not there: export the model again");
+        }
+        if (const auto size = fs::file_size(path); file.bytes < 0 || size != std::uintmax_t(file.bytes)) {
+            throw BundleError(Kind::TruncatedFile, path,
+                              "wanted " + std::to_string(file.bytes) + " bytes, got " + std::to_string(size) +
+                                  ": copy or export the bundle again");
+        }
+        if (const std::string found = sha256_of(path); found != file.sha256) {
+            throw BundleError(Kind::WrongHash, path,
+                              "wanted SHA-256 " + file.sha256 + ", got " + found + ": copy or export the bundle again");
+        }
+    }
+}
+
+std::string sha256_of(const fs::path& path) {
+    const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> digest(EVP_MD_CTX_new(), EVP_MD_CTX_free);
+    std::array<unsigned char, EVP_MAX_MD_SIZE> bytes{};
+    unsigned int size = 0;
+    bool works = digest && EVP_DigestInit_ex(digest.get(), EVP_sha256(), nullptr);
+    std::ifstream stream(path, std::ios::binary);
+    std::vector<char> block(hash_block_bytes);
+    while (works && stream) {
+        stream.read(block.data(), std::streamsize(block.size()));
+        works = EVP_DigestUpdate(digest.get(), block.data(), std::size_t(stream.gcount()));
+    }
+    if (!works || !EVP_DigestFinal_ex(digest.get(), bytes.data(), &size)) {
+        throw std::runtime_error("OpenSSL cannot compute SHA-256");
+    }
+    std::string text;
+    for (unsigned int k = 0; k < size; ++k) {
+        text += "0123456789abcdef"[bytes[k] >> 4];
+        text += "0123456789abcdef"[bytes[k] & 15];
+    }
+    return text;
+}
+
+}  // namespace caflow::runtime

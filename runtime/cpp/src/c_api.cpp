@@ -1,0 +1,281 @@
+#include <caflow/caflow.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <new>
+#include <numbers>
+#include <numeric>
+#include <string>
+
+#include "errors.hpp"
+#include "pipeline.hpp"
+
+struct caflow_model {
+    caflow_model(const char* folder, const caflow::runtime::Settings& settings) : pipeline(folder, settings) {}
+
+    caflow::runtime::Pipeline pipeline;
+};
+
+namespace {
+
+using namespace caflow::runtime;
+
+constexpr std::size_t largest_side = 1 << 20;  // of a target, so that areas fit 64 bits
+constexpr std::uint64_t largest_budget = 1ULL << 40;
+
+thread_local std::string last_error;
+
+caflow_status failed(caflow_status status, const char* message) noexcept {
+    try {
+        last_error = message;
+    } catch (const std::bad_alloc&) {
+        last_error.clear();
+    }
+    return status;
+}
+
+// Runs `body`; what it throws becomes a status.
+template <class Body>
+caflow_status guarded(Body body) noexcept {
+    try {
+        body();
+        return CAFLOW_OK;
+    } catch (const InputError& error) {
+        return failed(CAFLOW_ERROR_INPUT, error.what());
+    } catch (const BundleError& error) {
+        return failed(CAFLOW_ERROR_BUNDLE, error.what());
+    } catch (const BackendError& error) {
+        return failed(CAFLOW_ERROR_BACKEND, error.what());
+    } catch (const NotFinite& error) {
+        return failed(CAFLOW_ERROR_NOT_FINITE, error.what());
+    } catch (const OutOfMemory& error) {
+        return failed(CAFLOW_ERROR_OUT_OF_MEMORY, error.what());
+    } catch (const std::bad_alloc&) {
+        return failed(CAFLOW_ERROR_OUT_OF_MEMORY, "memory ran out");
+    } catch (const std::exception& error) {
+        return failed(CAFLOW_ERROR_INTERNAL, error.what());
+    } catch (...) {
+        return failed(CAFLOW_ERROR_INTERNAL, "an exception of an unknown type");
+    }
+}
+
+// A struct of the application, which may be of an older or a newer version, as one of this version.
+template <class Options>
+Options read_options(const Options* given, const Options& defaults, const char* what) {
+    if (!given) return defaults;
+    const std::size_t size = given->struct_size;
+    if (size < sizeof(std::size_t) || size > 16 * sizeof(Options)) {
+        throw InputError(std::string(what) + ": wanted struct_size set to the struct's sizeof, got " +
+                         std::to_string(size) + ": begin with the macro CAFLOW_…_INIT");
+    }
+    const auto* bytes = reinterpret_cast<const unsigned char*>(given);
+    for (std::size_t k = sizeof(Options); k < size; ++k) {
+        if (!bytes[k]) continue;
+        throw InputError(std::string(what) + ": got a field that this version does not know: use a newer library");
+    }
+    Options options = defaults;
+    std::memcpy(&options, given, std::min(size, sizeof(Options)));
+    return options;
+}
+
+template <class T>
+T or_default(T value, T otherwise) {
+    return value ? value : otherwise;
+}
+
+template <class Pointer>
+void check_given(Pointer pointer, const char* name) {
+    if (!pointer) throw InputError(std::string(name) + ": wanted a pointer, got NULL");
+}
+
+Settings settings_of(const caflow_open_options& options) {
+    if (options.pixel_budget > largest_budget || options.overlap < CAFLOW_NO_OVERLAP ||
+        options.overlap > std::int64_t(largest_side) || options.threads > 4096) {
+        throw InputError(
+            "options: wanted a pixel_budget up to 2^40, an overlap up to 2^20 and up to 4096 threads, got " +
+            std::to_string(options.pixel_budget) + ", " + std::to_string(options.overlap) + ", " +
+            std::to_string(options.threads));
+    }
+    Settings settings;
+    if (options.backend) settings.backend = options.backend;
+    if (options.engine_cache) settings.engine_cache = options.engine_cache;
+    settings.threads = int(options.threads);
+    settings.pixel_budget = or_default(std::int64_t(options.pixel_budget), settings.pixel_budget);
+    settings.overlap = options.overlap == CAFLOW_NO_OVERLAP ? 0 : or_default(options.overlap, settings.overlap);
+    return settings;
+}
+
+Draw draw_of(const caflow_draw_options& options) {
+    if (options.rank > CAFLOW_RANK_CONSISTENCY) {
+        throw InputError("rank: wanted one of CAFLOW_RANK_…, got " + std::to_string(options.rank));
+    }
+    if (options.temperatures) check_given(options.temperature, "temperature");
+    if (options.keeps) check_given(options.keep, "keep");
+    Draw draw;
+    draw.samples = or_default(options.samples, draw.samples);
+    draw.first_sample = options.first_sample;
+    draw.seed = options.seed;
+    draw.frame = options.frame;
+    if (options.temperatures) draw.temperature.assign(options.temperature, options.temperature + options.temperatures);
+    if (options.keeps) draw.keep.assign(options.keep, options.keep + options.keeps);
+    draw.rank = options.rank == CAFLOW_RANK_CONSISTENCY ? Rank::consistency : Rank::likelihood;
+    draw.with_pixels = options.flags & CAFLOW_WITH_PIXELS;
+    return draw;
+}
+
+void check_flags(std::uint32_t flags, std::uint32_t known) {
+    if (flags & ~known) throw InputError("flags: got one that is not known here, in " + std::to_string(flags));
+}
+
+// Images of the caller, copied. `scale`: by how much larger their targets are.
+std::vector<Image> read_images(const caflow_image* given, std::size_t count, std::int64_t scale, const char* what) {
+    check_given(given, what);
+    if (!count) throw InputError(std::string(what) + ": wanted at least one image, got none");
+    const std::size_t largest = largest_side / std::size_t(scale);
+    std::vector<Image> images;
+    for (std::size_t k = 0; k < count; ++k) {
+        const caflow_image& one = given[k];
+        const std::string name = what + ("[" + std::to_string(k)) + "]";
+        check_given(one.rgb, name.c_str());
+        if (!one.height || !one.width || one.height > largest || one.width > largest || one.stride < 3 * one.width) {
+            throw InputError(name + ": wanted sides from 1 to " + std::to_string(largest) +
+                             " and a stride of at least 3 width bytes, got height " + std::to_string(one.height) +
+                             ", width " + std::to_string(one.width) + ", stride " + std::to_string(one.stride));
+        }
+        Image image(std::int64_t(one.height), std::int64_t(one.width));
+        for (std::size_t y = 0; y < one.height; ++y) {
+            std::memcpy(image.row(std::int64_t(y)), one.rgb + y * one.stride, 3 * one.width);
+        }
+        images.push_back(std::move(image));
+    }
+    return images;
+}
+
+// A result with what its pointers lead to.
+struct OwnedResult : caflow_result {
+    OwnedResult(Result&& result, bool with_map) : caflow_result(), owned(std::move(result)) {
+        const Row& row = owned.row;
+        if (with_map) map = share_map(row.shares, owned.image.height, owned.image.width);
+        image = row.image;
+        sample = row.sample;
+        levels = std::uint32_t(row.per_level.size());
+        height = std::size_t(owned.image.height);
+        width = std::size_t(owned.image.width);
+        rgb = owned.image.rgb.empty() ? nullptr : owned.image.rgb.data();
+        log_likelihood = std::accumulate(row.per_level.begin(), row.per_level.end(), 0.0);
+        per_level = row.per_level.data();
+        bits_per_dim = -log_likelihood / (3.0 * double(height) * double(width) * std::numbers::ln2);
+        consistency = owned.consistency.value_or(std::numeric_limits<double>::quiet_NaN());
+        pixels = row.pixels.empty() ? nullptr : row.pixels.data();
+        log_likelihood_map = map.empty() ? nullptr : map.data();
+        owned.row.shares.clear();
+    }
+
+    Result owned;
+    std::vector<float> map;
+};
+
+struct OwnedResults : caflow_results {
+    OwnedResults(std::vector<Result> results, std::uint32_t flags) : caflow_results() {
+        for (Result& one : results) {
+            owned.push_back(std::make_unique<OwnedResult>(std::move(one), flags & CAFLOW_WITH_LIKELIHOOD_MAPS));
+            pointers.push_back(owned.back().get());
+        }
+        count = pointers.size();
+        result = pointers.data();
+    }
+
+    std::vector<std::unique_ptr<OwnedResult>> owned;
+    std::vector<const caflow_result*> pointers;
+};
+
+using Method = std::vector<Result> (Pipeline::*)(const std::vector<Image>&, const Draw&);
+
+caflow_status draw(caflow_model* model, const caflow_image* conditions, std::size_t count,
+                   const caflow_draw_options* options, caflow_results** results, Method method) noexcept {
+    return guarded([&] {
+        check_given(results, "results");
+        *results = nullptr;
+        check_given(model, "model");
+        const caflow_draw_options known =
+            read_options(options, caflow_draw_options CAFLOW_DRAW_OPTIONS_INIT, "options");
+        check_flags(known.flags, CAFLOW_WITH_PIXELS | CAFLOW_WITH_LIKELIHOOD_MAPS);
+        const std::int64_t scale = model->pipeline.manifest().model.scale;
+        const std::vector<Image> images = read_images(conditions, count, scale, "conditions");
+        *results = new OwnedResults((model->pipeline.*method)(images, draw_of(known)), known.flags);
+    });
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* caflow_version(void) { return CAFLOW_VERSION; }
+
+const char* caflow_last_error(void) { return last_error.c_str(); }
+
+caflow_status caflow_open(const char* folder, const caflow_open_options* options, caflow_model** model) {
+    return guarded([&] {
+        check_given(model, "model");
+        *model = nullptr;
+        check_given(folder, "folder");
+        const caflow_open_options known =
+            read_options(options, caflow_open_options CAFLOW_OPEN_OPTIONS_INIT, "options");
+        *model = new caflow_model(folder, settings_of(known));
+    });
+}
+
+void caflow_close(caflow_model* model) { delete model; }
+
+caflow_status caflow_info(const caflow_model* model, caflow_model_info* info) {
+    return guarded([&] {
+        check_given(model, "model");
+        check_given(info, "info");
+        const Manifest& manifest = model->pipeline.manifest();
+        const Model& numbers = manifest.model;
+        const caflow_model_info known{info->struct_size,
+                                      numbers.task.c_str(),
+                                      manifest.precision.c_str(),
+                                      model->pipeline.backend().c_str(),
+                                      std::uint32_t(numbers.scale),
+                                      std::uint32_t(numbers.size_multiple),
+                                      std::uint32_t(numbers.levels),
+                                      std::uint32_t(numbers.channels),
+                                      std::uint64_t(model->pipeline.pixel_budget())};
+        if (info->struct_size < sizeof(std::size_t)) {
+            throw InputError("info: wanted struct_size set to the struct's sizeof, got " +
+                             std::to_string(info->struct_size) + ": begin with CAFLOW_MODEL_INFO_INIT");
+        }
+        std::memcpy(info, &known, std::min(info->struct_size, sizeof known));
+    });
+}
+
+caflow_status caflow_best_of(caflow_model* model, const caflow_image* conditions, size_t count,
+                             const caflow_draw_options* options, caflow_results** results) {
+    return draw(model, conditions, count, options, results, &Pipeline::best_of);
+}
+
+caflow_status caflow_sample(caflow_model* model, const caflow_image* conditions, size_t count,
+                            const caflow_draw_options* options, caflow_results** results) {
+    return draw(model, conditions, count, options, results, &Pipeline::sample);
+}
+
+caflow_status caflow_score(caflow_model* model, const caflow_image* targets, const caflow_image* conditions,
+                           size_t count, uint32_t flags, caflow_results** results) {
+    return guarded([&] {
+        check_given(results, "results");
+        *results = nullptr;
+        check_given(model, "model");
+        check_flags(flags, CAFLOW_WITH_LIKELIHOOD_MAPS);
+        const std::int64_t scale = model->pipeline.manifest().model.scale;
+        const std::vector<Image> given = read_images(targets, count, 1, "targets");
+        const std::vector<Image> images = read_images(conditions, count, scale, "conditions");
+        *results = new OwnedResults(model->pipeline.score(given, images), flags);
+    });
+}
+
+void caflow_free_results(caflow_results* results) { delete static_cast<OwnedResults*>(results); }
+
+}  // extern "C"

@@ -1,0 +1,53 @@
+// What the runtime throws on purpose, each saying what was wanted, what came, and what to do.
+#pragma once
+
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+
+namespace caflow::runtime {
+
+// An argument is not what it should be.
+class InputError : public std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// A backend cannot run, here or with what it was given.
+class BackendError : public std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// A sample or a likelihood is not finite, so there is none to give.
+class NotFinite : public std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// Memory ran out; with more text than std::bad_alloc.
+class OutOfMemory : public std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// A folder is not a bundle that this version can use. The kinds are the exceptions of the Python reader.
+class BundleError : public std::runtime_error {
+  public:
+    enum class Kind {
+        NoBundle,
+        ManifestTooLarge,
+        WrongManifest,
+        UnknownFormat,
+        PathOutside,
+        MissingFile,
+        TruncatedFile,
+        WrongHash,
+        MissingGraph,
+        WrongShape,
+        BrokenGraph,
+    };
+
+    BundleError(Kind kind, const std::filesystem::path& where, const std::string& message)
+        : std::runtime_error(where.string() + ": " + message), kind(kind) {}
+
+    Kind kind;
+};
+
+}  // namespace caflow::runtime

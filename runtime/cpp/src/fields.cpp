@@ -1,0 +1,92 @@
+#include "fields.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "errors.hpp"
+
+namespace caflow::runtime {
+
+namespace {
+
+constexpr std::int64_t largest_count = std::numeric_limits<std::int32_t>::max();  // so that sums of counts fit
+
+[[noreturn]] void wrong(const std::string& where, const std::string& message) {
+    throw BundleError(BundleError::Kind::WrongManifest, where, message);
+}
+
+}  // namespace
+
+Fields::Fields(const Json& value, std::string where) : value_(value), where_(std::move(where)) {
+    if (!value.is_object()) refuse("an object", value, where_);
+}
+
+const Json& Fields::operator[](const char* name) {
+    const auto found = value_.find(name);
+    if (found == value_.end()) wrong(where_, std::string("wanted the field `") + name + "`, it is missing");
+    known_.insert(name);
+    return *found;
+}
+
+std::string Fields::text(const char* name) {
+    const Json& value = (*this)[name];
+    if (!value.is_string()) refuse("a text", value, place(name));
+    return value.get<std::string>();
+}
+
+std::string Fields::text(const char* name, std::initializer_list<const char*> allowed) {
+    std::string value = text(name);
+    if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return value;
+    std::string wanted = "one of";
+    for (const char* one : allowed) wanted += std::string(" ") + one;
+    refuse(wanted, (*this)[name], place(name));
+}
+
+std::int64_t Fields::integer(const char* name) { return as_integer((*this)[name], place(name)); }
+
+std::int64_t Fields::count(const char* name) { return as_count((*this)[name], place(name)); }
+
+double Fields::number(const char* name) {
+    const Json& value = (*this)[name];
+    if (!value.is_number()) refuse("a number", value, place(name));
+    return value.get<double>();
+}
+
+bool Fields::boolean(const char* name) {
+    const Json& value = (*this)[name];
+    if (!value.is_boolean()) refuse("true or false", value, place(name));
+    return value.get<bool>();
+}
+
+const Json& Fields::object(const char* name) {
+    const Json& value = (*this)[name];
+    if (!value.is_object()) refuse("an object", value, place(name));
+    return value;
+}
+
+std::int64_t Fields::as_integer(const Json& value, const std::string& where) {
+    constexpr auto largest = std::numeric_limits<std::int64_t>::max();
+    const bool fits = !value.is_number_unsigned() || value.get<std::uint64_t>() <= std::uint64_t{largest};
+    if (!value.is_number_integer() || !fits) refuse("an integer", value, where);
+    return value.get<std::int64_t>();
+}
+
+std::int64_t Fields::as_count(const Json& value, const std::string& where) {
+    const std::int64_t count = as_integer(value, where);
+    if (count < 1 || count > largest_count) refuse("a count, 1 or more", value, where);
+    return count;
+}
+
+void Fields::refuse_unknown() const {
+    for (const auto& [name, value] : value_.items()) {
+        if (!known_.contains(name)) wrong(where_, "got the unknown field `" + name + "`");
+    }
+}
+
+void Fields::refuse(const std::string& wanted, const Json& got, const std::string& where) {
+    const bool is_short = !got.is_structured();
+    const std::string shown = is_short ? got.dump(-1, ' ', false, Json::error_handler_t::replace) : got.type_name();
+    wrong(where, "wanted " + wanted + ", got " + shown);
+}
+
+}  // namespace caflow::runtime

@@ -1,0 +1,60 @@
+// A strict view of a JSON object: a field that is missing, unknown or of the wrong type is a BundleError.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace caflow::runtime {
+
+using Json = nlohmann::json;
+
+class Fields {
+  public:
+    // `where` is for messages: the manifest's path and the place in it, such as "manifest.json: $.model".
+    Fields(const Json& value, std::string where);
+
+    const Json& operator[](const char* name);  // of any type
+    std::string text(const char* name);
+    std::string text(const char* name, std::initializer_list<const char*> allowed);
+    std::int64_t integer(const char* name);
+    std::int64_t count(const char* name);  // at least 1
+    double number(const char* name);
+    bool boolean(const char* name);
+    const Json& object(const char* name);
+
+    // What `read` makes of every element of an array; it is given the element and its place.
+    template <class Read>
+    auto list(const char* name, Read read) {
+        return list_of((*this)[name], place(name), read);
+    }
+
+    template <class Read>
+    static auto list_of(const Json& value, const std::string& where, Read read) {
+        if (!value.is_array()) refuse("an array", value, where);
+        std::vector<decltype(read(value, where))> values;
+        values.reserve(value.size());
+        for (const Json& element : value) {
+            values.push_back(read(element, where + "[" + std::to_string(values.size()) + "]"));
+        }
+        return values;
+    }
+
+    static std::int64_t as_integer(const Json& value, const std::string& where);
+    static std::int64_t as_count(const Json& value, const std::string& where);
+
+    std::string place(const char* name) const { return where_ + "." + name; }
+    void refuse_unknown() const;  // fields that were not asked for
+
+    [[noreturn]] static void refuse(const std::string& wanted, const Json& got, const std::string& where);
+
+  private:
+    const Json& value_;
+    std::string where_;
+    std::set<std::string> known_;
+};
+
+}  // namespace caflow::runtime

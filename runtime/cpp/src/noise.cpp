@@ -1,0 +1,60 @@
+#include "noise.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace caflow::runtime {
+
+namespace {
+
+constexpr std::array<std::uint32_t, 2> multipliers{0xD2511F53, 0xCD9E8D57};
+constexpr std::array<std::uint32_t, 2> weyl{0x9E3779B9, 0xBB67AE85};
+constexpr int rounds = 10;
+constexpr std::int64_t normals_per_call = 4;
+
+// Two words to two normals, in float64 and then rounded: float32 logarithms differ between libraries.
+void box_muller(std::uint32_t a, std::uint32_t b, float& first, float& second) {
+    const double radius = std::sqrt(-2 * std::log((a + 0.5) * 0x1p-32));
+    const double angle = b * (2 * std::numbers::pi * 0x1p-32);
+    first = float(radius * std::cos(angle));
+    second = float(radius * std::sin(angle));
+}
+
+}  // namespace
+
+Words philox(Words counter, std::array<std::uint32_t, 2> key) {
+    for (int k = 0; k < rounds; ++k) {
+        const std::uint64_t first = std::uint64_t{counter[0]} * multipliers[0];
+        const std::uint64_t second = std::uint64_t{counter[2]} * multipliers[1];
+        counter = {std::uint32_t(second >> 32) ^ counter[1] ^ key[0], std::uint32_t(second),
+                   std::uint32_t(first >> 32) ^ counter[3] ^ key[1], std::uint32_t(first)};
+        key = {key[0] + weyl[0], key[1] + weyl[1]};
+    }
+    return counter;
+}
+
+void draw_noise(const NoisePlace& place, std::span<const std::int64_t> channels, std::span<const float> temperature,
+                std::uint32_t sample, float* z) {
+    const std::size_t plane = std::size_t{place.height} * place.width;
+    for (std::size_t k = 0; k < channels.size(); ++k) {
+        const std::uint32_t flow = (place.level + std::uint32_t(k)) << 16 | place.level << 24;
+        for (std::int64_t channel = 0; channel < channels[k]; channel += normals_per_call) {
+            const std::uint32_t group = std::uint32_t(channel / normals_per_call) + flow;
+            const std::int64_t used = std::min(normals_per_call, channels[k] - channel);
+            for (std::size_t at = 0; at < plane; ++at) {
+                const auto y = std::uint32_t(at / place.width), x = std::uint32_t(at % place.width);
+                const Words words = philox({place.left + x, place.top + y, group, sample}, {place.seed, place.frame});
+                std::array<float, normals_per_call> normals;
+                box_muller(words[0], words[1], normals[0], normals[1]);
+                box_muller(words[2], words[3], normals[2], normals[3]);
+                for (std::int64_t c = 0; c < used; ++c) {
+                    z[std::size_t(c) * plane + at] = normals[std::size_t(c)] * temperature[k];
+                }
+            }
+            z += std::size_t(used) * plane;
+        }
+    }
+}
+
+}  // namespace caflow::runtime

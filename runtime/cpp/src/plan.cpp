@@ -1,0 +1,60 @@
+#include "plan.hpp"
+
+#include <algorithm>
+
+namespace caflow::runtime {
+
+namespace {
+
+std::vector<Unit> units_of(std::size_t image, const std::vector<Window>& windows,
+                           const std::vector<std::uint32_t>& samples, std::int64_t budget, std::int64_t canvas_pixels) {
+    const std::size_t rows = rows_per_run(windows[0], budget);
+    std::size_t unfinished = samples.size();
+    if (windows.size() > 1) {
+        const std::int64_t pixels = windows.back().y.end() * windows.back().x.end();
+        unfinished = std::size_t(std::max<std::int64_t>(1, canvas_pixels / pixels));
+    }
+    std::vector<Unit> units;
+    for (std::size_t first = 0; first < samples.size(); first += unfinished) {
+        const std::size_t end = std::min(samples.size(), first + unfinished);
+        for (const Window& window : windows) {
+            for (std::size_t start = first; start < end; start += rows) {
+                const auto from = samples.begin() + std::ptrdiff_t(start);
+                units.push_back({image, &window, {from, from + std::ptrdiff_t(std::min(rows, end - start))}});
+            }
+        }
+    }
+    return units;
+}
+
+}  // namespace
+
+std::vector<Run> plan(const std::vector<std::vector<Window>>& windows, const std::vector<std::uint32_t>& samples,
+                      std::int64_t pixel_budget, std::int64_t canvas_pixels) {
+    std::vector<Run> runs;
+    std::size_t rows = 0;
+    for (std::size_t image = 0; image < windows.size(); ++image) {
+        for (Unit& unit : units_of(image, windows[image], samples, pixel_budget, canvas_pixels)) {
+            const bool fits = rows + unit.samples.size() <= rows_per_run(*unit.window, pixel_budget);
+            if (runs.empty() || !fits || !runs.back().front().window->has_shape_of(*unit.window)) {
+                runs.emplace_back();
+                rows = 0;
+            }
+            rows += unit.samples.size();
+            runs.back().push_back(std::move(unit));
+        }
+    }
+    return runs;
+}
+
+std::vector<std::int64_t> owners(const Run& units) {
+    std::vector<std::int64_t> owner;
+    for (std::size_t k = 0; k < units.size(); ++k) owner.insert(owner.end(), units[k].samples.size(), std::int64_t(k));
+    return owner;
+}
+
+std::size_t rows_per_run(const Window& window, std::int64_t pixel_budget) {
+    return std::size_t(std::max<std::int64_t>(1, pixel_budget / window.pixels()));
+}
+
+}  // namespace caflow::runtime

@@ -1,0 +1,62 @@
+#include "prune.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace caflow::runtime {
+
+namespace {
+
+using Likelihoods = std::vector<double>;
+
+// Log-likelihood of each row over the levels so far; what is not finite is worse than anything.
+Likelihoods so_far(const Run& units, const std::vector<std::int64_t>& owner, const Shares& shares) {
+    Likelihoods total(owner.size(), 0.0);
+    for (const auto& maps : shares) {
+        for (const Array& share : maps) {
+            for (std::size_t row = 0; row < owner.size(); ++row) {
+                const Window& window = *units[std::size_t(owner[row])].window;
+                total[row] += weighted_sum(window, map_of(share, row, owner.size(), window));
+            }
+        }
+    }
+    for (double& nats : total) {
+        if (!std::isfinite(nats)) nats = -std::numeric_limits<double>::infinity();
+    }
+    return total;
+}
+
+// The `count` most likely of a unit's rows, in their order.
+std::vector<std::size_t> likeliest(const Likelihoods& likelihood, const std::vector<std::int64_t>& owner,
+                                   std::int64_t unit, std::size_t count) {
+    std::vector<std::size_t> rows;
+    for (std::size_t row = 0; row < owner.size(); ++row) {
+        if (owner[row] == unit) rows.push_back(row);
+    }
+    const auto better = [&](std::size_t a, std::size_t b) { return likelihood[a] > likelihood[b]; };
+    std::stable_sort(rows.begin(), rows.end(), better);
+    rows.resize(std::min(rows.size(), count));
+    std::sort(rows.begin(), rows.end());
+    return rows;
+}
+
+}  // namespace
+
+Prune prune_to(const Run& units, const std::vector<std::uint32_t>& keep) {
+    return [&units, keep, owner = owners(units)](std::size_t j, const Shares& shares) mutable -> Kept {
+        if (keep[j + 1] == keep[j]) return std::nullopt;
+        const Likelihoods likelihood = so_far(units, owner, shares);
+        std::vector<std::size_t> kept;
+        std::vector<std::int64_t> kept_owner;
+        for (std::int64_t unit = 0; unit < std::int64_t(units.size()); ++unit) {
+            const std::vector<std::size_t> rows = likeliest(likelihood, owner, unit, keep[j + 1]);
+            kept.insert(kept.end(), rows.begin(), rows.end());
+            kept_owner.insert(kept_owner.end(), rows.size(), unit);
+        }
+        owner = kept_owner;
+        return kept;
+    };
+}
+
+}  // namespace caflow::runtime

@@ -1,0 +1,272 @@
+#include "runner.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <new>
+#include <numeric>
+#include <set>
+
+#include "errors.hpp"
+#include "noise.hpp"
+#include "prune.hpp"
+
+namespace caflow::runtime {
+
+namespace {
+
+constexpr std::int64_t canvas_pixels = 1 << 25;  // of tiled images that are unfinished at the same time, 12 bytes each
+
+// The units' windows of images whose targets are `scale` times as large, as they lie side by side: (units, h, w, 3).
+std::vector<std::uint8_t> windows_side_by_side(const Run& units, const std::vector<Image>& padded, std::int64_t scale) {
+    std::vector<std::uint8_t> values;
+    for (const Unit& unit : units) {
+        const Axis &y = unit.window->y, &x = unit.window->x;
+        for (std::int64_t row = y.start / scale; row < y.end() / scale; ++row) {
+            const std::uint8_t* from = padded[unit.image].row(row);
+            values.insert(values.end(), from + 3 * (x.start / scale), from + 3 * (x.end() / scale));
+        }
+    }
+    return values;
+}
+
+Shape shape_of_windows(const Run& units, std::int64_t scale) {
+    const Window& window = *units.front().window;
+    return {std::int64_t(units.size()), window.y.length() / scale, window.x.length() / scale, 3};
+}
+
+bool fills_the_middle(const Model& model) {
+    const auto mask = model.task_settings.find("mask");
+    return mask != model.task_settings.end() && mask->second == TaskSetting("central");
+}
+
+// Two maps for each level, and whatever is left for the finest.
+std::vector<double> per_level(const std::vector<Share>& shares, std::size_t levels) {
+    std::vector<double> nats(levels, 0.0);
+    for (std::size_t k = 0; k < shares.size(); ++k) nats[std::min(k / 2, levels - 1)] += shares[k].sum();
+    return nats;
+}
+
+}  // namespace
+
+bool Row::has_finite_likelihood() const {
+    return std::all_of(per_level.begin(), per_level.end(), [](double nats) { return std::isfinite(nats); });
+}
+
+Runner::Runner(const Graphs& graphs, std::int64_t pixel_budget, std::int64_t overlap)
+    : graphs_(graphs), model_(graphs.manifest().model), pixel_budget_(pixel_budget), overlap_(overlap) {}
+
+void Runner::draw(const std::vector<Image>& conditions, const std::vector<std::uint32_t>& samples, const Noise& noise,
+                  const std::vector<std::uint32_t>& keep, const Sink& sink) {
+    const auto rows_pixels = std::int64_t(samples.size()) * padded_pixels(conditions);
+    within_memory(rows_pixels, sink, [&](std::int64_t budget, const Sink& give) {
+        const Windows windows = windows_of(conditions, budget);
+        if (!keep.empty()) check_prunable(windows, samples.size(), budget);
+        const std::vector<Image> whole = padded(conditions, model_.scale);
+        // More samples of the same windows need no new encoding.
+        std::vector<std::pair<std::size_t, const Window*>> encoded_places;
+        Arrays encoded;
+        const auto run = [&](const Run& units) {
+            std::vector<std::pair<std::size_t, const Window*>> places;
+            for (const Unit& unit : units) places.emplace_back(unit.image, unit.window);
+            if (places != encoded_places) {
+                encoded = encode(units, whole);
+                encoded_places = places;
+            }
+            return sample(graphs_, encoded, owners(units), draw_noise_of(units, noise),
+                          keep.empty() ? Prune() : prune_to(units, keep));
+        };
+        run_all(windows, samples, budget, conditions, true, run, give);
+    });
+}
+
+void Runner::score(const std::vector<Image>& targets, const std::vector<Image>& conditions, const Sink& sink) {
+    within_memory(padded_pixels(conditions), sink, [&](std::int64_t budget, const Sink& give) {
+        const std::vector<Image> whole = padded(conditions, model_.scale), whole_targets = padded(targets, 1);
+        const auto run = [&](const Run& units) { return score_run(units, whole_targets, whole); };
+        run_all(windows_of(conditions, budget), {0}, budget, conditions, false, run, give);
+    });
+}
+
+Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::int64_t budget) const {
+    Windows windows;
+    for (const Image& condition : conditions) {
+        const std::int64_t height = model_.scale * condition.height, width = model_.scale * condition.width;
+        try {
+            windows.push_back(cut(height, width, model_.size_multiple, budget, overlap_));
+        } catch (const TooSmall& error) {
+            throw InputError(error.what());
+        }
+        const Window& first = windows.back().front();
+        const bool is_whole = windows.back().size() == 1 && first.y.length() == height && first.x.length() == width;
+        if (!is_whole && fills_the_middle(model_)) {
+            const std::string multiple = std::to_string(model_.size_multiple), most = std::to_string(budget);
+            throw InputError(
+                "this model fills a hole in the middle, so images cannot be padded or cut: wanted sides that are "
+                "multiples of " +
+                multiple + " and at most " + most + " pixels, got " + std::to_string(height) + "×" +
+                std::to_string(width));
+        }
+    }
+    return windows;
+}
+
+// What `run` gives, which is given a pixel budget: half of it each time memory runs out, and for later calls. It then
+// runs anew; rows that were given are not given again. `rows_pixels`: of all rows of the largest image: a larger budget
+// makes no difference.
+void Runner::within_memory(std::int64_t rows_pixels, const Sink& sink,
+                           const std::function<void(std::int64_t budget, const Sink& sink)>& run) {
+    std::set<std::pair<std::size_t, std::uint32_t>> given;
+    const auto give_once = [&](Row&& row) {
+        if (given.emplace(row.image, row.sample).second) sink(std::move(row));
+    };
+    const std::int64_t whole = pixel_budget_;
+    for (std::int64_t budget = whole;;) {
+        std::string ran_out;
+        try {
+            run(budget, give_once);
+            std::int64_t known = pixel_budget_;
+            while (budget < known && !pixel_budget_.compare_exchange_weak(known, budget)) {
+            }
+            return;
+        } catch (const OutOfMemory& error) {
+            ran_out = error.what();
+        } catch (const std::bad_alloc&) {
+            ran_out = "memory ran out";
+        } catch (const InputError&) {
+            if (budget == whole) throw;
+            throw OutOfMemory("memory ran out with a pixel_budget of " + std::to_string(2 * budget) +
+                              "; less holds no tile");
+        }
+        budget = std::min(budget, rows_pixels) / 2;
+        if (budget < model_.size_multiple * model_.size_multiple) throw OutOfMemory(ran_out);
+    }
+}
+
+// Plan, run, and put together.
+void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& samples, std::int64_t budget,
+                     const std::vector<Image>& conditions, bool with_pixels, const RunRows& run,
+                     const Sink& sink) const {
+    std::map<std::pair<std::size_t, std::uint32_t>, Canvas> canvases;
+    for (const Run& units : plan(windows, samples, budget, canvas_pixels)) {
+        std::vector<std::pair<const Unit*, std::uint32_t>> pairs;
+        for (const Unit& unit : units) {
+            for (const std::uint32_t sample : unit.samples) pairs.emplace_back(&unit, sample);
+        }
+        const Rows rows = run(units);
+        const std::size_t count = rows.kept.size();
+        for (std::size_t r = 0; r < count; ++r) {
+            const auto& [unit, sample] = pairs[rows.kept[r]];
+            const Image& condition = conditions[unit->image];
+            const std::pair key{unit->image, sample};
+            auto found = canvases.find(key);
+            if (found == canvases.end()) {
+                Canvas blank(model_.scale * condition.height, model_.scale * condition.width);
+                found = canvases.emplace(key, std::move(blank)).first;
+            }
+            Canvas& canvas = found->second;
+            std::vector<Map> maps;
+            for (const auto& level : rows.shares) {
+                for (const Array& share : level) maps.push_back(map_of(share, r, count, *unit->window));
+            }
+            const auto pixels =
+                with_pixels ? pixels_of(rows.pixels, r, count, *unit->window) : std::span<const float>();
+            canvas.add(*unit->window, pixels, maps);
+            if (canvas.windows < windows[unit->image].size()) continue;
+            Row row{unit->image, sample, std::move(canvas.pixels), std::move(canvas.shares), {}};
+            row.per_level = per_level(row.shares, std::size_t(model_.levels));
+            canvases.erase(found);
+            sink(std::move(row));
+        }
+    }
+}
+
+// What follows from the units' conditions.
+Arrays Runner::encode(const Run& units, const std::vector<Image>& padded) const {
+    auto values = windows_side_by_side(units, padded, model_.scale);
+    return runtime::encode(graphs_, make_array(shape_of_windows(units, model_.scale), std::move(values)));
+}
+
+// z of each level for all rows.
+std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) const {
+    const Window& shape = *units.front().window;
+    const auto rows = std::int64_t(owners(units).size());
+    std::vector<Array> drawn;
+    for (std::int64_t j = 0; j < model_.levels; ++j) {
+        const auto& channels = model_.noise_channels[std::size_t(j)];
+        const std::vector<float> taus(noise.temperature.begin() + j, noise.temperature.end());
+        if (channels.size() > taus.size()) throw BackendError("a level has noise of more levels than there are");
+        const std::int64_t cell = model_.noise_cell(j), height = shape.y.length() / cell,
+                           width = shape.x.length() / cell;
+        const auto total = std::accumulate(channels.begin(), channels.end(), std::int64_t{0});
+        const auto size = std::size_t(total * height * width);
+        std::vector<float> z(std::size_t(rows) * size);
+        float* at = z.data();
+        for (const Unit& unit : units) {
+            const NoisePlace place{std::uint32_t(j),
+                                   std::uint32_t(unit.window->y.start / cell),
+                                   std::uint32_t(unit.window->x.start / cell),
+                                   std::uint32_t(height),
+                                   std::uint32_t(width),
+                                   noise.seed,
+                                   noise.frame};
+            for (const std::uint32_t sample : unit.samples) {
+                draw_noise(place, channels, taus, sample, at);
+                at += size;
+            }
+        }
+        drawn.push_back(make_array({rows, total, height, width}, std::move(z)));
+    }
+    return drawn;
+}
+
+// One run of the scoring graphs.
+Rows Runner::score_run(const Run& units, const std::vector<Image>& padded_targets,
+                       const std::vector<Image>& padded) const {
+    const Arrays encoded = encode(units, padded);
+    const Shape shape = shape_of_windows(units, 1);
+    std::vector<std::uint8_t> integers = windows_side_by_side(units, padded_targets, 1);
+    if (!graphs_.has("dequantize")) {
+        std::vector<float> middles(integers.size());
+        std::transform(integers.begin(), integers.end(), middles.begin(),
+                       [](std::uint8_t w) { return float(w) + 0.5f; });
+        return runtime::score(graphs_, encoded, owners(units), make_array(shape, std::move(middles)));
+    }
+    const Arrays out = graphs_.run("dequantize", {{"integers", make_array(shape, std::move(integers))}});
+    Rows rows = runtime::score(graphs_, encoded, owners(units), needed(out, "pixels"));
+    rows.shares.back().push_back(needed(out, "share"));
+    return rows;
+}
+
+void Runner::check_prunable(const Windows& windows, std::size_t samples, std::int64_t budget) const {
+    for (std::size_t k = 0; k < windows.size(); ++k) {
+        if (windows[k].size() == 1 && samples <= rows_per_run(windows[k][0], budget)) continue;
+        const std::int64_t height = windows[k].back().y.end(), width = windows[k].back().x.end();
+        throw InputError("keep: all " + std::to_string(samples) + " samples of images[" + std::to_string(k) +
+                         "] must run at once, " + std::to_string(height) + "×" + std::to_string(width) +
+                         " pixels each: give a pixel_budget of " +
+                         std::to_string(std::int64_t(samples) * height * width));
+    }
+}
+
+// Of the largest target, padded.
+std::int64_t Runner::padded_pixels(const std::vector<Image>& conditions) const {
+    std::int64_t largest = 0;
+    const auto up = [&](std::int64_t side) {
+        return (side * model_.scale + model_.size_multiple - 1) / model_.size_multiple * model_.size_multiple;
+    };
+    for (const Image& condition : conditions) largest = std::max(largest, up(condition.height) * up(condition.width));
+    return largest;
+}
+
+// Images, whose targets are `scale` times as large, such that the targets' sides are multiples.
+std::vector<Image> Runner::padded(const std::vector<Image>& images, std::int64_t scale) const {
+    const std::int64_t multiple = model_.size_multiple / scale;
+    const auto up = [&](std::int64_t side) { return (side + multiple - 1) / multiple * multiple; };
+    std::vector<Image> padded;
+    for (const Image& image : images) padded.push_back(pad(image, up(image.height), up(image.width)));
+    return padded;
+}
+
+}  // namespace caflow::runtime

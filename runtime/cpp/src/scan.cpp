@@ -1,0 +1,143 @@
+#include "scan.hpp"
+
+#include <numeric>
+
+#include "errors.hpp"
+
+namespace caflow::runtime {
+
+namespace {
+
+std::string named(const char* graph, std::size_t level) { return graph + ("_" + std::to_string(level)); }
+
+// What `encode` gave for level j, by the names of the graphs' inputs.
+Arrays terms(const Arrays& encoded, std::size_t level) {
+    const std::string suffix = "_" + std::to_string(level);
+    Arrays named;
+    for (const auto& [name, array] : encoded) {
+        if (name.ends_with(suffix)) named[name.substr(0, name.size() - suffix.size())] = array;
+    }
+    return named;
+}
+
+Array find(const Arrays& arrays, const char* name) {
+    const auto found = arrays.find(name);
+    return found == arrays.end() ? nullptr : found->second;
+}
+
+void give(Arrays& arrays, const char* name, const Array& array) {
+    if (array) arrays[name] = array;
+}
+
+Array owners(const std::vector<std::int64_t>& image) { return make_array({std::int64_t(image.size())}, image); }
+
+template <class T>
+std::vector<T> at(const std::vector<T>& values, const std::vector<std::size_t>& rows) {
+    std::vector<T> taken;
+    for (const std::size_t row : rows) taken.push_back(values[row]);
+    return taken;
+}
+
+}  // namespace
+
+Array needed(const Arrays& arrays, const char* name) {
+    if (const Array array = find(arrays, name)) return array;
+    throw BackendError(std::string("a graph lacks the output '") + name + "': export the model again");
+}
+
+Arrays encode(const Graphs& graphs, const Array& condition) { return graphs.run("encode", {{"condition", condition}}); }
+
+Rows sample(const Graphs& graphs, const Arrays& encoded, const std::vector<std::int64_t>& image,
+            std::vector<Array> noise, const Prune& prune) {
+    const std::size_t levels = noise.size();
+    Rows rows;
+    rows.kept.resize(image.size());
+    std::iota(rows.kept.begin(), rows.kept.end(), 0);
+    std::vector<std::int64_t> owner = image;
+    Array passing, carry;
+    for (std::size_t j = 0; j < levels; ++j) {
+        const bool finest = j == levels - 1;
+        // Rows are dropped on the host.
+        const Place place = prune && !finest ? Place::host : Place::device;
+        Arrays to_decode = terms(encoded, j);
+        give(to_decode, "z", noise[j]);
+        give(to_decode, "passing", passing);
+        give(to_decode, "image", owners(owner));
+        const Arrays decoded = graphs.run(named("decode", j), to_decode, place);
+        Arrays to_reverse{{"latent", needed(decoded, "latent")}};
+        give(to_reverse, "carry", carry);
+        if (finest) {
+            give(to_reverse, "prepared", find(encoded, "prepared"));
+            give(to_reverse, "image", to_decode.at("image"));
+        }
+        const Arrays reversed = graphs.run(named("reverse", j), to_reverse, place);
+        passing = find(decoded, "next_passing");
+        carry = find(reversed, "next_carry");
+        rows.pixels = find(reversed, "pixels");
+        rows.shares.push_back({needed(decoded, "share"), needed(reversed, "share")});
+        const Kept kept = prune && !finest ? prune(j, rows.shares) : std::nullopt;
+        if (!kept) continue;
+        rows.kept = at(rows.kept, *kept);
+        owner = at(owner, *kept);
+        if (carry) carry = take(carry, *kept);
+        if (passing) passing = take(passing, *kept);
+        for (std::size_t finer = j + 1; finer < levels; ++finer) noise[finer] = take(noise[finer], *kept);
+        for (auto& maps : rows.shares) {
+            for (Array& share : maps) share = take(share, *kept);
+        }
+    }
+    return rows;
+}
+
+Rows score(const Graphs& graphs, const Arrays& encoded, const std::vector<std::int64_t>& image, const Array& pixels) {
+    const std::size_t levels = std::size_t(graphs.manifest().model.levels);
+    Rows rows{pixels, Shares(levels), {}};
+    rows.kept.resize(image.size());
+    std::iota(rows.kept.begin(), rows.kept.end(), 0);
+    const Array owner = owners(image);
+    std::vector<Array> latents(levels);
+    Array carry, passing;
+    for (std::size_t j = levels; j-- > 0;) {
+        Arrays to_forward;
+        give(to_forward, "carry", carry);
+        if (j == levels - 1) {
+            to_forward = {{"pixels", pixels}, {"image", owner}};
+            give(to_forward, "prepared", find(encoded, "prepared"));
+        }
+        const Arrays out = graphs.run(named("forward", j), to_forward);
+        latents[j] = needed(out, "latent");
+        carry = find(out, "next_carry");
+        rows.shares[j].push_back(needed(out, "share"));
+    }
+    for (std::size_t j = levels; j-- > 0;) {
+        Arrays to_likelihood = terms(encoded, j);
+        give(to_likelihood, "latent", latents[j]);
+        give(to_likelihood, "passing", passing);
+        give(to_likelihood, "image", owner);
+        const Arrays out = graphs.run(named("likelihood", j), to_likelihood);
+        passing = find(out, "next_passing");
+        rows.shares[j].push_back(needed(out, "share"));
+    }
+    return rows;
+}
+
+Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& window) {
+    const Shape shape = shape_of(share);
+    const auto fits = [](std::int64_t side, std::int64_t count) { return count > 0 && side % count == 0; };
+    if (shape.size() != 3 || shape[0] != std::int64_t(rows) || !fits(window.y.length(), shape[1]) ||
+        window.y.length() / shape[1] * shape[2] != window.x.length()) {
+        throw BackendError("a graph's share does not fit the rows that it was given: export the model again");
+    }
+    const auto size = std::size_t(shape[1] * shape[2]);
+    return {shape[1], shape[2], floats_of(share).subspan(row * size, size)};
+}
+
+std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Window& window) {
+    if (!pixels || shape_of(pixels) != Shape{std::int64_t(rows), window.y.length(), window.x.length(), 3}) {
+        throw BackendError("a graph's pixels do not fit the rows that it was given: export the model again");
+    }
+    const auto size = std::size_t(window.pixels() * 3);
+    return floats_of(pixels).subspan(row * size, size);
+}
+
+}  // namespace caflow::runtime

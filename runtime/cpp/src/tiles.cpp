@@ -1,0 +1,197 @@
+#include "tiles.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <string>
+
+namespace caflow::runtime {
+
+namespace {
+
+std::int64_t up_to_multiple(std::int64_t side, std::int64_t multiple) {
+    return (side + multiple - 1) / multiple * multiple;
+}
+
+struct Sides {
+    std::int64_t height;
+    std::int64_t width;
+};
+
+// As square as the image allows.
+Sides window_sides(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget) {
+    if (height <= budget / width) return {height, width};
+    if (width < height) {
+        const Sides turned = window_sides(width, height, multiple, budget);
+        return {turned.width, turned.height};
+    }
+    const auto root = std::int64_t(std::sqrt(double(budget)));
+    const std::int64_t tall = std::min(height, std::max(multiple, root / multiple * multiple));
+    return {tall, std::min(width, std::max(multiple, budget / tall / multiple * multiple))};
+}
+
+// What a window's weight rises by from 0 to 1 about `edge`: linear over half of the overlap, in its middle, since at
+// its very edge a window has seen the least.
+double rise(double place, double edge, std::int64_t overlap) {
+    return std::clamp((place - edge) / std::max(1.0, double(overlap) / 2) + 0.5, 0.0, 1.0);
+}
+
+// Windows of one side, at most `side`, along an axis, evenly spread.
+std::vector<Axis> cut_axis(std::int64_t length, std::int64_t padded, std::int64_t side, std::int64_t multiple,
+                           std::int64_t overlap) {
+    const std::int64_t count = side >= padded ? 1 : (padded - overlap + side - overlap - 1) / (side - overlap);
+    // No larger than so many windows must be: an image a little over the budget costs little more.
+    const std::int64_t needed = padded + (count - 1) * overlap, parts = count * multiple;
+    side = std::min(side, (needed + parts - 1) / parts * multiple);
+    const std::int64_t last = (padded - side) / multiple;
+    const auto start = [&](std::int64_t k) { return multiple * (k * last / std::max<std::int64_t>(1, count - 1)); };
+    const auto edge = [&](std::int64_t k) { return double(start(k - 1) + side + start(k)) / 2; };
+    std::vector<Axis> axes;
+    for (std::int64_t k = 0; k < count; ++k) {
+        Axis axis{start(k), std::vector<float>(std::size_t(side), 0.0f)};
+        for (std::int64_t at = axis.start; at < std::min(axis.start + side, length); ++at) {
+            const double place = double(at) + 0.5;
+            const double begins = k > 0 ? rise(place, edge(k), overlap) : 1.0;
+            const double ends = k + 1 < count ? rise(place, edge(k + 1), overlap) : 0.0;
+            axis.weights[std::size_t(at - axis.start)] = float(begins - ends);
+        }
+        axes.push_back(std::move(axis));
+    }
+    return axes;
+}
+
+std::vector<double> mean_weights(const Axis& axis, std::int64_t cell) {
+    std::vector<double> means;
+    for (std::int64_t at = 0; at < axis.length(); at += cell) {
+        const auto first = axis.weights.begin() + at;
+        means.push_back(std::accumulate(first, first + cell, 0.0) / double(cell));
+    }
+    return means;
+}
+
+// Where along an axis of `side` padded pixels come from.
+std::vector<std::int64_t> sources(std::int64_t side, std::int64_t padded) {
+    const bool reflects = padded - side < side;
+    std::vector<std::int64_t> from(static_cast<std::size_t>(padded));
+    for (std::int64_t k = 0; k < padded; ++k) {
+        from[std::size_t(k)] = k < side ? k : reflects ? 2 * (side - 1) - k : side - 1;
+    }
+    return from;
+}
+
+// Cells at the border may lie partly in the padding, which has no share.
+std::int64_t pixels_of_cell(std::int64_t number, std::int64_t cell, std::int64_t side) {
+    return std::min(cell, side - number * cell);
+}
+
+}  // namespace
+
+std::vector<Window> cut(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget,
+                        std::int64_t overlap) {
+    const Sides padded{up_to_multiple(height, multiple), up_to_multiple(width, multiple)};
+    const Sides sides = window_sides(padded.height, padded.width, multiple, budget);
+    overlap = up_to_multiple(overlap, multiple);
+    const auto is_all_overlap = [&](std::int64_t side, std::int64_t whole) {
+        return side < whole && side <= 2 * overlap;
+    };
+    if (is_all_overlap(sides.height, padded.height) || is_all_overlap(sides.width, padded.width)) {
+        throw TooSmall("a pixel budget of " + std::to_string(budget) + " leaves tiles of " +
+                       std::to_string(sides.height) + "×" + std::to_string(sides.width) +
+                       ", which with an overlap of " + std::to_string(overlap) +
+                       " on both sides are nothing but overlap: give a larger budget or a smaller overlap");
+    }
+    std::vector<Window> windows;
+    for (const Axis& y : cut_axis(height, padded.height, sides.height, multiple, overlap)) {
+        for (const Axis& x : cut_axis(width, padded.width, sides.width, multiple, overlap)) windows.push_back({y, x});
+    }
+    return windows;
+}
+
+double Share::sum() const { return std::accumulate(nats.begin(), nats.end(), 0.0); }
+
+void Canvas::add(const Window& window, std::span<const float> given, const std::vector<Map>& maps) {
+    ++windows;
+    if (!given.empty()) add_pixels(window, given);
+    const bool is_first = shares.empty();
+    for (std::size_t k = 0; k < maps.size(); ++k) {
+        const Map& map = maps[k];
+        const std::int64_t cell = window.y.length() / map.height;
+        if (is_first) {
+            const std::int64_t rows = (height + cell - 1) / cell, columns = (width + cell - 1) / cell;
+            shares.push_back({cell, rows, columns, std::vector<double>(std::size_t(rows * columns))});
+        }
+        Share& whole = shares[k];
+        const std::vector<double> y = mean_weights(window.y, cell), x = mean_weights(window.x, cell);
+        const std::int64_t top = window.y.start / cell, left = window.x.start / cell;
+        for (std::int64_t row = 0; row < std::min(map.height, whole.height - top); ++row) {
+            const float* from = map.nats.data() + row * map.width;
+            double* to = whole.nats.data() + (top + row) * whole.width + left;
+            const std::int64_t columns = std::min(map.width, whole.width - left);
+            for (std::int64_t k2 = 0; k2 < columns; ++k2) {
+                to[k2] += double(from[k2]) * (y[std::size_t(row)] * x[std::size_t(k2)]);
+            }
+        }
+    }
+}
+
+void Canvas::add_pixels(const Window& window, std::span<const float> given) {
+    const std::int64_t rows = std::min(window.y.length(), height - window.y.start);
+    const std::int64_t columns = std::min(window.x.length(), width - window.x.start);
+    const bool is_whole = rows == height && columns == width;
+    if (pixels.empty()) pixels.resize(std::size_t(height * width) * 3);
+    for (std::int64_t y = 0; y < rows; ++y) {
+        const float* from = given.data() + y * window.x.length() * 3;
+        float* to = pixels.data() + ((window.y.start + y) * width + window.x.start) * 3;
+        if (is_whole) {
+            std::copy_n(from, columns * 3, to);
+            continue;
+        }
+        for (std::int64_t x = 0; x < columns; ++x) {
+            const float weight = window.y.weights[std::size_t(y)] * window.x.weights[std::size_t(x)];
+            for (std::int64_t c = 3 * x; c < 3 * x + 3; ++c) to[c] += weight * from[c];
+        }
+    }
+}
+
+double weighted_sum(const Window& window, const Map& share) {
+    const std::int64_t cell = window.y.length() / share.height;
+    const std::vector<double> y = mean_weights(window.y, cell), x = mean_weights(window.x, cell);
+    double sum = 0;
+    for (std::int64_t row = 0; row < share.height; ++row) {
+        for (std::int64_t k = 0; k < share.width; ++k) {
+            sum += double(share.nats[std::size_t(row * share.width + k)]) * (y[std::size_t(row)] * x[std::size_t(k)]);
+        }
+    }
+    return sum;
+}
+
+Image pad(const Image& image, std::int64_t height, std::int64_t width) {
+    if (height == image.height && width == image.width) return image;
+    const std::vector<std::int64_t> rows = sources(image.height, height), columns = sources(image.width, width);
+    Image padded(height, width);
+    for (std::int64_t y = 0; y < height; ++y) {
+        const std::uint8_t* from = image.row(rows[std::size_t(y)]);
+        std::uint8_t* to = padded.row(y);
+        for (std::int64_t x = 0; x < width; ++x) std::copy_n(from + 3 * columns[std::size_t(x)], 3, to + 3 * x);
+    }
+    return padded;
+}
+
+std::vector<float> share_map(const std::vector<Share>& shares, std::int64_t height, std::int64_t width) {
+    std::vector<double> total(static_cast<std::size_t>(height * width));
+    for (const Share& share : shares) {
+        for (std::int64_t y = 0; y < height; ++y) {
+            const std::int64_t row = y / share.cell;
+            const std::int64_t rows = pixels_of_cell(row, share.cell, height);
+            for (std::int64_t x = 0; x < width; ++x) {
+                const std::int64_t column = x / share.cell;
+                const std::int64_t pixels = rows * pixels_of_cell(column, share.cell, width);
+                total[std::size_t(y * width + x)] +=
+                    share.nats[std::size_t(row * share.width + column)] / double(pixels);
+            }
+        }
+    }
+    return {total.begin(), total.end()};
+}
+
+}  // namespace caflow::runtime

@@ -1,0 +1,21 @@
+/* The header is C, and what it says about errors holds. */
+#include <caflow/caflow.h>
+#include <stdio.h>
+#include <string.h>
+
+int main(void) {
+    caflow_open_options options = CAFLOW_OPEN_OPTIONS_INIT;
+    caflow_draw_options draw = CAFLOW_DRAW_OPTIONS_INIT;
+    caflow_model_info info = CAFLOW_MODEL_INFO_INIT;
+    caflow_model *model = NULL;
+    const int begins_empty = strcmp(caflow_last_error(), "") == 0;
+    const int refuses = caflow_open("nowhere", &options, &model) == CAFLOW_ERROR_BUNDLE && model == NULL;
+
+    printf("caflow %s: %s\n", caflow_version(), caflow_last_error());
+    caflow_close(NULL);
+    caflow_free_results(NULL);
+    return begins_empty && refuses && strstr(caflow_last_error(), "no manifest.json") && draw.struct_size &&
+                   info.struct_size
+               ? 0
+               : 1;
+}

@@ -1,0 +1,77 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <regex>
+#include <sstream>
+#include <string>
+
+#include "bundle.hpp"
+#include "errors.hpp"
+
+using namespace caflow::runtime;
+namespace fs = std::filesystem;
+using Kind = BundleError::Kind;
+
+namespace {
+
+const std::map<std::string, Kind> kinds{
+    {"NoBundle", Kind::NoBundle},           {"ManifestTooLarge", Kind::ManifestTooLarge},
+    {"WrongManifest", Kind::WrongManifest}, {"UnknownFormat", Kind::UnknownFormat},
+    {"PathOutside", Kind::PathOutside},     {"MissingFile", Kind::MissingFile},
+    {"TruncatedFile", Kind::TruncatedFile}, {"WrongHash", Kind::WrongHash},
+    {"MissingGraph", Kind::MissingGraph},   {"WrongShape", Kind::WrongShape},
+};
+
+// Bundles that Python's reader refuses, or "".
+std::string cases() {
+    const char* data = std::getenv("CAFLOW_TEST_DATA");
+    return data && *data ? std::string(data) + "/bundles" : "";
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("bundle");
+
+TEST_CASE("the built-in bundle is read") {
+    const fs::path folder = std::getenv("CAFLOW_BUNDLE");
+    const Manifest manifest = read_manifest(folder);
+    verify_files(folder, manifest);
+    CHECK(manifest.model.levels == 3);
+    CHECK(manifest.model.noise_channels[0] == std::vector<std::int64_t>{192, 96, 96});
+    CHECK(manifest.find_graph("decode_2"));
+    CHECK_FALSE(manifest.find_graph("decode_3"));
+}
+
+// Each folder holds a bundle and a text: the kinds of error that are right, in a line, then what the message says.
+TEST_CASE("what Python refuses is refused, in the same way" * doctest::skip(cases().empty())) {
+    std::size_t count = 0;
+    for (const auto& entry : fs::directory_iterator(cases())) {
+        const std::string name = entry.path().filename().string();
+        CAPTURE(name);
+        std::ifstream file(entry.path() / "expected.txt");
+        std::string allowed, message;
+        REQUIRE(std::getline(file, allowed));
+        std::getline(file, message);
+        const fs::path folder = entry.path() / "bundle";
+        ++count;
+        try {
+            verify_files(folder, read_manifest(folder));
+            FAIL_CHECK("it was read");
+        } catch (const BundleError& error) {
+            CAPTURE(error.what());
+            std::istringstream names(allowed);
+            const bool is_right = std::any_of(std::istream_iterator<std::string>(names), {},
+                                              [&](const std::string& kind) { return kinds.at(kind) == error.kind; });
+            CHECK(is_right);
+            CHECK(std::regex_search(error.what(), std::regex(message)));
+        }
+    }
+    CHECK(count >= 35);
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,229 @@
+#include <doctest/doctest.h>
+
+#include <caflow/caflow.hpp>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <thread>
+
+namespace {
+
+constexpr std::size_t side = 8, large = 4 * side;
+
+std::string folder() { return std::getenv("CAFLOW_BUNDLE"); }
+
+const caflow::Model& model() {
+    static const caflow::Model model(folder(), {"cpu", "", 0, 0, 1});
+    return model;
+}
+
+// A smooth image, as photographs are.
+std::vector<std::uint8_t> smooth(std::size_t height, std::size_t width, double phase) {
+    std::vector<std::uint8_t> rgb;
+    for (std::size_t k = 0; k < height * width * 3; ++k) {
+        const double y = double(k / 3 / width), x = double(k / 3 % width);
+        rgb.push_back(std::uint8_t(128 + 60 * std::sin(y / 5 + phase) + 50 * std::cos(x / 7 + double(k % 3))));
+    }
+    return rgb;
+}
+
+const std::vector<std::uint8_t> first_rgb = smooth(side, side, 0), second_rgb = smooth(side, side, 1);
+const caflow::Image first = caflow::view(first_rgb.data(), side, side);
+const caflow::Image second = caflow::view(second_rgb.data(), side, side);
+
+bool same(const caflow::Result& a, const caflow::Result& b) {
+    return a.sample() == b.sample() && a.rgb().size() == b.rgb().size() &&
+           !std::memcmp(a.rgb().data(), b.rgb().data(), a.rgb().size()) &&
+           std::abs(a.log_likelihood() / b.log_likelihood() - 1) < 1e-6;
+}
+
+caflow::DrawOptions samples(std::uint32_t count) {
+    caflow::DrawOptions options;
+    options.samples = count;
+    return options;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("model");
+
+TEST_CASE("the model says what it is") {
+    const caflow_model_info info = model().info();
+    CHECK(info.task == std::string("super-resolution"));
+    CHECK(info.backend == std::string("onnxruntime cpu"));
+    CHECK(info.scale == 4);
+    CHECK(info.levels == 3);
+    CHECK(info.pixel_budget == 1 << 20);
+}
+
+TEST_CASE("the best is the first of all samples, and a sample is the same in any batch and whatever N is") {
+    const caflow::Results all = model().sample({first, second}, samples(4));
+    REQUIRE(all.size() == 8);
+    const caflow::Results best = model().best_of({first, second}, samples(4));
+    REQUIRE(best.size() == 2);
+    CHECK(same(best[0], all[0]));
+    CHECK(same(best[1], all[4]));
+    for (std::size_t k = 1; k < 4; ++k) CHECK(all[k - 1].log_likelihood() >= all[k].log_likelihood());
+    for (const caflow::Result one : all) {
+        caflow::DrawOptions alone = samples(1);
+        alone.first_sample = one.sample();
+        CHECK(same(model().sample(one.image() ? second : first, alone)[0], one));
+    }
+}
+
+TEST_CASE("a result is whole") {
+    caflow::DrawOptions options = samples(2);
+    options.with_pixels = options.with_likelihood_maps = true;
+    const caflow::Results best = model().best_of(first, options);
+    const caflow::Result result = best[0];
+    CHECK(result.height() == large);
+    CHECK(result.width() == large);
+    const auto levels = result.per_level();
+    CHECK(std::accumulate(levels.begin(), levels.end(), 0.0) == doctest::Approx(result.log_likelihood()));
+    const auto map = result.log_likelihood_map();
+    REQUIRE(map.size() == large * large);
+    CHECK(std::accumulate(map.begin(), map.end(), 0.0) == doctest::Approx(result.log_likelihood()).epsilon(1e-5));
+    CHECK(result.bits_per_dim() == doctest::Approx(-result.log_likelihood() / (3 * large * large * std::log(2.0))));
+    CHECK(std::isnan(result.consistency()));
+    for (std::size_t k = 0; k < result.rgb().size(); ++k) {
+        REQUIRE(result.rgb()[k] == std::uint8_t(std::fmin(255.0f, std::fmax(0.0f, result.pixels()[k]))));
+    }
+    const caflow::Results scored = model().score(result.view(), first, true);
+    CHECK(scored[0].rgb().empty());
+    CHECK(scored[0].log_likelihood_map().size() == large * large);
+    CHECK(std::isfinite(scored[0].log_likelihood()));
+}
+
+TEST_CASE("rows of an image may lie apart") {
+    std::vector<std::uint8_t> wide(side * (3 * side + 5));
+    for (std::size_t y = 0; y < side; ++y) {
+        std::memcpy(&wide[y * (3 * side + 5)], &first_rgb[y * 3 * side], 3 * side);
+    }
+    const caflow::Results apart = model().best_of(caflow::view(wide.data(), side, side, 3 * side + 5), samples(2));
+    CHECK(same(apart[0], model().best_of(first, samples(2))[0]));
+}
+
+TEST_CASE("options change what they say") {
+    const caflow::Results plain = model().best_of(first, samples(2));
+    caflow::DrawOptions seeded = samples(2), framed = samples(2), cold = samples(2), per_level = samples(2);
+    seeded.seed = framed.frame = 1;
+    cold.temperature = {0};
+    per_level.temperature = {0.8, 0.8, 0.8};
+    CHECK_FALSE(same(model().best_of(first, seeded)[0], plain[0]));
+    CHECK_FALSE(same(model().best_of(first, framed)[0], plain[0]));
+    CHECK(same(model().best_of(first, per_level)[0], plain[0]));
+    const caflow::Results mode = model().sample(first, cold);
+    CHECK(mode[0].log_likelihood() == doctest::Approx(mode[1].log_likelihood()));
+    caflow::DrawOptions consistent = samples(4);
+    consistent.rank = caflow::Rank::consistency;
+    const caflow::Results ranked = model().sample(first, consistent);
+    for (std::size_t k = 1; k < 4; ++k) CHECK(ranked[k - 1].consistency() >= ranked[k].consistency());
+    caflow::DrawOptions pruned = samples(4);
+    pruned.keep = {4, 4, 4};
+    CHECK(same(model().best_of(first, pruned)[0], model().best_of(first, samples(4))[0]));
+    pruned.keep = {4, 2, 1};
+    CHECK(model().best_of(first, pruned).size() == 1);
+}
+
+TEST_CASE("eight threads share one handle") {
+    const caflow::Results expected = model().best_of({first, second}, samples(3));
+    const caflow::Results scored = model().score(expected[0].view(), first);
+    const caflow::Model shared(folder(), {"cpu", "", 0, 0, 1});  // fresh: its graphs are loaded while all ask for them
+    std::vector<std::string> wrong(8);
+    std::vector<std::thread> threads;
+    for (std::string& failure : wrong) {
+        threads.emplace_back([&] {
+            try {
+                for (int k = 0; k < 3; ++k) {
+                    const caflow::Results best = shared.best_of({first, second}, samples(3));
+                    if (!same(best[0], expected[0]) || !same(best[1], expected[1])) failure = "another best";
+                    const double nats = shared.score(expected[0].view(), first)[0].log_likelihood();
+                    if (std::abs(nats / scored[0].log_likelihood() - 1) > 1e-6) failure = "another score";
+                    // Each thread has its own last error.
+                    const std::string name = "nowhere-" + std::to_string(&failure - wrong.data());
+                    caflow_model* none = nullptr;
+                    if (caflow_open(name.c_str(), nullptr, &none) != CAFLOW_ERROR_BUNDLE) failure = "it opened";
+                    if (std::string(caflow_last_error()).find(name) == std::string::npos) failure = caflow_last_error();
+                }
+            } catch (const std::exception& error) {
+                failure = error.what();
+            }
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const std::string& failure : wrong) CHECK(failure == "");
+}
+
+TEST_CASE("what is wrong is refused, each in its way") {
+    caflow::DrawOptions options;
+    options.temperature = {0.8, 0.8};
+    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("temperature: wanted one, or 3"),
+                         caflow::InputError);
+    options.temperature = {std::numeric_limits<double>::quiet_NaN()};
+    CHECK_THROWS_AS(model().best_of(first, options), caflow::InputError);
+    options = samples(4);
+    options.keep = {4, 5, 1};
+    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("keep: wanted 3 numbers"),
+                         caflow::InputError);
+    options.keep = {4, 2, 1};
+    CHECK_THROWS_WITH_AS(model().sample(first, options), doctest::Contains("caflow_best_of"), caflow::InputError);
+    options.rank = caflow::Rank::consistency;
+    CHECK_THROWS_AS(model().best_of(first, options), caflow::InputError);
+    options = samples(4);
+    options.first_sample = 4294967295;
+    CHECK_THROWS_AS(model().best_of(first, options), caflow::InputError);
+    CHECK_THROWS_WITH_AS(model().best_of(caflow::Images()), doctest::Contains("got NULL"), caflow::InputError);
+    CHECK_THROWS_WITH_AS(model().best_of(caflow::view(first_rgb.data(), 0, side)), doctest::Contains("height 0"),
+                         caflow::InputError);
+    CHECK_THROWS_AS(model().best_of(caflow::view(first_rgb.data(), side, side, 3)), caflow::InputError);
+    CHECK_THROWS_WITH_AS(model().score(first, first), doctest::Contains("wanted 4 times its sides"),
+                         caflow::InputError);
+    CHECK_THROWS_AS(model().score({first, first}, first), caflow::InputError);
+    CHECK_THROWS_AS(caflow::Model("nowhere"), caflow::BundleError);
+    CHECK_THROWS_AS(caflow::Model(folder(), {"gpu", "", 0, 0, 0}), caflow::InputError);
+    CHECK_THROWS_WITH_AS(caflow::Model(folder(), {"cpu", "", 256, 0, 0}).best_of(first),
+                         doctest::Contains("larger budget or a smaller overlap"), caflow::InputError);
+}
+
+TEST_CASE("the backend that is asked for is the one that runs, or it is an error") {
+    for (const char* backend : {"cuda", "tensorrt"}) {
+        try {
+            const caflow::Model opened(folder(), {backend, "", 0, 0, 0});
+            CHECK(opened.info().backend == std::string("onnxruntime ") + backend);
+        } catch (const caflow::BackendError& error) {
+            CHECK(std::string(error.what()).find("wanted") == 0);
+        }
+    }
+}
+
+TEST_CASE("structs of older and newer applications") {
+    caflow_model* handle = nullptr;
+    caflow_open_options unset{};
+    CHECK(caflow_open(folder().c_str(), &unset, &handle) == CAFLOW_ERROR_INPUT);
+    CHECK(std::string(caflow_last_error()).find("struct_size") != std::string::npos);
+    struct {
+        caflow_open_options known;
+        std::uint64_t field;
+    } newer = {CAFLOW_OPEN_OPTIONS_INIT, 1};
+    newer.known.struct_size = sizeof newer;
+    CHECK(caflow_open(folder().c_str(), &newer.known, &handle) == CAFLOW_ERROR_INPUT);
+    newer.field = 0;
+    caflow_open_options older = CAFLOW_OPEN_OPTIONS_INIT;
+    older.struct_size = offsetof(caflow_open_options, pixel_budget);
+    older.pixel_budget = 1;  // beyond what an older application has
+    for (const caflow_open_options* options : {&older, &newer.known}) {
+        REQUIRE(caflow_open(folder().c_str(), options, &handle) == CAFLOW_OK);
+        caflow_model_info info = CAFLOW_MODEL_INFO_INIT;
+        CHECK(caflow_info(handle, &info) == CAFLOW_OK);
+        CHECK(info.pixel_budget == 1 << 20);
+        caflow_close(handle);
+    }
+    CHECK(caflow_open(nullptr, nullptr, &handle) == CAFLOW_ERROR_INPUT);
+    CHECK(handle == nullptr);
+    CHECK(caflow_open(folder().c_str(), nullptr, nullptr) == CAFLOW_ERROR_INPUT);
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,80 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <numbers>
+#include <string>
+
+#include "noise.hpp"
+
+using namespace caflow::runtime;
+
+TEST_SUITE_BEGIN("noise");
+
+TEST_CASE("the generator is Philox4x32-10: the known answers that its authors publish") {
+    constexpr std::uint32_t ones = 0xFFFFFFFF;
+    CHECK(philox({0, 0, 0, 0}, {0, 0}) == Words{0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8});
+    CHECK(philox({ones, ones, ones, ones}, {ones, ones}) == Words{0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD});
+    CHECK(philox({0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344}, {0xA4093822, 0x299F31D0}) ==
+          Words{0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1});
+}
+
+TEST_CASE("a normal is what the specification says") {
+    const std::vector<std::int64_t> channels{4, 8};
+    const std::vector<float> temperature{1.0f, 0.5f};
+    std::vector<float> z(12 * 4 * 8);
+    draw_noise({1, 0, 0, 4, 8, 11, 13}, channels, temperature, 9, z.data());
+    // By hand: channel 5 of z[2, 1] at row 3, column 7 of sample 9, seed 11, frame 13.
+    const Words words = philox({7, 3, 1 + (2U << 16) + (1U << 24), 9}, {11, 13});
+    const double radius = std::sqrt(-2 * std::log((words[0] + 0.5) / 0x1p32));
+    const double angle = 2 * std::numbers::pi * words[1] / 0x1p32;
+    const auto step = [](float value) { return std::nextafter(std::abs(value), HUGE_VALF) - std::abs(value); };
+    const float first = float(radius * std::cos(angle)), second = float(radius * std::sin(angle));
+    CHECK(std::abs(z[std::size_t((4 + 4) * 32 + 3 * 8 + 7)] - 0.5f * first) <= 0.5f * step(first));
+    CHECK(std::abs(z[std::size_t((4 + 5) * 32 + 3 * 8 + 7)] - 0.5f * second) <= 0.5f * step(second));
+}
+
+TEST_CASE("a window is a window of the whole") {
+    const std::vector<std::int64_t> channels{6, 3};
+    const std::vector<float> temperature{1.0f, 1.0f};
+    std::vector<float> whole(9 * 50 * 50), part(9 * 7 * 11);
+    draw_noise({0, 0, 0, 50, 50, 5, 0}, channels, temperature, 3, whole.data());
+    draw_noise({0, 30, 20, 7, 11, 5, 0}, channels, temperature, 3, part.data());
+    for (std::size_t c = 0; c < 9; ++c) {
+        for (std::size_t y = 0; y < 7; ++y) {
+            for (std::size_t x = 0; x < 11; ++x) {
+                REQUIRE(part[(c * 7 + y) * 11 + x] == whole[(c * 50 + y + 30) * 50 + x + 20]);
+            }
+        }
+    }
+}
+
+// A line of the file is eight words of a counter's and key's (the last two 0), and the words and normals that Python
+// has.
+TEST_CASE("integers are Python's bit for bit, normals within one float32 step" *
+          doctest::skip(!std::getenv("CAFLOW_TEST_DATA") || !*std::getenv("CAFLOW_TEST_DATA"))) {
+    std::ifstream file(std::string(std::getenv("CAFLOW_TEST_DATA")) + "/philox.txt");
+    REQUIRE(file.is_open());
+    std::size_t count = 0;
+    Words counter, expected;
+    std::array<std::uint32_t, 2> key;
+    while (file >> counter[0] >> counter[1] >> counter[2] >> counter[3] >> key[0] >> key[1] >> expected[0] >>
+           expected[1] >> expected[2] >> expected[3]) {
+        REQUIRE(philox(counter, key) == expected);
+        ++count;
+    }
+    CHECK(count == 10000);
+    std::ifstream normals(std::string(std::getenv("CAFLOW_TEST_DATA")) + "/normals.bin", std::ios::binary);
+    std::vector<float> python(4 * 128 * 128), ours(python.size());
+    normals.read(reinterpret_cast<char*>(python.data()), std::streamsize(python.size() * sizeof(float)));
+    REQUIRE(normals.gcount() == std::streamsize(python.size() * sizeof(float)));
+    draw_noise({2, 1000, 70000, 128, 128, 4294967295, 7}, std::vector<std::int64_t>{4}, std::vector<float>{1.0f},
+               4000000000, ours.data());
+    for (std::size_t k = 0; k < ours.size(); ++k) {
+        REQUIRE(ours[k] <= std::nextafter(python[k], HUGE_VALF));
+        REQUIRE(ours[k] >= std::nextafter(python[k], -HUGE_VALF));
+    }
+}
+
+TEST_SUITE_END();

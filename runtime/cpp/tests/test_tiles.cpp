@@ -1,0 +1,88 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "plan.hpp"
+#include "tiles.hpp"
+
+using namespace caflow::runtime;
+
+TEST_SUITE_BEGIN("tiles");
+
+TEST_CASE("weights are one in the image and none in the padding, whatever the size and the budget") {
+    for (const std::int64_t height : {1, 15, 16, 77, 200, 257}) {
+        for (const std::int64_t width : {3, 64, 100, 301}) {
+            for (const std::int64_t budget : {96 * 96, 128 * 128, 300 * 300}) {
+                std::vector<double> sums(std::size_t(height * width));
+                for (const Window& window : cut(height, width, 16, budget, 32)) {
+                    REQUIRE(window.pixels() <= budget);
+                    for (std::int64_t y = window.y.start; y < window.y.end(); ++y) {
+                        for (std::int64_t x = window.x.start; x < window.x.end(); ++x) {
+                            const float weight = window.y.weights[std::size_t(y - window.y.start)] *
+                                                 window.x.weights[std::size_t(x - window.x.start)];
+                            if (y < height && x < width) {
+                                sums[std::size_t(y * width + x)] += weight;
+                            } else
+                                REQUIRE(weight == 0.0f);
+                        }
+                    }
+                }
+                for (const double sum : sums) REQUIRE(sum == doctest::Approx(1.0).epsilon(1e-6));
+            }
+        }
+    }
+}
+
+TEST_CASE("a budget that leaves nothing but overlap is refused") {
+    CHECK_THROWS_AS(cut(256, 256, 16, 32 * 32, 16), TooSmall);
+    CHECK_NOTHROW(cut(32, 32, 16, 32 * 32, 16));
+}
+
+TEST_CASE("padding reflects without the edge, or repeats it where there is too little") {
+    Image image(2, 3);
+    std::iota(image.rgb.begin(), image.rgb.end(), std::uint8_t{0});
+    const Image padded = pad(image, 4, 5);
+    CHECK(padded.row(0)[3 * 3] == image.row(0)[3 * 1]);
+    CHECK(padded.row(0)[3 * 4] == image.row(0)[0]);
+    CHECK(padded.row(3)[0] == image.row(1)[0]);
+    CHECK(padded.row(2)[0] == image.row(1)[0]);
+}
+
+TEST_CASE("a canvas puts windows together, and its map sums to the shares") {
+    Canvas canvas(70, 90);
+    double given = 0;
+    for (const Window& window : cut(70, 90, 16, 48 * 48, 16)) {
+        const std::vector<float> pixels(std::size_t(window.pixels()) * 3, 7.0f);
+        const std::int64_t h = window.y.length() / 4, w = window.x.length() / 4;
+        const std::vector<float> share(std::size_t(h * w), 2.0f);
+        const Map map{h, w, share};
+        canvas.add(window, pixels, {map});
+        given += weighted_sum(window, map);
+    }
+    for (const float value : canvas.pixels) REQUIRE(value == doctest::Approx(7.0f));
+    CHECK(canvas.shares[0].sum() == doctest::Approx(given));
+    CHECK(given == doctest::Approx(2.0 * 70 * 90 / 16));
+    const std::vector<float> map = share_map(canvas.shares, 70, 90);
+    CHECK(std::accumulate(map.begin(), map.end(), 0.0) == doctest::Approx(given).epsilon(1e-6));
+}
+
+TEST_CASE("runs hold one window shape, and no more rows than the budget") {
+    const std::vector<std::vector<Window>> windows{cut(64, 64, 16, 1 << 14, 16), cut(64, 64, 16, 1 << 14, 16),
+                                                   cut(300, 100, 16, 1 << 14, 16)};
+    std::vector<std::uint32_t> samples(7);
+    std::iota(samples.begin(), samples.end(), 0U);
+    std::size_t rows = 0;
+    for (const Run& run : plan(windows, samples, 1 << 14, 1 << 25)) {
+        std::int64_t pixels = 0;
+        for (const Unit& unit : run) {
+            CHECK(unit.window->has_shape_of(*run.front().window));
+            pixels += unit.window->pixels() * std::int64_t(unit.samples.size());
+            rows += unit.samples.size();
+        }
+        CHECK(pixels <= 1 << 14);
+    }
+    CHECK(rows == 7 * (windows[0].size() + windows[1].size() + windows[2].size()));
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,205 @@
+"""The C library through ctypes: its structs, and a model as Python sees it. A check of the ABI, not an interface."""
+
+import ctypes
+from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int64, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+WITH_PIXELS, WITH_LIKELIHOOD_MAPS = 1, 2
+LIKELIHOOD, CONSISTENCY = 0, 1
+STATUS = ("ok", "input", "bundle", "backend", "not finite", "out of memory", "internal")
+
+
+class CError(Exception):
+    """A status that is not OK, and what the library says about it."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = STATUS[status]
+
+
+class _Image(ctypes.Structure):
+    _fields_ = (("rgb", c_void_p), ("height", c_size_t), ("width", c_size_t), ("stride", c_size_t))
+
+
+class _OpenOptions(ctypes.Structure):
+    _fields_ = (
+        ("struct_size", c_size_t),
+        ("backend", c_char_p),
+        ("engine_cache", c_char_p),
+        ("pixel_budget", c_uint64),
+        ("overlap", c_int64),
+        ("threads", c_uint32),
+    )
+
+
+class _DrawOptions(ctypes.Structure):
+    _fields_ = (
+        ("struct_size", c_size_t),
+        ("samples", c_uint32),
+        ("first_sample", c_uint32),
+        ("seed", c_uint32),
+        ("frame", c_uint32),
+        ("temperature", POINTER(c_double)),
+        ("temperatures", c_size_t),
+        ("keep", POINTER(c_uint32)),
+        ("keeps", c_size_t),
+        ("rank", c_uint32),
+        ("flags", c_uint32),
+    )
+
+
+class _ModelInfo(ctypes.Structure):
+    _fields_ = (
+        ("struct_size", c_size_t),
+        ("task", c_char_p),
+        ("precision", c_char_p),
+        ("backend", c_char_p),
+        ("scale", c_uint32),
+        ("size_multiple", c_uint32),
+        ("levels", c_uint32),
+        ("channels", c_uint32),
+        ("pixel_budget", c_uint64),
+    )
+
+
+class _Result(ctypes.Structure):
+    _fields_ = (
+        ("image", c_size_t),
+        ("sample", c_uint32),
+        ("levels", c_uint32),
+        ("height", c_size_t),
+        ("width", c_size_t),
+        ("rgb", POINTER(c_uint8)),
+        ("log_likelihood", c_double),
+        ("per_level", POINTER(c_double)),
+        ("bits_per_dim", c_double),
+        ("consistency", c_double),
+        ("pixels", POINTER(c_float)),
+        ("log_likelihood_map", POINTER(c_float)),
+    )
+
+
+class _Results(ctypes.Structure):
+    _fields_ = (("count", c_size_t), ("result", POINTER(POINTER(_Result))))
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result, copied."""
+
+    image: int
+    sample: int
+    rgb: NDArray[np.uint8] | None
+    log_likelihood: float
+    per_level: NDArray[np.float64]
+    bits_per_dim: float
+    consistency: float
+    pixels: NDArray[np.float32] | None
+    log_likelihood_map: NDArray[np.float32] | None
+
+
+class CModel:
+    """A handle. Options are the fields of the C structs; sequences become pointers and counts."""
+
+    def __init__(self, library: Path, folder: Path, **options: Any) -> None:
+        self._library = ctypes.CDLL(str(library))
+        self._library.caflow_last_error.restype = c_char_p
+        self._library.caflow_version.restype = c_char_p
+        self._library.caflow_close.restype = self._library.caflow_free_results.restype = None
+        self._model = c_void_p()
+        known = _OpenOptions(struct_size=ctypes.sizeof(_OpenOptions), **options)
+        self._check(self._library.caflow_open(str(folder).encode(), byref(known), byref(self._model)))
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Of the model, by the struct's fields."""
+        info = _ModelInfo(struct_size=ctypes.sizeof(_ModelInfo))
+        self._check(self._library.caflow_info(self._model, byref(info)))
+        return {name: getattr(info, name) for name, _ in _ModelInfo._fields_}
+
+    def best_of(self, conditions: list[NDArray[np.uint8]], **options: Any) -> list[Result]:
+        """One result per condition."""
+        return self._draw(self._library.caflow_best_of, conditions, options)
+
+    def sample(self, conditions: list[NDArray[np.uint8]], **options: Any) -> list[Result]:
+        """All samples of each condition."""
+        return self._draw(self._library.caflow_sample, conditions, options)
+
+    def score(
+        self, targets: list[NDArray[np.uint8]], conditions: list[NDArray[np.uint8]], flags: int = 0
+    ) -> list[Result]:
+        """One result per pair."""
+        results = POINTER(_Results)()
+        given = (_images(targets), _images(conditions), c_size_t(len(targets)), c_uint32(flags))
+        self._check(self._library.caflow_score(self._model, *given, byref(results)))
+        return self._take(results)
+
+    def close(self) -> None:
+        """Free the handle."""
+        self._library.caflow_close(self._model)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _draw(self, function: Any, conditions: list[NDArray[np.uint8]], options: dict[str, Any]) -> list[Result]:
+        known = _DrawOptions(struct_size=ctypes.sizeof(_DrawOptions))
+        for name, value in options.items():
+            if name in ("temperature", "keep"):
+                kind = c_double if name == "temperature" else c_uint32
+                values = list(np.atleast_1d(value))
+                setattr(known, f"{name}s", len(values))
+                value = (kind * len(values))(*values)
+            setattr(known, name, value)
+        results = POINTER(_Results)()
+        given = (_images(conditions), c_size_t(len(conditions)), byref(known))
+        self._check(function(self._model, *given, byref(results)))
+        return self._take(results)
+
+    def _take(self, results: Any) -> list[Result]:
+        try:
+            return [_copy(results.contents.result[k].contents) for k in range(results.contents.count)]
+        finally:
+            self._library.caflow_free_results(results)
+
+    def _check(self, status: int) -> None:
+        if status:
+            raise CError(status, self._library.caflow_last_error().decode())
+
+
+def _images(images: list[NDArray[np.uint8]]) -> Any:
+    """Arrays, whose rows may be apart, as the library takes them."""
+    return (_Image * len(images))(
+        *[_Image(image.ctypes.data, image.shape[0], image.shape[1], image.strides[0]) for image in images]
+    )
+
+
+def _copy(result: _Result) -> Result:
+    sides = (result.height, result.width)
+
+    def array(pointer: Any, *shape: int) -> NDArray[Any] | None:
+        return np.ctypeslib.as_array(pointer, shape).copy() if pointer else None
+
+    per_level = array(result.per_level, result.levels)
+    assert per_level is not None
+    return Result(
+        image=result.image,
+        sample=result.sample,
+        rgb=array(result.rgb, *sides, 3),
+        log_likelihood=result.log_likelihood,
+        per_level=per_level,
+        bits_per_dim=result.bits_per_dim,
+        consistency=result.consistency,
+        pixels=array(result.pixels, *sides, 3),
+        log_likelihood_map=array(result.log_likelihood_map, *sides),
+    )

@@ -1,0 +1,408 @@
+"""The C++ runtime: built by CMake, its own tests, equal results to Python's, and applications outside the tree."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cpp_data
+import cv2
+import numpy as np
+import pytest
+from c_library import CONSISTENCY, WITH_LIKELIHOOD_MAPS, WITH_PIXELS, CError, CModel, Result
+from conftest import photograph
+from numpy.typing import NDArray
+
+from caflow_deploy import load
+from caflow_runtime import builtin
+from caflow_runtime.images import read_image, write_image
+from caflow_runtime.pipeline import Pipeline
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "runtime" / "cpp"
+BUILD = ROOT / "build" / "cpp"
+BUNDLE = builtin.find_bundle(builtin.DEFAULT)
+
+EQUAL_BYTES = 0.9999
+"""Of an image at least; the others are within 1."""
+LIKELIHOOD = 1e-6
+"""Relative, with the same ONNX Runtime."""
+
+LIKELIHOOD_ACROSS_VERSIONS = 1e-5
+
+HEADERS = (
+    "onnxruntime/onnxruntime_cxx_api.h",
+    "nlohmann/json.hpp",
+    "openssl/evp.h",
+    "doctest/doctest.h",
+    "opencv4/opencv2/videoio.hpp",
+)
+
+
+def what_is_missing() -> list[str]:
+    """Of what the build needs."""
+    missing = [program for program in ("cmake", "c++", "cc") if shutil.which(program) is None]
+    if missing:
+        return missing
+    probe = "\n".join(f"#if !__has_include(<{name}>)\nmissing {name}\n#endif" for name in HEADERS)
+    found = subprocess.run(
+        ["c++", "-E", "-P", "-x", "c++", "-"], input=probe, capture_output=True, text=True, check=True
+    )
+    return found.stdout.split()
+
+
+MISSING = what_is_missing()
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
+
+
+def run(*command: str | Path, cwd: Path = ROOT, given: str | None = None) -> str:
+    """What a command prints; all of it where it fails."""
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, input=given, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def library_of_the_wheel() -> Path:
+    """The folder of ONNX Runtime in this environment."""
+    import onnxruntime
+
+    return Path(onnxruntime.__file__).parent
+
+
+def build(folder: Path, data: Path, *options: str) -> Path:
+    """Configure and build; what is up to date there is kept."""
+    run(
+        *("cmake", "-S", SOURCE, "-B", folder, f"-DCAFLOW_TEST_DATA={data}"),
+        *(f"-DCAFLOW_ONNXRUNTIME_LIBRARY={library_of_the_wheel()}", f"-DCAFLOW_BUNDLE={BUNDLE}", *options),
+    )
+    run("cmake", "--build", folder, "--parallel", "2")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the C++ tests are held against."""
+    folder = tmp_path_factory.mktemp("cpp") / "data"
+    cpp_data.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built(data: Path) -> Path:
+    """The build folder."""
+    return build(BUILD, data)
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Iterator[Pipeline]:
+    with load(BUNDLE, backend="cpu") as pipe:
+        yield pipe
+
+
+@pytest.fixture
+def model(built: Path) -> Iterator[CModel]:
+    with CModel(built / "libcaflow.so", BUNDLE, backend=b"cpu") as model:
+        yield model
+
+
+def check_equal(
+    result: Result, image: NDArray[np.uint8], per_level: NDArray[np.float64], tolerance: float = LIKELIHOOD
+) -> None:
+    """The same image, byte by byte, and the same likelihood."""
+    assert result.rgb is not None
+    assert result.rgb.shape == image.shape
+    difference = np.abs(result.rgb.astype(int) - image)
+    assert (difference == 0).mean() >= EQUAL_BYTES
+    assert difference.max() <= 1
+    np.testing.assert_allclose(result.per_level, per_level, rtol=0, atol=tolerance * abs(per_level.sum()))
+    assert result.log_likelihood == pytest.approx(per_level.sum(), rel=tolerance)
+
+
+def test_its_own_tests_pass(built: Path) -> None:
+    run("ctest", "--output-on-failure", "-LE", "long", cwd=built)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n": 10},
+        {"n": 3, "seed": 2**32 - 1, "frame": 5, "temperature": 1.0},
+        {"n": 4, "temperature": [1.0, 0.8, 0.5]},
+        {"n": 6, "rank": "consistency"},
+        {"n": 8, "keep": [8, 5, 2]},
+    ],
+)
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (37, 53), (1, 3)])
+def test_the_best_is_pythons(
+    model: CModel, pipe: Pipeline, photographs: Path, options: dict[str, Any], height: int, width: int
+) -> None:
+    conditions = [photograph(photographs, number, height, width) for number in (0, 5)]
+    ours = {"samples" if name == "n" else name: value for name, value in options.items() if name != "rank"}
+    if options.get("rank") == "consistency":
+        ours["rank"] = CONSISTENCY
+    best = pipe.best_of(conditions, **options)
+    results = model.best_of(conditions, **ours, flags=WITH_LIKELIHOOD_MAPS)
+    for k, result in enumerate(results):
+        check_equal(result, best.images[k], best.per_level[k])
+        assert (result.image, result.sample) == (k, best.sample[k])
+        assert result.bits_per_dim == pytest.approx(best.bits_per_dim[k], rel=LIKELIHOOD)
+        assert result.log_likelihood_map is not None
+        np.testing.assert_allclose(result.log_likelihood_map, best.log_likelihood_map[k], rtol=1e-4, atol=1e-3)
+        if best.consistency is not None:
+            assert result.consistency == pytest.approx(best.consistency[k], abs=1e-6)
+
+
+def test_all_samples_are_pythons(model: CModel, pipe: Pipeline, photographs: Path) -> None:
+    condition = photograph(photographs, 2, 20, 30)
+    samples = pipe.sample(condition, n=5)
+    results = model.sample([condition], samples=5, flags=WITH_PIXELS)
+    assert [result.sample for result in results] == list(samples.sample[0])
+    for k, result in enumerate(results):
+        check_equal(result, samples.images[0][k], samples.per_level[0, k])
+        assert result.pixels is not None
+        np.testing.assert_array_equal(np.clip(result.pixels, 0, 255).astype(np.uint8), result.rgb)
+
+
+def test_scores_are_pythons(model: CModel, pipe: Pipeline, photographs: Path) -> None:
+    targets = [photograph(photographs, number, 4 * 18, 4 * 27) for number in (1, 3)]
+    conditions = [cv2.resize(target, (27, 18), interpolation=cv2.INTER_AREA).astype(np.uint8) for target in targets]
+    score = pipe.score(targets, conditions)
+    for k, result in enumerate(model.score(targets, conditions)):
+        np.testing.assert_allclose(
+            result.per_level, score.per_level[k], rtol=0, atol=LIKELIHOOD * -score.log_likelihood[k]
+        )
+        assert result.log_likelihood == pytest.approx(score.log_likelihood[k], rel=LIKELIHOOD)
+
+
+@pytest.mark.parametrize(("budget", "overlap"), [(128 * 128, 32), (96 * 96, 16)])
+def test_tiles_are_pythons(built: Path, photographs: Path, budget: int, overlap: int) -> None:
+    condition = photograph(photographs, 4, 77, 61)
+    with load(BUNDLE, backend="cpu", pixel_budget=budget, overlap=overlap) as pipe:
+        assert len(pipe.tiles(condition)) > 4
+        best = pipe.best_of(condition, n=3)
+        score = pipe.score(best.images, condition)
+    with CModel(built / "libcaflow.so", BUNDLE, backend=b"cpu", pixel_budget=budget, overlap=overlap) as model:
+        check_equal(model.best_of([condition], samples=3)[0], best.images[0], best.per_level[0])
+        scored = model.score([best.images[0]], [condition])[0]
+    assert scored.log_likelihood == pytest.approx(score.log_likelihood[0], rel=LIKELIHOOD)
+
+
+def test_twenty_frames_of_a_video_are_pythons(model: CModel, pipe: Pipeline, photographs: Path) -> None:
+    large = photograph(photographs, 6, 60, 80)
+    frames = [np.ascontiguousarray(large[k : k + 24, 2 * k : 2 * k + 32]) for k in range(20)]
+    options = {"samples": 4, "first_sample": 0}
+    for frame in pipe.stream(frames, n=4):
+        (result,) = model.best_of([frames[frame.number]], **options, frame=0)
+        check_equal(result, frame.image, frame.per_level)
+        options = {"samples": 1, "first_sample": result.sample}
+    assert frame.number == 19
+
+
+def test_rows_that_lie_apart_are_read(model: CModel, photographs: Path) -> None:
+    whole = photograph(photographs, 0, 16, 40)
+    (apart,), (together,) = (model.best_of([image], samples=1) for image in (whole[:, :16], whole[:, :16].copy()))
+    np.testing.assert_array_equal(apart.rgb, together.rgb)
+
+
+def test_errors_say_what_was_wanted(built: Path, model: CModel, tmp_path: Path, photographs: Path) -> None:
+    with pytest.raises(CError, match=r"no manifest\.json") as refused:
+        CModel(built / "libcaflow.so", tmp_path)
+    assert refused.value.status == "bundle"
+    copy = Path(shutil.copytree(BUNDLE, tmp_path / "broken.caflow"))
+    with (copy / "weights.bin").open("r+b") as file:
+        file.write(b"broken")
+    with pytest.raises(CError, match=r"weights\.bin: wanted SHA-256"):
+        CModel(built / "libcaflow.so", copy)
+    condition = photograph(photographs, 0, 16, 16)
+    for wrong, message in (
+        ({"samples": 4, "keep": [4, 5, 1]}, "keep: wanted 3 numbers of samples"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"rank": 7}, "rank: wanted one of"),
+        ({"flags": 64}, "flags"),
+    ):
+        with pytest.raises(CError, match=message) as refused:
+            model.best_of([condition], **wrong)
+        assert refused.value.status == "input"
+    with pytest.raises(CError, match=r"sample 0 of images\[0\] is not finite") as refused:
+        model.sample([condition], temperature=1e30, samples=1)
+    assert refused.value.status == "not finite"
+    with pytest.raises(CError, match="wanted 4 times its sides"):
+        model.score([condition], [condition])
+
+
+def test_the_examples(built: Path, pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
+    examples = built / "examples"
+    condition = photograph(photographs, 7, 24, 32)
+    write_image(tmp_path / "small.png", condition)
+    best = pipe.best_of(condition, n=3)
+    run(examples / "upscale_image", BUNDLE, "small.png", "large.png", "3", cwd=tmp_path)
+    difference = np.abs(read_image(tmp_path / "large.png").rgb.astype(int) - best.images[0])
+    assert (difference == 0).mean() >= EQUAL_BYTES
+
+    large = read_image(tmp_path / "large.png").rgb
+    lines = run(examples / "score_pairs", BUNDLE, cwd=tmp_path, given="large.png small.png\n" * 2).splitlines()
+    assert len(lines) == 2
+    scored = json.loads(lines[0])
+    assert scored["target"] == "large.png"
+    assert scored["log_likelihood"] == pytest.approx(pipe.score(large, condition).log_likelihood[0], rel=LIKELIHOOD)
+
+    writer = cv2.VideoWriter(str(tmp_path / "small.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
+    for _ in range(5):
+        writer.write(np.ascontiguousarray(condition[..., ::-1]))
+    writer.release()
+    assert run(examples / "upscale_video", BUNDLE, "small.avi", "large.avi", "3", cwd=tmp_path).startswith("5 frames")
+    capture = cv2.VideoCapture(str(tmp_path / "large.avi"))
+    frames = []
+    while (read := capture.read())[0]:
+        frames.append(read[1])
+    assert len(frames) == 5
+    assert frames[0].shape == (96, 128, 3)
+    for frame in frames:
+        assert np.abs(frame[..., ::-1].astype(int) - large).mean() < 6  # MJPEG, twice
+
+
+C_MAIN = """
+#include <caflow/caflow.h>
+#include <stdio.h>
+
+int main(void) {{
+    unsigned char rgb[4 * 4 * 3] = {{0}};
+    size_t height = 4, width = 4;
+{example}
+    return 0;
+}}
+"""
+CPP_MAIN = """
+#include <caflow/caflow.hpp>
+#include <iostream>
+
+int main() {{
+    const std::vector<std::uint8_t> pixels(4 * 4 * 3);
+    const std::uint8_t* rgb = pixels.data();
+    const std::size_t height = 4, width = 4;
+{example}
+}}
+"""
+APPLICATION = """
+cmake_minimum_required(VERSION 3.25)
+project(application LANGUAGES C CXX)
+{find}
+file(GLOB sources *.c *.cpp)
+foreach(source ${{sources}})
+    cmake_path(GET source STEM name)
+    add_executable(${{name}} ${{source}})
+    target_link_libraries(${{name}} PRIVATE caflow::caflow)
+    target_compile_features(${{name}} PRIVATE c_std_99 cxx_std_17)
+    target_compile_options(${{name}} PRIVATE -Wall -Wextra -Werror -pedantic)
+endforeach()
+"""
+
+
+def usage(header: str, prefix: str) -> str:
+    """The example on top of a header."""
+    text = (SOURCE / "include" / "caflow" / header).read_text()
+    return "\n".join(line.removeprefix(prefix) for line in text.splitlines() if line.startswith(f"{prefix}    "))
+
+
+def documented_programs(page: Path) -> list[str]:
+    """The C++ programs of a page."""
+    return re.findall(r"^```cpp\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def check_application(folder: Path, find: str, *options: str) -> None:
+    """Builds and runs programs outside the tree: the examples of the headers and of the documentation."""
+    folder.mkdir()
+    (folder / "in_c.c").write_text(C_MAIN.format(example=usage("caflow.h", " *")))
+    (folder / "in_cpp.cpp").write_text(CPP_MAIN.format(example=usage("caflow.hpp", "//")))
+    programs = documented_programs(ROOT / "README.md") + documented_programs(SOURCE / "README.md")
+    for number, program in enumerate(programs):
+        (folder / f"documented_{number}.cpp").write_text(program)
+    (folder / "CMakeLists.txt").write_text(APPLICATION.format(find=find))
+    run("cmake", "-S", folder, "-B", folder / "build", *options)
+    run("cmake", "--build", folder / "build", "--parallel", "2")
+    in_c, in_cpp = (run(folder / "build" / name) for name in ("in_c", "in_cpp"))
+    assert in_c.startswith("16 x 16, ")
+    assert float(in_cpp.split()[3]) == pytest.approx(float(in_c.split()[3]), rel=1e-4)
+    assert len(programs) == 2
+    for number in range(len(programs)):
+        assert run(folder / "build" / f"documented_{number}").startswith("64")
+
+
+def test_an_application_finds_the_installed_library(built: Path, tmp_path: Path) -> None:
+    run("cmake", "--install", built, "--prefix", tmp_path / "installed")
+    moved = (tmp_path / "installed").rename(tmp_path / "moved")
+    check_application(tmp_path / "application", "find_package(caflow 0.1 REQUIRED)", f"-DCMAKE_PREFIX_PATH={moved}")
+
+
+@pytest.mark.full
+def test_an_application_finds_the_static_library(data: Path, tmp_path: Path) -> None:
+    static = build(tmp_path / "static", data, "-DBUILD_SHARED_LIBS=OFF", "-DCAFLOW_TESTS=OFF", "-DCAFLOW_EXAMPLES=OFF")
+    run("cmake", "--install", static, "--prefix", tmp_path / "installed")
+    prefix = f"-DCMAKE_PREFIX_PATH={tmp_path / 'installed'}"
+    check_application(tmp_path / "application", "find_package(caflow 0.1 REQUIRED)", prefix)
+
+
+@pytest.mark.full
+def test_an_application_holds_the_source(tmp_path: Path) -> None:
+    check_application(
+        tmp_path / "application",
+        f"add_subdirectory({SOURCE} caflow)",
+        f"-DCAFLOW_ONNXRUNTIME_LIBRARY={library_of_the_wheel()}",
+    )
+
+
+@pytest.mark.full
+def test_another_version_of_onnx_runtime_agrees(data: Path, pipe: Pipeline, photographs: Path) -> None:
+    folder = build(
+        BUILD.with_name("cpp-system"),
+        data,
+        "-DCAFLOW_ONNXRUNTIME_LIBRARY=",
+        "-DCAFLOW_TESTS=OFF",
+        "-DCAFLOW_EXAMPLES=OFF",
+    )
+    condition = photograph(photographs, 9, 30, 40)
+    best = pipe.best_of(condition, n=4)
+    with CModel(folder / "libcaflow.so", BUNDLE, backend=b"cpu") as model:
+        (result,) = model.best_of([condition], samples=4)
+    check_equal(result, best.images[0], best.per_level[0], LIKELIHOOD_ACROSS_VERSIONS)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("sanitizers", ["address,undefined", "thread"])
+def test_sanitizers_find_nothing(data: Path, sanitizers: str) -> None:
+    folder = build(
+        BUILD.with_name(f"cpp-{sanitizers.replace(',', '-')}"),
+        data,
+        f"-DCAFLOW_SANITIZE={sanitizers}",
+        "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+        "-DCAFLOW_EXAMPLES=OFF",
+    )
+    run("ctest", "--output-on-failure", "-LE", "long", cwd=folder)
+
+
+@pytest.mark.full
+def test_a_thousand_calls_do_not_grow_memory(built: Path) -> None:
+    run("ctest", "--output-on-failure", "-R", "growth", cwd=built)
+
+
+CLANG = next((name for name in ("clang++", "clang++-19", "clang++-14") if shutil.which(name)), None)
+
+
+@pytest.mark.full
+@pytest.mark.skipif(CLANG is None, reason="not installed (.ci/packages): clang")
+def test_the_fuzzer_finds_nothing(data: Path) -> None:
+    assert CLANG is not None
+    folder = build(
+        BUILD.with_name("cpp-fuzz"),
+        data,
+        f"-DCMAKE_CXX_COMPILER={CLANG}",
+        "-DCAFLOW_FUZZ=ON",
+        "-DCAFLOW_FUZZ_SECONDS=20",
+        "-DCAFLOW_EXAMPLES=OFF",
+    )
+    run("ctest", "--output-on-failure", "-R", "fuzz_manifest", cwd=folder)
