@@ -17,6 +17,7 @@ from conftest import photograph
 from numpy.typing import NDArray
 
 from caflow_deploy import load
+from caflow_export.export import ExportReport
 from caflow_runtime import builtin
 from caflow_runtime.images import read_image, write_image
 from caflow_runtime.pipeline import Pipeline
@@ -177,6 +178,15 @@ def test_scores_are_pythons(model: CModel, pipe: Pipeline, photographs: Path) ->
             result.per_level, score.per_level[k], rtol=0, atol=LIKELIHOOD * -score.log_likelihood[k]
         )
         assert result.log_likelihood == pytest.approx(score.log_likelihood[k], rel=LIKELIHOOD)
+
+
+def test_scores_with_a_dequantizer_are_pythons(built: Path, exported: ExportReport, photographs: Path) -> None:
+    target = photograph(photographs, 8, 4 * 9, 4 * 12)
+    condition = cv2.resize(target, (12, 9), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    with load(exported.path, backend="cpu") as pipe, CModel(built / "libcaflow.so", exported.path) as model:
+        assert "dequantize" in {graph.name for graph in pipe.manifest.graphs}
+        (result,) = model.score([target], [condition])
+        assert result.log_likelihood == pytest.approx(pipe.score(target, condition).log_likelihood[0], rel=LIKELIHOOD)
 
 
 @pytest.mark.parametrize(("budget", "overlap"), [(128 * 128, 32), (96 * 96, 16)])
