@@ -213,6 +213,18 @@ def test_twenty_frames_of_a_video_are_pythons(model: CModel, pipe: Pipeline, pho
     assert frame.number == 19
 
 
+@pytest.mark.gpu
+def test_cuda_gives_what_pythons_cpu_gives(built: Path, pipe: Pipeline, photographs: Path) -> None:
+    """Needs the library of onnxruntime-gpu. The examples take CUDA by themselves where it works."""
+    condition = photograph(photographs, 7, 24, 32)
+    best = pipe.best_of(condition, n=3)
+    with CModel(built / "libcaflow.so", BUNDLE, backend=b"cuda") as model:
+        (result,) = model.best_of([condition], samples=3)
+    assert result.rgb is not None
+    assert (result.rgb != best.images[0]).mean() < 1e-3
+    assert result.log_likelihood == pytest.approx(best.log_likelihood[0], rel=1e-5)
+
+
 def test_rows_that_lie_apart_are_read(model: CModel, photographs: Path) -> None:
     whole = photograph(photographs, 0, 16, 40)
     (apart,), (together,) = (model.best_of([image], samples=1) for image in (whole[:, :16], whole[:, :16].copy()))
