@@ -35,6 +35,7 @@ class _OpenOptions(ctypes.Structure):
         ("pixel_budget", c_uint64),
         ("overlap", c_int64),
         ("threads", c_uint32),
+        ("flags", c_uint32),
     )
 
 

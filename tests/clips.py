@@ -1,5 +1,6 @@
 """FFmpeg for tests: makes clips, and what PyAV reads of them."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -19,3 +20,11 @@ def frames_of(path: Path) -> list[tuple[float, tuple[int, int], str]]:
     with av.open(str(path)) as container:
         decoded = container.decode(container.streams.video[0])
         return [(float(f.time or 0), (f.width, f.height), f.format.name) for f in decoded]
+
+
+def packets(path: Path, kind: str) -> list[str]:
+    """Hashes of the packets of a kind of stream."""
+    with av.open(str(path)) as container:
+        streams = [stream for stream in container.streams if stream.type == kind]
+        demuxed = container.demux(streams) if streams else ()
+        return [hashlib.sha256(bytes(packet)).hexdigest() for packet in demuxed if packet.size]

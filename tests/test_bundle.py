@@ -102,6 +102,7 @@ WRONG_MANIFESTS: list[tuple[Callable[[Manifest], None], type[BundleError], str]]
     (_set_in("model", size_multiple=8), WrongShape, "condition"),
     (_set_in("model", size_multiple=6), WrongManifest, "wanted a size_multiple of 4 and of 1, got 6"),
     (_set_in("model", scale=0), WrongManifest, "scale"),
+    (_set_in("model", scale=2**17, size_multiple=2**17), WrongManifest, "scale"),
     (_set_in("model", levels=0), WrongManifest, "levels"),
     (_set_in("model", task="super-resolution"), WrongManifest, "wanted down_filter to be one of bicubic, bilinear"),
     (_set_in("model", task="sketch"), WrongManifest, "wanted low_threshold to be a number, got None"),

@@ -1,6 +1,7 @@
 """The C++ runtime: built by CMake, its own tests, equal results to Python's, and applications outside the tree."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -62,7 +63,13 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packa
 def run(*command: str | Path, cwd: Path = ROOT, given: str | None = None) -> str:
     """What a command prints; all of it where it fails."""
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, input=given, capture_output=True, text=True, check=False
+        [str(part) for part in command],
+        cwd=cwd,
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},  # held to the bounds of the CPU
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -183,7 +190,10 @@ def test_scores_are_pythons(model: CModel, pipe: Pipeline, photographs: Path) ->
 def test_scores_with_a_dequantizer_are_pythons(built: Path, exported: ExportReport, photographs: Path) -> None:
     target = photograph(photographs, 8, 4 * 9, 4 * 12)
     condition = cv2.resize(target, (12, 9), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    with load(exported.path, backend="cpu") as pipe, CModel(built / "libcaflow.so", exported.path) as model:
+    with (
+        load(exported.path, backend="cpu") as pipe,
+        CModel(built / "libcaflow.so", exported.path, backend=b"cpu") as model,
+    ):
         assert "dequantize" in {graph.name for graph in pipe.manifest.graphs}
         (result,) = model.score([target], [condition])
         assert result.log_likelihood == pytest.approx(pipe.score(target, condition).log_likelihood[0], rel=LIKELIHOOD)
@@ -215,7 +225,7 @@ def test_twenty_frames_of_a_video_are_pythons(model: CModel, pipe: Pipeline, pho
 
 @pytest.mark.gpu
 def test_cuda_gives_what_pythons_cpu_gives(built: Path, pipe: Pipeline, photographs: Path) -> None:
-    """Needs the library of onnxruntime-gpu. The examples take CUDA by themselves where it works."""
+    """Needs the library of onnxruntime-gpu."""
     condition = photograph(photographs, 7, 24, 32)
     best = pipe.best_of(condition, n=3)
     with CModel(built / "libcaflow.so", BUNDLE, backend=b"cuda") as model:

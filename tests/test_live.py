@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clips import FFMPEG, ffmpeg, frames_of
+from clips import FFMPEG, ffmpeg, frames_of, packets
 from stamp import read_stamp
 
 from caflow_export.export import ExportReport
@@ -45,6 +45,8 @@ TRANSPORT_STREAM = [
     "-f",
     "mpegts",
 ]
+TIMEOUT_S = 180
+"""What never ends is a failure, and no hang."""
 MOTION_JPEG = ["-re", "-f", "lavfi", "-i", "testsrc2=s=64x32:r=10", "-c:v", "mjpeg", "-f", "mpjpeg"]
 
 
@@ -75,6 +77,7 @@ def caflow_video(exported: ExportReport, source: object, *options: object, **env
         text=True,
         check=False,
         env={name: value for name, value in (os.environ | environment).items() if value},
+        timeout=TIMEOUT_S,
     )
 
 
@@ -93,7 +96,20 @@ def test_a_clock_that_does_not_is_not() -> None:
     assert np.all(np.diff(ticks) > 0)
     assert not clock.believed
     np.testing.assert_array_equal(np.diff(ticks)[100:], 9000)
-    assert [LiveClock(believed=False).ticks(5.0, 1.0), clock.ticks(0.0, 0.0)] == [0, ticks[-1] + 1]
+    assert LiveClock(believed=False).ticks(5.0, 1.0) == 0
+
+
+def test_a_stall_does_not_cost_a_good_clock() -> None:
+    """Of 5 s, after a minute: what comes late is shown late, and then the source's own times go on."""
+    clock = LiveClock(believed=True)
+    said = np.arange(0, 100, 0.04)
+    came = np.where(said < 60, said, said + 5) + np.where(np.arange(len(said)) % 2, 0.015, 0.0)
+    ticks = np.array([clock.ticks(*pair) for pair in zip(said, came, strict=True)])
+    assert clock.believed
+    steps = np.diff(ticks)
+    assert np.all(steps[said[1:] < 59] == 3600)
+    assert np.all(steps[said[1:] > 61] == 3600)
+    assert abs(ticks[-1] / 90_000 - came[-1]) < 0.1
 
 
 def test_a_stream_is_recorded_for_as_long_as_asked(exported: ExportReport, tmp_path: Path) -> None:
@@ -115,15 +131,20 @@ def test_a_stream_that_lies_about_its_rate_is_timed_by_the_wall(exported: Export
         done = caflow_video(exported, address, "-o", tmp_path / "out.mp4", "--duration", 3, "--drop", "block")
     assert done.returncode == 0, done.stderr
     times = [seconds for seconds, *_ in frames_of(tmp_path / "out.mp4")]
-    assert 0.07 < np.median(np.diff(times)) < 0.13
+    late = np.diff(times)[len(times) // 2 :]  # what came while OpenCV looked at the stream comes at once
+    assert 0.07 < np.median(late) < 0.13
 
 
-def test_what_was_recorded_of_a_stream_that_vanishes_is_kept(exported: ExportReport, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--duration", "60"], ["--duration", "5", "--patience", "60"]])
+def test_what_was_recorded_of_a_stream_that_vanishes_is_kept(
+    exported: ExportReport, tmp_path: Path, options: list[str]
+) -> None:
     with serving("-t", 3, *TRANSPORT_STREAM) as address:
-        done = caflow_video(exported, address, "-o", tmp_path / "out.mp4", "--patience", 1)
+        done = caflow_video(exported, address, "-o", tmp_path / "out.mp4", "--patience", 1, *options)
     assert done.returncode == 1
-    assert "is lost: trying again for 1 s" in done.stderr
-    assert f"{address} gave no frame for 1 s; {tmp_path / 'out.mp4'} holds" in done.stderr
+    assert "is lost: trying again for" in done.stderr
+    assert f"{address} gave no frame for" in done.stderr
+    assert f"{tmp_path / 'out.mp4'} holds" in done.stderr
     assert len(frames_of(tmp_path / "out.mp4")) > 10
     assert list(tmp_path.iterdir()) == [tmp_path / "out.mp4"]
 
@@ -139,12 +160,14 @@ def test_a_stream_ends_well_when_it_is_told_to(exported: ExportReport, tmp_path:
             one.send_signal(signal.SIGTERM)
             rest = one.stdout.read()
     assert one.returncode == 0
-    assert len(frames_of(tmp_path / "out.mp4")) == len(first) + len(rest.splitlines())
+    # It may come between a frame and its line.
+    assert len(frames_of(tmp_path / "out.mp4")) - len(first) - len(rest.splitlines()) in (0, 1)
 
 
 def test_a_file_on_a_server_is_done_whole(exported: ExportReport, tmp_path: Path) -> None:
-    """None of its frames is dropped, however fast they come, and no one waits for more."""
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=2", "-movflags", "faststart", tmp_path / "clip.mp4")
+    """With its sound; none of its frames is dropped, however fast they come, and no one waits for more."""
+    inputs = ["-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=2", "-f", "lavfi", "-i", "sine=d=2"]
+    ffmpeg(*inputs, "-c:a", "aac", "-movflags", "faststart", tmp_path / "clip.mp4")
     handler = partial(QuietHandler, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -153,6 +176,7 @@ def test_a_file_on_a_server_is_done_whole(exported: ExportReport, tmp_path: Path
         server.shutdown()
     assert done.returncode == 0, done.stderr
     assert [t for t, *_ in frames_of(tmp_path / "out.mp4")] == [t for t, *_ in frames_of(tmp_path / "clip.mp4")]
+    assert packets(tmp_path / "out.mp4", "audio") == packets(tmp_path / "clip.mp4", "audio") != []
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -238,8 +262,12 @@ def test_a_minute_of_rtsp_with_an_interruption(exported: ExportReport, rtsp_port
         job = Job(source, tmp_path / "out.mp4", stream, Encoding("h264", 18, 8), {}, show=show)
         kill.start()
         start.start()
-        drawing = job.run(resume=False)
-    server.kill()
+        try:
+            drawing = job.run(resume=False)
+        finally:
+            kill.cancel()
+            start.cancel()
+            server.kill()
     times = np.array([seconds for seconds, *_ in frames_of(tmp_path / "out.mp4")])
     gaps = np.diff(times)
     print(

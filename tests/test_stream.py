@@ -72,7 +72,7 @@ def test_drifting_noise_is_normal_and_remembers_as_much_as_it_says() -> None:
     steps = [np.corrcoef(drawn[k].ravel(), drawn[k + 1].ravel())[0, 1] for k in range(59)]
     np.testing.assert_allclose(steps, 0.8, atol=0.06)
     np.testing.assert_array_equal(noise(CHANNELS, 0, 0, 0, 8, 8, np.arange(4), 1, 59), drawn[-1])
-    noise.restart()
+    noise.restart(0)
     np.testing.assert_array_equal(noise(CHANNELS, 0, 0, 0, 8, 8, np.arange(4), 1, 0), drawn[0])
 
 
@@ -126,6 +126,14 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
     assert frames[3].sample == frames[4].sample != plain[0].sample
     for k in (0, 1):
         np.testing.assert_array_equal(frames[k].image, plain[k].image)
+
+
+def test_drifting_noise_is_a_function_of_the_frame() -> None:
+    """So that a job that goes on, and a sample that is chosen later, have the same."""
+    asked = DriftingNoise(0.8)
+    each = [asked(CHANNELS, 0, 0, 0, 8, 8, np.array([3]), 1, frame) for frame in range(6)]
+    late = DriftingNoise(0.8)
+    np.testing.assert_array_equal(late(CHANNELS, 0, 0, 0, 8, 8, np.array([3]), 1, 5), each[5])
 
 
 def test_where_nothing_is_finite_all_frames_are_rejected(pipe: Pipeline, scenes: list[Picture]) -> None:

@@ -1,6 +1,5 @@
 """`caflow video`: what a video must keep, on clips that FFmpeg makes, and what becomes of a job that is stopped."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from clips import FFMPEG, ffmpeg, frames_of
+from clips import FFMPEG, ffmpeg, frames_of, packets
 
 from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError
@@ -104,14 +103,6 @@ def tags(path: Path) -> list[int]:
         return [int(getattr(context, tag)) for tag in TAGS]
 
 
-def packets(path: Path, kind: str) -> list[str]:
-    """Hashes of the packets of a kind of stream."""
-    with av.open(str(path)) as container:
-        streams = [stream for stream in container.streams if stream.type == kind]
-        demuxed = container.demux(streams) if streams else ()
-        return [hashlib.sha256(bytes(packet)).hexdigest() for packet in demuxed if packet.size]
-
-
 def test_times_colours_sound_and_title_are_kept(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
     source, output = clips / "vfr.mp4", tmp_path / "out.mp4"
     done = caflow_video(source, output, exported)
@@ -155,6 +146,41 @@ def test_subtitles_are_kept_or_named(clips: Path, exported: ExportReport, tmp_pa
     done = caflow_video(clips / "words.mkv", tmp_path / "words.mp4", exported)
     assert done.returncode == 0
     assert "a name ending in .mkv keeps it as it is" in done.stderr
+
+
+def test_sound_that_nothing_knows_does_not_cost_the_picture(
+    clips: Path, exported: ExportReport, tmp_path: Path
+) -> None:
+    strange = (clips / "front.mp4").read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"zzzz")
+    (tmp_path / "strange.mp4").write_bytes(strange)
+    ffmpeg("-i", clips / "vfr.mp4", "-c:v", "copy", "-c:a", "pcm_s16le", "-ac", 2, tmp_path / "pcm.mkv")
+    for source, output, said in (
+        ("strange.mp4", "a.mp4", "is left out"),
+        ("strange.mp4", "a.mkv", "is left out"),
+        ("pcm.mkv", "b.mp4", "audio 1 (pcm_s16le) is converted"),
+    ):
+        done = caflow_video(tmp_path / source, tmp_path / output, exported)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stderr
+        assert len(frames_of(tmp_path / output)) == len(frames_of(clips / "vfr.mp4"))
+
+
+@pytest.mark.parametrize("name", ["raw.h264", "b_frames.avi"])
+def test_files_without_times_run_at_their_rate(exported: ExportReport, tmp_path: Path, name: str) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=25:d=1", "-c:v", "libx264", "-bf", 3, tmp_path / name)
+    done = caflow_video(tmp_path / name, tmp_path / "out.mp4", exported)
+    assert done.returncode == 0, done.stderr
+    assert len(frames_of(tmp_path / "out.mp4")) == 25
+    assert gaps(tmp_path / "out.mp4")[40] >= 20
+
+
+def test_a_folder_that_is_no_jobs_is_left_alone(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    (tmp_path / "out.mp4.parts").mkdir()
+    (tmp_path / "out.mp4.parts" / "mine.txt").touch()
+    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", exported)
+    assert done.returncode == 2
+    assert "something else is in it" in done.stderr
+    assert (tmp_path / "out.mp4.parts" / "mine.txt").exists()
 
 
 def test_sound_that_mp4_cannot_hold_is_converted_and_that_is_said(
@@ -313,6 +339,7 @@ def test_a_picture_that_changes_its_size_ends_the_video(exported: ExportReport, 
         ("words.srt", "out.mp4", [], "wanted a video, there is no picture in it"),
         ("vfr.mp4", "out.avi", [], "wanted a name ending in .mp4 or .mkv"),
         ("vfr.mp4", "out.mp4", ["--codec", "ffv1"], ".mp4 cannot hold ffv1"),
+        ("vfr.mp4", "out.mp4", ["--crf", 60], "crf: of h264 wanted at most 51, got 60"),
         ("vfr.mp4", "out.mp4", ["--resume"], "there is no job to go on with"),
         ("vfr.mp4", "out.mp4", ["--noise", "blue"], "wanted fixed, fresh, or ar1:ρ"),
         ("vfr.mp4", "no/out.mp4", [], "No such file or directory"),

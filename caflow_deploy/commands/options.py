@@ -17,6 +17,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 MOST_SAMPLES = 10_000
 FFMPEG_QUIET = "-8"
+SVT_ERRORS = "1"
+"""Of the encoder of AV1."""
 BACKENDS = click.Choice(["auto", "cpu", "cuda"])
 threads_option = click.option(
     "--threads", type=click.IntRange(0), default=0, show_default="one per core", help="On the CPU."
@@ -97,6 +99,7 @@ def open_pipeline(
     # OpenCV, and FFmpeg in it, report what they cannot read on their own as well.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
+    os.environ.setdefault("SVT_LOG", SVT_ERRORS)
     with ending_on_errors():
         from caflow_runtime.pipeline import load
 

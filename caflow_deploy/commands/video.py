@@ -152,7 +152,7 @@ def video(
             lost = []
         else:
             encoding = _encoding(codec, crf, encoder, opened, pipe)
-            check_output(output, encoding.codec)
+            check_output(output, encoding.codec, crf)
             settings = {
                 "model": pipe.manifest.source.checkpoint_sha256,
                 "precision": pipe.manifest.precision,
@@ -190,12 +190,13 @@ def _open_source(address: str, drops: bool, duration: float | None, patience: fl
     from caflow_runtime.video.source import FileSource
 
     if is_live(address) and not Path(address).exists():
-        return LiveSource(
-            address, drops, duration, patience, notify=lambda line: click.echo(f"caflow: {line}", err=True)
-        )
+        live = LiveSource(address, drops, duration, patience, lambda line: click.echo(f"caflow: {line}", err=True))
+        if not live.has_end:
+            return live
+        live.close()
     if duration is not None:
         raise InputError(f"--duration is for cameras and streams; {address} is a file")
-    return FileSource(Path(address))
+    return FileSource(address if is_live(address) else Path(address))
 
 
 def _encoding(codec: Any, crf: int, encoder: str, source: "Source", pipe: "Pipeline") -> "Encoding":
@@ -233,6 +234,8 @@ def _progress(hidden: bool) -> "Progress":
 
 
 def _show_progress(progress: "Progress", frames: int | None, as_json: bool) -> "Show":
+    from caflow_runtime.video.source import CLOCK
+
     task = progress.add_task("frames", total=frames, status="")
 
     def show(frame: "Frame", timed: "TimedFrame") -> None:
@@ -242,7 +245,7 @@ def _show_progress(progress: "Progress", frames: int | None, as_json: bool) -> "
         if as_json:
             entry = {
                 "frame": frame.number,
-                "seconds": timed.ticks / 90_000,
+                "seconds": float(timed.ticks * CLOCK),
                 "latency": time.monotonic() - timed.captured,
                 "log_likelihood": _number(frame.log_likelihood),
                 "bits_per_dim": _number(frame.bits_per_dim),
@@ -279,6 +282,8 @@ def _report(source: str, output: Path | None, drawing: "Drawing", lost: list[str
     where = f"; {output} holds {drawing.frames} frames" if output else ""
     if drawing.ended_early:
         end(f"{drawing.ended_early}{where}", FAILED)
+    if output and not drawing.frames:
+        end("stopped before the first frame", FAILED)
     if drawing.stopped and drawing.source.path:
         end(f"stopped after {drawing.frames} frames{where}", FAILED)
     if not as_json:

@@ -79,7 +79,7 @@ class BrokenGraph(BundleError):
     """A backend cannot load a graph, though the file is the one that the manifest was written for."""
 
 
-Count = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 

@@ -343,11 +343,6 @@ class Runner:
             noise.append(np.concatenate(drawn) * taus[:, None, None])
         return noise
 
-    def remember_noise(self, condition: Image, sample: int, seed: int, frame: int, draw_noise: DrawNoise) -> None:
-        """Draw the noise of an image and nothing else, for a `draw_noise` that depends on what it drew before."""
-        for units in plan([self.windows(condition)], [sample], self.pixel_budget, CANVAS_PIXELS):
-            self._noise(units, per_level(1.0, self.model.levels), seed, frame, draw_noise)
-
     def _check_prunable(self, windows: list[list[Window]], samples: int, budget: int) -> None:
         for k, of_image in enumerate(windows):
             if len(of_image) > 1 or samples > rows_per_run(of_image[0], budget):

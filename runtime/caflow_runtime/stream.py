@@ -83,17 +83,17 @@ class SceneCuts:
 
 
 class DriftingNoise:
-    """Noise of an AR(1) process over frames, each N(0, 1) by itself: `draw_noise` of the frames that came, in order."""
+    """Noise of an AR(1) process over a scene's frames, each N(0, 1) by itself; a function of the frame's number."""
 
     def __init__(self, persistence: float) -> None:
         self.persistence = persistence
-        self._last: dict[tuple[Any, ...], NDArray[np.float32]] = {}
-        self._frame: dict[tuple[Any, ...], int] = {}
+        self._first = 0
+        self._last: dict[tuple[Any, ...], tuple[int, NDArray[np.float32] | None]] = {}
 
-    def restart(self) -> None:
-        """Forget what came: a new scene."""
+    def restart(self, first: int) -> None:
+        """A scene begins with that frame."""
+        self._first = first
         self._last.clear()
-        self._frame.clear()
 
     def __call__(
         self,
@@ -112,14 +112,14 @@ class DriftingNoise:
         return np.stack(drawn)
 
     def _next(self, key: tuple[int, ...], channels: Sequence[int], sample: int, seed: int, frame: int) -> Any:
-        if self._frame.get(key) == frame:  # asked again for the same frame
-            return self._last[key]
         level, top, left, height, width, _ = key
-        new = draw_noise(channels, level, top, left, height, width, np.array([sample]), seed, frame)[0]
-        if key in self._last:
-            new = self.persistence * self._last[key] + np.float32(math.sqrt(1 - self.persistence**2)) * new
-        self._last[key], self._frame[key] = new, frame
-        return new
+        done, drawn = self._last.get(key, (self._first - 1, None))
+        for number in range(done + 1, frame + 1):  # more than one where it was not asked for since
+            new = draw_noise(channels, level, top, left, height, width, np.array([sample]), seed, number)[0]
+            fresh = np.float32(math.sqrt(1 - self.persistence**2)) * new
+            drawn = new if drawn is None else self.persistence * drawn + fresh
+        self._last[key] = frame, drawn
+        return drawn
 
 
 class Stream:
@@ -157,10 +157,8 @@ class Stream:
     def skip(self, frame: Image, sample: int) -> None:
         """Leave out a frame that an earlier run did, whose scene keeps that sample."""
         if self._is_cut(frame):
-            self._start_scene()
+            self._start_scene(self.skipped)
         self.sample = None if sample == REJECTED else sample
-        if self.drifting is not None and self.sample is not None:
-            self.runner.remember_noise(frame, sample, self.seed, self.skipped, self.drifting)
         self.skipped += 1
 
     def __call__(self, frames: Iterable[Image]) -> Iterator[Frame]:
@@ -170,7 +168,7 @@ class Stream:
             if self._is_cut(frame):
                 yield from self._draw(waiting)
                 waiting.clear()
-                self._start_scene()
+                self._start_scene(number)
                 yield self._choose(number, frame, starts_scene=True)
                 continue
             waiting.append((number, frame))
@@ -184,11 +182,11 @@ class Stream:
         resized, self._shape = self._shape != frame.shape, frame.shape
         return self.is_cut(frame) or resized
 
-    def _start_scene(self) -> None:
+    def _start_scene(self, number: int) -> None:
         self.scene += 1
         self.sample = None
         if self.drifting is not None:
-            self.drifting.restart()
+            self.drifting.restart(number)
 
     def _choose(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         """The best of N, whose sample the scene keeps from here on; none where none is finite."""

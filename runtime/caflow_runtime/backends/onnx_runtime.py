@@ -133,7 +133,9 @@ def open_session(path: Path, device: Device, threads: int) -> Any:
         options.add_session_config_entry("session.use_env_allocators", "1")
     # Each graph has its own threads; those of the last one would spin on while the next one runs, on the same cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(path, options, providers=[PROVIDERS[device]])
+    # TF32 would cost the inverses their accuracy.
+    provider_options: dict[str, str] = {"use_tf32": "0"} if device == "cuda" else {}
+    session = onnxruntime.InferenceSession(path, options, providers=[(PROVIDERS[device], provider_options)])
     if session.get_providers()[0] != PROVIDERS[device]:
         raise BackendError(_unusable(device, f"it fell back to {session.get_providers()}"))
     return session

@@ -1,5 +1,7 @@
 """A video to another: read, draw and write at once, segment by segment, so that nothing that is done is lost."""
 
+import errno
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -7,6 +9,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from caflow_runtime.errors import CaflowError
 from caflow_runtime.inputs import Image
 from caflow_runtime.stream import REJECTED, Frame, Stream
 from caflow_runtime.video.join import join
@@ -17,7 +20,10 @@ from caflow_runtime.video.sink import Encoding, SegmentWriter
 from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, import_av
 
 WAITING_FRAMES = 8
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SEGMENT_FRAMES = 240
+READER_ENDS_S = 20.0
+"""Longer than opening, or reading, takes a source that is lost."""
 
 Show = Callable[[Frame, TimedFrame], None]
 """Is given each frame that is done, and what it was made of."""
@@ -46,7 +52,7 @@ class Drawing:
             sample: that the scene of the last of them keeps.
         """
         lane: Lane[TimedFrame] = Lane(1, drops=True) if self.source.drops else Lane(WAITING_FRAMES)
-        lane.fill(self.source.frames)
+        reader = lane.fill(self.source.frames)
         self.frames = skip
         try:
             for frame, timed in self._drawn(iter(lane), skip, sample):
@@ -59,7 +65,9 @@ class Drawing:
         except KeyboardInterrupt:
             self.stopped = True
         finally:
+            self.source.close()
             lane.leave()
+            reader.join(READER_ENDS_S)  # a thread that is in OpenCV at exit takes the process down
             self.dropped = lane.dropped
             self.ended_early = self.ended_early or self.source.ended_early
 
@@ -137,8 +145,11 @@ class Job:
             raise self._explained(failed[0])
         self._join(journal)
         if gone_wrong:
-            raise gone_wrong
-        if self.parts.exists() and (self.source.path is None or not drawing.stopped):
+            if not drawing.frames or not isinstance(gone_wrong, CaflowError | OSError | MemoryError):
+                raise gone_wrong
+            drawing.ended_early = str(gone_wrong)
+        may_go_on = self.source.path is not None and (drawing.stopped or gone_wrong is not None)
+        if self.parts.exists() and not may_go_on:
             self._remove_parts()
         return drawing
 
@@ -154,6 +165,7 @@ class Job:
                 writer.write(frame.pixels, ticks)
                 if writer.frames == self.segment_frames:
                     writer.close()
+                    _to_disk(path)
                     journal.segments.append(Segment(path.name, writer.frames, start, frame.sample))
                     journal.write(self.parts)
                     writer = None
@@ -170,7 +182,13 @@ class Job:
             return
         whole = self.parts / f"joined{self.output.suffix}"
         try:
-            self.lost = join(segments, whole, self.source.path, self.source.info)
+            try:
+                self.lost = join(segments, whole, self.source.along, self.source.info)
+            except (import_av().FFmpegError, ValueError) as error:  # something beside the picture that FFmpeg refuses
+                if self.source.along is None or getattr(error, "errno", None) in NO_SPACE:
+                    raise
+                lost = f"sound and subtitles are left out: {error}: a name ending in .mkv may keep them"
+                self.lost = [lost, *join(segments, whole, None, self.source.info)]
             whole.replace(self.output)
         except (OSError, import_av().FFmpegError) as error:
             whole.unlink(missing_ok=True)
@@ -180,12 +198,17 @@ class Job:
         """What went wrong in writing, and where what is done is."""
         if not isinstance(error, import_av().FFmpegError | OSError):
             return error
-        way = ", and --resume goes on from them" if self.source.path else ""
-        return UnwritableVideo(
-            f"{self.output} cannot be written: {error}; what is done is in {self.parts}: its files play{way}"
-        )
+        done = f"; what is done is in {self.parts}: its files play" if self.parts.exists() else ""
+        way = ", and --resume goes on from them" if done and self.source.path else ""
+        return UnwritableVideo(f"{self.output} cannot be written: {error}{done}{way}")
 
     def _remove_parts(self) -> None:
         for path in self.parts.iterdir():
             path.unlink()
         self.parts.rmdir()
+
+
+def _to_disk(path: Path) -> None:
+    """Before the journal says that it is finished."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -23,8 +23,8 @@ Carry = Callable[[Any], Iterator[Any]]
 """A packet of the source to packets of the result; None for the last ones."""
 
 
-def join(segments: Sequence[tuple[Path, int]], output: Path, source: Path | None, info: VideoInfo) -> list[str]:
-    """One video of segments, each with the time of its first frame, and of the source's sound and subtitles.
+def join(segments: Sequence[tuple[Path, int]], output: Path, source: str | None, info: VideoInfo) -> list[str]:
+    """One video of segments, each with the time of its first frame, and of sound and subtitles of a file or an address.
 
     Returns:
         What could not be kept as it was, a line each.
@@ -57,6 +57,7 @@ def _pictures(segments: Sequence[tuple[Path, int]]) -> Iterator[Any]:
                 base = Fraction(packet.time_base) / CLOCK
                 pts, dts = (round(time * base) + start for time in (packet.pts, packet.dts))
                 dts = dts if last is None else max(last + 1, dts)
+                packet.duration = round((packet.duration or 0) * base)
                 packet.pts, packet.dts, packet.time_base, last = pts, min(dts, pts), CLOCK, dts
                 yield packet
 
@@ -66,7 +67,7 @@ class _Others:
     """What a source has beside its picture."""
 
     container: Any
-    source: Path | None
+    source: str | None
     suffix: str
 
     def __post_init__(self) -> None:
@@ -75,7 +76,7 @@ class _Others:
         self.reader: Any = None
         self.packets: Iterator[Any] = iter(())
         if self.source is not None:
-            self.reader = import_av().open(str(self.source))
+            self.reader = import_av().open(self.source)
             self.container.set_chapters(self.reader.chapters())
             _describe(self.container.streams.video[0], self.reader.streams.video[0])
             kept = [stream for stream in self.reader.streams if self._carry(stream)]
@@ -119,6 +120,8 @@ class _Others:
             self.lost.append(f"{name} ({codec}) is left out")
             return False
         try:
+            if codec.startswith("pcm_") and self.suffix.lower() == ".mp4":
+                raise ValueError("FFmpeg cannot always write it to MP4")
             self.carries[stream.index] = _copied(self.container, stream)
         except ValueError as refusal:  # the container cannot hold it
             if not self._convert(stream):
@@ -129,6 +132,8 @@ class _Others:
 
     def _convert(self, stream: Any) -> bool:
         """Whether what is left of the choices could be done: sound to AAC, text to the container's own subtitles."""
+        if stream.codec_context is None:  # FFmpeg does not know it
+            return False
         if stream.type == "audio":
             self.carries[stream.index] = _converted_sound(self.container, stream)
         elif stream.type == "subtitle" and stream.codec_context.codec.text_sub:
@@ -194,7 +199,10 @@ def _converted_words(container: Any, stream: Any, codec: str) -> Carry:
     def carry(packet: Any) -> Iterator[Any]:
         if packet is None:
             return
-        words = stream.decode2(packet)
+        try:
+            words = stream.decode2(packet)
+        except import_av().FFmpegError:  # a damaged one is not shown
+            return
         if words is not None:
             out = encoded.codec_context.encode_subtitle(words)
             out.pts = out.dts = packet.pts

@@ -10,6 +10,7 @@ from caflow_runtime.bundle import sha256_of
 from caflow_runtime.errors import InputError
 
 NAME = "journal.json"
+PARTIAL = f".{NAME}.partial"
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -38,7 +39,7 @@ class Journal(msgspec.Struct):
 
     def write(self, parts: Path) -> None:
         """Whole or not at all, even if the machine stops."""
-        partial = parts / f".{NAME}.partial"
+        partial = parts / PARTIAL
         with partial.open("wb") as file:
             file.write(msgspec.json.encode(self))
             file.flush()
@@ -62,8 +63,10 @@ def open_journal(parts: Path, source: Path | None, name: str, settings: dict[str
     if not (parts / NAME).is_file():
         if resume:
             raise InputError(f"{parts}: there is no job to go on with: leave out --resume")
-        parts.mkdir(exist_ok=True)
         journal = Journal(sha256_of(source) if source else name, settings)
+        parts.mkdir(exist_ok=True)
+        if any(path.name != PARTIAL for path in parts.iterdir()):
+            raise InputError(f"{parts} is where this job would keep its parts, and something else is in it: move that")
         journal.write(parts)
         return journal
     if not resume:

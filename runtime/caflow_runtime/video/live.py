@@ -1,11 +1,13 @@
 """Frames of cameras and network streams, through OpenCV. A source that is lost is opened again until patience ends."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import cv2
@@ -30,10 +32,13 @@ TOLERANCE_S = 2.0
 """By which a source's clock may differ from the wall's before it is no longer believed."""
 FASTEST_RATE = 240
 OPTIONS_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
-HTTP_OPTIONS = "flags;low_delay"
+STREAMS = ("rtsp", "rtp", "udp", "srt", "rtmp")
+STREAM_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
+OPTIONS = "flags;low_delay"
 """Without `nobuffer` the frames that came while OpenCV looked at a stream are delivered first: a second behind. With it
-files that an HTTP server has give no frame at all."""
+whole files that a server has give no frame at all."""
+STALL_S = 30.0
+"""A clock that is late is believed again if it kept pace for so long: that was a stall."""
 
 Notify = Callable[[str], None]
 """Is told in a line when a source is lost, and when it is back."""
@@ -49,14 +54,14 @@ class LiveClock:
 
     def __init__(self, believed: bool) -> None:
         """`believed`: whether the source has a clock at all."""
-        self.believed = believed
+        self.believed = self._exists = believed
         self._began: float | None = None
         self._last = -1
         self._connected: tuple[float, float] | None = None
 
     def reconnect(self) -> None:
         """The source counts from the start again."""
-        self._connected = None
+        self._connected, self.believed = None, self._exists
 
     def ticks(self, said_s: float, now: float) -> int:
         """Of `CLOCK`, from the first frame on, each later than the last.
@@ -70,15 +75,18 @@ class LiveClock:
         if self._connected is None:
             self._connected = wall, said_s
         seconds = self._connected[0] + said_s - self._connected[1]
-        self.believed = self.believed and abs(seconds - wall) <= TOLERANCE_S
+        if abs(seconds - wall) > TOLERANCE_S:
+            self.believed = self.believed and seconds < wall and wall - self._connected[0] > STALL_S
+            self._connected, seconds = (wall, said_s), wall
         self._last = max(self._last + 1, round((seconds if self.believed else wall) / CLOCK))
         return self._last
 
 
 class LiveSource:
-    """A camera or a stream. Also a video that a server has whole: that one ends, and none of its frames is dropped."""
+    """A camera or a stream, without sound."""
 
     path: Path | None = None
+    along: str | None = None
 
     def __init__(
         self,
@@ -98,7 +106,9 @@ class LiveSource:
         Raises:
             UnreadableVideo: if it cannot be opened, or gives no frame.
         """
-        self.name = address
+        self.address = address
+        self.name = _without_password(address)
+        self.drops = drops
         self.duration_s = duration_s
         self.patience_s = patience_s
         self.notify = notify or (lambda _: None)
@@ -107,10 +117,10 @@ class LiveSource:
         ok, first = self._capture.read()
         if not ok:
             self._capture.release()
-            raise UnreadableVideo(f"{address}: cannot be opened, or gives no frame: is it there, and free?")
-        self._frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.has_end = not address.isdecimal() and self._frames > 0
-        self.drops = drops and not self.has_end
+            raise UnreadableVideo(f"{self.name}: cannot be opened, or gives no frame: is it there, and free?")
+        self.has_end = not address.isdecimal() and int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)) > 0
+        """Whether it is no live source, but a file that a server has: `FileSource` reads it whole."""
+        self._closed = Event()
         self.info = self._info(*first.shape[:2])
         self._first: tuple[Any, float, float] | None = first, self._said_s(), time.monotonic()
 
@@ -118,23 +128,21 @@ class LiveSource:
         """All frames, until the time is up, the source ends, or it is lost for too long: then `ended_early` says so."""
         clock = LiveClock(believed=self._has_clock())
         deadline = None if self.duration_s is None else time.monotonic() + self.duration_s
-        count = 0
         try:
             while True:
                 for bgr, said_s, now in self._until_lost():
-                    ticks = round(said_s / CLOCK) if self.has_end else clock.ticks(said_s, now)
+                    ticks = clock.ticks(said_s, now)
                     if self.duration_s is not None and ticks * CLOCK >= self.duration_s:
                         return
                     yield TimedFrame(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), ticks, now)
-                    count += 1
-                if self.has_end:
-                    self.ended_early = self._incomplete(count)
-                    return
                 if not self._reopen(deadline):
                     return
                 clock.reconnect()
         finally:
             self._capture.release()
+
+    def close(self) -> None:
+        self._closed.set()
 
     def _until_lost(self) -> Iterator[tuple[Any, float, float]]:
         """Pictures with the source's time and the wall's.
@@ -145,7 +153,7 @@ class LiveSource:
         if self._first is not None:
             first, self._first = self._first, None
             yield first
-        while True:
+        while not self._closed.is_set():
             began = time.monotonic()
             ok, bgr = self._capture.read()
             now = time.monotonic()
@@ -158,18 +166,22 @@ class LiveSource:
         self._capture.release()
         lost = time.monotonic()
         give_up = lost + self.patience_s
-        if self.patience_s > 0:
+        if self.patience_s > 0 and not self._closed.is_set():
             self.notify(f"{self.name} is lost: trying again for {self.patience_s:.0f} s")
         wait = FIRST_WAIT_S
         while time.monotonic() + wait < min(give_up, deadline or give_up):
-            time.sleep(wait)
+            if self._closed.wait(wait):
+                return False
             wait = min(2 * wait, LONGEST_WAIT_S)
-            self._capture = _open(self.name)
-            if self._capture.isOpened():
+            self._capture = _open(self.address)
+            ok, bgr = self._capture.read()
+            if ok:
+                self._first = bgr, self._said_s(), time.monotonic()
                 self.notify(f"{self.name} is back after {time.monotonic() - lost:.1f} s")
                 return True
-        if deadline is None or give_up < deadline:
-            self.ended_early = f"{self.name} gave no frame for {self.patience_s:.0f} s"
+            self._capture.release()
+        if not self._closed.is_set():
+            self.ended_early = f"{self.name} gave no frame for {time.monotonic() - lost:.0f} s"
         return False
 
     def _said_s(self) -> float:
@@ -178,17 +190,13 @@ class LiveSource:
     def _has_clock(self) -> bool:
         """A camera has none, and for Motion JPEG OpenCV makes one up, of 25 frames per second."""
         code = int(self._capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
-        return not self.name.isdecimal() and code.upper() != b"MJPG"
-
-    def _incomplete(self, count: int) -> str | None:
-        """Of a video that should have an end: why it is shorter. Containers only estimate how long it is."""
-        return f"{self.name}: ended after {count} of {self._frames} frames" if count < 0.9 * self._frames else None
+        return not self.address.isdecimal() and code.upper() != b"MJPG"
 
     def _info(self, height: int, width: int) -> VideoInfo:
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         matrix = BT709 if height >= HD_LINES else BT601
         return VideoInfo(
-            frames=self._frames if self.has_end else None,
+            frames=None,
             rate=Fraction(rate).limit_denominator(1001) if 1 <= rate <= FASTEST_RATE else Fraction(25),
             height=height,
             width=width,
@@ -211,7 +219,7 @@ def _open(address: str) -> cv2.VideoCapture:
         return camera
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
     # Each thread of the decoder holds a frame back, and a frozen stream is noticed only one timeout after the other.
-    with _capture_options(HTTP_OPTIONS if address.startswith("http") else OPTIONS):
+    with _capture_options(STREAM_OPTIONS if address.lower().startswith(STREAMS) else OPTIONS):
         return cv2.VideoCapture(address, cv2.CAP_FFMPEG, [*timeouts, cv2.CAP_PROP_N_THREADS, 1])
 
 
@@ -226,3 +234,8 @@ def _capture_options(options: str) -> Iterator[None]:
         yield
     finally:
         del os.environ[OPTIONS_VARIABLE]
+
+
+def _without_password(address: str) -> str:
+    """For messages, journals and windows."""
+    return re.sub(r"//[^/@]*@", "//", address)

@@ -17,6 +17,7 @@ from caflow_runtime.video.source import BT601, BT709, CLOCK, TAGS, VideoInfo, im
 Codec = Literal["h264", "hevc", "av1", "ffv1"]
 ENCODERS: dict[Codec, str] = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "ffv1": "ffv1"}
 HARDWARE_ENCODERS: dict[Codec, str] = {"h264": "h264_nvenc", "hevc": "hevc_nvenc", "av1": "av1_nvenc"}
+LARGEST_CRF = 51
 TEN_BITS: tuple[Codec, ...] = ("hevc", "av1", "ffv1")
 CONTAINERS: dict[str, tuple[Codec, ...]] = {".mp4": ("h264", "hevc", "av1"), ".mkv": ("h264", "hevc", "av1", "ffv1")}
 RGB = {"colorspace": 0, "color_range": 2}
@@ -88,8 +89,8 @@ def has_hardware_encoder(encoding: Encoding, height: int, width: int) -> bool:
     return True
 
 
-def check_output(path: Path, codec: Codec) -> None:
-    """Whether a video of that codec can have that name.
+def check_output(path: Path, codec: Codec, crf: int) -> None:
+    """Whether a video of that codec can have that name and quality.
 
     Raises:
         InputError
@@ -101,6 +102,8 @@ def check_output(path: Path, codec: Codec) -> None:
             f"{path}: {path.suffix} cannot hold {codec}: wanted one of "
             f"{', '.join(CONTAINERS[path.suffix.lower()])}, or a name ending in .mkv"
         )
+    if codec in ("h264", "hevc") and crf > LARGEST_CRF:
+        raise InputError(f"crf: of {codec} wanted at most {LARGEST_CRF}, got {crf}")
 
 
 class SegmentWriter:

@@ -71,7 +71,9 @@ class Source(Protocol):
     name: str
     """For people."""
     path: Path | None
-    """Of a file, whose sound and subtitles go along, and whose job can go on after a stop."""
+    """Of a file here: its job can go on after a stop."""
+    along: str | None
+    """Where sound and subtitles are, for FFmpeg."""
     info: VideoInfo
     drops: bool
     """Whether a frame that is not taken in time gives way to the next one."""
@@ -81,17 +83,28 @@ class Source(Protocol):
     def frames(self) -> Iterator[TimedFrame]:
         """All frames; lets go of the source at the end."""
 
+    def close(self) -> None:
+        """From any thread: let `frames` end soon."""
+
 
 class FileSource:
-    """A file's frames, in order."""
+    """A file's frames, in order. The file may be on a server."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises UnreadableVideo, InputError or BackendError."""
+    def __init__(self, path: Path | str) -> None:
+        """
+        Arguments:
+            path: of a file, or an address, as text.
+
+        Raises:
+            InputError, UnreadableVideo
+        """
         av = import_av()
-        if not path.is_file():
+        if isinstance(path, Path) and not path.is_file():
             raise InputError(f"{path}: there is no such file")
         self.name = str(path)
-        self.path: Path | None = path
+        self.along: str | None = str(path)
+        self.path = path if isinstance(path, Path) else None
+        self._closed = False
         self.drops = False
         try:
             self.container = av.open(str(path))
@@ -109,20 +122,29 @@ class FileSource:
     def frames(self) -> Iterator[TimedFrame]:
         """All frames. A file that is damaged or cut off ends where it is, and `ended_early` says so."""
         av = import_av()
-        last, longest, end = -1, 0, Fraction(0)
+        last, longest, end, has_pts = -1, 0, Fraction(0), True
+        step = round(1 / (self.info.rate * CLOCK))
+        should = self._end()
         untagged_hd = self.stream.codec_context.colorspace == UNSPECIFIED and self.stream.height >= HD_LINES
         try:
             for frame in self.container.decode(self.stream):
+                if self._closed:
+                    return
                 base = Fraction(frame.time_base or self.stream.time_base)
-                ticks = max(last + 1, round(Fraction(frame.pts or 0) * base / CLOCK))
+                # Raw H.264 has no times; in AVI those to show B-frames at are wrong, those to decode them at right.
+                has_pts = has_pts and frame.pts is not None and (last < 0 or frame.pts * base > last * CLOCK)
+                said = frame.pts if has_pts else frame.dts
+                guessed = last + step if last >= 0 else 0
+                ticks = guessed if said is None else max(last + 1, round(said * base / CLOCK))
                 longest, last = max(longest, ticks - last), ticks
                 end = last * CLOCK + (frame.duration or 0) * base
                 yield TimedFrame(_upright(frame, "ITU709" if untagged_hd else None), last, time.monotonic())
         except av.FFmpegError as error:
             self.ended_early = f"{self.name}: damaged after {last * float(CLOCK):.2f} s: {error.strerror}"
+        finally:
+            self.container.close()
         if last < 0:
             raise UnreadableVideo(f"{self.name}: wanted a video, not one frame of it can be decoded")
-        should = self._end()
         if self.ended_early is None and should is not None and should - end > max(CUT_OFF_S, longest * CLOCK):
             self.ended_early = f"{self.name}: cut off: its picture ends at {float(end):.2f} of {float(should):.2f} s"
 
@@ -130,8 +152,14 @@ class FileSource:
         """When the picture should end, where the container says: of a file that is cut off no decoder says a word."""
         if self.stream.duration is not None:
             return Fraction((self.stream.start_time or 0) + self.stream.duration) * Fraction(self.stream.time_base)
-        hours, minutes, seconds = self.stream.metadata.get("DURATION", "::").split(":")
-        return Fraction(hours) * 3600 + Fraction(minutes) * 60 + Fraction(seconds) if seconds else None
+        try:
+            hours, minutes, seconds = map(Fraction, self.stream.metadata.get("DURATION", "").split(":"))
+        except ValueError:
+            return None
+        return hours * 3600 + minutes * 60 + seconds
+
+    def close(self) -> None:
+        self._closed = True
 
     def _info(self) -> VideoInfo:
         stream, context = self.stream, self.stream.codec_context

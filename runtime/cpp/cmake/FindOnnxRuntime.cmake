@@ -6,7 +6,9 @@
 #
 # Sets OnnxRuntime_FOUND; and OnnxRuntime_FILE and OnnxRuntime_PROVIDERS where CAFLOW_ONNXRUNTIME_LIBRARY is used.
 
-set(CAFLOW_ONNXRUNTIME_LIBRARY "" CACHE PATH "ONNX Runtime's library, or a folder with it, such as of its Python wheel")
+if(NOT DEFINED CAFLOW_ONNXRUNTIME_LIBRARY)
+    set(CAFLOW_ONNXRUNTIME_LIBRARY "" CACHE PATH "ONNX Runtime's library, or a folder with it, such as of its Python wheel")
+endif()
 
 find_path(OnnxRuntime_INCLUDE_DIR onnxruntime_cxx_api.h
     PATH_SUFFIXES onnxruntime onnxruntime/core/session)

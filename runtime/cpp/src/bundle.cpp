@@ -23,7 +23,7 @@ constexpr std::size_t hash_block_bytes = 1 << 20;
 // Whether it still is where links lead.
 void check_links(const fs::path& path, const File& file) {
     std::error_code failed;
-    const fs::path folder = fs::weakly_canonical(path.parent_path(), failed);
+    const fs::path folder = fs::weakly_canonical(fs::absolute(path).parent_path(), failed);
     const fs::path target = failed ? fs::path() : fs::weakly_canonical(folder / file.path, failed);
     const auto [rest, unused] = std::mismatch(folder.begin(), folder.end(), target.begin(), target.end());
     if (failed || rest != folder.end()) {

@@ -25,6 +25,10 @@ using namespace caflow::runtime;
 constexpr std::size_t largest_side = 1 << 20;  // of a target, so that areas fit 64 bits
 constexpr std::uint64_t largest_budget = 1ULL << 40;
 
+// A field in what is padding today would be read where an older application left anything.
+static_assert(sizeof(caflow_open_options) == offsetof(caflow_open_options, flags) + sizeof(std::uint32_t));
+static_assert(sizeof(caflow_draw_options) == offsetof(caflow_draw_options, flags) + sizeof(std::uint32_t));
+
 thread_local std::string last_error;
 
 caflow_status failed(caflow_status status, const char* message) noexcept {
@@ -90,7 +94,12 @@ void check_given(Pointer pointer, const char* name) {
     if (!pointer) throw InputError(std::string(name) + ": wanted a pointer, got NULL");
 }
 
+void check_flags(std::uint32_t flags, std::uint32_t known) {
+    if (flags & ~known) throw InputError("flags: got one that is not known here, in " + std::to_string(flags));
+}
+
 Settings settings_of(const caflow_open_options& options) {
+    check_flags(options.flags, 0);
     if (options.pixel_budget > largest_budget || options.overlap < CAFLOW_NO_OVERLAP ||
         options.overlap > std::int64_t(largest_side) || options.threads > 4096) {
         throw InputError(
@@ -123,10 +132,6 @@ Draw draw_of(const caflow_draw_options& options) {
     draw.rank = options.rank == CAFLOW_RANK_CONSISTENCY ? Rank::consistency : Rank::likelihood;
     draw.with_pixels = options.flags & CAFLOW_WITH_PIXELS;
     return draw;
-}
-
-void check_flags(std::uint32_t flags, std::uint32_t known) {
-    if (flags & ~known) throw InputError("flags: got one that is not known here, in " + std::to_string(flags));
 }
 
 // Images of the caller, copied. `scale`: by how much larger their targets are.

@@ -117,7 +117,12 @@ Difference known_difference(const Image& image, const Image& condition) {
 }  // namespace
 
 void check_has_consistency(const Model& model) {
-    if (model.task == "super-resolution" || model.task == "colorization" || model.task == "inpainting") return;
+    const bool keeps_size = model.task == "colorization" || model.task == "inpainting";
+    if (keeps_size && model.scale != 1) {
+        throw InputError("rank: a model of " + model.task + " wants conditions of its targets' size, this one has scale " +
+                         std::to_string(model.scale));
+    }
+    if (keeps_size || model.task == "super-resolution") return;
     throw InputError("rank: how conditions of the task '" + model.task +
                      "' are made is not known here: rank by likelihood" +
                      (model.task == "sketch" ? ", or in Python" : ""));

@@ -9,7 +9,7 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr std::int64_t largest_count = std::numeric_limits<std::int32_t>::max();  // so that sums of counts fit
+constexpr std::int64_t largest_count = 1 << 16;  // so that products of them fit
 
 [[noreturn]] void wrong(const std::string& where, const std::string& message) {
     throw BundleError(BundleError::Kind::WrongManifest, where, message);
@@ -73,7 +73,7 @@ std::int64_t Fields::as_integer(const Json& value, const std::string& where) {
 
 std::int64_t Fields::as_count(const Json& value, const std::string& where) {
     const std::int64_t count = as_integer(value, where);
-    if (count < 1 || count > largest_count) refuse("a count, 1 or more", value, where);
+    if (count < 1 || count > largest_count) refuse("a count from 1 to " + std::to_string(largest_count), value, where);
     return count;
 }
 

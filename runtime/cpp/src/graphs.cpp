@@ -24,14 +24,19 @@ Graphs::Graphs(std::filesystem::path folder, const std::string& backend, int thr
     }
     manifest_ = read_manifest(folder_);
     verify_files(folder_, manifest_);
+    std::string engines;
+    if (!engine_cache.empty()) {
+        // ONNX Runtime tells engines apart by the names of graphs, which all bundles share, and not by their weights.
+        engines = (std::filesystem::path(engine_cache) / sha256_of(folder_ / "manifest.json")).string();
+    }
     if (backend != "auto") {
-        open(device->second, threads, engine_cache);
+        open(device->second, threads, engines);
         return;
     }
     try {
-        open(Backend::Device::cuda, threads, engine_cache);
+        open(Backend::Device::cuda, threads, engines);
     } catch (const BackendError&) {
-        open(Backend::Device::cpu, threads, engine_cache);
+        open(Backend::Device::cpu, threads, engines);
     }
 }
 
@@ -41,6 +46,8 @@ void Graphs::open(Backend::Device device, int threads, const std::string& engine
     try {
         find("encode");  // only a graph shows whether the GPU is there and works
     } catch (const BundleError& error) {
+        throw BackendError(error.what());
+    } catch (const OutOfMemory& error) {
         throw BackendError(error.what());
     }
 }

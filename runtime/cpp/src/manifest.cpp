@@ -155,12 +155,15 @@ struct Setting {
     std::vector<std::string> kinds;
 };
 
-const std::array<Setting, 4> settings{{
-    {"super-resolution", "down_filter", {"bicubic", "bilinear"}},
-    {"inpainting", "mask", {"central", "box", "free-form"}},
-    {"sketch", "low_threshold", {}},
-    {"sketch", "high_threshold", {}},
-}};
+const std::array<Setting, 4>& known_settings() {
+    static const std::array<Setting, 4> settings{{
+        {"super-resolution", "down_filter", {"bicubic", "bilinear"}},
+        {"inpainting", "mask", {"central", "box", "free-form"}},
+        {"sketch", "low_threshold", {}},
+        {"sketch", "high_threshold", {}},
+    }};
+    return settings;
+}
 
 std::string given(const Model& model, const Setting& setting) {
     const auto found = model.task_settings.find(setting.name);
@@ -187,7 +190,7 @@ void check_model(const fs::path& path, const Model& model) {
                               " and of " + std::to_string(model.scale) + ", got " +
                               std::to_string(model.size_multiple));
     }
-    for (const Setting& setting : settings) {
+    for (const Setting& setting : known_settings()) {
         if (model.task != setting.task || is_allowed(model, setting)) continue;
         std::string wanted = setting.kinds.empty() ? "a number" : "one of " + setting.kinds[0];
         for (std::size_t k = 1; k < setting.kinds.size(); ++k) wanted += ", " + setting.kinds[k];

@@ -1,4 +1,7 @@
+// Its pointer is set when a backend is made: by then, whatever the order in which static objects are.
+#define ORT_API_MANUAL_INIT
 #include <onnxruntime_cxx_api.h>
+#undef ORT_API_MANUAL_INIT
 #include <onnxruntime_session_options_config_keys.h>
 
 #include <algorithm>
@@ -22,12 +25,27 @@ namespace {
 namespace fs = std::filesystem;
 using Device = Backend::Device;
 
+// What is one for the process is never destroyed: threads of the application may outlive its static objects.
+
+void find_library() {
+    const OrtApi* api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+    if (!api) {
+        throw BackendError("wanted ONNX Runtime 1." + std::to_string(ORT_API_VERSION) + " or newer, got " +
+                           OrtGetApiBase()->GetVersionString());
+    }
+    Ort::InitApi(api);
+}
+
 const Ort::MemoryInfo& host_memory() {
-    static const Ort::MemoryInfo memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+    static const auto& memory = *new Ort::MemoryInfo(Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault));
     return memory;
 }
 
-// One for the process, never destroyed: threads of the application may outlive its static objects.
+const Ort::MemoryInfo& device_memory() {
+    static const auto& memory = *new Ort::MemoryInfo("Cuda", OrtDeviceAllocator, 0, OrtMemTypeDefault);
+    return memory;
+}
+
 Ort::Env& environment() {
     static Ort::Env& env = *[] {
         auto* created = new Ort::Env(ORT_LOGGING_LEVEL_ERROR, "caflow");
@@ -74,6 +92,8 @@ void append_cuda(Ort::SessionOptions& options) {
     Ort::ThrowOnError(Ort::GetApi().CreateCUDAProviderOptions(&cuda));
     const std::unique_ptr<OrtCUDAProviderOptionsV2, decltype(Ort::GetApi().ReleaseCUDAProviderOptions)> owner(
         cuda, Ort::GetApi().ReleaseCUDAProviderOptions);
+    const char *key = "use_tf32", *value = "0";  // it would cost the inverses their accuracy
+    Ort::ThrowOnError(Ort::GetApi().UpdateCUDAProviderOptions(cuda, &key, &value, 1));
     options.AppendExecutionProvider_CUDA_V2(*cuda);
 }
 
@@ -83,6 +103,7 @@ void append_tensorrt(Ort::SessionOptions& options, const std::string& engine_cac
     const std::unique_ptr<OrtTensorRTProviderOptionsV2, decltype(Ort::GetApi().ReleaseTensorRTProviderOptions)> owner(
         tensorrt, Ort::GetApi().ReleaseTensorRTProviderOptions);
     if (!engine_cache.empty()) {
+        fs::create_directories(engine_cache);
         const std::array keys{"trt_engine_cache_enable", "trt_engine_cache_path"};
         const std::array values{"1", engine_cache.c_str()};
         Ort::ThrowOnError(
@@ -172,6 +193,7 @@ Array take(const Array& array, const std::vector<std::size_t>& rows) {
 
 Backend::Backend(Device device, int threads, std::string engine_cache)
     : device_(device), threads_(threads), engine_cache_(std::move(engine_cache)) {
+    find_library();
     constexpr std::array names{"onnxruntime cpu", "onnxruntime cuda", "onnxruntime tensorrt"};
     name_ = names[std::size_t(device)];
     const std::vector<std::string> built = Ort::GetAvailableProviders();
@@ -205,11 +227,10 @@ Graph Backend::load(const fs::path& path, const std::vector<std::string>& on_hos
         try {
             Ort::IoBinding binding(loaded->session);
             bind_inputs(binding, *loaded, arrays, text);
-            static const Ort::MemoryInfo device_memory("Cuda", OrtDeviceAllocator, 0, OrtMemTypeDefault);
             for (const std::string& name : loaded->outputs) {
                 const bool is_read = std::find(on_host.begin(), on_host.end(), name) != on_host.end();
                 const bool stays = has_device && place == Place::device && !is_read;
-                binding.BindOutput(name.c_str(), stays ? device_memory : host_memory());
+                binding.BindOutput(name.c_str(), stays ? device_memory() : host_memory());
             }
             loaded->session.Run(Ort::RunOptions{nullptr}, binding);
             std::vector<Ort::Value> values = binding.GetOutputValues();

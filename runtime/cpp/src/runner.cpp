@@ -59,7 +59,8 @@ Runner::Runner(const Graphs& graphs, std::int64_t pixel_budget, std::int64_t ove
 
 void Runner::draw(const std::vector<Image>& conditions, const std::vector<std::uint32_t>& samples, const Noise& noise,
                   const std::vector<std::uint32_t>& keep, const Sink& sink) {
-    const auto rows_pixels = std::int64_t(samples.size()) * padded_pixels(conditions);
+    const std::int64_t rows = std::int64_t(samples.size()), most = std::numeric_limits<std::int64_t>::max() / rows;
+    const std::int64_t rows_pixels = rows * std::min(padded_pixels(conditions), most);
     within_memory(rows_pixels, sink, [&](std::int64_t budget, const Sink& give) {
         const Windows windows = windows_of(conditions, budget);
         if (!keep.empty()) check_prunable(windows, samples.size(), budget);
@@ -119,7 +120,14 @@ void Runner::within_memory(std::int64_t rows_pixels, const Sink& sink,
                            const std::function<void(std::int64_t budget, const Sink& sink)>& run) {
     std::set<std::pair<std::size_t, std::uint32_t>> given;
     const auto give_once = [&](Row&& row) {
-        if (given.emplace(row.image, row.sample).second) sink(std::move(row));
+        const auto [place, is_new] = given.emplace(row.image, row.sample);
+        if (!is_new) return;
+        try {
+            sink(std::move(row));
+        } catch (...) {
+            given.erase(place);  // memory may have run out in there, too: it comes again
+            throw;
+        }
     };
     const std::int64_t whole = pixel_budget_;
     for (std::int64_t budget = whole;;) {

@@ -71,13 +71,14 @@ typedef struct caflow_open_options {
     uint64_t pixel_budget;
     /* Of tiles, in target pixels; default 64, none with CAFLOW_NO_OVERLAP. */
     int64_t overlap;
-    /* Of each call on the CPU; default one per core. */
+    /* On the CPU, shared by all calls with the handle; default one per core. */
     uint32_t threads;
+    uint32_t flags; /* none yet: 0 */
 } caflow_open_options;
 
 #define CAFLOW_NO_OVERLAP ((int64_t)-1)
 #define CAFLOW_OPEN_OPTIONS_INIT \
-    { sizeof(caflow_open_options), NULL, NULL, 0, 0, 0 }
+    { sizeof(caflow_open_options), NULL, NULL, 0, 0, 0, 0 }
 
 /* What makes one sample better than another. */
 enum {

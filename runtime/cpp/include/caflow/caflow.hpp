@@ -14,9 +14,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace caflow {
@@ -74,6 +76,9 @@ class Span {
     Span(const T& one) : Span(&one, 1) {}
     Span(const std::vector<T>& values) : Span(values.data(), values.size()) {}
     Span(std::initializer_list<T> values) : Span(values.begin(), values.size()) {}  // for arguments only
+    // std::span, std::array and whatever else has data and size.
+    template <class Values, class = decltype(static_cast<const T*>(std::data(std::declval<const Values&>())))>
+    Span(const Values& values) : Span(std::data(values), std::size(values)) {}
 
     const T* data() const { return data_; }
     std::size_t size() const { return size_; }
