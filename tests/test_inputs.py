@@ -93,7 +93,7 @@ GOOD = np.zeros((4, 4, 3), np.uint8)
         ({"seed": -1}, "seed: wanted an integer from 0"),
         ({"seed": 2**32}, "seed: wanted an integer from 0"),
         ({"frame": 1.5}, "frame: wanted an integer"),
-        ({"rank": "beauty"}, "rank: wanted one of likelihood, consistency, got 'beauty'"),
+        ({"rank": "beauty"}, "rank: wanted one of likelihood, consistency, typical, got 'beauty'"),
         ({"n": 4, "keep": (4,)}, "keep: wanted 2 numbers of samples"),
         ({"n": 4, "keep": (3, 2)}, "keep: wanted 2 numbers"),
         ({"n": 4, "keep": (4, 5)}, "keep: wanted 2 numbers"),

@@ -29,20 +29,30 @@ def consistency(model: Model, image: Image, condition: Image) -> float:
     Raises:
         InputError: for a task that does not say how its conditions are made.
     """
-    settings = model.task_settings
-    if model.task == "super-resolution":
-        return psnr(np.rint(np.clip(reduce(image, model.scale, settings["down_filter"]), 0, 255)), condition)
-    if model.task == "colorization":
-        return psnr(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY))
     if model.task == "inpainting":
         known = condition.any(2)
         return psnr(image[known], condition[known])
+    degraded = degrade(model, image)
+    return psnr(degraded, condition if model.task == "super-resolution" else _grey(condition))
+
+
+def degrade(model: Model, target: Image) -> Image:
+    """The condition of a target, (H, W, 3) uint8, made as in training.
+
+    Raises:
+        InputError: for a task that does not say how, or that draws it, as holes are.
+    """
+    settings = model.task_settings
+    if model.task == "super-resolution":
+        return np.asarray(np.rint(np.clip(reduce(target, model.scale, settings["down_filter"]), 0, 255)), np.uint8)
+    if model.task == "colorization":
+        return _grey(target)
     if model.task == "sketch":
         edges = cv2.Canny(
-            cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), settings["low_threshold"], settings["high_threshold"]
+            cv2.cvtColor(target, cv2.COLOR_RGB2GRAY), settings["low_threshold"], settings["high_threshold"]
         )
-        return psnr(edges, cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY))
-    raise InputError(f"consistency: the task {model.task!r} does not say how its conditions are made")
+        return np.repeat(np.asarray(edges, np.uint8)[..., None], 3, 2)
+    raise InputError(f"the task {model.task!r} does not say how conditions are made of targets")
 
 
 def project(model: Model, pixels: Floats, condition: Image) -> Image:
@@ -88,6 +98,11 @@ def psnr(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Of values in 0…255, in dB; `EXACT` where they are equal."""
     error = float(np.square(np.asarray(a, np.float64) - b).mean()) if a.size else 0.0
     return min(EXACT, 10 * np.log10(255**2 / error)) if error > 0 else EXACT
+
+
+def _grey(image: Image) -> Image:
+    """Luma in three equal channels."""
+    return np.repeat(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)[..., None], 3, 2)
 
 
 def _taps(scale: int, down_filter: str) -> Floats:

@@ -16,7 +16,7 @@ Image = NDArray[np.uint8]
 Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 """(B, H, W, 3) or (H, W, 3) uint8 RGB, or (H, W, 3) arrays of any sizes."""
 
-Rank = Literal["likelihood", "consistency"]
+Rank = Literal["likelihood", "consistency", "typical"]
 """What makes one sample better than another."""
 
 

@@ -6,7 +6,7 @@ best.images, best.log_likelihood, best.bits_per_dim
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict
@@ -17,20 +17,28 @@ from numpy.typing import NDArray
 from caflow_runtime import builtin
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.bundle import Manifest
-from caflow_runtime.consistency import consistency, project
+from caflow_runtime.calibration import (
+    Calibration,
+    Reference,
+    Typicality,
+    covariates,
+    read_calibration,
+    temperature_of,
+    typicality,
+)
+from caflow_runtime.choice import TRY_LOWER, Candidate, Chooser, Reject, Untypical, integers, ranking
+from caflow_runtime.consistency import enlarge
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.inputs import Image, Images, Rank, as_image, as_images, check_draw, check_pairs
-from caflow_runtime.results import Best, Encoded, Samples, Score, stack
+from caflow_runtime.results import Best, Encoded, Outcome, Samples, Score, bits_per_dim, stack
 from caflow_runtime.runner import Noise, Row, Runner, Show
-from caflow_runtime.stream import Frame, Stream
+from caflow_runtime.stream import REJECTED, Frame, Stream
 from caflow_runtime.stream import Noise as StreamNoise
 from caflow_runtime.tiles import Shares
 
 PIXEL_BUDGET = 2**20
 OVERLAP = 64
-ROWS_AT_ONCE = 256
-TRY_LOWER = "the model's inverse explodes there; try a lower temperature"
 
 
 def load(
@@ -73,11 +81,28 @@ class Pipeline:
         self._graphs = graphs
         self._model = graphs.manifest.model
         self._runner = Runner(graphs, pixel_budget, overlap)
+        self._calibration = read_calibration(graphs.folder)
 
     @property
     def manifest(self) -> Manifest:
         """Of the bundle."""
         return self._graphs.manifest
+
+    @property
+    def folder(self) -> Path:
+        """Of the bundle."""
+        return self._graphs.folder
+
+    @property
+    def calibration(self) -> Calibration:
+        """Which likelihoods are typical.
+
+        Raises:
+            InputError: if the bundle is not calibrated.
+        """
+        if self._calibration is None:
+            raise InputError(f"{self.folder} is not calibrated: run caflow calibrate {self.folder} --data PHOTOGRAPHS")
+        return self._calibration
 
     @property
     def backend(self) -> str:
@@ -103,41 +128,51 @@ class Pipeline:
         keep: Sequence[int] | None = None,
         consistent: bool = False,
         show: Show | None = None,
+        reject: Reject | None = None,
     ) -> Best:
         """The best of `n` samples of each image.
 
         Arguments:
             temperature: τ, or one for each level, coarsest first.
             seed, frame: choose the noise, 0 … 2³²−1.
-            rank: by log-likelihood, as in the paper, or by how well the sample, degraded again, matches the image.
+            rank: by log-likelihood, as in the paper; by how well the sample, degraded again, matches the image; or by
+                how close its bits per dimension are, level by level, to what is typical of samples (`calibration`).
             keep: progressive best-of-N: how many samples run at each level, the first of them `n`. After a level the
                 most likely so far go on. An approximation: what is dropped might have won.
             consistent: for super-resolution: the winner, ranked as drawn, is changed to down-sample to the image,
                 as far as values in 0…255 go, and scored again as an image.
             show: is given how many windows of samples are done, and how many there are: for a progress bar.
+            reject: samples that are not taken for being untypical; others are drawn in their place.
 
         Raises:
             InputError: if an argument is not what it should be.
             NotFinite: if no sample of an image is finite.
+            Untypical: if all of them are rejected, and `reject` wants an error then.
         """
         conditions = as_images(images, "images")
         check_draw(self._model, n, temperature, seed, frame, keep, rank, consistent)
-        best: dict[int, Candidate] = {}
+        if keep is not None and reject is not None:
+            raise InputError("keep drops samples unseen, so none can be rejected: give keep or reject")
+        reference = self._wanted_reference(temperature) if rank == "typical" or reject else None
+        value = ranking(self._model, rank, reference)
+        chooser = Chooser(self._model, conditions, value, rank, consistent, reference, reject)
         for row in self._runner.draw(conditions, range(n), temperature, seed, frame, keep, show):
-            condition = conditions[row.image]
-            value = self._value(row, condition, rank)
-            if value > (best[row.image].value if row.image in best else -np.inf):
-                best[row.image] = self._candidate(value, row, condition, rank, consistent)
-        for k in range(len(conditions)):
-            if k not in best:
-                raise NotFinite(f"no sample of images[{k}] is finite: {TRY_LOWER}")
-        winners = [best[k] for k in range(len(conditions))]
+            chooser.take(row)
+        for k in range(len(conditions) if reject else 0):
+            self._redraw(chooser, k, n, temperature, seed, frame)
+        chosen = [self._chosen(chooser, k) for k in range(len(conditions))]
+        winners = [winner for winner, _ in chosen]
         return Best(
             images=stack([winner.image for winner in winners]),
             sample=np.array([winner.row.sample for winner in winners]),
             consistency=_consistencies(winners),
+            outcome=[outcome for _, outcome in chosen],
+            rejected=np.array([choice.rejected for choice in chooser.choices]),
+            bits_per_dim_drawn=[np.array(choice.bits_per_dim) for choice in chooser.choices],
             density_at="image" if consistent else "sample",
-            **self._likelihood(self._scored(winners, conditions, consistent, show), conditions),
+            **self._likelihood(
+                self._scored(winners, conditions, consistent, show), conditions, None if consistent else temperature
+            ),
         )
 
     def sample(
@@ -159,14 +194,19 @@ class Pipeline:
         """
         conditions = as_images(images, "images")
         check_draw(self._model, n, temperature, seed, frame, None, rank, consistent)
-        drawn: list[Candidate] = []
-        for row in self._runner.draw(conditions, range(n), temperature, seed, frame, None, show):
-            value = self._value(row, conditions[row.image], rank)
-            drawn.append(self._candidate(value, row, conditions[row.image], rank, consistent))
+        value = ranking(self._model, rank, self._wanted_reference(temperature) if rank == "typical" else None)
+        chooser = Chooser(self._model, conditions, value, rank, consistent, None, None)
+        drawn = [
+            chooser.candidate(value(row, conditions[row.image]), row)
+            for row in self._runner.draw(conditions, range(n), temperature, seed, frame, None, show)
+        ]
         drawn.sort(key=lambda candidate: (candidate.row.image, -candidate.value))
         repeated = [conditions[candidate.row.image] for candidate in drawn]
         measured = _consistencies(drawn)
-        likelihood = self._likelihood(self._scored(drawn, repeated, consistent, show), repeated)
+        likelihood = self._likelihood(
+            self._scored(drawn, repeated, consistent, show), repeated, None if consistent else temperature
+        )
+        typical = likelihood["typicality"]
         shares = likelihood["shares"]
         images = [np.stack([c.image for c in drawn[k : k + n]]) for k in range(0, len(drawn), n)]
         return Samples(
@@ -178,6 +218,7 @@ class Pipeline:
             dims=likelihood["dims"][::n],
             sides=likelihood["sides"][::n],
             shares=[shares[k : k + n] for k in range(0, len(shares), n)],
+            typicality=None if typical is None else typical.reshape(len(conditions), n),
         )
 
     def stream(
@@ -218,11 +259,9 @@ class Pipeline:
     ) -> Stream:
         """What `stream` gives its frames to; it can be told what an earlier run did."""
         check_draw(self._model, n, temperature, seed, 0, None, rank, consistent=False)
-
-        def value(row: Row, condition: Image) -> float:
-            return self._value(row, condition, rank)
-
-        return Stream(self._runner, value, n, temperature, seed, noise, batch)
+        reference = self._wanted_reference(temperature) if rank == "typical" else self._reference(temperature)
+        value = ranking(self._model, rank, reference)
+        return Stream(self._runner, value, n, temperature, seed, noise, batch, reference)
 
     def score(self, target: Images, condition: Images, show: Show | None = None) -> Score:
         """log p(target | condition) of images, at the middle of the cells of their integers.
@@ -233,7 +272,7 @@ class Pipeline:
         """
         targets, conditions = self._pairs(target, condition)
         rows = self._score(targets, conditions, show)
-        return Score(density_at="image", **self._likelihood(rows, conditions))
+        return Score(density_at="image", **self._likelihood(rows, conditions, None))
 
     def encode(self, target: Images, condition: Images) -> Encoded:
         """The noise that makes each target from its condition, and its likelihood; `decode` goes back.
@@ -248,7 +287,7 @@ class Pipeline:
         return Encoded(
             noise=[[z[0] for z in noise] for noise, _ in encoded],
             density_at="image",
-            **self._likelihood([row for _, row in encoded], conditions),
+            **self._likelihood([row for _, row in encoded], conditions, None),
         )
 
     def decode(self, noise: Sequence[Sequence[NDArray[np.float32]]], condition: Images) -> Best:
@@ -264,10 +303,11 @@ class Pipeline:
         given: list[Noise] = [[np.asarray(z, np.float32)[None] for z in of_image] for of_image in noise]
         rows = [self._runner.decode(*pair) for pair in zip(given, conditions, strict=True)]
         return Best(
-            images=stack([_integers(row, k) for k, row in enumerate(rows)]),
+            images=stack([integers(replace(row, image=k)) for k, row in enumerate(rows)]),
             sample=np.zeros(len(rows), np.int64),
+            outcome=["accepted"] * len(rows),
             density_at="sample",
-            **self._likelihood(rows, conditions),
+            **self._likelihood(rows, conditions, None),
         )
 
     def close(self) -> None:
@@ -287,23 +327,40 @@ class Pipeline:
         check_pairs(targets, conditions, self._model.scale)
         return targets, conditions
 
-    def _value(self, row: Row, condition: Image, rank: Rank) -> float:
-        """What a row is ranked by, the more the better; what is not finite is worse than anything."""
-        if not _is_finite(row):
-            return -np.inf
-        if rank == "likelihood":
-            return float(row.per_level.sum())
-        return consistency(self._model, _integers(row, row.image), condition)
+    def _redraw(
+        self, chooser: Chooser, k: int, n: int, temperature: float | Sequence[float], seed: int, frame: int
+    ) -> None:
+        """Samples of one image in place of those that were rejected, until none is missing or no more may be drawn."""
+        assert chooser.reject is not None
+        choice, drawn, most = chooser.choices[k], n, n + chooser.reject.redraws
+        while choice.accepted < n and drawn < most:
+            more = range(drawn, min(most, drawn + n - choice.accepted))
+            for row in self._runner.draw([chooser.conditions[k]], more, temperature, seed, frame):
+                chooser.take(replace(row, image=k))
+            drawn = more.stop
 
-    def _candidate(self, value: float, row: Row, condition: Image, rank: Rank, consistent: bool) -> "Candidate":
-        """A row as bytes. Its continuous pixels are let go: they are a view of all that ran with it."""
-        if consistent:
-            image = project(self._model, _finite(row, row.image), condition)
-            measured = consistency(self._model, image, condition)
-        else:
-            image, measured = _integers(row, row.image), value
-        known = measured if consistent or rank == "consistency" else None
-        return Candidate(value, replace(row, pixels=None), image, known)
+    def _chosen(self, chooser: Chooser, k: int) -> tuple[Candidate, Outcome]:
+        """What is given for an image.
+
+        Raises:
+            NotFinite, Untypical
+        """
+        choice, reject = chooser.choices[k], chooser.reject
+        if choice.best is not None:
+            return choice.best, "accepted"
+        if reject is not None and reject.otherwise == "bicubic":
+            return self._enlarged(chooser.conditions[k], k), "bicubic"
+        if choice.best_rejected is None:
+            raise NotFinite(f"no sample of images[{k}] is finite: {TRY_LOWER}")
+        if reject is not None and reject.otherwise == "error":
+            raise Untypical(f"images[{k}]: all {choice.rejected} samples are untypical at α = {reject.alpha:g}")
+        return choice.best_rejected, "best"
+
+    def _enlarged(self, condition: Image, k: int) -> Candidate:
+        """The input, in place of a sample, without a likelihood."""
+        large = enlarge(condition.astype(np.float32), self._model.scale)
+        row = Row(k, REJECTED, None, [], np.full(self._model.levels, np.nan))
+        return Candidate(-np.inf, row, np.asarray(np.clip(np.rint(large), 0, 255), np.uint8), None)
 
     def _scored(
         self, candidates: list["Candidate"], conditions: list[Image], consistent: bool, show: Show | None
@@ -319,28 +376,39 @@ class Pipeline:
             _check_likelihood(row, f"target[{row.image}]")
         return rows
 
-    def _likelihood(self, rows: list[Row], conditions: list[Image]) -> "_LikelihoodParts":
-        """The parts that all results have, one row per condition."""
+    def _wanted_reference(self, temperature: float | Sequence[float]) -> Reference:
+        """What is typical of samples at a temperature.
+
+        Raises:
+            InputError
+        """
+        return self.calibration.reference(temperature_of(temperature))
+
+    def _reference(self, temperature: float | Sequence[float] | None) -> Reference | None:
+        """What is typical of samples, or with None of true images, if that is known."""
+        try:
+            return self.calibration.truth if temperature is None else self._wanted_reference(temperature)
+        except InputError:
+            return None
+
+    def _likelihood(
+        self, rows: list[Row], conditions: list[Image], temperature: float | Sequence[float] | None
+    ) -> "_LikelihoodParts":
+        """The parts that all results have, one row per condition; `temperature` of samples, None of images."""
         scale = self._model.scale
+        per_level = np.array([row.per_level for row in rows])
+        dims = np.array([condition.size * scale**2 for condition in conditions])
+        reference = self._reference(temperature)
+        given = [covariates(condition, scale) for condition in conditions] if reference else []
         return {
-            "per_level": np.array([row.per_level for row in rows]),
-            "dims": np.array([condition.size * scale**2 for condition in conditions]),
+            "per_level": per_level,
+            "dims": dims,
             "sides": [(scale * condition.shape[0], scale * condition.shape[1]) for condition in conditions],
             "shares": [row.shares for row in rows],
+            "typicality": typicality(reference, bits_per_dim(per_level, dims[:, None]), np.stack(given))
+            if reference
+            else None,
         }
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A row that may be returned."""
-
-    value: float
-    """What it is ranked by."""
-    row: Row
-    """Without its pixels."""
-    image: Image
-    consistency: float | None
-    """dB, where it was asked for."""
 
 
 class _LikelihoodParts(TypedDict):
@@ -348,38 +416,14 @@ class _LikelihoodParts(TypedDict):
     dims: NDArray[np.int64]
     sides: list[tuple[int, int]]
     shares: list[Shares]
+    typicality: Typicality | None
 
 
 def _consistencies(candidates: list[Candidate]) -> NDArray[np.float64] | None:
-    known = [candidate.consistency for candidate in candidates if candidate.consistency is not None]
-    return np.array(known) if known else None
-
-
-def _is_finite(row: Row) -> bool:
-    return bool(np.isfinite(row.per_level).all() and np.isfinite(row.pixels).all()) if row.pixels is not None else False
+    known = [candidate.consistency for candidate in candidates]
+    return None if any(value is None for value in known) else np.array(known, np.float64)
 
 
 def _check_likelihood(row: Row, what: str) -> None:
     if not np.isfinite(row.per_level).all():
         raise NotFinite(f"{what}: its log-likelihood is not finite: the model has never seen the like")
-
-
-def _finite(row: Row, image: int) -> NDArray[np.float32]:
-    """The pixels of a row.
-
-    Raises:
-        NotFinite
-    """
-    if not _is_finite(row) or row.pixels is None:
-        raise NotFinite(f"sample {row.sample} of images[{image}] is not finite: {TRY_LOWER}")
-    return row.pixels
-
-
-def _integers(row: Row, image: int) -> Image:
-    """Continuous pixel values to uint8: rounded down, as the cell [w, w + 1) stands for w, and clamped to 0…255."""
-    pixels = _finite(row, image)
-    integers = np.empty(pixels.shape, np.uint8)
-    for top in range(0, len(pixels), ROWS_AT_ONCE):  # not all at once: pixels are four times as large
-        part = slice(top, top + ROWS_AT_ONCE)
-        integers[part] = np.clip(pixels[part], 0, 255).astype(np.uint8)
-    return integers

@@ -12,7 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.calibration import Typicality
 from caflow_runtime.tiles import Shares
+
+Outcome = Literal["accepted", "best", "bicubic"]
+"""What is given for an image: an accepted sample, the best of those that were rejected, or the input, enlarged."""
 
 Stack = NDArray[Any] | list[NDArray[Any]]
 
@@ -32,6 +36,8 @@ class Likelihood:
     """H and W of each image."""
     shares: Sequence[Any] = field(repr=False)
     """`Shares` of each image: what `log_likelihood_map` is made from."""
+    typicality: Typicality | None = None
+    """Where the bundle is calibrated for such images, or samples of their temperature."""
 
     @property
     def log_likelihood(self) -> NDArray[np.float64]:
@@ -42,9 +48,13 @@ class Likelihood:
     @property
     def bits_per_dim(self) -> NDArray[np.float64]:
         """(B,): −log-likelihood / (dims · ln 2), pixel values as 0…256."""
-        dims = self.dims.reshape(-1, *[1] * (self.per_level.ndim - 2))
-        bits: NDArray[np.float64] = -self.log_likelihood / (dims * math.log(2))
-        return bits
+        total: NDArray[np.float64] = self.bits_per_dim_per_level.sum(-1)
+        return total
+
+    @property
+    def bits_per_dim_per_level(self) -> NDArray[np.float64]:
+        """(B, n): each level's part of `bits_per_dim`."""
+        return bits_per_dim(self.per_level, self.dims.reshape(-1, *[1] * (self.per_level.ndim - 1)))
 
     @property
     def log_likelihood_map(self) -> Stack:
@@ -67,6 +77,12 @@ class Best(Likelihood):
     """(B,) number of the chosen sample, from 0: the same seed draws it again."""
     consistency: NDArray[np.float64] | None = None
     """(B,) dB, where it was asked for: PSNR of the image, degraded again, against its condition."""
+    outcome: list[Outcome] = field(default_factory=list)
+    """Of each image: an accepted sample, or what is there instead because all were rejected."""
+    rejected: NDArray[np.int64] | None = None
+    """(B,) samples that were rejected, or not finite."""
+    bits_per_dim_drawn: list[NDArray[np.float64]] = field(default_factory=list, repr=False)
+    """Of all finite samples of each image, in no order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +118,12 @@ class Encoded(Score):
 
     noise: list[list[NDArray[np.float32]]] = field(repr=False)
     """Of each image, z of each level, coarsest first: (channels, h, w), the z[i, j], i = j … n−1, side by side."""
+
+
+def bits_per_dim(log_likelihood: Any, dims: Any) -> NDArray[np.float64]:
+    """−log-likelihood / (dims · ln 2)."""
+    bits: NDArray[np.float64] = -np.asarray(log_likelihood) / (dims * math.log(2))
+    return bits
 
 
 def stack(arrays: Sequence[NDArray[Any]]) -> Stack:

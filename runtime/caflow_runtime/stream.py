@@ -14,10 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.calibration import Reference, covariates, typicality
 from caflow_runtime.consistency import enlarge
 from caflow_runtime.errors import InputError
 from caflow_runtime.inputs import Image
 from caflow_runtime.noise import draw_noise
+from caflow_runtime.results import bits_per_dim
 from caflow_runtime.runner import Row, Runner
 
 Noise = Literal["fixed", "fresh"] | float
@@ -44,6 +46,8 @@ class Frame:
     per_level: NDArray[np.float64]
     """(n,) nats, the coarsest level first, at the continuous point; NaN where the frame is rejected."""
     starts_scene: bool
+    typicality: float | None = None
+    """0…1 among samples of the temperature, where the bundle is calibrated for it; NaN where the frame is rejected."""
 
     @property
     def rejected(self) -> bool:
@@ -134,8 +138,9 @@ class Stream:
         seed: int,
         noise: Noise,
         batch: int,
+        reference: Reference | None = None,
     ) -> None:
-        """`value`: what samples are ranked by, −∞ where they are not finite."""
+        """`value`: what samples are ranked by, −∞ where they are not finite; `reference`: what is typical of them."""
         if batch < 1:
             raise InputError(f"batch: wanted at least 1 frame, got {batch}")
         if noise not in ("fixed", "fresh") and (isinstance(noise, str) or not 0 < noise < 1):
@@ -146,6 +151,7 @@ class Stream:
         self.temperature = temperature
         self.seed = seed
         self.noise = noise
+        self.reference = reference
         self.batch = batch if noise == "fixed" else 1  # frames that run together have one noise
         self.drifting = None if isinstance(noise, str) else DriftingNoise(noise)
         self.is_cut = SceneCuts()
@@ -198,7 +204,7 @@ class Stream:
         if best is None:
             return self._rejected(number, frame, starts_scene)
         self.sample = best[1].sample
-        return _frame(number, best[1], starts_scene)
+        return self._frame(number, best[1], frame, starts_scene)
 
     def _draw(self, waiting: list[tuple[int, Image]]) -> Iterator[Frame]:
         """The scene's sample of frames; from where it is not finite on, that of another choice."""
@@ -211,23 +217,31 @@ class Stream:
             finite = [self.value(rows[k], image) > -np.inf for k, (_, image) in enumerate(waiting)]
             good = len(waiting) if all(finite) else finite.index(False)
             for k in range(good):
-                yield _frame(waiting[k][0], rows[k], starts_scene=False)
+                yield self._frame(waiting[k][0], rows[k], waiting[k][1], starts_scene=False)
             if good < len(waiting):
                 self.sample = None
             waiting = waiting[good:]
 
     def _rejected(self, number: int, frame: Image, starts_scene: bool) -> Frame:
-        model = self.runner.model
+        levels = np.full(self.runner.model.levels, np.nan)
+        return Frame(
+            number, self._enlarged(frame), REJECTED, levels, starts_scene, None if self.reference is None else np.nan
+        )
+
+    def _enlarged(self, frame: Image) -> NDArray[np.float32]:
         # Integer w stands for [w, w + 1).
-        pixels = np.clip(enlarge(frame.astype(np.float32), model.scale), 0, 255) + np.float32(0.5)
-        return Frame(number, pixels, REJECTED, np.full(model.levels, np.nan), starts_scene)
+        return np.clip(enlarge(frame.astype(np.float32), self.runner.model.scale), 0, 255) + np.float32(0.5)
+
+    def _frame(self, number: int, row: Row, frame: Image, starts_scene: bool) -> Frame:
+        assert row.pixels is not None
+        pixels, known = np.ascontiguousarray(row.pixels), None
+        if self.reference is not None:
+            model = self.runner.model
+            bits = bits_per_dim(row.per_level, pixels.size)[None]
+            known = float(typicality(self.reference, bits, covariates(frame, model.scale)[None]).value[0])
+        return Frame(number, pixels, row.sample, row.per_level, starts_scene, known)
 
     def _rows(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[Row]:
         key = self.scene if self.noise == "fixed" else number
         source = draw_noise if self.drifting is None else self.drifting
         return self.runner.draw(images, samples, self.temperature, self.seed, key, draw_noise=source)
-
-
-def _frame(number: int, row: Row, starts_scene: bool) -> Frame:
-    assert row.pixels is not None
-    return Frame(number, np.ascontiguousarray(row.pixels), row.sample, row.per_level, starts_scene)

@@ -1,0 +1,226 @@
+"""Which likelihoods are typical of a bundle's model: `calibration.json`, which `caflow calibrate` writes into it.
+
+A high likelihood alone says little: smooth images have a higher one than detailed ones, and foreign images may have a
+higher one than any photograph (Nalisnick et al., "Do deep generative models know what they don't know?", 2019). So bits
+per dimension, level by level, are held against what images of that size with conditions of that complexity have, in
+both directions; the distance becomes a p-value by ranking it among those of calibration images (conformal prediction:
+Vovk et al., "Algorithmic learning in a random world", 2005). Of images like those, a share α has a typicality below α.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.bundle import MANIFEST, BundleError, Strict, sha256_of
+from caflow_runtime.errors import InputError
+from caflow_runtime.inputs import Image
+
+NAME = "calibration.json"
+FORMAT = "caflow-calibration"
+FORMAT_VERSION = 1
+SAME_TEMPERATURE = 1e-6
+Floats = NDArray[np.float64]
+
+
+class WrongCalibration(BundleError):
+    """`calibration.json` is not one that this version can use, or belongs to another bundle."""
+
+
+class Reference(Strict, frozen=True):
+    """What is typical of true images, or of samples at one temperature.
+
+    Bits per dimension of a level are normal-ish around `mean` · x with the standard deviation exp(`log_spread` · x), x
+    the image's `covariates`; what is left, divided by that, are its residuals. Quantiles are evenly spaced from the
+    smallest value to the largest.
+    """
+
+    temperature: float | None
+    """Of samples; None of true images."""
+    images: int
+    lowest: list[float]
+    highest: list[float]
+    """Of complexity and size: outside of these the nearest counts."""
+    mean: list[list[float]]
+    log_spread: list[list[float]]
+    """Of each level."""
+    precision: list[list[float]]
+    """Inverse covariance of the levels' residuals."""
+    distances: list[float]
+    """Quantiles of Mahalanobis' distance of the residuals, of images that the fit did not see."""
+    residuals: list[list[float]]
+    """Quantiles of each level's residuals, of such images."""
+    bits_per_dim: list[float]
+    """Quantiles of the total, as it is."""
+    bits_per_dim_per_level: list[list[float]]
+
+
+class Canary(Strict, frozen=True):
+    """The log-likelihood of a sample that every backend draws alike."""
+
+    backend: str
+    log_likelihood: float
+
+
+class Calibration(Strict, frozen=True):
+    """`calibration.json`."""
+
+    format: str
+    format_version: int
+    manifest_sha256: str
+    """Of the bundle that it is of."""
+    photographs: int
+    truth: Reference
+    samples: list[Reference]
+    canary: Canary
+
+    def reference(self, temperature: float | None) -> Reference:
+        """Of samples at a temperature, or of true images.
+
+        Raises:
+            InputError: if that temperature was not calibrated.
+        """
+        if temperature is None:
+            return self.truth
+        for reference in self.samples:
+            if abs((reference.temperature or 0.0) - temperature) < SAME_TEMPERATURE:
+                return reference
+        known = ", ".join(f"{reference.temperature:g}" for reference in self.samples)
+        raise InputError(
+            f"typicality: wanted a temperature that the bundle is calibrated for ({known}), got {temperature:g}: "
+            "take one of them, or run caflow calibrate with it"
+        )
+
+
+@dataclass(frozen=True)
+class Typicality:
+    """How typical images are. Of R images and n levels; further axes as in the results that it is of."""
+
+    value: Floats
+    """(R,) 0…1: the share of calibration images that are no more typical."""
+    per_level: Floats
+    """(R, n) the same of each level by itself, in both directions."""
+    residuals: Floats
+    """(R, n) bits/dim above what is expected, in standard deviations: negative is likelier than it should be."""
+
+    def accept(self, alpha: float = 0.01) -> NDArray[np.bool_]:
+        """(R,): False for a share `alpha` of images like those of calibration."""
+        return np.asarray(self.value >= alpha)
+
+    def reshape(self, *shape: int) -> "Typicality":
+        """The same with R as several axes."""
+        return Typicality(
+            self.value.reshape(shape), self.per_level.reshape(*shape, -1), self.residuals.reshape(*shape, -1)
+        )
+
+
+def read_calibration(folder: Path) -> Calibration | None:
+    """That of a bundle; None where it has none.
+
+    Raises:
+        WrongCalibration
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    again = "run caflow calibrate again"
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Calibration)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise WrongCalibration(f"{path}: {error}: {again}") from None
+    if (found.format, found.format_version) != (FORMAT, FORMAT_VERSION):
+        raise WrongCalibration(
+            f"{path}: wanted format {FORMAT!r} version {FORMAT_VERSION}, got {found.format!r} version "
+            f"{found.format_version}: {again}"
+        )
+    if found.manifest_sha256 != sha256_of(folder / MANIFEST):
+        raise WrongCalibration(f"{path} was made for another manifest than the one beside it: {again}")
+    return found
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Into a bundle, whole or not at all.
+
+    Raises:
+        OSError
+    """
+    partial = folder / f".{NAME}.partial"
+    try:
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(calibration), indent=0))
+        partial.replace(folder / NAME)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def covariates(condition: Image, scale: int) -> Floats:
+    """(2,): the complexity of a condition and the size of its target, both as base-2 logarithms.
+
+    Complexity is the mean absolute difference of neighbouring pixels of the grey image, plus 1; the size is in pixels.
+    """
+    grey = cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    steps = [np.abs(np.diff(grey, axis=axis)) for axis in (0, 1)]
+    mean = sum(float(step.mean()) if step.size else 0.0 for step in steps)
+    return np.array([math.log2(1 + mean), math.log2(grey.size * scale**2)])
+
+
+def typicality(reference: Reference, bits_per_level: Floats, given: Floats) -> Typicality:
+    """Of images with so many bits per dimension in each level, (R, n), and those covariates, (R, 2)."""
+    residuals = standardized(bits_per_level, given, reference)
+    distance = mahalanobis(residuals, np.array(reference.precision))
+    above = 1 - rank(distance, reference.distances)
+    count = reference.images
+    below = np.stack([rank(r, known) for r, known in zip(residuals.T, reference.residuals, strict=True)], 1)
+    return Typicality(
+        value=(1 + count * above) / (count + 1),
+        per_level=np.minimum(1.0, (2 + 2 * count * np.minimum(below, 1 - below)) / (count + 1)),
+        residuals=residuals,
+    )
+
+
+def temperature_of(temperature: float | Sequence[float]) -> float:
+    """The one temperature of all levels.
+
+    Raises:
+        InputError: if they differ.
+    """
+    values = np.unique(np.asarray(temperature, np.float64))
+    if len(values) != 1:
+        raise InputError(f"typicality: wanted one temperature for all levels, got {temperature!r}")
+    return float(values[0])
+
+
+def standardized(bits_per_level: Floats, given: Floats, reference: Reference) -> Floats:
+    """(R, n) residuals."""
+    x = basis(np.clip(given, reference.lowest, reference.highest))
+    mean, log_spread = np.array(reference.mean), np.array(reference.log_spread)
+    residuals: Floats = (bits_per_level - x @ mean.T) / np.exp(x @ log_spread.T)
+    return residuals
+
+
+def basis(given: Floats) -> Floats:
+    """(R, 2) covariates to the (R, 5) that are fitted: 1, complexity c, c², size s, c s."""
+    c, s = given.T
+    return np.stack([np.ones_like(c), c, c**2, s, c * s], 1)
+
+
+def mahalanobis(residuals: Floats, precision: Floats) -> Floats:
+    """(R,) distances from 0."""
+    return np.asarray(np.sqrt(np.einsum("ri,ij,rj->r", residuals, precision, residuals)))
+
+
+def rank(values: Floats, quantiles: Sequence[float]) -> Floats:
+    """(R,) share of the distribution with these quantiles that is below each value."""
+    return np.asarray(np.interp(values, quantiles, np.linspace(0, 1, len(quantiles)), left=0.0, right=1.0))
+
+
+def reason(levels: Any) -> str:
+    """What is untypical of one image whose residuals are `levels`, (n,), for people."""
+    level = int(np.argmax(np.abs(levels)))
+    direction = "less likely" if levels[level] > 0 else "likelier"
+    return f"level {level} is {direction} than is typical: {abs(levels[level]):.1f} standard deviations"
