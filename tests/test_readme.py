@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 RUN_ELSEWHERE = {
     "make test": "the gate",
     "pip install '.[cpu]'": "tests/test_install.py",
+    "caflow video rtsp://camera.local/stream -o recorded.mp4 --duration 60": "tests/test_live.py",
+    "caflow video 0 --show": "tests/test_live.py",
 }
 PROGRAMS = str(Path(sys.executable).parent)
 
