@@ -41,14 +41,25 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
         print("| " + " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()) + " |")
 
 
-def write(json_file: Path | None, rows: Sequence[Mapping[str, Any]], packages: Sequence[str], **settings: Any) -> None:
-    """Write the figures with the machine, the versions of `packages` and the settings, if a file was asked for."""
+def write(
+    json_file: Path | None,
+    rows: Sequence[Mapping[str, Any]],
+    packages: Sequence[str],
+    figures: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Write the figures with the machine, the versions of `packages` and the settings, if a file was asked for.
+
+    Arguments:
+        figures: what else was found, by name, beside the rows.
+    """
     if json_file is None:
         return
     contents = {
         "machine": {"cpu": _cpu(), "system": platform.platform(), "python": platform.python_version()},
         "versions": {package: version(package) for package in packages},
         "settings": settings,
+        **(figures or {}),
         "rows": list(rows),
     }
     json_file.write_text(json.dumps(contents, indent=2) + "\n")

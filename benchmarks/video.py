@@ -289,7 +289,7 @@ def main(
     for rows in (means, each_clip, at_borders):
         report.show([{key: "" if value is None else value for key, value in row.items()} for row in rows])
         print()
-    settings = {"threads": threads, "lpips_every": LPIPS_EVERY, "moving": MOVING, "tile": TILE}
+    settings: dict[str, Any] = {"threads": threads, "lpips_every": LPIPS_EVERY, "moving": MOVING, "tile": TILE}
     report.write(json_file, means + each_clip, PACKAGES, seams=at_borders, tiled_frames=TILED_FRAMES, **settings)
     if picture:
         draw(slices, picture)

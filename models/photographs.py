@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+KINDS = ["training", "validation", "test", "domains", "calibration", "unseen", "clips", "metrics"]
 LISTING = Path(__file__).with_name("photographs.toml")
 
 
@@ -94,7 +95,8 @@ def sha256(path: Path) -> str:
 
 @click.command()
 @click.argument(
-    "kind", type=click.Choice(["training", "validation", "test", "domains", "calibration", "clips", "metrics"])
+    "kind",
+    type=click.Choice(["training", "validation", "test", "domains", "calibration", "unseen", "clips", "metrics"]),
 )
 @click.argument("output", type=click.Path(path_type=Path))
 def main(kind: str, output: Path) -> None:

@@ -1,6 +1,7 @@
 """`caflow image`: files and folders of images in, the best of N samples out."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +14,7 @@ from caflow_deploy.commands.options import (
     json_option,
     numbers,
     open_pipeline,
+    rejecting_options,
     running_options,
     samples_option,
 )
@@ -21,9 +23,10 @@ from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progr
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from caflow_runtime.choice import Reject
     from caflow_runtime.images import ImageFile
     from caflow_runtime.pipeline import Pipeline
-    from caflow_runtime.results import Best, Samples
+    from caflow_runtime.results import Best, Likelihood, Samples
     from caflow_runtime.runner import Show
 
 KEEPS_COLOURS = ("super-resolution", "inpainting")
@@ -48,6 +51,15 @@ LOSSLESS = {".bmp", ".png", ".tif", ".tiff"}
 @click.option("--consistent", is_flag=True, help="Super-resolution: change results to down-sample to the input.")
 @click.option("--keep-all", is_flag=True, help="Write the other samples too, as NAME-2.png …, in order of rank.")
 @click.option("--sheet", is_flag=True, help="Write NAME-sheet.png: input, samples with their likelihoods, uncertainty.")
+@click.option("--maps", is_flag=True, help="Write NAME-likelihood.png, one for each level, and NAME-uncertainty.png.")
+@rejecting_options
+@click.option(
+    "--redraws",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="Samples, at most, that are drawn in place of untypical ones.",
+)
 @running_options
 @json_option
 @click.option("--force", is_flag=True, help="Overwrite files that are there already.")
@@ -63,6 +75,10 @@ def image(
     consistent: bool,
     keep_all: bool,
     sheet: bool,
+    maps: bool,
+    min_typicality: float | None,
+    untypical: str,
+    redraws: int,
     backend: str,
     threads: int,
     pixel_budget: int | None,
@@ -74,25 +90,49 @@ def image(
 
     A file that cannot be done is reported and the others are done; the exit code is then 1.
     """
-    if keep and (keep_all or sheet):
-        end("--keep drops samples that --keep-all and --sheet would write: give one or the other")
-    arguments = {"n": samples, "temperature": temperature, "seed": seed, "rank": rank, "consistent": consistent}
+    if keep and (keep_all or sheet or maps):
+        end("--keep drops samples that --keep-all, --sheet and --maps would show: give one or the other")
+    if min_typicality and (keep_all or sheet):
+        end("--min-typicality rejects samples that --keep-all and --sheet would show: give one or the other")
+    arguments: dict[str, Any] = {
+        "n": samples,
+        "temperature": temperature,
+        "seed": seed,
+        "rank": rank,
+        "consistent": consistent,
+    }
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors():
         from caflow_runtime.inputs import check_draw
+        from caflow_runtime.maps import names
 
-        check_draw(pipe.manifest.model, frame=0, keep=keep, **arguments)  # type: ignore[arg-type]
-        jobs = plan_jobs(inputs, output, samples - 1 if keep_all else 0, sheet, force)
-    failures = _run(pipe, jobs, arguments | ({"keep": keep} if keep else {}), as_json)
-    if failures:
-        end(f"{failures} of {len(jobs)} images failed", FAILED)
+        check_draw(pipe.manifest.model, frame=0, keep=keep, **arguments)
+        if rank == "typical" or min_typicality:
+            pipe.calibration.reference(temperature)
+        extras = ["sheet"] * sheet + (
+            names(pipe.manifest.model.levels, 0 if min_typicality else samples) if maps else []
+        )
+        jobs = plan_jobs(inputs, output, samples - 1 if keep_all else 0, extras, force)
+    if keep:
+        arguments["keep"] = keep
+    if min_typicality:
+        arguments["reject"] = _reject(min_typicality, redraws, untypical)
+    _run(pipe, jobs, arguments, as_json)
 
 
-def _run(pipe: "Pipeline", jobs: list[Job], arguments: dict[str, Any], as_json: bool) -> int:
-    """Do all jobs and report each; how many failed."""
+def _reject(alpha: float, redraws: int, untypical: str) -> "Reject":
+    from caflow_runtime.choice import Otherwise, Reject
+
+    otherwise: dict[str, Otherwise] = {"mark": "best", "drop": "error", "bicubic": "bicubic"}
+    return Reject(alpha, redraws, otherwise[untypical])
+
+
+def _run(pipe: "Pipeline", jobs: list[Job], arguments: dict[str, Any], as_json: bool) -> None:
+    """Do all jobs and report each, and at the end what failed and what was untypical."""
+    from caflow_runtime.choice import Untypical
     from caflow_runtime.errors import CaflowError
 
-    failures = 0
+    failures = dropped = untypical = 0
     with progress_bar() as progress:
         files = progress.add_task("images", total=len(jobs))
         windows = progress.add_task("this image", visible=False)
@@ -103,34 +143,47 @@ def _run(pipe: "Pipeline", jobs: list[Job], arguments: dict[str, Any], as_json: 
         for job in jobs:
             try:
                 report = _do(pipe, job, arguments, show)
+            except Untypical as error:
+                dropped += 1
+                click.echo(f"caflow: {job.source}: {error}: dropped", err=True)
             except (CaflowError, OSError, MemoryError) as error:
                 failures += 1
                 text = str(error) or type(error).__name__
                 text = text if text.startswith(str(job.source)) else f"{job.source}: {text}"
                 click.echo(f"caflow: {text}", err=True)
             else:
+                untypical += report["outcome"] != "accepted"
                 click.echo(json.dumps(report, allow_nan=False) if as_json else _line(report, arguments["n"]))
             progress.advance(files)
-    return failures
+    if "reject" in arguments:
+        what = "dropped" if dropped else "bicubic" if arguments["reject"].otherwise == "bicubic" else "marked"
+        click.echo(f"caflow: {dropped or untypical} of {len(jobs)} images are untypical, {what}", err=True)
+    if failures:
+        end(f"{failures} of {len(jobs)} images failed", FAILED)
 
 
 def _do(pipe: "Pipeline", job: Job, arguments: dict[str, Any], show: "Show") -> dict[str, Any]:
     """Draw, write and report one image."""
     from caflow_runtime.images import check_suffix, enlarge_alpha, read_image, write_image
+    from caflow_runtime.maps import pictures as maps_of
     from caflow_runtime.sheet import sheet
 
     given = read_image(job.source)
     check_suffix(job.output, given.alpha is not None)
-    needs_all = bool(job.others or job.sheet)
+    needs_all = bool(job.others or job.extras) and "reject" not in arguments
     drawn: Samples | Best = (pipe.sample if needs_all else pipe.best_of)(given.rgb, **arguments, show=show)
     pictures = drawn.images[0] if needs_all else drawn.images[0][None]
     alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *pictures.shape[1:3])
     is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
     for path, picture in zip([job.output, *job.others], pictures, strict=False):
         write_image(path, picture, alpha, is_grey)
-    if job.sheet:
-        write_image(job.sheet, sheet(given.rgb, cast("Samples", drawn)))
+    if "sheet" in job.extras:
+        write_image(job.extras["sheet"], sheet(given.rgb, cast("Samples", drawn)))
     report = _report(job, drawn, given)
+    if "likelihood" in job.extras and report["outcome"] != "bicubic":
+        for name, picture, darkest, brightest in maps_of(drawn):
+            write_image(job.extras[name], picture)
+            report.setdefault("maps", {})[name] = [darkest, brightest]
     if is_grey or job.output.suffix.lower() not in LOSSLESS:
         report |= _as_written(pipe, read_image(job.output).rgb, given.rgb, "consistency_db" in report)
     return report
@@ -145,11 +198,22 @@ def _report(job: Job, drawn: "Samples | Best", given: "ImageFile") -> dict[str, 
         "output": str(job.output),
         "input_bits": given.bits,
         "sample": int(drawn.sample[best]),
-        "density_at": drawn.density_at,
-        "log_likelihood": float(drawn.log_likelihood[best]),
-        "log_likelihood_per_level": drawn.per_level[best].tolist(),
-        "bits_per_dim": float(drawn.bits_per_dim[best]),
+        "outcome": getattr(drawn, "outcome", ["accepted"])[0],
+        **_likelihood(drawn, best),
         **known,
+    }
+
+
+def _likelihood(drawn: "Likelihood", best: tuple[int, ...]) -> dict[str, Any]:
+    """None where there is none: of an enlarged input."""
+    has_one = math.isfinite(drawn.log_likelihood[best])
+    typical = drawn.typicality
+    return {
+        "density_at": drawn.density_at,
+        "log_likelihood": float(drawn.log_likelihood[best]) if has_one else None,
+        "log_likelihood_per_level": drawn.per_level[best].tolist() if has_one else None,
+        "bits_per_dim": float(drawn.bits_per_dim[best]) if has_one else None,
+        "typicality": float(typical.value[best]) if typical and has_one else None,
     }
 
 
@@ -161,18 +225,16 @@ def _as_written(
 
     scored = pipe.score(written, given)
     known = {"consistency_db": consistency(pipe.manifest.model, written, given)} if with_consistency else {}
-    return {
-        "density_at": scored.density_at,
-        "log_likelihood": float(scored.log_likelihood[0]),
-        "log_likelihood_per_level": scored.per_level[0].tolist(),
-        "bits_per_dim": float(scored.bits_per_dim[0]),
-        **known,
-    }
+    return _likelihood(scored, (0,)) | known
 
 
 def _line(report: dict[str, Any], n: int) -> str:
     """For people."""
+    if report["outcome"] == "bicubic":
+        return f"{report['input']} → {report['output']}  untypical: the input, enlarged"
     parts = [f"{report['bits_per_dim']:.3f} bits/dim", f"sample {report['sample']} of {n}"]
+    if report["typicality"] is not None:
+        parts.append(f"typicality {report['typicality']:.3f}{' (untypical)' if report['outcome'] == 'best' else ''}")
     if "consistency_db" in report:
         parts.append(f"{report['consistency_db']:.1f} dB to the input")
     if report["input_bits"] == 16:

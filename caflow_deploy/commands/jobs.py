@@ -2,7 +2,7 @@
 
 import mimetypes
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,16 +20,21 @@ class Job:
     """The best sample."""
     others: tuple[Path, ...]
     """The other samples, in order of rank."""
-    sheet: Path | None
+    extras: dict[str, Path]
+    """Further pictures by what they show."""
 
     @property
     def outputs(self) -> list[Path]:
         """All that is written."""
-        return [self.output, *self.others, *([self.sheet] if self.sheet else [])]
+        return [self.output, *self.others, *self.extras.values()]
 
 
-def plan_jobs(inputs: Iterable[str], output: Path, others: int, has_sheet: bool, force: bool) -> list[Job]:
+def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence[str], force: bool) -> list[Job]:
     """The jobs of files, folders and globs; folders are made.
+
+    Arguments:
+        others: samples that are written beside the best.
+        extras: further pictures of each; a file's name ends in that.
 
     Raises:
         InputError: if something is not there, or would be lost.
@@ -45,7 +50,7 @@ def plan_jobs(inputs: Iterable[str], output: Path, others: int, has_sheet: bool,
     for source, name in sources:
         best = output if single else (output / name).with_suffix(".png")
         numbered = tuple(best.with_stem(f"{best.stem}-{k}") for k in range(2, others + 2))
-        jobs.append(Job(source, best, numbered, best.with_stem(f"{best.stem}-sheet") if has_sheet else None))
+        jobs.append(Job(source, best, numbered, {extra: best.with_stem(f"{best.stem}-{extra}") for extra in extras}))
     _check_outputs(jobs, force)
     for folder in sorted({job.output.parent for job in jobs}):
         folder.mkdir(parents=True, exist_ok=True)

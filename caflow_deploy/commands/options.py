@@ -42,14 +42,36 @@ def drawing_options(command: Command) -> Command:
     for option in (
         click.option(
             "--rank",
-            type=click.Choice(["likelihood", "consistency"]),
+            type=click.Choice(["likelihood", "consistency", "typical"]),
             default="likelihood",
             show_default=True,
-            help="The best is the most likely, or the one that, degraded again, is closest to the input.",
+            help="The best is the most likely; the one that, degraded again, is closest to the input; or the one whose "
+            "likelihood is closest to what is typical.",
         ),
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
         click.option(
             "--temperature", type=click.FloatRange(0), default=0.8, show_default=True, help="Spread of the samples."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def rejecting_options(command: Command) -> Command:
+    """Which results are untypical, and what is done about them."""
+    for option in (
+        click.option(
+            "--untypical",
+            type=click.Choice(["mark", "drop", "bicubic"]),
+            default="mark",
+            show_default=True,
+            help="Such results are said to be, not written, or replaced by the input, enlarged.",
+        ),
+        click.option(
+            "--min-typicality",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            metavar="α",
+            help="Results of less are untypical: a share α of those like calibration's. 0.01 is usual.",
         ),
     ):
         command = option(command)

@@ -15,6 +15,7 @@ from caflow_deploy.commands.options import (
     drawing_options,
     json_option,
     open_pipeline,
+    rejecting_options,
     running_options,
     samples_option,
 )
@@ -92,6 +93,7 @@ def noise_kind(context: click.Context, parameter: click.Parameter, text: str) ->
     show_default=True,
     help="Seconds that a lost live source is waited for; 0 ends at once.",
 )
+@rejecting_options
 @running_options
 @json_option
 def video(
@@ -113,6 +115,8 @@ def video(
     drop: str,
     duration: float | None,
     patience: float,
+    min_typicality: float | None,
+    untypical: str,
     backend: str,
     threads: int,
     pixel_budget: int | None,
@@ -135,7 +139,8 @@ def video(
 
         if output is not None:
             _check_overwriting(output, source, force or resume)
-        stream = pipe.open_stream(samples, temperature, seed, rank, noise, batch)
+        least, replaces = min_typicality or 0.0, untypical == "bicubic"
+        stream = pipe.open_stream(samples, temperature, seed, rank, noise, batch, least, replaces)
         opened = _open_source(source, drop == "latest", duration, patience)
         progress = stack.enter_context(_progress(as_json))
         show_progress = _show_progress(progress, opened.info.frames, as_json)
@@ -165,14 +170,17 @@ def video(
                 "noise": noise,
                 "encoder": encoding.encoder,
                 "crf": crf,
+                "min_typicality": min_typicality,
+                "untypical": untypical,
             }
-            job = Job(opened, output, stream, encoding, settings, show=show_all)
+            drops = untypical == "drop"
+            job = Job(opened, output, stream, encoding, settings, drops_untypical=drops, show=show_all)
             try:
                 drawing = job.run(resume)
             except UnwritableVideo as error:
                 end(str(error), FAILED)  # what is done is kept
             lost = job.lost
-    _report(source, output, drawing, lost, as_json)
+    _report(source, output, drawing, lost, untypical, as_json)
 
 
 def _check_overwriting(output: Path, source: str, overwrites: bool) -> None:
@@ -252,6 +260,8 @@ def _show_progress(progress: "Progress", frames: int | None, as_json: bool) -> "
                 "sample": frame.sample,
                 "starts_scene": frame.starts_scene,
                 "rejected": frame.rejected,
+                "typicality": None if frame.typicality is None else _number(frame.typicality),
+                "untypical": frame.untypical,
             }
             click.echo(json.dumps(entry, allow_nan=False))
 
@@ -271,17 +281,25 @@ def _open_window(stack: ExitStack, title: str) -> "Callable[[Image], bool]":
     return window.show
 
 
-def _report(source: str, output: Path | None, drawing: "Drawing", lost: list[str], as_json: bool) -> None:
+def _report(
+    source: str, output: Path | None, drawing: "Drawing", lost: list[str], untypical: str, as_json: bool
+) -> None:
     """What became of it, and the exit code."""
     for line in lost:
         click.echo(f"caflow: {source}: {line}", err=True)
     if drawing.rejected:
         click.echo(f"caflow: {drawing.rejected} frames are the input, enlarged: no sample was finite", err=True)
+    if drawing.untypical:
+        became = {"mark": "marked", "drop": "left out", "bicubic": "the input, enlarged"}[untypical]
+        click.echo(f"caflow: {drawing.untypical} frames are untypical: {became}", err=True)
     if drawing.dropped:
         click.echo(f"caflow: {drawing.dropped} frames came too fast and were dropped", err=True)
-    where = f"; {output} holds {drawing.frames} frames" if output else ""
+    kept = f"the typical ones of {drawing.frames} frames" if untypical == "drop" else f"{drawing.frames} frames"
+    where = f"; {output} holds {kept}" if output else ""
     if drawing.ended_early:
         end(f"{drawing.ended_early}{where}", FAILED)
+    if output and untypical == "drop" and drawing.frames == drawing.untypical > 0:
+        end(f"all {drawing.frames} frames are untypical: {output} was not written", FAILED)
     if output and not drawing.frames:
         end("stopped before the first frame", FAILED)
     if drawing.stopped and drawing.source.path:

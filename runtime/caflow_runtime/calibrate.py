@@ -1,10 +1,11 @@
 """Learning what is typical: scores of true pairs, and likelihoods of samples, to a `Calibration`."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from caflow_runtime.calibration import (
 )
 from caflow_runtime.consistency import degrade
 from caflow_runtime.doctor import smooth_conditions
-from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.errors import InputError
 from caflow_runtime.images import SUFFIXES, read_image
 from caflow_runtime.inputs import Image
 from caflow_runtime.pipeline import Pipeline
@@ -32,6 +33,8 @@ from caflow_runtime.results import Likelihood
 
 SIDES = (64, 128, 256)
 TEMPERATURES = (0.0, 0.5, 0.7, 0.8, 0.9, 1.0)
+CROPS = 2
+"""Of each size."""
 FEWEST_PAIRS = 20
 """Fewer cannot tell 1 in 20 from none."""
 FOLDS = 5
@@ -55,75 +58,66 @@ class Pair:
     condition: Image
 
 
-def find_pairs(folder: Path, model: Model, sides: Sequence[int], skip: Callable[[str], None]) -> Iterator[Pair]:
-    """Crops of the photographs in a folder and below, one of each size that fits, their conditions made by the task.
+def find_photographs(folder: Path) -> list[Path]:
+    """The photographs in a folder and below; or, where it holds pairs as in training, the targets in `B`.
 
-    A folder with `A` (conditions) and `B` (targets) in it holds pairs, as in training, which are taken as they are.
+    Raises:
+        InputError: if there are none.
+    """
+    root = folder / "B" if _holds_pairs(folder) else folder
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise InputError(f"{root}: wanted photographs ({', '.join(sorted(SUFFIXES))}), found none")
+    return paths
+
+
+def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int]) -> list[Pair]:
+    """Square crops of a photograph, of each size that fits, if any, at several scales; their conditions are made as the
+    task says.
+
+    Where `folder` holds pairs, the whole target and its condition, of the same name in `A`.
 
     Arguments:
         sides: of targets, in pixels; brought to multiples of the model's.
-        skip: is told what cannot be read, or is too small.
 
     Raises:
-        InputError: if there is nothing, or the task does not say how conditions are made.
+        UnreadableImage
+        InputError: if the task does not say how conditions are made.
     """
-    if (folder / "A").is_dir() and (folder / "B").is_dir():
-        yield from _given_pairs(folder, skip)
-        return
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise InputError(f"{folder}: wanted photographs ({', '.join(sorted(SUFFIXES))}), found none")
-    multiple = model.size_multiple
+    image = read_image(path).rgb
+    if _holds_pairs(folder):
+        name = path.relative_to(folder / "B")
+        return [Pair(str(name), image, read_image(folder / "A" / name).rgb)]
+    name, multiple = path.relative_to(folder), model.size_multiple
     wanted = sorted({max(multiple, side // multiple * multiple) for side in sides})
-    for path in paths:
-        try:
-            photograph = read_image(path).rgb
-        except UnreadableImage as error:
-            skip(str(error))
-            continue
-        name = str(path.relative_to(folder))
-        fitting = [side for side in wanted if side <= min(photograph.shape[:2])]
-        if not fitting:
-            skip(f"{path}: smaller than {wanted[0]}×{wanted[0]} pixels")
-        for side in fitting:
-            target = _crop(photograph, side, f"{name} {side}")
-            yield Pair(name, target, degrade(model, target))
+    fitting = [side for side in wanted if side <= min(image.shape[:2])]
+    crops = [_crop(image, side, f"{name} {side} {k}") for side in fitting for k in range(CROPS)]
+    return [Pair(str(name), crop, degrade(model, crop)) for crop in crops]
 
 
 def calibrate(
-    pipe: Pipeline,
-    pairs: Sequence[Pair],
-    temperatures: Sequence[float] = TEMPERATURES,
-    seed: int = 0,
-    show: Callable[[int, int], None] | None = None,
+    pipe: Pipeline, pairs: Iterable[Pair], temperatures: Sequence[float] = TEMPERATURES, seed: int = 0
 ) -> Calibration:
     """What is typical of true images like those of `pairs`, and of samples of their conditions.
-
-    Arguments:
-        show: is given how many runs over pairs are done, and how many there are.
 
     Raises:
         InputError: if there are too few pairs.
         NotFinite: if the model cannot score one of them.
     """
-    photographs = sorted({pair.photograph for pair in pairs})
-    if len(pairs) < FEWEST_PAIRS or len(photographs) < 2:
+    kinds: list[float | None] = [None, *temperatures]
+    names, given, bits = [], [], []
+    for k, pair in enumerate(pairs):
+        names.append(pair.photograph)
+        given.append(covariates(pair.condition, pipe.manifest.model.scale))
+        bits.append([_bits(pipe, pair, kind, (seed + k) % 2**32) for kind in kinds])
+    photographs = sorted(set(names))
+    if len(names) < FEWEST_PAIRS or len(photographs) < 2:
         raise InputError(
-            f"wanted at least {FEWEST_PAIRS} crops of at least 2 photographs, got {len(pairs)} of {len(photographs)}: "
+            f"wanted at least {FEWEST_PAIRS} crops of at least 2 photographs, got {len(names)} of {len(photographs)}: "
             "some hundred photographs give a dependable calibration"
         )
-    scale, model = pipe.manifest.model.scale, pipe.manifest.model
-    given = np.stack([covariates(pair.condition, scale) for pair in pairs])
-    fold = np.array([photographs.index(pair.photograph) % FOLDS for pair in pairs])
-    learnt: list[Reference] = []
-    kinds: list[float | None] = [None, *temperatures]
-    for kind in kinds:
-        bits = np.empty((len(pairs), model.levels))
-        for k, pair in enumerate(pairs):
-            bits[k] = _bits(pipe, pair, kind, (seed + k) % 2**32)
-            if show:
-                show(len(learnt) * len(pairs) + k + 1, len(kinds) * len(pairs))
-        learnt.append(learn(kind, bits, given, fold))
+    fold = np.array([photographs.index(name) % FOLDS for name in names])
+    learnt = [learn(kind, np.array(bits)[:, k], np.array(given), fold) for k, kind in enumerate(kinds)]
     return Calibration(
         format=FORMAT,
         format_version=FORMAT_VERSION,
@@ -208,19 +202,18 @@ def _quantiles(values: Floats) -> list[float]:
 
 
 def _crop(photograph: Image, side: int, name: str) -> Image:
-    """A square at a place that the name chooses."""
+    """A square of the photograph, reduced before by a factor that leaves it large enough; the name chooses both.
+
+    Reduced, a photograph is sharp and free of its coding's faults, as small images mostly are.
+    """
     digest = hashlib.sha256(name.encode()).digest()
-    top, left = (
-        int.from_bytes(digest[start : start + 4], "little") % (length - side + 1)
-        for start, length in zip((0, 4), photograph.shape[:2], strict=True)
-    )
-    return np.ascontiguousarray(photograph[top : top + side, left : left + side])
+    at_top, at_left, at_scale = (int.from_bytes(digest[k : k + 4], "little") / 2**32 for k in (0, 4, 8))
+    reduction = (side / min(photograph.shape[:2])) ** at_scale
+    height, width = (max(side, round(reduction * length)) for length in photograph.shape[:2])
+    reduced = np.asarray(cv2.resize(photograph, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    top, left = int(at_top * (height - side + 1)), int(at_left * (width - side + 1))
+    return np.ascontiguousarray(reduced[top : top + side, left : left + side])
 
 
-def _given_pairs(folder: Path, skip: Callable[[str], None]) -> Iterator[Pair]:
-    for path in sorted(path for path in (folder / "B").rglob("*") if path.suffix.lower() in SUFFIXES):
-        name = path.relative_to(folder / "B")
-        try:
-            yield Pair(str(name), read_image(path).rgb, read_image(folder / "A" / name).rgb)
-        except UnreadableImage as error:
-            skip(str(error))
+def _holds_pairs(folder: Path) -> bool:
+    return (folder / "A").is_dir() and (folder / "B").is_dir()

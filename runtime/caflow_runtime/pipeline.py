@@ -230,6 +230,8 @@ class Pipeline:
         rank: Rank = "likelihood",
         noise: StreamNoise = "fixed",
         batch: int = 1,
+        min_typicality: float = 0.0,
+        replaces: bool = False,
     ) -> Iterator[Frame]:
         """Frames of a video, (H, W, 3) uint8 RGB, one after the other, steady in time; a result for each, in order.
 
@@ -241,12 +243,13 @@ class Pipeline:
             noise: "fixed" through a scene, "fresh" for each frame, or ρ of an AR(1) process, 0 < ρ < 1.
             batch: frames that run together where the noise is fixed. A frame is given when its batch is full, or its
                 scene ends; nothing but these frames is held.
+            min_typicality: frames of less are said to be untypical, and with `replaces` are the input, enlarged.
 
         Raises:
             InputError: if an argument, or a frame, is not what it should be.
         """
         checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
-        return self.open_stream(n, temperature, seed, rank, noise, batch)(checked)
+        return self.open_stream(n, temperature, seed, rank, noise, batch, min_typicality, replaces)(checked)
 
     def open_stream(
         self,
@@ -256,12 +259,15 @@ class Pipeline:
         rank: Rank,
         noise: StreamNoise,
         batch: int,
+        min_typicality: float = 0.0,
+        replaces: bool = False,
     ) -> Stream:
         """What `stream` gives its frames to; it can be told what an earlier run did."""
         check_draw(self._model, n, temperature, seed, 0, None, rank, consistent=False)
-        reference = self._wanted_reference(temperature) if rank == "typical" else self._reference(temperature)
+        needs = rank == "typical" or min_typicality > 0
+        reference = self._wanted_reference(temperature) if needs else self._reference(temperature)
         value = ranking(self._model, rank, reference)
-        return Stream(self._runner, value, n, temperature, seed, noise, batch, reference)
+        return Stream(self._runner, value, n, temperature, seed, noise, batch, reference, min_typicality, replaces)
 
     def score(self, target: Images, condition: Images, show: Show | None = None) -> Score:
         """log p(target | condition) of images, at the middle of the cells of their integers.

@@ -61,6 +61,14 @@ class Likelihood:
         """A `Stack` of (H, W) float32, nats per pixel; sums to the log-likelihood."""
         return stack([share_map(shares, *side) for shares, side in zip(self.shares, self.sides, strict=True)])
 
+    @property
+    def log_likelihood_map_per_level(self) -> Stack:
+        """A `Stack` of (n, H, W) float32, nats per pixel of each level."""
+        return stack([self._level_maps(shares, side) for shares, side in zip(self.shares, self.sides, strict=True)])
+
+    def _level_maps(self, shares: Shares, sides: tuple[int, int]) -> NDArray[np.float32]:
+        return np.stack([share_map(level, *sides) for level in per_level(shares, self.per_level.shape[-1])])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Likelihood):
@@ -111,6 +119,16 @@ class Samples(Likelihood):
             ]
         )
 
+    @property
+    def log_likelihood_map_per_level(self) -> Stack:
+        """A `Stack` of (N, n, H, W) float32, nats per pixel of each level."""
+        return stack(
+            [
+                np.stack([self._level_maps(one, side) for one in shares])
+                for shares, side in zip(self.shares, self.sides, strict=True)
+            ]
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded(Score):
@@ -129,6 +147,11 @@ def bits_per_dim(log_likelihood: Any, dims: Any) -> NDArray[np.float64]:
 def stack(arrays: Sequence[NDArray[Any]]) -> Stack:
     """One array where all are of one shape, else a list."""
     return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else list(arrays)
+
+
+def per_level(shares: Shares, levels: int) -> list[Shares]:
+    """The shares of each level: two maps for each, and whatever is left for the finest."""
+    return [shares[2 * j : 2 * j + 2] if j < levels - 1 else shares[2 * j :] for j in range(levels)]
 
 
 def share_map(shares: Shares, height: int, width: int) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from caflow_runtime.graphs import Graphs
 from caflow_runtime.inputs import Image, per_level
 from caflow_runtime.noise import draw_noise
 from caflow_runtime.plan import Unit, plan, rows_per_run
+from caflow_runtime.results import per_level as shares_per_level
 from caflow_runtime.tiles import Canvas, Shares, TooSmall, Window, cut, pad, weighted
 
 CANVAS_PIXELS = 2**25
@@ -381,9 +382,8 @@ class Runner:
 
 
 def _per_level(shares: Shares, levels: int) -> NDArray[np.float64]:
-    """(n,) nats: two maps for each level, and whatever is left for the finest."""
-    sums = [float(share.sum()) for _, share in shares]
-    return np.array([sum(sums[2 * j : 2 * j + 2] if j < levels - 1 else sums[2 * j :]) for j in range(levels)])
+    """(n,) nats."""
+    return np.array([sum(float(share.sum()) for _, share in level) for level in shares_per_level(shares, levels)])
 
 
 def _window_of(padded: Image, window: Window, scale: int) -> Image:

@@ -2,17 +2,15 @@
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from caflow_runtime.inputs import Image
+from caflow_runtime.maps import BRIGHTEST, coloured
 from caflow_runtime.results import Samples
 
 SMALLEST_CELL, LARGEST_CELL = 160, 512
 """Sides in pixels that images are shown at."""
 LONGEST_ROW = 2048
 GAP, CAPTION = 8, 22
-BRIGHTEST = 0.99
-"""Quantile of the uncertainty map: a few outliers must not darken all the rest."""
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 
 
@@ -26,7 +24,7 @@ def sheet(condition: Image, samples: Samples, image: int = 0) -> Image:
     if len(pictures) > 1:
         deviation = np.asarray(samples.std[image]).mean(2)
         brightest = float(np.quantile(deviation, BRIGHTEST))
-        cells.append((_coloured(deviation, brightest), f"std, brightest: {brightest:.1f} of 255"))
+        cells.append((coloured(deviation, 0.0, brightest), f"std, brightest: {brightest:.1f} of 255"))
     return _grid([_with_caption(*cell) for cell in cells])
 
 
@@ -35,12 +33,6 @@ def _shown(condition: Image, size: tuple[int, int]) -> Image:
     if condition.shape[:2] == size:
         return condition
     return np.asarray(cv2.resize(condition, (size[1], size[0]), interpolation=cv2.INTER_NEAREST), np.uint8)
-
-
-def _coloured(values: NDArray[np.float32], brightest: float) -> Image:
-    """0 … `brightest` as colours from dark to bright."""
-    scaled = np.asarray(np.clip(255 * values / max(brightest, 1e-6), 0, 255), np.uint8)
-    return np.asarray(cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _with_caption(picture: Image, caption: str) -> Image:

@@ -48,6 +48,8 @@ class Frame:
     starts_scene: bool
     typicality: float | None = None
     """0…1 among samples of the temperature, where the bundle is calibrated for it; NaN where the frame is rejected."""
+    untypical: bool = False
+    """Whether that is less than was asked for; `pixels` may then be the input, enlarged."""
 
     @property
     def rejected(self) -> bool:
@@ -139,8 +141,14 @@ class Stream:
         noise: Noise,
         batch: int,
         reference: Reference | None = None,
+        min_typicality: float = 0.0,
+        replaces: bool = False,
     ) -> None:
-        """`value`: what samples are ranked by, −∞ where they are not finite; `reference`: what is typical of them."""
+        """Arguments that `Pipeline.stream` has not:
+
+        value: what samples are ranked by, −∞ where they are not finite.
+        reference: what is typical of them.
+        """
         if batch < 1:
             raise InputError(f"batch: wanted at least 1 frame, got {batch}")
         if noise not in ("fixed", "fresh") and (isinstance(noise, str) or not 0 < noise < 1):
@@ -152,6 +160,8 @@ class Stream:
         self.seed = seed
         self.noise = noise
         self.reference = reference
+        self.min_typicality = min_typicality
+        self.replaces = replaces
         self.batch = batch if noise == "fixed" else 1  # frames that run together have one noise
         self.drifting = None if isinstance(noise, str) else DriftingNoise(noise)
         self.is_cut = SceneCuts()
@@ -236,10 +246,12 @@ class Stream:
         assert row.pixels is not None
         pixels, known = np.ascontiguousarray(row.pixels), None
         if self.reference is not None:
-            model = self.runner.model
-            bits = bits_per_dim(row.per_level, pixels.size)[None]
-            known = float(typicality(self.reference, bits, covariates(frame, model.scale)[None]).value[0])
-        return Frame(number, pixels, row.sample, row.per_level, starts_scene, known)
+            given = covariates(frame, self.runner.model.scale)[None]
+            known = float(typicality(self.reference, bits_per_dim(row.per_level, pixels.size)[None], given).value[0])
+        untypical = known is not None and known < self.min_typicality
+        if untypical and self.replaces:
+            pixels = self._enlarged(frame)
+        return Frame(number, pixels, row.sample, row.per_level, starts_scene, known, untypical)
 
     def _rows(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[Row]:
         key = self.scene if self.noise == "fixed" else number

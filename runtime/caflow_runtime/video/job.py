@@ -38,6 +38,7 @@ class Drawing:
     show: Show | None = None
     frames: int = 0
     rejected: int = 0
+    untypical: int = 0
     dropped: int = 0
     ended_early: str | None = None
     stopped: bool = False
@@ -60,6 +61,7 @@ class Drawing:
                     take(frame, timed)
                 self.frames += 1
                 self.rejected += frame.rejected
+                self.untypical += frame.untypical
                 if self.show:
                     self.show(frame, timed)
         except KeyboardInterrupt:
@@ -103,6 +105,8 @@ class Job:
     settings: dict[str, Any]
     """All that the result depends on: a job goes on only with the same."""
     segment_frames: int = SEGMENT_FRAMES
+    drops_untypical: bool = False
+    """Untypical frames are not written; the last one before stays on the screen."""
     show: Show | None = None
     lost: list[str] = field(default_factory=list)
     """What of the source could not be kept as it was, a line each."""
@@ -156,19 +160,23 @@ class Job:
     def _writing(self, drawn: Lane[tuple[Frame, int]], journal: Journal, failed: list[BaseException]) -> None:
         """The writer's thread: one segment after the other."""
         writer: SegmentWriter | None = None
+        done = 0
         try:
             for frame, ticks in drawn:
+                done += 1
+                if frame.untypical and self.drops_untypical:
+                    continue
                 if writer is None:
                     path = self.parts / f"{len(journal.segments):05d}{self.encoding.segment_suffix}"
                     height, width = frame.pixels.shape[:2]
                     writer, start = SegmentWriter(path, height, width, self.source.info, self.encoding), ticks
                 writer.write(frame.pixels, ticks)
-                if writer.frames == self.segment_frames:
+                if done >= self.segment_frames:
                     writer.close()
                     _to_disk(path)
-                    journal.segments.append(Segment(path.name, writer.frames, start, frame.sample))
+                    journal.segments.append(Segment(path.name, done, start, frame.sample))
                     journal.write(self.parts)
-                    writer = None
+                    writer, done = None, 0
             if writer is not None:
                 writer.close()
                 self._unfinished.append((path, start))

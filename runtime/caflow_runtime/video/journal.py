@@ -18,6 +18,7 @@ class Segment(msgspec.Struct, frozen=True):
 
     file: str
     frames: int
+    """Of the source; untypical ones may have been dropped."""
     start: int
     """Ticks."""
     sample: int

@@ -1,0 +1,117 @@
+"""What choosing among N samples gains: each way to rank them, against chance and against the best that was there.
+
+The 48 crops of `quality.py`, 16→64; of 32 samples of each the first N are ranked. Gain is what the chosen sample has
+over the mean of the N; regret is what the best of the N would have had over it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import matplotlib
+import numpy as np
+import report
+from metrics import WHOLE, Crop, Judge, crops, psnr
+from numpy.typing import NDArray
+
+from caflow_runtime.calibration import mahalanobis
+from caflow_runtime.consistency import consistency
+from caflow_runtime.pipeline import Pipeline, load
+
+PHOTOGRAPHS = Path("build/photographs")
+SIDE = WHOLE // 4
+NUMBERS = (1, 2, 4, 8, 16, 32)
+TEMPERATURES = (0.8, 1.0)
+PACKAGES = ("onnxruntime", "lpips", "matplotlib")
+RESAMPLES = 1000
+
+Floats = NDArray[np.float64]
+
+
+def judged(pipe: Pipeline, judge: Judge, crop: Crop, temperature: float, seed: int) -> dict[str, Floats]:
+    """What each of 32 samples is ranked by and how good it is, (32,) each, by number; the more the better."""
+    drawn = pipe.sample(crop.condition, n=max(NUMBERS), temperature=temperature, seed=seed)
+    order = np.argsort(drawn.sample[0])
+    images = [drawn.images[0][k] for k in order]
+    assert drawn.typicality is not None
+    reference = pipe.calibration.reference(temperature)
+    return {
+        "likelihood": drawn.log_likelihood[0][order],
+        "typical": -mahalanobis(drawn.typicality.residuals[0], np.array(reference.precision))[order],
+        "consistency": np.array([consistency(pipe.manifest.model, image, crop.condition) for image in images]),
+        "psnr": np.array([psnr(image, crop.target) for image in images]),
+        "−lpips": -np.array(judge.lpips(images, [crop.target] * len(images))),
+    }
+
+
+def curves(of_crops: list[dict[str, Floats]], temperature: float) -> list[dict[str, Any]]:
+    """Mean gain and regret for each N, ranking and metric, with the gain's 95 % interval over crops."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for metric in ("psnr", "−lpips"):
+        for rank in ("likelihood", "typical", "consistency"):
+            for n in NUMBERS[1:]:
+                chosen = np.array([one[metric][int(np.argmax(one[rank][:n]))] for one in of_crops])
+                gains = chosen - np.array([one[metric][:n].mean() for one in of_crops])
+                regrets = np.array([one[metric][:n].max() for one in of_crops]) - chosen
+                means = [rng.choice(gains, len(gains)).mean() for _ in range(RESAMPLES)]
+                low, high = np.quantile(means, (0.025, 0.975))
+                rows.append(
+                    {
+                        "temperature": temperature,
+                        "metric": metric,
+                        "rank": rank,
+                        "n": n,
+                        "gain": float(gains.mean()),
+                        "low": float(low),
+                        "high": float(high),
+                        "regret": float(regrets.mean()),
+                    }
+                )
+    return rows
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Gain and regret over N: a row of panels for each temperature."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(len(TEMPERATURES), 4, figsize=(15, 3.4 * len(TEMPERATURES)), layout="constrained")
+    for line, temperature in zip(axes, TEMPERATURES, strict=True):
+        panels = [(metric, what) for metric in ("psnr", "−lpips") for what in ("gain", "regret")]
+        for panel, (metric, what) in zip(line, panels, strict=True):
+            for rank in ("likelihood", "typical", "consistency"):
+                of_rank = [r for r in rows if (r["temperature"], r["metric"], r["rank"]) == (temperature, metric, rank)]
+                numbers = [r["n"] for r in of_rank]
+                panel.plot(numbers, [r[what] for r in of_rank], marker="o", label=rank)
+                if what == "gain":
+                    low, high = ([r[bound] for r in of_rank] for bound in ("low", "high"))
+                    panel.fill_between(numbers, low, high, alpha=0.15)
+            panel.axhline(0, color="grey", linewidth=0.8)
+            panel.set_xscale("log", base=2)
+            panel.set_xlabel("N")
+            panel.set_title(f"{what} in {'dB' if metric == 'psnr' else 'LPIPS, better upwards'}, τ = {temperature:g}")
+    axes[0][0].legend()
+    figure.savefig(path, dpi=90)
+
+
+@click.command()
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw the curves here.")
+@report.options
+def main(picture: Path | None, threads: int, json_file: Path | None) -> None:
+    """Judge rankings of the built-in model; first fetch test and metrics with models/photographs.py."""
+    judge = Judge(PHOTOGRAPHS / "metrics" / "alexnet.ckpt")
+    given = crops(PHOTOGRAPHS / "test", SIDE)
+    rows: list[dict[str, Any]] = []
+    with load(backend="cpu", threads=threads) as pipe:
+        for temperature in TEMPERATURES:
+            found = [judged(pipe, judge, crop, temperature, seed) for seed, crop in enumerate(given)]
+            rows += curves(found, temperature)
+    report.show(rows)
+    report.write(json_file, rows, PACKAGES, crops=len(given), threads=threads)
+    if picture:
+        draw(rows, picture)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""`caflow calibrate`: which likelihoods are typical, written into a bundle."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from caflow_deploy.commands.options import bundle_argument, numbers, open_pipeline, running_options
+from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from caflow_runtime.calibrate import Pair
+    from caflow_runtime.pipeline import Pipeline
+
+SIDES, TEMPERATURES = "64,128,256", "0,0.5,0.7,0.8,0.9,1"
+
+
+def temperatures_of(context: click.Context, parameter: click.Parameter, text: str) -> list[float]:
+    """The callback of --temperatures."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = [-1.0]
+    if not all(0 <= value < float("inf") for value in found) or len(set(found)) < len(found):
+        raise click.BadParameter(f"wanted different numbers such as 0.8,1, got {text!r}", context, parameter)
+    return sorted(found)
+
+
+@click.command()
+@bundle_argument
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    required=True,
+    help="Photographs that the model was not trained on; or folders A (conditions) and B (targets) of one name each.",
+)
+@click.option("--sides", default=SIDES, callback=numbers, show_default=True, help="Of crops, in pixels of targets.")
+@click.option(
+    "--temperatures",
+    default=TEMPERATURES,
+    callback=temperatures_of,
+    show_default=True,
+    help="Of samples: those that will be used.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@running_options
+def calibrate(
+    bundle: Path,
+    data: Path,
+    sides: list[int],
+    temperatures: list[float],
+    seed: int,
+    backend: str,
+    threads: int,
+    pixel_budget: int | None,
+    overlap: int | None,
+) -> None:
+    """Learn from photographs which likelihoods are typical, and write that into BUNDLE, x4-photo by default.
+
+    Some hundred photographs make it dependable. What was there before is replaced.
+    """
+    pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
+    with ending_on_errors():
+        from caflow_runtime import calibration
+        from caflow_runtime.calibrate import calibrate
+        from caflow_runtime.errors import InputError
+
+        if not os.access(pipe.folder, os.W_OK):
+            raise InputError(f"{pipe.folder} cannot be written to: calibrate a copy of it")
+        found = calibrate(pipe, _pairs(pipe, data, sides), temperatures, seed)
+        calibration.write_calibration(pipe.folder, found)
+    rows = []
+    for reference in (found.truth, *found.samples):
+        name = "true images" if reference.temperature is None else f"samples, τ = {reference.temperature:g}"
+        low, middle, high = (reference.bits_per_dim[k * (len(reference.bits_per_dim) - 1) // 20] for k in (1, 10, 19))
+        rows.append([name, f"{low:.3f}", f"{middle:.3f}", f"{high:.3f}"])
+    print_table(["bits/dim of", "5 %", "median", "95 %"], rows)
+    click.echo(f"{pipe.folder}: calibrated with {found.truth.images} crops of {found.photographs} photographs")
+
+
+def _pairs(pipe: "Pipeline", data: Path, sides: list[int]) -> "Iterator[Pair]":
+    """Of all photographs that can be read and are large enough; the others are named."""
+    from caflow_runtime.calibrate import find_photographs, pairs_of
+    from caflow_runtime.errors import UnreadableImage
+
+    paths = find_photographs(data)
+    with progress_bar() as progress:
+        task = progress.add_task("photographs", total=len(paths))
+        for path in paths:
+            try:
+                found = pairs_of(path, data, pipe.manifest.model, sides)
+            except UnreadableImage as error:
+                click.echo(f"caflow: left out: {error}", err=True)
+            else:
+                if not found:
+                    click.echo(f"caflow: left out: {path}: smaller than {min(sides)}×{min(sides)} pixels", err=True)
+                yield from found
+            progress.advance(task)

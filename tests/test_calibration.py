@@ -1,0 +1,282 @@
+"""Typicality: a stated share of images like those of calibration is rejected, and what is spoilt is told from them."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+from conftest import photograph
+from scipy.stats import binomtest, kstest
+
+from caflow_export.export import ExportReport
+from caflow_runtime.calibrate import CROPS, calibrate, find_photographs, learn, pairs_of
+from caflow_runtime.calibration import (
+    NAME,
+    Calibration,
+    WrongCalibration,
+    covariates,
+    mahalanobis,
+    typicality,
+    write_calibration,
+)
+from caflow_runtime.choice import Reject, Untypical
+from caflow_runtime.consistency import enlarge
+from caflow_runtime.errors import InputError
+from caflow_runtime.images import write_image
+from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.stream import REJECTED
+
+SIDES = (16, 32)
+TEMPERATURE = 0.8
+
+
+@pytest.fixture(scope="module")
+def calibrated(exported: ExportReport, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small bundle with a calibration from the repository's photographs."""
+    folder = tmp_path_factory.mktemp("calibrated") / "small.caflow"
+    shutil.copytree(exported.path, folder)
+    with load(folder, backend="cpu") as pipe:
+        write_calibration(folder, calibration_of(pipe, photographs))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipe(calibrated: Path) -> Pipeline:
+    return load(calibrated, backend="cpu")
+
+
+@pytest.fixture(scope="module")
+def built_in() -> Pipeline:
+    return load(backend="cpu")
+
+
+def calibration_of(pipe: Pipeline, photographs: Path) -> Calibration:
+    model = pipe.manifest.model
+    pairs = [pair for path in find_photographs(photographs) for pair in pairs_of(path, photographs, model, SIDES)]
+    return calibrate(pipe, pairs, [TEMPERATURE])
+
+
+def drawn_bits(count: int, rng: np.random.Generator) -> tuple[Any, Any]:
+    """Bits per dimension of two levels that depend on the covariates, their spread too, and the covariates."""
+    given = np.stack([rng.uniform(0, 6, count), rng.choice([12.0, 14.0, 16.0], count)], 1)
+    noise = rng.standard_t(5, (count, 2)) @ np.array([[1.0, 0.6], [0.0, 0.8]])
+    return given[:, :1] * [0.5, -0.2] + 1 + noise * np.exp(0.3 * given[:, :1] - 0.2 * given[:, 1:]), given
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
+def test_a_share_alpha_of_images_like_those_of_calibration_is_rejected(alpha: float) -> None:
+    rng = np.random.default_rng(0)
+    bits, given = drawn_bits(2000, rng)
+    reference = learn(None, bits, given, np.arange(2000) % 5)
+    found = typicality(reference, *drawn_bits(20_000, rng))
+    rejected = int((~found.accept(alpha)).sum())
+    # Two thousand images know their own quantiles no better than that.
+    spread = 4 * np.sqrt(alpha * (1 - alpha) / 2000)
+    assert abs(rejected / 20_000 - alpha) < spread, binomtest(rejected, 20_000, alpha)
+    assert kstest(found.value, "uniform").statistic < 0.05
+    for level in found.per_level.T:
+        assert kstest(level, "uniform").statistic < 0.05
+
+
+def test_both_directions_are_untypical_and_the_level_is_named() -> None:
+    rng = np.random.default_rng(1)
+    bits, given = drawn_bits(1000, rng)
+    reference = learn(None, bits, given, np.arange(1000) % 5)
+    centre = typicality(reference, bits, given).residuals
+    typical = np.argsort(np.abs(centre).max(1))[:50]
+    for shift in (-3.0, 3.0):
+        moved = bits[typical] + [0, shift]
+        found = typicality(reference, moved, given[typical])
+        assert (found.value < 0.02).all()
+        assert (found.per_level[:, 1] < 0.02).all()
+        assert (found.per_level[:, 0] > 0.1).all()
+        assert (np.sign(found.residuals[:, 1]) == np.sign(shift)).all()
+
+
+def test_complexity_and_size_are_those_of_the_condition(photographs: Path) -> None:
+    sharp = photograph(photographs, 0, 32, 48)
+    smooth = cv2.GaussianBlur(sharp, (0, 0), 3).astype(np.uint8)
+    flat = np.full_like(sharp, 99)
+    complexity = [covariates(image, 4)[0] for image in (flat, smooth, sharp)]
+    assert complexity[0] == 0
+    assert complexity == sorted(complexity)
+    assert covariates(sharp, 4)[1] == pytest.approx(np.log2(128 * 192))
+    assert np.isfinite(covariates(sharp[:1, :1], 4)).all()
+
+
+def test_calibrating_again_gives_the_same(pipe: Pipeline, photographs: Path) -> None:
+    again = calibration_of(pipe, photographs)
+    assert again == pipe.calibration
+    assert again.truth.images == 13 * len(SIDES) * CROPS
+    assert again.photographs == 13
+
+
+def test_results_say_how_typical_they_are(pipe: Pipeline, photographs: Path) -> None:
+    condition = photograph(photographs, 2, 8, 12)
+    best = pipe.best_of(condition, n=3, temperature=TEMPERATURE)
+    drawn = pipe.sample(condition, n=3, temperature=TEMPERATURE)
+    assert best.typicality is not None
+    assert drawn.typicality is not None
+    assert drawn.typicality.value.shape == (1, 3)
+    assert drawn.typicality.per_level.shape == (1, 3, 2)
+    assert best.typicality.value[0] == drawn.typicality.value[0, 0]
+    reference = pipe.calibration.reference(TEMPERATURE)
+    expected = typicality(reference, drawn.bits_per_dim_per_level[0], np.stack([covariates(condition, 4)] * 3))
+    np.testing.assert_allclose(drawn.typicality.value[0], expected.value)
+    assert pipe.best_of(condition, n=1, temperature=0.123).typicality is None
+    assert pipe.score(best.images, condition).typicality is not None
+    consistent = pipe.best_of(condition, n=1, temperature=TEMPERATURE, consistent=True)
+    again = pipe.score(consistent.images, condition).typicality
+    assert consistent.typicality is not None
+    assert again is not None
+    np.testing.assert_array_equal(consistent.typicality.value, again.value)
+
+
+def test_the_most_typical_sample_is_the_closest_to_the_middle(pipe: Pipeline, photographs: Path) -> None:
+    condition = photograph(photographs, 3, 12, 8)
+    drawn = pipe.sample(condition, n=6, temperature=TEMPERATURE, rank="typical")
+    assert drawn.typicality is not None
+    precision = np.array(pipe.calibration.reference(TEMPERATURE).precision)
+    distances = mahalanobis(drawn.typicality.residuals[0], precision)
+    assert (np.diff(distances) > 0).all()
+    best = pipe.best_of(condition, n=6, temperature=TEMPERATURE, rank="typical")
+    assert best.sample[0] == drawn.sample[0, 0]
+
+
+def test_untypical_samples_are_drawn_again(pipe: Pipeline, photographs: Path) -> None:
+    conditions = [photograph(photographs, k, 8, 8) for k in range(4)]
+    every = pipe.sample(conditions, n=12, temperature=TEMPERATURE)
+    assert every.typicality is not None
+    alpha = float(np.median(every.typicality.value))
+    best = pipe.best_of(conditions, n=2, temperature=TEMPERATURE, reject=Reject(alpha, redraws=10))
+    assert best.typicality is not None
+    assert best.rejected is not None
+    assert best.rejected.sum() > 0
+    for k in range(4):
+        typical = dict(zip(every.sample[k], every.typicality.value[k] >= alpha, strict=True))
+        likelihood = dict(zip(every.sample[k], every.log_likelihood[k], strict=True))
+        accepted = [number for number in range(12) if typical[number]][:2]
+        seen = accepted[-1] + 1 if len(accepted) == 2 else 12
+        if accepted:
+            assert best.outcome[k] == "accepted"
+            assert best.sample[k] == max(accepted, key=lambda number: likelihood[number])
+            assert best.typicality.value[k] >= alpha
+        else:
+            assert best.outcome[k] == "best"
+            assert best.sample[k] == max(range(12), key=lambda number: likelihood[number])
+        assert len(best.bits_per_dim_drawn[k]) == seen
+        assert best.rejected[k] == seen - len(accepted)
+        alone = pipe.best_of(conditions[k], n=2, temperature=TEMPERATURE, reject=Reject(alpha, redraws=10))
+        np.testing.assert_array_equal(alone.images[0], best.images[k])
+
+
+def test_what_is_done_where_all_are_rejected(pipe: Pipeline, photographs: Path) -> None:
+    condition = photograph(photographs, 0, 8, 8)
+    value = float(pipe.sample(condition, n=3, temperature=TEMPERATURE).typicality.value.max())  # type: ignore[union-attr]
+    alpha = (1 + value) / 2
+    arguments: dict[str, Any] = {"n": 2, "temperature": TEMPERATURE}
+    with pytest.raises(Untypical, match=r"images\[0\]: all 3 samples are untypical at α ="):
+        pipe.best_of(condition, **arguments, reject=Reject(alpha, 1, "error"))
+    enlarged = pipe.best_of(condition, **arguments, reject=Reject(alpha, 1, "bicubic"))
+    wanted = np.clip(np.rint(enlarge(condition.astype(np.float32), 4)), 0, 255)
+    np.testing.assert_array_equal(enlarged.images[0], wanted)
+    assert enlarged.outcome == ["bicubic"]
+    assert enlarged.sample[0] == REJECTED
+    assert np.isnan(enlarged.log_likelihood[0])
+    best = pipe.best_of(condition, **arguments, reject=Reject(alpha, 1))
+    plain = pipe.best_of(condition, n=3, temperature=TEMPERATURE)
+    assert best.outcome == ["best"]
+    np.testing.assert_array_equal(best.images, plain.images)
+
+
+def test_frames_of_less_typicality_are_marked_or_replaced(pipe: Pipeline, photographs: Path) -> None:
+    frames = [photograph(photographs, 5, 8, 8)] * 2 + [np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)]
+    plain = list(pipe.stream(frames, temperature=TEMPERATURE))
+    values = [frame.typicality or 0.0 for frame in plain]
+    assert not any(frame.untypical for frame in plain)
+    least = (values[0] + values[2]) / 2
+    marked = list(pipe.stream(frames, temperature=TEMPERATURE, min_typicality=least))
+    assert [frame.untypical for frame in marked] == [value < least for value in values]
+    assert any(frame.untypical for frame in marked)
+    replaced = list(pipe.stream(frames, temperature=TEMPERATURE, min_typicality=least, replaces=True))
+    for before, after in zip(marked, replaced, strict=True):
+        assert (before.image == after.image).all() == (not before.untypical)
+        assert before.sample == after.sample
+        np.testing.assert_array_equal(before.per_level, after.per_level)
+
+
+def test_what_does_not_fit_is_named(pipe: Pipeline, exported: ExportReport, photographs: Path) -> None:
+    condition = photograph(photographs, 0, 8, 8)
+    with pytest.raises(InputError, match=r"calibrated for \(0.8\), got 0.7: take one of them, or run caflow calibrate"):
+        pipe.best_of(condition, temperature=0.7, rank="typical")
+    with pytest.raises(InputError, match="wanted one temperature for all levels"):
+        pipe.best_of(condition, temperature=(0.7, 0.8), rank="typical")
+    with pytest.raises(InputError, match="keep drops samples unseen"):
+        pipe.best_of(condition, n=4, keep=(4, 2), reject=Reject())
+    with pytest.raises(InputError, match="wanted 0 < alpha < 1"):
+        Reject(0.0)
+    with load(exported.path, backend="cpu") as plain:
+        for arguments in ({"rank": "typical"}, {"reject": Reject()}):
+            with pytest.raises(InputError, match="is not calibrated: run caflow calibrate"):
+                plain.best_of(condition, temperature=TEMPERATURE, **arguments)
+        assert plain.best_of(condition).typicality is None
+
+
+def test_a_calibration_of_another_bundle_is_refused(calibrated: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "other.caflow"
+    shutil.copytree(calibrated, folder)
+    manifest = folder / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes() + b" ")
+    with pytest.raises(WrongCalibration, match="another manifest than the one beside it: run caflow calibrate again"):
+        load(folder, backend="cpu")
+    shutil.copy(calibrated / "manifest.json", manifest)
+    load(folder, backend="cpu").close()
+    contents: dict[str, Any] = msgspec.json.decode((folder / NAME).read_bytes())
+    for change, message in (({"format_version": 2}, "version 1, got"), ({"extra": 1}, "unknown field `extra`")):
+        (folder / NAME).write_bytes(msgspec.json.encode(contents | change))
+        with pytest.raises(WrongCalibration, match=message):
+            load(folder, backend="cpu")
+    (folder / NAME).write_bytes(b"{")
+    with pytest.raises(WrongCalibration, match="run caflow calibrate again"):
+        load(folder, backend="cpu")
+
+
+def test_too_few_photographs_are_refused(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
+    path = find_photographs(photographs)[0]
+    pairs = pairs_of(path, photographs, pipe.manifest.model, SIDES)
+    with pytest.raises(InputError, match="wanted at least 20 crops of at least 2 photographs, got 4 of 1"):
+        calibrate(pipe, pairs, [TEMPERATURE])
+    with pytest.raises(InputError, match="found none"):
+        find_photographs(tmp_path)
+
+
+def test_pairs_may_be_given(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
+    target = photograph(photographs, 0, 32, 32)
+    condition = photograph(photographs, 1, 8, 8)
+    for name, image in (("A", condition), ("B", target)):
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name / "one.png", image)
+    (path,) = find_photographs(tmp_path)
+    (pair,) = pairs_of(path, tmp_path, pipe.manifest.model, SIDES)
+    np.testing.assert_array_equal(pair.target, target)
+    np.testing.assert_array_equal(pair.condition, condition)
+
+
+def test_the_built_in_model_tells_spoilt_photographs_from_others(built_in: Pipeline, photographs: Path) -> None:
+    model, rng = built_in.manifest.model, np.random.default_rng(0)
+    pairs = [pair for path in find_photographs(photographs) for pair in pairs_of(path, photographs, model, (128,))]
+
+    def rejected(targets: list[Any]) -> float:
+        scored = built_in.score(targets, [pair.condition for pair in pairs])
+        assert scored.typicality is not None
+        return float(1 - scored.typicality.accept(0.05).mean())
+
+    targets = [pair.target for pair in pairs]
+    large = [np.clip(np.rint(enlarge(p.condition.astype(np.float32), 4)), 0, 255).astype(np.uint8) for p in pairs]
+    assert rejected(targets) < 0.2
+    assert rejected([np.clip(t + rng.normal(0, 10, t.shape), 0, 255).astype(np.uint8) for t in targets]) > 0.9
+    assert rejected(targets[1:] + targets[:1]) > 0.9
+    assert rejected(large) > 0.7
