@@ -1,5 +1,6 @@
 """Fixtures: the photographs and reference files of the repository, and small models with weights that do something."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,12 +10,16 @@ import torch
 from numpy.typing import NDArray
 
 from caflow_export.export import ExportReport, export
+from caflow_runtime.calibrate import calibrate, find_photographs, pairs_of
+from caflow_runtime.calibration import Calibration, write_calibration
 from caflow_runtime.noise import draw_noise
+from caflow_runtime.pipeline import Pipeline, load
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow, CAFlowConfig
 from caflow_training.tasks import SuperResolution
 
 DATA = Path(__file__).parent / "data"
+CALIBRATED_SIDES, CALIBRATED_TEMPERATURE = (16, 32), 0.8
 OURS = {"levels": 2, "residual": True, "dequantization_steps": 1, "task": SuperResolution(scale=4)}
 
 
@@ -48,6 +53,23 @@ def exported(ours: Path) -> ExportReport:
 def exported_half(ours: Path) -> ExportReport:
     """The same with networks in fp16."""
     return export(ours, ours.with_name("half.caflow"), precision="fp16")
+
+
+@pytest.fixture(scope="session")
+def calibrated(exported: ExportReport, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of that bundle, calibrated with the repository's photographs. Do not change it."""
+    folder = tmp_path_factory.mktemp("calibrated") / "small.caflow"
+    shutil.copytree(exported.path, folder)
+    with load(folder, backend="cpu") as pipe:
+        write_calibration(folder, calibration_of(pipe, photographs))
+    return folder
+
+
+def calibration_of(pipe: Pipeline, folder: Path) -> Calibration:
+    """What is typical of small crops of the photographs in a folder."""
+    model = pipe.manifest.model
+    pairs = [pair for path in find_photographs(folder) for pair in pairs_of(path, folder, model, CALIBRATED_SIDES)]
+    return calibrate(pipe, pairs, [CALIBRATED_TEMPERATURE])
 
 
 def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np.uint8]:

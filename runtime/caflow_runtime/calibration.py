@@ -10,6 +10,7 @@ Vovk et al., "Algorithmic learning in a random world", 2005). Of images like tho
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ NAME = "calibration.json"
 FORMAT = "caflow-calibration"
 FORMAT_VERSION = 1
 SAME_TEMPERATURE = 1e-6
+COMPLEXITIES = 3
+"""Of the covariates; the last is the size."""
+LINEAR = COMPLEXITIES + 2
+"""Of the basis: 1 and the covariates."""
 Floats = NDArray[np.float64]
 
 
@@ -36,9 +41,9 @@ class WrongCalibration(BundleError):
 class Reference(Strict, frozen=True):
     """What is typical of true images, or of samples at one temperature.
 
-    Bits per dimension of a level are normal-ish around `mean` · x with the standard deviation exp(`log_spread` · x), x
-    the image's `covariates`; what is left, divided by that, are its residuals. Quantiles are evenly spaced from the
-    smallest value to the largest.
+    Bits per dimension of a level are around `mean` · x with the standard deviation exp(`log_spread` · x), x the `basis`
+    of the image's covariates, of which `log_spread` takes the linear part; what is left, divided by that, are its
+    residuals. Quantiles are evenly spaced from the smallest value to the largest.
     """
 
     temperature: float | None
@@ -46,7 +51,10 @@ class Reference(Strict, frozen=True):
     images: int
     lowest: list[float]
     highest: list[float]
-    """Of complexity and size: outside of these the nearest counts."""
+    """Of the covariates: outside of these the nearest counts."""
+    centre: list[float]
+    scale: list[float]
+    """Their means and standard deviations."""
     mean: list[list[float]]
     log_spread: list[list[float]]
     """Of each level."""
@@ -59,6 +67,11 @@ class Reference(Strict, frozen=True):
     bits_per_dim: list[float]
     """Quantiles of the total, as it is."""
     bits_per_dim_per_level: list[list[float]]
+
+    @property
+    def smallest(self) -> float:
+        """No image has a typicality below this: so many images cannot tell what is rarer."""
+        return 1 / (self.images + 1)
 
 
 class Canary(Strict, frozen=True):
@@ -159,18 +172,19 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
 
 
 def covariates(condition: Image, scale: int) -> Floats:
-    """(2,): the complexity of a condition and the size of its target, both as base-2 logarithms.
+    """(4,): three measures of a condition's complexity, and the size of its target, all as base-2 logarithms.
 
-    Complexity is the mean absolute difference of neighbouring pixels of the grey image, plus 1; the size is in pixels.
+    Of the absolute differences d of neighbouring pixels: log₂(1 + mean d) of grey and of what each colour has over it,
+    and the mean of log₂(1 + d) of grey, which tells a few sharp edges from much fine detail; the size is in pixels.
     """
     grey = cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    steps = [np.abs(np.diff(grey, axis=axis)) for axis in (0, 1)]
-    mean = sum(float(step.mean()) if step.size else 0.0 for step in steps)
-    return np.array([math.log2(1 + mean), math.log2(grey.size * scale**2)])
+    steps, colour_steps = _steps(grey), _steps(condition - grey[..., None])
+    complexity = [np.log2(1 + steps.mean()), np.log2(1 + colour_steps.mean()), np.log2(1 + steps).mean()]
+    return np.array([*complexity, math.log2(grey.size * scale**2)], np.float64)
 
 
 def typicality(reference: Reference, bits_per_level: Floats, given: Floats) -> Typicality:
-    """Of images with so many bits per dimension in each level, (R, n), and those covariates, (R, 2)."""
+    """Of images with so many bits per dimension in each level, (R, n), and those covariates, (R, 4)."""
     residuals = standardized(bits_per_level, given, reference)
     distance = mahalanobis(residuals, np.array(reference.precision))
     above = 1 - rank(distance, reference.distances)
@@ -181,6 +195,19 @@ def typicality(reference: Reference, bits_per_level: Floats, given: Floats) -> T
         per_level=np.minimum(1.0, (2 + 2 * count * np.minimum(below, 1 - below)) / (count + 1)),
         residuals=residuals,
     )
+
+
+def check_alpha(alpha: float, reference: Reference) -> None:
+    """Whether anything can be of less typicality.
+
+    Raises:
+        InputError
+    """
+    if not reference.smallest < alpha < 1:
+        raise InputError(
+            f"α = {alpha:g}: calibrated with {reference.images} images, wanted more than {reference.smallest:.2g} and "
+            "less than 1: take a larger one, or calibrate with more photographs"
+        )
 
 
 def temperature_of(temperature: float | Sequence[float]) -> float:
@@ -197,16 +224,23 @@ def temperature_of(temperature: float | Sequence[float]) -> float:
 
 def standardized(bits_per_level: Floats, given: Floats, reference: Reference) -> Floats:
     """(R, n) residuals."""
-    x = basis(np.clip(given, reference.lowest, reference.highest))
+    bounded = np.clip(given, reference.lowest, reference.highest)
+    x = basis((bounded - reference.centre) / reference.scale)
     mean, log_spread = np.array(reference.mean), np.array(reference.log_spread)
-    residuals: Floats = (bits_per_level - x @ mean.T) / np.exp(x @ log_spread.T)
+    residuals: Floats = (bits_per_level - x @ mean.T) / np.exp(x[:, :LINEAR] @ log_spread.T)
     return residuals
 
 
 def basis(given: Floats) -> Floats:
-    """(R, 2) covariates to the (R, 5) that are fitted: 1, complexity c, c², size s, c s."""
-    c, s = given.T
-    return np.stack([np.ones_like(c), c, c**2, s, c * s], 1)
+    """(R, 4) covariates to the (R, 11) that are fitted: 1, all of them, and the products of the complexities."""
+    products = [given[:, i] * given[:, j] for i, j in combinations_with_replacement(range(COMPLEXITIES), 2)]
+    return np.column_stack([np.ones(len(given)), given, *products])
+
+
+def _steps(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Absolute differences of neighbours, down and across; 0 where there are none."""
+    steps = np.concatenate([np.abs(np.diff(image, axis=axis)).ravel() for axis in (0, 1)])
+    return steps if steps.size else np.zeros(1, np.float32)
 
 
 def mahalanobis(residuals: Floats, precision: Floats) -> Floats:

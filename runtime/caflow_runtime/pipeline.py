@@ -21,6 +21,7 @@ from caflow_runtime.calibration import (
     Calibration,
     Reference,
     Typicality,
+    check_alpha,
     covariates,
     read_calibration,
     temperature_of,
@@ -154,6 +155,8 @@ class Pipeline:
         if keep is not None and reject is not None:
             raise InputError("keep drops samples unseen, so none can be rejected: give keep or reject")
         reference = self._wanted_reference(temperature) if rank == "typical" or reject else None
+        if reject is not None and reference is not None:
+            check_alpha(reject.alpha, reference)
         value = ranking(self._model, rank, reference)
         chooser = Chooser(self._model, conditions, value, rank, consistent, reference, reject)
         for row in self._runner.draw(conditions, range(n), temperature, seed, frame, keep, show):
@@ -266,6 +269,8 @@ class Pipeline:
         check_draw(self._model, n, temperature, seed, 0, None, rank, consistent=False)
         needs = rank == "typical" or min_typicality > 0
         reference = self._wanted_reference(temperature) if needs else self._reference(temperature)
+        if min_typicality > 0 and reference is not None:
+            check_alpha(min_typicality, reference)
         value = ranking(self._model, rank, reference)
         return Stream(self._runner, value, n, temperature, seed, noise, batch, reference, min_typicality, replaces)
 

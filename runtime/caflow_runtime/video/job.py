@@ -105,9 +105,9 @@ class Job:
     settings: dict[str, Any]
     """All that the result depends on: a job goes on only with the same."""
     segment_frames: int = SEGMENT_FRAMES
+    show: Show | None = None
     drops_untypical: bool = False
     """Untypical frames are not written; the last one before stays on the screen."""
-    show: Show | None = None
     lost: list[str] = field(default_factory=list)
     """What of the source could not be kept as it was, a line each."""
     _unfinished: list[tuple[Path, int]] = field(default_factory=list)
