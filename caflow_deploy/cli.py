@@ -1,10 +1,11 @@
-"""The `caflow` command: image, video, score, info, bench, doctor."""
+"""The `caflow` command: image, video, score, filter, info, bench, doctor."""
 
 import click
 
 from caflow_deploy import __version__
 from caflow_deploy.commands.bench import bench
 from caflow_deploy.commands.doctor import doctor
+from caflow_deploy.commands.filter import filter_command
 from caflow_deploy.commands.image import image
 from caflow_deploy.commands.info import info
 from caflow_deploy.commands.score import score
@@ -20,7 +21,7 @@ def main() -> None:
     """
 
 
-for command in (image, video, score, info, bench, doctor):
+for command in (image, video, score, filter_command, info, bench, doctor):
     main.add_command(command)
 
 
