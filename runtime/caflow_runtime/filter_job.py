@@ -209,7 +209,8 @@ def begin(folder: Path, settings: dict[str, Any]) -> State:
 
 def keep_whole(path: Path, count: int) -> int:
     """How many verdicts of `count` are kept: all, or up to the last multiple of `BATCH`. What follows is cut off."""
-    path.touch()
+    if not path.exists():
+        return 0
     kept = end = position = 0
     with path.open("rb+") as file:
         for number, line in enumerate(islice(file, count), 1):
@@ -218,7 +219,8 @@ def keep_whole(path: Path, count: int) -> int:
             position += len(line)
             if number % BATCH == 0 or number == count:
                 kept, end = number, position
-        file.truncate(end)
+        if path.stat().st_size > end:
+            file.truncate(end)
     return kept
 
 

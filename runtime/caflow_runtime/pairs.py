@@ -68,7 +68,7 @@ def _in_table(path: Path) -> Iterator[FilePair]:
                 raise InputError(f"{path}: line {reader.line_num}: wanted {len(columns)} values, as in line 1")
             yield _pair(path, reader.line_num, row["target"], row["condition"])
     except csv.Error as error:
-        raise InputError(f"{path}: line {reader.line_num}: {error}") from None
+        raise InputError(f"{path}: line {reader.reader.line_num}: {error}") from None
 
 
 def _in_json_lines(path: Path) -> Iterator[FilePair]:
