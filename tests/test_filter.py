@@ -427,7 +427,7 @@ def killed_and_resumed(bundle: Path, data: Path, folder: Path, count: int, kills
 
 
 def test_killed_and_resumed(bundle: Path, data: Path, tmp_path: Path) -> None:
-    kills = {70: signal.SIGKILL, 400: signal.SIGINT, 800: signal.SIGTERM, 1200: signal.SIGKILL}
+    kills = {70: signal.SIGKILL, 400: signal.SIGTERM, 800: signal.SIGTERM, 1200: signal.SIGKILL}
     killed_and_resumed(bundle, data, tmp_path, 3001, kills)
 
 
