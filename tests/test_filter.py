@@ -452,7 +452,7 @@ def test_memory_does_not_grow(bundle: Path, data: Path, tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout.splitlines()[-1]) / 1024)
-    assert peaks[1] < peaks[0] + 24, f"MiB: {peaks}"
+    assert peaks[1] < peaks[0] + 16, f"MiB: {peaks}"
 
 
 def test_another_job_is_refused(bundle: Path, data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from caflow_runtime.errors import InputError
 from caflow_runtime.filter import Verdict
 
-ROWS_IN_GROUP = 8192
+ROWS_IN_GROUP = 2048
 
 
 def import_pyarrow() -> Any:
