@@ -1,4 +1,4 @@
-"""The `caflow` command: image, video, score, calibrate, info, bench, doctor."""
+"""The `caflow` command: image, video, score, filter, report, calibrate, info, bench, doctor."""
 
 import click
 
@@ -6,8 +6,10 @@ from caflow_deploy import __version__
 from caflow_deploy.commands.bench import bench
 from caflow_deploy.commands.calibrate import calibrate
 from caflow_deploy.commands.doctor import doctor
+from caflow_deploy.commands.filter import filter_command
 from caflow_deploy.commands.image import image
 from caflow_deploy.commands.info import info
+from caflow_deploy.commands.report import report
 from caflow_deploy.commands.score import score
 from caflow_deploy.commands.video import video
 
@@ -21,7 +23,7 @@ def main() -> None:
     """
 
 
-for command in (image, video, score, calibrate, info, bench, doctor):
+for command in (image, video, score, filter_command, report, calibrate, info, bench, doctor):
     main.add_command(command)
 
 

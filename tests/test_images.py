@@ -93,6 +93,13 @@ def test_values_of_other_kinds_are_refused(tmp_path: Path, picture: NDArray[np.u
             read_image(tmp_path / name)
 
 
+def test_a_name_may_be_any_bytes(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    """OpenCV ends the process at one that is not UTF-8."""
+    write_image(tmp_path / "whole.png", picture)
+    path = (tmp_path / "whole.png").rename(tmp_path / b"caf\xe9.png".decode("utf-8", "surrogateescape"))
+    np.testing.assert_array_equal(read_image(path).rgb, picture)
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from(sorted(SUFFIXES)), st.floats(0, 0.999))
 def test_a_file_that_is_cut_off_is_refused(tmp_path_factory: pytest.TempPathFactory, suffix: str, share: float) -> None:

@@ -85,7 +85,7 @@ def _sources(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
     elif path.is_file():
         found = [(path, Path(path.name))]
     else:
-        found = [(file, Path(file.name)) for file in _matches(text)]
+        found = [(file, Path(file.name)) for file in matches(text)]
     if not found:
         raise InputError(f"{text}: wanted an image, a folder with images or a glob that matches some, found none")
     yield from found
@@ -104,7 +104,12 @@ def _images_in(folder: Path, output: Path) -> list[Path]:
     return sorted(file for file in images if within == folder.resolve() or within not in file.resolve().parents)
 
 
-def _matches(pattern: str) -> list[Path]:
+def matches(pattern: str) -> list[Path]:
+    """Files that a glob matches, sorted; none of a text that is no glob.
+
+    Raises:
+        InputError
+    """
     if not any(character in pattern for character in GLOB_CHARACTERS):
         return []
     path = Path(pattern)

@@ -53,7 +53,8 @@ def read_image(path: str | Path) -> ImageFile:
         raise UnreadableImage(f"{path}: the JPEG is cut off")
     try:
         turned, flat = (_decode(contents, flags) for flags in (TURNED, cv2.IMREAD_UNCHANGED))
-        pictures = 1 if is_jpeg else cv2.imcount(str(path))
+        # As bytes: OpenCV crashes where a name is not UTF-8.
+        pictures = 1 if is_jpeg else cv2.imcount(os.fsencode(path))  # type: ignore[arg-type]
     except cv2.error:
         turned = flat = None
     if turned is None or flat is None:

@@ -1,0 +1,149 @@
+"""`caflow filter`: which pairs of a list are typical of a model, one verdict each."""
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from caflow_deploy.commands.jobs import matches
+from caflow_deploy.commands.options import bundle_option, json_option, open_pipeline, running_options
+from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
+
+if TYPE_CHECKING:
+    from caflow_runtime.filter_job import Accepted, FilterJob
+    from caflow_runtime.pairs import FilePair
+    from caflow_runtime.pipeline import Pipeline
+
+
+@click.command("filter")
+@click.argument("source", metavar="[PAIRS]", type=click.Path(path_type=Path), required=False)
+@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="A folder.")
+@click.option("--targets", metavar="GLOB", help="With --conditions, in place of PAIRS: paired in sorted order.")
+@click.option("--conditions", metavar="GLOB")
+@bundle_option
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.01,
+    show_default=True,
+    help="Pairs of less typicality are rejected: this share of pairs like those of calibration.",
+)
+@click.option(
+    "--accepted",
+    type=click.Choice(["list", "copy", "link"]),
+    default="list",
+    show_default=True,
+    help="Targets that are accepted: their paths in DIR/accepted.txt; or copies, or links, in DIR/accepted.",
+)
+@click.option("--parquet", is_flag=True, help="Write DIR/scores.parquet too.")
+@click.option("--force", is_flag=True, help="Begin anew, whatever DIR holds.")
+@running_options
+@json_option
+def filter_command(
+    source: Path | None,
+    output: Path,
+    targets: str | None,
+    conditions: str | None,
+    bundle: Path,
+    alpha: float,
+    accepted: "Accepted",
+    parquet: bool,
+    force: bool,
+    backend: str,
+    threads: int,
+    pixel_budget: int | None,
+    overlap: int | None,
+    as_json: bool,
+) -> None:
+    """Judge PAIRS of targets and conditions: a .csv with these columns, a .jsonl with these fields, or a folder with
+    A (conditions) and B (targets) in it.
+
+    DIR/scores.jsonl then says of each whether its likelihood is typical, level by level. The same command again goes on
+    after a stop. A pair that cannot be scored is reported and the others are done; the exit code is then 1. 16 bits
+    count as 8, transparency does not count.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
+    with ending_on_errors():
+        pairs = _pairs(source, targets, conditions)
+    pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
+    with ending_on_errors():
+        from caflow_runtime.filter import smallest_typicality
+        from caflow_runtime.filter_job import FilterJob, check_apart, common_folder, settings_of
+        from caflow_runtime.parquet import import_pyarrow
+
+        if (smallest := smallest_typicality(pipe)) >= alpha:
+            click.echo(f"caflow: calibrated with too few pairs to reject any at α ≤ {smallest:.3g}", err=True)
+        if parquet:
+            import_pyarrow()
+        if accepted != "list":
+            common_folder(pairs)
+        if source is not None:
+            check_apart(output, [str(source)])
+        settings = settings_of(pipe, pairs, alpha, pixel_budget=pixel_budget, overlap=overlap)
+        job = FilterJob(output, pairs, settings, force)
+    is_new = _run(job, pipe, alpha, accepted, parquet, as_json)
+    _report(job, alpha, is_new, as_json)
+
+
+def _pairs(source: Path | None, targets: str | None, conditions: str | None) -> "list[FilePair]":
+    """Those of a list or a folder, or of two globs.
+
+    Raises:
+        InputError
+    """
+    from caflow_runtime.errors import InputError
+    from caflow_runtime.pairs import FilePair, list_pairs
+
+    if source is not None and targets is None and conditions is None:
+        return list_pairs(source)
+    if source is not None or targets is None or conditions is None:
+        raise InputError("wanted PAIRS, or both of --targets and --conditions")
+    found = [[Path(glob)] if Path(glob).is_file() else matches(glob) for glob in (targets, conditions)]
+    for glob, files in zip((targets, conditions), found, strict=True):
+        if not files:
+            raise InputError(f"{glob}: wanted a glob that matches some files, found none")
+    counts = [len(files) for files in found]
+    if counts[0] != counts[1]:
+        raise InputError(f"wanted as many conditions as targets, got {counts[0]} targets, {counts[1]} conditions")
+    return [FilePair(str(target), str(condition)) for target, condition in zip(*found, strict=True)]
+
+
+def _run(job: "FilterJob", pipe: "Pipeline", alpha: float, accepted: "Accepted", parquet: bool, as_json: bool) -> bool:
+    """Do what is left of a job, and report each pair; False if nothing is left."""
+    import msgspec
+
+    from caflow_runtime.errors import CaflowError
+
+    count = len(job.pairs)
+    is_new = job.done < count
+    try:
+        with progress_bar() as progress:
+            task = progress.add_task("pairs", total=count, completed=job.done)
+            for verdict in job.run(pipe, alpha):
+                if verdict.verdict == "error":
+                    click.echo(f"caflow: {verdict.reason}", err=True)
+                if as_json:
+                    click.echo(msgspec.json.encode(verdict))
+                progress.update(task, completed=job.done)
+        return job.finish(accepted, parquet) or is_new
+    except KeyboardInterrupt:
+        end(f"stopped after {job.done} of {count} pairs: the same command goes on", FAILED)
+    except (CaflowError, OSError) as error:  # what is done is kept
+        end(f"{error}: {job.done} of {count} pairs are done, the same command goes on", FAILED)
+
+
+def _report(job: "FilterJob", alpha: float, is_new: bool, as_json: bool) -> None:
+    """What became of all pairs, and the exit code."""
+    counts = job.counts()
+    scored = counts["accepted"] + counts["rejected"]
+    share = counts["rejected"] / scored if scored else 0.0
+    if not is_new:
+        click.echo(f"{job.folder} is done already", err=as_json)
+    if not as_json:
+        click.echo(
+            f"{counts['accepted']} accepted, {counts['rejected']} rejected ({share:.1%}; of pairs like those of "
+            f"calibration {alpha:.1%}), {counts['error']} errors → {job.folder}"
+        )
+    if counts["error"]:
+        end(f"{counts['error']} of {len(job.pairs)} pairs failed", FAILED)

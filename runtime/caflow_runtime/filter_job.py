@@ -1,0 +1,285 @@
+"""The folder of a filter's job: what was asked for, one verdict a line, and what follows from these.
+
+`job.json` holds the settings, so that the same job goes on after a stop, and no other one. All that is written beside
+`scores.jsonl` is made from it, once it is whole.
+"""
+
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from caflow_runtime import calibration
+from caflow_runtime.bundle import MANIFEST, sha256_of
+from caflow_runtime.errors import InputError
+from caflow_runtime.filter import BATCH, Verdict, filter_pairs
+from caflow_runtime.pairs import FilePair
+from caflow_runtime.parquet import write_parquet
+from caflow_runtime.pipeline import Pipeline
+
+NAME, PARTIAL = "job.json", ".job.json.partial"
+SCORES, LIST, FILES, PARQUET = "scores.jsonl", "accepted.txt", "accepted", "scores.parquet"
+SHOWN = 16
+"""Characters of a setting: hashes are long."""
+
+Accepted = Literal["list", "copy", "link"]
+"""How accepted targets are given: their paths in `accepted.txt`, or their files, or symbolic links, in `accepted/`."""
+
+
+class State(msgspec.Struct):
+    """`job.json`."""
+
+    settings: dict[str, Any]
+    accepted: Accepted | None = None
+    """How accepted targets were given last."""
+    parquet: bool = False
+    """Whether `scores.parquet` was written."""
+
+    def write(self, folder: Path) -> None:
+        """Whole or not at all, even if the machine stops."""
+        partial = folder / PARTIAL
+        with partial.open("wb") as file:
+            file.write(msgspec.json.encode(self))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(folder / NAME)
+
+
+class FilterJob:
+    """A list of pairs and the folder that its verdicts go to."""
+
+    def __init__(self, folder: Path, pairs: Sequence[FilePair], settings: dict[str, Any], force: bool = False) -> None:
+        """Begin, or go on with what is in the folder.
+
+        Arguments:
+            settings: all that verdicts depend on (`settings_of`).
+            force: begin anew whatever is there.
+
+        Raises:
+            InputError: if the folder holds another job, or something else, or the pairs' own files.
+            OSError: if it cannot be written to.
+        """
+        self.folder, self.pairs = folder, pairs
+        check_apart(folder, (name for pair in pairs for name in pair))
+        found = None if force else read_state(folder)
+        if found is not None:
+            check_same(folder, found.settings, settings)
+        self.state = found or begin(folder, settings)
+        self.done = keep_whole(folder / SCORES, len(pairs))
+        """Verdicts that are there."""
+
+    def run(self, pipe: Pipeline, alpha: float) -> Iterator[Verdict]:
+        """The verdicts that are not there yet, each when it is written.
+
+        Raises:
+            InputError: if the bundle is not calibrated.
+            OSError: if a verdict cannot be written; those before are.
+        """
+        verdicts = filter_pairs(pipe, islice(self.pairs, self.done, None), alpha)
+        with (self.folder / SCORES).open("ab") as file:
+            for verdict in verdicts:
+                file.write(msgspec.json.encode(verdict) + b"\n")
+                file.flush()
+                self.done += 1
+                yield verdict
+
+    def verdicts(self) -> Iterator[Verdict]:
+        """All that are there."""
+        with (self.folder / SCORES).open("rb") as file:
+            for line in file:
+                yield msgspec.json.decode(line, type=Verdict)
+
+    def counts(self) -> Counter[str]:
+        """How many verdicts there are of each kind."""
+        return Counter(verdict.verdict for verdict in self.verdicts())
+
+    def finish(self, how: Accepted, parquet: bool) -> bool:
+        """Write what follows from the verdicts, once all are there; False if it is there already.
+
+        Raises:
+            InputError: if a package is missing, or targets have no folder in common.
+            OSError
+        """
+        missing = self.state.accepted != how or (parquet and not self.state.parquet)
+        if self.state.accepted != how:
+            accepted = (
+                pair.target
+                for pair, verdict in zip(self.pairs, self.verdicts(), strict=True)
+                if verdict.verdict == "accepted"
+            )
+            if how == "list":
+                write_list(self.folder / LIST, accepted)
+            else:
+                place_files(self.folder / FILES, accepted, common_folder(self.pairs), how)
+            self.state.accepted = how
+        if parquet and not self.state.parquet:
+            write_parquet(self.folder / PARQUET, self.verdicts())
+            self.state.parquet = True
+        if missing:
+            self.state.write(self.folder)
+        return missing
+
+
+def settings_of(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float, **others: Any) -> dict[str, Any]:
+    """What verdicts depend on; `others` is what else the pipeline was opened with."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(b"".join(os.fsencode(name) + b"\0" for name in pair))
+    return {
+        "bundle": sha256_of(pipe.folder / MANIFEST),
+        "calibration": sha256_of(pipe.folder / calibration.NAME),
+        "precision": pipe.manifest.precision,
+        "backend": pipe.backend,
+        "alpha": alpha,
+        **others,
+        "pairs": digest.hexdigest(),
+    }
+
+
+def read_state(folder: Path) -> State | None:
+    """That of a job in a folder; None where there is nothing.
+
+    Raises:
+        InputError: if there is something else.
+    """
+    again = "give another -o, or --force to begin anew there"
+    try:
+        return msgspec.json.decode((folder / NAME).read_bytes(), type=State)
+    except FileNotFoundError:
+        if folder.is_dir() and any(path.name != PARTIAL for path in folder.iterdir()):
+            raise InputError(f"{folder} holds no job of caflow filter, but something else: {again}") from None
+    except msgspec.DecodeError as error:
+        raise InputError(f"{folder / NAME} is not that of a job of caflow filter: {error}: {again}") from None
+    return None
+
+
+def check_same(folder: Path, found: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Whether a job is the one that is wanted.
+
+    Raises:
+        InputError: naming all that differs.
+    """
+    differing = [
+        f"{key} {str(found.get(key))[:SHOWN]} (now {str(value)[:SHOWN]})"
+        for key, value in settings.items()
+        if found.get(key) != value
+    ]
+    if differing:
+        raise InputError(
+            f"{folder} holds a job with {', '.join(differing)}: give the same to go on, another -o, "
+            "or --force to begin anew"
+        )
+
+
+def check_apart(folder: Path, inputs: Iterable[str]) -> None:
+    """Whether nothing that is read would be overwritten, or removed.
+
+    Raises:
+        InputError
+    """
+    own = folder.resolve()
+    results, files = {own / name for name in (NAME, SCORES, LIST, PARQUET)}, own / FILES
+    for name in inputs:
+        place = place_of(name)
+        if place in results or place.is_relative_to(files):
+            raise InputError(f"{name} is an input, and what is written would take its place: give another -o")
+
+
+def begin(folder: Path, settings: dict[str, Any]) -> State:
+    """A new job in a folder, without the results of an earlier one."""
+    files = folder / FILES
+    if files.is_dir() and any(files.iterdir()):
+        if not _is_job(folder):
+            raise InputError(f"{files} is where accepted files would go, and something else is in it: move that")
+        shutil.rmtree(files)
+    for name in (NAME, SCORES, LIST, PARQUET):
+        (folder / name).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = State(settings)
+    state.write(folder)
+    return state
+
+
+def keep_whole(path: Path, count: int) -> int:
+    """How many verdicts of `count` are kept: all, or up to the last multiple of `BATCH`. What follows is cut off."""
+    if not path.exists():
+        return 0
+    kept = end = position = 0
+    with path.open("rb+") as file:
+        for number, line in enumerate(islice(file, count), 1):
+            if not _is_verdict(line):
+                break
+            position += len(line)
+            if number % BATCH == 0 or number == count:
+                kept, end = number, position
+        if path.stat().st_size > end:
+            file.truncate(end)
+    return kept
+
+
+def write_list(path: Path, names: Iterable[str]) -> None:
+    """One a line, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.writelines(os.fsencode(name) + b"\n" for name in names)
+    partial.replace(path)
+
+
+def place_of(name: str) -> Path:
+    """Of a file: absolute, and through no link, but that it may be one itself."""
+    path = Path(name)
+    return _resolved(path.parent) / path.name
+
+
+def common_folder(pairs: Iterable[FilePair]) -> str:
+    """The deepest one that holds all targets: what their names are relative to, so no two become one.
+
+    Raises:
+        InputError: if there is none.
+    """
+    try:
+        return os.path.commonpath({place_of(pair.target).parent for pair in pairs})
+    except ValueError:
+        raise InputError("targets are on several drives, so have no folder in common: give --accepted list") from None
+
+
+def place_files(folder: Path, names: Iterable[str], common: str, how: Accepted) -> None:
+    """Copies of files, or links to them, below a folder."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        source = place_of(name)
+        place = folder / source.relative_to(common)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)  # else a copy would go through a link that is there, into the original
+        if how == "copy":
+            shutil.copy2(source, place)
+        else:
+            place.symlink_to(source)
+
+
+@lru_cache(maxsize=1024)
+def _resolved(folder: Path) -> Path:
+    """A list has many files of each folder."""
+    return folder.resolve()
+
+
+def _is_job(folder: Path) -> bool:
+    try:
+        return read_state(folder) is not None
+    except InputError:
+        return False
+
+
+def _is_verdict(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=Verdict)
+    except msgspec.DecodeError:
+        return False
+    return line.endswith(b"\n")
