@@ -1,5 +1,6 @@
 """Fixtures: the photographs and reference files of the repository, and small models with weights that do something."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from caflow_export.export import ExportReport, export
+from caflow_runtime.calibrate import Pair, calibrate
+from caflow_runtime.calibration import write_calibration
+from caflow_runtime.consistency import degrade
+from caflow_runtime.images import read_image
 from caflow_runtime.noise import draw_noise
+from caflow_runtime.pipeline import Pipeline, load
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow, CAFlowConfig
 from caflow_training.tasks import SuperResolution
@@ -48,6 +54,29 @@ def exported(ours: Path) -> ExportReport:
 def exported_half(ours: Path) -> ExportReport:
     """The same with networks in fp16."""
     return export(ours, ours.with_name("half.caflow"), precision="fp16")
+
+
+@pytest.fixture(scope="session")
+def calibrated(exported: ExportReport, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the bundle that is calibrated, for true images and samples at τ = 0.8. Do not change it."""
+    bundle = tmp_path_factory.mktemp("calibrated") / "model.caflow"
+    shutil.copytree(exported.path, bundle)
+    with load(bundle) as pipe:
+        pairs = pairs_of_photographs(pipe, photographs)
+        write_calibration(bundle, calibrate(pipe, pairs, temperatures=[0.8]))
+    return bundle
+
+
+def pairs_of_photographs(pipe: Pipeline, folder: Path, each: int = 4) -> list[Pair]:
+    """So many crops of each photograph, of sides of 32 and 48 in turn, with their conditions."""
+    pairs = []
+    for path in sorted(folder.glob("*.jpg")):
+        picture = read_image(path).rgb
+        for k in range(each):
+            side = (32, 48)[k % 2]
+            target = np.ascontiguousarray(picture[60 * k :][:side, 80 * k :][:, :side])
+            pairs.append(Pair(path.name, target, degrade(pipe.manifest.model, target)))
+    return pairs
 
 
 def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np.uint8]:

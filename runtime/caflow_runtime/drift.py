@@ -15,7 +15,7 @@ Neither is 0 where nothing drifted. Of a window of n values, a calibration of m 
     KS is 0.87 √(1/n + 1/m) on average (Smirnov, "Table for estimating the goodness of fit", 1948).
 
 `Drift.expected_psi` and `expected_ks` are these averages; `largest_psi` and `largest_ks` are exceeded by one undrifted
-window in 100. All of it is of values that are independent: images of one scene, or samples of one image, count for less.
+window in 100. All of it is of independent values: images of one scene, or samples of one image, count for less.
 """
 
 import math
