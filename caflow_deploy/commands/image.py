@@ -1,6 +1,7 @@
 """`caflow image`: files and folders of images in, the best of N samples out."""
 
 import json
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +12,9 @@ from caflow_deploy.commands.options import (
     bundle_option,
     drawing_options,
     json_option,
+    metrics_option,
     numbers,
+    open_metrics,
     open_pipeline,
     running_options,
     samples_option,
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from caflow_runtime.images import ImageFile
+    from caflow_runtime.metrics import Metrics
     from caflow_runtime.pipeline import Pipeline
     from caflow_runtime.results import Best, Samples
     from caflow_runtime.runner import Show
@@ -49,6 +53,7 @@ LOSSLESS = {".bmp", ".png", ".tif", ".tiff"}
 @click.option("--keep-all", is_flag=True, help="Write the other samples too, as NAME-2.png …, in order of rank.")
 @click.option("--sheet", is_flag=True, help="Write NAME-sheet.png: input, samples with their likelihoods, uncertainty.")
 @running_options
+@metrics_option
 @json_option
 @click.option("--force", is_flag=True, help="Overwrite files that are there already.")
 def image(
@@ -67,6 +72,7 @@ def image(
     threads: int,
     pixel_budget: int | None,
     overlap: int | None,
+    metrics_port: int | None,
     as_json: bool,
     force: bool,
 ) -> None:
@@ -83,12 +89,14 @@ def image(
 
         check_draw(pipe.manifest.model, frame=0, keep=keep, **arguments)  # type: ignore[arg-type]
         jobs = plan_jobs(inputs, output, samples - 1 if keep_all else 0, sheet, force)
-    failures = _run(pipe, jobs, arguments | ({"keep": keep} if keep else {}), as_json)
+    with ExitStack() as stack:
+        metrics = open_metrics(stack, metrics_port, pipe, temperature, measures_drift=not keep)
+        failures = _run(pipe, jobs, arguments | ({"keep": keep} if keep else {}), as_json, metrics)
     if failures:
         end(f"{failures} of {len(jobs)} images failed", FAILED)
 
 
-def _run(pipe: "Pipeline", jobs: list[Job], arguments: dict[str, Any], as_json: bool) -> int:
+def _run(pipe: "Pipeline", jobs: list[Job], arguments: dict[str, Any], as_json: bool, metrics: "Metrics | None") -> int:
     """Do all jobs and report each; how many failed."""
     from caflow_runtime.errors import CaflowError
 
@@ -102,9 +110,11 @@ def _run(pipe: "Pipeline", jobs: list[Job], arguments: dict[str, Any], as_json: 
 
         for job in jobs:
             try:
-                report = _do(pipe, job, arguments, show)
+                report = _do(pipe, job, arguments, show, metrics)
             except (CaflowError, OSError, MemoryError) as error:
                 failures += 1
+                if metrics:
+                    metrics.observe_error(error)
                 text = str(error) or type(error).__name__
                 text = text if text.startswith(str(job.source)) else f"{job.source}: {text}"
                 click.echo(f"caflow: {text}", err=True)
@@ -114,7 +124,9 @@ def _run(pipe: "Pipeline", jobs: list[Job], arguments: dict[str, Any], as_json: 
     return failures
 
 
-def _do(pipe: "Pipeline", job: Job, arguments: dict[str, Any], show: "Show") -> dict[str, Any]:
+def _do(
+    pipe: "Pipeline", job: Job, arguments: dict[str, Any], show: "Show", metrics: "Metrics | None"
+) -> dict[str, Any]:
     """Draw, write and report one image."""
     from caflow_runtime.images import check_suffix, enlarge_alpha, read_image, write_image
     from caflow_runtime.sheet import sheet
@@ -122,7 +134,12 @@ def _do(pipe: "Pipeline", job: Job, arguments: dict[str, Any], show: "Show") -> 
     given = read_image(job.source)
     check_suffix(job.output, given.alpha is not None)
     needs_all = bool(job.others or job.sheet)
-    drawn: Samples | Best = (pipe.sample if needs_all else pipe.best_of)(given.rgb, **arguments, show=show)
+    with metrics.stage("sample") if metrics else nullcontext():
+        drawn: Samples | Best = (pipe.sample if needs_all else pipe.best_of)(given.rgb, **arguments, show=show)
+    if metrics and needs_all:
+        metrics.observe_samples(cast("Samples", drawn))
+    elif metrics:
+        metrics.observe_best(cast("Best", drawn), arguments.get("keep", [arguments["n"]])[-1])
     pictures = drawn.images[0] if needs_all else drawn.images[0][None]
     alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *pictures.shape[1:3])
     is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS

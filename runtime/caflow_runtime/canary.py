@@ -29,7 +29,8 @@ def canary_difference(pipe: Pipeline) -> float:
         InputError: if the bundle is not calibrated.
         NotFinite
     """
-    return canary_log_likelihood(pipe) - pipe.calibration.canary.log_likelihood
+    known = pipe.calibration.canary.log_likelihood
+    return canary_log_likelihood(pipe) - known
 
 
 def smooth_conditions(count: int, height: int, width: int) -> NDArray[np.uint8]:
