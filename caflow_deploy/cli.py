@@ -1,4 +1,4 @@
-"""The `caflow` command: image, video, score, info, bench, doctor."""
+"""The `caflow` command: image, video, score, report, info, bench, doctor."""
 
 import click
 
@@ -7,6 +7,7 @@ from caflow_deploy.commands.bench import bench
 from caflow_deploy.commands.doctor import doctor
 from caflow_deploy.commands.image import image
 from caflow_deploy.commands.info import info
+from caflow_deploy.commands.report import report
 from caflow_deploy.commands.score import score
 from caflow_deploy.commands.video import video
 
@@ -20,7 +21,7 @@ def main() -> None:
     """
 
 
-for command in (image, video, score, info, bench, doctor):
+for command in (image, video, score, report, info, bench, doctor):
     main.add_command(command)
 
 

@@ -79,6 +79,13 @@ def test_metrics_without_prometheus_name_the_extra(tmp_path: Path, photographs: 
     ]
 
 
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_reports_without_their_packages_name_the_extra(package: str, tmp_path: Path) -> None:
+    code = f"from caflow_runtime.report import write_report; write_report(None, None, {str(tmp_path)!r})"
+    result = run_without((package,), code)
+    assert f"InputError: reports need {package}: pip install 'caflow-deploy[report]'" in result.stderr
+
+
 def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: object) -> None:
     command = f"from caflow_training.cli import main; main(['tyni', '--data', {str(tmp_path)!r}, '--out', 'nowhere'])"
     result = run_without((), command)
