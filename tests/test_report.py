@@ -153,6 +153,11 @@ def test_a_page_of_real_scores(
     again = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert again.returncode == 2
     assert again.stderr == f"caflow: {output} is there already: give --force to overwrite it, or another -o\n"
+    lines = path.read_text()
+    onto_itself = [path if argument == output else argument for argument in command] + ["--force"]
+    refused = subprocess.run(list(map(str, onto_itself)), capture_output=True, text=True, check=False)
+    assert refused.stderr == f"caflow: {path} is the input: give another -o\n"
+    assert path.read_text() == lines
 
 
 def test_what_the_share_of_rejected_pairs_says(

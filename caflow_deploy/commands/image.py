@@ -136,10 +136,6 @@ def _do(
     needs_all = bool(job.others or job.sheet)
     with metrics.stage("sample") if metrics else nullcontext():
         drawn: Samples | Best = (pipe.sample if needs_all else pipe.best_of)(given.rgb, **arguments, show=show)
-    if metrics and needs_all:
-        metrics.observe_samples(cast("Samples", drawn))
-    elif metrics:
-        metrics.observe_best(cast("Best", drawn), arguments.get("keep", [arguments["n"]])[-1])
     pictures = drawn.images[0] if needs_all else drawn.images[0][None]
     alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *pictures.shape[1:3])
     is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
@@ -150,6 +146,10 @@ def _do(
     report = _report(job, drawn, given)
     if is_grey or job.output.suffix.lower() not in LOSSLESS:
         report |= _as_written(pipe, read_image(job.output).rgb, given.rgb, "consistency_db" in report)
+    if metrics and needs_all:
+        metrics.observe_samples(cast("Samples", drawn))
+    elif metrics:
+        metrics.observe_best(cast("Best", drawn), arguments.get("keep", [arguments["n"]])[-1])
     return report
 
 

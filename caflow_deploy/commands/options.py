@@ -124,14 +124,18 @@ def numbers(context: click.Context, parameter: click.Parameter, text: str | None
     return found
 
 
+def silence() -> None:
+    """OpenCV, and FFmpeg in it, report what they cannot read on their own as well. Before they are imported."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
+    os.environ.setdefault("SVT_LOG", SVT_ERRORS)
+
+
 def open_pipeline(
     bundle: Path, backend: str, threads: int, pixel_budget: int | None = None, overlap: int | None = None
 ) -> "Pipeline":
     """The pipeline of a bundle; ends the command where it cannot be opened."""
-    # OpenCV, and FFmpeg in it, report what they cannot read on their own as well.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
-    os.environ.setdefault("SVT_LOG", SVT_ERRORS)
+    silence()
     with ending_on_errors():
         from caflow_runtime.pipeline import load
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.options import bundle_option
+from caflow_deploy.commands.options import bundle_option, silence
 from caflow_deploy.commands.terminal import end, ending_on_errors
 from caflow_runtime.builtin import find_bundle
 
@@ -21,6 +21,9 @@ def report(scores: Path, output: Path, bundle: Path, force: bool) -> None:
     """
     if output.exists() and not force:
         end(f"{output} is there already: give --force to overwrite it, or another -o")
+    if output.exists() and scores.exists() and output.samefile(scores):
+        end(f"{output} is the input: give another -o")
+    silence()
     with ending_on_errors():
         from caflow_runtime.bundle import read_manifest
         from caflow_runtime.calibration import read_calibration
