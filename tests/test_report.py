@@ -78,7 +78,7 @@ def scores(tmp_path: Path) -> Callable[[list[Entry]], Path]:
     def write(entries: list[Entry]) -> Path:
         path = tmp_path / "scores.jsonl"
         path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-        (tmp_path / "job.json").write_text(json.dumps({"alpha": ALPHA, "bundle": "model.caflow"}))
+        (tmp_path / "job.json").write_text(json.dumps({"settings": {"alpha": ALPHA, "precision": "fp32"}}))
         return path
 
     return write
@@ -170,6 +170,19 @@ def test_what_the_share_of_rejected_pairs_says(
     path.with_name("job.json").write_text(json.dumps({"alpha": 0.01}))
     write_report(path, calibration, output)
     assert "a calibration of 52 pairs knows no typicality below\n0.0189" in Page(output).text
+
+
+def test_scores_of_another_bundle(
+    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    path = scores(entries)
+    job, output = path.with_name("job.json"), path.with_name("report.html")
+    job.write_text(json.dumps({"settings": {"alpha": ALPHA, "bundle": "0" * 64}}))
+    with pytest.raises(InputError, match=r"is of another bundle: give the --bundle that caflow filter had"):
+        write_report(path, calibration, output)
+    job.write_text(json.dumps({"settings": {"alpha": ALPHA, "bundle": calibration.manifest_sha256}}))
+    write_report(path, calibration, output)
+    assert "α = 0.1" in Page(output).text
 
 
 def test_the_page_stands_alone(

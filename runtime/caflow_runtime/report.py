@@ -11,7 +11,7 @@ from caflow_runtime import plots
 from caflow_runtime.calibration import Calibration
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.images import read_image
-from caflow_runtime.summary import Summary, read_alpha, read_lines
+from caflow_runtime.summary import Summary, read_job, read_lines
 
 NEEDED = ("jinja2", "matplotlib")
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -25,7 +25,7 @@ def write_report(scores: Path, calibration: Calibration, output: Path) -> Summar
     """Make the page of a `scores.jsonl`: one HTML file that needs nothing else.
 
     Raises:
-        InputError: if the scores cannot be read, or a package is missing.
+        InputError: if the scores cannot be read or are of another bundle, or if a package is missing.
         OSError: if the page cannot be written.
     """
     for package in NEEDED:
@@ -33,7 +33,10 @@ def write_report(scores: Path, calibration: Calibration, output: Path) -> Summar
             raise InputError(f"reports need {package}: pip install 'caflow-deploy[report]'")
     import jinja2
 
-    alpha = read_alpha(scores)
+    job = read_job(scores)
+    if job.bundle not in (None, calibration.manifest_sha256):
+        raise InputError(f"{scores} is of another bundle: give the --bundle that caflow filter had")
+    alpha = job.alpha
     summary = Summary(calibration)
     for line in read_lines(scores, len(calibration.truth.residuals)):
         summary.add(line)

@@ -19,7 +19,7 @@ from caflow_runtime.drift import Drift
 from caflow_runtime.errors import InputError
 
 JOB = "job.json"
-"""Beside the scores: says α."""
+"""Beside the scores."""
 UNTYPICAL, ACCEPTED, ERRORS = 20, 8, 50
 """So many pairs, and errors, are kept."""
 WINDOW = 100_000
@@ -28,6 +28,15 @@ BINS, BINS_OF_LEVELS = 40, 32
 BEYOND_CALIBRATION = 0.5
 """Where the histogram of bits/dim ends, in widths of the calibration's range."""
 LARGEST_RESIDUAL = 8.0
+
+
+class Job(msgspec.Struct, frozen=True):
+    """Settings in `job.json`, as far as the page says them."""
+
+    alpha: float | None = None
+    """The share of typical pairs that was to be rejected."""
+    bundle: str | None = None
+    """SHA-256 of its manifest."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -159,18 +168,18 @@ def read_lines(scores: Path, levels: int) -> Iterator[Line]:
         raise InputError(f"{scores}: wanted lines that caflow filter wrote, the file is empty")
 
 
-def read_alpha(scores: Path) -> float | None:
-    """The share of typical pairs that was to be rejected, if the job beside the scores says it.
+def read_job(scores: Path) -> Job:
+    """What the job beside the scores says; nothing where there is none.
 
     Raises:
-        InputError: if there is a job that is none.
+        InputError: if it is no job.
     """
     path = scores.with_name(JOB)
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any]).get("alpha")
-        return None if found is None else msgspec.convert(found, float)
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return msgspec.convert(found.get("settings", found), Job)
     except FileNotFoundError:
-        return None
+        return Job()
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: wanted what caflow filter writes: {error}") from None
 
