@@ -22,7 +22,7 @@ import report
 from caflow_runtime import bundle, scan
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bench import bench
-from caflow_runtime.doctor import smooth_conditions
+from caflow_runtime.canary import smooth_conditions
 from caflow_runtime.noise import draw_noise
 from caflow_runtime.pipeline import load
 

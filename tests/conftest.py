@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from caflow_export.export import ExportReport, export
-from caflow_runtime.calibrate import calibrate, find_photographs, pairs_of
+from caflow_runtime.calibrate import CROPS, Pair, calibrate, find_photographs, pairs_of
 from caflow_runtime.calibration import Calibration, write_calibration
 from caflow_runtime.noise import draw_noise
 from caflow_runtime.pipeline import Pipeline, load
@@ -67,9 +67,13 @@ def calibrated(exported: ExportReport, photographs: Path, tmp_path_factory: pyte
 
 def calibration_of(pipe: Pipeline, folder: Path) -> Calibration:
     """What is typical of small crops of the photographs in a folder."""
+    return calibrate(pipe, pairs_of_photographs(pipe, folder), [CALIBRATED_TEMPERATURE])
+
+
+def pairs_of_photographs(pipe: Pipeline, folder: Path, each: int = 2 * CROPS) -> list[Pair]:
+    """So many crops of each photograph, with their conditions."""
     model = pipe.manifest.model
-    pairs = [pair for path in find_photographs(folder) for pair in pairs_of(path, folder, model, CALIBRATED_SIDES)]
-    return calibrate(pipe, pairs, [CALIBRATED_TEMPERATURE])
+    return [p for path in find_photographs(folder) for p in pairs_of(path, folder, model, CALIBRATED_SIDES)[:each]]
 
 
 def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np.uint8]:

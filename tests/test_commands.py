@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 import pytest
 from conftest import photograph
+from msgspec.structs import replace
 
 from caflow_export.export import ExportReport
+from caflow_runtime.calibration import read_calibration, write_calibration
 from caflow_runtime.images import read_image, write_image
 from caflow_runtime.pipeline import load
 
@@ -255,6 +257,7 @@ def test_doctor(exported: ExportReport, tmp_path: Path) -> None:
     assert states["onnxruntime cpu"] == states["bundle"] == "ok"
     assert states["onnxruntime cpu: noise of level 0 after decode and likelihood"] == "ok"
     assert states["onnxruntime cpu: a row alone and in a batch, pixels"] == "ok"
+    assert states["calibration"] == "absent"
     # A model that is not the one whose errors were measured: its weights are replaced, the hashes made to fit.
     copy = Path(shutil.copytree(exported.path, tmp_path / "sick.caflow"))
     sick = caflow("doctor", copy)
@@ -264,6 +267,28 @@ def test_doctor(exported: ExportReport, tmp_path: Path) -> None:
     assert sick.returncode == 1
     assert "decode_0.onnx" in sick.stdout
     assert "copy or export the bundle again" in sick.stdout
+
+
+def test_doctor_asks_the_canary(calibrated: Path, tmp_path: Path) -> None:
+    def check(name: str) -> dict[str, str]:
+        checks: list[dict[str, str]] = [
+            json.loads(line) for line in caflow("doctor", copy, "--json").stdout.splitlines()
+        ]
+        (found,) = (check for check in checks if check["name"] == name)
+        return found
+
+    copy = Path(shutil.copytree(calibrated, tmp_path / "copy.caflow"))
+    canary = "onnxruntime cpu: the canary's log-likelihood, relative"
+    assert check("calibration")["state"] == "ok"
+    assert check(canary)["state"] == "ok"
+    known = read_calibration(copy)
+    assert known is not None
+    changed = known.canary.log_likelihood * (1 + 1e-4)
+    write_calibration(copy, replace(known, canary=replace(known.canary, log_likelihood=changed)))
+    assert check(canary)["state"] == "failed"
+    assert "calibrated on onnxruntime cpu" in check(canary)["found"]
+    (copy / "calibration.json").write_text("{}")
+    assert check("calibration")["remedy"] == "run caflow calibrate again"
 
 
 def test_help_says_the_exit_codes() -> None:

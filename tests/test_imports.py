@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,11 @@ def test_the_block_blocks() -> None:
 
 
 @pytest.mark.parametrize(
-    "forbidden", ["caflow_training", "caflow_export", "caflow_deploy", "click", "rich", "torch", "onnxruntime"]
+    "forbidden",
+    [
+        *("caflow_training", "caflow_export", "caflow_deploy", "click", "rich", "torch", "onnxruntime"),
+        *("jinja2", "matplotlib", "prometheus_client"),
+    ],
 )
 def test_the_runtime_loads_without(forbidden: str) -> None:
     result = run_without(
@@ -63,6 +68,22 @@ def test_exporting_without_torch_names_the_extra() -> None:
     help_text = run_without(HEAVY, "from caflow_export.cli import main; main(['--help'])")
     assert help_text.returncode == 0
     assert "--precision" in help_text.stdout
+
+
+def test_metrics_without_prometheus_name_the_extra(tmp_path: Path, photographs: Path) -> None:
+    arguments = [str(photographs / "canyon-wren.jpg"), "-o", str(tmp_path / "large.png"), "--metrics", "9100"]
+    result = run_without(("prometheus_client",), f"from caflow_deploy.cli import main; main(['image', *{arguments}])")
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "caflow: metrics need prometheus_client: pip install 'caflow-deploy[metrics]'"
+    ]
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_reports_without_their_packages_name_the_extra(package: str, tmp_path: Path) -> None:
+    code = f"from caflow_runtime.report import write_report; write_report(None, None, {str(tmp_path)!r})"
+    result = run_without((package,), code)
+    assert f"InputError: reports need {package}: pip install 'caflow-deploy[report]'" in result.stderr
 
 
 def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: object) -> None:

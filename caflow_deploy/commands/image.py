@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +13,9 @@ from caflow_deploy.commands.options import (
     bundle_option,
     drawing_options,
     json_option,
+    metrics_option,
     numbers,
+    open_metrics,
     open_pipeline,
     rejecting_options,
     running_options,
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from caflow_runtime.choice import Reject
     from caflow_runtime.images import ImageFile
+    from caflow_runtime.metrics import Metrics
     from caflow_runtime.pipeline import Pipeline
     from caflow_runtime.results import Best, Likelihood, Samples
     from caflow_runtime.runner import Show
@@ -61,6 +65,7 @@ LOSSLESS = {".bmp", ".png", ".tif", ".tiff"}
     help="Samples, at most, that are drawn in place of untypical ones.",
 )
 @running_options
+@metrics_option
 @json_option
 @click.option("--force", is_flag=True, help="Overwrite files that are there already.")
 def image(
@@ -83,6 +88,7 @@ def image(
     threads: int,
     pixel_budget: int | None,
     overlap: int | None,
+    metrics_port: int | None,
     as_json: bool,
     force: bool,
 ) -> None:
@@ -103,12 +109,15 @@ def image(
     }
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors():
+        from caflow_runtime.calibration import check_alpha
         from caflow_runtime.inputs import check_draw
         from caflow_runtime.maps import names
 
         check_draw(pipe.manifest.model, frame=0, keep=keep, **arguments)
         if rank == "typical" or min_typicality:
-            pipe.calibration.reference(temperature)
+            reference = pipe.calibration.reference(temperature)
+            if min_typicality:
+                check_alpha(min_typicality, reference)
         extras = ["sheet"] * sheet + (
             names(pipe.manifest.model.levels, 0 if min_typicality else samples) if maps else []
         )
@@ -117,7 +126,9 @@ def image(
         arguments["keep"] = keep
     if min_typicality:
         arguments["reject"] = _reject(min_typicality, redraws, untypical)
-    _run(pipe, jobs, arguments, as_json)
+    with ExitStack() as stack:
+        metrics = open_metrics(stack, metrics_port, pipe, temperature, measures_drift=not keep)
+        _run(pipe, jobs, arguments, as_json, metrics)
 
 
 def _reject(alpha: float, redraws: int, untypical: str) -> "Reject":
@@ -127,7 +138,9 @@ def _reject(alpha: float, redraws: int, untypical: str) -> "Reject":
     return Reject(alpha, redraws, otherwise[untypical])
 
 
-def _run(pipe: "Pipeline", jobs: list[Job], arguments: dict[str, Any], as_json: bool) -> None:
+def _run(
+    pipe: "Pipeline", jobs: list[Job], arguments: dict[str, Any], as_json: bool, metrics: "Metrics | None"
+) -> None:
     """Do all jobs and report each, and at the end what failed and what was untypical."""
     from caflow_runtime.choice import Untypical
     from caflow_runtime.errors import CaflowError
@@ -142,12 +155,16 @@ def _run(pipe: "Pipeline", jobs: list[Job], arguments: dict[str, Any], as_json: 
 
         for job in jobs:
             try:
-                report = _do(pipe, job, arguments, show)
+                report = _do(pipe, job, arguments, show, metrics)
             except Untypical as error:
                 dropped += 1
+                if metrics:
+                    metrics.observe_error(error)
                 click.echo(f"caflow: {job.source}: {error}: dropped", err=True)
             except (CaflowError, OSError, MemoryError) as error:
                 failures += 1
+                if metrics:
+                    metrics.observe_error(error)
                 text = str(error) or type(error).__name__
                 text = text if text.startswith(str(job.source)) else f"{job.source}: {text}"
                 click.echo(f"caflow: {text}", err=True)
@@ -162,7 +179,9 @@ def _run(pipe: "Pipeline", jobs: list[Job], arguments: dict[str, Any], as_json: 
         end(f"{failures} of {len(jobs)} images failed", FAILED)
 
 
-def _do(pipe: "Pipeline", job: Job, arguments: dict[str, Any], show: "Show") -> dict[str, Any]:
+def _do(
+    pipe: "Pipeline", job: Job, arguments: dict[str, Any], show: "Show", metrics: "Metrics | None"
+) -> dict[str, Any]:
     """Draw, write and report one image."""
     from caflow_runtime.images import check_suffix, enlarge_alpha, read_image, write_image
     from caflow_runtime.maps import pictures as maps_of
@@ -171,7 +190,8 @@ def _do(pipe: "Pipeline", job: Job, arguments: dict[str, Any], show: "Show") -> 
     given = read_image(job.source)
     check_suffix(job.output, given.alpha is not None)
     needs_all = bool(job.others or job.extras) and "reject" not in arguments
-    drawn: Samples | Best = (pipe.sample if needs_all else pipe.best_of)(given.rgb, **arguments, show=show)
+    with metrics.stage("sample") if metrics else nullcontext():
+        drawn: Samples | Best = (pipe.sample if needs_all else pipe.best_of)(given.rgb, **arguments, show=show)
     pictures = drawn.images[0] if needs_all else drawn.images[0][None]
     alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *pictures.shape[1:3])
     is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
@@ -186,6 +206,11 @@ def _do(pipe: "Pipeline", job: Job, arguments: dict[str, Any], show: "Show") -> 
             report.setdefault("maps", {})[name] = [darkest, brightest]
     if is_grey or job.output.suffix.lower() not in LOSSLESS:
         report |= _as_written(pipe, read_image(job.output).rgb, given.rgb, "consistency_db" in report)
+    if metrics and needs_all:
+        metrics.observe_samples(cast("Samples", drawn))
+    elif metrics:
+        redraws = arguments["reject"].redraws if "reject" in arguments else 0
+        metrics.observe_best(cast("Best", drawn), arguments.get("keep", [arguments["n"]])[-1], redraws)
     return report
 
 

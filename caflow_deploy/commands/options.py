@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,7 @@ from caflow_deploy.commands.terminal import ending_on_errors
 from caflow_runtime.builtin import DEFAULT
 
 if TYPE_CHECKING:
+    from caflow_runtime.metrics import Metrics
     from caflow_runtime.pipeline import Pipeline
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -103,6 +105,36 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")(command)
 
 
+def metrics_option(command: Command) -> Command:
+    """Numbers of a running command."""
+    text = "Prometheus endpoint on this port of 127.0.0.1 while the command runs."
+    return click.option("--metrics", "metrics_port", metavar="PORT", type=click.IntRange(1, 65535), help=text)(command)
+
+
+def open_metrics(
+    stack: ExitStack, port: int | None, pipe: "Pipeline", temperature: float | None, measures_drift: bool = True
+) -> "Metrics | None":
+    """Those of `--metrics`, served until the stack closes; ends the command where they cannot be.
+
+    Arguments:
+        temperature: of the samples that are drawn; None where true images are scored.
+        measures_drift: where what is observed is as at calibration; not in progressive best-of-N.
+    """
+    if port is None:
+        return None
+    with ending_on_errors():
+        from caflow_runtime.errors import InputError
+        from caflow_runtime.metrics import Metrics
+
+        reference = None
+        if measures_drift:
+            with suppress(InputError):  # not calibrated, or not for that temperature
+                reference = pipe.calibration.reference(temperature)
+        metrics = stack.enter_context(Metrics(pipe, reference))
+        metrics.serve(port)
+        return metrics
+
+
 def numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> list[int] | None:
     """The callback of an option that takes positive numbers, separated by commas."""
     try:
@@ -114,14 +146,18 @@ def numbers(context: click.Context, parameter: click.Parameter, text: str | None
     return found
 
 
+def silence() -> None:
+    """OpenCV, and FFmpeg in it, report what they cannot read on their own as well. Before they are imported."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
+    os.environ.setdefault("SVT_LOG", SVT_ERRORS)
+
+
 def open_pipeline(
     bundle: Path, backend: str, threads: int, pixel_budget: int | None = None, overlap: int | None = None
 ) -> "Pipeline":
     """The pipeline of a bundle; ends the command where it cannot be opened."""
-    # OpenCV, and FFmpeg in it, report what they cannot read on their own as well.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
-    os.environ.setdefault("SVT_LOG", SVT_ERRORS)
+    silence()
     with ending_on_errors():
         from caflow_runtime.pipeline import load
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from caflow_runtime.doctor import smooth_conditions
+from caflow_runtime.canary import smooth_conditions
 from caflow_runtime.inputs import Image
 from caflow_runtime.pipeline import Pipeline
 

@@ -24,8 +24,8 @@ from caflow_runtime.calibration import (
     mahalanobis,
     standardized,
 )
+from caflow_runtime.canary import canary_log_likelihood
 from caflow_runtime.consistency import degrade
-from caflow_runtime.doctor import smooth_conditions
 from caflow_runtime.errors import InputError
 from caflow_runtime.images import SUFFIXES, read_image
 from caflow_runtime.inputs import Image
@@ -51,8 +51,6 @@ SMALLEST_SCALE = 1e-6
 """Where all images are of one size."""
 SMALLEST_RESIDUAL = 1e-6
 """Bits/dim: samples at τ = 0 of images alike differ by less."""
-CANARY_TEMPERATURE = 0.8
-CANARY_IN_MULTIPLES = 4
 
 
 @dataclass(frozen=True)
@@ -156,18 +154,6 @@ def learn(temperature: float | None, bits: Floats, given: Floats, fold: NDArray[
         bits_per_dim=_quantiles(bits.sum(1)),
         bits_per_dim_per_level=[_quantiles(level) for level in bits.T],
     )
-
-
-def canary_log_likelihood(pipe: Pipeline) -> float:
-    """Nats of a sample that every backend draws alike: it tells an engine that computes something else.
-
-    Raises:
-        NotFinite
-    """
-    model = pipe.manifest.model
-    side = CANARY_IN_MULTIPLES * model.size_multiple // model.scale
-    (condition,) = smooth_conditions(1, side, side)
-    return float(pipe.best_of(condition, n=1, temperature=CANARY_TEMPERATURE).log_likelihood[0])
 
 
 def _bits(pipe: Pipeline, pair: Pair, temperature: float | None, seed: int) -> Floats:

@@ -15,9 +15,12 @@ from caflow_runtime import bundle
 from caflow_runtime.backends.onnx_runtime import Backend, Device, is_installed
 from caflow_runtime.backends.select import open_backend
 from caflow_runtime.bundle import BundleError, Manifest, cell_side
+from caflow_runtime.calibration import read_calibration
+from caflow_runtime.canary import canary_difference, smooth_conditions
 from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.noise import draw_noise
+from caflow_runtime.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline
 from caflow_runtime.scan import Arrays, Graph
 from caflow_runtime.selftest import flow_errors
 
@@ -74,15 +77,28 @@ def check_bundle(folder: Path) -> Iterator[Check]:
         worst = max(exported, key=lambda m: m.max_error / m.tolerance)
         found = f"{worst.what}: {worst.max_error:.1e} of {worst.tolerance:.0e} allowed ({worst.verified_with})"
         yield Check(f"{manifest.precision} error at export", "ok", found)
+    calibrated = _check_calibration(folder)
+    yield calibrated
     for device in DEVICES:
         try:
             backend = open_backend(device)
         except BackendError:
             continue
-        yield from _check_on(Graphs(folder, backend), backend)
+        yield from _check_on(Graphs(folder, backend), backend, calibrated.state == "ok")
 
 
-def _check_on(graphs: Graphs, backend: Backend) -> Iterator[Check]:
+def _check_calibration(folder: Path) -> Check:
+    try:
+        found = read_calibration(folder)
+    except BundleError as error:
+        what, _, remedy = str(error).rpartition(": ")
+        return Check("calibration", "failed", what, remedy)
+    if found is None:
+        return Check("calibration", "absent", "none: typicality is not known", "caflow calibrate makes one")
+    return Check("calibration", "ok", f"of {found.truth.images} crops of {found.photographs} photographs")
+
+
+def _check_on(graphs: Graphs, backend: Backend, is_calibrated: bool) -> Iterator[Check]:
     manifest = graphs.manifest
     tolerances = {m.what: m.tolerance for m in manifest.verification if m.graph == "flow"}
     remedy = f"do not use this bundle on {backend.name}: try another backend or --precision fp32, and report it"
@@ -95,8 +111,21 @@ def _check_on(graphs: Graphs, backend: Backend) -> Iterator[Check]:
             state: State = "ok" if worst <= tolerance else "failed"
             found = f"{worst:.1e} of {tolerance:.0e} allowed"
             yield Check(f"{backend.name}: {what}", state, found, "" if state == "ok" else remedy)
+        if is_calibrated:
+            yield _check_canary(Pipeline(graphs, PIXEL_BUDGET, OVERLAP), remedy)
     except (CaflowError, MemoryError) as error:
         yield Check(backend.name, "failed", str(error), remedy)
+
+
+def _check_canary(pipe: Pipeline, remedy: str) -> Check:
+    """What the bundle was calibrated with, and what runs here, may each be off by what was allowed at export."""
+    tolerances = [m.tolerance for m in pipe.manifest.verification if m.graph == "sample" and "likelihood" in m.what]
+    allowed = 2 * max(tolerances, default=0.0)
+    difference = abs(canary_difference(pipe) / pipe.calibration.canary.log_likelihood)
+    state: State = "ok" if difference <= allowed else "failed"
+    found = f"{difference:.1e} of {allowed:.0e} allowed; calibrated on {pipe.calibration.canary.backend}"
+    name = f"{pipe.backend}: the canary's log-likelihood, relative"
+    return Check(name, state, found, "" if state == "ok" else remedy)
 
 
 def _on_host(backend: Backend, graphs: Mapping[str, Graph], name: str) -> Graph:
@@ -121,10 +150,3 @@ def _case(manifest: Manifest) -> tuple[NDArray[np.uint8], NDArray[np.int64], lis
         drawn = draw_noise(channels, j, 0, 0, height // cell, width // cell, np.arange(len(image)), seed=0)
         noise.append(np.float32(TEMPERATURE) * drawn)
     return condition, image, noise
-
-
-def smooth_conditions(count: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Random images, smooth as photographs are, (count, height, width, 3)."""
-    coarse = np.random.default_rng(0).uniform(0, 255, (count, 5, 5, 3)).astype(np.float32)
-    large = [cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC) for image in coarse]
-    return np.asarray(np.clip(large, 0, 255), np.uint8)

@@ -1,0 +1,118 @@
+"""Drift: PSI and KS of a window against formulas on the samples themselves, and what chance makes of them."""
+
+import math
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from numpy.typing import NDArray
+from scipy import stats
+
+from caflow_runtime.calibrate import learn
+from caflow_runtime.calibration import Reference, rank
+from caflow_runtime.drift import HALF_A_COUNT, Drift
+from caflow_runtime.errors import InputError
+
+IMAGES = 5000
+
+
+def reference_of(total: NDArray[np.float64]) -> Reference:
+    """Learnt from images whose bits per dimension, of two levels, sum to these."""
+    generator = np.random.default_rng(1)
+    given = np.stack([generator.uniform(3, 6, len(total)), generator.uniform(12, 16, len(total))], 1)
+    return learn(None, np.stack([0.75 * total, 0.25 * total], 1), given, np.arange(len(total)) % 5)
+
+
+@pytest.fixture(scope="module")
+def calibrated() -> NDArray[np.float64]:
+    return np.random.default_rng(0).gamma(9, 0.4, IMAGES)
+
+
+@pytest.fixture(scope="module")
+def reference(calibrated: NDArray[np.float64]) -> Reference:
+    return reference_of(calibrated)
+
+
+@pytest.mark.parametrize(("shift", "factor"), [(0.0, 1.0), (0.3, 1.0), (0.0, 1.4), (-20.0, 1.0)])
+def test_psi_and_ks_are_those_of_the_samples(
+    reference: Reference, calibrated: NDArray[np.float64], shift: float, factor: float
+) -> None:
+    values = factor * np.random.default_rng(2).gamma(9, 0.4, 800) + shift
+    drift = Drift(reference)
+    drift.add(values)
+    edges = np.concatenate([[-np.inf], np.quantile(calibrated, np.arange(0.1, 0.95, 0.1)), [np.inf]])
+    counts = np.histogram(values, edges)[0] + HALF_A_COUNT
+    p, q = counts / counts.sum(), 0.1
+    assert drift.psi == pytest.approx(np.sum((p - q) * np.log(p / q)), rel=0.01, abs=1e-3)
+    # The calibration keeps 1001 quantiles of its values.
+    assert drift.ks == pytest.approx(stats.ks_2samp(values, calibrated).statistic, abs=2e-3)
+    of_reference = stats.ks_1samp(values, lambda x: rank(x, reference.bits_per_dim))
+    assert drift.ks == pytest.approx(of_reference.statistic, abs=1e-12)
+    assert drift.count == 800
+    assert math.isfinite(drift.psi)
+
+
+def test_only_the_last_values_count(reference: Reference, calibrated: NDArray[np.float64]) -> None:
+    generator = np.random.default_rng(3)
+    sliding, fresh = Drift(reference, 700), Drift(reference, 700)
+    sliding.add(calibrated + 9)
+    assert sliding.psi > 1
+    last = generator.choice(calibrated, 700)
+    all_at_once = Drift(reference, 700)
+    all_at_once.add(np.concatenate([calibrated + 9, last]))
+    for part in np.array_split(np.concatenate([calibrated[:50], last]), 13):
+        sliding.add(part)
+    fresh.add(last.reshape(7, 100))
+    for drift in (sliding, all_at_once):
+        assert (drift.count, drift.psi, drift.ks) == (700, fresh.psi, fresh.ks)
+
+
+def test_chance_is_not_taken_for_drift(reference: Reference) -> None:
+    """Averages and 1 in 100 as the docstring says them, of small windows and a small calibration, too."""
+    generator = np.random.default_rng(4)
+    for count, images in ((1000, 4000), (100, 4000), (200, 300)):
+        windows = []
+        for _ in range(150):
+            known = np.quantile(generator.gamma(9, 0.4, images), np.linspace(0, 1, 301)).tolist()
+            drift = Drift(replace(reference, images=images, bits_per_dim=known), count)
+            drift.add(generator.gamma(9, 0.4, count))
+            windows.append(drift)
+        assert np.mean([drift.psi for drift in windows]) == pytest.approx(windows[0].expected_psi, rel=0.15)
+        assert np.mean([drift.ks for drift in windows]) == pytest.approx(windows[0].expected_ks, rel=0.15)
+        for exceeded in ([d.psi > d.largest_psi for d in windows], [d.ks > d.largest_ks for d in windows]):
+            assert sum(exceeded) <= 6  # of 1.5 that are expected
+        assert sum(drift.is_worth_a_look for drift in windows) <= 6
+
+
+def test_what_shifted_is_worth_a_look(reference: Reference) -> None:
+    generator = np.random.default_rng(5)
+    drift = Drift(reference)
+    drift.add(generator.gamma(9, 0.4, 1000))
+    assert not drift.is_worth_a_look
+    drift.add(generator.gamma(9, 0.4, 1000) + 1)
+    assert drift.is_worth_a_look
+    assert drift.ks > drift.largest_ks
+
+
+def test_what_is_no_number_does_not_count(reference: Reference) -> None:
+    drift = Drift(reference)
+    assert drift.count == 0
+    assert math.isnan(drift.psi)
+    assert math.isnan(drift.ks)
+    assert not drift.is_worth_a_look
+    drift.add([math.nan, math.inf])
+    drift.add([])
+    assert drift.count == 0
+    drift.add(3.5)
+    assert drift.count == 1
+    assert math.isfinite(drift.psi)
+    with pytest.raises(InputError, match="wanted at least 1 value, got 0"):
+        Drift(reference, 0)
+
+
+def test_a_calibration_of_images_that_are_all_alike() -> None:
+    drift = Drift(reference_of(np.full(40, 2.5)))
+    drift.add(np.full(100, 2.5))
+    assert drift.psi == pytest.approx(0, abs=0.05)
+    drift.add(np.full(1000, 3.5))
+    assert 1 < drift.psi < math.inf

@@ -1,0 +1,250 @@
+"""Metrics as Prometheus scrapes them, of results that a small bundle draws."""
+
+import math
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from conftest import pairs_of_photographs, photograph
+
+from caflow_export.export import ExportReport
+from caflow_runtime.calibration import Calibration, Reference
+from caflow_runtime.choice import Reject, Untypical
+from caflow_runtime.errors import InputError
+from caflow_runtime.images import write_image
+from caflow_runtime.metrics import BITS_PER_DIM, Metrics
+from caflow_runtime.pipeline import Pipeline, load
+
+NAMES = {
+    "caflow_requests",
+    "caflow_samples",
+    "caflow_all_rejected",
+    "caflow_sample_bits_per_dim",
+    "caflow_best_minus_median_bpd",
+    "caflow_logp_spread",
+    "caflow_stage_seconds",
+    "caflow_model_info",
+    "caflow_frames",
+    "caflow_drift_psi",
+    "caflow_drift_ks",
+    "caflow_canary_difference",
+}
+"""Of families; counters end in _total."""
+
+
+@pytest.fixture
+def pipe(calibrated: Path) -> Iterator[Pipeline]:
+    with load(calibrated) as pipe:
+        yield pipe
+
+
+@pytest.fixture
+def reference(pipe: Pipeline) -> Reference:
+    return pipe.calibration.reference(0.8)
+
+
+def scrape(port: int) -> dict[str, float]:
+    """Samples, by name and labels as they are written, at the loopback address."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain")
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+def served(metrics: Metrics) -> dict[str, float]:
+    return scrape(metrics.serve(0))
+
+
+def test_all_is_at_zero_from_the_start(pipe: Pipeline, reference: Reference) -> None:
+    with Metrics(pipe, reference) as metrics:
+        assert {family.name for family in metrics.registry.collect()} == NAMES
+        values = served(metrics)
+    for outcome in ("accepted", "best", "bicubic", "rejected", "error"):
+        assert values[f'caflow_requests_total{{model="model",outcome="{outcome}"}}'] == 0
+    for verdict, reason in (("accepted", ""), ("rejected", "untypical"), ("rejected", "not_finite")):
+        assert values[f'caflow_samples_total{{model="model",reason="{reason}",verdict="{verdict}"}}'] == 0
+    for instead in ("best", "bicubic", "error"):
+        assert values[f'caflow_all_rejected_total{{instead="{instead}"}}'] == 0
+    for verdict in ("ok", "rejected", "dropped"):
+        assert values[f'caflow_frames_total{{verdict="{verdict}"}}'] == 0
+    assert values['caflow_stage_seconds_count{stage="sample"}'] == 0
+    assert math.isnan(values["caflow_drift_psi"])
+    (info,) = (name for name in values if name.startswith("caflow_model_info"))
+    assert values[info] == 1
+    assert re.search(r'manifest="[0-9a-f]{64}",precision="fp32",version="', info)
+
+
+def test_the_best_of_n(pipe: Pipeline, reference: Reference, photographs: Path) -> None:
+    pictures = np.stack([photograph(photographs, k, 12, 12) for k in range(3)])
+    best = pipe.best_of(pictures, n=5)
+    with Metrics(pipe, reference) as metrics:
+        metrics.observe_best(best, n=5)
+        with metrics.stage("sample"):
+            pass
+        values = served(metrics)
+        first = [drawn[0] for drawn in best.bits_per_dim_drawn]
+        assert metrics.drift is not None
+        assert metrics.drift.count == 3
+        np.testing.assert_array_equal(metrics.drift._window, first)
+    assert values['caflow_requests_total{model="model",outcome="accepted"}'] == 3
+    assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] == 15
+    assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == 0
+    drawn = np.stack(best.bits_per_dim_drawn)
+    assert values["caflow_sample_bits_per_dim_count"] == 15
+    assert values["caflow_sample_bits_per_dim_sum"] == pytest.approx(drawn.sum())
+    gain = best.bits_per_dim - np.median(drawn, 1)
+    assert values["caflow_best_minus_median_bpd_count"] == 3
+    for end in ("-0.001", "0.0"):  # there is no sum of what may be negative
+        assert values[f'caflow_best_minus_median_bpd_bucket{{le="{end}"}}'] == (gain <= float(end)).sum()
+    assert (gain < 0).all()
+    assert values["caflow_logp_spread_sum"] == pytest.approx(drawn.std(1).sum())
+    assert values['caflow_stage_seconds_count{stage="sample"}'] == 1
+    assert values["caflow_drift_psi"] > 0
+    assert 0 < values["caflow_drift_ks"] <= 1
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.999])
+def test_rejected_samples_by_reason(pipe: Pipeline, reference: Reference, photographs: Path, alpha: float) -> None:
+    """The counts that `Best` does not hold are worked out from what was to be accepted."""
+    n, redraws = 4, 3
+    best = pipe.best_of(photograph(photographs, 1, 12, 12), n=n, reject=Reject(alpha, redraws, "best"))
+    assert best.rejected is not None
+    rejected, finite = int(best.rejected[0]), len(best.bits_per_dim_drawn[0])
+    assert rejected > 0
+    # Two more that were not finite, as the pipeline counts them, in place of two redraws.
+    sick = replace(best, rejected=best.rejected + 2)
+    for case, more, not_finite in ((best, redraws, 0), (sick, redraws + 2, 2)):
+        with Metrics(pipe, reference) as metrics:
+            metrics.observe_best(case, n, more)
+            values = served(metrics)
+        assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == rejected
+        assert values['caflow_samples_total{model="model",reason="not_finite",verdict="rejected"}'] == not_finite
+        assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] == finite - rejected
+        assert values['caflow_all_rejected_total{instead="best"}'] == (best.outcome[0] == "best")
+        assert values[f'caflow_requests_total{{model="model",outcome="{best.outcome[0]}"}}'] == 1
+
+
+def test_other_results(pipe: Pipeline, photographs: Path) -> None:
+    pairs = pairs_of_photographs(pipe, photographs, each=1)
+    targets, conditions = [pair.target for pair in pairs], [pair.condition for pair in pairs]
+    score = pipe.score(targets, conditions)
+    assert score.typicality is not None
+    verdicts = score.typicality.accept(0.4)
+    samples = pipe.sample(conditions[0], n=3)
+    frames = list(pipe.stream(conditions[:2]))
+    with Metrics(pipe, pipe.calibration.truth) as metrics:
+        metrics.observe_score(score, verdicts)
+        assert metrics.drift is not None
+        assert metrics.drift.count == 13
+        metrics.observe_samples(samples)
+        assert metrics.drift._window[-1] == samples.bits_per_dim[0][samples.sample[0] == 0]
+        for frame in [*frames, replace(frames[0], sample=-1)]:
+            metrics.observe_frame(frame)
+        metrics.observe_dropped(2)
+        metrics.observe_error(Untypical("all 3 samples are untypical"))
+        metrics.observe_error(OSError("a file"))
+        values = served(metrics)
+    accepted = int(verdicts.sum())
+    assert 0 < accepted < 13
+    assert values['caflow_requests_total{model="model",outcome="rejected"}'] == 13 - accepted
+    assert values['caflow_requests_total{model="model",outcome="accepted"}'] == accepted + 1
+    assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == 13 - accepted
+    assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] == accepted + 3
+    assert values["caflow_sample_bits_per_dim_count"] == 13 + 3 + 2
+    assert values['caflow_frames_total{verdict="ok"}'] == 2
+    assert values['caflow_frames_total{verdict="rejected"}'] == 1
+    assert values['caflow_frames_total{verdict="dropped"}'] == 2
+    assert values['caflow_requests_total{model="model",outcome="error"}'] == 2
+    assert values['caflow_all_rejected_total{instead="error"}'] == 1
+
+
+def test_buckets_are_those_of_the_calibration(pipe: Pipeline, reference: Reference) -> None:
+    def ends(metrics: Metrics) -> list[float]:
+        found = [re.fullmatch(r'caflow_sample_bits_per_dim_bucket{le="(.*)"}', name) for name in served(metrics)]
+        return [float(match[1]) for match in found if match]
+
+    with Metrics(pipe, reference) as metrics:
+        known = np.unique(np.quantile(reference.bits_per_dim, np.linspace(0, 1, 21)))
+        assert ends(metrics) == pytest.approx([*known, math.inf])
+    with Metrics(pipe) as metrics:
+        assert ends(metrics) == [*BITS_PER_DIM, math.inf]
+
+
+def test_the_canary(exported: ExportReport, calibrated: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(calibrated, tmp_path / "copy.caflow"))
+    known = msgspec.json.decode((copy / "calibration.json").read_bytes(), type=Calibration)
+    changed = msgspec.structs.replace(known.canary, log_likelihood=known.canary.log_likelihood - 7)
+    (copy / "calibration.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(known, canary=changed)))
+    differences = {}
+    for folder in (calibrated, copy, exported.path):
+        with load(folder) as pipe, Metrics(pipe) as metrics:
+            differences[folder] = served(metrics)["caflow_canary_difference"]
+    assert differences[calibrated] == pytest.approx(0, abs=0.01)
+    assert differences[copy] == pytest.approx(7, abs=0.01)
+    assert math.isnan(differences[exported.path])
+
+
+def test_only_loopback_is_bound_and_a_busy_port_is_said(pipe: Pipeline) -> None:
+    with Metrics(pipe) as metrics, Metrics(pipe) as other:
+        port = metrics.serve(0)
+        assert listening(port) == {"0100007F"}  # 127.0.0.1, as Linux writes it
+        with pytest.raises(
+            InputError, match=f"metrics: port {port} of 127.0.0.1: .*in use: give another, or 0 for any"
+        ):
+            other.serve(port)
+        with pytest.raises(InputError, match="port 99999 of"):
+            other.serve(99999)
+        with pytest.raises(InputError, match=f"served on port {port} already"):
+            metrics.serve(0)
+    assert not listening(port)
+    with other:
+        assert other.serve(port) == port
+
+
+def listening(port: int) -> set[str]:
+    """Addresses at which something listens on that port, by IPv4 or IPv6."""
+    tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
+    rows = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
+    is_listening = "0A"
+    ends = [row[1].split(":") for row in rows if row[3] == is_listening]
+    return {address for address, number in ends if int(number, 16) == port}
+
+
+def test_a_command_serves_while_it_runs(calibrated: Path, photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for k in range(3):
+        write_image(tmp_path / "in" / f"{k}.png", photograph(photographs, k, 64, 64))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--bundle", calibrated, "-n", 60, "--force", "--metrics", port]
+    command = [sys.executable, "-m", "caflow_deploy.cli", "image", tmp_path / "in", "-o", tmp_path / "out", *options]
+    values: dict[str, float] = {}
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            try:
+                values = scrape(port)
+            except OSError:
+                time.sleep(0.02)
+            if values.get('caflow_requests_total{model="model",outcome="accepted"}'):
+                break
+    assert process.returncode == 0
+    assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] >= 60
+    with socket.socket() as busy:
+        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the first command's connections fade away
+        busy.bind(("127.0.0.1", port))
+        busy.listen()
+        refused = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"caflow: metrics: port {port} of 127.0.0.1: ")
+    assert len(refused.stderr.splitlines()) == 1

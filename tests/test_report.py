@@ -1,0 +1,346 @@
+"""The report about scored pairs: real lines of a small bundle, and lines that are not as they should be."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import pairs_of_photographs
+
+from caflow_runtime.calibration import Calibration, read_calibration, reason
+from caflow_runtime.drift import Drift
+from caflow_runtime.errors import InputError
+from caflow_runtime.images import write_image
+from caflow_runtime.pipeline import load
+from caflow_runtime.report import write_report
+from caflow_runtime.summary import ACCEPTED, ERRORS, UNTYPICAL, Summary, read_lines
+
+ROOT = Path(__file__).parents[1]
+ALPHA = 0.1
+HOSTILE = "<script>alert(1)</script>&\"'{{ 7 * 7 }}.png"
+Entry = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def entries(calibrated: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
+    """Lines about crops of photographs, and of two that are noise."""
+    folder = tmp_path_factory.mktemp("pairs")
+    entries = []
+    with load(calibrated) as pipe:
+        pairs = [(pair.target, pair.condition) for pair in pairs_of_photographs(pipe, photographs, each=3)]
+        noise = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+        pairs += [(target, pairs[0][1]) for target in noise]
+        for k, (target, condition) in enumerate(pairs):
+            paths = {"target": str(folder / f"{k}.png"), "condition": str(folder / f"{k}-small.png")}
+            write_image(paths["target"], target)
+            write_image(paths["condition"], condition)
+            score = pipe.score(target, condition)
+            assert score.typicality is not None
+            is_accepted = bool(score.typicality.accept(ALPHA)[0])
+            entries.append(
+                paths
+                | {
+                    "verdict": "accepted" if is_accepted else "rejected",
+                    "reason": None if is_accepted else reason(score.typicality.residuals[0]),
+                    "typicality": float(score.typicality.value[0]),
+                    "typicality_per_level": score.typicality.per_level[0].tolist(),
+                    "residuals": score.typicality.residuals[0].tolist(),
+                    "log_likelihood": float(score.log_likelihood[0]),
+                    "log_likelihood_per_level": score.per_level[0].tolist(),
+                    "bits_per_dim": float(score.bits_per_dim[0]),
+                    "width": target.shape[1],
+                    "height": target.shape[0],
+                }
+            )
+    return entries
+
+
+@pytest.fixture
+def calibration(calibrated: Path) -> Calibration:
+    found = read_calibration(calibrated)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> Callable[[list[Entry]], Path]:
+    """Writes lines, and the job beside them."""
+
+    def write(entries: list[Entry]) -> Path:
+        path = tmp_path / "scores.jsonl"
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        (tmp_path / "job.json").write_text(json.dumps({"settings": {"alpha": ALPHA, "precision": "fp32"}}))
+        return path
+
+    return write
+
+
+class Page(HTMLParser):
+    """What is in a page; void and left-open elements are found."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text()
+        self.text = ""
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self._open: list[str] = []
+        self.feed(self.source)
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
+        if tag not in ("meta", "img", "br"):
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in ("meta", "img", "br"):
+            self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def error_of(name: str, why: str = "cannot be read") -> Entry:
+    numbers = ("typicality", "typicality_per_level", "residuals", "log_likelihood", "log_likelihood_per_level")
+    nothing = dict.fromkeys((*numbers, "bits_per_dim", "width", "height"))
+    return nothing | {"target": name, "condition": name, "verdict": "error", "reason": why}
+
+
+def test_a_page_of_real_scores(
+    calibrated: Path, calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    path = scores([*entries, error_of("broken.png")])
+    output = path.with_name("report.html")
+    command = [sys.executable, "-m", "caflow_deploy.cli", "report", path, "-o", output, "--bundle", calibrated]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rejected = [entry for entry in entries if entry["verdict"] == "rejected"]
+    accepted = len(entries) - len(rejected)
+    assert done.stdout == f"{path} → {output}  {accepted} accepted, {len(rejected)} rejected, 1 errors\n"
+    page = Page(output)
+    assert f"Typicality of {len(entries)} pairs" in page.text
+    assert f"{100 * len(rejected) / len(entries):.2f} %" in page.text
+    assert "α = 0.1: of pairs like those of the calibration 10.00 % are rejected" in page.text
+    assert "Here it is more" not in page.text
+    assert "nothing can be rejected" not in page.text
+    assert "broken.png: cannot be read" in page.text
+    assert page.tags.count("svg") == 3
+    # The least typical are shown, the least first; each with both of its pictures.
+    ranked = sorted(entries, key=lambda entry: (entry["typicality"], -max(map(abs, entry["residuals"]))))
+    places = [page.text.index(entry["target"]) for entry in ranked[:UNTYPICAL]]
+    assert places == sorted(places)
+    assert all(entry["reason"] in page.text for entry in rejected)
+    assert page.tags.count("img") == 2 * (UNTYPICAL + ACCEPTED)
+    drift = Drift(calibration.truth, len(entries))
+    drift.add([entry["bits_per_dim"] for entry in entries])
+    assert f"{drift.psi:.3f}" in page.text
+    assert f"{drift.ks:.3f}" in page.text
+    again = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert again.stderr == f"caflow: {output} is there already: give --force to overwrite it, or another -o\n"
+    lines = path.read_text()
+    onto_itself = [path if argument == output else argument for argument in command] + ["--force"]
+    refused = subprocess.run(list(map(str, onto_itself)), capture_output=True, text=True, check=False)
+    assert refused.stderr == f"caflow: {path} is the input: give another -o\n"
+    assert path.read_text() == lines
+
+
+def test_what_the_share_of_rejected_pairs_says(
+    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    path = scores([entry | {"verdict": "rejected"} for entry in entries])
+    output = path.with_name("report.html")
+    write_report(path, calibration, output)
+    assert "Here it is more" in Page(output).text
+    path.with_name("job.json").write_text(json.dumps({"alpha": 0.01}))
+    write_report(path, calibration, output)
+    assert "a calibration of 52 pairs knows no typicality below\n0.0189" in Page(output).text
+
+
+def test_scores_of_another_bundle(
+    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    path = scores(entries)
+    job, output = path.with_name("job.json"), path.with_name("report.html")
+    job.write_text(json.dumps({"settings": {"alpha": ALPHA, "bundle": "0" * 64}}))
+    with pytest.raises(InputError, match=r"is of another bundle: give the --bundle that caflow filter had"):
+        write_report(path, calibration, output)
+    job.write_text(json.dumps({"settings": {"alpha": ALPHA, "bundle": calibration.manifest_sha256}}))
+    write_report(path, calibration, output)
+    assert "α = 0.1" in Page(output).text
+
+
+def test_the_page_stands_alone(
+    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    path = scores(entries)
+    write_report(path, calibration, path.with_name("report.html"))
+    page = Page(path.with_name("report.html"))
+    assert page.addresses
+    assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in page.addresses)
+    assert "http" not in page.source
+    assert "@import" not in page.source
+    assert "script" not in page.tags
+    assert not {"link", "iframe", "object"} & set(page.tags)
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page.source))
+
+
+def test_names_of_files_are_text(
+    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    undecodable = os.fsdecode(b"caf\xe9.png")
+    marked = [entry | {"target": HOSTILE, "condition": undecodable, "reason": HOSTILE} for entry in entries[:3]]
+    path = scores([*marked, error_of(HOSTILE, "<img src=x onerror=alert(1)>")])
+    write_report(path, calibration, path.with_name("report.html"))
+    page = Page(path.with_name("report.html"))
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert page.text.count(HOSTILE) == 2 * 3 + 1
+    assert page.text.count("cannot be read") == 2 * 3
+    assert r"caf\udce9.png" in page.text
+
+
+def test_a_name_of_what_is_no_file_is_not_opened(
+    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path], tmp_path: Path
+) -> None:
+    """A pipe would be waited for without an end."""
+    os.mkfifo(tmp_path / "pipe.png")
+    names = [str(tmp_path / "pipe.png"), "/dev/zero", str(tmp_path), "a\0b.png", ""]
+    path = scores([entries[0] | {"target": name} for name in names])
+    write_report(path, calibration, path.with_name("report.html"))
+    assert Page(path.with_name("report.html")).text.count("cannot be read") == len(names)
+
+
+def test_errors_alone_and_many(calibration: Calibration, scores: Callable[[list[Entry]], Path]) -> None:
+    path = scores([error_of(f"{k:03}.png") for k in range(ERRORS + 7)])
+    (path.with_name("job.json")).unlink()
+    write_report(path, calibration, path.with_name("report.html"))
+    page = Page(path.with_name("report.html"))
+    assert f"The first {ERRORS} of {ERRORS + 7}." in page.text
+    assert f"{ERRORS - 1:03}.png" in page.text
+    assert f"{ERRORS:03}.png" not in page.text
+    assert "svg" not in page.tags
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bits_per_dim": None}, "line 2: wanted numbers of a pair that was accepted"),
+        ({"typicality": float("nan")}, "line 2: wanted numbers of a pair"),
+        ({"residuals": [0.0] * 3}, "line 2: wanted residuals of 2 levels, as the bundle has, got 3"),
+        ({"verdict": "perhaps"}, "line 2: Invalid enum value 'perhaps'"),
+        ({"target": 7}, "line 2: Expected `str`, got `int`"),
+    ],
+)
+def test_lines_that_say_something_else(
+    calibration: Calibration,
+    entries: list[Entry],
+    scores: Callable[[list[Entry]], Path],
+    change: Entry,
+    message: str,
+) -> None:
+    path = scores([entries[0], entries[1] | {"verdict": "accepted"} | change, entries[2]])
+    output = path.with_name("report.html")
+    with pytest.raises(InputError, match=re.escape(f"{path}, {message}")):
+        write_report(path, calibration, output)
+    assert not output.exists()
+
+
+def test_files_that_are_no_scores(
+    calibrated: Path, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    path = scores(entries[:3])
+    whole = path.read_bytes()
+    for contents, message in (
+        (b"", f"{path}: wanted lines that caflow filter wrote, the file is empty"),
+        (whole[:-40], f"{path}, line 3: "),
+        (whole + b"\xff\xfe\n", f"{path}, line 4: "),
+        (b"[1]\n", f"{path}, line 1: Expected `object`, got `array`"),
+    ):
+        path.write_bytes(contents)
+        command = ["report", path, "-o", path.with_name("report.html"), "--bundle", calibrated]
+        done = subprocess.run(
+            [sys.executable, "-m", "caflow_deploy.cli", *map(str, command)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"caflow: {message}")
+        assert len(done.stderr.splitlines()) == 1
+    path.write_bytes(whole)
+    path.with_name("job.json").write_text("{")
+    calibration = read_calibration(calibrated)
+    assert calibration is not None
+    with pytest.raises(InputError, match=r"job.json: wanted what caflow filter writes"):
+        write_report(path, calibration, path.with_name("report.html"))
+
+
+def test_any_number_of_lines_in_the_same_memory(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
+    def peak(count: int) -> int:
+        path = tmp_path / f"{count}.jsonl"
+        with path.open("w") as file:
+            for k in range(count):
+                entry = entries[k % len(entries)]
+                file.write(json.dumps(entry | {"target": f"{k}.png", "verdict": "accepted"}) + "\n")
+        tracemalloc.start()
+        summary = Summary(calibration)
+        for line in read_lines(path, 2):
+            summary.add(line)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert summary.scored == summary.bits_per_dim.counts.sum() == summary.typicality.counts.sum() == count
+        assert len(summary.untypical) == UNTYPICAL
+        assert len(summary.typical) == ACCEPTED
+        return most
+
+    assert peak(4000) < 1.2 * peak(400)
+
+
+def test_accepted_examples_are_of_all_lines(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
+    """Not of the first or the last."""
+    path = tmp_path / "scores.jsonl"
+    (entry,) = sorted(entries, key=lambda entry: -float(entry["typicality"]))[:1]
+    path.write_text("".join(json.dumps(entry | {"target": str(k)}) + "\n" for k in range(3000)))
+    summary = Summary(calibration)
+    for line in read_lines(path, 2):
+        summary.add(line)
+    numbers = sorted(int(line.target) for line in summary.typical)
+    assert numbers[0] < 1500 < numbers[-1]
+    assert len(set(numbers)) == ACCEPTED
+
+
+def test_the_calibration_itself_has_not_drifted(calibration: Calibration) -> None:
+    """What is expected of the histograms is what they count of the calibration's own quantiles."""
+    summary = Summary(calibration)
+    truth = calibration.truth
+    for bits in truth.bits_per_dim:
+        summary.bits_per_dim.add(bits)
+        summary.drift.add(bits)
+    assert (
+        np.abs(summary.bits_per_dim.counts - summary.bits_per_dim.expected(truth.bits_per_dim)).max() < 2
+    )  # values of five digits may be alike
+    assert summary.drift.psi < 0.01
+    summary.bits_per_dim.add(-1e9)
+    summary.bits_per_dim.add(1e9)
+    assert summary.bits_per_dim.counts[[0, -1]].tolist() == [1, 1]
+
+
+@pytest.mark.full
+def test_the_wheel_holds_the_template(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert "caflow_runtime/report.html.j2" in zipfile.ZipFile(wheel).namelist()
