@@ -58,7 +58,7 @@ def exported_half(ours: Path) -> ExportReport:
 @pytest.fixture(scope="session")
 def calibrated(exported: ExportReport, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of that bundle, calibrated with the repository's photographs. Do not change it."""
-    folder = tmp_path_factory.mktemp("calibrated") / "small.caflow"
+    folder = tmp_path_factory.mktemp("calibrated") / "model.caflow"
     shutil.copytree(exported.path, folder)
     with load(folder, backend="cpu") as pipe:
         write_calibration(folder, calibration_of(pipe, photographs))
@@ -71,9 +71,9 @@ def calibration_of(pipe: Pipeline, folder: Path) -> Calibration:
 
 
 def pairs_of_photographs(pipe: Pipeline, folder: Path, each: int = 2 * CROPS) -> list[Pair]:
-    """So many crops of each photograph, with their conditions."""
+    """So many crops of each photograph, the largest ones, with their conditions."""
     model = pipe.manifest.model
-    return [p for path in find_photographs(folder) for p in pairs_of(path, folder, model, CALIBRATED_SIDES)[:each]]
+    return [p for path in find_photographs(folder) for p in pairs_of(path, folder, model, CALIBRATED_SIDES)[-each:]]
 
 
 def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ IMAGES = 5000
 def reference_of(total: NDArray[np.float64]) -> Reference:
     """Learnt from images whose bits per dimension, of two levels, sum to these."""
     generator = np.random.default_rng(1)
-    given = np.stack([generator.uniform(3, 6, len(total)), generator.uniform(12, 16, len(total))], 1)
+    given = generator.uniform(3, 16, (len(total), 4))
     return learn(None, np.stack([0.75 * total, 0.25 * total], 1), given, np.arange(len(total)) % 5)
 
 
