@@ -1,17 +1,26 @@
 """`caflow filter`: which pairs of a list are typical of a model, one verdict each."""
 
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from caflow_deploy.commands.jobs import matches
-from caflow_deploy.commands.options import bundle_option, json_option, open_pipeline, running_options
+from caflow_deploy.commands.options import (
+    bundle_option,
+    json_option,
+    metrics_option,
+    open_metrics,
+    open_pipeline,
+    running_options,
+)
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
 
 if TYPE_CHECKING:
     from caflow_runtime.filter_job import Accepted, FilterJob
+    from caflow_runtime.metrics import Metrics
     from caflow_runtime.pairs import FilePair
     from caflow_runtime.pipeline import Pipeline
 
@@ -39,6 +48,7 @@ if TYPE_CHECKING:
 @click.option("--parquet", is_flag=True, help="Write DIR/scores.parquet too.")
 @click.option("--force", is_flag=True, help="Begin anew, whatever DIR holds.")
 @running_options
+@metrics_option
 @json_option
 def filter_command(
     source: Path | None,
@@ -54,6 +64,7 @@ def filter_command(
     threads: int,
     pixel_budget: int | None,
     overlap: int | None,
+    metrics_port: int | None,
     as_json: bool,
 ) -> None:
     """Judge PAIRS of targets and conditions: a .csv with these columns, a .jsonl with these fields, or a folder with
@@ -82,7 +93,9 @@ def filter_command(
             check_apart(output, [str(source)])
         settings = settings_of(pipe, pairs, alpha, pixel_budget=pixel_budget, overlap=overlap)
         job = FilterJob(output, pairs, settings, force)
-    is_new = _run(job, pipe, alpha, accepted, parquet, as_json)
+    with ExitStack() as stack:
+        metrics = open_metrics(stack, metrics_port, pipe, None)
+        is_new = _run(job, pipe, alpha, accepted, parquet, as_json, metrics)
     _report(job, alpha, is_new, as_json)
 
 
@@ -109,7 +122,15 @@ def _pairs(source: Path | None, targets: str | None, conditions: str | None) -> 
     return [FilePair(str(target), str(condition)) for target, condition in zip(*found, strict=True)]
 
 
-def _run(job: "FilterJob", pipe: "Pipeline", alpha: float, accepted: "Accepted", parquet: bool, as_json: bool) -> bool:
+def _run(
+    job: "FilterJob",
+    pipe: "Pipeline",
+    alpha: float,
+    accepted: "Accepted",
+    parquet: bool,
+    as_json: bool,
+    metrics: "Metrics | None",
+) -> bool:
     """Do what is left of a job, and report each pair; False if nothing is left."""
     import msgspec
 
@@ -121,6 +142,8 @@ def _run(job: "FilterJob", pipe: "Pipeline", alpha: float, accepted: "Accepted",
         with progress_bar() as progress:
             task = progress.add_task("pairs", total=count, completed=job.done)
             for verdict in job.run(pipe, alpha):
+                if metrics:
+                    metrics.observe_verdict(verdict)
                 if verdict.verdict == "error":
                     click.echo(f"caflow: {verdict.reason}", err=True)
                 if as_json:

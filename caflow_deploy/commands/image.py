@@ -98,6 +98,8 @@ def image(
     """
     if keep and (keep_all or sheet or maps):
         end("--keep drops samples that --keep-all, --sheet and --maps would show: give one or the other")
+    if min_typicality and keep:
+        end("--keep drops samples unseen, so --min-typicality cannot reject them: give one or the other")
     if min_typicality and (keep_all or sheet):
         end("--min-typicality rejects samples that --keep-all and --sheet would show: give one or the other")
     arguments: dict[str, Any] = {

@@ -14,6 +14,8 @@ from caflow_deploy.commands.options import (
     bundle_option,
     drawing_options,
     json_option,
+    metrics_option,
+    open_metrics,
     open_pipeline,
     rejecting_options,
     running_options,
@@ -95,6 +97,7 @@ def noise_kind(context: click.Context, parameter: click.Parameter, text: str) ->
 )
 @rejecting_options
 @running_options
+@metrics_option
 @json_option
 def video(
     source: str,
@@ -121,6 +124,7 @@ def video(
     threads: int,
     pixel_budget: int | None,
     overlap: int | None,
+    metrics_port: int | None,
     as_json: bool,
 ) -> None:
     """Make a larger video of IN: a file, a camera's number, or the address of a stream (rtsp://…, http://…).
@@ -142,12 +146,15 @@ def video(
         least, replaces = min_typicality or 0.0, untypical == "bicubic"
         stream = pipe.open_stream(samples, temperature, seed, rank, noise, batch, least, replaces)
         opened = _open_source(source, drop == "latest", duration, patience)
+        metrics = open_metrics(stack, metrics_port, pipe, temperature, measures_drift=False)
         progress = stack.enter_context(_progress(as_json))
         show_progress = _show_progress(progress, opened.info.frames, as_json)
         show_picture = _open_window(stack, source) if show else None
 
         def show_all(frame: "Frame", timed: "TimedFrame") -> None:
             show_progress(frame, timed)
+            if metrics:
+                metrics.observe_frame(frame)
             if show_picture is not None and not show_picture(frame.image):
                 raise KeyboardInterrupt  # closing the window ends the video as Ctrl-C does
 

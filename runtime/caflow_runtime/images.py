@@ -14,7 +14,7 @@ from caflow_runtime.inputs import Image
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
-JPEG_QUALITY = 95
+JPEG_SUFFIXES, JPEG_QUALITY = (".jpeg", ".jpg"), 95
 TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 """As EXIF says, but without alpha."""
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -80,7 +80,9 @@ def write_image(path: str | Path, rgb: Image, alpha: NDArray[np.uint8] | None = 
     if alpha is not None:
         grey = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
         pixels = np.dstack([grey if is_grey else pixels, alpha])
-    done, encoded = cv2.imencode(path.suffix.lower(), pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    suffix = path.suffix.lower()
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix in JPEG_SUFFIXES else []
+    done, encoded = cv2.imencode(suffix, pixels, quality)
     if not done:
         raise OSError(f"{path}: OpenCV cannot encode it")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

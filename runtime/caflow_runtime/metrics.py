@@ -23,6 +23,7 @@ from caflow_runtime.calibration import Floats, Reference
 from caflow_runtime.canary import canary_difference
 from caflow_runtime.drift import WINDOW, Drift
 from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.filter import Verdict
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.results import Best, Outcome, Samples, Score
 from caflow_runtime.stream import Frame
@@ -35,7 +36,7 @@ VERDICTS = (("accepted", ""), ("rejected", UNTYPICAL), ("rejected", NOT_FINITE))
 """Of a sample, or of a given target, with the reason."""
 INSTEAD = ("best", "bicubic", "error")
 STAGES = ("sample", "score", "postprocess")
-FRAMES = ("ok", "rejected", "dropped")
+FRAMES = ("ok", "untypical", "rejected", "dropped")
 BITS_PER_DIM = tuple(np.arange(0.5, 8.5, 0.5).tolist())
 """Upper ends of the histogram's buckets where there is no calibration: 8 is that of values that are all as likely."""
 QUANTILES = 21
@@ -111,9 +112,19 @@ class Metrics:
             self._bits.observe(bits)
         self._add_to_drift(score.bits_per_dim)
 
+    def observe_verdict(self, verdict: Verdict) -> None:
+        """A pair of files that was judged."""
+        self._requests.labels(self._model, verdict.verdict).inc()
+        if verdict.bits_per_dim is None:
+            return
+        is_accepted = verdict.verdict == "accepted"
+        self._count(int(is_accepted), int(not is_accepted), 0)
+        self._bits.observe(verdict.bits_per_dim)
+        self._add_to_drift(np.array([verdict.bits_per_dim]))
+
     def observe_frame(self, frame: Frame) -> None:
         """One of a video. It does not count for drift: its sample is the best of its scene, whose frames are alike."""
-        self._frames.labels("rejected" if frame.rejected else "ok").inc()
+        self._frames.labels("rejected" if frame.rejected else "untypical" if frame.untypical else "ok").inc()
         if not frame.rejected:
             self._bits.observe(frame.bits_per_dim)
 

@@ -1,0 +1,161 @@
+"""What the commands do about untypical results, and how a bundle is calibrated."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from clips import ffmpeg, frames_of
+from conftest import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, photograph
+
+from caflow_export.export import ExportReport
+from caflow_runtime.calibration import NAME
+from caflow_runtime.consistency import enlarge
+from caflow_runtime.images import read_image, write_image
+from caflow_runtime.pipeline import load
+
+ALL, NONE = 0.999, 0.02
+"""α at which everything, or nothing that is usual, is untypical."""
+
+
+def caflow(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "caflow_deploy.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def source(photographs: Path, tmp_path: Path) -> Path:
+    write_image(tmp_path / "small.png", photograph(photographs, 1, 8, 12))
+    return tmp_path / "small.png"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frames of a test picture, and a few of noise among them, which are untypical."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mkv"
+    noise = "between(n,6,8)+between(n,14,15)"
+    mixed = f"[0:v]noise=alls=100:allf=t:enable='{noise}'[v]"
+    ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=s=32x16:r=10:d=2", "-filter_complex", mixed, "-map", "[v]", "-c:v", "ffv1", path
+    )
+    return path
+
+
+def test_a_bundle_is_calibrated(exported: ExportReport, photographs: Path, calibrated: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "model.caflow"
+    shutil.copytree(exported.path, bundle)
+    sides = ",".join(map(str, CALIBRATED_SIDES))
+    options = ["--data", photographs, "--sides", sides, "--temperatures", CALIBRATED_TEMPERATURE]
+    done = caflow("calibrate", bundle, *options)
+    assert done.returncode == 0, done.stderr
+    assert "calibrated with 104 crops of 13 photographs" in done.stdout
+    assert "samples, τ = 0.8" in done.stdout
+    known, found = (json.loads((folder / NAME).read_text()) for folder in (calibrated, bundle))
+    np.testing.assert_allclose(found["truth"]["distances"], known["truth"]["distances"], rtol=1e-3)
+    too_large = caflow("calibrate", bundle, "--data", photographs, "--sides", 4096)
+    assert too_large.returncode == 2
+    assert "smaller than 4096×4096 pixels" in too_large.stderr
+    assert "wanted at least 20 crops of at least 2 photographs, got 0 of 0" in too_large.stderr
+    assert json.loads((bundle / NAME).read_text()) == found
+    wrong = caflow("calibrate", bundle, *options[:-1], "0.8,0.8")
+    assert wrong.returncode == 2
+    assert "wanted different numbers" in wrong.stderr
+
+
+@pytest.mark.parametrize("untypical", ["mark", "drop", "bicubic"])
+def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypical: str) -> None:
+    output = tmp_path / "out.png"
+    options = ["-o", output, "--bundle", calibrated, "-n", 2, "--json", "--redraws", 1, "--untypical", untypical]
+    usual = caflow("image", source, *options, "--min-typicality", NONE)
+    assert usual.returncode == 0, usual.stderr
+    assert json.loads(usual.stdout)["outcome"] == "accepted"
+    assert usual.stderr.startswith("caflow: 0 of 1 images are untypical")
+    output.unlink()
+    done = caflow("image", source, *options, "--min-typicality", ALL)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 images are untypical" in done.stderr
+    if untypical == "drop":
+        assert not output.exists()
+        assert not done.stdout
+        return
+    report = json.loads(done.stdout)
+    condition = read_image(source).rgb
+    if untypical == "mark":
+        assert report["outcome"] == "best"
+        assert 0 < report["typicality"] < ALL
+    else:
+        assert report["outcome"] == "bicubic"
+        assert report["log_likelihood"] is None
+        large = np.clip(np.rint(enlarge(condition.astype(np.float32), 4)), 0, 255)
+        np.testing.assert_array_equal(read_image(output).rgb, large)
+
+
+def test_maps_are_written_and_named(calibrated: Path, source: Path, tmp_path: Path) -> None:
+    done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, "-n", 3, "--maps", "--json")
+    assert done.returncode == 0, done.stderr
+    names = {"likelihood", "likelihood-0", "likelihood-1", "uncertainty"}
+    assert set(json.loads(done.stdout)["maps"]) == names
+    for name in names:
+        assert read_image(tmp_path / f"out-{name}.png").rgb.shape == (32, 48, 3)
+    again = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, "--maps")
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+    with load(calibrated, backend="cpu") as pipe:
+        drawn = pipe.sample(read_image(source).rgb, n=3)
+    levels = np.asarray(drawn.log_likelihood_map_per_level)
+    assert levels.shape == (1, 3, 2, 32, 48)
+    np.testing.assert_allclose(levels.sum((3, 4)), drawn.per_level, rtol=1e-4)
+    np.testing.assert_allclose(levels.sum(2), np.asarray(drawn.log_likelihood_map), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rank", "typical", "--temperature", 0.7], "calibrated for (0.8), got 0.7"),
+        (["--min-typicality", 0.001], "α = 0.001: calibrated with 104 images, wanted more than 0.0095"),
+        (["--min-typicality", 0.1, "--sheet"], "give one or the other"),
+        (["--min-typicality", 0.1, "--keep", "10,5"], "--keep drops samples unseen"),
+    ],
+)
+def test_what_does_not_go_together(
+    calibrated: Path, source: Path, tmp_path: Path, options: list[object], message: str
+) -> None:
+    done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out.png").exists()
+
+
+def video(clip: Path, output: Path, calibrated: Path, *options: object) -> Any:
+    done = caflow("video", clip, "-o", output, "--bundle", calibrated, "-n", 1, "--codec", "ffv1", *options)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_untypical_frames(calibrated: Path, clip: Path, tmp_path: Path) -> None:
+    log = [json.loads(line) for line in video(clip, tmp_path / "plain.mkv", calibrated, "--json").stdout.splitlines()]
+    values = sorted(entry["typicality"] for entry in log)
+    assert values[0] < values[-1]
+    least = (values[0] + values[-1]) / 2
+    expected = sum(value < least for value in values)
+    options = ["--min-typicality", least, "--untypical"]
+    marked = video(clip, tmp_path / "marked.mkv", calibrated, *options, "mark")
+    assert f"{expected} frames are untypical: marked" in marked.stderr
+    assert len(frames_of(tmp_path / "marked.mkv")) == len(log)
+    dropped = video(clip, tmp_path / "dropped.mkv", calibrated, *options, "drop")
+    assert f"{expected} frames are untypical: left out" in dropped.stderr
+    times = [round(seconds, 3) for seconds, _, _ in frames_of(tmp_path / "dropped.mkv")]
+    assert times == [round(entry["seconds"], 3) for entry in log if entry["typicality"] >= least]
+    replaced = video(clip, tmp_path / "replaced.mkv", calibrated, *options, "bicubic")
+    assert f"{expected} frames are untypical: the input, enlarged" in replaced.stderr
+    all_of_them = caflow(
+        "video", clip, "-o", tmp_path / "none.mkv", "--bundle", calibrated, "-n", 1, "--codec", "ffv1",
+        "--min-typicality", ALL, "--untypical", "drop",
+    )  # fmt: skip
+    assert all_of_them.returncode == 1
+    assert f"all {len(log)} frames are untypical" in all_of_them.stderr
+    assert not (tmp_path / "none.mkv").exists()
