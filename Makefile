@@ -3,7 +3,7 @@ BIN := .venv/bin
 PHOTOGRAPHS := build/photographs
 BUNDLE := models/x4-photo.caflow
 
-.PHONY: demo setup lint test test-full bundle cpp benchmarks quality video clean
+.PHONY: demo setup lint test test-full bundle calibrate cpp benchmarks quality video filter clean
 
 demo: setup  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
 	$(BIN)/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -34,6 +34,9 @@ train-%: $(PHOTOGRAPHS)/training  ## Train a model of models/ anew: train-x4-pho
 bundle: setup  ## Export the built-in model to the bundle that the package carries.
 	$(BIN)/caflow-export x4-photo -o $(BUNDLE) --force
 
+calibrate: $(PHOTOGRAPHS)/calibration  ## Learn again what is typical of the built-in model's photographs.
+	$(BIN)/caflow calibrate $(BUNDLE) --data $<
+
 cpp: setup  ## Build the C++ runtime to build/cpp, with the ONNX Runtime of .venv.
 	cmake -S runtime/cpp -B build/cpp -DCAFLOW_ONNXRUNTIME_LIBRARY="$$($(BIN)/python -c 'import onnxruntime; print(*onnxruntime.__path__)')"
 	cmake --build build/cpp --parallel
@@ -57,6 +60,10 @@ quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## Judge the built-in model
 video: $(PHOTOGRAPHS)/clips $(PHOTOGRAPHS)/metrics  ## Judge videos that the built-in model restores, beside its peers.
 	$(BIN)/python -W ignore benchmarks/overlap.py $(BUNDLE) --json benchmarks/results/overlap.json
 	$(BIN)/python -W ignore benchmarks/video.py $(BUNDLE) --threads 2 --picture benchmarks/results/video.png --json benchmarks/results/video.json
+
+filter: $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/domains $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## What its calibration detects, and which sample to take.
+	$(BIN)/python -W ignore benchmarks/filter.py --threads 2 --json benchmarks/results/filter.json
+	$(BIN)/python -W ignore benchmarks/selection.py --threads 2 --picture benchmarks/results/selection.png --json benchmarks/results/selection.json
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist
