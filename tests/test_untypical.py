@@ -112,6 +112,20 @@ def test_maps_are_written_and_named(calibrated: Path, source: Path, tmp_path: Pa
     np.testing.assert_allclose(levels.sum(2), np.asarray(drawn.log_likelihood_map), rtol=1e-3, atol=1e-4)
 
 
+def test_a_score_says_how_typical_it_is_and_shows_where_not(calibrated: Path, source: Path, tmp_path: Path) -> None:
+    with load(calibrated, backend="cpu") as pipe:
+        condition = read_image(source).rgb
+        write_image(tmp_path / "large.png", pipe.best_of(condition, n=1).images[0])
+        scored = pipe.score(read_image(tmp_path / "large.png").rgb, condition)
+    assert scored.typicality is not None
+    given = ["score", tmp_path / "large.png", source, "--bundle", calibrated, "--maps", tmp_path / "maps"]
+    done = caflow(*given, "--json")
+    assert json.loads(done.stdout)["typicality"] == pytest.approx(scored.typicality.value[0])
+    names = {"large-likelihood.png", "large-likelihood-0.png", "large-likelihood-1.png"}
+    assert {path.name for path in (tmp_path / "maps").iterdir()} == names
+    assert f"{scored.typicality.value[0]:.3f}" in caflow(*given).stdout
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

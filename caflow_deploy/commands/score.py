@@ -13,22 +13,27 @@ from caflow_deploy.commands.terminal import ending_on_errors, print_table, progr
 @click.argument("target", type=click.Path(path_type=Path))
 @click.argument("condition", type=click.Path(path_type=Path))
 @bundle_option
+@click.option(
+    "--maps", metavar="DIR", type=click.Path(path_type=Path), help="Write pictures of where it is unlikely there."
+)
 @running_options
 @json_option
 def score(
     target: Path,
     condition: Path,
     bundle: Path,
+    maps: Path | None,
     backend: str,
     threads: int,
     pixel_budget: int | None,
     overlap: int | None,
     as_json: bool,
 ) -> None:
-    """How likely TARGET is, given CONDITION: log p(TARGET | CONDITION), in total and per level."""
+    """How likely TARGET is, given CONDITION: log p(TARGET | CONDITION), in total and per level; and how typical."""
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors(), progress_bar() as progress:
-        from caflow_runtime.images import read_image
+        from caflow_runtime.images import read_image, write_image
+        from caflow_runtime.maps import pictures
 
         pair = [read_image(path) for path in (target, condition)]
         for path, file in zip((target, condition), pair, strict=True):
@@ -42,13 +47,27 @@ def score(
             progress.update(task, completed=done, total=count)
 
         result = pipe.score(pair[0].rgb, pair[1].rgb, show)
+        if maps:
+            maps.mkdir(parents=True, exist_ok=True)
+            for name, picture, _, _ in pictures(result):
+                write_image(maps / f"{target.stem}-{name}.png", picture)
     per_level = result.per_level[0].tolist()
     total, bits = float(result.log_likelihood[0]), float(result.bits_per_dim[0])
+    known = None if result.typicality is None else float(result.typicality.value[0])
+    known_per_level = [] if result.typicality is None else result.typicality.per_level[0].tolist()
     if as_json:
         names = {"target": str(target), "condition": str(condition)}
         values = {"log_likelihood": total, "log_likelihood_per_level": per_level, "bits_per_dim": bits}
-        click.echo(json.dumps(names | values, allow_nan=False))
+        typical = {} if known is None else {"typicality": known, "typicality_per_level": known_per_level}
+        click.echo(json.dumps(names | values | typical, allow_nan=False))
         return
-    share = bits / total if total else 0.0
-    rows = [[f"level {j}", f"{value:.2f}", f"{share * value:.4f}"] for j, value in enumerate(per_level)]
-    print_table(["", "log-likelihood, nats", "bits/dim"], [*rows, ["total", f"{total:.2f}", f"{bits:.4f}"]])
+    rows = [
+        [f"level {j}", f"{nats:.2f}", f"{part:.4f}"]
+        for j, (nats, part) in enumerate(zip(per_level, result.bits_per_dim_per_level[0], strict=True))
+    ]
+    rows.append(["total", f"{total:.2f}", f"{bits:.4f}"])
+    columns = ["", "log-likelihood, nats", "bits/dim"]
+    if known is not None:
+        columns.append("typicality")
+        rows = [[*row, f"{value:.3f}"] for row, value in zip(rows, [*known_per_level, known], strict=True)]
+    print_table(columns, rows)
