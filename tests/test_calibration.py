@@ -25,7 +25,7 @@ from caflow_runtime.consistency import enlarge
 from caflow_runtime.errors import InputError
 from caflow_runtime.images import write_image
 from caflow_runtime.pipeline import Pipeline, load
-from caflow_runtime.stream import REJECTED
+from caflow_runtime.results import REJECTED
 
 SIDES, TEMPERATURE = CALIBRATED_SIDES, CALIBRATED_TEMPERATURE
 

@@ -169,7 +169,7 @@ def test_what_the_share_of_rejected_pairs_says(
     assert "Here it is more" in Page(output).text
     path.with_name("job.json").write_text(json.dumps({"alpha": 0.005}))
     write_report(path, calibration, output)
-    assert "a calibration of 104 pairs knows no typicality below\n0.00952" in Page(output).text
+    assert "a calibration of 104 pairs knows no typicality below\n0.0095" in Page(output).text
 
 
 def test_scores_of_another_bundle(

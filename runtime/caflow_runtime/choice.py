@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from caflow_runtime.bundle import Model
 from caflow_runtime.calibration import Floats, Reference, covariates, mahalanobis, standardized, typicality
-from caflow_runtime.consistency import consistency, project
+from caflow_runtime.consistency import consistency, enlarge, project
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.inputs import Image, Rank
-from caflow_runtime.results import bits_per_dim
+from caflow_runtime.results import REJECTED, Outcome, bits_per_dim
 from caflow_runtime.runner import Row
 
 ROWS_AT_ONCE = 256
@@ -117,6 +117,29 @@ class Chooser:
             image, measured = integers(row), value
         known = measured if self.is_consistent or self.rank == "consistency" else None
         return Candidate(value, replace(row, pixels=None), image, known)
+
+    def chosen(self, k: int) -> tuple[Candidate, Outcome]:
+        """What is given for an image.
+
+        Raises:
+            NotFinite, Untypical
+        """
+        choice, reject = self.choices[k], self.reject
+        if choice.best is not None:
+            return choice.best, "accepted"
+        if reject is not None and reject.otherwise == "bicubic":
+            return self._enlarged(k), "bicubic"
+        if choice.best_rejected is None:
+            raise NotFinite(f"no sample of images[{k}] is finite: {TRY_LOWER}")
+        if reject is not None and reject.otherwise == "error":
+            raise Untypical(f"images[{k}]: all {choice.rejected} samples are untypical at α = {reject.alpha:g}")
+        return choice.best_rejected, "best"
+
+    def _enlarged(self, k: int) -> Candidate:
+        """The input, in place of a sample, without a likelihood."""
+        large = enlarge(self.conditions[k].astype(np.float32), self.model.scale)
+        row = Row(k, REJECTED, None, [], np.full(self.model.levels, np.nan))
+        return Candidate(-np.inf, row, np.asarray(np.clip(np.rint(large), 0, 255), np.uint8), None)
 
     def _accepts(self, row: Row, condition: Image, value: float) -> bool:
         if self.reject is None or self.reference is None or value == -np.inf:

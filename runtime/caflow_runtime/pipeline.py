@@ -27,14 +27,13 @@ from caflow_runtime.calibration import (
     temperature_of,
     typicality,
 )
-from caflow_runtime.choice import TRY_LOWER, Candidate, Chooser, Reject, Untypical, integers, ranking
-from caflow_runtime.consistency import enlarge
+from caflow_runtime.choice import Candidate, Chooser, Reject, integers, ranking
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.inputs import Image, Images, Rank, as_image, as_images, check_draw, check_pairs
-from caflow_runtime.results import Best, Encoded, Outcome, Samples, Score, bits_per_dim, stack
+from caflow_runtime.results import Best, Encoded, Samples, Score, bits_per_dim, stack
 from caflow_runtime.runner import Noise, Row, Runner, Show
-from caflow_runtime.stream import REJECTED, Frame, Stream
+from caflow_runtime.stream import Frame, Stream
 from caflow_runtime.stream import Noise as StreamNoise
 from caflow_runtime.tiles import Shares
 
@@ -163,7 +162,7 @@ class Pipeline:
             chooser.take(row)
         for k in range(len(conditions) if reject else 0):
             self._redraw(chooser, k, n, temperature, seed, frame)
-        chosen = [self._chosen(chooser, k) for k in range(len(conditions))]
+        chosen = [chooser.chosen(k) for k in range(len(conditions))]
         winners = [winner for winner, _ in chosen]
         return Best(
             images=stack([winner.image for winner in winners]),
@@ -349,29 +348,6 @@ class Pipeline:
             for row in self._runner.draw([chooser.conditions[k]], more, temperature, seed, frame):
                 chooser.take(replace(row, image=k))
             drawn = more.stop
-
-    def _chosen(self, chooser: Chooser, k: int) -> tuple[Candidate, Outcome]:
-        """What is given for an image.
-
-        Raises:
-            NotFinite, Untypical
-        """
-        choice, reject = chooser.choices[k], chooser.reject
-        if choice.best is not None:
-            return choice.best, "accepted"
-        if reject is not None and reject.otherwise == "bicubic":
-            return self._enlarged(chooser.conditions[k], k), "bicubic"
-        if choice.best_rejected is None:
-            raise NotFinite(f"no sample of images[{k}] is finite: {TRY_LOWER}")
-        if reject is not None and reject.otherwise == "error":
-            raise Untypical(f"images[{k}]: all {choice.rejected} samples are untypical at α = {reject.alpha:g}")
-        return choice.best_rejected, "best"
-
-    def _enlarged(self, condition: Image, k: int) -> Candidate:
-        """The input, in place of a sample, without a likelihood."""
-        large = enlarge(condition.astype(np.float32), self._model.scale)
-        row = Row(k, REJECTED, None, [], np.full(self._model.levels, np.nan))
-        return Candidate(-np.inf, row, np.asarray(np.clip(np.rint(large), 0, 255), np.uint8), None)
 
     def _scored(
         self, candidates: list["Candidate"], conditions: list[Image], consistent: bool, show: Show | None

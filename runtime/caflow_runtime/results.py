@@ -18,6 +18,9 @@ from caflow_runtime.tiles import Shares
 Outcome = Literal["accepted", "best", "bicubic"]
 """What is given for an image: an accepted sample, the best of those that were rejected, or the input, enlarged."""
 
+REJECTED = -1
+"""The number of the sample where there is none: the input, enlarged, is in its place."""
+
 Stack = NDArray[Any] | list[NDArray[Any]]
 
 
@@ -82,7 +85,7 @@ class Best(Likelihood):
     images: Stack
     """A `Stack` of (H, W, 3) uint8 RGB."""
     sample: NDArray[np.int64]
-    """(B,) number of the chosen sample, from 0: the same seed draws it again."""
+    """(B,) number of the chosen sample, from 0: the same seed draws it again; or `REJECTED`."""
     consistency: NDArray[np.float64] | None = None
     """(B,) dB, where it was asked for: PSNR of the image, degraded again, against its condition."""
     outcome: list[Outcome] = field(default_factory=list)

@@ -19,7 +19,7 @@ from caflow_runtime.consistency import enlarge
 from caflow_runtime.errors import InputError
 from caflow_runtime.inputs import Image
 from caflow_runtime.noise import draw_noise
-from caflow_runtime.results import bits_per_dim
+from caflow_runtime.results import REJECTED, bits_per_dim
 from caflow_runtime.runner import Row, Runner
 
 Noise = Literal["fixed", "fresh"] | float
@@ -30,7 +30,6 @@ HISTOGRAM_BINS = (8, 8, 8)
 COMPARED_PIXELS = 64
 CUT_DISTANCE = 0.5
 """Between the histograms of two frames, Bhattacharyya's, 0…1."""
-REJECTED = -1
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from caflow_runtime.calibration import Calibration, Floats, rank
 from caflow_runtime.drift import Drift
 from caflow_runtime.errors import InputError
+from caflow_runtime.filter import Verdict
 
 JOB = "job.json"
 """Beside the scores."""
@@ -37,21 +38,6 @@ class Job(msgspec.Struct, frozen=True):
     """The share of typical pairs that was to be rejected."""
     bundle: str | None = None
     """SHA-256 of its manifest."""
-
-
-class Line(msgspec.Struct, frozen=True):
-    """One pair that was scored, as a line of `scores.jsonl` says it; numbers are None of what could not be."""
-
-    target: str
-    condition: str
-    verdict: Literal["accepted", "rejected", "error"]
-    reason: str | None = None
-    typicality: float | None = None
-    residuals: list[float] | None = None
-    """Of each level, in standard deviations."""
-    bits_per_dim: float | None = None
-    width: int | None = None
-    height: int | None = None
 
 
 @dataclass
@@ -85,7 +71,7 @@ class Summary:
     calibration: Calibration
     counts: Counter[str] = field(default_factory=Counter)
     """Of verdicts."""
-    errors: list[Line] = field(default_factory=list)
+    errors: list[Verdict] = field(default_factory=list)
     """The first."""
 
     def __post_init__(self) -> None:
@@ -98,8 +84,8 @@ class Summary:
             Histogram.between(-LARGEST_RESIDUAL, LARGEST_RESIDUAL, BINS_OF_LEVELS) for _ in truth.residuals
         ]
         self.drift = Drift(truth, WINDOW)
-        self._worst: list[tuple[float, float, int, Line]] = []
-        self._accepted: list[Line] = []
+        self._worst: list[tuple[float, float, int, Verdict]] = []
+        self._accepted: list[Verdict] = []
         self._random = random.Random(0)
 
     @property
@@ -108,18 +94,18 @@ class Summary:
         return self.counts["accepted"] + self.counts["rejected"]
 
     @property
-    def untypical(self) -> list[Line]:
+    def untypical(self) -> list[Verdict]:
         """The least typical, the least first."""
         return [line for *_, line in sorted(self._worst, reverse=True)]
 
     @property
-    def typical(self) -> list[Line]:
+    def typical(self) -> list[Verdict]:
         """Some that were accepted, by chance, but for those that are `untypical`."""
         shown = self.untypical
         others = [line for line in self._accepted if line not in shown]
         return random.Random(0).sample(others, min(ACCEPTED, len(others)))
 
-    def add(self, line: Line) -> None:
+    def add(self, line: Verdict) -> None:
         """One more."""
         self.counts[line.verdict] += 1
         if line.verdict == "error":
@@ -135,7 +121,7 @@ class Summary:
             histogram.add(residual)
         self._keep(line, line.typicality)
 
-    def _keep(self, line: Line, typicality: float) -> None:
+    def _keep(self, line: Verdict, typicality: float) -> None:
         # Many may be less typical than all of the calibration, and so alike: then the largest residual counts.
         item = (-typicality, max(map(abs, line.residuals or [0.0])), -self.scored, line)
         (heapq.heappush if len(self._worst) < UNTYPICAL else heapq.heappushpop)(self._worst, item)
@@ -148,7 +134,7 @@ class Summary:
             self._accepted[place] = line
 
 
-def read_lines(scores: Path, levels: int) -> Iterator[Line]:
+def read_lines(scores: Path, levels: int) -> Iterator[Verdict]:
     """The pairs of a `scores.jsonl` of a bundle of so many levels.
 
     Raises:
@@ -184,9 +170,9 @@ def read_job(scores: Path) -> Job:
         raise InputError(f"{path}: wanted what caflow filter writes: {error}") from None
 
 
-def _read_line(text: bytes, levels: int) -> Line:
+def _read_line(text: bytes, levels: int) -> Verdict:
     # Not msgspec's decoder: names of files that are no UTF-8 have surrogates, which it refuses.
-    line = msgspec.convert(json.loads(text), Line)
+    line = msgspec.convert(json.loads(text), Verdict)
     if line.verdict == "error":
         return line
     numbers = [line.bits_per_dim, line.typicality, *(line.residuals or [])]

@@ -11,7 +11,8 @@ from typing import Any
 
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.inputs import Image
-from caflow_runtime.stream import REJECTED, Frame, Stream
+from caflow_runtime.results import REJECTED
+from caflow_runtime.stream import Frame, Stream
 from caflow_runtime.video.join import join
 from caflow_runtime.video.journal import NAME as JOURNAL
 from caflow_runtime.video.journal import Journal, Segment, open_journal
