@@ -16,11 +16,12 @@ import numpy as np
 import report
 from metrics import Picture
 from numpy.typing import NDArray
-from quality import installed
+from PIL import Image
+from quality import installed, resampled
 from scipy.stats import mannwhitneyu
 
 from caflow_runtime.calibrate import Pair, find_photographs, pairs_of
-from caflow_runtime.consistency import consistency
+from caflow_runtime.consistency import consistency, project
 from caflow_runtime.pipeline import Pipeline, load
 
 PHOTOGRAPHS = Path("build/photographs")
@@ -106,6 +107,10 @@ def wrong_pairs(pipe: Pipeline, pairs: list[Pair]) -> Iterator[tuple[str, list[P
     yield "wrong condition", [Pair(a.photograph, a.target, b.condition) for a, b in zip(pairs, others, strict=True)]
     for name, spoil in SPOILT.items():
         yield name, [Pair(pair.photograph, spoil(pair.target), pair.condition) for pair in pairs]
+    for name, spoil in (("blur, σ = 1.5", SPOILT["blur, σ = 1.5"]), ("JPEG, quality 10", SPOILT["JPEG, quality 10"])):
+        yield f"{name}, then made consistent", [consistent(pipe, spoil(pair.target), pair) for pair in pairs]
+    enlarged = resampled(Image.Resampling.BICUBIC)
+    yield "bicubic, made consistent", [consistent(pipe, enlarged(pair.condition), pair) for pair in pairs]
     for name, upscale in installed(PEERS):
         yield f"result of {name}", [Pair(p.photograph, upscale(p.condition), p.condition) for p in pairs]
     for temperature in (0.0, 0.8, 1.0):
@@ -113,6 +118,12 @@ def wrong_pairs(pipe: Pipeline, pairs: list[Pair]) -> Iterator[tuple[str, list[P
         named = zip(pairs, drawn, strict=True)
         yield f"own sample, τ = {temperature:g}", [Pair(p.photograph, image, p.condition) for p, image in named]
     yield "no photographs, conditions of their own", crops(pipe, "domains", (SIDE,))
+
+
+def consistent(pipe: Pipeline, picture: Picture, pair: Pair) -> Pair:
+    """What down-samples to the condition as exactly as the truth, so that consistency cannot tell it."""
+    changed = project(pipe.manifest.model, picture + np.float32(0.5), pair.condition)
+    return Pair(pair.photograph, changed, pair.condition)
 
 
 def auroc(true: Floats, wrong: Floats) -> float:
