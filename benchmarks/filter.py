@@ -143,7 +143,7 @@ def detection(true: Scores, names: list[str], wrong: Scores, wrong_names: list[s
     row: dict[str, Any] = {}
     for name in Scores.__dataclass_fields__:
         a, b = getattr(true, name), getattr(wrong, name)
-        drawn = [auroc(a[resampled(groups, rng)], b[resampled(wrong_groups, rng)]) for _ in range(RESAMPLES // 4)]
+        drawn = [auroc(a[redrawn(groups, rng)], b[redrawn(wrong_groups, rng)]) for _ in range(RESAMPLES // 4)]
         low, high = interval(drawn)
         row[name] = auroc(a, b)
         row[f"{name} 95 %"] = f"{low:.3f}–{high:.3f}"
@@ -157,7 +157,7 @@ def members(names: list[str]) -> list[NDArray[np.int64]]:
     return [np.flatnonzero(every == name) for name in sorted(set(names))]
 
 
-def resampled(groups: list[NDArray[np.int64]], rng: np.random.Generator) -> NDArray[np.int64]:
+def redrawn(groups: list[NDArray[np.int64]], rng: np.random.Generator) -> NDArray[np.int64]:
     """Pairs of as many photographs, drawn with replacement."""
     return np.concatenate([groups[k] for k in rng.integers(len(groups), size=len(groups))])
 
@@ -169,7 +169,7 @@ def false_rejection(typicality: Floats, names: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for alpha in ALPHAS:
         rejected = typicality < alpha
-        drawn = [float(rejected[resampled(groups, rng)].mean()) for _ in range(RESAMPLES)]
+        drawn = [float(rejected[redrawn(groups, rng)].mean()) for _ in range(RESAMPLES)]
         found[f"{alpha:g}"] = {"rate": float(rejected.mean()), "interval": interval(drawn)}
     return found
 
