@@ -90,7 +90,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             panel.axhline(0, color="grey", linewidth=0.8)
             panel.set_xscale("log", base=2)
             panel.set_xlabel("N")
-            panel.set_title(f"{what} in {'dB' if metric == 'psnr' else 'LPIPS, better upwards'}, τ = {temperature:g}")
+            panel.set_title(f"{what} in {'dB' if metric == 'psnr' else 'LPIPS, up is good'}, τ = {temperature:g}")
     axes[0][0].legend()
     figure.savefig(path, dpi=90)
 
