@@ -31,7 +31,7 @@ train-%: $(PHOTOGRAPHS)/training  ## Train a model of models/ anew: train-x4-pho
 	$(BIN)/caflow-train models/$*/recipe.toml --data $< --out build/$*
 	$(BIN)/python models/release.py build/$* models/$*
 
-bundle: setup  ## Export the built-in model to the bundle that the package carries.
+bundle: setup  ## Export the built-in model to the bundle that the package carries; then `make calibrate`.
 	$(BIN)/caflow-export x4-photo -o $(BUNDLE) --force
 
 calibrate: $(PHOTOGRAPHS)/calibration  ## Learn again what is typical of the built-in model's photographs.

@@ -32,7 +32,6 @@ ALPHAS = (0.01, 0.05, 0.1)
 RESAMPLES = 2000
 TIMED_PAIRS, ROUNDS = 32, 5
 PEERS = ("bicubic", "srmdnf", "dat-light")
-SMALLEST_FILE_SIDE = 128
 PACKAGES = ("onnxruntime", "opencv-python-headless", "scipy")
 
 Floats = NDArray[np.float64]

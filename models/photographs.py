@@ -96,7 +96,7 @@ def sha256(path: Path) -> str:
 @click.command()
 @click.argument(
     "kind",
-    type=click.Choice(["training", "validation", "test", "domains", "calibration", "unseen", "clips", "metrics"]),
+    type=click.Choice(KINDS),
 )
 @click.argument("output", type=click.Path(path_type=Path))
 def main(kind: str, output: Path) -> None:

@@ -18,6 +18,7 @@ from caflow_runtime.calibration import (
     WrongCalibration,
     covariates,
     mahalanobis,
+    reason,
     typicality,
 )
 from caflow_runtime.choice import Reject, Untypical
@@ -75,6 +76,12 @@ def test_both_directions_are_untypical_and_the_level_is_named() -> None:
         assert (found.per_level[:, 1] < 0.02).all()
         assert (found.per_level[:, 0] > 0.1).all()
         assert (np.sign(found.residuals[:, 1]) == np.sign(shift)).all()
+
+
+def test_the_reason_names_a_level_only_where_one_is_unusual() -> None:
+    assert reason(np.array([0.3, -4.2])) == "level 1 is likelier than is typical: 4.2 standard deviations"
+    assert reason(np.array([2.7, 1.0])) == "level 0 is less likely than is typical: 2.7 standard deviations"
+    assert reason(np.array([1.6, -1.7])) == "the levels do not fit together: +1.6, -1.7 standard deviations"
 
 
 def test_complexity_and_size_are_those_of_the_condition(photographs: Path) -> None:
@@ -167,6 +174,12 @@ def test_what_is_done_where_all_are_rejected(pipe: Pipeline, photographs: Path) 
     assert enlarged.outcome == ["bicubic"]
     assert enlarged.sample[0] == REJECTED
     assert np.isnan(enlarged.log_likelihood[0])
+    for changes in ({"rank": "consistency"}, {"consistent": True}):
+        again = pipe.best_of(condition, **arguments, **changes, reject=Reject(alpha, 1, "bicubic"))
+        np.testing.assert_array_equal(again.images[0], wanted)
+        assert np.isnan(again.log_likelihood[0])
+        assert again.consistency is not None
+        assert np.isfinite(again.consistency[0])
     best = pipe.best_of(condition, **arguments, reject=Reject(alpha, 1))
     plain = pipe.best_of(condition, n=3, temperature=TEMPERATURE)
     assert best.outcome == ["best"]

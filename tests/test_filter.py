@@ -330,6 +330,18 @@ def test_the_command(bundle: Path, data: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
 
+def test_verdicts_of_other_pairs_are_not_taken(bundle: Path, data: Path, tmp_path: Path) -> None:
+    given = ["filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", ALPHA]
+    assert caflow(*given).returncode == 0
+    whole, listed = ((tmp_path / "out" / name).read_bytes() for name in ("scores.jsonl", "accepted.txt"))
+    lines = whole.splitlines(keepends=True)
+    (tmp_path / "out" / "scores.jsonl").write_bytes(b"".join([lines[1], lines[0], *lines[2:]]))
+    (tmp_path / "out" / "accepted.txt").unlink()
+    assert caflow(*given).returncode == 0
+    assert (tmp_path / "out" / "scores.jsonl").read_bytes() == whole
+    assert (tmp_path / "out" / "accepted.txt").read_bytes() == listed
+
+
 def test_for_programs(bundle: Path, data: Path, tmp_path: Path) -> None:
     done = caflow("filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--json", "--alpha", 0.005)
     assert done.returncode == 0

@@ -19,7 +19,7 @@ from conftest import pairs_of_photographs, photograph
 
 from caflow_export.export import ExportReport
 from caflow_runtime.calibration import Calibration, Reference
-from caflow_runtime.choice import Reject, Untypical
+from caflow_runtime.choice import Choice, Reject, Untypical
 from caflow_runtime.errors import InputError
 from caflow_runtime.images import write_image
 from caflow_runtime.metrics import BITS_PER_DIM, Metrics
@@ -151,16 +151,17 @@ def test_other_results(pipe: Pipeline, photographs: Path) -> None:
         for frame in [*frames, replace(frames[0], sample=-1)]:
             metrics.observe_frame(frame)
         metrics.observe_dropped(2)
-        metrics.observe_error(Untypical("all 3 samples are untypical"))
+        metrics.observe_error(Untypical("all 3 samples are untypical", Choice(rejected=3, bits_per_dim=[2.0, 3.0])))
         metrics.observe_error(OSError("a file"))
         values = served(metrics)
     accepted = int(verdicts.sum())
     assert 0 < accepted < 13
     assert values['caflow_requests_total{model="model",outcome="rejected"}'] == 13 - accepted
     assert values['caflow_requests_total{model="model",outcome="accepted"}'] == accepted + 1
-    assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == 13 - accepted
+    assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == 13 - accepted + 2
+    assert values['caflow_samples_total{model="model",reason="not_finite",verdict="rejected"}'] == 1
     assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] == accepted + 3
-    assert values["caflow_sample_bits_per_dim_count"] == 13 + 3 + 2
+    assert values["caflow_sample_bits_per_dim_count"] == 13 + 3 + 2 + 2
     assert values['caflow_frames_total{verdict="ok"}'] == 2
     assert values['caflow_frames_total{verdict="rejected"}'] == 1
     assert values['caflow_frames_total{verdict="dropped"}'] == 2
@@ -198,9 +199,7 @@ def test_only_loopback_is_bound_and_a_busy_port_is_said(pipe: Pipeline) -> None:
     with Metrics(pipe) as metrics, Metrics(pipe) as other:
         port = metrics.serve(0)
         assert listening(port) == {"0100007F"}  # 127.0.0.1, as Linux writes it
-        with pytest.raises(
-            InputError, match=f"metrics: port {port} of 127.0.0.1: .*in use: give another, or 0 for any"
-        ):
+        with pytest.raises(InputError, match=f"metrics: port {port} of 127.0.0.1: .*in use: give another"):
             other.serve(port)
         with pytest.raises(InputError, match="port 99999 of"):
             other.serve(99999)

@@ -94,6 +94,30 @@ def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypi
         np.testing.assert_array_equal(read_image(output).rgb, large)
 
 
+def test_a_calibration_that_cannot_be_used_is_replaced(
+    exported: ExportReport, photographs: Path, source: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "model.caflow"
+    shutil.copytree(exported.path, bundle)
+    (bundle / NAME).write_text("{")
+    broken = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle)
+    assert broken.returncode == 2
+    assert "run caflow calibrate again" in broken.stderr
+    done = caflow("calibrate", bundle, "--data", photographs, "--sides", 16, "--temperatures", 0.8)
+    assert done.returncode == 0, done.stderr
+    assert "of fewer than 100 photographs" in done.stderr
+    assert caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 1).returncode == 0
+
+
+def test_pairs_that_do_not_fit_are_left_out_by_name(calibrated: Path, photographs: Path, tmp_path: Path) -> None:
+    for name, side in (("A", 8), ("B", 30)):
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name / "one.png", photograph(photographs, 0, side, side))
+    done = caflow("calibrate", calibrated, "--data", tmp_path)
+    assert done.returncode == 2
+    assert f"left out: {tmp_path / 'B' / 'one.png'}: target[0]: for a condition of 8×8" in done.stderr
+
+
 def test_maps_are_written_and_named(calibrated: Path, source: Path, tmp_path: Path) -> None:
     done = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, "-n", 3, "--maps", "--json")
     assert done.returncode == 0, done.stderr
@@ -132,6 +156,7 @@ def test_a_score_says_how_typical_it_is_and_shows_where_not(calibrated: Path, so
         (["--rank", "typical", "--temperature", 0.7], "calibrated for (0.8), got 0.7"),
         (["--min-typicality", 0.001], "α = 0.001: calibrated with 104 images, wanted more than 0.0095"),
         (["--min-typicality", 0.1, "--sheet"], "give one or the other"),
+        (["--untypical", "drop"], "--untypical says what is done below --min-typicality"),
         (["--min-typicality", 0.1, "--keep", "10,5"], "--keep drops samples unseen"),
     ],
 )

@@ -9,11 +9,14 @@ import click
 
 from caflow_deploy.commands.options import bundle_argument, numbers, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
+from caflow_runtime.builtin import find_bundle
 
 if TYPE_CHECKING:
     from caflow_runtime.calibrate import Pair
     from caflow_runtime.pipeline import Pipeline
 
+ENOUGH = 100
+"""Photographs: a share of 0.05 is then known to ±0.04."""
 SIDES, TEMPERATURES = "64,128,256", "0,0.5,0.7,0.8,0.9,1"
 
 
@@ -61,6 +64,8 @@ def calibrate(
 
     Some hundred photographs make it dependable. What was there before is replaced.
     """
+    with ending_on_errors():
+        _remove_unusable(find_bundle(bundle))
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors():
         from caflow_runtime import calibration
@@ -78,6 +83,18 @@ def calibrate(
         rows.append([name, f"{low:.3f}", f"{middle:.3f}", f"{high:.3f}"])
     print_table(["bits/dim of", "5 %", "median", "95 %"], rows)
     click.echo(f"{pipe.folder}: calibrated with {found.truth.images} crops of {found.photographs} photographs")
+    if found.photographs < ENOUGH:
+        click.echo(f"caflow: of fewer than {ENOUGH} photographs: the shares that are rejected will be rough", err=True)
+
+
+def _remove_unusable(folder: Path) -> None:
+    """A calibration of another bundle, or a damaged one, keeps the bundle from being opened."""
+    from caflow_runtime.calibration import NAME, WrongCalibration, read_calibration
+
+    try:
+        read_calibration(folder)
+    except WrongCalibration:
+        (folder / NAME).unlink()
 
 
 def _pairs(pipe: "Pipeline", data: Path, sides: list[int]) -> "Iterator[Pair]":

@@ -11,6 +11,7 @@ import click
 from caflow_deploy.commands.jobs import Job, plan_jobs
 from caflow_deploy.commands.options import (
     bundle_option,
+    check_untypical,
     drawing_options,
     json_option,
     metrics_option,
@@ -82,7 +83,7 @@ def image(
     sheet: bool,
     maps: bool,
     min_typicality: float | None,
-    untypical: str,
+    untypical: str | None,
     redraws: int,
     backend: str,
     threads: int,
@@ -96,6 +97,7 @@ def image(
 
     A file that cannot be done is reported and the others are done; the exit code is then 1.
     """
+    check_untypical(untypical, min_typicality)
     if keep and (keep_all or sheet or maps):
         end("--keep drops samples that --keep-all, --sheet and --maps would show: give one or the other")
     if min_typicality and keep:
@@ -133,11 +135,11 @@ def image(
         _run(pipe, jobs, arguments, as_json, metrics)
 
 
-def _reject(alpha: float, redraws: int, untypical: str) -> "Reject":
+def _reject(alpha: float, redraws: int, untypical: str | None) -> "Reject":
     from caflow_runtime.choice import Otherwise, Reject
 
-    otherwise: dict[str, Otherwise] = {"mark": "best", "drop": "error", "bicubic": "bicubic"}
-    return Reject(alpha, redraws, otherwise[untypical])
+    otherwise: dict[str, Otherwise] = {"drop": "error", "bicubic": "bicubic"}
+    return Reject(alpha, redraws, otherwise.get(untypical or "", "best"))
 
 
 def _run(
@@ -160,6 +162,7 @@ def _run(
                 report = _do(pipe, job, arguments, show, metrics)
             except Untypical as error:
                 dropped += 1
+                job.output.unlink(missing_ok=True)  # an earlier one, with --force
                 if metrics:
                     metrics.observe_error(error)
                 click.echo(f"caflow: {job.source}: {error}: dropped", err=True)
@@ -206,7 +209,7 @@ def _do(
         for name, picture, darkest, brightest in maps_of(drawn):
             write_image(job.extras[name], picture)
             report.setdefault("maps", {})[name] = [darkest, brightest]
-    if is_grey or job.output.suffix.lower() not in LOSSLESS:
+    if report["outcome"] != "bicubic" and (is_grey or job.output.suffix.lower() not in LOSSLESS):
         report |= _as_written(pipe, read_image(job.output).rgb, given.rgb, "consistency_db" in report)
     if metrics and needs_all:
         metrics.observe_samples(cast("Samples", drawn))

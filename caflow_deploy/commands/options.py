@@ -65,9 +65,7 @@ def rejecting_options(command: Command) -> Command:
         click.option(
             "--untypical",
             type=click.Choice(["mark", "drop", "bicubic"]),
-            default="mark",
-            show_default=True,
-            help="Such results are said to be, not written, or replaced by the input, enlarged.",
+            help="Such results are said to be, not written, or replaced by the input, enlarged.  [default: mark]",
         ),
         click.option(
             "--min-typicality",
@@ -78,6 +76,12 @@ def rejecting_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def check_untypical(untypical: str | None, min_typicality: float | None) -> None:
+    """`--untypical` alone would do nothing."""
+    if untypical and min_typicality is None:
+        raise click.UsageError("--untypical says what is done below --min-typicality: give that too")
 
 
 def samples_option(text: str) -> Callable[[Command], Command]:

@@ -25,8 +25,8 @@ def report(scores: Path, output: Path, bundle: Path, force: bool) -> None:
         end(f"{output} is the input: give another -o")
     silence()
     with ending_on_errors():
-        from caflow_runtime.bundle import read_manifest
-        from caflow_runtime.calibration import read_calibration
+        from caflow_runtime.bundle import read_manifest, sha256_of
+        from caflow_runtime.calibration import NAME, read_calibration
         from caflow_runtime.errors import InputError
         from caflow_runtime.report import write_report
 
@@ -35,7 +35,7 @@ def report(scores: Path, output: Path, bundle: Path, force: bool) -> None:
         calibration = read_calibration(folder)
         if calibration is None:
             raise InputError(f"{folder} is not calibrated: give the --bundle that caflow filter had")
-        counts = write_report(scores, calibration, output).counts
+        counts = write_report(scores, calibration, output, sha256_of(folder / NAME)).counts
     click.echo(
         f"{scores} → {output}  {counts['accepted']} accepted, {counts['rejected']} rejected, {counts['error']} errors"
     )

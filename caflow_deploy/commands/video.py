@@ -12,6 +12,7 @@ import click
 
 from caflow_deploy.commands.options import (
     bundle_option,
+    check_untypical,
     drawing_options,
     json_option,
     metrics_option,
@@ -119,7 +120,7 @@ def video(
     duration: float | None,
     patience: float,
     min_typicality: float | None,
-    untypical: str,
+    untypical: str | None,
     backend: str,
     threads: int,
     pixel_budget: int | None,
@@ -134,9 +135,12 @@ def video(
     """
     if output is None and not show:
         raise click.UsageError("wanted -o, or --show, or both")
+    check_untypical(untypical, min_typicality)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors(), ExitStack() as stack:
+        from caflow_runtime.bundle import sha256_of
+        from caflow_runtime.calibration import NAME as CALIBRATION
         from caflow_runtime.video.job import Drawing, Job
         from caflow_runtime.video.sink import check_output
         from caflow_runtime.video.source import UnwritableVideo
@@ -177,9 +181,13 @@ def video(
                 "noise": noise,
                 "encoder": encoding.encoder,
                 "crf": crf,
-                "min_typicality": min_typicality,
-                "untypical": untypical,
             }
+            if min_typicality or rank == "typical":
+                settings |= {
+                    "calibration": sha256_of(pipe.folder / CALIBRATION),
+                    "min_typicality": min_typicality,
+                    "untypical": untypical,
+                }
             drops = untypical == "drop"
             job = Job(opened, output, stream, encoding, settings, drops_untypical=drops, show=show_all)
             try:
@@ -289,7 +297,7 @@ def _open_window(stack: ExitStack, title: str) -> "Callable[[Image], bool]":
 
 
 def _report(
-    source: str, output: Path | None, drawing: "Drawing", lost: list[str], untypical: str, as_json: bool
+    source: str, output: Path | None, drawing: "Drawing", lost: list[str], untypical: str | None, as_json: bool
 ) -> None:
     """What became of it, and the exit code."""
     for line in lost:
@@ -297,16 +305,16 @@ def _report(
     if drawing.rejected:
         click.echo(f"caflow: {drawing.rejected} frames are the input, enlarged: no sample was finite", err=True)
     if drawing.untypical:
-        became = {"mark": "marked", "drop": "left out", "bicubic": "the input, enlarged"}[untypical]
+        became = {"drop": "left out", "bicubic": "the input, enlarged"}.get(untypical or "", "marked")
         click.echo(f"caflow: {drawing.untypical} frames are untypical: {became}", err=True)
     if drawing.dropped:
         click.echo(f"caflow: {drawing.dropped} frames came too fast and were dropped", err=True)
     kept = f"the typical ones of {drawing.frames} frames" if untypical == "drop" else f"{drawing.frames} frames"
     where = f"; {output} holds {kept}" if output else ""
-    if drawing.ended_early:
-        end(f"{drawing.ended_early}{where}", FAILED)
     if output and untypical == "drop" and drawing.frames == drawing.untypical > 0:
         end(f"all {drawing.frames} frames are untypical: {output} was not written", FAILED)
+    if drawing.ended_early:
+        end(f"{drawing.ended_early}{where}", FAILED)
     if output and not drawing.frames:
         end("stopped before the first frame", FAILED)
     if drawing.stopped and drawing.source.path:

@@ -26,9 +26,9 @@ from caflow_runtime.calibration import (
 )
 from caflow_runtime.canary import canary_log_likelihood
 from caflow_runtime.consistency import degrade
-from caflow_runtime.errors import InputError
+from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.images import SUFFIXES, read_image
-from caflow_runtime.inputs import Image
+from caflow_runtime.inputs import Image, check_pairs
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.results import Likelihood
 
@@ -86,13 +86,18 @@ def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int]) -> li
         sides: of targets, in pixels; brought to multiples of the model's.
 
     Raises:
-        UnreadableImage
+        UnreadableImage: also if a given pair's sizes do not fit.
         InputError: if the task does not say how conditions are made.
     """
     image = read_image(path).rgb
     if _holds_pairs(folder):
         name = path.relative_to(folder / "B")
-        return [Pair(str(name), image, read_image(folder / "A" / name).rgb)]
+        condition = read_image(folder / "A" / name).rgb
+        try:
+            check_pairs([image], [condition], model.scale)
+        except InputError as error:
+            raise UnreadableImage(f"{path}: {error}") from None
+        return [Pair(str(name), image, condition)]
     name, multiple = path.relative_to(folder), model.size_multiple
     wanted = sorted({max(multiple, side // multiple * multiple) for side in sides})
     fitting = [side for side in wanted if side <= min(image.shape[:2])]
@@ -114,7 +119,10 @@ def calibrate(
     for k, pair in enumerate(pairs):
         names.append(pair.photograph)
         given.append(covariates(pair.condition, pipe.manifest.model.scale))
-        bits.append([_bits(pipe, pair, kind, (seed + k) % 2**32) for kind in kinds])
+        try:
+            bits.append([_bits(pipe, pair, kind, (seed + k) % 2**32) for kind in kinds])
+        except NotFinite as error:
+            raise NotFinite(f"{pair.photograph}: {error}: leave it out") from None
     photographs = sorted(set(names))
     if len(names) < FEWEST_PAIRS or len(photographs) < 2:
         raise InputError(

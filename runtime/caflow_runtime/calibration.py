@@ -27,6 +27,8 @@ NAME = "calibration.json"
 FORMAT = "caflow-calibration"
 FORMAT_VERSION = 1
 SAME_TEMPERATURE = 1e-6
+USUAL = 2.58
+"""Standard deviations that 1 in 100 normal values exceeds."""
 COMPLEXITIES = 3
 """Of the covariates; the last is the size."""
 LINEAR = COMPLEXITIES + 2
@@ -256,5 +258,7 @@ def rank(values: Floats, quantiles: Sequence[float]) -> Floats:
 def reason(levels: Any) -> str:
     """What is untypical of one image whose residuals are `levels`, (n,), for people."""
     level = int(np.argmax(np.abs(levels)))
+    if abs(levels[level]) < USUAL:
+        return f"the levels do not fit together: {', '.join(f'{value:+.1f}' for value in levels)} standard deviations"
     direction = "less likely" if levels[level] > 0 else "likelier"
     return f"level {level} is {direction} than is typical: {abs(levels[level]):.1f} standard deviations"

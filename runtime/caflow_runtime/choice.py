@@ -42,6 +42,10 @@ class Reject:
 class Untypical(NotFinite):
     """Every sample of an image was rejected."""
 
+    def __init__(self, message: str, choice: "Choice") -> None:
+        super().__init__(message)
+        self.choice = choice
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -132,14 +136,18 @@ class Chooser:
         if choice.best_rejected is None:
             raise NotFinite(f"no sample of images[{k}] is finite: {TRY_LOWER}")
         if reject is not None and reject.otherwise == "error":
-            raise Untypical(f"images[{k}]: all {choice.rejected} samples are untypical at α = {reject.alpha:g}")
+            message = f"images[{k}]: all {choice.rejected} samples are untypical at α = {reject.alpha:g}"
+            raise Untypical(message, choice)
         return choice.best_rejected, "best"
 
     def _enlarged(self, k: int) -> Candidate:
         """The input, in place of a sample, without a likelihood."""
         large = enlarge(self.conditions[k].astype(np.float32), self.model.scale)
+        image = np.asarray(np.clip(np.rint(large), 0, 255), np.uint8)
+        measured = self.is_consistent or self.rank == "consistency"
+        known = consistency(self.model, image, self.conditions[k]) if measured else None
         row = Row(k, REJECTED, None, [], np.full(self.model.levels, np.nan))
-        return Candidate(-np.inf, row, np.asarray(np.clip(np.rint(large), 0, 255), np.uint8), None)
+        return Candidate(-np.inf, row, image, known)
 
     def _accepts(self, row: Row, condition: Image, value: float) -> bool:
         if self.reject is None or self.reference is None or value == -np.inf:

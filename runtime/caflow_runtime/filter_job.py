@@ -19,7 +19,7 @@ import msgspec
 from caflow_runtime import calibration
 from caflow_runtime.bundle import MANIFEST, sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.filter import BATCH, Verdict, filter_pairs
+from caflow_runtime.filter import BATCH, Verdict, as_text, filter_pairs
 from caflow_runtime.pairs import FilePair
 from caflow_runtime.parquet import write_parquet
 from caflow_runtime.pipeline import Pipeline
@@ -72,7 +72,7 @@ class FilterJob:
         if found is not None:
             check_same(folder, found.settings, settings)
         self.state = found or begin(folder, settings)
-        self.done = keep_whole(folder / SCORES, len(pairs))
+        self.done = keep_whole(folder / SCORES, pairs)
         """Verdicts that are there."""
 
     def run(self, pipe: Pipeline, alpha: float) -> Iterator[Verdict]:
@@ -82,6 +82,9 @@ class FilterJob:
             InputError: if the bundle is not calibrated.
             OSError: if a verdict cannot be written; those before are.
         """
+        if self.done < len(self.pairs):
+            self.state.accepted, self.state.parquet = None, False  # what was made of the verdicts is of others
+            self.state.write(self.folder)
         verdicts = filter_pairs(pipe, islice(self.pairs, self.done, None), alpha)
         with (self.folder / SCORES).open("ab") as file:
             for verdict in verdicts:
@@ -107,8 +110,10 @@ class FilterJob:
             InputError: if a package is missing, or targets have no folder in common.
             OSError
         """
-        missing = self.state.accepted != how or (parquet and not self.state.parquet)
-        if self.state.accepted != how:
+        place = self.folder / (LIST if how == "list" else FILES)
+        lacks_accepted = self.state.accepted != how or not place.exists()
+        lacks_parquet = parquet and not (self.state.parquet and (self.folder / PARQUET).exists())
+        if lacks_accepted:
             accepted = (
                 pair.target
                 for pair, verdict in zip(self.pairs, self.verdicts(), strict=True)
@@ -119,12 +124,12 @@ class FilterJob:
             else:
                 place_files(self.folder / FILES, accepted, common_folder(self.pairs), how)
             self.state.accepted = how
-        if parquet and not self.state.parquet:
+        if lacks_parquet:
             write_parquet(self.folder / PARQUET, self.verdicts())
             self.state.parquet = True
-        if missing:
+        if lacks_accepted or lacks_parquet:
             self.state.write(self.folder)
-        return missing
+        return lacks_accepted or lacks_parquet
 
 
 def settings_of(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float, **others: Any) -> dict[str, Any]:
@@ -207,17 +212,17 @@ def begin(folder: Path, settings: dict[str, Any]) -> State:
     return state
 
 
-def keep_whole(path: Path, count: int) -> int:
-    """How many verdicts of `count` are kept: all, or up to the last multiple of `BATCH`. What follows is cut off."""
+def keep_whole(path: Path, pairs: Sequence[FilePair]) -> int:
+    """How many verdicts of `pairs` are kept: all, or up to the last multiple of `BATCH`. What follows is cut off."""
     if not path.exists():
         return 0
     kept = end = position = 0
     with path.open("rb+") as file:
-        for number, line in enumerate(islice(file, count), 1):
-            if not _is_verdict(line):
+        for number, (line, pair) in enumerate(zip(file, pairs, strict=False), 1):
+            if not _is_verdict_of(pair, line):
                 break
             position += len(line)
-            if number % BATCH == 0 or number == count:
+            if number % BATCH == 0 or number == len(pairs):
                 kept, end = number, position
         if path.stat().st_size > end:
             file.truncate(end)
@@ -277,9 +282,9 @@ def _is_job(folder: Path) -> bool:
         return False
 
 
-def _is_verdict(line: bytes) -> bool:
+def _is_verdict_of(pair: FilePair, line: bytes) -> bool:
     try:
-        msgspec.json.decode(line, type=Verdict)
+        verdict = msgspec.json.decode(line, type=Verdict)
     except msgspec.DecodeError:
         return False
-    return line.endswith(b"\n")
+    return line.endswith(b"\n") and [verdict.target, verdict.condition] == [as_text(name) for name in pair]

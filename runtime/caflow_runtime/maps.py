@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.inputs import Image
-from caflow_runtime.results import Likelihood, Samples
+from caflow_runtime.results import Likelihood, Samples, per_level, share_map
 
 BRIGHTEST = 0.99
 """Quantile of a map: a few outliers must not darken all the rest."""
@@ -28,12 +28,10 @@ def pictures(result: Likelihood, image: int = 0) -> Iterator[tuple[str, Image, f
         picture: (H, W, 3) uint8 RGB, dark to bright; bright is unlikely, or uncertain.
         darkest, brightest: bits/dim, or grey levels, that are shown darkest and brightest.
     """
-    total, per_level = result.log_likelihood_map[image], result.log_likelihood_map_per_level[image]
-    if isinstance(result, Samples):
-        total, per_level = total[0], per_level[0]
-    named = [("likelihood", total), *((f"likelihood-{j}", level) for j, level in enumerate(per_level))]
-    for name, nats in named:
-        bits = -nats / (CHANNELS * np.log(2))
+    shares = result.shares[image][0] if isinstance(result, Samples) else result.shares[image]
+    levels = per_level(shares, result.per_level.shape[-1])
+    for name, part in [("likelihood", shares), *((f"likelihood-{j}", level) for j, level in enumerate(levels))]:
+        bits = -share_map(part, *result.sides[image]) / (CHANNELS * np.log(2))
         darkest, brightest = (float(np.quantile(bits, share)) for share in (1 - BRIGHTEST, BRIGHTEST))
         yield name, coloured(bits, darkest, brightest), darkest, brightest
     if isinstance(result, Samples) and result.images[image].shape[0] > 1:

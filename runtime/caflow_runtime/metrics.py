@@ -21,6 +21,7 @@ import numpy as np
 from caflow_runtime.bundle import MANIFEST, sha256_of
 from caflow_runtime.calibration import Floats, Reference
 from caflow_runtime.canary import canary_difference
+from caflow_runtime.choice import Untypical
 from caflow_runtime.drift import WINDOW, Drift
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.filter import Verdict
@@ -137,13 +138,20 @@ class Metrics:
         self._requests.labels(self._model, "error").inc()
         if isinstance(error, NotFinite):
             self._all_rejected.labels("error").inc()
+        if isinstance(error, Untypical):
+            drawn = np.array(error.choice.bits_per_dim)
+            self._count(0, len(drawn), error.choice.rejected - len(drawn))
+            self._observe_drawn(drawn, math.nan)
+            self._add_to_drift(drawn[:1])
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Counts the time that something takes: one of `STAGES`."""
         started = time.perf_counter()
-        yield
-        self._seconds.labels(name).observe(time.perf_counter() - started)
+        try:
+            yield
+        finally:
+            self._seconds.labels(name).observe(time.perf_counter() - started)
 
     def serve(self, port: int, address: str = LOOPBACK) -> int:
         """Answer at http://address:port/metrics until `close`; the port, which the system chooses of 0.
@@ -157,7 +165,7 @@ class Metrics:
             self._endpoint = self._prometheus.start_http_server(port, address, self.registry)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
-            raise InputError(f"metrics: port {port} of {address}: {why}: give another, or 0 for any") from None
+            raise InputError(f"metrics: port {port} of {address}: {why}: give another") from None
         return int(self._endpoint[0].server_port)
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ from caflow_runtime.choice import Candidate, Chooser, Reject, integers, ranking
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.inputs import Image, Images, Rank, as_image, as_images, check_draw, check_pairs
-from caflow_runtime.results import Best, Encoded, Samples, Score, bits_per_dim, stack
+from caflow_runtime.results import REJECTED, Best, Encoded, Samples, Score, bits_per_dim, stack
 from caflow_runtime.runner import Noise, Row, Runner, Show
 from caflow_runtime.stream import Frame, Stream
 from caflow_runtime.stream import Noise as StreamNoise
@@ -353,9 +353,14 @@ class Pipeline:
         self, candidates: list["Candidate"], conditions: list[Image], consistent: bool, show: Show | None
     ) -> list[Row]:
         """The rows with their likelihoods: as drawn, or again if their images were changed."""
+        rows = [candidate.row for candidate in candidates]
         if not consistent:
-            return [candidate.row for candidate in candidates]
-        return self._score([candidate.image for candidate in candidates], conditions, show)
+            return rows
+        changed = [k for k, row in enumerate(rows) if row.sample != REJECTED]
+        scored = self._score([candidates[k].image for k in changed], [conditions[k] for k in changed], show)
+        for k, row in zip(changed, scored, strict=True):
+            rows[k] = row
+        return rows
 
     def _score(self, targets: list[Image], conditions: list[Image], show: Show | None = None) -> list[Row]:
         rows = sorted(self._runner.score(targets, conditions, show), key=lambda row: row.image)

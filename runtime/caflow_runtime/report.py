@@ -21,8 +21,13 @@ NINETY_EIGHT_PERCENT = 2.326
 """Standard deviations on each side."""
 
 
-def write_report(scores: Path, calibration: Calibration, output: Path) -> Summary:
+def write_report(
+    scores: Path, calibration: Calibration, output: Path, calibration_sha256: str | None = None
+) -> Summary:
     """Make the page of a `scores.jsonl`: one HTML file that needs nothing else.
+
+    Arguments:
+        calibration_sha256: of its file, which scores must be of.
 
     Raises:
         InputError: if the scores cannot be read or are of another bundle, or if a package is missing.
@@ -36,6 +41,8 @@ def write_report(scores: Path, calibration: Calibration, output: Path) -> Summar
     job = read_job(scores)
     if job.bundle not in (None, calibration.manifest_sha256):
         raise InputError(f"{scores} is of another bundle: give the --bundle that caflow filter had")
+    if calibration_sha256 and job.calibration not in (None, calibration_sha256):
+        raise InputError(f"{scores} was judged by another calibration of the bundle: run caflow filter again")
     alpha = job.alpha
     summary = Summary(calibration)
     for line in read_lines(scores, len(calibration.truth.residuals)):
@@ -46,7 +53,7 @@ def write_report(scores: Path, calibration: Calibration, output: Path) -> Summar
         scores=scores,
         summary=summary,
         alpha=alpha,
-        by_chance=None if alpha is None else by_chance(alpha, summary.scored),
+        by_chance=None if alpha is None else by_chance(alpha, summary.scored, calibration.photographs),
         plots=plots.all_of(summary, alpha) if summary.scored else {},
     )
     partial = output.with_name(f".{output.name}.partial")
@@ -58,9 +65,14 @@ def write_report(scores: Path, calibration: Calibration, output: Path) -> Summar
     return summary
 
 
-def by_chance(alpha: float, count: int) -> tuple[float, float]:
-    """Between what shares of typical pairs are rejected, but for 1 time in 50."""
-    spread = NINETY_EIGHT_PERCENT * math.sqrt(alpha * (1 - alpha) / max(count, 1))
+def by_chance(alpha: float, count: int, photographs: int) -> tuple[float, float]:
+    """Between what shares of typical pairs are rejected, but for 1 time in 50 at most.
+
+    As if a calibration knew one pair of each of its photographs, since crops of one are alike; shares of few pairs are
+    coarse, so half a pair is added.
+    """
+    count = max(count, 1)
+    spread = NINETY_EIGHT_PERCENT * math.sqrt(alpha * (1 - alpha) * (1 / count + 1 / photographs)) + 0.5 / count
     return max(0.0, alpha - spread), min(1.0, alpha + spread)
 
 

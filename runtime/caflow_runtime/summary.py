@@ -38,6 +38,8 @@ class Job(msgspec.Struct, frozen=True):
     """The share of typical pairs that was to be rejected."""
     bundle: str | None = None
     """SHA-256 of its manifest."""
+    calibration: str | None = None
+    """SHA-256 of its calibration."""
 
 
 @dataclass
