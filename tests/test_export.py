@@ -217,7 +217,9 @@ def test_force_replaces_bundles_and_nothing_else(ours: Path, tmp_path: Path, exp
     assert (tmp_path / "photographs" / "precious.jpg").exists()
     shutil.copytree(exported.path, tmp_path / "old.caflow")
     (tmp_path / "old.caflow" / "calibration.json").touch()
-    export(ours, tmp_path / "old.caflow", force=True)
+    said: list[str] = []
+    export(ours, tmp_path / "old.caflow", force=True, say=said.append)
+    assert "its calibration was of the old bundle and is gone" in said[-1]
     assert not (tmp_path / "old.caflow" / "calibration.json").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"photographs", "old.caflow"}
 

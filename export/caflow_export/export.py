@@ -20,7 +20,7 @@ from caflow_export.operations import count_operations
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace, trace, trace_to_bytes
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
 from caflow_export.weights import WEIGHTS, WeightStore
-from caflow_runtime import builtin, bundle
+from caflow_runtime import builtin, bundle, calibration
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_training import checkpoint as checkpoints
 from caflow_training import reference_checkpoint
@@ -119,6 +119,8 @@ def export(
         if output.exists():
             replaced = output.replace(output.with_name(f"{partial.name}.old"))
             partial.replace(output)
+            if say and (replaced / calibration.NAME).exists():
+                say(f"{output}: its calibration was of the old bundle and is gone: run caflow calibrate again")
             shutil.rmtree(replaced)
         else:
             partial.replace(output)
