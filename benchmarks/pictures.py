@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from caflow_export.export import export
 from caflow_runtime.images import read_image, write_image
+from caflow_runtime.maps import pictures
 from caflow_runtime.pipeline import load
+from caflow_runtime.results import Samples
 from caflow_runtime.sheet import sheet
 
 IMAGES = Path("docs/images")
@@ -31,11 +33,19 @@ def of_task(name: str, condition: Picture, scratch: Path) -> Picture:
         return sheet(condition, pipe.sample(condition, n=SAMPLES, temperature=0.8))
 
 
+def maps(drawn: Samples) -> Picture:
+    """The best sample, where it is unlikely, and where samples differ, side by side."""
+    found = {name: picture for name, picture, _, _ in pictures(drawn)}
+    return np.concatenate([drawn.images[0][0], found["likelihood"], found["uncertainty"]], 1)
+
+
 def main() -> None:
-    """Write docs/images/demo.jpg and docs/images/tasks.jpg."""
+    """Write docs/images/demo.jpg, maps.jpg and tasks.jpg."""
     cat = read_image(IMAGES / "chelsea.png").rgb
     with load(backend="cpu") as pipe:
-        write_image(IMAGES / "demo.jpg", sheet(cat, pipe.sample(cat, n=SAMPLES, temperature=0.8)))
+        drawn = pipe.sample(cat, n=SAMPLES, temperature=0.8)
+    write_image(IMAGES / "demo.jpg", sheet(cat, drawn))
+    write_image(IMAGES / "maps.jpg", maps(drawn))
     face = np.ascontiguousarray(cat[FACE])
     grey = cv2.cvtColor(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.uint8)
     with_hole = face.copy()
