@@ -1,0 +1,56 @@
+"""The Ray cluster that work runs on: of this machine alone, or one that is there."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from caflow_runtime.errors import InputError
+
+PATIENCE_S = 5.0
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[Any]:
+    """The `ray` package, connected until the block ends.
+
+    Arguments:
+        address: of a cluster that is there: HOST:PORT, or "auto" for the one that this machine belongs to. None starts
+            one on this machine, and ends it.
+
+    Raises:
+        InputError: if Ray is missing, or there is no such cluster.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # reports to Ray's makers what is run; read at the import
+    ray = import_ray()
+    try:
+        _check_reachable(address)
+        ray.init(address or "local", include_dashboard=False if address is None else None, logging_level="ERROR")
+    except (OSError, RuntimeError, ValueError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise InputError(f"no Ray cluster at {address}: {why}: start one with `ray start --head`") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ray itself would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), PATIENCE_S).close()
+
+
+def import_ray() -> Any:
+    """The package.
+
+    Raises:
+        InputError: if it is missing.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise InputError("many machines need Ray: pip install 'caflow-deploy[ray]'") from None
+    return ray
