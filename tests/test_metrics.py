@@ -22,7 +22,7 @@ from caflow_runtime.calibration import Calibration, Reference
 from caflow_runtime.choice import Choice, Reject, Untypical
 from caflow_runtime.errors import InputError
 from caflow_runtime.images import write_image
-from caflow_runtime.metrics import BITS_PER_DIM, Metrics
+from caflow_runtime.metrics import BITS_PER_DIM, Metrics, Prometheus
 from caflow_runtime.pipeline import Pipeline, load
 
 NAMES = {
@@ -66,8 +66,9 @@ def served(metrics: Metrics) -> dict[str, float]:
 
 
 def test_all_is_at_zero_from_the_start(pipe: Pipeline, reference: Reference) -> None:
-    with Metrics(pipe, reference) as metrics:
-        assert {family.name for family in metrics.registry.collect()} == NAMES
+    instruments = Prometheus()
+    with Metrics(pipe, reference, instruments=instruments) as metrics:
+        assert {family.name for family in instruments.registry.collect()} == NAMES
         values = served(metrics)
     for outcome in ("accepted", "best", "bicubic", "rejected", "error"):
         assert values[f'caflow_requests_total{{model="model",outcome="{outcome}"}}'] == 0

@@ -26,7 +26,8 @@ def cluster(address: str | None) -> Iterator[Any]:
     ray = import_ray()
     try:
         _check_reachable(address)
-        ray.init(address or "local", include_dashboard=False if address is None else None, logging_level="ERROR")
+        own = {"include_dashboard": False} if address is None else {}
+        ray.init(address or "local", logging_level="ERROR", log_to_driver=False, **own)
     except (OSError, RuntimeError, ValueError) as error:
         why = str(error).strip().splitlines()[0]
         raise InputError(f"no Ray cluster at {address}: {why}: start one with `ray start --head`") from None

@@ -40,6 +40,12 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder.  [default: NAME.caflow]")
 @click.option("--precision", type=PRECISIONS, help="Of the networks; the flow's state stays float32.  [default: fp32]")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
+@click.option(
+    "--triton",
+    metavar="REPO",
+    type=click.Path(path_type=Path),
+    help="Write a model repository of Triton Inference Server too, with a copy of the bundle.",
+)
 @click.option("--trt", type=PRECISIONS, help="Build TensorRT engines too, with networks of this precision.")
 @click.option(
     "--trt-flavor",
@@ -66,6 +72,7 @@ def main(
     output: Path | None,
     precision: str | None,
     force: bool,
+    triton: Path | None,
     trt: str | None,
     trt_flavor: str | None,
     compute_capability: tuple[str, ...],
@@ -75,7 +82,7 @@ def main(
     """Export CHECKPOINT as a verified bundle; with --trt, build its engines.
 
     CHECKPOINT is a file of caflow-train or of the public CAFLOW implementation, or x4-photo, the built-in model. With
-    --trt it may be a bundle: its graphs are built as they are.
+    --trt or --triton it may be a bundle: its graphs are taken as they are.
 
     Exit codes: 0 all is written and verified, 1 the graphs do not compute what the model does, or TensorRT refuses one,
     2 wrong use, 3 the bundle is written, but engines need the GPU that they are for.
@@ -86,18 +93,22 @@ def main(
         end(f"--precision {precision} and --trt {trt}: engines run the bundle's graphs, so leave out --precision")
     if not trt and (trt_flavor or compute_capability):
         end("--trt-flavor and --compute-capability are about engines: give --trt fp32, fp16 or bf16")
-    if is_bundle and not trt:
-        end(f"{checkpoint} is a bundle already: give --trt to build its engines")
-    if is_bundle and (output or force):
+    if is_bundle and not (trt or triton):
+        end(f"{checkpoint} is a bundle already: give --trt to build its engines, or --triton to serve it")
+    if is_bundle and (output or (force and not triton)):
         end(f"{checkpoint} is a bundle, engines are built in it: leave out --output and --force")
-    if is_bundle:
-        _check_precision(checkpoint, str(trt))
+    if is_bundle and precision:
+        end(f"{checkpoint} is a bundle, its graphs are what they are: leave out --precision")
+    if is_bundle and trt:
+        _check_precision(checkpoint, trt)
     cannot_build = _why_not(trt_flavor, compute_capability) if trt else None
     bundle = checkpoint if is_bundle else _export(checkpoint, output, trt or precision or "fp32", force, console)
+    if trt and not cannot_build:
+        _build(bundle, trt_flavor, compute_capability, max_rows, max_size, console)
+    if triton:
+        _serve(bundle, triton, force)
     if cannot_build:
         end(f"{cannot_build}: caflow-export {bundle} --trt {trt}", code=NO_GPU)
-    if trt:
-        _build(bundle, trt_flavor, compute_capability, max_rows, max_size, console)
 
 
 def _check_precision(bundle: Path, precision: str) -> None:
@@ -173,6 +184,18 @@ def _build(
     for folder in folders:
         size = sum(file.stat().st_size for file in folder.iterdir())
         click.echo(f"{folder}  {size / 2**20:.1f} MiB")
+
+
+def _serve(bundle: Path, repository: Path, force: bool) -> None:
+    from caflow_export.triton import write_repository
+    from caflow_runtime.errors import InputError
+
+    try:
+        read_manifest(bundle)
+        for folder in write_repository(bundle, repository, force):
+            click.echo(folder)
+    except (InputError, BundleError, OSError) as error:
+        end(f"no model repository is written: {error}")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, Protocol, Self, get_args
 
 import numpy as np
 
@@ -46,10 +46,61 @@ SPREADS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
+class Instruments(Protocol):
+    """What counts: prometheus_client, or the metrics of an engine.
+
+    What has labels gives by `labels(*values)` what is counted with; what has none is that itself: `inc` of a counter,
+    `set` of a gauge, `observe` of a histogram.
+    """
+
+    def counter(self, name: str, text: str, labels: Sequence[str]) -> Any:
+        """Its name is without the `_total` that it is shown with."""
+
+    def gauge(self, name: str, text: str, labels: Sequence[str]) -> Any: ...
+
+    def histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Any:
+        """`buckets` are upper ends."""
+
+
+class Prometheus:
+    """Instruments of prometheus_client, in a registry of their own."""
+
+    def __init__(self) -> None:
+        """
+        Raises:
+            InputError: if prometheus_client is missing.
+        """
+        try:
+            import prometheus_client
+        except ModuleNotFoundError:
+            raise InputError("metrics need prometheus_client: pip install 'caflow-deploy[metrics]'") from None
+        self._package = prometheus_client
+        self.registry = prometheus_client.CollectorRegistry()
+
+    def counter(self, name: str, text: str, labels: Sequence[str]) -> Any:
+        return self._package.Counter(name, text, labels, registry=self.registry)
+
+    def gauge(self, name: str, text: str, labels: Sequence[str]) -> Any:
+        return self._package.Gauge(name, text, labels, registry=self.registry)
+
+    def histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Any:
+        return self._package.Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+
+    def serve(self, port: int, address: str) -> Any:
+        """The server and its thread."""
+        return self._package.start_http_server(port, address, self.registry)
+
+
 class Metrics:
     """Counts results, and shows the counts to whoever asks `serve`'s endpoint. One thread may observe at a time."""
 
-    def __init__(self, pipe: Pipeline, reference: Reference | None = None, window: int = WINDOW) -> None:
+    def __init__(
+        self,
+        pipe: Pipeline,
+        reference: Reference | None = None,
+        window: int = WINDOW,
+        instruments: Instruments | None = None,
+    ) -> None:
         """Where the bundle is calibrated, the canary is drawn once.
 
         Arguments:
@@ -58,17 +109,13 @@ class Metrics:
                 `pipe.calibration.reference(temperature)` of samples. None where that is not known, and for progressive
                 best-of-N, which drops samples unseen: then drift is NaN.
             window: so many of the last images count for drift.
+            instruments: of an engine that shows them; None is prometheus_client, which `serve` shows.
 
         Raises:
-            InputError: if prometheus_client is missing.
+            InputError: if prometheus_client is wanted and missing.
             NotFinite: if the canary is not.
         """
-        try:
-            import prometheus_client as prometheus
-        except ModuleNotFoundError:
-            raise InputError("metrics need prometheus_client: pip install 'caflow-deploy[metrics]'") from None
-        self._prometheus = prometheus
-        self.registry = prometheus.CollectorRegistry()
+        self._instruments = instruments or Prometheus()
         self.drift = None if reference is None else Drift(reference, window)
         self._model = pipe.folder.stem
         self._endpoint: Any = None
@@ -76,12 +123,13 @@ class Metrics:
         self._make_histograms(_buckets(reference))
         self._make_gauges(pipe)
 
-    def observe_best(self, best: Best, n: int, redraws: int = 0) -> None:
+    def observe_best(self, best: Best, n: int, redraws: int = 0, measures_drift: bool = True) -> None:
         """The best of N of each image.
 
         Arguments:
             n: samples that were to be accepted; of progressive best-of-N the last number of `keep`.
             redraws: samples that could be drawn in place of rejected ones.
+            measures_drift: whether they were drawn like those of the reference.
         """
         rejected = np.zeros(len(best.outcome), int) if best.rejected is None else best.rejected
         for k, (outcome, drawn) in enumerate(zip(best.outcome, best.bits_per_dim_drawn, strict=True)):
@@ -93,7 +141,8 @@ class Metrics:
             untypical = len(drawn) - accepted
             self._count(accepted, untypical, int(rejected[k]) - untypical)
             self._observe_drawn(drawn, float(best.bits_per_dim[k]) if best.density_at == "sample" else math.nan)
-            self._add_to_drift(drawn[:1])  # the first that came, whatever its likelihood: the best would be biased
+            if measures_drift:
+                self._add_to_drift(drawn[:1])  # the first that came, whatever its likelihood: the best would be biased
 
     def observe_samples(self, samples: Samples) -> None:
         """All samples of each image."""
@@ -159,10 +208,12 @@ class Metrics:
         Raises:
             InputError: if that cannot be.
         """
+        if not isinstance(self._instruments, Prometheus):
+            raise InputError("these metrics are shown by an engine, at an endpoint of its own")
         if self._endpoint is not None:
             raise InputError(f"metrics are served on port {self._endpoint[0].server_port} already: close them first")
         try:
-            self._endpoint = self._prometheus.start_http_server(port, address, self.registry)
+            self._endpoint = self._instruments.serve(port, address)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
             raise InputError(f"metrics: port {port} of {address}: {why}: give another") from None
@@ -200,14 +251,17 @@ class Metrics:
                 self._best_minus_median.observe(chosen - float(np.median(drawn)))
 
     def _add_to_drift(self, bits_per_dim: Floats) -> None:
-        if self.drift is not None:
-            self.drift.add(bits_per_dim)
+        if self.drift is None:
+            return
+        self.drift.add(bits_per_dim)
+        self._psi.set(self.drift.psi)
+        self._ks.set(self.drift.ks)
 
     def _make_counters(self) -> None:
         """With every value of every label at 0, so that ratios are right from the first minute."""
 
         def counter(name: str, text: str, labels: list[str], values: list[tuple[str, ...]]) -> Any:
-            made = self._prometheus.Counter(name, text, labels, registry=self.registry)
+            made = self._instruments.counter(name, text, labels)
             for value in values:
                 made.labels(*value)
             return made
@@ -232,7 +286,7 @@ class Metrics:
 
     def _make_histograms(self, bits_per_dim: Sequence[float]) -> None:
         def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Any:
-            return self._prometheus.Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+            return self._instruments.histogram(name, text, labels, buckets)
 
         self._bits = histogram(
             "caflow_sample_bits_per_dim", "Of samples, all that are finite, or of scored targets.", bits_per_dim
@@ -249,16 +303,15 @@ class Metrics:
 
     def _make_gauges(self, pipe: Pipeline) -> None:
         def gauge(name: str, text: str, labels: Sequence[str] = ()) -> Any:
-            return self._prometheus.Gauge(name, text, labels, registry=self.registry)
+            return self._instruments.gauge(name, text, labels)
 
         manifest = sha256_of(pipe.folder / MANIFEST)
         info = gauge("caflow_model_info", "Always 1.", ["version", "precision", "manifest"])
         info.labels(version("caflow-deploy"), pipe.manifest.precision, manifest).set(1)
-        drift = self.drift
-        psi = gauge("caflow_drift_psi", "Of the last images against the calibration: above 0.2 is worth a look.")
-        psi.set_function(lambda: math.nan if drift is None else drift.psi)
-        ks = gauge("caflow_drift_ks", "Kolmogorov-Smirnov distance of the last images from the calibration.")
-        ks.set_function(lambda: math.nan if drift is None else drift.ks)
+        self._psi = gauge("caflow_drift_psi", "Of the last images against the calibration: above 0.2 is worth a look.")
+        self._psi.set(math.nan)
+        self._ks = gauge("caflow_drift_ks", "Kolmogorov-Smirnov distance of the last images from the calibration.")
+        self._ks.set(math.nan)
         canary = gauge("caflow_canary_difference", "Nats of the canary, at the start, above those at calibration.")
         try:
             canary.set(canary_difference(pipe))

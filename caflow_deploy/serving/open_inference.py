@@ -1,0 +1,263 @@
+"""Messages of the Open Inference Protocol v2: over HTTP with its binary tensors, and over gRPC.
+
+https://github.com/kserve/open-inference-protocol, and Triton's extension for binary tensors.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_deploy import __version__
+from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.service import Request, Service, Tensors
+
+VERSION = "1"
+"""Of every model: bundles have hashes."""
+PLATFORM = "caflow"
+HEADER_LENGTH = "Inference-Header-Content-Length"
+AXES = 4
+"""Of all tensors that come in: (B, H, W, 3)."""
+ENGINE_PARAMETERS = {"binary_data_output", "priority", "sequence_end", "sequence_id", "sequence_start", "timeout"}
+"""What clients say to the server, not to the model."""
+MICROSECONDS = 1e6
+
+
+class UnknownModel(InputError):
+    """None of that name is served."""
+
+
+class TooLarge(InputError):
+    """A request has more bytes than any that could be answered."""
+
+
+class TensorHeader(msgspec.Struct):
+    """An input of a request."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: dict[str, Any] = {}
+    data: Any = None
+    """Where the tensor is not binary: numbers, in nested lists or not."""
+
+
+class WantedOutput(msgspec.Struct):
+    """An output of a request."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class RequestHeader(msgspec.Struct):
+    """The JSON of a request."""
+
+    inputs: list[TensorHeader]
+    outputs: list[WantedOutput] = []
+    id: str = ""
+    parameters: dict[str, Any] = {}
+
+
+def find(services: Mapping[str, Service], name: str, version: str = "") -> Service:
+    """The model that is meant.
+
+    Raises:
+        UnknownModel
+    """
+    if name in services and version in ("", VERSION):
+        return services[name]
+    raise UnknownModel(f"model {name!r} {version}: wanted one of {', '.join(services)}, version {VERSION}")
+
+
+def metadata(service: Service) -> dict[str, Any]:
+    """Of a model, as JSON has it."""
+
+    def described(specs: Sequence[Any]) -> list[dict[str, Any]]:
+        return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
+
+    names = {"name": service.name, "versions": [VERSION], "platform": PLATFORM}
+    return {**names, "inputs": described(service.inputs), "outputs": described(service.outputs)}
+
+
+def server_metadata() -> dict[str, Any]:
+    """As JSON has it."""
+    return {"name": PLATFORM, "version": __version__, "extensions": ["binary_tensor_data"]}
+
+
+def deadline(parameters: Mapping[str, Any]) -> float | None:
+    """Seconds that a client waits; None where it does not say.
+
+    Raises:
+        InputError
+    """
+    timeout = parameters.get("timeout", 0)
+    if not isinstance(timeout, int) or timeout < 0:
+        raise InputError(f"timeout: wanted microseconds, got {timeout!r}")
+    return timeout / MICROSECONDS or None
+
+
+def read_http(body: bytes, header_length: str | None) -> tuple[RequestHeader, Request]:
+    """A request's body; `header_length` is what the HTTP header `HEADER_LENGTH` says, if it is there.
+
+    Raises:
+        InputError
+    """
+    try:
+        length = len(body) if header_length is None else int(header_length)
+        if not 0 <= length <= len(body):
+            raise ValueError
+    except ValueError:
+        raise InputError(f"{HEADER_LENGTH}: wanted 0 to {len(body)}, got {header_length!r}") from None
+    try:
+        header = msgspec.json.decode(body[:length], type=RequestHeader)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"the request is no JSON of the Open Inference Protocol v2: {error}") from None
+    rest = memoryview(body)[length:]
+    tensors = {}
+    for given in header.inputs:
+        size = given.parameters.get("binary_data_size")
+        if size is None:
+            raw: Any = _numbers(given)
+        elif isinstance(size, int) and 0 <= size <= len(rest):
+            raw, rest = rest[:size], rest[size:]
+        else:
+            raise InputError(f"{given.name}: binary_data_size: wanted 0 to {len(rest)}, got {size!r}")
+        tensors[given.name] = _tensor(given.name, given.datatype, given.shape, raw)
+    if len(rest):
+        raise InputError(f"{len(rest)} bytes follow the last input: binary_data_size should count all of them")
+    return header, Request(tensors, _for_the_model(header.parameters))
+
+
+def write_http(service: Service, header: RequestHeader, tensors: Tensors) -> tuple[bytes, dict[str, str]]:
+    """A reply's body, and its HTTP headers.
+
+    Raises:
+        InputError: if an output is wanted that the model has not.
+    """
+    wanted = {output.name: output.parameters for output in header.outputs}
+    is_binary = header.parameters.get("binary_data_output", False)
+    outputs, blobs = [], []
+    for name, datatype, tensor in _outputs(service, tensors, wanted):
+        output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(tensor.shape)}
+        if wanted.get(name, {}).get("binary_data", is_binary):
+            blobs.append(_as_bytes(tensor))
+            output["parameters"] = {"binary_data_size": len(blobs[-1])}
+        else:
+            values = tensor.ravel().tolist()
+            output["data"] = [value.decode() for value in values] if datatype == "BYTES" else values
+        outputs.append(output)
+    names = {"model_name": service.name, "model_version": VERSION, "id": header.id}
+    reply = msgspec.json.encode({**names, "outputs": outputs})
+    if not blobs:
+        return reply, {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(reply))}
+    return b"".join([reply, *blobs]), headers
+
+
+def read_grpc(message: Any) -> Request:
+    """A `ModelInferRequest`.
+
+    Raises:
+        InputError
+    """
+    raws: Sequence[Any] = message.raw_input_contents
+    if not raws:
+        raws = [_uint8(given.name, list(given.contents.uint_contents)) for given in message.inputs]
+    if len(raws) != len(message.inputs):
+        raise InputError(f"raw_input_contents: wanted {len(message.inputs)}, one for each input, got {len(raws)}")
+    tensors = {
+        given.name: _tensor(given.name, given.datatype, given.shape, raw)
+        for given, raw in zip(message.inputs, raws, strict=True)
+    }
+    return Request(tensors, _for_the_model(grpc_parameters(message)))
+
+
+def grpc_parameters(message: Any) -> dict[str, Any]:
+    """Those of a `ModelInferRequest`."""
+    return {
+        name: getattr(value, value.WhichOneof("parameter_choice") or "int64_param")
+        for name, value in message.parameters.items()
+    }
+
+
+def write_grpc(service: Service, request: Any, tensors: Tensors, reply: Any) -> None:
+    """Fill in a `ModelInferResponse`.
+
+    Raises:
+        InputError: if an output is wanted that the model has not.
+    """
+    reply.model_name, reply.model_version, reply.id = service.name, VERSION, request.id
+    wanted: dict[str, dict[str, Any]] = {output.name: {} for output in request.outputs}
+    for name, datatype, tensor in _outputs(service, tensors, wanted):
+        reply.outputs.add(name=name, datatype=datatype, shape=tensor.shape)
+        reply.raw_output_contents.append(_as_bytes(tensor))
+
+
+def _outputs(service: Service, tensors: Tensors, wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, NDArray[Any]]]:
+    """Name, data type and tensor of each output that is wanted; of all, if none is named."""
+    names = [spec.name for spec in service.outputs]
+    if unknown := [name for name in wanted if name not in names]:
+        raise InputError(f"outputs of {service.name}: wanted some of {', '.join(names)}, got {unknown[0]!r}")
+    for spec in service.outputs:
+        if not wanted or spec.name in wanted:
+            yield spec.name, spec.datatype, tensors[spec.name]
+
+
+def _for_the_model(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if name not in ENGINE_PARAMETERS}
+
+
+def _tensor(name: str, datatype: str, shape: Sequence[int], raw: Any) -> NDArray[np.uint8]:
+    if datatype != "UINT8" or len(shape) != AXES or min(shape) < 0:
+        raise InputError(f"{name}: wanted UINT8 of shape (B, H, W, 3), got {datatype} of {tuple(shape)}")
+    if len(raw) != math.prod(shape):
+        raise InputError(f"{name}: wanted {math.prod(shape)} bytes for shape {tuple(shape)}, got {len(raw)}")
+    return np.frombuffer(raw, np.uint8).reshape(shape)
+
+
+def _numbers(given: TensorHeader) -> bytes:
+    try:
+        flat = np.asarray(given.data).ravel().tolist()
+    except ValueError:  # lists of different lengths
+        flat = [None]
+    return _uint8(given.name, flat)
+
+
+def _uint8(name: str, numbers: Sequence[Any]) -> bytes:
+    try:
+        return bytes(numbers)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: data: wanted integers from 0 to 255") from None
+
+
+def _as_bytes(tensor: NDArray[Any]) -> bytes:
+    """Little-endian, row by row; words with their length in four bytes before each."""
+    if tensor.dtype == object:
+        return b"".join(len(word).to_bytes(4, "little") + word for word in tensor.ravel())
+    return np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).tobytes()
+
+
+STATUS: tuple[tuple[type[BaseException], int, str], ...] = (
+    (UnknownModel, 404, "NOT_FOUND"),
+    (TooLarge, 413, "INVALID_ARGUMENT"),
+    (InputError, 400, "INVALID_ARGUMENT"),
+    (CaflowError, 422, "FAILED_PRECONDITION"),
+    (TimeoutError, 504, "DEADLINE_EXCEEDED"),
+    (MemoryError, 503, "RESOURCE_EXHAUSTED"),
+)
+"""What becomes of an error: the status of HTTP, and of gRPC."""
+
+
+def status(error: BaseException) -> tuple[int, str]:
+    """Of HTTP, and of gRPC."""
+    return next(((http, grpc) for kind, http, grpc in STATUS if isinstance(error, kind)), (500, "INTERNAL"))
+
+
+def text(error: BaseException) -> str:
+    """What a client is told."""
+    if isinstance(error, TimeoutError):
+        return "the deadline passed before there was an answer"
+    return str(error) or type(error).__name__

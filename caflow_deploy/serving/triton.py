@@ -1,0 +1,131 @@
+"""The model that Triton's Python backend runs; `caflow-export --triton` writes the repository around it.
+
+Imported in the server's own processes only: `triton_python_backend_utils` is nowhere else.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import triton_python_backend_utils as backend
+
+from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.pipeline import load
+from caflow_runtime.service import SERVICES, Answer, Request
+
+
+class TritonPythonModel:
+    """One instance of a model: a process of its own, that is asked by one thread."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Open the bundle that `config.pbtxt` names."""
+        check_tensors()
+        parameters = json.loads(args["model_config"])["parameters"]
+        given = {name: value["string_value"] for name, value in parameters.items()}
+        name: Any = given["backend"]  # load checks it
+        self.pipe = load(Path(args["model_repository"]).parent / given["bundle"], name, int(given["threads"]))
+        kinds = {self.pipe.folder.stem + kind.suffix: kind for kind in SERVICES}
+        if (name := args["model_name"]) not in kinds:
+            raise InputError(f"model {name!r}: wanted one of {', '.join(kinds)}, by the name of its bundle")
+        self.service = kinds[name](self.pipe, int(given["max_pixels"]), TritonInstruments(name))
+        self.service.check()
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """A response to each request, in order; Triton sends those that wait at the same time."""
+        asked = [
+            Request({tensor.name(): tensor.as_numpy() for tensor in request.inputs()}, json.loads(request.parameters()))
+            for request in requests
+        ]
+        return [
+            self._response(request, answer)
+            for request, answer in zip(requests, self.service.answer(asked), strict=True)
+        ]
+
+    def finalize(self) -> None:
+        """Let go of the bundle."""
+        self.pipe.close()
+
+    def _response(self, request: Any, answer: Answer) -> Any:
+        if isinstance(answer, BaseException):
+            return backend.InferenceResponse([], backend.TritonError(str(answer) or "memory ran out", _code(answer)))
+        wanted = request.requested_output_names()
+        return backend.InferenceResponse(
+            [backend.Tensor(name, np.ascontiguousarray(tensor)) for name, tensor in answer.items() if name in wanted]
+        )
+
+
+def check_tensors() -> None:
+    """Whether what goes through Triton comes out as it was.
+
+    Raises:
+        RuntimeError: if not: Triton 24.10 and NumPy 2 give wrong values, and say nothing.
+    """
+    given = np.arange(6, dtype=np.float64).reshape(2, 3)
+    found = backend.Tensor("given", given).as_numpy()
+    if found.shape != given.shape or not np.array_equal(found, given):
+        raise RuntimeError(f"this Triton does not fit NumPy {np.__version__}: tensors change: install 'numpy<2'")
+
+
+class TritonInstruments:
+    """Counts for Triton's own endpoint, under the names of `Metrics`."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+    def counter(self, name: str, text: str, labels: Sequence[str]) -> Any:
+        return self._made(f"{name}_total", text, backend.MetricFamily.COUNTER, labels)
+
+    def gauge(self, name: str, text: str, labels: Sequence[str]) -> Any:
+        return self._made(name, text, backend.MetricFamily.GAUGE, labels)
+
+    def histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Any:
+        return self._made(name, text, backend.MetricFamily.HISTOGRAM, labels, buckets=list(buckets))
+
+    def _made(self, name: str, text: str, kind: Any, labels: Sequence[str], **more: Any) -> Any:
+        family = backend.MetricFamily(name=name, description=text, kind=kind)
+        return Instrument(family, tuple(labels), {"model": self.model}, more, {})
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """A family of Triton's metrics, with the values of its labels; each metric is made when it is first needed."""
+
+    family: Any
+    names: tuple[str, ...]
+    tags: dict[str, str]
+    more: dict[str, Any]
+    made: dict[tuple[str, ...], Any]
+
+    def labels(self, *values: str) -> Self:
+        """The same for these values; the model stays."""
+        tags = dict(zip(self.names, values, strict=True)) | self.tags
+        bound = type(self)(self.family, (), tags, self.more, self.made)
+        bound._metric()  # so that it is there, at 0
+        return bound
+
+    def inc(self, amount: float = 1) -> None:
+        """Count."""
+        self._metric().increment(amount)
+
+    def set(self, value: float) -> None:
+        """Of a gauge."""
+        self._metric().set(value)
+
+    def observe(self, value: float) -> None:
+        """Of a histogram."""
+        self._metric().observe(value)
+
+    def _metric(self) -> Any:
+        key = tuple(self.tags.values())
+        if key not in self.made:
+            self.made[key] = self.family.Metric(labels=self.tags, **self.more)
+        return self.made[key]
+
+
+def _code(error: BaseException) -> Any:
+    if isinstance(error, InputError):
+        return backend.TritonError.INVALID_ARG
+    return backend.TritonError.INTERNAL if isinstance(error, CaflowError) else backend.TritonError.UNAVAILABLE

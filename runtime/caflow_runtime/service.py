@@ -1,0 +1,301 @@
+"""What a server answers: tensors and parameters in, tensors out, alike in every engine.
+
+The words are those of the Open Inference Protocol v2. A bundle NAME.caflow is served as two models: NAME draws the best
+of n samples of each image, NAME-score judges given targets.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from caflow_runtime.calibration import Reference, check_alpha
+from caflow_runtime.choice import Otherwise, Reject
+from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.inputs import Image, Rank, as_images, check_draw, check_pairs
+from caflow_runtime.metrics import Instruments, Metrics
+from caflow_runtime.noise import LARGEST_WORD
+from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.results import Likelihood, Stack
+
+MAX_PIXELS = 2**24
+"""Of results that one request may ask for, all samples counted."""
+ALPHA = 0.01
+TEMPERATURE = 0.8
+SCORE = "-score"
+"""What the name of a model that judges ends in."""
+OTHERWISE: dict[str, Otherwise] = {"mark": "best", "drop": "error", "bicubic": "bicubic"}
+"""What is done about images of which all samples are untypical."""
+
+Tensors = dict[str, NDArray[Any]]
+Answer = Tensors | CaflowError | MemoryError
+"""Tensors, or why there are none."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What a tensor of a model is; −1 is any size."""
+
+    name: str
+    datatype: Literal["BOOL", "BYTES", "FP64", "INT64", "UINT8"]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What someone asks for."""
+
+    tensors: Mapping[str, NDArray[Any]]
+    parameters: Mapping[str, Any]
+
+
+class SampleParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of a request to draw: arguments of `Pipeline.best_of`."""
+
+    n: Annotated[int, Meta(ge=1, le=LARGEST_WORD)] = 10
+    temperature: Annotated[float, Meta(ge=0)] = TEMPERATURE
+    seed: Annotated[int, Meta(ge=0, le=LARGEST_WORD)] = 0
+    rank: Rank = "likelihood"
+    consistent: bool = False
+    min_typicality: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Samples of less are untypical, and others are drawn in their place; 0 takes any."""
+    untypical: Literal["mark", "drop", "bicubic"] = "mark"
+    """Where all are: the best of them, an error, or the input, enlarged."""
+
+
+class ScoreParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of a request to judge."""
+
+    min_typicality: Annotated[float, Meta(ge=0, lt=1)] | None = None
+    """Targets of less are not accepted. None is 0.01; or 0, which accepts all, where the bundle is not calibrated."""
+
+
+class Service(ABC):
+    """A model as it is served. One thread may ask at a time."""
+
+    suffix: ClassVar[str]
+    inputs: ClassVar[tuple[TensorSpec, ...]]
+    outputs: ClassVar[tuple[TensorSpec, ...]]
+    parameters: ClassVar[type[SampleParameters] | type[ScoreParameters]]
+
+    def __init__(self, pipe: Pipeline, max_pixels: int = MAX_PIXELS, instruments: Instruments | None = None) -> None:
+        """Arguments:
+
+        max_pixels: of the results of one request, all samples counted.
+        instruments: of the engine, that requests are counted with.
+        """
+        self.pipe = pipe
+        self.max_pixels = max_pixels
+        self.metrics = None if instruments is None else Metrics(pipe, self._reference(), instruments=instruments)
+
+    @property
+    def name(self) -> str:
+        """That clients ask for."""
+        return self.pipe.folder.stem + self.suffix
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        """What each request gets, in order. What can be computed together is.
+
+        Whatever is wrong with one, the others get what they asked for. Values are those of a call of the pipeline, but
+        for the last bits, which depend on what ran with it.
+        """
+        answers: dict[int, Answer] = {}
+        alike: dict[Any, dict[int, list[list[Image]]]] = {}
+        for k, request in enumerate(requests):
+            try:
+                parameters, images = self._checked(request)
+            except InputError as error:
+                answers[k] = self._failed(error)
+            else:
+                alike.setdefault(parameters, {})[k] = images
+        for parameters, members in alike.items():
+            answers |= zip(members, self._answers(parameters, list(members.values())), strict=True)
+        return [answers[k] for k in range(len(requests))]
+
+    def check(self) -> None:
+        """Compute something small: whether the model still does what it should.
+
+        Raises:
+            Exception: of any kind, if not.
+        """
+        best = self.pipe.best_of(np.zeros((8, 8, 3), np.uint8), n=1, temperature=0.0)
+        if not np.isfinite(best.log_likelihood).all():
+            raise ValueError("the likelihood of a sample is not finite")
+
+    def _checked(self, request: Request) -> tuple[Any, list[list[Image]]]:
+        """Its parameters, and the images of each input.
+
+        Raises:
+            InputError
+        """
+        names = [spec.name for spec in self.inputs]
+        if sorted(request.tensors) != sorted(names):
+            raise InputError(f"inputs of {self.name}: wanted {', '.join(names)}, got {', '.join(request.tensors)}")
+        try:
+            # Clients may only be able to send words, not numbers.
+            parameters = msgspec.convert(dict(request.parameters), self.parameters, strict=False)
+        except msgspec.ValidationError as error:
+            raise InputError(f"parameters of {self.name}: {error}") from None
+        images = [as_images(np.asarray(request.tensors[name]), name) for name in names]
+        self._check(parameters, images)
+        return parameters, images
+
+    def _answers(self, parameters: Any, requests: list[list[list[Image]]]) -> list[Answer]:
+        """Of requests with the same parameters: of each by itself where they fail together."""
+        try:
+            return list(self._compute(parameters, requests))
+        except (CaflowError, MemoryError) as error:
+            if len(requests) == 1:
+                return [self._failed(error)]
+        return [answer for request in requests for answer in self._answers(parameters, [request])]
+
+    def _stage(self, name: str) -> AbstractContextManager[None]:
+        return self.metrics.stage(name) if self.metrics else nullcontext()
+
+    def _failed(self, error: CaflowError | MemoryError) -> CaflowError | MemoryError:
+        if self.metrics:
+            self.metrics.observe_error(error)
+        return error
+
+    def _check_pixels(self, images: list[Image], scale: int, samples: int) -> None:
+        pixels = sum(image.shape[0] * image.shape[1] for image in images) * scale**2 * samples
+        if pixels > self.max_pixels:
+            raise InputError(
+                f"{len(images)} images, {samples} samples of each: wanted at most {self.max_pixels} pixels of results "
+                f"in a request, got {pixels}: ask for fewer, or smaller ones, or have the server allow more"
+            )
+
+    @abstractmethod
+    def _reference(self) -> Reference | None:
+        """What likelihoods are held against, for drift."""
+
+    @abstractmethod
+    def _check(self, parameters: Any, images: list[list[Image]]) -> None:
+        """Whether that can be computed.
+
+        Raises:
+            InputError
+        """
+
+    @abstractmethod
+    def _compute(self, parameters: Any, requests: list[list[list[Image]]]) -> list[Tensors]:
+        """What each request gets, all computed together.
+
+        Raises:
+            CaflowError, MemoryError
+        """
+
+
+class Sampler(Service):
+    """Draws the best of n samples of each image."""
+
+    suffix = ""
+    inputs = (TensorSpec("image", "UINT8", (-1, -1, -1, 3)),)
+    outputs = (
+        TensorSpec("image", "UINT8", (-1, -1, -1, 3)),
+        TensorSpec("log_likelihood", "FP64", (-1, 1)),
+        TensorSpec("bits_per_dim", "FP64", (-1, 1)),
+        TensorSpec("typicality", "FP64", (-1, 1)),
+        TensorSpec("sample", "INT64", (-1, 1)),
+        TensorSpec("outcome", "BYTES", (-1, 1)),
+    )
+    parameters = SampleParameters
+
+    def _reference(self) -> Reference | None:
+        return reference_of(self.pipe, TEMPERATURE)
+
+    def _check(self, parameters: SampleParameters, images: list[list[Image]]) -> None:
+        p, model = parameters, self.pipe.manifest.model
+        check_draw(model, p.n, p.temperature, p.seed, 0, None, p.rank, p.consistent)
+        if p.rank == "typical" or p.min_typicality:
+            reference = self.pipe.calibration.reference(p.temperature)
+            if p.min_typicality:
+                check_alpha(p.min_typicality, reference)
+        self._check_pixels(images[0], model.scale, p.n)
+
+    def _compute(self, parameters: SampleParameters, requests: list[list[list[Image]]]) -> list[Tensors]:
+        p = parameters
+        reject = Reject(p.min_typicality, otherwise=OTHERWISE[p.untypical]) if p.min_typicality else None
+        images = [image for (given,) in requests for image in given]
+        with self._stage("sample"):
+            best = self.pipe.best_of(images, p.n, p.temperature, p.seed, 0, p.rank, None, p.consistent, reject=reject)
+        if self.metrics:
+            is_usual = p.temperature == TEMPERATURE
+            self.metrics.observe_best(best, p.n, reject.redraws if reject else 0, measures_drift=is_usual)
+        tensors = {
+            **likelihoods(best),
+            "sample": best.sample[:, None],
+            "outcome": np.array([outcome.encode() for outcome in best.outcome], object)[:, None],
+        }
+        return split(best.images, tensors, [len(given) for (given,) in requests])
+
+
+class Scorer(Service):
+    """Judges targets by their likelihood."""
+
+    suffix = SCORE
+    inputs = (TensorSpec("target", "UINT8", (-1, -1, -1, 3)), TensorSpec("condition", "UINT8", (-1, -1, -1, 3)))
+    outputs = (
+        TensorSpec("log_likelihood", "FP64", (-1, 1)),
+        TensorSpec("bits_per_dim", "FP64", (-1, 1)),
+        TensorSpec("typicality", "FP64", (-1, 1)),
+        TensorSpec("accepted", "BOOL", (-1, 1)),
+    )
+    parameters = ScoreParameters
+
+    def _reference(self) -> Reference | None:
+        return reference_of(self.pipe, None)
+
+    def _check(self, parameters: ScoreParameters, images: list[list[Image]]) -> None:
+        if parameters.min_typicality:
+            check_alpha(parameters.min_typicality, self.pipe.calibration.truth)
+        self._check_pixels(images[0], 1, 1)
+        check_pairs(images[0], images[1], self.pipe.manifest.model.scale)
+
+    def _compute(self, parameters: ScoreParameters, requests: list[list[list[Image]]]) -> list[Tensors]:
+        targets, conditions = ([image for request in requests for image in request[k]] for k in range(2))
+        with self._stage("score"):
+            score = self.pipe.score(targets, conditions)
+        alpha = ALPHA if parameters.min_typicality is None else parameters.min_typicality
+        accepted = score.typicality.accept(alpha) if score.typicality else np.ones(len(targets), bool)
+        if self.metrics:
+            self.metrics.observe_score(score, accepted)
+        tensors = {**likelihoods(score), "accepted": accepted[:, None]}
+        return split(None, tensors, [len(given) for given, _ in requests])
+
+
+SERVICES: tuple[type[Service], ...] = (Sampler, Scorer)
+
+
+def reference_of(pipe: Pipeline, temperature: float | None) -> Reference | None:
+    """What is typical of samples of a temperature, of true images for None; None where that is not known."""
+    try:
+        return pipe.calibration.truth if temperature is None else pipe.calibration.reference(temperature)
+    except InputError:
+        return None
+
+
+def likelihoods(found: Likelihood) -> Tensors:
+    """(B, 1) each; NaN where there is none."""
+    typical = found.typicality
+    return {
+        "log_likelihood": found.log_likelihood[:, None],
+        "bits_per_dim": found.bits_per_dim[:, None],
+        "typicality": np.full((len(found.dims), 1), np.nan) if typical is None else typical.value[:, None],
+    }
+
+
+def split(images: Stack | None, tensors: Tensors, counts: Sequence[int]) -> list[Tensors]:
+    """What belongs to each request, which had so many images, all of one size."""
+    ends = np.cumsum(counts)
+    parts = []
+    for end, count in zip(ends, counts, strict=True):
+        part = {name: tensor[end - count : end] for name, tensor in tensors.items()}
+        parts.append(part if images is None else {"image": np.stack(list(images[end - count : end])), **part})
+    return parts

@@ -1,0 +1,164 @@
+"""What a server answers, without a server: requests to a small bundle, alone and together."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import pairs_of_photographs, photograph
+from numpy.typing import NDArray
+
+from caflow_runtime.choice import Reject, Untypical
+from caflow_runtime.errors import InputError
+from caflow_runtime.metrics import Prometheus
+from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.service import Answer, Request, Sampler, Scorer, Tensors
+
+
+@pytest.fixture
+def pipe(calibrated: Path) -> Iterator[Pipeline]:
+    with load(calibrated) as pipe:
+        yield pipe
+
+
+def ask(image: NDArray[np.uint8], **parameters: Any) -> Request:
+    return Request({"image": image}, parameters)
+
+
+def tensors(answer: Answer) -> Tensors:
+    assert isinstance(answer, dict), answer
+    return answer
+
+
+def test_what_is_asked_together_is_answered_as_alone(pipe: Pipeline, photographs: Path) -> None:
+    asked: list[tuple[NDArray[np.uint8], dict[str, Any]]] = [
+        (photograph(photographs, 0, 8, 12)[None], {"n": 3, "seed": 5}),
+        (np.stack([photograph(photographs, k, 12, 8) for k in range(2)]), {"n": 3, "seed": 5}),
+        (photograph(photographs, 1, 8, 12)[None], {"n": 2, "rank": "typical"}),
+        (photograph(photographs, 2, 8, 12)[None], {"n": 2, "consistent": True}),
+    ]
+    answers = Sampler(pipe).answer([ask(image, **parameters) for image, parameters in asked])
+    for (image, parameters), answer in zip(asked, answers, strict=True):
+        best, given = pipe.best_of(image, **parameters), tensors(answer)
+        np.testing.assert_array_equal(given["image"], best.images)
+        np.testing.assert_array_equal(given["sample"][:, 0], best.sample)
+        np.testing.assert_allclose(given["log_likelihood"][:, 0], best.log_likelihood, rtol=1e-6)
+        np.testing.assert_allclose(given["bits_per_dim"][:, 0], best.bits_per_dim, rtol=1e-6)
+        assert given["outcome"].tolist() == [[b"accepted"]] * len(image)
+        assert {spec.name for spec in Sampler.outputs} == set(given)
+        for spec in Sampler.outputs:
+            assert given[spec.name].ndim == len(spec.shape)
+
+
+def test_words_count_as_numbers(pipe: Pipeline, photographs: Path) -> None:
+    """gRPC's parameters have no fractions, at least in some clients."""
+    image = photograph(photographs, 0, 8, 8)[None]
+    (answer,) = Sampler(pipe).answer([ask(image, n="2", temperature="0.5", consistent="false")])
+    np.testing.assert_array_equal(tensors(answer)["image"], pipe.best_of(image, n=2, temperature=0.5).images)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n": 0}, "parameters of model: Expected `int` >= 1 - at `$.n`"),
+        ({"tau": 1}, "unknown field `tau`"),
+        ({"temperature": -1}, ">= 0.0"),
+        ({"temperature": math.inf}, "temperature: wanted finite values"),
+        ({"seed": 2**32}, "<= 4294967295"),
+        ({"rank": "beauty"}, "Invalid enum value 'beauty'"),
+        ({"rank": "typical", "temperature": 0.3}, "0.3"),
+        ({"min_typicality": 1e-9}, "take a larger one, or calibrate with more photographs"),
+        ({"n": 1000}, "wanted at most 65536 pixels of results in a request, got 1024000"),
+    ],
+)
+def test_a_request_that_is_refused_leaves_the_others(
+    pipe: Pipeline, photographs: Path, parameters: dict[str, Any], message: str
+) -> None:
+    image = photograph(photographs, 0, 8, 8)[None]
+    good, bad, also_good = Sampler(pipe, max_pixels=2**16).answer([ask(image), ask(image, **parameters), ask(image)])
+    assert isinstance(bad, InputError)
+    assert message in str(bad)
+    for answer in (good, also_good):
+        np.testing.assert_array_equal(tensors(answer)["image"], pipe.best_of(image).images)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "inputs of model: wanted image, got "),
+        ({"picture": np.zeros((1, 8, 8, 3), np.uint8)}, "inputs of model: wanted image, got picture"),
+        ({"image": np.zeros((1, 8, 8, 4), np.uint8)}, "image[0]: wanted (H, W, 3) uint8 RGB"),
+        ({"image": np.zeros((0, 8, 8, 3), np.uint8)}, "wanted at least one image"),
+        ({"image": np.zeros((1, 0, 8, 3), np.uint8)}, "at least one pixel"),
+    ],
+)
+def test_wrong_tensors_are_refused(pipe: Pipeline, given: dict[str, Any], message: str) -> None:
+    (answer,) = Sampler(pipe).answer([Request(given, {})])
+    assert isinstance(answer, InputError)
+    assert message in str(answer)
+
+
+def test_untypical_samples(pipe: Pipeline, photographs: Path) -> None:
+    """A request of which none is accepted is an error by itself, where its client wants that."""
+    image = photograph(photographs, 3, 8, 8)[None]
+    wanted = pipe.best_of(image, n=3, reject=Reject(0.999, 20, "bicubic"))
+    assert wanted.outcome == ["bicubic"]
+    common = {"n": 3, "min_typicality": 0.999}
+    dropped, replaced, marked = Sampler(pipe).answer(
+        [ask(image, **common, untypical=untypical) for untypical in ("drop", "bicubic", "mark")]
+    )
+    assert isinstance(dropped, Untypical)
+    np.testing.assert_array_equal(tensors(replaced)["image"], wanted.images)
+    assert math.isnan(tensors(replaced)["log_likelihood"][0, 0])
+    assert [tensors(answer)["outcome"][0, 0] for answer in (replaced, marked)] == [b"bicubic", b"best"]
+
+
+def test_targets_are_judged(pipe: Pipeline, photographs: Path) -> None:
+    pairs = pairs_of_photographs(pipe, photographs, 1)
+    target, condition = (np.stack([getattr(pair, name) for pair in pairs]) for name in ("target", "condition"))
+    score = pipe.score(target, condition)
+    assert score.typicality is not None
+    alpha = float(np.median(score.typicality.value))
+    asked = [
+        Request({"target": target, "condition": condition}, {"min_typicality": alpha}),
+        Request({"target": target, "condition": condition[1:]}, {}),
+        Request({"target": target, "condition": condition}, {}),
+    ]
+    judged, uneven, usual = Scorer(pipe).answer(asked)
+    assert tensors(judged)["accepted"][:, 0].tolist() == (score.typicality.value >= alpha).tolist()
+    np.testing.assert_allclose(tensors(usual)["log_likelihood"][:, 0], score.log_likelihood, rtol=1e-6)
+    np.testing.assert_allclose(tensors(usual)["typicality"][:, 0], score.typicality.value)
+    assert isinstance(uneven, InputError)
+
+
+def test_a_bundle_without_calibration_accepts_all(exported: Any, photographs: Path) -> None:
+    condition = photograph(photographs, 0, 8, 8)[None]
+    with load(exported.path) as pipe:
+        target = np.asarray(pipe.best_of(condition).images)
+        given = {"target": target, "condition": condition}
+        usual, strict = Scorer(pipe).answer([Request(given, {}), Request(given, {"min_typicality": 0.1})])
+    assert tensors(usual)["accepted"].all()
+    assert np.isnan(tensors(usual)["typicality"]).all()
+    assert isinstance(strict, InputError)
+    assert "is not calibrated" in str(strict)
+
+
+def test_requests_are_counted(pipe: Pipeline, photographs: Path) -> None:
+    instruments = Prometheus()
+    sampler = Sampler(pipe, instruments=instruments)
+    image = photograph(photographs, 0, 8, 8)[None]
+    sampler.answer([ask(image, n=3), ask(image, n=3, temperature=0.5), ask(image, n=0)])
+    values = {sample.name + str(sample.labels.get("outcome", "")): sample.value for sample in samples(instruments)}
+    assert values["caflow_requests_totalaccepted"] == 2
+    assert values["caflow_requests_totalerror"] == 1
+    assert values["caflow_sample_bits_per_dim_count"] == 6
+    assert sampler.metrics is not None
+    assert sampler.metrics.drift is not None
+    assert sampler.metrics.drift.count == 1  # of the usual temperature
+
+
+def samples(instruments: Prometheus) -> Iterator[Any]:
+    for family in instruments.registry.collect():
+        yield from family.samples
