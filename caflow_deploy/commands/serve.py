@@ -33,6 +33,13 @@ LATER_S = 5.0
     type=click.IntRange(1, 65535),
     help="Of gRPC, which is on all addresses of this machine.  [default: none]",
 )
+@click.option(
+    "--metrics",
+    "metrics_port",
+    metavar="PORT",
+    type=click.IntRange(1, 65535),
+    help="Of Ray's endpoint for Prometheus, which is on all addresses of this machine.  [default: any]",
+)
 @click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Processes with a bundle each.")
 @click.option(
     "--ray",
@@ -66,6 +73,7 @@ def serve(
     host: str,
     port: int,
     grpc_port: int | None,
+    metrics_port: int | None,
     replicas: int,
     address: str | None,
     backend: "BackendName",
@@ -91,9 +99,10 @@ def serve(
         import_ray()
         folder = find_bundle(bundle).resolve()
         verify_files(folder, read_manifest(folder))
-        for wanted in [port] if grpc_port is None else [port, grpc_port]:
-            _check_free(host, wanted)
-        with cluster(address) as ray:
+        for wanted in (port, grpc_port, metrics_port):
+            if wanted is not None:
+                _check_free(host, wanted)
+        with cluster(address, metrics_port) as ray:
             import logging
 
             from ray import serve

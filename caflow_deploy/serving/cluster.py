@@ -12,12 +12,13 @@ PATIENCE_S = 5.0
 
 
 @contextmanager
-def cluster(address: str | None) -> Iterator[Any]:
+def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[Any]:
     """The `ray` package, connected until the block ends.
 
     Arguments:
         address: of a cluster that is there: HOST:PORT, or "auto" for the one that this machine belongs to. None starts
             one on this machine, and ends it.
+        metrics_port: of Ray's endpoint for Prometheus, where a cluster is started; None is any.
 
     Raises:
         InputError: if Ray is missing, or there is no such cluster.
@@ -26,7 +27,7 @@ def cluster(address: str | None) -> Iterator[Any]:
     ray = import_ray()
     try:
         _check_reachable(address)
-        own = {"include_dashboard": False} if address is None else {}
+        own = {"include_dashboard": False, "_metrics_export_port": metrics_port} if address is None else {}
         ray.init(address or "local", logging_level="ERROR", log_to_driver=False, **own)
     except (OSError, RuntimeError, ValueError) as error:
         why = str(error).strip().splitlines()[0]

@@ -74,6 +74,8 @@ class TritonInstruments:
 
     def __init__(self, model: str) -> None:
         self.model = model
+        self._kept: list[Instrument] = []
+        """Triton drops what nobody holds."""
 
     def counter(self, name: str, text: str, labels: Sequence[str]) -> Any:
         return self._made(f"{name}_total", text, backend.MetricFamily.COUNTER, labels)
@@ -86,7 +88,8 @@ class TritonInstruments:
 
     def _made(self, name: str, text: str, kind: Any, labels: Sequence[str], **more: Any) -> Any:
         family = backend.MetricFamily(name=name, description=text, kind=kind)
-        return Instrument(family, tuple(labels), {"model": self.model}, more, {})
+        self._kept.append(Instrument(family, tuple(labels), {"model": self.model}, more, {}))
+        return self._kept[-1]
 
 
 @dataclass(frozen=True)

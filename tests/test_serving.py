@@ -1,0 +1,175 @@
+"""Real servers, started as users start them, asked by unmodified clients: Ray Serve, and NVIDIA's Triton."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import pairs_of_photographs, photograph
+from servers import (
+    Asked,
+    Engine,
+    Protocol,
+    Replied,
+    Server,
+    ask,
+    ask_all,
+    ray_server,
+    triton_environment,
+    triton_server,
+)
+
+from caflow_runtime.pipeline import Pipeline, load
+
+pytestmark = pytest.mark.full
+
+ENGINES: list[Engine] = ["ray", "triton"]
+PROTOCOLS: list[Protocol] = ["http", "grpc"]
+CLIENTS, REQUESTS, KILLED_AT = 16, 500, 150
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where Triton finds the runtime: NumPy 2 is not for it."""
+    return triton_environment(tmp_path_factory.mktemp("triton") / "environment")
+
+
+@pytest.fixture
+def pipe(calibrated: Path) -> Iterator[Pipeline]:
+    with load(calibrated, threads=1) as pipe:
+        yield pipe
+
+
+def serve(
+    engine: Engine, bundle: Path, request: pytest.FixtureRequest, replicas: int
+) -> AbstractContextManager[Server]:
+    if engine == "ray":
+        return ray_server(bundle, replicas)
+    return triton_server(bundle, request.getfixturevalue("environment"), replicas)
+
+
+def requests_of(photographs: Path, count: int) -> list[Asked]:
+    """Of many sizes, of one image and of two, of several n."""
+    random = np.random.default_rng(0)
+    asked = []
+    for k in range(count):
+        height, width = (int(side) for side in random.integers(5, 25, 2))
+        images = [photograph(photographs, int(which), height, width) for which in random.integers(0, 13, 1 + k % 2)]
+        asked.append(Asked({"image": np.stack(images)}, {"n": 1 + k % 5, "seed": k % 3}))
+    return asked
+
+
+def check(pipe: Pipeline, replies: Sequence[Replied]) -> None:
+    """Values, not shapes, against a local call. What ran together may differ in its last bits, so in a rare pixel."""
+    known: dict[int, Any] = {}
+    for reply in replies:
+        key = id(reply.asked)
+        if key not in known:
+            known[key] = pipe.best_of(reply.asked.tensors["image"], **reply.asked.parameters)
+        best, given = known[key], reply.tensors
+        np.testing.assert_array_equal(given["sample"][:, 0], best.sample)
+        np.testing.assert_allclose(given["log_likelihood"][:, 0], best.log_likelihood, rtol=1e-6)
+        np.testing.assert_allclose(given["typicality"][:, 0], best.typicality.value, atol=1e-3)
+        different = np.abs(given["image"].astype(int) - np.asarray(best.images))
+        assert different.max() <= 1
+        assert (different > 0).mean() < 1e-3
+        assert given["outcome"].ravel().tolist() == [b"accepted"] * len(best.outcome)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_many_clients_and_a_replica_is_killed(
+    engine: Engine, calibrated: Path, pipe: Pipeline, photographs: Path, request: pytest.FixtureRequest
+) -> None:
+    """No value is wrong. Ray Serve replaces the replica; Triton does not, and what it then refuses is counted."""
+    asked = requests_of(photographs, 50) * (REQUESTS // 50)
+    with serve(engine, calibrated, request, replicas=2) as server:
+        before = server.replicas()
+
+        def kill(done: int) -> None:
+            if done == KILLED_AT:
+                os.kill(before[0], signal.SIGKILL)
+
+        replies = ask_all(server, "model", asked, CLIENTS, done=kill)
+        good = [reply for reply in replies if reply.error is None]
+        bad = [reply.error for reply in replies if reply.error is not None]
+        print(f"{engine}: {len(good)} of {len(replies)} answered; {sorted(set(bad))}")
+        assert len(good) + len(bad) == REQUESTS
+        check(pipe, good)
+        if engine == "ray":
+            assert len(bad) <= 2 * CLIENTS  # what that replica had
+            until = time.monotonic() + 60
+            while len(server.replicas()) < 2 and time.monotonic() < until:
+                time.sleep(0.5)
+            assert len(server.replicas()) == 2
+            assert before[0] not in server.replicas()
+            again = ask_all(server, "model", asked[:50], CLIENTS)
+            assert [reply.error for reply in again] == [None] * 50
+            check(pipe, again)
+        else:
+            assert len(bad) < REQUESTS - KILLED_AT
+            assert all("is not healthy" in text or "Stub" in text or "stub" in text for text in bad if text)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_clients_see(
+    engine: Engine,
+    protocol: Protocol,
+    calibrated: Path,
+    pipe: Pipeline,
+    photographs: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Judging, refusals, and metrics under the same names everywhere."""
+    (pair,) = pairs_of_photographs(pipe, photographs, 1)[:1]
+    image = photograph(photographs, 0, 16, 12)[None]
+    with serve(engine, calibrated, request, replicas=1) as server:
+        judged = ask(
+            server, "model-score", Asked({"target": pair.target[None], "condition": pair.condition[None]}, {}), protocol
+        )
+        score = pipe.score(pair.target, pair.condition)
+        assert judged.error is None
+        np.testing.assert_allclose(judged.tensors["log_likelihood"][:, 0], score.log_likelihood, rtol=1e-6)
+        assert score.typicality is not None
+        assert judged.tensors["accepted"][:, 0].tolist() == score.typicality.accept().tolist()
+        drawn = ask(server, "model", Asked({"image": image}, {"n": 3, "temperature": "0.5"}), protocol)
+        np.testing.assert_array_equal(drawn.tensors["image"], pipe.best_of(image, n=3, temperature=0.5).images)
+        for tensors, parameters, message in (
+            ({"image": image}, {"n": 0}, "Expected `int` >= 1 - at `$.n`"),
+            ({"image": image}, {"n": 10**6}, "wanted at most 16777216 pixels"),
+            ({"image": image}, {"tau": 1}, "unknown field `tau`"),
+            ({"image": image[..., :2]}, {}, "3"),
+        ):
+            refused = ask(server, "model", Asked(tensors, parameters), protocol)
+            assert refused.error is not None
+            assert message in refused.error
+        values = scraped(server, "ray_" if engine == "ray" else "")
+    assert values["caflow_requests_total", "model", "accepted"] == 1
+    assert values["caflow_requests_total", "model", "error"] == 3 + (engine == "ray")
+    assert values["caflow_requests_total", "model-score", "accepted"] == 1
+    assert values["caflow_samples_total", "model", "accepted"] == 3
+    assert values["caflow_sample_bits_per_dim_count", "model", ""] == 3
+    assert values["caflow_stage_seconds_count", "model-score", "score"] == 1
+    assert ("caflow_canary_difference", "model", "") in values
+
+
+def scraped(server: Server, prefix: str, patience: float = 60.0) -> dict[tuple[str, str, str], float]:
+    """Ours, by name, model, and what they are told apart by. Ray shows them some seconds later."""
+    until = time.monotonic() + patience
+    while True:
+        values: dict[tuple[str, str, str], float] = {}
+        for line in server.metrics().splitlines():
+            if found := re.fullmatch(rf"{prefix}(caflow_\w+)\{{(.*)\}} (\S+)", line):
+                labels = dict(re.findall(r'(\w+)="([^"]*)"', found[2]))
+                which = next((labels[name] for name in ("outcome", "verdict", "stage") if name in labels), "")
+                key = found[1], labels["model"], which
+                values[key] = values.get(key, 0) + float(found[3])
+        if ("caflow_requests_total", "model-score", "accepted") in values or time.monotonic() > until:
+            return values
+        time.sleep(1)
