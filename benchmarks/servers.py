@@ -24,6 +24,7 @@ import tritonclient.http
 from numpy.typing import NDArray
 
 from caflow_export.triton import write_repository
+from caflow_runtime.service import MAX_PIXELS
 
 ROOT = Path(__file__).parents[1]
 STARTS_S, ENDS_S, ANSWERS_S = 120.0, 60.0, 120.0
@@ -102,12 +103,13 @@ class Replied:
 
 
 @contextmanager
-def ray_server(bundle: Path, replicas: int = 1, *options: str) -> Iterator[Server]:
+def ray_server(bundle: Path, replicas: int = 1, max_pixels: int = MAX_PIXELS) -> Iterator[Server]:
     """`caflow serve`."""
     ports: dict[Protocol, int] = {"http": free_port(), "grpc": free_port()}
     command = [sys.executable, "-m", "caflow_deploy.cli", "serve", "--bundle", str(bundle), "--replicas", str(replicas)]
     scraped = free_port()
-    given = ["--port", str(ports["http"]), "--grpc-port", str(ports["grpc"]), "--metrics", str(scraped), *options]
+    given = ["--port", str(ports["http"]), "--grpc-port", str(ports["grpc"]), "--metrics", str(scraped)]
+    given += ["--max-pixels", str(max_pixels)]
     folder = Path(tempfile.mkdtemp(prefix="caflow-"))  # names of sockets may not be long
     environment = {**os.environ, "RAY_TMPDIR": str(folder)}
     try:
@@ -118,7 +120,7 @@ def ray_server(bundle: Path, replicas: int = 1, *options: str) -> Iterator[Serve
 
 
 @contextmanager
-def triton_server(bundle: Path, installed: Path, instances: int = 1) -> Iterator[Server]:
+def triton_server(bundle: Path, installed: Path, instances: int = 1, max_pixels: int = MAX_PIXELS) -> Iterator[Server]:
     """NVIDIA's server on a repository of `caflow-export --triton`; `installed` is what `triton_environment` made."""
     ports: dict[Protocol, int] = {"http": free_port(), "grpc": free_port()}
     scraped = free_port()
@@ -126,7 +128,7 @@ def triton_server(bundle: Path, installed: Path, instances: int = 1) -> Iterator
     for model in write_repository(bundle, folder / "models", force=False):
         config = model / "config.pbtxt"
         config.write_text(
-            f"{config.read_text()}\n"
+            f"{config.read_text().replace(str(MAX_PIXELS), str(max_pixels))}\n"
             f'parameters {{ key: "EXECUTION_ENV_PATH" value {{ string_value: "{installed}" }} }}\n'
             f"instance_group [ {{ count: {instances} kind: KIND_CPU }} ]\n"
         )

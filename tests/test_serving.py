@@ -26,6 +26,7 @@ from servers import (
 )
 
 from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.service import MAX_PIXELS
 
 pytestmark = pytest.mark.full
 
@@ -47,11 +48,11 @@ def pipe(calibrated: Path) -> Iterator[Pipeline]:
 
 
 def serve(
-    engine: Engine, bundle: Path, request: pytest.FixtureRequest, replicas: int
+    engine: Engine, bundle: Path, request: pytest.FixtureRequest, replicas: int, max_pixels: int = MAX_PIXELS
 ) -> AbstractContextManager[Server]:
     if engine == "ray":
-        return ray_server(bundle, replicas)
-    return triton_server(bundle, request.getfixturevalue("environment"), replicas)
+        return ray_server(bundle, replicas, max_pixels)
+    return triton_server(bundle, request.getfixturevalue("environment"), replicas, max_pixels)
 
 
 def requests_of(photographs: Path, count: int) -> list[Asked]:

@@ -1,0 +1,98 @@
+"""What serving costs: the same requests to a plain loop in one process, to Ray Serve, and to Triton, on the same cores.
+
+Two replicas of one thread against one process of two. Clients run on these cores too.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import report
+from servers import Asked, Protocol, Server, ask_all, ray_server, triton_environment, triton_server
+
+from caflow_runtime.builtin import DEFAULT, find_bundle
+from caflow_runtime.canary import smooth_conditions
+from caflow_runtime.pipeline import Pipeline, load
+
+CLIENTS, REPLICAS, THREADS = 16, 2, 2
+SIDES, SAMPLES = (12, 16, 24), (1, 4, 10)
+PACKAGES = ("onnxruntime", "numpy", "ray", "tritonclient")
+
+
+def requests(count: int) -> list[Asked]:
+    """Of mixed sizes and n."""
+    asked = []
+    for k in range(count):
+        (image,) = smooth_conditions(1, SIDES[k % len(SIDES)], SIDES[k // 3 % len(SIDES)])
+        asked.append(Asked({"image": image[None]}, {"n": SAMPLES[k % len(SAMPLES)], "seed": k}))
+    return asked
+
+
+def plain_loop(pipe: Pipeline, asked: Sequence[Asked]) -> list[float]:
+    """Seconds of each, one after the other."""
+    seconds = []
+    for request in asked:
+        began = time.perf_counter()
+        pipe.best_of(request.tensors["image"], **request.parameters)
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def served(server: Server, model: str, protocol: Protocol, clients: int, asked: Sequence[Asked]) -> list[float]:
+    """Seconds of each, as its client sees them."""
+    replies = ask_all(server, model, asked, clients, [protocol])
+    if errors := [reply.error for reply in replies if reply.error]:
+        raise RuntimeError(f"{len(errors)} of {len(replies)} requests failed: {errors[0]}")
+    return [reply.seconds for reply in replies]
+
+
+def measure(ways: dict[str, Callable[[Sequence[Asked]], list[float]]], count: int, rounds: int) -> list[dict[str, Any]]:
+    """In turns; of each the medians of its rounds."""
+    asked = requests(count)
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            seconds = way(asked if number else asked[: 4 * CLIENTS])  # the first is to warm up
+            wall = time.perf_counter() - began
+            if number:
+                found[name].append((count / wall, *np.quantile(seconds, [0.5, 0.95])))
+    columns = ("requests/s", "p50 s", "p95 s")
+    return [
+        {"way": name, **dict(zip(columns, np.median(rows, 0).tolist(), strict=True))} for name, rows in found.items()
+    ]
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path), default=DEFAULT)
+@click.option("--environment", type=click.Path(path_type=Path), default=Path("build/triton"), show_default=True)
+@click.option("--count", default=500, show_default=True, help="Requests of a round.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here.")
+def main(bundle: Path, environment: Path, count: int, rounds: int, json_file: Path | None) -> None:
+    """Requests per second, and how long one takes, of BUNDLE; and write them to --json."""
+    folder = find_bundle(bundle).resolve()
+    model = folder.stem
+    with ExitStack() as stack:
+        pipe = stack.enter_context(load(folder, backend="cpu", threads=THREADS))
+        ray = stack.enter_context(ray_server(folder, REPLICAS))
+        triton = stack.enter_context(triton_server(folder, triton_environment(environment).resolve(), REPLICAS))
+        ways: dict[str, Callable[[Sequence[Asked]], list[float]]] = {"plain loop": partial(plain_loop, pipe)}
+        for name, server in (("Ray Serve", ray), ("Triton", triton)):
+            protocols: tuple[Protocol, ...] = ("http", "grpc")
+            for protocol in protocols:
+                for clients in (1, CLIENTS):
+                    way = partial(served, server, model, protocol, clients)
+                    ways[f"{name}, {protocol}, {clients} clients"] = way
+        rows = measure(ways, count, rounds)
+    report.show(rows)
+    report.write(json_file, rows, PACKAGES, count=count, rounds=rounds, clients=CLIENTS, replicas=REPLICAS)
+
+
+if __name__ == "__main__":
+    main()

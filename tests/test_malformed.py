@@ -1,0 +1,170 @@
+"""Ten thousand requests that are broken or too large: servers answer each, compute right after, and do not grow."""
+
+import http.client
+import json
+import random
+import struct
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from conftest import photograph
+from servers import Asked, Engine, Server, ask
+from test_serving import ENGINES, environment, serve
+from tritonclient.grpc import service_pb2
+
+from caflow_deploy.serving.open_inference import HEADER_LENGTH
+from caflow_runtime.pipeline import load
+
+pytestmark = pytest.mark.full
+
+__all__ = ["environment"]  # a fixture
+
+BROKEN, WARM, CLIENTS = 5_000, 1_000, 8
+"""Of each engine."""
+MAX_PIXELS = 2**20
+GROWS_BYTES = 48 * 2**20
+SHAPES: list[Any] = [
+    [1, 8, 8, 3],
+    [8, 8, 3],
+    [1, 8, 8, 4],
+    [0, 8, 8, 3],
+    [1, 2**40, 2**40, 3],
+    [-1, 8, 8, 3],
+    [2**70],
+    [],
+    "8",
+]
+VALUES: list[Any] = [None, True, -1, 0, 2**80, 1.5, "x" * 1000, [], {}, [[]], {"a": {"b": []}}, "NaN", "é\u0000"]
+UNWANTED = {"500", "502", "INTERNAL", "UNKNOWN", "UNAVAILABLE"}
+"""What says that the server is to blame."""
+LARGE = b"\x00" * 2**20
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_request_brings_a_server_down(
+    engine: Engine, calibrated: Path, photographs: Path, request: pytest.FixtureRequest
+) -> None:
+    image = photograph(photographs, 0, 8, 8)[None]
+    good = Asked({"image": image}, {"n": 2})
+    with load(calibrated, threads=1) as pipe:
+        wanted = pipe.best_of(image, n=2).images
+    with serve(engine, calibrated, request, 1, MAX_PIXELS) as server:
+        before = server.replicas()
+        seen = send(server, range(WARM))
+        resident = server.resident()
+        seen += send(server, range(WARM, BROKEN))
+        grown = server.resident() - resident
+        print(f"{engine}: {dict(seen)}, {grown / 2**20:.1f} MiB more than after {WARM}")
+        assert server.replicas() == before
+        for protocol in ("http", "grpc"):
+            np.testing.assert_array_equal(ask(server, "model", good, protocol).tensors["image"], wanted)
+        assert sum(seen.values()) == BROKEN
+        assert grown < GROWS_BYTES
+        if engine == "ray":  # Triton calls what it cannot parse an error of its own
+            assert not [answer for answer in seen if answer in UNWANTED]
+
+
+def send(server: Server, numbers: range) -> Counter[str]:
+    """Broken requests, and how often each answer came."""
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        return Counter(pool.map(lambda k: send_one(server, k), numbers))
+
+
+def send_one(server: Server, k: int) -> str:
+    """The same for a number, in each run."""
+    source = random.Random(k)
+    return send_grpc(server, source) if k % 2 else send_http(server, source)
+
+
+def send_http(server: Server, source: random.Random) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"], timeout=120)
+    body, headers = broken_http(source)
+    model = source.choice(["model", "model", "model", "model-score", "nothing", "%00", "model/versions/7"])
+    try:
+        connection.request("POST", f"/v2/models/{model}/infer", body, headers)
+        return str(connection.getresponse().status)
+    except (ConnectionError, http.client.HTTPException) as error:  # refused before all of it was sent
+        return type(error).__name__
+    finally:
+        connection.close()
+
+
+def broken_http(source: random.Random) -> tuple[bytes, dict[str, str]]:
+    """A body and its headers: a good request with something wrong."""
+    pixels = source.randbytes(192)
+    given: dict[str, Any] = {"name": "image", "shape": [1, 8, 8, 3], "datatype": "UINT8"}
+    given["parameters"] = {"binary_data_size": len(pixels)}
+    header: dict[str, Any] = {"inputs": [given], "parameters": {"n": 1}}
+    headers = {}
+    kind = source.randrange(10)
+    if kind == 0:
+        given["shape"] = source.choice(SHAPES)
+        given["shape"] = [1, 8, 8, 4] if given["shape"] == [1, 8, 8, 3] else given["shape"]
+    elif kind == 1:
+        given[source.choice(["name", "shape", "datatype", "parameters"])] = source.choice(VALUES)
+    elif kind == 2:
+        given["parameters"]["binary_data_size"] = source.choice([*VALUES[1:5], 191, 193, 10**12])
+    elif kind == 3:
+        header["parameters"] = {source.choice(["n", "seed", "rank", "nothing", "timeout"]): source.choice(VALUES[5:])}
+    elif kind == 4:
+        header = {"inputs": source.choice(VALUES)}
+    elif kind == 5:
+        del given["parameters"]
+        given["data"] = source.choice([*VALUES, [1, [2]], [256] * 192, ["a"] * 192, [0.5] * 192])
+        pixels = b""
+    elif kind == 6:
+        header["parameters"] = {"n": 2**31}
+    elif kind == 7:
+        pixels = LARGE * source.choice([1, 2, 8])  # more than any request may have
+    text = json.dumps(header).encode()
+    if kind == 8:
+        text = bytes(byte ^ (source.random() < 0.05) * source.randrange(1, 256) for byte in text)
+        text = text[: source.randrange(1, len(text))] + b"["
+    headers[HEADER_LENGTH] = str(len(text))
+    if kind == 9:
+        headers[HEADER_LENGTH] = source.choice(["-1", "x", "1e9", str(2**70), "0", "3"])
+    return text + pixels, headers
+
+
+def send_grpc(server: Server, source: random.Random) -> str:
+    with grpc.insecure_channel(f"127.0.0.1:{server.ports['grpc']}") as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        try:
+            call(broken_grpc(source), timeout=120)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return "OK"
+
+
+def broken_grpc(source: random.Random) -> bytes:
+    """A message: a good request with something wrong."""
+    request = service_pb2.ModelInferRequest(model_name="model")
+    given = request.inputs.add(name="image", datatype="UINT8", shape=[1, 8, 8, 3])
+    request.raw_input_contents.append(source.randbytes(192))
+    kind = source.randrange(7)
+    if kind == 0:
+        del given.shape[:]
+        given.shape.extend(source.choice([[1, 8, 8, 4], [8, 8, 3], [], [1, 2**40, 2**40, 3], [-1, 8, 8, 3], [0] * 70]))
+    elif kind == 1:
+        given.datatype = source.choice(["FP32", "", "BYTES", "é"])
+    elif kind == 2:
+        request.raw_input_contents[0] = source.choice([b"", LARGE, struct.pack("<Q", 2**63)])
+    elif kind == 3:
+        request.parameters[source.choice(["n", "seed", "nothing"])].string_param = source.choice(
+            ["", "x", "-1", "9" * 400]
+        )
+    elif kind == 4:
+        request.model_name = source.choice(["", "nothing", "model-score"])
+    elif kind == 5:
+        request.inputs.add(name=source.choice(["image", "mask"]), datatype="UINT8", shape=[1])
+    else:
+        whole = bytearray(request.SerializeToString())
+        for _ in range(8):
+            whole[source.randrange(12)] ^= source.randrange(1, 256)
+        return bytes(whole) + b"\xff\xff"
+    return bytes(request.SerializeToString())
