@@ -24,10 +24,10 @@ pytestmark = pytest.mark.full
 
 __all__ = ["environment"]  # a fixture
 
-BROKEN, WARM, CLIENTS = 5_000, 1_000, 8
+BROKEN, WARM, CLIENTS = 5_000, 2_500, 8
 """Of each engine."""
 MAX_PIXELS = 2**20
-GROWS_BYTES = 48 * 2**20
+GROWS_BYTES = 32 * 2**20
 SHAPES: list[Any] = [
     [1, 8, 8, 3],
     [8, 8, 3],
