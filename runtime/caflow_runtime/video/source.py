@@ -22,6 +22,8 @@ HD_LINES = 720
 TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
 BT709, BT601 = 1, 6
 LIMITED_RANGE, UNSPECIFIED = 1, 2
+SOUGHT_BY_DTS = ("mpegts", "mpeg")
+"""Containers without an index: FFmpeg compares times to decode frames at, in others times to show them at."""
 CUT_OFF_S = Fraction(1, 4)
 """By which a picture may end earlier than its container says."""
 
@@ -122,7 +124,7 @@ class FileSource:
         self.ended_early: str | None = None
         self.info = self._info()
         self._keys: deque[tuple[int, int]] = deque()
-        """Ticks, and time to decode at, of the last key frame that was given, and of later ones."""
+        """Ticks, and time to seek to, of the last key frame that was given, and of later ones."""
 
     def seek(self, time: int) -> None:
         """Let `frames` begin with the key frame at, or somewhat before, a frame with that `seek`.
@@ -171,13 +173,14 @@ class FileSource:
     def _decoded(self) -> Iterator[Any]:
         """Frames as FFmpeg gives them; key packets are noted, but for the first, where decoding begins anyway."""
         base = Fraction(self.stream.time_base) / CLOCK
+        by_dts = self.container.format.name in SOUGHT_BY_DTS
         for number, packet in enumerate(self.container.demux(self.stream)):
             if number and packet.is_keyframe and packet.pts is not None and packet.dts is not None:
-                self._keys.append((round(packet.pts * base), packet.dts))
+                self._keys.append((round(packet.pts * base), packet.dts if by_dts else packet.pts))
             yield from packet.decode()
 
     def _key(self, ticks: int) -> int | None:
-        """The time to decode at of the last key frame that is shown by then."""
+        """Where the last key frame is that is shown by then."""
         while len(self._keys) > 1 and self._keys[1][0] <= ticks:
             self._keys.popleft()
         return self._keys[0][1] if self._keys and self._keys[0][0] <= ticks else None
