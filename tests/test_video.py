@@ -132,6 +132,14 @@ def test_ten_bits_stay_ten(clips: Path, exported: ExportReport, tmp_path: Path) 
     assert len(np.unique(deep // 64)) > 256  # from the continuous result, not from bytes
 
 
+def test_av1_is_written(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", exported, "--codec", "av1")
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.video[0].codec_context.codec.canonical_name == "av1"
+    assert gaps(tmp_path / "out.mp4") == gaps(clips / "vfr.mp4")
+
+
 def test_a_turned_clip_comes_out_upright(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
     done = caflow_video(clips / "turned.mp4", tmp_path / "out.mp4", exported)
     assert done.returncode == 0, done.stderr

@@ -35,7 +35,8 @@ def join(segments: Sequence[tuple[Path, int]], output: Path, source: str | None,
     with av.open(str(output), "w") as container:
         container.metadata.update(info.metadata)
         with av.open(str(segments[0][0])) as first:
-            video = container.add_stream_from_template(first.streams.video[0])
+            # As it is: what decodes a codec need not encode it, as dav1d of AV1.
+            video = container.add_stream_from_template(first.streams.video[0], opaque=True)
         others = _Others(container, source, output.suffix)
         try:
             for packet in _pictures(segments):
