@@ -2,13 +2,13 @@
 
 Pictures do not depend on who draws a segment, as noise depends on the scene and on the frame alone. With as many frames
 in a segment, and `batch` 1, packets are those of `Job`, byte by byte, where all machines compute alike; in larger
-batches, and on other processors, results differ by rounding.
+batches, and on other processors, results may differ by rounding. Noise that drifts is drawn from its scene's beginning
+on by each segment, without the pictures.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
@@ -209,7 +209,7 @@ def _skip_to(stream: Stream, source: Path, segment: Segment) -> None:
 def _reading_ahead(source: Path, segment: Segment) -> Iterator[Iterator[Image]]:
     """Its pictures, decoded by a thread while others are drawn."""
     lane: Lane[Image] = Lane(WAITING_FRAMES)
-    reader = lane.fill(partial(pictures, source, segment.frames))
+    reader = lane.fill(lambda: pictures(source, segment.frames))
     try:
         yield iter(lane)
     finally:
