@@ -16,7 +16,7 @@ from caflow_runtime.consistency import psnr
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline import Pipeline, load
 from caflow_runtime.runner import Row
-from caflow_runtime.stream import DriftingNoise, SceneCuts
+from caflow_runtime.stream import DriftingNoise, Noise, SceneCuts
 
 CHANNELS = [3, 6]
 Picture = NDArray[np.uint8]
@@ -134,6 +134,35 @@ def test_drifting_noise_is_a_function_of_the_frame() -> None:
     each = [asked(CHANNELS, 0, 0, 0, 8, 8, np.array([3]), 1, frame) for frame in range(6)]
     late = DriftingNoise(0.8)
     np.testing.assert_array_equal(late(CHANNELS, 0, 0, 0, 8, 8, np.array([3]), 1, 5), each[5])
+
+
+@pytest.mark.parametrize("number", [1, 4, 5, 7])
+@pytest.mark.parametrize(("n", "noise"), [(1, "fixed"), (3, "fixed"), (3, "fresh"), (3, 0.8)])
+def test_a_stream_that_begins_later_goes_on_alike(
+    pipe: Pipeline, scenes: list[Picture], n: int, noise: Noise, number: int
+) -> None:
+    whole = list(pipe.stream(scenes, n=n, seed=5, noise=noise))
+    assert n == 1 or whole[0].sample > 0
+    scene, start = (0, 0) if number < 5 else (1, 5)
+    stream = pipe.open_stream(n, 0.8, 5, "likelihood", noise, 1)
+    stream.skip_to(number, scene, start, scenes[start] if n > 1 else None)
+    for frame, same in zip(stream(scenes[number:]), whole[number:], strict=True):
+        assert (frame.number, frame.sample, frame.starts_scene) == (same.number, same.sample, same.starts_scene)
+        np.testing.assert_array_equal(frame.pixels, same.pixels)
+
+
+def test_a_stream_that_begins_where_a_scene_has_no_sample_chooses_one(
+    pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where that scene's first frame has none."""
+    stream = pipe.open_stream(3, 0.8, 5, "likelihood", "fixed", 1)
+    value = stream.value
+    monkeypatch.setattr(stream, "value", lambda *_: -np.inf)
+    stream.skip_to(2, 0, 0, scenes[0])
+    monkeypatch.setattr(stream, "value", value)
+    frames = list(stream(scenes[2:5]))
+    assert [frame.rejected for frame in frames] == [False] * 3
+    assert len({frame.sample for frame in frames}) == 1
 
 
 def test_where_nothing_is_finite_all_frames_are_rejected(pipe: Pipeline, scenes: list[Picture]) -> None:

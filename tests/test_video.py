@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, packets
@@ -128,6 +130,14 @@ def test_ten_bits_stay_ten(clips: Path, exported: ExportReport, tmp_path: Path) 
         (first, *_) = container.decode(container.streams.video[0])
         deep = first.to_ndarray(format="rgb48le")
     assert len(np.unique(deep // 64)) > 256  # from the continuous result, not from bytes
+
+
+def test_av1_is_written(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", exported, "--codec", "av1")
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.video[0].codec_context.codec.canonical_name == "av1"
+    assert gaps(tmp_path / "out.mp4") == gaps(clips / "vfr.mp4")
 
 
 def test_a_turned_clip_comes_out_upright(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
@@ -382,6 +392,26 @@ def test_odd_sides_need_a_codec_that_holds_them(clips: Path, tmp_path: Path) -> 
     writer.write(pixels, 0)
     writer.close()
     assert [size for _, size, _ in frames_of(tmp_path / "odd.mkv")] == [(31, 15)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it takes cores from a thread")
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_a_machine_with_fewer_cores_writes_the_same(clips: Path, tmp_path: Path, codec: Any) -> None:
+    info = FileSource(clips / "vfr.mp4").info
+    picture = cv2.resize(next(iter(FileSource(clips / "vfr.mp4").frames())).image, (256, 256)).astype(np.float32)
+
+    def write(name: str, cores: set[int]) -> None:
+        os.sched_setaffinity(0, cores)
+        writer = SegmentWriter(tmp_path / name, 256, 256, info, Encoding(codec, 18, 8))
+        for k in range(20):
+            writer.write(np.roll(picture, 5 * k, 1), 3000 * k)
+        writer.close()
+
+    cores = os.sched_getaffinity(0)
+    with ThreadPoolExecutor(1) as thread:  # whose cores are its own
+        thread.submit(write, "all.mp4", cores).result()
+        thread.submit(write, "one.mp4", {min(cores)}).result()
+    assert packets(tmp_path / "one.mp4", "video") == packets(tmp_path / "all.mp4", "video") != []
 
 
 @pytest.mark.skipif(first_gpu() is not None, reason="there is a GPU, this is about having none")

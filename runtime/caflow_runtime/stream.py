@@ -168,6 +168,8 @@ class Stream:
         self.sample: int | None = None
         self.skipped = 0
         self._shape: tuple[int, ...] = ()
+        self._is_within = False
+        """Whether the next frame is known to be of the scene that is on."""
 
     def skip(self, frame: Image, sample: int) -> None:
         """Leave out a frame that an earlier run did, whose scene keeps that sample."""
@@ -175,6 +177,26 @@ class Stream:
             self._start_scene(self.skipped)
         self.sample = None if sample == REJECTED else sample
         self.skipped += 1
+
+    def skip_to(self, number: int, scene: int, start: int, first: Image | None) -> None:
+        """Begin with frame `number`, without those before: what follows is what it is in a run from the beginning.
+
+        So the scene's sample is chosen on its first frame again. Where a run from the beginning had to choose another
+        one later on, since the sample of that frame or of a later one was not finite, this is not known here: the
+        scene's sample is that of its first frame and, where that has none, of frame `number`.
+
+        Arguments:
+            scene: number of the scene of frame `number`.
+            start: number of that scene's first frame.
+            first: that frame. None will do where there is no choice: for n = 1, or where the scene begins here.
+        """
+        self.skipped, self.scene = number, scene - 1
+        self._is_within = start < number
+        if not self._is_within:
+            return
+        self._start_scene(start)
+        if first is not None and self.n > 1:
+            self._choose(start, first, starts_scene=True)
 
     def __call__(self, frames: Iterable[Image]) -> Iterator[Frame]:
         """Every frame, in order, as soon as its batch is full or its scene ends."""
@@ -195,7 +217,8 @@ class Stream:
     def _is_cut(self, frame: Image) -> bool:
         """Of another scene than the last frame, or of another size."""
         resized, self._shape = self._shape != frame.shape, frame.shape
-        return self.is_cut(frame) or resized
+        within, self._is_within = self._is_within, False
+        return (self.is_cut(frame) or resized) and not within
 
     def _start_scene(self, number: int) -> None:
         self.scene += 1

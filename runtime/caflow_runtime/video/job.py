@@ -1,7 +1,5 @@
 """A video to another: read, draw and write at once, segment by segment, so that nothing that is done is lost."""
 
-import errno
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,15 +11,14 @@ from caflow_runtime.errors import CaflowError
 from caflow_runtime.inputs import Image
 from caflow_runtime.results import REJECTED
 from caflow_runtime.stream import Frame, Stream
-from caflow_runtime.video.join import join
+from caflow_runtime.video.join import join_what_fits
 from caflow_runtime.video.journal import NAME as JOURNAL
 from caflow_runtime.video.journal import Journal, Segment, open_journal
 from caflow_runtime.video.lane import Lane, ReaderGone
-from caflow_runtime.video.sink import Encoding, SegmentWriter
-from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, import_av
+from caflow_runtime.video.sink import Encoding, SegmentWriter, to_disk
+from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, import_av, resized
 
 WAITING_FRAMES = 8
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SEGMENT_FRAMES = 240
 READER_ENDS_S = 20.0
 """Longer than opening, or reading, takes a source that is lost."""
@@ -85,8 +82,7 @@ class Drawing:
             for frame in timed:
                 shape = shape or frame.image.shape
                 if frame.image.shape != shape:
-                    sizes = [f"{sides[1]}×{sides[0]}" for sides in (shape, frame.image.shape)]
-                    self.ended_early = f"{self.source.name}: its picture changes from {sizes[0]} to {sizes[1]}"
+                    self.ended_early = resized(self.source.name, shape, frame.image.shape)
                     return
                 waiting.append(frame)
                 yield frame.image
@@ -165,16 +161,15 @@ class Job:
         try:
             for frame, ticks in drawn:
                 done += 1
-                if frame.untypical and self.drops_untypical:
-                    continue
-                if writer is None:
-                    path = self.parts / f"{len(journal.segments):05d}{self.encoding.segment_suffix}"
-                    height, width = frame.pixels.shape[:2]
-                    writer, start = SegmentWriter(path, height, width, self.source.info, self.encoding), ticks
-                writer.write(frame.pixels, ticks)
-                if done >= self.segment_frames:
+                if not (frame.untypical and self.drops_untypical):
+                    if writer is None:
+                        path = self.parts / f"{len(journal.segments):05d}{self.encoding.segment_suffix}"
+                        height, width = frame.pixels.shape[:2]
+                        writer, start = SegmentWriter(path, height, width, self.source.info, self.encoding), ticks
+                    writer.write(frame.pixels, ticks)
+                if writer is not None and done % self.segment_frames == 0:
                     writer.close()
-                    _to_disk(path)
+                    to_disk(path)
                     journal.segments.append(Segment(path.name, done, start, frame.sample))
                     journal.write(self.parts)
                     writer, done = None, 0
@@ -191,13 +186,7 @@ class Job:
             return
         whole = self.parts / f"joined{self.output.suffix}"
         try:
-            try:
-                self.lost = join(segments, whole, self.source.along, self.source.info)
-            except (import_av().FFmpegError, ValueError) as error:  # something beside the picture that FFmpeg refuses
-                if self.source.along is None or getattr(error, "errno", None) in NO_SPACE:
-                    raise
-                lost = f"sound and subtitles are left out: {error}: a name ending in .mkv may keep them"
-                self.lost = [lost, *join(segments, whole, None, self.source.info)]
+            self.lost = join_what_fits(segments, whole, self.source.along, self.source.info)
             whole.replace(self.output)
         except (OSError, import_av().FFmpegError) as error:
             whole.unlink(missing_ok=True)
@@ -215,9 +204,3 @@ class Job:
         for path in self.parts.iterdir():
             path.unlink()
         self.parts.rmdir()
-
-
-def _to_disk(path: Path) -> None:
-    """Before the journal says that it is finished."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

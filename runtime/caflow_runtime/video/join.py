@@ -3,6 +3,7 @@
 Sound and subtitles are copied packet by packet; only what the container cannot hold is converted, and that is said.
 """
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,6 +12,7 @@ from typing import Any
 
 from caflow_runtime.video.source import CLOCK, VideoInfo, import_av
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SOUND = "aac"
 USUAL_RATE = 48_000
 USUAL_LAYOUTS = {"1 channels": "mono", "2 channels": "stereo"}
@@ -33,7 +35,8 @@ def join(segments: Sequence[tuple[Path, int]], output: Path, source: str | None,
     with av.open(str(output), "w") as container:
         container.metadata.update(info.metadata)
         with av.open(str(segments[0][0])) as first:
-            video = container.add_stream_from_template(first.streams.video[0])
+            # As it is: what decodes a codec need not encode it, as dav1d of AV1.
+            video = container.add_stream_from_template(first.streams.video[0], opaque=True)
         others = _Others(container, source, output.suffix)
         try:
             for packet in _pictures(segments):
@@ -44,6 +47,19 @@ def join(segments: Sequence[tuple[Path, int]], output: Path, source: str | None,
         finally:
             others.close()
     return others.lost
+
+
+def join_what_fits(
+    segments: Sequence[tuple[Path, int]], output: Path, source: str | None, info: VideoInfo
+) -> list[str]:
+    """`join`; where FFmpeg refuses what is beside the picture, without that."""
+    try:
+        return join(segments, output, source, info)
+    except (import_av().FFmpegError, ValueError) as error:
+        if source is None or getattr(error, "errno", None) in NO_SPACE:
+            raise
+        left_out = f"sound and subtitles are left out: {error}: a name ending in .mkv may keep them"
+        return [left_out, *join(segments, output, None, info)]
 
 
 def _pictures(segments: Sequence[tuple[Path, int]]) -> Iterator[Any]:

@@ -4,6 +4,7 @@ A video is always written segment by segment: a killed job keeps those that are 
 the same segments as one that was never stopped.
 """
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from caflow_runtime.video.source import BT601, BT709, CLOCK, TAGS, VideoInfo, im
 Codec = Literal["h264", "hevc", "av1", "ffv1"]
 ENCODERS: dict[Codec, str] = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "ffv1": "ffv1"}
 HARDWARE_ENCODERS: dict[Codec, str] = {"h264": "h264_nvenc", "hevc": "hevc_nvenc", "av1": "av1_nvenc"}
+ENCODER_THREADS = 4
+"""The same on every machine: what encoders of H.264 and HEVC write depends on it."""
 LARGEST_CRF = 51
 TEN_BITS: tuple[Codec, ...] = ("hevc", "av1", "ffv1")
 CONTAINERS: dict[str, tuple[Codec, ...]] = {".mp4": ("h264", "hevc", "av1"), ".mkv": ("h264", "hevc", "av1", "ffv1")}
@@ -58,7 +61,7 @@ class Encoding:
             return {}
         options = {"cq" if self.hardware else "crf": str(self.crf)}
         if self.encoder == "libx265":
-            options["x265-params"] = "log-level=error"
+            options["x265-params"] = f"log-level=error:pools={ENCODER_THREADS}"
         return options
 
     @property
@@ -121,7 +124,7 @@ class SegmentWriter:
         self.container = av.open(str(path), "w", options=encoding.segment_options)
         stream = self.container.add_stream(encoding.encoder, rate=info.rate, options=encoding.options)
         stream.height, stream.width, stream.pix_fmt = height, width, encoding.pixel_format
-        stream.codec_context.time_base = CLOCK
+        stream.codec_context.time_base, stream.codec_context.thread_count = CLOCK, ENCODER_THREADS
         if info.sample_aspect_ratio:
             stream.codec_context.sample_aspect_ratio = info.sample_aspect_ratio
         for tag in TAGS:
@@ -153,3 +156,9 @@ class SegmentWriter:
         """Write what the encoder still holds, and finish the file."""
         self.container.mux(self.stream.encode())
         self.container.close()
+
+
+def to_disk(path: Path) -> None:
+    """Before anything says that a file is finished."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

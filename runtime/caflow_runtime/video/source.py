@@ -1,7 +1,8 @@
 """Where frames come from, and what a result must keep of it. Files are read by PyAV, which keeps times and colours."""
 
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,8 @@ HD_LINES = 720
 TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
 BT709, BT601 = 1, 6
 LIMITED_RANGE, UNSPECIFIED = 1, 2
+SOUGHT_BY_DTS = ("mpegts", "mpeg")
+"""Containers without an index: FFmpeg compares times to decode frames at, in others times to show them at."""
 CUT_OFF_S = Fraction(1, 4)
 """By which a picture may end earlier than its container says."""
 
@@ -43,6 +46,8 @@ class TimedFrame:
     """Of `CLOCK`."""
     captured: float
     """When it was read, in seconds of `time.monotonic`."""
+    seek: int | None = None
+    """Where `FileSource.seek` finds it; None where only decoding from the file's beginning does."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,21 @@ class FileSource:
         self.stream.thread_type = "AUTO"
         self.ended_early: str | None = None
         self.info = self._info()
+        self._keys: deque[tuple[int, int]] = deque()
+        """Ticks, and time to seek to, of the last key frame that was given, and of later ones."""
+
+    def seek(self, time: int) -> None:
+        """Let `frames` begin with the key frame at, or somewhat before, a frame with that `seek`.
+
+        Which frame comes first is the container's affair: look at its ticks.
+
+        Raises:
+            UnreadableVideo: if the container cannot be sought in.
+        """
+        try:
+            self.container.seek(time, stream=self.stream)
+        except import_av().FFmpegError as error:
+            raise UnreadableVideo(f"{self.name}: cannot be sought in: {error.strerror}") from None
 
     def frames(self) -> Iterator[TimedFrame]:
         """All frames. A file that is damaged or cut off ends where it is, and `ended_early` says so."""
@@ -127,7 +147,7 @@ class FileSource:
         should = self._end()
         untagged_hd = self.stream.codec_context.colorspace == UNSPECIFIED and self.stream.height >= HD_LINES
         try:
-            for frame in self.container.decode(self.stream):
+            for frame in self._decoded():
                 if self._closed:
                     return
                 base = Fraction(frame.time_base or self.stream.time_base)
@@ -138,7 +158,9 @@ class FileSource:
                 ticks = guessed if said is None else max(last + 1, round(said * base / CLOCK))
                 longest, last = max(longest, ticks - last), ticks
                 end = last * CLOCK + (frame.duration or 0) * base
-                yield TimedFrame(_upright(frame, "ITU709" if untagged_hd else None), last, time.monotonic())
+                image = _upright(frame, "ITU709" if untagged_hd else None)
+                key = self._key(last)
+                yield TimedFrame(image, last, time.monotonic(), key if has_pts else None)
         except av.FFmpegError as error:
             self.ended_early = f"{self.name}: damaged after {last * float(CLOCK):.2f} s: {error.strerror}"
         finally:
@@ -147,6 +169,21 @@ class FileSource:
             raise UnreadableVideo(f"{self.name}: wanted a video, not one frame of it can be decoded")
         if self.ended_early is None and should is not None and should - end > max(CUT_OFF_S, longest * CLOCK):
             self.ended_early = f"{self.name}: cut off: its picture ends at {float(end):.2f} of {float(should):.2f} s"
+
+    def _decoded(self) -> Iterator[Any]:
+        """Frames as FFmpeg gives them; key packets are noted, but for the first, where decoding begins anyway."""
+        base = Fraction(self.stream.time_base) / CLOCK
+        by_dts = self.container.format.name in SOUGHT_BY_DTS
+        for number, packet in enumerate(self.container.demux(self.stream)):
+            if number and packet.is_keyframe and packet.pts is not None and packet.dts is not None:
+                self._keys.append((round(packet.pts * base), packet.dts if by_dts else packet.pts))
+            yield from packet.decode()
+
+    def _key(self, ticks: int) -> int | None:
+        """Where the last key frame is that is shown by then."""
+        while len(self._keys) > 1 and self._keys[1][0] <= ticks:
+            self._keys.popleft()
+        return self._keys[0][1] if self._keys and self._keys[0][0] <= ticks else None
 
     def _end(self) -> Fraction | None:
         """When the picture should end, where the container says: of a file that is cut off no decoder says a word."""
@@ -191,6 +228,12 @@ def import_av() -> ModuleType:
     except ModuleNotFoundError:
         raise InputError("videos need PyAV: pip install 'caflow-deploy[video]'") from None
     return av
+
+
+def resized(name: str, before: Sequence[int], after: Sequence[int]) -> str:
+    """Why a video ends where the shape of its frames changes."""
+    sizes = [f"{sides[1]}×{sides[0]}" for sides in (before, after)]
+    return f"{name}: its picture changes from {sizes[0]} to {sizes[1]}"
 
 
 def _upright(frame: Any, matrix: str | None) -> Image:

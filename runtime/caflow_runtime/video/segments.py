@@ -1,0 +1,217 @@
+"""Segments of a planned video, drawn by any processes in any order, and joined to what `Job` makes of the file alone.
+
+Pictures do not depend on who draws a segment, as noise depends on the scene and on the frame alone. With as many frames
+in a segment, and `batch` 1, packets are those of `Job`, byte by byte, where all machines compute alike; in larger
+batches, and on other processors, results may differ by rounding. Noise that drifts is drawn from its scene's beginning
+on by each segment, without the pictures.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+import msgspec
+import numpy as np
+
+from caflow_runtime.bundle import MANIFEST, sha256_of
+from caflow_runtime.calibration import NAME as CALIBRATION
+from caflow_runtime.errors import InputError
+from caflow_runtime.inputs import Image, Rank
+from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.results import REJECTED
+from caflow_runtime.stream import Noise, Stream
+from caflow_runtime.video.job import READER_ENDS_S, WAITING_FRAMES
+from caflow_runtime.video.join import join_what_fits
+from caflow_runtime.video.lane import Lane
+from caflow_runtime.video.plan import Segment, pictures
+from caflow_runtime.video.sink import Encoding, SegmentWriter, to_disk
+from caflow_runtime.video.source import FileSource, UnwritableVideo, import_av
+
+KEPT = ".json"
+
+
+class DrawSettings(msgspec.Struct, frozen=True):
+    """How frames are drawn: what `Pipeline.stream` takes."""
+
+    n: int = 1
+    temperature: float | tuple[float, ...] = 0.8
+    seed: int = 0
+    rank: Rank = "likelihood"
+    noise: Noise = "fixed"
+    batch: int = 1
+    min_typicality: float = 0.0
+    untypical: Literal["mark", "drop", "bicubic"] = "mark"
+    """Frames of less are counted, left out, or the input, enlarged."""
+
+    def open_stream(self, pipe: Pipeline) -> Stream:
+        """What draws frames so.
+
+        Raises:
+            InputError: if a setting is not what it should be.
+        """
+        replaces = self.untypical == "bicubic"
+        return pipe.open_stream(
+            self.n, self.temperature, self.seed, self.rank, self.noise, self.batch, self.min_typicality, replaces
+        )
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What became of a segment."""
+
+    number: int
+    frames: int
+    """Of the source."""
+    rejected: int
+    untypical: int
+    sample: int
+    """Of the last frame."""
+    bits_per_dim: float | None
+    """Mean of the frames that are not rejected; None where all are."""
+    start: int | None
+    """Ticks of its file's first frame; None where all frames are left out, and there is no file."""
+    drawn: bool = True
+    """Whether it was drawn now; False where it was there."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A JSON file beside a segment's file, once that is whole."""
+
+    report: Report
+    bytes: int
+    made_of: str
+    """Hash of the plan, the bundle, the settings and the encoding."""
+
+
+def draw_segment(
+    pipe: Pipeline, source: Path, segment: Segment, settings: DrawSettings, encoding: Encoding, folder: Path
+) -> Report:
+    """Write one segment's file to a folder, whole or not at all. One that is there, and whole, is not drawn again.
+
+    It is there if it was made of the same plan, bundle, settings and encoding. How the pipeline was opened is not
+    compared: give all workers the same, since tiles show in pixels.
+
+    The sample that a scene keeps is chosen on the scene's first frame, for each segment again, so that segments need
+    not know of each other; `Stream.skip_to` says what that means where a sample is not finite.
+
+    Raises:
+        InputError: if a setting is not what it should be, or the codec cannot hold the result.
+        UnreadableVideo: if the source is not the one that was planned.
+        UnwritableVideo: if the disk is full, say.
+    """
+    stream = settings.open_stream(pipe)
+    path, made_of = _path(folder, segment.number, encoding), _made_of(pipe, segment, settings, encoding)
+    if (found := _found(path, made_of)) is not None:
+        return msgspec.structs.replace(found, drawn=False)
+    try:
+        with _whole(path) as partial:
+            report = _draw(stream, source, segment, encoding, settings.untypical == "drop", partial)
+            size = 0 if report.start is None else partial.stat().st_size
+        with _whole(path.with_suffix(KEPT)) as partial:
+            partial.write_bytes(msgspec.json.encode(Kept(report, size, made_of)))
+    except (OSError, import_av().FFmpegError) as error:
+        raise UnwritableVideo(f"{path} cannot be written: {error}") from None
+    return report
+
+
+def join_segments(reports: Iterable[Report], encoding: Encoding, folder: Path, source: Path, output: Path) -> list[str]:
+    """One video of a folder's segments, all or the first ones, with what the source has beside its picture.
+
+    The output is there whole or not at all; the folder stays.
+
+    Returns:
+        What could not be kept as it was, a line each.
+
+    Raises:
+        InputError: if one is missing before others.
+        UnwritableVideo: also if all frames were left out.
+    """
+    ordered = sorted(reports, key=lambda report: report.number)
+    for number, report in enumerate(ordered):
+        if report.number != number:
+            raise InputError(f"{output}: wanted each segment once, from 0 on, got {report.number} in place of {number}")
+    files = [(_path(folder, report.number, encoding), report.start) for report in ordered if report.start is not None]
+    if not files:
+        raise UnwritableVideo(f"{output} was not written: no frame is left")
+    try:
+        with _whole(output) as partial:
+            opened = FileSource(source)
+            return join_what_fits(files, partial, opened.along, opened.info)
+    except (OSError, import_av().FFmpegError) as error:
+        raise UnwritableVideo(f"{output} cannot be written: {error}") from None
+
+
+def _path(folder: Path, number: int, encoding: Encoding) -> Path:
+    return folder / f"{number:05d}{encoding.segment_suffix}"
+
+
+def _made_of(pipe: Pipeline, segment: Segment, settings: DrawSettings, encoding: Encoding) -> str:
+    bundle = [sha256_of(pipe.folder / MANIFEST)]
+    if settings.min_typicality > 0 or settings.rank == "typical":
+        bundle.append(sha256_of(pipe.folder / CALIBRATION))
+    return hashlib.sha256(msgspec.json.encode((segment, bundle, settings, encoding))).hexdigest()
+
+
+def _found(path: Path, made_of: str) -> Report | None:
+    """What is there and whole."""
+    try:
+        kept = msgspec.json.decode(path.with_suffix(KEPT).read_bytes(), type=Kept)
+        size = 0 if kept.report.start is None else path.stat().st_size
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+    return kept.report if (kept.made_of, kept.bytes) == (made_of, size) else None
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Another path to write to, whose file takes that path's place at the end, if there is one."""
+    partial = path.with_name(f".{uuid4().hex}{path.suffix}")
+    try:
+        yield partial
+        if partial.exists():
+            to_disk(partial)
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _draw(stream: Stream, source: Path, segment: Segment, encoding: Encoding, drops: bool, path: Path) -> Report:
+    """Draw a segment's frames to a file."""
+    _skip_to(stream, source, segment)
+    info, writer, start = FileSource(source).info, None, None
+    rejected, untypical, sample, bits_per_dim = 0, 0, REJECTED, []
+    with _reading_ahead(source, segment) as images:
+        for frame, ticks in zip(stream(images), segment.frames.ticks, strict=True):
+            rejected, untypical, sample = rejected + frame.rejected, untypical + frame.untypical, frame.sample
+            if not frame.rejected:
+                bits_per_dim.append(frame.bits_per_dim)
+            if frame.untypical and drops:
+                continue
+            if writer is None:
+                height, width = frame.pixels.shape[:2]
+                writer, start = SegmentWriter(path, height, width, info, encoding), ticks
+            writer.write(frame.pixels, ticks)
+    if writer is not None:
+        writer.close()
+    mean = float(np.mean(bits_per_dim)) if bits_per_dim else None
+    return Report(segment.number, len(segment.frames.ticks), rejected, untypical, sample, mean, start)
+
+
+def _skip_to(stream: Stream, source: Path, segment: Segment) -> None:
+    first, start = segment.frames.first, segment.scene_start
+    chosen_on = next(pictures(source, start)) if stream.n > 1 and start.first < first else None
+    stream.skip_to(first, segment.scene, start.first, chosen_on)
+
+
+@contextmanager
+def _reading_ahead(source: Path, segment: Segment) -> Iterator[Iterator[Image]]:
+    """Its pictures, decoded by a thread while others are drawn."""
+    lane: Lane[Image] = Lane(WAITING_FRAMES)
+    reader = lane.fill(lambda: pictures(source, segment.frames))
+    try:
+        yield iter(lane)
+    finally:
+        lane.leave()
+        reader.join(READER_ENDS_S)

@@ -1,0 +1,259 @@
+"""Segments of a video that any process draws: together they are what `caflow video` makes of the file alone."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import msgspec
+import numpy as np
+import pytest
+from clips import ffmpeg, frames_of, packets
+
+from caflow_export.export import ExportReport
+from caflow_runtime.errors import InputError
+from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.video.job import Drawing, Job
+from caflow_runtime.video.plan import Plan, pictures, plan
+from caflow_runtime.video.segments import DrawSettings, Report, draw_segment, join_segments
+from caflow_runtime.video.sink import Encoding
+from caflow_runtime.video.source import FileSource, UnreadableVideo, UnwritableVideo
+
+SEGMENT_FRAMES = 10
+H264 = Encoding("h264", 18, 8)
+BEST_OF_4 = DrawSettings(n=4, seed=10, rank="consistency")
+"""A choice that another frame of the scene would make otherwise."""
+X264 = ["-c:v", "libx264", "-crf", 20]
+UNEVEN = "select='not(eq(mod(n,10),3)+eq(mod(n,10),6)+eq(mod(n,10),7))'"
+
+CLIPS = ["scenes.mp4", "vfr.mp4", "open.mkv", "far.mp4", "late.ts", "mpeg2.ts", "b_frames.avi", "raw.h264"]
+CLIPS += ["refresh.mkv", "false_keys.mp4"]
+
+
+@pytest.fixture(scope="module")
+def pipe(exported: ExportReport) -> Iterator[Pipeline]:
+    with load(exported.path, backend="cpu", threads=1) as pipe:
+        yield pipe
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`scenes.mp4`: 36 frames of 32×16 pixels; other scenes begin in the middle of a segment and where one begins."""
+    folder = tmp_path_factory.mktemp("clips")
+    scenes = ["testsrc2=s=32x16:r=30,scroll=h=0.07", "mandelbrot=s=32x16:r=30"]
+    scenes += ["testsrc2=s=32x16:r=30,negate,scroll=v=0.13"]
+    inputs = [part for scene in scenes for part in ("-f", "lavfi", "-i", scene)]
+    trims = [f"[{k}:v]trim=end_frame={n},format=yuv420p[{k}]" for k, n in enumerate((14, 6, 16))]
+    graph = ";".join([*trims, "[0][1][2]concat=n=3[v]"])
+    sound = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=1.2"]
+    streams = ["-filter_complex", graph, "-map", "[v]", "-map", "3:a", "-c:a", "aac", "-ac", 2]
+    ffmpeg(*inputs, *sound, *streams, *X264, "-bf", 3, "-g", 7, folder / "scenes.mp4")
+    moving = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=30:d=2"]
+    thinned = ["-vf", UNEVEN, "-fps_mode", "vfr"]
+    ffmpeg(*moving, *thinned, *X264, "-bf", 3, "-g", 8, folder / "vfr.mp4")
+    ffmpeg(*moving, *thinned, *X264, "-bf", 3, "-g", 8, "-x264-params", "open-gop=1:scenecut=0", folder / "open.mkv")
+    ffmpeg(*moving, *X264, "-bf", 2, "-g", 500, folder / "far.mp4")
+    ffmpeg("-i", folder / "vfr.mp4", "-c", "copy", "-output_ts_offset", 5, "-f", "mpegts", folder / "late.ts")
+    ffmpeg(*moving, "-c:v", "mpeg2video", "-bf", 2, "-g", 8, folder / "mpeg2.ts")
+    ffmpeg(*moving, "-c:v", "mpeg4", "-bf", 2, "-g", 8, folder / "b_frames.avi")
+    ffmpeg(*moving, *X264, "-bf", 3, "-g", 8, folder / "raw.h264")
+    ffmpeg(*moving, *X264, "-x264-params", "intra-refresh=1:keyint=8", folder / "refresh.mkv")
+    ffmpeg(*moving, "-c:v", "mpeg4", "-g", 24, folder / "keys.mp4")
+    with av.open(str(folder / "keys.mp4")) as keys, av.open(str(folder / "false_keys.mp4"), "w") as false_keys:
+        copy = false_keys.add_stream_from_template(keys.streams.video[0])
+        for packet in keys.demux(keys.streams.video[0]):
+            packet.is_keyframe, packet.stream = True, copy
+            false_keys.mux(packet)
+    return folder
+
+
+def in_one_process(pipe: Pipeline, source: Path, output: Path, settings: DrawSettings) -> Drawing:
+    stream, drops = settings.open_stream(pipe), settings.untypical == "drop"
+    return Job(FileSource(source), output, stream, H264, {}, SEGMENT_FRAMES, drops_untypical=drops).run(resume=False)
+
+
+def in_segments(pipe: Pipeline, source: Path, output: Path, settings: DrawSettings) -> tuple[Plan, list[Report]]:
+    """The last one first."""
+    planned, folder = plan(source, SEGMENT_FRAMES), output.with_suffix(".segments")
+    folder.mkdir()
+    drawn = [draw_segment(pipe, source, segment, settings, H264, folder) for segment in reversed(planned.segments)]
+    assert join_segments(drawn, H264, folder, source, output) == []
+    return planned, drawn[::-1]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        DrawSettings(),
+        BEST_OF_4,
+        DrawSettings(n=2, noise="fresh"),
+        DrawSettings(n=2, noise=0.8, temperature=(0.7, 0.9)),
+    ],
+    ids=["fixed", "best of 4", "fresh", "drifting"],
+)
+def test_they_are_what_one_process_makes(pipe: Pipeline, clips: Path, tmp_path: Path, settings: DrawSettings) -> None:
+    source, whole, joined = clips / "scenes.mp4", tmp_path / "whole.mp4", tmp_path / "joined.mp4"
+    drawing = in_one_process(pipe, source, whole, settings)
+    planned, reports = in_segments(pipe, source, joined, settings)
+    begins = [(segment.scene, segment.scene_start.first) for segment in planned.segments]
+    assert begins == [(0, 0), (0, 0), (2, 20), (2, 20)]
+    assert planned.frames == drawing.frames == sum(report.frames for report in reports) == 36
+    assert all(report.drawn and np.isfinite(report.bits_per_dim or np.nan) for report in reports)
+    assert joined.read_bytes() == whole.read_bytes()
+    assert packets(joined, "audio") == packets(source, "audio") != []
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", CLIPS)
+def test_other_files(pipe: Pipeline, clips: Path, tmp_path: Path, name: str) -> None:
+    settings = DrawSettings(n=2)
+    in_one_process(pipe, clips / name, tmp_path / "whole.mp4", settings)
+    in_segments(pipe, clips / name, tmp_path / "joined.mp4", settings)
+    assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_a_stretch_is_its_frames_wherever_seeking_leads(clips: Path, name: str) -> None:
+    every = list(FileSource(clips / name).frames())
+    planned = plan(clips / name, SEGMENT_FRAMES)
+    assert [time for segment in planned.segments for time in segment.frames.ticks] == [frame.ticks for frame in every]
+    for segment in reversed(planned.segments):
+        found = list(pictures(clips / name, segment.frames))
+        first = segment.frames.first
+        np.testing.assert_array_equal(found, [frame.image for frame in every[first : first + len(found)]])
+    assert len(found) == SEGMENT_FRAMES
+
+
+@pytest.mark.parametrize("name", ["vfr.mp4", "open.mkv", "late.ts", "mpeg2.ts"])
+def test_what_is_far_before_a_stretch_is_not_decoded(clips: Path, tmp_path: Path, name: str) -> None:
+    """So it may be spoilt."""
+    stretch = plan(clips / name, SEGMENT_FRAMES).segments[3].frames
+    whole = list(pictures(clips / name, stretch))
+    with av.open(str(clips / name)) as container:
+        places = [(p.pos, p.pos + p.size) for p in container.demux(container.streams.video[0]) if p.pos is not None]
+    spoilt = bytearray((clips / name).read_bytes())
+    for start, end in places[2:12]:
+        if name.endswith(".ts"):  # its packets are of 188 bytes, each with headers
+            start, end = start + 100, start + 188
+        spoilt[start + 8 : end] = bytes(end - start - 8)
+    (tmp_path / name).write_bytes(spoilt)
+    np.testing.assert_array_equal(list(pictures(tmp_path / name, stretch)), whole)
+    beginning = msgspec.structs.replace(stretch, seek=None)
+    with pytest.raises((UnreadableVideo, AssertionError)):  # or it is not spoilt
+        np.testing.assert_array_equal(list(pictures(tmp_path / name, beginning)), whole)
+
+
+def test_where_seeking_leads_astray_the_file_is_decoded_from_its_beginning(clips: Path) -> None:
+    source = clips / "vfr.mp4"
+    third, fourth = (segment.frames for segment in plan(source, SEGMENT_FRAMES).segments[2:4])
+    right = list(pictures(source, third))
+    for astray in (
+        msgspec.structs.replace(third, seek=fourth.seek),
+        msgspec.structs.replace(third, seek=10**9),
+        msgspec.structs.replace(third, checksums=(*third.checksums[:4], 0, *third.checksums[5:])),
+    ):
+        np.testing.assert_array_equal(list(pictures(source, astray)), right)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import msgspec
+from caflow_runtime.pipeline import load
+from caflow_runtime.video.plan import Plan
+from caflow_runtime.video.segments import DrawSettings, draw_segment
+from caflow_runtime.video.sink import Encoding
+bundle, source, folder, settings, part = sys.argv[1:]
+settings = msgspec.json.decode(settings, type=DrawSettings)
+planned = msgspec.json.decode((Path(folder) / "plan").read_bytes(), type=Plan)
+with load(bundle, backend="cpu", threads=1) as pipe:
+    for segment in planned.segments[int(part)::2]:
+        draw_segment(pipe, Path(source), segment, settings, Encoding("h264", 18, 8), Path(folder))
+"""
+
+
+def test_two_processes_draw_one_video(pipe: Pipeline, clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    source, folder = clips / "scenes.mp4", tmp_path / "segments"
+    folder.mkdir()
+    planned = plan(source, SEGMENT_FRAMES)
+    (folder / "plan").write_bytes(msgspec.json.encode(planned))
+    command = [sys.executable, "-c", SCRIPT, str(exported.path), str(source), str(folder)]
+    command.append(msgspec.json.encode(BEST_OF_4).decode())
+    running = [subprocess.Popen([*command, part]) for part in "01"]
+    try:
+        assert [process.wait() for process in running] == [0, 0]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    reports = [draw_segment(pipe, source, segment, BEST_OF_4, H264, folder) for segment in planned.segments]
+    assert not any(report.drawn for report in reports)
+    join_segments(reports, H264, folder, source, tmp_path / "joined.mp4")
+    in_one_process(pipe, source, tmp_path / "whole.mp4", BEST_OF_4)
+    assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert {path.suffix for path in folder.iterdir()} == {".mp4", ".json", ""}
+
+
+def test_a_segment_is_drawn_once_and_again_where_it_is_not_whole(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
+    source, settings = clips / "scenes.mp4", DrawSettings()
+    segment = plan(source, SEGMENT_FRAMES).segments[1]
+
+    def draw(settings: DrawSettings = settings, encoding: Encoding = H264) -> bool:
+        return draw_segment(pipe, source, segment, settings, encoding, tmp_path).drawn
+
+    assert [draw(), draw()] == [True, False]
+    file, kept = tmp_path / "00001.mp4", tmp_path / "00001.json"
+    content = file.read_bytes()
+    file.write_bytes(content[:-100])
+    assert [draw(), draw(), file.read_bytes() == content] == [True, False, True]
+    file.unlink()
+    assert [draw(), draw(), file.read_bytes() == content] == [True, False, True]
+    kept.write_bytes(kept.read_bytes()[:-5])
+    assert [draw(), draw()] == [True, False]
+    assert [draw(DrawSettings(seed=1)), draw(), draw(encoding=replace(H264, crf=30))] == [True, True, True]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00001.json", "00001.mp4"]
+
+
+def test_what_is_not_typical_is_left_out_alike(calibrated: Path, clips: Path, tmp_path: Path) -> None:
+    source, settings = clips / "far.mp4", DrawSettings(noise="fresh", min_typicality=0.11, untypical="drop")
+    with load(calibrated, backend="cpu", threads=1) as pipe:
+        drawing = in_one_process(pipe, source, tmp_path / "whole.mp4", settings)
+        _, reports = in_segments(pipe, source, tmp_path / "joined.mp4", settings)
+    assert [report.start is None for report in reports] == [True, False, False, True, True, False]
+    assert drawing.untypical == sum(report.untypical for report in reports) > 40
+    assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_of_a_cut_off_file_there_is_what_it_has(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
+    whole, source = (clips / "open.mkv").read_bytes(), tmp_path / "cut.mkv"
+    source.write_bytes(whole[: 2 * len(whole) // 3])
+    drawing = in_one_process(pipe, source, tmp_path / "whole.mp4", DrawSettings())
+    planned, _ = in_segments(pipe, source, tmp_path / "joined.mp4", DrawSettings())
+    assert planned.ended_early == drawing.ended_early is not None
+    assert 10 < planned.frames < len(frames_of(clips / "open.mkv"))
+    assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_file_that_has_changed_is_refused(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
+    segment = plan(clips / "scenes.mp4", SEGMENT_FRAMES).segments[1]
+    with pytest.raises(UnreadableVideo, match="has changed since it was planned, at frame 10: plan it anew"):
+        draw_segment(pipe, clips / "vfr.mp4", segment, DrawSettings(), H264, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_refusals(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
+    source, output = clips / "scenes.mp4", tmp_path / "out.mp4"
+    with pytest.raises(InputError, match="segment_frames: wanted at least 1, got 0"):
+        plan(source, 0)
+    segments = plan(source, SEGMENT_FRAMES).segments
+    with pytest.raises(UnwritableVideo, match=r"00000.mp4 cannot be written: .*No such file"):
+        draw_segment(pipe, source, segments[0], DrawSettings(), H264, tmp_path / "nothing")
+    report = draw_segment(pipe, source, segments[0], DrawSettings(), H264, tmp_path)
+    with pytest.raises(InputError, match="wanted each segment once, from 0 on, got 2 in place of 1"):
+        join_segments([msgspec.structs.replace(report, number=2), report], H264, tmp_path, source, output)
+    with pytest.raises(UnwritableVideo, match="no frame is left"):
+        join_segments([msgspec.structs.replace(report, start=None)], H264, tmp_path, source, output)
+    join_segments([report], H264, tmp_path, source, output)
+    assert len(frames_of(output)) == SEGMENT_FRAMES
