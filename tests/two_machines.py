@@ -39,7 +39,8 @@ class Machine:
         """Run a shell command on this machine; its output is appended to `output`."""
         with self.output.open("ab") as output:
             shell = subprocess.Popen(
-                ["ip", "netns", "exec", self.name, "bash", "-c", command],
+                # The shell dies with the test, should that be killed: its loop would start torchrun for ever.
+                ["ip", "netns", "exec", self.name, "setpriv", "--pdeathsig", "KILL", "bash", "-c", command],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
