@@ -46,6 +46,9 @@ SHORT: dict[str, Any] = {
 }
 
 
+RESTART_WARNING = "set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment"
+
+
 def short_recipe(**changes: Any) -> Recipe:
     return recipe_from_dict(SHORT | changes)
 
@@ -159,7 +162,7 @@ def test_the_gradient_is_clipped(photographs: Path, tmp_path: Path) -> None:
 
 def test_a_stopped_run_goes_on_to_the_last_bit(photographs: Path, tmp_path: Path) -> None:
     train(short_recipe(), photographs, tmp_path / "whole")
-    train(short_recipe(steps=8), photographs, tmp_path / "parts")
+    train(short_recipe(steps=8, checkpoint_steps=3), photographs, tmp_path / "parts")
     train(short_recipe(), photographs, tmp_path / "parts")
     a, b = (checkpoint.read(tmp_path / name / "last.pt") for name in ("whole", "parts"))
     assert a["training"]["step"] == b["training"]["step"] == 14
@@ -224,9 +227,12 @@ def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml", steps=12)
     arguments = ["caflow_training.cli", str(recipe), "--data", str(photographs), "--out"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    for command, out in (([sys.executable, "-m"], "one"), (launcher, "two")):
-        subprocess.run([*command, *arguments, str(tmp_path / out)], check=True, capture_output=True, env=environment)
+    environment.pop("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", None)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    for command, out, warnings in (([sys.executable, "-m"], "one", 0), ([*torchrun, "-m"], "two", 1)):
+        run = [*command, *arguments, str(tmp_path / out)]
+        ended = subprocess.run(run, check=True, capture_output=True, text=True, env=environment)
+        assert ended.stderr.count(RESTART_WARNING) == warnings
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
     key = "held_out_bits_per_dim"
     one, two = ([line[key] for line in log_of(tmp_path / out) if key in line] for out in ("one", "two"))

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -103,6 +104,10 @@ class TrainingLog:
         held_out = {f"held_out_{key}": value for key, value in asdict(result).items()}
         self._write(step - 1, held_out, {"sheet": sheet.name})
 
+    def sync(self) -> None:
+        """Have all lines on the disk: a checkpoint must not outlive those of its steps."""
+        os.fsync(self._file.fileno())
+
     def _write(self, step: int, values: dict[str, float], labels: dict[str, str] | None = None) -> None:
         if not self._writes:
             return
@@ -123,7 +128,9 @@ def _keep_lines_before(path: Path, step: int) -> None:
                 kept.append(line)
         except json.JSONDecodeError:  # the line that was being written when the run was killed
             break
-    path.write_text("".join(line + "\n" for line in kept))
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text("".join(line + "\n" for line in kept))
+    partial.replace(path)  # whole or not at all, even if the process is killed
 
 
 def _bits(nats: float) -> float:

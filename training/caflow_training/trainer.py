@@ -5,16 +5,13 @@ is, on a CPU, the run that was not, to the last bit.
 """
 
 import json
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from caflow_training import checkpoint
@@ -30,12 +27,14 @@ from caflow_training.data import (
 )
 from caflow_training.model import CAFlow
 from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
+from caflow_training.processes import Processes, join_processes
 from caflow_training.progress import Progress, TrainingLog
 from caflow_training.recipe import Recipe
 from caflow_training.validation import ExplodingInverse, validate, write_sheet
 
 LAST_CHECKPOINT = "last.pt"
 LOG = "log.jsonl"
+MAY_CHANGE = {"steps", "checkpoint_steps"}  # of a recipe, when a run goes on: a step is the same with any of these
 
 
 class TrainingStopped(RuntimeError):
@@ -46,36 +45,24 @@ class ResumeError(ValueError):
     """The output folder holds another run."""
 
 
-@dataclass(frozen=True)
-class Processes:
-    """This process among those that train together."""
-
-    rank: int
-    count: int
-    device: torch.device
-
-    def rows(self, batch: int) -> range:
-        """This process's rows of a global batch."""
-        share = batch // self.count
-        return range(self.rank * share, (self.rank + 1) * share)
-
-
 def train(recipe: Recipe, data: Path, out: Path, say: Callable[[str], None] = print) -> Path:
     """Train, or go on training, and return the path of the checkpoint.
 
-    Under torchrun the batch is spread over the processes. `out` receives `last.pt`, `log.jsonl`, one sheet of samples
-    per validation, and TensorBoard events where that is installed.
+    Under torchrun the batch is spread over the processes, and `data` and `out` mean the same to all of them. `out`
+    receives `last.pt`, `log.jsonl`, one sheet of samples per validation, and TensorBoard events where that is
+    installed.
 
     Raises:
         DataError, ResumeError, TrainingStopped
     """
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        processes = _join_processes(recipe, stack)
+        processes = join_processes(recipe.training.batch, stack, say)
         training, held_out = _crops(recipe, data, processes, say)
         run = _Run(recipe, out, processes, training, held_out, say)
         run.start_or_resume()
         run.train(stack)
+        processes.wait_for_all()  # who ends sooner cannot be started again, should the one that still saves be lost
     return out / LAST_CHECKPOINT
 
 
@@ -104,21 +91,28 @@ class _Run:
         self.average = AveragedWeights(self.model, self.config.ema_decay)
         self.step = 0
 
-    @property
-    def leads(self) -> bool:
-        return self.processes.rank == 0
-
     def start_or_resume(self) -> None:
         """Go on from the checkpoint in the output folder, or initialise the model from the first batch."""
         path = self.out / LAST_CHECKPOINT
-        if not path.exists():
+        if path.exists():
+            self._resume(path)
+        else:
             # Every process sees the whole first batch, so all start from the same ActNorms without a word.
             initialize_from(self.model, self.training.batch(0, range(self.config.batch)))
             self.average = AveragedWeights(self.model, self.config.ema_decay)
-            return
+        if not self.processes.agree(self.step):
+            raise ResumeError(
+                f"process {self.processes.rank} goes on from step {self.step} of {self.out}, another one does not: "
+                "wanted one folder for all; give an --out on storage that all machines share"
+            )
+        if self.step and self.processes.leads:
+            self.say(f"going on from step {self.step} of {path}")
+
+    def _resume(self, path: Path) -> None:
+        """Take everything from a checkpoint of the same recipe."""
         contents = checkpoint.read(path)
         stored, wanted = contents["training"]["recipe"], _plain(self.recipe)
-        different = [key for key in wanted if stored.get(key) != wanted[key] and key != "steps"]
+        different = [key for key in wanted if stored.get(key) != wanted[key] and key not in MAY_CHANGE]
         if different:
             key = different[0]
             raise ResumeError(
@@ -129,15 +123,13 @@ class _Run:
         self.average.load(contents["ema"])
         self.optimizer.load_state_dict(contents["training"]["optimizer"])
         self.step = contents["training"]["step"]
-        if self.leads:
-            self.say(f"going on from step {self.step} of {path}")
 
     def train(self, stack: ExitStack) -> None:
         """Steps up to the last one."""
         config, processes = self.config, self.processes
         objective = self._wrapped_objective()
-        log = stack.enter_context(TrainingLog(self.out, self.step, writes=self.leads))
-        progress = stack.enter_context(Progress(config.steps, self.step, config.batch, shows=self.leads))
+        log = stack.enter_context(TrainingLog(self.out, self.step, writes=self.processes.leads))
+        progress = stack.enter_context(Progress(config.steps, self.step, config.batch, shows=self.processes.leads))
         batches = self.training.batches(self.step, processes.rows(config.batch))
         stack.callback(batches.close)
         while self.step < config.steps:
@@ -146,9 +138,10 @@ class _Run:
             self.step += 1
             progress.step(self.step, conditional)
             finished = self.step == config.steps
-            if (self.step % config.epoch_steps == 0 or finished) and self.leads:
+            if (self.step % config.epoch_steps == 0 or finished) and self.processes.leads:
                 self._validate(log, progress)
-            if (self.step % config.checkpoint_steps == 0 or finished) and self.leads:
+            if (self.step % config.checkpoint_steps == 0 or finished) and self.processes.leads:
+                log.sync()
                 self._save()
 
     def _step(self, objective: torch.nn.Module, batch: Batch) -> tuple[float, float, float]:
@@ -165,7 +158,7 @@ class _Run:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         values = torch.stack([loss.detach(), conditional.detach(), norm.detach()])
-        loss_value, conditional_value, norm_value = self._mean_over_processes(values).tolist()
+        loss_value, conditional_value, norm_value = self.processes.mean(values).tolist()
         if not torch.isfinite(torch.tensor([loss_value, norm_value])).all():
             raise TrainingStopped(
                 f"step {self.step}: loss {loss_value}, gradient norm {norm_value}: not finite. "
@@ -209,45 +202,35 @@ class _Run:
             objective.compile()
         return DistributedDataParallel(objective) if self.processes.count > 1 else objective
 
-    def _mean_over_processes(self, values: Tensor) -> Tensor:
-        if self.processes.count > 1:
-            dist.all_reduce(values)
-            values /= self.processes.count
-        return values
-
     def _kept(self) -> str:
         path = self.out / LAST_CHECKPOINT
         return f"The last good checkpoint is {path}." if path.exists() else "No checkpoint was written yet."
 
 
-def _join_processes(recipe: Recipe, stack: ExitStack) -> Processes:
-    """This process, joined with the others if torchrun started it."""
-    has_gpu = torch.cuda.is_available()
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
-        return Processes(0, 1, torch.device("cuda" if has_gpu else "cpu"))
-    if recipe.training.batch % count:
-        raise DataError(f"batch = {recipe.training.batch} cannot be spread over {count} processes: wanted a multiple")
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if has_gpu else torch.device("cpu")
-    dist.init_process_group("nccl" if has_gpu else "gloo")
-    stack.callback(dist.destroy_process_group)
-    return Processes(dist.get_rank(), count, device)
-
-
 def _crops(recipe: Recipe, data: Path, processes: Processes, say: Callable[[str], None]) -> tuple[Crops, Crops]:
     """Training and held-out crops of the photographs in `data`."""
-    leads = processes.rank == 0
-    found = find_photographs(data, recipe.model.task, recipe.training.crop, shows_progress=leads)
+    found = find_photographs(data, recipe.model.task, recipe.training.crop, shows_progress=processes.leads)
     training, held_out = split_by_file(found, recipe.training.validation_share)
-    if leads:
+    if processes.leads:
         for path, reason in found.skipped.items():
             say(f"skipped: {path} {reason}")
         say(f"{len(training.targets)} photographs to train on, {len(held_out.targets)} held out")
+    if not processes.agree(_digest(found, data)):
+        raise DataError(
+            f"{data}: process {processes.rank} found {len(found.targets)} photographs, another one found others: "
+            "wanted the same files on every machine"
+        )
 
     def crops(photographs: Photographs, stream: int) -> Crops:
         return Crops(photographs, recipe.model.task, recipe.training, stream)
 
     return crops(training, TRAINING_STREAM), crops(held_out, VALIDATION_STREAM)
+
+
+def _digest(photographs: Photographs, folder: Path) -> int:
+    """A positive int64 that stands for the names and sizes of the files."""
+    files = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in photographs.targets]
+    return int.from_bytes(sha256(json.dumps(files).encode()).digest()[:7])
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

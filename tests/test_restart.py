@@ -1,0 +1,190 @@
+"""Training on two machines, one of which is lost, ends as if nothing had happened."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from test_trainer import RESTART_WARNING, assert_same_checkpoint, losses, short_recipe, write_recipe
+from two_machines import ADDRESSES, INTERFACE, Machine, kill, two_machines, why_none
+
+from caflow_training.processes import may_hang_at_restart
+from caflow_training.trainer import train
+
+README = Path(__file__).parent.parent / "training" / "README.md"
+STEPS, LOST_AT_STEP = 45, 15  # a checkpoint every 10
+PATIENCE_SECONDS = 120  # a lost machine is back within half a minute; who waits this long has hung
+
+
+@dataclass
+class TwoMachinesTraining:
+    """A run on two machines, the first and the second, by the commands of training/README.md."""
+
+    machines: list[Machine]
+    commands: list[str]
+    out: Path
+
+    def start(self, k: int) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": INTERFACE}
+        self.machines[k].start(self.commands[k], environment)
+
+    def wait_for_step(self, step: int) -> None:
+        log = self.out / "log.jsonl"
+        self._wait_for(f"step {step}", lambda: log.exists() and f'"step": {step},' in log.read_text())
+
+    def wait_for_end(self) -> None:
+        self._wait_for("end", lambda: not any(machine.works() for machine in self.machines))
+
+    def _wait_for(self, what: str, happened: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not happened():
+            if time.monotonic() > deadline:
+                output = "\n".join(f"{m.name}:\n{m.output.read_text()[-3000:]}" for m in self.machines)
+                pytest.fail(f"no {what} within {PATIENCE_SECONDS} s\n{output}")
+            time.sleep(0.01)
+
+
+@contextmanager
+def training_in(folder: Path, photographs: Path) -> Iterator[TwoMachinesTraining]:
+    """A run in a new folder, begun on both machines."""
+    folder.mkdir()
+    recipe = write_recipe(folder / "recipe.toml", steps=STEPS, epoch_steps=20, checkpoint_steps=10)
+    commands = documented_commands(recipe, photographs, folder / "out")
+    with two_machines(folder) as machines:
+        run = TwoMachinesTraining(machines, commands, folder / "out")
+        run.start(0)
+        run.start(1)
+        yield run
+
+
+def documented_commands(recipe: Path, data: Path, out: Path) -> list[str]:
+    """What the README says to run on the first and the second machine, with our names; a lost one is missed sooner."""
+    section = README.read_text().partition("\n## Several machines\n")[2].partition("\n## ")[0]
+    blocks = [block for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) if "until torchrun" in block]
+    assert len(blocks) == 2
+    for documented, ours in {
+        "until torchrun": f"until {sys.executable} -m torch.distributed.run",
+        "=first": f"={ADDRESSES[0]}",
+        "=second": f"={ADDRESSES[1]}",
+        "cli x4.toml": f"cli {recipe}",
+        "/shared/photographs": str(data),
+        "/shared/run": str(out),
+        "sleep 5": "sleep 1",
+        "--rdzv-conf=": "--rdzv-conf=keep_alive_interval=1,",
+    }.items():
+        assert any(documented in block for block in blocks), f"the README no longer says {documented!r}"
+        blocks = [block.replace(documented, ours) for block in blocks]
+    return blocks
+
+
+@pytest.fixture(scope="module")
+def undisturbed(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run to which nothing happened."""
+    reason = why_none()
+    if reason is not None:
+        pytest.skip(reason)
+    with training_in(tmp_path_factory.mktemp("undisturbed") / "run", photographs) as run:
+        run.wait_for_end()
+    return run.out
+
+
+def lose_first(run: TwoMachinesTraining) -> None:
+    """The power of the machine where all meet fails."""
+    lose(run, 0)
+
+
+def lose_second(run: TwoMachinesTraining) -> None:
+    """The power of the other machine fails."""
+    lose(run, 1)
+
+
+def lose(run: TwoMachinesTraining, k: int) -> None:
+    run.machines[k].lose()
+    run.machines[k].boot()
+    run.start(k)
+
+
+def lose_a_process(run: TwoMachinesTraining) -> None:
+    """A training process dies, torchrun does not."""
+    (process,) = run.machines[1].processes("-u -m caflow_training.cli")
+    kill(process)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("disturb", [lose_first, lose_second, lose_a_process])
+def test_what_is_lost_comes_back_and_the_run_is_the_same(
+    disturb: Callable[[TwoMachinesTraining], None], undisturbed: Path, photographs: Path, tmp_path: Path
+) -> None:
+    with training_in(tmp_path / "run", photographs) as run:
+        run.wait_for_step(LOST_AT_STEP)
+        disturb(run)
+        run.wait_for_end()
+    output = "".join(machine.output.read_text() for machine in run.machines)
+    assert "going on from step " in output
+    assert RESTART_WARNING not in output
+    assert losses(run.out) == losses(undisturbed)
+    assert len(losses(run.out)) == STEPS
+    assert_same_checkpoint(run.out / "last.pt", undisturbed / "last.pt")
+
+
+def in_two_processes(command: str) -> list[subprocess.CompletedProcess[str]]:
+    """Run a shell command as two processes that train together, without torchrun; `$RANK` is 0 and 1."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment = os.environ | group | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+    def one(rank: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", f"exec {command}"],
+            env=environment | {"RANK": str(rank)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(one, range(2)))
+
+
+@pytest.mark.full
+def test_folders_that_are_not_shared_are_refused(photographs: Path, tmp_path: Path) -> None:
+    train(short_recipe(steps=4), photographs, tmp_path / "out-0")
+    recipe = write_recipe(tmp_path / "recipe.toml")
+    command = f"{sys.executable} -m caflow_training.cli {recipe} --data {photographs} --out {tmp_path}/out-$RANK"
+    ended = in_two_processes(command)
+    assert [process.returncode for process in ended] == [2, 2]
+    assert "process 0 goes on from step 4 of " in ended[0].stderr
+    assert "process 1 goes on from step 0 of " in ended[1].stderr
+    assert all("give an --out on storage that all machines share" in process.stderr for process in ended)
+
+
+@pytest.mark.full
+def test_photographs_that_differ_are_refused(photographs: Path, tmp_path: Path) -> None:
+    shutil.copytree(photographs, tmp_path / "data-0")
+    shutil.copytree(photographs, tmp_path / "data-1")
+    next((tmp_path / "data-1").glob("*.jpg")).unlink()
+    recipe = write_recipe(tmp_path / "recipe.toml")
+    command = f"{sys.executable} -m caflow_training.cli {recipe} --data {tmp_path}/data-$RANK --out {tmp_path}/out"
+    ended = in_two_processes(command)
+    assert [process.returncode for process in ended] == [2, 2]
+    assert all("another one found others: wanted the same files on every machine" in e.stderr for e in ended)
+    assert not (tmp_path / "out" / "last.pt").exists()
+
+
+def test_only_a_torchrun_that_restarts_and_shares_its_store_may_hang() -> None:
+    restarts, shares = {"TORCHELASTIC_MAX_RESTARTS": "2"}, {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+    assert may_hang_at_restart(restarts | shares)
+    assert not may_hang_at_restart({})
+    assert not may_hang_at_restart(shares | {"TORCHELASTIC_MAX_RESTARTS": "0"})
+    assert not may_hang_at_restart(restarts | {"TORCHELASTIC_USE_AGENT_STORE": "False"})

@@ -1,0 +1,119 @@
+"""Two machines that can be lost: network namespaces joined by a cable, with shells in each. Needs root and iproute2."""
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+ADDRESSES = ("10.77.0.1", "10.77.0.2")
+INTERFACE = "cable"
+
+
+def why_none() -> str | None:
+    """Why there can be no namespaces here, or None if there can."""
+    try:
+        name = f"caflow-{os.getpid()}-try"
+        subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        return "no `ip`: apt-get install iproute2"
+    except subprocess.CalledProcessError as error:
+        return f"no network namespaces: {error.stderr.strip()}"
+    subprocess.run(["ip", "netns", "del", name], check=True)
+    return None
+
+
+class Machine:
+    """One of the two: what runs on it, and its end of the cable."""
+
+    def __init__(self, name: str, address: str, output: Path) -> None:
+        self.name = name
+        self.address = address
+        self.output = output
+        self._shells: list[subprocess.Popen[bytes]] = []
+
+    def start(self, command: str, environment: Mapping[str, str]) -> None:
+        """Run a shell command on this machine; its output is appended to `output`."""
+        with self.output.open("ab") as output:
+            shell = subprocess.Popen(
+                # The shell dies with the test, should that be killed: its loop would start torchrun for ever.
+                ["ip", "netns", "exec", self.name, "setpriv", "--pdeathsig", "KILL", "bash", "-c", command],
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        self._shells.append(shell)
+
+    def works(self) -> bool:
+        """Whether a command that was started here still runs."""
+        return any(shell.poll() is None for shell in self._shells)
+
+    def processes(self, containing: str) -> list[int]:
+        """Ids of the processes on this machine whose command line contains a text."""
+        found = subprocess.run(["ip", "netns", "pids", self.name], check=True, capture_output=True, text=True)
+        return [int(pid) for pid in found.stdout.split() if containing in _command_line(int(pid))]
+
+    def lose(self) -> None:
+        """Cut the power: nobody is told, all that ran here is gone."""
+        _ip(f"-n {self.name} link set {INTERFACE} down")
+        self._kill_all()
+
+    def boot(self) -> None:
+        """Be reachable again, with nothing running."""
+        _ip(f"-n {self.name} link set {INTERFACE} up")
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self._kill_all()
+        _ip(f"netns del {self.name}")
+
+    def _kill_all(self) -> None:
+        for shell in self._shells:
+            shell.kill()
+            shell.wait()
+        self._shells.clear()
+        while running := self.processes(""):
+            for pid in running:
+                kill(pid)
+            time.sleep(0.01)
+
+
+@contextmanager
+def two_machines(folder: Path) -> Iterator[list[Machine]]:
+    """Two machines on one network, whose output goes to `folder`; at the end everything on them is ended."""
+    machines = [
+        Machine(f"caflow-{os.getpid()}-{k}", address, folder / f"machine-{k}.log")
+        for k, address in enumerate(ADDRESSES)
+    ]
+    with ExitStack() as stack:
+        for machine in machines:
+            _ip(f"netns add {machine.name}")
+            stack.callback(machine.end)
+        first, second = (machine.name for machine in machines)
+        _ip(f"link add {INTERFACE} netns {first} type veth peer name {INTERFACE} netns {second}")
+        for machine in machines:
+            _ip(f"-n {machine.name} addr add {machine.address}/24 dev {INTERFACE}")
+            _ip(f"-n {machine.name} link set lo up")
+            machine.boot()
+        yield machines
+
+
+def _ip(arguments: str) -> None:
+    subprocess.run(["ip", *shlex.split(arguments)], check=True, capture_output=True)
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:  # it ended meanwhile
+        return ""
+
+
+def kill(pid: int) -> None:
+    """End a process at once, if it is there."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
