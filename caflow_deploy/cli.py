@@ -1,4 +1,4 @@
-"""The `caflow` command: image, video, score, filter, report, calibrate, serve, info, bench, doctor."""
+"""The `caflow` command: image, video, page, score, filter, report, calibrate, batch, serve, info, bench, doctor."""
 
 import click
 
@@ -9,6 +9,7 @@ from caflow_deploy.commands.doctor import doctor
 from caflow_deploy.commands.filter import filter_command
 from caflow_deploy.commands.image import image
 from caflow_deploy.commands.info import info
+from caflow_deploy.commands.page import page
 from caflow_deploy.commands.report import report
 from caflow_deploy.commands.score import score
 from caflow_deploy.commands.serve import serve
@@ -24,7 +25,7 @@ def main() -> None:
     """
 
 
-for command in (image, video, score, filter_command, report, calibrate, serve, info, bench, doctor):
+for command in (image, video, page, score, filter_command, report, calibrate, serve, info, bench, doctor):
     main.add_command(command)
 
 

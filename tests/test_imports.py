@@ -39,7 +39,7 @@ def test_the_block_blocks() -> None:
     "forbidden",
     [
         *("caflow_training", "caflow_export", "caflow_deploy", "click", "rich", "torch", "onnxruntime"),
-        *("jinja2", "matplotlib", "prometheus_client"),
+        *("gradio", "jinja2", "matplotlib", "prometheus_client"),
     ],
 )
 def test_the_runtime_loads_without(forbidden: str) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.bundle import Model
 from caflow_runtime.calibration import Floats, Reference, covariates, mahalanobis, standardized, typicality
-from caflow_runtime.consistency import consistency, enlarge, project
+from caflow_runtime.consistency import consistency, enlarge_image, project
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.inputs import Image, Rank
 from caflow_runtime.results import REJECTED, Outcome, bits_per_dim
@@ -142,8 +142,7 @@ class Chooser:
 
     def _enlarged(self, k: int) -> Candidate:
         """The input, in place of a sample, without a likelihood."""
-        large = enlarge(self.conditions[k].astype(np.float32), self.model.scale)
-        image = np.asarray(np.clip(np.rint(large), 0, 255), np.uint8)
+        image = enlarge_image(self.conditions[k], self.model.scale)
         measured = self.is_consistent or self.rank == "consistency"
         known = consistency(self.model, image, self.conditions[k]) if measured else None
         row = Row(k, REJECTED, None, [], np.full(self.model.levels, np.nan))

@@ -94,6 +94,12 @@ def enlarge(small: Floats, scale: int) -> Floats:
     return large
 
 
+def enlarge_image(condition: Image, scale: int) -> Image:
+    """The same of integers: what a result is compared with, or replaced by."""
+    large = enlarge(condition.astype(np.float32), scale)
+    return np.asarray(np.clip(np.rint(large), 0, 255), np.uint8)
+
+
 def psnr(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Of values in 0…255, in dB; `EXACT` where they are equal."""
     error = float(np.square(np.asarray(a, np.float64) - b).mean()) if a.size else 0.0

@@ -1,0 +1,329 @@
+"""`caflow page`: the functions behind it, and the page itself in a real browser."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import photograph
+from test_imports import run_without
+from visit import TIMEOUT_S, Served, Visit
+
+from caflow_deploy.serving import page_results
+from caflow_deploy.serving.page_results import MOST_SAMPLES, Closed, Sampler
+from caflow_export.export import ExportReport
+from caflow_runtime.consistency import enlarge
+from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.images import read_image, write_image
+from caflow_runtime.pipeline import Pipeline, load
+
+CHELSEA = Path(__file__).parents[1] / "docs" / "images" / "chelsea.png"
+CHROMIUM = shutil.which("chromium")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+SCREENSHOT = os.environ.get("CAFLOW_SCREENSHOT")
+"""`CAFLOW_SCREENSHOT=docs/images/page.jpg pytest -m full -k picture tests/test_page.py` makes the README's picture."""
+
+
+@pytest.fixture
+def pipe(calibrated: Path) -> Iterator[Pipeline]:
+    with load(calibrated, backend="cpu") as pipe:
+        yield pipe
+
+
+@pytest.fixture
+def sampler(pipe: Pipeline, tmp_path: Path) -> Sampler:
+    return Sampler(pipe, tmp_path)
+
+
+@pytest.fixture
+def source(tmp_path: Path, photographs: Path) -> Path:
+    """A small photograph."""
+    path = tmp_path / "wren.png"
+    write_image(path, photograph(photographs, 2, 16, 20))
+    return path
+
+
+def nobody(done: int, count: int) -> None:
+    """Is shown nothing."""
+
+
+def test_files_hold_the_samples_that_the_pipeline_draws(sampler: Sampler, source: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    results = sampler.draw(source, 4, 0.8, "typical", 5, lambda *done: seen.append(done))
+    condition = read_image(source).rgb
+    wanted = sampler.pipe.sample(condition, n=4, temperature=0.8, rank="typical", seed=5)
+    assert wanted.typicality is not None
+    for k, (path, caption) in enumerate(results.samples):
+        np.testing.assert_array_equal(read_image(path).rgb, wanted.images[0][k])
+        bits, typicality = wanted.bits_per_dim[0, k], wanted.typicality.value[0, k]
+        assert caption == f"{'best: ' if k == 0 else ''}{bits:.3f} bits/dim\ntypicality {typicality:.2f}"
+    large = np.clip(np.rint(enlarge(condition.astype(np.float32), 4)), 0, 255)
+    np.testing.assert_array_equal(read_image(results.enlarged).rgb, large)
+    assert results.likelihood[0].shape == (64, 80, 3)
+    assert results.uncertainty is not None
+    assert results.uncertainty[0].shape == (64, 80, 3)
+    assert seen[-1][0] == seen[-1][1] > 0
+
+
+def test_a_single_sample_of_an_uncalibrated_model(exported: ExportReport, source: Path, tmp_path: Path) -> None:
+    with load(exported.path, backend="cpu") as pipe:
+        results = Sampler(pipe, tmp_path).draw(source, 1, 0.8, "likelihood", 0, nobody)
+    assert results.uncertainty is None
+    assert results.samples[0][1].endswith(" bits/dim")
+
+
+def test_grey_and_transparent_images(sampler: Sampler, photographs: Path, tmp_path: Path) -> None:
+    picture = photograph(photographs, 0, 8, 8)
+    write_image(tmp_path / "grey.png", picture, is_grey=True)
+    write_image(tmp_path / "alpha.png", picture, np.full((8, 8), 77, np.uint8))
+    for name in ("grey", "alpha"):
+        results = sampler.draw(tmp_path / f"{name}.png", 2, 0.8, "likelihood", 0, nobody)
+        given = read_image(tmp_path / f"{name}.png").rgb
+        drawn = sampler.pipe.sample(given, n=2, temperature=0.8).images[0]
+        for path in (results.enlarged, results.samples[1][0]):
+            alpha = read_image(path).alpha
+            assert (alpha is None) == (name == "grey")
+            assert alpha is None or (alpha == 77).all()
+        np.testing.assert_array_equal(read_image(results.samples[1][0]).rgb, drawn[1])
+
+
+def test_limits_say_what_to_do(sampler: Sampler, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=f"at most {MOST_SAMPLES} samples of 80×64 pixels, got 33: ask for fewer"):
+        sampler.draw(source, MOST_SAMPLES + 1, 0.8, "likelihood", 0, nobody)
+    monkeypatch.setattr(page_results, "MOST_PIXELS", 3 * 80 * 64)
+    assert len(sampler.draw(source, 3, 0.8, "likelihood", 0, nobody).samples) == 3
+    with pytest.raises(InputError, match="at most 3 samples"):
+        sampler.draw(source, 4, 0.8, "likelihood", 0, nobody)
+    monkeypatch.setattr(page_results, "MOST_PIXELS", 80 * 64 - 1)
+    with pytest.raises(InputError, match="this one's has 80×64: crop or reduce it, or use caflow image"):
+        sampler.draw(source, 1, 0.8, "likelihood", 0, nobody)
+
+
+def test_closing_ends_what_is_drawn(calibrated: Path, source: Path, tmp_path: Path) -> None:
+    """After a tile that was begun; then nothing more is drawn."""
+    with load(calibrated, backend="cpu", pixel_budget=80 * 64, overlap=0) as pipe:
+        sampler = Sampler(pipe, tmp_path)
+        begun, closed, seen = threading.Event(), threading.Event(), []
+
+        def show(done: int, count: int) -> None:
+            seen.append((done, count))
+            begun.set()
+            assert closed.wait(TIMEOUT_S)
+
+        with ThreadPoolExecutor(2) as threads:
+            drawn = threads.submit(sampler.draw, source, 8, 0.8, "likelihood", 0, show)
+            assert begun.wait(TIMEOUT_S)
+            closing = threads.submit(sampler.close)
+            while not sampler._is_closed:
+                time.sleep(0.01)
+            assert not closing.done()
+            closed.set()
+            closing.result(TIMEOUT_S)
+            with pytest.raises(Closed):
+                drawn.result(TIMEOUT_S)
+        assert seen == [(1, 8)]
+        with pytest.raises(Closed):
+            sampler.draw(source, 1, 0.8, "likelihood", 0, nobody)
+
+
+def test_files_that_are_no_images(sampler: Sampler, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(UnreadableImage, match="cannot decode this one"):
+        sampler.draw(tmp_path / "text.png", 1, 0.8, "likelihood", 0, nobody)
+
+
+def test_errors_on_the_page_name_the_file_and_not_its_place(pipe: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "<i>.png").write_text("no image")
+    code = f"""
+from pathlib import Path
+from caflow_deploy.commands.page import set_environment
+set_environment({str(tmp_path)!r})
+import gradio
+from caflow_deploy.serving.page import build_page
+from caflow_deploy.serving.page_results import Sampler
+from caflow_runtime.pipeline import load
+page = build_page(Sampler(load({str(pipe.folder)!r}, backend="cpu"), Path({str(tmp_path)!r})))
+functions = {{block.name: block.fn for block in page.fns.values()}}
+for name, arguments in (("look", [{str(tmp_path / "<i>.png")!r}]), ("run", [None, 1, 0.8, "likelihood", 0])):
+    try:
+        functions[name](*arguments)
+    except gradio.Error as error:
+        print(error.message)
+"""
+    done = run_without((), code)
+    assert done.returncode == 0, done.stderr
+    unreadable, missing = done.stdout.splitlines()
+    assert unreadable.startswith("&lt;i&gt;.png: wanted an image (.bmp")
+    assert missing == "wanted an image: drop one into the box first"
+
+
+def test_without_gradio_the_extra_is_named() -> None:
+    result = run_without(("gradio",), "from caflow_deploy.cli import main; main(['page', '--port', '1'])")
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == ["caflow: the page needs Gradio: pip install 'caflow-deploy[page]'"]
+
+
+def test_a_busy_port_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        done = run_without((), f"from caflow_deploy.cli import main; main(['page', '--port', '{port}'])")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "ddress already in use" in done.stderr
+    assert "give another --port" in done.stderr
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Starts pages, whose files are below tmp_path / "files", and ends them."""
+    started: list[Served] = []
+    (tmp_path / "files").mkdir()
+
+    def start(bundle: Path, *options: str, **environment: str) -> Served:
+        started.append(Served(bundle, tmp_path / "files", *options, **environment))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.process.kill()
+        served.process.communicate()
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium: .ci/install-packages")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield opened
+        opened.close()
+
+
+@pytest.mark.full
+def test_a_visit(calibrated: Path, source: Path, tmp_path: Path, serve: Callable[..., Served], browser: Any) -> None:
+    served = serve(calibrated)
+    assert served.line == f"model is at {served.address}  Ctrl-C ends it\n"
+    visit = Visit(browser, served.address)
+    page = visit.page
+    with load(calibrated, backend="cpu") as pipe:
+        drawn = pipe.sample(read_image(source).rgb, n=4)
+    assert drawn.typicality is not None
+
+    visit.upload(source)
+    page.wait_for_selector("#looked img")
+    visit.draw(4)
+    assert visit.captions() == [
+        f"{'best: ' if k == 0 else ''}{drawn.bits_per_dim[0, k]:.3f} bits/dim\n"
+        f"typicality {drawn.typicality.value[0, k]:.2f}"
+        for k in range(4)
+    ]
+    np.testing.assert_array_equal(visit.fetch(visit.shown()), drawn.images[0][0])
+
+    sample = page.locator("#slider img").nth(1)
+    before = sample.evaluate("image => getComputedStyle(image).clipPath")
+    handle = page.locator("#slider .icon-wrap").bounding_box()
+    page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(handle["x"] + 120, handle["y"], steps=5)
+    page.mouse.up()
+    assert "50%" in before
+    assert sample.evaluate("image => getComputedStyle(image).clipPath") != before
+
+    name, pixels = visit.download()
+    assert name == "wren-1.png"
+    np.testing.assert_array_equal(pixels, drawn.images[0][0])
+    first = visit.shown()
+    page.click("#gallery .thumbnail-item >> nth=2")
+    page.wait_for_function(f"document.querySelectorAll('#slider img')[1].src != {first!r}")
+    np.testing.assert_array_equal(visit.fetch(visit.shown()), drawn.images[0][2])
+    name, pixels = visit.download()
+    assert name == "wren-3.png"
+    np.testing.assert_array_equal(pixels, drawn.images[0][2])
+
+    (tmp_path / "text.png").write_text("no image")
+    visit.upload(tmp_path / "text.png")
+    message = page.wait_for_selector("[data-testid=toast-body]").inner_text()
+    assert "text.png: wanted an image" in message
+    assert "cannot decode this one" in message
+    assert str(served.temporary) not in message
+    page.wait_for_selector("#given input[type=file]", state="attached")
+    visit.upload(source)
+    page.wait_for_selector("#looked img")
+    visit.draw(2)
+
+    assert all(url.startswith((served.address, "data:", "blob:")) for url in visit.requested), visit.requested
+    assert visit.wrong == []
+    assert list(served.temporary.rglob("wren*.png"))
+    assert served.end(signal.SIGINT) == (0, "")
+    assert not list(served.temporary.iterdir())
+
+
+@pytest.mark.full
+def test_a_stop_while_it_computes(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
+    """Of what would take most of a minute."""
+    served = serve(Path("x4-photo"))
+    visit = Visit(browser, served.address)
+    write_image(served.temporary.parent / "large.png", photograph(photographs, 3, 256, 256))
+    visit.upload(served.temporary.parent / "large.png")
+    visit.page.wait_for_selector("#looked img")
+    visit.page.fill("#samples input[type=number]", "32")
+    visit.page.click("#go")
+    visit.page.wait_for_function("/tiles|sampling/.test(document.querySelector('#slider').innerText)")
+    assert not visit.captions()
+    assert served.end(signal.SIGTERM) == (0, "")
+    assert not list(served.temporary.iterdir())
+
+
+@pytest.mark.full
+def test_the_browser_is_opened(exported: ExportReport, tmp_path: Path, serve: Callable[..., Served]) -> None:
+    script = tmp_path / "browser"
+    script.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
+    script.chmod(0o700)
+    served = serve(exported.path, "--open", BROWSER=f"{script} %s")
+    assert served.end(signal.SIGINT) == (0, "")
+    assert (tmp_path / "opened").read_text() == f"{served.address}\n"
+
+
+@pytest.mark.full
+def test_files_of_the_server_are_not_given_away(
+    exported: ExportReport, source: Path, serve: Callable[..., Served]
+) -> None:
+    """Not as they are, and not as an image that was never uploaded."""
+    served = serve(exported.path)
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{served.address}gradio_api/file={source}")
+    given = {"path": str(source), "orig_name": source.name, "meta": {"_type": "gradio.FileData"}}
+    asked = json.dumps({"data": [given], "fn_index": 0, "session_hash": "visitor"}).encode()
+    request = urllib.request.Request(
+        f"{served.address}gradio_api/queue/join", asked, {"Content-Type": "application/json"}
+    )
+    urllib.request.urlopen(request).close()
+    with urllib.request.urlopen(f"{served.address}gradio_api/queue/data?session_hash=visitor") as answer:
+        lines = [line.decode().removeprefix("data: ") for line in answer if line.startswith(b"data: ")]
+    messages = [json.loads(line) for line in lines]
+    (done,) = (message for message in messages if message["msg"] == "process_completed")
+    assert not done["success"]
+
+
+@pytest.mark.full
+@pytest.mark.skipif(SCREENSHOT is None, reason="CAFLOW_SCREENSHOT is not set")
+def test_the_picture_of_the_readme(serve: Callable[..., Served], browser: Any) -> None:
+    served = serve(Path("x4-photo"))
+    visit = Visit(browser, served.address)
+    visit.upload(CHELSEA)
+    visit.page.wait_for_selector("#looked img")
+    visit.draw(8)
+    visit.page.screenshot(path=SCREENSHOT, full_page=True, type="jpeg", quality=80)

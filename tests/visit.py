@@ -1,0 +1,103 @@
+"""`caflow page` as a user starts it, and a visit to it in a browser."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+TIMEOUT_S = 120
+"""What never comes is a failure, and no hang."""
+NOWHERE = "http://127.0.0.1:9/"
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class Served:
+    """`caflow page` as a user starts it."""
+
+    def __init__(self, bundle: Path, temporary: Path, *options: str, **environment: str) -> None:
+        self.address = f"http://127.0.0.1:{(port := free_port())}/"
+        self.temporary = temporary
+        command = [sys.executable, "-m", "caflow_deploy.cli", "page", "--bundle", bundle, "--port", port, *options]
+        self.process = subprocess.Popen(
+            [str(part) for part in command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"TMPDIR": str(temporary), "http_proxy": NOWHERE} | environment,
+        )
+        assert self.process.stdout is not None
+        self.line = self.process.stdout.readline()
+
+    def end(self, by: signal.Signals) -> tuple[int, str]:
+        """The exit code, and all that was said after the first line."""
+        self.process.send_signal(by)
+        output, errors = self.process.communicate(timeout=TIMEOUT_S)
+        return self.process.returncode, output + errors
+
+
+class Visit:
+    """A page in the browser, and what it asked for."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        self.address = address
+        self.requested: list[str] = []
+        self.wrong: list[str] = []
+        self.page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        self.page.set_default_timeout(1000 * TIMEOUT_S)
+        self.page.on("request", lambda request: self.requested.append(request.url))
+        self.page.on("requestfailed", self._failed)
+        self.page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.goto(address)
+
+    def _failed(self, request: Any) -> None:
+        ends_events = "/queue/data" in request.url and request.failure == "net::ERR_ABORTED"
+        if not ends_events:  # when all results are there, Gradio's script hangs up
+            self.wrong.append(f"{request.url}: {request.failure}")
+
+    def upload(self, path: Path) -> None:
+        if self.page.locator("#given [aria-label=Clear]").count():
+            self.page.click("#given [aria-label=Clear]")
+        self.page.set_input_files("#given input[type=file]", path)
+
+    def draw(self, n: int) -> None:
+        self.page.fill("#samples input[type=number]", str(n))
+        self.page.click("#go")
+        self.page.wait_for_function(f"document.querySelectorAll('#gallery .thumbnail-item img').length == {n}")
+        self.page.wait_for_function("[...document.images].every(image => image.complete)")
+
+    def captions(self) -> list[str]:
+        return list(self.page.locator("#gallery .caption-label").all_inner_texts())
+
+    def shown(self) -> str:
+        """The address of the sample in the slider."""
+        return str(self.page.locator("#slider img").nth(1).get_attribute("src"))
+
+    def fetch(self, address: str) -> np.ndarray[Any, Any]:
+        """The pixels at an address, as the browser is given them."""
+        with urllib.request.urlopen(address) as answer:
+            return rgb_of(answer.read())
+
+    def download(self) -> tuple[str, np.ndarray[Any, Any]]:
+        """The name and the pixels of the file that the button gives."""
+        with self.page.expect_download() as got:
+            self.page.click("#download")
+        return got.value.suggested_filename, rgb_of(Path(got.value.path()).read_bytes())
+
+
+def rgb_of(contents: bytes) -> np.ndarray[Any, Any]:
+    decoded = cv2.imdecode(np.frombuffer(contents, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert decoded is not None
+    return np.asarray(decoded)
