@@ -1,5 +1,7 @@
 """Backends: the one that was asked for, or an error that says what to install."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -81,3 +83,16 @@ def test_cuda_gives_what_the_cpu_gives(exported: ExportReport, photographs: Path
     results = [load(exported.path, backend=name).best_of(condition, n=4) for name in ("cpu", "cuda")]
     np.testing.assert_allclose(results[1].log_likelihood, results[0].log_likelihood, rtol=1e-5)
     assert (results[0].images[0] != results[1].images[0]).mean() < 1e-3
+
+
+def test_onnx_runtime_reports_nothing(exported: ExportReport, tmp_path: Path) -> None:
+    """It would keep what it has to send in these folders."""
+    places = {name: str(tmp_path / name) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    for place in places.values():
+        Path(place).mkdir()
+    code = (
+        "import numpy, sys, caflow_deploy; caflow_deploy.load(sys.argv[1]).best_of(numpy.zeros((8, 8, 3), 'u1'), n=1)"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"} | places
+    subprocess.run([sys.executable, "-c", code, exported.path], env=environment, check=True)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

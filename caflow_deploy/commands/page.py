@@ -55,7 +55,6 @@ def set_environment(folder: str) -> None:
         "GRADIO_ANALYTICS_ENABLED": "False",
         "GRADIO_TEMP_DIR": folder,
         "HF_HUB_OFFLINE": "1",
-        "ORT_DISABLE_TELEMETRY": "1",
         "no_proxy": "*",  # Gradio asks its own server whether it is there
     }
 

@@ -4,6 +4,7 @@ ONNX Runtime runs on the CPU without a word where it cannot use the GPU; here th
 that runs, or it is an error.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -104,10 +105,8 @@ class OnnxRuntimeBound:
         return run
 
     def to_device(self, array: NDArray[Any]) -> Array:
-        import onnxruntime
-
         with explaining(self.name):
-            return cast(Array, onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, 0))
+            return cast(Array, import_onnxruntime().OrtValue.ortvalue_from_numpy(array, self.device, 0))
 
     def to_host(self, array: Any) -> NDArray[Any]:
         return np.asarray(array.numpy())
@@ -117,14 +116,21 @@ class OnnxRuntimeBound:
         return self.to_device(self.to_host(array)[rows])
 
 
+def import_onnxruntime() -> Any:
+    """The package. Its official builds tell their makers of models that are opened; here they are told not to."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at the import
+    import onnxruntime
+
+    return onnxruntime
+
+
 def open_session(path: Path, device: Device, threads: int) -> Any:
     """An ONNX Runtime session on `device`.
 
     Raises:
         BackendError: if it would run anywhere else.
     """
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = ERRORS_ONLY
@@ -162,8 +168,7 @@ def explaining(path: Path | str) -> Iterator[None]:
 @cache
 def _share_arena() -> None:
     """One memory for all graphs of the process, which run one after the other: less than half of one for each."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
@@ -176,9 +181,7 @@ def check_provider(device: Device) -> None:
     Raises:
         BackendError
     """
-    import onnxruntime
-
-    found = onnxruntime.get_available_providers()
+    found = import_onnxruntime().get_available_providers()
     if PROVIDERS[device] not in found:
         raise BackendError(
             f"wanted ONNX Runtime's {PROVIDERS[device]}, this build of it has {found}: "
