@@ -1,8 +1,9 @@
-"""The `caflow` command: image, video, score, filter, report, calibrate, info, bench, doctor."""
+"""The `caflow` command: image, video, score, filter, batch, report, calibrate, info, bench, doctor."""
 
 import click
 
 from caflow_deploy import __version__
+from caflow_deploy.commands.batch import batch
 from caflow_deploy.commands.bench import bench
 from caflow_deploy.commands.calibrate import calibrate
 from caflow_deploy.commands.doctor import doctor
@@ -23,7 +24,7 @@ def main() -> None:
     """
 
 
-for command in (image, video, score, filter_command, report, calibrate, info, bench, doctor):
+for command in (image, video, score, filter_command, batch, report, calibrate, info, bench, doctor):
     main.add_command(command)
 
 
