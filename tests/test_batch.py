@@ -134,7 +134,8 @@ def drawn(job: Job) -> Done:
     return Done(job, {"input": str(job.source), "output": str(job.output), "outcome": "accepted"})
 
 
-def test_a_batch_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", [-20, None])
+def test_a_batch_goes_on(tmp_path: Path, torn: int | None) -> None:
     """What has a whole line, and its file, is done; what was dropped is, too; what failed is not."""
     jobs = jobs_of(tmp_path, "a", "b", "c", "d", "e")
     out = tmp_path / "out"
@@ -142,7 +143,7 @@ def test_a_batch_goes_on(tmp_path: Path) -> None:
     results = [drawn(jobs[3]), Done(jobs[1], wrong="dropped", is_dropped=True), Done(jobs[4], wrong="broken")]
     assert list(first.run([*results, drawn(jobs[0])])) == [*results, drawn(jobs[0])]
     with (out / RESULTS).open("a") as file:
-        file.write(json.dumps(drawn(jobs[2]).report)[:-20])  # torn: the file is there, its line is not
+        file.write(json.dumps(drawn(jobs[2]).report)[:torn])  # the file is there, its line not whole
     jobs[0].output.unlink()
     again = ImageBatch(out, [*jobs, *jobs_of(tmp_path, "new")], SETTINGS)
     assert [job.source.name for job in again.left] == ["a", "c", "e", "new"]
