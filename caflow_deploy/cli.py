@@ -3,6 +3,7 @@
 import click
 
 from caflow_deploy import __version__
+from caflow_deploy.commands.batch import batch
 from caflow_deploy.commands.bench import bench
 from caflow_deploy.commands.calibrate import calibrate
 from caflow_deploy.commands.doctor import doctor
@@ -25,7 +26,7 @@ def main() -> None:
     """
 
 
-for command in (image, video, page, score, filter_command, report, calibrate, serve, info, bench, doctor):
+for command in (image, video, page, score, filter_command, report, calibrate, batch, serve, info, bench, doctor):
     main.add_command(command)
 
 

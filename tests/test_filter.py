@@ -354,7 +354,7 @@ def test_for_programs(bundle: Path, data: Path, tmp_path: Path) -> None:
 def run_to(folder: Path, pipe: Pipeline, pairs: list[FilePair], count: int) -> FilterJob:
     """A job that stops after so many more verdicts."""
     job = FilterJob(folder, pairs, settings_of(pipe, pairs, ALPHA))
-    verdicts = job.run(pipe, ALPHA)
+    verdicts = job.run(filter_pairs(pipe, job.left, ALPHA))
     list(islice(verdicts, count))
     verdicts.close()  # type: ignore[attr-defined]
     return job
@@ -376,7 +376,7 @@ def test_a_stop_changes_nothing(
     job = FilterJob(tmp_path / "stopped", pairs, settings_of(pipe, pairs, ALPHA))
     assert job.done == (13 if stop == 13 else stop // 4 * 4)
     left = 13 - job.done
-    assert len(list(job.run(pipe, ALPHA))) == left
+    assert len(list(job.run(filter_pairs(pipe, job.left, ALPHA)))) == left
     assert (tmp_path / "stopped" / "scores.jsonl").read_bytes() == expected
     apart = run_to(tmp_path / "apart", pipe, pairs[2:], 99)
     assert [msgspec.json.encode(verdict) for verdict in apart.verdicts()][-1] != expected.splitlines()[-1]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "onnx", "onnxruntime", "cv2", "tensorrt", "tensorrt_rtx")
+HEAVY = ("torch", "onnx", "onnxruntime", "cv2", "ray", "tensorrt", "tensorrt_rtx")
 
 
 def run_without(blocked: tuple[str, ...], code: str) -> subprocess.CompletedProcess[str]:

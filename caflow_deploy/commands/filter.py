@@ -1,6 +1,8 @@
 """`caflow filter`: which pairs of a list are typical of a model, one verdict each."""
 
 import signal
+import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,16 +11,21 @@ import click
 
 from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.options import (
+    accepted_option,
+    alpha_option,
     bundle_option,
     json_option,
     metrics_option,
     open_metrics,
     open_pipeline,
+    parquet_option,
     running_options,
+    silence,
 )
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
 
 if TYPE_CHECKING:
+    from caflow_runtime.filter import Verdict
     from caflow_runtime.filter_job import Accepted, FilterJob
     from caflow_runtime.metrics import Metrics
     from caflow_runtime.pairs import FilePair
@@ -31,21 +38,9 @@ if TYPE_CHECKING:
 @click.option("--targets", metavar="GLOB", help="With --conditions, in place of PAIRS: paired in sorted order.")
 @click.option("--conditions", metavar="GLOB")
 @bundle_option
-@click.option(
-    "--alpha",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.01,
-    show_default=True,
-    help="Pairs of less typicality are rejected: this share of pairs like those of calibration.",
-)
-@click.option(
-    "--accepted",
-    type=click.Choice(["list", "copy", "link"]),
-    default="list",
-    show_default=True,
-    help="Targets that are accepted: their paths in DIR/accepted.txt; or copies, or links, in DIR/accepted.",
-)
-@click.option("--parquet", is_flag=True, help="Write DIR/scores.parquet too.")
+@alpha_option
+@accepted_option
+@parquet_option
 @click.option("--force", is_flag=True, help="Begin anew, whatever DIR holds.")
 @running_options
 @metrics_option
@@ -75,28 +70,49 @@ def filter_command(
     count as 8, transparency does not count.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
+    silence()
     with ending_on_errors():
         pairs = _pairs(source, targets, conditions)
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors():
-        from caflow_runtime.filter import smallest_typicality
-        from caflow_runtime.filter_job import FilterJob, check_apart, common_folder, settings_of
-        from caflow_runtime.parquet import import_pyarrow
+        from caflow_runtime.filter import filter_pairs
+        from caflow_runtime.filter_job import FilterJob, settings_of
 
-        if (smallest := smallest_typicality(pipe)) >= alpha:
-            click.echo(f"caflow: calibrated with too few pairs to reject any at α ≤ {smallest:.3g}", err=True)
-        if parquet:
-            import_pyarrow()
-        if accepted != "list":
-            common_folder(pairs)
-        if source is not None:
-            check_apart(output, [str(source)])
+        check_job(pipe, source, output, pairs, alpha, accepted, parquet)
         settings = settings_of(pipe, pairs, alpha, pixel_budget=pixel_budget, overlap=overlap)
         job = FilterJob(output, pairs, settings, force)
     with ExitStack() as stack:
         metrics = open_metrics(stack, metrics_port, pipe, None)
-        is_new = _run(job, pipe, alpha, accepted, parquet, as_json, metrics)
-    _report(job, alpha, is_new, as_json)
+        is_new = run_job(job, filter_pairs(pipe, job.left, alpha), accepted, parquet, as_json, metrics)
+    report_job(job, alpha, is_new, as_json)
+
+
+def check_job(
+    pipe: "Pipeline",
+    source: Path | None,
+    output: Path,
+    pairs: "list[FilePair]",
+    alpha: float,
+    accepted: "Accepted",
+    parquet: bool,
+) -> None:
+    """What can be known to go wrong before anything is computed.
+
+    Raises:
+        InputError
+    """
+    from caflow_runtime.filter import smallest_typicality
+    from caflow_runtime.filter_job import check_apart, common_folder
+    from caflow_runtime.parquet import import_pyarrow
+
+    if (smallest := smallest_typicality(pipe)) >= alpha:
+        click.echo(f"caflow: calibrated with too few pairs to reject any at α ≤ {smallest:.3g}", err=True)
+    if parquet:
+        import_pyarrow()
+    if accepted != "list":
+        common_folder(pairs)
+    if source is not None:
+        check_apart(output, [str(source)])
 
 
 def _pairs(source: Path | None, targets: str | None, conditions: str | None) -> "list[FilePair]":
@@ -122,32 +138,32 @@ def _pairs(source: Path | None, targets: str | None, conditions: str | None) -> 
     return [FilePair(str(target), str(condition)) for target, condition in zip(*found, strict=True)]
 
 
-def _run(
+def run_job(
     job: "FilterJob",
-    pipe: "Pipeline",
-    alpha: float,
+    verdicts: "Iterable[Verdict]",
     accepted: "Accepted",
     parquet: bool,
     as_json: bool,
-    metrics: "Metrics | None",
+    metrics: "Metrics | None" = None,
 ) -> bool:
-    """Do what is left of a job, and report each pair; False if nothing is left."""
+    """Take the verdicts that are left of a job, and report each pair; False if nothing is left."""
     import msgspec
 
     from caflow_runtime.errors import CaflowError
 
+    stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
     count = len(job.pairs)
     is_new = job.done < count
     try:
         with progress_bar() as progress:
             task = progress.add_task("pairs", total=count, completed=job.done)
-            for verdict in job.run(pipe, alpha):
+            for verdict in job.run(verdicts):
                 if metrics:
                     metrics.observe_verdict(verdict)
                 if verdict.verdict == "error":
                     click.echo(f"caflow: {verdict.reason}", err=True)
                 if as_json:
-                    click.echo(msgspec.json.encode(verdict))
+                    click.echo(msgspec.json.encode(verdict), file=stdout)
                 progress.update(task, completed=job.done)
         return job.finish(accepted, parquet) or is_new
     except KeyboardInterrupt:
@@ -156,7 +172,7 @@ def _run(
         end(f"{error}: {job.done} of {count} pairs are done, the same command goes on", FAILED)
 
 
-def _report(job: "FilterJob", alpha: float, is_new: bool, as_json: bool) -> None:
+def report_job(job: "FilterJob", alpha: float, is_new: bool, as_json: bool) -> None:
     """What became of all pairs, and the exit code."""
     counts = job.counts()
     scored = counts["accepted"] + counts["rejected"]

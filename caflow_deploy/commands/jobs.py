@@ -1,36 +1,21 @@
-"""What `caflow image` reads and writes: found and checked before anything is computed."""
+"""What commands about images read and write: found and checked before anything is computed."""
 
 import mimetypes
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from caflow_runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from caflow_runtime.image_job import Job
 
 GLOB_CHARACTERS = "*?["
 
 
-@dataclass(frozen=True)
-class Job:
-    """One image file and what is made of it."""
-
-    source: Path
-    output: Path
-    """The best sample."""
-    others: tuple[Path, ...]
-    """The other samples, in order of rank."""
-    extras: dict[str, Path]
-    """Further pictures by what they show."""
-
-    @property
-    def outputs(self) -> list[Path]:
-        """All that is written."""
-        return [self.output, *self.others, *self.extras.values()]
-
-
-def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence[str], force: bool) -> list[Job]:
-    """The jobs of files, folders and globs; folders are made.
+def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence[str], force: bool) -> "list[Job]":
+    """The jobs of files, folders and globs.
 
     Arguments:
         others: samples that are written beside the best.
@@ -38,13 +23,15 @@ def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence
 
     Raises:
         InputError: if something is not there, or would be lost.
-        OSError: if a folder cannot be read or made.
+        OSError: if a folder cannot be read.
     """
+    from caflow_runtime.image_job import Job
+
     inputs = tuple(inputs)
     sources = [found for text in inputs for found in _sources(text, output)]
-    names_an_image = _names_an_image(output) and not output.is_dir()
-    single = names_an_image and len(sources) == 1 and not any(Path(text).is_dir() for text in inputs)
-    if names_an_image and not single:
+    for_one = names_an_image(output) and not output.is_dir()
+    single = for_one and len(sources) == 1 and not any(Path(text).is_dir() for text in inputs)
+    if for_one and not single:
         raise InputError(f"{output}: wanted a folder for what is in {inputs[0]}, this names a single image")
     jobs = []
     for source, name in sources:
@@ -52,14 +39,23 @@ def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence
         numbered = tuple(best.with_stem(f"{best.stem}-{k}") for k in range(2, others + 2))
         jobs.append(Job(source, best, numbered, {extra: best.with_stem(f"{best.stem}-{extra}") for extra in extras}))
     _check_outputs(jobs, force)
+    return jobs
+
+
+def make_folders(jobs: "Iterable[Job]") -> None:
+    """Those that results are written to.
+
+    Raises:
+        InputError: if one cannot be written to.
+        OSError: if one cannot be made.
+    """
     for folder in sorted({job.output.parent for job in jobs}):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise InputError(f"{folder}: cannot be written to")
-    return jobs
 
 
-def _check_outputs(jobs: list[Job], force: bool) -> None:
+def _check_outputs(jobs: "list[Job]", force: bool) -> None:
     from caflow_runtime.images import check_suffix
 
     sources = {job.source.resolve() for job in jobs}
@@ -121,6 +117,16 @@ def matches(pattern: str) -> list[Path]:
         raise InputError(f"{pattern}: {error}") from None
 
 
-def _names_an_image(path: Path) -> bool:
-    kind, _ = mimetypes.guess_type(path.name)
-    return kind is not None and kind.startswith("image/")
+def names_an_image(path: Path) -> bool:
+    """Whether a path that is not there would be that of an image file."""
+    return _is_of(path, "image/")
+
+
+def names_a_video(path: Path) -> bool:
+    """Whether a path is that of a video file, there or not."""
+    return _is_of(path, "video/") and not path.is_dir()
+
+
+def _is_of(path: Path, kind: str) -> bool:
+    guessed, _ = mimetypes.guess_type(path.name)
+    return guessed is not None and guessed.startswith(kind)

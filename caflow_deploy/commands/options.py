@@ -12,6 +12,7 @@ from caflow_deploy.commands.terminal import ending_on_errors
 from caflow_runtime.builtin import DEFAULT
 
 if TYPE_CHECKING:
+    from caflow_runtime.inputs import Rank
     from caflow_runtime.metrics import Metrics
     from caflow_runtime.pipeline import Pipeline
 
@@ -27,13 +28,44 @@ threads_option = click.option(
 )
 
 
+backend_option = click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="What runs it.")
+redraws_option = click.option(
+    "--redraws",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="Samples, at most, that are drawn in place of untypical ones.",
+)
+consistent_option = click.option(
+    "--consistent", is_flag=True, help="Super-resolution: change results to down-sample to the input."
+)
+alpha_option = click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.01,
+    show_default=True,
+    help="Pairs of less typicality are rejected: this share of pairs like those of calibration.",
+)
+accepted_option = click.option(
+    "--accepted",
+    type=click.Choice(["list", "copy", "link"]),
+    default="list",
+    show_default=True,
+    help="Targets that are accepted: their paths in DIR/accepted.txt; or copies, or links, in DIR/accepted.",
+)
+parquet_option = click.option("--parquet", is_flag=True, help="Write DIR/scores.parquet too.")
+
+
 def running_options(command: Command) -> Command:
     """Where and how a bundle runs."""
+    return backend_option(threads_option(tiling_options(command)))
+
+
+def tiling_options(command: Command) -> Command:
+    """How large images are cut."""
     for option in (
         click.option("--overlap", type=click.IntRange(0), help="Of tiles, in pixels of the result."),
         click.option("--pixel-budget", type=click.IntRange(1), help="Pixels in one run: bounds memory."),
-        threads_option,
-        click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="What runs it."),
     ):
         command = option(command)
     return command
@@ -82,6 +114,46 @@ def check_untypical(untypical: str | None, min_typicality: float | None) -> None
     """`--untypical` alone would do nothing."""
     if untypical and min_typicality is None:
         raise click.UsageError("--untypical says what is done below --min-typicality: give that too")
+
+
+def drawing_arguments(
+    pipe: "Pipeline",
+    samples: int,
+    temperature: float,
+    seed: int,
+    rank: "Rank",
+    consistent: bool,
+    keep: list[int] | None,
+    min_typicality: float | None,
+    untypical: str | None,
+    redraws: int,
+) -> dict[str, Any]:
+    """What these options are to `Pipeline.best_of`.
+
+    Raises:
+        InputError: if the model cannot be drawn from so.
+    """
+    from caflow_runtime.calibration import check_alpha
+    from caflow_runtime.choice import Otherwise, Reject
+    from caflow_runtime.inputs import check_draw
+
+    check_draw(pipe.manifest.model, samples, temperature, seed, 0, keep, rank, consistent)
+    arguments: dict[str, Any] = {
+        "n": samples,
+        "temperature": temperature,
+        "seed": seed,
+        "rank": rank,
+        "consistent": consistent,
+    }
+    if rank == "typical" or min_typicality:
+        reference = pipe.calibration.reference(temperature)
+    if min_typicality:
+        check_alpha(min_typicality, reference)
+        otherwise: dict[str, Otherwise] = {"drop": "error", "bicubic": "bicubic"}
+        arguments["reject"] = Reject(min_typicality, redraws, otherwise.get(untypical or "", "best"))
+    if keep:
+        arguments["keep"] = keep
+    return arguments
 
 
 def samples_option(text: str) -> Callable[[Command], Command]:

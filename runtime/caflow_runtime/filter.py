@@ -94,6 +94,11 @@ def filter_pairs(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float = 0.01)
     return (verdict for batch in _batches(loaded) for verdict in _judge(pipe, batch, alpha))
 
 
+def judge(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float) -> list[Verdict]:
+    """The verdicts of `filter_pairs`, all at once: for pairs between two multiples of `BATCH`."""
+    return list(filter_pairs(pipe, pairs, alpha))
+
+
 def smallest_typicality(pipe: Pipeline) -> float:
     """Of any pair at all: a smaller α rejects nothing, as calibration has seen too few pairs to know what is rarer.
 

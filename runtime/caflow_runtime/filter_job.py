@@ -10,46 +10,32 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from caflow_runtime import calibration
-from caflow_runtime.bundle import MANIFEST, sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.filter import BATCH, Verdict, as_text, filter_pairs
+from caflow_runtime.filter import BATCH, Verdict, as_text
+from caflow_runtime.job_folder import NAME, State, check_same, read_state, settings_of_pipeline
 from caflow_runtime.pairs import FilePair
 from caflow_runtime.parquet import write_parquet
 from caflow_runtime.pipeline import Pipeline
 
-NAME, PARTIAL = "job.json", ".job.json.partial"
+COMMAND = "caflow filter"
 SCORES, LIST, FILES, PARQUET = "scores.jsonl", "accepted.txt", "accepted", "scores.parquet"
-SHOWN = 16
-"""Characters of a setting: hashes are long."""
 
 Accepted = Literal["list", "copy", "link"]
 """How accepted targets are given: their paths in `accepted.txt`, or their files, or symbolic links, in `accepted/`."""
 
 
-class State(msgspec.Struct):
-    """`job.json`."""
+class FilterState(State):
+    """`job.json`, with what was made of the verdicts."""
 
-    settings: dict[str, Any]
     accepted: Accepted | None = None
     """How accepted targets were given last."""
     parquet: bool = False
     """Whether `scores.parquet` was written."""
-
-    def write(self, folder: Path) -> None:
-        """Whole or not at all, even if the machine stops."""
-        partial = folder / PARTIAL
-        with partial.open("wb") as file:
-            file.write(msgspec.json.encode(self))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(folder / NAME)
 
 
 class FilterJob:
@@ -68,24 +54,27 @@ class FilterJob:
         """
         self.folder, self.pairs = folder, pairs
         check_apart(folder, (name for pair in pairs for name in pair))
-        found = None if force else read_state(folder)
+        found = None if force else read_state(folder, FilterState, COMMAND)
         if found is not None:
             check_same(folder, found.settings, settings)
         self.state = found or begin(folder, settings)
         self.done = keep_whole(folder / SCORES, pairs)
         """Verdicts that are there."""
 
-    def run(self, pipe: Pipeline, alpha: float) -> Iterator[Verdict]:
-        """The verdicts that are not there yet, each when it is written.
+    @property
+    def left(self) -> Sequence[FilePair]:
+        """Pairs that have no verdict yet; they begin at a multiple of `BATCH`."""
+        return self.pairs[self.done :]
+
+    def run(self, verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+        """Take the verdicts of the pairs that are `left`, in order, and give each when it is written.
 
         Raises:
-            InputError: if the bundle is not calibrated.
             OSError: if a verdict cannot be written; those before are.
         """
         if self.done < len(self.pairs):
             self.state.accepted, self.state.parquet = None, False  # what was made of the verdicts is of others
             self.state.write(self.folder)
-        verdicts = filter_pairs(pipe, islice(self.pairs, self.done, None), alpha)
         with (self.folder / SCORES).open("ab") as file:
             for verdict in verdicts:
                 file.write(msgspec.json.encode(verdict) + b"\n")
@@ -137,50 +126,7 @@ def settings_of(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float, **other
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update(b"".join(os.fsencode(name) + b"\0" for name in pair))
-    return {
-        "bundle": sha256_of(pipe.folder / MANIFEST),
-        "calibration": sha256_of(pipe.folder / calibration.NAME),
-        "precision": pipe.manifest.precision,
-        "backend": pipe.backend,
-        "alpha": alpha,
-        **others,
-        "pairs": digest.hexdigest(),
-    }
-
-
-def read_state(folder: Path) -> State | None:
-    """That of a job in a folder; None where there is nothing.
-
-    Raises:
-        InputError: if there is something else.
-    """
-    again = "give another -o, or --force to begin anew there"
-    try:
-        return msgspec.json.decode((folder / NAME).read_bytes(), type=State)
-    except FileNotFoundError:
-        if folder.is_dir() and any(path.name != PARTIAL for path in folder.iterdir()):
-            raise InputError(f"{folder} holds no job of caflow filter, but something else: {again}") from None
-    except msgspec.DecodeError as error:
-        raise InputError(f"{folder / NAME} is not that of a job of caflow filter: {error}: {again}") from None
-    return None
-
-
-def check_same(folder: Path, found: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Whether a job is the one that is wanted.
-
-    Raises:
-        InputError: naming all that differs.
-    """
-    differing = [
-        f"{key} {str(found.get(key))[:SHOWN]} (now {str(value)[:SHOWN]})"
-        for key, value in settings.items()
-        if found.get(key) != value
-    ]
-    if differing:
-        raise InputError(
-            f"{folder} holds a job with {', '.join(differing)}: give the same to go on, another -o, "
-            "or --force to begin anew"
-        )
+    return {**settings_of_pipeline(pipe), "alpha": alpha, **others, "pairs": digest.hexdigest()}
 
 
 def check_apart(folder: Path, inputs: Iterable[str]) -> None:
@@ -197,7 +143,7 @@ def check_apart(folder: Path, inputs: Iterable[str]) -> None:
             raise InputError(f"{name} is an input, and what is written would take its place: give another -o")
 
 
-def begin(folder: Path, settings: dict[str, Any]) -> State:
+def begin(folder: Path, settings: dict[str, Any]) -> FilterState:
     """A new job in a folder, without the results of an earlier one."""
     files = folder / FILES
     if files.is_dir() and any(files.iterdir()):
@@ -207,7 +153,7 @@ def begin(folder: Path, settings: dict[str, Any]) -> State:
     for name in (NAME, SCORES, LIST, PARQUET):
         (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    state = State(settings)
+    state = FilterState(settings)
     state.write(folder)
     return state
 
@@ -277,7 +223,7 @@ def _resolved(folder: Path) -> Path:
 
 def _is_job(folder: Path) -> bool:
     try:
-        return read_state(folder) is not None
+        return read_state(folder, FilterState, COMMAND) is not None
     except InputError:
         return False
 

@@ -1,6 +1,7 @@
 """Image files: read as a model sees them, with what has to come back in the result; written whole or not at all."""
 
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
 JPEG_SUFFIXES, JPEG_QUALITY = (".jpeg", ".jpg"), 95
 TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 """As EXIF says, but without alpha."""
+PARTIAL = ".partial"
+"""The end of the name of a file that is not yet whole; its start is a dot and the name that it will have."""
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end
 
@@ -85,7 +88,7 @@ def write_image(path: str | Path, rgb: Image, alpha: NDArray[np.uint8] | None = 
     done, encoded = cv2.imencode(suffix, pixels, quality)
     if not done:
         raise OSError(f"{path}: OpenCV cannot encode it")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")  # several machines may write one file
     try:
         partial.write_bytes(encoded.tobytes())
         partial.replace(path)

@@ -31,6 +31,12 @@ class Line(msgspec.Struct):
     condition: str
 
 
+def is_list(source: Path) -> bool:
+    """Whether it looks like what `list_pairs` takes."""
+    is_file = source.suffix.lower() in TABLE | JSON_LINES and not source.is_dir()
+    return is_file or all((source / name).is_dir() for name in (CONDITIONS, TARGETS))
+
+
 def list_pairs(source: Path) -> list[FilePair]:
     """All pairs of a list, or of a folder.
 

@@ -1,0 +1,104 @@
+"""What `caflow batch` costs on one machine: two workers of one thread each against a loop of two threads.
+
+Both on the same processors, in turns. The start of Ray and of workers is apart: a job of any size pays it once.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import report
+
+from caflow_deploy.serving.batch import open_fleet
+from caflow_runtime.image_job import Done, Job, do
+from caflow_runtime.images import read_image, write_image
+from caflow_runtime.job_folder import settings_of_pipeline
+from caflow_runtime.pipeline import load
+
+SIDE = 16
+PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless", "ray")
+
+
+def cut_crops(photographs: Path, folder: Path, count: int) -> list[Job]:
+    """So many small windows of photographs as files, and what is to be made of them."""
+    places = np.random.default_rng(0)
+    pictures = [read_image(path).rgb for path in sorted(photographs.glob("*.jpg"))]
+    jobs = []
+    for k in range(count):
+        picture = pictures[k % len(pictures)]
+        y, x = (int(places.integers(0, length - SIDE)) for length in picture.shape[:2])
+        source = folder / f"{k}.png"
+        write_image(source, np.ascontiguousarray(picture[y : y + SIDE, x : x + SIDE]))
+        jobs.append(Job(source, folder / f"large-{k}.png", (), {}))
+    return jobs
+
+
+def in_a_loop(bundle: Path, threads: int, jobs: list[Job], arguments: dict[str, Any]) -> Iterator[Done]:
+    """One process."""
+    with load(bundle, backend="cpu", threads=threads) as pipe:
+        yield from (do(pipe, job, arguments) for job in jobs)
+
+
+def by_workers(bundle: Path, workers: int, jobs: list[Job], arguments: dict[str, Any]) -> Iterator[Done]:
+    """As `caflow batch` does it, with one thread each."""
+    with load(bundle, backend="cpu") as pipe:
+        settings = settings_of_pipeline(pipe)
+    with open_fleet(None, str(bundle), settings, "cpu", workers, 1, {}) as fleet:
+        yield from (done for _, done in fleet.run(partial(do, arguments=arguments), jobs) if done)
+
+
+def measure(results: Iterator[Done], count: int) -> dict[str, float]:
+    """Seconds until the first result, and results per second once a tenth of them is there."""
+    started = time.perf_counter()
+    came = []
+    for done in results:
+        assert done.report is not None, done.wrong
+        came.append(time.perf_counter() - started)
+    skipped = count // 10
+    return {
+        "start, s": came[0],
+        "images/s": (count - 1 - skipped) / (came[-1] - came[skipped]),
+        "all, s": time.perf_counter() - started,
+    }
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.argument("photographs", type=click.Path(path_type=Path, exists=True))
+@report.options
+@click.option("--count", default=500, show_default=True, help="Crops.")
+@click.option("-n", "--samples", default=4, show_default=True, help="Of which the best is kept.")
+@click.option("--rounds", default=5, show_default=True, help="Rounds of which the median counts.")
+def main(
+    bundle: Path, photographs: Path, threads: int, json_file: Path | None, count: int, samples: int, rounds: int
+) -> None:
+    """Measure BUNDLE on crops of PHOTOGRAPHS: a loop of --threads threads, and as many workers of one."""
+    bundle = bundle.absolute()
+    arguments = {"n": samples}
+    with tempfile.TemporaryDirectory() as name:
+        jobs = cut_crops(photographs, Path(name), count)
+        runs = {
+            f"a loop, {threads} threads": partial(in_a_loop, bundle, threads),
+            f"caflow batch, {threads} workers": partial(by_workers, bundle, threads),
+        }
+        found: dict[str, list[dict[str, float]]] = {run: [] for run in runs}
+        for _ in range(rounds):
+            for run, start in runs.items():
+                found[run].append(measure(start(jobs, arguments), count))
+    medians = [{key: statistics.median(each[key] for each in of_run) for key in of_run[0]} for of_run in found.values()]
+    rows = [
+        {"run": run, **of_run, "× the loop": of_run["images/s"] / medians[0]["images/s"]}
+        for run, of_run in zip(runs, medians, strict=True)
+    ]
+    report.show(rows)
+    report.write(json_file, rows, PACKAGES, {"rounds": found}, count=count, n=samples, threads=threads, side=SIDE)
+
+
+if __name__ == "__main__":
+    main()

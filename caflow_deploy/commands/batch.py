@@ -1,0 +1,271 @@
+"""`caflow batch`: what `caflow image` and `caflow filter` do, on many machines."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+from click.core import ParameterSource
+
+from caflow_deploy.commands.filter import check_job, report_job, run_job
+from caflow_deploy.commands.jobs import make_folders, names_a_video, names_an_image, plan_jobs
+from caflow_deploy.commands.options import (
+    accepted_option,
+    alpha_option,
+    backend_option,
+    bundle_option,
+    check_untypical,
+    consistent_option,
+    drawing_arguments,
+    drawing_options,
+    json_option,
+    open_pipeline,
+    parquet_option,
+    redraws_option,
+    rejecting_options,
+    samples_option,
+    tiling_options,
+)
+from caflow_deploy.commands.tally import Tally
+from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from caflow_deploy.serving.batch import Fleet
+    from caflow_runtime.filter import Verdict
+    from caflow_runtime.filter_job import Accepted
+    from caflow_runtime.image_batch import ImageBatch
+    from caflow_runtime.image_job import Done, Job
+    from caflow_runtime.inputs import Rank
+    from caflow_runtime.pairs import FilePair
+    from caflow_runtime.pipeline import Pipeline
+
+OF_IMAGES = {
+    *("samples", "temperature", "seed", "rank", "consistent"),
+    *("min_typicality", "untypical", "redraws"),
+}
+OF_PAIRS = {"alpha", "accepted", "parquet"}
+
+
+@click.command()
+@click.argument("inputs", metavar="IN...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="A folder.")
+@bundle_option
+@click.option(
+    "--ray",
+    "address",
+    metavar="auto|HOST:PORT",
+    help="A Ray cluster that is there; auto is the one that this machine belongs to.  [default: this machine alone]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    show_default="one per GPU, or else per --threads processors",
+    help="Actors, each with the bundle in its memory.",
+)
+@backend_option
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each worker, on the CPU.")
+@tiling_options
+@samples_option("Images: of which the best is kept.")
+@drawing_options
+@consistent_option
+@rejecting_options
+@redraws_option
+@alpha_option
+@accepted_option
+@parquet_option
+@json_option
+@click.option("--force", is_flag=True, help="Begin anew, whatever DIR holds.")
+@click.pass_context
+def batch(
+    context: click.Context,
+    inputs: tuple[str, ...],
+    output: Path,
+    bundle: Path,
+    address: str | None,
+    workers: int | None,
+    backend: Literal["auto", "cpu", "cuda"],
+    threads: int,
+    pixel_budget: int | None,
+    overlap: int | None,
+    samples: int,
+    temperature: float,
+    seed: int,
+    rank: "Rank",
+    consistent: bool,
+    min_typicality: float | None,
+    untypical: str | None,
+    redraws: int,
+    alpha: float,
+    accepted: "Accepted",
+    parquet: bool,
+    as_json: bool,
+    force: bool,
+) -> None:
+    """Do what caflow image does of images, and caflow filter of a list of pairs, on all machines of a Ray cluster.
+
+    IN are images, folders or globs; or one list of pairs, or a folder with A and B in it. Results are those of these
+    commands, with absolute paths. All machines must see IN, DIR and the bundle under the same paths. The same command
+    again goes on after a stop; of images, DIR/results.jsonl then has a line for each.
+    """
+    with ending_on_errors():
+        kind = kind_of(inputs)
+        _check_options(context, kind)
+    check_untypical(untypical, min_typicality)
+    pipe = open_pipeline(bundle, "cpu", 1, pixel_budget, overlap)  # for checks alone: the workers have their own
+    tiling = {"pixel_budget": pixel_budget, "overlap": overlap}
+    output = output.absolute()
+    with ending_on_errors():
+        fleet = _fleet(pipe, bundle, address, backend, workers, threads, tiling)
+        if kind == "pairs":
+            source = Path(inputs[0]).absolute()
+            _judge(pipe, fleet, source, output, alpha, accepted, parquet, as_json, force, tiling)
+        else:
+            sources = [str(Path(text).absolute()) if text else text for text in inputs]
+            arguments = drawing_arguments(
+                pipe, samples, temperature, seed, rank, consistent, None, min_typicality, untypical, redraws
+            )
+            _draw(pipe, fleet, sources, output, arguments, as_json, force, tiling)
+    # Videos, as segments, go here: plan in this process, draw the segments by the fleet, join in this process.
+
+
+def kind_of(inputs: Iterable[str]) -> Literal["images", "pairs"]:
+    """What is to be done of it.
+
+    Raises:
+        InputError: if it is of several kinds, or of one that cannot be done.
+    """
+    from caflow_runtime.errors import InputError
+    from caflow_runtime.pairs import is_list
+
+    inputs = tuple(inputs)
+    for text in inputs:
+        if names_a_video(Path(text)):
+            raise InputError(f"{text}: wanted images or pairs; videos are done by caflow video, on one machine")
+        if is_list(Path(text)):
+            if len(inputs) > 1:
+                raise InputError(f"{text}: wanted one list of pairs and nothing else, or images alone")
+            return "pairs"
+    return "images"
+
+
+def _check_options(context: click.Context, kind: Literal["images", "pairs"]) -> None:
+    """An option that does nothing is a mistake."""
+    foreign = OF_PAIRS if kind == "images" else OF_IMAGES
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name in foreign and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{parameter.opts[-1]} is not for {kind}, which IN are")
+
+
+def _fleet(
+    pipe: "Pipeline",
+    bundle: Path,
+    address: str | None,
+    backend: Literal["auto", "cpu", "cuda"],
+    workers: int | None,
+    threads: int,
+    tiling: dict[str, int | None],
+) -> "AbstractContextManager[Fleet]":
+    """Workers that open the bundle of a pipeline."""
+    from caflow_deploy.serving.batch import open_fleet
+    from caflow_runtime.job_folder import settings_of_pipeline
+
+    name = str(pipe.folder.absolute() if pipe.folder == bundle else bundle)  # of a built-in model each has its own
+    given = {option: value for option, value in tiling.items() if value is not None}
+    return open_fleet(address, name, settings_of_pipeline(pipe), backend, workers, threads, given)
+
+
+def _draw(
+    pipe: "Pipeline",
+    opening: "AbstractContextManager[Fleet]",
+    inputs: list[str],
+    output: Path,
+    arguments: dict[str, Any],
+    as_json: bool,
+    force: bool,
+    tiling: dict[str, int | None],
+) -> None:
+    """All images that have no result yet."""
+    from caflow_runtime.errors import InputError
+    from caflow_runtime.image_batch import ImageBatch, remove_partial, settings_of
+
+    if names_an_image(output) and not output.is_dir():
+        raise InputError(f"{output}: wanted a folder, this names an image")
+    jobs = plan_jobs(inputs, output, 0, [], force=True)
+    tally = Tally(len(jobs), arguments, as_json)
+    try:
+        with opening as fleet:
+            settings = settings_of(pipe, inputs, arguments, backend=fleet.backend, **tiling)
+            images = ImageBatch(output, jobs, settings, force)
+            make_folders(images.left)
+            _run(images, images.run(_drawn(fleet, images.left, arguments)), tally)
+    finally:
+        remove_partial(jobs)
+    tally.end()
+
+
+def _run(images: "ImageBatch", drawn: "Iterator[Done]", tally: Tally) -> None:
+    """Report each image as its line is written."""
+    from caflow_runtime.errors import CaflowError
+
+    tally.outcomes.update(images.outcomes)
+    done, count = len(images.jobs) - len(images.left), len(images.jobs)
+    if not images.left:
+        click.echo(f"{images.folder} is done already", err=tally.as_json)
+    try:
+        with progress_bar() as progress:
+            task = progress.add_task("images", total=count, completed=done)
+            for one in drawn:
+                tally.take(one)
+                done += one.wrong is None or one.is_dropped
+                progress.advance(task)
+    except KeyboardInterrupt:
+        end(f"stopped after {done} of {count} images: the same command goes on", FAILED)
+    except (CaflowError, OSError) as error:
+        end(f"{error}: {done} of {count} images are done, the same command goes on", FAILED)
+
+
+def _drawn(fleet: "Fleet", jobs: "list[Job]", arguments: dict[str, Any]) -> "Iterator[Done]":
+    from caflow_runtime.image_job import Done, do
+
+    for job, done in fleet.run(partial(do, arguments=arguments), jobs):
+        yield done or Done(job, wrong=f"{job.source}: its worker died each time: perhaps memory is short")
+
+
+def _judge(
+    pipe: "Pipeline",
+    opening: "AbstractContextManager[Fleet]",
+    source: Path,
+    output: Path,
+    alpha: float,
+    accepted: "Accepted",
+    parquet: bool,
+    as_json: bool,
+    force: bool,
+    tiling: dict[str, int | None],
+) -> None:
+    """All pairs that have no verdict yet."""
+    from caflow_runtime.filter_job import FilterJob, settings_of
+    from caflow_runtime.pairs import list_pairs
+
+    pairs = list_pairs(source)
+    check_job(pipe, source, output, pairs, alpha, accepted, parquet)
+    with opening as fleet:
+        job = FilterJob(output, pairs, settings_of(pipe, pairs, alpha, backend=fleet.backend, **tiling), force)
+        is_new = run_job(job, _verdicts(fleet, job.left, alpha), accepted, parquet, as_json)
+    report_job(job, alpha, is_new, as_json)
+
+
+def _verdicts(fleet: "Fleet", pairs: "Sequence[FilePair]", alpha: float) -> "Iterator[Verdict]":
+    """In the order of the list. Batches do not cross a multiple of `BATCH`: a worker gets what is between two."""
+    from caflow_runtime.errors import BackendError
+    from caflow_runtime.filter import BATCH, judge
+
+    batches = [pairs[k : k + BATCH] for k in range(0, len(pairs), BATCH)]
+    for batch, verdicts in fleet.run(partial(judge, alpha=alpha), batches, most_in_part=1, in_order=True):
+        if verdicts is None:
+            raise BackendError(f"{batch[0].target} and what follows: its worker died each time: give a --pixel-budget")
+        yield from verdicts

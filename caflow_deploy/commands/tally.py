@@ -1,0 +1,60 @@
+"""What became of images: a line for each as it is done, a summary, and the exit code."""
+
+import json
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from caflow_deploy.commands.terminal import FAILED, end
+
+if TYPE_CHECKING:
+    from caflow_runtime.image_job import Done
+
+
+class Tally:
+    """Counts images and reports them."""
+
+    def __init__(self, total: int, arguments: dict[str, Any], as_json: bool) -> None:
+        """`arguments`: of `Pipeline.best_of`."""
+        self.total, self.arguments, self.as_json = total, arguments, as_json
+        self.outcomes: Counter[str] = Counter()
+        self.failures = 0
+        self.stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
+
+    def take(self, done: "Done") -> None:
+        """Report one image."""
+        if done.wrong is not None:
+            self.failures += not done.is_dropped
+            self.outcomes["dropped"] += done.is_dropped
+            click.echo(f"caflow: {done.wrong}", err=True)
+        elif done.report is not None:
+            self.outcomes[done.report["outcome"]] += 1
+            text = json.dumps(done.report, allow_nan=False) if self.as_json else line(done.report, self.arguments["n"])
+            click.echo(text, file=self.stdout)
+
+    def end(self) -> None:
+        """Say how many are untypical, and end the command where some failed."""
+        if "reject" in self.arguments:
+            dropped = self.outcomes["dropped"]
+            is_enlarged = self.arguments["reject"].otherwise == "bicubic"
+            what = "dropped" if dropped else "bicubic" if is_enlarged else "marked"
+            untypical = dropped or self.outcomes["best"] + self.outcomes["bicubic"]
+            click.echo(f"caflow: {untypical} of {self.total} images are untypical, {what}", err=True)
+        if self.failures:
+            end(f"{self.failures} of {self.total} images failed", FAILED)
+
+
+def line(report: dict[str, Any], n: int) -> str:
+    """For people."""
+    if report["outcome"] == "bicubic":
+        return f"{report['input']} → {report['output']}  untypical: the input, enlarged"
+    parts = [f"{report['bits_per_dim']:.3f} bits/dim", f"sample {report['sample']} of {n}"]
+    if report["typicality"] is not None:
+        parts.append(f"typicality {report['typicality']:.3f}{' (untypical)' if report['outcome'] == 'best' else ''}")
+    if "consistency_db" in report:
+        parts.append(f"{report['consistency_db']:.1f} dB to the input")
+    if report["input_bits"] == 16:
+        parts.append("16 bits became 8")
+    return f"{report['input']} → {report['output']}  {', '.join(parts)}"

@@ -1,0 +1,84 @@
+"""The folder of a job that goes on after a stop. `job.json` says what was asked for: no other job goes on there."""
+
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from caflow_runtime import calibration
+from caflow_runtime.bundle import MANIFEST, sha256_of
+from caflow_runtime.errors import InputError
+from caflow_runtime.pipeline import Pipeline
+
+NAME, PARTIAL = "job.json", ".job.json.partial"
+SHOWN = 16
+"""Characters of a setting: hashes are long."""
+
+
+class State(msgspec.Struct):
+    """`job.json`."""
+
+    settings: dict[str, Any]
+    """All that the results depend on."""
+
+    def write(self, folder: Path) -> None:
+        """Whole or not at all, even if the machine stops."""
+        partial = folder / PARTIAL
+        with partial.open("wb") as file:
+            file.write(msgspec.json.encode(self))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(folder / NAME)
+
+
+Kind = TypeVar("Kind", bound=State)
+
+
+def read_state(folder: Path, kind: type[Kind], command: str) -> Kind | None:
+    """That of a job in a folder; None where there is nothing.
+
+    Arguments:
+        command: whose jobs they are.
+
+    Raises:
+        InputError: if there is something else.
+    """
+    again = "give another -o, or --force to begin anew there"
+    try:
+        return msgspec.json.decode((folder / NAME).read_bytes(), type=kind)
+    except FileNotFoundError:
+        if folder.is_dir() and any(path.name != PARTIAL for path in folder.iterdir()):
+            raise InputError(f"{folder} holds no job of {command}, but something else: {again}") from None
+    except msgspec.DecodeError as error:
+        raise InputError(f"{folder / NAME} is not that of a job of {command}: {error}: {again}") from None
+    return None
+
+
+def check_same(folder: Path, found: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Whether a job is the one that is wanted.
+
+    Raises:
+        InputError: naming all that differs.
+    """
+    differing = [
+        f"{key} {str(found.get(key))[:SHOWN]} (now {str(value)[:SHOWN]})"
+        for key, value in settings.items()
+        if found.get(key) != value
+    ]
+    if differing:
+        raise InputError(
+            f"{folder} holds a job with {', '.join(differing)}: give the same to go on, another -o, "
+            "or --force to begin anew"
+        )
+
+
+def settings_of_pipeline(pipe: Pipeline) -> dict[str, Any]:
+    """What all results of a pipeline depend on; a bundle that is not calibrated has None as the hash of that."""
+    calibrated = pipe.folder / calibration.NAME
+    return {
+        "bundle": sha256_of(pipe.folder / MANIFEST),
+        "calibration": sha256_of(calibrated) if calibrated.exists() else None,
+        "precision": pipe.manifest.precision,
+        "backend": pipe.backend,
+    }
