@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clips import ffmpeg, packets
 from conftest import DATA, photograph
 from ray_nodes import Nodes, missing, two_nodes
 
@@ -30,6 +31,10 @@ from caflow_runtime.image_job import Done, Job
 from caflow_runtime.images import read_image, write_image
 from caflow_runtime.job_folder import settings_of_pipeline
 from caflow_runtime.pipeline import load
+from caflow_runtime.video import job as video
+from caflow_runtime.video.segments import DrawSettings
+from caflow_runtime.video.sink import Encoding
+from caflow_runtime.video.source import FileSource
 
 SETTINGS = {"n": 2, "seed": 0}
 
@@ -73,10 +78,11 @@ def test_kinds(tmp_path: Path) -> None:
         (tmp_path / "pairs" / name).mkdir(parents=True)
     assert kind_of(["a.png", str(tmp_path)]) == "images"
     assert kind_of([str(tmp_path / "pairs")]) == kind_of(["list.csv"]) == kind_of(["list.ndjson"]) == "pairs"
-    with pytest.raises(InputError, match="one list of pairs and nothing else"):
+    with pytest.raises(InputError, match="one list of pairs, and nothing else"):
         kind_of(["a.png", "list.csv"])
-    with pytest.raises(InputError, match=r"clip\.mp4: wanted images or pairs; videos are done by caflow video"):
-        kind_of(["clip.mp4"])
+    assert kind_of(["clip.mp4"]) == "a video"
+    with pytest.raises(InputError, match=r"clip\.mp4: wanted one video"):
+        kind_of(["a.png", "clip.mp4"])
 
 
 @pytest.mark.parametrize(
@@ -84,6 +90,9 @@ def test_kinds(tmp_path: Path) -> None:
     [
         (["a.png", "-o", "out", "--alpha", 0.1], "--alpha is not for images"),
         (["list.csv", "-o", "out", "-n", 10], "--samples is not for pairs"),
+        (["a.png", "-o", "out", "--crf", 20], "--crf is not for images"),
+        (["clip.mp4", "-o", "out.mp4", "--redraws", 3], "--redraws is not for a video"),
+        (["clip.mp4", "-o", "out.mp4"], "clip.mp4"),
         (["a.png", "-o", "out.png"], "out.png: wanted a folder, this names an image"),
         (["nothing", "-o", "out"], "nothing: wanted an image, a folder with images or a glob"),
         (["list.csv", "-o", "out"], "No such file or directory: "),
@@ -106,6 +115,24 @@ def test_without_ray(calibrated: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "caflow: many machines need Ray: pip install 'caflow-deploy[ray]'\n"
+
+
+@pytest.mark.full
+def test_a_video(calibrated: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    """The same bytes as of one process that ends its segments at the same frames, with scenes that cross them."""
+    clip, out, alone = tmp_path / "clip.mp4", tmp_path / "out.mp4", tmp_path / "alone.mp4"
+    moving = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=30:d=1.2", "-f", "lavfi", "-i", "sine=d=1.2"]
+    ffmpeg(*moving, "-c:v", "libx264", "-bf", 2, "-g", 9, "-c:a", "aac", clip)
+    options = ["--bundle", calibrated, "-n", 3, "--seed", 2, "--workers", 2, "--segment-frames", 7]
+    done = caflow("batch", clip, "-o", out, *options, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{clip} → {out}  36 frames\n"
+    with load(calibrated, backend="cpu", threads=1) as pipe:
+        stream = DrawSettings(n=3, seed=2).open_stream(pipe)
+        video.Job(FileSource(clip), alone, stream, Encoding("h264", 18, 8), {}, segment_frames=7).run(resume=False)
+    assert out.read_bytes() == alone.read_bytes()
+    assert packets(out, "audio") == packets(clip, "audio")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix) == ["alone.mp4", "clip.mp4", "out.mp4"]
 
 
 def test_a_worker_opens_the_same_bundle_or_none(calibrated: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`caflow batch`: what `caflow image` and `caflow filter` do, on many machines."""
+"""`caflow batch`: what `caflow image`, `caflow filter` and `caflow video` do, on many machines."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
+from caflow_deploy.commands.batch_video import draw_video
 from caflow_deploy.commands.filter import check_job, report_job, run_job
 from caflow_deploy.commands.jobs import make_folders, names_a_video, names_an_image, plan_jobs
 from caflow_deploy.commands.options import (
@@ -19,7 +20,9 @@ from caflow_deploy.commands.options import (
     consistent_option,
     drawing_arguments,
     drawing_options,
+    encoding_options,
     json_option,
+    noise_option,
     open_pipeline,
     parquet_option,
     redraws_option,
@@ -41,17 +44,29 @@ if TYPE_CHECKING:
     from caflow_runtime.inputs import Rank
     from caflow_runtime.pairs import FilePair
     from caflow_runtime.pipeline import Pipeline
+    from caflow_runtime.stream import Noise as StreamNoise
 
-OF_IMAGES = {
-    *("samples", "temperature", "seed", "rank", "consistent"),
-    *("min_typicality", "untypical", "redraws"),
+Kind = Literal["images", "pairs", "a video"]
+OF_DRAWING = {"samples", "temperature", "seed", "rank", "min_typicality", "untypical"}
+OPTIONS: dict[Kind, set[str]] = {
+    "images": OF_DRAWING | {"consistent", "redraws"},
+    "pairs": {"alpha", "accepted", "parquet"},
+    "a video": OF_DRAWING | {"noise", "codec", "crf", "segment_frames"},
 }
-OF_PAIRS = {"alpha", "accepted", "parquet"}
+"""That only such work has."""
+SEGMENT_FRAMES = 240
 
 
 @click.command()
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
-@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="A folder.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A folder; of a video, a name ending in .mp4 or .mkv.",
+)
 @bundle_option
 @click.option(
     "--ray",
@@ -68,7 +83,7 @@ OF_PAIRS = {"alpha", "accepted", "parquet"}
 @backend_option
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each worker, on the CPU.")
 @tiling_options
-@samples_option("Images: of which the best is kept.")
+@samples_option("Images, video: of which the best is kept.")
 @drawing_options
 @consistent_option
 @rejecting_options
@@ -76,8 +91,17 @@ OF_PAIRS = {"alpha", "accepted", "parquet"}
 @alpha_option
 @accepted_option
 @parquet_option
+@noise_option
+@encoding_options
+@click.option(
+    "--segment-frames",
+    type=click.IntRange(1),
+    default=SEGMENT_FRAMES,
+    show_default=True,
+    help="Video: what a worker draws at once. As by default, the result is that of caflow video, byte by byte.",
+)
 @json_option
-@click.option("--force", is_flag=True, help="Begin anew, whatever DIR holds.")
+@click.option("--force", is_flag=True, help="Begin anew, whatever OUT holds.")
 @click.pass_context
 def batch(
     context: click.Context,
@@ -101,14 +125,19 @@ def batch(
     alpha: float,
     accepted: "Accepted",
     parquet: bool,
+    noise: "StreamNoise",
+    codec: Any,
+    crf: int,
+    segment_frames: int,
     as_json: bool,
     force: bool,
 ) -> None:
-    """Do what caflow image does of images, and caflow filter of a list of pairs, on all machines of a Ray cluster.
+    """Do what caflow image does of images, caflow filter of a list of pairs, and caflow video of a file, on all
+    machines of a Ray cluster.
 
-    IN are images, folders or globs; or one list of pairs, or a folder with A and B in it. Results are those of these
-    commands, with absolute paths. All machines must see IN, DIR and the bundle under the same paths. The same command
-    again goes on after a stop; of images, DIR/results.jsonl then has a line for each.
+    IN are images, folders or globs; or one list of pairs, or a folder with A and B in it; or one video. Results are
+    those of these commands, with absolute paths. All machines must see IN, OUT and the bundle under the same paths. The
+    same command again goes on after a stop; of images, OUT/results.jsonl then has a line for each.
     """
     with ending_on_errors():
         kind = kind_of(inputs)
@@ -119,8 +148,14 @@ def batch(
     output = output.absolute()
     with ending_on_errors():
         fleet = _fleet(pipe, bundle, address, backend, workers, threads, tiling)
-        if kind == "pairs":
-            source = Path(inputs[0]).absolute()
+        source = Path(inputs[0]).absolute()
+        if kind == "a video":
+            from caflow_runtime.video.segments import DrawSettings
+
+            marks: Any = untypical or "mark"
+            drawn = DrawSettings(samples, temperature, seed, rank, noise, 1, min_typicality or 0.0, marks)
+            draw_video(pipe, fleet, source, output, drawn, codec, crf, segment_frames, as_json, force)
+        elif kind == "pairs":
             _judge(pipe, fleet, source, output, alpha, accepted, parquet, as_json, force, tiling)
         else:
             sources = [str(Path(text).absolute()) if text else text for text in inputs]
@@ -128,32 +163,29 @@ def batch(
                 pipe, samples, temperature, seed, rank, consistent, None, min_typicality, untypical, redraws
             )
             _draw(pipe, fleet, sources, output, arguments, as_json, force, tiling)
-    # Videos, as segments, go here: plan in this process, draw the segments by the fleet, join in this process.
 
 
-def kind_of(inputs: Iterable[str]) -> Literal["images", "pairs"]:
+def kind_of(inputs: Iterable[str]) -> Kind:
     """What is to be done of it.
 
     Raises:
-        InputError: if it is of several kinds, or of one that cannot be done.
+        InputError: if it is of several kinds.
     """
     from caflow_runtime.errors import InputError
     from caflow_runtime.pairs import is_list
 
     inputs = tuple(inputs)
     for text in inputs:
-        if names_a_video(Path(text)):
-            raise InputError(f"{text}: wanted images or pairs; videos are done by caflow video, on one machine")
-        if is_list(Path(text)):
+        if names_a_video(Path(text)) or is_list(Path(text)):
             if len(inputs) > 1:
-                raise InputError(f"{text}: wanted one list of pairs and nothing else, or images alone")
-            return "pairs"
+                raise InputError(f"{text}: wanted one video, or one list of pairs, and nothing else, or images alone")
+            return "a video" if names_a_video(Path(text)) else "pairs"
     return "images"
 
 
-def _check_options(context: click.Context, kind: Literal["images", "pairs"]) -> None:
+def _check_options(context: click.Context, kind: Kind) -> None:
     """An option that does nothing is a mistake."""
-    foreign = OF_PAIRS if kind == "images" else OF_IMAGES
+    foreign = set().union(*OPTIONS.values()) - OPTIONS[kind]
     for parameter in context.command.params:
         name = parameter.name or ""
         if name in foreign and context.get_parameter_source(name) is not ParameterSource.DEFAULT:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from caflow_runtime.inputs import Rank
     from caflow_runtime.metrics import Metrics
     from caflow_runtime.pipeline import Pipeline
+    from caflow_runtime.stream import Noise as StreamNoise
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,6 +23,7 @@ MOST_SAMPLES = 10_000
 FFMPEG_QUIET = "-8"
 SVT_ERRORS = "1"
 """Of the encoder of AV1."""
+CODECS = ["h264", "hevc", "av1", "ffv1"]
 BACKENDS = click.Choice(["auto", "cpu", "cuda"])
 threads_option = click.option(
     "--threads", type=click.IntRange(0), default=0, show_default="one per core", help="On the CPU."
@@ -240,3 +242,41 @@ def open_pipeline(
         given = {"pixel_budget": pixel_budget, "overlap": overlap}
         settings = {name: value for name, value in given.items() if value is not None}
         return load(bundle, backend=backend, threads=threads, **settings)  # type: ignore[arg-type]
+
+
+def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> "StreamNoise":
+    """The callback of --noise."""
+    if text in ("fixed", "fresh"):
+        return text  # type: ignore[return-value]
+    name, _, number = text.partition(":")
+    try:
+        persistence = float(number) if name == "ar1" else 0.0
+    except ValueError:
+        persistence = 0.0
+    if not 0 < persistence < 1:
+        raise click.BadParameter(f"wanted fixed, fresh, or ar1:ρ with 0 < ρ < 1, got {text!r}", context, parameter)
+    return persistence
+
+
+def noise_option(command: Command) -> Command:
+    """Of a video."""
+    return click.option(
+        "--noise",
+        callback=noise_kind,
+        metavar="fixed|fresh|ar1:ρ",
+        default="fixed",
+        show_default=True,
+        help="Over the frames of a scene: the same, new for each, or drifting.",
+    )(command)
+
+
+def encoding_options(command: Command) -> Command:
+    """Of a video."""
+    for option in (
+        click.option(
+            "--crf", type=click.IntRange(0, 63), default=18, show_default=True, help="Quality; less is better."
+        ),
+        click.option("--codec", type=click.Choice(CODECS), help="[default: h264; of 10 bits, hevc]"),
+    ):
+        command = option(command)
+    return command

@@ -14,8 +14,10 @@ from caflow_deploy.commands.options import (
     bundle_option,
     check_untypical,
     drawing_options,
+    encoding_options,
     json_option,
     metrics_option,
+    noise_option,
     open_metrics,
     open_pipeline,
     rejecting_options,
@@ -32,26 +34,9 @@ if TYPE_CHECKING:
     from caflow_runtime.inputs import Image
     from caflow_runtime.pipeline import Pipeline
     from caflow_runtime.stream import Frame
-    from caflow_runtime.stream import Noise as StreamNoise
     from caflow_runtime.video.job import Drawing, Show
     from caflow_runtime.video.sink import Encoding
-    from caflow_runtime.video.source import Source, TimedFrame
-
-CODECS = ["h264", "hevc", "av1", "ffv1"]
-
-
-def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> "StreamNoise":
-    """The callback of --noise."""
-    if text in ("fixed", "fresh"):
-        return text  # type: ignore[return-value]
-    name, _, number = text.partition(":")
-    try:
-        persistence = float(number) if name == "ar1" else 0.0
-    except ValueError:
-        persistence = 0.0
-    if not 0 < persistence < 1:
-        raise click.BadParameter(f"wanted fixed, fresh, or ar1:ρ with 0 < ρ < 1, got {text!r}", context, parameter)
-    return persistence
+    from caflow_runtime.video.source import Source, TimedFrame, VideoInfo
 
 
 @click.command()
@@ -60,17 +45,9 @@ def noise_kind(context: click.Context, parameter: click.Parameter, text: str) ->
 @bundle_option
 @samples_option("Of each scene's first frame; the scene keeps the best one's noise.")
 @drawing_options
-@click.option(
-    "--noise",
-    callback=noise_kind,
-    metavar="fixed|fresh|ar1:ρ",
-    default="fixed",
-    show_default=True,
-    help="Over the frames of a scene: the same, new for each, or drifting.",
-)
+@noise_option
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Frames that run together.")
-@click.option("--codec", type=click.Choice(CODECS), help="[default: h264; of 10 bits, hevc]")
-@click.option("--crf", type=click.IntRange(0, 63), default=18, show_default=True, help="Quality; less is better.")
+@encoding_options
 @click.option(
     "--encoder",
     type=click.Choice(["auto", "software", "nvenc"]),
@@ -146,7 +123,7 @@ def video(
         from caflow_runtime.video.source import UnwritableVideo
 
         if output is not None:
-            _check_overwriting(output, source, force or resume)
+            check_overwriting(output, source, force or resume)
         least, replaces = min_typicality or 0.0, untypical == "bicubic"
         stream = pipe.open_stream(samples, temperature, seed, rank, noise, batch, least, replaces)
         opened = _open_source(source, drop == "latest", duration, patience)
@@ -167,7 +144,7 @@ def video(
             drawing.run()
             lost = []
         else:
-            encoding = _encoding(codec, crf, encoder, opened, pipe)
+            encoding = encoding_of(codec, crf, encoder, opened.info, pipe)
             check_output(output, encoding.codec, crf)
             settings = {
                 "model": pipe.manifest.source.checkpoint_sha256,
@@ -198,7 +175,12 @@ def video(
     _report(source, output, drawing, lost, untypical, as_json)
 
 
-def _check_overwriting(output: Path, source: str, overwrites: bool) -> None:
+def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
+    """Whether nothing is lost.
+
+    Raises:
+        InputError
+    """
     from caflow_runtime.errors import InputError
 
     if output.exists() and not overwrites:
@@ -222,18 +204,18 @@ def _open_source(address: str, drops: bool, duration: float | None, patience: fl
     return FileSource(address if is_live(address) else Path(address))
 
 
-def _encoding(codec: Any, crf: int, encoder: str, source: "Source", pipe: "Pipeline") -> "Encoding":
+def encoding_of(codec: Any, crf: int, encoder: str, info: "VideoInfo", pipe: "Pipeline") -> "Encoding":
     """How the result is encoded: with as many bits as the source, and in hardware where that is there."""
     from dataclasses import replace
 
     from caflow_runtime.errors import InputError
     from caflow_runtime.video.sink import TEN_BITS, Encoding, has_hardware_encoder
 
-    bits = 10 if source.info.bits > 8 and codec in (None, *TEN_BITS) else 8
+    bits = 10 if info.bits > 8 and codec in (None, *TEN_BITS) else 8
     software = Encoding(codec or ("hevc" if bits > 8 else "h264"), crf, bits)
     if encoder == "software":
         return software
-    height, width = (pipe.manifest.model.scale * side for side in (source.info.height, source.info.width))
+    height, width = (pipe.manifest.model.scale * side for side in (info.height, info.width))
     if has_hardware_encoder(software, height, width):
         return replace(software, hardware=True)
     if encoder == "nvenc":

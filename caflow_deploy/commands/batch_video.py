@@ -1,0 +1,131 @@
+"""A video of `caflow batch`: planned here, its segments drawn by workers, joined here."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from caflow_deploy.commands.terminal import FAILED, end, progress_bar
+from caflow_deploy.commands.video import check_overwriting, encoding_of
+
+if TYPE_CHECKING:
+    from caflow_deploy.serving.batch import Fleet
+    from caflow_runtime.pipeline import Pipeline
+    from caflow_runtime.video.plan import Plan, Segment
+    from caflow_runtime.video.segments import DrawSettings, Report
+    from caflow_runtime.video.sink import Encoding
+
+
+def draw_video(
+    pipe: "Pipeline",
+    opening: "AbstractContextManager[Fleet]",
+    source: Path,
+    output: Path,
+    settings: "DrawSettings",
+    codec: Any,
+    crf: int,
+    segment_frames: int,
+    as_json: bool,
+    force: bool,
+) -> None:
+    """Write `output`, or what could be done of it; segments that are there, of the same settings, are not drawn again.
+
+    Raises:
+        CaflowError, OSError: before anything is drawn.
+    """
+    from caflow_runtime.video.plan import plan
+    from caflow_runtime.video.sink import check_output
+    from caflow_runtime.video.source import FileSource
+
+    check_overwriting(output, str(source), force)
+    settings.open_stream(pipe)  # checks them
+    with progress_bar() as progress:
+        opened = FileSource(source)
+        encoding = encoding_of(codec, crf, "software", opened.info, pipe)
+        check_output(output, encoding.codec, crf)
+        task = progress.add_task("planning", total=opened.info.frames)
+        planned = plan(source, segment_frames, lambda done: progress.update(task, completed=done))
+    folder = output.with_name(f"{output.name}.segments")
+    folder.mkdir(parents=True, exist_ok=True)
+    with opening as fleet:
+        reports = _draw(fleet, planned, source, settings, encoding, folder, as_json)
+    _join(reports, planned, encoding, folder, source, output, settings, as_json)
+
+
+def draw(
+    pipe: "Pipeline", segment: "Segment", source: Path, settings: "DrawSettings", encoding: "Encoding", folder: Path
+) -> "Report":
+    """What a worker does."""
+    from caflow_runtime.video.segments import draw_segment
+
+    return draw_segment(pipe, source, segment, settings, encoding, folder)
+
+
+def _draw(
+    fleet: "Fleet",
+    planned: "Plan",
+    source: Path,
+    settings: "DrawSettings",
+    encoding: "Encoding",
+    folder: Path,
+    as_json: bool,
+) -> list["Report"]:
+    from functools import partial
+
+    from caflow_runtime.errors import CaflowError
+
+    reports: list[Report] = []
+    count = len(planned.segments)
+    do = partial(draw, source=source, settings=settings, encoding=encoding, folder=folder)
+    try:
+        with progress_bar() as progress:
+            task = progress.add_task("frames", total=planned.frames)
+            for segment, report in fleet.run(do, planned.segments, most_in_part=1):
+                if report is None:
+                    end(f"segment {segment.number}: its worker died each time: give a --pixel-budget", FAILED)
+                reports.append(report)
+                progress.advance(task, report.frames)
+                if as_json:
+                    click.echo(msgspec.json.encode(report))
+    except KeyboardInterrupt:
+        end(f"stopped after {len(reports)} of {count} segments: the same command goes on", FAILED)
+    except (CaflowError, OSError) as error:
+        end(f"{error}: {len(reports)} of {count} segments are done, the same command goes on", FAILED)
+    return reports
+
+
+def _join(
+    reports: Sequence["Report"],
+    planned: "Plan",
+    encoding: "Encoding",
+    folder: Path,
+    source: Path,
+    output: Path,
+    settings: "DrawSettings",
+    as_json: bool,
+) -> None:
+    """The video in place of its segments, and what became of it."""
+    import shutil
+
+    from caflow_runtime.errors import CaflowError
+    from caflow_runtime.video.segments import join_segments
+
+    try:
+        lost = join_segments(reports, encoding, folder, source, output)
+    except (CaflowError, OSError) as error:
+        end(f"{error}: the segments are in {folder}", FAILED)
+    shutil.rmtree(folder)
+    for line in lost:
+        click.echo(f"caflow: {source}: {line}", err=True)
+    if rejected := sum(report.rejected for report in reports):
+        click.echo(f"caflow: {rejected} frames are the input, enlarged: no sample was finite", err=True)
+    if untypical := sum(report.untypical for report in reports):
+        became = {"drop": "left out", "bicubic": "the input, enlarged"}.get(settings.untypical, "marked")
+        click.echo(f"caflow: {untypical} frames are untypical: {became}", err=True)
+    if planned.ended_early:
+        end(f"{planned.ended_early}; {output} holds {planned.frames} frames", FAILED)
+    if not as_json:
+        click.echo(f"{source} → {output}  {planned.frames} frames")
