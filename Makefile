@@ -3,7 +3,7 @@ BIN := .venv/bin
 PHOTOGRAPHS := build/photographs
 BUNDLE := models/x4-photo.caflow
 
-.PHONY: demo setup lint test test-full bundle calibrate cpp benchmarks quality video filter clean
+.PHONY: demo setup lint test test-full bundle calibrate cpp benchmarks quality video filter scale clean
 
 demo: setup  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
 	$(BIN)/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -64,6 +64,10 @@ video: $(PHOTOGRAPHS)/clips $(PHOTOGRAPHS)/metrics  ## Judge videos that the bui
 filter: $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/domains $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## What its calibration detects, and which sample to take.
 	$(BIN)/python -W ignore benchmarks/filter.py --threads 2 --json benchmarks/results/filter.json
 	$(BIN)/python -W ignore benchmarks/selection.py --threads 2 --picture benchmarks/results/selection.png --json benchmarks/results/selection.json
+
+scale: setup  ## Measure what many workers, and servers, add to one process.
+	$(BIN)/python benchmarks/batch.py $(BUNDLE) tests/data/photographs --threads 2 --json benchmarks/results/batch.json
+	$(BIN)/python benchmarks/serving.py $(BUNDLE) --json benchmarks/results/serving.json
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist
