@@ -127,8 +127,12 @@ def triton_server(bundle: Path, installed: Path, instances: int = 1, max_pixels:
     folder = Path(tempfile.mkdtemp(prefix="caflow-"))
     for model in write_repository(bundle, folder / "models", force=False):
         config = model / "config.pbtxt"
+        # Each instance has one thread, as a replica of `caflow serve` has.
+        text = config.read_text().replace(
+            'key: "threads" value { string_value: "0" }', 'key: "threads" value { string_value: "1" }'
+        )
         config.write_text(
-            f"{config.read_text().replace(str(MAX_PIXELS), str(max_pixels))}\n"
+            f"{text.replace(str(MAX_PIXELS), str(max_pixels))}\n"
             f'parameters {{ key: "EXECUTION_ENV_PATH" value {{ string_value: "{installed}" }} }}\n'
             f"instance_group [ {{ count: {instances} kind: KIND_CPU }} ]\n"
         )

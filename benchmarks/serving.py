@@ -29,7 +29,7 @@ def requests(count: int) -> list[Asked]:
     asked = []
     for k in range(count):
         (image,) = smooth_conditions(1, SIDES[k % len(SIDES)], SIDES[k // 3 % len(SIDES)])
-        asked.append(Asked({"image": image[None]}, {"n": SAMPLES[k % len(SAMPLES)], "seed": k}))
+        asked.append(Asked({"image": image[None]}, {"n": SAMPLES[k % len(SAMPLES)]}))
     return asked
 
 
