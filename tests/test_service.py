@@ -14,7 +14,8 @@ from caflow_runtime.choice import Reject, Untypical
 from caflow_runtime.errors import InputError
 from caflow_runtime.metrics import Prometheus
 from caflow_runtime.pipeline import Pipeline, load
-from caflow_runtime.service import Answer, Request, Sampler, Scorer, Tensors
+from caflow_runtime.request import Answer, Request, Tensors
+from caflow_runtime.service import Sampler, Scorer
 
 
 @pytest.fixture

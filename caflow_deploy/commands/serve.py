@@ -57,7 +57,7 @@ LATER_S = 5.0
 @click.option(
     "--max-pixels",
     type=click.IntRange(1),
-    default=2**24,
+    default=2**23,  # MAX_PIXELS of caflow_runtime.service, which takes long to import
     show_default=True,
     help="Of the results of one request, all samples counted.",
 )
@@ -124,12 +124,12 @@ def serve(
                     enable_reflection=False,
                 ),
             )
-            settings = Settings(folder, backend, threads, max_pixels, deadline)
+            settings = Settings(folder, backend, threads, max_pixels, deadline, max_batch, max_wait)
             stopped = threading.Event()
             for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set its own
                 signal.signal(number, lambda *_: stopped.set())
             try:
-                serve.run(application(settings, replicas, threads, gpus, max_batch, max_wait, max_queue), name=NAME)
+                serve.run(application(settings, replicas, threads, gpus, max_queue), name=NAME)
                 also = f" and grpc://{host}:{grpc_port}" if grpc_port else ""
                 click.echo(f"{settings.bundle.stem} is at http://{host}:{port}{also}")
                 stopped.wait()
@@ -137,6 +137,8 @@ def serve(
                 end(f"no replica could start: {str(error).strip().splitlines()[-1]}", FAILED)
             finally:
                 serve.delete(NAME)  # what was asked before is answered
+                if address is None:
+                    serve.shutdown()
 
 
 def _check_free(host: str, port: int) -> None:

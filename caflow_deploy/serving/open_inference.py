@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from caflow_deploy import __version__
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.service import Request, Service, Tensors
+from caflow_runtime.request import Request, Tensors
+from caflow_runtime.service import Service
 
 VERSION = "1"
 """Of every model: bundles have hashes."""
@@ -24,6 +25,10 @@ AXES = 4
 ENGINE_PARAMETERS = {"binary_data_output", "priority", "sequence_end", "sequence_id", "sequence_start", "timeout"}
 """What clients say to the server, not to the model."""
 MICROSECONDS = 1e6
+MAX_JSON_BYTES = 2**22
+"""Of a request. Pixels as JSON are for a look at small images: in memory, each takes many times the bytes of one."""
+MAX_JSON_NUMBERS = 2**20
+"""Of an output."""
 
 
 class UnknownModel(InputError):
@@ -111,6 +116,8 @@ def read_http(body: bytes, header_length: str | None) -> tuple[RequestHeader, Re
             raise ValueError
     except ValueError:
         raise InputError(f"{HEADER_LENGTH}: wanted 0 to {len(body)}, got {header_length!r}") from None
+    if length > MAX_JSON_BYTES:
+        raise InputError(f"wanted at most {MAX_JSON_BYTES} bytes of JSON, got {length}: send tensors as binary data")
     try:
         header = msgspec.json.decode(body[:length], type=RequestHeader)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -146,6 +153,11 @@ def write_http(service: Service, header: RequestHeader, tensors: Tensors) -> tup
             blobs.append(_as_bytes(tensor))
             output["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
+            if tensor.size > MAX_JSON_NUMBERS:
+                raise InputError(
+                    f"{name}: wanted at most {MAX_JSON_NUMBERS} numbers as JSON, there are {tensor.size}: ask for "
+                    "binary data, by the parameter binary_data or binary_data_output"
+                )
             values = tensor.ravel().tolist()
             output["data"] = [value.decode() for value in values] if datatype == "BYTES" else values
         outputs.append(output)

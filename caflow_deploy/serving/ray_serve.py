@@ -1,32 +1,37 @@
 """A server of the Open Inference Protocol v2 in Ray Serve: replicas that hold a pipeline each, behind one address."""
 
 import asyncio
+import logging
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from threading import Lock
+from typing import Any
 
 import grpc
 import msgspec
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 from ray import serve
-from ray.util import metrics
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import open_inference as protocol
+from caflow_deploy.serving.ray_instruments import RayInstruments
 from caflow_runtime.backends.select import BackendName
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline import load
-from caflow_runtime.service import SERVICES, Answer, Request
+from caflow_runtime.request import Answer, Request
+from caflow_runtime.service import SERVICES
 
 GRPC_SERVICE = "inference.GRPCInferenceService"
 GRPC_METHODS = ("ModelInfer", "ModelMetadata", "ModelReady", "ServerLive", "ServerMetadata", "ServerReady")
 SHUTDOWN_STEP_S = 0.1
+LOG = logging.getLogger("ray.serve")
 SPARE_BYTES = 2**16
 """Of a request beside its pixels."""
 
@@ -42,28 +47,37 @@ class Settings:
     """Of the results of one request, all samples counted."""
     deadline: float
     """Seconds that a request may take."""
+    max_batch: int
+    """Requests that are computed together."""
+    max_wait: float
+    """Seconds that a request waits for others, where nothing is computed that it has to wait for."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A request that came, and its answer to be."""
+
+    model: str
+    request: Request
+    answer: asyncio.Future[Answer]
 
 
 class Replica:
     """What Ray Serve runs, as often as it is told; `application` makes it."""
 
-    def __init__(self, settings: Settings, max_batch: int, max_wait: float) -> None:
-        """Open the bundle.
-
-        Arguments:
-            max_batch: requests that are computed together.
-            max_wait: seconds that the first of them waits for more.
-        """
+    def __init__(self, settings: Settings) -> None:
+        """Open the bundle."""
         self.settings = settings
         self.pipe = load(settings.bundle, settings.backend, settings.threads)
         name = settings.bundle.stem
         services = [kind(self.pipe, settings.max_pixels, RayInstruments(name + kind.suffix)) for kind in SERVICES]
         self.services = {service.name: service for service in services}
         self.max_body = SPARE_BYTES + 6 * settings.max_pixels  # a target and its condition, the largest
+        self.waiting: deque[Waiting] = deque()
+        self.computing: asyncio.Task[None] | None = None
         self.began: float | None = None
-        batches: Any = self._compute
-        batches.set_max_batch_size(max_batch)
-        batches.set_batch_wait_timeout_s(max_wait)
+        """When the batch that is computed was."""
+        self.pipe_is_used = Lock()
 
     async def check_health(self) -> None:
         """Ray Serve replaces a replica for which this fails."""
@@ -78,6 +92,7 @@ class Replica:
             body, headers = await self._routed(request)
         except Exception as error:
             code, _ = protocol.status(error)
+            _log_unexpected(error, code)
             return JSONResponse({"error": protocol.text(error)}, code)
         return Response(body, 200, headers)
 
@@ -159,42 +174,63 @@ class Replica:
         Raises:
             CaflowError, MemoryError, TimeoutError
         """
-        async with asyncio.timeout(min(seconds or self.settings.deadline, self.settings.deadline)):
-            (answer,) = await self._compute((name, request))
+        limit = min(seconds or self.settings.deadline, self.settings.deadline)
+        until = time.monotonic() + limit
+        one = Waiting(name, replace(request, until=until), asyncio.get_running_loop().create_future())
+        self.waiting.append(one)
+        if self.computing is None:
+            self.computing = asyncio.create_task(self._compute())
+        async with asyncio.timeout(limit):
+            answer = await one.answer
         if isinstance(answer, BaseException):
             raise answer
         return answer
 
-    @serve.batch
-    async def _compute(self, asked: list[tuple[str, Request]]) -> list[list[Answer]]:
-        """One batch at a time. Ray Serve would raise an answer that is an error, so each is in a list."""
-        self.began = time.monotonic()
+    async def _compute(self) -> None:
+        """Batch after batch, until nobody waits. (Ray Serve's own batches are closed while another is computed, so
+        that each would hold few requests.)
+        """
         try:
-            return await asyncio.to_thread(self._answers, asked)
+            await asyncio.sleep(self.settings.max_wait)
+            while self.waiting:
+                size = min(len(self.waiting), self.settings.max_batch)
+                batch = [one for one in (self.waiting.popleft() for _ in range(size)) if not one.answer.done()]
+                self.began = time.monotonic()
+                answers = await asyncio.to_thread(self._answers, batch)
+                for one, answer in zip(batch, answers, strict=True):
+                    if not one.answer.done():  # else it is late, or its client has gone
+                        one.answer.set_result(answer)
         finally:
-            self.began = None
+            self.began = self.computing = None
 
-    def _answers(self, asked: list[tuple[str, Request]]) -> list[list[Answer]]:
-        answers: dict[int, Answer] = {}
+    def _answers(self, batch: Sequence[Waiting]) -> list[Any]:
+        """Or what was wrong, for each."""
+        answers: dict[int, Any] = {}
         for name, service in self.services.items():
-            places = [k for k, (wanted, _) in enumerate(asked) if wanted == name]
-            answers |= zip(places, service.answer([asked[k][1] for k in places]), strict=True)
-        return [[answers[k]] for k in range(len(asked))]
+            places = [k for k, one in enumerate(batch) if one.model == name]
+            try:
+                with self.pipe_is_used:
+                    found: Sequence[Any] = service.answer([batch[k].request for k in places])
+            except Exception as error:  # others still want theirs
+                found = [error] * len(places)
+            answers |= zip(places, found, strict=True)
+        return [answers[k] for k in range(len(batch))]
 
     async def _check(self) -> None:
         """Whether this replica computes; while it does, that is known."""
         if self.began is None:
-            await asyncio.to_thread(next(iter(self.services.values())).check)
+            await asyncio.to_thread(self._check_service)
+
+    def _check_service(self) -> None:
+        with self.pipe_is_used:
+            next(iter(self.services.values())).check()
 
 
-def application(
-    settings: Settings, replicas: int, cpus: float, gpus: float, max_batch: int, max_wait: float, max_queue: int
-) -> serve.Application:
+def application(settings: Settings, replicas: int, cpus: float, gpus: float, max_queue: int) -> serve.Application:
     """What `serve.run` runs.
 
     Arguments:
         cpus, gpus: of each replica.
-        max_batch, max_wait: as in `Replica`.
         max_queue: requests that wait; more are refused.
     """
     deployment: Any = serve.deployment(
@@ -202,12 +238,12 @@ def application(
         name="caflow",
         num_replicas=replicas,
         ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
-        max_ongoing_requests=2 * max_batch,  # one batch is computed, the next one gathers
+        max_ongoing_requests=2 * settings.max_batch,  # one batch is computed, the next one gathers
         max_queued_requests=max_queue,
         graceful_shutdown_timeout_s=settings.deadline,
         graceful_shutdown_wait_loop_s=SHUTDOWN_STEP_S,
     )
-    bound: serve.Application = deployment.bind(settings, max_batch, max_wait)
+    bound: serve.Application = deployment.bind(settings)
     return bound
 
 
@@ -220,64 +256,22 @@ def add_inference_service(servicer: Any, server: Any) -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(GRPC_SERVICE, handlers),))
 
 
-class RayInstruments:
-    """Counts for Ray's own endpoints, one on each node, under the names of `Metrics` with `ray_` before them.
-
-    Ray shows a counter only once it has counted, and takes no ends of buckets at or below 0.
-    """
-
-    def __init__(self, model: str) -> None:
-        self.model = model
-
-    def counter(self, name: str, text: str, labels: Sequence[str]) -> Any:
-        return Instrument(metrics.Counter(name, text, self._keys(labels)), labels, {"model": self.model})
-
-    def gauge(self, name: str, text: str, labels: Sequence[str]) -> Any:
-        return Instrument(metrics.Gauge(name, text, self._keys(labels)), labels, {"model": self.model})
-
-    def histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Any:
-        ends = [end for end in buckets if end > 0]
-        return Instrument(metrics.Histogram(name, text, ends, self._keys(labels)), labels, {"model": self.model})
-
-    def _keys(self, labels: Sequence[str]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(["model", *labels]))
-
-
-@dataclass(frozen=True)
-class Instrument:
-    """One of Ray's, with the values of its labels."""
-
-    metric: Any
-    names: Sequence[str]
-    tags: dict[str, str]
-
-    def labels(self, *values: str) -> Self:
-        """The same for these values; the model stays."""
-        return type(self)(self.metric, (), dict(zip(self.names, values, strict=True)) | self.tags)
-
-    def inc(self, amount: float = 1) -> None:
-        """Count."""
-        if amount:  # Ray refuses 0
-            self.metric.inc(amount, self.tags)
-
-    def set(self, value: float) -> None:
-        """Of a gauge."""
-        self.metric.set(value, self.tags)
-
-    def observe(self, value: float) -> None:
-        """Of a histogram."""
-        self.metric.observe(value, self.tags)
-
-
 @contextmanager
 def _refusing(context: Any) -> Iterator[None]:
     """What is raised becomes the status that a gRPC call ends with."""
     try:
         yield
     except Exception as error:
-        _, code = protocol.status(error)
+        http, code = protocol.status(error)
+        _log_unexpected(error, http)
         context.set_code(grpc.StatusCode[code])
         context.set_details(protocol.text(error))
+
+
+def _log_unexpected(error: Exception, status: int) -> None:
+    """Where it came from, as a client is not told."""
+    if status == 500:
+        LOG.error("caflow: a request failed", exc_info=error)
 
 
 def _parsed(kind: Any, message: bytes) -> Any:

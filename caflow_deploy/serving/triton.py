@@ -14,7 +14,8 @@ import triton_python_backend_utils as backend
 
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.pipeline import load
-from caflow_runtime.service import SERVICES, Answer, Request
+from caflow_runtime.request import Answer, Request
+from caflow_runtime.service import SERVICES
 
 
 class TritonPythonModel:

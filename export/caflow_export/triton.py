@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.service import MAX_PIXELS, SERVICES, Service, TensorSpec
+from caflow_runtime.request import TensorSpec
+from caflow_runtime.service import MAX_PIXELS, SERVICES, Service
 
 VERSION = "1"
 MODEL = '''"""What Triton loads."""

@@ -1,79 +1,43 @@
 """What a server answers: tensors and parameters in, tensors out, alike in every engine.
 
-The words are those of the Open Inference Protocol v2. A bundle NAME.caflow is served as two models: NAME draws the best
-of n samples of each image, NAME-score judges given targets.
+A bundle NAME.caflow is served as two models: NAME draws the best of n samples of each image, NAME-score judges given
+targets.
 """
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
-from msgspec import Meta
-from numpy.typing import NDArray
 
 from caflow_runtime.calibration import Reference, check_alpha
 from caflow_runtime.choice import Otherwise, Reject
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.inputs import Image, Rank, as_images, check_draw, check_pairs
+from caflow_runtime.inputs import Image, as_images, check_draw, check_pairs
 from caflow_runtime.metrics import Instruments, Metrics
-from caflow_runtime.noise import LARGEST_WORD
 from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.request import (
+    TEMPERATURE,
+    Answer,
+    Checked,
+    Request,
+    SampleParameters,
+    ScoreParameters,
+    Tensors,
+    TensorSpec,
+)
 from caflow_runtime.results import Likelihood, Stack
 
-MAX_PIXELS = 2**24
+MAX_PIXELS = 2**23
 """Of results that one request may ask for, all samples counted."""
 ALPHA = 0.01
-TEMPERATURE = 0.8
 SCORE = "-score"
 """What the name of a model that judges ends in."""
 OTHERWISE: dict[str, Otherwise] = {"mark": "best", "drop": "error", "bicubic": "bicubic"}
 """What is done about images of which all samples are untypical."""
-
-Tensors = dict[str, NDArray[Any]]
-Answer = Tensors | CaflowError | MemoryError
-"""Tensors, or why there are none."""
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """What a tensor of a model is; −1 is any size."""
-
-    name: str
-    datatype: Literal["BOOL", "BYTES", "FP64", "INT64", "UINT8"]
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What someone asks for."""
-
-    tensors: Mapping[str, NDArray[Any]]
-    parameters: Mapping[str, Any]
-
-
-class SampleParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of a request to draw: arguments of `Pipeline.best_of`."""
-
-    n: Annotated[int, Meta(ge=1, le=LARGEST_WORD)] = 10
-    temperature: Annotated[float, Meta(ge=0)] = TEMPERATURE
-    seed: Annotated[int, Meta(ge=0, le=LARGEST_WORD)] = 0
-    rank: Rank = "likelihood"
-    consistent: bool = False
-    min_typicality: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    """Samples of less are untypical, and others are drawn in their place; 0 takes any."""
-    untypical: Literal["mark", "drop", "bicubic"] = "mark"
-    """Where all are: the best of them, an error, or the input, enlarged."""
-
-
-class ScoreParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of a request to judge."""
-
-    min_typicality: Annotated[float, Meta(ge=0, lt=1)] | None = None
-    """Targets of less are not accepted. None is 0.01; or 0, which accepts all, where the bundle is not calibrated."""
 
 
 class Service(ABC):
@@ -106,16 +70,20 @@ class Service(ABC):
         for the last bits, which depend on what ran with it.
         """
         answers: dict[int, Answer] = {}
-        alike: dict[Any, dict[int, list[list[Image]]]] = {}
+        alike: dict[Any, list[Checked]] = {}
         for k, request in enumerate(requests):
             try:
-                parameters, images = self._checked(request)
+                parameters, checked = self._checked(k, request)
             except InputError as error:
                 answers[k] = self._failed(error)
             else:
-                alike.setdefault(parameters, {})[k] = images
+                alike.setdefault(parameters, []).append(checked)
         for parameters, members in alike.items():
-            answers |= zip(members, self._answers(parameters, list(members.values())), strict=True)
+            for group in self._groups(members):
+                now = time.monotonic()
+                answers |= {one.number: TimeoutError("the answer would be late") for one in group if one.until < now}
+                wanted = [one for one in group if one.until >= now]
+                answers |= zip([one.number for one in wanted], self._answers(parameters, wanted), strict=True)
         return [answers[k] for k in range(len(requests))]
 
     def check(self) -> None:
@@ -128,8 +96,8 @@ class Service(ABC):
         if not np.isfinite(best.log_likelihood).all():
             raise ValueError("the likelihood of a sample is not finite")
 
-    def _checked(self, request: Request) -> tuple[Any, list[list[Image]]]:
-        """Its parameters, and the images of each input.
+    def _checked(self, number: int, request: Request) -> tuple[Any, Checked]:
+        """Its parameters, and the rest.
 
         Raises:
             InputError
@@ -144,12 +112,30 @@ class Service(ABC):
             raise InputError(f"parameters of {self.name}: {error}") from None
         images = [as_images(np.asarray(request.tensors[name]), name) for name in names]
         self._check(parameters, images)
-        return parameters, images
+        pixels = self._pixels(parameters, images)
+        if pixels > self.max_pixels:
+            raise InputError(
+                f"wanted at most {self.max_pixels} pixels of results in a request, all samples counted, got {pixels}: "
+                "ask for fewer, or smaller ones, or have the server allow more"
+            )
+        return parameters, Checked(number, request.until, images, pixels)
 
-    def _answers(self, parameters: Any, requests: list[list[list[Image]]]) -> list[Answer]:
+    def _groups(self, members: Sequence[Checked]) -> Iterator[list[Checked]]:
+        """What is computed together takes no more memory than one request may."""
+        group: list[Checked] = []
+        for one in members:
+            if group and sum(other.pixels for other in group) + one.pixels > self.max_pixels:
+                yield group
+                group = []
+            group.append(one)
+        yield group
+
+    def _answers(self, parameters: Any, requests: list[Checked]) -> list[Answer]:
         """Of requests with the same parameters: of each by itself where they fail together."""
+        if not requests:
+            return []
         try:
-            return list(self._compute(parameters, requests))
+            return list(self._compute(parameters, [request.images for request in requests]))
         except (CaflowError, MemoryError) as error:
             if len(requests) == 1:
                 return [self._failed(error)]
@@ -163,14 +149,6 @@ class Service(ABC):
             self.metrics.observe_error(error)
         return error
 
-    def _check_pixels(self, images: list[Image], scale: int, samples: int) -> None:
-        pixels = sum(image.shape[0] * image.shape[1] for image in images) * scale**2 * samples
-        if pixels > self.max_pixels:
-            raise InputError(
-                f"{len(images)} images, {samples} samples of each: wanted at most {self.max_pixels} pixels of results "
-                f"in a request, got {pixels}: ask for fewer, or smaller ones, or have the server allow more"
-            )
-
     @abstractmethod
     def _reference(self) -> Reference | None:
         """What likelihoods are held against, for drift."""
@@ -182,6 +160,10 @@ class Service(ABC):
         Raises:
             InputError
         """
+
+    @abstractmethod
+    def _pixels(self, parameters: Any, images: list[list[Image]]) -> int:
+        """Of the results, all samples counted."""
 
     @abstractmethod
     def _compute(self, parameters: Any, requests: list[list[list[Image]]]) -> list[Tensors]:
@@ -217,11 +199,14 @@ class Sampler(Service):
             reference = self.pipe.calibration.reference(p.temperature)
             if p.min_typicality:
                 check_alpha(p.min_typicality, reference)
-        self._check_pixels(images[0], model.scale, p.n)
+
+    def _pixels(self, parameters: SampleParameters, images: list[list[Image]]) -> int:
+        reject = _rejecting(parameters)
+        samples = parameters.n + (reject.redraws if reject else 0)
+        return count_pixels(images[0]) * self.pipe.manifest.model.scale**2 * samples
 
     def _compute(self, parameters: SampleParameters, requests: list[list[list[Image]]]) -> list[Tensors]:
-        p = parameters
-        reject = Reject(p.min_typicality, otherwise=OTHERWISE[p.untypical]) if p.min_typicality else None
+        p, reject = parameters, _rejecting(parameters)
         images = [image for (given,) in requests for image in given]
         with self._stage("sample"):
             best = self.pipe.best_of(images, p.n, p.temperature, p.seed, 0, p.rank, None, p.consistent, reject=reject)
@@ -255,8 +240,10 @@ class Scorer(Service):
     def _check(self, parameters: ScoreParameters, images: list[list[Image]]) -> None:
         if parameters.min_typicality:
             check_alpha(parameters.min_typicality, self.pipe.calibration.truth)
-        self._check_pixels(images[0], 1, 1)
         check_pairs(images[0], images[1], self.pipe.manifest.model.scale)
+
+    def _pixels(self, parameters: ScoreParameters, images: list[list[Image]]) -> int:
+        return count_pixels(images[0])
 
     def _compute(self, parameters: ScoreParameters, requests: list[list[list[Image]]]) -> list[Tensors]:
         targets, conditions = ([image for request in requests for image in request[k]] for k in range(2))
@@ -271,6 +258,11 @@ class Scorer(Service):
 
 
 SERVICES: tuple[type[Service], ...] = (Sampler, Scorer)
+
+
+def count_pixels(images: list[Image]) -> int:
+    """Of all together."""
+    return sum(image.shape[0] * image.shape[1] for image in images)
 
 
 def reference_of(pipe: Pipeline, temperature: float | None) -> Reference | None:
@@ -299,3 +291,9 @@ def split(images: Stack | None, tensors: Tensors, counts: Sequence[int]) -> list
         part = {name: tensor[end - count : end] for name, tensor in tensors.items()}
         parts.append(part if images is None else {"image": np.stack(list(images[end - count : end])), **part})
     return parts
+
+
+def _rejecting(parameters: SampleParameters) -> Reject | None:
+    if not parameters.min_typicality:
+        return None
+    return Reject(parameters.min_typicality, otherwise=OTHERWISE[parameters.untypical])
