@@ -79,6 +79,13 @@ def test_metrics_without_prometheus_name_the_extra(tmp_path: Path, photographs: 
     ]
 
 
+@pytest.mark.parametrize("command", [["serve"], ["batch", "tests/data/photographs", "-o", "nowhere"]])
+def test_many_machines_without_ray_name_the_extra(command: list[str]) -> None:
+    result = run_without(("ray",), f"from caflow_deploy.cli import main; main({command})")
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == ["caflow: many machines need Ray: pip install 'caflow-deploy[ray]'"]
+
+
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
 def test_reports_without_their_packages_name_the_extra(package: str, tmp_path: Path) -> None:
     code = f"from caflow_runtime.report import write_report; write_report(None, None, {str(tmp_path)!r})"

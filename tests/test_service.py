@@ -1,7 +1,9 @@
 """What a server answers, without a server: requests to a small bundle, alone and together."""
 
 import math
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,7 @@ def test_words_count_as_numbers(pipe: Pipeline, photographs: Path) -> None:
         ({"rank": "beauty"}, "Invalid enum value 'beauty'"),
         ({"rank": "typical", "temperature": 0.3}, "0.3"),
         ({"min_typicality": 1e-9}, "take a larger one, or calibrate with more photographs"),
-        ({"n": 1000}, "wanted at most 65536 pixels of results in a request, got 1024000"),
+        ({"n": 1000}, "got 1024000: ask for fewer, or smaller ones"),
     ],
 )
 def test_a_request_that_is_refused_leaves_the_others(
@@ -163,3 +165,37 @@ def test_requests_are_counted(pipe: Pipeline, photographs: Path) -> None:
 def samples(instruments: Prometheus) -> Iterator[Any]:
     for family in instruments.registry.collect():
         yield from family.samples
+
+
+def test_redraws_count_as_samples(pipe: Pipeline, photographs: Path) -> None:
+    image = photograph(photographs, 0, 8, 8)[None]
+    sampler = Sampler(pipe, max_pixels=10 * 32 * 32)
+    usual, strict = sampler.answer([ask(image, n=10), ask(image, n=10, min_typicality=0.01)])
+    assert tensors(usual)
+    assert isinstance(strict, InputError)
+    assert "wanted at most 10240 pixels of results in a request, all samples counted, got 30720" in str(strict)
+
+
+def test_no_more_is_computed_together_than_one_request_may_ask_for(
+    pipe: Pipeline, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    best_of = Pipeline.best_of
+
+    def counting(self: Pipeline, images: Any, *arguments: Any, **named: Any) -> Any:
+        sizes.append(len(images))
+        return best_of(self, images, *arguments, **named)
+
+    monkeypatch.setattr(Pipeline, "best_of", counting)
+    images = [photograph(photographs, k, 8, 8)[None] for k in range(5)]
+    answers = Sampler(pipe, max_pixels=2 * 3 * 32 * 32).answer([ask(image, n=3) for image in images])
+    assert sizes == [2, 2, 1]
+    for image, answer in zip(images, answers, strict=True):
+        np.testing.assert_array_equal(tensors(answer)["image"], pipe.best_of(image, n=3).images)
+
+
+def test_a_late_request_is_not_computed(pipe: Pipeline, photographs: Path) -> None:
+    request = ask(photograph(photographs, 0, 8, 8)[None])
+    late, timely = Sampler(pipe).answer([replace(request, until=time.monotonic() - 1), request])
+    assert isinstance(late, TimeoutError)
+    assert tensors(timely)

@@ -137,8 +137,6 @@ def serve(
                 end(f"no replica could start: {str(error).strip().splitlines()[-1]}", FAILED)
             finally:
                 serve.delete(NAME)  # what was asked before is answered
-                if address is None:
-                    serve.shutdown()
 
 
 def _check_free(host: str, port: int) -> None:

@@ -99,7 +99,7 @@ def deadline(parameters: Mapping[str, Any]) -> float | None:
         InputError
     """
     timeout = parameters.get("timeout", 0)
-    if not isinstance(timeout, int) or timeout < 0:
+    if type(timeout) is not int or timeout < 0:  # a truth value is an int
         raise InputError(f"timeout: wanted microseconds, got {timeout!r}")
     return timeout / MICROSECONDS or None
 

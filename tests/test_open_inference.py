@@ -1,0 +1,190 @@
+"""Messages of the Open Inference Protocol v2: what an unmodified client writes and reads, and what is refused."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+from conftest import photograph
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2
+
+from caflow_deploy.serving import open_inference as protocol
+from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.pipeline import load
+from caflow_runtime.request import Request, Tensors
+from caflow_runtime.service import Sampler, Scorer
+
+GIVEN = {"name": "image", "shape": [1, 1, 2, 3], "datatype": "UINT8"}
+PIXELS = bytes(range(6))
+
+
+@pytest.fixture
+def sampler(calibrated: Path) -> Iterator[Sampler]:
+    with load(calibrated, threads=1) as pipe:
+        yield Sampler(pipe)
+
+
+@pytest.fixture
+def image(photographs: Path) -> NDArray[np.uint8]:
+    return photograph(photographs, 0, 8, 12)[None]
+
+
+@pytest.fixture
+def tensors(sampler: Sampler, image: NDArray[np.uint8]) -> Tensors:
+    (answer,) = sampler.answer([Request({"image": image}, {"n": 2})])
+    assert isinstance(answer, dict)
+    return answer
+
+
+def as_input(package: Any, image: NDArray[np.uint8], **how: bool) -> Any:
+    given = package.InferInput("image", list(image.shape), "UINT8")
+    given.set_data_from_numpy(image, **how)
+    return given
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_http(sampler: Sampler, image: NDArray[np.uint8], tensors: Tensors, binary: bool) -> None:
+    """The client's own code on both sides of ours, with tensors binary and as JSON."""
+    http = tritonclient.http
+    parameters = {"n": 2, "temperature": 0.5}
+    body, length = http.InferenceServerClient.generate_request_body(
+        [as_input(http, image, binary_data=binary)],
+        outputs=[http.InferRequestedOutput(spec.name, binary_data=binary) for spec in Sampler.outputs],
+        request_id="7",
+        parameters=parameters,
+        timeout=2_000_000,
+    )
+    header, request = protocol.read_http(body, None if length is None else str(length))
+    np.testing.assert_array_equal(request.tensors["image"], image)
+    assert request.parameters == parameters  # the timeout is the server's
+    assert protocol.deadline(header.parameters) == 2
+    reply, headers = protocol.write_http(sampler, header, tensors)
+    own = headers.get(protocol.HEADER_LENGTH)
+    found = http.InferenceServerClient.parse_response_body(reply, header_length=own and int(own))
+    assert (found.get_response()["id"], found.get_response()["model_name"]) == ("7", "model")
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(found.as_numpy(name).astype(tensor.dtype).astype(str), as_words(tensor))
+
+
+def as_words(tensor: NDArray[Any]) -> NDArray[Any]:
+    return np.vectorize(bytes.decode)(tensor) if tensor.dtype == object else tensor.astype(str)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_grpc(sampler: Sampler, image: NDArray[np.uint8], tensors: Tensors, raw: bool) -> None:
+    """With raw contents, as tritonclient has them, and with those of the message."""
+    message = service_pb2.ModelInferRequest(model_name="model", id="7")
+    given = message.inputs.add(name="image", datatype="UINT8", shape=image.shape)
+    if raw:
+        message.raw_input_contents.append(image.tobytes())
+    else:
+        given.contents.uint_contents.extend(image.ravel().tolist())
+    message.parameters["temperature"].string_param = "0.5"
+    message.parameters["timeout"].int64_param = 3_000_000
+    message.outputs.add(name="image")
+    message.outputs.add(name="outcome")
+    request = protocol.read_grpc(message)
+    np.testing.assert_array_equal(request.tensors["image"], image)
+    assert request.parameters == {"temperature": "0.5"}
+    assert protocol.deadline(protocol.grpc_parameters(message)) == 3
+    reply = service_pb2.ModelInferResponse()
+    protocol.write_grpc(sampler, message, tensors, reply)
+    found = tritonclient.grpc.InferResult(reply)
+    np.testing.assert_array_equal(found.as_numpy("image"), tensors["image"])
+    assert found.as_numpy("outcome").tolist() == tensors["outcome"].tolist()
+    assert found.as_numpy("typicality") is None  # nobody asked for it
+    assert found.get_response().id == "7"
+
+
+@pytest.mark.parametrize("data", [list(PIXELS), [[[[0, 1, 2], [3, 4, 5]]]]])
+def test_numbers_as_json(data: Any) -> None:
+    """The protocol has them flat, or nested."""
+    _, request = protocol.read_http(json.dumps({"inputs": [{**GIVEN, "data": data}]}).encode(), None)
+    assert request.tensors["image"].tobytes() == PIXELS
+    assert request.tensors["image"].shape == (1, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"data": [256, *PIXELS[1:]]}, "wanted integers from 0 to 255"),
+        ({"data": [0.5, *PIXELS[1:]]}, "wanted integers from 0 to 255"),
+        ({"data": [[1], [2, 3]]}, "wanted integers from 0 to 255"),
+        ({"data": "abcdef"}, "wanted integers from 0 to 255"),
+        ({"data": list(PIXELS[1:])}, "image: wanted 6 bytes for shape (1, 1, 2, 3), got 5"),
+        ({"data": list(PIXELS), "datatype": "FP32"}, "image: wanted UINT8 of shape (B, H, W, 3), got FP32"),
+        ({"data": list(PIXELS), "shape": [1, 2, 3]}, "wanted UINT8 of shape (B, H, W, 3), got UINT8 of (1, 2, 3)"),
+        ({"data": list(PIXELS), "shape": [-1, 1, -2, 3]}, "wanted UINT8 of shape (B, H, W, 3)"),
+        ({"parameters": {"binary_data_size": 6}}, "image: binary_data_size: wanted 0 to 0, got 6"),
+        ({"shape": "8"}, "no JSON of the Open Inference Protocol v2"),
+    ],
+)
+def test_wrong_inputs_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        protocol.read_http(json.dumps({"inputs": [{**GIVEN, **given}]}).encode(), None)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "length", "message"),
+    [
+        (b"{}", "3", f"{protocol.HEADER_LENGTH}: wanted 0 to 2, got '3'"),
+        (b"{}", "x", f"{protocol.HEADER_LENGTH}: wanted 0 to 2, got 'x'"),
+        (b"{}", None, "missing required field `inputs`"),
+        (b"[" * 10**6, None, "no JSON of the Open Inference Protocol v2"),
+        (b'{"inputs": []}abc', "14", "3 bytes follow the last input"),
+        (b" " * 2**22 + b"{}", None, "wanted at most 4194304 bytes of JSON, got 4194306: send tensors as binary data"),
+    ],
+)
+def test_wrong_bodies_are_refused(body: bytes, length: str | None, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        protocol.read_http(body, length)
+    assert message in str(error.value)
+
+
+def test_wrong_outputs_are_refused(sampler: Sampler, tensors: Tensors) -> None:
+    header = protocol.RequestHeader([], [protocol.WantedOutput("picture")])
+    with pytest.raises(InputError, match="outputs of model: wanted some of image, .*, got 'picture'"):
+        protocol.write_http(sampler, header, tensors)
+    large = {**tensors, "image": np.zeros((1, 1024, 1024, 3), np.uint8)}
+    with pytest.raises(InputError, match="image: wanted at most 1048576 numbers as JSON, there are 3145728"):
+        protocol.write_http(sampler, protocol.RequestHeader([]), large)
+
+
+@pytest.mark.parametrize("timeout", ["1", -1, 0.5, None, True])
+def test_timeouts_are_microseconds(timeout: Any) -> None:
+    with pytest.raises(InputError, match="timeout: wanted microseconds"):
+        protocol.deadline({"timeout": timeout})
+
+
+def test_models(sampler: Sampler) -> None:
+    services = {"model": sampler, "model-score": Scorer(sampler.pipe)}
+    assert protocol.find(services, "model", "1") is sampler
+    for name, version in (("nothing", ""), ("model", "2")):
+        with pytest.raises(protocol.UnknownModel, match="wanted one of model, model-score, version 1"):
+            protocol.find(services, name, version)
+    described = protocol.metadata(services["model-score"])
+    assert [given["name"] for given in described["inputs"]] == ["target", "condition"]
+    assert described["outputs"][-1] == {"name": "accepted", "datatype": "BOOL", "shape": [-1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("error", "http", "grpc"),
+    [
+        (protocol.UnknownModel("x"), 404, "NOT_FOUND"),
+        (protocol.TooLarge("x"), 413, "INVALID_ARGUMENT"),
+        (InputError("x"), 400, "INVALID_ARGUMENT"),
+        (CaflowError("x"), 422, "FAILED_PRECONDITION"),
+        (TimeoutError(), 504, "DEADLINE_EXCEEDED"),
+        (MemoryError(), 503, "RESOURCE_EXHAUSTED"),
+        (ZeroDivisionError(), 500, "INTERNAL"),
+    ],
+)
+def test_errors_have_a_status(error: Exception, http: int, grpc: str) -> None:
+    assert protocol.status(error) == (http, grpc)
+    assert protocol.text(error)

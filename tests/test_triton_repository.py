@@ -1,0 +1,57 @@
+"""`caflow-export --triton`: the model repository, without Triton itself, which reads it in test_serving.py."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from caflow_export.triton import config, write_repository
+from caflow_runtime.errors import InputError
+from caflow_runtime.pipeline import load
+from caflow_runtime.service import SERVICES, Sampler, Scorer
+
+
+def test_the_repository(calibrated: Path, tmp_path: Path) -> None:
+    folders = write_repository(calibrated, tmp_path, force=False)
+    assert [folder.name for folder in folders] == ["model", "model-score"]
+    for folder in folders:
+        assert sorted(path.name for path in folder.iterdir()) == ["1", "config.pbtxt"]
+        assert "import TritonPythonModel" in (folder / "1" / "model.py").read_text()
+        text = (folder / "config.pbtxt").read_text()
+        assert f'name: "{folder.name}"' in text
+        assert 'key: "bundle" value { string_value: "model/1/model.caflow" }' in text  # one copy for both
+    with load(folders[0] / "1" / "model.caflow") as pipe:
+        assert pipe.calibration.reference(0.8)
+
+
+@pytest.mark.parametrize("kind", SERVICES)
+def test_tensors_are_those_of_the_service(kind: type[Sampler] | type[Scorer]) -> None:
+    text = config(kind, "name", "bundle")
+    for spec in kind.inputs:
+        assert f'name: "{spec.name}" data_type: TYPE_UINT8 dims: [-1, -1, 3] allow_ragged_batch: true' in text
+    for spec in kind.outputs:
+        datatype = "STRING" if spec.datatype == "BYTES" else spec.datatype
+        assert f'name: "{spec.name}" data_type: TYPE_{datatype} dims: {list(spec.shape[1:])} }}' in text
+
+
+def test_nothing_is_overwritten_unasked(calibrated: Path, tmp_path: Path) -> None:
+    (tmp_path / "model-score").mkdir()
+    (tmp_path / "model-score" / "mine").touch()
+    with pytest.raises(InputError, match="model-score is there already: give --force to replace it"):
+        write_repository(calibrated, tmp_path, force=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["model-score"]
+    write_repository(calibrated, tmp_path, force=True)
+    assert not (tmp_path / "model-score" / "mine").exists()
+
+
+def test_the_command_on_a_bundle(calibrated: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(calibrated, tmp_path / "mine.caflow")
+    command = [sys.executable, "-m", "caflow_export.cli", str(bundle), "--triton", str(tmp_path / "repository")]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "mine" in found.stdout
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "is there already: give --force" in again.stderr
+    assert {path.name for path in (tmp_path / "repository").iterdir()} == {"mine", "mine-score"}
