@@ -149,7 +149,7 @@ def test_wrong_bodies_are_refused(body: bytes, length: str | None, message: str)
 
 def test_wrong_outputs_are_refused(sampler: Sampler, tensors: Tensors) -> None:
     header = protocol.RequestHeader([], [protocol.WantedOutput("picture")])
-    with pytest.raises(InputError, match="outputs of model: wanted some of image, .*, got 'picture'"):
+    with pytest.raises(InputError, match=r"outputs of model: wanted some of image, .*, got 'picture'"):
         protocol.write_http(sampler, header, tensors)
     large = {**tensors, "image": np.zeros((1, 1024, 1024, 3), np.uint8)}
     with pytest.raises(InputError, match="image: wanted at most 1048576 numbers as JSON, there are 3145728"):
