@@ -21,7 +21,7 @@ from conftest import DATA, photograph
 from ray_nodes import Nodes, missing, two_nodes
 
 from caflow_deploy.commands.batch import kind_of
-from caflow_deploy.serving.batch import Place, open_pipeline
+from caflow_deploy.serving.batch import Place, open_pipeline, versions_here
 from caflow_runtime.bundle import NoBundle
 from caflow_runtime.calibration import NAME as CALIBRATION
 from caflow_runtime.consistency import degrade
@@ -127,6 +127,9 @@ def test_a_video(calibrated: Path, tmp_path: Path, environment: dict[str, str]) 
     done = caflow("batch", clip, "-o", out, *options, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{clip} → {out}  36 frames\n"
+    as_json = caflow("batch", clip, "-o", tmp_path / "json.mkv", *options, "--json", cwd=tmp_path, env=environment)
+    assert sorted(json.loads(line)["frames"] for line in as_json.stdout.splitlines()) == [1, 7, 7, 7, 7, 7]
+    (tmp_path / "json.mkv").unlink()
     with load(calibrated, backend="cpu", threads=1) as pipe:
         stream = DrawSettings(n=3, seed=2).open_stream(pipe)
         video.Job(FileSource(clip), alone, stream, Encoding("h264", 18, 8), {}, segment_frames=7).run(resume=False)
@@ -140,11 +143,13 @@ def test_a_worker_opens_the_same_bundle_or_none(calibrated: Path, tmp_path: Path
     shutil.copytree(calibrated, copy)
     with load(calibrated, backend="cpu") as pipe:
         settings = settings_of_pipeline(pipe)
-    place = Place(str(copy), settings, "cpu", 1, {})
+    place = Place(str(copy), settings, versions_here(), "cpu", 1, {})
     assert settings_of_pipeline(open_pipeline(place)) == settings
     (copy / CALIBRATION).write_text((copy / CALIBRATION).read_text() + " ")
     with pytest.raises(InputError, match="is another bundle, or another calibration, than where the command runs"):
         open_pipeline(place)
+    with pytest.raises(InputError, match=r"wanted onnxruntime 1\.0, as where the command runs, found 1\.[1-9]"):
+        open_pipeline(replace(place, versions={**versions_here(), "onnxruntime": "1.0"}))
     with pytest.raises(NoBundle, match="nowhere"):
         open_pipeline(replace(place, bundle=str(tmp_path / "nowhere")))
 
@@ -179,6 +184,26 @@ def test_a_batch_goes_on(tmp_path: Path, torn: int | None) -> None:
     whole = lines_of(out / RESULTS)
     assert [Path(line["input"]).name for line in whole] == ["d", "b", "a", "c", "e", "new"]
     assert not ImageBatch(out, jobs, SETTINGS).left
+
+
+def test_an_image_that_has_changed_is_drawn_again(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, "a", "b")
+    (tmp_path / "in").mkdir()
+    for job in jobs:
+        job.source.touch()
+    list(ImageBatch(tmp_path / "out", jobs, SETTINGS).run(map(drawn, jobs)))
+    assert not ImageBatch(tmp_path / "out", jobs, SETTINGS).left
+    later = jobs[1].output.stat().st_mtime_ns + 10**9
+    os.utime(jobs[1].source, ns=(later, later))
+    jobs[0].source.unlink()
+    assert ImageBatch(tmp_path / "out", jobs, SETTINGS).left == [jobs[1]]
+
+
+def test_only_images_that_are_asked_for_are_counted(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, "a", "b", "c")
+    list(ImageBatch(tmp_path / "out", jobs, SETTINGS).run(map(drawn, jobs)))
+    assert ImageBatch(tmp_path / "out", jobs[:1], SETTINGS).outcomes == {"accepted": 1}
+    assert len(lines_of(tmp_path / "out" / RESULTS)) == 3
 
 
 def test_a_result_of_another_image_does_not_count(tmp_path: Path) -> None:
@@ -241,7 +266,7 @@ def test_images_are_those_of_one_process(calibrated: Path, tmp_path: Path, envir
     spread = ["batch", folder, "-o", out, *options, "--workers", 2]
     done = caflow(*spread, env=environment)
     wrong = f"caflow: {folder / 'bad.png'}: wanted an image (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp), "
-    assert done.stderr == f"{wrong}cannot decode this one\ncaflow: 1 of 9 images failed\n"
+    assert done.stderr == f"{wrong}cannot decode this one: it is none, or too large\ncaflow: 1 of 9 images failed\n"
     assert done.returncode == 1
     assert done.stdout == (out / RESULTS).read_text()
     write_image(folder / "bad.png", picture)

@@ -154,7 +154,7 @@ def batch(
 
             marks: Any = untypical or "mark"
             drawn = DrawSettings(samples, temperature, seed, rank, noise, 1, min_typicality or 0.0, marks)
-            draw_video(pipe, fleet, source, output, drawn, codec, crf, segment_frames, as_json, force)
+            draw_video(pipe, fleet, source, output, drawn, codec, crf, segment_frames, as_json, force, tiling)
         elif kind == "pairs":
             _judge(pipe, fleet, source, output, alpha, accepted, parquet, as_json, force, tiling)
         else:
@@ -246,7 +246,7 @@ def _run(images: "ImageBatch", drawn: "Iterator[Done]", tally: Tally) -> None:
     tally.outcomes.update(images.outcomes)
     done, count = len(images.jobs) - len(images.left), len(images.jobs)
     if not images.left:
-        click.echo(f"{images.folder} is done already", err=tally.as_json)
+        click.echo(f"{images.folder} is done already", tally.messages)
     try:
         with progress_bar() as progress:
             task = progress.add_task("images", total=count, completed=done)
@@ -299,5 +299,8 @@ def _verdicts(fleet: "Fleet", pairs: "Sequence[FilePair]", alpha: float) -> "Ite
     batches = [pairs[k : k + BATCH] for k in range(0, len(pairs), BATCH)]
     for batch, verdicts in fleet.run(partial(judge, alpha=alpha), batches, most_in_part=1, in_order=True):
         if verdicts is None:
-            raise BackendError(f"{batch[0].target} and what follows: its worker died each time: give a --pixel-budget")
+            raise BackendError(
+                f"{batch[0].target} and what follows: its worker died each time: give fewer --workers, or begin anew, "
+                "by --force, with a --pixel-budget"
+            )
         yield from verdicts

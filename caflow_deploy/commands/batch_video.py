@@ -1,9 +1,10 @@
 """A video of `caflow batch`: planned here, its segments drawn by workers, joined here."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -30,6 +31,7 @@ def draw_video(
     segment_frames: int,
     as_json: bool,
     force: bool,
+    tiling: dict[str, int | None],
 ) -> None:
     """Write `output`, or what could be done of it; segments that are there, of the same settings, are not drawn again.
 
@@ -37,21 +39,24 @@ def draw_video(
         CaflowError, OSError: before anything is drawn.
     """
     from caflow_runtime.video.plan import plan
+    from caflow_runtime.video.segment_folder import open_folder, settings_of
     from caflow_runtime.video.sink import check_output
     from caflow_runtime.video.source import FileSource
 
     check_overwriting(output, str(source), force)
     settings.open_stream(pipe)  # checks them
-    with progress_bar() as progress:
-        opened = FileSource(source)
-        encoding = encoding_of(codec, crf, "software", opened.info, pipe)
-        check_output(output, encoding.codec, crf)
-        task = progress.add_task("planning", total=opened.info.frames)
-        planned = plan(source, segment_frames, lambda done: progress.update(task, completed=done))
+    opened = FileSource(source)
+    encoding = encoding_of(codec, crf, "software", opened.info, pipe)
+    check_output(output, encoding.codec, crf)
     folder = output.with_name(f"{output.name}.segments")
-    folder.mkdir(parents=True, exist_ok=True)
+    stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
     with opening as fleet:
-        reports = _draw(fleet, planned, source, settings, encoding, folder, as_json)
+        others = {"backend": fleet.backend, **tiling}
+        open_folder(folder, settings_of(pipe, source, settings, encoding, segment_frames, **others), force)
+        with progress_bar() as progress:
+            task = progress.add_task("planning", total=opened.info.frames)
+            planned = plan(source, segment_frames, lambda done: progress.update(task, completed=done))
+        reports = _draw(fleet, planned, source, settings, encoding, folder, stdout if as_json else None)
     _join(reports, planned, encoding, folder, source, output, settings, as_json)
 
 
@@ -71,8 +76,9 @@ def _draw(
     settings: "DrawSettings",
     encoding: "Encoding",
     folder: Path,
-    as_json: bool,
+    lines: "IO[str] | None",
 ) -> list["Report"]:
+    """Reports, in any order; each is also a line of JSON in `lines`."""
     from functools import partial
 
     from caflow_runtime.errors import CaflowError
@@ -85,11 +91,12 @@ def _draw(
             task = progress.add_task("frames", total=planned.frames)
             for segment, report in fleet.run(do, planned.segments, most_in_part=1):
                 if report is None:
-                    end(f"segment {segment.number}: its worker died each time: give a --pixel-budget", FAILED)
+                    way = "give fewer --workers, or begin anew, by --force, with a --pixel-budget"
+                    end(f"segment {segment.number}: its worker died each time: {way}", FAILED)
                 reports.append(report)
                 progress.advance(task, report.frames)
-                if as_json:
-                    click.echo(msgspec.json.encode(report))
+                if lines:
+                    click.echo(msgspec.json.encode(report), lines)
     except KeyboardInterrupt:
         end(f"stopped after {len(reports)} of {count} segments: the same command goes on", FAILED)
     except (CaflowError, OSError) as error:
@@ -108,16 +115,15 @@ def _join(
     as_json: bool,
 ) -> None:
     """The video in place of its segments, and what became of it."""
-    import shutil
-
     from caflow_runtime.errors import CaflowError
+    from caflow_runtime.video.segment_folder import remove_folder
     from caflow_runtime.video.segments import join_segments
 
     try:
         lost = join_segments(reports, encoding, folder, source, output)
     except (CaflowError, OSError) as error:
         end(f"{error}: the segments are in {folder}", FAILED)
-    shutil.rmtree(folder)
+    remove_folder(folder)
     for line in lost:
         click.echo(f"caflow: {source}: {line}", err=True)
     if rejected := sum(report.rejected for report in reports):

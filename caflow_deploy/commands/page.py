@@ -14,6 +14,8 @@ from caflow_deploy.commands.options import bundle_option, open_pipeline, running
 from caflow_deploy.commands.terminal import ending_on_errors
 
 LOOPBACK = "127.0.0.1"
+MOST_PIXELS = 2**25
+"""Of an image that is decoded: a small file may hold more than memory does."""
 
 
 @click.command()
@@ -50,11 +52,14 @@ def page(
 
 
 def set_environment(folder: str) -> None:
-    """What packages read when they are imported: they tell nobody anything, and Gradio has its files in `folder`."""
+    """What packages read when they are imported: they tell nobody anything, Gradio has its files in `folder`, and what
+    OpenCV decodes is bounded.
+    """
     os.environ |= {
         "GRADIO_ANALYTICS_ENABLED": "False",
         "GRADIO_TEMP_DIR": folder,
         "HF_HUB_OFFLINE": "1",
+        "OPENCV_IO_MAX_IMAGE_PIXELS": str(MOST_PIXELS),
         "no_proxy": "*",  # Gradio asks its own server whether it is there
     }
 

@@ -22,6 +22,7 @@ class Tally:
         self.outcomes: Counter[str] = Counter()
         self.failures = 0
         self.stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
+        self.messages = sys.stderr if as_json else sys.stdout
 
     def take(self, done: "Done") -> None:
         """Report one image."""

@@ -40,6 +40,8 @@ class Place:
     """A path that all machines have, or the name of a built-in model."""
     settings: dict[str, Any]
     """What `settings_of_pipeline` is to be of it: an actor with another bundle, or calibration, is an error."""
+    versions: dict[str, str]
+    """Of the packages that results depend on (`versions_here`): an actor with others is an error."""
     backend: Literal["cpu", "cuda"]
     threads: int
     tiling: dict[str, int]
@@ -89,13 +91,15 @@ class Fleet:
                 for number, result in results:
                     yield units[number], result
         except self.ray.exceptions.RayError as error:
-            raise BackendError(f"Ray cannot go on: {str(error).strip().splitlines()[0]}") from None
+            # Its last line is the cause; those before say where it came from.
+            cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise BackendError(f"Ray cannot go on: {cause}") from None
 
     def _dataset(self, rows: list[dict[str, bytes]], do: "Callable[[Pipeline, Unit], Result]", in_order: bool) -> Any:
         import ray.data
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what is raised is said
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         context.execution_no_progress_timeout_s = -1  # an image may be as large as it likes
@@ -145,7 +149,7 @@ def open_fleet(
             raise InputError(f"no machine of the cluster has {wanted}")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C; Ray has set its own
         settings = {**settings, "backend": f"onnxruntime {chosen}"}
-        yield Fleet(ray, Place(bundle, settings, chosen, threads, tiling), workers or room)
+        yield Fleet(ray, Place(bundle, settings, versions_here(), chosen, threads, tiling), workers or room)
 
 
 class Attempts:
@@ -207,7 +211,7 @@ def open_pipeline(place: Place) -> "Pipeline":
     """That of an actor.
 
     Raises:
-        InputError: if another bundle is there than the one that is meant.
+        InputError: if another bundle is there than the one that is meant, or another version of a package.
         BundleError, BackendError: as of `load`.
     """
     from caflow_deploy.commands.options import silence
@@ -216,12 +220,23 @@ def open_pipeline(place: Place) -> "Pipeline":
     from caflow_runtime.job_folder import settings_of_pipeline
     from caflow_runtime.pipeline import load
 
+    for package, here in versions_here().items():
+        if here != (wanted := place.versions[package]):
+            raise InputError(f"wanted {package} {wanted}, as where the command runs, found {here}: install that one")
     pipe = load(place.bundle, place.backend, place.threads, **place.tiling)
     if settings_of_pipeline(pipe) != place.settings:
         raise InputError(
             f"{pipe.folder} is another bundle, or another calibration, than where the command runs: copy that one"
         )
     return pipe
+
+
+def versions_here() -> dict[str, str]:
+    """Of the packages that results depend on."""
+    from caflow_deploy import __version__
+    from caflow_runtime.backends.onnx_runtime import import_onnxruntime
+
+    return {"caflow-deploy": __version__, "onnxruntime": import_onnxruntime().__version__}
 
 
 def _explained(error: Exception) -> Exception:

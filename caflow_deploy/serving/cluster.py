@@ -30,7 +30,9 @@ def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[An
         own = {"include_dashboard": False, "_metrics_export_port": metrics_port} if address is None else {}
         ray.init(address or "local", logging_level="ERROR", log_to_driver=False, **own)
     except (OSError, RuntimeError, ValueError) as error:
-        why = str(error).strip().splitlines()[0]
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if address is None:
+            raise InputError(f"Ray cannot start here: {why}") from None
         raise InputError(f"no Ray cluster at {address}: {why}: start one with `ray start --head`") from None
     try:
         yield ray

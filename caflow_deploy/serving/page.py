@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
+from traceback import print_exc
 from typing import Any, NamedTuple
 
 import gradio
 
-from caflow_deploy.serving.page_results import MOST_SAMPLES, Sampler
+from caflow_deploy.serving.page_results import MOST_SAMPLES, Closed, Sampler
 from caflow_runtime.calibration import read_calibration
-from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.images import SUFFIXES
 from caflow_runtime.pipeline import Pipeline
 
@@ -243,11 +244,16 @@ def _filled(label: str, found: tuple[Any, str] | None) -> gradio.Image:
 
 @contextmanager
 def _shown_errors(source: str | None) -> Iterator[None]:
-    """What is wrong, as a message on the page, with the file's name and not its place on the server."""
+    """What is wrong, as a message on the page: what a visitor can mend, and nothing of what is where on the server."""
     try:
         yield
-    except (CaflowError, OSError, MemoryError) as error:
-        text = str(error) or "memory ran out: ask for fewer samples, or reduce the image"
-        if source:
-            text = text.replace(source, Path(source).name)
-        raise gradio.Error(escape(text), duration=ERROR_S, print_exception=False) from None
+    except (InputError, UnreadableImage, NotFinite, Closed) as error:
+        text = str(error).replace(source, Path(source).name) if source else str(error)
+    except MemoryError:
+        text = "memory ran out: ask for fewer samples, or reduce the image"
+    except (CaflowError, OSError):
+        print_exc()
+        text = "something went wrong on the server, which has said there what it was"
+    else:
+        return
+    raise gradio.Error(escape(text), duration=ERROR_S, print_exception=False)

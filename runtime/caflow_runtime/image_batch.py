@@ -50,7 +50,8 @@ class ImageBatch:
         done = {result["output"] for result in results}
         self.left = [job for job in jobs if str(job.output) not in done]
         """Images that have no result yet."""
-        self.outcomes = Counter(result["outcome"] for result in results)
+        own = {str(job.output) for job in jobs}
+        self.outcomes = Counter(result["outcome"] for result in results if result["output"] in own)
         """Of those that have one."""
 
     def run(self, drawn: Iterable[Done]) -> Iterator[Done]:
@@ -86,7 +87,9 @@ def settings_of(pipe: Pipeline, inputs: Iterable[str], arguments: dict[str, Any]
 
 
 def keep_done(path: Path, jobs: Iterable[Job]) -> list[dict[str, Any]]:
-    """The results that are kept: whole lines, with their files, and of the image that the file is to be of now."""
+    """The results that are kept: whole lines, with their files, and of the image that the file is to be of now, as long
+    as that has not changed since.
+    """
     if not path.exists():
         return []
     sources = {str(job.output): str(job.source) for job in jobs}
@@ -96,13 +99,19 @@ def keep_done(path: Path, jobs: Iterable[Job]) -> list[dict[str, Any]]:
         result = _result(line)
         if result is None or sources.get(result["output"], result["input"]) != result["input"]:
             continue
-        if result["outcome"] == DROPPED or Path(result["output"]).exists():
+        written = Path(result["output"]) if result["outcome"] != DROPPED else path
+        if written.exists() and not _is_newer(Path(result["input"]), written):
             kept[result["output"]] = line, result
     if len(kept) < len(lines):
         partial = path.with_name(f".{path.name}{PARTIAL}")
         partial.write_bytes(b"".join(line for line, _ in kept.values()))
         partial.replace(path)
     return [result for _, result in kept.values()]
+
+
+def _is_newer(source: Path, result: Path) -> bool:
+    """Of what is gone, the result stays."""
+    return source.exists() and source.stat().st_mtime_ns > result.stat().st_mtime_ns
 
 
 def remove_partial(jobs: Iterable[Job]) -> None:

@@ -61,7 +61,9 @@ def read_image(path: str | Path) -> ImageFile:
     except cv2.error:
         turned = flat = None
     if turned is None or flat is None:
-        raise UnreadableImage(f"{path}: wanted an image ({', '.join(sorted(SUFFIXES))}), cannot decode this one")
+        raise UnreadableImage(
+            f"{path}: wanted an image ({', '.join(sorted(SUFFIXES))}), cannot decode this one: it is none, or too large"
+        )
     if pictures > 1:
         raise UnreadableImage(f"{path}: wanted one picture, the file holds {pictures}: give them one by one")
     has_alpha = flat.ndim == 3 and flat.shape[2] == 4

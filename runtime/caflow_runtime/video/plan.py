@@ -11,6 +11,7 @@ from zlib import crc32
 
 import msgspec
 
+from caflow_runtime.bundle import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.inputs import Image
 from caflow_runtime.stream import SceneCuts
@@ -39,6 +40,8 @@ class Segment(msgspec.Struct, frozen=True):
 
     number: int
     """From 0."""
+    source: str
+    """SHA-256 of the file."""
     frames: Stretch
     scene: int
     """Of the first frame, from 0."""
@@ -67,13 +70,13 @@ def plan(path: Path, segment_frames: int = SEGMENT_FRAMES, show: Show | None = N
     """
     if segment_frames < 1:
         raise InputError(f"segment_frames: wanted at least 1, got {segment_frames}")
-    source = FileSource(path)
+    source, file_hash = FileSource(path), sha256_of(path)
     segments: list[Segment] = []
     marked = _marked(source, show)
     while some := list(islice(marked, segment_frames)):
         _, scene, scene_start = some[0]
         frames = _together([frame for frame, _, _ in some])
-        segments.append(Segment(len(segments), frames, scene, scene_start))
+        segments.append(Segment(len(segments), file_hash, frames, scene, scene_start))
     return Plan(tuple(segments), source.ended_early)
 
 

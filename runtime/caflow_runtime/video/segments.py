@@ -9,6 +9,7 @@ on by each segment, without the pictures.
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
@@ -28,7 +29,7 @@ from caflow_runtime.video.join import join_what_fits
 from caflow_runtime.video.lane import Lane
 from caflow_runtime.video.plan import Segment, pictures
 from caflow_runtime.video.sink import Encoding, SegmentWriter, to_disk
-from caflow_runtime.video.source import FileSource, UnwritableVideo, import_av
+from caflow_runtime.video.source import FileSource, UnreadableVideo, UnwritableVideo, import_av
 
 KEPT = ".json"
 
@@ -101,15 +102,16 @@ def draw_segment(
         UnreadableVideo: if the source is not the one that was planned.
         UnwritableVideo: if the disk is full, say.
     """
+    _check_source(source, segment)
     stream = settings.open_stream(pipe)
     path, made_of = _path(folder, segment.number, encoding), _made_of(pipe, segment, settings, encoding)
     if (found := _found(path, made_of)) is not None:
         return msgspec.structs.replace(found, drawn=False)
     try:
-        with _whole(path) as partial:
+        with _whole(path, _unique(path)) as partial:
             report = _draw(stream, source, segment, encoding, settings.untypical == "drop", partial)
             size = 0 if report.start is None else partial.stat().st_size
-        with _whole(path.with_suffix(KEPT)) as partial:
+        with _whole(path.with_suffix(KEPT), _unique(path)) as partial:
             partial.write_bytes(msgspec.json.encode(Kept(report, size, made_of)))
     except (OSError, import_av().FFmpegError) as error:
         raise UnwritableVideo(f"{path} cannot be written: {error}") from None
@@ -136,7 +138,8 @@ def join_segments(reports: Iterable[Report], encoding: Encoding, folder: Path, s
     if not files:
         raise UnwritableVideo(f"{output} was not written: no frame is left")
     try:
-        with _whole(output) as partial:
+        # A name that is always the same: where this is killed, the next one takes its place.
+        with _whole(output, output.with_name(f".{output.stem}.partial{output.suffix}")) as partial:
             opened = FileSource(source)
             return join_what_fits(files, partial, opened.along, opened.info)
     except (OSError, import_av().FFmpegError) as error:
@@ -164,10 +167,26 @@ def _found(path: Path, made_of: str) -> Report | None:
     return kept.report if (kept.made_of, kept.bytes) == (made_of, size) else None
 
 
+def _check_source(source: Path, segment: Segment) -> None:
+    found = source.stat()
+    if _hash(source, found.st_size, found.st_mtime_ns) != segment.source:
+        raise UnreadableVideo(f"{source} is not the file that was planned: plan it anew")
+
+
+@lru_cache
+def _hash(source: Path, _size: int, _changed: int) -> str:
+    """Once for all segments that a process draws."""
+    return sha256_of(source)
+
+
+def _unique(path: Path) -> Path:
+    """A name beside, that no other process has."""
+    return path.with_name(f".{uuid4().hex}{path.suffix}")
+
+
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Another path to write to, whose file takes that path's place at the end, if there is one."""
-    partial = path.with_name(f".{uuid4().hex}{path.suffix}")
+def _whole(path: Path, partial: Path) -> Iterator[Path]:
+    """`partial`, whose file takes that path's place at the end, if there is one."""
     try:
         yield partial
         if partial.exists():
