@@ -145,6 +145,8 @@ def test_files_that_are_no_images(sampler: Sampler, tmp_path: Path) -> None:
 
 def test_errors_on_the_page_name_the_file_and_not_its_place(pipe: Pipeline, tmp_path: Path) -> None:
     (tmp_path / "<i>.png").write_text("no image")
+    write_image(tmp_path / "bomb.png", np.zeros((6000, 6000, 3), np.uint8))
+    write_image(tmp_path / "small.png", np.zeros((8, 8, 3), np.uint8))
     code = f"""
 from pathlib import Path
 from caflow_deploy.commands.page import set_environment
@@ -153,9 +155,16 @@ import gradio
 from caflow_deploy.serving.page import build_page
 from caflow_deploy.serving.page_results import Sampler
 from caflow_runtime.pipeline import load
-page = build_page(Sampler(load({str(pipe.folder)!r}, backend="cpu"), Path({str(tmp_path)!r})))
-functions = {{block.name: block.fn for block in page.fns.values()}}
-for name, arguments in (("look", [{str(tmp_path / "<i>.png")!r}]), ("run", [None, 1, 0.8, "likelihood", 0])):
+sampler = Sampler(load({str(pipe.folder)!r}, backend="cpu"), Path({str(tmp_path)!r}))
+functions = {{block.name: block.fn for block in build_page(sampler).fns.values()}}
+for name, arguments in (
+    ("look", [{str(tmp_path / "<i>.png")!r}]),
+    ("look", [{str(tmp_path / "bomb.png")!r}]),
+    ("run", [None, 1, 0.8, "likelihood", 0]),
+    ("look", [{str(tmp_path / "small.png")!r}]),
+):
+    if "small.png" in str(arguments):
+        sampler.folder = Path({str(tmp_path / "gone")!r})
     try:
         functions[name](*arguments)
     except gradio.Error as error:
@@ -163,9 +172,12 @@ for name, arguments in (("look", [{str(tmp_path / "<i>.png")!r}]), ("run", [None
 """
     done = run_without((), code)
     assert done.returncode == 0, done.stderr
-    unreadable, missing = done.stdout.splitlines()
+    unreadable, bomb, missing, failing = done.stdout.splitlines()
     assert unreadable.startswith("&lt;i&gt;.png: wanted an image (.bmp")
+    assert bomb.startswith("bomb.png: wanted an image")
     assert missing == "wanted an image: drop one into the box first"
+    assert failing == "something went wrong on the server, which has said there what it was"
+    assert "FileNotFoundError" in done.stderr
 
 
 def test_without_gradio_the_extra_is_named() -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import msgspec
@@ -17,6 +18,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline import Pipeline, load
 from caflow_runtime.video.job import Drawing, Job
 from caflow_runtime.video.plan import Plan, pictures, plan
+from caflow_runtime.video.segment_folder import open_folder, remove_folder, settings_of
 from caflow_runtime.video.segments import DrawSettings, Report, draw_segment, join_segments
 from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import FileSource, UnreadableVideo, UnwritableVideo
@@ -234,6 +236,41 @@ def test_of_a_cut_off_file_there_is_what_it_has(pipe: Pipeline, clips: Path, tmp
     assert planned.ended_early == drawing.ended_early is not None
     assert 10 < planned.frames < len(frames_of(clips / "open.mkv"))
     assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
+    """Segments of other settings, of another source, or of other tiles are not taken, and what is somebody's stays."""
+    folder, source = tmp_path / "out.mp4.segments", clips / "scenes.mp4"
+
+    def settings(source: Path = source, seed: int = 0, pixel_budget: int | None = None) -> dict[str, Any]:
+        return settings_of(pipe, source, DrawSettings(seed=seed), H264, SEGMENT_FRAMES, pixel_budget=pixel_budget)
+
+    open_folder(folder, settings(), force=False)
+    segment = plan(source, SEGMENT_FRAMES).segments[0]
+    draw_segment(pipe, source, segment, DrawSettings(), H264, folder)
+    (folder / f".{'0' * 32}.mp4").touch()  # what a killed process leaves
+    open_folder(folder, settings(), force=False)
+    assert (folder / "00000.mp4").exists()
+    for other, differing in (
+        (settings(seed=1), r"seed 0 \(now 1\)"),
+        (settings(pixel_budget=4096), r"pixel_budget None \(now 4096\)"),
+        (settings(clips / "vfr.mp4"), "source"),
+    ):
+        with pytest.raises(InputError, match=f"holds a job with {differing}"):
+            open_folder(folder, other, force=False)
+    open_folder(folder, settings(seed=1), force=True)
+    assert [path.name for path in folder.iterdir()] == ["job.json"]
+    (folder / "notes.txt").touch()
+    for force in (False, True):
+        with pytest.raises(InputError, match=r"notes\.txt in it is not the job's: move that, or give another -o"):
+            open_folder(folder, settings(), force)
+    remove_folder(folder)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    (folder / "notes.txt").rename(folder / "00001.mp4")  # there is no job, so it is not a segment
+    with pytest.raises(InputError, match=r"00001\.mp4 in it is not the job's"):
+        open_folder(folder, settings(), force=True)
+    remove_folder(folder)
+    assert [path.name for path in folder.iterdir()] == ["00001.mp4"]
 
 
 def test_a_file_that_has_changed_is_refused(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
