@@ -19,6 +19,7 @@ import pytest
 from clips import ffmpeg, packets
 from conftest import DATA, photograph
 from ray_nodes import Nodes, missing, two_nodes
+from visit import free_port
 
 from caflow_deploy.commands.batch import kind_of
 from caflow_deploy.serving.batch import Place, open_pipeline, versions_here
@@ -276,6 +277,34 @@ def test_images_are_those_of_one_process(calibrated: Path, tmp_path: Path, envir
     alone = caflow("image", folder, "-o", tmp_path / "alone", *options, "--threads", 2)
     reports = [json.loads(line) for line in alone.stdout.splitlines()]
     assert drawn_alike(out, lines_of(out / RESULTS), tmp_path / "alone", reports)
+
+
+@pytest.mark.full
+def test_a_cluster_that_wants_a_token(calibrated: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    """`ray start` makes such a one where there is a token, as Ray leaves it once it has run on this machine alone."""
+    environment = {**environment, "HOME": str(tmp_path)}
+    del environment["RAY_AUTH_MODE"]
+    token = tmp_path / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("1" * 64)
+    write_image(tmp_path / "a.png", photograph(DATA / "photographs", 0, 8, 8))
+    address = f"127.0.0.1:{free_port()}"
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    start = ["start", "--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false", "--num-cpus=1"]
+    with started([*ray, *start, "--block"], environment, tmp_path) as head:
+        until = time.monotonic() + 60
+        while "Ray runtime started" not in (tmp_path / "stdout").read_text() and time.monotonic() < until:
+            time.sleep(0.2)
+        arguments = ["batch", tmp_path / "a.png", "--bundle", calibrated, "-n", 1, "--ray", address]
+        done = caflow(*arguments, "-o", tmp_path / "out", env=environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        token.write_text("0" * 64)
+        refused = caflow(*arguments, "-o", tmp_path / "refused", env=environment)
+        assert refused.returncode == 2
+        assert f"caflow: no Ray cluster at {address}: " in refused.stderr
+        assert "have its ~/.ray/auth_token here, too" in refused.stderr
+        head.terminate()  # it ends what it has started
+        head.wait(60)
 
 
 @pytest.fixture(scope="module")

@@ -38,8 +38,24 @@ SHAPES: list[Any] = [
     [2**70],
     [],
     "8",
+    [10**4000, 1, 1, 3],
 ]
-VALUES: list[Any] = [None, True, -1, 0, 2**80, 1.5, "x" * 1000, [], {}, [[]], {"a": {"b": []}}, "NaN", "é\u0000"]
+VALUES: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    2**80,
+    10**400,
+    1.5,
+    "x" * 1000,
+    [],
+    {},
+    [[]],
+    {"a": {"b": []}},
+    "NaN",
+    "é\u0000",
+]
 UNWANTED = {"500", "502", "INTERNAL", "UNKNOWN", "UNAVAILABLE"}
 """What says that the server is to blame."""
 LARGE = b"\x00" * 2**20

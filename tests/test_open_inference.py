@@ -122,6 +122,10 @@ def test_numbers_as_json(data: Any) -> None:
         ({"data": list(PIXELS), "shape": [-1, 1, -2, 3]}, "wanted UINT8 of shape (B, H, W, 3)"),
         ({"parameters": {"binary_data_size": 6}}, "image: binary_data_size: wanted 0 to 0, got 6"),
         ({"shape": "8"}, "no JSON of the Open Inference Protocol v2"),
+        ({"data": [True] * 6}, "wanted integers from 0 to 255"),
+        ({"data": ["a"] * 6}, "wanted integers from 0 to 255"),
+        ({"data": list(PIXELS), "shape": [10**4000, 1, 1, 3]}, "Expected `int` <= 9223372036854775807"),
+        ({"data": list(PIXELS), "shape": [2**62, 1, 1, 3]}, f"wanted {3 * 2**62} bytes for shape"),
     ],
 )
 def test_wrong_inputs_are_refused(given: dict[str, Any], message: str) -> None:
@@ -147,16 +151,34 @@ def test_wrong_bodies_are_refused(body: bytes, length: str | None, message: str)
     assert message in str(error.value)
 
 
+def test_an_input_that_is_given_twice_is_refused() -> None:
+    given = {**GIVEN, "data": list(PIXELS)}
+    with pytest.raises(InputError, match="input 'image': wanted it once"):
+        protocol.read_http(json.dumps({"inputs": [given, given]}).encode(), None)
+    message = service_pb2.ModelInferRequest(raw_input_contents=[PIXELS, PIXELS])
+    for _ in range(2):
+        message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
+    with pytest.raises(InputError, match="input 'image': wanted it once"):
+        protocol.read_grpc(message)
+
+
+def test_numbers_of_grpc_are_bounded() -> None:
+    message = service_pb2.ModelInferRequest()
+    given = message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
+    given.contents.uint_contents.extend([0] * (2**20 + 1))
+    with pytest.raises(InputError, match="image: wanted at most 1048576 numbers, got 1048577: send raw contents"):
+        protocol.read_grpc(message)
+
+
 def test_wrong_outputs_are_refused(sampler: Sampler, tensors: Tensors) -> None:
-    header = protocol.RequestHeader([], [protocol.WantedOutput("picture")])
     with pytest.raises(InputError, match=r"outputs of model: wanted some of image, .*, got 'picture'"):
-        protocol.write_http(sampler, header, tensors)
+        protocol.check_outputs(sampler, [protocol.WantedOutput("image"), protocol.WantedOutput("picture")])
     large = {**tensors, "image": np.zeros((1, 1024, 1024, 3), np.uint8)}
     with pytest.raises(InputError, match="image: wanted at most 1048576 numbers as JSON, there are 3145728"):
         protocol.write_http(sampler, protocol.RequestHeader([]), large)
 
 
-@pytest.mark.parametrize("timeout", ["1", -1, 0.5, None, True])
+@pytest.mark.parametrize("timeout", ["1", -1, 0.5, None, True, 10**400])
 def test_timeouts_are_microseconds(timeout: Any) -> None:
     with pytest.raises(InputError, match="timeout: wanted microseconds"):
         protocol.deadline({"timeout": timeout})

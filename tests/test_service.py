@@ -148,6 +148,18 @@ def test_a_bundle_without_calibration_accepts_all(exported: Any, photographs: Pa
     assert "is not calibrated" in str(strict)
 
 
+def test_all_models_of_a_bundle_have_the_same_buckets(pipe: Pipeline) -> None:
+    """Ray keeps one histogram of a name in a process, with the buckets that came first."""
+    ends = []
+    for kind in (Sampler, Scorer):
+        instruments = Prometheus()
+        kind(pipe, instruments=instruments)
+        shown = [one for one in samples(instruments) if one.name == "caflow_sample_bits_per_dim_bucket"]
+        ends.append([one.labels["le"] for one in shown])
+    assert ends[0] == ends[1]
+    assert len(ends[0]) > 21
+
+
 def test_requests_are_counted(pipe: Pipeline, photographs: Path) -> None:
     instruments = Prometheus()
     sampler = Sampler(pipe, instruments=instruments)
@@ -174,6 +186,12 @@ def test_redraws_count_as_samples(pipe: Pipeline, photographs: Path) -> None:
     assert tensors(usual)
     assert isinstance(strict, InputError)
     assert "wanted at most 10240 pixels of results in a request, all samples counted, got 30720" in str(strict)
+
+
+def test_small_samples_count_as_what_they_cost(pipe: Pipeline) -> None:
+    (answer,) = Sampler(pipe, max_pixels=2**16).answer([ask(np.zeros((65, 1, 1, 3), np.uint8), n=1)])
+    assert isinstance(answer, InputError)
+    assert "wanted at most 65536 pixels of results in a request, all samples counted, got 66560" in str(answer)
 
 
 def test_no_more_is_computed_together_than_one_request_may_ask_for(

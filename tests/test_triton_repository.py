@@ -39,11 +39,29 @@ def test_tensors_are_those_of_the_service(kind: type[Sampler] | type[Scorer]) ->
 def test_nothing_is_overwritten_unasked(calibrated: Path, tmp_path: Path) -> None:
     (tmp_path / "model-score").mkdir()
     (tmp_path / "model-score" / "mine").touch()
+    (tmp_path / "model-score" / "config.pbtxt").touch()
     with pytest.raises(InputError, match="model-score is there already: give --force to replace it"):
         write_repository(calibrated, tmp_path, force=False)
     assert [path.name for path in tmp_path.iterdir()] == ["model-score"]
     write_repository(calibrated, tmp_path, force=True)
     assert not (tmp_path / "model-score" / "mine").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model-score"]
+
+
+def test_what_is_no_model_of_triton_or_the_bundle_itself_stays(
+    calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(InputError, match="model is no model of Triton, so it is not replaced"):
+        write_repository(calibrated, tmp_path, force=True)
+    (tmp_path / "model").rmdir()
+    write_repository(calibrated, tmp_path, force=False)
+    copy = tmp_path / "model" / "1" / "model.caflow"
+    monkeypatch.chdir(copy)
+    for bundle in (copy, Path()):
+        with pytest.raises(InputError, match="which would be replaced: give another --triton"):
+            write_repository(bundle, tmp_path, force=True)
+    assert (copy / "manifest.json").exists()
 
 
 def test_the_command_on_a_bundle(calibrated: Path, tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ class Visit:
         self.page.goto(address)
 
     def _failed(self, request: Any) -> None:
-        ends_events = "/queue/data" in request.url and request.failure == "net::ERR_ABORTED"
-        if not ends_events:  # when all results are there, Gradio's script hangs up
+        is_stream = "/queue/data" in request.url or "/upload_progress" in request.url
+        if not (is_stream and request.failure == "net::ERR_ABORTED"):  # Gradio's script hangs up once it knows all
             self.wrong.append(f"{request.url}: {request.failure}")
 
     def upload(self, path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ LATER_S = 5.0
     "--ray",
     "address",
     metavar="auto|ADDRESS",
-    help="A cluster that is there; its own ports, if Ray Serve runs.  [default: none]",
+    help="A cluster that is there, without Ray Serve; --host and the ports are then of its head.  [default: none]",
 )
 @click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="What runs it.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of a replica, on the CPU.")
@@ -99,9 +100,11 @@ def serve(
         import_ray()
         folder = find_bundle(bundle).resolve()
         verify_files(folder, read_manifest(folder))
-        for wanted in (port, grpc_port, metrics_port):
+        for wanted in (port, grpc_port, metrics_port) if address is None else ():
             if wanted is not None:
                 _check_free(host, wanted)
+        if address is not None and metrics_port is not None:
+            end("--metrics is of a cluster that is started here: the machines of another have such ports already")
         with cluster(address, metrics_port) as ray:
             import logging
 
@@ -110,8 +113,10 @@ def serve(
 
             from caflow_deploy.serving.ray_serve import Settings, application
 
+            if serve.status().proxies:
+                end("Ray Serve runs on that cluster already, with an address of its own: `serve shutdown` ends it")
             gpus = 1 if backend != "cpu" and ray.cluster_resources().get("GPU") else 0
-            _check_resources(ray.cluster_resources(), replicas, threads, gpus)
+            _check_resources(ray.available_resources(), replicas, threads, gpus)
             logging.getLogger("ray.serve").setLevel(logging.WARNING)
             late = deadline + LATER_S
             serve.start(
@@ -125,18 +130,21 @@ def serve(
                 ),
             )
             settings = Settings(folder, backend, threads, max_pixels, deadline, max_batch, max_wait)
-            stopped = threading.Event()
             for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set its own
-                signal.signal(number, lambda *_: stopped.set())
+                signal.signal(number, signal.default_int_handler)
             try:
-                serve.run(application(settings, replicas, threads, gpus, max_queue), name=NAME)
-                also = f" and grpc://{host}:{grpc_port}" if grpc_port else ""
-                click.echo(f"{settings.bundle.stem} is at http://{host}:{port}{also}")
-                stopped.wait()
+                with suppress(KeyboardInterrupt):
+                    serve.run(application(settings, replicas, threads, gpus, max_queue), name=NAME)
+                    also = f" and grpc://{host}:{grpc_port}" if grpc_port else ""
+                    where = ", of the cluster's head" if address else ""
+                    click.echo(f"{settings.bundle.stem} is at http://{host}:{port}{also}{where}")
+                    threading.Event().wait()
             except RuntimeError as error:
                 end(f"no replica could start: {str(error).strip().splitlines()[-1]}", FAILED)
             finally:
                 serve.delete(NAME)  # what was asked before is answered
+                if address is not None:  # the cluster goes on, without Ray Serve as before
+                    serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _check_free(host: str, port: int) -> None:
@@ -148,6 +156,6 @@ def _check_free(host: str, port: int) -> None:
 
 def _check_resources(found: dict[str, float], replicas: int, threads: int, gpus: int) -> None:
     """Ray Serve would wait for them for ever."""
-    for name, wanted in (("CPU", replicas * threads), ("GPU", replicas * gpus)):
+    for name, wanted, way in (("CPU", replicas * threads, "--threads"), ("GPU", replicas * gpus, "--backend cpu")):
         if wanted > (there := found.get(name, 0)):
-            end(f"{replicas} replicas want {wanted} {name}s, there are {there:g}: fewer --replicas, or --threads")
+            end(f"{replicas} replicas want {wanted} {name}s, {there:g} are free: give fewer --replicas, or {way}")

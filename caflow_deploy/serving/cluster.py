@@ -4,11 +4,13 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from caflow_runtime.errors import InputError
 
 PATIENCE_S = 5.0
+TOKEN = "~/.ray/auth_token"
 
 
 @contextmanager
@@ -24,6 +26,8 @@ def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[An
         InputError: if Ray is missing, or there is no such cluster.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # reports to Ray's makers what is run; read at the import
+    if address is not None and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read at the import; Ray itself would set it too late
     ray = import_ray()
     try:
         _check_reachable(address)
@@ -33,11 +37,18 @@ def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[An
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if address is None:
             raise InputError(f"Ray cannot start here: {why}") from None
-        raise InputError(f"no Ray cluster at {address}: {why}: start one with `ray start --head`") from None
+        raise InputError(
+            f"no Ray cluster at {address}: {why}: start one with `ray start --head`, and have its {TOKEN} here, too"
+        ) from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _has_token() -> bool:
+    named = any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return named or Path(TOKEN).expanduser().exists()
 
 
 def _check_reachable(address: str | None) -> None:

@@ -4,8 +4,8 @@ https://github.com/kserve/open-inference-protocol, and Triton's extension for bi
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -27,8 +27,9 @@ ENGINE_PARAMETERS = {"binary_data_output", "priority", "sequence_end", "sequence
 MICROSECONDS = 1e6
 MAX_JSON_BYTES = 2**22
 """Of a request. Pixels as JSON are for a look at small images: in memory, each takes many times the bytes of one."""
-MAX_JSON_NUMBERS = 2**20
-"""Of an output."""
+MAX_NUMBERS = 2**20
+"""Of an output as JSON, or of an input of gRPC that is not raw."""
+MAX_INT64 = 2**63 - 1
 
 
 class UnknownModel(InputError):
@@ -43,7 +44,7 @@ class TensorHeader(msgspec.Struct):
     """An input of a request."""
 
     name: str
-    shape: list[int]
+    shape: list[Annotated[int, msgspec.Meta(ge=-MAX_INT64, le=MAX_INT64)]]
     datatype: str
     parameters: dict[str, Any] = {}
     data: Any = None
@@ -64,6 +65,17 @@ class RequestHeader(msgspec.Struct):
     outputs: list[WantedOutput] = []
     id: str = ""
     parameters: dict[str, Any] = {}
+
+
+def check_outputs(service: Service, wanted: Iterable[Any]) -> None:
+    """Of a `RequestHeader`, or of a `ModelInferRequest`.
+
+    Raises:
+        InputError: if one is wanted that the model has not.
+    """
+    names = [spec.name for spec in service.outputs]
+    if unknown := [output.name for output in wanted if output.name not in names]:
+        raise InputError(f"outputs of {service.name}: wanted some of {', '.join(names)}, got {unknown[0]!r}")
 
 
 def find(services: Mapping[str, Service], name: str, version: str = "") -> Service:
@@ -99,8 +111,8 @@ def deadline(parameters: Mapping[str, Any]) -> float | None:
         InputError
     """
     timeout = parameters.get("timeout", 0)
-    if type(timeout) is not int or timeout < 0:  # a truth value is an int
-        raise InputError(f"timeout: wanted microseconds, got {timeout!r}")
+    if type(timeout) is not int or not 0 <= timeout <= MAX_INT64:  # a truth value is an int
+        raise InputError(f"timeout: wanted microseconds, 0 to {MAX_INT64}")
     return timeout / MICROSECONDS or None
 
 
@@ -123,6 +135,7 @@ def read_http(body: bytes, header_length: str | None) -> tuple[RequestHeader, Re
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"the request is no JSON of the Open Inference Protocol v2: {error}") from None
     rest = memoryview(body)[length:]
+    _check_names(header.inputs)
     tensors = {}
     for given in header.inputs:
         size = given.parameters.get("binary_data_size")
@@ -142,7 +155,7 @@ def write_http(service: Service, header: RequestHeader, tensors: Tensors) -> tup
     """A reply's body, and its HTTP headers.
 
     Raises:
-        InputError: if an output is wanted that the model has not.
+        InputError: if there are too many numbers for JSON.
     """
     wanted = {output.name: output.parameters for output in header.outputs}
     is_binary = header.parameters.get("binary_data_output", False)
@@ -153,9 +166,9 @@ def write_http(service: Service, header: RequestHeader, tensors: Tensors) -> tup
             blobs.append(_as_bytes(tensor))
             output["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
-            if tensor.size > MAX_JSON_NUMBERS:
+            if tensor.size > MAX_NUMBERS:
                 raise InputError(
-                    f"{name}: wanted at most {MAX_JSON_NUMBERS} numbers as JSON, there are {tensor.size}: ask for "
+                    f"{name}: wanted at most {MAX_NUMBERS} numbers as JSON, there are {tensor.size}: ask for "
                     "binary data, by the parameter binary_data or binary_data_output"
                 )
             values = tensor.ravel().tolist()
@@ -175,9 +188,10 @@ def read_grpc(message: Any) -> Request:
     Raises:
         InputError
     """
+    _check_names(message.inputs)
     raws: Sequence[Any] = message.raw_input_contents
     if not raws:
-        raws = [_uint8(given.name, list(given.contents.uint_contents)) for given in message.inputs]
+        raws = [_contents(given) for given in message.inputs]
     if len(raws) != len(message.inputs):
         raise InputError(f"raw_input_contents: wanted {len(message.inputs)}, one for each input, got {len(raws)}")
     tensors = {
@@ -196,11 +210,7 @@ def grpc_parameters(message: Any) -> dict[str, Any]:
 
 
 def write_grpc(service: Service, request: Any, tensors: Tensors, reply: Any) -> None:
-    """Fill in a `ModelInferResponse`.
-
-    Raises:
-        InputError: if an output is wanted that the model has not.
-    """
+    """Fill in a `ModelInferResponse`."""
     reply.model_name, reply.model_version, reply.id = service.name, VERSION, request.id
     wanted: dict[str, dict[str, Any]] = {output.name: {} for output in request.outputs}
     for name, datatype, tensor in _outputs(service, tensors, wanted):
@@ -210,9 +220,6 @@ def write_grpc(service: Service, request: Any, tensors: Tensors, reply: Any) -> 
 
 def _outputs(service: Service, tensors: Tensors, wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, NDArray[Any]]]:
     """Name, data type and tensor of each output that is wanted; of all, if none is named."""
-    names = [spec.name for spec in service.outputs]
-    if unknown := [name for name in wanted if name not in names]:
-        raise InputError(f"outputs of {service.name}: wanted some of {', '.join(names)}, got {unknown[0]!r}")
     for spec in service.outputs:
         if not wanted or spec.name in wanted:
             yield spec.name, spec.datatype, tensors[spec.name]
@@ -230,19 +237,31 @@ def _tensor(name: str, datatype: str, shape: Sequence[int], raw: Any) -> NDArray
     return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
+def _check_names(inputs: Sequence[Any]) -> None:
+    names = [given.name for given in inputs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"input {twice.pop()!r}: wanted it once")
+
+
 def _numbers(given: TensorHeader) -> bytes:
-    try:
-        flat = np.asarray(given.data).ravel().tolist()
-    except ValueError:  # lists of different lengths
-        flat = [None]
-    return _uint8(given.name, flat)
+    """Flat or nested; of what is neither, the words and lists that are left in it are no numbers."""
+    return _uint8(given.name, np.asarray(given.data, object).ravel().tolist())
+
+
+def _contents(given: Any) -> bytes:
+    numbers = given.contents.uint_contents
+    if len(numbers) > MAX_NUMBERS:
+        raise InputError(f"{given.name}: wanted at most {MAX_NUMBERS} numbers, got {len(numbers)}: send raw contents")
+    return _uint8(given.name, list(numbers))
 
 
 def _uint8(name: str, numbers: Sequence[Any]) -> bytes:
     try:
-        return bytes(numbers)
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: data: wanted integers from 0 to 255") from None
+        if set(map(type, numbers)) <= {int}:  # truth values would be 0 and 1
+            return bytes(numbers)
+    except ValueError:  # out of range
+        pass
+    raise InputError(f"{name}: data: wanted integers from 0 to 255")
 
 
 def _as_bytes(tensor: NDArray[Any]) -> bytes:

@@ -118,6 +118,7 @@ class Replica:
         service = protocol.find(self.services, name, *version)
         body = await self._body(request)
         header, asked = await asyncio.to_thread(protocol.read_http, body, request.headers.get(protocol.HEADER_LENGTH))
+        protocol.check_outputs(service, header.outputs)
         tensors = await self._answer(name, asked, protocol.deadline(header.parameters))
         return await asyncio.to_thread(protocol.write_http, service, header, tensors)
 
@@ -127,18 +128,24 @@ class Replica:
         body = bytearray()
         async for part in request.stream():
             body += part
-            if len(body) > self.max_body:
-                raise protocol.TooLarge(f"the request: wanted at most {self.max_body} bytes")
+            self._check_size(len(body))
         return bytes(body)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.max_body:
+            raise protocol.TooLarge(f"the request: wanted at most {self.max_body} bytes")
 
     async def ModelInfer(self, message: bytes, grpc_context: Any) -> Any:  # noqa: N802 - the protocol's names
         reply = service_pb2.ModelInferResponse()
         with _refusing(grpc_context):
-            request = _parsed(service_pb2.ModelInferRequest, message)
+            self._check_size(len(message))
+            request = await asyncio.to_thread(_parsed, service_pb2.ModelInferRequest, message)
             service = protocol.find(self.services, request.model_name, request.model_version)
+            protocol.check_outputs(service, request.outputs)
             seconds = protocol.deadline(protocol.grpc_parameters(request))
-            tensors = await self._answer(service.name, protocol.read_grpc(request), seconds)
-            protocol.write_grpc(service, request, tensors, reply)
+            asked = await asyncio.to_thread(protocol.read_grpc, request)
+            tensors = await self._answer(service.name, asked, seconds)
+            await asyncio.to_thread(protocol.write_grpc, service, request, tensors, reply)
         return reply
 
     async def ModelMetadata(self, message: bytes, grpc_context: Any) -> Any:  # noqa: N802

@@ -6,12 +6,13 @@ the server runs. https://docs.nvidia.com/deeplearning/triton-inference-server/us
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.request import TensorSpec
 from caflow_runtime.service import MAX_PIXELS, SERVICES, Service
 
-VERSION = "1"
+VERSION, CONFIG_NAME = "1", "config.pbtxt"
 MODEL = '''"""What Triton loads."""
 
 from caflow_deploy.serving.triton import TritonPythonModel  # noqa: F401 - Triton looks for that name
@@ -56,21 +57,38 @@ def write_repository(bundle: Path, repository: Path, force: bool) -> list[Path]:
         The models' folders.
 
     Raises:
-        InputError: if one is there already.
+        InputError: if one is there already, or something else that is not to be replaced.
         OSError
     """
+    bundle = bundle.resolve()  # "." has no name
     folders = [repository / (bundle.stem + kind.suffix) for kind in SERVICES]
-    if not force and (there := [folder for folder in folders if folder.exists()]):
-        raise InputError(f"{there[0]} is there already: give --force to replace it, or another --triton")
-    copy = folders[0] / VERSION / bundle.name
-    for kind, folder in zip(SERVICES, folders, strict=True):
-        if folder.exists():
-            shutil.rmtree(folder)
-        (folder / VERSION).mkdir(parents=True)
-        (folder / VERSION / "model.py").write_text(MODEL)
-        (folder / "config.pbtxt").write_text(config(kind, folder.name, copy.relative_to(repository).as_posix()))
-    shutil.copytree(bundle, copy)
+    for folder in folders:
+        _check_replaceable(folder, bundle, force)
+    repository.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".caflow-", dir=repository) as temporary:
+        partial = Path(temporary)
+        copy = Path(folders[0].name, VERSION, bundle.name)
+        for kind, folder in zip(SERVICES, folders, strict=True):
+            (partial / folder.name / VERSION).mkdir(parents=True)
+            (partial / folder.name / VERSION / "model.py").write_text(MODEL)
+            (partial / folder.name / CONFIG_NAME).write_text(config(kind, folder.name, copy.as_posix()))
+        shutil.copytree(bundle, partial / copy)
+        for folder in folders:
+            if folder.exists():
+                shutil.rmtree(folder)
+            (partial / folder.name).rename(folder)
     return folders
+
+
+def _check_replaceable(folder: Path, bundle: Path, force: bool) -> None:
+    if not folder.exists():
+        return
+    if not force:
+        raise InputError(f"{folder} is there already: give --force to replace it, or another --triton")
+    if not (folder / CONFIG_NAME).is_file():
+        raise InputError(f"{folder} is no model of Triton, so it is not replaced: give another --triton")
+    if bundle.is_relative_to(folder.resolve()):
+        raise InputError(f"{bundle} is in {folder}, which would be replaced: give another --triton")
 
 
 def config(kind: type[Service], name: str, bundle: str) -> str:

@@ -100,6 +100,7 @@ class Metrics:
         reference: Reference | None = None,
         window: int = WINDOW,
         instruments: Instruments | None = None,
+        buckets: Sequence[float] | None = None,
     ) -> None:
         """Where the bundle is calibrated, the canary is drawn once.
 
@@ -110,6 +111,7 @@ class Metrics:
                 best-of-N, which drops samples unseen: then drift is NaN.
             window: so many of the last images count for drift.
             instruments: of an engine that shows them; None is prometheus_client, which `serve` shows.
+            buckets: of samples' bits per dimension, upper ends; None is `buckets_of` the reference.
 
         Raises:
             InputError: if prometheus_client is wanted and missing.
@@ -120,7 +122,7 @@ class Metrics:
         self._model = pipe.folder.stem
         self._endpoint: Any = None
         self._make_counters()
-        self._make_histograms(_buckets(reference))
+        self._make_histograms(buckets or buckets_of(reference))
         self._make_gauges(pipe)
 
     def observe_best(self, best: Best, n: int, redraws: int = 0, measures_drift: bool = True) -> None:
@@ -319,9 +321,10 @@ class Metrics:
             canary.set(math.nan)
 
 
-def _buckets(reference: Reference | None) -> Sequence[float]:
-    """Each with a twentieth of the calibration's images, where there is one."""
-    if reference is None:
+def buckets_of(*references: Reference | None) -> Sequence[float]:
+    """Upper ends of buckets, each with a twentieth of a calibration's images, where there is one."""
+    known = [reference.bits_per_dim for reference in references if reference is not None]
+    if not known:
         return BITS_PER_DIM
-    ends = np.unique(np.quantile(reference.bits_per_dim, np.linspace(0, 1, QUANTILES)))
-    return [float(end) for end in ends]
+    quantiles = [np.quantile(bits_per_dim, np.linspace(0, 1, QUANTILES)) for bits_per_dim in known]
+    return [float(end) for end in np.unique(quantiles)]

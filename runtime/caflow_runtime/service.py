@@ -15,9 +15,10 @@ import numpy as np
 
 from caflow_runtime.calibration import Reference, check_alpha
 from caflow_runtime.choice import Otherwise, Reject
+from caflow_runtime.drift import WINDOW
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.inputs import Image, as_images, check_draw, check_pairs
-from caflow_runtime.metrics import Instruments, Metrics
+from caflow_runtime.metrics import Instruments, Metrics, buckets_of
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.request import (
     TEMPERATURE,
@@ -33,6 +34,8 @@ from caflow_runtime.results import Likelihood, Stack
 
 MAX_PIXELS = 2**23
 """Of results that one request may ask for, all samples counted."""
+SMALLEST = 2**10
+"""Pixels that a sample counts as at least."""
 ALPHA = 0.01
 SCORE = "-score"
 """What the name of a model that judges ends in."""
@@ -56,7 +59,10 @@ class Service(ABC):
         """
         self.pipe = pipe
         self.max_pixels = max_pixels
-        self.metrics = None if instruments is None else Metrics(pipe, self._reference(), instruments=instruments)
+        # Buckets are the same for all models of a bundle, as engines have one of a name in a process.
+        buckets = buckets_of(reference_of(pipe, TEMPERATURE), reference_of(pipe, None))
+        reference = self._reference()
+        self.metrics = None if instruments is None else Metrics(pipe, reference, WINDOW, instruments, buckets)
 
     @property
     def name(self) -> str:
@@ -203,7 +209,7 @@ class Sampler(Service):
     def _pixels(self, parameters: SampleParameters, images: list[list[Image]]) -> int:
         reject = _rejecting(parameters)
         samples = parameters.n + (reject.redraws if reject else 0)
-        return count_pixels(images[0]) * self.pipe.manifest.model.scale**2 * samples
+        return count_pixels(images[0], self.pipe.manifest.model.scale) * samples
 
     def _compute(self, parameters: SampleParameters, requests: list[list[list[Image]]]) -> list[Tensors]:
         p, reject = parameters, _rejecting(parameters)
@@ -243,7 +249,7 @@ class Scorer(Service):
         check_pairs(images[0], images[1], self.pipe.manifest.model.scale)
 
     def _pixels(self, parameters: ScoreParameters, images: list[list[Image]]) -> int:
-        return count_pixels(images[0])
+        return count_pixels(images[0], 1)
 
     def _compute(self, parameters: ScoreParameters, requests: list[list[list[Image]]]) -> list[Tensors]:
         targets, conditions = ([image for request in requests for image in request[k]] for k in range(2))
@@ -260,9 +266,9 @@ class Scorer(Service):
 SERVICES: tuple[type[Service], ...] = (Sampler, Scorer)
 
 
-def count_pixels(images: list[Image]) -> int:
-    """Of all together."""
-    return sum(image.shape[0] * image.shape[1] for image in images)
+def count_pixels(images: list[Image], scale: int) -> int:
+    """Of one sample of each, which takes as long as one of `SMALLEST` pixels at least."""
+    return sum(max(SMALLEST, image.shape[0] * image.shape[1] * scale**2) for image in images)
 
 
 def reference_of(pipe: Pipeline, temperature: float | None) -> Reference | None:
