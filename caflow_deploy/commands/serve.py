@@ -93,11 +93,10 @@ def serve(
     silence()
     os.environ.setdefault(MESSAGE_LIMIT, str(6 * max_pixels + 2**16))
     with ending_on_errors():
-        from caflow_deploy.serving.cluster import cluster, import_ray
+        from caflow_deploy.serving.cluster import cluster
         from caflow_runtime.builtin import find_bundle
         from caflow_runtime.bundle import read_manifest, verify_files
 
-        import_ray()
         folder = find_bundle(bundle).resolve()
         verify_files(folder, read_manifest(folder))
         for wanted in (port, grpc_port, metrics_port) if address is None else ():
@@ -114,7 +113,7 @@ def serve(
             from caflow_deploy.serving.ray_serve import Settings, application
 
             if serve.status().proxies:
-                end("Ray Serve runs on that cluster already, with an address of its own: `serve shutdown` ends it")
+                end("Ray Serve runs on that cluster already, with an address of its own: end what runs there first")
             gpus = 1 if backend != "cpu" and ray.cluster_resources().get("GPU") else 0
             _check_resources(ray.available_resources(), replicas, threads, gpus)
             logging.getLogger("ray.serve").setLevel(logging.WARNING)

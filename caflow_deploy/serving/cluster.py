@@ -11,6 +11,8 @@ from caflow_runtime.errors import InputError
 
 PATIENCE_S = 5.0
 TOKEN = "~/.ray/auth_token"
+HANDLED = r"Task (MapWorker|ServeController)\S* failed|A worker died or was killed while executing a task"
+"""What Ray's daemons say and is no news: what was lost with a worker is done again, and servers are ended."""
 
 
 @contextmanager
@@ -26,9 +28,10 @@ def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[An
         InputError: if Ray is missing, or there is no such cluster.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # reports to Ray's makers what is run; read at the import
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", HANDLED)
     if address is not None and _has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # read at the import; Ray itself would set it too late
-    ray = import_ray()
+    ray = _import_ray()
     try:
         _check_reachable(address)
         own = {"include_dashboard": False, "_metrics_export_port": metrics_port} if address is None else {}
@@ -58,7 +61,7 @@ def _check_reachable(address: str | None) -> None:
         socket.create_connection((host, int(port)), PATIENCE_S).close()
 
 
-def import_ray() -> Any:
+def _import_ray() -> Any:
     """The package.
 
     Raises:

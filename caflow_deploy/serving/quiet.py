@@ -8,8 +8,6 @@ from threading import Thread
 
 HARMLESS = (b"has constructor arguments in the object store",)
 """Of Ray's C++ part. That the arguments of Ray Data's actors could be lost; Ray Data holds them (Ray's issue 53727)."""
-HANDLED = r"Task MapWorker\S* failed|A worker died or was killed while executing a task"
-"""Of Ray's daemons. What was lost with a worker is done again."""
 PATIENCE_S = 1.0
 
 
@@ -18,7 +16,6 @@ def quiet() -> Iterator[None]:
     """Begin before Ray is imported. What Python writes goes to standard error, line by line as it is; what C++ writes,
     too, but for harmless lines.
     """
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", HANDLED)
     sys.stderr.flush()
     real = os.dup(2)
     reading, writing = os.pipe()
