@@ -71,7 +71,7 @@ def measure(ways: dict[str, Callable[[Sequence[Asked]], list[float]]], count: in
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path), default=DEFAULT)
 @click.option("--environment", type=click.Path(path_type=Path), default=Path("build/triton"), show_default=True)
-@click.option("--count", default=500, show_default=True, help="Requests of a round.")
+@click.option("--count", default=150, show_default=True, help="Requests of a round.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here.")
 def main(bundle: Path, environment: Path, count: int, rounds: int, json_file: Path | None) -> None:
