@@ -56,7 +56,7 @@ class Server:
 
     def processes(self) -> dict[int, str]:
         """Of the server and what it started: command lines."""
-        listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+        listed = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
         rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
         parents = {int(pid): int(parent) for pid, parent, *_ in rows}
 
