@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from clips import ffmpeg, packets
 from conftest import DATA, photograph
-from ray_nodes import Nodes, missing, two_nodes
+from ray_nodes import two_nodes
+from two_machines import Machine, kill, why_none
 from visit import free_port
 
 from caflow_deploy.commands.batch import kind_of
@@ -445,30 +446,30 @@ def test_what_kills_its_worker_is_given_up(
 # Machines that fail
 
 
-def actor_of(nodes: Nodes, number: int) -> int:
+def actor_of(machine: Machine) -> int:
     """The process of an actor that does the work."""
-    for pid in nodes.processes(number):
-        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::MapWorker"):
-            return pid
-    raise AssertionError("no worker on this machine")
+    found = machine.processes("ray::MapWorker")
+    assert found, "no worker on this machine"
+    return found[0]
 
 
 @pytest.mark.full
 def test_machines_may_fail(calibrated: Path, tmp_path: Path) -> None:
     """A worker is killed, then the machine of another: every image is there, once, and is that of one process."""
-    if reason := missing():
+    if reason := why_none():
         pytest.skip(reason)
     crops(tmp_path / "in", 500)
     out = tmp_path / "out"
     arguments = [tmp_path / "in", "--bundle", calibrated, "-n", 8, "--json"]
-    with two_nodes(cpus=1) as nodes:
-        spread = nodes.command(0, command("batch", *arguments, "-o", out, "--ray", nodes.address))
+    with two_nodes(tmp_path, cpus=1) as nodes:
+        first, second = nodes.machines
+        spread = first.command(command("batch", *arguments, "-o", out, "--ray", nodes.address))
         with started(spread, nodes.environment, tmp_path) as process:
             wait_for_results(process, tmp_path, 150)
-            os.kill(actor_of(nodes, 0), signal.SIGKILL)
+            kill(actor_of(first))
             wait_for_results(process, tmp_path, 300)
-            actor_of(nodes, 1)
-            nodes.kill(1)
+            actor_of(second)
+            second.kill_all()
             process.wait(120)
     assert process.returncode == 0, (tmp_path / "stderr").read_text()
     assert (tmp_path / "stdout").read_text() == (out / RESULTS).read_text()

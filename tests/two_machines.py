@@ -5,7 +5,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -40,13 +40,17 @@ class Machine:
         with self.output.open("ab") as output:
             shell = subprocess.Popen(
                 # The shell dies with the test, should that be killed: its loop would start torchrun for ever.
-                ["ip", "netns", "exec", self.name, "setpriv", "--pdeathsig", "KILL", "bash", "-c", command],
+                self.command(["setpriv", "--pdeathsig", "KILL", "bash", "-c", command]),
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
             )
         self._shells.append(shell)
+
+    def command(self, command: Sequence[str]) -> list[str]:
+        """A command, to be run on this machine."""
+        return ["ip", "netns", "exec", self.name, *command]
 
     def works(self) -> bool:
         """Whether a command that was started here still runs."""
@@ -60,7 +64,7 @@ class Machine:
     def lose(self) -> None:
         """Cut the power: nobody is told, all that ran here is gone."""
         _ip(f"-n {self.name} link set {INTERFACE} down")
-        self._kill_all()
+        self.kill_all()
 
     def boot(self) -> None:
         """Be reachable again, with nothing running."""
@@ -68,10 +72,11 @@ class Machine:
 
     def end(self) -> None:
         """Leave nothing behind."""
-        self._kill_all()
+        self.kill_all()
         _ip(f"netns del {self.name}")
 
-    def _kill_all(self) -> None:
+    def kill_all(self) -> None:
+        """What runs here, which others notice, as its connections end."""
         for shell in self._shells:
             shell.kill()
             shell.wait()
