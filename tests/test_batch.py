@@ -31,7 +31,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.image_batch import RESULTS, ImageBatch, remove_partial
 from caflow_runtime.image_job import Done, Job
 from caflow_runtime.images import read_image, write_image
-from caflow_runtime.job_folder import settings_of_pipeline
+from caflow_runtime.job_folder import alone, settings_of_pipeline
 from caflow_runtime.pipeline import load
 from caflow_runtime.video import job as video
 from caflow_runtime.video.segments import DrawSettings
@@ -226,6 +226,30 @@ def test_another_job_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine" / "notes.txt").touch()
     with pytest.raises(InputError, match="holds no job of caflow batch, but something else"):
         ImageBatch(tmp_path / "mine", jobs, SETTINGS)
+
+
+def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
+    """Until that ends, however it does."""
+    (tmp_path / "a.png").touch()
+    script = "import sys, time; from pathlib import Path; from caflow_runtime.job_folder import alone\n"
+    script += "with alone(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+    out = tmp_path / "out"
+    with subprocess.Popen([sys.executable, "-c", script, out], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(InputError, match=r"another process works in .*out: wait for it, or give another -o"):
+            alone(out).__enter__()
+        done = caflow("batch", tmp_path / "a.png", "-o", out)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "another process works in" in done.stderr
+        other.kill()
+        other.wait()
+        with alone(out):
+            assert out.exists()
+    assert out.exists()  # it was there
+    with alone(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:

@@ -223,19 +223,21 @@ def _draw(
     """All images that have no result yet."""
     from caflow_runtime.errors import InputError
     from caflow_runtime.image_batch import ImageBatch, remove_partial, settings_of
+    from caflow_runtime.job_folder import alone
 
     if names_an_image(output) and not output.is_dir():
         raise InputError(f"{output}: wanted a folder, this names an image")
     jobs = plan_jobs(inputs, output, 0, [], force=True)
     tally = Tally(len(jobs), arguments, as_json)
-    try:
-        with opening as fleet:
-            settings = settings_of(pipe, inputs, arguments, backend=fleet.backend, **tiling)
-            images = ImageBatch(output, jobs, settings, force)
-            make_folders(images.left)
-            _run(images, images.run(_drawn(fleet, images.left, arguments)), tally)
-    finally:
-        remove_partial(jobs)
+    with alone(output):
+        try:
+            with opening as fleet:
+                settings = settings_of(pipe, inputs, arguments, backend=fleet.backend, **tiling)
+                images = ImageBatch(output, jobs, settings, force)
+                make_folders(images.left)
+                _run(images, images.run(_drawn(fleet, images.left, arguments)), tally)
+        finally:
+            remove_partial(jobs)
     tally.end()
 
 
@@ -281,11 +283,12 @@ def _judge(
 ) -> None:
     """All pairs that have no verdict yet."""
     from caflow_runtime.filter_job import FilterJob, settings_of
+    from caflow_runtime.job_folder import alone
     from caflow_runtime.pairs import list_pairs
 
     pairs = list_pairs(source)
     check_job(pipe, source, output, pairs, alpha, accepted, parquet)
-    with opening as fleet:
+    with alone(output), opening as fleet:
         job = FilterJob(output, pairs, settings_of(pipe, pairs, alpha, backend=fleet.backend, **tiling), force)
         is_new = run_job(job, _verdicts(fleet, job.left, alpha), accepted, parquet, as_json)
     report_job(job, alpha, is_new, as_json)

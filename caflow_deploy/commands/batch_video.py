@@ -38,6 +38,7 @@ def draw_video(
     Raises:
         CaflowError, OSError: before anything is drawn.
     """
+    from caflow_runtime.job_folder import alone
     from caflow_runtime.video.plan import plan
     from caflow_runtime.video.segment_folder import open_folder, settings_of
     from caflow_runtime.video.sink import check_output
@@ -50,14 +51,15 @@ def draw_video(
     check_output(output, encoding.codec, crf)
     folder = output.with_name(f"{output.name}.segments")
     stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
-    with opening as fleet:
+    with alone(folder), opening as fleet:
         others = {"backend": fleet.backend, **tiling}
         open_folder(folder, settings_of(pipe, source, settings, encoding, segment_frames, **others), force)
         with progress_bar() as progress:
             task = progress.add_task("planning", total=opened.info.frames)
             planned = plan(source, segment_frames, lambda done: progress.update(task, completed=done))
         reports = _draw(fleet, planned, source, settings, encoding, folder, stdout if as_json else None)
-    _join(reports, planned, encoding, folder, source, output, settings, as_json)
+        lost = _join(reports, encoding, folder, source, output)
+    _report(reports, planned, lost, source, output, settings, as_json)
 
 
 def draw(
@@ -104,17 +106,8 @@ def _draw(
     return reports
 
 
-def _join(
-    reports: Sequence["Report"],
-    planned: "Plan",
-    encoding: "Encoding",
-    folder: Path,
-    source: Path,
-    output: Path,
-    settings: "DrawSettings",
-    as_json: bool,
-) -> None:
-    """The video in place of its segments, and what became of it."""
+def _join(reports: Sequence["Report"], encoding: "Encoding", folder: Path, source: Path, output: Path) -> list[str]:
+    """The video in place of its segments; what could not be kept of the source."""
     from caflow_runtime.errors import CaflowError
     from caflow_runtime.video.segment_folder import remove_folder
     from caflow_runtime.video.segments import join_segments
@@ -124,6 +117,19 @@ def _join(
     except (CaflowError, OSError) as error:
         end(f"{error}: the segments are in {folder}", FAILED)
     remove_folder(folder)
+    return lost
+
+
+def _report(
+    reports: Sequence["Report"],
+    planned: "Plan",
+    lost: Sequence[str],
+    source: Path,
+    output: Path,
+    settings: "DrawSettings",
+    as_json: bool,
+) -> None:
+    """What became of it."""
     for line in lost:
         click.echo(f"caflow: {source}: {line}", err=True)
     if rejected := sum(report.rejected for report in reports):

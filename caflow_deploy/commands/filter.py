@@ -77,13 +77,14 @@ def filter_command(
     with ending_on_errors():
         from caflow_runtime.filter import filter_pairs
         from caflow_runtime.filter_job import FilterJob, settings_of
+        from caflow_runtime.job_folder import alone
 
         check_job(pipe, source, output, pairs, alpha, accepted, parquet)
         settings = settings_of(pipe, pairs, alpha, pixel_budget=pixel_budget, overlap=overlap)
-        job = FilterJob(output, pairs, settings, force)
-    with ExitStack() as stack:
-        metrics = open_metrics(stack, metrics_port, pipe, None)
-        is_new = run_job(job, filter_pairs(pipe, job.left, alpha), accepted, parquet, as_json, metrics)
+        with alone(output), ExitStack() as stack:
+            job = FilterJob(output, pairs, settings, force)
+            metrics = open_metrics(stack, metrics_port, pipe, None)
+            is_new = run_job(job, filter_pairs(pipe, job.left, alpha), accepted, parquet, as_json, metrics)
     report_job(job, alpha, is_new, as_json)
 
 

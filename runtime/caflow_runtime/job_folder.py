@@ -1,6 +1,8 @@
 """The folder of a job that goes on after a stop. `job.json` says what was asked for: no other job goes on there."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +32,46 @@ class State(msgspec.Struct):
             file.flush()
             os.fsync(file.fileno())
         partial.replace(folder / NAME)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder, which is made if it is not there, until the block ends: two jobs there would spoil each other's
+    results. The system lets go of it if the process dies. On Windows, and on file systems that cannot do it, nothing is
+    held.
+
+    Raises:
+        InputError: if another process holds it.
+        OSError: if it cannot be made.
+    """
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    held = _hold(folder)
+    try:
+        yield
+    finally:
+        if held is not None:
+            os.close(held)
+        if is_new:
+            with suppress(OSError):  # there is something in it
+                folder.rmdir()
+
+
+def _hold(folder: Path) -> int | None:
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        return None
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(opened)
+        raise InputError(f"another process works in {folder}: wait for it, or give another -o") from None
+    except OSError:
+        os.close(opened)
+        return None
+    return opened
 
 
 Kind = TypeVar("Kind", bound=State)
