@@ -1,6 +1,7 @@
 """Fixtures: the photographs and reference files of the repository, and small models with weights that do something."""
 
 import shutil
+import socket
 from pathlib import Path
 
 import cv2
@@ -74,6 +75,12 @@ def pairs_of_photographs(pipe: Pipeline, folder: Path, each: int = 2 * CROPS) ->
     """So many crops of each photograph, the largest ones, with their conditions."""
     model = pipe.manifest.model
     return [p for path in find_photographs(folder) for p in pairs_of(path, folder, model, CALIBRATED_SIDES)[-each:]]
+
+
+def free_port() -> int:
+    """Of the loopback address."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
 def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np.uint8]:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, packets
+from conftest import free_port
 from stamp import read_stamp
 
 from caflow_export.export import ExportReport
@@ -48,12 +48,6 @@ TRANSPORT_STREAM = [
 TIMEOUT_S = 180
 """What never ends is a failure, and no hang."""
 MOTION_JPEG = ["-re", "-f", "lavfi", "-i", "testsrc2=s=64x32:r=10", "-c:v", "mjpeg", "-f", "mpjpeg"]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @contextlib.contextmanager

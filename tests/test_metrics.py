@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from conftest import pairs_of_photographs, photograph
+from conftest import free_port, pairs_of_photographs, photograph
 
 from caflow_export.export import ExportReport
 from caflow_runtime.calibration import Calibration, Reference
@@ -224,9 +224,7 @@ def test_a_command_serves_while_it_runs(calibrated: Path, photographs: Path, tmp
     (tmp_path / "in").mkdir()
     for k in range(3):
         write_image(tmp_path / "in" / f"{k}.png", photograph(photographs, k, 64, 64))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--bundle", calibrated, "-n", 60, "--force", "--metrics", port]
     command = [sys.executable, "-m", "caflow_deploy.cli", "image", tmp_path / "in", "-o", tmp_path / "out", *options]
     values: dict[str, float] = {}

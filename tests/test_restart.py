@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import free_port
 from test_trainer import RESTART_WARNING, assert_same_checkpoint, losses, short_recipe, write_recipe
 from two_machines import ADDRESSES, INTERFACE, Machine, kill, two_machines, why_none
 
@@ -138,9 +138,7 @@ def test_what_is_lost_comes_back_and_the_run_is_the_same(
 
 def in_two_processes(command: str) -> list[subprocess.CompletedProcess[str]]:
     """Run a shell command as two processes that train together, without torchrun; `$RANK` is 0 and 1."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     environment = os.environ | group | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
     def one(rank: int) -> subprocess.CompletedProcess[str]:

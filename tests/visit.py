@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -11,16 +10,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from conftest import free_port
 
 TIMEOUT_S = 120
 """What never comes is a failure, and no hang."""
 NOWHERE = "http://127.0.0.1:9/"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Served:

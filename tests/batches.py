@@ -1,0 +1,61 @@
+"""`caflow batch` as users start it, and what is compared of its results."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import DATA
+
+from caflow_runtime.image_batch import RESULTS
+from caflow_runtime.images import read_image, write_image
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """For Ray: a folder of its own, whose name is short as it holds Unix sockets."""
+    folder = mkdtemp(prefix="ray")
+    yield {**os.environ, "RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled"}
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "caflow_deploy.cli", *map(str, arguments)]
+
+
+def caflow(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, **options)
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def crops(folder: Path, count: int, side: int = 16) -> None:
+    """So many windows of the repository's photographs, each another one."""
+    folder.mkdir()
+    places = np.random.default_rng(0)
+    pictures = [read_image(path).rgb for path in sorted((DATA / "photographs").glob("*.jpg"))]
+    for k in range(count):
+        picture = pictures[k % len(pictures)]
+        y, x = (int(places.integers(0, length - side)) for length in picture.shape[:2])
+        write_image(folder / f"{k:03}.png", np.ascontiguousarray(picture[y : y + side, x : x + side]))
+
+
+def drawn_alike(one: Path, results: list[dict[str, Any]], other: Path, reports: list[dict[str, Any]]) -> bool:
+    """The same files, to the byte, and the same reports but for the folder; each once, and nothing else."""
+    files = {str(path.relative_to(other)): path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    found = {str(path.relative_to(one)): path.read_bytes() for path in one.rglob("*") if path.is_file()}
+    own = {"job.json", RESULTS}
+    assert {name: found[name] == files.get(name) for name in found.keys() - own} == dict.fromkeys(files, True)
+    expected = {report["input"]: {**report, "output": ""} for report in reports}
+    assert len(results) == len(reports) == len(expected)
+    assert {result["input"]: {**result, "output": ""} for result in results} == expected
+    return True

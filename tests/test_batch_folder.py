@@ -1,0 +1,120 @@
+"""The folder of a batch of images: what is done there, what is left, and whose it is."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from batches import caflow, lines_of
+
+from caflow_runtime.errors import InputError
+from caflow_runtime.image_batch import RESULTS, ImageBatch, remove_partial
+from caflow_runtime.image_job import Done, Job
+from caflow_runtime.job_folder import alone
+
+SETTINGS = {"n": 2, "seed": 0}
+
+
+def jobs_of(folder: Path, *names: str) -> list[Job]:
+    return [Job(folder / "in" / name, folder / "out" / f"{name}.png", (), {}) for name in names]
+
+
+def drawn(job: Job) -> Done:
+    job.output.write_text("a picture")
+    return Done(job, {"input": str(job.source), "output": str(job.output), "outcome": "accepted"})
+
+
+@pytest.mark.parametrize("torn", [-20, None])
+def test_a_batch_goes_on(tmp_path: Path, torn: int | None) -> None:
+    """What has a whole line, and its file, is done; what was dropped is, too; what failed is not."""
+    jobs = jobs_of(tmp_path, "a", "b", "c", "d", "e")
+    out = tmp_path / "out"
+    first = ImageBatch(out, jobs, SETTINGS)
+    results = [drawn(jobs[3]), Done(jobs[1], wrong="dropped", is_dropped=True), Done(jobs[4], wrong="broken")]
+    assert list(first.run([*results, drawn(jobs[0])])) == [*results, drawn(jobs[0])]
+    with (out / RESULTS).open("a") as file:
+        file.write(json.dumps(drawn(jobs[2]).report)[:torn])  # the file is there, its line not whole
+    jobs[0].output.unlink()
+    again = ImageBatch(out, [*jobs, *jobs_of(tmp_path, "new")], SETTINGS)
+    assert [job.source.name for job in again.left] == ["a", "c", "e", "new"]
+    assert again.outcomes == {"accepted": 1, "dropped": 1}
+    list(again.run(map(drawn, again.left)))
+    whole = lines_of(out / RESULTS)
+    assert [Path(line["input"]).name for line in whole] == ["d", "b", "a", "c", "e", "new"]
+    assert not ImageBatch(out, jobs, SETTINGS).left
+
+
+def test_an_image_that_has_changed_is_drawn_again(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, "a", "b")
+    (tmp_path / "in").mkdir()
+    for job in jobs:
+        job.source.touch()
+    list(ImageBatch(tmp_path / "out", jobs, SETTINGS).run(map(drawn, jobs)))
+    assert not ImageBatch(tmp_path / "out", jobs, SETTINGS).left
+    later = jobs[1].output.stat().st_mtime_ns + 10**9
+    os.utime(jobs[1].source, ns=(later, later))
+    jobs[0].source.unlink()
+    assert ImageBatch(tmp_path / "out", jobs, SETTINGS).left == [jobs[1]]
+
+
+def test_only_images_that_are_asked_for_are_counted(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, "a", "b", "c")
+    list(ImageBatch(tmp_path / "out", jobs, SETTINGS).run(map(drawn, jobs)))
+    assert ImageBatch(tmp_path / "out", jobs[:1], SETTINGS).outcomes == {"accepted": 1}
+    assert len(lines_of(tmp_path / "out" / RESULTS)) == 3
+
+
+def test_a_result_of_another_image_does_not_count(tmp_path: Path) -> None:
+    (job,) = jobs_of(tmp_path, "a")
+    list(ImageBatch(tmp_path / "out", [job], SETTINGS).run([drawn(job)]))
+    other = Job(tmp_path / "in" / "a.jpg", job.output, (), {})
+    assert ImageBatch(tmp_path / "out", [other], SETTINGS).left == [other]
+    assert lines_of(tmp_path / "out" / RESULTS) == []
+
+
+def test_another_job_is_refused(tmp_path: Path) -> None:
+    jobs, out = jobs_of(tmp_path, "a"), tmp_path / "out"
+    list(ImageBatch(out, jobs, SETTINGS).run(map(drawn, jobs)))
+    with pytest.raises(InputError, match=r"holds a job with seed 0 \(now 1\): give the same to go on"):
+        ImageBatch(out, jobs, {**SETTINGS, "seed": 1})
+    assert ImageBatch(out, jobs, {**SETTINGS, "seed": 1}, force=True).left == jobs
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(InputError, match="holds no job of caflow batch, but something else"):
+        ImageBatch(tmp_path / "mine", jobs, SETTINGS)
+
+
+def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
+    """Until that ends, however it does."""
+    (tmp_path / "a.png").touch()
+    script = "import sys, time; from pathlib import Path; from caflow_runtime.job_folder import alone\n"
+    script += "with alone(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+    out = tmp_path / "out"
+    with subprocess.Popen([sys.executable, "-c", script, out], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(InputError, match=r"another process works in .*out: wait for it, or give another -o"):
+            alone(out).__enter__()
+        done = caflow("batch", tmp_path / "a.png", "-o", out)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "another process works in" in done.stderr
+        other.kill()
+        other.wait()
+        with alone(out):
+            assert out.exists()
+    assert out.exists()  # it was there
+    with alone(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, "a", "b")
+    (tmp_path / "out").mkdir()
+    kept = [".c.png.12345678.partial", ".a.png", "a.png", "a.png.12345678.partial"]
+    for name in [*kept, ".a.png.12345678.partial", ".a.png.abcdef00.partial", ".b.png.12345678.partial"]:
+        (tmp_path / "out" / name).touch()
+    remove_partial(jobs)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(kept)
