@@ -45,7 +45,7 @@ def test_a_folder_is_done_but_for_what_cannot_be(exported: ExportReport, folder:
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         f"caflow: {folder / 'cut.png'}: wanted an image (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp), "
-        "cannot decode this one",
+        "cannot decode this one: it is none, damaged, or too large",
         "caflow: 1 of 6 images failed",
     ]
     assert len(done.stdout.splitlines()) == 5
