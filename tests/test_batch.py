@@ -116,7 +116,8 @@ def test_images_are_those_of_one_process(calibrated: Path, tmp_path: Path, envir
     spread = ["batch", folder, "-o", out, *options, "--workers", 2]
     done = caflow(*spread, env=environment)
     wrong = f"caflow: {folder / 'bad.png'}: wanted an image (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp), "
-    assert done.stderr == f"{wrong}cannot decode this one: it is none, damaged, or too large\ncaflow: 1 of 9 images failed\n"
+    wrong += "cannot decode this one: it is none, damaged, or too large"
+    assert done.stderr == f"{wrong}\ncaflow: 1 of 9 images failed\n"
     assert done.returncode == 1
     assert done.stdout == (out / RESULTS).read_text()
     write_image(folder / "bad.png", picture)

@@ -62,7 +62,8 @@ def read_image(path: str | Path) -> ImageFile:
         turned = flat = None
     if turned is None or flat is None:
         raise UnreadableImage(
-            f"{path}: wanted an image ({', '.join(sorted(SUFFIXES))}), cannot decode this one: it is none, damaged, or too large"
+            f"{path}: wanted an image ({', '.join(sorted(SUFFIXES))}), cannot decode this one: it is none, damaged, or "
+            "too large"
         )
     if pictures > 1:
         raise UnreadableImage(f"{path}: wanted one picture, the file holds {pictures}: give them one by one")
