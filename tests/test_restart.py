@@ -161,7 +161,7 @@ def test_folders_that_are_not_shared_are_refused(photographs: Path, tmp_path: Pa
     recipe = write_recipe(tmp_path / "recipe.toml")
     command = f"{sys.executable} -m caflow_training.cli {recipe} --data {photographs} --out {tmp_path}/out-$RANK"
     ended = in_two_processes(command)
-    assert [process.returncode for process in ended] == [2, 2]
+    assert [process.returncode for process in ended] == [2, 2], [process.stderr for process in ended]
     assert "process 0 goes on from step 4 of " in ended[0].stderr
     assert "process 1 goes on from step 0 of " in ended[1].stderr
     assert all("give an --out on storage that all machines share" in process.stderr for process in ended)
@@ -175,7 +175,7 @@ def test_photographs_that_differ_are_refused(photographs: Path, tmp_path: Path) 
     recipe = write_recipe(tmp_path / "recipe.toml")
     command = f"{sys.executable} -m caflow_training.cli {recipe} --data {tmp_path}/data-$RANK --out {tmp_path}/out"
     ended = in_two_processes(command)
-    assert [process.returncode for process in ended] == [2, 2]
+    assert [process.returncode for process in ended] == [2, 2], [process.stderr for process in ended]
     assert all("another one found others: wanted the same files on every machine" in e.stderr for e in ended)
     assert not (tmp_path / "out" / "last.pt").exists()
 
