@@ -68,6 +68,7 @@ filter: $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/domains $(PHOTOGRAPHS)/test $(PHOTO
 scale: setup  ## Measure what many workers, and servers, add to one process.
 	$(BIN)/python benchmarks/batch.py $(BUNDLE) tests/data/photographs --threads 2 --json benchmarks/results/batch.json
 	$(BIN)/python benchmarks/serving.py $(BUNDLE) --json benchmarks/results/serving.json
+	$(BIN)/python benchmarks/machines.py tests/data/photographs/canyon-wren.jpg $(BUNDLE) --json benchmarks/results/machines.json
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist

@@ -11,7 +11,8 @@ from batches import caflow, crops, drawn_alike, environment, lines_of
 from clips import ffmpeg, packets
 from conftest import DATA, photograph
 
-from caflow_deploy.commands.batch import kind_of
+from caflow_deploy.commands.batch import SEGMENT_FRAMES, kind_of
+from caflow_deploy.commands.serve import serve
 from caflow_deploy.serving.batch import Place, open_pipeline, versions_here
 from caflow_runtime.bundle import NoBundle
 from caflow_runtime.calibration import NAME as CALIBRATION
@@ -21,6 +22,7 @@ from caflow_runtime.image_batch import RESULTS
 from caflow_runtime.images import read_image, write_image
 from caflow_runtime.job_folder import settings_of_pipeline
 from caflow_runtime.pipeline import load
+from caflow_runtime.service import MAX_PIXELS
 from caflow_runtime.video import job as video
 from caflow_runtime.video.segments import DrawSettings
 from caflow_runtime.video.sink import Encoding
@@ -39,6 +41,13 @@ def test_kinds(tmp_path: Path) -> None:
     assert kind_of(["clip.mp4"]) == "a video"
     with pytest.raises(InputError, match=r"clip\.mp4: wanted one video"):
         kind_of(["a.png", "clip.mp4"])
+
+
+def test_defaults_of_commands_are_those_of_the_runtime() -> None:
+    """Which they do not import, as that takes long."""
+    (max_pixels,) = (option.default for option in serve.params if option.name == "max_pixels")
+    assert max_pixels == MAX_PIXELS
+    assert SEGMENT_FRAMES == video.SEGMENT_FRAMES
 
 
 @pytest.mark.parametrize(

@@ -166,11 +166,12 @@ def test_what_clients_see(
 def test_what_was_asked_before_the_end_is_answered(
     engine: Engine, calibrated: Path, pipe: Pipeline, photographs: Path, request: pytest.FixtureRequest
 ) -> None:
-    asked = [Asked({"image": photograph(photographs, k, 24, 24)[None]}, {"n": 40}) for k in range(4)]
+    asked = [Asked({"image": photograph(photographs, k, 24, 24)[None]}, {"n": 200}) for k in range(4)]
     with serve(engine, calibrated, request, replicas=1) as server:
         with ThreadPoolExecutor() as pool:
             asking = pool.submit(ask_all, server, "model", asked, len(asked))
             time.sleep(0.5)
+            assert not asking.done()
             server.process.send_signal(signal.SIGTERM)
             replies = asking.result()
             assert server.process.wait(60) == 0

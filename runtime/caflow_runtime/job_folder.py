@@ -26,12 +26,16 @@ class State(msgspec.Struct):
 
     def write(self, folder: Path) -> None:
         """Whole or not at all, even if the machine stops."""
-        partial = folder / PARTIAL
-        with partial.open("wb") as file:
-            file.write(msgspec.json.encode(self))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(folder / NAME)
+        write_whole(folder / NAME, folder / PARTIAL, msgspec.json.encode(self))
+
+
+def write_whole(path: Path, partial: Path, content: bytes) -> None:
+    """A file, whole or not at all, even if the machine stops; `partial` is what it is called until it is whole."""
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 @contextmanager

@@ -34,7 +34,9 @@ class Request:
     """What someone asks for."""
 
     tensors: Mapping[str, NDArray[Any]]
+    """By the names of a model's inputs, (B, H, W, 3) uint8 RGB each; whoever answers checks that."""
     parameters: Mapping[str, Any]
+    """Fields of `SampleParameters` or `ScoreParameters`; numbers may be given as words."""
     until: float = math.inf
     """Nobody waits for the answer any longer when `time.monotonic` says more."""
 
@@ -46,6 +48,7 @@ class Checked:
     number: int
     """Of those that were asked together."""
     until: float
+    """As of the request."""
     images: list[list[Image]]
     """Of each input."""
     pixels: int

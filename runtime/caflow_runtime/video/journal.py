@@ -1,6 +1,5 @@
 """`journal.json`: which segments of a job are finished, so that it can go on after a stop."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import msgspec
 
 from caflow_runtime.bundle import sha256_of
 from caflow_runtime.errors import InputError
+from caflow_runtime.job_folder import write_whole
 
 NAME = "journal.json"
 PARTIAL = f".{NAME}.partial"
@@ -40,12 +40,7 @@ class Journal(msgspec.Struct):
 
     def write(self, parts: Path) -> None:
         """Whole or not at all, even if the machine stops."""
-        partial = parts / PARTIAL
-        with partial.open("wb") as file:
-            file.write(msgspec.json.encode(self))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(parts / NAME)
+        write_whole(parts / NAME, parts / PARTIAL, msgspec.json.encode(self))
 
 
 def open_journal(parts: Path, source: Path | None, name: str, settings: dict[str, Any], resume: bool) -> Journal:

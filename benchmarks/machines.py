@@ -1,0 +1,71 @@
+"""What one core does: seconds of an image to a result, by size and N, and of reading and writing the files.
+
+`docs/scale.md` counts machines with it.
+"""
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+import report
+
+from caflow_runtime.builtin import DEFAULT
+from caflow_runtime.images import read_image, write_image
+from caflow_runtime.pipeline import load
+
+SIDES, SAMPLES = (16, 64, 256), (1, 10)
+PLACE = 20
+"""Of the crop in the photograph, from its corner."""
+PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless")
+
+
+def seconds(do: Callable[[], Any], rounds: int) -> float:
+    """The median."""
+    found = []
+    for _ in range(rounds):
+        began = perf_counter()
+        do()
+        found.append(perf_counter() - began)
+    return median(found)
+
+
+@click.command()
+@click.argument("photograph", type=click.Path(exists=True, path_type=Path))
+@click.argument("bundle", type=click.Path(path_type=Path), default=DEFAULT)
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here.")
+def main(photograph: Path, bundle: Path, rounds: int, json_file: Path | None) -> None:
+    """Seconds on one core of crops of PHOTOGRAPH by BUNDLE; and write them to --json."""
+    cv2.setNumThreads(1)
+    picture = read_image(photograph).rgb
+    rows = []
+    with load(bundle, backend="cpu", threads=1) as pipe, tempfile.TemporaryDirectory() as folder:
+        for side in SIDES:
+            crop = np.ascontiguousarray(picture[PLACE : PLACE + side, PLACE : PLACE + side])
+            (drawn,) = pipe.best_of(crop, n=1).images
+            given, png, jpeg = (Path(folder) / name for name in ("given.png", "result.png", "result.jpg"))
+            write_image(given, crop)
+            files = {
+                "read s": seconds(partial(read_image, given), 5 * rounds),
+                "write PNG s": seconds(partial(write_image, png, drawn), 5 * rounds),
+                "write JPEG s": seconds(partial(write_image, jpeg, drawn), 5 * rounds),
+                "bytes in": given.stat().st_size,
+                "bytes out": png.stat().st_size,
+            }
+            for n in SAMPLES:
+                draw = seconds(partial(pipe.best_of, crop, n=n), rounds)
+                size = f"{drawn.shape[1]}×{drawn.shape[0]}"
+                rows.append({"result": size, "n": n, "s": draw, "images/hour": 3600 / draw, **files})
+    report.show(rows)
+    report.write(json_file, rows, PACKAGES, rounds=rounds)
+
+
+if __name__ == "__main__":
+    main()
