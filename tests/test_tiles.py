@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caflow_runtime.plan import plan
+from caflow_runtime.engines import Profile
+from caflow_runtime.plan import Room, plan
 from caflow_runtime.results import share_map
 from caflow_runtime.tiles import Canvas, TooSmall, cut, pad
 
@@ -80,13 +81,19 @@ def test_padding_reflects_where_it_can(side: int) -> None:
     np.testing.assert_array_equal(padded[side, :side], expected)
 
 
+@pytest.mark.parametrize("profiles", [(), (Profile(1, 128, 96), Profile(5, 64, 48))])
 @given(st.lists(st.tuples(sides, sides), min_size=1, max_size=4), st.integers(1, 12), st.integers(64**2, 200**2))
-def test_every_row_runs_once_within_the_budget(shapes: list[tuple[int, int]], samples: int, budget: int) -> None:
-    windows = [cut(*shape, MULTIPLE, budget, 16) for shape in shapes]
+def test_every_row_runs_once_where_there_is_room(
+    profiles: tuple[Profile, ...], shapes: list[tuple[int, int]], samples: int, budget: int
+) -> None:
+    room = Room(budget, profiles)
+    windows = [cut(*shape, MULTIPLE, budget, 16, room.largest_sides) for shape in shapes]
     rows: list[tuple[int, int, int, int]] = []
-    for run in plan(windows, range(samples), budget, canvas_pixels=300**2):
+    for run in plan(windows, range(samples), room, canvas_pixels=300**2):
         assert len({unit.window.shape for unit in run}) == 1
-        count = sum(len(unit.samples) for unit in run)
-        assert count == 1 or count * np.prod(run[0].window.shape) <= budget
+        (height, width), count = run[0].window.shape, sum(len(unit.samples) for unit in run)
+        assert count == 1 or count * height * width <= budget
+        fitting = [one for one in profiles if count <= one.rows and height <= one.height and width <= one.width]
+        assert fitting or not profiles
         rows += [(u.image, u.window.y.start, u.window.x.start, s) for u in run for s in u.samples]
     assert len(rows) == len(set(rows)) == samples * sum(map(len, windows))

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime import bundle
-from caflow_runtime.backends.onnx_runtime import Backend, Device, is_installed
+from caflow_runtime.backends.backend import Backend
+from caflow_runtime.backends.onnx_runtime import Device, is_installed
 from caflow_runtime.backends.select import open_backend
 from caflow_runtime.bundle import BundleError, Manifest, cell_side
 from caflow_runtime.calibration import read_calibration

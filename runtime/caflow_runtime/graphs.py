@@ -5,7 +5,7 @@ from pathlib import Path
 from threading import Lock
 
 from caflow_runtime import bundle
-from caflow_runtime.backends.onnx_runtime import Backend
+from caflow_runtime.backends.backend import Backend
 from caflow_runtime.errors import BackendError
 from caflow_runtime.scan import Graph
 

@@ -5,7 +5,8 @@ Box and Muller's transform turns those into four normals. Specified in `runtime/
 the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,21 @@ NORMALS_PER_CALL = 4
 LARGEST_WORD = 2**32 - 1
 """Seeds, frames and samples are at most this."""
 COUNTERS_IN_CACHE = 2**14
+
+
+@dataclass(frozen=True)
+class Place:
+    """A window of a level, in its positions, for some samples of an image."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    samples: tuple[int, ...]
+
+
+DrawNoise = Callable[..., NDArray[np.float32]]
+"""`draw_noise`, or what else makes noise of a place."""
 
 
 def draw_noise(
@@ -59,6 +75,28 @@ def draw_noise(
     starts = NORMALS_PER_CALL * np.cumsum([0, *groups[:-1]])
     used = np.concatenate([start + np.arange(count) for start, count in zip(starts, channels, strict=True)])
     return flat if len(used) == flat.shape[1] else flat[:, used]
+
+
+def draw_rows(
+    channels: Sequence[int],
+    level: int,
+    places: Sequence[Place],
+    temperatures: Sequence[float],
+    seed: int,
+    frame: int,
+    draw: DrawNoise = draw_noise,
+) -> NDArray[np.float32]:
+    """z of one level for the rows of all places, which are of one size: (rows, channels, height, width).
+
+    Arguments:
+        temperatures: of each z[i, j], i = j, j + 1, …
+    """
+    drawn = [
+        draw(channels, level, place.top, place.left, place.height, place.width, np.array(place.samples), seed, frame)
+        for place in places
+    ]
+    taus = np.repeat(np.asarray(temperatures, np.float32), channels)
+    return np.concatenate(drawn) * taus[:, None, None]
 
 
 def philox(counter: Sequence[Words], key: tuple[int, int]) -> tuple[Words, Words, Words, Words]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from caflow_runtime.engines import Profile
 from caflow_runtime.tiles import Window
 
 
@@ -15,10 +16,35 @@ class Unit:
     samples: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Room:
+    """What one run of the graphs holds."""
+
+    pixels: int
+    """Of the rows' targets together; a single row may have more."""
+    profiles: Sequence[Profile] = ()
+    """Sizes that the graphs take; where there are none, any."""
+
+    @property
+    def largest_sides(self) -> tuple[int, int] | None:
+        """Height and width of a window, at most."""
+        largest = max(self.profiles, key=lambda profile: profile.height * profile.width, default=None)
+        return None if largest is None else (largest.height, largest.width)
+
+    def rows(self, window: Window) -> int:
+        """How many rows of a window's shape, at least one."""
+        height, width = window.shape
+        rows = self.pixels // (height * width)
+        if self.profiles:
+            fitting = [one.rows for one in self.profiles if height <= one.height and width <= one.width]
+            rows = min(rows, max(fitting, default=1))
+        return max(1, rows)
+
+
 def plan(
-    windows: Sequence[list[Window]], samples: Sequence[int], pixel_budget: int, canvas_pixels: int
+    windows: Sequence[list[Window]], samples: Sequence[int], room: Room, canvas_pixels: int
 ) -> Iterator[list[Unit]]:
-    """Runs of units of one window shape, at most `pixel_budget` pixels (or one row) each.
+    """Runs of units of one window shape, each with room for it.
 
     All windows of a sample come before the next samples' begin, so that few images are unfinished at any time.
 
@@ -28,9 +54,9 @@ def plan(
         canvas_pixels: pixels of an image in several windows that may be unfinished; at least one sample is.
     """
     run: list[Unit] = []
-    for unit in _units(windows, samples, pixel_budget, canvas_pixels):
+    for unit in _units(windows, samples, room, canvas_pixels):
         rows = sum(len(other.samples) for other in run)
-        fits = rows + len(unit.samples) <= rows_per_run(unit.window, pixel_budget)
+        fits = rows + len(unit.samples) <= room.rows(unit.window)
         if run and not (fits and run[0].window.shape == unit.window.shape):
             yield run
             run = []
@@ -39,17 +65,9 @@ def plan(
         yield run
 
 
-def rows_per_run(window: Window, pixel_budget: int) -> int:
-    """How many rows of a window's shape fit the budget."""
-    height, width = window.shape
-    return max(1, pixel_budget // (height * width))
-
-
-def _units(
-    windows: Sequence[list[Window]], samples: Sequence[int], pixel_budget: int, canvas_pixels: int
-) -> Iterator[Unit]:
+def _units(windows: Sequence[list[Window]], samples: Sequence[int], room: Room, canvas_pixels: int) -> Iterator[Unit]:
     for image, of_image in enumerate(windows):
-        rows, unfinished = rows_per_run(of_image[0], pixel_budget), len(samples)
+        rows, unfinished = room.rows(of_image[0]), len(samples)
         if len(of_image) > 1:
             height, width = of_image[-1].y.end, of_image[-1].x.end
             unfinished = max(1, canvas_pixels // (height * width))

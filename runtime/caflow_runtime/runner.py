@@ -3,28 +3,26 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime import scan
 from caflow_runtime.bundle import cell_side
+from caflow_runtime.chain import Chain
 from caflow_runtime.errors import InputError
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.inputs import Image, per_level
-from caflow_runtime.noise import draw_noise
-from caflow_runtime.plan import Unit, plan, rows_per_run
+from caflow_runtime.noise import DrawNoise, draw_noise
+from caflow_runtime.plan import Room, Unit, plan
 from caflow_runtime.results import per_level as shares_per_level
-from caflow_runtime.tiles import Canvas, Shares, TooSmall, Window, cut, pad, weighted
+from caflow_runtime.tiles import Canvas, Shares, TooSmall, Window, cut, pad
 
 CANVAS_PIXELS = 2**25
 """Target pixels of tiled images that are unfinished at the same time, 12 bytes each."""
 
 Show = Callable[[int, int], None]
 """Is given how many windows of samples are done, and how many there are."""
-DrawNoise = Callable[..., NDArray[np.float32]]
-"""`noise.draw_noise`, or what else makes noise of a place."""
 Floats = NDArray[np.float32]
 Noise = list[Floats]
 """z of each level, coarsest first: (R, channels, h, w), the z[i, j], i = j … n−1, side by side."""
@@ -62,8 +60,13 @@ class Runner:
         self.graphs = graphs
         self.backend = graphs.backend
         self.model = graphs.manifest.model
+        self.chain = Chain(graphs)
         self.pixel_budget = pixel_budget
         self.overlap = overlap
+
+    def room(self, budget: int | None = None) -> Room:
+        """Of one run, by default with the whole pixel budget."""
+        return Room(budget or self.pixel_budget, self.backend.profiles)
 
     def windows(self, condition: Image, budget: int | None = None) -> list[Window]:
         """Of the target of a condition, by default with the whole pixel budget.
@@ -74,7 +77,7 @@ class Runner:
         model, budget = self.model, budget or self.pixel_budget
         height, width = (model.scale * side for side in condition.shape[:2])
         try:
-            windows = cut(height, width, model.size_multiple, budget, self.overlap)
+            windows = cut(height, width, model.size_multiple, budget, self.overlap, self.room(budget).largest_sides)
         except TooSmall as error:
             raise InputError(str(error)) from None
         whole = len(windows) == 1 and windows[0].shape == (height, width)
@@ -189,11 +192,16 @@ class Runner:
 
         def run(units: list[Unit]) -> Iterator[Part]:
             nonlocal last
+            noise = self.chain.noise(units, temperatures, seed, frame, draw_noise)
+            if keep is None and all(len(unit.samples) == len(samples) for unit in units):
+                owners = self.chain.owners(units)
+                return self._parts(
+                    units, self.chain.sample_at_once(self.chain.conditions(units, padded), owners, noise)
+                )
             places = [(unit.image, unit.window.y.start, unit.window.x.start) for unit in units]
             if last is None or last[0] != places:  # more samples of the same windows need no new encoding
-                last = places, self._encode_conditions(units, padded)
-            noise = self._noise(units, temperatures, seed, frame, draw_noise)
-            return self._parts(units, self._sample(units, last[1], noise, keep))
+                last = places, self.chain.encode(units, padded)
+            return self._parts(units, self.chain.sample(units, last[1], noise, keep))
 
         return self._run_all(windows, samples, budget, conditions, run, show)
 
@@ -204,7 +212,7 @@ class Runner:
         padded_targets = [self._padded(target, 1) for target in targets]
 
         def run(units: list[Unit]) -> Iterator[Part]:
-            return self._parts(units, self._score(units, padded_targets, padded), keeps_pixels=False)
+            return self._parts(units, self.chain.score(units, padded_targets, padded), keeps_pixels=False)
 
         windows = [self.windows(condition, budget) for condition in conditions]
         return self._run_all(windows, [0], budget, conditions, run, show)
@@ -216,7 +224,7 @@ class Runner:
             InputError: if it needs more than one tile.
         """
         unit = Unit(0, self._single_window(condition), (0,))
-        rows = self._score([unit], [self._padded(target, 1)], [self._padded(condition, self.model.scale)])
+        rows = self.chain.score([unit], [self._padded(target, 1)], [self._padded(condition, self.model.scale)])
         return [self.backend.to_host(z) for z in rows.noise], self._finish(unit, rows, condition, keeps_pixels=False)
 
     def decode(self, noise: Noise, condition: Image) -> Row:
@@ -232,8 +240,9 @@ class Runner:
         ]
         if [z.shape for z in noise] != wanted:
             raise InputError(f"noise: wanted arrays of shapes {wanted}, got {[z.shape for z in noise]}")
-        encoded = self._encode_conditions([unit], [self._padded(condition, self.model.scale)])
-        return self._finish(unit, self._sample([unit], encoded, noise), condition, keeps_pixels=True)
+        encoded = self.chain.encode([unit], [self._padded(condition, self.model.scale)])
+        device = [self.backend.to_device(z) for z in noise]
+        return self._finish(unit, self.chain.sample([unit], encoded, device), condition, keeps_pixels=True)
 
     def _finish(self, unit: Unit, rows: scan.Rows, condition: Image, keeps_pixels: bool) -> Row:
         """The only row of a run of one."""
@@ -255,7 +264,7 @@ class Runner:
         done, count = 0, sum(len(samples) * len(of_image) for of_image in windows)
         canvases: dict[tuple[int, int], Canvas] = {}
         scale, levels = self.model.scale, self.model.levels
-        for units in plan(windows, samples, budget, CANVAS_PIXELS):
+        for units in plan(windows, samples, self.room(budget), CANVAS_PIXELS):
             for part in run(units):
                 key = (part.image, part.sample)
                 if key not in canvases:
@@ -282,111 +291,22 @@ class Runner:
                 unit.image, sample, unit.window, None if pixels is None else pixels[r], [share[r] for share in shares]
             )
 
-    def _sample(
-        self, units: list[Unit], encoded: scan.Arrays, noise: Noise, keep: Sequence[int] | None = None
-    ) -> scan.Rows:
-        """One run of the sampling graphs."""
-        prune = None if keep is None else self._prune(units, keep)
-        device = [self.backend.to_device(z) for z in noise]
-        take = self.backend.take
-        return scan.sample(self.graphs, self.model.levels, encoded, self._owners(units), device, prune, take)
-
-    def _score(self, units: list[Unit], padded_targets: list[Image], padded: list[Image]) -> scan.Rows:
-        """One run of the scoring graphs."""
-        encoded, image = self._encode_conditions(units, padded), self._owners(units)
-        integers = np.stack([_window_of(padded_targets[unit.image], unit.window, 1) for unit in units])
-        if "dequantize" not in self.graphs:
-            pixels = self.backend.to_device(integers + np.float32(0.5))
-            return scan.score(self.graphs, self.model.levels, encoded, image, pixels)
-        out = self.graphs["dequantize"]({"integers": self.backend.to_device(integers)})
-        rows = scan.score(self.graphs, self.model.levels, encoded, image, out["pixels"])
-        rows.shares[-1].append(out["share"])
-        return rows
-
-    def _encode_conditions(self, units: list[Unit], padded: list[Image]) -> scan.Arrays:
-        """What follows from the units' conditions."""
-        given = np.stack([_window_of(padded[unit.image], unit.window, self.model.scale) for unit in units])
-        return scan.encode(self.graphs, self.backend.to_device(given))
-
-    def _owners(self, units: list[Unit]) -> Any:
-        """Which unit each row is of, on the device."""
-        return self.backend.to_device(np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units]))
-
     def _padded(self, image: Image, scale: int) -> Image:
         """An image, whose target is `scale` times as large, such that the target's sides are multiples."""
         multiple = self.model.size_multiple // scale
         height, width = (-(-side // multiple) * multiple for side in image.shape[:2])
         return pad(image, height, width)
 
-    def _noise(
-        self, units: list[Unit], temperatures: list[float], seed: int, frame: int, draw_noise: DrawNoise
-    ) -> Noise:
-        """z of each level for all rows."""
-        model = self.model
-        noise = []
-        for j, channels in enumerate(model.noise_channels):
-            cell = cell_side(model, f"decode_{j}")
-            taus = np.repeat(np.asarray(temperatures[j:], np.float32)[: len(channels)], channels)
-            drawn = [
-                draw_noise(
-                    channels,
-                    j,
-                    unit.window.y.start // cell,
-                    unit.window.x.start // cell,
-                    unit.window.y.length // cell,
-                    unit.window.x.length // cell,
-                    np.array(unit.samples),
-                    seed,
-                    frame,
-                )
-                for unit in units
-            ]
-            noise.append(np.concatenate(drawn) * taus[:, None, None])
-        return noise
-
     def _check_prunable(self, windows: list[list[Window]], samples: int, budget: int) -> None:
         for k, of_image in enumerate(windows):
-            if len(of_image) > 1 or samples > rows_per_run(of_image[0], budget):
+            if len(of_image) > 1 or samples > self.room(budget).rows(of_image[0]):
                 height, width = of_image[-1].y.end, of_image[-1].x.end
                 raise InputError(
                     f"keep: all {samples} samples of images[{k}] must run at once, {height}×{width} "
                     f"pixels each: give a pixel_budget of {samples * height * width}"
                 )
 
-    def _prune(self, units: list[Unit], keep: Sequence[int]) -> scan.Prune:
-        """Keeps the `keep[j + 1]` most likely rows of each unit after level j."""
-        owner = np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units])
-
-        def prune(j: int, shares: list[list[Any]]) -> NDArray[np.int64] | None:
-            nonlocal owner
-            if keep[j + 1] == keep[j]:
-                return None
-            likelihood = self._so_far(units, owner, shares)
-            chosen = []
-            for k in range(len(units)):
-                rows = np.flatnonzero(owner == k)
-                chosen.append(np.sort(rows[np.argsort(-likelihood[rows], kind="stable")[: keep[j + 1]]]))
-            kept = np.concatenate(chosen)
-            owner = owner[kept]
-            return kept
-
-        return prune
-
-    def _so_far(self, units: list[Unit], owner: NDArray[np.int64], shares: list[list[Any]]) -> NDArray[np.float64]:
-        """Log-likelihood of each row over the levels so far; what is not finite is worse than anything."""
-        total = np.zeros(len(owner))
-        for share in (self.backend.to_host(share) for maps in shares for share in maps):
-            cell = units[0].window.y.length // share.shape[1]
-            total += [weighted(units[k].window, row, cell).sum() for k, row in zip(owner, share, strict=True)]
-        return np.where(np.isfinite(total), total, -np.inf)
-
 
 def _per_level(shares: Shares, levels: int) -> NDArray[np.float64]:
     """(n,) nats."""
     return np.array([sum(float(share.sum()) for _, share in level) for level in shares_per_level(shares, levels)])
-
-
-def _window_of(padded: Image, window: Window, scale: int) -> Image:
-    """A window of an image whose target is `scale` times as large."""
-    rows, columns = (slice(axis.start // scale, axis.end // scale) for axis in (window.y, window.x))
-    return padded[rows, columns]

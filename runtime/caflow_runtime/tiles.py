@@ -55,24 +55,29 @@ class TooSmall(ValueError):
     """A pixel budget holds no window with the overlap asked for."""
 
 
-def cut(height: int, width: int, multiple: int, pixel_budget: int, overlap: int) -> list[Window]:
+def cut(
+    height: int, width: int, multiple: int, pixel_budget: int, overlap: int, largest: tuple[int, int] | None = None
+) -> list[Window]:
     """Windows of at most `pixel_budget` pixels that cover a target of height × width, all of one shape.
 
     Arguments:
         multiple: sides and places of windows are multiples of this.
         overlap: of neighbours, at least this many pixels.
+        largest: height and width that no window may be larger than.
 
     Raises:
         TooSmall
     """
     padded = [-(-side // multiple) * multiple for side in (height, width)]
-    sides = _window_sides(padded[0], padded[1], multiple, pixel_budget)
+    bounded = padded if largest is None else [min(pair) for pair in zip(padded, largest, strict=True)]
+    sides = _window_sides(bounded[0], bounded[1], multiple, pixel_budget)
     overlap = -(-overlap // multiple) * multiple
     for side, whole in zip(sides, padded, strict=True):
         if side < whole and side <= 2 * overlap:
+            within = "" if largest is None else f", within the engines' {largest[0]}×{largest[1]},"
             raise TooSmall(
-                f"a pixel budget of {pixel_budget} leaves tiles of {sides[0]}×{sides[1]}, which with an overlap of "
-                f"{overlap} on both sides are nothing but overlap: give a larger budget or a smaller overlap"
+                f"a pixel budget of {pixel_budget}{within} leaves tiles of {sides[0]}×{sides[1]}, which with an "
+                f"overlap of {overlap} on both sides are nothing but overlap: give a larger budget or a smaller overlap"
             )
     rows = _cut_axis(height, padded[0], sides[0], multiple, overlap)
     columns = _cut_axis(width, padded[1], sides[1], multiple, overlap)

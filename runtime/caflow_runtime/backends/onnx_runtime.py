@@ -5,44 +5,24 @@ that runs, or it is an error.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.errors import BackendError
+from caflow_runtime.backends.backend import Backend, explaining
+from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.scan import Array, Arrays, Graph
 
 Device = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ERRORS_ONLY = 3
-OUT_OF_MEMORY = ("allocate memory", "alloc_failed", "bad allocation", "bad_alloc", "out of memory")
 
 
-class Backend(Protocol):
-    """What turns a graph's file into a callable on arrays of its device, and moves arrays there and back."""
-
-    name: str
-
-    def load(self, path: Path) -> Graph:
-        """The graph as a callable from named device arrays to named device arrays."""
-
-    def to_device(self, array: NDArray[Any]) -> Array:
-        """A contiguous array of the host, on the device."""
-
-    def to_host(self, array: Array) -> NDArray[Any]:
-        """An array of the device as numpy's."""
-
-    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
-        """The rows of a device array."""
-
-
-class OnnxRuntimeCpu:
+class OnnxRuntimeCpu(Backend):
     """Graphs on the CPU; device arrays are numpy's."""
 
     name = "onnxruntime cpu"
@@ -72,8 +52,17 @@ class OnnxRuntimeCpu:
     def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
         return np.asarray(array[rows])
 
+    def adopt(self, array: object) -> Array:
+        try:
+            adopted = array if isinstance(array, np.ndarray) else np.from_dlpack(cast(Any, array))
+        except (AttributeError, BufferError, RuntimeError, TypeError) as error:
+            raise InputError(f"wanted an array in the host's memory, got {type(array).__name__}: {error}") from None
+        if not adopted.flags.c_contiguous:
+            raise InputError("wanted a contiguous array, got one whose elements lie apart: make a copy")
+        return cast(Array, adopted)
 
-class OnnxRuntimeBound:
+
+class OnnxRuntimeBound(Backend):
     """Graphs whose inputs and outputs are bound to a device's memory; device arrays are ONNX Runtime's `OrtValue`."""
 
     def __init__(self, device: Device = "cuda", threads: int = 0) -> None:
@@ -115,6 +104,18 @@ class OnnxRuntimeBound:
         # ONNX Runtime has no indexing outside a graph; a pruned row is rare enough to go through the host.
         return self.to_device(self.to_host(array)[rows])
 
+    def adopt(self, array: Any) -> Array:
+        onnxruntime = import_onnxruntime()
+        try:
+            adopted = onnxruntime.OrtValue.from_dlpack(array)
+        except Exception as error:  # its exceptions share no base class
+            raise InputError(
+                f"wanted a contiguous array in {self.device} memory, got {type(array).__name__}: {error}"
+            ) from None
+        if adopted.device_name() != self.device:
+            raise InputError(f"wanted an array in {self.device} memory, got one in {adopted.device_name()} memory")
+        return cast(Array, adopted)
+
 
 def import_onnxruntime() -> Any:
     """The package. Its official builds tell their makers of models that are opened; here they are told not to."""
@@ -145,24 +146,6 @@ def open_session(path: Path, device: Device, threads: int) -> Any:
     if session.get_providers()[0] != PROVIDERS[device]:
         raise BackendError(_unusable(device, f"it fell back to {session.get_providers()}"))
     return session
-
-
-@contextmanager
-def explaining(path: Path | str) -> Iterator[None]:
-    """What goes wrong in a graph, as a BackendError that names it: ONNX Runtime's exceptions share no base class."""
-    try:
-        yield
-    except KeyError as error:
-        raise BackendError(
-            f"{path}: wants an input {error} that the chain does not give: export the model again"
-        ) from None
-    except MemoryError:
-        raise
-    except Exception as error:
-        text = str(error).strip()
-        if any(sign in text.lower() for sign in OUT_OF_MEMORY):
-            raise MemoryError(f"{path}: {text}: give a smaller pixel_budget") from error
-        raise BackendError(f"{path}: {text}") from error
 
 
 @cache

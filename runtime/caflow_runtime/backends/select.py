@@ -3,13 +3,8 @@
 import warnings
 from typing import Literal, get_args
 
-from caflow_runtime.backends.onnx_runtime import (
-    Backend,
-    OnnxRuntimeBound,
-    OnnxRuntimeCpu,
-    check_installed,
-    is_installed,
-)
+from caflow_runtime.backends.backend import Backend
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu, check_installed, is_installed
 from caflow_runtime.errors import BackendError
 
 BackendName = Literal["auto", "cpu", "cuda"]

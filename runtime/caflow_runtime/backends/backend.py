@@ -1,0 +1,82 @@
+"""What every backend offers: graphs as callables on arrays of its device, and the way of arrays there and back."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.engines import Profile
+from caflow_runtime.errors import BackendError, InputError
+from caflow_runtime.noise import Place, draw_rows
+from caflow_runtime.scan import Array, Arrays, Graph
+
+OUT_OF_MEMORY = ("allocate memory", "alloc_failed", "bad allocation", "bad_alloc", "out of memory", "out_of_memory")
+
+
+class Backend(Protocol):
+    """Where graphs run. Any thread may use it."""
+
+    name: str
+    """Such as "onnxruntime cpu"."""
+    profiles: Sequence[Profile] = ()
+    """Sizes that its graphs take, each up to some rows, height and width; where there are none, any."""
+
+    def load(self, path: Path) -> Graph:
+        """The graph of an ONNX file, as a callable from named device arrays to named device arrays."""
+
+    def to_device(self, array: NDArray[Any]) -> Array:
+        """A contiguous array of the host, on the device."""
+
+    def to_host(self, array: Array) -> NDArray[Any]:
+        """An array of the device as numpy's."""
+
+    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
+        """The rows of a device array."""
+
+    def adopt(self, array: object) -> Array:
+        """An array of another library that lies on the device, by DLPack or its interface, without a copy.
+
+        Raises:
+            InputError: if it lies elsewhere, or is not contiguous.
+        """
+
+    def draw_noise(
+        self,
+        channels: Sequence[int],
+        level: int,
+        places: Sequence[Place],
+        temperatures: Sequence[float],
+        seed: int,
+        frame: int,
+    ) -> Array:
+        """`noise.draw_rows`, on the device."""
+        return self.to_device(draw_rows(channels, level, places, temperatures, seed, frame))
+
+    def replay(self, name: str, run: Graph, given: Arrays) -> dict[str, Array]:
+        """What `run` gives, a chain of graphs; a backend may record it by name and shapes, and repeat that.
+
+        Arguments:
+            run: does nothing but call graphs, which ones depending on the shapes of what is given alone.
+        """
+        return run(given)
+
+
+@contextmanager
+def explaining(place: Path | str) -> Iterator[None]:
+    """What goes wrong in a graph, as a BackendError that names it: exceptions of backends share no base class."""
+    try:
+        yield
+    except KeyError as error:
+        raise BackendError(
+            f"{place}: wants an input {error} that the chain does not give: export the model again"
+        ) from None
+    except (MemoryError, BackendError, InputError):
+        raise
+    except Exception as error:
+        text = str(error).strip()
+        if any(sign in text.lower() for sign in OUT_OF_MEMORY):
+            raise MemoryError(f"{place}: {text}: give a smaller pixel_budget") from error
+        raise BackendError(f"{place}: {text}") from error
