@@ -11,8 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from caflow_export.export import ExportReport, export
+from caflow_runtime.backends.onnx_runtime import check_installed
 from caflow_runtime.calibrate import CROPS, Pair, calibrate, find_photographs, pairs_of
 from caflow_runtime.calibration import Calibration, write_calibration
+from caflow_runtime.errors import BackendError
+from caflow_runtime.gpu import first_gpu
 from caflow_runtime.noise import draw_noise
 from caflow_runtime.pipeline import Pipeline, load
 from caflow_training import checkpoint
@@ -22,6 +25,22 @@ from caflow_training.tasks import SuperResolution
 DATA = Path(__file__).parent / "data"
 CALIBRATED_SIDES, CALIBRATED_TEMPERATURE = (16, 32), 0.8
 OURS = {"levels": 2, "residual": True, "dequantization_steps": 1, "task": SuperResolution(scale=4)}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if first_gpu() is None:
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))
+
+
+@pytest.fixture(scope="session")
+def onnxruntime_cuda() -> None:
+    """Skips where ONNX Runtime's package for GPUs is not installed: it cannot be beside the other one."""
+    try:
+        check_installed("cuda")
+    except BackendError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True)

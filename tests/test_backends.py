@@ -30,7 +30,7 @@ def test_two_onnx_runtimes_at_once_are_explained(tmp_path: Path, monkeypatch: py
     install(tmp_path, monkeypatch, "onnxruntime-gpu")
     for name in ("cpu", "cuda", "auto"):
         with pytest.raises(BackendError, match=r"are both installed .* pip uninstall -y onnxruntime onnxruntime-gpu"):
-            open_backend(name)
+            open_backend(name, tmp_path)
 
 
 def test_no_onnx_runtime_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +78,7 @@ def test_threads_are_what_was_asked_for(exported: ExportReport) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("onnxruntime_cuda")
 def test_cuda_gives_what_the_cpu_gives(exported: ExportReport, photographs: Path) -> None:
     condition = photograph(photographs, 0, 16, 16)
     results = [load(exported.path, backend=name).best_of(condition, n=4) for name in ("cpu", "cuda")]

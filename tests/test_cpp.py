@@ -224,6 +224,7 @@ def test_twenty_frames_of_a_video_are_pythons(model: CModel, pipe: Pipeline, pho
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("onnxruntime_cuda")
 def test_cuda_gives_what_pythons_cpu_gives(built: Path, pipe: Pipeline, photographs: Path) -> None:
     """Needs the library of onnxruntime-gpu."""
     condition = photograph(photographs, 7, 24, 32)

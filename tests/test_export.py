@@ -19,7 +19,7 @@ from torch.export import Dim
 
 from caflow_export import verify as verification
 from caflow_export.export import ExportError, ExportReport, export
-from caflow_export.verify import TOLERANCES, VerificationFailed
+from caflow_export.measure import TOLERANCES, VerificationFailed
 from caflow_export.weights import WEIGHTS, WeightStore, load_whole, widen
 from caflow_runtime import bundle, scan
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu

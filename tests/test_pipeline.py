@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import caflow_deploy
 from caflow_export.export import ExportReport
-from caflow_export.verify import TOLERANCES
+from caflow_export.measure import TOLERANCES
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.graphs import Graphs

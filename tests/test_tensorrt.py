@@ -15,10 +15,10 @@ from conftest import stir
 from onnx import helper
 
 from caflow_export.export import ExportReport, PrecisionName, export
-from caflow_export.timing_cache import read_timing_cache, write_timing_cache
 from caflow_export.to_tensorrt import BuildFailed, build_engines, parse, profiles
 from caflow_export.trt_flavor import TensorRTUnavailable, choose
 from caflow_runtime import builtin, bundle, engines
+from caflow_runtime.cache_file import read_cache, write_cache
 from caflow_runtime.gpu import Gpu, first_gpu
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow
@@ -202,12 +202,12 @@ def test_ctrl_c_leaves_nothing_half_written(small: Path) -> None:
 
 def test_a_damaged_timing_cache_is_dropped_with_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "engines" / "some.timing"
-    assert read_timing_cache(path) == b""
-    write_timing_cache(path, b"what was measured")
-    assert read_timing_cache(path) == b"what was measured"
+    assert read_cache(path) == b""
+    write_cache(path, b"what was measured")
+    assert read_cache(path) == b"what was measured"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="this timing cache is damaged and is dropped"):
-        assert read_timing_cache(path) == b""
+    with pytest.warns(UserWarning, match="this cache is damaged and is dropped"):
+        assert read_cache(path) == b""
 
 
 @pytest.fixture(scope="module")

@@ -422,6 +422,7 @@ def test_nvenc_is_an_error_where_it_is_not(clips: Path, exported: ExportReport, 
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("onnxruntime_cuda")
 def test_cuda_draws_the_frames_that_the_cpu_draws(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
     drawn = []
     for backend in ("cpu", "cuda"):

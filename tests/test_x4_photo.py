@@ -11,7 +11,7 @@ from conftest import photograph, torch_noise
 from numpy.typing import NDArray
 
 from caflow_deploy import load
-from caflow_export.verify import TOLERANCES
+from caflow_export.measure import TOLERANCES
 from caflow_runtime import builtin, bundle
 from caflow_runtime.images import read_image
 from caflow_runtime.pipeline import Pipeline

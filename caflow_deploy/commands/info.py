@@ -65,4 +65,10 @@ def _engine_row(name: str, engines: "EngineSet | None", stale: str | None) -> li
     largest = ", ".join(f"{p.rows} × {p.width}×{p.height}" for p in engines.profiles)
     size = sum(engine.file.bytes for engine in engines.engines) / 2**20
     target = engines.gpu or f"compute capability {engines.compute_capability}"
-    return [name, target, largest, f"{size:.1f}", f"stale: {stale}" if stale else "current"]
+    return [
+        name,
+        target,
+        largest,
+        f"{size:.1f}",
+        f"stale: {stale}" if stale else "current, verified" if engines.verification else "current, not verified",
+    ]

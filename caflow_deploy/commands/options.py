@@ -24,7 +24,7 @@ FFMPEG_QUIET = "-8"
 SVT_ERRORS = "1"
 """Of the encoder of AV1."""
 CODECS = ["h264", "hevc", "av1", "ffv1"]
-BACKENDS = click.Choice(["auto", "cpu", "cuda"])
+BACKENDS = click.Choice(["auto", "cpu", "cuda", "tensorrt"])
 threads_option = click.option(
     "--threads", type=click.IntRange(0), default=0, show_default="one per core", help="On the CPU."
 )

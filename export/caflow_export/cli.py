@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from caflow_runtime.bundle import MANIFEST, BundleError, read_manifest
+from caflow_runtime.errors import BackendError
 from caflow_runtime.gpu import first_gpu
 
 PRECISIONS = click.Choice(["fp32", "fp16", "bf16"])
@@ -136,7 +137,7 @@ def _why_not(flavor: Any, compute_capabilities: tuple[str, ...]) -> str | None:
 def _export(checkpoint: Path, output: Path | None, precision: str, force: bool, console: Console) -> Path:
     try:
         from caflow_export.export import ExportError, export
-        from caflow_export.verify import VerificationFailed
+        from caflow_export.measure import VerificationFailed
         from caflow_training.checkpoint import CheckpointError, ConfigError
     except ModuleNotFoundError as error:
         print(f"caflow-export needs {error.name}: pip install 'caflow-deploy[export]'", file=sys.stderr)
@@ -169,15 +170,24 @@ def _build(
     console: Console,
 ) -> None:
     try:
+        from caflow_export.measure import VerificationFailed
         from caflow_export.to_tensorrt import BuildFailed, build_engines
     except ModuleNotFoundError as error:
         end(f"engines need {error.name}: pip install 'caflow-deploy[trt]' or 'caflow-deploy[trt-rtx]'")
     try:
         with _progress(console, "building") as show:
-            folders = build_engines(bundle, flavor, compute_capabilities, max_rows, max_size, show)
+            folders = build_engines(
+                bundle,
+                flavor,
+                compute_capabilities,
+                max_rows,
+                max_size,
+                show,
+                say=lambda line: console.print(line, highlight=False, soft_wrap=True),
+            )
     except (BundleError, OSError) as error:
         end(str(error))
-    except BuildFailed as error:
+    except (BuildFailed, BackendError, VerificationFailed) as error:
         end(f"no engines are written: {error}", code=1)
     except KeyboardInterrupt:
         end("cancelled: unfinished engines are not written", code=CANCELLED)

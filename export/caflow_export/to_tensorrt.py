@@ -11,14 +11,20 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from caflow_export.build_progress import cancelling_on_ctrl_c, progress_monitor
-from caflow_export.timing_cache import read_timing_cache, write_timing_cache
-from caflow_export.trt_flavor import choose, log, module
+from caflow_export.trt_flavor import choose
+from caflow_export.verify_engines import verify_engines
 from caflow_export.weights import load_whole, widen
 from caflow_runtime import bundle, engines
+from caflow_runtime.backends.cuda_device import CudaDevice
+from caflow_runtime.backends.tensorrt import TensorRT
 from caflow_runtime.bundle import Graph, Manifest, Model, size_of
+from caflow_runtime.cache_file import read_cache, write_cache
 from caflow_runtime.engines import NAMES, Engine, EngineSet, Flavor, Profile
 from caflow_runtime.gpu import first_gpu
+from caflow_runtime.trt_module import log, module
 
 MAX_ROWS = 16
 MAX_SIZE = (1024, 1024)
@@ -39,8 +45,11 @@ def build_engines(
     max_rows: int = MAX_ROWS,
     max_size: tuple[int, int] = MAX_SIZE,
     show: Show | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Build every graph of a bundle, one set per compute capability, and return the sets' folders.
+
+    A set for the GPU here is verified before it is kept.
 
     Arguments:
         folder: the bundle. Networks run in its precision.
@@ -49,16 +58,20 @@ def build_engines(
         max_rows: most rows in one run.
         max_size: largest height and width of a target with one row, in pixels. More rows share as many pixels.
         show: is told of the progress.
+        say: is given a line for everything that is measured.
 
     Raises:
         BundleError: if the bundle is wrong.
         TensorRTUnavailable, NeedsGpu: if there is nothing to build with.
         BuildFailed: if TensorRT refuses a graph: it is named.
+        BackendError: if an engine does not run.
+        VerificationFailed: if engines compute something else.
         KeyboardInterrupt: after Ctrl-C; nothing half-written is left.
     """
     manifest = bundle.read_manifest(folder)
     bundle.verify_files(folder, manifest)
-    flavor, wanted = choose(flavor, compute_capabilities, first_gpu())
+    here = first_gpu()
+    flavor, wanted = choose(flavor, compute_capabilities, here)
     builder = _Builder(flavor, folder, manifest, profiles(manifest.model, max_rows, max_size))
     found = []
     for place, (compute_capability, gpu) in enumerate(wanted):
@@ -68,7 +81,8 @@ def build_engines(
             if show:
                 show(what, before + done, count)
 
-        found.append(builder.build_set(compute_capability, gpu, tell))
+        runs_here = here is not None and here.compute_capability == compute_capability
+        found.append(builder.build_set(compute_capability, gpu, tell, runs_here, say))
     return found
 
 
@@ -94,8 +108,15 @@ class _Builder:
         self.trt = module(flavor)
         self.version = engines.installed_version(flavor) or ""
 
-    def build_set(self, compute_capability: str, gpu: str | None, tell: Callable[[str, int], None]) -> Path:
-        """All graphs for one compute capability: in the bundle, whole or not at all."""
+    def build_set(
+        self,
+        compute_capability: str,
+        gpu: str | None,
+        tell: Callable[[str, int], None],
+        verifies: bool,
+        say: Callable[[str], None] | None,
+    ) -> Path:
+        """All graphs for one compute capability, `verifies` if it is that of the GPU here: all of them or none."""
         name = engines.folder_name(self.flavor, self.version, compute_capability, gpu, self.manifest.precision)
         final = self.folder / engines.FOLDER / name
         partial = final.with_name(f".{name}.{os.getpid()}.partial")
@@ -129,6 +150,11 @@ class _Builder:
                 profiles=self.profiles,
                 engines=built,
             )
+            if verifies:
+                tell(f"verifying for {compute_capability}", len(built))
+                backend = TensorRT(CudaDevice(), self.folder, partial, description)
+                measured = verify_engines(self.folder, backend, say)
+                description = msgspec.structs.replace(description, verification=measured)
             engines.write(partial, description)
             shutil.rmtree(final, ignore_errors=True)
             partial.replace(final)
@@ -147,6 +173,8 @@ class _Builder:
         network = parse(self.flavor, builder, self.folder / graph.file.path)
         config = builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)
+        if self.flavor == "rtx":  # without it the engine takes memory of its own, and cannot be recorded
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         config.progress_monitor = monitor
         if gpu is None:
             config.num_compute_capabilities = 1
@@ -156,13 +184,13 @@ class _Builder:
         if gpu is not None:  # TensorRT-RTX leaves the timing of tactics to the machine that runs the engine
             name = engines.folder_name(self.flavor, self.version, compute_capability, gpu, "any")
             timings = self.folder / engines.FOLDER / f"{name}.timing"
-            if not config.set_timing_cache(config.create_timing_cache(read_timing_cache(timings)), False):
+            if not config.set_timing_cache(config.create_timing_cache(read_cache(timings)), False):
                 config.set_timing_cache(config.create_timing_cache(b""), False)
         for profile in self.profiles:
             config.add_optimization_profile(self._profile(builder, graph, profile))
         plan = builder.build_serialized_network(network, config)
         if timings is not None and plan is not None:
-            write_timing_cache(timings, bytes(config.get_timing_cache().serialize()))
+            write_cache(timings, bytes(config.get_timing_cache().serialize()))
         return plan
 
     def _profile(self, builder: Any, graph: Graph, largest: Profile) -> Any:

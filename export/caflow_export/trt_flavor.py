@@ -1,17 +1,12 @@
 """Which TensorRT builds, and for which GPUs: TensorRT for the one here, TensorRT-RTX for any that is named."""
 
-import importlib
 from collections.abc import Sequence
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from caflow_runtime import engines
-from caflow_runtime.engines import NAMES, PACKAGES, Flavor
+from caflow_runtime.engines import EXTRAS, NAMES, PACKAGES, Flavor
 from caflow_runtime.gpu import Gpu
-
-MODULES: dict[Flavor, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
-EXTRAS: dict[Flavor, str] = {"tensorrt": "trt", "rtx": "trt-rtx"}
+from caflow_runtime.trt_module import module
 
 
 class TensorRTUnavailable(RuntimeError):
@@ -85,31 +80,6 @@ def supported(flavor: Flavor) -> list[str]:
     """Compute capabilities that can be named."""
     names = (name for name in module(flavor).ComputeCapability.__members__ if name.startswith("SM"))
     return [f"{name[2:-1]}.{name[-1]}" for name in names]
-
-
-def module(flavor: Flavor) -> Any:
-    """The flavor's Python module."""
-    return importlib.import_module(MODULES[flavor])
-
-
-@cache
-def log(flavor: Flavor) -> Any:
-    """TensorRT's logger: one per process, the first wins. Keeps errors for messages of ours, drops the rest."""
-    trt = module(flavor)
-
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message)
-
-        def first_error(self) -> str:
-            return self.errors[0] if self.errors else "it does not say why"
-
-    return Log()
 
 
 def _cuda_of(flavor: Flavor) -> int | None:

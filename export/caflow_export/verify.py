@@ -13,6 +13,7 @@ from torch import nn
 
 from caflow_export.graphs import ModelGraphs
 from caflow_export.levels import Precision
+from caflow_export.measure import TOLERANCES, Measure, Tolerances
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
 from caflow_runtime import bundle, scan
 from caflow_runtime.bundle import Measurement
@@ -25,38 +26,6 @@ SIDES_IN_MULTIPLES = [(3, 2), (1, 3)]
 CONDITIONS, SAMPLES = 2, 3
 TEMPERATURE = 0.8
 SEED = 0
-
-
-@dataclass(frozen=True)
-class Tolerances:
-    """Largest errors allowed in one precision; each is an error relative to the largest value, or as it says."""
-
-    graph: float
-    """Of a graph's outputs."""
-    pixels: float
-    """Of the whole chain's pixels, as a share of full scale: the largest."""
-    pixels_rms: float
-    """The same, root mean square."""
-    rounded: float | None
-    """Share of 8-bit values that may differ; None where the type is too coarse to say."""
-    log_likelihood: float
-    """Relative, of a row."""
-    noise: float
-    """Of the noise that comes back from decode → likelihood."""
-
-
-TOLERANCES = {
-    # float32 keeps 7 digits; a chain of some hundred layers whose log-scales reach ±2 loses 2 or 3 of them.
-    "fp32": Tolerances(1e-4, 1e-4, 1e-5, 1e-3, 1e-5, 1e-3),
-    # Half keeps 3 digits (2^-11): a log-scale of up to 2 is off by up to 1e-3, in each of the layers.
-    "fp16": Tolerances(3e-2, 5e-2, 5e-3, None, 1e-3, 5e-2),
-    # bfloat16 keeps 2 digits (2^-8): eight times as far off as half.
-    "bf16": Tolerances(2e-1, 5e-1, 5e-2, None, 1e-2, 3e-1),
-}
-
-
-class VerificationFailed(RuntimeError):
-    """A graph does not compute what the model does."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +49,7 @@ def verify(
     tolerances = TOLERANCES[precision]
     exact_model = _double(model)
     exact = torch_graphs(exact_model, Precision(torch.float64, torch.float64))
-    measured: list[Measurement] = []
-
-    def measure(graph: str, what: str, error: Array | float, tolerance: float) -> None:
-        values = np.abs(np.asarray(error, np.float64))
-        worst = float(values.max()) if np.isfinite(values).all() else float("inf")
-        result = Measurement(graph, what, worst, float(values.mean()), tolerance, verified_with)
-        measured.append(result)
-        verdict = "ok" if worst <= tolerance else "FAILED"
-        if say:
-            say(f"{graph:14} {what:44} {worst:9.2e} {result.mean_error:9.2e} {tolerance:9.0e}  {verdict}")
-        if worst > tolerance:
-            raise VerificationFailed(
-                f"{graph}: {what}: wanted an error of at most {tolerance:.0e}, got {worst:.2e} ({verified_with})"
-            )
-
-    if say:
-        say(f"{'graph':14} {'what':44} {'largest':>9} {'mean':>9} {'allowed':>9}")
+    measure = Measure(verified_with, say)
     for number, (rows, columns) in enumerate(SIDES_IN_MULTIPLES):
         multiple = model.config.size_multiple
         height, width = rows * multiple, columns * multiple
@@ -106,10 +59,7 @@ def verify(
             _measure_graphs(graphs, exact, exact_model, case, size, tolerances, measure)
         _measure_chain(graphs, exact_model, case, size, tolerances, measure)
     _measure_flow(graphs, exact_model, case, tolerances, measure)
-    return measured
-
-
-Measure = Callable[[str, str, Array | float, float], None]
+    return measure.measured
 
 
 def _measure_graphs(

@@ -1,35 +1,30 @@
 """`caflow doctor`: what is installed, which backends work, and whether a bundle computes here what it should."""
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from caflow_runtime import bundle
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.onnx_runtime import Device, is_installed
-from caflow_runtime.backends.select import open_backend
-from caflow_runtime.bundle import BundleError, Manifest, cell_side
+from caflow_runtime.backends.select import BackendName, open_backend, open_onnx_runtime
+from caflow_runtime.bundle import BundleError
 from caflow_runtime.calibration import read_calibration
-from caflow_runtime.canary import canary_difference, smooth_conditions
+from caflow_runtime.canary import canary_difference
 from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.graphs import Graphs
-from caflow_runtime.noise import draw_noise
 from caflow_runtime.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline
-from caflow_runtime.scan import Arrays, Graph
-from caflow_runtime.selftest import flow_errors
+from caflow_runtime.selftest import ROWS, case, flow_errors, on_host
 
 State = Literal["ok", "absent", "failed"]
 DEVICES: tuple[Device, ...] = ("cpu", "cuda")
-SIDES_IN_MULTIPLES = (2, 3)
-IMAGES, SAMPLES = 2, 3
-TEMPERATURE = 0.8
+ENGINES: BackendName = "tensorrt"
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ def check_environment() -> Iterator[Check]:
     package = "onnxruntime-gpu" if is_installed("onnxruntime-gpu") else "onnxruntime"
     for device in DEVICES:
         try:
-            open_backend(device)
+            open_onnx_runtime(device)
         except BackendError as error:
             is_wanted = device == "cpu" or package == "onnxruntime-gpu"
             what, _, remedy = str(error).rpartition(": ")
@@ -80,10 +75,13 @@ def check_bundle(folder: Path) -> Iterator[Check]:
         yield Check(f"{manifest.precision} error at export", "ok", found)
     calibrated = _check_calibration(folder)
     yield calibrated
-    for device in DEVICES:
+    for name in (*DEVICES, ENGINES):
         try:
-            backend = open_backend(device)
-        except BackendError:
+            backend = open_backend(name, folder)
+        except BackendError as error:
+            if name == ENGINES:
+                what, _, remedy = str(error).rpartition(": ")
+                yield Check(name, "absent", what, remedy)
             continue
         yield from _check_on(Graphs(folder, backend), backend, calibrated.state == "ok")
 
@@ -103,10 +101,14 @@ def _check_on(graphs: Graphs, backend: Backend, is_calibrated: bool) -> Iterator
     manifest = graphs.manifest
     tolerances = {m.what: m.tolerance for m in manifest.verification if m.graph == "flow"}
     remedy = f"do not use this bundle on {backend.name}: try another backend or --precision fp32, and report it"
+    rows = min(ROWS, max((profile.rows for profile in backend.profiles), default=ROWS))
+    if rows == 1:
+        yield Check(backend.name, "absent", "not asked, as its engines run single rows", "build with more --max-rows")
+        return
     is_invertible = any(what.startswith("noise of level") for what in tolerances)
     try:
-        hosted = {name: _on_host(backend, graphs, name) for name in graphs}
-        for _, what, error in flow_errors(hosted, manifest.model.levels, *_case(manifest), is_invertible):
+        hosted = on_host(graphs)
+        for _, what, error in flow_errors(hosted, manifest.model.levels, *case(manifest.model, rows), is_invertible):
             worst = float(np.abs(error).max())
             tolerance = tolerances.get(what, 0.0)
             state: State = "ok" if worst <= tolerance else "failed"
@@ -127,27 +129,3 @@ def _check_canary(pipe: Pipeline, remedy: str) -> Check:
     found = f"{difference:.1e} of {allowed:.0e} allowed; calibrated on {pipe.calibration.canary.backend}"
     name = f"{pipe.backend}: the canary's log-likelihood, relative"
     return Check(name, state, found, "" if state == "ok" else remedy)
-
-
-def _on_host(backend: Backend, graphs: Mapping[str, Graph], name: str) -> Graph:
-    """A graph that takes and gives numpy arrays."""
-
-    def run(arrays: Arrays) -> dict[str, Any]:
-        out = graphs[name]({key: backend.to_device(array) for key, array in arrays.items()})
-        return {key: backend.to_host(array) for key, array in out.items()}
-
-    return run
-
-
-def _case(manifest: Manifest) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[Any]]:
-    """Smooth random conditions, the image of each row, and noise."""
-    model = manifest.model
-    height, width = (side * model.size_multiple for side in SIDES_IN_MULTIPLES)
-    condition = smooth_conditions(IMAGES, height // model.scale, width // model.scale)
-    image = np.repeat(np.arange(IMAGES), SAMPLES)
-    noise = []
-    for j, channels in enumerate(model.noise_channels):
-        cell = cell_side(model, f"decode_{j}")
-        drawn = draw_noise(channels, j, 0, 0, height // cell, width // cell, np.arange(len(image)), seed=0)
-        noise.append(np.float32(TEMPERATURE) * drawn)
-    return condition, image, noise

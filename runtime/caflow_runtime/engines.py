@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from caflow_runtime import bundle
-from caflow_runtime.bundle import File, Strict
+from caflow_runtime.bundle import File, Measurement, Strict
+from caflow_runtime.errors import BackendError
 
 FORMAT: Literal["caflow-engines"] = "caflow-engines"
 FORMAT_VERSION: Literal[1] = 1
@@ -23,6 +24,7 @@ DESCRIPTION = "engines.json"
 
 Flavor = Literal["tensorrt", "rtx"]
 PACKAGES: dict[Flavor, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt-rtx"}
+EXTRAS: dict[Flavor, str] = {"tensorrt": "trt", "rtx": "trt-rtx"}
 NAMES: dict[Flavor, str] = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
 
 Size = Annotated[int, msgspec.Meta(ge=1)]
@@ -60,6 +62,8 @@ class EngineSet(Strict, frozen=True, kw_only=True, omit_defaults=False):
     precision: Literal["fp32", "fp16", "bf16"]
     profiles: list[Profile]
     engines: list[Engine]
+    verification: list[Measurement] = msgspec.field(default_factory=list)
+    """What was measured where they were built; nothing where that was not on such a GPU."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,39 @@ def find(folder: Path) -> Iterator[Found]:
                 yield Found(path.parent, None, str(error))
             else:
                 yield Found(path.parent, engines, _stale(folder, path.parent, engines))
+
+
+def choose(folder: Path, precision: str, compute_capability: str, gpu: str) -> tuple[Path, EngineSet]:
+    """The set of a bundle that a GPU runs, and its folder; where there are two, the one that was built on it.
+
+    Arguments:
+        precision: of the bundle.
+        gpu: its name.
+
+    Raises:
+        BackendError: with what is there instead.
+    """
+    fits: list[tuple[Path, EngineSet]] = []
+    others = []
+    for found in find(folder):
+        why = found.stale or _misfit(found.engines, compute_capability, gpu)
+        if why is None and found.engines is not None:
+            fits.append((found.folder, found.engines))
+        else:
+            others.append(f"; {found.folder.name} is {why}")
+    if not fits:
+        raise BackendError(
+            f"{folder} has no engines for this {gpu} of compute capability {compute_capability}{''.join(others)}: "
+            f"caflow-export {folder} --trt {precision}"
+        )
+    return max(fits, key=lambda one: one[1].gpu is not None)
+
+
+def _misfit(engines: EngineSet | None, compute_capability: str, gpu: str) -> str | None:
+    """Why a GPU does not run a set."""
+    if engines is None or engines.compute_capability != compute_capability:
+        return f"for compute capability {engines.compute_capability if engines else 'unknown'}"
+    return None if engines.gpu in (None, gpu) else f"for {engines.gpu}"
 
 
 def write(folder: Path, engines: EngineSet) -> None:

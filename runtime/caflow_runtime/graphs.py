@@ -52,3 +52,4 @@ class Graphs(Mapping[str, Graph]):
         with self._lock:
             self._closed = True
             self._loaded.clear()
+            self.backend.close()

@@ -31,6 +31,7 @@ from caflow_runtime.choice import Candidate, Chooser, Reject, integers, ranking
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.inputs import Image, Images, Rank, as_image, as_images, check_draw, check_pairs
+from caflow_runtime.on_device import DeviceBest, best_on_device
 from caflow_runtime.results import REJECTED, Best, Encoded, Samples, Score, bits_per_dim, stack
 from caflow_runtime.runner import Noise, Row, Runner, Show
 from caflow_runtime.stream import Frame, Stream
@@ -52,7 +53,8 @@ def load(
 
     Arguments:
         bundle: a folder that caflow-export wrote, or the name of a built-in model.
-        backend: "cpu" and "cuda" run in ONNX Runtime, or fail; "auto" is CUDA where ONNX Runtime can use it.
+        backend: "cpu" and "cuda" run in ONNX Runtime, "tensorrt" the bundle's engines, or they fail; "auto" is CUDA
+            where ONNX Runtime can use it.
         threads: on the CPU; 0 is one per core.
         pixel_budget: target pixels in one run of the graphs, rows taken together: what bounds the memory, at some 300
             bytes each for small models. Larger images are cut into tiles. Results, and the float32 pixels of tiled
@@ -67,7 +69,8 @@ def load(
         raise InputError(
             f"wanted a pixel_budget of at least 1 and an overlap of at least 0, got {pixel_budget}, {overlap}"
         )
-    return Pipeline(Graphs(builtin.find_bundle(bundle), open_backend(backend, threads)), pixel_budget, overlap)
+    folder = builtin.find_bundle(bundle)
+    return Pipeline(Graphs(folder, open_backend(backend, folder, threads)), pixel_budget, overlap)
 
 
 class Pipeline:
@@ -176,6 +179,28 @@ class Pipeline:
                 self._scored(winners, conditions, consistent, show), conditions, None if consistent else temperature
             ),
         )
+
+    def run(
+        self,
+        condition: object,
+        n: int = 1,
+        temperature: float | Sequence[float] = 0.8,
+        seed: int = 0,
+        frame: int = 0,
+    ) -> DeviceBest:
+        """The best of `n` samples by log-likelihood, as `best_of` draws them, without a way through the host.
+
+        Arguments:
+            condition: (B, h, w, 3) uint8 RGB in the memory of the device that the backend runs on, contiguous, by
+                DLPack or `__cuda_array_interface__`; on the CPU any array of the host.
+
+        Raises:
+            InputError: also if the images would have to be padded or cut, or do not all run at once.
+            NotFinite: if no sample of an image is finite.
+            MemoryError: if it does not fit: nothing is halved here.
+        """
+        check_draw(self._model, n, temperature, seed, frame, None, "likelihood", consistent=False)
+        return best_on_device(self._runner.chain, self._runner.room(), condition, n, temperature, seed, frame)
 
     def sample(
         self,

@@ -1,13 +1,21 @@
 """What must hold of any flow, asked of its graphs alone: no other model of images can test itself like this."""
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime import scan
-from caflow_runtime.scan import Array, Graph
+from caflow_runtime.bundle import Model, cell_side
+from caflow_runtime.canary import smooth_conditions
+from caflow_runtime.graphs import Graphs
+from caflow_runtime.noise import draw_noise
+from caflow_runtime.scan import Array, Arrays, Graph
+
+SIDES_IN_MULTIPLES = (2, 3)
+IMAGES, ROWS = 2, 6
+TEMPERATURE = 0.8
 
 Kind = Literal["noise", "density", "rows"]
 
@@ -43,3 +51,33 @@ def flow_errors(
     yield "rows", "identical rows, pixels", (alike - alike[:1]) / 256
     alone = scan.sample(graphs, levels, encoded, image[1:2], [z[1:2] for z in noise]).pixels
     yield "rows", "a row alone and in a batch, pixels", (alone - drawn.pixels[1:2]) / 256
+
+
+def on_host(graphs: Graphs) -> dict[str, Graph]:
+    """The graphs of a bundle, taking and giving numpy arrays."""
+    return {name: _on_host(graphs, name) for name in graphs}
+
+
+def case(model: Model, rows: int = ROWS) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[Any]]:
+    """Smooth random conditions, the image of each of so many rows, and noise."""
+    height, width = (side * model.size_multiple for side in SIDES_IN_MULTIPLES)
+    image = np.arange(rows) * IMAGES // ROWS % IMAGES
+    condition = smooth_conditions(int(image.max()) + 1, height // model.scale, width // model.scale)
+    noise = []
+    for j, channels in enumerate(model.noise_channels):
+        cell = cell_side(model, f"decode_{j}")
+        drawn = draw_noise(channels, j, 0, 0, height // cell, width // cell, np.arange(len(image)), seed=0)
+        noise.append(np.float32(TEMPERATURE) * drawn)
+    return condition, image, noise
+
+
+def _on_host(graphs: Graphs, name: str) -> Graph:
+    backend = graphs.backend
+
+    def run(arrays: Arrays) -> dict[str, Any]:
+        graph = graphs.manifest.graph(name)
+        given = {port.name: arrays[port.name] for port in graph.inputs if port.name in arrays}
+        out = graphs[name]({key: backend.to_device(array) for key, array in given.items()})
+        return {key: backend.to_host(array) for key, array in out.items()}
+
+    return run

@@ -63,6 +63,10 @@ class Backend(Protocol):
         """
         return run(given)
 
+    def close(self) -> None:
+        """Let go of what need not be kept."""
+        return None
+
 
 @contextmanager
 def explaining(place: Path | str) -> Iterator[None]:

@@ -1,0 +1,102 @@
+"""Holds what runs a bundle's graphs elsewhere, such as its engines on a GPU, against ONNX Runtime on the CPU.
+
+That in turn was held against the model in float64 when the bundle was exported.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from caflow_export.measure import TOLERANCES, Measure
+from caflow_runtime import scan
+from caflow_runtime.backends.backend import Backend
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.bundle import Manifest, Measurement
+from caflow_runtime.graphs import Graphs
+from caflow_runtime.scan import Array, Arrays, Graph
+from caflow_runtime.selftest import ROWS, case, flow_errors, on_host
+
+FLOW = "flow"
+
+
+def verify_engines(folder: Path, backend: Backend, say: Callable[[str], None] | None = None) -> list[Measurement]:
+    """All measurements of a bundle on a backend, each told to `say`.
+
+    Every graph is given what the CPU's chain gives it; then the chain is run as a whole, asked what must hold of any
+    flow, and given the same row alone and at every batch size: engines are known that fail at some.
+
+    Raises:
+        VerificationFailed: naming the graph and what is off by more than its tolerance.
+    """
+    built = Graphs(folder, backend)
+    manifest, most = built.manifest, max((profile.rows for profile in backend.profiles), default=ROWS)
+    inputs = case(manifest.model, min(ROWS, most))
+    measure = Measure(f"{backend.name} against ONNX Runtime CPU", say)
+    hosted = on_host(built)
+    if manifest.precision != "bf16":  # which ONNX Runtime's CPU has no convolutions in
+        _measure_graphs(on_host(Graphs(folder, OnnxRuntimeCpu())), hosted, manifest, inputs, measure)
+    _measure_flow(hosted, manifest, inputs, measure)
+    _measure_batches(hosted, manifest, most, measure)
+    return measure.measured
+
+
+Case = tuple[Array, Array, list[Array]]
+"""Conditions, the image of each row, and noise."""
+
+
+def _measure_graphs(
+    exact: Mapping[str, Graph], hosted: Mapping[str, Graph], manifest: Manifest, inputs: Case, measure: Measure
+) -> None:
+    tolerances, levels = TOLERANCES[manifest.precision], manifest.model.levels
+
+    def both(name: str) -> Graph:
+        def run(arrays: Arrays) -> dict[str, Array]:
+            wanted, got = exact[name](arrays), hosted[name](arrays)
+            for key, value in wanted.items():
+                is_byte, precise = value.dtype == np.uint8, value.astype(np.float64)
+                scale = 255.0 if is_byte else max(float(np.abs(precise).max()), 1.0)
+                error = (got[key].astype(np.float64) - precise) / scale
+                measure(name, key, error, 1 / 255 if is_byte else tolerances.graph)
+            return wanted
+
+        return run
+
+    compared = {name: both(name) for name in exact}
+    encoded = scan.encode(compared, inputs[0])
+    drawn = scan.sample(compared, levels, encoded, *inputs[1:])
+    integers = compared["to_image"]({"pixels": drawn.pixels})["integers"]
+    pixels = integers + np.float32(0.5)
+    if "dequantize" in compared:
+        pixels = compared["dequantize"]({"integers": integers})["pixels"]
+    scan.score(compared, levels, encoded, inputs[1], pixels)
+
+    again = scan.sample(hosted, levels, scan.encode(hosted, inputs[0]), *inputs[1:])
+    error = (again.pixels - drawn.pixels) / max(256.0, float(np.abs(drawn.pixels).max()))
+    measure("sample", "pixels, share of full scale", error, tolerances.pixels)
+    measure("sample", "pixels, root mean square", np.sqrt(np.square(error).mean()), tolerances.pixels_rms)
+    total = drawn.log_likelihood.sum(1)
+    error = (again.log_likelihood.sum(1) - total) / np.abs(total)
+    measure("sample", "log-likelihood, relative", error, tolerances.log_likelihood)
+
+
+def _measure_flow(hosted: Mapping[str, Graph], manifest: Manifest, inputs: Case, measure: Measure) -> None:
+    if len(inputs[1]) < 2:
+        return
+    tolerances = TOLERANCES[manifest.precision]
+    allowed = {"noise": tolerances.noise, "density": tolerances.log_likelihood, "rows": tolerances.pixels / 10}
+    is_invertible = any(m.graph == FLOW and m.what.startswith("noise") for m in manifest.verification)
+    for kind, what, error in flow_errors(hosted, manifest.model.levels, *inputs, is_invertible):
+        measure(FLOW, what, error, allowed[kind])
+
+
+def _measure_batches(hosted: Mapping[str, Graph], manifest: Manifest, most: int, measure: Measure) -> None:
+    """One row, so many times at once as there are batch sizes."""
+    condition, image, noise = case(manifest.model, 1)
+    levels, allowed = manifest.model.levels, TOLERANCES[manifest.precision].pixels / 10
+    encoded = scan.encode(hosted, condition)
+    alone = scan.sample(hosted, levels, encoded, image, noise).pixels
+    for rows in range(2, most + 1):
+        same = [np.repeat(z, rows, 0) for z in noise]
+        alike = scan.sample(hosted, levels, encoded, np.repeat(image, rows), same).pixels
+        measure(FLOW, f"{rows} identical rows, pixels", (alike - alone) / 256, allowed)

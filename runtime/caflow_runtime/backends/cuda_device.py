@@ -1,0 +1,265 @@
+"""The GPU's memory and streams, by NVIDIA's cuda-core: arrays, and copies beside the stream that computes."""
+
+import ctypes
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Lock, local
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from caflow_runtime.backends.backend import explaining
+from caflow_runtime.errors import BackendError, InputError
+
+ALIGNMENT = 256
+"""Bytes, of what engines take."""
+INSTALL = "pip install 'caflow-deploy[trt-rtx]' or 'caflow-deploy[trt]'"
+
+
+class DeviceArray:
+    """A contiguous array in the GPU's memory; other libraries take it without a copy.
+
+    Its memory is let go of with it, after what the computing stream was given until then.
+    """
+
+    def __init__(self, buffer: Any, shape: tuple[int, ...], dtype: DTypeLike, stream: Any) -> None:
+        self.buffer = buffer
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self._stream = stream
+
+    @property
+    def address(self) -> int:
+        """In the GPU's memory."""
+        return int(self.buffer.handle)
+
+    @property
+    def nbytes(self) -> int:
+        """Of its elements."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address, False),
+            "version": 3,
+            "stream": int(self._stream.handle),
+        }
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        device: tuple[int, int] = self.buffer.__dlpack_device__()
+        return device
+
+    def __dlpack__(self, *, stream: int | None = None, **wishes: Any) -> Any:
+        from cuda.core import Stream
+        from cuda.core.utils import StridedMemoryView
+
+        if stream is not None and stream > 2:  # −1 wants no order; 1 and 2 are the default streams, which wait anyway
+            Stream.from_handle(stream).wait(self._stream)
+        else:
+            self._stream.sync()
+        view = StridedMemoryView.from_buffer(self.buffer, self.shape, dtype=self.dtype)
+        return view.__dlpack__(stream=-1, **wishes)
+
+
+class CudaDevice:
+    """The first GPU, with a stream that computes and one for copies each way, so that they overlap."""
+
+    def __init__(self) -> None:
+        """Raises:
+        BackendError: without cuda-core, a driver or a GPU.
+        """
+        try:
+            from cuda.core import Device, DeviceMemoryResource, LegacyPinnedMemoryResource
+        except ModuleNotFoundError as error:
+            raise BackendError(f"engines need {error.name}: {INSTALL}") from None
+        try:
+            self._device = Device(0)
+            self.use()
+        except Exception as error:  # its exceptions share no base class
+            raise BackendError(f"wanted an NVIDIA GPU, there is none ({error}): install its driver") from None
+        self.name = self._device.name
+        self.compute_capability = "{}.{}".format(*self._device.compute_capability)
+        self.compute, self._up, self._down = (self._device.create_stream() for _ in range(3))
+        self._memory = DeviceMemoryResource(self._device)
+        pinned = LegacyPinnedMemoryResource()
+        self._to_device, self._to_host = _Staging(pinned), _Staging(pinned)
+        self._recorded = local()
+        self.spare: Callable[[], None] = lambda: None
+        """Lets go of memory that is held for speed alone; asked for where there is no more."""
+
+    @property
+    def stream(self) -> Any:
+        """What computes for the calling thread: while it records, the stream of the recording."""
+        recording = self._recording
+        return self.compute if recording is None else recording.builder.stream
+
+    @property
+    def _recording(self) -> "Recording | None":
+        """The one that the calling thread is in."""
+        return getattr(self._recorded, "now", None)
+
+    def use(self) -> None:
+        """Make it the calling thread's."""
+        self._device.set_current()
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
+        """An array for the computing stream."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        return DeviceArray(self.allocate(size), shape, dtype, self.compute)
+
+    def allocate(self, size: int) -> Any:
+        """A buffer of so many bytes, for the computing stream.
+
+        Raises:
+            MemoryError
+        """
+        recording = self._recording
+        if recording is None:
+            return self._allocate(size, self.compute)
+        # What a recording uses must outlive it, so its memory comes from outside of what is recorded.
+        buffer = self._allocate(size, self._up)
+        recording.buffers.append(buffer)
+        return buffer
+
+    def _allocate(self, size: int, stream: Any) -> Any:
+        """On a stream, and freed when the computing one has done what it was given until then."""
+        try:
+            with explaining(self.name):
+                buffer = self._memory.allocate(size, stream=stream)
+        except MemoryError:
+            self.spare()
+            self.compute.sync()
+            with explaining(self.name):
+                buffer = self._memory.allocate(size, stream=stream)
+        buffer.set_deallocation_stream(self.compute)
+        return buffer
+
+    def upload(self, array: NDArray[Any]) -> DeviceArray:
+        """A copy on the device, which what the computing stream is given from here on finds there."""
+        array = np.ascontiguousarray(array)
+        with explaining(self.name), self._to_device as staging:
+            buffer = self._allocate(array.nbytes, self._up)
+            np.copyto(staging.view(array.shape, array.dtype), array)
+            staging.part(array.nbytes).copy_to(buffer, stream=self._up)
+            self._up.sync()  # the staging is free again; the computing stream goes on meanwhile
+        return DeviceArray(buffer, array.shape, array.dtype, self.compute)
+
+    def download(self, array: DeviceArray) -> NDArray[Any]:
+        """A copy on the host, when the computing stream has done what it was given until now."""
+        with explaining(self.name), self._to_host as staging:
+            there = staging.view(array.shape, array.dtype)
+            self._down.wait(self.compute)
+            _part(array, 0, array.nbytes).copy_to(staging.part(array.nbytes), stream=self._down)
+            self._down.sync()
+            return there.copy()
+
+    def copy(self, source: DeviceArray, target: DeviceArray) -> None:
+        """On the computing stream."""
+        _part(source, 0, source.nbytes).copy_to(_part(target, 0, source.nbytes), stream=self.compute)
+
+    def take(self, array: DeviceArray, rows: NDArray[np.int64]) -> DeviceArray:
+        """Rows, copied on the computing stream."""
+        taken = self.empty((len(rows), *array.shape[1:]), array.dtype)
+        size = array.nbytes // max(1, array.shape[0])
+        for k, row in enumerate(rows):
+            _part(array, int(row) * size, size).copy_to(_part(taken, k * size, size), stream=self.compute)
+        return taken
+
+    def adopt(self, array: object) -> DeviceArray:
+        """An array of another library, without a copy unless it begins at an odd place.
+
+        Raises:
+            InputError: if it is not on this GPU, or not contiguous.
+        """
+        from cuda.core import Buffer
+        from cuda.core.utils import StridedMemoryView
+
+        try:
+            view = StridedMemoryView.from_any_interface(array, stream_ptr=int(self.compute.handle))
+        except Exception as error:  # its exceptions share no base class
+            raise InputError(f"wanted an array in {self.name}'s memory, got {type(array).__name__}: {error}") from None
+        if not view.is_device_accessible or view.device_id != self._device.device_id:
+            raise InputError(f"wanted an array in {self.name}'s memory, got one of the host or of another GPU")
+        assert view.dtype is not None
+        contiguous = tuple(math.prod(view.shape[k + 1 :]) for k in range(len(view.shape)))
+        if view.strides is not None and view.strides != contiguous:
+            raise InputError("wanted a contiguous array, got one whose elements lie apart: make a copy")
+        buffer = Buffer.from_handle(view.ptr, view.size * view.dtype.itemsize, owner=view)
+        adopted = DeviceArray(buffer, view.shape, view.dtype, self.compute)
+        if view.ptr % ALIGNMENT == 0:
+            return adopted
+        aligned = self.empty(view.shape, view.dtype)
+        self.copy(adopted, aligned)
+        return aligned
+
+    @contextmanager
+    def recording(self) -> Iterator["Recording"]:
+        """What `stream` is given inside, by the calling thread, is recorded and not done."""
+        recording = Recording(self._device.create_graph_builder())
+        recording.builder.begin_building("relaxed")
+        self._recorded.now = recording
+        try:
+            yield recording
+        except BaseException:
+            with suppress(Exception):  # what failed first is what is told
+                recording.builder.end_building()
+            raise
+        finally:
+            self._recorded.now = None
+        recording.graph = recording.builder.end_building().complete()
+        self._up.sync()
+
+
+class Recording:
+    """Work that can be repeated, with the memory that it uses."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+        self.buffers: list[Any] = []
+        self.graph: Any = None
+
+    def repeat(self, stream: Any) -> None:
+        """Do it on a stream."""
+        self.graph.launch(stream)
+
+
+class _Staging:
+    """Memory of the host that the GPU copies from or to by itself; one thread has it at a time."""
+
+    def __init__(self, pinned: Any) -> None:
+        self._pinned = pinned
+        self._lock = Lock()
+        self._buffer: Any = None
+
+    def __enter__(self) -> "_Staging":
+        self._lock.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def view(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """As large as it must be, as numpy sees it."""
+        size = math.prod(shape) * dtype.itemsize
+        if self._buffer is None or self._buffer.size < size:
+            self._buffer = self._pinned.allocate(max(1, size))
+        memory = (ctypes.c_uint8 * size).from_address(int(self._buffer.handle))
+        return np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
+
+    def part(self, size: int) -> Any:
+        """Its first bytes, after `view`."""
+        from cuda.core import Buffer
+
+        return Buffer.from_handle(int(self._buffer.handle), size, owner=self._buffer)
+
+
+def _part(array: DeviceArray, start: int, size: int) -> Any:
+    """Bytes of an array."""
+    from cuda.core import Buffer
+
+    return Buffer.from_handle(array.address + start, size, owner=array.buffer)

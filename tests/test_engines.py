@@ -1,0 +1,175 @@
+"""Engines at work on a GPU. What needs none of it, such as building them for other GPUs, is in test_tensorrt.py."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from clips import ffmpeg
+from conftest import photograph
+
+from caflow_export.export import ExportReport
+from caflow_export.to_tensorrt import build_engines
+from caflow_export.trt_flavor import TensorRTUnavailable
+from caflow_runtime import engines
+from caflow_runtime.backends.cuda_device import CudaDevice, DeviceArray
+from caflow_runtime.backends.device_noise import draw_rows
+from caflow_runtime.errors import BackendError, InputError
+from caflow_runtime.inputs import Image
+from caflow_runtime.noise import Place
+from caflow_runtime.noise import draw_rows as draw_rows_on_the_host
+from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.results import Best
+
+pytestmark = pytest.mark.gpu
+MAX_ROWS, MAX_SIZE = 8, (256, 256)
+
+
+def with_engines(bundle: Path, folder: Path) -> Path:
+    shutil.copytree(bundle, folder)
+    try:
+        build_engines(folder, max_rows=MAX_ROWS, max_size=MAX_SIZE)
+    except TensorRTUnavailable as error:
+        pytest.skip(str(error))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(exported: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with engines for the GPU here."""
+    return with_engines(exported.path, tmp_path_factory.mktemp("engines") / "model.caflow")
+
+
+@pytest.fixture(scope="module")
+def engine(built: Path) -> Iterator[Pipeline]:
+    with load(built, backend="tensorrt") as pipe:
+        yield pipe
+
+
+@pytest.fixture(scope="module")
+def cpu(exported: ExportReport) -> Iterator[Pipeline]:
+    with load(exported.path, backend="cpu") as pipe:
+        yield pipe
+
+
+def check_equal(one: Best, other: Best, likelihood: float = 1e-5, pixels: float = 1e-3) -> None:
+    np.testing.assert_array_equal(one.sample, other.sample)
+    np.testing.assert_allclose(one.log_likelihood, other.log_likelihood, rtol=likelihood)
+    for a, b in zip(one.images, other.images, strict=True):
+        assert (a != b).mean() < pixels
+
+
+def test_what_was_built_here_is_verified(built: Path) -> None:
+    (found,) = engines.find(built)
+    assert found.engines is not None
+    measured = found.engines.verification
+    assert {m.graph for m in measured} >= {"encode", "decode_0", "reverse_1", "sample", "flow"}
+    assert sum("identical rows" in m.what for m in measured) == MAX_ROWS
+    assert all(m.max_error <= m.tolerance for m in measured)
+
+
+def test_images_are_those_of_the_cpu_also_when_chains_are_repeated(
+    engine: Pipeline, cpu: Pipeline, photographs: Path
+) -> None:
+    condition = photograph(photographs, 0, 16, 16)
+    for seed in range(4):
+        check_equal(engine.best_of(condition, n=4, seed=seed), cpu.best_of(condition, n=4, seed=seed))
+
+
+def test_sizes_rows_and_tiles_that_engines_do_not_take_at_once(
+    engine: Pipeline, built: Path, photographs: Path
+) -> None:
+    images = [photograph(photographs, k, *size) for k, size in enumerate([(9, 12), (16, 16), (70, 80)])]
+    assert len(engine.tiles(images[2])) > 1
+    with load(built, backend="cpu", pixel_budget=MAX_SIZE[0] * MAX_SIZE[1]) as cpu:
+        for _ in range(2):
+            check_equal(engine.best_of(images, n=3), cpu.best_of(images, n=3))
+        check_equal(engine.best_of(images[1], n=2 * MAX_ROWS + 1), cpu.best_of(images[1], n=2 * MAX_ROWS + 1))
+
+
+def test_pruning_scores_and_noise(engine: Pipeline, cpu: Pipeline, photographs: Path) -> None:
+    condition = photograph(photographs, 2, 8, 8)
+    best = cpu.best_of(condition, n=4, keep=(4, 2))
+    check_equal(engine.best_of(condition, n=4, keep=(4, 2)), best)
+    scored, expected = (pipe.score(best.images, condition).log_likelihood for pipe in (engine, cpu))
+    np.testing.assert_allclose(scored, expected, rtol=1e-5)
+    encoded = engine.encode(best.images, condition)
+    np.testing.assert_allclose(engine.decode(encoded.noise, condition).images, best.images, atol=1)
+
+
+def test_threads_share_a_pipeline(engine: Pipeline, cpu: Pipeline, photographs: Path) -> None:
+    images = [photograph(photographs, k, 8, 8 + 2 * (k % 2)) for k in range(4)]
+
+    def draw(k: int) -> list[Best]:
+        return [engine.best_of(images[k], n=3, seed=seed) for seed in range(5)]
+
+    with ThreadPoolExecutor(len(images)) as pool:
+        for k, results in enumerate(pool.map(draw, range(len(images)))):
+            for seed, result in enumerate(results):
+                check_equal(result, cpu.best_of(images[k], n=3, seed=seed))
+
+
+def test_halves(exported_half: ExportReport, cpu: Pipeline, photographs: Path, tmp_path: Path) -> None:
+    folder = with_engines(exported_half.path, tmp_path / "half.caflow")
+    condition = photograph(photographs, 3, 16, 16)
+    with load(folder, backend="tensorrt") as engine:
+        for _ in range(3):
+            check_equal(engine.best_of(condition, n=1), cpu.best_of(condition, n=1), likelihood=1e-3, pixels=1)
+
+
+def test_from_device_memory_to_device_memory(engine: Pipeline, photographs: Path) -> None:
+    conditions = np.stack([photograph(photographs, k, 8, 12) for k in range(2)])
+    expected = engine.best_of(conditions, n=3)
+    device = CudaDevice()  # another library's
+    for array in (device.upload(conditions), OnlyInterface(device.upload(conditions))):
+        got = engine.run(array, n=3)
+        np.testing.assert_array_equal(got.sample, expected.sample)
+        np.testing.assert_allclose(got.per_level, expected.per_level, rtol=1e-6)
+        assert isinstance(got.images, DeviceArray)
+        np.testing.assert_array_equal(device.download(device.adopt(got.images)), expected.images)
+    with pytest.raises(InputError, match=r"wanted an array in .*'s memory, got ndarray"):
+        engine.run(conditions)
+
+
+class OnlyInterface:
+    """An array with `__cuda_array_interface__` and no DLPack."""
+
+    def __init__(self, array: DeviceArray) -> None:
+        self.array = array
+        self.shape, self.dtype = array.shape, array.dtype
+        self.__cuda_array_interface__ = array.__cuda_array_interface__
+
+
+def test_noise_on_the_device_is_that_of_the_host() -> None:
+    device = CudaDevice()
+    channels, places = [5, 6, 12], [Place(3, 5, 7, 9, (0, 4)), Place(1, 0, 7, 9, (2,))]
+    arguments = channels, 1, places, (0.8, 0.5, 0.3), 7, 11
+    drawn, expected = device.download(draw_rows(device, *arguments)), draw_rows_on_the_host(*arguments)
+    np.testing.assert_array_max_ulp(drawn, expected, maxulp=2)
+
+
+def test_a_damaged_engine_is_not_loaded(built: Path, tmp_path: Path, photographs: Path) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "copy.caflow"))
+    (plan,) = copy.glob("engines/*/encode.engine")
+    plan.write_bytes(plan.read_bytes()[:-1] + b"?")
+    with load(copy, backend="tensorrt") as pipe, pytest.raises(BackendError, match="is not what was built"):
+        pipe.best_of(photograph(photographs, 0, 8, 8))
+
+
+def test_a_video_is_that_of_the_cpu(built: Path, tmp_path: Path) -> None:
+    source, drawn = tmp_path / "clip.mp4", list[Image]()
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=30:d=0.6", "-c:v", "libx264", source)
+    for backend in ("cpu", "tensorrt"):
+        output = tmp_path / f"{backend}.mkv"
+        command = [sys.executable, "-m", "caflow_deploy.cli", "video", source, "-o", output, "-n", 2]
+        command += ["--bundle", built, "--backend", backend, "--codec", "ffv1"]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        with av.open(str(output)) as container:
+            drawn.append(np.stack([f.to_ndarray(format="rgb24") for f in container.decode(container.streams.video[0])]))
+    assert (drawn[0] != drawn[1]).mean() < 1e-3
