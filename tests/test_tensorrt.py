@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -15,11 +16,18 @@ from conftest import stir
 from onnx import helper
 
 from caflow_export.export import ExportReport, PrecisionName, export
+from caflow_export.measure import VerificationFailed
 from caflow_export.to_tensorrt import BuildFailed, build_engines, parse, profiles
 from caflow_export.trt_flavor import TensorRTUnavailable, choose
+from caflow_export.verify_engines import verify_engines
 from caflow_runtime import builtin, bundle, engines
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu
 from caflow_runtime.cache_file import read_cache, write_cache
+from caflow_runtime.engines import Profile
+from caflow_runtime.errors import BackendError
 from caflow_runtime.gpu import Gpu, first_gpu
+from caflow_runtime.pipeline import load
+from caflow_runtime.scan import Array, Arrays
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow
 from caflow_training.reference_checkpoint import DEFAULT_SIZE
@@ -117,6 +125,69 @@ def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
     (broken,) = engines.find(small)
     assert broken.engines is None
     assert "cannot be read" in str(broken.stale)
+
+
+def test_the_gpu_here_gets_its_own_set_or_is_told_what_is_there(small: Path) -> None:
+    build_engines(small, compute_capabilities=TARGETS, max_rows=1, max_size=(8, 8))
+    folder, chosen = engines.choose(small, "fp32", "12.0", "NVIDIA GeForce RTX 5090")
+    assert (chosen.compute_capability, folder.name.endswith("sm120-fp32")) == ("12.0", True)
+    with pytest.raises(BackendError, match=r"this NVIDIA L4 .* 8\.9; .*-sm120-fp32 is for .* 12\.0; .*--trt fp32$"):
+        engines.choose(small, "fp32", "8.9", "NVIDIA L4")
+    described = folder / engines.DESCRIPTION
+    described.write_text(described.read_text().replace('"gpu": null', '"gpu": "NVIDIA GeForce RTX 5080"'))
+    with pytest.raises(BackendError, match="sm120-fp32 is for NVIDIA GeForce RTX 5080"):
+        engines.choose(small, "fp32", "12.0", "NVIDIA GeForce RTX 5090")
+    (small / bundle.MANIFEST).write_bytes((small / bundle.MANIFEST).read_bytes() + b" ")
+    with pytest.raises(BackendError, match="-sm86-fp32 is built from another export of the model"):
+        engines.choose(small, "fp32", "8.6", "NVIDIA A10")
+
+
+@needs_no_gpu
+def test_without_a_gpu_engines_are_refused(small: Path) -> None:
+    with pytest.raises(BackendError, match=r"wanted an NVIDIA GPU, there is none \(.*\): install its driver"):
+        load(small, backend="tensorrt")
+    command = [sys.executable, "-m", "caflow_deploy.cli", "doctor", str(small)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "there is none" in done.stdout
+
+
+class Wrong(OnnxRuntimeCpu):
+    """Has a graph that is off where it runs for so many rows, as TensorRT had."""
+
+    def __init__(self, name: str, rows: int) -> None:
+        super().__init__()
+        self.wrong, self.rows = name, rows
+        self.profiles = [Profile(self.rows + 1, 128, 128)]
+
+    def load(self, path: Path) -> Callable[[Arrays], dict[str, Array]]:
+        run = super().load(path)
+
+        def sometimes_wrong(arrays: Arrays) -> dict[str, Array]:
+            out = run(arrays)
+            is_off = path.stem == self.wrong and len(next(iter(out.values()))) == self.rows
+            return {name: array + array.dtype.type(is_off) for name, array in out.items()}
+
+        return sometimes_wrong
+
+
+def test_engines_are_held_against_the_cpu(exported: ExportReport) -> None:
+    measured = verify_engines(exported.path, OnnxRuntimeBound("cpu"))
+    assert {m.graph for m in measured} == {*(graph.name for graph in exported.manifest.graphs), "sample", "flow"}
+    assert max(m.max_error / m.tolerance for m in measured) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "message"),
+    [
+        ("decode_1", 6, r"decode_1: \w+: wanted an error of at most"),
+        ("likelihood_0", 6, r"likelihood_0: \w+: wanted an error of at most"),
+        ("decode_0", 7, "flow: 7 identical rows, pixels: wanted an error of at most"),
+    ],
+)
+def test_engines_that_are_off_are_named(exported: ExportReport, name: str, rows: int, message: str) -> None:
+    with pytest.raises(VerificationFailed, match=message):
+        verify_engines(exported.path, Wrong(name, rows))
 
 
 def test_engines_of_another_version_are_stale(small: Path) -> None:

@@ -52,15 +52,10 @@ def best_on_device(
     """
     count, height, width = _checked(chain, condition)
     window = Window(*(Axis(0, np.ones(side, np.float32)) for side in (height, width)))
-    sides = room.largest_sides
-    if (
-        (sides and (height > sides[0] or width > sides[1]))
-        or count * n > room.rows(window)
-        or height * width > room.pixels
-    ):
+    if not room.holds(window, count * n):
         raise InputError(
             f"{count} × {n} samples of {height}×{width} must run at once: give a pixel_budget of at least "
-            f"{count * n * height * width}" + (", and engines for as many rows of that size" if sides else "")
+            f"{count * n * height * width}" + (", and engines for as many rows of that size" if room.profiles else "")
         )
     units = [Unit(k, window, tuple(range(n))) for k in range(count)]
     taus = per_level(temperature, chain.model.levels)

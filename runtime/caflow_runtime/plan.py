@@ -36,9 +36,20 @@ class Room:
         height, width = window.shape
         rows = self.pixels // (height * width)
         if self.profiles:
-            fitting = [one.rows for one in self.profiles if height <= one.height and width <= one.width]
-            rows = min(rows, max(fitting, default=1))
+            rows = min(rows, max(self._fitting(window), default=1))
         return max(1, rows)
+
+    def holds(self, window: Window, rows: int) -> bool:
+        """Whether so many rows of a window's shape are within the budget and the profiles."""
+        height, width = window.shape
+        return rows * height * width <= self.pixels and (
+            not self.profiles or rows <= max(self._fitting(window), default=0)
+        )
+
+    def _fitting(self, window: Window) -> list[int]:
+        """Most rows of each profile that takes a window's shape."""
+        height, width = window.shape
+        return [one.rows for one in self.profiles if height <= one.height and width <= one.width]
 
 
 def plan(

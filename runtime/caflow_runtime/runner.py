@@ -88,6 +88,10 @@ class Runner:
             )
         return windows
 
+    def _and_engines(self) -> str:
+        """What is needed too for larger runs."""
+        return ", and build engines with more --max-rows or a larger --max-size" if self.backend.profiles else ""
+
     def _target_pixels(self, condition: Image) -> int:
         """Padded."""
         height, width = (-(-side * self.model.scale // self.model.size_multiple) for side in condition.shape[:2])
@@ -104,6 +108,7 @@ class Runner:
             raise InputError(
                 f"noise is given for an image as a whole: wanted at most {self.pixel_budget} target pixels, got "
                 f"{condition.shape[0] * condition.shape[1] * self.model.scale**2}: give a larger pixel_budget"
+                f"{self._and_engines()}"
             )
         return windows[0]
 
@@ -303,7 +308,7 @@ class Runner:
                 height, width = of_image[-1].y.end, of_image[-1].x.end
                 raise InputError(
                     f"keep: all {samples} samples of images[{k}] must run at once, {height}×{width} "
-                    f"pixels each: give a pixel_budget of {samples * height * width}"
+                    f"pixels each: give a pixel_budget of {samples * height * width}{self._and_engines()}"
                 )
 
 
