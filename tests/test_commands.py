@@ -238,14 +238,19 @@ def test_info(exported: ExportReport) -> None:
 
 def test_bench(exported: ExportReport) -> None:
     command = ["bench", exported.path, "--side", 16, "-n", "1,4", "--seconds", 0]
-    lines = [json.loads(line) for line in caflow(*command, "--json").stdout.splitlines()]
+    *lines, best = [json.loads(line) for line in caflow(*command, "--json").stdout.splitlines()]
     assert [line["samples"] for line in lines] == [1, 4]
+    assert best["batch"] in (1, 2, 4, 8, 16, 32, 64)
+    assert np.isclose(best["share_of_peak"], best["gflop_per_s"] / best["peak_gflop_per_s"])
+    assert best["gpu_memory"] is None
     assert all(line["median_s"] > 0 and line["backend"] == "onnxruntime cpu" for line in lines)
     graphs = {graph.name: graph.operations_per_pixel * 16**2 for graph in exported.manifest.graphs}
     row = sum(graphs[f"{name}_{j}"] for name in ("decode", "reverse") for j in range(2))
     assert np.isclose(lines[1]["operations"], graphs["encode"] + 4 * row)
     assert np.isclose(lines[1]["counted_times_first"], (graphs["encode"] + 4 * row) / (graphs["encode"] + row))
-    assert "counted" in caflow(*command).stdout
+    tables = caflow(*command).stdout
+    assert "counted" in tables
+    assert "of the peak" in tables
     assert caflow("bench", exported.path, "-n", "few").returncode == 2
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,28 +29,45 @@ from caflow_deploy.commands.terminal import ending_on_errors, print_table, progr
 def bench(
     bundle: Path, side: int, samples: list[int], seconds: float, backend: tuple[str, ...], threads: int, as_json: bool
 ) -> None:
-    """Time best-of-N with BUNDLE, x4-photo by default, and hold the growth with N against the count of operations."""
+    """Time best-of-N with BUNDLE, x4-photo by default: how it grows with N, how many images run best together, and
+    what share of the device's measured peak that is."""
     with ending_on_errors():
-        from caflow_runtime.bench import Timing
+        from caflow_runtime.backends.select import open_backend
+        from caflow_runtime.bench import Throughput, Timing, throughput
         from caflow_runtime.bench import bench as measure
+        from caflow_runtime.gpu import used_memory
+        from caflow_runtime.peak import peak_gflop_per_s
     timings: list[Timing] = []
+    throughputs: list[Throughput] = []
     with progress_bar(hidden=as_json) as progress, ending_on_errors():
-        task = progress.add_task("measuring", total=len(backend) * len(samples))
-        for pipe in [open_pipeline(bundle, name, threads) for name in backend]:
-            for timing in measure(pipe, side, samples, seconds):
-                timings.append(timing)
+        task = progress.add_task("measuring", total=len(backend) * (len(samples) + 1))
+        for name in backend:
+            before = used_memory()
+            with open_pipeline(bundle, name, threads) as pipe:
+                for timing in measure(pipe, side, samples, seconds):
+                    timings.append(timing)
+                    progress.advance(task)
+                if pipe.backend.endswith("cpu"):
+                    before = None
+
+                def peak(name: Any = name, pipe: Any = pipe) -> float:
+                    return peak_gflop_per_s(open_backend(name, pipe.folder, threads), pipe.manifest.precision)
+
+                throughputs.append(throughput(pipe, side, seconds, before, peak))
                 progress.advance(task)
     if as_json:
         for timing in timings:
             click.echo(json.dumps(asdict(timing) | {"images_per_s": timing.images_per_s}))
+        for one in throughputs:
+            click.echo(json.dumps(asdict(one) | {"share_of_peak": one.share_of_peak}))
         return
-    columns = ["backend", "n", "ms", "slowest ms", "images/s", "samples/s", "GFLOP/s", "× first", "× counted"]
+    columns = ["backend", "n", "ms", "p95 ms", "images/s", "samples/s", "GFLOP/s", "× first", "× counted"]
     rows = [
         [
             timing.backend,
             str(timing.samples),
             f"{1e3 * timing.median_s:.1f}",
-            f"{1e3 * timing.slowest_s:.1f}",
+            f"{1e3 * timing.p95_s:.1f}",
             f"{timing.images_per_s:.1f}",
             f"{timing.samples_per_s:.1f}",
             f"{timing.gflop_per_s:.1f}",
@@ -57,5 +75,18 @@ def bench(
             f"{timing.counted_times_first:.2f}",
         ]
         for timing in timings
+    ]
+    print_table(columns, rows)
+    columns = ["backend", "best batch", "images/s", "GFLOP/s", "of the peak", "GPU MiB"]
+    rows = [
+        [
+            one.backend,
+            str(one.batch),
+            f"{one.images_per_s:.1f}",
+            f"{one.gflop_per_s:.1f}",
+            f"{one.share_of_peak:.0%} of {one.peak_gflop_per_s:.0f}",
+            "" if one.gpu_memory is None else f"{one.gpu_memory / 2**20:.0f}",
+        ]
+        for one in throughputs
     ]
     print_table(columns, rows)

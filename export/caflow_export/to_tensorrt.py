@@ -24,7 +24,7 @@ from caflow_runtime.bundle import Graph, Manifest, Model, size_of
 from caflow_runtime.cache_file import read_cache, write_cache
 from caflow_runtime.engines import NAMES, Engine, EngineSet, Flavor, Profile
 from caflow_runtime.gpu import first_gpu
-from caflow_runtime.trt_module import log, module
+from caflow_runtime.trt_module import log, module, strongly_typed
 
 MAX_ROWS = 16
 MAX_SIZE = (1024, 1024)
@@ -221,9 +221,7 @@ def parse(flavor: Flavor, builder: Any, path: Path) -> Any:
     """
     trt, logger = module(flavor), log(flavor)
     logger.errors.clear()
-    # From version 11 on the only kind, its flag without effect.
-    strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
+    network = builder.create_network(strongly_typed(trt))
     parser = trt.OnnxParser(network, logger)
     proto = load_whole(path)
     widen(proto)

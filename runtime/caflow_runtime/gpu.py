@@ -1,6 +1,10 @@
 """What NVIDIA's driver says of the first GPU, in the order of its bus."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,26 @@ class Gpu:
 
 def first_gpu() -> Gpu | None:
     """The first GPU; None where there is no driver, no GPU, or no nvidia-ml-py to ask them."""
+
+    def describe(nvml: Any, device: Any) -> Gpu:
+        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(device)
+        return Gpu(
+            name=nvml.nvmlDeviceGetName(device),
+            compute_capability=f"{major}.{minor}",
+            driver=nvml.nvmlSystemGetDriverVersion(),
+            cuda=nvml.nvmlSystemGetCudaDriverVersion_v2() // 1000,
+        )
+
+    return _ask(describe)
+
+
+def used_memory() -> int | None:
+    """Bytes of the first GPU's memory that are in use, by whomever; None as in `first_gpu`."""
+    return _ask(lambda nvml, device: int(nvml.nvmlDeviceGetMemoryInfo(device).used))
+
+
+def _ask(question: Callable[[Any, Any], Answer]) -> Answer | None:
+    """NVML about the first GPU."""
     try:
         import pynvml
     except ModuleNotFoundError:
@@ -26,14 +50,7 @@ def first_gpu() -> Gpu | None:
     except pynvml.NVMLError:
         return None
     try:
-        device = pynvml.nvmlDeviceGetHandleByIndex(0)
-        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(device)
-        return Gpu(
-            name=pynvml.nvmlDeviceGetName(device),
-            compute_capability=f"{major}.{minor}",
-            driver=pynvml.nvmlSystemGetDriverVersion(),
-            cuda=pynvml.nvmlSystemGetCudaDriverVersion_v2() // 1000,
-        )
+        return question(pynvml, pynvml.nvmlDeviceGetHandleByIndex(0))
     except pynvml.NVMLError:
         return None
     finally:

@@ -18,6 +18,12 @@ def module(flavor: Flavor) -> Any:
     return importlib.import_module(MODULES[flavor])
 
 
+def strongly_typed(trt: Any) -> int:
+    """The flags of a network whose types are those of its graph: from version 11 on the only kind, its flag gone."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
 @cache
 def log(flavor: Flavor) -> Any:
     """TensorRT's logger: one per process, the first wins. Keeps errors for messages of ours, drops the rest."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.engines import Profile
-from caflow_runtime.errors import BackendError, InputError
+from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.noise import Place, draw_rows
 from caflow_runtime.scan import Array, Arrays, Graph
 
@@ -26,6 +26,10 @@ class Backend(Protocol):
 
     def load(self, path: Path) -> Graph:
         """The graph of an ONNX file, as a callable from named device arrays to named device arrays."""
+
+    def build(self, path: Path) -> Graph:
+        """The same of an ONNX file that is not of the bundle, with fixed shapes."""
+        return self.load(path)
 
     def to_device(self, array: NDArray[Any]) -> Array:
         """A contiguous array of the host, on the device."""
@@ -77,7 +81,7 @@ def explaining(place: Path | str) -> Iterator[None]:
         raise BackendError(
             f"{place}: wants an input {error} that the chain does not give: export the model again"
         ) from None
-    except (MemoryError, BackendError, InputError):
+    except (MemoryError, CaflowError):
         raise
     except Exception as error:
         text = str(error).strip()

@@ -75,8 +75,8 @@ class CudaDevice:
         """
         try:
             from cuda.core import Device, DeviceMemoryResource, LegacyPinnedMemoryResource
-        except ModuleNotFoundError as error:
-            raise BackendError(f"engines need {error.name}: {INSTALL}") from None
+        except ModuleNotFoundError:
+            raise BackendError(f"engines need cuda-core, which is not installed: {INSTALL}") from None
         try:
             self._device = Device(0)
             self.use()

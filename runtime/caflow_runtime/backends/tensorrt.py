@@ -21,23 +21,15 @@ from caflow_runtime import bundle, engines
 from caflow_runtime.backends import device_noise
 from caflow_runtime.backends.backend import Backend, explaining
 from caflow_runtime.backends.cuda_device import CudaDevice, DeviceArray, Recording
-from caflow_runtime.cache_file import read_cache, write_cache
+from caflow_runtime.backends.engine import Engine, Kernels
 from caflow_runtime.engines import EXTRAS, NAMES, EngineSet, Profile
 from caflow_runtime.errors import BackendError
 from caflow_runtime.noise import Place
 from caflow_runtime.scan import Array, Arrays, Graph
-from caflow_runtime.trt_module import log, module
+from caflow_runtime.trt_module import log, module, strongly_typed
 
 RECORDINGS = 8
 """Chains and shapes that are recorded at the same time."""
-TYPES = {
-    "FLOAT": np.float32,
-    "HALF": np.float16,
-    "BF16": np.uint16,  # numpy has no such type; nothing but engines looks inside
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "UINT8": np.uint8,
-}
 
 
 class TensorRT(Backend):
@@ -71,7 +63,7 @@ class TensorRT(Backend):
         """Held while the stream is given work, as contexts and the activation memory are everybody's."""
         self.shapes_return = False
         """Whether what runs now will run often with its shapes, so that kernels for just these are worth their wait."""
-        self.kernels = _Kernels(self.trt, set_folder) if flavor == "rtx" else None
+        self.kernels = Kernels(self.trt, set_folder) if flavor == "rtx" else None
         self._runtime = self.trt.Runtime(self.log)
         self._activation: Any = None
         self._seen: set[Any] = set()
@@ -95,12 +87,26 @@ class TensorRT(Backend):
         contents = plan.read_bytes()
         if hashlib.sha256(contents).hexdigest() != self._plans[path].sha256:
             raise BackendError(f"{plan} is not what was built: caflow-export {path.parent} --trt {self.set.precision}")
+        return self._load(contents, plan)
+
+    def build(self, path: Path) -> Graph:
+        trt = self.trt
+        builder = trt.Builder(self.log)
+        network = builder.create_network(strongly_typed(trt))
+        if not trt.OnnxParser(network, self.log).parse(path.read_bytes()):
+            raise BackendError(f"{path}: {self.name} cannot read it: {self.log.first_error()}")
+        config = builder.create_builder_config()
+        config.clear_flag(trt.BuilderFlag.TF32)
+        self.device.use()
+        return self._load(bytes(builder.build_serialized_network(network, config)), path)
+
+    def _load(self, contents: bytes, path: Path) -> Graph:
         self.device.use()
         self.log.errors.clear()
         engine = self._runtime.deserialize_cuda_engine(contents)
         if engine is None:
-            raise BackendError(f"{plan}: {self.name} cannot load it: {self.log.first_error()}")
-        return _Engine(self, engine, plan)
+            raise BackendError(f"{path}: {self.name} cannot load it: {self.log.first_error()}")
+        return Engine(self, engine, path)
 
     def to_device(self, array: NDArray[Any]) -> Array:
         self.device.use()
@@ -193,107 +199,6 @@ class TensorRT(Backend):
             self._activation = None  # a recording that uses it keeps it; else its memory is free for the new one
             self._activation = self.device.allocate(max(1, size))
         return self._activation
-
-
-class _Engine:
-    """A graph that runs on device arrays."""
-
-    def __init__(self, backend: TensorRT, engine: Any, path: Path) -> None:
-        trt = backend.trt
-        self.backend = backend
-        self.engine = engine
-        self.path = path
-        names = [engine.get_tensor_name(k) for k in range(engine.num_io_tensors)]
-        self.inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        self.outputs = {name: TYPES[engine.get_tensor_dtype(name).name] for name in names if name not in self.inputs}
-        self._contexts: dict[tuple[int, bool], Any] = {}
-
-    def __call__(self, arrays: Arrays) -> dict[str, Array]:
-        backend = self.backend
-        with backend.lock, explaining(self.path):
-            backend.device.use()
-            backend.log.errors.clear()
-            given = {name: cast(DeviceArray, arrays[name]) for name in self.inputs}
-            context = self._context(self._profile({name: array.shape for name, array in given.items()}))
-            for name, array in given.items():
-                context.set_input_shape(name, array.shape)
-                context.set_tensor_address(name, array.address)
-            results = {}
-            for name, dtype in self.outputs.items():
-                results[name] = backend.device.empty(tuple(context.get_tensor_shape(name)), dtype)
-                context.set_tensor_address(name, results[name].address)
-            size = context.update_device_memory_size_for_shapes()
-            context.set_device_memory(int(backend.activation(size).handle), size)
-            if not context.execute_async_v3(int(backend.device.stream.handle)):
-                raise BackendError(f"{self.path}: it does not run: {backend.log.first_error()}")
-        return cast(dict[str, Array], results)
-
-    def _profile(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """The last one that takes the shapes: it has the smaller targets.
-
-        Raises:
-            BackendError: if none does.
-        """
-        for profile in reversed(range(self.engine.num_optimization_profiles)):
-            if all(self._takes(name, profile, shape) for name, shape in shapes.items()):
-                return profile
-        raise BackendError(
-            f"{self.path} was not built for inputs of {shapes}: build with larger --max-rows, --max-size"
-        )
-
-    def _takes(self, name: str, profile: int, shape: tuple[int, ...]) -> bool:
-        smallest, _, largest = self.engine.get_tensor_profile_shape(name, profile)
-        sizes = zip(tuple(smallest), shape, tuple(largest), strict=True)
-        return all(low <= size <= high for low, size, high in sizes)
-
-    def _context(self, profile: int) -> Any:
-        """What runs the engine for the shapes of a profile, without memory of its own."""
-        key = profile, self.backend.shapes_return
-        if key not in self._contexts:
-            context = self._create_context()
-            stream = int(self.backend.device.compute.handle)
-            if context is None or not context.set_optimization_profile_async(profile, stream):
-                raise BackendError(f"{self.path}: it cannot be set up: {self.backend.log.first_error()}")
-            self._contexts[key] = context
-        return self._contexts[key]
-
-    def _create_context(self) -> Any:
-        strategy = self.backend.trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        if self.backend.kernels is None:
-            return self.engine.create_execution_context(strategy)
-        config = self.engine.create_runtime_config()
-        config.set_execution_context_allocation_strategy(strategy)
-        self.backend.kernels.configure(config, self.backend.shapes_return)
-        return self.engine.create_execution_context(config)
-
-
-class _Kernels:
-    """What TensorRT-RTX compiles for the GPU here while engines run, kept beside them for the next time."""
-
-    def __init__(self, trt: Any, folder: Path) -> None:
-        self.trt = trt
-        self.path = folder / "kernels.cache"
-        self._cache: Any = None
-        self._stored = b""
-
-    def configure(self, config: Any, shapes_return: bool) -> None:
-        """Have the kernels of a context taken from and put into the cache, the ones for its shapes at once or later."""
-        strategies = self.trt.DynamicShapesKernelSpecializationStrategy
-        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER if shapes_return else strategies.LAZY
-        if self._cache is None:
-            self._cache = config.create_runtime_cache()
-            self._stored = read_cache(self.path)
-            if self._stored:  # what another driver compiled is not taken
-                self._cache.deserialize(self._stored)
-        config.set_runtime_cache(self._cache)
-
-    def write(self) -> None:
-        """Store what is new."""
-        compiled = b"" if self._cache is None else bytes(self._cache.serialize())
-        if compiled and compiled != self._stored:
-            with suppress(OSError):  # a bundle that cannot be written to still runs
-                write_cache(self.path, compiled)
-                self._stored = compiled
 
 
 class _RecordedChain:

@@ -1,0 +1,121 @@
+"""The ways of `gpu.py` that need more than PyTorch: bundles in ONNX Runtime's CUDA provider, and as engines."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu_cases import FRAME, FRAME_SAMPLES, NAMES, SAMPLES, Case, Truth, chain, line, seconds
+from torch import Tensor
+
+from caflow_export.export import PrecisionName, export
+from caflow_export.to_tensorrt import build_engines
+from caflow_export.trt_flavor import NeedsGpu, TensorRTUnavailable
+from caflow_runtime import bundle, scan
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound
+from caflow_runtime.backends.tensorrt import TensorRT
+from caflow_runtime.canary import smooth_conditions
+from caflow_runtime.chain import Chain
+from caflow_runtime.errors import BackendError
+from caflow_runtime.gpu import used_memory
+from caflow_runtime.graphs import Graphs
+from caflow_runtime.pipeline import OVERLAP, Pipeline
+from caflow_training import checkpoint
+from caflow_training.model import CAFlow
+
+
+def in_onnx_runtime(backend: OnnxRuntimeBound, folder: Path, case: Case, levels: int) -> Callable[[], scan.Rows]:
+    """The graphs of a bundle through ONNX Runtime's CUDA provider, values kept on the GPU."""
+    manifest = bundle.read_manifest(folder)
+    graphs = {graph.name: backend.load(folder / graph.file.path) for graph in manifest.graphs}
+    condition = backend.to_device(case.condition.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+    image = backend.to_device(torch.zeros(case.samples, dtype=torch.int64).numpy())
+    noise = [backend.to_device(z.cpu().numpy()) for z in case.per_level(levels)]
+    return lambda: chain(graphs, levels, condition, image, noise)
+
+
+def bundle_of(name: str, model: CAFlow, precision: PrecisionName, scratch: Path) -> Path:
+    """The model's bundle, exported where that was not done yet."""
+    folder = scratch / f"{name}-{precision}.caflow"
+    if not folder.is_dir():
+        checkpoint.save(scratch / f"{name}.pt", model)
+        export(scratch / f"{name}.pt", folder, precision)
+    return folder
+
+
+def engines_of(folder: Path) -> TensorRT | None:
+    """What runs a bundle's engines, built where that was not done yet; None where the GPU has none."""
+    try:
+        if not (folder / "engines").is_dir():
+            build_engines(folder, max_rows=max(SAMPLES), max_size=FRAME)
+        return TensorRT.on_the_gpu(folder)
+    except (TensorRTUnavailable, NeedsGpu, BackendError) as error:
+        print(f"tensorrt is left out: {error}")
+        return None
+
+
+def on_host(backend: TensorRT, array: Any) -> Tensor:
+    """An array of the device."""
+    return torch.from_numpy(backend.to_host(array))
+
+
+def in_engines(backend: TensorRT, folder: Path, case: Case, levels: int) -> Callable[[], scan.Rows]:
+    """The engines of a bundle, recorded as one CUDA graph."""
+    chain = Chain(Graphs(folder, backend))
+    condition = backend.to_device(case.condition.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+    image = backend.to_device(torch.zeros(case.samples, dtype=torch.int64).numpy())
+    noise = [backend.to_device(z.cpu().numpy()) for z in case.per_level(levels)]
+    return lambda: chain.sample_at_once(condition, image, noise)
+
+
+def engine_lines(
+    name: str, model: CAFlow, case: Case, exact: Truth, base: float, device: torch.device, rounds: int, scratch: Path
+) -> Iterator[dict[str, Any]]:
+    """TensorRT, or TensorRT-RTX, where it builds for the GPU."""
+    for precision in NAMES:
+        folder = bundle_of(name, model, precision, scratch)
+        backend = engines_of(folder)
+        if backend is None:
+            return
+        run = in_engines(backend, folder, case, model.config.levels)
+        errors = exact.errors(run(), partial(on_host, backend))
+        yield line(name, backend.name, precision, case.samples, seconds(run, device, rounds), base) | errors
+
+
+def engine_frames(
+    name: str, model: CAFlow, device: torch.device, rounds: int, scratch: Path
+) -> Iterator[dict[str, Any]]:
+    """Frames of 1080p per second by engines: from the GPU's memory to it, and from the host to the host."""
+    scale = model.config.task.scale
+    frame = smooth_conditions(1, *(side // scale for side in FRAME))
+    for precision in NAMES:
+        folder = bundle_of(name, model, precision, scratch)
+        backend = engines_of(folder)
+        if backend is None:
+            return
+        pipe = Pipeline(Graphs(folder, backend), pixel_budget=FRAME[0] * FRAME[1], overlap=OVERLAP)
+        there = backend.to_device(frame)
+        ways = {"device": partial(pipe.run, there)} | {"host": partial(pipe.best_of, frame)}
+        for n in FRAME_SAMPLES:
+            for way, run in ways.items():
+                if way == "host" or n == 1:  # more samples of that size do not run at once
+                    took = seconds(partial(run, n=n), device, rounds)
+                    row = {"model": name, "way": f"{backend.name}, {way} to {way}", "precision": precision, "n": n}
+                    yield row | {"ms": 1e3 * took, "frames/s": 1 / took, "GiB": (used_memory() or 0) / 2**30}
+
+
+def onnx_lines(
+    name: str, model: CAFlow, case: Case, exact: Truth, base: float, device: torch.device, rounds: int, scratch: Path
+) -> Iterator[dict[str, Any]]:
+    """ONNX Runtime, where its CUDA provider works."""
+    try:
+        backend = OnnxRuntimeBound("cuda")
+    except BackendError as error:
+        print(f"onnxruntime cuda is left out: {error}")
+        return
+    for precision in NAMES[::2]:  # ONNX Runtime has no convolution in bf16
+        folder = bundle_of(name, model, precision, scratch)
+        run = in_onnx_runtime(backend, folder, case, model.config.levels)
+        errors = exact.errors(run(), lambda value: torch.from_numpy(value.numpy()))
+        yield line(name, "onnxruntime cuda", precision, case.samples, seconds(run, device, rounds), base) | errors

@@ -1,0 +1,129 @@
+"""One TensorRT engine as a graph, and the kernels that TensorRT-RTX compiles while engines run."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from caflow_runtime.backends.backend import explaining
+from caflow_runtime.backends.cuda_device import DeviceArray
+from caflow_runtime.cache_file import read_cache, write_cache
+from caflow_runtime.errors import BackendError
+from caflow_runtime.scan import Array, Arrays
+
+if TYPE_CHECKING:
+    from caflow_runtime.backends.tensorrt import TensorRT
+
+TYPES = {
+    "FLOAT": np.float32,
+    "HALF": np.float16,
+    "BF16": np.uint16,  # numpy has no such type; nothing but engines looks inside
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "UINT8": np.uint8,
+}
+
+
+class Engine:
+    """A graph that runs on device arrays."""
+
+    def __init__(self, backend: "TensorRT", engine: Any, path: Path) -> None:
+        trt = backend.trt
+        self.backend = backend
+        self.engine = engine
+        self.path = path
+        names = [engine.get_tensor_name(k) for k in range(engine.num_io_tensors)]
+        self.inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        self.outputs = {name: TYPES[engine.get_tensor_dtype(name).name] for name in names if name not in self.inputs}
+        self._contexts: dict[tuple[int, bool], Any] = {}
+
+    def __call__(self, arrays: Arrays) -> dict[str, Array]:
+        backend = self.backend
+        with backend.lock, explaining(self.path):
+            backend.device.use()
+            backend.log.errors.clear()
+            given = {name: cast(DeviceArray, arrays[name]) for name in self.inputs}
+            context = self._context(self._profile({name: array.shape for name, array in given.items()}))
+            for name, array in given.items():
+                context.set_input_shape(name, array.shape)
+                context.set_tensor_address(name, array.address)
+            results = {}
+            for name, dtype in self.outputs.items():
+                results[name] = backend.device.empty(tuple(context.get_tensor_shape(name)), dtype)
+                context.set_tensor_address(name, results[name].address)
+            size = context.update_device_memory_size_for_shapes()
+            context.set_device_memory(int(backend.activation(size).handle), size)
+            if not context.execute_async_v3(int(backend.device.stream.handle)):
+                raise BackendError(f"{self.path}: it does not run: {backend.log.first_error()}")
+        return cast(dict[str, Array], results)
+
+    def _profile(self, shapes: dict[str, tuple[int, ...]]) -> int:
+        """The last one that takes the shapes: it has the smaller targets.
+
+        Raises:
+            BackendError: if none does.
+        """
+        for profile in reversed(range(self.engine.num_optimization_profiles)):
+            if all(self._takes(name, profile, shape) for name, shape in shapes.items()):
+                return profile
+        raise BackendError(
+            f"{self.path} was not built for inputs of {shapes}: build with larger --max-rows, --max-size"
+        )
+
+    def _takes(self, name: str, profile: int, shape: tuple[int, ...]) -> bool:
+        fixed = tuple(self.engine.get_tensor_shape(name))
+        if min(fixed) >= 0:
+            return shape == fixed
+        smallest, _, largest = self.engine.get_tensor_profile_shape(name, profile)
+        sizes = zip(tuple(smallest), shape, tuple(largest), strict=True)
+        return all(low <= size <= high for low, size, high in sizes)
+
+    def _context(self, profile: int) -> Any:
+        """What runs the engine for the shapes of a profile, without memory of its own."""
+        key = profile, self.backend.shapes_return
+        if key not in self._contexts:
+            context = self._create_context()
+            stream = int(self.backend.device.compute.handle)
+            if context is None or not context.set_optimization_profile_async(profile, stream):
+                raise BackendError(f"{self.path}: it cannot be set up: {self.backend.log.first_error()}")
+            self._contexts[key] = context
+        return self._contexts[key]
+
+    def _create_context(self) -> Any:
+        strategy = self.backend.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self.backend.kernels is None:
+            return self.engine.create_execution_context(strategy)
+        config = self.engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        self.backend.kernels.configure(config, self.backend.shapes_return)
+        return self.engine.create_execution_context(config)
+
+
+class Kernels:
+    """What TensorRT-RTX compiles for the GPU here while engines run, kept beside them for the next time."""
+
+    def __init__(self, trt: Any, folder: Path) -> None:
+        self.trt = trt
+        self.path = folder / "kernels.cache"
+        self._cache: Any = None
+        self._stored = b""
+
+    def configure(self, config: Any, shapes_return: bool) -> None:
+        """Have the kernels of a context taken from and put into the cache, the ones for its shapes at once or later."""
+        strategies = self.trt.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER if shapes_return else strategies.LAZY
+        if self._cache is None:
+            self._cache = config.create_runtime_cache()
+            self._stored = read_cache(self.path)
+            if self._stored:  # what another driver compiled is not taken
+                self._cache.deserialize(self._stored)
+        config.set_runtime_cache(self._cache)
+
+    def write(self) -> None:
+        """Store what is new."""
+        compiled = b"" if self._cache is None else bytes(self._cache.serialize())
+        if compiled and compiled != self._stored:
+            with suppress(OSError):  # a bundle that cannot be written to still runs
+                write_cache(self.path, compiled)
+                self._stored = compiled

@@ -1,0 +1,21 @@
+"""The graphs that measure what a device can do: products of matrices, and nothing else."""
+
+from importlib.resources import files
+
+import onnx
+import pytest
+from onnx import TensorProto
+
+from caflow_runtime.peak import SIDE
+
+
+@pytest.mark.parametrize(("kind", "number"), [("fp32", TensorProto.FLOAT), ("fp16", TensorProto.FLOAT16)])
+def test_the_graphs_are_one_product(kind: str, number: int) -> None:
+    contents = files("caflow_runtime").joinpath(f"product-{kind}.onnx").read_bytes()
+    proto = onnx.load_model_from_string(contents)
+    onnx.checker.check_model(proto, full_check=True)
+    (node,) = proto.graph.node
+    assert (node.op_type, list(node.input), list(node.output)) == ("MatMul", ["a", "b"], ["product"])
+    for value in (*proto.graph.input, *proto.graph.output):
+        assert value.type.tensor_type.elem_type == number
+        assert [dim.dim_value for dim in value.type.tensor_type.shape.dim] == [SIDE, SIDE]
