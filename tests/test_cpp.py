@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
@@ -225,11 +226,14 @@ def test_twenty_frames_of_a_video_are_pythons(model: CModel, pipe: Pipeline, pho
 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("onnxruntime_cuda")
-def test_cuda_gives_what_pythons_cpu_gives(built: Path, pipe: Pipeline, photographs: Path) -> None:
-    """Needs the library of onnxruntime-gpu."""
+@pytest.mark.parametrize("backend", ["cuda", "tensorrt"])
+def test_gpus_give_what_pythons_cpu_gives(built: Path, pipe: Pipeline, photographs: Path, backend: str) -> None:
+    """With the library of onnxruntime-gpu; so do the examples, as "auto" is CUDA then."""
+    if backend == "tensorrt" and find_library("nvinfer") is None:
+        pytest.skip("no TensorRT in the system's libraries: ONNX Runtime's provider wants libnvinfer.so.10")
     condition = photograph(photographs, 7, 24, 32)
     best = pipe.best_of(condition, n=3)
-    with CModel(built / "libcaflow.so", BUNDLE, backend=b"cuda") as model:
+    with CModel(built / "libcaflow.so", BUNDLE, backend=backend.encode()) as model:
         (result,) = model.best_of([condition], samples=3)
     assert result.rgb is not None
     assert (result.rgb != best.images[0]).mean() < 1e-3

@@ -14,7 +14,6 @@ from caflow_deploy.commands.jobs import make_folders, names_a_video, names_an_im
 from caflow_deploy.commands.options import (
     accepted_option,
     alpha_option,
-    backend_option,
     bundle_option,
     check_untypical,
     consistent_option,
@@ -80,7 +79,9 @@ SEGMENT_FRAMES = 240
     show_default="one per GPU, or else per --threads processors",
     help="Actors, each with the bundle in its memory.",
 )
-@backend_option
+@click.option(  # not the engines of one GPU: results of all machines are to be alike
+    "--backend", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What runs it."
+)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each worker, on the CPU.")
 @tiling_options
 @samples_option("Images, video: of which the best is kept.")
