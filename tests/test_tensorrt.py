@@ -129,27 +129,29 @@ def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
 
 def test_the_gpu_here_gets_its_own_set_or_is_told_what_is_there(small: Path) -> None:
     build_engines(small, compute_capabilities=TARGETS, max_rows=1, max_size=(8, 8))
-    folder, chosen = engines.choose(small, "fp32", "12.0", "NVIDIA GeForce RTX 5090")
+    folder, chosen = engines.set_for(small, "fp32", "12.0", "NVIDIA GeForce RTX 5090")
     assert (chosen.compute_capability, folder.name.endswith("sm120-fp32")) == ("12.0", True)
-    with pytest.raises(BackendError, match=r"this NVIDIA L4 .* 8\.9; .*-sm120-fp32 is for .* 12\.0; .*--trt fp32$"):
-        engines.choose(small, "fp32", "8.9", "NVIDIA L4")
+    with pytest.raises(
+        BackendError, match=r"this NVIDIA L4 .* 8\.9, but .*-sm120-fp32 \(for .* 12\.0\), .*--trt fp32$"
+    ):
+        engines.set_for(small, "fp32", "8.9", "NVIDIA L4")
     described = folder / engines.DESCRIPTION
     described.write_text(described.read_text().replace('"gpu": null', '"gpu": "NVIDIA GeForce RTX 5080"'))
-    with pytest.raises(BackendError, match="sm120-fp32 is for NVIDIA GeForce RTX 5080"):
-        engines.choose(small, "fp32", "12.0", "NVIDIA GeForce RTX 5090")
+    with pytest.raises(BackendError, match=r"sm120-fp32 \(for NVIDIA GeForce RTX 5080\)"):
+        engines.set_for(small, "fp32", "12.0", "NVIDIA GeForce RTX 5090")
     (small / bundle.MANIFEST).write_bytes((small / bundle.MANIFEST).read_bytes() + b" ")
-    with pytest.raises(BackendError, match="-sm86-fp32 is built from another export of the model"):
-        engines.choose(small, "fp32", "8.6", "NVIDIA A10")
+    with pytest.raises(BackendError, match=r"-sm86-fp32 \(built from another export of the model\)"):
+        engines.set_for(small, "fp32", "8.6", "NVIDIA A10")
 
 
 @needs_no_gpu
 def test_without_a_gpu_engines_are_refused(small: Path) -> None:
-    with pytest.raises(BackendError, match=r"wanted an NVIDIA GPU, there is none \(.*\): install its driver"):
+    with pytest.raises(BackendError, match=r"no NVIDIA GPU can be used \(.*\): install its driver"):
         load(small, backend="tensorrt")
     command = [sys.executable, "-m", "caflow_deploy.cli", "doctor", str(small)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert "there is none" in done.stdout
+    assert "no NVIDIA GPU can be used" in done.stdout
 
 
 class Wrong(OnnxRuntimeCpu):

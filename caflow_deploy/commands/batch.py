@@ -79,7 +79,7 @@ SEGMENT_FRAMES = 240
     show_default="one per GPU, or else per --threads processors",
     help="Actors, each with the bundle in its memory.",
 )
-@click.option(  # not the engines of one GPU: results of all machines are to be alike
+@click.option(  # not engines, which are of one kind of GPU
     "--backend", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What runs it."
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each worker, on the CPU.")

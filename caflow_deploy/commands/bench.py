@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,9 @@ from caflow_deploy.commands.options import (
     threads_option,
 )
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from caflow_runtime.bench import Throughput, Timing
 
 
 @click.command()
@@ -32,11 +35,11 @@ def bench(
     """Time best-of-N with BUNDLE, x4-photo by default: how it grows with N, how many images run best together, and
     what share of the device's measured peak that is."""
     with ending_on_errors():
-        from caflow_runtime.backends.select import open_backend
-        from caflow_runtime.bench import Throughput, Timing, throughput
         from caflow_runtime.bench import bench as measure
+        from caflow_runtime.bench import throughput
         from caflow_runtime.gpu import used_memory
-        from caflow_runtime.peak import peak_gflop_per_s
+    for name in backend:  # what cannot be opened is said before anything is measured
+        open_pipeline(bundle, name, threads).close()
     timings: list[Timing] = []
     throughputs: list[Throughput] = []
     with progress_bar(hidden=as_json) as progress, ending_on_errors():
@@ -47,20 +50,21 @@ def bench(
                 for timing in measure(pipe, side, samples, seconds):
                     timings.append(timing)
                     progress.advance(task)
-                if pipe.backend.endswith("cpu"):
-                    before = None
-
-                def peak(name: Any = name, pipe: Any = pipe) -> float:
-                    return peak_gflop_per_s(open_backend(name, pipe.folder, threads), pipe.manifest.precision)
-
-                throughputs.append(throughput(pipe, side, seconds, before, peak))
+                on_cpu = pipe.backend.endswith("cpu")
+                throughputs.append(throughput(pipe, side, seconds, None if on_cpu else before))
                 progress.advance(task)
     if as_json:
         for timing in timings:
-            click.echo(json.dumps(asdict(timing) | {"images_per_s": timing.images_per_s}))
+            click.echo(json.dumps({"kind": "latency"} | asdict(timing) | {"images_per_s": timing.images_per_s}))
         for one in throughputs:
-            click.echo(json.dumps(asdict(one) | {"share_of_peak": one.share_of_peak}))
+            more = {"fraction_of_peak": one.fraction_of_peak}
+            click.echo(json.dumps({"kind": "throughput"} | asdict(one) | more))
         return
+    _print_timings(timings)
+    _print_throughputs(throughputs)
+
+
+def _print_timings(timings: "list[Timing]") -> None:
     columns = ["backend", "n", "ms", "p95 ms", "images/s", "samples/s", "GFLOP/s", "× first", "× counted"]
     rows = [
         [
@@ -77,6 +81,9 @@ def bench(
         for timing in timings
     ]
     print_table(columns, rows)
+
+
+def _print_throughputs(throughputs: "list[Throughput]") -> None:
     columns = ["backend", "best batch", "images/s", "GFLOP/s", "of the peak", "GPU MiB"]
     rows = [
         [
@@ -84,7 +91,7 @@ def bench(
             str(one.batch),
             f"{one.images_per_s:.1f}",
             f"{one.gflop_per_s:.1f}",
-            f"{one.share_of_peak:.0%} of {one.peak_gflop_per_s:.0f}",
+            f"{one.fraction_of_peak:.0%} of {one.peak_gflop_per_s:.0f}",
             "" if one.gpu_memory is None else f"{one.gpu_memory / 2**20:.0f}",
         ]
         for one in throughputs

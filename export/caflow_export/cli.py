@@ -187,7 +187,9 @@ def _build(
             )
     except (BundleError, OSError) as error:
         end(str(error))
-    except (BuildFailed, BackendError, VerificationFailed) as error:
+    except VerificationFailed as error:
+        end(f"no engines are written, another precision may do: {error}", code=1)
+    except (BuildFailed, BackendError, MemoryError) as error:
         end(f"no engines are written: {error}", code=1)
     except KeyboardInterrupt:
         end("cancelled: unfinished engines are not written", code=CANCELLED)

@@ -7,6 +7,7 @@ import numpy as np
 
 from caflow_runtime.bundle import Measurement
 from caflow_runtime.scan import Array
+from caflow_runtime.selftest import Kind
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Tolerances:
     """Relative, of a row."""
     noise: float
     """Of the noise that comes back from decode → likelihood."""
+
+    @property
+    def flow(self) -> dict[Kind, float]:
+        """Of what holds of any flow (`selftest.flow_errors`)."""
+        return {"noise": self.noise, "density": self.log_likelihood, "rows": self.pixels / 10}
 
 
 TOLERANCES = {

@@ -1,12 +1,13 @@
 """Builds TensorRT engines from the graphs of a bundle: for the GPU here or, by TensorRT-RTX, for those that are named.
 
-One way serves `tensorrt` from version 10 on and `tensorrt_rtx`: networks are strongly typed, so the types are those of
-the exported graphs, and TF32 is off, which would cost the inverses their accuracy.
+One way serves `tensorrt` from version 10.3 on and `tensorrt_rtx`: networks are strongly typed, so the types are those
+of the exported graphs, and TF32 is off, which would cost the inverses their accuracy.
 """
 
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,16 @@ from caflow_export.build_progress import cancelling_on_ctrl_c, progress_monitor
 from caflow_export.trt_flavor import choose
 from caflow_export.verify_engines import verify_engines
 from caflow_export.weights import load_whole, widen
-from caflow_runtime import bundle, engines
+from caflow_runtime import bundle, engines, trt_module
 from caflow_runtime.backends.cuda_device import CudaDevice
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.backends.tensorrt import TensorRT
 from caflow_runtime.bundle import Graph, Manifest, Model, size_of
 from caflow_runtime.cache_file import read_cache, write_cache
 from caflow_runtime.engines import NAMES, Engine, EngineSet, Flavor, Profile
+from caflow_runtime.errors import BackendError
 from caflow_runtime.gpu import first_gpu
-from caflow_runtime.trt_module import log, module, strongly_typed
+from caflow_runtime.trt_module import logger, module, recorder, strongly_typed
 
 MAX_ROWS = 16
 MAX_SIZE = (1024, 1024)
@@ -32,6 +35,7 @@ TYPICAL_SIDE = 64
 
 Show = Callable[[str, int, int], None]
 """Is given what is being done, and how many graphs are done of how many."""
+Say = Callable[[str], None]
 
 
 class BuildFailed(RuntimeError):
@@ -45,7 +49,7 @@ def build_engines(
     max_rows: int = MAX_ROWS,
     max_size: tuple[int, int] = MAX_SIZE,
     show: Show | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> list[Path]:
     """Build every graph of a bundle, one set per compute capability, and return the sets' folders.
 
@@ -64,15 +68,17 @@ def build_engines(
         BundleError: if the bundle is wrong.
         TensorRTUnavailable, NeedsGpu: if there is nothing to build with.
         BuildFailed: if TensorRT refuses a graph: it is named.
-        BackendError: if an engine does not run.
+        BackendError: if there is a GPU that cannot be used, or an engine does not run.
         VerificationFailed: if engines compute something else.
         KeyboardInterrupt: after Ctrl-C; nothing half-written is left.
     """
     manifest = bundle.read_manifest(folder)
     bundle.verify_files(folder, manifest)
-    here = first_gpu()
+    device, here = _device_here(is_wanted=not compute_capabilities), first_gpu()
+    if device is not None and here is not None:  # CUDA's first GPU need not be the driver's
+        here = replace(here, name=device.name, compute_capability=device.compute_capability)
     flavor, wanted = choose(flavor, compute_capabilities, here)
-    builder = _Builder(flavor, folder, manifest, profiles(manifest.model, max_rows, max_size))
+    builder = _Builder(flavor, folder, manifest, profiles(manifest.model, max_rows, max_size), device, say)
     found = []
     for place, (compute_capability, gpu) in enumerate(wanted):
         count, before = len(wanted) * len(manifest.graphs), place * len(manifest.graphs)
@@ -81,8 +87,7 @@ def build_engines(
             if show:
                 show(what, before + done, count)
 
-        runs_here = here is not None and here.compute_capability == compute_capability
-        found.append(builder.build_set(compute_capability, gpu, tell, runs_here, say))
+        found.append(builder.build_set(compute_capability, gpu, tell))
     return found
 
 
@@ -97,50 +102,52 @@ def profiles(model: Model, max_rows: int, max_size: tuple[int, int]) -> list[Pro
     return [single, Profile(max_rows, side, side)]
 
 
+def _device_here(is_wanted: bool) -> CudaDevice | None:
+    """The GPU here, where there is one and all that verification needs.
+
+    Raises:
+        BackendError: if there is one that cannot be used, and it is wanted.
+    """
+    if first_gpu() is None:
+        return None
+    try:
+        OnnxRuntimeCpu()
+        return CudaDevice()
+    except BackendError:
+        if is_wanted:
+            raise
+        return None
+
+
 class _Builder:
     """Builds the graphs of one bundle."""
 
-    def __init__(self, flavor: Flavor, folder: Path, manifest: Manifest, profiles: list[Profile]) -> None:
+    def __init__(
+        self,
+        flavor: Flavor,
+        folder: Path,
+        manifest: Manifest,
+        profiles: list[Profile],
+        device: CudaDevice | None,
+        say: Say | None,
+    ) -> None:
         self.flavor = flavor
         self.folder = folder
         self.manifest = manifest
         self.profiles = profiles
+        self.device = device
+        self.say = say
         self.trt = module(flavor)
         self.version = engines.installed_version(flavor) or ""
 
-    def build_set(
-        self,
-        compute_capability: str,
-        gpu: str | None,
-        tell: Callable[[str, int], None],
-        verifies: bool,
-        say: Callable[[str], None] | None,
-    ) -> Path:
-        """All graphs for one compute capability, `verifies` if it is that of the GPU here: all of them or none."""
+    def build_set(self, compute_capability: str, gpu: str | None, tell: Callable[[str, int], None]) -> Path:
+        """All graphs for one compute capability, verified where that is the GPU's here: all of them or none."""
         name = engines.folder_name(self.flavor, self.version, compute_capability, gpu, self.manifest.precision)
         final = self.folder / engines.FOLDER / name
         partial = final.with_name(f".{name}.{os.getpid()}.partial")
         partial.mkdir(parents=True)
         try:
-            built = []
-            with cancelling_on_ctrl_c() as cancelled:
-                for done, graph in enumerate(self.manifest.graphs):
-
-                    def show(phase: str, graph: str = graph.name, done: int = done) -> None:
-                        tell(f"{graph} for {compute_capability}: {phase}", done)
-
-                    show("reading")
-                    monitor = progress_monitor(self.trt, cancelled, show)
-                    plan = self.build(graph, compute_capability, gpu, monitor)
-                    if cancelled.is_set():
-                        raise KeyboardInterrupt
-                    if plan is None:
-                        raise BuildFailed(
-                            f"{graph.name}: {NAMES[self.flavor]} builds no engine: {log(self.flavor).first_error()}"
-                        )
-                    (partial / f"{graph.name}.engine").write_bytes(plan)
-                    built.append(Engine(graph.name, bundle.describe_file(partial, f"{graph.name}.engine")))
-            description = EngineSet(
+            built = EngineSet(
                 manifest_sha256=bundle.sha256_of(self.folder / bundle.MANIFEST),
                 flavor=self.flavor,
                 version=self.version,
@@ -148,19 +155,43 @@ class _Builder:
                 gpu=gpu,
                 precision=self.manifest.precision,
                 profiles=self.profiles,
-                engines=built,
+                engines=self._build_all(partial, compute_capability, gpu, tell),
             )
-            if verifies:
-                tell(f"verifying for {compute_capability}", len(built))
-                backend = TensorRT(CudaDevice(), self.folder, partial, description)
-                measured = verify_engines(self.folder, backend, say)
-                description = msgspec.structs.replace(description, verification=measured)
-            engines.write(partial, description)
+            if self.device is not None and self.device.compute_capability == compute_capability:
+                tell(f"verifying for {compute_capability}", len(built.engines))
+                backend = TensorRT(self.device, self.folder, partial, built)
+                measured = verify_engines(self.folder, backend, self.say)
+                backend.close()
+                built = msgspec.structs.replace(built, verification=measured)
+            engines.write(partial, built)
             shutil.rmtree(final, ignore_errors=True)
             partial.replace(final)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return final
+
+    def _build_all(
+        self, folder: Path, compute_capability: str, gpu: str | None, tell: Callable[[str, int], None]
+    ) -> list[Engine]:
+        """Every graph's engine, in a folder."""
+        built = []
+        with cancelling_on_ctrl_c() as cancelled:
+            for done, graph in enumerate(self.manifest.graphs):
+
+                def show(phase: str, graph: str = graph.name, done: int = done) -> None:
+                    tell(f"{graph} for {compute_capability}: {phase}", done)
+
+                show("reading")
+                plan = self.build(graph, compute_capability, gpu, progress_monitor(self.trt, cancelled, show))
+                if cancelled.is_set():
+                    raise KeyboardInterrupt
+                if plan is None:
+                    raise BuildFailed(
+                        f"{graph.name}: {NAMES[self.flavor]} builds no engine: {recorder(self.flavor).text()}"
+                    )
+                (folder / f"{graph.name}.engine").write_bytes(plan)
+                built.append(Engine(graph.name, bundle.describe_file(folder, f"{graph.name}.engine")))
+        return built
 
     def build(self, graph: Graph, compute_capability: str, gpu: str | None, monitor: Any) -> Any:
         """One graph's plan, a buffer of bytes; None if TensorRT refuses, or was cancelled.
@@ -169,7 +200,7 @@ class _Builder:
             BuildFailed: if it cannot read the graph.
         """
         trt = self.trt
-        builder = trt.Builder(log(self.flavor))
+        builder = trt.Builder(logger(self.flavor))
         network = parse(self.flavor, builder, self.folder / graph.file.path)
         config = builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)
@@ -188,7 +219,7 @@ class _Builder:
                 config.set_timing_cache(config.create_timing_cache(b""), False)
         for profile in self.profiles:
             config.add_optimization_profile(self._profile(builder, graph, profile))
-        plan = builder.build_serialized_network(network, config)
+        plan = trt_module.build(self.flavor, builder, network, config)
         if timings is not None and plan is not None:
             write_cache(timings, bytes(config.get_timing_cache().serialize()))
         return plan
@@ -219,10 +250,9 @@ def parse(flavor: Flavor, builder: Any, path: Path) -> Any:
     Raises:
         BuildFailed: with the nodes that TensorRT refuses.
     """
-    trt, logger = module(flavor), log(flavor)
-    logger.errors.clear()
+    trt = module(flavor)
     network = builder.create_network(strongly_typed(trt))
-    parser = trt.OnnxParser(network, logger)
+    parser = trt.OnnxParser(network, logger(flavor))
     proto = load_whole(path)
     widen(proto)
     if not parser.parse(proto.SerializeToString()):

@@ -132,10 +132,9 @@ def _measure_flow(
     graphs: Mapping[str, Graph], model: CAFlow, case: Case, tolerances: Tolerances, measure: Measure
 ) -> None:
     """What holds of any flow, asked of the graphs alone."""
-    allowed = {"noise": tolerances.noise, "density": tolerances.log_likelihood, "rows": tolerances.pixels / 10}
     arguments = case.condition, case.image, _singles(case.noise)
     for kind, what, error in flow_errors(graphs, model.config.levels, *arguments, not model.config.reference):
-        measure("flow", what, error, allowed[kind])
+        measure("flow", what, error, tolerances.flow[kind])
 
 
 def torch_graphs(model: CAFlow, precision: Precision) -> dict[str, Graph]:

@@ -3,7 +3,7 @@
 That in turn was held against the model in float64 when the bundle was exported.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,40 +13,43 @@ from caflow_runtime import scan
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle import Manifest, Measurement
+from caflow_runtime.chain import Chain
+from caflow_runtime.engines import Profile
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.scan import Array, Arrays, Graph
-from caflow_runtime.selftest import ROWS, case, flow_errors, on_host
+from caflow_runtime.selftest import ROWS, case, flow_errors, is_invertible, on_host
 
 FLOW = "flow"
+REPEATS = 3
 
 
 def verify_engines(folder: Path, backend: Backend, say: Callable[[str], None] | None = None) -> list[Measurement]:
     """All measurements of a bundle on a backend, each told to `say`.
 
     Every graph is given what the CPU's chain gives it; then the chain is run as a whole, asked what must hold of any
-    flow, and given the same row alone and at every batch size: engines are known that fail at some.
+    flow, given the same row alone and at every batch size, as engines are known that fail at some, and repeated.
 
     Raises:
         VerificationFailed: naming the graph and what is off by more than its tolerance.
     """
     built = Graphs(folder, backend)
-    manifest, most = built.manifest, max((profile.rows for profile in backend.profiles), default=ROWS)
-    inputs = case(manifest.model, min(ROWS, most))
-    measure = Measure(f"{backend.name} against ONNX Runtime CPU", say)
-    hosted = on_host(built)
+    manifest, hosted = built.manifest, on_host(built)
+    inputs = case(manifest.model, backend.profiles)
+    measure = Measure(backend.name, say)
     if manifest.precision != "bf16":  # which ONNX Runtime's CPU has no convolutions in
         _measure_graphs(on_host(Graphs(folder, OnnxRuntimeCpu())), hosted, manifest, inputs, measure)
     _measure_flow(hosted, manifest, inputs, measure)
-    _measure_batches(hosted, manifest, most, measure)
+    _measure_batches(hosted, manifest, backend.profiles, measure)
+    _measure_repeats(built, hosted, measure)
     return measure.measured
 
 
-Case = tuple[Array, Array, list[Array]]
+Inputs = tuple[Array, Array, list[Array]]
 """Conditions, the image of each row, and noise."""
 
 
 def _measure_graphs(
-    exact: Mapping[str, Graph], hosted: Mapping[str, Graph], manifest: Manifest, inputs: Case, measure: Measure
+    exact: Mapping[str, Graph], hosted: Mapping[str, Graph], manifest: Manifest, inputs: Inputs, measure: Measure
 ) -> None:
     tolerances, levels = TOLERANCES[manifest.precision], manifest.model.levels
 
@@ -80,23 +83,41 @@ def _measure_graphs(
     measure("sample", "log-likelihood, relative", error, tolerances.log_likelihood)
 
 
-def _measure_flow(hosted: Mapping[str, Graph], manifest: Manifest, inputs: Case, measure: Measure) -> None:
+def _measure_flow(hosted: Mapping[str, Graph], manifest: Manifest, inputs: Inputs, measure: Measure) -> None:
     if len(inputs[1]) < 2:
         return
-    tolerances = TOLERANCES[manifest.precision]
-    allowed = {"noise": tolerances.noise, "density": tolerances.log_likelihood, "rows": tolerances.pixels / 10}
-    is_invertible = any(m.graph == FLOW and m.what.startswith("noise") for m in manifest.verification)
-    for kind, what, error in flow_errors(hosted, manifest.model.levels, *inputs, is_invertible):
+    allowed = TOLERANCES[manifest.precision].flow
+    for kind, what, error in flow_errors(hosted, manifest.model.levels, *inputs, is_invertible(manifest)):
         measure(FLOW, what, error, allowed[kind])
 
 
-def _measure_batches(hosted: Mapping[str, Graph], manifest: Manifest, most: int, measure: Measure) -> None:
+def _measure_batches(
+    hosted: Mapping[str, Graph], manifest: Manifest, profiles: Sequence[Profile], measure: Measure
+) -> None:
     """One row, so many times at once as there are batch sizes."""
-    condition, image, noise = case(manifest.model, 1)
-    levels, allowed = manifest.model.levels, TOLERANCES[manifest.precision].pixels / 10
+    condition, image, noise = case(manifest.model, profiles, rows=1)
+    levels, allowed = manifest.model.levels, TOLERANCES[manifest.precision].flow["rows"]
     encoded = scan.encode(hosted, condition)
     alone = scan.sample(hosted, levels, encoded, image, noise).pixels
-    for rows in range(2, most + 1):
+    for rows in range(2, 1 + max((profile.rows for profile in profiles), default=ROWS)):
         same = [np.repeat(z, rows, 0) for z in noise]
         alike = scan.sample(hosted, levels, encoded, np.repeat(image, rows), same).pixels
         measure(FLOW, f"{rows} identical rows, pixels", (alike - alone) / 256, allowed)
+
+
+def _measure_repeats(built: Graphs, hosted: Mapping[str, Graph], measure: Measure) -> None:
+    """Chains of other shapes and noise in turn, each several times, as a backend may record and repeat them."""
+    backend, model, chain = built.backend, built.manifest.model, Chain(built)
+    allowed = TOLERANCES[built.manifest.precision].flow["rows"]
+    wanted = {}
+    for repeat in range(REPEATS):
+        for rows in (1, 2):
+            condition, image, noise = case(model, backend.profiles, rows)
+            for sign in (1, -1):
+                z = [np.float32(sign) * one for one in noise]
+                if repeat == 0:
+                    encoded = scan.encode(hosted, condition)
+                    wanted[rows, sign] = scan.sample(hosted, model.levels, encoded, image, z).pixels
+                there = backend.to_device(condition), backend.to_device(image), [backend.to_device(one) for one in z]
+                error = (backend.to_host(chain.sample_at_once(*there).pixels) - wanted[rows, sign]) / 256
+                measure(FLOW, f"{rows} rows, noise × {sign}, run {repeat + 1}, pixels", error, allowed)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from caflow_runtime.canary import smooth_conditions
 from caflow_runtime.gpu import used_memory
 from caflow_runtime.inputs import Image
+from caflow_runtime.peak import peak_gflop_per_s
 from caflow_runtime.pipeline import Pipeline
 
 WARM_UPS = 3
@@ -72,7 +73,7 @@ class Throughput:
     """Bytes in use since before the pipeline was opened; None on the CPU."""
 
     @property
-    def share_of_peak(self) -> float:
+    def fraction_of_peak(self) -> float:
         """0…1; half floats may run with more than what products were measured with."""
         return self.gflop_per_s / self.peak_gflop_per_s
 
@@ -91,16 +92,13 @@ def bench(pipe: Pipeline, side: int, samples: Sequence[int], seconds: float) -> 
         yield Timing(pipe.backend, result_side, n, median, p95, len(times), counted, *ratios)
 
 
-def throughput(
-    pipe: Pipeline, side: int, seconds: float, memory_before: int | None, peak_gflop_per_s: Callable[[], float]
-) -> Throughput:
+def throughput(pipe: Pipeline, side: int, seconds: float, memory_before: int | None) -> Throughput:
     """Try batches of images, each twice as large as the last one, while that makes images faster.
 
     Arguments:
         memory_before: `gpu.used_memory` before the pipeline was opened; None on the CPU.
-        peak_gflop_per_s: measures it; called last, as it takes memory too.
     """
-    best = 0, 0.0
+    best, per_image = (0, 0.0), operations(pipe, _conditions(pipe, side, 1)[0], 1)
     for batch in BATCHES:
         conditions = _conditions(pipe, side, batch)
         speed = batch / statistics.median(_times(partial(pipe.best_of, conditions, n=1), seconds))
@@ -108,8 +106,8 @@ def throughput(
             break
         best = batch, speed
     memory = None if memory_before is None else (used_memory() or 0) - memory_before
-    done = best[1] * operations(pipe, conditions[0], 1) / 1e9
-    return Throughput(pipe.backend, *best, done, peak_gflop_per_s(), memory)
+    peak = peak_gflop_per_s(pipe.graphs.backend, pipe.manifest.precision)
+    return Throughput(pipe.backend, *best, best[1] * per_image / 1e9, peak, memory)
 
 
 def _conditions(pipe: Pipeline, side: int, count: int) -> NDArray[np.uint8]:

@@ -55,23 +55,18 @@ class Chain:
         prune = None if keep is None else self._prune(units, keep)
         return scan.sample(self.graphs, self.model.levels, encoded, self.owners(units), noise, prune, self.backend.take)
 
-    def sample_at_once(self, condition: Array, owners: Array, noise: list[Array], integers: bool = False) -> scan.Rows:
-        """Conditions to samples with nothing in between, which a backend may record and repeat.
-
-        Arguments:
-            integers: whether `pixels` of the result are uint8.
-        """
+    def sample_at_once(self, condition: Array, owners: Array, noise: list[Array]) -> scan.Rows:
+        """Conditions to samples with nothing in between, which a backend may record and repeat."""
 
         def run(arrays: Arrays) -> dict[str, Array]:
             encoded = scan.encode(self.graphs, arrays["condition"])
             z = [arrays[f"z_{j}"] for j in range(self.model.levels)]
             rows = scan.sample(self.graphs, self.model.levels, encoded, arrays["image"], z)
-            pixels = self.graphs["to_image"]({"pixels": rows.pixels})["integers"] if integers else rows.pixels
             shares = {f"share_{k}": share for k, share in enumerate(joined.from_iterable(rows.shares))}
-            return {"pixels": pixels} | shares
+            return {"pixels": rows.pixels} | shares
 
         given = {"condition": condition, "image": owners} | {f"z_{j}": z for j, z in enumerate(noise)}
-        out = self.backend.replay("to integers" if integers else "to pixels", run, given)
+        out = self.backend.replay("sample", run, given)
         shares = [[out[f"share_{2 * j}"], out[f"share_{2 * j + 1}"]] for j in range(self.model.levels)]
         return scan.Rows(out["pixels"], noise, shares)
 

@@ -16,11 +16,12 @@ from caflow_runtime.backends.onnx_runtime import Device, is_installed
 from caflow_runtime.backends.select import BackendName, open_backend, open_onnx_runtime
 from caflow_runtime.bundle import BundleError
 from caflow_runtime.calibration import read_calibration
-from caflow_runtime.canary import canary_difference
+from caflow_runtime.canary import SIDE_IN_MULTIPLES, canary_difference
 from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline
-from caflow_runtime.selftest import ROWS, case, flow_errors, on_host
+from caflow_runtime.plan import Room
+from caflow_runtime.selftest import case, flow_errors, is_invertible, on_host
 
 State = Literal["ok", "absent", "failed"]
 DEVICES: tuple[Device, ...] = ("cpu", "cuda")
@@ -101,20 +102,20 @@ def _check_on(graphs: Graphs, backend: Backend, is_calibrated: bool) -> Iterator
     manifest = graphs.manifest
     tolerances = {m.what: m.tolerance for m in manifest.verification if m.graph == "flow"}
     remedy = f"do not use this bundle on {backend.name}: try another backend or --precision fp32, and report it"
-    rows = min(ROWS, max((profile.rows for profile in backend.profiles), default=ROWS))
-    if rows == 1:
+    inputs = case(manifest.model, backend.profiles)
+    if len(inputs[1]) == 1:
         yield Check(backend.name, "absent", "not asked, as its engines run single rows", "build with more --max-rows")
         return
-    is_invertible = any(what.startswith("noise of level") for what in tolerances)
     try:
         hosted = on_host(graphs)
-        for _, what, error in flow_errors(hosted, manifest.model.levels, *case(manifest.model, rows), is_invertible):
+        for _, what, error in flow_errors(hosted, manifest.model.levels, *inputs, is_invertible(manifest)):
             worst = float(np.abs(error).max())
             tolerance = tolerances.get(what, 0.0)
             state: State = "ok" if worst <= tolerance else "failed"
             found = f"{worst:.1e} of {tolerance:.0e} allowed"
             yield Check(f"{backend.name}: {what}", state, found, "" if state == "ok" else remedy)
-        if is_calibrated:
+        largest = Room(PIXEL_BUDGET, backend.profiles).largest_sides
+        if is_calibrated and (largest is None or min(largest) >= SIDE_IN_MULTIPLES * manifest.model.size_multiple):
             yield _check_canary(Pipeline(graphs, PIXEL_BUDGET, OVERLAP), remedy)
     except (CaflowError, MemoryError) as error:
         yield Check(backend.name, "failed", str(error), remedy)

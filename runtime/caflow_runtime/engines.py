@@ -100,8 +100,9 @@ def find(folder: Path) -> Iterator[Found]:
                 yield Found(path.parent, engines, _stale(folder, path.parent, engines))
 
 
-def choose(folder: Path, precision: str, compute_capability: str, gpu: str) -> tuple[Path, EngineSet]:
-    """The set of a bundle that a GPU runs, and its folder; where there are two, the one that was built on it.
+def set_for(folder: Path, precision: str, compute_capability: str, gpu: str) -> tuple[Path, EngineSet]:
+    """The set of a bundle that a GPU runs, and its folder; of several one whose TensorRT is installed, if it can be one
+    that was built on that GPU.
 
     Arguments:
         precision: of the bundle.
@@ -113,24 +114,20 @@ def choose(folder: Path, precision: str, compute_capability: str, gpu: str) -> t
     fits: list[tuple[Path, EngineSet]] = []
     others = []
     for found in find(folder):
-        why = found.stale or _misfit(found.engines, compute_capability, gpu)
-        if why is None and found.engines is not None:
-            fits.append((found.folder, found.engines))
+        if found.engines is None or found.stale:
+            others.append(f"{found.folder.name} ({found.stale})")
+        elif found.engines.compute_capability != compute_capability:
+            others.append(f"{found.folder.name} (for compute capability {found.engines.compute_capability})")
+        elif found.engines.gpu not in (None, gpu):
+            others.append(f"{found.folder.name} (for {found.engines.gpu})")
         else:
-            others.append(f"; {found.folder.name} is {why}")
+            fits.append((found.folder, found.engines))
     if not fits:
         raise BackendError(
-            f"{folder} has no engines for this {gpu} of compute capability {compute_capability}{''.join(others)}: "
-            f"caflow-export {folder} --trt {precision}"
+            f"{folder} has no engines for this {gpu} of compute capability {compute_capability}"
+            f"{', but ' if others else ''}{', '.join(others)}: caflow-export {folder} --trt {precision}"
         )
-    return max(fits, key=lambda one: one[1].gpu is not None)
-
-
-def _misfit(engines: EngineSet | None, compute_capability: str, gpu: str) -> str | None:
-    """Why a GPU does not run a set."""
-    if engines is None or engines.compute_capability != compute_capability:
-        return f"for compute capability {engines.compute_capability if engines else 'unknown'}"
-    return None if engines.gpu in (None, gpu) else f"for {engines.gpu}"
+    return max(fits, key=lambda one: (installed_version(one[1].flavor) is not None, one[1].gpu is not None))
 
 
 def write(folder: Path, engines: EngineSet) -> None:

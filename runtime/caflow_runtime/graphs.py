@@ -30,7 +30,7 @@ class Graphs(Mapping[str, Graph]):
     def __getitem__(self, name: str) -> Graph:
         with self._lock:
             if self._closed:
-                raise RuntimeError("the pipeline is closed: load the bundle again")
+                raise BackendError("the pipeline is closed: load the bundle again")
             if name not in self._loaded:
                 path = self.folder / self.manifest.graph(name).file.path
                 try:
@@ -51,5 +51,6 @@ class Graphs(Mapping[str, Graph]):
         """Let go of what is loaded."""
         with self._lock:
             self._closed = True
+        self.backend.close()  # waits for what runs, which may ask for a graph
+        with self._lock:
             self._loaded.clear()
-            self.backend.close()

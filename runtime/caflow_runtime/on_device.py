@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.chain import Chain
+from caflow_runtime.choice import TRY_LOWER
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.inputs import per_level
 from caflow_runtime.noise import draw_noise
@@ -52,31 +53,29 @@ def best_on_device(
     """
     count, height, width = _checked(chain, condition)
     window = Window(*(Axis(0, np.ones(side, np.float32)) for side in (height, width)))
-    if not room.holds(window, count * n):
-        raise InputError(
-            f"{count} × {n} samples of {height}×{width} must run at once: give a pixel_budget of at least "
-            f"{count * n * height * width}" + (", and engines for as many rows of that size" if room.profiles else "")
-        )
+    if remedy := room.remedy(count * n, height, width):
+        raise InputError(f"{count} × {n} samples of {height}×{width} must run at once: give {remedy}")
     units = [Unit(k, window, tuple(range(n))) for k in range(count)]
     taus = per_level(temperature, chain.model.levels)
     noise = chain.noise(units, taus, seed, frame, draw_noise)
-    rows = chain.sample_at_once(chain.backend.adopt(condition), chain.owners(units), noise, integers=True)
+    rows = chain.sample_at_once(chain.backend.adopt(condition), chain.owners(units), noise)
     to_host = chain.backend.to_host
     levels = [sum(to_host(share).sum((1, 2), dtype=np.float64) for share in maps) for maps in rows.shares]
     likelihood = np.stack(levels, 1).reshape(count, n, -1)
     total = likelihood.sum(2)
-    finite = np.isfinite(total)
+    finite = np.isfinite(total) & chain.backend.are_finite(rows.pixels).reshape(count, n)
     if not finite.any(1).all():
-        raise NotFinite(f"condition[{int(np.argmin(finite.any(1)))}]: none of its {n} samples is finite")
+        raise NotFinite(f"no sample of condition[{int(np.argmin(finite.any(1)))}] is finite: {TRY_LOWER}")
     best = np.where(finite, total, -np.inf).argmax(1)
-    images = rows.pixels if n == 1 else chain.backend.take(rows.pixels, np.arange(count) * n + best)
+    pixels = rows.pixels if n == 1 else chain.backend.take(rows.pixels, np.arange(count) * n + best)
+    images = chain.graphs["to_image"]({"pixels": pixels})["integers"]
     return DeviceBest(images, best, likelihood[np.arange(count), best], 3 * height * width)
 
 
 def _checked(chain: Chain, condition: Any) -> tuple[int, int, int]:
     """How many conditions, and height and width of their targets."""
     shape, dtype = tuple(getattr(condition, "shape", ())), str(getattr(condition, "dtype", "unknown"))
-    if len(shape) != 4 or shape[3] != 3 or min(shape) < 1 or not dtype.endswith("uint8"):
+    if len(shape) != 4 or shape[3] != 3 or min(shape) < 1 or "uint8" not in dtype:
         raise InputError(
             f"condition: wanted an array of the device, (B, h, w, 3) uint8 RGB, got {type(condition).__name__} of "
             f"shape {shape} and type {dtype}"

@@ -108,6 +108,11 @@ class Pipeline:
         return self._calibration
 
     @property
+    def graphs(self) -> Graphs:
+        """Of the bundle, on the backend."""
+        return self._graphs
+
+    @property
     def backend(self) -> str:
         """What runs the graphs, such as "onnxruntime cpu"."""
         return self._graphs.backend.name

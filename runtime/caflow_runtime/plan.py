@@ -36,19 +36,20 @@ class Room:
         height, width = window.shape
         rows = self.pixels // (height * width)
         if self.profiles:
-            rows = min(rows, max(self._fitting(window), default=1))
+            rows = min(rows, max(self._fitting(height, width), default=1))
         return max(1, rows)
 
-    def holds(self, window: Window, rows: int) -> bool:
-        """Whether so many rows of a window's shape are within the budget and the profiles."""
-        height, width = window.shape
-        return rows * height * width <= self.pixels and (
-            not self.profiles or rows <= max(self._fitting(window), default=0)
-        )
+    def remedy(self, rows: int, height: int, width: int) -> str:
+        """What to give so that so many rows of targets of a size run at once."""
+        pixels, wanted = rows * height * width, []
+        if pixels > self.pixels:
+            wanted.append(f"a pixel_budget of {pixels}")
+        if self.profiles and rows > max(self._fitting(height, width), default=0):
+            wanted.append(f"engines of --max-rows {rows} and a --max-size of {pixels} pixels")
+        return " and ".join(wanted)
 
-    def _fitting(self, window: Window) -> list[int]:
-        """Most rows of each profile that takes a window's shape."""
-        height, width = window.shape
+    def _fitting(self, height: int, width: int) -> list[int]:
+        """Most rows of each profile that takes targets of a size."""
         return [one.rows for one in self.profiles if height <= one.height and width <= one.width]
 
 

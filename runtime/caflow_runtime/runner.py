@@ -1,5 +1,6 @@
 """Images through the graphs: cut into windows, their noise drawn, run in bounded batches, and put together again."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,8 @@ class Runner:
         try:
             windows = cut(height, width, model.size_multiple, budget, self.overlap, self.room(budget).largest_sides)
         except TooSmall as error:
-            raise InputError(str(error)) from None
+            larger = " or engines of a larger --max-size" if self.backend.profiles else ""
+            raise InputError(f"{error}: give a smaller overlap, a larger pixel_budget{larger}") from None
         whole = len(windows) == 1 and windows[0].shape == (height, width)
         if not whole and model.task_settings.get("mask") == "central":
             raise InputError(
@@ -88,14 +90,11 @@ class Runner:
             )
         return windows
 
-    def _and_engines(self) -> str:
-        """What is needed too for larger runs."""
-        return ", and build engines with more --max-rows or a larger --max-size" if self.backend.profiles else ""
-
-    def _target_pixels(self, condition: Image) -> int:
-        """Padded."""
-        height, width = (-(-side * self.model.scale // self.model.size_multiple) for side in condition.shape[:2])
-        return int(height * width) * self.model.size_multiple**2
+    def _padded_sides(self, condition: Image) -> tuple[int, int]:
+        """Of its target."""
+        multiple = self.model.size_multiple
+        height, width = (-(-side * self.model.scale // multiple) * multiple for side in condition.shape[:2])
+        return height, width
 
     def _single_window(self, condition: Image) -> Window:
         """Of an image that is not cut.
@@ -105,10 +104,10 @@ class Runner:
         """
         windows = self.windows(condition)
         if len(windows) > 1:
+            height, width = self._padded_sides(condition)
             raise InputError(
-                f"noise is given for an image as a whole: wanted at most {self.pixel_budget} target pixels, got "
-                f"{condition.shape[0] * condition.shape[1] * self.model.scale**2}: give a larger pixel_budget"
-                f"{self._and_engines()}"
+                f"noise is given for an image as a whole, which must run at once, {height}×{width} pixels: give "
+                f"{self.room().remedy(1, height, width)}"
             )
         return windows[0]
 
@@ -131,7 +130,7 @@ class Runner:
         """
         return self._within_memory(
             lambda budget: self._draw(budget, conditions, samples, temperature, seed, frame, keep, show, draw_noise),
-            len(samples) * max((self._target_pixels(condition) for condition in conditions), default=0),
+            len(samples) * max((math.prod(self._padded_sides(condition)) for condition in conditions), default=0),
         )
 
     def score(self, targets: list[Image], conditions: list[Image], show: Show | None = None) -> Iterator[Row]:
@@ -142,7 +141,7 @@ class Runner:
         """
         return self._within_memory(
             lambda budget: self._score_all(budget, targets, conditions, show),
-            max((self._target_pixels(condition) for condition in conditions), default=0),
+            max((math.prod(self._padded_sides(condition)) for condition in conditions), default=0),
         )
 
     def _within_memory(self, run: Callable[[int], Iterator[Row]], rows_pixels: int) -> Iterator[Row]:
@@ -308,7 +307,7 @@ class Runner:
                 height, width = of_image[-1].y.end, of_image[-1].x.end
                 raise InputError(
                     f"keep: all {samples} samples of images[{k}] must run at once, {height}×{width} "
-                    f"pixels each: give a pixel_budget of {samples * height * width}{self._and_engines()}"
+                    f"pixels each: give {self.room(budget).remedy(samples, height, width)}"
                 )
 
 

@@ -1,14 +1,15 @@
 """What must hold of any flow, asked of its graphs alone: no other model of images can test itself like this."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime import scan
-from caflow_runtime.bundle import Model, cell_side
+from caflow_runtime.bundle import Manifest, Model, cell_side
 from caflow_runtime.canary import smooth_conditions
+from caflow_runtime.engines import Profile
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.noise import draw_noise
 from caflow_runtime.scan import Array, Arrays, Graph
@@ -53,15 +54,25 @@ def flow_errors(
     yield "rows", "a row alone and in a batch, pixels", (alone - drawn.pixels[1:2]) / 256
 
 
+def is_invertible(manifest: Manifest) -> bool:
+    """Whether the noise of samples comes back, which it does not quite for imported models."""
+    return any(m.graph == "flow" and m.what.startswith("noise of level") for m in manifest.verification)
+
+
 def on_host(graphs: Graphs) -> dict[str, Graph]:
     """The graphs of a bundle, taking and giving numpy arrays."""
     return {name: _on_host(graphs, name) for name in graphs}
 
 
-def case(model: Model, rows: int = ROWS) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[Any]]:
-    """Smooth random conditions, the image of each of so many rows, and noise."""
+def case(
+    model: Model, profiles: Sequence[Profile] = (), rows: int = ROWS
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[Any]]:
+    """Smooth random conditions, the image of each row, and noise: so many rows, and as large, as a backend takes."""
     height, width = (side * model.size_multiple for side in SIDES_IN_MULTIPLES)
-    image = np.arange(rows) * IMAGES // ROWS % IMAGES
+    if profiles:
+        largest = max(profiles, key=lambda profile: profile.rows)
+        height, width, rows = min(height, largest.height), min(width, largest.width), min(rows, largest.rows)
+    image = np.arange(rows) * IMAGES // ROWS
     condition = smooth_conditions(int(image.max()) + 1, height // model.scale, width // model.scale)
     noise = []
     for j, channels in enumerate(model.noise_channels):

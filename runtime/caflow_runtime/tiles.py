@@ -52,7 +52,7 @@ class Window:
 
 
 class TooSmall(ValueError):
-    """A pixel budget holds no window with the overlap asked for."""
+    """The largest windows allowed are no larger than the overlap asked for."""
 
 
 def cut(
@@ -74,10 +74,9 @@ def cut(
     overlap = -(-overlap // multiple) * multiple
     for side, whole in zip(sides, padded, strict=True):
         if side < whole and side <= 2 * overlap:
-            within = "" if largest is None else f", within the engines' {largest[0]}×{largest[1]},"
             raise TooSmall(
-                f"a pixel budget of {pixel_budget}{within} leaves tiles of {sides[0]}×{sides[1]}, which with an "
-                f"overlap of {overlap} on both sides are nothing but overlap: give a larger budget or a smaller overlap"
+                f"tiles can be no larger than {sides[0]}×{sides[1]} pixels, which with an overlap of {overlap} on both "
+                f"sides are nothing but overlap"
             )
     rows = _cut_axis(height, padded[0], sides[0], multiple, overlap)
     columns = _cut_axis(width, padded[1], sides[1], multiple, overlap)

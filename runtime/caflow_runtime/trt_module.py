@@ -1,4 +1,4 @@
-"""TensorRT's Python module of each flavor, and its log."""
+"""TensorRT's Python module of each flavor, and how it tells what goes wrong."""
 
 import importlib
 from functools import cache
@@ -24,21 +24,55 @@ def strongly_typed(trt: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
+def build(flavor: Flavor, builder: Any, network: Any, config: Any) -> Any:
+    """A network's plan, a buffer of bytes; None if TensorRT refuses it, and then `recorder` knows why."""
+    recorder(flavor).clear()
+    builder.error_recorder = recorder(flavor)
+    return builder.build_serialized_network(network, config)
+
+
 @cache
-def log(flavor: Flavor) -> Any:
-    """TensorRT's logger: one per process, the first wins. Keeps errors for messages of ours, drops the rest."""
+def logger(flavor: Flavor) -> Any:
+    """TensorRT's own, one per process: one in Python would take Python's lock for every message, of any thread."""
+    trt = module(flavor)
+    return trt.Logger(trt.Logger.INTERNAL_ERROR)
+
+
+@cache
+def recorder(flavor: Flavor) -> Any:
+    """Keeps errors for messages of ours, of objects whose `error_recorder` it is.
+
+    Objects that are made by one that has it have it too, and end the process when they are freed: so it is set on none
+    that goes on to make others.
+    """
     trt = module(flavor)
 
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Recorder(trt.IErrorRecorder):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
-            self.errors: list[str] = []
+            self.errors: list[tuple[Any, str]] = []
 
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message)
+        def report_error(self, code: Any, text: str) -> bool:
+            self.errors.append((code, text))
+            return False
 
-        def first_error(self) -> str:
-            return self.errors[0] if self.errors else "it does not say why"
+        def num_errors(self) -> int:
+            return len(self.errors)
 
-    return Log()
+        def get_error_code(self, number: int) -> Any:
+            return self.errors[number][0]
+
+        def get_error_desc(self, number: int) -> str:
+            return self.errors[number][1]
+
+        def has_overflowed(self) -> bool:
+            return False
+
+        def clear(self) -> None:
+            self.errors.clear()
+
+        def text(self) -> str:
+            """All of them."""
+            return "; ".join(text for _, text in self.errors) or "it does not say why"
+
+    return Recorder()

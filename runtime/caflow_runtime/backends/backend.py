@@ -13,7 +13,10 @@ from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.noise import Place, draw_rows
 from caflow_runtime.scan import Array, Arrays, Graph
 
-OUT_OF_MEMORY = ("allocate memory", "alloc_failed", "bad allocation", "bad_alloc", "out of memory", "out_of_memory")
+OUT_OF_MEMORY = (
+    *("allocate memory", "alloc_failed", "bad allocation", "bad_alloc", "out of memory", "out_of_memory"),
+    *("outofmemory", "could not be allocated", "defaultallocator"),
+)
 
 
 class Backend(Protocol):
@@ -59,6 +62,11 @@ class Backend(Protocol):
         """`noise.draw_rows`, on the device."""
         return self.to_device(draw_rows(channels, level, places, temperatures, seed, frame))
 
+    def are_finite(self, array: Array) -> NDArray[np.bool_]:
+        """Which rows of a device array of floats have no value that is not finite."""
+        host = self.to_host(array)
+        return np.asarray(np.isfinite(host).reshape(len(host), -1).all(1))
+
     def replay(self, name: str, run: Graph, given: Arrays) -> dict[str, Array]:
         """What `run` gives, a chain of graphs; a backend may record it by name and shapes, and repeat that.
 
@@ -84,7 +92,11 @@ def explaining(place: Path | str) -> Iterator[None]:
     except (MemoryError, CaflowError):
         raise
     except Exception as error:
-        text = str(error).strip()
-        if any(sign in text.lower() for sign in OUT_OF_MEMORY):
-            raise MemoryError(f"{place}: {text}: give a smaller pixel_budget") from error
-        raise BackendError(f"{place}: {text}") from error
+        raise failure(place, str(error).strip()) from error
+
+
+def failure(place: Path | str, text: str) -> MemoryError | BackendError:
+    """What to raise for an error of a backend that has this text."""
+    if any(sign in text.lower() for sign in OUT_OF_MEMORY):
+        return MemoryError(f"{place}: {text}: give a smaller pixel_budget")
+    return BackendError(f"{place}: {text}")

@@ -12,7 +12,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from caflow_runtime.backends.backend import explaining
 from caflow_runtime.errors import BackendError, InputError
+from caflow_runtime.gpu import first_gpu
 
+LARGEST_DEFAULT_STREAM = 2
+CUDA = 13
+"""What cuda-core and NVRTC are installed for."""
 ALIGNMENT = 256
 """Bytes, of what engines take."""
 INSTALL = "pip install 'caflow-deploy[trt-rtx]' or 'caflow-deploy[trt]'"
@@ -55,15 +59,33 @@ class DeviceArray:
         return device
 
     def __dlpack__(self, *, stream: int | None = None, **wishes: Any) -> Any:
-        from cuda.core import Stream
+        from cuda.core import Buffer, Stream
         from cuda.core.utils import StridedMemoryView
 
-        if stream is not None and stream > 2:  # −1 wants no order; 1 and 2 are the default streams, which wait anyway
-            Stream.from_handle(stream).wait(self._stream)
-        else:
+        self._stream.device.set_current()
+        lent: _Lent | DeviceArray = self
+        if stream is not None and stream > LARGEST_DEFAULT_STREAM:
+            consumer = Stream.from_handle(stream)
+            consumer.wait(self._stream)
+            lent = _Lent(self, consumer, self._stream)
+        else:  # a default stream, or none that is told
             self._stream.sync()
-        view = StridedMemoryView.from_buffer(self.buffer, self.shape, dtype=self.dtype)
-        return view.__dlpack__(stream=-1, **wishes)
+        buffer = Buffer.from_handle(self.address, self.nbytes, owner=lent)
+        return StridedMemoryView.from_buffer(buffer, self.shape, dtype=self.dtype).__dlpack__(stream=-1, **wishes)
+
+
+class _Lent:
+    """An array that another library has; its memory is freed when that library's stream is done with it, too."""
+
+    def __init__(self, array: DeviceArray, consumer: Any, stream: Any) -> None:
+        self.array = array
+        self.consumer = consumer
+        self.stream = stream
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # where Python ends, all of it may be gone
+            self.stream.device.set_current()
+            self.stream.wait(self.consumer)
 
 
 class CudaDevice:
@@ -75,16 +97,21 @@ class CudaDevice:
         """
         try:
             from cuda.core import Device, DeviceMemoryResource, LegacyPinnedMemoryResource
-        except ModuleNotFoundError:
-            raise BackendError(f"engines need cuda-core, which is not installed: {INSTALL}") from None
+        except ImportError as error:
+            raise BackendError(f"engines need cuda-core 1.2 or later ({error}): {INSTALL}") from None
+        if (gpu := first_gpu()) is not None and gpu.cuda < CUDA:
+            raise BackendError(
+                f"wanted a driver that runs CUDA {CUDA}, that of the {gpu.name}, {gpu.driver}, runs CUDA {gpu.cuda}: "
+                "install a newer one"
+            )
         try:
             self._device = Device(0)
             self.use()
         except Exception as error:  # its exceptions share no base class
-            raise BackendError(f"wanted an NVIDIA GPU, there is none ({error}): install its driver") from None
+            raise BackendError(f"no NVIDIA GPU can be used ({error}): install its driver") from None
         self.name = self._device.name
         self.compute_capability = "{}.{}".format(*self._device.compute_capability)
-        self.compute, self._up, self._down = (self._device.create_stream() for _ in range(3))
+        self.compute, self.recorder, self._up, self._down = (self._device.create_stream() for _ in range(4))
         self._memory = DeviceMemoryResource(self._device)
         pinned = LegacyPinnedMemoryResource()
         self._to_device, self._to_host = _Staging(pinned), _Staging(pinned)
@@ -96,7 +123,12 @@ class CudaDevice:
     def stream(self) -> Any:
         """What computes for the calling thread: while it records, the stream of the recording."""
         recording = self._recording
-        return self.compute if recording is None else recording.builder.stream
+        return self.compute if recording is None else self.recorder
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether the calling thread is."""
+        return self._recording is not None
 
     @property
     def _recording(self) -> "Recording | None":
@@ -132,12 +164,19 @@ class CudaDevice:
             with explaining(self.name):
                 buffer = self._memory.allocate(size, stream=stream)
         except MemoryError:
-            self.spare()
-            self.compute.sync()
+            self.give_back()
             with explaining(self.name):
                 buffer = self._memory.allocate(size, stream=stream)
         buffer.set_deallocation_stream(self.compute)
         return buffer
+
+    def give_back(self) -> None:
+        """All memory that is not in use, for others: the pool keeps what was freed, and TensorRT takes none from it."""
+        from cuda.bindings import driver
+
+        self.spare()
+        self.compute.sync()
+        _checked(driver.cuMemPoolTrimTo(self._memory.handle, 0))
 
     def upload(self, array: NDArray[Any]) -> DeviceArray:
         """A copy on the device, which what the computing stream is given from here on finds there."""
@@ -186,8 +225,9 @@ class CudaDevice:
         if not view.is_device_accessible or view.device_id != self._device.device_id:
             raise InputError(f"wanted an array in {self.name}'s memory, got one of the host or of another GPU")
         assert view.dtype is not None
-        contiguous = tuple(math.prod(view.shape[k + 1 :]) for k in range(len(view.shape)))
-        if view.strides is not None and view.strides != contiguous:
+        steps = [math.prod(view.shape[k + 1 :]) for k in range(len(view.shape))]
+        strides = view.strides or steps
+        if any(side > 1 and one != step for side, one, step in zip(view.shape, strides, steps, strict=True)):
             raise InputError("wanted a contiguous array, got one whose elements lie apart: make a copy")
         buffer = Buffer.from_handle(view.ptr, view.size * view.dtype.itemsize, owner=view)
         adopted = DeviceArray(buffer, view.shape, view.dtype, self.compute)
@@ -199,33 +239,60 @@ class CudaDevice:
 
     @contextmanager
     def recording(self) -> Iterator["Recording"]:
-        """What `stream` is given inside, by the calling thread, is recorded and not done."""
-        recording = Recording(self._device.create_graph_builder())
-        recording.builder.begin_building("relaxed")
+        """What `stream` is given inside, by the calling thread, is recorded and not done.
+
+        By the driver's own calls: of cuda-core 1.2, a recording that the driver gives up ends the process.
+        """
+        from cuda.bindings import driver
+
+        recording, stream = Recording(), self.recorder.handle
+        _checked(driver.cuStreamBeginCapture(stream, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED))
         self._recorded.now = recording
         try:
             yield recording
-        except BaseException:
-            with suppress(Exception):  # what failed first is what is told
-                recording.builder.end_building()
-            raise
         finally:
             self._recorded.now = None
-        recording.graph = recording.builder.end_building().complete()
-        self._up.sync()
+            error, graph = driver.cuStreamEndCapture(stream)
+            self._up.sync()  # what was allocated there may be freed by the computing stream from here on
+        _checked((error,))
+        recording.graph = _checked(driver.cuGraphInstantiate(graph, 0))
+        _checked(driver.cuGraphDestroy(graph))
 
 
 class Recording:
     """Work that can be repeated, with the memory that it uses."""
 
-    def __init__(self, builder: Any) -> None:
-        self.builder = builder
+    def __init__(self) -> None:
         self.buffers: list[Any] = []
         self.graph: Any = None
 
     def repeat(self, stream: Any) -> None:
         """Do it on a stream."""
-        self.graph.launch(stream)
+        from cuda.bindings import driver
+
+        _checked(driver.cuGraphLaunch(self.graph, stream.handle))
+
+    def close(self) -> None:
+        """Let go of it, when no stream has it to do any more."""
+        from cuda.bindings import driver
+
+        if self.graph is not None:
+            _checked(driver.cuGraphExecDestroy(self.graph))
+            self.graph = None
+
+
+def _checked(result: tuple[Any, ...]) -> Any:
+    """What a call of the driver gives.
+
+    Raises:
+        RuntimeError: with the name of its error.
+    """
+    from cuda.bindings import driver
+
+    error, *found = result
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise RuntimeError(error.name)
+    return found[0] if found else None
 
 
 class _Staging:

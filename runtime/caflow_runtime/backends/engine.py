@@ -1,6 +1,7 @@
 """One TensorRT engine as a graph, and the kernels that TensorRT-RTX compiles while engines run."""
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,7 +26,11 @@ TYPES = {
 }
 
 
-class Engine:
+SMALLEST = 256
+"""Bytes of memory to work in: that an engine wants none is not distinguishable from a question that failed."""
+
+
+class EngineGraph:
     """A graph that runs on device arrays."""
 
     def __init__(self, backend: "TensorRT", engine: Any, path: Path) -> None:
@@ -36,27 +41,40 @@ class Engine:
         names = [engine.get_tensor_name(k) for k in range(engine.num_io_tensors)]
         self.inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         self.outputs = {name: TYPES[engine.get_tensor_dtype(name).name] for name in names if name not in self.inputs}
-        self._contexts: dict[tuple[int, bool], Any] = {}
+        self._contexts: dict[Any, Any] = {}
 
     def __call__(self, arrays: Arrays) -> dict[str, Array]:
-        backend = self.backend
+        backend, device = self.backend, self.backend.device
         with backend.lock, explaining(self.path):
-            backend.device.use()
-            backend.log.errors.clear()
+            device.use()
             given = {name: cast(DeviceArray, arrays[name]) for name in self.inputs}
             context = self._context(self._profile({name: array.shape for name, array in given.items()}))
-            for name, array in given.items():
-                context.set_input_shape(name, array.shape)
-                context.set_tensor_address(name, array.address)
+            is_set = all(
+                (device.is_recording or context.set_input_shape(name, array.shape))
+                and context.set_tensor_address(name, array.address)
+                for name, array in given.items()
+            )
             results = {}
             for name, dtype in self.outputs.items():
-                results[name] = backend.device.empty(tuple(context.get_tensor_shape(name)), dtype)
-                context.set_tensor_address(name, results[name].address)
-            size = context.update_device_memory_size_for_shapes()
-            context.set_device_memory(int(backend.activation(size).handle), size)
-            if not context.execute_async_v3(int(backend.device.stream.handle)):
-                raise BackendError(f"{self.path}: it does not run: {backend.log.first_error()}")
+                results[name] = device.empty(tuple(context.get_tensor_shape(name)), dtype)
+                is_set = is_set and context.set_tensor_address(name, results[name].address)
+            if not device.is_recording:  # the recorded memory is that of the run before
+                size = max(SMALLEST, context.update_device_memory_size_for_shapes())
+                context.set_device_memory(int(backend.activation(size).handle), size)
+                is_set = is_set and (backend.contexts is None or self._can_be_recorded(context))
+            if not is_set:
+                raise BackendError(f"{self.path}: {backend.name} does not take {[a.shape for a in given.values()]}")
+            run = partial(context.execute_async_v3, int(device.stream.handle))
+            if device.is_recording and not run():
+                raise BackendError(f"{self.path}: {backend.name} cannot record it")
+            if not device.is_recording:
+                backend.made_by(context, run, self.path)
         return cast(dict[str, Array], results)
+
+    def _can_be_recorded(self, context: Any) -> bool:
+        """Only TensorRT-RTX has a question for it."""
+        ask = getattr(context, "is_stream_capturable", None)
+        return ask is None or bool(ask(int(self.backend.device.recorder.handle)))
 
     def _profile(self, shapes: dict[str, tuple[int, ...]]) -> int:
         """The last one that takes the shapes: it has the smaller targets.
@@ -80,23 +98,25 @@ class Engine:
         return all(low <= size <= high for low, size, high in sizes)
 
     def _context(self, profile: int) -> Any:
-        """What runs the engine for the shapes of a profile, without memory of its own."""
-        key = profile, self.backend.shapes_return
-        if key not in self._contexts:
-            context = self._create_context()
+        """What runs the engine for the shapes of a profile; while a chain is recorded one that is the recording's."""
+        contexts, key = self._contexts, (self, profile)
+        if self.backend.contexts is not None:
+            contexts = self.backend.contexts
+        if key not in contexts:
+            context = self.backend.made_by(self.engine, self._create_context, self.path)
             stream = int(self.backend.device.compute.handle)
-            if context is None or not context.set_optimization_profile_async(profile, stream):
-                raise BackendError(f"{self.path}: it cannot be set up: {self.backend.log.first_error()}")
-            self._contexts[key] = context
-        return self._contexts[key]
+            self.backend.made_by(context, partial(context.set_optimization_profile_async, profile, stream), self.path)
+            contexts[key] = context
+        return contexts[key]
 
     def _create_context(self) -> Any:
+        """Without memory of its own."""
         strategy = self.backend.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if self.backend.kernels is None:
             return self.engine.create_execution_context(strategy)
         config = self.engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
-        self.backend.kernels.configure(config, self.backend.shapes_return)
+        self.backend.kernels.configure(config, shapes_return=self.backend.contexts is not None)
         return self.engine.create_execution_context(config)
 
 

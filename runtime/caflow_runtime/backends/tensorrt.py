@@ -8,7 +8,7 @@ launches one by one.
 import hashlib
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import RLock
@@ -17,16 +17,16 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime import bundle, engines
-from caflow_runtime.backends import device_noise
-from caflow_runtime.backends.backend import Backend, explaining
+from caflow_runtime import bundle, engines, trt_module
+from caflow_runtime.backends import cuda_kernels
+from caflow_runtime.backends.backend import Backend, explaining, failure
 from caflow_runtime.backends.cuda_device import CudaDevice, DeviceArray, Recording
-from caflow_runtime.backends.engine import Engine, Kernels
+from caflow_runtime.backends.engine import EngineGraph, Kernels
 from caflow_runtime.engines import EXTRAS, NAMES, EngineSet, Profile
 from caflow_runtime.errors import BackendError
 from caflow_runtime.noise import Place
 from caflow_runtime.scan import Array, Arrays, Graph
-from caflow_runtime.trt_module import log, module, strongly_typed
+from caflow_runtime.trt_module import logger, module, recorder, strongly_typed
 
 RECORDINGS = 8
 """Chains and shapes that are recorded at the same time."""
@@ -55,16 +55,17 @@ class TensorRT(Backend):
         self.device = device
         self.folder, self.set = set_folder, built
         files = {engine.graph: engine.file for engine in built.engines}
-        self._plans = {folder / graph.file.path: files[graph.name] for graph in bundle.read_manifest(folder).graphs}
-        self.log = log(flavor)
+        self._files = {folder / graph.file.path: files.get(graph.name) for graph in bundle.read_manifest(folder).graphs}
+        self._build_again = f"caflow-export {folder} --trt {built.precision}"
+        self.errors = recorder(flavor)
         self.name = f"{NAMES[flavor].lower()} {self.set.precision} on {self.device.name}"
         self.profiles = self.set.profiles
         self.lock = RLock()
         """Held while the stream is given work, as contexts and the activation memory are everybody's."""
-        self.shapes_return = False
-        """Whether what runs now will run often with its shapes, so that kernels for just these are worth their wait."""
+        self.contexts: dict[Any, Any] | None = None
+        """Those of the chain that is being recorded: it alone has them, as what is repeated must not be changed."""
         self.kernels = Kernels(self.trt, set_folder) if flavor == "rtx" else None
-        self._runtime = self.trt.Runtime(self.log)
+        self._runtime = self.trt.Runtime(logger(flavor))
         self._activation: Any = None
         self._seen: set[Any] = set()
         self._unrecorded: set[Any] = set()
@@ -80,33 +81,58 @@ class TensorRT(Backend):
             BackendError: if there is no GPU, no set for it, or its TensorRT is not installed.
         """
         device, precision = CudaDevice(), bundle.read_manifest(folder).precision
-        return cls(device, folder, *engines.choose(folder, precision, device.compute_capability, device.name))
+        return cls(device, folder, *engines.set_for(folder, precision, device.compute_capability, device.name))
 
     def load(self, path: Path) -> Graph:
-        plan = self.folder / self._plans[path].path
+        file = self._files[path]
+        if file is None:
+            raise BackendError(f"{self.folder} has no engine of {path.name}: {self._build_again}")
+        plan = self.folder / file.path
         contents = plan.read_bytes()
-        if hashlib.sha256(contents).hexdigest() != self._plans[path].sha256:
-            raise BackendError(f"{plan} is not what was built: caflow-export {path.parent} --trt {self.set.precision}")
+        if hashlib.sha256(contents).hexdigest() != file.sha256:
+            raise BackendError(f"{plan} is not what was built: {self._build_again}")
         return self._load(contents, plan)
 
     def build(self, path: Path) -> Graph:
-        trt = self.trt
-        builder = trt.Builder(self.log)
+        trt, flavor = self.trt, self.set.flavor
+        self.device.use()
+        builder = trt.Builder(logger(flavor))
         network = builder.create_network(strongly_typed(trt))
-        if not trt.OnnxParser(network, self.log).parse(path.read_bytes()):
-            raise BackendError(f"{path}: {self.name} cannot read it: {self.log.first_error()}")
+        parser = trt.OnnxParser(network, logger(flavor))
         config = builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)
-        self.device.use()
-        return self._load(bytes(builder.build_serialized_network(network, config)), path)
+        if flavor == "rtx":
+            config.num_compute_capabilities = 1
+            config.set_compute_capability(trt.ComputeCapability.CURRENT, 0)
+        plan = trt_module.build(flavor, builder, network, config) if parser.parse(path.read_bytes()) else None
+        if plan is None:
+            raise failure(path, f"{self.name} cannot build it: {self.errors.text()}")
+        return self._load(bytes(plan), path)
 
     def _load(self, contents: bytes, path: Path) -> Graph:
         self.device.use()
-        self.log.errors.clear()
-        engine = self._runtime.deserialize_cuda_engine(contents)
-        if engine is None:
-            raise BackendError(f"{path}: {self.name} cannot load it: {self.log.first_error()}")
-        return Engine(self, engine, path)
+        engine = self.made_by(self._runtime, lambda: self._runtime.deserialize_cuda_engine(contents), path)
+        return EngineGraph(self, engine, path)
+
+    def made_by(self, maker: Any, make: Callable[[], Any], path: Path) -> Any:
+        """What one of TensorRT's objects makes, if need be with all memory that is not in use given back.
+
+        Raises:
+            BackendError: with what it says, if it makes nothing.
+            MemoryError: if that is for want of memory.
+        """
+        made = make()
+        if not made:
+            self.device.give_back()
+            made = make()
+        if not made:  # once more, to hear why
+            self.errors.clear()
+            maker.error_recorder = self.errors
+            made = make()
+            maker.error_recorder = None
+        if not made:
+            raise failure(path, f"{self.name} cannot run it: {self.errors.text()}")
+        return made
 
     def to_device(self, array: NDArray[Any]) -> Array:
         self.device.use()
@@ -135,8 +161,13 @@ class TensorRT(Backend):
     ) -> Array:
         self.device.use()
         with explaining(self.name):
-            drawn = device_noise.draw_rows(self.device, channels, level, places, temperatures, seed, frame)
+            drawn = cuda_kernels.draw_rows(self.device, channels, level, places, temperatures, seed, frame)
             return cast(Array, drawn)
+
+    def are_finite(self, array: Any) -> NDArray[np.bool_]:
+        self.device.use()
+        with explaining(self.name):
+            return cuda_kernels.are_finite(self.device, array)
 
     def replay(self, name: str, run: Graph, given: Arrays) -> dict[str, Array]:
         self.device.use()
@@ -151,42 +182,55 @@ class TensorRT(Backend):
                 with suppress(MemoryError):
                     results = recorded.repeat(self.device, arrays)
                     self._recordings[key] = recorded
-                    while len(self._recordings) > RECORDINGS:
-                        self._recordings.popitem(last=False)
+                    self._keep(RECORDINGS)
                     return results
-            del recorded
+                self._drop(recorded)
+                del recorded  # its memory is what is missing
             self._unrecorded.add(key)
             return run(given)
 
     def _record(self, run: Graph, given: dict[str, DeviceArray]) -> "_RecordedChain | None":
         """A chain, recorded; None where it cannot be."""
-        self.shapes_return = True
+        contexts = self.contexts = {}
         try:
-            run(cast(Arrays, given))  # compiles and allocates, which cannot be done while recording
+            activation = None
+            while activation is None or activation is not self._activation:  # compiles, and finds how large it must be
+                activation = self._activation
+                run(cast(Arrays, given))
             with self.device.recording() as recording:
                 inputs = {name: self.device.empty(array.shape, array.dtype) for name, array in given.items()}
                 outputs = cast(dict[str, DeviceArray], run(cast(Arrays, inputs)))
-                recording.buffers.append(self._activation)
         except MemoryError:
             return None
         except Exception as error:
             warnings.warn(f"{self.name} runs without CUDA graphs: {error}", stacklevel=2)
             return None
         finally:
-            self.shapes_return = False
-        return _RecordedChain(recording, inputs, outputs)
+            self.contexts = None
+            self.device.compute.sync()  # what is not kept goes now
+        return _RecordedChain(recording, contexts, activation, inputs, outputs)
+
+    def _keep(self, most: int) -> None:
+        """So many recordings, the last ones."""
+        while len(self._recordings) > most:
+            self._drop(self._recordings.popitem(last=False)[1])
+
+    def _drop(self, recorded: "_RecordedChain") -> None:
+        self.device.compute.sync()  # contexts are not freed in the order of a stream
+        recorded.recording.close()
 
     def _forget(self) -> None:
         """What is recorded, and its memory."""
         with self.lock:
-            self._recordings.clear()
+            self._keep(0)
 
     def close(self) -> None:
-        """Keep what was compiled, where the bundle can be written to."""
+        """Wait for what runs, and keep what was compiled where the bundle can be written to."""
         with self.lock:
+            self.device.use()
             self._forget()
+            self.device.compute.sync()
             if self.kernels is not None:
-                self.device.use()
                 self.kernels.write()
 
     def activation(self, size: int) -> Any:
@@ -197,15 +241,25 @@ class TensorRT(Backend):
         """
         if self._activation is None or self._activation.size < size:
             self._activation = None  # a recording that uses it keeps it; else its memory is free for the new one
-            self._activation = self.device.allocate(max(1, size))
+            self._activation = self.device.allocate(size)
         return self._activation
 
 
 class _RecordedChain:
     """A chain for arrays of some shapes, with memory for what goes in and what comes out."""
 
-    def __init__(self, recording: Recording, inputs: dict[str, DeviceArray], outputs: dict[str, DeviceArray]) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        contexts: dict[Any, Any],
+        activation: Any,
+        inputs: dict[str, DeviceArray],
+        outputs: dict[str, DeviceArray],
+    ) -> None:
+        """`contexts` and `activation` are held because what is recorded uses them."""
         self.recording = recording
+        self.contexts = contexts
+        self.activation = activation
         self.inputs = inputs
         self.outputs = outputs
 

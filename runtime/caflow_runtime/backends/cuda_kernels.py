@@ -1,16 +1,21 @@
-"""The base noise, drawn on the GPU: `noise.cu`, compiled for it where it is first needed."""
+"""Kernels of our own, compiled for the GPU where they are first needed.
 
+`noise.cu` draws the base noise, `finite.cu` finds what is not finite.
+"""
+
+import math
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caflow_runtime.backends.cuda_device import CudaDevice, DeviceArray
 from caflow_runtime.noise import NORMALS_PER_CALL, Place
 
-THREADS = 256
+THREADS, MOST_BLOCKS = 256, 1024
 
 
 def draw_rows(
@@ -36,7 +41,7 @@ def draw_rows(
         launch(
             device.stream,
             LaunchConfig(grid=-(-threads // THREADS), block=THREADS),
-            _kernel(device.compute_capability),
+            _kernel("noise.cu", "draw_noise", device.compute_capability),
             drawn.buffer,
             where.buffer,
             *(word(size) for size in (*sizes, seed, frame)),
@@ -46,15 +51,27 @@ def draw_rows(
     return drawn
 
 
+def are_finite(device: CudaDevice, array: DeviceArray) -> NDArray[np.bool_]:
+    """Which rows of a float32 array have no value that is not finite."""
+    from cuda.core import LaunchConfig, launch
+
+    rows, size = array.shape[0], math.prod(array.shape)
+    flags = device.upload(np.zeros(rows, np.uint8))
+    config = LaunchConfig(grid=min(MOST_BLOCKS, -(-size // THREADS)), block=THREADS)
+    kernel = _kernel("finite.cu", "find_not_finite", device.compute_capability)
+    launch(device.stream, config, kernel, array.buffer, flags.buffer, np.uint32(rows), np.uint64(size // rows))
+    return np.asarray(device.download(flags) == 0)
+
+
 @cache
-def _kernel(compute_capability: str) -> Any:
-    return compiled(compute_capability).get_kernel("draw_noise")
+def _kernel(source: str, name: str, compute_capability: str) -> Any:
+    return compiled(source, compute_capability).get_kernel(name)
 
 
-def compiled(compute_capability: str) -> Any:
-    """The kernel's code for a GPU such as "8.6"; a GPU need not be there."""
+def compiled(source: str, compute_capability: str) -> Any:
+    """The code of a file here, for a GPU such as "8.6", which need not be there."""
     from cuda.core import Program, ProgramOptions
 
-    source = files("caflow_runtime.backends").joinpath("noise.cu").read_text()
+    text = files("caflow_runtime.backends").joinpath(source).read_text()
     options = ProgramOptions(arch=f"sm_{compute_capability.replace('.', '')}")
-    return Program(source, "c++", options).compile("cubin")
+    return Program(text, "c++", options).compile("cubin")

@@ -1,4 +1,4 @@
-"""The kernel that draws noise on a GPU, without one: compiled for GPUs, and its source run by the host."""
+"""Kernels for GPUs, without one: compiled for them, and the source of the one that draws noise run by the host."""
 
 import ctypes
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caflow_runtime.backends.device_noise import compiled
+from caflow_runtime.backends.cuda_kernels import compiled
 from caflow_runtime.noise import Place, draw_rows
 
 HOST = """
@@ -31,7 +31,7 @@ TEMPERATURES = (0.8, 0.5, 0.3)
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
-def test_its_source_draws_what_python_draws(tmp_path: Path) -> None:
+def test_the_source_draws_what_python_draws(tmp_path: Path) -> None:
     (tmp_path / "host.cpp").write_text(HOST)
     source = files("caflow_runtime.backends").joinpath("noise.cu")
     library = tmp_path / "host.so"
@@ -48,6 +48,7 @@ def test_its_source_draws_what_python_draws(tmp_path: Path) -> None:
     np.testing.assert_array_max_ulp(z, expected, maxulp=1)
 
 
+@pytest.mark.parametrize("source", ["noise.cu", "finite.cu"])
 @pytest.mark.parametrize("compute_capability", ["7.5", "8.6", "9.0", "12.0"])
-def test_it_compiles_for_gpus_that_are_not_here(compute_capability: str) -> None:
-    assert bytes(compiled(compute_capability).code).startswith(b"\x7fELF")
+def test_they_compile_for_gpus_that_are_not_here(source: str, compute_capability: str) -> None:
+    assert bytes(compiled(source, compute_capability).code).startswith(b"\x7fELF")

@@ -1,0 +1,87 @@
+"""Backends whose graphs take so many rows of so large targets and no more, as engines do: no run goes beyond that."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import photograph
+
+from caflow_export.export import ExportReport
+from caflow_export.verify_engines import verify_engines
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.bundle import cell_side, read_manifest, size_of
+from caflow_runtime.engines import Profile
+from caflow_runtime.errors import InputError
+from caflow_runtime.graphs import Graphs
+from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.scan import Array, Arrays, Graph
+
+PROFILES = [Profile(1, 64, 96), Profile(3, 32, 48)]
+
+
+class Limited(OnnxRuntimeCpu):
+    """Refuses what is in none of its profiles."""
+
+    def __init__(self, folder: Path, profiles: list[Profile]) -> None:
+        super().__init__()
+        self.profiles = profiles
+        self.manifest = read_manifest(folder)
+
+    def load(self, path: Path) -> Graph:
+        run, graph = super().load(path), self.manifest.graph(path.stem)
+        cell = cell_side(self.manifest.model, graph.name)
+
+        def bounded(arrays: Arrays) -> dict[str, Array]:
+            def fits(one: Profile) -> bool:
+                known = {"rows": one.rows, "images": one.rows, "h": one.height // cell, "w": one.width // cell}
+                largest = {port.name: [size_of(size, known) for size in port.shape] for port in graph.inputs}
+                return all((np.array(arrays[name].shape) <= shape).all() for name, shape in largest.items())
+
+            assert any(map(fits, self.profiles)), (graph.name, {name: array.shape for name, array in arrays.items()})
+            return run(arrays)
+
+        return bounded
+
+
+@pytest.fixture
+def limited(exported: ExportReport) -> Iterator[Pipeline]:
+    with Pipeline(Graphs(exported.path, Limited(exported.path, PROFILES)), pixel_budget=2**20, overlap=16) as pipe:
+        yield pipe
+
+
+@pytest.fixture
+def free(exported: ExportReport) -> Iterator[Pipeline]:
+    with Pipeline(Graphs(exported.path, OnnxRuntimeCpu()), pixel_budget=64 * 96, overlap=16) as pipe:
+        yield pipe
+
+
+def test_images_larger_and_more_than_they_take(limited: Pipeline, free: Pipeline, photographs: Path) -> None:
+    images = [photograph(photographs, k, *size) for k, size in enumerate([(5, 7), (8, 12), (16, 24)])]
+    one, other = limited.best_of(images, n=5), free.best_of(images, n=5)
+    np.testing.assert_array_equal(one.sample, other.sample)
+    np.testing.assert_allclose(one.log_likelihood, other.log_likelihood, rtol=1e-6)
+    scores = [pipe.score(one.images, images).log_likelihood for pipe in (limited, free)]
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-6)
+    large = photograph(photographs, 3, 30, 45)
+    assert set(limited.tiles(large)) == {(56, 72)}  # as small as nine can be
+    assert [image.shape for image in limited.best_of([large, *images], n=2).images][0] == (120, 180, 3)
+
+
+def test_refusals_name_what_is_missing(limited: Pipeline, photographs: Path) -> None:
+    limited.best_of(photograph(photographs, 0, 8, 12), n=3, keep=(3, 1))
+    with pytest.raises(InputError, match=r"keep: .* give engines of --max-rows 4 and a --max-size of 6144 pixels$"):
+        limited.best_of(photograph(photographs, 0, 8, 12), n=4, keep=(4, 1))
+    large = photograph(photographs, 1, 20, 20)
+    with pytest.raises(InputError, match=r"at once, 80×80 pixels: give engines of --max-rows 1 and a --max-size"):
+        limited.encode(photograph(photographs, 1, 80, 80), large)
+    small = Pipeline(limited.graphs, pixel_budget=2**20, overlap=64)
+    with pytest.raises(InputError, match=r"no larger than 64×80 .* or engines of a larger --max-size$"):
+        small.best_of(large, n=1)
+
+
+@pytest.mark.parametrize("profiles", [PROFILES, [Profile(1, 64, 64)], [Profile(1, 8, 8), Profile(2, 8, 8)]])
+def test_what_is_verified_fits_too(exported: ExportReport, profiles: list[Profile]) -> None:
+    measured = verify_engines(exported.path, Limited(exported.path, profiles))
+    most = max(profile.rows for profile in profiles)
+    assert sum("identical rows" in m.what for m in measured) == (0 if most == 1 else most)
