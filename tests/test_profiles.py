@@ -65,7 +65,7 @@ def test_images_larger_and_more_than_they_take(limited: Pipeline, free: Pipeline
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-6)
     large = photograph(photographs, 3, 30, 45)
     assert set(limited.tiles(large)) == {(56, 72)}  # as small as nine can be
-    assert [image.shape for image in limited.best_of([large, *images], n=2).images][0] == (120, 180, 3)
+    assert limited.best_of([large, *images], n=2).images[0].shape == (120, 180, 3)
 
 
 def test_refusals_name_what_is_missing(limited: Pipeline, photographs: Path) -> None:
