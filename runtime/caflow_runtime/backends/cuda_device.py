@@ -14,7 +14,8 @@ from caflow_runtime.backends.backend import explaining
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.gpu import first_gpu
 
-LARGEST_DEFAULT_STREAM = 2
+NO_STREAM, LEGACY_STREAM = -1, 1
+"""As DLPack means them; no stream at all means the legacy one."""
 CUDA = 13
 """What cuda-core and NVRTC are installed for."""
 ALIGNMENT = 256
@@ -25,7 +26,8 @@ INSTALL = "pip install 'caflow-deploy[trt-rtx]' or 'caflow-deploy[trt]'"
 class DeviceArray:
     """A contiguous array in the GPU's memory; other libraries take it without a copy.
 
-    Its memory is let go of with it, after what the computing stream was given until then.
+    Its memory is let go of with it, after what the computing stream was given until then, and what was done with it by
+    a library that took it by DLPack. One that took it by `__cuda_array_interface__` must be done before.
     """
 
     def __init__(self, buffer: Any, shape: tuple[int, ...], dtype: DTypeLike, stream: Any) -> None:
@@ -64,12 +66,12 @@ class DeviceArray:
 
         self._stream.device.set_current()
         lent: _Lent | DeviceArray = self
-        if stream is not None and stream > LARGEST_DEFAULT_STREAM:
-            consumer = Stream.from_handle(stream)
+        if stream == NO_STREAM:
+            self._stream.sync()
+        else:
+            consumer = Stream.from_handle(stream or LEGACY_STREAM)
             consumer.wait(self._stream)
             lent = _Lent(self, consumer, self._stream)
-        else:  # a default stream, or none that is told
-            self._stream.sync()
         buffer = Buffer.from_handle(self.address, self.nbytes, owner=lent)
         return StridedMemoryView.from_buffer(buffer, self.shape, dtype=self.dtype).__dlpack__(stream=-1, **wishes)
 

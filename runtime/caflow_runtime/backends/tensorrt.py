@@ -28,8 +28,8 @@ from caflow_runtime.noise import Place
 from caflow_runtime.scan import Array, Arrays, Graph
 from caflow_runtime.trt_module import logger, module, recorder, strongly_typed
 
-RECORDINGS = 8
-"""Chains and shapes that are recorded at the same time."""
+RECORDINGS, MOST_SEEN = 8, 1000
+"""Chains and shapes that are recorded at the same time, and that are known to have come once."""
 
 
 class TensorRT(Backend):
@@ -175,6 +175,9 @@ class TensorRT(Backend):
         key = name, *((key, array.shape, array.dtype.str) for key, array in arrays.items())
         with self.lock, explaining(self.name):
             if key not in self._seen:  # whoever comes once is not worth it, and the first run sets up the engines
+                if len(self._seen) == MOST_SEEN:
+                    self._seen.clear()
+                    self._unrecorded.clear()
                 self._seen.add(key)
                 return run(given)
             recorded = None if key in self._unrecorded else self._recordings.pop(key, None) or self._record(run, arrays)
@@ -220,9 +223,12 @@ class TensorRT(Backend):
         recorded.recording.close()
 
     def _forget(self) -> None:
-        """What is recorded, and its memory."""
-        with self.lock:
-            self._keep(0)
+        """What is recorded, and its memory, unless another thread is at work, which may wait for this one."""
+        if self.lock.acquire(blocking=False):
+            try:
+                self._keep(0)
+            finally:
+                self.lock.release()
 
     def close(self) -> None:
         """Wait for what runs, and keep what was compiled where the bundle can be written to."""
