@@ -3,11 +3,14 @@
 import gc
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from threading import Event, RLock, Thread
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ import caflow_deploy
 from caflow_export.export import ExportReport
 from caflow_export.measure import TOLERANCES
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
-from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.errors import BackendError, InputError, NotFinite
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.pipeline import Pipeline, load
 from caflow_runtime.scan import Array, Arrays, Graph
@@ -121,6 +124,41 @@ class SmallMemory(OnnxRuntimeCpu):
             return out
 
         return bounded
+
+
+class OneAtATime(OnnxRuntimeCpu):
+    """Holds a lock while a chain runs, and waits for it to close, as engines do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock, self.has_begun = RLock(), Event()
+
+    def replay(self, name: str, run: Graph, given: Arrays) -> dict[str, Array]:
+        with self.lock:
+            self.has_begun.set()
+            time.sleep(0.1)
+            return super().replay(name, run, given)
+
+    def close(self) -> None:
+        with self.lock:
+            super().close()
+
+
+def test_closing_and_drawing_do_not_wait_for_each_other(exported: ExportReport) -> None:
+    backend = OneAtATime()
+    pipe = Pipeline(Graphs(exported.path, backend), pixel_budget=2**20, overlap=16)
+
+    def draw() -> None:
+        with suppress(BackendError):  # it is closed
+            pipe.best_of(np.zeros((8, 8, 3), np.uint8), n=1)
+
+    threads = [Thread(target=draw, daemon=True), Thread(target=pipe.close, daemon=True)]
+    threads[0].start()
+    backend.has_begun.wait()
+    threads[1].start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 def test_where_memory_runs_out_it_goes_on_with_less(exported: ExportReport, pipe: Pipeline, photographs: Path) -> None:

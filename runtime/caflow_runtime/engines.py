@@ -85,7 +85,7 @@ def folder_name(flavor: Flavor, of_version: str, compute_capability: str, gpu: s
 
 def find(folder: Path) -> Iterator[Found]:
     """All sets of a bundle, by name. Files are checked for their lengths; whoever loads one checks its hash."""
-    for path in sorted((folder / FOLDER).glob(f"*/{DESCRIPTION}")):
+    for path in sorted((folder / FOLDER).glob(f"[!.]*/{DESCRIPTION}")):
         try:
             engines = msgspec.json.decode(path.read_bytes(), type=EngineSet)
         except (msgspec.DecodeError, OSError) as error:

@@ -197,7 +197,8 @@ class Pipeline:
 
         Arguments:
             condition: (B, h, w, 3) uint8 RGB in the memory of the device that the backend runs on, contiguous, by
-                DLPack or `__cuda_array_interface__`; on the CPU any array of the host.
+                DLPack or `__cuda_array_interface__`; on the CPU any array of the host. ONNX Runtime ("cuda") does not
+                wait for work that is still to write it.
 
         Raises:
             InputError: also if the images would have to be padded or cut, or do not all run at once.
