@@ -17,8 +17,9 @@ from caflow_export.export import ExportReport
 from caflow_export.to_tensorrt import build_engines
 from caflow_export.trt_flavor import TensorRTUnavailable
 from caflow_runtime import engines
-from caflow_runtime.backends.cuda_device import CudaDevice, DeviceArray
+from caflow_runtime.backends.cuda_device import CudaDevice
 from caflow_runtime.backends.cuda_kernels import draw_rows
+from caflow_runtime.backends.device_array import DeviceArray
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.inputs import Image
 from caflow_runtime.noise import Place

@@ -3,7 +3,7 @@
 import ctypes
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Lock, local
 from typing import Any
 
@@ -11,83 +11,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from caflow_runtime.backends.backend import explaining
+from caflow_runtime.backends.device_array import DeviceArray, part_of
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.gpu import first_gpu
 
-NO_STREAM, LEGACY_STREAM = -1, 1
-"""As DLPack means them; no stream at all means the legacy one."""
 CUDA = 13
 """What cuda-core and NVRTC are installed for."""
 ALIGNMENT = 256
 """Bytes, of what engines take."""
 INSTALL = "pip install 'caflow-deploy[trt-rtx]' or 'caflow-deploy[trt]'"
-
-
-class DeviceArray:
-    """A contiguous array in the GPU's memory; other libraries take it without a copy.
-
-    Its memory is let go of with it, after what the computing stream was given until then, and what was done with it by
-    a library that took it by DLPack. One that took it by `__cuda_array_interface__` must be done before.
-    """
-
-    def __init__(self, buffer: Any, shape: tuple[int, ...], dtype: DTypeLike, stream: Any) -> None:
-        self.buffer = buffer
-        self.shape = shape
-        self.dtype = np.dtype(dtype)
-        self._stream = stream
-
-    @property
-    def address(self) -> int:
-        """In the GPU's memory."""
-        return int(self.buffer.handle)
-
-    @property
-    def nbytes(self) -> int:
-        """Of its elements."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        return {
-            "shape": self.shape,
-            "typestr": self.dtype.str,
-            "data": (self.address, False),
-            "version": 3,
-            "stream": int(self._stream.handle),
-        }
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        device: tuple[int, int] = self.buffer.__dlpack_device__()
-        return device
-
-    def __dlpack__(self, *, stream: int | None = None, **wishes: Any) -> Any:
-        from cuda.core import Buffer, Stream
-        from cuda.core.utils import StridedMemoryView
-
-        self._stream.device.set_current()
-        lent: _Lent | DeviceArray = self
-        if stream == NO_STREAM:
-            self._stream.sync()
-        else:
-            consumer = Stream.from_handle(stream or LEGACY_STREAM)
-            consumer.wait(self._stream)
-            lent = _Lent(self, consumer, self._stream)
-        buffer = Buffer.from_handle(self.address, self.nbytes, owner=lent)
-        return StridedMemoryView.from_buffer(buffer, self.shape, dtype=self.dtype).__dlpack__(stream=-1, **wishes)
-
-
-class _Lent:
-    """An array that another library has; its memory is freed when that library's stream is done with it, too."""
-
-    def __init__(self, array: DeviceArray, consumer: Any, stream: Any) -> None:
-        self.array = array
-        self.consumer = consumer
-        self.stream = stream
-
-    def __del__(self) -> None:
-        with suppress(Exception):  # where Python ends, all of it may be gone
-            self.stream.device.set_current()
-            self.stream.wait(self.consumer)
 
 
 class CudaDevice:
@@ -195,20 +127,20 @@ class CudaDevice:
         with explaining(self.name), self._to_host as staging:
             there = staging.view(array.shape, array.dtype)
             self._down.wait(self.compute)
-            _part(array, 0, array.nbytes).copy_to(staging.part(array.nbytes), stream=self._down)
+            part_of(array, 0, array.nbytes).copy_to(staging.part(array.nbytes), stream=self._down)
             self._down.sync()
             return there.copy()
 
     def copy(self, source: DeviceArray, target: DeviceArray) -> None:
         """On the computing stream."""
-        _part(source, 0, source.nbytes).copy_to(_part(target, 0, source.nbytes), stream=self.compute)
+        part_of(source, 0, source.nbytes).copy_to(part_of(target, 0, source.nbytes), stream=self.compute)
 
     def take(self, array: DeviceArray, rows: NDArray[np.int64]) -> DeviceArray:
         """Rows, copied on the computing stream."""
         taken = self.empty((len(rows), *array.shape[1:]), array.dtype)
         size = array.nbytes // max(1, array.shape[0])
         for k, row in enumerate(rows):
-            _part(array, int(row) * size, size).copy_to(_part(taken, k * size, size), stream=self.compute)
+            part_of(array, int(row) * size, size).copy_to(part_of(taken, k * size, size), stream=self.compute)
         return taken
 
     def adopt(self, array: object) -> DeviceArray:
@@ -325,10 +257,3 @@ class _Staging:
         from cuda.core import Buffer
 
         return Buffer.from_handle(int(self._buffer.handle), size, owner=self._buffer)
-
-
-def _part(array: DeviceArray, start: int, size: int) -> Any:
-    """Bytes of an array."""
-    from cuda.core import Buffer
-
-    return Buffer.from_handle(array.address + start, size, owner=array.buffer)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.backends.cuda_device import CudaDevice, DeviceArray
+from caflow_runtime.backends.cuda_device import CudaDevice
+from caflow_runtime.backends.device_array import DeviceArray
 from caflow_runtime.noise import NORMALS_PER_CALL, Place
 
 THREADS, MOST_BLOCKS = 256, 1024

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from caflow_runtime.backends.backend import explaining
-from caflow_runtime.backends.cuda_device import DeviceArray
+from caflow_runtime.backends.device_array import DeviceArray
 from caflow_runtime.cache_file import read_cache, write_cache
 from caflow_runtime.errors import BackendError
 from caflow_runtime.scan import Array, Arrays

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from caflow_runtime import bundle, engines, trt_module
 from caflow_runtime.backends import cuda_kernels
 from caflow_runtime.backends.backend import Backend, explaining, failure
-from caflow_runtime.backends.cuda_device import CudaDevice, DeviceArray, Recording
+from caflow_runtime.backends.cuda_device import CudaDevice, Recording
+from caflow_runtime.backends.device_array import DeviceArray
 from caflow_runtime.backends.engine import EngineGraph, Kernels
 from caflow_runtime.engines import EXTRAS, NAMES, EngineSet, Profile
 from caflow_runtime.errors import BackendError
