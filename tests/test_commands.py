@@ -184,7 +184,7 @@ def test_outputs_that_cannot_be(exported: ExportReport, folder: Path, tmp_path: 
         "image", folder / "colour.png", "-o", tmp_path / "a.png", "--bundle", exported.path, "--pixel-budget", 10
     )
     assert too_small.returncode == 1
-    assert "give a larger budget or a smaller overlap" in too_small.stderr
+    assert "give a smaller overlap or a larger pixel_budget" in too_small.stderr
 
 
 def test_names_are_shown_as_they_are(exported: ExportReport, tmp_path: Path) -> None:

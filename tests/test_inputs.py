@@ -112,12 +112,12 @@ def test_wrong_pairs_are_named(pipe: Pipeline) -> None:
         pipe.score(GOOD, GOOD)
     with pytest.raises(InputError, match="wanted as many conditions as targets, got 1 targets, 2 conditions"):
         pipe.score([np.zeros((16, 16, 3), np.uint8)], [GOOD, GOOD])
-    with pytest.raises(InputError, match="give a larger pixel_budget"):
+    with pytest.raises(InputError, match="96×96 pixels: give a pixel_budget of 9216"):
         pipe.encode(np.zeros((96, 96, 3), np.uint8), np.zeros((24, 24, 3), np.uint8))
 
 
 def test_wrong_settings_are_named(exported: ExportReport) -> None:
-    with pytest.raises(BackendError, match="wanted a backend of auto, cpu, cuda, got 'tpu'"):
+    with pytest.raises(BackendError, match="wanted a backend of auto, cpu, cuda, tensorrt, got 'tpu'"):
         load(exported.path, backend="tpu")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="wanted a pixel_budget of at least 1"):
         load(exported.path, pixel_budget=0)

@@ -80,8 +80,9 @@ class Runner:
         try:
             windows = cut(height, width, model.size_multiple, budget, self.overlap, self.room(budget).largest_sides)
         except TooSmall as error:
-            larger = " or engines of a larger --max-size" if self.backend.profiles else ""
-            raise InputError(f"{error}: give a smaller overlap, a larger pixel_budget{larger}") from None
+            larger = ["a smaller overlap", "a larger pixel_budget"]
+            larger += ["engines of a larger --max-size"] if self.backend.profiles else []
+            raise InputError(f"{error}: give {' or '.join(larger)}") from None
         whole = len(windows) == 1 and windows[0].shape == (height, width)
         if not whole and model.task_settings.get("mask") == "central":
             raise InputError(
