@@ -123,7 +123,7 @@ def test_wrong_settings_are_named(exported: ExportReport) -> None:
         load(exported.path, pixel_budget=0)
     with (
         load(exported.path, backend="cpu", pixel_budget=64**2, overlap=64) as pipe,
-        pytest.raises(InputError, match="give a larger budget or a smaller overlap"),
+        pytest.raises(InputError, match="give a smaller overlap or a larger pixel_budget"),
     ):
         pipe.best_of(np.zeros((50, 50, 3), np.uint8))
 
