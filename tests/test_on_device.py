@@ -60,5 +60,5 @@ def test_all_must_run_at_once(exported: ExportReport) -> None:
         with pytest.raises(InputError, match=r"1 × 4 samples of 32×32 must run at once: give a pixel_budget of 4096$"):
             pipe.run(condition, n=4)
         backend.profiles = [Profile(2, 32, 32)]
-        with pytest.raises(InputError, match=r"4096 and engines of --max-rows 4 and a --max-size of 4096 pixels$"):
+        with pytest.raises(InputError, match=r"4096 and engines of --max-rows 4 --max-size 64$"):
             pipe.run(condition, n=4)

@@ -182,8 +182,8 @@ def test_engines_are_held_against_the_cpu(exported: ExportReport) -> None:
 @pytest.mark.parametrize(
     ("name", "rows", "message"),
     [
-        ("decode_1", 6, r"decode_1: \w+: wanted an error of at most"),
-        ("likelihood_0", 6, r"likelihood_0: \w+: wanted an error of at most"),
+        ("decode_1", 6, r"decode_1: .*: wanted an error of at most"),
+        ("likelihood_0", 6, r"likelihood_0: .*: wanted an error of at most"),
         ("decode_0", 7, "flow: 7 identical rows, pixels: wanted an error of at most"),
     ],
 )

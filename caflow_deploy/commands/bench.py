@@ -38,6 +38,7 @@ def bench(
         from caflow_runtime.bench import bench as measure
         from caflow_runtime.bench import throughput
         from caflow_runtime.gpu import used_memory
+    before = used_memory()
     for name in backend:  # what cannot be opened is said before anything is measured
         open_pipeline(bundle, name, threads).close()
     timings: list[Timing] = []
@@ -45,7 +46,6 @@ def bench(
     with progress_bar(hidden=as_json) as progress, ending_on_errors():
         task = progress.add_task("measuring", total=len(backend) * (len(samples) + 1))
         for name in backend:
-            before = used_memory()
             with open_pipeline(bundle, name, threads) as pipe:
                 for timing in measure(pipe, side, samples, seconds):
                     timings.append(timing)
@@ -53,6 +53,7 @@ def bench(
                 on_cpu = pipe.backend.endswith("cpu")
                 throughputs.append(throughput(pipe, side, seconds, None if on_cpu else before))
                 progress.advance(task)
+            before = used_memory()
     if as_json:
         for timing in timings:
             click.echo(json.dumps({"kind": "latency"} | asdict(timing) | {"images_per_s": timing.images_per_s}))

@@ -189,7 +189,9 @@ def _build(
         end(str(error))
     except VerificationFailed as error:
         end(f"no engines are written, another precision may do: {error}", code=1)
-    except (BuildFailed, BackendError, MemoryError) as error:
+    except MemoryError as error:
+        end(f"no engines are written, smaller --max-rows and --max-size may do: {error}", code=1)
+    except (BuildFailed, BackendError) as error:
         end(f"no engines are written: {error}", code=1)
     except KeyboardInterrupt:
         end("cancelled: unfinished engines are not written", code=CANCELLED)

@@ -98,7 +98,7 @@ def profiles(model: Model, max_rows: int, max_size: tuple[int, int]) -> list[Pro
     single = Profile(1, height, width)
     if max_rows == 1:
         return [single]
-    side = max(multiple, isqrt(height * width // max_rows) // multiple * multiple)
+    side = max(multiple, min(height, width, isqrt(height * width // max_rows) // multiple * multiple))
     return [single, Profile(max_rows, side, side)]
 
 

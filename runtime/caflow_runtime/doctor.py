@@ -21,7 +21,7 @@ from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline
 from caflow_runtime.plan import Room
-from caflow_runtime.selftest import case, flow_errors, is_invertible, on_host
+from caflow_runtime.selftest import cases, flow_errors, is_invertible, on_host
 
 State = Literal["ok", "absent", "failed"]
 DEVICES: tuple[Device, ...] = ("cpu", "cuda")
@@ -102,7 +102,7 @@ def _check_on(graphs: Graphs, backend: Backend, is_calibrated: bool) -> Iterator
     manifest = graphs.manifest
     tolerances = {m.what: m.tolerance for m in manifest.verification if m.graph == "flow"}
     remedy = f"do not use this bundle on {backend.name}: try another backend or --precision fp32, and report it"
-    inputs = case(manifest.model, backend.profiles)
+    inputs = cases(manifest.model, backend.profiles)[-1]
     if len(inputs[1]) == 1:
         yield Check(backend.name, "absent", "not asked, as its engines run single rows", "build with more --max-rows")
         return

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isqrt
 
 from caflow_runtime.engines import Profile
 from caflow_runtime.tiles import Window
@@ -45,7 +46,9 @@ class Room:
         if pixels > self.pixels:
             wanted.append(f"a pixel_budget of {pixels}")
         if self.profiles and rows > max(self._fitting(height, width), default=0):
-            wanted.append(f"engines of --max-rows {rows} and a --max-size of {pixels} pixels")
+            square = isqrt(rows * max(height, width) ** 2 - 1) + 1  # as the profile of many rows is
+            size = f"--max-size {width}x{height}" if rows == 1 else f"--max-rows {rows} --max-size {square}"
+            wanted.append(f"engines of {size}")
         return " and ".join(wanted)
 
     def _fitting(self, height: int, width: int) -> list[int]:

@@ -18,6 +18,8 @@ SIDES_IN_MULTIPLES = (2, 3)
 IMAGES, ROWS = 2, 6
 TEMPERATURE = 0.8
 
+Case = tuple[NDArray[np.uint8], NDArray[np.int64], list[Any]]
+"""Conditions, the image of each row, and noise."""
 Kind = Literal["noise", "density", "rows"]
 
 
@@ -64,15 +66,10 @@ def on_host(graphs: Graphs) -> dict[str, Graph]:
     return {name: _on_host(graphs, name) for name in graphs}
 
 
-def case(
-    model: Model, profiles: Sequence[Profile] = (), rows: int = ROWS
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[Any]]:
-    """Smooth random conditions, the image of each row, and noise: so many rows, and as large, as a backend takes."""
-    height, width = (side * model.size_multiple for side in SIDES_IN_MULTIPLES)
-    if profiles:
-        largest = max(profiles, key=lambda profile: profile.rows)
-        height, width, rows = min(height, largest.height), min(width, largest.width), min(rows, largest.rows)
-    image = np.arange(rows) * IMAGES // ROWS
+def case(model: Model, rows: int = ROWS, sides: tuple[int, int] | None = None) -> Case:
+    """Smooth random conditions, the image of each of so many rows, and noise; of a small target by default."""
+    height, width = sides or (side * model.size_multiple for side in SIDES_IN_MULTIPLES)
+    image = np.arange(rows) * IMAGES // max(IMAGES, rows)
     condition = smooth_conditions(int(image.max()) + 1, height // model.scale, width // model.scale)
     noise = []
     for j, channels in enumerate(model.noise_channels):
@@ -80,6 +77,19 @@ def case(
         drawn = draw_noise(channels, j, 0, 0, height // cell, width // cell, np.arange(len(image)), seed=0)
         noise.append(np.float32(TEMPERATURE) * drawn)
     return condition, image, noise
+
+
+def cases(model: Model, profiles: Sequence[Profile]) -> list[Case]:
+    """One for each profile of a backend, that no later one takes: the last has the smallest targets."""
+    if not profiles:
+        return [case(model)]
+    found = []
+    for number, profile in enumerate(profiles):
+        beyond = [later.height + model.size_multiple for later in profiles[number + 1 :]]
+        wanted = [max([side * model.size_multiple, *beyond]) for side in SIDES_IN_MULTIPLES]
+        sides = min(wanted[0], profile.height), min(wanted[1], profile.width)
+        found.append(case(model, min(ROWS, profile.rows), sides))
+    return found
 
 
 def _on_host(graphs: Graphs, name: str) -> Graph:

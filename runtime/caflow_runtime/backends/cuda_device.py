@@ -182,15 +182,20 @@ class CudaDevice:
         recording, stream = Recording(), self.recorder.handle
         _checked(driver.cuStreamBeginCapture(stream, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED))
         self._recorded.now = recording
+        graph = None
         try:
-            yield recording
+            try:
+                yield recording
+            finally:
+                self._recorded.now = None
+                error, graph = driver.cuStreamEndCapture(stream)
+                self._up.sync()  # what was allocated there may be freed by the computing stream from here on
+            with explaining("a CUDA graph"):
+                _checked((error,))
+                recording.graph = _checked(driver.cuGraphInstantiate(graph, 0))
         finally:
-            self._recorded.now = None
-            error, graph = driver.cuStreamEndCapture(stream)
-            self._up.sync()  # what was allocated there may be freed by the computing stream from here on
-        _checked((error,))
-        recording.graph = _checked(driver.cuGraphInstantiate(graph, 0))
-        _checked(driver.cuGraphDestroy(graph))
+            if graph is not None and int(graph):
+                driver.cuGraphDestroy(graph)
 
 
 class Recording:
@@ -204,7 +209,8 @@ class Recording:
         """Do it on a stream."""
         from cuda.bindings import driver
 
-        _checked(driver.cuGraphLaunch(self.graph, stream.handle))
+        with explaining("a CUDA graph"):
+            _checked(driver.cuGraphLaunch(self.graph, stream.handle))
 
     def close(self) -> None:
         """Let go of it, when no stream has it to do any more."""

@@ -15,7 +15,8 @@ class DeviceArray:
     """A contiguous array in the GPU's memory; other libraries take it without a copy.
 
     Its memory is let go of with it, after what the computing stream was given until then, and what was done with it by
-    a library that took it by DLPack. One that took it by `__cuda_array_interface__` must be done before.
+    a library that took it by DLPack, whose stream must be there as long. One that took it by `__cuda_array_interface__`
+    must be done before.
     """
 
     def __init__(self, buffer: Any, shape: tuple[int, ...], dtype: DTypeLike, stream: Any) -> None:

@@ -71,6 +71,10 @@ class EngineGraph:
                 backend.made_by(context, run, self.path)
         return cast(dict[str, Array], results)
 
+    def __del__(self) -> None:
+        with suppress(Exception):  # contexts are not freed in the order of the stream
+            self.backend.device.compute.sync()
+
     def _can_be_recorded(self, context: Any) -> bool:
         """Only TensorRT-RTX has a question for it."""
         ask = getattr(context, "is_stream_capturable", None)
@@ -142,7 +146,7 @@ class Kernels:
 
     def write(self) -> None:
         """Store what is new."""
-        compiled = b"" if self._cache is None else bytes(self._cache.serialize())
+        compiled = b"" if self._cache is None else bytes(self._cache.serialize() or b"")
         if compiled and compiled != self._stored:
             with suppress(OSError):  # a bundle that cannot be written to still runs
                 write_cache(self.path, compiled)

@@ -9,7 +9,6 @@ import hashlib
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any, cast
@@ -105,7 +104,9 @@ class TensorRT(Backend):
         if flavor == "rtx":
             config.num_compute_capabilities = 1
             config.set_compute_capability(trt.ComputeCapability.CURRENT, 0)
-        plan = trt_module.build(flavor, builder, network, config) if parser.parse(path.read_bytes()) else None
+        if not parser.parse(path.read_bytes()):
+            raise BackendError(f"{path}: {self.name} cannot read it: {parser.get_error(0).desc()}")
+        plan = trt_module.build(flavor, builder, network, config)
         if plan is None:
             raise failure(path, f"{self.name} cannot build it: {self.errors.text()}")
         return self._load(bytes(plan), path)
@@ -129,8 +130,12 @@ class TensorRT(Backend):
         if not made:  # once more, to hear why
             self.errors.clear()
             maker.error_recorder = self.errors
-            made = make()
-            maker.error_recorder = None
+            try:
+                made = make()
+            finally:
+                maker.error_recorder = None
+            if hasattr(made, "error_recorder"):
+                made.error_recorder = None
         if not made:
             raise failure(path, f"{self.name} cannot run it: {self.errors.text()}")
         return made
@@ -183,13 +188,18 @@ class TensorRT(Backend):
                 return run(given)
             recorded = None if key in self._unrecorded else self._recordings.pop(key, None) or self._record(run, arrays)
             if recorded is not None:
-                with suppress(MemoryError):
+                try:
                     results = recorded.repeat(self.device, arrays)
+                except MemoryError:
+                    self._drop(recorded)
+                    del recorded  # its memory is what is missing
+                except BaseException:
+                    self._drop(recorded)
+                    raise
+                else:
                     self._recordings[key] = recorded
                     self._keep(RECORDINGS)
                     return results
-                self._drop(recorded)
-                del recorded  # its memory is what is missing
             self._unrecorded.add(key)
             return run(given)
 
@@ -217,7 +227,9 @@ class TensorRT(Backend):
     def _keep(self, most: int) -> None:
         """So many recordings, the last ones."""
         while len(self._recordings) > most:
-            self._drop(self._recordings.popitem(last=False)[1])
+            key, recorded = self._recordings.popitem(last=False)
+            self._unrecorded.add(key)  # else many sizes in turn would be recorded again and again
+            self._drop(recorded)
 
     def _drop(self, recorded: "_RecordedChain") -> None:
         self.device.compute.sync()  # contexts are not freed in the order of a stream
