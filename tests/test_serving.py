@@ -29,7 +29,13 @@ from servers import (
 from caflow_runtime.pipeline import Pipeline, load
 from caflow_runtime.service import MAX_PIXELS
 
-pytestmark = pytest.mark.full
+pytestmark = [
+    pytest.mark.full,
+    # The client closes itself once more when it is collected, which gevent cannot do in a thread that it was not made in.
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <function InferenceServerClient.__del__:pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 
 ENGINES: list[Engine] = ["ray", "triton"]
 PROTOCOLS: list[Protocol] = ["http", "grpc"]
