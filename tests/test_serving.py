@@ -31,7 +31,7 @@ from caflow_runtime.service import MAX_PIXELS
 
 pytestmark = [
     pytest.mark.full,
-    # The client closes itself once more when it is collected, which gevent cannot do in a thread that it was not made in.
+    # The client closes itself once more when it is collected, which gevent cannot do in another thread.
     pytest.mark.filterwarnings(
         "ignore:Exception ignored in. <function InferenceServerClient.__del__:pytest.PytestUnraisableExceptionWarning"
     ),
