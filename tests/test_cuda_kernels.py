@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from caflow_runtime.backends.cuda_kernels import compiled
-from caflow_runtime.noise import Place, draw_rows
+from caflow_runtime.noise import LevelNoise, Place, draw_rows
 
 HOST = """
 #include <cmath>
@@ -44,7 +44,7 @@ def test_the_source_draws_what_python_draws(tmp_path: Path) -> None:
         given = [array.ctypes.data_as(ctypes.c_void_p) for array in (z, places, np.array(sizes, np.uint32))]
         ctypes.CDLL(str(library)).run(100, *given, ctypes.c_float(temperature))
         first += count
-    expected = draw_rows(CHANNELS, LEVEL, PLACES, TEMPERATURES, SEED, FRAME)
+    expected = draw_rows(LevelNoise(CHANNELS, LEVEL, PLACES, TEMPERATURES, SEED, FRAME))
     np.testing.assert_array_max_ulp(z, expected, maxulp=1)
 
 

@@ -22,7 +22,7 @@ from caflow_runtime.backends.cuda_kernels import draw_rows
 from caflow_runtime.backends.device_array import DeviceArray
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.inputs import Image
-from caflow_runtime.noise import Place
+from caflow_runtime.noise import LevelNoise, Place
 from caflow_runtime.noise import draw_rows as draw_rows_on_the_host
 from caflow_runtime.pipeline import Pipeline, load
 from caflow_runtime.results import Best
@@ -149,8 +149,8 @@ class OnlyInterface:
 def test_noise_on_the_device_is_that_of_the_host() -> None:
     device = CudaDevice()
     channels, places = [5, 6, 12], [Place(3, 5, 7, 9, (0, 4)), Place(1, 0, 7, 9, (2,))]
-    arguments = channels, 1, places, (0.8, 0.5, 0.3), 7, 11
-    drawn, expected = device.download(draw_rows(device, *arguments)), draw_rows_on_the_host(*arguments)
+    z = LevelNoise(channels, 1, places, (0.8, 0.5, 0.3), 7, 11)
+    drawn, expected = device.download(draw_rows(device, z)), draw_rows_on_the_host(z)
     np.testing.assert_array_max_ulp(drawn, expected, maxulp=2)
 
 

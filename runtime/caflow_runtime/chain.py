@@ -11,7 +11,7 @@ from caflow_runtime import scan
 from caflow_runtime.bundle import cell_side
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.inputs import Image
-from caflow_runtime.noise import DrawNoise, Place, draw_noise, draw_rows
+from caflow_runtime.noise import DrawNoise, LevelNoise, Place, draw_noise, draw_rows
 from caflow_runtime.plan import Unit
 from caflow_runtime.scan import Array, Arrays
 from caflow_runtime.tiles import Window, weighted
@@ -32,11 +32,9 @@ class Chain:
         drawn = []
         for j, channels in enumerate(self.model.noise_channels):
             places = [_place(unit, cell_side(self.model, f"decode_{j}")) for unit in units]
-            taus = temperatures[j : j + len(channels)]
-            if draw is draw_noise:
-                drawn.append(self.backend.draw_noise(channels, j, places, taus, seed, frame))
-            else:
-                drawn.append(self.backend.to_device(draw_rows(channels, j, places, taus, seed, frame, draw)))
+            z = LevelNoise(channels, j, places, temperatures[j : j + len(channels)], seed, frame)
+            is_base = draw is draw_noise  # which a backend may draw itself
+            drawn.append(self.backend.draw_noise(z) if is_base else self.backend.to_device(draw_rows(z, draw)))
         return drawn
 
     def conditions(self, units: list[Unit], padded: list[Image]) -> Array:

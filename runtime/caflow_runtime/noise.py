@@ -33,6 +33,22 @@ class Place:
     samples: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class LevelNoise:
+    """What z of one level j is to be, for the rows of all places, which are of one size."""
+
+    channels: Sequence[int]
+    """Of each z[i, j], i = j, j + 1, …"""
+    level: int
+    """j."""
+    places: Sequence[Place]
+    temperatures: Sequence[float]
+    """Of each z[i, j]."""
+    seed: int
+    """Like `frame`, 0 … 2³²−1."""
+    frame: int
+
+
 DrawNoise = Callable[..., NDArray[np.float32]]
 """`draw_noise`, or what else makes noise of a place."""
 
@@ -77,25 +93,13 @@ def draw_noise(
     return flat if len(used) == flat.shape[1] else flat[:, used]
 
 
-def draw_rows(
-    channels: Sequence[int],
-    level: int,
-    places: Sequence[Place],
-    temperatures: Sequence[float],
-    seed: int,
-    frame: int,
-    draw: DrawNoise = draw_noise,
-) -> NDArray[np.float32]:
-    """z of one level for the rows of all places, which are of one size: (rows, channels, height, width).
-
-    Arguments:
-        temperatures: of each z[i, j], i = j, j + 1, …
-    """
+def draw_rows(z: LevelNoise, draw: DrawNoise = draw_noise) -> NDArray[np.float32]:
+    """z of one level, side by side: (rows, channels, height, width), the rows of each place after those of the last."""
     drawn = [
-        draw(channels, level, place.top, place.left, place.height, place.width, np.array(place.samples), seed, frame)
-        for place in places
+        draw(z.channels, z.level, at.top, at.left, at.height, at.width, np.array(at.samples), z.seed, z.frame)
+        for at in z.places
     ]
-    taus = np.repeat(np.asarray(temperatures, np.float32), channels)
+    taus = np.repeat(np.asarray(z.temperatures, np.float32), z.channels)
     return np.concatenate(drawn) * taus[:, None, None]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.engines import Profile
 from caflow_runtime.errors import BackendError, CaflowError
-from caflow_runtime.noise import Place, draw_rows
+from caflow_runtime.noise import LevelNoise, draw_rows
 from caflow_runtime.scan import Array, Arrays, Graph
 
 OUT_OF_MEMORY = (
@@ -50,17 +50,9 @@ class Backend(Protocol):
             InputError: if it lies elsewhere, or is not contiguous.
         """
 
-    def draw_noise(
-        self,
-        channels: Sequence[int],
-        level: int,
-        places: Sequence[Place],
-        temperatures: Sequence[float],
-        seed: int,
-        frame: int,
-    ) -> Array:
+    def draw_noise(self, z: LevelNoise) -> Array:
         """`noise.draw_rows`, on the device."""
-        return self.to_device(draw_rows(channels, level, places, temperatures, seed, frame))
+        return self.to_device(draw_rows(z))
 
     def are_finite(self, array: Array) -> NDArray[np.bool_]:
         """Which rows of a device array of floats have no value that is not finite."""

@@ -4,7 +4,6 @@
 """
 
 import math
-from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -14,38 +13,30 @@ from numpy.typing import NDArray
 
 from caflow_runtime.backends.cuda_device import CudaDevice
 from caflow_runtime.backends.device_array import DeviceArray
-from caflow_runtime.noise import NORMALS_PER_CALL, Place
+from caflow_runtime.noise import NORMALS_PER_CALL, LevelNoise
 
 THREADS, MOST_BLOCKS = 256, 1024
 
 
-def draw_rows(
-    device: CudaDevice,
-    channels: Sequence[int],
-    level: int,
-    places: Sequence[Place],
-    temperatures: Sequence[float],
-    seed: int,
-    frame: int,
-) -> DeviceArray:
+def draw_rows(device: CudaDevice, z: LevelNoise) -> DeviceArray:
     """`noise.draw_rows` on the device: the same integers, the normals within one float32 step."""
     from cuda.core import LaunchConfig, launch
 
-    rows = [(place.top, place.left, sample) for place in places for sample in place.samples]
-    place, word = places[0], np.uint32
+    rows = [(place.top, place.left, sample) for place in z.places for sample in place.samples]
+    place, word = z.places[0], np.uint32
     where = device.upload(np.array(rows, word))
-    drawn = device.empty((len(rows), sum(channels), place.height, place.width), np.float32)
+    drawn = device.empty((len(rows), sum(z.channels), place.height, place.width), np.float32)
     first = 0
-    for i, (count, temperature) in enumerate(zip(channels, temperatures, strict=True), start=level):
+    for i, (count, temperature) in enumerate(zip(z.channels, z.temperatures, strict=True), start=z.level):
         threads = len(rows) * -(-count // NORMALS_PER_CALL) * place.height * place.width
-        sizes = (len(rows), sum(channels), place.height, place.width, first, count, (i << 16) + (level << 24))
+        sizes = (len(rows), sum(z.channels), place.height, place.width, first, count, (i << 16) + (z.level << 24))
         launch(
             device.stream,
             LaunchConfig(grid=-(-threads // THREADS), block=THREADS),
             _kernel("noise.cu", "draw_noise", device.compute_capability),
             drawn.buffer,
             where.buffer,
-            *(word(size) for size in (*sizes, seed, frame)),
+            *(word(size) for size in (*sizes, z.seed, z.frame)),
             np.float32(temperature),
         )
         first += count

@@ -24,7 +24,7 @@ from caflow_runtime.backends.device_array import DeviceArray
 from caflow_runtime.backends.engine import EngineGraph, Kernels
 from caflow_runtime.engines import EXTRAS, NAMES, EngineSet, Profile
 from caflow_runtime.errors import BackendError
-from caflow_runtime.noise import Place
+from caflow_runtime.noise import LevelNoise
 from caflow_runtime.scan import Array, Arrays, Graph
 from caflow_runtime.trt_module import logger, module, recorder, strongly_typed
 
@@ -156,19 +156,10 @@ class TensorRT(Backend):
         self.device.use()
         return cast(Array, self.device.adopt(array))
 
-    def draw_noise(
-        self,
-        channels: Sequence[int],
-        level: int,
-        places: Sequence[Place],
-        temperatures: Sequence[float],
-        seed: int,
-        frame: int,
-    ) -> Array:
+    def draw_noise(self, z: LevelNoise) -> Array:
         self.device.use()
         with explaining(self.name):
-            drawn = cuda_kernels.draw_rows(self.device, channels, level, places, temperatures, seed, frame)
-            return cast(Array, drawn)
+            return cast(Array, cuda_kernels.draw_rows(self.device, z))
 
     def are_finite(self, array: Any) -> NDArray[np.bool_]:
         self.device.use()
