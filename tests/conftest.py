@@ -4,10 +4,12 @@ import shutil
 import socket
 from pathlib import Path
 
+import cpp_data
 import cv2
 import numpy as np
 import pytest
 import torch
+from cpp_build import BUILD, MISSING, build, headers_of_tensorrt
 from numpy.typing import NDArray
 
 from caflow_export.export import ExportReport, export
@@ -41,6 +43,24 @@ def onnxruntime_cuda() -> None:
         check_installed("cuda")
     except BackendError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def cpp_test_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the C++ tests are held against."""
+    folder = tmp_path_factory.mktemp("cpp") / "data"
+    cpp_data.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built_cpp(cpp_test_data: Path) -> Path:
+    """The build folder of the C++ runtime, with TensorRT where that can be had."""
+    if MISSING:
+        pytest.skip(f"not installed (.ci/packages): {' '.join(MISSING)}")
+    headers = headers_of_tensorrt()
+    with_tensorrt = ["-DCAFLOW_TENSORRT=ON", f"-DTensorRT_ROOT={headers}"] if headers else ["-DCAFLOW_TENSORRT=OFF"]
+    return build(BUILD, cpp_test_data, *with_tensorrt)
 
 
 @pytest.fixture(autouse=True)

@@ -1,33 +1,25 @@
-"""The C++ runtime: built by CMake, its own tests, equal results to Python's, and applications outside the tree."""
+"""The C++ runtime: built_cpp by CMake, its own tests, equal results to Python's, and applications outside the tree."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
-import cpp_data
 import cv2
 import numpy as np
 import pytest
 from c_library import CONSISTENCY, WITH_LIKELIHOOD_MAPS, WITH_PIXELS, CError, CModel, Result
 from conftest import photograph
+from cpp_build import BUILD, BUNDLE, MISSING, ROOT, SOURCE, build, library_of_the_wheel, run
 from numpy.typing import NDArray
 
 from caflow_deploy import load
 from caflow_export.export import ExportReport
-from caflow_runtime import builtin
 from caflow_runtime.images import read_image, write_image
 from caflow_runtime.pipeline import Pipeline
-
-ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "runtime" / "cpp"
-BUILD = ROOT / "build" / "cpp"
-BUNDLE = builtin.find_bundle(builtin.DEFAULT)
 
 EQUAL_BYTES = 0.9999
 """Of an image at least; the others are within 1."""
@@ -36,75 +28,7 @@ LIKELIHOOD = 1e-6
 
 LIKELIHOOD_ACROSS_VERSIONS = 1e-5
 
-HEADERS = (
-    "onnxruntime/onnxruntime_cxx_api.h",
-    "nlohmann/json.hpp",
-    "openssl/evp.h",
-    "doctest/doctest.h",
-    "opencv4/opencv2/videoio.hpp",
-)
-
-
-def what_is_missing() -> list[str]:
-    """Of what the build needs."""
-    missing = [program for program in ("cmake", "c++", "cc") if shutil.which(program) is None]
-    if missing:
-        return missing
-    probe = "\n".join(f"#if !__has_include(<{name}>)\nmissing {name}\n#endif" for name in HEADERS)
-    found = subprocess.run(
-        ["c++", "-E", "-P", "-x", "c++", "-"], input=probe, capture_output=True, text=True, check=True
-    )
-    return found.stdout.split()
-
-
-MISSING = what_is_missing()
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
-
-
-def run(*command: str | Path, cwd: Path = ROOT, given: str | None = None) -> str:
-    """What a command prints; all of it where it fails."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        input=given,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},  # held to the bounds of the CPU
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def library_of_the_wheel() -> Path:
-    """The folder of ONNX Runtime in this environment."""
-    import onnxruntime
-
-    return Path(onnxruntime.__file__).parent
-
-
-def build(folder: Path, data: Path, *options: str) -> Path:
-    """Configure and build; what is up to date there is kept."""
-    run(
-        *("cmake", "-S", SOURCE, "-B", folder, f"-DCAFLOW_TEST_DATA={data}"),
-        *(f"-DCAFLOW_ONNXRUNTIME_LIBRARY={library_of_the_wheel()}", f"-DCAFLOW_BUNDLE={BUNDLE}", *options),
-    )
-    run("cmake", "--build", folder, "--parallel", "2")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the C++ tests are held against."""
-    folder = tmp_path_factory.mktemp("cpp") / "data"
-    cpp_data.write(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def built(data: Path) -> Path:
-    """The build folder."""
-    return build(BUILD, data)
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +38,8 @@ def pipe() -> Iterator[Pipeline]:
 
 
 @pytest.fixture
-def model(built: Path) -> Iterator[CModel]:
-    with CModel(built / "libcaflow.so", BUNDLE, backend=b"cpu") as model:
+def model(built_cpp: Path) -> Iterator[CModel]:
+    with CModel(built_cpp / "libcaflow.so", BUNDLE, backend=b"cpu") as model:
         yield model
 
 
@@ -132,8 +56,8 @@ def check_equal(
     assert result.log_likelihood == pytest.approx(per_level.sum(), rel=tolerance)
 
 
-def test_its_own_tests_pass(built: Path) -> None:
-    run("ctest", "--output-on-failure", "-LE", "long", cwd=built)
+def test_its_own_tests_pass(built_cpp: Path) -> None:
+    run("ctest", "--output-on-failure", "-LE", "long", cwd=built_cpp)
 
 
 @pytest.mark.parametrize(
@@ -188,12 +112,12 @@ def test_scores_are_pythons(model: CModel, pipe: Pipeline, photographs: Path) ->
         assert result.log_likelihood == pytest.approx(score.log_likelihood[k], rel=LIKELIHOOD)
 
 
-def test_scores_with_a_dequantizer_are_pythons(built: Path, exported: ExportReport, photographs: Path) -> None:
+def test_scores_with_a_dequantizer_are_pythons(built_cpp: Path, exported: ExportReport, photographs: Path) -> None:
     target = photograph(photographs, 8, 4 * 9, 4 * 12)
     condition = cv2.resize(target, (12, 9), interpolation=cv2.INTER_AREA).astype(np.uint8)
     with (
         load(exported.path, backend="cpu") as pipe,
-        CModel(built / "libcaflow.so", exported.path, backend=b"cpu") as model,
+        CModel(built_cpp / "libcaflow.so", exported.path, backend=b"cpu") as model,
     ):
         assert "dequantize" in {graph.name for graph in pipe.manifest.graphs}
         (result,) = model.score([target], [condition])
@@ -201,13 +125,13 @@ def test_scores_with_a_dequantizer_are_pythons(built: Path, exported: ExportRepo
 
 
 @pytest.mark.parametrize(("budget", "overlap"), [(128 * 128, 32), (96 * 96, 16)])
-def test_tiles_are_pythons(built: Path, photographs: Path, budget: int, overlap: int) -> None:
+def test_tiles_are_pythons(built_cpp: Path, photographs: Path, budget: int, overlap: int) -> None:
     condition = photograph(photographs, 4, 77, 61)
     with load(BUNDLE, backend="cpu", pixel_budget=budget, overlap=overlap) as pipe:
         assert len(pipe.tiles(condition)) > 4
         best = pipe.best_of(condition, n=3)
         score = pipe.score(best.images, condition)
-    with CModel(built / "libcaflow.so", BUNDLE, backend=b"cpu", pixel_budget=budget, overlap=overlap) as model:
+    with CModel(built_cpp / "libcaflow.so", BUNDLE, backend=b"cpu", pixel_budget=budget, overlap=overlap) as model:
         check_equal(model.best_of([condition], samples=3)[0], best.images[0], best.per_level[0])
         scored = model.score([best.images[0]], [condition])[0]
     assert scored.log_likelihood == pytest.approx(score.log_likelihood[0], rel=LIKELIHOOD)
@@ -226,18 +150,23 @@ def test_twenty_frames_of_a_video_are_pythons(model: CModel, pipe: Pipeline, pho
 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("onnxruntime_cuda")
-@pytest.mark.parametrize("backend", ["cuda", "tensorrt"])
-def test_gpus_give_what_pythons_cpu_gives(built: Path, pipe: Pipeline, photographs: Path, backend: str) -> None:
-    """With the library of onnxruntime-gpu; so do the examples, as "auto" is CUDA then."""
-    if backend == "tensorrt" and find_library("nvinfer") is None:
+@pytest.mark.parametrize("backend", ["cuda", "tensorrt-provider"])
+def test_gpus_give_what_pythons_cpu_gives(
+    built_cpp: Path, pipe: Pipeline, photographs: Path, tmp_path: Path, backend: str
+) -> None:
+    """With the library of onnxruntime-gpu. Engines are in test_cpp_engines.py."""
+    if backend == "tensorrt-provider" and find_library("nvinfer") is None:
         pytest.skip("no TensorRT in the system's libraries: ONNX Runtime's provider wants libnvinfer.so.10")
     condition = photograph(photographs, 7, 24, 32)
     best = pipe.best_of(condition, n=3)
-    with CModel(built / "libcaflow.so", BUNDLE, backend=backend.encode()) as model:
+    with CModel(built_cpp / "libcaflow.so", BUNDLE, backend=backend.encode()) as model:
         (result,) = model.best_of([condition], samples=3)
     assert result.rgb is not None
     assert (result.rgb != best.images[0]).mean() < 1e-3
     assert result.log_likelihood == pytest.approx(best.log_likelihood[0], rel=1e-5)
+    write_image(tmp_path / "small.png", condition)
+    run(built_cpp / "examples" / "upscale_image", BUNDLE, "small.png", "large.png", "3", cwd=tmp_path, backend=backend)
+    assert (read_image(tmp_path / "large.png").rgb != best.images[0]).mean() < 1e-3
 
 
 def test_rows_that_lie_apart_are_read(model: CModel, photographs: Path) -> None:
@@ -246,15 +175,15 @@ def test_rows_that_lie_apart_are_read(model: CModel, photographs: Path) -> None:
     np.testing.assert_array_equal(apart.rgb, together.rgb)
 
 
-def test_errors_say_what_was_wanted(built: Path, model: CModel, tmp_path: Path, photographs: Path) -> None:
+def test_errors_say_what_was_wanted(built_cpp: Path, model: CModel, tmp_path: Path, photographs: Path) -> None:
     with pytest.raises(CError, match=r"no manifest\.json") as refused:
-        CModel(built / "libcaflow.so", tmp_path)
+        CModel(built_cpp / "libcaflow.so", tmp_path)
     assert refused.value.status == "bundle"
     copy = Path(shutil.copytree(BUNDLE, tmp_path / "broken.caflow"))
     with (copy / "weights.bin").open("r+b") as file:
         file.write(b"broken")
     with pytest.raises(CError, match=r"weights\.bin: wanted SHA-256"):
-        CModel(built / "libcaflow.so", copy)
+        CModel(built_cpp / "libcaflow.so", copy)
     condition = photograph(photographs, 0, 16, 16)
     for wrong, message in (
         ({"samples": 4, "keep": [4, 5, 1]}, "keep: wanted 3 numbers of samples"),
@@ -272,8 +201,8 @@ def test_errors_say_what_was_wanted(built: Path, model: CModel, tmp_path: Path, 
         model.score([condition], [condition])
 
 
-def test_the_examples(built: Path, pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
-    examples = built / "examples"
+def test_the_examples(built_cpp: Path, pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
+    examples = built_cpp / "examples"
     condition = photograph(photographs, 7, 24, 32)
     write_image(tmp_path / "small.png", condition)
     best = pipe.best_of(condition, n=3)
@@ -370,15 +299,17 @@ def check_application(folder: Path, find: str, *options: str) -> None:
         assert run(folder / "build" / f"documented_{number}").startswith("64")
 
 
-def test_an_application_finds_the_installed_library(built: Path, tmp_path: Path) -> None:
-    run("cmake", "--install", built, "--prefix", tmp_path / "installed")
+def test_an_application_finds_the_installed_library(built_cpp: Path, tmp_path: Path) -> None:
+    run("cmake", "--install", built_cpp, "--prefix", tmp_path / "installed")
     moved = (tmp_path / "installed").rename(tmp_path / "moved")
     check_application(tmp_path / "application", "find_package(caflow 0.1 REQUIRED)", f"-DCMAKE_PREFIX_PATH={moved}")
 
 
 @pytest.mark.full
-def test_an_application_finds_the_static_library(data: Path, tmp_path: Path) -> None:
-    static = build(tmp_path / "static", data, "-DBUILD_SHARED_LIBS=OFF", "-DCAFLOW_TESTS=OFF", "-DCAFLOW_EXAMPLES=OFF")
+def test_an_application_finds_the_static_library(cpp_test_data: Path, tmp_path: Path) -> None:
+    static = build(
+        tmp_path / "static", cpp_test_data, "-DBUILD_SHARED_LIBS=OFF", "-DCAFLOW_TESTS=OFF", "-DCAFLOW_EXAMPLES=OFF"
+    )
     run("cmake", "--install", static, "--prefix", tmp_path / "installed")
     prefix = f"-DCMAKE_PREFIX_PATH={tmp_path / 'installed'}"
     check_application(tmp_path / "application", "find_package(caflow 0.1 REQUIRED)", prefix)
@@ -394,10 +325,10 @@ def test_an_application_holds_the_source(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_another_version_of_onnx_runtime_agrees(data: Path, pipe: Pipeline, photographs: Path) -> None:
+def test_another_version_of_onnx_runtime_agrees(cpp_test_data: Path, pipe: Pipeline, photographs: Path) -> None:
     folder = build(
         BUILD.with_name("cpp-system"),
-        data,
+        cpp_test_data,
         "-DCAFLOW_ONNXRUNTIME_LIBRARY=",
         "-DCAFLOW_TESTS=OFF",
         "-DCAFLOW_EXAMPLES=OFF",
@@ -411,10 +342,10 @@ def test_another_version_of_onnx_runtime_agrees(data: Path, pipe: Pipeline, phot
 
 @pytest.mark.full
 @pytest.mark.parametrize("sanitizers", ["address,undefined", "thread"])
-def test_sanitizers_find_nothing(data: Path, sanitizers: str) -> None:
+def test_sanitizers_find_nothing(cpp_test_data: Path, sanitizers: str) -> None:
     folder = build(
         BUILD.with_name(f"cpp-{sanitizers.replace(',', '-')}"),
-        data,
+        cpp_test_data,
         f"-DCAFLOW_SANITIZE={sanitizers}",
         "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
         "-DCAFLOW_EXAMPLES=OFF",
@@ -423,8 +354,8 @@ def test_sanitizers_find_nothing(data: Path, sanitizers: str) -> None:
 
 
 @pytest.mark.full
-def test_a_thousand_calls_do_not_grow_memory(built: Path) -> None:
-    run("ctest", "--output-on-failure", "-R", "growth", cwd=built)
+def test_a_thousand_calls_do_not_grow_memory(built_cpp: Path) -> None:
+    run("ctest", "--output-on-failure", "-R", "growth", cwd=built_cpp)
 
 
 CLANG = next((name for name in ("clang++", "clang++-19", "clang++-14") if shutil.which(name)), None)
@@ -432,11 +363,11 @@ CLANG = next((name for name in ("clang++", "clang++-19", "clang++-14") if shutil
 
 @pytest.mark.full
 @pytest.mark.skipif(CLANG is None, reason="not installed (.ci/packages): clang")
-def test_the_fuzzer_finds_nothing(data: Path) -> None:
+def test_the_fuzzer_finds_nothing(cpp_test_data: Path) -> None:
     assert CLANG is not None
     folder = build(
         BUILD.with_name("cpp-fuzz"),
-        data,
+        cpp_test_data,
         f"-DCMAKE_CXX_COMPILER={CLANG}",
         "-DCAFLOW_FUZZ=ON",
         "-DCAFLOW_FUZZ_SECONDS=20",

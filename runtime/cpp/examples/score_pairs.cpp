@@ -6,7 +6,7 @@
 #include <opencv2/imgproc.hpp>
 #include <sstream>
 
-#include <caflow/caflow.hpp>  // after OpenCV's, for cv::Mat
+#include "open.hpp"  // with caflow.hpp after OpenCV's, for cv::Mat
 
 namespace {
 
@@ -38,7 +38,7 @@ int main(int count, char** arguments) try {
         std::cerr << "usage: score_pairs BUNDLE < LINES of TARGET CONDITION\n";
         return 2;
     }
-    const caflow::Model model(arguments[1]);
+    const caflow::Model model = open_model(arguments[1]);
     std::cout << std::setprecision(12);
     bool all_scored = true;
     for (std::string target, condition; std::cin >> target >> condition;) {

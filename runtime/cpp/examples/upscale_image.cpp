@@ -4,7 +4,7 @@
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 
-#include <caflow/caflow.hpp>  // after OpenCV's, for cv::Mat
+#include "open.hpp"  // with caflow.hpp after OpenCV's, for cv::Mat
 
 int main(int count, char** arguments) try {
     if (count < 4 || count > 6) {
@@ -18,7 +18,7 @@ int main(int count, char** arguments) try {
     caflow::DrawOptions options;
     if (count > 4) options.samples = static_cast<std::uint32_t>(std::strtoul(arguments[4], nullptr, 10));
     if (count > 5) options.temperature = {std::strtod(arguments[5], nullptr)};
-    const caflow::Model model(arguments[1]);
+    const caflow::Model model = open_model(arguments[1]);
     const caflow::Results best = model.best_of(caflow::view(image), options);
 
     cv::cvtColor(caflow::mat(best[0]), image, cv::COLOR_RGB2BGR);

@@ -8,7 +8,7 @@
 #include <opencv2/imgproc.hpp>
 #include <opencv2/videoio.hpp>
 
-#include <caflow/caflow.hpp>  // after OpenCV's, for cv::Mat
+#include "open.hpp"  // with caflow.hpp after OpenCV's, for cv::Mat
 
 namespace {
 
@@ -29,7 +29,7 @@ int main(int count, char** arguments) try {
     }
     cv::VideoCapture capture(arguments[2]);
     if (!capture.isOpened()) throw std::runtime_error(std::string(arguments[2]) + ": not a video that OpenCV reads");
-    const caflow::Model model(arguments[1]);
+    const caflow::Model model = open_model(arguments[1]);
     caflow::DrawOptions options;
     if (count > 4) options.samples = static_cast<std::uint32_t>(std::strtoul(arguments[4], nullptr, 10));
 

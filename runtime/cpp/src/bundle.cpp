@@ -20,7 +20,8 @@ constexpr const char* manifest_name = "manifest.json";
 constexpr std::uintmax_t manifest_bytes = 4 << 20;  // a larger manifest is refused unread
 constexpr std::size_t hash_block_bytes = 1 << 20;
 
-// Whether it still is where links lead.
+}  // namespace
+
 void check_links(const fs::path& path, const File& file) {
     std::error_code failed;
     const fs::path folder = fs::weakly_canonical(fs::absolute(path).parent_path(), failed);
@@ -30,8 +31,6 @@ void check_links(const fs::path& path, const File& file) {
         throw BundleError(Kind::PathOutside, path, "'" + file.path + "' leads out of the bundle");
     }
 }
-
-}  // namespace
 
 Manifest read_manifest(const fs::path& folder) {
     const fs::path path = folder / manifest_name;

@@ -72,6 +72,10 @@ Manifest parse_manifest(std::string_view text, const std::filesystem::path& path
 // Check that every file is there, whole, and the one that the manifest was written for.
 void verify_files(const std::filesystem::path& folder, const Manifest& manifest);
 
+// Whether what the file `path` names is below the folder of `path`: as it is written, and where links lead.
+void check_path(const std::filesystem::path& path, const File& file);
+void check_links(const std::filesystem::path& path, const File& file);
+
 // Hex digest of a file.
 std::string sha256_of(const std::filesystem::path& path);
 

@@ -119,8 +119,8 @@ Difference known_difference(const Image& image, const Image& condition) {
 void check_has_consistency(const Model& model) {
     const bool keeps_size = model.task == "colorization" || model.task == "inpainting";
     if (keeps_size && model.scale != 1) {
-        throw InputError("rank: a model of " + model.task + " wants conditions of its targets' size, this one has scale " +
-                         std::to_string(model.scale));
+        throw InputError("rank: a model of " + model.task +
+                         " wants conditions of its targets' size, this one has scale " + std::to_string(model.scale));
     }
     if (keeps_size || model.task == "super-resolution") return;
     throw InputError("rank: how conditions of the task '" + model.task +

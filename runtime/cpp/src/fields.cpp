@@ -9,6 +9,7 @@ namespace caflow::runtime {
 
 namespace {
 
+constexpr int deepest = 500;
 constexpr std::int64_t largest_count = 1 << 16;  // so that products of them fit
 
 [[noreturn]] void wrong(const std::string& where, const std::string& message) {
@@ -16,6 +17,22 @@ constexpr std::int64_t largest_count = 1 << 16;  // so that products of them fit
 }
 
 }  // namespace
+
+Json parse_json(std::string_view text, const std::filesystem::path& path) {
+    if (text.starts_with("\xEF\xBB\xBF")) {
+        throw BundleError(BundleError::Kind::WrongManifest, path, "not JSON: it begins with a byte-order mark");
+    }
+    const auto check_depth = [&](int depth, Json::parse_event_t, Json&) {
+        if (depth > deepest)
+            throw BundleError(BundleError::Kind::WrongManifest, path, "not JSON that anyone writes: nested too deeply");
+        return true;
+    };
+    try {
+        return Json::parse(text, check_depth);
+    } catch (const Json::exception& error) {
+        throw BundleError(BundleError::Kind::WrongManifest, path, std::string("not JSON: ") + error.what());
+    }
+}
 
 Fields::Fields(const Json& value, std::string where) : value_(value), where_(std::move(where)) {
     if (!value.is_object()) refuse("an object", value, where_);
@@ -56,6 +73,15 @@ bool Fields::boolean(const char* name) {
     const Json& value = (*this)[name];
     if (!value.is_boolean()) refuse("true or false", value, place(name));
     return value.get<bool>();
+}
+
+File Fields::file(const char* name) { return as_file((*this)[name], place(name)); }
+
+File Fields::as_file(const Json& value, const std::string& where) {
+    Fields fields(value, where);
+    File file{fields.text("path"), fields.integer("bytes"), fields.text("sha256")};
+    fields.refuse_unknown();
+    return file;
 }
 
 const Json& Fields::object(const char* name) {

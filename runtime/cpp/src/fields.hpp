@@ -2,15 +2,22 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "bundle.hpp"
 
 namespace caflow::runtime {
 
 using Json = nlohmann::json;
+
+// What a text says; `path`, whose it is, is for messages.
+Json parse_json(std::string_view text, const std::filesystem::path& path);
 
 class Fields {
   public:
@@ -24,6 +31,7 @@ class Fields {
     std::int64_t count(const char* name);  // at least 1
     double number(const char* name);
     bool boolean(const char* name);
+    File file(const char* name);
     const Json& object(const char* name);
 
     // What `read` makes of every element of an array; it is given the element and its place.
@@ -43,6 +51,7 @@ class Fields {
         return values;
     }
 
+    static File as_file(const Json& value, const std::string& where);
     static std::int64_t as_integer(const Json& value, const std::string& where);
     static std::int64_t as_count(const Json& value, const std::string& where);
 

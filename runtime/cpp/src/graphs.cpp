@@ -6,6 +6,9 @@ namespace caflow::runtime {
 
 namespace {
 
+const std::map<std::string, Provider> providers{
+    {"cpu", Provider::cpu}, {"cuda", Provider::cuda}, {"tensorrt-provider", Provider::tensorrt}};
+
 // What the host reads: the shares, and what comes last.
 std::vector<std::string> outputs_on_host(const std::string& graph) {
     if (graph.starts_with("reverse_")) return {"share", "pixels"};
@@ -16,11 +19,8 @@ std::vector<std::string> outputs_on_host(const std::string& graph) {
 
 Graphs::Graphs(std::filesystem::path folder, const std::string& backend, int threads, const std::string& engine_cache)
     : folder_(std::move(folder)) {
-    static const std::map<std::string, Backend::Device> devices{
-        {"cpu", Backend::Device::cpu}, {"cuda", Backend::Device::cuda}, {"tensorrt", Backend::Device::tensorrt}};
-    const auto device = devices.find(backend);
-    if (backend != "auto" && device == devices.end()) {
-        throw InputError("backend: wanted auto, cpu, cuda or tensorrt, got '" + backend + "'");
+    if (backend != "auto" && backend != "tensorrt" && !providers.contains(backend)) {
+        throw InputError("backend: wanted auto, cpu, cuda, tensorrt or tensorrt-provider, got '" + backend + "'");
     }
     manifest_ = read_manifest(folder_);
     verify_files(folder_, manifest_);
@@ -30,19 +30,20 @@ Graphs::Graphs(std::filesystem::path folder, const std::string& backend, int thr
         engines = (std::filesystem::path(engine_cache) / sha256_of(folder_ / "manifest.json")).string();
     }
     if (backend != "auto") {
-        open(device->second, threads, engines);
+        open(backend, threads, engines);
         return;
     }
     try {
-        open(Backend::Device::cuda, threads, engines);
+        open("cuda", threads, engines);
     } catch (const BackendError&) {
-        open(Backend::Device::cpu, threads, engines);
+        open("cpu", threads, engines);
     }
 }
 
-void Graphs::open(Backend::Device device, int threads, const std::string& engine_cache) {
-    backend_ = std::make_unique<Backend>(device, threads, engine_cache);
-    if (device == Backend::Device::cpu) return;
+void Graphs::open(const std::string& backend, int threads, const std::string& engine_cache) {
+    backend_ = backend == "tensorrt" ? open_tensorrt(folder_, manifest_)
+                                     : open_onnx_runtime(folder_, providers.at(backend), threads, engine_cache);
+    if (backend == "cpu") return;
     try {
         find("encode");  // only a graph shows whether the GPU is there and works
     } catch (const BundleError& error) {
@@ -56,11 +57,14 @@ Arrays Graphs::run(const std::string& name, const Arrays& arrays, Place place) c
     return find(name)(arrays, place);
 }
 
+Arrays Graphs::replay(const std::string& name, const Chain& run, const Arrays& given) const {
+    return backend_->replay(name, run, given);
+}
+
 const Graph& Graphs::find(const std::string& name) const {
     const std::lock_guard lock(mutex_);
     if (const auto found = loaded_.find(name); found != loaded_.end()) return found->second;
-    const std::filesystem::path path = folder_ / manifest_.find_graph(name)->file.path;
-    return loaded_.emplace(name, backend_->load(path, outputs_on_host(name))).first->second;
+    return loaded_.emplace(name, backend_->load(*manifest_.find_graph(name), outputs_on_host(name))).first->second;
 }
 
 }  // namespace caflow::runtime

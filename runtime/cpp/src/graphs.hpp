@@ -15,18 +15,22 @@ namespace caflow::runtime {
 // Any thread may ask.
 class Graphs {
   public:
-    // Reads the manifest and checks every file. `backend` is "auto", "cpu", "cuda" or "tensorrt".
+    // Reads the manifest and checks every file. `backend` is one of the names in caflow.h.
     Graphs(std::filesystem::path folder, const std::string& backend, int threads, const std::string& engine_cache);
 
     const Manifest& manifest() const { return manifest_; }
-    const std::string& backend() const { return backend_->name(); }
+    const std::string& backend() const { return backend_->name; }
+    const std::vector<Profile>& profiles() const { return backend_->profiles; }
     bool has(const std::string& name) const { return manifest_.find_graph(name) != nullptr; }
 
     // Runs a graph; `place` is where what the next graph reads is left.
     Arrays run(const std::string& name, const Arrays& arrays, Place place = Place::device) const;
 
+    // What a chain of graphs gives; see Backend.
+    Arrays replay(const std::string& name, const Chain& run, const Arrays& given) const;
+
   private:
-    void open(Backend::Device device, int threads, const std::string& engine_cache);
+    void open(const std::string& backend, int threads, const std::string& engine_cache);
     const Graph& find(const std::string& name) const;
 
     std::filesystem::path folder_;

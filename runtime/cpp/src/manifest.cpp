@@ -15,7 +15,6 @@ namespace {
 
 constexpr const char* format = "caflow-bundle";
 constexpr int format_version = 1;
-constexpr int deepest = 500;
 constexpr std::int64_t most_levels = 30;  // 2^(levels + 1) is a side in pixels
 
 std::string quoted(const std::string& text) { return "'" + text + "'"; }
@@ -30,22 +29,6 @@ std::string shown(const std::vector<Size>& shape) {
     return text + "]";
 }
 
-Json parse_json(std::string_view text, const fs::path& path) {
-    if (text.starts_with("\xEF\xBB\xBF")) {
-        throw BundleError(Kind::WrongManifest, path, "not JSON: it begins with a byte-order mark");
-    }
-    const auto check_depth = [&](int depth, Json::parse_event_t, Json&) {
-        if (depth > deepest)
-            throw BundleError(Kind::WrongManifest, path, "not JSON that anyone writes: nested too deeply");
-        return true;
-    };
-    try {
-        return Json::parse(text, check_depth);
-    } catch (const Json::exception& error) {
-        throw BundleError(Kind::WrongManifest, path, std::string("not JSON: ") + error.what());
-    }
-}
-
 // Before the fields, which another version may name otherwise.
 void check_format(const Json& contents, const fs::path& path) {
     const auto found = [&](const char* name) { return contents.is_object() ? contents.value(name, Json()) : Json(); };
@@ -58,13 +41,6 @@ void check_format(const Json& contents, const fs::path& path) {
                       "wanted format " + quoted(format) + " version " + std::to_string(format_version) + ", got " +
                           text(found("format")) + " version " + text(found("format_version")) +
                           ": use the version of caflow-deploy that wrote it, or export the checkpoint again");
-}
-
-File read_file(const Json& value, const std::string& where) {
-    Fields fields(value, where);
-    File file{fields.text("path"), fields.integer("bytes"), fields.text("sha256")};
-    fields.refuse_unknown();
-    return file;
 }
 
 Size read_size(const Json& value, const std::string& where) {
@@ -82,8 +58,8 @@ Port read_port(const Json& value, const std::string& where) {
 
 GraphFile read_graph(const Json& value, const std::string& where) {
     Fields fields(value, where);
-    GraphFile graph{fields.text("name"), read_file(fields["file"], fields.place("file")),
-                    fields.list("inputs", read_port), fields.list("outputs", read_port)};
+    GraphFile graph{fields.text("name"), fields.file("file"), fields.list("inputs", read_port),
+                    fields.list("outputs", read_port)};
     fields.number("operations_per_pixel");
     fields.refuse_unknown();
     return graph;
@@ -137,7 +113,7 @@ Manifest read_fields(const Json& contents, const fs::path& path) {
         fields.text("precision", {"fp32", "fp16", "bf16"}),
         read_model(fields["model"], fields.place("model")),
         fields.list("graphs", read_graph),
-        fields.list("weights", read_file),
+        fields.list("weights", Fields::as_file),
     };
     fields.list("verification", [](const Json& value, const std::string& where) {
         check_measurement(value, where);
@@ -248,6 +224,8 @@ void check_graphs(const fs::path& path, const Manifest& manifest) {
 }
 
 // Whether a file's path looks like one below the folder.
+}  // namespace
+
 void check_path(const fs::path& path, const File& file) {
     const fs::path inside = file.path;
     const bool climbs = std::find(inside.begin(), inside.end(), "..") != inside.end();
@@ -256,8 +234,6 @@ void check_path(const fs::path& path, const File& file) {
         throw BundleError(Kind::PathOutside, path, quoted(file.path) + " is not a path inside the bundle");
     }
 }
-
-}  // namespace
 
 const GraphFile* Manifest::find_graph(const std::string& name) const {
     const auto found =

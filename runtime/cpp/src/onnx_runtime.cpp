@@ -5,25 +5,16 @@
 #include <onnxruntime_session_options_config_keys.h>
 
 #include <algorithm>
-#include <any>
 #include <array>
-#include <cctype>
 
 #include "backend.hpp"
 #include "errors.hpp"
 
 namespace caflow::runtime {
 
-// Of `value` the memory is ONNX Runtime's, or `values`.
-struct Tensor {
-    Ort::Value value{nullptr};
-    std::any values;
-};
-
 namespace {
 
 namespace fs = std::filesystem;
-using Device = Backend::Device;
 
 // What is one for the process is never destroyed: threads of the application may outlive its static objects.
 
@@ -60,31 +51,42 @@ Ort::Env& environment() {
     return env;
 }
 
-template <class T>
-Array make(const Shape& shape, std::vector<T> values) {
-    auto tensor = std::make_shared<Tensor>();
-    auto& kept = tensor->values.emplace<std::vector<T>>(std::move(values));
-    tensor->value = Ort::Value::CreateTensor<T>(host_memory(), kept.data(), kept.size(), shape.data(), shape.size());
-    return tensor;
+// The types of tensors, and ONNX Runtime's names of them.
+constexpr std::array types{
+    std::pair{Type::float32, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT},
+    std::pair{Type::float16, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16},
+    std::pair{Type::bfloat16, ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16},
+    std::pair{Type::uint8, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8},
+    std::pair{Type::int32, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32},
+    std::pair{Type::int64, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64},
+};
+
+Type type_of(const Ort::Value& value) {
+    const auto theirs = value.GetTensorTypeAndShapeInfo().GetElementType();
+    const auto found = std::find_if(types.begin(), types.end(), [&](auto& pair) { return pair.second == theirs; });
+    if (found == types.end()) throw BackendError("a graph gives a type that no graph takes: export the model again");
+    return found->first;
 }
 
-bool is_out_of_memory(const std::string& text) {
-    std::string lower = text;
-    std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return char(std::tolower(c)); });
-    constexpr std::array signs{"allocate memory", "alloc_failed", "bad allocation", "bad_alloc", "out of memory"};
-    return std::any_of(signs.begin(), signs.end(),
-                       [&](const char* sign) { return lower.find(sign) != std::string::npos; });
-}
+// What a graph gave, where it left it.
+class Output : public Tensor {
+  public:
+    explicit Output(Ort::Value&& given)
+        : Tensor(given.GetTensorTypeAndShapeInfo().GetShape(), type_of(given)), value(std::move(given)) {}
 
-[[noreturn]] void explain(const std::string& what, const Ort::Exception& error) {
-    const std::string text = what + ": " + error.what();
-    if (is_out_of_memory(text)) throw OutOfMemory(text + ": give a smaller pixel_budget");
-    throw BackendError(text);
-}
+    const void* values() const override {
+        if (value.GetTensorMemoryInfo().GetDeviceType() != OrtMemoryInfoDeviceType_CPU) {
+            throw BackendError("an array was left on the GPU that the host reads: export the model again");
+        }
+        return value.GetTensorRawData();
+    }
 
-const char* provider_of(Device device) {
-    if (device == Device::tensorrt) return "TensorrtExecutionProvider";
-    return device == Device::cuda ? "CUDAExecutionProvider" : "CPUExecutionProvider";
+    const Ort::Value value;
+};
+
+const char* name_of(Provider provider) {
+    if (provider == Provider::tensorrt) return "TensorrtExecutionProvider";
+    return provider == Provider::cuda ? "CUDAExecutionProvider" : "CPUExecutionProvider";
 }
 
 void append_cuda(Ort::SessionOptions& options) {
@@ -113,19 +115,19 @@ void append_tensorrt(Ort::SessionOptions& options, const std::string& engine_cac
 }
 
 // Raises where the provider cannot be had: nothing is left to the CPU's but what the provider itself leaves to it.
-Ort::SessionOptions session_options(Device device, int threads, const std::string& engine_cache) {
+Ort::SessionOptions session_options(Provider provider, int threads, const std::string& engine_cache) {
     Ort::SessionOptions options;
     options.SetIntraOpNumThreads(threads);
     options.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
     // Each graph has its own threads; those of the last one would spin on while the next one runs, on the same cores.
     options.AddConfigEntry(kOrtSessionOptionsConfigForceSpinningStop, "1");
-    if (device == Device::cpu) options.AddConfigEntry(kOrtSessionOptionsConfigUseEnvAllocators, "1");
+    if (provider == Provider::cpu) options.AddConfigEntry(kOrtSessionOptionsConfigUseEnvAllocators, "1");
     // Version 1.21 moves a transposition past a cubic Resize, which it then cannot run.
     if (Ort::GetVersionString().starts_with("1.21.")) {
         options.AddConfigEntry(kOrtSessionOptionsDisableSpecifiedOptimizers, "TransposeOptimizer_CPUExecutionProvider");
     }
-    if (device == Device::tensorrt) append_tensorrt(options, engine_cache);
-    if (device != Device::cpu) append_cuda(options);
+    if (provider == Provider::tensorrt) append_tensorrt(options, engine_cache);
+    if (provider != Provider::cpu) append_cuda(options);
     return options;
 }
 
@@ -148,103 +150,93 @@ struct Loaded {
 
 void bind_inputs(Ort::IoBinding& binding, const Loaded& loaded, const Arrays& arrays, const std::string& path) {
     for (const std::string& name : loaded.inputs) {
-        const auto found = arrays.find(name);
-        if (found == arrays.end()) {
-            throw BackendError(path + ": wants an input '" + name +
-                               "' that the chain does not give: export the model again");
+        const Tensor& array = *given(arrays, name, path);
+        if (const auto* output = dynamic_cast<const Output*>(&array)) {
+            binding.BindInput(name.c_str(), output->value);
+            continue;
         }
-        binding.BindInput(name.c_str(), found->second->value);
+        const auto type =
+            std::find_if(types.begin(), types.end(), [&](auto& pair) { return pair.first == array.type; });
+        binding.BindInput(name.c_str(),
+                          Ort::Value::CreateTensor(host_memory(), const_cast<void*>(array.values()), array.bytes(),
+                                                   array.shape.data(), array.shape.size(), type->second));
     }
 }
+
+class OnnxRuntime : public Backend {
+  public:
+    OnnxRuntime(std::string name, const fs::path& folder, Provider provider, int threads,
+                const std::string& engine_cache)
+        : Backend(std::move(name), {}),
+          folder_(folder),
+          provider_(provider),
+          threads_(threads),
+          engine_cache_(engine_cache) {
+        const std::vector<std::string> built = Ort::GetAvailableProviders();
+        if (std::find(built.begin(), built.end(), name_of(provider)) == built.end()) {
+            std::string found;
+            for (const std::string& one : built) found += " " + one;
+            throw BackendError(std::string("wanted ONNX Runtime's ") + name_of(provider) + ", this build of it has" +
+                               found +
+                               ": link a build for the GPU, such as the library of the package onnxruntime-gpu");
+        }
+        environment();  // providers need its log
+        try {
+            session_options(provider_, threads_, engine_cache_);
+        } catch (const Ort::Exception& error) {
+            throw BackendError("wanted " + this->name + ", but it cannot run here (" + error.what() +
+                               "): install an NVIDIA driver, CUDA 13 and cuDNN 9" +
+                               (provider == Provider::tensorrt ? ", and TensorRT 10" : ""));
+        }
+    }
+
+    Graph load(const GraphFile& graph, const std::vector<std::string>& on_host) override {
+        const fs::path path = folder_ / graph.file.path;
+        std::shared_ptr<Loaded> loaded;
+        try {
+            loaded = std::make_shared<Loaded>(path, session_options(provider_, threads_, engine_cache_));
+        } catch (const Ort::Exception& error) {
+            const std::string text = name + " cannot load it: " + error.what();
+            if (is_out_of_memory(text)) throw OutOfMemory(path.string() + ": " + text);
+            throw BundleError(BundleError::Kind::BrokenGraph, path, text);
+        }
+        const bool has_device = provider_ != Provider::cpu;
+        return [loaded, on_host, has_device, text = path.string()](const Arrays& arrays, Place place) {
+            try {
+                Ort::IoBinding binding(loaded->session);
+                bind_inputs(binding, *loaded, arrays, text);
+                for (const std::string& name : loaded->outputs) {
+                    const bool is_read = std::find(on_host.begin(), on_host.end(), name) != on_host.end();
+                    const bool stays = has_device && place == Place::device && !is_read;
+                    binding.BindOutput(name.c_str(), stays ? device_memory() : host_memory());
+                }
+                loaded->session.Run(Ort::RunOptions{nullptr}, binding);
+                std::vector<Ort::Value> values = binding.GetOutputValues();
+                Arrays out;
+                for (std::size_t k = 0; k < values.size(); ++k) {
+                    out[loaded->outputs[k]] = std::make_shared<Output>(std::move(values[k]));
+                }
+                return out;
+            } catch (const Ort::Exception& error) {
+                fail(text + ": " + error.what());
+            }
+        };
+    }
+
+  private:
+    fs::path folder_;
+    Provider provider_;
+    int threads_;
+    std::string engine_cache_;
+};
 
 }  // namespace
 
-Array make_array(Shape shape, std::vector<float> values) { return make(shape, std::move(values)); }
-Array make_array(Shape shape, std::vector<std::uint8_t> values) { return make(shape, std::move(values)); }
-Array make_array(Shape shape, std::vector<std::int64_t> values) { return make(shape, std::move(values)); }
-
-Shape shape_of(const Array& array) { return array->value.GetTensorTypeAndShapeInfo().GetShape(); }
-
-std::span<const float> floats_of(const Array& array) {
-    const auto info = array->value.GetTensorTypeAndShapeInfo();
-    if (info.GetElementType() != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
-        throw BackendError("wanted a graph's output as float32, got another type: export the model again");
-    }
-    return {array->value.GetTensorData<float>(), info.GetElementCount()};
-}
-
-Array take(const Array& array, const std::vector<std::size_t>& rows) {
-    Shape shape = shape_of(array);
-    const std::span<const float> values = floats_of(array);
-    const std::size_t count = shape.empty() ? 0 : std::size_t(shape[0]);
-    if (std::any_of(rows.begin(), rows.end(), [&](std::size_t row) { return row >= count; })) {
-        throw BackendError("a graph gave fewer rows than it was given: export the model again");
-    }
-    const std::size_t size = values.size() / count;
-    std::vector<float> taken;
-    taken.reserve(rows.size() * size);
-    for (const std::size_t row : rows) {
-        const auto part = values.subspan(row * size, size);
-        taken.insert(taken.end(), part.begin(), part.end());
-    }
-    shape[0] = std::int64_t(rows.size());
-    return make(shape, std::move(taken));
-}
-
-Backend::Backend(Device device, int threads, std::string engine_cache)
-    : device_(device), threads_(threads), engine_cache_(std::move(engine_cache)) {
+std::unique_ptr<Backend> open_onnx_runtime(const fs::path& folder, Provider provider, int threads,
+                                           const std::string& engine_cache) {
     find_library();
     constexpr std::array names{"onnxruntime cpu", "onnxruntime cuda", "onnxruntime tensorrt"};
-    name_ = names[std::size_t(device)];
-    const std::vector<std::string> built = Ort::GetAvailableProviders();
-    if (std::find(built.begin(), built.end(), provider_of(device)) == built.end()) {
-        std::string found;
-        for (const std::string& one : built) found += " " + one;
-        throw BackendError(std::string("wanted ONNX Runtime's ") + provider_of(device) + ", this build of it has" +
-                           found + ": link a build for the GPU, such as the library of the package onnxruntime-gpu");
-    }
-    environment();  // providers need its log
-    try {
-        session_options(device_, threads_, engine_cache_);
-    } catch (const Ort::Exception& error) {
-        throw BackendError("wanted " + name_ + ", but it cannot run here (" + error.what() +
-                           "): install an NVIDIA driver, CUDA 13 and cuDNN 9" +
-                           (device == Device::tensorrt ? ", and TensorRT 10" : ""));
-    }
-}
-
-Graph Backend::load(const fs::path& path, const std::vector<std::string>& on_host) const {
-    std::shared_ptr<Loaded> loaded;
-    try {
-        loaded = std::make_shared<Loaded>(path, session_options(device_, threads_, engine_cache_));
-    } catch (const Ort::Exception& error) {
-        const std::string text = name_ + " cannot load it: " + error.what();
-        if (is_out_of_memory(text)) throw OutOfMemory(path.string() + ": " + text);
-        throw BundleError(BundleError::Kind::BrokenGraph, path, text);
-    }
-    const bool has_device = device_ != Device::cpu;
-    return [loaded, on_host, has_device, text = path.string()](const Arrays& arrays, Place place) {
-        try {
-            Ort::IoBinding binding(loaded->session);
-            bind_inputs(binding, *loaded, arrays, text);
-            for (const std::string& name : loaded->outputs) {
-                const bool is_read = std::find(on_host.begin(), on_host.end(), name) != on_host.end();
-                const bool stays = has_device && place == Place::device && !is_read;
-                binding.BindOutput(name.c_str(), stays ? device_memory() : host_memory());
-            }
-            loaded->session.Run(Ort::RunOptions{nullptr}, binding);
-            std::vector<Ort::Value> values = binding.GetOutputValues();
-            Arrays out;
-            for (std::size_t k = 0; k < values.size(); ++k) {
-                auto tensor = std::make_shared<Tensor>();
-                tensor->value = std::move(values[k]);
-                out[loaded->outputs[k]] = tensor;
-            }
-            return out;
-        } catch (const Ort::Exception& error) {
-            explain(text, error);
-        }
-    };
+    return std::make_unique<OnnxRuntime>(names[std::size_t(provider)], folder, provider, threads, engine_cache);
 }
 
 }  // namespace caflow::runtime

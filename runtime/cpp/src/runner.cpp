@@ -36,6 +36,12 @@ Shape shape_of_windows(const Run& units, std::int64_t scale) {
     return {std::int64_t(units.size()), window.y.length() / scale, window.x.length() / scale, 3};
 }
 
+// Which unit each row is of.
+Array image_of_rows(const Run& units) {
+    const std::vector<std::int64_t> image = owners(units);
+    return make_array({std::int64_t(image.size())}, image);
+}
+
 bool fills_the_middle(const Model& model) {
     const auto mask = model.task_settings.find("mask");
     return mask != model.task_settings.end() && mask->second == TaskSetting("central");
@@ -69,14 +75,18 @@ void Runner::draw(const std::vector<Image>& conditions, const std::vector<std::u
         std::vector<std::pair<std::size_t, const Window*>> encoded_places;
         Arrays encoded;
         const auto run = [&](const Run& units) {
+            const std::vector<Array> z = draw_noise_of(units, noise);
+            const auto has_all = [&](const Unit& unit) { return unit.samples.size() == samples.size(); };
+            if (keep.empty() && std::all_of(units.begin(), units.end(), has_all)) {
+                return sample_at_once(graphs_, conditions_of(units, whole), image_of_rows(units), z);
+            }
             std::vector<std::pair<std::size_t, const Window*>> places;
             for (const Unit& unit : units) places.emplace_back(unit.image, unit.window);
             if (places != encoded_places) {
-                encoded = encode(units, whole);
+                encoded = encode(graphs_, conditions_of(units, whole));
                 encoded_places = places;
             }
-            return sample(graphs_, encoded, owners(units), draw_noise_of(units, noise),
-                          keep.empty() ? Prune() : prune_to(units, keep));
+            return sample(graphs_, encoded, image_of_rows(units), z, keep.empty() ? Prune() : prune_to(units, keep));
         };
         run_all(windows, samples, budget, conditions, true, run, give);
     });
@@ -95,9 +105,10 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
     for (const Image& condition : conditions) {
         const std::int64_t height = model_.scale * condition.height, width = model_.scale * condition.width;
         try {
-            windows.push_back(cut(height, width, model_.size_multiple, budget, overlap_));
+            windows.push_back(cut(height, width, model_.size_multiple, budget, overlap_, room(budget).largest_sides()));
         } catch (const TooSmall& error) {
-            throw InputError(error.what());
+            throw InputError(std::string(error.what()) + ": give a smaller overlap or a larger pixel_budget" +
+                             (graphs_.profiles().empty() ? "" : " or engines of a larger --max-size"));
         }
         const Window& first = windows.back().front();
         const bool is_whole = windows.back().size() == 1 && first.y.length() == height && first.x.length() == width;
@@ -157,7 +168,7 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
                      const std::vector<Image>& conditions, bool with_pixels, const RunRows& run,
                      const Sink& sink) const {
     std::map<std::pair<std::size_t, std::uint32_t>, Canvas> canvases;
-    for (const Run& units : plan(windows, samples, budget, canvas_pixels)) {
+    for (const Run& units : plan(windows, samples, room(budget), canvas_pixels)) {
         std::vector<std::pair<const Unit*, std::uint32_t>> pairs;
         for (const Unit& unit : units) {
             for (const std::uint32_t sample : unit.samples) pairs.emplace_back(&unit, sample);
@@ -190,10 +201,9 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
     }
 }
 
-// What follows from the units' conditions.
-Arrays Runner::encode(const Run& units, const std::vector<Image>& padded) const {
-    auto values = windows_side_by_side(units, padded, model_.scale);
-    return runtime::encode(graphs_, make_array(shape_of_windows(units, model_.scale), std::move(values)));
+// (units, h, w, 3) uint8.
+Array Runner::conditions_of(const Run& units, const std::vector<Image>& padded) const {
+    return make_array(shape_of_windows(units, model_.scale), windows_side_by_side(units, padded, model_.scale));
 }
 
 // z of each level for all rows.
@@ -232,29 +242,28 @@ std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) c
 // One run of the scoring graphs.
 Rows Runner::score_run(const Run& units, const std::vector<Image>& padded_targets,
                        const std::vector<Image>& padded) const {
-    const Arrays encoded = encode(units, padded);
+    const Arrays encoded = encode(graphs_, conditions_of(units, padded));
     const Shape shape = shape_of_windows(units, 1);
     std::vector<std::uint8_t> integers = windows_side_by_side(units, padded_targets, 1);
     if (!graphs_.has("dequantize")) {
         std::vector<float> middles(integers.size());
         std::transform(integers.begin(), integers.end(), middles.begin(),
                        [](std::uint8_t w) { return float(w) + 0.5f; });
-        return runtime::score(graphs_, encoded, owners(units), make_array(shape, std::move(middles)));
+        return runtime::score(graphs_, encoded, image_of_rows(units), make_array(shape, std::move(middles)));
     }
     const Arrays out = graphs_.run("dequantize", {{"integers", make_array(shape, std::move(integers))}});
-    Rows rows = runtime::score(graphs_, encoded, owners(units), needed(out, "pixels"));
+    Rows rows = runtime::score(graphs_, encoded, image_of_rows(units), needed(out, "pixels"));
     rows.shares.back().push_back(needed(out, "share"));
     return rows;
 }
 
 void Runner::check_prunable(const Windows& windows, std::size_t samples, std::int64_t budget) const {
     for (std::size_t k = 0; k < windows.size(); ++k) {
-        if (windows[k].size() == 1 && samples <= rows_per_run(windows[k][0], budget)) continue;
+        if (windows[k].size() == 1 && samples <= room(budget).rows(windows[k][0])) continue;
         const std::int64_t height = windows[k].back().y.end(), width = windows[k].back().x.end();
         throw InputError("keep: all " + std::to_string(samples) + " samples of images[" + std::to_string(k) +
                          "] must run at once, " + std::to_string(height) + "×" + std::to_string(width) +
-                         " pixels each: give a pixel_budget of " +
-                         std::to_string(std::int64_t(samples) * height * width));
+                         " pixels each: give " + room(budget).remedy(samples, height, width));
     }
 }
 

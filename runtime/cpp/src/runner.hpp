@@ -58,10 +58,11 @@ class Runner {
                        const std::function<void(std::int64_t budget, const Sink& sink)>& run);
     void run_all(const Windows& windows, const std::vector<std::uint32_t>& samples, std::int64_t budget,
                  const std::vector<Image>& conditions, bool with_pixels, const RunRows& run, const Sink& sink) const;
-    Arrays encode(const Run& units, const std::vector<Image>& padded) const;
+    Array conditions_of(const Run& units, const std::vector<Image>& padded) const;
     std::vector<Array> draw_noise_of(const Run& units, const Noise& noise) const;
     Rows score_run(const Run& units, const std::vector<Image>& padded_targets, const std::vector<Image>& padded) const;
     void check_prunable(const Windows& windows, std::size_t samples, std::int64_t budget) const;
+    Room room(std::int64_t budget) const { return {budget, graphs_.profiles()}; }
     std::int64_t padded_pixels(const std::vector<Image>& conditions) const;
     std::vector<Image> padded(const std::vector<Image>& images, std::int64_t scale) const;
 

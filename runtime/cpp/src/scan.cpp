@@ -29,13 +29,10 @@ void give(Arrays& arrays, const char* name, const Array& array) {
     if (array) arrays[name] = array;
 }
 
-Array owners(const std::vector<std::int64_t>& image) { return make_array({std::int64_t(image.size())}, image); }
-
-template <class T>
-std::vector<T> at(const std::vector<T>& values, const std::vector<std::size_t>& rows) {
-    std::vector<T> taken;
-    for (const std::size_t row : rows) taken.push_back(values[row]);
-    return taken;
+std::vector<std::size_t> all_rows(const Array& image) {
+    std::vector<std::size_t> rows(std::size_t(image->shape[0]));
+    std::iota(rows.begin(), rows.end(), 0);
+    return rows;
 }
 
 }  // namespace
@@ -47,13 +44,10 @@ Array needed(const Arrays& arrays, const char* name) {
 
 Arrays encode(const Graphs& graphs, const Array& condition) { return graphs.run("encode", {{"condition", condition}}); }
 
-Rows sample(const Graphs& graphs, const Arrays& encoded, const std::vector<std::int64_t>& image,
-            std::vector<Array> noise, const Prune& prune) {
+Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vector<Array> noise, const Prune& prune) {
     const std::size_t levels = noise.size();
     Rows rows;
-    rows.kept.resize(image.size());
-    std::iota(rows.kept.begin(), rows.kept.end(), 0);
-    std::vector<std::int64_t> owner = image;
+    rows.kept = all_rows(image);
     Array passing, carry;
     for (std::size_t j = 0; j < levels; ++j) {
         const bool finest = j == levels - 1;
@@ -62,13 +56,13 @@ Rows sample(const Graphs& graphs, const Arrays& encoded, const std::vector<std::
         Arrays to_decode = terms(encoded, j);
         give(to_decode, "z", noise[j]);
         give(to_decode, "passing", passing);
-        give(to_decode, "image", owners(owner));
+        give(to_decode, "image", image);
         const Arrays decoded = graphs.run(named("decode", j), to_decode, place);
         Arrays to_reverse{{"latent", needed(decoded, "latent")}};
         give(to_reverse, "carry", carry);
         if (finest) {
             give(to_reverse, "prepared", find(encoded, "prepared"));
-            give(to_reverse, "image", to_decode.at("image"));
+            give(to_reverse, "image", image);
         }
         const Arrays reversed = graphs.run(named("reverse", j), to_reverse, place);
         passing = find(decoded, "next_passing");
@@ -77,8 +71,10 @@ Rows sample(const Graphs& graphs, const Arrays& encoded, const std::vector<std::
         rows.shares.push_back({needed(decoded, "share"), needed(reversed, "share")});
         const Kept kept = prune && !finest ? prune(j, rows.shares) : std::nullopt;
         if (!kept) continue;
-        rows.kept = at(rows.kept, *kept);
-        owner = at(owner, *kept);
+        std::vector<std::size_t> left;
+        for (const std::size_t row : *kept) left.push_back(rows.kept[row]);
+        rows.kept = left;
+        image = take(image, *kept);
         if (carry) carry = take(carry, *kept);
         if (passing) passing = take(passing, *kept);
         for (std::size_t finer = j + 1; finer < levels; ++finer) noise[finer] = take(noise[finer], *kept);
@@ -89,19 +85,39 @@ Rows sample(const Graphs& graphs, const Arrays& encoded, const std::vector<std::
     return rows;
 }
 
-Rows score(const Graphs& graphs, const Arrays& encoded, const std::vector<std::int64_t>& image, const Array& pixels) {
+Rows sample_at_once(const Graphs& graphs, const Array& condition, const Array& image, const std::vector<Array>& noise) {
+    const std::size_t levels = noise.size();
+    const auto run = [&](const Arrays& given) {
+        std::vector<Array> z;
+        for (std::size_t j = 0; j < levels; ++j) z.push_back(given.at(named("z", j)));
+        const Rows rows = sample(graphs, encode(graphs, given.at("condition")), given.at("image"), z, Prune());
+        Arrays out{{"pixels", rows.pixels}};
+        for (std::size_t j = 0; j < levels; ++j) {
+            out[named("decoded", j)] = rows.shares[j][0];
+            out[named("reversed", j)] = rows.shares[j][1];
+        }
+        return out;
+    };
+    Arrays given{{"condition", condition}, {"image", image}};
+    for (std::size_t j = 0; j < levels; ++j) given[named("z", j)] = noise[j];
+    const Arrays out = graphs.replay("sample", run, given);
+    Rows rows{out.at("pixels"), {}, all_rows(image)};
+    for (std::size_t j = 0; j < levels; ++j) {
+        rows.shares.push_back({out.at(named("decoded", j)), out.at(named("reversed", j))});
+    }
+    return rows;
+}
+
+Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, const Array& pixels) {
     const std::size_t levels = std::size_t(graphs.manifest().model.levels);
-    Rows rows{pixels, Shares(levels), {}};
-    rows.kept.resize(image.size());
-    std::iota(rows.kept.begin(), rows.kept.end(), 0);
-    const Array owner = owners(image);
+    Rows rows{pixels, Shares(levels), all_rows(image)};
     std::vector<Array> latents(levels);
     Array carry, passing;
     for (std::size_t j = levels; j-- > 0;) {
         Arrays to_forward;
         give(to_forward, "carry", carry);
         if (j == levels - 1) {
-            to_forward = {{"pixels", pixels}, {"image", owner}};
+            to_forward = {{"pixels", pixels}, {"image", image}};
             give(to_forward, "prepared", find(encoded, "prepared"));
         }
         const Arrays out = graphs.run(named("forward", j), to_forward);
@@ -113,7 +129,7 @@ Rows score(const Graphs& graphs, const Arrays& encoded, const std::vector<std::i
         Arrays to_likelihood = terms(encoded, j);
         give(to_likelihood, "latent", latents[j]);
         give(to_likelihood, "passing", passing);
-        give(to_likelihood, "image", owner);
+        give(to_likelihood, "image", image);
         const Arrays out = graphs.run(named("likelihood", j), to_likelihood);
         passing = find(out, "next_passing");
         rows.shares[j].push_back(needed(out, "share"));
@@ -122,7 +138,7 @@ Rows score(const Graphs& graphs, const Arrays& encoded, const std::vector<std::i
 }
 
 Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& window) {
-    const Shape shape = shape_of(share);
+    const Shape& shape = share->shape;
     const auto fits = [](std::int64_t side, std::int64_t count) { return count > 0 && side % count == 0; };
     if (shape.size() != 3 || shape[0] != std::int64_t(rows) || !fits(window.y.length(), shape[1]) ||
         window.y.length() / shape[1] * shape[2] != window.x.length()) {
@@ -133,7 +149,7 @@ Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& 
 }
 
 std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Window& window) {
-    if (!pixels || shape_of(pixels) != Shape{std::int64_t(rows), window.y.length(), window.x.length(), 3}) {
+    if (!pixels || pixels->shape != Shape{std::int64_t(rows), window.y.length(), window.x.length(), 3}) {
         throw BackendError("a graph's pixels do not fit the rows that it was given: export the model again");
     }
     const auto size = std::size_t(window.pixels() * 3);

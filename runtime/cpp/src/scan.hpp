@@ -33,13 +33,15 @@ Array needed(const Arrays& arrays, const char* name);
 // All that follows from conditions, (B, h, w, 3) uint8 RGB, alone.
 Arrays encode(const Graphs& graphs, const Array& condition);
 
-// One target per row from its noise: z of each level, (R, channels, h, w), on the host. `image`, (R) int64, is which of
-// the encoded conditions each row is of.
-Rows sample(const Graphs& graphs, const Arrays& encoded, const std::vector<std::int64_t>& image,
-            std::vector<Array> noise, const Prune& prune);
+// One target per row from its noise: z of each level, (R, channels, h, w). `image`, (R) int64, is which of the encoded
+// conditions each row is of.
+Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vector<Array> noise, const Prune& prune);
+
+// Conditions to samples with nothing in between, which a backend may record and repeat.
+Rows sample_at_once(const Graphs& graphs, const Array& condition, const Array& image, const std::vector<Array>& noise);
 
 // The log-likelihood of targets, (R, H, W, 3) float32 continuous pixel values.
-Rows score(const Graphs& graphs, const Arrays& encoded, const std::vector<std::int64_t>& image, const Array& pixels);
+Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, const Array& pixels);
 
 // One of `rows` rows of a share, or of pixels, of a window; an error where a graph made something else.
 Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& window);

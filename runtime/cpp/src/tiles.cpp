@@ -13,11 +13,6 @@ std::int64_t up_to_multiple(std::int64_t side, std::int64_t multiple) {
     return (side + multiple - 1) / multiple * multiple;
 }
 
-struct Sides {
-    std::int64_t height;
-    std::int64_t width;
-};
-
 // As square as the image allows.
 Sides window_sides(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget) {
     if (height <= budget / width) return {height, width};
@@ -87,18 +82,19 @@ std::int64_t pixels_of_cell(std::int64_t number, std::int64_t cell, std::int64_t
 }  // namespace
 
 std::vector<Window> cut(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget,
-                        std::int64_t overlap) {
+                        std::int64_t overlap, std::optional<Sides> largest) {
     const Sides padded{up_to_multiple(height, multiple), up_to_multiple(width, multiple)};
-    const Sides sides = window_sides(padded.height, padded.width, multiple, budget);
+    const Sides bounded =
+        largest ? Sides{std::min(padded.height, largest->height), std::min(padded.width, largest->width)} : padded;
+    const Sides sides = window_sides(bounded.height, bounded.width, multiple, budget);
     overlap = up_to_multiple(overlap, multiple);
     const auto is_all_overlap = [&](std::int64_t side, std::int64_t whole) {
         return side < whole && side <= 2 * overlap;
     };
     if (is_all_overlap(sides.height, padded.height) || is_all_overlap(sides.width, padded.width)) {
-        throw TooSmall("a pixel budget of " + std::to_string(budget) + " leaves tiles of " +
-                       std::to_string(sides.height) + "×" + std::to_string(sides.width) +
-                       ", which with an overlap of " + std::to_string(overlap) +
-                       " on both sides are nothing but overlap: give a larger budget or a smaller overlap");
+        throw TooSmall("tiles can be no larger than " + std::to_string(sides.height) + "×" +
+                       std::to_string(sides.width) + " pixels, which with an overlap of " + std::to_string(overlap) +
+                       " on both sides are nothing but overlap");
     }
     std::vector<Window> windows;
     for (const Axis& y : cut_axis(height, padded.height, sides.height, multiple, overlap)) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <vector>
@@ -34,15 +35,21 @@ struct Window {
     }
 };
 
-// A pixel budget holds no window with the overlap asked for.
+struct Sides {
+    std::int64_t height;
+    std::int64_t width;
+};
+
+// The largest windows allowed are no larger than the overlap asked for.
 class TooSmall : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
 // Windows of at most `budget` pixels that cover a target of height × width, all of one shape. `multiple`: sides and
-// places of windows are multiples of this. `overlap`: of neighbours, at least this many pixels.
+// places of windows are multiples of this. `overlap`: of neighbours, at least this many pixels. `largest`: sides that
+// no window may be larger than.
 std::vector<Window> cut(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget,
-                        std::int64_t overlap);
+                        std::int64_t overlap, std::optional<Sides> largest = std::nullopt);
 
 // Nats of an image's cells.
 struct Share {

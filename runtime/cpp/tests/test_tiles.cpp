@@ -73,7 +73,7 @@ TEST_CASE("runs hold one window shape, and no more rows than the budget") {
     std::vector<std::uint32_t> samples(7);
     std::iota(samples.begin(), samples.end(), 0U);
     std::size_t rows = 0;
-    for (const Run& run : plan(windows, samples, 1 << 14, 1 << 25)) {
+    for (const Run& run : plan(windows, samples, {1 << 14, {}}, 1 << 25)) {
         std::int64_t pixels = 0;
         for (const Unit& unit : run) {
             CHECK(unit.window->has_shape_of(*run.front().window));
@@ -83,6 +83,32 @@ TEST_CASE("runs hold one window shape, and no more rows than the budget") {
         CHECK(pixels <= 1 << 14);
     }
     CHECK(rows == 7 * (windows[0].size() + windows[1].size() + windows[2].size()));
+}
+
+TEST_CASE("runs keep to what engines take, and what would run at once is said") {
+    const Room room{1 << 20, {{2, 256, 512}, {8, 64, 64}}};
+    CHECK(room.largest_sides()->width == 512);
+    const auto window = [](std::int64_t height, std::int64_t width) { return cut(height, width, 16, 1 << 20, 16)[0]; };
+    CHECK(room.rows(window(64, 64)) == 8);
+    CHECK(room.rows(window(80, 64)) == 2);
+    CHECK(room.rows(window(512, 256)) == 1);  // too tall: the engine says so
+    CHECK(room.remedy(9, 64, 48) == "engines of --max-rows 9 --max-size 192");
+    CHECK(room.remedy(1, 300, 600) == "engines of --max-size 600x300");
+    CHECK(Room{1000, {}}.remedy(2, 32, 32) == "a pixel_budget of 2048");
+    CHECK(Room{1000, {{1, 32, 32}}}.remedy(2, 32, 32) ==
+          "a pixel_budget of 2048 and engines of --max-rows 2 --max-size 46");
+    const Room any{1 << 14, {}};
+    CHECK(!any.largest_sides());
+    CHECK(any.rows(window(64, 64)) == 4);
+}
+
+TEST_CASE("windows are no larger than the sides that engines take") {
+    for (const Window& window : cut(200, 700, 16, 1 << 20, 16, Sides{128, 256})) {
+        CHECK(window.y.length() <= 128);
+        CHECK(window.x.length() <= 256);
+    }
+    CHECK_THROWS_AS(cut(200, 700, 16, 1 << 20, 64, Sides{128, 256}), TooSmall);
+    CHECK(cut(100, 200, 16, 1 << 20, 64, Sides{128, 256}).size() == 1);
 }
 
 TEST_SUITE_END();

@@ -61,10 +61,12 @@ typedef struct caflow_image {
 
 typedef struct caflow_open_options {
     size_t struct_size;
-    /* "cpu", "cuda" or "tensorrt": that one runs, or it is an error. "auto", the default: "cuda" where ONNX Runtime can
-     * use it, else "cpu". */
+    /* "cpu", "cuda", "tensorrt" or "tensorrt-provider": that one runs, or it is an error. "auto", the default: "cuda"
+     * where ONNX Runtime can use it, else "cpu". "tensorrt" runs the engines in the bundle that were built for the GPU
+     * here (caflow-export --trt), if this library was built with TensorRT; "tensorrt-provider" has ONNX Runtime build
+     * its own. */
     const char *backend;
-    /* For "tensorrt": a folder for the engines that it builds; by default they are not kept. */
+    /* For "tensorrt-provider": a folder for what it builds; by default it is not kept. */
     const char *engine_cache;
     /* Target pixels in one run of the graphs, rows taken together: what bounds the memory; default 2^20. Larger images
      * are cut into tiles. Where memory runs out, half of it goes on. */

@@ -1,0 +1,169 @@
+#include "engine.hpp"
+
+#include <algorithm>
+
+#include "errors.hpp"
+#include "tensorrt.hpp"
+
+namespace caflow::runtime {
+
+namespace {
+
+using nvinfer1::DataType;
+using nvinfer1::OptProfileSelector;
+
+constexpr std::size_t smallest = 256;  // bytes of memory to work in: none is not told from a question that failed
+
+Type type_of(DataType type, const std::string& where) {
+    switch (type) {
+        case DataType::kFLOAT:
+            return Type::float32;
+        case DataType::kHALF:
+            return Type::float16;
+        case DataType::kBF16:
+            return Type::bfloat16;
+        case DataType::kUINT8:
+            return Type::uint8;
+        case DataType::kINT32:
+            return Type::int32;
+        case DataType::kINT64:
+            return Type::int64;
+        default:
+            throw BackendError(where + ": an input or output has a type that no graph has: build it again");
+    }
+}
+
+nvinfer1::Dims dims_of(const Shape& shape) {
+    nvinfer1::Dims dims{};
+    dims.nbDims = int(std::min(shape.size(), std::size(dims.d)));
+    std::copy_n(shape.begin(), dims.nbDims, dims.d);
+    return dims;
+}
+
+Shape shape_of(const nvinfer1::Dims& dims) { return Shape(dims.d, dims.d + std::max(0, int(dims.nbDims))); }
+
+std::string text_of(const Arrays& arrays) {
+    std::string text;
+    for (const auto& [name, array] : arrays) {
+        text += (text.empty() ? "" : ", ") + name;
+        for (const std::int64_t side : array->shape)
+            text += (side == array->shape[0] ? " " : "×") + std::to_string(side);
+    }
+    return text;
+}
+
+}  // namespace
+
+EngineGraph::EngineGraph(TensorRt& backend, nvinfer1::IRuntime& runtime, const std::string& plan, std::string where)
+    : backend_(backend), where_(std::move(where)) {
+    engine_ = backend_.made(where_, [&] {
+        return std::unique_ptr<nvinfer1::ICudaEngine>(runtime.deserializeCudaEngine(plan.data(), plan.size()));
+    });
+    for (int k = 0; k < engine_->getNbIOTensors(); ++k) {
+        const char* name = engine_->getIOTensorName(k);
+        const bool is_input = engine_->getTensorIOMode(name) == nvinfer1::TensorIOMode::kINPUT;
+        (is_input ? inputs_ : outputs_)[name] = type_of(engine_->getTensorDataType(name), where_);
+    }
+}
+
+EngineGraph::~EngineGraph() {
+    cudaStreamSynchronize(backend_.device->stream());  // contexts are not freed in its order
+}
+
+Arrays EngineGraph::run(const Arrays& arrays) {
+    const std::lock_guard lock(backend_.mutex);
+    backend_.device->use();
+    Arrays inputs;
+    for (const auto& [name, type] : inputs_) {
+        const Array& array = given(arrays, name, where_);
+        if (array->type != type) refuse({{name, array}}, "wants another type of");
+        const bool is_there = dynamic_cast<const DeviceTensor*>(array.get());
+        inputs[name] = is_there ? array : backend_.device->upload(*array);
+    }
+    const bool is_capturing = backend_.recording && backend_.recording->is_capturing;
+    nvinfer1::IExecutionContext& context = context_for(profile_for(inputs));
+    bool is_set = true;
+    for (const auto& [name, array] : inputs) {
+        void* address = static_cast<const DeviceTensor&>(*array).address();
+        is_set = is_set && (is_capturing || context.setInputShape(name.c_str(), dims_of(array->shape))) &&
+                 context.setTensorAddress(name.c_str(), address);
+    }
+    Arrays outputs;
+    for (const auto& [name, type] : outputs_) {
+        const Shape shape = shape_of(context.getTensorShape(name.c_str()));
+        if (!is_set || std::any_of(shape.begin(), shape.end(), [](std::int64_t side) { return side < 0; })) {
+            refuse(inputs, "does not take");
+        }
+        const auto output = backend_.output(shape, type);
+        is_set = context.setTensorAddress(name.c_str(), output->address());
+        outputs[name] = output;
+    }
+    if (!is_capturing) {  // what is recorded has the memory of the run before
+        const std::size_t bytes = std::max(smallest, context.updateDeviceMemorySizeForShapes());
+        context.setDeviceMemoryV2(backend_.activation(bytes).address, std::int64_t(bytes));
+    }
+    const cudaStream_t stream = is_capturing ? backend_.recording->stream : backend_.device->stream();
+    if (!is_set || !context.enqueueV3(stream)) refuse(inputs, "cannot run");
+    return outputs;
+}
+
+// The last one that takes the shapes: it has the smaller targets.
+int EngineGraph::profile_for(const Arrays& inputs) const {
+    for (int profile = engine_->getNbOptimizationProfiles(); profile-- > 0;) {
+        const auto fits = [&](const auto& input) { return takes(input.first, profile, input.second->shape); };
+        if (std::all_of(inputs.begin(), inputs.end(), fits)) return profile;
+    }
+    throw BackendError(where_ + " was not built for inputs of " + text_of(inputs) +
+                       ": build with larger --max-rows, --max-size");
+}
+
+bool EngineGraph::takes(const std::string& name, int profile, const Shape& shape) const {
+    const Shape fixed = shape_of(engine_->getTensorShape(name.c_str()));
+    if (std::none_of(fixed.begin(), fixed.end(), [](std::int64_t side) { return side < 0; })) return shape == fixed;
+    const auto bound = [&](OptProfileSelector which) {
+        return shape_of(engine_->getProfileShape(name.c_str(), profile, which));
+    };
+    const Shape least = bound(OptProfileSelector::kMIN), most = bound(OptProfileSelector::kMAX);
+    if (shape.size() != least.size() || shape.size() != most.size()) return false;
+    for (std::size_t k = 0; k < shape.size(); ++k) {
+        if (shape[k] < least[k] || shape[k] > most[k]) return false;
+    }
+    return true;
+}
+
+// While a chain is recorded one that is the recording's: what is repeated must not be changed.
+nvinfer1::IExecutionContext& EngineGraph::context_for(int profile) {
+    Contexts& contexts = backend_.recording ? backend_.recording->contexts : contexts_;
+    auto& context = contexts[{this, profile}];
+    if (!context) {
+        auto created = backend_.made(where_, [&] { return create_context(); });
+        if (!created->setOptimizationProfileAsync(profile, backend_.device->stream())) {
+            fail(where_ + ": " + backend_.name + " cannot run it: " + last_error_of_tensorrt());
+        }
+        context = std::move(created);
+    }
+    return *context;
+}
+
+// Without memory of its own.
+std::unique_ptr<nvinfer1::IExecutionContext> EngineGraph::create_context() const {
+    constexpr auto strategy = nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED;
+#ifdef TRT_MAJOR_RTX
+    // Shapes that return are worth their own kernels at once; others get them when they are compiled.
+    using Kernels = nvinfer1::DynamicShapesKernelSpecializationStrategy;
+    const std::unique_ptr<nvinfer1::IRuntimeConfig> config(engine_->createRuntimeConfig());
+    if (!config) return nullptr;
+    config->setExecutionContextAllocationStrategy(strategy);
+    config->setDynamicShapesKernelSpecializationStrategy(backend_.recording ? Kernels::kEAGER : Kernels::kLAZY);
+    return std::unique_ptr<nvinfer1::IExecutionContext>(engine_->createExecutionContext(config.get()));
+#else
+    return std::unique_ptr<nvinfer1::IExecutionContext>(engine_->createExecutionContext(strategy));
+#endif
+}
+
+void EngineGraph::refuse(const Arrays& inputs, const std::string& what) const {
+    fail(where_ + ": " + backend_.name + " " + what + " inputs of " + text_of(inputs) + ": " +
+         last_error_of_tensorrt());
+}
+
+}  // namespace caflow::runtime

@@ -1,0 +1,136 @@
+#include "tensorrt.hpp"
+
+#include <algorithm>
+#include <fstream>
+
+#include "errors.hpp"
+
+namespace caflow::runtime {
+
+namespace {
+
+constexpr std::size_t most_recordings = 8, most_seen = 1000;
+
+std::string key_of(const std::string& name, const Arrays& given) {
+    std::string key = name;
+    for (const auto& [input, array] : given) {
+        key += " " + input;
+        for (const std::int64_t side : array->shape) key += "," + std::to_string(side);
+    }
+    return key;
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> open_tensorrt(const std::filesystem::path& folder, const Manifest& manifest) {
+    const auto device = std::make_shared<CudaDevice>();
+    const Machine machine{flavor, tensorrt_library().version, device->compute_capability(), device->name()};
+    return std::make_unique<TensorRt>(device, find_engines(folder, manifest, machine), manifest);
+}
+
+TensorRt::TensorRt(std::shared_ptr<CudaDevice> device, EngineSet set, const Manifest& manifest)
+    : Backend(name_of_flavor(set.flavor) + " " + manifest.precision + " on " + device->name(), set.profiles),
+      device(std::move(device)),
+      set_(std::move(set)) {
+    runtime_ = made(name, [] {
+        void* runtime = tensorrt_library().create_runtime(&tensorrt_log(), NV_TENSORRT_VERSION);
+        return std::unique_ptr<nvinfer1::IRuntime>(static_cast<nvinfer1::IRuntime*>(runtime));
+    });
+    this->device->spare = [this] {
+        // Another thread that is at work may wait for this one.
+        if (const std::unique_lock lock(mutex, std::try_to_lock); lock) recordings_.clear();
+    };
+}
+
+TensorRt::~TensorRt() {
+    device->spare = [] {};
+}
+
+Graph TensorRt::load(const GraphFile& graph, const std::vector<std::string>&) {
+    const auto found = set_.engines.find(graph.name);
+    const std::string build_again = ": build the engines again with caflow-export --trt";
+    if (found == set_.engines.end()) {
+        throw BackendError(set_.folder.string() + " has no engine of " + graph.name + build_again);
+    }
+    const std::filesystem::path path = set_.folder / found->second.path;
+    if (sha256_of(path) != found->second.sha256) {
+        throw BackendError(path.string() + " is not what was built" + build_again);
+    }
+    std::ifstream stream(path, std::ios::binary);
+    const std::string plan(std::istreambuf_iterator<char>(stream), {});
+    device->use();
+    const auto engine = std::make_shared<EngineGraph>(*this, *runtime_, plan, path.string());
+    return [engine](const Arrays& arrays, Place) { return engine->run(arrays); };
+}
+
+const DeviceMemory& TensorRt::activation(std::size_t bytes) {
+    if (!activation_ || activation_->bytes < bytes) {
+        activation_.reset();  // a recording that uses it keeps it; else its memory is free for the new one
+        activation_ = device->allocate(bytes);
+    }
+    return *activation_;
+}
+
+std::shared_ptr<const DeviceTensor> TensorRt::output(const Shape& shape, Type type) {
+    const auto tensor = std::make_shared<const DeviceTensor>(device, shape, type);
+    if (recording && recording->is_capturing) recording->kept.push_back(tensor);
+    return tensor;
+}
+
+Arrays TensorRt::replay(const std::string& name, const Chain& run, const Arrays& given) {
+    const std::string key = key_of(name, given);
+    {
+        const std::lock_guard lock(mutex);
+        if (seen_.size() == most_seen) {
+            seen_.clear();
+            unrecorded_.clear();
+        }
+        // Whoever comes once is not worth it, and the first run sets up the engines.
+        if (!seen_.insert(key).second && !unrecorded_.contains(key)) {
+            device->use();
+            try {
+                auto recorded = take_recording(key);
+                if (!recorded) recorded = record(key, run, given);
+                Arrays outputs = recorded->repeat(given);
+                recordings_.push_front(std::move(recorded));
+                while (recordings_.size() > most_recordings) {
+                    unrecorded_.insert(
+                        recordings_.back()->key);  // else many sizes in turn would be recorded again and again
+                    recordings_.pop_back();
+                }
+                return outputs;
+            } catch (const OutOfMemory&) {
+                unrecorded_.insert(key);
+            } catch (const BackendError&) {
+                unrecorded_.insert(key);  // what is wrong with the chain itself shows when it runs
+            }
+        }
+    }
+    return run(given);
+}
+
+// Taken out of the list.
+std::unique_ptr<Recording> TensorRt::take_recording(const std::string& key) {
+    const auto found = std::find_if(recordings_.begin(), recordings_.end(), [&](auto& one) { return one->key == key; });
+    if (found == recordings_.end()) return nullptr;
+    auto recorded = std::move(*found);
+    recordings_.erase(found);
+    return recorded;
+}
+
+std::unique_ptr<Recording> TensorRt::record(const std::string& key, const Chain& run, const Arrays& given) {
+    auto made = std::make_unique<Recording>(device, key);
+    recording = made.get();
+    struct Reset {  // however this ends
+        ~Reset() { recording = nullptr; }
+        Recording*& recording;
+    } reset{recording};
+    do {  // makes the contexts ready, and finds how much memory they work in
+        made->activation = activation_;
+        run(given);
+    } while (made->activation != activation_);
+    made->capture(run, given);
+    return made;
+}
+
+}  // namespace caflow::runtime
