@@ -1,4 +1,4 @@
-# The headers of TensorRT or TensorRT-RTX, and CUDA's runtime, as TensorRT::TensorRT. TensorRT itself is opened while a
+# The headers of TensorRT or TensorRT-RTX, and CUDA's runtime, as TensorRT::TensorRT, where there is nvcc. TensorRT itself is opened while a
 # program runs, where it uses engines.
 #
 # Headers are looked for on the system and in TensorRT_ROOT, the folder of an unpacked archive of NVIDIA's, or one that
@@ -19,7 +19,7 @@ endif()
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(TensorRT
-    REQUIRED_VARS TensorRT_INCLUDE_DIR CUDAToolkit_FOUND
+    REQUIRED_VARS TensorRT_INCLUDE_DIR CUDAToolkit_NVCC_EXECUTABLE
     VERSION_VAR TensorRT_VERSION
     REASON_FAILURE_MESSAGE "give TensorRT_ROOT, and install the CUDA toolkit")
 

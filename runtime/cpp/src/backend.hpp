@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bundle.hpp"
+#include "noise.hpp"
 #include "plan.hpp"
 #include "tensor.hpp"
 
@@ -34,6 +35,9 @@ class Backend {
 
     // A graph; those of its outputs that `on_host` names are read on the host.
     virtual Graph load(const GraphFile& graph, const std::vector<std::string>& on_host) = 0;
+
+    // Noise where graphs read it.
+    virtual Array draw_noise(const LevelNoise& z) { return draw_rows(z); }
 
     // What a chain gives, which may be recorded by its name and shapes and repeated.
     virtual Arrays replay(const std::string&, const Chain& run, const Arrays& given) { return run(given); }

@@ -5,6 +5,7 @@
 
 #include "backend.hpp"
 #include "errors.hpp"
+#include "noise_kernel.hpp"
 
 namespace caflow::runtime {
 
@@ -54,6 +55,34 @@ Array CudaDevice::upload(const Tensor& array) const {
     const auto copy = std::make_shared<DeviceTensor>(shared_from_this(), array.shape, array.type);
     check(cudaMemcpyAsync(copy->address(), array.values(), array.bytes(), cudaMemcpyHostToDevice, stream_), name_);
     return copy;
+}
+
+Array CudaDevice::draw_rows(const LevelNoise& z) const {
+    const Shape shape = z.shape();
+    const auto drawn = std::make_shared<DeviceTensor>(shared_from_this(), shape, Type::float32);
+    const auto rows = std::uint32_t(z.rows.size());
+    const auto places = allocate(rows * sizeof(LevelNoise::Row));
+    check(cudaMemcpyAsync(places->address, z.rows.data(), places->bytes, cudaMemcpyHostToDevice, stream_), name_);
+    FlowNoise one{static_cast<float*>(drawn->address()),
+                  static_cast<const std::uint32_t*>(places->address),
+                  rows,
+                  std::uint32_t(shape[1]),
+                  z.height,
+                  z.width,
+                  0,
+                  0,
+                  0,
+                  z.seed,
+                  z.frame,
+                  0};
+    for (std::size_t k = 0; k < z.channels.size(); ++k) {
+        one.first += one.count;
+        one.count = std::uint32_t(z.channels[k]);
+        one.block = (z.level + std::uint32_t(k)) << 16 | z.level << 24;
+        one.temperature = z.temperature[k];
+        check(launch_draw_noise(one, stream_), name_);
+    }
+    return drawn;
 }
 
 void CudaDevice::synchronize() const { check(cudaStreamSynchronize(stream_), name_); }

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "noise.hpp"
 #include "tensor.hpp"
 
 namespace caflow::runtime {
@@ -40,6 +41,9 @@ class CudaDevice : public std::enable_shared_from_this<CudaDevice> {
 
     // A copy on the device, which what the stream is given from here on finds there.
     Array upload(const Tensor& array) const;
+
+    // Noise, drawn there: the same integers as the host's, the normals within one float32 step.
+    Array draw_rows(const LevelNoise& z) const;
 
     // Wait for the stream.
     void synchronize() const;

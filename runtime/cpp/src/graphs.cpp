@@ -57,10 +57,6 @@ Arrays Graphs::run(const std::string& name, const Arrays& arrays, Place place) c
     return find(name)(arrays, place);
 }
 
-Arrays Graphs::replay(const std::string& name, const Chain& run, const Arrays& given) const {
-    return backend_->replay(name, run, given);
-}
-
 const Graph& Graphs::find(const std::string& name) const {
     const std::lock_guard lock(mutex_);
     if (const auto found = loaded_.find(name); found != loaded_.end()) return found->second;

@@ -26,8 +26,11 @@ class Graphs {
     // Runs a graph; `place` is where what the next graph reads is left.
     Arrays run(const std::string& name, const Arrays& arrays, Place place = Place::device) const;
 
-    // What a chain of graphs gives; see Backend.
-    Arrays replay(const std::string& name, const Chain& run, const Arrays& given) const;
+    // See Backend.
+    Array draw_noise(const LevelNoise& z) const { return backend_->draw_noise(z); }
+    Arrays replay(const std::string& name, const Chain& run, const Arrays& given) const {
+        return backend_->replay(name, run, given);
+    }
 
   private:
     void open(const std::string& backend, int threads, const std::string& engine_cache);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 
 namespace caflow::runtime {
 
@@ -55,6 +56,24 @@ void draw_noise(const NoisePlace& place, std::span<const std::int64_t> channels,
             z += std::size_t(used) * plane;
         }
     }
+}
+
+Shape LevelNoise::shape() const {
+    return {std::int64_t(rows.size()), std::accumulate(channels.begin(), channels.end(), std::int64_t{0}), height,
+            width};
+}
+
+Array draw_rows(const LevelNoise& z) {
+    const Shape shape = z.shape();
+    const auto size = std::size_t(shape[1] * shape[2] * shape[3]);
+    std::vector<float> drawn(z.rows.size() * size);
+    float* at = drawn.data();
+    for (const LevelNoise::Row& row : z.rows) {
+        const NoisePlace place{z.level, row.top, row.left, z.height, z.width, z.seed, z.frame};
+        draw_noise(place, z.channels, z.temperature, row.sample, at);
+        at += size;
+    }
+    return make_array(shape, std::move(drawn));
 }
 
 }  // namespace caflow::runtime

@@ -9,6 +9,8 @@
 #include <span>
 #include <vector>
 
+#include "tensor.hpp"
+
 namespace caflow::runtime {
 
 using Words = std::array<std::uint32_t, 4>;
@@ -31,5 +33,27 @@ struct NoisePlace {
 // temperature[i - j]. `channels`: of z[i, j] for each i.
 void draw_noise(const NoisePlace& place, std::span<const std::int64_t> channels, std::span<const float> temperature,
                 std::uint32_t sample, float* z);
+
+// The noise of one level j for rows of one shape.
+struct LevelNoise {
+    struct Row {
+        std::uint32_t top;
+        std::uint32_t left;
+        std::uint32_t sample;
+    };
+
+    std::uint32_t level;
+    std::vector<std::int64_t> channels;  // of z[i, j] for each i
+    std::vector<float> temperature;      // the same
+    std::uint32_t height;
+    std::uint32_t width;
+    std::uint32_t seed;
+    std::uint32_t frame;
+    std::vector<Row> rows;
+
+    Shape shape() const;  // (rows, channels, height, width)
+};
+
+Array draw_rows(const LevelNoise& z);
 
 }  // namespace caflow::runtime

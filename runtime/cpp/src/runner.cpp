@@ -209,32 +209,21 @@ Array Runner::conditions_of(const Run& units, const std::vector<Image>& padded) 
 // z of each level for all rows.
 std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) const {
     const Window& shape = *units.front().window;
-    const auto rows = std::int64_t(owners(units).size());
     std::vector<Array> drawn;
     for (std::int64_t j = 0; j < model_.levels; ++j) {
         const auto& channels = model_.noise_channels[std::size_t(j)];
         const std::vector<float> taus(noise.temperature.begin() + j, noise.temperature.end());
         if (channels.size() > taus.size()) throw BackendError("a level has noise of more levels than there are");
-        const std::int64_t cell = model_.noise_cell(j), height = shape.y.length() / cell,
-                           width = shape.x.length() / cell;
-        const auto total = std::accumulate(channels.begin(), channels.end(), std::int64_t{0});
-        const auto size = std::size_t(total * height * width);
-        std::vector<float> z(std::size_t(rows) * size);
-        float* at = z.data();
+        const std::int64_t cell = model_.noise_cell(j);
+        const auto cells = [&](std::int64_t pixels) { return std::uint32_t(pixels / cell); };
+        LevelNoise z{std::uint32_t(j),        channels,   taus,        cells(shape.y.length()),
+                     cells(shape.x.length()), noise.seed, noise.frame, {}};
         for (const Unit& unit : units) {
-            const NoisePlace place{std::uint32_t(j),
-                                   std::uint32_t(unit.window->y.start / cell),
-                                   std::uint32_t(unit.window->x.start / cell),
-                                   std::uint32_t(height),
-                                   std::uint32_t(width),
-                                   noise.seed,
-                                   noise.frame};
             for (const std::uint32_t sample : unit.samples) {
-                draw_noise(place, channels, taus, sample, at);
-                at += size;
+                z.rows.push_back({cells(unit.window->y.start), cells(unit.window->x.start), sample});
             }
         }
-        drawn.push_back(make_array({rows, total, height, width}, std::move(z)));
+        drawn.push_back(graphs_.draw_noise(z));
     }
     return drawn;
 }

@@ -77,6 +77,11 @@ std::shared_ptr<const DeviceTensor> TensorRt::output(const Shape& shape, Type ty
     return tensor;
 }
 
+Array TensorRt::draw_noise(const LevelNoise& z) {
+    device->use();
+    return device->draw_rows(z);
+}
+
 Arrays TensorRt::replay(const std::string& name, const Chain& run, const Arrays& given) {
     const std::string key = key_of(name, given);
     {

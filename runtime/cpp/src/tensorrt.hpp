@@ -29,6 +29,7 @@ class TensorRt : public Backend {
     ~TensorRt() override;
 
     Graph load(const GraphFile& graph, const std::vector<std::string>& on_host) override;
+    Array draw_noise(const LevelNoise& z) override;
     Arrays replay(const std::string& name, const Chain& run, const Arrays& given) override;
 
     // What TensorRT makes, if need be with all memory that is not in use given back.
