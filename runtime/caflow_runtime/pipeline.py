@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypedDict
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,26 +17,17 @@ from numpy.typing import NDArray
 from caflow_runtime import builtin
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.bundle import Manifest
-from caflow_runtime.calibration import (
-    Calibration,
-    Reference,
-    Typicality,
-    check_alpha,
-    covariates,
-    read_calibration,
-    temperature_of,
-    typicality,
-)
+from caflow_runtime.calibration import Calibration, check_alpha
 from caflow_runtime.choice import Candidate, Chooser, Reject, integers, ranking
-from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.errors import InputError
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.inputs import Image, Images, Rank, as_image, as_images, check_draw, check_pairs
+from caflow_runtime.likelihoods import Likelihoods, check_finite
 from caflow_runtime.on_device import DeviceBest, best_on_device
-from caflow_runtime.results import REJECTED, Best, Encoded, Samples, Score, bits_per_dim, stack
+from caflow_runtime.results import REJECTED, Best, Encoded, Samples, Score, stack
 from caflow_runtime.runner import Noise, Row, Runner, Show
 from caflow_runtime.stream import Frame, Stream
 from caflow_runtime.stream import Noise as StreamNoise
-from caflow_runtime.tiles import Shares
 
 PIXEL_BUDGET = 2**20
 OVERLAP = 64
@@ -84,7 +75,7 @@ class Pipeline:
         self._graphs = graphs
         self._model = graphs.manifest.model
         self._runner = Runner(graphs, pixel_budget, overlap)
-        self._calibration = read_calibration(graphs.folder)
+        self._likelihoods = Likelihoods(graphs.folder, self._model)
 
     @property
     def manifest(self) -> Manifest:
@@ -103,9 +94,7 @@ class Pipeline:
         Raises:
             InputError: if the bundle is not calibrated.
         """
-        if self._calibration is None:
-            raise InputError(f"{self.folder} is not calibrated: run caflow calibrate {self.folder} --data PHOTOGRAPHS")
-        return self._calibration
+        return self._likelihoods.calibration
 
     @property
     def graphs(self) -> Graphs:
@@ -161,7 +150,7 @@ class Pipeline:
         check_draw(self._model, n, temperature, seed, frame, keep, rank, consistent)
         if keep is not None and reject is not None:
             raise InputError("keep drops samples unseen, so none can be rejected: give keep or reject")
-        reference = self._wanted_reference(temperature) if rank == "typical" or reject else None
+        reference = self._likelihoods.wanted_reference(temperature) if rank == "typical" or reject else None
         if reject is not None and reference is not None:
             check_alpha(reject.alpha, reference)
         value = ranking(self._model, rank, reference)
@@ -180,7 +169,7 @@ class Pipeline:
             rejected=np.array([choice.rejected for choice in chooser.choices]),
             bits_per_dim_drawn=[np.array(choice.bits_per_dim) for choice in chooser.choices],
             density_at="image" if consistent else "sample",
-            **self._likelihood(
+            **self._likelihoods.parts(
                 self._scored(winners, conditions, consistent, show), conditions, None if consistent else temperature
             ),
         )
@@ -227,7 +216,9 @@ class Pipeline:
         """
         conditions = as_images(images, "images")
         check_draw(self._model, n, temperature, seed, frame, None, rank, consistent)
-        value = ranking(self._model, rank, self._wanted_reference(temperature) if rank == "typical" else None)
+        value = ranking(
+            self._model, rank, self._likelihoods.wanted_reference(temperature) if rank == "typical" else None
+        )
         chooser = Chooser(self._model, conditions, value, rank, consistent, None, None)
         drawn = [
             chooser.candidate(value(row, conditions[row.image]), row)
@@ -236,7 +227,7 @@ class Pipeline:
         drawn.sort(key=lambda candidate: (candidate.row.image, -candidate.value))
         repeated = [conditions[candidate.row.image] for candidate in drawn]
         measured = _consistencies(drawn)
-        likelihood = self._likelihood(
+        likelihood = self._likelihoods.parts(
             self._scored(drawn, repeated, consistent, show), repeated, None if consistent else temperature
         )
         typical = likelihood["typicality"]
@@ -298,7 +289,9 @@ class Pipeline:
         """What `stream` gives its frames to; it can be told what an earlier run did."""
         check_draw(self._model, n, temperature, seed, 0, None, rank, consistent=False)
         needs = rank == "typical" or min_typicality > 0
-        reference = self._wanted_reference(temperature) if needs else self._reference(temperature)
+        reference = (
+            self._likelihoods.wanted_reference(temperature) if needs else self._likelihoods.reference(temperature)
+        )
         if min_typicality > 0 and reference is not None:
             check_alpha(min_typicality, reference)
         value = ranking(self._model, rank, reference)
@@ -313,7 +306,7 @@ class Pipeline:
         """
         targets, conditions = self._pairs(target, condition)
         rows = self._score(targets, conditions, show)
-        return Score(density_at="image", **self._likelihood(rows, conditions, None))
+        return Score(density_at="image", **self._likelihoods.parts(rows, conditions, None))
 
     def encode(self, target: Images, condition: Images) -> Encoded:
         """The noise that makes each target from its condition, and its likelihood; `decode` goes back.
@@ -324,11 +317,11 @@ class Pipeline:
         targets, conditions = self._pairs(target, condition)
         encoded = [self._runner.encode(*pair) for pair in zip(targets, conditions, strict=True)]
         for k, (_, row) in enumerate(encoded):
-            _check_likelihood(row, f"target[{k}]")
+            check_finite(row, f"target[{k}]")
         return Encoded(
             noise=[[z[0] for z in noise] for noise, _ in encoded],
             density_at="image",
-            **self._likelihood([row for _, row in encoded], conditions, None),
+            **self._likelihoods.parts([row for _, row in encoded], conditions, None),
         )
 
     def decode(self, noise: Sequence[Sequence[NDArray[np.float32]]], condition: Images) -> Best:
@@ -348,7 +341,7 @@ class Pipeline:
             sample=np.zeros(len(rows), np.int64),
             outcome=["accepted"] * len(rows),
             density_at="sample",
-            **self._likelihood(rows, conditions, None),
+            **self._likelihoods.parts(rows, conditions, None),
         )
 
     def close(self) -> None:
@@ -396,57 +389,10 @@ class Pipeline:
     def _score(self, targets: list[Image], conditions: list[Image], show: Show | None = None) -> list[Row]:
         rows = sorted(self._runner.score(targets, conditions, show), key=lambda row: row.image)
         for row in rows:
-            _check_likelihood(row, f"target[{row.image}]")
+            check_finite(row, f"target[{row.image}]")
         return rows
-
-    def _wanted_reference(self, temperature: float | Sequence[float]) -> Reference:
-        """What is typical of samples at a temperature.
-
-        Raises:
-            InputError
-        """
-        return self.calibration.reference(temperature_of(temperature))
-
-    def _reference(self, temperature: float | Sequence[float] | None) -> Reference | None:
-        """What is typical of samples, or with None of true images, if that is known."""
-        try:
-            return self.calibration.truth if temperature is None else self._wanted_reference(temperature)
-        except InputError:
-            return None
-
-    def _likelihood(
-        self, rows: list[Row], conditions: list[Image], temperature: float | Sequence[float] | None
-    ) -> "_LikelihoodParts":
-        """The parts that all results have, one row per condition; `temperature` of samples, None of images."""
-        scale = self._model.scale
-        per_level = np.array([row.per_level for row in rows])
-        dims = np.array([condition.size * scale**2 for condition in conditions])
-        reference = self._reference(temperature)
-        given = [covariates(condition, scale) for condition in conditions] if reference else []
-        return {
-            "per_level": per_level,
-            "dims": dims,
-            "sides": [(scale * condition.shape[0], scale * condition.shape[1]) for condition in conditions],
-            "shares": [row.shares for row in rows],
-            "typicality": typicality(reference, bits_per_dim(per_level, dims[:, None]), np.stack(given))
-            if reference
-            else None,
-        }
-
-
-class _LikelihoodParts(TypedDict):
-    per_level: NDArray[np.float64]
-    dims: NDArray[np.int64]
-    sides: list[tuple[int, int]]
-    shares: list[Shares]
-    typicality: Typicality | None
 
 
 def _consistencies(candidates: list[Candidate]) -> NDArray[np.float64] | None:
     known = [candidate.consistency for candidate in candidates]
     return None if any(value is None for value in known) else np.array(known, np.float64)
-
-
-def _check_likelihood(row: Row, what: str) -> None:
-    if not np.isfinite(row.per_level).all():
-        raise NotFinite(f"{what}: its log-likelihood is not finite: the model has never seen the like")
