@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from cpp_build import BUILD, MISSING, build, headers_of_tensorrt
+from cpp_build import BUILD, MISSING, build
 from numpy.typing import NDArray
 
 from caflow_export.export import ExportReport, export
@@ -55,12 +55,10 @@ def cpp_test_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def built_cpp(cpp_test_data: Path) -> Path:
-    """The build folder of the C++ runtime, with TensorRT where that can be had."""
+    """The build folder of the C++ runtime."""
     if MISSING:
         pytest.skip(f"not installed (.ci/packages): {' '.join(MISSING)}")
-    headers = headers_of_tensorrt()
-    with_tensorrt = ["-DCAFLOW_TENSORRT=ON", f"-DTensorRT_ROOT={headers}"] if headers else ["-DCAFLOW_TENSORRT=OFF"]
-    return build(BUILD, cpp_test_data, *with_tensorrt)
+    return build(BUILD, cpp_test_data)
 
 
 @pytest.fixture(autouse=True)

@@ -62,13 +62,19 @@ def library_of_the_wheel() -> Path:
 
 
 def build(folder: Path, data: Path, *options: str) -> Path:
-    """Configure and build; what is up to date there is kept."""
+    """Configure and build, with TensorRT where that can be had; what is up to date there is kept."""
     run(
-        *("cmake", "-S", SOURCE, "-B", folder, f"-DCAFLOW_TEST_DATA={data}"),
-        *(f"-DCAFLOW_ONNXRUNTIME_LIBRARY={library_of_the_wheel()}", f"-DCAFLOW_BUNDLE={BUNDLE}", *options),
+        *("cmake", "-S", SOURCE, "-B", folder, f"-DCAFLOW_TEST_DATA={data}", f"-DCAFLOW_BUNDLE={BUNDLE}"),
+        *(f"-DCAFLOW_ONNXRUNTIME_LIBRARY={library_of_the_wheel()}", *with_tensorrt(), *options),
     )
     run("cmake", "--build", folder, "--parallel", "2")
     return folder
+
+
+def with_tensorrt() -> list[str]:
+    """Options of CMake."""
+    headers = headers_of_tensorrt()
+    return ["-DCAFLOW_TENSORRT=OFF"] if headers is None else ["-DCAFLOW_TENSORRT=ON", f"-DTensorRT_ROOT={headers}"]
 
 
 HEADERS_OF_TENSORRT = (

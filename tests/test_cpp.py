@@ -1,4 +1,4 @@
-"""The C++ runtime: built_cpp by CMake, its own tests, equal results to Python's, and applications outside the tree."""
+"""The C++ runtime: built by CMake, its own tests, equal results to Python's, and applications outside the tree."""
 
 import json
 import re
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from c_library import CONSISTENCY, WITH_LIKELIHOOD_MAPS, WITH_PIXELS, CError, CModel, Result
 from conftest import photograph
-from cpp_build import BUILD, BUNDLE, MISSING, ROOT, SOURCE, build, library_of_the_wheel, run
+from cpp_build import BUILD, BUNDLE, MISSING, ROOT, SOURCE, build, library_of_the_wheel, run, with_tensorrt
 from numpy.typing import NDArray
 
 from caflow_deploy import load
@@ -321,6 +321,7 @@ def test_an_application_holds_the_source(tmp_path: Path) -> None:
         tmp_path / "application",
         f"add_subdirectory({SOURCE} caflow)",
         f"-DCAFLOW_ONNXRUNTIME_LIBRARY={library_of_the_wheel()}",
+        *with_tensorrt(),
     )
 
 
@@ -330,6 +331,7 @@ def test_another_version_of_onnx_runtime_agrees(cpp_test_data: Path, pipe: Pipel
         BUILD.with_name("cpp-system"),
         cpp_test_data,
         "-DCAFLOW_ONNXRUNTIME_LIBRARY=",
+        "-DCAFLOW_TENSORRT=OFF",
         "-DCAFLOW_TESTS=OFF",
         "-DCAFLOW_EXAMPLES=OFF",
     )
@@ -370,6 +372,7 @@ def test_the_fuzzer_finds_nothing(cpp_test_data: Path) -> None:
         cpp_test_data,
         f"-DCMAKE_CXX_COMPILER={CLANG}",
         "-DCAFLOW_FUZZ=ON",
+        "-DCAFLOW_TENSORRT=OFF",
         "-DCAFLOW_FUZZ_SECONDS=20",
         "-DCAFLOW_EXAMPLES=OFF",
     )

@@ -14,7 +14,6 @@ install(FILES
     ${CMAKE_CURRENT_BINARY_DIR}/caflowConfig.cmake
     ${CMAKE_CURRENT_BINARY_DIR}/caflowConfigVersion.cmake
     cmake/FindOnnxRuntime.cmake
-    cmake/FindTensorRT.cmake
     DESTINATION ${config_folder})
 
 # A library that the loader would not find on the system goes along.

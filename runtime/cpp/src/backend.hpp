@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "bundle.hpp"
+#include "engines.hpp"
 #include "noise.hpp"
-#include "plan.hpp"
 #include "tensor.hpp"
 
 namespace caflow::runtime {

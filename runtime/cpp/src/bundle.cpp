@@ -20,6 +20,32 @@ constexpr const char* manifest_name = "manifest.json";
 constexpr std::uintmax_t manifest_bytes = 4 << 20;  // a larger manifest is refused unread
 constexpr std::size_t hash_block_bytes = 1 << 20;
 
+class Sha256 {
+  public:
+    Sha256() { check(digest_ && EVP_DigestInit_ex(digest_.get(), EVP_sha256(), nullptr)); }
+
+    void add(std::string_view bytes) { check(EVP_DigestUpdate(digest_.get(), bytes.data(), bytes.size())); }
+
+    std::string hex() {
+        std::array<unsigned char, EVP_MAX_MD_SIZE> bytes{};
+        unsigned int size = 0;
+        check(EVP_DigestFinal_ex(digest_.get(), bytes.data(), &size));
+        std::string text;
+        for (unsigned int k = 0; k < size; ++k) {
+            text += "0123456789abcdef"[bytes[k] >> 4];
+            text += "0123456789abcdef"[bytes[k] & 15];
+        }
+        return text;
+    }
+
+  private:
+    static void check(bool works) {
+        if (!works) throw std::runtime_error("OpenSSL cannot compute SHA-256");
+    }
+
+    std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> digest_{EVP_MD_CTX_new(), EVP_MD_CTX_free};
+};
+
 }  // namespace
 
 void check_links(const fs::path& path, const File& file) {
@@ -74,25 +100,20 @@ void verify_files(const fs::path& folder, const Manifest& manifest) {
 }
 
 std::string sha256_of(const fs::path& path) {
-    const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> digest(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-    std::array<unsigned char, EVP_MAX_MD_SIZE> bytes{};
-    unsigned int size = 0;
-    bool works = digest && EVP_DigestInit_ex(digest.get(), EVP_sha256(), nullptr);
+    Sha256 digest;
     std::ifstream stream(path, std::ios::binary);
     std::vector<char> block(hash_block_bytes);
-    while (works && stream) {
+    while (stream) {
         stream.read(block.data(), std::streamsize(block.size()));
-        works = EVP_DigestUpdate(digest.get(), block.data(), std::size_t(stream.gcount()));
+        digest.add({block.data(), std::size_t(stream.gcount())});
     }
-    if (!works || !EVP_DigestFinal_ex(digest.get(), bytes.data(), &size)) {
-        throw std::runtime_error("OpenSSL cannot compute SHA-256");
-    }
-    std::string text;
-    for (unsigned int k = 0; k < size; ++k) {
-        text += "0123456789abcdef"[bytes[k] >> 4];
-        text += "0123456789abcdef"[bytes[k] & 15];
-    }
-    return text;
+    return digest.hex();
+}
+
+std::string sha256_of(std::string_view bytes) {
+    Sha256 digest;
+    digest.add(bytes);
+    return digest.hex();
 }
 
 }  // namespace caflow::runtime

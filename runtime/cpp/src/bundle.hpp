@@ -76,7 +76,8 @@ void verify_files(const std::filesystem::path& folder, const Manifest& manifest)
 void check_path(const std::filesystem::path& path, const File& file);
 void check_links(const std::filesystem::path& path, const File& file);
 
-// Hex digest of a file.
+// Hex digests of a file, and of bytes.
 std::string sha256_of(const std::filesystem::path& path);
+std::string sha256_of(std::string_view bytes);
 
 }  // namespace caflow::runtime

@@ -1,6 +1,7 @@
 #include "cuda_device.hpp"
 
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "backend.hpp"
@@ -15,6 +16,26 @@ void check(cudaError_t error, const std::string& what) {
     fail(what + ": " + cudaGetErrorString(error));
 }
 
+FirstGpu::FirstGpu() {
+    if (cudaGetDevice(&before_) != cudaSuccess) before_ = 0;
+    check(cudaSetDevice(0), "the GPU");
+}
+
+FirstGpu::~FirstGpu() { cudaSetDevice(before_); }
+
+Staging::~Staging() { cudaFreeHost(address_); }
+
+void* Staging::of(std::size_t bytes) {
+    if (bytes_ < bytes) {
+        cudaFreeHost(address_);
+        address_ = nullptr;
+        bytes_ = 0;
+        check(cudaMallocHost(&address_, bytes), "pinned memory of the host");
+        bytes_ = bytes;
+    }
+    return address_;
+}
+
 CudaDevice::CudaDevice() {
     int count = 0;
     if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess || count == 0) {
@@ -23,49 +44,78 @@ CudaDevice::CudaDevice() {
         throw BackendError(std::string("wanted an NVIDIA GPU, but none can be used (") + why +
                            "): install its driver, or a newer one");
     }
-    use();
+    const FirstGpu first;
     cudaDeviceProp properties{};
     check(cudaGetDeviceProperties(&properties, 0), "the GPU");
     name_ = properties.name;
     compute_capability_ = std::to_string(properties.major) + "." + std::to_string(properties.minor);
-    check(cudaDeviceGetDefaultMemPool(&pool_, 0), name_);
+    cudaMemPoolProps kind{};
+    kind.allocType = cudaMemAllocationTypePinned;
+    kind.location.type = cudaMemLocationTypeDevice;
+    check(cudaMemPoolCreate(&pool_, &kind), name_);
     auto kept = std::numeric_limits<std::uint64_t>::max();  // else every wait gives all that is free back
     check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &kept), name_);
-    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), name_);
+    for (cudaStream_t* stream : {&compute_, &up_, &down_}) {
+        check(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), name_);
+    }
+    check(cudaEventCreateWithFlags(&computed_, cudaEventDisableTiming), name_);
 }
 
 CudaDevice::~CudaDevice() {
-    cudaStreamSynchronize(stream_);
-    cudaStreamDestroy(stream_);
+    const FirstGpu first;
+    cudaStreamSynchronize(compute_);
+    cudaEventDestroy(computed_);
+    for (const cudaStream_t stream : {compute_, up_, down_}) cudaStreamDestroy(stream);
+    cudaMemPoolDestroy(pool_);
 }
 
-void CudaDevice::use() const { check(cudaSetDevice(0), "the GPU"); }
+std::shared_ptr<DeviceMemory> CudaDevice::allocate(std::size_t bytes) const { return allocate(bytes, compute_); }
 
-std::shared_ptr<DeviceMemory> CudaDevice::allocate(std::size_t bytes) const {
-    void* address = nullptr;
-    if (cudaMallocAsync(&address, bytes, stream_) != cudaSuccess) {
+std::shared_ptr<DeviceMemory> CudaDevice::allocate(std::size_t bytes, cudaStream_t stream) const {
+    const FirstGpu first;
+    auto memory = std::make_shared<DeviceMemory>(shared_from_this());
+    if (cudaMallocFromPoolAsync(&memory->address, bytes, pool_, stream) != cudaSuccess) {
         cudaGetLastError();
+        memory->address = nullptr;
         give_back();
-        check(cudaMallocAsync(&address, bytes, stream_), name_);
+        check(cudaMallocFromPoolAsync(&memory->address, bytes, pool_, stream), name_);
     }
-    return std::make_shared<DeviceMemory>(shared_from_this(), address, bytes);
+    memory->bytes = bytes;
+    return memory;
 }
 
-Array CudaDevice::upload(const Tensor& array) const {
-    const auto copy = std::make_shared<DeviceTensor>(shared_from_this(), array.shape, array.type);
-    check(cudaMemcpyAsync(copy->address(), array.values(), array.bytes(), cudaMemcpyHostToDevice, stream_), name_);
+std::shared_ptr<DeviceMemory> CudaDevice::upload(const void* values, std::size_t bytes) const {
+    const FirstGpu first;
+    const auto memory = allocate(bytes, up_);
+    const std::lock_guard lock(to_device_.mutex);
+    void* staged = to_device_.of(bytes);
+    std::memcpy(staged, values, bytes);
+    check(cudaMemcpyAsync(memory->address, staged, bytes, cudaMemcpyHostToDevice, up_), name_);
+    check(cudaStreamSynchronize(up_), name_);  // the staging is free again; the computing stream goes on meanwhile
+    return memory;
+}
+
+std::vector<std::byte> CudaDevice::download(const DeviceMemory& memory, std::size_t bytes) const {
+    const FirstGpu first;
+    std::vector<std::byte> copy(bytes);
+    const std::lock_guard lock(to_host_.mutex);
+    void* staged = to_host_.of(bytes);
+    check(cudaEventRecord(computed_, compute_), name_);
+    check(cudaStreamWaitEvent(down_, computed_, 0), name_);
+    check(cudaMemcpyAsync(staged, memory.address, bytes, cudaMemcpyDeviceToHost, down_), name_);
+    check(cudaStreamSynchronize(down_), name_);
+    std::memcpy(copy.data(), staged, bytes);
     return copy;
 }
 
 Array CudaDevice::draw_rows(const LevelNoise& z) const {
+    const FirstGpu first;
     const Shape shape = z.shape();
     const auto drawn = std::make_shared<DeviceTensor>(shared_from_this(), shape, Type::float32);
-    const auto rows = std::uint32_t(z.rows.size());
-    const auto places = allocate(rows * sizeof(LevelNoise::Row));
-    check(cudaMemcpyAsync(places->address, z.rows.data(), places->bytes, cudaMemcpyHostToDevice, stream_), name_);
+    const auto places = upload(z.rows.data(), z.rows.size() * sizeof(LevelNoise::Row));
     FlowNoise one{static_cast<float*>(drawn->address()),
                   static_cast<const std::uint32_t*>(places->address),
-                  rows,
+                  std::uint32_t(z.rows.size()),
                   std::uint32_t(shape[1]),
                   z.height,
                   z.width,
@@ -80,34 +130,44 @@ Array CudaDevice::draw_rows(const LevelNoise& z) const {
         one.count = std::uint32_t(z.channels[k]);
         one.block = (z.level + std::uint32_t(k)) << 16 | z.level << 24;
         one.temperature = z.temperature[k];
-        check(launch_draw_noise(one, stream_), name_);
+        check(launch_draw_noise(one, compute_), name_);
     }
     return drawn;
 }
 
-void CudaDevice::synchronize() const { check(cudaStreamSynchronize(stream_), name_); }
+void CudaDevice::synchronize() const {
+    const FirstGpu first;
+    check(cudaStreamSynchronize(compute_), name_);
+}
 
 void CudaDevice::give_back() const {
-    spare();
+    spare_();
     synchronize();
     check(cudaMemPoolTrimTo(pool_, 0), name_);
 }
 
-DeviceMemory::~DeviceMemory() { cudaFreeAsync(address, device_->stream()); }
+DeviceMemory::~DeviceMemory() {
+    if (!address) return;
+    const FirstGpu first;
+    cudaFreeAsync(address, device_->compute());
+}
 
 DeviceTensor::DeviceTensor(std::shared_ptr<const CudaDevice> device, Shape shape, Type type)
     : Tensor(std::move(shape), type), device_(std::move(device)), memory_(device_->allocate(bytes())) {}
 
+DeviceTensor::DeviceTensor(std::shared_ptr<const CudaDevice> device, const Tensor& uploaded)
+    : Tensor(uploaded.shape, uploaded.type),
+      device_(std::move(device)),
+      memory_(device_->upload(uploaded.values(), bytes())) {}
+
 const void* DeviceTensor::values() const {
-    std::call_once(copied_, [&] {
-        device_->use();
-        std::vector<std::byte> copy(bytes());
-        check(cudaMemcpyAsync(copy.data(), address(), copy.size(), cudaMemcpyDeviceToHost, device_->stream()),
-              device_->name());
-        device_->synchronize();
-        copy_ = std::move(copy);
-    });
+    std::call_once(copied_, [&] { copy_ = device_->download(*memory_, bytes()); });
     return copy_.data();
+}
+
+Array on_device(const std::shared_ptr<const CudaDevice>& device, const Array& array) {
+    if (dynamic_cast<const DeviceTensor*>(array.get())) return array;
+    return std::make_shared<DeviceTensor>(device, *array);
 }
 
 }  // namespace caflow::runtime

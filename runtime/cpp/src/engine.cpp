@@ -42,14 +42,24 @@ nvinfer1::Dims dims_of(const Shape& shape) {
 
 Shape shape_of(const nvinfer1::Dims& dims) { return Shape(dims.d, dims.d + std::max(0, int(dims.nbDims))); }
 
+bool is_dynamic(const Shape& shape) {
+    return std::any_of(shape.begin(), shape.end(), [](std::int64_t side) { return side < 0; });
+}
+
 std::string text_of(const Arrays& arrays) {
     std::string text;
     for (const auto& [name, array] : arrays) {
         text += (text.empty() ? "" : ", ") + name;
-        for (const std::int64_t side : array->shape)
-            text += (side == array->shape[0] ? " " : "×") + std::to_string(side);
+        for (std::size_t k = 0; k < array->shape.size(); ++k) text += (k ? "×" : " ") + std::to_string(array->shape[k]);
     }
     return text;
+}
+
+// Whether what the context is to do can be recorded; only TensorRT-RTX has a question for it.
+template <class Context>
+bool can_be_recorded(const Context& context, cudaStream_t stream) {
+    if constexpr (requires { context.isStreamCapturable(stream); }) return context.isStreamCapturable(stream);
+    return true;
 }
 
 }  // namespace
@@ -67,44 +77,66 @@ EngineGraph::EngineGraph(TensorRt& backend, nvinfer1::IRuntime& runtime, const s
 }
 
 EngineGraph::~EngineGraph() {
-    cudaStreamSynchronize(backend_.device->stream());  // contexts are not freed in its order
+    const FirstGpu first;
+    cudaStreamSynchronize(backend_.device->compute());  // contexts are not freed in its order
+    contexts_.clear();
+    engine_.reset();
 }
 
 Arrays EngineGraph::run(const Arrays& arrays) {
     const std::lock_guard lock(backend_.mutex);
-    backend_.device->use();
+    const FirstGpu first;
+    const Arrays inputs = inputs_of(arrays);
+    nvinfer1::IExecutionContext& context = context_for(profile_for(inputs));
+    bind(context, inputs);
+    Arrays outputs = bind_outputs(context, inputs);
+    if (backend_.is_capturing()) {
+        if (!context.enqueueV3(backend_.recording->stream)) refuse(inputs);
+        return outputs;
+    }
+    give_memory(context);
+    if (backend_.recording && !can_be_recorded(context, backend_.recording->stream)) {
+        throw BackendError(where_ + ": " + backend_.name + " cannot record it");
+    }
+    backend_.made(where_, [&] { return context.enqueueV3(backend_.device->compute()); });
+    return outputs;
+}
+
+Arrays EngineGraph::inputs_of(const Arrays& arrays) const {
     Arrays inputs;
     for (const auto& [name, type] : inputs_) {
         const Array& array = given(arrays, name, where_);
-        if (array->type != type) refuse({{name, array}}, "wants another type of");
-        const bool is_there = dynamic_cast<const DeviceTensor*>(array.get());
-        inputs[name] = is_there ? array : backend_.device->upload(*array);
+        if (array->type != type) throw BackendError(where_ + ": wants another type of '" + name + "': build it again");
+        inputs[name] = on_device(backend_.device, array);
     }
-    const bool is_capturing = backend_.recording && backend_.recording->is_capturing;
-    nvinfer1::IExecutionContext& context = context_for(profile_for(inputs));
-    bool is_set = true;
+    return inputs;
+}
+
+void EngineGraph::bind(nvinfer1::IExecutionContext& context, const Arrays& inputs) const {
     for (const auto& [name, array] : inputs) {
+        // What is recorded has the shapes of the run before.
+        const bool has_shape = backend_.is_capturing() || context.setInputShape(name.c_str(), dims_of(array->shape));
         void* address = static_cast<const DeviceTensor&>(*array).address();
-        is_set = is_set && (is_capturing || context.setInputShape(name.c_str(), dims_of(array->shape))) &&
-                 context.setTensorAddress(name.c_str(), address);
+        if (!has_shape || !context.setTensorAddress(name.c_str(), address)) refuse(inputs);
     }
+}
+
+Arrays EngineGraph::bind_outputs(nvinfer1::IExecutionContext& context, const Arrays& inputs) const {
     Arrays outputs;
     for (const auto& [name, type] : outputs_) {
         const Shape shape = shape_of(context.getTensorShape(name.c_str()));
-        if (!is_set || std::any_of(shape.begin(), shape.end(), [](std::int64_t side) { return side < 0; })) {
-            refuse(inputs, "does not take");
-        }
+        if (is_dynamic(shape)) refuse(inputs);
         const auto output = backend_.output(shape, type);
-        is_set = context.setTensorAddress(name.c_str(), output->address());
+        if (!context.setTensorAddress(name.c_str(), output->address())) refuse(inputs);
         outputs[name] = output;
     }
-    if (!is_capturing) {  // what is recorded has the memory of the run before
-        const std::size_t bytes = std::max(smallest, context.updateDeviceMemorySizeForShapes());
-        context.setDeviceMemoryV2(backend_.activation(bytes).address, std::int64_t(bytes));
-    }
-    const cudaStream_t stream = is_capturing ? backend_.recording->stream : backend_.device->stream();
-    if (!is_set || !context.enqueueV3(stream)) refuse(inputs, "cannot run");
     return outputs;
+}
+
+// What is recorded has that of the run before.
+void EngineGraph::give_memory(nvinfer1::IExecutionContext& context) const {
+    const std::size_t bytes = std::max(smallest, context.updateDeviceMemorySizeForShapes());
+    context.setDeviceMemoryV2(backend_.activation(bytes).address, std::int64_t(bytes));
 }
 
 // The last one that takes the shapes: it has the smaller targets.
@@ -119,7 +151,7 @@ int EngineGraph::profile_for(const Arrays& inputs) const {
 
 bool EngineGraph::takes(const std::string& name, int profile, const Shape& shape) const {
     const Shape fixed = shape_of(engine_->getTensorShape(name.c_str()));
-    if (std::none_of(fixed.begin(), fixed.end(), [](std::int64_t side) { return side < 0; })) return shape == fixed;
+    if (!is_dynamic(fixed)) return shape == fixed;
     const auto bound = [&](OptProfileSelector which) {
         return shape_of(engine_->getProfileShape(name.c_str(), profile, which));
     };
@@ -137,9 +169,8 @@ nvinfer1::IExecutionContext& EngineGraph::context_for(int profile) {
     auto& context = contexts[{this, profile}];
     if (!context) {
         auto created = backend_.made(where_, [&] { return create_context(); });
-        if (!created->setOptimizationProfileAsync(profile, backend_.device->stream())) {
-            fail(where_ + ": " + backend_.name + " cannot run it: " + last_error_of_tensorrt());
-        }
+        backend_.made(where_,
+                      [&] { return created->setOptimizationProfileAsync(profile, backend_.device->compute()); });
         context = std::move(created);
     }
     return *context;
@@ -161,9 +192,8 @@ std::unique_ptr<nvinfer1::IExecutionContext> EngineGraph::create_context() const
 #endif
 }
 
-void EngineGraph::refuse(const Arrays& inputs, const std::string& what) const {
-    fail(where_ + ": " + backend_.name + " " + what + " inputs of " + text_of(inputs) + ": " +
-         last_error_of_tensorrt());
+void EngineGraph::refuse(const Arrays& inputs) const {
+    fail(where_ + ": " + backend_.name + " does not take inputs of " + text_of(inputs) + ": " + errors_of_tensorrt());
 }
 
 }  // namespace caflow::runtime

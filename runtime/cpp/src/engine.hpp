@@ -11,12 +11,13 @@
 
 namespace caflow::runtime {
 
+class EngineGraph;
 class TensorRt;
 
-// What runs an engine for the shapes of a profile.
-using Contexts = std::map<std::pair<const void*, int>, std::unique_ptr<nvinfer1::IExecutionContext>>;
+// What runs engines for the shapes of a profile. They must not outlive their engines.
+using Contexts = std::map<std::pair<const EngineGraph*, int>, std::unique_ptr<nvinfer1::IExecutionContext>>;
 
-// Must not outlive its backend.
+// Of a backend, which holds it.
 class EngineGraph {
   public:
     // `plan`: what was built. `where`: its path, for messages.
@@ -25,15 +26,19 @@ class EngineGraph {
     EngineGraph(const EngineGraph&) = delete;
     EngineGraph& operator=(const EngineGraph&) = delete;
 
-    // Gives the stream its work; what it gives is there when the stream has done it.
+    // Gives the computing stream its work; what it gives is there when the stream has done it.
     Arrays run(const Arrays& arrays);
 
   private:
+    Arrays inputs_of(const Arrays& arrays) const;
     int profile_for(const Arrays& inputs) const;
     bool takes(const std::string& name, int profile, const Shape& shape) const;
     nvinfer1::IExecutionContext& context_for(int profile);
     std::unique_ptr<nvinfer1::IExecutionContext> create_context() const;
-    [[noreturn]] void refuse(const Arrays& inputs, const std::string& what) const;
+    void bind(nvinfer1::IExecutionContext& context, const Arrays& inputs) const;
+    Arrays bind_outputs(nvinfer1::IExecutionContext& context, const Arrays& inputs) const;
+    void give_memory(nvinfer1::IExecutionContext& context) const;
+    [[noreturn]] void refuse(const Arrays& inputs) const;
 
     TensorRt& backend_;
     const std::string where_;

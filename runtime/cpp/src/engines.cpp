@@ -57,7 +57,8 @@ EngineSet read_set(const fs::path& path) {
 // Why a machine cannot run a set; empty where it can.
 std::string unfitness(const EngineSet& set, const std::string& manifest_sha256, const Machine& machine) {
     if (set.manifest_sha256 != manifest_sha256) return "built from another export of the model";
-    if (set.flavor != machine.flavor || set.version != machine.version) {
+    const bool is_version = (set.version + ".").starts_with(machine.version + ".");  // a package's may have more parts
+    if (set.flavor != machine.flavor || !is_version) {
         return "built by " + name_of_flavor(set.flavor) + " " + set.version + ", here is " +
                name_of_flavor(machine.flavor) + " " + machine.version;
     }
@@ -81,9 +82,11 @@ EngineSet find_engines(const fs::path& folder, const Manifest& manifest, const M
     const std::string sha256 = sha256_of(folder / "manifest.json");
     std::vector<fs::path> folders;
     std::error_code failed;
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder / "engines", failed)) {
-        const bool is_hidden = entry.path().filename().string().starts_with(".");
-        if (!is_hidden && fs::exists(entry.path() / description)) folders.push_back(entry.path());
+    for (fs::directory_iterator entry(folder / "engines", failed), end; !failed && entry != end;
+         entry.increment(failed)) {
+        std::error_code unreadable;
+        const bool is_hidden = entry->path().filename().string().starts_with(".");
+        if (!is_hidden && fs::exists(entry->path() / description, unreadable)) folders.push_back(entry->path());
     }
     std::sort(folders.begin(), folders.end());
     std::vector<EngineSet> fits;

@@ -223,7 +223,6 @@ void check_graphs(const fs::path& path, const Manifest& manifest) {
     check_port(path, manifest.find_graph("encode")->inputs, "encode", "condition", condition);
 }
 
-// Whether a file's path looks like one below the folder.
 }  // namespace
 
 void check_path(const fs::path& path, const File& file) {

@@ -1,20 +1,28 @@
-// The kernel that Python compiles, too, with a name that no application has.
+// The kernel that Python compiles, too.
 #include "noise_kernel.hpp"
-
-#define draw_noise caflow_draw_noise
-#include "../../caflow_runtime/backends/noise.cu"
-#undef draw_noise
 
 namespace caflow::runtime {
 
+namespace {
+
+#define draw_noise draw_noise_on_gpu
+#include "../../caflow_runtime/backends/noise.cu"
+#undef draw_noise
+
+constexpr unsigned int threads_of_block = 256;
+
+}  // namespace
+
 cudaError_t launch_draw_noise(const FlowNoise& z, cudaStream_t stream) {
-    constexpr unsigned int threads_of_block = 256;
     const unsigned long long groups = (z.count + 3) / 4;
     const unsigned long long threads = groups * z.rows * z.height * z.width;
-    const auto blocks = static_cast<unsigned int>((threads + threads_of_block - 1) / threads_of_block);
-    caflow_draw_noise<<<blocks, threads_of_block, 0, stream>>>(z.z, z.places, z.rows, z.channels, z.height, z.width, z.first,
-                                                               z.count, z.block, z.seed, z.frame, z.temperature);
-    return cudaGetLastError();
+    const dim3 blocks(static_cast<unsigned int>((threads + threads_of_block - 1) / threads_of_block));
+    FlowNoise given = z;
+    void* arguments[] = {&given.z,     &given.places, &given.rows,  &given.channels, &given.height, &given.width,
+                         &given.first, &given.count,  &given.block, &given.seed,     &given.frame,  &given.temperature};
+    // Not <<<…>>>, whose error is the last one of the thread, of whomever.
+    return cudaLaunchKernel(reinterpret_cast<const void*>(draw_noise_on_gpu), blocks, dim3(threads_of_block), arguments,
+                            0, stream);
 }
 
 }  // namespace caflow::runtime

@@ -8,8 +8,10 @@ Recording::Recording(std::shared_ptr<const CudaDevice> device, std::string key)
 }
 
 Recording::~Recording() {
-    cudaStreamSynchronize(device_->stream());  // contexts are not freed in its order
+    const FirstGpu first;
+    cudaStreamSynchronize(device_->compute());  // contexts are not freed in its order
     if (graph_) cudaGraphExecDestroy(graph_);
+    contexts.clear();
     cudaStreamDestroy(stream);
 }
 
@@ -17,9 +19,9 @@ void Recording::capture(const Chain& run, const Arrays& given) {
     for (const auto& [name, array] : given) {
         inputs_[name] = std::make_shared<DeviceTensor>(device_, array->shape, array->type);
     }
-    cudaGraph_t captured = nullptr;
     check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "a CUDA graph");
     is_capturing = true;
+    cudaGraph_t captured = nullptr;
     const auto end = [&] {
         is_capturing = false;
         return cudaStreamEndCapture(stream, &captured);
@@ -27,7 +29,7 @@ void Recording::capture(const Chain& run, const Arrays& given) {
     try {
         outputs_ = run(inputs_);
     } catch (...) {
-        end();
+        if (end() != cudaSuccess) cudaGetLastError();  // why is said already
         if (captured) cudaGraphDestroy(captured);
         throw;
     }
@@ -38,22 +40,20 @@ void Recording::capture(const Chain& run, const Arrays& given) {
 }
 
 Arrays Recording::repeat(const Arrays& given) const {
-    const cudaStream_t compute = device_->stream();
-    const auto copy = [&](const Array& target, const void* from, cudaMemcpyKind way) {
-        void* to = static_cast<const DeviceTensor&>(*target).address();
-        check(cudaMemcpyAsync(to, from, target->bytes(), way, compute), device_->name());
+    const auto copy = [&](const Tensor& from, const Tensor& to) {
+        const auto address = [](const Tensor& array) { return static_cast<const DeviceTensor&>(array).address(); };
+        check(cudaMemcpyAsync(address(to), address(from), to.bytes(), cudaMemcpyDeviceToDevice, device_->compute()),
+              device_->name());
     };
     for (const auto& [name, input] : inputs_) {
-        const Array& array = given.at(name);
-        const auto* there = dynamic_cast<const DeviceTensor*>(array.get());
-        if (there) copy(input, there->address(), cudaMemcpyDeviceToDevice);
-        if (!there) copy(input, array->values(), cudaMemcpyHostToDevice);
+        copy(*on_device(device_, given.at(name)), *input);
     }
-    check(cudaGraphLaunch(graph_, compute), "a CUDA graph");
+    check(cudaGraphLaunch(graph_, device_->compute()), "a CUDA graph");
     Arrays results;
     for (const auto& [name, output] : outputs_) {
-        results[name] = std::make_shared<DeviceTensor>(device_, output->shape, output->type);
-        copy(results[name], static_cast<const DeviceTensor&>(*output).address(), cudaMemcpyDeviceToDevice);
+        const auto result = std::make_shared<DeviceTensor>(device_, output->shape, output->type);
+        copy(*output, *result);
+        results[name] = result;
     }
     return results;
 }

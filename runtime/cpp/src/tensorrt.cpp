@@ -24,26 +24,27 @@ std::string key_of(const std::string& name, const Arrays& given) {
 
 std::unique_ptr<Backend> open_tensorrt(const std::filesystem::path& folder, const Manifest& manifest) {
     const auto device = std::make_shared<CudaDevice>();
-    const Machine machine{flavor, tensorrt_library().version, device->compute_capability(), device->name()};
+    const Machine machine{flavor_of_headers, tensorrt_library().version, device->compute_capability(), device->name()};
     return std::make_unique<TensorRt>(device, find_engines(folder, manifest, machine), manifest);
 }
 
 TensorRt::TensorRt(std::shared_ptr<CudaDevice> device, EngineSet set, const Manifest& manifest)
-    : Backend(name_of_flavor(set.flavor) + " " + manifest.precision + " on " + device->name(), set.profiles),
+    : Backend((set.flavor == "rtx" ? "tensorrt-rtx " : "tensorrt ") + manifest.precision + " on " + device->name(),
+              set.profiles),
       device(std::move(device)),
       set_(std::move(set)) {
     runtime_ = made(name, [] {
         void* runtime = tensorrt_library().create_runtime(&tensorrt_log(), NV_TENSORRT_VERSION);
         return std::unique_ptr<nvinfer1::IRuntime>(static_cast<nvinfer1::IRuntime*>(runtime));
     });
-    this->device->spare = [this] {
+    this->device->set_spare([this] {
         // Another thread that is at work may wait for this one.
-        if (const std::unique_lock lock(mutex, std::try_to_lock); lock) recordings_.clear();
-    };
+        if (const std::unique_lock lock(mutex, std::try_to_lock); lock) keep(0);
+    });
 }
 
 TensorRt::~TensorRt() {
-    device->spare = [] {};
+    device->set_spare([] {});  // results that are still about may hold it
 }
 
 Graph TensorRt::load(const GraphFile& graph, const std::vector<std::string>&) {
@@ -53,14 +54,15 @@ Graph TensorRt::load(const GraphFile& graph, const std::vector<std::string>&) {
         throw BackendError(set_.folder.string() + " has no engine of " + graph.name + build_again);
     }
     const std::filesystem::path path = set_.folder / found->second.path;
-    if (sha256_of(path) != found->second.sha256) {
+    std::string plan(std::size_t(found->second.bytes), '\0');
+    std::ifstream stream(path, std::ios::binary);
+    if (!stream.read(plan.data(), std::streamsize(plan.size())) ||
+        sha256_of(std::string_view(plan)) != found->second.sha256) {
         throw BackendError(path.string() + " is not what was built" + build_again);
     }
-    std::ifstream stream(path, std::ios::binary);
-    const std::string plan(std::istreambuf_iterator<char>(stream), {});
-    device->use();
-    const auto engine = std::make_shared<EngineGraph>(*this, *runtime_, plan, path.string());
-    return [engine](const Arrays& arrays, Place) { return engine->run(arrays); };
+    const FirstGpu first;
+    EngineGraph& engine = graphs_.emplace_back(*this, *runtime_, plan, path.string());
+    return [&engine](const Arrays& arrays, Place) { return engine.run(arrays); };
 }
 
 const DeviceMemory& TensorRt::activation(std::size_t bytes) {
@@ -77,32 +79,26 @@ std::shared_ptr<const DeviceTensor> TensorRt::output(const Shape& shape, Type ty
     return tensor;
 }
 
-Array TensorRt::draw_noise(const LevelNoise& z) {
-    device->use();
-    return device->draw_rows(z);
-}
+Array TensorRt::draw_noise(const LevelNoise& z) { return device->draw_rows(z); }
 
 Arrays TensorRt::replay(const std::string& name, const Chain& run, const Arrays& given) {
     const std::string key = key_of(name, given);
     {
         const std::lock_guard lock(mutex);
-        if (seen_.size() == most_seen) {
-            seen_.clear();
-            unrecorded_.clear();
-        }
-        // Whoever comes once is not worth it, and the first run sets up the engines.
-        if (!seen_.insert(key).second && !unrecorded_.contains(key)) {
-            device->use();
+        if (!seen_.contains(key)) {  // whoever comes once is not worth it, and the first run sets up the engines
+            if (seen_.size() == most_seen) {
+                seen_.clear();
+                unrecorded_.clear();
+            }
+            seen_.insert(key);
+        } else if (!unrecorded_.contains(key)) {
+            const FirstGpu first;
             try {
                 auto recorded = take_recording(key);
                 if (!recorded) recorded = record(key, run, given);
                 Arrays outputs = recorded->repeat(given);
                 recordings_.push_front(std::move(recorded));
-                while (recordings_.size() > most_recordings) {
-                    unrecorded_.insert(
-                        recordings_.back()->key);  // else many sizes in turn would be recorded again and again
-                    recordings_.pop_back();
-                }
+                keep(most_recordings);
                 return outputs;
             } catch (const OutOfMemory&) {
                 unrecorded_.insert(key);
@@ -112,6 +108,14 @@ Arrays TensorRt::replay(const std::string& name, const Chain& run, const Arrays&
         }
     }
     return run(given);
+}
+
+// The last recordings.
+void TensorRt::keep(std::size_t most) {
+    while (recordings_.size() > most) {
+        unrecorded_.insert(recordings_.back()->key);  // else many shapes in turn would be recorded again and again
+        recordings_.pop_back();
+    }
 }
 
 // Taken out of the list.

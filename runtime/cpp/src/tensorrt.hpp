@@ -32,35 +32,38 @@ class TensorRt : public Backend {
     Array draw_noise(const LevelNoise& z) override;
     Arrays replay(const std::string& name, const Chain& run, const Arrays& given) override;
 
-    // What TensorRT makes, if need be with all memory that is not in use given back.
+    // What TensorRT makes or does, if need be with all memory that is not in use given back.
     template <class Make>
     auto made(const std::string& what, Make make) {
+        forget_errors_of_tensorrt();
         auto object = make();
         if (!object) {
             device->give_back();
+            forget_errors_of_tensorrt();
             object = make();
         }
-        if (!object) fail(what + ": " + name + " cannot run it: " + last_error_of_tensorrt());
+        if (!object) fail(what + ": " + name + " cannot run it: " + errors_of_tensorrt());
         return object;
     }
 
-    // The memory that all engines share, of at least so many bytes; with the mutex held.
+    // With the mutex held: the memory that all engines share, of at least so many bytes, and memory for an output.
     const DeviceMemory& activation(std::size_t bytes);
-
-    // For an output of a graph; with the mutex held.
     std::shared_ptr<const DeviceTensor> output(const Shape& shape, Type type);
 
+    bool is_capturing() const { return recording && recording->is_capturing; }
+
     const std::shared_ptr<CudaDevice> device;
-    std::recursive_mutex mutex;      // held while the stream is given work: contexts and the memory are everybody's
+    std::recursive_mutex mutex;      // held while streams are given work: contexts and the memory are everybody's
     Recording* recording = nullptr;  // the one that is being made
 
   private:
     std::unique_ptr<Recording> record(const std::string& key, const Chain& run, const Arrays& given);
     std::unique_ptr<Recording> take_recording(const std::string& key);
+    void keep(std::size_t most);
 
     const EngineSet set_;
-    const std::string build_again_;
     std::unique_ptr<nvinfer1::IRuntime> runtime_;
+    std::list<EngineGraph> graphs_;
     std::shared_ptr<DeviceMemory> activation_;
     std::set<std::string> seen_;        // chains and shapes that came once
     std::set<std::string> unrecorded_;  // that cannot be recorded, or only with memory that there is not

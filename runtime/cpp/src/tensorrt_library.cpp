@@ -3,21 +3,23 @@
 #include <dlfcn.h>
 
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "errors.hpp"
 
 namespace caflow::runtime {
 
 #ifdef TRT_MAJOR_RTX  // the headers are those of TensorRT-RTX
-const char* const flavor = "rtx";
+const char* const flavor_of_headers = "rtx";
 #else
-const char* const flavor = "tensorrt";
+const char* const flavor_of_headers = "tensorrt";
 #endif
 
 namespace {
 
 std::string file_name() {
-    const std::string name = flavor == std::string("rtx") ? "libtensorrt_rtx.so." : "libnvinfer.so.";
+    const std::string name = flavor_of_headers == std::string("rtx") ? "libtensorrt_rtx.so." : "libnvinfer.so.";
     return name + std::to_string(NV_TENSORRT_MAJOR);
 }
 
@@ -34,20 +36,34 @@ TensorRtLibrary open_library() {
                            "): install TensorRT, or name its folder in LD_LIBRARY_PATH");
     }
     TensorRtLibrary opened;
+    std::vector<int> numbers;
     for (const char* part : {"Major", "Minor", "Patch", "Build"}) {
-        auto* number = find<int()>(library, std::string("getInferLib") + part + "Version");
-        opened.version += (opened.version.empty() ? "" : ".") + std::to_string(number());
+        numbers.push_back(find<int()>(library, std::string("getInferLib") + part + "Version")());
+        opened.version += (opened.version.empty() ? "" : ".") + std::to_string(numbers.back());
+    }
+    if (std::pair(numbers[0], numbers[1]) < std::pair(NV_TENSORRT_MAJOR, NV_TENSORRT_MINOR)) {
+        throw BackendError("wanted " + file_name() + " of version " + std::to_string(NV_TENSORRT_MAJOR) + "." +
+                           std::to_string(NV_TENSORRT_MINOR) + " or newer, as this library's headers, got " +
+                           opened.version + ": install a newer one");
     }
     opened.create_runtime = find<void*(void*, int)>(library, "createInferRuntime_INTERNAL");
     return opened;
 }
 
+constexpr std::size_t most_text = 4000;
+
 class Log : public nvinfer1::ILogger {
   public:
-    void log(Severity severity, const char* message) noexcept override {
+    void log(Severity severity, const char* message) noexcept override try {
         if (severity > Severity::kERROR) return;
         const std::lock_guard lock(mutex_);
-        text_ = message;
+        if (text_.size() < most_text) text_ += (text_.empty() ? "" : "; ") + std::string(message);
+    } catch (...) {  // no memory for what is only text
+    }
+
+    void clear() {
+        const std::lock_guard lock(mutex_);
+        text_.clear();
     }
 
     std::string text() {
@@ -75,6 +91,8 @@ const TensorRtLibrary& tensorrt_library() {
 
 nvinfer1::ILogger& tensorrt_log() { return the_log(); }
 
-std::string last_error_of_tensorrt() { return the_log().text(); }
+void forget_errors_of_tensorrt() { the_log().clear(); }
+
+std::string errors_of_tensorrt() { return the_log().text(); }
 
 }  // namespace caflow::runtime

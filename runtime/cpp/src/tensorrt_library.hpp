@@ -3,24 +3,23 @@
 
 #include <NvInferRuntime.h>
 
-#include <memory>
 #include <string>
 
 namespace caflow::runtime {
 
-// What the headers are of: "tensorrt" or "rtx".
-extern const char* const flavor;
+extern const char* const flavor_of_headers;  // "tensorrt" or "rtx"
 
 struct TensorRtLibrary {
-    std::string version;  // as of its package
+    std::string version;  // major, minor, patch and build
     void* (*create_runtime)(void* logger, int version);
 };
 
-// A BackendError where it is not installed.
+// A BackendError where it is not installed, or older than the headers.
 const TensorRtLibrary& tensorrt_library();
 
-// What TensorRT is given to say errors to, and what it said last.
+// What TensorRT is given to say errors to; forget them; and what it has said since.
 nvinfer1::ILogger& tensorrt_log();
-std::string last_error_of_tensorrt();
+void forget_errors_of_tensorrt();
+std::string errors_of_tensorrt();
 
 }  // namespace caflow::runtime

@@ -15,13 +15,16 @@ namespace {
 
 const Machine here{"rtx", "1.7.1.116", "8.6", "NVIDIA GeForce RTX 3090"};
 
+fs::path new_folder() {
+    std::string name = (fs::temp_directory_path() / "caflow-engines-XXXXXX").string();
+    REQUIRE(mkdtemp(name.data()));
+    return name;
+}
+
 // A folder with sets of engines, gone at the end.
 class Bundle {
   public:
-    Bundle() : folder(fs::temp_directory_path() / ("caflow-engines-" + std::to_string(std::rand()))) {
-        fs::create_directories(folder);
-        std::ofstream(folder / "manifest.json") << "{}";
-    }
+    Bundle() : folder(new_folder()) { std::ofstream(folder / "manifest.json") << "{}"; }
     ~Bundle() { fs::remove_all(folder); }
 
     // A set that runs here, but for what `changes` says.
@@ -76,6 +79,12 @@ TEST_CASE("one that was built on that GPU is taken before one for all of its kin
     CHECK(bundle.find().folder.filename() == "b");
 }
 
+TEST_CASE("a version is that of the library, whatever its package adds") {
+    const Bundle bundle;
+    bundle.add("one", {{"version", "1.7.1.116.post1"}});
+    CHECK(bundle.find().version == "1.7.1.116.post1");
+}
+
 TEST_CASE("what does not fit is named and not taken") {
     const auto refuses = [](const char* why, const nlohmann::json& changes) {
         const Bundle bundle;
@@ -87,6 +96,7 @@ TEST_CASE("what does not fit is named and not taken") {
     refuses("for NVIDIA A10)", {{"gpu", "NVIDIA A10"}});
     refuses("built from another export of the model)", {{"manifest_sha256", "0"}});
     refuses("built by TensorRT-RTX 1.6.0.1, here is TensorRT-RTX 1.7.1.116)", {{"version", "1.6.0.1"}});
+    refuses("built by TensorRT-RTX 1.7.1.1160,", {{"version", "1.7.1.1160"}});
     refuses("built by TensorRT 1.7.1.116,", {{"flavor", "tensorrt"}});
     const auto with_file = [](const char* path, int bytes) {
         return nlohmann::json{
