@@ -4,8 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+from ctypes.util import find_library
 from functools import cache
 from pathlib import Path
+
+import pytest
 
 from caflow_runtime import builtin
 
@@ -75,6 +78,12 @@ def with_tensorrt() -> list[str]:
     """Options of CMake."""
     headers = headers_of_tensorrt()
     return ["-DCAFLOW_TENSORRT=OFF"] if headers is None else ["-DCAFLOW_TENSORRT=ON", f"-DTensorRT_ROOT={headers}"]
+
+
+def check_provider(backend: str) -> None:
+    """Skips where ONNX Runtime's provider of that name lacks a library."""
+    if backend == "tensorrt-provider" and find_library("nvinfer") is None:
+        pytest.skip("no TensorRT in the system's libraries: ONNX Runtime's provider wants libnvinfer.so.10")
 
 
 HEADERS_OF_TENSORRT = (

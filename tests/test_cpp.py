@@ -1,10 +1,8 @@
 """The C++ runtime: built by CMake, its own tests, equal results to Python's, and applications outside the tree."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterator
-from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,22 @@ import numpy as np
 import pytest
 from c_library import CONSISTENCY, WITH_LIKELIHOOD_MAPS, WITH_PIXELS, CError, CModel, Result
 from conftest import photograph
-from cpp_build import BUILD, BUNDLE, MISSING, ROOT, SOURCE, build, library_of_the_wheel, run, with_tensorrt
+from cpp_build import (
+    BUILD,
+    BUNDLE,
+    MISSING,
+    ROOT,
+    SOURCE,
+    build,
+    check_provider,
+    library_of_the_wheel,
+    run,
+    with_tensorrt,
+)
 from numpy.typing import NDArray
 
 from caflow_deploy import load
 from caflow_export.export import ExportReport
-from caflow_runtime.images import read_image, write_image
 from caflow_runtime.pipeline import Pipeline
 
 EQUAL_BYTES = 0.9999
@@ -151,12 +159,9 @@ def test_twenty_frames_of_a_video_are_pythons(model: CModel, pipe: Pipeline, pho
 @pytest.mark.gpu
 @pytest.mark.usefixtures("onnxruntime_cuda")
 @pytest.mark.parametrize("backend", ["cuda", "tensorrt-provider"])
-def test_gpus_give_what_pythons_cpu_gives(
-    built_cpp: Path, pipe: Pipeline, photographs: Path, tmp_path: Path, backend: str
-) -> None:
+def test_gpus_give_what_pythons_cpu_gives(built_cpp: Path, pipe: Pipeline, photographs: Path, backend: str) -> None:
     """With the library of onnxruntime-gpu. Engines are in test_cpp_engines.py."""
-    if backend == "tensorrt-provider" and find_library("nvinfer") is None:
-        pytest.skip("no TensorRT in the system's libraries: ONNX Runtime's provider wants libnvinfer.so.10")
+    check_provider(backend)
     condition = photograph(photographs, 7, 24, 32)
     best = pipe.best_of(condition, n=3)
     with CModel(built_cpp / "libcaflow.so", BUNDLE, backend=backend.encode()) as model:
@@ -164,9 +169,6 @@ def test_gpus_give_what_pythons_cpu_gives(
     assert result.rgb is not None
     assert (result.rgb != best.images[0]).mean() < 1e-3
     assert result.log_likelihood == pytest.approx(best.log_likelihood[0], rel=1e-5)
-    write_image(tmp_path / "small.png", condition)
-    run(built_cpp / "examples" / "upscale_image", BUNDLE, "small.png", "large.png", "3", cwd=tmp_path, backend=backend)
-    assert (read_image(tmp_path / "large.png").rgb != best.images[0]).mean() < 1e-3
 
 
 def test_rows_that_lie_apart_are_read(model: CModel, photographs: Path) -> None:
@@ -199,37 +201,6 @@ def test_errors_say_what_was_wanted(built_cpp: Path, model: CModel, tmp_path: Pa
     assert refused.value.status == "not finite"
     with pytest.raises(CError, match="wanted 4 times its sides"):
         model.score([condition], [condition])
-
-
-def test_the_examples(built_cpp: Path, pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
-    examples = built_cpp / "examples"
-    condition = photograph(photographs, 7, 24, 32)
-    write_image(tmp_path / "small.png", condition)
-    best = pipe.best_of(condition, n=3)
-    run(examples / "upscale_image", BUNDLE, "small.png", "large.png", "3", cwd=tmp_path)
-    difference = np.abs(read_image(tmp_path / "large.png").rgb.astype(int) - best.images[0])
-    assert (difference == 0).mean() >= EQUAL_BYTES
-
-    large = read_image(tmp_path / "large.png").rgb
-    lines = run(examples / "score_pairs", BUNDLE, cwd=tmp_path, given="large.png small.png\n" * 2).splitlines()
-    assert len(lines) == 2
-    scored = json.loads(lines[0])
-    assert scored["target"] == "large.png"
-    assert scored["log_likelihood"] == pytest.approx(pipe.score(large, condition).log_likelihood[0], rel=LIKELIHOOD)
-
-    writer = cv2.VideoWriter(str(tmp_path / "small.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
-    for _ in range(5):
-        writer.write(np.ascontiguousarray(condition[..., ::-1]))
-    writer.release()
-    assert run(examples / "upscale_video", BUNDLE, "small.avi", "large.avi", "3", cwd=tmp_path).startswith("5 frames")
-    capture = cv2.VideoCapture(str(tmp_path / "large.avi"))
-    frames = []
-    while (read := capture.read())[0]:
-        frames.append(read[1])
-    assert len(frames) == 5
-    assert frames[0].shape == (96, 128, 3)
-    for frame in frames:
-        assert np.abs(frame[..., ::-1].astype(int) - large).mean() < 6  # MJPEG, twice
 
 
 C_MAIN = """

@@ -1,0 +1,81 @@
+"""The examples of the C++ runtime, on every backend."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import photograph
+from cpp_build import BUNDLE, check_provider, run
+from test_cpp_engines import with_engines_of_the_headers
+
+from caflow_runtime.images import read_image, write_image
+from caflow_runtime.inputs import Image
+from caflow_runtime.pipeline import Pipeline, load
+
+SIDES = (24, 32)
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Iterator[Pipeline]:
+    with load(BUNDLE, backend="cpu") as pipe:
+        yield pipe
+
+
+def write_video(path: Path, frame: Image, count: int) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, SIDES[::-1])
+    for _ in range(count):
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+
+
+def read_video(path: Path) -> list[Image]:
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while (read := capture.read())[0]:
+        frames.append(read[1][..., ::-1].astype(np.uint8))
+    return frames
+
+
+@pytest.mark.parametrize(
+    "backend",
+    ["cpu", *(pytest.param(name, marks=pytest.mark.gpu) for name in ("cuda", "tensorrt-provider", "tensorrt"))],
+)
+def test_images_scores_and_videos_are_pythons(
+    built_cpp: Path, pipe: Pipeline, photographs: Path, tmp_path: Path, backend: str, request: pytest.FixtureRequest
+) -> None:
+    bundle, likelihood, unequal = BUNDLE, 1e-6, 1e-4
+    if backend != "cpu":
+        likelihood, unequal = 1e-5, 1e-3
+        check_provider(backend)
+    if backend == "tensorrt":
+        bundle = with_engines_of_the_headers(BUNDLE, tmp_path / "model.caflow")
+    elif backend != "cpu":
+        request.getfixturevalue("onnxruntime_cuda")
+
+    def run_example(name: str, *arguments: str, given: str | None = None) -> str:
+        program = built_cpp / "examples" / name
+        return run(program, bundle, *arguments, cwd=tmp_path, given=given, backend=backend)
+
+    condition = photograph(photographs, 7, *SIDES)
+    write_image(tmp_path / "small.png", condition)
+    run_example("upscale_image", "small.png", "large.png", "3")
+    large = read_image(tmp_path / "large.png").rgb
+    difference = np.abs(large.astype(int) - pipe.best_of(condition, n=3).images[0])
+    assert (difference > 0).mean() <= unequal
+
+    lines = run_example("score_pairs", given="large.png small.png\n" * 2).splitlines()
+    assert len(lines) == 2
+    scored = json.loads(lines[0])
+    assert scored["target"] == "large.png"
+    assert scored["log_likelihood"] == pytest.approx(pipe.score(large, condition).log_likelihood[0], rel=likelihood)
+
+    write_video(tmp_path / "small.avi", condition, 5)
+    assert run_example("upscale_video", "small.avi", "large.avi", "3").startswith("5 frames")
+    frames = read_video(tmp_path / "large.avi")
+    assert len(frames) == 5
+    for frame in frames:
+        assert frame.shape == (4 * SIDES[0], 4 * SIDES[1], 3)
+        assert np.abs(frame.astype(int) - large).mean() < 6  # MJPEG, twice
