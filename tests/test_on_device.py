@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import photograph
+from numpy.typing import NDArray
 
 from caflow_export.export import ExportReport
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu
 from caflow_runtime.engines import Profile
-from caflow_runtime.errors import InputError
+from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.graphs import Graphs
-from caflow_runtime.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline
+from caflow_runtime.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
+from caflow_runtime.scan import Array
 
 
 @pytest.fixture(params=[OnnxRuntimeCpu, lambda: OnnxRuntimeBound("cpu")], ids=["numpy", "bound"])
@@ -62,3 +65,76 @@ def test_all_must_run_at_once(exported: ExportReport) -> None:
         backend.profiles = [Profile(2, 32, 32)]
         with pytest.raises(InputError, match=r"4096 and engines of --max-rows 4 --max-size 64$"):
             pipe.run(condition, n=4)
+
+
+class Judging(OnnxRuntimeCpu):
+    """Leaves pixels where they are, and counts the values that the host is given."""
+
+    judges_rows = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given = {"float32": 0, "uint8": 0}
+        self.has_room = True
+
+    def to_host(self, array: Array) -> NDArray[Any]:
+        host = super().to_host(array)
+        if host.ndim == 4:
+            self.given[host.dtype.name] += host.size
+        return host
+
+    def are_finite(self, array: Array) -> NDArray[np.bool_]:
+        return np.asarray(np.isfinite(np.asarray(array)).all((1, 2, 3)))
+
+    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
+        if not self.has_room:
+            raise MemoryError
+        return super().take(array, rows)
+
+
+@pytest.fixture
+def judging(exported: ExportReport) -> Iterator[tuple[Pipeline, Judging]]:
+    backend = Judging()
+    with Pipeline(Graphs(exported.path, backend), PIXEL_BUDGET, OVERLAP) as pipe:
+        yield pipe, backend
+
+
+def test_of_many_samples_the_host_is_given_few_integers(
+    judging: tuple[Pipeline, Judging], exported: ExportReport, photographs: Path
+) -> None:
+    pipe, backend = judging
+    images = [photograph(photographs, k, *size) for k, size in enumerate([(8, 8), (7, 9)])]
+    with load(exported.path, backend="cpu") as cpu:
+        for options in ({"n": 10}, {"n": 4, "keep": (4, 2)}, {"n": 3, "rank": "consistency"}):
+            best, expected = pipe.best_of(images, **options), cpu.best_of(images, **options)
+            np.testing.assert_array_equal(best.sample, expected.sample)
+            for one, other in zip(best.images, expected.images, strict=True):
+                np.testing.assert_array_equal(one, other)
+            assert backend.given["float32"] == 0
+        assert 0 < backend.given["uint8"] < 10 * 2 * 3 * 32 * 40
+        frames = [frame.pixels for frame in pipe.stream([images[1]] * 3, n=2)]
+        for pixels, frame in zip(frames, cpu.stream([images[1]] * 3, n=2), strict=True):
+            np.testing.assert_array_equal(pixels, frame.pixels)
+    with pytest.raises(NotFinite, match=r"no sample of images\[0\] is finite"):
+        pipe.best_of(images[0], n=2, temperature=1e30)
+
+
+def test_pixels_come_to_the_host_where_the_device_has_no_room_to_round_them(
+    judging: tuple[Pipeline, Judging], photographs: Path
+) -> None:
+    pipe, backend = judging
+    image = photograph(photographs, 3, 7, 9)
+    expected = pipe.best_of(image, n=3)
+    backend.has_room = False
+    np.testing.assert_array_equal(pipe.best_of(image, n=3).images, expected.images)
+    assert backend.given["float32"] > 0
+
+
+def test_tiles_come_to_the_host(exported: ExportReport, photographs: Path) -> None:
+    image = photograph(photographs, 4, 30, 40)
+    with (
+        Pipeline(Graphs(exported.path, Judging()), 64 * 64, overlap=8) as pipe,
+        load(exported.path, backend="cpu", pixel_budget=64 * 64, overlap=8) as cpu,
+    ):
+        assert len(pipe.tiles(image)) > 1
+        np.testing.assert_array_equal(pipe.best_of(image, n=2).images, cpu.best_of(image, n=2).images)

@@ -12,6 +12,7 @@ from caflow_runtime.bundle import cell_side
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.inputs import Image
 from caflow_runtime.noise import DrawNoise, LevelNoise, Place, draw_noise, draw_rows
+from caflow_runtime.pixels import DevicePixels, HostPixels, Pixels
 from caflow_runtime.plan import Unit
 from caflow_runtime.scan import Array, Arrays
 from caflow_runtime.tiles import Window, weighted
@@ -79,6 +80,13 @@ class Chain:
         rows = scan.score(self.graphs, self.model.levels, encoded, image, out["pixels"])
         rows.shares[-1].append(out["share"])
         return rows
+
+    def pixels(self, rows: scan.Rows, stay: bool) -> Sequence[Pixels]:
+        """Of each row; `stay`: on the device, where it can say which are finite."""
+        if stay and self.backend.judges_rows:
+            finite = self.backend.are_finite(rows.pixels)
+            return [DevicePixels(self.graphs, rows.pixels, r, bool(judged)) for r, judged in enumerate(finite)]
+        return [HostPixels(pixels) for pixels in self.backend.to_host(rows.pixels)]
 
     def owners(self, units: list[Unit]) -> Array:
         """Which unit each row is of."""

@@ -5,17 +5,16 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from caflow_runtime.bundle import Model
 from caflow_runtime.calibration import Floats, Reference, covariates, mahalanobis, standardized, typicality
 from caflow_runtime.consistency import consistency, enlarge_image, project
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.inputs import Image, Rank
+from caflow_runtime.pixels import Pixels
 from caflow_runtime.results import REJECTED, Outcome, bits_per_dim
 from caflow_runtime.runner import Row
 
-ROWS_AT_ONCE = 256
 TRY_LOWER = "the model's inverse explodes there; try a lower temperature"
 
 Otherwise = Literal["best", "bicubic", "error"]
@@ -115,10 +114,10 @@ class Chooser:
         """A row as bytes. Its continuous pixels are let go: they are a view of all that ran with it."""
         condition = self.conditions[row.image]
         if self.is_consistent:
-            image = project(self.model, finite_pixels(row), condition)
+            image = project(self.model, finite_pixels(row).floats(), condition)
             measured = consistency(self.model, image, condition)
         else:
-            image, measured = integers(row), value
+            image, measured = finite_pixels(row).integers(), value
         known = measured if self.is_consistent or self.rank == "consistency" else None
         return Candidate(value, replace(row, pixels=None), image, known)
 
@@ -169,7 +168,7 @@ def ranking(model: Model, rank: Rank, reference: Reference | None) -> Value:
             given = covariates(condition, model.scale)[None]
             residuals = standardized(bits_of(row, condition, model)[None], given, reference)
             return -float(mahalanobis(residuals, np.array(reference.precision))[0])
-        return consistency(model, integers(row), condition)
+        return consistency(model, finite_pixels(row).integers(), condition)
 
     return value
 
@@ -181,10 +180,10 @@ def bits_of(row: Row, condition: Image, model: Model) -> Floats:
 
 def is_finite(row: Row) -> bool:
     """Whether a sample may be given to anyone."""
-    return bool(np.isfinite(row.per_level).all() and np.isfinite(row.pixels).all()) if row.pixels is not None else False
+    return bool(row.pixels is not None and np.isfinite(row.per_level).all() and row.pixels.is_finite)
 
 
-def finite_pixels(row: Row) -> NDArray[np.float32]:
+def finite_pixels(row: Row) -> Pixels:
     """The pixels of a row.
 
     Raises:
@@ -193,17 +192,3 @@ def finite_pixels(row: Row) -> NDArray[np.float32]:
     if not is_finite(row) or row.pixels is None:
         raise NotFinite(f"sample {row.sample} of images[{row.image}] is not finite: {TRY_LOWER}")
     return row.pixels
-
-
-def integers(row: Row) -> Image:
-    """Continuous pixel values to uint8: rounded down, as the cell [w, w + 1) stands for w, and clamped to 0…255.
-
-    Raises:
-        NotFinite
-    """
-    pixels = finite_pixels(row)
-    image = np.empty(pixels.shape, np.uint8)
-    for top in range(0, len(pixels), ROWS_AT_ONCE):  # not all at once: pixels are four times as large
-        part = slice(top, top + ROWS_AT_ONCE)
-        image[part] = np.clip(pixels[part], 0, 255).astype(np.uint8)
-    return image

@@ -18,7 +18,7 @@ from caflow_runtime import builtin
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.bundle import Manifest
 from caflow_runtime.calibration import Calibration, check_alpha
-from caflow_runtime.choice import Candidate, Chooser, Reject, integers, ranking
+from caflow_runtime.choice import Candidate, Chooser, Reject, finite_pixels, ranking
 from caflow_runtime.errors import InputError
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.inputs import Image, Images, Rank, as_image, as_images, check_draw, check_pairs
@@ -337,7 +337,7 @@ class Pipeline:
         given: list[Noise] = [[np.asarray(z, np.float32)[None] for z in of_image] for of_image in noise]
         rows = [self._runner.decode(*pair) for pair in zip(given, conditions, strict=True)]
         return Best(
-            images=stack([integers(replace(row, image=k)) for k, row in enumerate(rows)]),
+            images=stack([finite_pixels(replace(row, image=k)).integers() for k, row in enumerate(rows)]),
             sample=np.zeros(len(rows), np.int64),
             outcome=["accepted"] * len(rows),
             density_at="sample",

@@ -15,6 +15,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.inputs import Image, per_level
 from caflow_runtime.noise import DrawNoise, draw_noise
+from caflow_runtime.pixels import HostPixels, Pixels
 from caflow_runtime.plan import Room, Unit, plan
 from caflow_runtime.results import per_level as shares_per_level
 from caflow_runtime.tiles import Canvas, Shares, TooSmall, Window, cut, pad
@@ -35,8 +36,8 @@ class Row:
 
     image: int
     sample: int
-    pixels: Floats | None
-    """(H, W, 3) continuous pixel values, of a sample."""
+    pixels: Pixels | None
+    """Of a sample."""
     shares: Shares
     per_level: NDArray[np.float64]
     """(n,) nats."""
@@ -49,7 +50,8 @@ class Part:
     image: int
     sample: int
     window: Window
-    pixels: Floats | None
+    pixels: Pixels | None
+    """Of the window."""
     shares: list[Floats]
     """Of all levels: of decode and reverse, or of forward and likelihood; then that of the dequantization."""
 
@@ -192,6 +194,7 @@ class Runner:
         windows = [self.windows(condition, budget) for condition in conditions]
         if keep is not None:
             self._check_prunable(windows, len(samples), budget)
+        stay = all(len(of_image) == 1 for of_image in windows)
         padded = [self._padded(condition, self.model.scale) for condition in conditions]
         last: tuple[list[tuple[int, int, int]], scan.Arrays] | None = None
 
@@ -200,13 +203,12 @@ class Runner:
             noise = self.chain.noise(units, temperatures, seed, frame, draw_noise)
             if keep is None and all(len(unit.samples) == len(samples) for unit in units):
                 owners = self.chain.owners(units)
-                return self._parts(
-                    units, self.chain.sample_at_once(self.chain.conditions(units, padded), owners, noise)
-                )
+                rows = self.chain.sample_at_once(self.chain.conditions(units, padded), owners, noise)
+                return self._parts(units, rows, stay=stay)
             places = [(unit.image, unit.window.y.start, unit.window.x.start) for unit in units]
             if last is None or last[0] != places:  # more samples of the same windows need no new encoding
                 last = places, self.chain.encode(units, padded)
-            return self._parts(units, self.chain.sample(units, last[1], noise, keep))
+            return self._parts(units, self.chain.sample(units, last[1], noise, keep), stay=stay)
 
         return self._run_all(windows, samples, budget, conditions, run, show)
 
@@ -253,8 +255,9 @@ class Runner:
         """The only row of a run of one."""
         (part,) = self._parts([unit], rows, keeps_pixels)
         canvas = Canvas(*(self.model.scale * side for side in condition.shape[:2]))
-        canvas.add(part.window, part.pixels, part.shares)
-        return Row(0, 0, canvas.pixels, canvas.shares, _per_level(canvas.shares, self.model.levels))
+        canvas.add(part.window, None, part.shares)
+        pixels = part.pixels and part.pixels.cropped(canvas.height, canvas.width)
+        return Row(0, 0, pixels, canvas.shares, _per_level(canvas.shares, self.model.levels))
 
     def _run_all(
         self,
@@ -276,25 +279,29 @@ class Runner:
                     height, width = conditions[part.image].shape[:2]
                     canvases[key] = Canvas(scale * height, scale * width)
                 canvas = canvases[key]
-                canvas.add(part.window, part.pixels, part.shares)
+                is_whole, pixels = len(windows[part.image]) == 1, part.pixels
+                canvas.add(part.window, pixels.floats() if pixels and not is_whole else None, part.shares)
                 if canvas.windows == len(windows[part.image]):
                     del canvases[key]
-                    yield Row(*key, canvas.pixels, canvas.shares, _per_level(canvas.shares, levels))
+                    if canvas.pixels is not None:
+                        pixels = HostPixels(canvas.pixels)
+                    inside = pixels and pixels.cropped(canvas.height, canvas.width)
+                    yield Row(*key, inside, canvas.shares, _per_level(canvas.shares, levels))
             done += sum(len(unit.samples) for unit in units)
             if show:
                 show(done, count)
 
-    def _parts(self, units: list[Unit], rows: scan.Rows, keeps_pixels: bool = True) -> Iterator[Part]:
-        """The rows of a run, one by one, on the host."""
+    def _parts(
+        self, units: list[Unit], rows: scan.Rows, keeps_pixels: bool = True, stay: bool = False
+    ) -> Iterator[Part]:
+        """The rows of a run, one by one, on the host, but for pixels that may stay where they are."""
         pairs = [(unit, sample) for unit in units for sample in unit.samples]
         kept = range(len(pairs)) if rows.kept is None else rows.kept
         shares = [self.backend.to_host(share) for maps in rows.shares for share in maps]
-        pixels = self.backend.to_host(rows.pixels) if keeps_pixels else None
+        pixels = self.chain.pixels(rows, stay) if keeps_pixels else [None] * len(kept)
         for r, index in enumerate(kept):
             unit, sample = pairs[index]
-            yield Part(
-                unit.image, sample, unit.window, None if pixels is None else pixels[r], [share[r] for share in shares]
-            )
+            yield Part(unit.image, sample, unit.window, pixels[r], [share[r] for share in shares])
 
     def _padded(self, image: Image, scale: int) -> Image:
         """An image, whose target is `scale` times as large, such that the target's sides are multiples."""

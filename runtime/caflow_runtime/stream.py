@@ -266,7 +266,7 @@ class Stream:
 
     def _frame(self, number: int, row: Row, frame: Image, starts_scene: bool) -> Frame:
         assert row.pixels is not None
-        pixels, known = np.ascontiguousarray(row.pixels), None
+        pixels, known = np.ascontiguousarray(row.pixels.floats()), None
         if self.reference is not None:
             given = covariates(frame, self.runner.model.scale)[None]
             known = float(typicality(self.reference, bits_per_dim(row.per_level, pixels.size)[None], given).value[0])
