@@ -79,3 +79,10 @@ def test_images_scores_and_videos_are_pythons(
     for frame in frames:
         assert frame.shape == (4 * SIDES[0], 4 * SIDES[1], 3)
         assert np.abs(frame.astype(int) - large).mean() < 6  # MJPEG, twice
+
+
+@pytest.mark.parametrize("arguments", [["-1"], ["abc"], ["2.5"], ["3", "warm"]])
+def test_arguments_that_are_no_numbers_are_refused(built_cpp: Path, tmp_path: Path, arguments: list[str]) -> None:
+    write_image(tmp_path / "small.png", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(AssertionError, match=f"wanted a number.*, got {arguments[-1]}"):
+        run(built_cpp / "examples" / "upscale_image", BUNDLE, "small.png", "large.png", *arguments, cwd=tmp_path)

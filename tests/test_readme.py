@@ -14,7 +14,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RUN_ELSEWHERE = {
     "make test": "the gate",
+    "python3 -m venv .venv && . .venv/bin/activate": "tests/test_install.py",
     "pip install '.[cpu]'": "tests/test_install.py",
+    "pip install '.[export]'": "the environment of the tests",
+    "caflow-export x4-photo --trt fp16": "tests/test_tensorrt.py, and on a GPU tests/test_engines.py",
+    "caflow bench x4-photo.caflow --backend cpu --backend tensorrt": "tests/test_engines.py",
+    "caflow image docs/images/chelsea.png -o on_gpu --bundle x4-photo.caflow --backend tensorrt": "tests/test_engines.py",
     "caflow video rtsp://camera.local/stream -o recorded.mp4 --duration 60": "tests/test_live.py",
     "caflow video 0 --show": "tests/test_live.py",
 }

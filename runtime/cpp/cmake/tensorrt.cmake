@@ -24,8 +24,12 @@ if(CAFLOW_TENSORRT_INCLUDE_DIR AND CUDAToolkit_NVCC_EXECUTABLE)
         set(caflow_has_tensorrt ON)
     endif()
 endif()
-if(NOT caflow_has_tensorrt AND NOT CAFLOW_TENSORRT STREQUAL "AUTO")
-    message(FATAL_ERROR
-        "CAFLOW_TENSORRT wants TensorRT's headers (got CAFLOW_TENSORRT_INCLUDE_DIR ${CAFLOW_TENSORRT_INCLUDE_DIR}: give "
-        "TensorRT_ROOT) and the CUDA toolkit 12 or newer (got nvcc ${CUDAToolkit_NVCC_EXECUTABLE})")
+set(caflow_tensorrt_found
+    "TensorRT's headers: ${CAFLOW_TENSORRT_INCLUDE_DIR}, TensorRT_ROOT: ${TensorRT_ROOT}, nvcc 12 or newer: ${CUDAToolkit_NVCC_EXECUTABLE}")
+if(caflow_has_tensorrt)
+    message(STATUS "With TensorRT engines (${caflow_tensorrt_found})")
+elseif(CAFLOW_TENSORRT STREQUAL "AUTO")
+    message(STATUS "Without TensorRT engines (${caflow_tensorrt_found})")
+else()
+    message(FATAL_ERROR "CAFLOW_TENSORRT: something is missing (${caflow_tensorrt_found})")
 endif()

@@ -6,7 +6,7 @@
 #include <opencv2/imgproc.hpp>
 #include <sstream>
 
-#include "open.hpp"  // with caflow.hpp after OpenCV's, for cv::Mat
+#include "arguments.hpp"  // with caflow.hpp after OpenCV's, for cv::Mat
 
 namespace {
 

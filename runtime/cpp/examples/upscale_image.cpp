@@ -1,10 +1,9 @@
 // The best of N samples of an image:  upscale_image BUNDLE SMALL.png LARGE.png [N [TEMPERATURE]]
-#include <cstdlib>
 #include <iostream>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 
-#include "open.hpp"  // with caflow.hpp after OpenCV's, for cv::Mat
+#include "arguments.hpp"  // with caflow.hpp after OpenCV's, for cv::Mat
 
 int main(int count, char** arguments) try {
     if (count < 4 || count > 6) {
@@ -16,8 +15,8 @@ int main(int count, char** arguments) try {
     cv::cvtColor(image, image, cv::COLOR_BGR2RGB);
 
     caflow::DrawOptions options;
-    if (count > 4) options.samples = static_cast<std::uint32_t>(std::strtoul(arguments[4], nullptr, 10));
-    if (count > 5) options.temperature = {std::strtod(arguments[5], nullptr)};
+    if (count > 4) options.samples = samples_of(arguments[4]);
+    if (count > 5) options.temperature = {number_of(arguments[5], "TEMPERATURE")};
     const caflow::Model model = open_model(arguments[1]);
     const caflow::Results best = model.best_of(caflow::view(image), options);
 

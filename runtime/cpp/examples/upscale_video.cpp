@@ -3,12 +3,11 @@
 // The noise of all frames is the same, so what does not move does not flicker. The best of N is chosen on the first
 // frame and its sample kept, so the picture does not jump from one to another. (`caflow video` does scene cuts and
 // sound.)
-#include <cstdlib>
 #include <iostream>
 #include <opencv2/imgproc.hpp>
 #include <opencv2/videoio.hpp>
 
-#include "open.hpp"  // with caflow.hpp after OpenCV's, for cv::Mat
+#include "arguments.hpp"  // with caflow.hpp after OpenCV's, for cv::Mat
 
 namespace {
 
@@ -31,7 +30,7 @@ int main(int count, char** arguments) try {
     if (!capture.isOpened()) throw std::runtime_error(std::string(arguments[2]) + ": not a video that OpenCV reads");
     const caflow::Model model = open_model(arguments[1]);
     caflow::DrawOptions options;
-    if (count > 4) options.samples = static_cast<std::uint32_t>(std::strtoul(arguments[4], nullptr, 10));
+    if (count > 4) options.samples = samples_of(arguments[4]);
 
     cv::VideoWriter writer;
     int frames = 0;

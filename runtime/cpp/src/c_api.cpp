@@ -24,6 +24,7 @@ using namespace caflow::runtime;
 
 constexpr std::size_t largest_side = 1 << 20;  // of a target, so that areas fit 64 bits
 constexpr std::uint64_t largest_budget = 1ULL << 40;
+constexpr std::uint32_t largest_samples = 1 << 20;  // of one call, all of whose numbers are held
 
 // A field in what is padding today would be read where an older application left anything.
 static_assert(sizeof(caflow_open_options) == offsetof(caflow_open_options, flags) + sizeof(std::uint32_t));
@@ -122,6 +123,9 @@ Draw draw_of(const caflow_draw_options& options) {
     }
     if (options.temperatures) check_given(options.temperature, "temperature");
     if (options.keeps) check_given(options.keep, "keep");
+    if (options.samples > largest_samples) {
+        throw InputError("samples: wanted up to 2^20, got " + std::to_string(options.samples));
+    }
     Draw draw;
     draw.samples = or_default(options.samples, draw.samples);
     draw.first_sample = options.first_sample;

@@ -173,6 +173,10 @@ TEST_CASE("what is wrong is refused, each in its way") {
     options.rank = caflow::Rank::consistency;
     CHECK_THROWS_AS(model().best_of(first, options), caflow::InputError);
     options = samples(4);
+    options.samples = 4294967295;
+    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("samples: wanted up to 2^20"),
+                         caflow::InputError);
+    options = samples(4);
     options.first_sample = 4294967295;
     CHECK_THROWS_AS(model().best_of(first, options), caflow::InputError);
     CHECK_THROWS_WITH_AS(model().best_of(caflow::Images()), doctest::Contains("got NULL"), caflow::InputError);

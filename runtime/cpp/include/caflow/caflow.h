@@ -96,7 +96,7 @@ enum {
 
 typedef struct caflow_draw_options {
     size_t struct_size;
-    /* N, of each image; default 10. */
+    /* N, of each image, up to 2^20; default 10. */
     uint32_t samples;
     /* Number of the first of them. A sample is the same whatever N is, so samples = 1 and first_sample = k draw the k-th
      * again: how a video keeps one through a scene. */
