@@ -35,7 +35,7 @@ bundle: setup  ## Export the built-in model to the bundle that the package carri
 	$(BIN)/caflow-export x4-photo -o $(BUNDLE) --force
 
 calibrate: $(PHOTOGRAPHS)/calibration  ## Learn again what is typical of the built-in model's photographs.
-	$(BIN)/caflow calibrate $(BUNDLE) --data $<
+	$(BIN)/caflow calibrate $(BUNDLE) --data $< --force
 
 cpp: setup  ## Build the C++ runtime to build/cpp, with the ONNX Runtime of .venv.
 	cmake -S runtime/cpp -B build/cpp -DCAFLOW_ONNXRUNTIME_LIBRARY="$$($(BIN)/python -c 'import onnxruntime; print(*onnxruntime.__path__)')"

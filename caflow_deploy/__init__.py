@@ -7,8 +7,10 @@ from caflow_runtime.builtin import DEFAULT
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from caflow_runtime.choice import Reject
     from caflow_runtime.pipeline import Pipeline
 
+__all__ = ["Reject", "load"]
 __version__ = "0.1.0"
 
 
@@ -17,3 +19,12 @@ def load(bundle: "str | Path" = DEFAULT, **settings: Any) -> "Pipeline":
     from caflow_runtime.pipeline import load
 
     return load(bundle, **settings)
+
+
+def __getattr__(name: str) -> Any:
+    """`Reject`, of `caflow_runtime.choice`, which loads OpenCV: not before it is asked for."""
+    if name == "Reject":
+        from caflow_runtime.choice import Reject
+
+        return Reject
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -74,6 +74,16 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert len(bundle.files_of(manifest)) == 7
 
 
+def test_what_is_no_bundle_is_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(NoBundle, match=r"nope: there is no such folder: .* the name of a built-in model: x4-photo$"):
+        bundle.read_manifest(tmp_path / "nope")
+    (tmp_path / "model.pt").touch()
+    with pytest.raises(NoBundle, match=r"got a checkpoint: export it first, with caflow-export .*model\.pt$"):
+        bundle.read_manifest(tmp_path / "model.pt")
+    with pytest.raises(NoBundle, match=r"there is no manifest\.json in it"):
+        bundle.read_manifest(tmp_path)
+
+
 def _set(**changes: Any) -> Callable[[Manifest], None]:
     return lambda manifest: manifest.update(changes)
 

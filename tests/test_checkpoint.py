@@ -73,7 +73,7 @@ def test_no_pickled_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     torch.save({"state_dict": _Malicious()}, tmp_path / "bad.pt")
     (tmp_path / "bad.pkl").write_bytes(pickle.dumps(_Malicious(), protocol=2))
     for name in ("bad.pt", "bad.pkl"):
-        with pytest.raises(CheckpointError, match="does not load"):
+        with pytest.raises(CheckpointError, match="is no checkpoint"):
             checkpoint.load(tmp_path / name)
     assert not (tmp_path / "executed").exists()
 
@@ -85,11 +85,18 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     checkpoint.save(path, small_model(torch.float32))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="does not load"):
+    with pytest.raises(CheckpointError, match="is no checkpoint"):
         checkpoint.load(path)
     path.write_bytes(b"")
-    with pytest.raises(CheckpointError, match="does not load"):
+    with pytest.raises(CheckpointError, match="is no checkpoint"):
         checkpoint.load(path)
+    for text in (b"# A page\n", b"(", b"]a", b"G"):
+        path.write_bytes(text)
+        with pytest.raises(CheckpointError) as refusal:
+            checkpoint.load(path)
+        assert str(refusal.value) == (
+            f"{path} is no checkpoint of caflow-train or of the public CAFLOW implementation, or it is damaged"
+        )
     torch.save({"some": "file"}, path)
     with pytest.raises(CheckpointError, match="another PyTorch file"):
         checkpoint.load(path)

@@ -106,11 +106,24 @@ def test_globs_and_names_that_collide(exported: ExportReport, folder: Path, tmp_
     bundle = ["--bundle", exported.path, "-n", 1]
     collided = caflow("image", folder / "colour.*", "-o", tmp_path / "out", *bundle)
     assert collided.returncode == 2
-    assert "would both be written to" in collided.stderr
+    both = f"{folder / 'colour.jpg'} and {folder / 'colour.png'} would both be written to {tmp_path / 'out/colour.png'}"
+    assert f"{both}: rename one, or give each another -o" in collided.stderr
     assert not (tmp_path / "out").exists()
     done = caflow("image", folder / "*r*y.png", "-o", tmp_path / "out", *bundle)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["grey.png"]
+
+
+def test_a_file_that_is_given_twice_is_done_once(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+    bundle = ["--bundle", exported.path, "-n", 1]
+    colour = folder / "below" / ".." / "colour.png"
+    done = caflow("image", folder / "colour.png", colour, "-o", tmp_path / "one.png", *bundle)
+    assert done.returncode == 0, done.stderr
+    (folder / "cut.png").unlink()
+    (folder / "link.png").symlink_to("colour.png")  # of another name, so that it has a result of its own
+    done = caflow("image", folder, folder / "*.png", "-o", tmp_path / "out", *bundle)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 6
 
 
 def test_what_is_reported_holds_of_the_file(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
@@ -153,6 +166,7 @@ def test_no_output_takes_another_ones_place(exported: ExportReport, folder: Path
         (["image", "IN", "--backend", "cuda"], "pip install 'caflow-deploy[gpu]'"),
         (["image", "IN", "--temperature", "nan"], "temperature: wanted finite values"),
         (["image", "IN", "--threads", "-3"], "-3 is not in the range"),
+        (["image", "IN", "--threads", "999999"], "999999 is not in the range 0<=x<=1024"),
         (["image", ""], "wanted an image"),
         (["image", "**x/*"], "Invalid pattern"),
     ],
@@ -170,7 +184,8 @@ def test_wrong_use_is_exit_code_2(
 def test_outputs_that_cannot_be(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for output, message in (
-        (tmp_path / "file", "File exists"),
+        (tmp_path / "file", "file: wanted a folder for results, a file is in its place: give another -o"),
+        (tmp_path / "file" / "below", "below: wanted a folder for results, a file is in its place"),
         (tmp_path / "one.png", "wanted a folder"),
         (tmp_path / ("x" * 300), "File name too long"),
     ):

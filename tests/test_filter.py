@@ -268,7 +268,7 @@ BROKEN: dict[str, str | bytes] = {
         (["latin.csv"], "latin.csv: line 3: wanted UTF-8: "),
         (["list.txt"], "list.txt: wanted a list of pairs (.csv, .jsonl, .ndjson), or a folder with A and B in it"),
         (["."], "wanted a folder with A (conditions) and B (targets) in it"),
-        (["nowhere.csv"], "No such file or directory"),
+        (["nowhere.csv"], "or a folder with A and B in it: there is nothing of that name"),
         ([], "wanted PAIRS, or both of --targets and --conditions"),
         (["--targets", "*.csv"], "wanted PAIRS, or both of --targets and --conditions"),
         (["list.txt", "--targets", "*", "--conditions", "*"], "wanted PAIRS, or both of --targets and --conditions"),

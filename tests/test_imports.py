@@ -31,6 +31,12 @@ def test_imports_without_heavy_packages(module: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_what_the_package_gives_is_loaded_when_it_is_asked_for() -> None:
+    code = "import sys, caflow_deploy; assert not {'numpy', 'cv2'} & {*sys.modules}; print(caflow_deploy.Reject(0.01))"
+    result = run_without((), code)
+    assert result.stdout.startswith("Reject(alpha=0.01"), result.stderr
+
+
 def test_the_block_blocks() -> None:
     assert run_without(HEAVY, "import caflow_training.model").returncode != 0
 

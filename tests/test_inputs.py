@@ -98,6 +98,8 @@ GOOD = np.zeros((4, 4, 3), np.uint8)
         ({"n": 4, "keep": (3, 2)}, "keep: wanted 2 numbers"),
         ({"n": 4, "keep": (4, 5)}, "keep: wanted 2 numbers"),
         ({"n": 4, "keep": (4, 2), "rank": "consistency"}, "keep: samples are dropped by their likelihood"),
+        ({"reject": 0.01}, r"reject: wanted caflow_deploy\.Reject, such as Reject\(alpha=0\.01\), got 0\.01"),
+        ({"reject": 0}, "reject: wanted"),
     ],
 )
 def test_wrong_arguments_are_named(pipe: Pipeline, arguments: dict[str, Any], message: str) -> None:
@@ -121,6 +123,9 @@ def test_wrong_settings_are_named(exported: ExportReport) -> None:
         load(exported.path, backend="tpu")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="wanted a pixel_budget of at least 1"):
         load(exported.path, pixel_budget=0)
+    for threads in (-1, 1025):
+        with pytest.raises(InputError, match=f"threads: wanted a number from 1 to 1024, or 0 .* got {threads}"):
+            load(exported.path, threads=threads)
     with (
         load(exported.path, backend="cpu", pixel_budget=64**2, overlap=64) as pipe,
         pytest.raises(InputError, match="give a smaller overlap or a larger pixel_budget"),

@@ -208,7 +208,8 @@ def test_engines_of_another_version_are_stale(small: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--trt", "fp16"], 2, "is of fp32, its graphs cannot become fp16: export its checkpoint again"),
+        (["--trt", "fp16"], 2, "its graphs cannot become fp16: give --trt fp32, or export its checkpoint again"),
+        (["--trt", "fp16"], 2, "caflow-export CHECKPOINT --trt fp16, or --precision fp16 for no engines"),
         (["--trt", "fp32", "--precision", "fp16"], 2, "leave out --precision"),
         (["--compute-capability", "8.6"], 2, "give --trt fp32, fp16 or bf16"),
         ([], 2, "is a bundle already: give --trt to build its engines"),
@@ -216,6 +217,7 @@ def test_engines_of_another_version_are_stale(small: Path) -> None:
         (["--trt", "fp32", "--compute-capability", "9.0"], 2, "does not build for compute capability 9.0"),
         (["--trt", "fp32", "--trt-flavor", "tensorrt"], 2, "pip install 'caflow-deploy[trt]'"),
         (["--trt", "fp32", "--max-size", "0x8"], 2, "wanted a size such as 1024 or 1920x1088"),
+        (["--trt", "fp32", "--max-size", "1024x"], 2, "wanted a size such as 1024 or 1920x1088, got '1024x'"),
     ],
 )
 def test_refusals_are_one_line(small: Path, arguments: list[str], code: int, message: str) -> None:
@@ -229,8 +231,8 @@ def test_refusals_are_one_line(small: Path, arguments: list[str], code: int, mes
 def test_without_a_gpu_the_bundle_is_written_and_the_way_on_is_named(small: Path) -> None:
     done = caflow_export(small, "--trt", "fp32")
     assert done.returncode == 3
-    assert "name those it is for with --compute-capability, such as 8.6,12.0" in done.stderr
-    assert f"caflow-export {small} --trt fp32" in done.stderr
+    assert "there is no GPU here: name those it is for" in done.stderr
+    assert done.stderr.endswith(f": caflow-export {small} --trt fp32 --compute-capability 8.6,12.0\n")
 
 
 def test_the_gpu_here_must_be_one_that_rtx_builds_for() -> None:

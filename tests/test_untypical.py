@@ -14,8 +14,12 @@ from conftest import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, photograph
 
 from caflow_export.export import ExportReport
 from caflow_runtime.calibration import NAME
-from caflow_runtime.consistency import enlarge
+from caflow_runtime.choice import Otherwise, Reject
+from caflow_runtime.consistency import enlarge, enlarge_image
+from caflow_runtime.image_job import Job, do
 from caflow_runtime.images import read_image, write_image
+from caflow_runtime.maps import names
+from caflow_runtime.metrics import Metrics
 from caflow_runtime.pipeline import load
 
 ALL, NONE = 0.999, 0.02
@@ -56,7 +60,12 @@ def test_a_bundle_is_calibrated(exported: ExportReport, photographs: Path, calib
     assert "samples, τ = 0.8" in done.stdout
     known, found = (json.loads((folder / NAME).read_text()) for folder in (calibrated, bundle))
     np.testing.assert_allclose(found["truth"]["distances"], known["truth"]["distances"], rtol=1e-3)
-    too_large = caflow("calibrate", bundle, "--data", photographs, "--sides", 4096)
+    again = caflow("calibrate", bundle, *options)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert again.stderr == (
+        f"caflow: {bundle} is calibrated already: give --force to replace that, or calibrate a copy of it\n"
+    )
+    too_large = caflow("calibrate", bundle, "--data", photographs, "--sides", 4096, "--force")
     assert too_large.returncode == 2
     assert "smaller than 4096×4096 pixels" in too_large.stderr
     assert "wanted at least 20 crops of at least 2 photographs, got 0 of 0" in too_large.stderr
@@ -73,11 +82,12 @@ def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypi
     usual = caflow("image", source, *options, "--min-typicality", NONE)
     assert usual.returncode == 0, usual.stderr
     assert json.loads(usual.stdout)["outcome"] == "accepted"
-    assert usual.stderr.startswith("caflow: 0 of 1 images are untypical")
+    assert usual.stderr == "caflow: 0 of 1 images are untypical\n"
     output.unlink()
     done = caflow("image", source, *options, "--min-typicality", ALL)
     assert done.returncode == 0, done.stderr
-    assert "1 of 1 images are untypical" in done.stderr
+    became = {"mark": "marked", "drop": "dropped"}.get(untypical, untypical)
+    assert f"1 of 1 images are untypical, {became}\n" in done.stderr
     if untypical == "drop":
         assert not output.exists()
         assert not done.stdout
@@ -92,6 +102,34 @@ def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypi
         assert report["log_likelihood"] is None
         large = np.clip(np.rint(enlarge(condition.astype(np.float32), 4)), 0, 255)
         np.testing.assert_array_equal(read_image(output).rgb, large)
+
+
+@pytest.mark.parametrize("otherwise", ["best", "bicubic", "error"])
+def test_what_is_untypical_as_written_is_not_accepted(
+    calibrated: Path, source: Path, tmp_path: Path, otherwise: Otherwise
+) -> None:
+    """A JPEG is not what was drawn: the sample may be typical and the file not."""
+    job = Job(source, tmp_path / "out.jpg", (), {name: tmp_path / f"out-{name}.jpg" for name in names(2, 0)})
+    reject = Reject(0.1, redraws=0, otherwise=otherwise)
+    with load(calibrated, backend="cpu") as pipe, Metrics(pipe) as metrics:
+        condition = read_image(source).rgb
+        drawn = pipe.best_of(condition, n=1, rank="consistency", reject=reject)
+        assert drawn.outcome == ["accepted"]
+        done = do(pipe, job, {"n": 1, "rank": "consistency", "reject": reject}, metrics=metrics)
+        large = enlarge_image(condition, 4)
+    if otherwise == "error":
+        assert done.is_dropped
+        assert f"{source}: as written its typicality is" in str(done.wrong)
+        assert not list(tmp_path.glob("out*"))
+        return
+    assert done.report is not None
+    assert done.report["outcome"] == otherwise
+    if otherwise == "best":
+        assert done.report["typicality"] < reject.alpha
+        return
+    assert (done.report["sample"], done.report["typicality"], done.report["log_likelihood"]) == (-1, None, None)
+    assert np.abs(read_image(job.output).rgb.astype(int) - large).mean() < 3
+    assert not job.extras["likelihood"].exists()
 
 
 def test_a_calibration_that_cannot_be_used_is_replaced(
@@ -113,7 +151,7 @@ def test_pairs_that_do_not_fit_are_left_out_by_name(calibrated: Path, photograph
     for name, side in (("A", 8), ("B", 30)):
         (tmp_path / name).mkdir()
         write_image(tmp_path / name / "one.png", photograph(photographs, 0, side, side))
-    done = caflow("calibrate", calibrated, "--data", tmp_path)
+    done = caflow("calibrate", calibrated, "--data", tmp_path, "--force")
     assert done.returncode == 2
     assert f"left out: {tmp_path / 'B' / 'one.png'}: target[0]: for a condition of 8×8" in done.stderr
 

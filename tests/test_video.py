@@ -322,6 +322,27 @@ def test_ctrl_c_finishes_the_file(clips: Path, exported: ExportReport, tmp_path:
     assert list(tmp_path.iterdir()) == [output]
 
 
+def test_a_stopped_job_leads_to_resume(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    """By what is said on stopping, and by what the same command says then. The output's folder is made."""
+    output = tmp_path / "new" / "out.mp4"
+    command = [sys.executable, "-m", "caflow_deploy.cli", "video", clips / "cut.mp4", "-o", output]
+    command += ["--bundle", exported.path, "-n", 2, "--threads", 1, "--json"]
+    with subprocess.Popen([str(p) for p in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate()
+    assert run.returncode == 1
+    assert said.startswith("caflow: stopped after ")
+    assert "frames, and --resume goes on\n" in said
+    again = caflow_video(clips / "cut.mp4", output, exported)
+    assert again.returncode == 2
+    assert "is there already, from a job that was stopped: give --resume to go on with it" in again.stderr
+    done = caflow_video(clips / "cut.mp4", output, exported, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert list(output.parent.iterdir()) == [output]
+
+
 def test_a_cut_off_file_gives_what_it_has(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
     whole = (clips / "words.mkv").read_bytes()
     (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
@@ -352,7 +373,7 @@ def test_a_picture_that_changes_its_size_ends_the_video(exported: ExportReport, 
         ("vfr.mp4", "out.mp4", ["--crf", 60], "crf: of h264 wanted at most 51, got 60"),
         ("vfr.mp4", "out.mp4", ["--resume"], "there is no job to go on with"),
         ("vfr.mp4", "out.mp4", ["--noise", "blue"], "wanted fixed, fresh, or ar1:ρ"),
-        ("vfr.mp4", "no/out.mp4", [], "No such file or directory"),
+        (".", "out.mp4", [], "wanted a video, this is a folder"),
         ("sound.m4a", "out.mp4", [], "wanted a video, there is no picture in it"),
         ("empty.mp4", "out.mp4", [], "not a video that can be read"),
         ("strange.mp4", "out.mp4", [], "its picture is in a codec that FFmpeg does not know"),

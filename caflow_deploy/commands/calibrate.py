@@ -48,6 +48,7 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
     help="Of samples: those that will be used.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--force", is_flag=True, help="Replace a calibration that is there already.")
 @running_options
 def calibrate(
     bundle: Path,
@@ -55,6 +56,7 @@ def calibrate(
     sides: list[int],
     temperatures: list[float],
     seed: int,
+    force: bool,
     backend: str,
     threads: int,
     pixel_budget: int | None,
@@ -62,10 +64,10 @@ def calibrate(
 ) -> None:
     """Learn from photographs which likelihoods are typical, and write that into BUNDLE, x4-photo by default.
 
-    Some hundred photographs make it dependable. What was there before is replaced.
+    Some hundred photographs make it dependable.
     """
     with ending_on_errors():
-        _remove_unusable(find_bundle(bundle))
+        _make_room(find_bundle(bundle), force)
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors():
         from caflow_runtime import calibration
@@ -87,14 +89,20 @@ def calibrate(
         click.echo(f"caflow: of fewer than {ENOUGH} photographs: the shares that are rejected will be rough", err=True)
 
 
-def _remove_unusable(folder: Path) -> None:
-    """A calibration of another bundle, or a damaged one, keeps the bundle from being opened."""
+def _make_room(folder: Path, force: bool) -> None:
+    """A calibration that can be used stays unless `force`: by default it is the built-in model's own. One of another
+    bundle, or a damaged one, goes: it keeps the bundle from being opened.
+    """
     from caflow_runtime.calibration import NAME, WrongCalibration, read_calibration
+    from caflow_runtime.errors import InputError
 
     try:
-        read_calibration(folder)
+        found = read_calibration(folder)
     except WrongCalibration:
         (folder / NAME).unlink()
+        return
+    if found is not None and not force:
+        raise InputError(f"{folder} is calibrated already: give --force to replace that, or calibrate a copy of it")
 
 
 def _pairs(pipe: "Pipeline", data: Path, sides: list[int]) -> "Iterator[Pair]":

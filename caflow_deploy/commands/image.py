@@ -81,7 +81,9 @@ def image(
     as_json: bool,
     force: bool,
 ) -> None:
-    """Make images from IN: files, folders or globs. Of each, the best of several samples is written as PNG to OUT.
+    """Make images from IN: files, folders with all below them, or globs. Of each, the best of several samples is
+    written: as PNG into a folder, or, of one image, in the format that the name of -o ends in (.png, .jpg, .webp,
+    .tiff, .bmp).
 
     A file that cannot be done is reported and the others are done; the exit code is then 1.
     """

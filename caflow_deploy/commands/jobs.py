@@ -28,7 +28,7 @@ def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence
     from caflow_runtime.image_job import Job
 
     inputs = tuple(inputs)
-    sources = [found for text in inputs for found in _sources(text, output)]
+    sources = _once(found for text in inputs for found in _sources(text, output))
     for_one = names_an_image(output) and not output.is_dir()
     single = for_one and len(sources) == 1 and not any(Path(text).is_dir() for text in inputs)
     if for_one and not single:
@@ -50,9 +50,22 @@ def make_folders(jobs: "Iterable[Job]") -> None:
         OSError: if one cannot be made.
     """
     for folder in sorted({job.output.parent for job in jobs}):
+        make_folder(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """One that results are written to, and those above it.
+
+    Raises:
+        InputError: if it cannot be written to.
+        OSError: if it cannot be made.
+    """
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise InputError(f"{folder}: cannot be written to")
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{folder}: wanted a folder for results, a file is in its place: give another -o") from None
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{folder}: cannot be written to")
 
 
 def _check_outputs(jobs: "list[Job]", force: bool) -> None:
@@ -67,10 +80,21 @@ def _check_outputs(jobs: "list[Job]", force: bool) -> None:
                 raise InputError(f"{path} is an input: give another -o")
             if path in writers:
                 both = f"{writers[path]} and {job.source}"
-                raise InputError(f"{both} would both be written to {path}: do them one by one")
+                raise InputError(f"{both} would both be written to {path}: rename one, or give each another -o")
             writers[path] = job.source
             if path.exists() and not force:
                 raise InputError(f"{path} is there already: give --force to overwrite it, or another -o")
+
+
+def _once(sources: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """Without those that are there before by the same name in the same folder, however the folder was written.
+
+    Links of other names stay: a result is wanted of each name.
+    """
+    found: dict[Path, tuple[Path, Path]] = {}
+    for source, name in sources:
+        found.setdefault(source.parent.resolve() / source.name, (source, name))
+    return list(found.values())
 
 
 def _sources(text: str, output: Path) -> Iterator[tuple[Path, Path]]:

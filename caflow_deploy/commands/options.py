@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from caflow_deploy.commands.terminal import ending_on_errors
+from caflow_runtime.backends import MOST_THREADS
 from caflow_runtime.builtin import DEFAULT
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ SVT_ERRORS = "1"
 CODECS = ["h264", "hevc", "av1", "ffv1"]
 BACKENDS = click.Choice(["auto", "cpu", "cuda", "tensorrt"])
 threads_option = click.option(
-    "--threads", type=click.IntRange(0), default=0, show_default="one per core", help="On the CPU."
+    "--threads", type=click.IntRange(0, MOST_THREADS), default=0, show_default="one per core", help="On the CPU."
 )
 
 

@@ -39,10 +39,10 @@ class Tally:
         """Say how many are untypical, and end the command where some failed."""
         if "reject" in self.arguments:
             dropped = self.outcomes["dropped"]
-            is_enlarged = self.arguments["reject"].otherwise == "bicubic"
-            what = "dropped" if dropped else "bicubic" if is_enlarged else "marked"
+            became = {"error": "dropped", "bicubic": "bicubic"}.get(self.arguments["reject"].otherwise, "marked")
             untypical = dropped or self.outcomes["best"] + self.outcomes["bicubic"]
-            click.echo(f"caflow: {untypical} of {self.total} images are untypical, {what}", err=True)
+            what = f", {became}" if untypical else ""
+            click.echo(f"caflow: {untypical} of {self.total} images are untypical{what}", err=True)
         if self.failures:
             end(f"{self.failures} of {self.total} images failed", FAILED)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from caflow_deploy.commands.jobs import make_folder
 from caflow_deploy.commands.options import (
     bundle_option,
     check_untypical,
@@ -123,7 +124,7 @@ def video(
         from caflow_runtime.video.source import UnwritableVideo
 
         if output is not None:
-            check_overwriting(output, source, force or resume)
+            check_overwriting(output, source, force or resume, _stopped(output, source))
         least, replaces = min_typicality or 0.0, untypical == "bicubic"
         stream = pipe.open_stream(samples, temperature, seed, rank, noise, batch, least, replaces)
         opened = _open_source(source, drop == "latest", duration, patience)
@@ -167,6 +168,8 @@ def video(
                 }
             drops = untypical == "drop"
             job = Job(opened, output, stream, encoding, settings, drops_untypical=drops, show=show_all)
+            if not resume:
+                make_folder(output.parent)
             try:
                 drawing = job.run(resume)
             except UnwritableVideo as error:
@@ -175,18 +178,37 @@ def video(
     _report(source, output, drawing, lost, untypical, as_json)
 
 
-def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
+def check_overwriting(output: Path, source: str, overwrites: bool, stopped: Path | None = None) -> None:
     """Whether nothing is lost.
+
+    Arguments:
+        stopped: the folder of a job that was stopped and left the output as it is, where --resume goes on with it.
 
     Raises:
         InputError
     """
     from caflow_runtime.errors import InputError
 
+    if output.exists() and not overwrites and stopped:
+        raise InputError(
+            f"{output} is there already, from a job that was stopped: give --resume to go on with it, another -o, or, "
+            f"to begin anew, remove {stopped} and give --force"
+        )
     if output.exists() and not overwrites:
         raise InputError(f"{output} is there already: give --force to overwrite it, or another -o")
     if output.exists() and Path(source).exists() and output.samefile(source):
         raise InputError(f"{output} is the input: give another -o")
+
+
+def _stopped(output: Path, source: str) -> Path | None:
+    """The folder of a job that --resume goes on with, if there is one."""
+    from caflow_runtime.video.job import parts_of
+    from caflow_runtime.video.journal import NAME as JOURNAL
+
+    if not output.is_file():
+        return None
+    parts = parts_of(output)
+    return parts if Path(source).is_file() and (parts / JOURNAL).is_file() else None
 
 
 def _open_source(address: str, drops: bool, duration: float | None, patience: float) -> "Source":
@@ -292,7 +314,8 @@ def _report(
     if drawing.dropped:
         click.echo(f"caflow: {drawing.dropped} frames came too fast and were dropped", err=True)
     kept = f"the typical ones of {drawing.frames} frames" if untypical == "drop" else f"{drawing.frames} frames"
-    where = f"; {output} holds {kept}" if output else ""
+    way = ", and --resume goes on" if output and _stopped(output, source) else ""
+    where = f"; {output} holds {kept}{way}" if output else ""
     if output and untypical == "drop" and drawing.frames == drawing.untypical > 0:
         end(f"all {drawing.frames} frames are untypical: {output} was not written", FAILED)
     if drawing.ended_early:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from caflow_runtime.bundle import MANIFEST, BundleError, read_manifest
 from caflow_runtime.errors import BackendError
 from caflow_runtime.gpu import first_gpu
+
+if TYPE_CHECKING:
+    from caflow_export.trt_flavor import NeedsGpu
 
 PRECISIONS = click.Choice(["fp32", "fp16", "bf16"])
 WRONG_USE, NO_GPU, CANCELLED = 2, 3, 130
@@ -26,9 +29,9 @@ def listed(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str
 
 def height_and_width(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
     """The callback of --max-size: one side of a square, or WIDTHxHEIGHT."""
-    width, _, height = text.partition("x")
+    width, separator, height = text.partition("x")
     try:
-        sides = (int(height or width), int(width))
+        sides = (int(height if separator else width), int(width))
     except ValueError:
         sides = (0, 0)
     if min(sides) < 1:
@@ -109,7 +112,7 @@ def main(
     if triton:
         _serve(bundle, triton, force)
     if cannot_build:
-        end(f"{cannot_build}: caflow-export {bundle} --trt {trt}", code=NO_GPU)
+        end(f"{cannot_build}: caflow-export {bundle} --trt {trt}{cannot_build.options}", code=NO_GPU)
 
 
 def _check_precision(bundle: Path, precision: str) -> None:
@@ -118,17 +121,21 @@ def _check_precision(bundle: Path, precision: str) -> None:
     except BundleError as error:
         end(str(error))
     if found != precision:
-        end(f"{bundle} is of {found}, its graphs cannot become {precision}: export its checkpoint again")
+        end(
+            f"{bundle} is of {found}, its graphs cannot become {precision}: give --trt {found}, or export its "
+            f"checkpoint again, with caflow-export CHECKPOINT --trt {precision}, or --precision {precision} for no "
+            "engines"
+        )
 
 
-def _why_not(flavor: Any, compute_capabilities: tuple[str, ...]) -> str | None:
+def _why_not(flavor: Any, compute_capabilities: tuple[str, ...]) -> "NeedsGpu | None":
     """Why engines cannot be built on this machine, though elsewhere; asked before the export, which takes minutes."""
     from caflow_export.trt_flavor import NeedsGpu, TensorRTUnavailable, choose
 
     try:
         choose(flavor, compute_capabilities, first_gpu())
     except NeedsGpu as error:
-        return str(error)
+        return error
     except TensorRTUnavailable as error:
         end(str(error))
     return None

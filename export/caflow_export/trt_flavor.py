@@ -16,6 +16,11 @@ class TensorRTUnavailable(RuntimeError):
 class NeedsGpu(RuntimeError):
     """TensorRT builds only on the GPU that it builds for, and there is none here."""
 
+    def __init__(self, message: str, options: str = "") -> None:
+        super().__init__(message)
+        self.options = options
+        """What the command needs besides, to build here."""
+
 
 def choose(
     flavor: Flavor | None, compute_capabilities: Sequence[str], gpu: Gpu | None
@@ -49,7 +54,8 @@ def choose(
         return chosen, [(gpu.compute_capability, gpu.name)]
     wanted_ones = tuple(compute_capabilities) or ((gpu.compute_capability,) if gpu else ())
     if not wanted_ones:
-        raise NeedsGpu("there is no GPU here: name those it is for with --compute-capability, such as 8.6,12.0")
+        example = "--compute-capability 8.6,12.0"
+        raise NeedsGpu(f"there is no GPU here: name those it is for, such as {example}", f" {example}")
     known = supported(chosen)
     for one in wanted_ones:
         if one not in known:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from caflow_runtime.builtin import names
 from caflow_runtime.errors import CaflowError
 
 FORMAT = "caflow-bundle"
@@ -22,6 +23,9 @@ MANIFEST_BYTES = 4 * 2**20
 """A larger manifest is refused unread."""
 
 HASH_BLOCK_BYTES = 2**20
+
+CHECKPOINTS = (".pt", ".pth", ".ckpt")
+"""What their names end in."""
 
 SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
     "super-resolution": {"down_filter": ("bicubic", "bilinear")},
@@ -180,7 +184,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     folder = Path(folder)
     path = folder / MANIFEST
     if not path.is_file():
-        raise NoBundle(f"{folder}: wanted a bundle, but there is no {MANIFEST} in it: export a checkpoint to make one")
+        raise NoBundle(_why_none(folder))
     if (size := path.stat().st_size) > MANIFEST_BYTES:
         raise ManifestTooLarge(f"{path}: wanted at most {MANIFEST_BYTES} bytes, got {size}")
     text = path.read_bytes()
@@ -265,6 +269,18 @@ def size_of(size: int | str, known: Mapping[str, int]) -> int:
         return size
     factor, _, name = size.rpartition("*")
     return int(factor or 1) * known[name]
+
+
+def _why_none(folder: Path) -> str:
+    """Why there is no bundle at a path, and what to do."""
+    if folder.is_file() and folder.suffix.lower() in CHECKPOINTS:
+        return f"{folder}: wanted a bundle, got a checkpoint: export it first, with caflow-export {folder}"
+    if folder.exists():
+        return f"{folder}: wanted a bundle, but there is no {MANIFEST} in it: export a checkpoint to make one"
+    return (
+        f"{folder}: there is no such folder: give one that caflow-export wrote, or the name of a built-in model: "
+        f"{', '.join(names())}"
+    )
 
 
 def _check_format(path: Path, text: bytes) -> None:

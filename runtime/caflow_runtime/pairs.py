@@ -50,13 +50,15 @@ def list_pairs(source: Path) -> list[FilePair]:
         OSError: if it cannot be read.
     """
     suffix = source.suffix.lower()
+    wanted = f"wanted a list of pairs ({', '.join(sorted(TABLE | JSON_LINES))}), or a folder with A and B in it"
+    if not source.exists():
+        raise InputError(f"{source}: {wanted}: there is nothing of that name")
     if source.is_dir():
         pairs = list(_in_folders(source))
     elif suffix in TABLE | JSON_LINES:
         pairs = list(_in_table(source) if suffix in TABLE else _in_json_lines(source))
     else:
-        wanted = ", ".join(sorted(TABLE | JSON_LINES))
-        raise InputError(f"{source}: wanted a list of pairs ({wanted}), or a folder with A and B in it")
+        raise InputError(f"{source}: {wanted}")
     if not pairs:
         raise InputError(f"{source}: wanted pairs of a target and a condition, found none")
     return pairs

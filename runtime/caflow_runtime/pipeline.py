@@ -148,6 +148,8 @@ class Pipeline:
         """
         conditions = as_images(images, "images")
         check_draw(self._model, n, temperature, seed, frame, keep, rank, consistent)
+        if reject is not None and not isinstance(reject, Reject):
+            raise InputError(f"reject: wanted caflow_deploy.Reject, such as Reject(alpha=0.01), got {reject!r}")
         if keep is not None and reject is not None:
             raise InputError("keep drops samples unseen, so none can be rejected: give keep or reject")
         reference = self._likelihoods.wanted_reference(temperature) if rank == "typical" or reject else None

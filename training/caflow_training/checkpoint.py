@@ -7,7 +7,6 @@ import argparse
 import dataclasses
 import difflib
 import os
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,9 +62,12 @@ def read(path: str | Path) -> dict[str, Any]:
         # Besides tensors and plain values, the reference's files hold their options in this one class.
         with torch.serialization.safe_globals([argparse.Namespace]):
             contents = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        first_line = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"{path}: wanted a checkpoint, but it does not load: {first_line}") from None
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # of any class: bytes are taken for a pickle. Not its text, which advises to run what they hold
+        raise CheckpointError(
+            f"{path} is no checkpoint of caflow-train or of the public CAFLOW implementation, or it is damaged"
+        ) from None
     if isinstance(contents, dict) and reference_checkpoint.is_reference(contents):
         return contents
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:

@@ -4,9 +4,10 @@ import warnings
 from pathlib import Path
 from typing import Literal, get_args
 
+from caflow_runtime.backends import MOST_THREADS
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.onnx_runtime import Device, OnnxRuntimeBound, OnnxRuntimeCpu, check_installed, is_installed
-from caflow_runtime.errors import BackendError
+from caflow_runtime.errors import BackendError, InputError
 
 BackendName = Literal["auto", "cpu", "cuda", "tensorrt"]
 
@@ -16,12 +17,16 @@ def open_backend(name: BackendName, folder: Path, threads: int = 0) -> Backend:
 
     Arguments:
         folder: of the bundle, whose engines "tensorrt" runs.
+        threads: up to MOST_THREADS; 0 is one per core.
 
     Raises:
         BackendError: if it cannot run here.
+        InputError: if there cannot be so many threads.
     """
     if name not in get_args(BackendName):
         raise BackendError(f"wanted a backend of {', '.join(get_args(BackendName))}, got {name!r}")
+    if not 0 <= threads <= MOST_THREADS:
+        raise InputError(f"threads: wanted a number from 1 to {MOST_THREADS}, or 0 for one per core, got {threads}")
     if name == "tensorrt":
         from caflow_runtime.backends.tensorrt import TensorRT
 

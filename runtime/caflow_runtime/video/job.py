@@ -91,6 +91,11 @@ class Drawing:
             yield frame, waiting.popleft()
 
 
+def parts_of(output: Path) -> Path:
+    """The folder of a job that writes to a file."""
+    return output.with_name(f"{output.name}.parts")
+
+
 @dataclass
 class Job:
     """A drawing that is written to a file."""
@@ -112,7 +117,7 @@ class Job:
     @property
     def parts(self) -> Path:
         """Where segments are until they are joined; each plays by itself."""
-        return self.output.with_name(f"{self.output.name}.parts")
+        return parts_of(self.output)
 
     def run(self, resume: bool) -> Drawing:
         """Do it, or what is left of it. Whatever ends the drawing, all that was drawn is in the output.

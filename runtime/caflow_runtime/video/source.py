@@ -104,6 +104,8 @@ class FileSource:
             InputError, UnreadableVideo
         """
         av = import_av()
+        if isinstance(path, Path) and path.is_dir():
+            raise InputError(f"{path}: wanted a video, this is a folder: give the files in it one by one")
         if isinstance(path, Path) and not path.is_file():
             raise InputError(f"{path}: there is no such file")
         self.name = str(path)
