@@ -10,9 +10,12 @@ from conftest import photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import ImageCms
 
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.images import SUFFIXES, read_image, write_image
+from caflow_runtime.image_job import Job, do
+from caflow_runtime.images import HAS_PROFILES, SUFFIXES, read_image, write_image
+from caflow_runtime.pipeline import load
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +132,26 @@ def test_anything_else_is_refused(tmp_path_factory: pytest.TempPathFactory, cont
     path.write_bytes(contents)
     with pytest.raises(UnreadableImage):
         read_image(path)
+
+
+@pytest.mark.skipif(not HAS_PROFILES, reason="OpenCV before 4.12 reads none")
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff"])
+def test_a_colour_profile_is_kept_where_the_file_can_hold_it(tmp_path: Path, suffix: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    rgb = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    write_image(tmp_path / f"image{suffix}", rgb, profile=profile)
+    found = read_image(tmp_path / f"image{suffix}")
+    assert found.profile == (None if suffix == ".tiff" else profile)
+    write_image(tmp_path / f"plain{suffix}", rgb)
+    np.testing.assert_array_equal(found.rgb, read_image(tmp_path / f"plain{suffix}").rgb)
+    write_image(tmp_path / f"grey{suffix}", rgb, is_grey=True, profile=profile)  # of another colour space
+    assert read_image(tmp_path / f"grey{suffix}").profile is None
+
+
+@pytest.mark.skipif(not HAS_PROFILES, reason="OpenCV before 4.12 reads none")
+def test_results_have_the_colour_profile_of_their_input(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    write_image(tmp_path / "small.png", np.full((8, 8, 3), 90, np.uint8), profile=profile)
+    with load("x4-photo", backend="cpu") as pipe:
+        do(pipe, Job(tmp_path / "small.png", tmp_path / "large.jpg", (), {}), {"n": 1})
+    assert read_image(tmp_path / "large.jpg").profile == profile

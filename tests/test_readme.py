@@ -19,7 +19,7 @@ RUN_ELSEWHERE = {
     "pip install '.[export]'": "the environment of the tests",
     "caflow-export x4-photo --trt fp16": "tests/test_tensorrt.py, and on a GPU tests/test_engines.py",
     "caflow bench x4-photo.caflow --backend cpu --backend tensorrt": "tests/test_engines.py",
-    "caflow image docs/images/chelsea.png -o on_gpu --bundle x4-photo.caflow --backend tensorrt": "tests/test_engines.py",
+    "caflow image docs/images/chelsea.png -o gpu --bundle x4-photo.caflow --backend tensorrt": "tests/test_engines.py",
     "caflow video rtsp://camera.local/stream -o recorded.mp4 --duration 60": "tests/test_live.py",
     "caflow video 0 --show": "tests/test_live.py",
 }

@@ -91,7 +91,7 @@ def _draw(
     alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *pictures.shape[1:3])
     is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
     for path, picture in zip([job.output, *job.others], pictures, strict=False):
-        write_image(path, picture, alpha, is_grey)
+        write_image(path, picture, alpha, is_grey, given.profile)
     if "sheet" in job.extras:
         write_image(job.extras["sheet"], sheet(given.rgb, cast("Samples", drawn)))
     report = _report(job, drawn, given)
@@ -103,7 +103,7 @@ def _draw(
         drawn = _instead(pipe, cast("Best", drawn), given, reject, arguments["n"], report["typicality"])
         report["outcome"] = drawn.outcome[0]
         if report["outcome"] == "bicubic":
-            write_image(job.output, drawn.images[0], alpha, is_grey)
+            write_image(job.output, drawn.images[0], alpha, is_grey, given.profile)
             report = _report(job, drawn, given)
     if "likelihood" in job.extras and report["outcome"] != "bicubic":
         for name, picture, darkest, brightest in maps_of(drawn):

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
 JPEG_SUFFIXES, JPEG_QUALITY = (".jpeg", ".jpg"), 95
 TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 """As EXIF says, but without alpha."""
+WITH_PROFILE = {".jpeg", ".jpg", ".png", ".webp"}
+HAS_PROFILES = hasattr(cv2, "imencodeWithMetadata")
+"""OpenCV 4.12 or later."""
 PARTIAL = ".partial"
 """The end of the name of a file that is not yet whole; its start is a dot and the name that it will have."""
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -35,6 +38,8 @@ class ImageFile:
     is_grey: bool = False
     bits: int = 8
     """Per channel in the file."""
+    profile: bytes | None = None
+    """Its ICC colour profile, where OpenCV (4.12 or later) reads one: of PNG, JPEG and WebP."""
 
 
 def read_image(path: str | Path) -> ImageFile:
@@ -55,11 +60,12 @@ def read_image(path: str | Path) -> ImageFile:
         # OpenCV before 5 fills what is missing with grey and says nothing.
         raise UnreadableImage(f"{path}: the JPEG is cut off")
     try:
-        turned, flat = (_decode(contents, flags) for flags in (TURNED, cv2.IMREAD_UNCHANGED))
+        turned = _decode(contents, TURNED)
+        flat, profile = _decode_with_profile(contents)
         # As bytes: OpenCV crashes where a name is not UTF-8.
         pictures = 1 if is_jpeg else cv2.imcount(os.fsencode(path))  # type: ignore[arg-type]
     except cv2.error:
-        turned = flat = None
+        turned = flat = profile = None
     if turned is None or flat is None:
         raise UnreadableImage(
             f"{path}: wanted an image ({', '.join(sorted(SUFFIXES))}), cannot decode this one: it is none, damaged, or "
@@ -70,11 +76,20 @@ def read_image(path: str | Path) -> ImageFile:
     has_alpha = flat.ndim == 3 and flat.shape[2] == 4
     if has_alpha and not np.array_equal(turned.reshape(*turned.shape[:2], -1), flat[..., : turned[0, 0].size]):
         raise UnreadableImage(f"{path}: is transparent and to be turned by EXIF: save it upright")
-    return _image_file(path, flat if has_alpha else turned)
+    return replace(_image_file(path, flat if has_alpha else turned), profile=profile)
 
 
-def write_image(path: str | Path, rgb: Image, alpha: NDArray[np.uint8] | None = None, is_grey: bool = False) -> None:
+def write_image(
+    path: str | Path,
+    rgb: Image,
+    alpha: NDArray[np.uint8] | None = None,
+    is_grey: bool = False,
+    profile: bytes | None = None,
+) -> None:
     """Write (H, W, 3) uint8 RGB, its alpha (H, W) where there is one, as grey where it was.
+
+    Arguments:
+        profile: what its colours mean, ICC; left out where the file cannot hold it.
 
     Raises:
         InputError: for a suffix that cannot be written, or not with alpha.
@@ -88,8 +103,9 @@ def write_image(path: str | Path, rgb: Image, alpha: NDArray[np.uint8] | None = 
         pixels = np.dstack([grey if is_grey else pixels, alpha])
     suffix = path.suffix.lower()
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix in JPEG_SUFFIXES else []
-    done, encoded = cv2.imencode(suffix, pixels, quality)
-    if not done:
+    known = profile if suffix in WITH_PROFILE and _is_for(profile, pixels) else None
+    encoded = _encode(suffix, pixels, quality, known)
+    if encoded is None:
         raise OSError(f"{path}: OpenCV cannot encode it")
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")  # several machines may write one file
     try:
@@ -119,6 +135,29 @@ def enlarge_alpha(alpha: NDArray[np.uint8], height: int, width: int) -> NDArray[
 def _decode(contents: bytes, flags: int) -> NDArray[Any] | None:
     decoded = cv2.imdecode(np.frombuffer(contents, np.uint8), flags) if contents else None
     return None if decoded is None else np.asarray(decoded)
+
+
+def _decode_with_profile(contents: bytes) -> tuple[NDArray[Any] | None, bytes | None]:
+    """As it lies in the file, and its ICC profile."""
+    if not HAS_PROFILES or not contents:
+        return _decode(contents, cv2.IMREAD_UNCHANGED), None
+    decoded, kinds, values = cv2.imdecodeWithMetadata(np.frombuffer(contents, np.uint8), cv2.IMREAD_UNCHANGED)
+    profiles = [value.tobytes() for kind, value in zip(kinds, values, strict=True) if kind == cv2.IMAGE_METADATA_ICCP]
+    return None if decoded is None else np.asarray(decoded), profiles[0] if profiles else None
+
+
+def _encode(suffix: str, pixels: NDArray[Any], quality: list[int], profile: bytes | None) -> NDArray[Any] | None:
+    if profile is None:
+        done, encoded = cv2.imencode(suffix, pixels, quality)
+    else:
+        kinds, values = [cv2.IMAGE_METADATA_ICCP], [np.frombuffer(profile, np.uint8)]
+        done, encoded = cv2.imencodeWithMetadata(suffix, pixels, kinds, values, quality)
+    return encoded if done else None
+
+
+def _is_for(profile: bytes | None, pixels: NDArray[Any]) -> bool:
+    """Whether an ICC profile is of such an image's colour space, which its header names: libpng takes no other."""
+    return HAS_PROFILES and profile is not None and profile[16:20] == (b"GRAY" if pixels.ndim == 2 else b"RGB ")
 
 
 def _image_file(path: Path, decoded: NDArray[Any]) -> ImageFile:
