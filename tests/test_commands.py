@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,19 @@ def folder(tmp_path: Path, photographs: Path) -> Path:
     (folder / "cut.png").write_bytes((folder / "colour.png").read_bytes()[:100])
     (folder / "notes.txt").touch()
     return folder
+
+
+def test_a_stop_says_how_far_it_came(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+    given = [folder / "colour.png", folder / "grey.png", "-o", tmp_path / "out", "--bundle", exported.path]
+    command = [sys.executable, "-m", "caflow_deploy.cli", "image", *map(str, given), "-n", "2000", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert "colour.png" in run.stdout.readline()
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate()
+    assert said.splitlines()[-1] == "caflow: stopped after 1 of 2 images: caflow batch is for many, and goes on"
+    assert run.returncode == 1
+    assert (tmp_path / "out" / "colour.png").is_file()
 
 
 def test_a_folder_is_done_but_for_what_cannot_be(exported: ExportReport, folder: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from caflow_deploy.commands.options import (
     samples_option,
 )
 from caflow_deploy.commands.tally import Tally
-from caflow_deploy.commands.terminal import end, ending_on_errors, progress_bar
+from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
 
 if TYPE_CHECKING:
     from caflow_runtime.image_job import Job
@@ -125,7 +125,10 @@ def _run(
         def show(done: int, count: int) -> None:
             progress.update(windows, completed=done, total=count, visible=True)
 
-        for job in jobs:
-            tally.take(do(pipe, job, arguments, show, metrics))
-            progress.advance(files)
+        try:
+            for job in jobs:
+                tally.take(do(pipe, job, arguments, show, metrics))
+                progress.advance(files)
+        except KeyboardInterrupt:
+            end(f"stopped after {tally.done} of {len(jobs)} images: caflow batch is for many, and goes on", FAILED)
     tally.end()

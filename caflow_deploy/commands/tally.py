@@ -24,6 +24,11 @@ class Tally:
         self.stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
         self.messages = sys.stderr if as_json else sys.stdout
 
+    @property
+    def done(self) -> int:
+        """How many images there have been."""
+        return self.failures + self.outcomes.total()
+
     def take(self, done: "Done") -> None:
         """Report one image."""
         if done.wrong is not None:
