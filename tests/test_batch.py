@@ -60,7 +60,7 @@ def test_defaults_of_commands_are_those_of_the_runtime() -> None:
         (["clip.mp4", "-o", "out.mp4"], "clip.mp4"),
         (["a.png", "-o", "out.png"], "out.png: wanted a folder, this names an image"),
         (["nothing", "-o", "out"], "nothing: wanted an image, a folder with images or a glob"),
-        (["list.csv", "-o", "out"], "No such file or directory: "),
+        (["list.csv", "-o", "out"], "there is nothing of that name"),
         (["a.png", "-o", "out", "--ray", "127.0.0.1:1"], "caflow: no Ray cluster at 127.0.0.1:1: "),
     ],
 )

@@ -144,8 +144,8 @@ def test_a_colour_profile_is_kept_where_the_file_can_hold_it(tmp_path: Path, suf
     assert found.profile == (None if suffix == ".tiff" else profile)
     write_image(tmp_path / f"plain{suffix}", rgb)
     np.testing.assert_array_equal(found.rgb, read_image(tmp_path / f"plain{suffix}").rgb)
-    write_image(tmp_path / f"grey{suffix}", rgb, is_grey=True, profile=profile)  # of another colour space
-    assert read_image(tmp_path / f"grey{suffix}").profile is None
+    write_image(tmp_path / f"grey{suffix}", rgb, is_grey=True, profile=profile)  # of another colour space, but in WebP
+    assert read_image(tmp_path / f"grey{suffix}").profile == (profile if suffix == ".webp" else None)
 
 
 @pytest.mark.skipif(not HAS_PROFILES, reason="OpenCV before 4.12 reads none")
@@ -155,3 +155,17 @@ def test_results_have_the_colour_profile_of_their_input(tmp_path: Path) -> None:
     with load("x4-photo", backend="cpu") as pipe:
         do(pipe, Job(tmp_path / "small.png", tmp_path / "large.jpg", (), {}), {"n": 1})
     assert read_image(tmp_path / "large.jpg").profile == profile
+
+
+@pytest.mark.skipif(not HAS_PROFILES, reason="OpenCV before 4.12 reads none")
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_an_image_is_written_without_a_profile_that_its_file_cannot_hold(tmp_path: Path, suffix: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    large = (100_000).to_bytes(4, "big") + profile[4:] + bytes(100_000 - len(profile))
+    for k, wrong in enumerate([profile[:200], profile + b"\0\0", profile[:128], b"", large]):
+        write_image(tmp_path / f"{k}{suffix}", np.zeros((8, 8, 3), np.uint8), profile=wrong)
+        assert read_image(tmp_path / f"{k}{suffix}").rgb.shape == (8, 8, 3)
+    grey = profile[:16] + b"GRAY" + profile[20:]
+    write_image(tmp_path / f"grey{suffix}", np.zeros((8, 8, 3), np.uint8), is_grey=True, profile=grey)
+    if suffix == ".webp":  # which knows no grey
+        assert read_image(tmp_path / f"grey{suffix}").profile is None

@@ -64,7 +64,7 @@ class Sampler:
     def write(self, given: ImageFile) -> Path:
         """The file as it was read, as PNG."""
         path = self._new_folder() / "condition.png"
-        write_image(path, given.rgb, given.alpha, given.is_grey)
+        write_image(path, given.rgb, given.alpha, given.is_grey, given.profile)
         return path
 
     def draw(self, source: Path, n: int, temperature: float, rank: Rank, seed: int, show: Show) -> Results:
@@ -117,10 +117,10 @@ class Sampler:
         enlarged = enlarge_image(given.rgb, self.pipe.manifest.model.scale)
         alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *enlarged.shape[:2])
         folder = self._new_folder()
-        write_image(folder / "enlarged.png", enlarged, alpha)
+        write_image(folder / "enlarged.png", enlarged, alpha, profile=given.profile)
         samples = [(folder / f"{name}-{k + 1}.png", _caption(drawn, k)) for k in range(len(drawn.images[0]))]
         for (path, _), picture in zip(samples, drawn.images[0], strict=True):
-            write_image(path, picture, alpha)
+            write_image(path, picture, alpha, profile=given.profile)
         maps = {kind: (picture, darkest, brightest) for kind, picture, darkest, brightest in pictures(drawn)}
         return Results(
             enlarged=folder / "enlarged.png",

@@ -2,21 +2,20 @@
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.choice import Choice, Reject, Untypical
-from caflow_runtime.consistency import consistency, enlarge_image
+from caflow_runtime.choice import Untypical
+from caflow_runtime.consistency import consistency
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.images import ImageFile, check_suffix, enlarge_alpha, read_image, write_image
 from caflow_runtime.maps import pictures as maps_of
 from caflow_runtime.metrics import Metrics
 from caflow_runtime.pipeline import Pipeline
-from caflow_runtime.results import REJECTED, Best, Likelihood, Samples
+from caflow_runtime.results import Best, Likelihood, Samples
 from caflow_runtime.runner import Show
 from caflow_runtime.sheet import sheet
 
@@ -53,7 +52,7 @@ class Done:
     wrong: str | None = None
     """Why there is no result, for people."""
     is_dropped: bool = False
-    """There is none because all samples are untypical, or the best is as its file holds it."""
+    """There is none because all samples are untypical."""
 
 
 def do(
@@ -68,7 +67,8 @@ def do(
     try:
         return Done(job, _draw(pipe, job, arguments, show, metrics))
     except Untypical as error:
-        job.output.unlink(missing_ok=True)  # an earlier one, or what was judged
+        for path in job.outputs:  # earlier ones
+            path.unlink(missing_ok=True)
         if metrics:
             metrics.observe_error(error)
         return Done(job, wrong=f"{job.source}: {error}: dropped", is_dropped=True)
@@ -93,19 +93,17 @@ def _draw(
     for path, picture in zip([job.output, *job.others], pictures, strict=False):
         write_image(path, picture, alpha, is_grey, given.profile)
     if "sheet" in job.extras:
-        write_image(job.extras["sheet"], sheet(given.rgb, cast("Samples", drawn)))
+        write_image(job.extras["sheet"], sheet(given.rgb, cast("Samples", drawn)), profile=given.profile)
     report = _report(job, drawn, given)
     if report["outcome"] != "bicubic" and (is_grey or job.output.suffix.lower() not in LOSSLESS):
-        report |= _as_written(pipe, read_image(job.output).rgb, given.rgb, "consistency_db" in report)
-    reject: Reject | None = arguments.get("reject")
-    # The samples were judged as drawn; what is reported is of the file where that differs, and has to agree.
-    if reject and report["outcome"] == "accepted" and report["typicality"] < reject.alpha:
-        drawn = _instead(pipe, cast("Best", drawn), given, reject, arguments["n"], report["typicality"])
-        report["outcome"] = drawn.outcome[0]
-        if report["outcome"] == "bicubic":
-            write_image(job.output, drawn.images[0], alpha, is_grey, given.profile)
-            report = _report(job, drawn, given)
-    if "likelihood" in job.extras and report["outcome"] != "bicubic":
+        written = _as_written(pipe, read_image(job.output).rgb, given.rgb, "consistency_db" in report)
+        if "reject" in arguments:  # the sample was judged, as it was drawn
+            written["typicality_as_written"] = written.pop("typicality")
+        report |= written
+    if "likelihood" in job.extras and report["outcome"] == "bicubic":
+        for path in job.extras.values():
+            path.unlink(missing_ok=True)  # earlier ones
+    elif "likelihood" in job.extras:
         for name, picture, darkest, brightest in maps_of(drawn):
             write_image(job.extras[name], picture)
             report.setdefault("maps", {})[name] = [darkest, brightest]
@@ -115,29 +113,6 @@ def _draw(
         redraws = arguments["reject"].redraws if "reject" in arguments else 0
         metrics.observe_best(cast("Best", drawn), arguments.get("keep", [arguments["n"]])[-1], redraws)
     return report
-
-
-def _instead(pipe: Pipeline, best: Best, given: ImageFile, reject: Reject, n: int, found: float) -> Best:
-    """What is given for an image whose best sample, accepted as drawn, is untypical as its file holds it.
-
-    Arguments:
-        found: its typicality as written.
-
-    Raises:
-        Untypical: if `reject` wants an error then.
-    """
-    if reject.otherwise == "error":
-        rejected = 0 if best.rejected is None else int(best.rejected[0])
-        choice = Choice(rejected=n + min(rejected, reject.redraws), bits_per_dim=best.bits_per_dim_drawn[0].tolist())
-        raise Untypical(f"as written its typicality is {found:.3g}, wanted α = {reject.alpha:g} or more", choice)
-    if reject.otherwise == "best":
-        return replace(best, outcome=["best"])
-    model = pipe.manifest.model
-    large = enlarge_image(given.rgb, model.scale)
-    known = None if best.consistency is None else np.array([consistency(model, large, given.rgb)])
-    nothing = np.full_like(best.per_level, np.nan)
-    sample = np.array([REJECTED])
-    return replace(best, images=large[None], sample=sample, per_level=nothing, consistency=known, outcome=["bicubic"])
 
 
 def _report(job: Job, drawn: Samples | Best, given: ImageFile) -> dict[str, Any]:

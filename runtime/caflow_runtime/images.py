@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ JPEG_SUFFIXES, JPEG_QUALITY = (".jpeg", ".jpg"), 95
 TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 """As EXIF says, but without alpha."""
 WITH_PROFILE = {".jpeg", ".jpg", ".png", ".webp"}
+PROFILE_HEADER, JPEG_PROFILE = 128, 65519
+"""Bytes of an ICC profile: its header, and what OpenCV writes into a JPEG at most."""
 HAS_PROFILES = hasattr(cv2, "imencodeWithMetadata")
 """OpenCV 4.12 or later."""
 PARTIAL = ".partial"
@@ -103,8 +106,7 @@ def write_image(
         pixels = np.dstack([grey if is_grey else pixels, alpha])
     suffix = path.suffix.lower()
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix in JPEG_SUFFIXES else []
-    known = profile if suffix in WITH_PROFILE and _is_for(profile, pixels) else None
-    encoded = _encode(suffix, pixels, quality, known)
+    encoded = _encode_with_profile(suffix, pixels, quality, profile)
     if encoded is None:
         raise OSError(f"{path}: OpenCV cannot encode it")
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")  # several machines may write one file
@@ -146,18 +148,26 @@ def _decode_with_profile(contents: bytes) -> tuple[NDArray[Any] | None, bytes | 
     return None if decoded is None else np.asarray(decoded), profiles[0] if profiles else None
 
 
-def _encode(suffix: str, pixels: NDArray[Any], quality: list[int], profile: bytes | None) -> NDArray[Any] | None:
-    if profile is None:
-        done, encoded = cv2.imencode(suffix, pixels, quality)
-    else:
+def _encode_with_profile(
+    suffix: str, pixels: NDArray[Any], quality: list[int], profile: bytes | None
+) -> NDArray[Any] | None:
+    """A file's bytes, without the profile where it cannot hold that one: an image is worth more."""
+    done, encoded = False, None
+    if profile is not None and HAS_PROFILES and _fits(profile, suffix, pixels):
         kinds, values = [cv2.IMAGE_METADATA_ICCP], [np.frombuffer(profile, np.uint8)]
-        done, encoded = cv2.imencodeWithMetadata(suffix, pixels, kinds, values, quality)
+        with suppress(cv2.error):
+            done, encoded = cv2.imencodeWithMetadata(suffix, pixels, kinds, values, quality)
+    if not done:
+        done, encoded = cv2.imencode(suffix, pixels, quality)
     return encoded if done else None
 
 
-def _is_for(profile: bytes | None, pixels: NDArray[Any]) -> bool:
-    """Whether an ICC profile is of such an image's colour space, which its header names: libpng takes no other."""
-    return HAS_PROFILES and profile is not None and profile[16:20] == (b"GRAY" if pixels.ndim == 2 else b"RGB ")
+def _fits(profile: bytes, suffix: str, pixels: NDArray[Any]) -> bool:
+    """Whether an ICC profile is whole, not too large, and of such an image's colour space: its header says that."""
+    space = b"GRAY" if pixels.ndim == 2 and suffix != ".webp" else b"RGB "
+    is_whole = len(profile) > PROFILE_HEADER and int.from_bytes(profile[:4], "big") == len(profile)
+    has_room = suffix not in JPEG_SUFFIXES or len(profile) <= JPEG_PROFILE
+    return suffix in WITH_PROFILE and is_whole and has_room and profile[16:20] == space
 
 
 def _image_file(path: Path, decoded: NDArray[Any]) -> ImageFile:

@@ -66,28 +66,30 @@ class DevicePixels:
     rows: Array
     """(R, h, w, 3), with padding on the right and below."""
     row: int
-    is_finite: bool
+    is_whole_finite: bool
     """With its padding."""
     height: int | None = None
     width: int | None = None
 
+    @cached_property
+    def is_finite(self) -> bool:
+        is_padded = self.height is not None
+        return self.is_whole_finite or (is_padded and HostPixels(self.floats()).is_finite)
+
     def floats(self) -> NDArray[np.float32]:
-        backend = self.graphs.backend
-        return self._inside(backend.to_host(self._alone())[0])
+        return self._inside(self.graphs.backend.row_to_host(self.rows, self.row))
 
     def integers(self) -> Image:
         backend = self.graphs.backend
         try:
-            integers = backend.to_host(self.graphs["to_image"]({"pixels": self._alone()})["integers"])
-        except MemoryError:  # who asks for it halves nothing, and this takes no more of the device's
-            return HostPixels(self._inside(backend.to_host(self.rows)[self.row])).integers()
+            alone = backend.take(self.rows, np.array([self.row]))
+            integers = backend.to_host(self.graphs["to_image"]({"pixels": alone})["integers"])
+        except MemoryError:  # who asks for it halves nothing, and this takes none of the device's
+            return HostPixels(self.floats()).integers()
         return np.ascontiguousarray(self._inside(integers[0]))
 
     def cropped(self, height: int, width: int) -> "DevicePixels":
         return replace(self, height=height, width=width)
-
-    def _alone(self) -> Array:
-        return self.graphs.backend.take(self.rows, np.array([self.row]))
 
     def _inside(self, whole: NDArray[Any]) -> NDArray[Any]:
         return whole[: self.height, : self.width]

@@ -7,7 +7,7 @@ not jump from one sample to another. A frame of which no sample is finite is the
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import cv2
@@ -19,6 +19,7 @@ from caflow_runtime.consistency import enlarge
 from caflow_runtime.errors import InputError
 from caflow_runtime.inputs import Image
 from caflow_runtime.noise import draw_noise
+from caflow_runtime.pixels import HostPixels
 from caflow_runtime.results import REJECTED, bits_per_dim
 from caflow_runtime.runner import Row, Runner
 
@@ -232,7 +233,7 @@ class Stream:
         for row in self._rows([frame], range(self.n), number):
             value = self.value(row, frame)
             if value > (-np.inf if best is None else best[0]):
-                best = value, row
+                best = value, _on_host(row)
         if best is None:
             return self._rejected(number, frame, starts_scene)
         self.sample = best[1].sample
@@ -245,7 +246,8 @@ class Stream:
                 yield self._choose(*waiting[0], starts_scene=False)
                 waiting = waiting[1:]
                 continue
-            rows = {row.image: row for row in self._rows([image for _, image in waiting], [self.sample], waiting[0][0])}
+            drawn = self._rows([image for _, image in waiting], [self.sample], waiting[0][0])
+            rows = {row.image: _on_host(row) for row in drawn}
             finite = [self.value(rows[k], image) > -np.inf for k, (_, image) in enumerate(waiting)]
             good = len(waiting) if all(finite) else finite.index(False)
             for k in range(good):
@@ -279,3 +281,8 @@ class Stream:
         key = self.scene if self.noise == "fixed" else number
         source = draw_noise if self.drifting is None else self.drifting
         return self.runner.draw(images, samples, self.temperature, self.seed, key, draw_noise=source)
+
+
+def _on_host(row: Row) -> Row:
+    """With its pixels: those of frames that wait would fill the device."""
+    return row if row.pixels is None else replace(row, pixels=HostPixels(row.pixels.floats()))

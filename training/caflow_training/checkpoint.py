@@ -64,7 +64,10 @@ def read(path: str | Path) -> dict[str, Any]:
             contents = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, MemoryError):
         raise
-    except Exception:  # of any class: bytes are taken for a pickle. Not its text, which advises to run what they hold
+    except Exception as error:  # of any class: bytes are taken for a pickle
+        if "allocate memory" in str(error):
+            raise MemoryError(f"{path}: {error}") from None
+        # Without its text, which advises to run what they hold.
         raise CheckpointError(
             f"{path} is no checkpoint of caflow-train or of the public CAFLOW implementation, or it is damaged"
         ) from None

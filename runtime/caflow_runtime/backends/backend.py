@@ -42,6 +42,10 @@ class Backend(Protocol):
     def to_host(self, array: Array) -> NDArray[Any]:
         """An array of the device as numpy's."""
 
+    def row_to_host(self, array: Array, row: int) -> NDArray[Any]:
+        """One row, for which the device needs no memory."""
+        return np.asarray(self.to_host(array)[row])
+
     def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
         """The rows of a device array."""
 

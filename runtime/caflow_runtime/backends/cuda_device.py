@@ -135,6 +135,11 @@ class CudaDevice:
         """On the computing stream."""
         part_of(source, 0, source.nbytes).copy_to(part_of(target, 0, source.nbytes), stream=self.compute)
 
+    def row(self, array: DeviceArray, row: int) -> DeviceArray:
+        """One row, where it lies."""
+        size = array.nbytes // max(1, array.shape[0])
+        return DeviceArray(part_of(array, row * size, size), array.shape[1:], array.dtype, self.compute)
+
     def take(self, array: DeviceArray, rows: NDArray[np.int64]) -> DeviceArray:
         """Rows, copied on the computing stream."""
         taken = self.empty((len(rows), *array.shape[1:]), array.dtype)

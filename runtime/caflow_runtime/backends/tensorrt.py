@@ -149,6 +149,10 @@ class TensorRT(Backend):
         self.device.use()
         return self.device.download(array)
 
+    def row_to_host(self, array: Any, row: int) -> NDArray[Any]:
+        self.device.use()
+        return self.device.download(self.device.row(array, row))
+
     def take(self, array: Any, rows: NDArray[np.int64]) -> Array:
         self.device.use()
         return cast(Array, self.device.take(array, rows))

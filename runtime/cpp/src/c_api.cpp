@@ -102,9 +102,9 @@ void check_flags(std::uint32_t flags, std::uint32_t known) {
 Settings settings_of(const caflow_open_options& options) {
     check_flags(options.flags, 0);
     if (options.pixel_budget > largest_budget || options.overlap < CAFLOW_NO_OVERLAP ||
-        options.overlap > std::int64_t(largest_side) || options.threads > 4096) {
+        options.overlap > std::int64_t(largest_side) || options.threads > 1024) {
         throw InputError(
-            "options: wanted a pixel_budget up to 2^40, an overlap up to 2^20 and up to 4096 threads, got " +
+            "options: wanted a pixel_budget up to 2^40, an overlap up to 2^20 and up to 1024 threads, got " +
             std::to_string(options.pixel_budget) + ", " + std::to_string(options.overlap) + ", " +
             std::to_string(options.threads));
     }

@@ -21,7 +21,7 @@ void check(cudaError_t error, const std::string& what);
 // The calling thread's GPU is the first one as long as this lives; the application may use another.
 class FirstGpu {
   public:
-    FirstGpu();
+    FirstGpu() noexcept;
     ~FirstGpu();
     FirstGpu(const FirstGpu&) = delete;
     FirstGpu& operator=(const FirstGpu&) = delete;

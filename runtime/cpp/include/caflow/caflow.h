@@ -73,7 +73,7 @@ typedef struct caflow_open_options {
     uint64_t pixel_budget;
     /* Of tiles, in target pixels; default 64, none with CAFLOW_NO_OVERLAP. */
     int64_t overlap;
-    /* On the CPU, shared by all calls with the handle; default one per core. */
+    /* On the CPU, up to 1024, shared by all calls with the handle; default one per core. */
     uint32_t threads;
     uint32_t flags; /* none yet: 0 */
 } caflow_open_options;
