@@ -17,6 +17,7 @@ from caflow_runtime.engines import Profile
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
+from caflow_runtime.pixels import DevicePixels
 from caflow_runtime.scan import Array
 
 
@@ -70,7 +71,7 @@ def test_all_must_run_at_once(exported: ExportReport) -> None:
 class Judging(OnnxRuntimeCpu):
     """Leaves pixels where they are, and counts the values that the host is given."""
 
-    judges_rows = True
+    finds_not_finite = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,6 +129,16 @@ def test_pixels_come_to_the_host_where_the_device_has_no_room_to_round_them(
     backend.has_room = False
     np.testing.assert_array_equal(pipe.best_of(image, n=3).images, expected.images)
     assert backend.given["float32"] > 0
+
+
+def test_what_is_not_finite_in_the_padding_alone_is_finite(exported: ExportReport) -> None:
+    rows = np.zeros((2, 16, 16, 3), np.float32)
+    rows[0, 15, 15], rows[1, 3, 3] = np.nan, np.inf
+    graphs = Graphs(exported.path, Judging())
+    padded, inside = (DevicePixels(graphs, rows, row, is_whole_finite=False) for row in (0, 1))
+    assert not padded.is_finite
+    assert padded.cropped(12, 15).is_finite
+    assert not inside.cropped(12, 15).is_finite
 
 
 def test_tiles_come_to_the_host(exported: ExportReport, photographs: Path) -> None:

@@ -83,7 +83,7 @@ class Chain:
 
     def pixels(self, rows: scan.Rows, stay: bool) -> Sequence[Pixels]:
         """Of each row; `stay`: on the device, where it can say which are finite."""
-        if stay and self.backend.judges_rows:
+        if stay and self.backend.finds_not_finite:
             finite = self.backend.are_finite(rows.pixels)
             return [DevicePixels(self.graphs, rows.pixels, r, bool(judged)) for r, judged in enumerate(finite)]
         return [HostPixels(pixels) for pixels in self.backend.to_host(rows.pixels)]

@@ -218,9 +218,8 @@ class Pipeline:
         """
         conditions = as_images(images, "images")
         check_draw(self._model, n, temperature, seed, frame, None, rank, consistent)
-        value = ranking(
-            self._model, rank, self._likelihoods.wanted_reference(temperature) if rank == "typical" else None
-        )
+        reference = self._likelihoods.wanted_reference(temperature) if rank == "typical" else None
+        value = ranking(self._model, rank, reference)
         chooser = Chooser(self._model, conditions, value, rank, consistent, None, None)
         drawn = [
             chooser.candidate(value(row, conditions[row.image]), row)
@@ -291,9 +290,8 @@ class Pipeline:
         """What `stream` gives its frames to; it can be told what an earlier run did."""
         check_draw(self._model, n, temperature, seed, 0, None, rank, consistent=False)
         needs = rank == "typical" or min_typicality > 0
-        reference = (
-            self._likelihoods.wanted_reference(temperature) if needs else self._likelihoods.reference(temperature)
-        )
+        known = self._likelihoods
+        reference = known.wanted_reference(temperature) if needs else known.reference(temperature)
         if min_typicality > 0 and reference is not None:
             check_alpha(min_typicality, reference)
         value = ranking(self._model, rank, reference)

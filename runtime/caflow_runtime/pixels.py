@@ -69,12 +69,14 @@ class DevicePixels:
     is_whole_finite: bool
     """With its padding."""
     height: int | None = None
+    """That of the target, and with it the width; None with all padding."""
     width: int | None = None
 
     @cached_property
     def is_finite(self) -> bool:
-        is_padded = self.height is not None
-        return self.is_whole_finite or (is_padded and HostPixels(self.floats()).is_finite)
+        if self.is_whole_finite or self.height is None:
+            return self.is_whole_finite
+        return HostPixels(self.floats()).is_finite  # what is not finite may lie in the padding
 
     def floats(self) -> NDArray[np.float32]:
         return self._inside(self.graphs.backend.row_to_host(self.rows, self.row))

@@ -26,8 +26,8 @@ class Backend(Protocol):
     """Such as "onnxruntime cpu"."""
     profiles: Sequence[Profile] = ()
     """Sizes that its graphs take, each up to some rows, height and width; where there are none, any."""
-    judges_rows: bool = False
-    """Whether `are_finite` works on the device."""
+    finds_not_finite: bool = False
+    """Whether `are_finite` works on the device, so that pixels can stay there."""
 
     def load(self, path: Path) -> Graph:
         """The graph of an ONNX file, as a callable from named device arrays to named device arrays."""

@@ -36,7 +36,7 @@ class TensorRT(Backend):
     """Runs the set of engines that was built for the GPU here. Device arrays are `DeviceArray`."""
 
     profiles: Sequence[Profile]
-    judges_rows = True
+    finds_not_finite = True
 
     def __init__(self, device: CudaDevice, folder: Path, set_folder: Path, built: EngineSet) -> None:
         """Arguments:

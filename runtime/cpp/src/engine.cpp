@@ -1,6 +1,8 @@
 #include "engine.hpp"
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
 #include "errors.hpp"
 #include "tensorrt.hpp"
@@ -14,23 +16,16 @@ using nvinfer1::OptProfileSelector;
 
 constexpr std::size_t smallest = 256;  // bytes of memory to work in: none is not told from a question that failed
 
-Type type_of(DataType type, const std::string& where) {
-    switch (type) {
-        case DataType::kFLOAT:
-            return Type::float32;
-        case DataType::kHALF:
-            return Type::float16;
-        case DataType::kBF16:
-            return Type::bfloat16;
-        case DataType::kUINT8:
-            return Type::uint8;
-        case DataType::kINT32:
-            return Type::int32;
-        case DataType::kINT64:
-            return Type::int64;
-        default:
-            throw BackendError(where + ": an input or output has a type that no graph has: build it again");
-    }
+constexpr std::array types{
+    std::pair{DataType::kFLOAT, Type::float32}, std::pair{DataType::kHALF, Type::float16},
+    std::pair{DataType::kBF16, Type::bfloat16}, std::pair{DataType::kUINT8, Type::uint8},
+    std::pair{DataType::kINT32, Type::int32},   std::pair{DataType::kINT64, Type::int64},
+};
+
+Type type_of(DataType theirs, const std::string& where) {
+    const auto found = std::find_if(types.begin(), types.end(), [&](auto& pair) { return pair.first == theirs; });
+    if (found != types.end()) return found->second;
+    throw BackendError(where + ": an input or output has a type that no graph has: build it again");
 }
 
 nvinfer1::Dims dims_of(const Shape& shape) {
