@@ -26,7 +26,16 @@ from caflow_training.tasks import SuperResolution
 
 DATA = Path(__file__).parent / "data"
 CALIBRATED_SIDES, CALIBRATED_TEMPERATURE = (16, 32), 0.8
-OURS = {"levels": 2, "residual": True, "dequantization_steps": 1, "task": SuperResolution(scale=4)}
+OURS = {
+    "levels": 2,
+    "residual": True,
+    "mean_blocks": 1,
+    "mean_width": 8,
+    "mean_features": True,
+    "log_scale_bound": 1.0,
+    "dequantization_steps": 1,
+    "task": SuperResolution(scale=4),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -74,7 +83,7 @@ def photographs() -> Path:
 
 @pytest.fixture(scope="session")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint: two levels, ×4, residual, variational dequantization."""
+    """A checkpoint: two levels, ×4, residual to a mean network whose features are seen, variational dequantization."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("ours") / "model.pt"
     checkpoint.save(path, small_model(torch.float32, **OURS))

@@ -51,27 +51,29 @@ def test_every_pixel_space_is_exact(pixels: PixelSpace, residual: bool, steps: i
     condition, target = images(), images()
     x = target + 0.25
     with torch.no_grad():
-        prepared = model.prepare(condition)
-        residual_to = prepared if residual else None
-        condition_latents, _ = model.encode_condition(prepared)
-        v, _ = model.target_pixels(x.double(), residual_to)
-        z, _ = model.conditional_flow(model.target_flow(v)[0], condition_latents)
-        sample = model.sample(condition, z)
+        sample = model.sample(condition, model.encode_target(x.double(), model.encode(condition)))
         density = model.log_density(x.double(), condition)
     torch.testing.assert_close(sample.images, x.double(), rtol=0, atol=1e-8)
     torch.testing.assert_close(sample.log_likelihood.total, density.total, rtol=1e-10, atol=0)
 
 
-def test_the_density_integrates_what_the_layers_say() -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"residual": True},
+        {"residual": True, "mean_blocks": 1},
+        {"residual": True, "mean_blocks": 1, "mean_features": True},
+        {"log_scale_bound": 0.5},
+    ],
+    ids=str,
+)
+def test_the_density_integrates_what_the_layers_say(changes: dict[str, object]) -> None:
     """log p of a 1-level model against the autograd Jacobian of target → z, pixels and all."""
-    model = small_model(levels=1, task=ImageToImage(), residual=True)
+    model = small_model(levels=1, task=ImageToImage(), **changes)
     condition, target = images(1, 4, 4), images(1, 4, 4).double() + 0.5
 
     def z_of(x: Tensor) -> Tensor:
-        prepared = model.prepare(condition)
-        condition_latents, _ = model.encode_condition(prepared)
-        v, _ = model.target_pixels(x.reshape(1, 3, 4, 4), prepared)
-        z, _ = model.conditional_flow(model.target_flow(v)[0], condition_latents)
+        z = model.encode_target(x.reshape(1, 3, 4, 4), model.encode(condition))
         return torch.cat([values.flatten() for values in z.values()])
 
     jacobian = torch.autograd.functional.jacobian(z_of, target.flatten())

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from caflow_training import checkpoint, validation
-from caflow_training.data import TRAINING_STREAM, VALIDATION_STREAM, Crops, find_photographs, split_by_file
+from caflow_training.data import TRAINING_STREAM, VALIDATION_STREAM, Batch, Crops, find_photographs, split_by_file
 from caflow_training.model import CAFlow, CAFlowConfig, bits_per_dim
 from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
 from caflow_training.recipe import Recipe, TrainingConfig, load_recipe, recipe_from_dict
@@ -123,9 +123,10 @@ def test_the_objective_is_equation_9() -> None:
     target, condition = torch.randint(0, 256, (2, 3, 8, 8)), torch.randint(0, 256, (2, 3, 8, 8))
     u, v = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
     likelihood, condition_log_prob = model.log_joint(target, condition, u, v)
-    loss, conditional = Objective(model, 0.25)(target, condition, u, v)
-    torch.testing.assert_close(conditional, -likelihood.total.mean() / 192)
-    torch.testing.assert_close(loss, -(likelihood.total + 0.25 * condition_log_prob).mean() / 192)
+    batch = Batch(target, condition, u, v, torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 1, 1))
+    terms = Objective(model, TrainingConfig(condition_weight=0.25))(batch)
+    torch.testing.assert_close(terms["conditional"], -likelihood.total.mean() / 192)
+    torch.testing.assert_close(terms["loss"], -(likelihood.total + 0.25 * condition_log_prob).mean() / 192)
 
 
 def test_the_learning_rate_warms_up_decays_and_levels_off_once() -> None:

@@ -4,6 +4,7 @@ Names of inputs and outputs are those of `runtime/README.md`. Rows are (image, s
 of which image each row is, and takes that image's terms.
 """
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import cast
@@ -16,7 +17,14 @@ from caflow_export.fold import FoldedChain
 from caflow_export.levels import Blocks, CrossTerms, DequantizerMidpoint, FlowLevel, OwnTerms, Precision
 from caflow_export.networks import halves, join_halves, squeeze
 from caflow_training.bijections import Chain
-from caflow_training.dequantization import ALPHA, CELLS, MIDPOINT, CentredPixels, VariationalDequantizer
+from caflow_training.dequantization import (
+    ALPHA,
+    CELLS,
+    MIDPOINT,
+    CentredPixels,
+    VariationalDequantizer,
+    log_sigmoid_slope,
+)
 from caflow_training.image_flow import latent_channels
 from caflow_training.model import CHANNELS, CAFlow
 
@@ -46,9 +54,10 @@ class ConditionalLevel(nn.Module):
             self.cross = Blocks(cross, precision)
             self.cross_terms = CrossTerms(cross, 4 * latent_channels(CHANNELS, model.config.levels, j), precision)
 
-    def encode(self, d: Tensor) -> tuple[Tensor, ...]:
-        """D[j] to its terms: those of `OwnTerms`, then, where there are cross blocks, those of `CrossTerms`."""
-        d = squeeze(d)
+    def encode(self, d: Tensor, features: Tensor | None) -> tuple[Tensor, ...]:
+        """D[j], and the mean network's features of level j where the model has them, to the level's terms: those of
+        `OwnTerms`, then, where there are cross blocks, those of `CrossTerms`."""
+        d = squeeze(d) if features is None else torch.cat([squeeze(d), features], 1)
         own: tuple[Tensor, ...] = self.own_terms(d)
         return own + self.cross_terms.of_condition(d) if self.cross_flows else own
 
@@ -128,18 +137,24 @@ class Encode(nn.Module):
         self.pixels = model.condition_pixels
         self.flow = nn.ModuleList(FlowLevel(cast(Chain, level), precision) for level in model.condition_flow.levels)
         self.levels = nn.ModuleList(levels)
+        self.mean = None if model.mean_network is None else copy.deepcopy(model.mean_network).to(precision.network)
 
     def forward(self, condition: Tensor) -> tuple[Tensor, ...]:
-        prepared = self.task.prepare(condition.to(self.state).permute(0, 3, 1, 2))
+        planes = condition.to(self.state).permute(0, 3, 1, 2)
+        prepared = self.task.prepare(planes)
+        out = [prepared.permute(0, 2, 3, 1).to(torch.uint8)]
+        features: list[Tensor] = []
+        if self.mean is not None:
+            difference, features = self.mean(prepared if self.task.scale == 1 else planes)
+            out.append((prepared + difference).permute(0, 2, 3, 1))
         x = prepared + MIDPOINT if self.dequantizer is None else self.dequantizer(prepared)[0]
         x, _ = self.pixels(x)
         terms: list[tuple[Tensor, ...]] = []
         for j in reversed(range(len(self.levels))):
             x, _ = self.flow[j](x)
             latent, x = x.chunk(2, 1) if j > 0 else (x, x)
-            terms.append(cast(ConditionalLevel, self.levels[j]).encode(latent))
-        flat = [term for level in reversed(terms) for term in level]
-        return (prepared.permute(0, 2, 3, 1).to(torch.uint8), *flat)
+            terms.append(cast(ConditionalLevel, self.levels[j]).encode(latent, features[j] if features else None))
+        return (*out, *(term for level in reversed(terms) for term in level))
 
 
 class Decode(nn.Module):
@@ -175,12 +190,12 @@ class Reverse(nn.Module):
         self.pixels = pixels
 
     def forward(
-        self, latent: Tensor, carry: Tensor | None, prepared: Tensor | None = None, image: Tensor | None = None
+        self, latent: Tensor, carry: Tensor | None, mean: Tensor | None = None, image: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         out, share = self.level.inverse(latent if carry is None else torch.cat([latent, carry], 1))
         if self.pixels is None:
             return out, share
-        pixels, pixel_share = self.pixels.inverse(out, _by_row(prepared, image, out.dtype))
+        pixels, pixel_share = self.pixels.inverse(out, _by_row(mean, image, out.dtype))
         return pixels.permute(0, 2, 3, 1), share + pixel_share
 
 
@@ -193,11 +208,11 @@ class Forward(nn.Module):
         self.pixels = pixels
         self.splits = splits
 
-    def forward(self, x: Tensor, prepared: Tensor | None = None, image: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, mean: Tensor | None = None, image: Tensor | None = None) -> tuple[Tensor, ...]:
         pixel_share: Tensor | float = 0.0
         if self.pixels is not None:
             v = x.permute(0, 3, 1, 2)
-            x, pixel_share = self.pixels(v, _by_row(prepared, image, v.dtype))
+            x, pixel_share = self.pixels(v, _by_row(mean, image, v.dtype))
         latent, share = self.level(x)
         share = share + pixel_share
         return (*latent.chunk(2, 1), share) if self.splits else (latent, share)
@@ -205,7 +220,7 @@ class Forward(nn.Module):
 
 class Pixels(nn.Module):
     """Continuous pixel values to the flow's space and back, with the log-determinant of `forward` as a map over 2×2
-    patches, (R, H/2, W/2) nats. Both directions are given the prepared condition, (R, 3, H, W), for a residual."""
+    patches, (R, H/2, W/2) nats. `mean` is what the target is a residual to, (R, 3, H, W), or None for no residual."""
 
     def __init__(self, model: CAFlow) -> None:
         super().__init__()
@@ -213,12 +228,12 @@ class Pixels(nn.Module):
         self.is_centred = isinstance(self.space, CentredPixels)
         self.reference = model.config.reference
 
-    def forward(self, x: Tensor, prepared: Tensor | None) -> tuple[Tensor, Tensor]:
-        v, _ = self.space(x, prepared)
+    def forward(self, x: Tensor, mean: Tensor | None) -> tuple[Tensor, Tensor]:
+        v, _ = self.space(x, mean)
         return v, self._log_det(v)
 
-    def inverse(self, v: Tensor, prepared: Tensor | None) -> tuple[Tensor, Tensor]:
-        x, _ = self.space.inverse(v, prepared)
+    def inverse(self, v: Tensor, mean: Tensor | None) -> tuple[Tensor, Tensor]:
+        x, _ = self.space.inverse(v, mean)
         constant = 4 * CHANNELS * math.log1p(-ALPHA) if self.reference else 0.0
         return x, self._log_det(v) - constant
 
@@ -226,7 +241,7 @@ class Pixels(nn.Module):
         constant = -4 * CHANNELS * math.log(CELLS)
         if self.is_centred:
             return (0.0 * v[:, 0, ::2, ::2]) + constant
-        slope = -(F.logsigmoid(v) + F.logsigmoid(-v)) + math.log1p(-ALPHA)
+        slope = math.log1p(-ALPHA) - log_sigmoid_slope(v)
         return F.pixel_unshuffle(slope, 2).sum(1) + constant
 
 
@@ -289,11 +304,12 @@ def gaussian(z: Tensor) -> Tensor:
     return -0.5 * (z.square().sum(1) + z.shape[1] * LOG_2PI)
 
 
-def _by_row(prepared: Tensor | None, image: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """The prepared condition, (B, H, W, 3) uint8, of each row, as (R, 3, H, W).
+def _by_row(mean: Tensor | None, image: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """What the targets are residuals to, (B, H, W, 3), of each row, as (R, 3, H, W).
 
-    Converted first: TensorRT can do nothing else with a byte.
+    Without a mean network that is the prepared condition, uint8: converted first, as TensorRT can do nothing else with
+    a byte.
     """
-    if prepared is None or image is None:
+    if mean is None or image is None:
         return None
-    return prepared.to(dtype).index_select(0, image).permute(0, 3, 1, 2)
+    return mean.to(dtype).index_select(0, image).permute(0, 3, 1, 2)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caflow_export.fold import Mixing
-from caflow_training.bijections import ATAN_GAIN, LOG_SCALE_CLAMP, AffineNetwork
+from caflow_training.bijections import AffineNetwork, bounded_log_scale
 
 
 class Contribution(nn.Module):
@@ -45,6 +45,7 @@ class NetworkTails(nn.Module):
         super().__init__()
         self.count = len(networks)
         self.state_dtype = state_dtype
+        self.log_scale_bound = networks[0].log_scale_bound  # one bound serves a whole model
         self.middle, self.last = (
             _convolution(torch.cat([layer.weight for layer in layers]), _cat_bias(layers), dtype, groups=len(networks))
             for layers in ([n.middle for n in networks], [n.last for n in networks])
@@ -53,7 +54,7 @@ class NetworkTails(nn.Module):
     def forward(self, first: Tensor) -> tuple[Tensor, Tensor]:
         h = self.last(F.relu(self.middle(F.relu(first)))).to(self.state_dtype)
         raw_log_scale, shift = halves(h, self.count)
-        return LOG_SCALE_CLAMP * ATAN_GAIN * torch.atan(raw_log_scale), shift
+        return bounded_log_scale(raw_log_scale, self.log_scale_bound), shift
 
 
 class Couplings(nn.Module):

@@ -103,8 +103,9 @@ def _target_graphs(model: CAFlow, graphs: ModelGraphs, j: int, state: torch.dtyp
     )
     residual: tuple[Port, ...] = ()
     if finest and model.config.residual:
-        prepared = Port("prepared", torch.uint8, ("images", "2*h", "2*w", CHANNELS))
-        residual = (prepared, Port("image", torch.int64, ("rows",)))
+        name, dtype = ("prepared", torch.uint8) if model.mean_network is None else ("mean", state)
+        mean = Port(name, dtype, ("images", "2*h", "2*w", CHANNELS))
+        residual = (mean, Port("image", torch.int64, ("rows",)))
     inputs, out = (latent, carry if j > 0 else None, *residual), "pixels" if finest else "next_carry"
     yield GraphToTrace(f"reverse_{j}", graphs.reverse[j], inputs, (out, "share"))
     to_coarser = ("next_carry",) if j > 0 else ()
@@ -159,18 +160,20 @@ def term_names(level_has_cross: bool) -> tuple[str, ...]:
 
 
 def encode_outputs(graphs: ModelGraphs) -> tuple[str, ...]:
-    """Names of what `encode` returns: the prepared condition, then the terms of each level with its number."""
+    """Names of what `encode` returns: the prepared condition, the mean where there is a mean network, then the terms of
+    each level with its number."""
     per_level = [
         f"{name}_{j}" for j, decode in enumerate(graphs.decode) for name in term_names(decode.level.cross_flows > 0)
     ]
-    return ("prepared", *per_level)
+    return ("prepared", *(() if graphs.encode.mean is None else ("mean",)), *per_level)
 
 
 @torch.no_grad()
 def _term_ports(model: CAFlow, encode: Encode) -> list[tuple[Port, ...]]:
     """The terms of each level as inputs; their channels are read off a small condition."""
     side = model.config.size_multiple // model.config.task.scale
-    _, *terms = encode(torch.zeros(1, side, side, CHANNELS, dtype=torch.uint8))
+    outputs = encode(torch.zeros(1, side, side, CHANNELS, dtype=torch.uint8))
+    terms = list(outputs[1 if encode.mean is None else 2 :])
     ports = []
     for level in encode.levels:
         names = term_names(bool(level.cross_flows))

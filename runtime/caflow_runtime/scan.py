@@ -68,7 +68,7 @@ def sample(
     passing = carry = kept = None
     for j in range(levels):
         decoded = graphs[f"decode_{j}"](_given(z=noise[j], passing=passing, image=image) | _terms(encoded, j))
-        known = {"prepared": encoded["prepared"], "image": image} if j == levels - 1 else {}
+        known = _residual(encoded, image) if j == levels - 1 else {}
         reversed_ = graphs[f"reverse_{j}"](_given(latent=decoded["latent"], carry=carry) | known)
         passing, carry = decoded.get("next_passing"), reversed_.get("next_carry")
         shares.append([decoded["share"], reversed_["share"]])
@@ -96,7 +96,7 @@ def score(
     carry = passing = None
     for j in reversed(range(levels)):
         finest = j == levels - 1
-        known = {"prepared": encoded["prepared"], "image": image} if finest else {}
+        known = _residual(encoded, image) if finest else {}
         out = graphs[f"forward_{j}"](_given(pixels=pixels if finest else None, carry=carry) | known)
         latents[j], carry = out["latent"], out.get("next_carry")
         shares[j].append(out["share"])
@@ -109,6 +109,12 @@ def score(
 
 def _given(**arrays: Array | None) -> dict[str, Array]:
     return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _residual(encoded: Arrays, image: NDArray[np.int64]) -> dict[str, Array]:
+    """What the finest level's graphs take where the target is modelled as a residual: to the mean network's prediction
+    or, without one, to the prepared condition. Graphs ignore what they have no input for."""
+    return _given(prepared=encoded["prepared"], mean=encoded.get("mean"), image=image)
 
 
 def _terms(encoded: Arrays, j: int) -> dict[str, Array]:

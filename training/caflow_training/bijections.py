@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# |log scale| of an affine layer stays below 2 · 0.636 · π/2 = 1.998, so that no inverse divides by almost nothing.
-LOG_SCALE_CLAMP = 2.0
+# |log scale| of an affine layer stays below its bound · 0.636 · π/2, so that no inverse divides by almost nothing.
+LOG_SCALE_BOUND = 2.0
 ATAN_GAIN = 0.636
 
 # A channel whose standard deviation is below this is constant: it is centred, not scaled.
@@ -192,12 +192,14 @@ class AffineNetwork(nn.Module):
 
     (B, in_channels, H, W) to log-scales and shifts, each (B, out_channels, H, W) in the type of the input. The last
     convolution starts at zero, so that every affine layer starts as the identity. `dtype` is the type in which the
-    convolutions run (torch.bfloat16, torch.float16, or None for the input's own).
+    convolutions run (torch.bfloat16, torch.float16, or None for the input's own); `log_scale_bound` is the largest
+    absolute value that a log-scale can reach.
     """
 
     def __init__(self, in_channels: int, width: int, out_channels: int) -> None:
         super().__init__()
         self.dtype: torch.dtype | None = None
+        self.log_scale_bound = LOG_SCALE_BOUND
         self.first = nn.Conv2d(in_channels, width, 3, padding=1)
         self.middle = nn.Conv2d(width, width, 1)
         self.last = nn.Conv2d(width, 2 * out_channels, 3, padding=1)
@@ -212,7 +214,7 @@ class AffineNetwork(nn.Module):
             h = F.relu(self.middle(h), inplace=True)
             h = self.last(h)
         raw_log_scale, shift = h.to(x.dtype).chunk(2, dim=1)
-        return LOG_SCALE_CLAMP * ATAN_GAIN * torch.atan(raw_log_scale), shift
+        return bounded_log_scale(raw_log_scale, self.log_scale_bound), shift
 
 
 class AffineCoupling(Bijection):
@@ -267,6 +269,11 @@ def initialize_actnorm(module: nn.Module, run: Callable[[], object]) -> None:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def bounded_log_scale(raw: Tensor, bound: float) -> Tensor:
+    """A network's raw output as a log-scale between −bound and bound."""
+    return bound * ATAN_GAIN * torch.atan(raw)
 
 
 def split(x: Tensor) -> tuple[Tensor, Tensor]:

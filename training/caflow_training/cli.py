@@ -22,7 +22,18 @@ import click
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the checkpoint, the log and sheets of samples. A run that was stopped goes on from here.",
 )
-def main(recipe: str, data: Path, out: Path) -> None:
+@click.option(
+    "--start",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Checkpoint whose weights a new run starts from, as far as they fit the recipe's model. "
+    "Ignored when a run is resumed.",
+)
+@click.option(
+    "--vgg16",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with torchvision's VGG16 weights, for recipes with feature_weight. By default torchvision downloads it.",
+)
+def main(recipe: str, data: Path, out: Path, start: Path | None, vgg16: Path | None) -> None:
     """Train a model as RECIPE says: a TOML file, or the name of a built-in recipe.
 
     Run the same command again to go on after a stop. With several GPUs:
@@ -31,14 +42,16 @@ def main(recipe: str, data: Path, out: Path) -> None:
     try:
         from caflow_training.checkpoint import CheckpointError, ConfigError
         from caflow_training.data import DataError
+        from caflow_training.perceptual import FeatureError
         from caflow_training.recipe import load_recipe
+        from caflow_training.start import StartError
         from caflow_training.trainer import ResumeError, TrainingStopped, train
     except ModuleNotFoundError as error:
         print(f"caflow-train needs {error.name}: pip install 'caflow-deploy[train]'", file=sys.stderr)
         sys.exit(2)
     try:
-        path = train(load_recipe(recipe), data, out, say=lambda line: click.echo(line, err=True))
-    except (CheckpointError, ConfigError, DataError, ResumeError) as error:
+        path = train(load_recipe(recipe), data, out, lambda line: click.echo(line, err=True), start, vgg16)
+    except (CheckpointError, ConfigError, DataError, FeatureError, ResumeError, StartError) as error:
         print(f"caflow-train: {error}", file=sys.stderr)
         _end(2)
     except TrainingStopped as error:

@@ -32,11 +32,12 @@ Latents = dict[tuple[int, int], Tensor]
 
 
 def conditional_block(
-    channels: int, condition_channels: int, steps: int, width: int, transition_steps: int, reference: bool
+    channels: int, condition: int, steps: int, width: int, transition_steps: int, reference: bool
 ) -> Chain:
     """One g[i][j] on (B, channels, H, W): squeeze, transition steps, then `steps` of ActNorm, invertible 1×1
-    convolution, affine injector and conditional affine coupling (Appendix A.2). The condition comes squeezed."""
-    squeezed, condition = 4 * channels, 4 * condition_channels
+    convolution, affine injector and conditional affine coupling (Appendix A.2). The condition comes squeezed, with
+    `condition` channels."""
+    squeezed = 4 * channels
     layers: list[Bijection] = [ReferenceSqueeze(channels) if reference else Squeeze()]
     layers += (TransitionStep(squeezed) for _ in range(transition_steps))
     for _ in range(steps):
@@ -54,7 +55,7 @@ class ConditionalFlow(nn.Module):
     Shapes, with C_j, h_j, w_j those of the level-j latent: z[j, j] is (B, 2 C_j, h_j/2, w_j/2), and so is z[i, j],
     i > j. At level 0, where nothing is split, z[0, 0] is (B, 4 C_0, h_0/2, w_0/2) and z[i, 0] half as deep. With
     dual-glow only z[i, i] exist, all of 4 C_i channels. h_j and w_j must be even: the image side a multiple of
-    2^(n+1).
+    2^(n+1). With `feature_channels` every block also sees features of its level, (B, feature_channels, h_j/2, w_j/2).
     """
 
     def __init__(
@@ -67,22 +68,25 @@ class ConditionalFlow(nn.Module):
         transition_steps: int = 2,
         dependencies: Dependencies = "unshared",
         reference: bool = False,
+        feature_channels: int = 0,
     ) -> None:
         super().__init__()
         self.autoregressive = dependencies != "dual-glow"
         depths = [latent_channels(channels, levels, j) for j in range(levels)]
         self.own = nn.ModuleList(
-            conditional_block(depth, depth, own_steps, width, transition_steps, reference) for depth in depths
+            conditional_block(depth, 4 * depth + feature_channels, own_steps, width, transition_steps, reference)
+            for depth in depths
         )
         """own[j] is g[j][j]."""
         self.cross = nn.ModuleList()
         """cross[j] holds g[i][j] for i = j+1 … n−1; where they are shared, the one that serves all of them."""
         for j in range(levels - 1 if self.autoregressive else 0):
             entering = depths[j] // 2 if j == 0 else depths[j]
+            condition = 8 * depths[j] + feature_channels
             count = 1 if dependencies == "shared" else levels - 1 - j
             self.cross.append(
                 nn.ModuleList(
-                    conditional_block(entering, 2 * depths[j], cross_steps, width, transition_steps, reference)
+                    conditional_block(entering, condition, cross_steps, width, transition_steps, reference)
                     for _ in range(count)
                 )
             )
@@ -101,16 +105,29 @@ class ConditionalFlow(nn.Module):
         """Whether blocks at level j hand half of their channels on to level j − 1."""
         return self.autoregressive and j > 0
 
-    def forward(self, target_latents: list[Tensor], condition_latents: list[Tensor]) -> tuple[Latents, Tensor]:
-        """L and D, coarsest first, to base latents z[i, j] and log |det| per level j, (B, n) in nats."""
+    def forward(
+        self,
+        target_latents: list[Tensor],
+        condition_latents: list[Tensor],
+        features: list[Tensor] | None = None,
+        seen_latents: list[Tensor] | None = None,
+    ) -> tuple[Latents, Tensor]:
+        """L and D, coarsest first, to base latents z[i, j] and log |det| per level j, (B, n) in nats.
+
+        Arguments:
+            features: of each level, where the flow was built for them.
+            seen_latents: L as the blocks of finer flows see it; by default L itself. Training may add noise to it.
+        """
+        seen_latents = target_latents if seen_latents is None else seen_latents
         z: Latents = {}
         passing: dict[int, Tensor] = {}
         log_dets: list[Tensor] = []
         for j in reversed(range(len(self.own))):
-            h, log_det = self.own[j](target_latents[j], squeeze_condition(condition_latents[j]))
+            extra = [] if features is None else [features[j]]
+            h, log_det = self.own[j](target_latents[j], squeeze_condition([condition_latents[j]], extra))
             z[j, j], rest = split(h) if self.splits(j) else (h, h)
             for block, flows in self.cross_blocks(j):
-                condition = squeeze_condition(target_latents[j], condition_latents[j])
+                condition = squeeze_condition([seen_latents[j], condition_latents[j]], extra)
                 h, cross_log_det = block(_stack([passing[i] for i in flows]), _stack([condition] * len(flows)))
                 log_det = log_det + sum(cross_log_det.chunk(len(flows)))
                 for i, part in zip(flows, h.chunk(len(flows)), strict=True):
@@ -119,7 +136,9 @@ class ConditionalFlow(nn.Module):
             log_dets.append(log_det)
         return z, torch.stack(log_dets[::-1], dim=1)
 
-    def inverse(self, z: Latents, condition_latents: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def inverse(
+        self, z: Latents, condition_latents: list[Tensor], features: list[Tensor] | None = None
+    ) -> tuple[list[Tensor], Tensor]:
         """Base latents and D to L, coarsest first, and log |det| of this direction per level j, (B, n) in nats."""
         target_latents: list[Tensor] = []
         passing: dict[int, Tensor] = {}
@@ -127,10 +146,11 @@ class ConditionalFlow(nn.Module):
         for j in range(len(self.own)):
             h = join(z[j, j], passing[j]) if self.splits(j) else z[j, j]
             block = cast(Chain, self.own[j])
-            latent, log_det = block.inverse(h, squeeze_condition(condition_latents[j]))
+            extra = [] if features is None else [features[j]]
+            latent, log_det = block.inverse(h, squeeze_condition([condition_latents[j]], extra))
             target_latents.append(latent)
             for block, flows in self.cross_blocks(j):
-                condition = squeeze_condition(latent, condition_latents[j])
+                condition = squeeze_condition([latent, condition_latents[j]], extra)
                 h = _stack([join(z[i, j], passing[i]) if self.splits(j) else z[i, j] for i in flows])
                 h, cross_log_det = block.inverse(h, _stack([condition] * len(flows)))
                 log_det = log_det + sum(cross_log_det.chunk(len(flows)))
@@ -151,9 +171,9 @@ class ConditionalFlow(nn.Module):
         return shapes
 
 
-def squeeze_condition(*latents: Tensor) -> Tensor:
-    """Latents of one level, side by side, at the resolution that the block's networks see."""
-    return F.pixel_unshuffle(torch.cat(latents, dim=1), 2)
+def squeeze_condition(latents: list[Tensor], features: list[Tensor]) -> Tensor:
+    """Latents of one level, squeezed to the resolution that the block's networks see, and features, side by side."""
+    return torch.cat([F.pixel_unshuffle(torch.cat(latents, dim=1), 2), *features], dim=1)
 
 
 def _stack(rows: list[Tensor]) -> Tensor:

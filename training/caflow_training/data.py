@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,8 +20,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from caflow_training.degradations import BORDER, CONTEXT, Degradations
 from caflow_training.recipe import TrainingConfig
-from caflow_training.tasks import Image, ImageToImage, Task
+from caflow_training.tasks import DegradingTask, Image, ImageToImage, SuperResolution, Task
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 CACHE_BYTES = 4 * 2**30
@@ -34,18 +36,25 @@ class DataError(ValueError):
     """A folder holds nothing to train on."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Crops and their places in the dequantization cells, on the CPU."""
+class Batch(NamedTuple):
+    """Crops, and everything that is drawn at random for them."""
 
     targets: Tensor
     """(B, 3, H, W) uint8."""
     conditions: Tensor
     """(B, 3, H / scale, W / scale) uint8, not prepared."""
     target_u: Tensor
-    """(B, 3, H, W) float32 in [0, 1)."""
+    """(B, 3, H, W) float32 in [0, 1): places in the dequantization cells."""
     condition_u: Tensor
     """(B, 3, H, W) float32 in [0, 1)."""
+    noise: Tensor
+    """(B, 3, H, W) float32, standard normal."""
+    noise_level: Tensor
+    """(B, 1, 1, 1) float32 in [0, 1): of noise whose strength varies from crop to crop."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 @dataclass(frozen=True)
@@ -125,21 +134,29 @@ def split_by_file(photographs: Photographs, validation_share: float) -> tuple[Ph
 class Crops:
     """Random crops of photographs, flipped at random, with their conditions."""
 
-    def __init__(self, photographs: Photographs, task: Task, config: TrainingConfig, stream: int) -> None:
+    def __init__(
+        self,
+        photographs: Photographs,
+        task: Task,
+        config: TrainingConfig,
+        stream: int,
+        degradations: Degradations | None = None,
+    ) -> None:
         self.photographs = photographs
         self.task = task
         self.config = config
         self.stream = stream
+        self.degradations = degradations or Degradations()
         self._cache = _ImageCache(CACHE_BYTES)
 
     def batch(self, step: int, rows: range) -> Batch:
         """The `rows` of the global batch of a step. Crops depend on (seed, stream, step, row) and nothing else."""
         parts = [self._row(step, row) for row in rows]
-        targets, conditions, target_u, condition_u = (np.stack(arrays) for arrays in zip(*parts, strict=True))
+        targets, conditions, *drawn = (np.stack(arrays) for arrays in zip(*parts, strict=True))
         # NumPy does the copying: PyTorch would start threads of its own in the thread that makes batches ahead, and
         # with more threads than cores OpenMP's no longer spin: a training step then takes twice as long.
         planes = (np.ascontiguousarray(images.transpose(0, 3, 1, 2)) for images in (targets, conditions))
-        return Batch(*map(torch.from_numpy, (*planes, target_u, condition_u)))
+        return Batch(*map(torch.from_numpy, (*planes, *drawn)))
 
     def batches(self, first_step: int, rows: range) -> Generator[Batch]:
         """Batches of steps `first_step`, `first_step` + 1, …, made ahead in a thread."""
@@ -152,34 +169,83 @@ class Crops:
                     step += 1
                 yield pending.pop(0).result()
 
-    def _row(self, step: int, row: int) -> tuple[Image, Image, np.ndarray, np.ndarray]:
+    def _row(self, step: int, row: int) -> tuple[np.ndarray, ...]:
         rng = np.random.default_rng((self.config.seed, self.stream, step, row))
         k = int(rng.integers(len(self.photographs.targets)))
-        target = self._cache.read(self.photographs.targets[k])
-        side = self.config.crop
-        scales = [scale for scale in self.config.crop_scales if min(target.shape[:2]) * scale >= side] or [1.0]
-        taken = round(side / scales[rng.integers(len(scales))])
-        height, width = (extent - taken + 1 for extent in target.shape[:2])
-        places = [(int(rng.integers(height)), int(rng.integers(width))) for _ in range(self.config.crop_candidates)]
-        top, left = (
-            max(places, key=lambda place: _variation(target, place[0], place[1], taken)) if places[1:] else places[0]
-        )
-        flipped = bool(rng.integers(2))
-
-        def crop(image: Image) -> Image:
-            window = image[top : top + taken, left : left + taken]
-            if taken != side:
-                window = cv2.resize(window, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
-            return np.ascontiguousarray(window[:, ::-1] if flipped else window)
-
-        target = crop(target)
+        photograph = self._cache.read(self.photographs.targets[k])
+        window = self._window(photograph, rng)
+        target = window.cut(photograph)
         if isinstance(self.task, ImageToImage):
             assert self.photographs.conditions is not None
-            condition = crop(self._cache.read(self.photographs.conditions[k]))
+            condition = window.cut(self._cache.read(self.photographs.conditions[k]))
         else:
-            condition = self.task.degrade(target, rng)
+            condition = self._degraded(self.task, target, photograph, window, rng)
+        side = self.config.crop
         u = rng.random((2, 3, side, side), dtype=np.float32)
-        return target, condition, u[0], u[1]
+        noise = rng.standard_normal((3, side, side), dtype=np.float32)
+        return target, condition, u[0], u[1], noise, rng.random((1, 1, 1), dtype=np.float32)
+
+    def _window(self, photograph: Image, rng: np.random.Generator) -> "_Window":
+        """Where to crop: of several places the one whose pixels vary most."""
+        side = self.config.crop
+        scales = [scale for scale in self.config.crop_scales if min(photograph.shape[:2]) * scale >= side] or [1.0]
+        taken = round(side / scales[rng.integers(len(scales))])
+        height, width = (extent - taken + 1 for extent in photograph.shape[:2])
+        places = [(int(rng.integers(height)), int(rng.integers(width))) for _ in range(self.config.crop_candidates)]
+        top, left = (
+            max(places, key=lambda place: _variation(photograph, place[0], place[1], taken))
+            if places[1:]
+            else places[0]
+        )
+        return _Window(top, left, taken, side, flipped=bool(rng.integers(2)))
+
+    def _degraded(
+        self, task: DegradingTask, target: Image, photograph: Image, window: "_Window", rng: np.random.Generator
+    ) -> Image:
+        """The condition of a crop: by the task's own reduction, or degraded with what surrounds the crop."""
+        degradations = self.degradations
+        is_clean = degradations.clean_share == 1 or rng.random() < degradations.clean_share
+        if is_clean or not isinstance(task, SuperResolution):
+            return task.degrade(target, rng)
+        top, left = (int(rng.integers(BORDER, CONTEXT - BORDER + 1)) for _ in range(2))
+        around = window.with_context(top * task.scale, left * task.scale, CONTEXT * task.scale)
+        small = degradations.degrade(around.cut(photograph), task.scale, rng)
+        side = window.side // task.scale
+        if window.flipped:
+            left = CONTEXT - left
+        return np.ascontiguousarray(small[top : top + side, left : left + side])
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A square of a photograph, brought to `side` pixels and perhaps flipped."""
+
+    top: int
+    left: int
+    taken: int
+    """Its side in the photograph."""
+    side: int
+    flipped: bool
+
+    def with_context(self, top: int, left: int, both: int) -> "_Window":
+        """The window with `top` more pixels above and `left` to the left, `both` more in each direction."""
+        factor = self.taken / self.side
+        taken = round((self.side + both) * factor)
+        return _Window(
+            self.top - round(top * factor), self.left - round(left * factor), taken, self.side + both, self.flipped
+        )
+
+    def cut(self, image: Image) -> Image:
+        """(side, side, 3) of the image; what lies outside of it is reflected."""
+        height, width = image.shape[:2]
+        bottom, right = self.top + self.taken, self.left + self.taken
+        part = image[max(0, self.top) : min(height, bottom), max(0, self.left) : min(width, right)]
+        outside = (max(0, -self.top), max(0, bottom - height), max(0, -self.left), max(0, right - width))
+        if any(outside):
+            part = np.pad(part, (outside[:2], outside[2:], (0, 0)), mode="symmetric")
+        if self.taken != self.side:
+            part = cv2.resize(part, (self.side, self.side), interpolation=cv2.INTER_AREA).astype(np.uint8)
+        return np.ascontiguousarray(part[:, ::-1] if self.flipped else part)
 
 
 def read_rgb(path: Path) -> Image | None:

@@ -96,8 +96,17 @@ def scaled_logit(v: Tensor) -> tuple[Tensor, Tensor]:
     return torch.logit(v), slope + _constant(v, math.log1p(-ALPHA))
 
 
+def log_sigmoid_slope(v: Tensor) -> Tensor:
+    """log of the derivative of sigmoid at v, elementwise, in nats.
+
+    Written with softplus: exporters turn logsigmoid into Log(Sigmoid), which is −inf where ONNX Runtime's approximate
+    Sigmoid is 0, from v = −18 on.
+    """
+    return -(F.softplus(v) + F.softplus(-v))
+
+
 def _log_sigmoid_slope(v: Tensor) -> Tensor:
-    return (F.logsigmoid(v) + F.logsigmoid(-v)).sum((1, 2, 3))
+    return log_sigmoid_slope(v).sum((1, 2, 3))
 
 
 def _constant(x: Tensor, per_value: float) -> Tensor:

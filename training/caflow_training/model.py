@@ -3,15 +3,15 @@
 import math
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from caflow_training.bijections import AffineNetwork
+from caflow_training.bijections import LOG_SCALE_BOUND, AffineNetwork
 from caflow_training.conditional_flow import ConditionalFlow, Dependencies, Latents
 from caflow_training.dequantization import (
     MIDPOINT,
@@ -21,6 +21,7 @@ from caflow_training.dequantization import (
     pixel_space,
 )
 from caflow_training.image_flow import ImageFlow
+from caflow_training.mean_network import FEATURE_CHANNELS, MeanNetwork
 from caflow_training.tasks import STRICT, SuperResolution, Task
 
 Count = Annotated[int, Ge(1)]
@@ -54,6 +55,15 @@ class CAFlowConfig:
     pixels: PixelSpace = "centred"
     residual: bool = False
     """The target is modelled as its difference to the prepared condition; needs centred pixels."""
+    mean_blocks: NonNegative = 0
+    """Residual blocks of the mean network; 0 is none. With one, the target is modelled as its residual to the network's
+    prediction instead of the prepared condition; needs `residual`."""
+    mean_width: Count = 64
+    """Channels inside the mean network."""
+    mean_features: bool = False
+    """The blocks of the conditional flow see features of the mean network beside D."""
+    log_scale_bound: Annotated[float, Gt(0), Le(LOG_SCALE_BOUND)] = LOG_SCALE_BOUND
+    """Largest |log-scale| of an affine layer; the paper's model has 2."""
     reference: bool = False
     """Of an imported checkpoint of the public implementation: its squeeze kernels and its way back from the logit
     scale, neither of which is quite invertible."""
@@ -67,6 +77,10 @@ class CAFlowConfig:
                 f"residual = true needs pixels = 'centred', got {self.pixels!r}: a residual has no place on the "
                 "logit scale. Set one or the other."
             )
+        if self.mean_blocks and not self.residual:
+            raise ValueError("mean_blocks needs residual = true: the target is modelled as its residual to the mean.")
+        if self.mean_features and not self.mean_blocks:
+            raise ValueError("mean_features = true needs a mean network: set mean_blocks to 1 or more.")
 
     @property
     def size_multiple(self) -> int:
@@ -97,6 +111,32 @@ class LogLikelihood:
     def total(self) -> Tensor:
         """(B,)."""
         return self.per_level.sum(1)
+
+
+@plain_dataclass(frozen=True)
+class Encoded:
+    """All that follows from the condition alone; computed once per image, however many samples are drawn."""
+
+    prepared: Tensor
+    """(B, 3, H, W), the condition at the target's size, integers."""
+    latents: list[Tensor]
+    """D, coarsest first."""
+    log_prob: Tensor
+    """log p(condition), (B,) in nats."""
+    mean: Tensor | None
+    """(B, 3, H, W), what the target is modelled as a residual to, in pixel values; None where it is no residual."""
+    features: list[Tensor] | None
+    """Of the mean network, one per level, where the model has them."""
+
+    def rows(self, index: Tensor) -> "Encoded":
+        """The conditions that `index`, (R,) int64, names, in that order."""
+        return Encoded(
+            self.prepared[index],
+            [latent[index] for latent in self.latents],
+            self.log_prob[index],
+            None if self.mean is None else self.mean[index],
+            None if self.features is None else [level[index] for level in self.features],
+        )
 
 
 @plain_dataclass(frozen=True)
@@ -147,7 +187,22 @@ class CAFlow(nn.Module):
             config.conditional_transition_steps,
             config.dependencies,
             config.reference,
+            FEATURE_CHANNELS if config.mean_features else 0,
         )
+        self.mean_network = (
+            MeanNetwork(
+                CHANNELS,
+                config.task.scale,
+                config.mean_blocks,
+                config.mean_width,
+                config.levels if config.mean_features else 0,
+            )
+            if config.mean_blocks
+            else None
+        )
+        for module in self.modules():
+            if isinstance(module, AffineNetwork):
+                module.log_scale_bound = config.log_scale_bound
 
     def prepare(self, condition: Tensor) -> Tensor:
         """The condition at the target's size, integers in the model's type.
@@ -172,6 +227,28 @@ class CAFlow(nn.Module):
         prior = torch.stack([standard_normal_log_prob(latent) for latent in latents]).sum(0)
         return latents, dequantizer_term + pixel_log_det + log_dets.sum(1) + prior
 
+    def encode(self, condition: Tensor, condition_u: Tensor | float = MIDPOINT) -> Encoded:
+        """Everything that follows from the condition, (B, 3, h, w), alone.
+
+        Raises:
+            ValueError: if its shape does not fit the model.
+        """
+        prepared = self.prepare(condition)
+        latents, log_prob = self.encode_condition(prepared, condition_u)
+        mean, features = self.predict(condition, prepared)
+        return Encoded(prepared, latents, log_prob, mean, features)
+
+    def predict(self, condition: Tensor, prepared: Tensor) -> tuple[Tensor | None, list[Tensor] | None]:
+        """`mean` and `features` of `Encoded`."""
+        if not self.config.residual:
+            return None, None
+        if self.mean_network is None:
+            return prepared, None
+        # A condition of the target's size may hold more than the model is to know, such as colours.
+        seen = prepared if self.config.task.scale == 1 else condition.to(prepared.dtype)
+        difference, features = self.mean_network(seen)
+        return prepared + difference, features if self.config.mean_features else None
+
     def log_prob(
         self,
         target: Tensor,
@@ -191,19 +268,31 @@ class CAFlow(nn.Module):
         condition_u: Tensor | float = MIDPOINT,
     ) -> tuple[LogLikelihood, Tensor]:
         """log p(target | condition), and log p(condition), (B,) in nats: the two terms of the objective (eq. 9)."""
-        prepared = self.prepare(condition)
-        self._check_target(target, prepared)
-        condition_latents, condition_log_prob = self.encode_condition(prepared, condition_u)
-        target = target.to(prepared.dtype)
+        encoded = self.encode(condition, condition_u)
+        return self.log_prob_given(target, encoded, target_u), encoded.log_prob
+
+    def log_prob_given(
+        self,
+        target: Tensor,
+        encoded: Encoded,
+        target_u: Tensor | float = MIDPOINT,
+        latent_noise: Tensor | None = None,
+    ) -> LogLikelihood:
+        """`log_prob` of integer targets whose conditions are encoded.
+
+        Arguments:
+            latent_noise: added to L where finer flows see it as a condition, (B, 3, H, W): a regularizer of training.
+        """
+        self._check_target(target, encoded.prepared)
+        target = target.to(encoded.prepared.dtype)
         x, dequantizer_term = self.target_dequantizer(target, _places(target_u, target))
-        return self._log_density(x, prepared, condition_latents, dequantizer_term), condition_log_prob
+        return self._log_density(x, encoded, dequantizer_term, latent_noise)
 
     def log_density(self, target: Tensor, condition: Tensor, condition_u: Tensor | float = MIDPOINT) -> LogLikelihood:
         """log p at continuous pixel values, such as those that `sample` returns."""
-        prepared = self.prepare(condition)
-        self._check_target(target, prepared)
-        condition_latents, _ = self.encode_condition(prepared, condition_u)
-        return self._log_density(target, prepared, condition_latents, 0.0)
+        encoded = self.encode(condition, condition_u)
+        self._check_target(target, encoded.prepared)
+        return self._log_density(target, encoded, 0.0)
 
     def importance_log_prob(
         self, target: Tensor, condition: Tensor, draws: int, generator: torch.Generator | None = None
@@ -226,6 +315,12 @@ class CAFlow(nn.Module):
             for key, shape in shapes.items()
         }
 
+    def noise_from(self, values: Tensor) -> Latents:
+        """The values of (B, 3, H, W) as z[i, j] of B targets of H × W, which hold as many."""
+        shapes = self.conditional_flow.latent_shapes(CHANNELS, *values.shape[2:])
+        parts = values.flatten(1).split([math.prod(shape) for shape in shapes.values()], dim=1)
+        return {key: part.unflatten(1, shape) for (key, shape), part in zip(shapes.items(), parts, strict=True)}
+
     def sample(
         self,
         condition: Tensor,
@@ -244,30 +339,44 @@ class CAFlow(nn.Module):
         temperatures = [temperature] * levels if isinstance(temperature, float | int) else temperature
         if len(temperatures) != levels:
             raise ValueError(f"wanted one temperature or {levels}, one per level, got {len(temperatures)}")
-        prepared = self.prepare(condition)
+        encoded = self.encode(condition, condition_u)
         if noise is None:
-            noise = self.draw_noise(len(prepared), *prepared.shape[2:])
-        z = {(i, j): temperatures[i] * values for (i, j), values in noise.items()}
-        condition_latents, _ = self.encode_condition(prepared, condition_u)
-        latents, conditional_log_dets = self.conditional_flow.inverse(z, condition_latents)
+            noise = self.draw_noise(len(encoded.prepared), *encoded.prepared.shape[2:])
+        return self.decode({(i, j): temperatures[i] * values for (i, j), values in noise.items()}, encoded)
+
+    def decode(self, z: Latents, encoded: Encoded) -> Sample:
+        """The targets whose base latents are z, one for each encoded condition."""
+        latents, conditional_log_dets = self.conditional_flow.inverse(z, encoded.latents, encoded.features)
         v, target_log_dets = self.target_flow.inverse(latents)
-        images, pixel_log_det = self.target_pixels.inverse(v, prepared if self.config.residual else None)
+        images, pixel_log_det = self.target_pixels.inverse(v, encoded.mean)
         target_log_dets = _add_to_finest(target_log_dets, pixel_log_det)
         likelihood = LogLikelihood(self._prior(z), -conditional_log_dets, -target_log_dets)
         return Sample(images, likelihood)
 
     def set_network_dtype(self, dtype: torch.dtype | None) -> None:
-        """Run the networks inside the affine layers in `dtype`; the flow itself keeps its own. None: its own too."""
+        """Run the networks inside the affine layers and the mean network in `dtype`, the flow's state in its own type.
+        None: the networks in the state's type, too."""
         for module in self.modules():
-            if isinstance(module, AffineNetwork):
+            if isinstance(module, AffineNetwork | MeanNetwork):
                 module.dtype = dtype
 
+    def encode_target(self, x: Tensor, encoded: Encoded) -> Latents:
+        """The base latents of continuous pixel values (B, 3, H, W): the inverse of `decode`."""
+        v, _ = self.target_pixels(x, encoded.mean)
+        z, _ = self.conditional_flow(self.target_flow(v)[0], encoded.latents, encoded.features)
+        return cast(Latents, z)
+
     def _log_density(
-        self, x: Tensor, prepared: Tensor, condition_latents: list[Tensor], dequantizer_term: Tensor | float
+        self,
+        x: Tensor,
+        encoded: Encoded,
+        dequantizer_term: Tensor | float,
+        latent_noise: Tensor | None = None,
     ) -> LogLikelihood:
-        v, pixel_log_det = self.target_pixels(x, prepared if self.config.residual else None)
+        v, pixel_log_det = self.target_pixels(x, encoded.mean)
         latents, target_log_dets = self.target_flow(v)
-        z, conditional_log_dets = self.conditional_flow(latents, condition_latents)
+        seen = None if latent_noise is None else _add_noise(latents, latent_noise)
+        z, conditional_log_dets = self.conditional_flow(latents, encoded.latents, encoded.features, seen)
         target_log_dets = _add_to_finest(target_log_dets, pixel_log_det + dequantizer_term)
         return LogLikelihood(self._prior(z), conditional_log_dets, target_log_dets)
 
@@ -303,6 +412,12 @@ def to_integers(images: Tensor) -> Tensor:
 
 def _places(u: Tensor | float, like: Tensor) -> Tensor:
     return u.to(like.dtype) if isinstance(u, Tensor) else torch.full_like(like, u)
+
+
+def _add_noise(latents: list[Tensor], noise: Tensor) -> list[Tensor]:
+    """Latents plus the values of `noise`, (B, C, H, W), which holds as many as all of them together."""
+    parts = noise.flatten(1).split([latent[0].numel() for latent in latents], dim=1)
+    return [latent + part.view_as(latent) for latent, part in zip(latents, parts, strict=True)]
 
 
 def _add_to_finest(log_dets: Tensor, finest: Tensor) -> Tensor:

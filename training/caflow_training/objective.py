@@ -1,42 +1,86 @@
 """The training objective (paper, eq. 9), the learning rate and the average of weights (Appendix B)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from caflow_training.bijections import initialize_actnorm
 from caflow_training.data import Batch
-from caflow_training.model import CAFlow
+from caflow_training.dequantization import CELLS, MIDPOINT
+from caflow_training.model import CAFlow, Encoded
+from caflow_training.perceptual import PerceptualDistance
 from caflow_training.recipe import TrainingConfig
 
 
 class Objective(nn.Module):
-    """−[log p(W | Y) + λ log p(Y)] / dims, averaged over the batch, in nats per dimension.
+    """The loss of a batch: a weighted sum of up to four terms, each averaged over the batch.
 
-    A module, so that `torch.compile` and DistributedDataParallel can wrap the whole of it.
+    * `likelihood`: −[log p(W | Y) + λ log p(Y)] / dims, in nats per dimension (eq. 9).
+    * `mean`: L1 distance between the mean network's prediction and the target.
+    * `still`: L1 distance between the sample at τ = 0 and the target. This and the next are trained through the
+      sampling direction, which leaves the likelihood exact: it is that of another, better looking flow.
+    * `features`: perceptual distance between a sample and the target.
+
+    Pixel values count as 0…1 in both distances. A module, so that `torch.compile` and DistributedDataParallel can wrap
+    the whole of it.
     """
 
-    def __init__(self, model: CAFlow, condition_weight: float) -> None:
+    def __init__(self, model: CAFlow, config: TrainingConfig, perceptual: PerceptualDistance | None = None) -> None:
         super().__init__()
         self.model = model
-        self.condition_weight = condition_weight
+        self.config = config
+        self.perceptual = perceptual
 
-    def forward(
-        self, targets: Tensor, conditions: Tensor, target_u: Tensor, condition_u: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The loss, and −log p(W | Y) / dims alone, both scalars."""
-        likelihood, condition_log_prob = self.model.log_joint(targets, conditions, target_u, condition_u)
-        dims = targets[0].numel()
-        conditional = -likelihood.total.mean() / dims
-        return conditional - self.condition_weight * condition_log_prob.mean() / dims, conditional
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """`loss`, and the terms that it consists of, unweighted; all scalars. `conditional`, which comes with the
+        likelihood, is −log p(W | Y) / dims alone."""
+        config = self.config
+        encoded = self.model.encode(batch.conditions, batch.condition_u)
+        terms: dict[str, Tensor] = {}
+        loss = encoded.log_prob.new_zeros(())
+        if config.likelihood_weight:
+            noise = config.latent_noise * batch.noise_level * batch.noise if config.latent_noise else None
+            likelihood = self.model.log_prob_given(batch.targets, encoded, batch.target_u, noise)
+            dims = batch.targets[0].numel()
+            terms["conditional"] = -likelihood.total.mean() / dims
+            terms["likelihood"] = terms["conditional"] - config.condition_weight * encoded.log_prob.mean() / dims
+            loss = loss + config.likelihood_weight * terms["likelihood"]
+        targets = batch.targets + MIDPOINT
+        if config.mean_weight:
+            terms["mean"] = _l1(cast(Tensor, encoded.mean), targets)
+            loss = loss + config.mean_weight * terms["mean"]
+        if config.trains_samples:
+            for name, weight, value in self._of_samples(batch, encoded, targets):
+                terms[name] = value
+                loss = loss + weight * value
+        return {"loss": loss, **terms}
+
+    def _of_samples(self, batch: Batch, encoded: Encoded, targets: Tensor) -> Iterator[tuple[str, float, Tensor]]:
+        """Name, weight and value of the terms of samples, which are drawn together: those at τ = 0, then the others."""
+        config, rows = self.config, len(targets)
+        temperatures = [0.0] * (config.still_weight > 0) + [config.feature_temperature] * (config.feature_weight > 0)
+        noise = self.model.noise_from(torch.cat([temperature * batch.noise for temperature in temperatures]))
+        image = torch.arange(rows, device=targets.device).repeat(len(temperatures))
+        images = self.model.decode(noise, encoded.rows(image)).images
+        if config.still_weight:
+            yield "still", config.still_weight, _l1(images[:rows], targets)
+        if config.feature_weight:
+            assert self.perceptual is not None
+            yield "features", config.feature_weight, self.perceptual(images[-rows:], targets).mean()
+
+
+def _l1(images: Tensor, targets: Tensor) -> Tensor:
+    return (images - targets).abs().mean() / CELLS
 
 
 def initialize_from(model: CAFlow, batch: Batch) -> None:
     """Initialise every ActNorm from the whole of one batch."""
-    device = next(model.parameters()).device
-    tensors = (batch.targets, batch.conditions, batch.target_u, batch.condition_u)
-    initialize_actnorm(model, lambda: model.log_joint(*(tensor.to(device) for tensor in tensors)))
+    batch = batch.to(next(model.parameters()).device)
+    initialize_actnorm(
+        model, lambda: model.log_joint(batch.targets, batch.conditions, batch.target_u, batch.condition_u)
+    )
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ SPEED_SMOOTHING = 0.95
 
 
 class Progress:
-    """A bar with the loss in bits per dimension, images per second and time left."""
+    """A bar with the loss, in bits per dimension where it is a likelihood, images per second and time left."""
 
     def __init__(self, steps: int, first_step: int, images_per_step: int, shows: bool) -> None:
         self._images_per_step = images_per_step
@@ -31,11 +32,11 @@ class Progress:
             TextColumn("training"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[bits]} bits/dim  {task.fields[speed]} images/s"),
+            TextColumn("{task.fields[value]}  {task.fields[speed]} images/s"),
             TimeRemainingColumn(),
             console=self._console,
         )
-        self._task = self._bar.add_task("", total=steps, completed=first_step, bits="–", speed="–")
+        self._task = self._bar.add_task("", total=steps, completed=first_step, value="–", speed="–")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -44,19 +45,22 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._bar.stop()
 
-    def step(self, done: int, nats_per_dim: float) -> None:
-        """Show that `done` steps are done."""
+    def step(self, done: int, terms: Mapping[str, float]) -> None:
+        """Show that `done` steps are done, and the terms of the last one's loss."""
         now = time.perf_counter()
         taken, self._last = now - self._last, now
         before = taken if self._seconds_per_step is None else self._seconds_per_step
         self._seconds_per_step = SPEED_SMOOTHING * before + (1 - SPEED_SMOOTHING) * taken
         speed = self._images_per_step / self._seconds_per_step
-        self._bar.update(self._task, completed=done, bits=f"{_bits(nats_per_dim):.3f}", speed=f"{speed:.1f}")
+        value = f"{_bits(terms['conditional']):.3f} bits/dim" if "conditional" in terms else f"loss {terms['loss']:.4f}"
+        self._bar.update(self._task, completed=done, value=value, speed=f"{speed:.1f}")
 
     def validation(self, step: int, result: Validation) -> None:
         """Print a line that stays."""
         self._last = time.perf_counter()
-        self._console.print(f"step {step}: held-out {result.bits_per_dim:.4f} bits/dim")
+        self._console.print(
+            f"step {step}: held-out {result.bits_per_dim:.4f} bits/dim, τ = 0 {result.still_psnr:.2f} dB"
+        )
 
 
 class TrainingLog:
@@ -87,17 +91,12 @@ class TrainingLog:
         if self._tensorboard is not None:
             self._tensorboard.close()
 
-    def step(self, step: int, loss: float, conditional: float, gradient_norm: float, learning_rate: float) -> None:
-        """Log a training step; `loss` and `conditional` in nats per dimension."""
-        self._write(
-            step,
-            {
-                "loss": loss,
-                "bits_per_dim": _bits(conditional),
-                "gradient_norm": gradient_norm,
-                "learning_rate": learning_rate,
-            },
-        )
+    def step(self, step: int, terms: Mapping[str, float], gradient_norm: float, learning_rate: float) -> None:
+        """Log a training step: the loss and the terms of it, as `Objective` names them."""
+        values = dict(terms)
+        if "conditional" in values:
+            values["bits_per_dim"] = _bits(values.pop("conditional"))
+        self._write(step, {**values, "gradient_norm": gradient_norm, "learning_rate": learning_rate})
 
     def validation(self, step: int, result: Validation, sheet: Path) -> None:
         """Log what was seen of the held-out crops after `step` steps."""

@@ -1,10 +1,11 @@
 """Recipes: flat TOML files that say everything about a training run.
 
-A recipe's keys are those of the model (`CAFlowConfig`), of its task, and of the training (`TrainingConfig`).
+A recipe's keys are those of the model (`CAFlowConfig`), of its task, of the training (`TrainingConfig`), and of the
+degradations of its conditions (`Degradations`).
 """
 
 import tomllib
-from dataclasses import asdict
+from dataclasses import asdict, field
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,12 +22,14 @@ from caflow_training.checkpoint import (
     field_names,
     task_type_of,
 )
+from caflow_training.degradations import Degradations
 from caflow_training.model import CAFlowConfig
-from caflow_training.tasks import STRICT
+from caflow_training.tasks import STRICT, SuperResolution
 
 Count = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
 Share = Annotated[float, Gt(0), Lt(1)]
+Weight = Annotated[float, Ge(0)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -42,8 +45,20 @@ class TrainingConfig:
     """A crop is taken at one of these sizes of the photograph: 0.5 halves the photograph first."""
     crop_candidates: Count = 1
     """Of so many places the one whose pixels vary most is taken: photographs are mostly sky, wall and water."""
-    condition_weight: Annotated[float, Ge(0)] = 1e-3
+    likelihood_weight: Weight = 1.0
+    """Of −log p(W | Y) in nats per dimension (eq. 9)."""
+    condition_weight: Weight = 1e-3
     """λ of eq. 9: 0 trains p(W | Y), 1 the joint density."""
+    mean_weight: Weight = 0.0
+    """Of the mean network's L1 distance to the target, pixel values as 0…1. Alone it trains that network alone."""
+    still_weight: Weight = 0.0
+    """Of the L1 distance between the sample at τ = 0 and the target, pixel values as 0…1 (HCFlow+, LINF)."""
+    feature_weight: Weight = 0.0
+    """Of LPIPS-VGG between a sample at `feature_temperature` and the target."""
+    feature_temperature: Weight = 0.9
+    latent_noise: Weight = 0.0
+    """Noise on L[j] where finer flows see it as a condition; its standard deviation is uniform between 0 and this
+    (JetFormer, arXiv:2411.19722)."""
     learning_rate: Positive = 1e-3
     warm_up_steps: Annotated[int, Ge(0)] = 500
     """Steps in which the learning rate rises linearly from 0."""
@@ -66,15 +81,35 @@ class TrainingConfig:
     sheet_temperatures: tuple[Annotated[float, Ge(0)], ...] = (0.0, 0.8, 1.0)
     seed: Annotated[int, Ge(0)] = 0
 
+    @property
+    def trains_flow(self) -> bool:
+        """Whether the flows learn, and not the mean network alone."""
+        return self.likelihood_weight > 0 or self.trains_samples
+
+    @property
+    def trains_samples(self) -> bool:
+        """Whether the loss contains terms of samples."""
+        return self.still_weight > 0 or self.feature_weight > 0
+
 
 @dataclass(frozen=True, config=STRICT)
 class Recipe:
-    """A model and its training."""
+    """A model, its training, and what happened to the conditions that it is trained on."""
 
     model: CAFlowConfig
     training: TrainingConfig
+    degradations: Degradations = field(default_factory=Degradations)
 
     def __post_init__(self) -> None:
+        if self.training.mean_weight and not self.model.mean_blocks:
+            raise ValueError("mean_weight > 0 trains a mean network, and the model has none: set mean_blocks.")
+        if not self.training.trains_flow and not self.training.mean_weight:
+            raise ValueError("all weights of the loss are 0: set likelihood_weight or mean_weight.")
+        if self.degradations != Degradations() and not isinstance(self.model.task, SuperResolution):
+            raise ValueError(
+                f"degradations are of conditions of super-resolution, and the task is {self.model.task.task}: remove "
+                "clean_share and what belongs to it."
+            )
         multiple = self.model.size_multiple
         if self.training.crop % multiple:
             raise ValueError(
@@ -83,7 +118,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as flat plain values, defaults included."""
-        return config_to_dict(self.model) | asdict(self.training)
+        return config_to_dict(self.model) | asdict(self.training) | asdict(self.degradations)
 
 
 def recipe_from_dict(values: dict[str, Any]) -> Recipe:
@@ -92,12 +127,22 @@ def recipe_from_dict(values: dict[str, Any]) -> Recipe:
     Raises:
         ConfigError: for an unknown key, naming the nearest known one, or a value out of range.
     """
-    training_names = field_names(TrainingConfig)
     model_names = field_names(CAFlowConfig) | field_names(task_type_of(values))
-    check_keys(values, training_names | model_names)
+    parts: dict[str, tuple[type[Any], set[str]]] = {
+        "training": (TrainingConfig, field_names(TrainingConfig)),
+        "degradations": (Degradations, field_names(Degradations)),
+    }
+    check_keys(values, model_names.union(*(names for _, names in parts.values())))
+    built = {
+        part: build(type_, {key: _as_tuple(values[key]) for key in values if key in names})
+        for part, (type_, names) in parts.items()
+    }
     model = config_from_dict({key: values[key] for key in values if key in model_names})
-    training = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in training_names}
-    return build(Recipe, {"model": model, "training": build(TrainingConfig, training)})
+    return build(Recipe, {"model": model, **built})
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def load_recipe(name: str) -> Recipe:

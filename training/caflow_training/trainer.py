@@ -5,13 +5,16 @@ is, on a CPU, the run that was not, to the last bit.
 """
 
 import json
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from caflow_training import checkpoint
@@ -27,9 +30,11 @@ from caflow_training.data import (
 )
 from caflow_training.model import CAFlow
 from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
+from caflow_training.perceptual import PerceptualDistance
 from caflow_training.processes import Processes, join_processes
 from caflow_training.progress import Progress, TrainingLog
 from caflow_training.recipe import Recipe
+from caflow_training.start import start_from
 from caflow_training.validation import ExplodingInverse, validate, write_sheet
 
 LAST_CHECKPOINT = "last.pt"
@@ -45,25 +50,46 @@ class ResumeError(ValueError):
     """The output folder holds another run."""
 
 
-def train(recipe: Recipe, data: Path, out: Path, say: Callable[[str], None] = print) -> Path:
-    """Train, or go on training, and return the path of the checkpoint.
+def train(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    say: Callable[[str], None] = print,
+    start: Path | None = None,
+    vgg16: Path | None = None,
+) -> Path:
+    """Train, or resume training, and return the path of the checkpoint.
 
     Under torchrun the batch is spread over the processes, and `data` and `out` mean the same to all of them. `out`
     receives `last.pt`, `log.jsonl`, one sheet of samples per validation, and TensorBoard events where that is
     installed.
 
+    Arguments:
+        start: a checkpoint whose weights a new run starts from: see `start_from`.
+        vgg16: weights for the recipe's `feature_weight`: see `PerceptualDistance`.
+
     Raises:
-        DataError, ResumeError, TrainingStopped
+        CheckpointError, DataError, FeatureError, ResumeError, StartError, TrainingStopped
     """
+    perceptual = PerceptualDistance(vgg16) if recipe.training.feature_weight else None
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         processes = join_processes(recipe.training.batch, stack, say)
-        training, held_out = _crops(recipe, data, processes, say)
-        run = _Run(recipe, out, processes, training, held_out, say)
-        run.start_or_resume()
-        run.train(stack)
+        photographs = _photographs(recipe, data, processes, say)
+        run = _Run(recipe, out, processes, photographs, say)
+        run.start_or_resume(start)
+        run.train(stack, perceptual)
         processes.wait_for_all()  # who ends sooner cannot be started again, should the one that still saves be lost
     return out / LAST_CHECKPOINT
+
+
+@dataclass(frozen=True)
+class _TrainingData:
+    """Crops to train on and to validate with, and a number that stands for the photographs that they are of."""
+
+    training: Crops
+    held_out: Crops
+    digest: int
 
 
 class _Run:
@@ -74,16 +100,15 @@ class _Run:
         recipe: Recipe,
         out: Path,
         processes: Processes,
-        training: Crops,
-        held_out: Crops,
+        data: _TrainingData,
         say: Callable[[str], None],
     ) -> None:
         self.recipe = recipe
         self.config = recipe.training
         self.out = out
         self.processes = processes
-        self.training = training
-        self.held_out_batch = held_out.batch(0, range(self.config.validation_crops))
+        self.data = data
+        self.held_out_batch = data.held_out.batch(0, range(self.config.validation_crops))
         self.say = say
         torch.manual_seed(self.config.seed)
         self.model = CAFlow(recipe.model).to(processes.device)
@@ -91,14 +116,16 @@ class _Run:
         self.average = AveragedWeights(self.model, self.config.ema_decay)
         self.step = 0
 
-    def start_or_resume(self) -> None:
-        """Go on from the checkpoint in the output folder, or initialise the model from the first batch."""
+    def start_or_resume(self, start: Path | None) -> None:
+        """Resume from the checkpoint in the output folder. Without one, start from the weights of `start`, or from the
+        first batch."""
         path = self.out / LAST_CHECKPOINT
         if path.exists():
             self._resume(path)
         else:
-            # Every process sees the whole first batch, so all start from the same ActNorms without a word.
-            initialize_from(self.model, self.training.batch(0, range(self.config.batch)))
+            if start is None or not start_from(self.model, start):
+                # Every process sees the whole first batch, so all start from the same ActNorms without a word.
+                initialize_from(self.model, self.data.training.batch(0, range(self.config.batch)))
             self.average = AveragedWeights(self.model, self.config.ema_decay)
         if not self.processes.agree(self.step):
             raise ResumeError(
@@ -119,24 +146,29 @@ class _Run:
                 f"{path} was trained with {key} = {stored.get(key)!r}, the recipe says {wanted[key]!r}: "
                 "give the same recipe to go on, or another --out to start anew"
             )
+        if contents["training"].get("photographs", self.data.digest) != self.data.digest:
+            raise ResumeError(
+                f"{path} was trained on other photographs than those in --data: give the same folder to resume, or "
+                "another --out to start anew"
+            )
         self.model.load_state_dict(contents["weights"])
         self.average.load(contents["ema"])
         self.optimizer.load_state_dict(contents["training"]["optimizer"])
         self.step = contents["training"]["step"]
 
-    def train(self, stack: ExitStack) -> None:
+    def train(self, stack: ExitStack, perceptual: PerceptualDistance | None) -> None:
         """Steps up to the last one."""
         config, processes = self.config, self.processes
-        objective = self._wrapped_objective()
+        objective = self._wrapped_objective(perceptual)
         log = stack.enter_context(TrainingLog(self.out, self.step, writes=self.processes.leads))
         progress = stack.enter_context(Progress(config.steps, self.step, config.batch, shows=self.processes.leads))
-        batches = self.training.batches(self.step, processes.rows(config.batch))
+        batches = self.data.training.batches(self.step, processes.rows(config.batch))
         stack.callback(batches.close)
         while self.step < config.steps:
-            loss, conditional, gradient_norm = self._step(objective, next(batches))
-            log.step(self.step, loss, conditional, gradient_norm, learning_rate(self.step, config))
+            terms, gradient_norm = self._step(objective, next(batches))
+            log.step(self.step, terms, gradient_norm, learning_rate(self.step, config))
             self.step += 1
-            progress.step(self.step, conditional)
+            progress.step(self.step, terms)
             finished = self.step == config.steps
             if (self.step % config.epoch_steps == 0 or finished) and self.processes.leads:
                 self._validate(log, progress)
@@ -144,29 +176,28 @@ class _Run:
                 log.sync()
                 self._save()
 
-    def _step(self, objective: torch.nn.Module, batch: Batch) -> tuple[float, float, float]:
-        """One update; the loss and −log p(W | Y)/dims over the global batch, and the gradient's norm before clipping.
+    def _step(self, objective: torch.nn.Module, batch: Batch) -> tuple[dict[str, float], float]:
+        """One update; the loss with its terms over the global batch, and the gradient's norm before clipping.
 
         Raises:
-            TrainingStopped: if either is not finite, before anything is changed.
+            TrainingStopped: if the loss or the norm is not finite, before anything is changed.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.config)
-        tensors = (batch.targets, batch.conditions, batch.target_u, batch.condition_u)
-        loss, conditional = objective(*(t.to(self.processes.device, non_blocking=True) for t in tensors))
+        terms: dict[str, Tensor] = objective(batch.to(self.processes.device))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        terms["loss"].backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
-        values = torch.stack([loss.detach(), conditional.detach(), norm.detach()])
-        loss_value, conditional_value, norm_value = self.processes.mean(values).tolist()
-        if not torch.isfinite(torch.tensor([loss_value, norm_value])).all():
+        means = self.processes.mean(torch.stack([*(term.detach() for term in terms.values()), norm.detach()])).tolist()
+        values, norm_value = dict(zip(terms, means, strict=False)), means[-1]
+        if not math.isfinite(values["loss"]) or not math.isfinite(norm_value):
             raise TrainingStopped(
-                f"step {self.step}: loss {loss_value}, gradient norm {norm_value}: not finite. "
+                f"step {self.step}: loss {values['loss']}, gradient norm {norm_value}: not finite. "
                 f"{self._kept()} Lower learning_rate or gradient_clip, or set precision = 'fp32'."
             )
         self.optimizer.step()
         self.average.update(self.model, self.step)
-        return loss_value, conditional_value, norm_value
+        return values, norm_value
 
     def _validate(self, log: TrainingLog, progress: Progress) -> None:
         averaged = CAFlow(self.recipe.model).to(self.processes.device).eval()
@@ -191,23 +222,27 @@ class _Run:
                 "recipe": _plain(self.recipe),
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
+                "photographs": self.data.digest,
             },
         )
 
-    def _wrapped_objective(self) -> torch.nn.Module:
+    def _wrapped_objective(self, perceptual: PerceptualDistance | None) -> torch.nn.Module:
         if self.config.precision == "bf16":
             self.model.set_network_dtype(torch.bfloat16)
-        objective: torch.nn.Module = Objective(self.model, self.config.condition_weight)
+        objective: torch.nn.Module = Objective(self.model, self.config, perceptual).to(self.processes.device)
         if self.config.compile:
             objective.compile()
-        return DistributedDataParallel(objective) if self.processes.count > 1 else objective
+        if self.processes.count == 1:
+            return objective
+        # Which terms the loss has decides which weights have a gradient: without likelihood only the mean network's.
+        return DistributedDataParallel(objective, find_unused_parameters=self.config.likelihood_weight == 0)
 
     def _kept(self) -> str:
         path = self.out / LAST_CHECKPOINT
         return f"The last good checkpoint is {path}." if path.exists() else "No checkpoint was written yet."
 
 
-def _crops(recipe: Recipe, data: Path, processes: Processes, say: Callable[[str], None]) -> tuple[Crops, Crops]:
+def _photographs(recipe: Recipe, data: Path, processes: Processes, say: Callable[[str], None]) -> _TrainingData:
     """Training and held-out crops of the photographs in `data`."""
     found = find_photographs(data, recipe.model.task, recipe.training.crop, shows_progress=processes.leads)
     training, held_out = split_by_file(found, recipe.training.validation_share)
@@ -215,16 +250,17 @@ def _crops(recipe: Recipe, data: Path, processes: Processes, say: Callable[[str]
         for path, reason in found.skipped.items():
             say(f"skipped: {path} {reason}")
         say(f"{len(training.targets)} photographs to train on, {len(held_out.targets)} held out")
-    if not processes.agree(_digest(found, data)):
+    digest = _digest(found, data)
+    if not processes.agree(digest):
         raise DataError(
             f"{data}: process {processes.rank} found {len(found.targets)} photographs, another one found others: "
             "wanted the same files on every machine"
         )
 
     def crops(photographs: Photographs, stream: int) -> Crops:
-        return Crops(photographs, recipe.model.task, recipe.training, stream)
+        return Crops(photographs, recipe.model.task, recipe.training, stream, recipe.degradations)
 
-    return crops(training, TRAINING_STREAM), crops(held_out, VALIDATION_STREAM)
+    return _TrainingData(crops(training, TRAINING_STREAM), crops(held_out, VALIDATION_STREAM), digest)
 
 
 def _digest(photographs: Photographs, folder: Path) -> int:

@@ -62,6 +62,7 @@ Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vecto
         give(to_reverse, "carry", carry);
         if (finest) {
             give(to_reverse, "prepared", find(encoded, "prepared"));
+            give(to_reverse, "mean", find(encoded, "mean"));
             give(to_reverse, "image", image);
         }
         const Arrays reversed = graphs.run(named("reverse", j), to_reverse, place);
@@ -119,6 +120,7 @@ Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, cons
         if (j == levels - 1) {
             to_forward = {{"pixels", pixels}, {"image", image}};
             give(to_forward, "prepared", find(encoded, "prepared"));
+            give(to_forward, "mean", find(encoded, "mean"));
         }
         const Arrays out = graphs.run(named("forward", j), to_forward);
         latents[j] = needed(out, "latent");

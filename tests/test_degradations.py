@@ -1,0 +1,118 @@
+"""Degraded conditions of training: the same again for the same seed, step and row, and what each degradation does."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from caflow_training.checkpoint import ConfigError
+from caflow_training.data import TRAINING_STREAM, Crops, find_photographs
+from caflow_training.degradations import Degradations
+from caflow_training.recipe import recipe_from_dict
+from caflow_training.tasks import Image, SuperResolution
+
+EVERYTHING: dict[str, Any] = {
+    "clean_share": 0.2,
+    "reductions": ("bicubic", "bilinear", "lanczos", "area"),
+    "blur_share": 0.5,
+    "noise_share": 0.5,
+    "noises": ("gaussian", "grey", "poisson", "speckle"),
+    "jpeg_share": 0.4,
+    "video_share": 0.4,
+    "codecs": ("h264", "hevc"),
+}
+ONE_BY_ONE: dict[str, dict[str, Any]] = {
+    "blur": {"blur_share": 1.0, "blur_sigma": (3.0, 3.0)},
+    "gaussian noise": {"noise_share": 1.0, "noise_sigma": (10.0, 10.0)},
+    "grey noise": {"noise_share": 1.0, "noise_sigma": (10.0, 10.0), "noises": ("grey",)},
+    "poisson noise": {"noise_share": 1.0, "noise_sigma": (10.0, 10.0), "noises": ("poisson",)},
+    "speckle": {"noise_share": 1.0, "noise_sigma": (10.0, 10.0), "noises": ("speckle",)},
+    "jpeg": {"jpeg_share": 1.0, "jpeg_quality": (20, 20)},
+    "h264": {"video_share": 1.0, "video_crf": (35, 35)},
+    "hevc": {"video_share": 1.0, "video_crf": (35, 35), "codecs": ("hevc",)},
+}
+
+
+def crops(folder: Path, **degradations: Any) -> Crops:
+    recipe = recipe_from_dict({"crop": 64, "crop_scales": [1.0, 0.5], "levels": 2, **degradations})
+    found = find_photographs(folder, recipe.model.task, 64)
+    return Crops(found, recipe.model.task, recipe.training, TRAINING_STREAM, recipe.degradations)
+
+
+def psnr(image: Image, other: Image) -> float:
+    return 10 * float(np.log10(255**2 / np.square(image.astype(float) - other).mean()))
+
+
+@pytest.fixture
+def window(photographs: Path) -> Image:
+    image = cv2.imread(str(sorted(photographs.glob("*.jpg"))[3]), cv2.IMREAD_COLOR_RGB)
+    assert image is not None
+    return np.ascontiguousarray(image[100:292, 100:292]).astype(np.uint8)
+
+
+def test_a_condition_is_a_function_of_seed_step_and_row(photographs: Path) -> None:
+    first, again = (crops(photographs, **EVERYTHING) for _ in range(2))
+    whole, part = first.batch(7, range(12)), again.batch(7, range(4, 8))
+    for tensor, same in zip(whole, part, strict=True):
+        assert tensor[4:8].equal(same)
+    assert not first.batch(8, range(12)).conditions.equal(whole.conditions)
+
+
+def test_clean_crops_are_those_of_the_task(photographs: Path) -> None:
+    batch = crops(photographs).batch(0, range(4))
+    for target, condition in zip(batch.targets.numpy(), batch.conditions.numpy(), strict=True):
+        expected = SuperResolution().degrade(target.transpose(1, 2, 0), np.random.default_rng(0))
+        np.testing.assert_array_equal(condition.transpose(1, 2, 0), expected)
+
+
+def test_conditions_lie_where_their_targets_do(photographs: Path) -> None:
+    """With the task's own filter and nothing else, a condition that is cut from a reduced window equals the reduced
+    target, but at its border, where the window shows what lies beyond."""
+    batch = crops(photographs, clean_share=0.0).batch(0, range(16))
+    for target, condition in zip(batch.targets.numpy(), batch.conditions.numpy(), strict=True):
+        expected = SuperResolution().degrade(target.transpose(1, 2, 0), np.random.default_rng(0))
+        inside = (slice(3, -3), slice(3, -3))
+        np.testing.assert_allclose(condition.transpose(1, 2, 0)[inside].astype(int), expected[inside], atol=1)
+
+
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+def test_each_degradation_costs_quality(name: str, window: Image) -> None:
+    rng = np.random.default_rng(0)
+    clean = SuperResolution().degrade(window, rng)
+    degraded = Degradations(clean_share=0.0, **ONE_BY_ONE[name]).degrade(window, 4, rng)
+    assert degraded.shape == clean.shape
+    assert degraded.dtype == np.uint8
+    assert 18 < psnr(degraded, clean) < 33
+
+
+def test_noise_is_as_strong_as_it_says(window: Image) -> None:
+    grey = np.full_like(window, 128)
+    degraded = Degradations(clean_share=0.0, noise_share=1.0, noise_sigma=(8.0, 8.0)).degrade(
+        grey, 4, np.random.default_rng(0)
+    )
+    assert degraded.astype(float).std() == pytest.approx(8, rel=0.05)
+
+
+@pytest.mark.parametrize("side", [17, 30])
+def test_odd_sides_are_coded_too(side: int, window: Image) -> None:
+    degradations = Degradations(clean_share=0.0, video_share=1.0)
+    assert degradations.degrade(window[: 4 * side, : 4 * side], 4, np.random.default_rng(0)).shape == (side, side, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"jpeg_share": 0.7, "video_share": 0.7}, "must not exceed 1"),
+        ({"noise_sigma": [5.0, 1.0]}, "write the smaller value first"),
+        ({"noises": []}, "name at least one"),
+        ({"jpeg_quality": [0, 90]}, "jpeg_quality"),
+        ({"clean_share": 1.5}, "clean_share"),
+        ({"codecs": ["mpeg2"]}, "codecs"),
+        ({"clean_share": 0.5, "task": "colorization"}, "degradations are of conditions of super-resolution"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe_from_dict(values)

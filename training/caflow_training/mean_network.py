@@ -1,0 +1,81 @@
+"""A small convolutional network that predicts the target from the condition, once per image.
+
+What depends on the condition alone costs nothing per sample. So the flow may model the target as its residual to this
+prediction, which is an exact shift given the condition, and its blocks may see the network's features beside D.
+"""
+
+from contextlib import nullcontext
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from caflow_training.dequantization import CELLS
+
+FEATURE_CHANNELS = 32
+"""Of the features at each level."""
+
+
+class ResidualBlock(nn.Module):
+    """x + convolution(ReLU(convolution(x))), both 3×3."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + cast(Tensor, self.second(F.relu(self.first(x))))
+
+
+class MeanNetwork(nn.Module):
+    """Residual blocks at the condition's own resolution, then one convolution and a pixel shuffle to the target's.
+
+    The prediction starts as zero: the mean is then the prepared condition. `dtype` is the type in which the
+    convolutions run, or None for the input's own.
+
+    Arguments:
+        scale: sides of the target over those of the condition.
+        blocks, width: number of residual blocks and their channels.
+        levels: of the flow, for each of which `forward` returns features; 0 for none.
+    """
+
+    def __init__(self, channels: int, scale: int, blocks: int, width: int, levels: int) -> None:
+        super().__init__()
+        self.dtype: torch.dtype | None = None
+        self.scale = scale
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+        self.last = nn.Conv2d(width, channels * scale**2, 3, padding=1)
+        self.features = nn.ModuleList(nn.Conv2d(width, FEATURE_CHANNELS, 3, padding=1) for _ in range(levels))
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(cast(Tensor, self.last.bias))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, condition: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Predict the target from the condition.
+
+        Arguments:
+            condition: (B, C, h, w), pixel values 0…255.
+
+        Returns: the difference between prediction and prepared condition, (B, C, scale · h, scale · w) in pixel values;
+            and the features of each level j, (B, FEATURE_CHANNELS, H/2^(n−j+1), W/2^(n−j+1)) with H and W the
+            target's sides: the resolution that the networks of the blocks at level j see.
+        """
+        x = (condition / CELLS - 0.5).to(self.first.weight.dtype)
+        with torch.autocast(x.device.type, self.dtype) if self.dtype else nullcontext():
+            trunk = self.blocks(self.first(x))
+            difference = F.pixel_shuffle(self.last(F.relu(trunk)), self.scale)
+            count = len(self.features)
+            features = [
+                F.relu(layer(self._resampled(trunk, 2 ** (count - j + 1)))) for j, layer in enumerate(self.features)
+            ]
+        return CELLS * difference.to(condition.dtype), [level.to(condition.dtype) for level in features]
+
+    def _resampled(self, trunk: Tensor, reduction: int) -> Tensor:
+        """The trunk at the target's resolution divided by `reduction`."""
+        if reduction < self.scale:
+            return F.interpolate(trunk, scale_factor=self.scale // reduction, mode="nearest")
+        factor = reduction // self.scale
+        return F.avg_pool2d(trunk, factor) if factor > 1 else trunk
