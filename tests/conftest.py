@@ -31,7 +31,7 @@ OURS = {
     "residual": True,
     "mean_blocks": 1,
     "mean_width": 8,
-    "mean_features": True,
+    "mean_features": 4,
     "log_scale_bound": 1.0,
     "dequantization_steps": 1,
     "task": SuperResolution(scale=4),

@@ -6,12 +6,12 @@ from conftest import small_model
 from torch import Tensor
 
 from caflow_training.checkpoint import ConfigError, config_from_dict
-from caflow_training.mean_network import FEATURE_CHANNELS, MeanNetwork
+from caflow_training.mean_network import MeanNetwork
 from caflow_training.model import CAFlow, CAFlowConfig
 from caflow_training.tasks import Colorization, Inpainting, SuperResolution, Task
 
 SCALES: list[Task] = [Colorization(), SuperResolution(scale=2), SuperResolution(scale=4), SuperResolution(scale=8)]
-WITH_MEAN = {"residual": True, "mean_blocks": 1, "mean_width": 8, "mean_features": True}
+WITH_MEAN = {"residual": True, "mean_blocks": 1, "mean_width": 8, "mean_features": 4}
 
 
 def conditions(task: Task, rows: int = 2, height: int = 32, width: int = 48) -> Tensor:
@@ -33,14 +33,14 @@ def test_samples_know_their_density_at_every_scale(task: Task) -> None:
 
 @pytest.mark.parametrize("task", SCALES, ids=lambda task: f"x{task.scale}")
 def test_features_have_the_resolution_of_their_level(task: Task) -> None:
-    network = MeanNetwork(3, task.scale, blocks=1, width=4, levels=3)
+    network = MeanNetwork(3, task.scale, blocks=1, width=4, feature_channels=[5, 6, 7])
     difference, features = network(conditions(task).float())
     assert difference.shape == (2, 3, 32, 48)
     assert not difference.any()  # until it is trained the mean is the prepared condition
     assert [tuple(level.shape) for level in features] == [
-        (2, FEATURE_CHANNELS, 2, 3),
-        (2, FEATURE_CHANNELS, 4, 6),
-        (2, FEATURE_CHANNELS, 8, 12),
+        (2, 5, 2, 3),
+        (2, 6, 4, 6),
+        (2, 7, 8, 12),
     ]
 
 
@@ -84,8 +84,8 @@ def test_log_scales_keep_to_their_bound(bound: float) -> None:
 def test_values_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(ConfigError, match="mean_blocks needs residual = true"):
         config_from_dict({"mean_blocks": 2})
-    with pytest.raises(ConfigError, match="mean_features = true needs a mean network"):
-        config_from_dict({"residual": True, "mean_features": True})
+    with pytest.raises(ConfigError, match="mean_features needs a mean network"):
+        config_from_dict({"residual": True, "mean_features": 4})
     with pytest.raises(ConfigError, match="log_scale_bound"):
         config_from_dict({"log_scale_bound": 3.0})
 

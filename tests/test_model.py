@@ -62,7 +62,7 @@ def test_every_pixel_space_is_exact(pixels: PixelSpace, residual: bool, steps: i
     [
         {"residual": True},
         {"residual": True, "mean_blocks": 1},
-        {"residual": True, "mean_blocks": 1, "mean_features": True},
+        {"residual": True, "mean_blocks": 1, "mean_features": 4},
         {"log_scale_bound": 0.5},
     ],
     ids=str,

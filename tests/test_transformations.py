@@ -27,11 +27,11 @@ VARIANTS: dict[str, dict[str, object]] = {
     "dual-glow": {"dependencies": "dual-glow"},
     "residual super-resolution": {"residual": True, "task": SuperResolution(scale=4)},
     "mean network": {"residual": True, "mean_blocks": 1, "task": SuperResolution(scale=2)},
-    "mean network, features": {"residual": True, "mean_blocks": 1, "mean_features": True, "log_scale_bound": 0.5},
+    "mean network, features": {"residual": True, "mean_blocks": 1, "mean_features": 4, "log_scale_bound": 0.5},
     "mean network, features, shared, ×8": {
         "residual": True,
         "mean_blocks": 1,
-        "mean_features": True,
+        "mean_features": 4,
         "dependencies": "shared",
         "task": SuperResolution(scale=8),
     },

@@ -4,6 +4,7 @@ What depends on the condition alone costs nothing per sample. So the flow may mo
 prediction, which is an exact shift given the condition, and its blocks may see the network's features beside D.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import cast
 
@@ -12,9 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caflow_training.dequantization import CELLS
-
-FEATURE_CHANNELS = 32
-"""Of the features at each level."""
 
 
 class ResidualBlock(nn.Module):
@@ -38,17 +36,18 @@ class MeanNetwork(nn.Module):
     Arguments:
         scale: sides of the target over those of the condition.
         blocks, width: number of residual blocks and their channels.
-        levels: of the flow, for each of which `forward` returns features; 0 for none.
+        feature_channels: of the features that `forward` returns for each level; one entry per level of the flow,
+            coarsest first, or none.
     """
 
-    def __init__(self, channels: int, scale: int, blocks: int, width: int, levels: int) -> None:
+    def __init__(self, channels: int, scale: int, blocks: int, width: int, feature_channels: Sequence[int]) -> None:
         super().__init__()
         self.dtype: torch.dtype | None = None
         self.scale = scale
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
         self.last = nn.Conv2d(width, channels * scale**2, 3, padding=1)
-        self.features = nn.ModuleList(nn.Conv2d(width, FEATURE_CHANNELS, 3, padding=1) for _ in range(levels))
+        self.features = nn.ModuleList(nn.Conv2d(width, depth, 3, padding=1) for depth in feature_channels)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(cast(Tensor, self.last.bias))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -60,8 +59,8 @@ class MeanNetwork(nn.Module):
             condition: (B, C, h, w), pixel values 0…255.
 
         Returns: the difference between prediction and prepared condition, (B, C, scale · h, scale · w) in pixel values;
-            and the features of each level j, (B, FEATURE_CHANNELS, H/2^(n−j+1), W/2^(n−j+1)) with H and W the
-            target's sides: the resolution that the networks of the blocks at level j see.
+            and the features of each level j, (B, feature_channels[j], H/2^(n−j+1), W/2^(n−j+1)) with H and W
+            the target's sides: the resolution that the networks of the blocks at level j see.
         """
         x = (condition / CELLS - 0.5).to(self.first.weight.dtype)
         with torch.autocast(x.device.type, self.dtype) if self.dtype else nullcontext():

@@ -21,7 +21,7 @@ from caflow_training.dequantization import (
     pixel_space,
 )
 from caflow_training.image_flow import ImageFlow
-from caflow_training.mean_network import FEATURE_CHANNELS, MeanNetwork
+from caflow_training.mean_network import MeanNetwork
 from caflow_training.tasks import STRICT, SuperResolution, Task
 
 Count = Annotated[int, Ge(1)]
@@ -60,8 +60,8 @@ class CAFlowConfig:
     prediction instead of the prepared condition; needs `residual`."""
     mean_width: Count = 64
     """Channels inside the mean network."""
-    mean_features: bool = False
-    """The blocks of the conditional flow see features of the mean network beside D."""
+    mean_features: NonNegative = 0
+    """Channels of the mean network's features that the blocks of each level see beside D."""
     log_scale_bound: Annotated[float, Gt(0), Le(LOG_SCALE_BOUND)] = LOG_SCALE_BOUND
     """Largest |log-scale| of an affine layer; the paper's model has 2."""
     reference: bool = False
@@ -80,7 +80,7 @@ class CAFlowConfig:
         if self.mean_blocks and not self.residual:
             raise ValueError("mean_blocks needs residual = true: the target is modelled as its residual to the mean.")
         if self.mean_features and not self.mean_blocks:
-            raise ValueError("mean_features = true needs a mean network: set mean_blocks to 1 or more.")
+            raise ValueError("mean_features needs a mean network: set mean_blocks to 1 or more.")
 
     @property
     def size_multiple(self) -> int:
@@ -187,7 +187,7 @@ class CAFlow(nn.Module):
             config.conditional_transition_steps,
             config.dependencies,
             config.reference,
-            FEATURE_CHANNELS if config.mean_features else 0,
+            config.mean_features,
         )
         self.mean_network = (
             MeanNetwork(
@@ -195,7 +195,7 @@ class CAFlow(nn.Module):
                 config.task.scale,
                 config.mean_blocks,
                 config.mean_width,
-                config.levels if config.mean_features else 0,
+                [config.mean_features] * config.levels if config.mean_features else [],
             )
             if config.mean_blocks
             else None
