@@ -1,6 +1,7 @@
 """LPIPS, the distance of two images in the features of VGG16, as a loss (Zhang et al., "The Unreasonable Effectiveness
 of Deep Features as a Perceptual Metric", 2018)."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ class PerceptualDistance(nn.Module):
                 "pip install 'caflow-deploy[finetune]'"
             ) from None
         try:
-            network: Any = lpips.LPIPS(net="vgg", pnet_rand=vgg16 is not None, verbose=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # lpips names weights in a way that torchvision deprecates
+                network: Any = lpips.LPIPS(net="vgg", pnet_rand=vgg16 is not None, verbose=False)
         except OSError as error:  # no network
             raise FeatureError(
                 f"torchvision cannot download the weights of VGG16: {error}. Give a file that has them with --vgg16."

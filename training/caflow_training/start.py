@@ -11,6 +11,9 @@ from caflow_training import checkpoint
 from caflow_training.bijections import ActNorm, TransitionStep
 from caflow_training.model import CAFlow
 
+FLOW_IS_TRAINED = "flow_is_trained"
+"""Key in what a checkpoint says of its training."""
+
 
 class StartError(ValueError):
     """A run cannot start from a checkpoint."""
@@ -70,7 +73,5 @@ def _actnorms(model: CAFlow) -> set[str]:
 
 
 def _has_trained_flow(contents: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint's flows were trained, and not its mean network alone."""
-    recipe = (contents.get("training") or {}).get("recipe", {})
-    weights = [recipe.get("likelihood_weight", 1.0), recipe.get("still_weight", 0.0), recipe.get("feature_weight", 0.0)]
-    return any(weights)
+    """Whether a checkpoint's flows were ever trained, and not its mean network alone."""
+    return bool((contents.get("training") or {}).get(FLOW_IS_TRAINED, True))

@@ -34,7 +34,7 @@ from caflow_training.perceptual import PerceptualDistance
 from caflow_training.processes import Processes, join_processes
 from caflow_training.progress import Progress, TrainingLog
 from caflow_training.recipe import Recipe
-from caflow_training.start import start_from
+from caflow_training.start import FLOW_IS_TRAINED, start_from
 from caflow_training.validation import ExplodingInverse, validate, write_sheet
 
 LAST_CHECKPOINT = "last.pt"
@@ -115,6 +115,7 @@ class _Run:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate, fused=True)
         self.average = AveragedWeights(self.model, self.config.ema_decay)
         self.step = 0
+        self.flow_is_trained = self.config.trains_flow
 
     def start_or_resume(self, start: Path | None) -> None:
         """Resume from the checkpoint in the output folder. Without one, start from the weights of `start`, or from the
@@ -123,7 +124,9 @@ class _Run:
         if path.exists():
             self._resume(path)
         else:
-            if start is None or not start_from(self.model, start):
+            has_trained_flow = start is not None and start_from(self.model, start)
+            self.flow_is_trained = has_trained_flow or self.config.trains_flow
+            if not has_trained_flow:
                 # Every process sees the whole first batch, so all start from the same ActNorms without a word.
                 initialize_from(self.model, self.data.training.batch(0, range(self.config.batch)))
             self.average = AveragedWeights(self.model, self.config.ema_decay)
@@ -152,6 +155,7 @@ class _Run:
                 "another --out to start anew"
             )
         self.model.load_state_dict(contents["weights"])
+        self.flow_is_trained = contents["training"].get(FLOW_IS_TRAINED, True)
         self.average.load(contents["ema"])
         self.optimizer.load_state_dict(contents["training"]["optimizer"])
         self.step = contents["training"]["step"]
@@ -223,6 +227,7 @@ class _Run:
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
                 "photographs": self.data.digest,
+                FLOW_IS_TRAINED: self.flow_is_trained,
             },
         )
 

@@ -1,0 +1,205 @@
+"""Terms of the loss beside the likelihood: what they train, through which direction, and that runs resume with them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_model
+from test_trainer import assert_same_checkpoint, log_of, losses, short_recipe
+from torch import Tensor
+
+from caflow_training import checkpoint
+from caflow_training.checkpoint import ConfigError
+from caflow_training.data import Batch
+from caflow_training.model import CAFlow, CAFlowConfig
+from caflow_training.objective import Objective
+from caflow_training.perceptual import FeatureError, PerceptualDistance
+from caflow_training.recipe import TrainingConfig
+from caflow_training.start import StartError, start_from
+from caflow_training.tasks import ImageToImage, SuperResolution
+from caflow_training.trainer import ResumeError, train
+
+MEAN: dict[str, Any] = {"mean_blocks": 1, "mean_width": 4, "mean_features": 2}
+EVERY_TERM: dict[str, Any] = {**MEAN, "likelihood_weight": 0.01, "mean_weight": 0.5, "still_weight": 1.0}
+
+
+def batch_of(rows: int = 2, side: int = 16, scale: int = 4) -> Batch:
+    return Batch(
+        torch.randint(0, 256, (rows, 3, side, side)),
+        torch.randint(0, 256, (rows, 3, side // scale, side // scale)),
+        torch.rand(rows, 3, side, side),
+        torch.rand(rows, 3, side, side),
+        torch.randn(rows, 3, side, side),
+        torch.rand(rows, 1, 1, 1),
+    )
+
+
+class Square(torch.nn.Module):
+    """A distance that is easy to differentiate, in place of LPIPS."""
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        return (images - targets).square().mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("term", ["still_weight", "feature_weight"])
+def test_gradients_go_through_the_sampling_direction(term: str) -> None:
+    """Of every parameter that a sample depends on, against differences of the loss."""
+    model = small_model(levels=2, task=SuperResolution(), residual=True, **MEAN)
+    config = TrainingConfig(likelihood_weight=0.0, **{term: 1.0})
+    objective, batch = Objective(model, config, Square()), batch_of(1, 8)
+    objective(batch)["loss"].backward()
+    for name, parameter in model.named_parameters():
+        if name.startswith("target_dequantizer"):
+            continue
+        assert parameter.grad is not None, name
+        direction = torch.randn_like(parameter)
+        with torch.no_grad():
+            values = []
+            for step in (1e-6, -1e-6):
+                parameter.add_(step * direction)
+                values.append(objective(batch)["loss"])
+                parameter.sub_(step * direction)
+        expected = (values[0] - values[1]) / 2e-6
+        torch.testing.assert_close((parameter.grad * direction).sum(), expected, rtol=1e-4, atol=1e-8, msg=name)
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
+    model = small_model(levels=2, task=SuperResolution(), residual=True, **MEAN)
+    batch = batch_of()
+    config = TrainingConfig(
+        likelihood_weight=0.01, mean_weight=0.3, still_weight=2.0, feature_weight=0.1, feature_temperature=0.5
+    )
+    terms = Objective(model, config, Square())(batch)
+    expected = 0.01 * terms["likelihood"] + 0.3 * terms["mean"] + 2 * terms["still"] + 0.1 * terms["features"]
+    torch.testing.assert_close(terms["loss"], expected)
+    targets = batch.targets + 0.5
+    mean = model.encode(batch.conditions, batch.condition_u).mean
+    assert mean is not None
+    torch.testing.assert_close(terms["mean"], (mean - targets).abs().mean() / 256)
+    still = model.sample(batch.conditions, temperature=0.0, condition_u=batch.condition_u).images
+    torch.testing.assert_close(terms["still"], (still - targets).abs().mean() / 256)
+    sample = model.sample(batch.conditions, model.noise_from(batch.noise.double()), 0.5, batch.condition_u).images
+    torch.testing.assert_close(terms["features"], (sample - targets).square().mean())
+
+
+def test_noise_on_latents_is_seen_by_finer_flows_alone() -> None:
+    """It leaves every log-determinant of L's own block as it is, and is gone where its strength is 0."""
+    model = small_model(task=ImageToImage())
+    batch = batch_of(2, 32, 1)
+    plain = model.log_prob_given(batch.targets, model.encode(batch.conditions), batch.target_u)
+    noisy = model.log_prob_given(batch.targets, model.encode(batch.conditions), batch.target_u, 0.3 * batch.noise)
+    assert not torch.allclose(plain.conditional_log_det[:, 0], noisy.conditional_log_det[:, 0])
+    torch.testing.assert_close(plain.target_log_det, noisy.target_log_det)
+    finest = model.config.levels - 1  # g[n−1][n−1] sees D alone
+    torch.testing.assert_close(plain.conditional_log_det[:, finest], noisy.conditional_log_det[:, finest])
+    without = Objective(model, TrainingConfig())(batch)
+    with_noise = Objective(model, TrainingConfig(latent_noise=0.3))(batch)
+    assert without["likelihood"] != with_noise["likelihood"]
+    still = batch._replace(noise_level=torch.zeros_like(batch.noise_level))
+    torch.testing.assert_close(Objective(model, TrainingConfig(latent_noise=0.3))(still), without)
+
+
+def test_the_mean_alone_trains_the_mean_network_alone(photographs: Path, tmp_path: Path) -> None:
+    recipe = short_recipe(**MEAN, likelihood_weight=0.0, mean_weight=1.0, steps=4)
+    path = train(recipe, photographs, tmp_path)
+    contents = checkpoint.read(path)
+    moved = {name for name, w in contents["weights"].items() if not torch.equal(w, contents["ema"][name])}
+    assert moved
+    assert all(name.startswith("mean_network") for name in moved)
+    assert "bits_per_dim" not in log_of(tmp_path)[0]
+
+
+def test_a_stopped_run_with_every_term_resumes_to_the_last_bit(photographs: Path, tmp_path: Path) -> None:
+    changes = {**EVERY_TERM, "latent_noise": 0.2, "clean_share": 0.5, "noise_share": 0.5, "jpeg_share": 0.5}
+    train(short_recipe(**changes), photographs, tmp_path / "whole")
+    train(short_recipe(**changes, steps=6, checkpoint_steps=3), photographs, tmp_path / "parts")
+    train(short_recipe(**changes), photographs, tmp_path / "parts")
+    assert_same_checkpoint(tmp_path / "whole" / "last.pt", tmp_path / "parts" / "last.pt")
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+
+
+def test_other_photographs_are_no_reason_to_resume(photographs: Path, tmp_path: Path) -> None:
+    train(short_recipe(steps=2), photographs, tmp_path / "run")
+    fewer = tmp_path / "fewer"
+    fewer.mkdir()
+    for path in sorted(photographs.glob("*.jpg"))[:5]:
+        (fewer / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(ResumeError, match="trained on other photographs"):
+        train(short_recipe(), fewer, tmp_path / "run")
+
+
+def test_a_run_starts_from_a_model_without_a_mean_network(photographs: Path, tmp_path: Path) -> None:
+    """New inputs of networks start at zero, so it computes what that model does."""
+    first = train(short_recipe(), photographs, tmp_path / "first")
+    old = checkpoint.load(first)
+    model = CAFlow(short_recipe(**MEAN).model)
+    assert start_from(model, first)
+    condition = torch.randint(0, 256, (2, 3, 8, 8))
+    noise = old.draw_noise(2, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model.sample(condition, noise).images, old.sample(condition, noise).images)
+    train(short_recipe(**MEAN, steps=2), photographs, tmp_path / "second", start=first)
+    bits = [line["bits_per_dim"] for line in log_of(tmp_path / "second") if "bits_per_dim" in line]
+    assert bits[0] < losses(tmp_path / "first")[0] / np.log(2)
+
+
+def test_flows_beside_a_trained_mean_network_are_initialised_from_data(photographs: Path, tmp_path: Path) -> None:
+    """Unless the mean network's run started from a model whose flows were trained."""
+    mean_alone = {**MEAN, "likelihood_weight": 0.0, "mean_weight": 1.0, "steps": 2}
+    flow = train(short_recipe(steps=2), photographs, tmp_path / "flow")
+    fresh = train(short_recipe(**mean_alone), photographs, tmp_path / "fresh")
+    onward = train(short_recipe(**mean_alone), photographs, tmp_path / "onward", start=flow)
+    for start, is_trained in ((fresh, False), (onward, True)):
+        assert start_from(CAFlow(short_recipe(**MEAN).model), start) is is_trained
+
+
+def test_a_model_of_which_nothing_fits_is_no_start(tmp_path: Path) -> None:
+    """A model of one pixel space and task fits another's, whatever their levels; without flow steps nothing is left."""
+    path = tmp_path / "other.pt"
+    checkpoint.save(path, CAFlow(CAFlowConfig(levels=1, image_width=4, conditional_width=4)))
+    model = CAFlow(CAFlowConfig(levels=4, image_width=8, conditional_width=8, image_transition_steps=0))
+    with pytest.raises(StartError, match="no weight fits"):
+        start_from(model, path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean_weight": 1.0}, "trains a mean network, and the model has none"),
+        ({"likelihood_weight": 0.0}, "all weights of the loss are 0"),
+        ({"feature_weight": -1.0}, "feature_weight"),
+    ],
+)
+def test_weights_that_train_nothing_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        short_recipe(**changes)
+
+
+def test_features_come_from_the_file_that_is_given(tmp_path: Path) -> None:
+    pytest.importorskip("lpips")
+    shapes = [(64, 3), (64, 64), (128, 64), (128, 128), (256, 128), (256, 256), (256, 256)]
+    shapes += [(512, 256), *[(512, 512)] * 5]
+    layers = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    state = {}
+    for layer, shape in zip(layers, shapes, strict=True):
+        state[f"features.{layer}.weight"] = 0.05 * torch.randn(*shape, 3, 3)
+        state[f"features.{layer}.bias"] = torch.zeros(shape[0])
+    path = tmp_path / "vgg16.pth"
+    torch.save(state, path)
+    distance = PerceptualDistance(path)
+    image = 256 * torch.rand(2, 3, 32, 32)
+    assert distance(image, image).tolist() == [0, 0]
+    other = image.flip(3).requires_grad_()
+    distance(other, image).sum().backward()
+    assert other.grad is not None
+    assert other.grad.abs().max() > 0
+    assert not any(parameter.requires_grad for parameter in distance.parameters())
+    torch.save({"classifier.0.weight": torch.zeros(1)}, path)
+    with pytest.raises(FeatureError, match="not the weights of torchvision's VGG16"):
+        PerceptualDistance(path)
+    path.write_text(json.dumps({}))
+    with pytest.raises(FeatureError, match="not the weights of torchvision's VGG16"):
+        PerceptualDistance(path)
