@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-KINDS = ["training", "validation", "test", "domains", "calibration", "unseen", "clips", "metrics"]
+KINDS = ["training", "validation", "test", "domains", "calibration", "unseen", "last", "clips", "metrics"]
 LISTING = Path(__file__).with_name("photographs.toml")
 
 
@@ -37,18 +37,24 @@ def fetch(kind: str, output: Path) -> list[Path]:
     output.mkdir(parents=True, exist_ok=True)
     found: list[Path] = []
     for package in listing[kind]:
-        wanted = {output / name: digest for name, digest in package["files"].items()}
-        if not all(path.exists() and sha256(path) == digest for path, digest in wanted.items()):
+        files = package["files"]
+        kept = {name: output / local_name(package, name) for name in files}
+        if not all(path.exists() and sha256(path) == files[name] for name, path in kept.items()):
             with tempfile.TemporaryDirectory() as folder:
                 root = unpack(package, Path(folder)) / package["root"]
-                for path, digest in wanted.items():
-                    if not (root / path.name).exists() or sha256(root / path.name) != digest:
+                for name, path in kept.items():
+                    if not (root / name).exists() or sha256(root / name) != files[name]:
                         raise Missing(
-                            f"{package['package']} {package['version']}: {path.name} is not the file of the listing"
+                            f"{package['package']} {package['version']}: {name} is not the file of the listing"
                         )
-                    shutil.copy(root / path.name, path)
-        found += wanted
+                    shutil.copy(root / name, path)
+        found += kept.values()
     return found
+
+
+def local_name(package: dict[str, Any], name: str) -> str:
+    """What a file, by its path below `root`, is called here: `prefix` keeps `bg1.jpg` of two packages apart."""
+    return str(package.get("prefix", "")) + Path(name).name
 
 
 def unpack(package: dict[str, Any], folder: Path) -> Path:

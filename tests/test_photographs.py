@@ -1,0 +1,30 @@
+"""The listing of what training and evaluation use: nothing that judges a model is also what it learned from."""
+
+import tomllib
+from collections import Counter
+
+import pytest
+from photographs import KINDS, LISTING, local_name
+
+PACKAGES = tomllib.loads(LISTING.read_text())
+
+
+def test_no_file_is_in_two_sets_or_twice_in_one() -> None:
+    digests = Counter(
+        digest for packages in PACKAGES.values() for package in packages for digest in package["files"].values()
+    )
+    assert [digest for digest, count in digests.items() if count > 1] == []
+
+
+def test_every_set_can_be_fetched() -> None:
+    assert sorted(PACKAGES) == sorted(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_file_of_a_set_takes_the_place_of_another(kind: str) -> None:
+    names = Counter(local_name(package, name) for package in PACKAGES[kind] for name in package["files"])
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_the_last_evaluation_has_enough_photographs() -> None:
+    assert sum(len(package["files"]) for package in PACKAGES["last"]) >= 60
