@@ -84,6 +84,7 @@ std::shared_ptr<DeviceMemory> CudaDevice::allocate(std::size_t bytes, cudaStream
         check(cudaMallocFromPoolAsync(&memory->address, bytes, pool_.get(), stream), name_);
     }
     memory->bytes = bytes;
+    memory->stream = stream;
     return memory;
 }
 
@@ -95,6 +96,7 @@ std::shared_ptr<DeviceMemory> CudaDevice::upload(const void* values, std::size_t
     std::memcpy(staged, values, bytes);
     check(cudaMemcpyAsync(memory->address, staged, bytes, cudaMemcpyHostToDevice, up_.get()), name_);
     check(cudaStreamSynchronize(up_.get()), name_);  // the staging is free again; `compute` goes on meanwhile
+    memory->stream = compute();
     return memory;
 }
 
@@ -152,7 +154,7 @@ void CudaDevice::give_back() const {
 DeviceMemory::~DeviceMemory() {
     if (!address) return;
     const FirstGpu first;
-    cudaFreeAsync(address, device_->compute());
+    cudaFreeAsync(address, stream);
 }
 
 DeviceTensor::DeviceTensor(std::shared_ptr<const CudaDevice> device, Shape shape, Type type)

@@ -121,6 +121,7 @@ class DeviceMemory {
 
     void* address = nullptr;
     std::size_t bytes = 0;
+    cudaStream_t stream = nullptr;  // that used it last: it is freed in its order
 
   private:
     const std::shared_ptr<const CudaDevice> device_;
