@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from c_library import CError, CModel
 from conftest import photograph
-from cpp_build import BUNDLE, headers_of_tensorrt
+from cpp_build import BUNDLE, headers_of_tensorrt, run
 from test_engines import MAX_ROWS, with_engines
 
 from caflow_export.export import ExportReport
@@ -26,6 +26,28 @@ def test_engines_want_a_gpu(built_cpp: Path) -> None:
     ) as refused:
         CModel(built_cpp / "libcaflow.so", BUNDLE, backend=b"tensorrt")
     assert refused.value.status == "backend"
+
+
+def test_the_gpu_code_works_on_fakes(built_cpp: Path) -> None:
+    """Whole models on fakes of CUDA and TensorRT, which check how they are used.
+
+    The fakes cannot show accuracy, speed, real concurrency, and what the real libraries do beside their documentation:
+    see `runtime/cpp/tests/fakes/README.md`.
+    """
+    if headers_of_tensorrt() is None:
+        pytest.skip(WITHOUT)
+    run("ctest", "--output-on-failure", "--no-tests=error", "-L", "fakes", "-LE", "long", cwd=built_cpp)
+
+
+@pytest.mark.full
+def test_each_call_of_the_gpu_code_may_fail(built_cpp: Path) -> None:
+    """Every call fails once: the result is right, or it is a clear error, and everything is freed.
+
+    The fakes fail at the call itself; a real GPU may report a failure later.
+    """
+    if headers_of_tensorrt() is None:
+        pytest.skip(WITHOUT)
+    run("ctest", "--output-on-failure", "--no-tests=error", "-R", "gpu_failures", cwd=built_cpp)
 
 
 def with_engines_of_the_headers(bundle: Path, folder: Path) -> Path:

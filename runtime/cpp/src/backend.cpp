@@ -27,12 +27,4 @@ const Array& given(const Arrays& arrays, const std::string& name, const std::str
     throw BackendError(graph + ": wants an input '" + name + "' that the chain does not give: export the model again");
 }
 
-#ifndef CAFLOW_HAS_TENSORRT
-std::unique_ptr<Backend> open_tensorrt(const std::filesystem::path&, const Manifest&) {
-    throw BackendError(
-        "wanted TensorRT, this library was built without it: configure it with -DCAFLOW_TENSORRT=ON, where TensorRT's "
-        "headers and the CUDA toolkit are");
-}
-#endif
-
 }  // namespace caflow::runtime

@@ -52,46 +52,51 @@ CudaDevice::CudaDevice() {
     cudaMemPoolProps kind{};
     kind.allocType = cudaMemAllocationTypePinned;
     kind.location.type = cudaMemLocationTypeDevice;
-    check(cudaMemPoolCreate(&pool_, &kind), name_);
+    cudaMemPool_t pool = nullptr;
+    check(cudaMemPoolCreate(&pool, &kind), name_);
+    pool_.reset(pool);
     auto kept = std::numeric_limits<std::uint64_t>::max();  // else every wait gives all that is free back
-    check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &kept), name_);
-    for (cudaStream_t* stream : {&compute_, &up_, &down_}) {
-        check(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), name_);
+    check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept), name_);
+    for (Stream* stream : {&compute_, &up_, &down_}) {
+        cudaStream_t created = nullptr;
+        check(cudaStreamCreateWithFlags(&created, cudaStreamNonBlocking), name_);
+        stream->reset(created);
     }
-    check(cudaEventCreateWithFlags(&computed_, cudaEventDisableTiming), name_);
+    cudaEvent_t event = nullptr;
+    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), name_);
+    computed_.reset(event);
 }
 
 CudaDevice::~CudaDevice() {
     const FirstGpu first;
-    cudaStreamSynchronize(compute_);
-    cudaEventDestroy(computed_);
-    for (const cudaStream_t stream : {compute_, up_, down_}) cudaStreamDestroy(stream);
-    cudaMemPoolDestroy(pool_);
+    cudaStreamSynchronize(compute());
 }
 
-std::shared_ptr<DeviceMemory> CudaDevice::allocate(std::size_t bytes) const { return allocate(bytes, compute_); }
+std::shared_ptr<DeviceMemory> CudaDevice::allocate(std::size_t bytes) const { return allocate(bytes, compute()); }
 
 std::shared_ptr<DeviceMemory> CudaDevice::allocate(std::size_t bytes, cudaStream_t stream) const {
     const FirstGpu first;
     auto memory = std::make_shared<DeviceMemory>(shared_from_this());
-    if (cudaMallocFromPoolAsync(&memory->address, bytes, pool_, stream) != cudaSuccess) {
+    if (cudaMallocFromPoolAsync(&memory->address, bytes, pool_.get(), stream) != cudaSuccess) {
         cudaGetLastError();
         memory->address = nullptr;
         give_back();
-        check(cudaMallocFromPoolAsync(&memory->address, bytes, pool_, stream), name_);
+        check(cudaMallocFromPoolAsync(&memory->address, bytes, pool_.get(), stream), name_);
     }
     memory->bytes = bytes;
+    memory->stream = stream;
     return memory;
 }
 
 std::shared_ptr<DeviceMemory> CudaDevice::upload(const void* values, std::size_t bytes) const {
     const FirstGpu first;
-    const auto memory = allocate(bytes, up_);
+    const auto memory = allocate(bytes, up_.get());
     const std::lock_guard lock(to_device_.mutex);
     void* staged = to_device_.of(bytes);
     std::memcpy(staged, values, bytes);
-    check(cudaMemcpyAsync(memory->address, staged, bytes, cudaMemcpyHostToDevice, up_), name_);
-    check(cudaStreamSynchronize(up_), name_);  // the staging is free again; the computing stream goes on meanwhile
+    check(cudaMemcpyAsync(memory->address, staged, bytes, cudaMemcpyHostToDevice, up_.get()), name_);
+    check(cudaStreamSynchronize(up_.get()), name_);  // the staging is free again; `compute` goes on meanwhile
+    memory->stream = compute();
     return memory;
 }
 
@@ -100,10 +105,10 @@ std::vector<std::byte> CudaDevice::download(const DeviceMemory& memory, std::siz
     std::vector<std::byte> copy(bytes);
     const std::lock_guard lock(to_host_.mutex);
     void* staged = to_host_.of(bytes);
-    check(cudaEventRecord(computed_, compute_), name_);
-    check(cudaStreamWaitEvent(down_, computed_, 0), name_);
-    check(cudaMemcpyAsync(staged, memory.address, bytes, cudaMemcpyDeviceToHost, down_), name_);
-    check(cudaStreamSynchronize(down_), name_);
+    check(cudaEventRecord(computed_.get(), compute()), name_);
+    check(cudaStreamWaitEvent(down_.get(), computed_.get(), 0), name_);
+    check(cudaMemcpyAsync(staged, memory.address, bytes, cudaMemcpyDeviceToHost, down_.get()), name_);
+    check(cudaStreamSynchronize(down_.get()), name_);
     std::memcpy(copy.data(), staged, bytes);
     return copy;
 }
@@ -130,26 +135,26 @@ Array CudaDevice::draw_rows(const LevelNoise& z) const {
         one.count = std::uint32_t(z.channels[k]);
         one.block = (z.level + std::uint32_t(k)) << 16 | z.level << 24;
         one.temperature = z.temperature[k];
-        check(launch_draw_noise(one, compute_), name_);
+        check(launch_draw_noise(one, compute()), name_);
     }
     return drawn;
 }
 
 void CudaDevice::synchronize() const {
     const FirstGpu first;
-    check(cudaStreamSynchronize(compute_), name_);
+    check(cudaStreamSynchronize(compute()), name_);
 }
 
 void CudaDevice::give_back() const {
     spare_();
     synchronize();
-    check(cudaMemPoolTrimTo(pool_, 0), name_);
+    check(cudaMemPoolTrimTo(pool_.get(), 0), name_);
 }
 
 DeviceMemory::~DeviceMemory() {
     if (!address) return;
     const FirstGpu first;
-    cudaFreeAsync(address, device_->compute());
+    cudaFreeAsync(address, stream);
 }
 
 DeviceTensor::DeviceTensor(std::shared_ptr<const CudaDevice> device, Shape shape, Type type)

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "noise.hpp"
@@ -29,6 +30,19 @@ class FirstGpu {
   private:
     int before_ = 0;
 };
+
+// What CUDA made, destroyed with its owner, also where a constructor fails halfway.
+template <auto destroy>
+struct Destroy {
+    template <class Object>
+    void operator()(Object* object) const noexcept {
+        const FirstGpu first;
+        destroy(object);
+    }
+};
+using Pool = std::unique_ptr<std::remove_pointer_t<cudaMemPool_t>, Destroy<cudaMemPoolDestroy>>;
+using Stream = std::unique_ptr<std::remove_pointer_t<cudaStream_t>, Destroy<cudaStreamDestroy>>;
+using Event = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, Destroy<cudaEventDestroy>>;
 
 // Memory of the host that the GPU copies from or to by itself; one thread has it at a time.
 class Staging {
@@ -58,7 +72,7 @@ class CudaDevice : public std::enable_shared_from_this<CudaDevice> {
 
     const std::string& name() const { return name_; }
     const std::string& compute_capability() const { return compute_capability_; }  // such as "8.6"
-    cudaStream_t compute() const { return compute_; }
+    cudaStream_t compute() const { return compute_.get(); }
 
     // Memory for the computing stream, let go of when that has done what it was given until then. OutOfMemory where
     // there is none.
@@ -87,11 +101,11 @@ class CudaDevice : public std::enable_shared_from_this<CudaDevice> {
 
     std::string name_;
     std::string compute_capability_;
-    cudaMemPool_t pool_ = nullptr;
-    cudaStream_t compute_ = nullptr;
-    cudaStream_t up_ = nullptr;
-    cudaStream_t down_ = nullptr;
-    cudaEvent_t computed_ = nullptr;  // with the mutex of `to_host_`
+    Pool pool_;
+    Stream compute_;
+    Stream up_;
+    Stream down_;
+    Event computed_;  // with the mutex of `to_host_`
     mutable Staging to_device_;
     mutable Staging to_host_;
     std::function<void()> spare_ = [] {};
@@ -107,6 +121,7 @@ class DeviceMemory {
 
     void* address = nullptr;
     std::size_t bytes = 0;
+    cudaStream_t stream = nullptr;  // that used it last: it is freed in its order
 
   private:
     const std::shared_ptr<const CudaDevice> device_;

@@ -119,8 +119,9 @@ void EngineGraph::bind(nvinfer1::IExecutionContext& context, const Arrays& input
 Arrays EngineGraph::bind_outputs(nvinfer1::IExecutionContext& context, const Arrays& inputs) const {
     Arrays outputs;
     for (const auto& [name, type] : outputs_) {
-        const Shape shape = shape_of(context.getTensorShape(name.c_str()));
-        if (is_dynamic(shape)) refuse(inputs);
+        const nvinfer1::Dims dims = context.getTensorShape(name.c_str());
+        const Shape shape = shape_of(dims);
+        if (dims.nbDims < 0 || is_dynamic(shape)) refuse(inputs);  // no shape at all is no scalar
         const auto output = backend_.output(shape, type);
         if (!context.setTensorAddress(name.c_str(), output->address())) refuse(inputs);
         outputs[name] = output;

@@ -1,0 +1,140 @@
+// The GPU code with fakes of CUDA and TensorRT, whose engines compute the bundle's own graphs on the CPU: results must
+// be those of the CPU's backend.
+//
+// They show a wrong order, shape, address or lifetime, and a missing wait. They cannot show whether real engines are
+// accurate, what real CUDA and TensorRT do besides what their documentation promises, what runs at the same time and
+// how long that takes, nor anything of TensorRT-RTX.
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <optional>
+#include <thread>
+
+#include "backend.hpp"
+#include "on_fakes.hpp"
+
+using namespace on_fakes;
+using caflow::runtime::Array;
+using caflow::runtime::Arrays;
+
+namespace {
+
+const Picture first(8, 8, 0), second(8, 8, 1), wide(6, 12, 2), large(30, 40, 3);
+
+const caflow::Model& cpu() {
+    static const caflow::Model model = open_model("cpu");
+    return model;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("gpu");
+
+TEST_CASE("samples, their likelihoods and scores are those of the CPU, also of chains that are repeated") {
+    const Clean clean;
+    const caflow::Model gpu = open_model();
+    CHECK(gpu.info().backend == std::string("tensorrt fp32 on Fake GPU"));
+    for (const std::uint32_t seed : {0, 1, 2, 3}) {
+        const auto options = draw(3, seed);
+        const std::vector<caflow::Image> both{first.view(), second.view()};
+        check_same(gpu.best_of(both, options), cpu().best_of(both, options));
+        check_same(gpu.best_of(wide.view(), options), cpu().best_of(wide.view(), options));
+        check_same(gpu.sample(first.view(), options), cpu().sample(first.view(), options));
+    }
+    CHECK(fake::calls_of("cudaGraphLaunch") >= 6);  // else no chain was repeated
+    const caflow::Results best = cpu().best_of(first.view(), draw(2));
+    const caflow::Image target = best[0].view();
+    check_same(gpu.score(target, first.view(), true), cpu().score(target, first.view(), true));
+}
+
+TEST_CASE("options that choose the noise, and rows that are dropped on the host") {
+    const Clean clean;
+    const caflow::Model gpu = open_model();
+    caflow::DrawOptions options = draw(4, 4'000'000'000);
+    options.frame = 7;
+    options.first_sample = 5;
+    options.temperature = {0.9, 0.6, 0.3};
+    check_same(gpu.sample(first.view(), options), cpu().sample(first.view(), options));
+    options.keep = {4, 2, 1};
+    for (int k = 0; k < 3; ++k) check_same(gpu.best_of(wide.view(), options), cpu().best_of(wide.view(), options));
+}
+
+TEST_CASE("more rows and larger images than the engines take are cut") {
+    const Clean clean;
+    const caflow::Model gpu = open_model(), tiled = open_model("cpu", most_side * most_side);
+    const auto many = draw(2 * most_rows + 1);
+    check_same(gpu.best_of(first.view(), many), cpu().best_of(first.view(), many));
+    for (int k = 0; k < 2; ++k) check_same(gpu.best_of(large.view(), draw(2)), tiled.best_of(large.view(), draw(2)));
+}
+
+TEST_CASE("many shapes in turn: the oldest recording is dropped") {
+    const Clean clean;
+    const caflow::Model gpu = open_model();
+    for (int round = 0; round < 3; ++round) {
+        for (std::size_t k = 0; k < 12; ++k) {
+            const Picture one(4 + 4 * (k / 4), 4 + 4 * (k % 4), double(k));
+            check_same(gpu.best_of(one.view(), draw(1)), cpu().best_of(one.view(), draw(1)));
+        }
+    }
+    CHECK(fake::calls_of("cudaGraphExecDestroy") > 0);
+}
+
+TEST_CASE("threads share a model") {
+    const Clean clean;
+    const caflow::Model gpu = open_model();
+    const std::vector<const Picture*> pictures{&first, &second, &wide};
+    std::vector<std::optional<caflow::Results>> results(pictures.size() * 4);
+    std::vector<std::thread> threads;
+    for (std::size_t t = 0; t < pictures.size(); ++t) {
+        threads.emplace_back([&, t] {
+            for (std::uint32_t seed = 0; seed < 4; ++seed) {
+                results[4 * t + seed] = gpu.best_of(pictures[t]->view(), draw(2, seed));
+            }
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (std::size_t k = 0; k < results.size(); ++k) {
+        check_same(*results[k], cpu().best_of(pictures[k / 4]->view(), draw(2, std::uint32_t(k % 4))));
+    }
+}
+
+TEST_CASE("where memory runs out, smaller batches do") {
+    const Clean clean;
+    const caflow::Model gpu = open_model();
+    const caflow::Results expected = cpu().best_of(first.view(), draw(most_rows));
+    check_same(gpu.best_of(first.view(), draw(1)), cpu().best_of(first.view(), draw(1)));
+    const std::size_t for_one = fake::kept_memory();
+    check_same(gpu.best_of(first.view(), draw(most_rows)), expected);
+    const std::uint64_t before = gpu.info().pixel_budget;
+    fake::limit_memory((for_one + fake::kept_memory()) / 2);
+    check_same(gpu.best_of(first.view(), draw(most_rows)), expected);
+    CHECK(gpu.info().pixel_budget < before);
+}
+
+TEST_CASE("contexts get memory that the pool kept for later") {
+    const Clean clean;
+    const caflow::Model gpu = open_model();
+    gpu.best_of(first.view(), draw(8));
+    fake::limit_memory(fake::kept_memory());
+    check_same(gpu.best_of(wide.view(), draw(1)), cpu().best_of(wide.view(), draw(1)));
+    CHECK(fake::calls_of("cudaMemPoolTrimTo") > 0);
+}
+
+TEST_CASE("what a graph gave outlives the backend") {
+    const Clean clean;
+    const auto manifest = caflow::runtime::read_manifest(bundle().folder);
+    const Array condition = caflow::runtime::make_array({1, 4, 4, 3}, std::vector<std::uint8_t>(48, 100));
+    const auto encode = [&](std::unique_ptr<caflow::runtime::Backend> backend) {
+        const auto graph = backend->load(*manifest.find_graph("encode"), {});
+        return graph({{"condition", condition}}, caflow::runtime::Place::host);
+    };
+    constexpr auto provider = caflow::runtime::Provider::cpu;
+    const Arrays expected = encode(caflow::runtime::open_onnx_runtime(bundle().folder, provider, 1, ""));
+    const Arrays ours = encode(caflow::runtime::open_tensorrt(bundle().folder, manifest));
+    for (const auto& [name, array] : expected) {
+        REQUIRE(ours.at(name)->shape == array->shape);
+        CHECK(std::memcmp(ours.at(name)->values(), array->values(), array->bytes()) == 0);
+    }
+}
+
+TEST_SUITE_END();
