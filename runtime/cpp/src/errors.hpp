@@ -39,6 +39,7 @@ class BundleError : public std::runtime_error {
         MissingFile,
         TruncatedFile,
         WrongHash,
+        UnlistedFile,
         MissingGraph,
         WrongShape,
         BrokenGraph,

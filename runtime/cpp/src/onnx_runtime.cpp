@@ -121,6 +121,8 @@ Ort::SessionOptions session_options(Provider provider, int threads, const std::s
     options.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
     // Each graph has its own threads; those of the last one would spin on while the next one runs, on the same cores.
     options.AddConfigEntry(kOrtSessionOptionsConfigForceSpinningStop, "1");
+    // ONNX Runtime has a format of its own, which it recognizes by its first bytes, and which may name other files.
+    options.AddConfigEntry(kOrtSessionOptionsConfigLoadModelFormat, "ONNX");
     if (provider == Provider::cpu) options.AddConfigEntry(kOrtSessionOptionsConfigUseEnvAllocators, "1");
     // Version 1.21 moves a transposition past a cubic Resize, which it then cannot run.
     if (Ort::GetVersionString().starts_with("1.21.")) {
