@@ -16,7 +16,7 @@ import msgspec
 from caflow_runtime.builtin import names
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.external_data import WrongGraph, external_files
-from caflow_runtime.strict_json import WrongJson, parse_json
+from caflow_runtime.strict_json import WrongJson, convert, parse_json
 
 FORMAT = "caflow-bundle"
 FORMAT_VERSION = 1
@@ -206,10 +206,22 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise NoBundle(_why_none(folder))
     if (size := path.stat().st_size) > MANIFEST_BYTES:
         raise ManifestTooLarge(f"{path}: wanted at most {MANIFEST_BYTES} bytes, got {size}")
-    text = path.read_bytes()
+    return parse_manifest(path.read_bytes(), path)
+
+
+def parse_manifest(text: bytes, path: Path) -> Manifest:
+    """Return the manifest that a text holds, checked but for the files that it names.
+
+    Arguments:
+        path: of the manifest. Links beside it must not lead out of its folder.
+
+    Raises:
+        BundleError
+    """
     try:
-        _check_format(path, parse_json(text, object))
-        manifest = parse_json(text, Manifest)
+        contents = parse_json(text, object)
+        _check_format(path, contents)
+        manifest = convert(contents, Manifest)
     except WrongJson as error:
         raise WrongManifest(f"{path}: {error}") from None
     _check_names(path, manifest)
@@ -311,13 +323,14 @@ def _check_external_data(path: Path, file: File, weights: list[File]) -> None:
     """Whatever else an ONNX file reads would come from outside of what is hashed."""
     if file.bytes > GRAPH_BYTES:
         raise BrokenGraph(f"{path}: wanted at most {GRAPH_BYTES} bytes, with weights in a file of their own")
-    folder, slash, _ = file.path.rpartition("/")
+    folder = "".join(file.path.rpartition("/")[:2]).encode()
+    listed = {one.path.encode() for one in weights}
     try:
         for location in external_files(path.read_bytes()):
-            if f"{folder}{slash}{location}" not in [listed.path for listed in weights]:
+            if folder + location not in listed:
+                name = location[:PATH_BYTES].decode(errors="backslashreplace")
                 raise UnlistedFile(
-                    f"{path}: reads weights from {location[:PATH_BYTES]!r}, which the manifest does not list: "
-                    "export the model again"
+                    f"{path}: reads weights from {name!r}, which the manifest does not list: export the model again"
                 )
     except WrongGraph as error:
         raise BrokenGraph(f"{path}: {error}: export the model again") from None

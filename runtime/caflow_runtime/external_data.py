@@ -36,8 +36,8 @@ class WrongGraph(ValueError):
     """Bytes are not an ONNX file, or one that a bundle must not hold."""
 
 
-def external_files(contents: bytes) -> Iterator[str]:
-    """Yield the location of each piece of external data: a path relative to the ONNX file's folder.
+def external_files(contents: bytes) -> Iterator[bytes]:
+    """Yield the location of each piece of external data: a path relative to the ONNX file's folder. It may be no text.
 
     Raises:
         WrongGraph
@@ -60,11 +60,11 @@ def external_files(contents: bytes) -> Iterator[str]:
                 waiting.append((known[number], first, last, depth + 1))
 
 
-def _locations(contents: bytes, fields: list[tuple[int, int, int]]) -> Iterator[str]:
+def _locations(contents: bytes, fields: list[tuple[int, int, int]]) -> Iterator[bytes]:
     """Of one entry, whose key and value may each be there more than once."""
     if LOCATION in [contents[first:last] for number, first, last in fields if number == KEY]:
         values = [contents[first:last] for number, first, last in fields if number == VALUE]
-        yield from (value.decode(errors="backslashreplace") for value in values or [b""])
+        yield from values or [b""]
 
 
 def _messages(contents: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:

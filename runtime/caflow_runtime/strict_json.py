@@ -79,6 +79,15 @@ def parse_json(text: bytes, kind: type[Kind]) -> Kind:
     _check_depth(value)
     if b"\\u" in text:
         _check_unicode(value)
+    return convert(value, kind)
+
+
+def convert(value: Any, kind: type[Kind]) -> Kind:
+    """Return objects, arrays and the like as `kind`.
+
+    Raises:
+        WrongJson: naming the place.
+    """
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -164,10 +164,10 @@ def read_job(scores: Path) -> Job:
     path = scores.with_name(JOB)
     try:
         found = strict_json.read_json(path, dict[str, Any])
-        return msgspec.convert(found.get("settings", found), Job)
+        return strict_json.convert(found.get("settings", found), Job)
     except FileNotFoundError:
         return Job()
-    except (OSError, strict_json.WrongJson, msgspec.ValidationError) as error:
+    except (OSError, strict_json.WrongJson) as error:
         raise InputError(f"{path}: wanted what caflow filter writes: {error}") from None
 
 

@@ -147,7 +147,7 @@ def open_session(path: Path, device: Device, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = ERRORS_ONLY
-    # ONNX Runtime has a format of its own, which it recognizes by its first bytes, and which may name other files.
+    # ONNX Runtime has a format of its own, which it recognizes by the file's suffix, and which may name other files.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     if device == "cpu":
         _share_arena()

@@ -18,7 +18,7 @@ std::string name_of(Type type) {
     for (const auto& [known, name] : type_names) {
         if (known == type) return name;
     }
-    return "an unknown type";
+    return "another type";
 }
 
 // Whether a side is what a size says; a size that is not known yet becomes known.
