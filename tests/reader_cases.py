@@ -72,6 +72,7 @@ def manifest_cases(manifest: dict[str, Any], count: int) -> Iterator[bytes]:
     source = random.Random(0)
     good = json.dumps(manifest)
     yield good.encode()
+    yield from _each_once(good.encode())
     by_name: dict[tuple[Any, ...], list[Path]] = {}
     for path in _places(manifest):
         if path:
@@ -80,12 +81,32 @@ def manifest_cases(manifest: dict[str, Any], count: int) -> Iterator[bytes]:
     for _ in range(count):
         changed = json.loads(good)
         for _ in range(source.choice([0, 1, 1, 1, 1, 2, 3])):
-            with suppress(LookupError, TypeError):  # an earlier change removed the place
+            with suppress(AttributeError, LookupError, TypeError):  # an earlier change removed the place
                 _change_value(source, changed, source.choice(source.choice(places)))
         text = json.dumps(changed, ensure_ascii=source.random() < 0.5).encode()
         for _ in range(source.choice([0, 0, 1])):
             text = _change_text(source, text)
         yield text
+
+
+def _each_once(good: bytes) -> Iterator[bytes]:
+    """Each of the things that may be wrong in a text, alone."""
+    yield from (good + end for end in ENDS)
+    yield from (start + good for start in STARTS)
+    for literal in LITERALS:
+        yield _with_setting(good, literal.encode())
+    for depth in DEPTHS:
+        yield _with_setting(good, b"[" * depth + b"]" * depth)
+        yield _with_setting(good, b'{"a":' * depth + b"1" + b"}" * depth)
+    for path in PATHS:
+        yield good.replace(b'"weights.bin"', json.dumps(path).encode())
+
+
+def _with_setting(text: bytes, literal: bytes) -> bytes:
+    """With one more in `task_settings`, which may be anything."""
+    before, settings, after = text.partition(b'"task_settings": {')
+    comma = b"" if after.startswith(b"}") else b", "
+    return before + settings + b'"new": ' + literal + comma + after
 
 
 def _places(value: Any, path: Path = ()) -> Iterator[Path]:
@@ -106,7 +127,7 @@ def _change_value(source: random.Random, manifest: dict[str, Any], path: Path) -
     elif kind == 0:
         del parent[key]
     elif kind == 1 and isinstance(parent, dict):
-        parent[source.choice(["extra", "", "näme", key.upper()])] = source.choice(VALUES)
+        parent[source.choice(["extra", "", "näme", str(key).upper()])] = source.choice(VALUES)
     elif kind == 1 or (kind == 2 and isinstance(parent[key], list) and parent[key]):
         items = parent if isinstance(parent, list) else parent[key]
         items.append(copy.deepcopy(source.choice(items)))
@@ -143,8 +164,7 @@ def _change_text(source: random.Random, text: bytes) -> bytes:
     else:
         literal = source.choice(LITERALS).encode()
     if source.random() < 0.5:  # where any value may be
-        settings = b'"task_settings": {'
-        return text.replace(settings, settings + b'"new": ' + literal + b", ", 1)
+        return _with_setting(text, literal)
     end = min(k for k in (text.find(b",", begin), text.find(b"}", begin), len(text)) if k >= 0)
     return text[:begin] + literal + text[end:]
 
