@@ -26,20 +26,36 @@ from caflow_runtime.bundle import (
 
 Manifest = dict[str, Any]
 
+SHAPES: dict[str, list[int | str]] = {
+    "prepared": ["images", "4*h", "4*w", 3],
+    "pixels": ["rows", "2*h", "2*w", 3],
+    "integers": ["rows", "2*h", "2*w", 3],
+    "share": ["rows", "h", "w"],
+}
+PRODUCER_NAME = 2
+"""Field of an ONNX file that says nothing about what it computes."""
+
+
+def field(number: int, contents: bytes) -> bytes:
+    """A field of a protocol buffer that holds a text or a message of less than 128 bytes."""
+    assert number < 16
+    assert len(contents) < 128
+    return bytes([number << 3 | 2, len(contents)]) + contents
+
 
 def a_bundle(folder: Path) -> Manifest:
-    """A bundle of one level whose graphs hold nothing; returns its manifest as JSON."""
+    """A bundle of one level whose graphs compute nothing; returns its manifest as JSON."""
     folder.mkdir(exist_ok=True)
-    ports: dict[str, tuple[list[bundle.Port], list[bundle.Port]]] = {
-        "encode": ([bundle.Port("condition", "uint8", ["images", "4*h", "4*w", 3])], []),
-        "decode_0": ([bundle.Port("z", "float32", ["rows", 48, "h", "w"])], []),
-        "reverse_0": ([], [bundle.Port("pixels", "float32", ["rows", "2*h", "2*w", 3])]),
+    inputs = {
+        "encode": [bundle.Port("condition", "uint8", ["images", "4*h", "4*w", 3])],
+        "decode_0": [bundle.Port("z", "float32", ["rows", 48, "h", "w"])],
     }
     graphs = []
-    for name in bundle.graph_names(1):
-        (folder / f"{name}.onnx").write_bytes(name.encode())
-        inputs, outputs = ports.get(name, ([], []))
-        graphs.append(bundle.Graph(name, bundle.describe_file(folder, f"{name}.onnx"), inputs, outputs, 0.0))
+    for name, outputs in bundle.needed_outputs(1).items():
+        (folder / f"{name}.onnx").write_bytes(field(PRODUCER_NAME, name.encode()))
+        given = [bundle.Port(key, kind, SHAPES.get(key, ["rows", 12, "h", "w"])) for key, kind in outputs.items()]  # type: ignore[arg-type]
+        file = bundle.describe_file(folder, f"{name}.onnx")
+        graphs.append(bundle.Graph(name, file, inputs.get(name, []), given, 0.0))
     (folder / "weights.bin").write_bytes(bytes(100))
     manifest = bundle.Manifest(
         format=bundle.FORMAT,
@@ -71,7 +87,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     manifest = bundle.read_manifest(tmp_path)
     bundle.verify_files(tmp_path, manifest)
     assert manifest.graph("decode_0").inputs[0].shape == ["rows", 48, "h", "w"]
-    assert len(bundle.files_of(manifest)) == 7
+    assert len(bundle.files_of(manifest)) == 8
 
 
 def test_what_is_no_bundle_is_told_apart(tmp_path: Path) -> None:

@@ -4,15 +4,19 @@ Reading is strict: a bundle that is wrong in any way is refused, each way by its
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from os.path import realpath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from caflow_runtime.builtin import names
 from caflow_runtime.errors import CaflowError
+from caflow_runtime.external_data import WrongGraph, external_files
+from caflow_runtime.strict_json import WrongJson, convert, parse_json
 
 FORMAT = "caflow-bundle"
 FORMAT_VERSION = 1
@@ -23,6 +27,17 @@ MANIFEST_BYTES = 4 * 2**20
 """A larger manifest is refused unread."""
 
 HASH_BLOCK_BYTES = 2**20
+GRAPH_BYTES = 16 * 2**20
+"""A larger ONNX file is refused unread: weights are not in it."""
+PATH_BYTES = 255
+"""A longer path is refused: no file system would take its last part."""
+MOST_LEVELS = 15
+"""2 ** (levels + 1) divides the size multiple, which is a `Count`."""
+LARGEST_SIZE = 2**31 - 1
+AXES, SHARE_AXES = 4, 3
+"""Of what graphs hand on, and of their shares."""
+SIZE = re.compile(r"([1-9][0-9]{0,4}\*)?[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+"""A name, or a multiple of one."""
 
 CHECKPOINTS = (".pt", ".pth", ".ckpt")
 """What their names end in."""
@@ -75,8 +90,12 @@ class MissingGraph(BundleError):
     """The manifest lacks a graph that a model of its levels needs."""
 
 
+class UnlistedFile(BundleError):
+    """A graph reads weights from a file that the manifest does not list."""
+
+
 class WrongShape(BundleError):
-    """A graph's input or output is not of the shape or type that the model's numbers give."""
+    """A graph's input or output is not of the shape or type that the model's numbers, or the manifest, give."""
 
 
 class BrokenGraph(BundleError):
@@ -96,7 +115,7 @@ class File(Strict, frozen=True):
 
     path: str
     """Relative to the folder, with forward slashes."""
-    bytes: int
+    bytes: Annotated[int, msgspec.Meta(ge=0)]
     sha256: str
 
 
@@ -129,7 +148,7 @@ class Model(Strict, frozen=True):
     """Target side / condition side."""
     size_multiple: Count
     """Target height and width must be multiples of this."""
-    levels: Count
+    levels: Annotated[int, msgspec.Meta(ge=1, le=MOST_LEVELS)]
     channels: Count
     residual: bool
     dependencies: Literal["unshared", "shared", "dual-glow"]
@@ -187,12 +206,26 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise NoBundle(_why_none(folder))
     if (size := path.stat().st_size) > MANIFEST_BYTES:
         raise ManifestTooLarge(f"{path}: wanted at most {MANIFEST_BYTES} bytes, got {size}")
-    text = path.read_bytes()
-    _check_format(path, text)
+    return parse_manifest(path.read_bytes(), path)
+
+
+def parse_manifest(text: bytes, path: Path) -> Manifest:
+    """Return the manifest that a text holds, checked but for the files that it names.
+
+    Arguments:
+        path: of the manifest. Links beside it must not lead out of its folder.
+
+    Raises:
+        BundleError
+    """
     try:
-        manifest = msgspec.json.decode(text, type=Manifest)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        contents = parse_json(text, object)
+        _check_format(path, contents)
+        manifest = convert(contents, Manifest)
+    except WrongJson as error:
         raise WrongManifest(f"{path}: {error}") from None
+    _check_names(path, manifest)
+    _check_sizes(path, manifest)
     _check_model(path, manifest.model)
     _check_graphs(path, manifest)
     for file in files_of(manifest):
@@ -201,10 +234,11 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 
 def verify_files(folder: str | Path, manifest: Manifest) -> None:
-    """Check that every file is there, whole, and the one that the manifest was written for.
+    """Check that every file is there, whole, and the one that the manifest was written for; and that graphs read no
+    other.
 
     Raises:
-        MissingFile, TruncatedFile, WrongHash
+        MissingFile, TruncatedFile, WrongHash, BrokenGraph, UnlistedFile
     """
     for file in files_of(manifest):
         path = Path(folder) / file.path
@@ -214,6 +248,8 @@ def verify_files(folder: str | Path, manifest: Manifest) -> None:
             raise TruncatedFile(f"{path}: wanted {file.bytes} bytes, got {size}: copy or export the bundle again")
         if (found := sha256_of(path)) != file.sha256:
             raise WrongHash(f"{path}: wanted SHA-256 {file.sha256}, got {found}: copy or export the bundle again")
+    for graph in manifest.graphs:
+        _check_external_data(Path(folder) / graph.file.path, graph.file, manifest.weights)
 
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:
@@ -283,18 +319,54 @@ def _why_none(folder: Path) -> str:
     )
 
 
-def _check_format(path: Path, text: bytes) -> None:
-    """Before the fields, which another version may name otherwise."""
+def _check_external_data(path: Path, file: File, weights: list[File]) -> None:
+    """Whatever else an ONNX file reads would come from outside of what is hashed."""
+    if file.bytes > GRAPH_BYTES:
+        raise BrokenGraph(f"{path}: wanted at most {GRAPH_BYTES} bytes, with weights in a file of their own")
+    folder = "".join(file.path.rpartition("/")[:2]).encode()
+    listed = {one.path.encode() for one in weights}
     try:
-        contents = json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise WrongManifest(f"{path}: not JSON: {error}") from None
+        for location in external_files(path.read_bytes()):
+            if folder + location not in listed:
+                name = location[:PATH_BYTES].decode(errors="backslashreplace")
+                raise UnlistedFile(
+                    f"{path}: reads weights from {name!r}, which the manifest does not list: export the model again"
+                )
+    except WrongGraph as error:
+        raise BrokenGraph(f"{path}: {error}: export the model again") from None
+
+
+def _check_format(path: Path, contents: object) -> None:
+    """Before the fields, which another version may name otherwise."""
     found = (contents.get("format"), contents.get("format_version")) if isinstance(contents, dict) else (None, None)
     if found != (FORMAT, FORMAT_VERSION):
         raise UnknownFormat(
             f"{path}: wanted format {FORMAT!r} version {FORMAT_VERSION}, got {found[0]!r} version {found[1]!r}: "
             "use the version of caflow-deploy that wrote it, or export the checkpoint again"
         )
+
+
+def _check_names(path: Path, manifest: Manifest) -> None:
+    """Each is there once: else readers would take different ones."""
+
+    def check(what: str, names: Iterable[str]) -> None:
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise WrongManifest(f"{path}: wanted {what} of different names, got {twice[0]!r} twice")
+
+    check("graphs", (graph.name for graph in manifest.graphs))
+    for graph in manifest.graphs:
+        check(f"inputs of {graph.name}", (port.name for port in graph.inputs))
+        check(f"outputs of {graph.name}", (port.name for port in graph.outputs))
+
+
+def _check_sizes(path: Path, manifest: Manifest) -> None:
+    for graph in manifest.graphs:
+        for port in (*graph.inputs, *graph.outputs):
+            for size in port.shape:
+                if not (SIZE.fullmatch(size) if isinstance(size, str) else 1 <= size <= LARGEST_SIZE):
+                    raise WrongManifest(
+                        f"{path}: {graph.name}: {port.name}: wanted sizes such as 3, 'h' or '2*h', got {size!r}"
+                    )
 
 
 def _check_model(path: Path, model: Model) -> None:
@@ -320,12 +392,49 @@ def _check_graphs(path: Path, manifest: Manifest) -> None:
     if len(model.noise_channels) != model.levels:
         raise WrongShape(f"{path}: wanted noise_channels of {model.levels} levels, got {len(model.noise_channels)}")
     for j, channels in enumerate(model.noise_channels):
+        if not 1 <= len(channels) <= model.levels - j:
+            raise WrongShape(
+                f"{path}: wanted noise_channels of level {j} for 1 to {model.levels - j} levels, got {len(channels)}"
+            )
         _check_port(path, by_name[f"decode_{j}"].inputs, f"decode_{j}", "z", ["rows", sum(channels), "h", "w"])
     finest = f"reverse_{model.levels - 1}"
     _check_port(path, by_name[finest].outputs, finest, "pixels", ["rows", "2*h", "2*w", model.channels])
     multiple = model.size_multiple // model.scale
     sides = [f"{multiple}*h", f"{multiple}*w"] if multiple > 1 else ["h", "w"]
     _check_port(path, by_name["encode"].inputs, "encode", "condition", ["images", *sides, model.channels])
+    for name, outputs in needed_outputs(model.levels).items():
+        if name in by_name:  # dequantize need not be
+            _check_outputs(path, by_name[name], outputs)
+
+
+def needed_outputs(levels: int) -> dict[str, dict[str, str]]:
+    """Of each graph, the outputs that the chain cannot do without, and their types."""
+    outputs = {"encode": {"prepared": "uint8"}, "to_image": {"integers": "uint8"}}
+    outputs["dequantize"] = dict.fromkeys(("pixels", "share"), "float32")
+    for j in range(levels):
+        carried = ["next_carry"] if j > 0 else []
+        names = {
+            "decode": ["latent", "share"],
+            "reverse": ["pixels" if j == levels - 1 else "next_carry", "share"],
+            "forward": ["latent", *carried, "share"],
+            "likelihood": ["z", "share"],
+        }
+        outputs |= {f"{name}_{j}": dict.fromkeys(of_graph, "float32") for name, of_graph in names.items()}
+    return outputs
+
+
+def _check_outputs(path: Path, graph: Graph, outputs: Mapping[str, str]) -> None:
+    """Those that the chain reads; their shapes as far as all models have them."""
+    ports = {port.name: port for port in graph.outputs}
+    first = "images" if graph.name == "encode" else "rows"
+    for name, wanted in outputs.items():
+        axes = SHARE_AXES if name == "share" else AXES
+        port = ports.get(name)
+        if port is None or port.type != wanted or port.shape[:1] != [first] or len(port.shape) != axes:
+            raise WrongShape(
+                f"{path}: wanted {graph.name} with the output {name} of {wanted} and {axes} sizes, the first of them "
+                f"{first!r}, got {port and (port.type, port.shape)}"
+            )
 
 
 def _check_port(path: Path, ports: list[Port], graph: str, name: str, shape: list[int | str]) -> None:
@@ -340,8 +449,8 @@ def check_path(path: Path, file: File) -> None:
     Raises:
         PathOutside
     """
-    inside = PurePosixPath(file.path)
-    if inside.is_absolute() or ".." in inside.parts or "\\" in file.path or ":" in file.path or not file.path:
-        raise PathOutside(f"{path}: {file.path!r} is not a path inside the bundle")
-    if not (path.parent / file.path).resolve().is_relative_to(path.parent.resolve()):
+    is_plain = len(file.path.encode()) <= PATH_BYTES and not re.search(r"[\x00-\x1f\x7f\\:]", file.path)
+    if not is_plain or any(part in ("", ".", "..") for part in file.path.split("/")):
+        raise PathOutside(f"{path}: {file.path[: PATH_BYTES + 1]!r} is not a path inside the bundle")
+    if not Path(realpath(path.parent / file.path)).is_relative_to(realpath(path.parent)):
         raise PathOutside(f"{path}: {file.path!r} leads out of the bundle")

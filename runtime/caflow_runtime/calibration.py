@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from caflow_runtime.bundle import MANIFEST, BundleError, Strict, sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.inputs import Image
+from caflow_runtime.strict_json import WrongJson, read_json
 
 NAME = "calibration.json"
 FORMAT = "caflow-calibration"
@@ -146,8 +147,8 @@ def read_calibration(folder: Path) -> Calibration | None:
         return None
     again = "run caflow calibrate again"
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Calibration)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        found = read_json(path, Calibration)
+    except WrongJson as error:
         raise WrongCalibration(f"{path}: {error}: {again}") from None
     if (found.format, found.format_version) != (FORMAT, FORMAT_VERSION):
         raise WrongCalibration(

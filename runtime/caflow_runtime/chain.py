@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime import scan
-from caflow_runtime.bundle import cell_side
+from caflow_runtime.bundle import WrongShape, cell_side
 from caflow_runtime.graphs import Graphs
 from caflow_runtime.inputs import Image
 from caflow_runtime.noise import DrawNoise, LevelNoise, Place, draw_noise, draw_rows
@@ -88,9 +88,28 @@ class Chain:
             return [DevicePixels(self.graphs, rows.pixels, r, bool(judged)) for r, judged in enumerate(finite)]
         return [HostPixels(pixels) for pixels in self.backend.to_host(rows.pixels)]
 
+    def shares(self, rows: scan.Rows, window: Window) -> list[list[NDArray[np.float32]]]:
+        """The maps of each level, (R, h, w), on the host.
+
+        Raises:
+            WrongShape: if the cells of a map do not fit the window.
+        """
+        return [[self._share(share, window) for share in maps] for maps in rows.shares]
+
     def owners(self, units: list[Unit]) -> Array:
         """Which unit each row is of."""
         return self.backend.to_device(np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units]))
+
+    def _share(self, share: Array, window: Window) -> NDArray[np.float32]:
+        found = self.backend.to_host(share)
+        (height, width), (rows, columns) = window.shape, found.shape[1:]
+        cell = height // rows
+        if (cell * rows, cell * columns) != (height, width):
+            raise WrongShape(
+                f"{self.graphs.folder}: wanted shares with square cells for targets of {height}×{width}, got "
+                f"{rows}×{columns} cells: export the model again"
+            )
+        return found
 
     def _prune(self, units: list[Unit], keep: Sequence[int]) -> scan.Prune:
         """Keeps the `keep[j + 1]` most likely rows of each unit after level j."""
@@ -114,7 +133,7 @@ class Chain:
     def _so_far(self, units: list[Unit], owner: NDArray[np.int64], shares: list[list[Any]]) -> NDArray[np.float64]:
         """Log-likelihood of each row over the levels so far; what is not finite is worse than anything."""
         total = np.zeros(len(owner))
-        for share in (self.backend.to_host(share) for maps in shares for share in maps):
+        for share in (self._share(share, units[0].window) for maps in shares for share in maps):
             cell = units[0].window.y.length // share.shape[1]
             total += [weighted(units[k].window, row, cell).sum() for k, row in zip(owner, share, strict=True)]
         return np.where(np.isfinite(total), total, -np.inf)

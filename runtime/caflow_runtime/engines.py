@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 
 from caflow_runtime import bundle
-from caflow_runtime.bundle import File, Measurement, Strict
+from caflow_runtime.bundle import Count, File, Measurement, Strict
 from caflow_runtime.errors import BackendError
+from caflow_runtime.strict_json import WrongJson, read_json
 
 FORMAT: Literal["caflow-engines"] = "caflow-engines"
 FORMAT_VERSION: Literal[1] = 1
@@ -27,16 +28,14 @@ PACKAGES: dict[Flavor, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt-rtx"}
 EXTRAS: dict[Flavor, str] = {"tensorrt": "trt", "rtx": "trt-rtx"}
 NAMES: dict[Flavor, str] = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
 
-Size = Annotated[int, msgspec.Meta(ge=1)]
-
 
 class Profile(Strict, frozen=True):
     """Sizes that an engine takes: from one row of the model's smallest target up to these."""
 
-    rows: Size
-    height: Size
+    rows: Count
+    height: Count
     """Of the target, in pixels."""
-    width: Size
+    width: Count
 
 
 class Engine(Strict, frozen=True):
@@ -87,8 +86,8 @@ def find(folder: Path) -> Iterator[Found]:
     """All sets of a bundle, by name. Files are checked for their lengths; whoever loads one checks its hash."""
     for path in sorted((folder / FOLDER).glob(f"[!.]*/{DESCRIPTION}")):
         try:
-            engines = msgspec.json.decode(path.read_bytes(), type=EngineSet)
-        except (msgspec.DecodeError, OSError) as error:
+            engines = read_json(path, EngineSet)
+        except (WrongJson, OSError) as error:
             yield Found(path.parent, None, f"{DESCRIPTION} cannot be read: {error}")
         else:
             try:

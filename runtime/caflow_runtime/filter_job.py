@@ -21,6 +21,7 @@ from caflow_runtime.job_folder import NAME, State, check_same, read_state, setti
 from caflow_runtime.pairs import FilePair
 from caflow_runtime.parquet import write_parquet
 from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.strict_json import WrongJson, parse_json
 
 COMMAND = "caflow filter"
 SCORES, LIST, FILES, PARQUET = "scores.jsonl", "accepted.txt", "accepted", "scores.parquet"
@@ -86,7 +87,7 @@ class FilterJob:
         """All that are there."""
         with (self.folder / SCORES).open("rb") as file:
             for line in file:
-                yield msgspec.json.decode(line, type=Verdict)
+                yield parse_json(line, Verdict)
 
     def counts(self) -> Counter[str]:
         """How many verdicts there are of each kind."""
@@ -230,7 +231,7 @@ def _is_job(folder: Path) -> bool:
 
 def _is_verdict_of(pair: FilePair, line: bytes) -> bool:
     try:
-        verdict = msgspec.json.decode(line, type=Verdict)
-    except msgspec.DecodeError:
+        verdict = parse_json(line, Verdict)
+    except WrongJson:
         return False
     return line.endswith(b"\n") and [verdict.target, verdict.condition] == [as_text(name) for name in pair]

@@ -7,11 +7,12 @@ from threading import Lock
 from caflow_runtime import bundle
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.errors import BackendError
+from caflow_runtime.ports import checked
 from caflow_runtime.scan import Graph
 
 
 class Graphs(Mapping[str, Graph]):
-    """Graph by name. Any thread may ask."""
+    """Graph by name, checked against the manifest at each run. Any thread may ask."""
 
     def __init__(self, folder: Path, backend: Backend) -> None:
         """Reads the manifest and checks every file.
@@ -32,13 +33,15 @@ class Graphs(Mapping[str, Graph]):
             if self._closed:
                 raise BackendError("the pipeline is closed: load the bundle again")
             if name not in self._loaded:
-                path = self.folder / self.manifest.graph(name).file.path
+                graph = self.manifest.graph(name)
+                path = self.folder / graph.file.path
                 try:
-                    self._loaded[name] = self.backend.load(path)
+                    loaded = self.backend.load(path)
                 except (BackendError, MemoryError):
                     raise
                 except Exception as error:  # a backend's exceptions share no base class
                     raise bundle.BrokenGraph(f"{path}: {self.backend.name} cannot load it: {error}") from error
+                self._loaded[name] = checked(loaded, graph, path, self.backend.describe)
             return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:

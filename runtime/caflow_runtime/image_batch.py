@@ -17,6 +17,7 @@ from caflow_runtime.image_job import Done, Job
 from caflow_runtime.images import PARTIAL
 from caflow_runtime.job_folder import State, check_same, read_state, settings_of_pipeline
 from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.strict_json import WrongJson, parse_json
 
 COMMAND = "caflow batch"
 RESULTS = "results.jsonl"
@@ -100,7 +101,7 @@ def keep_done(path: Path, jobs: Iterable[Job]) -> list[dict[str, Any]]:
         if result is None or sources.get(result["output"], result["input"]) != result["input"]:
             continue
         written = Path(result["output"]) if result["outcome"] != DROPPED else path
-        if written.exists() and not _is_newer(Path(result["input"]), written):
+        if _is_there(written) and not _is_newer(Path(result["input"]), written):
             kept[result["output"]] = line, result
     if len(kept) < len(lines):
         partial = path.with_name(f".{path.name}{PARTIAL}")
@@ -109,9 +110,16 @@ def keep_done(path: Path, jobs: Iterable[Job]) -> list[dict[str, Any]]:
     return [result for _, result in kept.values()]
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long for any file
+        return False
+
+
 def _is_newer(source: Path, result: Path) -> bool:
     """Of what is gone, the result stays."""
-    return source.exists() and source.stat().st_mtime_ns > result.stat().st_mtime_ns
+    return _is_there(source) and source.stat().st_mtime_ns > result.stat().st_mtime_ns
 
 
 def remove_partial(jobs: Iterable[Job]) -> None:
@@ -128,7 +136,8 @@ def remove_partial(jobs: Iterable[Job]) -> None:
 def _result(line: bytes) -> dict[str, Any] | None:
     """None of a line that is torn, or damaged."""
     try:
-        found = json.loads(line)
-        return found if line.endswith(b"\n") and {"input", "output", "outcome"} <= found.keys() else None
-    except (ValueError, AttributeError):
+        found = parse_json(line, dict[str, Any])
+    except WrongJson:
         return None
+    texts = (found.get(name) for name in ("input", "output", "outcome"))
+    return found if line.endswith(b"\n") and all(isinstance(text, str) for text in texts) else None

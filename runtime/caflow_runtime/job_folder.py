@@ -12,6 +12,7 @@ from caflow_runtime import calibration
 from caflow_runtime.bundle import MANIFEST, sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.strict_json import WrongJson, read_json
 
 NAME, PARTIAL = "job.json", ".job.json.partial"
 SHOWN = 16
@@ -92,11 +93,11 @@ def read_state(folder: Path, kind: type[Kind], command: str) -> Kind | None:
     """
     again = "give another -o, or --force to begin anew there"
     try:
-        return msgspec.json.decode((folder / NAME).read_bytes(), type=kind)
+        return read_json(folder / NAME, kind)
     except FileNotFoundError:
         if folder.is_dir() and any(path.name != PARTIAL for path in folder.iterdir()):
             raise InputError(f"{folder} holds no job of {command}, but something else: {again}") from None
-    except msgspec.DecodeError as error:
+    except WrongJson as error:
         raise InputError(f"{folder / NAME} is not that of a job of {command}: {error}: {again}") from None
     return None
 

@@ -59,8 +59,8 @@ def best_on_device(
     taus = per_level(temperature, chain.model.levels)
     noise = chain.noise(units, taus, seed, frame, draw_noise)
     rows = chain.sample_at_once(chain.backend.adopt(condition), chain.owners(units), noise)
-    to_host = chain.backend.to_host
-    levels = [sum(to_host(share).sum((1, 2), dtype=np.float64) for share in maps) for maps in rows.shares]
+    shares = chain.shares(rows, window)
+    levels = [sum(share.sum((1, 2), dtype=np.float64) for share in maps) for maps in shares]
     likelihood = np.stack(levels, 1).reshape(count, n, -1)
     total = likelihood.sum(2)
     finite = np.isfinite(total) & chain.backend.are_finite(rows.pixels).reshape(count, n)

@@ -11,6 +11,7 @@ import msgspec
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.images import SUFFIXES
+from caflow_runtime.strict_json import WrongJson, parse_json, read_lines
 
 TABLE, JSON_LINES = {".csv"}, {".jsonl", ".ndjson"}
 COLUMNS = ("target", "condition")
@@ -84,8 +85,8 @@ def _in_json_lines(path: Path) -> Iterator[FilePair]:
         if not line.strip():
             continue
         try:
-            found = msgspec.json.decode(line, type=Line)
-        except msgspec.DecodeError as error:
+            found = parse_json(line.encode(), Line)
+        except WrongJson as error:
             wanted = '{"target": "…", "condition": "…"}'
             raise InputError(f"{path}: line {number}: wanted {wanted}: {error}") from None
         yield _pair(path, number, found.target, found.condition)
@@ -93,12 +94,15 @@ def _in_json_lines(path: Path) -> Iterator[FilePair]:
 
 def _lines(path: Path) -> Iterator[str]:
     """Of UTF-8 text, with or without a byte order mark."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(f"{path}: line {number}: wanted UTF-8: {error.reason}") from None
+    number = 0
+    try:
+        for line in read_lines(path):
+            number += 1
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: line {number}: wanted UTF-8: {error.reason}") from None
+    except WrongJson as error:
+        raise InputError(f"{path}: line {number + 1}: {error}") from None
 
 
 def _pair(path: Path, number: int, *names: str) -> FilePair:

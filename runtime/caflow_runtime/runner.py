@@ -297,7 +297,7 @@ class Runner:
         """The rows of a run, one by one, on the host, but for pixels that may stay where they are."""
         pairs = [(unit, sample) for unit in units for sample in unit.samples]
         kept = range(len(pairs)) if rows.kept is None else rows.kept
-        shares = [self.backend.to_host(share) for maps in rows.shares for share in maps]
+        shares = [share for maps in self.chain.shares(rows, units[0].window) for share in maps]
         pixels = self.chain.pixels(rows, stay) if keeps_pixels else [None] * len(kept)
         for r, index in enumerate(kept):
             unit, sample = pairs[index]

@@ -1,7 +1,6 @@
 """What is kept of scored pairs, however many: lines are read one by one, and counts and a few examples stay."""
 
 import heapq
-import json
 import math
 import random
 from collections import Counter
@@ -14,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime import strict_json
 from caflow_runtime.calibration import Calibration, Floats, rank
 from caflow_runtime.drift import Drift
 from caflow_runtime.errors import InputError
@@ -144,13 +144,12 @@ def read_lines(scores: Path, levels: int) -> Iterator[Verdict]:
     """
     number = 0
     try:
-        with scores.open("rb") as file:
-            for text in file:
-                number += 1
-                yield _read_line(text, levels)
+        for text in strict_json.read_lines(scores):
+            number += 1
+            yield _read_line(text, levels)
     except OSError as error:
         raise InputError(f"{scores}: cannot be read: {error.strerror}") from None
-    except (ValueError, msgspec.MsgspecError) as error:
+    except ValueError as error:
         raise InputError(f"{scores}, line {number}: {error}: wanted what caflow filter writes: run it again") from None
     if not number:
         raise InputError(f"{scores}: wanted lines that caflow filter wrote, the file is empty")
@@ -164,17 +163,16 @@ def read_job(scores: Path) -> Job:
     """
     path = scores.with_name(JOB)
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        return msgspec.convert(found.get("settings", found), Job)
+        found = strict_json.read_json(path, dict[str, Any])
+        return strict_json.convert(found.get("settings", found), Job)
     except FileNotFoundError:
         return Job()
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, strict_json.WrongJson) as error:
         raise InputError(f"{path}: wanted what caflow filter writes: {error}") from None
 
 
 def _read_line(text: bytes, levels: int) -> Verdict:
-    # Not msgspec's decoder: names of files that are no UTF-8 have surrogates, which it refuses.
-    line = msgspec.convert(json.loads(text), Verdict)
+    line = strict_json.parse_json(text, Verdict)
     if line.verdict == "error":
         return line
     numbers = [line.bits_per_dim, line.typicality, *(line.residuals or [])]

@@ -121,15 +121,24 @@ def _keep_lines_before(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] < step:
-                kept.append(line)
-        except json.JSONDecodeError:  # the line that was being written when the run was killed
+    for line in path.read_bytes().splitlines():
+        logged = _step_of(line)
+        if logged is None:  # the line that was being written when the run was killed
             break
+        if logged < step:
+            kept.append(line)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(line + "\n" for line in kept))
+    partial.write_bytes(b"".join(line + b"\n" for line in kept))
     partial.replace(path)  # whole or not at all, even if the process is killed
+
+
+def _step_of(line: bytes) -> int | None:
+    """None of a line that is cut off, or damaged. Losses may be NaN, so these lines are not strictly JSON."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return step if isinstance(step, int) else None
 
 
 def _bits(nats: float) -> float:

@@ -46,6 +46,11 @@ class Backend(Protocol):
         """One row, for which the device needs no memory."""
         return np.asarray(self.to_host(array)[row])
 
+    def describe(self, array: Array) -> tuple[str, tuple[int, ...]]:
+        """The type of a device array, as manifests name it, and its shape."""
+        name = array.dtype.name
+        return "bfloat16" if name == "uint16" else name, array.shape  # NumPy has no bfloat16
+
     def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
         """The rows of a device array."""
 

@@ -19,6 +19,14 @@ from caflow_runtime.scan import Array, Arrays, Graph
 
 Device = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16",
+    "tensor(uint8)": "uint8",
+    "tensor(int64)": "int64",
+}
+"""As manifests name them."""
 ERRORS_ONLY = 3
 
 
@@ -100,6 +108,10 @@ class OnnxRuntimeBound(Backend):
     def to_host(self, array: Any) -> NDArray[Any]:
         return np.asarray(array.numpy())
 
+    def describe(self, array: Any) -> tuple[str, tuple[int, ...]]:
+        name = array.data_type()
+        return TYPES.get(name, name), tuple(array.shape())
+
     def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
         # ONNX Runtime has no indexing outside a graph; a pruned row is rare enough to go through the host.
         return self.to_device(self.to_host(array)[rows])
@@ -135,6 +147,8 @@ def open_session(path: Path, device: Device, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = ERRORS_ONLY
+    # ONNX Runtime has a format of its own, which it recognizes by the file's suffix, and which may name other files.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     if device == "cpu":
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")

@@ -8,6 +8,7 @@ import msgspec
 from caflow_runtime.bundle import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.job_folder import write_whole
+from caflow_runtime.strict_json import WrongJson, read_json
 
 NAME = "journal.json"
 PARTIAL = f".{NAME}.partial"
@@ -72,8 +73,8 @@ def open_journal(parts: Path, source: Path | None, name: str, settings: dict[str
         raise InputError(f"{parts} holds a job that was stopped: {way}")
     assert source is not None
     try:
-        found = msgspec.json.decode((parts / NAME).read_bytes(), type=Journal)
-    except msgspec.DecodeError as error:
+        found = read_json(parts / NAME, Journal)
+    except WrongJson as error:
         raise InputError(f"{parts / NAME} cannot be read: {error}: remove {parts} and begin anew") from None
     if found.source != sha256_of(source):
         raise InputError(f"{parts} is of another video than {name}: give the same, or remove it")

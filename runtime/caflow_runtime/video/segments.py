@@ -24,6 +24,7 @@ from caflow_runtime.inputs import Image, Rank
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.results import REJECTED
 from caflow_runtime.stream import Noise, Stream
+from caflow_runtime.strict_json import WrongJson, read_json
 from caflow_runtime.video.job import READER_ENDS_S, WAITING_FRAMES
 from caflow_runtime.video.join import join_what_fits
 from caflow_runtime.video.lane import Lane
@@ -160,9 +161,9 @@ def _made_of(pipe: Pipeline, segment: Segment, settings: DrawSettings, encoding:
 def _found(path: Path, made_of: str) -> Report | None:
     """What is there and whole."""
     try:
-        kept = msgspec.json.decode(path.with_suffix(KEPT).read_bytes(), type=Kept)
+        kept = read_json(path.with_suffix(KEPT), Kept)
         size = 0 if kept.report.start is None else path.stat().st_size
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, WrongJson):
         return None
     return kept.report if (kept.made_of, kept.bytes) == (made_of, size) else None
 

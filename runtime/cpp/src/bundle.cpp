@@ -8,6 +8,8 @@
 #include <memory>
 
 #include "errors.hpp"
+#include "external_data.hpp"
+#include "strict_json.hpp"
 
 namespace caflow::runtime {
 
@@ -19,6 +21,7 @@ namespace {
 constexpr const char* manifest_name = "manifest.json";
 constexpr std::uintmax_t manifest_bytes = 4 << 20;  // a larger manifest is refused unread
 constexpr std::size_t hash_block_bytes = 1 << 20;
+constexpr std::int64_t graph_bytes = 16 << 20;  // a larger ONNX file is refused unread: weights are not in it
 
 class Sha256 {
   public:
@@ -46,6 +49,27 @@ class Sha256 {
     std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> digest_{EVP_MD_CTX_new(), EVP_MD_CTX_free};
 };
 
+// Whatever else an ONNX file reads would come from outside of what is hashed.
+void check_external_data(const fs::path& path, const File& file, const std::vector<File>& weights) {
+    if (file.bytes > graph_bytes) {
+        throw BundleError(
+            Kind::BrokenGraph, path,
+            "wanted at most " + std::to_string(graph_bytes) + " bytes, with weights in a file of their own");
+    }
+    const std::string folder = file.path.substr(0, file.path.rfind('/') + 1);
+    try {
+        for (const std::string& location : external_files(read_text(path, graph_bytes))) {
+            const auto is_it = [&](const File& listed) { return listed.path == folder + location; };
+            if (std::any_of(weights.begin(), weights.end(), is_it)) continue;
+            throw BundleError(Kind::UnlistedFile, path,
+                              "reads weights from '" + location.substr(0, 255) +
+                                  "', which the manifest does not list: export the model again");
+        }
+    } catch (const WrongGraph& error) {
+        throw BundleError(Kind::BrokenGraph, path, std::string(error.what()) + ": export the model again");
+    }
+}
+
 }  // namespace
 
 void check_links(const fs::path& path, const File& file) {
@@ -66,15 +90,7 @@ Manifest read_manifest(const fs::path& folder) {
                           std::string("wanted a bundle, but there is no ") + manifest_name +
                               " in it: export a checkpoint to make one");
     }
-    if (const auto size = fs::file_size(path); size > manifest_bytes) {
-        throw BundleError(Kind::ManifestTooLarge, path,
-                          "wanted at most " + std::to_string(manifest_bytes) + " bytes, got " + std::to_string(size));
-    }
-    std::ifstream stream(path, std::ios::binary);
-    const std::string text(std::istreambuf_iterator<char>(stream), {});
-    if (!stream.good() && !stream.eof())
-        throw BundleError(Kind::NoBundle, path, "it cannot be read: check its permissions");
-    Manifest manifest = parse_manifest(text, path);
+    Manifest manifest = parse_manifest(read_text(path, manifest_bytes), path);
     for (const File& file : manifest.files()) check_links(path, file);
     return manifest;
 }
@@ -96,6 +112,9 @@ void verify_files(const fs::path& folder, const Manifest& manifest) {
             throw BundleError(Kind::WrongHash, path,
                               "wanted SHA-256 " + file.sha256 + ", got " + found + ": copy or export the bundle again");
         }
+    }
+    for (const GraphFile& graph : manifest.graphs) {
+        check_external_data(folder / graph.file.path, graph.file, manifest.weights);
     }
 }
 

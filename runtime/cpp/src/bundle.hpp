@@ -52,6 +52,9 @@ struct Model {
     std::int64_t noise_cell(std::int64_t level) const { return std::int64_t{1} << (levels - level + 1); }
 };
 
+// A shape as messages show it.
+std::string shown(const std::vector<Size>& shape);
+
 // What a runtime needs of manifest.json.
 struct Manifest {
     std::string precision;
@@ -69,7 +72,7 @@ Manifest read_manifest(const std::filesystem::path& folder);
 // The manifest in a text, checked but for its files; `path` is for messages.
 Manifest parse_manifest(std::string_view text, const std::filesystem::path& path);
 
-// Check that every file is there, whole, and the one that the manifest was written for.
+// Check that every file is there, whole, and the one that the manifest was written for; and that graphs read no other.
 void verify_files(const std::filesystem::path& folder, const Manifest& manifest);
 
 // Whether what the file `path` names is below the folder of `path`: as it is written, and where links lead.

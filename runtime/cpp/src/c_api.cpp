@@ -24,6 +24,9 @@ using namespace caflow::runtime;
 
 constexpr std::size_t largest_side = 1 << 20;  // of a target, so that areas fit 64 bits
 constexpr std::uint64_t largest_budget = 1ULL << 40;
+constexpr std::size_t largest_stride = 1 << 30;
+constexpr std::size_t most_images = 1 << 20;  // of one call
+constexpr std::size_t most_levels = 64;       // more than any model has
 constexpr std::uint32_t largest_samples = 1 << 20;  // of one call, all of whose numbers are held
 
 // A field in what is padding today would be read where an older application left anything.
@@ -66,15 +69,20 @@ caflow_status guarded(Body body) noexcept {
     }
 }
 
+// Fields are no larger than the struct's alignment, so a size that is a multiple of it ends at the end of a field.
+template <class Options>
+void check_struct_size(std::size_t size, const char* what) {
+    if (size >= sizeof(std::size_t) && size <= 16 * sizeof(Options) && size % alignof(Options) == 0) return;
+    throw InputError(std::string(what) + ": wanted struct_size set to the struct's sizeof, got " +
+                     std::to_string(size) + ": begin with the macro CAFLOW_…_INIT");
+}
+
 // A struct of the application, which may be of an older or a newer version, as one of this version.
 template <class Options>
 Options read_options(const Options* given, const Options& defaults, const char* what) {
     if (!given) return defaults;
     const std::size_t size = given->struct_size;
-    if (size < sizeof(std::size_t) || size > 16 * sizeof(Options)) {
-        throw InputError(std::string(what) + ": wanted struct_size set to the struct's sizeof, got " +
-                         std::to_string(size) + ": begin with the macro CAFLOW_…_INIT");
-    }
+    check_struct_size<Options>(size, what);
     const auto* bytes = reinterpret_cast<const unsigned char*>(given);
     for (std::size_t k = sizeof(Options); k < size; ++k) {
         if (!bytes[k]) continue;
@@ -93,6 +101,11 @@ T or_default(T value, T otherwise) {
 template <class Pointer>
 void check_given(Pointer pointer, const char* name) {
     if (!pointer) throw InputError(std::string(name) + ": wanted a pointer, got NULL");
+}
+
+void check_count(std::size_t count, std::size_t most, const char* name) {
+    if (count <= most) return;
+    throw InputError(std::string(name) + ": wanted up to " + std::to_string(most) + ", got " + std::to_string(count));
 }
 
 void check_flags(std::uint32_t flags, std::uint32_t known) {
@@ -121,6 +134,8 @@ Draw draw_of(const caflow_draw_options& options) {
     if (options.rank > CAFLOW_RANK_CONSISTENCY) {
         throw InputError("rank: wanted one of CAFLOW_RANK_…, got " + std::to_string(options.rank));
     }
+    check_count(options.temperatures, most_levels, "temperatures");
+    check_count(options.keeps, most_levels, "keeps");
     if (options.temperatures) check_given(options.temperature, "temperature");
     if (options.keeps) check_given(options.keep, "keep");
     if (options.samples > largest_samples) {
@@ -142,15 +157,17 @@ Draw draw_of(const caflow_draw_options& options) {
 std::vector<Image> read_images(const caflow_image* given, std::size_t count, std::int64_t scale, const char* what) {
     check_given(given, what);
     if (!count) throw InputError(std::string(what) + ": wanted at least one image, got none");
+    check_count(count, most_images, what);
     const std::size_t largest = largest_side / std::size_t(scale);
     std::vector<Image> images;
     for (std::size_t k = 0; k < count; ++k) {
         const caflow_image& one = given[k];
         const std::string name = what + ("[" + std::to_string(k)) + "]";
         check_given(one.rgb, name.c_str());
-        if (!one.height || !one.width || one.height > largest || one.width > largest || one.stride < 3 * one.width) {
+        if (!one.height || !one.width || one.height > largest || one.width > largest || one.stride < 3 * one.width ||
+            one.stride > largest_stride) {
             throw InputError(name + ": wanted sides from 1 to " + std::to_string(largest) +
-                             " and a stride of at least 3 width bytes, got height " + std::to_string(one.height) +
+                             " and a stride of 3 width to 2^30 bytes, got height " + std::to_string(one.height) +
                              ", width " + std::to_string(one.width) + ", stride " + std::to_string(one.stride));
         }
         Image image(std::int64_t(one.height), std::int64_t(one.width));
@@ -253,10 +270,7 @@ caflow_status caflow_info(const caflow_model* model, caflow_model_info* info) {
                                       std::uint32_t(numbers.levels),
                                       std::uint32_t(numbers.channels),
                                       std::uint64_t(model->pipeline.pixel_budget())};
-        if (info->struct_size < sizeof(std::size_t)) {
-            throw InputError("info: wanted struct_size set to the struct's sizeof, got " +
-                             std::to_string(info->struct_size) + ": begin with CAFLOW_MODEL_INFO_INIT");
-        }
+        check_struct_size<caflow_model_info>(info->struct_size, "info");
         std::memcpy(info, &known, std::min(info->struct_size, sizeof known));
     });
 }

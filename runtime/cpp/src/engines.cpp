@@ -1,7 +1,6 @@
 #include "engines.hpp"
 
 #include <algorithm>
-#include <fstream>
 
 #include "errors.hpp"
 #include "fields.hpp"
@@ -13,6 +12,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* description = "engines.json";
+constexpr std::uintmax_t most_bytes = 16 << 20;  // of a description
 
 Profile read_profile(const Json& value, const std::string& where) {
     Fields fields(value, where);
@@ -30,8 +30,7 @@ std::pair<std::string, File> read_engine(const Json& value, const std::string& w
 
 // A BundleError where it is not what caflow-export writes.
 EngineSet read_set(const fs::path& path) {
-    std::ifstream stream(path, std::ios::binary);
-    const Json contents = parse_json(std::string(std::istreambuf_iterator<char>(stream), {}), path);
+    const Json contents = parse_json(read_text(path, most_bytes), path);
     Fields fields(contents, path.string() + ": $");
     fields.text("format", {"caflow-engines"});
     if (fields.integer("format_version") != 1) Fields::refuse("1", contents["format_version"], path.string());

@@ -1,6 +1,7 @@
 // What the runtime throws on purpose, each saying what was wanted, what came, and what to do.
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
@@ -39,15 +40,23 @@ class BundleError : public std::runtime_error {
         MissingFile,
         TruncatedFile,
         WrongHash,
+        UnlistedFile,
         MissingGraph,
         WrongShape,
         BrokenGraph,
     };
 
     BundleError(Kind kind, const std::filesystem::path& where, const std::string& message)
-        : std::runtime_error(where.string() + ": " + message), kind(kind) {}
+        : std::runtime_error(shown(where.string() + ": " + message)), kind(kind) {}
 
     Kind kind;
+
+  private:
+    // Names from files may hold zero bytes, which would end the message for C.
+    static std::string shown(std::string text) {
+        std::replace(text.begin(), text.end(), '\0', '?');
+        return text;
+    }
 };
 
 }  // namespace caflow::runtime

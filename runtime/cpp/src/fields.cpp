@@ -9,7 +9,6 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr int deepest = 500;
 constexpr std::int64_t largest_count = 1 << 16;  // so that products of them fit
 
 [[noreturn]] void wrong(const std::string& where, const std::string& message) {
@@ -17,22 +16,6 @@ constexpr std::int64_t largest_count = 1 << 16;  // so that products of them fit
 }
 
 }  // namespace
-
-Json parse_json(std::string_view text, const std::filesystem::path& path) {
-    if (text.starts_with("\xEF\xBB\xBF")) {
-        throw BundleError(BundleError::Kind::WrongManifest, path, "not JSON: it begins with a byte-order mark");
-    }
-    const auto check_depth = [&](int depth, Json::parse_event_t, Json&) {
-        if (depth > deepest)
-            throw BundleError(BundleError::Kind::WrongManifest, path, "not JSON that anyone writes: nested too deeply");
-        return true;
-    };
-    try {
-        return Json::parse(text, check_depth);
-    } catch (const Json::exception& error) {
-        throw BundleError(BundleError::Kind::WrongManifest, path, std::string("not JSON: ") + error.what());
-    }
-}
 
 Fields::Fields(const Json& value, std::string where) : value_(value), where_(std::move(where)) {
     if (!value.is_object()) refuse("an object", value, where_);
@@ -79,7 +62,10 @@ File Fields::file(const char* name) { return as_file((*this)[name], place(name))
 
 File Fields::as_file(const Json& value, const std::string& where) {
     Fields fields(value, where);
-    File file{fields.text("path"), fields.integer("bytes"), fields.text("sha256")};
+    const Json& bytes = fields["bytes"];
+    File file{fields.text("path"),
+              as_integer(bytes, fields.place("bytes"), 0, std::numeric_limits<std::int64_t>::max()),
+              fields.text("sha256")};
     fields.refuse_unknown();
     return file;
 }
@@ -91,16 +77,21 @@ const Json& Fields::object(const char* name) {
 }
 
 std::int64_t Fields::as_integer(const Json& value, const std::string& where) {
-    constexpr auto largest = std::numeric_limits<std::int64_t>::max();
-    const bool fits = !value.is_number_unsigned() || value.get<std::uint64_t>() <= std::uint64_t{largest};
-    if (!value.is_number_integer() || !fits) refuse("an integer", value, where);
-    return value.get<std::int64_t>();
+    if (!value.is_number_integer()) refuse("an integer", value, where);
+    return value.get<std::int64_t>();  // parse_json refuses larger ones
 }
 
 std::int64_t Fields::as_count(const Json& value, const std::string& where) {
-    const std::int64_t count = as_integer(value, where);
-    if (count < 1 || count > largest_count) refuse("a count from 1 to " + std::to_string(largest_count), value, where);
-    return count;
+    return as_integer(value, where, 1, largest_count);
+}
+
+std::int64_t Fields::as_integer(const Json& value, const std::string& where, std::int64_t lowest,
+                                std::int64_t highest) {
+    const std::int64_t found = as_integer(value, where);
+    if (found < lowest || found > highest) {
+        refuse("an integer from " + std::to_string(lowest) + " to " + std::to_string(highest), value, where);
+    }
+    return found;
 }
 
 void Fields::refuse_unknown() const {

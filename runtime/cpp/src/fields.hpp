@@ -4,20 +4,15 @@
 #include <cstdint>
 #include <filesystem>
 #include <initializer_list>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "bundle.hpp"
+#include "strict_json.hpp"
 
 namespace caflow::runtime {
-
-using Json = nlohmann::json;
-
-// What a text says; `path`, whose it is, is for messages.
-Json parse_json(std::string_view text, const std::filesystem::path& path);
 
 class Fields {
   public:
@@ -28,7 +23,7 @@ class Fields {
     std::string text(const char* name);
     std::string text(const char* name, std::initializer_list<const char*> allowed);
     std::int64_t integer(const char* name);
-    std::int64_t count(const char* name);  // at least 1
+    std::int64_t count(const char* name);
     double number(const char* name);
     bool boolean(const char* name);
     File file(const char* name);
@@ -54,6 +49,8 @@ class Fields {
     static File as_file(const Json& value, const std::string& where);
     static std::int64_t as_integer(const Json& value, const std::string& where);
     static std::int64_t as_count(const Json& value, const std::string& where);
+    static std::int64_t as_integer(const Json& value, const std::string& where, std::int64_t lowest,
+                                   std::int64_t highest);
 
     std::string place(const char* name) const { return where_ + "." + name; }
     void refuse_unknown() const;  // fields that were not asked for

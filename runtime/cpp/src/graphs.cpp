@@ -1,6 +1,7 @@
 #include "graphs.hpp"
 
 #include "errors.hpp"
+#include "ports.hpp"
 
 namespace caflow::runtime {
 
@@ -54,7 +55,13 @@ void Graphs::open(const std::string& backend, int threads, const std::string& en
 }
 
 Arrays Graphs::run(const std::string& name, const Arrays& arrays, Place place) const {
-    return find(name)(arrays, place);
+    const GraphFile& graph = *manifest_.find_graph(name);
+    const std::filesystem::path path = folder_ / graph.file.path;
+    Sizes sizes;
+    check_inputs(graph, arrays, sizes, path);
+    Arrays results = find(name)(arrays, place);
+    check_outputs(graph, results, sizes, path);
+    return results;
 }
 
 const Graph& Graphs::find(const std::string& name) const {

@@ -23,7 +23,7 @@ class Graphs {
     const std::vector<Profile>& profiles() const { return backend_->profiles; }
     bool has(const std::string& name) const { return manifest_.find_graph(name) != nullptr; }
 
-    // Runs a graph; `place` is where what the next graph reads is left.
+    // Runs a graph, and checks what it takes and gives; `place` is where what the next graph reads is left.
     Arrays run(const std::string& name, const Arrays& arrays, Place place = Place::device) const;
 
     // See Backend.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "errors.hpp"
 #include "fields.hpp"
@@ -15,19 +16,12 @@ namespace {
 
 constexpr const char* format = "caflow-bundle";
 constexpr int format_version = 1;
-constexpr std::int64_t most_levels = 30;  // 2^(levels + 1) is a side in pixels
+constexpr std::int64_t most_levels = 15;  // 2^(levels + 1) divides the size multiple, which is a count
+constexpr std::int64_t largest_size = (std::int64_t{1} << 31) - 1;
+constexpr std::size_t path_bytes = 255;       // no file system would take a longer last part
+constexpr std::size_t axes = 4, share_axes = 3;  // of what graphs hand on, and of their shares
 
 std::string quoted(const std::string& text) { return "'" + text + "'"; }
-
-std::string shown(const std::vector<Size>& shape) {
-    std::string text = "[";
-    for (const Size& size : shape) {
-        if (text.size() > 1) text += ", ";
-        const auto* name = std::get_if<std::string>(&size);
-        text += name ? quoted(*name) : std::to_string(std::get<std::int64_t>(size));
-    }
-    return text + "]";
-}
 
 // Before the fields, which another version may name otherwise.
 void check_format(const Json& contents, const fs::path& path) {
@@ -43,9 +37,26 @@ void check_format(const Json& contents, const fs::path& path) {
                           ": use the version of caflow-deploy that wrote it, or export the checkpoint again");
 }
 
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_letter(char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_'; }
+
+// A name such as "h", or a multiple of one such as "12*h".
+bool is_named_size(std::string_view text) {
+    if (const std::size_t star = text.find('*'); star != std::string_view::npos) {
+        const std::string_view factor = text.substr(0, star);
+        if (factor.empty() || factor.size() > 5 || factor[0] == '0') return false;
+        if (!std::all_of(factor.begin(), factor.end(), is_digit)) return false;
+        text.remove_prefix(star + 1);
+    }
+    return !text.empty() && is_letter(text[0]) &&
+           std::all_of(text.begin(), text.end(), [](char c) { return is_letter(c) || is_digit(c); });
+}
+
 Size read_size(const Json& value, const std::string& where) {
-    if (value.is_string()) return value.get<std::string>();
-    return Fields::as_integer(value, where);
+    if (!value.is_string()) return Fields::as_integer(value, where, 1, largest_size);
+    std::string text = value.get<std::string>();
+    if (!is_named_size(text)) Fields::refuse("a size such as 3, 'h' or '2*h'", value, where);
+    return text;
 }
 
 Port read_port(const Json& value, const std::string& where) {
@@ -76,7 +87,7 @@ Model read_model(const Json& value, const std::string& where) {
     }
     model.scale = fields.count("scale");
     model.size_multiple = fields.count("size_multiple");
-    model.levels = fields.count("levels");
+    model.levels = Fields::as_integer(fields["levels"], fields.place("levels"), 1, most_levels);
     model.channels = fields.count("channels");
     fields.boolean("residual");
     fields.text("dependencies", {"unshared", "shared", "dual-glow"});
@@ -158,8 +169,8 @@ bool is_allowed(const Model& model, const Setting& setting) {
 
 // Numbers that must fit each other, and settings that the runtime reads.
 void check_model(const fs::path& path, const Model& model) {
-    const std::int64_t squeezed = std::int64_t{1} << (std::min(model.levels, most_levels) + 1);
-    if (model.levels > most_levels || model.size_multiple % squeezed || model.size_multiple % model.scale) {
+    const std::int64_t squeezed = std::int64_t{1} << (model.levels + 1);
+    if (model.size_multiple % squeezed || model.size_multiple % model.scale) {
         throw BundleError(Kind::WrongManifest, path,
                           "with " + std::to_string(model.levels) + " levels and a scale of " +
                               std::to_string(model.scale) + " wanted a size_multiple of " + std::to_string(squeezed) +
@@ -195,6 +206,42 @@ std::vector<std::string> graph_names(std::int64_t levels) {
     return names;
 }
 
+// Of each graph, the outputs that the chain cannot do without, and their types.
+std::map<std::string, std::map<std::string, std::string>> needed_outputs(std::int64_t levels) {
+    const std::string floats = "float32", bytes = "uint8";
+    std::map<std::string, std::map<std::string, std::string>> outputs{
+        {"encode", {{"prepared", bytes}}},
+        {"to_image", {{"integers", bytes}}},
+        {"dequantize", {{"pixels", floats}, {"share", floats}}},
+    };
+    for (std::int64_t j = 0; j < levels; ++j) {
+        const std::string level = "_" + std::to_string(j);
+        outputs["decode" + level] = {{"latent", floats}, {"share", floats}};
+        outputs["reverse" + level] = {{j == levels - 1 ? "pixels" : "next_carry", floats}, {"share", floats}};
+        outputs["forward" + level] = {{"latent", floats}, {"share", floats}};
+        if (j > 0) outputs["forward" + level]["next_carry"] = floats;
+        outputs["likelihood" + level] = {{"z", floats}, {"share", floats}};
+    }
+    return outputs;
+}
+
+// One that the chain reads; its shape as far as all models have it.
+void check_output(const fs::path& path, const GraphFile& graph, const std::string& name, const std::string& type) {
+    const Size first = graph.name == "encode" ? "images" : "rows";
+    const std::size_t count = name == "share" ? share_axes : axes;
+    const auto found = std::find_if(graph.outputs.begin(), graph.outputs.end(),
+                                    [&](const Port& port) { return port.name == name; });
+    if (found != graph.outputs.end() && found->type == type && found->shape.size() == count &&
+        found->shape[0] == first) {
+        return;
+    }
+    throw BundleError(Kind::WrongShape, path,
+                      "wanted " + graph.name + " with the output " + name + " of " + type + " and " +
+                          std::to_string(count) + " sizes, the first of them " +
+                          quoted(std::get<std::string>(first)) + ", got " +
+                          (found == graph.outputs.end() ? "None" : found->type + " " + shown(found->shape)));
+}
+
 void check_graphs(const fs::path& path, const Manifest& manifest) {
     const Model& model = manifest.model;
     for (const std::string& name : graph_names(model.levels)) {
@@ -209,6 +256,12 @@ void check_graphs(const fs::path& path, const Manifest& manifest) {
                               std::to_string(model.noise_channels.size()));
     }
     for (std::int64_t j = 0; j < model.levels; ++j) {
+        const auto flows = std::int64_t(model.noise_channels[std::size_t(j)].size());
+        if (flows < 1 || flows > model.levels - j) {
+            throw BundleError(Kind::WrongShape, path,
+                              "wanted noise_channels of level " + std::to_string(j) + " for 1 to " +
+                                  std::to_string(model.levels - j) + " levels, got " + std::to_string(flows));
+        }
         std::int64_t channels = 0;
         for (const std::int64_t count : model.noise_channels[std::size_t(j)]) channels += count;
         const std::string decode = "decode_" + std::to_string(j);
@@ -221,23 +274,56 @@ void check_graphs(const fs::path& path, const Manifest& manifest) {
     const std::string factor = multiple > 1 ? std::to_string(multiple) + "*" : "";
     const auto condition = std::vector<Size>{"images", factor + "h", factor + "w", model.channels};
     check_port(path, manifest.find_graph("encode")->inputs, "encode", "condition", condition);
+    for (const auto& [name, outputs] : needed_outputs(model.levels)) {
+        if (const GraphFile* graph = manifest.find_graph(name)) {  // dequantize need not be
+            for (const auto& [output, type] : outputs) check_output(path, *graph, output, type);
+        }
+    }
+}
+
+// Each is there once: else readers would take different ones.
+template <class Named>
+void check_names(const fs::path& path, const std::string& what, const std::vector<Named>& named) {
+    std::set<std::string> names;
+    for (const Named& one : named) {
+        if (names.insert(one.name).second) continue;
+        throw BundleError(Kind::WrongManifest, path,
+                          "wanted " + what + " of different names, got " + quoted(one.name) + " twice");
+    }
 }
 
 }  // namespace
 
+std::string shown(const std::vector<Size>& shape) {
+    std::string text = "[";
+    for (const Size& size : shape) {
+        if (text.size() > 1) text += ", ";
+        const auto* name = std::get_if<std::string>(&size);
+        text += name ? quoted(*name) : std::to_string(std::get<std::int64_t>(size));
+    }
+    return text + "]";
+}
+
 void check_path(const fs::path& path, const File& file) {
-    const fs::path inside = file.path;
-    const bool climbs = std::find(inside.begin(), inside.end(), "..") != inside.end();
-    const bool is_odd = file.path.find_first_of(std::string_view("\\:\0", 3)) != std::string::npos;
-    if (inside.is_absolute() || climbs || is_odd || file.path.empty()) {
-        throw BundleError(Kind::PathOutside, path, quoted(file.path) + " is not a path inside the bundle");
+    const auto is_odd = [](char c) {
+        return static_cast<unsigned char>(c) < 32 || c == 127 || c == '\\' || c == ':';
+    };
+    bool is_inside = file.path.size() <= path_bytes && std::none_of(file.path.begin(), file.path.end(), is_odd);
+    for (std::size_t start = 0; is_inside && start <= file.path.size();) {
+        const std::size_t end = std::min(file.path.find('/', start), file.path.size());
+        const std::string part = file.path.substr(start, end - start);
+        is_inside = !part.empty() && part != "." && part != "..";
+        start = end + 1;
+    }
+    if (!is_inside) {
+        throw BundleError(Kind::PathOutside, path,
+                          quoted(file.path.substr(0, path_bytes + 1)) + " is not a path inside the bundle");
     }
 }
 
 const GraphFile* Manifest::find_graph(const std::string& name) const {
-    const auto found =
-        std::find_if(graphs.rbegin(), graphs.rend(), [&](const auto& graph) { return graph.name == name; });
-    return found == graphs.rend() ? nullptr : &*found;
+    const auto found = std::find_if(graphs.begin(), graphs.end(), [&](const auto& graph) { return graph.name == name; });
+    return found == graphs.end() ? nullptr : &*found;
 }
 
 std::vector<File> Manifest::files() const {
@@ -251,6 +337,11 @@ Manifest parse_manifest(std::string_view text, const fs::path& path) {
     const Json contents = parse_json(text, path);
     check_format(contents, path);
     Manifest manifest = read_fields(contents, path);
+    check_names(path, "graphs", manifest.graphs);
+    for (const GraphFile& graph : manifest.graphs) {
+        check_names(path, "inputs of " + graph.name, graph.inputs);
+        check_names(path, "outputs of " + graph.name, graph.outputs);
+    }
     check_model(path, manifest.model);
     check_graphs(path, manifest);
     for (const File& file : manifest.files()) check_path(path, file);

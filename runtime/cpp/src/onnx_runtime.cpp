@@ -64,8 +64,7 @@ constexpr std::array types{
 Type type_of(const Ort::Value& value) {
     const auto theirs = value.GetTensorTypeAndShapeInfo().GetElementType();
     const auto found = std::find_if(types.begin(), types.end(), [&](auto& pair) { return pair.second == theirs; });
-    if (found == types.end()) throw BackendError("a graph gives a type that no graph takes: export the model again");
-    return found->first;
+    return found == types.end() ? Type::other : found->first;
 }
 
 // What a graph gave, where it left it.
@@ -121,6 +120,8 @@ Ort::SessionOptions session_options(Provider provider, int threads, const std::s
     options.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
     // Each graph has its own threads; those of the last one would spin on while the next one runs, on the same cores.
     options.AddConfigEntry(kOrtSessionOptionsConfigForceSpinningStop, "1");
+    // ONNX Runtime has a format of its own, which it recognizes by the file's suffix, and which may name other files.
+    options.AddConfigEntry(kOrtSessionOptionsConfigLoadModelFormat, "ONNX");
     if (provider == Provider::cpu) options.AddConfigEntry(kOrtSessionOptionsConfigUseEnvAllocators, "1");
     // Version 1.21 moves a transposition past a cubic Resize, which it then cannot run.
     if (Ort::GetVersionString().starts_with("1.21.")) {

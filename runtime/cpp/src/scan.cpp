@@ -144,7 +144,9 @@ Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& 
     const auto fits = [](std::int64_t side, std::int64_t count) { return count > 0 && side % count == 0; };
     if (shape.size() != 3 || shape[0] != std::int64_t(rows) || !fits(window.y.length(), shape[1]) ||
         window.y.length() / shape[1] * shape[2] != window.x.length()) {
-        throw BackendError("a graph's share does not fit the rows that it was given: export the model again");
+        throw BundleError(BundleError::Kind::WrongShape, "the bundle",
+                          "wanted shares with square cells for targets of " + std::to_string(window.y.length()) + "×" +
+                              std::to_string(window.x.length()) + ", got other ones: export the model again");
     }
     const auto size = std::size_t(shape[1] * shape[2]);
     return {shape[1], shape[2], floats_of(share).subspan(row * size, size)};

@@ -13,7 +13,8 @@ namespace caflow::runtime {
 
 using Shape = std::vector<std::int64_t>;
 
-enum class Type { float32, float16, bfloat16, uint8, int32, int64 };
+// Others are what a graph may give, but no graph of a bundle does.
+enum class Type { float32, float16, bfloat16, uint8, int32, int64, other };
 
 class Tensor {
   public:

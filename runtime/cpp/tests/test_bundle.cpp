@@ -25,6 +25,7 @@ const std::map<std::string, Kind> kinds{
     {"PathOutside", Kind::PathOutside},     {"MissingFile", Kind::MissingFile},
     {"TruncatedFile", Kind::TruncatedFile}, {"WrongHash", Kind::WrongHash},
     {"MissingGraph", Kind::MissingGraph},   {"WrongShape", Kind::WrongShape},
+    {"UnlistedFile", Kind::UnlistedFile},   {"BrokenGraph", Kind::BrokenGraph},
 };
 
 // Bundles that Python's reader refuses, or "".

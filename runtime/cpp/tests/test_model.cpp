@@ -183,6 +183,11 @@ TEST_CASE("what is wrong is refused, each in its way") {
     CHECK_THROWS_WITH_AS(model().best_of(caflow::view(first_rgb.data(), 0, side)), doctest::Contains("height 0"),
                          caflow::InputError);
     CHECK_THROWS_AS(model().best_of(caflow::view(first_rgb.data(), side, side, 3)), caflow::InputError);
+    const std::size_t beyond = std::numeric_limits<std::size_t>::max();
+    for (const std::size_t stride : {std::size_t{1} << 31, beyond / 2, beyond / 2 + 1, beyond}) {
+        CHECK_THROWS_WITH_AS(model().best_of(caflow::view(first_rgb.data(), side, side, stride)),
+                             doctest::Contains("a stride of 3 width to 2^30 bytes"), caflow::InputError);
+    }
     CHECK_THROWS_WITH_AS(model().score(first, first), doctest::Contains("wanted 4 times its sides"),
                          caflow::InputError);
     CHECK_THROWS_AS(model().score({first, first}, first), caflow::InputError);
@@ -226,9 +231,49 @@ TEST_CASE("structs of older and newer applications") {
         CHECK(info.pixel_budget == 1 << 20);
         caflow_close(handle);
     }
+    for (const std::size_t size : {sizeof(caflow_open_options) - 1, offsetof(caflow_open_options, backend) + 3,
+                                   sizeof newer - 1, std::numeric_limits<std::size_t>::max()}) {
+        newer.known.struct_size = size;
+        CHECK(caflow_open(folder().c_str(), &newer.known, &handle) == CAFLOW_ERROR_INPUT);
+    }
     CHECK(caflow_open(nullptr, nullptr, &handle) == CAFLOW_ERROR_INPUT);
     CHECK(handle == nullptr);
     CHECK(caflow_open(folder().c_str(), nullptr, nullptr) == CAFLOW_ERROR_INPUT);
+}
+
+TEST_CASE("sizes and counts that no application has") {
+    caflow_model* handle = nullptr;
+    REQUIRE(caflow_open(folder().c_str(), nullptr, &handle) == CAFLOW_OK);
+    const caflow_image image = {first_rgb.data(), side, side, 3 * side};
+    caflow_results* results = nullptr;
+    const std::size_t beyond = std::numeric_limits<std::size_t>::max();
+    for (const std::size_t count : {beyond, beyond / 2, beyond / sizeof(caflow_image) + 1, std::size_t{1} << 21}) {
+        CHECK(caflow_best_of(handle, &image, count, nullptr, &results) == CAFLOW_ERROR_INPUT);
+        CHECK(caflow_score(handle, &image, &image, count, 0, &results) == CAFLOW_ERROR_INPUT);
+        const double temperature = 0.8;
+        const std::uint32_t keep = 10;
+        caflow_draw_options options = CAFLOW_DRAW_OPTIONS_INIT;
+        options.temperature = &temperature;
+        options.temperatures = count;
+        CHECK(caflow_best_of(handle, &image, 1, &options, &results) == CAFLOW_ERROR_INPUT);
+        options.temperatures = 1;
+        options.keep = &keep;
+        options.keeps = count;
+        CHECK(caflow_best_of(handle, &image, 1, &options, &results) == CAFLOW_ERROR_INPUT);
+    }
+    for (std::size_t size = 0; size < sizeof(caflow_draw_options); ++size) {
+        caflow_draw_options options = CAFLOW_DRAW_OPTIONS_INIT;
+        std::memset(reinterpret_cast<unsigned char*>(&options) + sizeof size, 0xFF, sizeof options - sizeof size);
+        options.struct_size = size;  // the fields before its end hold what no call takes
+        CHECK(caflow_best_of(handle, &image, 1, &options, &results) ==
+              (size == sizeof size ? CAFLOW_OK : CAFLOW_ERROR_INPUT));
+        caflow_free_results(results);
+        caflow_model_info info = CAFLOW_MODEL_INFO_INIT;
+        info.struct_size = size;
+        const bool is_whole = size >= sizeof size && size % alignof(caflow_model_info) == 0;
+        CHECK(caflow_info(handle, &info) == (is_whole ? CAFLOW_OK : CAFLOW_ERROR_INPUT));
+    }
+    caflow_close(handle);
 }
 
 TEST_SUITE_END();

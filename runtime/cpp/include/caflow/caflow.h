@@ -56,7 +56,7 @@ typedef struct caflow_image {
     const uint8_t *rgb;
     size_t height;
     size_t width;
-    size_t stride; /* bytes from one row to the next, at least 3 * width */
+    size_t stride; /* bytes from one row to the next, 3 * width to 2^30 */
 } caflow_image;
 
 typedef struct caflow_open_options {

@@ -1,0 +1,149 @@
+// An ONNX file is a protocol buffer: fields of a number, a wire type and a value, of which some are messages, which
+// hold fields again (https://protobuf.dev/programming-guides/encoding,
+// https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). All messages that can hold a tensor are looked into, wherever
+// they are; everything else is skipped. Python has the same in external_data.py.
+#include "external_data.hpp"
+
+#include <cstdint>
+#include <map>
+
+namespace caflow::runtime {
+
+namespace {
+
+constexpr int deepest = 100;  // messages inside each other; ONNX Runtime takes no more either
+constexpr std::uint64_t largest_tag = (1ULL << 32) - 1;
+constexpr std::size_t shown = 100;  // characters of a name that is refused
+
+enum class Kind { model, graph, node, attribute, function, training, sparse, tensor, external, domain };
+
+// Of each kind of message, the fields that lead to external data, and the kind of message that they hold.
+const std::map<Kind, std::map<std::uint64_t, Kind>>& messages() {
+    static const auto& known = *new std::map<Kind, std::map<std::uint64_t, Kind>>{
+        {Kind::model, {{7, Kind::graph}, {20, Kind::training}, {25, Kind::function}}},
+        {Kind::graph, {{1, Kind::node}, {5, Kind::tensor}, {15, Kind::sparse}}},
+        {Kind::node, {{5, Kind::attribute}, {7, Kind::domain}}},
+        {Kind::attribute,
+         {{5, Kind::tensor},
+          {6, Kind::graph},
+          {10, Kind::tensor},
+          {11, Kind::graph},
+          {22, Kind::sparse},
+          {23, Kind::sparse}}},
+        {Kind::function, {{7, Kind::node}, {11, Kind::attribute}}},
+        {Kind::training, {{1, Kind::graph}, {2, Kind::graph}}},
+        {Kind::sparse, {{1, Kind::tensor}, {2, Kind::tensor}}},
+        {Kind::tensor, {{13, Kind::external}}},
+    };
+    return known;
+}
+
+// A field that holds bytes: a message, a text, or packed numbers.
+struct Field {
+    std::uint64_t number;
+    std::string_view contents;
+};
+
+// A number of up to ten bytes of seven bits each, the lowest first; it is taken off `rest`.
+std::uint64_t take_varint(std::string_view& rest) {
+    std::uint64_t value = 0;
+    for (std::size_t place = 0; place < 10; ++place) {
+        if (place >= rest.size()) throw WrongGraph("not an ONNX file: it ends inside a number");
+        const auto byte = static_cast<unsigned char>(rest[place]);
+        value |= std::uint64_t(byte & 127) << (7 * place);
+        if (byte < 128) {
+            rest.remove_prefix(place + 1);
+            return value;
+        }
+    }
+    throw WrongGraph("not an ONNX file: a number is too long");
+}
+
+std::string_view take_bytes(std::string_view& rest, std::uint64_t size) {
+    if (size > rest.size()) throw WrongGraph("not an ONNX file: it ends inside a field");
+    const std::string_view taken = rest.substr(0, std::size_t(size));
+    rest.remove_prefix(std::size_t(size));
+    return taken;
+}
+
+std::vector<Field> fields_of(std::string_view rest) {
+    std::vector<Field> fields;
+    while (!rest.empty()) {
+        const std::uint64_t tag = take_varint(rest), number = tag >> 3;
+        if (!number || tag > largest_tag) throw WrongGraph("not an ONNX file: a field's number is not one");
+        switch (tag & 7) {
+            case 0:
+                take_varint(rest);
+                break;
+            case 1:
+                take_bytes(rest, 8);
+                break;
+            case 2:
+                fields.push_back({number, take_bytes(rest, take_varint(rest))});
+                break;
+            case 5:
+                take_bytes(rest, 4);
+                break;
+            default:  // groups are obsolete
+                throw WrongGraph("not an ONNX file: a field is of a wire type that ONNX does not use");
+        }
+    }
+    return fields;
+}
+
+// Of one entry of external data, whose key and value may each be there more than once.
+void add_locations(const std::vector<Field>& entry, std::vector<std::string>& locations) {
+    constexpr std::uint64_t key = 1, value = 2;
+    bool is_location = false, has_value = false;
+    for (const Field& field : entry) is_location = is_location || (field.number == key && field.contents == "location");
+    if (!is_location) return;
+    for (const Field& field : entry) {
+        if (field.number != value) continue;
+        locations.emplace_back(field.contents);
+        has_value = true;
+    }
+    if (!has_value) locations.emplace_back();
+}
+
+// Operators other than ONNX's own may read files, as EPContext of com.microsoft does.
+void check_domain(std::string_view domain) {
+    if (domain.empty() || domain == "ai.onnx") return;
+    throw WrongGraph("wanted ONNX's own operators, got one of '" + std::string(domain.substr(0, shown)) + "'");
+}
+
+}  // namespace
+
+std::vector<std::string> external_files(std::string_view contents) {
+    struct Message {
+        Kind kind;
+        std::string_view contents;
+        int depth;
+    };
+    std::vector<std::string> locations;
+    std::vector<Message> waiting{{Kind::model, contents, 1}};
+    while (!waiting.empty()) {
+        const Message message = waiting.back();
+        waiting.pop_back();
+        if (message.depth > deepest) {
+            throw WrongGraph("wanted at most " + std::to_string(deepest) + " messages inside each other, got more");
+        }
+        const std::vector<Field> fields = fields_of(message.contents);
+        if (message.kind == Kind::external) {
+            add_locations(fields, locations);
+            continue;
+        }
+        const auto& known = messages().at(message.kind);
+        for (const Field& field : fields) {
+            const auto found = known.find(field.number);
+            if (found == known.end()) continue;
+            if (found->second == Kind::domain) {
+                check_domain(field.contents);
+            } else {
+                waiting.push_back({found->second, field.contents, message.depth + 1});
+            }
+        }
+    }
+    return locations;
+}
+
+}  // namespace caflow::runtime

@@ -1,0 +1,74 @@
+// Reads many manifests and ONNX files in one process, and says of each what it means: read_cases FILE
+//
+// The file holds cases one after the other: the letter m (a manifest) or g (an ONNX file), the length of its text as
+// eight bytes, the lowest first, and the text. A line for each is printed: null where it is refused, else what was
+// understood, as JSON.
+#include <cstdint>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "bundle.hpp"
+#include "errors.hpp"
+#include "external_data.hpp"
+
+using namespace caflow::runtime;
+using nlohmann::json;
+
+namespace {
+
+json shown(const File& file) { return {file.path, file.bytes, file.sha256}; }
+
+json shown(const std::vector<Port>& ports) {
+    json all = json::array();
+    for (const Port& port : ports) {
+        json sizes = json::array();
+        for (const Size& size : port.shape) std::visit([&](const auto& value) { sizes.push_back(value); }, size);
+        all.push_back({port.name, port.type, sizes});
+    }
+    return all;
+}
+
+json shown(const Manifest& manifest) {
+    const Model& model = manifest.model;
+    json settings = json::object(), graphs = json::array(), weights = json::array();
+    for (const auto& [name, setting] : model.task_settings) {
+        std::visit([&, &key = name](const auto& value) { settings[key] = value; }, setting);
+    }
+    for (const GraphFile& graph : manifest.graphs) {
+        graphs.push_back({graph.name, shown(graph.file), shown(graph.inputs), shown(graph.outputs)});
+    }
+    for (const File& file : manifest.weights) weights.push_back(shown(file));
+    return {manifest.precision, model.task, settings, model.scale, model.size_multiple, model.levels, model.channels,
+            model.noise_channels, graphs, weights};
+}
+
+json meaning(char kind, std::string_view text) {
+    try {
+        if (kind == 'm') return shown(parse_manifest(text, "bundle/manifest.json"));
+        json files = json::array();  // which may be no UTF-8
+        for (const std::string& file : external_files(text)) files.push_back(std::vector<std::uint8_t>(file.begin(), file.end()));
+        return files;
+    } catch (const BundleError&) {
+        return nullptr;
+    } catch (const WrongGraph&) {
+        return nullptr;
+    }
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    if (count != 2) return 2;
+    std::ifstream stream(arguments[1], std::ios::binary);
+    const std::string cases(std::istreambuf_iterator<char>(stream), {});
+    for (std::size_t position = 0; position < cases.size();) {
+        std::uint64_t size = 0;
+        for (std::size_t k = 8; k > 0; --k) size = size << 8 | static_cast<unsigned char>(cases[position + k]);
+        std::cout << meaning(cases[position], std::string_view(cases).substr(position + 9, size)) << "\n";
+        position += 9 + size;
+    }
+}

@@ -1,0 +1,191 @@
+"""Manifests and ONNX files, most of them broken somewhere: the same ones in each run. Readers must agree on all."""
+
+import copy
+import json
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+Path = tuple[str | int, ...]
+"""Of a value in JSON: keys and places in lists, from the outside in."""
+
+VALUES: list[Any] = [
+    *(None, True, False, 0, 1, 2, 3, 4, 15, 16, 30, 31, 64, 2**16, 2**16 + 1, 2**31 - 1, 2**31, 2**62, -1, -(2**63)),
+    *(2**63 - 1, 1.0, 0.5, -0.0, 1e300, 5e-324, "", "x", "1", "h", "*h", "0*h", "1*h", "02*h", "99999*h", "100000*h"),
+    *("2*", "2*3*h", "-2*h", "h*2", " h", "h\n", "é", "2*é", "\u0000", "\U0001f600", "rows", "float32", "float64"),
+    *([], {}, [[]], [{}], {"": {}}, ["h"], [1, "h"]),
+]
+PATHS = [
+    *("/", "weights.bin/", "/weights.bin", "./weights.bin", "weights.bin/.", "a//b", "a/./b", "a/../b", "..", "."),
+    *("a/b/c", "...", "..a", "a..", "a\u0000", "a\n", "a\x7f", "a\\b", "a:b", " ", "é/é", "x" * 255, "x" * 256),
+    *("é" * 127, "é" * 128, "/".join("ab" * 50), "~", "a b"),
+]
+LITERALS = [
+    *("NaN", "Infinity", "-Infinity", "nan", "1e400", "-1e400", "1e-400", "-0", "-0.0", "0e999999", "1E2", "1e+2"),
+    *("9223372036854775807", "9223372036854775808", "-9223372036854775808", "-9223372036854775809"),
+    *("18446744073709551615", "18446744073709551616", "1" + "0" * 400, "1" + "0" * 5000, "1" * 5000 + ".5", "01", "+1"),
+    *(".5", "1.", "0x10", "1_000", "1e", "--1", "tru", "True", "None", "'x'", "undefined", "// comment", "/**/1"),
+    *('"\\ud800"', '"\\udc00"', '"\\ud83d\\ude00"', '"\\ud83d\\u0041"', '"\\u00"', '"\\x41"', '"\\u0000"', '"\t"'),
+    *('"\\ud83d', '"a\nb"', '"\x1f"', '"\x7f"', "[1,]", "{,}", '{"a":1,}', "[1 2]", '{"a" 1}', "{1:2}", "[,1]"),
+    *('{"a":1,"a":1}', '{"a":1,"\\u0061":2}', '{"":0,"":0}', '[{"b":{"c":0,"c":0}}]'),
+]
+ENDS = [
+    b"\0",
+    b"\0garbage",
+    b"x",
+    b"{}",
+    b"null",
+    b",",
+    b"]",
+    b"}",
+    b" \t\r\n",
+    b"\x0c",
+    b"\xa0",
+    b"\xef\xbb\xbf",
+    b"//",
+    b"#",
+]
+STARTS = [b"\xef\xbb\xbf", b"\xff\xfe", b"\0", b" \n", b"[", b"x", b"\xef\xbb", b"\x0b"]
+BYTES = [
+    b"\x00",
+    b"\x1f",
+    b"\x7f",
+    b"\x80",
+    b"\xc0\x80",
+    b"\xed\xa0\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xff",
+    b'"',
+    b"\\",
+    b"[",
+    b"}",
+]
+DEPTHS = [1, 2, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 100, 499, 500, 501, 985, 986, 1000, 3000, 100_000]
+
+
+def manifest_cases(manifest: dict[str, Any], count: int) -> Iterator[bytes]:
+    """A good manifest, and so many that have up to four changes.
+
+    A field of the model is changed as often as one that each port has.
+    """
+    source = random.Random(0)
+    good = json.dumps(manifest)
+    yield good.encode()
+    yield from _each_once(good.encode())
+    by_name: dict[tuple[Any, ...], list[Path]] = {}
+    for path in _places(manifest):
+        if path:
+            by_name.setdefault(tuple("" if isinstance(key, int) else key for key in path), []).append(path)
+    places = list(by_name.values())
+    for _ in range(count):
+        changed = json.loads(good)
+        for _ in range(source.choice([0, 1, 1, 1, 1, 2, 3])):
+            with suppress(AttributeError, LookupError, TypeError):  # an earlier change removed the place
+                _change_value(source, changed, source.choice(source.choice(places)))
+        text = json.dumps(changed, ensure_ascii=source.random() < 0.5).encode()
+        for _ in range(source.choice([0, 0, 1])):
+            text = _change_text(source, text)
+        yield text
+
+
+def _each_once(good: bytes) -> Iterator[bytes]:
+    """Each of the things that may be wrong in a text, alone."""
+    yield from (good + end for end in ENDS)
+    yield from (start + good for start in STARTS)
+    for literal in LITERALS:
+        yield _with_setting(good, literal.encode())
+    for depth in DEPTHS:
+        yield _with_setting(good, b"[" * depth + b"]" * depth)
+        yield _with_setting(good, b'{"a":' * depth + b"1" + b"}" * depth)
+    for path in PATHS:
+        yield good.replace(b'"weights.bin"', json.dumps(path).encode())
+
+
+def _with_setting(text: bytes, literal: bytes) -> bytes:
+    """With one more in `task_settings`, which may be anything."""
+    before, settings, after = text.partition(b'"task_settings": {')
+    comma = b"" if after.startswith(b"}") else b", "
+    return before + settings + b'"new": ' + literal + comma + after
+
+
+def _places(value: Any, path: Path = ()) -> Iterator[Path]:
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in items:
+        yield from _places(child, (*path, key))
+
+
+def _change_value(source: random.Random, manifest: dict[str, Any], path: Path) -> None:
+    """One value is another, or gone, or there twice."""
+    parent: Any = manifest
+    for key in path[:-1]:
+        parent = parent[key]
+    key, kind = path[-1], source.randrange(10)
+    if key == "path":
+        parent[key] = source.choice(PATHS)
+    elif kind == 0:
+        del parent[key]
+    elif kind == 1 and isinstance(parent, dict):
+        parent[source.choice(["extra", "", "näme", str(key).upper()])] = source.choice(VALUES)
+    elif kind == 1 or (kind == 2 and isinstance(parent[key], list) and parent[key]):
+        items = parent if isinstance(parent, list) else parent[key]
+        items.append(copy.deepcopy(source.choice(items)))
+    elif kind == 3 and isinstance(parent[key], int | float):
+        parent[key] += source.choice([-1, 1, 0.5, 2**32])
+    elif kind == 4:
+        parent[key] = json.loads("[" * (depth := source.randrange(1, 40)) + "0" + "]" * depth)
+    else:
+        parent[key] = source.choice(VALUES)
+
+
+def _change_text(source: random.Random, text: bytes) -> bytes:
+    kind = source.randrange(8)
+    if kind == 0:
+        return text + source.choice(ENDS)
+    if kind == 1:
+        return source.choice(STARTS) + text
+    place = source.randrange(len(text))
+    if kind == 2:
+        return text[:place]
+    if kind == 3:
+        return text[:place] + text[place + source.randrange(1, 30) :]
+    if kind == 4:
+        return text[:place] + source.choice(BYTES) + text[place:]
+    begins = [k + 2 for k in range(len(text) - 1) if text[k : k + 2] == b": "]
+    begin = source.choice(begins or [0])
+    if kind == 5:  # a field twice
+        start = text.rfind(b'"', 0, max(0, begin - 3))
+        return text[:start] + text[start:begin] + b"0, " + text[start:]
+    depth = source.choice(DEPTHS)
+    if kind == 6:
+        opened, closed = source.choice([(b"[", b"]"), (b'{"a":', b"}")])
+        literal = opened * depth + b"0" + closed * depth
+    else:
+        literal = source.choice(LITERALS).encode()
+    if source.random() < 0.5:  # where any value may be
+        return _with_setting(text, literal)
+    end = min(k for k in (text.find(b",", begin), text.find(b"}", begin), len(text)) if k >= 0)
+    return text[:begin] + literal + text[end:]
+
+
+def graph_cases(graphs: list[bytes], count: int) -> Iterator[bytes]:
+    """Good ONNX files, and so many with bytes that are others, gone or there twice."""
+    source = random.Random(0)
+    yield from graphs
+    for _ in range(count):
+        contents = bytearray(source.choice(graphs))
+        for _ in range(source.choice([1, 1, 2, 5])):
+            place = source.randrange(len(contents))
+            kind = source.randrange(4)
+            if kind == 0:
+                contents[place] = source.choice([0, 1, 127, 128, 255, contents[place] ^ 1 << source.randrange(8)])
+            elif kind == 1:
+                del contents[place : place + source.choice([1, 2, 8, 100])]
+            elif kind == 2:
+                contents[place:place] = source.randbytes(source.choice([1, 2, 10]))
+            else:
+                contents[place:place] = contents[place : place + source.choice([2, 20, 200])]
+            if not contents:
+                break
+        yield bytes(contents)

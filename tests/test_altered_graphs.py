@@ -1,0 +1,252 @@
+"""Graphs that give something else than the manifest says, or read files that it does not list.
+
+Their hashes fit. Both runtimes refuse them, and name the graph and what is wrong.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from c_library import CError, CModel
+from cpp_build import BUNDLE
+from onnx import TensorProto, helper
+
+from caflow_runtime import bundle
+from caflow_runtime.bundle import BrokenGraph, BundleError, UnlistedFile, WrongShape
+from caflow_runtime.pipeline import load
+
+CONDITION = np.arange(8 * 12 * 3, dtype=np.uint8).reshape(8, 12, 3)
+TARGET = np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3)
+
+Nodes = list[tuple[str, list[str], dict[str, Any]]]
+"""Operators with further inputs, by their names below, and attributes; each takes what the one before gives."""
+CONSTANTS = {"axis 0": [0], "axis 1": [1], "axes": [1, 2], "start": [0], "end": [1], "flat": [-1]}
+ALTERATIONS: dict[str, Nodes] = {
+    "of another type": [("Cast", [], {"to": TensorProto.DOUBLE})],
+    "of half the bytes": [("Cast", [], {"to": TensorProto.FLOAT16})],
+    "with an axis more": [("Unsqueeze", ["axis 0"], {})],
+    "with an axis less": [("ReduceSum", ["axis 1"], {"keepdims": 0})],
+    "of one cell": [("ReduceSum", ["axes"], {"keepdims": 1})],
+    "of one number": [("ReduceSum", [], {"keepdims": 0})],
+    "of the first row": [("Slice", ["start", "end", "axis 0"], {})],
+    "of the first line": [("Slice", ["start", "end", "axis 1"], {})],
+    "without lines": [("Slice", ["start", "start", "axis 1"], {})],
+    "side by side": [("Reshape", ["flat"], {})],
+    "turned": [("Transpose", [], {})],
+}
+CASES = [
+    *(("reverse_2.share", what) for what in ALTERATIONS),
+    *(("decode_0.latent", what) for what in ("of another type", "of the first row")),
+    *(("decode_1.next_passing", what) for what in ("of the first line", "missing")),
+    *(("reverse_2.pixels", what) for what in ("turned", "missing")),
+    *(("forward_1.share", what) for what in ("of one cell", "one more")),
+    *(("likelihood_2.z", what) for what in ("of half the bytes", "turned")),
+    *(("encode.own_shift_1", what) for what in ("of the first line", "of another type")),
+]
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A copy of the built-in bundle whose graphs may be changed; the weights are the same file."""
+    folder = tmp_path / "model.caflow"
+    folder.mkdir()
+    for path in BUNDLE.iterdir():
+        if path.suffix in (".onnx", ".json"):
+            shutil.copy(path, folder)
+    os.link(BUNDLE / "weights.bin", folder / "weights.bin")
+    (folder / "calibration.json").unlink()
+    return folder
+
+
+def change_graph(folder: Path, name: str, change: Callable[[onnx.ModelProto], None]) -> None:
+    """Change an ONNX file, and make the manifest's hash fit."""
+    path = folder / f"{name}.onnx"
+    model = onnx.load(path, load_external_data=False)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    for graph in manifest["graphs"]:
+        if graph["name"] == name:
+            found = bundle.describe_file(folder, path.name)
+            graph["file"] = {"path": found.path, "bytes": found.bytes, "sha256": found.sha256}
+    (folder / bundle.MANIFEST).write_text(json.dumps(manifest))
+
+
+def alter(model: onnx.ModelProto, output: str, nodes: Nodes) -> None:
+    """Have operators follow an output."""
+    graph = model.graph
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["before" if name == output else name for name in names]
+    for name, values in CONSTANTS.items():
+        graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
+    names = ["before", *(f"after {k}" for k in range(len(nodes) - 1)), output]
+    for (operator, inputs, attributes), first, last in zip(nodes, names, names[1:], strict=False):
+        graph.node.append(helper.make_node(operator, [first, *inputs], [last], **attributes))
+    for value in graph.output:
+        if value.name == output:
+            value.type.tensor_type.ClearField("shape")
+            kind = next((a["to"] for _, _, a in nodes if "to" in a), TensorProto.FLOAT)
+            value.type.tensor_type.elem_type = kind
+
+
+def remove(model: onnx.ModelProto, output: str) -> None:
+    kept = [value for value in model.graph.output if value.name != output]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+
+
+def add(model: onnx.ModelProto) -> None:
+    """What the next graph would take."""
+    share = next(value for value in model.graph.output if value.name == "share")
+    model.graph.node.append(helper.make_node("Identity", ["share"], ["next_more"]))
+    more = model.graph.output.add()
+    more.CopyFrom(share)
+    more.name = "next_more"
+
+
+def run_all(folder: Path) -> None:
+    with load(folder, backend="cpu", threads=1) as pipe:
+        pipe.best_of(CONDITION, n=2)
+        pipe.score(TARGET, CONDITION)
+
+
+def run_all_in_cpp(library: Path, folder: Path) -> None:
+    with CModel(library, folder, backend=b"cpu", threads=1) as model:
+        model.best_of([CONDITION], samples=2)
+        model.score([TARGET], [CONDITION])
+
+
+def test_the_copy_is_whole(copied: Path, built_cpp: Path) -> None:
+    change_graph(copied, "encode", lambda _: None)
+    run_all(copied)
+    run_all_in_cpp(built_cpp / "libcaflow.so", copied)
+
+
+@pytest.mark.parametrize(("output", "what"), CASES)
+def test_outputs_that_are_others_are_named(copied: Path, built_cpp: Path, output: str, what: str) -> None:
+    name, _, output = output.partition(".")
+
+    def change(model: onnx.ModelProto) -> None:
+        if what == "missing":
+            remove(model, output)
+        elif what == "one more":
+            add(model)
+        else:
+            alter(model, output, ALTERATIONS[what])
+
+    change_graph(copied, name, change)
+    message = rf"{name}\.onnx: wanted {name} with .*{output}"
+    with pytest.raises(WrongShape, match=message):
+        run_all(copied)
+    with pytest.raises(CError, match=message) as refused:
+        run_all_in_cpp(built_cpp / "libcaflow.so", copied)
+    assert refused.value.status == "bundle"
+
+
+def test_a_share_of_other_cells_is_refused_whatever_the_manifest_says(copied: Path, built_cpp: Path) -> None:
+    change_graph(copied, "forward_1", lambda model: alter(model, "share", ALTERATIONS["of one cell"]))
+    manifest = json.loads((copied / bundle.MANIFEST).read_text())
+    graph = next(graph for graph in manifest["graphs"] if graph["name"] == "forward_1")
+    next(port for port in graph["outputs"] if port["name"] == "share")["shape"] = ["rows", 1, 1]
+    (copied / bundle.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(WrongShape, match="wanted shares with square cells"):
+        run_all(copied)
+    with pytest.raises(CError, match="wanted shares with square cells"):
+        run_all_in_cpp(built_cpp / "libcaflow.so", copied)
+
+
+def locations(model: onnx.ModelProto) -> list[Any]:
+    """The entries of external data that name a file."""
+    tensors = [*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute if a.HasField("t"))]
+    return [entry for tensor in tensors for entry in tensor.external_data if entry.key == "location"]
+
+
+def into_a_constant(model: onnx.ModelProto) -> None:
+    """External data of a node's attribute, inside a branch."""
+    tensor = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="other.bin")
+    inner = helper.make_graph([helper.make_node("Constant", [], ["c"], value=tensor)], "inner", [], [])
+    model.graph.node.append(helper.make_node("If", ["condition"], ["d"], then_branch=inner, else_branch=inner))
+
+
+def into_a_function(model: onnx.ModelProto) -> None:
+    tensor = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="other.bin")
+    node = helper.make_node("Constant", [], ["c"], value=tensor)
+    model.functions.append(helper.make_function("", "f", [], ["c"], [node], [helper.make_opsetid("", 20)]))
+
+
+def renamed(location: str) -> Callable[[onnx.ModelProto], None]:
+    def rename(model: onnx.ModelProto) -> None:
+        locations(model)[-1].value = location
+
+    return rename
+
+
+def twice(model: onnx.ModelProto) -> None:
+    """Which of two entries counts is nothing to rely on."""
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.external_data)
+    tensor.external_data.add(key="location", value="other.bin")
+
+
+def read_by_an_operator(model: onnx.ModelProto) -> None:
+    model.graph.node[0].domain = "com.microsoft"
+
+
+UNLISTED: list[tuple[Callable[[onnx.ModelProto], None], type[BundleError], str]] = [
+    *((renamed(location), UnlistedFile, "does not list") for location in (
+        *("other.bin", "../w2/weights.bin", "./weights.bin", "weights.bin/", "a/../weights.bin", "/etc/passwd", ""),
+        *("WEIGHTS.BIN", "weights.bin\0", "manifest.json", "*/_ORT_MEM_ADDR_/*", "encode.onnx", "x" * 300),
+    )),
+    (into_a_constant, UnlistedFile, "'other.bin'"),
+    (into_a_function, UnlistedFile, "'other.bin'"),
+    (twice, UnlistedFile, "'other.bin'"),
+    (read_by_an_operator, BrokenGraph, "wanted ONNX's own operators"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "error", "message"), UNLISTED)
+def test_graphs_read_no_file_that_is_not_listed(
+    copied: Path, built_cpp: Path, change: Callable[[onnx.ModelProto], None], error: type[BundleError], message: str
+) -> None:
+    """Though the file is there, and is the same."""
+    (copied.parent / "w2").mkdir()
+    for place in (copied / "other.bin", copied.parent / "w2" / "weights.bin"):
+        os.link(copied / "weights.bin", place)
+    change_graph(copied, "reverse_0", change)
+    with pytest.raises(error, match=message):
+        load(copied, backend="cpu")
+    with pytest.raises(CError, match=message) as refused:
+        CModel(built_cpp / "libcaflow.so", copied, backend=b"cpu")
+    assert refused.value.status == "bundle"
+
+
+def test_weights_may_be_in_a_folder(copied: Path, built_cpp: Path) -> None:
+    """Locations are relative to the ONNX file."""
+    manifest = json.loads((copied / bundle.MANIFEST).read_text())
+    (copied / "below").mkdir()
+    for file in [*(graph["file"] for graph in manifest["graphs"]), *manifest["weights"]]:
+        (copied / file["path"]).rename(copied / "below" / file["path"])
+        file["path"] = f"below/{file['path']}"
+    (copied / bundle.MANIFEST).write_text(json.dumps(manifest))
+    run_all(copied)
+    run_all_in_cpp(built_cpp / "libcaflow.so", copied)
+
+
+def test_only_onnx_files_are_loaded(copied: Path, built_cpp: Path) -> None:
+    """Not those of ONNX Runtime's own format, which it knows by their suffix, and which may name other files."""
+    manifest = json.loads((copied / bundle.MANIFEST).read_text())
+    for graph in manifest["graphs"]:
+        if graph["name"] == "reverse_0":
+            graph["file"]["path"] = "reverse_0.ort"
+    (copied / bundle.MANIFEST).write_text(json.dumps(manifest))
+    (copied / "reverse_0.onnx").rename(copied / "reverse_0.ort")
+    run_all(copied)
+    run_all_in_cpp(built_cpp / "libcaflow.so", copied)

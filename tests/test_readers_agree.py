@@ -1,0 +1,81 @@
+"""Python and C++ take and refuse the same manifests and ONNX files, and understand the same by them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cpp_build import BUNDLE, MISSING, run
+from reader_cases import graph_cases, manifest_cases
+from test_bundle import a_bundle
+
+from caflow_runtime import bundle
+from caflow_runtime.bundle import BundleError
+from caflow_runtime.external_data import WrongGraph, external_files
+
+MANIFESTS, GRAPHS = 4_000, 2_000
+LARGEST_GRAPH = 15_000
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
+
+
+def in_cpp(built: Path, kind: str, cases: list[bytes], folder: Path) -> list[Any]:
+    """What the C++ reader understands of each, None of what it refuses."""
+    path = folder / "cases"
+    path.write_bytes(b"".join(kind.encode() + len(case).to_bytes(8, "little") + case for case in cases))
+    return [json.loads(line) for line in run(built / "tests" / "read_cases", path).splitlines()]
+
+
+def meaning_of_manifest(text: bytes, folder: Path) -> Any:
+    """The same by Python's."""
+
+    def file(found: bundle.File) -> list[Any]:
+        return [found.path, found.bytes, found.sha256]
+
+    def ports(found: list[bundle.Port]) -> list[Any]:
+        return [[port.name, port.type, port.shape] for port in found]
+
+    try:
+        manifest = bundle.parse_manifest(text, folder / bundle.MANIFEST)
+    except BundleError:
+        return None
+    model = manifest.model
+    return [
+        manifest.precision,
+        model.task,
+        {key: value for key, value in model.task_settings.items() if isinstance(value, str | int | float)},
+        *(model.scale, model.size_multiple, model.levels, model.channels, model.noise_channels),
+        [[graph.name, file(graph.file), ports(graph.inputs), ports(graph.outputs)] for graph in manifest.graphs],
+        [file(found) for found in manifest.weights],
+    ]
+
+
+def meaning_of_graph(contents: bytes) -> Any:
+    """Locations as bytes, as they may be no text."""
+    try:
+        return [list(location) for location in external_files(contents)]
+    except WrongGraph:
+        return None
+
+
+def check_same(cases: list[bytes], ours: list[Any], theirs: list[Any]) -> None:
+    assert len(ours) == len(theirs) == len(cases)
+    different = [(case, mine, other) for case, mine, other in zip(cases, ours, theirs, strict=True) if mine != other]
+    assert not different, f"{len(different)} of {len(cases)}, the first: {different[0]}"
+
+
+def test_on_manifests(built_cpp: Path, tmp_path: Path) -> None:
+    cases = list(manifest_cases(a_bundle(tmp_path / "bundle"), MANIFESTS))
+    ours = [meaning_of_manifest(case, tmp_path / "bundle") for case in cases]
+    check_same(cases, ours, in_cpp(built_cpp, "m", cases, tmp_path))
+    assert ours[0] is not None
+    assert 0.1 < sum(found is not None for found in ours) / len(cases) < 0.9
+
+
+def test_on_graphs(built_cpp: Path, tmp_path: Path) -> None:
+    graphs = [contents for path in sorted(BUNDLE.glob("*.onnx")) if len(contents := path.read_bytes()) < LARGEST_GRAPH]
+    cases = list(graph_cases(graphs, GRAPHS))
+    ours = [meaning_of_graph(case) for case in cases]
+    check_same(cases, ours, in_cpp(built_cpp, "g", cases, tmp_path))
+    assert all(ours[: len(graphs) - 1])  # to_image, the last, has no weights
+    assert 0.05 < sum(found is not None for found in ours) / len(cases) < 0.95

@@ -1,0 +1,130 @@
+"""JSON that somebody broke: each file of a bundle or of a job is refused in its own error, or counts as damaged."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cpp_build import BUNDLE
+
+from caflow_runtime import bundle, engines
+from caflow_runtime.bundle import BundleError
+from caflow_runtime.calibration import WrongCalibration, read_calibration
+from caflow_runtime.errors import InputError
+from caflow_runtime.filter_job import keep_whole
+from caflow_runtime.image_batch import keep_done
+from caflow_runtime.job_folder import State, read_state
+from caflow_runtime.pairs import FilePair, list_pairs
+from caflow_runtime.strict_json import DEEPEST, MOST_BYTES, MOST_BYTES_OF_A_LINE, WrongJson, parse_json, read_json
+from caflow_runtime.summary import read_job, read_lines
+from caflow_training.progress import TrainingLog
+
+BROKEN: list[tuple[bytes, str]] = [
+    (b"[" * 3000 + b"]" * 3000, "32 levels of nesting"),
+    (b'{"a":' * 3000 + b"1" + b"}" * 3000, "32 levels of nesting"),
+    (b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1), "32 levels of nesting"),
+    (b'{"a": 9223372036854775808}', "integers of 64 bits, got 9223372036854775808"),
+    (b'{"a": -9223372036854775809}', "integers of 64 bits"),
+    (b'{"a": ' + b"9" * 5000 + b"}", "integers of 64 bits, got 999"),
+    (b'{"a": NaN}', "finite numbers, got NaN"),
+    (b'{"a": [-Infinity]}', "finite numbers, got -Infinity"),
+    (b'{"a": 1e999}', "finite numbers, got 1e999"),
+    (b'{"a": 1, "b": {"c": 2, "c": 3}}', "got the field 'c' twice"),
+    (b'{"a": 1, "\\u0061": 2}', "got the field 'a' twice"),
+    (b'{"a": 1}\0', "not JSON"),
+    (b'{"a": 1} {}', "not JSON"),
+    (b'\xef\xbb\xbf{"a": 1}', "not JSON"),
+    (b'{"a": "\xff"}', "not JSON"),
+    (b'{"a": "\\ud800"}', "half of a surrogate pair"),
+    (b"\xff\xfe{\0}\0", "not JSON"),
+    (b"", "not JSON"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN)
+def test_what_is_ambiguous_or_too_large_is_refused(text: bytes, message: str) -> None:
+    with pytest.raises(WrongJson, match=message):
+        parse_json(text, dict[str, Any])
+
+
+def test_what_is_within_the_limits_is_read(tmp_path: Path) -> None:
+    deep = b"[" * DEEPEST + b"]" * DEEPEST
+    found = parse_json(
+        b'{"a": -9223372036854775808, "b": 9223372036854775807, "c": "\\ud83d\\ude00", "d": 1E2}', object
+    )
+    assert found == {"a": -(2**63), "b": 2**63 - 1, "c": "\U0001f600", "d": 100.0}
+    assert str(parse_json(deep, object)).encode() == deep
+    (tmp_path / "large").write_bytes(b" " * MOST_BYTES + b"1")
+    with pytest.raises(WrongJson, match="wanted at most 16777216 bytes"):
+        read_json(tmp_path / "large", object)
+
+
+def bundle_with(folder: Path, name: str, text: bytes) -> Path:
+    folder.mkdir()
+    shutil.copy(BUNDLE / bundle.MANIFEST, folder)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(text)
+    return folder
+
+
+def read_engines(folder: Path) -> None:
+    (found,) = engines.find(folder)
+    assert found.engines is None
+    raise WrongJson(found.stale)
+
+
+READERS: dict[str, tuple[Callable[[Path], Any], type[Exception]]] = {
+    "manifest.json": (bundle.read_manifest, BundleError),
+    "calibration.json": (read_calibration, WrongCalibration),
+    "engines/one/engines.json": (read_engines, WrongJson),
+    "job.json": (lambda folder: read_state(folder, State, "caflow batch"), InputError),
+    "list.jsonl": (lambda folder: list_pairs(folder / "list.jsonl"), InputError),
+    "scores.jsonl": (lambda folder: list(read_lines(folder / "scores.jsonl", 3)), InputError),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("text", [text for text, _ in BROKEN if text] + [b" " * MOST_BYTES + b"1"])
+def test_each_file_has_its_error(tmp_path: Path, name: str, text: bytes) -> None:
+    read, error = READERS[name]
+    folder = bundle_with(tmp_path / "folder", name, text)
+    with pytest.raises(error):
+        read(folder)
+    with pytest.raises(InputError):
+        read_job(bundle_with(tmp_path / "job", "job.json", text) / "scores.jsonl")
+
+
+@pytest.mark.parametrize("text", [text for text, _ in BROKEN])
+def test_damaged_lines_of_results_are_drawn_again(tmp_path: Path, text: bytes) -> None:
+    line = text.replace(b"\n", b"") + b"\n"
+    results = tmp_path / "results.jsonl"
+    long, none = b'{"input": "a", "output": "' + b"x" * 300 + b'", "outcome": "accepted"}\n', b'{"input": []}\n'
+    results.write_bytes(line + long + none)
+    assert keep_done(results, []) == []
+    (tmp_path / "scores.jsonl").write_bytes(line)
+    assert keep_whole(tmp_path / "scores.jsonl", [FilePair("a", "b")]) == 0
+
+
+@pytest.mark.parametrize("text", [*(text for text, _ in BROKEN), b"[1]", b'{"step": "x"}', b'{"step": null}', b"1"])
+def test_damaged_lines_of_a_log_end_it(tmp_path: Path, text: bytes) -> None:
+    whole = b'{"step": 0, "loss": NaN}\n'
+    (tmp_path / "log.jsonl").write_bytes(whole + text + b"\n" + whole)
+    with TrainingLog(tmp_path, 5, writes=True):
+        pass
+    assert (tmp_path / "log.jsonl").read_bytes() == whole
+
+
+def test_lines_are_bounded(tmp_path: Path) -> None:
+    for name in ("list.jsonl", "list.csv"):
+        (tmp_path / name).write_bytes(b"target,condition\n" + b"x" * (MOST_BYTES_OF_A_LINE + 1))
+    with pytest.raises(InputError, match="line 2: wanted lines of at most 1048576 bytes"):
+        list_pairs(tmp_path / "list.csv")
+    with pytest.raises(InputError, match="line 1: wanted"):
+        list_pairs(tmp_path / "list.jsonl")
+
+
+def test_a_path_is_refused_wherever_it_would_lead(tmp_path: Path) -> None:
+    for path in ("a\0", "x" * 256, "a/", "a//b", "./a", "a\n", ""):
+        with pytest.raises(bundle.PathOutside, match="not a path inside the bundle"):
+            bundle.check_path(tmp_path / "manifest.json", bundle.File(path, 0, ""))
