@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import tritonclient.grpc
@@ -119,7 +120,18 @@ def test_numbers_as_json(data: Any) -> None:
         ({"data": list(PIXELS[1:])}, "image: wanted 6 bytes for shape (1, 1, 2, 3), got 5"),
         ({"data": list(PIXELS), "datatype": "FP32"}, "image: wanted UINT8 of shape (B, H, W, 3), got FP32"),
         ({"data": list(PIXELS), "shape": [1, 2, 3]}, "wanted UINT8 of shape (B, H, W, 3), got UINT8 of (1, 2, 3)"),
-        ({"data": list(PIXELS), "shape": [-1, 1, -2, 3]}, "wanted UINT8 of shape (B, H, W, 3)"),
+        ({"data": list(PIXELS), "shape": [-1, 1, -2, 3]}, "shape: wanted sizes of at least 1, got (-1, 1, -2, 3)"),
+        ({"data": [], "shape": [0, 2**62, 2**62, 3]}, "shape: wanted sizes of at least 1"),
+        ({"data": [], "shape": [2**40, 1, 0, 3]}, "shape: wanted sizes of at least 1"),
+        ({"data": list(PIXELS), "shape": [1, 1, 2.5, 3]}, "Expected `int`, got `float` - at `$.inputs[0].shape[2]`"),
+        ({"data": list(PIXELS), "shape": [1, 1, "2", 3]}, "Expected `int`, got `str` - at `$.inputs[0].shape[2]`"),
+        ({"data": list(PIXELS), "shape": [1, 1, True, 3]}, "Expected `int`, got `bool` - at `$.inputs[0].shape[2]`"),
+        ({"data": list(PIXELS), "shape": [1] * 9}, "Expected `array` of length <= 8 - at `$.inputs[0].shape`"),
+        ({"data": list(PIXELS), "datatype": "U" * 257}, "Expected `str` of length <= 256"),
+        ({"data": list(PIXELS), "parameters": {"deep": [[]]}}, "at `$.inputs[0].parameters[...]`"),
+        ({"data": "[" * 900 + "]" * 900}, "wanted integers from 0 to 255"),
+        ({"parameters": {"binary_data_size": True}}, "image: binary_data_size: wanted 0 to 0, got True"),
+        ({"parameters": {"binary_data_size": -1}}, "image: binary_data_size: wanted 0 to 0, got -1"),
         ({"parameters": {"binary_data_size": 6}}, "image: binary_data_size: wanted 0 to 0, got 6"),
         ({"shape": "8"}, "no JSON of the Open Inference Protocol v2"),
         ({"data": [True] * 6}, "wanted integers from 0 to 255"),
@@ -160,6 +172,64 @@ def test_an_input_that_is_given_twice_is_refused() -> None:
         message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
     with pytest.raises(InputError, match="input 'image': wanted it once"):
         protocol.read_grpc(message)
+
+
+MANY = [f"name {k}" for k in range(40_000)]
+"""Comparing each with all others takes a minute."""
+
+
+@pytest.mark.parametrize("what", ["inputs", "outputs", "parameters"])
+def test_numbers_of_names_are_bounded(what: str) -> None:
+    one = {**GIVEN, "data": list(PIXELS)}
+    givens: dict[str, dict[str, Any]] = {
+        "inputs": {"inputs": [{**GIVEN, "name": name} for name in MANY]},
+        "outputs": {"inputs": [one], "outputs": [{"name": name} for name in MANY]},
+        "parameters": {"inputs": [one], "parameters": dict.fromkeys(MANY, 1)},
+    }
+    with pytest.raises(InputError, match=rf"Expected `\w+` of length <= \d+ - at `\$\.{what}`"):
+        protocol.read_http(msgspec.json.encode(givens[what]), None)
+
+
+@pytest.mark.parametrize("what", ["inputs", "outputs", "parameters", "raw_input_contents"])
+def test_numbers_of_names_are_bounded_over_grpc(what: str) -> None:
+    message = service_pb2.ModelInferRequest()
+    message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
+    for name in MANY:
+        if what == "parameters":
+            message.parameters[name].int64_param = 1
+        elif what == "raw_input_contents":
+            message.raw_input_contents.append(b"")
+        else:
+            getattr(message, what).add(name=name)
+    with pytest.raises(InputError, match=rf"{what}: wanted at most \d+, got 4000\d"):
+        protocol.read_grpc(message)
+
+
+@pytest.mark.parametrize(
+    ("given", "contents", "message"),
+    [
+        ({"shape": [0, 2**62, 2**62, 3]}, b"", "image: shape: wanted sizes of at least 1, got (0, 46116"),
+        ({"shape": [-1, 1, 2, 3]}, PIXELS, "image: shape: wanted sizes of at least 1, got (-1, 1, 2, 3)"),
+        ({"shape": [2**62, 2**62, 2, 3]}, PIXELS, f"image: wanted {6 * 2**124} bytes for shape"),
+        ({"shape": [1, 2, 3]}, PIXELS, "image: wanted UINT8 of shape (B, H, W, 3), got UINT8 of (1, 2, 3)"),
+        ({"datatype": "FP64"}, PIXELS, "image: wanted UINT8 of shape (B, H, W, 3), got FP64 of (1, 1, 2, 3)"),
+        ({}, PIXELS[1:], "image: wanted 6 bytes for shape (1, 1, 2, 3), got 5"),
+        ({}, PIXELS + b"x", "image: wanted 6 bytes for shape (1, 1, 2, 3), got 7"),
+        ({"name": "x" * 257}, PIXELS, "inputs: wanted names of at most 256 characters, shapes of at most 8"),
+        ({"shape": [1] * 9}, PIXELS, "inputs: wanted names of at most 256 characters, shapes of at most 8"),
+    ],
+)
+def test_wrong_inputs_are_refused_over_grpc(given: dict[str, Any], contents: bytes, message: str) -> None:
+    request = service_pb2.ModelInferRequest(raw_input_contents=[contents])
+    request.inputs.add(**{"name": "image", "datatype": "UINT8", "shape": [1, 1, 2, 3], **given})
+    with pytest.raises(InputError) as error:
+        protocol.read_grpc(request)
+    assert message in str(error.value)
+
+
+def test_what_clients_are_told_is_short() -> None:
+    """gRPC sends it in a header."""
+    assert len(protocol.text(InputError("x" * 10**6))) == protocol.MAX_TEXT
 
 
 def test_numbers_of_grpc_are_bounded() -> None:

@@ -4,8 +4,9 @@ https://github.com/kserve/open-inference-protocol, and Triton's extension for bi
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -30,6 +31,22 @@ MAX_JSON_BYTES = 2**22
 MAX_NUMBERS = 2**20
 """Of an output as JSON, or of an input of gRPC that is not raw."""
 MAX_INT64 = 2**63 - 1
+MAX_TENSORS = 16
+"""Inputs or outputs of one request. Models have two inputs and six outputs at most."""
+MAX_PARAMETERS = 64
+"""Parameters of one request, or of one of its tensors."""
+MAX_AXES = 8
+"""Entries of a shape."""
+MAX_NAME = 256
+"""Characters of a name, a data type or an identifier."""
+MAX_TEXT = 1000
+"""Characters of an error: longer ones do not fit into the header that gRPC sends them in."""
+
+Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+Parameters = Annotated[dict[Name, bool | int | float | str | None], msgspec.Meta(max_length=MAX_PARAMETERS)]
+Size = Annotated[int, msgspec.Meta(ge=-MAX_INT64, le=MAX_INT64)]
+
+Decoded = TypeVar("Decoded")
 
 
 class UnknownModel(InputError):
@@ -43,28 +60,28 @@ class TooLarge(InputError):
 class TensorHeader(msgspec.Struct):
     """An input of a request."""
 
-    name: str
-    shape: list[Annotated[int, msgspec.Meta(ge=-MAX_INT64, le=MAX_INT64)]]
-    datatype: str
-    parameters: dict[str, Any] = {}
-    data: Any = None
-    """Where the tensor is not binary: numbers, in nested lists or not."""
+    name: Name
+    shape: Annotated[list[Size], msgspec.Meta(max_length=MAX_AXES)]
+    datatype: Name
+    parameters: Parameters = {}
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    """Where the tensor is not binary: numbers, in nested lists or not. Decoded once everything else is right."""
 
 
 class WantedOutput(msgspec.Struct):
     """An output of a request."""
 
-    name: str
-    parameters: dict[str, Any] = {}
+    name: Name
+    parameters: Parameters = {}
 
 
 class RequestHeader(msgspec.Struct):
     """The JSON of a request."""
 
-    inputs: list[TensorHeader]
-    outputs: list[WantedOutput] = []
-    id: str = ""
-    parameters: dict[str, Any] = {}
+    inputs: Annotated[list[TensorHeader], msgspec.Meta(max_length=MAX_TENSORS)]
+    outputs: Annotated[list[WantedOutput], msgspec.Meta(max_length=MAX_TENSORS)] = []
+    id: Name = ""
+    parameters: Parameters = {}
 
 
 def check_outputs(service: Service, wanted: Iterable[Any]) -> None:
@@ -130,22 +147,20 @@ def read_http(body: bytes, header_length: str | None) -> tuple[RequestHeader, Re
         raise InputError(f"{HEADER_LENGTH}: wanted 0 to {len(body)}, got {header_length!r}") from None
     if length > MAX_JSON_BYTES:
         raise InputError(f"wanted at most {MAX_JSON_BYTES} bytes of JSON, got {length}: send tensors as binary data")
-    try:
-        header = msgspec.json.decode(body[:length], type=RequestHeader)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"the request is no JSON of the Open Inference Protocol v2: {error}") from None
     rest = memoryview(body)[length:]
+    header = _json(memoryview(body)[:length], RequestHeader)
     _check_names(header.inputs)
     tensors = {}
     for given in header.inputs:
+        _check_shape(given)
         size = given.parameters.get("binary_data_size")
         if size is None:
             raw: Any = _numbers(given)
-        elif isinstance(size, int) and 0 <= size <= len(rest):
+        elif type(size) is int and 0 <= size <= len(rest):  # a truth value is an int
             raw, rest = rest[:size], rest[size:]
         else:
             raise InputError(f"{given.name}: binary_data_size: wanted 0 to {len(rest)}, got {size!r}")
-        tensors[given.name] = _tensor(given.name, given.datatype, given.shape, raw)
+        tensors[given.name] = _tensor(given, raw)
     if len(rest):
         raise InputError(f"{len(rest)} bytes follow the last input: binary_data_size should count all of them")
     return header, Request(tensors, _for_the_model(header.parameters))
@@ -188,16 +203,16 @@ def read_grpc(message: Any) -> Request:
     Raises:
         InputError
     """
+    _check_counts(message)
     _check_names(message.inputs)
+    for given in message.inputs:
+        _check_shape(given)
     raws: Sequence[Any] = message.raw_input_contents
     if not raws:
         raws = [_contents(given) for given in message.inputs]
     if len(raws) != len(message.inputs):
         raise InputError(f"raw_input_contents: wanted {len(message.inputs)}, one for each input, got {len(raws)}")
-    tensors = {
-        given.name: _tensor(given.name, given.datatype, given.shape, raw)
-        for given, raw in zip(message.inputs, raws, strict=True)
-    }
+    tensors = {given.name: _tensor(given, raw) for given, raw in zip(message.inputs, raws, strict=True)}
     return Request(tensors, _for_the_model(grpc_parameters(message)))
 
 
@@ -229,23 +244,54 @@ def _for_the_model(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if name not in ENGINE_PARAMETERS}
 
 
-def _tensor(name: str, datatype: str, shape: Sequence[int], raw: Any) -> NDArray[np.uint8]:
-    if datatype != "UINT8" or len(shape) != AXES or min(shape) < 0:
-        raise InputError(f"{name}: wanted UINT8 of shape (B, H, W, 3), got {datatype} of {tuple(shape)}")
+def _check_shape(given: Any) -> None:
+    """Refuse what no model takes, before a single number is read."""
+    shape = tuple(given.shape)
+    if given.datatype != "UINT8" or len(shape) != AXES:
+        raise InputError(f"{given.name}: wanted UINT8 of shape (B, H, W, 3), got {given.datatype} of {shape}")
+    if min(shape) < 1:
+        raise InputError(f"{given.name}: shape: wanted sizes of at least 1, got {shape}")
+
+
+def _tensor(given: Any, raw: Any) -> NDArray[np.uint8]:
+    shape = tuple(given.shape)
     if len(raw) != math.prod(shape):
-        raise InputError(f"{name}: wanted {math.prod(shape)} bytes for shape {tuple(shape)}, got {len(raw)}")
+        raise InputError(f"{given.name}: wanted {math.prod(shape)} bytes for shape {shape}, got {len(raw)}")
     return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
+def _check_counts(message: Any) -> None:
+    """The limits that the types of JSON state, of a `ModelInferRequest`."""
+    for what, items, most in (
+        ("inputs", message.inputs, MAX_TENSORS),
+        ("outputs", message.outputs, MAX_TENSORS),
+        ("raw_input_contents", message.raw_input_contents, MAX_TENSORS),
+        ("parameters", message.parameters, MAX_PARAMETERS),
+        ("id", message.id, MAX_NAME),
+    ):
+        if len(items) > most:
+            raise InputError(f"{what}: wanted at most {most}, got {len(items)}")
+    for given in message.inputs:
+        if max(len(given.name), len(given.datatype)) > MAX_NAME or len(given.shape) > MAX_AXES:
+            raise InputError(f"inputs: wanted names of at most {MAX_NAME} characters, shapes of at most {MAX_AXES}")
+
+
 def _check_names(inputs: Sequence[Any]) -> None:
-    names = [given.name for given in inputs]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise InputError(f"input {twice.pop()!r}: wanted it once")
+    names = Counter(given.name for given in inputs)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise InputError(f"input {twice[0]!r}: wanted it once")
+
+
+def _json(text: Any, kind: type[Decoded]) -> Decoded:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"the request is no JSON of the Open Inference Protocol v2: {error}") from None
 
 
 def _numbers(given: TensorHeader) -> bytes:
     """Flat or nested; of what is neither, the words and lists that are left in it are no numbers."""
-    return _uint8(given.name, np.asarray(given.data, object).ravel().tolist())
+    return _uint8(given.name, np.asarray(_json(given.data, object), object).ravel().tolist())
 
 
 def _contents(given: Any) -> bytes:
@@ -288,7 +334,8 @@ def status(error: BaseException) -> tuple[int, str]:
 
 
 def text(error: BaseException) -> str:
-    """What a client is told."""
+    """What a client is told: `MAX_TEXT` characters at most, as names of the request may be in it."""
     if isinstance(error, TimeoutError):
         return "the deadline passed before there was an answer"
-    return str(error) or type(error).__name__
+    whole = str(error) or type(error).__name__
+    return whole if len(whole) <= MAX_TEXT else f"{whole[: MAX_TEXT - 1]}…"
