@@ -1,6 +1,7 @@
 """Messages of the Open Inference Protocol v2: what an unmodified client writes and reads, and what is refused."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import open_inference as protocol
+from caflow_deploy.serving.front import models_of
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.pipeline import load
 from caflow_runtime.request import Request, Tensors
-from caflow_runtime.service import Sampler, Scorer
+from caflow_runtime.service import Sampler
 
+MODEL = models_of("model")["model"]
 GIVEN = {"name": "image", "shape": [1, 1, 2, 3], "datatype": "UINT8"}
 PIXELS = bytes(range(6))
 
@@ -49,7 +52,7 @@ def as_input(package: Any, image: NDArray[np.uint8], **how: bool) -> Any:
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_http(sampler: Sampler, image: NDArray[np.uint8], tensors: Tensors, binary: bool) -> None:
+def test_http(image: NDArray[np.uint8], tensors: Tensors, binary: bool) -> None:
     """The client's own code on both sides of ours, with tensors binary and as JSON."""
     http = tritonclient.http
     parameters = {"n": 2, "temperature": 0.5}
@@ -64,7 +67,7 @@ def test_http(sampler: Sampler, image: NDArray[np.uint8], tensors: Tensors, bina
     np.testing.assert_array_equal(request.tensors["image"], image)
     assert request.parameters == parameters  # the timeout is the server's
     assert protocol.deadline(header.parameters) == 2
-    reply, headers = protocol.write_http(sampler, header, tensors)
+    reply, headers = protocol.write_http(MODEL, header, tensors)
     own = headers.get(protocol.HEADER_LENGTH)
     found = http.InferenceServerClient.parse_response_body(reply, header_length=own and int(own))
     assert (found.get_response()["id"], found.get_response()["model_name"]) == ("7", "model")
@@ -77,7 +80,7 @@ def as_words(tensor: NDArray[Any]) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize("raw", [True, False])
-def test_grpc(sampler: Sampler, image: NDArray[np.uint8], tensors: Tensors, raw: bool) -> None:
+def test_grpc(image: NDArray[np.uint8], tensors: Tensors, raw: bool) -> None:
     """With raw contents, as tritonclient has them, and with those of the message."""
     message = service_pb2.ModelInferRequest(model_name="model", id="7")
     given = message.inputs.add(name="image", datatype="UINT8", shape=image.shape)
@@ -94,7 +97,7 @@ def test_grpc(sampler: Sampler, image: NDArray[np.uint8], tensors: Tensors, raw:
     assert request.parameters == {"temperature": "0.5"}
     assert protocol.deadline(protocol.grpc_parameters(message)) == 3
     reply = service_pb2.ModelInferResponse()
-    protocol.write_grpc(sampler, message, tensors, reply)
+    protocol.write_grpc(MODEL, message, tensors, reply)
     found = tritonclient.grpc.InferResult(reply)
     np.testing.assert_array_equal(found.as_numpy("image"), tensors["image"])
     assert found.as_numpy("outcome").tolist() == tensors["outcome"].tolist()
@@ -240,12 +243,12 @@ def test_numbers_of_grpc_are_bounded() -> None:
         protocol.read_grpc(message)
 
 
-def test_wrong_outputs_are_refused(sampler: Sampler, tensors: Tensors) -> None:
+def test_wrong_outputs_are_refused(tensors: Tensors) -> None:
     with pytest.raises(InputError, match=r"outputs of model: wanted some of image, .*, got 'picture'"):
-        protocol.check_outputs(sampler, [protocol.WantedOutput("image"), protocol.WantedOutput("picture")])
+        protocol.check_outputs(MODEL, [protocol.WantedOutput("image"), protocol.WantedOutput("picture")])
     large = {**tensors, "image": np.zeros((1, 1024, 1024, 3), np.uint8)}
     with pytest.raises(InputError, match="image: wanted at most 1048576 numbers as JSON, there are 3145728"):
-        protocol.write_http(sampler, protocol.RequestHeader([]), large)
+        protocol.write_http(MODEL, protocol.RequestHeader([]), large)
 
 
 @pytest.mark.parametrize("timeout", ["1", -1, 0.5, None, True, 10**400])
@@ -254,13 +257,13 @@ def test_timeouts_are_microseconds(timeout: Any) -> None:
         protocol.deadline({"timeout": timeout})
 
 
-def test_models(sampler: Sampler) -> None:
-    services = {"model": sampler, "model-score": Scorer(sampler.pipe)}
-    assert protocol.find(services, "model", "1") is sampler
+def test_models() -> None:
+    models = models_of("model")
+    assert protocol.find(models, "model", "1") == MODEL
     for name, version in (("nothing", ""), ("model", "2")):
         with pytest.raises(protocol.UnknownModel, match="wanted one of model, model-score, version 1"):
-            protocol.find(services, name, version)
-    described = protocol.metadata(services["model-score"])
+            protocol.find(models, name, version)
+    described = protocol.metadata(models["model-score"])
     assert [given["name"] for given in described["inputs"]] == ["target", "condition"]
     assert described["outputs"][-1] == {"name": "accepted", "datatype": "BOOL", "shape": [-1, 1]}
 
@@ -270,6 +273,8 @@ def test_models(sampler: Sampler) -> None:
     [
         (protocol.UnknownModel("x"), 404, "NOT_FOUND"),
         (protocol.TooLarge("x"), 413, "INVALID_ARGUMENT"),
+        (protocol.TooSlow("x"), 408, "DEADLINE_EXCEEDED"),
+        (protocol.Busy("x"), 503, "RESOURCE_EXHAUSTED"),
         (InputError("x"), 400, "INVALID_ARGUMENT"),
         (CaflowError("x"), 422, "FAILED_PRECONDITION"),
         (TimeoutError(), 504, "DEADLINE_EXCEEDED"),
@@ -280,3 +285,6 @@ def test_models(sampler: Sampler) -> None:
 def test_errors_have_a_status(error: Exception, http: int, grpc: str) -> None:
     assert protocol.status(error) == (http, grpc)
     assert protocol.text(error)
+    failure = pickle.loads(pickle.dumps(protocol.failure_of(error)))  # it comes from another process
+    assert (failure.http, failure.grpc, failure.text) == (http, grpc, protocol.text(error))
+    assert protocol.failure_of(failure) is failure

@@ -6,6 +6,7 @@ https://github.com/kserve/open-inference-protocol, and Triton's extension for bi
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -14,8 +15,7 @@ from numpy.typing import NDArray
 
 from caflow_deploy import __version__
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.request import Request, Tensors
-from caflow_runtime.service import Service
+from caflow_runtime.request import Request, Tensors, TensorSpec
 
 VERSION = "1"
 """Of every model: bundles have hashes."""
@@ -57,6 +57,31 @@ class TooLarge(InputError):
     """A request has more bytes than any that could be answered."""
 
 
+class TooSlow(InputError):
+    """A request did not arrive in time."""
+
+
+class Busy(CaflowError):
+    """There are too many requests already."""
+
+
+class Failure(CaflowError):
+    """Why there is no answer, as it is sent to a client, or from one process to another."""
+
+    def __init__(self, http: int, grpc: str, text: str) -> None:
+        super().__init__(http, grpc, text)
+        self.http, self.grpc, self.text = http, grpc, text
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as clients see it."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
 class TensorHeader(msgspec.Struct):
     """An input of a request."""
 
@@ -84,36 +109,36 @@ class RequestHeader(msgspec.Struct):
     parameters: Parameters = {}
 
 
-def check_outputs(service: Service, wanted: Iterable[Any]) -> None:
+def check_outputs(model: Model, wanted: Iterable[Any]) -> None:
     """Of a `RequestHeader`, or of a `ModelInferRequest`.
 
     Raises:
         InputError: if one is wanted that the model has not.
     """
-    names = [spec.name for spec in service.outputs]
+    names = [spec.name for spec in model.outputs]
     if unknown := [output.name for output in wanted if output.name not in names]:
-        raise InputError(f"outputs of {service.name}: wanted some of {', '.join(names)}, got {unknown[0]!r}")
+        raise InputError(f"outputs of {model.name}: wanted some of {', '.join(names)}, got {unknown[0]!r}")
 
 
-def find(services: Mapping[str, Service], name: str, version: str = "") -> Service:
+def find(models: Mapping[str, Model], name: str, version: str = "") -> Model:
     """The model that is meant.
 
     Raises:
         UnknownModel
     """
-    if name in services and version in ("", VERSION):
-        return services[name]
-    raise UnknownModel(f"model {name!r} {version}: wanted one of {', '.join(services)}, version {VERSION}")
+    if name in models and version in ("", VERSION):
+        return models[name]
+    raise UnknownModel(f"model {name!r} {version}: wanted one of {', '.join(models)}, version {VERSION}")
 
 
-def metadata(service: Service) -> dict[str, Any]:
+def metadata(model: Model) -> dict[str, Any]:
     """Of a model, as JSON has it."""
 
     def described(specs: Sequence[Any]) -> list[dict[str, Any]]:
         return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
 
-    names = {"name": service.name, "versions": [VERSION], "platform": PLATFORM}
-    return {**names, "inputs": described(service.inputs), "outputs": described(service.outputs)}
+    names = {"name": model.name, "versions": [VERSION], "platform": PLATFORM}
+    return {**names, "inputs": described(model.inputs), "outputs": described(model.outputs)}
 
 
 def server_metadata() -> dict[str, Any]:
@@ -133,7 +158,7 @@ def deadline(parameters: Mapping[str, Any]) -> float | None:
     return timeout / MICROSECONDS or None
 
 
-def read_http(body: bytes, header_length: str | None) -> tuple[RequestHeader, Request]:
+def read_http(body: bytes | bytearray, header_length: str | None) -> tuple[RequestHeader, Request]:
     """A request's body; `header_length` is what the HTTP header `HEADER_LENGTH` says, if it is there.
 
     Raises:
@@ -166,7 +191,7 @@ def read_http(body: bytes, header_length: str | None) -> tuple[RequestHeader, Re
     return header, Request(tensors, _for_the_model(header.parameters))
 
 
-def write_http(service: Service, header: RequestHeader, tensors: Tensors) -> tuple[bytes, dict[str, str]]:
+def write_http(model: Model, header: RequestHeader, tensors: Tensors) -> tuple[bytes, dict[str, str]]:
     """A reply's body, and its HTTP headers.
 
     Raises:
@@ -175,7 +200,7 @@ def write_http(service: Service, header: RequestHeader, tensors: Tensors) -> tup
     wanted = {output.name: output.parameters for output in header.outputs}
     is_binary = header.parameters.get("binary_data_output", False)
     outputs, blobs = [], []
-    for name, datatype, tensor in _outputs(service, tensors, wanted):
+    for name, datatype, tensor in _outputs(model, tensors, wanted):
         output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(tensor.shape)}
         if wanted.get(name, {}).get("binary_data", is_binary):
             blobs.append(_as_bytes(tensor))
@@ -189,7 +214,7 @@ def write_http(service: Service, header: RequestHeader, tensors: Tensors) -> tup
             values = tensor.ravel().tolist()
             output["data"] = [value.decode() for value in values] if datatype == "BYTES" else values
         outputs.append(output)
-    names = {"model_name": service.name, "model_version": VERSION, "id": header.id}
+    names = {"model_name": model.name, "model_version": VERSION, "id": header.id}
     reply = msgspec.json.encode({**names, "outputs": outputs})
     if not blobs:
         return reply, {"Content-Type": "application/json"}
@@ -224,18 +249,18 @@ def grpc_parameters(message: Any) -> dict[str, Any]:
     }
 
 
-def write_grpc(service: Service, request: Any, tensors: Tensors, reply: Any) -> None:
+def write_grpc(model: Model, request: Any, tensors: Tensors, reply: Any) -> None:
     """Fill in a `ModelInferResponse`."""
-    reply.model_name, reply.model_version, reply.id = service.name, VERSION, request.id
+    reply.model_name, reply.model_version, reply.id = model.name, VERSION, request.id
     wanted: dict[str, dict[str, Any]] = {output.name: {} for output in request.outputs}
-    for name, datatype, tensor in _outputs(service, tensors, wanted):
+    for name, datatype, tensor in _outputs(model, tensors, wanted):
         reply.outputs.add(name=name, datatype=datatype, shape=tensor.shape)
         reply.raw_output_contents.append(_as_bytes(tensor))
 
 
-def _outputs(service: Service, tensors: Tensors, wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, NDArray[Any]]]:
+def _outputs(model: Model, tensors: Tensors, wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, NDArray[Any]]]:
     """Name, data type and tensor of each output that is wanted; of all, if none is named."""
-    for spec in service.outputs:
+    for spec in model.outputs:
         if not wanted or spec.name in wanted:
             yield spec.name, spec.datatype, tensors[spec.name]
 
@@ -320,6 +345,8 @@ def _as_bytes(tensor: NDArray[Any]) -> bytes:
 STATUS: tuple[tuple[type[BaseException], int, str], ...] = (
     (UnknownModel, 404, "NOT_FOUND"),
     (TooLarge, 413, "INVALID_ARGUMENT"),
+    (TooSlow, 408, "DEADLINE_EXCEEDED"),
+    (Busy, 503, "RESOURCE_EXHAUSTED"),
     (InputError, 400, "INVALID_ARGUMENT"),
     (CaflowError, 422, "FAILED_PRECONDITION"),
     (TimeoutError, 504, "DEADLINE_EXCEEDED"),
@@ -339,3 +366,8 @@ def text(error: BaseException) -> str:
         return "the deadline passed before there was an answer"
     whole = str(error) or type(error).__name__
     return whole if len(whole) <= MAX_TEXT else f"{whole[: MAX_TEXT - 1]}…"
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What becomes of an error."""
+    return error if isinstance(error, Failure) else Failure(*status(error), text(error))
