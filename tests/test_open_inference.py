@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import open_inference as protocol
+from caflow_deploy.serving import open_inference_grpc as messages
 from caflow_deploy.serving.front import models_of
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.pipeline import load
@@ -92,12 +93,12 @@ def test_grpc(image: NDArray[np.uint8], tensors: Tensors, raw: bool) -> None:
     message.parameters["timeout"].int64_param = 3_000_000
     message.outputs.add(name="image")
     message.outputs.add(name="outcome")
-    request = protocol.read_grpc(message)
+    request = messages.read_request(message)
     np.testing.assert_array_equal(request.tensors["image"], image)
     assert request.parameters == {"temperature": "0.5"}
-    assert protocol.deadline(protocol.grpc_parameters(message)) == 3
+    assert protocol.deadline(messages.parameters_of(message)) == 3
     reply = service_pb2.ModelInferResponse()
-    protocol.write_grpc(MODEL, message, tensors, reply)
+    messages.write_reply(MODEL, message, tensors, reply)
     found = tritonclient.grpc.InferResult(reply)
     np.testing.assert_array_equal(found.as_numpy("image"), tensors["image"])
     assert found.as_numpy("outcome").tolist() == tensors["outcome"].tolist()
@@ -174,7 +175,7 @@ def test_an_input_that_is_given_twice_is_refused() -> None:
     for _ in range(2):
         message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
     with pytest.raises(InputError, match="input 'image': wanted it once"):
-        protocol.read_grpc(message)
+        messages.read_request(message)
 
 
 MANY = [f"name {k}" for k in range(40_000)]
@@ -205,7 +206,7 @@ def test_numbers_of_names_are_bounded_over_grpc(what: str) -> None:
         else:
             getattr(message, what).add(name=name)
     with pytest.raises(InputError, match=rf"{what}: wanted at most \d+, got 4000\d"):
-        protocol.read_grpc(message)
+        messages.read_request(message)
 
 
 @pytest.mark.parametrize(
@@ -226,8 +227,33 @@ def test_wrong_inputs_are_refused_over_grpc(given: dict[str, Any], contents: byt
     request = service_pb2.ModelInferRequest(raw_input_contents=[contents])
     request.inputs.add(**{"name": "image", "datatype": "UINT8", "shape": [1, 1, 2, 3], **given})
     with pytest.raises(InputError) as error:
-        protocol.read_grpc(request)
+        messages.read_request(request)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (b"\x2a\x00" * 1000, "wanted at most 256 inputs, outputs and parameters"),  # empty inputs
+        (b"\x22\x00" * 1000, "wanted at most 256 inputs, outputs and parameters"),
+        (b"\x2a\x81\x80\x80\x02" + b"\x2a\x00" * 2**21, "of 4194304 bytes: send tensors as raw contents"),
+        (b"\x2a", "it ends within a field"),
+        (b"\xff" * 100, "it ends within a field"),
+        (b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "wanted at most 256"),
+        (b"\x2a\x05", "no ModelInferRequest: "),
+        (b"\x08\x01", "a field has the wrong type"),
+    ],
+)
+def test_messages_are_measured_before_they_are_parsed(message: bytes, said: str) -> None:
+    with pytest.raises(InputError) as error:
+        messages.parse_request(message)
+    assert said in str(error.value)
+
+
+def test_messages_that_clients_send_are_parsed() -> None:
+    message = service_pb2.ModelInferRequest(model_name="model", raw_input_contents=[bytes(2**23)])
+    message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
+    assert messages.parse_request(message.SerializeToString()) == message
 
 
 def test_what_clients_are_told_is_short() -> None:
@@ -240,7 +266,7 @@ def test_numbers_of_grpc_are_bounded() -> None:
     given = message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
     given.contents.uint_contents.extend([0] * (2**20 + 1))
     with pytest.raises(InputError, match="image: wanted at most 1048576 numbers, got 1048577: send raw contents"):
-        protocol.read_grpc(message)
+        messages.read_request(message)
 
 
 def test_wrong_outputs_are_refused(tensors: Tensors) -> None:

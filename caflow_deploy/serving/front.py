@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import grpc
 import msgspec
 from google.protobuf.json_format import ParseDict
-from google.protobuf.message import DecodeError
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import open_inference as protocol
+from caflow_deploy.serving import open_inference_grpc as messages
 from caflow_deploy.serving.bodies import Bodies
 from caflow_runtime.errors import InputError
 from caflow_runtime.request import Request, Tensors
@@ -114,22 +114,22 @@ class Front:
 
     async def ModelInfer(self, message: bytes) -> Any:  # noqa: N802 - the protocol's names
         async with asyncio.timeout(self.deadline) as limit:
-            request = await asyncio.to_thread(_parsed, service_pb2.ModelInferRequest, message)
+            request = await asyncio.to_thread(messages.parse_request, message)
             model = protocol.find(self.models, request.model_name, request.model_version)
-            asked = await asyncio.to_thread(protocol.read_grpc, request)
+            asked = await asyncio.to_thread(messages.read_request, request)
             protocol.check_outputs(model, request.outputs)
-            tensors = await self._answer(model, asked, protocol.grpc_parameters(request), limit)
+            tensors = await self._answer(model, asked, messages.parameters_of(request), limit)
             reply = service_pb2.ModelInferResponse()
-            await asyncio.to_thread(protocol.write_grpc, model, request, tensors, reply)
+            await asyncio.to_thread(messages.write_reply, model, request, tensors, reply)
             return reply
 
     async def ModelMetadata(self, message: bytes) -> Any:  # noqa: N802
-        request = _parsed(service_pb2.ModelMetadataRequest, message)
+        request = messages.parse(service_pb2.ModelMetadataRequest, message)
         found = protocol.metadata(protocol.find(self.models, request.name, request.version))
         return ParseDict(found, service_pb2.ModelMetadataResponse())
 
     async def ModelReady(self, message: bytes) -> Any:  # noqa: N802
-        request = _parsed(service_pb2.ModelReadyRequest, message)
+        request = messages.parse(service_pb2.ModelReadyRequest, message)
         protocol.find(self.models, request.name, request.version)
         await self._check()
         return service_pb2.ModelReadyResponse(ready=True)
@@ -157,9 +157,9 @@ class Front:
         return grpc.method_handlers_generic_handler(GRPC_SERVICE, handlers)
 
     def _called(self, method: Callable[[bytes], Awaitable[Any]]) -> Any:
-        async def call(messages: Any, context: Any) -> bytes:
+        async def call(parts: Any, context: Any) -> bytes:
             try:
-                async with self.bodies.read(messages) as body:
+                async with self.bodies.read(parts) as body:
                     reply = await method(bytes(body))
                     return bytes(reply.SerializeToString())
             except Exception as error:
@@ -204,13 +204,6 @@ def _failure(error: Exception) -> protocol.Failure:
     if failure.http == 500:
         LOG.error("caflow: a request failed", exc_info=error)
     return failure
-
-
-def _parsed(kind: Any, message: bytes) -> Any:
-    try:
-        return kind.FromString(message)
-    except DecodeError as error:
-        raise InputError(f"no {kind.DESCRIPTOR.name}: {error}") from None
 
 
 def _json(value: Any) -> tuple[bytes, dict[str, str]]:

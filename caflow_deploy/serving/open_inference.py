@@ -174,10 +174,10 @@ def read_http(body: bytes | bytearray, header_length: str | None) -> tuple[Reque
         raise InputError(f"wanted at most {MAX_JSON_BYTES} bytes of JSON, got {length}: send tensors as binary data")
     rest = memoryview(body)[length:]
     header = _json(memoryview(body)[:length], RequestHeader)
-    _check_names(header.inputs)
+    check_names(header.inputs)
     tensors = {}
     for given in header.inputs:
-        _check_shape(given)
+        check_shape(given)
         size = given.parameters.get("binary_data_size")
         if size is None:
             raw: Any = _numbers(given)
@@ -185,10 +185,10 @@ def read_http(body: bytes | bytearray, header_length: str | None) -> tuple[Reque
             raw, rest = rest[:size], rest[size:]
         else:
             raise InputError(f"{given.name}: binary_data_size: wanted 0 to {len(rest)}, got {size!r}")
-        tensors[given.name] = _tensor(given, raw)
+        tensors[given.name] = tensor_of(given, raw)
     if len(rest):
         raise InputError(f"{len(rest)} bytes follow the last input: binary_data_size should count all of them")
-    return header, Request(tensors, _for_the_model(header.parameters))
+    return header, Request(tensors, for_the_model(header.parameters))
 
 
 def write_http(model: Model, header: RequestHeader, tensors: Tensors) -> tuple[bytes, dict[str, str]]:
@@ -200,10 +200,10 @@ def write_http(model: Model, header: RequestHeader, tensors: Tensors) -> tuple[b
     wanted = {output.name: output.parameters for output in header.outputs}
     is_binary = header.parameters.get("binary_data_output", False)
     outputs, blobs = [], []
-    for name, datatype, tensor in _outputs(model, tensors, wanted):
+    for name, datatype, tensor in outputs_of(model, tensors, wanted):
         output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(tensor.shape)}
         if wanted.get(name, {}).get("binary_data", is_binary):
-            blobs.append(_as_bytes(tensor))
+            blobs.append(as_bytes(tensor))
             output["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
             if tensor.size > MAX_NUMBERS:
@@ -222,55 +222,24 @@ def write_http(model: Model, header: RequestHeader, tensors: Tensors) -> tuple[b
     return b"".join([reply, *blobs]), headers
 
 
-def read_grpc(message: Any) -> Request:
-    """A `ModelInferRequest`.
-
-    Raises:
-        InputError
-    """
-    _check_counts(message)
-    _check_names(message.inputs)
-    for given in message.inputs:
-        _check_shape(given)
-    raws: Sequence[Any] = message.raw_input_contents
-    if not raws:
-        raws = [_contents(given) for given in message.inputs]
-    if len(raws) != len(message.inputs):
-        raise InputError(f"raw_input_contents: wanted {len(message.inputs)}, one for each input, got {len(raws)}")
-    tensors = {given.name: _tensor(given, raw) for given, raw in zip(message.inputs, raws, strict=True)}
-    return Request(tensors, _for_the_model(grpc_parameters(message)))
-
-
-def grpc_parameters(message: Any) -> dict[str, Any]:
-    """Those of a `ModelInferRequest`."""
-    return {
-        name: getattr(value, value.WhichOneof("parameter_choice") or "int64_param")
-        for name, value in message.parameters.items()
-    }
-
-
-def write_grpc(model: Model, request: Any, tensors: Tensors, reply: Any) -> None:
-    """Fill in a `ModelInferResponse`."""
-    reply.model_name, reply.model_version, reply.id = model.name, VERSION, request.id
-    wanted: dict[str, dict[str, Any]] = {output.name: {} for output in request.outputs}
-    for name, datatype, tensor in _outputs(model, tensors, wanted):
-        reply.outputs.add(name=name, datatype=datatype, shape=tensor.shape)
-        reply.raw_output_contents.append(_as_bytes(tensor))
-
-
-def _outputs(model: Model, tensors: Tensors, wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, NDArray[Any]]]:
+def outputs_of(model: Model, tensors: Tensors, wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, NDArray[Any]]]:
     """Name, data type and tensor of each output that is wanted; of all, if none is named."""
     for spec in model.outputs:
         if not wanted or spec.name in wanted:
             yield spec.name, spec.datatype, tensors[spec.name]
 
 
-def _for_the_model(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def for_the_model(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Without those that are the server's."""
     return {name: value for name, value in parameters.items() if name not in ENGINE_PARAMETERS}
 
 
-def _check_shape(given: Any) -> None:
-    """Refuse what no model takes, before a single number is read."""
+def check_shape(given: Any) -> None:
+    """Refuse what no model takes, before a single number is read.
+
+    Raises:
+        InputError
+    """
     shape = tuple(given.shape)
     if given.datatype != "UINT8" or len(shape) != AXES:
         raise InputError(f"{given.name}: wanted UINT8 of shape (B, H, W, 3), got {given.datatype} of {shape}")
@@ -278,30 +247,24 @@ def _check_shape(given: Any) -> None:
         raise InputError(f"{given.name}: shape: wanted sizes of at least 1, got {shape}")
 
 
-def _tensor(given: Any, raw: Any) -> NDArray[np.uint8]:
+def tensor_of(given: Any, raw: Any) -> NDArray[np.uint8]:
+    """An input whose shape was checked, from its bytes.
+
+    Raises:
+        InputError
+    """
     shape = tuple(given.shape)
     if len(raw) != math.prod(shape):
         raise InputError(f"{given.name}: wanted {math.prod(shape)} bytes for shape {shape}, got {len(raw)}")
     return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
-def _check_counts(message: Any) -> None:
-    """The limits that the types of JSON state, of a `ModelInferRequest`."""
-    for what, items, most in (
-        ("inputs", message.inputs, MAX_TENSORS),
-        ("outputs", message.outputs, MAX_TENSORS),
-        ("raw_input_contents", message.raw_input_contents, MAX_TENSORS),
-        ("parameters", message.parameters, MAX_PARAMETERS),
-        ("id", message.id, MAX_NAME),
-    ):
-        if len(items) > most:
-            raise InputError(f"{what}: wanted at most {most}, got {len(items)}")
-    for given in message.inputs:
-        if max(len(given.name), len(given.datatype)) > MAX_NAME or len(given.shape) > MAX_AXES:
-            raise InputError(f"inputs: wanted names of at most {MAX_NAME} characters, shapes of at most {MAX_AXES}")
+def check_names(inputs: Sequence[Any]) -> None:
+    """Refuse a name that comes twice.
 
-
-def _check_names(inputs: Sequence[Any]) -> None:
+    Raises:
+        InputError
+    """
     names = Counter(given.name for given in inputs)
     if twice := [name for name, count in names.items() if count > 1]:
         raise InputError(f"input {twice[0]!r}: wanted it once")
@@ -316,17 +279,15 @@ def _json(text: Any, kind: type[Decoded]) -> Decoded:
 
 def _numbers(given: TensorHeader) -> bytes:
     """Flat or nested; of what is neither, the words and lists that are left in it are no numbers."""
-    return _uint8(given.name, np.asarray(_json(given.data, object), object).ravel().tolist())
+    return uint8_of(given.name, np.asarray(_json(given.data, object), object).ravel().tolist())
 
 
-def _contents(given: Any) -> bytes:
-    numbers = given.contents.uint_contents
-    if len(numbers) > MAX_NUMBERS:
-        raise InputError(f"{given.name}: wanted at most {MAX_NUMBERS} numbers, got {len(numbers)}: send raw contents")
-    return _uint8(given.name, list(numbers))
+def uint8_of(name: str, numbers: Sequence[Any]) -> bytes:
+    """An input's bytes, from numbers.
 
-
-def _uint8(name: str, numbers: Sequence[Any]) -> bytes:
+    Raises:
+        InputError
+    """
     try:
         if set(map(type, numbers)) <= {int}:  # truth values would be 0 and 1
             return bytes(numbers)
@@ -335,7 +296,7 @@ def _uint8(name: str, numbers: Sequence[Any]) -> bytes:
     raise InputError(f"{name}: data: wanted integers from 0 to 255")
 
 
-def _as_bytes(tensor: NDArray[Any]) -> bytes:
+def as_bytes(tensor: NDArray[Any]) -> bytes:
     """Little-endian, row by row; words with their length in four bytes before each."""
     if tensor.dtype == object:
         return b"".join(len(word).to_bytes(4, "little") + word for word in tensor.ravel())

@@ -58,7 +58,7 @@ class Replica:
 
     def __init__(self, settings: Settings) -> None:
         """Open the bundle."""
-        if ray.util.get_node_ip_address() == LOOPBACK:
+        if ray.util.get_node_ip_address() == LOOPBACK:  # type: ignore[no-untyped-call]
             listen_on_loopback()
         self.settings = settings
         self.pipe = load(settings.bundle, settings.backend, settings.threads)
