@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -92,15 +91,15 @@ def serve(
     """
     silence()
     with ending_on_errors():
-        from caflow_deploy.serving.cluster import cluster
+        from caflow_deploy.serving.cluster import cluster, listen
         from caflow_runtime.builtin import find_bundle
         from caflow_runtime.bundle import read_manifest, verify_files
 
         folder = find_bundle(bundle).resolve()
         verify_files(folder, read_manifest(folder))
-        for wanted in (port, grpc_port, metrics_port):
+        for place, wanted in ((host, port), (host, grpc_port), (LOOPBACK, metrics_port)):
             if wanted is not None:
-                _check_free(LOOPBACK if wanted == metrics_port else host, wanted)
+                listen(place, wanted).close()  # a port that is not free is said at once
         if address is not None and metrics_port is not None:
             end("--metrics is of a cluster that is started here: the machines of another have such ports already")
         with cluster(address, metrics_port) as ray:
@@ -138,13 +137,6 @@ def serve(
                 serve.delete(NAME)
                 if address is not None:  # the cluster goes on, without Ray Serve as before
                     serve.shutdown()  # type: ignore[no-untyped-call]
-
-
-def _check_free(host: str, port: int) -> None:
-    try:
-        socket.create_server((host, port)).close()
-    except OSError as error:
-        end(f"port {port} of {host}: {error.strerror}: give another")
 
 
 def _check_resources(found: dict[str, float], replicas: int, threads: int, gpus: int) -> None:

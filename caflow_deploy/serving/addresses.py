@@ -1,7 +1,6 @@
 """HTTP and gRPC servers of a `Front`, in a thread of their own."""
 
 import asyncio
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +12,12 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from caflow_deploy.serving.cluster import listen
 from caflow_deploy.serving.front import Front
 from caflow_runtime.errors import InputError
 
 HEADERS_S = 10.0
 """The headers of a request must arrive within this time, after it or its connection has begun."""
-BACKLOG = 1024
 IDLE_S = 90
 """A connection may be without a request for so long."""
 
@@ -130,16 +129,3 @@ class Addresses:
         if calls is not None:
             await calls.stop(self.front.deadline)
         await serving
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
-
-    Raises:
-        InputError: if the address cannot be had.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise InputError(f"port {port} of {host}: {error.strerror}: give another") from None
