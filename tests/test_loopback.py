@@ -85,7 +85,7 @@ def test_serve() -> None:
 def test_batch(tmp_path: Path, sockets: str) -> None:
     crops(tmp_path / "in", 30)
     arguments: list[object] = ["batch", tmp_path / "in", "-o", tmp_path / "out", "--workers", 1]
-    seen = listening_while_it_runs(arguments, None, os.environ | {"RAY_TMPDIR": sockets})
+    seen = listening_while_it_runs(arguments, None, os.environ | {"RAY_TMPDIR": sockets, "RAY_worker_niceness": "0"})
     check(seen)
     assert len(list((tmp_path / "out").glob("*.png"))) == 30
     assert len(seen) > 5  # Ray's own
