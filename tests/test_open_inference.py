@@ -1,10 +1,12 @@
 """Messages of the Open Inference Protocol v2: what an unmodified client writes and reads, and what is refused."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import tritonclient.grpc
@@ -14,11 +16,14 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import open_inference as protocol
+from caflow_deploy.serving import open_inference_grpc as messages
+from caflow_deploy.serving.front import models_of
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.pipeline import load
 from caflow_runtime.request import Request, Tensors
-from caflow_runtime.service import Sampler, Scorer
+from caflow_runtime.service import Sampler
 
+MODEL = models_of("model")["model"]
 GIVEN = {"name": "image", "shape": [1, 1, 2, 3], "datatype": "UINT8"}
 PIXELS = bytes(range(6))
 
@@ -48,7 +53,7 @@ def as_input(package: Any, image: NDArray[np.uint8], **how: bool) -> Any:
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_http(sampler: Sampler, image: NDArray[np.uint8], tensors: Tensors, binary: bool) -> None:
+def test_http(image: NDArray[np.uint8], tensors: Tensors, binary: bool) -> None:
     """The client's own code on both sides of ours, with tensors binary and as JSON."""
     http = tritonclient.http
     parameters = {"n": 2, "temperature": 0.5}
@@ -63,7 +68,7 @@ def test_http(sampler: Sampler, image: NDArray[np.uint8], tensors: Tensors, bina
     np.testing.assert_array_equal(request.tensors["image"], image)
     assert request.parameters == parameters  # the timeout is the server's
     assert protocol.deadline(header.parameters) == 2
-    reply, headers = protocol.write_http(sampler, header, tensors)
+    reply, headers = protocol.write_http(MODEL, header, tensors)
     own = headers.get(protocol.HEADER_LENGTH)
     found = http.InferenceServerClient.parse_response_body(reply, header_length=own and int(own))
     assert (found.get_response()["id"], found.get_response()["model_name"]) == ("7", "model")
@@ -76,7 +81,7 @@ def as_words(tensor: NDArray[Any]) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize("raw", [True, False])
-def test_grpc(sampler: Sampler, image: NDArray[np.uint8], tensors: Tensors, raw: bool) -> None:
+def test_grpc(image: NDArray[np.uint8], tensors: Tensors, raw: bool) -> None:
     """With raw contents, as tritonclient has them, and with those of the message."""
     message = service_pb2.ModelInferRequest(model_name="model", id="7")
     given = message.inputs.add(name="image", datatype="UINT8", shape=image.shape)
@@ -88,12 +93,12 @@ def test_grpc(sampler: Sampler, image: NDArray[np.uint8], tensors: Tensors, raw:
     message.parameters["timeout"].int64_param = 3_000_000
     message.outputs.add(name="image")
     message.outputs.add(name="outcome")
-    request = protocol.read_grpc(message)
+    request = messages.read_request(message)
     np.testing.assert_array_equal(request.tensors["image"], image)
     assert request.parameters == {"temperature": "0.5"}
-    assert protocol.deadline(protocol.grpc_parameters(message)) == 3
+    assert protocol.deadline(messages.parameters_of(message)) == 3
     reply = service_pb2.ModelInferResponse()
-    protocol.write_grpc(sampler, message, tensors, reply)
+    messages.write_reply(MODEL, message, tensors, reply)
     found = tritonclient.grpc.InferResult(reply)
     np.testing.assert_array_equal(found.as_numpy("image"), tensors["image"])
     assert found.as_numpy("outcome").tolist() == tensors["outcome"].tolist()
@@ -119,7 +124,18 @@ def test_numbers_as_json(data: Any) -> None:
         ({"data": list(PIXELS[1:])}, "image: wanted 6 bytes for shape (1, 1, 2, 3), got 5"),
         ({"data": list(PIXELS), "datatype": "FP32"}, "image: wanted UINT8 of shape (B, H, W, 3), got FP32"),
         ({"data": list(PIXELS), "shape": [1, 2, 3]}, "wanted UINT8 of shape (B, H, W, 3), got UINT8 of (1, 2, 3)"),
-        ({"data": list(PIXELS), "shape": [-1, 1, -2, 3]}, "wanted UINT8 of shape (B, H, W, 3)"),
+        ({"data": list(PIXELS), "shape": [-1, 1, -2, 3]}, "shape: wanted sizes of at least 1, got (-1, 1, -2, 3)"),
+        ({"data": [], "shape": [0, 2**62, 2**62, 3]}, "shape: wanted sizes of at least 1"),
+        ({"data": [], "shape": [2**40, 1, 0, 3]}, "shape: wanted sizes of at least 1"),
+        ({"data": list(PIXELS), "shape": [1, 1, 2.5, 3]}, "Expected `int`, got `float` - at `$.inputs[0].shape[2]`"),
+        ({"data": list(PIXELS), "shape": [1, 1, "2", 3]}, "Expected `int`, got `str` - at `$.inputs[0].shape[2]`"),
+        ({"data": list(PIXELS), "shape": [1, 1, True, 3]}, "Expected `int`, got `bool` - at `$.inputs[0].shape[2]`"),
+        ({"data": list(PIXELS), "shape": [1] * 9}, "Expected `array` of length <= 8 - at `$.inputs[0].shape`"),
+        ({"data": list(PIXELS), "datatype": "U" * 257}, "Expected `str` of length <= 256"),
+        ({"data": list(PIXELS), "parameters": {"deep": [[]]}}, "at `$.inputs[0].parameters[...]`"),
+        ({"data": "[" * 900 + "]" * 900}, "wanted integers from 0 to 255"),
+        ({"parameters": {"binary_data_size": True}}, "image: binary_data_size: wanted 0 to 0, got True"),
+        ({"parameters": {"binary_data_size": -1}}, "image: binary_data_size: wanted 0 to 0, got -1"),
         ({"parameters": {"binary_data_size": 6}}, "image: binary_data_size: wanted 0 to 0, got 6"),
         ({"shape": "8"}, "no JSON of the Open Inference Protocol v2"),
         ({"data": [True] * 6}, "wanted integers from 0 to 255"),
@@ -159,7 +175,90 @@ def test_an_input_that_is_given_twice_is_refused() -> None:
     for _ in range(2):
         message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
     with pytest.raises(InputError, match="input 'image': wanted it once"):
-        protocol.read_grpc(message)
+        messages.read_request(message)
+
+
+MANY = [f"name {k}" for k in range(40_000)]
+"""Comparing each with all others takes a minute."""
+
+
+@pytest.mark.parametrize("what", ["inputs", "outputs", "parameters"])
+def test_numbers_of_names_are_bounded(what: str) -> None:
+    one = {**GIVEN, "data": list(PIXELS)}
+    givens: dict[str, dict[str, Any]] = {
+        "inputs": {"inputs": [{**GIVEN, "name": name} for name in MANY]},
+        "outputs": {"inputs": [one], "outputs": [{"name": name} for name in MANY]},
+        "parameters": {"inputs": [one], "parameters": dict.fromkeys(MANY, 1)},
+    }
+    with pytest.raises(InputError, match=rf"Expected `\w+` of length <= \d+ - at `\$\.{what}`"):
+        protocol.read_http(msgspec.json.encode(givens[what]), None)
+
+
+@pytest.mark.parametrize("what", ["inputs", "outputs", "parameters", "raw_input_contents"])
+def test_numbers_of_names_are_bounded_over_grpc(what: str) -> None:
+    message = service_pb2.ModelInferRequest()
+    message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
+    for name in MANY:
+        if what == "parameters":
+            message.parameters[name].int64_param = 1
+        elif what == "raw_input_contents":
+            message.raw_input_contents.append(b"")
+        else:
+            getattr(message, what).add(name=name)
+    with pytest.raises(InputError, match=rf"{what}: wanted at most \d+, got 4000\d"):
+        messages.read_request(message)
+
+
+@pytest.mark.parametrize(
+    ("given", "contents", "message"),
+    [
+        ({"shape": [0, 2**62, 2**62, 3]}, b"", "image: shape: wanted sizes of at least 1, got (0, 46116"),
+        ({"shape": [-1, 1, 2, 3]}, PIXELS, "image: shape: wanted sizes of at least 1, got (-1, 1, 2, 3)"),
+        ({"shape": [2**62, 2**62, 2, 3]}, PIXELS, f"image: wanted {6 * 2**124} bytes for shape"),
+        ({"shape": [1, 2, 3]}, PIXELS, "image: wanted UINT8 of shape (B, H, W, 3), got UINT8 of (1, 2, 3)"),
+        ({"datatype": "FP64"}, PIXELS, "image: wanted UINT8 of shape (B, H, W, 3), got FP64 of (1, 1, 2, 3)"),
+        ({}, PIXELS[1:], "image: wanted 6 bytes for shape (1, 1, 2, 3), got 5"),
+        ({}, PIXELS + b"x", "image: wanted 6 bytes for shape (1, 1, 2, 3), got 7"),
+        ({"name": "x" * 257}, PIXELS, "inputs: wanted names of at most 256 characters, shapes of at most 8"),
+        ({"shape": [1] * 9}, PIXELS, "inputs: wanted names of at most 256 characters, shapes of at most 8"),
+    ],
+)
+def test_wrong_inputs_are_refused_over_grpc(given: dict[str, Any], contents: bytes, message: str) -> None:
+    request = service_pb2.ModelInferRequest(raw_input_contents=[contents])
+    request.inputs.add(**{"name": "image", "datatype": "UINT8", "shape": [1, 1, 2, 3], **given})
+    with pytest.raises(InputError) as error:
+        messages.read_request(request)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (b"\x2a\x00" * 1000, "wanted at most 256 inputs, outputs and parameters"),  # empty inputs
+        (b"\x22\x00" * 1000, "wanted at most 256 inputs, outputs and parameters"),
+        (b"\x2a\x81\x80\x80\x02" + b"\x2a\x00" * 2**21, "of 4194304 bytes: send tensors as raw contents"),
+        (b"\x2a", "it ends within a field"),
+        (b"\xff" * 100, "it ends within a field"),
+        (b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "wanted at most 256"),
+        (b"\x2a\x05", "no ModelInferRequest: "),
+        (b"\x08\x01", "a field has the wrong type"),
+    ],
+)
+def test_messages_are_measured_before_they_are_parsed(message: bytes, said: str) -> None:
+    with pytest.raises(InputError) as error:
+        messages.parse_request(message)
+    assert said in str(error.value)
+
+
+def test_messages_that_clients_send_are_parsed() -> None:
+    message = service_pb2.ModelInferRequest(model_name="model", raw_input_contents=[bytes(2**23)])
+    message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
+    assert messages.parse_request(message.SerializeToString()) == message
+
+
+def test_what_clients_are_told_is_short() -> None:
+    """gRPC sends it in a header."""
+    assert len(protocol.text(InputError("x" * 10**6))) == protocol.MAX_TEXT
 
 
 def test_numbers_of_grpc_are_bounded() -> None:
@@ -167,15 +266,15 @@ def test_numbers_of_grpc_are_bounded() -> None:
     given = message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
     given.contents.uint_contents.extend([0] * (2**20 + 1))
     with pytest.raises(InputError, match="image: wanted at most 1048576 numbers, got 1048577: send raw contents"):
-        protocol.read_grpc(message)
+        messages.read_request(message)
 
 
-def test_wrong_outputs_are_refused(sampler: Sampler, tensors: Tensors) -> None:
+def test_wrong_outputs_are_refused(tensors: Tensors) -> None:
     with pytest.raises(InputError, match=r"outputs of model: wanted some of image, .*, got 'picture'"):
-        protocol.check_outputs(sampler, [protocol.WantedOutput("image"), protocol.WantedOutput("picture")])
+        protocol.check_outputs(MODEL, [protocol.WantedOutput("image"), protocol.WantedOutput("picture")])
     large = {**tensors, "image": np.zeros((1, 1024, 1024, 3), np.uint8)}
     with pytest.raises(InputError, match="image: wanted at most 1048576 numbers as JSON, there are 3145728"):
-        protocol.write_http(sampler, protocol.RequestHeader([]), large)
+        protocol.write_http(MODEL, protocol.RequestHeader([]), large)
 
 
 @pytest.mark.parametrize("timeout", ["1", -1, 0.5, None, True, 10**400])
@@ -184,13 +283,13 @@ def test_timeouts_are_microseconds(timeout: Any) -> None:
         protocol.deadline({"timeout": timeout})
 
 
-def test_models(sampler: Sampler) -> None:
-    services = {"model": sampler, "model-score": Scorer(sampler.pipe)}
-    assert protocol.find(services, "model", "1") is sampler
+def test_models() -> None:
+    models = models_of("model")
+    assert protocol.find(models, "model", "1") == MODEL
     for name, version in (("nothing", ""), ("model", "2")):
         with pytest.raises(protocol.UnknownModel, match="wanted one of model, model-score, version 1"):
-            protocol.find(services, name, version)
-    described = protocol.metadata(services["model-score"])
+            protocol.find(models, name, version)
+    described = protocol.metadata(models["model-score"])
     assert [given["name"] for given in described["inputs"]] == ["target", "condition"]
     assert described["outputs"][-1] == {"name": "accepted", "datatype": "BOOL", "shape": [-1, 1]}
 
@@ -200,6 +299,8 @@ def test_models(sampler: Sampler) -> None:
     [
         (protocol.UnknownModel("x"), 404, "NOT_FOUND"),
         (protocol.TooLarge("x"), 413, "INVALID_ARGUMENT"),
+        (protocol.TooSlow("x"), 408, "DEADLINE_EXCEEDED"),
+        (protocol.Busy("x"), 503, "RESOURCE_EXHAUSTED"),
         (InputError("x"), 400, "INVALID_ARGUMENT"),
         (CaflowError("x"), 422, "FAILED_PRECONDITION"),
         (TimeoutError(), 504, "DEADLINE_EXCEEDED"),
@@ -210,3 +311,6 @@ def test_models(sampler: Sampler) -> None:
 def test_errors_have_a_status(error: Exception, http: int, grpc: str) -> None:
     assert protocol.status(error) == (http, grpc)
     assert protocol.text(error)
+    failure = pickle.loads(pickle.dumps(protocol.failure_of(error)))  # it comes from another process
+    assert (failure.http, failure.grpc, failure.text) == (http, grpc, protocol.text(error))
+    assert protocol.failure_of(failure) is failure

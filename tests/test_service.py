@@ -95,6 +95,8 @@ def test_a_request_that_is_refused_leaves_the_others(
         ({"image": np.zeros((1, 8, 8, 4), np.uint8)}, "image[0]: wanted (H, W, 3) uint8 RGB"),
         ({"image": np.zeros((0, 8, 8, 3), np.uint8)}, "wanted at least one image"),
         ({"image": np.zeros((1, 0, 8, 3), np.uint8)}, "at least one pixel"),
+        ({"image": np.zeros((2**40, 0, 8, 3), np.uint8)}, "at least one pixel"),
+        (dict.fromkeys(map(str, range(10**5)), np.zeros(1)), "wanted image, got 0, 1, 2, 3, …"),
     ],
 )
 def test_wrong_tensors_are_refused(pipe: Pipeline, given: dict[str, Any], message: str) -> None:

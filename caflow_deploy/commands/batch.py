@@ -71,7 +71,9 @@ SEGMENT_FRAMES = 240
     "--ray",
     "address",
     metavar="auto|HOST:PORT",
-    help="A Ray cluster that is there; auto is the one that this machine belongs to.  [default: this machine alone]",
+    help="A Ray cluster that is there; auto is the one that this machine belongs to. Its own ports are on all "
+    "addresses of its machines: whoever reaches them may run code there, unless the cluster requires a token.  "
+    "[default: this machine alone, whose ports are on the loopback address]",
 )
 @click.option(
     "--workers",

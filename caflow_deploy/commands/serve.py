@@ -1,8 +1,7 @@
 """`caflow serve`: a bundle behind an address that many clients ask at the same time."""
 
-import os
+import logging
 import signal
-import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -17,36 +16,36 @@ if TYPE_CHECKING:
     from caflow_runtime.backends.select import BackendName
 
 LOOPBACK = "127.0.0.1"
-GRPC_MODULE = "caflow_deploy.serving.ray_serve.add_inference_service"
-MESSAGE_LIMIT = "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE"
 NAME = "caflow"
 """Of what Ray Serve runs."""
-LATER_S = 5.0
-"""Replicas end a late request; Ray Serve would, so much later, where they do not."""
+SPARE_BYTES = 2**16
+"""Of a request, beside its pixels."""
 
 
 @click.command()
 @bundle_option
-@click.option("--host", default=LOOPBACK, show_default=True, help="Address of HTTP; 0.0.0.0 is all of this machine's.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Of HTTP.")
 @click.option(
-    "--grpc-port",
-    type=click.IntRange(1, 65535),
-    help="Of gRPC, which is on all addresses of this machine.  [default: none]",
+    "--host",
+    default=LOOPBACK,
+    show_default=True,
+    help="Address to answer at, by HTTP and gRPC; 0.0.0.0 is all addresses of this machine.",
 )
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port of HTTP.")
+@click.option("--grpc-port", type=click.IntRange(1, 65535), help="Port of gRPC.  [default: none]")
 @click.option(
     "--metrics",
     "metrics_port",
     metavar="PORT",
     type=click.IntRange(1, 65535),
-    help="Of Ray's endpoint for Prometheus, which is on all addresses of this machine.  [default: any]",
+    help="Port of Ray's endpoint for Prometheus, on the loopback address.  [default: any free port]",
 )
 @click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Processes with a bundle each.")
 @click.option(
     "--ray",
     "address",
     metavar="auto|ADDRESS",
-    help="A cluster that is there, without Ray Serve; --host and the ports are then of its head.  [default: none]",
+    help="A Ray cluster to run the replicas on, without Ray Serve so far. Its own ports are on all addresses of its "
+    "machines: whoever reaches them may run code there, unless the cluster requires a token.  [default: this machine]",
 )
 @click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="What runs it.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of a replica, on the CPU.")
@@ -91,66 +90,53 @@ def serve(
     SIGTERM, answers what was asked before, and ends.
     """
     silence()
-    os.environ.setdefault(MESSAGE_LIMIT, str(6 * max_pixels + 2**16))
     with ending_on_errors():
-        from caflow_deploy.serving.cluster import cluster
+        from caflow_deploy.serving.cluster import cluster, listen
         from caflow_runtime.builtin import find_bundle
         from caflow_runtime.bundle import read_manifest, verify_files
 
         folder = find_bundle(bundle).resolve()
         verify_files(folder, read_manifest(folder))
-        for wanted in (port, grpc_port, metrics_port) if address is None else ():
+        for place, wanted in ((host, port), (host, grpc_port), (LOOPBACK, metrics_port)):
             if wanted is not None:
-                _check_free(host, wanted)
+                listen(place, wanted).close()  # a port that is not free is said at once
         if address is not None and metrics_port is not None:
             end("--metrics is of a cluster that is started here: the machines of another have such ports already")
         with cluster(address, metrics_port) as ray:
-            import logging
-
             from ray import serve
-            from ray.serve.config import HTTPOptions, gRPCOptions
 
-            from caflow_deploy.serving.ray_serve import Settings, application
+            from caflow_deploy.serving.addresses import Addresses
+            from caflow_deploy.serving.bodies import Bodies
+            from caflow_deploy.serving.front import Front, models_of
+            from caflow_deploy.serving.ray_serve import Replicas, Settings, application
 
-            if serve.status().proxies:
-                end("Ray Serve runs on that cluster already, with an address of its own: end what runs there first")
+            found = serve.status()
+            if found.proxies or found.applications:
+                end("Ray Serve runs on that cluster already: end what runs there first")
             gpus = 1 if backend != "cpu" and ray.cluster_resources().get("GPU") else 0
             _check_resources(ray.available_resources(), replicas, threads, gpus)
             logging.getLogger("ray.serve").setLevel(logging.WARNING)
-            late = deadline + LATER_S
-            serve.start(
-                proxy_location="HeadOnly",
-                http_options=HTTPOptions(host=host, port=port, request_timeout_s=late),
-                grpc_options=gRPCOptions(
-                    port=grpc_port or 0,
-                    grpc_servicer_functions=[GRPC_MODULE] if grpc_port else [],
-                    request_timeout_s=late,
-                    enable_reflection=False,
-                ),
-            )
+            serve.start(proxy_location="Disabled")  # its proxies have no limits, and gRPC on all addresses
             settings = Settings(folder, backend, threads, max_pixels, deadline, max_batch, max_wait)
+            bodies = Bodies(SPARE_BYTES + 6 * max_pixels)  # a target and its condition, the largest
             for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set its own
                 signal.signal(number, signal.default_int_handler)
             try:
                 with suppress(KeyboardInterrupt):
-                    serve.run(application(settings, replicas, threads, gpus, max_queue), name=NAME)
-                    also = f" and grpc://{host}:{grpc_port}" if grpc_port else ""
-                    where = ", of the cluster's head" if address else ""
-                    click.echo(f"{settings.bundle.stem} is at http://{host}:{port}{also}{where}")
-                    threading.Event().wait()
+                    app = application(settings, replicas, threads, gpus, max_queue)
+                    front = Front(
+                        models_of(folder.stem), Replicas(serve.run(app, name=NAME, route_prefix=None)), bodies, deadline
+                    )
+                    with Addresses(front, host, port, grpc_port).open():
+                        also = f" and grpc://{host}:{grpc_port}" if grpc_port else ""
+                        click.echo(f"{folder.stem} is at http://{host}:{port}{also}")
+                        threading.Event().wait()
             except RuntimeError as error:
                 end(f"no replica could start: {str(error).strip().splitlines()[-1]}", FAILED)
             finally:
-                serve.delete(NAME)  # what was asked before is answered
+                serve.delete(NAME)
                 if address is not None:  # the cluster goes on, without Ray Serve as before
                     serve.shutdown()  # type: ignore[no-untyped-call]
-
-
-def _check_free(host: str, port: int) -> None:
-    try:
-        socket.create_server((host, port)).close()
-    except OSError as error:
-        end(f"port {port} of {host}: {error.strerror}: give another")
 
 
 def _check_resources(found: dict[str, float], replicas: int, threads: int, gpus: int) -> None:

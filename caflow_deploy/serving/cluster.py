@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,16 @@ from typing import Any
 from caflow_runtime.errors import InputError
 
 PATIENCE_S = 5.0
+BACKLOG = 1024
+LOOPBACK = "127.0.0.1"
+ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""With 0, a cluster that is started here has the loopback address and listens there alone, on every system. As an
+argument, Ray would replace 127.0.0.1 by another address of this machine."""
 TOKEN = "~/.ray/auth_token"
+AUTH_MODE = "RAY_AUTH_MODE"
 HANDLED = r"Task (MapWorker|ServeController)\S* failed|A worker died or was killed while executing a task"
 """What Ray's daemons say and is no news: what was lost with a worker is done again, and servers are ended."""
+EXPOSED = "whoever reaches Ray's ports may run code: close them in the firewall"
 
 
 @contextmanager
@@ -29,8 +37,10 @@ def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[An
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # reports to Ray's makers what is run; read at the import
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", HANDLED)
-    if address is not None and _has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read at the import; Ray itself would set it too late
+    if address is None:
+        os.environ[ON_LOOPBACK] = "0"  # read at the import
+    elif _has_token():
+        os.environ.setdefault(AUTH_MODE, "token")  # read at the import; Ray itself would set it too late
     ray = _import_ray()
     try:
         _check_reachable(address)
@@ -44,9 +54,26 @@ def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[An
             f"no Ray cluster at {address}: {why}: start one with `ray start --head`, and have its {TOKEN} here, too"
         ) from None
     try:
+        if address is not None and os.environ.get(AUTH_MODE) != "token":
+            print(f"caflow: {address} requires no token: {EXPOSED}", file=sys.stderr)
+        if address is None and any(node["NodeManagerAddress"] != LOOPBACK for node in ray.nodes()):
+            print(f"caflow: this version of Ray does not keep to the loopback address: {EXPOSED}", file=sys.stderr)
         yield ray
     finally:
         ray.shutdown()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        InputError: if the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise InputError(f"port {port} of {host}: {error.strerror}: give another") from None
 
 
 def _has_token() -> bool:

@@ -1,39 +1,30 @@
-"""A server of the Open Inference Protocol v2 in Ray Serve: replicas that hold a pipeline each, behind one address."""
+"""What computes behind the addresses of `caflow serve`: replicas of Ray Serve, which hold a pipeline each."""
 
 import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import grpc
-import msgspec
-from google.protobuf.json_format import ParseDict
-from google.protobuf.message import DecodeError
+import ray
+from grpc.aio._server import Server
 from ray import serve
-from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response
-from tritonclient.grpc import service_pb2
+from ray.serve.exceptions import BackPressureError
 
-from caflow_deploy.serving import open_inference as protocol
+from caflow_deploy.serving.cluster import LOOPBACK
+from caflow_deploy.serving.open_inference import Busy, Failure, failure_of
 from caflow_deploy.serving.ray_instruments import RayInstruments
 from caflow_runtime.backends.select import BackendName
-from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline import load
-from caflow_runtime.request import Answer, Request
+from caflow_runtime.request import Answer, Request, Tensors
 from caflow_runtime.service import SERVICES
 
-GRPC_SERVICE = "inference.GRPCInferenceService"
-GRPC_METHODS = ("ModelInfer", "ModelMetadata", "ModelReady", "ServerLive", "ServerMetadata", "ServerReady")
 SHUTDOWN_STEP_S = 0.1
 LOG = logging.getLogger("ray.serve")
-SPARE_BYTES = 2**16
-"""Of a request beside its pixels."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +58,13 @@ class Replica:
 
     def __init__(self, settings: Settings) -> None:
         """Open the bundle."""
+        if ray.util.get_node_ip_address() == LOOPBACK:  # type: ignore[no-untyped-call]
+            listen_on_loopback()
         self.settings = settings
         self.pipe = load(settings.bundle, settings.backend, settings.threads)
         name = settings.bundle.stem
         services = [kind(self.pipe, settings.max_pixels, RayInstruments(name + kind.suffix)) for kind in SERVICES]
         self.services = {service.name: service for service in services}
-        self.max_body = SPARE_BYTES + 6 * settings.max_pixels  # a target and its condition, the largest
         self.waiting: deque[Waiting] = deque()
         self.computing: asyncio.Task[None] | None = None
         self.began: float | None = None
@@ -82,106 +74,31 @@ class Replica:
     async def check_health(self) -> None:
         """Ray Serve replaces a replica for which this fails."""
         if self.began is None:
-            await self._check()
+            await self.check()
         elif time.monotonic() - self.began > 2 * self.settings.deadline:
             raise RuntimeError("a batch has been computed for longer than twice the deadline")
 
-    async def __call__(self, request: HttpRequest) -> Response:
-        """HTTP."""
+    async def answer(self, model: str, request: Request, seconds: float) -> Tensors | Failure:
+        """The tensors of one request, or why there are none: Ray would change the type of what is raised."""
         try:
-            body, headers = await self._routed(request)
+            return await self._answer(model, request, seconds)
         except Exception as error:
-            code, _ = protocol.status(error)
-            _log_unexpected(error, code)
-            return JSONResponse({"error": protocol.text(error)}, code)
-        return Response(body, 200, headers)
+            failure = failure_of(error)
+            if failure.http == 500:
+                LOG.error("caflow: a request failed", exc_info=error)
+            return failure
 
-    async def _routed(self, request: HttpRequest) -> tuple[bytes, dict[str, str]]:
-        match (request.method, *request.url.path.strip("/").split("/")):
-            case ("GET", "v2"):
-                return _json(protocol.server_metadata())
-            case ("GET", "v2", "health", "live"):
-                return _json({"live": True})
-            case ("GET", "v2", "health", "ready"):
-                await self._check()
-                return _json({"ready": True})
-            case ("GET", "v2", "models", name, *version, "ready") if len(version) in (0, 2):
-                await self._check()
-                return _json({"name": protocol.find(self.services, name, *version[1:]).name, "ready": True})
-            case ("GET", "v2", "models", name, *version) if len(version) in (0, 2):
-                return _json(protocol.metadata(protocol.find(self.services, name, *version[1:])))
-            case ("POST", "v2", "models", name, *version, "infer") if len(version) in (0, 2):
-                return await self._infer(name, version[1:], request)
-        raise protocol.UnknownModel(f"{request.method} {request.url.path}: there is nothing of the protocol v2")
+    async def check(self) -> None:
+        """Whether this replica computes; while it does, that is known."""
+        if self.began is None:
+            await asyncio.to_thread(self._check_service)
 
-    async def _infer(self, name: str, version: Sequence[str], request: HttpRequest) -> tuple[bytes, dict[str, str]]:
-        service = protocol.find(self.services, name, *version)
-        body = await self._body(request)
-        header, asked = await asyncio.to_thread(protocol.read_http, body, request.headers.get(protocol.HEADER_LENGTH))
-        protocol.check_outputs(service, header.outputs)
-        tensors = await self._answer(name, asked, protocol.deadline(header.parameters))
-        return await asyncio.to_thread(protocol.write_http, service, header, tensors)
-
-    async def _body(self, request: HttpRequest) -> bytes:
-        if encoding := request.headers.get("Content-Encoding"):
-            raise InputError(f"Content-Encoding: {encoding}: wanted none")
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            self._check_size(len(body))
-        return bytes(body)
-
-    def _check_size(self, size: int) -> None:
-        if size > self.max_body:
-            raise protocol.TooLarge(f"the request: wanted at most {self.max_body} bytes")
-
-    async def ModelInfer(self, message: bytes, grpc_context: Any) -> Any:  # noqa: N802 - the protocol's names
-        reply = service_pb2.ModelInferResponse()
-        with _refusing(grpc_context):
-            self._check_size(len(message))
-            request = await asyncio.to_thread(_parsed, service_pb2.ModelInferRequest, message)
-            service = protocol.find(self.services, request.model_name, request.model_version)
-            protocol.check_outputs(service, request.outputs)
-            seconds = protocol.deadline(protocol.grpc_parameters(request))
-            asked = await asyncio.to_thread(protocol.read_grpc, request)
-            tensors = await self._answer(service.name, asked, seconds)
-            await asyncio.to_thread(protocol.write_grpc, service, request, tensors, reply)
-        return reply
-
-    async def ModelMetadata(self, message: bytes, grpc_context: Any) -> Any:  # noqa: N802
-        reply = service_pb2.ModelMetadataResponse()
-        with _refusing(grpc_context):
-            request = _parsed(service_pb2.ModelMetadataRequest, message)
-            ParseDict(protocol.metadata(protocol.find(self.services, request.name, request.version)), reply)
-        return reply
-
-    async def ModelReady(self, message: bytes, grpc_context: Any) -> Any:  # noqa: N802
-        reply = service_pb2.ModelReadyResponse()
-        with _refusing(grpc_context):
-            request = _parsed(service_pb2.ModelReadyRequest, message)
-            protocol.find(self.services, request.name, request.version)
-            await self._check()
-            reply.ready = True
-        return reply
-
-    async def ServerLive(self, _: bytes) -> Any:  # noqa: N802
-        return service_pb2.ServerLiveResponse(live=True)
-
-    async def ServerReady(self, _: bytes, grpc_context: Any) -> Any:  # noqa: N802
-        with _refusing(grpc_context):
-            await self._check()
-        return service_pb2.ServerReadyResponse(ready=True)
-
-    async def ServerMetadata(self, _: bytes) -> Any:  # noqa: N802
-        return ParseDict(protocol.server_metadata(), service_pb2.ServerMetadataResponse())
-
-    async def _answer(self, name: str, request: Request, seconds: float | None) -> Any:
+    async def _answer(self, name: str, request: Request, limit: float) -> Tensors:
         """The tensors of one request, computed with those of others.
 
         Raises:
             CaflowError, MemoryError, TimeoutError
         """
-        limit = min(seconds or self.settings.deadline, self.settings.deadline)
         until = time.monotonic() + limit
         one = Waiting(name, replace(request, until=until), asyncio.get_running_loop().create_future())
         self.waiting.append(one)
@@ -223,14 +140,22 @@ class Replica:
             answers |= zip(places, found, strict=True)
         return [answers[k] for k in range(len(batch))]
 
-    async def _check(self) -> None:
-        """Whether this replica computes; while it does, that is known."""
-        if self.began is None:
-            await asyncio.to_thread(self._check_service)
-
     def _check_service(self) -> None:
         with self.pipe_is_used:
             next(iter(self.services.values())).check()
+
+
+def listen_on_loopback() -> None:
+    """Have gRPC servers of this process listen on the loopback address alone.
+
+    Ray Serve has one in each replica, on all addresses, for requests that are pickled; it has no option for it.
+    """
+    add_insecure_port = Server.add_insecure_port
+
+    def add_port(server: Any, address: str) -> int:
+        return int(add_insecure_port(server, address.replace("[::]", LOOPBACK)))
+
+    Server.add_insecure_port = add_port
 
 
 def application(settings: Settings, replicas: int, cpus: float, gpus: float, max_queue: int) -> serve.Application:
@@ -254,39 +179,35 @@ def application(settings: Settings, replicas: int, cpus: float, gpus: float, max
     return bound
 
 
-def add_inference_service(servicer: Any, server: Any) -> None:
-    """What Ray Serve's proxy is told of the protocol's gRPC service: messages go to a replica as bytes.
+@dataclass(frozen=True)
+class Replicas:
+    """All of them, as an address of `Front` asks them."""
 
-    Their classes cannot be pickled, as tritonclient has them in a module that no other process finds.
-    """
-    handlers = {name: grpc.unary_unary_rpc_method_handler(getattr(servicer, name)) for name in GRPC_METHODS}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(GRPC_SERVICE, handlers),))
+    handle: Any
 
+    async def answer(self, model: str, request: Request, seconds: float) -> Tensors:
+        """The tensors of one request, from the replica that has the least to do.
 
-@contextmanager
-def _refusing(context: Any) -> Iterator[None]:
-    """What is raised becomes the status that a gRPC call ends with."""
-    try:
-        yield
-    except Exception as error:
-        http, code = protocol.status(error)
-        _log_unexpected(error, http)
-        context.set_code(grpc.StatusCode[code])
-        context.set_details(protocol.text(error))
+        Raises:
+            Busy: if too many requests wait.
+            Failure
+        """
+        asked = self.handle.answer.remote(model, request, seconds)
+        try:
+            found: Tensors | Failure = await asked
+        except asyncio.CancelledError:
+            asked.cancel()
+            raise
+        except BackPressureError:
+            raise Busy("as many requests wait as may: try again later") from None
+        if isinstance(found, Failure):
+            raise found
+        return found
 
+    async def check(self) -> None:
+        """Whether a replica computes.
 
-def _log_unexpected(error: Exception, status: int) -> None:
-    """Where it came from, as a client is not told."""
-    if status == 500:
-        LOG.error("caflow: a request failed", exc_info=error)
-
-
-def _parsed(kind: Any, message: bytes) -> Any:
-    try:
-        return kind.FromString(message)
-    except DecodeError as error:
-        raise InputError(f"no {kind.DESCRIPTOR.name}: {error}") from None
-
-
-def _json(value: Any) -> tuple[bytes, dict[str, str]]:
-    return msgspec.json.encode(value), {"Content-Type": "application/json"}
+        Raises:
+            Exception: if not.
+        """
+        await self.handle.check.remote()

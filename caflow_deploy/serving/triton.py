@@ -17,6 +17,9 @@ from caflow_runtime.pipeline import load
 from caflow_runtime.request import Answer, Request
 from caflow_runtime.service import SERVICES
 
+MAX_TEXT = 1000
+"""Characters of an error, which may hold names of a request."""
+
 
 class TritonPythonModel:
     """One instance of a model: a process of its own, that is asked by one thread."""
@@ -51,7 +54,9 @@ class TritonPythonModel:
 
     def _response(self, request: Any, answer: Answer) -> Any:
         if isinstance(answer, BaseException):
-            return backend.InferenceResponse([], backend.TritonError(str(answer) or "memory ran out", _code(answer)))
+            return backend.InferenceResponse(
+                [], backend.TritonError(str(answer)[:MAX_TEXT] or "memory ran out", _code(answer))
+            )
         wanted = request.requested_output_names()
         return backend.InferenceResponse(
             [backend.Tensor(name, np.ascontiguousarray(tensor)) for name, tensor in answer.items() if name in wanted]

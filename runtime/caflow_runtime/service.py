@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any, ClassVar
 
 import msgspec
@@ -36,6 +37,8 @@ MAX_PIXELS = 2**23
 """Of results that one request may ask for, all samples counted."""
 SMALLEST = 2**10
 """Pixels that a sample counts as at least."""
+MOST_NAMED = 4
+"""Wrong inputs that an error names."""
 ALPHA = 0.01
 SCORE = "-score"
 """What the name of a model that judges ends in."""
@@ -109,8 +112,13 @@ class Service(ABC):
             InputError
         """
         names = [spec.name for spec in self.inputs]
-        if sorted(request.tensors) != sorted(names):
-            raise InputError(f"inputs of {self.name}: wanted {', '.join(names)}, got {', '.join(request.tensors)}")
+        if request.tensors.keys() != set(names):
+            got = ", ".join([*islice(request.tensors, MOST_NAMED), "…"][: len(request.tensors)])
+            raise InputError(f"inputs of {self.name}: wanted {', '.join(names)}, got {got}")
+        for name, tensor in request.tensors.items():
+            if 0 in tensor.shape:  # its other sizes may be anything
+                shape = tuple(tensor.shape)
+                raise InputError(f"{name}: wanted at least one image, of at least one pixel, got shape {shape}")
         try:
             # Clients may only be able to send words, not numbers.
             parameters = msgspec.convert(dict(request.parameters), self.parameters, strict=False)

@@ -1,0 +1,131 @@
+"""HTTP and gRPC servers of a `Front`, in a thread of their own."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from caflow_deploy.serving.cluster import listen
+from caflow_deploy.serving.front import Front
+from caflow_runtime.errors import InputError
+
+HEADERS_S = 10.0
+"""The headers of a request must arrive within this time, after it or its connection has begun."""
+IDLE_S = 90
+"""A connection may be without a request for so long."""
+
+
+class PromptHttp(H11Protocol):
+    """Closes a connection whose headers do not arrive in time, which uvicorn has no option for."""
+
+    waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Expect headers."""
+        super().connection_made(transport)
+        self._expect(True)
+
+    def data_received(self, data: bytes) -> None:
+        """Expect the rest of headers that have begun."""
+        super().data_received(data)
+        self._expect(self.conn.their_state is h11.IDLE)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing."""
+        super().connection_lost(exc)
+        self._expect(False)
+
+    def _expect(self, headers: bool) -> None:
+        if headers and self.waiting is None:
+            self.waiting = self.loop.call_later(HEADERS_S, self.transport.close)
+        elif not headers and self.waiting is not None:
+            self.waiting.cancel()
+            self.waiting = None
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a front answers."""
+
+    front: Front
+    host: str
+    port: int
+    grpc_port: int | None
+    """None is no gRPC."""
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Answer until the block ends, and then what had arrived before.
+
+        Raises:
+            InputError: if an address cannot be had.
+        """
+        loop = asyncio.new_event_loop()
+        running = threading.Thread(target=loop.run_forever, name="addresses", daemon=True)
+        running.start()
+
+        def run(work: Any) -> Any:
+            return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+        try:
+            servers = run(self._start())
+            try:
+                yield
+            finally:
+                run(self._end(*servers))
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            running.join()
+            loop.close()
+
+    async def _start(self) -> tuple[Any, Any, Any]:
+        listening = listen(self.host, self.port)
+        calls = await self._start_grpc() if self.grpc_port else None
+        config = uvicorn.Config(
+            self.front,
+            http=PromptHttp,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=IDLE_S,
+            timeout_graceful_shutdown=int(self.front.deadline) + 1,
+        )
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve([listening]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        return server, serving, calls
+
+    async def _start_grpc(self) -> Any:
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", self.front.bodies.largest),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),
+                ("grpc.server_handshake_timeout_ms", int(1000 * HEADERS_S)),
+                ("grpc.max_connection_idle_ms", 1000 * IDLE_S),
+            ]
+        )
+        server.add_generic_rpc_handlers((self.front.grpc_handlers(),))
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        try:
+            server.add_insecure_port(f"{host}:{self.grpc_port}")
+        except RuntimeError:
+            raise InputError(f"port {self.grpc_port} of {self.host}: Address already in use: give another") from None
+        await server.start()
+        return server
+
+    async def _end(self, server: uvicorn.Server, serving: asyncio.Task[None], calls: Any) -> None:
+        """Of both at the same time."""
+        server.should_exit = True
+        if calls is not None:
+            await calls.stop(self.front.deadline)
+        await serving

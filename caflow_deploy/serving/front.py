@@ -1,0 +1,210 @@
+"""The addresses of a server: HTTP and gRPC of the Open Inference Protocol v2, in front of what computes.
+
+Requests arrive, are checked and wait here, so that what computes is only given whole requests that it can answer.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+import msgspec
+from google.protobuf.json_format import ParseDict
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from tritonclient.grpc import service_pb2
+
+from caflow_deploy.serving import open_inference as protocol
+from caflow_deploy.serving import open_inference_grpc as messages
+from caflow_deploy.serving.bodies import Bodies
+from caflow_runtime.errors import InputError
+from caflow_runtime.request import Request, Tensors
+from caflow_runtime.service import SERVICES
+
+GRPC_SERVICE = "inference.GRPCInferenceService"
+LOG = logging.getLogger("caflow.serve")
+CLOSE = {"Connection": "close"}
+"""After an error, as the rest of a body may still come."""
+
+
+class Computing(Protocol):
+    """What answers checked requests."""
+
+    async def answer(self, model: str, request: Request, seconds: float) -> Tensors:
+        """The tensors of one request, within so many seconds.
+
+        Raises:
+            CaflowError, Failure, MemoryError, TimeoutError
+        """
+
+    async def check(self) -> None:
+        """Raise an exception if it does not compute."""
+
+
+@dataclass(frozen=True)
+class Front:
+    """What every address gives its requests to."""
+
+    models: Mapping[str, protocol.Model]
+    computing: Computing
+    bodies: Bodies
+    deadline: float
+    """Seconds from the arrival of a whole request to its answer."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """HTTP, as an ASGI application."""
+        request = HttpRequest(scope, receive)
+        try:
+            body, headers = await self._routed(request)
+            response = Response(body, 200, headers)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            failure = _failure(error)
+            response = JSONResponse({"error": failure.text}, failure.http, CLOSE)
+        await response(scope, receive, send)
+
+    async def _routed(self, request: HttpRequest) -> tuple[bytes, dict[str, str]]:
+        match (request.method, *request.url.path.strip("/").split("/")):
+            case ("GET", "v2"):
+                return _json(protocol.server_metadata())
+            case ("GET", "v2", "health", "live"):
+                return _json({"live": True})
+            case ("GET", "v2", "health", "ready"):
+                await self._check()
+                return _json({"ready": True})
+            case ("GET", "v2", "models", name, *version, "ready") if len(version) in (0, 2):
+                await self._check()
+                return _json({"name": protocol.find(self.models, name, *version[1:]).name, "ready": True})
+            case ("GET", "v2", "models", name, *version) if len(version) in (0, 2):
+                return _json(protocol.metadata(protocol.find(self.models, name, *version[1:])))
+            case ("POST", "v2", "models", name, *version, "infer") if len(version) in (0, 2):
+                return await self._infer(protocol.find(self.models, name, *version[1:]), request)
+        raise protocol.UnknownModel(f"{request.method} {request.url.path}: there is nothing of the protocol v2")
+
+    async def _infer(self, model: protocol.Model, request: HttpRequest) -> tuple[bytes, dict[str, str]]:
+        if encoding := request.headers.get("Content-Encoding"):
+            raise InputError(f"Content-Encoding: {encoding}: wanted none")
+        self.bodies.check_length(request.headers.get("Content-Length"))
+        async with self.bodies.read(request.stream()) as body, asyncio.timeout(self.deadline) as limit:
+            length = request.headers.get(protocol.HEADER_LENGTH)
+            header, asked = await asyncio.to_thread(protocol.read_http, body, length)
+            protocol.check_outputs(model, header.outputs)
+            answer = self._answer(model, asked, header.parameters, limit)
+            tensors = await _unless_gone(request.receive, answer)
+            return await asyncio.to_thread(protocol.write_http, model, header, tensors)
+
+    async def _answer(
+        self, model: protocol.Model, asked: Request, parameters: Mapping[str, Any], limit: asyncio.Timeout
+    ) -> Tensors:
+        """Within what its client waits, where that is less than the deadline."""
+        now, until = asyncio.get_running_loop().time(), limit.when()
+        assert until is not None
+        if seconds := protocol.deadline(parameters):
+            until = min(until, now + seconds)
+            limit.reschedule(until)
+        return await self.computing.answer(model.name, asked, until - now)
+
+    async def _check(self) -> None:
+        async with asyncio.timeout(self.deadline):
+            await self.computing.check()
+
+    async def ModelInfer(self, message: bytes) -> Any:  # noqa: N802 - the protocol's names
+        async with asyncio.timeout(self.deadline) as limit:
+            request = await asyncio.to_thread(messages.parse_request, message)
+            model = protocol.find(self.models, request.model_name, request.model_version)
+            asked = await asyncio.to_thread(messages.read_request, request)
+            protocol.check_outputs(model, request.outputs)
+            tensors = await self._answer(model, asked, messages.parameters_of(request), limit)
+            reply = service_pb2.ModelInferResponse()
+            await asyncio.to_thread(messages.write_reply, model, request, tensors, reply)
+            return reply
+
+    async def ModelMetadata(self, message: bytes) -> Any:  # noqa: N802
+        request = messages.parse(service_pb2.ModelMetadataRequest, message)
+        found = protocol.metadata(protocol.find(self.models, request.name, request.version))
+        return ParseDict(found, service_pb2.ModelMetadataResponse())
+
+    async def ModelReady(self, message: bytes) -> Any:  # noqa: N802
+        request = messages.parse(service_pb2.ModelReadyRequest, message)
+        protocol.find(self.models, request.name, request.version)
+        await self._check()
+        return service_pb2.ModelReadyResponse(ready=True)
+
+    async def ServerLive(self, _: bytes) -> Any:  # noqa: N802
+        return service_pb2.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, _: bytes) -> Any:  # noqa: N802
+        await self._check()
+        return service_pb2.ServerReadyResponse(ready=True)
+
+    async def ServerMetadata(self, _: bytes) -> Any:  # noqa: N802
+        return ParseDict(protocol.server_metadata(), service_pb2.ServerMetadataResponse())
+
+    def grpc_handlers(self) -> Any:
+        """The methods of the gRPC service, for a server of `grpc.aio`.
+
+        Messages are read as streams, of one message each, since only those can be given a time to arrive in.
+        """
+        methods = (
+            *(self.ModelInfer, self.ModelMetadata, self.ModelReady),
+            *(self.ServerLive, self.ServerMetadata, self.ServerReady),
+        )
+        handlers = {method.__name__: grpc.stream_unary_rpc_method_handler(self._called(method)) for method in methods}
+        return grpc.method_handlers_generic_handler(GRPC_SERVICE, handlers)
+
+    def _called(self, method: Callable[[bytes], Awaitable[Any]]) -> Any:
+        async def call(parts: Any, context: Any) -> bytes:
+            try:
+                async with self.bodies.read(parts) as body:
+                    reply = await method(bytes(body))
+                    return bytes(reply.SerializeToString())
+            except Exception as error:
+                failure = _failure(error)
+                await context.abort(grpc.StatusCode[failure.grpc], failure.text)
+                raise
+
+        return call
+
+
+def models_of(stem: str) -> dict[str, protocol.Model]:
+    """The models that a bundle of this name is served as."""
+    models = [protocol.Model(stem + kind.suffix, kind.inputs, kind.outputs) for kind in SERVICES]
+    return {model.name: model for model in models}
+
+
+async def _unless_gone(receive: Callable[[], Awaitable[Any]], answer: Awaitable[Tensors]) -> Tensors:
+    """The answer, which is not computed if its client leaves.
+
+    Raises:
+        ClientDisconnect
+    """
+
+    async def leave() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(leave())
+    try:
+        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientDisconnect
+        return answering.result()
+    finally:
+        answering.cancel()
+        leaving.cancel()
+
+
+def _failure(error: Exception) -> protocol.Failure:
+    """What a client is told; where it came from, it is not."""
+    failure = protocol.failure_of(error)
+    if failure.http == 500:
+        LOG.error("caflow: a request failed", exc_info=error)
+    return failure
+
+
+def _json(value: Any) -> tuple[bytes, dict[str, str]]:
+    return msgspec.json.encode(value), {"Content-Type": "application/json"}

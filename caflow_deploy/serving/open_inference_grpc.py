@@ -1,0 +1,126 @@
+"""Messages of the Open Inference Protocol v2 over gRPC."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from tritonclient.grpc import service_pb2
+
+from caflow_deploy.serving import open_inference as protocol
+from caflow_runtime.errors import InputError
+from caflow_runtime.request import Request, Tensors
+
+MAX_FIELDS = 256
+"""Of a request at its highest level: more than all the inputs, outputs and parameters that it may have."""
+MAX_PARSED_BYTES = 2**22
+"""Of a request, beside raw contents. Tiny parts take fifty times their bytes of memory once they are parsed."""
+RAW_CONTENTS = service_pb2.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
+LENGTH_DELIMITED = 2
+
+
+def parse_request(message: bytes) -> Any:
+    """A `ModelInferRequest`, whose size is checked before it is parsed.
+
+    Raises:
+        InputError
+    """
+    place = fields = parsed = 0
+    while place < len(message):
+        tag, place = _varint(message, place)
+        size, place = _varint(message, place)
+        if tag & 7 != LENGTH_DELIMITED:  # all fields of a request are
+            raise InputError("no ModelInferRequest: a field has the wrong type")
+        place += size
+        fields += 1
+        parsed += size if tag >> 3 != RAW_CONTENTS else 0
+        if fields > MAX_FIELDS or parsed > MAX_PARSED_BYTES:
+            raise InputError(
+                f"wanted at most {MAX_FIELDS} inputs, outputs and parameters, of {MAX_PARSED_BYTES} bytes: "
+                "send tensors as raw contents"
+            )
+    return parse(service_pb2.ModelInferRequest, message)
+
+
+def parse(kind: Any, message: bytes) -> Any:
+    """A message of a kind.
+
+    Raises:
+        InputError
+    """
+    try:
+        return kind.FromString(message)
+    except DecodeError as error:
+        raise InputError(f"no {kind.DESCRIPTOR.name}: {error}") from None
+
+
+def read_request(message: Any) -> Request:
+    """A `ModelInferRequest`.
+
+    Raises:
+        InputError
+    """
+    _check_counts(message)
+    protocol.check_names(message.inputs)
+    for given in message.inputs:
+        protocol.check_shape(given)
+    raws: Sequence[Any] = message.raw_input_contents
+    if not raws:
+        raws = [_contents(given) for given in message.inputs]
+    if len(raws) != len(message.inputs):
+        raise InputError(f"raw_input_contents: wanted {len(message.inputs)}, one for each input, got {len(raws)}")
+    tensors = {given.name: protocol.tensor_of(given, raw) for given, raw in zip(message.inputs, raws, strict=True)}
+    return Request(tensors, protocol.for_the_model(parameters_of(message)))
+
+
+def parameters_of(message: Any) -> dict[str, Any]:
+    """Those of a `ModelInferRequest`."""
+    return {
+        name: getattr(value, value.WhichOneof("parameter_choice") or "int64_param")
+        for name, value in message.parameters.items()
+    }
+
+
+def write_reply(model: protocol.Model, request: Any, tensors: Tensors, reply: Any) -> None:
+    """Fill in a `ModelInferResponse`."""
+    reply.model_name, reply.model_version, reply.id = model.name, protocol.VERSION, request.id
+    wanted: dict[str, dict[str, Any]] = {output.name: {} for output in request.outputs}
+    for name, datatype, tensor in protocol.outputs_of(model, tensors, wanted):
+        reply.outputs.add(name=name, datatype=datatype, shape=tensor.shape)
+        reply.raw_output_contents.append(protocol.as_bytes(tensor))
+
+
+def _check_counts(message: Any) -> None:
+    """The limits that the types of JSON state, of a `ModelInferRequest`."""
+    for what, items, most in (
+        ("inputs", message.inputs, protocol.MAX_TENSORS),
+        ("outputs", message.outputs, protocol.MAX_TENSORS),
+        ("raw_input_contents", message.raw_input_contents, protocol.MAX_TENSORS),
+        ("parameters", message.parameters, protocol.MAX_PARAMETERS),
+        ("id", message.id, protocol.MAX_NAME),
+    ):
+        if len(items) > most:
+            raise InputError(f"{what}: wanted at most {most}, got {len(items)}")
+    for given in message.inputs:
+        if max(len(given.name), len(given.datatype)) > protocol.MAX_NAME or len(given.shape) > protocol.MAX_AXES:
+            raise InputError(
+                f"inputs: wanted names of at most {protocol.MAX_NAME} characters, shapes of at most {protocol.MAX_AXES}"
+            )
+
+
+def _contents(given: Any) -> bytes:
+    numbers = given.contents.uint_contents
+    if len(numbers) > protocol.MAX_NUMBERS:
+        raise InputError(
+            f"{given.name}: wanted at most {protocol.MAX_NUMBERS} numbers, got {len(numbers)}: send raw contents"
+        )
+    return protocol.uint8_of(given.name, list(numbers))
+
+
+def _varint(message: bytes, place: int) -> tuple[int, int]:
+    """A number of protobuf's encoding, and where it ends."""
+    value = 0
+    for k, byte in enumerate(message[place : place + 10]):
+        value |= (byte & 127) << (7 * k)
+        if byte < 128:
+            return value, place + k + 1
+    raise InputError("no ModelInferRequest: it ends within a field")

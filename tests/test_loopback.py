@@ -1,0 +1,111 @@
+"""What listens on this machine while commands run that answer nobody else: `ss` sees the loopback address alone."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from batches import command, crops
+from conftest import free_port
+from servers import ray_server
+from visit import Served
+
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(shutil.which("ss") is None, reason="no `ss`: apt-get install iproute2"),
+]
+
+LOOPBACK = re.compile(r"(127\.0\.0\.1|\[::1\]|\[::ffff:127\.0\.0\.1\]):\d+")
+
+
+def tree(root: int) -> set[int]:
+    """A process and what it started, and that started."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    found: set[int] = set()
+    more = {root}
+    while more:
+        found |= more
+        more = {pid for pid, parent in parents if parent in found} - found
+    return found
+
+
+def listening(root: int) -> dict[str, str]:
+    """Addresses that a process or what it started listens at, and the lines of `ss` that say so."""
+    own = tree(root)
+    listed = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout
+    return {
+        line.split()[3]: line
+        for line in listed.splitlines()
+        if own & {int(pid) for pid in re.findall(r"pid=(\d+)", line)}
+    }
+
+
+def listening_while_it_runs(
+    arguments: list[object], port: int | None, environment: Mapping[str, str]
+) -> dict[str, str]:
+    """All that were seen; of a port that is given, the process is ended when it was."""
+    process = subprocess.Popen(command(*arguments), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    seen: dict[str, str] = {}
+    try:
+        while process.poll() is None and (port is None or f"127.0.0.1:{port}" not in seen):
+            seen |= listening(process.pid)
+    finally:
+        process.kill()
+        _, errors = process.communicate()
+    assert seen, errors
+    return seen
+
+
+def check(seen: Mapping[str, str]) -> None:
+    assert not [line for address, line in seen.items() if not LOOPBACK.fullmatch(address)]
+
+
+@pytest.fixture
+def sockets() -> Iterator[str]:
+    """A folder for Ray: names of sockets may not be long."""
+    folder = tempfile.mkdtemp(prefix="ray")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_serve() -> None:
+    with ray_server(Path("x4-photo")) as server:
+        seen = listening(server.process.pid)
+        check(seen)
+        ports = {int(address.rpartition(":")[2]) for address in seen}
+        assert {*server.ports.values(), server.scraped} <= ports
+        assert len(seen) > 10  # Ray's own
+
+
+def test_batch(tmp_path: Path, sockets: str) -> None:
+    crops(tmp_path / "in", 30)
+    arguments: list[object] = ["batch", tmp_path / "in", "-o", tmp_path / "out", "--workers", 1]
+    seen = listening_while_it_runs(arguments, None, os.environ | {"RAY_TMPDIR": sockets, "RAY_worker_niceness": "0"})
+    check(seen)
+    assert len(list((tmp_path / "out").glob("*.png"))) == 30
+    assert len(seen) > 5  # Ray's own
+
+
+def test_page(tmp_path: Path) -> None:
+    served = Served(Path("x4-photo"), tmp_path)
+    try:
+        seen = listening(served.process.pid)
+        check(seen)
+        assert len(seen) == 1
+    finally:
+        served.process.kill()
+        served.process.communicate()
+
+
+def test_metrics_of_image(tmp_path: Path) -> None:
+    crops(tmp_path / "in", 1, side=128)
+    port = free_port()
+    arguments: list[object] = ["image", tmp_path / "in", "-o", tmp_path / "out", "-n", 10_000, "--metrics", port]
+    seen = listening_while_it_runs(arguments, port, os.environ)
+    check(seen)
+    assert f"127.0.0.1:{port}" in seen
