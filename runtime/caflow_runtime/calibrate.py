@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from msgspec.structs import replace
+from msgspec.structs import asdict
 from numpy.typing import NDArray
 
 from caflow_runtime.bundle import MANIFEST, Model, sha256_of
@@ -15,8 +15,11 @@ from caflow_runtime.calibration import (
     FORMAT,
     FORMAT_VERSION,
     LINEAR,
+    QUANTILES,
+    SMALLEST_SCALE,
     Calibration,
     Canary,
+    Fit,
     Floats,
     Reference,
     basis,
@@ -43,12 +46,9 @@ OUTLYING = 0.05
 """Share of the images, on either side, whose covariates count as the nearest of the others: curves end wildly."""
 RIDGE = 0.01
 """Of the mean square of each covariate: some are nearly sums of others."""
-QUANTILES = 1001
 DIGITS = 5
 MEAN_LOG_OF_NORMAL = -0.635
 """E ln|x|, x ~ N(0, 1)."""
-SMALLEST_SCALE = 1e-6
-"""Where all images are of one size."""
 SMALLEST_RESIDUAL = 1e-6
 """Bits/dim: samples at τ = 0 of images alike differ by less."""
 
@@ -130,7 +130,10 @@ def calibrate(
             "some hundred photographs give a dependable calibration"
         )
     fold = np.array([photographs.index(name) % FOLDS for name in names])
-    learnt = [learn(kind, np.array(bits)[:, k], np.array(given), fold) for k, kind in enumerate(kinds)]
+    try:
+        learnt = [learn(kind, np.array(bits)[:, k], np.array(given), fold) for k, kind in enumerate(kinds)]
+    except ValueError as error:
+        raise InputError(f"these images give no usable calibration: {error}: use other photographs") from None
     return Calibration(
         format=FORMAT,
         format_version=FORMAT_VERSION,
@@ -148,15 +151,19 @@ def learn(temperature: float | None, bits: Floats, given: Floats, fold: NDArray[
     The quantiles are of residuals whose images the fit did not see, fold by fold, so they are as large as those of new
     images: the split of conformal prediction, but with every image in use.
     """
-    whole = _fit(temperature, bits, given)
     residuals, distances = np.empty_like(bits), np.empty(len(bits))
     for k in np.unique(fold):
         held_out = fold == k
-        part = _fit(temperature, bits[~held_out], given[~held_out])
+        part = _fit(bits[~held_out], given[~held_out])
         residuals[held_out] = standardized(bits[held_out], given[held_out], part)
-        distances[held_out] = mahalanobis(residuals[held_out], np.array(part.precision))
-    return replace(
-        whole,
+        seen = standardized(bits[~held_out], given[~held_out], part)
+        distances[held_out] = mahalanobis(residuals[held_out], _precision(seen))
+    whole = _fit(bits, given)
+    return Reference(
+        **asdict(whole),
+        temperature=temperature,
+        images=len(bits),
+        precision=_precision(standardized(bits, given, whole)).tolist(),
         distances=_quantiles(distances),
         residuals=[_quantiles(level) for level in residuals.T],
         bits_per_dim=_quantiles(bits.sum(1)),
@@ -174,7 +181,7 @@ def _bits(pipe: Pipeline, pair: Pair, temperature: float | None, seed: int) -> F
     return bits
 
 
-def _fit(temperature: float | None, bits: Floats, given: Floats) -> Reference:
+def _fit(bits: Floats, given: Floats) -> Fit:
     """Least squares, ridged, of bits, then of the logarithm of what is left."""
     lowest, highest = np.quantile(given, (OUTLYING, 1 - OUTLYING), axis=0)
     bounded = np.clip(given, lowest, highest)
@@ -182,23 +189,19 @@ def _fit(temperature: float | None, bits: Floats, given: Floats) -> Reference:
     x = basis((bounded - centre) / scale)
     mean = _ridge(x, bits)
     left = np.maximum(np.abs(bits - x @ mean.T), SMALLEST_RESIDUAL)
-    fitted = Reference(
-        temperature=temperature,
-        images=len(bits),
+    return Fit(
         lowest=lowest.tolist(),
         highest=highest.tolist(),
         centre=centre.tolist(),
         scale=scale.tolist(),
         mean=mean.tolist(),
         log_spread=_ridge(x[:, :LINEAR], np.log(left) - MEAN_LOG_OF_NORMAL).tolist(),
-        precision=[],
-        distances=[],
-        residuals=[],
-        bits_per_dim=[],
-        bits_per_dim_per_level=[],
     )
-    residuals = standardized(bits, given, fitted)
-    return replace(fitted, precision=np.linalg.pinv(residuals.T @ residuals / len(residuals)).tolist())
+
+
+def _precision(residuals: Floats) -> Floats:
+    """(n, n) inverse covariance of (R, n) residuals around 0."""
+    return np.asarray(np.linalg.pinv(residuals.T @ residuals / len(residuals)))
 
 
 def _ridge(x: Floats, values: Floats) -> Floats:

@@ -12,16 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
-from caflow_runtime.bundle import MANIFEST, BundleError, Strict, sha256_of
+from caflow_runtime.bundle import MANIFEST, BundleError, Strict, read_manifest, sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.inputs import Image
+from caflow_runtime.inputs import Image, check_share
 
 NAME = "calibration.json"
 FORMAT = "caflow-calibration"
@@ -31,44 +32,101 @@ USUAL = 2.58
 """Standard deviations that 1 in 100 normal values exceeds."""
 COMPLEXITIES = 3
 """Of the covariates; the last is the size."""
-LINEAR = COMPLEXITIES + 2
+COVARIATES = COMPLEXITIES + 1
+LINEAR = COVARIATES + 1
 """Of the basis: 1 and the covariates."""
+BASIS = LINEAR + COMPLEXITIES * (COMPLEXITIES + 1) // 2
+SMALLEST_SCALE = 1e-6
+"""Of a covariate that is the same for all images."""
+MOST_LOG_SPREAD = 100.0
+"""Largest absolute logarithm of a standard deviation between `lowest` and `highest`; observed ones are below 10."""
+QUANTILES = 1001
+"""Of a distribution, or as many as there are images if that is less."""
+ROUNDING = 1e-6
+"""Relative error of a computed inverse covariance that is accepted."""
 Floats = NDArray[np.float64]
+
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
+"""Products of several of these are still finite."""
+Positive = Annotated[float, Meta(ge=0, le=1e30)]
+Covariate = Annotated[float, Meta(ge=0, le=64)]
+"""A base-2 logarithm of at least 1: of differences of pixels, or of a number of pixels."""
+PerCovariate = Annotated[list[Covariate], Meta(min_length=COVARIATES, max_length=COVARIATES)]
+Scale = Annotated[float, Meta(ge=SMALLEST_SCALE, le=64)]
+Quantiles = Annotated[list[Number], Meta(min_length=2, max_length=QUANTILES)]
 
 
 class WrongCalibration(BundleError):
     """`calibration.json` is not one that this version can use, or belongs to another bundle."""
 
 
-class Reference(Strict, frozen=True):
-    """What is typical of true images, or of samples at one temperature.
+class Fit(Strict, frozen=True):
+    """How many bits per dimension to expect of n levels.
 
-    Bits per dimension of a level are around `mean` · x with the standard deviation exp(`log_spread` · x), x the `basis`
-    of the image's covariates, of which `log_spread` takes the linear part; what is left, divided by that, are its
-    residuals. Quantiles are evenly spaced from the smallest value to the largest.
+    They are around `mean` · x with the standard deviation exp(`log_spread` · x), x the `basis` of the image's
+    covariates, of which `log_spread` takes the linear part.
+
+    Raises:
+        ValueError: when one is made or read whose parts do not fit each other.
     """
 
-    temperature: float | None
-    """Of samples; None of true images."""
-    images: int
-    lowest: list[float]
-    highest: list[float]
+    lowest: PerCovariate
+    highest: PerCovariate
     """Of the covariates: outside of these the nearest counts."""
-    centre: list[float]
-    scale: list[float]
+    centre: PerCovariate
+    scale: Annotated[list[Scale], Meta(min_length=COVARIATES, max_length=COVARIATES)]
     """Their means and standard deviations."""
-    mean: list[list[float]]
-    log_spread: list[list[float]]
+    mean: Annotated[list[Annotated[list[Number], Meta(min_length=BASIS, max_length=BASIS)]], Meta(min_length=1)]
+    log_spread: list[Annotated[list[Number], Meta(min_length=LINEAR, max_length=LINEAR)]]
     """Of each level."""
-    precision: list[list[float]]
+
+    def __post_init__(self) -> None:
+        if any(low > high for low, high in zip(self.lowest, self.highest, strict=True)):
+            raise ValueError(f"wanted lowest ≤ highest, got {self.lowest} and {self.highest}")
+        if len(self.log_spread) != self.levels:
+            raise ValueError(f"wanted log_spread of {self.levels} levels, as mean has, got {len(self.log_spread)}")
+        ends = (np.array([self.lowest, self.highest]) - self.centre) / self.scale
+        largest = np.abs(self.log_spread) @ np.array([1.0, *np.abs(ends).max(0)])
+        if not largest.max() <= MOST_LOG_SPREAD:
+            raise ValueError(f"wanted logarithms of spreads up to ±{MOST_LOG_SPREAD:g}, got {largest.max():g}")
+
+    @property
+    def levels(self) -> int:
+        """Of the model, n."""
+        return len(self.mean)
+
+
+class Reference(Fit, frozen=True):
+    """What is typical of true images, or of samples at one temperature.
+
+    The difference between an image's bits per dimension and what the fit expects, divided by the standard deviation,
+    are its residuals. Quantiles are evenly spaced from the smallest value to the largest.
+    """
+
+    temperature: Positive | None
+    """Of samples; None of true images."""
+    images: Count
+    precision: list[list[Number]]
     """Inverse covariance of the levels' residuals."""
-    distances: list[float]
+    distances: Annotated[list[Positive], Meta(min_length=2, max_length=QUANTILES)]
     """Quantiles of Mahalanobis' distance of the residuals, of images that the fit did not see."""
-    residuals: list[list[float]]
+    residuals: list[Quantiles]
     """Quantiles of each level's residuals, of such images."""
-    bits_per_dim: list[float]
+    bits_per_dim: Quantiles
     """Quantiles of the total, as it is."""
-    bits_per_dim_per_level: list[list[float]]
+    bits_per_dim_per_level: list[Quantiles]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_precision(self.precision, self.levels)
+        for name in ("residuals", "bits_per_dim_per_level"):
+            if (found := len(getattr(self, name))) != self.levels:
+                raise ValueError(f"wanted {name} of {self.levels} levels, as mean has, got {found}")
+        count = min(QUANTILES, self.images)
+        for quantiles in (self.distances, self.bits_per_dim, *self.residuals, *self.bits_per_dim_per_level):
+            if len(quantiles) != count or quantiles != sorted(quantiles):
+                raise ValueError(f"wanted {count} rising quantiles of {self.images} images, got {len(quantiles)}")
 
     @property
     def smallest(self) -> float:
@@ -80,7 +138,12 @@ class Canary(Strict, frozen=True):
     """The log-likelihood of a sample that every backend draws alike."""
 
     backend: str
-    log_likelihood: float
+    log_likelihood: Number
+    """Not 0: differences are relative to it."""
+
+    def __post_init__(self) -> None:
+        if not self.log_likelihood:
+            raise ValueError("wanted a log_likelihood other than 0")
 
 
 class Calibration(Strict, frozen=True):
@@ -90,10 +153,19 @@ class Calibration(Strict, frozen=True):
     format_version: int
     manifest_sha256: str
     """Of the bundle that it is of."""
-    photographs: int
+    photographs: Count
     truth: Reference
     samples: list[Reference]
     canary: Canary
+
+    def __post_init__(self) -> None:
+        temperatures = [reference.temperature for reference in self.samples]
+        if self.truth.temperature is not None or None in temperatures or len(set(temperatures)) < len(temperatures):
+            raise ValueError(f"wanted truth without a temperature, samples of different ones, got {temperatures}")
+        if any(reference.levels != self.truth.levels for reference in self.samples):
+            raise ValueError(f"wanted samples of {self.truth.levels} levels, as truth has")
+        if any(self.photographs > reference.images for reference in (self.truth, *self.samples)):
+            raise ValueError(f"wanted at least one image of each of {self.photographs} photographs")
 
     def reference(self, temperature: float | None) -> Reference:
         """Of samples at a temperature, or of true images.
@@ -104,7 +176,8 @@ class Calibration(Strict, frozen=True):
         if temperature is None:
             return self.truth
         for reference in self.samples:
-            if abs((reference.temperature or 0.0) - temperature) < SAME_TEMPERATURE:
+            assert reference.temperature is not None
+            if abs(reference.temperature - temperature) < SAME_TEMPERATURE:
                 return reference
         known = ", ".join(f"{reference.temperature:g}" for reference in self.samples)
         raise InputError(
@@ -125,7 +198,15 @@ class Typicality:
     """(R, n) bits/dim above what is expected, in standard deviations: negative is likelier than it should be."""
 
     def accept(self, alpha: float = 0.01) -> NDArray[np.bool_]:
-        """(R,): False for a share `alpha` of images like those of calibration."""
+        """(R,): False for a share `alpha` of images like those of calibration.
+
+        Arguments:
+            alpha: 0…1; 0 accepts all.
+
+        Raises:
+            InputError
+        """
+        check_share("alpha", alpha)
         return np.asarray(self.value >= alpha)
 
     def reshape(self, *shape: int) -> "Typicality":
@@ -156,18 +237,26 @@ def read_calibration(folder: Path) -> Calibration | None:
         )
     if found.manifest_sha256 != sha256_of(folder / MANIFEST):
         raise WrongCalibration(f"{path} was made for another manifest than the one beside it: {again}")
+    if found.truth.levels != (levels := read_manifest(folder).model.levels):
+        raise WrongCalibration(f"{path}: wanted {levels} levels, as the model has, got {found.truth.levels}: {again}")
     return found
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Into a bundle, whole or not at all.
+    """Into a bundle, whole or not at all: what was there before stays until the new one can take its place.
 
     Raises:
+        WrongCalibration: if it could not be read again.
         OSError
     """
+    content = msgspec.json.encode(calibration)
+    try:
+        msgspec.json.decode(content, type=Calibration)
+    except msgspec.ValidationError as error:
+        raise WrongCalibration(f"the likelihoods of these images give no usable calibration: {error}") from None
     partial = folder / f".{NAME}.partial"
     try:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(calibration), indent=0))
+        partial.write_bytes(msgspec.json.format(content, indent=0))
         partial.replace(folder / NAME)
     finally:
         partial.unlink(missing_ok=True)
@@ -224,11 +313,11 @@ def temperature_of(temperature: float | Sequence[float]) -> float:
     return float(values[0])
 
 
-def standardized(bits_per_level: Floats, given: Floats, reference: Reference) -> Floats:
+def standardized(bits_per_level: Floats, given: Floats, fit: Fit) -> Floats:
     """(R, n) residuals."""
-    bounded = np.clip(given, reference.lowest, reference.highest)
-    x = basis((bounded - reference.centre) / reference.scale)
-    mean, log_spread = np.array(reference.mean), np.array(reference.log_spread)
+    bounded = np.clip(given, fit.lowest, fit.highest)
+    x = basis((bounded - fit.centre) / fit.scale)
+    mean, log_spread = np.array(fit.mean), np.array(fit.log_spread)
     residuals: Floats = (bits_per_level - x @ mean.T) / np.exp(x[:, :LINEAR] @ log_spread.T)
     return residuals
 
@@ -239,6 +328,21 @@ def basis(given: Floats) -> Floats:
     return np.column_stack([np.ones(len(given)), given, *products])
 
 
+def _check_precision(precision: list[list[float]], levels: int) -> None:
+    """An inverse covariance is symmetric, has a positive diagonal, and gives no negative distance.
+
+    Raises:
+        ValueError
+    """
+    if [len(row) for row in precision] != [levels] * levels:
+        raise ValueError(f"wanted a precision of {levels}×{levels}, got {[len(row) for row in precision]}")
+    matrix = np.array(precision)
+    error = ROUNDING * np.abs(matrix).max()
+    is_symmetric = np.abs(matrix - matrix.T).max() <= error
+    if not (is_symmetric and np.diagonal(matrix).min() > 0 and np.linalg.eigvalsh(matrix).min() >= -error):
+        raise ValueError(f"wanted a precision that is an inverse covariance, got {precision}")
+
+
 def _steps(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Absolute differences of neighbours, down and across; 0 where there are none."""
     steps = np.concatenate([np.abs(np.diff(image, axis=axis)).ravel() for axis in (0, 1)])
@@ -247,7 +351,8 @@ def _steps(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def mahalanobis(residuals: Floats, precision: Floats) -> Floats:
     """(R,) distances from 0."""
-    return np.asarray(np.sqrt(np.einsum("ri,ij,rj->r", residuals, precision, residuals)))
+    squares = np.einsum("ri,ij,rj->r", residuals, precision, residuals)
+    return np.asarray(np.sqrt(np.maximum(squares, 0)))  # rounding may leave one just below 0
 
 
 def rank(values: Floats, quantiles: Sequence[float]) -> Floats:

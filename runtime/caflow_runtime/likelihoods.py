@@ -13,7 +13,6 @@ from caflow_runtime.calibration import (
     Reference,
     Typicality,
     covariates,
-    read_calibration,
     temperature_of,
     typicality,
 )
@@ -37,10 +36,10 @@ class Parts(TypedDict):
 class Likelihoods:
     """Of one bundle."""
 
-    def __init__(self, folder: Path, model: Model) -> None:
+    def __init__(self, folder: Path, model: Model, calibration: Calibration | None) -> None:
         self._folder = folder
         self._model = model
-        self._calibration = read_calibration(folder)
+        self._calibration = calibration
 
     @property
     def calibration(self) -> Calibration:
