@@ -74,6 +74,15 @@ accepted_option = click.option(
 parquet_option = click.option("--parquet", is_flag=True, help="Write DIR/scores.parquet too.")
 
 
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(1, MOST_PIXELS),
+    default=2**28,  # MAX_PIXELS of caflow_runtime.images, which takes long to import
+    show_default="268435456: 268 megapixels",
+    help="Refuse larger image files before they are decoded. Reading takes 6 to 25 bytes of memory per pixel.",
+)
+
+
 def running_options(command: Command) -> Command:
     """Where and how a bundle runs."""
     return backend_option(threads_option(tiling_options(command)))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.options import bundle_option, json_option, open_pipeline, running_options
+from caflow_deploy.commands.options import bundle_option, json_option, max_pixels_option, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
 
 
@@ -17,6 +17,7 @@ from caflow_deploy.commands.terminal import ending_on_errors, print_table, progr
     "--maps", metavar="DIR", type=click.Path(path_type=Path), help="Write pictures of where it is unlikely there."
 )
 @running_options
+@max_pixels_option
 @json_option
 def score(
     target: Path,
@@ -27,6 +28,7 @@ def score(
     threads: int,
     pixel_budget: int | None,
     overlap: int | None,
+    max_pixels: int,
     as_json: bool,
 ) -> None:
     """How likely TARGET is, given CONDITION: log p(TARGET | CONDITION), in total and per level; and how typical."""
@@ -35,7 +37,7 @@ def score(
         from caflow_runtime.images import read_image, write_image
         from caflow_runtime.maps import pictures
 
-        pair = [read_image(path) for path in (target, condition)]
+        pair = [read_image(path, max_pixels) for path in (target, condition)]
         for path, file in zip((target, condition), pair, strict=True):
             if file.bits == 16:
                 click.echo(f"{path}: 16 bits count as 8", err=True)

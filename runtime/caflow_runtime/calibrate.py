@@ -30,7 +30,7 @@ from caflow_runtime.calibration import (
 from caflow_runtime.canary import canary_log_likelihood
 from caflow_runtime.consistency import degrade
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
-from caflow_runtime.images import SUFFIXES, read_image
+from caflow_runtime.images import MAX_PIXELS, SUFFIXES, read_image
 from caflow_runtime.inputs import Image, check_pairs
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.results import Likelihood
@@ -76,7 +76,7 @@ def find_photographs(folder: Path) -> list[Path]:
     return paths
 
 
-def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int]) -> list[Pair]:
+def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int], max_pixels: int = MAX_PIXELS) -> list[Pair]:
     """Square crops of a photograph, of each size that fits, if any, at several scales; their conditions are made as the
     task says.
 
@@ -84,15 +84,16 @@ def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int]) -> li
 
     Arguments:
         sides: of targets, in pixels; brought to multiples of the model's.
+        max_pixels: of each file, as in `read_image`.
 
     Raises:
         UnreadableImage: also if a given pair's sizes do not fit.
         InputError: if the task does not say how conditions are made.
     """
-    image = read_image(path).rgb
+    image = read_image(path, max_pixels).rgb
     if _holds_pairs(folder):
         name = path.relative_to(folder / "B")
-        condition = read_image(folder / "A" / name).rgb
+        condition = read_image(folder / "A" / name, max_pixels).rgb
         try:
             check_pairs([image], [condition], model.scale)
         except InputError as error:

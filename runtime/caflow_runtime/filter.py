@@ -6,17 +6,18 @@ goes on from one of these gets the same numbers, to the bit.
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import msgspec
 
 from caflow_runtime.calibration import reason
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
-from caflow_runtime.images import read_image
-from caflow_runtime.inputs import Image, check_pairs
+from caflow_runtime.images import MAX_PIXELS, read_image
+from caflow_runtime.inputs import Image, check_pairs, check_share
 from caflow_runtime.pairs import FilePair
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.results import Score
@@ -76,27 +77,29 @@ class Loaded:
         return Verdict(target, condition, "error", wrong, width=width or None, height=height or None)
 
 
-def filter_pairs(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float = 0.01) -> Iterator[Verdict]:
+def filter_pairs(
+    pipe: Pipeline, pairs: Iterable[FilePair], alpha: float = 0.01, max_pixels: int = MAX_PIXELS
+) -> Iterator[Verdict]:
     """Judge pairs, in order, in memory that does not grow with their number.
 
     A pair that cannot be read, does not fit, or has no finite likelihood is an error of its own; the others go on.
 
     Arguments:
         alpha: pairs of less typicality are rejected: this share of pairs like those of calibration.
+        max_pixels: of each file, as in `read_image`.
 
     Raises:
         InputError: if `alpha` is not between 0 and 1, or the bundle is not calibrated.
     """
-    if not 0 < alpha < 1:
-        raise InputError(f"alpha: wanted a share between 0 and 1, got {alpha}")
+    check_share("alpha", alpha, is_open=True)
     smallest_typicality(pipe)
-    loaded = _read_ahead(pairs, pipe.manifest.model.scale)
+    loaded = _read_ahead(pairs, partial(_load, scale=pipe.manifest.model.scale, max_pixels=max_pixels))
     return (verdict for batch in _batches(loaded) for verdict in _judge(pipe, batch, alpha))
 
 
-def judge(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float) -> list[Verdict]:
+def judge(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float, max_pixels: int) -> list[Verdict]:
     """The verdicts of `filter_pairs`, all at once: for pairs between two multiples of `BATCH`."""
-    return list(filter_pairs(pipe, pairs, alpha))
+    return list(filter_pairs(pipe, pairs, alpha, max_pixels))
 
 
 def smallest_typicality(pipe: Pipeline) -> float:
@@ -113,23 +116,23 @@ def as_text(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _read_ahead(pairs: Iterable[FilePair], scale: int) -> Iterator[Loaded]:
+def _read_ahead(pairs: Iterable[FilePair], load: Callable[[FilePair], Loaded]) -> Iterator[Loaded]:
     """Pairs in order, a few of them read in the meantime."""
     waiting: deque[Future[Loaded]] = deque()
     with ThreadPoolExecutor(READERS) as pool:
         for files in pairs:
-            waiting.append(pool.submit(_load, files, scale))
+            waiting.append(pool.submit(load, files))
             if len(waiting) > READ_AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _load(files: FilePair, scale: int) -> Loaded:
+def _load(files: FilePair, scale: int, max_pixels: int) -> Loaded:
     target = None
     try:
-        target = read_image(files.target).rgb
-        condition = read_image(files.condition).rgb
+        target = read_image(files.target, max_pixels).rgb
+        condition = read_image(files.condition, max_pixels).rgb
         check_pairs([target], [condition], scale)
     except UnreadableImage as error:
         return Loaded(files, target, None, as_text(str(error)))
