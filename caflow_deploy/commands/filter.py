@@ -107,14 +107,17 @@ def check_job(
         InputError
     """
     from caflow_runtime.filter import smallest_typicality
-    from caflow_runtime.filter_job import check_apart, common_folder
+    from caflow_runtime.filter_job import check_apart, check_fits_in_a_line, common_folder
     from caflow_runtime.parquet import import_pyarrow
 
     if (smallest := smallest_typicality(pipe)) >= alpha:
         click.echo(f"caflow: calibrated with too few pairs to reject any at α ≤ {smallest:.3g}", err=True)
     if parquet:
         import_pyarrow()
-    if accepted != "list":
+    if accepted == "list":
+        for pair in pairs:
+            check_fits_in_a_line(pair.target)
+    elif accepted != "list0":
         common_folder(pairs)
     if source is not None:
         check_apart(output, [str(source)])

@@ -66,10 +66,11 @@ alpha_option = click.option(
 )
 accepted_option = click.option(
     "--accepted",
-    type=click.Choice(["list", "copy", "link"]),
+    type=click.Choice(["list", "list0", "copy", "link"]),
     default="list",
     show_default=True,
-    help="Targets that are accepted: their paths in DIR/accepted.txt; or copies, or links, in DIR/accepted.",
+    help="Accepted targets: list writes their paths to DIR/accepted.txt, one per line; list0 to DIR/accepted.list0, "
+    "each followed by a zero byte, for xargs -0; copy and link put copies or links into DIR/accepted.",
 )
 parquet_option = click.option("--parquet", is_flag=True, help="Write DIR/scores.parquet too.")
 

@@ -7,6 +7,7 @@ import click
 
 from caflow_deploy.commands.options import bundle_option, json_option, max_pixels_option, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
+from caflow_runtime.path_text import as_text
 
 
 @click.command()
@@ -58,7 +59,7 @@ def score(
     known = None if result.typicality is None else float(result.typicality.value[0])
     known_per_level = [] if result.typicality is None else result.typicality.per_level[0].tolist()
     if as_json:
-        names = {"target": str(target), "condition": str(condition)}
+        names = {"target": as_text(target), "condition": as_text(condition)}
         values = {"log_likelihood": total, "log_likelihood_per_level": per_level, "bits_per_dim": bits}
         typical = {} if known is None else {"typicality": known, "typicality_per_level": known_per_level}
         click.echo(json.dumps(names | values | typical, allow_nan=False))

@@ -86,7 +86,8 @@ class Sampler:
             show(done, count)
 
         given = self.read(source)
-        self._check_size(*given.rgb.shape[:2], n)
+        height, width = given.rgb.shape[:2]
+        self._check_size(height, width, n)
         with self._drawing:
             self._check_open()
             drawn = self.pipe.sample(given.rgb, n, temperature, seed, rank=rank, show=show_unless_closed)
