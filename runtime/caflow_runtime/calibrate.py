@@ -14,14 +14,9 @@ from caflow_runtime.bundle import MANIFEST, Model, sha256_of
 from caflow_runtime.calibration import (
     FORMAT,
     FORMAT_VERSION,
-    LINEAR,
-    QUANTILES,
-    SMALLEST_SCALE,
     Calibration,
     Canary,
-    Fit,
     Floats,
-    Reference,
     basis,
     covariates,
     mahalanobis,
@@ -33,6 +28,7 @@ from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.images import MAX_PIXELS, SUFFIXES, read_image
 from caflow_runtime.inputs import Image, check_pairs
 from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.reference import LINEAR, QUANTILES, SMALLEST_SCALE, Fit, Reference
 from caflow_runtime.results import Likelihood
 
 SIDES = (64, 128, 256)

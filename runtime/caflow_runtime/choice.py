@@ -7,11 +7,12 @@ from typing import Literal, get_args
 import numpy as np
 
 from caflow_runtime.bundle import Model
-from caflow_runtime.calibration import Floats, Reference, covariates, mahalanobis, standardized, typicality
+from caflow_runtime.calibration import Floats, covariates, mahalanobis, standardized, typicality
 from caflow_runtime.consistency import consistency, enlarge_image, project
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.inputs import Image, Rank, check_integer, check_share, shown
 from caflow_runtime.pixels import Pixels
+from caflow_runtime.reference import Reference
 from caflow_runtime.results import REJECTED, Outcome, bits_per_dim
 from caflow_runtime.runner import Row
 

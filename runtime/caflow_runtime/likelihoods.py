@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from caflow_runtime.bundle import Model
 from caflow_runtime.calibration import (
     Calibration,
-    Reference,
     Typicality,
     covariates,
     temperature_of,
@@ -18,6 +17,7 @@ from caflow_runtime.calibration import (
 )
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.inputs import Image
+from caflow_runtime.reference import Reference
 from caflow_runtime.results import bits_per_dim
 from caflow_runtime.runner import Row
 from caflow_runtime.tiles import Shares

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from caflow_runtime.calibration import Reference, check_alpha
+from caflow_runtime.calibration import check_alpha
 from caflow_runtime.choice import Otherwise, Reject
 from caflow_runtime.drift import WINDOW
 from caflow_runtime.errors import CaflowError, InputError
@@ -21,6 +21,7 @@ from caflow_runtime.inputs import Image, as_images, check_draw, check_pairs
 from caflow_runtime.metrics import Instruments, Metrics, buckets_of
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.reference import Reference
 from caflow_runtime.request import (
     TEMPERATURE,
     Answer,

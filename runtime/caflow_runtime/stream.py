@@ -14,12 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.calibration import Reference, covariates, typicality
+from caflow_runtime.calibration import covariates, typicality
 from caflow_runtime.consistency import enlarge
 from caflow_runtime.errors import InputError
 from caflow_runtime.inputs import Image, check_integer, check_switch, is_number, shown
 from caflow_runtime.noise import draw_noise
 from caflow_runtime.pixels import HostPixels
+from caflow_runtime.reference import Reference
 from caflow_runtime.results import REJECTED, bits_per_dim
 from caflow_runtime.runner import Row, Runner
 
