@@ -6,13 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from batches import caflow, lines_of
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_batch import RESULTS, ImageBatch, remove_partial
 from caflow_runtime.image_job import Done, Job
-from caflow_runtime.job_folder import alone
+from caflow_runtime.job_folder import alone, stamp_of
+from caflow_runtime.path_text import as_path, as_text
 
 SETTINGS = {"n": 2, "seed": 0}
 
@@ -23,7 +25,8 @@ def jobs_of(folder: Path, *names: str) -> list[Job]:
 
 def drawn(job: Job) -> Done:
     job.output.write_text("a picture")
-    return Done(job, {"input": str(job.source), "output": str(job.output), "outcome": "accepted"})
+    names = {"input": as_text(job.source), "output": as_text(job.output)}
+    return Done(job, {**names, "outcome": "accepted", "input_stamp": stamp_of(job.source)})
 
 
 @pytest.mark.parametrize("torn", [-20, None])
@@ -53,10 +56,25 @@ def test_an_image_that_has_changed_is_drawn_again(tmp_path: Path) -> None:
         job.source.touch()
     list(ImageBatch(tmp_path / "out", jobs, SETTINGS).run(map(drawn, jobs)))
     assert not ImageBatch(tmp_path / "out", jobs, SETTINGS).left
-    later = jobs[1].output.stat().st_mtime_ns + 10**9
-    os.utime(jobs[1].source, ns=(later, later))
+    (tmp_path / "in" / "older").write_text("another picture")
+    os.utime(tmp_path / "in" / "older", ns=(10**18, 10**18))
+    (tmp_path / "in" / "older").replace(jobs[1].source)
     jobs[0].source.unlink()
     assert ImageBatch(tmp_path / "out", jobs, SETTINGS).left == [jobs[1]]
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """In JSON, all readers know them; and they are found again."""
+    jobs = jobs_of(tmp_path, os.fsdecode(b"caf\xe9"), r"caf\xe9", "café", os.fsdecode(b"\xff\xfe\n"))
+    list(ImageBatch(tmp_path / "out", jobs, SETTINGS).run(map(drawn, jobs[:3])))
+    dropped = Done(jobs[3], wrong="dropped", is_dropped=True)
+    list(ImageBatch(tmp_path / "out", jobs, SETTINGS).run([dropped]))
+    again = ImageBatch(tmp_path / "out", jobs, SETTINGS)
+    assert (again.left, again.outcomes) == ([], {"accepted": 3, "dropped": 1})
+    lines = (tmp_path / "out" / RESULTS).read_bytes().splitlines()
+    inputs = [msgspec.json.decode(line)["input"] for line in lines]
+    assert [Path(text).name for text in inputs] == [r"caf\xe9", r"caf\x5cxe9", "café", "\\xff\\xfe\n"]
+    assert [Path(as_path(text)) for text in inputs] == [job.source for job in jobs]
 
 
 def test_only_images_that_are_asked_for_are_counted(tmp_path: Path) -> None:

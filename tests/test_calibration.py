@@ -18,8 +18,10 @@ from caflow_runtime.calibration import (
     WrongCalibration,
     covariates,
     mahalanobis,
+    read_calibration,
     reason,
     typicality,
+    write_calibration,
 )
 from caflow_runtime.choice import Reject, Untypical
 from caflow_runtime.consistency import enlarge
@@ -210,7 +212,7 @@ def test_what_does_not_fit_is_named(pipe: Pipeline, exported: ExportReport, phot
         pipe.best_of(condition, temperature=(0.7, 0.8), rank="typical")
     with pytest.raises(InputError, match="keep drops samples unseen"):
         pipe.best_of(condition, n=4, keep=(4, 2), reject=Reject())
-    with pytest.raises(InputError, match="wanted 0 < alpha < 1"):
+    with pytest.raises(InputError, match=r"alpha: wanted a share between 0 and 1, got 0\.0"):
         Reject(0.0)
     with load(exported.path, backend="cpu") as plain:
         for arguments in ({"rank": "typical"}, {"reject": Reject()}):
@@ -236,6 +238,107 @@ def test_a_calibration_of_another_bundle_is_refused(calibrated: Path, tmp_path: 
     (folder / NAME).write_bytes(b"{")
     with pytest.raises(WrongCalibration, match="run caflow calibrate again"):
         load(folder, backend="cpu")
+
+
+Change = tuple[str, Any]
+WRONG: list[Change] = [
+    ("photographs", 0),
+    ("photographs", 10**30),
+    ("photographs", 105),  # more than images
+    ("samples", "twice"),
+    ("samples.0.temperature", None),
+    ("samples.0.temperature", -0.5),
+    ("samples.0.images", -104),
+    ("truth.temperature", 0.8),
+    ("truth.images", -104),
+    ("truth.images", 0),
+    ("truth.images", 103),  # not as many as there are quantiles
+    ("truth.images", 2.5),
+    ("truth.lowest", []),
+    ("truth.lowest.0", 65),
+    ("truth.lowest.0", 1e308),
+    ("truth.highest.0", 0),  # below lowest
+    ("truth.centre.3", -1),
+    ("truth.centre", [1, 2, 3]),
+    ("truth.scale.0", 0),
+    ("truth.scale.0", -1),
+    ("truth.scale.0", 1e-300),
+    ("truth.mean", []),
+    ("truth.mean.0", [0.0] * 10),
+    ("truth.mean.0.0", 1e300),
+    ("truth.log_spread.0.0", 1000),
+    ("truth.log_spread.0.0", -1000),
+    ("truth.log_spread", [[0.0] * 5]),
+    ("truth.precision", [[1.0]]),
+    ("truth.precision", [[1.0, 0.0], [0.0]]),
+    ("truth.precision", [[1.0, 0.5], [0.0, 1.0]]),  # not symmetric
+    ("truth.precision", [[1.0, 2.0], [2.0, 1.0]]),  # negative distances
+    ("truth.precision", [[-1.0, 0.0], [0.0, 1.0]]),
+    ("truth.precision", [[0.0, 0.0], [0.0, 0.0]]),
+    ("truth.distances", [1.0]),
+    ("truth.distances.0", -1),
+    ("truth.distances.5", 0),  # does not rise
+    ("truth.residuals.1.5", 1e3),
+    ("truth.residuals.0.3", None),
+    ("truth.residuals", [[0.0] * 104]),
+    ("truth.bits_per_dim.5", -1e3),
+    ("truth.bits_per_dim_per_level.1.5", 1e3),
+    ("canary.log_likelihood", 0),
+    ("canary.log_likelihood", 1e300),
+]
+
+
+def changed(contents: Any, path: list[str], value: Any) -> Any:
+    """A copy of what JSON holds, with another value at a path."""
+    if not path:
+        return contents * 2 if value == "twice" else value
+    key: Any = int(path[0]) if isinstance(contents, list) else path[0]
+    copy = contents.copy()
+    copy[key] = changed(contents[key], path[1:], value)
+    return copy
+
+
+@pytest.mark.parametrize(("path", "value"), WRONG)
+def test_no_number_of_a_calibration_may_be_impossible(calibrated: Path, tmp_path: Path, path: str, value: Any) -> None:
+    """A negative number of images changed verdicts, a zero scale made them NaN."""
+    (tmp_path / "manifest.json").write_bytes((calibrated / "manifest.json").read_bytes())
+    contents = msgspec.json.decode((calibrated / NAME).read_bytes())
+    (tmp_path / NAME).write_bytes(msgspec.json.encode(contents))
+    assert read_calibration(tmp_path)
+    (tmp_path / NAME).write_bytes(msgspec.json.encode(changed(contents, path.split("."), value)))
+    with pytest.raises(WrongCalibration, match="run caflow calibrate again"):
+        read_calibration(tmp_path)
+
+
+def test_a_calibration_is_of_the_models_levels(calibrated: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes((calibrated / "manifest.json").read_bytes())
+    contents = msgspec.json.decode((calibrated / NAME).read_bytes())
+    for reference in (contents["truth"], *contents["samples"]):
+        for name in ("mean", "log_spread", "residuals", "bits_per_dim_per_level"):
+            reference[name] = reference[name][:1]
+        reference["precision"] = [[1.0]]
+    (tmp_path / NAME).write_bytes(msgspec.json.encode(contents))
+    with pytest.raises(WrongCalibration, match="wanted 2 levels, as the model has, got 1: run caflow calibrate again"):
+        read_calibration(tmp_path)
+
+
+def test_what_cannot_be_read_again_is_not_written(pipe: Pipeline, tmp_path: Path) -> None:
+    known = pipe.calibration
+    write_calibration(tmp_path, known)
+    before = (tmp_path / NAME).read_bytes()
+    for wrong in (float("nan"), float("inf"), 1e300):
+        canary = msgspec.structs.replace(known.canary, log_likelihood=wrong)
+        with pytest.raises(WrongCalibration, match="no usable calibration"):
+            write_calibration(tmp_path, msgspec.structs.replace(known, canary=canary))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {NAME: before}
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), -0.1, 1.1, True, "0.5"])
+def test_accepting_takes_a_share(pipe: Pipeline, photographs: Path, alpha: Any) -> None:
+    found = pipe.best_of(photograph(photographs, 0, 8, 8), n=1, temperature=TEMPERATURE).typicality
+    assert found is not None
+    with pytest.raises(InputError, match="alpha: wanted a share from 0 to 1"):
+        found.accept(alpha)
 
 
 def test_too_few_photographs_are_refused(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from caflow_runtime.calibrate import learn
-from caflow_runtime.calibration import Reference, rank
+from caflow_runtime.calibration import rank
 from caflow_runtime.drift import HALF_A_COUNT, Drift
 from caflow_runtime.errors import InputError
+from caflow_runtime.reference import Reference
 
 IMAGES = 5000
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -591,3 +592,69 @@ def test_names_that_are_no_text(pipe: Pipeline, data: Path, tmp_path: Path) -> N
     assert [verdict.target for verdict in job.verdicts()] == [str(tmp_path / "caf\\xe9 é.png")]
     assert job.finish("list", parquet=False)
     assert (tmp_path / "out" / "accepted.txt").read_bytes().endswith(b"/caf\xe9 \xc3\xa9.png\n")
+    assert [Path(pair.target) for pair in list_pairs(tmp_path / "out" / "scores.jsonl")] == [name]
+
+
+def test_a_list_names_nothing_that_was_not_accepted(bundle: Path, data: Path, tmp_path: Path) -> None:
+    """A name may hold a line break, and what follows it may be the name of a rejected file."""
+    for folder in "AB":
+        (tmp_path / folder).mkdir()
+        for name, source in (("noise.png", "00.png"), ("good\nnoise.png", "01.png"), ("plain.png", "02.png")):
+            shutil.copy(data / folder / source, tmp_path / folder / name)
+    pairs = [FilePair(str(path), str(tmp_path / "A" / path.name)) for path in sorted((tmp_path / "B").iterdir())]
+    given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "--bundle", bundle, "--alpha", ALPHA]
+    refused = caflow(*given, "-o", tmp_path / "out")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert r"good\nnoise.png' has a line break" in refused.stderr
+    assert "give --accepted list0" in refused.stderr
+    assert not (tmp_path / "out").exists()
+    assert caflow(*given, "-o", tmp_path / "out", "--accepted", "list0").returncode == 0
+    listed = (tmp_path / "out" / "accepted.list0").read_text()
+    command = ["xargs", "-0", "-n", "1", "printf", "%s\\0"]
+    read = subprocess.run(command, input=listed, capture_output=True, text=True, check=True)
+    accepted = [line["target"] for line in scores(tmp_path / "out") if line["verdict"] == "accepted"]
+    assert accepted
+    assert read.stdout.split("\0")[:-1] == accepted
+    for name in ("a\rb", "a\n", "a\u2028b", "a\x85b"):
+        with pytest.raises(InputError, match="has a line break"):
+            filter_job.write_list(tmp_path / "list.txt", ["fine", name], b"\n")
+    assert not list(tmp_path.glob("*list.txt*"))
+
+
+def test_pairs_whose_files_have_changed_are_judged_again(
+    pipe: Pipeline, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the new file is as large, or older; and what was made of the old verdicts goes."""
+    for module in (filtering, filter_job):
+        monkeypatch.setattr(module, "BATCH", 2)
+    shutil.copytree(data, tmp_path / "data")
+    pairs = [*list_pairs(tmp_path / "data")[:7], FilePair(str(tmp_path / "new.png"), "nowhere.png")]
+    out = tmp_path / "out"
+
+    def again() -> FilterJob:
+        return FilterJob(out, pairs, settings_of(pipe, pairs, ALPHA))
+
+    job = run_to(out, pipe, pairs, 9)
+    assert [verdict.verdict for verdict in job.verdicts()][3:] == [
+        "rejected",
+        "accepted",
+        "accepted",
+        "rejected",
+        "error",
+    ]
+    assert job.finish("copy", parquet=False)
+    assert job.finish("list", parquet=False)
+    assert again().done == 8
+    Path(pairs[2].target).unlink()  # of what is gone, verdicts stay
+    assert again().done == 8
+    target, noise = Path(pairs[5].target), Path(pairs[3].target)
+    shutil.copy2(noise, tmp_path / "old.png")
+    os.utime(tmp_path / "old.png", ns=(10**18, 10**18))
+    (tmp_path / "old.png").replace(target)
+    assert again().done == 4
+    job = run_to(out, pipe, pairs, 9)
+    assert not (out / "accepted.txt").exists()
+    assert not (out / "accepted").exists()
+    assert [verdict.verdict for verdict in job.verdicts()][4:] == ["accepted", "rejected", "rejected", "error"]
+    shutil.copy(Path(pairs[0].condition), tmp_path / "new.png")  # an error may be mended
+    assert again().done == 6

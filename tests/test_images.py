@@ -1,10 +1,16 @@
 """Image files: what is read, what comes back, and what is refused."""
 
+import io
+import os
+import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from conftest import photograph
 from hypothesis import given, settings
@@ -14,6 +20,7 @@ from PIL import ImageCms
 
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image_job import Job, do
+from caflow_runtime.image_size import claimed_size
 from caflow_runtime.images import HAS_PROFILES, SUFFIXES, read_image, write_image
 from caflow_runtime.pipeline import load
 
@@ -58,6 +65,9 @@ def test_sixteen_bits_become_eight(tmp_path: Path, picture: NDArray[np.uint8]) -
     found = read_image(tmp_path / "deep.png")
     assert found.bits == 16
     assert np.abs(found.rgb.astype(int) - picture).max() == 0
+    every = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    assert cv2.imwrite(str(tmp_path / "every.png"), every)
+    np.testing.assert_array_equal(read_image(tmp_path / "every.png").rgb[..., 0], np.rint(every / 257))
 
 
 def test_photographs_are_turned_as_exif_says(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
@@ -132,6 +142,117 @@ def test_anything_else_is_refused(tmp_path_factory: pytest.TempPathFactory, cont
     path.write_bytes(contents)
     with pytest.raises(UnreadableImage):
         read_image(path)
+
+
+def chunk_of(kind: bytes, contents: bytes) -> bytes:
+    """Of a PNG."""
+    return len(contents).to_bytes(4, "big") + kind + contents + zlib.crc32(kind + contents).to_bytes(4, "big")
+
+
+def test_a_small_file_may_not_claim_a_gigapixel(tmp_path: Path) -> None:
+    side = 32_000  # of 1 bit each: 125 kB
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(side * (1 + side // 8)), 9)
+    chunks = (chunk_of(b"IHDR", header), chunk_of(b"IDAT", rows), chunk_of(b"IEND", b""))
+    (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    with pytest.raises(UnreadableImage, match=r"32000×32000 are 1024 megapixels, more than the 268\.4 that are allo"):
+        read_image(tmp_path / "large.png")
+
+
+ENCODERS: dict[str, dict[str, Any]] = {
+    "png": {"format": "PNG"},
+    "png with alpha": {"format": "PNG", "mode": "RGBA"},
+    "jpeg": {"format": "JPEG"},
+    "progressive jpeg": {"format": "JPEG", "progressive": True},
+    "jpeg with thumbnail": {"format": "JPEG", "exif": b"Exif\0\0" + b"\xff\xc0\0\x11\x08\0\x01\0\x01" * 3},
+    "grey jpeg": {"format": "JPEG", "mode": "L"},
+    "webp": {"format": "WEBP"},
+    "lossless webp": {"format": "WEBP", "lossless": True},
+    "extended webp": {"format": "WEBP", "mode": "RGBA", "exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0"},
+    "tiff": {"format": "TIFF"},
+    "compressed tiff": {"format": "TIFF", "compression": "tiff_lzw"},
+    "big tiff": {"format": "TIFF", "big_tiff": True},
+    "bmp": {"format": "BMP"},
+    "grey bmp": {"format": "BMP", "mode": "L"},
+}
+
+
+def encoded(kind: str, side: int = 24) -> bytes:
+    """Noise, 1.5 times as wide as high."""
+    options = ENCODERS[kind].copy()
+    noise = np.random.default_rng(0).integers(0, 256, (side, side * 3 // 2, 4), np.uint8)
+    file = io.BytesIO()
+    PIL.Image.fromarray(noise).convert(options.pop("mode", "RGB")).save(file, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_the_size_is_known_before_decoding(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(encoded(kind))
+    assert read_image(path, max_pixels=24 * 36).rgb.shape == (24, 36, 3)
+    with pytest.raises(UnreadableImage, match=r"image: 36×24 are 0\.000864 megapixels, more than the 0\.000863 that"):
+        read_image(path, max_pixels=24 * 36 - 1)
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.sampled_from(sorted(ENCODERS)), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4))
+def test_no_more_is_decoded_than_is_claimed(kind: str, changes: list[tuple[int, int]]) -> None:
+    """Whatever is wrong with a file: decoders must not understand its header otherwise."""
+    contents = bytearray(encoded(kind, side=8))
+    for place, value in changes:
+        contents[place % len(contents)] = value
+    claimed = claimed_size(bytes(contents))
+    if claimed is None or claimed.width * claimed.height > 2**20:
+        return
+    with suppress(cv2.error):
+        decoded = cv2.imdecode(np.frombuffer(contents, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert decoded is None or decoded.shape[0] * decoded.shape[1] <= claimed.width * claimed.height
+
+
+def test_tiles_count_as_they_are_allocated() -> None:
+    """A TIFF of one pixel in tiles of 65536×65536."""
+    entries = [(256, 1), (257, 1), (322, 65_536), (323, 65_536)]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    contents = b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4)
+    assert claimed_size(contents) == (65_536, 65_536)
+    twice = struct.pack("<HHII", 256, 4, 1, 70_000)
+    contents = b"II*\0" + struct.pack("<IH", 8, len(entries) + 1) + directory + twice + bytes(4)
+    assert claimed_size(contents) == (70_000, 65_536)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        b"P6 2 2 255 " + bytes(12),  # of other formats, nothing bounds what decoders allocate
+        b"GIF89a" + bytes(20),
+        b"RIFF\0\0\0\0WAVE" + bytes(30),
+        b"\xff\xd8" + b"\xff\xfe\0\x02" * 2**17 + b"\xff\xc0\0\x11\x08\0\x01\0\x01\xff\xd9",
+        b"\xff\xd8" + b"\xff" * 2**20 + b"\0\xff\xd9",
+        b"II*\0\xff\xff\xff\xff",
+        b"II+\0\x08\0\0\0" + b"\x10" + bytes(7) + b"\xff" * 8,
+        b"BM" + bytes(12),
+    ],
+)
+def test_a_file_without_a_known_size_is_not_decoded(tmp_path: Path, contents: bytes) -> None:
+    assert claimed_size(contents) is None
+    (tmp_path / "image.png").write_bytes(contents)
+    with pytest.raises(UnreadableImage, match="cannot decode this one"):
+        read_image(tmp_path / "image.png")
+
+
+def test_only_files_are_read_and_no_larger_ones_than_images_are(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", Path("/dev/zero"), tmp_path):
+        with pytest.raises(UnreadableImage, match="cannot be read: it is not a file"):
+            read_image(path)
+    for name in ("a\0b.png", "a" * 300, "\ud800.png"):
+        with pytest.raises(UnreadableImage, match="cannot be read"):
+            read_image(tmp_path / name)
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(UnreadableImage, match="cannot be read: it has 1099511627776 bytes, more than an image"):
+        read_image(tmp_path / "sparse.png")
 
 
 @pytest.mark.skipif(not HAS_PROFILES, reason="OpenCV before 4.12 reads none")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from caflow_export.export import ExportReport
 from caflow_runtime import bundle
 from caflow_runtime.bundle import BrokenGraph, BundleError
+from caflow_runtime.choice import Reject
 from caflow_runtime.errors import BackendError, InputError, NotFinite
 from caflow_runtime.pipeline import Pipeline, load
 
@@ -81,7 +82,7 @@ GOOD = np.zeros((4, 4, 3), np.uint8)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 0}, "n: wanted a number of samples from 1 to 4294967295, got 0"),
+        ({"n": 0}, "n: wanted an integer from 1 to 4294967295, got 0"),
         ({"n": 2.5}, "n: wanted"),
         ({"n": 2**32}, "n: wanted"),
         ({"n": 4, "keep": 4}, "keep: wanted 2 numbers"),
@@ -107,6 +108,50 @@ def test_wrong_arguments_are_named(pipe: Pipeline, arguments: dict[str, Any], me
         pipe.best_of(GOOD, **arguments)
 
 
+NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), -1, True, "1", None, 10**5000, -(10**400), 1j, [], b"1"]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: type(value).__name__)
+def test_a_number_is_never_replaced_by_another_one(pipe: Pipeline, exported: ExportReport, value: Any) -> None:
+    """Every number that the pipeline takes, each by its name."""
+    for method in (pipe.best_of, pipe.sample):
+        for name in ("n", "temperature", "seed", "frame"):
+            with pytest.raises(InputError, match=f"^{name}: wanted"):
+                method(GOOD, **{name: value})
+    for name in ("n", "temperature", "seed", "noise", "batch", "min_typicality"):
+        with pytest.raises(InputError, match=f"^{name}: wanted"):
+            next(pipe.stream([GOOD], **{name: value}))
+    with pytest.raises(InputError, match=r"^keep: wanted"):
+        pipe.best_of(GOOD, n=1, keep=(value, value))
+    with pytest.raises(InputError, match=r"^temperature: wanted"):
+        pipe.best_of(GOOD, temperature=(0.5, value))
+    for name in ("alpha", "redraws"):
+        with pytest.raises(InputError, match=f"^{name}: wanted"):
+            Reject(**{name: value})
+    for name in ("pixel_budget", "overlap", "threads"):
+        with pytest.raises(InputError, match=f"^{name}: wanted"):
+            load(exported.path, backend="cpu", **{name: value})
+
+
+def test_a_choice_is_one_of_those_there_are(pipe: Pipeline) -> None:
+    for value in (["likelihood"], np.array(["typical", "typical"]), None, 0):
+        with pytest.raises(InputError, match=r"^rank: wanted one of"):
+            pipe.best_of(GOOD, rank=value)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=r"^otherwise: wanted one of best, bicubic, error"):
+            Reject(otherwise=value)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^consistent: wanted True or False, got 'no'"):
+        pipe.best_of(GOOD, consistent="no")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^replaces: wanted True or False"):
+        next(pipe.stream([GOOD], replaces=1))  # type: ignore[arg-type]
+
+
+def test_small_integers_of_numpy_do_not_overflow(pipe: Pipeline) -> None:
+    images = [GOOD, GOOD + 1]
+    drawn = pipe.sample(images, n=np.uint8(200), temperature=np.float16(0.5), seed=np.int8(3))  # type: ignore[arg-type]
+    wanted = pipe.sample(images, n=200, temperature=0.5, seed=3)
+    np.testing.assert_array_equal(drawn.images, wanted.images)
+
+
 def test_wrong_pairs_are_named(pipe: Pipeline) -> None:
     with pytest.raises(
         InputError, match=r"target\[0\]: for a condition of 4×4 wanted 4 times its sides, 16×16, got 4×4"
@@ -121,10 +166,10 @@ def test_wrong_pairs_are_named(pipe: Pipeline) -> None:
 def test_wrong_settings_are_named(exported: ExportReport) -> None:
     with pytest.raises(BackendError, match="wanted a backend of auto, cpu, cuda, tensorrt, got 'tpu'"):
         load(exported.path, backend="tpu")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="wanted a pixel_budget of at least 1"):
+    with pytest.raises(InputError, match="pixel_budget: wanted an integer from 1"):
         load(exported.path, pixel_budget=0)
     for threads in (-1, 1025):
-        with pytest.raises(InputError, match=f"threads: wanted a number from 1 to 1024, or 0 .* got {threads}"):
+        with pytest.raises(InputError, match=f"threads: wanted an integer from 0 to 1024, got {threads}"):
             load(exported.path, threads=threads)
     with (
         load(exported.path, backend="cpu", pixel_budget=64**2, overlap=64) as pipe,

@@ -18,12 +18,13 @@ import pytest
 from conftest import free_port, pairs_of_photographs, photograph
 
 from caflow_export.export import ExportReport
-from caflow_runtime.calibration import Calibration, Reference
+from caflow_runtime.calibration import Calibration
 from caflow_runtime.choice import Choice, Reject, Untypical
 from caflow_runtime.errors import InputError
 from caflow_runtime.images import write_image
 from caflow_runtime.metrics import BITS_PER_DIM, Metrics, Prometheus
 from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.reference import Reference
 
 NAMES = {
     "caflow_requests",

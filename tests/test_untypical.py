@@ -139,6 +139,9 @@ def test_a_calibration_that_cannot_be_used_is_replaced(
     broken = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle)
     assert broken.returncode == 2
     assert "run caflow calibrate again" in broken.stderr
+    failed = caflow("calibrate", bundle, "--data", photographs, "--sides", 4096, "--temperatures", 0.8)
+    assert failed.returncode == 2
+    assert (bundle / NAME).read_text() == "{"  # it stays until there is a new one
     done = caflow("calibrate", bundle, "--data", photographs, "--sides", 16, "--temperatures", 0.8)
     assert done.returncode == 0, done.stderr
     assert "of fewer than 100 photographs" in done.stderr

@@ -21,6 +21,7 @@ from caflow_deploy.commands.options import (
     drawing_options,
     encoding_options,
     json_option,
+    max_pixels_option,
     noise_option,
     open_pipeline,
     parquet_option,
@@ -48,8 +49,8 @@ if TYPE_CHECKING:
 Kind = Literal["images", "pairs", "a video"]
 OF_DRAWING = {"samples", "temperature", "seed", "rank", "min_typicality", "untypical"}
 OPTIONS: dict[Kind, set[str]] = {
-    "images": OF_DRAWING | {"consistent", "redraws"},
-    "pairs": {"alpha", "accepted", "parquet"},
+    "images": OF_DRAWING | {"consistent", "redraws", "max_pixels"},
+    "pairs": {"alpha", "accepted", "parquet", "max_pixels"},
     "a video": OF_DRAWING | {"noise", "codec", "crf", "segment_frames"},
 }
 """That only such work has."""
@@ -86,6 +87,7 @@ SEGMENT_FRAMES = 240
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each worker, on the CPU.")
 @tiling_options
+@max_pixels_option
 @samples_option("Images, video: of which the best is kept.")
 @drawing_options
 @consistent_option
@@ -117,6 +119,7 @@ def batch(
     threads: int,
     pixel_budget: int | None,
     overlap: int | None,
+    max_pixels: int,
     samples: int,
     temperature: float,
     seed: int,
@@ -159,13 +162,13 @@ def batch(
             drawn = DrawSettings(samples, temperature, seed, rank, noise, 1, min_typicality or 0.0, marks)
             draw_video(pipe, fleet, source, output, drawn, codec, crf, segment_frames, as_json, force, tiling)
         elif kind == "pairs":
-            _judge(pipe, fleet, source, output, alpha, accepted, parquet, as_json, force, tiling)
+            _judge(pipe, fleet, source, output, alpha, max_pixels, accepted, parquet, as_json, force, tiling)
         else:
             sources = [str(Path(text).absolute()) if text else text for text in inputs]
             arguments = drawing_arguments(
                 pipe, samples, temperature, seed, rank, consistent, None, min_typicality, untypical, redraws
             )
-            _draw(pipe, fleet, sources, output, arguments, as_json, force, tiling)
+            _draw(pipe, fleet, sources, output, arguments, max_pixels, as_json, force, tiling)
 
 
 def kind_of(inputs: Iterable[str]) -> Kind:
@@ -219,6 +222,7 @@ def _draw(
     inputs: list[str],
     output: Path,
     arguments: dict[str, Any],
+    max_pixels: int,
     as_json: bool,
     force: bool,
     tiling: dict[str, int | None],
@@ -238,7 +242,7 @@ def _draw(
                 settings = settings_of(pipe, inputs, arguments, backend=fleet.backend, **tiling)
                 images = ImageBatch(output, jobs, settings, force)
                 make_folders(images.left)
-                _run(images, images.run(_drawn(fleet, images.left, arguments)), tally)
+                _run(images, images.run(_drawn(fleet, images.left, arguments, max_pixels)), tally)
         finally:
             remove_partial(jobs)
     tally.end()
@@ -265,10 +269,10 @@ def _run(images: "ImageBatch", drawn: "Iterator[Done]", tally: Tally) -> None:
         end(f"{error}: {done} of {count} images are done, the same command goes on", FAILED)
 
 
-def _drawn(fleet: "Fleet", jobs: "list[Job]", arguments: dict[str, Any]) -> "Iterator[Done]":
+def _drawn(fleet: "Fleet", jobs: "list[Job]", arguments: dict[str, Any], max_pixels: int) -> "Iterator[Done]":
     from caflow_runtime.image_job import Done, do
 
-    for job, done in fleet.run(partial(do, arguments=arguments), jobs):
+    for job, done in fleet.run(partial(do, arguments=arguments, max_pixels=max_pixels), jobs):
         yield done or Done(job, wrong=f"{job.source}: its worker died each time: perhaps memory is short")
 
 
@@ -278,6 +282,7 @@ def _judge(
     source: Path,
     output: Path,
     alpha: float,
+    max_pixels: int,
     accepted: "Accepted",
     parquet: bool,
     as_json: bool,
@@ -292,18 +297,20 @@ def _judge(
     pairs = list_pairs(source)
     check_job(pipe, source, output, pairs, alpha, accepted, parquet)
     with alone(output), opening as fleet:
-        job = FilterJob(output, pairs, settings_of(pipe, pairs, alpha, backend=fleet.backend, **tiling), force)
-        is_new = run_job(job, _verdicts(fleet, job.left, alpha), accepted, parquet, as_json)
+        settings = settings_of(pipe, pairs, alpha, backend=fleet.backend, max_pixels=max_pixels, **tiling)
+        job = FilterJob(output, pairs, settings, force)
+        is_new = run_job(job, _verdicts(fleet, job.left, alpha, max_pixels), accepted, parquet, as_json)
     report_job(job, alpha, is_new, as_json)
 
 
-def _verdicts(fleet: "Fleet", pairs: "Sequence[FilePair]", alpha: float) -> "Iterator[Verdict]":
+def _verdicts(fleet: "Fleet", pairs: "Sequence[FilePair]", alpha: float, max_pixels: int) -> "Iterator[Verdict]":
     """In the order of the list. Batches do not cross a multiple of `BATCH`: a worker gets what is between two."""
     from caflow_runtime.errors import BackendError
     from caflow_runtime.filter import BATCH, judge
 
     batches = [pairs[k : k + BATCH] for k in range(0, len(pairs), BATCH)]
-    for batch, verdicts in fleet.run(partial(judge, alpha=alpha), batches, most_in_part=1, in_order=True):
+    do = partial(judge, alpha=alpha, max_pixels=max_pixels)
+    for batch, verdicts in fleet.run(do, batches, most_in_part=1, in_order=True):
         if verdicts is None:
             raise BackendError(
                 f"{batch[0].target} and what follows: its worker died each time: give fewer --workers, or begin anew, "

@@ -9,6 +9,7 @@ import click
 
 from caflow_deploy.commands.options import (
     BACKENDS,
+    NumberRange,
     bundle_argument,
     json_option,
     numbers,
@@ -20,12 +21,15 @@ from caflow_deploy.commands.terminal import ending_on_errors, print_table, progr
 if TYPE_CHECKING:
     from caflow_runtime.bench import Throughput, Timing
 
+MOST_SIDE = 2**16
+"""Pixels."""
+
 
 @click.command()
 @bundle_argument
-@click.option("--side", type=click.IntRange(1), default=64, show_default=True, help="Of the square result, in pixels.")
+@click.option("--side", type=click.IntRange(1, MOST_SIDE), default=64, show_default=True, help="Of the square result.")
 @click.option("-n", "--samples", default="1,2,5,10", callback=numbers, show_default=True, help="Numbers of samples.")
-@click.option("--seconds", type=click.FloatRange(0), default=2.0, show_default=True, help="For each line.")
+@click.option("--seconds", type=NumberRange(0), default=2.0, show_default=True, help="For each line.")
 @click.option("--backend", type=BACKENDS, multiple=True, default=["auto"], show_default=True, help="Any number.")
 @threads_option
 @json_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from caflow_deploy.commands.options import bundle_argument, numbers, open_pipeline, running_options
+from caflow_deploy.commands.options import bundle_argument, max_pixels_option, numbers, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
 from caflow_runtime.builtin import find_bundle
 
@@ -50,6 +50,7 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--force", is_flag=True, help="Replace a calibration that is there already.")
 @running_options
+@max_pixels_option
 def calibrate(
     bundle: Path,
     data: Path,
@@ -61,14 +62,16 @@ def calibrate(
     threads: int,
     pixel_budget: int | None,
     overlap: int | None,
+    max_pixels: int,
 ) -> None:
     """Learn from photographs which likelihoods are typical, and write that into BUNDLE, x4-photo by default.
 
     Some hundred photographs make it dependable.
     """
     with ending_on_errors():
-        _make_room(find_bundle(bundle), force)
-    pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
+        _check_free(find_bundle(bundle), force)
+    # The old calibration may be of another bundle, or damaged. It stays in its place until there is a new one.
+    pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap, is_calibrated=False)
     with ending_on_errors():
         from caflow_runtime import calibration
         from caflow_runtime.calibrate import calibrate
@@ -76,7 +79,7 @@ def calibrate(
 
         if not os.access(pipe.folder, os.W_OK):
             raise InputError(f"{pipe.folder} cannot be written to: calibrate a copy of it")
-        found = calibrate(pipe, _pairs(pipe, data, sides), temperatures, seed)
+        found = calibrate(pipe, _pairs(pipe, data, sides, max_pixels), temperatures, seed)
         calibration.write_calibration(pipe.folder, found)
     rows = []
     for reference in (found.truth, *found.samples):
@@ -89,23 +92,20 @@ def calibrate(
         click.echo(f"caflow: of fewer than {ENOUGH} photographs: the shares that are rejected will be rough", err=True)
 
 
-def _make_room(folder: Path, force: bool) -> None:
-    """A calibration that can be used stays unless `force`: by default it is the built-in model's own. One of another
-    bundle, or a damaged one, goes: it keeps the bundle from being opened.
-    """
-    from caflow_runtime.calibration import NAME, WrongCalibration, read_calibration
+def _check_free(folder: Path, force: bool) -> None:
+    """Refuse to replace a calibration that can be used, unless `force`: by default it is the built-in model's own."""
+    from caflow_runtime.calibration import WrongCalibration, read_calibration
     from caflow_runtime.errors import InputError
 
     try:
         found = read_calibration(folder)
     except WrongCalibration:
-        (folder / NAME).unlink()
         return
     if found is not None and not force:
         raise InputError(f"{folder} is calibrated already: give --force to replace that, or calibrate a copy of it")
 
 
-def _pairs(pipe: "Pipeline", data: Path, sides: list[int]) -> "Iterator[Pair]":
+def _pairs(pipe: "Pipeline", data: Path, sides: list[int], max_pixels: int) -> "Iterator[Pair]":
     """Of all photographs that can be read and are large enough; the others are named."""
     from caflow_runtime.calibrate import find_photographs, pairs_of
     from caflow_runtime.errors import UnreadableImage
@@ -115,7 +115,7 @@ def _pairs(pipe: "Pipeline", data: Path, sides: list[int]) -> "Iterator[Pair]":
         task = progress.add_task("photographs", total=len(paths))
         for path in paths:
             try:
-                found = pairs_of(path, data, pipe.manifest.model, sides)
+                found = pairs_of(path, data, pipe.manifest.model, sides, max_pixels)
             except UnreadableImage as error:
                 click.echo(f"caflow: left out: {error}", err=True)
             else:

@@ -10,6 +10,7 @@ import click
 from caflow_deploy.commands.options import bundle_argument, json_option
 from caflow_deploy.commands.terminal import FAILED, print_table, progress_bar
 from caflow_runtime.builtin import find_bundle
+from caflow_runtime.path_text import as_text
 
 
 @click.command()
@@ -28,7 +29,7 @@ def doctor(bundle: Path, as_json: bool) -> None:
         checks += check_bundle(find_bundle(bundle))
     if as_json:
         for check in checks:
-            click.echo(json.dumps(asdict(check)))
+            click.echo(json.dumps({key: as_text(value) for key, value in asdict(check).items()}))
     else:
         from rich.text import Text
 

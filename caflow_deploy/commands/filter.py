@@ -15,6 +15,7 @@ from caflow_deploy.commands.options import (
     alpha_option,
     bundle_option,
     json_option,
+    max_pixels_option,
     metrics_option,
     open_metrics,
     open_pipeline,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @parquet_option
 @click.option("--force", is_flag=True, help="Begin anew, whatever DIR holds.")
 @running_options
+@max_pixels_option
 @metrics_option
 @json_option
 def filter_command(
@@ -59,6 +61,7 @@ def filter_command(
     threads: int,
     pixel_budget: int | None,
     overlap: int | None,
+    max_pixels: int,
     metrics_port: int | None,
     as_json: bool,
 ) -> None:
@@ -80,11 +83,12 @@ def filter_command(
         from caflow_runtime.job_folder import alone
 
         check_job(pipe, source, output, pairs, alpha, accepted, parquet)
-        settings = settings_of(pipe, pairs, alpha, pixel_budget=pixel_budget, overlap=overlap)
+        tiling = {"pixel_budget": pixel_budget, "overlap": overlap}
+        settings = settings_of(pipe, pairs, alpha, max_pixels=max_pixels, **tiling)
         with alone(output), ExitStack() as stack:
             job = FilterJob(output, pairs, settings, force)
             metrics = open_metrics(stack, metrics_port, pipe, None)
-            is_new = run_job(job, filter_pairs(pipe, job.left, alpha), accepted, parquet, as_json, metrics)
+            is_new = run_job(job, filter_pairs(pipe, job.left, alpha, max_pixels), accepted, parquet, as_json, metrics)
     report_job(job, alpha, is_new, as_json)
 
 
@@ -103,14 +107,17 @@ def check_job(
         InputError
     """
     from caflow_runtime.filter import smallest_typicality
-    from caflow_runtime.filter_job import check_apart, common_folder
+    from caflow_runtime.filter_job import check_apart, check_fits_in_a_line, common_folder
     from caflow_runtime.parquet import import_pyarrow
 
     if (smallest := smallest_typicality(pipe)) >= alpha:
         click.echo(f"caflow: calibrated with too few pairs to reject any at α ≤ {smallest:.3g}", err=True)
     if parquet:
         import_pyarrow()
-    if accepted != "list":
+    if accepted == "list":
+        for pair in pairs:
+            check_fits_in_a_line(pair.target)
+    elif accepted != "list0":
         common_folder(pairs)
     if source is not None:
         check_apart(output, [str(source)])

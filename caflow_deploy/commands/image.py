@@ -14,6 +14,7 @@ from caflow_deploy.commands.options import (
     drawing_arguments,
     drawing_options,
     json_option,
+    max_pixels_option,
     metrics_option,
     numbers,
     open_metrics,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 @rejecting_options
 @redraws_option
 @running_options
+@max_pixels_option
 @metrics_option
 @json_option
 @click.option("--force", is_flag=True, help="Overwrite files that are there already.")
@@ -77,6 +79,7 @@ def image(
     threads: int,
     pixel_budget: int | None,
     overlap: int | None,
+    max_pixels: int,
     metrics_port: int | None,
     as_json: bool,
     force: bool,
@@ -108,11 +111,16 @@ def image(
         make_folders(jobs)
     with ExitStack() as stack:
         metrics = open_metrics(stack, metrics_port, pipe, temperature, measures_drift=not keep)
-        _run(pipe, jobs, arguments, as_json, metrics)
+        _run(pipe, jobs, arguments, max_pixels, as_json, metrics)
 
 
 def _run(
-    pipe: "Pipeline", jobs: "list[Job]", arguments: dict[str, Any], as_json: bool, metrics: "Metrics | None"
+    pipe: "Pipeline",
+    jobs: "list[Job]",
+    arguments: dict[str, Any],
+    max_pixels: int,
+    as_json: bool,
+    metrics: "Metrics | None",
 ) -> None:
     """Do all jobs and report each, and at the end what failed and what was untypical."""
     from caflow_runtime.image_job import do
@@ -127,7 +135,7 @@ def _run(
 
         try:
             for job in jobs:
-                tally.take(do(pipe, job, arguments, show, metrics))
+                tally.take(do(pipe, job, arguments, show, metrics, max_pixels))
                 progress.advance(files)
         except KeyboardInterrupt:
             end(f"stopped after {tally.done} of {len(jobs)} images: caflow batch is for many, and goes on", FAILED)

@@ -1,5 +1,6 @@
 """Options that commands share, and the pipeline that they describe."""
 
+import math
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -18,9 +19,23 @@ if TYPE_CHECKING:
     from caflow_runtime.pipeline import Pipeline
     from caflow_runtime.stream import Noise as StreamNoise
 
+
+class NumberRange(click.FloatRange):
+    """A range of numbers. Click's own accepts NaN, which no comparison rejects."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number of a text; ends the command where there is none."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 MOST_SAMPLES = 10_000
+MOST_PIXELS = 2**30
+"""Of an image file: OpenCV reads no larger ones."""
 FFMPEG_QUIET = "-8"
 SVT_ERRORS = "1"
 """Of the encoder of AV1."""
@@ -44,19 +59,29 @@ consistent_option = click.option(
 )
 alpha_option = click.option(
     "--alpha",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=NumberRange(0, 1, min_open=True, max_open=True),
     default=0.01,
     show_default=True,
     help="Pairs of less typicality are rejected: this share of pairs like those of calibration.",
 )
 accepted_option = click.option(
     "--accepted",
-    type=click.Choice(["list", "copy", "link"]),
+    type=click.Choice(["list", "list0", "copy", "link"]),
     default="list",
     show_default=True,
-    help="Targets that are accepted: their paths in DIR/accepted.txt; or copies, or links, in DIR/accepted.",
+    help="Accepted targets: list writes their paths to DIR/accepted.txt, one per line; list0 to DIR/accepted.list0, "
+    "each followed by a zero byte, for xargs -0; copy and link put copies or links into DIR/accepted.",
 )
 parquet_option = click.option("--parquet", is_flag=True, help="Write DIR/scores.parquet too.")
+
+
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(1, MOST_PIXELS),
+    default=2**28,  # MAX_PIXELS of caflow_runtime.images, which takes long to import
+    show_default="268435456: 268 megapixels",
+    help="Refuse larger image files before they are decoded. Reading takes 6 to 25 bytes of memory per pixel.",
+)
 
 
 def running_options(command: Command) -> Command:
@@ -87,7 +112,7 @@ def drawing_options(command: Command) -> Command:
         ),
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
         click.option(
-            "--temperature", type=click.FloatRange(0), default=0.8, show_default=True, help="Spread of the samples."
+            "--temperature", type=NumberRange(0), default=0.8, show_default=True, help="Spread of the samples."
         ),
     ):
         command = option(command)
@@ -104,7 +129,7 @@ def rejecting_options(command: Command) -> Command:
         ),
         click.option(
             "--min-typicality",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            type=NumberRange(0, 1, min_open=True, max_open=True),
             metavar="α",
             help="Results of less are untypical: a share α of those like calibration's. 0.01 is usual.",
         ),
@@ -233,7 +258,12 @@ def silence() -> None:
 
 
 def open_pipeline(
-    bundle: Path, backend: str, threads: int, pixel_budget: int | None = None, overlap: int | None = None
+    bundle: Path,
+    backend: str,
+    threads: int,
+    pixel_budget: int | None = None,
+    overlap: int | None = None,
+    is_calibrated: bool = True,
 ) -> "Pipeline":
     """The pipeline of a bundle; ends the command where it cannot be opened."""
     silence()
@@ -242,7 +272,7 @@ def open_pipeline(
 
         given = {"pixel_budget": pixel_budget, "overlap": overlap}
         settings = {name: value for name, value in given.items() if value is not None}
-        return load(bundle, backend=backend, threads=threads, **settings)  # type: ignore[arg-type]
+        return load(bundle, backend, threads, is_calibrated=is_calibrated, **settings)  # type: ignore[arg-type]
 
 
 def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> "StreamNoise":

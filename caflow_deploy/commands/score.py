@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.options import bundle_option, json_option, open_pipeline, running_options
+from caflow_deploy.commands.options import bundle_option, json_option, max_pixels_option, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
+from caflow_runtime.path_text import as_text
 
 
 @click.command()
@@ -17,6 +18,7 @@ from caflow_deploy.commands.terminal import ending_on_errors, print_table, progr
     "--maps", metavar="DIR", type=click.Path(path_type=Path), help="Write pictures of where it is unlikely there."
 )
 @running_options
+@max_pixels_option
 @json_option
 def score(
     target: Path,
@@ -27,6 +29,7 @@ def score(
     threads: int,
     pixel_budget: int | None,
     overlap: int | None,
+    max_pixels: int,
     as_json: bool,
 ) -> None:
     """How likely TARGET is, given CONDITION: log p(TARGET | CONDITION), in total and per level; and how typical."""
@@ -35,7 +38,7 @@ def score(
         from caflow_runtime.images import read_image, write_image
         from caflow_runtime.maps import pictures
 
-        pair = [read_image(path) for path in (target, condition)]
+        pair = [read_image(path, max_pixels) for path in (target, condition)]
         for path, file in zip((target, condition), pair, strict=True):
             if file.bits == 16:
                 click.echo(f"{path}: 16 bits count as 8", err=True)
@@ -56,7 +59,7 @@ def score(
     known = None if result.typicality is None else float(result.typicality.value[0])
     known_per_level = [] if result.typicality is None else result.typicality.per_level[0].tolist()
     if as_json:
-        names = {"target": str(target), "condition": str(condition)}
+        names = {"target": as_text(target), "condition": as_text(condition)}
         values = {"log_likelihood": total, "log_likelihood_per_level": per_level, "bits_per_dim": bits}
         typical = {} if known is None else {"typicality": known, "typicality_per_level": known_per_level}
         click.echo(json.dumps(names | values | typical, allow_nan=False))

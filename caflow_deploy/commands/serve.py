@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from caflow_deploy.commands.options import BACKENDS, bundle_option, silence
+from caflow_deploy.commands.options import BACKENDS, NumberRange, bundle_option, silence
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ SPARE_BYTES = 2**16
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of a replica, on the CPU.")
 @click.option("--max-batch", type=click.IntRange(1), default=8, show_default=True, help="Requests computed together.")
 @click.option(
-    "--max-wait", type=click.FloatRange(0), default=0.005, show_default=True, help="Seconds that one waits for others."
+    "--max-wait", type=NumberRange(0), default=0.005, show_default=True, help="Seconds that one waits for others."
 )
 @click.option("--max-queue", type=click.IntRange(1), default=128, show_default=True, help="More requests are refused.")
 @click.option(
@@ -63,7 +63,7 @@ SPARE_BYTES = 2**16
 )
 @click.option(
     "--deadline",
-    type=click.FloatRange(0, min_open=True),
+    type=NumberRange(0, min_open=True),
     default=60,
     show_default=True,
     help="Seconds that a request may take.",

@@ -12,6 +12,7 @@ import click
 
 from caflow_deploy.commands.jobs import make_folder
 from caflow_deploy.commands.options import (
+    NumberRange,
     bundle_option,
     check_untypical,
     drawing_options,
@@ -66,10 +67,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="Live frames that come too fast: only the latest counts, or each is waited for.",
 )
-@click.option("--duration", type=click.FloatRange(0, min_open=True), help="Of a live source, in seconds.")
+@click.option("--duration", type=NumberRange(0, min_open=True), help="Of a live source, in seconds.")
 @click.option(
     "--patience",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     default=60,
     show_default=True,
     help="Seconds that a lost live source is waited for; 0 ends at once.",

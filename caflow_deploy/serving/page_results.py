@@ -7,6 +7,7 @@ from threading import Lock
 
 from caflow_runtime.consistency import enlarge_image
 from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.image_size import claimed_size
 from caflow_runtime.images import ImageFile, enlarge_alpha, read_image, write_image
 from caflow_runtime.inputs import Image, Rank
 from caflow_runtime.maps import pictures
@@ -55,11 +56,13 @@ class Sampler:
 
         Raises:
             UnreadableImage: if it is none.
+            OSError: if it cannot be read.
             InputError: if one sample of it would have too many pixels.
         """
-        given = read_image(source)
-        self._check_size(given.rgb, 1)
-        return given
+        claimed = claimed_size(source.read_bytes())
+        if claimed is not None:
+            self._check_size(claimed.height, claimed.width, 1)
+        return read_image(source)
 
     def write(self, given: ImageFile) -> Path:
         """The file as it was read, as PNG."""
@@ -83,7 +86,8 @@ class Sampler:
             show(done, count)
 
         given = self.read(source)
-        self._check_size(given.rgb, n)
+        height, width = given.rgb.shape[:2]
+        self._check_size(height, width, n)
         with self._drawing:
             self._check_open()
             drawn = self.pipe.sample(given.rgb, n, temperature, seed, rank=rank, show=show_unless_closed)
@@ -99,9 +103,14 @@ class Sampler:
         if self._is_closed:
             raise Closed("the page is being closed")
 
-    def _check_size(self, condition: Image, n: int) -> None:
-        height, width = (self.pipe.manifest.model.scale * side for side in condition.shape[:2])
-        fitting = min(MOST_SAMPLES, MOST_PIXELS // (height * width))
+    def _check_size(self, height: int, width: int, n: int) -> None:
+        """Whether `n` samples of a condition are few enough.
+
+        Raises:
+            InputError
+        """
+        height, width = (self.pipe.manifest.model.scale * side for side in (height, width))
+        fitting = min(MOST_SAMPLES, MOST_PIXELS // max(1, height * width))
         if not fitting:
             raise InputError(
                 f"wanted an image whose result has at most {MOST_PIXELS / 1e6:.0f} million pixels, this one's has "

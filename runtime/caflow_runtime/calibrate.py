@@ -7,18 +7,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from msgspec.structs import replace
+from msgspec.structs import asdict
 from numpy.typing import NDArray
 
 from caflow_runtime.bundle import MANIFEST, Model, sha256_of
 from caflow_runtime.calibration import (
     FORMAT,
     FORMAT_VERSION,
-    LINEAR,
     Calibration,
     Canary,
     Floats,
-    Reference,
     basis,
     covariates,
     mahalanobis,
@@ -27,9 +25,10 @@ from caflow_runtime.calibration import (
 from caflow_runtime.canary import canary_log_likelihood
 from caflow_runtime.consistency import degrade
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
-from caflow_runtime.images import SUFFIXES, read_image
+from caflow_runtime.images import MAX_PIXELS, SUFFIXES, read_image
 from caflow_runtime.inputs import Image, check_pairs
 from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.reference import LINEAR, QUANTILES, SMALLEST_SCALE, Fit, Reference
 from caflow_runtime.results import Likelihood
 
 SIDES = (64, 128, 256)
@@ -43,12 +42,9 @@ OUTLYING = 0.05
 """Share of the images, on either side, whose covariates count as the nearest of the others: curves end wildly."""
 RIDGE = 0.01
 """Of the mean square of each covariate: some are nearly sums of others."""
-QUANTILES = 1001
 DIGITS = 5
 MEAN_LOG_OF_NORMAL = -0.635
 """E ln|x|, x ~ N(0, 1)."""
-SMALLEST_SCALE = 1e-6
-"""Where all images are of one size."""
 SMALLEST_RESIDUAL = 1e-6
 """Bits/dim: samples at τ = 0 of images alike differ by less."""
 
@@ -76,7 +72,7 @@ def find_photographs(folder: Path) -> list[Path]:
     return paths
 
 
-def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int]) -> list[Pair]:
+def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int], max_pixels: int = MAX_PIXELS) -> list[Pair]:
     """Square crops of a photograph, of each size that fits, if any, at several scales; their conditions are made as the
     task says.
 
@@ -84,15 +80,16 @@ def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int]) -> li
 
     Arguments:
         sides: of targets, in pixels; brought to multiples of the model's.
+        max_pixels: of each file, as in `read_image`.
 
     Raises:
         UnreadableImage: also if a given pair's sizes do not fit.
         InputError: if the task does not say how conditions are made.
     """
-    image = read_image(path).rgb
+    image = read_image(path, max_pixels).rgb
     if _holds_pairs(folder):
         name = path.relative_to(folder / "B")
-        condition = read_image(folder / "A" / name).rgb
+        condition = read_image(folder / "A" / name, max_pixels).rgb
         try:
             check_pairs([image], [condition], model.scale)
         except InputError as error:
@@ -130,7 +127,10 @@ def calibrate(
             "some hundred photographs give a dependable calibration"
         )
     fold = np.array([photographs.index(name) % FOLDS for name in names])
-    learnt = [learn(kind, np.array(bits)[:, k], np.array(given), fold) for k, kind in enumerate(kinds)]
+    try:
+        learnt = [learn(kind, np.array(bits)[:, k], np.array(given), fold) for k, kind in enumerate(kinds)]
+    except ValueError as error:
+        raise InputError(f"these images give no usable calibration: {error}: use other photographs") from None
     return Calibration(
         format=FORMAT,
         format_version=FORMAT_VERSION,
@@ -148,15 +148,19 @@ def learn(temperature: float | None, bits: Floats, given: Floats, fold: NDArray[
     The quantiles are of residuals whose images the fit did not see, fold by fold, so they are as large as those of new
     images: the split of conformal prediction, but with every image in use.
     """
-    whole = _fit(temperature, bits, given)
     residuals, distances = np.empty_like(bits), np.empty(len(bits))
     for k in np.unique(fold):
         held_out = fold == k
-        part = _fit(temperature, bits[~held_out], given[~held_out])
+        part = _fit(bits[~held_out], given[~held_out])
         residuals[held_out] = standardized(bits[held_out], given[held_out], part)
-        distances[held_out] = mahalanobis(residuals[held_out], np.array(part.precision))
-    return replace(
-        whole,
+        seen = standardized(bits[~held_out], given[~held_out], part)
+        distances[held_out] = mahalanobis(residuals[held_out], _precision(seen))
+    whole = _fit(bits, given)
+    return Reference(
+        **asdict(whole),
+        temperature=temperature,
+        images=len(bits),
+        precision=_precision(standardized(bits, given, whole)).tolist(),
         distances=_quantiles(distances),
         residuals=[_quantiles(level) for level in residuals.T],
         bits_per_dim=_quantiles(bits.sum(1)),
@@ -174,7 +178,7 @@ def _bits(pipe: Pipeline, pair: Pair, temperature: float | None, seed: int) -> F
     return bits
 
 
-def _fit(temperature: float | None, bits: Floats, given: Floats) -> Reference:
+def _fit(bits: Floats, given: Floats) -> Fit:
     """Least squares, ridged, of bits, then of the logarithm of what is left."""
     lowest, highest = np.quantile(given, (OUTLYING, 1 - OUTLYING), axis=0)
     bounded = np.clip(given, lowest, highest)
@@ -182,23 +186,19 @@ def _fit(temperature: float | None, bits: Floats, given: Floats) -> Reference:
     x = basis((bounded - centre) / scale)
     mean = _ridge(x, bits)
     left = np.maximum(np.abs(bits - x @ mean.T), SMALLEST_RESIDUAL)
-    fitted = Reference(
-        temperature=temperature,
-        images=len(bits),
+    return Fit(
         lowest=lowest.tolist(),
         highest=highest.tolist(),
         centre=centre.tolist(),
         scale=scale.tolist(),
         mean=mean.tolist(),
         log_spread=_ridge(x[:, :LINEAR], np.log(left) - MEAN_LOG_OF_NORMAL).tolist(),
-        precision=[],
-        distances=[],
-        residuals=[],
-        bits_per_dim=[],
-        bits_per_dim_per_level=[],
     )
-    residuals = standardized(bits, given, fitted)
-    return replace(fitted, precision=np.linalg.pinv(residuals.T @ residuals / len(residuals)).tolist())
+
+
+def _precision(residuals: Floats) -> Floats:
+    """(n, n) inverse covariance of (R, n) residuals around 0."""
+    return np.asarray(np.linalg.pinv(residuals.T @ residuals / len(residuals)))
 
 
 def _ridge(x: Floats, values: Floats) -> Floats:

@@ -19,9 +19,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.bundle import MANIFEST, BundleError, Strict, sha256_of
+from caflow_runtime.bundle import MANIFEST, BundleError, Strict, read_manifest, sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.inputs import Image
+from caflow_runtime.inputs import Image, check_share
+from caflow_runtime.reference import COMPLEXITIES, LINEAR, Count, Fit, Number, Reference
 from caflow_runtime.strict_json import WrongJson, read_json
 
 NAME = "calibration.json"
@@ -30,10 +31,6 @@ FORMAT_VERSION = 1
 SAME_TEMPERATURE = 1e-6
 USUAL = 2.58
 """Standard deviations that 1 in 100 normal values exceeds."""
-COMPLEXITIES = 3
-"""Of the covariates; the last is the size."""
-LINEAR = COMPLEXITIES + 2
-"""Of the basis: 1 and the covariates."""
 Floats = NDArray[np.float64]
 
 
@@ -41,47 +38,16 @@ class WrongCalibration(BundleError):
     """`calibration.json` is not one that this version can use, or belongs to another bundle."""
 
 
-class Reference(Strict, frozen=True):
-    """What is typical of true images, or of samples at one temperature.
-
-    Bits per dimension of a level are around `mean` · x with the standard deviation exp(`log_spread` · x), x the `basis`
-    of the image's covariates, of which `log_spread` takes the linear part; what is left, divided by that, are its
-    residuals. Quantiles are evenly spaced from the smallest value to the largest.
-    """
-
-    temperature: float | None
-    """Of samples; None of true images."""
-    images: int
-    lowest: list[float]
-    highest: list[float]
-    """Of the covariates: outside of these the nearest counts."""
-    centre: list[float]
-    scale: list[float]
-    """Their means and standard deviations."""
-    mean: list[list[float]]
-    log_spread: list[list[float]]
-    """Of each level."""
-    precision: list[list[float]]
-    """Inverse covariance of the levels' residuals."""
-    distances: list[float]
-    """Quantiles of Mahalanobis' distance of the residuals, of images that the fit did not see."""
-    residuals: list[list[float]]
-    """Quantiles of each level's residuals, of such images."""
-    bits_per_dim: list[float]
-    """Quantiles of the total, as it is."""
-    bits_per_dim_per_level: list[list[float]]
-
-    @property
-    def smallest(self) -> float:
-        """No image has a typicality below this: so many images cannot tell what is rarer."""
-        return 1 / (self.images + 1)
-
-
 class Canary(Strict, frozen=True):
     """The log-likelihood of a sample that every backend draws alike."""
 
     backend: str
-    log_likelihood: float
+    log_likelihood: Number
+    """Not 0: differences are relative to it."""
+
+    def __post_init__(self) -> None:
+        if not self.log_likelihood:
+            raise ValueError("wanted a log_likelihood other than 0")
 
 
 class Calibration(Strict, frozen=True):
@@ -91,10 +57,19 @@ class Calibration(Strict, frozen=True):
     format_version: int
     manifest_sha256: str
     """Of the bundle that it is of."""
-    photographs: int
+    photographs: Count
     truth: Reference
     samples: list[Reference]
     canary: Canary
+
+    def __post_init__(self) -> None:
+        temperatures = [reference.temperature for reference in self.samples]
+        if self.truth.temperature is not None or None in temperatures or len(set(temperatures)) < len(temperatures):
+            raise ValueError(f"wanted truth without a temperature, samples of different ones, got {temperatures}")
+        if any(reference.levels != self.truth.levels for reference in self.samples):
+            raise ValueError(f"wanted samples of {self.truth.levels} levels, as truth has")
+        if any(self.photographs > reference.images for reference in (self.truth, *self.samples)):
+            raise ValueError(f"wanted at least one image of each of {self.photographs} photographs")
 
     def reference(self, temperature: float | None) -> Reference:
         """Of samples at a temperature, or of true images.
@@ -105,7 +80,8 @@ class Calibration(Strict, frozen=True):
         if temperature is None:
             return self.truth
         for reference in self.samples:
-            if abs((reference.temperature or 0.0) - temperature) < SAME_TEMPERATURE:
+            assert reference.temperature is not None
+            if abs(reference.temperature - temperature) < SAME_TEMPERATURE:
                 return reference
         known = ", ".join(f"{reference.temperature:g}" for reference in self.samples)
         raise InputError(
@@ -126,7 +102,15 @@ class Typicality:
     """(R, n) bits/dim above what is expected, in standard deviations: negative is likelier than it should be."""
 
     def accept(self, alpha: float = 0.01) -> NDArray[np.bool_]:
-        """(R,): False for a share `alpha` of images like those of calibration."""
+        """(R,): False for a share `alpha` of images like those of calibration.
+
+        Arguments:
+            alpha: 0…1; 0 accepts all.
+
+        Raises:
+            InputError
+        """
+        check_share("alpha", alpha)
         return np.asarray(self.value >= alpha)
 
     def reshape(self, *shape: int) -> "Typicality":
@@ -157,18 +141,26 @@ def read_calibration(folder: Path) -> Calibration | None:
         )
     if found.manifest_sha256 != sha256_of(folder / MANIFEST):
         raise WrongCalibration(f"{path} was made for another manifest than the one beside it: {again}")
+    if found.truth.levels != (levels := read_manifest(folder).model.levels):
+        raise WrongCalibration(f"{path}: wanted {levels} levels, as the model has, got {found.truth.levels}: {again}")
     return found
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Into a bundle, whole or not at all.
+    """Into a bundle, whole or not at all: what was there before stays until the new one can take its place.
 
     Raises:
+        WrongCalibration: if it could not be read again.
         OSError
     """
+    content = msgspec.json.encode(calibration)
+    try:
+        msgspec.json.decode(content, type=Calibration)
+    except msgspec.ValidationError as error:
+        raise WrongCalibration(f"the likelihoods of these images give no usable calibration: {error}") from None
     partial = folder / f".{NAME}.partial"
     try:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(calibration), indent=0))
+        partial.write_bytes(msgspec.json.format(content, indent=0))
         partial.replace(folder / NAME)
     finally:
         partial.unlink(missing_ok=True)
@@ -225,11 +217,11 @@ def temperature_of(temperature: float | Sequence[float]) -> float:
     return float(values[0])
 
 
-def standardized(bits_per_level: Floats, given: Floats, reference: Reference) -> Floats:
+def standardized(bits_per_level: Floats, given: Floats, fit: Fit) -> Floats:
     """(R, n) residuals."""
-    bounded = np.clip(given, reference.lowest, reference.highest)
-    x = basis((bounded - reference.centre) / reference.scale)
-    mean, log_spread = np.array(reference.mean), np.array(reference.log_spread)
+    bounded = np.clip(given, fit.lowest, fit.highest)
+    x = basis((bounded - fit.centre) / fit.scale)
+    mean, log_spread = np.array(fit.mean), np.array(fit.log_spread)
     residuals: Floats = (bits_per_level - x @ mean.T) / np.exp(x[:, :LINEAR] @ log_spread.T)
     return residuals
 
@@ -248,7 +240,8 @@ def _steps(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def mahalanobis(residuals: Floats, precision: Floats) -> Floats:
     """(R,) distances from 0."""
-    return np.asarray(np.sqrt(np.einsum("ri,ij,rj->r", residuals, precision, residuals)))
+    squares = np.einsum("ri,ij,rj->r", residuals, precision, residuals)
+    return np.asarray(np.sqrt(np.maximum(squares, 0)))  # rounding may leave one just below 0
 
 
 def rank(values: Floats, quantiles: Sequence[float]) -> Floats:

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from caflow_runtime.bundle import Model
-from caflow_runtime.calibration import Floats, Reference, covariates, mahalanobis, standardized, typicality
+from caflow_runtime.calibration import Floats, covariates, mahalanobis, standardized, typicality
 from caflow_runtime.consistency import consistency, enlarge_image, project
 from caflow_runtime.errors import InputError, NotFinite
-from caflow_runtime.inputs import Image, Rank
+from caflow_runtime.inputs import Image, Rank, check_integer, check_share, shown
 from caflow_runtime.pixels import Pixels
+from caflow_runtime.reference import Reference
 from caflow_runtime.results import REJECTED, Outcome, bits_per_dim
 from caflow_runtime.runner import Row
 
@@ -34,8 +35,10 @@ class Reject:
     """Where all are rejected: the best of them, the input enlarged, or `Untypical`."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha < 1 or self.redraws < 0:
-            raise InputError(f"wanted 0 < alpha < 1 and redraws of 0 or more, got {self.alpha}, {self.redraws}")
+        check_share("alpha", self.alpha, is_open=True)
+        check_integer("redraws", self.redraws, 0)
+        if not isinstance(self.otherwise, str) or self.otherwise not in get_args(Otherwise):
+            raise InputError(f"otherwise: wanted one of {', '.join(get_args(Otherwise))}, got {shown(self.otherwise)}")
 
 
 class Untypical(NotFinite):

@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from caflow_runtime.calibration import Floats, Reference, rank
+from caflow_runtime.calibration import Floats, rank
 from caflow_runtime.errors import InputError
+from caflow_runtime.reference import Reference
 
 BINS = 10
 WINDOW = 1000

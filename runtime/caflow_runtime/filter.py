@@ -4,20 +4,22 @@ The last bits of a likelihood depend on what ran with it. So batches never cross
 goes on from one of these gets the same numbers, to the bit.
 """
 
-import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import msgspec
 
 from caflow_runtime.calibration import reason
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
-from caflow_runtime.images import read_image
-from caflow_runtime.inputs import Image, check_pairs
+from caflow_runtime.images import MAX_PIXELS, read_image
+from caflow_runtime.inputs import Image, check_pairs, check_share
+from caflow_runtime.job_folder import stamp_of
 from caflow_runtime.pairs import FilePair
+from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.results import Score
 
@@ -33,7 +35,7 @@ READ_AHEAD = 8
 class Verdict(msgspec.Struct, frozen=True):
     """What became of a pair: a line of `scores.jsonl`. Of an error all numbers are None, but for sizes that are known.
 
-    Levels are in order, the coarsest first.
+    Paths are written as by `as_text`. Levels are in order, the coarsest first.
     """
 
     target: str
@@ -53,6 +55,9 @@ class Verdict(msgspec.Struct, frozen=True):
     width: int | None = None
     """Of the target, in pixels."""
     height: int | None = None
+    target_stamp: str | None = None
+    condition_stamp: str | None = None
+    """`stamp_of` the files, taken before they were read: where it has changed, a pair is judged again."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Loaded:
     """A pair that was read, or what is wrong with it."""
 
     files: FilePair
+    stamps: tuple[str | None, str | None]
     target: Image | None
     condition: Image | None
     wrong: str | None = None
@@ -69,34 +75,47 @@ class Loaded:
         """Height and width of the target; (0, 0) of none."""
         return (0, 0) if self.target is None else self.target.shape[:2]
 
+    @property
+    def names(self) -> dict[str, Any]:
+        """The fields of a verdict that say which files it is about."""
+        target, condition = map(as_text, self.files)
+        target_stamp, condition_stamp = self.stamps
+        return {
+            "target": target,
+            "condition": condition,
+            "target_stamp": target_stamp,
+            "condition_stamp": condition_stamp,
+        }
+
     def failed(self, wrong: str) -> Verdict:
         """That of a pair which cannot be scored."""
         height, width = self.size
-        target, condition = map(as_text, self.files)
-        return Verdict(target, condition, "error", wrong, width=width or None, height=height or None)
+        return Verdict(verdict="error", reason=wrong, width=width or None, height=height or None, **self.names)
 
 
-def filter_pairs(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float = 0.01) -> Iterator[Verdict]:
+def filter_pairs(
+    pipe: Pipeline, pairs: Iterable[FilePair], alpha: float = 0.01, max_pixels: int = MAX_PIXELS
+) -> Iterator[Verdict]:
     """Judge pairs, in order, in memory that does not grow with their number.
 
     A pair that cannot be read, does not fit, or has no finite likelihood is an error of its own; the others go on.
 
     Arguments:
         alpha: pairs of less typicality are rejected: this share of pairs like those of calibration.
+        max_pixels: of each file, as in `read_image`.
 
     Raises:
         InputError: if `alpha` is not between 0 and 1, or the bundle is not calibrated.
     """
-    if not 0 < alpha < 1:
-        raise InputError(f"alpha: wanted a share between 0 and 1, got {alpha}")
+    check_share("alpha", alpha, is_open=True)
     smallest_typicality(pipe)
-    loaded = _read_ahead(pairs, pipe.manifest.model.scale)
+    loaded = _read_ahead(pairs, partial(_load, scale=pipe.manifest.model.scale, max_pixels=max_pixels))
     return (verdict for batch in _batches(loaded) for verdict in _judge(pipe, batch, alpha))
 
 
-def judge(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float) -> list[Verdict]:
+def judge(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float, max_pixels: int) -> list[Verdict]:
     """The verdicts of `filter_pairs`, all at once: for pairs between two multiples of `BATCH`."""
-    return list(filter_pairs(pipe, pairs, alpha))
+    return list(filter_pairs(pipe, pairs, alpha, max_pixels))
 
 
 def smallest_typicality(pipe: Pipeline) -> float:
@@ -108,34 +127,29 @@ def smallest_typicality(pipe: Pipeline) -> float:
     return 1 / (pipe.calibration.truth.images + 1)
 
 
-def as_text(path: str) -> str:
-    """A path that can be written as UTF-8: bytes of a name that are none become `\\x…`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def _read_ahead(pairs: Iterable[FilePair], scale: int) -> Iterator[Loaded]:
+def _read_ahead(pairs: Iterable[FilePair], load: Callable[[FilePair], Loaded]) -> Iterator[Loaded]:
     """Pairs in order, a few of them read in the meantime."""
     waiting: deque[Future[Loaded]] = deque()
     with ThreadPoolExecutor(READERS) as pool:
         for files in pairs:
-            waiting.append(pool.submit(_load, files, scale))
+            waiting.append(pool.submit(load, files))
             if len(waiting) > READ_AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _load(files: FilePair, scale: int) -> Loaded:
-    target = None
+def _load(files: FilePair, scale: int, max_pixels: int) -> Loaded:
+    target, stamps = None, (stamp_of(files.target), stamp_of(files.condition))
     try:
-        target = read_image(files.target).rgb
-        condition = read_image(files.condition).rgb
+        target = read_image(files.target, max_pixels).rgb
+        condition = read_image(files.condition, max_pixels).rgb
         check_pairs([target], [condition], scale)
     except UnreadableImage as error:
-        return Loaded(files, target, None, as_text(str(error)))
+        return Loaded(files, stamps, target, None, as_text(str(error)))
     except (InputError, MemoryError) as error:
-        return Loaded(files, target, None, _about(files, error))
-    return Loaded(files, target, condition)
+        return Loaded(files, stamps, target, None, _about(files, error))
+    return Loaded(files, stamps, target, condition)
 
 
 def _batches(loaded: Iterable[Loaded]) -> Iterator[list[Loaded]]:
@@ -171,21 +185,19 @@ def _score(pipe: Pipeline, pairs: Sequence[Loaded], alpha: float) -> list[Verdic
     except (InputError, NotFinite, MemoryError) as error:
         wrong = _about(pairs[0].files, error)
     else:
-        return [_verdict(pair.files, score, k, alpha) for k, pair in enumerate(pairs)]
+        return [_verdict(pair, score, k, alpha) for k, pair in enumerate(pairs)]
     if len(pairs) == 1:
         return [pairs[0].failed(wrong)]
     return [verdict for pair in pairs for verdict in _score(pipe, [pair], alpha)]
 
 
-def _verdict(files: FilePair, score: Score, k: int, alpha: float) -> Verdict:
+def _verdict(pair: Loaded, score: Score, k: int, alpha: float) -> Verdict:
     """Of number `k` of what was scored."""
     typical = score.typicality
     assert typical is not None
     is_accepted = bool(typical.accept(alpha)[k])
     height, width = score.sides[k]
     return Verdict(
-        target=as_text(files.target),
-        condition=as_text(files.condition),
         verdict="accepted" if is_accepted else "rejected",
         reason=None if is_accepted else reason(typical.residuals[k]),
         typicality=float(typical.value[k]),
@@ -196,6 +208,7 @@ def _verdict(files: FilePair, score: Score, k: int, alpha: float) -> Verdict:
         bits_per_dim=float(score.bits_per_dim[k]),
         width=width,
         height=height,
+        **pair.names,
     )
 
 

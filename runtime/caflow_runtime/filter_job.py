@@ -16,18 +16,21 @@ from typing import Any, Literal
 import msgspec
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.filter import BATCH, Verdict, as_text
-from caflow_runtime.job_folder import NAME, State, check_same, read_state, settings_of_pipeline
+from caflow_runtime.filter import BATCH, Verdict
+from caflow_runtime.job_folder import NAME, State, check_same, has_changed, read_state, settings_of_pipeline
 from caflow_runtime.pairs import FilePair
 from caflow_runtime.parquet import write_parquet
+from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.strict_json import WrongJson, parse_json
 
 COMMAND = "caflow filter"
-SCORES, LIST, FILES, PARQUET = "scores.jsonl", "accepted.txt", "accepted", "scores.parquet"
+SCORES, LIST, LIST0, FILES, PARQUET = "scores.jsonl", "accepted.txt", "accepted.list0", "accepted", "scores.parquet"
 
-Accepted = Literal["list", "copy", "link"]
-"""How accepted targets are given: their paths in `accepted.txt`, or their files, or symbolic links, in `accepted/`."""
+Accepted = Literal["list", "list0", "copy", "link"]
+"""How accepted targets are given: their paths, one a line in `accepted.txt`, or each ended by a zero byte in
+`accepted.list0`, as `xargs -0` reads them; or their files, or symbolic links, in `accepted/`."""
+PLACES: dict[Accepted, str] = {"list": LIST, "list0": LIST0, "copy": FILES, "link": FILES}
 
 
 class FilterState(State):
@@ -74,8 +77,9 @@ class FilterJob:
             OSError: if a verdict cannot be written; those before are.
         """
         if self.done < len(self.pairs):
-            self.state.accepted, self.state.parquet = None, False  # what was made of the verdicts is of others
+            self.state.accepted, self.state.parquet = None, False
             self.state.write(self.folder)
+            remove_made(self.folder)  # what was made of the verdicts is of others
         with (self.folder / SCORES).open("ab") as file:
             for verdict in verdicts:
                 file.write(msgspec.json.encode(verdict) + b"\n")
@@ -97,10 +101,10 @@ class FilterJob:
         """Write what follows from the verdicts, once all are there; False if it is there already.
 
         Raises:
-            InputError: if a package is missing, or targets have no folder in common.
+            InputError: if a package is missing, targets have no folder in common, or a name does not fit in a line.
             OSError
         """
-        place = self.folder / (LIST if how == "list" else FILES)
+        place = self.folder / PLACES[how]
         lacks_accepted = self.state.accepted != how or not place.exists()
         lacks_parquet = parquet and not (self.state.parquet and (self.folder / PARQUET).exists())
         if lacks_accepted:
@@ -109,8 +113,8 @@ class FilterJob:
                 for pair, verdict in zip(self.pairs, self.verdicts(), strict=True)
                 if verdict.verdict == "accepted"
             )
-            if how == "list":
-                write_list(self.folder / LIST, accepted)
+            if how in ("list", "list0"):
+                write_list(place, accepted, b"\n" if how == "list" else b"\0")
             else:
                 place_files(self.folder / FILES, accepted, common_folder(self.pairs), how)
             self.state.accepted = how
@@ -137,7 +141,7 @@ def check_apart(folder: Path, inputs: Iterable[str]) -> None:
         InputError
     """
     own = folder.resolve()
-    results, files = {own / name for name in (NAME, SCORES, LIST, PARQUET)}, own / FILES
+    results, files = {own / name for name in (NAME, SCORES, LIST, LIST0, PARQUET)}, own / FILES
     for name in inputs:
         place = place_of(name)
         if place in results or place.is_relative_to(files):
@@ -147,11 +151,10 @@ def check_apart(folder: Path, inputs: Iterable[str]) -> None:
 def begin(folder: Path, settings: dict[str, Any]) -> FilterState:
     """A new job in a folder, without the results of an earlier one."""
     files = folder / FILES
-    if files.is_dir() and any(files.iterdir()):
-        if not _is_job(folder):
-            raise InputError(f"{files} is where accepted files would go, and something else is in it: move that")
-        shutil.rmtree(files)
-    for name in (NAME, SCORES, LIST, PARQUET):
+    if files.is_dir() and any(files.iterdir()) and not _is_job(folder):
+        raise InputError(f"{files} is where accepted files would go, and something else is in it: move that")
+    remove_made(folder)
+    for name in (NAME, SCORES):
         (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     state = FilterState(settings)
@@ -159,8 +162,18 @@ def begin(folder: Path, settings: dict[str, Any]) -> FilterState:
     return state
 
 
+def remove_made(folder: Path) -> None:
+    """Remove what was made of a job's verdicts."""
+    for name in (LIST, LIST0, PARQUET):
+        (folder / name).unlink(missing_ok=True)
+    if (folder / FILES).is_dir():
+        shutil.rmtree(folder / FILES)
+
+
 def keep_whole(path: Path, pairs: Sequence[FilePair]) -> int:
-    """How many verdicts of `pairs` are kept: all, or up to the last multiple of `BATCH`. What follows is cut off."""
+    """How many verdicts of `pairs` are kept: all, or up to the last multiple of `BATCH` before the first one that is
+    damaged, or whose files have changed since. What follows is cut off.
+    """
     if not path.exists():
         return 0
     kept = end = position = 0
@@ -176,12 +189,36 @@ def keep_whole(path: Path, pairs: Sequence[FilePair]) -> int:
     return kept
 
 
-def write_list(path: Path, names: Iterable[str]) -> None:
-    """One a line, whole or not at all."""
+def write_list(path: Path, names: Iterable[str], end: bytes) -> None:
+    """Write names, each followed by `end`, a line break or a zero byte; all of them or nothing.
+
+    Raises:
+        InputError: if a name does not fit in a line.
+        OSError
+    """
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.writelines(os.fsencode(name) + b"\n" for name in names)
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            for name in names:
+                if end == b"\n":
+                    check_fits_in_a_line(name)
+                file.write(os.fsencode(name) + end)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_fits_in_a_line(name: str) -> None:
+    """Refuse a name with a line break: who reads the list would find two names, perhaps that of a rejected file.
+
+    Raises:
+        InputError
+    """
+    if name.splitlines() != [name]:
+        raise InputError(
+            f"{name!r} has a line break, so it does not fit in {LIST}: give --accepted list0, and read {LIST0} with "
+            "xargs -0, or give --accepted copy"
+        )
 
 
 def place_of(name: str) -> Path:
@@ -234,4 +271,6 @@ def _is_verdict_of(pair: FilePair, line: bytes) -> bool:
         verdict = parse_json(line, Verdict)
     except WrongJson:
         return False
-    return line.endswith(b"\n") and [verdict.target, verdict.condition] == [as_text(name) for name in pair]
+    is_of_pair = line.endswith(b"\n") and [verdict.target, verdict.condition] == [as_text(name) for name in pair]
+    stamps = (verdict.target_stamp, verdict.condition_stamp)
+    return is_of_pair and not any(map(has_changed, pair, stamps))

@@ -15,7 +15,8 @@ from typing import Any
 
 from caflow_runtime.image_job import Done, Job
 from caflow_runtime.images import PARTIAL
-from caflow_runtime.job_folder import State, check_same, read_state, settings_of_pipeline
+from caflow_runtime.job_folder import State, check_same, has_changed, read_state, settings_of_pipeline
+from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.strict_json import WrongJson, parse_json
 
@@ -49,9 +50,9 @@ class ImageBatch:
             State(settings).write(folder)
         results = keep_done(folder / RESULTS, jobs)
         done = {result["output"] for result in results}
-        self.left = [job for job in jobs if str(job.output) not in done]
+        self.left = [job for job in jobs if as_text(job.output) not in done]
         """Images that have no result yet."""
-        own = {str(job.output) for job in jobs}
+        own = {as_text(job.output) for job in jobs}
         self.outcomes = Counter(result["outcome"] for result in results if result["output"] in own)
         """Of those that have one."""
 
@@ -65,7 +66,8 @@ class ImageBatch:
             for done in drawn:
                 result = done.report
                 if done.is_dropped:
-                    result = {"input": str(done.job.source), "output": str(done.job.output), "outcome": DROPPED}
+                    names = {"input": as_text(done.job.source), "output": as_text(done.job.output)}
+                    result = {**names, "outcome": DROPPED, "input_stamp": done.stamp}
                 if result is not None:
                     file.write(json.dumps(result, allow_nan=False) + "\n")
                     file.flush()
@@ -93,15 +95,15 @@ def keep_done(path: Path, jobs: Iterable[Job]) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    sources = {str(job.output): str(job.source) for job in jobs}
+    sources = {as_text(job.output): as_text(job.source) for job in jobs}
     lines = path.read_bytes().splitlines(keepends=True)
     kept = {}
     for line in lines:
         result = _result(line)
         if result is None or sources.get(result["output"], result["input"]) != result["input"]:
             continue
-        written = Path(result["output"]) if result["outcome"] != DROPPED else path
-        if _is_there(written) and not _is_newer(Path(result["input"]), written):
+        is_whole = result["outcome"] == DROPPED or _is_there(Path(as_path(result["output"])))
+        if is_whole and not has_changed(as_path(result["input"]), result.get("input_stamp")):
             kept[result["output"]] = line, result
     if len(kept) < len(lines):
         partial = path.with_name(f".{path.name}{PARTIAL}")
@@ -115,11 +117,6 @@ def _is_there(path: Path) -> bool:
         return path.exists()
     except OSError:  # a name that is too long for any file
         return False
-
-
-def _is_newer(source: Path, result: Path) -> bool:
-    """Of what is gone, the result stays."""
-    return _is_there(source) and source.stat().st_mtime_ns > result.stat().st_mtime_ns
 
 
 def remove_partial(jobs: Iterable[Job]) -> None:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from caflow_runtime.choice import Untypical
 from caflow_runtime.consistency import consistency
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.images import ImageFile, check_suffix, enlarge_alpha, read_image, write_image
+from caflow_runtime.images import MAX_PIXELS, ImageFile, check_suffix, enlarge_alpha, read_image, write_image
+from caflow_runtime.job_folder import stamp_of
 from caflow_runtime.maps import pictures as maps_of
 from caflow_runtime.metrics import Metrics
+from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.results import Best, Likelihood, Samples
 from caflow_runtime.runner import Show
@@ -53,25 +55,35 @@ class Done:
     """Why there is no result, for people."""
     is_dropped: bool = False
     """There is none because all samples are untypical."""
+    stamp: str | None = None
+    """`stamp_of` the source, taken before it was read."""
 
 
 def do(
-    pipe: Pipeline, job: Job, arguments: dict[str, Any], show: Show | None = None, metrics: Metrics | None = None
+    pipe: Pipeline,
+    job: Job,
+    arguments: dict[str, Any],
+    show: Show | None = None,
+    metrics: Metrics | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Done:
     """Draw, write and report one image. What cannot be done is no exception, as others are to be done after it.
 
     Arguments:
         arguments: of `Pipeline.best_of`, or of `Pipeline.sample` where the job wants all samples.
         show: as in `Pipeline.best_of`.
+        max_pixels: of the image file, as in `read_image`.
     """
+    stamp = stamp_of(job.source)
     try:
-        return Done(job, _draw(pipe, job, arguments, show, metrics))
+        report = _draw(pipe, job, arguments, show, metrics, read_image(job.source, max_pixels))
+        return Done(job, {**report, "input_stamp": stamp}, stamp=stamp)
     except Untypical as error:
         for path in job.outputs:  # earlier ones
             path.unlink(missing_ok=True)
         if metrics:
             metrics.observe_error(error)
-        return Done(job, wrong=f"{job.source}: {error}: dropped", is_dropped=True)
+        return Done(job, wrong=f"{job.source}: {error}: dropped", is_dropped=True, stamp=stamp)
     except (CaflowError, OSError, MemoryError) as error:
         if metrics:
             metrics.observe_error(error)
@@ -80,9 +92,8 @@ def do(
 
 
 def _draw(
-    pipe: Pipeline, job: Job, arguments: dict[str, Any], show: Show | None, metrics: Metrics | None
+    pipe: Pipeline, job: Job, arguments: dict[str, Any], show: Show | None, metrics: Metrics | None, given: ImageFile
 ) -> dict[str, Any]:
-    given = read_image(job.source)
     check_suffix(job.output, given.alpha is not None)
     needs_all = bool(job.others or job.extras) and "reject" not in arguments
     with metrics.stage("sample") if metrics else nullcontext():
@@ -96,7 +107,8 @@ def _draw(
         write_image(job.extras["sheet"], sheet(given.rgb, cast("Samples", drawn)), profile=given.profile)
     report = _report(job, drawn, given)
     if report["outcome"] != "bicubic" and (is_grey or job.output.suffix.lower() not in LOSSLESS):
-        written = _as_written(pipe, read_image(job.output).rgb, given.rgb, "consistency_db" in report)
+        own = read_image(job.output, pictures[0].size).rgb  # however large: its pixels are in memory already
+        written = _as_written(pipe, own, given.rgb, "consistency_db" in report)
         if "reject" in arguments:  # the sample was judged, as it was drawn
             written["typicality_as_written"] = written.pop("typicality")
         report |= written
@@ -120,8 +132,8 @@ def _report(job: Job, drawn: Samples | Best, given: ImageFile) -> dict[str, Any]
     best = (0, 0) if drawn.per_level.ndim == 3 else (0,)
     known = {} if drawn.consistency is None else {"consistency_db": float(drawn.consistency[best])}
     return {
-        "input": str(job.source),
-        "output": str(job.output),
+        "input": as_text(job.source),
+        "output": as_text(job.output),
         "input_bits": given.bits,
         "sample": int(drawn.sample[best]),
         "outcome": getattr(drawn, "outcome", ["accepted"])[0],

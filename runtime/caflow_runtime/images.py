@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import stat
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.inputs import Image
+from caflow_runtime.image_size import JPEG_START, claimed_size
+from caflow_runtime.inputs import Image, check_integer
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
@@ -26,7 +28,11 @@ HAS_PROFILES = hasattr(cv2, "imencodeWithMetadata")
 """OpenCV 4.12 or later."""
 PARTIAL = ".partial"
 """The end of the name of a file that is not yet whole; its start is a dot and the name that it will have."""
-JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_END = b"\xff\xd9"
+MAX_PIXELS = 2**28
+"""Of an image that is read, by default: 268 megapixels. Reading takes 6 to 25 bytes of memory for each pixel."""
+MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES = 8, 2**26
+"""Of a file: pixels of four channels of 16 bits, not compressed; and what there may be besides."""
 JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end
 
 
@@ -45,28 +51,36 @@ class ImageFile:
     """Its ICC colour profile, where OpenCV (4.12 or later) reads one: of PNG, JPEG and WebP."""
 
 
-def read_image(path: str | Path) -> ImageFile:
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """Read an image file of 8 or 16 bits: grey, RGB or RGBA, turned as its EXIF says.
 
     A file that is cut off is found; damage in its middle only where OpenCV's decoder stops at it.
 
+    Arguments:
+        max_pixels: a file that claims more is refused before it is decoded; OpenCV's own limit is 2³⁰.
+
     Raises:
-        UnreadableImage: if it is missing, cut off, of another kind of values, or holds several pictures.
+        InputError: if `max_pixels` is not a positive integer.
+        UnreadableImage: if it is missing, cut off, too large, of another kind of values, or holds several pictures.
     """
+    check_integer("max_pixels", max_pixels, 1)
     path = Path(path)
-    try:
-        contents = path.read_bytes()
-    except OSError as error:
-        raise UnreadableImage(f"{path}: cannot be read: {error.strerror}") from None
+    contents = _contents(path, MOST_BYTES_PER_PIXEL * max_pixels + MOST_OTHER_BYTES)
+    width, height = claimed_size(contents) or (0, 0)
+    if width * height > max_pixels:
+        raise UnreadableImage(
+            f"{path}: {width}×{height} are {width * height / 1e6:.4g} megapixels, more than the "
+            f"{max_pixels / 1e6:.4g} that are allowed (max_pixels): reduce the image, or allow more"
+        )
     is_jpeg = contents.startswith(JPEG_START)
     if is_jpeg and JPEG_END not in contents[-JPEG_TRAILER_BYTES:]:
         # OpenCV before 5 fills what is missing with grey and says nothing.
         raise UnreadableImage(f"{path}: the JPEG is cut off")
     try:
-        turned = _decode(contents, TURNED)
-        flat, profile = _decode_with_profile(contents)
+        turned = _decode(contents, TURNED) if width * height else None
+        flat, profile = (None, None) if turned is None else _decode_with_profile(contents)
         # As bytes: OpenCV crashes where a name is not UTF-8.
-        pictures = 1 if is_jpeg else cv2.imcount(os.fsencode(path))  # type: ignore[arg-type]
+        pictures = 1 if is_jpeg or flat is None else cv2.imcount(os.fsencode(path))  # type: ignore[arg-type]
     except cv2.error:
         turned = flat = profile = None
     if turned is None or flat is None:
@@ -134,6 +148,24 @@ def enlarge_alpha(alpha: NDArray[np.uint8], height: int, width: int) -> NDArray[
     return np.asarray(cv2.resize(alpha, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
+def _contents(path: Path, max_bytes: int) -> bytes:
+    """All bytes of a regular file: a pipe might never end."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise UnreadableImage(f"{path}: cannot be read: it is not a file")
+        if found.st_size > max_bytes:
+            raise UnreadableImage(
+                f"{path}: cannot be read: it has {found.st_size} bytes, more than an image of so many pixels as are "
+                "allowed (max_pixels)"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a name that no file can have
+        raise UnreadableImage(f"{path!r}: cannot be read: {error}") from None
+
+
 def _decode(contents: bytes, flags: int) -> NDArray[Any] | None:
     decoded = cv2.imdecode(np.frombuffer(contents, np.uint8), flags) if contents else None
     return None if decoded is None else np.asarray(decoded)
@@ -179,7 +211,7 @@ def _image_file(path: Path, decoded: NDArray[Any]) -> ImageFile:
             f"{path}: wanted 8 or 16 bits in 1, 3 or 4 channels, got {decoded.dtype} in {channels}: convert it first"
         )
     if bits == 16:
-        decoded = np.rint(decoded / 257).astype(np.uint8)
+        decoded = np.asarray(cv2.convertScaleAbs(decoded, alpha=1 / 257))  # rounds; no floats as large as the image
     if channels == 1:
         grey = decoded.reshape(decoded.shape[:2])
         return ImageFile(np.repeat(grey[..., None], 3, 2), None, True, bits)

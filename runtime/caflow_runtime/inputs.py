@@ -1,6 +1,6 @@
 """What a pipeline is given, checked: nothing is converted in silence."""
 
-import math
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -15,6 +15,9 @@ Image = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
 Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
 """(B, H, W, 3) or (H, W, 3) uint8 RGB, or (H, W, 3) arrays of any sizes."""
+
+MOST_SHOWN = 200
+"""Characters of a value in a message."""
 
 Rank = Literal["likelihood", "consistency", "typical"]
 """What makes one sample better than another."""
@@ -56,6 +59,53 @@ def check_pairs(targets: list[Image], conditions: list[Image], scale: int) -> No
             )
 
 
+def check_share(name: str, value: float, is_open: bool = False) -> None:
+    """Check that a value is a share: a number from 0 to 1, without these two where `is_open`.
+
+    Raises:
+        InputError
+    """
+    if not is_number(value) or not (0 < value < 1 if is_open else 0 <= value <= 1):
+        wanted = "between 0 and 1" if is_open else "from 0 to 1"
+        raise InputError(f"{name}: wanted a share {wanted}, got {shown(value)}")
+
+
+def check_integer(name: str, value: int, low: int, high: int = LARGEST_WORD) -> None:
+    """Check that a value is an integer, of Python or NumPy, from `low` to `high`.
+
+    Raises:
+        InputError
+    """
+    if not _is_integer(value) or not low <= value <= high:
+        raise InputError(f"{name}: wanted an integer from {low} to {high}, got {shown(value)}")
+
+
+def check_switch(name: str, value: bool) -> None:
+    """Check that a value is True or False: the text "no" would count as True.
+
+    Raises:
+        InputError
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name}: wanted True or False, got {shown(value)}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number that a float can hold, and neither a bool nor text."""
+    if isinstance(value, np.floating):
+        value = float(value)
+    return _is_real(value) and bool(abs(value) <= sys.float_info.max)  # False for NaN
+
+
+def shown(value: Any) -> str:
+    """A value of any kind as it appears in a message, shortened."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not print integers of more than 4300 digits
+        return f"{type(value).__name__} of thousands of digits"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+
+
 def check_draw(
     model: Model,
     n: int,
@@ -72,16 +122,13 @@ def check_draw(
         InputError
     """
     levels = model.levels
-    if not _is_integer(n) or not 1 <= n <= LARGEST_WORD:
-        raise InputError(f"n: wanted a number of samples from 1 to {LARGEST_WORD}, got {n!r}")
-    temperatures = per_level(temperature, levels)
-    if not all(math.isfinite(value) and value >= 0 for value in temperatures):
-        raise InputError(f"temperature: wanted finite values of 0 or more, got {temperature!r}")
-    for name, value in (("seed", seed), ("frame", frame)):
-        if not _is_integer(value) or not 0 <= value <= LARGEST_WORD:
-            raise InputError(f"{name}: wanted an integer from 0 to {LARGEST_WORD}, got {value!r}")
-    if rank not in get_args(Rank):
-        raise InputError(f"rank: wanted one of {', '.join(get_args(Rank))}, got {rank!r}")
+    check_integer("n", n, 1)
+    per_level(temperature, levels)
+    check_integer("seed", seed, 0)
+    check_integer("frame", frame, 0)
+    if not isinstance(rank, str) or rank not in get_args(Rank):
+        raise InputError(f"rank: wanted one of {', '.join(get_args(Rank))}, got {shown(rank)}")
+    check_switch("consistent", consistent)
     if rank == "consistency" and model.task == "image-to-image":
         raise InputError(f"rank 'consistency': the task {model.task!r} does not say how its conditions are made")
     if consistent and model.task != "super-resolution":
@@ -93,7 +140,7 @@ def check_draw(
     if len(counts) != levels or not falls or counts[0] != n:
         raise InputError(
             f"keep: wanted {levels} numbers of samples, one per level from n = {n} down, such as "
-            f"{(n, *[max(1, n // 2)] * (levels - 1))}, got {tuple(counts)}"
+            f"{(n, *[max(1, n // 2)] * (levels - 1))}, got {shown(tuple(counts))}"
         )
     if rank != "likelihood":
         raise InputError(f"keep: samples are dropped by their likelihood, so wanted rank 'likelihood', got {rank!r}")
@@ -105,13 +152,14 @@ def per_level(temperature: float | Sequence[float], levels: int) -> list[float]:
     Raises:
         InputError
     """
-    try:
-        values = [float(value) for value in np.atleast_1d(np.asarray(temperature, np.float64))]
-    except (TypeError, ValueError):
-        values = []
-    if len(values) not in (1, levels):
-        raise InputError(f"temperature: wanted a number, or {levels} of them, one per level, got {temperature!r}")
-    return values * levels if len(values) == 1 else values
+    found: Any = temperature.tolist() if isinstance(temperature, np.ndarray) else temperature
+    values = list(found) if isinstance(found, list | tuple) else [found]
+    if len(values) not in (1, levels) or not all(_is_real(value) for value in values):
+        raise InputError(f"temperature: wanted a number, or {levels} of them, one per level, got {shown(temperature)}")
+    if not all(is_number(value) and value >= 0 for value in values):
+        raise InputError(f"temperature: wanted finite values of 0 or more, got {shown(temperature)}")
+    numbers = [float(value) for value in values]
+    return numbers * levels if len(numbers) == 1 else numbers
 
 
 def as_image(image: Any, what: str) -> Image:
@@ -138,6 +186,10 @@ def as_image(image: Any, what: str) -> Image:
 
 def _sides(image: Image) -> str:
     return f"{image.shape[0]}×{image.shape[1]}"
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _is_integer(value: Any) -> bool:

@@ -79,6 +79,24 @@ def _hold(folder: Path) -> int | None:
     return opened
 
 
+def stamp_of(path: str | Path) -> str | None:
+    """The size of a file in bytes and the time when it was last changed in nanoseconds; None if it cannot be found.
+
+    A file whose contents changed has another stamp, unless its size and time were set to what they were.
+    """
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return None
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def has_changed(path: str | Path, stamp: str | None) -> bool:
+    """Whether a file is another one than when its stamp was taken. Of a file that is gone, results stay."""
+    now = stamp_of(path)
+    return now is not None and now != stamp
+
+
 Kind = TypeVar("Kind", bound=State)
 
 

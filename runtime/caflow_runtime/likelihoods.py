@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 from caflow_runtime.bundle import Model
 from caflow_runtime.calibration import (
     Calibration,
-    Reference,
     Typicality,
     covariates,
-    read_calibration,
     temperature_of,
     typicality,
 )
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.inputs import Image
+from caflow_runtime.reference import Reference
 from caflow_runtime.results import bits_per_dim
 from caflow_runtime.runner import Row
 from caflow_runtime.tiles import Shares
@@ -37,10 +36,10 @@ class Parts(TypedDict):
 class Likelihoods:
     """Of one bundle."""
 
-    def __init__(self, folder: Path, model: Model) -> None:
+    def __init__(self, folder: Path, model: Model, calibration: Calibration | None) -> None:
         self._folder = folder
         self._model = model
-        self._calibration = read_calibration(folder)
+        self._calibration = calibration
 
     @property
     def calibration(self) -> Calibration:

@@ -19,13 +19,15 @@ from typing import Any, Protocol, Self, get_args
 import numpy as np
 
 from caflow_runtime.bundle import MANIFEST, sha256_of
-from caflow_runtime.calibration import Floats, Reference
+from caflow_runtime.calibration import Floats
 from caflow_runtime.canary import canary_difference
 from caflow_runtime.choice import Untypical
 from caflow_runtime.drift import WINDOW, Drift
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.filter import Verdict
+from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.reference import Reference
 from caflow_runtime.results import Best, Outcome, Samples, Score
 from caflow_runtime.stream import Frame
 
@@ -119,7 +121,7 @@ class Metrics:
         """
         self._instruments = instruments or Prometheus()
         self.drift = None if reference is None else Drift(reference, window)
-        self._model = pipe.folder.stem
+        self._model = as_text(pipe.folder.stem)
         self._endpoint: Any = None
         self._make_counters()
         self._make_histograms(buckets or buckets_of(reference))

@@ -11,6 +11,7 @@ import msgspec
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.images import SUFFIXES
+from caflow_runtime.path_text import as_path
 from caflow_runtime.strict_json import WrongJson, parse_json, read_lines
 
 TABLE, JSON_LINES = {".csv"}, {".jsonl", ".ndjson"}
@@ -44,7 +45,7 @@ def list_pairs(source: Path) -> list[FilePair]:
     Arguments:
         source: a .csv with the columns `target` and `condition`; a .jsonl or .ndjson of objects with these fields; or a
             folder with `A` (conditions) and `B` (targets) in it, as in training. Paths in a list are relative to the
-            list's folder.
+            list's folder. In JSON they are written as by `as_text`.
 
     Raises:
         InputError: if it is none of these, a line is broken, or there is no pair.
@@ -89,7 +90,7 @@ def _in_json_lines(path: Path) -> Iterator[FilePair]:
         except WrongJson as error:
             wanted = '{"target": "…", "condition": "…"}'
             raise InputError(f"{path}: line {number}: wanted {wanted}: {error}") from None
-        yield _pair(path, number, found.target, found.condition)
+        yield _pair(path, number, as_path(found.target), as_path(found.condition))
 
 
 def _lines(path: Path) -> Iterator[str]:

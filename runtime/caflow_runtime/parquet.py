@@ -50,6 +50,8 @@ def write_parquet(path: Path, verdicts: Iterator[Verdict]) -> None:
         "bits_per_dim": number,
         "width": size,
         "height": size,
+        "target_stamp": text,
+        "condition_stamp": text,
     }
     schema = pyarrow.schema(types.items())
     partial = path.with_name(f".{path.name}.partial")

@@ -17,11 +17,22 @@ from numpy.typing import NDArray
 from caflow_runtime import builtin
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.bundle import Manifest
-from caflow_runtime.calibration import Calibration, check_alpha
+from caflow_runtime.calibration import Calibration, check_alpha, read_calibration
 from caflow_runtime.choice import Candidate, Chooser, Reject, finite_pixels, ranking
 from caflow_runtime.errors import InputError
 from caflow_runtime.graphs import Graphs
-from caflow_runtime.inputs import Image, Images, Rank, as_image, as_images, check_draw, check_pairs
+from caflow_runtime.inputs import (
+    Image,
+    Images,
+    Rank,
+    as_image,
+    as_images,
+    check_draw,
+    check_integer,
+    check_pairs,
+    check_share,
+    shown,
+)
 from caflow_runtime.likelihoods import Likelihoods, check_finite
 from caflow_runtime.on_device import DeviceBest, best_on_device
 from caflow_runtime.results import REJECTED, Best, Encoded, Samples, Score, stack
@@ -31,6 +42,8 @@ from caflow_runtime.stream import Noise as StreamNoise
 
 PIXEL_BUDGET = 2**20
 OVERLAP = 64
+MOST_PIXELS = 2**62
+"""Of a budget: a signed 64-bit integer holds it."""
 
 
 def load(
@@ -39,6 +52,7 @@ def load(
     threads: int = 0,
     pixel_budget: int = PIXEL_BUDGET,
     overlap: int = OVERLAP,
+    is_calibrated: bool = True,
 ) -> "Pipeline":
     """Open a bundle, its files checked against their hashes.
 
@@ -51,17 +65,16 @@ def load(
             bytes each for small models. Larger images are cut into tiles. Results, and the float32 pixels of tiled
             images that are not finished, come on top.
         overlap: of tiles, in target pixels.
+        is_calibrated: False opens the bundle without its calibration, which is then neither read nor checked.
 
     Raises:
         BundleError: one of its subclasses for each way in which a bundle can be wrong.
         BackendError: if the backend cannot run here.
     """
-    if pixel_budget < 1 or overlap < 0:
-        raise InputError(
-            f"wanted a pixel_budget of at least 1 and an overlap of at least 0, got {pixel_budget}, {overlap}"
-        )
+    check_integer("pixel_budget", pixel_budget, 1, MOST_PIXELS)
+    check_integer("overlap", overlap, 0, MOST_PIXELS)
     folder = builtin.find_bundle(bundle)
-    return Pipeline(Graphs(folder, open_backend(backend, folder, threads)), pixel_budget, overlap)
+    return Pipeline(Graphs(folder, open_backend(backend, folder, threads)), pixel_budget, overlap, is_calibrated)
 
 
 class Pipeline:
@@ -71,11 +84,12 @@ class Pipeline:
     depends on the image, the seed, the frame and the number of the sample alone: neither on the batch nor on n.
     """
 
-    def __init__(self, graphs: Graphs, pixel_budget: int, overlap: int) -> None:
+    def __init__(self, graphs: Graphs, pixel_budget: int, overlap: int, is_calibrated: bool = True) -> None:
         self._graphs = graphs
         self._model = graphs.manifest.model
         self._runner = Runner(graphs, pixel_budget, overlap)
-        self._likelihoods = Likelihoods(graphs.folder, self._model)
+        calibration = read_calibration(graphs.folder) if is_calibrated else None
+        self._likelihoods = Likelihoods(graphs.folder, self._model, calibration)
 
     @property
     def manifest(self) -> Manifest:
@@ -149,7 +163,7 @@ class Pipeline:
         conditions = as_images(images, "images")
         check_draw(self._model, n, temperature, seed, frame, keep, rank, consistent)
         if reject is not None and not isinstance(reject, Reject):
-            raise InputError(f"reject: wanted caflow_deploy.Reject, such as Reject(alpha=0.01), got {reject!r}")
+            raise InputError(f"reject: wanted caflow_deploy.Reject, such as Reject(alpha=0.01), got {shown(reject)}")
         if keep is not None and reject is not None:
             raise InputError("keep drops samples unseen, so none can be rejected: give keep or reject")
         reference = self._likelihoods.wanted_reference(temperature) if rank == "typical" or reject else None
@@ -160,7 +174,7 @@ class Pipeline:
         for row in self._runner.draw(conditions, range(n), temperature, seed, frame, keep, show):
             chooser.take(row)
         for k in range(len(conditions) if reject else 0):
-            self._redraw(chooser, k, n, temperature, seed, frame)
+            self._redraw(chooser, k, int(n), temperature, seed, frame)
         chosen = [chooser.chosen(k) for k in range(len(conditions))]
         winners = [winner for winner, _ in chosen]
         return Best(
@@ -197,7 +211,7 @@ class Pipeline:
             MemoryError: if it does not fit: nothing is halved here.
         """
         check_draw(self._model, n, temperature, seed, frame, None, "likelihood", consistent=False)
-        return best_on_device(self._runner.chain, self._runner.room(), condition, n, temperature, seed, frame)
+        return best_on_device(self._runner.chain, self._runner.room(), condition, int(n), temperature, seed, frame)
 
     def sample(
         self,
@@ -218,6 +232,7 @@ class Pipeline:
         """
         conditions = as_images(images, "images")
         check_draw(self._model, n, temperature, seed, frame, None, rank, consistent)
+        n = int(n)  # small integers of NumPy overflow in sums
         reference = self._likelihoods.wanted_reference(temperature) if rank == "typical" else None
         value = ranking(self._model, rank, reference)
         chooser = Chooser(self._model, conditions, value, rank, consistent, None, None)
@@ -289,6 +304,7 @@ class Pipeline:
     ) -> Stream:
         """What `stream` gives its frames to; it can be told what an earlier run did."""
         check_draw(self._model, n, temperature, seed, 0, None, rank, consistent=False)
+        check_share("min_typicality", min_typicality)
         needs = rank == "typical" or min_typicality > 0
         known = self._likelihoods
         reference = known.wanted_reference(temperature) if needs else known.reference(temperature)

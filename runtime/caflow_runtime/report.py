@@ -11,6 +11,7 @@ from caflow_runtime import plots
 from caflow_runtime.calibration import Calibration
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.images import read_image
+from caflow_runtime.path_text import as_path
 from caflow_runtime.summary import Summary, read_job, read_lines
 
 NEEDED = ("jinja2", "matplotlib")
@@ -77,11 +78,13 @@ def by_chance(alpha: float, count: int, photographs: int) -> tuple[float, float]
 
 
 def thumbnail(path: str) -> str | None:
-    """An image file as an address that holds it, its longest side 160 pixels; None where it cannot be read."""
-    if not Path(path).is_file():  # of a pipe, reading would not end
-        return None
+    """An image file as an address that holds it, its longest side 160 pixels; None where it cannot be read.
+
+    Arguments:
+        path: as `as_text` wrote it.
+    """
     try:
-        picture = read_image(path).rgb
+        picture = read_image(as_path(path)).rgb
     except UnreadableImage:
         return None
     factor = THUMBNAIL_SIDE / max(picture.shape[:2])

@@ -14,13 +14,15 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from caflow_runtime.calibration import Reference, check_alpha
+from caflow_runtime.calibration import check_alpha
 from caflow_runtime.choice import Otherwise, Reject
 from caflow_runtime.drift import WINDOW
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.inputs import Image, as_images, check_draw, check_pairs
 from caflow_runtime.metrics import Instruments, Metrics, buckets_of
+from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.reference import Reference
 from caflow_runtime.request import (
     TEMPERATURE,
     Answer,
@@ -70,7 +72,7 @@ class Service(ABC):
     @property
     def name(self) -> str:
         """That clients ask for."""
-        return self.pipe.folder.stem + self.suffix
+        return as_text(self.pipe.folder.stem) + self.suffix
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """What each request gets, in order. What can be computed together is.

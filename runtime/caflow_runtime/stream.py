@@ -14,12 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.calibration import Reference, covariates, typicality
+from caflow_runtime.calibration import covariates, typicality
 from caflow_runtime.consistency import enlarge
 from caflow_runtime.errors import InputError
-from caflow_runtime.inputs import Image
+from caflow_runtime.inputs import Image, check_integer, check_switch, is_number, shown
 from caflow_runtime.noise import draw_noise
 from caflow_runtime.pixels import HostPixels
+from caflow_runtime.reference import Reference
 from caflow_runtime.results import REJECTED, bits_per_dim
 from caflow_runtime.runner import Row, Runner
 
@@ -149,10 +150,10 @@ class Stream:
         value: what samples are ranked by, −∞ where they are not finite.
         reference: what is typical of them.
         """
-        if batch < 1:
-            raise InputError(f"batch: wanted at least 1 frame, got {batch}")
-        if noise not in ("fixed", "fresh") and (isinstance(noise, str) or not 0 < noise < 1):
-            raise InputError(f"noise: wanted 'fixed', 'fresh' or a number between 0 and 1, got {noise!r}")
+        check_integer("batch", batch, 1)
+        if not (noise in ("fixed", "fresh") if isinstance(noise, str) else is_number(noise) and 0 < noise < 1):
+            raise InputError(f"noise: wanted 'fixed', 'fresh' or a number between 0 and 1, got {shown(noise)}")
+        check_switch("replaces", replaces)
         self.runner = runner
         self.value = value
         self.n = n

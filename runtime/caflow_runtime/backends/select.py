@@ -7,7 +7,8 @@ from typing import Literal, get_args
 from caflow_runtime.backends import MOST_THREADS
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.onnx_runtime import Device, OnnxRuntimeBound, OnnxRuntimeCpu, check_installed, is_installed
-from caflow_runtime.errors import BackendError, InputError
+from caflow_runtime.errors import BackendError
+from caflow_runtime.inputs import check_integer
 
 BackendName = Literal["auto", "cpu", "cuda", "tensorrt"]
 
@@ -25,8 +26,7 @@ def open_backend(name: BackendName, folder: Path, threads: int = 0) -> Backend:
     """
     if name not in get_args(BackendName):
         raise BackendError(f"wanted a backend of {', '.join(get_args(BackendName))}, got {name!r}")
-    if not 0 <= threads <= MOST_THREADS:
-        raise InputError(f"threads: wanted a number from 1 to {MOST_THREADS}, or 0 for one per core, got {threads}")
+    check_integer("threads", threads, 0, MOST_THREADS)
     if name == "tensorrt":
         from caflow_runtime.backends.tensorrt import TensorRT
 

@@ -1,0 +1,141 @@
+"""The size that an image file claims to have, from its header: what is too large is refused before it is decoded.
+
+A few hundred bytes may claim any size, and decoders allocate what is claimed. Files of other formats than these are not
+decoded at all, since nothing would bound them. Formats: PNG (W3C), JPEG (ITU-T T.81), WebP (RFC 9649), TIFF 6.0 and
+BigTIFF, BMP.
+"""
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+JPEG_START = b"\xff\xd8"
+MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
+MOST_SEGMENTS = 2**16
+"""Before the size of a JPEG: they may be empty, so that a file of them would take long to read."""
+FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+"""Markers of JPEG whose segment holds the size."""
+WITHOUT_SEGMENT = {0x01, *range(0xD0, 0xD8)}
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+WIDTH, LENGTH, TILE_WIDTH, TILE_LENGTH = 256, 257, 322, 323
+"""Tags of TIFF."""
+INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+"""Types of TIFF, as `struct` names them."""
+CORE_HEADER_BYTES = 12
+"""Of a BMP of OS/2, whose sizes have 16 bits."""
+
+
+class ImageSize(NamedTuple):
+    """In pixels, as the file holds them: EXIF may turn them."""
+
+    width: int
+    height: int
+
+
+def claimed_size(contents: bytes) -> ImageSize | None:
+    """The size that a PNG, JPEG, WebP, TIFF or BMP file claims; None if it is none of these, or has no whole header.
+
+    Of a TIFF that is stored in tiles, at least the size of one tile, as decoders allocate that.
+    """
+    for start, read in READERS.items():
+        if contents.startswith(start):
+            try:
+                return read(contents)
+            except (struct.error, ValueError):
+                return None
+    return None
+
+
+def _png(contents: bytes) -> ImageSize:
+    chunk, width, height = struct.unpack_from(">4sII", contents, 12)
+    if chunk != b"IHDR":
+        raise ValueError("the first chunk is another one")
+    return ImageSize(width, height)
+
+
+def _jpeg(contents: bytes) -> ImageSize:
+    place = len(JPEG_START)
+    for _ in range(MOST_SEGMENTS):
+        found = MARKER.search(contents, place)  # decoders skip what is between segments
+        if found is None or found[1][0] in (START_OF_SCAN, END_OF_IMAGE):
+            break
+        marker, place = found[1][0], found.end()
+        if marker in FRAMES:
+            height, width = struct.unpack_from(">HH", contents, place + 3)
+            return ImageSize(width, height)
+        if marker not in WITHOUT_SEGMENT:
+            (length,) = struct.unpack_from(">H", contents, place)
+            place += max(2, length)
+    raise ValueError("there is no frame")
+
+
+def _webp(contents: bytes) -> ImageSize:
+    kind, chunk = struct.unpack_from("<4s4s", contents, 8)
+    if kind != b"WEBP":
+        raise ValueError("a RIFF file of another kind")
+    data = 20
+    if chunk == b"VP8X":
+        both = int.from_bytes(_bytes(contents, data + 4, 6), "little")
+        return ImageSize(1 + (both & 0xFFFFFF), 1 + (both >> 24))
+    if chunk == b"VP8L":
+        (both,) = struct.unpack_from("<I", contents, data + 1)
+        return ImageSize(1 + (both & 0x3FFF), 1 + (both >> 14 & 0x3FFF))
+    if chunk == b"VP8 ":
+        width, height = struct.unpack_from("<HH", contents, data + 6)
+        return ImageSize(width & 0x3FFF, height & 0x3FFF)
+    raise ValueError("the first chunk is another one")
+
+
+def _bmp(contents: bytes) -> ImageSize:
+    (header_bytes,) = struct.unpack_from("<I", contents, 14)
+    width, height = struct.unpack_from("<HH" if header_bytes == CORE_HEADER_BYTES else "<ii", contents, 18)
+    return ImageSize(abs(width), abs(height))  # a negative height: from the top down
+
+
+def _tiff(contents: bytes) -> ImageSize:
+    found = dict.fromkeys((WIDTH, LENGTH, TILE_WIDTH, TILE_LENGTH), 0)
+    for tag, value in _tiff_entries(contents):
+        found[tag] = max(found[tag], value)  # of an entry that is there twice, decoders differ in which one they take
+    if not (found[WIDTH] and found[LENGTH]):
+        raise ValueError("no size")
+    return ImageSize(max(found[WIDTH], found[TILE_WIDTH]), max(found[LENGTH], found[TILE_LENGTH]))
+
+
+def _tiff_entries(contents: bytes) -> Iterator[tuple[int, int]]:
+    """Sizes in the first directory, by their tags."""
+    order = "<" if contents.startswith(b"II") else ">"
+    is_big = contents[2:4] in (b"+\0", b"\0+")
+    offset, count, entry = ("Q", "Q", "HHQ8s") if is_big else ("I", "H", "HHI4s")
+    (place,) = struct.unpack_from(order + offset, contents, 8 if is_big else 4)
+    (entries,) = struct.unpack_from(order + count, contents, place)
+    place += struct.calcsize(order + count)
+    size = struct.calcsize(order + entry)
+    for k in range(min(entries, len(contents) // size)):
+        tag, kind, values, value = struct.unpack_from(order + entry, contents, place + k * size)
+        if tag not in (WIDTH, LENGTH, TILE_WIDTH, TILE_LENGTH):
+            continue
+        if kind not in INTEGERS or values != 1:
+            raise ValueError("a size is no single integer")
+        yield tag, struct.unpack_from(order + INTEGERS[kind], value)[0]
+
+
+def _bytes(contents: bytes, start: int, count: int) -> bytes:
+    found = contents[start : start + count]
+    if len(found) < count:
+        raise ValueError("cut off")
+    return found
+
+
+READERS: dict[bytes, Callable[[bytes], ImageSize]] = {
+    PNG_START: _png,
+    JPEG_START: _jpeg,
+    b"RIFF": _webp,
+    b"BM": _bmp,
+    b"II*\0": _tiff,
+    b"MM\0*": _tiff,
+    b"II+\0": _tiff,
+    b"MM\0+": _tiff,
+}
+"""By what a file begins with."""

@@ -1,0 +1,68 @@
+"""Paths as text: valid in JSON, and the same path again."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from conftest import photograph
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caflow_runtime.images import write_image
+from caflow_runtime.path_text import as_path, as_text
+
+NAMES = {
+    b"plain name.png": "plain name.png",
+    "é ☃ \N{GRINNING FACE}".encode(): "é ☃ \N{GRINNING FACE}",
+    b"caf\xe9": r"caf\xe9",
+    rb"caf\xe9": r"caf\x5cxe9",
+    rb"\x5c\xe9": r"\x5cx5c\x5cxe9",
+    b"\\\xe9": r"\\xe9",
+    b"\\x\xe9": r"\x\xe9",
+    rb"C:\x41\n": r"C:\x41\n",
+    b"\xed\xb3\xa9": r"\xed\xb3\xa9",  # a surrogate
+}
+
+
+@pytest.mark.parametrize(("name", "text"), NAMES.items())
+def test_names_and_their_text(name: bytes, text: str) -> None:
+    assert as_text(os.fsdecode(name)) == text
+    assert os.fsencode(as_path(text)) == name
+
+
+@given(st.lists(st.sampled_from([b"\\", b"x", b"5", b"c", b"e", b"9", b"\xe9", b"\xc3", b"\xa9", b"a"])).map(b"".join))
+def test_every_name_comes_back(name: bytes) -> None:
+    text = as_text(os.fsdecode(name))
+    assert msgspec.json.decode(msgspec.json.encode(text)) == text
+    assert os.fsencode(as_path(text)) == name
+
+
+def test_commands_write_valid_json(calibrated: Path, photographs: Path, tmp_path: Path) -> None:
+    """Names of inputs and results that are not UTF-8."""
+    folder = tmp_path / os.fsdecode(b"\xe9")
+    folder.mkdir()
+    small, large = folder / "small\udce9.png", folder / "large\udce9.png"
+    write_image(tmp_path / "small.png", photograph(photographs, 0, 8, 8))
+    (tmp_path / "small.png").rename(small)
+
+    def lines(*arguments: object) -> list[dict[str, str]]:
+        command = [sys.executable, "-m", "caflow_deploy.cli", *map(str, arguments), "--json"]
+        done = subprocess.run(command, capture_output=True, check=False)
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+        found = [msgspec.json.decode(line) for line in done.stdout.splitlines()]
+        assert found, done.stderr.decode(errors="replace")
+        assert json.loads(done.stdout.splitlines()[0]) == found[0]
+        return found
+
+    (image,) = lines("image", small, "-o", large, "-n", 1, "--bundle", calibrated)
+    assert (as_path(image["input"]), as_path(image["output"])) == (str(small), str(large))
+    (score,) = lines("score", large, small, "--bundle", calibrated)
+    assert (as_path(score["target"]), as_path(score["condition"])) == (str(large), str(small))
+    globs = ("--targets", large, "--conditions", small)
+    (verdict,) = lines("filter", *globs, "-o", folder / "out", "--bundle", calibrated)
+    assert (as_path(verdict["target"]), as_path(verdict["condition"])) == (str(large), str(small))
+    assert any(check["state"] == "failed" for check in lines("doctor", folder))
