@@ -1,5 +1,11 @@
-"""Engines at work on a GPU. What needs none of it, such as building them for other GPUs, is in test_tensorrt.py."""
+"""Engines at work, on a GPU where there is one, and on fakes of its libraries anywhere.
 
+Fakes compute engines by ONNX Runtime on the CPU. They show that the right work is queued in the right order on the
+right memory. They cannot show what TensorRT computes, how fast, or what a real driver refuses.
+What needs neither, such as building engines for other GPUs, is in test_tensorrt.py.
+"""
+
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +18,8 @@ import numpy as np
 import pytest
 from clips import ffmpeg
 from conftest import photograph
+from fake_gpu import state
+from fake_gpu.install import fakes
 
 from caflow_export.export import ExportReport
 from caflow_export.to_tensorrt import build_engines
@@ -27,7 +35,6 @@ from caflow_runtime.noise import draw_rows as draw_rows_on_the_host
 from caflow_runtime.pipeline import Pipeline, load
 from caflow_runtime.results import Best
 
-pytestmark = pytest.mark.gpu
 MAX_ROWS, MAX_SIZE = 8, (256, 256)
 
 
@@ -40,10 +47,21 @@ def with_engines(bundle: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", params=[pytest.param("gpu", marks=pytest.mark.gpu), "fakes"], autouse=True)
+def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A real GPU, or a fake one of which nothing may be left in the end."""
+    if request.param == "gpu":
+        yield "gpu"
+        return
+    with fakes():
+        yield "fakes"
+        assert state.left() == {}
+
+
 @pytest.fixture(scope="module")
-def built(exported: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(gpu: str, exported: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with engines for the GPU here."""
-    return with_engines(exported.path, tmp_path_factory.mktemp("engines") / "model.caflow")
+    return with_engines(exported.path, tmp_path_factory.mktemp(gpu) / "model.caflow")
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +178,13 @@ def test_a_damaged_engine_is_not_loaded(built: Path, tmp_path: Path, photographs
     plan.write_bytes(plan.read_bytes()[:-1] + b"?")
     with load(copy, backend="tensorrt") as pipe, pytest.raises(BackendError, match="is not what was built"):
         pipe.best_of(photograph(photographs, 0, 8, 8))
+
+
+def test_doctor_checks_the_engines(built: Path) -> None:
+    command = [sys.executable, "-m", "caflow_deploy.cli", "doctor", str(built)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"tensorrt.* fp32 on .*: a row alone and in a batch, pixels", done.stdout)
 
 
 def test_a_video_is_that_of_the_cpu(built: Path, tmp_path: Path) -> None:

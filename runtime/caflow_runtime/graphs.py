@@ -54,6 +54,8 @@ class Graphs(Mapping[str, Graph]):
         """Let go of what is loaded."""
         with self._lock:
             self._closed = True
-        self.backend.close()  # waits for what runs, which may ask for a graph
-        with self._lock:
-            self._loaded.clear()
+        try:
+            self.backend.close()  # waits for what runs, which may ask for a graph
+        finally:
+            with self._lock:
+                self._loaded.clear()

@@ -3,7 +3,7 @@
 import ctypes
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock, local
 from typing import Any
 
@@ -40,13 +40,13 @@ class CudaDevice:
             )
         try:
             self._device = Device(0)
-            self.use()
+            self._device.set_current()
+            self.name = self._device.name
+            self.compute_capability = "{}.{}".format(*self._device.compute_capability)
+            self.compute, self.recorder, self._up, self._down = (self._device.create_stream() for _ in range(4))
+            self._memory = DeviceMemoryResource(self._device)
         except Exception as error:  # its exceptions share no base class
             raise BackendError(f"no NVIDIA GPU can be used ({error}): install its driver") from None
-        self.name = self._device.name
-        self.compute_capability = "{}.{}".format(*self._device.compute_capability)
-        self.compute, self.recorder, self._up, self._down = (self._device.create_stream() for _ in range(4))
-        self._memory = DeviceMemoryResource(self._device)
         pinned = LegacyPinnedMemoryResource()
         self._to_device, self._to_host = _Staging(pinned), _Staging(pinned)
         self._recorded = local()
@@ -70,8 +70,23 @@ class CudaDevice:
         return getattr(self._recorded, "now", None)
 
     def use(self) -> None:
-        """Make it the calling thread's."""
-        self._device.set_current()
+        """Make it the calling thread's.
+
+        Raises:
+            BackendError
+        """
+        with explaining(self.name):
+            self._device.set_current()
+
+    def finish(self) -> None:
+        """Wait until the computing stream has done all that it was given, in any thread.
+
+        Raises:
+            BackendError
+        """
+        self.use()
+        with explaining(self.name):
+            self.compute.sync()
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         """An array for the computing stream."""
@@ -142,10 +157,11 @@ class CudaDevice:
 
     def take(self, array: DeviceArray, rows: NDArray[np.int64]) -> DeviceArray:
         """Rows, copied on the computing stream."""
-        taken = self.empty((len(rows), *array.shape[1:]), array.dtype)
         size = array.nbytes // max(1, array.shape[0])
-        for k, row in enumerate(rows):
-            part_of(array, int(row) * size, size).copy_to(part_of(taken, k * size, size), stream=self.compute)
+        with explaining(self.name):
+            taken = self.empty((len(rows), *array.shape[1:]), array.dtype)
+            for k, row in enumerate(rows):
+                part_of(array, int(row) * size, size).copy_to(part_of(taken, k * size, size), stream=self.compute)
         return taken
 
     def adopt(self, array: object) -> DeviceArray:
@@ -172,8 +188,9 @@ class CudaDevice:
         adopted = DeviceArray(buffer, view.shape, view.dtype, self.compute)
         if view.ptr % ALIGNMENT == 0:
             return adopted
-        aligned = self.empty(view.shape, view.dtype)
-        self.copy(adopted, aligned)
+        with explaining(self.name):
+            aligned = self.empty(view.shape, view.dtype)
+            self.copy(adopted, aligned)
         return aligned
 
     @contextmanager
@@ -217,13 +234,12 @@ class Recording:
         with explaining("a CUDA graph"):
             _checked(driver.cuGraphLaunch(self.graph, stream.handle))
 
-    def close(self) -> None:
-        """Let go of it, when no stream has it to do any more."""
-        from cuda.bindings import driver
+    def __del__(self) -> None:
+        with suppress(Exception):  # when Python exits, the driver may be gone
+            from cuda.bindings import driver
 
-        if self.graph is not None:
-            _checked(driver.cuGraphExecDestroy(self.graph))
-            self.graph = None
+            if self.graph is not None:
+                driver.cuGraphExecDestroy(self.graph)
 
 
 def _checked(result: tuple[Any, ...]) -> Any:

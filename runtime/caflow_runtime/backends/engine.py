@@ -54,16 +54,18 @@ class EngineGraph:
                 and context.set_tensor_address(name, array.address)
                 for name, array in given.items()
             )
+            if not is_set:
+                raise self._refusal(given)
             results = {}
             for name, dtype in self.outputs.items():
                 results[name] = device.empty(tuple(context.get_tensor_shape(name)), dtype)
-                is_set = is_set and context.set_tensor_address(name, results[name].address)
+            is_set = all(context.set_tensor_address(name, array.address) for name, array in results.items())
             if not device.is_recording:  # the recorded memory is that of the run before
                 size = max(SMALLEST, context.update_device_memory_size_for_shapes())
                 context.set_device_memory(int(backend.activation(size).handle), size)
                 is_set = is_set and (backend.contexts is None or self._can_be_recorded(context))
             if not is_set:
-                raise BackendError(f"{self.path}: {backend.name} does not take {[a.shape for a in given.values()]}")
+                raise self._refusal(given)
             run = partial(context.execute_async_v3, int(device.stream.handle))
             if device.is_recording and not run():
                 raise BackendError(f"{self.path}: {backend.name} cannot record it")
@@ -71,9 +73,14 @@ class EngineGraph:
                 backend.made_by(context, run, self.path)
         return cast(dict[str, Array], results)
 
+    def _refusal(self, given: dict[str, DeviceArray]) -> BackendError:
+        """The error where the context does not take the inputs."""
+        shapes = [array.shape for array in given.values()]
+        return BackendError(f"{self.path}: {self.backend.name} does not take {shapes}")
+
     def __del__(self) -> None:
-        with suppress(Exception):  # contexts are not freed in the order of the stream
-            self.backend.device.compute.sync()
+        with suppress(Exception):  # contexts are freed at once, not in the order of the stream
+            self.backend.device.finish()
 
     def _can_be_recorded(self, context: Any) -> bool:
         """Only TensorRT-RTX has a question for it."""

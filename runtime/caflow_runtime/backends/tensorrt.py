@@ -9,6 +9,7 @@ import hashlib
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any, cast
@@ -185,13 +186,9 @@ class TensorRT(Backend):
             recorded = None if key in self._unrecorded else self._recordings.pop(key, None) or self._record(run, arrays)
             if recorded is not None:
                 try:
-                    results = recorded.repeat(self.device, arrays)
+                    results = recorded.repeat(arrays)
                 except MemoryError:
-                    self._drop(recorded)
                     del recorded  # its memory is what is missing
-                except BaseException:
-                    self._drop(recorded)
-                    raise
                 else:
                     self._recordings[key] = recorded
                     self._keep(RECORDINGS)
@@ -217,19 +214,14 @@ class TensorRT(Backend):
             return None
         finally:
             self.contexts = None
-            self.device.compute.sync()  # what is not kept goes now
-        return _RecordedChain(recording, contexts, activation, inputs, outputs)
+            self.device.finish()  # what is not kept is freed now
+        return _RecordedChain(self.device, recording, contexts, activation, inputs, outputs)
 
     def _keep(self, most: int) -> None:
         """So many recordings, the last ones."""
         while len(self._recordings) > most:
-            key, recorded = self._recordings.popitem(last=False)
+            key, _ = self._recordings.popitem(last=False)
             self._unrecorded.add(key)  # else many sizes in turn would be recorded again and again
-            self._drop(recorded)
-
-    def _drop(self, recorded: "_RecordedChain") -> None:
-        self.device.compute.sync()  # contexts are not freed in the order of a stream
-        recorded.recording.close()
 
     def _forget(self) -> None:
         """What is recorded, and its memory, unless another thread is at work, which may wait for this one."""
@@ -240,11 +232,14 @@ class TensorRT(Backend):
                 self.lock.release()
 
     def close(self) -> None:
-        """Wait for what runs, and keep what was compiled where the bundle can be written to."""
+        """Wait for what runs, and keep what was compiled where the bundle can be written to.
+
+        Raises:
+            BackendError
+        """
         with self.lock:
-            self.device.use()
             self._forget()
-            self.device.compute.sync()
+            self.device.finish()
             if self.kernels is not None:
                 self.kernels.write()
 
@@ -265,6 +260,7 @@ class _RecordedChain:
 
     def __init__(
         self,
+        device: CudaDevice,
         recording: Recording,
         contexts: dict[Any, Any],
         activation: Any,
@@ -272,14 +268,20 @@ class _RecordedChain:
         outputs: dict[str, DeviceArray],
     ) -> None:
         """`contexts` and `activation` are held because what is recorded uses them."""
+        self.device = device
         self.recording = recording
         self.contexts = contexts
         self.activation = activation
         self.inputs = inputs
         self.outputs = outputs
 
-    def repeat(self, device: CudaDevice, given: dict[str, DeviceArray]) -> dict[str, Array]:
+    def __del__(self) -> None:
+        with suppress(Exception):  # contexts are freed at once, not in the order of the stream
+            self.device.finish()
+
+    def repeat(self, given: dict[str, DeviceArray]) -> dict[str, Array]:
         """What the chain gives for other arrays, in memory of its own."""
+        device = self.device
         for name, array in given.items():
             device.copy(array, self.inputs[name])
         self.recording.repeat(device.compute)

@@ -1,0 +1,1 @@
+"""What the fakes of TensorRT and of TensorRT-RTX share."""

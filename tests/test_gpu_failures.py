@@ -1,0 +1,226 @@
+"""The code for GPUs where things go wrong, on fakes: calls fail, memory runs out, work is done at once or late.
+
+Fakes fail in ways that the documentation of the libraries allows. They cannot show in which order a real GPU does its
+work (they do it as early or as late as is allowed), how much memory real engines take, or whether a real driver
+recovers.
+"""
+
+import gc
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Protocol, TypeVar
+
+import numpy as np
+import pytest
+from conftest import photograph
+from fake_gpu import state
+from fake_gpu.calls import CALLS, Site
+from fake_gpu.install import fakes
+from fake_gpu.memory import MEMORY
+from fake_gpu.queues import Schedule
+
+from caflow_export.export import ExportReport
+from caflow_export.to_tensorrt import build_engines
+from caflow_runtime.errors import BackendError
+from caflow_runtime.inputs import Image
+from caflow_runtime.pipeline import load
+from caflow_runtime.results import Best
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*runs without CUDA graphs", "ignore:memory ran out")
+SEEDS = range(3)
+"""The chain runs, is recorded, and is repeated."""
+SAMPLES = 4
+
+Result = TypeVar("Result")
+
+
+class Attempt(Protocol):
+    """How often something is tried."""
+
+    def __call__(self, work: Callable[[], Result]) -> Result: ...
+
+
+@pytest.fixture(scope="module")
+def engines(exported: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with engines for the fake GPU."""
+    folder = Path(shutil.copytree(exported.path, tmp_path_factory.mktemp("engines") / "model.caflow"))
+    with fakes():
+        build_engines(folder, max_rows=4, max_size=(64, 64))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def fake() -> Iterator[None]:
+    """A fake GPU of which nothing may be left in the end."""
+    gc.collect()
+    gc.freeze()  # what is there already need not be looked at each time that garbage is collected
+    with fakes():
+        yield
+        CALLS.fails = lambda _: False
+        left = state.left()
+    gc.unfreeze()
+    assert left == {}
+
+
+@pytest.fixture
+def condition(photographs: Path) -> Image:
+    return photograph(photographs, 0, 8, 8)
+
+
+@pytest.fixture
+def expected(exported: ExportReport, condition: Image) -> list[Best]:
+    """What the CPU draws."""
+    with load(exported.path, backend="cpu") as cpu:
+        return [cpu.best_of(condition, n=SAMPLES, seed=seed) for seed in SEEDS]
+
+
+def use(engines: Path, condition: Image, attempt: Attempt) -> list[Best]:
+    """Load, draw, score and close."""
+    pipe = attempt(lambda: load(engines, backend="tensorrt"))
+    try:
+        best = []
+        for seed in SEEDS:
+            best.append(attempt(lambda seed=seed: pipe.best_of(condition, n=SAMPLES, seed=seed)))  # type: ignore[misc]
+        attempt(lambda: pipe.score(best[0].images, condition))
+    finally:
+        attempt(pipe.close)
+    return best
+
+
+def once(work: Callable[[], Result]) -> Result:
+    return work()
+
+
+def twice(work: Callable[[], Result]) -> Result:
+    """Again if it fails with one of the project's errors."""
+    try:
+        return work()
+    except (BackendError, MemoryError):
+        return work()
+
+
+def check(results: list[Best], expected: list[Best]) -> None:
+    for one, other in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(one.sample, other.sample)
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_allclose(one.log_likelihood, other.log_likelihood, rtol=1e-6)
+
+
+def places(engines: Path, condition: Image, lines: int) -> list[Site]:
+    """Where the code calls the libraries: so many lines that call each other."""
+    state.reset()
+    use(engines, condition, once)
+    return list(dict.fromkeys(site[: 1 + lines] for site in CALLS.sites))
+
+
+class FailsFrom:
+    """The first call of a place fails; and if the GPU is lost by that, all later ones."""
+
+    def __init__(self, place: Site, is_lost: bool) -> None:
+        self.place = place
+        self.is_lost = is_lost
+        self.has_failed = False
+
+    def __call__(self, site: Site) -> bool:
+        if self.has_failed:
+            return self.is_lost
+        self.has_failed = site[: len(self.place)] == self.place
+        CALLS.is_lost = self.has_failed and self.is_lost
+        return self.has_failed
+
+
+def problem(place: Site, is_lost: bool, work: Callable[[], None]) -> str | None:
+    """What is wrong where a call fails; None where nothing is."""
+    state.reset()
+    CALLS.fails = FailsFrom(place, is_lost)
+    raised = None
+    try:
+        work()
+    except Exception as error:
+        raised = repr(error)
+    CALLS.fails = lambda _: False
+    left = state.left()
+    return f"{place}: {raised}, left {left}" if raised or left else None
+
+
+LINES = [pytest.param(2, id="some"), pytest.param(4, id="all", marks=pytest.mark.full)]
+
+
+@pytest.mark.parametrize("lines", LINES)
+def test_a_call_that_fails_once_is_reported_and_done_with(
+    engines: Path, condition: Image, expected: list[Best], lines: int
+) -> None:
+    found = places(engines, condition, lines)
+    assert len(found) > 60
+    wrong = [problem(place, False, lambda: check(use(engines, condition, twice), expected)) for place in found]
+    assert [one for one in wrong if one] == []
+
+
+@pytest.mark.parametrize("lines", LINES)
+def test_a_gpu_that_is_lost_is_reported_and_nothing_is_left(engines: Path, condition: Image, lines: int) -> None:
+    def work() -> None:
+        try:
+            use(engines, condition, once)
+        except (BackendError, MemoryError):
+            return
+
+    wrong = [problem(place, True, work) for place in places(engines, condition, lines)]
+    assert [one for one in wrong if one] == []
+
+
+def test_memory_that_runs_out_is_survived_or_reported(engines: Path, condition: Image, expected: list[Best]) -> None:
+    def outcome() -> str:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            try:
+                with load(engines, backend="tensorrt") as pipe:
+                    check([pipe.best_of(condition, n=SAMPLES, seed=seed) for seed in SEEDS], expected)
+            except MemoryError:
+                return "reported"
+        return "halved" if any("memory ran out" in str(one.message) for one in warned) else "enough"
+
+    outcome()
+    most, outcomes = MEMORY.reserved + MEMORY.engines, []
+    for share in np.linspace(1.2, 0.4, 25):
+        state.reset(capacity=int(share * most))
+        outcomes.append(outcome())
+        assert state.left() == {}
+    assert outcomes == sorted(outcomes, key=["enough", "halved", "reported"].index)
+    assert set(outcomes) == {"enough", "halved", "reported"}
+
+
+@pytest.mark.parametrize("schedule", ["early", "late"])
+def test_results_do_not_depend_on_when_work_is_done(
+    engines: Path, condition: Image, expected: list[Best], schedule: Schedule
+) -> None:
+    state.reset(schedule=schedule)
+    check(use(engines, condition, once), expected)
+
+
+def test_another_thread_may_be_the_one_that_frees_a_pipeline(engines: Path, condition: Image) -> None:
+    held = [load(engines, backend="tensorrt")]
+    for seed in SEEDS:
+        held[0].best_of(condition, n=SAMPLES, seed=seed)
+
+    def free() -> None:
+        held.clear()
+        gc.collect()
+
+    thread = Thread(target=free)
+    thread.start()
+    thread.join()
+
+
+def test_tensorrt_itself(
+    engines: Path, condition: Image, expected: list[Best], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = tmp_path / "tensorrt-10.13.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorrt\nVersion: 10.13.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = Path(shutil.copytree(engines, tmp_path / "model.caflow", ignore=shutil.ignore_patterns("engines")))
+    build_engines(folder, flavor="tensorrt", max_rows=4, max_size=(64, 64))
+    check(use(folder, condition, once), expected)
