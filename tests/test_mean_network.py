@@ -1,5 +1,7 @@
 """The mean network: what it sees, what the flow is a residual to, and that it changes nothing until it is trained."""
 
+from typing import Any
+
 import pytest
 import torch
 from conftest import small_model
@@ -11,7 +13,7 @@ from caflow_training.model import CAFlow, CAFlowConfig
 from caflow_training.tasks import Colorization, Inpainting, SuperResolution, Task
 
 SCALES: list[Task] = [Colorization(), SuperResolution(scale=2), SuperResolution(scale=4), SuperResolution(scale=8)]
-WITH_MEAN = {"residual": True, "mean_blocks": 1, "mean_width": 8, "mean_features": 4}
+WITH_MEAN: dict[str, Any] = {"residual": True, "mean_blocks": 1, "mean_width": 8, "mean_features": 4}
 
 
 def conditions(task: Task, rows: int = 2, height: int = 32, width: int = 48) -> Tensor:
@@ -53,7 +55,7 @@ def test_the_target_is_modelled_as_a_residual_to_the_mean() -> None:
     with torch.no_grad():
         before = model.sample(condition, noise)
         assert model.mean_network is not None
-        model.mean_network.last.bias.add_(3 / 256)  # type: ignore[union-attr, operator]
+        model.mean_network.last.bias.add_(3 / 256)  # type: ignore[union-attr]
         after = model.sample(condition, noise)
     torch.testing.assert_close(after.images, before.images + 3, rtol=0, atol=1e-9)
     torch.testing.assert_close(after.log_likelihood.total, before.log_likelihood.total, rtol=1e-12, atol=0)
@@ -76,8 +78,8 @@ def test_log_scales_keep_to_their_bound(bound: float) -> None:
     model = small_model(log_scale_bound=bound)
     network = model.target_flow.levels[0].layers[-1].network  # type: ignore[union-attr, index]
     with torch.no_grad():
-        network.last.bias.fill_(1e6)  # type: ignore[union-attr, operator]
-        log_scale, _ = network(torch.randn(1, network.first.in_channels, 4, 4, dtype=torch.float64))  # type: ignore[union-attr, operator]
+        network.last.bias.fill_(1e6)
+        log_scale, _ = network(torch.randn(1, network.first.in_channels, 4, 4, dtype=torch.float64))
     assert 0.99 * bound < log_scale.max() < bound
 
 

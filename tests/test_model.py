@@ -1,6 +1,7 @@
 """The model: densities, dependencies, tasks' conditions, refusals."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_every_pixel_space_is_exact(pixels: PixelSpace, residual: bool, steps: i
     ],
     ids=str,
 )
-def test_the_density_integrates_what_the_layers_say(changes: dict[str, object]) -> None:
+def test_the_density_integrates_what_the_layers_say(changes: dict[str, Any]) -> None:
     """log p of a 1-level model against the autograd Jacobian of target → z, pixels and all."""
     model = small_model(levels=1, task=ImageToImage(), **changes)
     condition, target = images(1, 4, 4), images(1, 4, 4).double() + 0.5

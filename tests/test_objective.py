@@ -1,6 +1,7 @@
 """Terms of the loss beside the likelihood: what they train, through which direction, and that runs resume with them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Square(torch.nn.Module):
 def test_gradients_go_through_the_sampling_direction(term: str) -> None:
     """Of every parameter that a sample depends on, against differences of the loss."""
     model = small_model(levels=2, task=SuperResolution(), residual=True, **MEAN)
-    config = TrainingConfig(likelihood_weight=0.0, **{term: 1.0})
+    config = replace(TrainingConfig(likelihood_weight=0.0), **{term: 1.0})  # type: ignore[arg-type]
     objective, batch = Objective(model, config, Square()), batch_of(1, 8)
     objective(batch)["loss"].backward()
     for name, parameter in model.named_parameters():

@@ -11,6 +11,7 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from threading import Event, RLock, Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,12 @@ def test_neither_batch_nor_budget_nor_threads_change_a_result(
 ) -> None:
     images = [photograph(photographs, k, *size) for k, size in enumerate([(8, 10), (8, 10), (5, 9), (16, 3)])]
     together = pipe.best_of(images, n=5, seed=1)
-    for settings in ({"threads": 1}, {"pixel_budget": 32 * 40}, {"pixel_budget": 3 * 32 * 40, "threads": 2}):
+    tried: list[dict[str, Any]] = [
+        {"threads": 1},
+        {"pixel_budget": 32 * 40},
+        {"pixel_budget": 3 * 32 * 40, "threads": 2},
+    ]
+    for settings in tried:
         with load(exported.path, backend="cpu", **settings) as other:
             for k, image in enumerate(images):
                 alone = other.best_of(image, n=5, seed=1)

@@ -44,7 +44,7 @@ class Place:
     """Of the packages that results depend on (`versions_here`): an actor with others is an error."""
     backend: Literal["cpu", "cuda"]
     threads: int
-    tiling: dict[str, int]
+    tiling: dict[str, Any]
     """`pixel_budget` and `overlap`, where they are given."""
 
 

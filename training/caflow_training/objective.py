@@ -10,7 +10,6 @@ from caflow_training.bijections import initialize_actnorm
 from caflow_training.data import Batch
 from caflow_training.dequantization import CELLS, MIDPOINT
 from caflow_training.model import CAFlow, Encoded
-from caflow_training.perceptual import PerceptualDistance
 from caflow_training.recipe import TrainingConfig
 
 
@@ -23,15 +22,16 @@ class Objective(nn.Module):
       sampling direction, which leaves the likelihood exact: it is that of another, better looking flow.
     * `features`: perceptual distance between a sample and the target.
 
-    Pixel values count as 0…1 in both distances. A module, so that `torch.compile` and DistributedDataParallel can wrap
+    Pixel values count as 0…1 in both L1 distances. `distance` takes images and targets, (B, 3, H, W) of pixel
+    values, and returns (B,): see `PerceptualDistance`. A module, so that `torch.compile` and DistributedDataParallel can wrap
     the whole of it.
     """
 
-    def __init__(self, model: CAFlow, config: TrainingConfig, perceptual: PerceptualDistance | None = None) -> None:
+    def __init__(self, model: CAFlow, config: TrainingConfig, distance: nn.Module | None = None) -> None:
         super().__init__()
         self.model = model
         self.config = config
-        self.perceptual = perceptual
+        self.distance = distance
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`, and the terms that it consists of, unweighted; all scalars. `conditional`, which comes with the
@@ -67,8 +67,8 @@ class Objective(nn.Module):
         if config.still_weight:
             yield "still", config.still_weight, _l1(images[:rows], targets)
         if config.feature_weight:
-            assert self.perceptual is not None
-            yield "features", config.feature_weight, self.perceptual(images[-rows:], targets).mean()
+            assert self.distance is not None
+            yield "features", config.feature_weight, self.distance(images[-rows:], targets).mean()
 
 
 def _l1(images: Tensor, targets: Tensor) -> Tensor:
