@@ -23,8 +23,9 @@ class Objective(nn.Module):
     * `features`: perceptual distance between a sample and the target.
 
     Pixel values count as 0…1 in both L1 distances. `distance` takes images and targets, (B, 3, H, W) of pixel
-    values, and returns (B,): see `PerceptualDistance`. A module, so that `torch.compile` and DistributedDataParallel can wrap
-    the whole of it.
+    values, and returns (B,): see `PerceptualDistance`.
+
+    A module, so that `torch.compile` and DistributedDataParallel can wrap the whole of it.
     """
 
     def __init__(self, model: CAFlow, config: TrainingConfig, distance: nn.Module | None = None) -> None:
