@@ -24,7 +24,8 @@ import report
 import torch
 from metrics import SCALE, Judge, Picture, psnr, reduce
 from numpy.typing import NDArray
-from quality import PHOTOGRAPHS, Upscale, installed
+from peers import Upscale, installed
+from quality import PHOTOGRAPHS
 from tiles import borders, seam
 
 from caflow_runtime.pipeline import Pipeline, load
@@ -268,7 +269,7 @@ def main(
     """Judge BUNDLE; first: python models/photographs.py KIND build/photographs/KIND for clips and metrics."""
     torch.set_num_threads(threads)
     os.environ["LP_NUM_THREADS"] = str(threads)  # of Vulkan in software
-    judge = Judge(PHOTOGRAPHS / "metrics" / "alexnet.ckpt")
+    judge = Judge(PHOTOGRAPHS / "metrics")
     wanted = {"bicubic": frames, "srmdnf": min(frames, srmdnf_frames), "dat-light": min(frames, dat_frames)}
     clips = [read(path, frames) for path in sorted((PHOTOGRAPHS / "clips").iterdir())]
     measured = {("truth", clip.name): still(clip, judge) for clip in clips}
