@@ -34,14 +34,16 @@ def off_by(images: NDArray[np.uint8], condition: Picture) -> NDArray[np.float64]
     return largest
 
 
-def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...]) -> list[dict[str, Any]]:
-    """A line for each kind of condition and temperature. Photographs come whole, 256×256, and halved, in four parts."""
+def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...], only: str) -> list[dict[str, Any]]:
+    """A line for each temperature and kind of condition whose name ends in `only`. Photographs come whole, 256×256, and halved, in four parts."""
     scale = pipe.manifest.model.scale
     whole, parts = (crops(CROPS, side, scale) for side in (WHOLE, WHOLE // 4))
     kinds = hard_inputs(whole) | {f"{kind}, halved": of for kind, of in hard_inputs(parts).items() if "photo" in kind}
     truth = {"photographs": whole, "photographs, halved": parts}
     rows = []
     for kind, conditions in kinds.items():
+        if not kind.endswith(only):
+            continue
         true = [float(off_by(crop.target[None], crop.condition)[0]) for crop in truth.get(kind, ())]
         for temperature in temperatures:
             drawn = [
@@ -67,15 +69,21 @@ def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...]) -> li
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--samples", default=10, show_default=True, help="Samples of each condition; seeds are fixed.")
 @click.option("--temperature", "temperatures", type=float, multiple=True, default=TEMPERATURES, show_default=True)
+@click.option("--only", default="", help='Only conditions whose name ends so, such as "photographs, halved".')
 @report.options
 def main(
-    bundles: tuple[Path, ...], samples: int, temperatures: tuple[float, ...], threads: int, json_file: Path | None
+    bundles: tuple[Path, ...],
+    samples: int,
+    temperatures: tuple[float, ...],
+    only: str,
+    threads: int,
+    json_file: Path | None,
 ) -> None:
     """Measure each BUNDLE; a sample that is not finite ends it. First fetch the test photographs."""
     rows = []
     for folder in bundles:
         with load(folder, backend="cpu", threads=threads) as pipe:
-            rows += [{"method": f"caflow {folder.stem}", **row} for row in measure(pipe, samples, temperatures)]
+            rows += [{"method": f"caflow {folder.stem}", **row} for row in measure(pipe, samples, temperatures, only)]
     report.show([{key: "" if value is None else value for key, value in row.items()} for row in rows])
     report.write(json_file, rows, PACKAGES, block=BLOCK, threads=threads)
 

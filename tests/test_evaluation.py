@@ -11,10 +11,13 @@ from conftest import photograph
 from degradations import DEGRADATIONS, degraded, h264
 from dists import STAGES, Dists
 from diversity import s10
+from flicker import Clip
 from hard_inputs import diffused, hard_inputs, ordered
-from metrics import Crop, Picture, crop, psnr, resize
+from metrics import LUMA, Crop, Picture, crop, psnr, resize
 from outliers import BLOCK, off_by
 from PIL import Image
+from quality import chosen, parsed
+from sheets import median_region
 from torch import Tensor
 
 SIDE, SCALE = 128, 4
@@ -116,3 +119,30 @@ def test_hard_inputs_are_the_same_every_time_and_what_their_names_say(target: Cr
         assert set(np.unique(dither(target.condition, 2))) <= {0, 85, 170, 255}
     assert all((condition == condition[0, 0]).all() for condition in first["flat colours"])
     assert (np.diff(first["gradients"][0][0, :, 0].astype(int)) >= 0).all()
+
+
+def test_the_region_that_is_shown_has_the_median_variance(target: Crop) -> None:
+    rows, columns = median_region(target.target, side=32, grid=16)
+    luma = target.target @ LUMA
+    places = [(y, x) for y in range(0, SIDE - 31, 16) for x in range(0, SIDE - 31, 16)]
+    variances = [luma[y : y + 32, x : x + 32].var() for y, x in places]
+    assert luma[rows, columns].var() == pytest.approx(np.median(variances))
+
+
+def test_coded_clips_have_the_same_truth_at_every_scale() -> None:
+    frames = [np.full((36, 44, 3), 10 * k, np.uint8) for k in range(3)]
+    clip = Clip("grey", frames, [None] * 3)
+    for scale, crf in ((2, 0), (4, 0), (4, 28)):
+        conditions = clip.conditions(scale, crf)
+        assert [condition.shape for condition in conditions] == [(36 // scale, 44 // scale, 3)] * 3
+        np.testing.assert_allclose(np.stack(conditions).mean((1, 2, 3)), [0, 10, 20], atol=3)
+
+
+def test_the_temperature_is_that_of_the_least_mean_lpips() -> None:
+    rows = [
+        {"method": "a", "size": "64-256", "degradation": degradation, "temperature": temperature, "lpips": lpips}
+        for degradation, values in (("clean", (0.3, 0.1)), ("jpeg75", (0.2, 0.5)))
+        for temperature, lpips in zip((0.5, (0.9, 0.8)), values, strict=True)
+    ]
+    assert chosen(rows, "a", "64-256", "clean") == parsed("0.9,0.8")
+    assert chosen(rows, "a", "64-256", None) == parsed("0.5")
