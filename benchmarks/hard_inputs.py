@@ -1,0 +1,108 @@
+"""Conditions on which models go astray: noise, dithering, checkerboards, text, flat colours and gradients.
+
+All are made of fixed seeds. Those that need no photograph are 64×64; flat colours and the coarser patterns come in
+several colours, since a model may be steady in grey and not in red.
+"""
+
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+from degradations import generator, noisy
+from metrics import Crop, Picture
+from numpy.typing import NDArray
+
+SIDE = 64
+BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
+"""The 4×4 order in which ordered dithering switches pixels on."""
+SPREAD = ((0, 1, 7 / 16), (1, -1, 3 / 16), (1, 0, 5 / 16), (1, 1, 1 / 16))
+"""Floyd and Steinberg: to which pixels, down and to the right, what share of an error goes."""
+PAIRS = (((0, 0, 0), (255, 255, 255)), ((64, 64, 64), (192, 192, 192)), ((255, 0, 0), (0, 255, 255)))
+"""Colours of checkerboards."""
+WORDS = ("The quick", "brown fox", "jumps over", "13 lazy dogs")
+FONTS = ((cv2.FONT_HERSHEY_SIMPLEX, 0.3), (cv2.FONT_HERSHEY_COMPLEX, 0.4), (cv2.FONT_HERSHEY_PLAIN, 0.6))
+"""Fonts of OpenCV and their scales: capitals are some 6 to 9 pixels high."""
+
+
+def ordered(picture: Picture, bits: int) -> Picture:
+    """Ordered dithering to `bits` bits in each channel."""
+    height, width = picture.shape[:2]
+    threshold = np.tile((BAYER + 0.5) / BAYER.size, (height // 4 + 1, width // 4 + 1))[:height, :width, None]
+    steps = 2**bits - 1
+    return np.rint(np.floor(picture / 255 * steps + threshold) / steps * 255).astype(np.uint8)
+
+
+def diffused(picture: Picture, bits: int) -> Picture:
+    """Floyd–Steinberg dithering to `bits` bits in each channel."""
+    height, width = picture.shape[:2]
+    steps = 2**bits - 1
+    left = picture / 255.0
+    for y in range(height):
+        for x in range(width):
+            chosen = np.clip(np.rint(left[y, x] * steps), 0, steps) / steps
+            error, left[y, x] = left[y, x] - chosen, chosen
+            for down, right, share in SPREAD:
+                if y + down < height and 0 <= x + right < width:
+                    left[y + down, x + right] += error * share
+    return np.rint(left * 255).astype(np.uint8)
+
+
+def checkerboards(cell: int) -> Iterator[Picture]:
+    """Of cells of so many pixels, in each pair of colours."""
+    y, x = np.mgrid[:SIDE, :SIDE] // cell
+    odd = ((y + x) % 2)[..., None]
+    for a, b in PAIRS:
+        yield np.where(odd, np.uint8(a), np.uint8(b)).astype(np.uint8)
+
+
+def text() -> Iterator[Picture]:
+    """Black on white and white on black, in each font."""
+    for font, scale in FONTS:
+        page = np.full((SIDE, SIDE, 3), 255, np.uint8)
+        for line, words in enumerate(WORDS):
+            cv2.putText(page, words, (1, 14 + 15 * line), font, scale, (0, 0, 0), 1, cv2.LINE_AA)
+        yield page
+        yield 255 - page
+
+
+def flat() -> Iterator[Picture]:
+    """The corners of the colour cube, and greys between."""
+    corners = [(r, g, b) for r in (0, 255) for g in (0, 255) for b in (0, 255)]
+    for colour in (*corners, *((grey,) * 3 for grey in (64, 128, 192))):
+        yield np.full((SIDE, SIDE, 3), colour, np.uint8)
+
+
+def gradients() -> Iterator[Picture]:
+    """From left to right, from corner to corner, and from the middle outwards; in grey, and from blue to yellow."""
+    y, x = np.mgrid[:SIDE, :SIDE] / (SIDE - 1)
+    for ramp in (x, (x + y) / 2, np.hypot(x - 0.5, y - 0.5) / np.hypot(0.5, 0.5)):
+        for colours in (((0, 0, 0), (255, 255, 255)), ((0, 0, 255), (255, 255, 0))):
+            yield mixed(ramp, *map(np.array, colours))
+
+
+def mixed(ramp: NDArray[np.float64], a: NDArray[np.int64], b: NDArray[np.int64]) -> Picture:
+    """From one colour to another as a ramp, (H, W), goes from 0 to 1."""
+    return np.rint(a + ramp[..., None] * (b - a)).astype(np.uint8)
+
+
+def hard_inputs(photographs: list[Crop]) -> dict[str, list[Picture]]:
+    """Conditions by kind; those of the first kinds are made of the conditions of photographs."""
+    dithered: dict[str, Callable[[Picture], Picture]] = {
+        f"{name}, {bits} bit": lambda picture, dither=dither, bits=bits: dither(picture, bits)
+        for name, dither in (("ordered dithering", ordered), ("Floyd–Steinberg", diffused))
+        for bits in (1, 2)
+    }
+    return {
+        "photographs": [crop.condition for crop in photographs],
+        **{
+            f"photographs, noise σ = {sigma}": [
+                noisy(crop.condition, sigma, generator(crop.name)) for crop in photographs
+            ]
+            for sigma in (5, 10)
+        },
+        **{name: [dither(crop.condition) for crop in photographs] for name, dither in dithered.items()},
+        **{f"checkerboards of {cell}": [*checkerboards(cell)] for cell in (1, 2, 4)},
+        "text": [*text()],
+        "flat colours": [*flat()],
+        "gradients": [*gradients()],
+    }

@@ -1,0 +1,117 @@
+"""Sheets for the documentation: what peers and bundles make of clean and of degraded photographs, side by side.
+
+One sheet for each degradation, one row for each test photograph. A rule chooses what is shown, not an eye: of the
+centre 256×256 the 128×128 region whose variance of luma is the median of all regions on a grid of 8 pixels. The whole
+256×256 are restored, then the region is cut out.
+"""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+from degradations import DEGRADATIONS, degraded
+from metrics import LUMA, WHOLE, Crop, Picture, crops, resize
+from peers import PEERS, Upscale, installed
+from PIL import Image
+from quality import PHOTOGRAPHS, Temperature, parsed
+
+from caflow_runtime.pipeline import Pipeline, load
+
+REGION, GRID = 128, 8
+GAP, CAPTION = 4, 18
+FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4
+QUALITY = 90
+"""Of the JPEG files."""
+
+
+def median_region(target: Picture, side: int = REGION, grid: int = GRID) -> tuple[slice, slice]:
+    """Rows and columns of the square region whose variance of luma is the median of all on the grid.
+
+    Of equal variances the first in reading order counts; of an even number of regions, the lower of the two middle
+    ones.
+    """
+    luma = target @ LUMA
+    ys, xs = (range(0, length - side + 1, grid) for length in luma.shape)
+    places = [(y, x) for y in ys for x in xs]
+    variances = [luma[y : y + side, x : x + side].var() for y, x in places]
+    y, x = places[int(np.argsort(variances, kind="stable")[(len(places) - 1) // 2])]
+    return slice(y, y + side), slice(x, x + side)
+
+
+def sampled(pipe: Pipeline, temperature: Temperature) -> Upscale:
+    """One sample, of seed 0."""
+    return lambda small: np.asarray(pipe.best_of(small, n=1, temperature=temperature, seed=0).images[0])
+
+
+def row(crop: Crop, methods: dict[str, Upscale]) -> list[Picture]:
+    """The condition's pixels, every result, and the truth, of the region of one photograph."""
+    region = median_region(crop.target)
+    condition = resize(crop.condition, crop.target.shape[:2], Image.Resampling.NEAREST)
+    pictures = [condition, *(upscale(crop.condition) for upscale in methods.values()), crop.target]
+    return [picture[region] for picture in pictures]
+
+
+def sheet(rows: list[list[Picture]], captions: list[str]) -> Picture:
+    """Rows below one another on white, a caption above each column."""
+    side = REGION + GAP
+    page = np.full((CAPTION + len(rows) * side, len(captions) * side - GAP, 3), 255, np.uint8)
+    for column, caption in enumerate(captions):
+        cv2.putText(page, caption, (column * side + 1, CAPTION - 6), FONT, FONT_SCALE, (0, 0, 0), 1, cv2.LINE_AA)
+    for line, pictures in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            top, left = CAPTION + line * side, column * side
+            page[top : top + REGION, left : left + REGION] = picture
+    return page
+
+
+@click.command()
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("build/sheets"), show_default=True)
+@click.option("--degradation", "names", type=click.Choice(list(DEGRADATIONS)), multiple=True, default=[*DEGRADATIONS])
+@click.option("--peer", "peer_names", type=click.Choice(list(PEERS)), multiple=True, default=[*PEERS])
+@click.option(
+    "--temperature",
+    "temperatures",
+    type=parsed,
+    multiple=True,
+    default=("0.8",),
+    show_default=True,
+    help="One for all bundles, or repeated: one for each bundle in order.",
+)
+@click.option("--photographs", type=int, help="Only the first so many, in alphabetical order.")
+@click.option("--threads", default=1, show_default=True, help="CPU threads.")
+def main(
+    bundles: tuple[Path, ...],
+    out: Path,
+    names: tuple[str, ...],
+    peer_names: tuple[str, ...],
+    temperatures: tuple[Temperature, ...],
+    photographs: int | None,
+    threads: int,
+) -> None:
+    """Write DEGRADATION.jpg to OUT for each degradation; all BUNDLEs have one scale."""
+    if len(temperatures) == 1:
+        temperatures *= len(bundles)
+    if len(temperatures) != len(bundles):
+        raise click.UsageError(f"wanted one temperature or {len(bundles)}, got {len(temperatures)}")
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        pipes = [stack.enter_context(load(folder, "cpu", threads)) for folder in bundles]
+        scales = {pipe.manifest.model.scale for pipe in pipes}
+        if len(scales) > 1:
+            raise click.UsageError(f"wanted bundles of one scale, got {sorted(scales)}")
+        (scale,) = scales
+        methods = dict(installed(peer_names, scale))
+        for folder, pipe, temperature in zip(bundles, pipes, temperatures, strict=True):
+            methods[folder.stem] = sampled(pipe, temperature)
+        given = crops(PHOTOGRAPHS / "test", WHOLE, scale)[:photographs]
+        for name in names:
+            page = sheet([row(degraded(crop, name), methods) for crop in given], ["input", *methods, "truth"])
+            Image.fromarray(page).save(out / f"{name}.jpg", quality=QUALITY)
+            print(out / f"{name}.jpg", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The measuring side of the benchmarks: what degrades conditions, and what judges results."""
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import photograph
+from degradations import DEGRADATIONS, degraded, h264
+from dists import STAGES, Dists
+from diversity import s10
+from flicker import Clip
+from hard_inputs import diffused, hard_inputs, ordered
+from metrics import LUMA, Crop, Picture, crop, psnr, resize
+from outliers import BLOCK, off_by
+from PIL import Image
+from quality import chosen, parsed
+from sheets import median_region
+from torch import Tensor
+
+SIDE, SCALE = 128, 4
+
+
+@pytest.fixture(scope="module")
+def target(photographs: Path) -> Crop:
+    return crop("a photograph", Image.fromarray(photograph(photographs, 0, SIDE, SIDE)), SCALE)
+
+
+@pytest.fixture(scope="module")
+def dists() -> Dists:
+    """Of random convolutions: what is asserted holds for any."""
+    random = torch.Generator().manual_seed(0)
+    widths = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+    layers = [
+        (torch.randn(b, a, 3, 3, generator=random) * (2 / (9 * a)) ** 0.5, torch.zeros(b))
+        for a, b in zip((3, *widths), widths, strict=False)
+    ]
+    alpha, beta = torch.rand((2, 1475), generator=random)
+    assert sum(STAGES) == len(layers)
+    return Dists(layers, alpha, beta)
+
+
+def image(picture: Picture) -> Tensor:
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255
+
+
+@pytest.mark.parametrize("name", DEGRADATIONS)
+def test_a_degradation_depends_on_the_target_and_its_name_alone(name: str, target: Crop) -> None:
+    first, again = degraded(target, name), degraded(target, name)
+    assert first.condition.shape == (SIDE // SCALE, SIDE // SCALE, 3)
+    assert first.condition.dtype == np.uint8
+    np.testing.assert_array_equal(first.condition, again.condition)
+    np.testing.assert_array_equal(first.target, target.target)
+    renamed = degraded(Crop("another", target.target, target.condition), name)
+    assert np.array_equal(renamed.condition, first.condition) == ("noise" not in name)
+
+
+def test_degradations_are_as_strong_as_they_say(target: Crop) -> None:
+    found = {name: psnr(degraded(target, name).condition, target.condition) for name in DEGRADATIONS}
+    assert found["clean"] > 100
+    assert found["jpeg90"] > found["jpeg75"] > found["jpeg30"]
+    assert found["noise5"] == pytest.approx(20 * np.log10(255 / 5), abs=0.3)
+    assert found["noise5-jpeg75"] < found["noise5"]
+
+
+def test_coding_a_clip_is_the_same_every_time(target: Crop) -> None:
+    """x264's AVX-512 kernels are not: they read what happens to lie behind a small frame."""
+    random = np.random.default_rng(0)
+    coded = set()
+    for _ in range(12):
+        _unused = [random.integers(0, 255, random.integers(1000, 200_000)) for _ in range(20)]
+        coded.add(hashlib.sha256(degraded(target, "h264-crf28").condition.tobytes()).hexdigest())
+    assert len(coded) == 1
+
+
+def test_a_clip_of_odd_sides_is_coded_in_its_own_size(target: Crop) -> None:
+    frames = [np.ascontiguousarray(target.target[k : k + 33, k : k + 51]) for k in range(3)]
+    coded = h264(frames, 10)
+    assert [frame.shape for frame in coded] == [(33, 51, 3)] * 3
+    assert min(map(psnr, coded, frames)) > 25
+
+
+def test_dists_is_zero_for_equal_images_symmetric_and_grows_with_blur(dists: Dists, target: Crop) -> None:
+    sharp = image(target.target)
+    blurred = [image(np.asarray(cv2.GaussianBlur(target.target, (0, 0), sigma))) for sigma in (0.7, 1.5, 3.0)]
+    distances = [float(dists(sharp, other)) for other in (sharp, *blurred)]
+    assert distances[0] == pytest.approx(0, abs=1e-5)
+    assert distances == sorted(distances)
+    assert distances[1] > 1e-3
+    assert float(dists(blurred[0], sharp)) == pytest.approx(distances[1], abs=1e-6)
+
+
+def test_s10_rewards_samples_that_match_different_parts_of_the_truth() -> None:
+    left = np.tile([0.0, 1.0], (4, 2))
+    assert s10(np.stack([left, left])) == 0
+    assert s10(np.stack([left, 1 - left])) == 100
+    assert s10(np.stack([left, 1 - left / 2])) == pytest.approx(50)
+
+
+def test_an_outlier_is_the_block_and_channel_that_is_furthest_from_the_enlarged_condition(target: Crop) -> None:
+    enlarged = resize(np.full_like(target.condition, 100), (SIDE, SIDE))
+    spoilt = np.stack([enlarged, enlarged])
+    spoilt[1, 2 * BLOCK : 3 * BLOCK, BLOCK : 2 * BLOCK, 1] += 30
+    spoilt[1, 0, 0, 2] = 0
+    np.testing.assert_allclose(off_by(spoilt, np.full_like(target.condition, 100)), [0, 30])
+
+
+def test_hard_inputs_are_the_same_every_time_and_what_their_names_say(target: Crop) -> None:
+    first, again = hard_inputs([target]), hard_inputs([target])
+    for kind, conditions in first.items():
+        assert all(condition.dtype == np.uint8 and condition.shape[2] == 3 for condition in conditions)
+        np.testing.assert_array_equal(np.stack(conditions), np.stack(again[kind]))
+    for dither in (ordered, diffused):
+        dithered = dither(target.condition, 1)
+        assert set(np.unique(dithered)) == {0, 255}
+        assert abs(dithered.mean() - target.condition.mean()) < 3
+        assert set(np.unique(dither(target.condition, 2))) <= {0, 85, 170, 255}
+    assert all((condition == condition[0, 0]).all() for condition in first["flat colours"])
+    assert (np.diff(first["gradients"][0][0, :, 0].astype(int)) >= 0).all()
+
+
+def test_the_region_that_is_shown_has_the_median_variance(target: Crop) -> None:
+    rows, columns = median_region(target.target, side=32, grid=16)
+    luma = target.target @ LUMA
+    places = [(y, x) for y in range(0, SIDE - 31, 16) for x in range(0, SIDE - 31, 16)]
+    variances = [luma[y : y + 32, x : x + 32].var() for y, x in places]
+    assert luma[rows, columns].var() == pytest.approx(np.median(variances))
+
+
+def test_coded_clips_have_the_same_truth_at_every_scale() -> None:
+    frames = [np.full((36, 44, 3), 10 * k, np.uint8) for k in range(3)]
+    clip = Clip("grey", frames, [None] * 3)
+    for scale, crf in ((2, 0), (4, 0), (4, 28)):
+        conditions = clip.conditions(scale, crf)
+        assert [condition.shape for condition in conditions] == [(36 // scale, 44 // scale, 3)] * 3
+        np.testing.assert_allclose(np.stack(conditions).mean((1, 2, 3)), [0, 10, 20], atol=3)
+
+
+def test_the_temperature_is_that_of_the_least_mean_lpips() -> None:
+    rows = [
+        {"method": "a", "size": "64-256", "degradation": degradation, "temperature": temperature, "lpips": lpips}
+        for degradation, values in (("clean", (0.3, 0.1)), ("jpeg75", (0.2, 0.5)))
+        for temperature, lpips in zip((0.5, (0.9, 0.8)), values, strict=True)
+    ]
+    assert chosen(rows, "a", "64-256", "clean") == parsed("0.9,0.8")
+    assert chosen(rows, "a", "64-256", None) == parsed("0.5")
