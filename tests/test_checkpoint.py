@@ -2,7 +2,9 @@
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,6 +105,72 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     torch.save({"format": "caflow-checkpoint", "version": 99}, path)
     with pytest.raises(CheckpointError, match="wanted checkpoint version 1, got 99"):
         checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda contents: contents.pop("weights"), "its weights is missing, or no table"),
+        (lambda contents: contents.update(ema=3), "its ema is missing, or no table"),
+        (lambda contents: contents.update(config=["levels"]), "its config is missing, or no table"),
+        (lambda contents: contents["config"].update(levels=2**40), "levels: Input should be less than or equal to 8"),
+        (lambda contents: contents["config"].update(own_steps=2**40), "own_steps"),
+        (lambda contents: contents["config"].update(task=["a"]), r"task = \['a'\]: wanted one of"),
+        (lambda contents: contents["config"].update({3: 3}), "unknown key 3"),
+        (lambda contents: contents["config"].update(image_width=4096), "its configuration asks for the shape"),
+        (lambda contents: contents["weights"].popitem(), "its configuration asks for the shape"),
+        (lambda contents: contents["weights"].update({next(iter(contents["weights"])): "text"}), "the file has none"),
+        (lambda contents: contents["weights"].update(more=torch.zeros(1)), "weight 'more'"),
+    ],
+)
+def test_damaged_contents_are_named(damage: Callable[[Any], object], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    checkpoint.save(path, small_model(torch.float32))
+    contents = checkpoint.read(path)
+    damage(contents)
+    torch.save(contents, path)
+    with pytest.raises((CheckpointError, ConfigError), match=message) as refusal:
+        checkpoint.load(path)
+    assert str(path) in str(refusal.value)
+
+
+def test_a_damaged_reference_checkpoint_is_refused(tmp_path: Path) -> None:
+    whole = checkpoint.read(Path(__file__).parent / "data/reference/unshared/lightning.ckpt")
+    path = tmp_path / "lightning.ckpt"
+    names = list(whole["state_dict"])
+    for damage in (
+        {"hyper_parameters": {}},
+        {"state_dict": {**whole["state_dict"], names[0]: "text"}},
+        {"state_dict": {name: whole["state_dict"][name] for name in names[: len(names) // 2]}},
+        {"state_dict": {**whole["state_dict"], names[0].replace(".layers", "9999999999.layers"): torch.zeros(1)}},
+    ):
+        torch.save(whole | damage, path)
+        with pytest.raises(CheckpointError, match=r"lightning.ckpt: "):
+            checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (b"levels = 2\xff", "not TOML"),
+        (b"a = " + b"[" * 5000 + b"]" * 5000, "nested too deeply|not TOML"),
+        (b"task = ['a']", "wanted one of super-resolution"),
+        (b"learning_rate = inf", "learning_rate"),
+        (b"learning_rate = nan", "learning_rate"),
+        (b"crop_scales = [1e300]", "crop_scales"),
+        (b"crop_scales = []", "crop_scales"),
+        (b"batch = 1099511627776", "batch"),
+        (b"seed = 9223372036854775808", "seed"),
+        (b"steps = true", "steps"),
+    ],
+)
+def test_recipes_that_are_none_are_refused(contents: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(contents)
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(str(path))
+    with pytest.raises(ConfigError, match="wanted a recipe file"):
+        load_recipe("a" * 300)
 
 
 def test_a_configuration_is_flat_and_complete() -> None:

@@ -9,6 +9,7 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar
 
 import torch
@@ -22,6 +23,13 @@ T = TypeVar("T")
 
 FORMAT = "caflow-checkpoint"
 FORMAT_VERSION = 1
+CONTENTS: dict[str, tuple[type, ...]] = {
+    "config": (dict,),
+    "weights": (dict,),
+    "ema": (dict, NoneType),
+    "training": (dict, NoneType),
+}
+"""What a checkpoint holds beside its format and version."""
 
 
 class CheckpointError(ValueError):
@@ -45,8 +53,14 @@ def load(path: str | Path) -> CAFlow:
             return reference_checkpoint.to_model(contents).eval()
         except reference_checkpoint.UnsupportedReference as error:
             raise CheckpointError(f"{path}: {error}") from None
-    model = CAFlow(config_from_dict(contents["config"]))
-    model.load_state_dict(contents["ema"] or contents["weights"])
+    try:
+        config = config_from_dict(contents["config"])
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    weights = contents["weights"] if contents["ema"] is None else contents["ema"]
+    check_weights(path, config, weights)
+    model = CAFlow(config)
+    model.load_state_dict(weights)
     return model.eval()
 
 
@@ -75,12 +89,36 @@ def read(path: str | Path) -> dict[str, Any]:
         return contents
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:
         raise CheckpointError(f"{path}: wanted a CAFLOW checkpoint, got another PyTorch file")
-    if contents["version"] != FORMAT_VERSION:
+    if contents.get("version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: wanted checkpoint version {FORMAT_VERSION}, got {contents['version']}: "
+            f"{path}: wanted checkpoint version {FORMAT_VERSION}, got {contents.get('version')}: "
             "load it with the version of caflow-deploy that wrote it"
         )
+    for key, kinds in CONTENTS.items():
+        if not isinstance(contents.get(key), kinds):
+            raise CheckpointError(f"{path}: the checkpoint is damaged: its {key} is missing, or no table")
     return contents
+
+
+def check_weights(path: str | Path, config: CAFlowConfig, weights: Mapping[str, Any]) -> None:
+    """Hold the names and shapes of weights against what the configuration asks for, before any memory is taken for it.
+
+    Raises:
+        CheckpointError: naming the first weight that differs.
+    """
+    with torch.device("meta"):
+        wanted = {name: tuple(tensor.shape) for name, tensor in CAFlow(config).state_dict().items()}
+    shapes = {
+        name: tuple(tensor.shape) if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() else None
+        for name, tensor in weights.items()
+    }
+    different = [name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name, ())]
+    if different or wanted.keys() != shapes.keys():
+        name = min(map(str, different or wanted.keys() ^ shapes.keys()))
+        raise CheckpointError(
+            f"{path}: the checkpoint is damaged: of weight {name!r} its configuration asks for the shape "
+            f"{wanted.get(name, 'of no such weight')}, the file has {shapes.get(name) or 'none'}"
+        )
 
 
 def save(
@@ -144,7 +182,7 @@ def config_from_dict(values: Mapping[str, Any]) -> CAFlowConfig:
 def task_type_of(values: Mapping[str, Any]) -> type[Task]:
     """The task that the key `task` names."""
     name = values.get("task", "super-resolution")
-    if name not in TASKS:
+    if not isinstance(name, str) or name not in TASKS:
         raise ConfigError(f"task = {name!r}: wanted one of {', '.join(TASKS)}")
     return TASKS[name]
 
@@ -158,7 +196,7 @@ def check_keys(given: Iterable[str], known: set[str]) -> None:
     """Raise ConfigError for the first key that is not known, naming the nearest one that is."""
     for key in given:
         if key not in known:
-            nearest = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)
+            nearest = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.0)
             raise ConfigError(f"unknown key {key!r}; the nearest known one is {nearest[0]!r}")
 
 

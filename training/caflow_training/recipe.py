@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.dataclasses import dataclass
 
 from caflow_training.checkpoint import (
@@ -26,9 +26,12 @@ from caflow_training.degradations import Degradations
 from caflow_training.model import CAFlowConfig
 from caflow_training.tasks import STRICT, SuperResolution
 
-Count = Annotated[int, Ge(1)]
+Count = Annotated[int, Ge(1), Le(2**31)]
+Number = Annotated[int, Ge(1), Le(65536)]
+"""Of what is held in memory at once."""
 Positive = Annotated[float, Gt(0)]
 Share = Annotated[float, Gt(0), Lt(1)]
+Scale = Annotated[float, Gt(0.01), Le(8)]
 Weight = Annotated[float, Ge(0)]
 
 
@@ -37,13 +40,13 @@ class TrainingConfig:
     """How a model is trained."""
 
     steps: Count = 200_000
-    batch: Count = 16
+    batch: Number = 16
     """Crops per step, over all processes together."""
-    crop: Count = 64
+    crop: Annotated[int, Ge(1), Le(4096)] = 64
     """Side of the square target, in pixels."""
-    crop_scales: tuple[Positive, ...] = (1.0,)
+    crop_scales: Annotated[tuple[Scale, ...], MinLen(1)] = (1.0,)
     """A crop is taken at one of these sizes of the photograph: 0.5 halves the photograph first."""
-    crop_candidates: Count = 1
+    crop_candidates: Number = 1
     """Of so many places the one whose pixels vary most is taken: photographs are mostly sky, wall and water."""
     likelihood_weight: Weight = 1.0
     """Of −log p(W | Y) in nats per dimension (eq. 9)."""
@@ -77,9 +80,9 @@ class TrainingConfig:
     checkpoint_steps: Count = 500
     validation_share: Share = 0.1
     """Of the photographs, at least one; chosen by name, so that it stays the same."""
-    validation_crops: Count = 64
+    validation_crops: Number = 64
     sheet_temperatures: tuple[Annotated[float, Ge(0)], ...] = (0.0, 0.8, 1.0)
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
 
     @property
     def trains_flow(self) -> bool:
@@ -153,13 +156,19 @@ def load_recipe(name: str) -> Recipe:
     """
     builtin = resources.files("caflow_training") / "recipes" / f"{name}.toml"
     path = Path(name)
-    if not path.is_file() and not builtin.is_file():
-        raise ConfigError(f"{name}: wanted a recipe file or one of {', '.join(builtin_recipes())}")
-    text = path.read_text() if path.is_file() else builtin.read_text()
     try:
+        is_there = path.is_file() or builtin.is_file()
+    except OSError:  # a name that is too long for any file
+        is_there = False
+    if not is_there:
+        raise ConfigError(f"{name}: wanted a recipe file or one of {', '.join(builtin_recipes())}")
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else builtin.read_text(encoding="utf-8")
         return recipe_from_dict(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name}: not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: not a recipe: its values are nested too deeply") from None
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
 

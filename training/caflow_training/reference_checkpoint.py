@@ -50,15 +50,28 @@ class UnsupportedReference(ValueError):
 def is_reference(contents: Mapping[str, Any]) -> bool:
     """Whether a loaded file looks like a checkpoint of the reference implementation."""
     state = contents.get("state_dict")
-    return isinstance(state, dict) and any(key.startswith("model.rflow.uflow.") for key in state)
+    return isinstance(state, dict) and any(
+        isinstance(key, str) and key.startswith("model.rflow.uflow.") for key in state
+    )
 
 
 def to_model(contents: Mapping[str, Any]) -> CAFlow:
     """The model of a reference checkpoint: task image-to-image, pixels as the reference has them.
 
     Raises:
-        UnsupportedReference: if it holds layers or options that cannot be brought over.
+        UnsupportedReference: if it holds layers or options that cannot be brought over, or is damaged.
     """
+    try:
+        return _to_model(contents)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, UnsupportedReference):
+            raise
+        raise UnsupportedReference(
+            f"the checkpoint of the public CAFLOW implementation is damaged, or of another version ({error})"
+        ) from None
+
+
+def _to_model(contents: Mapping[str, Any]) -> CAFlow:
     state: dict[str, Tensor] = contents["state_dict"]
     options = contents["hyper_parameters"]["opts"]
     _check_options(options)

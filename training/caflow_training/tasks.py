@@ -25,7 +25,7 @@ Filter = Literal["bicubic", "bilinear", "nearest"]
 Hole = NDArray[np.bool_]
 """(H, W) bool, True where pixels are missing."""
 
-STRICT = ConfigDict(extra="forbid", strict=True)
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 LUMA_THOUSANDTHS = (299, 587, 114)
 """Sums of integers in float32 are exact, so every machine rounds halves alike."""
 

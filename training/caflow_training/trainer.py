@@ -33,7 +33,7 @@ from caflow_training.objective import AveragedWeights, Objective, initialize_fro
 from caflow_training.perceptual import PerceptualDistance
 from caflow_training.processes import Processes, join_processes
 from caflow_training.progress import Progress, TrainingLog
-from caflow_training.recipe import Recipe
+from caflow_training.recipe import Recipe, recipe_from_dict
 from caflow_training.start import FLOW_IS_TRAINED, start_from
 from caflow_training.validation import ExplodingInverse, validate, write_sheet
 
@@ -141,7 +141,13 @@ class _Run:
     def _resume(self, path: Path) -> None:
         """Take everything from a checkpoint of the same recipe."""
         contents = checkpoint.read(path)
-        stored, wanted = contents["training"]["recipe"], _plain(self.recipe)
+        training = contents.get("training") or {}
+        kinds = {"recipe": dict, "optimizer": dict, "step": int}
+        if contents["ema"] is None or any(not isinstance(training.get(key), kind) for key, kind in kinds.items()):
+            raise ResumeError(
+                f"{path} holds a model, but not the state of its training: give it with --start, and another --out"
+            )
+        stored, wanted = _plain(recipe_from_dict(training["recipe"])), _plain(self.recipe)
         different = [key for key in wanted if stored.get(key) != wanted[key] and key not in MAY_CHANGE]
         if different:
             key = different[0]
@@ -149,16 +155,21 @@ class _Run:
                 f"{path} was trained with {key} = {stored.get(key)!r}, the recipe says {wanted[key]!r}: "
                 "give the same recipe to go on, or another --out to start anew"
             )
-        if contents["training"].get("photographs", self.data.digest) != self.data.digest:
+        if training.get("photographs", self.data.digest) != self.data.digest:
             raise ResumeError(
                 f"{path} was trained on other photographs than those in --data: give the same folder to resume, or "
                 "another --out to start anew"
             )
+        for weights in (contents["weights"], contents["ema"]):
+            checkpoint.check_weights(path, self.recipe.model, weights)
         self.model.load_state_dict(contents["weights"])
-        self.flow_is_trained = contents["training"].get(FLOW_IS_TRAINED, True)
         self.average.load(contents["ema"])
-        self.optimizer.load_state_dict(contents["training"]["optimizer"])
-        self.step = contents["training"]["step"]
+        try:
+            self.optimizer.load_state_dict(training["optimizer"])
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ResumeError(f"{path}: the state of its optimizer is damaged: {error}") from None
+        self.flow_is_trained = training.get(FLOW_IS_TRAINED, True)
+        self.step = training["step"]
 
     def train(self, stack: ExitStack, perceptual: PerceptualDistance | None) -> None:
         """Steps up to the last one."""
