@@ -10,7 +10,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from caflow_runtime import calibration
-from caflow_runtime.bundle import MANIFEST, sha256_of
+from caflow_runtime.bundle import MANIFEST, File, sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline import Pipeline
 
@@ -68,6 +68,15 @@ def alone(folder: Path) -> Iterator[None]:
         if not was_empty:
             with suppress(OSError):  # there is something in it
                 folder.rmdir()
+
+
+def is_intact(folder: Path, file: File) -> bool:
+    """Whether a file of a job still is as `describe_file` found it when it was finished."""
+    path = folder / file.path
+    try:
+        return path.stat().st_size == file.bytes and sha256_of(path) == file.sha256
+    except OSError:
+        return False
 
 
 Kind = TypeVar("Kind", bound=State)
