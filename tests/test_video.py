@@ -575,6 +575,20 @@ def test_a_folder_in_the_outputs_place_is_refused_at_once(clips: Path, exported:
     assert done.stderr == f"caflow: {tmp_path / 'out.mp4'} is a folder: wanted the name of a video\n"
 
 
+def test_what_is_not_the_jobs_own_stays_in_its_folder(clips: Path, exported: ExportReport, stopped: Path) -> None:
+    source, output = clips / "cut.mp4", stopped.with_name("out.mp4")
+    (stopped / "00001.mp4").rename(stopped.with_name("moved.mp4"))
+    (stopped / "00001.mp4").mkdir()
+    done = job(source, output, exported, "0.8", resume="yes")
+    assert done.stderr.endswith(f"{stopped / '00001.mp4'} was a segment, and is a folder now: move that\n")
+    (stopped / "00001.mp4").rename(stopped / "mine")
+    (stopped / "notes.txt").touch()
+    done = job(source, output, exported, "0.8", resume="yes")
+    assert done.stdout == f"{len(frames_of(source))} False\n", done.stderr
+    assert packets(output, "video") == packets(stopped.with_name("whole.mp4"), "video")
+    assert sorted(path.name for path in stopped.iterdir()) == ["mine", "notes.txt"]
+
+
 JOURNALS: dict[str, Callable[[dict[str, Any]], object]] = {
     "elsewhere": lambda segment: segment["file"].update(path="../00000.mp4"),
     "another's": lambda segment: segment["file"].update(path="00001.mp4"),

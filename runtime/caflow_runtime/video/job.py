@@ -10,11 +10,11 @@ from typing import Any
 
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.inputs import Image
-from caflow_runtime.job_folder import LOCK, alone
+from caflow_runtime.job_folder import alone
 from caflow_runtime.stream import Frame, Stream
 from caflow_runtime.video.join import Part, join_what_fits
 from caflow_runtime.video.journal import NAME as JOURNAL
-from caflow_runtime.video.journal import check_resumable, open_journal
+from caflow_runtime.video.journal import OWN, check_resumable, open_journal
 from caflow_runtime.video.lane import Lane, ReaderGone
 from caflow_runtime.video.recorder import Recorder
 from caflow_runtime.video.sink import Encoding, to_disk
@@ -245,7 +245,7 @@ class Job:
         return UnwritableVideo(f"{self.output} cannot be written: {error}{done}{way}")
 
     def _remove_parts(self) -> None:
-        """All but the lock."""
+        """What is the job's own; the folder goes with the lock, unless something else is in it."""
         for path in self.parts.iterdir():
-            if path.name != LOCK:
+            if OWN.fullmatch(path.name) and not path.is_dir():
                 path.unlink()

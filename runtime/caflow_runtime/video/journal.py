@@ -1,5 +1,6 @@
 """`journal.json`: which segments of a job are finished, and what their files held then, so that it can be resumed."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,8 @@ from caflow_runtime.video.join import count_frames
 
 NAME = "journal.json"
 PARTIAL = f".{NAME}.partial"
+OWN = re.compile(rf"{re.escape(NAME)}|{re.escape(PARTIAL)}|\d{{5,}}\.\w+|joined\.\w+")
+"""Names of files of a job."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
@@ -110,6 +113,8 @@ def _read(parts: Path) -> Journal:
         name = segment.file.path if segment.file else ""
         if segment.file and name != segment_name(number, Path(name).suffix):
             raise InputError(f"{parts / NAME}: segment {number} cannot be {name!r}: remove {parts} and give --force")
+        if segment.file and (parts / name).is_dir():
+            raise InputError(f"{parts / name} was a segment, and is a folder now: move that")
     return found
 
 
