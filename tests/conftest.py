@@ -129,6 +129,15 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def listening(port: int) -> set[str]:
+    """Addresses at which something listens on that port, by IPv4 or IPv6, as Linux writes them."""
+    tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
+    rows = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
+    is_listening = "0A"
+    ends = [row[1].split(":") for row in rows if row[3] == is_listening]
+    return {address for address, number in ends if int(number, 16) == port}
+
+
 def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np.uint8]:
     """A window of a photograph, (height, width, 3) uint8 RGB."""
     image = cv2.imread(str(sorted(folder.glob("*.jpg"))[number]), cv2.IMREAD_COLOR_RGB)

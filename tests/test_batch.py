@@ -57,7 +57,7 @@ def test_defaults_of_commands_are_those_of_the_runtime() -> None:
         (["list.csv", "-o", "out", "-n", 10], "--samples is not for pairs"),
         (["a.png", "-o", "out", "--crf", 20], "--crf is not for images"),
         (["clip.mp4", "-o", "out.mp4", "--redraws", 3], "--redraws is not for a video"),
-        (["clip.mp4", "-o", "out.mp4"], "clip.mp4"),
+        (["clip.mp4", "-o", "out.mp4"], "clip.mp4: there is no such file"),
         (["a.png", "-o", "out.png"], "out.png: wanted a folder, this names an image"),
         (["nothing", "-o", "out"], "nothing: wanted an image, a folder with images or a glob"),
         (["list.csv", "-o", "out"], "there is nothing of that name"),

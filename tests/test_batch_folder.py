@@ -11,9 +11,9 @@ import pytest
 from batches import caflow, lines_of
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_batch import RESULTS, ImageBatch, remove_partial
+from caflow_runtime.image_batch import COMMAND, RESULTS, ImageBatch, remove_partial
 from caflow_runtime.image_job import Done, Job
-from caflow_runtime.job_folder import alone, stamp_of
+from caflow_runtime.job_folder import LOCK, State, alone, read_state, stamp_of
 from caflow_runtime.path_text import as_path, as_text
 
 SETTINGS = {"n": 2, "seed": 0}
@@ -105,27 +105,36 @@ def test_another_job_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
-    """Until that ends, however it does."""
+    """Until that ends, however it does. What the killed process leaves behind does not block the next one."""
     (tmp_path / "a.png").touch()
     script = "import sys, time; from pathlib import Path; from caflow_runtime.job_folder import alone\n"
-    script += "with alone(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+    script += "with alone(Path(sys.argv[1])): print(flush=True); time.sleep(600)"
     out = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", script, out], stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        with pytest.raises(InputError, match=r"another process works in .*out: wait for it, or give another -o"):
-            alone(out).__enter__()
-        done = caflow("batch", tmp_path / "a.png", "-o", out)
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert "another process works in" in done.stderr
-        other.kill()
-        other.wait()
-        with alone(out):
-            assert out.exists()
-    assert out.exists()  # it was there
-    with alone(tmp_path / "new"):
-        pass
-    assert not (tmp_path / "new").exists()
+        try:
+            assert other.stdout is not None
+            other.stdout.readline()
+            with pytest.raises(InputError, match=r"another process works in .*out: wait for it, or give another -o"):
+                alone(out).__enter__()
+            done = caflow("batch", tmp_path / "a.png", "-o", out)
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+            assert "another process works in" in done.stderr
+        finally:
+            other.kill()
+    assert [path.name for path in out.iterdir()] == [LOCK]
+    assert read_state(out, State, COMMAND) is None  # no job, and nothing foreign
+    with alone(out):
+        assert out.exists()
+    assert not out.exists()
+
+
+def test_a_folder_that_was_held_is_removed_where_it_is_empty_and_was_not(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name, made in (("new", False), ("empty", False), ("filled", True)):
+        with alone(tmp_path / name):
+            if made:
+                (tmp_path / name / "result").touch()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "filled", "result"]
 
 
 def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:

@@ -379,8 +379,6 @@ def test_a_stop_changes_nothing(
     left = 13 - job.done
     assert len(list(job.run(filter_pairs(pipe, job.left, ALPHA)))) == left
     assert (tmp_path / "stopped" / "scores.jsonl").read_bytes() == expected
-    apart = run_to(tmp_path / "apart", pipe, pairs[2:], 99)
-    assert [msgspec.json.encode(verdict) for verdict in apart.verdicts()][-1] != expected.splitlines()[-1]
 
 
 def test_damage_is_computed_again(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
@@ -401,15 +399,13 @@ def test_damage_is_computed_again(pipe: Pipeline, data: Path, tmp_path: Path) ->
 def kill_in_the_middle(command: list[object], folder: Path, lines: int, how: signal.Signals) -> int:
     """Stop the command once so many verdicts are there; the exit code."""
     whole = [sys.executable, "-m", "caflow_deploy.cli", *map(str, command)]
-    process = subprocess.Popen(whole, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    end = time.monotonic() + 120
     path = folder / "scores.jsonl"
-    while not path.exists() or path.read_bytes().count(b"\n") < lines:
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    process.send_signal(how)
-    _, said = process.communicate()
+    with subprocess.Popen(whole, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        while not path.exists() or path.read_bytes().count(b"\n") < lines:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(how)
+        _, said = process.communicate()
     if how != signal.SIGKILL:
         assert b"caflow: stopped after " in said
         assert said.endswith(b" pairs: the same command goes on\n")

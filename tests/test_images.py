@@ -285,7 +285,9 @@ def test_an_image_is_written_without_a_profile_that_its_file_cannot_hold(tmp_pat
     large = (100_000).to_bytes(4, "big") + profile[4:] + bytes(100_000 - len(profile))
     for k, wrong in enumerate([profile[:200], profile + b"\0\0", profile[:128], b"", large]):
         write_image(tmp_path / f"{k}{suffix}", np.zeros((8, 8, 3), np.uint8), profile=wrong)
-        assert read_image(tmp_path / f"{k}{suffix}").rgb.shape == (8, 8, 3)
+        found = read_image(tmp_path / f"{k}{suffix}")
+        assert found.rgb.shape == (8, 8, 3)
+        assert found.profile is None, k
     grey = profile[:16] + b"GRAY" + profile[20:]
     write_image(tmp_path / f"grey{suffix}", np.zeros((8, 8, 3), np.uint8), is_grey=True, profile=grey)
     if suffix == ".webp":  # which knows no grey

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from conftest import free_port, pairs_of_photographs, photograph
+from conftest import free_port, listening, pairs_of_photographs, photograph
 
 from caflow_export.export import ExportReport
 from caflow_runtime.calibration import Calibration
@@ -210,15 +210,6 @@ def test_only_loopback_is_bound_and_a_busy_port_is_said(pipe: Pipeline) -> None:
     assert not listening(port)
     with other:
         assert other.serve(port) == port
-
-
-def listening(port: int) -> set[str]:
-    """Addresses at which something listens on that port, by IPv4 or IPv6."""
-    tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
-    rows = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
-    is_listening = "0A"
-    ends = [row[1].split(":") for row in rows if row[3] == is_listening]
-    return {address for address, number in ends if int(number, 16) == port}
 
 
 def test_a_command_serves_while_it_runs(calibrated: Path, photographs: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import av
 import msgspec
 import numpy as np
 import pytest
-from clips import ffmpeg, frames_of, packets
+from clips import FFMPEG, ffmpeg, frames_of, packets
 
 from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError
@@ -210,12 +210,39 @@ def test_a_segment_is_drawn_once_and_again_where_it_is_not_whole(pipe: Pipeline,
     content = file.read_bytes()
     file.write_bytes(content[:-100])
     assert [draw(), draw(), file.read_bytes() == content] == [True, False, True]
+    file.write_bytes(bytes(len(content)))
+    assert [draw(), draw(), file.read_bytes() == content] == [True, False, True]
     file.unlink()
     assert [draw(), draw(), file.read_bytes() == content] == [True, False, True]
     kept.write_bytes(kept.read_bytes()[:-5])
     assert [draw(), draw()] == [True, False]
     assert [draw(DrawSettings(seed=1)), draw(), draw(encoding=replace(H264, crf=30))] == [True, True, True]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00001.json", "00001.mp4"]
+
+
+def test_a_segment_that_has_changed_is_not_joined(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
+    source, output = clips / "scenes.mp4", tmp_path / "out.mp4"
+    drawn = [draw_segment(pipe, source, s, DrawSettings(), H264, tmp_path) for s in plan(source, 10).segments]
+    first, second = (tmp_path / name for name in ("00000.mp4", "00001.mp4"))
+    content = first.read_bytes()
+    for wrong in (bytes(len(content)), content[:-100], second.read_bytes(), None):
+        first.unlink() if wrong is None else first.write_bytes(wrong)
+        with pytest.raises(UnwritableVideo, match=r"00000\.mp4 is missing, or has changed since it was drawn"):
+            join_segments(drawn, H264, tmp_path, source, output)
+        assert not output.exists()
+    first.write_bytes(content)
+    join_segments(drawn, H264, tmp_path, source, output)
+    assert len(frames_of(output)) == 36
+
+
+def test_tags_that_are_not_utf_8_are_read(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
+    """As old software writes them, in Latin-1."""
+    source, output = tmp_path / "old.avi", tmp_path / "out.mkv"
+    command = [FFMPEG, "-y", "-v", "error", "-i", clips / "b_frames.avi", "-c", "copy", "-metadata", b"title=Caf\xe9"]
+    subprocess.run([*command, source], check=True)
+    in_segments(pipe, source, output, DrawSettings())
+    with av.open(str(output)) as container:
+        assert container.metadata["title"] == "Café"
 
 
 def test_what_is_not_typical_is_left_out_alike(calibrated: Path, clips: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import tensorrt_rtx as trt
 import torch
 from conftest import stir
+from interrupts import heeding_ctrl_c
 from onnx import helper
 
 from caflow_export.export import ExportReport, PrecisionName, export
@@ -110,14 +111,22 @@ def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
     done = caflow_export(small, "--trt", "fp32", "--compute-capability", "8.9", "--max-rows", 4, "--max-size", "128x64")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(small / "engines" / "rtx-"))
-    command = [sys.executable, "-m", "caflow_deploy.cli", "info", str(small)]
-    info = subprocess.run(command, capture_output=True, text=True, check=True, env={"COLUMNS": "200"}).stdout
-    assert "compute capability 8.9" in info
-    assert "1 × 128×64, 4 × 40×40" in info
-    assert "current" in info
     (folder,) = (small / "engines").iterdir()
+
+    def row() -> str:
+        """What is said of the engines."""
+        command = [sys.executable, "-m", "caflow_deploy.cli", "info", str(small)]
+        info = subprocess.run(command, capture_output=True, text=True, check=True, env={"COLUMNS": "200"}).stdout
+        (found,) = (line for line in info.splitlines() if folder.name in line)
+        return found
+
+    shown = row()
+    assert "compute capability 8.9" in shown
+    assert "1 × 128×64, 4 × 40×40" in shown
+    assert shown.rstrip().endswith("current, not verified")  # nothing ran them: this is about having no such GPU
     (folder / "decode_0.engine").write_bytes(b"")
     assert [one.stale for one in engines.find(small)] == ["decode_0.engine is missing or cut off"]
+    assert row().rstrip().endswith("stale: decode_0.engine is missing or cut off")
     manifest = small / bundle.MANIFEST
     manifest.write_bytes(manifest.read_bytes() + b" ")
     assert [one.stale for one in engines.find(small)] == ["built from another export of the model"]
@@ -267,7 +276,9 @@ def test_paths_of_engines_stay_inside(small: Path) -> None:
 
 def test_ctrl_c_leaves_nothing_half_written(small: Path) -> None:
     command = [sys.executable, "-m", "caflow_export.cli", str(small), "--trt", "fp32", "--compute-capability", "8.6"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        heeding_ctrl_c(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         while not list((small / "engines").glob(".*.partial/*.engine")):
             assert process.poll() is None
             time.sleep(0.01)

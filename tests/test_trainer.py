@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -171,22 +170,38 @@ def test_a_stopped_run_goes_on_to_the_last_bit(photographs: Path, tmp_path: Path
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
 
 
+KILLED = """
+import os, signal, sys
+from caflow_training.cli import main
+from caflow_training.progress import TrainingLog
+
+last, *arguments = sys.argv[1:]
+log = TrainingLog.step
+
+def log_and_die(self, step, *values, **others):
+    log(self, step, *values, **others)
+    if step == int(last):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+TrainingLog.step = log_and_die
+main(arguments)
+"""
+
+
 def test_killed_at_any_moment_it_goes_on_to_the_last_bit(photographs: Path, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path / "recipe.toml")
-    command = [sys.executable, "-m", "caflow_training.cli", str(recipe), "--data", str(photographs), "--out"]
+    recipe, out = write_recipe(tmp_path / "recipe.toml"), tmp_path / "killed"
+    arguments = [str(recipe), "--data", str(photographs), "--out"]
+    command = [sys.executable, "-m", "caflow_training.cli", *arguments]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
-    out = tmp_path / "killed"
-    for lines in (3, 8, 12):  # before the first checkpoint, between two, after the second
-        process = subprocess.Popen([*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while (not (out / "log.jsonl").exists() or len((out / "log.jsonl").read_text().splitlines()) < lines) and (
-            process.poll() is None and time.monotonic() < deadline
-        ):
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if (out / "last.pt").exists():
-            checkpoint.load(out / "last.pt")
+    for last, saved in ((2, None), (5, 4), (9, 8)):  # before the first checkpoint, between two, after the second
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED, str(last), *arguments, str(out)], capture_output=True, check=False
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert [line["step"] for line in log_of(out) if "loss" in line] == list(range(last + 1))
+        assert (out / "last.pt").exists() == (saved is not None)
+        if saved is not None:
+            assert checkpoint.read(out / "last.pt")["training"]["step"] == saved
     subprocess.run([*command, str(out)], check=True, capture_output=True)
     assert_same_checkpoint(tmp_path / "whole" / "last.pt", out / "last.pt")
     assert losses(tmp_path / "whole") == losses(out)

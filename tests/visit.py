@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 from conftest import free_port
+from interrupts import heeding_ctrl_c
 
 TIMEOUT_S = 120
 """What never comes is a failure, and no hang."""
@@ -25,7 +26,7 @@ class Served:
         self.temporary = temporary
         command = [sys.executable, "-m", "caflow_deploy.cli", "page", "--bundle", bundle, "--port", port, *options]
         self.process = subprocess.Popen(
-            [str(part) for part in command],
+            heeding_ctrl_c(command),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -115,7 +115,7 @@ def _join(reports: Sequence["Report"], encoding: "Encoding", folder: Path, sourc
     try:
         lost = join_segments(reports, encoding, folder, source, output)
     except (CaflowError, OSError) as error:
-        end(f"{error}: the segments are in {folder}", FAILED)
+        end(f"{error}: the segments are in {folder}, and the same command goes on", FAILED)
     remove_folder(folder)
     return lost
 

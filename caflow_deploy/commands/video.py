@@ -125,7 +125,7 @@ def video(
         from caflow_runtime.video.source import UnwritableVideo
 
         if output is not None:
-            check_overwriting(output, source, force or resume, _stopped(output, source))
+            check_overwriting(output, source, force or resume or _holds_job(output))  # `Job` says more of that
         least, replaces = min_typicality or 0.0, untypical == "bicubic"
         stream = pipe.open_stream(samples, temperature, seed, rank, noise, batch, least, replaces)
         opened = _open_source(source, drop == "latest", duration, patience)
@@ -179,37 +179,28 @@ def video(
     _report(source, output, drawing, lost, untypical, as_json)
 
 
-def check_overwriting(output: Path, source: str, overwrites: bool, stopped: Path | None = None) -> None:
+def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
     """Whether nothing is lost.
-
-    Arguments:
-        stopped: the folder of a job that was stopped and left the output as it is, where --resume goes on with it.
 
     Raises:
         InputError
     """
     from caflow_runtime.errors import InputError
 
-    if output.exists() and not overwrites and stopped:
-        raise InputError(
-            f"{output} is there already, from a job that was stopped: give --resume to go on with it, another -o, or, "
-            f"to begin anew, remove {stopped} and give --force"
-        )
+    if output.is_dir():
+        raise InputError(f"{output} is a folder: wanted the name of a video")
     if output.exists() and not overwrites:
         raise InputError(f"{output} is there already: give --force to overwrite it, or another -o")
     if output.exists() and Path(source).exists() and output.samefile(source):
         raise InputError(f"{output} is the input: give another -o")
 
 
-def _stopped(output: Path, source: str) -> Path | None:
-    """The folder of a job that --resume goes on with, if there is one."""
+def _holds_job(output: Path) -> bool:
+    """Whether a job that writes to a file was begun, and is not done."""
     from caflow_runtime.video.job import parts_of
     from caflow_runtime.video.journal import NAME as JOURNAL
 
-    if not output.is_file():
-        return None
-    parts = parts_of(output)
-    return parts if Path(source).is_file() and (parts / JOURNAL).is_file() else None
+    return (parts_of(output) / JOURNAL).is_file()
 
 
 def _open_source(address: str, drops: bool, duration: float | None, patience: float) -> "Source":
@@ -315,9 +306,9 @@ def _report(
     if drawing.dropped:
         click.echo(f"caflow: {drawing.dropped} frames came too fast and were dropped", err=True)
     kept = f"the typical ones of {drawing.frames} frames" if untypical == "drop" else f"{drawing.frames} frames"
-    way = ", and --resume goes on" if output and _stopped(output, source) else ""
+    way = ", and --resume goes on" if output and _holds_job(output) else ""
     where = f"; {output} holds {kept}{way}" if output else ""
-    if output and untypical == "drop" and drawing.frames == drawing.untypical > 0:
+    if output and drawing.frames and not drawing.written:
         end(f"all {drawing.frames} frames are untypical: {output} was not written", FAILED)
     if drawing.ended_early:
         end(f"{drawing.ended_early}{where}", FAILED)

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from filelock import FileLock, Timeout
 
 from caflow_runtime import calibration
-from caflow_runtime.bundle import MANIFEST, sha256_of
+from caflow_runtime.bundle import MANIFEST, File, sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.strict_json import WrongJson, read_json
 
-NAME, PARTIAL = "job.json", ".job.json.partial"
+NAME, PARTIAL, LOCK = "job.json", ".job.json.partial", ".lock"
+PASSING = (PARTIAL, LOCK)
+"""Names of files that are there only while a process runs, or after it was killed."""
 SHOWN = 16
 """Characters of a setting: hashes are long."""
 
@@ -41,42 +44,40 @@ def write_whole(path: Path, partial: Path, content: bytes) -> None:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made if it is not there, until the block ends: two jobs there would spoil each other's
-    results. The system lets go of it if the process dies. On Windows, and on file systems that cannot do it, nothing is
-    held.
+    """Hold a folder until the block ends, so that no other job writes to it. The folder is made if it does not exist.
+
+    The lock is a file in the folder. The system releases it when the process ends, even if the process is killed. A
+    folder that is empty at the end is removed, unless it was empty before.
 
     Raises:
-        InputError: if another process holds it.
-        OSError: if it cannot be made.
+        InputError: if another process holds the folder.
+        OSError: if the folder cannot be made or written to.
     """
-    is_new = not folder.exists()
+    was_empty = folder.is_dir() and not any(folder.iterdir())
     folder.mkdir(parents=True, exist_ok=True)
-    held = _hold(folder)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"another process works in {folder}: wait for it, or give another -o") from None
     try:
         yield
     finally:
-        if held is not None:
-            os.close(held)
-        if is_new:
+        with suppress(OSError):  # before the release: afterwards it may be the file of another process
+            (folder / LOCK).unlink()
+        lock.release()
+        if not was_empty:
             with suppress(OSError):  # there is something in it
                 folder.rmdir()
 
 
-def _hold(folder: Path) -> int | None:
+def is_intact(folder: Path, file: File) -> bool:
+    """Whether a file of a job still is as `describe_file` found it when it was finished."""
+    path = folder / file.path
     try:
-        import fcntl
-    except ModuleNotFoundError:
-        return None
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(opened)
-        raise InputError(f"another process works in {folder}: wait for it, or give another -o") from None
+        return path.stat().st_size == file.bytes and sha256_of(path) == file.sha256
     except OSError:
-        os.close(opened)
-        return None
-    return opened
+        return False
 
 
 def stamp_of(path: str | Path) -> str | None:
@@ -113,7 +114,7 @@ def read_state(folder: Path, kind: type[Kind], command: str) -> Kind | None:
     try:
         return read_json(folder / NAME, kind)
     except FileNotFoundError:
-        if folder.is_dir() and any(path.name != PARTIAL for path in folder.iterdir()):
+        if folder.is_dir() and any(path.name not in PASSING for path in folder.iterdir()):
             raise InputError(f"{folder} holds no job of {command}, but something else: {again}") from None
     except WrongJson as error:
         raise InputError(f"{folder / NAME} is not that of a job of {command}: {error}: {again}") from None

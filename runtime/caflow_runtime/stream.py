@@ -168,7 +168,8 @@ class Stream:
         self.is_cut = SceneCuts()
         self.scene = -1
         self.sample: int | None = None
-        self.skipped = 0
+        self.number = 0
+        """Of the next frame."""
         self._shape: tuple[int, ...] = ()
         self._is_within = False
         """Whether the next frame is known to be of the scene that is on."""
@@ -176,9 +177,9 @@ class Stream:
     def skip(self, frame: Image, sample: int) -> None:
         """Leave out a frame that an earlier run did, whose scene keeps that sample."""
         if self._is_cut(frame):
-            self._start_scene(self.skipped)
+            self._start_scene(self.number)
         self.sample = None if sample == REJECTED else sample
-        self.skipped += 1
+        self.number += 1
 
     def skip_to(self, number: int, scene: int, start: int, first: Image | None) -> None:
         """Begin with frame `number`, without those before: what follows is what it is in a run from the beginning.
@@ -192,7 +193,7 @@ class Stream:
             start: number of that scene's first frame.
             first: that frame. None will do where there is no choice: for n = 1, or where the scene begins here.
         """
-        self.skipped, self.scene = number, scene - 1
+        self.number, self.scene = number, scene - 1
         self._is_within = start < number
         if not self._is_within:
             return
@@ -201,9 +202,10 @@ class Stream:
             self._choose(start, first, starts_scene=True)
 
     def __call__(self, frames: Iterable[Image]) -> Iterator[Frame]:
-        """Every frame, in order, as soon as its batch is full or its scene ends."""
+        """Every frame, in order, as soon as its batch is full or its scene ends. Further calls go on from there."""
         waiting: list[tuple[int, Image]] = []
-        for number, frame in enumerate(frames, start=self.skipped):
+        for frame in frames:
+            number, self.number = self.number, self.number + 1
             if self._is_cut(frame):
                 yield from self._draw(waiting)
                 waiting.clear()

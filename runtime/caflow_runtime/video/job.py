@@ -1,21 +1,23 @@
 """A video to another: read, draw and write at once, segment by segment, so that nothing that is done is lost."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from caflow_runtime.errors import CaflowError
+from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.inputs import Image
-from caflow_runtime.results import REJECTED
+from caflow_runtime.job_folder import alone
 from caflow_runtime.stream import Frame, Stream
-from caflow_runtime.video.join import join_what_fits
+from caflow_runtime.video.join import Part, join_what_fits
 from caflow_runtime.video.journal import NAME as JOURNAL
-from caflow_runtime.video.journal import Journal, Segment, open_journal
+from caflow_runtime.video.journal import OWN, check_resumable, open_journal
 from caflow_runtime.video.lane import Lane, ReaderGone
-from caflow_runtime.video.sink import Encoding, SegmentWriter, to_disk
+from caflow_runtime.video.recorder import Recorder
+from caflow_runtime.video.sink import Encoding, to_disk
 from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, import_av, resized
 
 WAITING_FRAMES = 8
@@ -27,6 +29,17 @@ Show = Callable[[Frame, TimedFrame], None]
 """Is given each frame that is done, and what it was made of."""
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Frames that an earlier run has drawn."""
+
+    frames: int
+    sample: int
+    """That the scene of the last of them keeps."""
+    is_lost: bool
+    """They are drawn again."""
+
+
 @dataclass
 class Drawing:
     """Draws a source's frames, whose reading runs ahead, and counts them."""
@@ -35,26 +48,27 @@ class Drawing:
     stream: Stream
     show: Show | None = None
     frames: int = 0
+    written: int = 0
+    """Frames in the output, if there is one: fewer than were drawn where untypical ones were dropped."""
     rejected: int = 0
     untypical: int = 0
     dropped: int = 0
     ended_early: str | None = None
     stopped: bool = False
     """By Ctrl-C."""
+    _shape: tuple[int, ...] = ()
 
-    def run(self, take: Show | None = None, skip: int = 0, sample: int = REJECTED) -> None:
+    def run(self, take: Show | None = None, earlier: Sequence[Stretch] = ()) -> None:
         """Draw all frames. Ctrl-C ends it as the end of the source would.
 
         Arguments:
             take: is given each frame before it is counted and shown.
-            skip: so many frames were done before.
-            sample: that the scene of the last of them keeps.
+            earlier: what was drawn before, from the source's first frame on.
         """
         lane: Lane[TimedFrame] = Lane(1, drops=True) if self.source.drops else Lane(WAITING_FRAMES)
         reader = lane.fill(self.source.frames)
-        self.frames = skip
         try:
-            for frame, timed in self._drawn(iter(lane), skip, sample):
+            for frame, timed in self._drawn(iter(lane), earlier):
                 if take:
                     take(frame, timed)
                 self.frames += 1
@@ -71,18 +85,26 @@ class Drawing:
             self.dropped = lane.dropped
             self.ended_early = self.ended_early or self.source.ended_early
 
-    def _drawn(self, timed: Iterator[TimedFrame], skip: int, sample: int) -> Iterator[tuple[Frame, TimedFrame]]:
-        """Frames that are not done yet."""
-        for _ in range(skip):
-            self.stream.skip(next(timed).image, sample)
+    def _drawn(self, timed: Iterator[TimedFrame], earlier: Sequence[Stretch]) -> Iterator[tuple[Frame, TimedFrame]]:
+        """Frames that are not done yet, or lost."""
+        for stretch in earlier:
+            if stretch.is_lost:
+                yield from self._together(islice(timed, stretch.frames))
+            else:
+                for frame in islice(timed, stretch.frames):
+                    self.stream.skip(frame.image, stretch.sample)
+                    self.frames += 1
+        yield from self._together(timed)
+
+    def _together(self, timed: Iterator[TimedFrame]) -> Iterator[tuple[Frame, TimedFrame]]:
+        """Each frame with what it was made of. They end where their size changes."""
         waiting: deque[TimedFrame] = deque()
 
         def images() -> Iterator[Image]:
-            shape: tuple[int, ...] | None = None
             for frame in timed:
-                shape = shape or frame.image.shape
-                if frame.image.shape != shape:
-                    self.ended_early = resized(self.source.name, shape, frame.image.shape)
+                self._shape = self._shape or frame.image.shape
+                if frame.image.shape != self._shape:
+                    self.ended_early = resized(self.source.name, self._shape, frame.image.shape)
                     return
                 waiting.append(frame)
                 yield frame.image
@@ -112,7 +134,6 @@ class Job:
     """Untypical frames are not written; the last one before stays on the screen."""
     lost: list[str] = field(default_factory=list)
     """What of the source could not be kept as it was, a line each."""
-    _unfinished: list[tuple[Path, int]] = field(default_factory=list)
 
     @property
     def parts(self) -> Path:
@@ -122,90 +143,109 @@ class Job:
     def run(self, resume: bool) -> Drawing:
         """Do it, or what is left of it. Whatever ends the drawing, all that was drawn is in the output.
 
+        Segments that an earlier run has finished are drawn again where their files are not what they were.
+
         Returns:
             What was drawn.
 
         Raises:
-            InputError: if it cannot go on, or if there is a job that was not asked to.
+            InputError: if there is no such job to resume, if there is a job that was not asked for, or if another
+                process works on it.
             UnwritableVideo: if the disk is full, say; the segments that are finished stay.
         """
-        journal = open_journal(self.parts, self.source.path, self.source.name, self.settings, resume)
+        if resume:
+            check_resumable(self.parts, self.source.path, self.source.name)
+        with alone(self.parts):
+            settings = self.settings | {"segment_frames": self.segment_frames}
+            journal = open_journal(self.parts, self.source.path, self.source.name, settings, resume)
+            damaged = deque(journal.damaged(self.parts))
+            info = self.source.info
+            return self._run(Recorder(self.parts, journal, info, self.encoding, self.segment_frames, damaged))
+
+    def _run(self, recorder: Recorder) -> Drawing:
         drawing = Drawing(self.source, self.stream, self.show)
         drawn: Lane[tuple[Frame, int]] = Lane(WAITING_FRAMES)
         failed: list[BaseException] = []
-        writer = Thread(target=self._writing, args=(drawn, journal, failed), daemon=True)
+        earlier = [
+            Stretch(self.segment_frames, segment.sample, number in recorder.damaged)
+            for number, segment in enumerate(recorder.journal.segments)
+        ]
+        writer = Thread(target=self._writing, args=(drawn, recorder, failed), daemon=True)
         writer.start()
         gone_wrong: Exception | None = None
         try:
-            sample = journal.segments[-1].sample if journal.segments else REJECTED
-            drawing.run(lambda frame, timed: drawn.put((frame, timed.ticks)), journal.frames, sample)
+            drawing.run(lambda frame, timed: drawn.put((frame, timed.ticks)), earlier)
         except ReaderGone:
             pass  # the writer failed: its error says more
         except Exception as error:
             gone_wrong = error
         drawn.end()
         writer.join()
-        if not any(path.name != JOURNAL for path in self.parts.iterdir()):
-            self._remove_parts()  # nothing was done
+        if drawing.frames < recorder.frames and not (drawing.stopped or failed or gone_wrong):
+            raise InputError(
+                f"{self.parts / JOURNAL} says that {recorder.frames} frames are done, but {self.source.name} has only "
+                f"{drawing.frames}: remove {self.parts} and give --force"
+            )
+        drawing.frames = recorder.frames  # those that were skipped count even if it was stopped while skipping
+        if recorder.is_empty:
+            self._remove_parts()
         if failed:
             raise self._explained(failed[0])
-        self._join(journal)
+        parts = recorder.parts
+        if parts:
+            self._join(parts, recorder)
+        drawing.written = sum(part.frames for part in parts)
         if gone_wrong:
             if not drawing.frames or not isinstance(gone_wrong, CaflowError | OSError | MemoryError):
                 raise gone_wrong
             drawing.ended_early = str(gone_wrong)
         may_go_on = self.source.path is not None and (drawing.stopped or gone_wrong is not None)
-        if self.parts.exists() and not may_go_on:
+        if not may_go_on:
             self._remove_parts()
         return drawing
 
-    def _writing(self, drawn: Lane[tuple[Frame, int]], journal: Journal, failed: list[BaseException]) -> None:
-        """The writer's thread: one segment after the other."""
-        writer: SegmentWriter | None = None
-        done = 0
+    def _writing(self, drawn: Lane[tuple[Frame, int]], recorder: Recorder, failed: list[BaseException]) -> None:
+        """The writer's thread."""
         try:
             for frame, ticks in drawn:
-                done += 1
-                if not (frame.untypical and self.drops_untypical):
-                    if writer is None:
-                        path = self.parts / f"{len(journal.segments):05d}{self.encoding.segment_suffix}"
-                        height, width = frame.pixels.shape[:2]
-                        writer, start = SegmentWriter(path, height, width, self.source.info, self.encoding), ticks
-                    writer.write(frame.pixels, ticks)
-                if writer is not None and done % self.segment_frames == 0:
-                    writer.close()
-                    to_disk(path)
-                    journal.segments.append(Segment(path.name, done, start, frame.sample))
-                    journal.write(self.parts)
-                    writer, done = None, 0
-            if writer is not None:
-                writer.close()
-                self._unfinished.append((path, start))
+                is_dropped = frame.untypical and self.drops_untypical
+                recorder.write(None if is_dropped else frame.pixels, ticks, frame.sample)
+            recorder.close()
         except BaseException as error:
             failed.append(error)
             drawn.leave()
 
-    def _join(self, journal: Journal) -> None:
-        segments = [(self.parts / segment.file, segment.start) for segment in journal.segments] + self._unfinished
-        if not segments:
-            return
+    def _join(self, parts: Sequence[Part], recorder: Recorder) -> None:
+        self._check_whole(recorder)
         whole = self.parts / f"joined{self.output.suffix}"
         try:
-            self.lost = join_what_fits(segments, whole, self.source.along, self.source.info)
+            self.lost = join_what_fits(parts, whole, self.source.along, self.source.info)
+            to_disk(whole)
             whole.replace(self.output)
         except (OSError, import_av().FFmpegError) as error:
             whole.unlink(missing_ok=True)
             raise self._explained(error) from None
 
+    def _check_whole(self, recorder: Recorder) -> None:
+        """Whether finished segments are what they were, but for those that still have to be written again."""
+        damaged = [number for number in recorder.journal.damaged(self.parts) if number not in recorder.damaged]
+        if damaged:
+            way = "give --resume to draw it again" if self.source.path else f"the others are in {self.parts} and play"
+            raise UnwritableVideo(
+                f"{self.output} cannot be written: segment {damaged[0]} in {self.parts} has changed since it was "
+                f"finished: {way}"
+            )
+
     def _explained(self, error: BaseException) -> BaseException:
         """What went wrong in writing, and where what is done is."""
         if not isinstance(error, import_av().FFmpegError | OSError):
             return error
-        done = f"; what is done is in {self.parts}: its files play" if self.parts.exists() else ""
+        done = f"; what is done is in {self.parts}: its files play" if (self.parts / JOURNAL).is_file() else ""
         way = ", and --resume goes on from them" if done and self.source.path else ""
         return UnwritableVideo(f"{self.output} cannot be written: {error}{done}{way}")
 
     def _remove_parts(self) -> None:
+        """What is the job's own; the folder goes with the lock, unless something else is in it."""
         for path in self.parts.iterdir():
-            path.unlink()
-        self.parts.rmdir()
+            if OWN.fullmatch(path.name) and not path.is_dir():
+                path.unlink()

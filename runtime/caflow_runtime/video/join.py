@@ -5,12 +5,13 @@ Sound and subtitles are copied packet by packet; only what the container cannot 
 
 import errno
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from caflow_runtime.video.source import CLOCK, VideoInfo, import_av
+from caflow_runtime.video.source import CLOCK, UnwritableVideo, VideoInfo, import_av, open_to_read
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SOUND = "aac"
@@ -25,8 +26,17 @@ Carry = Callable[[Any], Iterator[Any]]
 """A packet of the source to packets of the result; None for the last ones."""
 
 
-def join(segments: Sequence[tuple[Path, int]], output: Path, source: str | None, info: VideoInfo) -> list[str]:
-    """One video of segments, each with the time of its first frame, and of sound and subtitles of a file or an address.
+class Part(NamedTuple):
+    """A segment to join."""
+
+    path: Path
+    start: int
+    """When its first frame is shown, in ticks."""
+    frames: int
+
+
+def join(parts: Sequence[Part], output: Path, source: str | None, info: VideoInfo) -> list[str]:
+    """One video of segments, and of sound and subtitles of a file or an address.
 
     Returns:
         What could not be kept as it was, a line each.
@@ -34,12 +44,12 @@ def join(segments: Sequence[tuple[Path, int]], output: Path, source: str | None,
     av = import_av()
     with av.open(str(output), "w") as container:
         container.metadata.update(info.metadata)
-        with av.open(str(segments[0][0])) as first:
+        with open_to_read(str(parts[0].path)) as first:
             # As it is: what decodes a codec need not encode it, as dav1d of AV1.
             video = container.add_stream_from_template(first.streams.video[0], opaque=True)
         others = _Others(container, source, output.suffix)
         try:
-            for packet in _pictures(segments):
+            for packet in _pictures(parts):
                 packet.stream = video
                 others.carry_until(packet.dts * CLOCK)
                 container.mux(packet)
@@ -49,29 +59,48 @@ def join(segments: Sequence[tuple[Path, int]], output: Path, source: str | None,
     return others.lost
 
 
-def join_what_fits(
-    segments: Sequence[tuple[Path, int]], output: Path, source: str | None, info: VideoInfo
-) -> list[str]:
-    """`join`; where FFmpeg refuses what is beside the picture, without that."""
+def join_what_fits(parts: Sequence[Part], output: Path, source: str | None, info: VideoInfo) -> list[str]:
+    """`join`; where FFmpeg refuses what is beside the picture, without that.
+
+    Raises:
+        UnwritableVideo: if the output does not hold all frames of the segments.
+    """
+    lost = _join_what_fits(parts, output, source, info)
+    found, wanted = count_frames(output), sum(part.frames for part in parts)
+    if found != wanted:
+        raise UnwritableVideo(f"{output}: {wanted} frames were joined, but {found} are in the file")
+    return lost
+
+
+def count_frames(path: Path) -> int:
+    """How many frames a file that this package has written holds; of a damaged one, those that are found."""
+    count = 0
+    with suppress(import_av().FFmpegError), open_to_read(str(path)) as container:
+        for packet in container.demux(container.streams.video[0]):
+            count += packet.size > 0  # the last one only says that there are no more
+    return count
+
+
+def _join_what_fits(parts: Sequence[Part], output: Path, source: str | None, info: VideoInfo) -> list[str]:
     try:
-        return join(segments, output, source, info)
+        return join(parts, output, source, info)
     except (import_av().FFmpegError, ValueError) as error:
         if source is None or getattr(error, "errno", None) in NO_SPACE:
             raise
         left_out = f"sound and subtitles are left out: {error}: a name ending in .mkv may keep them"
-        return [left_out, *join(segments, output, None, info)]
+        return [left_out, *join(parts, output, None, info)]
 
 
-def _pictures(segments: Sequence[tuple[Path, int]]) -> Iterator[Any]:
+def _pictures(parts: Sequence[Part]) -> Iterator[Any]:
     """Packets in ticks of `CLOCK`."""
     last = None
-    for path, start in segments:
-        with import_av().open(str(path)) as segment:
+    for part in parts:
+        with open_to_read(str(part.path)) as segment:
             for packet in segment.demux(segment.streams.video[0]):
                 if packet.dts is None:
                     continue
                 base = Fraction(packet.time_base) / CLOCK
-                pts, dts = (round(time * base) + start for time in (packet.pts, packet.dts))
+                pts, dts = (round(time * base) + part.start for time in (packet.pts, packet.dts))
                 dts = dts if last is None else max(last + 1, dts)
                 packet.duration = round((packet.duration or 0) * base)
                 packet.pts, packet.dts, packet.time_base, last = pts, min(dts, pts), CLOCK, dts
@@ -92,7 +121,7 @@ class _Others:
         self.reader: Any = None
         self.packets: Iterator[Any] = iter(())
         if self.source is not None:
-            self.reader = import_av().open(self.source)
+            self.reader = open_to_read(self.source)
             self.container.set_chapters(self.reader.chapters())
             _describe(self.container.streams.video[0], self.reader.streams.video[0])
             kept = [stream for stream in self.reader.streams if self._carry(stream)]

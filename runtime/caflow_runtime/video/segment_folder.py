@@ -12,7 +12,7 @@ import msgspec
 
 from caflow_runtime.bundle import sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.job_folder import NAME, PARTIAL, State, check_same, read_state, settings_of_pipeline
+from caflow_runtime.job_folder import LOCK, NAME, PASSING, State, check_same, read_state, settings_of_pipeline
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.video.segments import DrawSettings
 from caflow_runtime.video.sink import Encoding
@@ -69,7 +69,7 @@ def remove_folder(folder: Path) -> None:
     if not (folder / NAME).is_file():
         return
     foreign = set(_foreign(folder))
-    own = [path for path in folder.iterdir() if path not in foreign]
+    own = [path for path in folder.iterdir() if path not in foreign and path.name != LOCK]  # the caller may hold it
     for path in sorted(own, key=lambda path: path.name == NAME):  # that one last: it says whose the others are
         path.unlink()
     with suppress(OSError):
@@ -83,5 +83,5 @@ def _foreign(folder: Path) -> list[Path]:
     return [
         path
         for path in folder.iterdir()
-        if path.name != PARTIAL and not (holds_a_job and path.is_file() and OWN.fullmatch(path.name))
+        if path.name not in PASSING and not (holds_a_job and path.is_file() and OWN.fullmatch(path.name))
     ]

@@ -17,16 +17,17 @@ from uuid import uuid4
 import msgspec
 import numpy as np
 
-from caflow_runtime.bundle import MANIFEST, sha256_of
+from caflow_runtime.bundle import MANIFEST, File, describe_file, sha256_of
 from caflow_runtime.calibration import NAME as CALIBRATION
 from caflow_runtime.errors import InputError
 from caflow_runtime.inputs import Image, Rank
+from caflow_runtime.job_folder import is_intact
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.results import REJECTED
 from caflow_runtime.stream import Noise, Stream
 from caflow_runtime.strict_json import WrongJson, read_json
 from caflow_runtime.video.job import READER_ENDS_S, WAITING_FRAMES
-from caflow_runtime.video.join import join_what_fits
+from caflow_runtime.video.join import Part, join_what_fits
 from caflow_runtime.video.lane import Lane
 from caflow_runtime.video.plan import Segment, pictures
 from caflow_runtime.video.sink import Encoding, SegmentWriter, to_disk
@@ -82,7 +83,10 @@ class Kept(msgspec.Struct, frozen=True):
     """A JSON file beside a segment's file, once that is whole."""
 
     report: Report
-    bytes: int
+    file: File | None
+    """None where all frames are left out."""
+    frames: int
+    """In the file."""
     made_of: str
     """Hash of the plan, the bundle, the settings and the encoding."""
 
@@ -110,10 +114,10 @@ def draw_segment(
         return msgspec.structs.replace(found, drawn=False)
     try:
         with _whole(path, _unique(path)) as partial:
-            report = _draw(stream, source, segment, encoding, settings.untypical == "drop", partial)
-            size = 0 if report.start is None else partial.stat().st_size
+            report, frames = _draw(stream, source, segment, encoding, settings.untypical == "drop", partial)
+        file = None if report.start is None else describe_file(folder, path.name)
         with _whole(path.with_suffix(KEPT), _unique(path)) as partial:
-            partial.write_bytes(msgspec.json.encode(Kept(report, size, made_of)))
+            partial.write_bytes(msgspec.json.encode(Kept(report, file, frames, made_of)))
     except (OSError, import_av().FFmpegError) as error:
         raise UnwritableVideo(f"{path} cannot be written: {error}") from None
     return report
@@ -129,20 +133,20 @@ def join_segments(reports: Iterable[Report], encoding: Encoding, folder: Path, s
 
     Raises:
         InputError: if one is missing before others.
-        UnwritableVideo: also if all frames were left out.
+        UnwritableVideo: also if all frames were left out, or if a segment is not what it was when it was drawn.
     """
     ordered = sorted(reports, key=lambda report: report.number)
     for number, report in enumerate(ordered):
         if report.number != number:
             raise InputError(f"{output}: wanted each segment once, from 0 on, got {report.number} in place of {number}")
-    files = [(_path(folder, report.number, encoding), report.start) for report in ordered if report.start is not None]
-    if not files:
+    parts = [_part(_path(folder, report.number, encoding)) for report in ordered if report.start is not None]
+    if not parts:
         raise UnwritableVideo(f"{output} was not written: no frame is left")
     try:
         # A name that is always the same: where this is killed, the next one takes its place.
         with _whole(output, output.with_name(f".{output.stem}.partial{output.suffix}")) as partial:
             opened = FileSource(source)
-            return join_what_fits(files, partial, opened.along, opened.info)
+            return join_what_fits(parts, partial, opened.along, opened.info)
     except (OSError, import_av().FFmpegError) as error:
         raise UnwritableVideo(f"{output} cannot be written: {error}") from None
 
@@ -160,12 +164,26 @@ def _made_of(pipe: Pipeline, segment: Segment, settings: DrawSettings, encoding:
 
 def _found(path: Path, made_of: str) -> Report | None:
     """What is there and whole."""
+    kept = _kept(path)
+    return None if kept is None or kept.made_of != made_of else kept.report
+
+
+def _part(path: Path) -> Part:
+    kept = _kept(path)
+    if kept is None or kept.report.start is None:
+        raise UnwritableVideo(f"{path} is missing, or has changed since it was drawn: draw it again")
+    return Part(path, kept.report.start, kept.frames)
+
+
+def _kept(path: Path) -> Kept | None:
+    """What is known of a segment that is as it was when it was drawn."""
     try:
         kept = read_json(path.with_suffix(KEPT), Kept)
-        size = 0 if kept.report.start is None else path.stat().st_size
     except (FileNotFoundError, WrongJson):
         return None
-    return kept.report if (kept.made_of, kept.bytes) == (made_of, size) else None
+    if kept.file is None:
+        return kept if kept.report.start is None else None
+    return kept if kept.file.path == path.name and is_intact(path.parent, kept.file) else None
 
 
 def _check_source(source: Path, segment: Segment) -> None:
@@ -197,8 +215,10 @@ def _whole(path: Path, partial: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _draw(stream: Stream, source: Path, segment: Segment, encoding: Encoding, drops: bool, path: Path) -> Report:
-    """Draw a segment's frames to a file."""
+def _draw(
+    stream: Stream, source: Path, segment: Segment, encoding: Encoding, drops: bool, path: Path
+) -> tuple[Report, int]:
+    """Draw a segment's frames to a file, and say how many are in it."""
     _skip_to(stream, source, segment)
     info, writer, start = FileSource(source).info, None, None
     rejected, untypical, sample, bits_per_dim = 0, 0, REJECTED, []
@@ -216,7 +236,8 @@ def _draw(stream: Stream, source: Path, segment: Segment, encoding: Encoding, dr
     if writer is not None:
         writer.close()
     mean = float(np.mean(bits_per_dim)) if bits_per_dim else None
-    return Report(segment.number, len(segment.frames.ticks), rejected, untypical, sample, mean, start)
+    report = Report(segment.number, len(segment.frames.ticks), rejected, untypical, sample, mean, start)
+    return report, 0 if writer is None else writer.frames
 
 
 def _skip_to(stream: Stream, source: Path, segment: Segment) -> None:

@@ -129,6 +129,14 @@ class SegmentWriter:
             stream.codec_context.sample_aspect_ratio = info.sample_aspect_ratio
         for tag in TAGS:
             setattr(stream.codec_context, tag, self.colour[tag])
+        try:
+            stream.codec_context.open()
+        except av.FFmpegError as error:
+            self.container.close()
+            path.unlink(missing_ok=True)
+            raise InputError(
+                f"{encoding.encoder} cannot encode frames of {width}×{height}: {error.strerror}: give another --codec"
+            ) from None
         self.stream: Any = stream
         self.frames = 0
         self.first: int | None = None

@@ -1,5 +1,7 @@
 """Where frames come from, and what a result must keep of it. Files are read by PyAV, which keeps times and colours."""
 
+import codecs
+import re
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -24,6 +26,10 @@ BT709, BT601 = 1, 6
 LIMITED_RANGE, UNSPECIFIED = 1, 2
 SOUGHT_BY_DTS = ("mpegts", "mpeg")
 """Containers without an index: FFmpeg compares times to decode frames at, in others times to show them at."""
+AS_WINDOWS_1252 = "caflow_runtime.as_windows_1252"
+"""Name of the handler for errors of decoding."""
+DURATION = re.compile(r"(\d{1,6}):(\d{2}):(\d{2}(?:\.\d{1,12})?)")
+"""Matroska's tag."""
 CUT_OFF_S = Fraction(1, 4)
 """By which a picture may end earlier than its container says."""
 
@@ -114,7 +120,7 @@ class FileSource:
         self._closed = False
         self.drops = False
         try:
-            self.container = av.open(str(path))
+            self.container = open_to_read(str(path))
         except av.FFmpegError as error:
             raise UnreadableVideo(f"{path}: not a video that can be read: {error.strerror}") from None
         if not self.container.streams.video:
@@ -191,10 +197,10 @@ class FileSource:
         """When the picture should end, where the container says: of a file that is cut off no decoder says a word."""
         if self.stream.duration is not None:
             return Fraction((self.stream.start_time or 0) + self.stream.duration) * Fraction(self.stream.time_base)
-        try:
-            hours, minutes, seconds = map(Fraction, self.stream.metadata.get("DURATION", "").split(":"))
-        except ValueError:
+        said = DURATION.fullmatch(self.stream.metadata.get("DURATION", ""))
+        if said is None:
             return None
+        hours, minutes, seconds = map(Fraction, said.groups())
         return hours * 3600 + minutes * 60 + seconds
 
     def close(self) -> None:
@@ -217,6 +223,24 @@ class FileSource:
             sample_aspect_ratio=stream.sample_aspect_ratio,
             metadata=dict(self.container.metadata),
         )
+
+
+def open_to_read(address: str) -> Any:
+    """A container, by PyAV. Tags that are not UTF-8, as in most old files, are read as Windows-1252, which includes
+    what is printable of Latin-1.
+
+    Raises:
+        InputError: if PyAV is not installed.
+        FFmpegError: if it cannot be opened.
+    """
+    codecs.register_error(AS_WINDOWS_1252, _as_windows_1252)
+    return import_av().open(address, metadata_errors=AS_WINDOWS_1252)
+
+
+def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
+    """What takes the place of bytes that are not UTF-8, and where to go on."""
+    assert isinstance(error, UnicodeDecodeError)
+    return error.object[error.start : error.end].decode("windows-1252", "replace"), error.end
 
 
 def import_av() -> ModuleType:
