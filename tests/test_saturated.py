@@ -55,7 +55,7 @@ def test_the_slope_of_the_sigmoid_is_exact_in_onnx_runtime() -> None:
         def forward(self, v: torch.Tensor) -> torch.Tensor:
             return log_sigmoid_slope(v)
 
-    v = np.arange(-40, 40.001, 0.05, np.float32)
+    v = np.arange(-40, 40.001, 0.05).astype(np.float32)
     proto = trace(GraphToTrace("slope", Slope(), (Port("v", torch.float32, ("rows",)),), ("slope",)))
     assert not {"Sigmoid", "Log"} & {node.op_type for node in proto.graph.node}
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
