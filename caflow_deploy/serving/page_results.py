@@ -114,7 +114,7 @@ class Sampler:
         if not fitting:
             raise InputError(
                 f"wanted an image whose result has at most {MOST_PIXELS / 1e6:.0f} million pixels, this one's has "
-                f"{width}×{height}: crop or reduce it, or use caflow image, which has no limit"
+                f"{width}×{height}: crop or reduce it, or use caflow image, which reads larger ones"
             )
         if n > fitting:
             raise InputError(
