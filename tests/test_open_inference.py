@@ -256,6 +256,10 @@ def test_messages_that_clients_send_are_parsed() -> None:
     assert messages.parse_request(message.SerializeToString()) == message
 
 
+def test_clients_are_not_told_of_files() -> None:
+    assert protocol.text(FileNotFoundError("/secret")) == "the server failed; its log says why"
+
+
 def test_what_clients_are_told_is_short() -> None:
     """gRPC sends it in a header."""
     assert len(protocol.text(InputError("x" * 10**6))) == protocol.MAX_TEXT

@@ -325,6 +325,8 @@ def text(error: BaseException) -> str:
     """What a client is told: `MAX_TEXT` characters at most, as names of the request may be in it."""
     if isinstance(error, TimeoutError):
         return "the deadline passed before there was an answer"
+    if not isinstance(error, CaflowError | MemoryError):
+        return "the server failed; its log says why"  # what it was may tell of files and processes
     whole = str(error) or type(error).__name__
     return whole if len(whole) <= MAX_TEXT else f"{whole[: MAX_TEXT - 1]}…"
 

@@ -198,6 +198,8 @@ class Replicas:
         except asyncio.CancelledError:
             asked.cancel()
             raise
+        except ray.exceptions.RayActorError:
+            raise Failure(500, "INTERNAL", "the replica died before it had answered: try again") from None
         except BackPressureError:
             raise Busy("as many requests wait as may: try again later") from None
         if isinstance(found, Failure):
