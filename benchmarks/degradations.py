@@ -59,8 +59,8 @@ def h264(frames: list[Picture], crf: int) -> list[Picture]:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
         container.mux(stream.encode(None))
     file.seek(0)
-    with av.open(file) as container:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(file, "r") as coded:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in coded.decode(video=0)]
     return [np.ascontiguousarray(frame[:height, :width]) for frame in decoded]
 
 

@@ -4,7 +4,7 @@ All are made of fixed seeds. Those that need no photograph are 64×64; flat colo
 several colours, since a model may be steady in grey and not in red.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ def ordered(picture: Picture, bits: int) -> Picture:
     height, width = picture.shape[:2]
     threshold = np.tile((BAYER + 0.5) / BAYER.size, (height // 4 + 1, width // 4 + 1))[:height, :width, None]
     steps = 2**bits - 1
-    return np.rint(np.floor(picture / 255 * steps + threshold) / steps * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.floor(picture / 255 * steps + threshold) / steps * 255), np.uint8)
 
 
 def diffused(picture: Picture, bits: int) -> Picture:
@@ -52,7 +52,7 @@ def checkerboards(cell: int) -> Iterator[Picture]:
     y, x = np.mgrid[:SIDE, :SIDE] // cell
     odd = ((y + x) % 2)[..., None]
     for a, b in PAIRS:
-        yield np.where(odd, np.uint8(a), np.uint8(b)).astype(np.uint8)
+        yield np.where(odd, np.array(a), np.array(b)).astype(np.uint8)
 
 
 def text() -> Iterator[Picture]:
@@ -87,20 +87,21 @@ def mixed(ramp: NDArray[np.float64], a: NDArray[np.int64], b: NDArray[np.int64])
 
 def hard_inputs(photographs: list[Crop]) -> dict[str, list[Picture]]:
     """Conditions by kind; those of the first kinds are made of the conditions of photographs."""
-    dithered: dict[str, Callable[[Picture], Picture]] = {
-        f"{name}, {bits} bit": lambda picture, dither=dither, bits=bits: dither(picture, bits)
-        for name, dither in (("ordered dithering", ordered), ("Floyd–Steinberg", diffused))
-        for bits in (1, 2)
-    }
+    conditions = [crop.condition for crop in photographs]
+    dithers = {"ordered dithering": ordered, "Floyd–Steinberg": diffused}
     return {
-        "photographs": [crop.condition for crop in photographs],
+        "photographs": conditions,
         **{
             f"photographs, noise σ = {sigma}": [
                 noisy(crop.condition, sigma, generator(crop.name)) for crop in photographs
             ]
             for sigma in (5, 10)
         },
-        **{name: [dither(crop.condition) for crop in photographs] for name, dither in dithered.items()},
+        **{
+            f"{name}, {bits} bit": [dither(condition, bits) for condition in conditions]
+            for name, dither in dithers.items()
+            for bits in (1, 2)
+        },
         **{f"checkerboards of {cell}": [*checkerboards(cell)] for cell in (1, 2, 4)},
         "text": [*text()],
         "flat colours": [*flat()],

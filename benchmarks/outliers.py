@@ -35,7 +35,10 @@ def off_by(images: NDArray[np.uint8], condition: Picture) -> NDArray[np.float64]
 
 
 def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...], only: str) -> list[dict[str, Any]]:
-    """A line for each temperature and kind of condition whose name ends in `only`. Photographs come whole, 256×256, and halved, in four parts."""
+    """A line for each temperature and kind of condition whose name ends in `only`.
+
+    Photographs come whole, 256×256, and halved, in four parts.
+    """
     scale = pipe.manifest.model.scale
     whole, parts = (crops(CROPS, side, scale) for side in (WHOLE, WHOLE // 4))
     kinds = hard_inputs(whole) | {f"{kind}, halved": of for kind, of in hard_inputs(parts).items() if "photo" in kind}
