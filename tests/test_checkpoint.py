@@ -138,12 +138,13 @@ def test_a_damaged_reference_checkpoint_is_refused(tmp_path: Path) -> None:
     whole = checkpoint.read(Path(__file__).parent / "data/reference/unshared/lightning.ckpt")
     path = tmp_path / "lightning.ckpt"
     names = list(whole["state_dict"])
-    for damage in (
+    damages: list[dict[str, Any]] = [
         {"hyper_parameters": {}},
         {"state_dict": {**whole["state_dict"], names[0]: "text"}},
         {"state_dict": {name: whole["state_dict"][name] for name in names[: len(names) // 2]}},
         {"state_dict": {**whole["state_dict"], names[0].replace(".layers", "9999999999.layers"): torch.zeros(1)}},
-    ):
+    ]
+    for damage in damages:
         torch.save(whole | damage, path)
         with pytest.raises(CheckpointError, match=r"lightning.ckpt: "):
             checkpoint.load(path)

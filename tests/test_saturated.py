@@ -4,6 +4,8 @@ Exporters write log(sigmoid(v)) as Log(Sigmoid), and ONNX Runtime's Sigmoid on t
 was −inf from v = −18 on. The term is written with softplus instead.
 """
 
+import math
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -20,16 +22,19 @@ from caflow_training.model import CAFlow
 from caflow_training.tasks import ImageToImage
 
 SIDE = 64
+DARKNESS = 8.0
+"""Samples' logits lie around its negative, with a standard deviation of 1.7."""
 
 
 @pytest.fixture(scope="module")
 def model() -> CAFlow:
-    """Four levels, a target flow of depth 1, and logits as far out as a trained model's."""
+    """Four levels, a target flow of depth 1, and samples that are nearly black."""
     torch.manual_seed(0)
     model = small_model(torch.float32, levels=4, target_steps=1, pixels="logit", task=ImageToImage())
     with torch.no_grad():
-        for level in model.target_flow.levels:
-            level.layers[1].norm.log_scale.sub_(1.0)  # type: ignore[union-attr, index]
+        norm = model.target_flow.levels[-1].layers[1].norm  # type: ignore[union-attr, index]
+        norm.log_scale.sub_(0.5)  # type: ignore[union-attr, operator]
+        norm.bias.add_(DARKNESS * math.exp(-0.5))  # type: ignore[union-attr, operator]
     return model
 
 

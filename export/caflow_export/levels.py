@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from caflow_export.fold import FoldedChain
 from caflow_export.networks import Contribution, Couplings, Mixings, NetworkTails, halves, join_halves
 from caflow_training.bijections import AffineNetwork, Bijection, Chain
-from caflow_training.dequantization import ALPHA, CELLS, MIDPOINT, VariationalDequantizer, log_sigmoid_slope
+from caflow_training.dequantization import ALPHA, CELLS, MIDPOINT, VariationalDequantizer, log_sigmoid_slope, sigmoid
 from caflow_training.model import CHANNELS
 
 
@@ -93,7 +93,7 @@ class DequantizerMidpoint(nn.Module):
             log_scale, shift = tail(first(torch.cat([kept, condition], 1)))
             v = torch.cat([kept, changed * log_scale.exp() + shift], 1)
             log_det = log_det + log_scale.sum(1)
-        return w + torch.sigmoid(v), log_det + log_sigmoid_slope(v).sum(1)
+        return w + sigmoid(v), log_det + log_sigmoid_slope(v).sum(1)
 
 
 class Blocks(nn.Module):

@@ -40,7 +40,7 @@ class LogitPixels(Bijection):
         return v, log_det + _constant(x, -math.log(CELLS))
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x = (torch.sigmoid(z) - ALPHA / 2) * (CELLS / (1 - ALPHA))
+        x = (sigmoid(z) - ALPHA / 2) * (CELLS / (1 - ALPHA))
         constant = math.log(CELLS) - math.log1p(-ALPHA)
         return x, _log_sigmoid_slope(z) + _constant(z, constant)
 
@@ -49,7 +49,7 @@ class ReferenceLogitPixels(LogitPixels):
     """As `LogitPixels`, with the public implementation's way back, x = 256 sigmoid(v): not quite its inverse."""
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return CELLS * torch.sigmoid(z), _log_sigmoid_slope(z) + _constant(z, math.log(CELLS))
+        return CELLS * sigmoid(z), _log_sigmoid_slope(z) + _constant(z, math.log(CELLS))
 
 
 def pixel_space(name: PixelSpace, reference: bool = False) -> Bijection:
@@ -86,7 +86,7 @@ class VariationalDequantizer(nn.Module):
         for layer in self.layers:
             v, layer_log_det = layer(v, condition)
             log_det = log_det + layer_log_det
-        return w + torch.sigmoid(v), log_det + _log_sigmoid_slope(v)
+        return w + sigmoid(v), log_det + _log_sigmoid_slope(v)
 
 
 def scaled_logit(v: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,11 +96,19 @@ def scaled_logit(v: Tensor) -> tuple[Tensor, Tensor]:
     return torch.logit(v), slope + _constant(v, math.log1p(-ALPHA))
 
 
+def sigmoid(v: Tensor) -> Tensor:
+    """The logistic function, exact in relative terms for negative v, too.
+
+    Written with softplus: ONNX Runtime's Sigmoid on the CPU is an approximation: off by 1e-7 near 0, and 0 from
+    v = −18 on.
+    """
+    return torch.exp(-F.softplus(-v))
+
+
 def log_sigmoid_slope(v: Tensor) -> Tensor:
     """log of the derivative of sigmoid at v, elementwise, in nats.
 
-    Written with softplus: exporters turn logsigmoid into Log(Sigmoid), which is −inf where ONNX Runtime's approximate
-    Sigmoid is 0, from v = −18 on.
+    Written with softplus: exporters turn logsigmoid into Log(Sigmoid).
     """
     return -(F.softplus(v) + F.softplus(-v))
 
