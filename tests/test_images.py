@@ -287,7 +287,7 @@ def test_an_image_is_written_without_a_profile_that_its_file_cannot_hold(tmp_pat
         write_image(tmp_path / f"{k}{suffix}", np.zeros((8, 8, 3), np.uint8), profile=wrong)
         found = read_image(tmp_path / f"{k}{suffix}")
         assert found.rgb.shape == (8, 8, 3)
-        assert found.profile is None, k
+        assert found.profile == (large if wrong is large and suffix != ".jpg" else None), k  # too large for JPEG alone
     grey = profile[:16] + b"GRAY" + profile[20:]
     write_image(tmp_path / f"grey{suffix}", np.zeros((8, 8, 3), np.uint8), is_grey=True, profile=grey)
     if suffix == ".webp":  # which knows no grey
