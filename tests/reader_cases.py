@@ -64,17 +64,17 @@ BYTES = [
 DEPTHS = [1, 2, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 100, 499, 500, 501, 985, 986, 1000, 3000, 100_000]
 
 
-def manifest_cases(manifest: dict[str, Any], count: int) -> Iterator[bytes]:
+def manifest_cases(manifest: dict[str, Any], count: int, seed: int = 0) -> Iterator[bytes]:
     """A good manifest, and so many that have up to four changes.
 
     A field of the model is changed as often as one that each port has.
     """
-    source = random.Random(0)
+    source = random.Random(seed)
     good = json.dumps(manifest)
     yield good.encode()
     yield from _each_once(good.encode())
     by_name: dict[tuple[Any, ...], list[Path]] = {}
-    for path in _places(manifest):
+    for path in places_of(manifest):
         if path:
             by_name.setdefault(tuple("" if isinstance(key, int) else key for key in path), []).append(path)
     places = list(by_name.values())
@@ -82,10 +82,10 @@ def manifest_cases(manifest: dict[str, Any], count: int) -> Iterator[bytes]:
         changed = json.loads(good)
         for _ in range(source.choice([0, 1, 1, 1, 1, 2, 3])):
             with suppress(AttributeError, LookupError, TypeError):  # an earlier change removed the place
-                _change_value(source, changed, source.choice(source.choice(places)))
+                change_value(source, changed, source.choice(source.choice(places)))
         text = json.dumps(changed, ensure_ascii=source.random() < 0.5).encode()
         for _ in range(source.choice([0, 0, 1])):
-            text = _change_text(source, text)
+            text = change_text(source, text)
         yield text
 
 
@@ -109,14 +109,15 @@ def _with_setting(text: bytes, literal: bytes) -> bytes:
     return before + settings + b'"new": ' + literal + comma + after
 
 
-def _places(value: Any, path: Path = ()) -> Iterator[Path]:
+def places_of(value: Any, path: Path = ()) -> Iterator[Path]:
+    """The place of each value inside of another one, and of that itself."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in items:
-        yield from _places(child, (*path, key))
+        yield from places_of(child, (*path, key))
 
 
-def _change_value(source: random.Random, manifest: dict[str, Any], path: Path) -> None:
+def change_value(source: random.Random, manifest: dict[str, Any], path: Path) -> None:
     """One value is another, or gone, or there twice."""
     parent: Any = manifest
     for key in path[:-1]:
@@ -139,7 +140,8 @@ def _change_value(source: random.Random, manifest: dict[str, Any], path: Path) -
         parent[key] = source.choice(VALUES)
 
 
-def _change_text(source: random.Random, text: bytes) -> bytes:
+def change_text(source: random.Random, text: bytes) -> bytes:
+    """JSON with something else at its ends, gone, added, or there twice."""
     kind = source.randrange(8)
     if kind == 0:
         return text + source.choice(ENDS)
@@ -169,9 +171,9 @@ def _change_text(source: random.Random, text: bytes) -> bytes:
     return text[:begin] + literal + text[end:]
 
 
-def graph_cases(graphs: list[bytes], count: int) -> Iterator[bytes]:
+def graph_cases(graphs: list[bytes], count: int, seed: int = 0) -> Iterator[bytes]:
     """Good ONNX files, and so many with bytes that are others, gone or there twice."""
-    source = random.Random(0)
+    source = random.Random(seed)
     yield from graphs
     for _ in range(count):
         contents = bytearray(source.choice(graphs))

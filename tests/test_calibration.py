@@ -15,6 +15,7 @@ from caflow_export.export import ExportReport
 from caflow_runtime.calibrate import CROPS, calibrate, find_photographs, learn, pairs_of
 from caflow_runtime.calibration import (
     NAME,
+    Calibration,
     WrongCalibration,
     covariates,
     mahalanobis,
@@ -29,6 +30,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.images import write_image
 from caflow_runtime.pipeline import Pipeline, load
 from caflow_runtime.results import REJECTED
+from caflow_runtime.strict_json import WrongJson, parse_json
 
 SIDES, TEMPERATURE = CALIBRATED_SIDES, CALIBRATED_TEMPERATURE
 
@@ -305,7 +307,26 @@ def test_no_number_of_a_calibration_may_be_impossible(calibrated: Path, tmp_path
     contents = msgspec.json.decode((calibrated / NAME).read_bytes())
     (tmp_path / NAME).write_bytes(msgspec.json.encode(contents))
     assert read_calibration(tmp_path)
-    (tmp_path / NAME).write_bytes(msgspec.json.encode(changed(contents, path.split("."), value)))
+    text = msgspec.json.encode(changed(contents, path.split("."), value))
+    with pytest.raises(WrongJson):
+        parse_json(text, Calibration)
+    (tmp_path / NAME).write_bytes(text)
+    with pytest.raises(WrongCalibration, match="run caflow calibrate again"):
+        read_calibration(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["truth.mean.0.0", "samples.0.bits_per_dim.0", "photographs", "canary.log_likelihood"])
+def test_a_calibration_is_what_was_written(calibrated: Path, tmp_path: Path, path: str) -> None:
+    """A digit that is another one changed verdicts, and nothing told."""
+    (tmp_path / "manifest.json").write_bytes((calibrated / "manifest.json").read_bytes())
+    contents: Any = msgspec.json.decode((calibrated / NAME).read_bytes())
+    value: Any = contents
+    for key in path.split("."):
+        value = value[int(key) if isinstance(value, list) else key]
+    (tmp_path / NAME).write_bytes(msgspec.json.format(msgspec.json.encode(contents), indent=4))
+    assert read_calibration(tmp_path)
+    other = value - 1
+    (tmp_path / NAME).write_bytes(msgspec.json.encode(changed(contents, path.split("."), other)))
     with pytest.raises(WrongCalibration, match="run caflow calibrate again"):
         read_calibration(tmp_path)
 
@@ -317,7 +338,7 @@ def test_a_calibration_is_of_the_models_levels(calibrated: Path, tmp_path: Path)
         for name in ("mean", "log_spread", "residuals", "bits_per_dim_per_level"):
             reference[name] = reference[name][:1]
         reference["precision"] = [[1.0]]
-    (tmp_path / NAME).write_bytes(msgspec.json.encode(contents))
+    write_calibration(tmp_path, msgspec.convert(contents, Calibration))
     with pytest.raises(WrongCalibration, match="wanted 2 levels, as the model has, got 1: run caflow calibrate again"):
         read_calibration(tmp_path)
 

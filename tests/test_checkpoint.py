@@ -111,6 +111,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     ("damage", "message"),
     [
         (lambda contents: contents.pop("weights"), "its weights is missing, or no table"),
+        (lambda contents: contents.pop("ema"), "its ema is missing, or no table"),
+        (lambda contents: contents.update(version=torch.zeros(2)), "wanted checkpoint version 1, got tensor"),
+        (lambda contents: _make_sparse(contents["weights"]), "the file has none"),
         (lambda contents: contents.update(ema=3), "its ema is missing, or no table"),
         (lambda contents: contents.update(config=["levels"]), "its config is missing, or no table"),
         (lambda contents: contents["config"].update(levels=2**40), "levels: Input should be less than or equal to 8"),
@@ -132,6 +135,11 @@ def test_damaged_contents_are_named(damage: Callable[[Any], object], message: st
     with pytest.raises((CheckpointError, ConfigError), match=message) as refusal:
         checkpoint.load(path)
     assert str(path) in str(refusal.value)
+
+
+def _make_sparse(weights: dict[str, torch.Tensor]) -> None:
+    name = next(iter(weights))
+    weights[name] = weights[name].float().to_sparse()
 
 
 def test_a_damaged_reference_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -163,6 +171,7 @@ def test_a_damaged_reference_checkpoint_is_refused(tmp_path: Path) -> None:
         (b"batch = 1099511627776", "batch"),
         (b"seed = 9223372036854775808", "seed"),
         (b"steps = true", "steps"),
+        (b"steps = " + b"1" * 5000, "not TOML"),
     ],
 )
 def test_recipes_that_are_none_are_refused(contents: bytes, message: str, tmp_path: Path) -> None:

@@ -152,6 +152,20 @@ def test_small_integers_of_numpy_do_not_overflow(pipe: Pipeline) -> None:
     np.testing.assert_array_equal(drawn.images, wanted.images)
 
 
+@pytest.mark.parametrize("noise", [None, 3, [None], [[1], [2]], [["x"]], [[{}]], [[[[1], [1, 2]]]]])
+def test_noise_that_is_none_is_named(pipe: Pipeline, noise: Any) -> None:
+    with pytest.raises(InputError, match=r"^noise: wanted"):
+        pipe.decode(noise, np.zeros((2, 2, 3), np.uint8))
+
+
+@pytest.mark.parametrize("wrong", [None, 3, np.uint8(3), np.array(0.5)])
+def test_what_is_no_image_is_named_by_every_method(pipe: Pipeline, wrong: Any) -> None:
+    with pytest.raises(InputError, match=r"^condition: wanted"):
+        pipe.tiles(wrong)
+    with pytest.raises(InputError, match=r"^frames: wanted"):
+        list(pipe.stream(wrong))
+
+
 def test_wrong_pairs_are_named(pipe: Pipeline) -> None:
     with pytest.raises(
         InputError, match=r"target\[0\]: for a condition of 4×4 wanted 4 times its sides, 16×16, got 4×4"

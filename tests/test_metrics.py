@@ -18,7 +18,7 @@ import pytest
 from conftest import free_port, listening, pairs_of_photographs, photograph
 
 from caflow_export.export import ExportReport
-from caflow_runtime.calibration import Calibration
+from caflow_runtime.calibration import Calibration, write_calibration
 from caflow_runtime.choice import Choice, Reject, Untypical
 from caflow_runtime.errors import InputError
 from caflow_runtime.images import write_image
@@ -187,7 +187,7 @@ def test_the_canary(exported: ExportReport, calibrated: Path, tmp_path: Path) ->
     copy = Path(shutil.copytree(calibrated, tmp_path / "copy.caflow"))
     known = msgspec.json.decode((copy / "calibration.json").read_bytes(), type=Calibration)
     changed = msgspec.structs.replace(known.canary, log_likelihood=known.canary.log_likelihood - 7)
-    (copy / "calibration.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(known, canary=changed)))
+    write_calibration(copy, msgspec.structs.replace(known, canary=changed))
     differences = {}
     for folder in (calibrated, copy, exported.path):
         with load(folder) as pipe, Metrics(pipe) as metrics:

@@ -216,6 +216,8 @@ def test_a_segment_is_drawn_once_and_again_where_it_is_not_whole(pipe: Pipeline,
     assert [draw(), draw(), file.read_bytes() == content] == [True, False, True]
     kept.write_bytes(kept.read_bytes()[:-5])
     assert [draw(), draw()] == [True, False]
+    kept.write_bytes(kept.read_bytes().replace(b'"start":', b'"start":1'))  # shown at another time
+    assert [draw(), draw()] == [True, False]
     assert [draw(DrawSettings(seed=1)), draw(), draw(encoding=replace(H264, crf=30))] == [True, True, True]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00001.json", "00001.mp4"]
 

@@ -9,12 +9,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import av
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, packets
@@ -24,9 +25,11 @@ from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError
 from caflow_runtime.gpu import first_gpu
 from caflow_runtime.pipeline import load
+from caflow_runtime.seal import sealed
 from caflow_runtime.stream import Frame
 from caflow_runtime.video.job import Job, parts_of
 from caflow_runtime.video.join import Part, count_frames, join_what_fits
+from caflow_runtime.video.journal import Journal
 from caflow_runtime.video.sink import Encoding, SegmentWriter
 from caflow_runtime.video.source import FileSource, TimedFrame, UnwritableVideo, VideoInfo
 
@@ -605,12 +608,24 @@ def test_a_journal_that_cannot_be_right_is_refused(
 ) -> None:
     journal = json.loads((stopped / "journal.json").read_text())
     JOURNALS[change](journal["segments"][0])
+    with suppress(msgspec.ValidationError):
+        journal = msgspec.to_builtins(sealed(msgspec.convert(journal, Journal)))
     (stopped / "journal.json").write_text(json.dumps(journal))
     done = job(clips / "cut.mp4", stopped.with_name("out.mp4"), exported, "0.8", resume="yes")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"caflow_runtime.errors.InputError: {stopped / 'journal.json'}")
     assert last.endswith(f"remove {stopped} and give --force")
+
+
+@pytest.mark.parametrize("field", ["start", "sample"])
+def test_a_journal_that_was_changed_is_refused(clips: Path, exported: ExportReport, stopped: Path, field: str) -> None:
+    """Frames would be shown at other times, or drawn as another sample."""
+    journal = json.loads((stopped / "journal.json").read_text())
+    journal["segments"][0][field] += 1
+    (stopped / "journal.json").write_text(json.dumps(journal))
+    done = job(clips / "cut.mp4", stopped.with_name("out.mp4"), exported, "0.8", resume="yes")
+    assert done.stderr.endswith(f"journal.json is not what was written: remove {stopped} and give --force\n")
 
 
 def test_a_journal_with_more_segments_than_the_video_has_is_refused(
@@ -622,7 +637,7 @@ def test_a_journal_with_more_segments_than_the_video_has_is_refused(
         shutil.copy(stopped / "00000.mp4", stopped / name)
         file = {**journal["segments"][0]["file"], "path": name}
         journal["segments"].append({**journal["segments"][0], "file": file})
-    (stopped / "journal.json").write_text(json.dumps(journal))
+    msgspec.convert(journal, Journal).write(stopped)
     done = job(clips / "cut.mp4", stopped.with_name("out.mp4"), exported, "0.8", resume="yes")
     assert "says that 200 frames are done, but" in done.stderr.splitlines()[-1]
     assert stopped.with_name("out.mp4").read_bytes() == before

@@ -23,6 +23,7 @@ from caflow_runtime.bundle import MANIFEST, BundleError, Strict, read_manifest, 
 from caflow_runtime.errors import InputError
 from caflow_runtime.inputs import Image, check_share
 from caflow_runtime.reference import COMPLEXITIES, LINEAR, Count, Fit, Number, Reference
+from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, read_json
 
 NAME = "calibration.json"
@@ -61,6 +62,8 @@ class Calibration(Strict, frozen=True):
     truth: Reference
     samples: list[Reference]
     canary: Canary
+    sha256: str = ""
+    """Of all other fields (`seal`)."""
 
     def __post_init__(self) -> None:
         temperatures = [reference.temperature for reference in self.samples]
@@ -139,6 +142,8 @@ def read_calibration(folder: Path) -> Calibration | None:
             f"{path}: wanted format {FORMAT!r} version {FORMAT_VERSION}, got {found.format!r} version "
             f"{found.format_version}: {again}"
         )
+    if not is_sealed(found):
+        raise WrongCalibration(f"{path} is not what was written: its numbers were changed: {again}")
     if found.manifest_sha256 != sha256_of(folder / MANIFEST):
         raise WrongCalibration(f"{path} was made for another manifest than the one beside it: {again}")
     if found.truth.levels != (levels := read_manifest(folder).model.levels):
@@ -153,7 +158,7 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
         WrongCalibration: if it could not be read again.
         OSError
     """
-    content = msgspec.json.encode(calibration)
+    content = msgspec.json.encode(sealed(calibration))
     try:
         msgspec.json.decode(content, type=Calibration)
     except msgspec.ValidationError as error:

@@ -40,6 +40,23 @@ def as_images(images: Images, what: str) -> list[Image]:
     return [as_image(image, f"{what}[{k}]") for k, image in enumerate(images)]
 
 
+def as_noise(noise: Sequence[Sequence[NDArray[Any]]], count: int) -> list[list[NDArray[np.float32]]]:
+    """The noise of `count` images as float32: an array for each level of each.
+
+    Raises:
+        InputError
+    """
+    wanted = f"noise: wanted for {count} images a list of float arrays each, as encode gives it"
+    if not isinstance(noise, list | tuple) or not all(isinstance(of_image, list | tuple) for of_image in noise):
+        raise InputError(f"{wanted}, got {shown(noise)}")
+    if len(noise) != count:
+        raise InputError(f"{wanted}, got it for {len(noise)}")
+    try:
+        return [[np.asarray(z, np.float32) for z in of_image] for of_image in noise]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{wanted}, got what is no array: {error}") from None
+
+
 def check_pairs(targets: list[Image], conditions: list[Image], scale: int) -> None:
     """Targets must be `scale` times their conditions.
 

@@ -27,6 +27,7 @@ from caflow_runtime.inputs import (
     Rank,
     as_image,
     as_images,
+    as_noise,
     check_draw,
     check_integer,
     check_pairs,
@@ -126,7 +127,7 @@ class Pipeline:
         Raises:
             InputError: if the pixel budget is too small for the overlap, or the model's images cannot be cut.
         """
-        return [window.shape for window in self._runner.windows(condition)]
+        return [window.shape for window in self._runner.windows(as_image(condition, "condition"))]
 
     def best_of(
         self,
@@ -288,6 +289,10 @@ class Pipeline:
         Raises:
             InputError: if an argument, or a frame, is not what it should be.
         """
+        try:
+            frames = iter(frames)
+        except TypeError:
+            raise InputError(f"frames: wanted images one after the other, got {shown(frames)}") from None
         checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
         return self.open_stream(n, temperature, seed, rank, noise, batch, min_typicality, replaces)(checked)
 
@@ -348,9 +353,7 @@ class Pipeline:
             NotFinite: if the image is not finite.
         """
         conditions = as_images(condition, "condition")
-        if len(noise) != len(conditions):
-            raise InputError(f"wanted noise for {len(conditions)} conditions, got it for {len(noise)}")
-        given: list[Noise] = [[np.asarray(z, np.float32)[None] for z in of_image] for of_image in noise]
+        given: list[Noise] = [[z[None] for z in of_image] for of_image in as_noise(noise, len(conditions))]
         rows = [self._runner.decode(*pair) for pair in zip(given, conditions, strict=True)]
         return Best(
             images=stack([finite_pixels(replace(row, image=k)).integers() for k, row in enumerate(rows)]),

@@ -6,6 +6,7 @@
 import argparse
 import dataclasses
 import difflib
+import errno
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -76,9 +77,11 @@ def read(path: str | Path) -> dict[str, Any]:
         # Besides tensors and plain values, the reference's files hold their options in this one class.
         with torch.serialization.safe_globals([argparse.Namespace]):
             contents = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:  # of any class: bytes are taken for a pickle
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that one: a place outside of the file
+            raise
         if "allocate memory" in str(error):
             raise MemoryError(f"{path}: {error}") from None
         # Without its text, which advises to run what they hold.
@@ -89,13 +92,14 @@ def read(path: str | Path) -> dict[str, Any]:
         return contents
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:
         raise CheckpointError(f"{path}: wanted a CAFLOW checkpoint, got another PyTorch file")
-    if contents.get("version") != FORMAT_VERSION:
+    version = contents.get("version")
+    if not isinstance(version, int) or version != FORMAT_VERSION:  # tensors have a comparison of their own
         raise CheckpointError(
-            f"{path}: wanted checkpoint version {FORMAT_VERSION}, got {contents.get('version')}: "
+            f"{path}: wanted checkpoint version {FORMAT_VERSION}, got {version}: "
             "load it with the version of caflow-deploy that wrote it"
         )
     for key, kinds in CONTENTS.items():
-        if not isinstance(contents.get(key), kinds):
+        if key not in contents or not isinstance(contents[key], kinds):
             raise CheckpointError(f"{path}: the checkpoint is damaged: its {key} is missing, or no table")
     return contents
 
@@ -108,10 +112,7 @@ def check_weights(path: str | Path, config: CAFlowConfig, weights: Mapping[str, 
     """
     with torch.device("meta"):
         wanted = {name: tuple(tensor.shape) for name, tensor in CAFlow(config).state_dict().items()}
-    shapes = {
-        name: tuple(tensor.shape) if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() else None
-        for name, tensor in weights.items()
-    }
+    shapes = {name: tuple(tensor.shape) if _is_dense(tensor) else None for name, tensor in weights.items()}
     different = [name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name, ())]
     if different or wanted.keys() != shapes.keys():
         name = min(map(str, different or wanted.keys() ^ shapes.keys()))
@@ -119,6 +120,11 @@ def check_weights(path: str | Path, config: CAFlowConfig, weights: Mapping[str, 
             f"{path}: the checkpoint is damaged: of weight {name!r} its configuration asks for the shape "
             f"{wanted.get(name, 'of no such weight')}, the file has {shapes.get(name) or 'none'}"
         )
+
+
+def _is_dense(tensor: Any) -> bool:
+    """Whether it is a tensor that a weight can be copied from."""
+    return isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.layout == torch.strided
 
 
 def save(

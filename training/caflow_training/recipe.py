@@ -164,11 +164,13 @@ def load_recipe(name: str) -> Recipe:
         raise ConfigError(f"{name}: wanted a recipe file or one of {', '.join(builtin_recipes())}")
     try:
         text = path.read_text(encoding="utf-8") if path.is_file() else builtin.read_text(encoding="utf-8")
-        return recipe_from_dict(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = tomllib.loads(text)
+    except ValueError as error:  # also of text that is not UTF-8, and of integers of thousands of digits
         raise ConfigError(f"{name}: not TOML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{name}: not a recipe: its values are nested too deeply") from None
+    try:
+        return recipe_from_dict(values)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
 

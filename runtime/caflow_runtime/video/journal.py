@@ -10,6 +10,7 @@ from caflow_runtime.bundle import File, sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.job_folder import LOCK, is_intact, write_whole
 from caflow_runtime.results import REJECTED
+from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, read_json
 from caflow_runtime.video.join import count_frames
 
@@ -41,6 +42,8 @@ class Journal(msgspec.Struct):
     """SHA-256 of a file, or the address of a source that cannot be resumed."""
     settings: dict[str, Any]
     segments: list[Segment] = msgspec.field(default_factory=list)
+    sha256: str = ""
+    """Of all other fields, when it was written (`seal`)."""
 
     def damaged(self, parts: Path) -> list[int]:
         """Numbers of the segments in the folder `parts` whose files are not what they were when they were finished."""
@@ -48,7 +51,7 @@ class Journal(msgspec.Struct):
 
     def write(self, parts: Path) -> None:
         """Whole or not at all, even if the machine stops."""
-        write_whole(parts / NAME, parts / PARTIAL, msgspec.json.encode(self))
+        write_whole(parts / NAME, parts / PARTIAL, msgspec.json.encode(sealed(self)))
 
 
 def segment_name(number: int, suffix: str) -> str:
@@ -110,6 +113,8 @@ def _read(parts: Path) -> Journal:
         found = read_json(parts / NAME, Journal)
     except WrongJson as error:
         raise InputError(f"{parts / NAME} cannot be read: {error}: remove {parts} and give --force") from None
+    if not is_sealed(found):
+        raise InputError(f"{parts / NAME} is not what was written: remove {parts} and give --force")
     for number, segment in enumerate(found.segments):
         name = segment.file.path if segment.file else ""
         if segment.file and name != segment_name(number, Path(name).suffix):

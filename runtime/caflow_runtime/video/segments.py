@@ -24,6 +24,7 @@ from caflow_runtime.inputs import Image, Rank
 from caflow_runtime.job_folder import is_intact
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.results import REJECTED
+from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.stream import Noise, Stream
 from caflow_runtime.strict_json import WrongJson, read_json
 from caflow_runtime.video.job import READER_ENDS_S, WAITING_FRAMES
@@ -89,6 +90,8 @@ class Kept(msgspec.Struct, frozen=True):
     """In the file."""
     made_of: str
     """Hash of the plan, the bundle, the settings and the encoding."""
+    sha256: str = ""
+    """Of all other fields (`seal`)."""
 
 
 def draw_segment(
@@ -117,7 +120,7 @@ def draw_segment(
             report, frames = _draw(stream, source, segment, encoding, settings.untypical == "drop", partial)
         file = None if report.start is None else describe_file(folder, path.name)
         with _whole(path.with_suffix(KEPT), _unique(path)) as partial:
-            partial.write_bytes(msgspec.json.encode(Kept(report, file, frames, made_of)))
+            partial.write_bytes(msgspec.json.encode(sealed(Kept(report, file, frames, made_of))))
     except (OSError, import_av().FFmpegError) as error:
         raise UnwritableVideo(f"{path} cannot be written: {error}") from None
     return report
@@ -180,6 +183,8 @@ def _kept(path: Path) -> Kept | None:
     try:
         kept = read_json(path.with_suffix(KEPT), Kept)
     except (FileNotFoundError, WrongJson):
+        return None
+    if not is_sealed(kept):
         return None
     if kept.file is None:
         return kept if kept.report.start is None else None

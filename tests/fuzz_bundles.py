@@ -1,0 +1,176 @@
+"""Broken bundles, calibrations and engine sets: refused, or what they were before."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cpp_build import BUNDLE
+from fuzzing import REFUSED, Attempt
+from mutations import changed_bytes, changed_json
+
+from caflow_runtime import engines
+from caflow_runtime.bundle import MANIFEST, BundleError, describe_file, read_manifest, sha256_of, verify_files
+from caflow_runtime.calibration import NAME, Calibration, read_calibration, typicality, write_calibration
+from caflow_runtime.errors import CaflowError
+from caflow_runtime.pipeline import load
+from caflow_runtime.strict_json import convert, read_json
+
+IMAGES = 9
+"""Of the calibration here, so that it is short."""
+CONDITION = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
+
+
+def bundle_files(folder: Path) -> Attempt:
+    """A graph, or the weights, are others than the manifest says."""
+    copy = folder / "model.caflow"
+    shutil.copytree(BUNDLE, copy)
+    manifest = read_manifest(copy)
+    (copy / "weights.bin").unlink()  # large: a few bytes have their place
+    (copy / "weights.bin").write_bytes(bytes(range(200)))
+    smaller = describe_file(copy, "weights.bin")
+    contents = json.loads((copy / MANIFEST).read_bytes())
+    contents["weights"] = [{"path": smaller.path, "bytes": smaller.bytes, "sha256": smaller.sha256}]
+    (copy / MANIFEST).write_text(json.dumps(contents))
+    manifest = read_manifest(copy)
+    verify_files(copy, manifest)
+    files = [copy / graph.file.path for graph in manifest.graphs] + [copy / "weights.bin"]
+
+    def attempt(source: random.Random) -> str:
+        path = source.choice(files)
+        good = path.read_bytes()
+        changed = changed_bytes(source, good)
+        path.write_bytes(changed)
+        try:
+            verify_files(copy, manifest)
+        except BundleError:
+            assert changed != good
+            return REFUSED
+        finally:
+            path.write_bytes(good)
+        assert changed == good
+        return "as it was"
+
+    return attempt
+
+
+def bundles(folder: Path) -> Attempt:
+    """A manifest is another one, or a graph, with hashes that fit; then the whole bundle is run."""
+    copy = folder / "model.caflow"
+    shutil.copytree(BUNDLE, copy)
+    contents = json.loads((copy / MANIFEST).read_bytes())
+    model_only = contents["model"]
+    wanted = _drawn(copy)
+
+    def attempt(source: random.Random) -> str:
+        changed = json.loads(json.dumps(contents))
+        graph = source.choice(changed["graphs"])
+        path = copy / graph["file"]["path"]
+        good = path.read_bytes()
+        is_of_graph = source.random() < 0.5
+        if is_of_graph:
+            path.write_bytes(changed_bytes(source, good))
+            file = describe_file(copy, path.name)
+            graph["file"] |= {"bytes": file.bytes, "sha256": file.sha256}
+            text = json.dumps(changed).encode()
+        else:
+            text = json.dumps(contents | {"model": "…"}, ensure_ascii=False).encode()
+            text = text.replace('"…"'.encode(), changed_json(source, model_only))
+        (copy / MANIFEST).write_bytes(text)
+        try:
+            found = _drawn(copy)
+        except CaflowError:
+            return REFUSED
+        finally:
+            path.write_bytes(good)
+        if found == wanted:
+            return "the same"
+        assert is_of_graph, f"another result: {text[:3000]!r}"
+        return "another graph"
+
+    return attempt
+
+
+def _drawn(folder: Path) -> tuple[Any, ...]:
+    """What a bundle makes of an image."""
+    with load(folder, backend="cpu", threads=1, is_calibrated=False) as pipe:
+        best = pipe.best_of(CONDITION, n=2)
+        score = pipe.score(np.asarray(best.images), CONDITION)
+    assert np.asarray(best.images).dtype == np.uint8
+    assert np.isfinite(best.log_likelihood).all()
+    assert np.isfinite(score.log_likelihood).all()
+    return np.asarray(best.images).tobytes(), best.per_level.tobytes(), score.per_level.tobytes()
+
+
+def calibrations(folder: Path) -> Attempt:
+    """A calibration is another one."""
+    (folder / MANIFEST).write_bytes((BUNDLE / MANIFEST).read_bytes())
+    write_calibration(folder, _short_calibration())
+    path = folder / NAME
+    wanted, contents = path.read_bytes(), json.loads(path.read_bytes())
+    good = read_calibration(folder)
+
+    def attempt(source: random.Random) -> str:
+        in_json = source.random() < 0.7
+        path.write_bytes(changed_json(source, contents) if in_json else changed_bytes(source, wanted))
+        try:
+            found = read_calibration(folder)
+        except BundleError:
+            return REFUSED
+        assert found is not None
+        bits = np.linspace(-1, 12, 4 * found.truth.levels).reshape(4, -1)
+        for reference in (found.truth, *found.samples):
+            values = typicality(reference, bits, np.tile([0.0, 3.0, 20.0, 64.0], (4, 1))).value
+            assert ((values >= 0) & (values <= 1)).all()
+        assert found == good, "another calibration"
+        return "the same"
+
+    return attempt
+
+
+def _short_calibration() -> Calibration:
+    """That of the built-in model, with few quantiles."""
+    contents = json.loads((BUNDLE / NAME).read_bytes())
+    contents["photographs"] = 1
+    contents["samples"] = contents["samples"][:1]
+    for reference in (contents["truth"], *contents["samples"]):
+        reference["images"] = IMAGES
+        for key in ("distances", "bits_per_dim"):
+            reference[key] = reference[key][:IMAGES]
+        for key in ("residuals", "bits_per_dim_per_level"):
+            reference[key] = [quantiles[:IMAGES] for quantiles in reference[key]]
+    return convert(contents, Calibration)
+
+
+def engine_sets(folder: Path) -> Attempt:
+    """What is said of engines is something else."""
+    (folder / MANIFEST).write_bytes((BUNDLE / MANIFEST).read_bytes())
+    place = folder / "engines" / "rtx"
+    place.mkdir(parents=True)
+    (place / "encode.engine").write_bytes(b"engine")
+    good = engines.EngineSet(
+        manifest_sha256=sha256_of(folder / MANIFEST),
+        flavor="rtx",
+        version="1.0",
+        compute_capability="8.6",
+        gpu=None,
+        precision="fp32",
+        profiles=[engines.Profile(4, 64, 64)],
+        engines=[engines.Engine("encode", describe_file(place, "encode.engine"))],
+    )
+    engines.write(place, good)
+    path = place / engines.DESCRIPTION
+    wanted, contents = path.read_bytes(), json.loads(path.read_bytes())
+    assert read_json(path, engines.EngineSet) == good
+
+    def attempt(source: random.Random) -> str:
+        in_json = source.random() < 0.7
+        path.write_bytes(changed_json(source, contents) if in_json else changed_bytes(source, wanted))
+        [found] = engines.find(folder)
+        if found.engines is None:
+            return REFUSED
+        return "stale" if found.stale else "usable"
+
+    return attempt

@@ -1,0 +1,227 @@
+"""Odd arguments of the Python pipeline and of the C library: refused by a documented error, or computed."""
+
+import ctypes
+import os
+import random
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import c_library
+import numpy as np
+from cpp_build import BUNDLE
+from fuzzing import REFUSED, Attempt
+
+from caflow_runtime.choice import Reject
+from caflow_runtime.errors import CaflowError
+from caflow_runtime.pipeline import load
+
+SMALL, TARGET = np.full((2, 2, 3), 100, np.uint8), np.full((8, 8, 3), 90, np.uint8)
+ODD: list[Any] = [
+    *(None, True, False, 0, 1, 2, -1, 2**31, 2**32, 2**64, 10**5000, 0.5, 1.0, -0.5, float("nan"), float("inf"), 1e300),
+    *("", "x", "1", "likelihood", "consistency", "typical", b"x", [], (), {}, [0.5], [0.8] * 3, [1, 1, 1], (2, 1, 1)),
+    *([None], [[1]], np.float32(0.5), np.int8(2), np.uint64(2**63), np.bool_(True), np.array(0.5), np.array([0.5] * 3)),
+    *(np.array([]), np.array("x"), Fraction(1, 2), Decimal("0.5"), 1j, object(), {1, 2}, range(3), Reject(), Reject),
+    *("fixed", "fresh", np.array([[0.5]]), np.array([object()]), np.float64("nan"), "é", "\ud800"),
+]
+PICTURES: list[Any] = [
+    *(
+        SMALL,
+        [SMALL],
+        (SMALL, SMALL),
+        SMALL[None],
+        np.stack([SMALL] * 2),
+        TARGET,
+        [SMALL, TARGET],
+        SMALL[:0],
+        SMALL[:, :0],
+    ),
+    *(SMALL[..., 0], SMALL[..., :2], SMALL[None, None], SMALL.astype(np.float32), SMALL.astype(np.int8), SMALL[::-1]),
+    *(
+        np.asfortranarray(TARGET),
+        TARGET[::2, ::2],
+        TARGET.astype(object),
+        TARGET.tolist(),
+        np.zeros((0, 2, 2, 3), np.uint8),
+    ),
+    *(np.zeros((1, 1, 3), np.uint8), np.zeros((3, 1, 3), np.uint8), [None], iter([SMALL]), np.ma.masked_array(SMALL)),
+    *(np.broadcast_to(np.uint8(1), (2, 2, 3)), SMALL.view(np.bool_), SMALL.astype(">u2"), np.array(["x"]), np.uint8(3)),
+]
+
+
+def python_calls(_: Path) -> Attempt:
+    """One or more arguments of a method are others."""
+    pipe = load(BUNDLE, backend="cpu", threads=1)
+    noise = pipe.encode(TARGET, SMALL).noise
+    draw = {"n": 1, "temperature": 0.8, "seed": 0, "rank": "likelihood"}
+    methods: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+        "best_of": (
+            pipe.best_of,
+            {"images": SMALL, **draw, "frame": 0, "keep": None, "consistent": False, "reject": None},
+        ),
+        "sample": (pipe.sample, {"images": SMALL, **draw, "frame": 0, "consistent": False}),
+        "run": (pipe.run, {"condition": SMALL[None], "n": 1, "temperature": 0.8, "seed": 0, "frame": 0}),
+        "stream": (
+            lambda **given: list(pipe.stream(**given)),
+            {"frames": [SMALL], **draw, "noise": "fixed", "batch": 1, "min_typicality": 0.0, "replaces": False},
+        ),
+        "score": (pipe.score, {"target": TARGET, "condition": SMALL}),
+        "encode": (pipe.encode, {"target": TARGET, "condition": SMALL}),
+        "decode": (pipe.decode, {"noise": noise, "condition": SMALL}),
+        "Reject": (Reject, {"alpha": 0.1, "redraws": 1, "otherwise": "best"}),
+        "tiles": (pipe.tiles, {"condition": SMALL}),
+    }
+
+    def attempt(source: random.Random) -> str:
+        name = source.choice(list(methods))
+        method, good = methods[name]
+        given = dict(good)
+        for _ in range(source.choice([1, 1, 2])):
+            key = source.choice(list(good))
+            is_picture = isinstance(good[key], np.ndarray | list)
+            given[key] = source.choice(PICTURES if is_picture and source.random() < 0.8 else ODD)
+        if name not in ("Reject", "stream") and _is_large(given.get("n")):
+            given["n"] = 2  # as many samples would be drawn
+        try:
+            method(**given)
+        except (CaflowError, MemoryError):
+            return REFUSED
+        except Exception as error:
+            raise AssertionError(f"{name}({given!r:.1000})") from error
+        return "computed"
+
+    return attempt
+
+
+def _is_large(n: Any) -> bool:
+    return isinstance(n, int | np.integer) and 4 < n < 2**32
+
+
+SIZES = [
+    0,
+    1,
+    2,
+    3,
+    5,
+    6,
+    7,
+    8,
+    2**20,
+    2**20 + 1,
+    2**31,
+    2**32,
+    2**60,
+    2**61,
+    2**62,
+    2**63 - 1,
+    2**63,
+    2**64 - 6,
+    2**64 - 1,
+]
+WORDS = [0, 1, 2, 3, 2**16, 2**20 + 1, 2**31, 2**32 - 1]
+ROOM = 4096
+"""Bytes for a struct, as an application of another version may have more of them."""
+INTERNAL = "internal"
+
+
+def c_calls(_: Path) -> Attempt:
+    """Sizes of structs, strides, counts and values are others; pointers are NULL or to memory that is large enough."""
+    library = ctypes.CDLL(os.environ["CAFLOW_LIBRARY"])
+    library.caflow_last_error.restype = ctypes.c_char_p
+    library.caflow_close.restype = library.caflow_free_results.restype = None
+    model = ctypes.c_void_p()
+    assert library.caflow_open(str(BUNDLE).encode(), None, ctypes.byref(model)) == 0
+    pixels = (ctypes.c_uint8 * 2**16)()
+
+    def attempt(source: random.Random) -> str:
+        results = ctypes.POINTER(c_library._Results)()
+        images = (c_library._Image * 4)(*[_image(source, pixels) for _ in range(4)])
+        count = ctypes.c_size_t(source.choice([0, 1, 1, 1, 2, 2**20 + 1, 2**32, 2**60, 2**63, 2**64 - 1]))
+        out = ctypes.byref(results) if source.random() < 0.95 else None
+        handle = model if source.random() < 0.97 else None
+        kind = source.randrange(5)
+        if kind < 2:
+            function = library.caflow_best_of if kind else library.caflow_sample
+            status = function(handle, images if source.random() < 0.97 else None, count, _draw_options(source), out)
+        elif kind == 2:
+            targets = (c_library._Image * 4)(*[_image(source, pixels, 4) for _ in range(4)])
+            status = library.caflow_score(handle, targets, images, count, ctypes.c_uint32(source.choice(WORDS)), out)
+        elif kind == 3:
+            info = _struct(source, c_library._ModelInfo)
+            status = library.caflow_info(handle, info if source.random() < 0.95 else None)
+        else:
+            other = ctypes.c_void_p()
+            name = source.choice([str(BUNDLE).encode(), b"", b"nothing", b"x" * 5000, b"\xff", b"/dev/null", None])
+            status = library.caflow_open(name, _open_options(source), ctypes.byref(other))
+            library.caflow_close(other)
+        assert bool(results) <= (status == 0)
+        library.caflow_free_results(results)
+        if not status:
+            return "computed"
+        said = library.caflow_last_error().decode(errors="replace")  # a path need not be UTF-8
+        assert said
+        assert c_library.STATUS[status] != INTERNAL, said
+        return REFUSED
+
+    return attempt
+
+
+def _image(source: random.Random, pixels: Any, scale: int = 1) -> c_library._Image:
+    """A good one of 2×2 pixels, times `scale`, or one that must be refused, as it claims more than any may have."""
+    side = 2 * scale
+    height, width, stride = source.choice([(side, side, 3 * side), (side, side, 100), (side, side, 3 * side)])
+    kind = source.randrange(8)
+    if kind == 0:
+        height = source.choice([0, *SIZES[9:]])
+    elif kind == 1:
+        width = source.choice([0, *SIZES[9:]])
+    elif kind == 2:
+        stride = source.choice([0, 1, 3 * side - 1, *SIZES[10:]])
+    return c_library._Image(ctypes.addressof(pixels) if source.random() < 0.98 else None, height, width, stride)
+
+
+def _struct(source: random.Random, kind: Any) -> Any:
+    """Zeros, rarely something else where this version has no fields, and a size that may be any."""
+    memory = (ctypes.c_uint8 * ROOM)()
+    if source.random() < 0.2:
+        memory[source.randrange(ctypes.sizeof(kind), ROOM)] = 1
+    struct = kind.from_buffer(memory)
+    sizes = [*range(0, 140), ROOM, 2**31, 2**63, 2**64 - 8, 2**64 - 1]
+    struct.struct_size = source.choice(sizes) if source.random() < 0.4 else ctypes.sizeof(kind)
+    return ctypes.byref(struct)
+
+
+def _draw_options(source: random.Random) -> Any:
+    if source.random() < 0.1:
+        return None
+    pointer = _struct(source, c_library._DrawOptions)
+    options = pointer._obj
+    options.samples = source.choice([1, 1, 2, 2**20 + 1, 2**31, 2**32 - 1])
+    for name in ("first_sample", "seed", "frame", "rank", "flags"):
+        if source.random() < 0.2:
+            setattr(options, name, source.choice(WORDS))
+    if source.random() < 0.3:
+        values = [source.choice([0.0, 0.8, -1.0, 1e300, float("nan"), float("inf"), 5e-324]) for _ in range(64)]
+        options.temperature = (ctypes.c_double * 64)(*values) if source.random() < 0.9 else None
+        options.temperatures = source.choice([0, 1, 2, 3, 4, 64, *SIZES[8:]])
+    if source.random() < 0.2:
+        options.keep = (ctypes.c_uint32 * 64)(*[source.choice([0, 1, 1, 2, 2**32 - 1]) for _ in range(64)])
+        options.keeps = source.choice([0, 1, 2, 3, 4, 64, *SIZES[8:]])
+    return pointer
+
+
+def _open_options(source: random.Random) -> Any:
+    pointer = _struct(source, c_library._OpenOptions)
+    options = pointer._obj
+    if source.random() < 0.5:
+        options.backend = source.choice([None, b"cpu", b"", b"nothing", b"\xff", b"x" * 5000, b"auto"])
+    if source.random() < 0.3:
+        options.pixel_budget = source.choice([0, 1, 2**20, 2**40, 2**40 + 1, 2**63, 2**64 - 1])
+    if source.random() < 0.3:
+        options.overlap = source.choice([0, -1, -2, 1, 2**20, 2**20 + 1, 2**63 - 1, -(2**63)])
+    if source.random() < 0.3:
+        options.threads = source.choice([0, 1, 2, 1025, 2**31, 2**32 - 1])
+    options.flags = source.choice([0, 0, 0, 1, 2**31])
+    return pointer

@@ -1,0 +1,185 @@
+"""Broken lists of pairs, job states and lines of results: refused, or dropped and computed again."""
+
+import json
+import random
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cpp_build import BUNDLE
+from fuzzing import REFUSED, Attempt
+from mutations import changed_bytes, changed_json_line, changed_lines
+
+from caflow_runtime.calibration import read_calibration
+from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.filter import Verdict
+from caflow_runtime.filter_job import SCORES, FilterJob, FilterState
+from caflow_runtime.image_batch import RESULTS, ImageBatch
+from caflow_runtime.image_job import Job
+from caflow_runtime.images import read_image
+from caflow_runtime.job_folder import NAME, State, stamp_of
+from caflow_runtime.pairs import FilePair, list_pairs
+from caflow_runtime.path_text import as_path, as_text
+from caflow_runtime.summary import Summary, read_job, read_lines
+
+SETTINGS: dict[str, Any] = {
+    "bundle": "0" * 64,
+    "calibration": None,
+    "alpha": 0.01,
+    "temperature": [0.8, 0.7],
+    "n": 10,
+    "consistent": False,
+}
+PAIRS = 4
+
+
+def lists(folder: Path) -> Attempt:
+    """A list of pairs, as a table or as lines of JSON, is broken."""
+    names = [(f"b/{k}.png", f"a/é {k}.png") for k in range(PAIRS)]
+    table = "target,condition\n" + "".join(f'{target},"{condition}"\n' for target, condition in names)
+    lines = "".join(json.dumps({"target": target, "condition": condition}) + "\n" for target, condition in names)
+
+    def attempt(source: random.Random) -> str:
+        if source.random() < 0.3:
+            path = folder / "pairs.csv"
+            path.write_bytes(changed_lines(source, table.encode(), lambda line: changed_bytes(source, line + b" ")))
+        else:
+            path = folder / "pairs.jsonl"
+            path.write_bytes(changed_lines(source, lines.encode(), lambda line: changed_json_line(source, line)))
+        try:
+            pairs = list_pairs(path)
+            FilterJob(folder / "job", pairs, SETTINGS, force=True)
+        except InputError:
+            return REFUSED
+        for pair in pairs:
+            for name in pair:
+                assert as_path(as_text(name)) == name
+                with suppress(UnreadableImage):
+                    read_image(name)
+        return "read"
+
+    return attempt
+
+
+def filter_jobs(folder: Path) -> Attempt:
+    """The state of a job, or its verdicts, are others than it wrote."""
+    pairs, verdicts = _judged(folder)
+    job = folder / "job"
+    started = FilterJob(job, pairs, SETTINGS)
+    list(started.run(verdicts))
+    started.finish("list0", parquet=False)
+    good = {name: (job / name).read_bytes() for name in (NAME, SCORES, "accepted.list0")}
+
+    def attempt(source: random.Random) -> str:
+        for name, contents in good.items():
+            (job / name).write_bytes(contents)
+        if source.random() < 0.5:
+            (job / NAME).write_bytes(_changed(source, good[NAME]))
+        else:
+            (job / SCORES).write_bytes(
+                changed_lines(source, good[SCORES], lambda line: changed_json_line(source, line))
+            )
+        try:
+            found = FilterJob(job, pairs, SETTINGS)
+        except InputError:
+            return REFUSED
+        assert 0 <= found.done <= len(pairs)
+        kept = list(found.verdicts())
+        assert len(kept) == found.done
+        list(found.run(verdicts[found.done :]))
+        found.finish("list0", parquet=False)
+        assert all(found.state.settings.get(key) == value for key, value in SETTINGS.items())
+        return "the same" if kept == verdicts[: len(kept)] else "an altered verdict"
+
+    return attempt
+
+
+def image_batches(folder: Path) -> Attempt:
+    """The state of a batch, or its lines, are others than it wrote."""
+    sources = [folder / f"{k}.png" for k in range(PAIRS)]
+    jobs = [Job(path, folder / "out" / path.name, (), {}) for path in sources]
+    batch = folder / "out"
+    batch.mkdir()
+    lines = []
+    for job in jobs:
+        job.source.write_bytes(b"image")
+        job.output.write_bytes(b"result")
+        names = {"input": as_text(job.source), "output": as_text(job.output)}
+        lines.append({**names, "outcome": "accepted", "input_stamp": stamp_of(job.source), "log_likelihood": -7352.5})
+    State(SETTINGS).write(batch)
+    (batch / RESULTS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    good = {name: (batch / name).read_bytes() for name in (NAME, RESULTS)}
+
+    def attempt(source: random.Random) -> str:
+        for name, contents in good.items():
+            (batch / name).write_bytes(contents)
+        if source.random() < 0.5:
+            (batch / NAME).write_bytes(_changed(source, good[NAME]))
+        else:
+            (batch / RESULTS).write_bytes(
+                changed_lines(source, good[RESULTS], lambda line: changed_json_line(source, line))
+            )
+        try:
+            found = ImageBatch(batch, jobs, SETTINGS)
+        except InputError:
+            return REFUSED
+        assert len(found.left) + sum(found.outcomes.values()) == len(jobs)
+        kept = (batch / RESULTS).read_bytes().splitlines(keepends=True)
+        assert all(isinstance(json.loads(line), dict) for line in kept)
+        return "the same" if set(kept) <= set(good[RESULTS].splitlines(keepends=True)) else "an altered line"
+
+    return attempt
+
+
+def scores(folder: Path) -> Attempt:
+    """A page is made of verdicts that are others than the filter wrote, or of another job."""
+    calibration = read_calibration(BUNDLE)
+    assert calibration is not None
+    levels = calibration.truth.levels
+    _, verdicts = _judged(folder, levels)
+    good = b"".join(msgspec.json.encode(verdict) + b"\n" for verdict in verdicts)
+    state = msgspec.json.encode(FilterState(SETTINGS))
+    path = folder / SCORES
+
+    def attempt(source: random.Random) -> str:
+        path.write_bytes(changed_lines(source, good, lambda line: changed_json_line(source, line)))
+        (folder / NAME).write_bytes(state if source.random() < 0.5 else _changed(source, state))
+        summary = Summary(calibration)
+        try:
+            read_job(path)
+            for line in read_lines(path, levels):
+                summary.add(line)
+        except InputError:
+            return REFUSED
+        assert len(summary.typical) + len(summary.untypical) <= max(1, summary.scored)
+        return "read"
+
+    return attempt
+
+
+def _judged(folder: Path, levels: int = 3) -> tuple[list[FilePair], list[Verdict]]:
+    """Pairs of files, and a verdict of each."""
+    pairs, verdicts = [], []
+    for k in range(PAIRS):
+        target, condition = folder / f"target {k}.png", folder / f"condition {k}.png"
+        for path in (target, condition):
+            path.write_bytes(b"image")
+        pairs.append(FilePair(str(target), str(condition)))
+        rest: dict[str, Any] = {
+            "typicality": 0.25 * k,
+            "typicality_per_level": [0.5] * levels,
+            "residuals": [0.1 * k] * levels,
+            "log_likelihood": -7352.5,
+            "log_likelihood_per_level": [-100.0] * levels,
+            "bits_per_dim": 3.5,
+            "width": 32,
+            "height": 24,
+        }
+        rest |= {"target_stamp": stamp_of(target), "condition_stamp": stamp_of(condition)}
+        verdicts.append(Verdict(as_text(target), as_text(condition), "accepted" if k else "rejected", **rest))
+    return pairs, verdicts
+
+
+def _changed(source: random.Random, text: bytes) -> bytes:
+    return changed_json_line(source, text) if source.random() < 0.7 else changed_bytes(source, text)

@@ -1,0 +1,106 @@
+"""Inputs with something wrong, from good ones: the same for the same random source."""
+
+import copy
+import json
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from reader_cases import LITERALS, change_text, change_value, places_of
+
+NUMBERS = [0, 1, 2, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]
+HEADER_BYTES = 64
+"""What decides most about a file; changed more often than the rest."""
+
+
+def changed_bytes(source: random.Random, contents: bytes) -> bytes:
+    """With one to five changes: bytes that are others, gone, there twice or added, numbers, or an end that is gone."""
+    changed = bytearray(contents)
+    for _ in range(source.choice([1, 1, 2, 5])):
+        if not changed:
+            break
+        _change_bytes(source, changed)
+    return bytes(changed)
+
+
+def _change_bytes(source: random.Random, changed: bytearray) -> None:
+    place = source.randrange(min(len(changed), source.choice([HEADER_BYTES, len(changed)])))
+    kind = source.randrange(8)
+    if kind < 2:
+        changed[place] = source.choice([0, 1, 127, 128, 255, changed[place] ^ 1 << source.randrange(8)])
+    elif kind == 2:
+        del changed[place : place + source.choice([1, 2, 8, 100])]
+    elif kind == 3:
+        changed[place:place] = source.randbytes(source.choice([1, 2, 10]))
+    elif kind == 4:
+        changed[place:place] = changed[place : place + source.choice([2, 20, 200])]
+    elif kind == 5:
+        size = source.choice([2, 4, 8])
+        number = source.choice(NUMBERS) % 2 ** (8 * size)
+        changed[place : place + size] = number.to_bytes(size, source.choice(["little", "big"]))
+    elif kind == 6:
+        other = source.randrange(len(changed))
+        size = source.choice([4, 32, 512])
+        changed[place : place + size] = changed[other : other + size]
+    else:
+        del changed[place:]
+
+
+def changed_json(source: random.Random, value: Any) -> bytes:
+    """As text: values that are others, gone or there twice, text that is no JSON, or both."""
+    changed = copy.deepcopy(value)
+    places = [place for place in places_of(value) if place]
+    for _ in range(source.choice([0, 1, 1, 1, 2, 3])):
+        with suppress(AttributeError, LookupError, TypeError):  # an earlier change removed the place
+            change_value(source, changed, source.choice(places))
+    text = json.dumps(changed, ensure_ascii=source.random() < 0.5).encode("utf-8", "surrogatepass")
+    return change_text(source, text) if source.random() < 0.4 else text
+
+
+def changed_lines(source: random.Random, text: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """One line is changed, gone, there twice, or elsewhere."""
+    lines = text.splitlines(keepends=True)
+    place, kind = source.randrange(len(lines)), source.randrange(8)
+    if kind == 0:
+        del lines[place]
+    elif kind == 1:
+        lines.insert(source.randrange(len(lines)), lines[place])
+    elif kind == 2:
+        source.shuffle(lines)
+    elif kind == 3:
+        return changed_bytes(source, text)
+    else:
+        lines[place] = change(lines[place].rstrip(b"\n")) + source.choice([b"\n", b"\n", b"\n", b"\r\n", b"", b"\r"])
+    return b"".join(lines)
+
+
+def changed_json_line(source: random.Random, line: bytes) -> bytes:
+    """The same of one line of JSON."""
+    return changed_json(source, json.loads(line))
+
+
+def changed_toml(source: random.Random, text: str, keys: list[str]) -> bytes:
+    """Of a flat file: values, keys and lines that are others."""
+    lines = [line for line in text.splitlines() if "=" in line]
+    for _ in range(source.choice([1, 1, 2, 3])):
+        place = source.randrange(len(lines))
+        key, _, value = lines[place].partition("=")
+        kind = source.randrange(6)
+        if kind == 0:
+            lines.insert(place, f"{source.choice(keys)} = {source.choice(TOML)}")
+        elif kind == 1:
+            lines[place] = f"{source.choice([*keys, 'a.b', '[table]', '', 'é', 'a b'])} = {value}"
+        else:
+            lines[place] = f"{key}= {source.choice(TOML)}"
+    whole = "\n".join(lines).encode()
+    return changed_bytes(source, whole) if source.random() < 0.2 else whole
+
+
+TOML = [
+    *("0", "1", "-1", "2", "3", "16", "64", "65536", "65537", "2147483647", "9223372036854775807", "1099511627776"),
+    *("1" + "0" * 30, "1" + "0" * 5000, "0.5", "1.0", "1e300", "1e999", "-0.0", "nan", "inf", "-inf", "true", "false"),
+    *('""', '"x"', '"logit"', '"centred"', '"shared"', '"fp32"', '"inpainting"', '"colorization"', '"\\u0000"'),
+    *("[]", "[[]]", "[0.5]", '["a"]', "[1, 2, 3]", "{}", "{a = 1}", "[1.0, nan]", "[" * 500 + "]" * 500, "1979-05-27"),
+    *("07:32:00", "0x10", "1_000", "'''x'''", "2020-01-01T00:00:00Z", *LITERALS[:6]),
+]
