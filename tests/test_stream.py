@@ -182,7 +182,7 @@ def test_a_frame_of_another_size_starts_a_scene(pipe: Pipeline, scenes: list[Pic
     [
         ({"noise": 1.0}, "noise: wanted"),
         ({"noise": "blue"}, "noise: wanted"),
-        ({"batch": 0}, "batch: wanted at least 1"),
+        ({"batch": 0}, "batch: wanted an integer from 1"),
     ],
 )
 def test_wrong_arguments(pipe: Pipeline, scenes: list[Picture], arguments: dict[str, object], message: str) -> None:
