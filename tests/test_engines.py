@@ -15,18 +15,20 @@ from pathlib import Path
 
 import av
 import numpy as np
+import onnx
 import pytest
 from clips import ffmpeg
 from conftest import photograph
 from fake_gpu import state
 from fake_gpu.install import fakes
+from onnx import helper
 
 from caflow_export.export import ExportReport
 from caflow_export.to_tensorrt import build_engines
 from caflow_export.trt_flavor import TensorRTUnavailable
 from caflow_runtime import engines
-from caflow_runtime.backends.cuda_device import CudaDevice
-from caflow_runtime.backends.cuda_kernels import draw_rows
+from caflow_runtime.backends.cuda_device import ALIGNMENT, CudaDevice
+from caflow_runtime.backends.cuda_kernels import are_finite, draw_rows
 from caflow_runtime.backends.device_array import DeviceArray
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.inputs import Image
@@ -170,6 +172,34 @@ def test_noise_on_the_device_is_that_of_the_host() -> None:
     z = LevelNoise(channels, 1, places, (0.8, 0.5, 0.3), 7, 11)
     drawn, expected = device.download(draw_rows(device, z)), draw_rows_on_the_host(z)
     np.testing.assert_array_max_ulp(drawn, expected, maxulp=2)
+
+
+def test_rows_that_are_not_finite_are_found_on_the_device() -> None:
+    device = CudaDevice()
+    values = np.zeros((5, 7, 300, 3), np.float32)
+    values[1, 6, 299, 2], values[3, 0, 0, 0], values[4, 2, 100, 1] = np.nan, np.inf, -np.inf
+    np.testing.assert_array_equal(are_finite(device, device.upload(values)), [True, False, True, False, False])
+
+
+def test_an_array_that_begins_at_an_odd_place_is_copied_for_engines() -> None:
+    device = CudaDevice()
+    values = np.arange(21, dtype=np.uint8).reshape(3, 7)
+    array = device.upload(values)
+    assert device.adopt(array).address == array.address
+    adopted = device.adopt(device.row(array, 1))
+    assert adopted.address % ALIGNMENT == 0
+    np.testing.assert_array_equal(device.download(adopted), values[1])
+
+
+def test_a_graph_of_fixed_shapes_is_built_and_runs(engine: Pipeline, tmp_path: Path) -> None:
+    matrices = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [32, 32]) for name in ("a", "b", "product")]
+    node = helper.make_node("MatMul", ["a", "b"], ["product"])
+    graph = helper.make_graph([node], "product", matrices[:2], matrices[2:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "p.onnx")
+    backend = engine.graphs.backend
+    a, b = np.random.default_rng(0).standard_normal((2, 32, 32), np.float32)
+    product = backend.build(tmp_path / "p.onnx")({"a": backend.to_device(a), "b": backend.to_device(b)})["product"]
+    np.testing.assert_allclose(backend.to_host(product), a @ b, rtol=1e-4, atol=1e-4)
 
 
 def test_a_damaged_engine_is_not_loaded(built: Path, tmp_path: Path, photographs: Path) -> None:

@@ -200,6 +200,15 @@ def test_results_do_not_depend_on_when_work_is_done(
     check(use(engines, condition, once), expected)
 
 
+def test_what_is_recorded_is_repeated_after_a_larger_image(
+    engines: Path, condition: Image, expected: list[Best], photographs: Path
+) -> None:
+    with load(engines, backend="tensorrt") as pipe:
+        for _ in range(2):
+            check([pipe.best_of(condition, n=SAMPLES, seed=seed) for seed in SEEDS], expected)
+            pipe.best_of(photograph(photographs, 1, 16, 16), n=1)  # which needs more memory to work in
+
+
 def test_another_thread_may_be_the_one_that_frees_a_pipeline(engines: Path, condition: Image) -> None:
     held = [load(engines, backend="tensorrt")]
     for seed in SEEDS:
