@@ -96,7 +96,7 @@ def python_calls(_: Path) -> Attempt:
 
 
 def _is_large(n: Any) -> bool:
-    return isinstance(n, int | np.integer) and 4 < n < 2**32
+    return isinstance(n, int | np.integer) and bool(4 < n < 2**32)
 
 
 SIZES = [

@@ -107,7 +107,7 @@ def test_wrong_tensors_are_refused(pipe: Pipeline, given: dict[str, Any], messag
 
 def test_untypical_samples(pipe: Pipeline, photographs: Path) -> None:
     """A request of which none is accepted is an error by itself, where its client wants that."""
-    image = photograph(photographs, 3, 8, 8)[None]
+    image = photograph(photographs, 0, 8, 8)[None]
     wanted = pipe.best_of(image, n=3, reject=Reject(0.999, 20, "bicubic"))
     assert wanted.outcome == ["bicubic"]
     common = {"n": 3, "min_typicality": 0.999}

@@ -13,7 +13,9 @@ import msgspec
 class Sealable(Protocol):
     """A struct with this field."""
 
-    sha256: str
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the other fields."""
 
 
 Record = TypeVar("Record", bound=Sealable)
