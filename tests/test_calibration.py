@@ -30,6 +30,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.images import write_image
 from caflow_runtime.pipeline import Pipeline, load
 from caflow_runtime.results import REJECTED
+from caflow_runtime.seal import sealed
 from caflow_runtime.strict_json import WrongJson, parse_json
 
 SIDES, TEMPERATURE = CALIBRATED_SIDES, CALIBRATED_TEMPERATURE
@@ -101,7 +102,7 @@ def test_complexity_and_size_are_those_of_the_condition(photographs: Path) -> No
 
 def test_calibrating_again_gives_the_same(pipe: Pipeline, photographs: Path) -> None:
     again = calibration_of(pipe, photographs)
-    assert again == pipe.calibration
+    assert sealed(again) == pipe.calibration
     assert again.truth.images == 13 * len(SIDES) * CROPS
     assert again.photographs == 13
 

@@ -33,7 +33,7 @@ def model() -> CAFlow:
     torch.manual_seed(0)
     model = small_model(torch.float32, levels=4, target_steps=1, pixels="logit", task=ImageToImage())
     with torch.no_grad():
-        norm: Any = model.target_flow.levels[-1].layers[1].norm  # type: ignore[index, union-attr]
+        norm: Any = model.target_flow.levels[-1].layers[1].norm  # type: ignore[index]
         norm.log_scale.sub_(0.5)
         norm.bias.add_(DARKNESS * math.exp(-0.5))
     return model
