@@ -14,7 +14,8 @@ from caflow_runtime import builtin, bundle
 from caflow_runtime.images import read_image, write_image
 
 ROOT = Path(__file__).parents[1]
-LARGEST_BYTES = 400e6
+LARGEST_BYTES = 380e6
+"""What the package and all that it requires may add to an empty environment, pip not counted."""
 
 
 @pytest.mark.full
@@ -23,9 +24,9 @@ def test_the_runtime_needs_no_pytorch_and_little_room(photographs: Path, tmp_pat
     programs = environment / "bin"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     pip = [str(programs / "pip"), "install", "--quiet", f"{ROOT}[cpu]"]
+    before = bytes_in(environment)
     subprocess.run(pip, check=True, cwd=tmp_path)
-    size = sum(path.stat().st_size for path in environment.rglob("*") if path.is_file() and not path.is_symlink())
-    assert size < LARGEST_BYTES
+    assert bytes_in(environment) - before < LARGEST_BYTES
     listed = subprocess.run([programs / "pip", "list", "--format", "json"], check=True, capture_output=True, text=True)
     names = {package["name"] for package in json.loads(listed.stdout)}
     assert not names & {"torch", "onnx", "scipy", "matplotlib", "pillow", "opencv-python", "pydantic"}
@@ -46,3 +47,7 @@ def test_the_runtime_needs_no_pytorch_and_little_room(photographs: Path, tmp_pat
         cwd=tmp_path,
     )
     assert train.stderr == "caflow-train needs torch: pip install 'caflow-deploy[train]'\n"
+
+
+def bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
