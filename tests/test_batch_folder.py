@@ -95,7 +95,7 @@ def test_a_result_of_another_image_does_not_count(tmp_path: Path) -> None:
 def test_another_job_is_refused(tmp_path: Path) -> None:
     jobs, out = jobs_of(tmp_path, "a"), tmp_path / "out"
     list(ImageBatch(out, jobs, SETTINGS).run(map(drawn, jobs)))
-    with pytest.raises(InputError, match=r"holds a job with seed 0 \(now 1\): give the same to go on"):
+    with pytest.raises(InputError, match=r"holds a job with seed 0 \(now 1\): give the same to resume"):
         ImageBatch(out, jobs, {**SETTINGS, "seed": 1})
     assert ImageBatch(out, jobs, {**SETTINGS, "seed": 1}, force=True).left == jobs
     (tmp_path / "mine").mkdir()

@@ -63,7 +63,7 @@ def test_a_stop_changes_nothing(
     if how == signal.SIGTERM:
         assert process.returncode == 1
         said = (tmp_path / "stderr").read_text()
-        assert said == f"caflow: stopped after {there} of 120 images: the same command goes on\n"
+        assert said == f"caflow: stopped after {there} of 120 images: run the same command again to resume\n"
     again = subprocess.run(spread, env=environment, capture_output=True, text=True, check=False)
     assert (again.returncode, again.stderr) == (0, "")
     assert len(again.stdout.splitlines()) <= 120 - there

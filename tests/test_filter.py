@@ -408,7 +408,7 @@ def kill_in_the_middle(command: list[object], folder: Path, lines: int, how: sig
         _, said = process.communicate()
     if how != signal.SIGKILL:
         assert b"caflow: stopped after " in said
-        assert said.endswith(b" pairs: the same command goes on\n")
+        assert said.endswith(b" pairs: run the same command again to resume\n")
     return process.returncode
 
 
@@ -477,7 +477,7 @@ def test_another_job_is_refused(bundle: Path, data: Path, tmp_path: Path) -> Non
         refused = caflow("filter", source, "-o", out, "--bundle", model, *more)
         assert refused.returncode == 2
         assert refused.stderr.startswith(f"caflow: {out} holds a job with {differing}")
-        assert refused.stderr.endswith(": give the same to go on, another -o, or --force to begin anew\n")
+        assert refused.stderr.endswith(": give the same to resume, another -o, or --force to begin anew\n")
         assert (out / "scores.jsonl").read_bytes() == before
     assert caflow(*given, bundle, "--alpha", 0.97, "--force").returncode == 0
     assert (out / "scores.jsonl").read_bytes() != before

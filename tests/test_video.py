@@ -330,7 +330,7 @@ def test_a_killed_job_goes_on_as_if_nothing_had_been(
         assert len(frames_of(tmp_path / "killed.mp4.parts" / segment["file"]["path"])) == segment["frames"] == 10
     done = job(source, killed, exported, noise)
     assert done.returncode != 0
-    assert "give --resume to go on" in done.stderr
+    assert "give --resume to continue" in done.stderr
     done = job(source, killed, exported, noise, resume="yes")
     assert done.returncode == 0, done.stderr
     assert packets(killed, "video") == packets(whole, "video") != []
@@ -356,10 +356,10 @@ def test_a_stopped_job_leads_to_resume(clips: Path, exported: ExportReport, tmp_
         _, said = run.communicate()
     assert run.returncode == 1
     assert said.startswith("caflow: stopped after ")
-    assert "frames, and --resume goes on\n" in said
+    assert "frames, and --resume continues\n" in said
     again = caflow_video(clips / "cut.mp4", output, exported)
     assert again.returncode == 2
-    assert "holds this job, which was stopped: give --resume to go on" in again.stderr
+    assert "holds this job, which was stopped: give --resume to continue" in again.stderr
     done = caflow_video(clips / "cut.mp4", output, exported, "--resume")
     assert done.returncode == 0, done.stderr
     assert list(output.parent.iterdir()) == [output]
@@ -536,10 +536,10 @@ def test_resume_is_advised_only_where_it_works(
         assert (refused.returncode, refused.stdout) == (2, "")
         assert refused.stderr == f"caflow: {output}.parts holds another job that was stopped: {why}: {anew}"
         refused = caflow_video(clips / source, output, exported, *options, "--resume")
-        assert refused.stderr.endswith(f"{why}: give the same to go on, or, {anew}")
+        assert refused.stderr.endswith(f"{why}: give the same to resume, or, {anew}")
     same = caflow_video(clips / "cut.mp4", output, exported)
     assert same.stderr == (
-        f"caflow: {output}.parts holds this job, which was stopped: give --resume to go on, or, {anew}"
+        f"caflow: {output}.parts holds this job, which was stopped: give --resume to continue, or, {anew}"
     )
     shutil.rmtree(f"{output}.parts")
     done = caflow_video(clips / "vfr.mp4", output, exported, "--force")
@@ -710,7 +710,7 @@ def test_a_picture_that_changes_its_size_ends_the_video(exported: ExportReport, 
         ("vfr.mp4", "out.avi", [], "wanted a name ending in .mp4 or .mkv"),
         ("vfr.mp4", "out.mp4", ["--codec", "ffv1"], ".mp4 cannot hold ffv1"),
         ("vfr.mp4", "out.mp4", ["--crf", 60], "crf: of h264 wanted at most 51, got 60"),
-        ("vfr.mp4", "out.mp4", ["--resume"], "there is no job to go on with"),
+        ("vfr.mp4", "out.mp4", ["--resume"], "there is no job to resume"),
         ("vfr.mp4", "out.mp4", ["--noise", "blue"], "wanted fixed, fresh, or ar1:ρ"),
         (".", "out.mp4", [], "wanted a video, this is a folder"),
         ("sound.m4a", "out.mp4", [], "wanted a video, there is no picture in it"),
@@ -741,7 +741,7 @@ def test_what_is_done_is_kept_where_no_more_can_be_written(clips: Path, exported
     )
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
-    assert "--resume goes on from them" in done.stderr
+    assert "--resume continues from them" in done.stderr
     assert (tmp_path / "out.mkv.parts" / "journal.json").is_file()
     assert sum(len(frames_of(path)) for path in (tmp_path / "out.mkv.parts").glob("*.mkv")) > 0
 

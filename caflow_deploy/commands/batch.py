@@ -264,9 +264,9 @@ def _run(images: "ImageBatch", drawn: "Iterator[Done]", tally: Tally) -> None:
                 done += one.wrong is None or one.is_dropped
                 progress.advance(task)
     except KeyboardInterrupt:
-        end(f"stopped after {done} of {count} images: the same command goes on", FAILED)
+        end(f"stopped after {done} of {count} images: run the same command again to resume", FAILED)
     except (CaflowError, OSError) as error:
-        end(f"{error}: {done} of {count} images are done, the same command goes on", FAILED)
+        end(f"{error}: {done} of {count} images are done; run the same command again to resume", FAILED)
 
 
 def _drawn(fleet: "Fleet", jobs: "list[Job]", arguments: dict[str, Any], max_pixels: int) -> "Iterator[Done]":

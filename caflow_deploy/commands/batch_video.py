@@ -100,9 +100,9 @@ def _draw(
                 if lines:
                     click.echo(msgspec.json.encode(report), lines)
     except KeyboardInterrupt:
-        end(f"stopped after {len(reports)} of {count} segments: the same command goes on", FAILED)
+        end(f"stopped after {len(reports)} of {count} segments: run the same command again to resume", FAILED)
     except (CaflowError, OSError) as error:
-        end(f"{error}: {len(reports)} of {count} segments are done, the same command goes on", FAILED)
+        end(f"{error}: {len(reports)} of {count} segments are done; run the same command again to resume", FAILED)
     return reports
 
 
@@ -115,7 +115,7 @@ def _join(reports: Sequence["Report"], encoding: "Encoding", folder: Path, sourc
     try:
         lost = join_segments(reports, encoding, folder, source, output)
     except (CaflowError, OSError) as error:
-        end(f"{error}: the segments are in {folder}, and the same command goes on", FAILED)
+        end(f"{error}: the segments are in {folder}; run the same command again to resume", FAILED)
     remove_folder(folder)
     return lost
 

@@ -175,9 +175,9 @@ def run_job(
                 progress.update(task, completed=job.done)
         return job.finish(accepted, parquet) or is_new
     except KeyboardInterrupt:
-        end(f"stopped after {job.done} of {count} pairs: the same command goes on", FAILED)
+        end(f"stopped after {job.done} of {count} pairs: run the same command again to resume", FAILED)
     except (CaflowError, OSError) as error:  # what is done is kept
-        end(f"{error}: {job.done} of {count} pairs are done, the same command goes on", FAILED)
+        end(f"{error}: {job.done} of {count} pairs are done; run the same command again to resume", FAILED)
 
 
 def report_job(job: "FilterJob", alpha: float, is_new: bool, as_json: bool) -> None:

@@ -109,7 +109,7 @@ def video(
 ) -> None:
     """Make a larger video of IN: a file, a camera's number, or the address of a stream (rtsp://…, http://…).
 
-    Ctrl-C finishes what is there; --resume goes on with a file. The exit code is 1 where the result is shorter than IN,
+    Ctrl-C finishes what is there; --resume continues a file. The exit code is 1 where the result is shorter than IN,
     and where a stream was lost.
     """
     if output is None and not show:
@@ -306,7 +306,7 @@ def _report(
     if drawing.dropped:
         click.echo(f"caflow: {drawing.dropped} frames came too fast and were dropped", err=True)
     kept = f"the typical ones of {drawing.frames} frames" if untypical == "drop" else f"{drawing.frames} frames"
-    way = ", and --resume goes on" if output and _holds_job(output) else ""
+    way = ", and --resume continues" if output and _holds_job(output) else ""
     where = f"; {output} holds {kept}{way}" if output else ""
     if output and drawing.frames and not drawing.written:
         end(f"all {drawing.frames} frames are untypical: {output} was not written", FAILED)

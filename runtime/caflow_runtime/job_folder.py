@@ -134,7 +134,7 @@ def check_same(folder: Path, found: dict[str, Any], settings: dict[str, Any]) ->
     ]
     if differing:
         raise InputError(
-            f"{folder} holds a job with {', '.join(differing)}: give the same to go on, another -o, "
+            f"{folder} holds a job with {', '.join(differing)}: give the same to resume, another -o, "
             "or --force to begin anew"
         )
 

@@ -15,7 +15,7 @@ Arrays = Mapping[str, Array]
 Graph = Callable[[Arrays], dict[str, Array]]
 """Takes the arrays that it names and ignores the others. Arrays are numpy's here; they may be any backend's."""
 Prune = Callable[[int, list[list[Array]]], NDArray[np.int64] | None]
-"""After level j, given j and the shares so far: the rows to go on with, or None for all of them."""
+"""After level j, given j and the shares so far: the rows to continue with, or None for all of them."""
 Take = Callable[[Array, NDArray[np.int64]], Array]
 """The rows of an array."""
 

@@ -202,7 +202,7 @@ class Stream:
             self._choose(start, first, starts_scene=True)
 
     def __call__(self, frames: Iterable[Image]) -> Iterator[Frame]:
-        """Every frame, in order, as soon as its batch is full or its scene ends. Further calls go on from there."""
+        """Every frame, in order, as soon as its batch is full or its scene ends. Further calls continue from there."""
         waiting: list[tuple[int, Image]] = []
         for frame in frames:
             number, self.number = self.number, self.number + 1

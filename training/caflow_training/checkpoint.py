@@ -138,7 +138,7 @@ def save(
 
     Arguments:
         ema: averaged weights, by the names of `model.state_dict()`; `load` prefers them.
-        training: what the trainer needs to go on (plain values and tensors).
+        training: what the trainer needs to resume (plain values and tensors).
     """
     contents = {
         "format": FORMAT,

@@ -36,7 +36,7 @@ import click
 def main(recipe: str, data: Path, out: Path, start: Path | None, vgg16: Path | None) -> None:
     """Train a model as RECIPE says: a TOML file, or the name of a built-in recipe.
 
-    Run the same command again to go on after a stop. With several GPUs:
+    Run the same command again to resume after a stop. With several GPUs:
     torchrun --nproc-per-node N -m caflow_training.cli RECIPE --data DIR --out DIR
     """
     try:

@@ -153,7 +153,7 @@ class _Run:
             key = different[0]
             raise ResumeError(
                 f"{path} was trained with {key} = {stored.get(key)!r}, the recipe says {wanted[key]!r}: "
-                "give the same recipe to go on, or another --out to start anew"
+                "give the same recipe to resume, or another --out to start anew"
             )
         if training.get("photographs", self.data.digest) != self.data.digest:
             raise ResumeError(

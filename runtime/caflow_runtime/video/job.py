@@ -241,7 +241,7 @@ class Job:
         if not isinstance(error, import_av().FFmpegError | OSError):
             return error
         done = f"; what is done is in {self.parts}: its files play" if (self.parts / JOURNAL).is_file() else ""
-        way = ", and --resume goes on from them" if done and self.source.path else ""
+        way = ", and --resume continues from them" if done and self.source.path else ""
         return UnwritableVideo(f"{self.output} cannot be written: {error}{done}{way}")
 
     def _remove_parts(self) -> None:

@@ -78,7 +78,7 @@ def check_resumable(parts: Path, source: Path | None, name: str) -> None:
     if source is None:
         raise InputError(f"{name} has gone on in the meantime: --resume is for files")
     if not (parts / NAME).is_file():
-        raise InputError(f"{parts}: there is no job to go on with: leave out --resume")
+        raise InputError(f"{parts}: there is no job to resume: omit --resume")
 
 
 def open_journal(parts: Path, source: Path | None, name: str, settings: dict[str, Any], resume: bool) -> Journal:
@@ -101,10 +101,10 @@ def open_journal(parts: Path, source: Path | None, name: str, settings: dict[str
     if source is None:
         raise InputError(f"{parts} holds a job that was stopped; its files play: move or remove that folder")
     if (why := _why_other(found, wanted, name)) is not None:
-        same = "give the same to go on, or, " if resume else ""
+        same = "give the same to resume, or, " if resume else ""
         raise InputError(f"{parts} holds another job that was stopped: {why}: {same}{anew}")
     if not resume:
-        raise InputError(f"{parts} holds this job, which was stopped: give --resume to go on, or, {anew}")
+        raise InputError(f"{parts} holds this job, which was stopped: give --resume to continue, or, {anew}")
     return found
 
 

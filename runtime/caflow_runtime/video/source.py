@@ -238,7 +238,7 @@ def open_to_read(address: str) -> Any:
 
 
 def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
-    """What takes the place of bytes that are not UTF-8, and where to go on."""
+    """What takes the place of bytes that are not UTF-8, and where to continue."""
     assert isinstance(error, UnicodeDecodeError)
     return error.object[error.start : error.end].decode("windows-1252", "replace"), error.end
 
