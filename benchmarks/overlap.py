@@ -36,7 +36,8 @@ from caflow_runtime.video.job import Job
 from caflow_runtime.video.sink import Encoding, SegmentWriter
 from caflow_runtime.video.source import CLOCK, FileSource
 from caflow_training import checkpoint
-from caflow_training.model import CAFlow, CAFlowConfig
+from caflow_training.config import CAFlowConfig
+from caflow_training.model import CAFlow
 from caflow_training.tasks import SuperResolution
 
 CLIP = PHOTOGRAPHS / "clips" / "vtest.avi"

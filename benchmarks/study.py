@@ -17,7 +17,8 @@ import torch
 from metrics import Crop, Judge, crops, mean
 
 from caflow_training import checkpoint
-from caflow_training.model import CAFlow, CAFlowConfig, to_integers
+from caflow_training.config import CAFlowConfig
+from caflow_training.model import CAFlow, to_integers
 from caflow_training.recipe import Recipe, TrainingConfig
 from caflow_training.trainer import train
 

@@ -21,7 +21,8 @@ from caflow_runtime.gpu import first_gpu
 from caflow_runtime.noise import draw_noise
 from caflow_runtime.pipeline import Pipeline, load
 from caflow_training import checkpoint
-from caflow_training.model import CAFlow, CAFlowConfig
+from caflow_training.config import CAFlowConfig
+from caflow_training.model import CAFlow
 from caflow_training.tasks import SuperResolution
 
 DATA = Path(__file__).parent / "data"

@@ -15,8 +15,9 @@ from mutations import changed_bytes, changed_toml
 
 from caflow_training import checkpoint
 from caflow_training.checkpoint import CheckpointError, ConfigError, field_names
+from caflow_training.config import CAFlowConfig
 from caflow_training.degradations import Degradations
-from caflow_training.model import CAFlow, CAFlowConfig
+from caflow_training.model import CAFlow
 from caflow_training.recipe import TrainingConfig, load_recipe
 from caflow_training.tasks import TASKS
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from caflow_training import checkpoint
 from caflow_training.checkpoint import ConfigError
+from caflow_training.config import CAFlowConfig
 from caflow_training.data import Batch
-from caflow_training.model import CAFlow, CAFlowConfig
+from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
 from caflow_training.perceptual import FeatureError, PerceptualDistance
 from caflow_training.recipe import TrainingConfig

@@ -17,7 +17,8 @@ import torch
 from pydantic import ValidationError
 
 from caflow_training import reference_checkpoint
-from caflow_training.model import CAFlow, CAFlowConfig
+from caflow_training.config import CAFlowConfig
+from caflow_training.model import CAFlow
 from caflow_training.tasks import TASKS, Task
 
 T = TypeVar("T")

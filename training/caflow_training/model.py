@@ -1,98 +1,28 @@
 """CAFLOW: p(target | condition) as two image flows and a conditional flow between their latents (paper, §4)."""
 
 import math
-from dataclasses import dataclass as plain_dataclass
-from dataclasses import field
-from typing import Annotated, cast
+from dataclasses import dataclass
+from typing import cast
 
 import torch
-from annotated_types import Ge, Gt, Le
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from caflow_training.bijections import LOG_SCALE_BOUND, AffineNetwork
-from caflow_training.conditional_flow import ConditionalFlow, Dependencies, Latents
+from caflow_training.bijections import AffineNetwork
+from caflow_training.conditional_flow import ConditionalFlow, Latents
+from caflow_training.config import CAFlowConfig
 from caflow_training.dequantization import (
     MIDPOINT,
-    PixelSpace,
     UniformDequantizer,
     VariationalDequantizer,
     pixel_space,
 )
 from caflow_training.image_flow import ImageFlow
 from caflow_training.mean_network import MeanNetwork
-from caflow_training.tasks import STRICT, SuperResolution, Task
-
-# Far above what can be trained: a damaged file must not ask for a model whose construction never ends.
-Levels = Annotated[int, Ge(1), Le(8)]
-Steps = Annotated[int, Ge(1), Le(256)]
-OptionalSteps = Annotated[int, Ge(0), Le(256)]
-Width = Annotated[int, Ge(1), Le(4096)]
-OptionalWidth = Annotated[int, Ge(0), Le(4096)]
 
 CHANNELS = 3
 
 
-@dataclass(frozen=True, config=STRICT)
-class CAFlowConfig:
-    """Everything that defines a model but its weights. Stored in the checkpoint; an unknown key is an error."""
-
-    levels: Levels = 3
-    """n, levels of the image flows; the target's sides must be multiples of 2^(n+1)."""
-    condition_steps: Steps = 4
-    """K, flow steps per level of the condition flow."""
-    target_steps: Steps = 4
-    """K, flow steps per level of the target flow."""
-    own_steps: Steps = 4
-    """M, conditional flow steps in each g[j][j]."""
-    cross_steps: Steps = 4
-    """M, conditional flow steps in each g[i][j], j < i."""
-    image_width: Width = 64
-    """Channels inside the networks of the image flows."""
-    conditional_width: Width = 32
-    """Channels inside the networks of the conditional flow."""
-    image_transition_steps: OptionalSteps = 2
-    conditional_transition_steps: OptionalSteps = 2
-    """The paper says 2; the public implementation has 1."""
-    dependencies: Dependencies = "unshared"
-    pixels: PixelSpace = "centred"
-    residual: bool = False
-    """The target is modelled as its difference to the prepared condition; needs centred pixels."""
-    mean_blocks: OptionalSteps = 0
-    """Residual blocks of the mean network; 0 is none. With one, the target is modelled as its residual to the network's
-    prediction instead of the prepared condition; needs `residual`."""
-    mean_width: Width = 64
-    """Channels inside the mean network."""
-    mean_features: OptionalWidth = 0
-    """Channels of the mean network's features that the blocks of each level see beside D."""
-    log_scale_bound: Annotated[float, Gt(0), Le(LOG_SCALE_BOUND)] = LOG_SCALE_BOUND
-    """Largest |log-scale| of an affine layer; the paper's model has 2."""
-    reference: bool = False
-    """Of an imported checkpoint of the public implementation: its squeeze kernels and its way back from the logit
-    scale, neither of which is quite invertible."""
-    dequantization_steps: OptionalSteps | None = None
-    """Steps of variational dequantization; None is uniform dequantization."""
-    task: Task = field(default_factory=SuperResolution, metadata={"pydantic": Field(discriminator="task")})
-
-    def __post_init__(self) -> None:
-        if self.residual and self.pixels != "centred":
-            raise ValueError(
-                f"residual = true needs pixels = 'centred', got {self.pixels!r}: a residual has no place on the "
-                "logit scale. Set one or the other."
-            )
-        if self.mean_blocks and not self.residual:
-            raise ValueError("mean_blocks needs residual = true: the target is modelled as its residual to the mean.")
-        if self.mean_features and not self.mean_blocks:
-            raise ValueError("mean_features needs a mean network: set mean_blocks to 1 or more.")
-
-    @property
-    def size_multiple(self) -> int:
-        """Target height and width must be multiples of this."""
-        return max(int(2 ** (self.levels + 1)), self.task.scale)
-
-
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class LogLikelihood:
     """log p(target | condition) by parts (eq. 9), each (B, n) in nats, level 0 the coarsest.
 
@@ -117,7 +47,7 @@ class LogLikelihood:
         return self.per_level.sum(1)
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Encoded:
     """All that follows from the condition alone; computed once per image, however many samples are drawn."""
 
@@ -143,7 +73,7 @@ class Encoded:
         )
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Sample:
     """What `CAFlow.sample` draws."""
 

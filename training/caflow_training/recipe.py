@@ -22,8 +22,8 @@ from caflow_training.checkpoint import (
     field_names,
     task_type_of,
 )
+from caflow_training.config import CAFlowConfig
 from caflow_training.degradations import Degradations
-from caflow_training.model import CAFlowConfig
 from caflow_training.tasks import STRICT, SuperResolution
 
 Count = Annotated[int, Ge(1), Le(2**31)]

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from caflow_training.bijections import AffineCoupling, AffineInjector, AffineNetwork, ReferenceSqueeze, TransitionStep
+from caflow_training.config import CAFlowConfig
 from caflow_training.dequantization import VariationalDequantizer
 from caflow_training.image_flow import ImageFlow
-from caflow_training.model import CAFlow, CAFlowConfig
+from caflow_training.model import CAFlow
 from caflow_training.tasks import ImageToImage
 
 CONDITION_FLOW, TARGET_FLOW = "model.rflow.uflow.scale_blocks", "model.tflow.uflow.scale_blocks"
