@@ -217,6 +217,10 @@ def test_every_builtin_recipe_loads() -> None:
         "sketch",
         "super-resolution",
         "tiny",
+        "x4-likelihood",
+        "x4-mean",
+        "x4-real",
+        "x4-samples",
     ]
     for name in builtin_recipes():
         recipe = load_recipe(name)
