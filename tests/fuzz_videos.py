@@ -3,7 +3,6 @@
 import random
 from pathlib import Path
 
-import av
 from clips import ffmpeg
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_json
@@ -22,7 +21,6 @@ SETTINGS = {"bundle": "0" * 64, "temperature": [0.8], "n": 2, "codec": "h264"}
 
 def videos(folder: Path) -> Attempt:
     """Of several containers and codecs, with sound and without."""
-    av.logging.set_level(av.logging.PANIC)
     good = []
     for name, options in {
         "plain.mp4": ("-c:v", "libx264"),
@@ -58,7 +56,6 @@ def videos(folder: Path) -> Attempt:
 
 def journals(folder: Path) -> Attempt:
     """What a stopped job says of itself, or what it has made, is something else."""
-    av.logging.set_level(av.logging.PANIC)
     parts = folder / "out.mp4.parts"
     parts.mkdir()
     source_file = folder / "source.mp4"
