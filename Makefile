@@ -3,7 +3,7 @@ BIN := .venv/bin
 PHOTOGRAPHS := build/photographs
 BUNDLE := models/x4-photo.caflow
 
-.PHONY: demo setup lint test test-full bundle calibrate cpp benchmarks quality sheets video filter scale clean
+.PHONY: demo setup lint test test-full calibrate cpp benchmarks quality sheets video filter scale clean
 
 demo: setup  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
 	$(BIN)/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -29,10 +29,9 @@ test-full: setup  ## What takes longer.
 
 train-%: $(PHOTOGRAPHS)/training  ## Train a model of models/ anew: train-x4-photo takes hours.
 	$(BIN)/caflow-train models/$*/recipe.toml --data $< --out build/$*
-	$(BIN)/python models/release.py build/$* models/$*
 
-bundle: setup  ## Export the built-in model to the bundle that the package carries; then `make calibrate`.
-	$(BIN)/caflow-export x4-photo -o $(BUNDLE) --force
+bundle-%: setup  ## Export what train-% has made to the bundle that the package carries; then `make calibrate`.
+	$(BIN)/python models/release.py build/$* $*
 
 calibrate: $(PHOTOGRAPHS)/calibration  ## Learn again what is typical of the built-in model's photographs.
 	$(BIN)/caflow calibrate $(BUNDLE) --data $< --force

@@ -27,7 +27,7 @@ from caflow_export.export import PRECISIONS, PrecisionName
 from caflow_export.graphs import ModelGraphs
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
 from caflow_runtime import scan
-from caflow_runtime.builtin import find_checkpoint
+from caflow_runtime.builtin import find_bundle
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow
 
@@ -121,7 +121,7 @@ def main(device_name: str, rounds: int, with_frames: bool, bundles: Path | None,
     device = torch.device(device_name)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    models = {"default": the_model(), "x4-photo": checkpoint.load(find_checkpoint("x4-photo"))}
+    models = {"default": the_model(), "x4-photo": checkpoint.load(find_bundle("x4-photo"))}
     rows: list[dict[str, Any]] = []
     frame_rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -9,11 +9,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from fuzzing import REFUSED, Attempt
-from mutations import changed_bytes, changed_toml
+from mutations import changed_bytes, changed_json, changed_toml
 
+from caflow_export.weights import WeightStore
+from caflow_runtime.strict_json import read_json
 from caflow_training import checkpoint
+from caflow_training.bundle_checkpoint import NAME, WEIGHTS, StoredCheckpoint, digest
 from caflow_training.checkpoint import CheckpointError, ConfigError, field_names
 from caflow_training.config import CAFlowConfig
 from caflow_training.degradations import Degradations
@@ -33,10 +37,7 @@ VALUES: list[Any] = [
 
 def checkpoints(folder: Path) -> Attempt:
     """Of this project."""
-    torch.manual_seed(0)
-    model = CAFlow(
-        CAFlowConfig(levels=1, condition_steps=1, target_steps=1, own_steps=1, image_width=2, conditional_width=2)
-    )
+    model = _tiny()
     checkpoint.save(folder / "good.pt", model, ema=model.state_dict(), training={"step": 1})
     return _broken(folder, folder / "good.pt")
 
@@ -44,6 +45,51 @@ def checkpoints(folder: Path) -> Attempt:
 def reference_checkpoints(folder: Path) -> Attempt:
     """Of the public implementation."""
     return _broken(folder, REFERENCE)
+
+
+def bundle_checkpoints(folder: Path) -> Attempt:
+    """Of a bundle."""
+    model = _tiny()
+    weights = {name: weight.detach().numpy() for name, weight in model.state_dict().items()}
+    bundle = folder / "model.caflow"
+    bundle.mkdir()
+    with (bundle / WEIGHTS).open("w+b") as file:
+        store = WeightStore(file)
+        stored = {name: store.keep(weight) for name, weight in weights.items()}
+    config = checkpoint.config_to_dict(model.config)
+    good = StoredCheckpoint(
+        format=checkpoint.FORMAT,
+        version=checkpoint.FORMAT_VERSION,
+        config=config,
+        training=None,
+        weights=stored,
+        sha256=digest(weights),
+    )
+    (bundle / NAME).write_text(good.model_dump_json())
+    contents = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    as_json = read_json(bundle / NAME, dict)
+
+    def attempt(source: random.Random) -> str:
+        name = source.choice([NAME, NAME, NAME, WEIGHTS])
+        in_json = name == NAME and source.random() < 0.7
+        (bundle / name).write_bytes(changed_json(source, as_json) if in_json else changed_bytes(source, contents[name]))
+        try:
+            found = checkpoint.load(bundle)
+        except (CheckpointError, ConfigError):
+            return REFUSED
+        finally:
+            (bundle / name).write_bytes(contents[name])
+        assert all(np.array_equal(weight.numpy(), weights[key]) for key, weight in found.state_dict().items())
+        return "the same"
+
+    return attempt
+
+
+def _tiny() -> CAFlow:
+    torch.manual_seed(0)
+    return CAFlow(
+        CAFlowConfig(levels=1, condition_steps=1, target_steps=1, own_steps=1, image_width=2, conditional_width=2)
+    )
 
 
 def _broken(folder: Path, good: Path) -> Attempt:

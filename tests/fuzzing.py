@@ -38,6 +38,7 @@ READERS: dict[str, tuple[str, int]] = {
     "videos": ("fuzz_videos", 12),
     "images": ("fuzz_images", 140),
     "checkpoints": ("fuzz_training", 20),
+    "bundle_checkpoints": ("fuzz_training", 20),
     "reference_checkpoints": ("fuzz_training", 4),
     "recipes": ("fuzz_training", 50),
     "http_requests": ("fuzz_requests", 80),

@@ -217,12 +217,12 @@ def test_engines_of_another_version_are_stale(small: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--trt", "fp16"], 2, "its graphs cannot become fp16: give --trt fp32, or export its checkpoint again"),
-        (["--trt", "fp16"], 2, "caflow-export CHECKPOINT --trt fp16, or --precision fp16 for no engines"),
+        (["--trt", "fp16"], 2, "its graphs cannot become fp16: give --trt fp32, or export its model again"),
+        (["--trt", "fp16"], 2, "small.caflow -o NEW --trt fp16"),
         (["--trt", "fp32", "--precision", "fp16"], 2, "leave out --precision"),
         (["--compute-capability", "8.6"], 2, "give --trt fp32, fp16 or bf16"),
         ([], 2, "is a bundle already: give --trt to build its engines"),
-        (["--trt", "fp32", "--force"], 2, "leave out --output and --force"),
+        (["--trt", "fp32", "--force"], 2, "leave out --force"),
         (["--trt", "fp32", "--compute-capability", "9.0"], 2, "does not build for compute capability 9.0"),
         (["--trt", "fp32", "--trt-flavor", "tensorrt"], 2, "pip install 'caflow-deploy[trt]'"),
         (["--trt", "fp32", "--max-size", "0x8"], 2, "wanted a size such as 1024 or 1920x1088"),
@@ -317,7 +317,7 @@ def test_real_models_are_built_for_two_targets(
     default_size: Path, tmp_path: Path, name: str, precision: PrecisionName
 ) -> None:
     """Every graph, in its size; how long it took is printed, the export not counted."""
-    source = default_size if name == "default" else builtin.find_checkpoint(name)
+    source = default_size if name == "default" else builtin.find_bundle(name)
     report = export(source, tmp_path / "model.caflow", precision=precision)
     began = time.monotonic()
     sets = build_engines(report.path, compute_capabilities=TARGETS)

@@ -85,8 +85,9 @@ def main(
 ) -> None:
     """Export CHECKPOINT as a verified bundle; with --trt, build its engines.
 
-    CHECKPOINT is a file of caflow-train or of the public CAFLOW implementation, or x4-photo, the built-in model. With
-    --trt or --triton it may be a bundle: its graphs are taken as they are.
+    CHECKPOINT is a file of caflow-train or of the public CAFLOW implementation, or x4-photo, the built-in model. It may
+    also be a bundle: with --trt or --triton its graphs are taken as they are, and with -o a bundle of float32 is
+    exported again, for example in another precision.
 
     Exit codes: 0 all is written and verified, 1 the graphs do not compute what the model does, or TensorRT refuses one,
     2 wrong use, 3 the bundle is written, but engines need the GPU that they are for.
@@ -97,16 +98,20 @@ def main(
         end(f"--precision {precision} and --trt {trt}: engines run the bundle's graphs, so leave out --precision")
     if not trt and (trt_flavor or compute_capability):
         end("--trt-flavor and --compute-capability are about engines: give --trt fp32, fp16 or bf16")
-    if is_bundle and not (trt or triton):
-        end(f"{checkpoint} is a bundle already: give --trt to build its engines, or --triton to serve it")
-    if is_bundle and (output or (force and not triton)):
-        end(f"{checkpoint} is a bundle, engines are built in it: leave out --output and --force")
-    if is_bundle and precision:
-        end(f"{checkpoint} is a bundle, its graphs are what they are: leave out --precision")
-    if is_bundle and trt:
+    as_it_is = is_bundle and not output
+    if as_it_is and not (trt or triton):
+        end(
+            f"{checkpoint} is a bundle already: give --trt to build its engines, --triton to serve it, or -o to export "
+            "its model again"
+        )
+    if as_it_is and force and not triton:
+        end(f"{checkpoint} is a bundle, engines are built in it: leave out --force")
+    if as_it_is and precision:
+        end(f"{checkpoint} is a bundle, its graphs are what they are: leave out --precision, or give -o")
+    if as_it_is and trt:
         _check_precision(checkpoint, trt)
     cannot_build = _why_not(trt_flavor, compute_capability) if trt else None
-    bundle = checkpoint if is_bundle else _export(checkpoint, output, trt or precision or "fp32", force, console)
+    bundle = checkpoint if as_it_is else _export(checkpoint, output, trt or precision or "fp32", force, console)
     if trt and not cannot_build:
         _build(bundle, trt_flavor, compute_capability, max_rows, max_size, console)
     if triton:
@@ -123,8 +128,7 @@ def _check_precision(bundle: Path, precision: str) -> None:
     if found != precision:
         end(
             f"{bundle} is of {found}, its graphs cannot become {precision}: give --trt {found}, or export its "
-            f"checkpoint again, with caflow-export CHECKPOINT --trt {precision}, or --precision {precision} for no "
-            "engines"
+            f"model again: caflow-export {bundle if found == 'fp32' else 'CHECKPOINT'} -o NEW --trt {precision}"
         )
 
 

@@ -19,11 +19,12 @@ from caflow_export.levels import Precision
 from caflow_export.operations import count_operations
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace, trace, trace_to_bytes
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
-from caflow_export.weights import WEIGHTS, WeightStore
+from caflow_export.weights import WeightStore
 from caflow_runtime import builtin, bundle, calibration
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_training import bundle_checkpoint, reference_checkpoint
 from caflow_training import checkpoint as checkpoints
-from caflow_training import reference_checkpoint
+from caflow_training.bundle_checkpoint import WEIGHTS
 from caflow_training.model import CHANNELS, CAFlow
 from caflow_training.validation import ExplodingInverse, write_sheet
 
@@ -75,7 +76,8 @@ def export(
     """Cut the model of a checkpoint into graphs, trace them, hold them against the model, and write a bundle.
 
     Arguments:
-        checkpoint: of this project or of the public reference implementation; or the name of a built-in model.
+        checkpoint: of this project or of the public reference implementation; or a bundle that was exported in float32,
+            or the name of a built-in one.
         output: the bundle's folder; by default the checkpoint's name with `.caflow`, beside it.
         precision: of the networks; the flow's state stays float32.
         force: replace what is at `output`.
@@ -89,9 +91,11 @@ def export(
             samples are not finite.
         VerificationFailed: if a graph does not compute what the model does.
     """
-    given, checkpoint = Path(checkpoint), builtin.find_checkpoint(checkpoint)
+    given, checkpoint = Path(checkpoint), builtin.find_bundle(checkpoint)
     model = checkpoints.load(checkpoint)
     output = Path(output) if output is not None else given.with_suffix(".caflow")
+    if output.exists() and output.samefile(checkpoint):
+        raise ExportError(f"{output} is what would be exported: give another name with -o")
     if output.exists() and not force:
         raise ExportError(f"{output} is there already: give --force to replace it, or another name with -o")
     if output.exists() and not (output / bundle.MANIFEST).is_file():
@@ -99,7 +103,12 @@ def export(
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:
-        graphs = _write_graphs(model, partial, PRECISIONS[precision], processes, show)
+        source = _source(checkpoint)
+        with (partial / WEIGHTS).open("w+b") as file:
+            store = WeightStore(file)
+            graphs = _write_graphs(model, store, partial, PRECISIONS[precision], processes, show)
+            if precision == "fp32":  # others have rounded the weights
+                _write_checkpoint(model, store, partial, source.training)
         runnable, verified_with = _runnable(model, partial, graphs, precision)
         measured = verify(model, runnable, precision, verified_with, say)
         manifest = bundle.Manifest(
@@ -110,7 +119,7 @@ def export(
             graphs=graphs,
             weights=[bundle.describe_file(partial, WEIGHTS)],
             verification=measured,
-            source=_source(checkpoint),
+            source=source,
         )
         bundle.write_manifest(partial, manifest)
         (partial / bundle.CARD).write_text(_card(manifest))
@@ -133,16 +142,16 @@ def export(
 
 def _write_graphs(
     model: CAFlow,
+    store: WeightStore,
     folder: Path,
     precision: Precision,
     processes: int,
     show: Callable[[str, int, int], None] | None,
 ) -> list[bundle.Graph]:
-    """Trace all graphs into `folder`, their weights into one file."""
+    """Trace all graphs into `folder`, their weights into the store."""
     to_trace = list(graphs_to_trace(model, ModelGraphs.of(model, precision), precision.state))
     protos: list[onnx.ModelProto] = []
-    with (folder / WEIGHTS).open("wb") as file, ExitStack() as stack:
-        store = WeightStore(file)
+    with ExitStack() as stack:
         traced: Iterable[onnx.ModelProto] = map(trace, to_trace)
         if processes > 1:
             # Not fork: PyTorch's threads do not survive it.
@@ -155,6 +164,7 @@ def _write_graphs(
             protos.append(proto)
             if show:
                 show(graph.name, done, len(to_trace))
+    store.flush()
     for graph in to_trace:
         onnx.checker.check_model(folder / f"{graph.name}.onnx", full_check=True)
     numbers = _model(model)
@@ -162,6 +172,20 @@ def _write_graphs(
         _graph(graph, proto, bundle.describe_file(folder, f"{graph.name}.onnx"), bundle.cell_side(numbers, graph.name))
         for graph, proto in zip(to_trace, protos, strict=True)
     ]
+
+
+def _write_checkpoint(model: CAFlow, store: WeightStore, folder: Path, training: dict[str, Any]) -> None:
+    """Write what makes the bundle a checkpoint as well: a new training can start from it, and it can be exported."""
+    weights = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+    stored = bundle_checkpoint.StoredCheckpoint(
+        format=checkpoints.FORMAT,
+        version=checkpoints.FORMAT_VERSION,
+        config=checkpoints.config_to_dict(model.config),
+        training=training or None,
+        weights={name: store.keep(weight) for name, weight in weights.items()},
+        sha256=bundle_checkpoint.digest(weights),
+    )
+    (folder / bundle_checkpoint.NAME).write_text(stored.model_dump_json())
 
 
 def _runnable(
@@ -226,7 +250,7 @@ def _source(path: Path) -> bundle.Source:
     training = {} if is_reference or contents["training"] is None else dict(contents["training"])
     training.pop("optimizer", None)
     return bundle.Source(
-        checkpoint_sha256=bundle.sha256_of(path),
+        checkpoint_sha256=bundle.sha256_of(path / bundle_checkpoint.NAME if path.is_dir() else path),
         checkpoint_format="public reference implementation" if is_reference else checkpoints.FORMAT,
         training=training,
         exporter_version=version("caflow-deploy"),

@@ -1,17 +1,23 @@
 """Weights of ONNX graphs, apart from them: equal weights of all graphs are stored once, in one file."""
 
+import os
+from collections import defaultdict
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto
 
-WEIGHTS = "weights.bin"
+from caflow_training.bundle_checkpoint import WEIGHTS, Piece, StoredWeight, as_rows
+
 ALIGNMENT_BYTES = 64
 INLINE_BYTES = 1024
 """Constants up to this size stay in the graph."""
+KEY_BYTES = 32
+"""Of a row's beginning, by which it is found again."""
 
 
 class WeightStore:
@@ -20,6 +26,8 @@ class WeightStore:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._places: dict[bytes, tuple[int, int]] = {}
+        self._rows: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
+        """Offset and length in bytes of the rows of all weights, by how they begin."""
 
     def move_out(self, proto: onnx.ModelProto) -> None:
         """Move the large initializers of a graph to the file, and make the graph refer to them.
@@ -34,7 +42,7 @@ class WeightStore:
                 data, tensor.data_type, wide = narrow, TensorProto.FLOAT16, tensor.name
                 tensor.name = f"{wide}_half"
                 proto.graph.node.insert(0, onnx.helper.make_node("Cast", [tensor.name], [wide], to=TensorProto.FLOAT))
-            offset, length = self._place(data)
+            offset, length = self._place(data, tensor.dims[0])
             for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data"):
                 tensor.ClearField(field)
             tensor.data_location = TensorProto.EXTERNAL
@@ -42,11 +50,51 @@ class WeightStore:
             for key, value in (("location", WEIGHTS), ("offset", str(offset)), ("length", str(length))):
                 tensor.external_data.append(onnx.StringStringEntryProto(key=key, value=value))
 
-    def _place(self, data: bytes) -> tuple[int, int]:
+    def keep(self, weight: NDArray[np.float32]) -> StoredWeight:
+        """Return where a model's weight is in the file. What no graph has stored is written.
+
+        Graphs hold a weight whole, or cut along its input channels, and often set side by side with others, which
+        leaves each cut's rows next to one another.
+        """
+        narrow = _as_halves(weight.tobytes())
+        values = as_rows(weight if narrow is None else np.frombuffer(narrow, np.float16).reshape(weight.shape))
+        pieces: list[Piece] = []
+        while (done := sum(piece.channels for piece in pieces)) < values.shape[1]:
+            found = self._find(values[:, done:])
+            if found is None:
+                offset, _ = self._place(values.tobytes(), len(values))
+                pieces = [Piece(_dtype(values), offset, values.shape[1])]
+                break
+            pieces.append(found)
+        return StoredWeight(shape=list(weight.shape), pieces=pieces)
+
+    def flush(self) -> None:
+        """Let others read what was written."""
+        self._file.flush()
+
+    def _find(self, rows: NDArray[Any]) -> Piece | None:
+        """The first channels of (rows, channels, rest), where they are stored as they are."""
+        bytes_per_channel = rows.shape[2] * rows.itemsize
+        for offset, length in self._rows.get(rows[0].tobytes()[:KEY_BYTES], ()):
+            channels = length // bytes_per_channel
+            if channels * bytes_per_channel != length or not 0 < channels <= rows.shape[1]:
+                continue
+            wanted = rows[:, :channels].tobytes()
+            self._file.seek(offset)
+            if self._file.read(len(wanted)) == wanted:
+                return Piece(_dtype(rows), offset, channels)
+        return None
+
+    def _place(self, data: bytes, rows: int) -> tuple[int, int]:
         key = sha256(data).digest()
         if key not in self._places:
+            self._file.seek(0, os.SEEK_END)
             self._file.write(bytes(-self._file.tell() % ALIGNMENT_BYTES))
-            self._places[key] = (self._file.tell(), len(data))
+            offset, length = self._file.tell(), len(data) // rows
+            self._places[key] = (offset, len(data))
+            for row in range(rows):
+                begin = row * length
+                self._rows[data[begin : begin + min(length, KEY_BYTES)]].append((offset + begin, length))
             self._file.write(data)
         return self._places[key]
 
@@ -80,6 +128,10 @@ def widen(proto: onnx.ModelProto) -> None:
         wide = onnx.numpy_helper.to_array(tensor).astype(np.float32)
         tensor.CopyFrom(onnx.numpy_helper.from_array(wide, node.output[0]))
         proto.graph.node.remove(node)
+
+
+def _dtype(values: NDArray[Any]) -> Literal["float16", "float32"]:
+    return "float16" if values.dtype == np.float16 else "float32"
 
 
 def _as_halves(data: bytes) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The models that come with the package, by name: a ready bundle, and the checkpoint that it was exported from."""
+"""The models that come with the package, by name: bundles, ready to run and to be exported or trained further."""
 
 from pathlib import Path
 
@@ -23,9 +23,3 @@ def find_bundle(name: str | Path) -> Path:
     path = Path(name)
     is_builtin = str(name) in names() and not (path / MANIFEST).is_file()
     return MODELS / f"{name}.caflow" if is_builtin else path
-
-
-def find_checkpoint(name: str | Path) -> Path:
-    """The built-in checkpoint of that name, unless a file is at that path; the path as it is where there is neither."""
-    path, builtin = Path(name), MODELS / name / "model.pt"
-    return builtin if path.name == str(name) and builtin.is_file() and not path.is_file() else path

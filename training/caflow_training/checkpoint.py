@@ -1,6 +1,7 @@
 """Checkpoints: a model's configuration and weights in one file that loads without executing anything.
 
-`load` also takes the Lightning checkpoints of the public reference implementation as they are.
+`load` also takes the Lightning checkpoints of the public reference implementation as they are, and bundles that were
+exported in float32.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from pydantic import ValidationError
 
-from caflow_training import reference_checkpoint
+from caflow_training import bundle_checkpoint, reference_checkpoint
 from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow
 from caflow_training.tasks import TASKS, Task
@@ -67,31 +68,16 @@ def load(path: str | Path) -> CAFlow:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The raw contents of a checkpoint of this project or of the reference implementation. Runs no pickled code.
+    """The raw contents of a checkpoint of this project, also of one in a bundle, or of the reference implementation.
+    Runs no pickled code.
 
     Raises:
-        CheckpointError: if the file is neither.
+        CheckpointError: if the file or folder is none of them.
     """
-    if not Path(path).is_file():
-        raise CheckpointError(f"{path}: there is no such file")
-    try:
-        # Besides tensors and plain values, the reference's files hold their options in this one class.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            contents = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # of any class: bytes are taken for a pickle
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that one: a place outside of the file
-            raise
-        if "allocate memory" in str(error):
-            raise MemoryError(f"{path}: {error}") from None
-        # Without its text, which advises to run what they hold.
-        raise CheckpointError(
-            f"{path} is no checkpoint of caflow-train or of the public CAFLOW implementation, or it is damaged"
-        ) from None
-    if isinstance(contents, dict) and reference_checkpoint.is_reference(contents):
-        return contents
+    contents = _read_bundle(Path(path)) if Path(path).is_dir() else _read_file(path)
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:
+        if isinstance(contents, dict) and reference_checkpoint.is_reference(contents):
+            return contents
         raise CheckpointError(f"{path}: wanted a CAFLOW checkpoint, got another PyTorch file")
     version = contents.get("version")
     if not isinstance(version, int) or version != FORMAT_VERSION:  # tensors have a comparison of their own
@@ -103,6 +89,39 @@ def read(path: str | Path) -> dict[str, Any]:
         if key not in contents or not isinstance(contents[key], kinds):
             raise CheckpointError(f"{path}: the checkpoint is damaged: its {key} is missing, or no table")
     return contents
+
+
+def _read_bundle(folder: Path) -> dict[str, Any]:
+    try:
+        return bundle_checkpoint.read(folder)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder}: wanted a checkpoint or a bundle that holds one, and the folder has no "
+            f"{bundle_checkpoint.NAME} with {bundle_checkpoint.WEIGHTS}: export with --precision fp32 writes them"
+        ) from None
+    except bundle_checkpoint.DamagedBundle as error:
+        raise CheckpointError(str(error)) from None
+
+
+def _read_file(path: str | Path) -> Any:
+    """What `torch.load` finds in a file."""
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: there is no such file")
+    try:
+        # Besides tensors and plain values, the reference's files hold their options in this one class.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # of any class: bytes are taken for a pickle
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that one: a place outside of the file
+            raise
+        if "allocate memory" in str(error):
+            raise MemoryError(f"{path}: {error}") from None
+        # Without its text, which advises to run what they hold.
+        raise CheckpointError(
+            f"{path} is no checkpoint of caflow-train or of the public CAFLOW implementation, or it is damaged"
+        ) from None
 
 
 def check_weights(path: str | Path, config: CAFlowConfig, weights: Mapping[str, Any]) -> None:

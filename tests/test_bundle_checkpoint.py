@@ -1,0 +1,127 @@
+"""A bundle is a checkpoint as well: the same weights, for a training to start from and for another export."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from onnx import helper, numpy_helper
+from test_tensorrt import caflow_export
+
+from caflow_export.export import ExportReport
+from caflow_export.weights import WeightStore
+from caflow_runtime.bundle import read_manifest
+from caflow_training import checkpoint
+from caflow_training.bundle_checkpoint import NAME, WEIGHTS
+from caflow_training.checkpoint import CheckpointError
+
+Stored = dict[str, Any]
+
+
+@pytest.fixture
+def folder(exported: ExportReport, tmp_path: Path) -> Path:
+    """A copy of a bundle, to damage."""
+    return Path(shutil.copytree(exported.path, tmp_path / "copy.caflow"))
+
+
+def test_a_bundle_holds_the_model_that_it_was_exported_from(exported: ExportReport, ours: Path) -> None:
+    found, model = checkpoint.load(exported.path), checkpoint.load(ours)
+    assert found.config == model.config
+    assert list(found.state_dict()) == list(model.state_dict())
+    same = zip(found.state_dict().values(), model.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in same)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_weights_that_graphs_hold_are_not_stored_again(tmp_path: Path, dtype: type[np.floating[Any]]) -> None:
+    """Graphs cut weights along their input channels, and set them side by side."""
+    source = np.random.default_rng(0)
+    first, second, unseen = (source.standard_normal((16, 24, 3, 3)).astype(dtype).astype(np.float32) for _ in range(3))
+    side_by_side = [np.concatenate([weight[:, cut] for weight in (first, second)]) for cut in _CUTS]
+    tensors = [numpy_helper.from_array(array, f"weight {k}") for k, array in enumerate(side_by_side)]
+    with (tmp_path / WEIGHTS).open("w+b") as file:
+        store = WeightStore(file)
+        store.move_out(helper.make_model(helper.make_graph([], "graph", [], [], tensors)))
+        size = file.seek(0, 2)
+        for weight in (first, second):
+            assert [piece.channels for piece in store.keep(weight).pieces] == [10, 14]
+        assert file.seek(0, 2) == size
+        assert [piece.channels for piece in store.keep(unseen).pieces] == [24]
+        assert file.seek(0, 2) == size + unseen.size * np.dtype(dtype).itemsize
+
+
+_CUTS = (slice(10), slice(10, None))
+
+
+def test_it_can_be_exported_again(exported: ExportReport, tmp_path: Path) -> None:
+    here = caflow_export(exported.path, "-o", exported.path, "--force")
+    assert here.returncode == 2
+    assert "is what would be exported" in here.stderr
+    done = caflow_export(exported.path, "-o", tmp_path / "half.caflow", "--precision", "fp16")
+    assert done.returncode == 0, done.stderr
+    half = read_manifest(tmp_path / "half.caflow")
+    assert half.precision == "fp16"
+    assert half.source.training == exported.manifest.source.training
+    with pytest.raises(CheckpointError, match=r"half\.caflow: wanted a checkpoint or a bundle that holds one"):
+        checkpoint.load(tmp_path / "half.caflow")
+
+
+def _rename(stored: Stored) -> None:
+    stored["weights"]["other"] = stored["weights"].pop(next(iter(stored["weights"])))
+
+
+def _any(stored: Stored) -> Stored:
+    """A weight of some size."""
+    found: Stored = max(stored["weights"].values(), key=lambda weight: np.prod(weight["shape"]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda stored: stored.update(format="other"), "wanted a CAFLOW checkpoint"),
+        (lambda stored: stored.update(version=2), "wanted checkpoint version 1, got 2"),
+        (lambda stored: stored.pop("config"), "config: Field required"),
+        (lambda stored: stored.update(more=1), "more: Extra inputs"),
+        (lambda stored: stored.update(sha256="0" * 64), "are not those that were exported"),
+        (lambda stored: stored["config"].update(levels=2**40), "levels"),
+        (_rename, "are not those that were exported"),
+        (lambda stored: _any(stored)["shape"].__setitem__(0, 2**40), "their shapes are larger"),
+        (lambda stored: _any(stored)["shape"].clear(), "no weights can be put together"),
+        (lambda stored: _any(stored)["pieces"].clear(), "no weights can be put together"),
+        (lambda stored: _any(stored)["pieces"][0].__setitem__(1, 2**62), "no weights can be put together"),
+        (lambda stored: _any(stored)["pieces"][0].__setitem__(1, -4), "greater than or equal to 0"),
+        (lambda stored: _any(stored)["pieces"][0].__setitem__(2, 1), "no weights can be put together"),
+        (lambda stored: _any(stored)["pieces"][0].__setitem__(0, "float64"), "Input should be 'float16' or 'float32'"),
+    ],
+)
+def test_what_was_changed_is_refused(folder: Path, change: Callable[[Stored], object], message: str) -> None:
+    stored = json.loads((folder / NAME).read_text())
+    change(stored)
+    (folder / NAME).write_text(json.dumps(stored))
+    with pytest.raises((CheckpointError, checkpoint.ConfigError), match=message):
+        checkpoint.load(folder)
+
+
+def test_damaged_files_are_refused(folder: Path) -> None:
+    written = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(written[:-64])
+    with pytest.raises(CheckpointError):
+        checkpoint.load(folder)
+    (folder / WEIGHTS).write_bytes(written[:-2] + b"\1\1")
+    with pytest.raises(CheckpointError, match="are not those that were exported"):
+        checkpoint.load(folder)
+    (folder / WEIGHTS).write_bytes(b"")
+    with pytest.raises(CheckpointError):
+        checkpoint.load(folder)
+    for contents in (b"", b"[" * 100_000, b"\xff", b"{}"):
+        (folder / NAME).write_bytes(contents)
+        with pytest.raises(CheckpointError):
+            checkpoint.load(folder)
+    (folder / NAME).unlink()
+    with pytest.raises(CheckpointError, match="the folder has no checkpoint"):
+        checkpoint.load(folder)
