@@ -138,12 +138,12 @@ def test_a_run_starts_from_a_model_without_a_mean_network(photographs: Path, tmp
     first = train(short_recipe(), photographs, tmp_path / "first")
     old = checkpoint.load(first)
     model = CAFlow(short_recipe(**MEAN).model)
-    assert start_from(model, first)
+    assert start_from(model, [first])
     condition = torch.randint(0, 256, (2, 3, 8, 8))
     noise = old.draw_noise(2, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(model.sample(condition, noise).images, old.sample(condition, noise).images)
-    train(short_recipe(**MEAN, steps=2), photographs, tmp_path / "second", start=first)
+    train(short_recipe(**MEAN, steps=2), photographs, tmp_path / "second", start=[first])
     bits = [line["bits_per_dim"] for line in log_of(tmp_path / "second") if "bits_per_dim" in line]
     assert bits[0] < losses(tmp_path / "first")[0] / np.log(2)
 
@@ -153,9 +153,23 @@ def test_flows_beside_a_trained_mean_network_are_initialised_from_data(photograp
     mean_alone = {**MEAN, "likelihood_weight": 0.0, "mean_weight": 1.0, "steps": 2}
     flow = train(short_recipe(steps=2), photographs, tmp_path / "flow")
     fresh = train(short_recipe(**mean_alone), photographs, tmp_path / "fresh")
-    onward = train(short_recipe(**mean_alone), photographs, tmp_path / "onward", start=flow)
+    onward = train(short_recipe(**mean_alone), photographs, tmp_path / "onward", start=[flow])
     for start, is_trained in ((fresh, False), (onward, True)):
-        assert start_from(CAFlow(short_recipe(**MEAN).model), start) is is_trained
+        assert start_from(CAFlow(short_recipe(**MEAN).model), [start]) is is_trained
+
+
+def test_a_run_starts_from_a_mean_network_and_from_flows(photographs: Path, tmp_path: Path) -> None:
+    """In either order: the untrained flows beside the mean network are not taken."""
+    mean = train(short_recipe(**MEAN, likelihood_weight=0.0, mean_weight=1.0, steps=2), photographs, tmp_path / "mean")
+    flow = train(short_recipe(steps=2), photographs, tmp_path / "flow")
+    stored = {path: checkpoint.load(path).state_dict() for path in (mean, flow)}
+    for paths in ([mean, flow], [flow, mean]):
+        model = CAFlow(short_recipe(**MEAN).model)
+        assert start_from(model, paths)
+        for name, weight in model.state_dict().items():
+            source = stored[mean if name.startswith("mean_network.") else flow][name]
+            taken = weight[:, : source.shape[1]] if weight.ndim == 4 else weight
+            assert torch.equal(taken, source), name
 
 
 def test_a_model_of_which_nothing_fits_is_no_start(tmp_path: Path) -> None:
@@ -164,7 +178,7 @@ def test_a_model_of_which_nothing_fits_is_no_start(tmp_path: Path) -> None:
     checkpoint.save(path, CAFlow(CAFlowConfig(levels=1, image_width=4, conditional_width=4)))
     model = CAFlow(CAFlowConfig(levels=4, image_width=8, conditional_width=8, image_transition_steps=0))
     with pytest.raises(StartError, match="no weight fits"):
-        start_from(model, path)
+        start_from(model, [path])
 
 
 @pytest.mark.parametrize(

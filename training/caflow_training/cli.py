@@ -24,16 +24,18 @@ import click
 )
 @click.option(
     "--start",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Checkpoint whose weights a new run starts from, as far as they fit the recipe's model. "
-    "Ignored when a run is resumed.",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    help="Checkpoint, or bundle of float32, whose weights a new run starts from, as far as they fit the recipe's "
+    "model. May be given several times: a later one replaces what an earlier one has set. Ignored when a run is "
+    "resumed.",
 )
 @click.option(
     "--vgg16",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File with torchvision's VGG16 weights, for recipes with feature_weight. By default torchvision downloads it.",
 )
-def main(recipe: str, data: Path, out: Path, start: Path | None, vgg16: Path | None) -> None:
+def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Path | None) -> None:
     """Train a model as RECIPE says: a TOML file, or the name of a built-in recipe.
 
     Run the same command again to resume after a stop. With several GPUs:

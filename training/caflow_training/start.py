@@ -1,8 +1,7 @@
-"""Start a new run from the weights of another model: a further stage of training, or a model that differs a little."""
+"""Start a new run from the weights of other models: a further stage of training, or a model that differs a little."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,38 +18,49 @@ class StartError(ValueError):
     """A run cannot start from a checkpoint."""
 
 
-def start_from(model: CAFlow, path: Path) -> bool:
-    """Take over every weight of a checkpoint that fits, and return whether the flows' ActNorms are among them.
+def start_from(model: CAFlow, paths: Sequence[Path]) -> bool:
+    """Take over every weight of checkpoints that fits, and return whether the flows' ActNorms are among them.
 
     A weight fits if the model has one of its name and shape. Where a convolution of the model has more input channels,
     the first are taken over and the others start at zero, so that the model computes what the checkpoint's does until
-    it has learned to use them. If the function returns False, the ActNorms must be initialised from data.
+    it has learned to use them. Of weights that several checkpoints have, the last one's are taken; flows that were
+    never trained, as those beside a mean network that was trained alone, are left out. If the function returns False,
+    the ActNorms must be initialised from data.
 
     Raises:
-        CheckpointError, ConfigError: if the file cannot be read.
-        StartError: if nothing of it fits.
+        CheckpointError, ConfigError: if one cannot be read.
+        StartError: if nothing of one of them fits.
     """
-    stored = checkpoint.load(path).state_dict()
-    fresh, taken = set(), 0
-    own = model.state_dict()
-    for name, weight in own.items():
-        fitting = _fitted(stored.get(name), weight)
-        if fitting is None:
-            fresh.add(name)
-        else:
-            own[name] = fitting
-            taken += 1
-    if not taken:
-        raise StartError(
-            f"{path}: no weight fits the recipe's model: start from a model of the same levels and widths."
-        )
+    own, norms = model.state_dict(), _actnorms(model)
+    trained: set[str] = set()
+    for path in paths:
+        fitting = {
+            name: weight
+            for name, stored in _trained_weights(path).items()
+            if name in own and (weight := _fitted(stored, own[name])) is not None
+        }
+        if not fitting:
+            raise StartError(
+                f"{path}: no weight fits the recipe's model: start from a model of the same levels and widths."
+            )
+        own |= fitting
+        trained |= fitting.keys()
     model.load_state_dict(own)
-    return _has_trained_flow(checkpoint.read(path)) and not fresh & _actnorms(model)
+    return norms <= trained
 
 
-def _fitted(stored: Tensor | None, own: Tensor) -> Tensor | None:
+def _trained_weights(path: Path) -> dict[str, Tensor]:
+    """Weights of a checkpoint by name. If its mean network was trained alone, only those of that network."""
+    weights = checkpoint.load(path).state_dict()
+    training = checkpoint.read(path).get("training") or {}
+    if training.get(FLOW_IS_TRAINED, True):
+        return weights
+    return {name: weight for name, weight in weights.items() if name.startswith("mean_network.")}
+
+
+def _fitted(stored: Tensor, own: Tensor) -> Tensor | None:
     """The stored weight in the shape of the model's own, or None if it does not fit."""
-    if stored is None or stored.ndim != own.ndim:
+    if stored.ndim != own.ndim:
         return None
     if stored.shape == own.shape:
         return stored
@@ -70,8 +80,3 @@ def _actnorms(model: CAFlow) -> set[str]:
         if isinstance(layer, ActNorm | TransitionStep)
     ]
     return {f"{name}.{part}" for name, _ in norms for part in ("log_scale", "bias")}
-
-
-def _has_trained_flow(contents: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint's flows were ever trained, and not its mean network alone."""
-    return bool((contents.get("training") or {}).get(FLOW_IS_TRAINED, True))

@@ -6,7 +6,7 @@ is, on a CPU, the run that was not, to the last bit.
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
@@ -55,7 +55,7 @@ def train(
     data: Path,
     out: Path,
     say: Callable[[str], None] = print,
-    start: Path | None = None,
+    start: Sequence[Path] = (),
     vgg16: Path | None = None,
 ) -> Path:
     """Train, or resume training, and return the path of the checkpoint.
@@ -65,7 +65,7 @@ def train(
     installed.
 
     Arguments:
-        start: a checkpoint whose weights a new run starts from: see `start_from`.
+        start: checkpoints whose weights a new run starts from: see `start_from`.
         vgg16: weights for the recipe's `feature_weight`: see `PerceptualDistance`.
 
     Raises:
@@ -117,14 +117,14 @@ class _Run:
         self.step = 0
         self.flow_is_trained = self.config.trains_flow
 
-    def start_or_resume(self, start: Path | None) -> None:
+    def start_or_resume(self, start: Sequence[Path]) -> None:
         """Resume from the checkpoint in the output folder. Without one, start from the weights of `start`, or from the
         first batch."""
         path = self.out / LAST_CHECKPOINT
         if path.exists():
             self._resume(path)
         else:
-            has_trained_flow = start is not None and start_from(self.model, start)
+            has_trained_flow = start_from(self.model, start)
             self.flow_is_trained = has_trained_flow or self.config.trains_flow
             if not has_trained_flow:
                 # Every process sees the whole first batch, so all start from the same ActNorms without a word.
