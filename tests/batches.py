@@ -16,6 +16,7 @@ from conftest import DATA
 
 from caflow_runtime.image_batch import RESULTS
 from caflow_runtime.images import read_image, write_image
+from caflow_runtime.seal import are_sealed
 
 
 @pytest.fixture
@@ -50,12 +51,13 @@ def crops(folder: Path, count: int, side: int = 16) -> None:
 
 
 def drawn_alike(one: Path, results: list[dict[str, Any]], other: Path, reports: list[dict[str, Any]]) -> bool:
-    """The same files, to the byte, and the same reports but for the folder; each once, and nothing else."""
+    """The same files, to the byte, and the same reports, but for the folder and the seal; each once, nothing else."""
     files = {str(path.relative_to(other)): path.read_bytes() for path in other.rglob("*") if path.is_file()}
     found = {str(path.relative_to(one)): path.read_bytes() for path in one.rglob("*") if path.is_file()}
     own = {"job.json", RESULTS}
     assert {name: found[name] == files.get(name) for name in found.keys() - own} == dict.fromkeys(files, True)
-    expected = {report["input"]: {**report, "output": ""} for report in reports}
+    expected = {report["input"]: {**report, "output": "", "sha256": ""} for report in reports}
     assert len(results) == len(reports) == len(expected)
-    assert {result["input"]: {**result, "output": ""} for result in results} == expected
+    assert all(are_sealed(result) for result in results)
+    assert {result["input"]: {**result, "output": "", "sha256": ""} for result in results} == expected
     return True

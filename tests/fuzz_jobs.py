@@ -21,6 +21,7 @@ from caflow_runtime.images import read_image
 from caflow_runtime.job_folder import NAME, State, stamp_of
 from caflow_runtime.pairs import FilePair, list_pairs
 from caflow_runtime.path_text import as_path, as_text
+from caflow_runtime.seal import sealed, sealed_fields
 from caflow_runtime.summary import Summary, read_job, read_lines
 
 SETTINGS: dict[str, Any] = {
@@ -90,7 +91,8 @@ def filter_jobs(folder: Path) -> Attempt:
         list(found.run(verdicts[found.done :]))
         found.finish("list0", parquet=False)
         assert all(found.state.settings.get(key) == value for key, value in SETTINGS.items())
-        return "the same" if kept == verdicts[: len(kept)] else "an altered verdict"
+        assert kept == verdicts[: len(kept)]
+        return "read"
 
     return attempt
 
@@ -106,7 +108,8 @@ def image_batches(folder: Path) -> Attempt:
         job.source.write_bytes(b"image")
         job.output.write_bytes(b"result")
         names = {"input": as_text(job.source), "output": as_text(job.output)}
-        lines.append({**names, "outcome": "accepted", "input_stamp": stamp_of(job.source), "log_likelihood": -7352.5})
+        drawn = {"outcome": "accepted", "input_stamp": stamp_of(job.source), "log_likelihood": -7352.5, "sample": 0}
+        lines.append(sealed_fields({**names, **drawn, "consistency_db": 50.0, "maps": {"spread": [0.0, 1.5]}}))
     State(SETTINGS).write(batch)
     (batch / RESULTS).write_text("".join(json.dumps(line) + "\n" for line in lines))
     good = {name: (batch / name).read_bytes() for name in (NAME, RESULTS)}
@@ -125,9 +128,9 @@ def image_batches(folder: Path) -> Attempt:
         except InputError:
             return REFUSED
         assert len(found.left) + sum(found.outcomes.values()) == len(jobs)
-        kept = (batch / RESULTS).read_bytes().splitlines(keepends=True)
-        assert all(isinstance(json.loads(line), dict) for line in kept)
-        return "the same" if set(kept) <= set(good[RESULTS].splitlines(keepends=True)) else "an altered line"
+        kept = (batch / RESULTS).read_bytes().splitlines()
+        assert all(json.loads(line) in lines for line in kept)
+        return "read"
 
     return attempt
 
@@ -149,6 +152,7 @@ def scores(folder: Path) -> Attempt:
         try:
             read_job(path)
             for line in read_lines(path, levels):
+                assert line in verdicts
                 summary.add(line)
         except InputError:
             return REFUSED
@@ -159,7 +163,7 @@ def scores(folder: Path) -> Attempt:
 
 
 def _judged(folder: Path, levels: int = 3) -> tuple[list[FilePair], list[Verdict]]:
-    """Pairs of files, and a verdict of each."""
+    """Pairs of files, and a verdict of each, as it is written."""
     pairs, verdicts = [], []
     for k in range(PAIRS):
         target, condition = folder / f"target {k}.png", folder / f"condition {k}.png"
@@ -177,7 +181,8 @@ def _judged(folder: Path, levels: int = 3) -> tuple[list[FilePair], list[Verdict
             "height": 24,
         }
         rest |= {"target_stamp": stamp_of(target), "condition_stamp": stamp_of(condition)}
-        verdicts.append(Verdict(as_text(target), as_text(condition), "accepted" if k else "rejected", **rest))
+        verdict = Verdict(as_text(target), as_text(condition), "accepted" if k else "rejected", **rest)
+        verdicts.append(sealed(verdict))
     return pairs, verdicts
 
 

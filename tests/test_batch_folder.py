@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from caflow_runtime.image_batch import COMMAND, RESULTS, ImageBatch, remove_part
 from caflow_runtime.image_job import Done, Job
 from caflow_runtime.job_folder import LOCK, State, alone, read_state, stamp_of
 from caflow_runtime.path_text import as_path, as_text
+from caflow_runtime.seal import sealed_fields
 
 SETTINGS = {"n": 2, "seed": 0}
 
@@ -23,10 +25,10 @@ def jobs_of(folder: Path, *names: str) -> list[Job]:
     return [Job(folder / "in" / name, folder / "out" / f"{name}.png", (), {}) for name in names]
 
 
-def drawn(job: Job) -> Done:
+def drawn(job: Job, **more: Any) -> Done:
     job.output.write_text("a picture")
     names = {"input": as_text(job.source), "output": as_text(job.output)}
-    return Done(job, {**names, "outcome": "accepted", "input_stamp": stamp_of(job.source)})
+    return Done(job, {**names, "outcome": "accepted", "input_stamp": stamp_of(job.source), **more})
 
 
 @pytest.mark.parametrize("torn", [-20, None])
@@ -36,9 +38,12 @@ def test_a_batch_goes_on(tmp_path: Path, torn: int | None) -> None:
     out = tmp_path / "out"
     first = ImageBatch(out, jobs, SETTINGS)
     results = [drawn(jobs[3]), Done(jobs[1], wrong="dropped", is_dropped=True), Done(jobs[4], wrong="broken")]
-    assert list(first.run([*results, drawn(jobs[0])])) == [*results, drawn(jobs[0])]
+    found = list(first.run([*results, drawn(jobs[0])]))
+    assert [done.report for done in found if done.report] == [lines_of(out / RESULTS)[k] for k in (0, 2)]
+    assert [(done.job, done.wrong) for done in found] == [(done.job, done.wrong) for done in [*results, drawn(jobs[0])]]
     with (out / RESULTS).open("a") as file:
-        file.write(json.dumps(drawn(jobs[2]).report)[:torn])  # the file is there, its line not whole
+        # The file is there, its line not whole.
+        file.write(json.dumps(sealed_fields(drawn(jobs[2]).report or {}))[:torn])
     jobs[0].output.unlink()
     again = ImageBatch(out, [*jobs, *jobs_of(tmp_path, "new")], SETTINGS)
     assert [job.source.name for job in again.left] == ["a", "c", "e", "new"]
@@ -47,6 +52,36 @@ def test_a_batch_goes_on(tmp_path: Path, torn: int | None) -> None:
     whole = lines_of(out / RESULTS)
     assert [Path(line["input"]).name for line in whole] == ["d", "b", "a", "c", "e", "new"]
     assert not ImageBatch(out, jobs, SETTINGS).left
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"outcome": "best"},
+        {"log_likelihood": -7352.0},
+        {"maps": {"spread": [0.0, 1.0]}},
+        {"outcome": "dropped"},
+        {"note": "mine"},
+        {"sha256": "0" * 64},
+        {"sha256": None},
+    ],
+)
+def test_an_image_whose_line_was_edited_is_drawn_again(tmp_path: Path, edit: dict[str, Any]) -> None:
+    """And so is one whose line has no hash, as earlier versions wrote it. How a line is written does not matter."""
+    jobs, path = jobs_of(tmp_path, "a", "b"), tmp_path / "out" / RESULTS
+    first = ImageBatch(tmp_path / "out", jobs, SETTINGS)
+    whole = [drawn(job, log_likelihood=-7353.0, maps={"spread": [0.0, 1.5]}, sample=0) for job in jobs]
+    list(first.run(whole))
+    lines = lines_of(path)
+    rewritten = [json.dumps(line, sort_keys=True).replace(".0,", ",") for line in lines]
+    path.write_text("\n".join(rewritten) + "\n")
+    assert not ImageBatch(tmp_path / "out", jobs, SETTINGS).left
+    path.write_text("".join(json.dumps(line) + "\n" for line in (lines[0], lines[1] | edit)))
+    again = ImageBatch(tmp_path / "out", jobs, SETTINGS)
+    assert again.left == jobs[1:]
+    assert again.outcomes == {"accepted": 1}
+    list(again.run(whole[1:]))
+    assert lines_of(path) == lines
 
 
 def test_an_image_that_has_changed_is_drawn_again(tmp_path: Path) -> None:

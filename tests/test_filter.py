@@ -396,6 +396,33 @@ def test_damage_is_computed_again(pipe: Pipeline, data: Path, tmp_path: Path) ->
     assert path.read_bytes() == expected
 
 
+def test_an_edited_verdict_is_computed_again(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
+    """And so is a line without a hash, as earlier versions wrote it. How a line is written does not matter."""
+    pairs = list_pairs(data) * 12
+    settings = settings_of(pipe, pairs, ALPHA)
+    run_to(tmp_path, pipe, pairs, 999)
+    path = tmp_path / "scores.jsonl"
+    expected = path.read_bytes()
+    found = scores(tmp_path)
+    other = {"accepted": "rejected", "rejected": "accepted"}[found[100]["verdict"]]
+    edits: list[dict[str, Any]] = [
+        {"verdict": other},
+        {"bits_per_dim": found[100]["bits_per_dim"] + 1e-9},
+        {"sha256": "0" * 64},
+        {"sha256": ""},
+    ]
+    for edit in edits:
+        rewritten = [json.dumps(line, sort_keys=True, ensure_ascii=False).replace(".0,", ",") for line in found]
+        path.write_text("\n".join(rewritten) + "\n")
+        assert FilterJob(tmp_path, pairs, settings).done == len(pairs)
+        rewritten[100] = json.dumps(found[100] | edit)
+        path.write_text("\n".join(rewritten) + "\n")
+        assert FilterJob(tmp_path, pairs, settings).done == 64
+        path.write_bytes(b"".join([*expected.splitlines(keepends=True)[:100], rewritten[100].encode() + b"\n"]))
+        assert run_to(tmp_path, pipe, pairs, 999).done == len(pairs)
+        assert path.read_bytes() == expected
+
+
 def kill_in_the_middle(command: list[object], folder: Path, lines: int, how: signal.Signals) -> int:
     """Stop the command once so many verdicts are there; the exit code."""
     whole = [sys.executable, "-m", "caflow_deploy.cli", *map(str, command)]
@@ -562,7 +589,8 @@ def test_parquet_is_the_same(bundle: Path, data: Path, tmp_path: Path, monkeypat
     assert done.returncode == 1
     assert "is done already" not in done.stdout
     table = pyarrow.parquet.read_table(tmp_path / "out" / "scores.parquet")
-    assert table.to_pylist() == scores(tmp_path / "out")
+    lines = scores(tmp_path / "out")
+    assert [{**row, "sha256": line["sha256"]} for row, line in zip(table.to_pylist(), lines, strict=True)] == lines
     verdicts = [msgspec.convert(row, Verdict) for row in table.to_pylist()]
     monkeypatch.setattr("caflow_runtime.parquet.ROWS_IN_GROUP", 5)
     write_parquet(tmp_path / "groups.parquet", iter(verdicts))

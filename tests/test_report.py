@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from conftest import pairs_of_photographs
@@ -19,9 +20,11 @@ from conftest import pairs_of_photographs
 from caflow_runtime.calibration import Calibration, read_calibration, reason
 from caflow_runtime.drift import Drift
 from caflow_runtime.errors import InputError
+from caflow_runtime.filter import Verdict
 from caflow_runtime.images import write_image
 from caflow_runtime.pipeline import load
 from caflow_runtime.report import write_report
+from caflow_runtime.seal import sealed
 from caflow_runtime.summary import ACCEPTED, ERRORS, UNTYPICAL, Summary, read_lines
 
 ROOT = Path(__file__).parents[1]
@@ -71,13 +74,22 @@ def calibration(calibrated: Path) -> Calibration:
     return found
 
 
+def line_of(entry: Entry) -> str:
+    """As caflow filter writes it; also with values that no verdict has."""
+    try:
+        sha256 = sealed(msgspec.convert(entry, Verdict)).sha256
+    except msgspec.ValidationError:
+        sha256 = "0"
+    return json.dumps(entry | {"sha256": sha256}) + "\n"
+
+
 @pytest.fixture
 def scores(tmp_path: Path) -> Callable[[list[Entry]], Path]:
     """Writes lines, and the job beside them."""
 
     def write(entries: list[Entry]) -> Path:
         path = tmp_path / "scores.jsonl"
-        path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        path.write_text("".join(map(line_of, entries)))
         (tmp_path / "job.json").write_text(json.dumps({"settings": {"alpha": ALPHA, "precision": "fp32"}}))
         return path
 
@@ -261,6 +273,37 @@ def test_lines_that_say_something_else(
     assert not output.exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bits_per_dim": 3.0}, "it was edited or damaged, as its sha256 is that of other contents"),
+        ({"verdict": "error"}, "it was edited or damaged, as its sha256 is that of other contents"),
+        ({"sha256": ""}, "it has no sha256, so an earlier version of caflow wrote it"),
+        ({"note": "mine"}, "Object contains unknown field `note`"),
+    ],
+)
+def test_an_edited_line_is_refused(
+    calibration: Calibration,
+    entries: list[Entry],
+    scores: Callable[[list[Entry]], Path],
+    change: Entry,
+    message: str,
+) -> None:
+    """It is named, with what to do; but not refused because a program has written the same contents otherwise."""
+    path = scores(entries[:3])
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text(
+        "".join(json.dumps(line, sort_keys=True, indent=None, separators=(",", ":")) + "\n" for line in lines)
+    )
+    assert write_report(path, calibration, path.with_name("report.html")).counts.total() == 3
+    lines[1] |= change
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    remedy = "run the same command again, which computes this line and what follows again"
+    message = f"{path}, line 2: {message}: wanted what caflow filter writes: {remedy}"
+    with pytest.raises(InputError, match=re.escape(message)):
+        write_report(path, calibration, path.with_name("report.html"))
+
+
 def test_files_that_are_no_scores(
     calibrated: Path, entries: list[Entry], scores: Callable[[list[Entry]], Path]
 ) -> None:
@@ -294,7 +337,7 @@ def test_any_number_of_lines_in_the_same_memory(calibration: Calibration, entrie
         with path.open("w") as file:
             for k in range(count):
                 entry = entries[k % len(entries)]
-                file.write(json.dumps(entry | {"target": f"{k}.png", "verdict": "accepted"}) + "\n")
+                file.write(line_of(entry | {"target": f"{k}.png", "verdict": "accepted"}))
         tracemalloc.start()
         summary = Summary(calibration)
         for line in read_lines(path, 2):
@@ -313,7 +356,7 @@ def test_accepted_examples_are_of_all_lines(calibration: Calibration, entries: l
     """Not of the first or the last."""
     path = tmp_path / "scores.jsonl"
     (entry,) = sorted(entries, key=lambda entry: -float(entry["typicality"]))[:1]
-    path.write_text("".join(json.dumps(entry | {"target": str(k)}) + "\n" for k in range(3000)))
+    path.write_text("".join(line_of(entry | {"target": str(k)}) for k in range(3000)))
     summary = Summary(calibration)
     for line in read_lines(path, 2):
         summary.add(line)

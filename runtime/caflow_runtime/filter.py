@@ -32,7 +32,7 @@ READ_AHEAD = 8
 """Pairs that are read while a batch is scored."""
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What became of a pair: a line of `scores.jsonl`. Of an error all numbers are None, but for sizes that are known.
 
     Paths are written as by `as_text`. Levels are in order, the coarsest first.
@@ -58,6 +58,8 @@ class Verdict(msgspec.Struct, frozen=True):
     target_stamp: str | None = None
     condition_stamp: str | None = None
     """`stamp_of` the files, taken before they were read: where it has changed, a pair is judged again."""
+    sha256: str = ""
+    """Of all other fields (`seal`), when it was written; empty before."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from caflow_runtime.pairs import FilePair
 from caflow_runtime.parquet import write_parquet
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, parse_json
 
 COMMAND = "caflow filter"
@@ -71,7 +72,7 @@ class FilterJob:
         return self.pairs[self.done :]
 
     def run(self, verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
-        """Take the verdicts of the pairs that are `left`, in order, and give each when it is written.
+        """Take the verdicts of the pairs that are `left`, in order, and yield each, sealed, when it is written.
 
         Raises:
             OSError: if a verdict cannot be written; those before are.
@@ -81,7 +82,7 @@ class FilterJob:
             self.state.write(self.folder)
             remove_made(self.folder)  # what was made of the verdicts is of others
         with (self.folder / SCORES).open("ab") as file:
-            for verdict in verdicts:
+            for verdict in map(sealed, verdicts):
                 file.write(msgspec.json.encode(verdict) + b"\n")
                 file.flush()
                 self.done += 1
@@ -172,7 +173,7 @@ def remove_made(folder: Path) -> None:
 
 def keep_whole(path: Path, pairs: Sequence[FilePair]) -> int:
     """How many verdicts of `pairs` are kept: all, or up to the last multiple of `BATCH` before the first one that is
-    damaged, or whose files have changed since. What follows is cut off.
+    damaged or was edited, or whose files have changed since. What follows is cut off.
     """
     if not path.exists():
         return 0
@@ -273,4 +274,4 @@ def _is_verdict_of(pair: FilePair, line: bytes) -> bool:
         return False
     is_of_pair = line.endswith(b"\n") and [verdict.target, verdict.condition] == [as_text(name) for name in pair]
     stamps = (verdict.target_stamp, verdict.condition_stamp)
-    return is_of_pair and not any(map(has_changed, pair, stamps))
+    return is_of_pair and is_sealed(verdict) and not any(map(has_changed, pair, stamps))

@@ -9,7 +9,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from caflow_runtime.images import PARTIAL
 from caflow_runtime.job_folder import State, check_same, has_changed, read_state, settings_of_pipeline
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.seal import are_sealed, sealed_fields
 from caflow_runtime.strict_json import WrongJson, parse_json
 
 COMMAND = "caflow batch"
@@ -57,7 +58,9 @@ class ImageBatch:
         """Of those that have one."""
 
     def run(self, drawn: Iterable[Done]) -> Iterator[Done]:
-        """Take what comes of the images that are `left`, in any order, and give each when its line is written.
+        """Take what comes of the images that are `left`, in any order, and yield each when its line is written.
+
+        The report of an image that is yielded is its line, with its seal.
 
         Raises:
             OSError: if a line cannot be written; those before are.
@@ -69,9 +72,10 @@ class ImageBatch:
                     names = {"input": as_text(done.job.source), "output": as_text(done.job.output)}
                     result = {**names, "outcome": DROPPED, "input_stamp": done.stamp}
                 if result is not None:
+                    result = sealed_fields(result)
                     file.write(json.dumps(result, allow_nan=False) + "\n")
                     file.flush()
-                yield done
+                yield done if done.is_dropped else replace(done, report=result)
 
 
 def settings_of(pipe: Pipeline, inputs: Iterable[str], arguments: dict[str, Any], **others: Any) -> dict[str, Any]:
@@ -131,10 +135,11 @@ def remove_partial(jobs: Iterable[Job]) -> None:
 
 
 def _result(line: bytes) -> dict[str, Any] | None:
-    """None of a line that is torn, or damaged."""
+    """None of a line that is torn, damaged or edited."""
     try:
         found = parse_json(line, dict[str, Any])
     except WrongJson:
         return None
     texts = (found.get(name) for name in ("input", "output", "outcome"))
-    return found if line.endswith(b"\n") and all(isinstance(text, str) for text in texts) else None
+    is_whole = line.endswith(b"\n") and all(isinstance(text, str) for text in texts)
+    return found if is_whole and are_sealed(found) else None

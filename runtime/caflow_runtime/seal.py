@@ -5,7 +5,8 @@ it does not prove who wrote a record.
 """
 
 import hashlib
-from typing import Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -32,6 +33,32 @@ def is_sealed(record: Sealable) -> bool:
     return record.sha256 == _hash(record)
 
 
+def sealed_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record that is not a struct, with the hash of its contents as the last one."""
+    return {**fields, "sha256": _hash_of_fields(fields)}
+
+
+def are_sealed(fields: Mapping[str, Any]) -> bool:
+    """Whether the contents of such a record are those that it was sealed with."""
+    return fields.get("sha256") == _hash_of_fields(fields)
+
+
 def _hash(record: Sealable) -> str:
     """Hex digest of the fields in their order, numbers as they are."""
     return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(record, sha256=""))).hexdigest()  # type: ignore[type-var]
+
+
+def _hash_of_fields(fields: Mapping[str, Any]) -> str:
+    """Hex digest of the fields in the order of their names, numbers as float64."""
+    contents = _with_floats({**fields, "sha256": ""})
+    return hashlib.sha256(msgspec.json.encode(contents, order="sorted")).hexdigest()
+
+
+def _with_floats(value: Any) -> Any:
+    """Return a value of JSON with all its numbers as floats: programs that rewrite JSON may turn 1.0 into 1."""
+    if isinstance(value, dict):
+        return {name: _with_floats(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_floats(item) for item in value]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number else value

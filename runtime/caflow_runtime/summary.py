@@ -18,6 +18,7 @@ from caflow_runtime.calibration import Calibration, Floats, rank
 from caflow_runtime.drift import Drift
 from caflow_runtime.errors import InputError
 from caflow_runtime.filter import Verdict
+from caflow_runtime.seal import is_sealed
 
 JOB = "job.json"
 """Beside the scores."""
@@ -140,7 +141,7 @@ def read_lines(scores: Path, levels: int) -> Iterator[Verdict]:
     """The pairs of a `scores.jsonl` of a bundle of so many levels.
 
     Raises:
-        InputError: if a line is not one, or if there is none.
+        InputError: if a line is not one, or is not what was written, or if there is none.
     """
     number = 0
     try:
@@ -150,7 +151,10 @@ def read_lines(scores: Path, levels: int) -> Iterator[Verdict]:
     except OSError as error:
         raise InputError(f"{scores}: cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise InputError(f"{scores}, line {number}: {error}: wanted what caflow filter writes: run it again") from None
+        raise InputError(
+            f"{scores}, line {number}: {error}: wanted what caflow filter writes: run the same command again, which "
+            "computes this line and what follows again"
+        ) from None
     if not number:
         raise InputError(f"{scores}: wanted lines that caflow filter wrote, the file is empty")
 
@@ -173,6 +177,10 @@ def read_job(scores: Path) -> Job:
 
 def _read_line(text: bytes, levels: int) -> Verdict:
     line = strict_json.parse_json(text, Verdict)
+    if not line.sha256:
+        raise ValueError("it has no sha256, so an earlier version of caflow wrote it")
+    if not is_sealed(line):
+        raise ValueError("it was edited or damaged, as its sha256 is that of other contents")
     if line.verdict == "error":
         return line
     numbers = [line.bits_per_dim, line.typicality, *(line.residuals or [])]
