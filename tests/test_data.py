@@ -1,6 +1,8 @@
 """Folders of photographs to batches."""
 
+import re
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from test_images import chunk_of
 
 from caflow_training.data import TRAINING_STREAM, Crops, DataError, find_photographs, read_rgb, split_by_file
 from caflow_training.recipe import TrainingConfig
@@ -82,6 +85,33 @@ def test_a_folder_with_none_left_is_an_error(tmp_path: Path) -> None:
         find_photographs(tmp_path, SuperResolution(), 32)
 
 
+def test_a_photograph_that_claims_too_many_pixels_is_not_decoded(photographs: Path, tmp_path: Path) -> None:
+    """It is skipped, with its size and the recipe's key, which raises the limit."""
+    shutil.copy(photographs / "casa-mila.jpg", tmp_path)
+    header = struct.pack(">IIBBBBB", 32_000, 32_000, 1, 0, 0, 0, 0)
+    (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk_of(b"IHDR", header) + chunk_of(b"IDAT", b""))
+    found = find_photographs(tmp_path, SuperResolution(), 32)
+    assert [path.name for path in found.targets] == ["casa-mila.jpg"]
+    wanted = "wanted at most 268.4: reduce the image, or raise max_pixels in the recipe"
+    assert found.skipped == {tmp_path / "large.png": f"is 32000×32000, which are 1024 megapixels, {wanted}"}
+    config = TrainingConfig(crop=32, max_pixels=1000)
+    with pytest.raises(
+        DataError, match=r"casa-mila\.jpg could be read when training began, and now it is .*max_pixels"
+    ):
+        Crops(found, SuperResolution(), config, TRAINING_STREAM).batch(0, range(1))
+
+
+def test_the_recipe_says_how_large_photographs_may_be(photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text("crop = 32\nlevels = 1\nmax_pixels = 1000\n")
+    arguments = [tmp_path / "recipe.toml", "--data", photographs, "--out", tmp_path / "run"]
+    command = [sys.executable, "-m", "caflow_training.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.search(
+        r"can use none; the first: \S+\.jpg is \d+×\d+, which .* raise max_pixels in the recipe", done.stderr
+    )
+
+
 def test_one_photograph_cannot_be_split(photographs: Path, tmp_path: Path) -> None:
     shutil.copy(photographs / "casa-mila.jpg", tmp_path)
     with pytest.raises(DataError, match="at least two photographs"):
@@ -93,7 +123,6 @@ def test_pairs_are_cropped_alike(photographs: Path, tmp_path: Path) -> None:
         (tmp_path / folder / "sub").mkdir(parents=True)
     for name in ("casa-mila", "tea-gardens", "ocean-waves"):
         image = read_rgb(photographs / f"{name}.jpg")
-        assert image is not None
         cv2.imwrite(str(tmp_path / "B" / "sub" / f"{name}.png"), image)
         if name != "ocean-waves":
             cv2.imwrite(str(tmp_path / "A" / "sub" / f"{name}.png"), 255 - image)

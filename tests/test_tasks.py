@@ -25,9 +25,7 @@ DEGRADING: list[DegradingTask] = [
 
 @pytest.fixture
 def photograph(photographs: Path) -> Image:
-    image = read_rgb(photographs / "roman-colosseum.jpg")
-    assert image is not None
-    return image[:64, :96]
+    return read_rgb(photographs / "roman-colosseum.jpg")[:64, :96]
 
 
 def as_batch(image: Image) -> Tensor:

@@ -12,6 +12,7 @@ import click
 from caflow_deploy.commands.terminal import ending_on_errors
 from caflow_runtime.backends import MOST_THREADS
 from caflow_runtime.builtin import DEFAULT
+from caflow_runtime.image_size import MAX_PIXELS
 
 if TYPE_CHECKING:
     from caflow_runtime.inputs import Rank
@@ -78,7 +79,7 @@ parquet_option = click.option("--parquet", is_flag=True, help="Write DIR/scores.
 max_pixels_option = click.option(
     "--max-pixels",
     type=click.IntRange(1, MOST_PIXELS),
-    default=2**28,  # MAX_PIXELS of caflow_runtime.images, which takes long to import
+    default=MAX_PIXELS,
     show_default="268435456: 268 megapixels",
     help="Refuse larger image files before they are decoded. Reading takes 6 to 25 bytes of memory per pixel.",
 )

@@ -25,7 +25,8 @@ from caflow_runtime.calibration import (
 from caflow_runtime.canary import canary_log_likelihood
 from caflow_runtime.consistency import degrade
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
-from caflow_runtime.images import MAX_PIXELS, SUFFIXES, read_image
+from caflow_runtime.image_size import MAX_PIXELS
+from caflow_runtime.images import SUFFIXES, read_image
 from caflow_runtime.inputs import Image, check_pairs
 from caflow_runtime.pipeline import Pipeline
 from caflow_runtime.reference import LINEAR, QUANTILES, SMALLEST_SCALE, Fit, Reference

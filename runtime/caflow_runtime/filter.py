@@ -15,7 +15,8 @@ import msgspec
 
 from caflow_runtime.calibration import reason
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
-from caflow_runtime.images import MAX_PIXELS, read_image
+from caflow_runtime.image_size import MAX_PIXELS
+from caflow_runtime.images import read_image
 from caflow_runtime.inputs import Image, check_pairs, check_share
 from caflow_runtime.job_folder import stamp_of
 from caflow_runtime.pairs import FilePair

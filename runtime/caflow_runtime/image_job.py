@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from caflow_runtime.choice import Untypical
 from caflow_runtime.consistency import consistency
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.images import MAX_PIXELS, ImageFile, check_suffix, enlarge_alpha, read_image, write_image
+from caflow_runtime.image_size import MAX_PIXELS
+from caflow_runtime.images import ImageFile, check_suffix, enlarge_alpha, read_image, write_image
 from caflow_runtime.job_folder import stamp_of
 from caflow_runtime.maps import pictures as maps_of
 from caflow_runtime.metrics import Metrics

@@ -10,6 +10,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+MAX_PIXELS = 2**28
+"""That an image file may claim, by default: 268 megapixels. Reading takes 6 to 25 bytes of memory for each."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
 JPEG_START = b"\xff\xd8"
 MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)

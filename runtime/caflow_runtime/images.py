@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.image_size import JPEG_START, claimed_size
+from caflow_runtime.image_size import JPEG_START, MAX_PIXELS, claimed_size
 from caflow_runtime.inputs import Image, check_integer
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -29,8 +29,6 @@ HAS_PROFILES = hasattr(cv2, "imencodeWithMetadata")
 PARTIAL = ".partial"
 """The end of the name of a file that is not yet whole; its start is a dot and the name that it will have."""
 JPEG_END = b"\xff\xd9"
-MAX_PIXELS = 2**28
-"""Of an image that is read, by default: 268 megapixels. Reading takes 6 to 25 bytes of memory for each pixel."""
 MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES = 8, 2**26
 """Of a file: pixels of four channels of 16 bits, not compressed; and what there may be besides."""
 JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
@@ -20,6 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from caflow_runtime.image_size import JPEG_START, MAX_PIXELS, claimed_size
 from caflow_training.degradations import BORDER, CONTEXT, Degradations
 from caflow_training.recipe import TrainingConfig
 from caflow_training.tasks import DegradingTask, Image, ImageToImage, SuperResolution, Task
@@ -27,13 +29,17 @@ from caflow_training.tasks import DegradingTask, Image, ImageToImage, SuperResol
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 CACHE_BYTES = 4 * 2**30
 PREFETCHED_BATCHES = 4
-JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_END = b"\xff\xd9"
 JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1
 
 
 class DataError(ValueError):
     """A folder holds nothing to train on."""
+
+
+class Unreadable(ValueError):
+    """A photograph cannot be read. The message says why and does not name the file."""
 
 
 class Batch(NamedTuple):
@@ -67,10 +73,15 @@ class Photographs:
     """What was left out, and why."""
 
 
-def find_photographs(folder: Path, task: Task, smallest_side: int, shows_progress: bool = False) -> Photographs:
+def find_photographs(
+    folder: Path, task: Task, smallest_side: int, max_pixels: int = MAX_PIXELS, shows_progress: bool = False
+) -> Photographs:
     """Look through `folder` and below for photographs of at least `smallest_side` pixels, decoding each once.
 
     Pairs, for image-to-image, are files of one name in the folders `A` (conditions) and `B` (targets).
+
+    Arguments:
+        max_pixels: of each file, as in `read_rgb`.
 
     Raises:
         DataError: if none is left.
@@ -84,7 +95,7 @@ def find_photographs(folder: Path, task: Task, smallest_side: int, shows_progres
     targets: list[Path] = []
     with ThreadPoolExecutor() as pool:
         sizes = track(
-            pool.map(_size, candidates),
+            pool.map(partial(_size, max_pixels=max_pixels), candidates),
             "reading photographs",
             total=len(candidates),
             console=Console(stderr=True),
@@ -92,10 +103,10 @@ def find_photographs(folder: Path, task: Task, smallest_side: int, shows_progres
             disable=not shows_progress,
         )
         for path, size in zip(candidates, sizes, strict=True):
-            reason = "cannot be read" if size is None else None
-            if size is not None and min(size) < smallest_side:
+            reason = size if isinstance(size, str) else None
+            if not isinstance(size, str) and min(size) < smallest_side:
                 reason = f"is {size[1]}×{size[0]}, wanted at least {smallest_side} pixels a side"
-            if reason is None and paired and _size(_partner(path, folder)) != size:
+            if reason is None and paired and _size(_partner(path, folder), max_pixels) != size:
                 reason = f"has no readable partner of the same size at {_partner(path, folder)}"
             if reason is None:
                 targets.append(path)
@@ -147,7 +158,7 @@ class Crops:
         self.config = config
         self.stream = stream
         self.degradations = degradations or Degradations()
-        self._cache = _ImageCache(CACHE_BYTES)
+        self._cache = _ImageCache(CACHE_BYTES, config.max_pixels)
 
     def batch(self, step: int, rows: range) -> Batch:
         """The `rows` of the global batch of a step. Crops depend on (seed, stream, step, row) and nothing else."""
@@ -248,23 +259,40 @@ class _Window:
         return np.ascontiguousarray(part[:, ::-1] if self.flipped else part)
 
 
-def read_rgb(path: Path) -> Image | None:
-    """An image file as (H, W, 3) uint8 RGB, or None if it cannot be read whole."""
+def read_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
+    """Return an image file as (H, W, 3) uint8 RGB.
+
+    Arguments:
+        max_pixels: a file that claims more is refused before it is decoded; OpenCV's own limit is 2³⁰.
+
+    Raises:
+        Unreadable: if it cannot be read whole, or is too large.
+    """
     try:
         contents = path.read_bytes()
-        if contents.startswith(JPEG_START) and JPEG_END not in contents[-JPEG_TRAILER_BYTES:]:
-            return None  # OpenCV would fill what is missing with grey and say nothing
-        image = cv2.imdecode(np.frombuffer(contents, np.uint8), cv2.IMREAD_COLOR_RGB)
+        claimed = claimed_size(contents)
+        width, height = claimed or (0, 0)
+        if width * height > max_pixels:
+            raise Unreadable(
+                f"is {width}×{height}, which are {width * height / 1e6:.4g} megapixels, wanted at most "
+                f"{max_pixels / 1e6:.4g}: reduce the image, or raise max_pixels in the recipe"
+            )
+        # Of a JPEG that is cut off, OpenCV would fill what is missing with grey and say nothing.
+        is_cut_off = contents.startswith(JPEG_START) and JPEG_END not in contents[-JPEG_TRAILER_BYTES:]
+        is_image = width * height > 0 and not is_cut_off
+        image = cv2.imdecode(np.frombuffer(contents, np.uint8), cv2.IMREAD_COLOR_RGB) if is_image else None
     except (OSError, cv2.error):
-        return None
-    return None if image is None else image.astype(np.uint8, copy=False)
+        image = None
+    if image is None:
+        raise Unreadable("cannot be read")
+    return image.astype(np.uint8, copy=False)
 
 
 class _ImageCache:
     """Decoded images, the least recently used dropped beyond a budget. Any thread may read."""
 
-    def __init__(self, budget_bytes: int) -> None:
-        self._budget = budget_bytes
+    def __init__(self, budget_bytes: int, max_pixels: int) -> None:
+        self._budget, self._max_pixels = budget_bytes, max_pixels
         self._images: OrderedDict[Path, Image] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
@@ -274,9 +302,10 @@ class _ImageCache:
             if path in self._images:
                 self._images.move_to_end(path)
                 return self._images[path]
-        image = read_rgb(path)
-        if image is None:
-            raise DataError(f"{path} could be read when training began and cannot any more")
+        try:
+            image = read_rgb(path, self._max_pixels)
+        except Unreadable as error:
+            raise DataError(f"{path} could be read when training began, and now it {error}") from None
         with self._lock:
             self._images[path] = image
             self._bytes = sum(cached.nbytes for cached in self._images.values())
@@ -290,10 +319,13 @@ def _variation(image: Image, top: int, left: int, side: int) -> float:
     return float(image[top : top + side : 4, left : left + side : 4].std())
 
 
-def _size(path: Path) -> tuple[int, int] | None:
-    """Height and width of an image file that can be decoded, or None."""
-    image = read_rgb(path)
-    return None if image is None else (image.shape[0], image.shape[1])
+def _size(path: Path, max_pixels: int) -> tuple[int, int] | str:
+    """Height and width of an image file that can be decoded, or why it cannot."""
+    try:
+        height, width = read_rgb(path, max_pixels).shape[:2]
+    except Unreadable as error:
+        return str(error)
+    return height, width
 
 
 def _partner(target: Path, folder: Path) -> Path:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.dataclasses import dataclass
 
+from caflow_runtime.image_size import MAX_PIXELS
 from caflow_training.checkpoint import (
     ConfigError,
     build,
@@ -48,6 +49,9 @@ class TrainingConfig:
     """A crop is taken at one of these sizes of the photograph: 0.5 halves the photograph first."""
     crop_candidates: Number = 1
     """Of so many places the one whose pixels vary most is taken: photographs are mostly sky, wall and water."""
+    max_pixels: Count = MAX_PIXELS
+    """Photographs with more pixels than this are skipped before they are decoded. Decoding takes at least 3 bytes of
+    memory per pixel. Beyond 2³⁰, OpenCV's own limit has to be raised as well: set OPENCV_IO_MAX_IMAGE_PIXELS."""
     likelihood_weight: Weight = 1.0
     """Of −log p(W | Y) in nats per dimension (eq. 9)."""
     condition_weight: Weight = 1e-3

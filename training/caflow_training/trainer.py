@@ -39,7 +39,8 @@ from caflow_training.validation import ExplodingInverse, validate, write_sheet
 
 LAST_CHECKPOINT = "last.pt"
 LOG = "log.jsonl"
-MAY_CHANGE = {"steps", "checkpoint_steps"}  # of a recipe, when a run goes on: a step is the same with any of these
+MAY_CHANGE = {"steps", "checkpoint_steps", "max_pixels"}
+"""Of a recipe, when a run is resumed: with the same photographs, a step is the same with any of these."""
 
 
 class TrainingStopped(RuntimeError):
@@ -260,8 +261,9 @@ class _Run:
 
 def _photographs(recipe: Recipe, data: Path, processes: Processes, say: Callable[[str], None]) -> _TrainingData:
     """Training and held-out crops of the photographs in `data`."""
-    found = find_photographs(data, recipe.model.task, recipe.training.crop, shows_progress=processes.leads)
-    training, held_out = split_by_file(found, recipe.training.validation_share)
+    config = recipe.training
+    found = find_photographs(data, recipe.model.task, config.crop, config.max_pixels, shows_progress=processes.leads)
+    training, held_out = split_by_file(found, config.validation_share)
     if processes.leads:
         for path, reason in found.skipped.items():
             say(f"skipped: {path} {reason}")
@@ -274,7 +276,7 @@ def _photographs(recipe: Recipe, data: Path, processes: Processes, say: Callable
         )
 
     def crops(photographs: Photographs, stream: int) -> Crops:
-        return Crops(photographs, recipe.model.task, recipe.training, stream, recipe.degradations)
+        return Crops(photographs, recipe.model.task, config, stream, recipe.degradations)
 
     return _TrainingData(crops(training, TRAINING_STREAM), crops(held_out, VALIDATION_STREAM), digest)
 
