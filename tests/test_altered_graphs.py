@@ -17,9 +17,9 @@ from c_library import CError, CModel
 from cpp_build import BUNDLE
 from onnx import TensorProto, helper
 
-from caflow_runtime import bundle
-from caflow_runtime.bundle import BrokenGraph, BundleError, UnlistedFile, WrongShape
-from caflow_runtime.pipeline import load
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.manifest import BrokenGraph, BundleError, UnlistedFile, WrongShape
+from caflow_runtime.pipeline.pipeline import load
 
 CONDITION = np.arange(8 * 12 * 3, dtype=np.uint8).reshape(8, 12, 3)
 TARGET = np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from caflow_runtime import bundle
-from caflow_runtime.bundle import (
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.manifest import (
     BundleError,
     ManifestTooLarge,
     MissingFile,

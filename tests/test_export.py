@@ -21,8 +21,9 @@ from caflow_export import verify as verification
 from caflow_export.export import ExportError, ExportReport, export
 from caflow_export.measure import TOLERANCES, VerificationFailed
 from caflow_export.weights import WeightStore, load_whole, widen
-from caflow_runtime import bundle, scan
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.flow import scan
 from caflow_training.bundle_checkpoint import WEIGHTS
 from caflow_training.tasks import Colorization, Inpainting, Sketch, SuperResolution, Task
 

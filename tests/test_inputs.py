@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caflow_export.export import ExportReport
-from caflow_runtime import bundle
-from caflow_runtime.bundle import BrokenGraph, BundleError
-from caflow_runtime.choice import Reject
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.manifest import BrokenGraph, BundleError
 from caflow_runtime.errors import BackendError, InputError, NotFinite
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.pipeline.choice import Reject
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 
 @pytest.fixture(scope="module")

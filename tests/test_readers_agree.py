@@ -9,9 +9,9 @@ from cpp_build import BUNDLE, MISSING, run
 from reader_cases import graph_cases, manifest_cases
 from test_bundle import a_bundle
 
-from caflow_runtime import bundle
-from caflow_runtime.bundle import BundleError
-from caflow_runtime.external_data import WrongGraph, external_files
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.external_data import WrongGraph, external_files
+from caflow_runtime.bundle.manifest import BundleError
 
 MANIFESTS, GRAPHS = 4_000, 2_000
 LARGEST_GRAPH = 15_000

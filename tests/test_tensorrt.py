@@ -21,14 +21,16 @@ from caflow_export.measure import VerificationFailed
 from caflow_export.to_tensorrt import BuildFailed, build_engines, parse, profiles
 from caflow_export.trt_flavor import TensorRTUnavailable, choose
 from caflow_export.verify_engines import verify_engines
-from caflow_runtime import builtin, bundle, engines
+from caflow_runtime.backends.cache_file import read_cache, write_cache
+from caflow_runtime.backends.gpu import Gpu, first_gpu
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu
-from caflow_runtime.cache_file import read_cache, write_cache
-from caflow_runtime.engines import Profile
+from caflow_runtime.bundle import builtin
+from caflow_runtime.bundle import engine_sets as engines
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.errors import BackendError
-from caflow_runtime.gpu import Gpu, first_gpu
-from caflow_runtime.pipeline import load
-from caflow_runtime.scan import Array, Arrays
+from caflow_runtime.flow.scan import Array, Arrays
+from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow
 from caflow_training.reference_checkpoint import DEFAULT_SIZE

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from caflow_deploy import load
 from caflow_export.measure import TOLERANCES
-from caflow_runtime import builtin, bundle
-from caflow_runtime.images import read_image
-from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.bundle import builtin
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_training import checkpoint
 from caflow_training.model import to_integers
 

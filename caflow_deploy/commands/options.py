@@ -11,14 +11,14 @@ import click
 
 from caflow_deploy.commands.terminal import ending_on_errors
 from caflow_runtime.backends import MOST_THREADS
-from caflow_runtime.builtin import DEFAULT
+from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.image_size import MAX_PIXELS
 
 if TYPE_CHECKING:
+    from caflow_runtime.health.metrics import Metrics
     from caflow_runtime.inputs import Rank
-    from caflow_runtime.metrics import Metrics
-    from caflow_runtime.pipeline import Pipeline
-    from caflow_runtime.stream import Noise as StreamNoise
+    from caflow_runtime.pipeline.pipeline import Pipeline
+    from caflow_runtime.pipeline.stream import Noise as StreamNoise
 
 
 class NumberRange(click.FloatRange):
@@ -162,9 +162,9 @@ def drawing_arguments(
     Raises:
         InputError: if the model cannot be drawn from so.
     """
-    from caflow_runtime.calibration import check_alpha
-    from caflow_runtime.choice import Otherwise, Reject
     from caflow_runtime.inputs import check_draw
+    from caflow_runtime.judge.calibration import check_alpha
+    from caflow_runtime.pipeline.choice import Otherwise, Reject
 
     check_draw(pipe.manifest.model, samples, temperature, seed, 0, keep, rank, consistent)
     arguments: dict[str, Any] = {
@@ -229,7 +229,7 @@ def open_metrics(
         return None
     with ending_on_errors():
         from caflow_runtime.errors import InputError
-        from caflow_runtime.metrics import Metrics
+        from caflow_runtime.health.metrics import Metrics
 
         reference = None
         if measures_drift:
@@ -269,7 +269,7 @@ def open_pipeline(
     """The pipeline of a bundle; ends the command where it cannot be opened."""
     silence()
     with ending_on_errors():
-        from caflow_runtime.pipeline import load
+        from caflow_runtime.pipeline.pipeline import load
 
         given = {"pixel_budget": pixel_budget, "overlap": overlap}
         settings = {name: value for name, value in given.items() if value is not None}

@@ -19,7 +19,7 @@ from caflow_deploy.serving.quiet import quiet
 from caflow_runtime.errors import BackendError, CaflowError, InputError
 
 if TYPE_CHECKING:
-    from caflow_runtime.pipeline import Pipeline
+    from caflow_runtime.pipeline.pipeline import Pipeline
 
 ATTEMPTS = 4
 """So often is something begun whose actor dies each time."""
@@ -217,8 +217,8 @@ def open_pipeline(place: Place) -> "Pipeline":
     from caflow_deploy.commands.options import silence
 
     silence()
-    from caflow_runtime.job_folder import settings_of_pipeline
-    from caflow_runtime.pipeline import load
+    from caflow_runtime.jobs.folder import settings_of_pipeline
+    from caflow_runtime.pipeline.pipeline import load
 
     for package, here in versions_here().items():
         if here != (wanted := place.versions[package]):

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import gradio
 
 from caflow_deploy.serving.page_results import MOST_SAMPLES, Closed, Sampler
-from caflow_runtime.calibration import read_calibration
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
-from caflow_runtime.images import SUFFIXES
-from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.judge.calibration import read_calibration
+from caflow_runtime.pictures.image_files import SUFFIXES
+from caflow_runtime.pipeline.pipeline import Pipeline
 
 LARGEST_FILE = "64mb"
 LOOK_FOR_OLD_FILES_S, OLD_S = 3600, 24 * 3600

@@ -5,15 +5,15 @@ from pathlib import Path
 from tempfile import mkdtemp
 from threading import Lock
 
-from caflow_runtime.consistency import enlarge_image
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image_size import claimed_size
-from caflow_runtime.images import ImageFile, enlarge_alpha, read_image, write_image
 from caflow_runtime.inputs import Image, Rank
-from caflow_runtime.maps import pictures
-from caflow_runtime.pipeline import Pipeline
-from caflow_runtime.results import Samples
-from caflow_runtime.runner import Show
+from caflow_runtime.judge.consistency import enlarge_image
+from caflow_runtime.pictures.image_files import ImageFile, enlarge_alpha, read_image, write_image
+from caflow_runtime.pictures.maps import pictures
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.results import Samples
+from caflow_runtime.rows.runner import Show
 
 MOST_SAMPLES = 32
 MOST_PIXELS = 2**25

@@ -20,8 +20,10 @@ from caflow_export.operations import count_operations
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace, trace, trace_to_bytes
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
 from caflow_export.weights import WeightStore
-from caflow_runtime import builtin, bundle, calibration
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.bundle import builtin
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.judge import calibration
 from caflow_training import bundle_checkpoint, reference_checkpoint
 from caflow_training import checkpoint as checkpoints
 from caflow_training.bundle_checkpoint import WEIGHTS

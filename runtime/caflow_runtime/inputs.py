@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.bundle import Model
+from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError
-from caflow_runtime.noise import LARGEST_WORD
+from caflow_runtime.flow.noise import LARGEST_WORD
 
 Image = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""

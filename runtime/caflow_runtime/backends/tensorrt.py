@@ -17,17 +17,19 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime import bundle, engines, trt_module
 from caflow_runtime.backends import cuda_kernels
+from caflow_runtime.backends import tensorrt_library as trt_module
 from caflow_runtime.backends.backend import Backend, explaining, failure
 from caflow_runtime.backends.cuda_device import CudaDevice, Recording
 from caflow_runtime.backends.device_array import DeviceArray
-from caflow_runtime.backends.engine import EngineGraph, Kernels
-from caflow_runtime.engines import EXTRAS, NAMES, EngineSet, Profile
+from caflow_runtime.backends.tensorrt_engine import EngineGraph, Kernels
+from caflow_runtime.backends.tensorrt_library import logger, module, recorder, strongly_typed
+from caflow_runtime.bundle import engine_sets as engines
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.engine_sets import EXTRAS, NAMES, EngineSet, Profile
 from caflow_runtime.errors import BackendError
-from caflow_runtime.noise import LevelNoise
-from caflow_runtime.scan import Array, Arrays, Graph
-from caflow_runtime.trt_module import logger, module, recorder, strongly_typed
+from caflow_runtime.flow.noise import LevelNoise
+from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 RECORDINGS, MOST_SEEN = 8, 1000
 """Chains and shapes that are recorded at the same time, and that are known to have come once."""
