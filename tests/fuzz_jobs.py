@@ -17,8 +17,8 @@ from caflow_runtime.jobs.image_folder import RESULTS, ImageBatch
 from caflow_runtime.jobs.images import Job
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterState
-from caflow_runtime.jobs.verdicts import Verdict
 from caflow_runtime.judge.calibration import read_calibration
+from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.report.summary import Summary, read_job, read_lines

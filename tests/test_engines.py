@@ -33,7 +33,7 @@ from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.flow.noise import LevelNoise, Place
 from caflow_runtime.flow.noise import draw_rows as draw_rows_on_the_host
-from caflow_runtime.inputs import Image
+from caflow_runtime.image import Image
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.results import Best
 

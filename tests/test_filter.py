@@ -26,10 +26,11 @@ from caflow_runtime.jobs import verdicts as filtering
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.parquet import write_parquet
 from caflow_runtime.jobs.verdict_folder import FilterJob, settings_of
-from caflow_runtime.jobs.verdicts import BATCH, Verdict, filter_pairs
+from caflow_runtime.jobs.verdicts import BATCH, filter_pairs
 from caflow_runtime.judge.calibration import NAME as CALIBRATION
 from caflow_runtime.judge.calibration import reason
 from caflow_runtime.judge.consistency import degrade
+from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 

@@ -25,7 +25,7 @@ from fake_gpu.queues import Schedule
 from caflow_export.export import ExportReport
 from caflow_export.to_tensorrt import build_engines
 from caflow_runtime.errors import BackendError
-from caflow_runtime.inputs import Image
+from caflow_runtime.image import Image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.results import Best
 

@@ -18,9 +18,9 @@ import pytest
 from conftest import pairs_of_photographs
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.verdicts import Verdict
 from caflow_runtime.judge.calibration import Calibration, read_calibration, reason
 from caflow_runtime.judge.drift import Drift
+from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.pictures.image_files import write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.report.html import write_report

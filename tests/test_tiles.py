@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.flow.batching import Room, plan
+from caflow_runtime.flow.shares import share_map
 from caflow_runtime.flow.tiles import Canvas, TooSmall, cut, pad
-from caflow_runtime.pipeline.results import share_map
 
 MULTIPLE = 8
 sides = st.integers(1, 300)

@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from caflow_deploy.serving.batch import Fleet
-    from caflow_runtime.inputs import Rank
     from caflow_runtime.jobs.image_folder import ImageBatch
     from caflow_runtime.jobs.images import Done, Job
     from caflow_runtime.jobs.pairs import FilePair
     from caflow_runtime.jobs.verdict_folder import Accepted
-    from caflow_runtime.jobs.verdicts import Verdict
+    from caflow_runtime.judge.verdict import Verdict
     from caflow_runtime.pipeline.pipeline import Pipeline
     from caflow_runtime.pipeline.stream import Noise as StreamNoise
+    from caflow_runtime.rows.draw import Rank
 
 Kind = Literal["images", "pairs", "a video"]
 OF_DRAWING = {"samples", "temperature", "seed", "rank", "min_typicality", "untypical"}

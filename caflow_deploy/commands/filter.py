@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from caflow_runtime.health.metrics import Metrics
     from caflow_runtime.jobs.pairs import FilePair
     from caflow_runtime.jobs.verdict_folder import Accepted, FilterJob
-    from caflow_runtime.jobs.verdicts import Verdict
+    from caflow_runtime.judge.verdict import Verdict
     from caflow_runtime.pipeline.pipeline import Pipeline
 
 

@@ -29,9 +29,9 @@ from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progr
 
 if TYPE_CHECKING:
     from caflow_runtime.health.metrics import Metrics
-    from caflow_runtime.inputs import Rank
     from caflow_runtime.jobs.images import Job
     from caflow_runtime.pipeline.pipeline import Pipeline
+    from caflow_runtime.rows.draw import Rank
 
 
 @click.command()

@@ -16,9 +16,9 @@ from caflow_runtime.image_size import MAX_PIXELS
 
 if TYPE_CHECKING:
     from caflow_runtime.health.metrics import Metrics
-    from caflow_runtime.inputs import Rank
     from caflow_runtime.pipeline.pipeline import Pipeline
     from caflow_runtime.pipeline.stream import Noise as StreamNoise
+    from caflow_runtime.rows.draw import Rank
 
 
 class NumberRange(click.FloatRange):
@@ -162,9 +162,9 @@ def drawing_arguments(
     Raises:
         InputError: if the model cannot be drawn from so.
     """
-    from caflow_runtime.inputs import check_draw
     from caflow_runtime.judge.calibration import check_alpha
     from caflow_runtime.pipeline.choice import Otherwise, Reject
+    from caflow_runtime.rows.draw import check_draw
 
     check_draw(pipe.manifest.model, samples, temperature, seed, 0, keep, rank, consistent)
     arguments: dict[str, Any] = {

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from caflow_runtime.inputs import Image
+    from caflow_runtime.image import Image
     from caflow_runtime.pipeline.pipeline import Pipeline
     from caflow_runtime.pipeline.stream import Frame
     from caflow_runtime.video.job import Drawing, Show

@@ -6,13 +6,14 @@ from tempfile import mkdtemp
 from threading import Lock
 
 from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.image import Image
 from caflow_runtime.image_size import claimed_size
-from caflow_runtime.inputs import Image, Rank
 from caflow_runtime.judge.consistency import enlarge_image
 from caflow_runtime.pictures.image_files import ImageFile, enlarge_alpha, read_image, write_image
 from caflow_runtime.pictures.maps import pictures
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Samples
+from caflow_runtime.rows.draw import Rank
 from caflow_runtime.rows.runner import Show
 
 MOST_SAMPLES = 32

@@ -6,8 +6,8 @@ from threading import Lock
 
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.bundle import manifest as bundle
-from caflow_runtime.bundle.ports import checked
 from caflow_runtime.errors import BackendError
+from caflow_runtime.flow.ports import checked
 from caflow_runtime.flow.scan import Graph
 
 

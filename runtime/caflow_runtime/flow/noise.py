@@ -5,11 +5,16 @@ Box and Muller's transform turns those into four normals. Specified in `runtime/
 the same.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from caflow_runtime.checks import LARGEST_WORD, shown
+from caflow_runtime.errors import InputError
 
 Words = NDArray[np.uint32]
 
@@ -17,8 +22,7 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 NORMALS_PER_CALL = 4
-LARGEST_WORD = 2**32 - 1
-"""Seeds, frames and samples are at most this."""
+
 COUNTERS_IN_CACHE = 2**14
 
 
@@ -93,6 +97,46 @@ def draw_noise(
     return flat if len(used) == flat.shape[1] else flat[:, used]
 
 
+class DriftingNoise:
+    """Noise of an AR(1) process over a scene's frames, each N(0, 1) by itself; a function of the frame's number."""
+
+    def __init__(self, persistence: float) -> None:
+        self.persistence = persistence
+        self._first = 0
+        self._last: dict[tuple[Any, ...], tuple[int, NDArray[np.float32] | None]] = {}
+
+    def restart(self, first: int) -> None:
+        """A scene begins with that frame."""
+        self._first = first
+        self._last.clear()
+
+    def __call__(
+        self,
+        channels: Sequence[int],
+        level: int,
+        top: int,
+        left: int,
+        height: int,
+        width: int,
+        samples: NDArray[np.int64],
+        seed: int,
+        frame: int,
+    ) -> NDArray[np.float32]:
+        place = (level, top, left, height, width)
+        drawn = [self._next((*place, int(k)), channels, int(k), seed, frame) for k in samples]
+        return np.stack(drawn)
+
+    def _next(self, key: tuple[int, ...], channels: Sequence[int], sample: int, seed: int, frame: int) -> Any:
+        level, top, left, height, width, _ = key
+        done, drawn = self._last.get(key, (self._first - 1, None))
+        for number in range(done + 1, frame + 1):  # more than one where it was not asked for since
+            new = draw_noise(channels, level, top, left, height, width, np.array([sample]), seed, number)[0]
+            fresh = np.float32(math.sqrt(1 - self.persistence**2)) * new
+            drawn = new if drawn is None else self.persistence * drawn + fresh
+        self._last[key] = frame, drawn
+        return drawn
+
+
 def draw_rows(z: LevelNoise, draw: DrawNoise = draw_noise) -> NDArray[np.float32]:
     """z of one level, side by side: (rows, channels, height, width), the rows of each place after those of the last."""
     drawn = [
@@ -101,6 +145,23 @@ def draw_rows(z: LevelNoise, draw: DrawNoise = draw_noise) -> NDArray[np.float32
     ]
     taus = np.repeat(np.asarray(z.temperatures, np.float32), z.channels)
     return np.concatenate(drawn) * taus[:, None, None]
+
+
+def as_noise(noise: Sequence[Sequence[NDArray[Any]]], count: int) -> list[list[NDArray[np.float32]]]:
+    """The noise of `count` images as float32: an array for each level of each.
+
+    Raises:
+        InputError
+    """
+    wanted = f"noise: wanted for {count} images a list of float arrays each, as encode gives it"
+    if not isinstance(noise, list | tuple) or not all(isinstance(of_image, list | tuple) for of_image in noise):
+        raise InputError(f"{wanted}, got {shown(noise)}")
+    if len(noise) != count:
+        raise InputError(f"{wanted}, got it for {len(noise)}")
+    try:
+        return [[np.asarray(z, np.float32) for z in of_image] for of_image in noise]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{wanted}, got what is no array: {error}") from None
 
 
 def philox(counter: Sequence[Words], key: tuple[int, int]) -> tuple[Words, Words, Words, Words]:

@@ -12,10 +12,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from caflow_runtime.flow.shares import Shares
 
-Shares = list[tuple[int, NDArray[np.float64]]]
-"""Of one image: pairs of a cell's side in pixels, and nats per cell, (h, w)."""
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from caflow_runtime.backends.gpu import used_memory
 from caflow_runtime.health.canary import smooth_conditions
 from caflow_runtime.health.peak import peak_gflop_per_s
-from caflow_runtime.inputs import Image
+from caflow_runtime.image import Image
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 WARM_UPS = 3

@@ -21,10 +21,10 @@ import numpy as np
 from caflow_runtime.bundle.manifest import MANIFEST, sha256_of
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.health.canary import canary_difference
-from caflow_runtime.jobs.verdicts import Verdict
 from caflow_runtime.judge.calibration import Floats
 from caflow_runtime.judge.drift import WINDOW, Drift
 from caflow_runtime.judge.reference import Reference
+from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline

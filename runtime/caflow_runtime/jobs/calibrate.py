@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from caflow_runtime.bundle.manifest import MANIFEST, Model, sha256_of
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.health.canary import canary_log_likelihood
+from caflow_runtime.image import Image, check_pairs
 from caflow_runtime.image_size import MAX_PIXELS
-from caflow_runtime.inputs import Image, check_pairs
 from caflow_runtime.judge.calibration import (
     FORMAT,
     FORMAT_VERSION,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.verdicts import Verdict
+from caflow_runtime.judge.verdict import Verdict
 
 ROWS_IN_GROUP = 2048
 

@@ -19,7 +19,8 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import NAME, State, check_same, has_changed, read_state, settings_of_pipeline
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.jobs.parquet import write_parquet
-from caflow_runtime.jobs.verdicts import BATCH, Verdict
+from caflow_runtime.jobs.verdicts import BATCH
+from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.seal import is_sealed, sealed

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
-
+from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
+from caflow_runtime.image import Image, check_pairs
 from caflow_runtime.image_size import MAX_PIXELS
-from caflow_runtime.inputs import Image, check_pairs, check_share
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.judge.calibration import reason
+from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -31,36 +31,6 @@ BATCH_PIXELS = 2**22
 READERS = 4
 READ_AHEAD = 8
 """Pairs that are read while a batch is scored."""
-
-
-class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What became of a pair: a line of `scores.jsonl`. Of an error all numbers are None, but for sizes that are known.
-
-    Paths are written as by `as_text`. Levels are in order, the coarsest first.
-    """
-
-    target: str
-    condition: str
-    verdict: Literal["accepted", "rejected", "error"]
-    reason: str | None = None
-    """Of a rejection or an error, for people."""
-    typicality: float | None = None
-    """0…1."""
-    typicality_per_level: list[float] | None = None
-    residuals: list[float] | None = None
-    """Standard deviations of each level's bits/dim above what is expected."""
-    log_likelihood: float | None = None
-    """Nats."""
-    log_likelihood_per_level: list[float] | None = None
-    bits_per_dim: float | None = None
-    width: int | None = None
-    """Of the target, in pixels."""
-    height: int | None = None
-    target_stamp: str | None = None
-    condition_stamp: str | None = None
-    """`stamp_of` the files, taken before they were read: where it has changed, a pair is judged again."""
-    sha256: str = ""
-    """Of all other fields (`seal`), when it was written; empty before."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.bundle.manifest import MANIFEST, BundleError, Strict, read_manifest, sha256_of
+from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError
-from caflow_runtime.inputs import Image, check_share
+from caflow_runtime.image import Image
 from caflow_runtime.judge.reference import COMPLEXITIES, LINEAR, Count, Fit, Number, Reference
 from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, read_json

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.tiles import Floats
-from caflow_runtime.inputs import Image
+from caflow_runtime.image import Image
 
 CUBIC = -0.5
 """The parameter of Keys' kernel that Pillow and PyTorch reduce with."""

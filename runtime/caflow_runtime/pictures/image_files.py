@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.checks import check_integer
 from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.image import Image
 from caflow_runtime.image_size import JPEG_START, MAX_PIXELS, claimed_size
-from caflow_runtime.inputs import Image, check_integer
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.inputs import Image
-from caflow_runtime.pipeline.results import Likelihood, Samples, per_level, share_map
+from caflow_runtime.flow.shares import share_map, shares_per_level
+from caflow_runtime.image import Image
+from caflow_runtime.pipeline.results import Likelihood, Samples
 
 BRIGHTEST = 0.99
 """Quantile of a map: a few outliers must not darken all the rest."""
@@ -29,7 +30,7 @@ def pictures(result: Likelihood, image: int = 0) -> Iterator[tuple[str, Image, f
         darkest, brightest: bits/dim, or grey levels, that are shown darkest and brightest.
     """
     shares = result.shares[image][0] if isinstance(result, Samples) else result.shares[image]
-    levels = per_level(shares, result.per_level.shape[-1])
+    levels = shares_per_level(shares, result.per_level.shape[-1])
     for name, part in [("likelihood", shares), *((f"likelihood-{j}", level) for j, level in enumerate(levels))]:
         bits = -share_map(part, *result.sides[image]) / (CHANNELS * np.log(2))
         darkest, brightest = (float(np.quantile(bits, share)) for share in (1 - BRIGHTEST, BRIGHTEST))

@@ -7,12 +7,14 @@ from typing import Literal, get_args
 import numpy as np
 
 from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.checks import check_integer, check_share, shown
 from caflow_runtime.errors import InputError, NotFinite
-from caflow_runtime.inputs import Image, Rank, check_integer, check_share, shown
+from caflow_runtime.image import Image
 from caflow_runtime.judge.calibration import Floats, covariates, mahalanobis, standardized, typicality
 from caflow_runtime.judge.consistency import consistency, enlarge_image, project
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.pipeline.results import REJECTED, Outcome, bits_per_dim
+from caflow_runtime.rows.draw import Rank
 from caflow_runtime.rows.pixels import Pixels
 from caflow_runtime.rows.runner import Row
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
-from caflow_runtime.flow.tiles import Shares
-from caflow_runtime.inputs import Image
+from caflow_runtime.flow.shares import Shares
+from caflow_runtime.image import Image
 from caflow_runtime.judge.calibration import (
     Calibration,
     Typicality,

@@ -11,10 +11,10 @@ from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.batching import Room, Unit
 from caflow_runtime.flow.noise import draw_noise
 from caflow_runtime.flow.tiles import Axis, Window
-from caflow_runtime.inputs import per_level
 from caflow_runtime.pipeline.choice import TRY_LOWER
 from caflow_runtime.pipeline.results import bits_per_dim
 from caflow_runtime.rows.device_run import Chain
+from caflow_runtime.rows.draw import per_level
 
 
 @dataclass(frozen=True)

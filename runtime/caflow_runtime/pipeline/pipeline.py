@@ -18,20 +18,10 @@ from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.manifest import Manifest
+from caflow_runtime.checks import check_integer, check_share, shown
 from caflow_runtime.errors import InputError
-from caflow_runtime.inputs import (
-    Image,
-    Images,
-    Rank,
-    as_image,
-    as_images,
-    as_noise,
-    check_draw,
-    check_integer,
-    check_pairs,
-    check_share,
-    shown,
-)
+from caflow_runtime.flow.noise import as_noise
+from caflow_runtime.image import Image, Images, as_image, as_images, check_pairs
 from caflow_runtime.judge.calibration import Calibration, check_alpha, read_calibration
 from caflow_runtime.pipeline.choice import Candidate, Chooser, Reject, finite_pixels, ranking
 from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
@@ -39,6 +29,7 @@ from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import REJECTED, Best, Encoded, Samples, Score, stack
 from caflow_runtime.pipeline.stream import Frame, Stream
 from caflow_runtime.pipeline.stream import Noise as StreamNoise
+from caflow_runtime.rows.draw import Rank, check_draw
 from caflow_runtime.rows.runner import Noise, Row, Runner, Show
 
 PIXEL_BUDGET = 2**20

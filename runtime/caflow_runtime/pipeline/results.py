@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.flow.tiles import Shares
+from caflow_runtime.flow.shares import Shares, share_map, shares_per_level
 from caflow_runtime.judge.calibration import Typicality
 
 Outcome = Literal["accepted", "best", "bicubic"]
@@ -70,7 +70,7 @@ class Likelihood:
         return stack([self._level_maps(shares, side) for shares, side in zip(self.shares, self.sides, strict=True)])
 
     def _level_maps(self, shares: Shares, sides: tuple[int, int]) -> NDArray[np.float32]:
-        return np.stack([share_map(level, *sides) for level in per_level(shares, self.per_level.shape[-1])])
+        return np.stack([share_map(level, *sides) for level in shares_per_level(shares, self.per_level.shape[-1])])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,25 +150,3 @@ def bits_per_dim(log_likelihood: Any, dims: Any) -> NDArray[np.float64]:
 def stack(arrays: Sequence[NDArray[Any]]) -> Stack:
     """One array where all are of one shape, else a list."""
     return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else list(arrays)
-
-
-def per_level(shares: Shares, levels: int) -> list[Shares]:
-    """The shares of each level: two maps for each, and whatever is left for the finest."""
-    return [shares[2 * j : 2 * j + 2] if j < levels - 1 else shares[2 * j :] for j in range(levels)]
-
-
-def share_map(shares: Shares, height: int, width: int) -> NDArray[np.float32]:
-    """Shares of one image as nats per pixel, (height, width): each cell spread evenly over its pixels."""
-    total = np.zeros((height, width))
-    for cell, share in shares:
-        rows, columns = (_pixels_per_cell(side, cell) for side in (height, width))
-        spread = share / np.outer(rows, columns)
-        total += np.repeat(np.repeat(spread, rows, 0), columns, 1)
-    return total.astype(np.float32)
-
-
-def _pixels_per_cell(side: int, cell: int) -> NDArray[np.int64]:
-    """Cells at the border may lie partly in the padding, which has no share."""
-    counts = np.full(-(-side // cell), cell)
-    counts[-1] -= cell * len(counts) - side
-    return counts

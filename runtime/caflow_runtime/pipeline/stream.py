@@ -8,30 +8,26 @@ not jump from one sample to another. A frame of which no sample is finite is the
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from caflow_runtime.checks import check_integer, check_switch, is_number, shown
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.noise import draw_noise
-from caflow_runtime.inputs import Image, check_integer, check_switch, is_number, shown
+from caflow_runtime.flow.noise import DriftingNoise, draw_noise
+from caflow_runtime.image import Image
 from caflow_runtime.judge.calibration import covariates, typicality
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
+from caflow_runtime.pipeline.scenes import SceneCuts
 from caflow_runtime.rows.pixels import HostPixels
 from caflow_runtime.rows.runner import Row, Runner
 
 Noise = Literal["fixed", "fresh"] | float
 """The same for all frames of a scene; new for each; or ρ of an AR(1) process, 0 < ρ < 1: each frame's noise is
 ρ times the last one's and √(1 − ρ²) times new noise."""
-
-HISTOGRAM_BINS = (8, 8, 8)
-COMPARED_PIXELS = 64
-CUT_DISTANCE = 0.5
-"""Between the histograms of two frames, Bhattacharyya's, 0…1."""
 
 
 @dataclass(frozen=True)
@@ -71,62 +67,6 @@ class Frame:
     def bits_per_dim(self) -> float:
         """−log-likelihood / (dims · ln 2), pixel values as 0…256."""
         return -self.log_likelihood / (self.pixels.size * math.log(2))
-
-
-class SceneCuts:
-    """Says of each frame whether it is of another scene than the one before, by their colours."""
-
-    def __init__(self, distance: float = CUT_DISTANCE) -> None:
-        self.distance = distance
-        self._last: NDArray[np.float32] | None = None
-
-    def __call__(self, frame: Image) -> bool:
-        """True for the first frame, and where the histogram of colours changes at once."""
-        step = max(1, min(frame.shape[:2]) // COMPARED_PIXELS)
-        small = np.ascontiguousarray(frame[::step, ::step])
-        histogram = cv2.calcHist([small], [0, 1, 2], None, HISTOGRAM_BINS, [0, 256] * 3)
-        last, self._last = self._last, np.asarray(histogram, np.float32)
-        return last is None or cv2.compareHist(last, self._last, cv2.HISTCMP_BHATTACHARYYA) > self.distance
-
-
-class DriftingNoise:
-    """Noise of an AR(1) process over a scene's frames, each N(0, 1) by itself; a function of the frame's number."""
-
-    def __init__(self, persistence: float) -> None:
-        self.persistence = persistence
-        self._first = 0
-        self._last: dict[tuple[Any, ...], tuple[int, NDArray[np.float32] | None]] = {}
-
-    def restart(self, first: int) -> None:
-        """A scene begins with that frame."""
-        self._first = first
-        self._last.clear()
-
-    def __call__(
-        self,
-        channels: Sequence[int],
-        level: int,
-        top: int,
-        left: int,
-        height: int,
-        width: int,
-        samples: NDArray[np.int64],
-        seed: int,
-        frame: int,
-    ) -> NDArray[np.float32]:
-        place = (level, top, left, height, width)
-        drawn = [self._next((*place, int(k)), channels, int(k), seed, frame) for k in samples]
-        return np.stack(drawn)
-
-    def _next(self, key: tuple[int, ...], channels: Sequence[int], sample: int, seed: int, frame: int) -> Any:
-        level, top, left, height, width, _ = key
-        done, drawn = self._last.get(key, (self._first - 1, None))
-        for number in range(done + 1, frame + 1):  # more than one where it was not asked for since
-            new = draw_noise(channels, level, top, left, height, width, np.array([sample]), seed, number)[0]
-            fresh = np.float32(math.sqrt(1 - self.persistence**2)) * new
-            drawn = new if drawn is None else self.persistence * drawn + fresh
-        self._last[key] = frame, drawn
-        return drawn
 
 
 class Stream:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from caflow_runtime import strict_json
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.verdicts import Verdict
 from caflow_runtime.judge.calibration import Calibration, Floats, rank
 from caflow_runtime.judge.drift import Drift
+from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.seal import is_sealed
 
 JOB = "job.json"

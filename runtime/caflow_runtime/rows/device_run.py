@@ -14,7 +14,7 @@ from caflow_runtime.flow.batching import Unit
 from caflow_runtime.flow.noise import DrawNoise, LevelNoise, Place, draw_noise, draw_rows
 from caflow_runtime.flow.scan import Array, Arrays
 from caflow_runtime.flow.tiles import Window, weighted
-from caflow_runtime.inputs import Image
+from caflow_runtime.image import Image
 from caflow_runtime.rows.pixels import DevicePixels, HostPixels, Pixels
 
 

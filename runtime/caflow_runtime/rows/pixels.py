@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.flow.scan import Array
-from caflow_runtime.inputs import Image
+from caflow_runtime.image import Image
 
 LINES_AT_ONCE = 256
 

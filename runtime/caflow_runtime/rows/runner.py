@@ -14,10 +14,11 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.batching import Room, Unit, plan
 from caflow_runtime.flow.noise import DrawNoise, draw_noise
-from caflow_runtime.flow.tiles import Canvas, Shares, TooSmall, Window, cut, pad
-from caflow_runtime.inputs import Image, per_level
-from caflow_runtime.pipeline.results import per_level as shares_per_level
+from caflow_runtime.flow.shares import Shares, shares_per_level
+from caflow_runtime.flow.tiles import Canvas, TooSmall, Window, cut, pad
+from caflow_runtime.image import Image
 from caflow_runtime.rows.device_run import Chain
+from caflow_runtime.rows.draw import per_level
 from caflow_runtime.rows.pixels import HostPixels, Pixels
 
 CANVAS_PIXELS = 2**25

@@ -9,9 +9,10 @@ import msgspec
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from caflow_runtime.checks import LARGEST_WORD
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.flow.noise import LARGEST_WORD
-from caflow_runtime.inputs import Image, Rank
+from caflow_runtime.image import Image
+from caflow_runtime.rows.draw import Rank
 
 TEMPERATURE = 0.8
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.health.metrics import Instruments, Metrics, buckets_of
-from caflow_runtime.inputs import Image, as_images, check_draw, check_pairs
+from caflow_runtime.image import Image, as_images, check_pairs
 from caflow_runtime.judge.calibration import check_alpha
 from caflow_runtime.judge.drift import WINDOW
 from caflow_runtime.judge.reference import Reference
@@ -24,6 +24,7 @@ from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.choice import Otherwise, Reject
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Likelihood, Stack
+from caflow_runtime.rows.draw import check_draw
 from caflow_runtime.service.request import (
     TEMPERATURE,
     Answer,

@@ -13,8 +13,8 @@ import msgspec
 
 from caflow_runtime.bundle.manifest import sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.inputs import Image
-from caflow_runtime.pipeline.stream import SceneCuts
+from caflow_runtime.image import Image
+from caflow_runtime.pipeline.scenes import SceneCuts
 from caflow_runtime.video.job import SEGMENT_FRAMES
 from caflow_runtime.video.source import FileSource, UnreadableVideo, resized
 

@@ -19,12 +19,13 @@ import numpy as np
 
 from caflow_runtime.bundle.manifest import MANIFEST, File, describe_file, sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.inputs import Image, Rank
+from caflow_runtime.image import Image
 from caflow_runtime.jobs.folder import is_intact
 from caflow_runtime.judge.calibration import NAME as CALIBRATION
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import Noise, Stream
+from caflow_runtime.rows.draw import Rank
 from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, read_json
 from caflow_runtime.video.job import READER_ENDS_S, WAITING_FRAMES
