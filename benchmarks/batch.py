@@ -15,7 +15,7 @@ import click
 import numpy as np
 import report
 
-from caflow_deploy.serving.batch import open_fleet
+from caflow_deploy.cluster.batch import open_fleet
 from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.jobs.images import Done, Job, do
 from caflow_runtime.pictures.image_files import read_image, write_image

@@ -11,9 +11,9 @@ from batches import caflow, crops, drawn_alike, environment, lines_of
 from clips import ffmpeg, packets
 from conftest import DATA, photograph
 
+from caflow_deploy.cluster.batch import Place, open_pipeline, versions_here
 from caflow_deploy.commands.batch import SEGMENT_FRAMES, kind_of
 from caflow_deploy.commands.serve import serve
-from caflow_deploy.serving.batch import Place, open_pipeline, versions_here
 from caflow_runtime.bundle.manifest import NoBundle
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import settings_of_pipeline

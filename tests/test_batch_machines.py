@@ -87,7 +87,7 @@ DRIVER = """
 import sys
 sys.is_driver = True
 import deadly
-from caflow_deploy.serving.batch import open_fleet
+from caflow_deploy.cluster.batch import open_fleet
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import load

@@ -20,8 +20,8 @@ from conftest import photograph
 from test_imports import run_without
 from visit import TIMEOUT_S, Served, Visit
 
-from caflow_deploy.serving import page_results
-from caflow_deploy.serving.page_results import MOST_SAMPLES, Closed, Sampler
+from caflow_deploy.page import page_results
+from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, Sampler
 from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.judge.consistency import enlarge
@@ -152,8 +152,8 @@ from pathlib import Path
 from caflow_deploy.commands.page import set_environment
 set_environment({str(tmp_path)!r})
 import gradio
-from caflow_deploy.serving.page import build_page
-from caflow_deploy.serving.page_results import Sampler
+from caflow_deploy.page.page import build_page
+from caflow_deploy.page.page_results import Sampler
 from caflow_runtime.pipeline.pipeline import load
 sampler = Sampler(load({str(pipe.folder)!r}, backend="cpu"), Path({str(tmp_path)!r}))
 functions = {{block.name: block.fn for block in build_page(sampler).fns.values()}}

@@ -36,7 +36,7 @@ from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progr
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from caflow_deploy.serving.batch import Fleet
+    from caflow_deploy.cluster.batch import Fleet
     from caflow_runtime.jobs.image_folder import ImageBatch
     from caflow_runtime.jobs.images import Done, Job
     from caflow_runtime.jobs.pairs import FilePair
@@ -208,7 +208,7 @@ def _fleet(
     tiling: dict[str, int | None],
 ) -> "AbstractContextManager[Fleet]":
     """Workers that open the bundle of a pipeline."""
-    from caflow_deploy.serving.batch import open_fleet
+    from caflow_deploy.cluster.batch import open_fleet
     from caflow_runtime.jobs.folder import settings_of_pipeline
 
     name = str(pipe.folder.absolute() if pipe.folder == bundle else bundle)  # of a built-in model each has its own

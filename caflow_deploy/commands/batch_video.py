@@ -13,7 +13,7 @@ from caflow_deploy.commands.terminal import FAILED, end, progress_bar
 from caflow_deploy.commands.video import check_overwriting, encoding_of
 
 if TYPE_CHECKING:
-    from caflow_deploy.serving.batch import Fleet
+    from caflow_deploy.cluster.batch import Fleet
     from caflow_runtime.pipeline.pipeline import Pipeline
     from caflow_runtime.video.segment_plan import Plan, Segment
     from caflow_runtime.video.segments import DrawSettings, Report

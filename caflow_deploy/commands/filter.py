@@ -21,9 +21,9 @@ from caflow_deploy.commands.options import (
     open_pipeline,
     parquet_option,
     running_options,
-    silence,
 )
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
+from caflow_deploy.silence import silence
 
 if TYPE_CHECKING:
     from caflow_runtime.health.metrics import Metrics

@@ -1,7 +1,6 @@
 """Options that commands share, and the pipeline that they describe."""
 
 import math
-import os
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from caflow_deploy.commands.terminal import ending_on_errors
+from caflow_deploy.silence import silence
 from caflow_runtime.backends import MOST_THREADS
 from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.image_size import MAX_PIXELS
@@ -37,9 +37,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 MOST_SAMPLES = 10_000
 MOST_PIXELS = 2**30
 """Of an image file: OpenCV reads no larger ones."""
-FFMPEG_QUIET = "-8"
-SVT_ERRORS = "1"
-"""Of the encoder of AV1."""
 CODECS = ["h264", "hevc", "av1", "ffv1"]
 BACKENDS = click.Choice(["auto", "cpu", "cuda", "tensorrt"])
 threads_option = click.option(
@@ -249,13 +246,6 @@ def numbers(context: click.Context, parameter: click.Parameter, text: str | None
     if found is not None and (not found or min(found) < 1):
         raise click.BadParameter(f"wanted positive numbers such as 10,5,3, got {text!r}", context, parameter)
     return found
-
-
-def silence() -> None:
-    """OpenCV, and FFmpeg in it, report what they cannot read on their own as well. Before they are imported."""
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
-    os.environ.setdefault("SVT_LOG", SVT_ERRORS)
 
 
 def open_pipeline(

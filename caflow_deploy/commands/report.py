@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.options import bundle_option, silence
+from caflow_deploy.commands.options import bundle_option
 from caflow_deploy.commands.terminal import end, ending_on_errors
+from caflow_deploy.silence import silence
 from caflow_runtime.bundle.builtin import find_bundle
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from caflow_deploy.commands.options import BACKENDS, NumberRange, bundle_option, silence
+from caflow_deploy.commands.options import BACKENDS, NumberRange, bundle_option
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
+from caflow_deploy.silence import silence
 
 if TYPE_CHECKING:
     from caflow_runtime.backends.select import BackendName
@@ -91,7 +92,7 @@ def serve(
     """
     silence()
     with ending_on_errors():
-        from caflow_deploy.serving.cluster import cluster, listen
+        from caflow_deploy.cluster.cluster import cluster, listen
         from caflow_runtime.bundle.builtin import find_bundle
         from caflow_runtime.bundle.manifest import read_manifest, verify_files
 

@@ -15,7 +15,7 @@ from grpc.aio._server import Server
 from ray import serve
 from ray.serve.exceptions import BackPressureError
 
-from caflow_deploy.serving.cluster import LOOPBACK
+from caflow_deploy.cluster.cluster import LOOPBACK
 from caflow_deploy.serving.open_inference import Busy, Failure, failure_of
 from caflow_deploy.serving.ray_instruments import RayInstruments
 from caflow_runtime.backends.select import BackendName

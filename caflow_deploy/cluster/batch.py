@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from caflow_deploy.serving.cluster import cluster
-from caflow_deploy.serving.quiet import quiet
+from caflow_deploy.cluster.cluster import cluster
+from caflow_deploy.cluster.quiet import quiet
 from caflow_runtime.errors import BackendError, CaflowError, InputError
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def open_pipeline(place: Place) -> "Pipeline":
         InputError: if another bundle is there than the one that is meant, or another version of a package.
         BundleError, BackendError: as of `load`.
     """
-    from caflow_deploy.commands.options import silence
+    from caflow_deploy.silence import silence
 
     silence()
     from caflow_runtime.jobs.folder import settings_of_pipeline

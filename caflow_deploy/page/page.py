@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import gradio
 
-from caflow_deploy.serving.page_results import MOST_SAMPLES, Closed, Sampler
+from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, Sampler
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.judge.calibration import read_calibration
 from caflow_runtime.pictures.image_files import SUFFIXES
