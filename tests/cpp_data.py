@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from test_bundle import a_bundle, wrong_bundles
 
-from caflow_runtime.bundle.manifest import MANIFEST
+from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.flow.noise import draw_noise, philox
 
 CALLS = 10_000

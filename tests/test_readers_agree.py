@@ -11,6 +11,7 @@ from test_bundle import a_bundle
 
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.external_data import WrongGraph, external_files
+from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import BundleError
 
 MANIFESTS, GRAPHS = 4_000, 2_000
@@ -39,7 +40,7 @@ def meaning_of_manifest(text: bytes, folder: Path) -> Any:
         return value if isinstance(value, str) else float(value)
 
     try:
-        manifest = bundle.parse_manifest(text, folder / bundle.MANIFEST)
+        manifest = bundle.parse_manifest(text, folder / MANIFEST)
     except BundleError:
         return None
     model = manifest.model

@@ -10,6 +10,7 @@ from cpp_build import BUNDLE
 
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import BundleError
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import State, read_state
@@ -63,7 +64,7 @@ def test_what_is_within_the_limits_is_read(tmp_path: Path) -> None:
 
 def bundle_with(folder: Path, name: str, text: bytes) -> Path:
     folder.mkdir()
-    shutil.copy(BUNDLE / bundle.MANIFEST, folder)
+    shutil.copy(BUNDLE / MANIFEST, folder)
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(text)
     return folder

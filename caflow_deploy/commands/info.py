@@ -20,7 +20,8 @@ def info(bundle: Path, as_json: bool) -> None:
     """What BUNDLE, x4-photo by default, holds: its model, its graphs, and what was measured when it was exported."""
     with ending_on_errors():
         from caflow_runtime.bundle import engine_sets as engines
-        from caflow_runtime.bundle.manifest import MANIFEST, files_of, read_manifest, verify_files
+        from caflow_runtime.bundle.file_names import MANIFEST
+        from caflow_runtime.bundle.manifest import files_of, read_manifest, verify_files
 
         bundle = find_bundle(bundle)
         manifest = read_manifest(bundle)

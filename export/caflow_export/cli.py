@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from caflow_runtime.backends.gpu import first_gpu
-from caflow_runtime.bundle.manifest import MANIFEST, BundleError, read_manifest
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import BundleError, read_manifest
 from caflow_runtime.errors import BackendError
 
 if TYPE_CHECKING:

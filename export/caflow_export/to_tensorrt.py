@@ -28,6 +28,7 @@ from caflow_runtime.backends.tensorrt_library import logger, module, recorder, s
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.engine_sets import NAMES, Engine, EngineSet, Flavor, Profile
+from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import Graph, Manifest, Model, size_of
 from caflow_runtime.errors import BackendError
 
@@ -150,7 +151,7 @@ class _Builder:
         partial.mkdir(parents=True)
         try:
             built = EngineSet(
-                manifest_sha256=bundle.sha256_of(self.folder / bundle.MANIFEST),
+                manifest_sha256=bundle.sha256_of(self.folder / MANIFEST),
                 flavor=self.flavor,
                 version=self.version,
                 compute_capability=compute_capability,

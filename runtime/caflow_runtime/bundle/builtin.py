@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from caflow_runtime.bundle.file_names import MANIFEST
+
 DEFAULT = "x4-photo"
 """×4 super-resolution of photographs."""
 
@@ -18,10 +20,6 @@ def names() -> list[str]:
 
 def find_bundle(name: str | Path) -> Path:
     """The built-in bundle of that name, unless a bundle is at that path; the path as it is where there is neither."""
-    from caflow_runtime.bundle.manifest import (
-        MANIFEST,  # not above: `import caflow_deploy` asks for DEFAULT and must be quick
-    )
-
     path = Path(name)
     is_builtin = str(name) in names() and not (path / MANIFEST).is_file()
     return MODELS / f"{name}.caflow" if is_builtin else path

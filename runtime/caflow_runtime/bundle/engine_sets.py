@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import Count, File, Measurement, Strict
 from caflow_runtime.errors import BackendError
 from caflow_runtime.strict_json import WrongJson, read_json
@@ -143,7 +144,7 @@ def installed_version(flavor: Flavor) -> str | None:
 
 
 def _stale(bundle_folder: Path, folder: Path, engines: EngineSet) -> str | None:
-    if engines.manifest_sha256 != bundle.sha256_of(bundle_folder / bundle.MANIFEST):
+    if engines.manifest_sha256 != bundle.sha256_of(bundle_folder / MANIFEST):
         return "built from another export of the model"
     installed = installed_version(engines.flavor)
     if installed is not None and installed != engines.version:

@@ -15,14 +15,12 @@ import msgspec
 
 from caflow_runtime.bundle.builtin import names
 from caflow_runtime.bundle.external_data import WrongGraph, external_files
+from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.strict_json import WrongJson, convert, parse_json
 
 FORMAT = "caflow-bundle"
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-CARD = "README.md"
-SHEET = "samples.png"
 MANIFEST_BYTES = 4 * 2**20
 """A larger manifest is refused unread."""
 

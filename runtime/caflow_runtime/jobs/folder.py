@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import msgspec
 from filelock import FileLock, Timeout
 
-from caflow_runtime.bundle.manifest import MANIFEST, File, sha256_of
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import File, sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.judge import calibration
 from caflow_runtime.pipeline.pipeline import Pipeline

@@ -19,7 +19,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.bundle.manifest import MANIFEST, BundleError, Strict, read_manifest, sha256_of
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import BundleError, Strict, read_manifest, sha256_of
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image

@@ -17,7 +17,8 @@ from uuid import uuid4
 import msgspec
 import numpy as np
 
-from caflow_runtime.bundle.manifest import MANIFEST, File, describe_file, sha256_of
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import File, describe_file, sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.jobs.folder import is_intact
