@@ -1,20 +1,17 @@
-"""One TensorRT engine as a graph, and the kernels that TensorRT-RTX compiles while engines run."""
+"""One TensorRT engine as a graph."""
 
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
 from caflow_runtime.backends.backend import explaining
-from caflow_runtime.backends.cache_file import read_cache, write_cache
 from caflow_runtime.backends.device_array import DeviceArray
+from caflow_runtime.backends.tensorrt_runtime import TensorRTRuntime
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.scan import Array, Arrays
-
-if TYPE_CHECKING:
-    from caflow_runtime.backends.tensorrt import TensorRT
 
 TYPES = {
     "FLOAT": np.float32,
@@ -33,9 +30,9 @@ SMALLEST = 256
 class EngineGraph:
     """A graph that runs on device arrays."""
 
-    def __init__(self, backend: "TensorRT", engine: Any, path: Path) -> None:
-        trt = backend.trt
-        self.backend = backend
+    def __init__(self, runtime: TensorRTRuntime, engine: Any, path: Path) -> None:
+        trt = runtime.trt
+        self.runtime = runtime
         self.engine = engine
         self.path = path
         names = [engine.get_tensor_name(k) for k in range(engine.num_io_tensors)]
@@ -44,8 +41,8 @@ class EngineGraph:
         self._contexts: dict[Any, Any] = {}
 
     def __call__(self, arrays: Arrays) -> dict[str, Array]:
-        backend, device = self.backend, self.backend.device
-        with backend.lock, explaining(self.path):
+        runtime, device = self.runtime, self.runtime.device
+        with runtime.lock, explaining(self.path):
             device.use()
             given = {name: cast(DeviceArray, arrays[name]) for name in self.inputs}
             context = self._context(self._profile({name: array.shape for name, array in given.items()}))
@@ -62,30 +59,30 @@ class EngineGraph:
             is_set = all(context.set_tensor_address(name, array.address) for name, array in results.items())
             if not device.is_recording:  # the recorded memory is that of the run before
                 size = max(SMALLEST, context.update_device_memory_size_for_shapes())
-                context.set_device_memory(int(backend.activation(size).handle), size)
-                is_set = is_set and (backend.contexts is None or self._can_be_recorded(context))
+                context.set_device_memory(int(runtime.activation(size).handle), size)
+                is_set = is_set and (runtime.contexts is None or self._can_be_recorded(context))
             if not is_set:
                 raise self._refusal(given)
             run = partial(context.execute_async_v3, int(device.stream.handle))
             if device.is_recording and not run():
-                raise BackendError(f"{self.path}: {backend.name} cannot record it")
+                raise BackendError(f"{self.path}: {runtime.name} cannot record it")
             if not device.is_recording:
-                backend.made_by(context, run, self.path)
+                runtime.made_by(context, run, self.path)
         return cast(dict[str, Array], results)
 
     def _refusal(self, given: dict[str, DeviceArray]) -> BackendError:
         """The error where the context does not take the inputs."""
         shapes = [array.shape for array in given.values()]
-        return BackendError(f"{self.path}: {self.backend.name} does not take {shapes}")
+        return BackendError(f"{self.path}: {self.runtime.name} does not take {shapes}")
 
     def __del__(self) -> None:
         with suppress(Exception):  # contexts are freed at once, not in the order of the stream
-            self.backend.device.finish()
+            self.runtime.device.finish()
 
     def _can_be_recorded(self, context: Any) -> bool:
         """Only TensorRT-RTX has a question for it."""
         ask = getattr(context, "is_stream_capturable", None)
-        return ask is None or bool(ask(int(self.backend.device.recorder.handle)))
+        return ask is None or bool(ask(int(self.runtime.device.recorder.handle)))
 
     def _profile(self, shapes: dict[str, tuple[int, ...]]) -> int:
         """The last one that takes the shapes: it has the smaller targets.
@@ -111,50 +108,21 @@ class EngineGraph:
     def _context(self, profile: int) -> Any:
         """What runs the engine for the shapes of a profile; while a chain is recorded one that is the recording's."""
         contexts, key = self._contexts, (self, profile)
-        if self.backend.contexts is not None:
-            contexts = self.backend.contexts
+        if self.runtime.contexts is not None:
+            contexts = self.runtime.contexts
         if key not in contexts:
-            context = self.backend.made_by(self.engine, self._create_context, self.path)
-            stream = int(self.backend.device.compute.handle)
-            self.backend.made_by(context, partial(context.set_optimization_profile_async, profile, stream), self.path)
+            context = self.runtime.made_by(self.engine, self._create_context, self.path)
+            stream = int(self.runtime.device.compute.handle)
+            self.runtime.made_by(context, partial(context.set_optimization_profile_async, profile, stream), self.path)
             contexts[key] = context
         return contexts[key]
 
     def _create_context(self) -> Any:
         """Without memory of its own."""
-        strategy = self.backend.trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        if self.backend.kernels is None:
+        strategy = self.runtime.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self.runtime.kernels is None:
             return self.engine.create_execution_context(strategy)
         config = self.engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
-        self.backend.kernels.configure(config, shapes_return=self.backend.contexts is not None)
+        self.runtime.kernels.configure(config, shapes_return=self.runtime.contexts is not None)
         return self.engine.create_execution_context(config)
-
-
-class Kernels:
-    """What TensorRT-RTX compiles for the GPU here while engines run, kept beside them for the next time."""
-
-    def __init__(self, trt: Any, folder: Path) -> None:
-        self.trt = trt
-        self.path = folder / "kernels.cache"
-        self._cache: Any = None
-        self._stored = b""
-
-    def configure(self, config: Any, shapes_return: bool) -> None:
-        """Have the kernels of a context taken from and put into the cache, the ones for its shapes at once or later."""
-        strategies = self.trt.DynamicShapesKernelSpecializationStrategy
-        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER if shapes_return else strategies.LAZY
-        if self._cache is None:
-            self._cache = config.create_runtime_cache()
-            self._stored = read_cache(self.path)
-            if self._stored:  # what another driver compiled is not taken
-                self._cache.deserialize(self._stored)
-        config.set_runtime_cache(self._cache)
-
-    def write(self) -> None:
-        """Store what is new."""
-        compiled = b"" if self._cache is None else bytes(self._cache.serialize() or b"")
-        if compiled and compiled != self._stored:
-            with suppress(OSError):  # a bundle that cannot be written to still runs
-                write_cache(self.path, compiled)
-                self._stored = compiled
