@@ -7,7 +7,7 @@
 
 #include "backend.hpp"
 #include "cuda_device.hpp"
-#include "engine.hpp"
+#include "tensorrt_engine.hpp"
 
 namespace caflow::runtime {
 

@@ -1,4 +1,4 @@
-#include "recording.hpp"
+#include "tensorrt_recording.hpp"
 
 namespace caflow::runtime {
 

@@ -1,4 +1,4 @@
-#include "engine.hpp"
+#include "tensorrt_engine.hpp"
 
 #include <algorithm>
 #include <array>

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "engines.hpp"
+#include "engine_sets.hpp"
 #include "tiles.hpp"
 
 namespace caflow::runtime {

@@ -1,4 +1,4 @@
-#include "plan.hpp"
+#include "batching.hpp"
 
 #include <algorithm>
 #include <cmath>

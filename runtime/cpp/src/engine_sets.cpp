@@ -1,4 +1,4 @@
-#include "engines.hpp"
+#include "engine_sets.hpp"
 
 #include <algorithm>
 
