@@ -19,6 +19,7 @@ setup: .venv/.installed  ## Make .venv with everything for development.
 lint: setup  ## Style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 test: setup  ## The tests that every change runs.

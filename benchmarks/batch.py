@@ -15,11 +15,11 @@ import click
 import numpy as np
 import report
 
-from caflow_deploy.serving.batch import open_fleet
-from caflow_runtime.image_job import Done, Job, do
-from caflow_runtime.images import read_image, write_image
-from caflow_runtime.job_folder import settings_of_pipeline
-from caflow_runtime.pipeline import load
+from caflow_deploy.cluster.batch import open_fleet
+from caflow_runtime.jobs.folder import settings_of_pipeline
+from caflow_runtime.jobs.images import Done, Job, do
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pipeline.pipeline import load
 
 SIDE = 16
 PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless", "ray")

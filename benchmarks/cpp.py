@@ -17,7 +17,7 @@ import click
 import numpy as np
 import report
 
-from caflow_runtime.canary import smooth_conditions
+from caflow_runtime.health.canary import smooth_conditions
 
 CASES = ((64, 1), (64, 10), (256, 10))
 """Sides of the target, and samples."""
@@ -56,7 +56,7 @@ class Process:
 def measure_python(folder: str, height: int, width: int, rgb: str, samples: int, threads: int) -> None:
     """The Python process."""
     start = time.perf_counter()
-    from caflow_runtime.pipeline import load
+    from caflow_runtime.pipeline.pipeline import load
 
     condition = np.fromfile(rgb, np.uint8).reshape(height, width, 3)
     with load(folder, backend="cpu", threads=threads) as pipe:

@@ -20,9 +20,9 @@ from peers import installed, resampled
 from PIL import Image
 from scipy.stats import mannwhitneyu
 
-from caflow_runtime.calibrate import Pair, find_photographs, pairs_of
-from caflow_runtime.consistency import consistency, project
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.jobs.calibrate import Pair, find_photographs, pairs_of
+from caflow_runtime.judge.consistency import consistency, project
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 PHOTOGRAPHS = Path("build/photographs")
 SIDES = (64, 128, 256)

@@ -19,7 +19,7 @@ from degradations import h264
 from metrics import SCALE, Judge, Picture, psnr, reduce
 from numpy.typing import NDArray
 
-from caflow_runtime.stream import SceneCuts
+from caflow_runtime.pipeline.scenes import SceneCuts
 from caflow_runtime.video.source import FileSource
 
 LPIPS_EVERY = 4

@@ -12,7 +12,7 @@ from sampling import TEMPERATURE
 from torch import Tensor
 
 from caflow_export.export import PrecisionName
-from caflow_runtime import scan
+from caflow_runtime.flow import scan
 from caflow_training.model import CHANNELS, CAFlow
 
 SIDE = 64

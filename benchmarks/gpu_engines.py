@@ -12,15 +12,16 @@ from torch import Tensor
 from caflow_export.export import PrecisionName, export
 from caflow_export.to_tensorrt import build_engines
 from caflow_export.trt_flavor import NeedsGpu, TensorRTUnavailable
-from caflow_runtime import bundle, scan
+from caflow_runtime.backends.gpu import used_memory
+from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound
 from caflow_runtime.backends.tensorrt import TensorRT
-from caflow_runtime.canary import smooth_conditions
-from caflow_runtime.chain import Chain
+from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.errors import BackendError
-from caflow_runtime.gpu import used_memory
-from caflow_runtime.graphs import Graphs
-from caflow_runtime.pipeline import OVERLAP, Pipeline
+from caflow_runtime.flow import scan
+from caflow_runtime.health.canary import smooth_conditions
+from caflow_runtime.pipeline.pipeline import OVERLAP, Pipeline
+from caflow_runtime.rows.device_run import Chain
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow
 

@@ -14,7 +14,7 @@ from hard_inputs import hard_inputs
 from metrics import WHOLE, Picture, crops, resize
 from numpy.typing import NDArray
 
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 CROPS = Path("build/photographs/test")
 BLOCK = 8

@@ -30,8 +30,8 @@ from metrics import Picture
 from quality import PHOTOGRAPHS
 
 from caflow_export.export import export
-from caflow_runtime.pipeline import Pipeline, load
-from caflow_runtime.stream import Frame, Stream
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.stream import Frame, Stream
 from caflow_runtime.video.job import Job
 from caflow_runtime.video.sink import Encoding, SegmentWriter
 from caflow_runtime.video.source import CLOCK, FileSource

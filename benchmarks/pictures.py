@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_export.export import export
-from caflow_runtime.images import read_image, write_image
-from caflow_runtime.maps import pictures
-from caflow_runtime.pipeline import load
-from caflow_runtime.results import Samples
-from caflow_runtime.sheet import sheet
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pictures.maps import pictures
+from caflow_runtime.pictures.sheet import sheet
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.results import Samples
 
 IMAGES = Path("docs/images")
 FACE = slice(4, 68), slice(24, 88)

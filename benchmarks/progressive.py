@@ -15,8 +15,8 @@ import numpy as np
 import report
 from numpy.typing import NDArray
 
-from caflow_runtime.consistency import reduce
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.judge.consistency import reduce
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 N = 10
 SIDE = 64

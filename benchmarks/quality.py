@@ -27,9 +27,9 @@ from metrics import WHOLE, Crop, Judge, Picture, crops, mean, psnr
 from peers import PEERS, installed
 from scipy.stats import wilcoxon
 
-from caflow_runtime.consistency import consistency
-from caflow_runtime.pipeline import Pipeline, load
-from caflow_runtime.results import Samples
+from caflow_runtime.judge.consistency import consistency
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.results import Samples
 
 PHOTOGRAPHS = Path("build/photographs")
 SIDES = (64, WHOLE)

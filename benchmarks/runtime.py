@@ -19,12 +19,13 @@ import numpy as np
 import onnx
 import report
 
-from caflow_runtime import bundle, scan
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
-from caflow_runtime.bench import bench
-from caflow_runtime.canary import smooth_conditions
-from caflow_runtime.noise import draw_noise
-from caflow_runtime.pipeline import load
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.flow import scan
+from caflow_runtime.flow.noise import draw_noise
+from caflow_runtime.health.bench import bench
+from caflow_runtime.health.canary import smooth_conditions
+from caflow_runtime.pipeline.pipeline import load
 
 SIDE = 64
 SAMPLES = (1, 10)

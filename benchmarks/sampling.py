@@ -26,8 +26,9 @@ from caflow_export.export import PRECISIONS, export
 from caflow_export.fold import FoldedChain
 from caflow_export.networks import Mixings
 from caflow_export.verify import torch_graphs
-from caflow_runtime import bundle, scan
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.flow import scan
 from caflow_training import checkpoint
 from caflow_training.bijections import Bijection, Chain
 from caflow_training.model import CHANNELS, CAFlow, to_integers

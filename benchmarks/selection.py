@@ -14,9 +14,9 @@ import report
 from metrics import WHOLE, Crop, Judge, crops, psnr
 from numpy.typing import NDArray
 
-from caflow_runtime.calibration import mahalanobis
-from caflow_runtime.consistency import consistency
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.judge.calibration import mahalanobis
+from caflow_runtime.judge.consistency import consistency
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 PHOTOGRAPHS = Path("build/photographs")
 SIDE = WHOLE // 4

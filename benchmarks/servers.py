@@ -24,7 +24,7 @@ import tritonclient.http
 from numpy.typing import NDArray
 
 from caflow_export.triton import write_repository
-from caflow_runtime.service import MAX_PIXELS
+from caflow_runtime.service.service import MAX_PIXELS
 
 ROOT = Path(__file__).parents[1]
 STARTS_S, ENDS_S, ANSWERS_S = 600.0, 60.0, 120.0

@@ -15,9 +15,9 @@ import numpy as np
 import report
 from servers import Asked, Protocol, Server, ask_all, ray_server, triton_environment, triton_server
 
-from caflow_runtime.builtin import DEFAULT, find_bundle
-from caflow_runtime.canary import smooth_conditions
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.bundle.builtin import DEFAULT, find_bundle
+from caflow_runtime.health.canary import smooth_conditions
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 CLIENTS, REPLICAS, THREADS = 16, 2, 2
 SIDES, SAMPLES = (12, 16, 24), (1, 4, 10)

@@ -17,7 +17,7 @@ from peers import PEERS, Upscale, installed
 from PIL import Image
 from quality import PHOTOGRAPHS, Temperature, parsed
 
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 REGION, GRID = 128, 8
 GAP, CAPTION = 4, 18

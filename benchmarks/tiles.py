@@ -14,8 +14,8 @@ import numpy as np
 import report
 from numpy.typing import NDArray
 
-from caflow_runtime.pipeline import load
-from caflow_runtime.tiles import Window, cut
+from caflow_runtime.flow.tiles import Window, cut
+from caflow_runtime.pipeline.pipeline import load
 
 TILE = 128
 OVERLAPS = (0, 16, 32, 48)

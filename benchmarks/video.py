@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from peers import PEERS, Upscale, installed
 from quality import PHOTOGRAPHS, show
 
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 FRAMES, PEER_FRAMES = 60, {"realesr-animevideov3": 10, "srmdnf": 10, "dat-light": 5}
 WARM_UP = 16

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from quality import PHOTOGRAPHS
 from tiles import borders, seam
 
-from caflow_runtime.pipeline import load
-from caflow_runtime.tiles import cut
+from caflow_runtime.flow.tiles import cut
+from caflow_runtime.pipeline.pipeline import load
 
 TILED, TILE, OVERLAPS, FRAMES, NEAR = "cockatoo.mp4", 256, (0, 64), 8, 4
 

@@ -2,29 +2,29 @@
 
 from typing import TYPE_CHECKING, Any
 
-from caflow_runtime.builtin import DEFAULT
+from caflow_runtime.bundle.builtin import DEFAULT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from caflow_runtime.choice import Reject
-    from caflow_runtime.pipeline import Pipeline
+    from caflow_runtime.pipeline.choice import Reject
+    from caflow_runtime.pipeline.pipeline import Pipeline
 
 __all__ = ["Reject", "load"]
 __version__ = "0.1.0"
 
 
 def load(bundle: "str | Path" = DEFAULT, **settings: Any) -> "Pipeline":
-    """Open a bundle, or the built-in model: `caflow_runtime.pipeline.load`, with its arguments."""
-    from caflow_runtime.pipeline import load
+    """Open a bundle, or the built-in model: `caflow_runtime.pipeline.pipeline.load`, with its arguments."""
+    from caflow_runtime.pipeline.pipeline import load
 
     return load(bundle, **settings)
 
 
 def __getattr__(name: str) -> Any:
-    """`Reject`, of `caflow_runtime.choice`, which loads OpenCV: not before it is asked for."""
+    """`Reject`, of `caflow_runtime.pipeline.choice`, which loads OpenCV: not before it is asked for."""
     if name == "Reject":
-        from caflow_runtime.choice import Reject
+        from caflow_runtime.pipeline.choice import Reject
 
         return Reject
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from conftest import DATA
 
-from caflow_runtime.image_batch import RESULTS
-from caflow_runtime.images import read_image, write_image
+from caflow_runtime.jobs.image_folder import RESULTS
+from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.seal import are_sealed
 
 

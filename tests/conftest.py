@@ -13,13 +13,13 @@ from cpp_build import BUILD, MISSING, build
 from numpy.typing import NDArray
 
 from caflow_export.export import ExportReport, export
+from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.backends.onnx_runtime import check_installed
-from caflow_runtime.calibrate import CROPS, Pair, calibrate, find_photographs, pairs_of
-from caflow_runtime.calibration import Calibration, write_calibration
 from caflow_runtime.errors import BackendError
-from caflow_runtime.gpu import first_gpu
-from caflow_runtime.noise import draw_noise
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.flow.noise import draw_noise
+from caflow_runtime.jobs.calibrate import CROPS, Pair, calibrate, find_photographs, pairs_of
+from caflow_runtime.judge.calibration import Calibration, write_calibration
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow

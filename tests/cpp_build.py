@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from caflow_runtime import builtin
+from caflow_runtime.bundle import builtin
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "runtime" / "cpp"

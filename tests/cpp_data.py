@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from test_bundle import a_bundle, wrong_bundles
 
-from caflow_runtime.bundle import MANIFEST
-from caflow_runtime.noise import draw_noise, philox
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.flow.noise import draw_noise, philox
 
 CALLS = 10_000
 SIDE = 128

@@ -9,7 +9,7 @@ from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes
 
 from caflow_runtime.errors import UnreadableImage
-from caflow_runtime.images import read_image
+from caflow_runtime.pictures.image_files import read_image
 
 PHOTOGRAPHS = Path(__file__).parent / "data" / "photographs"
 MAX_PIXELS = 2**16

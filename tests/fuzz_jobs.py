@@ -11,18 +11,18 @@ from cpp_build import BUNDLE
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_json_line, changed_lines
 
-from caflow_runtime.calibration import read_calibration
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.filter import Verdict
-from caflow_runtime.filter_job import SCORES, FilterJob, FilterState
-from caflow_runtime.image_batch import RESULTS, ImageBatch
-from caflow_runtime.image_job import Job
-from caflow_runtime.images import read_image
-from caflow_runtime.job_folder import NAME, State, stamp_of
-from caflow_runtime.pairs import FilePair, list_pairs
+from caflow_runtime.jobs.folder import NAME, State, stamp_of
+from caflow_runtime.jobs.image_folder import RESULTS, ImageBatch
+from caflow_runtime.jobs.images import Job
+from caflow_runtime.jobs.pairs import FilePair, list_pairs
+from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterState
+from caflow_runtime.judge.calibration import read_calibration
+from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.path_text import as_path, as_text
+from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.report.summary import Summary, read_job, read_lines
 from caflow_runtime.seal import sealed, sealed_fields
-from caflow_runtime.summary import Summary, read_job, read_lines
 
 SETTINGS: dict[str, Any] = {
     "bundle": "0" * 64,

@@ -15,9 +15,9 @@ from tritonclient.grpc import service_pb2
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving.open_inference_grpc import parameters_of, parse_request, read_request
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.pipeline import load
-from caflow_runtime.request import Request
-from caflow_runtime.service import SERVICES
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.service.request import Request
+from caflow_runtime.service.service import SERVICES
 
 MAX_PIXELS = 2**13
 """Of a request's results: a handful of small samples."""

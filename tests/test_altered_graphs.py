@@ -17,9 +17,10 @@ from c_library import CError, CModel
 from cpp_build import BUNDLE
 from onnx import TensorProto, helper
 
-from caflow_runtime import bundle
-from caflow_runtime.bundle import BrokenGraph, BundleError, UnlistedFile, WrongShape
-from caflow_runtime.pipeline import load
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import BrokenGraph, BundleError, UnlistedFile, WrongShape
+from caflow_runtime.pipeline.pipeline import load
 
 CONDITION = np.arange(8 * 12 * 3, dtype=np.uint8).reshape(8, 12, 3)
 TARGET = np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3)
@@ -70,12 +71,12 @@ def change_graph(folder: Path, name: str, change: Callable[[onnx.ModelProto], No
     model = onnx.load(path, load_external_data=False)
     change(model)
     path.write_bytes(model.SerializeToString())
-    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    manifest = json.loads((folder / MANIFEST).read_text())
     for graph in manifest["graphs"]:
         if graph["name"] == name:
             found = bundle.describe_file(folder, path.name)
             graph["file"] = {"path": found.path, "bytes": found.bytes, "sha256": found.sha256}
-    (folder / bundle.MANIFEST).write_text(json.dumps(manifest))
+    (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
 def alter(model: onnx.ModelProto, output: str, nodes: Nodes) -> None:
@@ -152,10 +153,10 @@ def test_outputs_that_are_others_are_named(copied: Path, built_cpp: Path, output
 
 def test_a_share_of_other_cells_is_refused_whatever_the_manifest_says(copied: Path, built_cpp: Path) -> None:
     change_graph(copied, "forward_1", lambda model: alter(model, "share", ALTERATIONS["of one cell"]))
-    manifest = json.loads((copied / bundle.MANIFEST).read_text())
+    manifest = json.loads((copied / MANIFEST).read_text())
     graph = next(graph for graph in manifest["graphs"] if graph["name"] == "forward_1")
     next(port for port in graph["outputs"] if port["name"] == "share")["shape"] = ["rows", 1, 1]
-    (copied / bundle.MANIFEST).write_text(json.dumps(manifest))
+    (copied / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(WrongShape, match="wanted shares with square cells"):
         run_all(copied)
     with pytest.raises(CError, match="wanted shares with square cells"):
@@ -230,23 +231,23 @@ def test_graphs_read_no_file_that_is_not_listed(
 
 def test_weights_may_be_in_a_folder(copied: Path, built_cpp: Path) -> None:
     """Locations are relative to the ONNX file."""
-    manifest = json.loads((copied / bundle.MANIFEST).read_text())
+    manifest = json.loads((copied / MANIFEST).read_text())
     (copied / "below").mkdir()
     for file in [*(graph["file"] for graph in manifest["graphs"]), *manifest["weights"]]:
         (copied / file["path"]).rename(copied / "below" / file["path"])
         file["path"] = f"below/{file['path']}"
-    (copied / bundle.MANIFEST).write_text(json.dumps(manifest))
+    (copied / MANIFEST).write_text(json.dumps(manifest))
     run_all(copied)
     run_all_in_cpp(built_cpp / "libcaflow.so", copied)
 
 
 def test_only_onnx_files_are_loaded(copied: Path, built_cpp: Path) -> None:
     """Not those of ONNX Runtime's own format, which it knows by their suffix, and which may name other files."""
-    manifest = json.loads((copied / bundle.MANIFEST).read_text())
+    manifest = json.loads((copied / MANIFEST).read_text())
     for graph in manifest["graphs"]:
         if graph["name"] == "reverse_0":
             graph["file"]["path"] = "reverse_0.ort"
-    (copied / bundle.MANIFEST).write_text(json.dumps(manifest))
+    (copied / MANIFEST).write_text(json.dumps(manifest))
     (copied / "reverse_0.onnx").rename(copied / "reverse_0.ort")
     run_all(copied)
     run_all_in_cpp(built_cpp / "libcaflow.so", copied)

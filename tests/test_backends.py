@@ -10,11 +10,11 @@ import pytest
 from conftest import photograph
 
 from caflow_export.export import ExportReport
+from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu, check_installed
 from caflow_runtime.backends.select import open_backend
 from caflow_runtime.errors import BackendError
-from caflow_runtime.graphs import Graphs
-from caflow_runtime.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
+from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *packages: str, only: bool = False) -> None:
@@ -67,7 +67,7 @@ def test_bound_values_give_the_same(exported: ExportReport, photographs: Path) -
 def test_threads_are_what_was_asked_for(exported: ExportReport) -> None:
     """In a process of its own: here, threads of other tests may end meanwhile."""
     code = (
-        "import sys; from pathlib import Path; import numpy; from caflow_runtime.pipeline import load; "
+        "import sys; from pathlib import Path; import numpy; from caflow_runtime.pipeline.pipeline import load; "
         "count = lambda: len(list(Path('/proc/self/task').iterdir())); before = count(); "
         "pipe = load(sys.argv[1], backend='cpu', threads=int(sys.argv[2])); "
         "pipe.best_of(numpy.zeros((4, 4, 3), 'u1'), n=2); print(count() - before)"

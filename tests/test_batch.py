@@ -11,18 +11,18 @@ from batches import caflow, crops, drawn_alike, environment, lines_of
 from clips import ffmpeg, packets
 from conftest import DATA, photograph
 
+from caflow_deploy.cluster.batch import Place, open_pipeline, versions_here
 from caflow_deploy.commands.batch import SEGMENT_FRAMES, kind_of
 from caflow_deploy.commands.serve import serve
-from caflow_deploy.serving.batch import Place, open_pipeline, versions_here
-from caflow_runtime.bundle import NoBundle
-from caflow_runtime.calibration import NAME as CALIBRATION
-from caflow_runtime.consistency import degrade
+from caflow_runtime.bundle.manifest import NoBundle
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_batch import RESULTS
-from caflow_runtime.images import read_image, write_image
-from caflow_runtime.job_folder import settings_of_pipeline
-from caflow_runtime.pipeline import load
-from caflow_runtime.service import MAX_PIXELS
+from caflow_runtime.jobs.folder import settings_of_pipeline
+from caflow_runtime.jobs.image_folder import RESULTS
+from caflow_runtime.judge.calibration import NAME as CALIBRATION
+from caflow_runtime.judge.consistency import degrade
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.service.service import MAX_PIXELS
 from caflow_runtime.video import job as video
 from caflow_runtime.video.segments import DrawSettings
 from caflow_runtime.video.sink import Encoding

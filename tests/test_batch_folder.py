@@ -12,9 +12,9 @@ import pytest
 from batches import caflow, lines_of
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_batch import COMMAND, RESULTS, ImageBatch, remove_partial
-from caflow_runtime.image_job import Done, Job
-from caflow_runtime.job_folder import LOCK, State, alone, read_state, stamp_of
+from caflow_runtime.jobs.folder import LOCK, State, alone, read_state, stamp_of
+from caflow_runtime.jobs.image_folder import COMMAND, RESULTS, ImageBatch, remove_partial
+from caflow_runtime.jobs.images import Done, Job
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.seal import sealed_fields
 
@@ -142,7 +142,7 @@ def test_another_job_is_refused(tmp_path: Path) -> None:
 def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
     """Until that ends, however it does. What the killed process leaves behind does not block the next one."""
     (tmp_path / "a.png").touch()
-    script = "import sys, time; from pathlib import Path; from caflow_runtime.job_folder import alone\n"
+    script = "import sys, time; from pathlib import Path; from caflow_runtime.jobs.folder import alone\n"
     script += "with alone(Path(sys.argv[1])): print(flush=True); time.sleep(600)"
     out = tmp_path / "out"
     with subprocess.Popen([sys.executable, "-c", script, out], stdout=subprocess.PIPE) as other:

@@ -16,8 +16,8 @@ from conftest import DATA, free_port, photograph
 from ray_nodes import two_nodes
 from two_machines import Machine, kill, why_none
 
-from caflow_runtime.image_batch import RESULTS
-from caflow_runtime.images import write_image
+from caflow_runtime.jobs.image_folder import RESULTS
+from caflow_runtime.pictures.image_files import write_image
 
 __all__ = ["environment"]  # a fixture
 
@@ -87,10 +87,10 @@ DRIVER = """
 import sys
 sys.is_driver = True
 import deadly
-from caflow_deploy.serving.batch import open_fleet
+from caflow_deploy.cluster.batch import open_fleet
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.job_folder import settings_of_pipeline
-from caflow_runtime.pipeline import load
+from caflow_runtime.jobs.folder import settings_of_pipeline
+from caflow_runtime.pipeline.pipeline import load
 
 settings = settings_of_pipeline(load(sys.argv[1], "cpu"))
 with open_fleet(None, sys.argv[1], settings, "cpu", 2, 1, {}) as fleet:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from caflow_runtime import bundle
-from caflow_runtime.bundle import (
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import (
     BundleError,
     ManifestTooLarge,
     MissingFile,
@@ -78,7 +79,7 @@ def a_bundle(folder: Path) -> Manifest:
         source=bundle.Source("00", "caflow-checkpoint", {}, "0"),
     )
     bundle.write_manifest(folder, manifest)
-    contents: Manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    contents: Manifest = json.loads((folder / MANIFEST).read_text())
     return contents
 
 
@@ -144,12 +145,12 @@ NO_MANIFESTS = [b"", b"{", b"[]", b"null", b"\xff\xfe", b'"text"', b"[" * 100_00
 def changed(folder: Path, change: Callable[[Manifest], None]) -> None:
     manifest = a_bundle(folder)
     change(manifest)
-    (folder / bundle.MANIFEST).write_text(json.dumps(manifest))
+    (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
 def text_alone(folder: Path, text: bytes) -> None:
     folder.mkdir()
-    (folder / bundle.MANIFEST).write_bytes(text)
+    (folder / MANIFEST).write_bytes(text)
 
 
 def leading_out(folder: Path) -> None:

@@ -12,8 +12,9 @@ from conftest import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, calibration_of, p
 from scipy.stats import binomtest, kstest
 
 from caflow_export.export import ExportReport
-from caflow_runtime.calibrate import CROPS, calibrate, find_photographs, learn, pairs_of
-from caflow_runtime.calibration import (
+from caflow_runtime.errors import InputError
+from caflow_runtime.jobs.calibrate import CROPS, calibrate, find_photographs, learn, pairs_of
+from caflow_runtime.judge.calibration import (
     NAME,
     Calibration,
     WrongCalibration,
@@ -24,12 +25,11 @@ from caflow_runtime.calibration import (
     typicality,
     write_calibration,
 )
-from caflow_runtime.choice import Reject, Untypical
-from caflow_runtime.consistency import enlarge
-from caflow_runtime.errors import InputError
-from caflow_runtime.images import write_image
-from caflow_runtime.pipeline import Pipeline, load
-from caflow_runtime.results import REJECTED
+from caflow_runtime.judge.consistency import enlarge
+from caflow_runtime.pictures.image_files import write_image
+from caflow_runtime.pipeline.choice import Reject, Untypical
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.seal import sealed
 from caflow_runtime.strict_json import WrongJson, parse_json
 

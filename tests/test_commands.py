@@ -16,10 +16,10 @@ from interrupts import heeding_ctrl_c
 from msgspec.structs import replace
 
 from caflow_export.export import ExportReport
-from caflow_runtime.bundle import describe_file, read_manifest, write_manifest
-from caflow_runtime.calibration import read_calibration, write_calibration
-from caflow_runtime.images import read_image, write_image
-from caflow_runtime.pipeline import load
+from caflow_runtime.bundle.manifest import describe_file, read_manifest, write_manifest
+from caflow_runtime.judge.calibration import read_calibration, write_calibration
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pipeline.pipeline import load
 
 
 def caflow(*arguments: object) -> subprocess.CompletedProcess[str]:

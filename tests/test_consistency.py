@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from conftest import photograph
 
-from caflow_runtime.bundle import Model
-from caflow_runtime.consistency import EXACT, consistency, project, psnr, reduce
+from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError
+from caflow_runtime.judge.consistency import EXACT, consistency, project, psnr, reduce
 from caflow_training.tasks import Colorization, Inpainting, Sketch, SuperResolution
 
 

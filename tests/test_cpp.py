@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from caflow_deploy import load
 from caflow_export.export import ExportReport
-from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.pipeline.pipeline import Pipeline
 
 EQUAL_BYTES = 0.9999
 """Of an image at least; the others are within 1."""

@@ -10,9 +10,9 @@ from cpp_build import BUNDLE, headers_of_tensorrt, run
 from test_engines import MAX_ROWS, with_engines
 
 from caflow_export.export import ExportReport
-from caflow_runtime import engines
-from caflow_runtime.gpu import first_gpu
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.backends.gpu import first_gpu
+from caflow_runtime.bundle import engine_sets as engines
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 WITHOUT = "built without TensorRT: no CUDA toolkit, or no headers (set TENSORRT_ROOT)"
 

@@ -11,9 +11,9 @@ from conftest import photograph
 from cpp_build import BUNDLE, check_provider, run
 from test_cpp_engines import with_engines_of_the_headers
 
-from caflow_runtime.images import read_image, write_image
-from caflow_runtime.inputs import Image
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.image import Image
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 SIDES = (24, 32)
 

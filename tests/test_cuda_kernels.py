@@ -16,7 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from caflow_runtime.backends.cuda_kernels import compiled
-from caflow_runtime.noise import LARGEST_WORD, LevelNoise, Place, draw_rows
+from caflow_runtime.checks import LARGEST_WORD
+from caflow_runtime.flow.noise import LevelNoise, Place, draw_rows
 
 HOST = """
 #include <math.h>

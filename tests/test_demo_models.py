@@ -9,7 +9,7 @@ from conftest import photograph
 from numpy.typing import NDArray
 
 from caflow_export.export import export
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 MODELS = Path(__file__).parents[1] / "models"
 SIDE, SAMPLES = 64, 8

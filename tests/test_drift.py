@@ -8,11 +8,11 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from scipy import stats
 
-from caflow_runtime.calibrate import learn
-from caflow_runtime.calibration import rank
-from caflow_runtime.drift import HALF_A_COUNT, Drift
 from caflow_runtime.errors import InputError
-from caflow_runtime.reference import QUANTILES, Reference
+from caflow_runtime.jobs.calibrate import learn
+from caflow_runtime.judge.calibration import rank
+from caflow_runtime.judge.drift import HALF_A_COUNT, Drift
+from caflow_runtime.judge.reference import QUANTILES, Reference
 
 IMAGES = 5000
 

@@ -26,16 +26,16 @@ from onnx import helper
 from caflow_export.export import ExportReport
 from caflow_export.to_tensorrt import build_engines
 from caflow_export.trt_flavor import TensorRTUnavailable
-from caflow_runtime import engines
 from caflow_runtime.backends.cuda_device import ALIGNMENT, CudaDevice
 from caflow_runtime.backends.cuda_kernels import are_finite, draw_rows
 from caflow_runtime.backends.device_array import DeviceArray
+from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.errors import BackendError, InputError
-from caflow_runtime.inputs import Image
-from caflow_runtime.noise import LevelNoise, Place
-from caflow_runtime.noise import draw_rows as draw_rows_on_the_host
-from caflow_runtime.pipeline import Pipeline, load
-from caflow_runtime.results import Best
+from caflow_runtime.flow.noise import LevelNoise, Place
+from caflow_runtime.flow.noise import draw_rows as draw_rows_on_the_host
+from caflow_runtime.image import Image
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.results import Best
 
 MAX_ROWS, MAX_SIZE = 8, (256, 256)
 

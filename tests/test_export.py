@@ -21,8 +21,10 @@ from caflow_export import verify as verification
 from caflow_export.export import ExportError, ExportReport, export
 from caflow_export.measure import TOLERANCES, VerificationFailed
 from caflow_export.weights import WeightStore, load_whole, widen
-from caflow_runtime import bundle, scan
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
+from caflow_runtime.flow import scan
 from caflow_training.bundle_checkpoint import WEIGHTS
 from caflow_training.tasks import Colorization, Inpainting, Sketch, SuperResolution, Task
 
@@ -46,13 +48,13 @@ def test_the_bundle_is_whole_and_says_what_it_is(ours: Path, exported: ExportRep
     manifest = bundle.read_manifest(exported.path)
     bundle.verify_files(exported.path, manifest)
     assert manifest == exported.manifest
-    named = {file.path for file in bundle.files_of(manifest)} | {bundle.MANIFEST, bundle.CARD, bundle.SHEET}
+    named = {file.path for file in bundle.files_of(manifest)} | {MANIFEST, CARD, SHEET}
     assert {path.name for path in exported.path.iterdir()} == named
     assert (manifest.model.task, manifest.model.scale, manifest.model.size_multiple) == ("super-resolution", 4, 8)
     assert manifest.source.checkpoint_sha256 == bundle.sha256_of(ours)
     assert all(m.max_error <= m.tolerance for m in manifest.verification)
     assert {m.graph for m in manifest.verification} >= {graph.name for graph in manifest.graphs}
-    card = (exported.path / bundle.CARD).read_text()
+    card = (exported.path / CARD).read_text()
     assert card.startswith("# A CAFLOW bundle: super-resolution, ×4\n")
     assert f"SHA-256 {manifest.source.checkpoint_sha256}" in card
     for m in manifest.verification:
@@ -209,10 +211,10 @@ def test_bfloat16_is_verified_where_it_runs(ours: Path, tmp_path: Path) -> None:
 
 
 def test_an_existing_bundle_is_kept_without_force(ours: Path, exported: ExportReport) -> None:
-    before = (exported.path / bundle.MANIFEST).read_bytes()
+    before = (exported.path / MANIFEST).read_bytes()
     with pytest.raises(ExportError, match="is there already: give --force"):
         export(ours)
-    assert (exported.path / bundle.MANIFEST).read_bytes() == before
+    assert (exported.path / MANIFEST).read_bytes() == before
 
 
 def test_force_replaces_bundles_and_nothing_else(ours: Path, tmp_path: Path, exported: ExportReport) -> None:

@@ -20,18 +20,19 @@ import pytest
 from conftest import DATA, photograph
 
 from caflow_export.export import ExportReport
-from caflow_runtime import filter as filtering
-from caflow_runtime import filter_job
-from caflow_runtime.calibration import NAME as CALIBRATION
-from caflow_runtime.calibration import reason
-from caflow_runtime.consistency import degrade
 from caflow_runtime.errors import InputError, NotFinite
-from caflow_runtime.filter import BATCH, Verdict, filter_pairs
-from caflow_runtime.filter_job import FilterJob, settings_of
-from caflow_runtime.images import read_image, write_image
-from caflow_runtime.pairs import FilePair, list_pairs
-from caflow_runtime.parquet import write_parquet
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.jobs import verdict_folder as filter_job
+from caflow_runtime.jobs import verdicts as filtering
+from caflow_runtime.jobs.pairs import FilePair, list_pairs
+from caflow_runtime.jobs.parquet import write_parquet
+from caflow_runtime.jobs.verdict_folder import FilterJob, settings_of
+from caflow_runtime.jobs.verdicts import BATCH, filter_pairs
+from caflow_runtime.judge.calibration import NAME as CALIBRATION
+from caflow_runtime.judge.calibration import reason
+from caflow_runtime.judge.consistency import degrade
+from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 SIDES = (16, 32)
 ALPHA = 0.1
@@ -592,7 +593,7 @@ def test_parquet_is_the_same(bundle: Path, data: Path, tmp_path: Path, monkeypat
     lines = scores(tmp_path / "out")
     assert [{**row, "sha256": line["sha256"]} for row, line in zip(table.to_pylist(), lines, strict=True)] == lines
     verdicts = [msgspec.convert(row, Verdict) for row in table.to_pylist()]
-    monkeypatch.setattr("caflow_runtime.parquet.ROWS_IN_GROUP", 5)
+    monkeypatch.setattr("caflow_runtime.jobs.parquet.ROWS_IN_GROUP", 5)
     write_parquet(tmp_path / "groups.parquet", iter(verdicts))
     assert pyarrow.parquet.ParquetFile(tmp_path / "groups.parquet").num_row_groups == 3
     assert pyarrow.parquet.read_table(tmp_path / "groups.parquet").equals(table)

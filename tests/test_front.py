@@ -24,10 +24,10 @@ from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving.addresses import Addresses
 from caflow_deploy.serving.bodies import Bodies
 from caflow_deploy.serving.front import GRPC_SERVICE, Front, models_of
-from caflow_runtime.builtin import find_bundle
-from caflow_runtime.pipeline import load
-from caflow_runtime.request import Request, Tensors
-from caflow_runtime.service import Sampler
+from caflow_runtime.bundle.builtin import find_bundle
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.service.request import Request, Tensors
+from caflow_runtime.service.service import Sampler
 
 PIXELS = bytes(range(6))
 GOOD = {"name": "image", "shape": [1, 1, 2, 3], "datatype": "UINT8"}

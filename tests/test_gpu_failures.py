@@ -25,9 +25,9 @@ from fake_gpu.queues import Schedule
 from caflow_export.export import ExportReport
 from caflow_export.to_tensorrt import build_engines
 from caflow_runtime.errors import BackendError
-from caflow_runtime.inputs import Image
-from caflow_runtime.pipeline import load
-from caflow_runtime.results import Best
+from caflow_runtime.image import Image
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.results import Best
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*runs without CUDA graphs", "ignore:memory ran out")
 SEEDS = range(3)

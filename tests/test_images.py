@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from PIL import ImageCms
 
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.image_job import Job, do
 from caflow_runtime.image_size import claimed_size
-from caflow_runtime.images import HAS_PROFILES, SUFFIXES, read_image, write_image
-from caflow_runtime.pipeline import load
+from caflow_runtime.jobs.images import Job, do
+from caflow_runtime.pictures.image_files import HAS_PROFILES, SUFFIXES, read_image, write_image
+from caflow_runtime.pipeline.pipeline import load
 
 
 @pytest.fixture(scope="module")

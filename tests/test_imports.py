@@ -17,8 +17,8 @@ def run_without(blocked: tuple[str, ...], code: str) -> subprocess.CompletedProc
 MODULES = (
     "caflow_deploy",
     "caflow_deploy.cli",
-    "caflow_runtime.bundle",
-    "caflow_runtime.scan",
+    "caflow_runtime.bundle.manifest",
+    "caflow_runtime.flow.scan",
     "caflow_export",
     "caflow_export.cli",
     "caflow_training.cli",
@@ -95,7 +95,7 @@ def test_many_machines_without_ray_name_the_extra(command: str, photographs: Pat
 
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
 def test_reports_without_their_packages_name_the_extra(package: str, tmp_path: Path) -> None:
-    code = f"from caflow_runtime.report import write_report; write_report(None, None, {str(tmp_path)!r})"
+    code = f"from caflow_runtime.report.html import write_report; write_report(None, None, {str(tmp_path)!r})"
     result = run_without((package,), code)
     assert f"InputError: reports need {package}: pip install 'caflow-deploy[report]'" in result.stderr
 

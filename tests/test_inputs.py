@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caflow_export.export import ExportReport
-from caflow_runtime import bundle
-from caflow_runtime.bundle import BrokenGraph, BundleError
-from caflow_runtime.choice import Reject
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import BrokenGraph, BundleError
 from caflow_runtime.errors import BackendError, InputError, NotFinite
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.pipeline.choice import Reject
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +205,7 @@ def copied(exported: ExportReport, folder: Path) -> Path:
 
 def repaired(folder: Path) -> None:
     """Make the manifest say what the files are now."""
-    path = folder / bundle.MANIFEST
+    path = folder / MANIFEST
     manifest = json.loads(path.read_text())
     for file in [graph["file"] for graph in manifest["graphs"]] + manifest["weights"]:
         described = bundle.describe_file(folder, file["path"])
@@ -259,12 +260,12 @@ def test_a_manifest_with_a_byte_changed_is_refused_or_changes_no_result(
     exported: ExportReport, pipe: Pipeline, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Read from a folder of links, so that nothing is copied."""
-    text = bytearray((exported.path / bundle.MANIFEST).read_bytes())
+    text = bytearray((exported.path / MANIFEST).read_bytes())
     text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
     folder = tmp_path_factory.mktemp("changed")
     for path in exported.path.iterdir():
-        if path.name != bundle.MANIFEST:
+        if path.name != MANIFEST:
             (folder / path.name).hardlink_to(path)
-    (folder / bundle.MANIFEST).write_bytes(text)
+    (folder / MANIFEST).write_bytes(text)
     with suppress(BundleError, InputError, NotFinite), load(folder, backend="cpu") as changed:
         np.testing.assert_array_equal(changed.best_of(GOOD, n=1).images, pipe.best_of(GOOD, n=1).images)

@@ -10,8 +10,8 @@ import pytest
 from conftest import photograph
 
 from caflow_deploy import load
-from caflow_runtime import builtin
-from caflow_runtime.images import read_image, write_image
+from caflow_runtime.bundle import builtin
+from caflow_runtime.pictures.image_files import read_image, write_image
 
 ROOT = Path(__file__).parents[1]
 LARGEST_BYTES = 380e6

@@ -22,8 +22,8 @@ from conftest import free_port, listening
 from stamp import read_stamp
 
 from caflow_export.export import ExportReport
-from caflow_runtime.pipeline import load
-from caflow_runtime.stream import Frame
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video.job import Job
 from caflow_runtime.video.live import LiveClock, LiveSource
 from caflow_runtime.video.sink import Encoding

@@ -18,7 +18,7 @@ from test_serving import ENGINES, environment, serve
 from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving.open_inference import HEADER_LENGTH
-from caflow_runtime.pipeline import load
+from caflow_runtime.pipeline.pipeline import load
 
 pytestmark = pytest.mark.full
 

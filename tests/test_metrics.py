@@ -18,13 +18,13 @@ import pytest
 from conftest import free_port, listening, pairs_of_photographs, photograph
 
 from caflow_export.export import ExportReport
-from caflow_runtime.calibration import Calibration, write_calibration
-from caflow_runtime.choice import Choice, Reject, Untypical
 from caflow_runtime.errors import InputError
-from caflow_runtime.images import write_image
-from caflow_runtime.metrics import BITS_PER_DIM, Metrics, Prometheus
-from caflow_runtime.pipeline import Pipeline, load
-from caflow_runtime.reference import Reference
+from caflow_runtime.health.metrics import BITS_PER_DIM, Metrics, Prometheus
+from caflow_runtime.judge.calibration import Calibration, write_calibration
+from caflow_runtime.judge.reference import Reference
+from caflow_runtime.pictures.image_files import write_image
+from caflow_runtime.pipeline.choice import Choice, Reject, Untypical
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 NAMES = {
     "caflow_requests",

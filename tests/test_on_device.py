@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from caflow_export.export import ExportReport
 from caflow_runtime.backends.backend import Backend
+from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu
-from caflow_runtime.engines import Profile
+from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.errors import InputError, NotFinite
-from caflow_runtime.graphs import Graphs
-from caflow_runtime.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
-from caflow_runtime.pixels import DevicePixels
-from caflow_runtime.scan import Array
+from caflow_runtime.flow.scan import Array
+from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
+from caflow_runtime.rows.pixels import DevicePixels
 
 
 @pytest.fixture(params=[OnnxRuntimeCpu, lambda: OnnxRuntimeBound("cpu")], ids=["numpy", "bound"])

@@ -19,9 +19,9 @@ from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving import open_inference_grpc as messages
 from caflow_deploy.serving.front import models_of
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.pipeline import load
-from caflow_runtime.request import Request, Tensors
-from caflow_runtime.service import Sampler
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.service.request import Request, Tensors
+from caflow_runtime.service.service import Sampler
 
 MODEL = models_of("model")["model"]
 GIVEN = {"name": "image", "shape": [1, 1, 2, 3], "datatype": "UINT8"}

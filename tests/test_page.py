@@ -20,13 +20,13 @@ from conftest import photograph
 from test_imports import run_without
 from visit import TIMEOUT_S, Served, Visit
 
-from caflow_deploy.serving import page_results
-from caflow_deploy.serving.page_results import MOST_SAMPLES, Closed, Sampler
+from caflow_deploy.page import page_results
+from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, Sampler
 from caflow_export.export import ExportReport
-from caflow_runtime.consistency import enlarge
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.images import read_image, write_image
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.judge.consistency import enlarge
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 CHELSEA = Path(__file__).parents[1] / "docs" / "images" / "chelsea.png"
 CHROMIUM = shutil.which("chromium")
@@ -152,9 +152,9 @@ from pathlib import Path
 from caflow_deploy.commands.page import set_environment
 set_environment({str(tmp_path)!r})
 import gradio
-from caflow_deploy.serving.page import build_page
-from caflow_deploy.serving.page_results import Sampler
-from caflow_runtime.pipeline import load
+from caflow_deploy.page.page import build_page
+from caflow_deploy.page.page_results import Sampler
+from caflow_runtime.pipeline.pipeline import load
 sampler = Sampler(load({str(pipe.folder)!r}, backend="cpu"), Path({str(tmp_path)!r}))
 functions = {{block.name: block.fn for block in build_page(sampler).fns.values()}}
 for name, arguments in (

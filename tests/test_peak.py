@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from caflow_runtime.peak import SIDE
+from caflow_runtime.health.peak import SIDE
 
 
 @pytest.mark.parametrize(("kind", "number"), [("fp32", TensorProto.FLOAT), ("fp16", TensorProto.FLOAT16)])

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 import caflow_deploy
 from caflow_export.export import ExportReport
 from caflow_export.measure import TOLERANCES
+from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.errors import BackendError, InputError, NotFinite
-from caflow_runtime.graphs import Graphs
-from caflow_runtime.pipeline import Pipeline, load
-from caflow_runtime.scan import Array, Arrays, Graph
+from caflow_runtime.flow.scan import Array, Arrays, Graph
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow, to_integers
 
@@ -345,7 +345,7 @@ def test_a_thousand_calls_leak_nothing(pipe: Pipeline, photographs: Path) -> Non
 def test_memory_is_bounded_by_the_budget(exported: ExportReport) -> None:
     """Four times the pixels take little more than their results."""
     code = (
-        "import resource, sys; import numpy as np; from caflow_runtime.pipeline import load; "
+        "import resource, sys; import numpy as np; from caflow_runtime.pipeline.pipeline import load; "
         f"pipe = load({str(exported.path)!r}, backend='cpu', threads=1, pixel_budget=2**16, overlap=16); "
         "side = int(sys.argv[1]); image = np.full((side, side, 3), 99, np.uint8); pipe.best_of(image, n=3); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"

@@ -9,13 +9,13 @@ from conftest import photograph
 
 from caflow_export.export import ExportReport
 from caflow_export.verify_engines import verify_engines
+from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
-from caflow_runtime.bundle import cell_side, read_manifest, size_of
-from caflow_runtime.engines import Profile
+from caflow_runtime.bundle.engine_sets import Profile
+from caflow_runtime.bundle.manifest import cell_side, read_manifest, size_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.graphs import Graphs
-from caflow_runtime.pipeline import Pipeline
-from caflow_runtime.scan import Array, Arrays, Graph
+from caflow_runtime.flow.scan import Array, Arrays, Graph
+from caflow_runtime.pipeline.pipeline import Pipeline
 
 PROFILES = [Profile(1, 64, 96), Profile(3, 32, 48)]
 

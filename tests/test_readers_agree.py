@@ -9,9 +9,10 @@ from cpp_build import BUNDLE, MISSING, run
 from reader_cases import graph_cases, manifest_cases
 from test_bundle import a_bundle
 
-from caflow_runtime import bundle
-from caflow_runtime.bundle import BundleError
-from caflow_runtime.external_data import WrongGraph, external_files
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.external_data import WrongGraph, external_files
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import BundleError
 
 MANIFESTS, GRAPHS = 4_000, 2_000
 LARGEST_GRAPH = 15_000
@@ -39,7 +40,7 @@ def meaning_of_manifest(text: bytes, folder: Path) -> Any:
         return value if isinstance(value, str) else float(value)
 
     try:
-        manifest = bundle.parse_manifest(text, folder / bundle.MANIFEST)
+        manifest = bundle.parse_manifest(text, folder / MANIFEST)
     except BundleError:
         return None
     model = manifest.model

@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 from conftest import pairs_of_photographs
 
-from caflow_runtime.calibration import Calibration, read_calibration, reason
-from caflow_runtime.drift import Drift
 from caflow_runtime.errors import InputError
-from caflow_runtime.filter import Verdict
-from caflow_runtime.images import write_image
-from caflow_runtime.pipeline import load
-from caflow_runtime.report import write_report
+from caflow_runtime.judge.calibration import Calibration, read_calibration, reason
+from caflow_runtime.judge.drift import Drift
+from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.pictures.image_files import write_image
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.report.html import write_report
+from caflow_runtime.report.summary import ACCEPTED, ERRORS, UNTYPICAL, Summary, read_lines
 from caflow_runtime.seal import sealed
-from caflow_runtime.summary import ACCEPTED, ERRORS, UNTYPICAL, Summary, read_lines
 
 ROOT = Path(__file__).parents[1]
 ALPHA = 0.1
@@ -386,4 +386,4 @@ def test_the_wheel_holds_the_template(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
     subprocess.run(command, check=True)
     (wheel,) = tmp_path.glob("*.whl")
-    assert "caflow_runtime/report.html.j2" in zipfile.ZipFile(wheel).namelist()
+    assert "caflow_runtime/report/report.html.j2" in zipfile.ZipFile(wheel).namelist()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from caflow_export.export import export
 from caflow_export.to_onnx import GraphToTrace, Port, trace
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_training import checkpoint
 from caflow_training.dequantization import log_sigmoid_slope
 from caflow_training.model import CAFlow

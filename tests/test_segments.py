@@ -15,10 +15,10 @@ from clips import FFMPEG, ffmpeg, frames_of, packets
 
 from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError
-from caflow_runtime.pipeline import Pipeline, load
+from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.video.job import Drawing, Job
-from caflow_runtime.video.plan import Plan, pictures, plan
 from caflow_runtime.video.segment_folder import open_folder, remove_folder, settings_of
+from caflow_runtime.video.segment_plan import Plan, pictures, plan
 from caflow_runtime.video.segments import DrawSettings, Report, draw_segment, join_segments
 from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import FileSource, UnreadableVideo, UnwritableVideo
@@ -163,8 +163,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import msgspec
-from caflow_runtime.pipeline import load
-from caflow_runtime.video.plan import Plan
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.video.segment_plan import Plan
 from caflow_runtime.video.segments import DrawSettings, draw_segment
 from caflow_runtime.video.sink import Encoding
 bundle, source, folder, settings, part = sys.argv[1:]

@@ -12,12 +12,12 @@ import pytest
 from conftest import pairs_of_photographs, photograph
 from numpy.typing import NDArray
 
-from caflow_runtime.choice import Reject, Untypical
 from caflow_runtime.errors import InputError
-from caflow_runtime.metrics import Prometheus
-from caflow_runtime.pipeline import Pipeline, load
-from caflow_runtime.request import Answer, Request, Tensors
-from caflow_runtime.service import Sampler, Scorer
+from caflow_runtime.health.metrics import Prometheus
+from caflow_runtime.pipeline.choice import Reject, Untypical
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.service.request import Answer, Request, Tensors
+from caflow_runtime.service.service import Sampler, Scorer
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from servers import (
     triton_server,
 )
 
-from caflow_runtime.pipeline import Pipeline, load
-from caflow_runtime.service import MAX_PIXELS
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.service.service import MAX_PIXELS
 
 pytestmark = [
     pytest.mark.full,

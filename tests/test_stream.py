@@ -12,11 +12,13 @@ from conftest import photograph
 from numpy.typing import NDArray
 
 from caflow_export.export import ExportReport
-from caflow_runtime.consistency import psnr
 from caflow_runtime.errors import InputError
-from caflow_runtime.pipeline import Pipeline, load
-from caflow_runtime.runner import Row
-from caflow_runtime.stream import DriftingNoise, Noise, SceneCuts
+from caflow_runtime.flow.noise import DriftingNoise
+from caflow_runtime.judge.consistency import psnr
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.scenes import SceneCuts
+from caflow_runtime.pipeline.stream import Noise
+from caflow_runtime.rows.runner import Row
 
 CHANNELS = [3, 6]
 Picture = NDArray[np.uint8]

@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 from cpp_build import BUNDLE
 
-from caflow_runtime import bundle, engines
-from caflow_runtime.bundle import BundleError
-from caflow_runtime.calibration import WrongCalibration, read_calibration
+from caflow_runtime.bundle import engine_sets as engines
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import BundleError
 from caflow_runtime.errors import InputError
-from caflow_runtime.filter_job import keep_whole
-from caflow_runtime.image_batch import keep_done
-from caflow_runtime.job_folder import State, read_state
-from caflow_runtime.pairs import FilePair, list_pairs
+from caflow_runtime.jobs.folder import State, read_state
+from caflow_runtime.jobs.image_folder import keep_done
+from caflow_runtime.jobs.pairs import FilePair, list_pairs
+from caflow_runtime.jobs.verdict_folder import keep_whole
+from caflow_runtime.judge.calibration import WrongCalibration, read_calibration
+from caflow_runtime.report.summary import read_job, read_lines
 from caflow_runtime.strict_json import DEEPEST, MOST_BYTES, MOST_BYTES_OF_A_LINE, WrongJson, parse_json, read_json
-from caflow_runtime.summary import read_job, read_lines
 from caflow_training.progress import TrainingLog
 
 BROKEN: list[tuple[bytes, str]] = [
@@ -62,7 +64,7 @@ def test_what_is_within_the_limits_is_read(tmp_path: Path) -> None:
 
 def bundle_with(folder: Path, name: str, text: bytes) -> Path:
     folder.mkdir()
-    shutil.copy(BUNDLE / bundle.MANIFEST, folder)
+    shutil.copy(BUNDLE / MANIFEST, folder)
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(text)
     return folder

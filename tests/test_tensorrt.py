@@ -21,14 +21,17 @@ from caflow_export.measure import VerificationFailed
 from caflow_export.to_tensorrt import BuildFailed, build_engines, parse, profiles
 from caflow_export.trt_flavor import TensorRTUnavailable, choose
 from caflow_export.verify_engines import verify_engines
-from caflow_runtime import builtin, bundle, engines
+from caflow_runtime.backends.cache_file import read_cache, write_cache
+from caflow_runtime.backends.gpu import Gpu, first_gpu
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu
-from caflow_runtime.cache_file import read_cache, write_cache
-from caflow_runtime.engines import Profile
+from caflow_runtime.bundle import builtin
+from caflow_runtime.bundle import engine_sets as engines
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.engine_sets import Profile
+from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.errors import BackendError
-from caflow_runtime.gpu import Gpu, first_gpu
-from caflow_runtime.pipeline import load
-from caflow_runtime.scan import Array, Arrays
+from caflow_runtime.flow.scan import Array, Arrays
+from caflow_runtime.pipeline.pipeline import load
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow
 from caflow_training.reference_checkpoint import DEFAULT_SIZE
@@ -127,7 +130,7 @@ def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
     (folder / "decode_0.engine").write_bytes(b"")
     assert [one.stale for one in engines.find(small)] == ["decode_0.engine is missing or cut off"]
     assert row().rstrip().endswith("stale: decode_0.engine is missing or cut off")
-    manifest = small / bundle.MANIFEST
+    manifest = small / MANIFEST
     manifest.write_bytes(manifest.read_bytes() + b" ")
     assert [one.stale for one in engines.find(small)] == ["built from another export of the model"]
     (folder / engines.DESCRIPTION).write_text("{}")
@@ -148,7 +151,7 @@ def test_the_gpu_here_gets_its_own_set_or_is_told_what_is_there(small: Path) -> 
     described.write_text(described.read_text().replace('"gpu": null', '"gpu": "NVIDIA GeForce RTX 5080"'))
     with pytest.raises(BackendError, match=r"sm120-fp32 \(for NVIDIA GeForce RTX 5080\)"):
         engines.set_for(small, "fp32", "12.0", "NVIDIA GeForce RTX 5090")
-    (small / bundle.MANIFEST).write_bytes((small / bundle.MANIFEST).read_bytes() + b" ")
+    (small / MANIFEST).write_bytes((small / MANIFEST).read_bytes() + b" ")
     with pytest.raises(BackendError, match=r"-sm86-fp32 \(built from another export of the model\)"):
         engines.set_for(small, "fp32", "8.6", "NVIDIA A10")
 
@@ -258,8 +261,8 @@ def test_a_graph_that_tensorrt_refuses_is_named(small: Path) -> None:
     onnx.save(proto, small / "reverse_0.onnx")
     manifest = bundle.read_manifest(small)
     old, new = manifest.graph("reverse_0").file, bundle.describe_file(small, "reverse_0.onnx")
-    text = (small / bundle.MANIFEST).read_text().replace(old.sha256, new.sha256)
-    (small / bundle.MANIFEST).write_text(text.replace(f'"bytes": {old.bytes}', f'"bytes": {new.bytes}'))
+    text = (small / MANIFEST).read_text().replace(old.sha256, new.sha256)
+    (small / MANIFEST).write_text(text.replace(f'"bytes": {old.bytes}', f'"bytes": {new.bytes}'))
     with pytest.raises(BuildFailed, match="reverse_0: TensorRT-RTX refuses the graph: Det"):
         build_engines(small, compute_capabilities=["8.6"])
     assert not list((small / "engines").iterdir())

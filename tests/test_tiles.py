@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caflow_runtime.engines import Profile
-from caflow_runtime.plan import Room, plan
-from caflow_runtime.results import share_map
-from caflow_runtime.tiles import Canvas, TooSmall, cut, pad
+from caflow_runtime.bundle.engine_sets import Profile
+from caflow_runtime.flow.batching import Room, plan
+from caflow_runtime.flow.shares import share_map
+from caflow_runtime.flow.tiles import Canvas, TooSmall, cut, pad
 
 MULTIPLE = 8
 sides = st.integers(1, 300)

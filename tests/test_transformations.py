@@ -12,7 +12,7 @@ from caflow_export.graphs import ConditionalLevel
 from caflow_export.levels import FlowLevel, Precision
 from caflow_export.networks import Contribution, NetworkTails, halves, join_halves, squeeze
 from caflow_export.verify import torch_graphs
-from caflow_runtime import scan
+from caflow_runtime.flow import scan
 from caflow_training.bijections import AffineNetwork, Chain, ReferenceSqueeze, Squeeze, TransitionStep
 from caflow_training.conditional_flow import Dependencies
 from caflow_training.model import CAFlow

@@ -13,13 +13,13 @@ from clips import ffmpeg, frames_of
 from conftest import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, photograph
 
 from caflow_export.export import ExportReport
-from caflow_runtime.calibration import NAME
-from caflow_runtime.choice import Reject
-from caflow_runtime.consistency import enlarge
-from caflow_runtime.image_job import Job, do
-from caflow_runtime.images import read_image, write_image
-from caflow_runtime.maps import names
-from caflow_runtime.pipeline import load
+from caflow_runtime.jobs.images import Job, do
+from caflow_runtime.judge.calibration import NAME
+from caflow_runtime.judge.consistency import enlarge
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pictures.maps import names
+from caflow_runtime.pipeline.choice import Reject
+from caflow_runtime.pipeline.pipeline import load
 
 ALL, NONE = 0.999, 0.02
 """α at which everything, or nothing that is usual, is untypical."""

@@ -22,11 +22,11 @@ from clips import FFMPEG, ffmpeg, frames_of, packets
 from interrupts import heeding_ctrl_c
 
 from caflow_export.export import ExportReport
+from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.errors import InputError
-from caflow_runtime.gpu import first_gpu
-from caflow_runtime.pipeline import load
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.seal import sealed
-from caflow_runtime.stream import Frame
 from caflow_runtime.video.job import Job, parts_of
 from caflow_runtime.video.join import Part, count_frames, join_what_fits
 from caflow_runtime.video.journal import Journal
@@ -290,7 +290,7 @@ def test_the_log_says_what_was_chosen_and_where_scenes_begin(
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from caflow_runtime.pipeline import load
+from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.video.job import Job
 from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import FileSource

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from caflow_deploy import load
 from caflow_export.measure import TOLERANCES
-from caflow_runtime import builtin, bundle
-from caflow_runtime.images import read_image
-from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.bundle import builtin
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_training import checkpoint
 from caflow_training.model import to_integers
 
@@ -44,7 +45,7 @@ def test_it_is_found_by_name_and_a_path_comes_first(tmp_path: Path, monkeypatch:
     assert builtin.find_bundle("x5-photo") == Path("x5-photo")
     Path("x4-photo").mkdir()
     assert builtin.find_bundle("x4-photo") == BUNDLE  # the folder is no bundle
-    (Path("x4-photo") / bundle.MANIFEST).touch()
+    (Path("x4-photo") / MANIFEST).touch()
     assert builtin.find_bundle("x4-photo") == Path("x4-photo")
 
 

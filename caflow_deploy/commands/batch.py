@@ -36,15 +36,15 @@ from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progr
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from caflow_deploy.serving.batch import Fleet
-    from caflow_runtime.filter import Verdict
-    from caflow_runtime.filter_job import Accepted
-    from caflow_runtime.image_batch import ImageBatch
-    from caflow_runtime.image_job import Done, Job
-    from caflow_runtime.inputs import Rank
-    from caflow_runtime.pairs import FilePair
-    from caflow_runtime.pipeline import Pipeline
-    from caflow_runtime.stream import Noise as StreamNoise
+    from caflow_deploy.cluster.batch import Fleet
+    from caflow_runtime.jobs.image_folder import ImageBatch
+    from caflow_runtime.jobs.images import Done, Job
+    from caflow_runtime.jobs.pairs import FilePair
+    from caflow_runtime.jobs.verdict_folder import Accepted
+    from caflow_runtime.judge.verdict import Verdict
+    from caflow_runtime.pipeline.pipeline import Pipeline
+    from caflow_runtime.pipeline.stream import Noise as StreamNoise
+    from caflow_runtime.rows.draw import Rank
 
 Kind = Literal["images", "pairs", "a video"]
 OF_DRAWING = {"samples", "temperature", "seed", "rank", "min_typicality", "untypical"}
@@ -178,7 +178,7 @@ def kind_of(inputs: Iterable[str]) -> Kind:
         InputError: if it is of several kinds.
     """
     from caflow_runtime.errors import InputError
-    from caflow_runtime.pairs import is_list
+    from caflow_runtime.jobs.pairs import is_list
 
     inputs = tuple(inputs)
     for text in inputs:
@@ -208,8 +208,8 @@ def _fleet(
     tiling: dict[str, int | None],
 ) -> "AbstractContextManager[Fleet]":
     """Workers that open the bundle of a pipeline."""
-    from caflow_deploy.serving.batch import open_fleet
-    from caflow_runtime.job_folder import settings_of_pipeline
+    from caflow_deploy.cluster.batch import open_fleet
+    from caflow_runtime.jobs.folder import settings_of_pipeline
 
     name = str(pipe.folder.absolute() if pipe.folder == bundle else bundle)  # of a built-in model each has its own
     given = {option: value for option, value in tiling.items() if value is not None}
@@ -229,8 +229,8 @@ def _draw(
 ) -> None:
     """All images that have no result yet."""
     from caflow_runtime.errors import InputError
-    from caflow_runtime.image_batch import ImageBatch, remove_partial, settings_of
-    from caflow_runtime.job_folder import alone
+    from caflow_runtime.jobs.folder import alone
+    from caflow_runtime.jobs.image_folder import ImageBatch, remove_partial, settings_of
 
     if names_an_image(output) and not output.is_dir():
         raise InputError(f"{output}: wanted a folder, this names an image")
@@ -270,7 +270,7 @@ def _run(images: "ImageBatch", drawn: "Iterator[Done]", tally: Tally) -> None:
 
 
 def _drawn(fleet: "Fleet", jobs: "list[Job]", arguments: dict[str, Any], max_pixels: int) -> "Iterator[Done]":
-    from caflow_runtime.image_job import Done, do
+    from caflow_runtime.jobs.images import Done, do
 
     for job, done in fleet.run(partial(do, arguments=arguments, max_pixels=max_pixels), jobs):
         yield done or Done(job, wrong=f"{job.source}: its worker died each time: perhaps memory is short")
@@ -290,9 +290,9 @@ def _judge(
     tiling: dict[str, int | None],
 ) -> None:
     """All pairs that have no verdict yet."""
-    from caflow_runtime.filter_job import FilterJob, settings_of
-    from caflow_runtime.job_folder import alone
-    from caflow_runtime.pairs import list_pairs
+    from caflow_runtime.jobs.folder import alone
+    from caflow_runtime.jobs.pairs import list_pairs
+    from caflow_runtime.jobs.verdict_folder import FilterJob, settings_of
 
     pairs = list_pairs(source)
     check_job(pipe, source, output, pairs, alpha, accepted, parquet)
@@ -306,7 +306,7 @@ def _judge(
 def _verdicts(fleet: "Fleet", pairs: "Sequence[FilePair]", alpha: float, max_pixels: int) -> "Iterator[Verdict]":
     """In the order of the list. Batches do not cross a multiple of `BATCH`: a worker gets what is between two."""
     from caflow_runtime.errors import BackendError
-    from caflow_runtime.filter import BATCH, judge
+    from caflow_runtime.jobs.verdicts import BATCH, judge
 
     batches = [pairs[k : k + BATCH] for k in range(0, len(pairs), BATCH)]
     do = partial(judge, alpha=alpha, max_pixels=max_pixels)

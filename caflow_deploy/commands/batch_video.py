@@ -13,9 +13,9 @@ from caflow_deploy.commands.terminal import FAILED, end, progress_bar
 from caflow_deploy.commands.video import check_overwriting, encoding_of
 
 if TYPE_CHECKING:
-    from caflow_deploy.serving.batch import Fleet
-    from caflow_runtime.pipeline import Pipeline
-    from caflow_runtime.video.plan import Plan, Segment
+    from caflow_deploy.cluster.batch import Fleet
+    from caflow_runtime.pipeline.pipeline import Pipeline
+    from caflow_runtime.video.segment_plan import Plan, Segment
     from caflow_runtime.video.segments import DrawSettings, Report
     from caflow_runtime.video.sink import Encoding
 
@@ -38,9 +38,9 @@ def draw_video(
     Raises:
         CaflowError, OSError: before anything is drawn.
     """
-    from caflow_runtime.job_folder import alone
-    from caflow_runtime.video.plan import plan
+    from caflow_runtime.jobs.folder import alone
     from caflow_runtime.video.segment_folder import open_folder, settings_of
+    from caflow_runtime.video.segment_plan import plan
     from caflow_runtime.video.sink import check_output
     from caflow_runtime.video.source import FileSource
 

@@ -19,7 +19,7 @@ from caflow_deploy.commands.options import (
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from caflow_runtime.bench import Throughput, Timing
+    from caflow_runtime.health.bench import Throughput, Timing
 
 MOST_SIDE = 2**16
 """Pixels."""
@@ -39,9 +39,9 @@ def bench(
     """Time best-of-N with BUNDLE, x4-photo by default: how it grows with N, how many images run best together, and
     what share of the device's measured peak that is."""
     with ending_on_errors():
-        from caflow_runtime.bench import bench as measure
-        from caflow_runtime.bench import throughput
-        from caflow_runtime.gpu import used_memory
+        from caflow_runtime.backends.gpu import used_memory
+        from caflow_runtime.health.bench import bench as measure
+        from caflow_runtime.health.bench import throughput
     before = used_memory()
     for name in backend:  # what cannot be opened is said before anything is measured
         open_pipeline(bundle, name, threads).close()

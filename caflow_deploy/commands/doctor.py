@@ -9,7 +9,7 @@ import click
 
 from caflow_deploy.commands.options import bundle_argument, json_option
 from caflow_deploy.commands.terminal import FAILED, print_table, progress_bar
-from caflow_runtime.builtin import find_bundle
+from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.path_text import as_text
 
 
@@ -21,7 +21,7 @@ def doctor(bundle: Path, as_json: bool) -> None:
 
     The exit code is 1 if a check failed.
     """
-    from caflow_runtime.doctor import check_bundle, check_environment
+    from caflow_runtime.health.doctor import check_bundle, check_environment
 
     checks = list(check_environment())
     with progress_bar(hidden=as_json) as progress:

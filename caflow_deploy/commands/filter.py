@@ -21,16 +21,16 @@ from caflow_deploy.commands.options import (
     open_pipeline,
     parquet_option,
     running_options,
-    silence,
 )
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
+from caflow_deploy.silence import silence
 
 if TYPE_CHECKING:
-    from caflow_runtime.filter import Verdict
-    from caflow_runtime.filter_job import Accepted, FilterJob
-    from caflow_runtime.metrics import Metrics
-    from caflow_runtime.pairs import FilePair
-    from caflow_runtime.pipeline import Pipeline
+    from caflow_runtime.health.metrics import Metrics
+    from caflow_runtime.jobs.pairs import FilePair
+    from caflow_runtime.jobs.verdict_folder import Accepted, FilterJob
+    from caflow_runtime.judge.verdict import Verdict
+    from caflow_runtime.pipeline.pipeline import Pipeline
 
 
 @click.command("filter")
@@ -78,9 +78,9 @@ def filter_command(
         pairs = _pairs(source, targets, conditions)
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors():
-        from caflow_runtime.filter import filter_pairs
-        from caflow_runtime.filter_job import FilterJob, settings_of
-        from caflow_runtime.job_folder import alone
+        from caflow_runtime.jobs.folder import alone
+        from caflow_runtime.jobs.verdict_folder import FilterJob, settings_of
+        from caflow_runtime.jobs.verdicts import filter_pairs
 
         check_job(pipe, source, output, pairs, alpha, accepted, parquet)
         tiling = {"pixel_budget": pixel_budget, "overlap": overlap}
@@ -106,9 +106,9 @@ def check_job(
     Raises:
         InputError
     """
-    from caflow_runtime.filter import smallest_typicality
-    from caflow_runtime.filter_job import check_apart, check_fits_in_a_line, common_folder
-    from caflow_runtime.parquet import import_pyarrow
+    from caflow_runtime.jobs.parquet import import_pyarrow
+    from caflow_runtime.jobs.verdict_folder import check_apart, check_fits_in_a_line, common_folder
+    from caflow_runtime.jobs.verdicts import smallest_typicality
 
     if (smallest := smallest_typicality(pipe)) >= alpha:
         click.echo(f"caflow: calibrated with too few pairs to reject any at α ≤ {smallest:.3g}", err=True)
@@ -130,7 +130,7 @@ def _pairs(source: Path | None, targets: str | None, conditions: str | None) -> 
         InputError
     """
     from caflow_runtime.errors import InputError
-    from caflow_runtime.pairs import FilePair, list_pairs
+    from caflow_runtime.jobs.pairs import FilePair, list_pairs
 
     if source is not None and targets is None and conditions is None:
         return list_pairs(source)

@@ -28,10 +28,10 @@ from caflow_deploy.commands.tally import Tally
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
 
 if TYPE_CHECKING:
-    from caflow_runtime.image_job import Job
-    from caflow_runtime.inputs import Rank
-    from caflow_runtime.metrics import Metrics
-    from caflow_runtime.pipeline import Pipeline
+    from caflow_runtime.health.metrics import Metrics
+    from caflow_runtime.jobs.images import Job
+    from caflow_runtime.pipeline.pipeline import Pipeline
+    from caflow_runtime.rows.draw import Rank
 
 
 @click.command()
@@ -99,7 +99,7 @@ def image(
         end("--min-typicality rejects samples that --keep-all and --sheet would show: give one or the other")
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors():
-        from caflow_runtime.maps import names
+        from caflow_runtime.pictures.maps import names
 
         arguments = drawing_arguments(
             pipe, samples, temperature, seed, rank, consistent, keep, min_typicality, untypical, redraws
@@ -123,7 +123,7 @@ def _run(
     metrics: "Metrics | None",
 ) -> None:
     """Do all jobs and report each, and at the end what failed and what was untypical."""
-    from caflow_runtime.image_job import do
+    from caflow_runtime.jobs.images import do
 
     tally = Tally(len(jobs), arguments, as_json)
     with progress_bar() as progress:

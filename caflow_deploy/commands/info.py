@@ -7,10 +7,10 @@ import click
 
 from caflow_deploy.commands.options import bundle_argument
 from caflow_deploy.commands.terminal import ending_on_errors, print_table
-from caflow_runtime.builtin import find_bundle
+from caflow_runtime.bundle.builtin import find_bundle
 
 if TYPE_CHECKING:
-    from caflow_runtime.engines import EngineSet
+    from caflow_runtime.bundle.engine_sets import EngineSet
 
 
 @click.command()
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 def info(bundle: Path, as_json: bool) -> None:
     """What BUNDLE, x4-photo by default, holds: its model, its graphs, and what was measured when it was exported."""
     with ending_on_errors():
-        from caflow_runtime import engines
-        from caflow_runtime.bundle import MANIFEST, files_of, read_manifest, verify_files
+        from caflow_runtime.bundle import engine_sets as engines
+        from caflow_runtime.bundle.file_names import MANIFEST
+        from caflow_runtime.bundle.manifest import files_of, read_manifest, verify_files
 
         bundle = find_bundle(bundle)
         manifest = read_manifest(bundle)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from caflow_runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from caflow_runtime.image_job import Job
+    from caflow_runtime.jobs.images import Job
 
 GLOB_CHARACTERS = "*?["
 
@@ -25,7 +25,7 @@ def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence
         InputError: if something is not there, or would be lost.
         OSError: if a folder cannot be read.
     """
-    from caflow_runtime.image_job import Job
+    from caflow_runtime.jobs.images import Job
 
     inputs = tuple(inputs)
     sources = _once(found for text in inputs for found in _sources(text, output))
@@ -69,7 +69,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _check_outputs(jobs: "list[Job]", force: bool) -> None:
-    from caflow_runtime.images import check_suffix
+    from caflow_runtime.pictures.image_files import check_suffix
 
     sources = {job.source.resolve() for job in jobs}
     writers: dict[Path, Path] = {}
@@ -113,7 +113,7 @@ def _sources(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
 
 def _images_in(folder: Path, output: Path) -> list[Path]:
     """Image files in a folder and below, but for those of the output folder."""
-    from caflow_runtime.images import SUFFIXES
+    from caflow_runtime.pictures.image_files import SUFFIXES
 
     def refuse(error: OSError) -> None:
         raise error

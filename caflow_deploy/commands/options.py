@@ -1,7 +1,6 @@
 """Options that commands share, and the pipeline that they describe."""
 
 import math
-import os
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -10,15 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from caflow_deploy.commands.terminal import ending_on_errors
+from caflow_deploy.silence import silence
 from caflow_runtime.backends import MOST_THREADS
-from caflow_runtime.builtin import DEFAULT
+from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.image_size import MAX_PIXELS
 
 if TYPE_CHECKING:
-    from caflow_runtime.inputs import Rank
-    from caflow_runtime.metrics import Metrics
-    from caflow_runtime.pipeline import Pipeline
-    from caflow_runtime.stream import Noise as StreamNoise
+    from caflow_runtime.health.metrics import Metrics
+    from caflow_runtime.pipeline.pipeline import Pipeline
+    from caflow_runtime.pipeline.stream import Noise as StreamNoise
+    from caflow_runtime.rows.draw import Rank
 
 
 class NumberRange(click.FloatRange):
@@ -37,9 +37,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 MOST_SAMPLES = 10_000
 MOST_PIXELS = 2**30
 """Of an image file: OpenCV reads no larger ones."""
-FFMPEG_QUIET = "-8"
-SVT_ERRORS = "1"
-"""Of the encoder of AV1."""
 CODECS = ["h264", "hevc", "av1", "ffv1"]
 BACKENDS = click.Choice(["auto", "cpu", "cuda", "tensorrt"])
 threads_option = click.option(
@@ -162,9 +159,9 @@ def drawing_arguments(
     Raises:
         InputError: if the model cannot be drawn from so.
     """
-    from caflow_runtime.calibration import check_alpha
-    from caflow_runtime.choice import Otherwise, Reject
-    from caflow_runtime.inputs import check_draw
+    from caflow_runtime.judge.calibration import check_alpha
+    from caflow_runtime.pipeline.choice import Otherwise, Reject
+    from caflow_runtime.rows.draw import check_draw
 
     check_draw(pipe.manifest.model, samples, temperature, seed, 0, keep, rank, consistent)
     arguments: dict[str, Any] = {
@@ -229,7 +226,7 @@ def open_metrics(
         return None
     with ending_on_errors():
         from caflow_runtime.errors import InputError
-        from caflow_runtime.metrics import Metrics
+        from caflow_runtime.health.metrics import Metrics
 
         reference = None
         if measures_drift:
@@ -251,13 +248,6 @@ def numbers(context: click.Context, parameter: click.Parameter, text: str | None
     return found
 
 
-def silence() -> None:
-    """OpenCV, and FFmpeg in it, report what they cannot read on their own as well. Before they are imported."""
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
-    os.environ.setdefault("SVT_LOG", SVT_ERRORS)
-
-
 def open_pipeline(
     bundle: Path,
     backend: str,
@@ -269,7 +259,7 @@ def open_pipeline(
     """The pipeline of a bundle; ends the command where it cannot be opened."""
     silence()
     with ending_on_errors():
-        from caflow_runtime.pipeline import load
+        from caflow_runtime.pipeline.pipeline import load
 
         given = {"pixel_budget": pixel_budget, "overlap": overlap}
         settings = {name: value for name, value in given.items() if value is not None}

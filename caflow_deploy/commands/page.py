@@ -44,7 +44,7 @@ def page(
         set_environment(folder)
         check_gradio()
         pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
-        from caflow_deploy.serving.page import open_page
+        from caflow_deploy.page.page import open_page
 
         with open_page(pipe, Path(folder), host, port, opens_browser) as address:
             click.echo(f"{pipe.folder.stem} is at {address}  Ctrl-C ends it")

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.options import bundle_option, silence
+from caflow_deploy.commands.options import bundle_option
 from caflow_deploy.commands.terminal import end, ending_on_errors
-from caflow_runtime.builtin import find_bundle
+from caflow_deploy.silence import silence
+from caflow_runtime.bundle.builtin import find_bundle
 
 
 @click.command()
@@ -25,10 +26,10 @@ def report(scores: Path, output: Path, bundle: Path, force: bool) -> None:
         end(f"{output} is the input: give another -o")
     silence()
     with ending_on_errors():
-        from caflow_runtime.bundle import read_manifest, sha256_of
-        from caflow_runtime.calibration import NAME, read_calibration
+        from caflow_runtime.bundle.manifest import read_manifest, sha256_of
         from caflow_runtime.errors import InputError
-        from caflow_runtime.report import write_report
+        from caflow_runtime.judge.calibration import NAME, read_calibration
+        from caflow_runtime.report.html import write_report
 
         folder = find_bundle(bundle)
         read_manifest(folder)

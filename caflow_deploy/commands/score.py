@@ -35,8 +35,8 @@ def score(
     """How likely TARGET is, given CONDITION: log p(TARGET | CONDITION), in total and per level; and how typical."""
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors(), progress_bar() as progress:
-        from caflow_runtime.images import read_image, write_image
-        from caflow_runtime.maps import pictures
+        from caflow_runtime.pictures.image_files import read_image, write_image
+        from caflow_runtime.pictures.maps import pictures
 
         pair = [read_image(path, max_pixels) for path in (target, condition)]
         for path, file in zip((target, condition), pair, strict=True):

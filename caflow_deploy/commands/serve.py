@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from caflow_deploy.commands.options import BACKENDS, NumberRange, bundle_option, silence
+from caflow_deploy.commands.options import BACKENDS, NumberRange, bundle_option
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
+from caflow_deploy.silence import silence
 
 if TYPE_CHECKING:
     from caflow_runtime.backends.select import BackendName
@@ -57,7 +58,7 @@ SPARE_BYTES = 2**16
 @click.option(
     "--max-pixels",
     type=click.IntRange(1),
-    default=2**23,  # MAX_PIXELS of caflow_runtime.service, which takes long to import
+    default=2**23,  # MAX_PIXELS of caflow_runtime.service.service, which takes long to import
     show_default=True,
     help="Of the results of one request, all samples counted.",
 )
@@ -91,9 +92,9 @@ def serve(
     """
     silence()
     with ending_on_errors():
-        from caflow_deploy.serving.cluster import cluster, listen
-        from caflow_runtime.builtin import find_bundle
-        from caflow_runtime.bundle import read_manifest, verify_files
+        from caflow_deploy.cluster.cluster import cluster, listen
+        from caflow_runtime.bundle.builtin import find_bundle
+        from caflow_runtime.bundle.manifest import read_manifest, verify_files
 
         folder = find_bundle(bundle).resolve()
         verify_files(folder, read_manifest(folder))

@@ -10,7 +10,7 @@ import click
 from caflow_deploy.commands.terminal import FAILED, end
 
 if TYPE_CHECKING:
-    from caflow_runtime.image_job import Done
+    from caflow_runtime.jobs.images import Done
 
 
 class Tally:

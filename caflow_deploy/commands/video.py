@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from caflow_runtime.inputs import Image
-    from caflow_runtime.pipeline import Pipeline
-    from caflow_runtime.stream import Frame
+    from caflow_runtime.image import Image
+    from caflow_runtime.pipeline.pipeline import Pipeline
+    from caflow_runtime.pipeline.stream import Frame
     from caflow_runtime.video.job import Drawing, Show
     from caflow_runtime.video.sink import Encoding
     from caflow_runtime.video.source import Source, TimedFrame, VideoInfo
@@ -118,8 +118,8 @@ def video(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors(), ExitStack() as stack:
-        from caflow_runtime.bundle import sha256_of
-        from caflow_runtime.calibration import NAME as CALIBRATION
+        from caflow_runtime.bundle.manifest import sha256_of
+        from caflow_runtime.judge.calibration import NAME as CALIBRATION
         from caflow_runtime.video.job import Drawing, Job
         from caflow_runtime.video.sink import check_output
         from caflow_runtime.video.source import UnwritableVideo

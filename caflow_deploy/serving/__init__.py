@@ -1,1 +1,1 @@
-"""Thin wrappers of the runtime for engines that run many of it: Ray and Triton. And a page to look at."""
+"""Thin wrappers of the runtime for engines that serve it: Ray Serve and Triton."""

@@ -12,7 +12,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from caflow_deploy.serving.cluster import listen
+from caflow_deploy.cluster.cluster import listen
 from caflow_deploy.serving.front import Front
 from caflow_runtime.errors import InputError
 

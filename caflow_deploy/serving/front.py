@@ -21,8 +21,8 @@ from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving import open_inference_grpc as messages
 from caflow_deploy.serving.bodies import Bodies
 from caflow_runtime.errors import InputError
-from caflow_runtime.request import Request, Tensors
-from caflow_runtime.service import SERVICES
+from caflow_runtime.service.request import Request, Tensors
+from caflow_runtime.service.service import SERVICES
 
 GRPC_SERVICE = "inference.GRPCInferenceService"
 LOG = logging.getLogger("caflow.serve")

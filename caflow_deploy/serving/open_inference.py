@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from caflow_deploy import __version__
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.request import Request, Tensors, TensorSpec
+from caflow_runtime.service.request import Request, Tensors, TensorSpec
 
 VERSION = "1"
 """Of every model: bundles have hashes."""

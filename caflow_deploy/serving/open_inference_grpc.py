@@ -8,7 +8,7 @@ from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import open_inference as protocol
 from caflow_runtime.errors import InputError
-from caflow_runtime.request import Request, Tensors
+from caflow_runtime.service.request import Request, Tensors
 
 MAX_FIELDS = 256
 """Of a request at its highest level: more than all the inputs, outputs and parameters that it may have."""

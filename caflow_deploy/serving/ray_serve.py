@@ -15,13 +15,13 @@ from grpc.aio._server import Server
 from ray import serve
 from ray.serve.exceptions import BackPressureError
 
-from caflow_deploy.serving.cluster import LOOPBACK
+from caflow_deploy.cluster.cluster import LOOPBACK
 from caflow_deploy.serving.open_inference import Busy, Failure, failure_of
 from caflow_deploy.serving.ray_instruments import RayInstruments
 from caflow_runtime.backends.select import BackendName
-from caflow_runtime.pipeline import load
-from caflow_runtime.request import Answer, Request, Tensors
-from caflow_runtime.service import SERVICES
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.service.request import Answer, Request, Tensors
+from caflow_runtime.service.service import SERVICES
 
 SHUTDOWN_STEP_S = 0.1
 LOG = logging.getLogger("ray.serve")

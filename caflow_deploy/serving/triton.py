@@ -13,9 +13,9 @@ import numpy as np
 import triton_python_backend_utils as backend
 
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.pipeline import load
-from caflow_runtime.request import Answer, Request
-from caflow_runtime.service import SERVICES
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.service.request import Answer, Request
+from caflow_runtime.service.service import SERVICES
 
 MAX_TEXT = 1000
 """Characters of an error, which may hold names of a request."""

@@ -11,9 +11,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from caflow_runtime.bundle import MANIFEST, BundleError, read_manifest
+from caflow_runtime.backends.gpu import first_gpu
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import BundleError, read_manifest
 from caflow_runtime.errors import BackendError
-from caflow_runtime.gpu import first_gpu
 
 if TYPE_CHECKING:
     from caflow_export.trt_flavor import NeedsGpu

@@ -20,8 +20,11 @@ from caflow_export.operations import count_operations
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace, trace, trace_to_bytes
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
 from caflow_export.weights import WeightStore
-from caflow_runtime import builtin, bundle, calibration
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.bundle import builtin
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
+from caflow_runtime.judge import calibration
 from caflow_training import bundle_checkpoint, reference_checkpoint
 from caflow_training import checkpoint as checkpoints
 from caflow_training.bundle_checkpoint import WEIGHTS
@@ -98,7 +101,7 @@ def export(
         raise ExportError(f"{output} is what would be exported: give another name with -o")
     if output.exists() and not force:
         raise ExportError(f"{output} is there already: give --force to replace it, or another name with -o")
-    if output.exists() and not (output / bundle.MANIFEST).is_file():
+    if output.exists() and not (output / MANIFEST).is_file():
         raise ExportError(f"{output} is not a bundle, so --force does not replace it: give another name with -o")
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
@@ -122,8 +125,8 @@ def export(
             source=source,
         )
         bundle.write_manifest(partial, manifest)
-        (partial / bundle.CARD).write_text(_card(manifest))
-        _write_sheet(partial / bundle.SHEET, model)
+        (partial / CARD).write_text(_card(manifest))
+        _write_sheet(partial / SHEET, model)
         bundle.verify_files(partial, bundle.read_manifest(partial))
         if output.exists():
             replaced = output.replace(output.with_name(f"{partial.name}.old"))
@@ -284,7 +287,7 @@ caflow-deploy {manifest.source.exporter_version}. Held against the model in floa
         manifest.verification[0].verified_with
     }):
 
-![Two smooth random conditions, each with samples at temperatures {SHEET_TEMPERATURES}]({bundle.SHEET})
+![Two smooth random conditions, each with samples at temperatures {SHEET_TEMPERATURES}]({SHEET})
 
 | | what | largest error | allowed |
 | --- | --- | --- | --- |

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caflow_runtime.bundle import Measurement
-from caflow_runtime.scan import Array
-from caflow_runtime.selftest import Kind
+from caflow_runtime.bundle.manifest import Measurement
+from caflow_runtime.flow.scan import Array
+from caflow_runtime.health.selftest import Kind
 
 
 @dataclass(frozen=True)

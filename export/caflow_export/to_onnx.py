@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from caflow_export.graphs import Encode, ModelGraphs, ToImage
-from caflow_runtime.bundle import size_of
+from caflow_runtime.bundle.manifest import size_of
 from caflow_training.image_flow import latent_channels
 from caflow_training.model import CHANNELS, CAFlow
 

@@ -18,16 +18,19 @@ from caflow_export.build_progress import cancelling_on_ctrl_c, progress_monitor
 from caflow_export.trt_flavor import choose
 from caflow_export.verify_engines import verify_engines
 from caflow_export.weights import load_whole, widen
-from caflow_runtime import bundle, engines, trt_module
+from caflow_runtime.backends import tensorrt_library as trt_module
+from caflow_runtime.backends.cache_file import read_cache, write_cache
 from caflow_runtime.backends.cuda_device import CudaDevice
+from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.backends.tensorrt import TensorRT
-from caflow_runtime.bundle import Graph, Manifest, Model, size_of
-from caflow_runtime.cache_file import read_cache, write_cache
-from caflow_runtime.engines import NAMES, Engine, EngineSet, Flavor, Profile
+from caflow_runtime.backends.tensorrt_library import logger, module, recorder, strongly_typed
+from caflow_runtime.bundle import engine_sets as engines
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.engine_sets import NAMES, Engine, EngineSet, Flavor, Profile
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import Graph, Manifest, Model, size_of
 from caflow_runtime.errors import BackendError
-from caflow_runtime.gpu import first_gpu
-from caflow_runtime.trt_module import logger, module, recorder, strongly_typed
 
 MAX_ROWS = 16
 MAX_SIZE = (1024, 1024)
@@ -148,7 +151,7 @@ class _Builder:
         partial.mkdir(parents=True)
         try:
             built = EngineSet(
-                manifest_sha256=bundle.sha256_of(self.folder / bundle.MANIFEST),
+                manifest_sha256=bundle.sha256_of(self.folder / MANIFEST),
                 flavor=self.flavor,
                 version=self.version,
                 compute_capability=compute_capability,

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.request import TensorSpec
-from caflow_runtime.service import MAX_PIXELS, SERVICES, Service
+from caflow_runtime.service.request import TensorSpec
+from caflow_runtime.service.service import MAX_PIXELS, SERVICES, Service
 
 VERSION, CONFIG_NAME = "1", "config.pbtxt"
 MODEL = '''"""What Triton loads."""

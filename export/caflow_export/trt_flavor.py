@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from caflow_runtime import engines
-from caflow_runtime.engines import EXTRAS, NAMES, PACKAGES, Flavor
-from caflow_runtime.gpu import Gpu
-from caflow_runtime.trt_module import module
+from caflow_runtime.backends.gpu import Gpu
+from caflow_runtime.backends.tensorrt_library import module
+from caflow_runtime.bundle import engine_sets as engines
+from caflow_runtime.bundle.engine_sets import EXTRAS, NAMES, PACKAGES, Flavor
 
 
 class TensorRTUnavailable(RuntimeError):

@@ -15,10 +15,11 @@ from caflow_export.graphs import ModelGraphs
 from caflow_export.levels import Precision
 from caflow_export.measure import TOLERANCES, Measure, Tolerances
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
-from caflow_runtime import bundle, scan
-from caflow_runtime.bundle import Measurement
-from caflow_runtime.scan import Array, Arrays, Graph
-from caflow_runtime.selftest import flow_errors
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.manifest import Measurement
+from caflow_runtime.flow import scan
+from caflow_runtime.flow.scan import Array, Arrays, Graph
+from caflow_runtime.health.selftest import flow_errors
 from caflow_training.model import CHANNELS, CAFlow, to_integers
 
 SIDES_IN_MULTIPLES = [(3, 2), (1, 3)]

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from caflow_export.measure import TOLERANCES, Measure
-from caflow_runtime import scan
 from caflow_runtime.backends.backend import Backend
+from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
-from caflow_runtime.bundle import Manifest, Measurement
-from caflow_runtime.chain import Chain
-from caflow_runtime.engines import Profile
-from caflow_runtime.graphs import Graphs
-from caflow_runtime.scan import Array, Arrays, Graph
-from caflow_runtime.selftest import ROWS, Case, case, cases, flow_errors, is_invertible, on_host
+from caflow_runtime.bundle.engine_sets import Profile
+from caflow_runtime.bundle.manifest import Manifest, Measurement
+from caflow_runtime.flow import scan
+from caflow_runtime.flow.scan import Array, Arrays, Graph
+from caflow_runtime.health.selftest import ROWS, Case, case, cases, flow_errors, is_invertible, on_host
+from caflow_runtime.rows.device_run import Chain
 
 FLOW = "flow"
 REPEATS, RECORDED = 4, 2

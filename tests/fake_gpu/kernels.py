@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from caflow_runtime.noise import _box_muller, philox
+from caflow_runtime.flow.noise import _box_muller, philox
 from fake_gpu.calls import misuse
 from fake_gpu.memory import MEMORY
 

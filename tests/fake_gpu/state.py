@@ -4,8 +4,8 @@ import gc
 from typing import Any
 from weakref import WeakSet
 
-from caflow_runtime import trt_module
 from caflow_runtime.backends import cuda_kernels
+from caflow_runtime.backends import tensorrt_library as trt_module
 from fake_gpu.calls import CALLS
 from fake_gpu.graphs import RECORDINGS
 from fake_gpu.memory import CAPACITY, MEMORY

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.engines import Profile
+from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.errors import BackendError, CaflowError
-from caflow_runtime.noise import LevelNoise, draw_rows
-from caflow_runtime.scan import Array, Arrays, Graph
+from caflow_runtime.flow.noise import LevelNoise, draw_rows
+from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 OUT_OF_MEMORY = (
     *("allocate memory", "alloc_failed", "bad allocation", "bad_alloc", "out of memory", "out_of_memory"),

@@ -12,8 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from caflow_runtime.backends.backend import explaining
 from caflow_runtime.backends.device_array import DeviceArray, part_of
+from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.errors import BackendError, InputError
-from caflow_runtime.gpu import first_gpu
 
 CUDA = 13
 """What cuda-core and NVRTC are installed for."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.backends.cuda_device import CudaDevice
 from caflow_runtime.backends.device_array import DeviceArray
-from caflow_runtime.noise import NORMALS_PER_CALL, LevelNoise
+from caflow_runtime.flow.noise import NORMALS_PER_CALL, LevelNoise
 
 THREADS, MOST_BLOCKS = 256, 1024
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.backends.backend import Backend, explaining
 from caflow_runtime.errors import BackendError, InputError
-from caflow_runtime.scan import Array, Arrays, Graph
+from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 Device = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

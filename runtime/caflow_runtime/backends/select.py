@@ -7,8 +7,8 @@ from typing import Literal, get_args
 from caflow_runtime.backends import MOST_THREADS
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.onnx_runtime import Device, OnnxRuntimeBound, OnnxRuntimeCpu, check_installed, is_installed
+from caflow_runtime.checks import check_integer
 from caflow_runtime.errors import BackendError
-from caflow_runtime.inputs import check_integer
 
 BackendName = Literal["auto", "cpu", "cuda", "tensorrt"]
 

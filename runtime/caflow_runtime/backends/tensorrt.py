@@ -8,26 +8,28 @@ launches one by one.
 import hashlib
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from threading import RLock
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime import bundle, engines, trt_module
 from caflow_runtime.backends import cuda_kernels
+from caflow_runtime.backends import tensorrt_library as trt_module
 from caflow_runtime.backends.backend import Backend, explaining, failure
 from caflow_runtime.backends.cuda_device import CudaDevice, Recording
 from caflow_runtime.backends.device_array import DeviceArray
-from caflow_runtime.backends.engine import EngineGraph, Kernels
-from caflow_runtime.engines import EXTRAS, NAMES, EngineSet, Profile
+from caflow_runtime.backends.tensorrt_engine import EngineGraph
+from caflow_runtime.backends.tensorrt_library import logger, strongly_typed
+from caflow_runtime.backends.tensorrt_runtime import TensorRTRuntime
+from caflow_runtime.bundle import engine_sets as engines
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.engine_sets import EngineSet, Profile
 from caflow_runtime.errors import BackendError
-from caflow_runtime.noise import LevelNoise
-from caflow_runtime.scan import Array, Arrays, Graph
-from caflow_runtime.trt_module import logger, module, recorder, strongly_typed
+from caflow_runtime.flow.noise import LevelNoise
+from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 RECORDINGS, MOST_SEEN = 8, 1000
 """Chains and shapes that are recorded at the same time, and that are known to have come once."""
@@ -47,28 +49,14 @@ class TensorRT(Backend):
         Raises:
             BackendError: if its TensorRT is not installed.
         """
-        flavor = built.flavor
-        try:
-            self.trt = module(flavor)
-        except ImportError as error:
-            raise BackendError(
-                f"{NAMES[flavor]} does not load ({error}): pip install 'caflow-deploy[{EXTRAS[flavor]}]'"
-            ) from None
+        self.runtime = TensorRTRuntime(device, set_folder, built)
         self.device = device
         self.folder, self.set = set_folder, built
         files = {engine.graph: engine.file for engine in built.engines}
         self._files = {folder / graph.file.path: files.get(graph.name) for graph in bundle.read_manifest(folder).graphs}
         self._build_again = f"caflow-export {folder} --trt {built.precision}"
-        self.errors = recorder(flavor)
-        self.name = f"{NAMES[flavor].lower()} {self.set.precision} on {self.device.name}"
+        self.name = self.runtime.name
         self.profiles = self.set.profiles
-        self.lock = RLock()
-        """Held while the stream is given work, as contexts and the activation memory are everybody's."""
-        self.contexts: dict[Any, Any] | None = None
-        """Those of the chain that is being recorded: it alone has them, as what is repeated must not be changed."""
-        self.kernels = Kernels(self.trt, set_folder) if flavor == "rtx" else None
-        self._runtime = self.trt.Runtime(logger(flavor))
-        self._activation: Any = None
         self._seen: set[Any] = set()
         self._unrecorded: set[Any] = set()
         """Chains and shapes that cannot be recorded, or only with memory that there is not."""
@@ -96,7 +84,7 @@ class TensorRT(Backend):
         return self._load(contents, plan)
 
     def build(self, path: Path) -> Graph:
-        trt, flavor = self.trt, self.set.flavor
+        trt, flavor = self.runtime.trt, self.set.flavor
         self.device.use()
         builder = trt.Builder(logger(flavor))
         network = builder.create_network(strongly_typed(trt))
@@ -110,37 +98,11 @@ class TensorRT(Backend):
             raise BackendError(f"{path}: {self.name} cannot read it: {parser.get_error(0).desc()}")
         plan = trt_module.build(flavor, builder, network, config)
         if plan is None:
-            raise failure(path, f"{self.name} cannot build it: {self.errors.text()}")
+            raise failure(path, f"{self.name} cannot build it: {self.runtime.errors.text()}")
         return self._load(bytes(plan), path)
 
     def _load(self, contents: bytes, path: Path) -> Graph:
-        self.device.use()
-        engine = self.made_by(self._runtime, lambda: self._runtime.deserialize_cuda_engine(contents), path)
-        return EngineGraph(self, engine, path)
-
-    def made_by(self, maker: Any, make: Callable[[], Any], path: Path) -> Any:
-        """What one of TensorRT's objects makes, if need be with all memory that is not in use given back.
-
-        Raises:
-            BackendError: with what it says, if it makes nothing.
-            MemoryError: if that is for want of memory.
-        """
-        made = make()
-        if not made:
-            self.device.give_back()
-            made = make()
-        if not made:  # once more, to hear why
-            self.errors.clear()
-            maker.error_recorder = self.errors
-            try:
-                made = make()
-            finally:
-                maker.error_recorder = None
-            if hasattr(made, "error_recorder"):
-                made.error_recorder = None
-        if not made:
-            raise failure(path, f"{self.name} cannot run it: {self.errors.text()}")
-        return made
+        return EngineGraph(self.runtime, self.runtime.load(contents, path), path)
 
     def to_device(self, array: NDArray[Any]) -> Array:
         self.device.use()
@@ -176,7 +138,7 @@ class TensorRT(Backend):
         self.device.use()
         arrays = cast(dict[str, DeviceArray], dict(given))
         key = name, *((key, array.shape, array.dtype.str) for key, array in arrays.items())
-        with self.lock, explaining(self.name):
+        with self.runtime.lock, explaining(self.name):
             if key not in self._seen:  # whoever comes once is not worth it, and the first run sets up the engines
                 if len(self._seen) == MOST_SEEN:
                     self._seen.clear()
@@ -198,11 +160,12 @@ class TensorRT(Backend):
 
     def _record(self, run: Graph, given: dict[str, DeviceArray]) -> "_RecordedChain | None":
         """A chain, recorded; None where it cannot be."""
-        contexts = self.contexts = {}
+        contexts = self.runtime.contexts = {}
         try:
             activation = None
-            while activation is None or activation is not self._activation:  # compiles, and finds how large it must be
-                activation = self._activation
+            # Compiles, and finds how large the memory must be.
+            while activation is None or activation is not self.runtime.shared:
+                activation = self.runtime.shared
                 run(cast(Arrays, given))
             with self.device.recording() as recording:
                 inputs = {name: self.device.empty(array.shape, array.dtype) for name, array in given.items()}
@@ -213,7 +176,7 @@ class TensorRT(Backend):
             warnings.warn(f"{self.name} runs without CUDA graphs: {error}", stacklevel=2)
             return None
         finally:
-            self.contexts = None
+            self.runtime.contexts = None
             self.device.finish()  # what is not kept is freed now
         return _RecordedChain(self.device, recording, contexts, activation, inputs, outputs)
 
@@ -225,11 +188,11 @@ class TensorRT(Backend):
 
     def _forget(self) -> None:
         """What is recorded, and its memory, unless another thread is at work, which may wait for this one."""
-        if self.lock.acquire(blocking=False):
+        if self.runtime.lock.acquire(blocking=False):
             try:
                 self._keep(0)
             finally:
-                self.lock.release()
+                self.runtime.lock.release()
 
     def close(self) -> None:
         """Wait for what runs, and keep what was compiled where the bundle can be written to.
@@ -237,22 +200,11 @@ class TensorRT(Backend):
         Raises:
             BackendError
         """
-        with self.lock:
+        with self.runtime.lock:
             self._forget()
             self.device.finish()
-            if self.kernels is not None:
-                self.kernels.write()
-
-    def activation(self, size: int) -> Any:
-        """The memory that all engines share, of at least so many bytes; with the lock held.
-
-        Raises:
-            MemoryError
-        """
-        if self._activation is None or self._activation.size < size:
-            self._activation = None  # a recording that uses it keeps it; else its memory is free for the new one
-            self._activation = self.device.allocate(size)
-        return self._activation
+            if self.runtime.kernels is not None:
+                self.runtime.kernels.write()
 
 
 class _RecordedChain:

@@ -9,9 +9,9 @@ from threading import Thread
 from typing import Any
 
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.inputs import Image
-from caflow_runtime.job_folder import alone
-from caflow_runtime.stream import Frame, Stream
+from caflow_runtime.image import Image
+from caflow_runtime.jobs.folder import alone
+from caflow_runtime.pipeline.stream import Frame, Stream
 from caflow_runtime.video.join import Part, join_what_fits
 from caflow_runtime.video.journal import NAME as JOURNAL
 from caflow_runtime.video.journal import OWN, check_resumable, open_journal

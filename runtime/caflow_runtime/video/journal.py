@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from caflow_runtime.bundle import File, sha256_of
+from caflow_runtime.bundle.manifest import File, sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.job_folder import LOCK, is_intact, write_whole
-from caflow_runtime.results import REJECTED
+from caflow_runtime.jobs.folder import LOCK, is_intact, write_whole
+from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, read_json
 from caflow_runtime.video.join import count_frames

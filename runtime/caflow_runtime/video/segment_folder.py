@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from caflow_runtime.bundle import sha256_of
+from caflow_runtime.bundle.manifest import sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.job_folder import LOCK, NAME, PASSING, State, check_same, read_state, settings_of_pipeline
-from caflow_runtime.pipeline import Pipeline
+from caflow_runtime.jobs.folder import LOCK, NAME, PASSING, State, check_same, read_state, settings_of_pipeline
+from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.video.segments import DrawSettings
 from caflow_runtime.video.sink import Encoding
 

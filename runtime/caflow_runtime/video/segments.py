@@ -17,20 +17,22 @@ from uuid import uuid4
 import msgspec
 import numpy as np
 
-from caflow_runtime.bundle import MANIFEST, File, describe_file, sha256_of
-from caflow_runtime.calibration import NAME as CALIBRATION
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import File, describe_file, sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.inputs import Image, Rank
-from caflow_runtime.job_folder import is_intact
-from caflow_runtime.pipeline import Pipeline
-from caflow_runtime.results import REJECTED
+from caflow_runtime.image import Image
+from caflow_runtime.jobs.folder import is_intact
+from caflow_runtime.judge.calibration import NAME as CALIBRATION
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.results import REJECTED
+from caflow_runtime.pipeline.stream import Noise, Stream
+from caflow_runtime.rows.draw import Rank
 from caflow_runtime.seal import is_sealed, sealed
-from caflow_runtime.stream import Noise, Stream
 from caflow_runtime.strict_json import WrongJson, read_json
 from caflow_runtime.video.job import READER_ENDS_S, WAITING_FRAMES
 from caflow_runtime.video.join import Part, join_what_fits
 from caflow_runtime.video.lane import Lane
-from caflow_runtime.video.plan import Segment, pictures
+from caflow_runtime.video.segment_plan import Segment, pictures
 from caflow_runtime.video.sink import Encoding, SegmentWriter, to_disk
 from caflow_runtime.video.source import FileSource, UnreadableVideo, UnwritableVideo, import_av
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.inputs import Image
+from caflow_runtime.image import Image
 
 CLOCK = Fraction(1, 90_000)
 """Times are counted in these, as MPEG does: exact for every usual frame rate."""

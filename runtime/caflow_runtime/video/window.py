@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.inputs import Image
+from caflow_runtime.image import Image
 
 SHARE_OF_SCREEN = 0.9
 UNSEEN = ("offscreen", "dummy")

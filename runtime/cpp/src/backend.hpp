@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "bundle.hpp"
-#include "engines.hpp"
+#include "engine_sets.hpp"
 #include "noise.hpp"
 #include "tensor.hpp"
 

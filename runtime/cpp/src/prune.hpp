@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "plan.hpp"
+#include "batching.hpp"
 #include "scan.hpp"
 
 namespace caflow::runtime {

@@ -6,9 +6,9 @@
 #include <functional>
 #include <vector>
 
+#include "batching.hpp"
 #include "graphs.hpp"
 #include "image.hpp"
-#include "plan.hpp"
 #include "scan.hpp"
 #include "tiles.hpp"
 

@@ -16,9 +16,9 @@
 
 #include "backend.hpp"
 #include "cuda_device.hpp"
-#include "engine.hpp"
-#include "recording.hpp"
+#include "tensorrt_engine.hpp"
 #include "tensorrt_library.hpp"
+#include "tensorrt_recording.hpp"
 
 namespace caflow::runtime {
 

@@ -5,7 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "engines.hpp"
+#include "engine_sets.hpp"
 #include "errors.hpp"
 
 using namespace caflow::runtime;

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "plan.hpp"
+#include "batching.hpp"
 #include "tiles.hpp"
 
 using namespace caflow::runtime;

@@ -1,0 +1,253 @@
+"""Work that is spread over the machines of a Ray cluster, by Ray Data: actors that hold one pipeline each.
+
+Work is done at least once: what an actor was doing when it died is done again by another.
+"""
+
+import logging
+import pickle
+import signal
+import socket
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from caflow_deploy.cluster.cluster import cluster
+from caflow_deploy.cluster.quiet import quiet
+from caflow_runtime.errors import BackendError, CaflowError, InputError
+
+if TYPE_CHECKING:
+    from caflow_runtime.pipeline.pipeline import Pipeline
+
+ATTEMPTS = 4
+"""So often is something begun whose actor dies each time."""
+PARTS = 16
+"""Each actor is to get at least so many parts of the work, so that all end at about the same time."""
+MOST_IN_PART = 16
+"""Units that are sent to an actor together: some 10 ms of Ray Data's are then shared. More would be lost with it."""
+
+Unit = TypeVar("Unit")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A bundle, and how each actor runs it."""
+
+    bundle: str
+    """A path that all machines have, or the name of a built-in model."""
+    settings: dict[str, Any]
+    """What `settings_of_pipeline` is to be of it: an actor with another bundle, or calibration, is an error."""
+    versions: dict[str, str]
+    """Of the packages that results depend on (`versions_here`): an actor with others is an error."""
+    backend: Literal["cpu", "cuda"]
+    threads: int
+    tiling: dict[str, Any]
+    """`pixel_budget` and `overlap`, where they are given."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Actors of a cluster."""
+
+    ray: Any
+    place: Place
+    size: int
+
+    @property
+    def backend(self) -> str:
+        """As `Pipeline.backend` is of the actors' pipelines."""
+        return str(self.place.settings["backend"])
+
+    def run(
+        self,
+        do: "Callable[[Pipeline, Unit], Result]",
+        units: Sequence[Unit],
+        most_in_part: int = MOST_IN_PART,
+        in_order: bool = False,
+    ) -> Iterator[tuple[Unit, Result | None]]:
+        """Do all units; each comes with its result, or with None if every actor that began it died.
+
+        Arguments:
+            do: a function of a module, or a partial one: it is sent by its name.
+            in_order: of the units, else as they are done.
+
+        Raises:
+            Exception: what an actor could not open its pipeline for, or `do` raised.
+            BackendError: if Ray itself cannot go on.
+        """
+        most = max(1, min(most_in_part, len(units) // (PARTS * self.size)))
+        parts = [range(k, min(k + most, len(units))) for k in range(0, len(units), most)]
+        rows = [{"work": pickle.dumps([(number, units[number]) for number in part])} for part in parts]
+        if not rows:
+            return
+        try:
+            for row in self._dataset(rows, do, in_order).iter_rows():
+                results = pickle.loads(row["results"])
+                if isinstance(results, Exception):
+                    raise results
+                for number, result in results:
+                    yield units[number], result
+        except self.ray.exceptions.RayError as error:
+            # Its last line is the cause; those before say where it came from.
+            cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise BackendError(f"Ray cannot go on: {cause}") from None
+
+    def _dataset(self, rows: list[dict[str, bytes]], do: "Callable[[Pipeline, Unit], Result]", in_order: bool) -> Any:
+        import ray.data
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what is raised is said
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
+        context.execution_no_progress_timeout_s = -1  # an image may be as large as it likes
+        context.execution_options.preserve_order = in_order
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        attempts = ray.remote(Attempts).options(num_cpus=0, scheduling_strategy=here).remote()
+        size = min(self.size, len(rows))
+        sent = pickle.dumps(do)  # an actor silences OpenCV before it loads what imports it
+        return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            Worker,
+            fn_constructor_args=(self.place, sent, attempts, ATTEMPTS * size),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=size),
+            num_cpus=self.place.threads,
+            num_gpus=1 if self.place.backend == "cuda" else None,
+        )
+
+
+@contextmanager
+def open_fleet(
+    address: str | None,
+    bundle: str,
+    settings: dict[str, Any],
+    backend: Literal["auto", "cpu", "cuda"],
+    workers: int | None,
+    threads: int,
+    tiling: dict[str, int],
+) -> Iterator[Fleet]:
+    """Actors on a cluster, which a fleet of none (`address`) starts on this machine; both end with the block.
+
+    Arguments:
+        address: as of `cluster`.
+        settings: `settings_of_pipeline` where the command runs.
+        workers: actors; by default one on each GPU, or on so many processors as it has threads.
+        backend: "auto" is CUDA where the cluster has GPUs, and ONNX Runtime's package for them is installed here.
+
+    Raises:
+        InputError: if the cluster cannot be reached, or no machine of it is large enough for an actor.
+    """
+    with quiet(), cluster(address) as ray:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gpus = int(sum(node.get("GPU", 0) for node in nodes))
+        chosen = backend if backend != "auto" else "cuda" if gpus and _has_gpu_package() else "cpu"
+        room = gpus if chosen == "cuda" else sum(int(node.get("CPU", 0)) // threads for node in nodes)
+        if not room:
+            wanted = "a GPU" if chosen == "cuda" else f"{threads} processors: give fewer --threads"
+            raise InputError(f"no machine of the cluster has {wanted}")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C; Ray has set its own
+        settings = {**settings, "backend": f"onnxruntime {chosen}"}
+        yield Fleet(ray, Place(bundle, settings, versions_here(), chosen, threads, tiling), workers or room)
+
+
+class Attempts:
+    """An actor that knows what was begun and not ended: what kills its actor is not to be begun for ever."""
+
+    def __init__(self) -> None:
+        self.begun: Counter[int | None] = Counter()
+
+    def begin(self, number: int | None) -> int:
+        """How often a unit, or with None the opening of a pipeline, was begun since it was last ended."""
+        self.begun[number] += 1
+        return self.begun[number]
+
+    def end(self, number: int | None) -> None:
+        """It was."""
+        del self.begun[number]
+
+
+class Worker:
+    """An actor. What goes wrong is a result as well: Ray would print it, and lose the exception's own type."""
+
+    def __init__(self, place: Place, do: bytes, attempts: Any, most_starts: int) -> None:
+        import ray
+
+        self.ray, self.attempts = ray, attempts
+        self.wrong: Exception | None = None
+        try:
+            if self._begin(None) > most_starts:
+                raise BackendError(
+                    f"{most_starts} workers in a row died while they opened {place.bundle}: perhaps memory is short, "
+                    "give fewer --workers"
+                )
+            self.pipe = open_pipeline(place)
+            self.do = pickle.loads(do)
+        except Exception as error:
+            self.wrong = _explained(error)
+        self.attempts.end.remote(None)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        """One part of the work."""
+        return {"results": [pickle.dumps(self.wrong or self._do(pickle.loads(work))) for work in batch["work"]]}
+
+    def _do(self, part: list[tuple[int, Any]]) -> list[tuple[int, Any]] | Exception:
+        results = []
+        for number, unit in part:
+            try:
+                is_lost = self._begin(number) > ATTEMPTS
+                results.append((number, None if is_lost else self.do(self.pipe, unit)))
+            except Exception as error:
+                return _explained(error)
+            self.attempts.end.remote(number)
+        return results
+
+    def _begin(self, number: int | None) -> int:
+        return int(self.ray.get(self.attempts.begin.remote(number)))
+
+
+def open_pipeline(place: Place) -> "Pipeline":
+    """That of an actor.
+
+    Raises:
+        InputError: if another bundle is there than the one that is meant, or another version of a package.
+        BundleError, BackendError: as of `load`.
+    """
+    from caflow_deploy.silence import silence
+
+    silence()
+    from caflow_runtime.jobs.folder import settings_of_pipeline
+    from caflow_runtime.pipeline.pipeline import load
+
+    for package, here in versions_here().items():
+        if here != (wanted := place.versions[package]):
+            raise InputError(f"wanted {package} {wanted}, as where the command runs, found {here}: install that one")
+    pipe = load(place.bundle, place.backend, place.threads, **place.tiling)
+    if settings_of_pipeline(pipe) != place.settings:
+        raise InputError(
+            f"{pipe.folder} is another bundle, or another calibration, than where the command runs: copy that one"
+        )
+    return pipe
+
+
+def versions_here() -> dict[str, str]:
+    """Of the packages that results depend on."""
+    from caflow_deploy import __version__
+    from caflow_runtime.backends.onnx_runtime import import_onnxruntime
+
+    return {"caflow-deploy": __version__, "onnxruntime": import_onnxruntime().__version__}
+
+
+def _explained(error: Exception) -> Exception:
+    """With the machine's name; of what is not expected also where it was raised."""
+    if isinstance(error, CaflowError | OSError):
+        return InputError(f"on {socket.gethostname()}: {error}")
+    error.add_note(traceback.format_exc())
+    return error
+
+
+def _has_gpu_package() -> bool:
+    from caflow_runtime.backends.onnx_runtime import is_installed
+
+    return is_installed("onnxruntime-gpu")

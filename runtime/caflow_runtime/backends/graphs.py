@@ -1,0 +1,61 @@
+"""The graphs of a bundle, each loaded when it is first needed: sampling never loads what only scoring uses."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from threading import Lock
+
+from caflow_runtime.backends.backend import Backend
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.errors import BackendError
+from caflow_runtime.flow.ports import checked
+from caflow_runtime.flow.scan import Graph
+
+
+class Graphs(Mapping[str, Graph]):
+    """Graph by name, checked against the manifest at each run. Any thread may ask."""
+
+    def __init__(self, folder: Path, backend: Backend) -> None:
+        """Reads the manifest and checks every file.
+
+        Raises:
+            BundleError
+        """
+        self.folder = folder
+        self.backend = backend
+        self.manifest = bundle.read_manifest(folder)
+        bundle.verify_files(folder, self.manifest)
+        self._loaded: dict[str, Graph] = {}
+        self._lock = Lock()
+        self._closed = False
+
+    def __getitem__(self, name: str) -> Graph:
+        with self._lock:
+            if self._closed:
+                raise BackendError("the pipeline is closed: load the bundle again")
+            if name not in self._loaded:
+                graph = self.manifest.graph(name)
+                path = self.folder / graph.file.path
+                try:
+                    loaded = self.backend.load(path)
+                except (BackendError, MemoryError):
+                    raise
+                except Exception as error:  # a backend's exceptions share no base class
+                    raise bundle.BrokenGraph(f"{path}: {self.backend.name} cannot load it: {error}") from error
+                self._loaded[name] = checked(loaded, graph, path, self.backend.describe)
+            return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (graph.name for graph in self.manifest.graphs)
+
+    def __len__(self) -> int:
+        return len(self.manifest.graphs)
+
+    def close(self) -> None:
+        """Let go of what is loaded."""
+        with self._lock:
+            self._closed = True
+        try:
+            self.backend.close()  # waits for what runs, which may ask for a graph
+        finally:
+            with self._lock:
+                self._loaded.clear()

@@ -1,0 +1,1 @@
+"""The mathematics of a chain of graphs, without a device."""

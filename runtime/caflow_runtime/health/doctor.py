@@ -1,0 +1,132 @@
+"""`caflow doctor`: what is installed, which backends work, and whether a bundle computes here what it should."""
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from caflow_runtime.backends.backend import Backend
+from caflow_runtime.backends.graphs import Graphs
+from caflow_runtime.backends.onnx_runtime import Device, is_installed
+from caflow_runtime.backends.select import BackendName, open_backend, open_onnx_runtime
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.manifest import BundleError
+from caflow_runtime.errors import BackendError, CaflowError
+from caflow_runtime.flow.batching import Room
+from caflow_runtime.health.canary import SIDE_IN_MULTIPLES, canary_difference
+from caflow_runtime.health.selftest import cases, flow_errors, is_invertible, on_host
+from caflow_runtime.judge.calibration import read_calibration
+from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline
+
+State = Literal["ok", "absent", "failed"]
+DEVICES: tuple[Device, ...] = ("cpu", "cuda")
+ENGINES: BackendName = "tensorrt"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    state: State
+    """absent: not there, and need not be."""
+    found: str
+    remedy: str = ""
+    """What to do about it, if anything."""
+
+
+def check_environment() -> Iterator[Check]:
+    """Python, the base packages, and ONNX Runtime in one of its two packages."""
+    yield Check("python", "ok", platform.python_version())
+    for package in ("caflow-deploy", "numpy"):
+        yield Check(package, "ok", version(package))
+    # Either build of OpenCV will do.
+    yield Check("opencv", "ok", cv2.__version__)
+    package = "onnxruntime-gpu" if is_installed("onnxruntime-gpu") else "onnxruntime"
+    for device in DEVICES:
+        try:
+            open_onnx_runtime(device)
+        except BackendError as error:
+            is_wanted = device == "cpu" or package == "onnxruntime-gpu"
+            what, _, remedy = str(error).rpartition(": ")
+            yield Check(f"onnxruntime {device}", "failed" if is_wanted else "absent", what, remedy)
+        else:
+            yield Check(f"onnxruntime {device}", "ok", f"{package} {version(package)}")
+
+
+def check_bundle(folder: Path) -> Iterator[Check]:
+    """The bundle's files, and the flow's own tests on every backend that is installed."""
+    try:
+        manifest = bundle.read_manifest(folder)
+        bundle.verify_files(folder, manifest)
+    except (BundleError, OSError) as error:
+        yield Check("bundle", "failed", str(error), "copy or export the bundle again")
+        return
+    size = sum(file.bytes for file in bundle.files_of(manifest)) / 2**20
+    yield Check("bundle", "ok", f"{len(manifest.graphs)} graphs, {size:.1f} MiB, every file as the manifest says")
+    exported = [m for m in manifest.verification if m.graph in ("sample", "score")]
+    if exported:
+        worst = max(exported, key=lambda m: m.max_error / m.tolerance)
+        found = f"{worst.what}: {worst.max_error:.1e} of {worst.tolerance:.0e} allowed ({worst.verified_with})"
+        yield Check(f"{manifest.precision} error at export", "ok", found)
+    calibrated = _check_calibration(folder)
+    yield calibrated
+    for name in (*DEVICES, ENGINES):
+        try:
+            backend = open_backend(name, folder)
+        except BackendError as error:
+            if name == ENGINES:
+                what, _, remedy = str(error).rpartition(": ")
+                yield Check(name, "absent", what, remedy)
+            continue
+        yield from _check_on(Graphs(folder, backend), backend, calibrated.state == "ok")
+
+
+def _check_calibration(folder: Path) -> Check:
+    try:
+        found = read_calibration(folder)
+    except BundleError as error:
+        what, _, remedy = str(error).rpartition(": ")
+        return Check("calibration", "failed", what, remedy)
+    if found is None:
+        return Check("calibration", "absent", "none: typicality is not known", "caflow calibrate makes one")
+    return Check("calibration", "ok", f"of {found.truth.images} crops of {found.photographs} photographs")
+
+
+def _check_on(graphs: Graphs, backend: Backend, is_calibrated: bool) -> Iterator[Check]:
+    manifest = graphs.manifest
+    tolerances = {m.what: m.tolerance for m in manifest.verification if m.graph == "flow"}
+    remedy = f"do not use this bundle on {backend.name}: try another backend or --precision fp32, and report it"
+    inputs = cases(manifest.model, backend.profiles)[-1]
+    if len(inputs[1]) == 1:
+        yield Check(backend.name, "absent", "not asked, as its engines run single rows", "build with more --max-rows")
+        return
+    try:
+        hosted = on_host(graphs)
+        for _, what, error in flow_errors(hosted, manifest.model.levels, *inputs, is_invertible(manifest)):
+            worst = float(np.abs(error).max())
+            tolerance = tolerances.get(what, 0.0)
+            state: State = "ok" if worst <= tolerance else "failed"
+            found = f"{worst:.1e} of {tolerance:.0e} allowed"
+            yield Check(f"{backend.name}: {what}", state, found, "" if state == "ok" else remedy)
+        largest = Room(PIXEL_BUDGET, backend.profiles).largest_sides
+        if is_calibrated and (largest is None or min(largest) >= SIDE_IN_MULTIPLES * manifest.model.size_multiple):
+            yield _check_canary(Pipeline(graphs, PIXEL_BUDGET, OVERLAP), remedy)
+    except (CaflowError, MemoryError) as error:
+        yield Check(backend.name, "failed", str(error), remedy)
+
+
+def _check_canary(pipe: Pipeline, remedy: str) -> Check:
+    """What the bundle was calibrated with, and what runs here, may each be off by what was allowed at export."""
+    tolerances = [m.tolerance for m in pipe.manifest.verification if m.graph == "sample" and "likelihood" in m.what]
+    allowed = 2 * max(tolerances, default=0.0)
+    difference = abs(canary_difference(pipe) / pipe.calibration.canary.log_likelihood)
+    state: State = "ok" if difference <= allowed else "failed"
+    found = f"{difference:.1e} of {allowed:.0e} allowed; calibrated on {pipe.calibration.canary.backend}"
+    name = f"{pipe.backend}: the canary's log-likelihood, relative"
+    return Check(name, state, found, "" if state == "ok" else remedy)

@@ -1,0 +1,36 @@
+"""What a device can do: operations per second of products of large matrices, on the backend that runs the graphs."""
+
+import statistics
+import time
+from importlib.resources import as_file, files
+
+import numpy as np
+
+from caflow_runtime.backends.backend import Backend
+
+SIDE = 4096
+"""Of the matrices, as in the graphs beside this file."""
+ABOUT_S, MOST_IN_A_ROW, ROUNDS = 0.1, 32, 3
+SHORTEST_S = 1e-6
+
+
+def peak_gflop_per_s(backend: Backend, precision: str) -> float:
+    """10⁹ multiplications and additions per second, with the numbers of a bundle's networks (float16 for bfloat16)."""
+    kind = "fp32" if precision == "fp32" else "fp16"
+    with as_file(files("caflow_runtime.health").joinpath(f"product-{kind}.onnx")) as path:
+        run = backend.build(path)
+    random = np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32)
+    matrix = backend.to_device(random.astype(np.float32 if kind == "fp32" else np.float16))
+
+    def seconds(products: int) -> float:
+        started = time.perf_counter()
+        for _ in range(products):
+            product = run({"a": matrix, "b": matrix})["product"]
+        backend.to_host(backend.take(product, np.arange(1)))  # when that is there, all of them are done
+        return time.perf_counter() - started
+
+    seconds(1)
+    more = max(1, min(MOST_IN_A_ROW, int(ABOUT_S / seconds(1))))
+    # A difference, as the way to the host takes longer than a product does on a large GPU.
+    took = [seconds(1 + more) - seconds(1) for _ in range(ROUNDS)]
+    return more * 2 * SIDE**3 / max(SHORTEST_S, statistics.median(took)) / 1e9

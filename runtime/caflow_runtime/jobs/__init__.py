@@ -1,0 +1,1 @@
+"""Many files, and one folder of results that the same command resumes."""

@@ -1,0 +1,64 @@
+"""Verdicts as a Parquet file, for what reads tables."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from caflow_runtime.errors import InputError
+from caflow_runtime.judge.verdict import Verdict
+
+ROWS_IN_GROUP = 2048
+
+
+def import_pyarrow() -> Any:
+    """PyArrow, with its `parquet`.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise InputError("--parquet needs PyArrow: pip install 'caflow-deploy[parquet]'") from None
+    return pyarrow
+
+
+def write_parquet(path: Path, verdicts: Iterator[Verdict]) -> None:
+    """A row for each verdict, a column for each of its fields; whole or not at all, some thousand rows in memory.
+
+    Raises:
+        InputError: if PyArrow is not installed.
+        OSError
+    """
+    pyarrow = import_pyarrow()
+    text, number, size = pyarrow.string(), pyarrow.float64(), pyarrow.int32()
+    numbers = pyarrow.list_(number)
+    types = {
+        "target": text,
+        "condition": text,
+        "verdict": text,
+        "reason": text,
+        "typicality": number,
+        "typicality_per_level": numbers,
+        "residuals": numbers,
+        "log_likelihood": number,
+        "log_likelihood_per_level": numbers,
+        "bits_per_dim": number,
+        "width": size,
+        "height": size,
+        "target_stamp": text,
+        "condition_stamp": text,
+    }
+    schema = pyarrow.schema(types.items())
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with pyarrow.parquet.ParquetWriter(partial, schema) as writer:
+            while rows := list(islice(verdicts, ROWS_IN_GROUP)):
+                writer.write_table(pyarrow.Table.from_pylist([msgspec.structs.asdict(row) for row in rows], schema))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

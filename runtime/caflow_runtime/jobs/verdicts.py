@@ -1,0 +1,191 @@
+"""Which pairs of a long list are typical: files are read ahead, scored in batches, and judged in the order of the list.
+
+The last bits of a likelihood depend on what ran with it. So batches never cross a multiple of `BATCH` in the list: who
+goes on from one of these gets the same numbers, to the bit.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from caflow_runtime.checks import check_share
+from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
+from caflow_runtime.image import Image, check_pairs
+from caflow_runtime.image_size import MAX_PIXELS
+from caflow_runtime.jobs.folder import stamp_of
+from caflow_runtime.jobs.pairs import FilePair
+from caflow_runtime.judge.calibration import reason
+from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.path_text import as_text
+from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.results import Score
+
+BATCH = 64
+"""Pairs in one batch, at most."""
+BATCH_PIXELS = 2**22
+"""Of the targets in one batch: the first that reaches it ends the batch."""
+READERS = 4
+READ_AHEAD = 8
+"""Pairs that are read while a batch is scored."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A pair that was read, or what is wrong with it."""
+
+    files: FilePair
+    stamps: tuple[str | None, str | None]
+    target: Image | None
+    condition: Image | None
+    wrong: str | None = None
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Height and width of the target; (0, 0) of none."""
+        return (0, 0) if self.target is None else self.target.shape[:2]
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """The fields of a verdict that say which files it is about."""
+        target, condition = map(as_text, self.files)
+        target_stamp, condition_stamp = self.stamps
+        return {
+            "target": target,
+            "condition": condition,
+            "target_stamp": target_stamp,
+            "condition_stamp": condition_stamp,
+        }
+
+    def failed(self, wrong: str) -> Verdict:
+        """That of a pair which cannot be scored."""
+        height, width = self.size
+        return Verdict(verdict="error", reason=wrong, width=width or None, height=height or None, **self.names)
+
+
+def filter_pairs(
+    pipe: Pipeline, pairs: Iterable[FilePair], alpha: float = 0.01, max_pixels: int = MAX_PIXELS
+) -> Iterator[Verdict]:
+    """Judge pairs, in order, in memory that does not grow with their number.
+
+    A pair that cannot be read, does not fit, or has no finite likelihood is an error of its own; the others go on.
+
+    Arguments:
+        alpha: pairs of less typicality are rejected: this share of pairs like those of calibration.
+        max_pixels: of each file, as in `read_image`.
+
+    Raises:
+        InputError: if `alpha` is not between 0 and 1, or the bundle is not calibrated.
+    """
+    check_share("alpha", alpha, is_open=True)
+    smallest_typicality(pipe)
+    loaded = _read_ahead(pairs, partial(_load, scale=pipe.manifest.model.scale, max_pixels=max_pixels))
+    return (verdict for batch in _batches(loaded) for verdict in _judge(pipe, batch, alpha))
+
+
+def judge(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float, max_pixels: int) -> list[Verdict]:
+    """The verdicts of `filter_pairs`, all at once: for pairs between two multiples of `BATCH`."""
+    return list(filter_pairs(pipe, pairs, alpha, max_pixels))
+
+
+def smallest_typicality(pipe: Pipeline) -> float:
+    """Of any pair at all: a smaller α rejects nothing, as calibration has seen too few pairs to know what is rarer.
+
+    Raises:
+        InputError: if the bundle is not calibrated.
+    """
+    return 1 / (pipe.calibration.truth.images + 1)
+
+
+def _read_ahead(pairs: Iterable[FilePair], load: Callable[[FilePair], Loaded]) -> Iterator[Loaded]:
+    """Pairs in order, a few of them read in the meantime."""
+    waiting: deque[Future[Loaded]] = deque()
+    with ThreadPoolExecutor(READERS) as pool:
+        for files in pairs:
+            waiting.append(pool.submit(load, files))
+            if len(waiting) > READ_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _load(files: FilePair, scale: int, max_pixels: int) -> Loaded:
+    target, stamps = None, (stamp_of(files.target), stamp_of(files.condition))
+    try:
+        target = read_image(files.target, max_pixels).rgb
+        condition = read_image(files.condition, max_pixels).rgb
+        check_pairs([target], [condition], scale)
+    except UnreadableImage as error:
+        return Loaded(files, stamps, target, None, as_text(str(error)))
+    except (InputError, MemoryError) as error:
+        return Loaded(files, stamps, target, None, _about(files, error))
+    return Loaded(files, stamps, target, condition)
+
+
+def _batches(loaded: Iterable[Loaded]) -> Iterator[list[Loaded]]:
+    batch: list[Loaded] = []
+    pixels = 0
+    for number, pair in enumerate(loaded, 1):
+        height, width = pair.size
+        batch.append(pair)
+        pixels += height * width
+        if number % BATCH == 0 or pixels >= BATCH_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+def _judge(pipe: Pipeline, batch: list[Loaded], alpha: float) -> list[Verdict]:
+    """The verdicts of a batch, in its order. What is of one size is scored side by side, as it then runs together."""
+    verdicts = {k: pair.failed(pair.wrong) for k, pair in enumerate(batch) if pair.wrong is not None}
+    places = sorted(set(range(len(batch))) - set(verdicts), key=lambda k: (batch[k].size, k))
+    verdicts |= zip(places, _score(pipe, [batch[k] for k in places], alpha), strict=True)
+    return [verdicts[k] for k in range(len(batch))]
+
+
+def _score(pipe: Pipeline, pairs: Sequence[Loaded], alpha: float) -> list[Verdict]:
+    """Those of pairs that fit: of each by itself where one of them cannot be scored."""
+    targets = [pair.target for pair in pairs if pair.target is not None]
+    conditions = [pair.condition for pair in pairs if pair.condition is not None]
+    if not pairs:
+        return []
+    try:
+        score = pipe.score(targets, conditions)
+    except (InputError, NotFinite, MemoryError) as error:
+        wrong = _about(pairs[0].files, error)
+    else:
+        return [_verdict(pair, score, k, alpha) for k, pair in enumerate(pairs)]
+    if len(pairs) == 1:
+        return [pairs[0].failed(wrong)]
+    return [verdict for pair in pairs for verdict in _score(pipe, [pair], alpha)]
+
+
+def _verdict(pair: Loaded, score: Score, k: int, alpha: float) -> Verdict:
+    """Of number `k` of what was scored."""
+    typical = score.typicality
+    assert typical is not None
+    is_accepted = bool(typical.accept(alpha)[k])
+    height, width = score.sides[k]
+    return Verdict(
+        verdict="accepted" if is_accepted else "rejected",
+        reason=None if is_accepted else reason(typical.residuals[k]),
+        typicality=float(typical.value[k]),
+        typicality_per_level=typical.per_level[k].tolist(),
+        residuals=typical.residuals[k].tolist(),
+        log_likelihood=float(score.log_likelihood[k]),
+        log_likelihood_per_level=score.per_level[k].tolist(),
+        bits_per_dim=float(score.bits_per_dim[k]),
+        width=width,
+        height=height,
+        **pair.names,
+    )
+
+
+def _about(files: FilePair, error: Exception) -> str:
+    """What is wrong with a pair that was scored, or to be scored, alone."""
+    what = str(error).removeprefix("target[0]: ") or "memory ran out"
+    return f"{as_text(files.target)}: {what}"

@@ -1,0 +1,1 @@
+"""What a likelihood says about an image."""

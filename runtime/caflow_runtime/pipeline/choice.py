@@ -1,0 +1,199 @@
+"""Which of an image's samples is taken: rows as candidates, ranked, and rejected where they are untypical."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+import numpy as np
+
+from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.checks import check_integer, check_share, shown
+from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.image import Image
+from caflow_runtime.judge.calibration import Floats, covariates, mahalanobis, standardized, typicality
+from caflow_runtime.judge.consistency import consistency, enlarge_image, project
+from caflow_runtime.judge.reference import Reference
+from caflow_runtime.pipeline.results import REJECTED, Outcome, bits_per_dim
+from caflow_runtime.rows.draw import Rank
+from caflow_runtime.rows.pixels import Pixels
+from caflow_runtime.rows.runner import Row
+
+TRY_LOWER = "the model's inverse explodes there; try a lower temperature"
+
+Otherwise = Literal["best", "bicubic", "error"]
+Value = Callable[[Row, Image], float]
+"""What a row of a condition is ranked by, the more the better; −∞ where it is not finite."""
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Samples that are not taken, and what is done instead."""
+
+    alpha: float = 0.01
+    """A sample of less typicality is rejected: this share of samples like those of calibration."""
+    redraws: int = 20
+    """So many samples of an image, at most, are drawn in place of rejected ones."""
+    otherwise: Otherwise = "best"
+    """Where all are rejected: the best of them, the input enlarged, or `Untypical`."""
+
+    def __post_init__(self) -> None:
+        check_share("alpha", self.alpha, is_open=True)
+        check_integer("redraws", self.redraws, 0)
+        if not isinstance(self.otherwise, str) or self.otherwise not in get_args(Otherwise):
+            raise InputError(f"otherwise: wanted one of {', '.join(get_args(Otherwise))}, got {shown(self.otherwise)}")
+
+
+class Untypical(NotFinite):
+    """Every sample of an image was rejected."""
+
+    def __init__(self, message: str, choice: "Choice") -> None:
+        super().__init__(message)
+        self.choice = choice
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row that may be returned."""
+
+    value: float
+    """What it is ranked by."""
+    row: Row
+    """Without its pixels."""
+    image: Image
+    consistency: float | None
+    """dB, where it was asked for."""
+
+
+@dataclass
+class Choice:
+    """The best so far of one image's samples."""
+
+    accepted: int = 0
+    rejected: int = 0
+    best: Candidate | None = None
+    """Of those that were accepted."""
+    best_rejected: Candidate | None = None
+    bits_per_dim: list[float] = field(default_factory=list)
+    """Of all finite samples."""
+
+
+class Chooser:
+    """Takes rows of some conditions and keeps the best of each."""
+
+    def __init__(
+        self,
+        model: Model,
+        conditions: list[Image],
+        value: Value,
+        rank: Rank,
+        is_consistent: bool,
+        reference: Reference | None,
+        reject: Reject | None,
+    ) -> None:
+        self.model = model
+        self.conditions = conditions
+        self.value = value
+        self.rank = rank
+        self.is_consistent = is_consistent
+        self.reference = reference
+        self.reject = reject
+        self.choices = [Choice() for _ in conditions]
+
+    def take(self, row: Row) -> None:
+        """One more sample of `conditions[row.image]`."""
+        choice, condition = self.choices[row.image], self.conditions[row.image]
+        value = self.value(row, condition)
+        if value > -np.inf:
+            choice.bits_per_dim.append(float(bits_of(row, condition, self.model).sum()))
+        if self._accepts(row, condition, value):
+            choice.accepted += 1
+            if choice.best is None or value > choice.best.value:
+                choice.best = self.candidate(value, row)
+            return
+        choice.rejected += 1
+        worst = -np.inf if choice.best_rejected is None else choice.best_rejected.value
+        if choice.best is None and value > worst:
+            choice.best_rejected = self.candidate(value, row)
+
+    def candidate(self, value: float, row: Row) -> Candidate:
+        """A row as bytes. Its continuous pixels are let go: they are a view of all that ran with it."""
+        condition = self.conditions[row.image]
+        if self.is_consistent:
+            image = project(self.model, finite_pixels(row).floats(), condition)
+            measured = consistency(self.model, image, condition)
+        else:
+            image, measured = finite_pixels(row).integers(), value
+        known = measured if self.is_consistent or self.rank == "consistency" else None
+        return Candidate(value, replace(row, pixels=None), image, known)
+
+    def chosen(self, k: int) -> tuple[Candidate, Outcome]:
+        """What is given for an image.
+
+        Raises:
+            NotFinite, Untypical
+        """
+        choice, reject = self.choices[k], self.reject
+        if choice.best is not None:
+            return choice.best, "accepted"
+        if reject is not None and reject.otherwise == "bicubic":
+            return self._enlarged(k), "bicubic"
+        if choice.best_rejected is None:
+            raise NotFinite(f"no sample of images[{k}] is finite: {TRY_LOWER}")
+        if reject is not None and reject.otherwise == "error":
+            message = f"images[{k}]: all {choice.rejected} samples are untypical at α = {reject.alpha:g}"
+            raise Untypical(message, choice)
+        return choice.best_rejected, "best"
+
+    def _enlarged(self, k: int) -> Candidate:
+        """The input, in place of a sample, without a likelihood."""
+        image = enlarge_image(self.conditions[k], self.model.scale)
+        measured = self.is_consistent or self.rank == "consistency"
+        known = consistency(self.model, image, self.conditions[k]) if measured else None
+        row = Row(k, REJECTED, None, [], np.full(self.model.levels, np.nan))
+        return Candidate(-np.inf, row, image, known)
+
+    def _accepts(self, row: Row, condition: Image, value: float) -> bool:
+        if self.reject is None or self.reference is None or value == -np.inf:
+            return value > -np.inf
+        bits = bits_of(row, condition, self.model)[None]
+        judged = typicality(self.reference, bits, covariates(condition, self.model.scale)[None])
+        return bool(judged.accept(self.reject.alpha)[0])
+
+
+def ranking(model: Model, rank: Rank, reference: Reference | None) -> Value:
+    """What rows are ranked by; `reference` where that is their typicality."""
+
+    def value(row: Row, condition: Image) -> float:
+        if not is_finite(row):
+            return -np.inf
+        if rank == "likelihood":
+            return float(row.per_level.sum())
+        if rank == "typical":
+            assert reference is not None
+            given = covariates(condition, model.scale)[None]
+            residuals = standardized(bits_of(row, condition, model)[None], given, reference)
+            return -float(mahalanobis(residuals, np.array(reference.precision))[0])
+        return consistency(model, finite_pixels(row).integers(), condition)
+
+    return value
+
+
+def bits_of(row: Row, condition: Image, model: Model) -> Floats:
+    """(n,) bits per dimension of each level."""
+    return bits_per_dim(row.per_level, condition.size * model.scale**2)
+
+
+def is_finite(row: Row) -> bool:
+    """Whether a sample may be given to anyone."""
+    return bool(row.pixels is not None and np.isfinite(row.per_level).all() and row.pixels.is_finite)
+
+
+def finite_pixels(row: Row) -> Pixels:
+    """The pixels of a row.
+
+    Raises:
+        NotFinite
+    """
+    if not is_finite(row) or row.pixels is None:
+        raise NotFinite(f"sample {row.sample} of images[{row.image}] is not finite: {TRY_LOWER}")
+    return row.pixels

@@ -1,0 +1,90 @@
+"""Best of N from device memory to device memory: what other libraries hold on the GPU never comes to the host."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.flow.batching import Room, Unit
+from caflow_runtime.flow.noise import draw_noise
+from caflow_runtime.flow.tiles import Axis, Window
+from caflow_runtime.pipeline.choice import TRY_LOWER
+from caflow_runtime.pipeline.results import bits_per_dim
+from caflow_runtime.rows.device_run import Chain
+from caflow_runtime.rows.draw import per_level
+
+
+@dataclass(frozen=True)
+class DeviceBest:
+    """The best of N samples of each condition."""
+
+    images: Any
+    """(B, H, W, 3) uint8 RGB in the device's memory, for DLPack; on a GPU with `__cuda_array_interface__` too."""
+    sample: NDArray[np.int64]
+    """(B,) number of the sample."""
+    per_level: NDArray[np.float64]
+    """(B, n) nats, at the continuous point that was drawn."""
+    dims: int
+    """Of an image."""
+
+    @property
+    def log_likelihood(self) -> NDArray[np.float64]:
+        """(B,) nats."""
+        return np.asarray(self.per_level.sum(1))
+
+    @property
+    def bits_per_dim(self) -> NDArray[np.float64]:
+        """(B,) −log-likelihood / (dims · ln 2), pixel values as 0…256."""
+        return bits_per_dim(self.log_likelihood, self.dims)
+
+
+def best_on_device(
+    chain: Chain, room: Room, condition: Any, n: int, temperature: float | Sequence[float], seed: int, frame: int
+) -> DeviceBest:
+    """The best of `n` samples of each condition, (B, h, w, 3) uint8, all in one run.
+
+    Raises:
+        InputError: if it is of another kind, or has no room, or needs padding, which is done on the host.
+        NotFinite: if no sample of a condition is finite.
+        MemoryError
+    """
+    count, height, width = _checked(chain, condition)
+    window = Window(*(Axis(0, np.ones(side, np.float32)) for side in (height, width)))
+    if remedy := room.remedy(count * n, height, width):
+        raise InputError(f"{count} × {n} samples of {height}×{width} must run at once: give {remedy}")
+    units = [Unit(k, window, tuple(range(n))) for k in range(count)]
+    taus = per_level(temperature, chain.model.levels)
+    noise = chain.noise(units, taus, seed, frame, draw_noise)
+    rows = chain.sample_at_once(chain.backend.adopt(condition), chain.owners(units), noise)
+    shares = chain.shares(rows, window)
+    levels = [sum(share.sum((1, 2), dtype=np.float64) for share in maps) for maps in shares]
+    likelihood = np.stack(levels, 1).reshape(count, n, -1)
+    total = likelihood.sum(2)
+    finite = np.isfinite(total) & chain.backend.are_finite(rows.pixels).reshape(count, n)
+    if not finite.any(1).all():
+        raise NotFinite(f"no sample of condition[{int(np.argmin(finite.any(1)))}] is finite: {TRY_LOWER}")
+    best = np.where(finite, total, -np.inf).argmax(1)
+    pixels = rows.pixels if n == 1 else chain.backend.take(rows.pixels, np.arange(count) * n + best)
+    images = chain.graphs["to_image"]({"pixels": pixels})["integers"]
+    return DeviceBest(images, best, likelihood[np.arange(count), best], 3 * height * width)
+
+
+def _checked(chain: Chain, condition: Any) -> tuple[int, int, int]:
+    """How many conditions, and height and width of their targets."""
+    shape, dtype = tuple(getattr(condition, "shape", ())), str(getattr(condition, "dtype", "unknown"))
+    if len(shape) != 4 or shape[3] != 3 or min(shape) < 1 or "uint8" not in dtype:
+        raise InputError(
+            f"condition: wanted an array of the device, (B, h, w, 3) uint8 RGB, got {type(condition).__name__} of "
+            f"shape {shape} and type {dtype}"
+        )
+    model = chain.model
+    height, width = (model.scale * side for side in shape[1:3])
+    if height % model.size_multiple or width % model.size_multiple:
+        raise InputError(
+            f"condition: wanted sides that are multiples of {model.size_multiple // model.scale}, got "
+            f"{shape[1]}×{shape[2]}: pad it, or give it to best_of as a numpy array"
+        )
+    return shape[0], height, width

@@ -1,0 +1,408 @@
+"""The runtime: images in; samples with likelihoods, best-of-N, and scores out. No PyTorch.
+
+pipe = load("x4.caflow")
+best = pipe.best_of(images, n=10, temperature=0.8, seed=0)
+best.images, best.log_likelihood, best.bits_per_dim
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.backends.graphs import Graphs
+from caflow_runtime.backends.select import BackendName, open_backend
+from caflow_runtime.bundle import builtin
+from caflow_runtime.bundle.manifest import Manifest
+from caflow_runtime.checks import check_integer, check_share, shown
+from caflow_runtime.errors import InputError
+from caflow_runtime.flow.noise import as_noise
+from caflow_runtime.image import Image, Images, as_image, as_images, check_pairs
+from caflow_runtime.judge.calibration import Calibration, check_alpha, read_calibration
+from caflow_runtime.pipeline.choice import Candidate, Chooser, Reject, finite_pixels, ranking
+from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
+from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
+from caflow_runtime.pipeline.results import REJECTED, Best, Encoded, Samples, Score, stack
+from caflow_runtime.pipeline.stream import Frame, Stream
+from caflow_runtime.pipeline.stream import Noise as StreamNoise
+from caflow_runtime.rows.draw import Rank, check_draw
+from caflow_runtime.rows.runner import Noise, Row, Runner, Show
+
+PIXEL_BUDGET = 2**20
+OVERLAP = 64
+MOST_PIXELS = 2**62
+"""Of a budget: a signed 64-bit integer holds it."""
+
+
+def load(
+    bundle: str | Path = builtin.DEFAULT,
+    backend: BackendName = "auto",
+    threads: int = 0,
+    pixel_budget: int = PIXEL_BUDGET,
+    overlap: int = OVERLAP,
+    is_calibrated: bool = True,
+) -> "Pipeline":
+    """Open a bundle, its files checked against their hashes.
+
+    Arguments:
+        bundle: a folder that caflow-export wrote, or the name of a built-in model.
+        backend: "cpu" and "cuda" run in ONNX Runtime, "tensorrt" the bundle's engines, or they fail; "auto" is CUDA
+            where ONNX Runtime can use it.
+        threads: on the CPU; 0 is one per core.
+        pixel_budget: target pixels in one run of the graphs, rows taken together: what bounds the memory, at some 300
+            bytes each for small models. Larger images are cut into tiles. Results, and the float32 pixels of tiled
+            images that are not finished, come on top.
+        overlap: of tiles, in target pixels.
+        is_calibrated: False opens the bundle without its calibration, which is then neither read nor checked.
+
+    Raises:
+        BundleError: one of its subclasses for each way in which a bundle can be wrong.
+        BackendError: if the backend cannot run here.
+    """
+    check_integer("pixel_budget", pixel_budget, 1, MOST_PIXELS)
+    check_integer("overlap", overlap, 0, MOST_PIXELS)
+    folder = builtin.find_bundle(bundle)
+    return Pipeline(Graphs(folder, open_backend(backend, folder, threads)), pixel_budget, overlap, is_calibrated)
+
+
+class Pipeline:
+    """A model that is ready to run. Any number of threads may use one at the same time; `load` makes it.
+
+    Images are (B, H, W, 3) or (H, W, 3) uint8 RGB, or a list of (H, W, 3) of any sizes. What is drawn for an image
+    depends on the image, the seed, the frame and the number of the sample alone: neither on the batch nor on n.
+    """
+
+    def __init__(self, graphs: Graphs, pixel_budget: int, overlap: int, is_calibrated: bool = True) -> None:
+        self._graphs = graphs
+        self._model = graphs.manifest.model
+        self._runner = Runner(graphs, pixel_budget, overlap)
+        calibration = read_calibration(graphs.folder) if is_calibrated else None
+        self._likelihoods = Likelihoods(graphs.folder, self._model, calibration)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the bundle."""
+        return self._graphs.manifest
+
+    @property
+    def folder(self) -> Path:
+        """Of the bundle."""
+        return self._graphs.folder
+
+    @property
+    def calibration(self) -> Calibration:
+        """Which likelihoods are typical.
+
+        Raises:
+            InputError: if the bundle is not calibrated.
+        """
+        return self._likelihoods.calibration
+
+    @property
+    def graphs(self) -> Graphs:
+        """Of the bundle, on the backend."""
+        return self._graphs
+
+    @property
+    def backend(self) -> str:
+        """What runs the graphs, such as "onnxruntime cpu"."""
+        return self._graphs.backend.name
+
+    def tiles(self, condition: Image) -> list[tuple[int, int]]:
+        """Height and width in target pixels of each tile of a condition, (h, w, 3) uint8; padded, at least one.
+
+        Raises:
+            InputError: if the pixel budget is too small for the overlap, or the model's images cannot be cut.
+        """
+        return [window.shape for window in self._runner.windows(as_image(condition, "condition"))]
+
+    def best_of(
+        self,
+        images: Images,
+        n: int = 10,
+        temperature: float | Sequence[float] = 0.8,
+        seed: int = 0,
+        frame: int = 0,
+        rank: Rank = "likelihood",
+        keep: Sequence[int] | None = None,
+        consistent: bool = False,
+        show: Show | None = None,
+        reject: Reject | None = None,
+    ) -> Best:
+        """The best of `n` samples of each image.
+
+        Arguments:
+            temperature: τ, or one for each level, coarsest first.
+            seed, frame: choose the noise, 0 … 2³²−1.
+            rank: by log-likelihood, as in the paper; by how well the sample, degraded again, matches the image; or by
+                how close its bits per dimension are, level by level, to what is typical of samples (`calibration`).
+            keep: progressive best-of-N: how many samples run at each level, the first of them `n`. After a level the
+                most likely so far go on. An approximation: what is dropped might have won.
+            consistent: for super-resolution: the winner, ranked as drawn, is changed to down-sample to the image,
+                as far as values in 0…255 go, and scored again as an image.
+            show: is given how many windows of samples are done, and how many there are: for a progress bar.
+            reject: samples that are not taken for being untypical; others are drawn in their place.
+
+        Raises:
+            InputError: if an argument is not what it should be.
+            NotFinite: if no sample of an image is finite.
+            Untypical: if all of them are rejected, and `reject` wants an error then.
+        """
+        conditions = as_images(images, "images")
+        check_draw(self._model, n, temperature, seed, frame, keep, rank, consistent)
+        if reject is not None and not isinstance(reject, Reject):
+            raise InputError(f"reject: wanted caflow_deploy.Reject, such as Reject(alpha=0.01), got {shown(reject)}")
+        if keep is not None and reject is not None:
+            raise InputError("keep drops samples unseen, so none can be rejected: give keep or reject")
+        reference = self._likelihoods.wanted_reference(temperature) if rank == "typical" or reject else None
+        if reject is not None and reference is not None:
+            check_alpha(reject.alpha, reference)
+        value = ranking(self._model, rank, reference)
+        chooser = Chooser(self._model, conditions, value, rank, consistent, reference, reject)
+        for row in self._runner.draw(conditions, range(n), temperature, seed, frame, keep, show):
+            chooser.take(row)
+        for k in range(len(conditions) if reject else 0):
+            self._redraw(chooser, k, int(n), temperature, seed, frame)
+        chosen = [chooser.chosen(k) for k in range(len(conditions))]
+        winners = [winner for winner, _ in chosen]
+        return Best(
+            images=stack([winner.image for winner in winners]),
+            sample=np.array([winner.row.sample for winner in winners]),
+            consistency=_consistencies(winners),
+            outcome=[outcome for _, outcome in chosen],
+            rejected=np.array([choice.rejected for choice in chooser.choices]),
+            bits_per_dim_drawn=[np.array(choice.bits_per_dim) for choice in chooser.choices],
+            density_at="image" if consistent else "sample",
+            **self._likelihoods.parts(
+                self._scored(winners, conditions, consistent, show), conditions, None if consistent else temperature
+            ),
+        )
+
+    def run(
+        self,
+        condition: object,
+        n: int = 1,
+        temperature: float | Sequence[float] = 0.8,
+        seed: int = 0,
+        frame: int = 0,
+    ) -> DeviceBest:
+        """The best of `n` samples by log-likelihood, as `best_of` draws them, without a way through the host.
+
+        Arguments:
+            condition: (B, h, w, 3) uint8 RGB in the memory of the device that the backend runs on, contiguous, by
+                DLPack or `__cuda_array_interface__`; on the CPU any array of the host. ONNX Runtime ("cuda") does not
+                wait for work that is still to write it.
+
+        Raises:
+            InputError: also if the images would have to be padded or cut, or do not all run at once.
+            NotFinite: if no sample of an image is finite.
+            MemoryError: if it does not fit: nothing is halved here.
+        """
+        check_draw(self._model, n, temperature, seed, frame, None, "likelihood", consistent=False)
+        return best_on_device(self._runner.chain, self._runner.room(), condition, int(n), temperature, seed, frame)
+
+    def sample(
+        self,
+        images: Images,
+        n: int = 10,
+        temperature: float | Sequence[float] = 0.8,
+        seed: int = 0,
+        frame: int = 0,
+        rank: Rank = "likelihood",
+        consistent: bool = False,
+        show: Show | None = None,
+    ) -> Samples:
+        """All `n` samples of each image, the best first. Arguments as in `best_of`.
+
+        Raises:
+            InputError: if an argument is not what it should be.
+            NotFinite: if any sample is not finite.
+        """
+        conditions = as_images(images, "images")
+        check_draw(self._model, n, temperature, seed, frame, None, rank, consistent)
+        n = int(n)  # small integers of NumPy overflow in sums
+        reference = self._likelihoods.wanted_reference(temperature) if rank == "typical" else None
+        value = ranking(self._model, rank, reference)
+        chooser = Chooser(self._model, conditions, value, rank, consistent, None, None)
+        drawn = [
+            chooser.candidate(value(row, conditions[row.image]), row)
+            for row in self._runner.draw(conditions, range(n), temperature, seed, frame, None, show)
+        ]
+        drawn.sort(key=lambda candidate: (candidate.row.image, -candidate.value))
+        repeated = [conditions[candidate.row.image] for candidate in drawn]
+        measured = _consistencies(drawn)
+        likelihood = self._likelihoods.parts(
+            self._scored(drawn, repeated, consistent, show), repeated, None if consistent else temperature
+        )
+        typical = likelihood["typicality"]
+        shares = likelihood["shares"]
+        images = [np.stack([c.image for c in drawn[k : k + n]]) for k in range(0, len(drawn), n)]
+        return Samples(
+            images=stack(images),
+            sample=np.array([candidate.row.sample for candidate in drawn]).reshape(-1, n),
+            consistency=None if measured is None else measured.reshape(-1, n),
+            density_at="image" if consistent else "sample",
+            per_level=likelihood["per_level"].reshape(len(conditions), n, -1),
+            dims=likelihood["dims"][::n],
+            sides=likelihood["sides"][::n],
+            shares=[shares[k : k + n] for k in range(0, len(shares), n)],
+            typicality=None if typical is None else typical.reshape(len(conditions), n),
+        )
+
+    def stream(
+        self,
+        frames: Iterable[Image],
+        n: int = 1,
+        temperature: float | Sequence[float] = 0.8,
+        seed: int = 0,
+        rank: Rank = "likelihood",
+        noise: StreamNoise = "fixed",
+        batch: int = 1,
+        min_typicality: float = 0.0,
+        replaces: bool = False,
+    ) -> Iterator[Frame]:
+        """Frames of a video, (H, W, 3) uint8 RGB, one after the other, steady in time; a result for each, in order.
+
+        A frame of which no sample is finite is the input, enlarged, and says that it is `rejected`.
+
+        Arguments:
+            n: samples of a scene's first frame; the best one's number and noise are kept through the scene.
+            temperature, seed, rank: as in `best_of`.
+            noise: "fixed" through a scene, "fresh" for each frame, or ρ of an AR(1) process, 0 < ρ < 1.
+            batch: frames that run together where the noise is fixed. A frame is given when its batch is full, or its
+                scene ends; nothing but these frames is held.
+            min_typicality: frames of less are said to be untypical, and with `replaces` are the input, enlarged.
+
+        Raises:
+            InputError: if an argument, or a frame, is not what it should be.
+        """
+        try:
+            frames = iter(frames)
+        except TypeError:
+            raise InputError(f"frames: wanted images one after the other, got {shown(frames)}") from None
+        checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
+        return self.open_stream(n, temperature, seed, rank, noise, batch, min_typicality, replaces)(checked)
+
+    def open_stream(
+        self,
+        n: int,
+        temperature: float | Sequence[float],
+        seed: int,
+        rank: Rank,
+        noise: StreamNoise,
+        batch: int,
+        min_typicality: float = 0.0,
+        replaces: bool = False,
+    ) -> Stream:
+        """What `stream` gives its frames to; it can be told what an earlier run did."""
+        check_draw(self._model, n, temperature, seed, 0, None, rank, consistent=False)
+        check_share("min_typicality", min_typicality)
+        needs = rank == "typical" or min_typicality > 0
+        known = self._likelihoods
+        reference = known.wanted_reference(temperature) if needs else known.reference(temperature)
+        if min_typicality > 0 and reference is not None:
+            check_alpha(min_typicality, reference)
+        value = ranking(self._model, rank, reference)
+        return Stream(self._runner, value, n, temperature, seed, noise, batch, reference, min_typicality, replaces)
+
+    def score(self, target: Images, condition: Images, show: Show | None = None) -> Score:
+        """log p(target | condition) of images, at the middle of the cells of their integers.
+
+        Raises:
+            InputError: also if a target is not `scale` times its condition in height and width.
+            NotFinite: if the model cannot score it.
+        """
+        targets, conditions = self._pairs(target, condition)
+        rows = self._score(targets, conditions, show)
+        return Score(density_at="image", **self._likelihoods.parts(rows, conditions, None))
+
+    def encode(self, target: Images, condition: Images) -> Encoded:
+        """The noise that makes each target from its condition, and its likelihood; `decode` goes back.
+
+        Raises:
+            InputError: also if an image needs more than one tile.
+        """
+        targets, conditions = self._pairs(target, condition)
+        encoded = [self._runner.encode(*pair) for pair in zip(targets, conditions, strict=True)]
+        for k, (_, row) in enumerate(encoded):
+            check_finite(row, f"target[{k}]")
+        return Encoded(
+            noise=[[z[0] for z in noise] for noise, _ in encoded],
+            density_at="image",
+            **self._likelihoods.parts([row for _, row in encoded], conditions, None),
+        )
+
+    def decode(self, noise: Sequence[Sequence[NDArray[np.float32]]], condition: Images) -> Best:
+        """The image that each noise makes from its condition; the noise as `encode` gives it.
+
+        Raises:
+            InputError: also if the noise does not fit the condition.
+            NotFinite: if the image is not finite.
+        """
+        conditions = as_images(condition, "condition")
+        given: list[Noise] = [[z[None] for z in of_image] for of_image in as_noise(noise, len(conditions))]
+        rows = [self._runner.decode(*pair) for pair in zip(given, conditions, strict=True)]
+        return Best(
+            images=stack([finite_pixels(replace(row, image=k)).integers() for k, row in enumerate(rows)]),
+            sample=np.zeros(len(rows), np.int64),
+            outcome=["accepted"] * len(rows),
+            density_at="sample",
+            **self._likelihoods.parts(rows, conditions, None),
+        )
+
+    def close(self) -> None:
+        """Let go of the graphs; the pipeline cannot be used after."""
+        self._graphs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _pairs(self, target: Images, condition: Images) -> tuple[list[Image], list[Image]]:
+        targets, conditions = as_images(target, "target"), as_images(condition, "condition")
+        check_pairs(targets, conditions, self._model.scale)
+        return targets, conditions
+
+    def _redraw(
+        self, chooser: Chooser, k: int, n: int, temperature: float | Sequence[float], seed: int, frame: int
+    ) -> None:
+        """Samples of one image in place of those that were rejected, until none is missing or no more may be drawn."""
+        assert chooser.reject is not None
+        choice, drawn, most = chooser.choices[k], n, n + chooser.reject.redraws
+        while choice.accepted < n and drawn < most:
+            more = range(drawn, min(most, drawn + n - choice.accepted))
+            for row in self._runner.draw([chooser.conditions[k]], more, temperature, seed, frame):
+                chooser.take(replace(row, image=k))
+            drawn = more.stop
+
+    def _scored(
+        self, candidates: list["Candidate"], conditions: list[Image], consistent: bool, show: Show | None
+    ) -> list[Row]:
+        """The rows with their likelihoods: as drawn, or again if their images were changed."""
+        rows = [candidate.row for candidate in candidates]
+        if not consistent:
+            return rows
+        changed = [k for k, row in enumerate(rows) if row.sample != REJECTED]
+        scored = self._score([candidates[k].image for k in changed], [conditions[k] for k in changed], show)
+        for k, row in zip(changed, scored, strict=True):
+            rows[k] = row
+        return rows
+
+    def _score(self, targets: list[Image], conditions: list[Image], show: Show | None = None) -> list[Row]:
+        rows = sorted(self._runner.score(targets, conditions, show), key=lambda row: row.image)
+        for row in rows:
+            check_finite(row, f"target[{row.image}]")
+        return rows
+
+
+def _consistencies(candidates: list[Candidate]) -> NDArray[np.float64] | None:
+    known = [candidate.consistency for candidate in candidates]
+    return None if any(value is None for value in known) else np.array(known, np.float64)

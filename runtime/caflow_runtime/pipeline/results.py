@@ -1,0 +1,152 @@
+"""What a pipeline gives back. B is the number of images, N of samples of each, n of levels, H × W a target's size.
+
+A `Stack` is one array with B as its first axis where all images are of one size, and a list of B arrays where they are
+not.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.flow.shares import Shares, share_map, shares_per_level
+from caflow_runtime.judge.calibration import Typicality
+
+Outcome = Literal["accepted", "best", "bicubic"]
+"""What is given for an image: an accepted sample, the best of those that were rejected, or the input, enlarged."""
+
+REJECTED = -1
+"""The number of the sample where there is none: the input, enlarged, is in its place."""
+
+Stack = NDArray[Any] | list[NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """log p(target | condition), in parts."""
+
+    per_level: NDArray[np.float64]
+    """(B, n) nats, the coarsest level first."""
+    dims: NDArray[np.int64]
+    """(B,) values in one image: 3 H W."""
+    density_at: Literal["sample", "image"]
+    """Where the density was taken: at the continuous point that was drawn, or at the middle of the cells of an image's
+    integers. The two differ by rounding."""
+    sides: list[tuple[int, int]] = field(repr=False)
+    """H and W of each image."""
+    shares: Sequence[Any] = field(repr=False)
+    """`Shares` of each image: what `log_likelihood_map` is made from."""
+    typicality: Typicality | None = None
+    """Where the bundle is calibrated for such images, or samples of their temperature."""
+
+    @property
+    def log_likelihood(self) -> NDArray[np.float64]:
+        """(B,) nats."""
+        total: NDArray[np.float64] = self.per_level.sum(-1)
+        return total
+
+    @property
+    def bits_per_dim(self) -> NDArray[np.float64]:
+        """(B,): −log-likelihood / (dims · ln 2), pixel values as 0…256."""
+        total: NDArray[np.float64] = self.bits_per_dim_per_level.sum(-1)
+        return total
+
+    @property
+    def bits_per_dim_per_level(self) -> NDArray[np.float64]:
+        """(B, n): each level's part of `bits_per_dim`."""
+        return bits_per_dim(self.per_level, self.dims.reshape(-1, *[1] * (self.per_level.ndim - 1)))
+
+    @property
+    def log_likelihood_map(self) -> Stack:
+        """A `Stack` of (H, W) float32, nats per pixel; sums to the log-likelihood."""
+        return stack([share_map(shares, *side) for shares, side in zip(self.shares, self.sides, strict=True)])
+
+    @property
+    def log_likelihood_map_per_level(self) -> Stack:
+        """A `Stack` of (n, H, W) float32, nats per pixel of each level."""
+        return stack([self._level_maps(shares, side) for shares, side in zip(self.shares, self.sides, strict=True)])
+
+    def _level_maps(self, shares: Shares, sides: tuple[int, int]) -> NDArray[np.float32]:
+        return np.stack([share_map(level, *sides) for level in shares_per_level(shares, self.per_level.shape[-1])])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Likelihood):
+    """Of given images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best(Likelihood):
+    """The best of N samples of each image."""
+
+    images: Stack
+    """A `Stack` of (H, W, 3) uint8 RGB."""
+    sample: NDArray[np.int64]
+    """(B,) number of the chosen sample, from 0: the same seed draws it again; or `REJECTED`."""
+    consistency: NDArray[np.float64] | None = None
+    """(B,) dB, where it was asked for: PSNR of the image, degraded again, against its condition."""
+    outcome: list[Outcome] = field(default_factory=list)
+    """Of each image: an accepted sample, or what is there instead because all were rejected."""
+    rejected: NDArray[np.int64] | None = None
+    """(B,) samples that were rejected, or not finite."""
+    bits_per_dim_drawn: list[NDArray[np.float64]] = field(default_factory=list, repr=False)
+    """Of all finite samples of each image, in no order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples(Likelihood):
+    """All samples of each image, the best first; every array has N as its second axis."""
+
+    images: Stack
+    """A `Stack` of (N, H, W, 3) uint8 RGB."""
+    sample: NDArray[np.int64]
+    """(B, N) numbers of the samples, from 0."""
+    consistency: NDArray[np.float64] | None = None
+    """(B, N) dB, as in `Best`."""
+
+    @property
+    def std(self) -> Stack:
+        """The uncertainty map: a `Stack` of (H, W, 3) float32, standard deviation over the samples in grey levels."""
+        return stack([images.std(0, dtype=np.float32) for images in self.images])
+
+    @property
+    def log_likelihood_map(self) -> Stack:
+        """A `Stack` of (N, H, W) float32, nats per pixel."""
+        return stack(
+            [
+                np.stack([share_map(one, *side) for one in shares])
+                for shares, side in zip(self.shares, self.sides, strict=True)
+            ]
+        )
+
+    @property
+    def log_likelihood_map_per_level(self) -> Stack:
+        """A `Stack` of (N, n, H, W) float32, nats per pixel of each level."""
+        return stack(
+            [
+                np.stack([self._level_maps(one, side) for one in shares])
+                for shares, side in zip(self.shares, self.sides, strict=True)
+            ]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded(Score):
+    """Given images as the noise that makes them."""
+
+    noise: list[list[NDArray[np.float32]]] = field(repr=False)
+    """Of each image, z of each level, coarsest first: (channels, h, w), the z[i, j], i = j … n−1, side by side."""
+
+
+def bits_per_dim(log_likelihood: Any, dims: Any) -> NDArray[np.float64]:
+    """−log-likelihood / (dims · ln 2)."""
+    bits: NDArray[np.float64] = -np.asarray(log_likelihood) / (dims * math.log(2))
+    return bits
+
+
+def stack(arrays: Sequence[NDArray[Any]]) -> Stack:
+    """One array where all are of one shape, else a list."""
+    return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else list(arrays)

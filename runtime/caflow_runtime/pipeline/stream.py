@@ -1,0 +1,231 @@
+"""Frames of a video, one after the other: steady in time, as far as the noise and the choice of the sample go.
+
+A flow's samples differ by their noise. Where every frame has the same, what does not move does not flicker; the noise
+is renewed at scene cuts. The best of N is chosen on the first frame of a scene and kept through it, so the picture does
+not jump from one sample to another. A frame of which no sample is finite is the enlarged input, marked as rejected.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.checks import check_integer, check_switch, is_number, shown
+from caflow_runtime.errors import InputError
+from caflow_runtime.flow.noise import DriftingNoise, draw_noise
+from caflow_runtime.image import Image
+from caflow_runtime.judge.calibration import covariates, typicality
+from caflow_runtime.judge.consistency import enlarge
+from caflow_runtime.judge.reference import Reference
+from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
+from caflow_runtime.pipeline.scenes import SceneCuts
+from caflow_runtime.rows.pixels import HostPixels
+from caflow_runtime.rows.runner import Row, Runner
+
+Noise = Literal["fixed", "fresh"] | float
+"""The same for all frames of a scene; new for each; or ρ of an AR(1) process, 0 < ρ < 1: each frame's noise is
+ρ times the last one's and √(1 − ρ²) times new noise."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a stream gives for one frame."""
+
+    number: int
+    """From 0."""
+    pixels: NDArray[np.float32]
+    """(H, W, 3) continuous pixel values: the cell [w, w + 1) stands for the integer w."""
+    sample: int
+    """Its number, kept through a scene; `REJECTED` where none is finite."""
+    per_level: NDArray[np.float64]
+    """(n,) nats, the coarsest level first, at the continuous point; NaN where the frame is rejected."""
+    starts_scene: bool
+    typicality: float | None = None
+    """0…1 among samples of the temperature, where the bundle is calibrated for it; NaN where the frame is rejected."""
+    untypical: bool = False
+    """Whether that is less than was asked for; `pixels` may then be the input, enlarged."""
+
+    @property
+    def rejected(self) -> bool:
+        """Whether no sample is finite: `pixels` are the input, enlarged bicubically."""
+        return self.sample == REJECTED
+
+    @property
+    def image(self) -> Image:
+        """(H, W, 3) uint8 RGB."""
+        return np.clip(self.pixels, 0, 255).astype(np.uint8)
+
+    @property
+    def log_likelihood(self) -> float:
+        """Nats."""
+        return float(self.per_level.sum())
+
+    @property
+    def bits_per_dim(self) -> float:
+        """−log-likelihood / (dims · ln 2), pixel values as 0…256."""
+        return -self.log_likelihood / (self.pixels.size * math.log(2))
+
+
+class Stream:
+    """Draws frames in order."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        value: Callable[[Row, Image], float],
+        n: int,
+        temperature: float | Sequence[float],
+        seed: int,
+        noise: Noise,
+        batch: int,
+        reference: Reference | None = None,
+        min_typicality: float = 0.0,
+        replaces: bool = False,
+    ) -> None:
+        """Arguments that `Pipeline.stream` has not:
+
+        value: what samples are ranked by, −∞ where they are not finite.
+        reference: what is typical of them.
+        """
+        check_integer("batch", batch, 1)
+        if not (noise in ("fixed", "fresh") if isinstance(noise, str) else is_number(noise) and 0 < noise < 1):
+            raise InputError(f"noise: wanted 'fixed', 'fresh' or a number between 0 and 1, got {shown(noise)}")
+        check_switch("replaces", replaces)
+        self.runner = runner
+        self.value = value
+        self.n = n
+        self.temperature = temperature
+        self.seed = seed
+        self.noise = noise
+        self.reference = reference
+        self.min_typicality = min_typicality
+        self.replaces = replaces
+        self.batch = batch if noise == "fixed" else 1  # frames that run together have one noise
+        self.drifting = None if isinstance(noise, str) else DriftingNoise(noise)
+        self.is_cut = SceneCuts()
+        self.scene = -1
+        self.sample: int | None = None
+        self.number = 0
+        """Of the next frame."""
+        self._shape: tuple[int, ...] = ()
+        self._is_within = False
+        """Whether the next frame is known to be of the scene that is on."""
+
+    def skip(self, frame: Image, sample: int) -> None:
+        """Leave out a frame that an earlier run did, whose scene keeps that sample."""
+        if self._is_cut(frame):
+            self._start_scene(self.number)
+        self.sample = None if sample == REJECTED else sample
+        self.number += 1
+
+    def skip_to(self, number: int, scene: int, start: int, first: Image | None) -> None:
+        """Begin with frame `number`, without those before: what follows is what it is in a run from the beginning.
+
+        So the scene's sample is chosen on its first frame again. Where a run from the beginning had to choose another
+        one later on, since the sample of that frame or of a later one was not finite, this is not known here: the
+        scene's sample is that of its first frame and, where that has none, of frame `number`.
+
+        Arguments:
+            scene: number of the scene of frame `number`.
+            start: number of that scene's first frame.
+            first: that frame. None will do where there is no choice: for n = 1, or where the scene begins here.
+        """
+        self.number, self.scene = number, scene - 1
+        self._is_within = start < number
+        if not self._is_within:
+            return
+        self._start_scene(start)
+        if first is not None and self.n > 1:
+            self._choose(start, first, starts_scene=True)
+
+    def __call__(self, frames: Iterable[Image]) -> Iterator[Frame]:
+        """Every frame, in order, as soon as its batch is full or its scene ends. Further calls continue from there."""
+        waiting: list[tuple[int, Image]] = []
+        for frame in frames:
+            number, self.number = self.number, self.number + 1
+            if self._is_cut(frame):
+                yield from self._draw(waiting)
+                waiting.clear()
+                self._start_scene(number)
+                yield self._choose(number, frame, starts_scene=True)
+                continue
+            waiting.append((number, frame))
+            if len(waiting) == self.batch:
+                yield from self._draw(waiting)
+                waiting.clear()
+        yield from self._draw(waiting)
+
+    def _is_cut(self, frame: Image) -> bool:
+        """Of another scene than the last frame, or of another size."""
+        resized, self._shape = self._shape != frame.shape, frame.shape
+        within, self._is_within = self._is_within, False
+        return (self.is_cut(frame) or resized) and not within
+
+    def _start_scene(self, number: int) -> None:
+        self.scene += 1
+        self.sample = None
+        if self.drifting is not None:
+            self.drifting.restart(number)
+
+    def _choose(self, number: int, frame: Image, starts_scene: bool) -> Frame:
+        """The best of N, whose sample the scene keeps from here on; none where none is finite."""
+        best: tuple[float, Row] | None = None
+        for row in self._rows([frame], range(self.n), number):
+            value = self.value(row, frame)
+            if value > (-np.inf if best is None else best[0]):
+                best = value, _on_host(row)
+        if best is None:
+            return self._rejected(number, frame, starts_scene)
+        self.sample = best[1].sample
+        return self._frame(number, best[1], frame, starts_scene)
+
+    def _draw(self, waiting: list[tuple[int, Image]]) -> Iterator[Frame]:
+        """The scene's sample of frames; from where it is not finite on, that of another choice."""
+        while waiting:
+            if self.sample is None:
+                yield self._choose(*waiting[0], starts_scene=False)
+                waiting = waiting[1:]
+                continue
+            drawn = self._rows([image for _, image in waiting], [self.sample], waiting[0][0])
+            rows = {row.image: _on_host(row) for row in drawn}
+            finite = [self.value(rows[k], image) > -np.inf for k, (_, image) in enumerate(waiting)]
+            good = len(waiting) if all(finite) else finite.index(False)
+            for k in range(good):
+                yield self._frame(waiting[k][0], rows[k], waiting[k][1], starts_scene=False)
+            if good < len(waiting):
+                self.sample = None
+            waiting = waiting[good:]
+
+    def _rejected(self, number: int, frame: Image, starts_scene: bool) -> Frame:
+        levels = np.full(self.runner.model.levels, np.nan)
+        return Frame(
+            number, self._enlarged(frame), REJECTED, levels, starts_scene, None if self.reference is None else np.nan
+        )
+
+    def _enlarged(self, frame: Image) -> NDArray[np.float32]:
+        # Integer w stands for [w, w + 1).
+        return np.clip(enlarge(frame.astype(np.float32), self.runner.model.scale), 0, 255) + np.float32(0.5)
+
+    def _frame(self, number: int, row: Row, frame: Image, starts_scene: bool) -> Frame:
+        assert row.pixels is not None
+        pixels, known = np.ascontiguousarray(row.pixels.floats()), None
+        if self.reference is not None:
+            given = covariates(frame, self.runner.model.scale)[None]
+            known = float(typicality(self.reference, bits_per_dim(row.per_level, pixels.size)[None], given).value[0])
+        untypical = known is not None and known < self.min_typicality
+        if untypical and self.replaces:
+            pixels = self._enlarged(frame)
+        return Frame(number, pixels, row.sample, row.per_level, starts_scene, known, untypical)
+
+    def _rows(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[Row]:
+        key = self.scene if self.noise == "fixed" else number
+        source = draw_noise if self.drifting is None else self.drifting
+        return self.runner.draw(images, samples, self.temperature, self.seed, key, draw_noise=source)
+
+
+def _on_host(row: Row) -> Row:
+    """With its pixels: those of frames that wait would fill the device."""
+    return row if row.pixels is None else replace(row, pixels=HostPixels(row.pixels.floats()))

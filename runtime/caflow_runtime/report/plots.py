@@ -1,0 +1,99 @@
+"""The report's histograms, as SVG that takes its colours from the page."""
+
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+from caflow_runtime.judge.calibration import Floats
+from caflow_runtime.report.summary import Histogram, Summary
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, BARS, EXPECTED, ALPHA = "#010101", "#020202", "#030303", "#040404"
+COLOURS = {INK: "currentColor", BARS: "var(--bars)", EXPECTED: "var(--expected)", ALPHA: "var(--alpha)"}
+"""What is drawn in the left ones is in the page's right ones: they differ by day and by night."""
+HEIGHT, WIDTH = 2.5, 6.0
+"""Inches, of 72 pixels."""
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "caflow",
+    "font.size": 9,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+}
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+def all_of(summary: Summary, alpha: float | None) -> "dict[str, Markup]":
+    """All plots by name: bits_per_dim, typicality, residuals."""
+    import matplotlib
+
+    truth = summary.calibration.truth
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        return {
+            "bits_per_dim": _bits_per_dim(summary.bits_per_dim, truth.bits_per_dim),
+            "typicality": _typicality(summary.typicality, alpha),
+            "residuals": _residuals(summary.residuals, truth.residuals),
+        }
+
+
+def _bits_per_dim(histogram: Histogram, quantiles: list[float]) -> "Markup":
+    figure, (axes,) = _figure(1)
+    _draw(axes, histogram, histogram.expected(quantiles), "as at calibration")
+    axes.set_xlabel("bits/dim")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def _typicality(histogram: Histogram, alpha: float | None) -> "Markup":
+    figure, (axes,) = _figure(1)
+    _draw(axes, histogram, histogram.expected([0.0, 1.0]), "as at calibration: uniform")
+    if alpha is not None:
+        axes.axvline(alpha, color=ALPHA, label=f"α = {alpha:g}: less is rejected")
+    axes.set_xlabel("typicality")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def _residuals(histograms: list[Histogram], quantiles: list[list[float]]) -> "Markup":
+    figure, all_axes = _figure(len(histograms))
+    for level, (axes, histogram, known) in enumerate(zip(all_axes, histograms, quantiles, strict=True)):
+        _draw(axes, histogram, histogram.expected(known), "as at calibration")
+        axes.set_title(f"level {level}", fontsize="medium")
+        axes.set_xlabel("standard deviations")
+    return _svg(figure)
+
+
+def _figure(columns: int) -> "tuple[Figure, list[Axes]]":
+    """Not pyplot's, which keeps all of them."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH if columns == 1 else 2 * WIDTH, HEIGHT), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure, list(figure.subplots(1, columns, squeeze=False, sharey=True)[0])
+
+
+def _draw(axes: "Axes", histogram: Histogram, expected: Floats, label: str) -> None:
+    axes.stairs(histogram.counts, histogram.edges, fill=True, color=BARS, label="these pairs")
+    axes.stairs(expected, histogram.edges, color=EXPECTED, linewidth=1.5, label=label)
+    axes.set_xlim(histogram.edges[0], histogram.edges[-1])
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_facecolor("none")
+
+
+def _svg(figure: "Figure") -> "Markup":
+    """As it stands in a page: without a header and without name spaces."""
+    from markupsafe import Markup
+
+    written = io.StringIO()
+    metadata: dict[str, Any] = dict(NO_METADATA)
+    figure.savefig(written, format="svg", transparent=True, metadata=metadata)
+    text = written.getvalue()
+    text = re.sub(r'\s+xmlns(:xlink)?="[^"]*"', "", text[text.index("<svg") :]).replace("xlink:href", "href")
+    for drawn, shown in COLOURS.items():
+        text = text.replace(drawn, shown)
+    return Markup(text)  # what is in it are numbers and the words above

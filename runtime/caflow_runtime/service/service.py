@@ -1,0 +1,316 @@
+"""What a server answers: tensors and parameters in, tensors out, alike in every engine.
+
+A bundle NAME.caflow is served as two models: NAME draws the best of n samples of each image, NAME-score judges given
+targets.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+
+from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.health.metrics import Instruments, Metrics, buckets_of
+from caflow_runtime.image import Image, as_images, check_pairs
+from caflow_runtime.judge.calibration import check_alpha
+from caflow_runtime.judge.drift import WINDOW
+from caflow_runtime.judge.reference import Reference
+from caflow_runtime.path_text import as_text
+from caflow_runtime.pipeline.choice import Otherwise, Reject
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.results import Likelihood, Stack
+from caflow_runtime.rows.draw import check_draw
+from caflow_runtime.service.request import (
+    TEMPERATURE,
+    Answer,
+    Checked,
+    Request,
+    SampleParameters,
+    ScoreParameters,
+    Tensors,
+    TensorSpec,
+)
+
+MAX_PIXELS = 2**23
+"""Of results that one request may ask for, all samples counted."""
+SMALLEST = 2**10
+"""Pixels that a sample counts as at least."""
+MOST_NAMED = 4
+"""Wrong inputs that an error names."""
+ALPHA = 0.01
+SCORE = "-score"
+"""What the name of a model that judges ends in."""
+OTHERWISE: dict[str, Otherwise] = {"mark": "best", "drop": "error", "bicubic": "bicubic"}
+"""What is done about images of which all samples are untypical."""
+
+
+class Service(ABC):
+    """A model as it is served. One thread may ask at a time."""
+
+    suffix: ClassVar[str]
+    inputs: ClassVar[tuple[TensorSpec, ...]]
+    outputs: ClassVar[tuple[TensorSpec, ...]]
+    parameters: ClassVar[type[SampleParameters] | type[ScoreParameters]]
+
+    def __init__(self, pipe: Pipeline, max_pixels: int = MAX_PIXELS, instruments: Instruments | None = None) -> None:
+        """Arguments:
+
+        max_pixels: of the results of one request, all samples counted.
+        instruments: of the engine, that requests are counted with.
+        """
+        self.pipe = pipe
+        self.max_pixels = max_pixels
+        # Buckets are the same for all models of a bundle, as engines have one of a name in a process.
+        buckets = buckets_of(reference_of(pipe, TEMPERATURE), reference_of(pipe, None))
+        reference = self._reference()
+        self.metrics = None if instruments is None else Metrics(pipe, reference, WINDOW, instruments, buckets)
+
+    @property
+    def name(self) -> str:
+        """That clients ask for."""
+        return as_text(self.pipe.folder.stem) + self.suffix
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        """What each request gets, in order. What can be computed together is.
+
+        Whatever is wrong with one, the others get what they asked for. Values are those of a call of the pipeline, but
+        for the last bits, which depend on what ran with it.
+        """
+        answers: dict[int, Answer] = {}
+        alike: dict[Any, list[Checked]] = {}
+        for k, request in enumerate(requests):
+            try:
+                parameters, checked = self._checked(k, request)
+            except InputError as error:
+                answers[k] = self._failed(error)
+            else:
+                alike.setdefault(parameters, []).append(checked)
+        for parameters, members in alike.items():
+            for group in self._groups(members):
+                now = time.monotonic()
+                answers |= {one.number: TimeoutError("the answer would be late") for one in group if one.until < now}
+                wanted = [one for one in group if one.until >= now]
+                answers |= zip([one.number for one in wanted], self._answers(parameters, wanted), strict=True)
+        return [answers[k] for k in range(len(requests))]
+
+    def check(self) -> None:
+        """Compute something small: whether the model still does what it should.
+
+        Raises:
+            Exception: of any kind, if not.
+        """
+        best = self.pipe.best_of(np.zeros((8, 8, 3), np.uint8), n=1, temperature=0.0)
+        if not np.isfinite(best.log_likelihood).all():
+            raise ValueError("the likelihood of a sample is not finite")
+
+    def _checked(self, number: int, request: Request) -> tuple[Any, Checked]:
+        """Its parameters, and the rest.
+
+        Raises:
+            InputError
+        """
+        names = [spec.name for spec in self.inputs]
+        if request.tensors.keys() != set(names):
+            got = ", ".join([*islice(request.tensors, MOST_NAMED), "…"][: len(request.tensors)])
+            raise InputError(f"inputs of {self.name}: wanted {', '.join(names)}, got {got}")
+        for name, tensor in request.tensors.items():
+            if 0 in tensor.shape:  # its other sizes may be anything
+                shape = tuple(tensor.shape)
+                raise InputError(f"{name}: wanted at least one image, of at least one pixel, got shape {shape}")
+        try:
+            # Clients may only be able to send words, not numbers.
+            parameters = msgspec.convert(dict(request.parameters), self.parameters, strict=False)
+        except msgspec.ValidationError as error:
+            raise InputError(f"parameters of {self.name}: {error}") from None
+        images = [as_images(np.asarray(request.tensors[name]), name) for name in names]
+        self._check(parameters, images)
+        pixels = self._pixels(parameters, images)
+        if pixels > self.max_pixels:
+            raise InputError(
+                f"wanted at most {self.max_pixels} pixels of results in a request, all samples counted, got {pixels}: "
+                "ask for fewer, or smaller ones, or have the server allow more"
+            )
+        return parameters, Checked(number, request.until, images, pixels)
+
+    def _groups(self, members: Sequence[Checked]) -> Iterator[list[Checked]]:
+        """What is computed together takes no more memory than one request may."""
+        group: list[Checked] = []
+        for one in members:
+            if group and sum(other.pixels for other in group) + one.pixels > self.max_pixels:
+                yield group
+                group = []
+            group.append(one)
+        yield group
+
+    def _answers(self, parameters: Any, requests: list[Checked]) -> list[Answer]:
+        """Of requests with the same parameters: of each by itself where they fail together."""
+        if not requests:
+            return []
+        try:
+            return list(self._compute(parameters, [request.images for request in requests]))
+        except (CaflowError, MemoryError) as error:
+            if len(requests) == 1:
+                return [self._failed(error)]
+        return [answer for request in requests for answer in self._answers(parameters, [request])]
+
+    def _stage(self, name: str) -> AbstractContextManager[None]:
+        return self.metrics.stage(name) if self.metrics else nullcontext()
+
+    def _failed(self, error: CaflowError | MemoryError) -> CaflowError | MemoryError:
+        if self.metrics:
+            self.metrics.observe_error(error)
+        return error
+
+    @abstractmethod
+    def _reference(self) -> Reference | None:
+        """What likelihoods are held against, for drift."""
+
+    @abstractmethod
+    def _check(self, parameters: Any, images: list[list[Image]]) -> None:
+        """Whether that can be computed.
+
+        Raises:
+            InputError
+        """
+
+    @abstractmethod
+    def _pixels(self, parameters: Any, images: list[list[Image]]) -> int:
+        """Of the results, all samples counted."""
+
+    @abstractmethod
+    def _compute(self, parameters: Any, requests: list[list[list[Image]]]) -> list[Tensors]:
+        """What each request gets, all computed together.
+
+        Raises:
+            CaflowError, MemoryError
+        """
+
+
+class Sampler(Service):
+    """Draws the best of n samples of each image."""
+
+    suffix = ""
+    inputs = (TensorSpec("image", "UINT8", (-1, -1, -1, 3)),)
+    outputs = (
+        TensorSpec("image", "UINT8", (-1, -1, -1, 3)),
+        TensorSpec("log_likelihood", "FP64", (-1, 1)),
+        TensorSpec("bits_per_dim", "FP64", (-1, 1)),
+        TensorSpec("typicality", "FP64", (-1, 1)),
+        TensorSpec("sample", "INT64", (-1, 1)),
+        TensorSpec("outcome", "BYTES", (-1, 1)),
+    )
+    parameters = SampleParameters
+
+    def _reference(self) -> Reference | None:
+        return reference_of(self.pipe, TEMPERATURE)
+
+    def _check(self, parameters: SampleParameters, images: list[list[Image]]) -> None:
+        p, model = parameters, self.pipe.manifest.model
+        check_draw(model, p.n, p.temperature, p.seed, 0, None, p.rank, p.consistent)
+        if p.rank == "typical" or p.min_typicality:
+            reference = self.pipe.calibration.reference(p.temperature)
+            if p.min_typicality:
+                check_alpha(p.min_typicality, reference)
+
+    def _pixels(self, parameters: SampleParameters, images: list[list[Image]]) -> int:
+        reject = _rejecting(parameters)
+        samples = parameters.n + (reject.redraws if reject else 0)
+        return count_pixels(images[0], self.pipe.manifest.model.scale) * samples
+
+    def _compute(self, parameters: SampleParameters, requests: list[list[list[Image]]]) -> list[Tensors]:
+        p, reject = parameters, _rejecting(parameters)
+        images = [image for (given,) in requests for image in given]
+        with self._stage("sample"):
+            best = self.pipe.best_of(images, p.n, p.temperature, p.seed, 0, p.rank, None, p.consistent, reject=reject)
+        if self.metrics:
+            is_usual = p.temperature == TEMPERATURE
+            self.metrics.observe_best(best, p.n, reject.redraws if reject else 0, measures_drift=is_usual)
+        tensors = {
+            **likelihoods(best),
+            "sample": best.sample[:, None],
+            "outcome": np.array([outcome.encode() for outcome in best.outcome], object)[:, None],
+        }
+        return split(best.images, tensors, [len(given) for (given,) in requests])
+
+
+class Scorer(Service):
+    """Judges targets by their likelihood."""
+
+    suffix = SCORE
+    inputs = (TensorSpec("target", "UINT8", (-1, -1, -1, 3)), TensorSpec("condition", "UINT8", (-1, -1, -1, 3)))
+    outputs = (
+        TensorSpec("log_likelihood", "FP64", (-1, 1)),
+        TensorSpec("bits_per_dim", "FP64", (-1, 1)),
+        TensorSpec("typicality", "FP64", (-1, 1)),
+        TensorSpec("accepted", "BOOL", (-1, 1)),
+    )
+    parameters = ScoreParameters
+
+    def _reference(self) -> Reference | None:
+        return reference_of(self.pipe, None)
+
+    def _check(self, parameters: ScoreParameters, images: list[list[Image]]) -> None:
+        if parameters.min_typicality:
+            check_alpha(parameters.min_typicality, self.pipe.calibration.truth)
+        check_pairs(images[0], images[1], self.pipe.manifest.model.scale)
+
+    def _pixels(self, parameters: ScoreParameters, images: list[list[Image]]) -> int:
+        return count_pixels(images[0], 1)
+
+    def _compute(self, parameters: ScoreParameters, requests: list[list[list[Image]]]) -> list[Tensors]:
+        targets, conditions = ([image for request in requests for image in request[k]] for k in range(2))
+        with self._stage("score"):
+            score = self.pipe.score(targets, conditions)
+        alpha = ALPHA if parameters.min_typicality is None else parameters.min_typicality
+        accepted = score.typicality.accept(alpha) if score.typicality else np.ones(len(targets), bool)
+        if self.metrics:
+            self.metrics.observe_score(score, accepted)
+        tensors = {**likelihoods(score), "accepted": accepted[:, None]}
+        return split(None, tensors, [len(given) for given, _ in requests])
+
+
+SERVICES: tuple[type[Service], ...] = (Sampler, Scorer)
+
+
+def count_pixels(images: list[Image], scale: int) -> int:
+    """Of one sample of each, which takes as long as one of `SMALLEST` pixels at least."""
+    return sum(max(SMALLEST, image.shape[0] * image.shape[1] * scale**2) for image in images)
+
+
+def reference_of(pipe: Pipeline, temperature: float | None) -> Reference | None:
+    """What is typical of samples of a temperature, of true images for None; None where that is not known."""
+    try:
+        return pipe.calibration.truth if temperature is None else pipe.calibration.reference(temperature)
+    except InputError:
+        return None
+
+
+def likelihoods(found: Likelihood) -> Tensors:
+    """(B, 1) each; NaN where there is none."""
+    typical = found.typicality
+    return {
+        "log_likelihood": found.log_likelihood[:, None],
+        "bits_per_dim": found.bits_per_dim[:, None],
+        "typicality": np.full((len(found.dims), 1), np.nan) if typical is None else typical.value[:, None],
+    }
+
+
+def split(images: Stack | None, tensors: Tensors, counts: Sequence[int]) -> list[Tensors]:
+    """What belongs to each request, which had so many images, all of one size."""
+    ends = np.cumsum(counts)
+    parts = []
+    for end, count in zip(ends, counts, strict=True):
+        part = {name: tensor[end - count : end] for name, tensor in tensors.items()}
+        parts.append(part if images is None else {"image": np.stack(list(images[end - count : end])), **part})
+    return parts
+
+
+def _rejecting(parameters: SampleParameters) -> Reject | None:
+    if not parameters.min_typicality:
+        return None
+    return Reject(parameters.min_typicality, otherwise=OTHERWISE[parameters.untypical])

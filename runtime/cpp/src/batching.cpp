@@ -1,0 +1,93 @@
+#include "batching.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace caflow::runtime {
+
+namespace {
+
+std::vector<Unit> units_of(std::size_t image, const std::vector<Window>& windows,
+                           const std::vector<std::uint32_t>& samples, const Room& room, std::int64_t canvas_pixels) {
+    const std::size_t rows = room.rows(windows[0]);
+    std::size_t unfinished = samples.size();
+    if (windows.size() > 1) {
+        const std::int64_t pixels = windows.back().y.end() * windows.back().x.end();
+        unfinished = std::size_t(std::max<std::int64_t>(1, canvas_pixels / pixels));
+    }
+    std::vector<Unit> units;
+    for (std::size_t first = 0; first < samples.size(); first += unfinished) {
+        const std::size_t end = std::min(samples.size(), first + unfinished);
+        for (const Window& window : windows) {
+            for (std::size_t start = first; start < end; start += rows) {
+                const auto from = samples.begin() + std::ptrdiff_t(start);
+                units.push_back({image, &window, {from, from + std::ptrdiff_t(std::min(rows, end - start))}});
+            }
+        }
+    }
+    return units;
+}
+
+}  // namespace
+
+std::vector<Run> plan(const std::vector<std::vector<Window>>& windows, const std::vector<std::uint32_t>& samples,
+                      const Room& room, std::int64_t canvas_pixels) {
+    std::vector<Run> runs;
+    std::size_t rows = 0;
+    for (std::size_t image = 0; image < windows.size(); ++image) {
+        for (Unit& unit : units_of(image, windows[image], samples, room, canvas_pixels)) {
+            const bool fits = rows + unit.samples.size() <= room.rows(*unit.window);
+            if (runs.empty() || !fits || !runs.back().front().window->has_shape_of(*unit.window)) {
+                runs.emplace_back();
+                rows = 0;
+            }
+            rows += unit.samples.size();
+            runs.back().push_back(std::move(unit));
+        }
+    }
+    return runs;
+}
+
+std::vector<std::int64_t> owners(const Run& units) {
+    std::vector<std::int64_t> owner;
+    for (std::size_t k = 0; k < units.size(); ++k) owner.insert(owner.end(), units[k].samples.size(), std::int64_t(k));
+    return owner;
+}
+
+std::optional<Sides> Room::largest_sides() const {
+    const auto is_smaller = [](const Profile& a, const Profile& b) { return a.height * a.width < b.height * b.width; };
+    const auto largest = std::max_element(profiles.begin(), profiles.end(), is_smaller);
+    if (largest == profiles.end()) return std::nullopt;
+    return Sides{largest->height, largest->width};
+}
+
+std::size_t Room::rows(const Window& window) const {
+    std::int64_t rows = pixels / window.pixels();
+    if (!profiles.empty()) rows = std::min(rows, most_rows(window.y.length(), window.x.length()));
+    return std::size_t(std::max<std::int64_t>(1, rows));
+}
+
+std::string Room::remedy(std::size_t rows, std::int64_t height, std::int64_t width) const {
+    const std::int64_t wanted = std::int64_t(rows) * height * width;
+    std::string text;
+    if (wanted > pixels) text = "a pixel_budget of " + std::to_string(wanted);
+    if (!profiles.empty() && std::int64_t(rows) > most_rows(height, width)) {
+        // As the profile of many rows is.
+        const std::int64_t larger = std::max(height, width);
+        const auto side = std::int64_t(std::ceil(std::sqrt(double(std::int64_t(rows) * larger * larger))));
+        text += text.empty() ? "engines of " : " and engines of ";
+        text += rows == 1 ? "--max-size " + std::to_string(width) + "x" + std::to_string(height)
+                          : "--max-rows " + std::to_string(rows) + " --max-size " + std::to_string(side);
+    }
+    return text;
+}
+
+std::int64_t Room::most_rows(std::int64_t height, std::int64_t width) const {
+    std::int64_t most = 0;
+    for (const Profile& one : profiles) {
+        if (height <= one.height && width <= one.width) most = std::max(most, one.rows);
+    }
+    return most;
+}
+
+}  // namespace caflow::runtime
