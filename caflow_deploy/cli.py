@@ -1,33 +1,57 @@
 """The `caflow` command: image, video, page, score, filter, report, calibrate, batch, serve, info, bench, doctor."""
 
+from importlib import import_module
+
 import click
 
 from caflow_deploy import __version__
-from caflow_deploy.commands.batch import batch
-from caflow_deploy.commands.bench import bench
-from caflow_deploy.commands.calibrate import calibrate
-from caflow_deploy.commands.doctor import doctor
-from caflow_deploy.commands.filter import filter_command
-from caflow_deploy.commands.image import image
-from caflow_deploy.commands.info import info
-from caflow_deploy.commands.page import page
-from caflow_deploy.commands.report import report
-from caflow_deploy.commands.score import score
-from caflow_deploy.commands.serve import serve
-from caflow_deploy.commands.video import video
+from caflow_deploy.silence import silence
+
+COMMANDS = {
+    "image": "Make images larger, coloured or whole: the best of several samples of each.",
+    "video": "Make a larger video of a file, a camera or a stream.",
+    "page": "Serve a page to try a model with your own images.",
+    "score": "Say how likely an image is, given its condition.",
+    "filter": "Judge a list of pairs, and say which to keep.",
+    "report": "Show the verdicts of filter as a page.",
+    "calibrate": "Learn from photographs which likelihoods are typical.",
+    "batch": "Do image, filter or video on many machines.",
+    "serve": "Answer requests over HTTP and gRPC.",
+    "info": "Say what a bundle holds.",
+    "bench": "Measure how fast a bundle is here.",
+    "doctor": "Check the installation, its backends and a bundle.",
+}
+"""Names, in order, and what `caflow --help` says of each: the modules are not imported for that."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name; None if there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        silence()  # before the command imports OpenCV
+        command: click.Command = import_module(f"caflow_deploy.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the names and what they do."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="caflow-deploy")
 def main() -> None:
     """Images from conditional flows, with their likelihoods.
 
     Exit codes of all commands: 0 all is done; 1 some of it failed, or a check did; 2 wrong use: nothing was done.
     """
-
-
-for command in (image, video, page, score, filter_command, report, calibrate, batch, serve, info, bench, doctor):
-    main.add_command(command)
 
 
 if __name__ == "__main__":

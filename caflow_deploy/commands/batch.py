@@ -1,13 +1,15 @@
 """`caflow batch`: what `caflow image`, `caflow filter` and `caflow video` do, on many machines."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
 
+from caflow_deploy.cluster.batch import Fleet, open_fleet
 from caflow_deploy.commands.batch_video import draw_video
 from caflow_deploy.commands.filter import check_job, report_job, run_job
 from caflow_deploy.commands.jobs import make_folders, names_a_video, names_an_image, plan_jobs
@@ -32,19 +34,19 @@ from caflow_deploy.commands.options import (
 )
 from caflow_deploy.commands.tally import Tally
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from caflow_deploy.cluster.batch import Fleet
-    from caflow_runtime.jobs.image_folder import ImageBatch
-    from caflow_runtime.jobs.images import Done, Job
-    from caflow_runtime.jobs.pairs import FilePair
-    from caflow_runtime.jobs.verdict_folder import Accepted
-    from caflow_runtime.judge.verdict import Verdict
-    from caflow_runtime.pipeline.pipeline import Pipeline
-    from caflow_runtime.pipeline.stream import Noise as StreamNoise
-    from caflow_runtime.rows.draw import Rank
+from caflow_runtime.errors import BackendError, CaflowError, InputError
+from caflow_runtime.jobs.folder import alone, settings_of_pipeline
+from caflow_runtime.jobs.image_folder import ImageBatch, remove_partial, settings_of
+from caflow_runtime.jobs.images import Done, Job, do
+from caflow_runtime.jobs.pairs import FilePair, is_list, list_pairs
+from caflow_runtime.jobs.verdict_folder import Accepted, FilterJob
+from caflow_runtime.jobs.verdict_folder import settings_of as settings_of_filter
+from caflow_runtime.jobs.verdicts import BATCH, judge
+from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.stream import Noise as StreamNoise
+from caflow_runtime.rows.draw import Rank
+from caflow_runtime.video.segments import DrawSettings
 
 Kind = Literal["images", "pairs", "a video"]
 OF_DRAWING = {"samples", "temperature", "seed", "rank", "min_typicality", "untypical"}
@@ -57,7 +59,7 @@ OPTIONS: dict[Kind, set[str]] = {
 SEGMENT_FRAMES = 240
 
 
-@click.command()
+@click.command("batch")
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
 @click.option(
     "-o",
@@ -108,7 +110,7 @@ SEGMENT_FRAMES = 240
 @json_option
 @click.option("--force", is_flag=True, help="Begin anew, whatever OUT holds.")
 @click.pass_context
-def batch(
+def command(
     context: click.Context,
     inputs: tuple[str, ...],
     output: Path,
@@ -123,15 +125,15 @@ def batch(
     samples: int,
     temperature: float,
     seed: int,
-    rank: "Rank",
+    rank: Rank,
     consistent: bool,
     min_typicality: float | None,
     untypical: str | None,
     redraws: int,
     alpha: float,
-    accepted: "Accepted",
+    accepted: Accepted,
     parquet: bool,
-    noise: "StreamNoise",
+    noise: StreamNoise,
     codec: Any,
     crf: int,
     segment_frames: int,
@@ -156,8 +158,6 @@ def batch(
         fleet = _fleet(pipe, bundle, address, backend, workers, threads, tiling)
         source = Path(inputs[0]).absolute()
         if kind == "a video":
-            from caflow_runtime.video.segments import DrawSettings
-
             marks: Any = untypical or "mark"
             drawn = DrawSettings(samples, temperature, seed, rank, noise, 1, min_typicality or 0.0, marks)
             draw_video(pipe, fleet, source, output, drawn, codec, crf, segment_frames, as_json, force, tiling)
@@ -177,8 +177,6 @@ def kind_of(inputs: Iterable[str]) -> Kind:
     Raises:
         InputError: if it is of several kinds.
     """
-    from caflow_runtime.errors import InputError
-    from caflow_runtime.jobs.pairs import is_list
 
     inputs = tuple(inputs)
     for text in inputs:
@@ -199,26 +197,23 @@ def _check_options(context: click.Context, kind: Kind) -> None:
 
 
 def _fleet(
-    pipe: "Pipeline",
+    pipe: Pipeline,
     bundle: Path,
     address: str | None,
     backend: Literal["auto", "cpu", "cuda"],
     workers: int | None,
     threads: int,
     tiling: dict[str, int | None],
-) -> "AbstractContextManager[Fleet]":
+) -> AbstractContextManager[Fleet]:
     """Workers that open the bundle of a pipeline."""
-    from caflow_deploy.cluster.batch import open_fleet
-    from caflow_runtime.jobs.folder import settings_of_pipeline
-
     name = str(pipe.folder.absolute() if pipe.folder == bundle else bundle)  # of a built-in model each has its own
     given = {option: value for option, value in tiling.items() if value is not None}
     return open_fleet(address, name, settings_of_pipeline(pipe), backend, workers, threads, given)
 
 
 def _draw(
-    pipe: "Pipeline",
-    opening: "AbstractContextManager[Fleet]",
+    pipe: Pipeline,
+    opening: AbstractContextManager[Fleet],
     inputs: list[str],
     output: Path,
     arguments: dict[str, Any],
@@ -228,9 +223,6 @@ def _draw(
     tiling: dict[str, int | None],
 ) -> None:
     """All images that have no result yet."""
-    from caflow_runtime.errors import InputError
-    from caflow_runtime.jobs.folder import alone
-    from caflow_runtime.jobs.image_folder import ImageBatch, remove_partial, settings_of
 
     if names_an_image(output) and not output.is_dir():
         raise InputError(f"{output}: wanted a folder, this names an image")
@@ -248,9 +240,8 @@ def _draw(
     tally.end()
 
 
-def _run(images: "ImageBatch", drawn: "Iterator[Done]", tally: Tally) -> None:
+def _run(images: ImageBatch, drawn: Iterator[Done], tally: Tally) -> None:
     """Report each image as its line is written."""
-    from caflow_runtime.errors import CaflowError
 
     tally.outcomes.update(images.outcomes)
     done, count = len(images.jobs) - len(images.left), len(images.jobs)
@@ -269,44 +260,38 @@ def _run(images: "ImageBatch", drawn: "Iterator[Done]", tally: Tally) -> None:
         end(f"{error}: {done} of {count} images are done; run the same command again to resume", FAILED)
 
 
-def _drawn(fleet: "Fleet", jobs: "list[Job]", arguments: dict[str, Any], max_pixels: int) -> "Iterator[Done]":
-    from caflow_runtime.jobs.images import Done, do
+def _drawn(fleet: Fleet, jobs: list[Job], arguments: dict[str, Any], max_pixels: int) -> Iterator[Done]:
 
     for job, done in fleet.run(partial(do, arguments=arguments, max_pixels=max_pixels), jobs):
         yield done or Done(job, wrong=f"{job.source}: its worker died each time: perhaps memory is short")
 
 
 def _judge(
-    pipe: "Pipeline",
-    opening: "AbstractContextManager[Fleet]",
+    pipe: Pipeline,
+    opening: AbstractContextManager[Fleet],
     source: Path,
     output: Path,
     alpha: float,
     max_pixels: int,
-    accepted: "Accepted",
+    accepted: Accepted,
     parquet: bool,
     as_json: bool,
     force: bool,
     tiling: dict[str, int | None],
 ) -> None:
     """All pairs that have no verdict yet."""
-    from caflow_runtime.jobs.folder import alone
-    from caflow_runtime.jobs.pairs import list_pairs
-    from caflow_runtime.jobs.verdict_folder import FilterJob, settings_of
 
     pairs = list_pairs(source)
     check_job(pipe, source, output, pairs, alpha, accepted, parquet)
     with alone(output), opening as fleet:
-        settings = settings_of(pipe, pairs, alpha, backend=fleet.backend, max_pixels=max_pixels, **tiling)
+        settings = settings_of_filter(pipe, pairs, alpha, backend=fleet.backend, max_pixels=max_pixels, **tiling)
         job = FilterJob(output, pairs, settings, force)
         is_new = run_job(job, _verdicts(fleet, job.left, alpha, max_pixels), accepted, parquet, as_json)
     report_job(job, alpha, is_new, as_json)
 
 
-def _verdicts(fleet: "Fleet", pairs: "Sequence[FilePair]", alpha: float, max_pixels: int) -> "Iterator[Verdict]":
+def _verdicts(fleet: Fleet, pairs: Sequence[FilePair], alpha: float, max_pixels: int) -> Iterator[Verdict]:
     """In the order of the list. Batches do not cross a multiple of `BATCH`: a worker gets what is between two."""
-    from caflow_runtime.errors import BackendError
-    from caflow_runtime.jobs.verdicts import BATCH, judge
 
     batches = [pairs[k : k + BATCH] for k in range(0, len(pairs), BATCH)]
     do = partial(judge, alpha=alpha, max_pixels=max_pixels)

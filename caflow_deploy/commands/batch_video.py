@@ -3,29 +3,32 @@
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import click
 import msgspec
 
+from caflow_deploy.cluster.batch import Fleet
 from caflow_deploy.commands.terminal import FAILED, end, progress_bar
 from caflow_deploy.commands.video import check_overwriting, encoding_of
-
-if TYPE_CHECKING:
-    from caflow_deploy.cluster.batch import Fleet
-    from caflow_runtime.pipeline.pipeline import Pipeline
-    from caflow_runtime.video.segment_plan import Plan, Segment
-    from caflow_runtime.video.segments import DrawSettings, Report
-    from caflow_runtime.video.sink import Encoding
+from caflow_runtime.errors import CaflowError
+from caflow_runtime.jobs.folder import alone
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.video.segment_folder import open_folder, remove_folder, settings_of
+from caflow_runtime.video.segment_plan import Plan, Segment, plan
+from caflow_runtime.video.segments import DrawSettings, Report, draw_segment, join_segments
+from caflow_runtime.video.sink import Encoding, check_output
+from caflow_runtime.video.source import FileSource
 
 
 def draw_video(
-    pipe: "Pipeline",
-    opening: "AbstractContextManager[Fleet]",
+    pipe: Pipeline,
+    opening: AbstractContextManager[Fleet],
     source: Path,
     output: Path,
-    settings: "DrawSettings",
+    settings: DrawSettings,
     codec: Any,
     crf: int,
     segment_frames: int,
@@ -38,11 +41,6 @@ def draw_video(
     Raises:
         CaflowError, OSError: before anything is drawn.
     """
-    from caflow_runtime.jobs.folder import alone
-    from caflow_runtime.video.segment_folder import open_folder, settings_of
-    from caflow_runtime.video.segment_plan import plan
-    from caflow_runtime.video.sink import check_output
-    from caflow_runtime.video.source import FileSource
 
     check_overwriting(output, str(source), force)
     settings.open_stream(pipe)  # checks them
@@ -63,27 +61,23 @@ def draw_video(
 
 
 def draw(
-    pipe: "Pipeline", segment: "Segment", source: Path, settings: "DrawSettings", encoding: "Encoding", folder: Path
-) -> "Report":
+    pipe: Pipeline, segment: Segment, source: Path, settings: DrawSettings, encoding: Encoding, folder: Path
+) -> Report:
     """What a worker does."""
-    from caflow_runtime.video.segments import draw_segment
 
     return draw_segment(pipe, source, segment, settings, encoding, folder)
 
 
 def _draw(
-    fleet: "Fleet",
-    planned: "Plan",
+    fleet: Fleet,
+    planned: Plan,
     source: Path,
-    settings: "DrawSettings",
-    encoding: "Encoding",
+    settings: DrawSettings,
+    encoding: Encoding,
     folder: Path,
-    lines: "IO[str] | None",
-) -> list["Report"]:
+    lines: IO[str] | None,
+) -> list[Report]:
     """Reports, in any order; each is also a line of JSON in `lines`."""
-    from functools import partial
-
-    from caflow_runtime.errors import CaflowError
 
     reports: list[Report] = []
     count = len(planned.segments)
@@ -106,11 +100,8 @@ def _draw(
     return reports
 
 
-def _join(reports: Sequence["Report"], encoding: "Encoding", folder: Path, source: Path, output: Path) -> list[str]:
+def _join(reports: Sequence[Report], encoding: Encoding, folder: Path, source: Path, output: Path) -> list[str]:
     """The video in place of its segments; what could not be kept of the source."""
-    from caflow_runtime.errors import CaflowError
-    from caflow_runtime.video.segment_folder import remove_folder
-    from caflow_runtime.video.segments import join_segments
 
     try:
         lost = join_segments(reports, encoding, folder, source, output)
@@ -121,12 +112,12 @@ def _join(reports: Sequence["Report"], encoding: "Encoding", folder: Path, sourc
 
 
 def _report(
-    reports: Sequence["Report"],
-    planned: "Plan",
+    reports: Sequence[Report],
+    planned: Plan,
     lost: Sequence[str],
     source: Path,
     output: Path,
-    settings: "DrawSettings",
+    settings: DrawSettings,
     as_json: bool,
 ) -> None:
     """What became of it."""

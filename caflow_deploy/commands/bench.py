@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -17,15 +16,15 @@ from caflow_deploy.commands.options import (
     threads_option,
 )
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
-
-if TYPE_CHECKING:
-    from caflow_runtime.health.bench import Throughput, Timing
+from caflow_runtime.backends.gpu import used_memory
+from caflow_runtime.health.bench import Throughput, Timing, throughput
+from caflow_runtime.health.bench import bench as measure
 
 MOST_SIDE = 2**16
 """Pixels."""
 
 
-@click.command()
+@click.command("bench")
 @bundle_argument
 @click.option("--side", type=click.IntRange(1, MOST_SIDE), default=64, show_default=True, help="Of the square result.")
 @click.option("-n", "--samples", default="1,2,5,10", callback=numbers, show_default=True, help="Numbers of samples.")
@@ -33,15 +32,11 @@ MOST_SIDE = 2**16
 @click.option("--backend", type=BACKENDS, multiple=True, default=["auto"], show_default=True, help="Any number.")
 @threads_option
 @json_option
-def bench(
+def command(
     bundle: Path, side: int, samples: list[int], seconds: float, backend: tuple[str, ...], threads: int, as_json: bool
 ) -> None:
     """Time best-of-N with BUNDLE, x4-photo by default: how it grows with N, how many images run best together, and
     what share of the device's measured peak that is."""
-    with ending_on_errors():
-        from caflow_runtime.backends.gpu import used_memory
-        from caflow_runtime.health.bench import bench as measure
-        from caflow_runtime.health.bench import throughput
     before = used_memory()
     for name in backend:  # what cannot be opened is said before anything is measured
         open_pipeline(bundle, name, threads).close()
@@ -69,7 +64,7 @@ def bench(
     _print_throughputs(throughputs)
 
 
-def _print_timings(timings: "list[Timing]") -> None:
+def _print_timings(timings: list[Timing]) -> None:
     columns = ["backend", "n", "ms", "p95 ms", "images/s", "samples/s", "GFLOP/s", "× first", "× counted"]
     rows = [
         [
@@ -88,7 +83,7 @@ def _print_timings(timings: "list[Timing]") -> None:
     print_table(columns, rows)
 
 
-def _print_throughputs(throughputs: "list[Throughput]") -> None:
+def _print_throughputs(throughputs: list[Throughput]) -> None:
     columns = ["backend", "best batch", "images/s", "GFLOP/s", "of the peak", "GPU MiB"]
     rows = [
         [

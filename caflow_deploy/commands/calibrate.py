@@ -3,17 +3,17 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from caflow_deploy.commands.options import bundle_argument, max_pixels_option, numbers, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
 from caflow_runtime.bundle.builtin import find_bundle
-
-if TYPE_CHECKING:
-    from caflow_runtime.jobs.calibrate import Pair
-    from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.jobs.calibrate import Pair, calibrate, find_photographs, pairs_of
+from caflow_runtime.judge import calibration
+from caflow_runtime.judge.calibration import WrongCalibration, read_calibration
+from caflow_runtime.pipeline.pipeline import Pipeline
 
 ENOUGH = 100
 """Photographs: a share of 0.05 is then known to ±0.04."""
@@ -31,7 +31,7 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
     return sorted(found)
 
 
-@click.command()
+@click.command("calibrate")
 @bundle_argument
 @click.option(
     "--data",
@@ -51,7 +51,7 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
 @click.option("--force", is_flag=True, help="Replace a calibration that is there already.")
 @running_options
 @max_pixels_option
-def calibrate(
+def command(
     bundle: Path,
     data: Path,
     sides: list[int],
@@ -73,10 +73,6 @@ def calibrate(
     # The old calibration may be of another bundle, or damaged. It stays in its place until there is a new one.
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap, is_calibrated=False)
     with ending_on_errors():
-        from caflow_runtime.errors import InputError
-        from caflow_runtime.jobs.calibrate import calibrate
-        from caflow_runtime.judge import calibration
-
         if not os.access(pipe.folder, os.W_OK):
             raise InputError(f"{pipe.folder} cannot be written to: calibrate a copy of it")
         found = calibrate(pipe, _pairs(pipe, data, sides, max_pixels), temperatures, seed)
@@ -94,8 +90,6 @@ def calibrate(
 
 def _check_free(folder: Path, force: bool) -> None:
     """Refuse to replace a calibration that can be used, unless `force`: by default it is the built-in model's own."""
-    from caflow_runtime.errors import InputError
-    from caflow_runtime.judge.calibration import WrongCalibration, read_calibration
 
     try:
         found = read_calibration(folder)
@@ -105,10 +99,8 @@ def _check_free(folder: Path, force: bool) -> None:
         raise InputError(f"{folder} is calibrated already: give --force to replace that, or calibrate a copy of it")
 
 
-def _pairs(pipe: "Pipeline", data: Path, sides: list[int], max_pixels: int) -> "Iterator[Pair]":
+def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int) -> Iterator[Pair]:
     """Of all photographs that can be read and are large enough; the others are named."""
-    from caflow_runtime.errors import UnreadableImage
-    from caflow_runtime.jobs.calibrate import find_photographs, pairs_of
 
     paths = find_photographs(data)
     with progress_bar() as progress:

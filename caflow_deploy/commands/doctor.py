@@ -6,22 +6,23 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from rich.text import Text
 
 from caflow_deploy.commands.options import bundle_argument, json_option
 from caflow_deploy.commands.terminal import FAILED, print_table, progress_bar
 from caflow_runtime.bundle.builtin import find_bundle
+from caflow_runtime.health.doctor import check_bundle, check_environment
 from caflow_runtime.path_text import as_text
 
 
-@click.command()
+@click.command("doctor")
 @bundle_argument
 @json_option
-def doctor(bundle: Path, as_json: bool) -> None:
+def command(bundle: Path, as_json: bool) -> None:
     """What is installed, which backends work, and whether BUNDLE, x4-photo by default, computes what it should.
 
     The exit code is 1 if a check failed.
     """
-    from caflow_runtime.health.doctor import check_bundle, check_environment
 
     checks = list(check_environment())
     with progress_bar(hidden=as_json) as progress:
@@ -31,8 +32,6 @@ def doctor(bundle: Path, as_json: bool) -> None:
         for check in checks:
             click.echo(json.dumps({key: as_text(value) for key, value in asdict(check).items()}))
     else:
-        from rich.text import Text
-
         marks = {"ok": Text("ok", "green"), "absent": Text("–"), "failed": Text("FAILED", "red")}
         print_table(["", "", "found"], [[marks[check.state], check.name, check.found] for check in checks])
         for check in checks:

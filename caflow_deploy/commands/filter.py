@@ -5,9 +5,9 @@ import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.options import (
@@ -23,14 +23,22 @@ from caflow_deploy.commands.options import (
     running_options,
 )
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
-from caflow_deploy.silence import silence
-
-if TYPE_CHECKING:
-    from caflow_runtime.health.metrics import Metrics
-    from caflow_runtime.jobs.pairs import FilePair
-    from caflow_runtime.jobs.verdict_folder import Accepted, FilterJob
-    from caflow_runtime.judge.verdict import Verdict
-    from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.health.metrics import Metrics
+from caflow_runtime.jobs.folder import alone
+from caflow_runtime.jobs.pairs import FilePair, list_pairs
+from caflow_runtime.jobs.parquet import import_pyarrow
+from caflow_runtime.jobs.verdict_folder import (
+    Accepted,
+    FilterJob,
+    check_apart,
+    check_fits_in_a_line,
+    common_folder,
+    settings_of,
+)
+from caflow_runtime.jobs.verdicts import filter_pairs, smallest_typicality
+from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.pipeline.pipeline import Pipeline
 
 
 @click.command("filter")
@@ -47,14 +55,14 @@ if TYPE_CHECKING:
 @max_pixels_option
 @metrics_option
 @json_option
-def filter_command(
+def command(
     source: Path | None,
     output: Path,
     targets: str | None,
     conditions: str | None,
     bundle: Path,
     alpha: float,
-    accepted: "Accepted",
+    accepted: Accepted,
     parquet: bool,
     force: bool,
     backend: str,
@@ -73,15 +81,10 @@ def filter_command(
     count as 8, transparency does not count.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
-    silence()
     with ending_on_errors():
         pairs = _pairs(source, targets, conditions)
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors():
-        from caflow_runtime.jobs.folder import alone
-        from caflow_runtime.jobs.verdict_folder import FilterJob, settings_of
-        from caflow_runtime.jobs.verdicts import filter_pairs
-
         check_job(pipe, source, output, pairs, alpha, accepted, parquet)
         tiling = {"pixel_budget": pixel_budget, "overlap": overlap}
         settings = settings_of(pipe, pairs, alpha, max_pixels=max_pixels, **tiling)
@@ -93,12 +96,12 @@ def filter_command(
 
 
 def check_job(
-    pipe: "Pipeline",
+    pipe: Pipeline,
     source: Path | None,
     output: Path,
-    pairs: "list[FilePair]",
+    pairs: list[FilePair],
     alpha: float,
-    accepted: "Accepted",
+    accepted: Accepted,
     parquet: bool,
 ) -> None:
     """What can be known to go wrong before anything is computed.
@@ -106,9 +109,6 @@ def check_job(
     Raises:
         InputError
     """
-    from caflow_runtime.jobs.parquet import import_pyarrow
-    from caflow_runtime.jobs.verdict_folder import check_apart, check_fits_in_a_line, common_folder
-    from caflow_runtime.jobs.verdicts import smallest_typicality
 
     if (smallest := smallest_typicality(pipe)) >= alpha:
         click.echo(f"caflow: calibrated with too few pairs to reject any at α ≤ {smallest:.3g}", err=True)
@@ -123,14 +123,12 @@ def check_job(
         check_apart(output, [str(source)])
 
 
-def _pairs(source: Path | None, targets: str | None, conditions: str | None) -> "list[FilePair]":
+def _pairs(source: Path | None, targets: str | None, conditions: str | None) -> list[FilePair]:
     """Those of a list or a folder, or of two globs.
 
     Raises:
         InputError
     """
-    from caflow_runtime.errors import InputError
-    from caflow_runtime.jobs.pairs import FilePair, list_pairs
 
     if source is not None and targets is None and conditions is None:
         return list_pairs(source)
@@ -147,17 +145,14 @@ def _pairs(source: Path | None, targets: str | None, conditions: str | None) -> 
 
 
 def run_job(
-    job: "FilterJob",
-    verdicts: "Iterable[Verdict]",
-    accepted: "Accepted",
+    job: FilterJob,
+    verdicts: Iterable[Verdict],
+    accepted: Accepted,
     parquet: bool,
     as_json: bool,
-    metrics: "Metrics | None" = None,
+    metrics: Metrics | None = None,
 ) -> bool:
     """Take the verdicts that are left of a job, and report each pair; False if nothing is left."""
-    import msgspec
-
-    from caflow_runtime.errors import CaflowError
 
     stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
     count = len(job.pairs)
@@ -180,7 +175,7 @@ def run_job(
         end(f"{error}: {job.done} of {count} pairs are done; run the same command again to resume", FAILED)
 
 
-def report_job(job: "FilterJob", alpha: float, is_new: bool, as_json: bool) -> None:
+def report_job(job: FilterJob, alpha: float, is_new: bool, as_json: bool) -> None:
     """What became of all pairs, and the exit code."""
     counts = job.counts()
     scored = counts["accepted"] + counts["rejected"]

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -26,15 +26,14 @@ from caflow_deploy.commands.options import (
 )
 from caflow_deploy.commands.tally import Tally
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
+from caflow_runtime.health.metrics import Metrics
+from caflow_runtime.jobs.images import Job, do
+from caflow_runtime.pictures.maps import names
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.rows.draw import Rank
 
-if TYPE_CHECKING:
-    from caflow_runtime.health.metrics import Metrics
-    from caflow_runtime.jobs.images import Job
-    from caflow_runtime.pipeline.pipeline import Pipeline
-    from caflow_runtime.rows.draw import Rank
 
-
-@click.command()
+@click.command("image")
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder; or a file, for one image."
@@ -59,14 +58,14 @@ if TYPE_CHECKING:
 @metrics_option
 @json_option
 @click.option("--force", is_flag=True, help="Overwrite files that are there already.")
-def image(
+def command(
     inputs: tuple[str, ...],
     output: Path,
     bundle: Path,
     samples: int,
     temperature: float,
     seed: int,
-    rank: "Rank",
+    rank: Rank,
     keep: list[int] | None,
     consistent: bool,
     keep_all: bool,
@@ -99,8 +98,6 @@ def image(
         end("--min-typicality rejects samples that --keep-all and --sheet would show: give one or the other")
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors():
-        from caflow_runtime.pictures.maps import names
-
         arguments = drawing_arguments(
             pipe, samples, temperature, seed, rank, consistent, keep, min_typicality, untypical, redraws
         )
@@ -115,15 +112,14 @@ def image(
 
 
 def _run(
-    pipe: "Pipeline",
-    jobs: "list[Job]",
+    pipe: Pipeline,
+    jobs: list[Job],
     arguments: dict[str, Any],
     max_pixels: int,
     as_json: bool,
-    metrics: "Metrics | None",
+    metrics: Metrics | None,
 ) -> None:
     """Do all jobs and report each, and at the end what failed and what was untypical."""
-    from caflow_runtime.jobs.images import do
 
     tally = Tally(len(jobs), arguments, as_json)
     with progress_bar() as progress:

@@ -1,28 +1,24 @@
 """`caflow info`: what a bundle holds."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from caflow_deploy.commands.options import bundle_argument
 from caflow_deploy.commands.terminal import ending_on_errors, print_table
+from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle.builtin import find_bundle
+from caflow_runtime.bundle.engine_sets import EngineSet
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import files_of, read_manifest, verify_files
 
-if TYPE_CHECKING:
-    from caflow_runtime.bundle.engine_sets import EngineSet
 
-
-@click.command()
+@click.command("info")
 @bundle_argument
 @click.option("--json", "as_json", is_flag=True, help="The manifest as it is.")
-def info(bundle: Path, as_json: bool) -> None:
+def command(bundle: Path, as_json: bool) -> None:
     """What BUNDLE, x4-photo by default, holds: its model, its graphs, and what was measured when it was exported."""
     with ending_on_errors():
-        from caflow_runtime.bundle import engine_sets as engines
-        from caflow_runtime.bundle.file_names import MANIFEST
-        from caflow_runtime.bundle.manifest import files_of, read_manifest, verify_files
-
         bundle = find_bundle(bundle)
         manifest = read_manifest(bundle)
         verify_files(bundle, manifest)
@@ -60,7 +56,7 @@ def info(bundle: Path, as_json: bool) -> None:
         )
 
 
-def _engine_row(name: str, engines: "EngineSet | None", stale: str | None) -> list[str]:
+def _engine_row(name: str, engines: EngineSet | None, stale: str | None) -> list[str]:
     if engines is None:
         return [name, "", "", "", f"stale: {stale}"]
     largest = ", ".join(f"{p.rows} × {p.width}×{p.height}" for p in engines.profiles)

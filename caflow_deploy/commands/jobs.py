@@ -4,17 +4,15 @@ import mimetypes
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from caflow_runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from caflow_runtime.jobs.images import Job
+from caflow_runtime.jobs.images import Job
+from caflow_runtime.pictures.image_files import SUFFIXES, check_suffix
 
 GLOB_CHARACTERS = "*?["
 
 
-def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence[str], force: bool) -> "list[Job]":
+def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence[str], force: bool) -> list[Job]:
     """The jobs of files, folders and globs.
 
     Arguments:
@@ -25,7 +23,6 @@ def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence
         InputError: if something is not there, or would be lost.
         OSError: if a folder cannot be read.
     """
-    from caflow_runtime.jobs.images import Job
 
     inputs = tuple(inputs)
     sources = _once(found for text in inputs for found in _sources(text, output))
@@ -42,7 +39,7 @@ def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence
     return jobs
 
 
-def make_folders(jobs: "Iterable[Job]") -> None:
+def make_folders(jobs: Iterable[Job]) -> None:
     """Those that results are written to.
 
     Raises:
@@ -68,8 +65,7 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be written to")
 
 
-def _check_outputs(jobs: "list[Job]", force: bool) -> None:
-    from caflow_runtime.pictures.image_files import check_suffix
+def _check_outputs(jobs: list[Job], force: bool) -> None:
 
     sources = {job.source.resolve() for job in jobs}
     writers: dict[Path, Path] = {}
@@ -113,7 +109,6 @@ def _sources(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
 
 def _images_in(folder: Path, output: Path) -> list[Path]:
     """Image files in a folder and below, but for those of the output folder."""
-    from caflow_runtime.pictures.image_files import SUFFIXES
 
     def refuse(error: OSError) -> None:
         raise error

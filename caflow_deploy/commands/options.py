@@ -4,21 +4,21 @@ import math
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from caflow_deploy.commands.terminal import ending_on_errors
-from caflow_deploy.silence import silence
 from caflow_runtime.backends import MOST_THREADS
 from caflow_runtime.bundle.builtin import DEFAULT
+from caflow_runtime.errors import InputError
+from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image_size import MAX_PIXELS
-
-if TYPE_CHECKING:
-    from caflow_runtime.health.metrics import Metrics
-    from caflow_runtime.pipeline.pipeline import Pipeline
-    from caflow_runtime.pipeline.stream import Noise as StreamNoise
-    from caflow_runtime.rows.draw import Rank
+from caflow_runtime.judge.calibration import check_alpha
+from caflow_runtime.pipeline.choice import Otherwise, Reject
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.stream import Noise as StreamNoise
+from caflow_runtime.rows.draw import Rank, check_draw
 
 
 class NumberRange(click.FloatRange):
@@ -143,11 +143,11 @@ def check_untypical(untypical: str | None, min_typicality: float | None) -> None
 
 
 def drawing_arguments(
-    pipe: "Pipeline",
+    pipe: Pipeline,
     samples: int,
     temperature: float,
     seed: int,
-    rank: "Rank",
+    rank: Rank,
     consistent: bool,
     keep: list[int] | None,
     min_typicality: float | None,
@@ -159,9 +159,6 @@ def drawing_arguments(
     Raises:
         InputError: if the model cannot be drawn from so.
     """
-    from caflow_runtime.judge.calibration import check_alpha
-    from caflow_runtime.pipeline.choice import Otherwise, Reject
-    from caflow_runtime.rows.draw import check_draw
 
     check_draw(pipe.manifest.model, samples, temperature, seed, 0, keep, rank, consistent)
     arguments: dict[str, Any] = {
@@ -214,8 +211,8 @@ def metrics_option(command: Command) -> Command:
 
 
 def open_metrics(
-    stack: ExitStack, port: int | None, pipe: "Pipeline", temperature: float | None, measures_drift: bool = True
-) -> "Metrics | None":
+    stack: ExitStack, port: int | None, pipe: Pipeline, temperature: float | None, measures_drift: bool = True
+) -> Metrics | None:
     """Those of `--metrics`, served until the stack closes; ends the command where they cannot be.
 
     Arguments:
@@ -225,9 +222,6 @@ def open_metrics(
     if port is None:
         return None
     with ending_on_errors():
-        from caflow_runtime.errors import InputError
-        from caflow_runtime.health.metrics import Metrics
-
         reference = None
         if measures_drift:
             with suppress(InputError):  # not calibrated, or not for that temperature
@@ -255,18 +249,15 @@ def open_pipeline(
     pixel_budget: int | None = None,
     overlap: int | None = None,
     is_calibrated: bool = True,
-) -> "Pipeline":
+) -> Pipeline:
     """The pipeline of a bundle; ends the command where it cannot be opened."""
-    silence()
     with ending_on_errors():
-        from caflow_runtime.pipeline.pipeline import load
-
         given = {"pixel_budget": pixel_budget, "overlap": overlap}
         settings = {name: value for name, value in given.items() if value is not None}
         return load(bundle, backend, threads, is_calibrated=is_calibrated, **settings)  # type: ignore[arg-type]
 
 
-def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> "StreamNoise":
+def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> StreamNoise:
     """The callback of --noise."""
     if text in ("fixed", "fresh"):
         return text  # type: ignore[return-value]

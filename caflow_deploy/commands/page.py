@@ -12,19 +12,18 @@ import click
 
 from caflow_deploy.commands.options import bundle_option, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors
+from caflow_runtime.errors import InputError
 
 LOOPBACK = "127.0.0.1"
-MOST_PIXELS = 2**25
-"""Of an image that is decoded: a small file may hold more than memory does."""
 
 
-@click.command()
+@click.command("page")
 @bundle_option
 @click.option("--host", default=LOOPBACK, show_default=True, help="Address to answer at; 0.0.0.0 lets others in.")
 @click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True)
 @click.option("--open/--no-open", "opens_browser", help="Open the page in the browser.  [default: no-open]")
 @running_options
-def page(
+def command(
     bundle: Path,
     host: str,
     port: int,
@@ -52,14 +51,11 @@ def page(
 
 
 def set_environment(folder: str) -> None:
-    """What packages read when they are imported: they tell nobody anything, Gradio has its files in `folder`, and what
-    OpenCV decodes is bounded.
-    """
+    """What packages read when they are imported: they tell nobody anything, and Gradio has its files in `folder`."""
     os.environ |= {
         "GRADIO_ANALYTICS_ENABLED": "False",
         "GRADIO_TEMP_DIR": folder,
         "HF_HUB_OFFLINE": "1",
-        "OPENCV_IO_MAX_IMAGE_PIXELS": str(MOST_PIXELS),
         "no_proxy": "*",  # Gradio asks its own server whether it is there
     }
 
@@ -70,7 +66,6 @@ def check_gradio() -> None:
     Raises:
         InputError
     """
-    from caflow_runtime.errors import InputError
 
     try:
         import gradio  # noqa: F401
@@ -84,7 +79,6 @@ def _check_port(host: str, port: int) -> None:
     Raises:
         InputError
     """
-    from caflow_runtime.errors import InputError
 
     try:
         socket.create_server((host, port)).close()

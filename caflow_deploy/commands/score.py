@@ -8,9 +8,11 @@ import click
 from caflow_deploy.commands.options import bundle_option, json_option, max_pixels_option, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
 from caflow_runtime.path_text import as_text
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pictures.maps import pictures
 
 
-@click.command()
+@click.command("score")
 @click.argument("target", type=click.Path(path_type=Path))
 @click.argument("condition", type=click.Path(path_type=Path))
 @bundle_option
@@ -20,7 +22,7 @@ from caflow_runtime.path_text import as_text
 @running_options
 @max_pixels_option
 @json_option
-def score(
+def command(
     target: Path,
     condition: Path,
     bundle: Path,
@@ -35,9 +37,6 @@ def score(
     """How likely TARGET is, given CONDITION: log p(TARGET | CONDITION), in total and per level; and how typical."""
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors(), progress_bar() as progress:
-        from caflow_runtime.pictures.image_files import read_image, write_image
-        from caflow_runtime.pictures.maps import pictures
-
         pair = [read_image(path, max_pixels) for path in (target, condition)]
         for path, file in zip((target, condition), pair, strict=True):
             if file.bits == 16:

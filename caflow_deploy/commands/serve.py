@@ -5,16 +5,15 @@ import signal
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from caflow_deploy.commands.options import BACKENDS, NumberRange, bundle_option
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
-from caflow_deploy.silence import silence
-
-if TYPE_CHECKING:
-    from caflow_runtime.backends.select import BackendName
+from caflow_deploy.serving.bodies import Bodies
+from caflow_runtime.backends.select import BackendName
+from caflow_runtime.bundle.builtin import find_bundle
+from caflow_runtime.bundle.manifest import read_manifest, verify_files
 
 LOOPBACK = "127.0.0.1"
 NAME = "caflow"
@@ -23,7 +22,7 @@ SPARE_BYTES = 2**16
 """Of a request, beside its pixels."""
 
 
-@click.command()
+@click.command("serve")
 @bundle_option
 @click.option(
     "--host",
@@ -69,7 +68,7 @@ SPARE_BYTES = 2**16
     show_default=True,
     help="Seconds that a request may take.",
 )
-def serve(
+def command(
     bundle: Path,
     host: str,
     port: int,
@@ -77,7 +76,7 @@ def serve(
     metrics_port: int | None,
     replicas: int,
     address: str | None,
-    backend: "BackendName",
+    backend: BackendName,
     threads: int,
     max_batch: int,
     max_wait: float,
@@ -90,11 +89,8 @@ def serve(
     A bundle NAME is two models: NAME draws the best of n samples of each image, NAME-score judges targets. Ctrl-C, or
     SIGTERM, answers what was asked before, and ends.
     """
-    silence()
     with ending_on_errors():
         from caflow_deploy.cluster.cluster import cluster, listen
-        from caflow_runtime.bundle.builtin import find_bundle
-        from caflow_runtime.bundle.manifest import read_manifest, verify_files
 
         folder = find_bundle(bundle).resolve()
         verify_files(folder, read_manifest(folder))
@@ -107,7 +103,6 @@ def serve(
             from ray import serve
 
             from caflow_deploy.serving.addresses import Addresses
-            from caflow_deploy.serving.bodies import Bodies
             from caflow_deploy.serving.front import Front, models_of
             from caflow_deploy.serving.ray_serve import Replicas, Settings, application
 

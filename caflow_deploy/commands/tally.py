@@ -3,14 +3,12 @@
 import json
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from caflow_deploy.commands.terminal import FAILED, end
-
-if TYPE_CHECKING:
-    from caflow_runtime.jobs.images import Done
+from caflow_runtime.jobs.images import Done
 
 
 class Tally:
@@ -29,7 +27,7 @@ class Tally:
         """How many images there have been."""
         return self.failures + self.outcomes.total()
 
-    def take(self, done: "Done") -> None:
+    def take(self, done: Done) -> None:
         """Report one image."""
         if done.wrong is not None:
             self.failures += not done.is_dropped

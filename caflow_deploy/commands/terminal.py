@@ -3,13 +3,17 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import click
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
-    from rich.text import Text
+from caflow_runtime.errors import CaflowError
 
 FAILED, WRONG_USE = 1, 2
 WIDTH_IN_FILES = 160
@@ -18,7 +22,6 @@ WIDTH_IN_FILES = 160
 @contextmanager
 def ending_on_errors() -> Iterator[None]:
     """Wrong input ends the command with one line and exit code 2, too little memory with one and exit code 1."""
-    from caflow_runtime.errors import CaflowError
 
     try:
         yield
@@ -34,22 +37,16 @@ def end(message: str, code: int = WRONG_USE) -> NoReturn:
     sys.exit(code)
 
 
-def progress_bar(hidden: bool = False) -> "Progress":
+def progress_bar(hidden: bool = False) -> Progress:
     """On a terminal, and gone when it is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal)
 
 
-def print_table(columns: Sequence[str], rows: "Sequence[Sequence[str | Text]]") -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
     """A table on standard output."""
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     table = Table(*map(escape, columns), box=box.SIMPLE)
     for row in rows:

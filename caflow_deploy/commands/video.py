@@ -4,11 +4,15 @@ import json
 import math
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from caflow_deploy.commands.jobs import make_folder
 from caflow_deploy.commands.options import (
@@ -27,21 +31,21 @@ from caflow_deploy.commands.options import (
     samples_option,
 )
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
+from caflow_runtime.bundle.manifest import sha256_of
+from caflow_runtime.errors import InputError
+from caflow_runtime.image import Image
+from caflow_runtime.judge.calibration import NAME as CALIBRATION
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.video.job import Drawing, Job, Show, parts_of
+from caflow_runtime.video.journal import NAME as JOURNAL
+from caflow_runtime.video.live import LiveSource, is_live
+from caflow_runtime.video.sink import TEN_BITS, Encoding, check_output, has_hardware_encoder
+from caflow_runtime.video.source import CLOCK, FileSource, Source, TimedFrame, UnwritableVideo, VideoInfo
+from caflow_runtime.video.window import Window
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from rich.progress import Progress
-
-    from caflow_runtime.image import Image
-    from caflow_runtime.pipeline.pipeline import Pipeline
-    from caflow_runtime.pipeline.stream import Frame
-    from caflow_runtime.video.job import Drawing, Show
-    from caflow_runtime.video.sink import Encoding
-    from caflow_runtime.video.source import Source, TimedFrame, VideoInfo
-
-
-@click.command()
+@click.command("video")
 @click.argument("source", metavar="IN")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A name ending in .mp4 or .mkv.")
 @bundle_option
@@ -79,7 +83,7 @@ if TYPE_CHECKING:
 @running_options
 @metrics_option
 @json_option
-def video(
+def command(
     source: str,
     output: Path | None,
     bundle: Path,
@@ -118,12 +122,6 @@ def video(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors(), ExitStack() as stack:
-        from caflow_runtime.bundle.manifest import sha256_of
-        from caflow_runtime.judge.calibration import NAME as CALIBRATION
-        from caflow_runtime.video.job import Drawing, Job
-        from caflow_runtime.video.sink import check_output
-        from caflow_runtime.video.source import UnwritableVideo
-
         if output is not None:
             check_overwriting(output, source, force or resume or _holds_job(output))  # `Job` says more of that
         least, replaces = min_typicality or 0.0, untypical == "bicubic"
@@ -134,7 +132,7 @@ def video(
         show_progress = _show_progress(progress, opened.info.frames, as_json)
         show_picture = _open_window(stack, source) if show else None
 
-        def show_all(frame: "Frame", timed: "TimedFrame") -> None:
+        def show_all(frame: Frame, timed: TimedFrame) -> None:
             show_progress(frame, timed)
             if metrics:
                 metrics.observe_frame(frame)
@@ -185,7 +183,6 @@ def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
     Raises:
         InputError
     """
-    from caflow_runtime.errors import InputError
 
     if output.is_dir():
         raise InputError(f"{output} is a folder: wanted the name of a video")
@@ -197,16 +194,11 @@ def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
 
 def _holds_job(output: Path) -> bool:
     """Whether a job that writes to a file was begun, and is not done."""
-    from caflow_runtime.video.job import parts_of
-    from caflow_runtime.video.journal import NAME as JOURNAL
 
     return (parts_of(output) / JOURNAL).is_file()
 
 
-def _open_source(address: str, drops: bool, duration: float | None, patience: float) -> "Source":
-    from caflow_runtime.errors import InputError
-    from caflow_runtime.video.live import LiveSource, is_live
-    from caflow_runtime.video.source import FileSource
+def _open_source(address: str, drops: bool, duration: float | None, patience: float) -> Source:
 
     if is_live(address) and not Path(address).exists():
         live = LiveSource(address, drops, duration, patience, lambda line: click.echo(f"caflow: {line}", err=True))
@@ -218,12 +210,8 @@ def _open_source(address: str, drops: bool, duration: float | None, patience: fl
     return FileSource(address if is_live(address) else Path(address))
 
 
-def encoding_of(codec: Any, crf: int, encoder: str, info: "VideoInfo", pipe: "Pipeline") -> "Encoding":
+def encoding_of(codec: Any, crf: int, encoder: str, info: VideoInfo, pipe: Pipeline) -> Encoding:
     """How the result is encoded: with as many bits as the source, and in hardware where that is there."""
-    from dataclasses import replace
-
-    from caflow_runtime.errors import InputError
-    from caflow_runtime.video.sink import TEN_BITS, Encoding, has_hardware_encoder
 
     bits = 10 if info.bits > 8 and codec in (None, *TEN_BITS) else 8
     software = Encoding(codec or ("hevc" if bits > 8 else "h264"), crf, bits)
@@ -237,9 +225,7 @@ def encoding_of(codec: Any, crf: int, encoder: str, info: "VideoInfo", pipe: "Pi
     return software
 
 
-def _progress(hidden: bool) -> "Progress":
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _progress(hidden: bool) -> Progress:
 
     console = Console(stderr=True)
     columns = (
@@ -252,12 +238,11 @@ def _progress(hidden: bool) -> "Progress":
     return Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal)
 
 
-def _show_progress(progress: "Progress", frames: int | None, as_json: bool) -> "Show":
-    from caflow_runtime.video.source import CLOCK
+def _show_progress(progress: Progress, frames: int | None, as_json: bool) -> Show:
 
     task = progress.add_task("frames", total=frames, status="")
 
-    def show(frame: "Frame", timed: "TimedFrame") -> None:
+    def show(frame: Frame, timed: TimedFrame) -> None:
         speed = progress.tasks[0].speed or 0.0
         status = f"{speed:.2f} frames/s  {frame.bits_per_dim:.3f} bits/dim"
         progress.update(task, completed=frame.number + 1, status=status)
@@ -283,9 +268,8 @@ def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _open_window(stack: ExitStack, title: str) -> "Callable[[Image], bool]":
+def _open_window(stack: ExitStack, title: str) -> Callable[[Image], bool]:
     """Shows a picture; says whether the window is still open."""
-    from caflow_runtime.video.window import Window
 
     window = Window(title)
     stack.callback(window.close)
@@ -293,7 +277,7 @@ def _open_window(stack: ExitStack, title: str) -> "Callable[[Image], bool]":
 
 
 def _report(
-    source: str, output: Path | None, drawing: "Drawing", lost: list[str], untypical: str | None, as_json: bool
+    source: str, output: Path | None, drawing: Drawing, lost: list[str], untypical: str | None, as_json: bool
 ) -> None:
     """What became of it, and the exit code."""
     for line in lost:
