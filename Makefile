@@ -3,7 +3,7 @@ BIN := .venv/bin
 PHOTOGRAPHS := build/photographs
 BUNDLE := models/x4-photo.caflow
 
-.PHONY: demo setup lint test test-full bundle calibrate cpp benchmarks quality sheets video filter scale clean
+.PHONY: demo setup lint test test-full calibrate cpp benchmarks quality sheets video filter scale clean
 
 demo: setup  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
 	$(BIN)/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -28,18 +28,9 @@ test: setup  ## The tests that every change runs.
 test-full: setup  ## What takes longer.
 	$(BIN)/pytest -m full
 
-train-x4-photo: $(PHOTOGRAPHS)/training  ## Train the built-in model anew, which takes hours.
-	$(BIN)/caflow-train models/x4-photo/flow.toml --data $< --out build/x4-photo/flow
-	$(BIN)/caflow-train models/x4-photo/mean.toml --data $< --out build/x4-photo/mean
-	$(BIN)/caflow-train models/x4-photo/likelihood.toml --data $< --out build/x4-photo/likelihood --start build/x4-photo/mean/last.pt --start build/x4-photo/flow/last.pt
-	$(BIN)/caflow-train models/x4-photo/samples.toml --data $< --out build/x4-photo/samples --start build/x4-photo/likelihood/last.pt
-
-train-%: $(PHOTOGRAPHS)/training  ## Train one of the two small models of other tasks anew.
+train-%: $(PHOTOGRAPHS)/training  ## Train a model of models/ anew: train-x4-photo takes hours.
 	$(BIN)/caflow-train models/$*/recipe.toml --data $< --out build/$*
-	$(BIN)/python models/release.py build/$* models/$*/model.pt
-
-bundle: setup  ## Export what train-x4-photo has made to the bundle that the package carries; then `make calibrate`.
-	$(BIN)/python models/release.py build/x4-photo/samples $(BUNDLE)
+	$(BIN)/python models/release.py build/$* models/$(if $(filter x4-photo,$*),x4-photo.caflow,$*/model.pt)
 
 calibrate: $(PHOTOGRAPHS)/calibration  ## Learn again what is typical of the built-in model's photographs.
 	$(BIN)/caflow calibrate $(BUNDLE) --data $< --force

@@ -1,6 +1,6 @@
 """Makes what is committed of a run: its averaged weights, as a bundle or as a checkpoint, and its log.
 
-    python models/release.py build/x4-photo/samples models/x4-photo.caflow
+    python models/release.py build/x4-photo models/x4-photo.caflow
     python models/release.py build/colorization-demo models/colorization-demo/model.pt
 
 Weights of the networks inside affine layers and of the mean network are rounded to halves, which is all that the file
