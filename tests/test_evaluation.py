@@ -14,7 +14,7 @@ from dists import STAGES, Dists
 from diversity import s10
 from flicker import Clip
 from hard_inputs import diffused, hard_inputs, ordered
-from metrics import LUMA, Crop, Picture, crop, psnr, resize
+from metrics import LUMA, Crop, Picture, crop, lattice, psnr, resize
 from outliers import BLOCK, off_by
 from PIL import Image
 from quality import chosen, parsed
@@ -148,3 +148,18 @@ def test_the_temperature_is_that_of_the_least_mean_lpips() -> None:
     ]
     assert chosen(rows, "a", "64-256", "clean") == parsed("0.9,0.8")
     assert chosen(rows, "a", "64-256", None) == parsed("0.5")
+
+
+@pytest.mark.parametrize("period", [2, 4])
+def test_a_lattice_is_measured_in_grey_levels(target: Crop, period: int) -> None:
+    """A pattern adds its own strength, wherever it begins; one of another period does not count."""
+    softened = target.target // 2 + 64  # so that no value is cut off
+    before = lattice(softened)
+    for begin in range(period):
+        pattern = softened.copy()
+        pattern[begin::period] += np.uint8(8)
+        wanted = 8 * LUMA.sum() * np.sqrt((period - 1) / period**2)
+        assert lattice(pattern) == pytest.approx(np.hypot(before, wanted), abs=before)
+    other = softened.copy()
+    other[::5] += np.uint8(8)
+    assert lattice(other) == pytest.approx(before, abs=0.2)
