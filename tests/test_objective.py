@@ -36,6 +36,7 @@ def batch_of(rows: int = 2, side: int = 16, scale: int = 4) -> Batch:
         torch.rand(rows, 3, side, side),
         torch.randn(rows, 3, side, side),
         torch.rand(rows, 1, 1, 1),
+        torch.randint(0, 16, (rows, 2)),
     )
 
 
@@ -46,7 +47,7 @@ class Square(torch.nn.Module):
         return (images - targets).square().mean((1, 2, 3))
 
 
-@pytest.mark.parametrize("term", ["still_weight", "feature_weight"])
+@pytest.mark.parametrize("term", ["still_weight", "feature_weight", "lattice_weight"])
 def test_gradients_go_through_the_sampling_direction(term: str) -> None:
     """Of every parameter that a sample depends on, against differences of the loss."""
     model = small_model(levels=2, task=SuperResolution(), residual=True, **MEAN)
@@ -72,10 +73,16 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     model = small_model(levels=2, task=SuperResolution(), residual=True, **MEAN)
     batch = batch_of()
     config = TrainingConfig(
-        likelihood_weight=0.01, mean_weight=0.3, still_weight=2.0, feature_weight=0.1, feature_temperature=0.5
+        likelihood_weight=0.01,
+        mean_weight=0.3,
+        still_weight=2.0,
+        feature_weight=0.1,
+        lattice_weight=0.7,
+        feature_temperature=0.5,
     )
     terms = Objective(model, config, Square())(batch)
-    expected = 0.01 * terms["likelihood"] + 0.3 * terms["mean"] + 2 * terms["still"] + 0.1 * terms["features"]
+    expected = 0.01 * terms["likelihood"] + 0.3 * terms["mean"] + 2 * terms["still"]
+    expected = expected + 0.1 * terms["features"] + 0.7 * terms["lattice"]
     torch.testing.assert_close(terms["loss"], expected)
     targets = batch.targets + 0.5
     mean = model.encode(batch.conditions, batch.condition_u).mean
@@ -85,6 +92,27 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     torch.testing.assert_close(terms["still"], (still - targets).abs().mean() / 256)
     sample = model.sample(batch.conditions, model.noise_from(batch.noise.double()), 0.5, batch.condition_u).images
     torch.testing.assert_close(terms["features"], (sample - targets).square().mean())
+    places = ((sample - targets) / 256).reshape(2, 3, 4, 4, 4, 4).mean((2, 4)).flatten(2)
+    torch.testing.assert_close(terms["lattice"], (places - places.mean(2, keepdim=True)).abs().mean())
+
+
+def test_features_are_compared_wherever_a_stride_begins() -> None:
+    """Sample and target are shifted alike, each row by pixels of its own."""
+
+    class Recorder(Square):
+        def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+            self.seen = images, targets
+            return super().forward(images, targets)
+
+    model, distance = small_model(levels=2, task=SuperResolution(), residual=True, **MEAN), Recorder()
+    batch = batch_of()._replace(shift=torch.tensor([[0, 0], [3, 5]]))
+    Objective(model, TrainingConfig(likelihood_weight=0.0, feature_weight=1.0, feature_temperature=0.0), distance)(
+        batch
+    )
+    sample = model.sample(batch.conditions, temperature=0.0, condition_u=batch.condition_u).images
+    for seen, whole in zip(distance.seen, (sample, batch.targets + 0.5), strict=True):
+        torch.testing.assert_close(seen[0], whole[0])
+        torch.testing.assert_close(seen[1, :, 3:, 5:], whole[1, :, :-3, :-5])
 
 
 def test_noise_on_latents_is_seen_by_finer_flows_alone() -> None:

@@ -123,7 +123,7 @@ def test_the_objective_is_equation_9() -> None:
     target, condition = torch.randint(0, 256, (2, 3, 8, 8)), torch.randint(0, 256, (2, 3, 8, 8))
     u, v = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
     likelihood, condition_log_prob = model.log_joint(target, condition, u, v)
-    batch = Batch(target, condition, u, v, torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 1, 1))
+    batch = Batch(target, condition, u, v, torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 1, 1), torch.zeros(2, 2))
     terms = Objective(model, TrainingConfig(condition_weight=0.25))(batch)
     torch.testing.assert_close(terms["conditional"], -likelihood.total.mean() / 192)
     torch.testing.assert_close(terms["loss"], -(likelihood.total + 0.25 * condition_log_prob).mean() / 192)

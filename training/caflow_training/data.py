@@ -32,6 +32,8 @@ PREFETCHED_BATCHES = 4
 JPEG_END = b"\xff\xd9"
 JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1
+SHIFTS = 16
+"""VGG16's strides: an image that is shifted by these looks the same to it."""
 
 
 class DataError(ValueError):
@@ -57,6 +59,8 @@ class Batch(NamedTuple):
     """(B, 3, H, W) float32, standard normal."""
     noise_level: Tensor
     """(B, 1, 1, 1) float32 in [0, 1): of noise whose strength varies from crop to crop."""
+    shift: Tensor
+    """(B, 2) int64 in 0 … `SHIFTS` − 1: pixels down and to the right, before a network with strides sees an image."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
@@ -194,7 +198,8 @@ class Crops:
         side = self.config.crop
         u = rng.random((2, 3, side, side), dtype=np.float32)
         noise = rng.standard_normal((3, side, side), dtype=np.float32)
-        return target, condition, u[0], u[1], noise, rng.random((1, 1, 1), dtype=np.float32)
+        noise_level = rng.random((1, 1, 1), dtype=np.float32)
+        return target, condition, u[0], u[1], noise, noise_level, rng.integers(SHIFTS, size=2)
 
     def _window(self, photograph: Image, rng: np.random.Generator) -> "_Window":
         """Where to crop: of several places the one whose pixels vary most."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caflow_training.bijections import initialize_actnorm
@@ -12,18 +13,23 @@ from caflow_training.dequantization import CELLS, MIDPOINT
 from caflow_training.model import CAFlow, Encoded
 from caflow_training.recipe import TrainingConfig
 
+LATTICE = 4
+"""Pixels: a grid that was seen had a period of this, and of half of it."""
+
 
 class Objective(nn.Module):
-    """The loss of a batch: a weighted sum of up to four terms, each averaged over the batch.
+    """The loss of a batch: a weighted sum of up to five terms, each averaged over the batch.
 
     * `likelihood`: −[log p(W | Y) + λ log p(Y)] / dims, in nats per dimension (eq. 9).
     * `mean`: L1 distance between the mean network's prediction and the target.
-    * `still`: L1 distance between the sample at τ = 0 and the target. This and the next are trained through the
+    * `still`: L1 distance between the sample at τ = 0 and the target. This and the next two are trained through the
       sampling direction, which leaves the likelihood exact: it is that of another, better looking flow.
-    * `features`: perceptual distance between a sample and the target.
+    * `features`: perceptual distance between a sample and the target, both shifted at random, since networks with
+      strides favour patterns that fit them.
+    * `lattice`: what repeats every 4 pixels in the difference of that sample and the target.
 
-    Pixel values count as 0…1 in both L1 distances. `distance` takes images and targets, (B, 3, H, W) of pixel
-    values, and returns (B,): see `PerceptualDistance`.
+    Pixel values count as 0…1 in all but the perceptual distance. `distance` takes images and targets, (B, 3, H, W) of
+    pixel values, and returns (B,): see `PerceptualDistance`.
 
     A module, so that `torch.compile` and DistributedDataParallel can wrap the whole of it.
     """
@@ -61,7 +67,8 @@ class Objective(nn.Module):
     def _of_samples(self, batch: Batch, encoded: Encoded, targets: Tensor) -> Iterator[tuple[str, float, Tensor]]:
         """Name, weight and value of the terms of samples, which are drawn together: those at τ = 0, then the others."""
         config, rows = self.config, len(targets)
-        temperatures = [0.0] * (config.still_weight > 0) + [config.feature_temperature] * (config.feature_weight > 0)
+        draws = config.feature_weight > 0 or config.lattice_weight > 0
+        temperatures = [0.0] * (config.still_weight > 0) + [config.feature_temperature] * draws
         noise = self.model.noise_from(torch.cat([temperature * batch.noise for temperature in temperatures]))
         image = torch.arange(rows, device=targets.device).repeat(len(temperatures))
         images = self.model.decode(noise, encoded.rows(image)).images
@@ -69,11 +76,27 @@ class Objective(nn.Module):
             yield "still", config.still_weight, _l1(images[:rows], targets)
         if config.feature_weight:
             assert self.distance is not None
-            yield "features", config.feature_weight, self.distance(images[-rows:], targets).mean()
+            shown, wanted = (_shifted(some, batch.shift) for some in (images[-rows:], targets))
+            yield "features", config.feature_weight, self.distance(shown, wanted).mean()
+        if config.lattice_weight:
+            yield "lattice", config.lattice_weight, _lattice(images[-rows:] - targets)
 
 
 def _l1(images: Tensor, targets: Tensor) -> Tensor:
     return (images - targets).abs().mean() / CELLS
+
+
+def _shifted(images: Tensor, shift: Tensor) -> Tensor:
+    """Each of (B, 3, H, W) by its own (B, 2) pixels; what leaves at one side comes in at the other."""
+    pairs = zip(images, shift.tolist(), strict=True)
+    return torch.stack([image.roll((down, right), (1, 2)) for image, (down, right) in pairs])
+
+
+def _lattice(difference: Tensor) -> Tensor:
+    """Mean deviation of the 4 × 4 places of a lattice from their mean: each place averaged over a whole crop."""
+    places = F.pixel_unshuffle(difference / CELLS, LATTICE).unflatten(1, (-1, LATTICE**2)).mean((-1, -2))
+    deviation: Tensor = places - places.mean(2, keepdim=True)
+    return deviation.abs().mean()
 
 
 def initialize_from(model: CAFlow, batch: Batch) -> None:

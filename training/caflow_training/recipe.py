@@ -62,6 +62,8 @@ class TrainingConfig:
     """Of the L1 distance between the sample at τ = 0 and the target, pixel values as 0…1 (HCFlow+, LINF)."""
     feature_weight: Weight = 0.0
     """Of LPIPS-VGG between a sample at `feature_temperature` and the target."""
+    lattice_weight: Weight = 0.0
+    """Of what repeats every 4 pixels in the difference of that sample and the target: LPIPS-VGG alone makes a grid."""
     feature_temperature: Weight = 0.9
     latent_noise: Weight = 0.0
     """Noise on L[j] where finer flows see it as a condition; its standard deviation is uniform between 0 and this
@@ -96,7 +98,7 @@ class TrainingConfig:
     @property
     def trains_samples(self) -> bool:
         """Whether the loss contains terms of samples."""
-        return self.still_weight > 0 or self.feature_weight > 0
+        return self.still_weight > 0 or self.feature_weight > 0 or self.lattice_weight > 0
 
 
 @dataclass(frozen=True, config=STRICT)
