@@ -16,7 +16,7 @@ from caflow_runtime.backends.gpu import used_memory
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound
 from caflow_runtime.backends.tensorrt import TensorRT
-from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow import scan
 from caflow_runtime.health.canary import smooth_conditions
@@ -28,7 +28,7 @@ from caflow_training.model import CAFlow
 
 def in_onnx_runtime(backend: OnnxRuntimeBound, folder: Path, case: Case, levels: int) -> Callable[[], scan.Rows]:
     """The graphs of a bundle through ONNX Runtime's CUDA provider, values kept on the GPU."""
-    manifest = bundle.read_manifest(folder)
+    manifest = read_manifest(folder)
     graphs = {graph.name: backend.load(folder / graph.file.path) for graph in manifest.graphs}
     condition = backend.to_device(case.condition.permute(0, 2, 3, 1).contiguous().cpu().numpy())
     image = backend.to_device(torch.zeros(case.samples, dtype=torch.int64).numpy())

@@ -21,6 +21,7 @@ import report
 
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.noise import draw_noise
 from caflow_runtime.health.bench import bench
@@ -52,7 +53,7 @@ def cold_starts(folder: Path, scratch: Path, rounds: int) -> list[dict[str, Any]
 def without_shares(folder: Path, scratch: Path) -> Path:
     """A copy of a bundle whose sampling graphs do not compute their shares."""
     copy = Path(shutil.copytree(folder, scratch / "without.caflow"))
-    for graph in bundle.read_manifest(folder).graphs:
+    for graph in read_manifest(folder).graphs:
         if graph.name.startswith(("decode", "reverse")):
             proto = onnx.load(folder / graph.file.path, load_external_data=False)
             kept = [output for output in proto.graph.output if output.name != "share"]
@@ -66,7 +67,7 @@ def without_shares(folder: Path, scratch: Path) -> Path:
 def sampling(folder: Path, threads: int) -> Mapping[str, scan.Graph]:
     """The graphs of a bundle; where one has no share, a zero stands for it."""
     backend = OnnxRuntimeCpu(threads)
-    graphs = {g.name: backend.load(folder / g.file.path) for g in bundle.read_manifest(folder).graphs}
+    graphs = {g.name: backend.load(folder / g.file.path) for g in read_manifest(folder).graphs}
 
     def run(name: str, arrays: scan.Arrays) -> dict[str, scan.Array]:
         return {"share": NO_SHARE} | graphs[name](arrays)
@@ -76,7 +77,7 @@ def sampling(folder: Path, threads: int) -> Mapping[str, scan.Graph]:
 
 def likelihood_cost(folder: Path, scratch: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
     """Both chains from encoding to bytes; with the shares, their sums too."""
-    model = bundle.read_manifest(folder).model
+    model = read_manifest(folder).model
     (condition,) = smooth_conditions(1, SIDE // model.scale, SIDE // model.scale)
     chains = {"with": sampling(folder, threads), "without": sampling(without_shares(folder, scratch), threads)}
     rows = []

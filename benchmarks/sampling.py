@@ -27,7 +27,7 @@ from caflow_export.fold import FoldedChain
 from caflow_export.networks import Mixings
 from caflow_export.verify import torch_graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
-from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.flow import scan
 from caflow_training import checkpoint
 from caflow_training.bijections import Bijection, Chain
@@ -205,7 +205,7 @@ def measure_graphs(model: CAFlow, folder: Path, graphs: Graphs, peak: float, rou
     for _ in range(rounds + 2):
         chain(model, clocked, condition, max(SAMPLES))
     rows: list[dict[str, Any]] = []
-    for graph in bundle.read_manifest(folder).graphs:
+    for graph in read_manifest(folder).graphs:
         if graph.name not in seconds:
             continue
         took = statistics.median(seconds[graph.name])
@@ -244,7 +244,7 @@ def main(threads: int, json_file: Path | None, rounds: int, folder: Path | None)
         rows, per_graph = [], []
         for count in range(1, threads + 1):
             torch.set_num_threads(count)
-            manifest = bundle.read_manifest(folder)
+            manifest = read_manifest(folder)
             graphs = {g.name: OnnxRuntimeCpu(count).load(folder / g.file.path) for g in manifest.graphs}
             merged = one_graph_a_level(folder, Path(scratch), model.config.levels, count, graphs)
             rows += measure(model, graphs, merged, count, rounds)

@@ -13,7 +13,8 @@ from mutations import changed_bytes, changed_json
 
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import BundleError, describe_file, read_manifest, sha256_of, verify_files
+from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files
+from caflow_runtime.bundle.wrong_bundle import BundleError
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.judge.calibration import NAME, Calibration, read_calibration, typicality, write_calibration
 from caflow_runtime.pipeline.pipeline import load

@@ -7,7 +7,7 @@ from clips import ffmpeg
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_json
 
-from caflow_runtime.bundle.manifest import describe_file
+from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.strict_json import read_json
 from caflow_runtime.video.journal import NAME, Segment, open_journal, segment_name

@@ -17,9 +17,9 @@ from c_library import CError, CModel
 from cpp_build import BUNDLE
 from onnx import TensorProto, helper
 
-from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import BrokenGraph, BundleError, UnlistedFile, WrongShape
+from caflow_runtime.bundle.reading import describe_file
+from caflow_runtime.bundle.wrong_bundle import BrokenGraph, BundleError, UnlistedFile, WrongShape
 from caflow_runtime.pipeline.pipeline import load
 
 CONDITION = np.arange(8 * 12 * 3, dtype=np.uint8).reshape(8, 12, 3)
@@ -74,7 +74,7 @@ def change_graph(folder: Path, name: str, change: Callable[[onnx.ModelProto], No
     manifest = json.loads((folder / MANIFEST).read_text())
     for graph in manifest["graphs"]:
         if graph["name"] == name:
-            found = bundle.describe_file(folder, path.name)
+            found = describe_file(folder, path.name)
             graph["file"] = {"path": found.path, "bytes": found.bytes, "sha256": found.sha256}
     (folder / MANIFEST).write_text(json.dumps(manifest))
 

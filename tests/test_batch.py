@@ -14,7 +14,7 @@ from conftest import DATA, photograph
 from caflow_deploy.cluster.batch import Place, open_pipeline, versions_here
 from caflow_deploy.commands.batch import SEGMENT_FRAMES, kind_of
 from caflow_deploy.commands.serve import command as serve
-from caflow_runtime.bundle.manifest import NoBundle
+from caflow_runtime.bundle.wrong_bundle import NoBundle
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.jobs.image_folder import RESULTS

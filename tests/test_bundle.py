@@ -11,7 +11,9 @@ import pytest
 
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import (
+from caflow_runtime.bundle.manifest_checks import needed_outputs
+from caflow_runtime.bundle.reading import MANIFEST_BYTES, describe_file, read_manifest, verify_files, write_manifest
+from caflow_runtime.bundle.wrong_bundle import (
     BundleError,
     ManifestTooLarge,
     MissingFile,
@@ -52,10 +54,10 @@ def a_bundle(folder: Path) -> Manifest:
         "decode_0": [bundle.Port("z", "float32", ["rows", 48, "h", "w"])],
     }
     graphs = []
-    for name, outputs in bundle.needed_outputs(1).items():
+    for name, outputs in needed_outputs(1).items():
         (folder / f"{name}.onnx").write_bytes(field(PRODUCER_NAME, name.encode()))
         given = [bundle.Port(key, kind, SHAPES.get(key, ["rows", 12, "h", "w"])) for key, kind in outputs.items()]  # type: ignore[arg-type]
-        file = bundle.describe_file(folder, f"{name}.onnx")
+        file = describe_file(folder, f"{name}.onnx")
         graphs.append(bundle.Graph(name, file, inputs.get(name, []), given, 0.0))
     (folder / "weights.bin").write_bytes(bytes(100))
     manifest = bundle.Manifest(
@@ -74,31 +76,31 @@ def a_bundle(folder: Path) -> Manifest:
             noise_channels=[[48]],
         ),
         graphs=graphs,
-        weights=[bundle.describe_file(folder, "weights.bin")],
+        weights=[describe_file(folder, "weights.bin")],
         verification=[],
         source=bundle.Source("00", "caflow-checkpoint", {}, "0"),
     )
-    bundle.write_manifest(folder, manifest)
+    write_manifest(folder, manifest)
     contents: Manifest = json.loads((folder / MANIFEST).read_text())
     return contents
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     a_bundle(tmp_path)
-    manifest = bundle.read_manifest(tmp_path)
-    bundle.verify_files(tmp_path, manifest)
+    manifest = read_manifest(tmp_path)
+    verify_files(tmp_path, manifest)
     assert manifest.graph("decode_0").inputs[0].shape == ["rows", 48, "h", "w"]
     assert len(bundle.files_of(manifest)) == 8
 
 
 def test_what_is_no_bundle_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(NoBundle, match=r"nope: there is no such folder: .* the name of a built-in model: x4-photo$"):
-        bundle.read_manifest(tmp_path / "nope")
+        read_manifest(tmp_path / "nope")
     (tmp_path / "model.pt").touch()
     with pytest.raises(NoBundle, match=r"got a checkpoint: export it first, with caflow-export .*model\.pt$"):
-        bundle.read_manifest(tmp_path / "model.pt")
+        read_manifest(tmp_path / "model.pt")
     with pytest.raises(NoBundle, match=r"there is no manifest\.json in it"):
-        bundle.read_manifest(tmp_path)
+        read_manifest(tmp_path)
 
 
 def _set(**changes: Any) -> Callable[[Manifest], None]:
@@ -191,7 +193,7 @@ def wrong_bundles() -> Iterator[Wrong]:
     yield Wrong(partial(with_weights, contents=None), (MissingFile,), r"weights\.bin")
     yield Wrong(Path.mkdir, (NoBundle,), r"no manifest\.json")
     yield Wrong(lambda _: None, (NoBundle,))
-    yield Wrong(partial(text_alone, text=b" " * (bundle.MANIFEST_BYTES + 1)), (ManifestTooLarge,))
+    yield Wrong(partial(text_alone, text=b" " * (MANIFEST_BYTES + 1)), (ManifestTooLarge,))
 
 
 @pytest.mark.parametrize("wrong", list(wrong_bundles()))
@@ -199,7 +201,7 @@ def test_wrong_bundles_are_refused(tmp_path: Path, wrong: Wrong) -> None:
     folder = tmp_path / "bundle"
     wrong.make(folder)
     with pytest.raises(wrong.errors, match=wrong.message):
-        bundle.verify_files(folder, bundle.read_manifest(folder))
+        verify_files(folder, read_manifest(folder))
 
 
 def test_the_published_schema_is_the_formats() -> None:

@@ -14,7 +14,7 @@ from test_tensorrt import caflow_export
 
 from caflow_export.export import ExportReport
 from caflow_export.weights import WeightStore
-from caflow_runtime.bundle.manifest import read_manifest
+from caflow_runtime.bundle.reading import read_manifest
 from caflow_training import checkpoint
 from caflow_training.bundle_checkpoint import NAME, WEIGHTS
 from caflow_training.checkpoint import CheckpointError

@@ -16,7 +16,7 @@ from interrupts import heeding_ctrl_c
 from msgspec.structs import replace
 
 from caflow_export.export import ExportReport
-from caflow_runtime.bundle.manifest import describe_file, read_manifest, write_manifest
+from caflow_runtime.bundle.reading import describe_file, read_manifest, write_manifest
 from caflow_runtime.judge.calibration import read_calibration, write_calibration
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load

@@ -24,6 +24,7 @@ from caflow_export.weights import WeightStore, load_whole, widen
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
+from caflow_runtime.bundle.reading import read_manifest, sha256_of, verify_files
 from caflow_runtime.flow import scan
 from caflow_training import bundle_checkpoint, checkpoint
 from caflow_training.bijections import TransitionStep
@@ -40,20 +41,20 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
 
 
 def load_graphs(folder: Path) -> dict[str, scan.Graph]:
-    manifest = bundle.read_manifest(folder)
-    bundle.verify_files(folder, manifest)
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
     return {graph.name: OnnxRuntimeCpu(threads=1).load(folder / graph.file.path) for graph in manifest.graphs}
 
 
 def test_the_bundle_is_whole_and_says_what_it_is(ours: Path, exported: ExportReport) -> None:
     assert exported.path == ours.with_suffix(".caflow")
-    manifest = bundle.read_manifest(exported.path)
-    bundle.verify_files(exported.path, manifest)
+    manifest = read_manifest(exported.path)
+    verify_files(exported.path, manifest)
     assert manifest == exported.manifest
     named = {file.path for file in bundle.files_of(manifest)} | {MANIFEST, CARD, SHEET, bundle_checkpoint.NAME}
     assert {path.name for path in exported.path.iterdir()} == named
     assert (manifest.model.task, manifest.model.scale, manifest.model.size_multiple) == ("super-resolution", 4, 8)
-    assert manifest.source.checkpoint_sha256 == bundle.sha256_of(ours)
+    assert manifest.source.checkpoint_sha256 == sha256_of(ours)
     assert all(m.max_error <= m.tolerance for m in manifest.verification)
     assert {m.graph for m in manifest.verification} >= {graph.name for graph in manifest.graphs}
     card = (exported.path / CARD).read_text()

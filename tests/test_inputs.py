@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caflow_export.export import ExportReport
-from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import BrokenGraph, BundleError
+from caflow_runtime.bundle.reading import describe_file
+from caflow_runtime.bundle.wrong_bundle import BrokenGraph, BundleError
 from caflow_runtime.errors import BackendError, InputError, NotFinite
 from caflow_runtime.pipeline.choice import Reject
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -208,7 +208,7 @@ def repaired(folder: Path) -> None:
     path = folder / MANIFEST
     manifest = json.loads(path.read_text())
     for file in [graph["file"] for graph in manifest["graphs"]] + manifest["weights"]:
-        described = bundle.describe_file(folder, file["path"])
+        described = describe_file(folder, file["path"])
         file.update(bytes=described.bytes, sha256=described.sha256)
     path.write_text(json.dumps(manifest))
 

@@ -12,7 +12,8 @@ from caflow_export.verify_engines import verify_engines
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle.engine_sets import Profile
-from caflow_runtime.bundle.manifest import cell_side, read_manifest, size_of
+from caflow_runtime.bundle.manifest import cell_side, size_of
+from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 from caflow_runtime.pipeline.pipeline import Pipeline

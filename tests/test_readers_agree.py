@@ -12,7 +12,8 @@ from test_bundle import a_bundle
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.external_data import WrongGraph, external_files
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import BundleError
+from caflow_runtime.bundle.reading import parse_manifest
+from caflow_runtime.bundle.wrong_bundle import BundleError
 
 MANIFESTS, GRAPHS = 4_000, 2_000
 LARGEST_GRAPH = 15_000
@@ -40,7 +41,7 @@ def meaning_of_manifest(text: bytes, folder: Path) -> Any:
         return value if isinstance(value, str) else float(value)
 
     try:
-        manifest = bundle.parse_manifest(text, folder / MANIFEST)
+        manifest = parse_manifest(text, folder / MANIFEST)
     except BundleError:
         return None
     model = manifest.model

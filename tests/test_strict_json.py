@@ -11,7 +11,9 @@ from cpp_build import BUNDLE
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import BundleError
+from caflow_runtime.bundle.manifest_checks import check_path
+from caflow_runtime.bundle.reading import read_manifest
+from caflow_runtime.bundle.wrong_bundle import BundleError, PathOutside
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import State, read_state
 from caflow_runtime.jobs.image_folder import keep_done
@@ -77,7 +79,7 @@ def read_engines(folder: Path) -> None:
 
 
 READERS: dict[str, tuple[Callable[[Path], Any], type[Exception]]] = {
-    "manifest.json": (bundle.read_manifest, BundleError),
+    "manifest.json": (read_manifest, BundleError),
     "calibration.json": (read_calibration, WrongCalibration),
     "engines/one/engines.json": (read_engines, WrongJson),
     "job.json": (lambda folder: read_state(folder, State, "caflow batch"), InputError),
@@ -128,5 +130,5 @@ def test_lines_are_bounded(tmp_path: Path) -> None:
 
 def test_a_path_is_refused_wherever_it_would_lead(tmp_path: Path) -> None:
     for path in ("a\0", "x" * 256, "a/", "a//b", "./a", "a\n", ""):
-        with pytest.raises(bundle.PathOutside, match="not a path inside the bundle"):
-            bundle.check_path(tmp_path / "manifest.json", bundle.File(path, 0, ""))
+        with pytest.raises(PathOutside, match="not a path inside the bundle"):
+            check_path(tmp_path / "manifest.json", bundle.File(path, 0, ""))

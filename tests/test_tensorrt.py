@@ -26,9 +26,9 @@ from caflow_runtime.backends.gpu import Gpu, first_gpu
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle import engine_sets as engines
-from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.scan import Array, Arrays
 from caflow_runtime.pipeline.pipeline import load
@@ -63,7 +63,7 @@ def caflow_export(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_graph_is_built_for_every_target(built: Path) -> None:
-    manifest = bundle.read_manifest(built)
+    manifest = read_manifest(built)
     found = list(engines.find(built))
     assert {one.engines.compute_capability for one in found if one.engines} == set(TARGETS)
     for one in found:
@@ -74,8 +74,8 @@ def test_every_graph_is_built_for_every_target(built: Path) -> None:
         for engine in one.engines.engines:
             path = one.folder / engine.file.path
             assert path.read_bytes()[:4] in (b"vtrt", b"trtv", b"ftrt")
-            assert bundle.sha256_of(path) == engine.file.sha256
-    bundle.verify_files(built, manifest)
+            assert sha256_of(path) == engine.file.sha256
+    verify_files(built, manifest)
 
 
 def test_networks_are_half_and_the_flow_is_float(exported: ExportReport, exported_half: ExportReport) -> None:
@@ -259,8 +259,8 @@ def test_a_graph_that_tensorrt_refuses_is_named(small: Path) -> None:
     proto.graph.node.append(helper.make_node("Det", [first.name], ["refused"], name="a_determinant"))
     proto.graph.output.append(helper.make_tensor_value_info("refused", onnx.TensorProto.FLOAT, None))
     onnx.save(proto, small / "reverse_0.onnx")
-    manifest = bundle.read_manifest(small)
-    old, new = manifest.graph("reverse_0").file, bundle.describe_file(small, "reverse_0.onnx")
+    manifest = read_manifest(small)
+    old, new = manifest.graph("reverse_0").file, describe_file(small, "reverse_0.onnx")
     text = (small / MANIFEST).read_text().replace(old.sha256, new.sha256)
     (small / MANIFEST).write_text(text.replace(f'"bytes": {old.bytes}', f'"bytes": {new.bytes}'))
     with pytest.raises(BuildFailed, match="reverse_0: TensorRT-RTX refuses the graph: Det"):

@@ -10,7 +10,8 @@ from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.engine_sets import EngineSet
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import files_of, read_manifest, verify_files
+from caflow_runtime.bundle.manifest import files_of
+from caflow_runtime.bundle.reading import read_manifest, verify_files
 
 
 @click.command("info")

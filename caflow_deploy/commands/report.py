@@ -7,7 +7,7 @@ import click
 from caflow_deploy.commands.options import bundle_option
 from caflow_deploy.commands.terminal import end, ending_on_errors
 from caflow_runtime.bundle.builtin import find_bundle
-from caflow_runtime.bundle.manifest import read_manifest, sha256_of
+from caflow_runtime.bundle.reading import read_manifest, sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.judge.calibration import NAME, read_calibration
 from caflow_runtime.report.html import write_report

@@ -13,7 +13,7 @@ from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
 from caflow_deploy.serving.bodies import Bodies
 from caflow_runtime.backends.select import BackendName
 from caflow_runtime.bundle.builtin import find_bundle
-from caflow_runtime.bundle.manifest import read_manifest, verify_files
+from caflow_runtime.bundle.reading import read_manifest, verify_files
 
 LOOPBACK = "127.0.0.1"
 NAME = "caflow"

@@ -31,7 +31,7 @@ from caflow_deploy.commands.options import (
     samples_option,
 )
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
-from caflow_runtime.bundle.manifest import sha256_of
+from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.judge.calibration import NAME as CALIBRATION

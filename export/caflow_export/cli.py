@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import BundleError, read_manifest
+from caflow_runtime.bundle.reading import read_manifest
+from caflow_runtime.bundle.wrong_bundle import BundleError
 from caflow_runtime.errors import BackendError
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
+from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files, write_manifest
 from caflow_runtime.judge import calibration
 from caflow_training import bundle_checkpoint, reference_checkpoint
 from caflow_training import checkpoint as checkpoints
@@ -120,14 +121,14 @@ def export(
             precision=precision,
             model=_model(model),
             graphs=graphs,
-            weights=[bundle.describe_file(partial, WEIGHTS)],
+            weights=[describe_file(partial, WEIGHTS)],
             verification=measured,
             source=source,
         )
-        bundle.write_manifest(partial, manifest)
+        write_manifest(partial, manifest)
         (partial / CARD).write_text(_card(manifest))
         _write_sheet(partial / SHEET, model)
-        bundle.verify_files(partial, bundle.read_manifest(partial))
+        verify_files(partial, read_manifest(partial))
         if output.exists():
             replaced = output.replace(output.with_name(f"{partial.name}.old"))
             partial.replace(output)
@@ -172,7 +173,7 @@ def _write_graphs(
         onnx.checker.check_model(folder / f"{graph.name}.onnx", full_check=True)
     numbers = _model(model)
     return [
-        _graph(graph, proto, bundle.describe_file(folder, f"{graph.name}.onnx"), bundle.cell_side(numbers, graph.name))
+        _graph(graph, proto, describe_file(folder, f"{graph.name}.onnx"), bundle.cell_side(numbers, graph.name))
         for graph, proto in zip(to_trace, protos, strict=True)
     ]
 
@@ -253,7 +254,7 @@ def _source(path: Path) -> bundle.Source:
     training = {} if is_reference or contents["training"] is None else dict(contents["training"])
     training.pop("optimizer", None)
     return bundle.Source(
-        checkpoint_sha256=bundle.sha256_of(path / bundle_checkpoint.NAME if path.is_dir() else path),
+        checkpoint_sha256=sha256_of(path / bundle_checkpoint.NAME if path.is_dir() else path),
         checkpoint_format="public reference implementation" if is_reference else checkpoints.FORMAT,
         training=training,
         exporter_version=version("caflow-deploy"),

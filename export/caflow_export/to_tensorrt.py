@@ -30,6 +30,7 @@ from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.engine_sets import NAMES, Engine, EngineSet, Flavor, Profile
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import Graph, Manifest, Model, size_of
+from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files
 from caflow_runtime.errors import BackendError
 
 MAX_ROWS = 16
@@ -75,8 +76,8 @@ def build_engines(
         VerificationFailed: if engines compute something else.
         KeyboardInterrupt: after Ctrl-C; nothing half-written is left.
     """
-    manifest = bundle.read_manifest(folder)
-    bundle.verify_files(folder, manifest)
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
     device, here = _device_here(is_wanted=not compute_capabilities), first_gpu()
     if device is not None and here is not None:  # CUDA's first GPU need not be the driver's
         here = replace(here, name=device.name, compute_capability=device.compute_capability)
@@ -151,7 +152,7 @@ class _Builder:
         partial.mkdir(parents=True)
         try:
             built = EngineSet(
-                manifest_sha256=bundle.sha256_of(self.folder / MANIFEST),
+                manifest_sha256=sha256_of(self.folder / MANIFEST),
                 flavor=self.flavor,
                 version=self.version,
                 compute_capability=compute_capability,
@@ -193,7 +194,7 @@ class _Builder:
                         f"{graph.name}: {NAMES[self.flavor]} builds no engine: {recorder(self.flavor).text()}"
                     )
                 (folder / f"{graph.name}.engine").write_bytes(plan)
-                built.append(Engine(graph.name, bundle.describe_file(folder, f"{graph.name}.engine")))
+                built.append(Engine(graph.name, describe_file(folder, f"{graph.name}.engine")))
         return built
 
     def build(self, graph: Graph, compute_capability: str, gpu: str | None, monitor: Any) -> Any:

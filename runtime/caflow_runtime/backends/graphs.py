@@ -5,7 +5,8 @@ from pathlib import Path
 from threading import Lock
 
 from caflow_runtime.backends.backend import Backend
-from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.reading import read_manifest, verify_files
+from caflow_runtime.bundle.wrong_bundle import BrokenGraph
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.ports import checked
 from caflow_runtime.flow.scan import Graph
@@ -22,8 +23,8 @@ class Graphs(Mapping[str, Graph]):
         """
         self.folder = folder
         self.backend = backend
-        self.manifest = bundle.read_manifest(folder)
-        bundle.verify_files(folder, self.manifest)
+        self.manifest = read_manifest(folder)
+        verify_files(folder, self.manifest)
         self._loaded: dict[str, Graph] = {}
         self._lock = Lock()
         self._closed = False
@@ -40,7 +41,7 @@ class Graphs(Mapping[str, Graph]):
                 except (BackendError, MemoryError):
                     raise
                 except Exception as error:  # a backend's exceptions share no base class
-                    raise bundle.BrokenGraph(f"{path}: {self.backend.name} cannot load it: {error}") from error
+                    raise BrokenGraph(f"{path}: {self.backend.name} cannot load it: {error}") from error
                 self._loaded[name] = checked(loaded, graph, path, self.backend.describe)
             return self._loaded[name]
 

@@ -25,8 +25,8 @@ from caflow_runtime.backends.tensorrt_engine import EngineGraph
 from caflow_runtime.backends.tensorrt_library import logger, strongly_typed
 from caflow_runtime.backends.tensorrt_runtime import TensorRTRuntime
 from caflow_runtime.bundle import engine_sets as engines
-from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.engine_sets import EngineSet, Profile
+from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.noise import LevelNoise
 from caflow_runtime.flow.scan import Array, Arrays, Graph
@@ -53,7 +53,7 @@ class TensorRT(Backend):
         self.device = device
         self.folder, self.set = set_folder, built
         files = {engine.graph: engine.file for engine in built.engines}
-        self._files = {folder / graph.file.path: files.get(graph.name) for graph in bundle.read_manifest(folder).graphs}
+        self._files = {folder / graph.file.path: files.get(graph.name) for graph in read_manifest(folder).graphs}
         self._build_again = f"caflow-export {folder} --trt {built.precision}"
         self.name = self.runtime.name
         self.profiles = self.set.profiles
@@ -70,7 +70,7 @@ class TensorRT(Backend):
         Raises:
             BackendError: if there is no GPU, no set for it, or its TensorRT is not installed.
         """
-        device, precision = CudaDevice(), bundle.read_manifest(folder).precision
+        device, precision = CudaDevice(), read_manifest(folder).precision
         return cls(device, folder, *engines.set_for(folder, precision, device.compute_capability, device.name))
 
     def load(self, path: Path) -> Graph:

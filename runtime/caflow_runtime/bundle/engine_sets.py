@@ -13,9 +13,11 @@ from typing import Literal
 
 import msgspec
 
-from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import Count, File, Measurement, Strict
+from caflow_runtime.bundle.manifest_checks import check_path
+from caflow_runtime.bundle.reading import sha256_of
+from caflow_runtime.bundle.wrong_bundle import PathOutside
 from caflow_runtime.errors import BackendError
 from caflow_runtime.strict_json import WrongJson, read_json
 
@@ -93,8 +95,8 @@ def find(folder: Path) -> Iterator[Found]:
         else:
             try:
                 for engine in engines.engines:
-                    bundle.check_path(path, engine.file)
-            except bundle.PathOutside as error:
+                    check_path(path, engine.file)
+            except PathOutside as error:
                 yield Found(path.parent, None, str(error))
             else:
                 yield Found(path.parent, engines, _stale(folder, path.parent, engines))
@@ -144,7 +146,7 @@ def installed_version(flavor: Flavor) -> str | None:
 
 
 def _stale(bundle_folder: Path, folder: Path, engines: EngineSet) -> str | None:
-    if engines.manifest_sha256 != bundle.sha256_of(bundle_folder / MANIFEST):
+    if engines.manifest_sha256 != sha256_of(bundle_folder / MANIFEST):
         return "built from another export of the model"
     installed = installed_version(engines.flavor)
     if installed is not None and installed != engines.version:

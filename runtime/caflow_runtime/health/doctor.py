@@ -15,7 +15,8 @@ from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import Device, is_installed
 from caflow_runtime.backends.select import BackendName, open_backend, open_onnx_runtime
 from caflow_runtime.bundle import manifest as bundle
-from caflow_runtime.bundle.manifest import BundleError
+from caflow_runtime.bundle.reading import read_manifest, verify_files
+from caflow_runtime.bundle.wrong_bundle import BundleError
 from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.flow.batching import Room
 from caflow_runtime.health.canary import SIDE_IN_MULTIPLES, canary_difference
@@ -62,8 +63,8 @@ def check_environment() -> Iterator[Check]:
 def check_bundle(folder: Path) -> Iterator[Check]:
     """The bundle's files, and the flow's own tests on every backend that is installed."""
     try:
-        manifest = bundle.read_manifest(folder)
-        bundle.verify_files(folder, manifest)
+        manifest = read_manifest(folder)
+        verify_files(folder, manifest)
     except (BundleError, OSError) as error:
         yield Check("bundle", "failed", str(error), "copy or export the bundle again")
         return

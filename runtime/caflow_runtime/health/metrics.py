@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self, get_args
 import numpy as np
 
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import sha256_of
+from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.health.canary import canary_difference
 from caflow_runtime.judge.calibration import Floats

@@ -11,7 +11,8 @@ from msgspec.structs import asdict
 from numpy.typing import NDArray
 
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import Model, sha256_of
+from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.health.canary import canary_log_likelihood
 from caflow_runtime.image import Image, check_pairs

@@ -10,7 +10,8 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import File, sha256_of
+from caflow_runtime.bundle.manifest import File
+from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.judge import calibration
 from caflow_runtime.pipeline.pipeline import Pipeline

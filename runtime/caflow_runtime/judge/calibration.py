@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import BundleError, Strict, read_manifest, sha256_of
+from caflow_runtime.bundle.manifest import Strict
+from caflow_runtime.bundle.reading import read_manifest, sha256_of
+from caflow_runtime.bundle.wrong_bundle import BundleError
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.bundle.manifest import WrongShape, cell_side
+from caflow_runtime.bundle.manifest import cell_side
+from caflow_runtime.bundle.wrong_bundle import WrongShape
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.batching import Unit
 from caflow_runtime.flow.noise import DrawNoise, LevelNoise, Place, draw_noise, draw_rows

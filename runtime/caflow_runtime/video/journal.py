@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from caflow_runtime.bundle.manifest import File, sha256_of
+from caflow_runtime.bundle.manifest import File
+from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import LOCK, is_intact, write_whole
 from caflow_runtime.pipeline.results import REJECTED

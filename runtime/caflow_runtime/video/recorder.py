@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.bundle.manifest import describe_file
+from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.video.join import Part, count_frames
 from caflow_runtime.video.journal import Journal, Segment, segment_name
 from caflow_runtime.video.sink import Encoding, SegmentWriter, to_disk

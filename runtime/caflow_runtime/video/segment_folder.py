@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from caflow_runtime.bundle.manifest import sha256_of
+from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import LOCK, NAME, PASSING, State, check_same, read_state, settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline

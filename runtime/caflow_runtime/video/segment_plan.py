@@ -11,7 +11,7 @@ from zlib import crc32
 
 import msgspec
 
-from caflow_runtime.bundle.manifest import sha256_of
+from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.pipeline.scenes import SceneCuts

@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import File, describe_file, sha256_of
+from caflow_runtime.bundle.manifest import File
+from caflow_runtime.bundle.reading import describe_file, sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.jobs.folder import is_intact

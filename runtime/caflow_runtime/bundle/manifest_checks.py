@@ -1,0 +1,171 @@
+"""Whether a manifest describes a model that this version can run."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from os.path import realpath
+from pathlib import Path
+
+from caflow_runtime.bundle.manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    LARGEST_SIZE,
+    File,
+    Graph,
+    Manifest,
+    Model,
+    Port,
+    files_of,
+    graph_names,
+)
+from caflow_runtime.bundle.wrong_bundle import MissingGraph, PathOutside, UnknownFormat, WrongManifest, WrongShape
+
+PATH_BYTES = 255
+"""A longer path is refused: no file system would take its last part."""
+AXES, SHARE_AXES = 4, 3
+"""Of what graphs hand on, and of their shares."""
+SIZE = re.compile(r"([1-9][0-9]{0,4}\*)?[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+"""A name, or a multiple of one."""
+SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
+    "super-resolution": {"down_filter": ("bicubic", "bilinear")},
+    "inpainting": {"mask": ("central", "box", "free-form")},
+    "sketch": {"low_threshold": (), "high_threshold": ()},
+}
+"""Of each task, the settings that a runtime needs, and what they may be; () is any number."""
+
+
+def check_manifest(path: Path, manifest: Manifest) -> None:
+    """Check a manifest but for the contents of the files that it names.
+
+    Arguments:
+        path: of the manifest. Links beside it must not lead out of its folder.
+
+    Raises:
+        BundleError
+    """
+    _check_names(path, manifest)
+    _check_sizes(path, manifest)
+    _check_model(path, manifest.model)
+    _check_graphs(path, manifest)
+    for file in files_of(manifest):
+        check_path(path, file)
+
+
+def check_format(path: Path, contents: object) -> None:
+    """Before the fields, which another version may name otherwise."""
+    found = (contents.get("format"), contents.get("format_version")) if isinstance(contents, dict) else (None, None)
+    if found != (FORMAT, FORMAT_VERSION):
+        raise UnknownFormat(
+            f"{path}: wanted format {FORMAT!r} version {FORMAT_VERSION}, got {found[0]!r} version {found[1]!r}: "
+            "use the version of caflow-deploy that wrote it, or export the checkpoint again"
+        )
+
+
+def _check_names(path: Path, manifest: Manifest) -> None:
+    """Each is there once: else readers would take different ones."""
+
+    def check(what: str, names: Iterable[str]) -> None:
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise WrongManifest(f"{path}: wanted {what} of different names, got {twice[0]!r} twice")
+
+    check("graphs", (graph.name for graph in manifest.graphs))
+    for graph in manifest.graphs:
+        check(f"inputs of {graph.name}", (port.name for port in graph.inputs))
+        check(f"outputs of {graph.name}", (port.name for port in graph.outputs))
+
+
+def _check_sizes(path: Path, manifest: Manifest) -> None:
+    for graph in manifest.graphs:
+        for port in (*graph.inputs, *graph.outputs):
+            for size in port.shape:
+                if not (SIZE.fullmatch(size) if isinstance(size, str) else 1 <= size <= LARGEST_SIZE):
+                    raise WrongManifest(
+                        f"{path}: {graph.name}: {port.name}: wanted sizes such as 3, 'h' or '2*h', got {size!r}"
+                    )
+
+
+def _check_model(path: Path, model: Model) -> None:
+    """Numbers that must fit each other, and settings that the runtime reads."""
+    if model.size_multiple % 2 ** (model.levels + 1) or model.size_multiple % model.scale:
+        raise WrongManifest(
+            f"{path}: with {model.levels} levels and a scale of {model.scale} wanted a size_multiple of "
+            f"{2 ** (model.levels + 1)} and of {model.scale}, got {model.size_multiple}"
+        )
+    for key, kinds in SETTINGS.get(model.task, {}).items():
+        value = model.task_settings.get(key)
+        if value not in kinds if kinds else not isinstance(value, int | float):
+            wanted = f"one of {', '.join(kinds)}" if kinds else "a number"
+            raise WrongManifest(f"{path}: task_settings of {model.task!r}: wanted {key} to be {wanted}, got {value!r}")
+
+
+def _check_graphs(path: Path, manifest: Manifest) -> None:
+    model = manifest.model
+    by_name = {graph.name: graph for graph in manifest.graphs}
+    missing = [name for name in graph_names(model.levels) if name not in by_name]
+    if missing:
+        raise MissingGraph(f"{path}: with {model.levels} levels wanted the graph {missing[0]!r}, it is not listed")
+    if len(model.noise_channels) != model.levels:
+        raise WrongShape(f"{path}: wanted noise_channels of {model.levels} levels, got {len(model.noise_channels)}")
+    for j, channels in enumerate(model.noise_channels):
+        if not 1 <= len(channels) <= model.levels - j:
+            raise WrongShape(
+                f"{path}: wanted noise_channels of level {j} for 1 to {model.levels - j} levels, got {len(channels)}"
+            )
+        _check_port(path, by_name[f"decode_{j}"].inputs, f"decode_{j}", "z", ["rows", sum(channels), "h", "w"])
+    finest = f"reverse_{model.levels - 1}"
+    _check_port(path, by_name[finest].outputs, finest, "pixels", ["rows", "2*h", "2*w", model.channels])
+    multiple = model.size_multiple // model.scale
+    sides = [f"{multiple}*h", f"{multiple}*w"] if multiple > 1 else ["h", "w"]
+    _check_port(path, by_name["encode"].inputs, "encode", "condition", ["images", *sides, model.channels])
+    for name, outputs in needed_outputs(model.levels).items():
+        if name in by_name:  # dequantize need not be
+            _check_outputs(path, by_name[name], outputs)
+
+
+def needed_outputs(levels: int) -> dict[str, dict[str, str]]:
+    """Of each graph, the outputs that the chain cannot do without, and their types."""
+    outputs = {"encode": {"prepared": "uint8"}, "to_image": {"integers": "uint8"}}
+    outputs["dequantize"] = dict.fromkeys(("pixels", "share"), "float32")
+    for j in range(levels):
+        carried = ["next_carry"] if j > 0 else []
+        names = {
+            "decode": ["latent", "share"],
+            "reverse": ["pixels" if j == levels - 1 else "next_carry", "share"],
+            "forward": ["latent", *carried, "share"],
+            "likelihood": ["z", "share"],
+        }
+        outputs |= {f"{name}_{j}": dict.fromkeys(of_graph, "float32") for name, of_graph in names.items()}
+    return outputs
+
+
+def _check_outputs(path: Path, graph: Graph, outputs: Mapping[str, str]) -> None:
+    """Those that the chain reads; their shapes as far as all models have them."""
+    ports = {port.name: port for port in graph.outputs}
+    first = "images" if graph.name == "encode" else "rows"
+    for name, wanted in outputs.items():
+        axes = SHARE_AXES if name == "share" else AXES
+        port = ports.get(name)
+        if port is None or port.type != wanted or port.shape[:1] != [first] or len(port.shape) != axes:
+            raise WrongShape(
+                f"{path}: wanted {graph.name} with the output {name} of {wanted} and {axes} sizes, the first of them "
+                f"{first!r}, got {port and (port.type, port.shape)}"
+            )
+
+
+def _check_port(path: Path, ports: list[Port], graph: str, name: str, shape: list[int | str]) -> None:
+    found = next((port.shape for port in ports if port.name == name), None)
+    if found != shape:
+        raise WrongShape(f"{path}: wanted {graph} with {name} of shape {shape}, got {found}")
+
+
+def check_path(path: Path, file: File) -> None:
+    """Whether a file that `path` names is below the folder of `path`.
+
+    Raises:
+        PathOutside
+    """
+    is_plain = len(file.path.encode()) <= PATH_BYTES and not re.search(r"[\x00-\x1f\x7f\\:]", file.path)
+    if not is_plain or any(part in ("", ".", "..") for part in file.path.split("/")):
+        raise PathOutside(f"{path}: {file.path[: PATH_BYTES + 1]!r} is not a path inside the bundle")
+    if not Path(realpath(path.parent / file.path)).is_relative_to(realpath(path.parent)):
+        raise PathOutside(f"{path}: {file.path!r} leads out of the bundle")
