@@ -22,7 +22,7 @@ def load(bundle: "str | Path" = DEFAULT, **settings: Any) -> "Pipeline":
 
 
 def __getattr__(name: str) -> Any:
-    """`Reject`, of `caflow_runtime.pipeline.choice`, which loads OpenCV: not before it is asked for."""
+    """Return `Reject` when somebody asks for it: its module loads OpenCV, which takes a while."""
     if name == "Reject":
         from caflow_runtime.pipeline.choice import Reject
 

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+
+from caflow_deploy.cli import COMMANDS, main
 
 HEAVY = ("torch", "onnx", "onnxruntime", "cv2", "ray", "tensorrt", "tensorrt_rtx")
 
@@ -111,3 +114,18 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: object) -> None:
     result = run_without((), command)
     assert result.returncode == 2
     assert "wanted photographs, found 0 image files" in result.stderr
+
+
+def test_the_list_of_commands_is_shown_without_loading_any() -> None:
+    result = run_without(
+        ("caflow_deploy.commands", "numpy", "cv2"), "from caflow_deploy.cli import main; main(['--help'])"
+    )
+    assert result.returncode == 0, result.stderr
+    assert all(f"  {name}" in result.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_found_by_its_name(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert command.name == name

@@ -17,7 +17,7 @@ ALIGNMENT_BYTES = 64
 INLINE_BYTES = 1024
 """Constants up to this size stay in the graph."""
 KEY_BYTES = 32
-"""Of a row's beginning, by which it is found again."""
+"""Of a row's beginning, by which it is found again. A weight whose rows are shorter is stored anew."""
 
 
 class WeightStore:
