@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from batches import command, crops
-from conftest import free_port
+from ports import free_port
 from servers import ray_server
 from visit import Served
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photograph
 from numpy.typing import NDArray
+from tiny import photograph
 
-from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import DriftingNoise
 from caflow_runtime.judge.consistency import psnr
@@ -25,8 +24,8 @@ Picture = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
-def pipe(exported: ExportReport) -> Iterator[Pipeline]:
-    with load(exported.path, backend="cpu") as pipe:
+def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
+    with load(uncalibrated, backend="cpu") as pipe:
         yield pipe
 
 
