@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DATA
+from tiny import DATA
 
 from caflow_runtime.jobs.image_folder import RESULTS
 from caflow_runtime.pictures.image_files import read_image, write_image

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from batches import caflow, crops, drawn_alike, environment, lines_of
 from clips import ffmpeg, packets
-from conftest import DATA, photograph
+from tiny import DATA, photograph
 
 from caflow_deploy.cluster.batch import Place, open_pipeline, versions_here
 from caflow_deploy.commands.batch import SEGMENT_FRAMES, kind_of

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from batches import caflow, command, crops, drawn_alike, environment, lines_of
-from conftest import DATA, free_port, photograph
+from ports import free_port
 from ray_nodes import two_nodes
+from tiny import DATA, photograph
 from two_machines import Machine, kill, why_none
 
 from caflow_runtime.jobs.image_folder import RESULTS

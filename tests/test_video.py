@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, packets
-from interrupts import heeding_ctrl_c
+from commands import heeding_ctrl_c
 
 from caflow_export.export import ExportReport
 from caflow_runtime.backends.gpu import first_gpu
