@@ -20,7 +20,7 @@ from caflow_runtime.judge.calibration import (
 )
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.pipeline.results import bits_per_dim
-from caflow_runtime.rows.runner import Row
+from caflow_runtime.rows.assembly import Row
 
 
 class Parts(TypedDict):
