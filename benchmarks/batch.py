@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -20,6 +19,7 @@ from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.jobs.images import Done, Job, do
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.rows.draw import Draw
 
 SIDE = 16
 PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless", "ray")
@@ -39,18 +39,18 @@ def cut_crops(photographs: Path, folder: Path, count: int) -> list[Job]:
     return jobs
 
 
-def in_a_loop(bundle: Path, threads: int, jobs: list[Job], arguments: dict[str, Any]) -> Iterator[Done]:
+def in_a_loop(bundle: Path, threads: int, jobs: list[Job], draw: Draw) -> Iterator[Done]:
     """One process."""
     with load(bundle, backend="cpu", threads=threads) as pipe:
-        yield from (do(pipe, job, arguments) for job in jobs)
+        yield from (do(pipe, job, draw) for job in jobs)
 
 
-def by_workers(bundle: Path, workers: int, jobs: list[Job], arguments: dict[str, Any]) -> Iterator[Done]:
+def by_workers(bundle: Path, workers: int, jobs: list[Job], draw: Draw) -> Iterator[Done]:
     """As `caflow batch` does it, with one thread each."""
     with load(bundle, backend="cpu") as pipe:
         settings = settings_of_pipeline(pipe)
     with open_fleet(None, str(bundle), settings, "cpu", workers, 1, {}) as fleet:
-        yield from (done for _, done in fleet.run(partial(do, arguments=arguments), jobs) if done)
+        yield from (done for _, done in fleet.run(partial(do, draw=draw), jobs) if done)
 
 
 def measure(results: Iterator[Done], count: int) -> dict[str, float]:
@@ -80,7 +80,7 @@ def main(
 ) -> None:
     """Measure BUNDLE on crops of PHOTOGRAPHS: a loop of --threads threads, and as many workers of one."""
     bundle = bundle.absolute()
-    arguments = {"n": samples}
+    draw = Draw(samples)
     with tempfile.TemporaryDirectory() as name:
         jobs = cut_crops(photographs, Path(name), count)
         runs = {
@@ -90,7 +90,7 @@ def main(
         found: dict[str, list[dict[str, float]]] = {run: [] for run in runs}
         for _ in range(rounds):
             for run, start in runs.items():
-                found[run].append(measure(start(jobs, arguments), count))
+                found[run].append(measure(start(jobs, draw), count))
     medians = [{key: statistics.median(each[key] for each in of_run) for key in of_run[0]} for of_run in found.values()]
     rows = [
         {"run": run, **of_run, "× the loop": of_run["images/s"] / medians[0]["images/s"]}

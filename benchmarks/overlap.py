@@ -31,7 +31,8 @@ from quality import PHOTOGRAPHS
 
 from caflow_export.export import export
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.pipeline.stream import Frame, Stream
+from caflow_runtime.pipeline.stream import Frame, Stream, StreamSettings
+from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.job import Job
 from caflow_runtime.video.sink import Encoding, SegmentWriter
 from caflow_runtime.video.source import CLOCK, FileSource
@@ -124,7 +125,7 @@ def made_source(folder: Path, size: tuple[int, int], frames: int) -> Path:
 
 def opened(pipe: Pipeline, temperature: float) -> Callable[[], Stream]:
     """A stream anew."""
-    return partial(pipe.open_stream, 1, temperature, 0, "likelihood", "fixed", 1)
+    return partial(pipe.open_stream, StreamSettings(Draw(1, temperature)))
 
 
 def measure(case: Case, pipe: Pipeline, folder: Path) -> dict[str, Any]:

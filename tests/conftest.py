@@ -19,7 +19,7 @@ from caflow_export.export import ExportReport, PrecisionName, export
 from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.backends.onnx_runtime import check_installed
 from caflow_runtime.errors import BackendError
-from caflow_runtime.flow.noise import draw_noise
+from caflow_runtime.flow.noise import Place, draw_noise
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow
@@ -152,7 +152,7 @@ def torch_noise(
     blocks: dict[tuple[int, int], torch.Tensor] = {}
     for j, channels in enumerate(noise_channels):
         cell = 2 ** (len(noise_channels) - j + 1)
-        z = torch.from_numpy(draw_noise(channels, j, 0, 0, height // cell, width // cell, samples, seed))
+        z = torch.from_numpy(draw_noise(channels, j, Place(0, 0, height // cell, width // cell, tuple(samples)), seed))
         blocks |= {(j + k, j): part for k, part in enumerate(z.split(channels, 1))}
     return blocks
 

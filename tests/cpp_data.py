@@ -11,7 +11,7 @@ import numpy as np
 from test_bundle import a_bundle, wrong_bundles
 
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.flow.noise import draw_noise, philox
+from caflow_runtime.flow.noise import Place, draw_noise, philox
 
 CALLS = 10_000
 SIDE = 128
@@ -36,7 +36,7 @@ def write_noise(folder: Path) -> None:
         made = philox([np.array([word], np.uint32) for word in given[:4]], (given[4], given[5]))
         lines.append(" ".join(map(str, [*given, *(int(word[0]) for word in made)])))
     (folder / "philox.txt").write_text("\n".join(lines) + "\n")
-    normals = draw_noise([4], 2, 1000, 70_000, SIDE, SIDE, np.array([4_000_000_000]), seed=2**32 - 1, frame=7)
+    normals = draw_noise([4], 2, Place(1000, 70_000, SIDE, SIDE, (4_000_000_000,)), seed=2**32 - 1, frame=7)
     (folder / "normals.bin").write_bytes(normals.tobytes())
 
 

@@ -15,8 +15,8 @@ from cpp_build import BUNDLE
 from fuzzing import REFUSED, Attempt
 
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.pipeline.choice import Reject
 from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.rows.draw import Reject
 
 SMALL, TARGET = np.full((2, 2, 3), 100, np.uint8), np.full((8, 8, 3), 90, np.uint8)
 ODD: list[Any] = [

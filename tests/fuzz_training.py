@@ -18,8 +18,8 @@ from caflow_export.weights import WeightStore
 from caflow_runtime.strict_json import read_json
 from caflow_training import checkpoint
 from caflow_training.bundle_checkpoint import NAME, WEIGHTS, StoredCheckpoint, digest
-from caflow_training.checkpoint import CheckpointError, ConfigError, field_names
-from caflow_training.config import CAFlowConfig
+from caflow_training.checkpoint import CheckpointError
+from caflow_training.config import CAFlowConfig, ConfigError, config_to_dict, field_names
 from caflow_training.degradations import Degradations
 from caflow_training.model import CAFlow
 from caflow_training.recipe import TrainingConfig, load_recipe
@@ -56,7 +56,7 @@ def bundle_checkpoints(folder: Path) -> Attempt:
     with (bundle / WEIGHTS).open("w+b") as file:
         store = WeightStore(file)
         stored = {name: store.keep(weight) for name, weight in weights.items()}
-    config = checkpoint.config_to_dict(model.config)
+    config = config_to_dict(model.config)
     good = StoredCheckpoint(
         format=checkpoint.FORMAT,
         version=checkpoint.FORMAT_VERSION,

@@ -22,9 +22,10 @@ from caflow_runtime.judge.calibration import NAME as CALIBRATION
 from caflow_runtime.judge.consistency import degrade
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.rows.draw import Draw
 from caflow_runtime.service.service import MAX_PIXELS
 from caflow_runtime.video import job as video
-from caflow_runtime.video.segments import DrawSettings
 from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import FileSource
 
@@ -87,7 +88,7 @@ def test_a_video(calibrated: Path, tmp_path: Path, environment: dict[str, str]) 
     assert sorted(json.loads(line)["frames"] for line in as_json.stdout.splitlines()) == [1, 7, 7, 7, 7, 7]
     (tmp_path / "json.mkv").unlink()
     with load(calibrated, backend="cpu", threads=1) as pipe:
-        stream = DrawSettings(n=3, seed=2).open_stream(pipe)
+        stream = pipe.open_stream(StreamSettings(Draw(3, seed=2)))
         video.Job(FileSource(clip), alone, stream, Encoding("h264", 18, 8), {}, segment_frames=7).run(resume=False)
     assert out.read_bytes() == alone.read_bytes()
     assert packets(out, "audio") == packets(clip, "audio")

@@ -20,7 +20,7 @@ from caflow_training.bijections import (
     join,
     split,
 )
-from caflow_training.conditional_flow import conditional_block
+from caflow_training.conditional_flow import BlockSettings, conditional_block
 from caflow_training.dequantization import CentredPixels, LogitPixels
 
 CHANNELS, CONDITION_CHANNELS = 3, 2
@@ -35,7 +35,11 @@ LAYERS: dict[str, tuple[Callable[[], Bijection], tuple[int, int] | None, str]] =
     "AffineCoupling, conditional": (lambda: AffineCoupling(CHANNELS, 4, CONDITION_CHANNELS), (2, 1), "real"),
     "AffineInjector": (lambda: AffineInjector(CHANNELS, 4, CONDITION_CHANNELS), (2, 1), "real"),
     "Chain": (lambda: Chain([TransitionStep(CHANNELS), AffineCoupling(CHANNELS, 4)]), None, "real"),
-    "conditional block": (lambda: conditional_block(CHANNELS, 4 * CONDITION_CHANNELS, 2, 4, 2, False), (8, 2), "real"),
+    "conditional block": (
+        lambda: conditional_block(CHANNELS, 4 * CONDITION_CHANNELS, 2, BlockSettings(4)),
+        (8, 2),
+        "real",
+    ),
     "CentredPixels": (CentredPixels, None, "pixels"),
     "CentredPixels, residual": (CentredPixels, (CHANNELS, 1), "pixels"),
     "LogitPixels": (LogitPixels, None, "pixels"),

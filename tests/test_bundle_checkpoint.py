@@ -17,6 +17,7 @@ from caflow_export.weights import WeightStore
 from caflow_training import checkpoint
 from caflow_training.bundle_checkpoint import NAME, WEIGHTS
 from caflow_training.checkpoint import CheckpointError
+from caflow_training.config import ConfigError
 
 Stored = dict[str, Any]
 
@@ -101,7 +102,7 @@ def test_what_was_changed_is_refused(folder: Path, change: Callable[[Stored], ob
     stored = json.loads((folder / NAME).read_text())
     change(stored)
     (folder / NAME).write_text(json.dumps(stored))
-    with pytest.raises((CheckpointError, checkpoint.ConfigError), match=message):
+    with pytest.raises((CheckpointError, ConfigError), match=message):
         checkpoint.load(folder)
 
 

@@ -11,8 +11,8 @@ import torch
 from conftest import small_model
 
 from caflow_training import checkpoint
-from caflow_training.checkpoint import CheckpointError, ConfigError, config_from_dict, config_to_dict
-from caflow_training.config import CAFlowConfig
+from caflow_training.checkpoint import CheckpointError
+from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict, config_to_dict
 from caflow_training.recipe import builtin_recipes, load_recipe, recipe_from_dict
 from caflow_training.tasks import Colorization, ImageToImage, Inpainting, Sketch, SuperResolution, Task
 

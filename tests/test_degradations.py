@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from caflow_training.checkpoint import ConfigError
+from caflow_training.config import ConfigError
 from caflow_training.data import TRAINING_STREAM, Crops, find_photographs
 from caflow_training.degradations import Degradations
 from caflow_training.recipe import recipe_from_dict

@@ -20,7 +20,7 @@ from ports import free_port, listening
 from stamp import read_stamp
 
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.video.job import Job
 from caflow_runtime.video.live import LiveClock, LiveSource
 from caflow_runtime.video.sink import Encoding
@@ -241,7 +241,7 @@ def test_a_minute_of_rtsp_with_an_interruption(uncalibrated: Path, rtsp_port: in
     source = _opened(address, duration_s=60.0, notify=said.append)
     kill, start = threading.Timer(20.0, server.kill), threading.Timer(26.0, server.start)
     with load(uncalibrated, backend="cpu", threads=1) as pipe:
-        stream = pipe.open_stream(1, 0.8, 0, "likelihood", "fixed", 1)
+        stream = pipe.open_stream(StreamSettings())
 
         def show(_: Frame, timed: TimedFrame) -> None:
             latencies.append(time.monotonic() - read_stamp(timed.image))

@@ -7,8 +7,7 @@ import torch
 from conftest import small_model
 from torch import Tensor
 
-from caflow_training.checkpoint import ConfigError, config_from_dict
-from caflow_training.config import CAFlowConfig
+from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict
 from caflow_training.mean_network import MeanNetwork
 from caflow_training.model import CAFlow
 from caflow_training.tasks import Colorization, Inpainting, SuperResolution, Task

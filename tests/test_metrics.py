@@ -24,8 +24,9 @@ from caflow_runtime.health.metrics import BITS_PER_DIM, Metrics, Prometheus
 from caflow_runtime.judge.calibration import Calibration, write_calibration
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.pictures.image_files import write_image
-from caflow_runtime.pipeline.choice import Choice, Reject, Untypical
+from caflow_runtime.pipeline.choice import Choice, Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.rows.draw import Draw, Reject
 from caflow_runtime.service.request import Request
 from caflow_runtime.service.service import Sampler, Scorer
 
@@ -93,7 +94,7 @@ def test_the_best_of_n(pipe: Pipeline, reference: Reference, photographs: Path) 
     pictures = np.stack([photograph(photographs, k, 12, 12) for k in range(3)])
     best = pipe.best_of(pictures, n=5)
     with Metrics(pipe, reference) as metrics:
-        metrics.observe_best(best, n=5)
+        metrics.observe_best(best, Draw(n=5))
         with metrics.stage("sample"):
             pass
         values = served(metrics)
@@ -133,7 +134,7 @@ def test_rejected_samples_by_reason(pipe: Pipeline, reference: Reference, photog
     sick = replace(best, rejected=best.rejected + 2)
     for case, more, not_finite in ((best, redraws, 0), (sick, redraws + 2, 2)):
         with Metrics(pipe, reference) as metrics:
-            metrics.observe_best(case, n, more)
+            metrics.observe_best(case, Draw(n, reject=Reject(alpha, more)))
             values = served(metrics)
         assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == rejected
         assert values['caflow_samples_total{model="model",reason="not_finite",verdict="rejected"}'] == not_finite

@@ -13,8 +13,7 @@ from test_trainer import assert_same_checkpoint, log_of, losses, short_recipe
 from torch import Tensor
 
 from caflow_training import checkpoint
-from caflow_training.checkpoint import ConfigError
-from caflow_training.config import CAFlowConfig
+from caflow_training.config import CAFlowConfig, ConfigError
 from caflow_training.data import Batch
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective

@@ -16,16 +16,18 @@ from clips import FFMPEG, ffmpeg, frames_of, packets
 from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.job import Drawing, Job
 from caflow_runtime.video.segment_folder import open_folder, remove_folder, settings_of
 from caflow_runtime.video.segment_plan import Plan, pictures, plan
-from caflow_runtime.video.segments import DrawSettings, Report, draw_segment, join_segments
+from caflow_runtime.video.segments import Report, draw_segment, join_segments
 from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import FileSource, UnreadableVideo, UnwritableVideo
 
 SEGMENT_FRAMES = 10
 H264 = Encoding("h264", 18, 8)
-BEST_OF_4 = DrawSettings(n=4, seed=10, rank="consistency")
+BEST_OF_4 = StreamSettings(Draw(4, seed=10, rank="consistency"))
 """A choice that another frame of the scene would make otherwise."""
 X264 = ["-c:v", "libx264", "-crf", 20]
 UNEVEN = "select='not(eq(mod(n,10),3)+eq(mod(n,10),6)+eq(mod(n,10),7))'"
@@ -71,12 +73,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def in_one_process(pipe: Pipeline, source: Path, output: Path, settings: DrawSettings) -> Drawing:
-    stream, drops = settings.open_stream(pipe), settings.untypical == "drop"
+def in_one_process(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> Drawing:
+    stream, drops = pipe.open_stream(settings), settings.untypical == "drop"
     return Job(FileSource(source), output, stream, H264, {}, SEGMENT_FRAMES, drops_untypical=drops).run(resume=False)
 
 
-def in_segments(pipe: Pipeline, source: Path, output: Path, settings: DrawSettings) -> tuple[Plan, list[Report]]:
+def in_segments(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> tuple[Plan, list[Report]]:
     """The last one first."""
     planned, folder = plan(source, SEGMENT_FRAMES), output.with_suffix(".segments")
     folder.mkdir()
@@ -88,14 +90,14 @@ def in_segments(pipe: Pipeline, source: Path, output: Path, settings: DrawSettin
 @pytest.mark.parametrize(
     "settings",
     [
-        DrawSettings(),
+        StreamSettings(),
         BEST_OF_4,
-        DrawSettings(n=2, noise="fresh"),
-        DrawSettings(n=2, noise=0.8, temperature=(0.7, 0.9)),
+        StreamSettings(Draw(2), "fresh"),
+        StreamSettings(Draw(2, (0.7, 0.9)), 0.8),
     ],
     ids=["fixed", "best of 4", "fresh", "drifting"],
 )
-def test_they_are_what_one_process_makes(pipe: Pipeline, clips: Path, tmp_path: Path, settings: DrawSettings) -> None:
+def test_they_are_what_one_process_makes(pipe: Pipeline, clips: Path, tmp_path: Path, settings: StreamSettings) -> None:
     source, whole, joined = clips / "scenes.mp4", tmp_path / "whole.mp4", tmp_path / "joined.mp4"
     drawing = in_one_process(pipe, source, whole, settings)
     planned, reports = in_segments(pipe, source, joined, settings)
@@ -110,7 +112,7 @@ def test_they_are_what_one_process_makes(pipe: Pipeline, clips: Path, tmp_path: 
 @pytest.mark.full
 @pytest.mark.parametrize("name", CLIPS)
 def test_other_files(pipe: Pipeline, clips: Path, tmp_path: Path, name: str) -> None:
-    settings = DrawSettings(n=2)
+    settings = StreamSettings(Draw(2))
     in_one_process(pipe, clips / name, tmp_path / "whole.mp4", settings)
     in_segments(pipe, clips / name, tmp_path / "joined.mp4", settings)
     assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
@@ -165,10 +167,11 @@ from pathlib import Path
 import msgspec
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.video.segment_plan import Plan
-from caflow_runtime.video.segments import DrawSettings, draw_segment
+from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.video.segments import draw_segment
 from caflow_runtime.video.sink import Encoding
 bundle, source, folder, settings, part = sys.argv[1:]
-settings = msgspec.json.decode(settings, type=DrawSettings)
+settings = msgspec.json.decode(settings, type=StreamSettings)
 planned = msgspec.json.decode((Path(folder) / "plan").read_bytes(), type=Plan)
 with load(bundle, backend="cpu", threads=1) as pipe:
     for segment in planned.segments[int(part)::2]:
@@ -199,10 +202,10 @@ def test_two_processes_draw_one_video(pipe: Pipeline, clips: Path, exported: Exp
 
 
 def test_a_segment_is_drawn_once_and_again_where_it_is_not_whole(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
-    source, settings = clips / "scenes.mp4", DrawSettings()
+    source, settings = clips / "scenes.mp4", StreamSettings()
     segment = plan(source, SEGMENT_FRAMES).segments[1]
 
-    def draw(settings: DrawSettings = settings, encoding: Encoding = H264) -> bool:
+    def draw(settings: StreamSettings = settings, encoding: Encoding = H264) -> bool:
         return draw_segment(pipe, source, segment, settings, encoding, tmp_path).drawn
 
     assert [draw(), draw()] == [True, False]
@@ -218,13 +221,13 @@ def test_a_segment_is_drawn_once_and_again_where_it_is_not_whole(pipe: Pipeline,
     assert [draw(), draw()] == [True, False]
     kept.write_bytes(kept.read_bytes().replace(b'"start":', b'"start":1'))  # shown at another time
     assert [draw(), draw()] == [True, False]
-    assert [draw(DrawSettings(seed=1)), draw(), draw(encoding=replace(H264, crf=30))] == [True, True, True]
+    assert [draw(StreamSettings(Draw(1, seed=1))), draw(), draw(encoding=replace(H264, crf=30))] == [True, True, True]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00001.json", "00001.mp4"]
 
 
 def test_a_segment_that_has_changed_is_not_joined(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     source, output = clips / "scenes.mp4", tmp_path / "out.mp4"
-    drawn = [draw_segment(pipe, source, s, DrawSettings(), H264, tmp_path) for s in plan(source, 10).segments]
+    drawn = [draw_segment(pipe, source, s, StreamSettings(), H264, tmp_path) for s in plan(source, 10).segments]
     first, second = (tmp_path / name for name in ("00000.mp4", "00001.mp4"))
     content = first.read_bytes()
     for wrong in (bytes(len(content)), content[:-100], second.read_bytes(), None):
@@ -242,13 +245,13 @@ def test_tags_that_are_not_utf_8_are_read(pipe: Pipeline, clips: Path, tmp_path:
     source, output = tmp_path / "old.avi", tmp_path / "out.mkv"
     command = [FFMPEG, "-y", "-v", "error", "-i", clips / "b_frames.avi", "-c", "copy", "-metadata", b"title=Caf\xe9"]
     subprocess.run([*command, source], check=True)
-    in_segments(pipe, source, output, DrawSettings())
+    in_segments(pipe, source, output, StreamSettings())
     with av.open(str(output)) as container:
         assert container.metadata["title"] == "Café"
 
 
 def test_what_is_not_typical_is_left_out_alike(calibrated: Path, clips: Path, tmp_path: Path) -> None:
-    source, settings = clips / "far.mp4", DrawSettings(noise="fresh", min_typicality=0.2, untypical="drop")
+    source, settings = clips / "far.mp4", StreamSettings(noise="fresh", min_typicality=0.2, untypical="drop")
     with load(calibrated, backend="cpu", threads=1) as pipe:
         drawing = in_one_process(pipe, source, tmp_path / "whole.mp4", settings)
         _, reports = in_segments(pipe, source, tmp_path / "joined.mp4", settings)
@@ -260,8 +263,8 @@ def test_what_is_not_typical_is_left_out_alike(calibrated: Path, clips: Path, tm
 def test_of_a_cut_off_file_there_is_what_it_has(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     whole, source = (clips / "open.mkv").read_bytes(), tmp_path / "cut.mkv"
     source.write_bytes(whole[: 2 * len(whole) // 3])
-    drawing = in_one_process(pipe, source, tmp_path / "whole.mp4", DrawSettings())
-    planned, _ = in_segments(pipe, source, tmp_path / "joined.mp4", DrawSettings())
+    drawing = in_one_process(pipe, source, tmp_path / "whole.mp4", StreamSettings())
+    planned, _ = in_segments(pipe, source, tmp_path / "joined.mp4", StreamSettings())
     assert planned.ended_early == drawing.ended_early is not None
     assert 10 < planned.frames < len(frames_of(clips / "open.mkv"))
     assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
@@ -272,11 +275,13 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
     folder, source = tmp_path / "out.mp4.segments", clips / "scenes.mp4"
 
     def settings(source: Path = source, seed: int = 0, pixel_budget: int | None = None) -> dict[str, Any]:
-        return settings_of(pipe, source, DrawSettings(seed=seed), H264, SEGMENT_FRAMES, pixel_budget=pixel_budget)
+        return settings_of(
+            pipe, source, StreamSettings(Draw(1, seed=seed)), H264, SEGMENT_FRAMES, pixel_budget=pixel_budget
+        )
 
     open_folder(folder, settings(), force=False)
     segment = plan(source, SEGMENT_FRAMES).segments[0]
-    draw_segment(pipe, source, segment, DrawSettings(), H264, folder)
+    draw_segment(pipe, source, segment, StreamSettings(), H264, folder)
     (folder / f".{'0' * 32}.mp4").touch()  # what a killed process leaves
     open_folder(folder, settings(), force=False)
     assert (folder / "00000.mp4").exists()
@@ -305,7 +310,7 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
 def test_a_file_that_has_changed_is_refused(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     segment = plan(clips / "scenes.mp4", SEGMENT_FRAMES).segments[1]
     with pytest.raises(UnreadableVideo, match="is not the file that was planned: plan it anew"):
-        draw_segment(pipe, clips / "vfr.mp4", segment, DrawSettings(), H264, tmp_path)
+        draw_segment(pipe, clips / "vfr.mp4", segment, StreamSettings(), H264, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -315,8 +320,8 @@ def test_refusals(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
         plan(source, 0)
     segments = plan(source, SEGMENT_FRAMES).segments
     with pytest.raises(UnwritableVideo, match=r"00000.mp4 cannot be written: .*No such file"):
-        draw_segment(pipe, source, segments[0], DrawSettings(), H264, tmp_path / "nothing")
-    report = draw_segment(pipe, source, segments[0], DrawSettings(), H264, tmp_path)
+        draw_segment(pipe, source, segments[0], StreamSettings(), H264, tmp_path / "nothing")
+    report = draw_segment(pipe, source, segments[0], StreamSettings(), H264, tmp_path)
     with pytest.raises(InputError, match="wanted each segment once, from 0 on, got 2 in place of 1"):
         join_segments([msgspec.structs.replace(report, number=2), report], H264, tmp_path, source, output)
     with pytest.raises(UnwritableVideo, match="no frame is left"):

@@ -25,7 +25,7 @@ from caflow_export.export import ExportReport
 from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.seal import sealed
 from caflow_runtime.video.job import Job, parts_of
 from caflow_runtime.video.join import Part, count_frames, join_what_fits
@@ -291,12 +291,14 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.job import Job
 from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import FileSource
 source, output, bundle, noise, resume, how, last = sys.argv[1:]
 noise = noise if noise == "fixed" else float(noise)
-stream = load(bundle, backend="cpu", threads=1).open_stream(2, 0.8, 0, "likelihood", noise, 1)
+stream = load(bundle, backend="cpu", threads=1).open_stream(StreamSettings(Draw(2), noise))
 def show(frame, timed):
     if frame.number == int(last):
         os.kill(os.getpid(), getattr(signal, how))
@@ -454,7 +456,7 @@ def test_a_segment_that_is_damaged_while_the_job_runs_is_not_joined(
                 zero(parts_of(output) / "00000.mp4", output)
 
         def run(resume: bool) -> int:
-            stream = pipe.open_stream(1, 0.8, 0, "likelihood", "fixed", 1)
+            stream = pipe.open_stream(StreamSettings())
             encoding = Encoding("h264", 18, 8)
             return Job(FileSource(clips / "cut.mp4"), output, stream, encoding, {}, 10, show).run(resume).frames
 

@@ -14,14 +14,14 @@ from caflow_deploy.commands.batch_video import draw_video
 from caflow_deploy.commands.filter import check_job, report_job, run_job
 from caflow_deploy.commands.jobs import make_folders, names_a_video, names_an_image, plan_jobs
 from caflow_deploy.commands.options import (
+    DrawingOptions,
     accepted_option,
     alpha_option,
     bundle_option,
-    check_untypical,
     consistent_option,
-    drawing_arguments,
     drawing_options,
     encoding_options,
+    gathered,
     json_option,
     max_pixels_option,
     noise_option,
@@ -45,8 +45,7 @@ from caflow_runtime.jobs.verdicts import BATCH, judge
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Noise as StreamNoise
-from caflow_runtime.rows.draw import Rank
-from caflow_runtime.video.segments import DrawSettings
+from caflow_runtime.rows.draw import Draw
 
 Kind = Literal["images", "pairs", "a video"]
 OF_DRAWING = {"samples", "temperature", "seed", "rank", "min_typicality", "untypical"}
@@ -110,6 +109,7 @@ SEGMENT_FRAMES = 240
 @json_option
 @click.option("--force", is_flag=True, help="Begin anew, whatever OUT holds.")
 @click.pass_context
+@gathered(DrawingOptions, "drawing")
 def command(
     context: click.Context,
     inputs: tuple[str, ...],
@@ -122,14 +122,7 @@ def command(
     pixel_budget: int | None,
     overlap: int | None,
     max_pixels: int,
-    samples: int,
-    temperature: float,
-    seed: int,
-    rank: Rank,
-    consistent: bool,
-    min_typicality: float | None,
-    untypical: str | None,
-    redraws: int,
+    drawing: DrawingOptions,
     alpha: float,
     accepted: Accepted,
     parquet: bool,
@@ -150,7 +143,6 @@ def command(
     with ending_on_errors():
         kind = kind_of(inputs)
         _check_options(context, kind)
-    check_untypical(untypical, min_typicality)
     pipe = open_pipeline(bundle, "cpu", 1, pixel_budget, overlap)  # for checks alone: the workers have their own
     tiling = {"pixel_budget": pixel_budget, "overlap": overlap}
     output = output.absolute()
@@ -158,17 +150,14 @@ def command(
         fleet = _fleet(pipe, bundle, address, backend, workers, threads, tiling)
         source = Path(inputs[0]).absolute()
         if kind == "a video":
-            marks: Any = untypical or "mark"
-            drawn = DrawSettings(samples, temperature, seed, rank, noise, 1, min_typicality or 0.0, marks)
-            draw_video(pipe, fleet, source, output, drawn, codec, crf, segment_frames, as_json, force, tiling)
+            streaming = drawing.stream(noise, 1)
+            draw_video(pipe, fleet, source, output, streaming, codec, crf, segment_frames, as_json, force, tiling)
         elif kind == "pairs":
             _judge(pipe, fleet, source, output, alpha, max_pixels, accepted, parquet, as_json, force, tiling)
         else:
             sources = [str(Path(text).absolute()) if text else text for text in inputs]
-            arguments = drawing_arguments(
-                pipe, samples, temperature, seed, rank, consistent, None, min_typicality, untypical, redraws
-            )
-            _draw(pipe, fleet, sources, output, arguments, max_pixels, as_json, force, tiling)
+            draw = drawing.draw(pipe)
+            _draw(pipe, fleet, sources, output, draw, max_pixels, as_json, force, tiling)
 
 
 def kind_of(inputs: Iterable[str]) -> Kind:
@@ -216,7 +205,7 @@ def _draw(
     opening: AbstractContextManager[Fleet],
     inputs: list[str],
     output: Path,
-    arguments: dict[str, Any],
+    draw: Draw,
     max_pixels: int,
     as_json: bool,
     force: bool,
@@ -227,14 +216,14 @@ def _draw(
     if names_an_image(output) and not output.is_dir():
         raise InputError(f"{output}: wanted a folder, this names an image")
     jobs = plan_jobs(inputs, output, 0, [], force=True)
-    tally = Tally(len(jobs), arguments, as_json)
+    tally = Tally(len(jobs), draw, as_json)
     with alone(output):
         try:
             with opening as fleet:
-                settings = settings_of(pipe, inputs, arguments, backend=fleet.backend, **tiling)
+                settings = settings_of(pipe, inputs, draw, backend=fleet.backend, **tiling)
                 images = ImageBatch(output, jobs, settings, force)
                 make_folders(images.left)
-                _run(images, images.run(_drawn(fleet, images.left, arguments, max_pixels)), tally)
+                _run(images, images.run(_drawn(fleet, images.left, draw, max_pixels)), tally)
         finally:
             remove_partial(jobs)
     tally.end()
@@ -260,9 +249,9 @@ def _run(images: ImageBatch, drawn: Iterator[Done], tally: Tally) -> None:
         end(f"{error}: {done} of {count} images are done; run the same command again to resume", FAILED)
 
 
-def _drawn(fleet: Fleet, jobs: list[Job], arguments: dict[str, Any], max_pixels: int) -> Iterator[Done]:
+def _drawn(fleet: Fleet, jobs: list[Job], draw: Draw, max_pixels: int) -> Iterator[Done]:
 
-    for job, done in fleet.run(partial(do, arguments=arguments, max_pixels=max_pixels), jobs):
+    for job, done in fleet.run(partial(do, draw=draw, max_pixels=max_pixels), jobs):
         yield done or Done(job, wrong=f"{job.source}: its worker died each time: perhaps memory is short")
 
 

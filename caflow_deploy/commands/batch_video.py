@@ -16,9 +16,10 @@ from caflow_deploy.commands.video import check_overwriting, encoding_of
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.segment_folder import open_folder, remove_folder, settings_of
 from caflow_runtime.video.segment_plan import Plan, Segment, plan
-from caflow_runtime.video.segments import DrawSettings, Report, draw_segment, join_segments
+from caflow_runtime.video.segments import Report, draw_segment, join_segments
 from caflow_runtime.video.sink import Encoding, check_output
 from caflow_runtime.video.source import FileSource
 
@@ -28,7 +29,7 @@ def draw_video(
     opening: AbstractContextManager[Fleet],
     source: Path,
     output: Path,
-    settings: DrawSettings,
+    settings: StreamSettings,
     codec: Any,
     crf: int,
     segment_frames: int,
@@ -43,7 +44,7 @@ def draw_video(
     """
 
     check_overwriting(output, str(source), force)
-    settings.open_stream(pipe)  # checks them
+    pipe.open_stream(settings)  # checks them
     opened = FileSource(source)
     encoding = encoding_of(codec, crf, "software", opened.info, pipe)
     check_output(output, encoding.codec, crf)
@@ -61,7 +62,7 @@ def draw_video(
 
 
 def draw(
-    pipe: Pipeline, segment: Segment, source: Path, settings: DrawSettings, encoding: Encoding, folder: Path
+    pipe: Pipeline, segment: Segment, source: Path, settings: StreamSettings, encoding: Encoding, folder: Path
 ) -> Report:
     """What a worker does."""
 
@@ -72,7 +73,7 @@ def _draw(
     fleet: Fleet,
     planned: Plan,
     source: Path,
-    settings: DrawSettings,
+    settings: StreamSettings,
     encoding: Encoding,
     folder: Path,
     lines: IO[str] | None,
@@ -117,7 +118,7 @@ def _report(
     lost: Sequence[str],
     source: Path,
     output: Path,
-    settings: DrawSettings,
+    settings: StreamSettings,
     as_json: bool,
 ) -> None:
     """What became of it."""

@@ -2,17 +2,16 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import click
 
 from caflow_deploy.commands.jobs import make_folders, plan_jobs
 from caflow_deploy.commands.options import (
+    DrawingOptions,
     bundle_option,
-    check_untypical,
     consistent_option,
-    drawing_arguments,
     drawing_options,
+    gathered,
     json_option,
     max_pixels_option,
     metrics_option,
@@ -30,7 +29,7 @@ from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.images import Job, do
 from caflow_runtime.pictures.maps import names
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.rows.draw import Rank
+from caflow_runtime.rows.draw import Draw
 
 
 @click.command("image")
@@ -58,22 +57,15 @@ from caflow_runtime.rows.draw import Rank
 @metrics_option
 @json_option
 @click.option("--force", is_flag=True, help="Overwrite files that are there already.")
+@gathered(DrawingOptions, "drawing")
 def command(
     inputs: tuple[str, ...],
     output: Path,
     bundle: Path,
-    samples: int,
-    temperature: float,
-    seed: int,
-    rank: Rank,
-    keep: list[int] | None,
-    consistent: bool,
+    drawing: DrawingOptions,
     keep_all: bool,
     sheet: bool,
     maps: bool,
-    min_typicality: float | None,
-    untypical: str | None,
-    redraws: int,
     backend: str,
     threads: int,
     pixel_budget: int | None,
@@ -89,7 +81,7 @@ def command(
 
     A file that cannot be done is reported and the others are done; the exit code is then 1.
     """
-    check_untypical(untypical, min_typicality)
+    keep, min_typicality = drawing.keep, drawing.min_typicality
     if keep and (keep_all or sheet or maps):
         end("--keep drops samples that --keep-all, --sheet and --maps would show: give one or the other")
     if min_typicality and keep:
@@ -98,30 +90,28 @@ def command(
         end("--min-typicality rejects samples that --keep-all and --sheet would show: give one or the other")
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors():
-        arguments = drawing_arguments(
-            pipe, samples, temperature, seed, rank, consistent, keep, min_typicality, untypical, redraws
-        )
+        draw = drawing.draw(pipe)
         extras = ["sheet"] * sheet + (
-            names(pipe.manifest.model.levels, 0 if min_typicality else samples) if maps else []
+            names(pipe.manifest.model.levels, 0 if min_typicality else draw.n) if maps else []
         )
-        jobs = plan_jobs(inputs, output, samples - 1 if keep_all else 0, extras, force)
+        jobs = plan_jobs(inputs, output, draw.n - 1 if keep_all else 0, extras, force)
         make_folders(jobs)
     with ExitStack() as stack:
-        metrics = open_metrics(stack, metrics_port, pipe, temperature, measures_drift=not keep)
-        _run(pipe, jobs, arguments, max_pixels, as_json, metrics)
+        metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not keep)
+        _run(pipe, jobs, draw, max_pixels, as_json, metrics)
 
 
 def _run(
     pipe: Pipeline,
     jobs: list[Job],
-    arguments: dict[str, Any],
+    draw: Draw,
     max_pixels: int,
     as_json: bool,
     metrics: Metrics | None,
 ) -> None:
     """Do all jobs and report each, and at the end what failed and what was untypical."""
 
-    tally = Tally(len(jobs), arguments, as_json)
+    tally = Tally(len(jobs), draw, as_json)
     with progress_bar() as progress:
         files = progress.add_task("images", total=len(jobs))
         windows = progress.add_task("this image", visible=False)
@@ -131,7 +121,7 @@ def _run(
 
         try:
             for job in jobs:
-                tally.take(do(pipe, job, arguments, show, metrics, max_pixels))
+                tally.take(do(pipe, job, draw, show, metrics, max_pixels))
                 progress.advance(files)
         except KeyboardInterrupt:
             end(f"stopped after {tally.done} of {len(jobs)} images: caflow batch is for many, and goes on", FAILED)

@@ -1,10 +1,12 @@
 """Options that commands share, and the pipeline that they describe."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -15,10 +17,10 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image_size import MAX_PIXELS
 from caflow_runtime.judge.calibration import check_alpha
-from caflow_runtime.pipeline.choice import Otherwise, Reject
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import Noise as StreamNoise
-from caflow_runtime.rows.draw import Rank, check_draw
+from caflow_runtime.pipeline.stream import StreamSettings, Untypical
+from caflow_runtime.rows.draw import Draw, Otherwise, Rank, Reject
 
 
 class NumberRange(click.FloatRange):
@@ -136,47 +138,66 @@ def rejecting_options(command: Command) -> Command:
     return command
 
 
-def check_untypical(untypical: str | None, min_typicality: float | None) -> None:
-    """`--untypical` alone would do nothing."""
-    if untypical and min_typicality is None:
-        raise click.UsageError("--untypical says what is done below --min-typicality: give that too")
+@dataclass(frozen=True)
+class DrawingOptions:
+    """What a command was told of drawing; a command that lacks an option has its default."""
+
+    samples: int
+    temperature: float
+    seed: int
+    rank: Rank
+    min_typicality: float | None
+    untypical: Untypical | None
+    consistent: bool = False
+    keep: Sequence[int] | None = None
+    redraws: int = 0
+
+    def __post_init__(self) -> None:
+        if self.untypical and self.min_typicality is None:
+            raise click.UsageError("--untypical says what is done below --min-typicality: give that too")
+
+    def draw(self, pipe: Pipeline) -> Draw:
+        """Of an image.
+
+        Raises:
+            InputError: if the model cannot be drawn from so.
+        """
+        reject = None
+        if self.min_typicality:
+            otherwise: dict[str, Otherwise] = {"drop": "error", "bicubic": "bicubic"}
+            reject = Reject(self.min_typicality, self.redraws, otherwise.get(self.untypical or "", "best"))
+        keep = None if self.keep is None else tuple(self.keep)
+        draw = Draw(self.samples, self.temperature, self.seed, 0, self.rank, keep, self.consistent, reject)
+        draw.check_fits(pipe.manifest.model)
+        if draw.needs_reference:
+            reference = pipe.calibration.reference(self.temperature)
+            if reject:
+                check_alpha(reject.alpha, reference)
+        return draw
+
+    def stream(self, noise: StreamNoise, batch: int) -> StreamSettings:
+        """Of a video.
+
+        Raises:
+            InputError
+        """
+        draw = Draw(self.samples, self.temperature, self.seed, rank=self.rank)
+        return StreamSettings(draw, noise, batch, self.min_typicality or 0.0, self.untypical or "mark")
 
 
-def drawing_arguments(
-    pipe: Pipeline,
-    samples: int,
-    temperature: float,
-    seed: int,
-    rank: Rank,
-    consistent: bool,
-    keep: list[int] | None,
-    min_typicality: float | None,
-    untypical: str | None,
-    redraws: int,
-) -> dict[str, Any]:
-    """What these options are to `Pipeline.best_of`.
+def gathered(kind: type, name: str) -> Callable[[Command], Command]:
+    """A command is given its options that are fields of a class as one object of it, by that name."""
+    names = {field.name for field in fields(kind)}
 
-    Raises:
-        InputError: if the model cannot be drawn from so.
-    """
+    def gather(command: Command) -> Command:
+        @wraps(command)
+        def gathering(*args: Any, **given: Any) -> Any:
+            own = {option: given.pop(option) for option in names & given.keys()}
+            return command(*args, **given, **{name: kind(**own)})
 
-    check_draw(pipe.manifest.model, samples, temperature, seed, 0, keep, rank, consistent)
-    arguments: dict[str, Any] = {
-        "n": samples,
-        "temperature": temperature,
-        "seed": seed,
-        "rank": rank,
-        "consistent": consistent,
-    }
-    if rank == "typical" or min_typicality:
-        reference = pipe.calibration.reference(temperature)
-    if min_typicality:
-        check_alpha(min_typicality, reference)
-        otherwise: dict[str, Otherwise] = {"drop": "error", "bicubic": "bicubic"}
-        arguments["reject"] = Reject(min_typicality, redraws, otherwise.get(untypical or "", "best"))
-    if keep:
-        arguments["keep"] = keep
-    return arguments
+        return cast(Command, gathering)
+
+    return gather
 
 
 def samples_option(text: str) -> Callable[[Command], Command]:

@@ -9,14 +9,15 @@ import click
 
 from caflow_deploy.commands.terminal import FAILED, end
 from caflow_runtime.jobs.images import Done
+from caflow_runtime.rows.draw import Draw
 
 
 class Tally:
     """Counts images and reports them."""
 
-    def __init__(self, total: int, arguments: dict[str, Any], as_json: bool) -> None:
-        """`arguments`: of `Pipeline.best_of`."""
-        self.total, self.arguments, self.as_json = total, arguments, as_json
+    def __init__(self, total: int, draw: Draw, as_json: bool) -> None:
+        """`draw`: of each image."""
+        self.total, self.draw, self.as_json = total, draw, as_json
         self.outcomes: Counter[str] = Counter()
         self.failures = 0
         self.stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
@@ -35,14 +36,14 @@ class Tally:
             click.echo(f"caflow: {done.wrong}", err=True)
         elif done.report is not None:
             self.outcomes[done.report["outcome"]] += 1
-            text = json.dumps(done.report, allow_nan=False) if self.as_json else line(done.report, self.arguments["n"])
+            text = json.dumps(done.report, allow_nan=False) if self.as_json else line(done.report, self.draw.n)
             click.echo(text, file=self.stdout)
 
     def end(self) -> None:
         """Say how many are untypical, and end the command where some failed."""
-        if "reject" in self.arguments:
+        if self.draw.reject:
             dropped = self.outcomes["dropped"]
-            became = {"error": "dropped", "bicubic": "bicubic"}.get(self.arguments["reject"].otherwise, "marked")
+            became = {"error": "dropped", "bicubic": "bicubic"}.get(self.draw.reject.otherwise, "marked")
             untypical = dropped or self.outcomes["best"] + self.outcomes["bicubic"]
             what = f", {became}" if untypical else ""
             click.echo(f"caflow: {untypical} of {self.total} images are untypical{what}", err=True)

@@ -16,11 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from caflow_deploy.commands.jobs import make_folder
 from caflow_deploy.commands.options import (
+    DrawingOptions,
     NumberRange,
     bundle_option,
-    check_untypical,
     drawing_options,
     encoding_options,
+    gathered,
     json_option,
     metrics_option,
     noise_option,
@@ -83,14 +84,12 @@ from caflow_runtime.video.window import Window
 @running_options
 @metrics_option
 @json_option
+@gathered(DrawingOptions, "drawing")
 def command(
     source: str,
     output: Path | None,
     bundle: Path,
-    samples: int,
-    temperature: float,
-    seed: int,
-    rank: Any,
+    drawing: DrawingOptions,
     noise: Any,
     batch: int,
     codec: Any,
@@ -102,8 +101,6 @@ def command(
     drop: str,
     duration: float | None,
     patience: float,
-    min_typicality: float | None,
-    untypical: str | None,
     backend: str,
     threads: int,
     pixel_budget: int | None,
@@ -118,16 +115,15 @@ def command(
     """
     if output is None and not show:
         raise click.UsageError("wanted -o, or --show, or both")
-    check_untypical(untypical, min_typicality)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors(), ExitStack() as stack:
         if output is not None:
             check_overwriting(output, source, force or resume or _holds_job(output))  # `Job` says more of that
-        least, replaces = min_typicality or 0.0, untypical == "bicubic"
-        stream = pipe.open_stream(samples, temperature, seed, rank, noise, batch, least, replaces)
+        streaming = drawing.stream(noise, batch)
+        stream = pipe.open_stream(streaming)
         opened = _open_source(source, drop == "latest", duration, patience)
-        metrics = open_metrics(stack, metrics_port, pipe, temperature, measures_drift=False)
+        metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=False)
         progress = stack.enter_context(_progress(as_json))
         show_progress = _show_progress(progress, opened.info.frames, as_json)
         show_picture = _open_window(stack, source) if show else None
@@ -140,8 +136,8 @@ def command(
                 raise KeyboardInterrupt  # closing the window ends the video as Ctrl-C does
 
         if output is None:
-            drawing = Drawing(opened, stream, show_all)
-            drawing.run()
+            drawn = Drawing(opened, stream, show_all)
+            drawn.run()
             lost = []
         else:
             encoding = encoding_of(codec, crf, encoder, opened.info, pipe)
@@ -151,30 +147,30 @@ def command(
                 "precision": pipe.manifest.precision,
                 "pixel_budget": pixel_budget,
                 "overlap": overlap,
-                "samples": samples,
-                "temperature": temperature,
-                "seed": seed,
-                "rank": rank,
+                "samples": drawing.samples,
+                "temperature": drawing.temperature,
+                "seed": drawing.seed,
+                "rank": drawing.rank,
                 "noise": noise,
                 "encoder": encoding.encoder,
                 "crf": crf,
             }
-            if min_typicality or rank == "typical":
+            if drawing.min_typicality or drawing.rank == "typical":
                 settings |= {
                     "calibration": sha256_of(pipe.folder / CALIBRATION),
-                    "min_typicality": min_typicality,
-                    "untypical": untypical,
+                    "min_typicality": drawing.min_typicality,
+                    "untypical": drawing.untypical,
                 }
-            drops = untypical == "drop"
+            drops = streaming.untypical == "drop"
             job = Job(opened, output, stream, encoding, settings, drops_untypical=drops, show=show_all)
             if not resume:
                 make_folder(output.parent)
             try:
-                drawing = job.run(resume)
+                drawn = job.run(resume)
             except UnwritableVideo as error:
                 end(str(error), FAILED)  # what is done is kept
             lost = job.lost
-    _report(source, output, drawing, lost, untypical, as_json)
+    _report(source, output, drawn, lost, drawing.untypical, as_json)
 
 
 def check_overwriting(output: Path, source: str, overwrites: bool) -> None:

@@ -69,7 +69,8 @@ class Failure(CaflowError):
     """Why there is no answer, as it is sent to a client, or from one process to another."""
 
     def __init__(self, http: int, grpc: str, text: str) -> None:
-        super().__init__(http, grpc, text)
+        super().__init__(text)
+        self.args = (http, grpc, text)  # from which pickle makes it again
         self.http, self.grpc, self.text = http, grpc, text
 
 

@@ -151,7 +151,8 @@ def _export(checkpoint: Path, output: Path | None, precision: str, force: bool, 
     try:
         from caflow_export.export import ExportError, export
         from caflow_export.measure import VerificationFailed
-        from caflow_training.checkpoint import CheckpointError, ConfigError
+        from caflow_training.checkpoint import CheckpointError
+        from caflow_training.config import ConfigError
     except ModuleNotFoundError as error:
         print(f"caflow-export needs {error.name}: pip install 'caflow-deploy[export]'", file=sys.stderr)
         sys.exit(WRONG_USE)

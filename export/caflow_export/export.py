@@ -29,6 +29,7 @@ from caflow_runtime.judge import calibration
 from caflow_training import bundle_checkpoint, reference_checkpoint
 from caflow_training import checkpoint as checkpoints
 from caflow_training.bundle_checkpoint import WEIGHTS
+from caflow_training.config import config_to_dict
 from caflow_training.model import CHANNELS, CAFlow
 from caflow_training.validation import ExplodingInverse, write_sheet
 
@@ -184,7 +185,7 @@ def _write_checkpoint(model: CAFlow, store: WeightStore, folder: Path, training:
     stored = bundle_checkpoint.StoredCheckpoint(
         format=checkpoints.FORMAT,
         version=checkpoints.FORMAT_VERSION,
-        config=checkpoints.config_to_dict(model.config),
+        config=config_to_dict(model.config),
         training=training or None,
         weights={name: store.keep(weight) for name, weight in weights.items()},
         sha256=bundle_checkpoint.digest(weights),

@@ -14,6 +14,7 @@ from torch import nn
 from caflow_export.graphs import ModelGraphs
 from caflow_export.levels import Precision
 from caflow_export.measure import TOLERANCES, Measure, Tolerances
+from caflow_export.side_by_side import SideBySide
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.manifest import Measurement
@@ -57,46 +58,11 @@ def verify(
         case = _case(exact_model, height, width)
         size = f"at {height}×{width}"
         if number == 0:
-            _measure_graphs(graphs, exact, exact_model, case, size, tolerances, measure)
+            beside = SideBySide(exact, _taking_doubles(graphs), measure, tolerances.graph, f" {size}")
+            beside.run(model.config.levels, case.condition, case.image, case.noise)
         _measure_chain(graphs, exact_model, case, size, tolerances, measure)
     _measure_flow(graphs, exact_model, case, tolerances, measure)
     return measure.measured
-
-
-def _measure_graphs(
-    graphs: Mapping[str, Graph],
-    exact: Mapping[str, Graph],
-    model: CAFlow,
-    case: Case,
-    size: str,
-    tolerances: Tolerances,
-    measure: Measure,
-) -> None:
-    """Every graph on the inputs that the exact chain gives it."""
-
-    def both(name: str) -> Graph:
-        def run(arrays: Arrays) -> dict[str, Array]:
-            wanted = exact[name](arrays)
-            got = graphs[name](_single(arrays))
-            for key, value in wanted.items():
-                is_byte = value.dtype == np.uint8
-                scale = 255.0 if is_byte else max(float(np.abs(value).max()), 1.0)
-                error = (np.asarray(got[key], np.float64) - value) / scale
-                tolerance = 1 / 255 if is_byte else tolerances.graph
-                measure(name, f"{key} {size}", error, tolerance)
-            return wanted
-
-        return run
-
-    compared = {name: both(name) for name in exact}
-    levels = model.config.levels
-    encoded = scan.encode(compared, case.condition)
-    drawn = scan.sample(compared, levels, encoded, case.image, case.noise)
-    integers = compared["to_image"]({"pixels": drawn.pixels})["integers"]
-    pixels = integers.astype(np.float64) + 0.5
-    if "dequantize" in compared:
-        pixels = compared["dequantize"]({"integers": integers})["pixels"]
-    scan.score(compared, levels, encoded, case.image, pixels)
 
 
 @torch.no_grad()
@@ -227,5 +193,9 @@ def _singles(arrays: list[Array]) -> list[Array]:
     return [array.astype(np.float32) for array in arrays]
 
 
-def _single(arrays: Arrays) -> dict[str, Array]:
-    return {k: a.astype(np.float32) if a.dtype == np.float64 else a for k, a in arrays.items()}
+def _taking_doubles(graphs: Mapping[str, Graph]) -> dict[str, Graph]:
+    return {name: _taking_double(graph) for name, graph in graphs.items()}
+
+
+def _taking_double(graph: Graph) -> Graph:
+    return lambda arrays: graph({k: a.astype(np.float32) if a.dtype == np.float64 else a for k, a in arrays.items()})

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from caflow_export.measure import TOLERANCES, Measure
+from caflow_export.side_by_side import SideBySide
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.manifest import Manifest, Measurement
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.scan import Array, Arrays, Graph
+from caflow_runtime.flow.scan import Array, Graph
 from caflow_runtime.health.selftest import ROWS, Case, case, cases, flow_errors, is_invertible, on_host
 from caflow_runtime.rows.device_run import Chain
 
@@ -55,27 +56,7 @@ def _measure_graphs(
     height, width = (side * manifest.model.scale for side in inputs[0].shape[1:3])
     size = f"{len(inputs[1])} × {height}×{width}"
 
-    def both(name: str) -> Graph:
-        def run(arrays: Arrays) -> dict[str, Array]:
-            wanted, got = exact[name](arrays), hosted[name](arrays)
-            for key, value in wanted.items():
-                is_byte, precise = value.dtype == np.uint8, value.astype(np.float64)
-                scale = 255.0 if is_byte else max(float(np.abs(precise).max()), 1.0)
-                error = (got[key].astype(np.float64) - precise) / scale
-                measure(name, f"{key}, {size}", error, 1 / 255 if is_byte else tolerances.graph)
-            return wanted
-
-        return run
-
-    compared = {name: both(name) for name in exact}
-    encoded = scan.encode(compared, inputs[0])
-    drawn = scan.sample(compared, levels, encoded, *inputs[1:])
-    integers = compared["to_image"]({"pixels": drawn.pixels})["integers"]
-    pixels = integers + np.float32(0.5)
-    if "dequantize" in compared:
-        pixels = compared["dequantize"]({"integers": integers})["pixels"]
-    scan.score(compared, levels, encoded, inputs[1], pixels)
-
+    drawn = SideBySide(exact, hosted, measure, tolerances.graph, f", {size}").run(levels, *inputs)
     again = scan.sample(hosted, levels, scan.encode(hosted, inputs[0]), *inputs[1:])
     error = (again.pixels - drawn.pixels) / max(256.0, float(np.abs(drawn.pixels).max()))
     measure("sample", f"pixels, {size}, share of full scale", error, tolerances.pixels)

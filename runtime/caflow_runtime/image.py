@@ -64,12 +64,21 @@ def check_pairs(targets: list[Image], conditions: list[Image], scale: int) -> No
             f"wanted as many conditions as targets, got {len(targets)} targets, {len(conditions)} conditions"
         )
     for k, (target, condition) in enumerate(zip(targets, conditions, strict=True)):
-        wanted = (scale * condition.shape[0], scale * condition.shape[1])
-        if target.shape[:2] != wanted:
-            raise InputError(
-                f"target[{k}]: for a condition of {_sides(condition)} wanted {scale} times its sides, "
-                f"{wanted[0]}×{wanted[1]}, got {_sides(target)}: crop or resize one of them"
-            )
+        check_pair(f"target[{k}]", target, condition, scale)
+
+
+def check_pair(name: str, target: Image, condition: Image, scale: int) -> None:
+    """A target, called so in messages, must be `scale` times its condition.
+
+    Raises:
+        InputError
+    """
+    wanted = (scale * condition.shape[0], scale * condition.shape[1])
+    if target.shape[:2] != wanted:
+        raise InputError(
+            f"{name}: for a condition of {_sides(condition)} wanted {scale} times its sides, "
+            f"{wanted[0]}×{wanted[1]}, got {_sides(target)}: crop or resize one of them"
+        )
 
 
 def _sides(image: Image) -> str:

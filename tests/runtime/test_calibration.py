@@ -25,9 +25,10 @@ from caflow_runtime.judge.calibration import (
 )
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.pictures.image_files import write_image
-from caflow_runtime.pipeline.choice import Reject, Untypical
+from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.results import REJECTED
+from caflow_runtime.rows.draw import Reject
 from caflow_runtime.strict_json import WrongJson, parse_json
 
 SIDES, TEMPERATURE = CALIBRATED_SIDES, CALIBRATED_TEMPERATURE

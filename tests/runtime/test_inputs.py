@@ -13,8 +13,8 @@ from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.bundle.wrong_bundle import BrokenGraph, BundleError
 from caflow_runtime.errors import BackendError, InputError, NotFinite
-from caflow_runtime.pipeline.choice import Reject
 from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.rows.draw import Reject
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ GOOD = np.zeros((4, 4, 3), np.uint8)
         ({"frame": 1.5}, "frame: wanted an integer"),
         ({"rank": "beauty"}, "rank: wanted one of likelihood, consistency, typical, got 'beauty'"),
         ({"n": 4, "keep": (4,)}, "keep: wanted 2 numbers of samples"),
-        ({"n": 4, "keep": (3, 2)}, "keep: wanted 2 numbers"),
-        ({"n": 4, "keep": (4, 5)}, "keep: wanted 2 numbers"),
+        ({"n": 4, "keep": (3, 2)}, "keep: wanted numbers of samples, one per level from n = 4"),
+        ({"n": 4, "keep": (4, 5)}, "keep: wanted numbers of samples"),
         ({"n": 4, "keep": (4, 2), "rank": "consistency"}, "keep: samples are dropped by their likelihood"),
         ({"reject": 0.01}, r"reject: wanted caflow_deploy\.Reject, such as Reject\(alpha=0\.01\), got 0\.01"),
         ({"reject": 0}, "reject: wanted"),

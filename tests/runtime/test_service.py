@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from tiny import pairs_of_photographs, photograph
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.pipeline.choice import Reject, Untypical
+from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.rows.draw import Reject
 from caflow_runtime.service.request import Answer, Request, Tensors
 from caflow_runtime.service.service import Sampler, Scorer
 

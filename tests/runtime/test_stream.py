@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from tiny import photograph
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.noise import DriftingNoise
+from caflow_runtime.flow.noise import DriftingNoise, Place
 from caflow_runtime.judge.consistency import psnr
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.scenes import SceneCuts
-from caflow_runtime.pipeline.stream import Noise
-from caflow_runtime.rows.runner import Row
+from caflow_runtime.pipeline.stream import Noise, StreamSettings
+from caflow_runtime.rows.assembly import Row
+from caflow_runtime.rows.draw import Draw
 
 CHANNELS = [3, 6]
 Picture = NDArray[np.uint8]
@@ -67,14 +68,14 @@ def test_what_does_not_move_flickers_with_fresh_noise_alone(pipe: Pipeline, scen
 
 def test_drifting_noise_is_normal_and_remembers_as_much_as_it_says() -> None:
     noise = DriftingNoise(0.8)
-    drawn = np.stack([noise(CHANNELS, 0, 0, 0, 8, 8, np.arange(4), 1, frame) for frame in range(60)])
+    drawn = np.stack([noise(CHANNELS, 0, Place(0, 0, 8, 8, (0, 1, 2, 3)), 1, frame) for frame in range(60)])
     assert drawn.shape == (60, 4, 9, 8, 8)
     np.testing.assert_allclose(drawn.std((1, 2, 3, 4)), 1.0, atol=0.06)
     steps = [np.corrcoef(drawn[k].ravel(), drawn[k + 1].ravel())[0, 1] for k in range(59)]
     np.testing.assert_allclose(steps, 0.8, atol=0.06)
-    np.testing.assert_array_equal(noise(CHANNELS, 0, 0, 0, 8, 8, np.arange(4), 1, 59), drawn[-1])
+    np.testing.assert_array_equal(noise(CHANNELS, 0, Place(0, 0, 8, 8, (0, 1, 2, 3)), 1, 59), drawn[-1])
     noise.restart(0)
-    np.testing.assert_array_equal(noise(CHANNELS, 0, 0, 0, 8, 8, np.arange(4), 1, 0), drawn[0])
+    np.testing.assert_array_equal(noise(CHANNELS, 0, Place(0, 0, 8, 8, (0, 1, 2, 3)), 1, 0), drawn[0])
 
 
 def test_scenes_are_cut_where_colours_change_at_once(photographs: Path) -> None:
@@ -107,7 +108,7 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
     pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the scene goes on with another choice."""
-    stream = pipe.open_stream(3, 0.8, 5, "likelihood", "fixed", 4)
+    stream = pipe.open_stream(StreamSettings(Draw(3, seed=5), batch=4))
     plain = list(stream(scenes[:5]))
     value = stream.value
     bad = {2: {0, 1, 2}, 3: {plain[0].sample}}  # no sample of frame 2, and not the scene's one of frame 3
@@ -116,7 +117,7 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
     def spoilt(row: Row, frame: Picture) -> float:
         return -np.inf if row.sample in bad.get(numbers[frame.tobytes()], set()) else value(row, frame)
 
-    stream = pipe.open_stream(3, 0.8, 5, "likelihood", "fixed", 4)
+    stream = pipe.open_stream(StreamSettings(Draw(3, seed=5), batch=4))
     monkeypatch.setattr(stream, "value", spoilt)
     frames = list(stream(scenes[:5]))
     assert [frame.rejected for frame in frames] == [False, False, True, False, False]
@@ -132,9 +133,9 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
 def test_drifting_noise_is_a_function_of_the_frame() -> None:
     """So that a job that goes on, and a sample that is chosen later, have the same."""
     asked = DriftingNoise(0.8)
-    each = [asked(CHANNELS, 0, 0, 0, 8, 8, np.array([3]), 1, frame) for frame in range(6)]
+    each = [asked(CHANNELS, 0, Place(0, 0, 8, 8, (3,)), 1, frame) for frame in range(6)]
     late = DriftingNoise(0.8)
-    np.testing.assert_array_equal(late(CHANNELS, 0, 0, 0, 8, 8, np.array([3]), 1, 5), each[5])
+    np.testing.assert_array_equal(late(CHANNELS, 0, Place(0, 0, 8, 8, (3,)), 1, 5), each[5])
 
 
 @pytest.mark.parametrize("number", [1, 4, 5, 7])
@@ -145,7 +146,7 @@ def test_a_stream_that_begins_later_goes_on_alike(
     whole = list(pipe.stream(scenes, n=n, seed=5, noise=noise))
     assert n == 1 or whole[0].sample > 0
     scene, start = (0, 0) if number < 5 else (1, 5)
-    stream = pipe.open_stream(n, 0.8, 5, "likelihood", noise, 1)
+    stream = pipe.open_stream(StreamSettings(Draw(n, seed=5), noise))
     stream.skip_to(number, scene, start, scenes[start] if n > 1 else None)
     for frame, same in zip(stream(scenes[number:]), whole[number:], strict=True):
         assert (frame.number, frame.sample, frame.starts_scene) == (same.number, same.sample, same.starts_scene)
@@ -156,7 +157,7 @@ def test_a_stream_that_begins_where_a_scene_has_no_sample_chooses_one(
     pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where that scene's first frame has none."""
-    stream = pipe.open_stream(3, 0.8, 5, "likelihood", "fixed", 1)
+    stream = pipe.open_stream(StreamSettings(Draw(3, seed=5)))
     value = stream.value
     monkeypatch.setattr(stream, "value", lambda *_: -np.inf)
     stream.skip_to(2, 0, 0, scenes[0])

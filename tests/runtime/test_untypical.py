@@ -14,8 +14,8 @@ from caflow_runtime.judge.calibration import NAME
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pictures.maps import names
-from caflow_runtime.pipeline.choice import Reject
 from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.rows.draw import Draw, Reject
 
 ALL, NONE = 0.999, 0.02
 """α at which everything, or nothing that is usual, is untypical."""
@@ -87,7 +87,7 @@ def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_pa
     with load(calibrated, backend="cpu") as pipe:
         reject = Reject(0.1, redraws=0)
         drawn = pipe.best_of(read_image(source).rgb, n=1, rank="consistency", reject=reject)
-        report = do(pipe, job, {"n": 1, "rank": "consistency", "reject": reject}).report
+        report = do(pipe, job, Draw(1, rank="consistency", reject=reject)).report
         written = pipe.score(read_image(job.output).rgb, read_image(source).rgb)
     assert report is not None
     assert drawn.typicality is not None
@@ -104,7 +104,7 @@ def test_maps_of_an_earlier_run_do_not_stay(calibrated: Path, source: Path, tmp_
         for otherwise in ("bicubic", "error"):
             for path in job.extras.values():
                 path.write_bytes(b"of an earlier run")
-            do(pipe, job, {"n": 1, "reject": Reject(ALL, redraws=0, otherwise=otherwise)})
+            do(pipe, job, Draw(1, reject=Reject(ALL, redraws=0, otherwise=otherwise)))
             assert not any(path.exists() for path in job.extras.values())
 
 

@@ -5,24 +5,18 @@ exported in float32.
 """
 
 import argparse
-import dataclasses
-import difflib
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from caflow_training import bundle_checkpoint, reference_checkpoint
-from caflow_training.config import CAFlowConfig
+from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict, config_to_dict
 from caflow_training.model import CAFlow
-from caflow_training.tasks import TASKS, Task
-
-T = TypeVar("T")
 
 FORMAT = "caflow-checkpoint"
 FORMAT_VERSION = 1
@@ -37,10 +31,6 @@ CONTENTS: dict[str, tuple[type, ...]] = {
 
 class CheckpointError(ValueError):
     """A file is not a checkpoint, or not one that this version reads."""
-
-
-class ConfigError(ValueError):
-    """A recipe or a checkpoint's configuration has an unknown key or a value out of range."""
 
 
 def load(path: str | Path) -> CAFlow:
@@ -184,60 +174,3 @@ def _compact(tensor: torch.Tensor) -> torch.Tensor:
     """A float32 tensor as halves, where they hold it: loading widens them."""
     halves = tensor.half()
     return halves if tensor.dtype == torch.float32 and torch.equal(halves.float(), tensor) else tensor
-
-
-def config_to_dict(config: CAFlowConfig) -> dict[str, Any]:
-    """The configuration as flat plain values, the task's own among them."""
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return {**values, **dataclasses.asdict(values.pop("task"))}
-
-
-def config_from_dict(values: Mapping[str, Any]) -> CAFlowConfig:
-    """The inverse of `config_to_dict`; keys that are left out take their defaults.
-
-    Raises:
-        ConfigError: for an unknown key or a value out of range.
-    """
-    task_type = task_type_of(values)
-    task_names, model_names = field_names(task_type), field_names(CAFlowConfig) - {"task"}
-    check_keys(values, task_names | model_names)
-    task: Task = build(task_type, {key: values[key] for key in values if key in task_names})
-    return build(CAFlowConfig, {"task": task, **{key: values[key] for key in values if key in model_names}})
-
-
-def task_type_of(values: Mapping[str, Any]) -> type[Task]:
-    """The task that the key `task` names."""
-    name = values.get("task", "super-resolution")
-    if not isinstance(name, str) or name not in TASKS:
-        raise ConfigError(f"task = {name!r}: wanted one of {', '.join(TASKS)}")
-    return TASKS[name]
-
-
-def field_names(type_: type[Any]) -> set[str]:
-    """The keys that a dataclass takes."""
-    return {field.name for field in dataclasses.fields(type_)}
-
-
-def check_keys(given: Iterable[str], known: set[str]) -> None:
-    """Raise ConfigError for the first key that is not known, naming the nearest one that is."""
-    for key in given:
-        if key not in known:
-            nearest = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.0)
-            raise ConfigError(f"unknown key {key!r}; the nearest known one is {nearest[0]!r}")
-
-
-def build(type_: type[T], values: Mapping[str, Any]) -> T:
-    """A dataclass from plain values.
-
-    Raises:
-        ConfigError: with one line per value that is wrong.
-    """
-    try:
-        return type_(**values)
-    except ValidationError as error:
-        lines = []
-        for detail in error.errors():
-            place = ".".join(str(part) for part in detail["loc"]) or type_.__name__
-            got = f", got {detail['input']!r}" if detail["loc"] else ""
-            lines.append(f"{place}: {detail['msg'].removeprefix('Value error, ')}{got}")
-        raise ConfigError("; ".join(lines)) from None

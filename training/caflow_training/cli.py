@@ -42,7 +42,8 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
     torchrun --nproc-per-node N -m caflow_training.cli RECIPE --data DIR --out DIR
     """
     try:
-        from caflow_training.checkpoint import CheckpointError, ConfigError
+        from caflow_training.checkpoint import CheckpointError
+        from caflow_training.config import ConfigError
         from caflow_training.data import DataError
         from caflow_training.perceptual import FeatureError
         from caflow_training.recipe import load_recipe

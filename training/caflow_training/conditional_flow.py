@@ -4,6 +4,7 @@
 `L[j]` and `D[j]`, so that L_i depends on all coarser L and on D up to its own level (eq. 8).
 """
 
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
@@ -31,20 +32,31 @@ Latents = dict[tuple[int, int], Tensor]
 """Base latents z[i, j] of the flow of L[i] at level j."""
 
 
-def conditional_block(
-    channels: int, condition: int, steps: int, width: int, transition_steps: int, reference: bool
-) -> Chain:
+@dataclass(frozen=True)
+class BlockSettings:
+    """What all blocks have in common."""
+
+    width: int
+    """Channels inside the networks."""
+    transition_steps: int = 2
+    feature_channels: int = 0
+    """Of the features that every block sees beside its condition."""
+    reference: bool = False
+    """With the squeeze of the public implementation."""
+
+
+def conditional_block(channels: int, condition: int, steps: int, settings: BlockSettings) -> Chain:
     """One g[i][j] on (B, channels, H, W): squeeze, transition steps, then `steps` of ActNorm, invertible 1×1
     convolution, affine injector and conditional affine coupling (Appendix A.2). The condition comes squeezed, with
-    `condition` channels."""
-    squeezed = 4 * channels
-    layers: list[Bijection] = [ReferenceSqueeze(channels) if reference else Squeeze()]
-    layers += (TransitionStep(squeezed) for _ in range(transition_steps))
+    `condition` channels, before the features."""
+    squeezed, seen, width = 4 * channels, condition + settings.feature_channels, settings.width
+    layers: list[Bijection] = [ReferenceSqueeze(channels) if settings.reference else Squeeze()]
+    layers += (TransitionStep(squeezed) for _ in range(settings.transition_steps))
     for _ in range(steps):
         layers += [
             TransitionStep(squeezed),
-            AffineInjector(squeezed, width, condition),
-            AffineCoupling(squeezed, width, condition),
+            AffineInjector(squeezed, width, seen),
+            AffineCoupling(squeezed, width, seen),
         ]
     return Chain(layers)
 
@@ -64,31 +76,21 @@ class ConditionalFlow(nn.Module):
         levels: int,
         own_steps: int,
         cross_steps: int,
-        width: int,
-        transition_steps: int = 2,
+        block: BlockSettings,
         dependencies: Dependencies = "unshared",
-        reference: bool = False,
-        feature_channels: int = 0,
     ) -> None:
         super().__init__()
         self.autoregressive = dependencies != "dual-glow"
         depths = [latent_channels(channels, levels, j) for j in range(levels)]
-        self.own = nn.ModuleList(
-            conditional_block(depth, 4 * depth + feature_channels, own_steps, width, transition_steps, reference)
-            for depth in depths
-        )
+        self.own = nn.ModuleList(conditional_block(depth, 4 * depth, own_steps, block) for depth in depths)
         """own[j] is g[j][j]."""
         self.cross = nn.ModuleList()
         """cross[j] holds g[i][j] for i = j+1 … n−1; where they are shared, the one that serves all of them."""
         for j in range(levels - 1 if self.autoregressive else 0):
             entering = depths[j] // 2 if j == 0 else depths[j]
-            condition = 8 * depths[j] + feature_channels
             count = 1 if dependencies == "shared" else levels - 1 - j
             self.cross.append(
-                nn.ModuleList(
-                    conditional_block(entering, condition, cross_steps, width, transition_steps, reference)
-                    for _ in range(count)
-                )
+                nn.ModuleList(conditional_block(entering, 8 * depths[j], cross_steps, block) for _ in range(count))
             )
 
     def cross_blocks(self, j: int) -> list[tuple[Chain, list[int]]]:

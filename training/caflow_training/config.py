@@ -1,16 +1,20 @@
-"""Everything that defines a model but its weights."""
+"""Everything that defines a model but its weights, and how it is read from flat tables."""
 
-from dataclasses import field
-from typing import Annotated
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, field, fields
+from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Gt, Le
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from caflow_training.bijections import LOG_SCALE_BOUND
 from caflow_training.conditional_flow import Dependencies
 from caflow_training.dequantization import PixelSpace
-from caflow_training.tasks import STRICT, SuperResolution, Task
+from caflow_training.tasks import STRICT, TASKS, SuperResolution, Task
+
+T = TypeVar("T")
 
 # Far above what can be trained: a damaged file must not ask for a model whose construction never ends.
 Levels = Annotated[int, Ge(1), Le(8)]
@@ -18,6 +22,10 @@ Steps = Annotated[int, Ge(1), Le(256)]
 OptionalSteps = Annotated[int, Ge(0), Le(256)]
 Width = Annotated[int, Ge(1), Le(4096)]
 OptionalWidth = Annotated[int, Ge(0), Le(4096)]
+
+
+class ConfigError(ValueError):
+    """A recipe or a checkpoint's configuration has an unknown key or a value out of range."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -76,3 +84,60 @@ class CAFlowConfig:
     def size_multiple(self) -> int:
         """Target height and width must be multiples of this."""
         return max(int(2 ** (self.levels + 1)), self.task.scale)
+
+
+def config_to_dict(config: CAFlowConfig) -> dict[str, Any]:
+    """The configuration as flat plain values, the task's own among them."""
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    return {**values, **asdict(values.pop("task"))}
+
+
+def config_from_dict(values: Mapping[str, Any]) -> CAFlowConfig:
+    """The inverse of `config_to_dict`; keys that are left out take their defaults.
+
+    Raises:
+        ConfigError: for an unknown key or a value out of range.
+    """
+    task_type = task_type_of(values)
+    task_names, model_names = field_names(task_type), field_names(CAFlowConfig) - {"task"}
+    check_keys(values, task_names | model_names)
+    task: Task = build(task_type, {key: values[key] for key in values if key in task_names})
+    return build(CAFlowConfig, {"task": task, **{key: values[key] for key in values if key in model_names}})
+
+
+def task_type_of(values: Mapping[str, Any]) -> type[Task]:
+    """The task that the key `task` names."""
+    name = values.get("task", "super-resolution")
+    if not isinstance(name, str) or name not in TASKS:
+        raise ConfigError(f"task = {name!r}: wanted one of {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def field_names(type_: type[Any]) -> set[str]:
+    """The keys that a dataclass takes."""
+    return {field.name for field in fields(type_)}
+
+
+def check_keys(given: Iterable[str], known: set[str]) -> None:
+    """Raise ConfigError for the first key that is not known, naming the nearest one that is."""
+    for key in given:
+        if key not in known:
+            nearest = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.0)
+            raise ConfigError(f"unknown key {key!r}; the nearest known one is {nearest[0]!r}")
+
+
+def build(type_: type[T], values: Mapping[str, Any]) -> T:
+    """A dataclass from plain values.
+
+    Raises:
+        ConfigError: with one line per value that is wrong.
+    """
+    try:
+        return type_(**values)
+    except ValidationError as error:
+        lines = []
+        for detail in error.errors():
+            place = ".".join(str(part) for part in detail["loc"]) or type_.__name__
+            got = f", got {detail['input']!r}" if detail["loc"] else ""
+            lines.append(f"{place}: {detail['msg'].removeprefix('Value error, ')}{got}")
+        raise ConfigError("; ".join(lines)) from None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from caflow_training.bijections import AffineNetwork
-from caflow_training.conditional_flow import ConditionalFlow, Latents
+from caflow_training.conditional_flow import BlockSettings, ConditionalFlow, Latents
 from caflow_training.config import CAFlowConfig
 from caflow_training.dequantization import (
     MIDPOINT,
@@ -117,11 +117,10 @@ class CAFlow(nn.Module):
             config.levels,
             config.own_steps,
             config.cross_steps,
-            config.conditional_width,
-            config.conditional_transition_steps,
+            BlockSettings(
+                config.conditional_width, config.conditional_transition_steps, config.mean_features, config.reference
+            ),
             config.dependencies,
-            config.reference,
-            config.mean_features,
         )
         self.mean_network = (
             MeanNetwork(

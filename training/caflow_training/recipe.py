@@ -14,7 +14,8 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.dataclasses import dataclass
 
 from caflow_runtime.image_size import MAX_PIXELS
-from caflow_training.checkpoint import (
+from caflow_training.config import (
+    CAFlowConfig,
     ConfigError,
     build,
     check_keys,
@@ -23,7 +24,6 @@ from caflow_training.checkpoint import (
     field_names,
     task_type_of,
 )
-from caflow_training.config import CAFlowConfig
 from caflow_training.degradations import Degradations
 from caflow_training.tasks import STRICT, SuperResolution
 

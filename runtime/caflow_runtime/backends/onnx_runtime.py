@@ -82,7 +82,7 @@ class OnnxRuntimeBound(Backend):
         try:
             self.to_device(np.zeros(1, np.float32))
         except Exception as error:  # its exceptions share no base class
-            raise BackendError(_unusable(device, str(error))) from None
+            raise _unusable(device, str(error)) from None
 
     def load(self, path: Path) -> Graph:
         session = open_session(path, self.device, self.threads)
@@ -158,7 +158,7 @@ def open_session(path: Path, device: Device, threads: int) -> Any:
     provider_options: dict[str, str] = {"use_tf32": "0"} if device == "cuda" else {}
     session = onnxruntime.InferenceSession(path, options, providers=[(PROVIDERS[device], provider_options)])
     if session.get_providers()[0] != PROVIDERS[device]:
-        raise BackendError(_unusable(device, f"it fell back to {session.get_providers()}"))
+        raise _unusable(device, f"it fell back to {session.get_providers()}")
     return session
 
 
@@ -181,8 +181,7 @@ def check_provider(device: Device) -> None:
     found = import_onnxruntime().get_available_providers()
     if PROVIDERS[device] not in found:
         raise BackendError(
-            f"wanted ONNX Runtime's {PROVIDERS[device]}, this build of it has {found}: "
-            f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'caflow-deploy[{_extra(device)}]'"
+            f"wanted ONNX Runtime's {PROVIDERS[device]}, this build of it has {found}", _install_anew(device)
         )
 
 
@@ -195,15 +194,15 @@ def check_installed(device: Device) -> None:
     found = [name for name in ("onnxruntime", "onnxruntime-gpu") if is_installed(name)]
     if len(found) == 2:
         raise BackendError(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files, so the GPU is lost: "
-            f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'caflow-deploy[{_extra(device)}]'"
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files, so the GPU is lost",
+            _install_anew(device),
         )
     if not found:
-        raise BackendError(f"ONNX Runtime is not installed: pip install 'caflow-deploy[{_extra(device)}]'")
+        raise BackendError("ONNX Runtime is not installed", f"pip install 'caflow-deploy[{_extra(device)}]'")
     if device == "cuda" and found == ["onnxruntime"]:
         raise BackendError(
-            "onnxruntime is installed, which runs on the CPU only; for CUDA: pip uninstall -y onnxruntime && "
-            "pip install 'caflow-deploy[gpu]'"
+            "onnxruntime is installed, which runs on the CPU only; for CUDA",
+            "pip uninstall -y onnxruntime && pip install 'caflow-deploy[gpu]'",
         )
 
 
@@ -216,11 +215,15 @@ def is_installed(distribution: str) -> bool:
     return True
 
 
-def _unusable(device: Device, reason: str) -> str:
-    return (
-        f"wanted ONNX Runtime on {device}, but it cannot run there ({reason.strip()}): "
-        "install an NVIDIA driver, and CUDA 13 with cuDNN 9 by pip install 'onnxruntime-gpu[cuda,cudnn]'"
+def _unusable(device: Device, reason: str) -> BackendError:
+    return BackendError(
+        f"wanted ONNX Runtime on {device}, but it cannot run there ({reason.strip()})",
+        "install an NVIDIA driver, and CUDA 13 with cuDNN 9 by pip install 'onnxruntime-gpu[cuda,cudnn]'",
     )
+
+
+def _install_anew(device: Device) -> str:
+    return f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'caflow-deploy[{_extra(device)}]'"
 
 
 def _extra(device: Device) -> str:

@@ -26,7 +26,7 @@ class TensorRTRuntime:
             self.trt = module(flavor)
         except ImportError as error:
             raise BackendError(
-                f"{NAMES[flavor]} does not load ({error}): pip install 'caflow-deploy[{EXTRAS[flavor]}]'"
+                f"{NAMES[flavor]} does not load ({error})", f"pip install 'caflow-deploy[{EXTRAS[flavor]}]'"
             ) from None
         self.device = device
         self.name = f"{NAMES[flavor].lower()} {built.precision} on {device.name}"

@@ -127,7 +127,8 @@ def set_for(folder: Path, precision: str, compute_capability: str, gpu: str) -> 
     if not fits:
         raise BackendError(
             f"{folder} has no engines for this {gpu} of compute capability {compute_capability}"
-            f"{', but ' if others else ''}{', '.join(others)}: caflow-export {folder} --trt {precision}"
+            f"{', but ' if others else ''}{', '.join(others)}",
+            f"caflow-export {folder} --trt {precision}",
         )
     return max(fits, key=lambda one: (installed_version(one[1].flavor) is not None, one[1].gpu is not None))
 

@@ -7,7 +7,7 @@ the same.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,37 +53,27 @@ class LevelNoise:
     frame: int
 
 
-DrawNoise = Callable[..., NDArray[np.float32]]
+DrawNoise = Callable[[Sequence[int], int, Place, int, int], NDArray[np.float32]]
 """`draw_noise`, or what else makes noise of a place."""
 
 
-def draw_noise(
-    channels: Sequence[int],
-    level: int,
-    top: int,
-    left: int,
-    height: int,
-    width: int,
-    samples: NDArray[np.int64],
-    seed: int,
-    frame: int = 0,
-) -> NDArray[np.float32]:
+def draw_noise(channels: Sequence[int], level: int, place: Place, seed: int, frame: int = 0) -> NDArray[np.float32]:
     """Standard normal z[i, j] of one level j, i = j, j + 1, …, side by side: (samples, channels, height, width).
 
     Arguments:
         channels: of z[i, j] for each i.
         level: j.
-        top, left, height, width: the window, in positions of the level, of the whole image's noise.
-        samples: (R,) numbers of the samples, one per row.
+        place: the window of the whole image's noise, and the samples, one per row.
         seed, frame: 0 … 2³²−1.
     """
+    height, width = place.height, place.width
     groups = [-(-count // NORMALS_PER_CALL) for count in channels]
     blocks = [np.arange(count) + ((level + k) << 16 | level << 24) for k, count in enumerate(groups)]
     # One counter per position, for each pair of a sample and a group of four channels: (pairs, 1, 1) and (h, 1), (w,).
-    c3, c2 = np.meshgrid(samples, np.concatenate(blocks), indexing="ij")
+    c3, c2 = np.meshgrid(np.array(place.samples), np.concatenate(blocks), indexing="ij")
     pairs = [word.reshape(-1, 1, 1).astype(np.uint32) for word in (c2, c3)]
-    c1 = np.arange(top, top + height, dtype=np.uint32)[:, None]
-    c0 = np.arange(left, left + width, dtype=np.uint32)
+    c1 = np.arange(place.top, place.top + height, dtype=np.uint32)[:, None]
+    c0 = np.arange(place.left, place.left + width, dtype=np.uint32)
     normals = np.empty((c2.size, NORMALS_PER_CALL, height, width), np.float32)
     step = max(1, COUNTERS_IN_CACHE // (height * width))
     for start in range(0, c2.size, step):
@@ -91,7 +81,7 @@ def draw_noise(
         words = philox((c0, c1, pairs[0][part], pairs[1][part]), key=(int(seed), int(frame)))
         normals[part, 0], normals[part, 1] = _box_muller(words[0], words[1])
         normals[part, 2], normals[part, 3] = _box_muller(words[2], words[3])
-    flat = normals.reshape(len(samples), -1, height, width)
+    flat = normals.reshape(len(place.samples), -1, height, width)
     starts = NORMALS_PER_CALL * np.cumsum([0, *groups[:-1]])
     used = np.concatenate([start + np.arange(count) for start, count in zip(starts, channels, strict=True)])
     return flat if len(used) == flat.shape[1] else flat[:, used]
@@ -103,46 +93,33 @@ class DriftingNoise:
     def __init__(self, persistence: float) -> None:
         self.persistence = persistence
         self._first = 0
-        self._last: dict[tuple[Any, ...], tuple[int, NDArray[np.float32] | None]] = {}
+        self._last: dict[tuple[int, Place], tuple[int, NDArray[np.float32] | None]] = {}
 
     def restart(self, first: int) -> None:
         """A scene begins with that frame."""
         self._first = first
         self._last.clear()
 
-    def __call__(
-        self,
-        channels: Sequence[int],
-        level: int,
-        top: int,
-        left: int,
-        height: int,
-        width: int,
-        samples: NDArray[np.int64],
-        seed: int,
-        frame: int,
-    ) -> NDArray[np.float32]:
-        place = (level, top, left, height, width)
-        drawn = [self._next((*place, int(k)), channels, int(k), seed, frame) for k in samples]
-        return np.stack(drawn)
+    def __call__(self, channels: Sequence[int], level: int, place: Place, seed: int, frame: int) -> NDArray[np.float32]:
+        """As `draw_noise`."""
+        singles = [replace(place, samples=(k,)) for k in place.samples]
+        return np.concatenate([self._next(channels, level, single, seed, frame) for single in singles])
 
-    def _next(self, key: tuple[int, ...], channels: Sequence[int], sample: int, seed: int, frame: int) -> Any:
-        level, top, left, height, width, _ = key
-        done, drawn = self._last.get(key, (self._first - 1, None))
+    def _next(self, channels: Sequence[int], level: int, place: Place, seed: int, frame: int) -> NDArray[np.float32]:
+        """Of a single sample."""
+        done, drawn = self._last.get((level, place), (self._first - 1, None))
         for number in range(done + 1, frame + 1):  # more than one where it was not asked for since
-            new = draw_noise(channels, level, top, left, height, width, np.array([sample]), seed, number)[0]
+            new = draw_noise(channels, level, place, seed, number)
             fresh = np.float32(math.sqrt(1 - self.persistence**2)) * new
             drawn = new if drawn is None else self.persistence * drawn + fresh
-        self._last[key] = frame, drawn
+        assert drawn is not None  # a stream never goes back
+        self._last[level, place] = frame, drawn
         return drawn
 
 
 def draw_rows(z: LevelNoise, draw: DrawNoise = draw_noise) -> NDArray[np.float32]:
     """z of one level, side by side: (rows, channels, height, width), the rows of each place after those of the last."""
-    drawn = [
-        draw(z.channels, z.level, at.top, at.left, at.height, at.width, np.array(at.samples), z.seed, z.frame)
-        for at in z.places
-    ]
+    drawn = [draw(z.channels, z.level, place, z.seed, z.frame) for place in z.places]
     taus = np.repeat(np.asarray(z.temperatures, np.float32), z.channels)
     return np.concatenate(drawn) * taus[:, None, None]
 

@@ -5,7 +5,7 @@ A graph is any callable from named arrays to named arrays, so this file knows no
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,16 @@ Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 Graph = Callable[[Arrays], dict[str, Array]]
 """Takes the arrays that it names and ignores the others. Arrays are numpy's here; they may be any backend's."""
-Prune = Callable[[int, list[list[Array]]], NDArray[np.int64] | None]
-"""After level j, given j and the shares so far: the rows to continue with, or None for all of them."""
-Take = Callable[[Array, NDArray[np.int64]], Array]
-"""The rows of an array."""
+
+
+class Pruning(Protocol):
+    """Progressive best-of-N: drops rows between levels."""
+
+    def kept(self, j: int, shares: list[list[Array]]) -> NDArray[np.int64] | None:
+        """After level j, given the shares so far: the rows to continue with, or None for all of them."""
+
+    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
+        """The rows of an array."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,7 @@ def sample(
     encoded: Arrays,
     image: NDArray[np.int64],
     noise: list[Array],
-    prune: Prune | None = None,
-    take: Take = lambda array, rows: array[rows],
+    pruning: Pruning | None = None,
 ) -> Rows:
     """One target per row from its noise, z as it is scored: N(0, τ²).
 
@@ -60,8 +65,7 @@ def sample(
         encoded: what `encode` gave for B conditions.
         image: (R,) int64, which of them each row is of.
         noise: z of each level, as in `Rows`.
-        prune: progressive best-of-N.
-        take: of the backend whose arrays these are.
+        pruning: which rows are dropped on the way; by default none.
     """
     shares: list[list[Array]] = []
     noise = list(noise)
@@ -72,8 +76,9 @@ def sample(
         reversed_ = graphs[f"reverse_{j}"](_given(latent=decoded["latent"], carry=carry) | known)
         passing, carry = decoded.get("next_passing"), reversed_.get("next_carry")
         shares.append([decoded["share"], reversed_["share"]])
-        rows = prune(j, shares) if prune and j < levels - 1 else None
-        if rows is not None:
+        rows = pruning.kept(j, shares) if pruning and j < levels - 1 else None
+        if pruning and rows is not None:
+            take = pruning.take
             kept = rows if kept is None else kept[rows]
             image, carry = take(image, rows), take(reversed_["next_carry"], rows)
             passing = None if passing is None else take(passing, rows)

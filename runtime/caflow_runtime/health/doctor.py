@@ -54,8 +54,8 @@ def check_environment() -> Iterator[Check]:
             open_onnx_runtime(device)
         except BackendError as error:
             is_wanted = device == "cpu" or package == "onnxruntime-gpu"
-            what, _, remedy = str(error).rpartition(": ")
-            yield Check(f"onnxruntime {device}", "failed" if is_wanted else "absent", what, remedy)
+            state: State = "failed" if is_wanted else "absent"
+            yield Check(f"onnxruntime {device}", state, error.what, error.remedy)
         else:
             yield Check(f"onnxruntime {device}", "ok", f"{package} {version(package)}")
 
@@ -82,8 +82,7 @@ def check_bundle(folder: Path) -> Iterator[Check]:
             backend = open_backend(name, folder)
         except BackendError as error:
             if name == ENGINES:
-                what, _, remedy = str(error).rpartition(": ")
-                yield Check(name, "absent", what, remedy)
+                yield Check(name, "absent", error.what, error.remedy)
             continue
         yield from _check_on(Graphs(folder, backend), backend, calibrated.state == "ok")
 
@@ -92,8 +91,7 @@ def _check_calibration(folder: Path) -> Check:
     try:
         found = read_calibration(folder)
     except BundleError as error:
-        what, _, remedy = str(error).rpartition(": ")
-        return Check("calibration", "failed", what, remedy)
+        return Check("calibration", "failed", error.what, error.remedy)
     if found is None:
         return Check("calibration", "absent", "none: typicality is not known", "caflow calibrate makes one")
     return Check("calibration", "ok", f"of {found.truth.images} crops of {found.photographs} photographs")

@@ -3,7 +3,7 @@ what they were at calibration.
 
 with Metrics(pipe, pipe.calibration.reference(0.8)) as metrics:
     metrics.serve(9100)
-    metrics.observe_best(pipe.best_of(image, n=10), n=10)
+    metrics.observe_best(pipe.best_of(image, n=10), Draw(n=10))
 
 Labels have few values: names of images are for logs.
 """
@@ -31,6 +31,7 @@ from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Best, Outcome, Samples, Score
 from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.rows.draw import Draw
 
 LOOPBACK = "127.0.0.1"
 OUTCOMES = (*get_args(Outcome), "rejected", "error")
@@ -128,21 +129,22 @@ class Metrics:
         self._make_histograms(buckets or buckets_of(reference))
         self._make_gauges(pipe)
 
-    def observe_best(self, best: Best, n: int, redraws: int = 0, measures_drift: bool = True) -> None:
+    def observe_best(self, best: Best, draw: Draw, measures_drift: bool = True) -> None:
         """The best of N of each image.
 
         Arguments:
-            n: samples that were to be accepted; of progressive best-of-N the last number of `keep`.
-            redraws: samples that could be drawn in place of rejected ones.
-            measures_drift: whether they were drawn like those of the reference.
+            draw: how they were drawn.
+            measures_drift: whether that is how those of the reference were.
         """
+        n = draw.keep[-1] if draw.keep else draw.n
+        most = n + draw.most_samples - draw.n
         rejected = np.zeros(len(best.outcome), int) if best.rejected is None else best.rejected
         for k, (outcome, drawn) in enumerate(zip(best.outcome, best.bits_per_dim_drawn, strict=True)):
             self._requests.labels(self._model, outcome).inc()
             if outcome != "accepted":
                 self._all_rejected.labels(outcome).inc()
             # Drawing ended when n were accepted, or no more might be drawn.
-            accepted = min(n, n + redraws - int(rejected[k]))
+            accepted = min(n, most - int(rejected[k]))
             untypical = len(drawn) - accepted
             self._count(accepted, untypical, int(rejected[k]) - untypical)
             self._observe_drawn(drawn, float(best.bits_per_dim[k]) if best.density_at == "sample" else math.nan)

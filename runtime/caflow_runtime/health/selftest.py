@@ -10,7 +10,7 @@ from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.manifest import Manifest, Model, cell_side
 from caflow_runtime.flow import scan
-from caflow_runtime.flow.noise import draw_noise
+from caflow_runtime.flow.noise import Place, draw_noise
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 from caflow_runtime.health.canary import smooth_conditions
 
@@ -74,7 +74,8 @@ def case(model: Model, rows: int = ROWS, sides: tuple[int, int] | None = None) -
     noise = []
     for j, channels in enumerate(model.noise_channels):
         cell = cell_side(model, f"decode_{j}")
-        drawn = draw_noise(channels, j, 0, 0, height // cell, width // cell, np.arange(len(image)), seed=0)
+        place = Place(0, 0, height // cell, width // cell, tuple(range(len(image))))
+        drawn = draw_noise(channels, j, place, seed=0)
         noise.append(np.float32(TEMPERATURE) * drawn)
     return condition, image, noise
 

@@ -15,7 +15,7 @@ from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.health.canary import canary_log_likelihood
-from caflow_runtime.image import Image, check_pairs
+from caflow_runtime.image import Image, check_pair
 from caflow_runtime.image_size import MAX_PIXELS
 from caflow_runtime.judge.calibration import (
     FORMAT,
@@ -94,9 +94,9 @@ def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int], max_p
         name = path.relative_to(folder / "B")
         condition = read_image(folder / "A" / name, max_pixels).rgb
         try:
-            check_pairs([image], [condition], model.scale)
+            check_pair(str(path), image, condition, model.scale)
         except InputError as error:
-            raise UnreadableImage(f"{path}: {error}") from None
+            raise UnreadableImage(str(error)) from None
         return [Pair(str(name), image, condition)]
     name, multiple = path.relative_to(folder), model.size_multiple
     wanted = sorted({max(multiple, side // multiple * multiple) for side in sides})

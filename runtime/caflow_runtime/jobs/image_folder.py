@@ -18,6 +18,7 @@ from caflow_runtime.jobs.images import Done, Job
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.pictures.image_files import PARTIAL
 from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.rows.draw import Draw
 from caflow_runtime.seal import are_sealed, sealed_fields
 from caflow_runtime.strict_json import WrongJson, parse_json
 
@@ -78,18 +79,16 @@ class ImageBatch:
                 yield done if done.is_dropped else replace(done, report=result)
 
 
-def settings_of(pipe: Pipeline, inputs: Iterable[str], arguments: dict[str, Any], **others: Any) -> dict[str, Any]:
+def settings_of(pipe: Pipeline, inputs: Iterable[str], draw: Draw, **others: Any) -> dict[str, Any]:
     """What results depend on.
 
     Arguments:
         inputs: where the images are from. Images that are added there later belong to the job.
-        arguments: of `Pipeline.best_of`.
         others: what else the pipeline was opened with.
     """
-    reject = arguments.get("reject")
-    rejecting = {"alpha": None} if reject is None else asdict(reject)
+    drawing = asdict(draw)
+    rejecting = drawing.pop("reject") or {"alpha": None}
     digest = hashlib.sha256(b"".join(os.fsencode(text) + b"\0" for text in inputs))
-    drawing = {name: value for name, value in arguments.items() if name != "reject"}
     return {**settings_of_pipeline(pipe), **drawing, **rejecting, **others, "inputs": digest.hexdigest()}
 
 

@@ -20,6 +20,7 @@ from caflow_runtime.pictures.sheet import sheet
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Best, Likelihood, Samples
+from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.runner import Show
 
 KEEPS_COLOURS = ("super-resolution", "inpainting")
@@ -63,7 +64,7 @@ class Done:
 def do(
     pipe: Pipeline,
     job: Job,
-    arguments: dict[str, Any],
+    draw: Draw,
     show: Show | None = None,
     metrics: Metrics | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -71,13 +72,13 @@ def do(
     """Draw, write and report one image. What cannot be done is no exception, as others are to be done after it.
 
     Arguments:
-        arguments: of `Pipeline.best_of`, or of `Pipeline.sample` where the job wants all samples.
+        draw: of the best sample, or of all samples where the job wants them.
         show: as in `Pipeline.best_of`.
         max_pixels: of the image file, as in `read_image`.
     """
     stamp = stamp_of(job.source)
     try:
-        report = _draw(pipe, job, arguments, show, metrics, read_image(job.source, max_pixels))
+        report = _draw(pipe, job, draw, show, metrics, read_image(job.source, max_pixels))
         return Done(job, {**report, "input_stamp": stamp}, stamp=stamp)
     except Untypical as error:
         for path in job.outputs:  # earlier ones
@@ -93,12 +94,12 @@ def do(
 
 
 def _draw(
-    pipe: Pipeline, job: Job, arguments: dict[str, Any], show: Show | None, metrics: Metrics | None, given: ImageFile
+    pipe: Pipeline, job: Job, draw: Draw, show: Show | None, metrics: Metrics | None, given: ImageFile
 ) -> dict[str, Any]:
     check_suffix(job.output, given.alpha is not None)
-    needs_all = bool(job.others or job.extras) and "reject" not in arguments
+    needs_all = bool(job.others or job.extras) and draw.reject is None
     with metrics.stage("sample") if metrics else nullcontext():
-        drawn: Samples | Best = (pipe.sample if needs_all else pipe.best_of)(given.rgb, **arguments, show=show)
+        drawn: Samples | Best = (pipe.draw_all if needs_all else pipe.draw_best)(given.rgb, draw, show)
     pictures = drawn.images[0] if needs_all else drawn.images[0][None]
     alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *pictures.shape[1:3])
     is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
@@ -110,7 +111,7 @@ def _draw(
     if report["outcome"] != "bicubic" and (is_grey or job.output.suffix.lower() not in LOSSLESS):
         own = read_image(job.output, pictures[0].size).rgb  # however large: its pixels are in memory already
         written = _as_written(pipe, own, given.rgb, "consistency_db" in report)
-        if "reject" in arguments:  # the sample was judged, as it was drawn
+        if draw.reject:  # the sample was judged, as it was drawn
             written["typicality_as_written"] = written.pop("typicality")
         report |= written
     if "likelihood" in job.extras and report["outcome"] == "bicubic":
@@ -123,8 +124,7 @@ def _draw(
     if metrics and needs_all:
         metrics.observe_samples(cast("Samples", drawn))
     elif metrics:
-        redraws = arguments["reject"].redraws if "reject" in arguments else 0
-        metrics.observe_best(cast("Best", drawn), arguments.get("keep", [arguments["n"]])[-1], redraws)
+        metrics.observe_best(cast("Best", drawn), draw)
     return report
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
-from caflow_runtime.image import Image, check_pairs
+from caflow_runtime.image import Image, check_pair
 from caflow_runtime.image_size import MAX_PIXELS
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.pairs import FilePair
@@ -21,6 +21,7 @@ from caflow_runtime.judge.calibration import reason
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.pipeline.likelihoods import NOT_FINITE
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Score
 
@@ -117,11 +118,13 @@ def _load(files: FilePair, scale: int, max_pixels: int) -> Loaded:
     try:
         target = read_image(files.target, max_pixels).rgb
         condition = read_image(files.condition, max_pixels).rgb
-        check_pairs([target], [condition], scale)
+        check_pair(as_text(files.target), target, condition, scale)
     except UnreadableImage as error:
         return Loaded(files, stamps, target, None, as_text(str(error)))
-    except (InputError, MemoryError) as error:
-        return Loaded(files, stamps, target, None, _about(files, error))
+    except InputError as error:
+        return Loaded(files, stamps, target, None, str(error))
+    except MemoryError:
+        return Loaded(files, stamps, target, None, _memory_ran_out(files))
     return Loaded(files, stamps, target, condition)
 
 
@@ -153,10 +156,15 @@ def _score(pipe: Pipeline, pairs: Sequence[Loaded], alpha: float) -> list[Verdic
     conditions = [pair.condition for pair in pairs if pair.condition is not None]
     if not pairs:
         return []
+    name = as_text(pairs[0].files.target)
     try:
         score = pipe.score(targets, conditions)
-    except (InputError, NotFinite, MemoryError) as error:
-        wrong = _about(pairs[0].files, error)
+    except NotFinite:
+        wrong = f"{name}: {NOT_FINITE}"
+    except InputError as error:
+        wrong = f"{name}: {error}"
+    except MemoryError:
+        wrong = _memory_ran_out(pairs[0].files)
     else:
         return [_verdict(pair, score, k, alpha) for k, pair in enumerate(pairs)]
     if len(pairs) == 1:
@@ -185,7 +193,5 @@ def _verdict(pair: Loaded, score: Score, k: int, alpha: float) -> Verdict:
     )
 
 
-def _about(files: FilePair, error: Exception) -> str:
-    """What is wrong with a pair that was scored, or to be scored, alone."""
-    what = str(error).removeprefix("target[0]: ") or "memory ran out"
-    return f"{as_text(files.target)}: {what}"
+def _memory_ran_out(files: FilePair) -> str:
+    return f"{as_text(files.target)}: memory ran out"

@@ -140,18 +140,19 @@ def read_calibration(folder: Path) -> Calibration | None:
     try:
         found = read_json(path, Calibration)
     except WrongJson as error:
-        raise WrongCalibration(f"{path}: {error}: {again}") from None
+        raise WrongCalibration(f"{path}: {error}", again) from None
     if (found.format, found.format_version) != (FORMAT, FORMAT_VERSION):
         raise WrongCalibration(
             f"{path}: wanted format {FORMAT!r} version {FORMAT_VERSION}, got {found.format!r} version "
-            f"{found.format_version}: {again}"
+            f"{found.format_version}",
+            again,
         )
     if not is_sealed(found):
-        raise WrongCalibration(f"{path} is not what was written: its numbers were changed: {again}")
+        raise WrongCalibration(f"{path} is not what was written: its numbers were changed", again)
     if found.manifest_sha256 != sha256_of(folder / MANIFEST):
-        raise WrongCalibration(f"{path} was made for another manifest than the one beside it: {again}")
+        raise WrongCalibration(f"{path} was made for another manifest than the one beside it", again)
     if found.truth.levels != (levels := read_manifest(folder).model.levels):
-        raise WrongCalibration(f"{path}: wanted {levels} levels, as the model has, got {found.truth.levels}: {again}")
+        raise WrongCalibration(f"{path}: wanted {levels} levels, as the model has, got {found.truth.levels}", again)
     return found
 
 

@@ -2,45 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
 
 import numpy as np
 
 from caflow_runtime.bundle.manifest import Model
-from caflow_runtime.checks import check_integer, check_share, shown
-from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.errors import NotFinite
 from caflow_runtime.image import Image
 from caflow_runtime.judge.calibration import Floats, covariates, mahalanobis, standardized, typicality
 from caflow_runtime.judge.consistency import consistency, enlarge_image, project
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.pipeline.results import REJECTED, Outcome, bits_per_dim
-from caflow_runtime.rows.draw import Rank
+from caflow_runtime.rows.assembly import Row
+from caflow_runtime.rows.draw import Draw, Rank
 from caflow_runtime.rows.pixels import Pixels
-from caflow_runtime.rows.runner import Row
 
 TRY_LOWER = "the model's inverse explodes there; try a lower temperature"
 
-Otherwise = Literal["best", "bicubic", "error"]
 Value = Callable[[Row, Image], float]
 """What a row of a condition is ranked by, the more the better; −∞ where it is not finite."""
-
-
-@dataclass(frozen=True)
-class Reject:
-    """Samples that are not taken, and what is done instead."""
-
-    alpha: float = 0.01
-    """A sample of less typicality is rejected: this share of samples like those of calibration."""
-    redraws: int = 20
-    """So many samples of an image, at most, are drawn in place of rejected ones."""
-    otherwise: Otherwise = "best"
-    """Where all are rejected: the best of them, the input enlarged, or `Untypical`."""
-
-    def __post_init__(self) -> None:
-        check_share("alpha", self.alpha, is_open=True)
-        check_integer("redraws", self.redraws, 0)
-        if not isinstance(self.otherwise, str) or self.otherwise not in get_args(Otherwise):
-            raise InputError(f"otherwise: wanted one of {', '.join(get_args(Otherwise))}, got {shown(self.otherwise)}")
 
 
 class Untypical(NotFinite):
@@ -80,23 +59,13 @@ class Choice:
 class Chooser:
     """Takes rows of some conditions and keeps the best of each."""
 
-    def __init__(
-        self,
-        model: Model,
-        conditions: list[Image],
-        value: Value,
-        rank: Rank,
-        is_consistent: bool,
-        reference: Reference | None,
-        reject: Reject | None,
-    ) -> None:
+    def __init__(self, model: Model, conditions: list[Image], draw: Draw, reference: Reference | None) -> None:
+        """`reference`: what is typical of samples, where the draw needs it."""
         self.model = model
         self.conditions = conditions
-        self.value = value
-        self.rank = rank
-        self.is_consistent = is_consistent
+        self.draw = draw
         self.reference = reference
-        self.reject = reject
+        self.value = ranking(model, draw.rank, reference)
         self.choices = [Choice() for _ in conditions]
 
     def take(self, row: Row) -> None:
@@ -118,12 +87,12 @@ class Chooser:
     def candidate(self, value: float, row: Row) -> Candidate:
         """A row as bytes. Its continuous pixels are let go: they are a view of all that ran with it."""
         condition = self.conditions[row.image]
-        if self.is_consistent:
+        if self.draw.consistent:
             image = project(self.model, finite_pixels(row).floats(), condition)
             measured = consistency(self.model, image, condition)
         else:
             image, measured = finite_pixels(row).integers(), value
-        known = measured if self.is_consistent or self.rank == "consistency" else None
+        known = measured if self.draw.consistent or self.draw.rank == "consistency" else None
         return Candidate(value, replace(row, pixels=None), image, known)
 
     def chosen(self, k: int) -> tuple[Candidate, Outcome]:
@@ -132,7 +101,7 @@ class Chooser:
         Raises:
             NotFinite, Untypical
         """
-        choice, reject = self.choices[k], self.reject
+        choice, reject = self.choices[k], self.draw.reject
         if choice.best is not None:
             return choice.best, "accepted"
         if reject is not None and reject.otherwise == "bicubic":
@@ -147,17 +116,18 @@ class Chooser:
     def _enlarged(self, k: int) -> Candidate:
         """The input, in place of a sample, without a likelihood."""
         image = enlarge_image(self.conditions[k], self.model.scale)
-        measured = self.is_consistent or self.rank == "consistency"
+        measured = self.draw.consistent or self.draw.rank == "consistency"
         known = consistency(self.model, image, self.conditions[k]) if measured else None
         row = Row(k, REJECTED, None, [], np.full(self.model.levels, np.nan))
         return Candidate(-np.inf, row, image, known)
 
     def _accepts(self, row: Row, condition: Image, value: float) -> bool:
-        if self.reject is None or self.reference is None or value == -np.inf:
+        reject = self.draw.reject
+        if reject is None or self.reference is None or value == -np.inf:
             return value > -np.inf
         bits = bits_of(row, condition, self.model)[None]
         judged = typicality(self.reference, bits, covariates(condition, self.model.scale)[None])
-        return bool(judged.accept(self.reject.alpha)[0])
+        return bool(judged.accept(reject.alpha)[0])
 
 
 def ranking(model: Model, rank: Rank, reference: Reference | None) -> Value:

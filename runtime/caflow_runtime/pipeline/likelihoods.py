@@ -20,7 +20,9 @@ from caflow_runtime.judge.calibration import (
 )
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.pipeline.results import bits_per_dim
-from caflow_runtime.rows.runner import Row
+from caflow_runtime.rows.assembly import Row
+
+NOT_FINITE = "its log-likelihood is not finite: the model has never seen the like"
 
 
 class Parts(TypedDict):
@@ -92,4 +94,4 @@ def check_finite(row: Row, what: str) -> None:
     NotFinite: if its likelihood is not.
     """
     if not np.isfinite(row.per_level).all():
-        raise NotFinite(f"{what}: its log-likelihood is not finite: the model has never seen the like")
+        raise NotFinite(f"{what}: {NOT_FINITE}")

@@ -1,6 +1,5 @@
 """Best of N from device memory to device memory: what other libraries hold on the GPU never comes to the host."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from caflow_runtime.flow.tiles import Axis, Window
 from caflow_runtime.pipeline.choice import TRY_LOWER
 from caflow_runtime.pipeline.results import bits_per_dim
 from caflow_runtime.rows.device_run import Chain
-from caflow_runtime.rows.draw import per_level
+from caflow_runtime.rows.draw import Draw
 
 
 @dataclass(frozen=True)
@@ -41,23 +40,20 @@ class DeviceBest:
         return bits_per_dim(self.log_likelihood, self.dims)
 
 
-def best_on_device(
-    chain: Chain, room: Room, condition: Any, n: int, temperature: float | Sequence[float], seed: int, frame: int
-) -> DeviceBest:
-    """The best of `n` samples of each condition, (B, h, w, 3) uint8, all in one run.
+def best_on_device(chain: Chain, room: Room, condition: Any, draw: Draw) -> DeviceBest:
+    """The most likely of the samples of each condition, (B, h, w, 3) uint8, all in one run.
 
     Raises:
         InputError: if it is of another kind, or has no room, or needs padding, which is done on the host.
         NotFinite: if no sample of a condition is finite.
         MemoryError
     """
-    count, height, width = _checked(chain, condition)
+    (count, height, width), n = _checked(chain, condition), draw.n
     window = Window(*(Axis(0, np.ones(side, np.float32)) for side in (height, width)))
     if remedy := room.remedy(count * n, height, width):
         raise InputError(f"{count} × {n} samples of {height}×{width} must run at once: give {remedy}")
     units = [Unit(k, window, tuple(range(n))) for k in range(count)]
-    taus = per_level(temperature, chain.model.levels)
-    noise = chain.noise(units, taus, seed, frame, draw_noise)
+    noise = chain.noise(units, draw, draw_noise)
     rows = chain.sample_at_once(chain.backend.adopt(condition), chain.owners(units), noise)
     shares = chain.shares(rows, window)
     levels = [sum(share.sum((1, 2), dtype=np.float64) for share in maps) for maps in shares]

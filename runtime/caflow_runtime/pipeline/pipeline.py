@@ -18,19 +18,20 @@ from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.manifest import Manifest
-from caflow_runtime.checks import check_integer, check_share, shown
+from caflow_runtime.checks import check_integer, check_switch, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
 from caflow_runtime.image import Image, Images, as_image, as_images, check_pairs
 from caflow_runtime.judge.calibration import Calibration, check_alpha, read_calibration
-from caflow_runtime.pipeline.choice import Candidate, Chooser, Reject, finite_pixels, ranking
+from caflow_runtime.pipeline.choice import finite_pixels
+from caflow_runtime.pipeline.drawing import draw_all, draw_best, reference_for, score_rows
 from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
-from caflow_runtime.pipeline.results import REJECTED, Best, Encoded, Samples, Score, stack
-from caflow_runtime.pipeline.stream import Frame, Stream
+from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
+from caflow_runtime.pipeline.stream import Frame, Stream, StreamSettings, Untypical
 from caflow_runtime.pipeline.stream import Noise as StreamNoise
-from caflow_runtime.rows.draw import Rank, check_draw
-from caflow_runtime.rows.runner import Noise, Row, Runner, Show
+from caflow_runtime.rows.draw import Draw, Rank, Reject
+from caflow_runtime.rows.runner import Noise, Runner, Show
 
 PIXEL_BUDGET = 2**20
 OVERLAP = 64
@@ -152,35 +153,12 @@ class Pipeline:
             NotFinite: if no sample of an image is finite.
             Untypical: if all of them are rejected, and `reject` wants an error then.
         """
-        conditions = as_images(images, "images")
-        check_draw(self._model, n, temperature, seed, frame, keep, rank, consistent)
-        if reject is not None and not isinstance(reject, Reject):
-            raise InputError(f"reject: wanted caflow_deploy.Reject, such as Reject(alpha=0.01), got {shown(reject)}")
-        if keep is not None and reject is not None:
-            raise InputError("keep drops samples unseen, so none can be rejected: give keep or reject")
-        reference = self._likelihoods.wanted_reference(temperature) if rank == "typical" or reject else None
-        if reject is not None and reference is not None:
-            check_alpha(reject.alpha, reference)
-        value = ranking(self._model, rank, reference)
-        chooser = Chooser(self._model, conditions, value, rank, consistent, reference, reject)
-        for row in self._runner.draw(conditions, range(n), temperature, seed, frame, keep, show):
-            chooser.take(row)
-        for k in range(len(conditions) if reject else 0):
-            self._redraw(chooser, k, int(n), temperature, seed, frame)
-        chosen = [chooser.chosen(k) for k in range(len(conditions))]
-        winners = [winner for winner, _ in chosen]
-        return Best(
-            images=stack([winner.image for winner in winners]),
-            sample=np.array([winner.row.sample for winner in winners]),
-            consistency=_consistencies(winners),
-            outcome=[outcome for _, outcome in chosen],
-            rejected=np.array([choice.rejected for choice in chooser.choices]),
-            bits_per_dim_drawn=[np.array(choice.bits_per_dim) for choice in chooser.choices],
-            density_at="image" if consistent else "sample",
-            **self._likelihoods.parts(
-                self._scored(winners, conditions, consistent, show), conditions, None if consistent else temperature
-            ),
-        )
+        draw = Draw(n, temperature, seed, frame, rank, keep, consistent, reject)  # type: ignore[arg-type]
+        return self.draw_best(images, draw, show)
+
+    def draw_best(self, images: Images, draw: Draw, show: Show | None = None) -> Best:
+        """What `best_of` gives, of arguments that are checked already."""
+        return draw_best(self._runner, self._likelihoods, as_images(images, "images"), draw, show)
 
     def run(
         self,
@@ -202,8 +180,9 @@ class Pipeline:
             NotFinite: if no sample of an image is finite.
             MemoryError: if it does not fit: nothing is halved here.
         """
-        check_draw(self._model, n, temperature, seed, frame, None, "likelihood", consistent=False)
-        return best_on_device(self._runner.chain, self._runner.room(), condition, int(n), temperature, seed, frame)
+        draw = Draw(n, temperature, seed, frame)  # type: ignore[arg-type]
+        draw.check_fits(self._model)
+        return best_on_device(self._runner.chain, self._runner.room(), condition, draw)
 
     def sample(
         self,
@@ -222,36 +201,12 @@ class Pipeline:
             InputError: if an argument is not what it should be.
             NotFinite: if any sample is not finite.
         """
-        conditions = as_images(images, "images")
-        check_draw(self._model, n, temperature, seed, frame, None, rank, consistent)
-        n = int(n)  # small integers of NumPy overflow in sums
-        reference = self._likelihoods.wanted_reference(temperature) if rank == "typical" else None
-        value = ranking(self._model, rank, reference)
-        chooser = Chooser(self._model, conditions, value, rank, consistent, None, None)
-        drawn = [
-            chooser.candidate(value(row, conditions[row.image]), row)
-            for row in self._runner.draw(conditions, range(n), temperature, seed, frame, None, show)
-        ]
-        drawn.sort(key=lambda candidate: (candidate.row.image, -candidate.value))
-        repeated = [conditions[candidate.row.image] for candidate in drawn]
-        measured = _consistencies(drawn)
-        likelihood = self._likelihoods.parts(
-            self._scored(drawn, repeated, consistent, show), repeated, None if consistent else temperature
-        )
-        typical = likelihood["typicality"]
-        shares = likelihood["shares"]
-        images = [np.stack([c.image for c in drawn[k : k + n]]) for k in range(0, len(drawn), n)]
-        return Samples(
-            images=stack(images),
-            sample=np.array([candidate.row.sample for candidate in drawn]).reshape(-1, n),
-            consistency=None if measured is None else measured.reshape(-1, n),
-            density_at="image" if consistent else "sample",
-            per_level=likelihood["per_level"].reshape(len(conditions), n, -1),
-            dims=likelihood["dims"][::n],
-            sides=likelihood["sides"][::n],
-            shares=[shares[k : k + n] for k in range(0, len(shares), n)],
-            typicality=None if typical is None else typical.reshape(len(conditions), n),
-        )
+        draw = Draw(n, temperature, seed, frame, rank, None, consistent)  # type: ignore[arg-type]
+        return self.draw_all(images, draw, show)
+
+    def draw_all(self, images: Images, draw: Draw, show: Show | None = None) -> Samples:
+        """What `sample` gives, of arguments that are checked already."""
+        return draw_all(self._runner, self._likelihoods, as_images(images, "images"), draw, show)
 
     def stream(
         self,
@@ -285,29 +240,23 @@ class Pipeline:
         except TypeError:
             raise InputError(f"frames: wanted images one after the other, got {shown(frames)}") from None
         checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
-        return self.open_stream(n, temperature, seed, rank, noise, batch, min_typicality, replaces)(checked)
+        draw = Draw(n, temperature, seed, 0, rank)  # type: ignore[arg-type]
+        check_switch("replaces", replaces)
+        untypical: Untypical = "bicubic" if replaces else "mark"
+        return self.open_stream(StreamSettings(draw, noise, batch, min_typicality, untypical))(checked)
 
-    def open_stream(
-        self,
-        n: int,
-        temperature: float | Sequence[float],
-        seed: int,
-        rank: Rank,
-        noise: StreamNoise,
-        batch: int,
-        min_typicality: float = 0.0,
-        replaces: bool = False,
-    ) -> Stream:
-        """What `stream` gives its frames to; it can be told what an earlier run did."""
-        check_draw(self._model, n, temperature, seed, 0, None, rank, consistent=False)
-        check_share("min_typicality", min_typicality)
-        needs = rank == "typical" or min_typicality > 0
-        known = self._likelihoods
-        reference = known.wanted_reference(temperature) if needs else known.reference(temperature)
-        if min_typicality > 0 and reference is not None:
-            check_alpha(min_typicality, reference)
-        value = ranking(self._model, rank, reference)
-        return Stream(self._runner, value, n, temperature, seed, noise, batch, reference, min_typicality, replaces)
+    def open_stream(self, settings: StreamSettings) -> Stream:
+        """What `stream` gives its frames to; it can be told what an earlier run did.
+
+        Raises:
+            InputError: if the model cannot be drawn from so.
+        """
+        draw, known = settings.draw, self._likelihoods
+        reference = reference_for(self._runner, known, draw)
+        if settings.min_typicality > 0:
+            reference = known.wanted_reference(draw.temperature)
+            check_alpha(settings.min_typicality, reference)
+        return Stream(self._runner, settings, reference or known.reference(draw.temperature))
 
     def score(self, target: Images, condition: Images, show: Show | None = None) -> Score:
         """log p(target | condition) of images, at the middle of the cells of their integers.
@@ -317,7 +266,7 @@ class Pipeline:
             NotFinite: if the model cannot score it.
         """
         targets, conditions = self._pairs(target, condition)
-        rows = self._score(targets, conditions, show)
+        rows = score_rows(self._runner, targets, conditions, show)
         return Score(density_at="image", **self._likelihoods.parts(rows, conditions, None))
 
     def encode(self, target: Images, condition: Images) -> Encoded:
@@ -370,39 +319,3 @@ class Pipeline:
         targets, conditions = as_images(target, "target"), as_images(condition, "condition")
         check_pairs(targets, conditions, self._model.scale)
         return targets, conditions
-
-    def _redraw(
-        self, chooser: Chooser, k: int, n: int, temperature: float | Sequence[float], seed: int, frame: int
-    ) -> None:
-        """Samples of one image in place of those that were rejected, until none is missing or no more may be drawn."""
-        assert chooser.reject is not None
-        choice, drawn, most = chooser.choices[k], n, n + chooser.reject.redraws
-        while choice.accepted < n and drawn < most:
-            more = range(drawn, min(most, drawn + n - choice.accepted))
-            for row in self._runner.draw([chooser.conditions[k]], more, temperature, seed, frame):
-                chooser.take(replace(row, image=k))
-            drawn = more.stop
-
-    def _scored(
-        self, candidates: list["Candidate"], conditions: list[Image], consistent: bool, show: Show | None
-    ) -> list[Row]:
-        """The rows with their likelihoods: as drawn, or again if their images were changed."""
-        rows = [candidate.row for candidate in candidates]
-        if not consistent:
-            return rows
-        changed = [k for k, row in enumerate(rows) if row.sample != REJECTED]
-        scored = self._score([candidates[k].image for k in changed], [conditions[k] for k in changed], show)
-        for k, row in zip(changed, scored, strict=True):
-            rows[k] = row
-        return rows
-
-    def _score(self, targets: list[Image], conditions: list[Image], show: Show | None = None) -> list[Row]:
-        rows = sorted(self._runner.score(targets, conditions, show), key=lambda row: row.image)
-        for row in rows:
-            check_finite(row, f"target[{row.image}]")
-        return rows
-
-
-def _consistencies(candidates: list[Candidate]) -> NDArray[np.float64] | None:
-    known = [candidate.consistency for candidate in candidates]
-    return None if any(value is None for value in known) else np.array(known, np.float64)

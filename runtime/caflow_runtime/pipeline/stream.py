@@ -6,28 +6,62 @@ not jump from one sample to another. A frame of which no sample is finite is the
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.checks import check_integer, check_switch, is_number, shown
+from caflow_runtime.checks import check_integer, check_share, is_number, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import DriftingNoise, draw_noise
 from caflow_runtime.image import Image
 from caflow_runtime.judge.calibration import covariates, typicality
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.judge.reference import Reference
+from caflow_runtime.pipeline.choice import ranking
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
 from caflow_runtime.pipeline.scenes import SceneCuts
+from caflow_runtime.rows.assembly import Row
+from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.pixels import HostPixels
-from caflow_runtime.rows.runner import Row, Runner
+from caflow_runtime.rows.runner import Runner
 
 Noise = Literal["fixed", "fresh"] | float
 """The same for all frames of a scene; new for each; or ρ of an AR(1) process, 0 < ρ < 1: each frame's noise is
 ρ times the last one's and √(1 − ρ²) times new noise."""
+
+
+Untypical = Literal["mark", "drop", "bicubic"]
+"""What becomes of untypical frames: they are counted, left out of a video, or the input, enlarged."""
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """How frames are drawn.
+
+    Raises:
+        InputError: where it is made.
+    """
+
+    draw: Draw = field(default_factory=partial(Draw, n=1))
+    """`n` samples of a scene's first frame; the best one's number and noise are kept through the scene. `frame` says
+    nothing here."""
+    noise: Noise = "fixed"
+    batch: int = 1
+    """Frames that run together where the noise is fixed."""
+    min_typicality: float = 0.0
+    """Frames of less are untypical."""
+    untypical: Untypical = "mark"
+
+    def __post_init__(self) -> None:
+        check_integer("batch", self.batch, 1)
+        noise = self.noise
+        if not (noise in ("fixed", "fresh") if isinstance(noise, str) else is_number(noise) and 0 < noise < 1):
+            raise InputError(f"noise: wanted 'fixed', 'fresh' or a number between 0 and 1, got {shown(noise)}")
+        check_share("min_typicality", self.min_typicality)
 
 
 @dataclass(frozen=True)
@@ -72,39 +106,15 @@ class Frame:
 class Stream:
     """Draws frames in order."""
 
-    def __init__(
-        self,
-        runner: Runner,
-        value: Callable[[Row, Image], float],
-        n: int,
-        temperature: float | Sequence[float],
-        seed: int,
-        noise: Noise,
-        batch: int,
-        reference: Reference | None = None,
-        min_typicality: float = 0.0,
-        replaces: bool = False,
-    ) -> None:
-        """Arguments that `Pipeline.stream` has not:
-
-        value: what samples are ranked by, −∞ where they are not finite.
-        reference: what is typical of them.
-        """
-        check_integer("batch", batch, 1)
-        if not (noise in ("fixed", "fresh") if isinstance(noise, str) else is_number(noise) and 0 < noise < 1):
-            raise InputError(f"noise: wanted 'fixed', 'fresh' or a number between 0 and 1, got {shown(noise)}")
-        check_switch("replaces", replaces)
+    def __init__(self, runner: Runner, settings: StreamSettings, reference: Reference | None = None) -> None:
+        """`reference`: what is typical of the samples, where that is known."""
         self.runner = runner
-        self.value = value
-        self.n = n
-        self.temperature = temperature
-        self.seed = seed
-        self.noise = noise
+        self.settings = settings
+        self.draw = settings.draw
         self.reference = reference
-        self.min_typicality = min_typicality
-        self.replaces = replaces
-        self.batch = batch if noise == "fixed" else 1  # frames that run together have one noise
-        self.drifting = None if isinstance(noise, str) else DriftingNoise(noise)
+        self.value = ranking(runner.model, settings.draw.rank, reference)
+        self.batch = settings.batch if settings.noise == "fixed" else 1  # frames that run together have one noise
+        self.drifting = None if isinstance(settings.noise, str) else DriftingNoise(settings.noise)
         self.is_cut = SceneCuts()
         self.scene = -1
         self.sample: int | None = None
@@ -138,7 +148,7 @@ class Stream:
         if not self._is_within:
             return
         self._start_scene(start)
-        if first is not None and self.n > 1:
+        if first is not None and self.draw.n > 1:
             self._choose(start, first, starts_scene=True)
 
     def __call__(self, frames: Iterable[Image]) -> Iterator[Frame]:
@@ -173,7 +183,7 @@ class Stream:
     def _choose(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         """The best of N, whose sample the scene keeps from here on; none where none is finite."""
         best: tuple[float, Row] | None = None
-        for row in self._rows([frame], range(self.n), number):
+        for row in self._rows([frame], range(self.draw.n), number):
             value = self.value(row, frame)
             if value > (-np.inf if best is None else best[0]):
                 best = value, _on_host(row)
@@ -215,15 +225,14 @@ class Stream:
         if self.reference is not None:
             given = covariates(frame, self.runner.model.scale)[None]
             known = float(typicality(self.reference, bits_per_dim(row.per_level, pixels.size)[None], given).value[0])
-        untypical = known is not None and known < self.min_typicality
-        if untypical and self.replaces:
+        untypical = known is not None and known < self.settings.min_typicality
+        if untypical and self.settings.untypical == "bicubic":
             pixels = self._enlarged(frame)
         return Frame(number, pixels, row.sample, row.per_level, starts_scene, known, untypical)
 
     def _rows(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[Row]:
-        key = self.scene if self.noise == "fixed" else number
-        source = draw_noise if self.drifting is None else self.drifting
-        return self.runner.draw(images, samples, self.temperature, self.seed, key, draw_noise=source)
+        draw = replace(self.draw, frame=self.scene if self.settings.noise == "fixed" else number)
+        return self.runner.draw(images, samples, draw, draw_noise=self.drifting or draw_noise)
 
 
 def _on_host(row: Row) -> Row:

@@ -1,8 +1,7 @@
 """One run of the chain: the rows of a plan's units, from host arrays to the device and through all graphs."""
 
-from collections.abc import Sequence
-from itertools import chain as joined
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +11,13 @@ from caflow_runtime.bundle.manifest import cell_side
 from caflow_runtime.bundle.wrong_bundle import WrongShape
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.batching import Unit
-from caflow_runtime.flow.noise import DrawNoise, LevelNoise, Place, draw_noise, draw_rows
+from caflow_runtime.flow.noise import DrawNoise, LevelNoise, Place, draw_rows
+from caflow_runtime.flow.noise import draw_noise as base_noise
 from caflow_runtime.flow.scan import Array, Arrays
 from caflow_runtime.flow.tiles import Window, weighted
 from caflow_runtime.image import Image
+from caflow_runtime.rows.assembly import Part
+from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.pixels import DevicePixels, HostPixels, Pixels
 
 
@@ -27,16 +29,16 @@ class Chain:
         self.backend = graphs.backend
         self.model = graphs.manifest.model
 
-    def noise(
-        self, units: list[Unit], temperatures: Sequence[float], seed: int, frame: int, draw: DrawNoise
-    ) -> list[Array]:
+    def noise(self, units: list[Unit], draw: Draw, draw_noise: DrawNoise) -> list[Array]:
         """z of each level for all rows."""
-        drawn = []
+        temperatures, drawn = draw.temperatures(self.model.levels), []
         for j, channels in enumerate(self.model.noise_channels):
             places = [_place(unit, cell_side(self.model, f"decode_{j}")) for unit in units]
-            z = LevelNoise(channels, j, places, temperatures[j : j + len(channels)], seed, frame)
-            is_base = draw is draw_noise  # which a backend may draw itself
-            drawn.append(self.backend.draw_noise(z) if is_base else self.backend.to_device(draw_rows(z, draw)))
+            z = LevelNoise(channels, j, places, temperatures[j : j + len(channels)], draw.seed, draw.frame)
+            if draw_noise is base_noise:  # which a backend may draw itself
+                drawn.append(self.backend.draw_noise(z))
+            else:
+                drawn.append(self.backend.to_device(draw_rows(z, draw_noise)))
         return drawn
 
     def conditions(self, units: list[Unit], padded: list[Image]) -> Array:
@@ -52,26 +54,26 @@ class Chain:
         self, units: list[Unit], encoded: Arrays, noise: list[Array], keep: Sequence[int] | None = None
     ) -> scan.Rows:
         """Samples of conditions that are encoded."""
-        prune = None if keep is None else self._prune(units, keep)
-        return scan.sample(self.graphs, self.model.levels, encoded, self.owners(units), noise, prune, self.backend.take)
+        pruning = None if keep is None else LeastLikely(self, units, keep)
+        return scan.sample(self.graphs, self.model.levels, encoded, self.owners(units), noise, pruning)
 
     def sample_at_once(self, condition: Array, owners: Array, noise: list[Array]) -> scan.Rows:
         """Conditions to samples with nothing in between, which a backend may record and repeat."""
-
-        def run(arrays: Arrays) -> dict[str, Array]:
-            encoded = scan.encode(self.graphs, arrays["condition"])
-            z = [arrays[f"z_{j}"] for j in range(self.model.levels)]
-            rows = scan.sample(self.graphs, self.model.levels, encoded, arrays["image"], z)
-            shares = {f"share_{k}": share for k, share in enumerate(joined.from_iterable(rows.shares))}
-            return {"pixels": rows.pixels} | shares
-
         given = {"condition": condition, "image": owners} | {f"z_{j}": z for j, z in enumerate(noise)}
-        out = self.backend.replay("sample", run, given)
+        out = self.backend.replay("sample", self._sample_arrays, given)
         shares = [[out[f"share_{2 * j}"], out[f"share_{2 * j + 1}"]] for j in range(self.model.levels)]
         return scan.Rows(out["pixels"], noise, shares)
 
+    def _sample_arrays(self, arrays: Arrays) -> dict[str, Array]:
+        encoded = scan.encode(self.graphs, arrays["condition"])
+        z = [arrays[f"z_{j}"] for j in range(self.model.levels)]
+        rows = scan.sample(self.graphs, self.model.levels, encoded, arrays["image"], z)
+        return {"pixels": rows.pixels} | {
+            f"share_{k}": share for k, share in enumerate(chain.from_iterable(rows.shares))
+        }
+
     def score(self, units: list[Unit], padded_targets: list[Image], padded: list[Image]) -> scan.Rows:
-        """Given targets."""
+        """Targets that are given."""
         encoded, image = self.encode(units, padded), self.owners(units)
         integers = np.stack([_window_of(padded_targets[unit.image], unit.window, 1) for unit in units])
         if "dequantize" not in self.graphs:
@@ -81,6 +83,15 @@ class Chain:
         rows = scan.score(self.graphs, self.model.levels, encoded, image, out["pixels"])
         rows.shares[-1].append(out["share"])
         return rows
+
+    def parts(self, units: list[Unit], rows: scan.Rows, pixels: Sequence[Pixels] | None = None) -> Iterator[Part]:
+        """The rows of a run, one by one, with their pixels where they are wanted."""
+        pairs = [(unit, sample) for unit in units for sample in unit.samples]
+        kept = range(len(pairs)) if rows.kept is None else rows.kept
+        shares = [share for maps in self.shares(rows, units[0].window) for share in maps]
+        for r, index in enumerate(kept):
+            unit, sample = pairs[index]
+            yield Part(unit.image, sample, unit.window, pixels[r] if pixels else None, [share[r] for share in shares])
 
     def pixels(self, rows: scan.Rows, stay: bool) -> Sequence[Pixels]:
         """Of each row; `stay`: on the device, where it can say which are finite."""
@@ -95,13 +106,14 @@ class Chain:
         Raises:
             WrongShape: if the cells of a map do not fit the window.
         """
-        return [[self._share(share, window) for share in maps] for maps in rows.shares]
+        return [[self.share(share, window) for share in maps] for maps in rows.shares]
 
     def owners(self, units: list[Unit]) -> Array:
         """Which unit each row is of."""
         return self.backend.to_device(np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units]))
 
-    def _share(self, share: Array, window: Window) -> NDArray[np.float32]:
+    def share(self, share: Array, window: Window) -> NDArray[np.float32]:
+        """One map, as of `shares`."""
         found = self.backend.to_host(share)
         (height, width), (rows, columns) = window.shape, found.shape[1:]
         cell = height // rows
@@ -112,31 +124,38 @@ class Chain:
             )
         return found
 
-    def _prune(self, units: list[Unit], keep: Sequence[int]) -> scan.Prune:
-        """Keeps the `keep[j + 1]` most likely rows of each unit after level j."""
-        owner = np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units])
 
-        def prune(j: int, shares: list[list[Any]]) -> NDArray[np.int64] | None:
-            nonlocal owner
-            if keep[j + 1] == keep[j]:
-                return None
-            likelihood = self._so_far(units, owner, shares)
-            chosen = []
-            for k in range(len(units)):
-                rows = np.flatnonzero(owner == k)
-                chosen.append(np.sort(rows[np.argsort(-likelihood[rows], kind="stable")[: keep[j + 1]]]))
-            kept = np.concatenate(chosen)
-            owner = owner[kept]
-            return kept
+class LeastLikely:
+    """Drops samples of each unit between levels: `keep[j + 1]` of them, the most likely, are left after level j."""
 
-        return prune
+    def __init__(self, run: Chain, units: list[Unit], keep: Sequence[int]) -> None:
+        self.run = run
+        self.units = units
+        self.keep = keep
+        self._owner = np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units])
 
-    def _so_far(self, units: list[Unit], owner: NDArray[np.int64], shares: list[list[Any]]) -> NDArray[np.float64]:
+    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
+        return self.run.backend.take(array, rows)
+
+    def kept(self, j: int, shares: list[list[Array]]) -> NDArray[np.int64] | None:
+        if self.keep[j + 1] == self.keep[j]:
+            return None
+        likelihood = self._so_far(shares)
+        chosen = []
+        for k in range(len(self.units)):
+            rows = np.flatnonzero(self._owner == k)
+            chosen.append(np.sort(rows[np.argsort(-likelihood[rows], kind="stable")[: self.keep[j + 1]]]))
+        kept = np.concatenate(chosen)
+        self._owner = self._owner[kept]
+        return kept
+
+    def _so_far(self, shares: list[list[Array]]) -> NDArray[np.float64]:
         """Log-likelihood of each row over the levels so far; what is not finite is worse than anything."""
-        total = np.zeros(len(owner))
-        for share in (self._share(share, units[0].window) for maps in shares for share in maps):
-            cell = units[0].window.y.length // share.shape[1]
-            total += [weighted(units[k].window, row, cell).sum() for k, row in zip(owner, share, strict=True)]
+        total, window = np.zeros(len(self._owner)), self.units[0].window
+        for share in (self.run.share(share, window) for maps in shares for share in maps):
+            cell = window.y.length // share.shape[1]
+            windows = (self.units[k].window for k in self._owner)
+            total += [weighted(of_row, row, cell).sum() for of_row, row in zip(windows, share, strict=True)]
         return np.where(np.isfinite(total), total, -np.inf)
 
 

@@ -1,9 +1,8 @@
-"""Images through the graphs: cut into windows, their noise drawn, run in bounded batches, and put together again."""
+"""Images through the graphs: cut into windows, run in bounded batches, and put together again."""
 
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,50 +10,22 @@ from numpy.typing import NDArray
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.bundle.manifest import cell_side
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow import scan
 from caflow_runtime.flow.batching import Room, Unit, plan
 from caflow_runtime.flow.noise import DrawNoise, draw_noise
-from caflow_runtime.flow.shares import Shares, shares_per_level
-from caflow_runtime.flow.tiles import Canvas, TooSmall, Window, cut, pad
+from caflow_runtime.flow.tiles import TooSmall, Window, cut
 from caflow_runtime.image import Image
+from caflow_runtime.rows.assembly import Assembly, Part, Row
 from caflow_runtime.rows.device_run import Chain
-from caflow_runtime.rows.draw import per_level
-from caflow_runtime.rows.pixels import HostPixels, Pixels
+from caflow_runtime.rows.draw import Draw
+from caflow_runtime.rows.work import Drawing, Scoring, Work, padded
 
 CANVAS_PIXELS = 2**25
 """Target pixels of tiled images that are unfinished at the same time, 12 bytes each."""
 
 Show = Callable[[int, int], None]
 """Is given how many windows of samples are done, and how many there are."""
-Floats = NDArray[np.float32]
-Noise = list[Floats]
+Noise = list[NDArray[np.float32]]
 """z of each level, coarsest first: (R, channels, h, w), the z[i, j], i = j … n−1, side by side."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One finished (image, sample) pair, put together from its windows."""
-
-    image: int
-    sample: int
-    pixels: Pixels | None
-    """Of a sample."""
-    shares: Shares
-    per_level: NDArray[np.float64]
-    """(n,) nats."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one window adds to a row."""
-
-    image: int
-    sample: int
-    window: Window
-    pixels: Pixels | None
-    """Of the window."""
-    shares: list[Floats]
-    """Of all levels: of decode and reverse, or of forward and likelihood; then that of the dequantization."""
 
 
 class Runner:
@@ -117,113 +88,27 @@ class Runner:
 
     def draw(
         self,
-        conditions: list[Image],
+        conditions: Sequence[Image],
         samples: Sequence[int],
-        temperature: float | Sequence[float],
-        seed: int,
-        frame: int,
-        keep: Sequence[int] | None = None,
+        draw: Draw,
         show: Show | None = None,
         draw_noise: DrawNoise = draw_noise,
     ) -> Iterator[Row]:
-        """Samples, by their numbers, of all conditions, as they are finished; with `keep` those that were not dropped.
+        """Samples, by their numbers, of all conditions, as they are finished; with `draw.keep` those not dropped.
 
         Raises:
             InputError: if samples are to be dropped of an image that is cut into tiles or runs.
             MemoryError: if memory runs out with the smallest tiles, too.
         """
-        return self._within_memory(
-            lambda budget: self._draw(budget, conditions, samples, temperature, seed, frame, keep, show, draw_noise),
-            len(samples) * max((math.prod(self._padded_sides(condition)) for condition in conditions), default=0),
-        )
+        return self._run(Drawing(self.chain, conditions, samples, draw, draw_noise), show)
 
-    def score(self, targets: list[Image], conditions: list[Image], show: Show | None = None) -> Iterator[Row]:
+    def score(self, targets: Sequence[Image], conditions: Sequence[Image], show: Show | None = None) -> Iterator[Row]:
         """The likelihood of given targets, as they are finished.
 
         Raises:
             MemoryError: if memory runs out with the smallest tiles, too.
         """
-        return self._within_memory(
-            lambda budget: self._score_all(budget, targets, conditions, show),
-            max((math.prod(self._padded_sides(condition)) for condition in conditions), default=0),
-        )
-
-    def _within_memory(self, run: Callable[[int], Iterator[Row]], rows_pixels: int) -> Iterator[Row]:
-        """The rows of `run`, which is given a pixel budget: half of it each time memory runs out, and for later calls.
-
-        It then runs anew; rows that were given are not given again.
-
-        Arguments:
-            rows_pixels: of all rows of the largest image: a larger budget makes no difference.
-        """
-        given: set[tuple[int, int]] = set()
-        whole = budget = self.pixel_budget
-        while True:
-            ran_out: MemoryError | None = None
-            try:
-                for row in run(budget):
-                    if (row.image, row.sample) not in given:
-                        given.add((row.image, row.sample))
-                        yield row
-            except MemoryError as error:
-                ran_out = MemoryError(*error.args)  # another one: this holds all that was alive where it was raised
-            except InputError:
-                if budget == whole:
-                    raise
-                raise MemoryError(f"memory ran out with a pixel_budget of {2 * budget}; less holds no tile") from None
-            if ran_out is None:
-                self.pixel_budget = min(self.pixel_budget, budget)
-                return
-            budget = min(budget, rows_pixels) // 2
-            if budget < self.model.size_multiple**2:
-                raise ran_out
-            warnings.warn(f"memory ran out, going on with a pixel_budget of {budget}", stacklevel=2)
-
-    def _draw(
-        self,
-        budget: int,
-        conditions: list[Image],
-        samples: Sequence[int],
-        temperature: float | Sequence[float],
-        seed: int,
-        frame: int,
-        keep: Sequence[int] | None,
-        show: Show | None,
-        draw_noise: DrawNoise,
-    ) -> Iterator[Row]:
-        temperatures = per_level(temperature, self.model.levels)
-        windows = [self.windows(condition, budget) for condition in conditions]
-        if keep is not None:
-            self._check_prunable(windows, len(samples), budget)
-        stay = all(len(of_image) == 1 for of_image in windows)
-        padded = [self._padded(condition, self.model.scale) for condition in conditions]
-        last: tuple[list[tuple[int, int, int]], scan.Arrays] | None = None
-
-        def run(units: list[Unit]) -> Iterator[Part]:
-            nonlocal last
-            noise = self.chain.noise(units, temperatures, seed, frame, draw_noise)
-            if keep is None and all(len(unit.samples) == len(samples) for unit in units):
-                owners = self.chain.owners(units)
-                rows = self.chain.sample_at_once(self.chain.conditions(units, padded), owners, noise)
-                return self._parts(units, rows, stay=stay)
-            places = [(unit.image, unit.window.y.start, unit.window.x.start) for unit in units]
-            if last is None or last[0] != places:  # more samples of the same windows need no new encoding
-                last = places, self.chain.encode(units, padded)
-            return self._parts(units, self.chain.sample(units, last[1], noise, keep), stay=stay)
-
-        return self._run_all(windows, samples, budget, conditions, run, show)
-
-    def _score_all(
-        self, budget: int, targets: list[Image], conditions: list[Image], show: Show | None
-    ) -> Iterator[Row]:
-        padded = [self._padded(condition, self.model.scale) for condition in conditions]
-        padded_targets = [self._padded(target, 1) for target in targets]
-
-        def run(units: list[Unit]) -> Iterator[Part]:
-            return self._parts(units, self.chain.score(units, padded_targets, padded), keeps_pixels=False)
-
-        windows = [self.windows(condition, budget) for condition in conditions]
-        return self._run_all(windows, [0], budget, conditions, run, show)
+        return self._run(Scoring(self.chain, targets, conditions), show)
 
     def encode(self, target: Image, condition: Image) -> tuple[Noise, Row]:
         """The noise of a target, (1, channels, h, w) each, and its likelihood.
@@ -231,9 +116,9 @@ class Runner:
         Raises:
             InputError: if it needs more than one tile.
         """
-        unit = Unit(0, self._single_window(condition), (0,))
-        rows = self.chain.score([unit], [self._padded(target, 1)], [self._padded(condition, self.model.scale)])
-        return [self.backend.to_host(z) for z in rows.noise], self._finish(unit, rows, condition, keeps_pixels=False)
+        unit, model = Unit(0, self._single_window(condition), (0,)), self.model
+        rows = self.chain.score([unit], [padded(target, model, 1)], [padded(condition, model, model.scale)])
+        return [self.backend.to_host(z) for z in rows.noise], self._only_row(condition, self.chain.parts([unit], rows))
 
     def decode(self, noise: Noise, condition: Image) -> Row:
         """The image that noise makes.
@@ -248,78 +133,55 @@ class Runner:
         ]
         if [z.shape for z in noise] != wanted:
             raise InputError(f"noise: wanted arrays of shapes {wanted}, got {[z.shape for z in noise]}")
-        encoded = self.chain.encode([unit], [self._padded(condition, self.model.scale)])
+        encoded = self.chain.encode([unit], [padded(condition, self.model, self.model.scale)])
         device = [self.backend.to_device(z) for z in noise]
-        return self._finish(unit, self.chain.sample([unit], encoded, device), condition, keeps_pixels=True)
+        rows = self.chain.sample([unit], encoded, device)
+        return self._only_row(condition, self.chain.parts([unit], rows, self.chain.pixels(rows, stay=False)))
 
-    def _finish(self, unit: Unit, rows: scan.Rows, condition: Image, keeps_pixels: bool) -> Row:
-        """The only row of a run of one."""
-        (part,) = self._parts([unit], rows, keeps_pixels)
-        canvas = Canvas(*(self.model.scale * side for side in condition.shape[:2]))
-        canvas.add(part.window, None, part.shares)
-        pixels = part.pixels and part.pixels.cropped(canvas.height, canvas.width)
-        return Row(0, 0, pixels, canvas.shares, _per_level(canvas.shares, self.model.levels))
+    def _only_row(self, condition: Image, parts: Iterable[Part]) -> Row:
+        """Of a run of one."""
+        (part,) = parts
+        row = Assembly(self.model, [condition], [[part.window]]).add(part)
+        assert row is not None
+        return row
 
-    def _run_all(
-        self,
-        windows: list[list[Window]],
-        samples: Sequence[int],
-        budget: int,
-        conditions: list[Image],
-        run: Callable[[list[Unit]], Iterable[Part]],
-        show: Show | None = None,
-    ) -> Iterator[Row]:
-        """Plan, run, and put together."""
-        done, count = 0, sum(len(samples) * len(of_image) for of_image in windows)
-        canvases: dict[tuple[int, int], Canvas] = {}
-        scale, levels = self.model.scale, self.model.levels
-        for units in plan(windows, samples, self.room(budget), CANVAS_PIXELS):
-            for part in run(units):
-                key = (part.image, part.sample)
-                if key not in canvases:
-                    height, width = conditions[part.image].shape[:2]
-                    canvases[key] = Canvas(scale * height, scale * width)
-                canvas = canvases[key]
-                is_whole, pixels = len(windows[part.image]) == 1, part.pixels
-                canvas.add(part.window, pixels.floats() if pixels and not is_whole else None, part.shares)
-                if canvas.windows == len(windows[part.image]):
-                    del canvases[key]
-                    if canvas.pixels is not None:
-                        pixels = HostPixels(canvas.pixels)
-                    inside = pixels and pixels.cropped(canvas.height, canvas.width)
-                    yield Row(*key, inside, canvas.shares, _per_level(canvas.shares, levels))
+    def _run(self, work: Work, show: Show | None) -> Iterator[Row]:
+        """All rows. Each time memory runs out, what is left is done with half the budget, and so are later calls."""
+        given: set[tuple[int, int]] = set()
+        whole = budget = self.pixel_budget
+        # A larger budget than that of all rows of the largest image makes no difference.
+        most = len(work.samples) * max((math.prod(self._padded_sides(one)) for one in work.conditions), default=0)
+        while True:
+            ran_out: MemoryError | None = None
+            try:
+                for row in self._batches(work, budget, show):
+                    if (row.image, row.sample) not in given:
+                        given.add((row.image, row.sample))
+                        yield row
+            except MemoryError as error:
+                ran_out = MemoryError(*error.args)  # another one: this holds all that was alive where it was raised
+            except InputError:
+                if budget == whole:
+                    raise
+                raise MemoryError(f"memory ran out with a pixel_budget of {2 * budget}; less holds no tile") from None
+            if ran_out is None:
+                self.pixel_budget = min(self.pixel_budget, budget)
+                return
+            budget = min(budget, most) // 2
+            if budget < self.model.size_multiple**2:
+                raise ran_out
+            warnings.warn(f"memory ran out, going on with a pixel_budget of {budget}", stacklevel=2)
+
+    def _batches(self, work: Work, budget: int, show: Show | None) -> Iterator[Row]:
+        """Batch after batch; each row when its last window is done."""
+        windows = [self.windows(condition, budget) for condition in work.conditions]
+        work.begin(windows, self.room(budget))
+        rows = Assembly(self.model, work.conditions, windows)
+        done, count = 0, sum(len(work.samples) * len(of_image) for of_image in windows)
+        for units in plan(windows, work.samples, self.room(budget), CANVAS_PIXELS):
+            for part in work.run(units):
+                if (row := rows.add(part)) is not None:
+                    yield row
             done += sum(len(unit.samples) for unit in units)
             if show:
                 show(done, count)
-
-    def _parts(
-        self, units: list[Unit], rows: scan.Rows, keeps_pixels: bool = True, stay: bool = False
-    ) -> Iterator[Part]:
-        """The rows of a run, one by one, on the host, but for pixels that may stay where they are."""
-        pairs = [(unit, sample) for unit in units for sample in unit.samples]
-        kept = range(len(pairs)) if rows.kept is None else rows.kept
-        shares = [share for maps in self.chain.shares(rows, units[0].window) for share in maps]
-        pixels = self.chain.pixels(rows, stay) if keeps_pixels else [None] * len(kept)
-        for r, index in enumerate(kept):
-            unit, sample = pairs[index]
-            yield Part(unit.image, sample, unit.window, pixels[r], [share[r] for share in shares])
-
-    def _padded(self, image: Image, scale: int) -> Image:
-        """An image, whose target is `scale` times as large, such that the target's sides are multiples."""
-        multiple = self.model.size_multiple // scale
-        height, width = (-(-side // multiple) * multiple for side in image.shape[:2])
-        return pad(image, height, width)
-
-    def _check_prunable(self, windows: list[list[Window]], samples: int, budget: int) -> None:
-        for k, of_image in enumerate(windows):
-            if len(of_image) > 1 or samples > self.room(budget).rows(of_image[0]):
-                height, width = of_image[-1].y.end, of_image[-1].x.end
-                raise InputError(
-                    f"keep: all {samples} samples of images[{k}] must run at once, {height}×{width} "
-                    f"pixels each: give {self.room(budget).remedy(samples, height, width)}"
-                )
-
-
-def _per_level(shares: Shares, levels: int) -> NDArray[np.float64]:
-    """(n,) nats."""
-    return np.array([sum(float(share.sum()) for _, share in level) for level in shares_per_level(shares, levels)])

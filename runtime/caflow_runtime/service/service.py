@@ -21,10 +21,9 @@ from caflow_runtime.judge.calibration import check_alpha
 from caflow_runtime.judge.drift import WINDOW
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.path_text import as_text
-from caflow_runtime.pipeline.choice import Otherwise, Reject
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Likelihood, Stack
-from caflow_runtime.rows.draw import check_draw
+from caflow_runtime.rows.draw import Draw, Otherwise, Reject
 from caflow_runtime.service.request import (
     TEMPERATURE,
     Answer,
@@ -210,26 +209,23 @@ class Sampler(Service):
         return reference_of(self.pipe, TEMPERATURE)
 
     def _check(self, parameters: SampleParameters, images: list[list[Image]]) -> None:
-        p, model = parameters, self.pipe.manifest.model
-        check_draw(model, p.n, p.temperature, p.seed, 0, None, p.rank, p.consistent)
-        if p.rank == "typical" or p.min_typicality:
-            reference = self.pipe.calibration.reference(p.temperature)
-            if p.min_typicality:
-                check_alpha(p.min_typicality, reference)
+        draw = draw_of(parameters)
+        draw.check_fits(self.pipe.manifest.model)
+        if draw.needs_reference:
+            reference = self.pipe.calibration.reference(parameters.temperature)
+            if draw.reject:
+                check_alpha(draw.reject.alpha, reference)
 
     def _pixels(self, parameters: SampleParameters, images: list[list[Image]]) -> int:
-        reject = _rejecting(parameters)
-        samples = parameters.n + (reject.redraws if reject else 0)
-        return count_pixels(images[0], self.pipe.manifest.model.scale) * samples
+        return count_pixels(images[0], self.pipe.manifest.model.scale) * draw_of(parameters).most_samples
 
     def _compute(self, parameters: SampleParameters, requests: list[list[list[Image]]]) -> list[Tensors]:
-        p, reject = parameters, _rejecting(parameters)
+        draw = draw_of(parameters)
         images = [image for (given,) in requests for image in given]
         with self._stage("sample"):
-            best = self.pipe.best_of(images, p.n, p.temperature, p.seed, 0, p.rank, None, p.consistent, reject=reject)
+            best = self.pipe.draw_best(images, draw)
         if self.metrics:
-            is_usual = p.temperature == TEMPERATURE
-            self.metrics.observe_best(best, p.n, reject.redraws if reject else 0, measures_drift=is_usual)
+            self.metrics.observe_best(best, draw, measures_drift=draw.temperature == TEMPERATURE)
         tensors = {
             **likelihoods(best),
             "sample": best.sample[:, None],
@@ -310,7 +306,12 @@ def split(images: Stack | None, tensors: Tensors, counts: Sequence[int]) -> list
     return parts
 
 
-def _rejecting(parameters: SampleParameters) -> Reject | None:
-    if not parameters.min_typicality:
-        return None
-    return Reject(parameters.min_typicality, otherwise=OTHERWISE[parameters.untypical])
+def draw_of(parameters: SampleParameters) -> Draw:
+    """What is drawn for a request.
+
+    Raises:
+        InputError
+    """
+    p = parameters
+    reject = Reject(p.min_typicality, otherwise=OTHERWISE[p.untypical]) if p.min_typicality else None
+    return Draw(p.n, p.temperature, p.seed, rank=p.rank, consistent=p.consistent, reject=reject)

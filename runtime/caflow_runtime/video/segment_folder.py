@@ -14,7 +14,7 @@ from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import LOCK, NAME, PASSING, State, check_same, read_state, settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.video.segments import DrawSettings
+from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.sink import Encoding
 
 COMMAND = "caflow batch"
@@ -23,13 +23,14 @@ OWN = re.compile(rf"{re.escape(NAME)}|(\d{{5,}}|\.[0-9a-f]{{32}})\.\w+")
 
 
 def settings_of(
-    pipe: Pipeline, source: Path, drawing: DrawSettings, encoding: Encoding, segment_frames: int, **others: Any
+    pipe: Pipeline, source: Path, streaming: StreamSettings, encoding: Encoding, segment_frames: int, **others: Any
 ) -> dict[str, Any]:
     """All that segments depend on; `others` is what else the pipeline was opened with. Reads all of the source."""
     encoded = {"codec": encoding.codec, "crf": encoding.crf, "bits": encoding.bits}
-    drawn = msgspec.to_builtins(drawing)
+    drawn = msgspec.to_builtins(streaming)
     return {
         **settings_of_pipeline(pipe),
+        **drawn.pop("draw"),
         **drawn,
         **encoded,
         **others,

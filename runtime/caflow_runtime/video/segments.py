@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 from uuid import uuid4
 
 import msgspec
@@ -26,8 +25,7 @@ from caflow_runtime.jobs.folder import is_intact
 from caflow_runtime.judge.calibration import NAME as CALIBRATION
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import REJECTED
-from caflow_runtime.pipeline.stream import Noise, Stream
-from caflow_runtime.rows.draw import Rank
+from caflow_runtime.pipeline.stream import Stream, StreamSettings
 from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, read_json
 from caflow_runtime.video.job import READER_ENDS_S, WAITING_FRAMES
@@ -38,31 +36,6 @@ from caflow_runtime.video.sink import Encoding, SegmentWriter, to_disk
 from caflow_runtime.video.source import FileSource, UnreadableVideo, UnwritableVideo, import_av
 
 KEPT = ".json"
-
-
-class DrawSettings(msgspec.Struct, frozen=True):
-    """How frames are drawn: what `Pipeline.stream` takes."""
-
-    n: int = 1
-    temperature: float | tuple[float, ...] = 0.8
-    seed: int = 0
-    rank: Rank = "likelihood"
-    noise: Noise = "fixed"
-    batch: int = 1
-    min_typicality: float = 0.0
-    untypical: Literal["mark", "drop", "bicubic"] = "mark"
-    """Frames of less are counted, left out, or the input, enlarged."""
-
-    def open_stream(self, pipe: Pipeline) -> Stream:
-        """What draws frames so.
-
-        Raises:
-            InputError: if a setting is not what it should be.
-        """
-        replaces = self.untypical == "bicubic"
-        return pipe.open_stream(
-            self.n, self.temperature, self.seed, self.rank, self.noise, self.batch, self.min_typicality, replaces
-        )
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -98,7 +71,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 def draw_segment(
-    pipe: Pipeline, source: Path, segment: Segment, settings: DrawSettings, encoding: Encoding, folder: Path
+    pipe: Pipeline, source: Path, segment: Segment, settings: StreamSettings, encoding: Encoding, folder: Path
 ) -> Report:
     """Write one segment's file to a folder, whole or not at all. One that is there, and whole, is not drawn again.
 
@@ -114,7 +87,7 @@ def draw_segment(
         UnwritableVideo: if the disk is full, say.
     """
     _check_source(source, segment)
-    stream = settings.open_stream(pipe)
+    stream = pipe.open_stream(settings)
     path, made_of = _path(folder, segment.number, encoding), _made_of(pipe, segment, settings, encoding)
     if (found := _found(path, made_of)) is not None:
         return msgspec.structs.replace(found, drawn=False)
@@ -161,9 +134,9 @@ def _path(folder: Path, number: int, encoding: Encoding) -> Path:
     return folder / f"{number:05d}{encoding.segment_suffix}"
 
 
-def _made_of(pipe: Pipeline, segment: Segment, settings: DrawSettings, encoding: Encoding) -> str:
+def _made_of(pipe: Pipeline, segment: Segment, settings: StreamSettings, encoding: Encoding) -> str:
     bundle = [sha256_of(pipe.folder / MANIFEST)]
-    if settings.min_typicality > 0 or settings.rank == "typical":
+    if settings.min_typicality > 0 or settings.draw.rank == "typical":
         bundle.append(sha256_of(pipe.folder / CALIBRATION))
     return hashlib.sha256(msgspec.json.encode((segment, bundle, settings, encoding))).hexdigest()
 
@@ -250,7 +223,7 @@ def _draw(
 
 def _skip_to(stream: Stream, source: Path, segment: Segment) -> None:
     first, start = segment.frames.first, segment.scene_start
-    chosen_on = next(pictures(source, start)) if stream.n > 1 and start.first < first else None
+    chosen_on = next(pictures(source, start)) if stream.draw.n > 1 and start.first < first else None
     stream.skip_to(first, segment.scene, start.first, chosen_on)
 
 

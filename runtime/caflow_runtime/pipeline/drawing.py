@@ -1,0 +1,130 @@
+"""Samples of images: drawn, ranked, drawn again where they are rejected, and scored again where they are changed."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.image import Image
+from caflow_runtime.judge.calibration import check_alpha
+from caflow_runtime.judge.reference import Reference
+from caflow_runtime.pipeline.choice import Candidate, Chooser
+from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
+from caflow_runtime.pipeline.results import REJECTED, Best, Samples, stack
+from caflow_runtime.rows.assembly import Row
+from caflow_runtime.rows.draw import Draw
+from caflow_runtime.rows.runner import Runner, Show
+
+
+def draw_best(runner: Runner, likelihoods: Likelihoods, conditions: list[Image], draw: Draw, show: Show | None) -> Best:
+    """The best sample of each condition.
+
+    Raises:
+        InputError: if the model cannot be drawn from so.
+        NotFinite, Untypical
+    """
+    chooser = Chooser(runner.model, conditions, draw, reference_for(runner, likelihoods, draw))
+    for row in runner.draw(conditions, range(draw.n), draw, show):
+        chooser.take(row)
+    if draw.reject is not None:
+        for k in range(len(conditions)):
+            _redraw(runner, chooser, k, draw.n + draw.reject.redraws)
+    chosen = [chooser.chosen(k) for k in range(len(conditions))]
+    winners = [winner for winner, _ in chosen]
+    rows = _scored_again(runner, winners, conditions, show) if draw.consistent else [one.row for one in winners]
+    return Best(
+        images=stack([winner.image for winner in winners]),
+        sample=np.array([winner.row.sample for winner in winners]),
+        consistency=_consistencies(winners),
+        outcome=[outcome for _, outcome in chosen],
+        rejected=np.array([choice.rejected for choice in chooser.choices]),
+        bits_per_dim_drawn=[np.array(choice.bits_per_dim) for choice in chooser.choices],
+        density_at="image" if draw.consistent else "sample",
+        **likelihoods.parts(rows, conditions, None if draw.consistent else draw.temperature),
+    )
+
+
+def draw_all(
+    runner: Runner, likelihoods: Likelihoods, conditions: list[Image], draw: Draw, show: Show | None
+) -> Samples:
+    """All samples of each condition, the best first.
+
+    Raises:
+        InputError: if the model cannot be drawn from so.
+        NotFinite: if any sample is not finite.
+    """
+    n, count = draw.n, len(conditions)
+    chooser = Chooser(runner.model, conditions, draw, reference_for(runner, likelihoods, draw))
+    drawn = [
+        chooser.candidate(chooser.value(row, conditions[row.image]), row)
+        for row in runner.draw(conditions, range(n), draw, show)
+    ]
+    drawn.sort(key=lambda candidate: (candidate.row.image, -candidate.value))
+    repeated = [conditions[candidate.row.image] for candidate in drawn]
+    rows = _scored_again(runner, drawn, repeated, show) if draw.consistent else [one.row for one in drawn]
+    likelihood = likelihoods.parts(rows, repeated, None if draw.consistent else draw.temperature)
+    measured, typical, shares = _consistencies(drawn), likelihood["typicality"], likelihood["shares"]
+    return Samples(
+        images=stack([np.stack([c.image for c in drawn[k : k + n]]) for k in range(0, len(drawn), n)]),
+        sample=np.array([candidate.row.sample for candidate in drawn]).reshape(-1, n),
+        consistency=None if measured is None else measured.reshape(-1, n),
+        density_at="image" if draw.consistent else "sample",
+        per_level=likelihood["per_level"].reshape(count, n, -1),
+        dims=likelihood["dims"][::n],
+        sides=likelihood["sides"][::n],
+        shares=[shares[k : k + n] for k in range(0, len(shares), n)],
+        typicality=None if typical is None else typical.reshape(count, n),
+    )
+
+
+def reference_for(runner: Runner, likelihoods: Likelihoods, draw: Draw) -> Reference | None:
+    """What is typical of samples of a draw that needs to know it.
+
+    Raises:
+        InputError: if it is not known, or the model cannot be drawn from so.
+    """
+    draw.check_fits(runner.model)
+    if not draw.needs_reference:
+        return None
+    reference = likelihoods.wanted_reference(draw.temperature)
+    if draw.reject is not None:
+        check_alpha(draw.reject.alpha, reference)
+    return reference
+
+
+def score_rows(runner: Runner, targets: list[Image], conditions: list[Image], show: Show | None = None) -> list[Row]:
+    """The likelihood of each target.
+
+    Raises:
+        NotFinite: if the model cannot score one.
+    """
+    rows = sorted(runner.score(targets, conditions, show), key=lambda row: row.image)
+    for row in rows:
+        check_finite(row, f"target[{row.image}]")
+    return rows
+
+
+def _redraw(runner: Runner, chooser: Chooser, k: int, most: int) -> None:
+    """Samples of one image in place of those that were rejected, until none is missing or `most` were drawn."""
+    draw, choice = chooser.draw, chooser.choices[k]
+    drawn = draw.n
+    while choice.accepted < draw.n and drawn < most:
+        more = range(drawn, min(most, drawn + draw.n - choice.accepted))
+        for row in runner.draw([chooser.conditions[k]], more, draw):
+            chooser.take(replace(row, image=k))
+        drawn = more.stop
+
+
+def _scored_again(runner: Runner, candidates: list[Candidate], conditions: list[Image], show: Show | None) -> list[Row]:
+    """The rows with the likelihoods of their images, which were changed after they were drawn."""
+    rows = [candidate.row for candidate in candidates]
+    changed = [k for k, row in enumerate(rows) if row.sample != REJECTED]
+    scored = score_rows(runner, [candidates[k].image for k in changed], [conditions[k] for k in changed], show)
+    for k, row in zip(changed, scored, strict=True):
+        rows[k] = row
+    return rows
+
+
+def _consistencies(candidates: list[Candidate]) -> NDArray[np.float64] | None:
+    known = [candidate.consistency for candidate in candidates]
+    return None if any(value is None for value in known) else np.array(known, np.float64)

@@ -1,0 +1,67 @@
+"""Rows as they are put together from their windows, which come batch by batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.flow.shares import Shares, shares_per_level
+from caflow_runtime.flow.tiles import Canvas, Window
+from caflow_runtime.image import Image
+from caflow_runtime.rows.pixels import HostPixels, Pixels
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished (image, sample) pair."""
+
+    image: int
+    sample: int
+    pixels: Pixels | None
+    """Of a sample."""
+    shares: Shares
+    per_level: NDArray[np.float64]
+    """(n,) nats."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one window adds to a row."""
+
+    image: int
+    sample: int
+    window: Window
+    pixels: Pixels | None
+    """Of the window."""
+    shares: list[NDArray[np.float32]]
+    """Of all levels: of decode and reverse, or of forward and likelihood; then that of the dequantization."""
+
+
+class Assembly:
+    """The rows that are not finished yet."""
+
+    def __init__(self, model: Model, conditions: Sequence[Image], windows: Sequence[list[Window]]) -> None:
+        """`windows`: of each condition's target."""
+        self.model = model
+        self.conditions = conditions
+        self.windows = windows
+        self._canvases: dict[tuple[int, int], Canvas] = {}
+
+    def add(self, part: Part) -> Row | None:
+        """Take one more part. It is the row's last: the row."""
+        key, scale = (part.image, part.sample), self.model.scale
+        if key not in self._canvases:
+            height, width = self.conditions[part.image].shape[:2]
+            self._canvases[key] = Canvas(scale * height, scale * width)
+        canvas, count = self._canvases[key], len(self.windows[part.image])
+        canvas.add(part.window, part.pixels.floats() if part.pixels and count > 1 else None, part.shares)
+        if canvas.windows < count:
+            return None
+        del self._canvases[key]
+        pixels = part.pixels if canvas.pixels is None else HostPixels(canvas.pixels)
+        inside = pixels and pixels.cropped(canvas.height, canvas.width)
+        levels = shares_per_level(canvas.shares, self.model.levels)
+        nats = np.array([sum(float(share.sum()) for _, share in level) for level in levels])
+        return Row(*key, inside, canvas.shares, nats)
