@@ -148,7 +148,7 @@ def test_other_results(pipe: Pipeline, photographs: Path) -> None:
     targets, conditions = [pair.target for pair in pairs], [pair.condition for pair in pairs]
     score = pipe.score(targets, conditions)
     assert score.typicality is not None
-    verdicts = score.typicality.accept(0.4)
+    verdicts = score.typicality.accept(float(np.median(score.typicality.value)))
     samples = pipe.sample(conditions[0], n=3)
     frames = list(pipe.stream(conditions[:2]))
     with Metrics(pipe, pipe.calibration.truth) as metrics:

@@ -107,7 +107,7 @@ def test_wrong_tensors_are_refused(pipe: Pipeline, given: dict[str, Any], messag
 
 def test_untypical_samples(pipe: Pipeline, photographs: Path) -> None:
     """A request of which none is accepted is an error by itself, where its client wants that."""
-    image = photograph(photographs, 0, 8, 8)[None]
+    image = photograph(photographs, 1, 8, 8)[None]
     wanted = pipe.best_of(image, n=3, reject=Reject(0.999, 20, "bicubic"))
     assert wanted.outcome == ["bicubic"]
     common = {"n": 3, "min_typicality": 0.999}
@@ -169,13 +169,13 @@ def test_no_more_is_computed_together_than_one_request_may_ask_for(
     pipe: Pipeline, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    best_of = Pipeline.best_of
+    draw_best = Pipeline.draw_best
 
-    def counting(self: Pipeline, images: Any, *arguments: Any, **named: Any) -> Any:
+    def counting(self: Pipeline, images: Any, *arguments: Any) -> Any:
         sizes.append(len(images))
-        return best_of(self, images, *arguments, **named)
+        return draw_best(self, images, *arguments)
 
-    monkeypatch.setattr(Pipeline, "best_of", counting)
+    monkeypatch.setattr(Pipeline, "draw_best", counting)
     images = [photograph(photographs, k, 8, 8)[None] for k in range(5)]
     answers = Sampler(pipe, max_pixels=2 * 3 * 32 * 32).answer([ask(image, n=3) for image in images])
     assert sizes == [2, 2, 1]

@@ -143,10 +143,11 @@ def test_drifting_noise_is_a_function_of_the_frame() -> None:
 def test_a_stream_that_begins_later_goes_on_alike(
     pipe: Pipeline, scenes: list[Picture], n: int, noise: Noise, number: int
 ) -> None:
-    whole = list(pipe.stream(scenes, n=n, seed=5, noise=noise))
+    seed = 8  # the first sample is not the best
+    whole = list(pipe.stream(scenes, n=n, seed=seed, noise=noise))
     assert n == 1 or whole[0].sample > 0
     scene, start = (0, 0) if number < 5 else (1, 5)
-    stream = pipe.open_stream(StreamSettings(Draw(n, seed=5), noise))
+    stream = pipe.open_stream(StreamSettings(Draw(n, seed=seed), noise))
     stream.skip_to(number, scene, start, scenes[start] if n > 1 else None)
     for frame, same in zip(stream(scenes[number:]), whole[number:], strict=True):
         assert (frame.number, frame.sample, frame.starts_scene) == (same.number, same.sample, same.starts_scene)
