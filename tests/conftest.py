@@ -121,10 +121,12 @@ def exported(ours: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportRepo
 
 
 @pytest.fixture(scope="session")
-def exported_half(ours: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
-    """The same with networks in fp16."""
+def exported_half(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """The model of `uncalibrated`, exported again from its bundle with networks in fp16. Do not change it."""
     half: PrecisionName = "fp16"
-    return made_once(tmp_path_factory, "exported-half", lambda _: export(ours, ours.with_name("half.caflow"), half))
+    return made_once(
+        tmp_path_factory, "exported-half", lambda folder: export(uncalibrated, folder / "half.caflow", half)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ import torch
 from commands import caflow_export
 from onnx import helper, numpy_helper
 
-from caflow_export.export import ExportReport, export
+from caflow_export.export import ExportReport
 from caflow_export.weights import WeightStore
+from caflow_runtime.bundle.reading import read_manifest
 from caflow_training import checkpoint
 from caflow_training.bundle_checkpoint import NAME, WEIGHTS
 from caflow_training.checkpoint import CheckpointError
@@ -57,16 +58,15 @@ def test_weights_that_graphs_hold_are_not_stored_again(tmp_path: Path, dtype: ty
 _CUTS = (slice(10), slice(10, None))
 
 
-def test_it_can_be_exported_again(least_exported: ExportReport, tmp_path: Path) -> None:
-    bundle = least_exported.path
-    here = caflow_export(bundle, "-o", bundle, "--force")
+def test_it_can_be_exported_again(uncalibrated: Path, exported_half: ExportReport) -> None:
+    here = caflow_export(uncalibrated, "-o", uncalibrated, "--force")
     assert here.returncode == 2
     assert "is what would be exported" in here.stderr
-    half = export(bundle, tmp_path / "half.caflow", "fp16").manifest
+    half = exported_half.manifest
     assert half.precision == "fp16"
-    assert half.source.training == least_exported.manifest.source.training
+    assert half.source.training == read_manifest(uncalibrated).source.training
     with pytest.raises(CheckpointError, match=r"half\.caflow: wanted a checkpoint or a bundle that holds one"):
-        checkpoint.load(tmp_path / "half.caflow")
+        checkpoint.load(exported_half.path)
 
 
 def _rename(stored: Stored) -> None:
