@@ -1,6 +1,5 @@
 """The folder of a job that goes on after a stop. `job.json` says what was asked for: no other job goes on there."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,10 +15,9 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.judge import calibration
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.strict_json import WrongJson, read_json
+from caflow_runtime.whole_files import LEFTOVER, write_whole
 
-NAME, PARTIAL, LOCK = "job.json", ".job.json.partial", ".lock"
-PASSING = (PARTIAL, LOCK)
-"""Names of files that are there only while a process runs, or after it was killed."""
+NAME, LOCK = "job.json", ".lock"
 SHOWN = 16
 """Characters of a setting: hashes are long."""
 
@@ -32,16 +30,12 @@ class State(msgspec.Struct):
 
     def write(self, folder: Path) -> None:
         """Whole or not at all, even if the machine stops."""
-        write_whole(folder / NAME, folder / PARTIAL, msgspec.json.encode(self))
+        write_whole(folder / NAME, msgspec.json.encode(self))
 
 
-def write_whole(path: Path, partial: Path, content: bytes) -> None:
-    """A file, whole or not at all, even if the machine stops; `partial` is what it is called until it is whole."""
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def is_passing(path: Path) -> bool:
+    """Whether a file in a job's folder is there only while a process runs, or after it was killed."""
+    return path.name == LOCK or LEFTOVER.fullmatch(path.name) is not None
 
 
 @contextmanager
@@ -116,7 +110,7 @@ def read_state(folder: Path, kind: type[Kind], command: str) -> Kind | None:
     try:
         return read_json(folder / NAME, kind)
     except FileNotFoundError:
-        if folder.is_dir() and any(path.name not in PASSING for path in folder.iterdir()):
+        if folder.is_dir() and not all(map(is_passing, folder.iterdir())):
             raise InputError(f"{folder} holds no job of {command}, but something else: {again}") from None
     except WrongJson as error:
         raise InputError(f"{folder / NAME} is not that of a job of {command}: {error}: {again}") from None

@@ -16,11 +16,11 @@ from typing import Any
 from caflow_runtime.jobs.folder import State, check_same, has_changed, read_state, settings_of_pipeline
 from caflow_runtime.jobs.images import Done, Job
 from caflow_runtime.path_text import as_path, as_text
-from caflow_runtime.pictures.image_files import PARTIAL
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.seal import are_sealed, sealed_fields
 from caflow_runtime.strict_json import WrongJson, parse_json
+from caflow_runtime.whole_files import remove_leftovers, write_whole
 
 COMMAND = "caflow batch"
 RESULTS = "results.jsonl"
@@ -109,9 +109,7 @@ def keep_done(path: Path, jobs: Iterable[Job]) -> list[dict[str, Any]]:
         if is_whole and not has_changed(as_path(result["input"]), result.get("input_stamp")):
             kept[result["output"]] = line, result
     if len(kept) < len(lines):
-        partial = path.with_name(f".{path.name}{PARTIAL}")
-        partial.write_bytes(b"".join(line for line, _ in kept.values()))
-        partial.replace(path)
+        write_whole(path, b"".join(line for line, _ in kept.values()))
     return [result for _, result in kept.values()]
 
 
@@ -124,13 +122,7 @@ def _is_there(path: Path) -> bool:
 
 def remove_partial(jobs: Iterable[Job]) -> None:
     """What processes that were killed have left of these images."""
-    names: dict[Path, set[str]] = {}
-    for job in jobs:
-        names.setdefault(job.output.parent, set()).add(job.output.name)
-    for folder, own in names.items():
-        for path in folder.glob(f".*{PARTIAL}"):
-            if path.name.removeprefix(".").rsplit(".", 2)[0] in own:
-                path.unlink(missing_ok=True)
+    remove_leftovers(path for job in jobs for path in job.outputs)
 
 
 def _result(line: bytes) -> dict[str, Any] | None:

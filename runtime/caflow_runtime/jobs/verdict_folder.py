@@ -25,6 +25,7 @@ from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, parse_json
+from caflow_runtime.whole_files import remove_leftovers, whole_file
 
 COMMAND = "caflow filter"
 SCORES, LIST, LIST0, FILES, PARQUET = "scores.jsonl", "accepted.txt", "accepted.list0", "accepted", "scores.parquet"
@@ -64,6 +65,7 @@ class FilterJob:
         if found is not None:
             check_same(folder, found.settings, settings)
         self.state = found or begin(folder, settings)
+        remove_leftovers(folder / name for name in (NAME, SCORES, LIST, LIST0, PARQUET))
         self.done = keep_whole(folder / SCORES, pairs)
         """Verdicts that are there."""
 
@@ -198,16 +200,11 @@ def write_list(path: Path, names: Iterable[str], end: bytes) -> None:
         InputError: if a name does not fit in a line.
         OSError
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            for name in names:
-                if end == b"\n":
-                    check_fits_in_a_line(name)
-                file.write(os.fsencode(name) + end)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("wb") as file:
+        for name in names:
+            if end == b"\n":
+                check_fits_in_a_line(name)
+            file.write(os.fsencode(name) + end)
 
 
 def check_fits_in_a_line(name: str) -> None:

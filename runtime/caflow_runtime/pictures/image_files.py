@@ -1,7 +1,6 @@
 """Image files: read as a model sees them, with what has to come back in the result; written whole or not at all."""
 
 import os
-import secrets
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from caflow_runtime.checks import check_integer
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image import Image
 from caflow_runtime.image_size import JPEG_START, MAX_PIXELS, claimed_size
+from caflow_runtime.whole_files import write_whole
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
@@ -27,8 +27,6 @@ PROFILE_HEADER, JPEG_PROFILE = 128, 65519
 """Bytes of an ICC profile: its header, and what OpenCV writes into a JPEG at most."""
 HAS_PROFILES = hasattr(cv2, "imencodeWithMetadata")
 """OpenCV 4.12 or later."""
-PARTIAL = ".partial"
-"""The end of the name of a file that is not yet whole; its start is a dot and the name that it will have."""
 JPEG_END = b"\xff\xd9"
 MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES = 8, 2**26
 """Of a file: pixels of four channels of 16 bits, not compressed; and what there may be besides."""
@@ -122,12 +120,7 @@ def write_image(
     encoded = _encode_with_profile(suffix, pixels, quality, profile)
     if encoded is None:
         raise OSError(f"{path}: OpenCV cannot encode it")
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")  # several machines may write one file
-    try:
-        partial.write_bytes(encoded.tobytes())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, encoded.tobytes())
 
 
 def check_suffix(path: Path, has_alpha: bool = False) -> None:

@@ -9,15 +9,15 @@ import msgspec
 from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.folder import LOCK, is_intact, write_whole
+from caflow_runtime.jobs.folder import is_intact, is_passing
 from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, read_json
 from caflow_runtime.video.join import count_frames
+from caflow_runtime.whole_files import write_whole
 
 NAME = "journal.json"
-PARTIAL = f".{NAME}.partial"
-OWN = re.compile(rf"{re.escape(NAME)}|{re.escape(PARTIAL)}|\d{{5,}}\.\w+|joined\.\w+")
+OWN = re.compile(rf"{re.escape(NAME)}|\d{{5,}}\.\w+|joined\.\w+")
 """Names of files of a job."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
@@ -52,7 +52,7 @@ class Journal(msgspec.Struct):
 
     def write(self, parts: Path) -> None:
         """Whole or not at all, even if the machine stops."""
-        write_whole(parts / NAME, parts / PARTIAL, msgspec.json.encode(sealed(self)))
+        write_whole(parts / NAME, msgspec.json.encode(sealed(self)))
 
 
 def segment_name(number: int, suffix: str) -> str:
@@ -94,7 +94,7 @@ def open_journal(parts: Path, source: Path | None, name: str, settings: dict[str
     """
     wanted = Journal(sha256_of(source) if source else name, msgspec.json.decode(msgspec.json.encode(settings)))
     if not (parts / NAME).is_file():
-        if any(path.name not in (PARTIAL, LOCK) for path in parts.iterdir()):
+        if not all(map(is_passing, parts.iterdir())):
             raise InputError(f"{parts} is where this job would keep its parts, and something else is in it: move that")
         wanted.write(parts)
         return wanted

@@ -12,7 +12,7 @@ import msgspec
 
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.folder import LOCK, NAME, PASSING, State, check_same, read_state, settings_of_pipeline
+from caflow_runtime.jobs.folder import LOCK, NAME, State, check_same, is_passing, read_state, settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.sink import Encoding
@@ -84,5 +84,5 @@ def _foreign(folder: Path) -> list[Path]:
     return [
         path
         for path in folder.iterdir()
-        if path.name not in PASSING and not (holds_a_job and path.is_file() and OWN.fullmatch(path.name))
+        if not is_passing(path) and not (holds_a_job and path.is_file() and OWN.fullmatch(path.name))
     ]
