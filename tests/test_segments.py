@@ -12,21 +12,30 @@ import msgspec
 import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, packets
+from video_jobs import H264, video_job, video_settings
 
 from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.pipeline.results import REJECTED
+from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.rows.draw import Draw
-from caflow_runtime.video.job import Drawing, Job
-from caflow_runtime.video.segment_folder import open_folder, remove_folder, settings_of
+from caflow_runtime.video.job import Drawing, Show
+from caflow_runtime.video.parts import (
+    Report,
+    VideoSettings,
+    open_parts,
+    read_records,
+    remove_parts,
+    write_record,
+)
+from caflow_runtime.video.segment_count import SegmentCount
 from caflow_runtime.video.segment_plan import Plan, pictures, plan
-from caflow_runtime.video.segments import Report, draw_segment, join_segments
+from caflow_runtime.video.segments import draw_segment, join_segments
 from caflow_runtime.video.sink import Encoding
-from caflow_runtime.video.source import FileSource, UnreadableVideo, UnwritableVideo
+from caflow_runtime.video.source import FileSource, TimedFrame, UnreadableVideo, UnwritableVideo
 
 SEGMENT_FRAMES = 10
-H264 = Encoding("h264", 18, 8)
 BEST_OF_4 = StreamSettings(Draw(4, seed=10, rank="consistency"))
 """A choice that another frame of the scene would make otherwise."""
 X264 = ["-c:v", "libx264", "-crf", 20]
@@ -74,8 +83,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def in_one_process(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> Drawing:
-    stream, drops = pipe.open_stream(settings), settings.untypical == "drop"
-    return Job(FileSource(source), output, stream, H264, {}, SEGMENT_FRAMES, drops_untypical=drops).run(resume=False)
+    return video_job(pipe, source, output, settings, SEGMENT_FRAMES).run()
 
 
 def in_segments(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> tuple[Plan, list[Report]]:
@@ -167,7 +175,8 @@ from pathlib import Path
 import msgspec
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.video.segment_plan import Plan
-from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.pipeline.results import REJECTED
+from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.video.segments import draw_segment
 from caflow_runtime.video.sink import Encoding
 bundle, source, folder, settings, part = sys.argv[1:]
@@ -272,39 +281,117 @@ def test_of_a_cut_off_file_there_is_what_it_has(pipe: Pipeline, clips: Path, tmp
 
 def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     """Segments of other settings, of another source, or of other tiles are not taken, and what is somebody's stays."""
-    folder, source = tmp_path / "out.mp4.segments", clips / "scenes.mp4"
+    folder, source = tmp_path / "out.mp4.parts", clips / "scenes.mp4"
+    folder.mkdir()
 
-    def settings(source: Path = source, seed: int = 0, pixel_budget: int | None = None) -> dict[str, Any]:
-        return settings_of(
-            pipe, source, StreamSettings(Draw(1, seed=seed)), H264, SEGMENT_FRAMES, pixel_budget=pixel_budget
-        )
+    def settings(source: Path = source, seed: int = 0, pixel_budget: int | None = None) -> VideoSettings:
+        streaming = StreamSettings(Draw(1, seed=seed))
+        return video_settings(pipe, FileSource(source), streaming, SEGMENT_FRAMES, pixel_budget)
 
-    open_folder(folder, settings(), force=False)
+    open_parts(folder, settings(), force=False)
     segment = plan(source, SEGMENT_FRAMES).segments[0]
     draw_segment(pipe, source, segment, StreamSettings(), H264, folder)
-    (folder / f".{'0' * 32}.mp4").touch()  # what a killed process leaves
-    open_folder(folder, settings(), force=False)
-    assert (folder / "00000.mp4").exists()
+    left = [".00000.mp4.0123abcd.partial", ".job.json.0123abcd.partial", ".00001.json.0123abcd.partial"]
+    for name in left:  # what killed processes leave
+        (folder / name).touch()
+    open_parts(folder, settings(), force=False)
+    assert sorted(path.name for path in folder.iterdir()) == ["00000.json", "00000.mp4", "job.json"]
     for other, differing in (
         (settings(seed=1), r"seed 0 \(now 1\)"),
         (settings(pixel_budget=4096), r"pixel_budget None \(now 4096\)"),
         (settings(clips / "vfr.mp4"), "source"),
     ):
         with pytest.raises(InputError, match=f"holds a job with {differing}"):
-            open_folder(folder, other, force=False)
-    open_folder(folder, settings(seed=1), force=True)
-    assert [path.name for path in folder.iterdir()] == ["job.json"]
+            open_parts(folder, other, force=False)
     (folder / "notes.txt").touch()
-    for force in (False, True):
-        with pytest.raises(InputError, match=r"notes\.txt in it is not the job's: move that, or give another -o"):
-            open_folder(folder, settings(), force)
-    remove_folder(folder)
+    open_parts(folder, settings(seed=1), force=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["job.json", "notes.txt"]
+    remove_parts(folder)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     (folder / "notes.txt").rename(folder / "00001.mp4")  # there is no job, so it is not a segment
-    with pytest.raises(InputError, match=r"00001\.mp4 in it is not the job's"):
-        open_folder(folder, settings(), force=True)
-    remove_folder(folder)
+    for force in (False, True):
+        with pytest.raises(InputError, match=r"would keep its parts, and 00001\.mp4 is in it: move that"):
+            open_parts(folder, settings(), force)
+    remove_parts(folder)
     assert [path.name for path in folder.iterdir()] == ["00001.mp4"]
+
+
+@pytest.mark.parametrize("begun_by", ["one process", "workers"])
+def test_a_job_is_resumed_the_other_way(pipe: Pipeline, clips: Path, tmp_path: Path, begun_by: str) -> None:
+    """Also where there are gaps. Begun by one process, it is stopped in the third segment, and the first is damaged."""
+    source, output, settings = clips / "scenes.mp4", tmp_path / "out.mp4", BEST_OF_4
+    job = video_job(pipe, source, output, settings, SEGMENT_FRAMES)
+    planned = plan(source, SEGMENT_FRAMES)
+    if begun_by == "one process":
+        job.show = stopping_after(25)
+        assert job.run().stopped
+        damaged = job.parts / "00000.mp4"
+        damaged.write_bytes(bytes(damaged.stat().st_size))
+        open_parts(job.parts, job.settings, force=False)
+        assert read_records(job.parts, job.settings, "one process").keys() == {1}
+        assert not read_records(job.parts, job.settings, "workers")  # after a gap, it may not fit
+        reports = [draw_segment(pipe, source, one, settings, H264, job.parts) for one in planned.segments]
+        join_segments(reports, H264, job.parts, source, output)
+    else:
+        job.parts.mkdir()
+        open_parts(job.parts, job.settings, force=False)
+        for number in (0, 1, 3):
+            draw_segment(pipe, source, planned.segments[number], settings, H264, job.parts)
+        assert read_records(job.parts, job.settings, "workers").keys() == {0, 1, 3}
+        assert read_records(job.parts, job.settings, "one process").keys() == {0, 1}
+        drawn: list[int] = []
+        job.show = lambda frame, _: drawn.append(frame.number)
+        job.run()
+        assert drawn == list(range(20, 36))
+    in_one_process(pipe, source, tmp_path / "whole.mp4", settings)
+    assert output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def stopping_after(count: int) -> Show:
+    def show(frame: Frame, _: TimedFrame) -> None:
+        if frame.number == count - 1:
+            raise KeyboardInterrupt
+
+    return show
+
+
+@pytest.mark.parametrize("begun_by", ["one process", "workers"])
+def test_where_a_sample_was_not_finite_a_job_is_not_resumed_the_other_way(
+    pipe: Pipeline, clips: Path, tmp_path: Path, begun_by: Any
+) -> None:
+    settings = video_settings(pipe, FileSource(clips / "scenes.mp4"), BEST_OF_4, SEGMENT_FRAMES)
+    open_parts(tmp_path, settings, force=False)
+    count = SegmentCount(samples=4, sample=2)
+    for number in range(SEGMENT_FRAMES):
+        sample = 2 if number < 5 else 3
+        pixels, levels = np.zeros((4, 4, 3), np.float32), np.zeros(2)
+        count.add(Frame(10 + number, pixels, sample, levels, starts_scene=False), 3000 * number, is_dropped=True)
+    write_record(tmp_path, count.record(1, SEGMENT_FRAMES, None, begun_by, settings.made_of))
+    assert read_records(tmp_path, settings, begun_by).keys() == {1}
+    other, way = ("workers", "without") if begun_by == "one process" else ("one process", "with")
+    with pytest.raises(
+        InputError, match=f"must be resumed {way} --workers .* in segment 1 the sample that a scene keeps"
+    ):
+        read_records(tmp_path, settings, other)  # type: ignore[arg-type]
+
+
+def test_a_sample_that_is_chosen_again_is_noticed() -> None:
+    """But not where there is nothing to choose, or where another scene begins."""
+
+    def settled(samples: int, before: int | None, *drawn: tuple[int, bool]) -> bool:
+        count = SegmentCount(samples, before)
+        for number, (sample, starts_scene) in enumerate(drawn):
+            levels = np.full(2, np.nan if sample == REJECTED else 0.0)
+            frame = Frame(number, np.zeros((4, 4, 3), np.float32), sample, levels, starts_scene)
+            count.add(frame, number, is_dropped=False)
+        return count.is_settled
+
+    assert settled(4, None, (2, True), (2, False), (3, True), (3, False))
+    assert settled(4, 1, (1, False), (1, False))
+    assert not settled(4, 1, (2, False))
+    assert not settled(4, None, (REJECTED, True))
+    assert not settled(4, None, (1, True), (REJECTED, False), (1, False))
+    assert settled(1, None, (0, True), (REJECTED, False), (0, False))
 
 
 def test_a_file_that_has_changed_is_refused(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:

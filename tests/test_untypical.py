@@ -114,10 +114,10 @@ def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_pa
     assert report is not None
     assert drawn.typicality is not None
     assert written.typicality is not None
-    assert report["outcome"] == "accepted"
-    assert report["typicality"] == pytest.approx(drawn.typicality.value[0], rel=1e-6)
-    assert report["typicality_as_written"] == pytest.approx(written.typicality.value[0], rel=1e-6)
-    assert report["bits_per_dim"] == pytest.approx(written.bits_per_dim[0], rel=1e-6)
+    assert report.outcome == "accepted"
+    assert report.typicality == pytest.approx(drawn.typicality.value[0], rel=1e-6)
+    assert report.typicality_as_written == pytest.approx(written.typicality.value[0], rel=1e-6)
+    assert report.bits_per_dim == pytest.approx(written.bits_per_dim[0], rel=1e-6)
 
 
 def test_maps_of_an_earlier_run_do_not_stay(calibrated: Path, source: Path, tmp_path: Path) -> None:

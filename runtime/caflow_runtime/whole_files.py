@@ -59,7 +59,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield partial
         for file in partial.rglob("*"):
             if file.is_file():
-                _to_disk(file)
+                to_disk(file)
         _folder_to_disk(partial)
         if path.exists():
             path.replace(partial_path(path))
@@ -76,7 +76,7 @@ def move_into_place(file: Path, path: Path) -> None:
     Raises:
         OSError
     """
-    _to_disk(file)
+    to_disk(file)
     file.replace(path)
     _folder_to_disk(path.parent)
 
@@ -84,6 +84,12 @@ def move_into_place(file: Path, path: Path) -> None:
 def partial_path(path: Path) -> Path:
     """Return a name for `path` until it is whole, which no other process uses."""
     return path.with_name(f".{path.name}.{secrets.token_hex(TOKEN_BYTES)}.partial")
+
+
+def leftover_of(path: Path) -> str | None:
+    """Return the name of the file or folder that `path` would have become; None if it is no temporary one."""
+    found = LEFTOVER.fullmatch(path.name)
+    return None if found is None else found[1]
 
 
 def remove_leftovers(paths: Iterable[Path], min_age_s: float = 0) -> None:
@@ -100,8 +106,7 @@ def remove_leftovers(paths: Iterable[Path], min_age_s: float = 0) -> None:
         names.setdefault(path.parent, set()).add(path.name)
     for folder, own in names.items():
         for found in folder.glob(".*.partial"):
-            leftover = LEFTOVER.fullmatch(found.name)
-            if leftover is None or leftover[1] not in own or time.time() - found.stat().st_mtime < min_age_s:
+            if leftover_of(found) not in own or time.time() - found.stat().st_mtime < min_age_s:
                 continue
             if found.is_dir():
                 shutil.rmtree(found)
@@ -109,7 +114,12 @@ def remove_leftovers(paths: Iterable[Path], min_age_s: float = 0) -> None:
                 found.unlink(missing_ok=True)
 
 
-def _to_disk(file: Path) -> None:
+def to_disk(file: Path) -> None:
+    """Have a file's content on the disk, before anything says that it is finished.
+
+    Raises:
+        OSError
+    """
     with file.open("r+b" if os.name == "nt" else "rb") as opened:  # Windows requires a file that is open for writing
         os.fsync(opened.fileno())
 

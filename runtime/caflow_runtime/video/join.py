@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from caflow_runtime.video.source import CLOCK, UnwritableVideo, VideoInfo, import_av, open_to_read
+from caflow_runtime.whole_files import move_into_place
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SOUND = "aac"
@@ -69,6 +70,22 @@ def join_what_fits(parts: Sequence[Part], output: Path, source: str | None, info
     found, wanted = count_frames(output), sum(part.frames for part in parts)
     if found != wanted:
         raise UnwritableVideo(f"{output}: {wanted} frames were joined, but {found} are in the file")
+    return lost
+
+
+def join_into_place(parts: Sequence[Part], output: Path, source: str | None, info: VideoInfo) -> list[str]:
+    """`join_what_fits`; the output is there whole or not at all.
+
+    Raises:
+        UnwritableVideo, FFmpegError, OSError
+    """
+    # A name that is always the same: what a killed process left is overwritten. FFmpeg reads the format from its end.
+    partial = output.with_name(f".{output.stem}.partial{output.suffix}")
+    try:
+        lost = join_what_fits(parts, partial, source, info)
+        move_into_place(partial, output)
+    finally:
+        partial.unlink(missing_ok=True)
     return lost
 
 
