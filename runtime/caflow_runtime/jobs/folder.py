@@ -1,4 +1,4 @@
-"""The folder of a job that goes on after a stop. `job.json` says what was asked for: no other job goes on there."""
+"""The folder of a job that the same command resumes. `job.json` holds its settings: no other job is resumed there."""
 
 import os
 from collections.abc import Iterator
