@@ -2,8 +2,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PHOTOGRAPHS := build/photographs
 BUNDLE := models/x4-photo.caflow
+WHEEL := build/wheel
 
-.PHONY: demo setup lint test test-full calibrate cpp benchmarks quality sheets video filter scale clean
+.PHONY: demo setup lint test test-runtime test-full calibrate cpp benchmarks quality sheets video filter scale clean
 
 demo: setup  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
 	$(BIN)/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -23,7 +24,14 @@ lint: setup  ## Style and types.
 	$(BIN)/mypy
 
 test: setup  ## The tests that every change runs.
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+test-runtime:  ## The tests of the runtime, in an environment that has the wheel and pytest alone.
+	rm -rf $(WHEEL)
+	$(PYTHON) -m venv $(WHEEL)
+	$(WHEEL)/bin/pip wheel --quiet --no-deps --wheel-dir $(WHEEL) .
+	$(WHEEL)/bin/pip install --quiet "$$(echo $(WHEEL)/*.whl)[cpu,video]" pytest
+	cd $(WHEEL) && bin/pytest --config-file $(CURDIR)/pyproject.toml --confcutdir $(CURDIR)/tests/runtime $(CURDIR)/tests/runtime
 
 test-full: setup  ## What takes longer.
 	$(BIN)/pytest -m full

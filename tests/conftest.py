@@ -1,34 +1,37 @@
-"""Fixtures: the photographs and reference files of the repository, and small models with weights that do something."""
+"""Fixtures: small models with weights that do something, their exports, the C++ runtime; and those of `tiny`."""
 
-import shutil
-import socket
+import os
+import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import cpp_data
-import cv2
 import numpy as np
 import pytest
 import torch
 from cpp_build import BUILD, MISSING, build
+from filelock import FileLock
 from numpy.typing import NDArray
+from tiny import calibrated, photographs, pipe, uncalibrated
 
-from caflow_export.export import ExportReport, export
+from caflow_export.export import ExportReport, PrecisionName, export
 from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.backends.onnx_runtime import check_installed
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.noise import Place, draw_noise
-from caflow_runtime.jobs.calibrate import CROPS, Pair, calibrate, find_photographs, pairs_of
-from caflow_runtime.judge.calibration import Calibration, write_calibration
-from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow
 from caflow_training.tasks import SuperResolution
 
-DATA = Path(__file__).parent / "data"
-CALIBRATED_SIDES, CALIBRATED_TEMPERATURE = (16, 32), 0.8
+__all__ = ["calibrated", "photographs", "pipe", "uncalibrated"]  # fixtures
+
+Made = TypeVar("Made")
 OURS = {
     "levels": 2,
+    "target_steps": 1,
+    "own_steps": 1,
     "residual": True,
     "mean_blocks": 1,
     "mean_width": 8,
@@ -37,6 +40,7 @@ OURS = {
     "dequantization_steps": 1,
     "task": SuperResolution(scale=4),
 }
+LEAST = {"levels": 1, "target_steps": 1, "own_steps": 1, "residual": True, "task": SuperResolution(scale=2)}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,20 +59,39 @@ def onnxruntime_cuda() -> None:
         pytest.skip(str(error))
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Made]) -> Made:
+    """What `make` returns, which writes into a folder of that name: one worker of pytest-xdist calls it, all get it.
+
+    A worker that comes later waits.
+    """
+    of_this_worker = factory.getbasetemp()
+    folder = (of_this_worker.parent if "PYTEST_XDIST_WORKER" in os.environ else of_this_worker) / name
+    kept = folder / "made.pickle"
+    with FileLock(f"{folder}.lock"):
+        if not kept.exists():
+            folder.mkdir(exist_ok=True)
+            kept.write_bytes(pickle.dumps(make(folder)))
+        made: Made = pickle.loads(kept.read_bytes())
+    return made
+
+
 @pytest.fixture(scope="session")
 def cpp_test_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the C++ tests are held against."""
-    folder = tmp_path_factory.mktemp("cpp") / "data"
-    cpp_data.write(folder)
-    return folder
+
+    def write(folder: Path) -> Path:
+        cpp_data.write(folder / "data")
+        return folder / "data"
+
+    return made_once(tmp_path_factory, "cpp-data", write)
 
 
 @pytest.fixture(scope="session")
-def built_cpp(cpp_test_data: Path) -> Path:
+def built_cpp(cpp_test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The build folder of the C++ runtime."""
     if MISSING:
         pytest.skip(f"not installed (.ci/packages): {' '.join(MISSING)}")
-    return build(BUILD, cpp_test_data)
+    return made_once(tmp_path_factory, "cpp-build", lambda _: build(BUILD, cpp_test_data))
 
 
 @pytest.fixture(autouse=True)
@@ -77,73 +100,51 @@ def seeded() -> None:
 
 
 @pytest.fixture(scope="session")
-def photographs() -> Path:
-    """A folder of 13 CC0 photographs."""
-    return DATA / "photographs"
-
-
-@pytest.fixture(scope="session")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint: two levels, ×4, residual to a mean network whose features are seen, variational dequantization."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("ours") / "model.pt"
-    checkpoint.save(path, small_model(torch.float32, **OURS))
-    return path
+
+    def save(folder: Path) -> Path:
+        torch.manual_seed(0)
+        checkpoint.save(folder / "model.pt", small_model(torch.float32, **OURS))
+        return folder / "model.pt"
+
+    return made_once(tmp_path_factory, "ours", save)
 
 
 @pytest.fixture(scope="session")
-def exported(ours: Path) -> ExportReport:
-    """Its bundle: tracing takes most of a minute, so all tests share it. Do not change it."""
-    return export(ours)
+def exported(ours: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """Its bundle, for what needs the checkpoint as well: tracing takes most of a minute. Do not change it.
+
+    Tests of the runtime alone take `uncalibrated`.
+    """
+    return made_once(tmp_path_factory, "exported", lambda _: export(ours))
 
 
 @pytest.fixture(scope="session")
-def exported_half(ours: Path) -> ExportReport:
-    """The same with networks in fp16."""
-    return export(ours, ours.with_name("half.caflow"), precision="fp16")
+def exported_half(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """The model of `uncalibrated`, exported again from its bundle with networks in fp16. Do not change it."""
+    half: PrecisionName = "fp16"
+    return made_once(
+        tmp_path_factory, "exported-half", lambda folder: export(uncalibrated, folder / "half.caflow", half)
+    )
 
 
 @pytest.fixture(scope="session")
-def calibrated(exported: ExportReport, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of that bundle, calibrated with the repository's photographs. Do not change it."""
-    folder = tmp_path_factory.mktemp("calibrated") / "model.caflow"
-    shutil.copytree(exported.path, folder)
-    with load(folder, backend="cpu") as pipe:
-        write_calibration(folder, calibration_of(pipe, photographs))
-    return folder
+def least(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of one level, which is exported in a third of the time: for what export does, whatever the model."""
+
+    def save(folder: Path) -> Path:
+        torch.manual_seed(0)
+        checkpoint.save(folder / "least.pt", small_model(torch.float32, **LEAST))
+        return folder / "least.pt"
+
+    return made_once(tmp_path_factory, "least", save)
 
 
-def calibration_of(pipe: Pipeline, folder: Path) -> Calibration:
-    """What is typical of small crops of the photographs in a folder."""
-    return calibrate(pipe, pairs_of_photographs(pipe, folder), [CALIBRATED_TEMPERATURE])
-
-
-def pairs_of_photographs(pipe: Pipeline, folder: Path, each: int = 2 * CROPS) -> list[Pair]:
-    """So many crops of each photograph, the largest ones, with their conditions."""
-    model = pipe.manifest.model
-    return [p for path in find_photographs(folder) for p in pairs_of(path, folder, model, CALIBRATED_SIDES)[-each:]]
-
-
-def free_port() -> int:
-    """Of the loopback address."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
-def listening(port: int) -> set[str]:
-    """Addresses at which something listens on that port, by IPv4 or IPv6, as Linux writes them."""
-    tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
-    rows = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
-    is_listening = "0A"
-    ends = [row[1].split(":") for row in rows if row[3] == is_listening]
-    return {address for address, number in ends if int(number, 16) == port}
-
-
-def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np.uint8]:
-    """A window of a photograph, (height, width, 3) uint8 RGB."""
-    image = cv2.imread(str(sorted(folder.glob("*.jpg"))[number]), cv2.IMREAD_COLOR_RGB)
-    assert image is not None
-    return np.ascontiguousarray(image[100 : 100 + height, 200 : 200 + width]).astype(np.uint8)
+@pytest.fixture(scope="session")
+def least_exported(least: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """Its bundle. Do not change it."""
+    return made_once(tmp_path_factory, "least-exported", lambda _: export(least))
 
 
 def torch_noise(

@@ -1,10 +1,8 @@
 """Commands that do many files, as users start and kill them, and what is compared of their results."""
 
-import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DATA
+from tiny import DATA
 
 from caflow_runtime.jobs.image_folder import RESULTS
 from caflow_runtime.pictures.image_files import read_image, write_image
@@ -27,14 +25,6 @@ def environment() -> Iterator[dict[str, str]]:
     folder = mkdtemp(prefix="ray")
     yield {**os.environ, "RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled"}
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "caflow_deploy.cli", *map(str, arguments)]
-
-
-def caflow(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, **options)
 
 
 @contextmanager
@@ -65,10 +55,6 @@ def wait_for(process: "subprocess.Popen[bytes]", folder: Path, count: int, found
 def wait_for_lines(process: "subprocess.Popen[bytes]", folder: Path, path: Path, count: int) -> None:
     """Until a file has so many."""
     wait_for(process, folder, count, lambda: path.read_bytes().count(b"\n") if path.exists() else 0)
-
-
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def crops(folder: Path, count: int, side: int = 16) -> None:

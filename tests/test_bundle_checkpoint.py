@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import caflow_export
 from onnx import helper, numpy_helper
-from test_tensorrt import caflow_export
 
 from caflow_export.export import ExportReport
 from caflow_export.weights import WeightStore
@@ -58,17 +58,15 @@ def test_weights_that_graphs_hold_are_not_stored_again(tmp_path: Path, dtype: ty
 _CUTS = (slice(10), slice(10, None))
 
 
-def test_it_can_be_exported_again(exported: ExportReport, tmp_path: Path) -> None:
-    here = caflow_export(exported.path, "-o", exported.path, "--force")
+def test_it_can_be_exported_again(uncalibrated: Path, exported_half: ExportReport) -> None:
+    here = caflow_export(uncalibrated, "-o", uncalibrated, "--force")
     assert here.returncode == 2
     assert "is what would be exported" in here.stderr
-    done = caflow_export(exported.path, "-o", tmp_path / "half.caflow", "--precision", "fp16")
-    assert done.returncode == 0, done.stderr
-    half = read_manifest(tmp_path / "half.caflow")
+    half = exported_half.manifest
     assert half.precision == "fp16"
-    assert half.source.training == exported.manifest.source.training
+    assert half.source.training == read_manifest(uncalibrated).source.training
     with pytest.raises(CheckpointError, match=r"half\.caflow: wanted a checkpoint or a bundle that holds one"):
-        checkpoint.load(tmp_path / "half.caflow")
+        checkpoint.load(exported_half.path)
 
 
 def _rename(stored: Stored) -> None:

@@ -11,20 +11,15 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from conftest import photograph
-from interrupts import heeding_ctrl_c
+from commands import caflow, heeding_ctrl_c
 from msgspec.structs import replace
+from tiny import photograph
 
 from caflow_export.export import ExportReport
 from caflow_runtime.bundle.reading import describe_file, read_manifest, write_manifest
 from caflow_runtime.judge.calibration import read_calibration, write_calibration
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
-
-
-def caflow(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "caflow_deploy.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import photograph
+from tiny import photograph
 
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError

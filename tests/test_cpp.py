@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 from c_library import CONSISTENCY, WITH_LIKELIHOOD_MAPS, WITH_PIXELS, CError, CModel, Result
-from conftest import photograph
 from cpp_build import (
     BUILD,
     BUNDLE,
@@ -24,9 +23,9 @@ from cpp_build import (
     with_tensorrt,
 )
 from numpy.typing import NDArray
+from tiny import photograph
 
 from caflow_deploy import load
-from caflow_export.export import ExportReport
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 EQUAL_BYTES = 0.9999
@@ -120,12 +119,12 @@ def test_scores_are_pythons(model: CModel, pipe: Pipeline, photographs: Path) ->
         assert result.log_likelihood == pytest.approx(score.log_likelihood[k], rel=LIKELIHOOD)
 
 
-def test_scores_with_a_dequantizer_are_pythons(built_cpp: Path, exported: ExportReport, photographs: Path) -> None:
+def test_scores_with_a_dequantizer_are_pythons(built_cpp: Path, uncalibrated: Path, photographs: Path) -> None:
     target = photograph(photographs, 8, 4 * 9, 4 * 12)
     condition = cv2.resize(target, (12, 9), interpolation=cv2.INTER_AREA).astype(np.uint8)
     with (
-        load(exported.path, backend="cpu") as pipe,
-        CModel(built_cpp / "libcaflow.so", exported.path, backend=b"cpu") as model,
+        load(uncalibrated, backend="cpu") as pipe,
+        CModel(built_cpp / "libcaflow.so", uncalibrated, backend=b"cpu") as model,
     ):
         assert "dequantize" in {graph.name for graph in pipe.manifest.graphs}
         (result,) = model.score([target], [condition])
@@ -345,6 +344,6 @@ def test_the_fuzzer_finds_nothing(cpp_test_data: Path) -> None:
         "-DCAFLOW_FUZZ=ON",
         "-DCAFLOW_TENSORRT=OFF",
         "-DCAFLOW_FUZZ_SECONDS=20",
-        "-DCAFLOW_EXAMPLES=OFF",
+        target="fuzz_manifest",
     )
     run("ctest", "--output-on-failure", "-R", "fuzz_manifest", cwd=folder)

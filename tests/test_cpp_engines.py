@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 from c_library import CError, CModel
-from conftest import photograph
 from cpp_build import BUNDLE, headers_of_tensorrt, run
 from test_engines import MAX_ROWS, with_engines
+from tiny import photograph
 
-from caflow_export.export import ExportReport
 from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -64,13 +63,13 @@ def with_engines_of_the_headers(bundle: Path, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bundle(exported: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return with_engines_of_the_headers(exported.path, tmp_path_factory.mktemp("engines") / "model.caflow")
+def bundle(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_engines_of_the_headers(uncalibrated, tmp_path_factory.mktemp("engines") / "model.caflow")
 
 
 @pytest.fixture(scope="module")
-def pipe(exported: ExportReport) -> Iterator[Pipeline]:
-    with load(exported.path, backend="cpu") as pipe:
+def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
+    with load(uncalibrated, backend="cpu") as pipe:
         yield pipe
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import photograph
 from cpp_build import BUNDLE, check_provider, run
 from test_cpp_engines import with_engines_of_the_headers
+from tiny import photograph
 
 from caflow_runtime.image import Image
 from caflow_runtime.pictures.image_files import read_image, write_image

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from commands import command, in_a_process
 from test_images import chunk_of
 
 from caflow_training.data import TRAINING_STREAM, Crops, DataError, find_photographs, read_rgb, split_by_file
@@ -104,8 +105,7 @@ def test_a_photograph_that_claims_too_many_pixels_is_not_decoded(photographs: Pa
 def test_the_recipe_says_how_large_photographs_may_be(photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text("crop = 32\nlevels = 1\nmax_pixels = 1000\n")
     arguments = [tmp_path / "recipe.toml", "--data", photographs, "--out", tmp_path / "run"]
-    command = [sys.executable, "-m", "caflow_training.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = in_a_process(command(*arguments, package="caflow_training"))
     assert done.returncode == 2
     assert re.search(
         r"can use none; the first: \S+\.jpg is \d+×\d+, which .* raise max_pixels in the recipe", done.stderr

@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import photograph
 from numpy.typing import NDArray
+from tiny import photograph
 
 from caflow_export.export import export
 from caflow_runtime.pipeline.pipeline import Pipeline, load

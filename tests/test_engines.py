@@ -7,8 +7,6 @@ What needs neither, such as building engines for other GPUs, is in test_tensorrt
 
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +16,11 @@ import numpy as np
 import onnx
 import pytest
 from clips import ffmpeg
-from conftest import photograph
+from commands import caflow
 from fake_gpu import state
 from fake_gpu.install import fakes
 from onnx import helper
+from tiny import photograph
 
 from caflow_export.export import ExportReport
 from caflow_export.to_tensorrt import build_engines
@@ -61,9 +60,9 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def built(gpu: str, exported: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(gpu: str, uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with engines for the GPU here."""
-    return with_engines(exported.path, tmp_path_factory.mktemp(gpu) / "model.caflow")
+    return with_engines(uncalibrated, tmp_path_factory.mktemp(gpu) / "model.caflow")
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +72,8 @@ def engine(built: Path) -> Iterator[Pipeline]:
 
 
 @pytest.fixture(scope="module")
-def cpu(exported: ExportReport) -> Iterator[Pipeline]:
-    with load(exported.path, backend="cpu") as pipe:
+def cpu(uncalibrated: Path) -> Iterator[Pipeline]:
+    with load(uncalibrated, backend="cpu") as pipe:
         yield pipe
 
 
@@ -211,8 +210,7 @@ def test_a_damaged_engine_is_not_loaded(built: Path, tmp_path: Path, photographs
 
 
 def test_doctor_checks_the_engines(built: Path) -> None:
-    command = [sys.executable, "-m", "caflow_deploy.cli", "doctor", str(built)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = caflow("doctor", built)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"tensorrt.* fp32 on .*: a row alone and in a batch, pixels", done.stdout)
 
@@ -222,9 +220,8 @@ def test_a_video_is_that_of_the_cpu(built: Path, tmp_path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=30:d=0.6", "-c:v", "libx264", source)
     for backend in ("cpu", "tensorrt"):
         output = tmp_path / f"{backend}.mkv"
-        command = [sys.executable, "-m", "caflow_deploy.cli", "video", source, "-o", output, "-n", 2]
-        command += ["--bundle", built, "--backend", backend, "--codec", "ffv1"]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        options = ["-n", 2, "--bundle", built, "--backend", backend, "--codec", "ffv1"]
+        done = caflow("video", source, "-o", output, *options)
         assert done.returncode == 0, done.stderr
         with av.open(str(output)) as container:
             drawn.append(np.stack([f.to_ndarray(format="rgb24") for f in container.decode(container.streams.video[0])]))

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import photograph
 from degradations import DEGRADATIONS, degraded, h264
 from dists import STAGES, Dists
 from diversity import s10
@@ -19,6 +18,7 @@ from outliers import BLOCK, off_by
 from PIL import Image
 from quality import chosen, parsed
 from sheets import median_region
+from tiny import photograph
 from torch import Tensor
 
 SIDE, SCALE = 128, 4

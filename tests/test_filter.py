@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 import pyarrow.parquet
 import pytest
-from conftest import DATA, photograph
+from commands import caflow
+from tiny import DATA, photograph
 
 from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError, NotFinite
@@ -41,11 +42,6 @@ SIDES = (16, 32)
 ALPHA = 0.1
 NOISE = 3
 """Every so many pairs, one is of noise."""
-
-
-def caflow(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "caflow_deploy.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from conftest import free_port
+from ports import free_port
 from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import addresses, bodies

@@ -15,14 +15,13 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import pytest
-from conftest import photograph
 from fake_gpu import state
 from fake_gpu.calls import CALLS, Site
 from fake_gpu.install import fakes
 from fake_gpu.memory import MEMORY
 from fake_gpu.queues import Schedule
+from tiny import photograph
 
-from caflow_export.export import ExportReport
 from caflow_export.to_tensorrt import build_engines
 from caflow_runtime.errors import BackendError
 from caflow_runtime.image import Image
@@ -44,9 +43,9 @@ class Attempt(Protocol):
 
 
 @pytest.fixture(scope="module")
-def engines(exported: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def engines(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with engines for the fake GPU."""
-    folder = Path(shutil.copytree(exported.path, tmp_path_factory.mktemp("engines") / "model.caflow"))
+    folder = Path(shutil.copytree(uncalibrated, tmp_path_factory.mktemp("engines") / "model.caflow"))
     with fakes():
         build_engines(folder, max_rows=4, max_size=(64, 64))
     return folder
@@ -71,9 +70,9 @@ def condition(photographs: Path) -> Image:
 
 
 @pytest.fixture
-def expected(exported: ExportReport, condition: Image) -> list[Best]:
+def expected(uncalibrated: Path, condition: Image) -> list[Best]:
     """What the CPU draws."""
-    with load(exported.path, backend="cpu") as cpu:
+    with load(uncalibrated, backend="cpu") as cpu:
         return [cpu.best_of(condition, n=SAMPLES, seed=seed) for seed in SEEDS]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from many import caflow, lines_of
+from commands import command, in_a_process, json_lines_of
 from msgspec.structs import replace
 
 from caflow_runtime.errors import InputError
@@ -50,7 +50,7 @@ def test_a_batch_goes_on(tmp_path: Path, torn: int | None) -> None:
     first = ImageFolder(out, jobs, SETTINGS)
     results = [drawn(jobs[3]), Done(jobs[1], wrong="dropped", is_dropped=True), Done(jobs[4], wrong="broken")]
     found = list(first.run([*results, drawn(jobs[0])]))
-    assert [line_of(done) for done in found if done.report] == [lines_of(out / RESULTS)[k] for k in (0, 2)]
+    assert [line_of(done) for done in found if done.report] == [json_lines_of(out / RESULTS)[k] for k in (0, 2)]
     assert [(done.job, done.wrong) for done in found] == [(done.job, done.wrong) for done in [*results, drawn(jobs[0])]]
     with (out / RESULTS).open("a") as file:
         # The file is there, its line not whole.
@@ -60,7 +60,7 @@ def test_a_batch_goes_on(tmp_path: Path, torn: int | None) -> None:
     assert [job.source.name for job in again.left] == ["a", "c", "e", "new"]
     assert again.outcomes == {"accepted": 1, "dropped": 1}
     list(again.run(map(drawn, again.left)))
-    whole = lines_of(out / RESULTS)
+    whole = json_lines_of(out / RESULTS)
     assert [Path(line["input"]).name for line in whole] == ["d", "b", "a", "c", "e", "new"]
     assert not ImageFolder(out, jobs, SETTINGS).left
 
@@ -83,7 +83,7 @@ def test_an_image_whose_line_was_edited_is_drawn_again(tmp_path: Path, edit: dic
     first = ImageFolder(tmp_path / "out", jobs, SETTINGS)
     whole = [drawn(job, log_likelihood=-7353.0, maps={"spread": [0.0, 1.5]}) for job in jobs]
     list(first.run(whole))
-    lines = lines_of(path)
+    lines = json_lines_of(path)
     rewritten = [json.dumps(line, sort_keys=True).replace(".0,", ",") for line in lines]
     path.write_text("\n".join(rewritten) + "\n")
     assert not ImageFolder(tmp_path / "out", jobs, SETTINGS).left
@@ -92,7 +92,7 @@ def test_an_image_whose_line_was_edited_is_drawn_again(tmp_path: Path, edit: dic
     assert again.left == jobs[1:]
     assert again.outcomes == {"accepted": 1}
     list(again.run(whole[1:]))
-    assert lines_of(path) == lines
+    assert json_lines_of(path) == lines
 
 
 def test_an_image_that_has_changed_is_drawn_again(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_only_images_that_are_asked_for_are_counted(tmp_path: Path) -> None:
     jobs = jobs_of(tmp_path, "a", "b", "c")
     list(ImageFolder(tmp_path / "out", jobs, SETTINGS).run(map(drawn, jobs)))
     assert ImageFolder(tmp_path / "out", jobs[:1], SETTINGS).outcomes == {"accepted": 1}
-    assert len(lines_of(tmp_path / "out" / RESULTS)) == 3
+    assert len(json_lines_of(tmp_path / "out" / RESULTS)) == 3
 
 
 def test_a_result_of_another_image_does_not_count(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_result_of_another_image_does_not_count(tmp_path: Path) -> None:
     list(ImageFolder(tmp_path / "out", [job], SETTINGS).run([drawn(job)]))
     other = Job(tmp_path / "in" / "a.jpg", job.output, (), {})
     assert ImageFolder(tmp_path / "out", [other], SETTINGS).left == [other]
-    assert lines_of(tmp_path / "out" / RESULTS) == []
+    assert json_lines_of(tmp_path / "out" / RESULTS) == []
 
 
 def test_another_job_is_refused(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
             other.stdout.readline()
             with pytest.raises(InputError, match=r"another process works in .*out: wait for it, or give another -o"):
                 alone(out).__enter__()
-            done = caflow("image", tmp_path / "a.png", "-o", out)
+            done = in_a_process(command("image", tmp_path / "a.png", "-o", out))
             assert (done.returncode, done.stderr.count("\n")) == (2, 1)
             assert "another process works in" in done.stderr
         finally:

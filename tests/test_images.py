@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ImageCms
+from tiny import photograph
 
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image_size import claimed_size

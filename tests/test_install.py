@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photograph
+from tiny import photograph
 
 from caflow_deploy import load
 from caflow_runtime.bundle import builtin

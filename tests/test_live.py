@@ -2,12 +2,9 @@
 
 import contextlib
 import http.server
-import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, packets
-from conftest import free_port, listening
+from commands import command, in_a_process, json_lines, started, without
+from ports import free_port, listening
 from stamp import read_stamp
 from video_jobs import video_job
 
-from caflow_export.export import ExportReport
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video.live import LiveClock, LiveSource
@@ -65,16 +62,9 @@ def serving(*arguments: object) -> Iterator[str]:
             server.kill()
 
 
-def caflow_video(exported: ExportReport, source: object, *options: object, **environment: str) -> Any:
-    command = [sys.executable, "-m", "caflow_deploy.cli", "video", source, "--bundle", exported.path, "-n", 1, *options]
-    return subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={name: value for name, value in (os.environ | environment).items() if value},
-        timeout=TIMEOUT_S,
-    )
+def caflow_video(uncalibrated: Path, source: object, *options: object, **environment: str) -> Any:
+    line = command("video", source, "--bundle", uncalibrated, "-n", 1, *options)
+    return in_a_process(line, env=without(**environment), timeout=TIMEOUT_S)
 
 
 def test_a_clock_that_keeps_pace_is_believed() -> None:
@@ -108,11 +98,11 @@ def test_a_stall_does_not_cost_a_good_clock() -> None:
     assert abs(ticks[-1] / 90_000 - came[-1]) < 0.1
 
 
-def test_a_stream_is_recorded_for_as_long_as_asked(exported: ExportReport, tmp_path: Path) -> None:
+def test_a_stream_is_recorded_for_as_long_as_asked(uncalibrated: Path, tmp_path: Path) -> None:
     with serving(*TRANSPORT_STREAM) as address:
-        done = caflow_video(exported, address, "-o", tmp_path / "out.mp4", "--duration", 2, "--json")
+        done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4", "--duration", 2, "--json")
     assert done.returncode == 0, done.stderr
-    log = [json.loads(line) for line in done.stdout.splitlines()]
+    log = json_lines(done.stdout)
     times = [seconds for seconds, *_ in frames_of(tmp_path / "out.mp4")]
     assert len(times) == len(log) > 0
     assert times[-1] < 2  # how much less depends on how fast frames are drawn; the stream itself has no end
@@ -121,10 +111,10 @@ def test_a_stream_is_recorded_for_as_long_as_asked(exported: ExportReport, tmp_p
     assert list(tmp_path.iterdir()) == [tmp_path / "out.mp4"]
 
 
-def test_a_stream_that_lies_about_its_rate_is_timed_by_the_wall(exported: ExportReport, tmp_path: Path) -> None:
+def test_a_stream_that_lies_about_its_rate_is_timed_by_the_wall(uncalibrated: Path, tmp_path: Path) -> None:
     """Motion JPEG has no times: OpenCV makes up 25 frames per second, and 10 come."""
     with serving(*MOTION_JPEG) as address:
-        done = caflow_video(exported, address, "-o", tmp_path / "out.mp4", "--duration", 3, "--drop", "block")
+        done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4", "--duration", 3, "--drop", "block")
     assert done.returncode == 0, done.stderr
     times = [seconds for seconds, *_ in frames_of(tmp_path / "out.mp4")]
     assert 0 < times[-1] < 3
@@ -133,10 +123,10 @@ def test_a_stream_that_lies_about_its_rate_is_timed_by_the_wall(exported: Export
 
 @pytest.mark.parametrize("options", [[], ["--duration", "60"], ["--duration", "5", "--patience", "60"]])
 def test_what_was_recorded_of_a_stream_that_vanishes_is_kept(
-    exported: ExportReport, tmp_path: Path, options: list[str]
+    uncalibrated: Path, tmp_path: Path, options: list[str]
 ) -> None:
     with serving("-t", 3, *TRANSPORT_STREAM) as address:
-        done = caflow_video(exported, address, "-o", tmp_path / "out.mp4", "--patience", 1, *options)
+        done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4", "--patience", 1, *options)
     assert done.returncode == 1
     assert "is lost: trying again for" in done.stderr
     assert f"{address} gave no frame for" in done.stderr
@@ -146,22 +136,22 @@ def test_what_was_recorded_of_a_stream_that_vanishes_is_kept(
     assert list(tmp_path.iterdir()) == [tmp_path / "out.mp4"]
 
 
-def test_a_stream_ends_well_when_it_is_told_to(exported: ExportReport, tmp_path: Path) -> None:
+def test_a_stream_ends_well_when_it_is_told_to(uncalibrated: Path, tmp_path: Path) -> None:
     """As services are stopped."""
-    command = [sys.executable, "-m", "caflow_deploy.cli", "video", "", "--bundle", exported.path, "-n", 1, "--json"]
     with serving(*TRANSPORT_STREAM) as address:
-        command[4:5] = [address, "-o", str(tmp_path / "out.mp4")]
-        with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True) as one:
+        options = ["-o", tmp_path / "out.mp4", "--bundle", uncalibrated, "-n", 1, "--json"]
+        with started(command("video", address, *options), stderr=subprocess.DEVNULL) as one:
             assert one.stdout is not None
             first = [one.stdout.readline() for _ in range(20)]
             one.send_signal(signal.SIGTERM)
             rest = one.stdout.read()
+            one.wait(TIMEOUT_S)
     assert one.returncode == 0
     # It may come between a frame and its line.
     assert len(frames_of(tmp_path / "out.mp4")) - len(first) - len(rest.splitlines()) in (0, 1)
 
 
-def test_a_file_on_a_server_is_done_whole(exported: ExportReport, tmp_path: Path) -> None:
+def test_a_file_on_a_server_is_done_whole(uncalibrated: Path, tmp_path: Path) -> None:
     """With its sound; none of its frames is dropped, however fast they come, and no one waits for more."""
     inputs = ["-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=2", "-f", "lavfi", "-i", "sine=d=2"]
     ffmpeg(*inputs, "-c:a", "aac", "-movflags", "faststart", tmp_path / "clip.mp4")
@@ -169,7 +159,7 @@ def test_a_file_on_a_server_is_done_whole(exported: ExportReport, tmp_path: Path
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_address[1]}/clip.mp4"
-        done = caflow_video(exported, address, "-o", tmp_path / "out.mp4")
+        done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4")
         server.shutdown()
     assert done.returncode == 0, done.stderr
     assert [t for t, *_ in frames_of(tmp_path / "out.mp4")] == [t for t, *_ in frames_of(tmp_path / "clip.mp4")]
@@ -181,47 +171,46 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("address", ["97", "rtsp://127.0.0.1:9/nothing", "http://127.0.0.1:9/nothing.ts"])
-def test_what_is_not_there_is_said_in_one_line(exported: ExportReport, tmp_path: Path, address: str) -> None:
-    done = caflow_video(exported, address, "-o", tmp_path / "out.mp4")
+def test_what_is_not_there_is_said_in_one_line(uncalibrated: Path, tmp_path: Path, address: str) -> None:
+    done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4")
     assert done.returncode == 2
     assert done.stderr == f"caflow: {address}: cannot be opened, or gives no frame: is it there, and free?\n"
     assert not list(tmp_path.iterdir())
 
 
-def test_refusals(exported: ExportReport, tmp_path: Path) -> None:
+def test_refusals(uncalibrated: Path, tmp_path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=0.2", "-c:v", "libx264", tmp_path / "clip.mp4")
-    done = caflow_video(exported, tmp_path / "clip.mp4", "-o", tmp_path / "out.mp4", "--duration", 2)
+    done = caflow_video(uncalibrated, tmp_path / "clip.mp4", "-o", tmp_path / "out.mp4", "--duration", 2)
     assert "--duration is for cameras and streams" in done.stderr
-    done = caflow_video(exported, tmp_path / "clip.mp4")
+    done = caflow_video(uncalibrated, tmp_path / "clip.mp4")
     assert "wanted -o, or --show, or both" in done.stderr
     with serving(*TRANSPORT_STREAM) as address:
-        done = caflow_video(exported, address, "-o", tmp_path / "out.mp4", "--workers", 2)
+        done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4", "--workers", 2)
         assert f"{address} is live: --workers and --ray are for files" in done.stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "clip.mp4"]
 
 
-def test_a_window_shows_frames_or_says_why_not(exported: ExportReport, tmp_path: Path) -> None:
+def test_a_window_shows_frames_or_says_why_not(uncalibrated: Path, tmp_path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=0.2", "-c:v", "libx264", tmp_path / "clip.mp4")
     unseen = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "XDG_RUNTIME_DIR": str(tmp_path)}
-    done = caflow_video(exported, tmp_path / "clip.mp4", "--show", **unseen)
+    done = caflow_video(uncalibrated, tmp_path / "clip.mp4", "--show", **unseen)
     assert (done.returncode, done.stdout) == (2, "")
     assert "there is no display here" in done.stderr
-    done = caflow_video(exported, tmp_path / "clip.mp4", "--show", SDL_VIDEODRIVER="dummy", **unseen)
+    done = caflow_video(uncalibrated, tmp_path / "clip.mp4", "--show", SDL_VIDEODRIVER="dummy", **unseen)
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'clip.mp4'} → a window  6 frames\n")
 
 
 @pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="no X server: apt-get install xvfb")
-def test_a_window_opens_on_a_real_display(exported: ExportReport, tmp_path: Path) -> None:
+def test_a_window_opens_on_a_real_display(uncalibrated: Path, tmp_path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=0.2", "-c:v", "libx264", tmp_path / "clip.mp4")
-    command = ["xvfb-run", "-a", sys.executable, "-m", "caflow_deploy.cli", "video", tmp_path / "clip.mp4", "--show"]
-    command += ["--bundle", exported.path, "-n", 1]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    shown = command("video", tmp_path / "clip.mp4", "--show", "--bundle", uncalibrated, "-n", 1)
+    done = in_a_process(["xvfb-run", "-a", *shown])
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'clip.mp4'} → a window  6 frames\n")
 
 
 @pytest.fixture
 def rtsp_port() -> int:
-    found = subprocess.run([SYSTEM_PYTHON, SERVER, "--check"], capture_output=True, text=True, check=False)
+    found = in_a_process([SYSTEM_PYTHON, SERVER, "--check"])
     if found.returncode:
         pytest.skip(f"no RTSP server: install GStreamer's for the system's Python: {found.stderr.splitlines()[-1]}")
     return free_port()
@@ -244,13 +233,13 @@ class Server:
 
 
 @pytest.mark.full
-def test_a_minute_of_rtsp_with_an_interruption(exported: ExportReport, rtsp_port: int, tmp_path: Path) -> None:
+def test_a_minute_of_rtsp_with_an_interruption(uncalibrated: Path, rtsp_port: int, tmp_path: Path) -> None:
     """Frames come faster than they are done; what is shown is never old, and the gap is as long as it was."""
     server = Server(rtsp_port)
     address, said, latencies = f"rtsp://127.0.0.1:{rtsp_port}/live", list[str](), list[float]()
     source = _opened(address, duration_s=60.0, notify=said.append)
     kill, start = threading.Timer(20.0, server.kill), threading.Timer(26.0, server.start)
-    with load(exported.path, backend="cpu", threads=1) as pipe:
+    with load(uncalibrated, backend="cpu", threads=1) as pipe:
 
         def show(_: Frame, timed: TimedFrame) -> None:
             latencies.append(time.monotonic() - read_stamp(timed.image))

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from conftest import free_port
-from many import command, crops
+from commands import command
+from many import crops
+from ports import free_port
 from servers import ray_server
 from visit import Served
 

@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from conftest import photograph
 from servers import Asked, Engine, Server, ask
 from test_serving import ENGINES, environment, serve
+from tiny import photograph
 from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving.open_inference import HEADER_LENGTH
@@ -24,10 +24,13 @@ pytestmark = pytest.mark.full
 
 __all__ = ["environment"]  # a fixture
 
-BROKEN, WARM, CLIENTS = 5_000, 2_500, 8
-"""Of each engine."""
+WARM, PHASE, PHASES, CLIENTS = 2_500, 625, 4, 8
+"""Requests of each engine: those after which memory is measured, and those of each phase that follows."""
 MAX_PIXELS = 2**20
-GROWS_BYTES = 32 * 2**20
+GROWS_BYTES = 8 * 2**20
+"""In every phase: 13 kB a request. In some of them an allocator keeps more, as more large requests met at once."""
+PATIENCE_S = 600
+"""What is not answered until then is not answered, also on a machine that is busy."""
 SHAPES: list[Any] = [
     [1, 8, 8, 3],
     [8, 8, 3],
@@ -70,19 +73,34 @@ def test_no_request_brings_a_server_down(
     with load(calibrated, threads=1) as pipe:
         wanted = pipe.best_of(image, n=2).images
     with serve(engine, calibrated, request, 1, MAX_PIXELS) as server:
-        before = server.replicas()
-        seen = send(server, range(WARM))
-        resident = server.resident()
-        seen += send(server, range(WARM, BROKEN))
-        grown = server.resident() - resident
-        print(f"{engine}: {dict(seen)}, {grown / 2**20:.1f} MiB more than after {WARM}")
-        assert server.replicas() == before
+        seen = survive(engine, server, range(WARM))
+        resident = [server.resident()]
+        for k in range(PHASES):
+            seen += survive(engine, server, range(WARM + k * PHASE, WARM + (k + 1) * PHASE))
+            resident.append(server.resident())
+        grown = np.diff(resident)
+        print(f"{engine}: {dict(seen)}, more MiB in each phase: {np.round(grown / 2**20, 1)}")
         for protocol in ("http", "grpc"):
             np.testing.assert_array_equal(ask(server, "model", good, protocol).tensors["image"], wanted)
-        assert sum(seen.values()) == BROKEN
-        assert grown < GROWS_BYTES
+        assert sum(seen.values()) == WARM + PHASES * PHASE
+        assert grown.min() < GROWS_BYTES
         if engine == "ray":  # Triton calls what it cannot parse an error of its own
             assert not [answer for answer in seen if answer in UNWANTED]
+
+
+def survive(engine: Engine, server: Server, numbers: range) -> Counter[str]:
+    """Send broken requests: none ends a process that computes.
+
+    Triton also ends one that did not report for a second, as happens on a busy machine. So where one ended, the same
+    requests are sent once more: what a request did, it does again.
+    """
+    before = server.replicas()
+    seen = send(server, numbers)
+    if engine == "triton" and server.replicas() != before:
+        before = server.replicas()
+        seen = send(server, numbers)
+    assert server.replicas() == before
+    return seen
 
 
 def send(server: Server, numbers: range) -> Counter[str]:
@@ -93,12 +111,13 @@ def send(server: Server, numbers: range) -> Counter[str]:
 
 def send_one(server: Server, k: int) -> str:
     """The same for a number, in each run."""
+    assert server.process.poll() is None, "the server has ended"  # nobody would answer
     source = random.Random(k)
     return send_grpc(server, source) if k % 2 else send_http(server, source)
 
 
 def send_http(server: Server, source: random.Random) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"], timeout=120)
+    connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"], timeout=PATIENCE_S)
     body, headers = broken_http(source)
     model = source.choice(["model", "model", "model", "model-score", "nothing", "%00", "model/versions/7"])
     try:
@@ -151,7 +170,7 @@ def send_grpc(server: Server, source: random.Random) -> str:
     with grpc.insecure_channel(f"127.0.0.1:{server.ports['grpc']}") as channel:
         call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         try:
-            call(broken_grpc(source), timeout=120)
+            call(broken_grpc(source), timeout=PATIENCE_S, wait_for_ready=True)  # to connect may take long
         except grpc.RpcError as error:
             return str(error.code().name)
     return "OK"

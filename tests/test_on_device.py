@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import photograph
 from numpy.typing import NDArray
+from tiny import photograph
 
-from caflow_export.export import ExportReport
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu
@@ -22,9 +21,9 @@ from caflow_runtime.rows.pixels import DevicePixels
 
 
 @pytest.fixture(params=[OnnxRuntimeCpu, lambda: OnnxRuntimeBound("cpu")], ids=["numpy", "bound"])
-def pipe(request: pytest.FixtureRequest, exported: ExportReport) -> Iterator[Pipeline]:
+def pipe(request: pytest.FixtureRequest, uncalibrated: Path) -> Iterator[Pipeline]:
     backend: Backend = request.param()
-    with Pipeline(Graphs(exported.path, backend), PIXEL_BUDGET, OVERLAP) as pipe:
+    with Pipeline(Graphs(uncalibrated, backend), PIXEL_BUDGET, OVERLAP) as pipe:
         yield pipe
 
 
@@ -56,9 +55,9 @@ def test_refusals_name_what_was_wanted(pipe: Pipeline, condition: object, messag
         pipe.run(condition)
 
 
-def test_all_must_run_at_once(exported: ExportReport) -> None:
+def test_all_must_run_at_once(uncalibrated: Path) -> None:
     backend = OnnxRuntimeCpu()
-    with Pipeline(Graphs(exported.path, backend), 3 * 32 * 32, overlap=8) as pipe:
+    with Pipeline(Graphs(uncalibrated, backend), 3 * 32 * 32, overlap=8) as pipe:
         condition = np.zeros((1, 8, 8, 3), np.uint8)
         assert len(pipe.run(condition, n=3).images) == 1
         with pytest.raises(InputError, match=r"1 × 4 samples of 32×32 must run at once: give a pixel_budget of 4096$"):
@@ -94,18 +93,18 @@ class Judging(OnnxRuntimeCpu):
 
 
 @pytest.fixture
-def judging(exported: ExportReport) -> Iterator[tuple[Pipeline, Judging]]:
+def judging(uncalibrated: Path) -> Iterator[tuple[Pipeline, Judging]]:
     backend = Judging()
-    with Pipeline(Graphs(exported.path, backend), PIXEL_BUDGET, OVERLAP) as pipe:
+    with Pipeline(Graphs(uncalibrated, backend), PIXEL_BUDGET, OVERLAP) as pipe:
         yield pipe, backend
 
 
 def test_of_many_samples_the_host_is_given_few_integers(
-    judging: tuple[Pipeline, Judging], exported: ExportReport, photographs: Path
+    judging: tuple[Pipeline, Judging], uncalibrated: Path, photographs: Path
 ) -> None:
     pipe, backend = judging
     images = [photograph(photographs, k, *size) for k, size in enumerate([(8, 8), (7, 9)])]
-    with load(exported.path, backend="cpu") as cpu:
+    with load(uncalibrated, backend="cpu") as cpu:
         for options in ({"n": 10}, {"n": 4, "keep": (4, 2)}, {"n": 3, "rank": "consistency"}):
             best, expected = pipe.best_of(images, **options), cpu.best_of(images, **options)
             np.testing.assert_array_equal(best.sample, expected.sample)
@@ -131,21 +130,21 @@ def test_pixels_come_to_the_host_where_the_device_has_no_room_to_round_them(
     assert backend.given["float32"] > 0
 
 
-def test_what_is_not_finite_in_the_padding_alone_is_finite(exported: ExportReport) -> None:
+def test_what_is_not_finite_in_the_padding_alone_is_finite(uncalibrated: Path) -> None:
     rows = np.zeros((2, 16, 16, 3), np.float32)
     rows[0, 15, 15], rows[1, 3, 3] = np.nan, np.inf
-    graphs = Graphs(exported.path, Judging())
+    graphs = Graphs(uncalibrated, Judging())
     padded, inside = (DevicePixels(graphs, rows, row, is_whole_finite=False) for row in (0, 1))
     assert not padded.is_finite
     assert padded.cropped(12, 15).is_finite
     assert not inside.cropped(12, 15).is_finite
 
 
-def test_tiles_come_to_the_host(exported: ExportReport, photographs: Path) -> None:
+def test_tiles_come_to_the_host(uncalibrated: Path, photographs: Path) -> None:
     image = photograph(photographs, 4, 30, 40)
     with (
-        Pipeline(Graphs(exported.path, Judging()), 64 * 64, overlap=8) as pipe,
-        load(exported.path, backend="cpu", pixel_budget=64 * 64, overlap=8) as cpu,
+        Pipeline(Graphs(uncalibrated, Judging()), 64 * 64, overlap=8) as pipe,
+        load(uncalibrated, backend="cpu", pixel_budget=64 * 64, overlap=8) as cpu,
     ):
         assert len(pipe.tiles(image)) > 1
         np.testing.assert_array_equal(pipe.best_of(image, n=2).images, cpu.best_of(image, n=2).images)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from conftest import photograph
 from numpy.typing import NDArray
+from tiny import photograph
 from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import open_inference as protocol

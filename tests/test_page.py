@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import photograph
 from test_imports import run_without
+from tiny import photograph
 from visit import TIMEOUT_S, Served, Visit
 
 from caflow_deploy.page import page_results
 from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, Sampler
-from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.pictures.image_files import read_image, write_image
@@ -76,8 +75,8 @@ def test_files_hold_the_samples_that_the_pipeline_draws(sampler: Sampler, source
     assert seen[-1][0] == seen[-1][1] > 0
 
 
-def test_a_single_sample_of_an_uncalibrated_model(exported: ExportReport, source: Path, tmp_path: Path) -> None:
-    with load(exported.path, backend="cpu") as pipe:
+def test_a_single_sample_of_an_uncalibrated_model(uncalibrated: Path, source: Path, tmp_path: Path) -> None:
+    with load(uncalibrated, backend="cpu") as pipe:
         results = Sampler(pipe, tmp_path).draw(source, 1, 0.8, "likelihood", 0, nobody)
     assert results.uncertainty is None
     assert results.samples[0][1].endswith(" bits/dim")
@@ -302,21 +301,19 @@ def test_a_stop_while_it_computes(serve: Callable[..., Served], browser: Any, ph
 
 
 @pytest.mark.full
-def test_the_browser_is_opened(exported: ExportReport, tmp_path: Path, serve: Callable[..., Served]) -> None:
+def test_the_browser_is_opened(uncalibrated: Path, tmp_path: Path, serve: Callable[..., Served]) -> None:
     script = tmp_path / "browser"
     script.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
     script.chmod(0o700)
-    served = serve(exported.path, "--open", BROWSER=f"{script} %s")
+    served = serve(uncalibrated, "--open", BROWSER=f"{script} %s")
     assert served.end(signal.SIGINT) == (0, "")
     assert (tmp_path / "opened").read_text() == f"{served.address}\n"
 
 
 @pytest.mark.full
-def test_files_of_the_server_are_not_given_away(
-    exported: ExportReport, source: Path, serve: Callable[..., Served]
-) -> None:
+def test_files_of_the_server_are_not_given_away(uncalibrated: Path, source: Path, serve: Callable[..., Served]) -> None:
     """Not as they are, and not as an image that was never uploaded."""
-    served = serve(exported.path)
+    served = serve(uncalibrated)
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{served.address}gradio_api/file={source}")
     given = {"path": str(source), "orig_name": source.name, "meta": {"_type": "gradio.FileData"}}

@@ -3,14 +3,14 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import photograph
+from commands import command
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import photograph
 
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.pictures.image_files import write_image
@@ -50,8 +50,7 @@ def test_commands_write_valid_json(calibrated: Path, photographs: Path, tmp_path
     (tmp_path / "small.png").rename(small)
 
     def lines(*arguments: object) -> list[dict[str, str]]:
-        command = [sys.executable, "-m", "caflow_deploy.cli", *map(str, arguments), "--json"]
-        done = subprocess.run(command, capture_output=True, check=False)
+        done = subprocess.run(command(*arguments, "--json"), capture_output=True, check=False)
         assert b"Traceback" not in done.stderr, done.stderr.decode()
         found = [msgspec.json.decode(line) for line in done.stdout.splitlines()]
         assert found, done.stderr.decode(errors="replace")

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photograph
+from tiny import photograph
 
-from caflow_export.export import ExportReport
 from caflow_export.verify_engines import verify_engines
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
@@ -46,14 +45,14 @@ class Limited(OnnxRuntimeCpu):
 
 
 @pytest.fixture
-def limited(exported: ExportReport) -> Iterator[Pipeline]:
-    with Pipeline(Graphs(exported.path, Limited(exported.path, PROFILES)), pixel_budget=2**20, overlap=16) as pipe:
+def limited(uncalibrated: Path) -> Iterator[Pipeline]:
+    with Pipeline(Graphs(uncalibrated, Limited(uncalibrated, PROFILES)), pixel_budget=2**20, overlap=16) as pipe:
         yield pipe
 
 
 @pytest.fixture
-def free(exported: ExportReport) -> Iterator[Pipeline]:
-    with Pipeline(Graphs(exported.path, OnnxRuntimeCpu()), pixel_budget=64 * 96, overlap=16) as pipe:
+def free(uncalibrated: Path) -> Iterator[Pipeline]:
+    with Pipeline(Graphs(uncalibrated, OnnxRuntimeCpu()), pixel_budget=64 * 96, overlap=16) as pipe:
         yield pipe
 
 
@@ -82,7 +81,7 @@ def test_refusals_name_what_is_missing(limited: Pipeline, photographs: Path) -> 
 
 
 @pytest.mark.parametrize("profiles", [PROFILES, [Profile(1, 64, 64)], [Profile(1, 8, 8), Profile(2, 8, 8)]])
-def test_what_is_verified_fits_too(exported: ExportReport, profiles: list[Profile]) -> None:
-    measured = verify_engines(exported.path, Limited(exported.path, profiles))
+def test_what_is_verified_fits_too(uncalibrated: Path, profiles: list[Profile]) -> None:
+    measured = verify_engines(uncalibrated, Limited(uncalibrated, profiles))
     most = max(profile.rows for profile in profiles)
     assert sum("identical rows" in m.what for m in measured) == (0 if most == 1 else most)

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import DATA, free_port, photograph
-from many import caflow, command, crops, drawn_alike, environment, lines_of, started, wait_for_lines
+from commands import command, in_a_process, json_lines_of
+from many import crops, drawn_alike, environment, started, wait_for_lines
+from ports import free_port
 from ray_nodes import two_nodes
+from tiny import DATA, photograph
 from two_machines import Machine, kill, why_none
 
 from caflow_runtime.jobs.image_folder import RESULTS
@@ -93,10 +95,10 @@ def test_machines_may_fail(calibrated: Path, tmp_path: Path) -> None:
             second.kill_all()
             process.wait(120)
     assert process.returncode == 0, (tmp_path / "stderr").read_text()
-    assert len(lines_of(tmp_path / "stdout")) == 500
-    alone = caflow("image", *arguments, "-o", tmp_path / "alone")
+    assert len(json_lines_of(tmp_path / "stdout")) == 500
+    alone = in_a_process(command("image", *arguments, "-o", tmp_path / "alone"))
     reports = [json.loads(line) for line in alone.stdout.splitlines()]
-    assert drawn_alike(out, lines_of(out / RESULTS), tmp_path / "alone", reports)
+    assert drawn_alike(out, json_lines_of(out / RESULTS), tmp_path / "alone", reports)
 
 
 @pytest.mark.full
@@ -116,10 +118,10 @@ def test_a_cluster_that_wants_a_token(calibrated: Path, tmp_path: Path, environm
         while "Ray runtime started" not in (tmp_path / "stdout").read_text() and time.monotonic() < until:
             time.sleep(0.2)
         arguments = ["image", tmp_path / "a.png", "--bundle", calibrated, "-n", 1, "--ray", address]
-        done = caflow(*arguments, "-o", tmp_path / "out", env=environment)
+        done = in_a_process(command(*arguments, "-o", tmp_path / "out"), env=environment)
         assert (done.returncode, done.stderr) == (0, "")
         token.write_text("0" * 64)
-        refused = caflow(*arguments, "-o", tmp_path / "refused", env=environment)
+        refused = in_a_process(command(*arguments, "-o", tmp_path / "refused"), env=environment)
         assert refused.returncode == 2
         assert f"caflow: no Ray cluster at {address}: " in refused.stderr
         assert "have its ~/.ray/auth_token here, too" in refused.stderr

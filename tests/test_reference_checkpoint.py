@@ -7,8 +7,9 @@ from typing import cast
 
 import pytest
 import torch
-from conftest import DATA, stir
+from conftest import stir
 from safetensors.torch import load_file
+from tiny import DATA
 from torch import Tensor
 
 from caflow_training import checkpoint

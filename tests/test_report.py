@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from conftest import pairs_of_photographs
+from commands import caflow, json_lines_of
+from tiny import pairs_of_photographs
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.judge.calibration import Calibration, read_calibration, reason
@@ -138,8 +139,8 @@ def test_a_page_of_real_scores(
 ) -> None:
     path = scores([*entries, error_of("broken.png")])
     output = path.with_name("report.html")
-    command = [sys.executable, "-m", "caflow_deploy.cli", "report", path, "-o", output, "--bundle", calibrated]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    given = ["report", path, "-o", output, "--bundle", calibrated]
+    done = caflow(*given)
     assert done.returncode == 0, done.stderr
     rejected = [entry for entry in entries if entry["verdict"] == "rejected"]
     accepted = len(entries) - len(rejected)
@@ -162,12 +163,11 @@ def test_a_page_of_real_scores(
     drift.add([entry["bits_per_dim"] for entry in entries])
     assert f"{drift.psi:.3f}" in page.text
     assert f"{drift.ks:.3f}" in page.text
-    again = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    again = caflow(*given)
     assert again.returncode == 2
     assert again.stderr == f"caflow: {output} is there already: give --force to overwrite it, or another -o\n"
     lines = path.read_text()
-    onto_itself = [path if argument == output else argument for argument in command] + ["--force"]
-    refused = subprocess.run(list(map(str, onto_itself)), capture_output=True, text=True, check=False)
+    refused = caflow("report", path, "-o", path, "--bundle", calibrated, "--force")
     assert refused.stderr == f"caflow: {path} is the input: give another -o\n"
     assert path.read_text() == lines
 
@@ -291,7 +291,7 @@ def test_an_edited_line_is_refused(
 ) -> None:
     """It is named, with what to do; but not refused because a program has written the same contents otherwise."""
     path = scores(entries[:3])
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = json_lines_of(path)
     path.write_text(
         "".join(json.dumps(line, sort_keys=True, indent=None, separators=(",", ":")) + "\n" for line in lines)
     )
@@ -316,10 +316,7 @@ def test_files_that_are_no_scores(
         (b"[1]\n", f"{path}, line 1: Expected `object`, got `array`"),
     ):
         path.write_bytes(contents)
-        command = ["report", path, "-o", path.with_name("report.html"), "--bundle", calibrated]
-        done = subprocess.run(
-            [sys.executable, "-m", "caflow_deploy.cli", *map(str, command)], capture_output=True, text=True, check=False
-        )
+        done = caflow("report", path, "-o", path.with_name("report.html"), "--bundle", calibrated)
         assert done.returncode == 2
         assert done.stderr.startswith(f"caflow: {message}")
         assert len(done.stderr.splitlines()) == 1

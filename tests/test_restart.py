@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import free_port
+from ports import free_port
 from test_trainer import RESTART_WARNING, assert_same_checkpoint, losses, short_recipe, write_recipe
 from two_machines import ADDRESSES, INTERFACE, Machine, kill, two_machines, why_none
 

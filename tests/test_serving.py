@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import pairs_of_photographs, photograph
+from conftest import made_once
 from servers import (
     Asked,
     Engine,
@@ -25,6 +25,7 @@ from servers import (
     triton_environment,
     triton_server,
 )
+from tiny import pairs_of_photographs, photograph
 
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.service.service import MAX_PIXELS
@@ -45,7 +46,7 @@ CLIENTS, REQUESTS, KILLED_AT = 16, 500, 150
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where Triton finds the runtime: NumPy 2 is not for it."""
-    return triton_environment(tmp_path_factory.mktemp("triton") / "environment")
+    return made_once(tmp_path_factory, "triton", lambda folder: triton_environment(folder / "environment"))
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +10,8 @@ import onnx
 import pytest
 import tensorrt_rtx as trt
 import torch
+from commands import caflow, caflow_export, command, in_a_process, started
 from conftest import stir
-from interrupts import heeding_ctrl_c
 from onnx import helper
 
 from caflow_export.export import ExportReport, PrecisionName, export
@@ -44,9 +42,9 @@ needs_no_gpu = pytest.mark.skipif(first_gpu() is not None, reason="there is a GP
 
 
 @pytest.fixture
-def small(exported: ExportReport, tmp_path: Path) -> Path:
+def small(uncalibrated: Path, tmp_path: Path) -> Path:
     """A copy of a bundle, to build in."""
-    return Path(shutil.copytree(exported.path, tmp_path / "small.caflow"))
+    return Path(shutil.copytree(uncalibrated, tmp_path / "small.caflow"))
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +53,6 @@ def built(exported_half: ExportReport, tmp_path_factory: pytest.TempPathFactory)
     folder = shutil.copytree(exported_half.path, tmp_path_factory.mktemp("built") / "half.caflow")
     build_engines(folder, compute_capabilities=TARGETS)
     return Path(folder)
-
-
-def caflow_export(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "caflow_export.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_every_graph_is_built_for_every_target(built: Path) -> None:
@@ -100,8 +93,8 @@ def test_networks_are_half_and_the_flow_is_float(exported: ExportReport, exporte
         assert floats == FLOAT_LAYERS
 
 
-def test_profiles_share_the_pixels_among_rows(exported: ExportReport) -> None:
-    model = exported.manifest.model
+def test_profiles_share_the_pixels_among_rows(uncalibrated: Path) -> None:
+    model = read_manifest(uncalibrated).model
     single, many = profiles(model, max_rows=16, max_size=(1080, 1920))
     assert (single.rows, single.height, single.width) == (1, 1080, 1920)
     assert many.rows == 16
@@ -118,9 +111,8 @@ def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
 
     def row() -> str:
         """What is said of the engines."""
-        command = [sys.executable, "-m", "caflow_deploy.cli", "info", str(small)]
-        info = subprocess.run(command, capture_output=True, text=True, check=True, env={"COLUMNS": "200"}).stdout
-        (found,) = (line for line in info.splitlines() if folder.name in line)
+        info = in_a_process(command("info", small), env={"COLUMNS": "200"})
+        (found,) = (line for line in info.stdout.splitlines() if folder.name in line)
         return found
 
     shown = row()
@@ -160,8 +152,7 @@ def test_the_gpu_here_gets_its_own_set_or_is_told_what_is_there(small: Path) -> 
 def test_without_a_gpu_engines_are_refused(small: Path) -> None:
     with pytest.raises(BackendError, match=r"no NVIDIA GPU can be used \(.*\): install its driver"):
         load(small, backend="tensorrt")
-    command = [sys.executable, "-m", "caflow_deploy.cli", "doctor", str(small)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = caflow("doctor", small)
     assert done.returncode == 0
     assert "no NVIDIA GPU can be used" in done.stdout
 
@@ -187,9 +178,10 @@ class Wrong(OnnxRuntimeCpu):
         return sometimes_wrong
 
 
-def test_engines_are_held_against_the_cpu(exported: ExportReport) -> None:
-    measured = verify_engines(exported.path, OnnxRuntimeBound("cpu"))
-    assert {m.graph for m in measured} == {*(graph.name for graph in exported.manifest.graphs), "sample", "flow"}
+def test_engines_are_held_against_the_cpu(uncalibrated: Path) -> None:
+    measured = verify_engines(uncalibrated, OnnxRuntimeBound("cpu"))
+    graphs = {graph.name for graph in read_manifest(uncalibrated).graphs}
+    assert {m.graph for m in measured} == graphs | {"sample", "flow"}
     assert max(m.max_error / m.tolerance for m in measured) < 0.1
 
 
@@ -202,9 +194,9 @@ def test_engines_are_held_against_the_cpu(exported: ExportReport) -> None:
         ("decode_0", 7, 6, "flow: 7 identical rows, pixels: wanted an error of at most"),
     ],
 )
-def test_engines_that_are_off_are_named(exported: ExportReport, name: str, rows: int, first: int, message: str) -> None:
+def test_engines_that_are_off_are_named(uncalibrated: Path, name: str, rows: int, first: int, message: str) -> None:
     with pytest.raises(VerificationFailed, match=message):
-        verify_engines(exported.path, Wrong(name, rows, first))
+        verify_engines(uncalibrated, Wrong(name, rows, first))
 
 
 def test_engines_of_another_version_are_stale(small: Path) -> None:
@@ -278,10 +270,8 @@ def test_paths_of_engines_stay_inside(small: Path) -> None:
 
 
 def test_ctrl_c_leaves_nothing_half_written(small: Path) -> None:
-    command = [sys.executable, "-m", "caflow_export.cli", str(small), "--trt", "fp32", "--compute-capability", "8.6"]
-    with subprocess.Popen(
-        heeding_ctrl_c(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    building = command(small, "--trt", "fp32", "--compute-capability", "8.6", package="caflow_export")
+    with started(building) as process:
         while not list((small / "engines").glob(".*.partial/*.engine")):
             assert process.poll() is None
             time.sleep(0.01)

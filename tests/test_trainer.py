@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import command
 from torch import Tensor
 
 from caflow_training import checkpoint, validation
@@ -192,8 +193,8 @@ main(arguments)
 def test_killed_at_any_moment_it_goes_on_to_the_last_bit(photographs: Path, tmp_path: Path) -> None:
     recipe, out = write_recipe(tmp_path / "recipe.toml"), tmp_path / "killed"
     arguments = [str(recipe), "--data", str(photographs), "--out"]
-    command = [sys.executable, "-m", "caflow_training.cli", *arguments]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    training = command(*arguments, package="caflow_training")
+    subprocess.run([*training, str(tmp_path / "whole")], check=True, capture_output=True)
     for last, saved in ((2, None), (5, 4), (9, 8)):  # before the first checkpoint, between two, after the second
         killed = subprocess.run(
             [sys.executable, "-c", KILLED, str(last), *arguments, str(out)], capture_output=True, check=False
@@ -203,7 +204,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_last_bit(photographs: Path, tmp_
         assert (out / "last.pt").exists() == (saved is not None)
         if saved is not None:
             assert checkpoint.read(out / "last.pt")["training"]["step"] == saved
-    subprocess.run([*command, str(out)], check=True, capture_output=True)
+    subprocess.run([*training, str(out)], check=True, capture_output=True)
     assert_same_checkpoint(tmp_path / "whole" / "last.pt", out / "last.pt")
     assert losses(tmp_path / "whole") == losses(out)
     assert [line["step"] for line in log_of(out) if "loss" in line] == list(range(14))
@@ -246,8 +247,8 @@ def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment.pop("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", None)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    for command, out, warnings in (([sys.executable, "-m"], "one", 0), ([*torchrun, "-m"], "two", 1)):
-        run = [*command, *arguments, str(tmp_path / out)]
+    for launcher, out, warnings in (([sys.executable, "-m"], "one", 0), ([*torchrun, "-m"], "two", 1)):
+        run = [*launcher, *arguments, str(tmp_path / out)]
         ended = subprocess.run(run, check=True, capture_output=True, text=True, env=environment)
         assert ended.stderr.count(RESTART_WARNING) == warnings
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
@@ -283,9 +284,8 @@ def test_bf16_networks_train(photographs: Path, tmp_path: Path) -> None:
 def test_a_compiled_run_trains_as_the_plain_one(photographs: Path, tmp_path: Path) -> None:
     for name, compiled in (("plain", False), ("compiled", True)):
         recipe = write_recipe(tmp_path / f"{name}.toml", compile=compiled, steps=6)
-        command = [sys.executable, "-m", "caflow_training.cli", str(recipe)]
-        arguments = ["--data", str(photographs), "--out", str(tmp_path / name)]
-        subprocess.run([*command, *arguments], check=True, capture_output=True)
+        training = command(recipe, "--data", photographs, "--out", tmp_path / name, package="caflow_training")
+        subprocess.run(training, check=True, capture_output=True)
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-4)
 
 

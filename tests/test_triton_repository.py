@@ -1,11 +1,10 @@
 """`caflow-export --triton`: the model repository, without Triton itself, which reads it in test_serving.py."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import caflow_export
 
 from caflow_export.triton import config, write_repository
 from caflow_runtime.errors import InputError
@@ -66,10 +65,10 @@ def test_what_is_no_model_of_triton_or_the_bundle_itself_stays(
 
 def test_the_command_on_a_bundle(calibrated: Path, tmp_path: Path) -> None:
     bundle = shutil.copytree(calibrated, tmp_path / "mine.caflow")
-    command = [sys.executable, "-m", "caflow_export.cli", str(bundle), "--triton", str(tmp_path / "repository")]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = caflow_export(bundle, "--triton", tmp_path / "repository")
+    assert found.returncode == 0, found.stderr
     assert "mine" in found.stdout
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    again = caflow_export(bundle, "--triton", tmp_path / "repository")
     assert again.returncode == 2
     assert "is there already: give --force" in again.stderr
     assert {path.name for path in (tmp_path / "repository").iterdir()} == {"mine", "mine-score"}

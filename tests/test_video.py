@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, packets
-from interrupts import heeding_ctrl_c
+from commands import heeding_ctrl_c
 from video_jobs import video_job
 
 from caflow_export.export import ExportReport

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import ffmpeg, packets
-from conftest import DATA, photograph
+from commands import command, heeding_ctrl_c, in_a_process, json_lines_of
 from deadly import DeadlyPlace, fail, square
-from interrupts import heeding_ctrl_c
-from many import caflow, command, crops, drawn_alike, lines_of, started, wait_for, wait_for_lines
+from many import crops, drawn_alike, started, wait_for, wait_for_lines
+from tiny import DATA, photograph
 
 from caflow_deploy.cluster.fleet import Place, open_pipeline, versions_here
 from caflow_deploy.cluster.local import open_local_fleet
@@ -101,7 +101,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(calibrated: Path, images: Path) -> Path:
     """The results of one process, which nothing happened to; beside them `reports`, what it said."""
     out = images.with_name("alone")
-    done = caflow("image", images, "-o", out, *drawing(calibrated))
+    done = in_a_process(command("image", images, "-o", out, *drawing(calibrated)))
     assert (done.returncode, done.stderr) == (0, "")
     images.with_name("reports").write_text(done.stdout)
     return out
@@ -124,14 +124,14 @@ def test_a_killed_folder_of_images_is_resumed(
         assert len(own) == workers
         process.kill()
         process.wait()
-        second = caflow(*run[3:])  # at once
-    there = len(lines_of(tmp_path / "stdout"))
+        second = in_a_process(command(*run[3:]))  # at once
+    there = len(json_lines_of(tmp_path / "stdout"))
     assert 5 <= there < IMAGES
     assert second.returncode == 0, second.stderr
     assert len(second.stdout.splitlines()) <= IMAGES - there
     assert not any(map(is_there, own))
-    assert drawn_alike(out, lines_of(out / RESULTS), alone, lines_of(alone.with_name("reports")))
-    assert caflow(*run[3:]).stderr == f"{out} is done already\n"
+    assert drawn_alike(out, json_lines_of(out / RESULTS), alone, json_lines_of(alone.with_name("reports")))
+    assert in_a_process(command(*run[3:])).stderr == f"{out} is done already\n"
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -146,7 +146,7 @@ def test_a_stop_ends_all_workers(calibrated: Path, images: Path, tmp_path: Path,
             os.kill(pid, how)
         process.wait(60)
     assert process.returncode == 1
-    there = len(lines_of(out / RESULTS))
+    there = len(json_lines_of(out / RESULTS))
     again = "run the same command again to resume"
     assert (tmp_path / "stderr").read_text() == f"caflow: stopped after {there} of {IMAGES} images: {again}\n"
     assert len(own) == 2
@@ -161,8 +161,8 @@ def test_a_worker_that_is_killed_changes_nothing(calibrated: Path, images: Path,
         os.kill(workers_of(process.pid)[0], signal.SIGKILL)
         process.wait(300)
     assert (process.returncode, (tmp_path / "stderr").read_text()) == (0, "")
-    assert len(lines_of(tmp_path / "stdout")) == IMAGES
-    assert drawn_alike(out, lines_of(out / RESULTS), alone, lines_of(alone.with_name("reports")))
+    assert len(json_lines_of(tmp_path / "stdout")) == IMAGES
+    assert drawn_alike(out, json_lines_of(out / RESULTS), alone, json_lines_of(alone.with_name("reports")))
 
 
 @pytest.mark.full
@@ -179,18 +179,18 @@ def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path
     options = ["--bundle", calibrated, "-n", 3, "--seed", 4, "--pixel-budget", 96 * 96, "--overlap", 16, "--json"]
     options += ["--keep-all", "--sheet", "--maps"]
     spread = ["image", folder, "-o", out, *options, "--workers", 2]
-    done = caflow(*spread)
+    done = in_a_process(command(*spread))
     wrong = f"caflow: {folder / 'bad.png'}: wanted an image (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp), "
     wrong += "cannot decode this one: it is none, damaged, or too large"
     assert done.stderr == f"{wrong}\ncaflow: 1 of 9 images failed\n"
     assert done.returncode == 1
     write_image(folder / "bad.png", picture)
-    again = caflow(*spread)
+    again = in_a_process(command(*spread))
     assert (again.returncode, again.stderr) == (0, "")
     assert [json.loads(line)["input"] for line in again.stdout.splitlines()] == [str(folder / "bad.png")]
-    alone = caflow("image", folder, "-o", tmp_path / "alone", *options, "--threads", 2)
+    alone = in_a_process(command("image", folder, "-o", tmp_path / "alone", *options, "--threads", 2))
     reports = [json.loads(line) for line in alone.stdout.splitlines()]
-    assert drawn_alike(out, lines_of(out / RESULTS), tmp_path / "alone", reports)
+    assert drawn_alike(out, json_lines_of(out / RESULTS), tmp_path / "alone", reports)
 
 
 @pytest.fixture(scope="module")
@@ -221,8 +221,8 @@ def test_a_killed_filter_is_resumed(calibrated: Path, pairs: Path, tmp_path: Pat
         wait_for_lines(process, tmp_path, out / "scores.jsonl", 70)
         process.kill()
     assert not (out / "accepted").exists()
-    again = caflow("filter", pairs, "-o", out, *given)
-    filtered = caflow("filter", pairs, "-o", alone, *options)
+    again = in_a_process(command("filter", pairs, "-o", out, *given))
+    filtered = in_a_process(command("filter", pairs, "-o", alone, *options))
     assert again.returncode == filtered.returncode == 1
     assert again.stdout == filtered.stdout.replace(str(alone), str(out))
     whole = (alone / "scores.jsonl").read_bytes()
@@ -252,10 +252,10 @@ def test_a_killed_video_is_resumed(
         wait_for(process, tmp_path, 2, lambda: len(list(Path(f"{out}.parts").glob("0*.json"))))
         process.kill()
     assert not out.exists()
-    done = caflow("video", clip, "-o", out, *options, *second)
+    done = in_a_process(command("video", clip, "-o", out, *options, *second))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{clip} → {out}  36 frames\n"
-    assert caflow("video", clip, "-o", whole, *options).returncode == 0
+    assert in_a_process(command("video", clip, "-o", whole, *options)).returncode == 0
     assert out.read_bytes() == whole.read_bytes()
     assert packets(out, "audio") == packets(clip, "audio")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "stderr", "stdout", "whole.mp4"]
@@ -277,7 +277,7 @@ def test_a_killed_video_is_resumed(
 def test_refusals(calibrated: Path, tmp_path: Path, arguments: list[object], said: str) -> None:
     """Before anything is written, or a cluster started."""
     write_image(tmp_path / "a.png", photograph(DATA / "photographs", 0, 8, 8))
-    done = caflow(*arguments, "--bundle", calibrated, cwd=tmp_path)
+    done = in_a_process(command(*arguments, "--bundle", calibrated), cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "out").exists()
@@ -286,12 +286,12 @@ def test_refusals(calibrated: Path, tmp_path: Path, arguments: list[object], sai
 def test_batch_says_what_replaces_it_and_does_it(calibrated: Path, tmp_path: Path) -> None:
     crops(tmp_path / "in", 3)
     options = ["--bundle", calibrated, "-n", 2]
-    done = caflow("batch", tmp_path / "in", "-o", tmp_path / "out", *options, "--workers", 1)
+    done = in_a_process(command("batch", tmp_path / "in", "-o", tmp_path / "out", *options, "--workers", 1))
     deprecated = "caflow: caflow batch is deprecated: give the same to caflow image, with --workers or --ray\n"
     assert (done.returncode, done.stderr) == (0, deprecated)
-    again = caflow("image", tmp_path / "in", "-o", tmp_path / "out", *options)
+    again = in_a_process(command("image", tmp_path / "in", "-o", tmp_path / "out", *options))
     assert again.stdout == f"{tmp_path / 'out'} is done already\n"
-    assert "--alpha" in caflow("batch", "--help").stdout
+    assert "--alpha" in in_a_process(command("batch", "--help")).stdout
 
 
 def test_batch_calls_the_command_for_its_inputs(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import photograph, torch_noise
+from conftest import torch_noise
 from numpy.typing import NDArray
+from tiny import photograph
 
 from caflow_deploy import load
 from caflow_export.measure import TOLERANCES

@@ -3,15 +3,14 @@
 import os
 import signal
 import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from conftest import free_port
-from interrupts import heeding_ctrl_c
+from commands import command, heeding_ctrl_c
+from ports import free_port
 
 TIMEOUT_S = 120
 """What never comes is a failure, and no hang."""
@@ -24,9 +23,8 @@ class Served:
     def __init__(self, bundle: Path, temporary: Path, *options: str, **environment: str) -> None:
         self.address = f"http://127.0.0.1:{(port := free_port())}/"
         self.temporary = temporary
-        command = [sys.executable, "-m", "caflow_deploy.cli", "page", "--bundle", bundle, "--port", port, *options]
         self.process = subprocess.Popen(
-            heeding_ctrl_c(command),
+            heeding_ctrl_c(command("page", "--bundle", bundle, "--port", port, *options)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

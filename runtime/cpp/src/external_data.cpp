@@ -13,27 +13,27 @@ namespace {
 
 constexpr int deepest = 100;  // messages inside each other; ONNX Runtime takes no more either
 constexpr std::uint64_t largest_tag = (1ULL << 32) - 1;
-constexpr std::size_t shown = 100;  // characters of a name that is refused
+constexpr std::size_t longest_domain = 100;  // characters of a name that is refused
 
-enum class Kind { model, graph, node, attribute, function, training, sparse, tensor, external, domain };
+enum class Part { model, graph, node, attribute, function, training, sparse, tensor, external, domain };
 
-// Of each kind of message, the fields that lead to external data, and the kind of message that they hold.
-const std::map<Kind, std::map<std::uint64_t, Kind>>& messages() {
-    static const auto& known = *new std::map<Kind, std::map<std::uint64_t, Kind>>{
-        {Kind::model, {{7, Kind::graph}, {20, Kind::training}, {25, Kind::function}}},
-        {Kind::graph, {{1, Kind::node}, {5, Kind::tensor}, {15, Kind::sparse}}},
-        {Kind::node, {{5, Kind::attribute}, {7, Kind::domain}}},
-        {Kind::attribute,
-         {{5, Kind::tensor},
-          {6, Kind::graph},
-          {10, Kind::tensor},
-          {11, Kind::graph},
-          {22, Kind::sparse},
-          {23, Kind::sparse}}},
-        {Kind::function, {{7, Kind::node}, {11, Kind::attribute}}},
-        {Kind::training, {{1, Kind::graph}, {2, Kind::graph}}},
-        {Kind::sparse, {{1, Kind::tensor}, {2, Kind::tensor}}},
-        {Kind::tensor, {{13, Kind::external}}},
+// Of each part of a graph's file, the fields that lead to external data, and the parts that they hold.
+const std::map<Part, std::map<std::uint64_t, Part>>& messages() {
+    static const auto& known = *new std::map<Part, std::map<std::uint64_t, Part>>{
+        {Part::model, {{7, Part::graph}, {20, Part::training}, {25, Part::function}}},
+        {Part::graph, {{1, Part::node}, {5, Part::tensor}, {15, Part::sparse}}},
+        {Part::node, {{5, Part::attribute}, {7, Part::domain}}},
+        {Part::attribute,
+         {{5, Part::tensor},
+          {6, Part::graph},
+          {10, Part::tensor},
+          {11, Part::graph},
+          {22, Part::sparse},
+          {23, Part::sparse}}},
+        {Part::function, {{7, Part::node}, {11, Part::attribute}}},
+        {Part::training, {{1, Part::graph}, {2, Part::graph}}},
+        {Part::sparse, {{1, Part::tensor}, {2, Part::tensor}}},
+        {Part::tensor, {{13, Part::external}}},
     };
     return known;
 }
@@ -108,19 +108,19 @@ void add_locations(const std::vector<Field>& entry, std::vector<std::string>& lo
 // Operators other than ONNX's own may read files, as EPContext of com.microsoft does.
 void check_domain(std::string_view domain) {
     if (domain.empty() || domain == "ai.onnx") return;
-    throw WrongGraph("wanted ONNX's own operators, got one of '" + std::string(domain.substr(0, shown)) + "'");
+    throw WrongGraph("wanted ONNX's own operators, got one of '" + std::string(domain.substr(0, longest_domain)) + "'");
 }
 
 }  // namespace
 
 std::vector<std::string> external_files(std::string_view contents) {
     struct Message {
-        Kind kind;
+        Part part;
         std::string_view contents;
         int depth;
     };
     std::vector<std::string> locations;
-    std::vector<Message> waiting{{Kind::model, contents, 1}};
+    std::vector<Message> waiting{{Part::model, contents, 1}};
     while (!waiting.empty()) {
         const Message message = waiting.back();
         waiting.pop_back();
@@ -128,15 +128,15 @@ std::vector<std::string> external_files(std::string_view contents) {
             throw WrongGraph("wanted at most " + std::to_string(deepest) + " messages inside each other, got more");
         }
         const std::vector<Field> fields = fields_of(message.contents);
-        if (message.kind == Kind::external) {
+        if (message.part == Part::external) {
             add_locations(fields, locations);
             continue;
         }
-        const auto& known = messages().at(message.kind);
+        const auto& known = messages().at(message.part);
         for (const Field& field : fields) {
             const auto found = known.find(field.number);
             if (found == known.end()) continue;
-            if (found->second == Kind::domain) {
+            if (found->second == Part::domain) {
                 check_domain(field.contents);
             } else {
                 waiting.push_back({found->second, field.contents, message.depth + 1});

@@ -14,7 +14,7 @@ namespace {
 using Kind = BundleError::Kind;
 
 constexpr std::size_t deepest = 32;  // objects and arrays inside each other
-constexpr std::size_t shown = 24;    // characters of a number or a name that is refused
+constexpr std::size_t longest_shown = 24;  // characters of a number or a name that is refused
 constexpr std::size_t block_bytes = 1 << 16;
 
 // Looks at each value as it is read, and throws where a rule is broken.
@@ -46,7 +46,7 @@ class Rules : public nlohmann::json_sax<Json> {
 
     bool key(string_t& name) override {
         if (!names_.back().insert(name).second) {
-            refuse("got the field '" + name.substr(0, shown) + "' twice in one object");
+            refuse("got the field '" + name.substr(0, longest_shown) + "' twice in one object");
         }
         return true;
     }
@@ -70,7 +70,7 @@ class Rules : public nlohmann::json_sax<Json> {
     }
 
     [[noreturn]] void refuse_integer(const std::string& text) {
-        refuse("wanted integers of 64 bits, got " + text.substr(0, shown));
+        refuse("wanted integers of 64 bits, got " + text.substr(0, longest_shown));
     }
 
     [[noreturn]] void refuse(const std::string& message) { throw BundleError(Kind::WrongManifest, path_, message); }

@@ -8,10 +8,8 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
-from conftest import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, calibration_of, photograph
-from scipy.stats import binomtest, kstest
+from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, pairs_of_photographs, photograph
 
-from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.calibrate import CROPS, calibrate, find_photographs, learn, pairs_of
 from caflow_runtime.judge.calibration import (
@@ -31,7 +29,6 @@ from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.rows.draw import Reject
-from caflow_runtime.seal import sealed
 from caflow_runtime.strict_json import WrongJson, parse_json
 
 SIDES, TEMPERATURE = CALIBRATED_SIDES, CALIBRATED_TEMPERATURE
@@ -54,6 +51,11 @@ def drawn_bits(count: int, rng: np.random.Generator) -> tuple[Any, Any]:
     return given[:, :1] * [0.5, -0.2] + 1 + noise * np.exp(0.3 * given[:, :1] - 0.2 * given[:, 3:]), given
 
 
+def from_uniform(values: Any) -> float:
+    """The largest difference between the distribution of values and the uniform one: Kolmogorov and Smirnov's."""
+    return float(np.abs(np.sort(values) - (np.arange(len(values)) + 0.5) / len(values)).max())
+
+
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
 def test_a_share_alpha_of_images_like_those_of_calibration_is_rejected(alpha: float) -> None:
     rng = np.random.default_rng(0)
@@ -63,10 +65,10 @@ def test_a_share_alpha_of_images_like_those_of_calibration_is_rejected(alpha: fl
     rejected = int((~found.accept(alpha)).sum())
     # Two thousand images know their own quantiles no better than that.
     spread = 4 * np.sqrt(alpha * (1 - alpha) / 2000)
-    assert abs(rejected / 20_000 - alpha) < spread, binomtest(rejected, 20_000, alpha)
-    assert kstest(found.value, "uniform").statistic < 0.05
+    assert abs(rejected / 20_000 - alpha) < spread
+    assert from_uniform(found.value) < 0.05
     for level in found.per_level.T:
-        assert kstest(level, "uniform").statistic < 0.05
+        assert from_uniform(level) < 0.05
 
 
 def test_both_directions_are_untypical_and_the_level_is_named() -> None:
@@ -102,8 +104,12 @@ def test_complexity_and_size_are_those_of_the_condition(photographs: Path) -> No
 
 
 def test_calibrating_again_gives_the_same(pipe: Pipeline, photographs: Path) -> None:
-    again = calibration_of(pipe, photographs)
-    assert sealed(again) == pipe.calibration
+    again = calibrate(pipe, pairs_of_photographs(pipe, photographs), [TEMPERATURE])
+    known = pipe.calibration
+    assert known is not None
+    for one, other in ((again.truth, known.truth), (again.samples[0], known.samples[0])):  # another machine made it
+        np.testing.assert_allclose(one.bits_per_dim, other.bits_per_dim, rtol=1e-3)
+        np.testing.assert_allclose(one.distances, other.distances, rtol=1e-2)
     assert again.truth.images == 13 * len(SIDES) * CROPS
     assert again.photographs == 13
 
@@ -208,7 +214,7 @@ def test_frames_of_less_typicality_are_marked_or_replaced(pipe: Pipeline, photog
         np.testing.assert_array_equal(before.per_level, after.per_level)
 
 
-def test_what_does_not_fit_is_named(pipe: Pipeline, exported: ExportReport, photographs: Path) -> None:
+def test_what_does_not_fit_is_named(pipe: Pipeline, uncalibrated: Path, photographs: Path) -> None:
     condition = photograph(photographs, 0, 8, 8)
     with pytest.raises(InputError, match=r"calibrated for \(0.8\), got 0.7: take one of them, or run caflow calibrate"):
         pipe.best_of(condition, temperature=0.7, rank="typical")
@@ -218,7 +224,7 @@ def test_what_does_not_fit_is_named(pipe: Pipeline, exported: ExportReport, phot
         pipe.best_of(condition, n=4, keep=(4, 2), reject=Reject())
     with pytest.raises(InputError, match=r"alpha: wanted a share between 0 and 1, got 0\.0"):
         Reject(0.0)
-    with load(exported.path, backend="cpu") as plain:
+    with load(uncalibrated, backend="cpu") as plain:
         for arguments in ({"rank": "typical"}, {"reject": Reject()}):
             with pytest.raises(InputError, match="is not calibrated: run caflow calibrate"):
                 plain.best_of(condition, temperature=TEMPERATURE, **arguments)
@@ -387,7 +393,7 @@ def test_pairs_may_be_given(pipe: Pipeline, photographs: Path, tmp_path: Path) -
 
 def test_the_built_in_model_tells_spoilt_photographs_from_others(built_in: Pipeline, photographs: Path) -> None:
     model, rng = built_in.manifest.model, np.random.default_rng(0)
-    pairs = [pair for path in find_photographs(photographs) for pair in pairs_of(path, photographs, model, (128,))]
+    pairs = [pair for path in find_photographs(photographs) for pair in pairs_of(path, photographs, model, (128,))[:2]]
 
     def rejected(targets: list[Any]) -> float:
         scored = built_in.score(targets, [pair.condition for pair in pairs])

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photograph
+from tiny import photograph
 
-from caflow_export.export import ExportReport
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu, check_installed
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu, check_installed, import_onnxruntime
 from caflow_runtime.backends.select import open_backend
 from caflow_runtime.errors import BackendError
 from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
@@ -41,19 +40,20 @@ def test_no_onnx_runtime_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
         check_installed("cuda")
 
 
-def test_cuda_is_never_the_cpu(exported: ExportReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_is_never_the_cpu(uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither with the CPU's package, nor with one that says it is the GPU's and cannot use it."""
+    import_onnxruntime()  # which is not found below
     with pytest.raises(BackendError, match=r"runs on the CPU only; for CUDA: .* 'caflow-deploy\[gpu\]'"):
-        load(exported.path, backend="cuda")
+        load(uncalibrated, backend="cuda")
     install(tmp_path, monkeypatch, "onnxruntime-gpu", only=True)
     with pytest.raises(BackendError, match="wanted ONNX Runtime's CUDAExecutionProvider, this build of it has"):
-        load(exported.path, backend="cuda")
+        load(uncalibrated, backend="cuda")
 
 
-def test_bound_values_give_the_same(exported: ExportReport, photographs: Path) -> None:
+def test_bound_values_give_the_same(uncalibrated: Path, photographs: Path) -> None:
     """The way of the GPU, values bound to a device's memory from graph to graph, with the CPU as the device."""
     pipes = [
-        Pipeline(Graphs(exported.path, backend), PIXEL_BUDGET, OVERLAP)
+        Pipeline(Graphs(uncalibrated, backend), PIXEL_BUDGET, OVERLAP)
         for backend in (OnnxRuntimeCpu(), OnnxRuntimeBound("cpu"))
     ]
     condition = photograph(photographs, 0, 9, 12)
@@ -64,7 +64,7 @@ def test_bound_values_give_the_same(exported: ExportReport, photographs: Path) -
     np.testing.assert_array_equal(c.per_level, d.per_level)
 
 
-def test_threads_are_what_was_asked_for(exported: ExportReport) -> None:
+def test_threads_are_what_was_asked_for(uncalibrated: Path) -> None:
     """In a process of its own: here, threads of other tests may end meanwhile."""
     code = (
         "import sys; from pathlib import Path; import numpy; from caflow_runtime.pipeline.pipeline import load; "
@@ -73,20 +73,20 @@ def test_threads_are_what_was_asked_for(exported: ExportReport) -> None:
         "pipe.best_of(numpy.zeros((4, 4, 3), 'u1'), n=2); print(count() - before)"
     )
     for threads, more in ((1, 0), (3, 2 * 5)):  # two helpers for each of the five graphs of sampling
-        command = [sys.executable, "-c", code, str(exported.path), str(threads)]
+        command = [sys.executable, "-c", code, str(uncalibrated), str(threads)]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{more}\n"
 
 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("onnxruntime_cuda")
-def test_cuda_gives_what_the_cpu_gives(exported: ExportReport, photographs: Path) -> None:
+def test_cuda_gives_what_the_cpu_gives(uncalibrated: Path, photographs: Path) -> None:
     condition = photograph(photographs, 0, 16, 16)
-    results = [load(exported.path, backend=name).best_of(condition, n=4) for name in ("cpu", "cuda")]
+    results = [load(uncalibrated, backend=name).best_of(condition, n=4) for name in ("cpu", "cuda")]
     np.testing.assert_allclose(results[1].log_likelihood, results[0].log_likelihood, rtol=1e-5)
     assert (results[0].images[0] != results[1].images[0]).mean() < 1e-3
 
 
-def test_onnx_runtime_reports_nothing(exported: ExportReport, tmp_path: Path) -> None:
+def test_onnx_runtime_reports_nothing(uncalibrated: Path, tmp_path: Path) -> None:
     """It would keep what it has to send in these folders."""
     places = {name: str(tmp_path / name) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
     for place in places.values():
@@ -95,5 +95,5 @@ def test_onnx_runtime_reports_nothing(exported: ExportReport, tmp_path: Path) ->
         "import numpy, sys, caflow_deploy; caflow_deploy.load(sys.argv[1]).best_of(numpy.zeros((8, 8, 3), 'u1'), n=1)"
     )
     environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"} | places
-    subprocess.run([sys.executable, "-c", code, exported.path], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", code, uncalibrated], env=environment, check=True)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

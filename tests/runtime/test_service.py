@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import pairs_of_photographs, photograph
 from numpy.typing import NDArray
+from tiny import pairs_of_photographs, photograph
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.health.metrics import Prometheus
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.rows.draw import Reject
@@ -108,7 +107,7 @@ def test_wrong_tensors_are_refused(pipe: Pipeline, given: dict[str, Any], messag
 
 def test_untypical_samples(pipe: Pipeline, photographs: Path) -> None:
     """A request of which none is accepted is an error by itself, where its client wants that."""
-    image = photograph(photographs, 0, 8, 8)[None]
+    image = photograph(photographs, 1, 8, 8)[None]
     wanted = pipe.best_of(image, n=3, reject=Reject(0.999, 20, "bicubic"))
     assert wanted.outcome == ["bicubic"]
     common = {"n": 3, "min_typicality": 0.999}
@@ -139,9 +138,9 @@ def test_targets_are_judged(pipe: Pipeline, photographs: Path) -> None:
     assert isinstance(uneven, InputError)
 
 
-def test_a_bundle_without_calibration_accepts_all(exported: Any, photographs: Path) -> None:
+def test_a_bundle_without_calibration_accepts_all(uncalibrated: Path, photographs: Path) -> None:
     condition = photograph(photographs, 0, 8, 8)[None]
-    with load(exported.path) as pipe:
+    with load(uncalibrated) as pipe:
         target = np.asarray(pipe.best_of(condition).images)
         given = {"target": target, "condition": condition}
         usual, strict = Scorer(pipe).answer([Request(given, {}), Request(given, {"min_typicality": 0.1})])
@@ -149,37 +148,6 @@ def test_a_bundle_without_calibration_accepts_all(exported: Any, photographs: Pa
     assert np.isnan(tensors(usual)["typicality"]).all()
     assert isinstance(strict, InputError)
     assert "is not calibrated" in str(strict)
-
-
-def test_all_models_of_a_bundle_have_the_same_buckets(pipe: Pipeline) -> None:
-    """Ray keeps one histogram of a name in a process, with the buckets that came first."""
-    ends = []
-    for kind in (Sampler, Scorer):
-        instruments = Prometheus()
-        kind(pipe, instruments=instruments)
-        shown = [one for one in samples(instruments) if one.name == "caflow_sample_bits_per_dim_bucket"]
-        ends.append([one.labels["le"] for one in shown])
-    assert ends[0] == ends[1]
-    assert len(ends[0]) > 21
-
-
-def test_requests_are_counted(pipe: Pipeline, photographs: Path) -> None:
-    instruments = Prometheus()
-    sampler = Sampler(pipe, instruments=instruments)
-    image = photograph(photographs, 0, 8, 8)[None]
-    sampler.answer([ask(image, n=3), ask(image, n=3, temperature=0.5), ask(image, n=0)])
-    values = {sample.name + str(sample.labels.get("outcome", "")): sample.value for sample in samples(instruments)}
-    assert values["caflow_requests_totalaccepted"] == 2
-    assert values["caflow_requests_totalerror"] == 1
-    assert values["caflow_sample_bits_per_dim_count"] == 6
-    assert sampler.metrics is not None
-    assert sampler.metrics.drift is not None
-    assert sampler.metrics.drift.count == 1  # of the usual temperature
-
-
-def samples(instruments: Prometheus) -> Iterator[Any]:
-    for family in instruments.registry.collect():
-        yield from family.samples
 
 
 def test_redraws_count_as_samples(pipe: Pipeline, photographs: Path) -> None:
@@ -201,13 +169,13 @@ def test_no_more_is_computed_together_than_one_request_may_ask_for(
     pipe: Pipeline, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    best_of = Pipeline.best_of
+    draw_best = Pipeline.draw_best
 
-    def counting(self: Pipeline, images: Any, *arguments: Any, **named: Any) -> Any:
+    def counting(self: Pipeline, images: Any, *arguments: Any) -> Any:
         sizes.append(len(images))
-        return best_of(self, images, *arguments, **named)
+        return draw_best(self, images, *arguments)
 
-    monkeypatch.setattr(Pipeline, "best_of", counting)
+    monkeypatch.setattr(Pipeline, "draw_best", counting)
     images = [photograph(photographs, k, 8, 8)[None] for k in range(5)]
     answers = Sampler(pipe, max_pixels=2 * 3 * 32 * 32).answer([ask(image, n=3) for image in images])
     assert sizes == [2, 2, 1]

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
@@ -15,33 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from conftest import photograph, torch_noise
 from numpy.typing import NDArray
+from tiny import photograph
 
 import caflow_deploy
-from caflow_export.export import ExportReport
-from caflow_export.measure import TOLERANCES
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.errors import BackendError, InputError, NotFinite
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_training import checkpoint
-from caflow_training.model import CAFlow, to_integers
-
-ALLOWED = TOLERANCES["fp32"]
-
-
-@pytest.fixture(scope="module")
-def pipe(exported: ExportReport) -> Iterator[Pipeline]:
-    with load(exported.path, backend="cpu") as pipe:
-        yield pipe
-
-
-@pytest.fixture(scope="module")
-def model(ours: Path) -> CAFlow:
-    return checkpoint.load(ours)
 
 
 @pytest.fixture(scope="module")
@@ -49,49 +30,8 @@ def conditions(photographs: Path) -> list[NDArray[np.uint8]]:
     return [photograph(photographs, k, 8, 10) for k in range(3)]
 
 
-def planes(image: NDArray[np.uint8], rows: int = 1) -> torch.Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1)[None].expand(rows, -1, -1, -1)
-
-
-@torch.no_grad()
-def test_samples_are_those_of_the_model(pipe: Pipeline, model: CAFlow, conditions: list[NDArray[np.uint8]]) -> None:
-    """Same noise, same images, same likelihoods; the best first."""
-    n = 4
-    drawn = pipe.sample(np.stack(conditions), n=n, temperature=[0.7, 0.9], seed=3)
-    assert drawn.density_at == "sample"
-    assert np.shape(drawn.images) == (3, n, 32, 40, 3)
-    noise = torch_noise(pipe.manifest.model.noise_channels, 32, 40, np.arange(n), seed=3)
-    for k, condition in enumerate(conditions):
-        expected = model.sample(planes(condition, n), noise, [0.7, 0.9])
-        order = np.argsort(-expected.log_likelihood.total.numpy())
-        np.testing.assert_array_equal(drawn.sample[k], order)
-        np.testing.assert_allclose(
-            drawn.per_level[k], expected.log_likelihood.per_level[order], rtol=ALLOWED.log_likelihood, atol=1e-2
-        )
-        np.testing.assert_allclose(
-            drawn.log_likelihood[k], expected.log_likelihood.total[order], rtol=ALLOWED.log_likelihood
-        )
-        images = to_integers(expected.images).permute(0, 2, 3, 1)[order].numpy()
-        assert ALLOWED.rounded is not None
-        assert (drawn.images[k] != images).mean() <= ALLOWED.rounded
-
-
-@torch.no_grad()
-def test_scores_are_those_of_the_model(pipe: Pipeline, model: CAFlow, photographs: Path) -> None:
-    targets = [photograph(photographs, k, 32, 40) for k in range(3)]
-    conditions = [np.ascontiguousarray(target[::4, ::4]) for target in targets]
-    scored = pipe.score(np.stack(targets), np.stack(conditions))
-    assert scored.density_at == "image"
-    for k, (target, condition) in enumerate(zip(targets, conditions, strict=True)):
-        expected = model.log_prob(planes(target), planes(condition))
-        np.testing.assert_allclose(scored.log_likelihood[k], expected.total, rtol=ALLOWED.log_likelihood)
-        np.testing.assert_allclose(scored.per_level[k], expected.per_level[0], rtol=ALLOWED.log_likelihood, atol=1e-2)
-        bits = -expected.total.item() / (np.log(2) * target.size)
-        np.testing.assert_allclose(scored.bits_per_dim[k], bits, rtol=1e-5)
-
-
 def test_neither_batch_nor_budget_nor_threads_change_a_result(
-    exported: ExportReport, pipe: Pipeline, photographs: Path
+    uncalibrated: Path, pipe: Pipeline, photographs: Path
 ) -> None:
     images = [photograph(photographs, k, *size) for k, size in enumerate([(8, 10), (8, 10), (5, 9), (16, 3)])]
     together = pipe.best_of(images, n=5, seed=1)
@@ -101,7 +41,7 @@ def test_neither_batch_nor_budget_nor_threads_change_a_result(
         {"pixel_budget": 3 * 32 * 40, "threads": 2},
     ]
     for settings in tried:
-        with load(exported.path, backend="cpu", **settings) as other:
+        with load(uncalibrated, backend="cpu", **settings) as other:
             for k, image in enumerate(images):
                 alone = other.best_of(image, n=5, seed=1)
                 assert alone.sample[0] == together.sample[k]
@@ -150,9 +90,9 @@ class OneAtATime(OnnxRuntimeCpu):
             super().close()
 
 
-def test_closing_and_drawing_do_not_wait_for_each_other(exported: ExportReport) -> None:
+def test_closing_and_drawing_do_not_wait_for_each_other(uncalibrated: Path) -> None:
     backend = OneAtATime()
-    pipe = Pipeline(Graphs(exported.path, backend), pixel_budget=2**20, overlap=16)
+    pipe = Pipeline(Graphs(uncalibrated, backend), pixel_budget=2**20, overlap=16)
 
     def draw() -> None:
         with suppress(BackendError):  # it is closed
@@ -167,11 +107,11 @@ def test_closing_and_drawing_do_not_wait_for_each_other(exported: ExportReport) 
         assert not thread.is_alive()
 
 
-def test_where_memory_runs_out_it_goes_on_with_less(exported: ExportReport, pipe: Pipeline, photographs: Path) -> None:
+def test_where_memory_runs_out_it_goes_on_with_less(uncalibrated: Path, pipe: Pipeline, photographs: Path) -> None:
     images = [photograph(photographs, k, *size) for k, size in enumerate([(8, 10), (5, 9)])]
     targets = [photograph(photographs, k, 4 * i.shape[0], 4 * i.shape[1]) for k, i in enumerate(images)]
     drawn, scored = pipe.best_of(images, n=5), pipe.score(targets, images)
-    with Pipeline(Graphs(exported.path, SmallMemory(3 * 24 * 40)), pixel_budget=2**20, overlap=16) as small:
+    with Pipeline(Graphs(uncalibrated, SmallMemory(3 * 24 * 40)), pixel_budget=2**20, overlap=16) as small:
         with pytest.warns(UserWarning, match="memory ran out, going on with a pixel_budget of") as warned:
             again = small.best_of(images, n=5)
         assert len(warned) == 1  # half of 5 rows of 32×40 is 2 of these, or 3 of 24×40
@@ -182,7 +122,7 @@ def test_where_memory_runs_out_it_goes_on_with_less(exported: ExportReport, pipe
     np.testing.assert_allclose(scored_again.log_likelihood, scored.log_likelihood, rtol=1e-6)
     for overlap in (0, 16):
         with (
-            Pipeline(Graphs(exported.path, SmallMemory(1)), pixel_budget=2**14, overlap=overlap) as none,
+            Pipeline(Graphs(uncalibrated, SmallMemory(1)), pixel_budget=2**14, overlap=overlap) as none,
             pytest.warns(UserWarning, match="memory ran out"),
             pytest.raises(MemoryError),
         ):
@@ -267,11 +207,11 @@ def test_progressive_best_of_n(pipe: Pipeline, conditions: list[NDArray[np.uint8
 
 
 @pytest.mark.parametrize("overlap", [16, 48])
-def test_tiles_are_close_to_the_whole(exported: ExportReport, pipe: Pipeline, photographs: Path, overlap: int) -> None:
+def test_tiles_are_close_to_the_whole(uncalibrated: Path, pipe: Pipeline, photographs: Path, overlap: int) -> None:
     """The same noise in every tile. No seam: across the tiles' borders the gradients are those of the whole image."""
     condition = photograph(photographs, 0, 50, 61)
     whole = pipe.best_of(condition, n=1)
-    with load(exported.path, backend="cpu", pixel_budget=112**2, overlap=overlap) as tiled_pipe:
+    with load(uncalibrated, backend="cpu", pixel_budget=112**2, overlap=overlap) as tiled_pipe:
         tiled = tiled_pipe.best_of(condition, n=1)
         windows = tiled_pipe._runner.windows(condition)
     assert len(windows) > 3
@@ -284,19 +224,19 @@ def test_tiles_are_close_to_the_whole(exported: ExportReport, pipe: Pipeline, ph
     assert 0.95 < steps[1] / steps[0] < 1.05
 
 
-def test_tiles_hold_the_best_by_all_of_their_likelihood(exported: ExportReport, photographs: Path) -> None:
+def test_tiles_hold_the_best_by_all_of_their_likelihood(uncalibrated: Path, photographs: Path) -> None:
     condition = photograph(photographs, 3, 40, 40)
-    with load(exported.path, backend="cpu", pixel_budget=112**2, overlap=16) as pipe:
+    with load(uncalibrated, backend="cpu", pixel_budget=112**2, overlap=16) as pipe:
         best, drawn = pipe.best_of(condition, n=3), pipe.sample(condition, n=3)
     np.testing.assert_array_equal(best.images[0], drawn.images[0][0])
     assert (np.diff(drawn.log_likelihood[0]) <= 0).all()
 
 
 def test_conditions_are_encoded_once_for_all_samples(
-    exported: ExportReport, photographs: Path, monkeypatch: pytest.MonkeyPatch
+    uncalibrated: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where samples need several runs, and an image several windows."""
-    with load(exported.path, backend="cpu", pixel_budget=112**2, overlap=16) as pipe:
+    with load(uncalibrated, backend="cpu", pixel_budget=112**2, overlap=16) as pipe:
         runs: list[int] = []
         encode = pipe._graphs["encode"]
 
@@ -342,11 +282,11 @@ def test_a_thousand_calls_leak_nothing(pipe: Pipeline, photographs: Path) -> Non
     assert resident() - before < 8 * 2**20
 
 
-def test_memory_is_bounded_by_the_budget(exported: ExportReport) -> None:
+def test_memory_is_bounded_by_the_budget(uncalibrated: Path) -> None:
     """Four times the pixels take little more than their results."""
     code = (
         "import resource, sys; import numpy as np; from caflow_runtime.pipeline.pipeline import load; "
-        f"pipe = load({str(exported.path)!r}, backend='cpu', threads=1, pixel_budget=2**16, overlap=16); "
+        f"pipe = load({str(uncalibrated)!r}, backend='cpu', threads=1, pixel_budget=2**16, overlap=16); "
         "side = int(sys.argv[1]); image = np.full((side, side, 3), 99, np.uint8); pipe.best_of(image, n=3); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
@@ -359,14 +299,14 @@ def test_memory_is_bounded_by_the_budget(exported: ExportReport) -> None:
 
 
 def test_what_is_not_finite_is_an_error_and_never_an_image(
-    exported: ExportReport, conditions: list[NDArray[np.uint8]]
+    uncalibrated: Path, conditions: list[NDArray[np.uint8]]
 ) -> None:
-    with load(exported.path, backend="cpu") as pipe, pytest.raises(NotFinite, match="try a lower temperature"):
+    with load(uncalibrated, backend="cpu") as pipe, pytest.raises(NotFinite, match="try a lower temperature"):
         pipe.best_of(conditions[0], n=2, temperature=1e30)
 
 
-def test_a_closed_pipeline_says_so(exported: ExportReport, conditions: list[NDArray[np.uint8]]) -> None:
-    with caflow_deploy.load(exported.path, backend="cpu") as pipe:
+def test_a_closed_pipeline_says_so(uncalibrated: Path, conditions: list[NDArray[np.uint8]]) -> None:
+    with caflow_deploy.load(uncalibrated, backend="cpu") as pipe:
         assert pipe.backend == "onnxruntime cpu"
     with pytest.raises(RuntimeError, match="the pipeline is closed"):
         pipe.best_of(conditions[0])

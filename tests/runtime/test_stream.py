@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import photograph
 from numpy.typing import NDArray
+from tiny import photograph
 
-from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import DriftingNoise, Place
 from caflow_runtime.judge.consistency import psnr
@@ -26,8 +25,8 @@ Picture = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
-def pipe(exported: ExportReport) -> Iterator[Pipeline]:
-    with load(exported.path, backend="cpu") as pipe:
+def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
+    with load(uncalibrated, backend="cpu") as pipe:
         yield pipe
 
 
@@ -144,10 +143,11 @@ def test_drifting_noise_is_a_function_of_the_frame() -> None:
 def test_a_stream_that_begins_later_goes_on_alike(
     pipe: Pipeline, scenes: list[Picture], n: int, noise: Noise, number: int
 ) -> None:
-    whole = list(pipe.stream(scenes, n=n, seed=5, noise=noise))
+    seed = 8  # the first sample is not the best
+    whole = list(pipe.stream(scenes, n=n, seed=seed, noise=noise))
     assert n == 1 or whole[0].sample > 0
     scene, start = (0, 0) if number < 5 else (1, 5)
-    stream = pipe.open_stream(StreamSettings(Draw(n, seed=5), noise))
+    stream = pipe.open_stream(StreamSettings(Draw(n, seed=seed), noise))
     stream.skip_to(number, scene, start, scenes[start] if n > 1 else None)
     for frame, same in zip(stream(scenes[number:]), whole[number:], strict=True):
         assert (frame.number, frame.sample, frame.starts_scene) == (same.number, same.sample, same.starts_scene)

@@ -1,0 +1,68 @@
+"""The runtime draws and scores what the model in PyTorch does: `CAFlow.sample` and `CAFlow.log_prob`."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import torch_noise
+from numpy.typing import NDArray
+from tiny import photograph
+
+from caflow_export.measure import TOLERANCES
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_training import checkpoint
+from caflow_training.model import CAFlow, to_integers
+
+ALLOWED = TOLERANCES["fp32"]
+
+
+@pytest.fixture(scope="module")
+def model(calibrated: Path) -> CAFlow:
+    return checkpoint.load(calibrated)
+
+
+@pytest.fixture(scope="module")
+def conditions(photographs: Path) -> list[NDArray[np.uint8]]:
+    return [photograph(photographs, k, 8, 10) for k in range(3)]
+
+
+def planes(image: NDArray[np.uint8], rows: int = 1) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None].expand(rows, -1, -1, -1)
+
+
+@torch.no_grad()
+def test_samples_are_those_of_the_model(pipe: Pipeline, model: CAFlow, conditions: list[NDArray[np.uint8]]) -> None:
+    """Same noise, same images, same likelihoods; the best first."""
+    n = 4
+    drawn = pipe.sample(np.stack(conditions), n=n, temperature=[0.7, 0.9], seed=3)
+    assert drawn.density_at == "sample"
+    assert np.shape(drawn.images) == (3, n, 32, 40, 3)
+    noise = torch_noise(pipe.manifest.model.noise_channels, 32, 40, np.arange(n), seed=3)
+    for k, condition in enumerate(conditions):
+        expected = model.sample(planes(condition, n), noise, [0.7, 0.9])
+        order = np.argsort(-expected.log_likelihood.total.numpy())
+        np.testing.assert_array_equal(drawn.sample[k], order)
+        np.testing.assert_allclose(
+            drawn.per_level[k], expected.log_likelihood.per_level[order], rtol=ALLOWED.log_likelihood, atol=1e-2
+        )
+        np.testing.assert_allclose(
+            drawn.log_likelihood[k], expected.log_likelihood.total[order], rtol=ALLOWED.log_likelihood
+        )
+        images = to_integers(expected.images).permute(0, 2, 3, 1)[order].numpy()
+        assert ALLOWED.rounded is not None
+        assert (drawn.images[k] != images).mean() <= ALLOWED.rounded
+
+
+@torch.no_grad()
+def test_scores_are_those_of_the_model(pipe: Pipeline, model: CAFlow, photographs: Path) -> None:
+    targets = [photograph(photographs, k, 32, 40) for k in range(3)]
+    conditions = [np.ascontiguousarray(target[::4, ::4]) for target in targets]
+    scored = pipe.score(np.stack(targets), np.stack(conditions))
+    assert scored.density_at == "image"
+    for k, (target, condition) in enumerate(zip(targets, conditions, strict=True)):
+        expected = model.log_prob(planes(target), planes(condition))
+        np.testing.assert_allclose(scored.log_likelihood[k], expected.total, rtol=ALLOWED.log_likelihood)
+        np.testing.assert_allclose(scored.per_level[k], expected.per_level[0], rtol=ALLOWED.log_likelihood, atol=1e-2)
+        bits = -expected.total.item() / (np.log(2) * target.size)
+        np.testing.assert_allclose(scored.bits_per_dim[k], bits, rtol=1e-5)

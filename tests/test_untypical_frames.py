@@ -1,0 +1,53 @@
+"""What `caflow video` does about untypical frames."""
+
+from pathlib import Path
+
+import pytest
+from clips import ffmpeg, frames_of
+from commands import Done, caflow, json_lines
+
+ALL = 0.999
+"""α at which everything is untypical."""
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frames of a test picture, and a few of noise among them, which are untypical."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mkv"
+    noise = "between(n,6,8)+between(n,14,15)"
+    mixed = f"[0:v]noise=alls=100:allf=t:enable='{noise}'[v]"
+    ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=s=32x16:r=10:d=2", "-filter_complex", mixed, "-map", "[v]", "-c:v", "ffv1", path
+    )
+    return path
+
+
+def video(clip: Path, output: Path, calibrated: Path, *options: object) -> Done:
+    done = caflow("video", clip, "-o", output, "--bundle", calibrated, "-n", 1, "--codec", "ffv1", *options)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_untypical_frames(calibrated: Path, clip: Path, tmp_path: Path) -> None:
+    log = json_lines(video(clip, tmp_path / "plain.mkv", calibrated, "--json").stdout)
+    values = sorted(entry["typicality"] for entry in log)
+    assert values[0] < values[-1]
+    least = (values[0] + values[-1]) / 2
+    expected = sum(value < least for value in values)
+    options = ["--min-typicality", least, "--untypical"]
+    marked = video(clip, tmp_path / "marked.mkv", calibrated, *options, "mark")
+    assert f"{expected} frames are untypical: marked" in marked.stderr
+    assert len(frames_of(tmp_path / "marked.mkv")) == len(log)
+    dropped = video(clip, tmp_path / "dropped.mkv", calibrated, *options, "drop")
+    assert f"{expected} frames are untypical: left out" in dropped.stderr
+    times = [round(seconds, 3) for seconds, _, _ in frames_of(tmp_path / "dropped.mkv")]
+    assert times == [round(entry["seconds"], 3) for entry in log if entry["typicality"] >= least]
+    replaced = video(clip, tmp_path / "replaced.mkv", calibrated, *options, "bicubic")
+    assert f"{expected} frames are untypical: the input, enlarged" in replaced.stderr
+    all_of_them = caflow(
+        "video", clip, "-o", tmp_path / "none.mkv", "--bundle", calibrated, "-n", 1, "--codec", "ffv1",
+        "--min-typicality", ALL, "--untypical", "drop",
+    )  # fmt: skip
+    assert all_of_them.returncode == 1
+    assert f"all {len(log)} frames are untypical" in all_of_them.stderr
+    assert not (tmp_path / "none.mkv").exists()
