@@ -34,7 +34,7 @@ from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import Frame, Stream, StreamSettings
 from caflow_runtime.rows.draw import Draw
-from caflow_runtime.video.job import SEGMENT_FRAMES, Job
+from caflow_runtime.video.job import SEGMENT_FRAMES, VideoJob
 from caflow_runtime.video.parts import VideoSettings, identity_of
 from caflow_runtime.video.sink import Encoding, SegmentWriter
 from caflow_runtime.video.source import CLOCK, FileSource
@@ -118,7 +118,7 @@ def run(path: Path, output: Path, pipe: Pipeline, temperature: float, encoding: 
     source, streaming = FileSource(path), StreamSettings(Draw(1, temperature))
     pipeline = settings_of_pipeline(pipe)
     settings = VideoSettings(pipeline, streaming, encoding, SEGMENT_FRAMES, identity_of(source))
-    Job(pipe, source, output, settings, show).run()
+    VideoJob(pipe, source, output, settings, show).run()
 
 
 def made_source(folder: Path, size: tuple[int, int], frames: int) -> Path:

@@ -14,7 +14,7 @@ from mutations import changed_bytes, changed_json_line, changed_lines
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.jobs.folder import NAME, PipelineSettings, State, flat, stamp_of
 from caflow_runtime.jobs.image_folder import COMMAND, RESULTS, ImageFolder, ImageSettings
-from caflow_runtime.jobs.images import Job
+from caflow_runtime.jobs.images import ImageJob
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, FilterState
 from caflow_runtime.judge.calibration import read_calibration
@@ -96,7 +96,7 @@ def filter_jobs(folder: Path) -> Attempt:
 def image_batches(folder: Path) -> Attempt:
     """The state of a batch, or its lines, are others than it wrote."""
     sources = [folder / f"{k}.png" for k in range(PAIRS)]
-    jobs = [Job(path, folder / "out" / path.name, (), {}) for path in sources]
+    jobs = [ImageJob(path, folder / "out" / path.name, (), {}) for path in sources]
     batch = folder / "out"
     batch.mkdir()
     lines = []

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import LOCK, PipelineSettings, State, alone, stamp_of
 from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, hash_of, without_leftovers
-from caflow_runtime.jobs.images import Done, ImageReport, Job
+from caflow_runtime.jobs.images import Done, ImageJob, ImageReport
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.rows.draw import Draw, Reject
 from caflow_runtime.seal import sealed_fields
@@ -24,11 +24,11 @@ PIPELINE = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")
 SETTINGS = ImageSettings(PIPELINE, Draw(2), hash_of(["in"]))
 
 
-def jobs_of(folder: Path, *names: str) -> list[Job]:
-    return [Job(folder / "in" / name, folder / "out" / f"{name}.png", (), {}) for name in names]
+def jobs_of(folder: Path, *names: str) -> list[ImageJob]:
+    return [ImageJob(folder / "in" / name, folder / "out" / f"{name}.png", (), {}) for name in names]
 
 
-def drawn(job: Job, **more: Any) -> Done:
+def drawn(job: ImageJob, **more: Any) -> Done:
     for path in job.outputs:
         path.write_text("a picture")
     names = {"input": as_text(job.source), "output": as_text(job.output), "outcome": "accepted"}
@@ -133,7 +133,7 @@ def test_only_images_that_are_asked_for_are_counted(tmp_path: Path) -> None:
 def test_a_result_of_another_image_does_not_count(tmp_path: Path) -> None:
     (job,) = jobs_of(tmp_path, "a")
     list(ImageFolder(tmp_path / "out", [job], SETTINGS).run([drawn(job)]))
-    other = Job(tmp_path / "in" / "a.jpg", job.output, (), {})
+    other = ImageJob(tmp_path / "in" / "a.jpg", job.output, (), {})
     assert ImageFolder(tmp_path / "out", [other], SETTINGS).left == [other]
     assert json_lines_of(tmp_path / "out" / RESULTS) == []
 
@@ -167,7 +167,7 @@ def test_a_job_of_another_command_is_refused(tmp_path: Path) -> None:
 def test_files_that_no_job_has_written_are_not_replaced(tmp_path: Path) -> None:
     """Others may be there. Once the job has begun, a result without a line is from a process that was killed."""
     out = tmp_path / "out"
-    jobs = [Job(tmp_path / "in" / "a", out / "a.png", (out / "a-2.png",), {"sheet": out / "a-sheet.png"})]
+    jobs = [ImageJob(tmp_path / "in" / "a", out / "a.png", (out / "a-2.png",), {"sheet": out / "a-sheet.png"})]
     out.mkdir()
     (out / "notes.txt").touch()
     for name in ("a.png", "a-2.png", "a-sheet.png", RESULTS):
@@ -192,7 +192,7 @@ def test_files_that_no_job_has_written_are_not_replaced(tmp_path: Path) -> None:
 def test_a_result_is_done_if_all_its_files_are_there(tmp_path: Path, outcome: str, missing: str, is_done: bool) -> None:
     """Of an enlarged input, there is the best one alone."""
     out = tmp_path / "out"
-    jobs = [Job(tmp_path / "in" / "a", out / "a.png", (out / "a-2.png",), {"sheet": out / "a-sheet.png"})]
+    jobs = [ImageJob(tmp_path / "in" / "a", out / "a.png", (out / "a-2.png",), {"sheet": out / "a-sheet.png"})]
     list(ImageFolder(out, jobs, SETTINGS).run([drawn(jobs[0], outcome=outcome)]))
     assert not ImageFolder(out, jobs, SETTINGS).left
     (out / missing).unlink()

@@ -20,7 +20,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.rows.draw import Draw
-from caflow_runtime.video.job import Drawing, Show
+from caflow_runtime.video.job import Drawing, TakeFrame
 from caflow_runtime.video.parts import (
     Report,
     VideoSettings,
@@ -30,7 +30,7 @@ from caflow_runtime.video.parts import (
     write_record,
 )
 from caflow_runtime.video.segment_count import SegmentCount
-from caflow_runtime.video.segment_plan import Plan, pictures, plan
+from caflow_runtime.video.segment_plan import Plan, pictures, plan_segments
 from caflow_runtime.video.segments import draw_segment, join_segments
 from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import FileSource, TimedFrame, UnreadableVideo, UnwritableVideo
@@ -88,7 +88,7 @@ def in_one_process(pipe: Pipeline, source: Path, output: Path, settings: StreamS
 
 def in_segments(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> tuple[Plan, list[Report]]:
     """The last one first."""
-    planned, folder = plan(source, SEGMENT_FRAMES), output.with_suffix(".segments")
+    planned, folder = plan_segments(source, SEGMENT_FRAMES), output.with_suffix(".segments")
     folder.mkdir()
     drawn = [draw_segment(pipe, source, segment, settings, H264, folder) for segment in reversed(planned.segments)]
     assert join_segments(drawn, H264, folder, source, output) == []
@@ -129,7 +129,7 @@ def test_other_files(pipe: Pipeline, clips: Path, tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize("name", CLIPS)
 def test_a_stretch_is_its_frames_wherever_seeking_leads(clips: Path, name: str) -> None:
     every = list(FileSource(clips / name).frames())
-    planned = plan(clips / name, SEGMENT_FRAMES)
+    planned = plan_segments(clips / name, SEGMENT_FRAMES)
     assert [time for segment in planned.segments for time in segment.frames.ticks] == [frame.ticks for frame in every]
     for segment in reversed(planned.segments):
         found = list(pictures(clips / name, segment.frames))
@@ -141,7 +141,7 @@ def test_a_stretch_is_its_frames_wherever_seeking_leads(clips: Path, name: str) 
 @pytest.mark.parametrize("name", ["vfr.mp4", "open.mkv", "late.ts", "mpeg2.ts"])
 def test_what_is_far_before_a_stretch_is_not_decoded(clips: Path, tmp_path: Path, name: str) -> None:
     """So it may be spoilt."""
-    stretch = plan(clips / name, SEGMENT_FRAMES).segments[3].frames
+    stretch = plan_segments(clips / name, SEGMENT_FRAMES).segments[3].frames
     whole = list(pictures(clips / name, stretch))
     with av.open(str(clips / name)) as container:
         places = [(p.pos, p.pos + p.size) for p in container.demux(container.streams.video[0]) if p.pos is not None]
@@ -159,7 +159,7 @@ def test_what_is_far_before_a_stretch_is_not_decoded(clips: Path, tmp_path: Path
 
 def test_where_seeking_leads_astray_the_file_is_decoded_from_its_beginning(clips: Path) -> None:
     source = clips / "vfr.mp4"
-    third, fourth = (segment.frames for segment in plan(source, SEGMENT_FRAMES).segments[2:4])
+    third, fourth = (segment.frames for segment in plan_segments(source, SEGMENT_FRAMES).segments[2:4])
     right = list(pictures(source, third))
     for astray in (
         msgspec.structs.replace(third, seek=fourth.seek),
@@ -191,7 +191,7 @@ with load(bundle, backend="cpu", threads=1) as pipe:
 def test_two_processes_draw_one_video(pipe: Pipeline, clips: Path, exported: ExportReport, tmp_path: Path) -> None:
     source, folder = clips / "scenes.mp4", tmp_path / "segments"
     folder.mkdir()
-    planned = plan(source, SEGMENT_FRAMES)
+    planned = plan_segments(source, SEGMENT_FRAMES)
     (folder / "plan").write_bytes(msgspec.json.encode(planned))
     command = [sys.executable, "-c", SCRIPT, str(exported.path), str(source), str(folder)]
     command.append(msgspec.json.encode(BEST_OF_4).decode())
@@ -212,7 +212,7 @@ def test_two_processes_draw_one_video(pipe: Pipeline, clips: Path, exported: Exp
 
 def test_a_segment_is_drawn_once_and_again_where_it_is_not_whole(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     source, settings = clips / "scenes.mp4", StreamSettings()
-    segment = plan(source, SEGMENT_FRAMES).segments[1]
+    segment = plan_segments(source, SEGMENT_FRAMES).segments[1]
 
     def draw(settings: StreamSettings = settings, encoding: Encoding = H264) -> bool:
         return draw_segment(pipe, source, segment, settings, encoding, tmp_path).drawn
@@ -236,7 +236,9 @@ def test_a_segment_is_drawn_once_and_again_where_it_is_not_whole(pipe: Pipeline,
 
 def test_a_segment_that_has_changed_is_not_joined(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     source, output = clips / "scenes.mp4", tmp_path / "out.mp4"
-    drawn = [draw_segment(pipe, source, s, StreamSettings(), H264, tmp_path) for s in plan(source, 10).segments]
+    drawn = [
+        draw_segment(pipe, source, s, StreamSettings(), H264, tmp_path) for s in plan_segments(source, 10).segments
+    ]
     first, second = (tmp_path / name for name in ("00000.mp4", "00001.mp4"))
     content = first.read_bytes()
     for wrong in (bytes(len(content)), content[:-100], second.read_bytes(), None):
@@ -289,7 +291,7 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
         return video_settings(pipe, FileSource(source), streaming, SEGMENT_FRAMES, pixel_budget)
 
     open_parts(folder, settings(), force=False)
-    segment = plan(source, SEGMENT_FRAMES).segments[0]
+    segment = plan_segments(source, SEGMENT_FRAMES).segments[0]
     draw_segment(pipe, source, segment, StreamSettings(), H264, folder)
     left = [".00000.mp4.0123abcd.partial", ".job.json.0123abcd.partial", ".00001.json.0123abcd.partial"]
     for name in left:  # what killed processes leave
@@ -321,7 +323,7 @@ def test_a_job_is_resumed_the_other_way(pipe: Pipeline, clips: Path, tmp_path: P
     """Also where there are gaps. Begun by one process, it is stopped in the third segment, and the first is damaged."""
     source, output, settings = clips / "scenes.mp4", tmp_path / "out.mp4", BEST_OF_4
     job = video_job(pipe, source, output, settings, SEGMENT_FRAMES)
-    planned = plan(source, SEGMENT_FRAMES)
+    planned = plan_segments(source, SEGMENT_FRAMES)
     if begun_by == "one process":
         job.show = stopping_after(25)
         assert job.run().stopped
@@ -347,7 +349,7 @@ def test_a_job_is_resumed_the_other_way(pipe: Pipeline, clips: Path, tmp_path: P
     assert output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
-def stopping_after(count: int) -> Show:
+def stopping_after(count: int) -> TakeFrame:
     def show(frame: Frame, _: TimedFrame) -> None:
         if frame.number == count - 1:
             raise KeyboardInterrupt
@@ -395,7 +397,7 @@ def test_a_sample_that_is_chosen_again_is_noticed() -> None:
 
 
 def test_a_file_that_has_changed_is_refused(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
-    segment = plan(clips / "scenes.mp4", SEGMENT_FRAMES).segments[1]
+    segment = plan_segments(clips / "scenes.mp4", SEGMENT_FRAMES).segments[1]
     with pytest.raises(UnreadableVideo, match="is not the file that was planned: plan it anew"):
         draw_segment(pipe, clips / "vfr.mp4", segment, StreamSettings(), H264, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -404,8 +406,8 @@ def test_a_file_that_has_changed_is_refused(pipe: Pipeline, clips: Path, tmp_pat
 def test_refusals(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     source, output = clips / "scenes.mp4", tmp_path / "out.mp4"
     with pytest.raises(InputError, match="segment_frames: wanted at least 1, got 0"):
-        plan(source, 0)
-    segments = plan(source, SEGMENT_FRAMES).segments
+        plan_segments(source, 0)
+    segments = plan_segments(source, SEGMENT_FRAMES).segments
     with pytest.raises(UnwritableVideo, match=r"00000.mp4 cannot be written: .*No such file"):
         draw_segment(pipe, source, segments[0], StreamSettings(), H264, tmp_path / "nothing")
     report = draw_segment(pipe, source, segments[0], StreamSettings(), H264, tmp_path)

@@ -29,7 +29,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.seal import sealed
-from caflow_runtime.video.join import Part, count_frames, join_what_fits
+from caflow_runtime.video.join import VideoPart, count_frames, join_what_fits
 from caflow_runtime.video.parts import Record, parts_of, read_record, write_record
 from caflow_runtime.video.sink import Encoding, SegmentWriter
 from caflow_runtime.video.source import FileSource, TimedFrame, UnwritableVideo, VideoInfo
@@ -466,12 +466,12 @@ def test_what_is_joined_is_counted(clips: Path, tmp_path: Path) -> None:
         join_what_fits([parts[0], parts[1]._replace(frames=7)], folder / "both.mp4", None, info)
 
 
-def write_segment(path: Path, info: VideoInfo, frames: int, start: int) -> Part:
+def write_segment(path: Path, info: VideoInfo, frames: int, start: int) -> VideoPart:
     writer = SegmentWriter(path, 32, 64, info, Encoding("h264", 18, 8))
     for k in range(frames):
         writer.write(np.full((32, 64, 3), 10 * k, np.float32), start + 3000 * k)
     writer.close()
-    return Part(path, start, frames)
+    return VideoPart(path, start, frames)
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "ffv1"])
@@ -487,7 +487,7 @@ def test_every_frame_is_counted(clips: Path, tmp_path: Path, codec: Any, suffix:
     for k in range(50):
         writer.write(np.roll(moving, 3 * k, 1), 3000 * k)
     writer.close()
-    join_what_fits([Part(path, 0, 50)], tmp_path / f"joined{suffix}", None, info)
+    join_what_fits([VideoPart(path, 0, 50)], tmp_path / f"joined{suffix}", None, info)
     assert count_frames(path) == count_frames(tmp_path / f"joined{suffix}") == 50
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert count_frames(path) < 50

@@ -5,7 +5,7 @@ from pathlib import Path
 from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.video.job import Job, Show
+from caflow_runtime.video.job import TakeFrame, VideoJob
 from caflow_runtime.video.parts import VideoSettings, identity_of
 from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import FileSource, Source
@@ -26,8 +26,8 @@ def video_job(
     output: Path,
     streaming: StreamSettings | None = None,
     segment_frames: int = 240,
-    show: Show | None = None,
-) -> Job:
+    show: TakeFrame | None = None,
+) -> VideoJob:
     opened = FileSource(source) if isinstance(source, Path) else source
     settings = video_settings(pipe, opened, streaming or StreamSettings(), segment_frames)
-    return Job(pipe, opened, output, settings, show)
+    return VideoJob(pipe, opened, output, settings, show)

@@ -35,7 +35,7 @@ from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, hash_of, without_leftovers
-from caflow_runtime.jobs.images import Done, Job, do
+from caflow_runtime.jobs.images import Done, ImageJob, do
 from caflow_runtime.pictures.maps import names
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
@@ -125,7 +125,7 @@ class Work:
     metrics: Metrics | None
     progress: Progress
 
-    def run(self, fleet: Fleet | None, jobs: Sequence[Job]) -> Iterator[Done]:
+    def run(self, fleet: Fleet | None, jobs: Sequence[ImageJob]) -> Iterator[Done]:
         """Do all jobs: here, one after the other, or by workers, as they are done."""
         if fleet is None:
             window = self.progress.add_task("this image", visible=False)
@@ -149,7 +149,7 @@ def _check_options(drawing: DrawingOptions, keep_all: bool, sheet: bool, maps: b
         end("--min-typicality rejects samples that --keep-all and --sheet would show: give one or the other")
 
 
-def _draw_one(work: Work, running: Running, jobs: list[Job], tally: Tally, force: bool) -> None:
+def _draw_one(work: Work, running: Running, jobs: list[ImageJob], tally: Tally, force: bool) -> None:
     """One file to one file.
 
     Raises:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import NAME, make_folder
-from caflow_runtime.jobs.images import Job
+from caflow_runtime.jobs.images import ImageJob
 from caflow_runtime.pictures.image_files import SUFFIXES, check_suffix
 
 GLOB_CHARACTERS = "*?["
 
 
-def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence[str]) -> list[Job]:
+def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence[str]) -> list[ImageJob]:
     """The jobs of files, folders and globs.
 
     Arguments:
@@ -35,14 +35,16 @@ def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence
     for source, name in sources:
         best = output if single else (output / name).with_suffix(".png")
         numbered = tuple(best.with_stem(f"{best.stem}-{k}") for k in range(2, others + 2))
-        jobs.append(Job(source, best, numbered, {extra: best.with_stem(f"{best.stem}-{extra}") for extra in extras}))
+        jobs.append(
+            ImageJob(source, best, numbered, {extra: best.with_stem(f"{best.stem}-{extra}") for extra in extras})
+        )
     if (output / NAME).is_file():
         jobs = _without_results(jobs)
     _check_outputs(jobs)
     return jobs
 
 
-def _without_results(jobs: list[Job]) -> list[Job]:
+def _without_results(jobs: list[ImageJob]) -> list[ImageJob]:
     """Without those whose source is a result of another one: a job that is resumed may write where its images are."""
     makers: dict[Path, set[Path]] = {}
     for job in jobs:
@@ -51,7 +53,7 @@ def _without_results(jobs: list[Job]) -> list[Job]:
     return [job for job in jobs if not makers.get(job.source.resolve(), set()) - {job.source}]
 
 
-def make_folders(jobs: Iterable[Job]) -> None:
+def make_folders(jobs: Iterable[ImageJob]) -> None:
     """Those that results are written to.
 
     Raises:
@@ -62,7 +64,7 @@ def make_folders(jobs: Iterable[Job]) -> None:
         make_folder(folder)
 
 
-def _check_outputs(jobs: list[Job]) -> None:
+def _check_outputs(jobs: list[ImageJob]) -> None:
     sources = {job.source.resolve() for job in jobs}
     writers: dict[Path, Path] = {}
     for job in jobs:

@@ -37,12 +37,12 @@ from caflow_runtime.image import Image
 from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame
-from caflow_runtime.video.job import SEGMENT_FRAMES, Drawing, Job, Show
+from caflow_runtime.video.job import SEGMENT_FRAMES, Drawing, TakeFrame, VideoJob
 from caflow_runtime.video.live import LiveSource, is_live
 from caflow_runtime.video.parts import VideoSettings, holds_a_job, identity_of
 from caflow_runtime.video.sink import TEN_BITS, Codec, Encoding, check_output, has_hardware_encoder
 from caflow_runtime.video.source import CLOCK, FileSource, Source, TimedFrame, UnwritableVideo, VideoInfo
-from caflow_runtime.video.window import Window
+from caflow_runtime.video.window import Screen
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def command(
             check_output(output, encoding.codec, encoding.crf)
             pipeline = running.settings(pipe, None)
             settings = VideoSettings(pipeline, streaming, encoding, segment_frames, identity_of(opened))
-            job = Job(pipe, opened, output, settings)
+            job = VideoJob(pipe, opened, output, settings)
             make_folder(output.parent)
         if job is not None and running.is_spread:
             draw_by_workers(job, running, as_json, force)
@@ -251,7 +251,7 @@ def _progress(hidden: bool) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal)
 
 
-def _show_progress(progress: Progress, frames: int | None, as_json: bool) -> Show:
+def _show_progress(progress: Progress, frames: int | None, as_json: bool) -> TakeFrame:
 
     task = progress.add_task("frames", total=frames, status="")
 
@@ -284,7 +284,7 @@ def _number(value: float) -> float | None:
 def _open_window(stack: ExitStack, title: str) -> Callable[[Image], bool]:
     """Shows a picture; says whether the window is still open."""
 
-    window = Window(title)
+    window = Screen(title)
     stack.callback(window.close)
     return window.show
 

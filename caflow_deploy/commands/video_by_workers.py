@@ -16,16 +16,16 @@ from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.video.job import Job
+from caflow_runtime.video.job import VideoJob
 from caflow_runtime.video.parts import Record, Report, open_parts, read_records, remove_parts
-from caflow_runtime.video.segment_plan import Plan, Segment, plan
+from caflow_runtime.video.segment_plan import Plan, Segment, plan_segments
 from caflow_runtime.video.segments import draw_segment, join_segments
 from caflow_runtime.video.sink import Encoding
 
 AGAIN = "run the same command again to resume"
 
 
-def draw_by_workers(job: Job, running: Running, as_json: bool, force: bool) -> None:
+def draw_by_workers(job: VideoJob, running: Running, as_json: bool, force: bool) -> None:
     """Write the output of a job whose source is a file. Segments that are there are not drawn again.
 
     Raises:
@@ -64,7 +64,7 @@ def _plan(source: Path, segment_frames: int, frames: int | None) -> Plan:
     with progress_bar() as progress:
         task = progress.add_task("planning", total=frames)
         try:
-            return plan(source, segment_frames, lambda done: progress.update(task, completed=done))
+            return plan_segments(source, segment_frames, lambda done: progress.update(task, completed=done))
         except KeyboardInterrupt:
             end(f"stopped while {source} was planned: {AGAIN}", FAILED)
 
@@ -101,7 +101,7 @@ def _stopping(reports: Sequence[Report], count: int) -> Iterator[None]:
         end(f"{error}: {len(reports)} of {count} segments are done; {AGAIN}", FAILED)
 
 
-def _join(job: Job, reports: Sequence[Report]) -> list[str]:
+def _join(job: VideoJob, reports: Sequence[Report]) -> list[str]:
     """The video in place of its segments; what could not be kept of the source."""
     assert job.source.path is not None
     if all(report.start is None for report in reports):
@@ -116,7 +116,7 @@ def _join(job: Job, reports: Sequence[Report]) -> list[str]:
     return lost
 
 
-def _report(job: Job, reports: Sequence[Report], planned: Plan, lost: Sequence[str], as_json: bool) -> None:
+def _report(job: VideoJob, reports: Sequence[Report], planned: Plan, lost: Sequence[str], as_json: bool) -> None:
     """What became of it."""
     rejected, untypical = sum(one.rejected for one in reports), sum(one.untypical for one in reports)
     report_frames(str(job.source.path), lost, rejected, untypical, job.settings.streaming.untypical)

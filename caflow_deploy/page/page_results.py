@@ -14,7 +14,7 @@ from caflow_runtime.pictures.maps import pictures
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Samples
 from caflow_runtime.rows.draw import Rank
-from caflow_runtime.rows.runner import Show
+from caflow_runtime.rows.runner import ShowWindows
 
 MOST_SAMPLES = 32
 MOST_PIXELS = 2**25
@@ -39,7 +39,7 @@ class Closed(CaflowError):
     """No more is drawn."""
 
 
-class Sampler:
+class PageSampler:
     """Draws samples for the page: of one image after the other, whoever asks, until it is closed.
 
     Arguments:
@@ -71,7 +71,7 @@ class Sampler:
         write_image(path, given.rgb, given.alpha, given.is_grey, given.profile)
         return path
 
-    def draw(self, source: Path, n: int, temperature: float, rank: Rank, seed: int, show: Show) -> Results:
+    def draw(self, source: Path, n: int, temperature: float, rank: Rank, seed: int, show: ShowWindows) -> Results:
         """Draw `n` samples of the image in a file.
 
         Arguments:

@@ -36,7 +36,7 @@ MAX_ROWS = 16
 MAX_SIZE = (1024, 1024)
 TYPICAL_SIDE = 64
 
-Show = Callable[[str, int, int], None]
+ShowGraphs = Callable[[str, int, int], None]
 """Is given what is being done, and how many graphs are done of how many."""
 Say = Callable[[str], None]
 
@@ -51,7 +51,7 @@ def build_engines(
     compute_capabilities: Sequence[str] = (),
     max_rows: int = MAX_ROWS,
     max_size: tuple[int, int] = MAX_SIZE,
-    show: Show | None = None,
+    show: ShowGraphs | None = None,
     say: Say | None = None,
 ) -> list[Path]:
     """Build every graph of a bundle, one set per compute capability, and return the sets' folders.

@@ -62,7 +62,7 @@ class Pair:
     condition: Image
 
 
-def find_photographs(folder: Path) -> list[Path]:
+def photographs_in(folder: Path) -> list[Path]:
     """The photographs in a folder and below; or, where it holds pairs as in training, the targets in `B`.
 
     Raises:

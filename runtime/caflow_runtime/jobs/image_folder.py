@@ -17,7 +17,7 @@ import msgspec
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import NAME, PipelineSettings, State, check_same, flat, has_changed, read_state
-from caflow_runtime.jobs.images import Done, Job
+from caflow_runtime.jobs.images import Done, ImageJob
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.seal import are_sealed, sealed_fields
@@ -45,7 +45,7 @@ class ImageSettings(msgspec.Struct, frozen=True):
 class ImageFolder:
     """Images and the folder that their results go to. The caller holds the folder (`alone`)."""
 
-    def __init__(self, folder: Path, jobs: Sequence[Job], settings: ImageSettings, force: bool = False) -> None:
+    def __init__(self, folder: Path, jobs: Sequence[ImageJob], settings: ImageSettings, force: bool = False) -> None:
         """Begin, or resume what is in the folder.
 
         Arguments:
@@ -88,7 +88,7 @@ class ImageFolder:
 
 
 @contextmanager
-def without_leftovers(jobs: Iterable[Job]) -> Iterator[None]:
+def without_leftovers(jobs: Iterable[ImageJob]) -> Iterator[None]:
     """Remove what processes that were killed have left of these images, before the block and after it."""
     paths = [path for job in jobs for path in job.outputs]
     remove_leftovers(paths)
@@ -120,7 +120,7 @@ def name_of(path: Path) -> str:
     return as_text(path.absolute())
 
 
-def keep_done(path: Path, jobs: Iterable[Job]) -> list[dict[str, Any]]:
+def keep_done(path: Path, jobs: Iterable[ImageJob]) -> list[dict[str, Any]]:
     """The results that are kept: whole lines, with their files, and of the image that the file is to be of now, as long
     as that has not changed since.
     """
@@ -138,7 +138,7 @@ def keep_done(path: Path, jobs: Iterable[Job]) -> list[dict[str, Any]]:
     return [result for _, result in kept.values()]
 
 
-def _is_whole(result: Mapping[str, Any], job: Job | None) -> bool:
+def _is_whole(result: Mapping[str, Any], job: ImageJob | None) -> bool:
     """Whether the files of a line are there, and made of what its input is now. `job`: None if it is not wanted now."""
     if has_changed(as_path(result["input"]), result.get("input_stamp")):
         return False

@@ -23,7 +23,7 @@ from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Best, Likelihood, Samples
 from caflow_runtime.rows.draw import Draw
-from caflow_runtime.rows.runner import Show
+from caflow_runtime.rows.runner import ShowWindows
 
 KEEPS_COLOURS = ("super-resolution", "inpainting")
 """Tasks whose result of a grey image is grey."""
@@ -31,7 +31,7 @@ LOSSLESS = {".bmp", ".png", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
-class Job:
+class ImageJob:
     """One image file and what is made of it."""
 
     source: Path
@@ -88,7 +88,7 @@ class ImageReport(msgspec.Struct, frozen=True):
 class Done:
     """What came of a job."""
 
-    job: Job
+    job: ImageJob
     report: ImageReport | None = None
     """Of the result."""
     wrong: str | None = None
@@ -101,9 +101,9 @@ class Done:
 
 def do(
     pipe: Pipeline,
-    job: Job,
+    job: ImageJob,
     draw: Draw,
-    show: Show | None = None,
+    show: ShowWindows | None = None,
     metrics: Metrics | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Done:
@@ -132,7 +132,7 @@ def do(
 
 
 def _draw(
-    pipe: Pipeline, job: Job, draw: Draw, show: Show | None, metrics: Metrics | None, given: ImageFile
+    pipe: Pipeline, job: ImageJob, draw: Draw, show: ShowWindows | None, metrics: Metrics | None, given: ImageFile
 ) -> ImageReport:
     check_suffix(job.output, given.alpha is not None)
     needs_all = bool(job.others or job.extras) and draw.reject is None
@@ -168,7 +168,7 @@ def _draw(
     return report
 
 
-def _report(job: Job, drawn: Samples | Best, given: ImageFile) -> ImageReport:
+def _report(job: ImageJob, drawn: Samples | Best, given: ImageFile) -> ImageReport:
     """Of the best sample."""
     best = (0, 0) if drawn.per_level.ndim == 3 else (0,)
     return ImageReport(

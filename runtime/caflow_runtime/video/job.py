@@ -12,7 +12,7 @@ from caflow_runtime.image import Image
 from caflow_runtime.jobs.folder import NAME, alone, is_intact
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream
-from caflow_runtime.video.join import Part, join_into_place
+from caflow_runtime.video.join import VideoPart, join_into_place
 from caflow_runtime.video.lane import Lane, ReaderGone
 from caflow_runtime.video.parts import (
     Record,
@@ -31,7 +31,7 @@ SEGMENT_FRAMES = 240
 READER_ENDS_S = 20.0
 """Longer than opening, or reading, takes a source that is lost."""
 
-Show = Callable[[Frame, TimedFrame], None]
+TakeFrame = Callable[[Frame, TimedFrame], None]
 """Is given each frame that is done, and what it was made of."""
 
 
@@ -50,7 +50,7 @@ class Drawing:
 
     source: Source
     stream: Stream
-    show: Show | None = None
+    show: TakeFrame | None = None
     frames: int = 0
     written: int = 0
     """Frames in the output, if there is one: fewer than were drawn where untypical ones were dropped."""
@@ -62,7 +62,7 @@ class Drawing:
     """By Ctrl-C."""
     _shape: tuple[int, ...] = ()
 
-    def run(self, take: Show | None = None, earlier: Sequence[Stretch] = ()) -> None:
+    def run(self, take: TakeFrame | None = None, earlier: Sequence[Stretch] = ()) -> None:
         """Draw all frames. Ctrl-C ends it as the end of the source would.
 
         Arguments:
@@ -120,14 +120,14 @@ class Drawing:
 
 
 @dataclass
-class Job:
+class VideoJob:
     """A drawing that is written to a file."""
 
     pipe: Pipeline
     source: Source
     output: Path
     settings: VideoSettings
-    show: Show | None = None
+    show: TakeFrame | None = None
     lost: list[str] = field(default_factory=list)
     """What of the source could not be kept as it was, a line each."""
 
@@ -218,7 +218,7 @@ class Job:
             failed.append(error)
             drawn.leave()
 
-    def _join(self, parts: Sequence[Part], recorder: Recorder) -> None:
+    def _join(self, parts: Sequence[VideoPart], recorder: Recorder) -> None:
         self._check_whole(recorder.records)
         try:
             self.lost = join_into_place(parts, self.output, self.source.along, self.source.info)

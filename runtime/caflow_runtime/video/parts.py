@@ -31,7 +31,7 @@ from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, read_json
-from caflow_runtime.video.join import Part
+from caflow_runtime.video.join import VideoPart
 from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import Source
 from caflow_runtime.whole_files import leftover_of, remove_leftovers, write_whole
@@ -220,10 +220,10 @@ def first_missing(records: Mapping[int, Record]) -> int:
     return number
 
 
-def parts_in(folder: Path, records: Iterable[Record]) -> list[Part]:
+def parts_in(folder: Path, records: Iterable[Record]) -> list[VideoPart]:
     """The files of finished segments."""
     return [
-        Part(folder / record.file.path, record.report.start, record.frames)
+        VideoPart(folder / record.file.path, record.report.start, record.frames)
         for record in records
         if record.file is not None and record.report.start is not None
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.pipeline.stream import Frame
-from caflow_runtime.video.join import Part, count_frames
+from caflow_runtime.video.join import VideoPart, count_frames
 from caflow_runtime.video.parts import Record, VideoSettings, first_missing, parts_in, segment_name, write_record
 from caflow_runtime.video.segment_count import SegmentCount
 from caflow_runtime.video.sink import SegmentWriter
@@ -32,13 +32,13 @@ class Recorder:
         return before + (self._count.frames if self._count else 0)
 
     @property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[VideoPart]:
         """All that can be joined, once `close` was called: the segments before the first one without a record, and what
         was written of that one.
         """
         parts = parts_in(self.folder, [self.records[number] for number in range(self._number)])
         if self._writer is not None and self._count is not None and self._count.start is not None:
-            parts.append(Part(self._path, self._count.start, self._writer.frames))
+            parts.append(VideoPart(self._path, self._count.start, self._writer.frames))
         return parts
 
     @property
