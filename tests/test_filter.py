@@ -22,7 +22,7 @@ from tiny import DATA, photograph
 
 from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError, NotFinite
-from caflow_runtime.image_size import MAX_PIXELS
+from caflow_runtime.image_formats import MAX_PIXELS
 from caflow_runtime.jobs import accepted as accepted_files
 from caflow_runtime.jobs import verdict_folder as filter_job
 from caflow_runtime.jobs import verdicts as filtering

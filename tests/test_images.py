@@ -19,9 +19,9 @@ from PIL import ImageCms
 from tiny import photograph
 
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.image_size import claimed_size
+from caflow_runtime.image_formats import SUFFIXES, claimed_size
 from caflow_runtime.jobs.images import ImageJob, do
-from caflow_runtime.pictures.image_files import HAS_PROFILES, SUFFIXES, read_image, write_image
+from caflow_runtime.pictures.image_files import HAS_PROFILES, read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.rows.draw import Draw
 

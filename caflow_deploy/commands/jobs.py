@@ -1,14 +1,14 @@
 """What commands about images read and write: found and checked before anything is computed."""
 
 import mimetypes
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from caflow_runtime.errors import InputError
+from caflow_runtime.image_formats import images_below
 from caflow_runtime.jobs.folder import NAME, make_folder
 from caflow_runtime.jobs.images import ImageJob
-from caflow_runtime.pictures.image_files import SUFFIXES, check_suffix
+from caflow_runtime.pictures.image_files import check_suffix
 
 GLOB_CHARACTERS = "*?["
 
@@ -105,14 +105,8 @@ def _sources(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
 
 def _images_in(folder: Path, output: Path) -> list[Path]:
     """Image files in a folder and below, but for those of the output folder."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    files = [Path(place) / name for place, _, names in os.walk(folder, onerror=refuse) for name in names]
-    images = (file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
     within = output.resolve()
-    return sorted(file for file in images if within == folder.resolve() or within not in file.resolve().parents)
+    return [file for file in images_below(folder) if within == folder.resolve() or within not in file.resolve().parents]
 
 
 def matches(pattern: str) -> list[Path]:

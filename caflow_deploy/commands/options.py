@@ -15,7 +15,7 @@ from caflow_runtime.backends import MOST_THREADS
 from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.errors import InputError
 from caflow_runtime.health.metrics import Metrics
-from caflow_runtime.image_size import MAX_PIXELS
+from caflow_runtime.image_formats import MAX_PIXELS
 from caflow_runtime.judge.calibration import check_alpha
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import FrameNoise, StreamSettings, Untypical

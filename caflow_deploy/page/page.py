@@ -14,8 +14,8 @@ import gradio
 
 from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, PageSampler
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
+from caflow_runtime.image_formats import SUFFIXES
 from caflow_runtime.judge.calibration import read_calibration
-from caflow_runtime.pictures.image_files import SUFFIXES
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 LARGEST_FILE = "64mb"

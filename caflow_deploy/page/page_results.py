@@ -7,7 +7,7 @@ from threading import Lock
 
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
-from caflow_runtime.image_size import claimed_size
+from caflow_runtime.image_formats import claimed_size
 from caflow_runtime.judge.consistency import enlarge_image
 from caflow_runtime.pictures.image_files import ImageFile, enlarge_alpha, read_image, write_image
 from caflow_runtime.pictures.maps import pictures

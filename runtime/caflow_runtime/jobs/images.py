@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.health.metrics import Metrics
-from caflow_runtime.image_size import MAX_PIXELS
+from caflow_runtime.image_formats import MAX_PIXELS
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.judge.consistency import consistency
 from caflow_runtime.path_text import as_text
