@@ -14,14 +14,14 @@ from msgspec.structs import replace
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import LOCK, PipelineSettings, State, alone, stamp_of
-from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, hash_of, without_leftovers
+from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
 from caflow_runtime.jobs.images import Done, ImageJob, ImageReport
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.rows.draw import Draw, Reject
 from caflow_runtime.seal import sealed_fields
 
 PIPELINE = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")
-SETTINGS = ImageSettings(PIPELINE, Draw(2), hash_of(["in"]))
+SETTINGS = ImageSettings(PIPELINE, Draw(2))
 
 
 def jobs_of(folder: Path, *names: str) -> list[ImageJob]:
@@ -148,7 +148,6 @@ def test_another_job_is_refused(tmp_path: Path) -> None:
         (replace(SETTINGS, draw=Draw(2, reject=Reject(0.1))), r"alpha None \(now 0\.1\), redraws None \(now 20\), "),
         (replace(SETTINGS, pipeline=cuda), "bundle 0{16} .now 1{16}., backend onnxruntime cpu .now onnxruntime cuda"),
         (replace(SETTINGS, keep_all=True, sheet=True), r"keep_all False \(now True\), sheet False \(now True\)"),
-        (replace(SETTINGS, inputs=hash_of(["others"])), "inputs "),
     ):
         with pytest.raises(InputError, match=f"holds a job with {differing}.*: give the same to resume"):
             ImageFolder(out, jobs, other)
@@ -203,14 +202,8 @@ def test_images_that_are_added_are_done(tmp_path: Path) -> None:
     out, jobs = tmp_path / "out", jobs_of(tmp_path, "a", "b")
     list(ImageFolder(out, jobs[:1], SETTINGS).run([drawn(jobs[0])]))
     assert ImageFolder(out, jobs, SETTINGS).left == jobs[1:]
-
-
-def test_inputs_are_the_same_however_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert hash_of(["in"]) == hash_of(["./in"]) == hash_of([str(tmp_path / "in")]) != hash_of(["in", "in"])
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    assert hash_of(["../in"]) == hash_of([str(tmp_path / "in")]) != hash_of(["in"])
+    list(ImageFolder(out, jobs[1:], SETTINGS).run([drawn(jobs[1])]))
+    assert not ImageFolder(out, jobs, SETTINGS).left
 
 
 def test_a_folder_is_one_process_own(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progr
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import alone
-from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, hash_of, without_leftovers
+from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, without_leftovers
 from caflow_runtime.jobs.images import Done, ImageJob, do
 from caflow_runtime.pictures.maps import names
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -110,7 +110,7 @@ def command(
         else:
             with ending_on_errors(), alone(output), without_leftovers(jobs), running.open_fleet(pipe) as fleet:
                 pipeline = running.settings(pipe, fleet)
-                settings = ImageSettings(pipeline, draw, hash_of(inputs), keep_all, sheet, maps)
+                settings = ImageSettings(pipeline, draw, keep_all, sheet, maps)
                 _draw_folder(work, fleet, ImageFolder(output, jobs, settings, force), tally)
     tally.end()
 

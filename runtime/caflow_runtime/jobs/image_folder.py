@@ -4,9 +4,7 @@ Many processes may draw at the same time, and each image perhaps more than once;
 An image that has its line, and all its files, is done. Others are drawn, whatever files are there.
 """
 
-import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,12 +29,10 @@ DROPPED = "dropped"
 
 
 class ImageSettings(msgspec.Struct, frozen=True):
-    """All that the results depend on."""
+    """All that the results depend on. Of which images they are is not among it: others may be added at any time."""
 
     pipeline: PipelineSettings
     draw: Draw
-    inputs: str
-    """`hash_of` what was given. Images that are added to folders later belong to the job."""
     keep_all: bool = False
     sheet: bool = False
     maps: bool = False
@@ -96,12 +92,6 @@ def without_leftovers(jobs: Iterable[ImageJob]) -> Iterator[None]:
         yield
     finally:
         remove_leftovers(paths)
-
-
-def hash_of(inputs: Iterable[str]) -> str:
-    """Return the hash of files, folders and globs as they were given, but for the folder that they are relative to."""
-    given = (os.path.abspath(text) if text else text for text in inputs)  # noqa: PTH100 - follows no link
-    return hashlib.sha256(b"".join(os.fsencode(text) + b"\0" for text in given)).hexdigest()
 
 
 def check_free(paths: Iterable[Path]) -> None:
