@@ -1,4 +1,4 @@
-"""Fixtures: small models with weights that do something, their exports, the C++ runtime; and those of `tiny`."""
+"""Fixtures: small models with weights that do something, their exports, the C++ runtime; those of `tiny` and `gpus`."""
 
 import os
 import pickle
@@ -12,20 +12,25 @@ import pytest
 import torch
 from cpp_build import BUILD, MISSING, build
 from filelock import FileLock
+from gpus import onnxruntime_cuda, pytest_collection_modifyitems
 from numpy.typing import NDArray
 from tiny import calibrated, photographs, pipe, uncalibrated
 
 from caflow_export.export import ExportReport, PrecisionName, export
-from caflow_runtime.backends.gpu import first_gpu
-from caflow_runtime.backends.onnx_runtime import check_installed
-from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.noise import Place, draw_noise
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow
 from caflow_training.tasks import SuperResolution
 
-__all__ = ["calibrated", "photographs", "pipe", "uncalibrated"]  # fixtures
+__all__ = [  # fixtures, and a hook
+    "calibrated",
+    "onnxruntime_cuda",
+    "photographs",
+    "pipe",
+    "pytest_collection_modifyitems",
+    "uncalibrated",
+]
 
 Made = TypeVar("Made")
 OURS = {
@@ -41,22 +46,6 @@ OURS = {
     "task": SuperResolution(scale=4),
 }
 LEAST = {"levels": 1, "target_steps": 1, "own_steps": 1, "residual": True, "task": SuperResolution(scale=2)}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if first_gpu() is None:
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))
-
-
-@pytest.fixture(scope="session")
-def onnxruntime_cuda() -> None:
-    """Skips where ONNX Runtime's package for GPUs is not installed: it cannot be beside the other one."""
-    try:
-        check_installed("cuda")
-    except BackendError as error:
-        pytest.skip(str(error))
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Made]) -> Made:
