@@ -1,6 +1,6 @@
-"""What `caflow batch` costs on one machine: two workers of one thread each against a loop of two threads.
+"""What workers cost on one machine: two of one thread each, as processes and on Ray, against a loop of two threads.
 
-Both on the same processors, in turns. The start of Ray and of workers is apart: a job of any size pays it once.
+All on the same processors, in turns. The start of workers is apart: a job of any size pays it once.
 """
 
 import statistics
@@ -14,9 +14,11 @@ import click
 import numpy as np
 import report
 
-from caflow_deploy.cluster.batch import open_fleet
-from caflow_runtime.jobs.folder import settings_of_pipeline
-from caflow_runtime.jobs.images import Done, Job, do
+from caflow_deploy.cluster.fleet import Place, versions_here
+from caflow_deploy.cluster.local import open_local_fleet
+from caflow_deploy.cluster.ray_fleet import open_ray_fleet
+from caflow_runtime.jobs.folder import flat, settings_of_pipeline
+from caflow_runtime.jobs.images import Done, ImageJob, do
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.rows.draw import Draw
@@ -25,7 +27,7 @@ SIDE = 16
 PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless", "ray")
 
 
-def cut_crops(photographs: Path, folder: Path, count: int) -> list[Job]:
+def cut_crops(photographs: Path, folder: Path, count: int) -> list[ImageJob]:
     """So many small windows of photographs as files, and what is to be made of them."""
     places = np.random.default_rng(0)
     pictures = [read_image(path).rgb for path in sorted(photographs.glob("*.jpg"))]
@@ -35,22 +37,32 @@ def cut_crops(photographs: Path, folder: Path, count: int) -> list[Job]:
         y, x = (int(places.integers(0, length - SIDE)) for length in picture.shape[:2])
         source = folder / f"{k}.png"
         write_image(source, np.ascontiguousarray(picture[y : y + SIDE, x : x + SIDE]))
-        jobs.append(Job(source, folder / f"large-{k}.png", (), {}))
+        jobs.append(ImageJob(source, folder / f"large-{k}.png", (), {}))
     return jobs
 
 
-def in_a_loop(bundle: Path, threads: int, jobs: list[Job], draw: Draw) -> Iterator[Done]:
+def in_a_loop(bundle: Path, threads: int, jobs: list[ImageJob], draw: Draw) -> Iterator[Done]:
     """One process."""
     with load(bundle, backend="cpu", threads=threads) as pipe:
         yield from (do(pipe, job, draw) for job in jobs)
 
 
-def by_workers(bundle: Path, workers: int, jobs: list[Job], draw: Draw) -> Iterator[Done]:
-    """As `caflow batch` does it, with one thread each."""
-    with load(bundle, backend="cpu") as pipe:
-        settings = settings_of_pipeline(pipe)
-    with open_fleet(None, str(bundle), settings, "cpu", workers, 1, {}) as fleet:
+def by_workers(bundle: Path, workers: int, jobs: list[ImageJob], draw: Draw) -> Iterator[Done]:
+    """As `caflow image --workers` does it, with one thread each."""
+    with open_local_fleet(place_of(bundle), workers) as fleet:
         yield from (done for _, done in fleet.run(partial(do, draw=draw), jobs) if done)
+
+
+def by_ray(bundle: Path, workers: int, jobs: list[ImageJob], draw: Draw) -> Iterator[Done]:
+    """As `caflow image --ray` does it, with one thread each."""
+    with open_ray_fleet(None, place_of(bundle), workers) as fleet:
+        yield from (done for _, done in fleet.run(partial(do, draw=draw), jobs) if done)
+
+
+def place_of(bundle: Path) -> Place:
+    """One thread for each worker."""
+    with load(bundle, backend="cpu") as pipe:
+        return Place(str(bundle), flat(settings_of_pipeline(pipe)), versions_here(), "cpu", 1, {})
 
 
 def measure(results: Iterator[Done], count: int) -> dict[str, float]:
@@ -85,7 +97,8 @@ def main(
         jobs = cut_crops(photographs, Path(name), count)
         runs = {
             f"a loop, {threads} threads": partial(in_a_loop, bundle, threads),
-            f"caflow batch, {threads} workers": partial(by_workers, bundle, threads),
+            f"{threads} workers": partial(by_workers, bundle, threads),
+            f"{threads} workers on Ray": partial(by_ray, bundle, threads),
         }
         found: dict[str, list[dict[str, float]]] = {run: [] for run in runs}
         for _ in range(rounds):

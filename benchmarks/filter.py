@@ -20,7 +20,7 @@ from peers import installed, resampled
 from PIL import Image
 from scipy.stats import mannwhitneyu
 
-from caflow_runtime.jobs.calibrate import Pair, find_photographs, pairs_of
+from caflow_runtime.jobs.calibrate import Pair, pairs_of, photographs_in
 from caflow_runtime.judge.consistency import consistency, project
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -62,7 +62,7 @@ def scores(pipe: Pipeline, pairs: Iterable[Pair]) -> Scores:
 def crops(pipe: Pipeline, kind: str, sides: tuple[int, ...]) -> list[Pair]:
     """Of all files of a kind."""
     folder = PHOTOGRAPHS / kind
-    return [pair for path in find_photographs(folder) for pair in pairs_of(path, folder, pipe.manifest.model, sides)]
+    return [pair for path in photographs_in(folder) for pair in pairs_of(path, folder, pipe.manifest.model, sides)]
 
 
 def jpeg(picture: Picture, quality: int) -> Picture:

@@ -21,7 +21,7 @@ from caflow_runtime.errors import BackendError
 from caflow_runtime.flow import scan
 from caflow_runtime.health.canary import smooth_conditions
 from caflow_runtime.pipeline.pipeline import OVERLAP, Pipeline
-from caflow_runtime.rows.device_run import Chain
+from caflow_runtime.rows.device_run import GraphChain
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow
 
@@ -63,7 +63,7 @@ def on_host(backend: TensorRT, array: Any) -> Tensor:
 
 def in_engines(backend: TensorRT, folder: Path, case: Case, levels: int) -> Callable[[], scan.Rows]:
     """The engines of a bundle, recorded as one CUDA graph."""
-    chain = Chain(Graphs(folder, backend))
+    chain = GraphChain(Graphs(folder, backend))
     condition = backend.to_device(case.condition.permute(0, 2, 3, 1).contiguous().cpu().numpy())
     image = backend.to_device(torch.zeros(case.samples, dtype=torch.int64).numpy())
     noise = [backend.to_device(z.cpu().numpy()) for z in case.per_level(levels)]

@@ -30,10 +30,12 @@ from metrics import Picture
 from quality import PHOTOGRAPHS
 
 from caflow_export.export import export
+from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import Frame, Stream, StreamSettings
 from caflow_runtime.rows.draw import Draw
-from caflow_runtime.video.job import Job
+from caflow_runtime.video.job import SEGMENT_FRAMES, VideoJob
+from caflow_runtime.video.parts import VideoSettings, identity_of
 from caflow_runtime.video.sink import Encoding, SegmentWriter
 from caflow_runtime.video.source import CLOCK, FileSource
 from caflow_training import checkpoint
@@ -111,9 +113,12 @@ def write(path: Path, pixels: list[Any], encoding: Encoding) -> None:
     writer.close()
 
 
-def run(path: Path, output: Path, stream: Callable[[], Stream], encoding: Encoding, show: Any = None) -> None:
+def run(path: Path, output: Path, pipe: Pipeline, temperature: float, encoding: Encoding, show: Any = None) -> None:
     """The whole job."""
-    Job(FileSource(path), output, stream(), encoding, {}, show=show).run(resume=False)
+    source, streaming = FileSource(path), StreamSettings(Draw(1, temperature))
+    pipeline = settings_of_pipeline(pipe)
+    settings = VideoSettings(pipeline, streaming, encoding, SEGMENT_FRAMES, identity_of(source))
+    VideoJob(pipe, source, output, settings, show).run()
 
 
 def made_source(folder: Path, size: tuple[int, int], frames: int) -> Path:
@@ -137,7 +142,7 @@ def measure(case: Case, pipe: Pipeline, folder: Path) -> dict[str, Any]:
         "read": partial(read, source),
         "draw": partial(draw, stream, read(source)),
         "write": partial(write, output, drawn, case.encoding),
-        "job": partial(run, source, output, stream, case.encoding),
+        "job": partial(run, source, output, pipe, case.temperature, case.encoding),
     }
     seconds, cpu = taking_turns(parts)
     slowest = max(seconds[name] for name in ("read", "draw", "write"))
@@ -174,7 +179,7 @@ def memory(pipe: Pipeline, folder: Path) -> list[dict[str, Any]]:
     """What the process took at most, of a long job of tiny frames."""
     source = made_source(folder, TINY, FRAMES_OF_MEMORY)
     peaks = [peak()]
-    run(source, folder / "long.mp4", opened(pipe, 0.8), SOURCE, show=lambda *_: peaks.append(peak()))
+    run(source, folder / "long.mp4", pipe, 0.8, SOURCE, show=lambda *_: peaks.append(peak()))
     return [{"frames": frames, "peak MB": peaks[frames]} for frames in (0, EARLY, FRAMES_OF_MEMORY)]
 
 

@@ -15,7 +15,7 @@ COMMANDS = {
     "filter": "Judge a list of pairs, and say which to keep.",
     "report": "Show the verdicts of filter as a page.",
     "calibrate": "Learn from photographs which likelihoods are typical.",
-    "batch": "Do image, filter or video on many machines.",
+    "batch": "Deprecated: image, filter and video have --workers and --ray.",
     "serve": "Answer requests over HTTP and gRPC.",
     "info": "Say what a bundle holds.",
     "bench": "Measure how fast a bundle is here.",

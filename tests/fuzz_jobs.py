@@ -12,26 +12,22 @@ from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_json_line, changed_lines
 
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.jobs.folder import NAME, State, stamp_of
-from caflow_runtime.jobs.image_folder import RESULTS, ImageBatch
-from caflow_runtime.jobs.images import Job
+from caflow_runtime.jobs.folder import NAME, PipelineSettings, State, flat, stamp_of
+from caflow_runtime.jobs.image_folder import COMMAND, RESULTS, ImageFolder, ImageSettings
+from caflow_runtime.jobs.images import ImageJob
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
-from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterState
+from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, FilterState
 from caflow_runtime.judge.calibration import read_calibration
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.report.summary import Summary, read_job, read_lines
+from caflow_runtime.rows.draw import Draw
 from caflow_runtime.seal import sealed, sealed_fields
 
-SETTINGS: dict[str, Any] = {
-    "bundle": "0" * 64,
-    "calibration": None,
-    "alpha": 0.01,
-    "temperature": [0.8, 0.7],
-    "n": 10,
-    "consistent": False,
-}
+PIPELINE = PipelineSettings("0" * 64, "1" * 64, "fp32", "onnxruntime cpu")
+SETTINGS = FilterSettings(PIPELINE, 0.01, 2**28, "2" * 64)
+IMAGES = ImageSettings(PIPELINE, Draw(10, (0.8, 0.7)), "3" * 64)
 PAIRS = 4
 
 
@@ -90,7 +86,7 @@ def filter_jobs(folder: Path) -> Attempt:
         assert len(kept) == found.done
         list(found.run(verdicts[found.done :]))
         found.finish("list0", parquet=False)
-        assert all(found.state.settings.get(key) == value for key, value in SETTINGS.items())
+        assert all(found.state.settings.get(key) == value for key, value in flat(SETTINGS).items())
         assert kept == verdicts[: len(kept)]
         return "read"
 
@@ -100,7 +96,7 @@ def filter_jobs(folder: Path) -> Attempt:
 def image_batches(folder: Path) -> Attempt:
     """The state of a batch, or its lines, are others than it wrote."""
     sources = [folder / f"{k}.png" for k in range(PAIRS)]
-    jobs = [Job(path, folder / "out" / path.name, (), {}) for path in sources]
+    jobs = [ImageJob(path, folder / "out" / path.name, (), {}) for path in sources]
     batch = folder / "out"
     batch.mkdir()
     lines = []
@@ -110,7 +106,7 @@ def image_batches(folder: Path) -> Attempt:
         names = {"input": as_text(job.source), "output": as_text(job.output)}
         drawn = {"outcome": "accepted", "input_stamp": stamp_of(job.source), "log_likelihood": -7352.5, "sample": 0}
         lines.append(sealed_fields({**names, **drawn, "consistency_db": 50.0, "maps": {"spread": [0.0, 1.5]}}))
-    State(SETTINGS).write(batch)
+    State(flat(IMAGES), COMMAND).write(batch)
     (batch / RESULTS).write_text("".join(json.dumps(line) + "\n" for line in lines))
     good = {name: (batch / name).read_bytes() for name in (NAME, RESULTS)}
 
@@ -124,7 +120,7 @@ def image_batches(folder: Path) -> Attempt:
                 changed_lines(source, good[RESULTS], lambda line: changed_json_line(source, line))
             )
         try:
-            found = ImageBatch(batch, jobs, SETTINGS)
+            found = ImageFolder(batch, jobs, IMAGES)
         except InputError:
             return REFUSED
         assert len(found.left) + sum(found.outcomes.values()) == len(jobs)
@@ -142,7 +138,7 @@ def scores(folder: Path) -> Attempt:
     levels = calibration.truth.levels
     _, verdicts = _judged(folder, levels)
     good = b"".join(msgspec.json.encode(verdict) + b"\n" for verdict in verdicts)
-    state = msgspec.json.encode(FilterState(SETTINGS))
+    state = msgspec.json.encode(FilterState(flat(SETTINGS), "caflow filter"))
     path = folder / SCORES
 
     def attempt(source: random.Random) -> str:

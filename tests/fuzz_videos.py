@@ -3,20 +3,32 @@
 import random
 from pathlib import Path
 
+import msgspec
 from clips import ffmpeg
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_json
 
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.strict_json import read_json
-from caflow_runtime.video.journal import NAME, Segment, open_journal, segment_name
+from caflow_runtime.jobs.folder import NAME, PipelineSettings
+from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.rows.draw import Draw
+from caflow_runtime.video.parts import (
+    Record,
+    Report,
+    VideoSettings,
+    identity_of,
+    open_parts,
+    read_records,
+    segment_name,
+    write_record,
+)
+from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import FileSource
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc=size=32x24:rate=10:duration=0.6")
 SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:duration=0.6")
 MOST_FRAMES = 200
-SETTINGS = {"bundle": "0" * 64, "temperature": [0.8], "n": 2, "codec": "h264"}
 
 
 def videos(folder: Path) -> Attempt:
@@ -60,33 +72,39 @@ def journals(folder: Path) -> Attempt:
     parts.mkdir()
     source_file = folder / "source.mp4"
     ffmpeg(*PICTURE, "-c:v", "libx264", source_file)
-    segments = []
+    pipeline = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")
+    encoding = Encoding("h264", 18, 8)
+    settings = VideoSettings(pipeline, StreamSettings(Draw(2)), encoding, 3, identity_of(FileSource(source_file)))
+    open_parts(parts, settings, force=False)
     for number in range(2):
         name = segment_name(number, ".mp4")
         ffmpeg(*PICTURE, "-frames:v", "3", "-c:v", "libx264", parts / name)
-        segments.append(Segment(describe_file(parts, name), 3, 27000 * number, number))
-    new = folder / "new.parts"
-    new.mkdir()
-    good = open_journal(new, source_file, "source.mp4", SETTINGS, resume=False)
-    good.segments = segments
-    good.write(parts)
+        report = Report(number, 3, 0, 0, number, 3.5, 27000 * number)
+        file = describe_file(parts, name)
+        write_record(parts, Record(report, 3 * number, file, 3, True, "one process", settings.made_of))
     contents = {path.name: path.read_bytes() for path in parts.iterdir()}
-    as_json = read_json(parts / NAME, dict)
+    as_json = {name: msgspec.json.decode(text) for name, text in contents.items() if name.endswith(".json")}
+    records = read_records(parts, settings, "one process")
+    assert records.keys() == {0, 1}
 
     def attempt(source: random.Random) -> str:
-        name = source.choice([NAME, NAME, *contents])
-        in_json = name == NAME and source.random() < 0.7
-        (parts / name).write_bytes(changed_json(source, as_json) if in_json else changed_bytes(source, contents[name]))
+        name = source.choice([*as_json, *contents])
+        in_json = name in as_json and source.random() < 0.7
+        (parts / name).write_bytes(
+            changed_json(source, as_json[name]) if in_json else changed_bytes(source, contents[name])
+        )
         try:
-            found = open_journal(parts, source_file, "source.mp4", SETTINGS, resume=True)
-            damaged = found.damaged(parts)
+            open_parts(parts, settings, force=False)
+            found = read_records(parts, settings, "one process")
         except InputError:
             return REFUSED
         finally:
             is_same = (parts / name).read_bytes() == contents[name]
             (parts / name).write_bytes(contents[name])
-        assert found.segments == segments, "another journal"
-        assert name == NAME or is_same or damaged == [int(name.removesuffix(".mp4"))]
-        return "damaged" if damaged else "the same"
+        assert all(records[number] == record for number, record in found.items()), "another record"
+        lost = records.keys() - found.keys()
+        assert lost <= {int(Path(name).stem)} if name != NAME else not lost
+        assert name in as_json or is_same or lost
+        return "damaged" if lost else "the same"
 
     return attempt

@@ -103,6 +103,7 @@ def write_inputs(tree: Path, folder: Path) -> None:
         cv2.imwrite(str(folder / "small" / f"{number}.png"), condition)
         lines.append(f"large/{number}.png,small/{number}.png")
     (folder / "pairs.csv").write_text("\n".join(lines) + "\n")
+    assert image is not None
     clip = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (40, 32))
     for number in range(12):
         clip.write(np.ascontiguousarray(image[200 : 200 + 32, 300 + number : 340 + number]))

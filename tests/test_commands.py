@@ -46,7 +46,7 @@ def test_a_stop_says_how_far_it_came(exported: ExportReport, folder: Path, tmp_p
         assert "colour.png" in run.stdout.readline()
         run.send_signal(signal.SIGINT)
         _, said = run.communicate()
-    assert said.splitlines()[-1] == "caflow: stopped after 1 of 2 images: caflow batch is for many, and goes on"
+    assert said.splitlines()[-1] == "caflow: stopped after 1 of 2 images: run the same command again to resume"
     assert run.returncode == 1
     assert (tmp_path / "out" / "colour.png").is_file()
 
@@ -110,7 +110,7 @@ def test_progressive_best_of_n(exported: ExportReport, folder: Path, tmp_path: P
     assert json.loads(done.stdout)["sample"] == best.sample[0]
     wrong = caflow(*command, "-n", 6, "--keep", "5,2", "--force")
     assert wrong.returncode == 2
-    assert "wanted 2 numbers of samples, one per level from n = 6 down" in wrong.stderr
+    assert "numbers of samples, one per level from n = 6 down" in wrong.stderr
 
 
 def test_globs_and_names_that_collide(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_globs_and_names_that_collide(exported: ExportReport, folder: Path, tmp_
     assert not (tmp_path / "out").exists()
     done = caflow("image", folder / "*r*y.png", "-o", tmp_path / "out", *bundle)
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["grey.png"]
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["grey.png"]
 
 
 def test_a_file_that_is_given_twice_is_done_once(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
@@ -165,6 +165,20 @@ def test_no_output_takes_another_ones_place(exported: ExportReport, folder: Path
         again = caflow("image", folder, "-o", folder / "results", *bundle, "--force")
         assert again.returncode == 0
         assert len(again.stdout.splitlines()) == 6
+
+
+def test_results_beside_their_inputs_are_not_taken_for_inputs(
+    exported: ExportReport, photographs: Path, tmp_path: Path
+) -> None:
+    for name in ("one.jpg", "two.jpg"):
+        write_image(tmp_path / name, photograph(photographs, 0, 9, 12))
+    given = ["image", tmp_path, "-o", tmp_path, "--bundle", exported.path, "-n", 2, "--sheet"]
+    assert caflow(*given).returncode == 0
+    assert caflow(*given).stdout == f"{tmp_path} is done already\n"
+    write_image(tmp_path / "three.png", photograph(photographs, 0, 9, 12))
+    assert f"{tmp_path / 'three.png'} is an input: give another -o" in caflow(*given).stderr
+    (tmp_path / "three.png").rename(tmp_path / "three.webp")
+    assert caflow(*given).stdout.startswith(f"{tmp_path / 'three.webp'} → {tmp_path / 'three.png'}")
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,14 @@ from tiny import DATA, photograph
 
 from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.image_formats import MAX_PIXELS
+from caflow_runtime.jobs import accepted as accepted_files
 from caflow_runtime.jobs import verdict_folder as filter_job
 from caflow_runtime.jobs import verdicts as filtering
+from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.parquet import write_parquet
-from caflow_runtime.jobs.verdict_folder import FilterJob, settings_of
+from caflow_runtime.jobs.verdict_folder import FilterJob, FilterSettings, hash_of
 from caflow_runtime.jobs.verdicts import BATCH, filter_pairs
 from caflow_runtime.judge.calibration import NAME as CALIBRATION
 from caflow_runtime.judge.calibration import reason
@@ -349,9 +352,13 @@ def test_for_programs(bundle: Path, data: Path, tmp_path: Path) -> None:
     assert list(scores(tmp_path / "out")[0]) == list(Verdict.__struct_fields__)
 
 
+def settings_of(pipe: Pipeline, pairs: list[FilePair]) -> FilterSettings:
+    return FilterSettings(settings_of_pipeline(pipe), ALPHA, MAX_PIXELS, hash_of(pairs))
+
+
 def run_to(folder: Path, pipe: Pipeline, pairs: list[FilePair], count: int) -> FilterJob:
     """A job that stops after so many more verdicts."""
-    job = FilterJob(folder, pairs, settings_of(pipe, pairs, ALPHA))
+    job = FilterJob(folder, pairs, settings_of(pipe, pairs))
     verdicts = job.run(filter_pairs(pipe, job.left, ALPHA))
     list(islice(verdicts, count))
     verdicts.close()  # type: ignore[attr-defined]
@@ -371,7 +378,7 @@ def test_a_stop_changes_nothing(
     assert run_to(tmp_path / "stopped", pipe, pairs, stop).done == stop
     with (tmp_path / "stopped" / "scores.jsonl").open("ab") as file:
         file.write(b'{"target": "cut o')
-    job = FilterJob(tmp_path / "stopped", pairs, settings_of(pipe, pairs, ALPHA))
+    job = FilterJob(tmp_path / "stopped", pairs, settings_of(pipe, pairs))
     assert job.done == (13 if stop == 13 else stop // 4 * 4)
     left = 13 - job.done
     assert len(list(job.run(filter_pairs(pipe, job.left, ALPHA)))) == left
@@ -396,7 +403,7 @@ def test_damage_is_computed_again(pipe: Pipeline, data: Path, tmp_path: Path) ->
 def test_an_edited_verdict_is_computed_again(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
     """And so is a line without a hash, as earlier versions wrote it. How a line is written does not matter."""
     pairs = list_pairs(data) * 12
-    settings = settings_of(pipe, pairs, ALPHA)
+    settings = settings_of(pipe, pairs)
     run_to(tmp_path, pipe, pairs, 999)
     path = tmp_path / "scores.jsonl"
     expected = path.read_bytes()
@@ -638,7 +645,7 @@ def test_a_list_names_nothing_that_was_not_accepted(bundle: Path, data: Path, tm
     assert read.stdout.split("\0")[:-1] == accepted
     for name in ("a\rb", "a\n", "a\u2028b", "a\x85b"):
         with pytest.raises(InputError, match="has a line break"):
-            filter_job.write_list(tmp_path / "list.txt", ["fine", name], b"\n")
+            accepted_files.write_list(tmp_path / "list.txt", ["fine", name], b"\n")
     assert not list(tmp_path.glob("*list.txt*"))
 
 
@@ -653,7 +660,7 @@ def test_pairs_whose_files_have_changed_are_judged_again(
     out = tmp_path / "out"
 
     def again() -> FilterJob:
-        return FilterJob(out, pairs, settings_of(pipe, pairs, ALPHA))
+        return FilterJob(out, pairs, settings_of(pipe, pairs))
 
     job = run_to(out, pipe, pairs, 9)
     assert [verdict.verdict for verdict in job.verdicts()][3:] == [

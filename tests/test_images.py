@@ -19,9 +19,9 @@ from PIL import ImageCms
 from tiny import photograph
 
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.image_size import claimed_size
-from caflow_runtime.jobs.images import Job, do
-from caflow_runtime.pictures.image_files import HAS_PROFILES, SUFFIXES, read_image, write_image
+from caflow_runtime.image_formats import SUFFIXES, claimed_size
+from caflow_runtime.jobs.images import ImageJob, do
+from caflow_runtime.pictures.image_files import HAS_PROFILES, read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.rows.draw import Draw
 
@@ -275,7 +275,7 @@ def test_results_have_the_colour_profile_of_their_input(tmp_path: Path) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     write_image(tmp_path / "small.png", np.full((8, 8, 3), 90, np.uint8), profile=profile)
     with load("x4-photo", backend="cpu") as pipe:
-        do(pipe, Job(tmp_path / "small.png", tmp_path / "large.jpg", (), {}), Draw(1))
+        do(pipe, ImageJob(tmp_path / "small.png", tmp_path / "large.jpg", (), {}), Draw(1))
     assert read_image(tmp_path / "large.jpg").profile == profile
 
 

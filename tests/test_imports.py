@@ -88,9 +88,9 @@ def test_metrics_without_prometheus_name_the_extra(tmp_path: Path, photographs: 
     ]
 
 
-@pytest.mark.parametrize("command", ["serve", "batch"])
+@pytest.mark.parametrize("command", ["serve", "image"])
 def test_many_machines_without_ray_name_the_extra(command: str, photographs: Path, tmp_path: Path) -> None:
-    arguments = [str(photographs), "-o", str(tmp_path / "out")] if command == "batch" else []
+    arguments = [str(photographs), "-o", str(tmp_path / "out"), "--ray", "auto"] if command == "image" else []
     result = run_without(("ray",), f"from caflow_deploy.cli import main; main({[command, *arguments]})")
     assert result.returncode == 2
     assert result.stderr.splitlines() == ["caflow: many machines need Ray: pip install 'caflow-deploy[ray]'"]

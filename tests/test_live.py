@@ -18,12 +18,11 @@ from clips import FFMPEG, ffmpeg, frames_of, packets
 from commands import command, in_a_process, json_lines, started, without
 from ports import free_port, listening
 from stamp import read_stamp
+from video_jobs import video_job
 
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.pipeline.stream import Frame, StreamSettings
-from caflow_runtime.video.job import Job
+from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video.live import LiveClock, LiveSource
-from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import TimedFrame, UnreadableVideo
 
 SERVER = Path(__file__).with_name("rtsp_server.py")
@@ -186,8 +185,8 @@ def test_refusals(uncalibrated: Path, tmp_path: Path) -> None:
     done = caflow_video(uncalibrated, tmp_path / "clip.mp4")
     assert "wanted -o, or --show, or both" in done.stderr
     with serving(*TRANSPORT_STREAM) as address:
-        done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4", "--resume")
-        assert "--resume is for files" in done.stderr
+        done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4", "--workers", 2)
+        assert f"{address} is live: --workers and --ray are for files" in done.stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "clip.mp4"]
 
 
@@ -241,16 +240,15 @@ def test_a_minute_of_rtsp_with_an_interruption(uncalibrated: Path, rtsp_port: in
     source = _opened(address, duration_s=60.0, notify=said.append)
     kill, start = threading.Timer(20.0, server.kill), threading.Timer(26.0, server.start)
     with load(uncalibrated, backend="cpu", threads=1) as pipe:
-        stream = pipe.open_stream(StreamSettings())
 
         def show(_: Frame, timed: TimedFrame) -> None:
             latencies.append(time.monotonic() - read_stamp(timed.image))
 
-        job = Job(source, tmp_path / "out.mp4", stream, Encoding("h264", 18, 8), {}, show=show)
+        job = video_job(pipe, source, tmp_path / "out.mp4", show=show)
         kill.start()
         start.start()
         try:
-            drawing = job.run(resume=False)
+            drawing = job.run()
         finally:
             kill.cancel()
             start.cancel()

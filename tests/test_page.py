@@ -21,7 +21,7 @@ from tiny import photograph
 from visit import TIMEOUT_S, Served, Visit
 
 from caflow_deploy.page import page_results
-from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, Sampler
+from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, PageSampler
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.pictures.image_files import read_image, write_image
@@ -41,8 +41,8 @@ def pipe(calibrated: Path) -> Iterator[Pipeline]:
 
 
 @pytest.fixture
-def sampler(pipe: Pipeline, tmp_path: Path) -> Sampler:
-    return Sampler(pipe, tmp_path)
+def sampler(pipe: Pipeline, tmp_path: Path) -> PageSampler:
+    return PageSampler(pipe, tmp_path)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def nobody(done: int, count: int) -> None:
     """Is shown nothing."""
 
 
-def test_files_hold_the_samples_that_the_pipeline_draws(sampler: Sampler, source: Path) -> None:
+def test_files_hold_the_samples_that_the_pipeline_draws(sampler: PageSampler, source: Path) -> None:
     seen: list[tuple[int, int]] = []
     results = sampler.draw(source, 4, 0.8, "typical", 5, lambda *done: seen.append(done))
     condition = read_image(source).rgb
@@ -77,12 +77,12 @@ def test_files_hold_the_samples_that_the_pipeline_draws(sampler: Sampler, source
 
 def test_a_single_sample_of_an_uncalibrated_model(uncalibrated: Path, source: Path, tmp_path: Path) -> None:
     with load(uncalibrated, backend="cpu") as pipe:
-        results = Sampler(pipe, tmp_path).draw(source, 1, 0.8, "likelihood", 0, nobody)
+        results = PageSampler(pipe, tmp_path).draw(source, 1, 0.8, "likelihood", 0, nobody)
     assert results.uncertainty is None
     assert results.samples[0][1].endswith(" bits/dim")
 
 
-def test_grey_and_transparent_images(sampler: Sampler, photographs: Path, tmp_path: Path) -> None:
+def test_grey_and_transparent_images(sampler: PageSampler, photographs: Path, tmp_path: Path) -> None:
     picture = photograph(photographs, 0, 8, 8)
     write_image(tmp_path / "grey.png", picture, is_grey=True)
     write_image(tmp_path / "alpha.png", picture, np.full((8, 8), 77, np.uint8))
@@ -97,7 +97,7 @@ def test_grey_and_transparent_images(sampler: Sampler, photographs: Path, tmp_pa
         np.testing.assert_array_equal(read_image(results.samples[1][0]).rgb, drawn[1])
 
 
-def test_limits_say_what_to_do(sampler: Sampler, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_say_what_to_do(sampler: PageSampler, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=f"at most {MOST_SAMPLES} samples of 80×64 pixels, got 33: ask for fewer"):
         sampler.draw(source, MOST_SAMPLES + 1, 0.8, "likelihood", 0, nobody)
     monkeypatch.setattr(page_results, "MOST_PIXELS", 3 * 80 * 64)
@@ -112,7 +112,7 @@ def test_limits_say_what_to_do(sampler: Sampler, source: Path, monkeypatch: pyte
 def test_closing_ends_what_is_drawn(calibrated: Path, source: Path, tmp_path: Path) -> None:
     """After a tile that was begun; then nothing more is drawn."""
     with load(calibrated, backend="cpu", pixel_budget=80 * 64, overlap=0) as pipe:
-        sampler = Sampler(pipe, tmp_path)
+        sampler = PageSampler(pipe, tmp_path)
         begun, closed, seen = threading.Event(), threading.Event(), []
 
         def show(done: int, count: int) -> None:
@@ -136,7 +136,7 @@ def test_closing_ends_what_is_drawn(calibrated: Path, source: Path, tmp_path: Pa
             sampler.draw(source, 1, 0.8, "likelihood", 0, nobody)
 
 
-def test_files_that_are_no_images(sampler: Sampler, tmp_path: Path) -> None:
+def test_files_that_are_no_images(sampler: PageSampler, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(UnreadableImage, match="cannot decode this one"):
         sampler.draw(tmp_path / "text.png", 1, 0.8, "likelihood", 0, nobody)
@@ -152,9 +152,9 @@ from caflow_deploy.commands.page import set_environment
 set_environment({str(tmp_path)!r})
 import gradio
 from caflow_deploy.page.page import build_page
-from caflow_deploy.page.page_results import Sampler
+from caflow_deploy.page.page_results import PageSampler
 from caflow_runtime.pipeline.pipeline import load
-sampler = Sampler(load({str(pipe.folder)!r}, backend="cpu"), Path({str(tmp_path)!r}))
+sampler = PageSampler(load({str(pipe.folder)!r}, backend="cpu"), Path({str(tmp_path)!r}))
 functions = {{block.name: block.fn for block in build_page(sampler).fns.values()}}
 for name, arguments in (
     ("look", [{str(tmp_path / "<i>.png")!r}]),

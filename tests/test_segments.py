@@ -12,21 +12,30 @@ import msgspec
 import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, packets
+from video_jobs import H264, video_job, video_settings
 
 from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.pipeline.results import REJECTED
+from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.rows.draw import Draw
-from caflow_runtime.video.job import Drawing, Job
-from caflow_runtime.video.segment_folder import open_folder, remove_folder, settings_of
-from caflow_runtime.video.segment_plan import Plan, pictures, plan
-from caflow_runtime.video.segments import Report, draw_segment, join_segments
+from caflow_runtime.video.job import Drawing, TakeFrame
+from caflow_runtime.video.parts import (
+    Report,
+    VideoSettings,
+    open_parts,
+    read_records,
+    remove_parts,
+    write_record,
+)
+from caflow_runtime.video.segment_count import SegmentCount
+from caflow_runtime.video.segment_plan import Plan, pictures, plan_segments
+from caflow_runtime.video.segments import draw_segment, join_segments
 from caflow_runtime.video.sink import Encoding
-from caflow_runtime.video.source import FileSource, UnreadableVideo, UnwritableVideo
+from caflow_runtime.video.source import FileSource, TimedFrame, UnreadableVideo, UnwritableVideo
 
 SEGMENT_FRAMES = 10
-H264 = Encoding("h264", 18, 8)
 BEST_OF_4 = StreamSettings(Draw(4, seed=10, rank="consistency"))
 """A choice that another frame of the scene would make otherwise."""
 X264 = ["-c:v", "libx264", "-crf", 20]
@@ -74,13 +83,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def in_one_process(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> Drawing:
-    stream, drops = pipe.open_stream(settings), settings.untypical == "drop"
-    return Job(FileSource(source), output, stream, H264, {}, SEGMENT_FRAMES, drops_untypical=drops).run(resume=False)
+    return video_job(pipe, source, output, settings, SEGMENT_FRAMES).run()
 
 
 def in_segments(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> tuple[Plan, list[Report]]:
     """The last one first."""
-    planned, folder = plan(source, SEGMENT_FRAMES), output.with_suffix(".segments")
+    planned, folder = plan_segments(source, SEGMENT_FRAMES), output.with_suffix(".segments")
     folder.mkdir()
     drawn = [draw_segment(pipe, source, segment, settings, H264, folder) for segment in reversed(planned.segments)]
     assert join_segments(drawn, H264, folder, source, output) == []
@@ -121,7 +129,7 @@ def test_other_files(pipe: Pipeline, clips: Path, tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize("name", CLIPS)
 def test_a_stretch_is_its_frames_wherever_seeking_leads(clips: Path, name: str) -> None:
     every = list(FileSource(clips / name).frames())
-    planned = plan(clips / name, SEGMENT_FRAMES)
+    planned = plan_segments(clips / name, SEGMENT_FRAMES)
     assert [time for segment in planned.segments for time in segment.frames.ticks] == [frame.ticks for frame in every]
     for segment in reversed(planned.segments):
         found = list(pictures(clips / name, segment.frames))
@@ -133,7 +141,7 @@ def test_a_stretch_is_its_frames_wherever_seeking_leads(clips: Path, name: str) 
 @pytest.mark.parametrize("name", ["vfr.mp4", "open.mkv", "late.ts", "mpeg2.ts"])
 def test_what_is_far_before_a_stretch_is_not_decoded(clips: Path, tmp_path: Path, name: str) -> None:
     """So it may be spoilt."""
-    stretch = plan(clips / name, SEGMENT_FRAMES).segments[3].frames
+    stretch = plan_segments(clips / name, SEGMENT_FRAMES).segments[3].frames
     whole = list(pictures(clips / name, stretch))
     with av.open(str(clips / name)) as container:
         places = [(p.pos, p.pos + p.size) for p in container.demux(container.streams.video[0]) if p.pos is not None]
@@ -151,7 +159,7 @@ def test_what_is_far_before_a_stretch_is_not_decoded(clips: Path, tmp_path: Path
 
 def test_where_seeking_leads_astray_the_file_is_decoded_from_its_beginning(clips: Path) -> None:
     source = clips / "vfr.mp4"
-    third, fourth = (segment.frames for segment in plan(source, SEGMENT_FRAMES).segments[2:4])
+    third, fourth = (segment.frames for segment in plan_segments(source, SEGMENT_FRAMES).segments[2:4])
     right = list(pictures(source, third))
     for astray in (
         msgspec.structs.replace(third, seek=fourth.seek),
@@ -167,7 +175,8 @@ from pathlib import Path
 import msgspec
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.video.segment_plan import Plan
-from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.pipeline.results import REJECTED
+from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.video.segments import draw_segment
 from caflow_runtime.video.sink import Encoding
 bundle, source, folder, settings, part = sys.argv[1:]
@@ -182,7 +191,7 @@ with load(bundle, backend="cpu", threads=1) as pipe:
 def test_two_processes_draw_one_video(pipe: Pipeline, clips: Path, exported: ExportReport, tmp_path: Path) -> None:
     source, folder = clips / "scenes.mp4", tmp_path / "segments"
     folder.mkdir()
-    planned = plan(source, SEGMENT_FRAMES)
+    planned = plan_segments(source, SEGMENT_FRAMES)
     (folder / "plan").write_bytes(msgspec.json.encode(planned))
     command = [sys.executable, "-c", SCRIPT, str(exported.path), str(source), str(folder)]
     command.append(msgspec.json.encode(BEST_OF_4).decode())
@@ -203,7 +212,7 @@ def test_two_processes_draw_one_video(pipe: Pipeline, clips: Path, exported: Exp
 
 def test_a_segment_is_drawn_once_and_again_where_it_is_not_whole(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     source, settings = clips / "scenes.mp4", StreamSettings()
-    segment = plan(source, SEGMENT_FRAMES).segments[1]
+    segment = plan_segments(source, SEGMENT_FRAMES).segments[1]
 
     def draw(settings: StreamSettings = settings, encoding: Encoding = H264) -> bool:
         return draw_segment(pipe, source, segment, settings, encoding, tmp_path).drawn
@@ -227,7 +236,9 @@ def test_a_segment_is_drawn_once_and_again_where_it_is_not_whole(pipe: Pipeline,
 
 def test_a_segment_that_has_changed_is_not_joined(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     source, output = clips / "scenes.mp4", tmp_path / "out.mp4"
-    drawn = [draw_segment(pipe, source, s, StreamSettings(), H264, tmp_path) for s in plan(source, 10).segments]
+    drawn = [
+        draw_segment(pipe, source, s, StreamSettings(), H264, tmp_path) for s in plan_segments(source, 10).segments
+    ]
     first, second = (tmp_path / name for name in ("00000.mp4", "00001.mp4"))
     content = first.read_bytes()
     for wrong in (bytes(len(content)), content[:-100], second.read_bytes(), None):
@@ -272,43 +283,121 @@ def test_of_a_cut_off_file_there_is_what_it_has(pipe: Pipeline, clips: Path, tmp
 
 def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     """Segments of other settings, of another source, or of other tiles are not taken, and what is somebody's stays."""
-    folder, source = tmp_path / "out.mp4.segments", clips / "scenes.mp4"
+    folder, source = tmp_path / "out.mp4.parts", clips / "scenes.mp4"
+    folder.mkdir()
 
-    def settings(source: Path = source, seed: int = 0, pixel_budget: int | None = None) -> dict[str, Any]:
-        return settings_of(
-            pipe, source, StreamSettings(Draw(1, seed=seed)), H264, SEGMENT_FRAMES, pixel_budget=pixel_budget
-        )
+    def settings(source: Path = source, seed: int = 0, pixel_budget: int | None = None) -> VideoSettings:
+        streaming = StreamSettings(Draw(1, seed=seed))
+        return video_settings(pipe, FileSource(source), streaming, SEGMENT_FRAMES, pixel_budget)
 
-    open_folder(folder, settings(), force=False)
-    segment = plan(source, SEGMENT_FRAMES).segments[0]
+    open_parts(folder, settings(), force=False)
+    segment = plan_segments(source, SEGMENT_FRAMES).segments[0]
     draw_segment(pipe, source, segment, StreamSettings(), H264, folder)
-    (folder / f".{'0' * 32}.mp4").touch()  # what a killed process leaves
-    open_folder(folder, settings(), force=False)
-    assert (folder / "00000.mp4").exists()
+    left = [".00000.mp4.0123abcd.partial", ".job.json.0123abcd.partial", ".00001.json.0123abcd.partial"]
+    for name in left:  # what killed processes leave
+        (folder / name).touch()
+    open_parts(folder, settings(), force=False)
+    assert sorted(path.name for path in folder.iterdir()) == ["00000.json", "00000.mp4", "job.json"]
     for other, differing in (
         (settings(seed=1), r"seed 0 \(now 1\)"),
         (settings(pixel_budget=4096), r"pixel_budget None \(now 4096\)"),
         (settings(clips / "vfr.mp4"), "source"),
     ):
         with pytest.raises(InputError, match=f"holds a job with {differing}"):
-            open_folder(folder, other, force=False)
-    open_folder(folder, settings(seed=1), force=True)
-    assert [path.name for path in folder.iterdir()] == ["job.json"]
+            open_parts(folder, other, force=False)
     (folder / "notes.txt").touch()
-    for force in (False, True):
-        with pytest.raises(InputError, match=r"notes\.txt in it is not the job's: move that, or give another -o"):
-            open_folder(folder, settings(), force)
-    remove_folder(folder)
+    open_parts(folder, settings(seed=1), force=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["job.json", "notes.txt"]
+    remove_parts(folder)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     (folder / "notes.txt").rename(folder / "00001.mp4")  # there is no job, so it is not a segment
-    with pytest.raises(InputError, match=r"00001\.mp4 in it is not the job's"):
-        open_folder(folder, settings(), force=True)
-    remove_folder(folder)
+    for force in (False, True):
+        with pytest.raises(InputError, match=r"would keep its parts, and 00001\.mp4 is in it: move that"):
+            open_parts(folder, settings(), force)
+    remove_parts(folder)
     assert [path.name for path in folder.iterdir()] == ["00001.mp4"]
 
 
+@pytest.mark.parametrize("begun_by", ["one process", "workers"])
+def test_a_job_is_resumed_the_other_way(pipe: Pipeline, clips: Path, tmp_path: Path, begun_by: str) -> None:
+    """Also where there are gaps. Begun by one process, it is stopped in the third segment, and the first is damaged."""
+    source, output, settings = clips / "scenes.mp4", tmp_path / "out.mp4", BEST_OF_4
+    job = video_job(pipe, source, output, settings, SEGMENT_FRAMES)
+    planned = plan_segments(source, SEGMENT_FRAMES)
+    if begun_by == "one process":
+        job.show = stopping_after(25)
+        assert job.run().stopped
+        damaged = job.parts / "00000.mp4"
+        damaged.write_bytes(bytes(damaged.stat().st_size))
+        open_parts(job.parts, job.settings, force=False)
+        assert read_records(job.parts, job.settings, "one process").keys() == {1}
+        assert not read_records(job.parts, job.settings, "workers")  # after a gap, it may not fit
+        reports = [draw_segment(pipe, source, one, settings, H264, job.parts) for one in planned.segments]
+        join_segments(reports, H264, job.parts, source, output)
+    else:
+        job.parts.mkdir()
+        open_parts(job.parts, job.settings, force=False)
+        for number in (0, 1, 3):
+            draw_segment(pipe, source, planned.segments[number], settings, H264, job.parts)
+        assert read_records(job.parts, job.settings, "workers").keys() == {0, 1, 3}
+        assert read_records(job.parts, job.settings, "one process").keys() == {0, 1}
+        drawn: list[int] = []
+        job.show = lambda frame, _: drawn.append(frame.number)
+        job.run()
+        assert drawn == list(range(20, 36))
+    in_one_process(pipe, source, tmp_path / "whole.mp4", settings)
+    assert output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+
+
+def stopping_after(count: int) -> TakeFrame:
+    def show(frame: Frame, _: TimedFrame) -> None:
+        if frame.number == count - 1:
+            raise KeyboardInterrupt
+
+    return show
+
+
+@pytest.mark.parametrize("begun_by", ["one process", "workers"])
+def test_where_a_sample_was_not_finite_a_job_is_not_resumed_the_other_way(
+    pipe: Pipeline, clips: Path, tmp_path: Path, begun_by: Any
+) -> None:
+    settings = video_settings(pipe, FileSource(clips / "scenes.mp4"), BEST_OF_4, SEGMENT_FRAMES)
+    open_parts(tmp_path, settings, force=False)
+    count = SegmentCount(samples=4, sample=2)
+    for number in range(SEGMENT_FRAMES):
+        sample = 2 if number < 5 else 3
+        pixels, levels = np.zeros((4, 4, 3), np.float32), np.zeros(2)
+        count.add(Frame(10 + number, pixels, sample, levels, starts_scene=False), 3000 * number, is_dropped=True)
+    write_record(tmp_path, count.record(1, SEGMENT_FRAMES, None, begun_by, settings.made_of))
+    assert read_records(tmp_path, settings, begun_by).keys() == {1}
+    other, way = ("workers", "without") if begun_by == "one process" else ("one process", "with")
+    with pytest.raises(
+        InputError, match=f"must be resumed {way} --workers .* in segment 1 the sample that a scene keeps"
+    ):
+        read_records(tmp_path, settings, other)  # type: ignore[arg-type]
+
+
+def test_a_sample_that_is_chosen_again_is_noticed() -> None:
+    """But not where there is nothing to choose, or where another scene begins."""
+
+    def settled(samples: int, before: int | None, *drawn: tuple[int, bool]) -> bool:
+        count = SegmentCount(samples, before)
+        for number, (sample, starts_scene) in enumerate(drawn):
+            levels = np.full(2, np.nan if sample == REJECTED else 0.0)
+            frame = Frame(number, np.zeros((4, 4, 3), np.float32), sample, levels, starts_scene)
+            count.add(frame, number, is_dropped=False)
+        return count.is_settled
+
+    assert settled(4, None, (2, True), (2, False), (3, True), (3, False))
+    assert settled(4, 1, (1, False), (1, False))
+    assert not settled(4, 1, (2, False))
+    assert not settled(4, None, (REJECTED, True))
+    assert not settled(4, None, (1, True), (REJECTED, False), (1, False))
+    assert settled(1, None, (0, True), (REJECTED, False), (0, False))
+
+
 def test_a_file_that_has_changed_is_refused(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
-    segment = plan(clips / "scenes.mp4", SEGMENT_FRAMES).segments[1]
+    segment = plan_segments(clips / "scenes.mp4", SEGMENT_FRAMES).segments[1]
     with pytest.raises(UnreadableVideo, match="is not the file that was planned: plan it anew"):
         draw_segment(pipe, clips / "vfr.mp4", segment, StreamSettings(), H264, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -317,8 +406,8 @@ def test_a_file_that_has_changed_is_refused(pipe: Pipeline, clips: Path, tmp_pat
 def test_refusals(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     source, output = clips / "scenes.mp4", tmp_path / "out.mp4"
     with pytest.raises(InputError, match="segment_frames: wanted at least 1, got 0"):
-        plan(source, 0)
-    segments = plan(source, SEGMENT_FRAMES).segments
+        plan_segments(source, 0)
+    segments = plan_segments(source, SEGMENT_FRAMES).segments
     with pytest.raises(UnwritableVideo, match=r"00000.mp4 cannot be written: .*No such file"):
         draw_segment(pipe, source, segments[0], StreamSettings(), H264, tmp_path / "nothing")
     report = draw_segment(pipe, source, segments[0], StreamSettings(), H264, tmp_path)

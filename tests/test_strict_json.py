@@ -82,7 +82,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], type[Exception]]] = {
     "manifest.json": (read_manifest, BundleError),
     "calibration.json": (read_calibration, WrongCalibration),
     "engines/one/engines.json": (read_engines, WrongJson),
-    "job.json": (lambda folder: read_state(folder, State, "caflow batch"), InputError),
+    "job.json": (lambda folder: read_state(folder, State, "caflow image"), InputError),
     "list.jsonl": (lambda folder: list_pairs(folder / "list.jsonl"), InputError),
     "scores.jsonl": (lambda folder: list(read_lines(folder / "scores.jsonl", 3)), InputError),
 }

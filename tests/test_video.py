@@ -20,16 +20,17 @@ import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, packets
 from commands import heeding_ctrl_c
+from video_jobs import video_job
 
 from caflow_export.export import ExportReport
 from caflow_runtime.backends.gpu import first_gpu
+from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.pipeline.stream import Frame, StreamSettings
+from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.seal import sealed
-from caflow_runtime.video.job import Job, parts_of
-from caflow_runtime.video.join import Part, count_frames, join_what_fits
-from caflow_runtime.video.journal import Journal
+from caflow_runtime.video.join import VideoPart, count_frames, join_what_fits
+from caflow_runtime.video.parts import Record, parts_of, read_record, write_record
 from caflow_runtime.video.sink import Encoding, SegmentWriter
 from caflow_runtime.video.source import FileSource, TimedFrame, UnwritableVideo, VideoInfo
 
@@ -215,7 +216,7 @@ def test_a_folder_that_is_no_jobs_is_left_alone(clips: Path, exported: ExportRep
     (tmp_path / "out.mp4.parts" / "mine.txt").touch()
     done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", exported)
     assert done.returncode == 2
-    assert "something else is in it" in done.stderr
+    assert "would keep its parts, and mine.txt is in it: move that" in done.stderr
     assert (tmp_path / "out.mp4.parts" / "mine.txt").exists()
 
 
@@ -293,27 +294,26 @@ from pathlib import Path
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.rows.draw import Draw
-from caflow_runtime.video.job import Job
-from caflow_runtime.video.sink import Encoding
-from caflow_runtime.video.source import FileSource
-source, output, bundle, noise, resume, how, last = sys.argv[1:]
+from video_jobs import video_job
+source, output, bundle, noise, how, last = sys.argv[1:]
 noise = noise if noise == "fixed" else float(noise)
-stream = load(bundle, backend="cpu", threads=1).open_stream(StreamSettings(Draw(2), noise))
 def show(frame, timed):
     if frame.number == int(last):
         os.kill(os.getpid(), getattr(signal, how))
-job = Job(FileSource(Path(source)), Path(output), stream, Encoding("h264", 18, 8), {"noise": noise}, 10, show)
-drawing = job.run(resume == "yes")
+pipe = load(bundle, backend="cpu", threads=1)
+drawing = video_job(pipe, Path(source), Path(output), StreamSettings(Draw(2), noise), 10, show).run()
 print(drawing.frames, drawing.stopped)
 """
 
 
 def job(
-    source: Path, output: Path, exported: ExportReport, noise: str, resume: str = "no", how: str = "", last: int = -1
+    source: Path, output: Path, exported: ExportReport, noise: str, how: str = "", last: int = -1
 ) -> "subprocess.CompletedProcess[str]":
     """In segments of ten frames, with a signal sent to itself after a frame."""
-    command = [sys.executable, "-c", SCRIPT, source, output, exported.path, noise, resume, how, last]
-    return subprocess.run(heeding_ctrl_c(command), capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", SCRIPT, source, output, exported.path, noise, how, last]
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(heeding_ctrl_c(command), capture_output=True, text=True, check=False, env=environment)
 
 
 @pytest.mark.parametrize("noise", ["fixed", "0.8"])
@@ -326,17 +326,14 @@ def test_a_killed_job_goes_on_as_if_nothing_had_been(
     done = job(source, killed, exported, noise, how="SIGKILL", last=45)
     assert done.returncode == -signal.SIGKILL
     assert not killed.exists()
-    finished = json.loads((tmp_path / "killed.mp4.parts" / "journal.json").read_text())["segments"]
+    finished = segments_of(tmp_path / "killed.mp4.parts")
     assert 0 < len(finished) < 6
     for segment in finished:
         assert len(frames_of(tmp_path / "killed.mp4.parts" / segment["file"]["path"])) == segment["frames"] == 10
     done = job(source, killed, exported, noise)
-    assert done.returncode != 0
-    assert "give --resume to continue" in done.stderr
-    done = job(source, killed, exported, noise, resume="yes")
     assert done.returncode == 0, done.stderr
-    assert packets(killed, "video") == packets(whole, "video") != []
-    assert frames_of(killed) == frames_of(whole)
+    assert killed.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.mp4", "whole.mp4"]
 
 
 def test_ctrl_c_finishes_the_file(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
@@ -344,24 +341,21 @@ def test_ctrl_c_finishes_the_file(clips: Path, exported: ExportReport, tmp_path:
     done = job(source, output, exported, "fixed", how="SIGINT", last=24)
     assert done.stdout == "25 True\n", done.stderr
     assert len(frames_of(output)) == 25
-    done = job(source, output, exported, "fixed", resume="yes")
+    done = job(source, output, exported, "fixed")
     assert done.stdout == f"{len(frames_of(source))} False\n", done.stderr
     assert len(frames_of(output)) == len(frames_of(source))
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_a_stopped_job_leads_to_resume(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
-    """By what is said on stopping, and by what the same command says then. The output's folder is made."""
+def test_a_stopped_job_says_how_to_resume(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+    """The output's folder is made. The option by which earlier versions resumed has no effect."""
     output = tmp_path / "new" / "out.mp4"
     with begun(clips / "cut.mp4", output, exported.path, "-n", 2) as run:
         run.send_signal(signal.SIGINT)
         _, said = run.communicate()
     assert run.returncode == 1
     assert said.startswith("caflow: stopped after ")
-    assert "frames, and --resume continues\n" in said
-    again = caflow_video(clips / "cut.mp4", output, exported)
-    assert again.returncode == 2
-    assert "holds this job, which was stopped: give --resume to continue" in again.stderr
+    assert said.endswith(f"{output} holds {len(frames_of(output))} frames: run the same command again to resume\n")
     done = caflow_video(clips / "cut.mp4", output, exported, "--resume")
     assert done.returncode == 0, done.stderr
     assert list(output.parent.iterdir()) == [output]
@@ -385,9 +379,9 @@ def stopped(stopped_once: Path, tmp_path: Path) -> Path:
 
 
 def segments_of(parts: Path) -> list[dict[str, Any]]:
-    """Those that are finished."""
-    found: list[dict[str, Any]] = json.loads((parts / "journal.json").read_text())["segments"]
-    return found
+    """The records of those that are finished."""
+    paths = sorted(path for path in parts.glob("*.json") if path.name != "job.json")
+    return [json.loads(path.read_text()) for path in paths]
 
 
 def truncate(path: Path, _: Path) -> None:
@@ -422,7 +416,7 @@ def test_a_damaged_segment_is_drawn_again(
     before = [path.stat().st_mtime_ns for path in others]
     count = len(frames_of(source))
     # Stopped at the last frame, it keeps its segments.
-    done = job(source, output, exported, "0.8", resume="yes", how="SIGINT", last=count - 1)
+    done = job(source, output, exported, "0.8", how="SIGINT", last=count - 1)
     assert done.stdout == f"{count} True\n", done.stderr
     assert packets(output, "video") == packets(whole, "video") != []
     assert frames_of(output) == frames_of(whole)
@@ -435,11 +429,11 @@ def test_a_stop_while_a_damaged_segment_is_drawn_loses_nothing(
     """What comes before it is in the output then, and what is said of that is true; those after it are kept."""
     source, output, whole = clips / "cut.mp4", stopped.with_name("out.mp4"), stopped.with_name("whole.mp4")
     zero(stopped / "00001.mp4", stopped)
-    done = job(source, output, exported, "0.8", resume="yes", how="SIGINT", last=13)
+    done = job(source, output, exported, "0.8", how="SIGINT", last=13)
     assert done.stdout == "14 True\n", done.stderr
     assert frames_of(output) == frames_of(whole)[:14]
     assert len(segments_of(stopped)) == 4
-    done = job(source, output, exported, "0.8", resume="yes")
+    done = job(source, output, exported, "0.8")
     assert done.stdout == f"{len(frames_of(source))} False\n", done.stderr
     assert packets(output, "video") == packets(whole, "video")
     assert not stopped.exists()
@@ -455,15 +449,12 @@ def test_a_segment_that_is_damaged_while_the_job_runs_is_not_joined(
             if frame.number == 40:
                 zero(parts_of(output) / "00000.mp4", output)
 
-        def run(resume: bool) -> int:
-            stream = pipe.open_stream(StreamSettings())
-            encoding = Encoding("h264", 18, 8)
-            return Job(FileSource(clips / "cut.mp4"), output, stream, encoding, {}, 10, show).run(resume).frames
-
-        with pytest.raises(UnwritableVideo, match=r"segment 0 in .* has changed .*: give --resume to draw it again"):
-            run(resume=False)
+        job = video_job(pipe, clips / "cut.mp4", output, segment_frames=10, show=show)
+        with pytest.raises(UnwritableVideo, match=r"segment 0 in .* has changed .*: run the same command again"):
+            job.run()
         assert not output.exists()
-        assert run(resume=True) == len(frames_of(output)) == len(frames_of(clips / "cut.mp4"))
+        job.source = FileSource(clips / "cut.mp4")
+        assert job.run().frames == len(frames_of(output)) == len(frames_of(clips / "cut.mp4"))
 
 
 def test_what_is_joined_is_counted(clips: Path, tmp_path: Path) -> None:
@@ -475,12 +466,12 @@ def test_what_is_joined_is_counted(clips: Path, tmp_path: Path) -> None:
         join_what_fits([parts[0], parts[1]._replace(frames=7)], folder / "both.mp4", None, info)
 
 
-def write_segment(path: Path, info: VideoInfo, frames: int, start: int) -> Part:
+def write_segment(path: Path, info: VideoInfo, frames: int, start: int) -> VideoPart:
     writer = SegmentWriter(path, 32, 64, info, Encoding("h264", 18, 8))
     for k in range(frames):
         writer.write(np.full((32, 64, 3), 10 * k, np.float32), start + 3000 * k)
     writer.close()
-    return Part(path, start, frames)
+    return VideoPart(path, start, frames)
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "ffv1"])
@@ -496,57 +487,54 @@ def test_every_frame_is_counted(clips: Path, tmp_path: Path, codec: Any, suffix:
     for k in range(50):
         writer.write(np.roll(moving, 3 * k, 1), 3000 * k)
     writer.close()
-    join_what_fits([Part(path, 0, 50)], tmp_path / f"joined{suffix}", None, info)
+    join_what_fits([VideoPart(path, 0, 50)], tmp_path / f"joined{suffix}", None, info)
     assert count_frames(path) == count_frames(tmp_path / f"joined{suffix}") == 50
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert count_frames(path) < 50
 
 
 def test_two_processes_do_not_write_one_video(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
-    """The second is refused while the first one runs, with --resume and without, and what that did is left alone."""
+    """The second is refused while the first one runs, with --force and without, and what that did is left alone."""
     output = tmp_path / "out.mp4"
     with begun(clips / "cut.mp4", output, exported.path, "-n", 2):
-        for resume in ([], ["--resume"]):
-            second = caflow_video(clips / "cut.mp4", output, exported, *resume)
+        for force in ([], ["--force"]):
+            second = caflow_video(clips / "cut.mp4", output, exported, *force)
             assert (second.returncode, second.stdout) == (2, "")
             assert second.stderr == (
                 f"caflow: another process works in {output}.parts: wait for it, or give another -o\n"
             )
-    done = caflow_video(clips / "cut.mp4", output, exported, "--resume")  # what was killed holds nothing
+    done = caflow_video(clips / "cut.mp4", output, exported)  # what was killed holds nothing
     assert done.returncode == 0, done.stderr
     assert len(frames_of(output)) == len(frames_of(clips / "cut.mp4"))
     assert list(tmp_path.iterdir()) == [output]
 
 
 @pytest.mark.parametrize("is_written", [False, True])
-def test_resume_is_advised_only_where_it_works(
-    clips: Path, exported: ExportReport, tmp_path: Path, is_written: bool
+def test_another_job_is_refused_by_what_differs(
+    clips: Path, exported: ExportReport, calibrated: Path, tmp_path: Path, is_written: bool
 ) -> None:
-    """The job that is there may be another one: of another video, or begun with other settings."""
-    output = tmp_path / "out.mp4"
-    with begun(clips / "cut.mp4", output, exported.path, "-n", 2) as first:
+    """Of another video, of another bundle, or begun with other settings; --force begins anew."""
+    output, own = tmp_path / "out.mp4", ["-n", 2, "--seed", 0]
+    with begun(clips / "cut.mp4", output, exported.path, *own) as first:
         first.send_signal(signal.SIGINT if is_written else signal.SIGKILL)
         first.communicate()
     assert output.exists() == is_written
-    anew = f"to begin anew, remove {output}.parts and give --force\n"
-    for source, options, why in (
-        ("vfr.mp4", [], f"it is of another video than {clips / 'vfr.mp4'}, or that file has changed"),
-        ("cut.mp4", ["--seed", 1], "it was begun with seed = 0, now that is 1"),
-        ("cut.mp4", ["--codec", "hevc"], "it was begun with encoder = 'libx264', now that is 'libx265'"),
+    for source, options, differing in (
+        ("vfr.mp4", [], "source "),
+        ("cut.mp4", ["--seed", 1], "seed 0 (now 1):"),
+        ("cut.mp4", ["--codec", "hevc"], "codec h264 (now hevc):"),
+        ("cut.mp4", ["--batch", 2], "batch 1 (now 2):"),
+        ("cut.mp4", ["--pixel-budget", 9999], "pixel_budget None (now 9999):"),
+        ("cut.mp4", ["--bundle", calibrated], "calibration None (now "),
     ):
         refused = caflow_video(clips / source, output, exported, *options)
         assert (refused.returncode, refused.stdout) == (2, "")
-        assert refused.stderr == f"caflow: {output}.parts holds another job that was stopped: {why}: {anew}"
-        refused = caflow_video(clips / source, output, exported, *options, "--resume")
-        assert refused.stderr.endswith(f"{why}: give the same to resume, or, {anew}")
-    same = caflow_video(clips / "cut.mp4", output, exported)
-    assert same.stderr == (
-        f"caflow: {output}.parts holds this job, which was stopped: give --resume to continue, or, {anew}"
-    )
-    shutil.rmtree(f"{output}.parts")
+        assert refused.stderr.startswith(f"caflow: {output}.parts holds a job with {differing}")
+        assert refused.stderr.endswith("give the same to resume, another -o, or --force to begin anew\n")
     done = caflow_video(clips / "vfr.mp4", output, exported, "--force")
     assert done.returncode == 0, done.stderr
     assert len(frames_of(output)) == len(frames_of(clips / "vfr.mp4"))
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_settings_that_are_left_out_on_resuming_are_missed(clips: Path, calibrated: Path, tmp_path: Path) -> None:
@@ -554,11 +542,11 @@ def test_settings_that_are_left_out_on_resuming_are_missed(clips: Path, calibrat
     output = tmp_path / "out.mp4"
     with begun(clips / "cut.mp4", output, calibrated, "-n", 1, "--min-typicality", 0.1):
         pass
-    command = [sys.executable, "-m", "caflow_deploy.cli", "video", clips / "cut.mp4", "-o", output, "--resume"]
+    command = [sys.executable, "-m", "caflow_deploy.cli", "video", clips / "cut.mp4", "-o", output]
     command += ["--bundle", calibrated, "-n", 1, "--threads", 1]
     refused = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert refused.returncode == 2
-    assert "begun with calibration = " in refused.stderr
+    assert "holds a job with min_typicality 0.1 (now 0.0)" in refused.stderr
 
 
 def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(exported: ExportReport, tmp_path: Path) -> None:
@@ -568,7 +556,7 @@ def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(exported: Export
     assert done.returncode == 2
     assert "libx265 cannot encode frames of 8×8" in done.stderr
     assert "give another --codec" in done.stderr
-    assert "--resume" not in done.stderr
+    assert "resume" not in done.stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "tiny.mkv"]
 
 
@@ -584,63 +572,71 @@ def test_what_is_not_the_jobs_own_stays_in_its_folder(clips: Path, exported: Exp
     source, output = clips / "cut.mp4", stopped.with_name("out.mp4")
     (stopped / "00001.mp4").rename(stopped.with_name("moved.mp4"))
     (stopped / "00001.mp4").mkdir()
-    done = job(source, output, exported, "0.8", resume="yes")
-    assert done.stderr.endswith(f"{stopped / '00001.mp4'} was a segment, and is a folder now: move that\n")
+    done = job(source, output, exported, "0.8")
+    assert done.stderr.endswith(
+        f"{stopped / '00001.mp4'} is where this job would keep a file, and is a folder: move that\n"
+    )
     (stopped / "00001.mp4").rename(stopped / "mine")
     (stopped / "notes.txt").touch()
-    done = job(source, output, exported, "0.8", resume="yes")
+    done = job(source, output, exported, "0.8")
     assert done.stdout == f"{len(frames_of(source))} False\n", done.stderr
     assert packets(output, "video") == packets(stopped.with_name("whole.mp4"), "video")
     assert sorted(path.name for path in stopped.iterdir()) == ["mine", "notes.txt"]
 
 
-JOURNALS: dict[str, Callable[[dict[str, Any]], object]] = {
-    "elsewhere": lambda segment: segment["file"].update(path="../00000.mp4"),
-    "another's": lambda segment: segment["file"].update(path="00001.mp4"),
-    "negative": lambda segment: segment.update(start=-1),
-    "endless": lambda segment: segment.update(start=10**30),
-    "sample": lambda segment: segment.update(sample=2**40),
-    "field": lambda segment: segment.pop("frames"),
+RECORDS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "elsewhere": lambda record: record["file"].update(path="../00000.mp4"),
+    "another's": lambda record: record["file"].update(path="00001.mp4"),
+    "another number": lambda record: record["report"].update(number=2),
+    "another place": lambda record: record.update(first=5),
+    "negative": lambda record: record["report"].update(start=-1),
+    "endless": lambda record: record["report"].update(start=10**30),
+    "sample": lambda record: record["report"].update(sample=2**40),
+    "field": lambda record: record.pop("frames"),
+    "another job": lambda record: record.update(made_of="0" * 64),
 }
 
 
-@pytest.mark.parametrize("change", JOURNALS)
-def test_a_journal_that_cannot_be_right_is_refused(
-    clips: Path, exported: ExportReport, stopped: Path, change: str
-) -> None:
-    journal = json.loads((stopped / "journal.json").read_text())
-    JOURNALS[change](journal["segments"][0])
-    with suppress(msgspec.ValidationError):
-        journal = msgspec.to_builtins(sealed(msgspec.convert(journal, Journal)))
-    (stopped / "journal.json").write_text(json.dumps(journal))
-    done = job(clips / "cut.mp4", stopped.with_name("out.mp4"), exported, "0.8", resume="yes")
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"caflow_runtime.errors.InputError: {stopped / 'journal.json'}")
-    assert last.endswith(f"remove {stopped} and give --force")
+@pytest.mark.parametrize("change", RECORDS)
+@pytest.mark.parametrize("is_resealed", [False, True])
+def test_a_record_that_cannot_be_right_is_none(stopped: Path, change: str, is_resealed: bool) -> None:
+    """So its segment is drawn again."""
+    path = stopped / "00000.json"
+    record = json.loads(path.read_text())
+    assert read_record(stopped, 0, record["made_of"]) is not None
+    RECORDS[change](record)
+    if is_resealed:
+        with suppress(msgspec.ValidationError):
+            record = msgspec.to_builtins(sealed(msgspec.convert(record, Record)))
+    path.write_text(json.dumps(record))
+    found = read_record(stopped, 0, segments_of(stopped)[1]["made_of"])
+    assert found is None or (change, found.first) == ("another place", 5)  # `read_records` knows where it should be
 
 
 @pytest.mark.parametrize("field", ["start", "sample"])
-def test_a_journal_that_was_changed_is_refused(clips: Path, exported: ExportReport, stopped: Path, field: str) -> None:
-    """Frames would be shown at other times, or drawn as another sample."""
-    journal = json.loads((stopped / "journal.json").read_text())
-    journal["segments"][0][field] += 1
-    (stopped / "journal.json").write_text(json.dumps(journal))
-    done = job(clips / "cut.mp4", stopped.with_name("out.mp4"), exported, "0.8", resume="yes")
-    assert done.stderr.endswith(f"journal.json is not what was written: remove {stopped} and give --force\n")
+def test_a_segment_whose_record_was_changed_is_drawn_again(
+    clips: Path, exported: ExportReport, stopped: Path, field: str
+) -> None:
+    """Its frames would be shown at other times, or what follows drawn as another sample."""
+    record = json.loads((stopped / "00000.json").read_text())
+    record["report"][field] += 1
+    (stopped / "00000.json").write_text(json.dumps(record))
+    output = stopped.with_name("out.mp4")
+    assert job(clips / "cut.mp4", output, exported, "0.8").returncode == 0
+    assert output.read_bytes() == stopped.with_name("whole.mp4").read_bytes()
 
 
-def test_a_journal_with_more_segments_than_the_video_has_is_refused(
+def test_a_job_with_more_segments_than_the_video_has_is_refused(
     clips: Path, exported: ExportReport, stopped: Path
 ) -> None:
-    journal, before = json.loads((stopped / "journal.json").read_text()), stopped.with_name("out.mp4").read_bytes()
-    for number in range(len(journal["segments"]), 20):
-        name = f"{number:05d}.mp4"
-        shutil.copy(stopped / "00000.mp4", stopped / name)
-        file = {**journal["segments"][0]["file"], "path": name}
-        journal["segments"].append({**journal["segments"][0], "file": file})
-    msgspec.convert(journal, Journal).write(stopped)
-    done = job(clips / "cut.mp4", stopped.with_name("out.mp4"), exported, "0.8", resume="yes")
+    before = stopped.with_name("out.mp4").read_bytes()
+    record = msgspec.json.decode((stopped / "00000.json").read_bytes(), type=Record)
+    for number in range(4, 20):
+        shutil.copy(stopped / "00000.mp4", stopped / f"{number:05d}.mp4")
+        file = describe_file(stopped, f"{number:05d}.mp4")
+        report = msgspec.structs.replace(record.report, number=number)
+        write_record(stopped, msgspec.structs.replace(record, report=report, first=10 * number, file=file))
+    done = job(clips / "cut.mp4", stopped.with_name("out.mp4"), exported, "0.8")
     assert "says that 200 frames are done, but" in done.stderr.splitlines()[-1]
     assert stopped.with_name("out.mp4").read_bytes() == before
 
@@ -712,7 +708,9 @@ def test_a_picture_that_changes_its_size_ends_the_video(exported: ExportReport, 
         ("vfr.mp4", "out.avi", [], "wanted a name ending in .mp4 or .mkv"),
         ("vfr.mp4", "out.mp4", ["--codec", "ffv1"], ".mp4 cannot hold ffv1"),
         ("vfr.mp4", "out.mp4", ["--crf", 60], "crf: of h264 wanted at most 51, got 60"),
-        ("vfr.mp4", "out.mp4", ["--resume"], "there is no job to resume"),
+        ("vfr.mp4", "out.mp4", ["--workers", 2, "--show"], "--show does not work with --workers and --ray"),
+        ("vfr.mp4", "out.mp4", ["--workers", 2, "--metrics", 9100], "--metrics does not work with --workers"),
+        ("vfr.mp4", "out.mp4", ["--workers", 2, "--encoder", "nvenc"], "--encoder nvenc does not work with --workers"),
         ("vfr.mp4", "out.mp4", ["--noise", "blue"], "wanted fixed, fresh, or ar1:ρ"),
         (".", "out.mp4", [], "wanted a video, this is a folder"),
         ("sound.m4a", "out.mp4", [], "wanted a video, there is no picture in it"),
@@ -728,7 +726,8 @@ def test_refusals_are_one_line(
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     assert message in last
-    assert done.stderr == f"{last}\n" or "--noise" in options  # there it is click that refuses, and shows the usage
+    is_by_click = {"--noise", "--workers"} & set(options)  # which shows the usage, too
+    assert done.stderr == f"{last}\n" or is_by_click
     assert not list(tmp_path.iterdir())
 
 
@@ -743,8 +742,8 @@ def test_what_is_done_is_kept_where_no_more_can_be_written(clips: Path, exported
     )
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
-    assert "--resume continues from them" in done.stderr
-    assert (tmp_path / "out.mkv.parts" / "journal.json").is_file()
+    assert "its files play; run the same command again to resume" in done.stderr
+    assert (tmp_path / "out.mkv.parts" / "job.json").is_file()
     assert sum(len(frames_of(path)) for path in (tmp_path / "out.mkv.parts").glob("*.mkv")) > 0
 
 

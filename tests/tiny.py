@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from caflow_runtime.jobs.calibrate import CROPS, Pair, find_photographs, pairs_of
+from caflow_runtime.jobs.calibrate import CROPS, Pair, pairs_of, photographs_in
 from caflow_runtime.judge.calibration import NAME as CALIBRATION
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -58,4 +58,4 @@ def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np
 def pairs_of_photographs(pipe: Pipeline, folder: Path, each: int = 2 * CROPS) -> list[Pair]:
     """So many crops of each photograph, the largest ones, with their conditions."""
     model = pipe.manifest.model
-    return [p for path in find_photographs(folder) for p in pairs_of(path, folder, model, CALIBRATED_SIDES)[-each:]]
+    return [p for path in photographs_in(folder) for p in pairs_of(path, folder, model, CALIBRATED_SIDES)[-each:]]

@@ -1,1 +1,1 @@
-"""Jobs on a cluster of Ray."""
+"""Work that is spread over processes of this machine, or over a cluster of Ray."""

@@ -10,7 +10,7 @@ from caflow_deploy.commands.options import bundle_argument, max_pixels_option, n
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.jobs.calibrate import Pair, calibrate, find_photographs, pairs_of
+from caflow_runtime.jobs.calibrate import Pair, calibrate, pairs_of, photographs_in
 from caflow_runtime.judge import calibration
 from caflow_runtime.judge.calibration import WrongCalibration, read_calibration
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -102,7 +102,7 @@ def _check_free(folder: Path, force: bool) -> None:
 def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int) -> Iterator[Pair]:
     """Of all photographs that can be read and are large enough; the others are named."""
 
-    paths = find_photographs(data)
+    paths = photographs_in(data)
     with progress_bar() as progress:
         task = progress.add_task("photographs", total=len(paths))
         for path in paths:

@@ -2,41 +2,38 @@
 
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import click
 import msgspec
 
+from caflow_deploy.cluster.fleet import Fleet
 from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.options import (
     accepted_option,
     alpha_option,
     bundle_option,
+    gathered,
     json_option,
     max_pixels_option,
     metrics_option,
     open_metrics,
-    open_pipeline,
     parquet_option,
     running_options,
 )
+from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
-from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.errors import BackendError, CaflowError, InputError
 from caflow_runtime.health.metrics import Metrics
+from caflow_runtime.jobs.accepted import Accepted, check_fits_in_a_line, common_folder
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.parquet import import_pyarrow
-from caflow_runtime.jobs.verdict_folder import (
-    Accepted,
-    FilterJob,
-    check_apart,
-    check_fits_in_a_line,
-    common_folder,
-    settings_of,
-)
-from caflow_runtime.jobs.verdicts import filter_pairs, smallest_typicality
+from caflow_runtime.jobs.verdict_folder import FilterJob, FilterSettings, check_apart, hash_of
+from caflow_runtime.jobs.verdicts import BATCH, filter_pairs, judge, smallest_typicality
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.pipeline.pipeline import Pipeline
 
@@ -52,23 +49,21 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 @parquet_option
 @click.option("--force", is_flag=True, help="Begin anew, whatever DIR holds.")
 @running_options
+@workers_options
 @max_pixels_option
 @metrics_option
 @json_option
+@gathered(Running, "running")
 def command(
     source: Path | None,
     output: Path,
     targets: str | None,
     conditions: str | None,
-    bundle: Path,
+    running: Running,
     alpha: float,
     accepted: Accepted,
     parquet: bool,
     force: bool,
-    backend: str,
-    threads: int,
-    pixel_budget: int | None,
-    overlap: int | None,
     max_pixels: int,
     metrics_port: int | None,
     as_json: bool,
@@ -76,23 +71,45 @@ def command(
     """Judge PAIRS of targets and conditions: a .csv with these columns, a .jsonl with these fields, or a folder with
     A (conditions) and B (targets) in it.
 
-    DIR/scores.jsonl then says of each whether its likelihood is typical, level by level. The same command again goes on
-    after a stop. A pair that cannot be scored is reported and the others are done; the exit code is then 1. 16 bits
+    DIR/scores.jsonl then says of each whether its likelihood is typical, level by level. The same command resumes after
+    a stop. A pair that cannot be scored is reported and the others are done; the exit code is then 1. 16 bits
     count as 8, transparency does not count.
     """
+    running.refuse({"--metrics": metrics_port is not None})
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
+    if running.ray is not None:  # whose workers have other working directories
+        source, output = source and source.absolute(), output.absolute()
+        targets, conditions = (glob and str(Path(glob).absolute()) for glob in (targets, conditions))
     with ending_on_errors():
         pairs = _pairs(source, targets, conditions)
-    pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
+    pipe = running.open_pipeline()
     with ending_on_errors():
         check_job(pipe, source, output, pairs, alpha, accepted, parquet)
-        tiling = {"pixel_budget": pixel_budget, "overlap": overlap}
-        settings = settings_of(pipe, pairs, alpha, max_pixels=max_pixels, **tiling)
-        with alone(output), ExitStack() as stack:
+        with alone(output), running.open_fleet(pipe) as fleet, ExitStack() as stack:
+            settings = FilterSettings(running.settings(pipe, fleet), alpha, max_pixels, hash_of(pairs))
             job = FilterJob(output, pairs, settings, force)
             metrics = open_metrics(stack, metrics_port, pipe, None)
-            is_new = run_job(job, filter_pairs(pipe, job.left, alpha, max_pixels), accepted, parquet, as_json, metrics)
+            left = job.left
+            verdicts = (
+                filter_pairs(pipe, left, alpha, max_pixels)
+                if fleet is None
+                else _by_workers(fleet, left, alpha, max_pixels)
+            )
+            is_new = run_job(job, verdicts, accepted, parquet, as_json, metrics)
     report_job(job, alpha, is_new, as_json)
+
+
+def _by_workers(fleet: Fleet, pairs: Sequence[FilePair], alpha: float, max_pixels: int) -> Iterator[Verdict]:
+    """In the order of the list. Batches do not cross a multiple of `BATCH`: a worker gets what is between two."""
+    batches = [pairs[k : k + BATCH] for k in range(0, len(pairs), BATCH)]
+    do = partial(judge, alpha=alpha, max_pixels=max_pixels)
+    for batch, verdicts in fleet.run(do, batches, most_in_part=1, in_order=True):
+        if verdicts is None:
+            raise BackendError(
+                f"{batch[0].target} and what follows: its worker died each time: give fewer --workers, or begin anew, "
+                "by --force, with a --pixel-budget"
+            )
+        yield from verdicts
 
 
 def check_job(

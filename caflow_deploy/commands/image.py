@@ -1,11 +1,17 @@
 """`caflow image`: files and folders of images in, the best of N samples out."""
 
+import signal
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
+from rich.progress import Progress, TaskID
 
-from caflow_deploy.commands.jobs import make_folders, plan_jobs
+from caflow_deploy.cluster.fleet import Fleet
+from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs
 from caflow_deploy.commands.options import (
     DrawingOptions,
     bundle_option,
@@ -17,16 +23,19 @@ from caflow_deploy.commands.options import (
     metrics_option,
     numbers,
     open_metrics,
-    open_pipeline,
     redraws_option,
     rejecting_options,
     running_options,
     samples_option,
 )
+from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.tally import Tally
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
+from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.health.metrics import Metrics
-from caflow_runtime.jobs.images import Job, do
+from caflow_runtime.jobs.folder import alone
+from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, without_leftovers
+from caflow_runtime.jobs.images import Done, ImageJob, do
 from caflow_runtime.pictures.maps import names
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
@@ -53,23 +62,21 @@ from caflow_runtime.rows.draw import Draw
 @rejecting_options
 @redraws_option
 @running_options
+@workers_options
 @max_pixels_option
 @metrics_option
 @json_option
-@click.option("--force", is_flag=True, help="Overwrite files that are there already.")
+@click.option("--force", is_flag=True, help="Begin anew, and overwrite files that are there already.")
 @gathered(DrawingOptions, "drawing")
+@gathered(Running, "running")
 def command(
     inputs: tuple[str, ...],
     output: Path,
-    bundle: Path,
+    running: Running,
     drawing: DrawingOptions,
     keep_all: bool,
     sheet: bool,
     maps: bool,
-    backend: str,
-    threads: int,
-    pixel_budget: int | None,
-    overlap: int | None,
     max_pixels: int,
     metrics_port: int | None,
     as_json: bool,
@@ -79,50 +86,102 @@ def command(
     written: as PNG into a folder, or, of one image, in the format that the name of -o ends in (.png, .jpg, .webp,
     .tiff, .bmp).
 
-    A file that cannot be done is reported and the others are done; the exit code is then 1.
+    In a folder, OUT/results.jsonl has a line for each image, and the same command resumes after a stop: it does what
+    has no line yet, and images that were added to IN or have changed. A file that cannot be done is reported and the
+    others are done; the exit code is then 1.
     """
-    keep, min_typicality = drawing.keep, drawing.min_typicality
-    if keep and (keep_all or sheet or maps):
-        end("--keep drops samples that --keep-all, --sheet and --maps would show: give one or the other")
-    if min_typicality and keep:
-        end("--keep drops samples unseen, so --min-typicality cannot reject them: give one or the other")
-    if min_typicality and (keep_all or sheet):
-        end("--min-typicality rejects samples that --keep-all and --sheet would show: give one or the other")
-    pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
+    _check_options(drawing, keep_all, sheet, maps)
+    running.refuse({"--metrics": metrics_port is not None})
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
+    pipe = running.open_pipeline()
+    if running.ray is not None:  # whose workers have other working directories
+        inputs, output = tuple(str(Path(text).absolute()) if text else text for text in inputs), output.absolute()
     with ending_on_errors():
         draw = drawing.draw(pipe)
-        extras = ["sheet"] * sheet + (
-            names(pipe.manifest.model.levels, 0 if min_typicality else draw.n) if maps else []
-        )
-        jobs = plan_jobs(inputs, output, draw.n - 1 if keep_all else 0, extras, force)
-        make_folders(jobs)
+        extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if draw.reject else draw.n) if maps else [])
+        jobs = plan_jobs(inputs, output, draw.n - 1 if keep_all else 0, extras)
     with ExitStack() as stack:
-        metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not keep)
-        _run(pipe, jobs, draw, max_pixels, as_json, metrics)
-
-
-def _run(
-    pipe: Pipeline,
-    jobs: list[Job],
-    draw: Draw,
-    max_pixels: int,
-    as_json: bool,
-    metrics: Metrics | None,
-) -> None:
-    """Do all jobs and report each, and at the end what failed and what was untypical."""
-
-    tally = Tally(len(jobs), draw, as_json)
-    with progress_bar() as progress:
-        files = progress.add_task("images", total=len(jobs))
-        windows = progress.add_task("this image", visible=False)
-
-        def show(done: int, count: int) -> None:
-            progress.update(windows, completed=done, total=count, visible=True)
-
-        try:
-            for job in jobs:
-                tally.take(do(pipe, job, draw, show, metrics, max_pixels))
-                progress.advance(files)
-        except KeyboardInterrupt:
-            end(f"stopped after {tally.done} of {len(jobs)} images: caflow batch is for many, and goes on", FAILED)
+        metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not drawing.keep)
+        work = Work(pipe, draw, max_pixels, metrics, stack.enter_context(progress_bar()))
+        tally = Tally(len(jobs), draw, as_json)
+        if is_for_one(output):
+            with ending_on_errors():
+                _draw_one(work, running, jobs, tally, force)
+        else:
+            with ending_on_errors(), alone(output), without_leftovers(jobs), running.open_fleet(pipe) as fleet:
+                pipeline = running.settings(pipe, fleet)
+                settings = ImageSettings(pipeline, draw, keep_all, sheet, maps)
+                _draw_folder(work, fleet, ImageFolder(output, jobs, settings, force), tally)
     tally.end()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with each image."""
+
+    pipe: Pipeline
+    draw: Draw
+    max_pixels: int
+    metrics: Metrics | None
+    progress: Progress
+
+    def run(self, fleet: Fleet | None, jobs: Sequence[ImageJob]) -> Iterator[Done]:
+        """Do all jobs: here, one after the other, or by workers, as they are done."""
+        if fleet is None:
+            window = self.progress.add_task("this image", visible=False)
+            show = partial(self._show, window)
+            yield from (do(self.pipe, job, self.draw, show, self.metrics, self.max_pixels) for job in jobs)
+        else:
+            for job, done in fleet.run(partial(do, draw=self.draw, max_pixels=self.max_pixels), jobs):
+                yield done or Done(job, wrong=f"{job.source}: its worker died each time: perhaps memory is short")
+
+    def _show(self, window: TaskID, done: int, count: int) -> None:
+        self.progress.update(window, completed=done, total=count, visible=True)
+
+
+def _check_options(drawing: DrawingOptions, keep_all: bool, sheet: bool, maps: bool) -> None:
+    """End the command where options contradict each other."""
+    if drawing.keep and (keep_all or sheet or maps):
+        end("--keep drops samples that --keep-all, --sheet and --maps would show: give one or the other")
+    if drawing.min_typicality and drawing.keep:
+        end("--keep drops samples unseen, so --min-typicality cannot reject them: give one or the other")
+    if drawing.min_typicality and (keep_all or sheet):
+        end("--min-typicality rejects samples that --keep-all and --sheet would show: give one or the other")
+
+
+def _draw_one(work: Work, running: Running, jobs: list[ImageJob], tally: Tally, force: bool) -> None:
+    """One file to one file.
+
+    Raises:
+        InputError: before it is drawn.
+    """
+    if running.is_spread:
+        raise InputError(f"{jobs[0].output}: --workers and --ray are for folders: wanted one, this names an image")
+    if not force:
+        check_free(path for job in jobs for path in job.outputs)
+    make_folders(jobs)
+    try:
+        for done in work.run(None, jobs):
+            tally.take(done)
+    except KeyboardInterrupt:
+        end("stopped before the image was done", FAILED)
+
+
+def _draw_folder(work: Work, fleet: Fleet | None, images: ImageFolder, tally: Tally) -> None:
+    """All images that have no result yet; each is reported as its line is written."""
+    make_folders(images.left)
+    tally.outcomes.update(images.outcomes)
+    done, count = len(images.jobs) - len(images.left), len(images.jobs)
+    if not images.left:
+        click.echo(f"{images.folder} is done already", tally.messages)
+    task = work.progress.add_task("images", total=count, completed=done)
+    again = "run the same command again to resume"
+    try:
+        for one in images.run(work.run(fleet, images.left)):
+            tally.take(one)
+            done += one.wrong is None or one.is_dropped
+            work.progress.advance(task)
+    except KeyboardInterrupt:
+        end(f"stopped after {done} of {count} images: {again}", FAILED)
+    except (CaflowError, OSError) as error:
+        end(f"{error}: {done} of {count} images are done; {again}", FAILED)

@@ -1,18 +1,19 @@
 """What commands about images read and write: found and checked before anything is computed."""
 
 import mimetypes
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.images import Job
-from caflow_runtime.pictures.image_files import SUFFIXES, check_suffix
+from caflow_runtime.image_formats import images_below
+from caflow_runtime.jobs.folder import NAME, make_folder
+from caflow_runtime.jobs.images import ImageJob
+from caflow_runtime.pictures.image_files import check_suffix
 
 GLOB_CHARACTERS = "*?["
 
 
-def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence[str], force: bool) -> list[Job]:
+def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence[str]) -> list[ImageJob]:
     """The jobs of files, folders and globs.
 
     Arguments:
@@ -20,13 +21,13 @@ def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence
         extras: further pictures of each; a file's name ends in that.
 
     Raises:
-        InputError: if something is not there, or would be lost.
+        InputError: if something is not there, or an input or a result would be lost.
         OSError: if a folder cannot be read.
     """
 
     inputs = tuple(inputs)
     sources = _once(found for text in inputs for found in _sources(text, output))
-    for_one = names_an_image(output) and not output.is_dir()
+    for_one = is_for_one(output)
     single = for_one and len(sources) == 1 and not any(Path(text).is_dir() for text in inputs)
     if for_one and not single:
         raise InputError(f"{output}: wanted a folder for what is in {inputs[0]}, this names a single image")
@@ -34,12 +35,25 @@ def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence
     for source, name in sources:
         best = output if single else (output / name).with_suffix(".png")
         numbered = tuple(best.with_stem(f"{best.stem}-{k}") for k in range(2, others + 2))
-        jobs.append(Job(source, best, numbered, {extra: best.with_stem(f"{best.stem}-{extra}") for extra in extras}))
-    _check_outputs(jobs, force)
+        jobs.append(
+            ImageJob(source, best, numbered, {extra: best.with_stem(f"{best.stem}-{extra}") for extra in extras})
+        )
+    if (output / NAME).is_file():
+        jobs = _without_results(jobs)
+    _check_outputs(jobs)
     return jobs
 
 
-def make_folders(jobs: Iterable[Job]) -> None:
+def _without_results(jobs: list[ImageJob]) -> list[ImageJob]:
+    """Without those whose source is a result of another one: a job that is resumed may write where its images are."""
+    makers: dict[Path, set[Path]] = {}
+    for job in jobs:
+        for path in job.outputs:
+            makers.setdefault(path.resolve(), set()).add(job.source)
+    return [job for job in jobs if not makers.get(job.source.resolve(), set()) - {job.source}]
+
+
+def make_folders(jobs: Iterable[ImageJob]) -> None:
     """Those that results are written to.
 
     Raises:
@@ -50,23 +64,7 @@ def make_folders(jobs: Iterable[Job]) -> None:
         make_folder(folder)
 
 
-def make_folder(folder: Path) -> None:
-    """One that results are written to, and those above it.
-
-    Raises:
-        InputError: if it cannot be written to.
-        OSError: if it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{folder}: wanted a folder for results, a file is in its place: give another -o") from None
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"{folder}: cannot be written to")
-
-
-def _check_outputs(jobs: list[Job], force: bool) -> None:
-
+def _check_outputs(jobs: list[ImageJob]) -> None:
     sources = {job.source.resolve() for job in jobs}
     writers: dict[Path, Path] = {}
     for job in jobs:
@@ -78,8 +76,6 @@ def _check_outputs(jobs: list[Job], force: bool) -> None:
                 both = f"{writers[path]} and {job.source}"
                 raise InputError(f"{both} would both be written to {path}: rename one, or give each another -o")
             writers[path] = job.source
-            if path.exists() and not force:
-                raise InputError(f"{path} is there already: give --force to overwrite it, or another -o")
 
 
 def _once(sources: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
@@ -109,14 +105,8 @@ def _sources(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
 
 def _images_in(folder: Path, output: Path) -> list[Path]:
     """Image files in a folder and below, but for those of the output folder."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    files = [Path(place) / name for place, _, names in os.walk(folder, onerror=refuse) for name in names]
-    images = (file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
     within = output.resolve()
-    return sorted(file for file in images if within == folder.resolve() or within not in file.resolve().parents)
+    return [file for file in images_below(folder) if within == folder.resolve() or within not in file.resolve().parents]
 
 
 def matches(pattern: str) -> list[Path]:
@@ -136,9 +126,9 @@ def matches(pattern: str) -> list[Path]:
         raise InputError(f"{pattern}: {error}") from None
 
 
-def names_an_image(path: Path) -> bool:
-    """Whether a path that is not there would be that of an image file."""
-    return _is_of(path, "image/")
+def is_for_one(output: Path) -> bool:
+    """Whether an output is that of one image, and not a folder."""
+    return _is_of(output, "image/") and not output.is_dir()
 
 
 def names_a_video(path: Path) -> bool:

@@ -15,11 +15,10 @@ from caflow_runtime.backends import MOST_THREADS
 from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.errors import InputError
 from caflow_runtime.health.metrics import Metrics
-from caflow_runtime.image_size import MAX_PIXELS
+from caflow_runtime.image_formats import MAX_PIXELS
 from caflow_runtime.judge.calibration import check_alpha
 from caflow_runtime.pipeline.pipeline import Pipeline, load
-from caflow_runtime.pipeline.stream import Noise as StreamNoise
-from caflow_runtime.pipeline.stream import StreamSettings, Untypical
+from caflow_runtime.pipeline.stream import FrameNoise, StreamSettings, Untypical
 from caflow_runtime.rows.draw import Draw, Otherwise, Rank, Reject
 
 
@@ -175,7 +174,7 @@ class DrawingOptions:
                 check_alpha(reject.alpha, reference)
         return draw
 
-    def stream(self, noise: StreamNoise, batch: int) -> StreamSettings:
+    def stream(self, noise: FrameNoise, batch: int) -> StreamSettings:
         """Of a video.
 
         Raises:
@@ -278,7 +277,7 @@ def open_pipeline(
         return load(bundle, backend, threads, is_calibrated=is_calibrated, **settings)  # type: ignore[arg-type]
 
 
-def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> StreamNoise:
+def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> FrameNoise:
     """The callback of --noise."""
     if text in ("fixed", "fresh"):
         return text  # type: ignore[return-value]

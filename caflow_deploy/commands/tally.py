@@ -3,12 +3,12 @@
 import json
 import sys
 from collections import Counter
-from typing import Any
 
 import click
+from msgspec import UnsetType
 
 from caflow_deploy.commands.terminal import FAILED, end
-from caflow_runtime.jobs.images import Done
+from caflow_runtime.jobs.images import Done, ImageReport
 from caflow_runtime.rows.draw import Draw
 
 
@@ -23,11 +23,6 @@ class Tally:
         self.stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
         self.messages = sys.stderr if as_json else sys.stdout
 
-    @property
-    def done(self) -> int:
-        """How many images there have been."""
-        return self.failures + self.outcomes.total()
-
     def take(self, done: Done) -> None:
         """Report one image."""
         if done.wrong is not None:
@@ -35,8 +30,8 @@ class Tally:
             self.outcomes["dropped"] += done.is_dropped
             click.echo(f"caflow: {done.wrong}", err=True)
         elif done.report is not None:
-            self.outcomes[done.report["outcome"]] += 1
-            text = json.dumps(done.report, allow_nan=False) if self.as_json else line(done.report, self.draw.n)
+            self.outcomes[done.report.outcome] += 1
+            text = json.dumps(done.report.fields(), allow_nan=False) if self.as_json else line(done.report, self.draw.n)
             click.echo(text, file=self.stdout)
 
     def end(self) -> None:
@@ -51,15 +46,16 @@ class Tally:
             end(f"{self.failures} of {self.total} images failed", FAILED)
 
 
-def line(report: dict[str, Any], n: int) -> str:
+def line(report: ImageReport, n: int) -> str:
     """For people."""
-    if report["outcome"] == "bicubic":
-        return f"{report['input']} → {report['output']}  untypical: the input, enlarged"
-    parts = [f"{report['bits_per_dim']:.3f} bits/dim", f"sample {report['sample']} of {n}"]
-    if report["typicality"] is not None:
-        parts.append(f"typicality {report['typicality']:.3f}{' (untypical)' if report['outcome'] == 'best' else ''}")
-    if "consistency_db" in report:
-        parts.append(f"{report['consistency_db']:.1f} dB to the input")
-    if report["input_bits"] == 16:
+    names = f"{report.input} → {report.output}"
+    if report.outcome == "bicubic":
+        return f"{names}  untypical: the input, enlarged"
+    parts = [f"{report.bits_per_dim:.3f} bits/dim", f"sample {report.sample} of {n}"]
+    if report.typicality is not None:
+        parts.append(f"typicality {report.typicality:.3f}{' (untypical)' if report.outcome == 'best' else ''}")
+    if not isinstance(report.consistency_db, UnsetType):
+        parts.append(f"{report.consistency_db:.1f} dB to the input")
+    if report.input_bits == 16:
         parts.append("16 bits became 8")
-    return f"{report['input']} → {report['output']}  {', '.join(parts)}"
+    return f"{names}  {', '.join(parts)}"

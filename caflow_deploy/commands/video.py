@@ -6,15 +6,14 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from caflow_deploy.commands.jobs import make_folder
 from caflow_deploy.commands.options import (
     DrawingOptions,
     NumberRange,
@@ -26,24 +25,78 @@ from caflow_deploy.commands.options import (
     metrics_option,
     noise_option,
     open_metrics,
-    open_pipeline,
     rejecting_options,
     running_options,
     samples_option,
 )
+from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
-from caflow_runtime.bundle.reading import sha256_of
+from caflow_deploy.commands.video_by_workers import draw_by_workers, report_frames
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
-from caflow_runtime.judge.calibration import NAME as CALIBRATION
+from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame
-from caflow_runtime.video.job import Drawing, Job, Show, parts_of
-from caflow_runtime.video.journal import NAME as JOURNAL
+from caflow_runtime.video.job import SEGMENT_FRAMES, Drawing, TakeFrame, VideoJob
 from caflow_runtime.video.live import LiveSource, is_live
-from caflow_runtime.video.sink import TEN_BITS, Encoding, check_output, has_hardware_encoder
+from caflow_runtime.video.parts import VideoSettings, holds_a_job, identity_of
+from caflow_runtime.video.sink import TEN_BITS, Codec, Encoding, check_output, has_hardware_encoder
 from caflow_runtime.video.source import CLOCK, FileSource, Source, TimedFrame, UnwritableVideo, VideoInfo
-from caflow_runtime.video.window import Window
+from caflow_runtime.video.window import Screen
+
+
+@dataclass(frozen=True)
+class EncodingOptions:
+    """What the command was told of how the result is encoded."""
+
+    codec: Codec | None
+    crf: int
+    encoder: Literal["auto", "software", "nvenc"]
+
+    def of(self, info: VideoInfo, pipe: Pipeline, running: Running) -> Encoding:
+        """With as many bits as the source, and in hardware where that is there and one process does all.
+
+        Raises:
+            InputError: if hardware is wanted that cannot do it.
+        """
+        running.refuse({"--encoder nvenc": self.encoder == "nvenc"})
+        bits = 10 if info.bits > 8 and self.codec in (None, *TEN_BITS) else 8
+        software = Encoding(self.codec or ("hevc" if bits > 8 else "h264"), self.crf, bits)
+        if self.encoder == "software" or running.is_spread:
+            return software
+        height, width = (pipe.manifest.model.scale * side for side in (info.height, info.width))
+        if has_hardware_encoder(software, height, width):
+            return replace(software, hardware=True)
+        if self.encoder == "nvenc":
+            raise InputError(
+                f"--encoder nvenc: it cannot encode {software.codec} of {width}×{height} here: leave it out"
+            )
+        return software
+
+
+@dataclass(frozen=True)
+class LiveOptions:
+    """What the command was told of sources that have no end."""
+
+    drop: Literal["latest", "block"]
+    duration: float | None
+    patience: float
+
+    def open(self, address: str) -> Source:
+        """Any source.
+
+        Raises:
+            InputError, UnreadableVideo
+        """
+        if is_live(address) and not Path(address).exists():
+            drops = self.drop == "latest"
+            live = LiveSource(address, drops, self.duration, self.patience, _say)
+            if not live.has_end:
+                return live
+            live.close()
+        if self.duration is not None:
+            raise InputError(f"--duration is for cameras and streams; {address} is a file")
+        return FileSource(address if is_live(address) else Path(address))
 
 
 @click.command("video")
@@ -62,8 +115,15 @@ from caflow_runtime.video.window import Window
     show_default=True,
     help="auto is NVENC where it works.",
 )
-@click.option("--resume", is_flag=True, help="Go on with a job that was stopped. Files only.")
-@click.option("--force", is_flag=True, help="Overwrite a video that is there already.")
+@click.option(
+    "--segment-frames",
+    type=click.IntRange(1),
+    default=SEGMENT_FRAMES,
+    show_default=True,
+    help="Frames of IN in each segment: what a stop may lose, and what a worker draws at once.",
+)
+@click.option("--resume", is_flag=True, hidden=True, expose_value=False)  # the same command resumes
+@click.option("--force", is_flag=True, help="Begin anew, and overwrite a video that is there already.")
 @click.option("--show", is_flag=True, help="In a window, too; -o may then be left out.")
 @click.option(
     "--drop",
@@ -82,47 +142,58 @@ from caflow_runtime.video.window import Window
 )
 @rejecting_options
 @running_options
+@workers_options
 @metrics_option
 @json_option
 @gathered(DrawingOptions, "drawing")
+@gathered(EncodingOptions, "encoded")
+@gathered(LiveOptions, "live")
+@gathered(Running, "running")
 def command(
     source: str,
     output: Path | None,
-    bundle: Path,
+    running: Running,
     drawing: DrawingOptions,
     noise: Any,
     batch: int,
-    codec: Any,
-    crf: int,
-    encoder: str,
-    resume: bool,
+    encoded: EncodingOptions,
+    segment_frames: int,
     force: bool,
     show: bool,
-    drop: str,
-    duration: float | None,
-    patience: float,
-    backend: str,
-    threads: int,
-    pixel_budget: int | None,
-    overlap: int | None,
+    live: LiveOptions,
     metrics_port: int | None,
     as_json: bool,
 ) -> None:
     """Make a larger video of IN: a file, a camera's number, or the address of a stream (rtsp://…, http://…).
 
-    Ctrl-C finishes what is there; --resume continues a file. The exit code is 1 where the result is shorter than IN,
-    and where a stream was lost.
+    Ctrl-C ends the video with what is done. Of a file, the same command resumes: finished segments are in OUT.parts.
+    Workers draw the segments of a file, after it was decoded once, and OUT is the same. The exit code is 1 where the
+    result is shorter than IN, and where a stream was lost.
     """
     if output is None and not show:
         raise click.UsageError("wanted -o, or --show, or both")
+    running.refuse({"--show": show, "--metrics": metrics_port is not None})
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
-    pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
+    pipe = running.open_pipeline()
     with ending_on_errors(), ExitStack() as stack:
         if output is not None:
-            check_overwriting(output, source, force or resume or _holds_job(output))  # `Job` says more of that
+            check_overwriting(output, source, force or holds_a_job(output))  # `open_parts` says more of that
         streaming = drawing.stream(noise, batch)
         stream = pipe.open_stream(streaming)
-        opened = _open_source(source, drop == "latest", duration, patience)
+        opened, job = live.open(source), None
+        if running.is_spread and opened.path is None:
+            opened.close()
+            raise InputError(f"{source} is live: --workers and --ray are for files")
+        if output is not None:
+            encoding = encoded.of(opened.info, pipe, running)
+            check_output(output, encoding.codec, encoding.crf)
+            pipeline = running.settings(pipe, None)
+            settings = VideoSettings(pipeline, streaming, encoding, segment_frames, identity_of(opened))
+            job = VideoJob(pipe, opened, output, settings)
+            make_folder(output.parent)
+        if job is not None and running.is_spread:
+            draw_by_workers(job, running, as_json, force)
+            return
         metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=False)
         progress = stack.enter_context(_progress(as_json))
         show_progress = _show_progress(progress, opened.info.frames, as_json)
@@ -135,38 +206,13 @@ def command(
             if show_picture is not None and not show_picture(frame.image):
                 raise KeyboardInterrupt  # closing the window ends the video as Ctrl-C does
 
-        if output is None:
-            drawn = Drawing(opened, stream, show_all)
+        if job is None:
+            drawn, lost = Drawing(opened, stream, show_all), []
             drawn.run()
-            lost = []
         else:
-            encoding = encoding_of(codec, crf, encoder, opened.info, pipe)
-            check_output(output, encoding.codec, crf)
-            settings = {
-                "model": pipe.manifest.source.checkpoint_sha256,
-                "precision": pipe.manifest.precision,
-                "pixel_budget": pixel_budget,
-                "overlap": overlap,
-                "samples": drawing.samples,
-                "temperature": drawing.temperature,
-                "seed": drawing.seed,
-                "rank": drawing.rank,
-                "noise": noise,
-                "encoder": encoding.encoder,
-                "crf": crf,
-            }
-            if drawing.min_typicality or drawing.rank == "typical":
-                settings |= {
-                    "calibration": sha256_of(pipe.folder / CALIBRATION),
-                    "min_typicality": drawing.min_typicality,
-                    "untypical": drawing.untypical,
-                }
-            drops = streaming.untypical == "drop"
-            job = Job(opened, output, stream, encoding, settings, drops_untypical=drops, show=show_all)
-            if not resume:
-                make_folder(output.parent)
+            job.show = show_all
             try:
-                drawn = job.run(resume)
+                drawn = job.run(force)
             except UnwritableVideo as error:
                 end(str(error), FAILED)  # what is done is kept
             lost = job.lost
@@ -188,37 +234,8 @@ def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
         raise InputError(f"{output} is the input: give another -o")
 
 
-def _holds_job(output: Path) -> bool:
-    """Whether a job that writes to a file was begun, and is not done."""
-
-    return (parts_of(output) / JOURNAL).is_file()
-
-
-def _open_source(address: str, drops: bool, duration: float | None, patience: float) -> Source:
-
-    if is_live(address) and not Path(address).exists():
-        live = LiveSource(address, drops, duration, patience, lambda line: click.echo(f"caflow: {line}", err=True))
-        if not live.has_end:
-            return live
-        live.close()
-    if duration is not None:
-        raise InputError(f"--duration is for cameras and streams; {address} is a file")
-    return FileSource(address if is_live(address) else Path(address))
-
-
-def encoding_of(codec: Any, crf: int, encoder: str, info: VideoInfo, pipe: Pipeline) -> Encoding:
-    """How the result is encoded: with as many bits as the source, and in hardware where that is there."""
-
-    bits = 10 if info.bits > 8 and codec in (None, *TEN_BITS) else 8
-    software = Encoding(codec or ("hevc" if bits > 8 else "h264"), crf, bits)
-    if encoder == "software":
-        return software
-    height, width = (pipe.manifest.model.scale * side for side in (info.height, info.width))
-    if has_hardware_encoder(software, height, width):
-        return replace(software, hardware=True)
-    if encoder == "nvenc":
-        raise InputError(f"--encoder nvenc: it cannot encode {software.codec} of {width}×{height} here: leave it out")
-    return software
+def _say(line: str) -> None:
+    click.echo(f"caflow: {line}", err=True)
 
 
 def _progress(hidden: bool) -> Progress:
@@ -234,7 +251,7 @@ def _progress(hidden: bool) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal)
 
 
-def _show_progress(progress: Progress, frames: int | None, as_json: bool) -> Show:
+def _show_progress(progress: Progress, frames: int | None, as_json: bool) -> TakeFrame:
 
     task = progress.add_task("frames", total=frames, status="")
 
@@ -267,7 +284,7 @@ def _number(value: float) -> float | None:
 def _open_window(stack: ExitStack, title: str) -> Callable[[Image], bool]:
     """Shows a picture; says whether the window is still open."""
 
-    window = Window(title)
+    window = Screen(title)
     stack.callback(window.close)
     return window.show
 
@@ -276,17 +293,11 @@ def _report(
     source: str, output: Path | None, drawing: Drawing, lost: list[str], untypical: str | None, as_json: bool
 ) -> None:
     """What became of it, and the exit code."""
-    for line in lost:
-        click.echo(f"caflow: {source}: {line}", err=True)
-    if drawing.rejected:
-        click.echo(f"caflow: {drawing.rejected} frames are the input, enlarged: no sample was finite", err=True)
-    if drawing.untypical:
-        became = {"drop": "left out", "bicubic": "the input, enlarged"}.get(untypical or "", "marked")
-        click.echo(f"caflow: {drawing.untypical} frames are untypical: {became}", err=True)
+    report_frames(source, lost, drawing.rejected, drawing.untypical, untypical)
     if drawing.dropped:
         click.echo(f"caflow: {drawing.dropped} frames came too fast and were dropped", err=True)
     kept = f"the typical ones of {drawing.frames} frames" if untypical == "drop" else f"{drawing.frames} frames"
-    way = ", and --resume continues" if output and _holds_job(output) else ""
+    way = ": run the same command again to resume" if output and holds_a_job(output) else ""
     where = f"; {output} holds {kept}{way}" if output else ""
     if output and drawing.frames and not drawing.written:
         end(f"all {drawing.frames} frames are untypical: {output} was not written", FAILED)

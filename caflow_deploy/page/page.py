@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import gradio
 
-from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, Sampler
+from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, PageSampler
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
+from caflow_runtime.image_formats import SUFFIXES
 from caflow_runtime.judge.calibration import read_calibration
-from caflow_runtime.pictures.image_files import SUFFIXES
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 LARGEST_FILE = "64mb"
@@ -79,7 +79,7 @@ class Outputs(NamedTuple):
     uncertainty: gradio.Image
 
 
-def build_page(sampler: Sampler) -> gradio.Blocks:
+def build_page(sampler: PageSampler) -> gradio.Blocks:
     """The page of a model. Between runs it holds nothing but files, whose names only those know who made them.
 
     Arguments:
@@ -137,7 +137,7 @@ def _outputs(pipe: Pipeline) -> Outputs:
         return Outputs(slider, gallery, download, _map("Likelihood map"), _map("Uncertainty map"))
 
 
-def _connect(sampler: Sampler, inputs: Inputs, outputs: Outputs) -> None:
+def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
     """What happens when something is clicked."""
 
     def look(source: str) -> Path:
@@ -186,7 +186,7 @@ def _connect(sampler: Sampler, inputs: Inputs, outputs: Outputs) -> None:
 @contextmanager
 def open_page(pipe: Pipeline, folder: Path, host: str, port: int, opens_browser: bool) -> Iterator[str]:
     """The page's address, where it is answered until the block ends."""
-    sampler = Sampler(pipe, folder)
+    sampler = PageSampler(pipe, folder)
     page = build_page(sampler)
     # Not mount_gradio_app: there visitors could name any file of this machine as theirs.
     page.launch(

@@ -7,14 +7,14 @@ from threading import Lock
 
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
-from caflow_runtime.image_size import claimed_size
+from caflow_runtime.image_formats import claimed_size
 from caflow_runtime.judge.consistency import enlarge_image
 from caflow_runtime.pictures.image_files import ImageFile, enlarge_alpha, read_image, write_image
 from caflow_runtime.pictures.maps import pictures
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Samples
 from caflow_runtime.rows.draw import Rank
-from caflow_runtime.rows.runner import Show
+from caflow_runtime.rows.runner import ShowWindows
 
 MOST_SAMPLES = 32
 MOST_PIXELS = 2**25
@@ -39,7 +39,7 @@ class Closed(CaflowError):
     """No more is drawn."""
 
 
-class Sampler:
+class PageSampler:
     """Draws samples for the page: of one image after the other, whoever asks, until it is closed.
 
     Arguments:
@@ -71,7 +71,7 @@ class Sampler:
         write_image(path, given.rgb, given.alpha, given.is_grey, given.profile)
         return path
 
-    def draw(self, source: Path, n: int, temperature: float, rank: Rank, seed: int, show: Show) -> Results:
+    def draw(self, source: Path, n: int, temperature: float, rank: Rank, seed: int, show: ShowWindows) -> Results:
         """Draw `n` samples of the image in a file.
 
         Arguments:

@@ -1,8 +1,6 @@
 """`export(checkpoint)`: a checkpoint to a verified bundle, whole or not at all."""
 
 import multiprocessing
-import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -26,6 +24,7 @@ from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files, write_manifest
 from caflow_runtime.judge import calibration
+from caflow_runtime.whole_files import whole_folder
 from caflow_training import bundle_checkpoint, reference_checkpoint
 from caflow_training import checkpoint as checkpoints
 from caflow_training.bundle_checkpoint import WEIGHTS
@@ -105,9 +104,8 @@ def export(
         raise ExportError(f"{output} is there already: give --force to replace it, or another name with -o")
     if output.exists() and not (output / MANIFEST).is_file():
         raise ExportError(f"{output} is not a bundle, so --force does not replace it: give another name with -o")
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
+    loses_calibration = (output / calibration.NAME).exists()
+    with whole_folder(output) as partial:
         source = _source(checkpoint)
         with (partial / WEIGHTS).open("w+b") as file:
             store = WeightStore(file)
@@ -130,16 +128,8 @@ def export(
         (partial / CARD).write_text(_card(manifest))
         _write_sheet(partial / SHEET, model)
         verify_files(partial, read_manifest(partial))
-        if output.exists():
-            replaced = output.replace(output.with_name(f"{partial.name}.old"))
-            partial.replace(output)
-            if say and (replaced / calibration.NAME).exists():
-                say(f"{output}: its calibration was of the old bundle and is gone: run caflow calibrate again")
-            shutil.rmtree(replaced)
-        else:
-            partial.replace(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    if say and loses_calibration:
+        say(f"{output}: its calibration was of the old bundle and is gone: run caflow calibrate again")
     size = sum(file.stat().st_size for file in output.iterdir())
     parameters = sum(p.numel() for p in model.parameters()) * PRECISIONS[precision].network.itemsize
     return ExportReport(output, manifest, size, size / parameters)

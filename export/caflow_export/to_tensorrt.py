@@ -4,8 +4,6 @@ One way serves `tensorrt` from version 10.3 on and `tensorrt_rtx`: networks are 
 of the exported graphs, and TF32 is off, which would cost the inverses their accuracy.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import isqrt
@@ -32,12 +30,13 @@ from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import Graph, Manifest, Model, size_of
 from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files
 from caflow_runtime.errors import BackendError
+from caflow_runtime.whole_files import whole_folder
 
 MAX_ROWS = 16
 MAX_SIZE = (1024, 1024)
 TYPICAL_SIDE = 64
 
-Show = Callable[[str, int, int], None]
+ShowGraphs = Callable[[str, int, int], None]
 """Is given what is being done, and how many graphs are done of how many."""
 Say = Callable[[str], None]
 
@@ -52,7 +51,7 @@ def build_engines(
     compute_capabilities: Sequence[str] = (),
     max_rows: int = MAX_ROWS,
     max_size: tuple[int, int] = MAX_SIZE,
-    show: Show | None = None,
+    show: ShowGraphs | None = None,
     say: Say | None = None,
 ) -> list[Path]:
     """Build every graph of a bundle, one set per compute capability, and return the sets' folders.
@@ -148,9 +147,7 @@ class _Builder:
         """All graphs for one compute capability, verified where that is the GPU's here: all of them or none."""
         name = engines.folder_name(self.flavor, self.version, compute_capability, gpu, self.manifest.precision)
         final = self.folder / engines.FOLDER / name
-        partial = final.with_name(f".{name}.{os.getpid()}.partial")
-        partial.mkdir(parents=True)
-        try:
+        with whole_folder(final) as partial:
             built = EngineSet(
                 manifest_sha256=sha256_of(self.folder / MANIFEST),
                 flavor=self.flavor,
@@ -168,10 +165,6 @@ class _Builder:
                 backend.close()
                 built = msgspec.structs.replace(built, verification=measured)
             engines.write(partial, built)
-            shutil.rmtree(final, ignore_errors=True)
-            partial.replace(final)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
         return final
 
     def _build_all(

@@ -19,7 +19,7 @@ from caflow_runtime.bundle.manifest import Manifest, Measurement
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Array, Graph
 from caflow_runtime.health.selftest import ROWS, Case, case, cases, flow_errors, is_invertible, on_host
-from caflow_runtime.rows.device_run import Chain
+from caflow_runtime.rows.device_run import GraphChain
 
 FLOW = "flow"
 REPEATS, RECORDED = 4, 2
@@ -98,7 +98,7 @@ def _measure_repeats(built: Graphs, hosted: Mapping[str, Graph], measure: Measur
     What is recorded may have other kernels than what was run before, so it is held against that as one way of computing
     against another; then against itself.
     """
-    backend, model, chain = built.backend, built.manifest.model, Chain(built)
+    backend, model, chain = built.backend, built.manifest.model, GraphChain(built)
     tolerances = TOLERANCES[built.manifest.precision]
     most = max((profile.rows for profile in backend.profiles), default=ROWS)
     wanted: dict[tuple[int, int], Array] = {}

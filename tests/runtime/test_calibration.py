@@ -11,7 +11,7 @@ import pytest
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, pairs_of_photographs, photograph
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.calibrate import CROPS, calibrate, find_photographs, learn, pairs_of
+from caflow_runtime.jobs.calibrate import CROPS, calibrate, learn, pairs_of, photographs_in
 from caflow_runtime.judge.calibration import (
     NAME,
     Calibration,
@@ -371,12 +371,12 @@ def test_accepting_takes_a_share(pipe: Pipeline, photographs: Path, alpha: Any) 
 
 
 def test_too_few_photographs_are_refused(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
-    path = find_photographs(photographs)[0]
+    path = photographs_in(photographs)[0]
     pairs = pairs_of(path, photographs, pipe.manifest.model, SIDES)
     with pytest.raises(InputError, match="wanted at least 20 crops of at least 2 photographs, got 8 of 1"):
         calibrate(pipe, pairs, [TEMPERATURE])
     with pytest.raises(InputError, match="found none"):
-        find_photographs(tmp_path)
+        photographs_in(tmp_path)
 
 
 def test_pairs_may_be_given(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_pairs_may_be_given(pipe: Pipeline, photographs: Path, tmp_path: Path) -
     for name, image in (("A", condition), ("B", target)):
         (tmp_path / name).mkdir()
         write_image(tmp_path / name / "one.png", image)
-    (path,) = find_photographs(tmp_path)
+    (path,) = photographs_in(tmp_path)
     (pair,) = pairs_of(path, tmp_path, pipe.manifest.model, SIDES)
     np.testing.assert_array_equal(pair.target, target)
     np.testing.assert_array_equal(pair.condition, condition)
@@ -393,7 +393,7 @@ def test_pairs_may_be_given(pipe: Pipeline, photographs: Path, tmp_path: Path) -
 
 def test_the_built_in_model_tells_spoilt_photographs_from_others(built_in: Pipeline, photographs: Path) -> None:
     model, rng = built_in.manifest.model, np.random.default_rng(0)
-    pairs = [pair for path in find_photographs(photographs) for pair in pairs_of(path, photographs, model, (128,))[:2]]
+    pairs = [pair for path in photographs_in(photographs) for pair in pairs_of(path, photographs, model, (128,))[:2]]
 
     def rejected(targets: list[Any]) -> float:
         scored = built_in.score(targets, [pair.condition for pair in pairs])

@@ -16,7 +16,7 @@ from caflow_runtime.flow.noise import DriftingNoise, Place
 from caflow_runtime.judge.consistency import psnr
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.scenes import SceneCuts
-from caflow_runtime.pipeline.stream import Noise, StreamSettings
+from caflow_runtime.pipeline.stream import FrameNoise, StreamSettings
 from caflow_runtime.rows.assembly import Row
 from caflow_runtime.rows.draw import Draw
 
@@ -141,7 +141,7 @@ def test_drifting_noise_is_a_function_of_the_frame() -> None:
 @pytest.mark.parametrize("number", [1, 4, 5, 7])
 @pytest.mark.parametrize(("n", "noise"), [(1, "fixed"), (3, "fixed"), (3, "fresh"), (3, 0.8)])
 def test_a_stream_that_begins_later_goes_on_alike(
-    pipe: Pipeline, scenes: list[Picture], n: int, noise: Noise, number: int
+    pipe: Pipeline, scenes: list[Picture], n: int, noise: FrameNoise, number: int
 ) -> None:
     seed = 8  # the first sample is not the best
     whole = list(pipe.stream(scenes, n=n, seed=seed, noise=noise))

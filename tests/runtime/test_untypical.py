@@ -9,7 +9,7 @@ import pytest
 from commands import caflow
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, photograph
 
-from caflow_runtime.jobs.images import Job, do
+from caflow_runtime.jobs.images import ImageJob, do
 from caflow_runtime.judge.calibration import NAME
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.pictures.image_files import read_image, write_image
@@ -83,7 +83,7 @@ def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypi
 
 def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_path: Path) -> None:
     """A JPEG is not that: its own typicality is said besides."""
-    job = Job(source, tmp_path / "out.jpg", (), {})
+    job = ImageJob(source, tmp_path / "out.jpg", (), {})
     with load(calibrated, backend="cpu") as pipe:
         reject = Reject(0.1, redraws=0)
         drawn = pipe.best_of(read_image(source).rgb, n=1, rank="consistency", reject=reject)
@@ -92,14 +92,14 @@ def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_pa
     assert report is not None
     assert drawn.typicality is not None
     assert written.typicality is not None
-    assert report["outcome"] == "accepted"
-    assert report["typicality"] == pytest.approx(drawn.typicality.value[0], rel=1e-6)
-    assert report["typicality_as_written"] == pytest.approx(written.typicality.value[0], rel=1e-6)
-    assert report["bits_per_dim"] == pytest.approx(written.bits_per_dim[0], rel=1e-6)
+    assert report.outcome == "accepted"
+    assert report.typicality == pytest.approx(drawn.typicality.value[0], rel=1e-6)
+    assert report.typicality_as_written == pytest.approx(written.typicality.value[0], rel=1e-6)
+    assert report.bits_per_dim == pytest.approx(written.bits_per_dim[0], rel=1e-6)
 
 
 def test_maps_of_an_earlier_run_do_not_stay(calibrated: Path, source: Path, tmp_path: Path) -> None:
-    job = Job(source, tmp_path / "out.png", (), {name: tmp_path / f"out-{name}.png" for name in names(2, 0)})
+    job = ImageJob(source, tmp_path / "out.png", (), {name: tmp_path / f"out-{name}.png" for name in names(2, 0)})
     with load(calibrated, backend="cpu") as pipe:
         for otherwise in ("bicubic", "error"):
             for path in job.extras.values():

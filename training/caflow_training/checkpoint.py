@@ -6,7 +6,6 @@ exported in float32.
 
 import argparse
 import errno
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from caflow_runtime.whole_files import whole_file
 from caflow_training import bundle_checkpoint, reference_checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict, config_to_dict
 from caflow_training.model import CAFlow
@@ -158,16 +158,8 @@ def save(
         "ema": dict(ema) if ema is not None else None,
         "training": dict(training) if training is not None else None,
     }
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save(contents, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(Path(path)) as partial, partial.open("wb") as file:
+        torch.save(contents, file)
 
 
 def _compact(tensor: torch.Tensor) -> torch.Tensor:

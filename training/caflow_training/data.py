@@ -21,16 +21,13 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from caflow_runtime.image_size import JPEG_START, MAX_PIXELS, claimed_size
+from caflow_runtime.image_formats import MAX_PIXELS, claimed_size, images_below, is_cut_off
 from caflow_training.degradations import BORDER, CONTEXT, Degradations
 from caflow_training.recipe import TrainingConfig
 from caflow_training.tasks import DegradingTask, Image, ImageToImage, SuperResolution, Task
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 CACHE_BYTES = 4 * 2**30
 PREFETCHED_BATCHES = 4
-JPEG_END = b"\xff\xd9"
-JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1
 SHIFTS = 16
 """VGG16's strides: an image that is shifted by these looks the same to it."""
@@ -94,7 +91,10 @@ def find_photographs(
     root = folder / "B" if paired else folder
     if not root.is_dir():
         raise DataError(f"{root}: wanted a folder of photographs" + (" and beside it 'A'" if paired else ""))
-    candidates = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    try:
+        candidates = images_below(root)
+    except OSError as error:
+        raise DataError(f"{root}: cannot be read: {error}") from None
     skipped: dict[Path, str] = {}
     targets: list[Path] = []
     with ThreadPoolExecutor() as pool:
@@ -282,9 +282,7 @@ def read_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
                 f"is {width}×{height}, which are {width * height / 1e6:.4g} megapixels, wanted at most "
                 f"{max_pixels / 1e6:.4g}: reduce the image, or raise max_pixels in the recipe"
             )
-        # Of a JPEG that is cut off, OpenCV would fill what is missing with grey and say nothing.
-        is_cut_off = contents.startswith(JPEG_START) and JPEG_END not in contents[-JPEG_TRAILER_BYTES:]
-        is_image = width * height > 0 and not is_cut_off
+        is_image = width * height > 0 and not is_cut_off(contents)
         image = cv2.imdecode(np.frombuffer(contents, np.uint8), cv2.IMREAD_COLOR_RGB) if is_image else None
     except (OSError, cv2.error):
         image = None

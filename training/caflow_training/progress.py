@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from caflow_runtime.whole_files import write_whole
 from caflow_training.validation import Validation
 
 SPEED_SMOOTHING = 0.95
@@ -127,9 +128,7 @@ def _keep_lines_before(path: Path, step: int) -> None:
             break
         if logged < step:
             kept.append(line)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(b"".join(line + b"\n" for line in kept))
-    partial.replace(path)  # whole or not at all, even if the process is killed
+    write_whole(path, b"".join(line + b"\n" for line in kept))
 
 
 def _step_of(line: bytes) -> int | None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from caflow_runtime.whole_files import remove_leftovers
 from caflow_training import checkpoint
 from caflow_training.data import (
     TRAINING_STREAM,
@@ -136,6 +137,8 @@ class _Run:
                 f"process {self.processes.rank} goes on from step {self.step} of {self.out}, another one does not: "
                 "wanted one folder for all; give an --out on storage that all machines share"
             )
+        if self.processes.leads:
+            remove_leftovers([path, self.out / LOG])
         if self.step and self.processes.leads:
             self.say(f"going on from step {self.step} of {path}")
 

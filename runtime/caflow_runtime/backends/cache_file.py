@@ -4,11 +4,14 @@ The file starts with the SHA-256 of the rest.
 """
 
 import hashlib
-import os
 import warnings
 from pathlib import Path
 
+from caflow_runtime.whole_files import remove_leftovers, write_whole
+
 CHECKSUM_BYTES = hashlib.sha256().digest_size
+LEFTOVER_AGE_S = 3600.0
+"""No process takes so long to write a cache."""
 
 
 def read_cache(path: Path) -> bytes:
@@ -24,8 +27,7 @@ def read_cache(path: Path) -> bytes:
 
 
 def write_cache(path: Path, contents: bytes) -> None:
-    """Store it, whole or not at all."""
+    """Store it, whole or not at all. Several processes may do so at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(hashlib.sha256(contents).digest() + contents)
-    partial.replace(path)
+    write_whole(path, hashlib.sha256(contents).digest() + contents)
+    remove_leftovers([path], LEFTOVER_AGE_S)

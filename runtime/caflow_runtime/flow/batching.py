@@ -56,7 +56,7 @@ class Room:
         return [one.rows for one in self.profiles if height <= one.height and width <= one.width]
 
 
-def plan(
+def plan_runs(
     windows: Sequence[list[Window]], samples: Sequence[int], room: Room, canvas_pixels: int
 ) -> Iterator[list[Unit]]:
     """Runs of units of one window shape, each with room for it.

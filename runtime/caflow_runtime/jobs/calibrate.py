@@ -16,7 +16,7 @@ from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.health.canary import canary_log_likelihood
 from caflow_runtime.image import Image, check_pair
-from caflow_runtime.image_size import MAX_PIXELS
+from caflow_runtime.image_formats import MAX_PIXELS, SUFFIXES, images_below
 from caflow_runtime.judge.calibration import (
     FORMAT,
     FORMAT_VERSION,
@@ -30,7 +30,7 @@ from caflow_runtime.judge.calibration import (
 )
 from caflow_runtime.judge.consistency import degrade
 from caflow_runtime.judge.reference import LINEAR, QUANTILES, SMALLEST_SCALE, Fit, Reference
-from caflow_runtime.pictures.image_files import SUFFIXES, read_image
+from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Likelihood
 
@@ -62,14 +62,15 @@ class Pair:
     condition: Image
 
 
-def find_photographs(folder: Path) -> list[Path]:
+def photographs_in(folder: Path) -> list[Path]:
     """The photographs in a folder and below; or, where it holds pairs as in training, the targets in `B`.
 
     Raises:
         InputError: if there are none.
+        OSError: if a folder cannot be read.
     """
     root = folder / "B" if _holds_pairs(folder) else folder
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = images_below(root)
     if not paths:
         raise InputError(f"{root}: wanted photographs ({', '.join(sorted(SUFFIXES))}), found none")
     return paths

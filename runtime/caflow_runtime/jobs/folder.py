@@ -1,4 +1,4 @@
-"""The folder of a job that goes on after a stop. `job.json` says what was asked for: no other job goes on there."""
+"""The folder of a job that the same command resumes. `job.json` holds its settings: no other job is resumed there."""
 
 import os
 from collections.abc import Iterator
@@ -16,32 +16,58 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.judge import calibration
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.strict_json import WrongJson, read_json
+from caflow_runtime.whole_files import leftover_of, write_whole
 
-NAME, PARTIAL, LOCK = "job.json", ".job.json.partial", ".lock"
-PASSING = (PARTIAL, LOCK)
-"""Names of files that are there only while a process runs, or after it was killed."""
+NAME, LOCK = "job.json", ".lock"
 SHOWN = 16
 """Characters of a setting: hashes are long."""
+
+
+class PipelineSettings(msgspec.Struct, frozen=True):
+    """What all results of a pipeline depend on."""
+
+    bundle: str
+    """SHA-256 of its manifest, which has those of all other files."""
+    calibration: str | None
+    """SHA-256; None where the bundle is not calibrated."""
+    precision: str
+    backend: str
+    pixel_budget: int | None = None
+    overlap: int | None = None
+    """As given; None is the default."""
 
 
 class State(msgspec.Struct):
     """`job.json`."""
 
     settings: dict[str, Any]
-    """All that the results depend on."""
+    """All that the results depend on, as `flat` gives it."""
+    command: str
+    """Whose job it is, such as `caflow image`."""
 
     def write(self, folder: Path) -> None:
         """Whole or not at all, even if the machine stops."""
-        write_whole(folder / NAME, folder / PARTIAL, msgspec.json.encode(self))
+        write_whole(folder / NAME, msgspec.json.encode(self))
 
 
-def write_whole(path: Path, partial: Path, content: bytes) -> None:
-    """A file, whole or not at all, even if the machine stops; `partial` is what it is called until it is whole."""
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def is_passing(path: Path) -> bool:
+    """Whether a file in a job's folder is there only while a process runs, or after it was killed."""
+    return path.name == LOCK or leftover_of(path) is not None
+
+
+def make_folder(folder: Path) -> None:
+    """One that results are written to, and those above it.
+
+    Raises:
+        InputError: if it cannot be written to.
+        OSError: if it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{folder}: wanted a folder for results, a file is in its place: give another -o") from None
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{folder}: cannot be written to")
 
 
 @contextmanager
@@ -52,11 +78,11 @@ def alone(folder: Path) -> Iterator[None]:
     folder that is empty at the end is removed, unless it was empty before.
 
     Raises:
-        InputError: if another process holds the folder.
-        OSError: if the folder cannot be made or written to.
+        InputError: if another process holds the folder, or it cannot be written to.
+        OSError: if it cannot be made.
     """
     was_empty = folder.is_dir() and not any(folder.iterdir())
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
@@ -103,36 +129,37 @@ def has_changed(path: str | Path, stamp: str | None) -> bool:
 Kind = TypeVar("Kind", bound=State)
 
 
-def read_state(folder: Path, kind: type[Kind], command: str) -> Kind | None:
-    """That of a job in a folder; None where there is nothing.
+def read_state(folder: Path, kind: type[Kind], command: str) -> Kind:
+    """Return the state of a job in a folder.
 
     Arguments:
-        command: whose jobs they are.
+        command: whose jobs it may be.
 
     Raises:
-        InputError: if there is something else.
+        InputError: if it is not that of such a job.
+        OSError: FileNotFoundError if there is none.
     """
     again = "give another -o, or --force to begin anew there"
     try:
-        return read_json(folder / NAME, kind)
-    except FileNotFoundError:
-        if folder.is_dir() and any(path.name not in PASSING for path in folder.iterdir()):
-            raise InputError(f"{folder} holds no job of {command}, but something else: {again}") from None
+        found = read_json(folder / NAME, kind)
     except WrongJson as error:
         raise InputError(f"{folder / NAME} is not that of a job of {command}: {error}: {again}") from None
-    return None
+    if found.command != command:
+        raise InputError(f"{folder} holds a job of {found.command}, not of {command}: {again}")
+    return found
 
 
-def check_same(folder: Path, found: dict[str, Any], settings: dict[str, Any]) -> None:
+def check_same(folder: Path, found: State, settings: msgspec.Struct) -> None:
     """Whether a job is the one that is wanted.
 
     Raises:
         InputError: naming all that differs.
     """
+    wanted = flat(settings)
     differing = [
-        f"{key} {str(found.get(key))[:SHOWN]} (now {str(value)[:SHOWN]})"
-        for key, value in settings.items()
-        if found.get(key) != value
+        f"{key} {str(found.settings.get(key))[:SHOWN]} (now {str(wanted.get(key))[:SHOWN]})"
+        for key in wanted | found.settings
+        if found.settings.get(key) != wanted.get(key)
     ]
     if differing:
         raise InputError(
@@ -141,12 +168,32 @@ def check_same(folder: Path, found: dict[str, Any], settings: dict[str, Any]) ->
         )
 
 
-def settings_of_pipeline(pipe: Pipeline) -> dict[str, Any]:
-    """What all results of a pipeline depend on; a bundle that is not calibrated has None as the hash of that."""
+def flat(settings: msgspec.Struct) -> dict[str, Any]:
+    """Return fields as JSON has them, with the fields of structs and dataclasses inside in place of these."""
+    return _flat(msgspec.json.decode(msgspec.json.encode(settings)))
+
+
+def _flat(fields: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        found |= _flat(value) if isinstance(value, dict) else {name: value}
+    return found
+
+
+def settings_of_pipeline(
+    pipe: Pipeline, pixel_budget: int | None = None, overlap: int | None = None
+) -> PipelineSettings:
+    """Return what all results of a pipeline depend on.
+
+    Arguments:
+        pixel_budget, overlap: as it was opened with; None is the default.
+    """
     calibrated = pipe.folder / calibration.NAME
-    return {
-        "bundle": sha256_of(pipe.folder / MANIFEST),
-        "calibration": sha256_of(calibrated) if calibrated.exists() else None,
-        "precision": pipe.manifest.precision,
-        "backend": pipe.backend,
-    }
+    return PipelineSettings(
+        sha256_of(pipe.folder / MANIFEST),
+        sha256_of(calibrated) if calibrated.exists() else None,
+        pipe.manifest.precision,
+        pipe.backend,
+        pixel_budget,
+        overlap,
+    )

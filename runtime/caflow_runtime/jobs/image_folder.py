@@ -1,118 +1,143 @@
-"""The folder of a batch of images: the results, a line of `results.jsonl` for each, and `job.json`.
+"""The folder of many images: the results, a line of `results.jsonl` for each, and `job.json`.
 
-Many machines may draw at the same time, and each image perhaps more than once; the lines are written by one process.
-What has its line is done; what has not is drawn again, whatever files are there.
+Many processes may draw at the same time, and each image perhaps more than once; the lines are written by one process.
+An image that has its line, and all its files, is done. Others are drawn, whatever files are there.
 """
 
-import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from caflow_runtime.jobs.folder import State, check_same, has_changed, read_state, settings_of_pipeline
-from caflow_runtime.jobs.images import Done, Job
+import msgspec
+
+from caflow_runtime.errors import InputError
+from caflow_runtime.jobs.folder import NAME, PipelineSettings, State, check_same, flat, has_changed, read_state
+from caflow_runtime.jobs.images import Done, ImageJob
 from caflow_runtime.path_text import as_path, as_text
-from caflow_runtime.pictures.image_files import PARTIAL
-from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.seal import are_sealed, sealed_fields
 from caflow_runtime.strict_json import WrongJson, parse_json
+from caflow_runtime.whole_files import remove_leftovers, write_whole
 
-COMMAND = "caflow batch"
+COMMAND = "caflow image"
 RESULTS = "results.jsonl"
 DROPPED = "dropped"
 """The outcome of an image without a result, as all samples are untypical. Its line has no likelihoods."""
 
 
-class ImageBatch:
-    """Images and the folder that their results go to."""
+class ImageSettings(msgspec.Struct, frozen=True):
+    """All that the results depend on. Of which images they are is not among it: others may be added at any time."""
 
-    def __init__(self, folder: Path, jobs: Sequence[Job], settings: dict[str, Any], force: bool = False) -> None:
-        """Begin, or go on with what is in the folder.
+    pipeline: PipelineSettings
+    draw: Draw
+    keep_all: bool = False
+    sheet: bool = False
+    maps: bool = False
+
+
+class ImageFolder:
+    """Images and the folder that their results go to. The caller holds the folder (`alone`)."""
+
+    def __init__(self, folder: Path, jobs: Sequence[ImageJob], settings: ImageSettings, force: bool = False) -> None:
+        """Begin, or resume what is in the folder.
 
         Arguments:
-            settings: all that results depend on (`settings_of`).
             force: begin anew whatever is there.
 
         Raises:
-            InputError: if the folder holds another job, or something else.
+            InputError: if the folder holds another job, or files that no job has written and this one would replace.
             OSError: if it cannot be written to.
         """
         self.folder, self.jobs = folder, jobs
-        found = None if force else read_state(folder, State, COMMAND)
-        if found is not None:
-            check_same(folder, found.settings, settings)
-        else:
+        if force or not (folder / NAME).is_file():
+            if not force:
+                check_free([folder / RESULTS, *(path for job in jobs for path in job.outputs)])
             (folder / RESULTS).unlink(missing_ok=True)
             folder.mkdir(parents=True, exist_ok=True)
-            State(settings).write(folder)
+            State(flat(settings), COMMAND).write(folder)
+        else:
+            check_same(folder, read_state(folder, State, COMMAND), settings)
+        remove_leftovers([folder / NAME, folder / RESULTS])
         results = keep_done(folder / RESULTS, jobs)
         done = {result["output"] for result in results}
-        self.left = [job for job in jobs if as_text(job.output) not in done]
+        self.left = [job for job in jobs if name_of(job.output) not in done]
         """Images that have no result yet."""
-        own = {as_text(job.output) for job in jobs}
+        own = {name_of(job.output) for job in jobs}
         self.outcomes = Counter(result["outcome"] for result in results if result["output"] in own)
         """Of those that have one."""
 
     def run(self, drawn: Iterable[Done]) -> Iterator[Done]:
         """Take what comes of the images that are `left`, in any order, and yield each when its line is written.
 
-        The report of an image that is yielded is its line, with its seal.
-
         Raises:
             OSError: if a line cannot be written; those before are.
         """
         with (self.folder / RESULTS).open("a") as file:
             for done in drawn:
-                result = done.report
-                if done.is_dropped:
-                    names = {"input": as_text(done.job.source), "output": as_text(done.job.output)}
-                    result = {**names, "outcome": DROPPED, "input_stamp": done.stamp}
-                if result is not None:
-                    result = sealed_fields(result)
-                    file.write(json.dumps(result, allow_nan=False) + "\n")
+                if (line := _line(done)) is not None:
+                    file.write(json.dumps(sealed_fields(line), allow_nan=False) + "\n")
                     file.flush()
-                yield done if done.is_dropped else replace(done, report=result)
+                yield done
 
 
-def settings_of(pipe: Pipeline, inputs: Iterable[str], draw: Draw, **others: Any) -> dict[str, Any]:
-    """What results depend on.
+@contextmanager
+def without_leftovers(jobs: Iterable[ImageJob]) -> Iterator[None]:
+    """Remove what processes that were killed have left of these images, before the block and after it."""
+    paths = [path for job in jobs for path in job.outputs]
+    remove_leftovers(paths)
+    try:
+        yield
+    finally:
+        remove_leftovers(paths)
 
-    Arguments:
-        inputs: where the images are from. Images that are added there later belong to the job.
-        others: what else the pipeline was opened with.
+
+def check_free(paths: Iterable[Path]) -> None:
+    """Whether nothing would be overwritten.
+
+    Raises:
+        InputError
     """
-    drawing = asdict(draw)
-    rejecting = drawing.pop("reject") or {"alpha": None}
-    digest = hashlib.sha256(b"".join(os.fsencode(text) + b"\0" for text in inputs))
-    return {**settings_of_pipeline(pipe), **drawing, **rejecting, **others, "inputs": digest.hexdigest()}
+    for path in paths:
+        if _is_there(path):
+            raise InputError(f"{path} is there already: give --force to overwrite it, or another -o")
 
 
-def keep_done(path: Path, jobs: Iterable[Job]) -> list[dict[str, Any]]:
+def name_of(path: Path) -> str:
+    """Return a path as `results.jsonl` has it: absolute."""
+    return as_text(path.absolute())
+
+
+def keep_done(path: Path, jobs: Iterable[ImageJob]) -> list[dict[str, Any]]:
     """The results that are kept: whole lines, with their files, and of the image that the file is to be of now, as long
     as that has not changed since.
     """
     if not path.exists():
         return []
-    sources = {as_text(job.output): as_text(job.source) for job in jobs}
+    wanted = {name_of(job.output): job for job in jobs}
     lines = path.read_bytes().splitlines(keepends=True)
     kept = {}
     for line in lines:
         result = _result(line)
-        if result is None or sources.get(result["output"], result["input"]) != result["input"]:
-            continue
-        is_whole = result["outcome"] == DROPPED or _is_there(Path(as_path(result["output"])))
-        if is_whole and not has_changed(as_path(result["input"]), result.get("input_stamp")):
+        if result is not None and _is_whole(result, wanted.get(result["output"])):
             kept[result["output"]] = line, result
     if len(kept) < len(lines):
-        partial = path.with_name(f".{path.name}{PARTIAL}")
-        partial.write_bytes(b"".join(line for line, _ in kept.values()))
-        partial.replace(path)
+        write_whole(path, b"".join(line for line, _ in kept.values()))
     return [result for _, result in kept.values()]
+
+
+def _is_whole(result: Mapping[str, Any], job: ImageJob | None) -> bool:
+    """Whether the files of a line are there, and made of what its input is now. `job`: None if it is not wanted now."""
+    if has_changed(as_path(result["input"]), result.get("input_stamp")):
+        return False
+    if job is not None and name_of(job.source) != result["input"]:
+        return False
+    if result["outcome"] == DROPPED:
+        return True
+    files = [Path(as_path(result["output"]))] if job is None else job.written(result["outcome"])
+    return all(map(_is_there, files))
 
 
 def _is_there(path: Path) -> bool:
@@ -122,15 +147,12 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def remove_partial(jobs: Iterable[Job]) -> None:
-    """What processes that were killed have left of these images."""
-    names: dict[Path, set[str]] = {}
-    for job in jobs:
-        names.setdefault(job.output.parent, set()).add(job.output.name)
-    for folder, own in names.items():
-        for path in folder.glob(f".*{PARTIAL}"):
-            if path.name.removeprefix(".").rsplit(".", 2)[0] in own:
-                path.unlink(missing_ok=True)
+def _line(done: Done) -> dict[str, Any] | None:
+    """What is written of an image, without its seal; None of one that failed, which the next run tries again."""
+    names = {"input": name_of(done.job.source), "output": name_of(done.job.output)}
+    if done.is_dropped:
+        return {**names, "outcome": DROPPED, "input_stamp": done.stamp}
+    return None if done.report is None else done.report.fields() | names
 
 
 def _result(line: bytes) -> dict[str, Any] | None:

@@ -1,7 +1,6 @@
 """Lists of pairs of files, a target and its condition each: from a table, from JSON lines, or from two folders."""
 
 import csv
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import NamedTuple
 import msgspec
 
 from caflow_runtime.errors import InputError
+from caflow_runtime.image_formats import images_below
 from caflow_runtime.path_text import as_path
-from caflow_runtime.pictures.image_files import SUFFIXES
 from caflow_runtime.strict_json import WrongJson, parse_json, read_lines
 
 TABLE, JSON_LINES = {".csv"}, {".jsonl", ".ndjson"}
@@ -120,23 +119,12 @@ def _in_folders(folder: Path) -> Iterator[FilePair]:
     conditions, targets = folder / CONDITIONS, folder / TARGETS
     if not (conditions.is_dir() and targets.is_dir()):
         raise InputError(f"{folder}: wanted a folder with A (conditions) and B (targets) in it")
-    names = set(_images_in(conditions))
+    names, wanted = ({str(path.relative_to(at)) for path in images_below(at)} for at in (conditions, targets))
     by_stem = defaultdict(list)
     for name in sorted(names):
         by_stem[Path(name).with_suffix("")].append(name)
-    for name in sorted(_images_in(targets)):
+    for name in sorted(wanted):
         alike = [name] if name in names else by_stem.get(Path(name).with_suffix(""), [name])
         if len(alike) > 1:
             raise InputError(f"{targets / name}: wanted one condition, found {' and '.join(alike)} in {conditions}")
         yield FilePair(str(targets / name), str(conditions / alike[0]))
-
-
-def _images_in(folder: Path) -> Iterator[str]:
-    """Relative names of image files in a folder and below."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for place, _, names in os.walk(folder, onerror=refuse):
-        below = Path(place).relative_to(folder)
-        yield from (str(below / name) for name in names if Path(name).suffix.lower() in SUFFIXES)

@@ -9,6 +9,7 @@ import msgspec
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.whole_files import whole_file
 
 ROWS_IN_GROUP = 2048
 
@@ -54,11 +55,6 @@ def write_parquet(path: Path, verdicts: Iterator[Verdict]) -> None:
         "condition_stamp": text,
     }
     schema = pyarrow.schema(types.items())
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with pyarrow.parquet.ParquetWriter(partial, schema) as writer:
-            while rows := list(islice(verdicts, ROWS_IN_GROUP)):
-                writer.write_table(pyarrow.Table.from_pylist([msgspec.structs.asdict(row) for row in rows], schema))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, pyarrow.parquet.ParquetWriter(partial, schema) as writer:
+        while rows := list(islice(verdicts, ROWS_IN_GROUP)):
+            writer.write_table(pyarrow.Table.from_pylist([msgspec.structs.asdict(row) for row in rows], schema))

@@ -9,30 +9,54 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
 
 import msgspec
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.folder import NAME, State, check_same, has_changed, read_state, settings_of_pipeline
+from caflow_runtime.jobs.accepted import (
+    FILES,
+    LIST,
+    LIST0,
+    PLACES,
+    Accepted,
+    common_folder,
+    place_files,
+    place_of,
+    write_list,
+)
+from caflow_runtime.jobs.folder import (
+    NAME,
+    PipelineSettings,
+    State,
+    check_same,
+    flat,
+    has_changed,
+    is_passing,
+    read_state,
+)
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.jobs.parquet import write_parquet
 from caflow_runtime.jobs.verdicts import BATCH
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.path_text import as_text
-from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, parse_json
+from caflow_runtime.whole_files import remove_leftovers
 
 COMMAND = "caflow filter"
-SCORES, LIST, LIST0, FILES, PARQUET = "scores.jsonl", "accepted.txt", "accepted.list0", "accepted", "scores.parquet"
+SCORES, PARQUET = "scores.jsonl", "scores.parquet"
 
-Accepted = Literal["list", "list0", "copy", "link"]
-"""How accepted targets are given: their paths, one a line in `accepted.txt`, or each ended by a zero byte in
-`accepted.list0`, as `xargs -0` reads them; or their files, or symbolic links, in `accepted/`."""
-PLACES: dict[Accepted, str] = {"list": LIST, "list0": LIST0, "copy": FILES, "link": FILES}
+
+class FilterSettings(msgspec.Struct, frozen=True):
+    """All that verdicts depend on."""
+
+    pipeline: PipelineSettings
+    alpha: float
+    max_pixels: int
+    """A larger file is an error."""
+    pairs: str
+    """`hash_of` the list."""
 
 
 class FilterState(State):
@@ -47,11 +71,10 @@ class FilterState(State):
 class FilterJob:
     """A list of pairs and the folder that its verdicts go to."""
 
-    def __init__(self, folder: Path, pairs: Sequence[FilePair], settings: dict[str, Any], force: bool = False) -> None:
+    def __init__(self, folder: Path, pairs: Sequence[FilePair], settings: FilterSettings, force: bool = False) -> None:
         """Begin, or go on with what is in the folder.
 
         Arguments:
-            settings: all that verdicts depend on (`settings_of`).
             force: begin anew whatever is there.
 
         Raises:
@@ -60,10 +83,8 @@ class FilterJob:
         """
         self.folder, self.pairs = folder, pairs
         check_apart(folder, (name for pair in pairs for name in pair))
-        found = None if force else read_state(folder, FilterState, COMMAND)
-        if found is not None:
-            check_same(folder, found.settings, settings)
-        self.state = found or begin(folder, settings)
+        self.state = begin(folder, settings) if force else resume(folder, settings) or begin(folder, settings)
+        remove_leftovers(folder / name for name in (NAME, SCORES, LIST, LIST0, PARQUET))
         self.done = keep_whole(folder / SCORES, pairs)
         """Verdicts that are there."""
 
@@ -128,12 +149,12 @@ class FilterJob:
         return lacks_accepted or lacks_parquet
 
 
-def settings_of(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float, **others: Any) -> dict[str, Any]:
-    """What verdicts depend on; `others` is what else the pipeline was opened with."""
+def hash_of(pairs: Iterable[FilePair]) -> str:
+    """Return the hash of a list."""
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update(b"".join(os.fsencode(name) + b"\0" for name in pair))
-    return {**settings_of_pipeline(pipe), "alpha": alpha, **others, "pairs": digest.hexdigest()}
+    return digest.hexdigest()
 
 
 def check_apart(folder: Path, inputs: Iterable[str]) -> None:
@@ -150,7 +171,26 @@ def check_apart(folder: Path, inputs: Iterable[str]) -> None:
             raise InputError(f"{name} is an input, and what is written would take its place: give another -o")
 
 
-def begin(folder: Path, settings: dict[str, Any]) -> FilterState:
+def resume(folder: Path, settings: FilterSettings) -> FilterState | None:
+    """The job that is in a folder; None if there is none, and nothing else.
+
+    Raises:
+        InputError: if there is another job, or something else.
+    """
+    try:
+        found = read_state(folder, FilterState, COMMAND)
+    except FileNotFoundError:
+        if folder.is_dir() and not all(map(is_passing, folder.iterdir())):
+            raise InputError(
+                f"{folder} holds no job of {COMMAND}, but something else: give another -o, or --force to begin anew "
+                "there"
+            ) from None
+        return None
+    check_same(folder, found, settings)
+    return found
+
+
+def begin(folder: Path, settings: FilterSettings) -> FilterState:
     """A new job in a folder, without the results of an earlier one."""
     files = folder / FILES
     if files.is_dir() and any(files.iterdir()) and not _is_job(folder):
@@ -159,7 +199,7 @@ def begin(folder: Path, settings: dict[str, Any]) -> FilterState:
     for name in (NAME, SCORES):
         (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    state = FilterState(settings)
+    state = FilterState(flat(settings), COMMAND)
     state.write(folder)
     return state
 
@@ -191,81 +231,12 @@ def keep_whole(path: Path, pairs: Sequence[FilePair]) -> int:
     return kept
 
 
-def write_list(path: Path, names: Iterable[str], end: bytes) -> None:
-    """Write names, each followed by `end`, a line break or a zero byte; all of them or nothing.
-
-    Raises:
-        InputError: if a name does not fit in a line.
-        OSError
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            for name in names:
-                if end == b"\n":
-                    check_fits_in_a_line(name)
-                file.write(os.fsencode(name) + end)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def check_fits_in_a_line(name: str) -> None:
-    """Refuse a name with a line break: who reads the list would find two names, perhaps that of a rejected file.
-
-    Raises:
-        InputError
-    """
-    if name.splitlines() != [name]:
-        raise InputError(
-            f"{name!r} has a line break, so it does not fit in {LIST}: give --accepted list0, and read {LIST0} with "
-            "xargs -0, or give --accepted copy"
-        )
-
-
-def place_of(name: str) -> Path:
-    """Of a file: absolute, and through no link, but that it may be one itself."""
-    path = Path(name)
-    return _resolved(path.parent) / path.name
-
-
-def common_folder(pairs: Iterable[FilePair]) -> str:
-    """The deepest one that holds all targets: what their names are relative to, so no two become one.
-
-    Raises:
-        InputError: if there is none.
-    """
-    try:
-        return os.path.commonpath({place_of(pair.target).parent for pair in pairs})
-    except ValueError:
-        raise InputError("targets are on several drives, so have no folder in common: give --accepted list") from None
-
-
-def place_files(folder: Path, names: Iterable[str], common: str, how: Accepted) -> None:
-    """Copies of files, or links to them, below a folder."""
-    folder.mkdir(exist_ok=True)
-    for name in names:
-        source = place_of(name)
-        place = folder / source.relative_to(common)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)  # else a copy would go through a link that is there, into the original
-        if how == "copy":
-            shutil.copy2(source, place)
-        else:
-            place.symlink_to(source)
-
-
-@lru_cache(maxsize=1024)
-def _resolved(folder: Path) -> Path:
-    """A list has many files of each folder."""
-    return folder.resolve()
-
-
 def _is_job(folder: Path) -> bool:
     try:
-        return read_state(folder, FilterState, COMMAND) is not None
-    except InputError:
+        read_state(folder, FilterState, COMMAND)
+    except (InputError, FileNotFoundError):
         return False
+    return True
 
 
 def _is_verdict_of(pair: FilePair, line: bytes) -> bool:

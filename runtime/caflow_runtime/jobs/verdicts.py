@@ -14,7 +14,7 @@ from typing import Any
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.image import Image, check_pair
-from caflow_runtime.image_size import MAX_PIXELS
+from caflow_runtime.image_formats import MAX_PIXELS
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.pairs import FilePair
 from caflow_runtime.judge.calibration import reason

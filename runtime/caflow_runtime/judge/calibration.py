@@ -29,6 +29,7 @@ from caflow_runtime.image import Image
 from caflow_runtime.judge.reference import COMPLEXITIES, LINEAR, Count, Fit, Number, Reference
 from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, read_json
+from caflow_runtime.whole_files import remove_leftovers, write_whole
 
 NAME = "calibration.json"
 FORMAT = "caflow-calibration"
@@ -168,12 +169,8 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
         msgspec.json.decode(content, type=Calibration)
     except msgspec.ValidationError as error:
         raise WrongCalibration(f"the likelihoods of these images give no usable calibration: {error}") from None
-    partial = folder / f".{NAME}.partial"
-    try:
-        partial.write_bytes(msgspec.json.format(content, indent=0))
-        partial.replace(folder / NAME)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(folder / NAME, msgspec.json.format(content, indent=0))
+    remove_leftovers([folder / NAME])
 
 
 def covariates(condition: Image, scale: int) -> Floats:

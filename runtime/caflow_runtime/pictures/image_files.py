@@ -1,7 +1,6 @@
 """Image files: read as a model sees them, with what has to come back in the result; written whole or not at all."""
 
 import os
-import secrets
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,9 +14,9 @@ from numpy.typing import NDArray
 from caflow_runtime.checks import check_integer
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image import Image
-from caflow_runtime.image_size import JPEG_START, MAX_PIXELS, claimed_size
+from caflow_runtime.image_formats import JPEG_START, MAX_PIXELS, SUFFIXES, claimed_size, is_cut_off
+from caflow_runtime.whole_files import write_whole
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
 JPEG_SUFFIXES, JPEG_QUALITY = (".jpeg", ".jpg"), 95
 TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
@@ -27,12 +26,8 @@ PROFILE_HEADER, JPEG_PROFILE = 128, 65519
 """Bytes of an ICC profile: its header, and what OpenCV writes into a JPEG at most."""
 HAS_PROFILES = hasattr(cv2, "imencodeWithMetadata")
 """OpenCV 4.12 or later."""
-PARTIAL = ".partial"
-"""The end of the name of a file that is not yet whole; its start is a dot and the name that it will have."""
-JPEG_END = b"\xff\xd9"
 MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES = 8, 2**26
 """Of a file: pixels of four channels of 16 bits, not compressed; and what there may be besides."""
-JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end
 
 
 @dataclass(frozen=True)
@@ -71,15 +66,13 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
             f"{path}: {width}×{height} are {width * height / 1e6:.4g} megapixels, more than the "
             f"{max_pixels / 1e6:.4g} that are allowed (max_pixels): reduce the image, or allow more"
         )
-    is_jpeg = contents.startswith(JPEG_START)
-    if is_jpeg and JPEG_END not in contents[-JPEG_TRAILER_BYTES:]:
-        # OpenCV before 5 fills what is missing with grey and says nothing.
+    if is_cut_off(contents):
         raise UnreadableImage(f"{path}: the JPEG is cut off")
     try:
         turned = _decode(contents, TURNED) if width * height else None
         flat, profile = (None, None) if turned is None else _decode_with_profile(contents)
         # As bytes: OpenCV crashes where a name is not UTF-8.
-        pictures = 1 if is_jpeg or flat is None else cv2.imcount(os.fsencode(path))  # type: ignore[arg-type]
+        pictures = 1 if contents.startswith(JPEG_START) or flat is None else cv2.imcount(os.fsencode(path))  # type: ignore[arg-type]
     except cv2.error:
         turned = flat = profile = None
     if turned is None or flat is None:
@@ -122,12 +115,7 @@ def write_image(
     encoded = _encode_with_profile(suffix, pixels, quality, profile)
     if encoded is None:
         raise OSError(f"{path}: OpenCV cannot encode it")
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")  # several machines may write one file
-    try:
-        partial.write_bytes(encoded.tobytes())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, encoded.tobytes())
 
 
 def check_suffix(path: Path, has_alpha: bool = False) -> None:

@@ -13,10 +13,12 @@ from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
 from caflow_runtime.pipeline.results import REJECTED, Best, Samples, stack
 from caflow_runtime.rows.assembly import Row
 from caflow_runtime.rows.draw import Draw
-from caflow_runtime.rows.runner import Runner, Show
+from caflow_runtime.rows.runner import Runner, ShowWindows
 
 
-def draw_best(runner: Runner, likelihoods: Likelihoods, conditions: list[Image], draw: Draw, show: Show | None) -> Best:
+def draw_best(
+    runner: Runner, likelihoods: Likelihoods, conditions: list[Image], draw: Draw, show: ShowWindows | None
+) -> Best:
     """The best sample of each condition.
 
     Raises:
@@ -45,7 +47,7 @@ def draw_best(runner: Runner, likelihoods: Likelihoods, conditions: list[Image],
 
 
 def draw_all(
-    runner: Runner, likelihoods: Likelihoods, conditions: list[Image], draw: Draw, show: Show | None
+    runner: Runner, likelihoods: Likelihoods, conditions: list[Image], draw: Draw, show: ShowWindows | None
 ) -> Samples:
     """All samples of each condition, the best first.
 
@@ -92,7 +94,9 @@ def reference_for(runner: Runner, likelihoods: Likelihoods, draw: Draw) -> Refer
     return reference
 
 
-def score_rows(runner: Runner, targets: list[Image], conditions: list[Image], show: Show | None = None) -> list[Row]:
+def score_rows(
+    runner: Runner, targets: list[Image], conditions: list[Image], show: ShowWindows | None = None
+) -> list[Row]:
     """The likelihood of each target.
 
     Raises:
@@ -115,7 +119,9 @@ def _redraw(runner: Runner, chooser: Chooser, k: int, most: int) -> None:
         drawn = more.stop
 
 
-def _scored_again(runner: Runner, candidates: list[Candidate], conditions: list[Image], show: Show | None) -> list[Row]:
+def _scored_again(
+    runner: Runner, candidates: list[Candidate], conditions: list[Image], show: ShowWindows | None
+) -> list[Row]:
     """The rows with the likelihoods of their images, which were changed after they were drawn."""
     rows = [candidate.row for candidate in candidates]
     changed = [k for k, row in enumerate(rows) if row.sample != REJECTED]

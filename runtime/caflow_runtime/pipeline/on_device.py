@@ -12,7 +12,7 @@ from caflow_runtime.flow.noise import draw_noise
 from caflow_runtime.flow.tiles import Axis, Window
 from caflow_runtime.pipeline.choice import TRY_LOWER
 from caflow_runtime.pipeline.results import bits_per_dim
-from caflow_runtime.rows.device_run import Chain
+from caflow_runtime.rows.device_run import GraphChain
 from caflow_runtime.rows.draw import Draw
 
 
@@ -40,7 +40,7 @@ class DeviceBest:
         return bits_per_dim(self.log_likelihood, self.dims)
 
 
-def best_on_device(chain: Chain, room: Room, condition: Any, draw: Draw) -> DeviceBest:
+def best_on_device(chain: GraphChain, room: Room, condition: Any, draw: Draw) -> DeviceBest:
     """The most likely of the samples of each condition, (B, h, w, 3) uint8, all in one run.
 
     Raises:
@@ -68,7 +68,7 @@ def best_on_device(chain: Chain, room: Room, condition: Any, draw: Draw) -> Devi
     return DeviceBest(images, best, likelihood[np.arange(count), best], 3 * height * width)
 
 
-def _checked(chain: Chain, condition: Any) -> tuple[int, int, int]:
+def _checked(chain: GraphChain, condition: Any) -> tuple[int, int, int]:
     """How many conditions, and height and width of their targets."""
     shape, dtype = tuple(getattr(condition, "shape", ())), str(getattr(condition, "dtype", "unknown"))
     if len(shape) != 4 or shape[3] != 3 or min(shape) < 1 or "uint8" not in dtype:

@@ -28,10 +28,9 @@ from caflow_runtime.pipeline.drawing import draw_all, draw_best, reference_for, 
 from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
-from caflow_runtime.pipeline.stream import Frame, Stream, StreamSettings, Untypical
-from caflow_runtime.pipeline.stream import Noise as StreamNoise
+from caflow_runtime.pipeline.stream import Frame, FrameNoise, Stream, StreamSettings, Untypical
 from caflow_runtime.rows.draw import Draw, Rank, Reject
-from caflow_runtime.rows.runner import Noise, Runner, Show
+from caflow_runtime.rows.runner import LevelNoises, Runner, ShowWindows
 
 PIXEL_BUDGET = 2**20
 OVERLAP = 64
@@ -131,7 +130,7 @@ class Pipeline:
         rank: Rank = "likelihood",
         keep: Sequence[int] | None = None,
         consistent: bool = False,
-        show: Show | None = None,
+        show: ShowWindows | None = None,
         reject: Reject | None = None,
     ) -> Best:
         """The best of `n` samples of each image.
@@ -156,7 +155,7 @@ class Pipeline:
         draw = Draw(n, temperature, seed, frame, rank, keep, consistent, reject)  # type: ignore[arg-type]
         return self.draw_best(images, draw, show)
 
-    def draw_best(self, images: Images, draw: Draw, show: Show | None = None) -> Best:
+    def draw_best(self, images: Images, draw: Draw, show: ShowWindows | None = None) -> Best:
         """What `best_of` gives, of arguments that are checked already."""
         return draw_best(self._runner, self._likelihoods, as_images(images, "images"), draw, show)
 
@@ -193,7 +192,7 @@ class Pipeline:
         frame: int = 0,
         rank: Rank = "likelihood",
         consistent: bool = False,
-        show: Show | None = None,
+        show: ShowWindows | None = None,
     ) -> Samples:
         """All `n` samples of each image, the best first. Arguments as in `best_of`.
 
@@ -204,7 +203,7 @@ class Pipeline:
         draw = Draw(n, temperature, seed, frame, rank, None, consistent)  # type: ignore[arg-type]
         return self.draw_all(images, draw, show)
 
-    def draw_all(self, images: Images, draw: Draw, show: Show | None = None) -> Samples:
+    def draw_all(self, images: Images, draw: Draw, show: ShowWindows | None = None) -> Samples:
         """What `sample` gives, of arguments that are checked already."""
         return draw_all(self._runner, self._likelihoods, as_images(images, "images"), draw, show)
 
@@ -215,7 +214,7 @@ class Pipeline:
         temperature: float | Sequence[float] = 0.8,
         seed: int = 0,
         rank: Rank = "likelihood",
-        noise: StreamNoise = "fixed",
+        noise: FrameNoise = "fixed",
         batch: int = 1,
         min_typicality: float = 0.0,
         replaces: bool = False,
@@ -258,7 +257,7 @@ class Pipeline:
             check_alpha(settings.min_typicality, reference)
         return Stream(self._runner, settings, reference or known.reference(draw.temperature))
 
-    def score(self, target: Images, condition: Images, show: Show | None = None) -> Score:
+    def score(self, target: Images, condition: Images, show: ShowWindows | None = None) -> Score:
         """log p(target | condition) of images, at the middle of the cells of their integers.
 
         Raises:
@@ -293,7 +292,7 @@ class Pipeline:
             NotFinite: if the image is not finite.
         """
         conditions = as_images(condition, "condition")
-        given: list[Noise] = [[z[None] for z in of_image] for of_image in as_noise(noise, len(conditions))]
+        given: list[LevelNoises] = [[z[None] for z in of_image] for of_image in as_noise(noise, len(conditions))]
         rows = [self._runner.decode(*pair) for pair in zip(given, conditions, strict=True)]
         return Best(
             images=stack([finite_pixels(replace(row, image=k)).integers() for k, row in enumerate(rows)]),

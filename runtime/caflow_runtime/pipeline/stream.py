@@ -29,7 +29,7 @@ from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.pixels import HostPixels
 from caflow_runtime.rows.runner import Runner
 
-Noise = Literal["fixed", "fresh"] | float
+FrameNoise = Literal["fixed", "fresh"] | float
 """The same for all frames of a scene; new for each; or ρ of an AR(1) process, 0 < ρ < 1: each frame's noise is
 ρ times the last one's and √(1 − ρ²) times new noise."""
 
@@ -49,7 +49,7 @@ class StreamSettings:
     draw: Draw = field(default_factory=partial(Draw, n=1))
     """`n` samples of a scene's first frame; the best one's number and noise are kept through the scene. `frame` says
     nothing here."""
-    noise: Noise = "fixed"
+    noise: FrameNoise = "fixed"
     batch: int = 1
     """Frames that run together where the noise is fixed."""
     min_typicality: float = 0.0

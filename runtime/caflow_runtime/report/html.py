@@ -13,6 +13,7 @@ from caflow_runtime.path_text import as_path
 from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.report import plots
 from caflow_runtime.report.summary import Summary, read_job, read_lines
+from caflow_runtime.whole_files import remove_leftovers, write_whole
 
 NEEDED = ("jinja2", "matplotlib")
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -57,12 +58,8 @@ def write_report(
         by_chance=None if alpha is None else by_chance(alpha, summary.scored, calibration.photographs),
         plots=plots.all_of(summary, alpha) if summary.scored else {},
     )
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        partial.write_text(page, "utf-8", errors="backslashreplace")
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(output, page.encode("utf-8", errors="backslashreplace"))
+    remove_leftovers([output])
     return summary
 
 

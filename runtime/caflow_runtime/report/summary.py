@@ -32,7 +32,7 @@ BEYOND_CALIBRATION = 0.5
 LARGEST_RESIDUAL = 8.0
 
 
-class Job(msgspec.Struct, frozen=True):
+class JudgedJob(msgspec.Struct, frozen=True):
     """Settings in `job.json`, as far as the page says them."""
 
     alpha: float | None = None
@@ -159,7 +159,7 @@ def read_lines(scores: Path, levels: int) -> Iterator[Verdict]:
         raise InputError(f"{scores}: wanted lines that caflow filter wrote, the file is empty")
 
 
-def read_job(scores: Path) -> Job:
+def read_job(scores: Path) -> JudgedJob:
     """What the job beside the scores says; nothing where there is none.
 
     Raises:
@@ -168,9 +168,9 @@ def read_job(scores: Path) -> Job:
     path = scores.with_name(JOB)
     try:
         found = strict_json.read_json(path, dict[str, Any])
-        return strict_json.convert(found.get("settings", found), Job)
+        return strict_json.convert(found.get("settings", found), JudgedJob)
     except FileNotFoundError:
-        return Job()
+        return JudgedJob()
     except (OSError, strict_json.WrongJson) as error:
         raise InputError(f"{path}: wanted what caflow filter writes: {error}") from None
 

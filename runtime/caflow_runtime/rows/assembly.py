@@ -27,7 +27,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Part:
+class RowPart:
     """What one window adds to a row."""
 
     image: int
@@ -49,7 +49,7 @@ class Assembly:
         self.windows = windows
         self._canvases: dict[tuple[int, int], Canvas] = {}
 
-    def add(self, part: Part) -> Row | None:
+    def add(self, part: RowPart) -> Row | None:
         """Take one more part. It is the row's last: the row."""
         key, scale = (part.image, part.sample), self.model.scale
         if key not in self._canvases:

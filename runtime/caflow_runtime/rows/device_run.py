@@ -16,12 +16,12 @@ from caflow_runtime.flow.noise import draw_noise as base_noise
 from caflow_runtime.flow.scan import Array, Arrays
 from caflow_runtime.flow.tiles import Window, weighted
 from caflow_runtime.image import Image
-from caflow_runtime.rows.assembly import Part
+from caflow_runtime.rows.assembly import RowPart
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.pixels import DevicePixels, HostPixels, Pixels
 
 
-class Chain:
+class GraphChain:
     """Runs units of one window shape. What it gives lies on the device."""
 
     def __init__(self, graphs: Graphs) -> None:
@@ -84,14 +84,16 @@ class Chain:
         rows.shares[-1].append(out["share"])
         return rows
 
-    def parts(self, units: list[Unit], rows: scan.Rows, pixels: Sequence[Pixels] | None = None) -> Iterator[Part]:
+    def parts(self, units: list[Unit], rows: scan.Rows, pixels: Sequence[Pixels] | None = None) -> Iterator[RowPart]:
         """The rows of a run, one by one, with their pixels where they are wanted."""
         pairs = [(unit, sample) for unit in units for sample in unit.samples]
         kept = range(len(pairs)) if rows.kept is None else rows.kept
         shares = [share for maps in self.shares(rows, units[0].window) for share in maps]
         for r, index in enumerate(kept):
             unit, sample = pairs[index]
-            yield Part(unit.image, sample, unit.window, pixels[r] if pixels else None, [share[r] for share in shares])
+            yield RowPart(
+                unit.image, sample, unit.window, pixels[r] if pixels else None, [share[r] for share in shares]
+            )
 
     def pixels(self, rows: scan.Rows, stay: bool) -> Sequence[Pixels]:
         """Of each row; `stay`: on the device, where it can say which are finite."""
@@ -128,7 +130,7 @@ class Chain:
 class LeastLikely:
     """Drops samples of each unit between levels: `keep[j + 1]` of them, the most likely, are left after level j."""
 
-    def __init__(self, run: Chain, units: list[Unit], keep: Sequence[int]) -> None:
+    def __init__(self, run: GraphChain, units: list[Unit], keep: Sequence[int]) -> None:
         self.run = run
         self.units = units
         self.keep = keep

@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.bundle.manifest import cell_side
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.batching import Room, Unit, plan
+from caflow_runtime.flow.batching import Room, Unit, plan_runs
 from caflow_runtime.flow.noise import DrawNoise, draw_noise
 from caflow_runtime.flow.tiles import TooSmall, Window, cut
 from caflow_runtime.image import Image
-from caflow_runtime.rows.assembly import Assembly, Part, Row
-from caflow_runtime.rows.device_run import Chain
+from caflow_runtime.rows.assembly import Assembly, Row, RowPart
+from caflow_runtime.rows.device_run import GraphChain
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.work import Drawing, Scoring, Work, padded
 
 CANVAS_PIXELS = 2**25
 """Target pixels of tiled images that are unfinished at the same time, 12 bytes each."""
 
-Show = Callable[[int, int], None]
+ShowWindows = Callable[[int, int], None]
 """Is given how many windows of samples are done, and how many there are."""
-Noise = list[NDArray[np.float32]]
+LevelNoises = list[NDArray[np.float32]]
 """z of each level, coarsest first: (R, channels, h, w), the z[i, j], i = j … n−1, side by side."""
 
 
@@ -35,7 +35,7 @@ class Runner:
         self.graphs = graphs
         self.backend = graphs.backend
         self.model = graphs.manifest.model
-        self.chain = Chain(graphs)
+        self.chain = GraphChain(graphs)
         self.pixel_budget = pixel_budget
         self.overlap = overlap
 
@@ -91,7 +91,7 @@ class Runner:
         conditions: Sequence[Image],
         samples: Sequence[int],
         draw: Draw,
-        show: Show | None = None,
+        show: ShowWindows | None = None,
         draw_noise: DrawNoise = draw_noise,
     ) -> Iterator[Row]:
         """Samples, by their numbers, of all conditions, as they are finished; with `draw.keep` those not dropped.
@@ -102,7 +102,9 @@ class Runner:
         """
         return self._run(Drawing(self.chain, conditions, samples, draw, draw_noise), show)
 
-    def score(self, targets: Sequence[Image], conditions: Sequence[Image], show: Show | None = None) -> Iterator[Row]:
+    def score(
+        self, targets: Sequence[Image], conditions: Sequence[Image], show: ShowWindows | None = None
+    ) -> Iterator[Row]:
         """The likelihood of given targets, as they are finished.
 
         Raises:
@@ -110,7 +112,7 @@ class Runner:
         """
         return self._run(Scoring(self.chain, targets, conditions), show)
 
-    def encode(self, target: Image, condition: Image) -> tuple[Noise, Row]:
+    def encode(self, target: Image, condition: Image) -> tuple[LevelNoises, Row]:
         """The noise of a target, (1, channels, h, w) each, and its likelihood.
 
         Raises:
@@ -120,7 +122,7 @@ class Runner:
         rows = self.chain.score([unit], [padded(target, model, 1)], [padded(condition, model, model.scale)])
         return [self.backend.to_host(z) for z in rows.noise], self._only_row(condition, self.chain.parts([unit], rows))
 
-    def decode(self, noise: Noise, condition: Image) -> Row:
+    def decode(self, noise: LevelNoises, condition: Image) -> Row:
         """The image that noise makes.
 
         Raises:
@@ -138,14 +140,14 @@ class Runner:
         rows = self.chain.sample([unit], encoded, device)
         return self._only_row(condition, self.chain.parts([unit], rows, self.chain.pixels(rows, stay=False)))
 
-    def _only_row(self, condition: Image, parts: Iterable[Part]) -> Row:
+    def _only_row(self, condition: Image, parts: Iterable[RowPart]) -> Row:
         """Of a run of one."""
         (part,) = parts
         row = Assembly(self.model, [condition], [[part.window]]).add(part)
         assert row is not None
         return row
 
-    def _run(self, work: Work, show: Show | None) -> Iterator[Row]:
+    def _run(self, work: Work, show: ShowWindows | None) -> Iterator[Row]:
         """All rows. Each time memory runs out, what is left is done with half the budget, and so are later calls."""
         given: set[tuple[int, int]] = set()
         whole = budget = self.pixel_budget
@@ -172,13 +174,13 @@ class Runner:
                 raise ran_out
             warnings.warn(f"memory ran out, going on with a pixel_budget of {budget}", stacklevel=2)
 
-    def _batches(self, work: Work, budget: int, show: Show | None) -> Iterator[Row]:
+    def _batches(self, work: Work, budget: int, show: ShowWindows | None) -> Iterator[Row]:
         """Batch after batch; each row when its last window is done."""
         windows = [self.windows(condition, budget) for condition in work.conditions]
         work.begin(windows, self.room(budget))
         rows = Assembly(self.model, work.conditions, windows)
         done, count = 0, sum(len(work.samples) * len(of_image) for of_image in windows)
-        for units in plan(windows, work.samples, self.room(budget), CANVAS_PIXELS):
+        for units in plan_runs(windows, work.samples, self.room(budget), CANVAS_PIXELS):
             for part in work.run(units):
                 if (row := rows.add(part)) is not None:
                     yield row

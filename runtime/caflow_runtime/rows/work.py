@@ -10,8 +10,8 @@ from caflow_runtime.flow.noise import DrawNoise
 from caflow_runtime.flow.scan import Arrays
 from caflow_runtime.flow.tiles import Window, pad
 from caflow_runtime.image import Image
-from caflow_runtime.rows.assembly import Part
-from caflow_runtime.rows.device_run import Chain
+from caflow_runtime.rows.assembly import RowPart
+from caflow_runtime.rows.device_run import GraphChain
 from caflow_runtime.rows.draw import Draw
 
 
@@ -28,7 +28,7 @@ class Work(Protocol):
             InputError: if it cannot be done so.
         """
 
-    def run(self, units: list[Unit]) -> Iterator[Part]:
+    def run(self, units: list[Unit]) -> Iterator[RowPart]:
         """One batch."""
 
 
@@ -36,7 +36,7 @@ class Drawing:
     """Samples, by their numbers."""
 
     def __init__(
-        self, chain: Chain, conditions: Sequence[Image], samples: Sequence[int], draw: Draw, draw_noise: DrawNoise
+        self, chain: GraphChain, conditions: Sequence[Image], samples: Sequence[int], draw: Draw, draw_noise: DrawNoise
     ) -> None:
         """`draw.n` says nothing here: more samples of the same draw have other numbers."""
         self.chain = chain
@@ -55,7 +55,7 @@ class Drawing:
         self._stays = all(len(of_image) == 1 for of_image in windows)
         self._encoded = None
 
-    def run(self, units: list[Unit]) -> Iterator[Part]:
+    def run(self, units: list[Unit]) -> Iterator[RowPart]:
         chain, draw = self.chain, self.draw
         noise = chain.noise(units, draw, self.draw_noise)
         if draw.keep is None and all(len(unit.samples) == len(self.samples) for unit in units):
@@ -85,7 +85,7 @@ class Drawing:
 class Scoring:
     """Likelihoods of given targets."""
 
-    def __init__(self, chain: Chain, targets: Sequence[Image], conditions: Sequence[Image]) -> None:
+    def __init__(self, chain: GraphChain, targets: Sequence[Image], conditions: Sequence[Image]) -> None:
         self.chain = chain
         self.conditions = conditions
         self.samples: Sequence[int] = (0,)
@@ -95,7 +95,7 @@ class Scoring:
     def begin(self, windows: Sequence[list[Window]], room: Room) -> None:
         pass
 
-    def run(self, units: list[Unit]) -> Iterator[Part]:
+    def run(self, units: list[Unit]) -> Iterator[RowPart]:
         return self.chain.parts(units, self.chain.score(units, self._targets, self._padded))
 
 

@@ -1,23 +1,29 @@
 """A video to another: read, draw and write at once, segment by segment, so that nothing that is done is lost."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
-from caflow_runtime.jobs.folder import alone
+from caflow_runtime.jobs.folder import NAME, alone, is_intact
+from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream
-from caflow_runtime.video.join import Part, join_what_fits
-from caflow_runtime.video.journal import NAME as JOURNAL
-from caflow_runtime.video.journal import OWN, check_resumable, open_journal
+from caflow_runtime.video.join import VideoPart, join_into_place
 from caflow_runtime.video.lane import Lane, ReaderGone
+from caflow_runtime.video.parts import (
+    Record,
+    Report,
+    VideoSettings,
+    open_parts,
+    parts_of,
+    read_records,
+    remove_parts,
+)
 from caflow_runtime.video.recorder import Recorder
-from caflow_runtime.video.sink import Encoding, to_disk
 from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, import_av, resized
 
 WAITING_FRAMES = 8
@@ -25,19 +31,17 @@ SEGMENT_FRAMES = 240
 READER_ENDS_S = 20.0
 """Longer than opening, or reading, takes a source that is lost."""
 
-Show = Callable[[Frame, TimedFrame], None]
+TakeFrame = Callable[[Frame, TimedFrame], None]
 """Is given each frame that is done, and what it was made of."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Frames that an earlier run has drawn."""
+    """Frames of a segment that an earlier run has drawn."""
 
     frames: int
-    sample: int
-    """That the scene of the last of them keeps."""
-    is_lost: bool
-    """They are drawn again."""
+    report: Report | None
+    """None if they are lost, and drawn again."""
 
 
 @dataclass
@@ -46,7 +50,7 @@ class Drawing:
 
     source: Source
     stream: Stream
-    show: Show | None = None
+    show: TakeFrame | None = None
     frames: int = 0
     written: int = 0
     """Frames in the output, if there is one: fewer than were drawn where untypical ones were dropped."""
@@ -58,7 +62,7 @@ class Drawing:
     """By Ctrl-C."""
     _shape: tuple[int, ...] = ()
 
-    def run(self, take: Show | None = None, earlier: Sequence[Stretch] = ()) -> None:
+    def run(self, take: TakeFrame | None = None, earlier: Sequence[Stretch] = ()) -> None:
         """Draw all frames. Ctrl-C ends it as the end of the source would.
 
         Arguments:
@@ -88,12 +92,14 @@ class Drawing:
     def _drawn(self, timed: Iterator[TimedFrame], earlier: Sequence[Stretch]) -> Iterator[tuple[Frame, TimedFrame]]:
         """Frames that are not done yet, or lost."""
         for stretch in earlier:
-            if stretch.is_lost:
+            if stretch.report is None:
                 yield from self._together(islice(timed, stretch.frames))
-            else:
-                for frame in islice(timed, stretch.frames):
-                    self.stream.skip(frame.image, stretch.sample)
-                    self.frames += 1
+                continue
+            self.rejected += stretch.report.rejected
+            self.untypical += stretch.report.untypical
+            for frame in islice(timed, stretch.frames):
+                self.stream.skip(frame.image, stretch.report.sample)
+                self.frames += 1
         yield from self._together(timed)
 
     def _together(self, timed: Iterator[TimedFrame]) -> Iterator[tuple[Frame, TimedFrame]]:
@@ -113,25 +119,15 @@ class Drawing:
             yield frame, waiting.popleft()
 
 
-def parts_of(output: Path) -> Path:
-    """The folder of a job that writes to a file."""
-    return output.with_name(f"{output.name}.parts")
-
-
 @dataclass
-class Job:
+class VideoJob:
     """A drawing that is written to a file."""
 
+    pipe: Pipeline
     source: Source
     output: Path
-    stream: Stream
-    encoding: Encoding
-    settings: dict[str, Any]
-    """All that the result depends on: a job goes on only with the same."""
-    segment_frames: int = SEGMENT_FRAMES
-    show: Show | None = None
-    drops_untypical: bool = False
-    """Untypical frames are not written; the last one before stays on the screen."""
+    settings: VideoSettings
+    show: TakeFrame | None = None
     lost: list[str] = field(default_factory=list)
     """What of the source could not be kept as it was, a line each."""
 
@@ -140,36 +136,36 @@ class Job:
         """Where segments are until they are joined; each plays by itself."""
         return parts_of(self.output)
 
-    def run(self, resume: bool) -> Drawing:
+    def run(self, force: bool = False) -> Drawing:
         """Do it, or what is left of it. Whatever ends the drawing, all that was drawn is in the output.
 
         Segments that an earlier run has finished are drawn again where their files are not what they were.
 
+        Arguments:
+            force: begin anew, whatever job is there. The files of a live source that was stopped stay all the same.
+
         Returns:
-            What was drawn.
+            What was drawn, those segments that were there included.
 
         Raises:
-            InputError: if there is no such job to resume, if there is a job that was not asked for, or if another
-                process works on it.
+            InputError: if a setting is not what it should be, if there is another job, or if another process works on
+                it.
             UnwritableVideo: if the disk is full, say; the segments that are finished stay.
         """
-        if resume:
-            check_resumable(self.parts, self.source.path, self.source.name)
+        drawing = Drawing(self.source, self.pipe.open_stream(self.settings.streaming), self.show)
         with alone(self.parts):
-            settings = self.settings | {"segment_frames": self.segment_frames}
-            journal = open_journal(self.parts, self.source.path, self.source.name, settings, resume)
-            damaged = deque(journal.damaged(self.parts))
-            info = self.source.info
-            return self._run(Recorder(self.parts, journal, info, self.encoding, self.segment_frames, damaged))
+            if self.source.path is None and (self.parts / NAME).is_file():
+                raise InputError(
+                    f"{self.parts} holds a job that was stopped; its files play: move or remove that folder"
+                )
+            open_parts(self.parts, self.settings, force)
+            records = read_records(self.parts, self.settings, "one process")
+            return self._run(drawing, Recorder(self.parts, self.settings, self.source.info, records))
 
-    def _run(self, recorder: Recorder) -> Drawing:
-        drawing = Drawing(self.source, self.stream, self.show)
+    def _run(self, drawing: Drawing, recorder: Recorder) -> Drawing:
         drawn: Lane[tuple[Frame, int]] = Lane(WAITING_FRAMES)
         failed: list[BaseException] = []
-        earlier = [
-            Stretch(self.segment_frames, segment.sample, number in recorder.damaged)
-            for number, segment in enumerate(recorder.journal.segments)
-        ]
+        earlier = self._earlier(recorder.records)
         writer = Thread(target=self._writing, args=(drawn, recorder, failed), daemon=True)
         writer.start()
         gone_wrong: Exception | None = None
@@ -183,12 +179,12 @@ class Job:
         writer.join()
         if drawing.frames < recorder.frames and not (drawing.stopped or failed or gone_wrong):
             raise InputError(
-                f"{self.parts / JOURNAL} says that {recorder.frames} frames are done, but {self.source.name} has only "
-                f"{drawing.frames}: remove {self.parts} and give --force"
+                f"{self.parts} says that {recorder.frames} frames are done, but {self.source.name} has only "
+                f"{drawing.frames}: give --force to begin anew"
             )
         drawing.frames = recorder.frames  # those that were skipped count even if it was stopped while skipping
         if recorder.is_empty:
-            self._remove_parts()
+            remove_parts(self.parts)
         if failed:
             raise self._explained(failed[0])
         parts = recorder.parts
@@ -201,51 +197,49 @@ class Job:
             drawing.ended_early = str(gone_wrong)
         may_go_on = self.source.path is not None and (drawing.stopped or gone_wrong is not None)
         if not may_go_on:
-            self._remove_parts()
+            remove_parts(self.parts)
         return drawing
+
+    def _earlier(self, records: Mapping[int, Record]) -> list[Stretch]:
+        """All segments up to the last one with a record."""
+        reports = {number: record.report for number, record in records.items()}
+        return [
+            Stretch(reports[number].frames if number in reports else self.settings.segment_frames, reports.get(number))
+            for number in range(max(reports, default=-1) + 1)
+        ]
 
     def _writing(self, drawn: Lane[tuple[Frame, int]], recorder: Recorder, failed: list[BaseException]) -> None:
         """The writer's thread."""
         try:
             for frame, ticks in drawn:
-                is_dropped = frame.untypical and self.drops_untypical
-                recorder.write(None if is_dropped else frame.pixels, ticks, frame.sample)
+                recorder.write(frame, ticks)
             recorder.close()
         except BaseException as error:
             failed.append(error)
             drawn.leave()
 
-    def _join(self, parts: Sequence[Part], recorder: Recorder) -> None:
-        self._check_whole(recorder)
-        whole = self.parts / f"joined{self.output.suffix}"
+    def _join(self, parts: Sequence[VideoPart], recorder: Recorder) -> None:
+        self._check_whole(recorder.records)
         try:
-            self.lost = join_what_fits(parts, whole, self.source.along, self.source.info)
-            to_disk(whole)
-            whole.replace(self.output)
+            self.lost = join_into_place(parts, self.output, self.source.along, self.source.info)
         except (OSError, import_av().FFmpegError) as error:
-            whole.unlink(missing_ok=True)
             raise self._explained(error) from None
 
-    def _check_whole(self, recorder: Recorder) -> None:
-        """Whether finished segments are what they were, but for those that still have to be written again."""
-        damaged = [number for number in recorder.journal.damaged(self.parts) if number not in recorder.damaged]
-        if damaged:
-            way = "give --resume to draw it again" if self.source.path else f"the others are in {self.parts} and play"
-            raise UnwritableVideo(
-                f"{self.output} cannot be written: segment {damaged[0]} in {self.parts} has changed since it was "
-                f"finished: {way}"
-            )
+    def _check_whole(self, records: Mapping[int, Record]) -> None:
+        """Whether finished segments are what they were."""
+        for number, record in records.items():
+            if record.file is not None and not is_intact(self.parts, record.file):
+                again = "run the same command again to resume"
+                way = again if self.source.path else f"the others are in {self.parts} and play"
+                raise UnwritableVideo(
+                    f"{self.output} cannot be written: segment {number} in {self.parts} has changed since it was "
+                    f"finished: {way}"
+                )
 
     def _explained(self, error: BaseException) -> BaseException:
         """What went wrong in writing, and where what is done is."""
         if not isinstance(error, import_av().FFmpegError | OSError):
             return error
-        done = f"; what is done is in {self.parts}: its files play" if (self.parts / JOURNAL).is_file() else ""
-        way = ", and --resume continues from them" if done and self.source.path else ""
+        done = f"; what is done is in {self.parts}: its files play" if (self.parts / NAME).is_file() else ""
+        way = "; run the same command again to resume" if done and self.source.path else ""
         return UnwritableVideo(f"{self.output} cannot be written: {error}{done}{way}")
-
-    def _remove_parts(self) -> None:
-        """What is the job's own; the folder goes with the lock, unless something else is in it."""
-        for path in self.parts.iterdir():
-            if OWN.fullmatch(path.name) and not path.is_dir():
-                path.unlink()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from caflow_runtime.video.source import CLOCK, UnwritableVideo, VideoInfo, import_av, open_to_read
+from caflow_runtime.whole_files import move_into_place
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SOUND = "aac"
@@ -26,7 +27,7 @@ Carry = Callable[[Any], Iterator[Any]]
 """A packet of the source to packets of the result; None for the last ones."""
 
 
-class Part(NamedTuple):
+class VideoPart(NamedTuple):
     """A segment to join."""
 
     path: Path
@@ -35,7 +36,7 @@ class Part(NamedTuple):
     frames: int
 
 
-def join(parts: Sequence[Part], output: Path, source: str | None, info: VideoInfo) -> list[str]:
+def join(parts: Sequence[VideoPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
     """One video of segments, and of sound and subtitles of a file or an address.
 
     Returns:
@@ -59,7 +60,7 @@ def join(parts: Sequence[Part], output: Path, source: str | None, info: VideoInf
     return others.lost
 
 
-def join_what_fits(parts: Sequence[Part], output: Path, source: str | None, info: VideoInfo) -> list[str]:
+def join_what_fits(parts: Sequence[VideoPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
     """`join`; where FFmpeg refuses what is beside the picture, without that.
 
     Raises:
@@ -72,6 +73,22 @@ def join_what_fits(parts: Sequence[Part], output: Path, source: str | None, info
     return lost
 
 
+def join_into_place(parts: Sequence[VideoPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
+    """`join_what_fits`; the output is there whole or not at all.
+
+    Raises:
+        UnwritableVideo, FFmpegError, OSError
+    """
+    # A name that is always the same: what a killed process left is overwritten. FFmpeg reads the format from its end.
+    partial = output.with_name(f".{output.stem}.partial{output.suffix}")
+    try:
+        lost = join_what_fits(parts, partial, source, info)
+        move_into_place(partial, output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return lost
+
+
 def count_frames(path: Path) -> int:
     """How many frames a file that this package has written holds; of a damaged one, those that are found."""
     count = 0
@@ -81,7 +98,7 @@ def count_frames(path: Path) -> int:
     return count
 
 
-def _join_what_fits(parts: Sequence[Part], output: Path, source: str | None, info: VideoInfo) -> list[str]:
+def _join_what_fits(parts: Sequence[VideoPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
     try:
         return join(parts, output, source, info)
     except (import_av().FFmpegError, ValueError) as error:
@@ -91,7 +108,7 @@ def _join_what_fits(parts: Sequence[Part], output: Path, source: str | None, inf
         return [left_out, *join(parts, output, None, info)]
 
 
-def _pictures(parts: Sequence[Part]) -> Iterator[Any]:
+def _pictures(parts: Sequence[VideoPart]) -> Iterator[Any]:
     """Packets in ticks of `CLOCK`."""
     last = None
     for part in parts:

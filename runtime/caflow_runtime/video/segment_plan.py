@@ -18,7 +18,7 @@ from caflow_runtime.pipeline.scenes import SceneCuts
 from caflow_runtime.video.job import SEGMENT_FRAMES
 from caflow_runtime.video.source import FileSource, UnreadableVideo, resized
 
-Show = Callable[[int], None]
+ShowPlanned = Callable[[int], None]
 """Is given how many frames are done."""
 
 
@@ -62,7 +62,7 @@ class Plan(msgspec.Struct, frozen=True):
         return sum(len(segment.frames.ticks) for segment in self.segments)
 
 
-def plan(path: Path, segment_frames: int = SEGMENT_FRAMES, show: Show | None = None) -> Plan:
+def plan_segments(path: Path, segment_frames: int = SEGMENT_FRAMES, show: ShowPlanned | None = None) -> Plan:
     """Cut a file into segments of so many frames, the last one of what is left. Decodes all of it; needs no model.
 
     Raises:
@@ -94,7 +94,7 @@ def pictures(path: Path, stretch: Stretch) -> Iterator[Image]:
         yield from _counted(path, stretch, done)
 
 
-def _marked(source: FileSource, show: Show | None) -> Iterator[tuple[Stretch, int, Stretch]]:
+def _marked(source: FileSource, show: ShowPlanned | None) -> Iterator[tuple[Stretch, int, Stretch]]:
     """Each frame, the number of its scene, and that scene's first frame."""
     is_cut, scene, shape = SceneCuts(), -1, None
     for number, frame in enumerate(source.frames()):

@@ -4,7 +4,6 @@ A video is always written segment by segment: a killed job keeps those that are 
 the same segments as one that was never stopped.
 """
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -70,6 +69,11 @@ class Encoding:
         return ".mkv" if self.codec == "ffv1" else ".mp4"
 
     @property
+    def segment_format(self) -> str:
+        """FFmpeg's name."""
+        return "matroska" if self.codec == "ffv1" else "mp4"
+
+    @property
     def segment_options(self) -> dict[str, str]:
         """Every frame is on its way to the disk at once: what was written before a kill, or a full disk, plays."""
         if self.codec == "ffv1":
@@ -121,7 +125,7 @@ class SegmentWriter:
                 f"{encoding.codec} halves the colours' resolution: wanted even sides, got {width}×{height}: "
                 "give --codec ffv1, which holds any"
             )
-        self.container = av.open(str(path), "w", options=encoding.segment_options)
+        self.container = av.open(str(path), "w", encoding.segment_format, options=encoding.segment_options)
         stream = self.container.add_stream(encoding.encoder, rate=info.rate, options=encoding.options)
         stream.height, stream.width, stream.pix_fmt = height, width, encoding.pixel_format
         stream.codec_context.time_base, stream.codec_context.thread_count = CLOCK, ENCODER_THREADS
@@ -164,9 +168,3 @@ class SegmentWriter:
         """Write what the encoder still holds, and finish the file."""
         self.container.mux(self.stream.encode())
         self.container.close()
-
-
-def to_disk(path: Path) -> None:
-    """Before anything says that a file is finished."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

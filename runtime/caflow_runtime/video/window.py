@@ -14,7 +14,7 @@ UNSEEN = ("offscreen", "dummy")
 DRIVER_VARIABLE = "SDL_VIDEODRIVER"
 
 
-class Window:
+class Screen:
     """Shows frames at their size, or as large as the screen allows. Use it from the main thread."""
 
     def __init__(self, title: str) -> None:

@@ -1,11 +1,11 @@
-"""`caflow batch` as users start it, and what is compared of its results."""
+"""Commands that do many files, as users start and kill them, and what is compared of their results."""
 
-import json
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -27,16 +27,34 @@ def environment() -> Iterator[dict[str, str]]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "caflow_deploy.cli", *map(str, arguments)]
+@contextmanager
+def started(
+    run: list[str], folder: Path, environment: Mapping[str, str] = os.environ
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that ends with the block; what it says is in `folder`."""
+    with (
+        (folder / "stdout").open("wb") as stdout,
+        (folder / "stderr").open("wb") as stderr,
+        subprocess.Popen(run, env=environment, stdout=stdout, stderr=stderr) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def caflow(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, **options)
+def wait_for(process: "subprocess.Popen[bytes]", folder: Path, count: int, found: Callable[[], int]) -> None:
+    """Until so many are found, while the process runs."""
+    end = time.monotonic() + 300
+    while found() < count:
+        assert process.poll() is None, (folder / "stderr").read_text()
+        assert time.monotonic() < end, (folder / "stderr").read_text()
+        time.sleep(0.02)
 
 
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def wait_for_lines(process: "subprocess.Popen[bytes]", folder: Path, path: Path, count: int) -> None:
+    """Until a file has so many."""
+    wait_for(process, folder, count, lambda: path.read_bytes().count(b"\n") if path.exists() else 0)
 
 
 def crops(folder: Path, count: int, side: int = 16) -> None:
@@ -55,7 +73,9 @@ def drawn_alike(one: Path, results: list[dict[str, Any]], other: Path, reports: 
     files = {str(path.relative_to(other)): path.read_bytes() for path in other.rglob("*") if path.is_file()}
     found = {str(path.relative_to(one)): path.read_bytes() for path in one.rglob("*") if path.is_file()}
     own = {"job.json", RESULTS}
-    assert {name: found[name] == files.get(name) for name in found.keys() - own} == dict.fromkeys(files, True)
+    assert {name: found[name] == files.get(name) for name in found.keys() - own} == dict.fromkeys(
+        files.keys() - own, True
+    )
     expected = {report["input"]: {**report, "output": "", "sha256": ""} for report in reports}
     assert len(results) == len(reports) == len(expected)
     assert all(are_sealed(result) for result in results)

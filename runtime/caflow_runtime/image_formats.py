@@ -1,19 +1,23 @@
-"""The size that an image file claims to have, from its header: what is too large is refused before it is decoded.
+"""What is known of image files before they are decoded: which they are, the size they claim, and whether they end.
 
-A few hundred bytes may claim any size, and decoders allocate what is claimed. Files of other formats than these are not
-decoded at all, since nothing would bound them. Formats: PNG (W3C), JPEG (ITU-T T.81), WebP (RFC 9649), TIFF 6.0 and
-BigTIFF, BMP.
+A few hundred bytes may claim any size, and decoders allocate what is claimed: what is too large is refused before it is
+decoded. Files of other formats than these are not decoded at all, since nothing would bound them. Formats: PNG (W3C),
+JPEG (ITU-T T.81), WebP (RFC 9649), TIFF 6.0 and BigTIFF, BMP.
 """
 
+import os
 import re
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 MAX_PIXELS = 2**28
 """That an image file may claim, by default: 268 megapixels. Reading takes 6 to 25 bytes of memory for each."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
-JPEG_START = b"\xff\xd8"
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end
 MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 MOST_SEGMENTS = 2**16
 """Before the size of a JPEG: they may be empty, so that a file of them would take long to read."""
@@ -34,6 +38,25 @@ class ImageSize(NamedTuple):
 
     width: int
     height: int
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Return the image files in a folder and below, by their suffixes, sorted. Links to folders are not followed.
+
+    Raises:
+        OSError: if one of the folders cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    files = [Path(place) / name for place, _, names in os.walk(folder, onerror=refuse) for name in names]
+    return sorted(file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
+
+
+def is_cut_off(contents: bytes) -> bool:
+    """Return whether a file is a JPEG without its end, which OpenCV before 5 fills with grey and says nothing."""
+    return contents.startswith(JPEG_START) and JPEG_END not in contents[-JPEG_TRAILER_BYTES:]
 
 
 def claimed_size(contents: bytes) -> ImageSize | None:

@@ -1,7 +1,4 @@
-"""Work that is spread over the machines of a Ray cluster, by Ray Data: actors that hold one pipeline each.
-
-Work is done at least once: what an actor was doing when it died is done again by another.
-"""
+"""Workers that are actors on the machines of a Ray cluster, by Ray Data."""
 
 import logging
 import pickle
@@ -11,45 +8,28 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from caflow_deploy.cluster.cluster import cluster
+from caflow_deploy.cluster.fleet import (
+    ATTEMPTS,
+    MOST_IN_PART,
+    Place,
+    Result,
+    Unit,
+    open_pipeline,
+    parts_of,
+)
 from caflow_deploy.cluster.quiet import quiet
 from caflow_runtime.errors import BackendError, CaflowError, InputError
 
 if TYPE_CHECKING:
     from caflow_runtime.pipeline.pipeline import Pipeline
 
-ATTEMPTS = 4
-"""So often is something begun whose actor dies each time."""
-PARTS = 16
-"""Each actor is to get at least so many parts of the work, so that all end at about the same time."""
-MOST_IN_PART = 16
-"""Units that are sent to an actor together: some 10 ms of Ray Data's are then shared. More would be lost with it."""
-
-Unit = TypeVar("Unit")
-Result = TypeVar("Result")
-
 
 @dataclass(frozen=True)
-class Place:
-    """A bundle, and how each actor runs it."""
-
-    bundle: str
-    """A path that all machines have, or the name of a built-in model."""
-    settings: dict[str, Any]
-    """What `settings_of_pipeline` is to be of it: an actor with another bundle, or calibration, is an error."""
-    versions: dict[str, str]
-    """Of the packages that results depend on (`versions_here`): an actor with others is an error."""
-    backend: Literal["cpu", "cuda"]
-    threads: int
-    tiling: dict[str, Any]
-    """`pixel_budget` and `overlap`, where they are given."""
-
-
-@dataclass(frozen=True)
-class Fleet:
+class RayFleet:
     """Actors of a cluster."""
 
     ray: Any
@@ -68,18 +48,8 @@ class Fleet:
         most_in_part: int = MOST_IN_PART,
         in_order: bool = False,
     ) -> Iterator[tuple[Unit, Result | None]]:
-        """Do all units; each comes with its result, or with None if every actor that began it died.
-
-        Arguments:
-            do: a function of a module, or a partial one: it is sent by its name.
-            in_order: of the units, else as they are done.
-
-        Raises:
-            Exception: what an actor could not open its pipeline for, or `do` raised.
-            BackendError: if Ray itself cannot go on.
-        """
-        most = max(1, min(most_in_part, len(units) // (PARTS * self.size)))
-        parts = [range(k, min(k + most, len(units))) for k in range(0, len(units), most)]
+        """As `Fleet.run`."""
+        parts = parts_of(len(units), self.size, most_in_part)
         rows = [{"work": pickle.dumps([(number, units[number]) for number in part])} for part in parts]
         if not rows:
             return
@@ -119,22 +89,14 @@ class Fleet:
 
 
 @contextmanager
-def open_fleet(
-    address: str | None,
-    bundle: str,
-    settings: dict[str, Any],
-    backend: Literal["auto", "cpu", "cuda"],
-    workers: int | None,
-    threads: int,
-    tiling: dict[str, int],
-) -> Iterator[Fleet]:
-    """Actors on a cluster, which a fleet of none (`address`) starts on this machine; both end with the block.
+def open_ray_fleet(address: str | None, place: Place, workers: int | None) -> Iterator[RayFleet]:
+    """Actors on a cluster; they end with the block.
 
     Arguments:
         address: as of `cluster`.
-        settings: `settings_of_pipeline` where the command runs.
+        place: its backend may be "auto": CUDA where the cluster has GPUs, and ONNX Runtime's package for them is
+            installed here.
         workers: actors; by default one on each GPU, or on so many processors as it has threads.
-        backend: "auto" is CUDA where the cluster has GPUs, and ONNX Runtime's package for them is installed here.
 
     Raises:
         InputError: if the cluster cannot be reached, or no machine of it is large enough for an actor.
@@ -142,14 +104,15 @@ def open_fleet(
     with quiet(), cluster(address) as ray:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = int(sum(node.get("GPU", 0) for node in nodes))
-        chosen = backend if backend != "auto" else "cuda" if gpus and _has_gpu_package() else "cpu"
-        room = gpus if chosen == "cuda" else sum(int(node.get("CPU", 0)) // threads for node in nodes)
+        auto = "cuda" if gpus and _has_gpu_package() else "cpu"
+        backend = auto if place.backend == "auto" else place.backend
+        room = gpus if backend == "cuda" else sum(int(node.get("CPU", 0)) // place.threads for node in nodes)
         if not room:
-            wanted = "a GPU" if chosen == "cuda" else f"{threads} processors: give fewer --threads"
+            wanted = "a GPU" if backend == "cuda" else f"{place.threads} processors: give fewer --threads"
             raise InputError(f"no machine of the cluster has {wanted}")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C; Ray has set its own
-        settings = {**settings, "backend": f"onnxruntime {chosen}"}
-        yield Fleet(ray, Place(bundle, settings, versions_here(), chosen, threads, tiling), workers or room)
+        settings = {**place.settings, "backend": f"onnxruntime {backend}"}
+        yield RayFleet(ray, replace(place, backend=backend, settings=settings), workers or room)
 
 
 class Attempts:
@@ -205,38 +168,6 @@ class Worker:
 
     def _begin(self, number: int | None) -> int:
         return int(self.ray.get(self.attempts.begin.remote(number)))
-
-
-def open_pipeline(place: Place) -> "Pipeline":
-    """That of an actor.
-
-    Raises:
-        InputError: if another bundle is there than the one that is meant, or another version of a package.
-        BundleError, BackendError: as of `load`.
-    """
-    from caflow_deploy.silence import silence
-
-    silence()
-    from caflow_runtime.jobs.folder import settings_of_pipeline
-    from caflow_runtime.pipeline.pipeline import load
-
-    for package, here in versions_here().items():
-        if here != (wanted := place.versions[package]):
-            raise InputError(f"wanted {package} {wanted}, as where the command runs, found {here}: install that one")
-    pipe = load(place.bundle, place.backend, place.threads, **place.tiling)
-    if settings_of_pipeline(pipe) != place.settings:
-        raise InputError(
-            f"{pipe.folder} is another bundle, or another calibration, than where the command runs: copy that one"
-        )
-    return pipe
-
-
-def versions_here() -> dict[str, str]:
-    """Of the packages that results depend on."""
-    from caflow_deploy import __version__
-    from caflow_runtime.backends.onnx_runtime import import_onnxruntime
-
-    return {"caflow-deploy": __version__, "onnxruntime": import_onnxruntime().__version__}
 
 
 def _explained(error: Exception) -> Exception:

@@ -1,0 +1,137 @@
+"""A video of `caflow video --workers`: planned here, its segments drawn by workers, joined here."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import click
+import msgspec
+
+from caflow_deploy.cluster.fleet import Fleet
+from caflow_deploy.commands.running import Running
+from caflow_deploy.commands.terminal import FAILED, end, progress_bar
+from caflow_runtime.errors import BackendError, CaflowError
+from caflow_runtime.jobs.folder import alone
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.video.job import VideoJob
+from caflow_runtime.video.parts import Record, Report, open_parts, read_records, remove_parts
+from caflow_runtime.video.segment_plan import Plan, Segment, plan_segments
+from caflow_runtime.video.segments import draw_segment, join_segments
+from caflow_runtime.video.sink import Encoding
+
+AGAIN = "run the same command again to resume"
+
+
+def draw_by_workers(job: VideoJob, running: Running, as_json: bool, force: bool) -> None:
+    """Write the output of a job whose source is a file. Segments that are there are not drawn again.
+
+    Raises:
+        CaflowError, OSError: before anything is drawn.
+    """
+    assert job.source.path is not None
+    source, parts = job.source.path.absolute(), job.parts.absolute()  # workers may have other working directories
+    stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
+    with alone(parts), running.open_fleet(job.pipe) as fleet:
+        assert fleet is not None
+        settings = msgspec.structs.replace(job.settings, pipeline=running.settings(job.pipe, fleet))
+        open_parts(parts, settings, force)
+        records = read_records(parts, settings, "workers")
+        planned = _plan(source, settings.segment_frames, job.source.info.frames)
+        do = partial(draw, source=source, settings=settings.streaming, encoding=settings.encoding, folder=parts)
+        reports: list[Report] = []
+        with progress_bar() as progress, _stopping(reports, len(planned.segments)):
+            task = progress.add_task("frames", total=planned.frames)
+            for report in _reports(fleet, do, planned, records):
+                reports.append(report)
+                progress.advance(task, report.frames)
+                if as_json:
+                    click.echo(msgspec.json.encode(report), stdout)
+        lost = _join(job, reports)
+    _report(job, reports, planned, lost, as_json)
+
+
+def draw(
+    pipe: Pipeline, segment: Segment, source: Path, settings: StreamSettings, encoding: Encoding, folder: Path
+) -> Report:
+    """What a worker does."""
+    return draw_segment(pipe, source, segment, settings, encoding, folder)
+
+
+def _plan(source: Path, segment_frames: int, frames: int | None) -> Plan:
+    with progress_bar() as progress:
+        task = progress.add_task("planning", total=frames)
+        try:
+            return plan_segments(source, segment_frames, lambda done: progress.update(task, completed=done))
+        except KeyboardInterrupt:
+            end(f"stopped while {source} was planned: {AGAIN}", FAILED)
+
+
+def _reports(
+    fleet: Fleet, do: Callable[[Pipeline, Segment], Report], planned: Plan, records: Mapping[int, Record]
+) -> Iterator[Report]:
+    """Of segments that are there, and then of the others, in any order.
+
+    Raises:
+        BackendError: if a segment cannot be drawn.
+    """
+    for segment in planned.segments:
+        if segment.number in records:
+            yield msgspec.structs.replace(records[segment.number].report, drawn=False)
+    left = [segment for segment in planned.segments if segment.number not in records]
+    for segment, report in fleet.run(do, left, most_in_part=1):
+        if report is None:
+            raise BackendError(
+                f"segment {segment.number}: its worker died each time: give fewer --workers, or begin anew, by "
+                "--force, with a --pixel-budget"
+            )
+        yield report
+
+
+@contextmanager
+def _stopping(reports: Sequence[Report], count: int) -> Iterator[None]:
+    """Say how far it came where it stops."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        end(f"stopped after {len(reports)} of {count} segments: {AGAIN}", FAILED)
+    except (CaflowError, OSError) as error:
+        end(f"{error}: {len(reports)} of {count} segments are done; {AGAIN}", FAILED)
+
+
+def _join(job: VideoJob, reports: Sequence[Report]) -> list[str]:
+    """The video in place of its segments; what could not be kept of the source."""
+    assert job.source.path is not None
+    if all(report.start is None for report in reports):
+        remove_parts(job.parts)
+        frames = sum(report.frames for report in reports)
+        end(f"all {frames} frames are untypical: {job.output} was not written", FAILED)
+    try:
+        lost = join_segments(reports, job.settings.encoding, job.parts, job.source.path, job.output)
+    except (CaflowError, OSError) as error:
+        end(f"{error}: the segments are in {job.parts}; {AGAIN}", FAILED)
+    remove_parts(job.parts)
+    return lost
+
+
+def _report(job: VideoJob, reports: Sequence[Report], planned: Plan, lost: Sequence[str], as_json: bool) -> None:
+    """What became of it."""
+    rejected, untypical = sum(one.rejected for one in reports), sum(one.untypical for one in reports)
+    report_frames(str(job.source.path), lost, rejected, untypical, job.settings.streaming.untypical)
+    if planned.ended_early:
+        end(f"{planned.ended_early}; {job.output} holds {planned.frames} frames", FAILED)
+    if not as_json:
+        click.echo(f"{job.source.path} → {job.output}  {planned.frames} frames")
+
+
+def report_frames(source: str, lost: Sequence[str], rejected: int, untypical: int, became: str | None) -> None:
+    """Say what could not be kept of a source, and which frames are not samples, or not typical."""
+    for line in lost:
+        click.echo(f"caflow: {source}: {line}", err=True)
+    if rejected:
+        click.echo(f"caflow: {rejected} frames are the input, enlarged: no sample was finite", err=True)
+    if untypical:
+        what = {"drop": "left out", "bicubic": "the input, enlarged"}.get(became or "", "marked")
+        click.echo(f"caflow: {untypical} frames are untypical: {what}", err=True)

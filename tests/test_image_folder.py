@@ -1,0 +1,251 @@
+"""The folder of many images: what is done there, what is left, and whose it is."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from commands import command, in_a_process, json_lines_of
+from msgspec.structs import replace
+
+from caflow_runtime.errors import InputError
+from caflow_runtime.jobs.folder import LOCK, PipelineSettings, State, alone, stamp_of
+from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
+from caflow_runtime.jobs.images import Done, ImageJob, ImageReport
+from caflow_runtime.path_text import as_path, as_text
+from caflow_runtime.rows.draw import Draw, Reject
+from caflow_runtime.seal import sealed_fields
+
+PIPELINE = PipelineSettings("0" * 64, None, "fp32", "onnxruntime cpu")
+SETTINGS = ImageSettings(PIPELINE, Draw(2))
+
+
+def jobs_of(folder: Path, *names: str) -> list[ImageJob]:
+    return [ImageJob(folder / "in" / name, folder / "out" / f"{name}.png", (), {}) for name in names]
+
+
+def drawn(job: ImageJob, **more: Any) -> Done:
+    for path in job.outputs:
+        path.write_text("a picture")
+    names = {"input": as_text(job.source), "output": as_text(job.output), "outcome": "accepted"}
+    known = {"input_bits": 8, "sample": 0, "density_at": "sample", "log_likelihood": -7352.5, "bits_per_dim": 3.5}
+    fields: dict[str, Any] = {**names, **known, "log_likelihood_per_level": [-7352.5], "typicality": None, **more}
+    return Done(job, ImageReport(**fields, input_stamp=stamp_of(job.source)))
+
+
+def line_of(done: Done) -> dict[str, Any]:
+    assert done.report is not None
+    return sealed_fields(done.report.fields())
+
+
+@pytest.mark.parametrize("torn", [-20, None])
+def test_a_batch_goes_on(tmp_path: Path, torn: int | None) -> None:
+    """What has a whole line, and its file, is done; what was dropped is, too; what failed is not."""
+    jobs = jobs_of(tmp_path, "a", "b", "c", "d", "e")
+    out = tmp_path / "out"
+    first = ImageFolder(out, jobs, SETTINGS)
+    results = [drawn(jobs[3]), Done(jobs[1], wrong="dropped", is_dropped=True), Done(jobs[4], wrong="broken")]
+    found = list(first.run([*results, drawn(jobs[0])]))
+    assert [line_of(done) for done in found if done.report] == [json_lines_of(out / RESULTS)[k] for k in (0, 2)]
+    assert [(done.job, done.wrong) for done in found] == [(done.job, done.wrong) for done in [*results, drawn(jobs[0])]]
+    with (out / RESULTS).open("a") as file:
+        # The file is there, its line not whole.
+        file.write(json.dumps(line_of(drawn(jobs[2])))[:torn])
+    jobs[0].output.unlink()
+    again = ImageFolder(out, [*jobs, *jobs_of(tmp_path, "new")], SETTINGS)
+    assert [job.source.name for job in again.left] == ["a", "c", "e", "new"]
+    assert again.outcomes == {"accepted": 1, "dropped": 1}
+    list(again.run(map(drawn, again.left)))
+    whole = json_lines_of(out / RESULTS)
+    assert [Path(line["input"]).name for line in whole] == ["d", "b", "a", "c", "e", "new"]
+    assert not ImageFolder(out, jobs, SETTINGS).left
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"outcome": "best"},
+        {"log_likelihood": -7352.0},
+        {"maps": {"spread": [0.0, 1.0]}},
+        {"outcome": "dropped"},
+        {"note": "mine"},
+        {"sha256": "0" * 64},
+        {"sha256": None},
+    ],
+)
+def test_an_image_whose_line_was_edited_is_drawn_again(tmp_path: Path, edit: dict[str, Any]) -> None:
+    """And so is one whose line has no hash, as earlier versions wrote it. How a line is written does not matter."""
+    jobs, path = jobs_of(tmp_path, "a", "b"), tmp_path / "out" / RESULTS
+    first = ImageFolder(tmp_path / "out", jobs, SETTINGS)
+    whole = [drawn(job, log_likelihood=-7353.0, maps={"spread": [0.0, 1.5]}) for job in jobs]
+    list(first.run(whole))
+    lines = json_lines_of(path)
+    rewritten = [json.dumps(line, sort_keys=True).replace(".0,", ",") for line in lines]
+    path.write_text("\n".join(rewritten) + "\n")
+    assert not ImageFolder(tmp_path / "out", jobs, SETTINGS).left
+    path.write_text("".join(json.dumps(line) + "\n" for line in (lines[0], lines[1] | edit)))
+    again = ImageFolder(tmp_path / "out", jobs, SETTINGS)
+    assert again.left == jobs[1:]
+    assert again.outcomes == {"accepted": 1}
+    list(again.run(whole[1:]))
+    assert json_lines_of(path) == lines
+
+
+def test_an_image_that_has_changed_is_drawn_again(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, "a", "b")
+    (tmp_path / "in").mkdir()
+    for job in jobs:
+        job.source.touch()
+    list(ImageFolder(tmp_path / "out", jobs, SETTINGS).run(map(drawn, jobs)))
+    assert not ImageFolder(tmp_path / "out", jobs, SETTINGS).left
+    (tmp_path / "in" / "older").write_text("another picture")
+    os.utime(tmp_path / "in" / "older", ns=(10**18, 10**18))
+    (tmp_path / "in" / "older").replace(jobs[1].source)
+    jobs[0].source.unlink()
+    assert ImageFolder(tmp_path / "out", jobs, SETTINGS).left == [jobs[1]]
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """In JSON, all readers know them; and they are found again."""
+    jobs = jobs_of(tmp_path, os.fsdecode(b"caf\xe9"), r"caf\xe9", "café", os.fsdecode(b"\xff\xfe\n"))
+    list(ImageFolder(tmp_path / "out", jobs, SETTINGS).run(map(drawn, jobs[:3])))
+    dropped = Done(jobs[3], wrong="dropped", is_dropped=True)
+    list(ImageFolder(tmp_path / "out", jobs, SETTINGS).run([dropped]))
+    again = ImageFolder(tmp_path / "out", jobs, SETTINGS)
+    assert (again.left, again.outcomes) == ([], {"accepted": 3, "dropped": 1})
+    lines = (tmp_path / "out" / RESULTS).read_bytes().splitlines()
+    inputs = [msgspec.json.decode(line)["input"] for line in lines]
+    assert [Path(text).name for text in inputs] == [r"caf\xe9", r"caf\x5cxe9", "café", "\\xff\\xfe\n"]
+    assert [Path(as_path(text)) for text in inputs] == [job.source for job in jobs]
+
+
+def test_only_images_that_are_asked_for_are_counted(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, "a", "b", "c")
+    list(ImageFolder(tmp_path / "out", jobs, SETTINGS).run(map(drawn, jobs)))
+    assert ImageFolder(tmp_path / "out", jobs[:1], SETTINGS).outcomes == {"accepted": 1}
+    assert len(json_lines_of(tmp_path / "out" / RESULTS)) == 3
+
+
+def test_a_result_of_another_image_does_not_count(tmp_path: Path) -> None:
+    (job,) = jobs_of(tmp_path, "a")
+    list(ImageFolder(tmp_path / "out", [job], SETTINGS).run([drawn(job)]))
+    other = ImageJob(tmp_path / "in" / "a.jpg", job.output, (), {})
+    assert ImageFolder(tmp_path / "out", [other], SETTINGS).left == [other]
+    assert json_lines_of(tmp_path / "out" / RESULTS) == []
+
+
+def test_another_job_is_refused(tmp_path: Path) -> None:
+    """By all that differs: also another bundle, another backend, and other pictures beside the best one."""
+    jobs, out = jobs_of(tmp_path, "a"), tmp_path / "out"
+    list(ImageFolder(out, jobs, SETTINGS).run(map(drawn, jobs)))
+    cuda = replace(PIPELINE, bundle="1" * 64, backend="onnxruntime cuda")
+    for other, differing in (
+        (replace(SETTINGS, draw=Draw(2, seed=1)), r"seed 0 \(now 1\)"),
+        (replace(SETTINGS, draw=Draw(2, reject=Reject(0.1))), r"alpha None \(now 0\.1\), redraws None \(now 20\), "),
+        (replace(SETTINGS, pipeline=cuda), "bundle 0{16} .now 1{16}., backend onnxruntime cpu .now onnxruntime cuda"),
+        (replace(SETTINGS, keep_all=True, sheet=True), r"keep_all False \(now True\), sheet False \(now True\)"),
+    ):
+        with pytest.raises(InputError, match=f"holds a job with {differing}.*: give the same to resume"):
+            ImageFolder(out, jobs, other)
+    assert not ImageFolder(out, jobs, SETTINGS).left
+    assert ImageFolder(out, jobs, replace(SETTINGS, draw=Draw(2, seed=1)), force=True).left == jobs
+
+
+def test_a_job_of_another_command_is_refused(tmp_path: Path) -> None:
+    jobs, out = jobs_of(tmp_path, "a"), tmp_path / "out"
+    out.mkdir()
+    State({}, "caflow filter").write(out)
+    with pytest.raises(InputError, match="holds a job of caflow filter, not of caflow image"):
+        ImageFolder(out, jobs, SETTINGS)
+
+
+def test_files_that_no_job_has_written_are_not_replaced(tmp_path: Path) -> None:
+    """Others may be there. Once the job has begun, a result without a line is from a process that was killed."""
+    out = tmp_path / "out"
+    jobs = [ImageJob(tmp_path / "in" / "a", out / "a.png", (out / "a-2.png",), {"sheet": out / "a-sheet.png"})]
+    out.mkdir()
+    (out / "notes.txt").touch()
+    for name in ("a.png", "a-2.png", "a-sheet.png", RESULTS):
+        (out / name).touch()
+        with pytest.raises(InputError, match=f"{name} is there already: give --force to overwrite it"):
+            ImageFolder(out, jobs, SETTINGS)
+        (out / name).unlink()
+    ImageFolder(out, jobs, SETTINGS)
+    (out / "a.png").touch()
+    assert ImageFolder(out, jobs, SETTINGS).left == jobs
+
+
+@pytest.mark.parametrize(
+    ("outcome", "missing", "is_done"),
+    [
+        ("accepted", "a-2.png", False),
+        ("accepted", "a-sheet.png", False),
+        ("bicubic", "a-sheet.png", True),
+        ("bicubic", "a.png", False),
+    ],
+)
+def test_a_result_is_done_if_all_its_files_are_there(tmp_path: Path, outcome: str, missing: str, is_done: bool) -> None:
+    """Of an enlarged input, there is the best one alone."""
+    out = tmp_path / "out"
+    jobs = [ImageJob(tmp_path / "in" / "a", out / "a.png", (out / "a-2.png",), {"sheet": out / "a-sheet.png"})]
+    list(ImageFolder(out, jobs, SETTINGS).run([drawn(jobs[0], outcome=outcome)]))
+    assert not ImageFolder(out, jobs, SETTINGS).left
+    (out / missing).unlink()
+    assert ImageFolder(out, jobs, SETTINGS).left == ([] if is_done else jobs)
+
+
+def test_images_that_are_added_are_done(tmp_path: Path) -> None:
+    out, jobs = tmp_path / "out", jobs_of(tmp_path, "a", "b")
+    list(ImageFolder(out, jobs[:1], SETTINGS).run([drawn(jobs[0])]))
+    assert ImageFolder(out, jobs, SETTINGS).left == jobs[1:]
+    list(ImageFolder(out, jobs[1:], SETTINGS).run([drawn(jobs[1])]))
+    assert not ImageFolder(out, jobs, SETTINGS).left
+
+
+def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
+    """Until that ends, however it does. What the killed process leaves behind does not block the next one."""
+    (tmp_path / "a.png").touch()
+    script = "import sys, time; from pathlib import Path; from caflow_runtime.jobs.folder import alone\n"
+    script += "with alone(Path(sys.argv[1])): print(flush=True); time.sleep(600)"
+    out = tmp_path / "out"
+    with subprocess.Popen([sys.executable, "-c", script, out], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None
+            other.stdout.readline()
+            with pytest.raises(InputError, match=r"another process works in .*out: wait for it, or give another -o"):
+                alone(out).__enter__()
+            done = in_a_process(command("image", tmp_path / "a.png", "-o", out))
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+            assert "another process works in" in done.stderr
+        finally:
+            other.kill()
+    assert [path.name for path in out.iterdir()] == [LOCK]
+    with alone(out):
+        assert out.exists()
+    assert not out.exists()
+
+
+def test_a_folder_that_was_held_is_removed_where_it_is_empty_and_was_not(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name, made in (("new", False), ("empty", False), ("filled", True)):
+        with alone(tmp_path / name):
+            if made:
+                (tmp_path / name / "result").touch()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "filled", "result"]
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    """Before the work and after it."""
+    jobs, out = jobs_of(tmp_path, "a", "b"), tmp_path / "out"
+    out.mkdir()
+    kept = [".c.png.12345678.partial", ".a.png", "a.png", "a.png.12345678.partial"]
+    for name in [*kept, ".a.png.12345678.partial", ".a.png.abcdef00.partial", ".b.png.12345678.partial"]:
+        (out / name).touch()
+    with without_leftovers(jobs):
+        assert sorted(path.name for path in out.iterdir()) == sorted(kept)
+        (out / ".a.png.12345678.partial").touch()
+    assert sorted(path.name for path in out.iterdir()) == sorted(kept)

@@ -1,0 +1,103 @@
+"""Files and folders are there whole or not at all, whatever happens to those who write them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from caflow_runtime.whole_files import LEFTOVER, remove_leftovers, whole_file, whole_folder, write_whole
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    for content in (b"old", b"new"):
+        write_whole(tmp_path / "file", content)
+        assert (tmp_path / "file").read_bytes() == content
+    assert names_in(tmp_path) == ["file"]
+
+
+def fail_in_a_file(path: Path) -> None:
+    with whole_file(path) as partial:
+        partial.write_bytes(b"half")
+        raise ZeroDivisionError
+
+
+def fail_in_a_folder(path: Path) -> None:
+    with whole_folder(path) as partial:
+        (partial / "inner").touch()
+        raise ZeroDivisionError
+
+
+def test_what_fails_changes_nothing(tmp_path: Path) -> None:
+    write_whole(tmp_path / "file", b"old")
+    with pytest.raises(ZeroDivisionError):
+        fail_in_a_file(tmp_path / "file")
+    with pytest.raises(ZeroDivisionError):
+        fail_in_a_folder(tmp_path / "folder")
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "file"):
+        pass  # nothing was written
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_a_folder_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        with whole_folder(tmp_path / "folder") as partial:
+            (partial / name).touch()
+        assert names_in(tmp_path / "folder") == [name]
+    assert names_in(tmp_path) == ["folder"]
+
+
+def test_several_may_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with whole_file(path) as one, whole_file(path) as other:
+        one.write_bytes(b"one")
+        other.write_bytes(b"other")
+    assert path.read_bytes() == b"one"
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    real, path = os.fsync, tmp_path / "file"
+
+    def fsync(descriptor: int) -> None:
+        is_folder = os.path.isdir(f"/proc/self/fd/{descriptor}")  # noqa: PTH112 - a link of the system
+        done.append(f"{'folder' if is_folder else 'file'}, {'named' if path.exists() else 'not named'}")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_whole(path, b"content")
+    assert done == ["file, not named", "folder, named"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from caflow_runtime.whole_files import whole_file, whole_folder
+with whole_file(Path(sys.argv[1])) as file, whole_folder(Path(sys.argv[2])) as folder:
+    file.write_text("half")
+    (folder / "half").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_recognised(tmp_path: Path) -> None:
+    """And nothing else is removed: not what is left of another file, nor what only looks alike."""
+    own = [tmp_path / "file", tmp_path / "folder"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, own)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = names_in(tmp_path)
+    assert [LEFTOVER.fullmatch(name)[1] for name in left] == ["file", "folder"]  # type: ignore[index]
+    others = [".other.0123abcd.partial", ".file.partial", "file.0123abcd.partial", ".file.0123abcd.partial.png"]
+    for name in others:
+        (tmp_path / name).touch()
+    remove_leftovers(own, min_age_s=3600)
+    assert names_in(tmp_path) == sorted([*left, *others])
+    remove_leftovers(own)
+    assert names_in(tmp_path) == sorted(others)

@@ -1,0 +1,304 @@
+"""`--workers`: results are those of one process, whatever is killed; and `caflow batch`, its former name."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import ffmpeg, packets
+from commands import command, heeding_ctrl_c, in_a_process, json_lines_of
+from deadly import DeadlyPlace, fail, square
+from many import crops, drawn_alike, started, wait_for, wait_for_lines
+from tiny import DATA, photograph
+
+from caflow_deploy.cluster.fleet import Place, open_pipeline, versions_here
+from caflow_deploy.cluster.local import open_local_fleet
+from caflow_deploy.commands.batch import command_for
+from caflow_runtime.bundle.wrong_bundle import NoBundle
+from caflow_runtime.errors import BackendError, InputError
+from caflow_runtime.jobs.folder import flat, settings_of_pipeline
+from caflow_runtime.jobs.image_folder import RESULTS
+from caflow_runtime.judge.calibration import NAME as CALIBRATION
+from caflow_runtime.judge.consistency import degrade
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pipeline.pipeline import load
+
+IMAGES = 40
+
+
+def place_of(bundle: Path) -> Place:
+    with load(bundle, backend="cpu", threads=1) as pipe:
+        return Place(str(bundle), flat(settings_of_pipeline(pipe)), {}, "cpu", 1, {})
+
+
+def workers_of(parent: int) -> list[int]:
+    """Processes that hold pipelines for a process."""
+    listed = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()]
+    return [int(pid) for pid, ppid, args in rows if int(ppid) == parent and "spawn_main" in args]
+
+
+def is_there(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_worker_opens_the_same_bundle_or_none(calibrated: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.caflow"
+    shutil.copytree(calibrated, copy)
+    place = replace(place_of(copy), versions=versions_here())
+    assert flat(settings_of_pipeline(open_pipeline(place))) == place.settings
+    (copy / CALIBRATION).write_text((copy / CALIBRATION).read_text() + " ")
+    with pytest.raises(InputError, match="is another bundle, or another calibration, than where the command runs"):
+        open_pipeline(place)
+    with pytest.raises(InputError, match=r"wanted onnxruntime 1\.0, as where the command runs, found 1\.[1-9]"):
+        open_pipeline(replace(place, versions={**versions_here(), "onnxruntime": "1.0"}))
+    with pytest.raises(NoBundle, match="nowhere"):
+        open_pipeline(replace(place, bundle=str(tmp_path / "nowhere")))
+
+
+def test_what_kills_its_worker_is_given_up_and_the_others_are_done(calibrated: Path) -> None:
+    expected = [(k, None if k == 5 else k * k) for k in range(70)]
+    with open_local_fleet(place_of(calibrated), 2) as fleet:
+        assert fleet.backend == "onnxruntime cpu"
+        assert list(fleet.run(square, range(70), in_order=True)) == expected
+        found = fleet.run(square, [1, 2, 3], most_in_part=1)  # the same workers
+        assert sorted(found) == [(1, 1), (2, 4), (3, 9)]
+        workers = workers_of(os.getpid())
+        assert len(workers) == 2
+    assert not workers_of(os.getpid())
+
+
+def test_workers_that_die_at_once_are_an_error(calibrated: Path) -> None:
+    place = DeadlyPlace(**asdict(place_of(calibrated)))
+    with open_local_fleet(place, 1) as fleet, pytest.raises(BackendError, match="4 workers in a row died while"):
+        list(fleet.run(square, [1]))
+
+
+def test_what_goes_wrong_in_a_worker_is_raised(calibrated: Path, tmp_path: Path) -> None:
+    with open_local_fleet(place_of(calibrated), 1) as fleet, pytest.raises(ZeroDivisionError):
+        list(fleet.run(fail, [1]))
+    nowhere = replace(place_of(calibrated), bundle=str(tmp_path / "nowhere"))
+    with open_local_fleet(nowhere, 1) as fleet, pytest.raises(NoBundle, match="nowhere"):
+        list(fleet.run(square, [1]))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images") / "in"
+    crops(folder, IMAGES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(calibrated: Path, images: Path) -> Path:
+    """The results of one process, which nothing happened to; beside them `reports`, what it said."""
+    out = images.with_name("alone")
+    done = in_a_process(command("image", images, "-o", out, *drawing(calibrated)))
+    assert (done.returncode, done.stderr) == (0, "")
+    images.with_name("reports").write_text(done.stdout)
+    return out
+
+
+def drawing(bundle: Path) -> list[object]:
+    return ["--bundle", bundle, "-n", 16, "--threads", 1, "--json"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_folder_of_images_is_resumed(
+    calibrated: Path, images: Path, alone: Path, tmp_path: Path, workers: int
+) -> None:
+    """By the same command, and workers end with it."""
+    out = tmp_path / "out"
+    run = command("image", images, "-o", out, *drawing(calibrated), *["--workers", workers][: 2 * bool(workers)])
+    with started(run, tmp_path) as process:
+        wait_for_lines(process, tmp_path, out / RESULTS, 5)
+        own = workers_of(process.pid)
+        assert len(own) == workers
+        process.kill()
+        process.wait()
+        second = in_a_process(command(*run[3:]))  # at once
+    there = len(json_lines_of(tmp_path / "stdout"))
+    assert 5 <= there < IMAGES
+    assert second.returncode == 0, second.stderr
+    assert len(second.stdout.splitlines()) <= IMAGES - there
+    assert not any(map(is_there, own))
+    assert drawn_alike(out, json_lines_of(out / RESULTS), alone, json_lines_of(alone.with_name("reports")))
+    assert in_a_process(command(*run[3:])).stderr == f"{out} is done already\n"
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_ends_all_workers(calibrated: Path, images: Path, tmp_path: Path, how: signal.Signals) -> None:
+    """Ctrl-C reaches them, too: they do not heed it."""
+    out = tmp_path / "out"
+    run = command("image", images, "-o", out, *drawing(calibrated), "--workers", 2)
+    with started(heeding_ctrl_c(run), tmp_path) as process:
+        wait_for_lines(process, tmp_path, out / RESULTS, 3)
+        own = workers_of(process.pid)
+        for pid in [*own, process.pid] if how == signal.SIGINT else [process.pid]:
+            os.kill(pid, how)
+        process.wait(60)
+    assert process.returncode == 1
+    there = len(json_lines_of(out / RESULTS))
+    again = "run the same command again to resume"
+    assert (tmp_path / "stderr").read_text() == f"caflow: stopped after {there} of {IMAGES} images: {again}\n"
+    assert len(own) == 2
+    assert not any(map(is_there, own))
+    assert not list(out.glob(".*"))
+
+
+def test_a_worker_that_is_killed_changes_nothing(calibrated: Path, images: Path, alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with started(command("image", images, "-o", out, *drawing(calibrated), "--workers", 2), tmp_path) as process:
+        wait_for_lines(process, tmp_path, out / RESULTS, 3)
+        os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+        process.wait(300)
+    assert (process.returncode, (tmp_path / "stderr").read_text()) == (0, "")
+    assert len(json_lines_of(tmp_path / "stdout")) == IMAGES
+    assert drawn_alike(out, json_lines_of(out / RESULTS), alone, json_lines_of(alone.with_name("reports")))
+
+
+@pytest.mark.full
+def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path: Path) -> None:
+    """Of several sizes, also tiled, transparent and grey; one is broken, is reported, and is done once it is whole."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    (folder / "below").mkdir(parents=True)
+    for k, (height, width) in enumerate([(16, 16), (9, 13), (40, 24), (5, 5), (16, 16), (21, 8)]):
+        write_image(folder / "below" / f"{k}.png", photograph(DATA / "photographs", k, height, width))
+    picture = photograph(DATA / "photographs", 7, 9, 12)
+    write_image(folder / "grey.png", picture, is_grey=True)
+    write_image(folder / "alpha.png", picture, np.full((9, 12), 77, np.uint8))
+    (folder / "bad.png").write_text("broken")
+    options = ["--bundle", calibrated, "-n", 3, "--seed", 4, "--pixel-budget", 96 * 96, "--overlap", 16, "--json"]
+    options += ["--keep-all", "--sheet", "--maps"]
+    spread = ["image", folder, "-o", out, *options, "--workers", 2]
+    done = in_a_process(command(*spread))
+    wrong = f"caflow: {folder / 'bad.png'}: wanted an image (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp), "
+    wrong += "cannot decode this one: it is none, damaged, or too large"
+    assert done.stderr == f"{wrong}\ncaflow: 1 of 9 images failed\n"
+    assert done.returncode == 1
+    write_image(folder / "bad.png", picture)
+    again = in_a_process(command(*spread))
+    assert (again.returncode, again.stderr) == (0, "")
+    assert [json.loads(line)["input"] for line in again.stdout.splitlines()] == [str(folder / "bad.png")]
+    alone = in_a_process(command("image", folder, "-o", tmp_path / "alone", *options, "--threads", 2))
+    reports = [json.loads(line) for line in alone.stdout.splitlines()]
+    assert drawn_alike(out, json_lines_of(out / RESULTS), tmp_path / "alone", reports)
+
+
+@pytest.fixture(scope="module")
+def pairs(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A list of 300 pairs, of two sizes, one of them broken."""
+    folder = tmp_path_factory.mktemp("pairs")
+    crops(folder / "B", 40, side=32)
+    (folder / "A").mkdir()
+    with load(calibrated, threads=1) as pipe:
+        for path in (folder / "B").iterdir():
+            target = read_image(path).rgb[: 16 if int(path.stem) % 2 else 32]
+            write_image(path, target)
+            write_image(folder / "A" / path.name, degrade(pipe.manifest.model, target))
+    (folder / "A" / "007.png").write_text("broken")
+    names = [f"{k % 40:03}.png" for k in range(300)]
+    lines = [json.dumps({"target": f"B/{name}", "condition": f"A/{name}"}) for name in names]
+    (folder / "list.jsonl").write_text("\n".join(lines))
+    return folder / "list.jsonl"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_filter_is_resumed(calibrated: Path, pairs: Path, tmp_path: Path, workers: int) -> None:
+    """To the bit, in order; also by workers, of what one process began."""
+    options = ["--bundle", calibrated, "--alpha", 0.1, "--accepted", "copy", "--threads", 1]
+    out, alone = tmp_path / "out", tmp_path / "alone"
+    given = [*options, *["--workers", workers][: 2 * bool(workers)]]
+    with started(command("filter", pairs, "-o", out, *given), tmp_path) as process:
+        wait_for_lines(process, tmp_path, out / "scores.jsonl", 70)
+        process.kill()
+    assert not (out / "accepted").exists()
+    again = in_a_process(command("filter", pairs, "-o", out, *given))
+    filtered = in_a_process(command("filter", pairs, "-o", alone, *options))
+    assert again.returncode == filtered.returncode == 1
+    assert again.stdout == filtered.stdout.replace(str(alone), str(out))
+    whole = (alone / "scores.jsonl").read_bytes()
+    assert (out / "scores.jsonl").read_bytes() == whole
+    assert {p.name for p in (out / "accepted").iterdir()} == {p.name for p in (alone / "accepted").iterdir()}
+    assert not list(out.glob(".*"))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """36 frames, with sound."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    moving = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=30:d=1.2", "-f", "lavfi", "-i", "sine=d=1.2"]
+    ffmpeg(*moving, "-c:v", "libx264", "-bf", 2, "-g", 9, "-c:a", "aac", path)
+    return path
+
+
+@pytest.mark.parametrize(("begun_by", "resumed_by"), [(0, 0), (2, 2), (0, 2), (2, 0)])
+def test_a_killed_video_is_resumed(
+    calibrated: Path, clip: Path, tmp_path: Path, begun_by: int, resumed_by: int
+) -> None:
+    """By one process or by workers, whichever began it; in each case, the same bytes."""
+    out, whole = tmp_path / "out.mp4", tmp_path / "whole.mp4"
+    options = ["--bundle", calibrated, "-n", 8, "--seed", 2, "--threads", 1, "--segment-frames", 3]
+    first, second = (["--workers", count][: 2 * bool(count)] for count in (begun_by, resumed_by))
+    with started(command("video", clip, "-o", out, *options, *first), tmp_path) as process:
+        wait_for(process, tmp_path, 2, lambda: len(list(Path(f"{out}.parts").glob("0*.json"))))
+        process.kill()
+    assert not out.exists()
+    done = in_a_process(command("video", clip, "-o", out, *options, *second))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{clip} → {out}  36 frames\n"
+    assert in_a_process(command("video", clip, "-o", whole, *options)).returncode == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert packets(out, "audio") == packets(clip, "audio")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "stderr", "stdout", "whole.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["image", "a.png", "-o", "out", "--workers", 2, "--metrics", 9100], "--metrics does not work with --workers"),
+        (["image", "a.png", "-o", "out.png", "--workers", 2], "out.png: --workers and --ray are for folders"),
+        (["image", "a.png", "-o", "out", "--ray", "127.0.0.1:1"], "caflow: no Ray cluster at 127.0.0.1:1: "),
+        (["image", "a.png", "-o", "out", "--ray", "auto", "--backend", "tensorrt"], "engines are of one kind of GPU"),
+        (["filter", "list.csv", "-o", "out", "--workers", 2, "--metrics", 9100], "--metrics does not work with"),
+        (["batch", "a.png", "-o", "out", "--alpha", 0.1], "No such option"),
+        (["batch", "a.png", "list.csv", "-o", "out"], "one list of pairs, and nothing else"),
+        (["batch", "clip.mp4", "-o", "out.mp4"], "clip.mp4: there is no such file"),
+    ],
+)
+def test_refusals(calibrated: Path, tmp_path: Path, arguments: list[object], said: str) -> None:
+    """Before anything is written, or a cluster started."""
+    write_image(tmp_path / "a.png", photograph(DATA / "photographs", 0, 8, 8))
+    done = in_a_process(command(*arguments, "--bundle", calibrated), cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_batch_says_what_replaces_it_and_does_it(calibrated: Path, tmp_path: Path) -> None:
+    crops(tmp_path / "in", 3)
+    options = ["--bundle", calibrated, "-n", 2]
+    done = in_a_process(command("batch", tmp_path / "in", "-o", tmp_path / "out", *options, "--workers", 1))
+    deprecated = "caflow: caflow batch is deprecated: give the same to caflow image, with --workers or --ray\n"
+    assert (done.returncode, done.stderr) == (0, deprecated)
+    again = in_a_process(command("image", tmp_path / "in", "-o", tmp_path / "out", *options))
+    assert again.stdout == f"{tmp_path / 'out'} is done already\n"
+    assert "--alpha" in in_a_process(command("batch", "--help")).stdout
+
+
+def test_batch_calls_the_command_for_its_inputs(tmp_path: Path) -> None:
+    for name in ("A", "B"):
+        (tmp_path / "pairs" / name).mkdir(parents=True)
+    assert command_for(["a.png", str(tmp_path)]).name == "image"
+    assert {command_for([name]).name for name in (str(tmp_path / "pairs"), "list.csv", "list.ndjson")} == {"filter"}
+    assert command_for(["clip.mp4"]).name == "video"
+    with pytest.raises(InputError, match=r"clip\.mp4: wanted one video"):
+        command_for(["a.png", "clip.mp4"])

@@ -1,0 +1,33 @@
+"""Jobs of videos as `caflow video` makes them."""
+
+from pathlib import Path
+
+from caflow_runtime.jobs.folder import settings_of_pipeline
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.video.job import TakeFrame, VideoJob
+from caflow_runtime.video.parts import VideoSettings, identity_of
+from caflow_runtime.video.sink import Encoding
+from caflow_runtime.video.source import FileSource, Source
+
+H264 = Encoding("h264", 18, 8)
+
+
+def video_settings(
+    pipe: Pipeline, source: Source, streaming: StreamSettings, segment_frames: int, pixel_budget: int | None = None
+) -> VideoSettings:
+    pipeline = settings_of_pipeline(pipe, pixel_budget)
+    return VideoSettings(pipeline, streaming, H264, segment_frames, identity_of(source))
+
+
+def video_job(
+    pipe: Pipeline,
+    source: Source | Path,
+    output: Path,
+    streaming: StreamSettings | None = None,
+    segment_frames: int = 240,
+    show: TakeFrame | None = None,
+) -> VideoJob:
+    opened = FileSource(source) if isinstance(source, Path) else source
+    settings = video_settings(pipe, opened, streaming or StreamSettings(), segment_frames)
+    return VideoJob(pipe, opened, output, settings, show)
