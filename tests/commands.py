@@ -88,9 +88,9 @@ def heeding_ctrl_c(line: Iterable[object]) -> list[str]:
     return [sys.executable, "-c", HEEDING_CTRL_C, *map(str, line)]
 
 
-def without(**unset: str) -> dict[str, str]:
+def environment_with(**changes: str) -> dict[str, str]:
     """This process's environment with other values; an empty one unsets its variable."""
-    return {name: value for name, value in (os.environ | unset).items() if value}
+    return {name: value for name, value in (os.environ | changes).items() if value}
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:

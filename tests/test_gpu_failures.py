@@ -183,7 +183,7 @@ def test_memory_that_runs_out_is_survived_or_reported(engines: Path, condition: 
 
     outcome()
     most, outcomes = MEMORY.reserved + MEMORY.engines, []
-    for share in np.linspace(1.2, 0.4, 25):
+    for share in np.linspace(1.2, 0.1, 34):
         state.reset(capacity=int(share * most))
         outcomes.append(outcome())
         assert state.left() == {}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, packets
-from commands import command, in_a_process, json_lines, started, without
+from commands import command, environment_with, in_a_process, json_lines, started
 from ports import free_port, listening
 from stamp import read_stamp
 from video_jobs import video_job
@@ -62,9 +62,9 @@ def serving(*arguments: object) -> Iterator[str]:
             server.kill()
 
 
-def caflow_video(uncalibrated: Path, source: object, *options: object, **environment: str) -> Any:
+def caflow_video(uncalibrated: Path, source: object, *options: object, **variables: str) -> Any:
     line = command("video", source, "--bundle", uncalibrated, "-n", 1, *options)
-    return in_a_process(line, env=without(**environment), timeout=TIMEOUT_S)
+    return in_a_process(line, env=environment_with(**variables), timeout=TIMEOUT_S)
 
 
 def test_a_clock_that_keeps_pace_is_believed() -> None:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import tensorrt_rtx as trt
 import torch
-from commands import caflow, caflow_export, command, in_a_process, started
+from commands import caflow, caflow_export, command, environment_with, in_a_process, started
 from conftest import stir
 from onnx import helper
 
@@ -111,7 +111,7 @@ def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
 
     def row() -> str:
         """What is said of the engines."""
-        info = in_a_process(command("info", small), env={"COLUMNS": "200"})
+        info = in_a_process(command("info", small), env=environment_with(COLUMNS="200"))
         (found,) = (line for line in info.stdout.splitlines() if folder.name in line)
         return found
 
