@@ -36,9 +36,16 @@ test-runtime:  ## The tests of the runtime, in an environment that has the wheel
 test-full: setup  ## What takes longer.
 	$(BIN)/pytest -m full
 
-train-%: $(PHOTOGRAPHS)/training  ## Train a model of models/ anew: train-x4-photo takes hours.
+train-x4-photo: $(PHOTOGRAPHS)/training  ## Train the built-in model anew, in three stages: hours.
+	$(BIN)/pip install --quiet --editable '.[finetune]'
+	$(BIN)/caflow-train x4-mean --data $< --out build/x4-mean
+	$(BIN)/caflow-train x4-likelihood --data $< --out build/x4-likelihood --start build/x4-mean/last.pt
+	$(BIN)/caflow-train models/x4-photo/recipe.toml --data $< --out build/x4-photo --start build/x4-likelihood/last.pt
+	$(BIN)/python models/release.py build/x4-photo models/x4-photo.caflow
+
+train-%: $(PHOTOGRAPHS)/training  ## Train another model of models/ anew: train-colorization-demo, say.
 	$(BIN)/caflow-train models/$*/recipe.toml --data $< --out build/$*
-	$(BIN)/python models/release.py build/$* models/$(if $(filter x4-photo,$*),x4-photo.caflow,$*/model.pt)
+	$(BIN)/python models/release.py build/$* models/$*/model.pt
 
 calibrate: $(PHOTOGRAPHS)/calibration  ## Learn again what is typical of the built-in model's photographs.
 	$(BIN)/caflow calibrate $(BUNDLE) --data $< --force

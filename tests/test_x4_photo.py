@@ -22,7 +22,7 @@ from caflow_training.model import to_integers
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = builtin.find_bundle("x4-photo")
-LARGEST_BYTES = 30e6
+LARGEST_BYTES = 20e6
 PHOTOGRAPHS_OFF_BY, TEXTURE_OFF_BY, STRANGE_OFF_BY = 10.0, 64.0, 200.0
 """Grey levels between 8×8 blocks of a sample and of the enlarged condition, at most. Seen: 7 for photographs, 52 for
 the finest texture of the test crops (benchmarks/outliers.py), 49 for text and checks, 159 for white noise, where the

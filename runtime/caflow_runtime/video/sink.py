@@ -4,6 +4,9 @@ A video is always written segment by segment: a killed job keeps those that are 
 the same segments as one that was never stopped.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +27,8 @@ TEN_BITS: tuple[Codec, ...] = ("hevc", "av1", "ffv1")
 CONTAINERS: dict[str, tuple[Codec, ...]] = {".mp4": ("h264", "hevc", "av1"), ".mkv": ("h264", "hevc", "av1", "ffv1")}
 RGB = {"colorspace": 0, "color_range": 2}
 """What FFV1 holds: no matrix, all values."""
+TASKS = Path("/proc/self/task")
+"""A folder for each thread of this process, on Linux."""
 SWSCALE = {BT709: 1, 5: 5, BT601: 5, 9: 9, 10: 9}
 """Colour matrices: FFmpeg's number of a stream to that of its converter."""
 
@@ -113,6 +118,34 @@ def check_output(path: Path, codec: Codec, crf: int) -> None:
         raise InputError(f"crf: of {codec} wanted at most {LARGEST_CRF}, got {crf}")
 
 
+@contextmanager
+def scheduled_as_before() -> Iterator[None]:
+    """Give threads that the block starts or changes the priority of the calling one.
+
+    Where it runs as root, SVT-AV1 makes its own threads, and the one that opens it, real-time threads of the highest
+    priority: nothing else would run on their cores, not even after the encoder is closed.
+    """
+    if not TASKS.is_dir():
+        yield
+        return
+    policy, parameter, before = os.sched_getscheduler(0), os.sched_getparam(0), _policies()
+    try:
+        yield
+    finally:
+        for thread in (thread for thread, now in _policies().items() if now != before.get(thread, policy)):
+            with suppress(OSError):  # it has ended
+                os.sched_setscheduler(thread, policy, parameter)
+
+
+def _policies() -> dict[int, int]:
+    """Of each thread of this process."""
+    found = {}
+    for path in TASKS.iterdir():
+        with suppress(OSError):
+            found[int(path.name)] = os.sched_getscheduler(int(path.name))
+    return found
+
+
 class SegmentWriter:
     """One segment; its first frame is at time 0."""
 
@@ -134,7 +167,8 @@ class SegmentWriter:
         for tag in TAGS:
             setattr(stream.codec_context, tag, self.colour[tag])
         try:
-            stream.codec_context.open()
+            with scheduled_as_before():
+                stream.codec_context.open()
         except av.FFmpegError as error:
             self.container.close()
             path.unlink(missing_ok=True)
