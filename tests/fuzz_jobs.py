@@ -27,7 +27,7 @@ from caflow_runtime.seal import sealed, sealed_fields
 
 PIPELINE = PipelineSettings("0" * 64, "1" * 64, "fp32", "onnxruntime cpu")
 SETTINGS = FilterSettings(PIPELINE, 0.01, 2**28, "2" * 64)
-IMAGES = ImageSettings(PIPELINE, Draw(10, (0.8, 0.7)), "3" * 64)
+IMAGES = ImageSettings(PIPELINE, Draw(10, (0.8, 0.7)))
 PAIRS = 4
 
 
