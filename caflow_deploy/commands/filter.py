@@ -84,7 +84,8 @@ def command(
         pairs = _pairs(source, targets, conditions)
     pipe = running.open_pipeline()
     with ending_on_errors():
-        check_job(pipe, source, output, pairs, alpha, accepted, parquet)
+        warn_of_small(alpha, pipe)
+        check_job(source, output, pairs, accepted, parquet)
         with alone(output), running.open_fleet(pipe) as fleet, ExitStack() as stack:
             settings = FilterSettings(running.settings(pipe, fleet), alpha, max_pixels, hash_of(pairs))
             job = FilterJob(output, pairs, settings, force)
@@ -112,23 +113,22 @@ def _by_workers(fleet: Fleet, pairs: Sequence[FilePair], alpha: float, max_pixel
         yield from verdicts
 
 
-def check_job(
-    pipe: Pipeline,
-    source: Path | None,
-    output: Path,
-    pairs: list[FilePair],
-    alpha: float,
-    accepted: Accepted,
-    parquet: bool,
-) -> None:
+def warn_of_small(alpha: float, pipe: Pipeline) -> None:
+    """Say it where nothing can be rejected.
+
+    Raises:
+        InputError: if the bundle is not calibrated.
+    """
+    if (smallest := smallest_typicality(pipe)) >= alpha:
+        click.echo(f"caflow: calibrated with too few pairs to reject any at α ≤ {smallest:.3g}", err=True)
+
+
+def check_job(source: Path | None, output: Path, pairs: list[FilePair], accepted: Accepted, parquet: bool) -> None:
     """What can be known to go wrong before anything is computed.
 
     Raises:
         InputError
     """
-
-    if (smallest := smallest_typicality(pipe)) >= alpha:
-        click.echo(f"caflow: calibrated with too few pairs to reject any at α ≤ {smallest:.3g}", err=True)
     if parquet:
         import_pyarrow()
     if accepted == "list":
