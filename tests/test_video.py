@@ -527,7 +527,7 @@ def test_another_job_is_refused_by_what_differs(
         ("cut.mp4", ["--codec", "hevc"], "codec h264 (now hevc):"),
         ("cut.mp4", ["--batch", 2], "batch 1 (now 2):"),
         ("cut.mp4", ["--pixel-budget", 9999], "pixel_budget None (now 9999):"),
-        ("cut.mp4", ["--bundle", calibrated], "calibration None (now "),
+        ("cut.mp4", ["--bundle", calibrated], "bundle "),
     ):
         refused = caflow_video(clips / source, output, exported, *options)
         assert (refused.returncode, refused.stdout) == (2, "")
