@@ -311,9 +311,13 @@ def job(
 ) -> "subprocess.CompletedProcess[str]":
     """In segments of ten frames, with a signal sent to itself after a frame."""
     command = [sys.executable, "-c", SCRIPT, source, output, exported.path, noise, how, last]
+    return subprocess.run(heeding_ctrl_c(command), capture_output=True, text=True, check=False, env=finding_helpers())
+
+
+def finding_helpers() -> dict[str, str]:
+    """An environment in which `SCRIPT` finds the modules of the tests."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.run(heeding_ctrl_c(command), capture_output=True, text=True, check=False, env=environment)
+    return {**os.environ, "PYTHONPATH": path}
 
 
 @pytest.mark.parametrize("noise", ["fixed", "0.8"])
@@ -854,8 +858,9 @@ def test_memory_is_flat_over_2000_frames(exported: ExportReport, tmp_path: Path)
         "os.kill(os.getpid(), getattr(signal, how))", "print(open('/proc/self/statm').read().split()[1])"
     )
     command = [sys.executable, "-c", measured, tmp_path / "long.mp4", tmp_path / "out.mp4", exported.path]
-    command += ["fixed", "no", "", -1]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    command += ["fixed", "", -1]
+    line = [str(part) for part in command]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=finding_helpers())
     assert done.returncode == 0, done.stderr
     early, late = (int(line) * os.sysconf("SC_PAGE_SIZE") / 2**20 for line in done.stdout.splitlines()[:2])
     print(f"resident after 500 and 2,000 frames: {early:.1f}, {late:.1f} MiB")

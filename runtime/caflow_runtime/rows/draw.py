@@ -53,8 +53,8 @@ class Draw:
     """By log-likelihood, as in the paper; by how well the sample, degraded again, matches the image; or by how close
     its bits per dimension are, level by level, to what is typical of samples (`calibration`)."""
     keep: tuple[int, ...] | None = None
-    """Progressive best-of-N: how many samples run at each level, the first of them `n`. After a level the most likely
-    so far go on. An approximation: what is dropped might have won."""
+    """Progressive best-of-N: how many samples run at each level, the first of them `n`. After each level, only the
+    most likely samples continue. The result is approximate: a sample that was dropped might have been the best."""
     consistent: bool = False
     """For super-resolution: the winner, ranked as drawn, is changed to down-sample to the image, as far as values in
     0…255 go, and scored again as an image."""
