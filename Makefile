@@ -24,7 +24,7 @@ lint: setup  ## Style and types.
 	$(BIN)/mypy
 
 test: setup  ## The tests that every change runs.
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile  # threads of two processes would wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile  # more than two cores, as some tests wait; threads of PyTorch would wait for each other
 
 test-runtime:  ## The tests of the runtime, in an environment that has the wheel and pytest alone.
 	rm -rf $(WHEEL)
