@@ -166,7 +166,8 @@ def test_other_results(pipe: Pipeline, photographs: Path) -> None:
     accepted = int(verdicts.sum())
     assert 0 < accepted < 13
     assert values['caflow_requests_total{model="model",outcome="rejected"}'] == 13 - accepted
-    assert values['caflow_requests_total{model="model",outcome="accepted"}'] == accepted + 1
+    assert values['caflow_requests_total{model="model",outcome="accepted"}'] == accepted
+    assert values['caflow_requests_total{model="model",outcome="unjudged"}'] == 1
     assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == 13 - accepted + 2
     assert values['caflow_samples_total{model="model",reason="not_finite",verdict="rejected"}'] == 1
     assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] == accepted + 3
