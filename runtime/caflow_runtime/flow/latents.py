@@ -52,9 +52,9 @@ class BlockSums:
         """(6,) `STATISTICS`."""
         channels = len(self.products)
         pairs = np.divide(self.pairs, channels * self.pair_weights, out=np.zeros(2), where=self.pair_weights > 0)
-        covariance = self.products / self.weight
-        squares = np.square(covariance).sum() - np.square(np.diagonal(covariance)).sum()
-        cross = np.sqrt(max(0.0, squares) / max(1, channels * (channels - 1)))
+        variances = np.diagonal(self.products)
+        squares = np.vdot(self.products, self.products) - np.vdot(variances, variances)
+        cross = np.sqrt(max(0.0, squares) / max(1, channels * (channels - 1))) / self.weight
         return np.array([*self.powers / (channels * self.weight), *pairs, cross])
 
 
@@ -83,14 +83,19 @@ def names_of(levels: int) -> list[str]:
 
 
 def _sums(z: Floats, weights: Floats) -> BlockSums:
-    weighted_z = weights * z
-    squares = z * z
-    sides = [(weights[:, 1:] * weights[:, :-1], z[:, :, 1:] * z[:, :, :-1])]
-    sides.append((weights[1:] * weights[:-1], z[:, 1:] * z[:, :-1]))
+    """In few passes, as small images have little else to do."""
+    channels = z.reshape(len(z), -1)
+    weighted_z = channels * weights.ravel()
+    weighted_squares = weighted_z * channels
+    fourth = np.vdot(weighted_squares, channels * channels)
+    sides = [
+        (weights[:, 1:] * weights[:, :-1], (z[:, :, 1:] * z[:, :, :-1]).sum(0)),
+        (weights[1:] * weights[:-1], (z[:, 1:] * z[:, :-1]).sum(0)),
+    ]
     return BlockSums(
         float(weights.sum()),
-        np.array([weighted_z.sum(), (weights * squares).sum(), (weights * squares * squares).sum()]),
+        np.array([weighted_z.sum(), weighted_squares.sum(), fourth]),
         np.array([pair_weights.sum() for pair_weights, _ in sides]),
-        np.array([(pair_weights * products).sum() for pair_weights, products in sides]),
-        weighted_z.reshape(len(z), -1) @ z.reshape(len(z), -1).T,
+        np.array([np.vdot(pair_weights, products) for pair_weights, products in sides]),
+        weighted_z @ channels.T,
     )
