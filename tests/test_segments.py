@@ -262,7 +262,7 @@ def test_tags_that_are_not_utf_8_are_read(pipe: Pipeline, clips: Path, tmp_path:
 
 
 def test_what_is_not_typical_is_left_out_alike(calibrated: Path, clips: Path, tmp_path: Path) -> None:
-    source, settings = clips / "far.mp4", StreamSettings(noise="fresh", min_typicality=0.95, untypical="drop")
+    source, settings = clips / "scenes.mp4", StreamSettings(noise="fresh", min_typicality=0.95, untypical="drop")
     with load(calibrated, backend="cpu", threads=1) as pipe:
         drawing = in_one_process(pipe, source, tmp_path / "whole.mp4", settings)
         _, reports = in_segments(pipe, source, tmp_path / "joined.mp4", settings)
