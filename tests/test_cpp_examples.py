@@ -73,7 +73,7 @@ def test_images_scores_and_videos_are_pythons(
     assert scored["log_likelihood"] == pytest.approx(pipe.score(large, condition).log_likelihood[0], rel=likelihood)
 
     write_video(tmp_path / "small.avi", condition, 5)
-    assert run_example("upscale_video", "small.avi", "large.avi", "3").startswith("5 frames")
+    assert run_example("upscale_video", "small.avi", "large.avi", "3") == "5 frames of 1 scene\n"
     frames = read_video(tmp_path / "large.avi")
     assert len(frames) == 5
     for frame in frames:

@@ -13,9 +13,13 @@
 #include "pipeline.hpp"
 
 struct caflow_model {
-    caflow_model(const char* folder, const caflow::runtime::Settings& settings) : pipeline(folder, settings) {}
+    std::shared_ptr<caflow::runtime::Pipeline> pipeline;
+};
 
-    caflow::runtime::Pipeline pipeline;
+struct caflow_stream {
+    std::shared_ptr<caflow::runtime::Pipeline> pipeline;  // outlives the model's handle
+    caflow::runtime::Stream stream;
+    std::uint32_t flags;
 };
 
 namespace {
@@ -31,7 +35,9 @@ constexpr std::uint32_t largest_samples = 1 << 20;  // of one call, all of whose
 
 // A field in what is padding today would be read where an older application left anything.
 static_assert(sizeof(caflow_open_options) == offsetof(caflow_open_options, flags) + sizeof(std::uint32_t));
-static_assert(sizeof(caflow_draw_options) == offsetof(caflow_draw_options, flags) + sizeof(std::uint32_t));
+static_assert(sizeof(caflow_draw_options) == offsetof(caflow_draw_options, spare) + sizeof(std::uint32_t));
+static_assert(sizeof(caflow_stream_options) == offsetof(caflow_stream_options, flags) + sizeof(std::uint32_t));
+static_assert(CAFLOW_NO_SAMPLE == no_sample);
 
 thread_local std::string last_error;
 
@@ -138,6 +144,9 @@ Draw draw_of(const caflow_draw_options& options) {
     check_count(options.keeps, most_levels, "keeps");
     if (options.temperatures) check_given(options.temperature, "temperature");
     if (options.keeps) check_given(options.keep, "keep");
+    if (options.consistent > 1 || options.spare) {
+        throw InputError("consistent: wanted 0 or 1, got " + std::to_string(options.consistent));
+    }
     if (options.samples > largest_samples) {
         throw InputError("samples: wanted up to 2^20, got " + std::to_string(options.samples));
     }
@@ -149,8 +158,23 @@ Draw draw_of(const caflow_draw_options& options) {
     if (options.temperatures) draw.temperature.assign(options.temperature, options.temperature + options.temperatures);
     if (options.keeps) draw.keep.assign(options.keep, options.keep + options.keeps);
     draw.rank = options.rank == CAFLOW_RANK_CONSISTENCY ? Rank::consistency : Rank::likelihood;
+    draw.consistent = options.consistent;
     draw.with_pixels = options.flags & CAFLOW_WITH_PIXELS;
     return draw;
+}
+
+FrameNoise frame_noise_of(const caflow_stream_options& options) {
+    check_flags(options.flags, 0);
+    switch (options.noise) {
+        case CAFLOW_NOISE_FIXED:
+            return {FrameNoise::Kind::fixed, 0};
+        case CAFLOW_NOISE_FRESH:
+            return {FrameNoise::Kind::fresh, 0};
+        case CAFLOW_NOISE_DRIFTING:
+            return {FrameNoise::Kind::drifting, options.persistence};
+        default:
+            throw InputError("noise: wanted one of CAFLOW_NOISE_…, got " + std::to_string(options.noise));
+    }
 }
 
 // Images of the caller, copied. `scale`: by how much larger their targets are.
@@ -205,10 +229,18 @@ struct OwnedResult : caflow_result {
 
 struct OwnedResults : caflow_results {
     OwnedResults(std::vector<Result> results, std::uint32_t flags) : caflow_results() {
-        for (Result& one : results) {
-            owned.push_back(std::make_unique<OwnedResult>(std::move(one), flags & CAFLOW_WITH_LIKELIHOOD_MAPS));
-            pointers.push_back(owned.back().get());
-        }
+        for (Result& one : results) add(std::move(one), flags);
+    }
+
+    OwnedResults(Frame&& frame, std::uint32_t flags) : caflow_results() {
+        add(std::move(frame.result), flags);
+        owned.back()->image = frame.number;
+        owned.back()->starts_scene = frame.starts_scene;
+    }
+
+    void add(Result&& one, std::uint32_t flags) {
+        owned.push_back(std::make_unique<OwnedResult>(std::move(one), flags & CAFLOW_WITH_LIKELIHOOD_MAPS));
+        pointers.push_back(owned.back().get());
         count = pointers.size();
         result = pointers.data();
     }
@@ -216,6 +248,12 @@ struct OwnedResults : caflow_results {
     std::vector<std::unique_ptr<OwnedResult>> owned;
     std::vector<const caflow_result*> pointers;
 };
+
+caflow_draw_options read_draw_options(const caflow_draw_options* options) {
+    const caflow_draw_options known = read_options(options, caflow_draw_options CAFLOW_DRAW_OPTIONS_INIT, "options");
+    check_flags(known.flags, CAFLOW_WITH_PIXELS | CAFLOW_WITH_LIKELIHOOD_MAPS);
+    return known;
+}
 
 using Method = std::vector<Result> (Pipeline::*)(const std::vector<Image>&, const Draw&);
 
@@ -225,12 +263,10 @@ caflow_status draw(caflow_model* model, const caflow_image* conditions, std::siz
         check_given(results, "results");
         *results = nullptr;
         check_given(model, "model");
-        const caflow_draw_options known =
-            read_options(options, caflow_draw_options CAFLOW_DRAW_OPTIONS_INIT, "options");
-        check_flags(known.flags, CAFLOW_WITH_PIXELS | CAFLOW_WITH_LIKELIHOOD_MAPS);
-        const std::int64_t scale = model->pipeline.manifest().model.scale;
-        const std::vector<Image> images = read_images(conditions, count, scale, "conditions");
-        *results = new OwnedResults((model->pipeline.*method)(images, draw_of(known)), known.flags);
+        const caflow_draw_options known = read_draw_options(options);
+        Pipeline& pipeline = *model->pipeline;
+        const std::vector<Image> images = read_images(conditions, count, pipeline.manifest().model.scale, "conditions");
+        *results = new OwnedResults((pipeline.*method)(images, draw_of(known)), known.flags);
     });
 }
 
@@ -249,7 +285,7 @@ caflow_status caflow_open(const char* folder, const caflow_open_options* options
         check_given(folder, "folder");
         const caflow_open_options known =
             read_options(options, caflow_open_options CAFLOW_OPEN_OPTIONS_INIT, "options");
-        *model = new caflow_model(folder, settings_of(known));
+        *model = new caflow_model{std::make_shared<Pipeline>(folder, settings_of(known))};
     });
 }
 
@@ -259,17 +295,17 @@ caflow_status caflow_info(const caflow_model* model, caflow_model_info* info) {
     return guarded([&] {
         check_given(model, "model");
         check_given(info, "info");
-        const Manifest& manifest = model->pipeline.manifest();
+        const Manifest& manifest = model->pipeline->manifest();
         const Model& numbers = manifest.model;
         const caflow_model_info known{info->struct_size,
                                       numbers.task.c_str(),
                                       manifest.precision.c_str(),
-                                      model->pipeline.backend().c_str(),
+                                      model->pipeline->backend().c_str(),
                                       std::uint32_t(numbers.scale),
                                       std::uint32_t(numbers.size_multiple),
                                       std::uint32_t(numbers.levels),
                                       std::uint32_t(numbers.channels),
-                                      std::uint64_t(model->pipeline.pixel_budget())};
+                                      std::uint64_t(model->pipeline->pixel_budget())};
         check_struct_size<caflow_model_info>(info->struct_size, "info");
         std::memcpy(info, &known, std::min(info->struct_size, sizeof known));
     });
@@ -292,12 +328,39 @@ caflow_status caflow_score(caflow_model* model, const caflow_image* targets, con
         *results = nullptr;
         check_given(model, "model");
         check_flags(flags, CAFLOW_WITH_LIKELIHOOD_MAPS);
-        const std::int64_t scale = model->pipeline.manifest().model.scale;
+        const std::int64_t scale = model->pipeline->manifest().model.scale;
         const std::vector<Image> given = read_images(targets, count, 1, "targets");
         const std::vector<Image> images = read_images(conditions, count, scale, "conditions");
-        *results = new OwnedResults(model->pipeline.score(given, images), flags);
+        *results = new OwnedResults(model->pipeline->score(given, images), flags);
     });
 }
+
+caflow_status caflow_open_stream(caflow_model* model, const caflow_draw_options* draw,
+                                 const caflow_stream_options* options, caflow_stream** stream) {
+    return guarded([&] {
+        check_given(stream, "stream");
+        *stream = nullptr;
+        check_given(model, "model");
+        const caflow_draw_options known = read_draw_options(draw);
+        const FrameNoise noise = frame_noise_of(
+            read_options(options, caflow_stream_options CAFLOW_STREAM_OPTIONS_INIT, "options"));
+        const std::shared_ptr<Pipeline>& pipeline = model->pipeline;
+        *stream = new caflow_stream{pipeline, pipeline->open_stream(draw_of(known), noise), known.flags};
+    });
+}
+
+caflow_status caflow_draw_frame(caflow_stream* stream, const caflow_image* frame, caflow_results** results) {
+    return guarded([&] {
+        check_given(results, "results");
+        *results = nullptr;
+        check_given(stream, "stream");
+        const std::int64_t scale = stream->pipeline->manifest().model.scale;
+        const std::vector<Image> images = read_images(frame, 1, scale, "frame");
+        *results = new OwnedResults(stream->stream.draw(images[0]), stream->flags);
+    });
+}
+
+void caflow_close_stream(caflow_stream* stream) { delete stream; }
 
 void caflow_free_results(caflow_results* results) { delete static_cast<OwnedResults*>(results); }
 

@@ -3,13 +3,15 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <vector>
 
+#include "choice.hpp"
+#include "draw.hpp"
 #include "graphs.hpp"
 #include "image.hpp"
 #include "runner.hpp"
+#include "stream.hpp"
 
 namespace caflow::runtime {
 
@@ -19,27 +21,6 @@ struct Settings {
     int threads = 0;
     std::int64_t pixel_budget = 1 << 20;
     std::int64_t overlap = 64;
-};
-
-enum class Rank { likelihood, consistency };
-
-struct Draw {
-    std::uint32_t samples = 10;
-    std::uint32_t first_sample = 0;
-    std::uint32_t seed = 0;
-    std::uint32_t frame = 0;
-    std::vector<double> temperature{0.8};
-    std::vector<std::uint32_t> keep;
-    Rank rank = Rank::likelihood;
-    bool with_pixels = false;
-};
-
-// A row that is given back.
-struct Result {
-    Row row;  // with its pixels if they were asked for
-    Image image;
-    double value;  // what it was ranked by
-    std::optional<double> consistency;
 };
 
 // A model that is ready to run. Any number of threads may use one at the same time.
@@ -60,11 +41,10 @@ class Pipeline {
     // Targets, in their order.
     std::vector<Result> score(const std::vector<Image>& targets, const std::vector<Image>& conditions);
 
-  private:
-    void draw_all(const std::vector<Image>& conditions, const Draw& draw, const Sink& sink);
-    void check(const Draw& draw) const;
-    Result ranked(Row&& row, const Image& condition, const Draw& draw) const;
+    // Frames of a video, one after the other. The pipeline must outlive it.
+    Stream open_stream(const Draw& draw, const FrameNoise& noise) { return {runner_, draw, noise}; }
 
+  private:
     Graphs graphs_;
     Runner runner_;
 };

@@ -9,7 +9,6 @@
 #include <set>
 
 #include "errors.hpp"
-#include "noise.hpp"
 #include "prune.hpp"
 
 namespace caflow::runtime {
@@ -223,7 +222,7 @@ std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) c
                 z.rows.push_back({cells(unit.window->y.start), cells(unit.window->x.start), sample});
             }
         }
-        drawn.push_back(graphs_.draw_noise(z));
+        drawn.push_back(noise.drifting ? noise.drifting->draw_rows(z) : graphs_.draw_noise(z));
     }
     return drawn;
 }

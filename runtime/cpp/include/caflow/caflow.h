@@ -51,6 +51,12 @@ typedef enum caflow_status {
 /* A model that is ready to run. */
 typedef struct caflow_model caflow_model;
 
+/* A video that is drawn frame by frame. */
+typedef struct caflow_stream caflow_stream;
+
+/* The number of the sample where there is none: the input, enlarged, is in its place. */
+#define CAFLOW_NO_SAMPLE ((uint32_t)0xFFFFFFFF)
+
 /* An image of the caller: uint8 RGB, row after row. It is read during the call only. */
 typedef struct caflow_image {
     const uint8_t *rgb;
@@ -99,7 +105,7 @@ typedef struct caflow_draw_options {
     /* N, of each image, up to 2^20; default 10. */
     uint32_t samples;
     /* Number of the first of them. A sample is the same whatever N is, so samples = 1 and first_sample = k draw the k-th
-     * again: how a video keeps one through a scene. */
+     * again. */
     uint32_t first_sample;
     /* Choose the noise; where both are equal, it is. */
     uint32_t seed;
@@ -113,10 +119,31 @@ typedef struct caflow_draw_options {
     size_t keeps;
     uint32_t rank;  /* CAFLOW_RANK_… */
     uint32_t flags; /* CAFLOW_WITH_… */
+    /* 1: for super-resolution, a sample, ranked as drawn, is changed to match the condition when it is reduced again, as
+     * far as values in 0…255 go, and scored again as an image; default 0. */
+    uint32_t consistent;
+    uint32_t spare; /* 0 */
 } caflow_draw_options;
 
 #define CAFLOW_DRAW_OPTIONS_INIT \
-    { sizeof(caflow_draw_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, 0 }
+    { sizeof(caflow_draw_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, 0, 0, 0 }
+
+/* The noise of a stream's frames. */
+enum {
+    CAFLOW_NOISE_FIXED = 0,   /* the same for all frames of a scene, so that what does not move does not flicker */
+    CAFLOW_NOISE_FRESH = 1,   /* new for each frame */
+    CAFLOW_NOISE_DRIFTING = 2 /* `persistence` times that of the last frame, and new noise, as much as is missing */
+};
+
+typedef struct caflow_stream_options {
+    size_t struct_size;
+    double persistence; /* between 0 and 1, of CAFLOW_NOISE_DRIFTING; else 0 */
+    uint32_t noise;     /* CAFLOW_NOISE_…; default fixed */
+    uint32_t flags;     /* none yet: 0 */
+} caflow_stream_options;
+
+#define CAFLOW_STREAM_OPTIONS_INIT \
+    { sizeof(caflow_stream_options), 0, 0, 0 }
 
 typedef struct caflow_model_info {
     size_t struct_size;
@@ -133,25 +160,26 @@ typedef struct caflow_model_info {
 #define CAFLOW_MODEL_INFO_INIT \
     { sizeof(caflow_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0 }
 
-/* One (image, sample) pair, or one scored image. New fields are added at the end. */
+/* One (image, sample) pair, one scored image, or one frame. New fields are added at the end. */
 typedef struct caflow_result {
-    size_t image;    /* number of the condition it is of */
-    uint32_t sample; /* number of the sample: with seed and frame it is drawn again */
+    size_t image;    /* number of the condition it is of, or of the frame in its stream */
+    uint32_t sample; /* number of the sample: with seed and frame it is drawn again; or CAFLOW_NO_SAMPLE */
     uint32_t levels; /* how many per_level are */
     size_t height;   /* of the target */
     size_t width;
     /* height x width x 3, rows without gaps; NULL of a scored image. */
     const uint8_t *rgb;
-    /* log p(target | condition), nats: of a sample at the continuous point that was drawn, of a scored image at the
-     * middle of the cells of its integers; and its parts, the coarsest level first. */
+    /* log p(target | condition), nats: of a sample at the continuous point that was drawn, of a scored or a consistent
+     * image at the middle of the cells of its integers; and its parts, the coarsest level first. NaN without a sample. */
     double log_likelihood;
     const double *per_level;
     double bits_per_dim; /* -log_likelihood / (3 * height * width * ln 2) */
-    double consistency;  /* dB, where samples are ranked by it; else NaN */
+    double consistency;  /* dB, where samples are ranked by it or made consistent; else NaN */
     /* With CAFLOW_WITH_PIXELS height x width x 3 continuous values, integer w stands for [w, w + 1); else NULL. */
     const float *pixels;
     /* With CAFLOW_WITH_LIKELIHOOD_MAPS height x width, nats per pixel; else NULL. */
     const float *log_likelihood_map;
+    uint32_t starts_scene; /* 1 of the first frame of a scene of a stream, else 0 */
 } caflow_result;
 
 /* Of one call. */
@@ -191,6 +219,20 @@ CAFLOW_API caflow_status caflow_sample(caflow_model *model, const caflow_image *
  * caflow_free_results. Any thread. */
 CAFLOW_API caflow_status caflow_score(caflow_model *model, const caflow_image *targets, const caflow_image *conditions,
                                       size_t count, uint32_t flags, caflow_results **results);
+
+/* Begin a video. The best of N is chosen on the first frame of each scene, and its number is kept through the scene: scenes
+ * are told apart by their colours and sizes. `draw` is without `keep` and `consistent`, and its `frame` is not used. The
+ * handle is the caller's, who gives it to caflow_close_stream, before or after the model's. Any thread. */
+CAFLOW_API caflow_status caflow_open_stream(caflow_model *model, const caflow_draw_options *draw,
+                                            const caflow_stream_options *options, caflow_stream **stream);
+
+/* Draw the next frame: one result. Where no sample of it is finite, that is the frame enlarged, without a likelihood. A
+ * frame that fails counts all the same. The results are the caller's, who gives them to caflow_free_results. One thread
+ * at a time. */
+CAFLOW_API caflow_status caflow_draw_frame(caflow_stream *stream, const caflow_image *frame, caflow_results **results);
+
+/* Let go of a stream, which no thread uses any more; NULL is fine. Results stay valid. */
+CAFLOW_API void caflow_close_stream(caflow_stream *stream);
 
 /* Let go of results; NULL is fine. Any thread. */
 CAFLOW_API void caflow_free_results(caflow_results *results);

@@ -115,6 +115,8 @@ class Result {
     Span<double> per_level() const { return {result_->per_level, result_->levels}; }
     double bits_per_dim() const { return result_->bits_per_dim; }
     double consistency() const { return result_->consistency; }
+    bool has_sample() const { return result_->sample != CAFLOW_NO_SAMPLE; }
+    bool starts_scene() const { return result_->starts_scene; }
     Span<float> pixels() const { return of(result_->pixels, 3); }
     Span<float> log_likelihood_map() const { return of(result_->log_likelihood_map, 1); }
 
@@ -178,8 +180,37 @@ struct DrawOptions {
     std::vector<double> temperature;
     std::vector<std::uint32_t> keep;
     Rank rank = Rank::likelihood;
+    bool consistent = false;
     bool with_pixels = false;
     bool with_likelihood_maps = false;
+};
+
+enum class FrameNoise : std::uint32_t {
+    fixed = CAFLOW_NOISE_FIXED,
+    fresh = CAFLOW_NOISE_FRESH,
+    drifting = CAFLOW_NOISE_DRIFTING
+};
+
+// The fields of caflow_stream_options.
+struct StreamOptions {
+    FrameNoise noise = FrameNoise::fixed;
+    double persistence = 0;
+};
+
+// A video that is drawn frame by frame, by one thread at a time; Model::open_stream makes it.
+class Stream {
+  public:
+    explicit Stream(caflow_stream* stream) : stream_(stream, caflow_close_stream) {}
+
+    // The next frame: one result.
+    Results draw(const Image& frame) {
+        caflow_results* results = nullptr;
+        check(caflow_draw_frame(stream_.get(), &frame, &results));
+        return Results(results);
+    }
+
+  private:
+    std::unique_ptr<caflow_stream, decltype(&caflow_close_stream)> stream_;
 };
 
 // A model that is ready to run.
@@ -223,8 +254,20 @@ class Model {
         return Results(results);
     }
 
+    // The stream may outlive the model.
+    Stream open_stream(const DrawOptions& draw = {}, const StreamOptions& options = {}) const {
+        const caflow_draw_options c_draw = as_c(draw);
+        caflow_stream_options c_options = CAFLOW_STREAM_OPTIONS_INIT;
+        c_options.noise = static_cast<std::uint32_t>(options.noise);
+        c_options.persistence = options.persistence;
+        caflow_stream* stream = nullptr;
+        check(caflow_open_stream(model_.get(), &c_draw, &c_options, &stream));
+        return Stream(stream);
+    }
+
   private:
-    Results draw(decltype(&caflow_best_of) function, Images conditions, const DrawOptions& options) const {
+    // Valid as long as the options.
+    static caflow_draw_options as_c(const DrawOptions& options) {
         caflow_draw_options c_options = CAFLOW_DRAW_OPTIONS_INIT;
         c_options.samples = options.samples;
         c_options.first_sample = options.first_sample;
@@ -235,8 +278,14 @@ class Model {
         c_options.keep = options.keep.data();
         c_options.keeps = options.keep.size();
         c_options.rank = static_cast<std::uint32_t>(options.rank);
+        c_options.consistent = options.consistent;
         if (options.with_pixels) c_options.flags |= CAFLOW_WITH_PIXELS;
         if (options.with_likelihood_maps) c_options.flags |= CAFLOW_WITH_LIKELIHOOD_MAPS;
+        return c_options;
+    }
+
+    Results draw(decltype(&caflow_best_of) function, Images conditions, const DrawOptions& options) const {
+        const caflow_draw_options c_options = as_c(options);
         caflow_results* results = nullptr;
         check(function(model_.get(), conditions.data(), conditions.size(), &c_options, &results));
         return Results(results);
