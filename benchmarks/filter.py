@@ -1,7 +1,8 @@
-"""What calibrated likelihoods detect, whom they reject wrongly, and how fast pairs are scored.
+"""What typicality detects, what it rejects wrongly, and how fast pairs are scored.
 
-Photographs that neither training nor calibration has seen (`models/photographs.py unseen`) are held against the same
-pictures spoilt in many ways, against the results of other methods, and against images that are no photographs.
+Photographs that neither training nor calibration has seen (`models/photographs.py unseen`, and `last` for the last
+look) are held against the same pictures spoilt in many ways, against the results of other methods, and against images
+that are no photographs. Beside typicality stands what it was before statistics of latents joined it.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from typing import Any
 
 import click
 import cv2
+import msgspec
 import numpy as np
 import report
 from metrics import Picture
@@ -20,8 +22,11 @@ from peers import installed, resampled
 from PIL import Image
 from scipy.stats import mannwhitneyu
 
-from caflow_runtime.jobs.calibrate import Pair, pairs_of, photographs_in
+from caflow_runtime.bundle import builtin
+from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in, with_grey_copies
 from caflow_runtime.judge.consistency import consistency, project
+from caflow_runtime.judge.reference import Kind, Reference
+from caflow_runtime.judge.typicality import covariates, distance_of
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 PHOTOGRAPHS = Path("build/photographs")
@@ -41,22 +46,66 @@ Floats = NDArray[np.float64]
 class Scores:
     """Of pairs, (R,) each: the more, the less likely to be rejected."""
 
-    typicality: Floats
+    typical: Floats
+    """−distance from what is typical, which typicality ranks."""
+    levels: Floats
+    """The same of the levels' bits per dimension alone."""
     likelihood: Floats
     """−bits/dim."""
     consistency: Floats
     """LR-PSNR, dB."""
 
 
-def scores(pipe: Pipeline, pairs: Iterable[Pair]) -> Scores:
-    """Of each pair."""
-    found = []
+@dataclass(frozen=True)
+class Judged:
+    """Pairs with their scores and verdicts."""
+
+    names: list[str]
+    """Of the photographs."""
+    scores: Scores
+    typicality: Floats
+    group: NDArray[np.str_]
+
+    def part(self, which: NDArray[np.bool_]) -> "Judged":
+        """Some of them."""
+        scored = Scores(*(getattr(self.scores, name)[which] for name in Scores.__dataclass_fields__))
+        names = [name for name, taken in zip(self.names, which, strict=True) if taken]
+        return Judged(names, scored, self.typicality[which], self.group[which])
+
+
+def judged(pipe: Pipeline, pairs: Iterable[Pair]) -> Judged:
+    """Each pair."""
+    truth, model = pipe.calibration.truth, pipe.manifest.model
+    names, found, values, groups = [], [], [], []
     for pair in pairs:
         scored = pipe.score(pair.target, pair.condition)
-        assert scored.typicality is not None
-        measured = consistency(pipe.manifest.model, pair.target, pair.condition)
-        found.append((scored.typicality.value[0], -scored.bits_per_dim[0], measured))
-    return Scores(*np.array(found).T)
+        typical = scored.image_typicality
+        assert typical is not None
+        given = covariates(pair.condition, model.scale)
+        distances = [
+            -distance_of(one, scored.measures[0, : one.main.measures], given) for one in (truth, levels_of(truth))
+        ]
+        measured = consistency(model, pair.target, pair.condition)
+        names.append(pair.photograph)
+        found.append((*distances, -scored.bits_per_dim[0], measured))
+        values.append(typical.value[0])
+        groups.append(typical.group[0])
+    return Judged(names, Scores(*np.array(found).T), np.array(values), np.array(groups))
+
+
+def levels_of(truth: Reference) -> Reference:
+    """What is typical of the levels' bits per dimension alone."""
+
+    def levels(kind: Kind | None) -> Kind | None:
+        if kind is None:
+            return None
+        n = kind.levels
+        covariance = np.linalg.inv(np.array(kind.precision))[:n, :n]
+        precision = np.linalg.inv((covariance + covariance.T) / 2)
+        changes = {"mean": kind.mean[:n], "log_spread": kind.log_spread[:n], "precision": precision.tolist()}
+        return msgspec.structs.replace(kind, **changes)
+
+    return Reference(None, levels(truth.coloured), levels(truth.grey))
 
 
 def crops(pipe: Pipeline, kind: str, sides: tuple[int, ...]) -> list[Pair]:
@@ -135,13 +184,13 @@ def interval(values: list[float]) -> list[float]:
     return [float(bound) for bound in np.quantile(values, (0.025, 0.975))]
 
 
-def detection(true: Scores, names: list[str], wrong: Scores, wrong_names: list[str]) -> dict[str, Any]:
+def detection(true: Judged, wrong: Judged) -> dict[str, Any]:
     """AUROC of each score, with its interval by bootstrap over photographs, and the share rejected at α = 0.05."""
     rng = np.random.default_rng(0)
-    groups, wrong_groups = members(names), members(wrong_names)
+    groups, wrong_groups = members(true.names), members(wrong.names)
     row: dict[str, Any] = {}
     for name in Scores.__dataclass_fields__:
-        a, b = getattr(true, name), getattr(wrong, name)
+        a, b = getattr(true.scores, name), getattr(wrong.scores, name)
         drawn = [auroc(a[redrawn(groups, rng)], b[redrawn(wrong_groups, rng)]) for _ in range(RESAMPLES // 4)]
         low, high = interval(drawn)
         row[name] = auroc(a, b)
@@ -192,42 +241,45 @@ def rates(pipe: Pipeline, pairs: list[Pair]) -> list[dict[str, Any]]:
     return [{"what": name, f"{SIDE}×{SIDE} per s": len(given) / value} for name, value in seconds.items()]
 
 
-def by_kind(pairs: list[Pair], typicality: Floats, small: list[bool]) -> list[dict[str, Any]]:
-    """False rejection at 0.05 of parts of the photographs: where the whole may mislead."""
-    sides = np.array([len(pair.target) for pair in pairs])
-    parts = {f"{side}×{side}": sides == side for side in SIDES}
-    parts |= {"of food, small": np.array(small), "of all else, large": ~np.array(small)}
-    return [
-        {"crops": name, "number": int(part.sum()), "rejected at 0.05": float((typicality[part] < 0.05).mean())}
-        for name, part in parts.items()
-    ]
+def by_part(truth: Judged) -> list[dict[str, Any]]:
+    """False rejection of parts of the photographs, where the whole may mislead: by group, and of food, all small."""
+    parts = {str(name): truth.group == name for name in np.unique(truth.group)}
+    is_food = np.array([name.endswith(".jpeg") for name in truth.names])
+    if is_food.any():
+        parts |= {"of food": is_food, "of all else": ~is_food}
+    rows = []
+    for name, which in parts.items():
+        part = truth.part(which)
+        found = false_rejection(part.typicality, part.names)
+        rates = {f"rejected at {alpha}": value["rate"] for alpha, value in found.items()}
+        low, high = found["0.05"]["interval"]
+        rows.append({"crops": name, "number": len(part.names), **rates, "0.05, 95 %": f"{low:.3f}–{high:.3f}"})
+    return rows
 
 
 @click.command()
+@click.argument("bundle", default=builtin.DEFAULT)
+@click.option("--photographs", "kind", type=click.Choice(["unseen", "last"]), default="unseen", show_default=True)
 @report.options
-def main(threads: int, json_file: Path | None) -> None:
-    """Judge the built-in model's calibration; first fetch unseen, domains and test with models/photographs.py."""
-    with load(backend="cpu", threads=threads) as pipe:
-        pairs = crops(pipe, "unseen", SIDES)
-        names = [pair.photograph for pair in pairs]
-        truth = scores(pipe, pairs)
-        whole = false_rejection(truth.typicality, names)
-        parts = by_kind(pairs, truth.typicality, [name.endswith(".jpeg") for name in names])
-        others = crops(pipe, "test", SIDES)
-        of_test = false_rejection(scores(pipe, others).typicality, [pair.photograph for pair in others])
-        spoilable = [k for k, pair in enumerate(pairs) if len(pair.target) == SIDE]
-        true = Scores(*(getattr(truth, name)[spoilable] for name in Scores.__dataclass_fields__))
-        given = [pairs[k] for k in spoilable]
+def main(bundle: str, kind: str, threads: int, json_file: Path | None) -> None:
+    """Judge a bundle's calibration; first fetch unseen or last, domains and test with models/photographs.py."""
+    with load(bundle, backend="cpu", threads=threads) as pipe:
+        pairs = crops(pipe, kind, SIDES)
+        truth = judged(pipe, with_grey_copies(pipe.manifest.model, pairs))
+        whole = false_rejection(truth.typicality, truth.names)
+        parts = by_part(truth)
+        given = [pair for pair in pairs if len(pair.target) == SIDE]
+        true = judged(pipe, given)
         rows = []
         for name, wrong in wrong_pairs(pipe, given):
-            found = detection(true, [p.photograph for p in given], scores(pipe, wrong), [p.photograph for p in wrong])
-            rows.append({"against": name, "pairs": len(wrong), **found})
+            rows.append({"against": name, "pairs": len(wrong), **detection(true, judged(pipe, wrong))})
+            report.show(rows[-1:])
         speeds = rates(pipe, given)
     for table in (rows, [{"alpha": alpha, **value} for alpha, value in whole.items()], parts, speeds):
         report.show(table)
         print()
-    figures = {"false_rejection": whole, "false_rejection_by_part": parts, "false_rejection_of_test": of_test}
-    report.write(json_file, rows, PACKAGES, figures | {"rates": speeds}, threads=threads, side=SIDE)
+    figures = {"false_rejection": whole, "false_rejection_by_part": parts, "rates": speeds}
+    report.write(json_file, rows, PACKAGES, figures, threads=threads, side=SIDE, photographs=kind)
 
 
 if __name__ == "__main__":

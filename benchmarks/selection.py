@@ -14,8 +14,8 @@ import report
 from metrics import WHOLE, Crop, Judge, crops, psnr
 from numpy.typing import NDArray
 
-from caflow_runtime.judge.calibration import mahalanobis
 from caflow_runtime.judge.consistency import consistency
+from caflow_runtime.judge.typicality import covariates, distance_of
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 PHOTOGRAPHS = Path("build/photographs")
@@ -33,11 +33,11 @@ def judged(pipe: Pipeline, judge: Judge, crop: Crop, temperature: float, seed: i
     drawn = pipe.sample(crop.condition, n=max(NUMBERS), temperature=temperature, seed=seed)
     order = np.argsort(drawn.sample[0])
     images = [drawn.images[0][k] for k in order]
-    assert drawn.typicality is not None
-    reference = pipe.calibration.reference(temperature)
+    reference, given = pipe.calibration.reference(temperature), covariates(crop.condition, pipe.manifest.model.scale)
+    distances = [distance_of(reference, bits, given) for bits in drawn.bits_per_dim_per_level[0]]
     return {
         "likelihood": drawn.log_likelihood[0][order],
-        "typical": -mahalanobis(drawn.typicality.residuals[0], np.array(reference.precision))[order],
+        "typical": -np.array(distances)[order],
         "consistency": np.array([consistency(pipe.manifest.model, image, crop.condition) for image in images]),
         "psnr": np.array([psnr(image, crop.target) for image in images]),
         "−lpips": -np.array(judge.lpips(images, [crop.target] * len(images))),

@@ -14,7 +14,7 @@ COMMANDS = {
     "score": "Say how likely an image is, given its condition.",
     "filter": "Judge a list of pairs, and say which to keep.",
     "report": "Show the verdicts of filter as a page.",
-    "calibrate": "Learn from photographs which likelihoods are typical.",
+    "calibrate": "Learn from photographs what is typical.",
     "batch": "Deprecated: image, filter and video have --workers and --ray.",
     "serve": "Answer requests over HTTP and gRPC.",
     "info": "Say what a bundle holds.",

@@ -16,7 +16,8 @@ from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files
 from caflow_runtime.bundle.wrong_bundle import BundleError
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.judge.calibration import NAME, Calibration, read_calibration, typicality, write_calibration
+from caflow_runtime.judge.calibration import NAME, Calibration, read_calibration, write_calibration
+from caflow_runtime.judge.typicality import typicality
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.strict_json import convert, read_json
 
@@ -122,9 +123,9 @@ def calibrations(folder: Path) -> Attempt:
         except BundleError:
             return REFUSED
         assert found is not None
-        bits = np.linspace(-1, 12, 4 * found.truth.levels).reshape(4, -1)
         for reference in (found.truth, *found.samples):
-            values = typicality(reference, bits, np.tile([0.0, 3.0, 20.0, 64.0], (4, 1))).value
+            measures = np.linspace(-1, 12, 4 * reference.main.measures).reshape(4, -1)
+            values = typicality(reference, measures, np.tile([0.0, 3.0, 20.0, 64.0], (4, 1))).value
             assert ((values >= 0) & (values <= 1)).all()
         assert found == good, "another calibration"
         return "the same"
@@ -137,12 +138,18 @@ def _short_calibration() -> Calibration:
     contents = json.loads((BUNDLE / NAME).read_bytes())
     contents["photographs"] = 1
     contents["samples"] = contents["samples"][:1]
+    contents["coverage"] = contents["coverage"][:1]
     for reference in (contents["truth"], *contents["samples"]):
-        reference["images"] = IMAGES
-        for key in ("distances", "bits_per_dim"):
-            reference[key] = reference[key][:IMAGES]
+        reference["grey"] = None
+        kind = reference["coloured"]
+        kind["images"] = IMAGES
+        kind["groups"] = kind["groups"][:1]
+        group = kind["groups"][0]
+        group |= {"images": IMAGES, "sizes": [0.0, 64.0], "complexities": [0.0, 64.0]}
+        group["distances"] = group["distances"][:IMAGES]
+        kind["bits_per_dim"] = kind["bits_per_dim"][:IMAGES]
         for key in ("residuals", "bits_per_dim_per_level"):
-            reference[key] = [quantiles[:IMAGES] for quantiles in reference[key]]
+            kind[key] = [quantiles[:IMAGES] for quantiles in kind[key]]
     return convert(contents, Calibration)
 
 

@@ -167,8 +167,8 @@ def _judged(folder: Path, levels: int = 3) -> tuple[list[FilePair], list[Verdict
             path.write_bytes(b"image")
         pairs.append(FilePair(str(target), str(condition)))
         rest: dict[str, Any] = {
-            "typicality": 0.25 * k,
-            "typicality_per_level": [0.5] * levels,
+            "image_typicality": 0.25 * k,
+            "image_typicality_per_level": [0.5] * levels,
             "residuals": [0.1 * k] * levels,
             "log_likelihood": -7352.5,
             "log_likelihood_per_level": [-100.0] * levels,

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.calibrate import learn
-from caflow_runtime.judge.calibration import rank
 from caflow_runtime.judge.drift import HALF_A_COUNT, Drift
-from caflow_runtime.judge.reference import QUANTILES, Reference
+from caflow_runtime.judge.learning import learn
+from caflow_runtime.judge.reference import FEWER_QUANTILES, QUANTILES, Group, Reference
+from caflow_runtime.judge.typicality import rank
 
 IMAGES = 5000
 
@@ -21,7 +21,7 @@ def reference_of(total: NDArray[np.float64]) -> Reference:
     """Learnt from images whose bits per dimension, of two levels, sum to these."""
     generator = np.random.default_rng(1)
     given = generator.uniform(3, 16, (len(total), 4))
-    return learn(None, np.stack([0.75 * total, 0.25 * total], 1), given, np.arange(len(total)) % 5)
+    return learn(None, np.stack([0.75 * total, 0.25 * total], 1), given, np.arange(len(total)) % 5, levels=2)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_psi_and_ks_are_those_of_the_samples(
     assert drift.psi == pytest.approx(np.sum((p - q) * np.log(p / q)), rel=0.01, abs=1e-3)
     # The calibration keeps 1001 quantiles of its values.
     assert drift.ks == pytest.approx(stats.ks_2samp(values, calibrated).statistic, abs=2e-3)
-    of_reference = stats.ks_1samp(values, lambda x: rank(x, reference.bits_per_dim))
+    of_reference = stats.ks_1samp(values, lambda x: rank(x, reference.main.bits_per_dim))
     assert drift.ks == pytest.approx(of_reference.statistic, abs=1e-12)
     assert drift.count == 800
     assert math.isfinite(drift.psi)
@@ -70,15 +70,22 @@ def test_only_the_last_values_count(reference: Reference, calibrated: NDArray[np
 
 def with_values(reference: Reference, values: NDArray[np.float64]) -> Reference:
     """A reference that knows the quantiles of these values, whatever they are of."""
-    known = np.quantile(values, np.linspace(0, 1, min(QUANTILES, len(values)))).tolist()
-    return replace(
-        reference,
-        images=len(values),
-        distances=known,
-        residuals=[known, known],
-        bits_per_dim=known,
-        bits_per_dim_per_level=[known, known],
+
+    def quantiles(most: int) -> list[float]:
+        known: list[float] = np.quantile(values, np.linspace(0, 1, min(most, len(values)))).tolist()
+        return known
+
+    many, few, count = quantiles(QUANTILES), quantiles(FEWER_QUANTILES), len(values)
+    group = Group("", [0.0, 64.0], [0.0, 64.0], count, many)
+    kind = replace(
+        reference.main,
+        images=count,
+        groups=[group],
+        residuals=[few, few],
+        bits_per_dim=many,
+        bits_per_dim_per_level=[few, few],
     )
+    return Reference(None, kind, None)
 
 
 def test_chance_is_not_taken_for_drift(reference: Reference) -> None:

@@ -32,14 +32,21 @@ from caflow_runtime.jobs.parquet import write_parquet
 from caflow_runtime.jobs.verdict_folder import FilterJob, FilterSettings, hash_of
 from caflow_runtime.jobs.verdicts import BATCH, filter_pairs
 from caflow_runtime.judge.calibration import NAME as CALIBRATION
-from caflow_runtime.judge.calibration import reason
 from caflow_runtime.judge.consistency import degrade
+from caflow_runtime.judge.typicality import reason
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 SIDES = (16, 32)
 ALPHA = 0.1
+COMPARED = (
+    "image_typicality",
+    "image_typicality_per_level",
+    "residuals",
+    "log_likelihood_per_level",
+    "bits_per_dim",
+)
 NOISE = 3
 """Every so many pairs, one is of noise."""
 
@@ -86,7 +93,13 @@ def close(one: Verdict, other: Verdict) -> bool:
     """The same, but for the noise of floats."""
     return (one.target, one.verdict) == (other.target, other.verdict) and all(
         np.allclose(getattr(one, name), getattr(other, name), rtol=1e-4, atol=1e-4)
-        for name in ("typicality", "typicality_per_level", "residuals", "log_likelihood_per_level", "bits_per_dim")
+        for name in (
+            "image_typicality",
+            "image_typicality_per_level",
+            "residuals",
+            "log_likelihood_per_level",
+            "bits_per_dim",
+        )
     )
 
 
@@ -101,15 +114,15 @@ def test_verdicts_are_in_order_and_those_of_each_pair_alone(pipe: Pipeline, data
     for pair, verdict in zip(pairs[:13], verdicts, strict=False):
         target = read_image(pair.target).rgb
         score = pipe.score(target, read_image(pair.condition).rgb)
-        assert score.typicality is not None
+        assert score.image_typicality is not None
         (alone,) = filter_pairs(pipe, [pair], ALPHA)
         assert close(verdict, alone)
         assert alone.log_likelihood == score.log_likelihood[0]
-        assert alone.typicality == score.typicality.value[0]
+        assert alone.image_typicality == score.image_typicality.value[0]
         assert (alone.height, alone.width) == target.shape[:2]
-        accepted = score.typicality.accept(ALPHA)[0]
+        accepted = score.image_typicality.accept(ALPHA)[0]
         assert alone.verdict == ("accepted" if accepted else "rejected")
-        assert alone.reason == (None if accepted else reason(score.typicality.residuals[0]))
+        assert alone.reason == (None if accepted else reason(score.image_typicality.of(0)))
     kinds = [verdict.verdict for verdict in verdicts[:13]]
     assert kinds[::NOISE] == ["rejected"] * len(kinds[::NOISE])
     assert kinds.count("accepted") >= 6
@@ -181,7 +194,7 @@ def test_one_bad_pair_is_one_error(pipe: Pipeline, data: Path, tmp_path: Path, m
     assert reasons[2].startswith(f"{bad[2].target}: for a condition of 8×8 wanted 4 times its sides, 32×32, got 16×16")
     assert reasons[3] == f"{good[5].target}: its log-likelihood is not finite: the model has never seen the like"
     assert [verdicts[k].width for k in (1, 4, 5, 8)] == [None, 32, 16, 32]
-    assert all(verdicts[k].typicality is verdicts[k].log_likelihood is None for k in (1, 4, 5, 8))
+    assert all(verdicts[k].image_typicality is verdicts[k].log_likelihood is None for k in (1, 4, 5, 8))
 
 
 @pytest.mark.parametrize("alpha", [0, 1, -1, float("nan")])

@@ -123,7 +123,7 @@ def test_the_best_of_n(pipe: Pipeline, reference: Reference, photographs: Path) 
 def test_rejected_samples_by_reason(pipe: Pipeline, reference: Reference, photographs: Path, share: float) -> None:
     """The counts that `Best` does not hold are worked out from what was to be accepted: half of the first, or none."""
     n, redraws, condition = 4, 3, photograph(photographs, 1, 12, 12)
-    drawn = pipe.sample(condition, n=n).typicality
+    drawn = pipe.sample(condition, n=n).sample_typicality
     assert drawn is not None
     alpha = 0.999 if share == 1 else float(np.quantile(drawn.value, share))
     best = pipe.best_of(condition, n=n, reject=Reject(alpha, redraws, "best"))
@@ -147,8 +147,8 @@ def test_other_results(pipe: Pipeline, photographs: Path) -> None:
     pairs = pairs_of_photographs(pipe, photographs, each=1)
     targets, conditions = [pair.target for pair in pairs], [pair.condition for pair in pairs]
     score = pipe.score(targets, conditions)
-    assert score.typicality is not None
-    verdicts = score.typicality.accept(float(np.median(score.typicality.value)))
+    assert score.image_typicality is not None
+    verdicts = score.image_typicality.accept(float(np.median(score.image_typicality.value)))
     samples = pipe.sample(conditions[0], n=3)
     frames = list(pipe.stream(conditions[:2]))
     with Metrics(pipe, pipe.calibration.truth) as metrics:
@@ -184,7 +184,7 @@ def test_buckets_are_those_of_the_calibration(pipe: Pipeline, reference: Referen
         return [float(match[1]) for match in found if match]
 
     with Metrics(pipe, reference) as metrics:
-        known = np.unique(np.quantile(reference.bits_per_dim, np.linspace(0, 1, 21)))
+        known = np.unique(np.quantile(reference.main.bits_per_dim, np.linspace(0, 1, 21)))
         assert ends(metrics) == pytest.approx([*known, math.inf])
     with Metrics(pipe) as metrics:
         assert ends(metrics) == [*BITS_PER_DIM, math.inf]

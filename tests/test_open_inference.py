@@ -102,7 +102,7 @@ def test_grpc(image: NDArray[np.uint8], tensors: Tensors, raw: bool) -> None:
     found = tritonclient.grpc.InferResult(reply)
     np.testing.assert_array_equal(found.as_numpy("image"), tensors["image"])
     assert found.as_numpy("outcome").tolist() == tensors["outcome"].tolist()
-    assert found.as_numpy("typicality") is None  # nobody asked for it
+    assert found.as_numpy("sample_typicality") is None  # nobody asked for it
     assert found.get_response().id == "7"
 
 

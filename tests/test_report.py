@@ -19,8 +19,9 @@ from commands import caflow, json_lines_of
 from tiny import pairs_of_photographs
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.judge.calibration import Calibration, read_calibration, reason
+from caflow_runtime.judge.calibration import Calibration, read_calibration
 from caflow_runtime.judge.drift import Drift
+from caflow_runtime.judge.typicality import reason
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.pictures.image_files import write_image
 from caflow_runtime.pipeline.pipeline import load
@@ -48,16 +49,16 @@ def entries(calibrated: Path, photographs: Path, tmp_path_factory: pytest.TempPa
             write_image(paths["target"], target)
             write_image(paths["condition"], condition)
             score = pipe.score(target, condition)
-            assert score.typicality is not None
-            is_accepted = bool(score.typicality.accept(ALPHA)[0])
+            assert score.image_typicality is not None
+            is_accepted = bool(score.image_typicality.accept(ALPHA)[0])
             entries.append(
                 paths
                 | {
                     "verdict": "accepted" if is_accepted else "rejected",
-                    "reason": None if is_accepted else reason(score.typicality.residuals[0]),
-                    "typicality": float(score.typicality.value[0]),
-                    "typicality_per_level": score.typicality.per_level[0].tolist(),
-                    "residuals": score.typicality.residuals[0].tolist(),
+                    "reason": None if is_accepted else reason(score.image_typicality.of(0)),
+                    "image_typicality": float(score.image_typicality.value[0]),
+                    "image_typicality_per_level": score.image_typicality.per_level[0].tolist(),
+                    "residuals": score.image_typicality.residuals[0].tolist(),
                     "log_likelihood": float(score.log_likelihood[0]),
                     "log_likelihood_per_level": score.per_level[0].tolist(),
                     "bits_per_dim": float(score.bits_per_dim[0]),
@@ -129,7 +130,13 @@ class Page(HTMLParser):
 
 
 def error_of(name: str, why: str = "cannot be read") -> Entry:
-    numbers = ("typicality", "typicality_per_level", "residuals", "log_likelihood", "log_likelihood_per_level")
+    numbers = (
+        "image_typicality",
+        "image_typicality_per_level",
+        "residuals",
+        "log_likelihood",
+        "log_likelihood_per_level",
+    )
     nothing = dict.fromkeys((*numbers, "bits_per_dim", "width", "height"))
     return nothing | {"target": name, "condition": name, "verdict": "error", "reason": why}
 
@@ -154,7 +161,7 @@ def test_a_page_of_real_scores(
     assert "broken.png: cannot be read" in page.text
     assert page.tags.count("svg") == 3
     # The least typical are shown, the least first; each with both of its pictures.
-    ranked = sorted(entries, key=lambda entry: (entry["typicality"], -max(map(abs, entry["residuals"]))))
+    ranked = sorted(entries, key=lambda entry: (entry["image_typicality"], -max(map(abs, entry["residuals"]))))
     places = [page.text.index(entry["target"]) for entry in ranked[:UNTYPICAL]]
     assert places == sorted(places)
     assert all(entry["reason"] in page.text for entry in rejected)
@@ -181,7 +188,7 @@ def test_what_the_share_of_rejected_pairs_says(
     assert "Here it is more" in Page(output).text
     path.with_name("job.json").write_text(json.dumps({"alpha": 0.005}))
     write_report(path, calibration, output)
-    assert "a calibration of 104 pairs knows no typicality below\n0.0095" in Page(output).text
+    assert "its calibration knows no typicality below\n0.0189" in Page(output).text
 
 
 def test_scores_of_another_bundle(
@@ -253,7 +260,7 @@ def test_errors_alone_and_many(calibration: Calibration, scores: Callable[[list[
     ("change", "message"),
     [
         ({"bits_per_dim": None}, "line 2: wanted numbers of a pair that was accepted"),
-        ({"typicality": float("nan")}, "line 2: wanted finite numbers, got NaN"),
+        ({"image_typicality": float("nan")}, "line 2: wanted finite numbers, got NaN"),
         ({"residuals": [0.0] * 3}, "line 2: wanted residuals of 2 levels, as the bundle has, got 3"),
         ({"verdict": "perhaps"}, "line 2: Invalid enum value 'perhaps'"),
         ({"target": 7}, "line 2: Expected `str`, got `int`"),
@@ -352,7 +359,7 @@ def test_any_number_of_lines_in_the_same_memory(calibration: Calibration, entrie
 def test_accepted_examples_are_of_all_lines(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
     """Not of the first or the last."""
     path = tmp_path / "scores.jsonl"
-    (entry,) = sorted(entries, key=lambda entry: -float(entry["typicality"]))[:1]
+    (entry,) = sorted(entries, key=lambda entry: -float(entry["image_typicality"]))[:1]
     path.write_text("".join(line_of(entry | {"target": str(k)}) for k in range(3000)))
     summary = Summary(calibration)
     for line in read_lines(path, 2):
@@ -365,7 +372,7 @@ def test_accepted_examples_are_of_all_lines(calibration: Calibration, entries: l
 def test_the_calibration_itself_has_not_drifted(calibration: Calibration) -> None:
     """What is expected of the histograms is what they count of the calibration's own quantiles."""
     summary = Summary(calibration)
-    truth = calibration.truth
+    truth = calibration.truth.main
     for bits in truth.bits_per_dim:
         summary.bits_per_dim.add(bits)
         summary.drift.add(bits)

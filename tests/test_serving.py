@@ -84,7 +84,7 @@ def check(pipe: Pipeline, replies: Sequence[Replied]) -> None:
         best, given = known[key], reply.tensors
         np.testing.assert_array_equal(given["sample"][:, 0], best.sample)
         np.testing.assert_allclose(given["log_likelihood"][:, 0], best.log_likelihood, rtol=1e-6)
-        np.testing.assert_allclose(given["typicality"][:, 0], best.typicality.value, atol=1e-3)
+        np.testing.assert_allclose(given["sample_typicality"][:, 0], best.sample_typicality.value, atol=1e-3)
         different = np.abs(given["image"].astype(int) - np.asarray(best.images))
         assert different.max() <= 1
         assert (different > 0).mean() < 1e-3
@@ -146,8 +146,8 @@ def test_what_clients_see(
         score = pipe.score(pair.target, pair.condition)
         assert judged.error is None
         np.testing.assert_allclose(judged.tensors["log_likelihood"][:, 0], score.log_likelihood, rtol=1e-6)
-        assert score.typicality is not None
-        assert judged.tensors["accepted"][:, 0].tolist() == score.typicality.accept().tolist()
+        assert score.image_typicality is not None
+        assert judged.tensors["accepted"][:, 0].tolist() == score.image_typicality.accept().tolist()
         drawn = ask(server, "model", Asked({"image": image}, {"n": 3, "temperature": "0.5"}), protocol)
         np.testing.assert_array_equal(drawn.tensors["image"], pipe.best_of(image, n=3, temperature=0.5).images)
         for tensors, parameters, message in (

@@ -30,7 +30,7 @@ def video(clip: Path, output: Path, calibrated: Path, *options: object) -> Done:
 
 def test_untypical_frames(calibrated: Path, clip: Path, tmp_path: Path) -> None:
     log = json_lines(video(clip, tmp_path / "plain.mkv", calibrated, "--json").stdout)
-    values = sorted(entry["typicality"] for entry in log)
+    values = sorted(entry["sample_typicality"] for entry in log)
     assert values[0] < values[-1]
     least = (values[0] + values[-1]) / 2
     expected = sum(value < least for value in values)
@@ -41,7 +41,7 @@ def test_untypical_frames(calibrated: Path, clip: Path, tmp_path: Path) -> None:
     dropped = video(clip, tmp_path / "dropped.mkv", calibrated, *options, "drop")
     assert f"{expected} frames are untypical: left out" in dropped.stderr
     times = [round(seconds, 3) for seconds, _, _ in frames_of(tmp_path / "dropped.mkv")]
-    assert times == [round(entry["seconds"], 3) for entry in log if entry["typicality"] >= least]
+    assert times == [round(entry["seconds"], 3) for entry in log if entry["sample_typicality"] >= least]
     replaced = video(clip, tmp_path / "replaced.mkv", calibrated, *options, "bicubic")
     assert f"{expected} frames are untypical: the input, enlarged" in replaced.stderr
     all_of_them = caflow(

@@ -1,4 +1,4 @@
-"""`caflow calibrate`: which likelihoods are typical, written into a bundle."""
+"""`caflow calibrate`: what is typical, written into a bundle."""
 
 import os
 from collections.abc import Iterator
@@ -10,9 +10,12 @@ from caflow_deploy.commands.options import bundle_argument, max_pixels_option, n
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.jobs.calibrate import Pair, calibrate, pairs_of, photographs_in
+from caflow_runtime.jobs.calibrate import calibrate
+from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in, with_grey_copies
 from caflow_runtime.judge import calibration
 from caflow_runtime.judge.calibration import WrongCalibration, read_calibration
+from caflow_runtime.judge.coverage import Coverage
+from caflow_runtime.judge.reference import Reference
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 ENOUGH = 100
@@ -64,7 +67,8 @@ def command(
     overlap: int | None,
     max_pixels: int,
 ) -> None:
-    """Learn from photographs which likelihoods are typical, and write that into BUNDLE, x4-photo by default.
+    """Learn from photographs what is typical, and write that into BUNDLE, x4-photo by default: of true images and of
+    samples, coloured and grey, by size and complexity; and how well the spread of samples covers the truth.
 
     Some hundred photographs make it dependable.
     """
@@ -75,17 +79,42 @@ def command(
     with ending_on_errors():
         if not os.access(pipe.folder, os.W_OK):
             raise InputError(f"{pipe.folder} cannot be written to: calibrate a copy of it")
-        found = calibrate(pipe, _pairs(pipe, data, sides, max_pixels), temperatures, seed)
+        pairs = with_grey_copies(pipe.manifest.model, _pairs(pipe, data, sides, max_pixels))
+        found = calibrate(pipe, pairs, temperatures, seed)
         calibration.write_calibration(pipe.folder, found)
     rows = []
     for reference in (found.truth, *found.samples):
         name = "true images" if reference.temperature is None else f"samples, τ = {reference.temperature:g}"
-        low, middle, high = (reference.bits_per_dim[k * (len(reference.bits_per_dim) - 1) // 20] for k in (1, 10, 19))
+        bits = reference.main.bits_per_dim
+        low, middle, high = (bits[k * (len(bits) - 1) // 20] for k in (1, 10, 19))
         rows.append([name, f"{low:.3f}", f"{middle:.3f}", f"{high:.3f}"])
     print_table(["bits/dim of", "5 %", "median", "95 %"], rows)
+    _print_groups(found.truth)
+    _print_coverage(found.coverage)
     click.echo(f"{pipe.folder}: calibrated with {found.truth.images} crops of {found.photographs} photographs")
     if found.photographs < ENOUGH:
         click.echo(f"caflow: of fewer than {ENOUGH} photographs: the shares that are rejected will be rough", err=True)
+
+
+def _print_groups(truth: Reference) -> None:
+    """Those that an image can be judged in."""
+    kinds = (("coloured", truth.coloured), ("grey", truth.grey))
+    rows = [
+        [", ".join(part for part in (word, group.name) if part), str(group.images), f"{1 / (group.images + 1):.2g}"]
+        for word, kind in kinds
+        if kind
+        for group in kind.groups
+    ]
+    print_table(["groups of images", "crops", "smallest typicality"], rows)
+
+
+def _print_coverage(coverage: list[Coverage]) -> None:
+    """How often the truth is between the lowest and the highest sample."""
+    rows = [
+        [f"level {one.level}, {one.quantity}s of blocks", f"{one.inside:.0%}", f"{one.expected:.0%}"]
+        for one in coverage
+    ]
+    print_table([f"truths among {len(coverage[0].counts) - 1} samples, τ = 1", "inside", "wanted"], rows)
 
 
 def _check_free(folder: Path, force: bool) -> None:

@@ -1,7 +1,9 @@
 """`caflow filter`: which pairs of a list are typical of a model, one verdict each."""
 
+import math
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -35,7 +37,11 @@ from caflow_runtime.jobs.parquet import import_pyarrow
 from caflow_runtime.jobs.verdict_folder import FilterJob, FilterSettings, check_apart, hash_of
 from caflow_runtime.jobs.verdicts import BATCH, filter_pairs, judge, smallest_typicality
 from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.judge.whole_list import SMALL_P, WholeList
 from caflow_runtime.pipeline.pipeline import Pipeline
+
+FEWEST_IN_LIST = 20
+"""Pairs that must be judged before anything is said of them together."""
 
 
 @click.command("filter")
@@ -97,7 +103,7 @@ def command(
                 else _by_workers(fleet, left, alpha, max_pixels)
             )
             is_new = run_job(job, verdicts, accepted, parquet, as_json, metrics)
-    report_job(job, alpha, is_new, as_json)
+    report_job(job, alpha, pipe.calibration.photographs, is_new, as_json)
 
 
 def _by_workers(fleet: Fleet, pairs: Sequence[FilePair], alpha: float, max_pixels: int) -> Iterator[Verdict]:
@@ -192,17 +198,27 @@ def run_job(
         end(f"{error}: {job.done} of {count} pairs are done; run the same command again to resume", FAILED)
 
 
-def report_job(job: FilterJob, alpha: float, is_new: bool, as_json: bool) -> None:
-    """What became of all pairs, and the exit code."""
-    counts = job.counts()
-    scored = counts["accepted"] + counts["rejected"]
-    share = counts["rejected"] / scored if scored else 0.0
+def report_job(job: FilterJob, alpha: float, photographs: int, is_new: bool, as_json: bool) -> None:
+    """What became of all pairs, and the exit code.
+
+    Arguments:
+        photographs: of the calibration.
+    """
+    counts, whole = Counter[str](), WholeList(photographs)
+    for verdict in job.verdicts():
+        counts[verdict.verdict] += 1
+        whole.add(math.nan if verdict.image_typicality is None else verdict.image_typicality)
+    share = counts["rejected"] / whole.count if whole.count else 0.0
     if not is_new:
         click.echo(f"{job.folder} is done already", err=as_json)
     if not as_json:
+        unjudged = f"{counts['unjudged']} unjudged, " if counts["unjudged"] else ""
         click.echo(
-            f"{counts['accepted']} accepted, {counts['rejected']} rejected ({share:.1%}; of pairs like those of "
-            f"calibration {alpha:.1%}), {counts['error']} errors → {job.folder}"
+            f"by image typicality: {counts['accepted']} accepted, {counts['rejected']} rejected ({share:.1%}; of pairs "
+            f"like those of calibration {alpha:.1%}), {unjudged}{counts['error']} errors → {job.folder}"
         )
+    if whole.count >= FEWEST_IN_LIST:
+        like = "unlike" if whole.p_value < SMALL_P else "like"
+        click.echo(f"together they are {like} those of calibration: p = {whole.p_value:.2g}", err=as_json)
     if counts["error"]:
         end(f"{counts['error']} of {len(job.pairs)} pairs failed", FAILED)

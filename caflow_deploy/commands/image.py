@@ -19,6 +19,7 @@ from caflow_deploy.commands.options import (
     drawing_options,
     gathered,
     json_option,
+    judge_option,
     max_pixels_option,
     metrics_option,
     numbers,
@@ -61,6 +62,7 @@ from caflow_runtime.rows.draw import Draw
 @click.option("--maps", is_flag=True, help="Write NAME-likelihood.png, one for each level, and NAME-uncertainty.png.")
 @rejecting_options
 @redraws_option
+@judge_option
 @running_options
 @workers_options
 @max_pixels_option

@@ -16,10 +16,10 @@ from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.errors import InputError
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image_formats import MAX_PIXELS
-from caflow_runtime.judge.calibration import check_alpha
+from caflow_runtime.pipeline.drawing import check_calibrated
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import FrameNoise, StreamSettings, Untypical
-from caflow_runtime.rows.draw import Draw, Otherwise, Rank, Reject
+from caflow_runtime.rows.draw import Draw, Judge, Otherwise, Rank, Reject
 
 
 class NumberRange(click.FloatRange):
@@ -62,6 +62,12 @@ alpha_option = click.option(
     default=0.01,
     show_default=True,
     help="Pairs of less typicality are rejected: this share of pairs like those of calibration.",
+)
+judge_option = click.option(
+    "--judge",
+    type=click.Choice(["sample", "image"]),
+    help="What --min-typicality is about: the sample as it was drawn, among samples of its temperature, which costs "
+    "nothing; or the image as it is written, among true images, as caflow filter judges it.  [default: sample]",
 )
 accepted_option = click.option(
     "--accepted",
@@ -150,10 +156,12 @@ class DrawingOptions:
     consistent: bool = False
     keep: Sequence[int] | None = None
     redraws: int = 0
+    judge: Judge | None = None
 
     def __post_init__(self) -> None:
-        if self.untypical and self.min_typicality is None:
-            raise click.UsageError("--untypical says what is done below --min-typicality: give that too")
+        for name, what in (("untypical", "says what is done below"), ("judge", "says what is held against")):
+            if getattr(self, name) and self.min_typicality is None:
+                raise click.UsageError(f"--{name} {what} --min-typicality: give that too")
 
     def draw(self, pipe: Pipeline) -> Draw:
         """Of an image.
@@ -164,14 +172,13 @@ class DrawingOptions:
         reject = None
         if self.min_typicality:
             otherwise: dict[str, Otherwise] = {"drop": "error", "bicubic": "bicubic"}
-            reject = Reject(self.min_typicality, self.redraws, otherwise.get(self.untypical or "", "best"))
+            fallback = otherwise.get(self.untypical or "", "best")
+            reject = Reject(self.min_typicality, self.redraws, fallback, self.judge or "sample")
         keep = None if self.keep is None else tuple(self.keep)
         draw = Draw(self.samples, self.temperature, self.seed, 0, self.rank, keep, self.consistent, reject)
         draw.check_fits(pipe.manifest.model)
-        if draw.needs_reference:
-            reference = pipe.calibration.reference(self.temperature)
-            if reject:
-                check_alpha(reject.alpha, reference)
+        if draw.needs_calibration:
+            check_calibrated(pipe.calibration, draw)
         return draw
 
     def stream(self, noise: FrameNoise, batch: int) -> StreamSettings:

@@ -7,6 +7,7 @@ import click
 
 from caflow_deploy.commands.options import bundle_option, json_option, max_pixels_option, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
+from caflow_runtime.judge.typicality import reason
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pictures.maps import pictures
@@ -55,13 +56,17 @@ def command(
                 write_image(maps / f"{target.stem}-{name}.png", picture)
     per_level = result.per_level[0].tolist()
     total, bits = float(result.log_likelihood[0]), float(result.bits_per_dim[0])
-    known = None if result.typicality is None else float(result.typicality.value[0])
-    known_per_level = [] if result.typicality is None else result.typicality.per_level[0].tolist()
+    typical = result.image_typicality
+    is_judged = typical is not None and bool(typical.is_judged[0])
+    if typical is not None and not is_judged:
+        click.echo(f"caflow: unjudged: {reason(typical.of(0))}", err=True)
+    known = float(typical.value[0]) if typical and is_judged else None
+    known_per_level = typical.per_level[0].tolist() if typical and is_judged else []
     if as_json:
         names = {"target": as_text(target), "condition": as_text(condition)}
         values = {"log_likelihood": total, "log_likelihood_per_level": per_level, "bits_per_dim": bits}
-        typical = {} if known is None else {"typicality": known, "typicality_per_level": known_per_level}
-        click.echo(json.dumps(names | values | typical, allow_nan=False))
+        judged = {} if known is None else {"image_typicality": known, "image_typicality_per_level": known_per_level}
+        click.echo(json.dumps(names | values | judged, allow_nan=False))
         return
     rows = [
         [f"level {j}", f"{nats:.2f}", f"{part:.4f}"]
@@ -70,6 +75,6 @@ def command(
     rows.append(["total", f"{total:.2f}", f"{bits:.4f}"])
     columns = ["", "log-likelihood, nats", "bits/dim"]
     if known is not None:
-        columns.append("typicality")
+        columns.append("image typicality")
         rows = [[*row, f"{value:.3f}"] for row, value in zip(rows, [*known_per_level, known], strict=True)]
     print_table(columns, rows)

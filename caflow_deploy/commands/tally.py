@@ -52,10 +52,16 @@ def line(report: ImageReport, n: int) -> str:
     if report.outcome == "bicubic":
         return f"{names}  untypical: the input, enlarged"
     parts = [f"{report.bits_per_dim:.3f} bits/dim", f"sample {report.sample} of {n}"]
-    if report.typicality is not None:
-        parts.append(f"typicality {report.typicality:.3f}{' (untypical)' if report.outcome == 'best' else ''}")
+    for name in ("sample", "image"):
+        if isinstance(value := getattr(report, f"{name}_typicality"), float):
+            parts.append(f"{name} typicality {value:.3f}{_verdict(report) if report.judge == name else ''}")
     if not isinstance(report.consistency_db, UnsetType):
         parts.append(f"{report.consistency_db:.1f} dB to the input")
     if report.input_bits == 16:
         parts.append("16 bits became 8")
     return f"{names}  {', '.join(parts)}"
+
+
+def _verdict(report: ImageReport) -> str:
+    """Of the typicality that was asked about."""
+    return {"best": " (untypical)", "accepted": " (accepted)"}.get(report.outcome, "")

@@ -269,7 +269,7 @@ def _show_progress(progress: Progress, frames: int | None, as_json: bool) -> Tak
                 "sample": frame.sample,
                 "starts_scene": frame.starts_scene,
                 "rejected": frame.rejected,
-                "typicality": None if frame.typicality is None else _number(frame.typicality),
+                "sample_typicality": None if frame.sample_typicality is None else _number(frame.sample_typicality),
                 "untypical": frame.untypical,
             }
             click.echo(json.dumps(entry, allow_nan=False))

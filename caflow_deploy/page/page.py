@@ -51,7 +51,8 @@ RANKS = {
 MEANINGS = """
 * **bits/dim** says how unlikely a sample is to the model; less is likelier. Compare samples of one image only: smooth
   images always have less than detailed ones.
-* **Typicality**, between 0 and 1, says how usual that is for photographs like this one; be wary of less than 0.01.
+* **Sample typicality**, between 0 and 1, says how usual that is among samples of photographs like this one; be wary of
+  less than 0.01.
 * **Likelihood map** of the best sample: what is bright surprises the model.
 * **Uncertainty map**: what is bright differs from sample to sample, so the input does not settle it.
 """

@@ -145,7 +145,10 @@ class PageSampler:
 
 def _caption(drawn: Samples, k: int) -> str:
     known = f"{'best: ' if k == 0 else ''}{drawn.bits_per_dim[0, k]:.3f} bits/dim"
-    return known if drawn.typicality is None else f"{known}\ntypicality {drawn.typicality.value[0, k]:.2f}"
+    typical = drawn.sample_typicality
+    if typical is None or not typical.is_judged[0, k]:
+        return known
+    return f"{known}\nsample typicality {typical.value[0, k]:.2f}"
 
 
 def _with_range(picture: Image, darkest: float, brightest: float, unit: str) -> tuple[Image, str]:

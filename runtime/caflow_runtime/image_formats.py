@@ -134,6 +134,8 @@ def _tiff_entries(contents: bytes) -> Iterator[tuple[int, int]]:
     is_big = contents[2:4] in (b"+\0", b"\0+")
     offset, count, entry = ("Q", "Q", "HHQ8s") if is_big else ("I", "H", "HHI4s")
     (place,) = struct.unpack_from(order + offset, contents, 8 if is_big else 4)
+    if place > len(contents):
+        raise ValueError("the directory is beyond the end")
     (entries,) = struct.unpack_from(order + count, contents, place)
     place += struct.calcsize(order + count)
     size = struct.calcsize(order + entry)

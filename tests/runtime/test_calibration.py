@@ -1,6 +1,7 @@
 """Typicality: a stated share of images like those of calibration is rejected, and what is spoilt is told from them."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,12 @@ import pytest
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, pairs_of_photographs, photograph
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.calibrate import CROPS, calibrate, learn, pairs_of, photographs_in
-from caflow_runtime.judge.calibration import (
-    NAME,
-    Calibration,
-    WrongCalibration,
-    covariates,
-    mahalanobis,
-    read_calibration,
-    reason,
-    typicality,
-    write_calibration,
-)
+from caflow_runtime.jobs.calibrate import calibrate
+from caflow_runtime.jobs.photographs import CROPS, pairs_of, photographs_in
+from caflow_runtime.judge.calibration import NAME, Calibration, WrongCalibration, read_calibration, write_calibration
 from caflow_runtime.judge.consistency import enlarge
+from caflow_runtime.judge.learning import learn
+from caflow_runtime.judge.typicality import Typicality, covariates, distance_of, reason, typicality
 from caflow_runtime.pictures.image_files import write_image
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -46,7 +40,7 @@ def built_in() -> Pipeline:
 
 def drawn_bits(count: int, rng: np.random.Generator) -> tuple[Any, Any]:
     """Bits per dimension of two levels that depend on the covariates, their spread too, and the covariates."""
-    given = np.column_stack([rng.uniform(0, 6, (count, 3)), rng.choice([12.0, 14.0, 16.0], count)])
+    given = np.column_stack([rng.uniform(0.1, 6, (count, 3)), rng.choice([12.0, 14.0, 16.0], count)])
     noise = rng.standard_t(5, (count, 2)) @ np.array([[1.0, 0.6], [0.0, 0.8]])
     return given[:, :1] * [0.5, -0.2] + 1 + noise * np.exp(0.3 * given[:, :1] - 0.2 * given[:, 3:]), given
 
@@ -60,7 +54,7 @@ def from_uniform(values: Any) -> float:
 def test_a_share_alpha_of_images_like_those_of_calibration_is_rejected(alpha: float) -> None:
     rng = np.random.default_rng(0)
     bits, given = drawn_bits(2000, rng)
-    reference = learn(None, bits, given, np.arange(2000) % 5)
+    reference = learn(None, bits, given, np.arange(2000) % 5, levels=2)
     found = typicality(reference, *drawn_bits(20_000, rng))
     rejected = int((~found.accept(alpha)).sum())
     # Two thousand images know their own quantiles no better than that.
@@ -74,7 +68,7 @@ def test_a_share_alpha_of_images_like_those_of_calibration_is_rejected(alpha: fl
 def test_both_directions_are_untypical_and_the_level_is_named() -> None:
     rng = np.random.default_rng(1)
     bits, given = drawn_bits(1000, rng)
-    reference = learn(None, bits, given, np.arange(1000) % 5)
+    reference = learn(None, bits, given, np.arange(1000) % 5, levels=2)
     centre = typicality(reference, bits, given).residuals
     typical = np.argsort(np.abs(centre).max(1))[:50]
     for shift in (-3.0, 3.0):
@@ -87,9 +81,64 @@ def test_both_directions_are_untypical_and_the_level_is_named() -> None:
 
 
 def test_the_reason_names_a_level_only_where_one_is_unusual() -> None:
-    assert reason(np.array([0.3, -4.2])) == "level 1 is likelier than is typical: 4.2 standard deviations"
-    assert reason(np.array([2.7, 1.0])) == "level 0 is less likely than is typical: 2.7 standard deviations"
-    assert reason(np.array([1.6, -1.7])) == "the levels do not fit together: +1.6, -1.7 standard deviations"
+    assert reason(judged(0.3, -4.2)) == "level 1 is likelier than is typical: 4.2 standard deviations"
+    assert reason(judged(2.7, 1.0)) == "level 0 is less likely than is typical: 2.7 standard deviations"
+    assert reason(judged(1.6, -1.7)) == "its levels do not fit together: +1.6, -1.7 standard deviations"
+    latents = np.zeros(18)
+    latents[7] = 3.5
+    wanted = "its latents are unusual: the energy of z[1, 0] is 3.5 standard deviations above the usual"
+    assert reason(judged(2.7, 1.0, latents)) == wanted
+    assert reason(judged(5.0, 1.0, latents)).startswith("level 0 is less likely")
+    unknown = replace(judged(0.3, -4.2), value=np.array(np.nan), group=np.array("grey"))
+    assert reason(unknown) == "the calibration knows no such images: grey"
+
+
+def judged(coarse: float, fine: float, latents: Any = ()) -> Typicality:
+    """One image, by its residuals."""
+    residuals = np.array([coarse, fine])
+    return Typicality(np.array(0.001), residuals, residuals, np.array(latents), np.array("coloured"))
+
+
+def test_the_share_holds_in_every_group() -> None:
+    """Small images whose measures vary three times as much as those of others, which the fit does not know of."""
+    rng = np.random.default_rng(2)
+
+    def images(count: int) -> tuple[Any, Any]:
+        sizes, details = rng.choice([12.0, 14.0, 16.0], count), rng.uniform(1, 6, count)
+        given = np.column_stack([details, details, details, sizes])
+        tails = rng.standard_t(3, (count, 2)) * np.where(sizes == 12.0, 1.0, 0.2)[:, None]
+        return np.where(details[:, None] > 4, tails, np.sign(tails)), given
+
+    bits, given = images(3000)
+    reference = learn(None, bits, given, np.arange(3000) % 10, levels=2)
+    assert reference.grey is None
+    groups = reference.main.groups
+    assert [group.name for group in groups] == [
+        f"{size}, {detail}" for size in ("small", "medium", "large") for detail in ("plain", "detailed")
+    ]
+    measured, new = images(12_000)
+    found = typicality(reference, measured, new)
+    for name in np.unique(found.group):
+        rejected = found.value[found.group == name] < 0.1
+        assert rejected.mean() == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / 500))
+    assert reference.smallest == pytest.approx(1 / (min(group.images for group in groups) + 1))
+
+
+def test_what_calibration_saw_nothing_like_is_not_judged(pipe: Pipeline, photographs: Path) -> None:
+    """Grey images, with a calibration of coloured ones alone: a rejection would be no finding."""
+    condition = photograph(photographs, 5, 8, 12)
+    grey = np.asarray(cv2.cvtColor(cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
+    known = pipe.score(np.asarray(grey.repeat(4, 0).repeat(4, 1), np.uint8), grey).image_typicality
+    assert known is not None
+    assert known.group[0] == "grey"
+    assert known.is_judged[0]
+    truth = msgspec.structs.replace(pipe.calibration.truth, grey=None)
+    measures = np.zeros((2, truth.main.measures))
+    found = typicality(truth, measures, np.stack([covariates(one, 4) for one in (condition, grey)]))
+    assert found.group.tolist() == ["coloured", "grey"]
+    assert found.is_judged.tolist() == [True, False]
+    assert not found.accept(0)[1]
+    assert np.isnan(found.value[1])
 
 
 def test_complexity_and_size_are_those_of_the_condition(photographs: Path) -> None:
@@ -108,9 +157,12 @@ def test_calibrating_again_gives_the_same(pipe: Pipeline, photographs: Path) -> 
     known = pipe.calibration
     assert known is not None
     for one, other in ((again.truth, known.truth), (again.samples[0], known.samples[0])):  # another machine made it
-        np.testing.assert_allclose(one.bits_per_dim, other.bits_per_dim, rtol=1e-3)
-        np.testing.assert_allclose(one.distances, other.distances, rtol=1e-2)
-    assert again.truth.images == 13 * len(SIDES) * CROPS
+        for kind, known_kind in zip(one.kinds, other.kinds, strict=True):
+            np.testing.assert_allclose(kind.bits_per_dim, known_kind.bits_per_dim, rtol=1e-3)
+            for group, known_group in zip(kind.groups, known_kind.groups, strict=True):
+                np.testing.assert_allclose(group.distances, known_group.distances, rtol=1e-2)
+    assert [kind.images for kind in again.truth.kinds] == [13 * len(SIDES) * CROPS, 13 * len(SIDES) * CROPS // 2]
+    assert [part.counts for part in again.coverage] == [part.counts for part in known.coverage]
     assert again.photographs == 13
 
 
@@ -118,30 +170,30 @@ def test_results_say_how_typical_they_are(pipe: Pipeline, photographs: Path) -> 
     condition = photograph(photographs, 2, 8, 12)
     best = pipe.best_of(condition, n=3, temperature=TEMPERATURE)
     drawn = pipe.sample(condition, n=3, temperature=TEMPERATURE)
-    assert best.typicality is not None
-    assert drawn.typicality is not None
-    assert drawn.typicality.value.shape == (1, 3)
-    assert drawn.typicality.per_level.shape == (1, 3, 2)
-    np.testing.assert_allclose(best.typicality.value[0], drawn.typicality.value[0, 0])
+    assert best.sample_typicality is not None
+    assert drawn.sample_typicality is not None
+    assert drawn.sample_typicality.value.shape == (1, 3)
+    assert drawn.sample_typicality.per_level.shape == (1, 3, 2)
+    np.testing.assert_allclose(best.sample_typicality.value[0], drawn.sample_typicality.value[0, 0])
     reference = pipe.calibration.reference(TEMPERATURE)
     expected = typicality(reference, drawn.bits_per_dim_per_level[0], np.stack([covariates(condition, 4)] * 3))
-    np.testing.assert_allclose(drawn.typicality.value[0], expected.value)
-    assert pipe.best_of(condition, n=1, temperature=0.123).typicality is None
-    assert pipe.score(best.images, condition).typicality is not None
+    np.testing.assert_allclose(drawn.sample_typicality.value[0], expected.value)
+    assert pipe.best_of(condition, n=1, temperature=0.123).sample_typicality is None
+    assert pipe.score(best.images, condition).image_typicality is not None
     consistent = pipe.best_of(condition, n=1, temperature=TEMPERATURE, consistent=True)
-    again = pipe.score(consistent.images, condition).typicality
-    assert consistent.typicality is not None
+    again = pipe.score(consistent.images, condition).image_typicality
+    assert consistent.image_typicality is not None
     assert again is not None
-    np.testing.assert_array_equal(consistent.typicality.value, again.value)
+    np.testing.assert_array_equal(consistent.image_typicality.value, again.value)
 
 
 def test_the_most_typical_sample_is_the_closest_to_the_middle(pipe: Pipeline, photographs: Path) -> None:
     condition = photograph(photographs, 3, 12, 8)
     drawn = pipe.sample(condition, n=6, temperature=TEMPERATURE, rank="typical")
-    assert drawn.typicality is not None
-    precision = np.array(pipe.calibration.reference(TEMPERATURE).precision)
-    distances = mahalanobis(drawn.typicality.residuals[0], precision)
-    assert (np.diff(distances) > 0).all()
+    assert drawn.sample_typicality is not None
+    reference, given = pipe.calibration.reference(TEMPERATURE), covariates(condition, 4)
+    distances = [distance_of(reference, bits, given) for bits in drawn.bits_per_dim_per_level[0]]
+    assert (np.diff(np.array(distances)) > 0).all()
     best = pipe.best_of(condition, n=6, temperature=TEMPERATURE, rank="typical")
     assert best.sample[0] == drawn.sample[0, 0]
 
@@ -149,21 +201,21 @@ def test_the_most_typical_sample_is_the_closest_to_the_middle(pipe: Pipeline, ph
 def test_untypical_samples_are_drawn_again(pipe: Pipeline, photographs: Path) -> None:
     conditions = [photograph(photographs, k, 8, 8) for k in range(4)]
     every = pipe.sample(conditions, n=12, temperature=TEMPERATURE)
-    assert every.typicality is not None
-    alpha = float(np.median(every.typicality.value))
+    assert every.sample_typicality is not None
+    alpha = float(np.median(every.sample_typicality.value))
     best = pipe.best_of(conditions, n=2, temperature=TEMPERATURE, reject=Reject(alpha, redraws=10))
-    assert best.typicality is not None
+    assert best.sample_typicality is not None
     assert best.rejected is not None
     assert best.rejected.sum() > 0
     for k in range(4):
-        typical = dict(zip(every.sample[k], every.typicality.value[k] >= alpha, strict=True))
+        typical = dict(zip(every.sample[k], every.sample_typicality.value[k] >= alpha, strict=True))
         likelihood = dict(zip(every.sample[k], every.log_likelihood[k], strict=True))
         accepted = [number for number in range(12) if typical[number]][:2]
         seen = accepted[-1] + 1 if len(accepted) == 2 else 12
         if accepted:
             assert best.outcome[k] == "accepted"
             assert best.sample[k] == max(accepted, key=lambda number: likelihood[number])
-            assert best.typicality.value[k] >= alpha
+            assert best.sample_typicality.value[k] >= alpha
         else:
             assert best.outcome[k] == "best"
             assert best.sample[k] == max(range(12), key=lambda number: likelihood[number])
@@ -175,7 +227,7 @@ def test_untypical_samples_are_drawn_again(pipe: Pipeline, photographs: Path) ->
 
 def test_what_is_done_where_all_are_rejected(pipe: Pipeline, photographs: Path) -> None:
     condition = photograph(photographs, 0, 8, 8)
-    value = float(pipe.sample(condition, n=3, temperature=TEMPERATURE).typicality.value.max())  # type: ignore[union-attr]
+    value = float(pipe.sample(condition, n=3, temperature=TEMPERATURE).sample_typicality.value.max())  # type: ignore[union-attr]
     alpha = (1 + value) / 2
     arguments: dict[str, Any] = {"n": 2, "temperature": TEMPERATURE}
     with pytest.raises(Untypical, match=r"images\[0\]: all 3 samples are untypical at α ="):
@@ -201,7 +253,7 @@ def test_what_is_done_where_all_are_rejected(pipe: Pipeline, photographs: Path) 
 def test_frames_of_less_typicality_are_marked_or_replaced(pipe: Pipeline, photographs: Path) -> None:
     frames = [photograph(photographs, 5, 8, 8)] * 2 + [np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)]
     plain = list(pipe.stream(frames, temperature=TEMPERATURE))
-    values = [frame.typicality or 0.0 for frame in plain]
+    values = [frame.sample_typicality or 0.0 for frame in plain]
     assert not any(frame.untypical for frame in plain)
     least = (values[0] + values[2]) / 2
     marked = list(pipe.stream(frames, temperature=TEMPERATURE, min_typicality=least))
@@ -228,7 +280,7 @@ def test_what_does_not_fit_is_named(pipe: Pipeline, uncalibrated: Path, photogra
         for arguments in ({"rank": "typical"}, {"reject": Reject()}):
             with pytest.raises(InputError, match="is not calibrated: run caflow calibrate"):
                 plain.best_of(condition, temperature=TEMPERATURE, **arguments)
-        assert plain.best_of(condition).typicality is None
+        assert plain.best_of(condition).sample_typicality is None
 
 
 def test_a_calibration_of_another_bundle_is_refused(calibrated: Path, tmp_path: Path) -> None:
@@ -241,7 +293,7 @@ def test_a_calibration_of_another_bundle_is_refused(calibrated: Path, tmp_path: 
     shutil.copy(calibrated / "manifest.json", manifest)
     load(folder, backend="cpu").close()
     contents: dict[str, Any] = msgspec.json.decode((folder / NAME).read_bytes())
-    for change, message in (({"format_version": 2}, "version 1, got"), ({"extra": 1}, "unknown field `extra`")):
+    for change, message in (({"format_version": 1}, "version 2, got"), ({"extra": 1}, "unknown field `extra`")):
         (folder / NAME).write_bytes(msgspec.json.encode(contents | change))
         with pytest.raises(WrongCalibration, match=message):
             load(folder, backend="cpu")
@@ -254,45 +306,52 @@ Change = tuple[str, Any]
 WRONG: list[Change] = [
     ("photographs", 0),
     ("photographs", 10**30),
-    ("photographs", 105),  # more than images
+    ("photographs", 157),  # more than images
     ("samples", "twice"),
     ("samples.0.temperature", None),
     ("samples.0.temperature", -0.5),
-    ("samples.0.images", -104),
+    ("samples.0.coloured.images", -104),
     ("truth.temperature", 0.8),
-    ("truth.images", -104),
-    ("truth.images", 0),
-    ("truth.images", 103),  # not as many as there are quantiles
-    ("truth.images", 2.5),
-    ("truth.lowest", []),
-    ("truth.lowest.0", 65),
-    ("truth.lowest.0", 1e308),
-    ("truth.highest.0", 0),  # below lowest
-    ("truth.centre.3", -1),
-    ("truth.centre", [1, 2, 3]),
-    ("truth.scale.0", 0),
-    ("truth.scale.0", -1),
-    ("truth.scale.0", 1e-300),
-    ("truth.mean", []),
-    ("truth.mean.0", [0.0] * 10),
-    ("truth.mean.0.0", 1e300),
-    ("truth.log_spread.0.0", 1000),
-    ("truth.log_spread.0.0", -1000),
-    ("truth.log_spread", [[0.0] * 5]),
-    ("truth.precision", [[1.0]]),
-    ("truth.precision", [[1.0, 0.0], [0.0]]),
-    ("truth.precision", [[1.0, 0.5], [0.0, 1.0]]),  # not symmetric
-    ("truth.precision", [[1.0, 2.0], [2.0, 1.0]]),  # negative distances
-    ("truth.precision", [[-1.0, 0.0], [0.0, 1.0]]),
-    ("truth.precision", [[0.0, 0.0], [0.0, 0.0]]),
-    ("truth.distances", [1.0]),
-    ("truth.distances.0", -1),
-    ("truth.distances.5", 0),  # does not rise
-    ("truth.residuals.1.5", 1e3),
-    ("truth.residuals.0.3", None),
-    ("truth.residuals", [[0.0] * 104]),
-    ("truth.bits_per_dim.5", -1e3),
-    ("truth.bits_per_dim_per_level.1.5", 1e3),
+    ("truth.coloured.images", -104),
+    ("truth.coloured.images", 0),
+    ("truth.coloured.images", 103),  # not as many as there are quantiles
+    ("truth.coloured.images", 2.5),
+    ("truth.coloured.lowest", []),
+    ("truth.coloured.lowest.0", 65),
+    ("truth.coloured.lowest.0", 1e308),
+    ("truth.coloured.highest.0", 0),  # below lowest
+    ("truth.coloured.centre.3", -1),
+    ("truth.coloured.centre", [1, 2, 3]),
+    ("truth.coloured.scale.0", 0),
+    ("truth.coloured.scale.0", -1),
+    ("truth.coloured.scale.0", 1e-300),
+    ("truth.coloured.mean", []),
+    ("truth.coloured.mean.0", [0.0] * 10),
+    ("truth.coloured.mean.0.0", 1e300),
+    ("truth.coloured.log_spread.0.0", 1000),
+    ("truth.coloured.log_spread.0.0", -1000),
+    ("truth.coloured.log_spread", [[0.0] * 5]),
+    ("truth.coloured.precision", [[1.0]]),
+    ("truth.coloured.precision", [[1.0, 0.0], [0.0]]),
+    ("truth.coloured.precision", [[1.0, 0.5], [0.0, 1.0]]),  # not symmetric
+    ("truth.coloured.precision", [[1.0, 2.0], [2.0, 1.0]]),  # negative distances
+    ("truth.coloured.precision", [[-1.0, 0.0], [0.0, 1.0]]),
+    ("truth.coloured.precision", [[0.0, 0.0], [0.0, 0.0]]),
+    ("truth.coloured.groups.0.distances", [1.0]),
+    ("truth.coloured.groups.0.distances.0", -1),
+    ("truth.coloured.groups.0.distances.5", 0),  # does not rise
+    ("truth.coloured.groups.0.images", 103),
+    ("truth.coloured.groups.0.sizes", [13.0, 13.0]),
+    ("truth.coloured.groups", []),
+    ("truth.grey.groups", "twice"),
+    ("truth.coloured.precision.0.1", 1e6),
+    ("coverage.0.counts", [0, 0]),
+    ("coverage.0.quantity", "median"),
+    ("truth.coloured.residuals.1.5", 1e3),
+    ("truth.coloured.residuals.0.3", None),
+    ("truth.coloured.residuals", [[0.0] * 104]),
+    ("truth.coloured.bits_per_dim.5", -1e3),
+    ("truth.coloured.bits_per_dim_per_level.1.5", 1e3),
     ("canary.log_likelihood", 0),
     ("canary.log_likelihood", 1e300),
 ]
@@ -323,7 +382,9 @@ def test_no_number_of_a_calibration_may_be_impossible(calibrated: Path, tmp_path
         read_calibration(tmp_path)
 
 
-@pytest.mark.parametrize("path", ["truth.mean.0.0", "samples.0.bits_per_dim.0", "photographs", "canary.log_likelihood"])
+@pytest.mark.parametrize(
+    "path", ["truth.coloured.mean.0.0", "samples.0.coloured.bits_per_dim.0", "photographs", "canary.log_likelihood"]
+)
 def test_a_calibration_is_what_was_written(calibrated: Path, tmp_path: Path, path: str) -> None:
     """A digit that is another one changed verdicts, and nothing told."""
     (tmp_path / "manifest.json").write_bytes((calibrated / "manifest.json").read_bytes())
@@ -343,11 +404,13 @@ def test_a_calibration_is_of_the_models_levels(calibrated: Path, tmp_path: Path)
     (tmp_path / "manifest.json").write_bytes((calibrated / "manifest.json").read_bytes())
     contents = msgspec.json.decode((calibrated / NAME).read_bytes())
     for reference in (contents["truth"], *contents["samples"]):
-        for name in ("mean", "log_spread", "residuals", "bits_per_dim_per_level"):
-            reference[name] = reference[name][:1]
-        reference["precision"] = [[1.0]]
+        for kind in (reference["coloured"], reference["grey"]):
+            for name in ("mean", "log_spread", "residuals", "bits_per_dim_per_level"):
+                kind[name] = kind[name][:1]
+            kind["precision"] = [[1.0]]
     write_calibration(tmp_path, msgspec.convert(contents, Calibration))
-    with pytest.raises(WrongCalibration, match="wanted 2 levels, as the model has, got 1: run caflow calibrate again"):
+    wanted = "wanted 2 levels and 20 measures, as the model has, got 1 and 1: run caflow calibrate again"
+    with pytest.raises(WrongCalibration, match=wanted):
         read_calibration(tmp_path)
 
 
@@ -364,7 +427,7 @@ def test_what_cannot_be_read_again_is_not_written(pipe: Pipeline, tmp_path: Path
 
 @pytest.mark.parametrize("alpha", [float("nan"), -0.1, 1.1, True, "0.5"])
 def test_accepting_takes_a_share(pipe: Pipeline, photographs: Path, alpha: Any) -> None:
-    found = pipe.best_of(photograph(photographs, 0, 8, 8), n=1, temperature=TEMPERATURE).typicality
+    found = pipe.best_of(photograph(photographs, 0, 8, 8), n=1, temperature=TEMPERATURE).sample_typicality
     assert found is not None
     with pytest.raises(InputError, match="alpha: wanted a share from 0 to 1"):
         found.accept(alpha)
@@ -397,8 +460,8 @@ def test_the_built_in_model_tells_spoilt_photographs_from_others(built_in: Pipel
 
     def rejected(targets: list[Any]) -> float:
         scored = built_in.score(targets, [pair.condition for pair in pairs])
-        assert scored.typicality is not None
-        return float(1 - scored.typicality.accept(0.05).mean())
+        assert scored.image_typicality is not None
+        return float(1 - scored.image_typicality.accept(0.05).mean())
 
     targets = [pair.target for pair in pairs]
     large = [np.clip(np.rint(enlarge(p.condition.astype(np.float32), 4)), 0, 255).astype(np.uint8) for p in pairs]

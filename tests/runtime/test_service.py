@@ -124,17 +124,17 @@ def test_targets_are_judged(pipe: Pipeline, photographs: Path) -> None:
     pairs = pairs_of_photographs(pipe, photographs, 1)
     target, condition = (np.stack([getattr(pair, name) for pair in pairs]) for name in ("target", "condition"))
     score = pipe.score(target, condition)
-    assert score.typicality is not None
-    alpha = float(np.median(score.typicality.value))
+    assert score.image_typicality is not None
+    alpha = float(np.median(score.image_typicality.value))
     asked = [
         Request({"target": target, "condition": condition}, {"min_typicality": alpha}),
         Request({"target": target, "condition": condition[1:]}, {}),
         Request({"target": target, "condition": condition}, {}),
     ]
     judged, uneven, usual = Scorer(pipe).answer(asked)
-    assert tensors(judged)["accepted"][:, 0].tolist() == (score.typicality.value >= alpha).tolist()
+    assert tensors(judged)["accepted"][:, 0].tolist() == (score.image_typicality.value >= alpha).tolist()
     np.testing.assert_allclose(tensors(usual)["log_likelihood"][:, 0], score.log_likelihood, rtol=1e-6)
-    np.testing.assert_allclose(tensors(usual)["typicality"][:, 0], score.typicality.value)
+    np.testing.assert_allclose(tensors(usual)["image_typicality"][:, 0], score.image_typicality.value)
     assert isinstance(uneven, InputError)
 
 
@@ -145,7 +145,7 @@ def test_a_bundle_without_calibration_accepts_all(uncalibrated: Path, photograph
         given = {"target": target, "condition": condition}
         usual, strict = Scorer(pipe).answer([Request(given, {}), Request(given, {"min_typicality": 0.1})])
     assert tensors(usual)["accepted"].all()
-    assert np.isnan(tensors(usual)["typicality"]).all()
+    assert np.isnan(tensors(usual)["image_typicality"]).all()
     assert isinstance(strict, InputError)
     assert "is not calibrated" in str(strict)
 

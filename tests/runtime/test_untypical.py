@@ -33,10 +33,12 @@ def test_a_bundle_is_calibrated(uncalibrated: Path, photographs: Path, calibrate
     options = ["--data", photographs, "--sides", sides, "--temperatures", CALIBRATED_TEMPERATURE]
     done = caflow("calibrate", bundle, *options)
     assert done.returncode == 0, done.stderr
-    assert "calibrated with 104 crops of 13 photographs" in done.stdout
+    assert "calibrated with 156 crops of 13 photographs" in done.stdout
     assert "samples, τ = 0.8" in done.stdout
     known, found = (json.loads((folder / NAME).read_text()) for folder in (calibrated, bundle))
-    np.testing.assert_allclose(found["truth"]["distances"], known["truth"]["distances"], rtol=1e-3)
+    for kind in ("coloured", "grey"):
+        (group,), (other,) = (contents["truth"][kind]["groups"] for contents in (found, known))
+        np.testing.assert_allclose(group["distances"], other["distances"], rtol=1e-3)
     again = caflow("calibrate", bundle, *options)
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr == (
@@ -59,6 +61,7 @@ def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypi
     usual = caflow("image", source, *options, "--min-typicality", NONE)
     assert usual.returncode == 0, usual.stderr
     assert json.loads(usual.stdout)["outcome"] == "accepted"
+    assert json.loads(usual.stdout)["judge"] == "sample"
     assert usual.stderr == "caflow: 0 of 1 images are untypical\n"
     output.unlink()
     done = caflow("image", source, *options, "--min-typicality", ALL)
@@ -73,7 +76,7 @@ def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypi
     condition = read_image(source).rgb
     if untypical == "mark":
         assert report["outcome"] == "best"
-        assert 0 < report["typicality"] < ALL
+        assert 0 < report["sample_typicality"] < ALL
     else:
         assert report["outcome"] == "bicubic"
         assert report["log_likelihood"] is None
@@ -82,7 +85,7 @@ def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypi
 
 
 def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_path: Path) -> None:
-    """A JPEG is not that: its own typicality is said besides."""
+    """A JPEG is not that: its typicality as an image is said besides."""
     job = ImageJob(source, tmp_path / "out.jpg", (), {})
     with load(calibrated, backend="cpu") as pipe:
         reject = Reject(0.1, redraws=0)
@@ -90,12 +93,50 @@ def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_pa
         report = do(pipe, job, Draw(1, rank="consistency", reject=reject)).report
         written = pipe.score(read_image(job.output).rgb, read_image(source).rgb)
     assert report is not None
-    assert drawn.typicality is not None
-    assert written.typicality is not None
+    assert drawn.sample_typicality is not None
+    assert written.image_typicality is not None
     assert report.outcome == "accepted"
-    assert report.typicality == pytest.approx(drawn.typicality.value[0], rel=1e-6)
-    assert report.typicality_as_written == pytest.approx(written.typicality.value[0], rel=1e-6)
+    assert report.sample_typicality == pytest.approx(drawn.sample_typicality.value[0], rel=1e-6)
+    assert report.image_typicality == pytest.approx(written.image_typicality.value[0], rel=1e-6)
     assert report.bits_per_dim == pytest.approx(written.bits_per_dim[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.jpg"])
+def test_one_file_has_one_verdict(calibrated: Path, source: Path, tmp_path: Path, name: str) -> None:
+    """That of the image as it is written, from whatever judges it."""
+    output = tmp_path / name
+    options = ["--bundle", calibrated, "--json"]
+    with load(calibrated, backend="cpu") as pipe:
+        condition = read_image(source).rgb
+        values = pipe.sample(condition, n=4, seed=3)
+        images = [pipe.score(image, condition).image_typicality for image in values.images[0]]
+    alpha = float(np.median([one.value[0] for one in images if one]))
+    drawing = ["-n", 4, "--seed", 3, "--min-typicality", alpha, "--judge", "image", "--redraws", 0]
+    done = caflow("image", source, "-o", output, *drawing, *options)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["judge"] == "image"
+    assert report["outcome"] == ("accepted" if report["image_typicality"] >= alpha else "best")
+    if name == "out.png":  # of a JPEG all four samples may be rejected
+        assert report["outcome"] == "accepted"
+        ranked = [one.value[0] for one in images if one]
+        assert report["sample"] == values.sample[0][next(k for k, value in enumerate(ranked) if value >= alpha)]
+    scored = json.loads(caflow("score", output, source, *options).stdout)
+    assert scored["image_typicality"] == pytest.approx(report["image_typicality"], rel=1e-6)
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text(f"target,condition\n{output},{source}\n")
+    verdict = json.loads(caflow("filter", pairs, "-o", tmp_path / "filter", "--alpha", alpha, *options).stdout)
+    assert verdict["image_typicality"] == pytest.approx(report["image_typicality"], rel=1e-6)
+    assert verdict["verdict"] == ("accepted" if report["outcome"] == "accepted" else "rejected")
+
+
+def test_nothing_is_judged_unless_it_is_asked(calibrated: Path, source: Path, tmp_path: Path) -> None:
+    done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 1, "--bundle", calibrated, "--json")
+    report = json.loads(done.stdout)
+    assert report["outcome"] == "unjudged"
+    assert "judge" not in report
+    assert 0 < report["sample_typicality"] <= 1
+    assert report["image_typicality"] is None
 
 
 def test_maps_of_an_earlier_run_do_not_stay(calibrated: Path, source: Path, tmp_path: Path) -> None:
@@ -157,22 +198,26 @@ def test_a_score_says_how_typical_it_is_and_shows_where_not(calibrated: Path, so
         condition = read_image(source).rgb
         write_image(tmp_path / "large.png", pipe.best_of(condition, n=1).images[0])
         scored = pipe.score(read_image(tmp_path / "large.png").rgb, condition)
-    assert scored.typicality is not None
+    assert scored.image_typicality is not None
     given = ["score", tmp_path / "large.png", source, "--bundle", calibrated, "--maps", tmp_path / "maps"]
     done = caflow(*given, "--json")
-    assert json.loads(done.stdout)["typicality"] == pytest.approx(scored.typicality.value[0])
+    assert json.loads(done.stdout)["image_typicality"] == pytest.approx(scored.image_typicality.value[0])
     names = {"large-likelihood.png", "large-likelihood-0.png", "large-likelihood-1.png"}
     assert {path.name for path in (tmp_path / "maps").iterdir()} == names
-    assert f"{scored.typicality.value[0]:.3f}" in caflow(*given).stdout
+    assert f"{scored.image_typicality.value[0]:.3f}" in caflow(*given).stdout
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--rank", "typical", "--temperature", 0.7], "calibrated for (0.8), got 0.7"),
-        (["--min-typicality", 0.001], "α = 0.001: calibrated with 104 images, wanted more than 0.0095"),
+        (
+            ["--min-typicality", 0.001],
+            "in whose smallest group nothing is below 0.019: wanted more than that",
+        ),
         (["--min-typicality", 0.1, "--sheet"], "give one or the other"),
         (["--untypical", "drop"], "--untypical says what is done below --min-typicality"),
+        (["--judge", "image"], "--judge says what is held against --min-typicality"),
         (["--min-typicality", 0.1, "--keep", "10,5"], "--keep drops samples unseen"),
     ],
 )

@@ -22,9 +22,9 @@ from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.health.canary import canary_difference
-from caflow_runtime.judge.calibration import Floats
 from caflow_runtime.judge.drift import WINDOW, Drift
 from caflow_runtime.judge.reference import Reference
+from caflow_runtime.judge.typicality import Floats
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.choice import Untypical
@@ -141,12 +141,14 @@ class Metrics:
         rejected = np.zeros(len(best.outcome), int) if best.rejected is None else best.rejected
         for k, (outcome, drawn) in enumerate(zip(best.outcome, best.bits_per_dim_drawn, strict=True)):
             self._requests.labels(self._model, outcome).inc()
-            if outcome != "accepted":
+            if outcome in ("best", "bicubic"):
                 self._all_rejected.labels(outcome).inc()
-            # Drawing ended when n were accepted, or no more might be drawn.
-            accepted = min(n, most - int(rejected[k]))
-            untypical = len(drawn) - accepted
-            self._count(accepted, untypical, int(rejected[k]) - untypical)
+            if draw.judges == "image":  # of which the first that is accepted ended it
+                self._count(int(outcome in ("accepted", "unjudged")), int(rejected[k]), 0)
+            else:  # drawing ended when n were accepted, or no more might be drawn
+                accepted = min(n, most - int(rejected[k]))
+                untypical = len(drawn) - accepted
+                self._count(accepted, untypical, int(rejected[k]) - untypical)
             self._observe_drawn(drawn, float(best.bits_per_dim[k]) if best.density_at == "sample" else math.nan)
             if measures_drift:
                 self._add_to_drift(drawn[:1])  # the first that came, whatever its likelihood: the best would be biased
@@ -154,7 +156,7 @@ class Metrics:
     def observe_samples(self, samples: Samples) -> None:
         """All samples of each image."""
         for drawn, numbers in zip(samples.bits_per_dim, samples.sample, strict=True):
-            self._requests.labels(self._model, "accepted").inc()
+            self._requests.labels(self._model, "unjudged").inc()
             self._count(len(drawn), 0, 0)
             self._observe_drawn(drawn, float(drawn[0]))
             if samples.density_at == "sample":  # else they were changed, and scored again
@@ -328,7 +330,7 @@ class Metrics:
 
 def buckets_of(*references: Reference | None) -> Sequence[float]:
     """Upper ends of buckets, each with a twentieth of a calibration's images, where there is one."""
-    known = [reference.bits_per_dim for reference in references if reference is not None]
+    known = [reference.main.bits_per_dim for reference in references if reference is not None]
     if not known:
         return BITS_PER_DIM
     quantiles = [np.quantile(bits_per_dim, np.linspace(0, 1, QUANTILES)) for bits_per_dim in known]

@@ -3,18 +3,22 @@
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from numpy.typing import NDArray
 
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.health.metrics import Metrics
+from caflow_runtime.image import Image
 from caflow_runtime.image_formats import MAX_PIXELS
 from caflow_runtime.jobs.folder import stamp_of
+from caflow_runtime.jobs.photographs import KEEPS_COLOURS
 from caflow_runtime.judge.consistency import consistency
+from caflow_runtime.judge.typicality import Typicality
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pictures.image_files import ImageFile, check_suffix, enlarge_alpha, read_image, write_image
 from caflow_runtime.pictures.maps import pictures as maps_of
@@ -22,11 +26,9 @@ from caflow_runtime.pictures.sheet import sheet
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Best, Likelihood, Samples
-from caflow_runtime.rows.draw import Draw
+from caflow_runtime.rows.draw import Draw, Judge
 from caflow_runtime.rows.runner import ShowWindows
 
-KEEPS_COLOURS = ("super-resolution", "inpainting")
-"""Tasks whose result of a grey image is grey."""
 LOSSLESS = {".bmp", ".png", ".tif", ".tiff"}
 
 
@@ -61,18 +63,21 @@ class ImageReport(msgspec.Struct, frozen=True):
     """Per channel of the input file."""
     sample: int
     outcome: str
-    """`accepted`, or of results that are not typical `best` or `bicubic`."""
+    """`unjudged` where nothing was asked of it or it cannot be judged, `accepted`, or of what is not typical `best` or
+    `bicubic`."""
     density_at: str
     log_likelihood: float | None
     """Nats; this and the next three are None of an enlarged input."""
     log_likelihood_per_level: list[float] | None
     bits_per_dim: float | None
-    typicality: float | None
-    """0 … 1; None also where the bundle is not calibrated for the temperature."""
+    sample_typicality: float | None
+    """0 … 1 of the sample as it was drawn, among samples of its temperature; None where that is not known."""
+    image_typicality: float | None
+    """0 … 1 of the image as it is written, among true images; None where it was not scored."""
+    judge: Judge | UnsetType = UNSET
+    """Which of both the outcome is about, where anything was asked."""
     consistency_db: float | UnsetType = UNSET
     """Of a result that is degraded again, to the input."""
-    typicality_as_written: float | UnsetType | None = UNSET
-    """Of the file, where `typicality` is that of the sample as it was drawn."""
     maps: dict[str, list[float]] | UnsetType = UNSET
     """Values that are darkest and brightest in each map."""
     input_stamp: str | None = None
@@ -136,21 +141,22 @@ def _draw(
 ) -> ImageReport:
     check_suffix(job.output, given.alpha is not None)
     needs_all = bool(job.others or job.extras) and draw.reject is None
+    is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
+    is_changed = is_grey or job.output.suffix.lower() not in LOSSLESS
+    as_written = partial(_as_read_again, suffix=job.output.suffix, is_grey=is_grey) if is_changed else None
+    drawn: Samples | Best
     with metrics.stage("sample") if metrics else nullcontext():
-        drawn: Samples | Best = (pipe.draw_all if needs_all else pipe.draw_best)(given.rgb, draw, show)
+        drawn = pipe.draw_all(given.rgb, draw, show) if needs_all else pipe.draw_best(given.rgb, draw, show, as_written)
     pictures = drawn.images[0] if needs_all else drawn.images[0][None]
     alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *pictures.shape[1:3])
-    is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
     for path, picture in zip([job.output, *job.others], pictures, strict=False):
         write_image(path, picture, alpha, is_grey, given.profile)
     if "sheet" in job.extras:
         write_image(job.extras["sheet"], sheet(given.rgb, cast("Samples", drawn)), profile=given.profile)
-    report = _report(job, drawn, given)
-    if report.outcome != "bicubic" and (is_grey or job.output.suffix.lower() not in LOSSLESS):
+    report = _report(job, drawn, given, draw)
+    if report.outcome != "bicubic" and is_changed:
         own = read_image(job.output, pictures[0].size).rgb  # however large: its pixels are in memory already
-        written = _as_written(pipe, own, given.rgb, report.consistency_db is not UNSET)
-        if draw.reject:  # the sample was judged, as it was drawn
-            written["typicality_as_written"] = written.pop("typicality")
+        written = _of_file(pipe, own, given.rgb, report.consistency_db is not UNSET)
         report = msgspec.structs.replace(report, **written)
     if "likelihood" in job.extras and report.outcome == "bicubic":
         for path in job.extras.values():
@@ -168,7 +174,15 @@ def _draw(
     return report
 
 
-def _report(job: ImageJob, drawn: Samples | Best, given: ImageFile) -> ImageReport:
+def _as_read_again(image: Image, suffix: str, is_grey: bool) -> Image:
+    """What a file with that suffix holds of an image."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"image{suffix}"
+        write_image(path, image, is_grey=is_grey)
+        return read_image(path, image.size).rgb
+
+
+def _report(job: ImageJob, drawn: Samples | Best, given: ImageFile, draw: Draw) -> ImageReport:
     """Of the best sample."""
     best = (0, 0) if drawn.per_level.ndim == 3 else (0,)
     return ImageReport(
@@ -176,8 +190,11 @@ def _report(job: ImageJob, drawn: Samples | Best, given: ImageFile) -> ImageRepo
         output=as_text(job.output),
         input_bits=given.bits,
         sample=int(drawn.sample[best]),
-        outcome=getattr(drawn, "outcome", ["accepted"])[0],
+        outcome=getattr(drawn, "outcome", ["unjudged"])[0],
         **_likelihood(drawn, best),
+        sample_typicality=_typicality(drawn.sample_typicality, best),
+        image_typicality=_typicality(drawn.image_typicality, best),
+        judge=UNSET if draw.judges is None else draw.judges,
         consistency_db=UNSET if drawn.consistency is None else float(drawn.consistency[best]),
     )
 
@@ -185,18 +202,23 @@ def _report(job: ImageJob, drawn: Samples | Best, given: ImageFile) -> ImageRepo
 def _likelihood(drawn: Likelihood, best: tuple[int, ...]) -> dict[str, Any]:
     """None where there is none: of an enlarged input."""
     has_one = math.isfinite(drawn.log_likelihood[best])
-    typical = drawn.typicality
     return {
         "density_at": drawn.density_at,
         "log_likelihood": float(drawn.log_likelihood[best]) if has_one else None,
         "log_likelihood_per_level": drawn.per_level[best].tolist() if has_one else None,
         "bits_per_dim": float(drawn.bits_per_dim[best]) if has_one else None,
-        "typicality": float(typical.value[best]) if typical and has_one else None,
     }
 
 
-def _as_written(pipe: Pipeline, written: NDArray[Any], given: NDArray[Any], with_consistency: bool) -> dict[str, Any]:
+def _typicality(known: Typicality | None, best: tuple[int, ...]) -> float | None:
+    """None of what cannot be judged."""
+    return float(known.value[best]) if known and known.is_judged[best] else None
+
+
+def _of_file(pipe: Pipeline, written: Image, given: Image, with_consistency: bool) -> dict[str, Any]:
     """What holds of the file where it is not what was drawn: grey, or of a format that loses something."""
     scored = pipe.score(written, given)
-    known = {"consistency_db": consistency(pipe.manifest.model, written, given)} if with_consistency else {}
+    known: dict[str, Any] = {"image_typicality": _typicality(scored.image_typicality, (0,))}
+    if with_consistency:
+        known["consistency_db"] = consistency(pipe.manifest.model, written, given)
     return _likelihood(scored, (0,)) | known

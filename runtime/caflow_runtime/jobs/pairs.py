@@ -114,7 +114,8 @@ def _pair(path: Path, number: int, *names: str) -> FilePair:
 def _in_folders(folder: Path) -> Iterator[FilePair]:
     """Files of one name, or else of names that differ by their suffix only.
 
-    A target without a condition is paired with the one that is not there, so that it is not passed over in silence.
+    A target without a condition is paired with the one that is not there, so that it is not passed over in silence;
+    and a condition without a target likewise.
     """
     conditions, targets = folder / CONDITIONS, folder / TARGETS
     if not (conditions.is_dir() and targets.is_dir()):
@@ -123,8 +124,12 @@ def _in_folders(folder: Path) -> Iterator[FilePair]:
     by_stem = defaultdict(list)
     for name in sorted(names):
         by_stem[Path(name).with_suffix("")].append(name)
+    used: set[str] = set()
     for name in sorted(wanted):
         alike = [name] if name in names else by_stem.get(Path(name).with_suffix(""), [name])
         if len(alike) > 1:
             raise InputError(f"{targets / name}: wanted one condition, found {' and '.join(alike)} in {conditions}")
+        used.add(alike[0])
         yield FilePair(str(targets / name), str(conditions / alike[0]))
+    for name in sorted(names - used):
+        yield FilePair(str(targets / name), str(conditions / name))

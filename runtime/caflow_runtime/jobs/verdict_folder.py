@@ -7,7 +7,6 @@
 import hashlib
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -115,10 +114,6 @@ class FilterJob:
         with (self.folder / SCORES).open("rb") as file:
             for line in file:
                 yield parse_json(line, Verdict)
-
-    def counts(self) -> Counter[str]:
-        """How many verdicts there are of each kind."""
-        return Counter(verdict.verdict for verdict in self.verdicts())
 
     def finish(self, how: Accepted, parquet: bool) -> bool:
         """Write what follows from the verdicts, once all are there; False if it is there already.

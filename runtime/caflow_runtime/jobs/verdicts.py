@@ -17,7 +17,7 @@ from caflow_runtime.image import Image, check_pair
 from caflow_runtime.image_formats import MAX_PIXELS
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.pairs import FilePair
-from caflow_runtime.judge.calibration import reason
+from caflow_runtime.judge.typicality import reason
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pictures.image_files import read_image
@@ -98,7 +98,7 @@ def smallest_typicality(pipe: Pipeline) -> float:
     Raises:
         InputError: if the bundle is not calibrated.
     """
-    return 1 / (pipe.calibration.truth.images + 1)
+    return pipe.calibration.truth.smallest
 
 
 def _read_ahead(pairs: Iterable[FilePair], load: Callable[[FilePair], Loaded]) -> Iterator[Loaded]:
@@ -174,16 +174,16 @@ def _score(pipe: Pipeline, pairs: Sequence[Loaded], alpha: float) -> list[Verdic
 
 def _verdict(pair: Loaded, score: Score, k: int, alpha: float) -> Verdict:
     """Of number `k` of what was scored."""
-    typical = score.typicality
-    assert typical is not None
-    is_accepted = bool(typical.accept(alpha)[k])
+    assert score.image_typicality is not None
+    typical = score.image_typicality.of(k)
+    is_accepted, is_judged = bool(typical.accept(alpha)), bool(typical.is_judged)
     height, width = score.sides[k]
     return Verdict(
-        verdict="accepted" if is_accepted else "rejected",
-        reason=None if is_accepted else reason(typical.residuals[k]),
-        typicality=float(typical.value[k]),
-        typicality_per_level=typical.per_level[k].tolist(),
-        residuals=typical.residuals[k].tolist(),
+        verdict="accepted" if is_accepted else "rejected" if is_judged else "unjudged",
+        reason=None if is_accepted else reason(typical),
+        image_typicality=float(typical.value) if is_judged else None,
+        image_typicality_per_level=typical.per_level.tolist() if is_judged else None,
+        residuals=typical.residuals.tolist() if is_judged else None,
         log_likelihood=float(score.log_likelihood[k]),
         log_likelihood_per_level=score.per_level[k].tolist(),
         bits_per_dim=float(score.bits_per_dim[k]),

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.judge.calibration import Floats, rank
 from caflow_runtime.judge.reference import Reference
+from caflow_runtime.judge.typicality import Floats, rank
 
 BINS = 10
 WINDOW = 1000
@@ -52,8 +52,8 @@ class Drift:
         """
         if window < 1:
             raise InputError(f"window: wanted at least 1 value, got {window}")
-        self._quantiles = np.array(reference.bits_per_dim)
-        self._images = reference.images
+        self._quantiles = np.array(reference.main.bits_per_dim)
+        self._images = reference.main.images
         # Values that are alike give deciles that are one: fewer bins.
         self._deciles = np.unique(np.quantile(self._quantiles, np.arange(1, BINS) / BINS))
         self._values = np.empty(window)

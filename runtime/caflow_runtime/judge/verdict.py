@@ -13,12 +13,13 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     target: str
     condition: str
-    verdict: Literal["accepted", "rejected", "error"]
+    verdict: Literal["accepted", "rejected", "unjudged", "error"]
+    """Unjudged is what the calibration knows no images like."""
     reason: str | None = None
-    """Of a rejection or an error, for people."""
-    typicality: float | None = None
-    """0…1."""
-    typicality_per_level: list[float] | None = None
+    """Of what was not accepted, for people."""
+    image_typicality: float | None = None
+    """0…1 among true images; this and the next two are None of what cannot be judged."""
+    image_typicality_per_level: list[float] | None = None
     residuals: list[float] | None = None
     """Standard deviations of each level's bits/dim above what is expected."""
     log_likelihood: float | None = None

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import NotFinite
 from caflow_runtime.image import Image
-from caflow_runtime.judge.calibration import Floats, covariates, mahalanobis, standardized, typicality
 from caflow_runtime.judge.consistency import consistency, enlarge_image, project
 from caflow_runtime.judge.reference import Reference
+from caflow_runtime.judge.typicality import Floats, Typicality, covariates, distance_of, typicality
 from caflow_runtime.pipeline.results import REJECTED, Outcome, bits_per_dim
 from caflow_runtime.rows.assembly import Row
 from caflow_runtime.rows.draw import Draw, Rank
@@ -32,7 +33,7 @@ class Untypical(NotFinite):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A row that may be returned."""
+    """A sample that may be returned."""
 
     value: float
     """What it is ranked by."""
@@ -41,6 +42,9 @@ class Candidate:
     image: Image
     consistency: float | None
     """dB, where it was asked for."""
+    scored: Row | None = None
+    """Its image, where that was scored."""
+    outcome: Outcome = "unjudged"
 
 
 @dataclass
@@ -50,8 +54,10 @@ class Choice:
     accepted: int = 0
     rejected: int = 0
     best: Candidate | None = None
-    """Of those that were accepted."""
+    """Of those that were accepted, or need not be."""
     best_rejected: Candidate | None = None
+    waiting: list[Candidate] = field(default_factory=list)
+    """Whose images are still to be judged."""
     bits_per_dim: list[float] = field(default_factory=list)
     """Of all finite samples."""
 
@@ -74,15 +80,42 @@ class Chooser:
         value = self.value(row, condition)
         if value > -np.inf:
             choice.bits_per_dim.append(float(bits_of(row, condition, self.model).sum()))
-        if self._accepts(row, condition, value):
+        outcome = self._outcome(row, condition, value)
+        if self.draw.judges == "image" and value > -np.inf:
+            choice.waiting.append(self.candidate(value, row))
+        elif outcome == "best":
+            self._reject(choice, value, partial(self.candidate, value, row))
+        else:
             choice.accepted += 1
             if choice.best is None or value > choice.best.value:
-                choice.best = self.candidate(value, row)
-            return
+                choice.best = replace(self.candidate(value, row), outcome=outcome)
+
+    def judge_images(self, k: int, judged: Callable[[Candidate], tuple[Row, Typicality | None]]) -> bool:
+        """Whether one of the samples of `conditions[k]` that wait is accepted: they are tried in the order of their
+        rank, and the first that is accepted is taken.
+
+        Arguments:
+            judged: scores a candidate's image, and says how typical that is.
+        """
+        choice, reject = self.choices[k], self.draw.reject
+        assert reject is not None
+        waiting, choice.waiting = sorted(choice.waiting, key=lambda one: -one.value), []
+        for candidate in waiting:
+            row, found = judged(candidate)
+            if found is not None and found.value[0] < reject.alpha:
+                self._reject(choice, candidate.value, partial(replace, candidate, scored=row))
+                continue
+            is_judged = found is not None and bool(found.is_judged[0])
+            choice.accepted += 1
+            choice.best = replace(candidate, scored=row, outcome="accepted" if is_judged else "unjudged")
+            return True
+        return False
+
+    def _reject(self, choice: Choice, value: float, candidate: Callable[[], Candidate]) -> None:
         choice.rejected += 1
         worst = -np.inf if choice.best_rejected is None else choice.best_rejected.value
         if choice.best is None and value > worst:
-            choice.best_rejected = self.candidate(value, row)
+            choice.best_rejected = replace(candidate(), outcome="best")
 
     def candidate(self, value: float, row: Row) -> Candidate:
         """A row as bytes. Its continuous pixels are let go: they are a view of all that ran with it."""
@@ -103,7 +136,7 @@ class Chooser:
         """
         choice, reject = self.choices[k], self.draw.reject
         if choice.best is not None:
-            return choice.best, "accepted"
+            return choice.best, choice.best.outcome
         if reject is not None and reject.otherwise == "bicubic":
             return self._enlarged(k), "bicubic"
         if choice.best_rejected is None:
@@ -121,13 +154,18 @@ class Chooser:
         row = Row(k, REJECTED, None, [], np.full(self.model.levels, np.nan))
         return Candidate(-np.inf, row, image, known)
 
-    def _accepts(self, row: Row, condition: Image, value: float) -> bool:
+    def _outcome(self, row: Row, condition: Image, value: float) -> Outcome:
+        """What becomes of a sample; `best` is at best the best of those that were rejected."""
+        if value == -np.inf:
+            return "best"
         reject = self.draw.reject
-        if reject is None or self.reference is None or value == -np.inf:
-            return value > -np.inf
+        if reject is None or reject.judge == "image" or self.reference is None:
+            return "unjudged"
         bits = bits_of(row, condition, self.model)[None]
-        judged = typicality(self.reference, bits, covariates(condition, self.model.scale)[None])
-        return bool(judged.accept(reject.alpha)[0])
+        found = typicality(self.reference, bits, covariates(condition, self.model.scale)[None])
+        if not found.is_judged[0]:
+            return "unjudged"
+        return "accepted" if found.accept(reject.alpha)[0] else "best"
 
 
 def ranking(model: Model, rank: Rank, reference: Reference | None) -> Value:
@@ -140,9 +178,8 @@ def ranking(model: Model, rank: Rank, reference: Reference | None) -> Value:
             return float(row.per_level.sum())
         if rank == "typical":
             assert reference is not None
-            given = covariates(condition, model.scale)[None]
-            residuals = standardized(bits_of(row, condition, model)[None], given, reference)
-            return -float(mahalanobis(residuals, np.array(reference.precision))[0])
+            far = distance_of(reference, bits_of(row, condition, model), covariates(condition, model.scale))
+            return -far if np.isfinite(far) else float(row.per_level.sum())  # of a kind that is not known
         return consistency(model, finite_pixels(row).integers(), condition)
 
     return value

@@ -1,13 +1,15 @@
 """Samples of images: drawn, ranked, drawn again where they are rejected, and scored again where they are changed."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.image import Image
-from caflow_runtime.judge.calibration import check_alpha
+from caflow_runtime.judge.calibration import Calibration
 from caflow_runtime.judge.reference import Reference
+from caflow_runtime.judge.typicality import Typicality, check_alpha, temperature_of
 from caflow_runtime.pipeline.choice import Candidate, Chooser
 from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
 from caflow_runtime.pipeline.results import REJECTED, Best, Samples, stack
@@ -15,11 +17,22 @@ from caflow_runtime.rows.assembly import Row
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.runner import Runner, ShowWindows
 
+AsWritten = Callable[[Image], Image]
+"""An image to what its file holds, where that is not the same."""
+
 
 def draw_best(
-    runner: Runner, likelihoods: Likelihoods, conditions: list[Image], draw: Draw, show: ShowWindows | None
+    runner: Runner,
+    likelihoods: Likelihoods,
+    conditions: list[Image],
+    draw: Draw,
+    show: ShowWindows | None,
+    as_written: AsWritten | None = None,
 ) -> Best:
     """The best sample of each condition.
+
+    Arguments:
+        as_written: what is judged where `draw` judges images.
 
     Raises:
         InputError: if the model cannot be drawn from so.
@@ -28,12 +41,18 @@ def draw_best(
     chooser = Chooser(runner.model, conditions, draw, reference_for(runner, likelihoods, draw))
     for row in runner.draw(conditions, range(draw.n), draw, show):
         chooser.take(row)
-    if draw.reject is not None:
-        for k in range(len(conditions)):
-            _redraw(runner, chooser, k, draw.n + draw.reject.redraws)
+    for k in range(len(conditions)):
+        if draw.judges == "sample":
+            _redraw(runner, chooser, k, draw.most_samples)
+        elif draw.judges == "image":
+            _judge_images(runner, likelihoods, chooser, k, as_written)
     chosen = [chooser.chosen(k) for k in range(len(conditions))]
     winners = [winner for winner, _ in chosen]
     rows = _scored_again(runner, winners, conditions, show) if draw.consistent else [one.row for one in winners]
+    likelihood = likelihoods.parts(rows, conditions, None if draw.consistent else draw.temperature)
+    if draw.judges == "image":  # perhaps of images as they are written
+        scored = [winner.scored or winner.row for winner in winners]
+        likelihood["image_typicality"] = likelihoods.typicality_of(scored, conditions, None)
     return Best(
         images=stack([winner.image for winner in winners]),
         sample=np.array([winner.row.sample for winner in winners]),
@@ -42,7 +61,7 @@ def draw_best(
         rejected=np.array([choice.rejected for choice in chooser.choices]),
         bits_per_dim_drawn=[np.array(choice.bits_per_dim) for choice in chooser.choices],
         density_at="image" if draw.consistent else "sample",
-        **likelihoods.parts(rows, conditions, None if draw.consistent else draw.temperature),
+        **likelihood,
     )
 
 
@@ -65,7 +84,8 @@ def draw_all(
     repeated = [conditions[candidate.row.image] for candidate in drawn]
     rows = _scored_again(runner, drawn, repeated, show) if draw.consistent else [one.row for one in drawn]
     likelihood = likelihoods.parts(rows, repeated, None if draw.consistent else draw.temperature)
-    measured, typical, shares = _consistencies(drawn), likelihood["typicality"], likelihood["shares"]
+    measured, shares = _consistencies(drawn), likelihood["shares"]
+    statistics = likelihood["statistics"]
     return Samples(
         images=stack([np.stack([c.image for c in drawn[k : k + n]]) for k in range(0, len(drawn), n)]),
         sample=np.array([candidate.row.sample for candidate in drawn]).reshape(-1, n),
@@ -75,7 +95,9 @@ def draw_all(
         dims=likelihood["dims"][::n],
         sides=likelihood["sides"][::n],
         shares=[shares[k : k + n] for k in range(0, len(shares), n)],
-        typicality=None if typical is None else typical.reshape(count, n),
+        sample_typicality=_reshaped(likelihood["sample_typicality"], count, n),
+        image_typicality=_reshaped(likelihood["image_typicality"], count, n),
+        statistics=None if statistics is None else statistics.reshape(count, n, -1),
     )
 
 
@@ -83,14 +105,22 @@ def reference_for(runner: Runner, likelihoods: Likelihoods, draw: Draw) -> Refer
     """What is typical of samples of a draw that needs to know it.
 
     Raises:
-        InputError: if it is not known, or the model cannot be drawn from so.
+        InputError: if what it needs is not known, or the model cannot be drawn from so.
     """
     draw.check_fits(runner.model)
-    if not draw.needs_reference:
-        return None
-    reference = likelihoods.wanted_reference(draw.temperature)
+    return check_calibrated(likelihoods.calibration, draw) if draw.needs_calibration else None
+
+
+def check_calibrated(calibration: Calibration, draw: Draw) -> Reference | None:
+    """What is typical of the samples, where a draw asks for it; and whether what it asks for is known.
+
+    Raises:
+        InputError
+    """
+    needs_samples = draw.rank == "typical" or draw.judges == "sample"
+    reference = calibration.reference(temperature_of(draw.temperature)) if needs_samples else None
     if draw.reject is not None:
-        check_alpha(draw.reject.alpha, reference)
+        check_alpha(draw.reject.alpha, reference if reference and draw.judges == "sample" else calibration.truth)
     return reference
 
 
@@ -117,6 +147,29 @@ def _redraw(runner: Runner, chooser: Chooser, k: int, most: int) -> None:
         for row in runner.draw([chooser.conditions[k]], more, draw):
             chooser.take(replace(row, image=k))
         drawn = more.stop
+
+
+def _judge_images(
+    runner: Runner, likelihoods: Likelihoods, chooser: Chooser, k: int, as_written: AsWritten | None
+) -> None:
+    """Take the first sample of one image that is a typical image; others are drawn until there is one, or enough."""
+    draw, condition = chooser.draw, chooser.conditions[k]
+
+    def judged(candidate: Candidate) -> tuple[Row, Typicality | None]:
+        image = candidate.image if as_written is None else as_written(candidate.image)
+        (row,) = score_rows(runner, [image], [condition])
+        return row, likelihoods.typicality_of([row], [condition], None)
+
+    drawn = draw.n
+    while not chooser.judge_images(k, judged) and drawn < draw.most_samples:
+        more = range(drawn, min(draw.most_samples, drawn + draw.n))
+        for row in runner.draw([condition], more, draw):
+            chooser.take(replace(row, image=k))
+        drawn = more.stop
+
+
+def _reshaped(typical: Typicality | None, *shape: int) -> Typicality | None:
+    return None if typical is None else typical.reshape(*shape)
 
 
 def _scored_again(

@@ -9,16 +9,12 @@ from numpy.typing import NDArray
 
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.flow.latents import STATISTICS
 from caflow_runtime.flow.shares import Shares
 from caflow_runtime.image import Image
-from caflow_runtime.judge.calibration import (
-    Calibration,
-    Typicality,
-    covariates,
-    temperature_of,
-    typicality,
-)
+from caflow_runtime.judge.calibration import Calibration
 from caflow_runtime.judge.reference import Reference
+from caflow_runtime.judge.typicality import Floats, Typicality, covariates, temperature_of, typicality
 from caflow_runtime.pipeline.results import bits_per_dim
 from caflow_runtime.rows.assembly import Row
 
@@ -32,7 +28,9 @@ class Parts(TypedDict):
     dims: NDArray[np.int64]
     sides: list[tuple[int, int]]
     shares: list[Shares]
-    typicality: Typicality | None
+    sample_typicality: Typicality | None
+    image_typicality: Typicality | None
+    statistics: Floats | None
 
 
 class Likelihoods:
@@ -71,22 +69,37 @@ class Likelihoods:
         except InputError:
             return None
 
+    def typicality_of(
+        self, rows: list[Row], conditions: list[Image], temperature: float | Sequence[float] | None
+    ) -> Typicality | None:
+        """Of samples at a temperature, or with None of given images; None where it is not known what is typical."""
+        reference, scale = self.reference(temperature), self._model.scale
+        if reference is None:
+            return None
+        dims = np.array([[condition.size * scale**2] for condition in conditions])
+        bits = bits_per_dim([row.per_level for row in rows], dims)
+        measures = bits if temperature is not None else np.concatenate([bits, self._statistics(rows)], 1)
+        return typicality(reference, measures, np.stack([covariates(condition, scale) for condition in conditions]))
+
     def parts(self, rows: list[Row], conditions: list[Image], temperature: float | Sequence[float] | None) -> Parts:
         """Of rows, one per condition; `temperature` of samples, None of images."""
-        scale = self._model.scale
-        per_level = np.array([row.per_level for row in rows])
-        dims = np.array([condition.size * scale**2 for condition in conditions])
-        reference = self.reference(temperature)
-        given = [covariates(condition, scale) for condition in conditions] if reference else []
+        scale, is_image = self._model.scale, temperature is None
+        typical = self.typicality_of(rows, conditions, temperature)
         return {
-            "per_level": per_level,
-            "dims": dims,
+            "per_level": np.array([row.per_level for row in rows]),
+            "dims": np.array([condition.size * scale**2 for condition in conditions]),
             "sides": [(scale * condition.shape[0], scale * condition.shape[1]) for condition in conditions],
             "shares": [row.shares for row in rows],
-            "typicality": typicality(reference, bits_per_dim(per_level, dims[:, None]), np.stack(given))
-            if reference
-            else None,
+            "sample_typicality": None if is_image else typical,
+            "image_typicality": typical if is_image else None,
+            "statistics": self._statistics(rows) if is_image else None,
         }
+
+    def _statistics(self, rows: list[Row]) -> Floats:
+        """(R, K − n); NaN of an enlarged input, which was not scored."""
+        blocks = sum(len(channels) for channels in self._model.noise_channels)
+        unknown = np.full(blocks * len(STATISTICS), np.nan)
+        return np.stack([unknown if row.statistics is None else row.statistics for row in rows])
 
 
 def check_finite(row: Row, what: str) -> None:

@@ -22,9 +22,10 @@ from caflow_runtime.checks import check_integer, check_switch, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
 from caflow_runtime.image import Image, Images, as_image, as_images, check_pairs
-from caflow_runtime.judge.calibration import Calibration, check_alpha, read_calibration
+from caflow_runtime.judge.calibration import Calibration, read_calibration
+from caflow_runtime.judge.typicality import check_alpha
 from caflow_runtime.pipeline.choice import finite_pixels
-from caflow_runtime.pipeline.drawing import draw_all, draw_best, reference_for, score_rows
+from caflow_runtime.pipeline.drawing import AsWritten, draw_all, draw_best, reference_for, score_rows
 from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
@@ -155,9 +156,15 @@ class Pipeline:
         draw = Draw(n, temperature, seed, frame, rank, keep, consistent, reject)  # type: ignore[arg-type]
         return self.draw_best(images, draw, show)
 
-    def draw_best(self, images: Images, draw: Draw, show: ShowWindows | None = None) -> Best:
-        """What `best_of` gives, of arguments that are checked already."""
-        return draw_best(self._runner, self._likelihoods, as_images(images, "images"), draw, show)
+    def draw_best(
+        self, images: Images, draw: Draw, show: ShowWindows | None = None, as_written: AsWritten | None = None
+    ) -> Best:
+        """What `best_of` gives, of arguments that are checked already.
+
+        Arguments:
+            as_written: an image to what its file will hold, which is judged where `draw` judges images.
+        """
+        return draw_best(self._runner, self._likelihoods, as_images(images, "images"), draw, show, as_written)
 
     def run(
         self,
@@ -297,7 +304,7 @@ class Pipeline:
         return Best(
             images=stack([finite_pixels(replace(row, image=k)).integers() for k, row in enumerate(rows)]),
             sample=np.zeros(len(rows), np.int64),
-            outcome=["accepted"] * len(rows),
+            outcome=["unjudged"] * len(rows),
             density_at="sample",
             **self._likelihoods.parts(rows, conditions, None),
         )

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.flow.shares import Shares, share_map, shares_per_level
-from caflow_runtime.judge.calibration import Typicality
+from caflow_runtime.judge.typicality import Typicality
 
-Outcome = Literal["accepted", "best", "bicubic"]
-"""What is given for an image: an accepted sample, the best of those that were rejected, or the input, enlarged."""
+Outcome = Literal["unjudged", "accepted", "best", "bicubic"]
+"""What is given for an image: a sample that nothing was asked of, or that cannot be judged; an accepted sample; the
+best of those that were rejected; or the input, enlarged."""
 
 REJECTED = -1
 """The number of the sample where there is none: the input, enlarged, is in its place."""
@@ -39,8 +40,14 @@ class Likelihood:
     """H and W of each image."""
     shares: Sequence[Any] = field(repr=False)
     """`Shares` of each image: what `log_likelihood_map` is made from."""
-    typicality: Typicality | None = None
-    """Where the bundle is calibrated for such images, or samples of their temperature."""
+    sample_typicality: Typicality | None = None
+    """How usual these samples, as they were drawn, are among samples of their temperature; None of what was not drawn,
+    and where the bundle is not calibrated for that temperature."""
+    image_typicality: Typicality | None = None
+    """How usual these images, integers as they are written, are among true images; None of samples that were not scored
+    as images, and where the bundle is not calibrated."""
+    statistics: NDArray[np.float64] | None = field(default=None, repr=False)
+    """(B, K − n) `latents.statistics_of` images; None of samples, whose latents are the noise that was drawn."""
 
     @property
     def log_likelihood(self) -> NDArray[np.float64]:
@@ -58,6 +65,12 @@ class Likelihood:
     def bits_per_dim_per_level(self) -> NDArray[np.float64]:
         """(B, n): each level's part of `bits_per_dim`."""
         return bits_per_dim(self.per_level, self.dims.reshape(-1, *[1] * (self.per_level.ndim - 1)))
+
+    @property
+    def measures(self) -> NDArray[np.float64]:
+        """(B, K) what typicality is made from: `bits_per_dim_per_level` and, of images, `statistics`."""
+        bits = self.bits_per_dim_per_level
+        return bits if self.statistics is None else np.concatenate([bits, self.statistics], -1)
 
     @property
     def log_likelihood_map(self) -> Stack:

@@ -18,9 +18,9 @@ from caflow_runtime.checks import check_integer, check_share, is_number, shown
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import DriftingNoise, draw_noise
 from caflow_runtime.image import Image
-from caflow_runtime.judge.calibration import covariates, typicality
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.judge.reference import Reference
+from caflow_runtime.judge.typicality import covariates, typicality
 from caflow_runtime.pipeline.choice import ranking
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
 from caflow_runtime.pipeline.scenes import SceneCuts
@@ -77,8 +77,9 @@ class Frame:
     per_level: NDArray[np.float64]
     """(n,) nats, the coarsest level first, at the continuous point; NaN where the frame is rejected."""
     starts_scene: bool
-    typicality: float | None = None
-    """0…1 among samples of the temperature, where the bundle is calibrated for it; NaN where the frame is rejected."""
+    sample_typicality: float | None = None
+    """0…1 among samples of the temperature, where the bundle is calibrated for it; NaN where the frame is rejected or
+    cannot be judged."""
     untypical: bool = False
     """Whether that is less than was asked for; `pixels` may then be the input, enlarged."""
 
@@ -211,9 +212,8 @@ class Stream:
 
     def _rejected(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         levels = np.full(self.runner.model.levels, np.nan)
-        return Frame(
-            number, self._enlarged(frame), REJECTED, levels, starts_scene, None if self.reference is None else np.nan
-        )
+        known = None if self.reference is None else np.nan
+        return Frame(number, self._enlarged(frame), REJECTED, levels, starts_scene, known)
 
     def _enlarged(self, frame: Image) -> NDArray[np.float32]:
         # Integer w stands for [w, w + 1).

@@ -47,7 +47,7 @@ def write_report(
         raise InputError(f"{scores} was judged by another calibration of the bundle: run caflow filter again")
     alpha = job.alpha
     summary = Summary(calibration)
-    for line in read_lines(scores, len(calibration.truth.residuals)):
+    for line in read_lines(scores, calibration.truth.levels):
         summary.add(line)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["thumbnail"] = thumbnail
@@ -55,7 +55,7 @@ def write_report(
         scores=scores,
         summary=summary,
         alpha=alpha,
-        by_chance=None if alpha is None else by_chance(alpha, summary.scored, calibration.photographs),
+        by_chance=None if alpha is None else by_chance(alpha, summary.judged, calibration.photographs),
         plots=plots.all_of(summary, alpha) if summary.scored else {},
     )
     write_whole(output, page.encode("utf-8", errors="backslashreplace"))

@@ -4,7 +4,10 @@ import io
 import re
 from typing import TYPE_CHECKING, Any
 
-from caflow_runtime.judge.calibration import Floats
+import numpy as np
+
+from caflow_runtime.judge.coverage import Coverage
+from caflow_runtime.judge.typicality import Floats
 from caflow_runtime.report.summary import Histogram, Summary
 
 if TYPE_CHECKING:
@@ -27,15 +30,16 @@ NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def all_of(summary: Summary, alpha: float | None) -> "dict[str, Markup]":
-    """All plots by name: bits_per_dim, typicality, residuals."""
+    """All plots by name: bits_per_dim, typicality, residuals; and coverage, where it was measured."""
     import matplotlib
 
-    truth = summary.calibration.truth
+    truth = summary.calibration.truth.main
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
         return {
             "bits_per_dim": _bits_per_dim(summary.bits_per_dim, truth.bits_per_dim),
             "typicality": _typicality(summary.typicality, alpha),
             "residuals": _residuals(summary.residuals, truth.residuals),
+            "coverage": _coverage(summary.calibration.coverage),
         }
 
 
@@ -52,7 +56,7 @@ def _typicality(histogram: Histogram, alpha: float | None) -> "Markup":
     _draw(axes, histogram, histogram.expected([0.0, 1.0]), "as at calibration: uniform")
     if alpha is not None:
         axes.axvline(alpha, color=ALPHA, label=f"α = {alpha:g}: less is rejected")
-    axes.set_xlabel("typicality")
+    axes.set_xlabel("image typicality")
     axes.legend(frameon=False)
     return _svg(figure)
 
@@ -63,6 +67,25 @@ def _residuals(histograms: list[Histogram], quantiles: list[list[float]]) -> "Ma
         _draw(axes, histogram, histogram.expected(known), "as at calibration")
         axes.set_title(f"level {level}", fontsize="medium")
         axes.set_xlabel("standard deviations")
+    return _svg(figure)
+
+
+def _coverage(coverage: list[Coverage]) -> "Markup":
+    """Ranks of the truth, two histograms for each level; nothing where there are none."""
+    from markupsafe import Markup
+
+    if not coverage:
+        return Markup("")
+    figure, all_axes = _figure(len(coverage))
+    for axes, one in zip(all_axes, coverage, strict=True):
+        ranks = len(one.counts)
+        edges = np.arange(ranks + 1) - 0.5
+        axes.stairs(one.counts, edges, fill=True, color=BARS)
+        axes.stairs(np.full(ranks, one.images / ranks), edges, color=EXPECTED, linewidth=1.5)
+        axes.set_title(f"level {one.level}, {one.quantity}s", fontsize="medium")
+        axes.set_xlabel(f"{one.inside:.0%} inside")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_facecolor("none")
     return _svg(figure)
 
 

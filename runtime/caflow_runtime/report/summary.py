@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from caflow_runtime import strict_json
 from caflow_runtime.errors import InputError
-from caflow_runtime.judge.calibration import Calibration, Floats, rank
+from caflow_runtime.judge.calibration import Calibration
 from caflow_runtime.judge.drift import Drift
+from caflow_runtime.judge.typicality import Floats, rank
 from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.judge.whole_list import WholeList
 from caflow_runtime.seal import is_sealed
 
 JOB = "job.json"
@@ -78,7 +80,7 @@ class Summary:
     """The first."""
 
     def __post_init__(self) -> None:
-        truth = self.calibration.truth
+        truth = self.calibration.truth.main
         low, high = truth.bits_per_dim[0], truth.bits_per_dim[-1]
         margin = BEYOND_CALIBRATION * max(high - low, 1e-3)
         self.bits_per_dim = Histogram.between(low - margin, high + margin, BINS)
@@ -86,7 +88,8 @@ class Summary:
         self.residuals = [
             Histogram.between(-LARGEST_RESIDUAL, LARGEST_RESIDUAL, BINS_OF_LEVELS) for _ in truth.residuals
         ]
-        self.drift = Drift(truth, WINDOW)
+        self.drift = Drift(self.calibration.truth, WINDOW)
+        self.whole = WholeList(self.calibration.photographs)
         self._worst: list[tuple[float, float, int, Verdict]] = []
         self._accepted: list[Verdict] = []
         self._random = random.Random(0)
@@ -94,6 +97,11 @@ class Summary:
     @property
     def scored(self) -> int:
         """Pairs that have a likelihood."""
+        return self.counts["accepted"] + self.counts["rejected"] + self.counts["unjudged"]
+
+    @property
+    def judged(self) -> int:
+        """Pairs that the calibration knows images like."""
         return self.counts["accepted"] + self.counts["rejected"]
 
     @property
@@ -116,13 +124,15 @@ class Summary:
                 self.errors.append(line)
             return
         assert line.bits_per_dim is not None
-        assert line.typicality is not None
         self.bits_per_dim.add(line.bits_per_dim)
         self.drift.add(line.bits_per_dim)
-        self.typicality.add(line.typicality)
+        if line.image_typicality is None:
+            return
+        self.typicality.add(line.image_typicality)
+        self.whole.add(line.image_typicality)
         for histogram, residual in zip(self.residuals, line.residuals or [], strict=True):
             histogram.add(residual)
-        self._keep(line, line.typicality)
+        self._keep(line, line.image_typicality)
 
     def _keep(self, line: Verdict, typicality: float) -> None:
         # Many may be less typical than all of the calibration, and so alike: then the largest residual counts.
@@ -183,9 +193,11 @@ def _read_line(text: bytes, levels: int) -> Verdict:
         raise ValueError("it was edited or damaged, as its sha256 is that of other contents")
     if line.verdict == "error":
         return line
-    numbers = [line.bits_per_dim, line.typicality, *(line.residuals or [])]
+    numbers = [line.bits_per_dim]
+    if line.verdict != "unjudged":
+        numbers += [line.image_typicality, *(line.residuals or [])]
     if not all(number is not None and math.isfinite(number) for number in numbers):
         raise ValueError(f"wanted numbers of a pair that was {line.verdict}, got {numbers}")
-    if len(line.residuals or []) != levels:
+    if line.verdict != "unjudged" and len(line.residuals or []) != levels:
         raise ValueError(f"wanted residuals of {levels} levels, as the bundle has, got {len(line.residuals or [])}")
     return line

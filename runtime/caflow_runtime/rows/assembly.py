@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.flow.latents import BlockSums, statistics_of, sums_of
 from caflow_runtime.flow.shares import Shares, shares_per_level
 from caflow_runtime.flow.tiles import Canvas, Window
 from caflow_runtime.image import Image
@@ -24,6 +25,8 @@ class Row:
     shares: Shares
     per_level: NDArray[np.float64]
     """(n,) nats."""
+    statistics: NDArray[np.float64] | None = None
+    """`latents.statistics_of` a given image; None of a sample, whose latents are the noise that was drawn."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class RowPart:
     """Of the window."""
     shares: list[NDArray[np.float32]]
     """Of all levels: of decode and reverse, or of forward and likelihood; then that of the dequantization."""
+    latents: list[NDArray[np.float32]]
+    """z of each level of a given image, coarsest first: (channels, h, w); none of a sample."""
 
 
 class Assembly:
@@ -48,6 +53,7 @@ class Assembly:
         self.conditions = conditions
         self.windows = windows
         self._canvases: dict[tuple[int, int], Canvas] = {}
+        self._sums: dict[tuple[int, int], list[BlockSums]] = {}
 
     def add(self, part: RowPart) -> Row | None:
         """Take one more part. It is the row's last: the row."""
@@ -57,11 +63,21 @@ class Assembly:
             self._canvases[key] = Canvas(scale * height, scale * width)
         canvas, count = self._canvases[key], len(self.windows[part.image])
         canvas.add(part.window, part.pixels.floats() if part.pixels and count > 1 else None, part.shares)
+        self._add_latents(key, part)
         if canvas.windows < count:
             return None
         del self._canvases[key]
+        sums = self._sums.pop(key, None)
         pixels = part.pixels if canvas.pixels is None else HostPixels(canvas.pixels)
         inside = pixels and pixels.cropped(canvas.height, canvas.width)
         levels = shares_per_level(canvas.shares, self.model.levels)
         nats = np.array([sum(float(share.sum()) for _, share in level) for level in levels])
-        return Row(*key, inside, canvas.shares, nats)
+        return Row(*key, inside, canvas.shares, nats, statistics_of(sums) if sums else None)
+
+    def _add_latents(self, key: tuple[int, int], part: RowPart) -> None:
+        blocks = zip(part.latents, self.model.noise_channels, strict=bool(part.latents))
+        sums = [block for z, channels in blocks for block in sums_of(z, channels, part.window)]
+        if key in self._sums:
+            sums = [before + more for before, more in zip(self._sums[key], sums, strict=True)]
+        if sums:
+            self._sums[key] = sums

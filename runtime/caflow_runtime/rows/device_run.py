@@ -85,14 +85,16 @@ class GraphChain:
         return rows
 
     def parts(self, units: list[Unit], rows: scan.Rows, pixels: Sequence[Pixels] | None = None) -> Iterator[RowPart]:
-        """The rows of a run, one by one, with their pixels where they are wanted."""
+        """The rows of a run, one by one: of samples with their pixels, of given targets with their latents."""
         pairs = [(unit, sample) for unit in units for sample in unit.samples]
         kept = range(len(pairs)) if rows.kept is None else rows.kept
         shares = [share for maps in self.shares(rows, units[0].window) for share in maps]
+        latents = [] if pixels else [self.backend.to_host(z) for z in rows.noise]
         for r, index in enumerate(kept):
             unit, sample = pairs[index]
+            of_row = pixels[r] if pixels else None
             yield RowPart(
-                unit.image, sample, unit.window, pixels[r] if pixels else None, [share[r] for share in shares]
+                unit.image, sample, unit.window, of_row, [share[r] for share in shares], [z[r] for z in latents]
             )
 
     def pixels(self, rows: scan.Rows, stay: bool) -> Sequence[Pixels]:

@@ -12,6 +12,7 @@ from caflow_runtime.errors import InputError
 
 Rank = Literal["likelihood", "consistency", "typical"]
 """What makes one sample better than another."""
+Judge = Literal["sample", "image"]
 Otherwise = Literal["best", "bicubic", "error"]
 Temperature = float | tuple[float, ...]
 """τ, or one for each level, coarsest first."""
@@ -22,17 +23,23 @@ class Reject:
     """Samples that are not taken, and what is done instead."""
 
     alpha: float = 0.01
-    """A sample of less typicality is rejected: this share of samples like those of calibration."""
+    """A sample of less typicality is rejected: this share of those like calibration's."""
     redraws: int = 20
     """So many samples of an image, at most, are drawn in place of rejected ones."""
     otherwise: Otherwise = "best"
     """Where all are rejected: the best of them, the input enlarged, or `Untypical`."""
+    judge: Judge = "sample"
+    """By its typicality among samples of its temperature, which costs nothing; or by that of its image, as it is
+    written, among true images: the verdict of `caflow filter`. Then samples are scored in the order of their rank until
+    one is accepted."""
 
     def __post_init__(self) -> None:
         check_share("alpha", self.alpha, is_open=True)
         check_integer("redraws", self.redraws, 0)
         if not isinstance(self.otherwise, str) or self.otherwise not in get_args(Otherwise):
             raise InputError(f"otherwise: wanted one of {', '.join(get_args(Otherwise))}, got {shown(self.otherwise)}")
+        if not isinstance(self.judge, str) or self.judge not in get_args(Judge):
+            raise InputError(f"judge: wanted one of {', '.join(get_args(Judge))}, got {shown(self.judge)}")
 
 
 @dataclass(frozen=True)
@@ -84,8 +91,13 @@ class Draw:
             raise InputError("keep drops samples unseen, so none can be rejected: give keep or reject")
 
     @property
-    def needs_reference(self) -> bool:
-        """Whether what is typical of samples has to be known."""
+    def judges(self) -> Judge | None:
+        """What is judged."""
+        return None if self.reject is None else self.reject.judge
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether what is typical has to be known."""
         return self.rank == "typical" or self.reject is not None
 
     @property

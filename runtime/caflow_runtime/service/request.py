@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from caflow_runtime.checks import LARGEST_WORD
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image import Image
-from caflow_runtime.rows.draw import Rank
+from caflow_runtime.rows.draw import Judge, Rank
 
 TEMPERATURE = 0.8
 
@@ -65,7 +65,9 @@ class SampleParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rank: Rank = "likelihood"
     consistent: bool = False
     min_typicality: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    """Samples of less are untypical, and others are drawn in their place; 0 takes any."""
+    """What has less is untypical, and other samples are drawn in its place; 0 takes any."""
+    judge: Judge = "sample"
+    """What that is asked of, as in `Reject`."""
     untypical: Literal["mark", "drop", "bicubic"] = "mark"
     """Where all are: the best of them, an error, or the input, enlarged."""
 

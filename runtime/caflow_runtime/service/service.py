@@ -13,14 +13,16 @@ from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.health.metrics import Instruments, Metrics, buckets_of
 from caflow_runtime.image import Image, as_images, check_pairs
-from caflow_runtime.judge.calibration import check_alpha
 from caflow_runtime.judge.drift import WINDOW
 from caflow_runtime.judge.reference import Reference
+from caflow_runtime.judge.typicality import Typicality, check_alpha
 from caflow_runtime.path_text import as_text
+from caflow_runtime.pipeline.drawing import check_calibrated
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Likelihood, Stack
 from caflow_runtime.rows.draw import Draw, Otherwise, Reject
@@ -199,7 +201,8 @@ class Sampler(Service):
         TensorSpec("image", "UINT8", (-1, -1, -1, 3)),
         TensorSpec("log_likelihood", "FP64", (-1, 1)),
         TensorSpec("bits_per_dim", "FP64", (-1, 1)),
-        TensorSpec("typicality", "FP64", (-1, 1)),
+        TensorSpec("sample_typicality", "FP64", (-1, 1)),
+        TensorSpec("image_typicality", "FP64", (-1, 1)),
         TensorSpec("sample", "INT64", (-1, 1)),
         TensorSpec("outcome", "BYTES", (-1, 1)),
     )
@@ -211,10 +214,8 @@ class Sampler(Service):
     def _check(self, parameters: SampleParameters, images: list[list[Image]]) -> None:
         draw = draw_of(parameters)
         draw.check_fits(self.pipe.manifest.model)
-        if draw.needs_reference:
-            reference = self.pipe.calibration.reference(parameters.temperature)
-            if draw.reject:
-                check_alpha(draw.reject.alpha, reference)
+        if draw.needs_calibration:
+            check_calibrated(self.pipe.calibration, draw)
 
     def _pixels(self, parameters: SampleParameters, images: list[list[Image]]) -> int:
         return count_pixels(images[0], self.pipe.manifest.model.scale) * draw_of(parameters).most_samples
@@ -228,6 +229,7 @@ class Sampler(Service):
             self.metrics.observe_best(best, draw, measures_drift=draw.temperature == TEMPERATURE)
         tensors = {
             **likelihoods(best),
+            "sample_typicality": typicalities(best.sample_typicality, len(images)),
             "sample": best.sample[:, None],
             "outcome": np.array([outcome.encode() for outcome in best.outcome], object)[:, None],
         }
@@ -242,7 +244,7 @@ class Scorer(Service):
     outputs = (
         TensorSpec("log_likelihood", "FP64", (-1, 1)),
         TensorSpec("bits_per_dim", "FP64", (-1, 1)),
-        TensorSpec("typicality", "FP64", (-1, 1)),
+        TensorSpec("image_typicality", "FP64", (-1, 1)),
         TensorSpec("accepted", "BOOL", (-1, 1)),
     )
     parameters = ScoreParameters
@@ -263,7 +265,8 @@ class Scorer(Service):
         with self._stage("score"):
             score = self.pipe.score(targets, conditions)
         alpha = ALPHA if parameters.min_typicality is None else parameters.min_typicality
-        accepted = score.typicality.accept(alpha) if score.typicality else np.ones(len(targets), bool)
+        known = score.image_typicality
+        accepted = np.ones(len(targets), bool) if known is None or alpha == 0 else known.accept(alpha)
         if self.metrics:
             self.metrics.observe_score(score, accepted)
         tensors = {**likelihoods(score), "accepted": accepted[:, None]}
@@ -288,12 +291,16 @@ def reference_of(pipe: Pipeline, temperature: float | None) -> Reference | None:
 
 def likelihoods(found: Likelihood) -> Tensors:
     """(B, 1) each; NaN where there is none."""
-    typical = found.typicality
     return {
         "log_likelihood": found.log_likelihood[:, None],
         "bits_per_dim": found.bits_per_dim[:, None],
-        "typicality": np.full((len(found.dims), 1), np.nan) if typical is None else typical.value[:, None],
+        "image_typicality": typicalities(found.image_typicality, len(found.dims)),
     }
+
+
+def typicalities(known: Typicality | None, count: int) -> NDArray[np.float64]:
+    """(B, 1); NaN where it is not known."""
+    return np.full((count, 1), np.nan) if known is None else known.value[:, None]
 
 
 def split(images: Stack | None, tensors: Tensors, counts: Sequence[int]) -> list[Tensors]:
@@ -313,5 +320,6 @@ def draw_of(parameters: SampleParameters) -> Draw:
         InputError
     """
     p = parameters
-    reject = Reject(p.min_typicality, otherwise=OTHERWISE[p.untypical]) if p.min_typicality else None
+    otherwise = OTHERWISE[p.untypical]
+    reject = Reject(p.min_typicality, otherwise=otherwise, judge=p.judge) if p.min_typicality else None
     return Draw(p.n, p.temperature, p.seed, rank=p.rank, consistent=p.consistent, reject=reject)

@@ -1,0 +1,43 @@
+"""Measuring coverage: true images, held against samples of their conditions."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from caflow_runtime.bundle.manifest import cell_side
+from caflow_runtime.image import Image
+from caflow_runtime.jobs.photographs import Pair
+from caflow_runtime.judge.coverage import QUANTITIES, Coverage, Floats, quantity_of, rank_of
+from caflow_runtime.pipeline.pipeline import Pipeline
+
+SAMPLES = 19
+"""Of each condition: truths between the lowest and the highest would be 90 %."""
+
+
+def measure(pipe: Pipeline, pairs: Sequence[Pair], temperature: float = 1.0, seed: int = 0) -> list[Coverage]:
+    """Of each level and quantity, from one block of each pair, which the seed chooses.
+
+    Raises:
+        NotFinite: if a sample is not.
+    """
+    model, rng = pipe.manifest.model, np.random.default_rng(seed)
+    sides = [cell_side(model, f"decode_{j}") for j in range(model.levels)]
+    counts = np.zeros((model.levels, len(QUANTITIES), SAMPLES + 1), np.int64)
+    for k, pair in enumerate(pairs):
+        drawn = pipe.sample(pair.condition, n=SAMPLES, temperature=temperature, seed=(seed + k) % 2**32)
+        greys = np.stack([_grey(image) for image in (pair.target, *drawn.images[0])])
+        for j, side in enumerate(sides):
+            block = (int(rng.integers(greys.shape[1] // side)), int(rng.integers(greys.shape[2] // side)))
+            for q, quantity in enumerate(QUANTITIES):
+                truth, *samples = quantity_of(greys, quantity, side, j == 0, block)
+                counts[j, q, rank_of(truth, np.array(samples), rng)] += 1
+    return [
+        Coverage(j, quantity, temperature, counts[j, q].tolist())
+        for j in range(model.levels)
+        for q, quantity in enumerate(QUANTITIES)
+    ]
+
+
+def _grey(image: Image) -> Floats:
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float64)

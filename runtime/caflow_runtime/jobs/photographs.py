@@ -1,0 +1,103 @@
+"""True images with their conditions, cut from photographs: what a model is calibrated and judged with."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.image import Image, check_pair
+from caflow_runtime.image_formats import MAX_PIXELS, SUFFIXES, images_below
+from caflow_runtime.judge.consistency import degrade
+from caflow_runtime.pictures.image_files import read_image
+
+CROPS = 4
+"""Of each size."""
+KEEPS_COLOURS = ("super-resolution", "inpainting")
+"""Tasks whose result of a grey image is grey."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A true image with its condition."""
+
+    photograph: str
+    """Pairs of one photograph are alike, so they are kept together."""
+    target: Image
+    condition: Image
+
+
+def photographs_in(folder: Path) -> list[Path]:
+    """The photographs in a folder and below; or, where it holds pairs as in training, the targets in `B`.
+
+    Raises:
+        InputError: if there are none.
+        OSError: if a folder cannot be read.
+    """
+    root = folder / "B" if _holds_pairs(folder) else folder
+    paths = images_below(root)
+    if not paths:
+        raise InputError(f"{root}: wanted photographs ({', '.join(sorted(SUFFIXES))}), found none")
+    return paths
+
+
+def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int], max_pixels: int = MAX_PIXELS) -> list[Pair]:
+    """Square crops of a photograph, of each size that fits, if any, at several scales; their conditions are made as the
+    task says.
+
+    Where `folder` holds pairs, the whole target and its condition, of the same name in `A`.
+
+    Arguments:
+        sides: of targets, in pixels; brought to multiples of the model's.
+        max_pixels: of each file, as in `read_image`.
+
+    Raises:
+        UnreadableImage: also if a given pair's sizes do not fit.
+        InputError: if the task does not say how conditions are made.
+    """
+    image = read_image(path, max_pixels).rgb
+    if _holds_pairs(folder):
+        name = path.relative_to(folder / "B")
+        condition = read_image(folder / "A" / name, max_pixels).rgb
+        try:
+            check_pair(str(path), image, condition, model.scale)
+        except InputError as error:
+            raise UnreadableImage(str(error)) from None
+        return [Pair(str(name), image, condition)]
+    name, multiple = path.relative_to(folder), model.size_multiple
+    wanted = sorted({max(multiple, side // multiple * multiple) for side in sides})
+    fitting = [side for side in wanted if side <= min(image.shape[:2])]
+    crops = [_crop(image, side, f"{name} {side} {k}") for side in fitting for k in range(CROPS)]
+    return [Pair(str(name), crop, degrade(model, crop)) for crop in crops]
+
+
+def with_grey_copies(model: Model, pairs: Iterable[Pair]) -> Iterator[Pair]:
+    """Pairs, and every second of them once more in grey, for models whose result of a grey image is grey."""
+    for k, pair in enumerate(pairs):
+        yield pair
+        if k % 2 == 0 and model.task in KEEPS_COLOURS:
+            grey = cv2.cvtColor(cv2.cvtColor(pair.target, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+            target = np.asarray(grey, np.uint8)
+            yield Pair(pair.photograph, target, degrade(model, target))
+
+
+def _crop(photograph: Image, side: int, name: str) -> Image:
+    """A square of the photograph, reduced before by a factor that leaves it large enough; the name chooses both.
+
+    Reduced, a photograph is sharp and free of its coding's faults, as small images mostly are.
+    """
+    digest = hashlib.sha256(name.encode()).digest()
+    at_top, at_left, at_scale = (int.from_bytes(digest[k : k + 4], "little") / 2**32 for k in (0, 4, 8))
+    reduction = (side / min(photograph.shape[:2])) ** at_scale
+    height, width = (max(side, round(reduction * length)) for length in photograph.shape[:2])
+    reduced = np.asarray(cv2.resize(photograph, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    top, left = int(at_top * (height - side + 1)), int(at_left * (width - side + 1))
+    return np.ascontiguousarray(reduced[top : top + side, left : left + side])
+
+
+def _holds_pairs(folder: Path) -> bool:
+    return (folder / "A").is_dir() and (folder / "B").is_dir()

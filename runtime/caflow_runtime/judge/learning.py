@@ -1,0 +1,156 @@
+"""What is typical, learnt from measures of many images: regression, distances, and groups."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+from msgspec.structs import asdict
+from numpy.typing import NDArray
+
+from caflow_runtime.judge.reference import (
+    DETAIL,
+    FEWER_QUANTILES,
+    LINEAR,
+    MOST_COVARIATE,
+    QUANTILES,
+    SIZE,
+    SMALLEST_SCALE,
+    Fit,
+    Group,
+    Kind,
+    Reference,
+)
+from caflow_runtime.judge.typicality import Floats, basis, is_grey, mahalanobis, standardized
+
+FEWEST_PAIRS = 20
+"""Of a kind: fewer cannot tell 1 in 20 from none."""
+FEWEST_IN_GROUP = 100
+"""Images are divided into groups only where each has as many: fewer cannot tell 1 in 100 from none."""
+SIZES = (13.0, 15.0)
+"""Base-2 logarithms of target pixels, 90² and 181², that divide small from medium and medium from large images."""
+SIZE_NAMES = ("small", "medium", "large")
+OUTLYING = 0.05
+"""Share of the images, on either side, whose covariates count as the nearest of the others: curves end wildly."""
+RIDGE = 0.01
+"""Of the mean square of each covariate: some are nearly sums of others."""
+SHRINKAGE = 0.1
+"""Of the covariance of residuals towards its diagonal: there may be few images for each of many measures."""
+DIGITS = 5
+MEAN_LOG_OF_NORMAL = -0.635
+"""E ln|x|, x ~ N(0, 1)."""
+SMALLEST_RESIDUAL = 1e-6
+"""Samples at τ = 0 of images alike differ by less."""
+
+
+def learn(
+    temperature: float | None, measures: Floats, given: Floats, fold: NDArray[np.int64], levels: int
+) -> Reference:
+    """A reference from measures, (R, K), covariates, (R, 4), and the fold of each image.
+
+    Raises:
+        ValueError: if the images give no usable reference.
+    """
+    greys = is_grey(given)
+    kinds = [
+        _learn_kind(measures[rows], given[rows], fold[rows], levels) if rows.sum() >= FEWEST_PAIRS else None
+        for rows in (~greys, greys)
+    ]
+    if not any(kinds):
+        raise ValueError(f"wanted at least {FEWEST_PAIRS} coloured or as many grey images")
+    return Reference(temperature, *kinds)
+
+
+def _learn_kind(measures: Floats, given: Floats, fold: NDArray[np.int64], levels: int) -> Kind:
+    """The quantiles are of residuals whose images the fit did not see, fold by fold, so they are as large as those of
+    new images: the split of conformal prediction, but with every image in use."""
+    residuals, distances = np.empty_like(measures), np.empty(len(measures))
+    for k in np.unique(fold):
+        held_out = fold == k
+        if held_out.all():
+            raise ValueError("wanted images of more than one photograph")
+        part = _fit(measures[~held_out], given[~held_out])
+        residuals[held_out] = standardized(measures[held_out], given[held_out], part)
+        seen = standardized(measures[~held_out], given[~held_out], part)
+        distances[held_out] = mahalanobis(residuals[held_out], _precision(seen))
+    whole, bits = _fit(measures, given), measures[:, :levels]
+    return Kind(
+        **asdict(whole),
+        images=len(measures),
+        precision=_precision(standardized(measures, given, whole)).tolist(),
+        groups=list(_groups(distances, given)),
+        residuals=[_quantiles(level, FEWER_QUANTILES) for level in residuals[:, :levels].T],
+        bits_per_dim=_quantiles(bits.sum(1), QUANTILES),
+        bits_per_dim_per_level=[_quantiles(level, FEWER_QUANTILES) for level in bits.T],
+    )
+
+
+def _groups(distances: Floats, given: Floats) -> Iterator[Group]:
+    """By size, and then by complexity at its median, as far as every group has enough images."""
+    sizes = _divided(given[:, SIZE])
+    for (low, high), size_name in sizes:
+        of_size = (given[:, SIZE] >= low) & (given[:, SIZE] < high)
+        middle = float(f"{np.median(given[of_size, DETAIL]):.{DIGITS}g}")
+        is_plain = given[:, DETAIL] < middle
+        halves = [(is_plain, [0.0, middle], "plain"), (~is_plain, [middle, MOST_COVARIATE], "detailed")]
+        if min((of_size & half).sum() for half, _, _ in halves) < FEWEST_IN_GROUP:
+            halves = [(of_size, [0.0, MOST_COVARIATE], "")]
+        for half, complexities, detail_name in halves:
+            rows = of_size & half
+            name = ", ".join(part for part in (size_name if len(sizes) > 1 else "", detail_name) if part)
+            known = _quantiles(distances[rows], QUANTILES)
+            yield Group(name, [low, high], complexities, int(rows.sum()), known)
+
+
+def _divided(sizes: Floats) -> list[tuple[tuple[float, float], str]]:
+    """Bounds and names of the classes of sizes; one with too few images is joined to the next smaller one."""
+    classes: list[tuple[tuple[float, float], str]] = []
+    for (low, high), name in zip(pairwise((0.0, *SIZES, MOST_COVARIATE)), SIZE_NAMES, strict=True):
+        count = int(((sizes >= low) & (sizes < high)).sum())
+        if classes and (count < FEWEST_IN_GROUP or _count(sizes, classes[-1][0]) < FEWEST_IN_GROUP):
+            (before, _), before_name = classes[-1]
+            classes[-1] = (before, high), f"{before_name} or {name}"
+        else:
+            classes.append(((low, high), name))
+    return classes
+
+
+def _count(sizes: Floats, bounds: tuple[float, float]) -> int:
+    return int(((sizes >= bounds[0]) & (sizes < bounds[1])).sum())
+
+
+def _fit(measures: Floats, given: Floats) -> Fit:
+    """Least squares, ridged, of the measures, then of the logarithm of what is left."""
+    lowest, highest = np.quantile(given, (OUTLYING, 1 - OUTLYING), axis=0)
+    bounded = np.clip(given, lowest, highest)
+    centre, scale = bounded.mean(0), np.maximum(bounded.std(0), SMALLEST_SCALE)
+    x = basis((bounded - centre) / scale)
+    mean = _ridge(x, measures)
+    left = np.maximum(np.abs(measures - x @ mean.T), SMALLEST_RESIDUAL)
+    return Fit(
+        lowest=lowest.tolist(),
+        highest=highest.tolist(),
+        centre=centre.tolist(),
+        scale=scale.tolist(),
+        mean=mean.tolist(),
+        log_spread=_ridge(x[:, :LINEAR], np.log(left) - MEAN_LOG_OF_NORMAL).tolist(),
+    )
+
+
+def _precision(residuals: Floats) -> Floats:
+    """(K, K) inverse covariance of (R, K) residuals around 0, shrunk."""
+    covariance = residuals.T @ residuals / len(residuals)
+    diagonal = np.diag(np.diagonal(covariance))
+    precision = np.linalg.pinv((1 - SHRINKAGE) * covariance + SHRINKAGE * diagonal)
+    return np.asarray((precision + precision.T) / 2)
+
+
+def _ridge(x: Floats, values: Floats) -> Floats:
+    """(K, k) coefficients of (R, k) covariates, the first of them 1, for (R, K) values."""
+    penalty = RIDGE * len(x) * np.eye(x.shape[1])
+    penalty[0, 0] = 0
+    return np.asarray(np.linalg.solve(x.T @ x + penalty, x.T @ values).T)
+
+
+def _quantiles(values: Floats, most: int) -> list[float]:
+    count = min(most, len(values))
+    return [float(f"{value:.{DIGITS}g}") for value in np.quantile(values, np.linspace(0, 1, count))]

@@ -1,0 +1,88 @@
+"""Statistics of latents: what they are of, that tiles give those of the whole, and that they tell spoilt images."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tiny import photograph
+
+from caflow_runtime.flow.latents import STATISTICS, names_of, statistics_of, sums_of
+from caflow_runtime.flow.tiles import cut
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+
+CHANNELS = (3, 2)
+CELL = 4
+
+
+def statistics(z: np.ndarray, overlap: int = 0, budget: int = 2**20) -> np.ndarray:
+    """Of a level's latents, (5, h, w), windows put together."""
+    height, width = (CELL * side for side in z.shape[1:])
+    sums = None
+    for window in cut(height, width, CELL, budget, overlap):
+        part = z[:, window.y.start // CELL : window.y.end // CELL, window.x.start // CELL : window.x.end // CELL]
+        found = sums_of(part, CHANNELS, window)
+        sums = found if sums is None else [one + more for one, more in zip(sums, found, strict=True)]
+    assert sums is not None
+    return statistics_of(sums)
+
+
+def test_each_statistic_is_what_its_name_says() -> None:
+    z = np.random.default_rng(0).normal(0.1, 1.3, (5, 9, 11)).astype(np.float32)
+    found = statistics(z).reshape(2, len(STATISTICS))
+    for block, of_block in ((z[:3].astype(np.float64), found[0]), (z[3:].astype(np.float64), found[1])):
+        covariance = np.einsum("ayx,byx->ab", block, block) / (9 * 11)
+        others = covariance[~np.eye(len(block), dtype=bool)]
+        expected = [
+            block.mean(),
+            (block**2).mean(),
+            (block**4).mean(),
+            (block[:, :, 1:] * block[:, :, :-1]).mean(),
+            (block[:, 1:] * block[:, :-1]).mean(),
+            np.sqrt((others**2).mean()),
+        ]
+        np.testing.assert_allclose(of_block, expected, rtol=1e-9)
+    assert names_of(2) == [f"{name} of z[{i}, {j}]" for i, j in ((0, 0), (1, 0), (1, 1)) for name in STATISTICS]
+
+
+def test_one_cell_has_statistics() -> None:
+    found = statistics(np.full((5, 1, 1), 2.0, np.float32)).reshape(2, len(STATISTICS))
+    np.testing.assert_allclose(found, [[2, 4, 16, 0, 0, 4]] * 2)
+
+
+def test_tiles_have_the_statistics_of_the_whole() -> None:
+    z = np.random.default_rng(1).normal(0, 1, (5, 40, 30)).astype(np.float32)
+    whole = statistics(z)
+    tiled = statistics(z, overlap=16, budget=64 * 64)
+    # Every cell counts once; a pair on a seam counts in one window or another by other weights.
+    np.testing.assert_allclose(tiled.reshape(2, 6)[:, [0, 1, 2, 5]], whole.reshape(2, 6)[:, [0, 1, 2, 5]], rtol=1e-6)
+    np.testing.assert_allclose(tiled, whole, atol=0.02)
+
+
+def test_what_is_padded_does_not_count(calibrated: Path, photographs: Path) -> None:
+    """A target whose sides are no multiples of the model's: reflected rows are in the latents, but not of the image."""
+    condition = photograph(photographs, 1, 9, 11)
+    target = np.asarray(cv2.resize(condition, (44, 36), interpolation=cv2.INTER_CUBIC), np.uint8)
+    with load(calibrated, backend="cpu") as pipe:
+        found = pipe.score(target, condition).statistics
+        assert found is not None
+        assert found.shape == (1, 18)
+        assert np.isfinite(found).all()
+
+
+def test_smooth_images_have_unusual_latents(calibrated: Path, photographs: Path) -> None:
+    target = photograph(photographs, 4, 32, 32)
+    condition = photograph(photographs, 4, 8, 8)
+    condition[:] = cv2.resize(target, (8, 8), interpolation=cv2.INTER_AREA)
+    smooth = np.asarray(cv2.GaussianBlur(target, (0, 0), 1.5), np.uint8)
+    pipe: Pipeline
+    with load(calibrated, backend="cpu") as pipe:
+        scored = pipe.score([target, smooth], [condition, condition])
+        assert scored.statistics is not None
+        energy = scored.statistics[:, [1, 7, 13]]
+        sample = pipe.best_of(condition, n=1)
+    assert (energy[0] != energy[1]).all()
+    assert sample.statistics is None
+    assert scored.measures.shape == (2, 20)
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(scored.measures[0], scored.measures[1], rtol=0.01)
