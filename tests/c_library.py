@@ -12,10 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 WITH_PIXELS, WITH_LIKELIHOOD_MAPS = 1, 2
-LIKELIHOOD_RANK, CONSISTENCY = 0, 1
+LIKELIHOOD_RANK, CONSISTENCY, TYPICAL = 0, 1, 2
+JUDGE_SAMPLE, JUDGE_IMAGE = 0, 1
+BEST, BICUBIC, ERROR = 0, 1, 2
+NO_REDRAWS = 2**32 - 1
+WITHOUT_CALIBRATION = 1
+OUTCOME = ("unjudged", "accepted", "best", "bicubic", "rejected")
 FIXED, FRESH, DRIFTING = 0, 1, 2
 NO_SAMPLE = 2**32 - 1
-STATUS = ("ok", "input", "bundle", "backend", "not finite", "out of memory", "internal")
+STATUS = ("ok", "input", "bundle", "backend", "not finite", "out of memory", "internal", "untypical")
 
 
 class CError(Exception):
@@ -55,8 +60,11 @@ class _DrawOptions(ctypes.Structure):
         ("keeps", c_size_t),
         ("rank", c_uint32),
         ("flags", c_uint32),
+        ("min_typicality", c_double),
+        ("judge", c_uint32),
+        ("otherwise", c_uint32),
+        ("redraws", c_uint32),
         ("consistent", c_uint32),
-        ("spare", c_uint32),
     )
 
 
@@ -93,6 +101,13 @@ class _Result(ctypes.Structure):
         ("pixels", POINTER(c_float)),
         ("log_likelihood_map", POINTER(c_float)),
         ("starts_scene", c_uint32),
+        ("outcome", c_uint32),
+        ("rejected", c_uint32),
+        ("reason", c_char_p),
+        ("sample_typicality", c_double),
+        ("image_typicality", c_double),
+        ("level_typicality", POINTER(c_double)),
+        ("level_residuals", POINTER(c_double)),
     )
 
 
@@ -114,6 +129,13 @@ class Result:
     pixels: NDArray[np.float32] | None
     log_likelihood_map: NDArray[np.float32] | None
     starts_scene: bool
+    outcome: str
+    rejected: int
+    reason: str | None
+    sample_typicality: float
+    image_typicality: float
+    level_typicality: NDArray[np.float64] | None
+    level_residuals: NDArray[np.float64] | None
 
 
 class CModel:
@@ -151,6 +173,15 @@ class CModel:
         results = POINTER(_Results)()
         given = (_images(targets), _images(conditions), c_size_t(len(targets)), c_uint32(flags))
         self._check(self._library.caflow_score(self._model, *given, byref(results)))
+        return self._take(results)
+
+    def judge(
+        self, targets: list[NDArray[np.uint8]], conditions: list[NDArray[np.uint8]], alpha: float
+    ) -> list[Result]:
+        """One result per pair, with a verdict."""
+        results = POINTER(_Results)()
+        given = (_images(targets), _images(conditions), c_size_t(len(targets)), c_double(alpha), c_uint32(0))
+        self._check(self._library.caflow_judge(self._model, *given, byref(results)))
         return self._take(results)
 
     def stream(
@@ -235,4 +266,11 @@ def _copy(result: _Result) -> Result:
         pixels=array(result.pixels, *sides, 3),
         log_likelihood_map=array(result.log_likelihood_map, *sides),
         starts_scene=bool(result.starts_scene),
+        outcome=OUTCOME[result.outcome],
+        rejected=result.rejected,
+        reason=None if result.reason is None else result.reason.decode(),
+        sample_typicality=result.sample_typicality,
+        image_typicality=result.image_typicality,
+        level_typicality=array(result.level_typicality, result.levels),
+        level_residuals=array(result.level_residuals, result.levels),
     )

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <string>
 
 #include "consistency.hpp"
@@ -11,6 +10,8 @@
 namespace caflow::runtime {
 
 namespace {
+
+constexpr std::uint64_t largest_sample = 0xFFFFFFFE;  // the next says that there is none
 
 std::string listed(const std::vector<std::uint32_t>& numbers) {
     std::string text = "(";
@@ -24,6 +25,9 @@ void check_keep(const Draw& draw, std::size_t levels) {
         throw InputError("keep: wanted " + std::to_string(levels) + " numbers of samples, one per level from " +
                          std::to_string(draw.samples) + " down, got " + listed(draw.keep));
     }
+    if (draw.reject.alpha > 0) {
+        throw InputError("keep: samples are dropped unseen, so none can be rejected: give keep or min_typicality");
+    }
     if (draw.rank != Rank::likelihood) {
         throw InputError("keep: samples are dropped by their likelihood, so wanted that rank, got another one");
     }
@@ -33,9 +37,9 @@ void check_keep(const Draw& draw, std::size_t levels) {
 
 void Draw::check(const Model& model) const {
     const auto levels = std::size_t(model.levels);
-    if (first_sample > std::numeric_limits<std::uint32_t>::max() - (samples - 1)) {
-        throw InputError("samples: wanted numbers up to 4294967295, got " + std::to_string(samples) + " from " +
-                         std::to_string(first_sample) + " on");
+    if (std::uint64_t{first_sample} + most_samples() > largest_sample + 1) {
+        throw InputError("samples: wanted numbers up to " + std::to_string(largest_sample) + ", got " +
+                         std::to_string(most_samples()) + " from " + std::to_string(first_sample) + " on");
     }
     const bool is_usable = std::all_of(temperature.begin(), temperature.end(),
                                        [](double tau) { return std::isfinite(tau) && tau >= 0; });
@@ -46,6 +50,10 @@ void Draw::check(const Model& model) const {
     if (rank == Rank::consistency) check_has_consistency(model);
     if (consistent && model.task != "super-resolution") {
         throw InputError("consistent: such results are for super-resolution, this is a model of '" + model.task + "'");
+    }
+    if (!(reject.alpha >= 0 && reject.alpha < 1)) {
+        throw InputError("min_typicality: wanted a number from 0 up to, but not, 1, got " +
+                         std::to_string(reject.alpha));
     }
     if (!keep.empty()) check_keep(*this, levels);
 }

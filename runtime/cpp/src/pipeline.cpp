@@ -7,17 +7,19 @@ namespace caflow::runtime {
 
 Pipeline::Pipeline(const std::filesystem::path& folder, const Settings& settings)
     : graphs_(folder, settings.backend, settings.threads, settings.engine_cache),
-      runner_(graphs_, settings.pixel_budget, settings.overlap) {}
+      runner_(graphs_, settings.pixel_budget, settings.overlap),
+      likelihoods_(folder, graphs_.manifest().model, settings.is_calibrated) {}
 
 std::vector<Result> Pipeline::best_of(const std::vector<Image>& conditions, const Draw& draw) {
-    return draw_best(runner_, conditions, draw);
+    return draw_best(runner_, likelihoods_, conditions, draw);
 }
 
 std::vector<Result> Pipeline::sample(const std::vector<Image>& conditions, const Draw& draw) {
-    return draw_all(runner_, conditions, draw);
+    return draw_all(runner_, likelihoods_, conditions, draw);
 }
 
-std::vector<Result> Pipeline::score(const std::vector<Image>& targets, const std::vector<Image>& conditions) {
+std::vector<Result> Pipeline::score(const std::vector<Image>& targets, const std::vector<Image>& conditions,
+                                    double alpha) {
     const std::int64_t scale = manifest().model.scale;
     for (std::size_t k = 0; k < targets.size(); ++k) {
         const Image &target = targets[k], &condition = conditions[k];
@@ -26,15 +28,7 @@ std::vector<Result> Pipeline::score(const std::vector<Image>& targets, const std
                          std::to_string(scale) + " times its sides, got " + target.sides() +
                          ": crop or resize one of them");
     }
-    std::vector<Result> results;
-    for (Row& row : score_rows(runner_, targets, conditions)) {
-        Result result;
-        result.image.height = targets[row.image].height;
-        result.image.width = targets[row.image].width;
-        result.row = std::move(row);
-        results.push_back(std::move(result));
-    }
-    return results;
+    return score_all(runner_, likelihoods_, targets, conditions, alpha);
 }
 
 }  // namespace caflow::runtime

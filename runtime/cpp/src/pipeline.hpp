@@ -10,6 +10,7 @@
 #include "draw.hpp"
 #include "graphs.hpp"
 #include "image.hpp"
+#include "likelihoods.hpp"
 #include "runner.hpp"
 #include "stream.hpp"
 
@@ -21,6 +22,7 @@ struct Settings {
     int threads = 0;
     std::int64_t pixel_budget = 1 << 20;
     std::int64_t overlap = 64;
+    bool is_calibrated = true;  // false leaves the bundle's calibration unread
 };
 
 // A model that is ready to run. Any number of threads may use one at the same time.
@@ -38,15 +40,16 @@ class Pipeline {
     // All samples of each condition, the best of each first.
     std::vector<Result> sample(const std::vector<Image>& conditions, const Draw& draw);
 
-    // Targets, in their order.
-    std::vector<Result> score(const std::vector<Image>& targets, const std::vector<Image>& conditions);
+    // Targets, in their order. `alpha`: those of less typicality are rejected; 0 judges nothing.
+    std::vector<Result> score(const std::vector<Image>& targets, const std::vector<Image>& conditions, double alpha);
 
     // Frames of a video, one after the other. The pipeline must outlive it.
-    Stream open_stream(const Draw& draw, const FrameNoise& noise) { return {runner_, draw, noise}; }
+    Stream open_stream(const Draw& draw, const FrameNoise& noise) { return {runner_, likelihoods_, draw, noise}; }
 
   private:
     Graphs graphs_;
     Runner runner_;
+    Likelihoods likelihoods_;
 };
 
 }  // namespace caflow::runtime

@@ -21,7 +21,8 @@ struct Row {
     std::uint32_t sample = 0;
     std::vector<float> pixels;  // (H, W, 3) continuous pixel values, of a sample
     std::vector<Share> shares;
-    std::vector<double> per_level;  // nats
+    std::vector<double> per_level;   // nats
+    std::vector<double> statistics;  // of the latents of a given target
 
     bool has_finite_likelihood() const;
 };

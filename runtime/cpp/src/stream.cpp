@@ -1,20 +1,19 @@
 #include "stream.hpp"
 
-#include <cmath>
 #include <numeric>
 #include <string>
 
 #include "errors.hpp"
-#include "resizing.hpp"
 
 namespace caflow::runtime {
 
-Stream::Stream(Runner& runner, const Draw& draw, const FrameNoise& noise)
-    : runner_(runner), draw_(draw), kind_(noise.kind) {
+Stream::Stream(Runner& runner, const Likelihoods& likelihoods, const Draw& draw, const FrameNoise& noise)
+    : runner_(runner), likelihoods_(likelihoods), draw_(draw), kind_(noise.kind) {
     draw.check(runner.model());
-    if (!draw.keep.empty() || draw.consistent) {
-        throw InputError("keep, consistent: frames of a stream are drawn whole and given as drawn, got one of them");
+    if (!draw.keep.empty() || draw.consistent || draw.reject.judges(Reject::Judge::image)) {
+        throw InputError("keep, consistent, judge: frames of a stream are drawn whole, and given and judged as drawn");
     }
+    samples_ = likelihoods.check_calibrated(draw);
     if (kind_ != FrameNoise::Kind::drifting) return;
     if (!(noise.persistence > 0 && noise.persistence < 1)) {
         throw InputError("persistence: wanted a number between 0 and 1, got " + std::to_string(noise.persistence));
@@ -26,7 +25,7 @@ Frame Stream::draw(const Image& image) {
     const bool begins = is_cut(image);
     ++frames_;
     if (begins) start_scene();
-    return {frames_ - 1, begins, draw_result(image)};
+    return {frames_ - 1, begins, draw_result({image, runner_.model().scale})};
 }
 
 // Whether a frame is of another scene than the last one, or of another size.
@@ -44,39 +43,47 @@ void Stream::start_scene() {
 }
 
 // The scene's sample; where it has none that is finite, the best of N, which the scene keeps from here on.
-Result Stream::draw_result(const Image& image) {
+Result Stream::draw_result(const Condition& frame) {
     std::optional<Result> best;
-    if (sample_) best = best_of(image, *sample_, 1);
-    if (!best) best = best_of(image, draw_.first_sample, draw_.samples);
+    if (sample_) best = best_of(frame, *sample_, 1);
+    if (!best) best = best_of(frame, draw_.first_sample, draw_.samples);
     sample_ = best ? std::optional(best->row.sample) : std::nullopt;
-    return best ? std::move(*best) : enlarged(image);
+    if (!best) return judgement().enlarged(0, frame);
+    judge(*best, frame);
+    return std::move(*best);
 }
 
-std::optional<Result> Stream::best_of(const Image& image, std::uint32_t first, std::uint32_t count) {
-    const Model& model = runner_.model();
+std::optional<Result> Stream::best_of(const Condition& frame, std::uint32_t first, std::uint32_t count) {
     std::vector<std::uint32_t> samples(count);
     std::iota(samples.begin(), samples.end(), first);
-    Noise noise = draw_.noise(model.levels);
+    Noise noise = draw_.noise(runner_.model().levels);
     noise.frame = kind_ == FrameNoise::Kind::fixed ? scenes_ - 1 : frames_ - 1;
     if (drifting_) noise.drifting = &*drifting_;
+    const Judgement judgement = this->judgement();
     std::optional<Result> best;
-    runner_.draw({image}, samples, noise, {}, [&](Row&& row) {
-        const double value = value_of(row, image, model, draw_);
-        if (value > (best ? best->value : worst)) best = candidate(std::move(row), value, image, model, draw_);
+    runner_.draw({frame.image}, samples, noise, {}, [&](Row&& row) {
+        const double value = judgement.value_of(row, frame);
+        if (value > (best ? best->value : worst)) best = judgement.candidate(std::move(row), value, frame);
     });
     return best;
 }
 
-// The input in place of a sample, without a likelihood.
-Result Stream::enlarged(const Image& image) const {
-    const Model& model = runner_.model();
-    Result result;
-    result.row.sample = no_sample;
-    result.row.per_level.assign(std::size_t(model.levels), std::nan(""));
-    result.row.pixels = enlarge_pixels(image, model.scale);
-    result.image = integers(result.row.pixels, model.scale * image.height, model.scale * image.width);
-    if (!draw_.with_pixels) result.row.pixels = {};
-    return result;
+// How typical the frame is, and what becomes of it where that is too little.
+void Stream::judge(Result& result, const Condition& frame) const {
+    judgement().finish(result, frame);
+    const Reject& rejection = draw_.reject;
+    if (rejection.alpha == 0) return;
+    result.verdict = verdict_of(*result.sample_typicality, rejection.alpha, Outcome::best);
+    if (result.verdict.outcome != Outcome::best) return;
+    result.rejected = 1;
+    if (rejection.otherwise == Reject::Otherwise::error) {
+        throw Untypical("frame " + std::to_string(frames_ - 1) + " is untypical: " + result.verdict.reason);
+    }
+    if (rejection.otherwise == Reject::Otherwise::best) return;
+    Result enlarged = judgement().enlarged(0, frame);
+    result.verdict.outcome = Outcome::bicubic;
+    result.image = std::move(enlarged.image);
+    result.row.pixels = std::move(enlarged.row.pixels);
 }
 
 }  // namespace caflow::runtime

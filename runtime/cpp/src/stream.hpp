@@ -11,6 +11,7 @@
 #include "choice.hpp"
 #include "draw.hpp"
 #include "image.hpp"
+#include "likelihoods.hpp"
 #include "noise.hpp"
 #include "runner.hpp"
 #include "scenes.hpp"
@@ -25,9 +26,6 @@ struct FrameNoise {
     double persistence = 0;  // ρ of the process, 0 < ρ < 1
 };
 
-// The number of the sample where there is none: the input, enlarged, is in its place.
-constexpr std::uint32_t no_sample = 0xFFFFFFFF;
-
 struct Frame {
     std::uint32_t number;  // from 0
     bool starts_scene;
@@ -37,8 +35,9 @@ struct Frame {
 // Draws frames in order; one thread at a time uses it.
 class Stream {
   public:
-    // `draw`: its samples are those of a scene's first frame; its frame says nothing here.
-    Stream(Runner& runner, const Draw& draw, const FrameNoise& noise);
+    // `draw`: its samples are those of a scene's first frame; its frame and redraws say nothing here. The runner and the
+    // likelihoods must outlive it.
+    Stream(Runner& runner, const Likelihoods& likelihoods, const Draw& draw, const FrameNoise& noise);
 
     // The next frame. One that fails counts all the same.
     Frame draw(const Image& image);
@@ -46,12 +45,15 @@ class Stream {
   private:
     bool is_cut(const Image& image);
     void start_scene();
-    Result draw_result(const Image& image);
-    std::optional<Result> best_of(const Image& image, std::uint32_t first, std::uint32_t count);
-    Result enlarged(const Image& image) const;
+    Result draw_result(const Condition& frame);
+    std::optional<Result> best_of(const Condition& frame, std::uint32_t first, std::uint32_t count);
+    void judge(Result& result, const Condition& frame) const;
+    Judgement judgement() const { return {runner_.model(), draw_, likelihoods_, samples_}; }
 
     Runner& runner_;
+    const Likelihoods& likelihoods_;
     Draw draw_;
+    const Reference* samples_;  // what is typical of them, where the draw needs it
     FrameNoise::Kind kind_;
     std::optional<DriftingNoise> drifting_;
     SceneCuts cuts_;
