@@ -12,6 +12,7 @@ from tiny import CALIBRATED_TEMPERATURE, DATA, TINY, pairs_of_photographs
 from caflow_export.export import export
 from caflow_runtime.bundle.file_names import CARD, SHEET
 from caflow_runtime.jobs.calibrate import calibrate
+from caflow_runtime.jobs.photographs import with_grey_copies
 from caflow_runtime.judge.calibration import write_calibration
 from caflow_runtime.pipeline.pipeline import load
 from caflow_training.recipe import recipe_from_dict
@@ -59,7 +60,7 @@ def main() -> None:
     for name in (CARD, SHEET):  # for people, and no test looks at them
         (TINY / name).unlink()
     with load(TINY, backend="cpu") as pipe:
-        crops = pairs_of_photographs(pipe, PHOTOGRAPHS)
+        crops = with_grey_copies(pipe.manifest.model, pairs_of_photographs(pipe, PHOTOGRAPHS))
         write_calibration(TINY, calibrate(pipe, crops, [CALIBRATED_TEMPERATURE]))
 
 

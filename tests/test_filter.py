@@ -223,14 +223,19 @@ def test_lists_of_all_kinds(data: Path, tmp_path: Path) -> None:
 
 
 def test_folders_pair_by_name(data: Path, tmp_path: Path) -> None:
-    """The same one, or else one of another suffix; what has no condition is not passed over in silence."""
+    """The same one, or else one of another suffix; what has no partner is not passed over in silence."""
     picture = (data / "B" / "01.png").read_bytes()
     for name in ("A/below/one.png", "A/two.jpg", "A/two.tif", "B/below/one.jpg", "B/two.tif", "B/three.png", "B/x.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(picture)
     assert list_pairs(tmp_path) == [
         (str(tmp_path / "B" / target), str(tmp_path / "A" / condition))
-        for target, condition in (("below/one.jpg", "below/one.png"), ("three.png", "three.png"), ("two.tif",) * 2)
+        for target, condition in (
+            ("below/one.jpg", "below/one.png"),
+            ("three.png",) * 2,
+            ("two.tif",) * 2,
+            ("two.jpg",) * 2,
+        )
     ]
     (tmp_path / "B" / "two.tif").rename(tmp_path / "B" / "two.bmp")
     with pytest.raises(InputError, match=r"two.bmp: wanted one condition, found two.jpg and two.tif in"):
@@ -332,8 +337,8 @@ def test_the_command(bundle: Path, data: Path, tmp_path: Path) -> None:
     count = kinds.count("rejected")
     assert kinds[4] == "error"
     assert done.stdout == (
-        f"{13 - count} accepted, {count} rejected ({count / 13:.1%}; of pairs like those of calibration 10.0%), "
-        f"1 errors → {tmp_path / 'out'}\n"
+        f"by image typicality: {13 - count} accepted, {count} rejected ({count / 13:.1%}; of pairs like those of "
+        f"calibration 10.0%), 1 errors → {tmp_path / 'out'}\n"
     )
     accepted = [line["target"] for line in found if line["verdict"] == "accepted"]
     assert (tmp_path / "out" / "accepted.txt").read_text().splitlines() == accepted
@@ -360,7 +365,7 @@ def test_for_programs(bundle: Path, data: Path, tmp_path: Path) -> None:
     done = caflow("filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--json", "--alpha", 0.005)
     assert done.returncode == 0
     assert done.stdout == (tmp_path / "out" / "scores.jsonl").read_text()
-    assert done.stderr == "caflow: calibrated with too few pairs to reject any at α ≤ 0.00952\n"
+    assert done.stderr == "caflow: calibrated with too few pairs to reject any at α ≤ 0.0189\n"
     assert {line["verdict"] for line in scores(tmp_path / "out")} == {"accepted"}
     assert list(scores(tmp_path / "out")[0]) == list(Verdict.__struct_fields__)
 

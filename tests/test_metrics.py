@@ -102,7 +102,7 @@ def test_the_best_of_n(pipe: Pipeline, reference: Reference, photographs: Path) 
         assert metrics.drift is not None
         assert metrics.drift.count == 3
         np.testing.assert_array_equal(metrics.drift._window, first)
-    assert values['caflow_requests_total{model="model",outcome="accepted"}'] == 3
+    assert values['caflow_requests_total{model="model",outcome="unjudged"}'] == 3
     assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] == 15
     assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == 0
     drawn = np.stack(best.bits_per_dim_drawn)
@@ -166,7 +166,8 @@ def test_other_results(pipe: Pipeline, photographs: Path) -> None:
     accepted = int(verdicts.sum())
     assert 0 < accepted < 13
     assert values['caflow_requests_total{model="model",outcome="rejected"}'] == 13 - accepted
-    assert values['caflow_requests_total{model="model",outcome="accepted"}'] == accepted + 1
+    assert values['caflow_requests_total{model="model",outcome="accepted"}'] == accepted
+    assert values['caflow_requests_total{model="model",outcome="unjudged"}'] == 1
     assert values['caflow_samples_total{model="model",reason="untypical",verdict="rejected"}'] == 13 - accepted + 2
     assert values['caflow_samples_total{model="model",reason="not_finite",verdict="rejected"}'] == 1
     assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] == accepted + 3
@@ -267,7 +268,7 @@ def test_requests_are_counted(pipe: Pipeline, photographs: Path) -> None:
     wanted: list[dict[str, Any]] = [{"n": 3}, {"n": 3, "temperature": 0.5}, {"n": 0}]
     sampler.answer([Request({"image": image}, parameters) for parameters in wanted])
     values = {sample.name + str(sample.labels.get("outcome", "")): sample.value for sample in samples_of(instruments)}
-    assert values["caflow_requests_totalaccepted"] == 2
+    assert values["caflow_requests_totalunjudged"] == 2
     assert values["caflow_requests_totalerror"] == 1
     assert values["caflow_sample_bits_per_dim_count"] == 6
     assert sampler.metrics is not None

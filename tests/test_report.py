@@ -159,7 +159,7 @@ def test_a_page_of_real_scores(
     assert "Here it is more" not in page.text
     assert "nothing can be rejected" not in page.text
     assert "broken.png: cannot be read" in page.text
-    assert page.tags.count("svg") == 3
+    assert page.tags.count("svg") == 4
     # The least typical are shown, the least first; each with both of its pictures.
     ranked = sorted(entries, key=lambda entry: (entry["image_typicality"], -max(map(abs, entry["residuals"]))))
     places = [page.text.index(entry["target"]) for entry in ranked[:UNTYPICAL]]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from caflow_runtime.jobs.photographs import CROPS, Pair, pairs_of, photographs_in, with_grey_copies
+from caflow_runtime.jobs.photographs import CROPS, Pair, pairs_of, photographs_in
 from caflow_runtime.judge.calibration import NAME as CALIBRATION
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -56,7 +56,6 @@ def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np
 
 
 def pairs_of_photographs(pipe: Pipeline, folder: Path, each: int = 2 * CROPS) -> list[Pair]:
-    """So many crops of each photograph, the largest ones, with their conditions; and half as many in grey."""
+    """So many crops of each photograph, the largest ones, with their conditions."""
     model = pipe.manifest.model
-    pairs = [p for path in photographs_in(folder) for p in pairs_of(path, folder, model, CALIBRATED_SIDES)[-each:]]
-    return list(with_grey_copies(model, pairs))
+    return [p for path in photographs_in(folder) for p in pairs_of(path, folder, model, CALIBRATED_SIDES)[-each:]]

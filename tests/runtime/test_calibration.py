@@ -13,7 +13,7 @@ from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, pairs_of_photographs,
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.calibrate import calibrate
-from caflow_runtime.jobs.photographs import CROPS, pairs_of, photographs_in
+from caflow_runtime.jobs.photographs import CROPS, pairs_of, photographs_in, with_grey_copies
 from caflow_runtime.judge.calibration import NAME, Calibration, WrongCalibration, read_calibration, write_calibration
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.judge.learning import learn
@@ -153,7 +153,8 @@ def test_complexity_and_size_are_those_of_the_condition(photographs: Path) -> No
 
 
 def test_calibrating_again_gives_the_same(pipe: Pipeline, photographs: Path) -> None:
-    again = calibrate(pipe, pairs_of_photographs(pipe, photographs), [TEMPERATURE])
+    pairs = with_grey_copies(pipe.manifest.model, pairs_of_photographs(pipe, photographs))
+    again = calibrate(pipe, pairs, [TEMPERATURE])
     known = pipe.calibration
     assert known is not None
     for one, other in ((again.truth, known.truth), (again.samples[0], known.samples[0])):  # another machine made it
