@@ -17,8 +17,11 @@ from tiny import DATA, photograph
 
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.flow.latents import statistics_of, sums_of
 from caflow_runtime.flow.noise import DriftingNoise, Place, draw_noise, philox
+from caflow_runtime.flow.tiles import cut
 from caflow_runtime.judge.consistency import consistency, project, reduce
+from caflow_runtime.judge.typicality import covariates
 from caflow_runtime.pipeline.scenes import SceneCuts
 
 CALLS = 10_000
@@ -71,11 +74,32 @@ def write_consistencies(folder: Path) -> None:
         condition = _condition(model, photograph(PHOTOGRAPHS, number, scale * 24 + 1, scale * 37)[1:])
         case = {"task": task, "scale": scale, "settings": settings, "image": image, "condition": condition}
         case["consistency"] = consistency(model, image, condition)
+        case["covariates"] = covariates(condition, scale)
         if task == "super-resolution":
             noisy = (image + rng.normal(0.5, 20, image.shape)).astype(np.float32)
             case |= {"pixels": noisy, "projected": project(model, noisy, condition)}
         cases.append(case)
     _write_json(folder / "consistencies.json", cases)
+
+
+def write_latents(folder: Path) -> None:
+    """Windows of an image whose sides are no multiples, z in each of them, and the statistics of all, as JSON."""
+    rng, channels = np.random.default_rng(0), [[5, 1, 3], [2, 4], [3]]
+    windows = cut(93, 77, 16, 48 * 48, 8)
+    latents, sums = [], []
+    for window in windows:
+        of_window = []
+        for cell, counts in zip((16, 8, 4), channels, strict=True):
+            means = rng.normal(0, 1, (sum(counts), 1, 1))
+            spread = rng.normal(0.1, 1.5, (sum(counts), window.y.length // cell, window.x.length // cell))
+            of_window.append((means + spread).astype(np.float32))
+        latents.append(of_window)
+        parts = zip(of_window, channels, strict=True)
+        sums.append([block for z, counts in parts for block in sums_of(z, counts, window)])
+    together = [sum(blocks[1:], blocks[0]) for blocks in zip(*sums, strict=True)]
+    axes = [[{"start": axis.start, "weights": axis.weights.tolist()} for axis in (w.y, w.x)] for w in windows]
+    case = {"channels": channels, "windows": axes, "latents": latents, "statistics": statistics_of(together)}
+    _write_json(folder / "latents.json", case)
 
 
 def write_scenes(folder: Path) -> None:
@@ -128,6 +152,7 @@ def write(folder: Path) -> None:
     write_seeds(folder / "seeds")
     write_noise(folder)
     write_consistencies(folder)
+    write_latents(folder)
     write_scenes(folder)
 
 

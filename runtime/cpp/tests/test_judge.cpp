@@ -1,6 +1,7 @@
 // What Python says of the same images, in the files that tests/cpp_data.py wrote.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -8,7 +9,9 @@
 
 #include "consistency.hpp"
 #include "errors.hpp"
+#include "latents.hpp"
 #include "scenes.hpp"
+#include "typicality.hpp"
 
 using namespace caflow::runtime;
 using nlohmann::json;
@@ -50,6 +53,39 @@ TEST_CASE("consistency is Python's for every task") {
         check_has_consistency(model);
         const double ours = consistency(model, image_of(one["image"]), image_of(one["condition"]));
         CHECK(ours == doctest::Approx(one["consistency"].get<double>()).epsilon(1e-7));
+    }
+}
+
+TEST_CASE("covariates of conditions are Python's") {
+    for (const json& one : read("consistencies.json")) {
+        const Covariates ours = covariates(image_of(one["condition"]), one["scale"]);
+        const auto wanted = one["covariates"]["values"].get<std::vector<double>>();
+        REQUIRE(wanted.size() == ours.size());
+        for (std::size_t k = 0; k < ours.size(); ++k) CHECK(ours[k] == doctest::Approx(wanted[k]).epsilon(1e-6));
+    }
+}
+
+TEST_CASE("statistics of latents are Python's, in tiles that overlap and reach into the padding") {
+    const json all = read("latents.json");
+    LatentStatistics statistics(all["channels"]);
+    const auto axis_of = [](const json& axis) { return Axis{axis["start"], axis["weights"]}; };
+    REQUIRE(all["windows"].size() > 4);
+    for (std::size_t k = 0; k < all["windows"].size(); ++k) {
+        std::vector<std::vector<float>> values;
+        for (const json& z : all["latents"][k]) values.push_back(z["values"]);
+        std::vector<Latents> latents;
+        for (std::size_t j = 0; j < values.size(); ++j) {
+            const json& shape = all["latents"][k][j]["shape"];
+            latents.push_back({shape[0], shape[1], shape[2], values[j]});
+        }
+        statistics.add({axis_of(all["windows"][k][0]), axis_of(all["windows"][k][1])}, latents);
+    }
+    const std::vector<double> ours = statistics.values();
+    const auto wanted = all["statistics"]["values"].get<std::vector<double>>();
+    REQUIRE(ours.size() == wanted.size());
+    for (std::size_t k = 0; k < ours.size(); ++k) {
+        CAPTURE(k);
+        CHECK(std::abs(ours[k] - wanted[k]) <= 1e-6 + 1e-6 * std::abs(wanted[k]));
     }
 }
 
