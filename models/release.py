@@ -40,6 +40,7 @@ def main(run: Path, output: Path) -> None:
         size = output.stat().st_size
     lines = (run / LOG).read_text().splitlines(keepends=True)
     kept = [line for line in lines if "loss" not in (entry := json.loads(line)) or entry["step"] % LOGGED_STEPS == 0]
+    folder.mkdir(exist_ok=True)
     (folder / LOG).write_text("".join(kept))
     click.echo(f"{output}: {size / 1e6:.1f} MB")
 

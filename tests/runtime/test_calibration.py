@@ -327,11 +327,11 @@ WRONG: list[Change] = [
     ("truth.coloured.scale.0", -1),
     ("truth.coloured.scale.0", 1e-300),
     ("truth.coloured.mean", []),
-    ("truth.coloured.mean.0", [0.0] * 10),
+    ("truth.coloured.mean.0", [0.0] * 11),
     ("truth.coloured.mean.0.0", 1e300),
     ("truth.coloured.log_spread.0.0", 1000),
     ("truth.coloured.log_spread.0.0", -1000),
-    ("truth.coloured.log_spread", [[0.0] * 5]),
+    ("truth.coloured.log_spread", [[0.0] * 6]),
     ("truth.coloured.precision", [[1.0]]),
     ("truth.coloured.precision", [[1.0, 0.0], [0.0]]),
     ("truth.coloured.precision", [[1.0, 0.5], [0.0, 1.0]]),  # not symmetric

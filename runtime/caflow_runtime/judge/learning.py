@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from caflow_runtime.judge.reference import (
     DETAIL,
     FEWER_QUANTILES,
-    LINEAR,
     MOST_COVARIATE,
     QUANTILES,
     SIZE,
     SMALLEST_SCALE,
+    SPREAD,
     Fit,
     Group,
     Kind,
@@ -132,7 +132,7 @@ def _fit(measures: Floats, given: Floats) -> Fit:
         centre=centre.tolist(),
         scale=scale.tolist(),
         mean=mean.tolist(),
-        log_spread=_ridge(x[:, :LINEAR], np.log(left) - MEAN_LOG_OF_NORMAL).tolist(),
+        log_spread=_ridge(x[:, :SPREAD], np.log(left) - MEAN_LOG_OF_NORMAL).tolist(),
     )
 
 

@@ -15,9 +15,9 @@ COMPLEXITIES = 3
 COLOUR, DETAIL, SIZE = 1, 2, 3
 """Places among the covariates: of what colours add to the differences of neighbours, of fine detail, of the size."""
 COVARIATES = COMPLEXITIES + 1
-LINEAR = COVARIATES + 1
-"""Of the basis: 1 and the covariates."""
-BASIS = LINEAR + COMPLEXITIES * (COMPLEXITIES + 1) // 2
+SPREAD = COVARIATES + 2
+"""The first terms of the basis, which spreads are fitted with: 1, the covariates, and the square of the size."""
+BASIS = SPREAD + COMPLEXITIES * (COMPLEXITIES + 1) // 2
 SMALLEST_SCALE = 1e-6
 """Of a covariate that is the same for all images."""
 MOST_LOG_SPREAD = 100.0
@@ -49,7 +49,7 @@ class Fit(Strict, frozen=True):
     """What to expect of K measures of an image.
 
     They are around `mean` · x with the standard deviation exp(`log_spread` · x), x the `basis` of the image's
-    covariates, of which `log_spread` takes the linear part.
+    covariates, of which `log_spread` takes the first terms.
 
     Raises:
         ValueError: when one is made or read whose parts do not fit each other.
@@ -62,7 +62,7 @@ class Fit(Strict, frozen=True):
     scale: Annotated[list[Scale], Meta(min_length=COVARIATES, max_length=COVARIATES)]
     """Their means and standard deviations."""
     mean: Annotated[list[Annotated[list[Number], Meta(min_length=BASIS, max_length=BASIS)]], Meta(min_length=1)]
-    log_spread: list[Annotated[list[Number], Meta(min_length=LINEAR, max_length=LINEAR)]]
+    log_spread: list[Annotated[list[Number], Meta(min_length=SPREAD, max_length=SPREAD)]]
     """Of each measure."""
 
     def __post_init__(self) -> None:
@@ -71,7 +71,8 @@ class Fit(Strict, frozen=True):
         if len(self.log_spread) != self.measures:
             raise ValueError(f"wanted log_spread of {self.measures} measures, as mean has, got {len(self.log_spread)}")
         ends = (np.array([self.lowest, self.highest]) - self.centre) / self.scale
-        largest = np.abs(self.log_spread) @ np.array([1.0, *np.abs(ends).max(0)])
+        bounds = np.abs(ends).max(0)
+        largest = np.abs(self.log_spread) @ np.array([1.0, *bounds, bounds[-1] ** 2])
         if not largest.max() <= MOST_LOG_SPREAD:
             raise ValueError(f"wanted logarithms of spreads up to ±{MOST_LOG_SPREAD:g}, got {largest.max():g}")
 

@@ -22,7 +22,7 @@ from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.latents import names_of
 from caflow_runtime.image import Image
-from caflow_runtime.judge.reference import COLOUR, COMPLEXITIES, DETAIL, LINEAR, SIZE, Fit, Group, Kind, Reference
+from caflow_runtime.judge.reference import COLOUR, COMPLEXITIES, DETAIL, SIZE, SPREAD, Fit, Group, Kind, Reference
 
 MOST_GREY = 0.02
 """Largest covariate number `COLOUR` of a grey condition: its channels differ by less than rounding."""
@@ -161,14 +161,14 @@ def standardized(measures: Floats, given: Floats, fit: Fit) -> Floats:
     bounded = np.clip(given, fit.lowest, fit.highest)
     x = basis((bounded - fit.centre) / fit.scale)
     mean, log_spread = np.array(fit.mean), np.array(fit.log_spread)
-    residuals: Floats = (measures - x @ mean.T) / np.exp(x[:, :LINEAR] @ log_spread.T)
+    residuals: Floats = (measures - x @ mean.T) / np.exp(x[:, :SPREAD] @ log_spread.T)
     return residuals
 
 
 def basis(given: Floats) -> Floats:
-    """(R, 4) covariates to the (R, 11) that are fitted: 1, all of them, and the products of the complexities."""
+    """(R, 4) covariates to the (R, 12) that are fitted: 1, all of them, size², and the products of the complexities."""
     products = [given[:, i] * given[:, j] for i, j in combinations_with_replacement(range(COMPLEXITIES), 2)]
-    return np.column_stack([np.ones(len(given)), given, *products])
+    return np.column_stack([np.ones(len(given)), given, given[:, SIZE] ** 2, *products])
 
 
 def mahalanobis(residuals: Floats, precision: Floats) -> Floats:
