@@ -394,7 +394,7 @@ def test_how_numbers_are_written_does_not_matter(library: Path, calibrated: Path
     unusual = [1e-5, 1.5e-7, -0.0, 5e-324, 1e16, 1.2345e22, 123456789012345.0, 0.1, 1e30, 2.0]
     coloured = found.truth.coloured
     assert coloured is not None
-    mean = [[*unusual, 3.0], *coloured.mean[1:]]
+    mean = [[*unusual, *coloured.mean[0][len(unusual) :]], *coloured.mean[1:]]
     truth = msgspec.structs.replace(found.truth, coloured=msgspec.structs.replace(coloured, mean=mean))
     canary = msgspec.structs.replace(found.canary, backend='"\\\n\té €')
     write_calibration(bundle, msgspec.structs.replace(found, truth=truth, canary=canary))

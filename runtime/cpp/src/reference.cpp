@@ -97,12 +97,14 @@ bool is_precision(const std::vector<Numbers>& matrix) {
 // Whether no standard deviation between `lowest` and `highest` is too large or too small to divide by.
 bool has_usable_spreads(const ImageKind& kind) {
     return std::all_of(kind.log_spread.begin(), kind.log_spread.end(), [&](const Numbers& spread) {
-        double largest = std::abs(spread[0]);
+        double largest = std::abs(spread[0]), bound = 0;
         for (std::size_t k = 0; k < covariate_count; ++k) {
             const double low = std::abs(kind.lowest[k] - kind.centre[k]);
             const double high = std::abs(kind.highest[k] - kind.centre[k]);
-            largest += std::abs(spread[k + 1]) * std::max(low, high) / kind.scale[k];
+            bound = std::max(low, high) / kind.scale[k];
+            largest += std::abs(spread[k + 1]) * bound;
         }
+        largest += std::abs(spread[covariate_count + 1]) * bound * bound;  // of the size
         return largest <= most_log_spread;
     });
 }
@@ -137,7 +139,7 @@ ImageKind read_kind(const Json& value, const std::string& where) {
     kind.centre = of_covariates("centre", as_covariate);
     kind.scale = of_covariates("scale", as_scale);
     kind.mean = rows_of(fields, "mean", basis_count);
-    kind.log_spread = rows_of(fields, "log_spread", linear_count);
+    kind.log_spread = rows_of(fields, "log_spread", spread_count);
     kind.images = as_positive_count(fields["images"], fields.place("images"));
     kind.precision = rows_of(fields, "precision", kind.measures());
     kind.groups = fields.list("groups", read_group);

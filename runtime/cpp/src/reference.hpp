@@ -11,8 +11,10 @@
 
 namespace caflow::runtime {
 
-// Of a condition; the first three are complexities. Of the basis, the linear part is 1 and the covariates.
-constexpr std::size_t complexities = 3, covariate_count = 4, linear_count = 5, basis_count = 11;
+// Covariates of a condition, of which the first three are complexities and the last is the size.
+constexpr std::size_t complexities = 3, covariate_count = 4;
+// Terms of the basis: 1, the covariates, the square of the size, with which spreads end, and products of complexities.
+constexpr std::size_t spread_count = 6, basis_count = 12;
 // Places among the covariates: of what colours add to differences of neighbours, of fine detail, of the size.
 constexpr std::size_t colour_at = 1, detail_at = 2, size_at = 3;
 
@@ -36,8 +38,8 @@ struct Group {
 struct ImageKind {
     Numbers lowest, highest;  // of the covariates: outside of these the nearest counts
     Numbers centre, scale;
-    std::vector<Numbers> mean;        // (K, 11)
-    std::vector<Numbers> log_spread;  // (K, 5)
+    std::vector<Numbers> mean;        // (K, 12)
+    std::vector<Numbers> log_spread;  // (K, 6)
     std::int64_t images;
     std::vector<Numbers> precision;  // (K, K) inverse covariance of the residuals
     std::vector<Group> groups;

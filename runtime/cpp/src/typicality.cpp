@@ -47,13 +47,14 @@ const std::optional<ImageKind>& kind_of(const Reference& reference, const Covari
     return given[colour_at] <= most_grey ? reference.grey : reference.coloured;
 }
 
-// What is fitted: 1, the covariates, and the products of the complexities.
+// What is fitted: 1, the covariates, the square of the size, and the products of the complexities.
 std::array<double, basis_count> basis(const ImageKind& kind, const Covariates& given) {
     std::array<double, basis_count> x{1};
     for (std::size_t k = 0; k < covariate_count; ++k) {
         x[k + 1] = (std::clamp(given[k], kind.lowest[k], kind.highest[k]) - kind.centre[k]) / kind.scale[k];
     }
-    std::size_t at = linear_count;
+    x[covariate_count + 1] = x[size_at + 1] * x[size_at + 1];
+    std::size_t at = spread_count;
     for (std::size_t i = 1; i <= complexities; ++i) {
         for (std::size_t j = i; j <= complexities; ++j) x[at++] = x[i] * x[j];
     }
@@ -67,7 +68,7 @@ Numbers standardized(const ImageKind& kind, const Numbers& measures, const Covar
     for (std::size_t k = 0; k < measures.size(); ++k) {
         double expected = 0, log_spread = 0;
         for (std::size_t i = 0; i < basis_count; ++i) expected += kind.mean[k][i] * x[i];
-        for (std::size_t i = 0; i < linear_count; ++i) log_spread += kind.log_spread[k][i] * x[i];
+        for (std::size_t i = 0; i < spread_count; ++i) log_spread += kind.log_spread[k][i] * x[i];
         residuals.push_back((measures[k] - expected) / std::exp(log_spread));
     }
     return residuals;
