@@ -1,6 +1,7 @@
 """The C library through ctypes: its structs, and a model as Python sees it. A check of the ABI, not an interface."""
 
 import ctypes
+from collections.abc import Iterable, Iterator
 from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int64, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 WITH_PIXELS, WITH_LIKELIHOOD_MAPS = 1, 2
-LIKELIHOOD, CONSISTENCY = 0, 1
-STATUS = ("ok", "input", "bundle", "backend", "not finite", "out of memory", "internal")
+LIKELIHOOD_RANK, CONSISTENCY, TYPICAL = 0, 1, 2
+JUDGE_SAMPLE, JUDGE_IMAGE = 0, 1
+BEST, BICUBIC, ERROR = 0, 1, 2
+NO_REDRAWS = 2**32 - 1
+WITHOUT_CALIBRATION = 1
+OUTCOME = ("unjudged", "accepted", "best", "bicubic", "rejected")
+FIXED, FRESH, DRIFTING = 0, 1, 2
+NO_SAMPLE = 2**32 - 1
+STATUS = ("ok", "input", "bundle", "backend", "not finite", "out of memory", "internal", "untypical")
 
 
 class CError(Exception):
@@ -52,7 +60,16 @@ class _DrawOptions(ctypes.Structure):
         ("keeps", c_size_t),
         ("rank", c_uint32),
         ("flags", c_uint32),
+        ("min_typicality", c_double),
+        ("judge", c_uint32),
+        ("otherwise", c_uint32),
+        ("redraws", c_uint32),
+        ("consistent", c_uint32),
     )
+
+
+class _StreamOptions(ctypes.Structure):
+    _fields_ = (("struct_size", c_size_t), ("persistence", c_double), ("noise", c_uint32), ("flags", c_uint32))
 
 
 class _ModelInfo(ctypes.Structure):
@@ -83,6 +100,14 @@ class _Result(ctypes.Structure):
         ("consistency", c_double),
         ("pixels", POINTER(c_float)),
         ("log_likelihood_map", POINTER(c_float)),
+        ("starts_scene", c_uint32),
+        ("outcome", c_uint32),
+        ("rejected", c_uint32),
+        ("reason", c_char_p),
+        ("sample_typicality", c_double),
+        ("image_typicality", c_double),
+        ("level_typicality", POINTER(c_double)),
+        ("level_residuals", POINTER(c_double)),
     )
 
 
@@ -103,6 +128,14 @@ class Result:
     consistency: float
     pixels: NDArray[np.float32] | None
     log_likelihood_map: NDArray[np.float32] | None
+    starts_scene: bool
+    outcome: str
+    rejected: int
+    reason: str | None
+    sample_typicality: float
+    image_typicality: float
+    level_typicality: NDArray[np.float64] | None
+    level_residuals: NDArray[np.float64] | None
 
 
 class CModel:
@@ -112,7 +145,8 @@ class CModel:
         self._library = ctypes.CDLL(str(library))
         self._library.caflow_last_error.restype = c_char_p
         self._library.caflow_version.restype = c_char_p
-        self._library.caflow_close.restype = self._library.caflow_free_results.restype = None
+        for name in ("close", "close_stream", "free_results"):
+            getattr(self._library, f"caflow_{name}").restype = None
         self._model = c_void_p()
         known = _OpenOptions(struct_size=ctypes.sizeof(_OpenOptions), **options)
         self._check(self._library.caflow_open(str(folder).encode(), byref(known), byref(self._model)))
@@ -141,6 +175,30 @@ class CModel:
         self._check(self._library.caflow_score(self._model, *given, byref(results)))
         return self._take(results)
 
+    def judge(
+        self, targets: list[NDArray[np.uint8]], conditions: list[NDArray[np.uint8]], alpha: float
+    ) -> list[Result]:
+        """One result per pair, with a verdict."""
+        results = POINTER(_Results)()
+        given = (_images(targets), _images(conditions), c_size_t(len(targets)), c_double(alpha), c_uint32(0))
+        self._check(self._library.caflow_judge(self._model, *given, byref(results)))
+        return self._take(results)
+
+    def stream(
+        self, frames: Iterable[NDArray[np.uint8]], noise: int = FIXED, persistence: float = 0.0, **options: Any
+    ) -> Iterator[Result]:
+        """One result per frame."""
+        stream, known = c_void_p(), _draw_options(options)
+        settings = _StreamOptions(ctypes.sizeof(_StreamOptions), persistence, noise)
+        self._check(self._library.caflow_open_stream(self._model, byref(known), byref(settings), byref(stream)))
+        try:
+            for frame in frames:
+                results = POINTER(_Results)()
+                self._check(self._library.caflow_draw_frame(stream, _images([frame]), byref(results)))
+                yield from self._take(results)
+        finally:
+            self._library.caflow_close_stream(stream)
+
     def close(self) -> None:
         """Free the handle."""
         self._library.caflow_close(self._model)
@@ -154,15 +212,7 @@ class CModel:
         self.close()
 
     def _draw(self, function: Any, conditions: list[NDArray[np.uint8]], options: dict[str, Any]) -> list[Result]:
-        known = _DrawOptions(struct_size=ctypes.sizeof(_DrawOptions))
-        for name, value in options.items():
-            if name in ("temperature", "keep"):
-                kind = c_double if name == "temperature" else c_uint32
-                values = list(np.atleast_1d(value))
-                setattr(known, f"{name}s", len(values))
-                value = (kind * len(values))(*values)
-            setattr(known, name, value)
-        results = POINTER(_Results)()
+        known, results = _draw_options(options), POINTER(_Results)()
         given = (_images(conditions), c_size_t(len(conditions)), byref(known))
         self._check(function(self._model, *given, byref(results)))
         return self._take(results)
@@ -176,6 +226,18 @@ class CModel:
     def _check(self, status: int) -> None:
         if status:
             raise CError(status, self._library.caflow_last_error().decode())
+
+
+def _draw_options(options: dict[str, Any]) -> _DrawOptions:
+    known = _DrawOptions(struct_size=ctypes.sizeof(_DrawOptions))
+    for name, value in options.items():
+        if name in ("temperature", "keep"):
+            kind = c_double if name == "temperature" else c_uint32
+            values = list(np.atleast_1d(value))
+            setattr(known, f"{name}s", len(values))
+            value = (kind * len(values))(*values)
+        setattr(known, name, value)
+    return known
 
 
 def _images(images: list[NDArray[np.uint8]]) -> Any:
@@ -203,4 +265,12 @@ def _copy(result: _Result) -> Result:
         consistency=result.consistency,
         pixels=array(result.pixels, *sides, 3),
         log_likelihood_map=array(result.log_likelihood_map, *sides),
+        starts_scene=bool(result.starts_scene),
+        outcome=OUTCOME[result.outcome],
+        rejected=result.rejected,
+        reason=None if result.reason is None else result.reason.decode(),
+        sample_typicality=result.sample_typicality,
+        image_typicality=result.image_typicality,
+        level_typicality=array(result.level_typicality, result.levels),
+        level_residuals=array(result.level_residuals, result.levels),
     )

@@ -1,21 +1,43 @@
-"""What the C++ tests are held against, in a folder: the bundles that are refused here, and Python's noise.
+"""What the C++ tests are held against, in a folder: bundles that are refused here, and Python's noise and judgement.
 
 python tests/cpp_data.py FOLDER
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 from test_bundle import a_bundle, wrong_bundles
+from tiny import DATA, photograph
 
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.flow.noise import Place, draw_noise, philox
+from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.flow.latents import statistics_of, sums_of
+from caflow_runtime.flow.noise import DriftingNoise, Place, draw_noise, philox
+from caflow_runtime.flow.tiles import cut
+from caflow_runtime.judge.consistency import consistency, project, reduce
+from caflow_runtime.judge.typicality import covariates
+from caflow_runtime.pipeline.scenes import SceneCuts
 
 CALLS = 10_000
 SIDE = 128
 LARGEST_SEED_BYTES = 2**14
+PHOTOGRAPHS = DATA / "photographs"
+PERSISTENCE = 0.9
+TASKS: list[tuple[str, int, dict[str, Any]]] = [
+    ("super-resolution", 4, {"down_filter": "bicubic"}),
+    ("super-resolution", 2, {"down_filter": "bilinear"}),
+    ("colorization", 1, {}),
+    ("inpainting", 1, {"mask": "box"}),
+    ("sketch", 1, {"low_threshold": 40.0, "high_threshold": 90.0}),
+    ("sketch", 1, {"low_threshold": 60.5, "high_threshold": 20.0}),
+]
+"""Each task that says how its conditions are made, its scale and its settings."""
 
 
 def write_bundles(folder: Path) -> None:
@@ -38,6 +60,80 @@ def write_noise(folder: Path) -> None:
     (folder / "philox.txt").write_text("\n".join(lines) + "\n")
     normals = draw_noise([4], 2, Place(1000, 70_000, SIDE, SIDE, (4_000_000_000,)), seed=2**32 - 1, frame=7)
     (folder / "normals.bin").write_bytes(normals.tobytes())
+    drifting = DriftingNoise(PERSISTENCE)
+    drifting.restart(3)
+    (folder / "drifted.bin").write_bytes(drifting([6], 1, Place(5, 7, 8, 12, (0, 9)), seed=1, frame=8).tobytes())
+
+
+def write_consistencies(folder: Path) -> None:
+    """Of images and conditions of every task, as JSON; for super-resolution with what samples are projected to."""
+    cases, rng = [], np.random.default_rng(0)
+    for number, (task, scale, settings) in enumerate(TASKS * 2):
+        model = Model(task, settings, scale, 8, 2, 3, False, "unshared", [[48], [12]])
+        image = photograph(PHOTOGRAPHS, number, scale * 24, scale * 37)
+        condition = _condition(model, photograph(PHOTOGRAPHS, number, scale * 24 + 1, scale * 37)[1:])
+        case = {"task": task, "scale": scale, "settings": settings, "image": image, "condition": condition}
+        case["consistency"] = consistency(model, image, condition)
+        case["covariates"] = covariates(condition, scale)
+        if task == "super-resolution":
+            noisy = (image + rng.normal(0.5, 20, image.shape)).astype(np.float32)
+            case |= {"pixels": noisy, "projected": project(model, noisy, condition)}
+        cases.append(case)
+    _write_json(folder / "consistencies.json", cases)
+
+
+def write_latents(folder: Path) -> None:
+    """Windows of an image whose sides are no multiples, z in each of them, and the statistics of all, as JSON."""
+    rng, channels = np.random.default_rng(0), [[5, 1, 3], [2, 4], [3]]
+    windows = cut(93, 77, 16, 48 * 48, 8)
+    latents, sums = [], []
+    for window in windows:
+        of_window = []
+        for cell, counts in zip((16, 8, 4), channels, strict=True):
+            means = rng.normal(0, 1, (sum(counts), 1, 1))
+            spread = rng.normal(0.1, 1.5, (sum(counts), window.y.length // cell, window.x.length // cell))
+            of_window.append((means + spread).astype(np.float32))
+        latents.append(of_window)
+        parts = zip(of_window, channels, strict=True)
+        sums.append([block for z, counts in parts for block in sums_of(z, counts, window)])
+    together = [sum(blocks[1:], blocks[0]) for blocks in zip(*sums, strict=True)]
+    axes = [[{"start": axis.start, "weights": axis.weights.tolist()} for axis in (w.y, w.x)] for w in windows]
+    case = {"channels": channels, "windows": axes, "latents": latents, "statistics": statistics_of(together)}
+    _write_json(folder / "latents.json", case)
+
+
+def write_scenes(folder: Path) -> None:
+    """Frames, and which of them begin a scene, as JSON."""
+    first, second = (photograph(PHOTOGRAPHS, number, 150, 200) for number in (0, 4))
+    dark = (first * 0.5).astype(np.uint8)
+    frames = [first, np.roll(first, 3, 1), dark, second, second[:140], first[:70, :90], second[:70, :90]]
+    is_cut = SceneCuts()
+    _write_json(folder / "scenes.json", [{"frame": frame, "cut": is_cut(frame)} for frame in frames])
+
+
+def _condition(model: Model, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One that is not far from that of the image."""
+    if model.task == "super-resolution":
+        small = reduce(target, model.scale, model.task_settings["down_filter"])
+        return np.rint(np.clip(small, 0, 255)).astype(np.uint8)
+    if model.task == "inpainting":
+        hole = np.zeros(target.shape[:2], bool)
+        hole[5:15, 8:20] = True
+        return np.where(hole[..., None], np.uint8(0), target)
+    if model.task == "sketch":
+        return np.repeat(cv2.Canny(target, 100, 200)[..., None], 3, 2).astype(np.uint8)
+    return target
+
+
+def _write_json(path: Path, value: Any) -> None:
+    """Arrays become objects of their shape and their values, side by side."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
+        return {"shape": value.shape, "values": value.ravel().tolist()}
+
+    path.write_text(json.dumps(value, default=plain))
 
 
 def write_seeds(folder: Path) -> None:
@@ -55,6 +151,9 @@ def write(folder: Path) -> None:
     write_bundles(folder / "bundles")
     write_seeds(folder / "seeds")
     write_noise(folder)
+    write_consistencies(folder)
+    write_latents(folder)
+    write_scenes(folder)
 
 
 if __name__ == "__main__":

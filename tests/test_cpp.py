@@ -9,7 +9,19 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from c_library import CONSISTENCY, WITH_LIKELIHOOD_MAPS, WITH_PIXELS, CError, CModel, Result
+from c_library import (
+    CONSISTENCY,
+    DRIFTING,
+    FIXED,
+    FRESH,
+    LIKELIHOOD_RANK,
+    NO_SAMPLE,
+    WITH_LIKELIHOOD_MAPS,
+    WITH_PIXELS,
+    CError,
+    CModel,
+    Result,
+)
 from cpp_build import (
     BUILD,
     BUNDLE,
@@ -33,6 +45,8 @@ EQUAL_BYTES = 0.9999
 LIKELIHOOD = 1e-6
 """Relative, with the same ONNX Runtime."""
 
+SCORED_APART = 1e-5
+"""The same of images that ran with others, and whose levels' parts nearly cancel."""
 LIKELIHOOD_ACROSS_VERSIONS = 1e-5
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
@@ -144,15 +158,63 @@ def test_tiles_are_pythons(built_cpp: Path, photographs: Path, budget: int, over
     assert scored.log_likelihood == pytest.approx(score.log_likelihood[0], rel=LIKELIHOOD)
 
 
-def test_twenty_frames_of_a_video_are_pythons(model: CModel, pipe: Pipeline, photographs: Path) -> None:
-    large = photograph(photographs, 6, 60, 80)
-    frames = [np.ascontiguousarray(large[k : k + 24, 2 * k : 2 * k + 32]) for k in range(20)]
-    options = {"samples": 4, "first_sample": 0}
-    for frame in pipe.stream(frames, n=4):
-        (result,) = model.best_of([frames[frame.number]], **options, frame=0)
+@pytest.mark.parametrize("rank", ["likelihood", "consistency"])
+def test_consistent_results_are_pythons(model: CModel, pipe: Pipeline, photographs: Path, rank: Any) -> None:
+    """The images, but for a byte here and there, and the likelihood that Python gives these images."""
+    conditions = [photograph(photographs, number, height, 30) for number, height in ((2, 20), (4, 17))]
+    ours = {"rank": CONSISTENCY if rank == "consistency" else LIKELIHOOD_RANK, "consistent": 1}
+    best = pipe.best_of(conditions, n=3, rank=rank, consistent=True)
+    samples = pipe.sample(conditions[:1], n=2, rank=rank, consistent=True)
+    assert best.consistency is not None
+    assert samples.consistency is not None
+    results = model.best_of(conditions, samples=3, **ours) + model.sample(conditions[:1], samples=2, **ours)
+    expected = [*zip(best.images, best.sample, best.consistency, strict=True)]
+    expected += zip(samples.images[0], samples.sample[0], samples.consistency[0], strict=True)
+    for result, (image, number, measured) in zip(results, expected, strict=True):
+        assert result.rgb is not None
+        per_level = pipe.score(result.rgb, conditions[result.image]).per_level[0]
+        check_equal(result, image, per_level, SCORED_APART)
+        assert result.sample == number
+        assert result.consistency == pytest.approx(measured, abs=0.01)
+        assert result.consistency > 50
+
+
+@pytest.mark.parametrize(
+    ("noise", "ours"),
+    [
+        ("fixed", {"noise": FIXED}),
+        ("fresh", {"noise": FRESH}),
+        (0.9, {"noise": DRIFTING, "persistence": 0.9}),
+    ],
+)
+def test_frames_of_a_video_are_pythons(
+    model: CModel, pipe: Pipeline, photographs: Path, noise: Any, ours: dict[str, Any]
+) -> None:
+    first, second = (photograph(photographs, number, 60, 80) for number in (6, 3))
+    frames = [np.ascontiguousarray(first[k : k + 24, 2 * k : 2 * k + 32]) for k in range(6)]
+    frames += [np.ascontiguousarray(second[k : k + 24, :32]) for k in range(3)]
+    frames += [np.ascontiguousarray(second[k : k + 16, :32]) for k in range(2)]
+    results = list(model.stream(frames, **ours, samples=4, rank=CONSISTENCY))
+    expected = list(pipe.stream(frames, n=4, rank="consistency", noise=noise))
+    assert [k for k, frame in enumerate(expected) if frame.starts_scene] == [0, 6, 9]
+    for frame, result in zip(expected, results, strict=True):
+        assert (result.image, result.sample, result.starts_scene) == (frame.number, frame.sample, frame.starts_scene)
         check_equal(result, frame.image, frame.per_level)
-        options = {"samples": 1, "first_sample": result.sample}
-    assert frame.number == 19
+
+
+def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
+    model: CModel, pipe: Pipeline, photographs: Path
+) -> None:
+    frames = [photograph(photographs, number, 24, 32) for number in (0, 1)]
+    expected = list(pipe.stream(frames, temperature=1e30))
+    for frame, result in zip(expected, model.stream(frames, temperature=1e30, flags=WITH_PIXELS), strict=True):
+        assert frame.rejected
+        assert result.sample == NO_SAMPLE
+        assert np.isnan(result.log_likelihood)
+        assert result.rgb is not None
+        assert (result.rgb != frame.image).mean() <= 1 - EQUAL_BYTES
+        assert result.pixels is not None
+        np.testing.assert_allclose(result.pixels, frame.pixels, atol=1e-3)
 
 
 @pytest.mark.gpu
@@ -264,7 +326,7 @@ def check_application(folder: Path, find: str, *options: str) -> None:
     in_c, in_cpp = (run(folder / "build" / name) for name in ("in_c", "in_cpp"))
     assert in_c.startswith("16 x 16, ")
     assert float(in_cpp.split()[3]) == pytest.approx(float(in_c.split()[3]), rel=1e-4)
-    assert len(programs) == 2
+    assert len(programs) == 3
     for number in range(len(programs)):
         assert run(folder / "build" / f"documented_{number}").startswith("64")
 

@@ -72,8 +72,15 @@ def test_images_scores_and_videos_are_pythons(
     assert scored["target"] == "large.png"
     assert scored["log_likelihood"] == pytest.approx(pipe.score(large, condition).log_likelihood[0], rel=likelihood)
 
+    pairs = "large.png small.png\nnoise.png small.png\n"
+    write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, large.shape, np.uint8))
+    good, noise = (json.loads(line) for line in run_example("score_pairs", "0.01", given=pairs).splitlines())
+    assert (good["verdict"], noise["verdict"]) == ("accepted", "rejected")
+    assert good["reason"] == ""
+    assert "standard deviations" in noise["reason"]
+
     write_video(tmp_path / "small.avi", condition, 5)
-    assert run_example("upscale_video", "small.avi", "large.avi", "3").startswith("5 frames")
+    assert run_example("upscale_video", "small.avi", "large.avi", "3") == "5 frames of 1 scene\n"
     frames = read_video(tmp_path / "large.avi")
     assert len(frames) == 5
     for frame in frames:

@@ -1,5 +1,6 @@
-// A filter: reads lines "TARGET CONDITION" of image files, and prints each with its log-likelihood as a line of JSON.
-//     score_pairs BUNDLE < pairs.txt
+// A filter: reads lines "TARGET CONDITION" of image files, and prints each with its log-likelihood as a line of JSON; with
+// ALPHA, such as 0.01, also with a verdict, which rejects images whose typicality is below that.
+//     score_pairs BUNDLE [ALPHA] < pairs.txt
 #include <iomanip>
 #include <iostream>
 #include <opencv2/imgcodecs.hpp>
@@ -31,13 +32,19 @@ std::string quoted(const std::string& text) {
     return json.str();
 }
 
+const char* name_of(caflow::Outcome outcome) {
+    if (outcome == caflow::Outcome::accepted) return "accepted";
+    return outcome == caflow::Outcome::rejected ? "rejected" : "unjudged";
+}
+
 }  // namespace
 
 int main(int count, char** arguments) try {
-    if (count != 2) {
-        std::cerr << "usage: score_pairs BUNDLE < LINES of TARGET CONDITION\n";
+    if (count < 2 || count > 3) {
+        std::cerr << "usage: score_pairs BUNDLE [ALPHA] < LINES of TARGET CONDITION\n";
         return 2;
     }
+    const double alpha = count > 2 ? number_of(arguments[2], "ALPHA") : 0;
     const caflow::Model model = open_model(arguments[1]);
     std::cout << std::setprecision(12);
     bool all_scored = true;
@@ -45,9 +52,16 @@ int main(int count, char** arguments) try {
         std::cout << "{\"target\": " << quoted(target) << ", ";
         try {
             const cv::Mat large = read_rgb(target), small = read_rgb(condition);
-            const caflow::Results scored = model.score(caflow::view(large), caflow::view(small));
+            const caflow::Image target_view = caflow::view(large), condition_view = caflow::view(small);
+            const caflow::Results scored = count > 2 ? model.judge(target_view, condition_view, alpha)
+                                                     : model.score(target_view, condition_view);
             std::cout << "\"log_likelihood\": " << scored[0].log_likelihood()
-                      << ", \"bits_per_dim\": " << scored[0].bits_per_dim() << "}" << std::endl;
+                      << ", \"bits_per_dim\": " << scored[0].bits_per_dim();
+            if (count > 2) {
+                std::cout << ", \"verdict\": \"" << name_of(scored[0].outcome())
+                          << "\", \"reason\": " << quoted(scored[0].reason());
+            }
+            std::cout << "}" << std::endl;
         } catch (const std::exception& error) {
             std::cout << "\"error\": " << quoted(error.what()) << "}" << std::endl;
             all_scored = false;

@@ -1,8 +1,8 @@
 // A video, frame by frame, steady in time:  upscale_video BUNDLE SMALL.avi LARGE.avi [N]
 //
-// The noise of all frames is the same, so what does not move does not flicker. The best of N is chosen on the first
-// frame and its sample kept, so the picture does not jump from one to another. (`caflow video` does scene cuts and
-// sound.)
+// The noise of all frames of a scene is the same, so what does not move does not flicker. The best of N is chosen on the
+// first frame of each scene and its sample kept, so the picture does not jump from one to another. (`caflow video` keeps
+// sound, too.)
 #include <iostream>
 #include <opencv2/imgproc.hpp>
 #include <opencv2/videoio.hpp>
@@ -32,19 +32,19 @@ int main(int count, char** arguments) try {
     caflow::DrawOptions options;
     if (count > 4) options.samples = samples_of(arguments[4]);
 
+    caflow::Stream stream = model.open_stream(options);
     cv::VideoWriter writer;
-    int frames = 0;
+    int frames = 0, scenes = 0;
     for (cv::Mat frame; capture.read(frame); ++frames) {
         cv::cvtColor(frame, frame, cv::COLOR_BGR2RGB);
-        const caflow::Results best = model.best_of(caflow::view(frame), options);
-        options.samples = 1;
-        options.first_sample = best[0].sample();
-        cv::cvtColor(caflow::mat(best[0]), frame, cv::COLOR_RGB2BGR);
+        const caflow::Results drawn = stream.draw(caflow::view(frame));
+        scenes += drawn[0].starts_scene();
+        cv::cvtColor(caflow::mat(drawn[0]), frame, cv::COLOR_RGB2BGR);
         if (!writer.isOpened()) writer = open_writer(arguments[3], capture.get(cv::CAP_PROP_FPS), frame.size());
         writer.write(frame);
     }
     if (!frames) throw std::runtime_error(std::string(arguments[2]) + ": wanted a video, got no frame of it");
-    std::cout << frames << " frames of sample " << options.first_sample << "\n";
+    std::cout << frames << " frames of " << scenes << (scenes == 1 ? " scene\n" : " scenes\n");
 } catch (const std::exception& error) {
     std::cerr << error.what() << "\n";
     return 1;

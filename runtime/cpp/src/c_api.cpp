@@ -13,9 +13,13 @@
 #include "pipeline.hpp"
 
 struct caflow_model {
-    caflow_model(const char* folder, const caflow::runtime::Settings& settings) : pipeline(folder, settings) {}
+    std::shared_ptr<caflow::runtime::Pipeline> pipeline;
+};
 
-    caflow::runtime::Pipeline pipeline;
+struct caflow_stream {
+    std::shared_ptr<caflow::runtime::Pipeline> pipeline;  // outlives the model's handle
+    caflow::runtime::Stream stream;
+    std::uint32_t flags;
 };
 
 namespace {
@@ -31,7 +35,15 @@ constexpr std::uint32_t largest_samples = 1 << 20;  // of one call, all of whose
 
 // A field in what is padding today would be read where an older application left anything.
 static_assert(sizeof(caflow_open_options) == offsetof(caflow_open_options, flags) + sizeof(std::uint32_t));
-static_assert(sizeof(caflow_draw_options) == offsetof(caflow_draw_options, flags) + sizeof(std::uint32_t));
+static_assert(sizeof(caflow_draw_options) == offsetof(caflow_draw_options, consistent) + sizeof(std::uint32_t));
+static_assert(sizeof(caflow_stream_options) == offsetof(caflow_stream_options, flags) + sizeof(std::uint32_t));
+static_assert(CAFLOW_NO_SAMPLE == no_sample);
+static_assert(CAFLOW_RANK_TYPICAL == int(Rank::typical) && CAFLOW_RANK_CONSISTENCY == int(Rank::consistency));
+static_assert(CAFLOW_JUDGE_IMAGE == int(Reject::Judge::image));
+static_assert(CAFLOW_OTHERWISE_BICUBIC == int(Reject::Otherwise::bicubic) &&
+              CAFLOW_OTHERWISE_ERROR == int(Reject::Otherwise::error));
+static_assert(CAFLOW_ACCEPTED == int(Outcome::accepted) && CAFLOW_BEST == int(Outcome::best) &&
+              CAFLOW_BICUBIC == int(Outcome::bicubic) && CAFLOW_REJECTED == int(Outcome::rejected));
 
 thread_local std::string last_error;
 
@@ -58,6 +70,8 @@ caflow_status guarded(Body body) noexcept {
         return failed(CAFLOW_ERROR_BACKEND, error.what());
     } catch (const NotFinite& error) {
         return failed(CAFLOW_ERROR_NOT_FINITE, error.what());
+    } catch (const Untypical& error) {
+        return failed(CAFLOW_ERROR_UNTYPICAL, error.what());
     } catch (const OutOfMemory& error) {
         return failed(CAFLOW_ERROR_OUT_OF_MEMORY, error.what());
     } catch (const std::bad_alloc&) {
@@ -112,8 +126,14 @@ void check_flags(std::uint32_t flags, std::uint32_t known) {
     if (flags & ~known) throw InputError("flags: got one that is not known here, in " + std::to_string(flags));
 }
 
+void check_one_of(std::uint32_t value, std::uint32_t largest, const char* name) {
+    if (value <= largest) return;
+    throw InputError(std::string(name) + ": wanted one of the constants of caflow.h, up to " +
+                     std::to_string(largest) + ", got " + std::to_string(value));
+}
+
 Settings settings_of(const caflow_open_options& options) {
-    check_flags(options.flags, 0);
+    check_flags(options.flags, CAFLOW_WITHOUT_CALIBRATION);
     if (options.pixel_budget > largest_budget || options.overlap < CAFLOW_NO_OVERLAP ||
         options.overlap > std::int64_t(largest_side) || options.threads > 1024) {
         throw InputError(
@@ -125,15 +145,18 @@ Settings settings_of(const caflow_open_options& options) {
     if (options.backend) settings.backend = options.backend;
     if (options.engine_cache) settings.engine_cache = options.engine_cache;
     settings.threads = int(options.threads);
+    settings.is_calibrated = !(options.flags & CAFLOW_WITHOUT_CALIBRATION);
     settings.pixel_budget = or_default(std::int64_t(options.pixel_budget), settings.pixel_budget);
     settings.overlap = options.overlap == CAFLOW_NO_OVERLAP ? 0 : or_default(options.overlap, settings.overlap);
     return settings;
 }
 
 Draw draw_of(const caflow_draw_options& options) {
-    if (options.rank > CAFLOW_RANK_CONSISTENCY) {
-        throw InputError("rank: wanted one of CAFLOW_RANK_…, got " + std::to_string(options.rank));
-    }
+    check_one_of(options.rank, CAFLOW_RANK_TYPICAL, "rank");
+    check_one_of(options.judge, CAFLOW_JUDGE_IMAGE, "judge");
+    check_one_of(options.otherwise, CAFLOW_OTHERWISE_ERROR, "otherwise");
+    check_one_of(options.consistent, 1, "consistent");
+    if (options.redraws != CAFLOW_NO_REDRAWS) check_count(options.redraws, largest_samples, "redraws");
     check_count(options.temperatures, most_levels, "temperatures");
     check_count(options.keeps, most_levels, "keeps");
     if (options.temperatures) check_given(options.temperature, "temperature");
@@ -148,9 +171,29 @@ Draw draw_of(const caflow_draw_options& options) {
     draw.frame = options.frame;
     if (options.temperatures) draw.temperature.assign(options.temperature, options.temperature + options.temperatures);
     if (options.keeps) draw.keep.assign(options.keep, options.keep + options.keeps);
-    draw.rank = options.rank == CAFLOW_RANK_CONSISTENCY ? Rank::consistency : Rank::likelihood;
+    draw.rank = Rank(options.rank);
+    draw.consistent = options.consistent;
+    draw.reject.alpha = options.min_typicality;
+    draw.reject.judge = Reject::Judge(options.judge);
+    draw.reject.otherwise = Reject::Otherwise(options.otherwise);
+    draw.reject.redraws =
+        options.redraws == CAFLOW_NO_REDRAWS ? 0 : or_default(options.redraws, draw.reject.redraws);
     draw.with_pixels = options.flags & CAFLOW_WITH_PIXELS;
     return draw;
+}
+
+FrameNoise frame_noise_of(const caflow_stream_options& options) {
+    check_flags(options.flags, 0);
+    switch (options.noise) {
+        case CAFLOW_NOISE_FIXED:
+            return {FrameNoise::Kind::fixed, 0};
+        case CAFLOW_NOISE_FRESH:
+            return {FrameNoise::Kind::fresh, 0};
+        case CAFLOW_NOISE_DRIFTING:
+            return {FrameNoise::Kind::drifting, options.persistence};
+        default:
+            throw InputError("noise: wanted one of CAFLOW_NOISE_…, got " + std::to_string(options.noise));
+    }
 }
 
 // Images of the caller, copied. `scale`: by how much larger their targets are.
@@ -193,7 +236,18 @@ struct OwnedResult : caflow_result {
         log_likelihood = std::accumulate(row.per_level.begin(), row.per_level.end(), 0.0);
         per_level = row.per_level.data();
         bits_per_dim = -log_likelihood / (3.0 * double(height) * double(width) * std::numbers::ln2);
-        consistency = owned.consistency.value_or(std::numeric_limits<double>::quiet_NaN());
+        constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
+        consistency = owned.consistency.value_or(unknown);
+        outcome = std::uint32_t(owned.verdict.outcome);
+        rejected = owned.rejected;
+        reason = owned.verdict.reason.empty() ? nullptr : owned.verdict.reason.c_str();
+        sample_typicality = owned.sample_typicality ? owned.sample_typicality->value : unknown;
+        image_typicality = owned.image_typicality ? owned.image_typicality->value : unknown;
+        const auto& shown = owned.image_typicality ? owned.image_typicality : owned.sample_typicality;
+        if (shown && !shown->residuals.empty()) {
+            level_typicality = shown->per_level.data();
+            level_residuals = shown->residuals.data();
+        }
         pixels = row.pixels.empty() ? nullptr : row.pixels.data();
         log_likelihood_map = map.empty() ? nullptr : map.data();
         owned.row.shares.clear();
@@ -205,10 +259,18 @@ struct OwnedResult : caflow_result {
 
 struct OwnedResults : caflow_results {
     OwnedResults(std::vector<Result> results, std::uint32_t flags) : caflow_results() {
-        for (Result& one : results) {
-            owned.push_back(std::make_unique<OwnedResult>(std::move(one), flags & CAFLOW_WITH_LIKELIHOOD_MAPS));
-            pointers.push_back(owned.back().get());
-        }
+        for (Result& one : results) add(std::move(one), flags);
+    }
+
+    OwnedResults(Frame&& frame, std::uint32_t flags) : caflow_results() {
+        add(std::move(frame.result), flags);
+        owned.back()->image = frame.number;
+        owned.back()->starts_scene = frame.starts_scene;
+    }
+
+    void add(Result&& one, std::uint32_t flags) {
+        owned.push_back(std::make_unique<OwnedResult>(std::move(one), flags & CAFLOW_WITH_LIKELIHOOD_MAPS));
+        pointers.push_back(owned.back().get());
         count = pointers.size();
         result = pointers.data();
     }
@@ -216,6 +278,12 @@ struct OwnedResults : caflow_results {
     std::vector<std::unique_ptr<OwnedResult>> owned;
     std::vector<const caflow_result*> pointers;
 };
+
+caflow_draw_options read_draw_options(const caflow_draw_options* options) {
+    const caflow_draw_options known = read_options(options, caflow_draw_options CAFLOW_DRAW_OPTIONS_INIT, "options");
+    check_flags(known.flags, CAFLOW_WITH_PIXELS | CAFLOW_WITH_LIKELIHOOD_MAPS);
+    return known;
+}
 
 using Method = std::vector<Result> (Pipeline::*)(const std::vector<Image>&, const Draw&);
 
@@ -225,13 +293,23 @@ caflow_status draw(caflow_model* model, const caflow_image* conditions, std::siz
         check_given(results, "results");
         *results = nullptr;
         check_given(model, "model");
-        const caflow_draw_options known =
-            read_options(options, caflow_draw_options CAFLOW_DRAW_OPTIONS_INIT, "options");
-        check_flags(known.flags, CAFLOW_WITH_PIXELS | CAFLOW_WITH_LIKELIHOOD_MAPS);
-        const std::int64_t scale = model->pipeline.manifest().model.scale;
-        const std::vector<Image> images = read_images(conditions, count, scale, "conditions");
-        *results = new OwnedResults((model->pipeline.*method)(images, draw_of(known)), known.flags);
+        const caflow_draw_options known = read_draw_options(options);
+        Pipeline& pipeline = *model->pipeline;
+        const std::vector<Image> images = read_images(conditions, count, pipeline.manifest().model.scale, "conditions");
+        *results = new OwnedResults((pipeline.*method)(images, draw_of(known)), known.flags);
     });
+}
+
+void score(caflow_model* model, const caflow_image* targets, const caflow_image* conditions, std::size_t count,
+           double min_typicality, std::uint32_t flags, caflow_results** results) {
+    check_given(results, "results");
+    *results = nullptr;
+    check_given(model, "model");
+    check_flags(flags, CAFLOW_WITH_LIKELIHOOD_MAPS);
+    Pipeline& pipeline = *model->pipeline;
+    const std::vector<Image> given = read_images(targets, count, 1, "targets");
+    const std::vector<Image> images = read_images(conditions, count, pipeline.manifest().model.scale, "conditions");
+    *results = new OwnedResults(pipeline.score(given, images, min_typicality), flags);
 }
 
 }  // namespace
@@ -249,7 +327,7 @@ caflow_status caflow_open(const char* folder, const caflow_open_options* options
         check_given(folder, "folder");
         const caflow_open_options known =
             read_options(options, caflow_open_options CAFLOW_OPEN_OPTIONS_INIT, "options");
-        *model = new caflow_model(folder, settings_of(known));
+        *model = new caflow_model{std::make_shared<Pipeline>(folder, settings_of(known))};
     });
 }
 
@@ -259,17 +337,17 @@ caflow_status caflow_info(const caflow_model* model, caflow_model_info* info) {
     return guarded([&] {
         check_given(model, "model");
         check_given(info, "info");
-        const Manifest& manifest = model->pipeline.manifest();
+        const Manifest& manifest = model->pipeline->manifest();
         const Model& numbers = manifest.model;
         const caflow_model_info known{info->struct_size,
                                       numbers.task.c_str(),
                                       manifest.precision.c_str(),
-                                      model->pipeline.backend().c_str(),
+                                      model->pipeline->backend().c_str(),
                                       std::uint32_t(numbers.scale),
                                       std::uint32_t(numbers.size_multiple),
                                       std::uint32_t(numbers.levels),
                                       std::uint32_t(numbers.channels),
-                                      std::uint64_t(model->pipeline.pixel_budget())};
+                                      std::uint64_t(model->pipeline->pixel_budget())};
         check_struct_size<caflow_model_info>(info->struct_size, "info");
         std::memcpy(info, &known, std::min(info->struct_size, sizeof known));
     });
@@ -287,17 +365,45 @@ caflow_status caflow_sample(caflow_model* model, const caflow_image* conditions,
 
 caflow_status caflow_score(caflow_model* model, const caflow_image* targets, const caflow_image* conditions,
                            size_t count, uint32_t flags, caflow_results** results) {
+    return guarded([&] { score(model, targets, conditions, count, 0, flags, results); });
+}
+
+caflow_status caflow_judge(caflow_model* model, const caflow_image* targets, const caflow_image* conditions,
+                           size_t count, double min_typicality, uint32_t flags, caflow_results** results) {
     return guarded([&] {
         check_given(results, "results");
         *results = nullptr;
-        check_given(model, "model");
-        check_flags(flags, CAFLOW_WITH_LIKELIHOOD_MAPS);
-        const std::int64_t scale = model->pipeline.manifest().model.scale;
-        const std::vector<Image> given = read_images(targets, count, 1, "targets");
-        const std::vector<Image> images = read_images(conditions, count, scale, "conditions");
-        *results = new OwnedResults(model->pipeline.score(given, images), flags);
+        if (!(min_typicality > 0)) throw InputError("min_typicality: wanted a number above 0 and below 1");
+        score(model, targets, conditions, count, min_typicality, flags, results);
     });
 }
+
+caflow_status caflow_open_stream(caflow_model* model, const caflow_draw_options* draw,
+                                 const caflow_stream_options* options, caflow_stream** stream) {
+    return guarded([&] {
+        check_given(stream, "stream");
+        *stream = nullptr;
+        check_given(model, "model");
+        const caflow_draw_options known = read_draw_options(draw);
+        const FrameNoise noise = frame_noise_of(
+            read_options(options, caflow_stream_options CAFLOW_STREAM_OPTIONS_INIT, "options"));
+        const std::shared_ptr<Pipeline>& pipeline = model->pipeline;
+        *stream = new caflow_stream{pipeline, pipeline->open_stream(draw_of(known), noise), known.flags};
+    });
+}
+
+caflow_status caflow_draw_frame(caflow_stream* stream, const caflow_image* frame, caflow_results** results) {
+    return guarded([&] {
+        check_given(results, "results");
+        *results = nullptr;
+        check_given(stream, "stream");
+        const std::int64_t scale = stream->pipeline->manifest().model.scale;
+        const std::vector<Image> images = read_images(frame, 1, scale, "frame");
+        *results = new OwnedResults(stream->stream.draw(images[0]), stream->flags);
+    });
+}
+
+void caflow_close_stream(caflow_stream* stream) { delete stream; }
 
 void caflow_free_results(caflow_results* results) { delete static_cast<OwnedResults*>(results); }
 

@@ -23,6 +23,11 @@ class NotFinite : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+// Every sample of an image was rejected.
+class Untypical : public std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
 // Memory ran out; with more text than std::bad_alloc.
 class OutOfMemory : public std::runtime_error {
     using std::runtime_error::runtime_error;
@@ -44,10 +49,14 @@ class BundleError : public std::runtime_error {
         MissingGraph,
         WrongShape,
         BrokenGraph,
+        WrongCalibration,
     };
 
     BundleError(Kind kind, const std::filesystem::path& where, const std::string& message)
-        : std::runtime_error(shown(where.string() + ": " + message)), kind(kind) {}
+        : BundleError(kind, where.string() + ": " + message) {}
+
+    // `text` says where, too.
+    BundleError(Kind kind, const std::string& text) : std::runtime_error(shown(text)), kind(kind) {}
 
     Kind kind;
 

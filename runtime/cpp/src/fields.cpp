@@ -94,6 +94,15 @@ std::int64_t Fields::as_integer(const Json& value, const std::string& where, std
     return found;
 }
 
+double Fields::as_number(const Json& value, const std::string& where, double lowest, double highest) {
+    if (!value.is_number()) refuse("a number", value, where);
+    const auto found = value.get<double>();
+    if (!(found >= lowest && found <= highest)) {
+        refuse("a number from " + Json(lowest).dump() + " to " + Json(highest).dump(), value, where);
+    }
+    return found;
+}
+
 void Fields::refuse_unknown() const {
     for (const auto& [name, value] : value_.items()) {
         if (!known_.contains(name)) wrong(where_, "got the unknown field `" + name + "`");

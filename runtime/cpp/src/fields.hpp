@@ -51,6 +51,7 @@ class Fields {
     static std::int64_t as_count(const Json& value, const std::string& where);
     static std::int64_t as_integer(const Json& value, const std::string& where, std::int64_t lowest,
                                    std::int64_t highest);
+    static double as_number(const Json& value, const std::string& where, double lowest, double highest);
 
     std::string place(const char* name) const { return where_ + "." + name; }
     void refuse_unknown() const;  // fields that were not asked for

@@ -10,9 +10,10 @@ namespace {
 const std::map<std::string, Provider> providers{
     {"cpu", Provider::cpu}, {"cuda", Provider::cuda}, {"tensorrt-provider", Provider::tensorrt}};
 
-// What the host reads: the shares, and what comes last.
+// What the host reads: the shares, what comes last, and the latents of given targets.
 std::vector<std::string> outputs_on_host(const std::string& graph) {
     if (graph.starts_with("reverse_")) return {"share", "pixels"};
+    if (graph.starts_with("likelihood_")) return {"share", "z"};
     return {"share"};
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numbers>
 #include <numeric>
 
@@ -74,6 +75,52 @@ Array draw_rows(const LevelNoise& z) {
         at += size;
     }
     return make_array(shape, std::move(drawn));
+}
+
+DriftingNoise::DriftingNoise(double persistence)
+    : kept_(float(persistence)), fresh_(float(std::sqrt(1 - persistence * persistence))) {}
+
+void DriftingNoise::restart(std::uint32_t first) {
+    first_ = first;
+    last_.clear();
+}
+
+Array DriftingNoise::draw_rows(const LevelNoise& z) {
+    std::vector<float> scaled;
+    const std::size_t plane = std::size_t{z.height} * z.width;
+    for (const LevelNoise::Row& row : z.rows) {
+        const float* from = normals_of(z, row).data();
+        for (std::size_t k = 0; k < z.channels.size(); ++k) {
+            const std::size_t count = std::size_t(z.channels[k]) * plane;
+            std::transform(from, from + count, std::back_inserter(scaled),
+                           [&](float normal) { return normal * z.temperature[k]; });
+            from += count;
+        }
+    }
+    return make_array(z.shape(), std::move(scaled));
+}
+
+// Of one row at the temperature 1.
+const std::vector<float>& DriftingNoise::normals_of(const LevelNoise& z, const LevelNoise::Row& row) {
+    const auto drawn_of = [&](std::uint32_t frame) {
+        const Shape shape = z.shape();
+        std::vector<float> normals(std::size_t(shape[1] * shape[2] * shape[3]));
+        const NoisePlace place{z.level, row.top, row.left, z.height, z.width, z.seed, frame};
+        draw_noise(place, z.channels, std::vector(z.channels.size(), 1.0f), row.sample, normals.data());
+        return normals;
+    };
+    const Place place{z.level, row.top, row.left, z.height, z.width, row.sample};
+    auto found = last_.find(place);
+    if (found == last_.end()) found = last_.emplace(place, Drawn{first_, drawn_of(first_)}).first;
+    Drawn& drawn = found->second;
+    while (drawn.frame < z.frame) {  // by more than one where it was not asked for since
+        const std::vector<float> fresh = drawn_of(drawn.frame + 1);
+        for (std::size_t k = 0; k < fresh.size(); ++k) {
+            drawn.normals[k] = kept_ * drawn.normals[k] + fresh_ * fresh[k];
+        }
+        ++drawn.frame;
+    }
+    return drawn.normals;
 }
 
 }  // namespace caflow::runtime

@@ -5,7 +5,9 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -55,5 +57,35 @@ struct LevelNoise {
 };
 
 Array draw_rows(const LevelNoise& z);
+
+// Noise of an AR(1) process over a scene's frames, each N(0, 1) by itself; a function of the frame's number.
+class DriftingNoise {
+  public:
+    // Each frame's noise is `persistence` ρ times the last one's and √(1 − ρ²) times new noise.
+    explicit DriftingNoise(double persistence);
+
+    // A scene begins with that frame.
+    void restart(std::uint32_t first);
+
+    // As `draw_rows` above; within a scene the frames' numbers never fall.
+    Array draw_rows(const LevelNoise& z);
+
+  private:
+    struct Place {
+        std::uint32_t level, top, left, height, width, sample;
+        auto operator<=>(const Place&) const = default;
+    };
+    struct Drawn {
+        std::uint32_t frame;
+        std::vector<float> normals;
+    };
+
+    const std::vector<float>& normals_of(const LevelNoise& z, const LevelNoise::Row& row);
+
+    float kept_;   // share of the last frame's noise
+    float fresh_;  // and of new noise
+    std::uint32_t first_ = 0;
+    std::map<Place, Drawn> last_;
+};
 
 }  // namespace caflow::runtime

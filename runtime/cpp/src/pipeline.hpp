@@ -3,13 +3,16 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <vector>
 
+#include "choice.hpp"
+#include "draw.hpp"
 #include "graphs.hpp"
 #include "image.hpp"
+#include "likelihoods.hpp"
 #include "runner.hpp"
+#include "stream.hpp"
 
 namespace caflow::runtime {
 
@@ -19,27 +22,7 @@ struct Settings {
     int threads = 0;
     std::int64_t pixel_budget = 1 << 20;
     std::int64_t overlap = 64;
-};
-
-enum class Rank { likelihood, consistency };
-
-struct Draw {
-    std::uint32_t samples = 10;
-    std::uint32_t first_sample = 0;
-    std::uint32_t seed = 0;
-    std::uint32_t frame = 0;
-    std::vector<double> temperature{0.8};
-    std::vector<std::uint32_t> keep;
-    Rank rank = Rank::likelihood;
-    bool with_pixels = false;
-};
-
-// A row that is given back.
-struct Result {
-    Row row;  // with its pixels if they were asked for
-    Image image;
-    double value;  // what it was ranked by
-    std::optional<double> consistency;
+    bool is_calibrated = true;  // false leaves the bundle's calibration unread
 };
 
 // A model that is ready to run. Any number of threads may use one at the same time.
@@ -57,16 +40,16 @@ class Pipeline {
     // All samples of each condition, the best of each first.
     std::vector<Result> sample(const std::vector<Image>& conditions, const Draw& draw);
 
-    // Targets, in their order.
-    std::vector<Result> score(const std::vector<Image>& targets, const std::vector<Image>& conditions);
+    // Targets, in their order. `alpha`: those of less typicality are rejected; 0 judges nothing.
+    std::vector<Result> score(const std::vector<Image>& targets, const std::vector<Image>& conditions, double alpha);
+
+    // Frames of a video, one after the other. The pipeline must outlive it.
+    Stream open_stream(const Draw& draw, const FrameNoise& noise) { return {runner_, likelihoods_, draw, noise}; }
 
   private:
-    void draw_all(const std::vector<Image>& conditions, const Draw& draw, const Sink& sink);
-    void check(const Draw& draw) const;
-    Result ranked(Row&& row, const Image& condition, const Draw& draw) const;
-
     Graphs graphs_;
     Runner runner_;
+    Likelihoods likelihoods_;
 };
 
 }  // namespace caflow::runtime

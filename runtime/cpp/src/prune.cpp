@@ -8,11 +8,11 @@ namespace caflow::runtime {
 
 namespace {
 
-using Likelihoods = std::vector<double>;
+using RowLikelihoods = std::vector<double>;
 
 // Log-likelihood of each row over the levels so far; what is not finite is worse than anything.
-Likelihoods so_far(const Run& units, const std::vector<std::int64_t>& owner, const Shares& shares) {
-    Likelihoods total(owner.size(), 0.0);
+RowLikelihoods so_far(const Run& units, const std::vector<std::int64_t>& owner, const Shares& shares) {
+    RowLikelihoods total(owner.size(), 0.0);
     for (const auto& maps : shares) {
         for (const Array& share : maps) {
             for (std::size_t row = 0; row < owner.size(); ++row) {
@@ -28,7 +28,7 @@ Likelihoods so_far(const Run& units, const std::vector<std::int64_t>& owner, con
 }
 
 // The `count` most likely of a unit's rows, in their order.
-std::vector<std::size_t> likeliest(const Likelihoods& likelihood, const std::vector<std::int64_t>& owner,
+std::vector<std::size_t> likeliest(const RowLikelihoods& likelihood, const std::vector<std::int64_t>& owner,
                                    std::int64_t unit, std::size_t count) {
     std::vector<std::size_t> rows;
     for (std::size_t row = 0; row < owner.size(); ++row) {
@@ -46,7 +46,7 @@ std::vector<std::size_t> likeliest(const Likelihoods& likelihood, const std::vec
 Prune prune_to(const Run& units, const std::vector<std::uint32_t>& keep) {
     return [&units, keep, owner = owners(units)](std::size_t j, const Shares& shares) mutable -> Kept {
         if (keep[j + 1] == keep[j]) return std::nullopt;
-        const Likelihoods likelihood = so_far(units, owner, shares);
+        const RowLikelihoods likelihood = so_far(units, owner, shares);
         std::vector<std::size_t> kept;
         std::vector<std::int64_t> kept_owner;
         for (std::int64_t unit = 0; unit < std::int64_t(units.size()); ++unit) {

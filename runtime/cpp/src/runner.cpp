@@ -9,7 +9,6 @@
 #include <set>
 
 #include "errors.hpp"
-#include "noise.hpp"
 #include "prune.hpp"
 
 namespace caflow::runtime {
@@ -46,6 +45,12 @@ bool fills_the_middle(const Model& model) {
     const auto mask = model.task_settings.find("mask");
     return mask != model.task_settings.end() && mask->second == TaskSetting("central");
 }
+
+// A row of which windows are missing.
+struct Unfinished {
+    Canvas canvas;
+    std::optional<LatentStatistics> statistics;  // of a given target
+};
 
 // Two maps for each level, and whatever is left for the finest.
 std::vector<double> per_level(const std::vector<Share>& shares, std::size_t levels) {
@@ -167,7 +172,7 @@ void Runner::within_memory(std::int64_t rows_pixels, const Sink& sink,
 void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& samples, std::int64_t budget,
                      const std::vector<Image>& conditions, bool with_pixels, const RunRows& run,
                      const Sink& sink) const {
-    std::map<std::pair<std::size_t, std::uint32_t>, Canvas> canvases;
+    std::map<std::pair<std::size_t, std::uint32_t>, Unfinished> unfinished;
     for (const Run& units : plan(windows, samples, room(budget), canvas_pixels)) {
         std::vector<std::pair<const Unit*, std::uint32_t>> pairs;
         for (const Unit& unit : units) {
@@ -179,12 +184,13 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
             const auto& [unit, sample] = pairs[rows.kept[r]];
             const Image& condition = conditions[unit->image];
             const std::pair key{unit->image, sample};
-            auto found = canvases.find(key);
-            if (found == canvases.end()) {
-                Canvas blank(model_.scale * condition.height, model_.scale * condition.width);
-                found = canvases.emplace(key, std::move(blank)).first;
+            auto found = unfinished.find(key);
+            if (found == unfinished.end()) {
+                Unfinished blank{Canvas(model_.scale * condition.height, model_.scale * condition.width), {}};
+                if (!rows.latents.empty()) blank.statistics.emplace(model_.noise_channels);
+                found = unfinished.emplace(key, std::move(blank)).first;
             }
-            Canvas& canvas = found->second;
+            auto& [canvas, statistics] = found->second;
             std::vector<Map> maps;
             for (const auto& level : rows.shares) {
                 for (const Array& share : level) maps.push_back(map_of(share, r, count, *unit->window));
@@ -192,10 +198,14 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
             const auto pixels =
                 with_pixels ? pixels_of(rows.pixels, r, count, *unit->window) : std::span<const float>();
             canvas.add(*unit->window, pixels, maps);
+            std::vector<Latents> latents;
+            for (const Array& z : rows.latents) latents.push_back(latents_of(z, r, count, *unit->window));
+            if (statistics) statistics->add(*unit->window, latents);
             if (canvas.windows < windows[unit->image].size()) continue;
-            Row row{unit->image, sample, std::move(canvas.pixels), std::move(canvas.shares), {}};
+            Row row{unit->image, sample, std::move(canvas.pixels), std::move(canvas.shares), {}, {}};
             row.per_level = per_level(row.shares, std::size_t(model_.levels));
-            canvases.erase(found);
+            if (statistics) row.statistics = statistics->values();
+            unfinished.erase(found);
             sink(std::move(row));
         }
     }
@@ -223,7 +233,7 @@ std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) c
                 z.rows.push_back({cells(unit.window->y.start), cells(unit.window->x.start), sample});
             }
         }
-        drawn.push_back(graphs_.draw_noise(z));
+        drawn.push_back(noise.drifting ? noise.drifting->draw_rows(z) : graphs_.draw_noise(z));
     }
     return drawn;
 }

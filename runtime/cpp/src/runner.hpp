@@ -9,6 +9,7 @@
 #include "batching.hpp"
 #include "graphs.hpp"
 #include "image.hpp"
+#include "noise.hpp"
 #include "scan.hpp"
 #include "tiles.hpp"
 
@@ -16,11 +17,12 @@ namespace caflow::runtime {
 
 // One finished (image, sample) pair, put together from its windows.
 struct Row {
-    std::size_t image;
-    std::uint32_t sample;
+    std::size_t image = 0;
+    std::uint32_t sample = 0;
     std::vector<float> pixels;  // (H, W, 3) continuous pixel values, of a sample
     std::vector<Share> shares;
-    std::vector<double> per_level;  // nats
+    std::vector<double> per_level;   // nats
+    std::vector<double> statistics;  // of the latents of a given target
 
     bool has_finite_likelihood() const;
 };
@@ -30,6 +32,7 @@ struct Noise {
     std::vector<double> temperature;  // of each level
     std::uint32_t seed;
     std::uint32_t frame;
+    DriftingNoise* drifting = nullptr;  // draws it, where it drifts
 };
 
 using Sink = std::function<void(Row&& row)>;
@@ -40,6 +43,7 @@ class Runner {
     Runner(const Graphs& graphs, std::int64_t pixel_budget, std::int64_t overlap);
 
     std::int64_t pixel_budget() const { return pixel_budget_; }
+    const Model& model() const { return model_; }
 
     // Samples, by their numbers, of all conditions, as they are finished; with `keep`, one number for each level, those
     // that were not dropped.

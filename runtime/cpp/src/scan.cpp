@@ -102,7 +102,7 @@ Rows sample_at_once(const Graphs& graphs, const Array& condition, const Array& i
     Arrays given{{"condition", condition}, {"image", image}};
     for (std::size_t j = 0; j < levels; ++j) given[named("z", j)] = noise[j];
     const Arrays out = graphs.replay("sample", run, given);
-    Rows rows{out.at("pixels"), {}, all_rows(image)};
+    Rows rows{out.at("pixels"), {}, all_rows(image), {}};
     for (std::size_t j = 0; j < levels; ++j) {
         rows.shares.push_back({out.at(named("decoded", j)), out.at(named("reversed", j))});
     }
@@ -111,7 +111,7 @@ Rows sample_at_once(const Graphs& graphs, const Array& condition, const Array& i
 
 Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, const Array& pixels) {
     const std::size_t levels = std::size_t(graphs.manifest().model.levels);
-    Rows rows{pixels, Shares(levels), all_rows(image)};
+    Rows rows{pixels, Shares(levels), all_rows(image), std::vector<Array>(levels)};
     std::vector<Array> latents(levels);
     Array carry, passing;
     for (std::size_t j = levels; j-- > 0;) {
@@ -134,6 +134,7 @@ Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, cons
         give(to_likelihood, "image", image);
         const Arrays out = graphs.run(named("likelihood", j), to_likelihood);
         passing = find(out, "next_passing");
+        rows.latents[j] = needed(out, "z");
         rows.shares[j].push_back(needed(out, "share"));
     }
     return rows;
@@ -150,6 +151,17 @@ Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& 
     }
     const auto size = std::size_t(shape[1] * shape[2]);
     return {shape[1], shape[2], floats_of(share).subspan(row * size, size)};
+}
+
+Latents latents_of(const Array& z, std::size_t row, std::size_t rows, const Window& window) {
+    const Shape& shape = z->shape;
+    const std::int64_t cell = shape.size() == 4 && shape[2] > 0 ? window.y.length() / shape[2] : 0;
+    if (!cell || shape[0] != std::int64_t(rows) || cell * shape[2] != window.y.length() ||
+        cell * shape[3] != window.x.length()) {
+        throw BackendError("a graph's latents do not fit the rows that it was given: export the model again");
+    }
+    const auto size = std::size_t(shape[1] * shape[2] * shape[3]);
+    return {shape[1], shape[2], shape[3], floats_of(z).subspan(row * size, size)};
 }
 
 std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Window& window) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "graphs.hpp"
+#include "latents.hpp"
 #include "tiles.hpp"
 
 namespace caflow::runtime {
@@ -25,6 +26,7 @@ struct Rows {
     Array pixels;                   // (R, H, W, 3) float32, continuous pixel values
     Shares shares;                  // what the graphs add to the log-likelihood
     std::vector<std::size_t> kept;  // which of the rows that went in these are
+    std::vector<Array> latents;     // of given targets: z of each level, coarsest first, (R, channels, h, w)
 };
 
 // An output that every such graph has.
@@ -43,8 +45,9 @@ Rows sample_at_once(const Graphs& graphs, const Array& condition, const Array& i
 // The log-likelihood of targets, (R, H, W, 3) float32 continuous pixel values.
 Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, const Array& pixels);
 
-// One of `rows` rows of a share, or of pixels, of a window; an error where a graph made something else.
+// One of `rows` rows of a share, of latents, or of pixels, of a window; an error where a graph made something else.
 Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& window);
+Latents latents_of(const Array& z, std::size_t row, std::size_t rows, const Window& window);
 std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Window& window);
 
 }  // namespace caflow::runtime

@@ -55,15 +55,6 @@ std::vector<Axis> cut_axis(std::int64_t length, std::int64_t padded, std::int64_
     return axes;
 }
 
-std::vector<double> mean_weights(const Axis& axis, std::int64_t cell) {
-    std::vector<double> means;
-    for (std::int64_t at = 0; at < axis.length(); at += cell) {
-        const auto first = axis.weights.begin() + at;
-        means.push_back(std::accumulate(first, first + cell, 0.0) / double(cell));
-    }
-    return means;
-}
-
 // Where along an axis of `side` padded pixels come from.
 std::vector<std::int64_t> sources(std::int64_t side, std::int64_t padded) {
     const bool reflects = padded - side < side;
@@ -80,6 +71,15 @@ std::int64_t pixels_of_cell(std::int64_t number, std::int64_t cell, std::int64_t
 }
 
 }  // namespace
+
+std::vector<double> mean_weights(const Axis& axis, std::int64_t cell) {
+    std::vector<double> means;
+    for (std::int64_t at = 0; at < axis.length(); at += cell) {
+        const auto first = axis.weights.begin() + at;
+        means.push_back(std::accumulate(first, first + cell, 0.0) / double(cell));
+    }
+    return means;
+}
 
 std::vector<Window> cut(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget,
                         std::int64_t overlap, std::optional<Sides> largest) {

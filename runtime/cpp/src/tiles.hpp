@@ -86,6 +86,9 @@ class Canvas {
     void add_pixels(const Window& window, std::span<const float> given);
 };
 
+// The mean weight of each cell along an axis.
+std::vector<double> mean_weights(const Axis& axis, std::int64_t cell);
+
 // The sum of a window's shares by the mean weight of each cell: what they add to the whole image's.
 double weighted_sum(const Window& window, const Map& share);
 

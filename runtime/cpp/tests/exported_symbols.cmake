@@ -3,8 +3,8 @@ execute_process(COMMAND ${NM} -D --defined-only ${LIBRARY} OUTPUT_VARIABLE liste
 string(REGEX MATCHALL "[^ \n]+(\n|$)" symbols "${listed}")
 list(TRANSFORM symbols STRIP)
 list(SORT symbols)
-set(wanted caflow_best_of caflow_close caflow_free_results caflow_info caflow_last_error caflow_open caflow_sample
-    caflow_score caflow_version)
+set(wanted caflow_best_of caflow_close caflow_close_stream caflow_draw_frame caflow_free_results caflow_info
+    caflow_judge caflow_last_error caflow_open caflow_open_stream caflow_sample caflow_score caflow_version)
 if(NOT symbols STREQUAL wanted)
     message(FATAL_ERROR "wanted the symbols ${wanted}, got ${symbols}")
 endif()

@@ -27,6 +27,7 @@ static void call(caflow_model *model, unsigned seed) {
     caflow_draw_options options = CAFLOW_DRAW_OPTIONS_INIT;
     caflow_image condition = {rgb, SIDE, SIDE, 3 * SIDE}, target = {large, 4 * SIDE, 4 * SIDE, 12 * SIDE};
     caflow_results *results = NULL;
+    caflow_stream *stream = NULL;
 
     memset(rgb, (int)(seed % 256), sizeof rgb);
     memset(large, (int)(seed % 256), sizeof large);
@@ -37,6 +38,12 @@ static void call(caflow_model *model, unsigned seed) {
     caflow_free_results(results);
     check(caflow_score(model, &target, &condition, 1, 0, &results));
     caflow_free_results(results);
+    check(caflow_judge(model, &target, &condition, 1, 0.1, 0, &results));
+    caflow_free_results(results);
+    check(caflow_open_stream(model, &options, NULL, &stream));
+    check(caflow_draw_frame(stream, &condition, &results));
+    caflow_free_results(results);
+    caflow_close_stream(stream);
     condition.stride = 1; /* refused */
     if (caflow_sample(model, &condition, 1, &options, &results) != CAFLOW_ERROR_INPUT || results) exit(1);
 }

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <string>
 #include <thread>
+#include <utility>
 
 namespace {
 
@@ -126,6 +127,58 @@ TEST_CASE("options change what they say") {
     CHECK(same(model().best_of(first, pruned)[0], model().best_of(first, samples(4))[0]));
     pruned.keep = {4, 2, 1};
     CHECK(model().best_of(first, pruned).size() == 1);
+}
+
+TEST_CASE("a stream keeps a scene's sample, and chooses anew where another begins") {
+    caflow::Stream stream = caflow::Model(folder(), {"cpu", "", 0, 0, 1}).open_stream(samples(4));  // it outlives both
+    std::vector<std::uint8_t> dark_rgb(first_rgb.size(), 10);
+    const caflow::Image dark = caflow::view(dark_rgb.data(), side, side);
+    std::size_t number = 0;
+    std::uint32_t kept = 0;
+    for (const auto& [frame, begins] : {std::pair(first, true), {first, false}, {dark, true}, {dark, false}}) {
+        const caflow::Results drawn = stream.draw(frame);
+        CHECK(drawn[0].starts_scene() == begins);
+        CHECK(drawn[0].image() == number++);
+        if (begins) kept = drawn[0].sample();
+        CHECK(drawn[0].sample() == kept);
+    }
+    caflow::DrawOptions of_scene = samples(4);
+    CHECK(same(model().open_stream(of_scene).draw(first)[0], model().best_of(first, of_scene)[0]));
+    CHECK_THROWS_AS(model().open_stream(of_scene, {caflow::FrameNoise::drifting, 1.0}), caflow::InputError);
+    of_scene.consistent = true;
+    CHECK_THROWS_AS(model().open_stream(of_scene), caflow::InputError);
+    CHECK_THROWS_WITH_AS(stream.draw(caflow::view(first_rgb.data(), 0, side)), doctest::Contains("height 0"),
+                         caflow::InputError);
+}
+
+TEST_CASE("verdicts") {
+    caflow::DrawOptions strict = samples(3);
+    strict.min_typicality = 0.999;
+    strict.redraws = 1;
+    const caflow::Results best = model().best_of(first, strict);
+    CHECK(best[0].outcome() == caflow::Outcome::best);
+    CHECK(best[0].rejected() == 4);
+    CHECK(best[0].reason() != "");
+    CHECK(best[0].sample_typicality() < 0.999);
+    CHECK(std::isnan(best[0].image_typicality()));
+    strict.otherwise = caflow::Otherwise::error;
+    CHECK_THROWS_AS(model().best_of(first, strict), caflow::Untypical);
+    strict.otherwise = caflow::Otherwise::bicubic;
+    strict.judge = caflow::Judge::image;
+    const caflow::Results enlarged = model().best_of(first, strict);
+    CHECK(enlarged[0].outcome() == caflow::Outcome::bicubic);
+    CHECK_FALSE(enlarged[0].has_sample());
+    std::vector<std::uint8_t> noise;
+    for (std::uint32_t k = 0; k < large * large * 3; ++k) noise.push_back(std::uint8_t((k * 2654435761U) >> 24));
+    const caflow::Results judged = model().judge(caflow::view(noise.data(), large, large), first, 0.01);
+    CHECK(judged[0].outcome() == caflow::Outcome::rejected);
+    CHECK(judged[0].image_typicality() < 0.01);
+    CHECK(judged[0].level_residuals().size() == 3);
+    CHECK(judged[0].reason() != "");
+    caflow::OpenOptions plain{"cpu", "", 0, 0, 1};
+    plain.with_calibration = false;
+    CHECK_THROWS_WITH_AS(caflow::Model(folder(), plain).best_of(first, strict), doctest::Contains("not calibrated"),
+                         caflow::InputError);
 }
 
 TEST_CASE("eight threads share one handle") {

@@ -77,4 +77,25 @@ TEST_CASE("integers are Python's bit for bit, normals within one float32 step" *
     }
 }
 
+TEST_CASE("noise that drifts is Python's, whichever frames are drawn" *
+          doctest::skip(!std::getenv("CAFLOW_TEST_DATA") || !*std::getenv("CAFLOW_TEST_DATA"))) {
+    std::vector<float> python(2 * 6 * 8 * 12);
+    std::ifstream file(std::string(std::getenv("CAFLOW_TEST_DATA")) + "/drifted.bin", std::ios::binary);
+    file.read(reinterpret_cast<char*>(python.data()), std::streamsize(python.size() * sizeof(float)));
+    REQUIRE(file.gcount() == std::streamsize(python.size() * sizeof(float)));
+    LevelNoise z{1, {6}, {0.5f}, 8, 12, 1, 8, {{5, 7, 0}, {5, 7, 9}}};
+    DriftingNoise every(0.9), last(0.9);
+    every.restart(0);
+    every.draw_rows(z);  // forgotten
+    every.restart(3);
+    last.restart(3);
+    for (z.frame = 3; z.frame < 8; ++z.frame) every.draw_rows(z);
+    const Array drawn = every.draw_rows(z), drawn_last = last.draw_rows(z);
+    const auto ours = floats_of(drawn), alone = floats_of(drawn_last);
+    for (std::size_t k = 0; k < python.size(); ++k) {
+        REQUIRE(ours[k] == alone[k]);
+        REQUIRE(ours[k] == doctest::Approx(0.5f * python[k]).epsilon(1e-5));
+    }
+}
+
 TEST_SUITE_END();

@@ -45,11 +45,18 @@ typedef enum caflow_status {
     CAFLOW_ERROR_BACKEND = 3,       /* the backend cannot run, here or with what it was given */
     CAFLOW_ERROR_NOT_FINITE = 4,    /* a sample or a likelihood is not finite, so there is none to give */
     CAFLOW_ERROR_OUT_OF_MEMORY = 5, /* memory ran out, with the smallest tiles too */
-    CAFLOW_ERROR_INTERNAL = 6       /* a mistake of this library */
+    CAFLOW_ERROR_INTERNAL = 6,      /* a mistake of this library */
+    CAFLOW_ERROR_UNTYPICAL = 7      /* every sample of an image was rejected */
 } caflow_status;
 
 /* A model that is ready to run. */
 typedef struct caflow_model caflow_model;
+
+/* A video that is drawn frame by frame. */
+typedef struct caflow_stream caflow_stream;
+
+/* The number of the sample where there is none: the input, enlarged, is in its place. */
+#define CAFLOW_NO_SAMPLE ((uint32_t)0xFFFFFFFF)
 
 /* An image of the caller: uint8 RGB, row after row. It is read during the call only. */
 typedef struct caflow_image {
@@ -75,8 +82,11 @@ typedef struct caflow_open_options {
     int64_t overlap;
     /* On the CPU, up to 1024, shared by all calls with the handle; default one per core. */
     uint32_t threads;
-    uint32_t flags; /* none yet: 0 */
+    uint32_t flags; /* 0 or CAFLOW_WITHOUT_CALIBRATION */
 } caflow_open_options;
+
+/* Leave the bundle's calibration unread: nothing is judged then. */
+#define CAFLOW_WITHOUT_CALIBRATION 1
 
 #define CAFLOW_NO_OVERLAP ((int64_t)-1)
 #define CAFLOW_OPEN_OPTIONS_INIT \
@@ -84,8 +94,31 @@ typedef struct caflow_open_options {
 
 /* What makes one sample better than another. */
 enum {
-    CAFLOW_RANK_LIKELIHOOD = 0, /* its log-likelihood */
-    CAFLOW_RANK_CONSISTENCY = 1 /* how well it matches the condition when it is degraded again, PSNR */
+    CAFLOW_RANK_LIKELIHOOD = 0,  /* its log-likelihood */
+    CAFLOW_RANK_CONSISTENCY = 1, /* how well it matches the condition when it is degraded again, PSNR */
+    CAFLOW_RANK_TYPICAL = 2      /* how close its bits per dimension are, level by level, to what is typical of samples */
+};
+
+/* What is judged by its typicality, 0...1: the share of images of the bundle's calibration that are no more typical. */
+enum {
+    CAFLOW_JUDGE_SAMPLE = 0, /* a sample, as it was drawn, among samples of its temperature: costs nothing */
+    CAFLOW_JUDGE_IMAGE = 1   /* its image, rounded, among true images: samples are scored in the order of their rank */
+};
+
+/* What is given where every sample of an image is rejected. */
+enum {
+    CAFLOW_OTHERWISE_BEST = 0,    /* the best of them */
+    CAFLOW_OTHERWISE_BICUBIC = 1, /* the condition, enlarged */
+    CAFLOW_OTHERWISE_ERROR = 2    /* CAFLOW_ERROR_UNTYPICAL */
+};
+
+/* What a result is. */
+enum {
+    CAFLOW_UNJUDGED = 0, /* nothing was asked of it, or the calibration knows no such images */
+    CAFLOW_ACCEPTED = 1, /* typical enough */
+    CAFLOW_BEST = 2,     /* the best of samples that were all rejected */
+    CAFLOW_BICUBIC = 3,  /* the condition, enlarged */
+    CAFLOW_REJECTED = 4  /* a scored image that is not typical enough */
 };
 
 /* What results carry besides; add them up. */
@@ -99,7 +132,7 @@ typedef struct caflow_draw_options {
     /* N, of each image, up to 2^20; default 10. */
     uint32_t samples;
     /* Number of the first of them. A sample is the same whatever N is, so samples = 1 and first_sample = k draw the k-th
-     * again: how a video keeps one through a scene. */
+     * again. */
     uint32_t first_sample;
     /* Choose the noise; where both are equal, it is. */
     uint32_t seed;
@@ -113,10 +146,40 @@ typedef struct caflow_draw_options {
     size_t keeps;
     uint32_t rank;  /* CAFLOW_RANK_… */
     uint32_t flags; /* CAFLOW_WITH_… */
+    /* Reject samples whose typicality is less; about that share of good ones is rejected by mistake, 0.01 is usual. By
+     * default, 0, nothing is judged. */
+    double min_typicality;
+    uint32_t judge;     /* CAFLOW_JUDGE_… */
+    uint32_t otherwise; /* CAFLOW_OTHERWISE_… */
+    /* So many samples of an image, at most, are drawn in place of rejected ones; default 20, none with
+     * CAFLOW_NO_REDRAWS. */
+    uint32_t redraws;
+    /* 1: for super-resolution, a sample, ranked as drawn, is changed to match the condition when it is reduced again, as
+     * far as values in 0…255 go, and scored again as an image; default 0. */
+    uint32_t consistent;
 } caflow_draw_options;
 
+#define CAFLOW_NO_REDRAWS ((uint32_t)0xFFFFFFFF)
+
 #define CAFLOW_DRAW_OPTIONS_INIT \
-    { sizeof(caflow_draw_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, 0 }
+    { sizeof(caflow_draw_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* The noise of a stream's frames. */
+enum {
+    CAFLOW_NOISE_FIXED = 0,   /* the same for all frames of a scene, so that what does not move does not flicker */
+    CAFLOW_NOISE_FRESH = 1,   /* new for each frame */
+    CAFLOW_NOISE_DRIFTING = 2 /* `persistence` times that of the last frame, and new noise, as much as is missing */
+};
+
+typedef struct caflow_stream_options {
+    size_t struct_size;
+    double persistence; /* between 0 and 1, of CAFLOW_NOISE_DRIFTING; else 0 */
+    uint32_t noise;     /* CAFLOW_NOISE_…; default fixed */
+    uint32_t flags;     /* none yet: 0 */
+} caflow_stream_options;
+
+#define CAFLOW_STREAM_OPTIONS_INIT \
+    { sizeof(caflow_stream_options), 0, 0, 0 }
 
 typedef struct caflow_model_info {
     size_t struct_size;
@@ -133,25 +196,37 @@ typedef struct caflow_model_info {
 #define CAFLOW_MODEL_INFO_INIT \
     { sizeof(caflow_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0 }
 
-/* One (image, sample) pair, or one scored image. New fields are added at the end. */
+/* One (image, sample) pair, one scored image, or one frame. New fields are added at the end. */
 typedef struct caflow_result {
-    size_t image;    /* number of the condition it is of */
-    uint32_t sample; /* number of the sample: with seed and frame it is drawn again */
+    size_t image;    /* number of the condition it is of, or of the frame in its stream */
+    uint32_t sample; /* number of the sample: with seed and frame it is drawn again; or CAFLOW_NO_SAMPLE */
     uint32_t levels; /* how many per_level are */
     size_t height;   /* of the target */
     size_t width;
     /* height x width x 3, rows without gaps; NULL of a scored image. */
     const uint8_t *rgb;
-    /* log p(target | condition), nats: of a sample at the continuous point that was drawn, of a scored image at the
-     * middle of the cells of its integers; and its parts, the coarsest level first. */
+    /* log p(target | condition), nats: of a sample at the continuous point that was drawn, of a scored or a consistent
+     * image at the middle of the cells of its integers; and its parts, the coarsest level first. NaN without a sample. */
     double log_likelihood;
     const double *per_level;
     double bits_per_dim; /* -log_likelihood / (3 * height * width * ln 2) */
-    double consistency;  /* dB, where samples are ranked by it; else NaN */
+    double consistency;  /* dB, where samples are ranked by it or made consistent; else NaN */
     /* With CAFLOW_WITH_PIXELS height x width x 3 continuous values, integer w stands for [w, w + 1); else NULL. */
     const float *pixels;
     /* With CAFLOW_WITH_LIKELIHOOD_MAPS height x width, nats per pixel; else NULL. */
     const float *log_likelihood_map;
+    uint32_t starts_scene; /* 1 of the first frame of a scene of a stream, else 0 */
+    uint32_t outcome;      /* CAFLOW_UNJUDGED … */
+    uint32_t rejected;     /* how many samples of its image were rejected, or not finite */
+    /* Why it was not accepted, for people, such as "level 0 is less likely than is typical: 3.1 standard deviations";
+     * NULL where it was, or where nothing was asked of it. */
+    const char *reason;
+    double sample_typicality; /* of a sample as it was drawn; NaN where that is not known */
+    double image_typicality;  /* of an image that was scored: given, consistent, or judged; NaN where that is not known */
+    /* Of each level, the coarsest first, NULL where it is not known: the typicality of its bits per dimension by
+     * themselves, and by how many standard deviations these are above what is expected. */
+    const double *level_typicality;
+    const double *level_residuals;
 } caflow_result;
 
 /* Of one call. */
@@ -191,6 +266,26 @@ CAFLOW_API caflow_status caflow_sample(caflow_model *model, const caflow_image *
  * caflow_free_results. Any thread. */
 CAFLOW_API caflow_status caflow_score(caflow_model *model, const caflow_image *targets, const caflow_image *conditions,
                                       size_t count, uint32_t flags, caflow_results **results);
+
+/* The same, and a verdict on each target: its outcome is CAFLOW_ACCEPTED, CAFLOW_REJECTED where its image_typicality is
+ * below `min_typicality`, or CAFLOW_UNJUDGED. Any thread. */
+CAFLOW_API caflow_status caflow_judge(caflow_model *model, const caflow_image *targets, const caflow_image *conditions,
+                                      size_t count, double min_typicality, uint32_t flags, caflow_results **results);
+
+/* Begin a video. The best of N is chosen on the first frame of each scene, and its number is kept through the scene: scenes
+ * are told apart by their colours and sizes. Frames are judged as drawn, and none is drawn again. `draw` is without `keep`,
+ * `consistent` and CAFLOW_JUDGE_IMAGE; its `frame` and `redraws` are not used. The handle is the caller's, who gives it to
+ * caflow_close_stream, before or after the model's. Any thread. */
+CAFLOW_API caflow_status caflow_open_stream(caflow_model *model, const caflow_draw_options *draw,
+                                            const caflow_stream_options *options, caflow_stream **stream);
+
+/* Draw the next frame: one result. Where no sample of it is finite, that is the frame enlarged, without a likelihood. A
+ * frame that fails counts all the same. The results are the caller's, who gives them to caflow_free_results. One thread
+ * at a time. */
+CAFLOW_API caflow_status caflow_draw_frame(caflow_stream *stream, const caflow_image *frame, caflow_results **results);
+
+/* Let go of a stream, which no thread uses any more; NULL is fine. Results stay valid. */
+CAFLOW_API void caflow_close_stream(caflow_stream *stream);
 
 /* Let go of results; NULL is fine. Any thread. */
 CAFLOW_API void caflow_free_results(caflow_results *results);

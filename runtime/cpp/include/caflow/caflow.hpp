@@ -42,6 +42,9 @@ class NotFinite : public Error {
 class OutOfMemory : public Error {
     using Error::Error;
 };
+class Untypical : public Error {
+    using Error::Error;
+};
 class InternalError : public Error {
     using Error::Error;
 };
@@ -61,6 +64,8 @@ inline void check(caflow_status status) {
             throw NotFinite(message);
         case CAFLOW_ERROR_OUT_OF_MEMORY:
             throw OutOfMemory(message);
+        case CAFLOW_ERROR_UNTYPICAL:
+            throw Untypical(message);
         case CAFLOW_ERROR_INTERNAL:
             break;
     }
@@ -101,7 +106,15 @@ inline Image view(const std::uint8_t* rgb, std::size_t height, std::size_t width
     return {rgb, height, width, stride ? stride : 3 * width};
 }
 
-// One (image, sample) pair, or one scored image: a view that is valid as long as its Results.
+enum class Outcome : std::uint32_t {
+    unjudged = CAFLOW_UNJUDGED,
+    accepted = CAFLOW_ACCEPTED,
+    best = CAFLOW_BEST,
+    bicubic = CAFLOW_BICUBIC,
+    rejected = CAFLOW_REJECTED
+};
+
+// One (image, sample) pair, one scored image, or one frame: a view that is valid as long as its Results.
 class Result {
   public:
     explicit Result(const caflow_result* result) : result_(result) {}
@@ -115,6 +128,15 @@ class Result {
     Span<double> per_level() const { return {result_->per_level, result_->levels}; }
     double bits_per_dim() const { return result_->bits_per_dim; }
     double consistency() const { return result_->consistency; }
+    bool has_sample() const { return result_->sample != CAFLOW_NO_SAMPLE; }
+    bool starts_scene() const { return result_->starts_scene; }
+    Outcome outcome() const { return static_cast<Outcome>(result_->outcome); }
+    std::uint32_t rejected() const { return result_->rejected; }
+    std::string reason() const { return result_->reason ? result_->reason : ""; }
+    double sample_typicality() const { return result_->sample_typicality; }
+    double image_typicality() const { return result_->image_typicality; }
+    Span<double> level_typicality() const { return of_levels(result_->level_typicality); }
+    Span<double> level_residuals() const { return of_levels(result_->level_residuals); }
     Span<float> pixels() const { return of(result_->pixels, 3); }
     Span<float> log_likelihood_map() const { return of(result_->log_likelihood_map, 1); }
 
@@ -125,6 +147,10 @@ class Result {
     template <class T>
     Span<T> of(const T* data, std::size_t channels) const {
         return data ? Span<T>(data, height() * width() * channels) : Span<T>();
+    }
+
+    Span<double> of_levels(const double* data) const {
+        return data ? Span<double>(data, result_->levels) : Span<double>();
     }
 
     const caflow_result* result_;
@@ -165,9 +191,20 @@ struct OpenOptions {
     std::uint64_t pixel_budget = 0;
     std::int64_t overlap = 0;
     std::uint32_t threads = 0;
+    bool with_calibration = true;
 };
 
-enum class Rank : std::uint32_t { likelihood = CAFLOW_RANK_LIKELIHOOD, consistency = CAFLOW_RANK_CONSISTENCY };
+enum class Rank : std::uint32_t {
+    likelihood = CAFLOW_RANK_LIKELIHOOD,
+    consistency = CAFLOW_RANK_CONSISTENCY,
+    typical = CAFLOW_RANK_TYPICAL
+};
+enum class Judge : std::uint32_t { sample = CAFLOW_JUDGE_SAMPLE, image = CAFLOW_JUDGE_IMAGE };
+enum class Otherwise : std::uint32_t {
+    best = CAFLOW_OTHERWISE_BEST,
+    bicubic = CAFLOW_OTHERWISE_BICUBIC,
+    error = CAFLOW_OTHERWISE_ERROR
+};
 
 // The fields of caflow_draw_options.
 struct DrawOptions {
@@ -178,8 +215,41 @@ struct DrawOptions {
     std::vector<double> temperature;
     std::vector<std::uint32_t> keep;
     Rank rank = Rank::likelihood;
+    double min_typicality = 0;
+    Judge judge = Judge::sample;
+    Otherwise otherwise = Otherwise::best;
+    std::uint32_t redraws = 0;
+    bool consistent = false;
     bool with_pixels = false;
     bool with_likelihood_maps = false;
+};
+
+enum class FrameNoise : std::uint32_t {
+    fixed = CAFLOW_NOISE_FIXED,
+    fresh = CAFLOW_NOISE_FRESH,
+    drifting = CAFLOW_NOISE_DRIFTING
+};
+
+// The fields of caflow_stream_options.
+struct StreamOptions {
+    FrameNoise noise = FrameNoise::fixed;
+    double persistence = 0;
+};
+
+// A video that is drawn frame by frame, by one thread at a time; Model::open_stream makes it.
+class Stream {
+  public:
+    explicit Stream(caflow_stream* stream) : stream_(stream, caflow_close_stream) {}
+
+    // The next frame: one result.
+    Results draw(const Image& frame) {
+        caflow_results* results = nullptr;
+        check(caflow_draw_frame(stream_.get(), &frame, &results));
+        return Results(results);
+    }
+
+  private:
+    std::unique_ptr<caflow_stream, decltype(&caflow_close_stream)> stream_;
 };
 
 // A model that is ready to run.
@@ -192,6 +262,7 @@ class Model {
         c_options.pixel_budget = options.pixel_budget;
         c_options.overlap = options.overlap;
         c_options.threads = options.threads;
+        if (!options.with_calibration) c_options.flags = CAFLOW_WITHOUT_CALIBRATION;
         caflow_model* model = nullptr;
         check(caflow_open(folder.c_str(), &c_options, &model));
         model_.reset(model);
@@ -212,19 +283,42 @@ class Model {
     }
 
     Results score(Images targets, Images conditions, bool with_likelihood_maps = false) const {
-        if (targets.size() != conditions.size()) {
-            throw InputError("wanted as many conditions as targets, got " + std::to_string(targets.size()) +
-                             " targets, " + std::to_string(conditions.size()) + " conditions");
-        }
-        std::uint32_t flags = 0;
-        if (with_likelihood_maps) flags |= CAFLOW_WITH_LIKELIHOOD_MAPS;
+        check_pairs(targets, conditions);
+        const std::uint32_t flags = with_likelihood_maps ? CAFLOW_WITH_LIKELIHOOD_MAPS : 0;
         caflow_results* results = nullptr;
         check(caflow_score(model_.get(), targets.data(), conditions.data(), targets.size(), flags, &results));
         return Results(results);
     }
 
+    Results judge(Images targets, Images conditions, double min_typicality, bool with_likelihood_maps = false) const {
+        check_pairs(targets, conditions);
+        const std::uint32_t flags = with_likelihood_maps ? CAFLOW_WITH_LIKELIHOOD_MAPS : 0;
+        caflow_results* results = nullptr;
+        check(caflow_judge(model_.get(), targets.data(), conditions.data(), targets.size(), min_typicality, flags,
+                           &results));
+        return Results(results);
+    }
+
+    // The stream may outlive the model.
+    Stream open_stream(const DrawOptions& draw = {}, const StreamOptions& options = {}) const {
+        const caflow_draw_options c_draw = as_c(draw);
+        caflow_stream_options c_options = CAFLOW_STREAM_OPTIONS_INIT;
+        c_options.noise = static_cast<std::uint32_t>(options.noise);
+        c_options.persistence = options.persistence;
+        caflow_stream* stream = nullptr;
+        check(caflow_open_stream(model_.get(), &c_draw, &c_options, &stream));
+        return Stream(stream);
+    }
+
   private:
-    Results draw(decltype(&caflow_best_of) function, Images conditions, const DrawOptions& options) const {
+    static void check_pairs(Images targets, Images conditions) {
+        if (targets.size() == conditions.size()) return;
+        throw InputError("wanted as many conditions as targets, got " + std::to_string(targets.size()) + " targets, " +
+                         std::to_string(conditions.size()) + " conditions");
+    }
+
+    // Valid as long as the options.
+    static caflow_draw_options as_c(const DrawOptions& options) {
         caflow_draw_options c_options = CAFLOW_DRAW_OPTIONS_INIT;
         c_options.samples = options.samples;
         c_options.first_sample = options.first_sample;
@@ -235,8 +329,18 @@ class Model {
         c_options.keep = options.keep.data();
         c_options.keeps = options.keep.size();
         c_options.rank = static_cast<std::uint32_t>(options.rank);
+        c_options.min_typicality = options.min_typicality;
+        c_options.judge = static_cast<std::uint32_t>(options.judge);
+        c_options.otherwise = static_cast<std::uint32_t>(options.otherwise);
+        c_options.redraws = options.redraws;
+        c_options.consistent = options.consistent;
         if (options.with_pixels) c_options.flags |= CAFLOW_WITH_PIXELS;
         if (options.with_likelihood_maps) c_options.flags |= CAFLOW_WITH_LIKELIHOOD_MAPS;
+        return c_options;
+    }
+
+    Results draw(decltype(&caflow_best_of) function, Images conditions, const DrawOptions& options) const {
+        const caflow_draw_options c_options = as_c(options);
         caflow_results* results = nullptr;
         check(function(model_.get(), conditions.data(), conditions.size(), &c_options, &results));
         return Results(results);

@@ -1,0 +1,153 @@
+#include "choice.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "consistency.hpp"
+#include "errors.hpp"
+#include "resizing.hpp"
+
+namespace caflow::runtime {
+
+namespace {
+
+bool is_finite(const Row& row) {
+    const auto finite = [](float value) { return std::isfinite(value); };
+    return row.has_finite_likelihood() && std::all_of(row.pixels.begin(), row.pixels.end(), finite);
+}
+
+// Continuous pixel values to uint8: rounded down, as the cell [w, w + 1) stands for w, and clamped to 0…255.
+Image image_of(const Row& row, const Image& condition, const Model& model) {
+    Image image(model.scale * condition.height, model.scale * condition.width);
+    std::transform(row.pixels.begin(), row.pixels.end(), image.rgb.begin(),
+                   [](float value) { return std::uint8_t(std::clamp(value, 0.0f, 255.0f)); });
+    return image;
+}
+
+}  // namespace
+
+Verdict verdict_of(const Typicality& found, double alpha, Outcome untypical) {
+    if (!found.is_judged()) return {Outcome::unjudged, reason(found)};
+    if (found.value >= alpha) return {Outcome::accepted, ""};
+    return {untypical, reason(found)};
+}
+
+double Judgement::value_of(const Row& row, const Condition& condition) const {
+    if (!is_finite(row)) return worst;
+    if (draw.rank == Rank::consistency) return consistency(model, image_of(row, condition.image, model), condition.image);
+    if (draw.rank == Rank::typical) {
+        const double far = likelihoods.distance_of_sample(row, condition, *samples);
+        if (std::isfinite(far)) return -far;  // else of a kind that is not known
+    }
+    return std::accumulate(row.per_level.begin(), row.per_level.end(), 0.0);
+}
+
+Result Judgement::candidate(Row&& row, double value, const Condition& condition) const {
+    Result result;
+    result.image = image_of(row, condition.image, model);
+    result.value = value;
+    if (draw.rank == Rank::consistency) result.consistency = value;
+    result.row = std::move(row);
+    if (!draw.consistent && !draw.with_pixels) result.row.pixels = {};
+    return result;
+}
+
+void Judgement::finish(Result& result, const Condition& condition) const {
+    if (draw.consistent) {
+        result.image = project(model, result.row.pixels, condition.image);
+        result.consistency = consistency(model, result.image, condition.image);
+        if (!draw.with_pixels) result.row.pixels = {};
+    } else if (const Reference* reference = likelihoods.reference(draw.temperature)) {
+        result.sample_typicality = likelihoods.of_sample(result.row, condition, *reference);
+    }
+}
+
+Result Judgement::enlarged(std::size_t image, const Condition& condition) const {
+    Result result;
+    result.row.image = image;
+    result.row.sample = no_sample;
+    result.row.per_level.assign(std::size_t(model.levels), std::nan(""));
+    result.row.pixels = enlarge_pixels(condition.image, model.scale);
+    result.image = image_of(result.row, condition.image, model);
+    result.value = worst;
+    result.verdict.outcome = Outcome::bicubic;
+    if (draw.consistent || draw.rank == Rank::consistency) {
+        result.consistency = consistency(model, result.image, condition.image);
+    }
+    if (!draw.with_pixels) result.row.pixels = {};
+    return result;
+}
+
+void Chooser::take(Row&& row) {
+    const double value = judgement_.value_of(row, condition_);
+    if (value == worst) {
+        ++rejected_;
+        return;
+    }
+    Verdict verdict = verdict_on(row);
+    Result candidate = judgement_.candidate(std::move(row), value, condition_);
+    candidate.verdict = std::move(verdict);
+    if (judgement_.draw.reject.judges(Reject::Judge::image)) {
+        waiting_.push_back(std::move(candidate));
+    } else if (candidate.verdict.outcome == Outcome::best) {
+        reject(std::move(candidate));
+    } else {
+        ++accepted_;
+        if (value > (best_ ? best_->value : worst)) best_ = std::move(candidate);
+    }
+}
+
+bool Chooser::judge_images(const JudgeImage& judge) {
+    std::sort(waiting_.begin(), waiting_.end(), [](const Result& a, const Result& b) {
+        return a.value != b.value ? a.value > b.value : a.row.sample < b.row.sample;
+    });
+    for (Result& candidate : waiting_) {
+        judgement_.finish(candidate, condition_);
+        judge(candidate, condition_);
+        candidate.verdict = verdict_of(*candidate.image_typicality, judgement_.draw.reject.alpha, Outcome::best);
+        if (candidate.verdict.outcome == Outcome::best) {
+            reject(std::move(candidate));
+            continue;
+        }
+        ++accepted_;
+        best_ = std::move(candidate);
+        break;
+    }
+    waiting_.clear();
+    return accepted_ > 0;
+}
+
+Result Chooser::chosen() {
+    const Reject::Otherwise otherwise = judgement_.draw.reject.otherwise;
+    const bool rejects = judgement_.draw.reject.alpha > 0;
+    const std::string name = "images[" + std::to_string(number_) + "]";
+    if (!best_ && !(rejects && otherwise == Reject::Otherwise::bicubic)) {
+        if (!best_rejected_) throw NotFinite("no sample of " + name + " is finite: " + try_lower);
+        if (otherwise == Reject::Otherwise::error) {
+            throw Untypical(name + ": all " + std::to_string(rejected_) + " samples are untypical, below " +
+                            std::to_string(judgement_.draw.reject.alpha));
+        }
+        best_ = std::move(best_rejected_);
+    }
+    Result result = best_ ? std::move(*best_) : judgement_.enlarged(number_, condition_);
+    if (!result.image_typicality && result.row.sample != no_sample) judgement_.finish(result, condition_);
+    result.row.image = number_;
+    result.rejected = rejected_;
+    return result;
+}
+
+void Chooser::reject(Result&& candidate) {
+    ++rejected_;
+    if (candidate.value > (best_rejected_ ? best_rejected_->value : worst)) best_rejected_ = std::move(candidate);
+}
+
+// On a finite sample; `best` is at best the best of those that were rejected.
+Verdict Chooser::verdict_on(const Row& row) const {
+    const Reject& rejection = judgement_.draw.reject;
+    if (!rejection.judges(Reject::Judge::sample)) return {};
+    const Typicality found = judgement_.likelihoods.of_sample(row, condition_, *judgement_.samples);
+    return verdict_of(found, rejection.alpha, Outcome::best);
+}
+
+}  // namespace caflow::runtime

@@ -1,0 +1,66 @@
+#include "draw.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "consistency.hpp"
+#include "errors.hpp"
+
+namespace caflow::runtime {
+
+namespace {
+
+constexpr std::uint64_t largest_sample = 0xFFFFFFFE;  // the next says that there is none
+
+std::string listed(const std::vector<std::uint32_t>& numbers) {
+    std::string text = "(";
+    for (const std::uint32_t number : numbers) text += (text.size() > 1 ? ", " : "") + std::to_string(number);
+    return text + ")";
+}
+
+void check_keep(const Draw& draw, std::size_t levels) {
+    const bool falls = std::is_sorted(draw.keep.rbegin(), draw.keep.rend()) && draw.keep.back() >= 1;
+    if (draw.keep.size() != levels || !falls || draw.keep[0] != draw.samples) {
+        throw InputError("keep: wanted " + std::to_string(levels) + " numbers of samples, one per level from " +
+                         std::to_string(draw.samples) + " down, got " + listed(draw.keep));
+    }
+    if (draw.reject.alpha > 0) {
+        throw InputError("keep: samples are dropped unseen, so none can be rejected: give keep or min_typicality");
+    }
+    if (draw.rank != Rank::likelihood) {
+        throw InputError("keep: samples are dropped by their likelihood, so wanted that rank, got another one");
+    }
+}
+
+}  // namespace
+
+void Draw::check(const Model& model) const {
+    const auto levels = std::size_t(model.levels);
+    if (std::uint64_t{first_sample} + most_samples() > largest_sample + 1) {
+        throw InputError("samples: wanted numbers up to " + std::to_string(largest_sample) + ", got " +
+                         std::to_string(most_samples()) + " from " + std::to_string(first_sample) + " on");
+    }
+    const bool is_usable = std::all_of(temperature.begin(), temperature.end(),
+                                       [](double tau) { return std::isfinite(tau) && tau >= 0; });
+    if ((temperature.size() != 1 && temperature.size() != levels) || !is_usable) {
+        throw InputError("temperature: wanted one, or " + std::to_string(levels) +
+                         ", one per level, finite and 0 or more, got " + std::to_string(temperature.size()));
+    }
+    if (rank == Rank::consistency) check_has_consistency(model);
+    if (consistent && model.task != "super-resolution") {
+        throw InputError("consistent: such results are for super-resolution, this is a model of '" + model.task + "'");
+    }
+    if (!(reject.alpha >= 0 && reject.alpha < 1)) {
+        throw InputError("min_typicality: wanted a number from 0 up to, but not, 1, got " +
+                         std::to_string(reject.alpha));
+    }
+    if (!keep.empty()) check_keep(*this, levels);
+}
+
+Noise Draw::noise(std::int64_t levels) const {
+    const bool is_same = temperature.size() == 1;
+    return {is_same ? std::vector(std::size_t(levels), temperature[0]) : temperature, seed, frame};
+}
+
+}  // namespace caflow::runtime

@@ -1,0 +1,161 @@
+#include "drawing.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "errors.hpp"
+
+namespace caflow::runtime {
+
+namespace {
+
+// What draws samples of one call.
+struct Drawing {
+    // So many samples from number `first` of the draw on.
+    void draw_rows(const std::vector<Image>& conditions, std::uint32_t first, std::uint32_t count, const Sink& sink) {
+        const Draw& draw = judgement.draw;
+        std::vector<std::uint32_t> samples(count);
+        std::iota(samples.begin(), samples.end(), draw.first_sample + first);
+        runner.draw(conditions, samples, draw.noise(runner.model().levels), draw.keep, sink);
+    }
+
+    Runner& runner;
+    const Judgement& judgement;
+};
+
+Judgement judgement_of(const Runner& runner, const Likelihoods& likelihoods, const Draw& draw) {
+    draw.check(runner.model());
+    return {runner.model(), draw, likelihoods, likelihoods.check_calibrated(draw)};
+}
+
+std::vector<Row> score_rows(Runner& runner, const std::vector<Image>& targets, const std::vector<Image>& conditions) {
+    std::vector<Row> rows;
+    runner.score(targets, conditions, [&](Row&& row) {
+        if (!row.has_finite_likelihood()) {
+            throw NotFinite("target[" + std::to_string(row.image) +
+                            "]: its log-likelihood is not finite: the model has never seen the like");
+        }
+        rows.push_back(std::move(row));
+    });
+    std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.image < b.image; });
+    return rows;
+}
+
+// The score of a result's image: its typicality, and of an image that was changed its likelihood.
+void add_score(Result& result, Row&& scored, const Condition& condition, const Judgement& judgement) {
+    result.image_typicality = judgement.likelihoods.of_image(scored, condition);
+    if (!judgement.draw.consistent) return;
+    result.row.shares = std::move(scored.shares);
+    result.row.per_level = std::move(scored.per_level);
+}
+
+// Images that were changed after they were drawn, all at once.
+void score_again(Runner& runner, std::vector<Result>& results, const std::vector<Image>& conditions,
+                 const Judgement& judgement) {
+    std::vector<std::size_t> changed;
+    std::vector<Image> images, of_images;
+    for (std::size_t k = 0; k < results.size(); ++k) {
+        if (results[k].row.sample == no_sample) continue;
+        changed.push_back(k);
+        images.push_back(results[k].image);
+        of_images.push_back(conditions[results[k].row.image]);
+    }
+    if (changed.empty()) return;
+    for (Row& row : score_rows(runner, images, of_images)) {
+        const std::size_t number = row.image;
+        const Condition condition(of_images[number], runner.model().scale);
+        add_score(results[changed[number]], std::move(row), condition, judgement);
+    }
+}
+
+// Samples of one image in place of those that were rejected, until none is missing or enough were drawn.
+void redraw(Drawing& drawing, Chooser& chooser, const Image& condition) {
+    const Draw& draw = drawing.judgement.draw;
+    for (std::uint32_t drawn = draw.samples; chooser.accepted() < draw.samples && drawn < draw.most_samples();) {
+        const std::uint32_t count = std::min(draw.most_samples() - drawn, draw.samples - chooser.accepted());
+        drawing.draw_rows({condition}, drawn, count, [&](Row&& row) { chooser.take(std::move(row)); });
+        drawn += count;
+    }
+}
+
+// Take the first sample of one image that is a typical image; others are drawn until there is one, or enough.
+void judge_images(Drawing& drawing, Chooser& chooser, const Image& image) {
+    const Draw& draw = drawing.judgement.draw;
+    const JudgeImage judge = [&](Result& candidate, const Condition& condition) {
+        Row scored = std::move(score_rows(drawing.runner, {candidate.image}, {condition.image})[0]);
+        add_score(candidate, std::move(scored), condition, drawing.judgement);
+    };
+    for (std::uint32_t drawn = draw.samples; !chooser.judge_images(judge) && drawn < draw.most_samples();) {
+        const std::uint32_t count = std::min(draw.most_samples() - drawn, draw.samples);
+        drawing.draw_rows({image}, drawn, count, [&](Row&& row) { chooser.take(std::move(row)); });
+        drawn += count;
+    }
+}
+
+}  // namespace
+
+std::vector<Result> draw_best(Runner& runner, const Likelihoods& likelihoods, const std::vector<Image>& conditions,
+                              const Draw& draw) {
+    const Judgement judgement = judgement_of(runner, likelihoods, draw);
+    const bool judges_images = draw.reject.judges(Reject::Judge::image);
+    Drawing drawing{runner, judgement};
+    std::vector<Chooser> choosers;
+    for (std::size_t k = 0; k < conditions.size(); ++k) choosers.emplace_back(judgement, conditions[k], k);
+    drawing.draw_rows(conditions, 0, draw.samples, [&](Row&& row) { choosers[row.image].take(std::move(row)); });
+    std::vector<Result> results;
+    for (std::size_t k = 0; k < conditions.size(); ++k) {
+        if (draw.reject.judges(Reject::Judge::sample)) redraw(drawing, choosers[k], conditions[k]);
+        if (judges_images) judge_images(drawing, choosers[k], conditions[k]);
+        results.push_back(choosers[k].chosen());
+    }
+    if (draw.consistent && !judges_images) score_again(runner, results, conditions, judgement);
+    return results;
+}
+
+std::vector<Result> draw_all(Runner& runner, const Likelihoods& likelihoods, const std::vector<Image>& conditions,
+                             const Draw& draw) {
+    if (!draw.keep.empty() || draw.reject.alpha > 0) {
+        throw InputError(
+            "keep, min_typicality: samples are dropped or rejected where one is wanted: use caflow_best_of");
+    }
+    const Judgement judgement = judgement_of(runner, likelihoods, draw);
+    std::vector<Condition> given;
+    for (const Image& condition : conditions) given.emplace_back(condition, runner.model().scale);
+    std::vector<Result> results;
+    Drawing{runner, judgement}.draw_rows(conditions, 0, draw.samples, [&](Row&& row) {
+        const Condition& condition = given[row.image];
+        const double value = judgement.value_of(row, condition);
+        if (value == worst) {
+            throw NotFinite("sample " + std::to_string(row.sample) + " of images[" + std::to_string(row.image) +
+                            "] is not finite: " + try_lower);
+        }
+        Result result = judgement.candidate(std::move(row), value, condition);
+        judgement.finish(result, condition);
+        results.push_back(std::move(result));
+    });
+    std::sort(results.begin(), results.end(), [](const Result& a, const Result& b) {
+        if (a.row.image != b.row.image) return a.row.image < b.row.image;
+        return a.value != b.value ? a.value > b.value : a.row.sample < b.row.sample;
+    });
+    if (draw.consistent) score_again(runner, results, conditions, judgement);
+    return results;
+}
+
+std::vector<Result> score_all(Runner& runner, const Likelihoods& likelihoods, const std::vector<Image>& targets,
+                              const std::vector<Image>& conditions, double alpha) {
+    if (alpha != 0) check_alpha(alpha, likelihoods.calibration().truth);
+    std::vector<Result> results;
+    for (Row& row : score_rows(runner, targets, conditions)) {
+        Result result;
+        result.image.height = targets[row.image].height;
+        result.image.width = targets[row.image].width;
+        result.image_typicality = likelihoods.of_image(row, {conditions[row.image], runner.model().scale});
+        if (alpha != 0) result.verdict = verdict_of(*result.image_typicality, alpha, Outcome::rejected);
+        result.row = std::move(row);
+        results.push_back(std::move(result));
+    }
+    return results;
+}
+
+}  // namespace caflow::runtime

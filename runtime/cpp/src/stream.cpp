@@ -1,0 +1,89 @@
+#include "stream.hpp"
+
+#include <numeric>
+#include <string>
+
+#include "errors.hpp"
+
+namespace caflow::runtime {
+
+Stream::Stream(Runner& runner, const Likelihoods& likelihoods, const Draw& draw, const FrameNoise& noise)
+    : runner_(runner), likelihoods_(likelihoods), draw_(draw), kind_(noise.kind) {
+    draw.check(runner.model());
+    if (!draw.keep.empty() || draw.consistent || draw.reject.judges(Reject::Judge::image)) {
+        throw InputError("keep, consistent, judge: frames of a stream are drawn whole, and given and judged as drawn");
+    }
+    samples_ = likelihoods.check_calibrated(draw);
+    if (kind_ != FrameNoise::Kind::drifting) return;
+    if (!(noise.persistence > 0 && noise.persistence < 1)) {
+        throw InputError("persistence: wanted a number between 0 and 1, got " + std::to_string(noise.persistence));
+    }
+    drifting_.emplace(noise.persistence);
+}
+
+Frame Stream::draw(const Image& image) {
+    const bool begins = is_cut(image);
+    ++frames_;
+    if (begins) start_scene();
+    return {frames_ - 1, begins, draw_result({image, runner_.model().scale})};
+}
+
+// Whether a frame is of another scene than the last one, or of another size.
+bool Stream::is_cut(const Image& image) {
+    const bool is_resized = image.height != height_ || image.width != width_;
+    height_ = image.height;
+    width_ = image.width;
+    return cuts_.is_cut(image) || is_resized;
+}
+
+void Stream::start_scene() {
+    ++scenes_;
+    sample_.reset();
+    if (drifting_) drifting_->restart(frames_ - 1);
+}
+
+// The scene's sample; where it has none that is finite, the best of N, which the scene keeps from here on.
+Result Stream::draw_result(const Condition& frame) {
+    std::optional<Result> best;
+    if (sample_) best = best_of(frame, *sample_, 1);
+    if (!best) best = best_of(frame, draw_.first_sample, draw_.samples);
+    sample_ = best ? std::optional(best->row.sample) : std::nullopt;
+    if (!best) return judgement().enlarged(0, frame);
+    judge(*best, frame);
+    return std::move(*best);
+}
+
+std::optional<Result> Stream::best_of(const Condition& frame, std::uint32_t first, std::uint32_t count) {
+    std::vector<std::uint32_t> samples(count);
+    std::iota(samples.begin(), samples.end(), first);
+    Noise noise = draw_.noise(runner_.model().levels);
+    noise.frame = kind_ == FrameNoise::Kind::fixed ? scenes_ - 1 : frames_ - 1;
+    if (drifting_) noise.drifting = &*drifting_;
+    const Judgement judgement = this->judgement();
+    std::optional<Result> best;
+    runner_.draw({frame.image}, samples, noise, {}, [&](Row&& row) {
+        const double value = judgement.value_of(row, frame);
+        if (value > (best ? best->value : worst)) best = judgement.candidate(std::move(row), value, frame);
+    });
+    return best;
+}
+
+// How typical the frame is, and what becomes of it where that is too little.
+void Stream::judge(Result& result, const Condition& frame) const {
+    judgement().finish(result, frame);
+    const Reject& rejection = draw_.reject;
+    if (rejection.alpha == 0) return;
+    result.verdict = verdict_of(*result.sample_typicality, rejection.alpha, Outcome::best);
+    if (result.verdict.outcome != Outcome::best) return;
+    result.rejected = 1;
+    if (rejection.otherwise == Reject::Otherwise::error) {
+        throw Untypical("frame " + std::to_string(frames_ - 1) + " is untypical: " + result.verdict.reason);
+    }
+    if (rejection.otherwise == Reject::Otherwise::best) return;
+    Result enlarged = judgement().enlarged(0, frame);
+    result.verdict.outcome = Outcome::bicubic;
+    result.image = std::move(enlarged.image);
+    result.row.pixels = std::move(enlarged.row.pixels);
+}
+
+}  // namespace caflow::runtime

@@ -1,0 +1,200 @@
+#include "typicality.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+
+#include "consistency.hpp"
+#include "errors.hpp"
+
+namespace caflow::runtime {
+
+namespace {
+
+constexpr double most_grey = 0.02;  // largest covariate of colour of a grey condition: less than rounding
+constexpr double usual = 2.58;      // standard deviations that 1 in 100 normal values exceeds
+constexpr std::array statistic_names{"mean", "energy", "fourth", "right", "down", "cross"};
+
+// The mean of the absolute differences of neighbours, down and across, and of their logarithms.
+struct Steps {
+    void add(double a, double b) {
+        const double step = std::abs(a - b);
+        sum += step;
+        logarithms += std::log2(1 + step);
+        ++count;
+    }
+
+    double mean() const { return count ? sum / double(count) : 0; }
+    double mean_logarithm() const { return count ? logarithms / double(count) : 0; }
+
+    double sum = 0, logarithms = 0;
+    std::size_t count = 0;
+};
+
+// `value`: of a row and a column.
+template <class Value>
+void add_steps(Steps& steps, std::int64_t height, std::int64_t width, Value value) {
+    for (std::int64_t y = 0; y < height; ++y) {
+        for (std::int64_t x = 0; x < width; ++x) {
+            if (y + 1 < height) steps.add(value(y + 1, x), value(y, x));
+            if (x + 1 < width) steps.add(value(y, x + 1), value(y, x));
+        }
+    }
+}
+
+const std::optional<ImageKind>& kind_of(const Reference& reference, const Covariates& given) {
+    return given[colour_at] <= most_grey ? reference.grey : reference.coloured;
+}
+
+// What is fitted: 1, the covariates, the square of the size, and the products of the complexities.
+std::array<double, basis_count> basis(const ImageKind& kind, const Covariates& given) {
+    std::array<double, basis_count> x{1};
+    for (std::size_t k = 0; k < covariate_count; ++k) {
+        x[k + 1] = (std::clamp(given[k], kind.lowest[k], kind.highest[k]) - kind.centre[k]) / kind.scale[k];
+    }
+    x[covariate_count + 1] = x[size_at + 1] * x[size_at + 1];
+    std::size_t at = spread_count;
+    for (std::size_t i = 1; i <= complexities; ++i) {
+        for (std::size_t j = i; j <= complexities; ++j) x[at++] = x[i] * x[j];
+    }
+    return x;
+}
+
+// Residuals of the measures.
+Numbers standardized(const ImageKind& kind, const Numbers& measures, const Covariates& given) {
+    const std::array<double, basis_count> x = basis(kind, given);
+    Numbers residuals;
+    for (std::size_t k = 0; k < measures.size(); ++k) {
+        double expected = 0, log_spread = 0;
+        for (std::size_t i = 0; i < basis_count; ++i) expected += kind.mean[k][i] * x[i];
+        for (std::size_t i = 0; i < spread_count; ++i) log_spread += kind.log_spread[k][i] * x[i];
+        residuals.push_back((measures[k] - expected) / std::exp(log_spread));
+    }
+    return residuals;
+}
+
+double mahalanobis(const ImageKind& kind, const Numbers& residuals) {
+    double square = 0;
+    for (std::size_t i = 0; i < residuals.size(); ++i) {
+        for (std::size_t j = 0; j < residuals.size(); ++j) square += residuals[i] * kind.precision[i][j] * residuals[j];
+    }
+    return std::isnan(square) ? square : std::sqrt(std::max(0.0, square));  // rounding may leave one just below 0
+}
+
+// The share of the distribution with these quantiles that is below a value.
+double rank_among(double value, const Numbers& quantiles) {
+    if (std::isnan(value)) return value;
+    if (value < quantiles.front()) return 0;
+    if (value >= quantiles.back()) return 1;
+    const auto above = std::upper_bound(quantiles.begin(), quantiles.end(), value);
+    const double low = *(above - 1), high = *above;
+    return (double(above - quantiles.begin() - 1) + (value - low) / (high - low)) / double(quantiles.size() - 1);
+}
+
+// Twice the smaller tail of each level's residual.
+Numbers per_level(const ImageKind& kind, const Numbers& residuals) {
+    Numbers tails;
+    const auto images = double(kind.images);
+    for (std::size_t j = 0; j < residuals.size(); ++j) {
+        const double below = rank_among(residuals[j], kind.residuals[j]);
+        tails.push_back(std::min(1.0, (2 + 2 * images * std::min(below, 1 - below)) / (images + 1)));
+    }
+    return tails;
+}
+
+std::string one_decimal(double value, const char* format = "%.1f") {
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), format, value);
+    return text.data();
+}
+
+// The number of the residual that is farthest from 0.
+std::size_t farthest(const Numbers& residuals) {
+    const auto is_nearer = [](double a, double b) { return std::abs(a) < std::abs(b); };
+    return std::size_t(std::max_element(residuals.begin(), residuals.end(), is_nearer) - residuals.begin());
+}
+
+// Of a statistic of latents, by its number: blocks z[i, j] of level 0 come first.
+std::string statistic_name(std::size_t number, std::size_t levels) {
+    std::size_t block = number / statistic_names.size(), level = 0;
+    while (block >= levels - level) block -= levels - level++;
+    return std::string(statistic_names[number % statistic_names.size()]) + " of z[" + std::to_string(level + block) +
+           ", " + std::to_string(level) + "]";
+}
+
+}  // namespace
+
+bool Typicality::is_judged() const { return !std::isnan(value); }
+
+Covariates covariates(const Image& condition, std::int64_t scale) {
+    const std::vector<std::uint8_t> grey = grey_of(condition);
+    const auto width = std::size_t(condition.width);
+    const auto grey_at = [&](std::int64_t y, std::int64_t x) {
+        return double(grey[std::size_t(y) * width + std::size_t(x)]);
+    };
+    Steps steps, colour_steps;
+    add_steps(steps, condition.height, condition.width, grey_at);
+    for (int c = 0; c < 3; ++c) {
+        add_steps(colour_steps, condition.height, condition.width, [&](std::int64_t y, std::int64_t x) {
+            return double(condition.row(y)[3 * x + c]) - grey_at(y, x);
+        });
+    }
+    const auto pixels = double(grey.size() * std::size_t(scale * scale));
+    return {std::log2(1 + steps.mean()), std::log2(1 + colour_steps.mean()), steps.mean_logarithm(),
+            std::log2(pixels)};
+}
+
+Typicality typicality(const Reference& reference, const Numbers& measures, const Covariates& given) {
+    const bool is_grey = given[colour_at] <= most_grey;
+    Typicality found;
+    found.group = is_grey ? "grey" : "coloured";
+    const std::optional<ImageKind>& kind = kind_of(reference, given);
+    if (!kind) return found;
+    const Numbers residuals = standardized(*kind, measures, given);
+    const auto end_of_levels = residuals.begin() + std::ptrdiff_t(kind->levels());
+    found.residuals.assign(residuals.begin(), end_of_levels);
+    found.latents.assign(end_of_levels, residuals.end());
+    found.per_level = per_level(*kind, found.residuals);
+    const Group* group = kind->group_of(given[size_at], given[detail_at]);
+    const std::string name = group ? group->name : "of another size";
+    if (!name.empty()) found.group += ", " + name;
+    if (!group) return found;
+    const double above = 1 - rank_among(mahalanobis(*kind, residuals), group->distances);
+    found.value = (1 + double(group->images) * above) / (double(group->images) + 1);
+    return found;
+}
+
+double distance_of(const Reference& reference, const Numbers& measures, const Covariates& given) {
+    const std::optional<ImageKind>& kind = kind_of(reference, given);
+    if (!kind) return std::numeric_limits<double>::quiet_NaN();
+    return mahalanobis(*kind, standardized(*kind, measures, given));
+}
+
+void check_alpha(double alpha, const Reference& reference) {
+    if (reference.smallest() < alpha && alpha < 1) return;
+    throw InputError("min_typicality: in the smallest group of calibration's images nothing is below " +
+                     std::to_string(reference.smallest()) + ": wanted more than that and less than 1, got " +
+                     std::to_string(alpha) + ": give a larger one, or calibrate with more photographs");
+}
+
+std::string reason(const Typicality& found) {
+    if (!found.is_judged()) return "the calibration knows no such images: " + found.group;
+    const std::size_t level = farthest(found.residuals), latent = farthest(found.latents);
+    const double of_level = found.residuals[level];
+    const double of_latent = found.latents.empty() ? 0 : found.latents[latent];
+    if (std::abs(of_latent) > std::max(usual, std::abs(of_level))) {
+        return "its latents are unusual: the " + statistic_name(latent, found.residuals.size()) + " is " +
+               one_decimal(std::abs(of_latent)) + " standard deviations " + (of_latent > 0 ? "above" : "below") +
+               " the usual";
+    }
+    if (std::abs(of_level) < usual) {
+        std::string listed;
+        for (const double one : found.residuals) listed += (listed.empty() ? "" : ", ") + one_decimal(one, "%+.1f");
+        return "its levels do not fit together: " + listed + " standard deviations";
+    }
+    return "level " + std::to_string(level) + " is " + (of_level > 0 ? "less likely" : "likelier") +
+           " than is typical: " + one_decimal(std::abs(of_level)) + " standard deviations";
+}
+
+}  // namespace caflow::runtime

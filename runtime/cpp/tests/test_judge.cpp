@@ -1,0 +1,123 @@
+// What Python says of the same images, in the files that tests/cpp_data.py wrote.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "consistency.hpp"
+#include "errors.hpp"
+#include "latents.hpp"
+#include "scenes.hpp"
+#include "typicality.hpp"
+
+using namespace caflow::runtime;
+using nlohmann::json;
+
+namespace {
+
+const char* data() { return std::getenv("CAFLOW_TEST_DATA"); }
+bool has_none() { return !data() || !*data(); }
+
+json read(const char* name) {
+    std::ifstream file(std::string(data()) + "/" + name);
+    REQUIRE(file.is_open());
+    return json::parse(file);
+}
+
+Image image_of(const json& array) {
+    Image image(array["shape"][0], array["shape"][1]);
+    image.rgb = array["values"].get<std::vector<std::uint8_t>>();
+    return image;
+}
+
+Model model_of(const json& one) {
+    Model model{one["task"], {}, one["scale"], 8, 2, 3, {{48}, {12}}};
+    for (const auto& [name, setting] : one["settings"].items()) {
+        if (setting.is_string()) model.task_settings[name] = setting.get<std::string>();
+        if (setting.is_number()) model.task_settings[name] = setting.get<double>();
+    }
+    return model;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("judge" * doctest::skip(has_none()));
+
+TEST_CASE("consistency is Python's for every task") {
+    for (const json& one : read("consistencies.json")) {
+        const Model model = model_of(one);
+        CAPTURE(one["task"].get<std::string>());
+        check_has_consistency(model);
+        const double ours = consistency(model, image_of(one["image"]), image_of(one["condition"]));
+        CHECK(ours == doctest::Approx(one["consistency"].get<double>()).epsilon(1e-7));
+    }
+}
+
+TEST_CASE("covariates of conditions are Python's") {
+    for (const json& one : read("consistencies.json")) {
+        const Covariates ours = covariates(image_of(one["condition"]), one["scale"]);
+        const auto wanted = one["covariates"]["values"].get<std::vector<double>>();
+        REQUIRE(wanted.size() == ours.size());
+        for (std::size_t k = 0; k < ours.size(); ++k) CHECK(ours[k] == doctest::Approx(wanted[k]).epsilon(1e-6));
+    }
+}
+
+TEST_CASE("statistics of latents are Python's, in tiles that overlap and reach into the padding") {
+    const json all = read("latents.json");
+    LatentStatistics statistics(all["channels"]);
+    const auto axis_of = [](const json& axis) { return Axis{axis["start"], axis["weights"]}; };
+    REQUIRE(all["windows"].size() > 4);
+    for (std::size_t k = 0; k < all["windows"].size(); ++k) {
+        std::vector<std::vector<float>> values;
+        for (const json& z : all["latents"][k]) values.push_back(z["values"]);
+        std::vector<Latents> latents;
+        for (std::size_t j = 0; j < values.size(); ++j) {
+            const json& shape = all["latents"][k][j]["shape"];
+            latents.push_back({shape[0], shape[1], shape[2], values[j]});
+        }
+        statistics.add({axis_of(all["windows"][k][0]), axis_of(all["windows"][k][1])}, latents);
+    }
+    const std::vector<double> ours = statistics.values();
+    const auto wanted = all["statistics"]["values"].get<std::vector<double>>();
+    REQUIRE(ours.size() == wanted.size());
+    for (std::size_t k = 0; k < ours.size(); ++k) {
+        CAPTURE(k);
+        CHECK(std::abs(ours[k] - wanted[k]) <= 1e-6 + 1e-6 * std::abs(wanted[k]));
+    }
+}
+
+TEST_CASE("what is projected is Python's, but for rounding") {
+    for (const json& one : read("consistencies.json")) {
+        if (!one.contains("projected")) continue;
+        const Image wanted = image_of(one["projected"]), condition = image_of(one["condition"]);
+        const Image ours = project(model_of(one), one["pixels"]["values"].get<std::vector<float>>(), condition);
+        REQUIRE(ours.rgb.size() == wanted.rgb.size());
+        std::size_t other = 0;
+        for (std::size_t k = 0; k < ours.rgb.size(); ++k) {
+            REQUIRE(std::abs(ours.rgb[k] - wanted.rgb[k]) <= 1);
+            other += ours.rgb[k] != wanted.rgb[k];
+        }
+        CHECK(other <= ours.rgb.size() / 1000);
+    }
+}
+
+TEST_CASE("a task that does not say how conditions are made is refused") {
+    CHECK_THROWS_AS(check_has_consistency({"image-to-image", {}, 1, 8, 2, 3, {}}), InputError);
+    CHECK_THROWS_AS(check_has_consistency({"sketch", {}, 2, 8, 2, 3, {}}), InputError);
+}
+
+TEST_CASE("scenes are cut where Python cuts them") {
+    SceneCuts cuts;
+    std::size_t count = 0;
+    for (const json& one : read("scenes.json")) {
+        const bool cut = cuts.is_cut(image_of(one["frame"]));
+        CHECK(cut == one["cut"].get<bool>());
+        count += cut;
+    }
+    CHECK(count == 5);
+}
+
+TEST_SUITE_END();

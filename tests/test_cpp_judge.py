@@ -1,0 +1,405 @@
+"""Verdicts of the C++ runtime are Python's: typicality, ranks by it, rejection, and which calibrations are refused."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+from c_library import (
+    BEST,
+    BICUBIC,
+    ERROR,
+    JUDGE_IMAGE,
+    JUDGE_SAMPLE,
+    NO_REDRAWS,
+    NO_SAMPLE,
+    TYPICAL,
+    WITHOUT_CALIBRATION,
+    CError,
+    CModel,
+    Result,
+)
+from cpp_build import MISSING
+from numpy.typing import NDArray
+from tiny import photograph
+
+from caflow_runtime.bundle.wrong_bundle import BundleError
+from caflow_runtime.judge.calibration import NAME, Calibration, read_calibration, write_calibration
+from caflow_runtime.judge.typicality import Typicality, reason
+from caflow_runtime.pipeline.choice import Untypical
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.rows.draw import Reject
+
+SAME = 1e-3
+"""Typicalities differ by less: they are ranks, and likelihoods agree to a millionth of their parts."""
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
+
+
+@pytest.fixture(scope="module")
+def pipe(calibrated: Path) -> Iterator[Pipeline]:
+    with load(calibrated, backend="cpu") as pipe:
+        yield pipe
+
+
+@pytest.fixture(scope="module")
+def library(built_cpp: Path) -> Path:
+    return built_cpp / "libcaflow.so"
+
+
+@pytest.fixture(scope="module")
+def model(library: Path, calibrated: Path) -> Iterator[CModel]:
+    with CModel(library, calibrated, backend=b"cpu") as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def without_grey(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle, with a calibration that knows no grey images and no large ones."""
+    folder = Path(shutil.copytree(calibrated, tmp_path_factory.mktemp("without-grey") / "model.caflow"))
+    found = read_calibration(folder)
+    assert found is not None
+
+    def narrowed(reference: Any) -> Any:
+        (group,) = reference.coloured.groups
+        group = msgspec.structs.replace(group, name="small", sizes=[0.0, 12.0])
+        return msgspec.structs.replace(
+            reference, coloured=msgspec.structs.replace(reference.coloured, groups=[group]), grey=None
+        )
+
+    samples = [narrowed(reference) for reference in found.samples]
+    write_calibration(folder, msgspec.structs.replace(found, truth=narrowed(found.truth), samples=samples))
+    return folder
+
+
+def pairs(photographs: Path) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
+    """Targets and conditions: photographs, a grey one, a blurred one, noise, and one that is larger."""
+    targets = [photograph(photographs, number, 32, 48) for number in (1, 3, 8, 5)]
+    targets[1] = np.repeat(cv2.cvtColor(targets[1], cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    targets[2] = cv2.GaussianBlur(targets[2], (0, 0), 2).astype(np.uint8)
+    targets.append(np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8))
+    targets.append(photograph(photographs, 4, 84, 100))
+    conditions = [cv2.resize(target, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA) for target in targets]
+    return targets, [condition.astype(np.uint8) for condition in conditions]
+
+
+def check_typicality(result: Result, value: float, typical: Typicality) -> None:
+    """`value`: of the result; `typical`: Python's of the same image."""
+    assert value == pytest.approx(float(typical.value), abs=SAME, nan_ok=True)
+    if result.level_residuals is None:
+        assert np.isnan(typical.residuals).all()
+        return
+    assert result.level_typicality is not None
+    np.testing.assert_allclose(result.level_residuals, typical.residuals, atol=1e-3)
+    np.testing.assert_allclose(result.level_typicality, typical.per_level, atol=SAME)
+
+
+@pytest.mark.parametrize("alpha", [0.02, 0.5])
+def test_verdicts_on_given_images_are_pythons(model: CModel, pipe: Pipeline, photographs: Path, alpha: float) -> None:
+    targets, conditions = pairs(photographs)
+    score = pipe.score(targets, conditions)
+    assert score.image_typicality is not None
+    outcomes = set()
+    for k, result in enumerate(model.judge(targets, conditions, alpha)):
+        typical = score.image_typicality.of(k)
+        check_typicality(result, result.image_typicality, typical)
+        assert np.isnan(result.sample_typicality)
+        is_accepted = bool(typical.accept(alpha))
+        assert result.outcome == ("accepted" if is_accepted else "rejected")
+        assert result.reason == (None if is_accepted else reason(typical))
+        outcomes.add(result.outcome)
+    assert outcomes == {"accepted", "rejected"}
+    plain = model.score(targets, conditions)
+    assert {result.outcome for result in plain} == {"unjudged"}
+    np.testing.assert_allclose([result.image_typicality for result in plain], score.image_typicality.value, atol=SAME)
+
+
+def test_statistics_of_tiled_images_are_pythons(library: Path, calibrated: Path, photographs: Path) -> None:
+    targets, conditions = pairs(photographs)
+    with (
+        load(calibrated, backend="cpu", pixel_budget=48 * 48, overlap=8) as pipe,
+        CModel(library, calibrated, backend=b"cpu", pixel_budget=48 * 48, overlap=8) as model,
+    ):
+        assert len(pipe.tiles(conditions[-1])) > 4
+        typical = pipe.score(targets, conditions).image_typicality
+        assert typical is not None
+        for k, result in enumerate(model.score(targets, conditions)):
+            check_typicality(result, result.image_typicality, typical.of(k))
+
+
+def test_images_that_the_calibration_does_not_know_are_unjudged(
+    library: Path, without_grey: Path, photographs: Path
+) -> None:
+    targets, conditions = pairs(photographs)
+    with load(without_grey, backend="cpu") as pipe, CModel(library, without_grey, backend=b"cpu") as model:
+        typical = pipe.score(targets, conditions).image_typicality
+        assert typical is not None
+        judged = model.judge(targets, conditions, 0.02)
+        for k, result in enumerate(judged):
+            check_typicality(result, result.image_typicality, typical.of(k))
+            if result.outcome == "unjudged":
+                assert result.reason == reason(typical.of(k))
+        assert [k for k, result in enumerate(judged) if result.outcome == "unjudged"] == [1, 5]
+        for judge, rank in product(("sample", "image"), ("likelihood", "typical")):
+            reject = Reject(0.02, judge=judge)  # type: ignore[arg-type]
+            best = pipe.best_of(conditions, n=2, rank=rank, reject=reject)  # type: ignore[arg-type]
+            ours = {"judge": JUDGE_IMAGE if judge == "image" else JUDGE_SAMPLE, "rank": TYPICAL * (rank == "typical")}
+            results = model.best_of(conditions, samples=2, min_typicality=0.02, **ours)
+            assert [result.outcome for result in results] == best.outcome
+            assert [result.sample for result in results] == list(best.sample)
+            assert best.outcome[1] == best.outcome[5] == "unjudged"
+
+
+OTHERWISE = {"best": BEST, "bicubic": BICUBIC}
+
+
+@pytest.mark.parametrize("judge", ["sample", "image"])
+@pytest.mark.parametrize(
+    ("alpha", "redraws", "otherwise", "options"),
+    [
+        (0.05, 20, "best", {}),
+        (0.6, 5, "best", {"rank": "typical"}),
+        (0.88, 6, "best", {}),
+        (0.97, 3, "bicubic", {}),
+        (0.97, 0, "best", {"rank": "consistency"}),
+        (0.6, 4, "best", {"consistent": True}),
+    ],
+)
+def test_chosen_samples_are_pythons(
+    model: CModel,
+    pipe: Pipeline,
+    photographs: Path,
+    judge: Any,
+    alpha: float,
+    redraws: int,
+    otherwise: Any,
+    options: dict[str, Any],
+) -> None:
+    conditions = pairs(photographs)[1][:5]
+    best = pipe.best_of(conditions, n=3, seed=1, reject=Reject(alpha, redraws, otherwise, judge), **options)
+    ours = {
+        "rank": {"likelihood": 0, "consistency": 1, "typical": TYPICAL}[options.get("rank", "likelihood")],
+        "consistent": int(options.get("consistent", False)),
+        "judge": JUDGE_IMAGE if judge == "image" else JUDGE_SAMPLE,
+        "otherwise": OTHERWISE[otherwise],
+        "redraws": redraws or NO_REDRAWS,
+    }
+    results = model.best_of(conditions, samples=3, seed=1, min_typicality=alpha, **ours)
+    assert best.rejected is not None
+    for k, result in enumerate(results):
+        assert (result.outcome, result.rejected) == (best.outcome[k], best.rejected[k])
+        assert result.sample == (NO_SAMPLE if best.sample[k] < 0 else best.sample[k])
+        assert (result.reason is None) == (result.outcome in ("accepted", "bicubic"))
+        assert result.rgb is not None
+        difference = np.abs(result.rgb.astype(int) - best.images[k])
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 0.01
+        if difference.any():
+            continue
+        np.testing.assert_allclose(result.per_level, best.per_level[k], rtol=1e-5, atol=1e-2)
+        for value, typical in (
+            (result.sample_typicality, best.sample_typicality),
+            (result.image_typicality, best.image_typicality),
+        ):
+            assert value == pytest.approx(np.nan if typical is None else typical.value[k], abs=SAME, nan_ok=True)
+
+
+@pytest.mark.parametrize("judge", ["sample", "image"])
+def test_it_is_an_error_where_that_is_wanted(model: CModel, pipe: Pipeline, photographs: Path, judge: Any) -> None:
+    conditions = pairs(photographs)[1][:1]
+    with pytest.raises(Untypical, match=r"images\[0\]: all 4 samples are untypical"):
+        pipe.best_of(conditions, n=3, reject=Reject(0.98, 1, "error", judge))
+    ours = {"judge": JUDGE_IMAGE if judge == "image" else JUDGE_SAMPLE, "otherwise": ERROR}
+    with pytest.raises(CError, match=r"images\[0\]: all 4 samples are untypical") as refused:
+        model.best_of(conditions, samples=3, redraws=1, min_typicality=0.98, **ours)
+    assert refused.value.status == "untypical"
+
+
+@pytest.mark.parametrize("options", [{}, {"consistent": True}, {"temperature": 0.7}])
+def test_samples_say_how_typical_they_are(
+    model: CModel, pipe: Pipeline, photographs: Path, options: dict[str, Any]
+) -> None:
+    conditions = pairs(photographs)[1][:2]
+    samples = pipe.sample(conditions, n=2, **options)
+    for k, result in enumerate(model.sample(conditions, samples=2, **options)):
+        place = divmod(k, 2)
+        for value, typical in (
+            (result.sample_typicality, samples.sample_typicality),
+            (result.image_typicality, samples.image_typicality),
+        ):
+            assert value == pytest.approx(np.nan if typical is None else typical.value[place], abs=0.02, nan_ok=True)
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+def test_frames_are_judged_as_pythons(model: CModel, pipe: Pipeline, photographs: Path, replaces: bool) -> None:
+    frames = pairs(photographs)[1][:5]
+    expected = list(pipe.stream(frames, n=2, rank="typical", min_typicality=0.3, replaces=replaces))
+    otherwise = BICUBIC if replaces else BEST
+    results = model.stream(frames, samples=2, rank=TYPICAL, min_typicality=0.3, otherwise=otherwise)
+    outcomes = set()
+    for frame, result in zip(expected, results, strict=True):
+        assert (result.sample, result.starts_scene) == (frame.sample, frame.starts_scene)
+        assert result.sample_typicality == pytest.approx(frame.sample_typicality, abs=SAME)
+        assert result.outcome == ("accepted" if not frame.untypical else "bicubic" if replaces else "best")
+        assert result.rgb is not None
+        assert np.abs(result.rgb.astype(int) - frame.image).max() <= 1
+        outcomes.add(result.outcome)
+    assert len(outcomes) == 2
+
+
+def test_what_cannot_be_judged_is_refused(library: Path, model: CModel, uncalibrated: Path, photographs: Path) -> None:
+    targets, conditions = ([image[0]] for image in pairs(photographs))
+    with CModel(library, uncalibrated, backend=b"cpu") as plain:
+        for unknown in ({"rank": TYPICAL}, {"min_typicality": 0.1}):
+            with pytest.raises(CError, match="is not calibrated: run caflow calibrate") as refused:
+                plain.best_of(conditions, **unknown)
+            assert refused.value.status == "input"
+        with pytest.raises(CError, match="is not calibrated"):
+            plain.judge(targets, conditions, 0.1)
+        assert np.isnan(plain.score(targets, conditions)[0].image_typicality)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"min_typicality": 1e-6}, "in the smallest group"),
+        ({"min_typicality": 1.0}, "min_typicality"),
+        ({"min_typicality": float("nan")}, "min_typicality"),
+        ({"min_typicality": 0.1, "keep": [10, 5]}, "keep"),
+        ({"min_typicality": 0.1, "temperature": 0.33}, r"calibrated for \(0.8\), got 0.33"),
+        ({"rank": TYPICAL, "temperature": [0.8, 0.7]}, "wanted one temperature for all levels"),
+        ({"judge": 2}, "judge"),
+        ({"otherwise": 3}, "otherwise"),
+        ({"consistent": 2}, "consistent"),
+    ]
+    for options, message in wrong:
+        with pytest.raises(CError, match=message) as refused:
+            model.best_of(conditions, **options)
+        assert refused.value.status == "input"
+    with pytest.raises(CError, match="use caflow_best_of"):
+        model.sample(conditions, min_typicality=0.1)
+    with pytest.raises(CError, match="min_typicality"):
+        model.judge(targets, conditions, 0.0)
+    of_streams: list[dict[str, Any]] = [
+        {"consistent": 1},
+        {"keep": [10, 5]},
+        {"min_typicality": 0.1, "judge": JUDGE_IMAGE},
+    ]
+    for options in of_streams:
+        with pytest.raises(CError, match="keep, consistent, judge"):
+            next(model.stream(conditions, **options))
+
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def at(*path: str | int, value: Any) -> Change:
+    def change(fields: dict[str, Any]) -> None:
+        inside: Any = fields
+        for part in path[:-1]:
+            inside = inside[part]
+        inside[path[-1]] = value
+
+    return change
+
+
+KIND = ("truth", "coloured")
+WRONG: list[Change] = [
+    at("format_version", value=1),
+    at("format", value="caflow-calibrations"),
+    at("unknown", value=0),
+    lambda fields: fields.pop("canary"),
+    lambda fields: fields.pop("coverage"),
+    lambda fields: fields.pop("sha256"),
+    at("manifest_sha256", value="0" * 64),
+    at("photographs", value=0),
+    at("photographs", value=13.0),
+    at("photographs", value=2000),
+    at("truth", "temperature", value=0.8),
+    at("samples", 0, "temperature", value=None),
+    at("samples", 0, "temperature", value=-1.0),
+    lambda fields: fields["samples"].append(fields["samples"][0]),
+    lambda fields: fields["samples"].append(fields["truth"] | {"temperature": 0.5}),
+    lambda fields: fields["truth"].update(coloured=None, grey=None),
+    at(*KIND, "lowest", value=[0.0, 0.0, 0.0]),
+    at(*KIND, "lowest", value=[64.0, 64.0, 64.0, 64.0]),
+    at(*KIND, "lowest", 0, value="0"),
+    at(*KIND, "centre", 0, value=65.0),
+    at(*KIND, "scale", 0, value=0.0),
+    at(*KIND, "mean", 0, 0, value=1e31),
+    at(*KIND, "mean", value=[]),
+    at(*KIND, "log_spread", value=[]),
+    at(*KIND, "log_spread", 0, 0, value=101.0),
+    at(*KIND, "images", value=103),
+    at(*KIND, "precision", 0, 0, value=-1.0),
+    at(*KIND, "precision", 0, 1, value=1e9),
+    at(*KIND, "precision", value=[[1.0]]),
+    at(*KIND, "groups", value=[]),
+    at(*KIND, "groups", 0, "images", value=105),
+    at(*KIND, "groups", 0, "sizes", value=[12.0, 12.0]),
+    at(*KIND, "groups", 0, "sizes", value=[0.0, 65.0]),
+    at(*KIND, "groups", 0, "name", value=None),
+    at(*KIND, "groups", 0, "distances", 0, value=1e6),
+    at(*KIND, "groups", 0, "distances", 0, value=-1.0),
+    at(*KIND, "residuals", value=[]),
+    at(*KIND, "residuals", 0, 0, value=True),
+    at(*KIND, "bits_per_dim", value=[0.0, 1.0]),
+    at(*KIND, "bits_per_dim_per_level", value=[]),
+    at("coverage", 0, "level", value=8),
+    at("coverage", 0, "quantity", value="median"),
+    at("coverage", 0, "counts", value=[0] * 20),
+    at("coverage", 0, "counts", value=[1]),
+    at("canary", "log_likelihood", value=0.0),
+    at("canary", "backend", value=7),
+]
+UNSEALED: list[Change] = [
+    at("canary", "backend", value="another"),
+    at("sha256", value="0" * 64),
+    lambda fields: fields["samples"].pop(),
+    at(*KIND, "mean", 0, 0, value=0.125),
+]
+
+
+@pytest.mark.parametrize("number", range(len(WRONG) + len(UNSEALED)))
+def test_wrong_calibrations_are_refused_as_python_refuses_them(
+    library: Path, calibrated: Path, tmp_path: Path, number: int
+) -> None:
+    change = (WRONG + UNSEALED)[number]
+    bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
+    fields = json.loads((bundle / NAME).read_text())
+    change(fields)
+    (bundle / NAME).write_text(json.dumps(fields))
+    with pytest.raises(BundleError):
+        read_calibration(bundle)
+    with pytest.raises(CError, match=rf"{NAME}.*: run caflow calibrate again") as refused:
+        CModel(library, bundle, backend=b"cpu")
+    assert refused.value.status == "bundle"
+    CModel(library, bundle, backend=b"cpu", flags=WITHOUT_CALIBRATION).close()
+
+
+def shortest(text: str) -> float | int:
+    """A number as other programs write it: 1 instead of 1.0."""
+    number = float(text)
+    is_whole = number.is_integer() and 0 < abs(number) < 2**53
+    return int(number) if is_whole else number
+
+
+def test_how_numbers_are_written_does_not_matter(library: Path, calibrated: Path, tmp_path: Path) -> None:
+    """As Python's reader: the seal is of what the file says."""
+    bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
+    found = read_calibration(bundle)
+    assert found is not None
+    unusual = [1e-5, 1.5e-7, -0.0, 5e-324, 1e16, 1.2345e22, 123456789012345.0, 0.1, 1e30, 2.0]
+    coloured = found.truth.coloured
+    assert coloured is not None
+    mean = [[*unusual, *coloured.mean[0][len(unusual) :]], *coloured.mean[1:]]
+    truth = msgspec.structs.replace(found.truth, coloured=msgspec.structs.replace(coloured, mean=mean))
+    canary = msgspec.structs.replace(found.canary, backend='"\\\n\té €')
+    write_calibration(bundle, msgspec.structs.replace(found, truth=truth, canary=canary))
+    CModel(library, bundle, backend=b"cpu").close()
+    fields = json.loads((bundle / NAME).read_text(), parse_float=shortest)
+    (bundle / NAME).write_text(json.dumps(dict(reversed(fields.items())), indent=2))
+    assert isinstance(read_calibration(bundle), Calibration)
+    CModel(library, bundle, backend=b"cpu").close()
