@@ -63,10 +63,14 @@ def test_files_hold_the_samples_that_the_pipeline_draws(sampler: PageSampler, so
     condition = read_image(source).rgb
     wanted = sampler.pipe.sample(condition, n=4, temperature=0.8, rank="typical", seed=5)
     assert wanted.sample_typicality is not None
+    judged = sampler.pipe.score(wanted.images[0][0], condition).image_typicality
+    assert judged is not None
     for k, (path, caption) in enumerate(results.samples):
         np.testing.assert_array_equal(read_image(path).rgb, wanted.images[0][k])
         bits, typicality = wanted.bits_per_dim[0, k], wanted.sample_typicality.value[0, k]
-        assert caption == f"{'best: ' if k == 0 else ''}{bits:.3f} bits/dim\nsample typicality {typicality:.2f}"
+        of_image = f"\nimage typicality {judged.value[0]:.2f}" if k == 0 else ""
+        known = f"{'best: ' if k == 0 else ''}{bits:.3f} bits/dim\nsample typicality {typicality:.2f}"
+        assert caption == known + of_image
     large = np.clip(np.rint(enlarge(condition.astype(np.float32), 4)), 0, 255)
     np.testing.assert_array_equal(read_image(results.enlarged).rgb, large)
     assert results.likelihood[0].shape == (64, 80, 3)
@@ -233,7 +237,9 @@ def test_a_visit(calibrated: Path, source: Path, tmp_path: Path, serve: Callable
     page = visit.page
     with load(calibrated, backend="cpu") as pipe:
         drawn = pipe.sample(read_image(source).rgb, n=4)
+        judged = pipe.score(drawn.images[0][0], read_image(source).rgb).image_typicality
     assert drawn.sample_typicality is not None
+    assert judged is not None
 
     visit.upload(source)
     page.wait_for_selector("#looked img")
@@ -241,6 +247,7 @@ def test_a_visit(calibrated: Path, source: Path, tmp_path: Path, serve: Callable
     assert visit.captions() == [
         f"{'best: ' if k == 0 else ''}{drawn.bits_per_dim[0, k]:.3f} bits/dim\n"
         f"sample typicality {drawn.sample_typicality.value[0, k]:.2f}"
+        f"{'' if k else f'{chr(10)}image typicality {judged.value[0]:.2f}'}"
         for k in range(4)
     ]
     np.testing.assert_array_equal(visit.fetch(visit.shown()), drawn.images[0][0])

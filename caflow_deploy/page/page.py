@@ -52,7 +52,7 @@ MEANINGS = """
 * **bits/dim** says how unlikely a sample is to the model; less is likelier. Compare samples of one image only: smooth
   images always have less than detailed ones.
 * **Sample typicality**, between 0 and 1, says how usual that is among samples of photographs like this one; be wary of
-  less than 0.01.
+  less than 0.01. **Image typicality** says how usual the best one is among photographs: the verdict of `caflow filter`.
 * **Likelihood map** of the best sample: what is bright surprises the model.
 * **Uncertainty map**: what is bright differs from sample to sample, so the input does not settle it.
 """

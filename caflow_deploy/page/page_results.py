@@ -129,6 +129,7 @@ class PageSampler:
         folder = self._new_folder()
         write_image(folder / "enlarged.png", enlarged, alpha, profile=given.profile)
         samples = [(folder / f"{name}-{k + 1}.png", _caption(drawn, k)) for k in range(len(drawn.images[0]))]
+        samples[0] = (samples[0][0], samples[0][1] + self._judged(drawn.images[0][0], given.rgb))
         for (path, _), picture in zip(samples, drawn.images[0], strict=True):
             write_image(path, picture, alpha, profile=given.profile)
         maps = {kind: (picture, darkest, brightest) for kind, picture, darkest, brightest in pictures(drawn)}
@@ -138,6 +139,11 @@ class PageSampler:
             likelihood=_with_range(*maps["likelihood"], "bits/dim"),
             uncertainty=_with_range(*maps["uncertainty"], "of 255") if "uncertainty" in maps else None,
         )
+
+    def _judged(self, image: Image, condition: Image) -> str:
+        """How usual the best is as an image: what `caflow filter` says of its file."""
+        typical = self.pipe.score(image, condition).image_typicality
+        return f"\nimage typicality {typical.value[0]:.2f}" if typical and typical.is_judged[0] else ""
 
     def _new_folder(self) -> Path:
         return Path(mkdtemp(dir=self.folder))

@@ -16,6 +16,8 @@ from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pictures.maps import names
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.rows.draw import Draw, Reject
+from caflow_runtime.service.request import Request
+from caflow_runtime.service.service import Scorer
 
 ALL, NONE = 0.999, 0.02
 """α at which everything, or nothing that is usual, is untypical."""
@@ -128,6 +130,12 @@ def test_one_file_has_one_verdict(calibrated: Path, source: Path, tmp_path: Path
     verdict = json.loads(caflow("filter", pairs, "-o", tmp_path / "filter", "--alpha", alpha, *options).stdout)
     assert verdict["image_typicality"] == pytest.approx(report["image_typicality"], rel=1e-6)
     assert verdict["verdict"] == ("accepted" if report["outcome"] == "accepted" else "rejected")
+    with load(calibrated, backend="cpu") as pipe:
+        given = {"target": read_image(output).rgb[None], "condition": condition[None]}
+        (answer,) = Scorer(pipe).answer([Request(given, {"min_typicality": alpha})])
+    assert isinstance(answer, dict)
+    assert answer["image_typicality"][0, 0] == pytest.approx(report["image_typicality"], rel=1e-6)
+    assert answer["accepted"][0, 0] == (report["outcome"] == "accepted")
 
 
 def test_nothing_is_judged_unless_it_is_asked(calibrated: Path, source: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class BlockSums:
         channels = len(self.products)
         pairs = np.divide(self.pairs, channels * self.pair_weights, out=np.zeros(2), where=self.pair_weights > 0)
         variances = np.diagonal(self.products)
-        squares = np.vdot(self.products, self.products) - np.vdot(variances, variances)
+        squares = float(np.vdot(self.products, self.products) - np.vdot(variances, variances))
         cross = np.sqrt(max(0.0, squares) / max(1, channels * (channels - 1))) / self.weight
         return np.array([*self.powers / (channels * self.weight), *pairs, cross])
 
