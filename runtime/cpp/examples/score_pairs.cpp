@@ -1,5 +1,5 @@
-// A filter: reads lines "TARGET CONDITION" of image files, and prints each with its log-likelihood as a line of JSON; with
-// ALPHA, such as 0.01, also with a verdict, which rejects images whose typicality is below that.
+// A filter: reads lines "TARGET CONDITION" of image files, and prints each with its log-likelihood as a line of JSON;
+// with ALPHA, such as 0.01, also with a verdict, which rejects images whose typicality is below that.
 //     score_pairs BUNDLE [ALPHA] < pairs.txt
 #include <iomanip>
 #include <iostream>

@@ -1,8 +1,8 @@
 // A video, frame by frame, steady in time:  upscale_video BUNDLE SMALL.avi LARGE.avi [N]
 //
-// The noise of all frames of a scene is the same, so what does not move does not flicker. The best of N is chosen on the
-// first frame of each scene and its sample kept, so the picture does not jump from one to another. (`caflow video` keeps
-// sound, too.)
+// The noise of all frames of a scene is the same, so what does not move does not flicker. The best of N is chosen on
+// the first frame of each scene and its sample kept, so the picture does not jump from one to another. (`caflow video`
+// keeps sound, too.)
 #include <iostream>
 #include <opencv2/imgproc.hpp>
 #include <opencv2/videoio.hpp>

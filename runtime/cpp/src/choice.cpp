@@ -35,7 +35,9 @@ Verdict verdict_of(const Typicality& found, double alpha, Outcome untypical) {
 
 double Judgement::value_of(const Row& row, const Condition& condition) const {
     if (!is_finite(row)) return worst;
-    if (draw.rank == Rank::consistency) return consistency(model, image_of(row, condition.image, model), condition.image);
+    if (draw.rank == Rank::consistency) {
+        return consistency(model, image_of(row, condition.image, model), condition.image);
+    }
     if (draw.rank == Rank::typical) {
         const double far = likelihoods.distance_of_sample(row, condition, *samples);
         if (std::isfinite(far)) return -far;  // else of a kind that is not known

@@ -81,8 +81,8 @@ class Chooser {
     // One more sample.
     void take(Row&& row);
 
-    // Whether one of the samples that wait is accepted: they are tried in the order of their rank, and the first that is
-    // accepted is taken.
+    // Whether one of the samples that wait is accepted: they are tried in the order of their rank, and the first that
+    // is accepted is taken.
     bool judge_images(const JudgeImage& judge);
 
     std::uint32_t accepted() const { return accepted_; }

@@ -1,5 +1,5 @@
-// Samples of images: drawn, ranked, drawn again where they are rejected, and scored again where they are changed; and the
-// scores of given images.
+// Samples of images: drawn, ranked, drawn again where they are rejected, and scored again where they are changed; and
+// the scores of given images.
 #pragma once
 
 #include <vector>

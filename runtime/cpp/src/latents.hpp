@@ -27,8 +27,8 @@ class LatentStatistics {
     // One window's latents, those of every level, coarsest first.
     void add(const Window& window, const std::vector<Latents>& levels);
 
-    // Of each block, level 0's first: mean, energy (mean square), mean fourth power, products of neighbours on the right
-    // and below, and the root mean square of the products of different channels.
+    // Of each block, level 0's first: mean, energy (mean square), mean fourth power, products of neighbours on the
+    // right and below, and the root mean square of the products of different channels.
     std::vector<double> values() const;
 
   private:

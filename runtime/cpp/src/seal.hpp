@@ -1,6 +1,7 @@
 // Records that show whether they are still what was written: their seal is the hash of all their other fields.
 //
-// They are hashed as the compact JSON that Python writes, fields in their order, so how a file spells them says nothing.
+// They are hashed as the compact JSON that Python writes, fields in their order, so how a file spells them says
+// nothing.
 #pragma once
 
 #include <cstdint>

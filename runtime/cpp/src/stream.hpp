@@ -1,8 +1,8 @@
 // Frames of a video, one after the other: steady in time, as far as the noise and the choice of the sample go.
 //
-// A flow's samples differ by their noise. Where every frame has the same, what does not move does not flicker; the noise
-// is renewed at scene cuts. The best of N is chosen on the first frame of a scene and kept through it, so the picture
-// does not jump from one sample to another. A frame of which no sample is finite is the enlarged input.
+// A flow's samples differ by their noise. Where every frame has the same, what does not move does not flicker; the
+// noise is renewed at scene cuts. The best of N is chosen on the first frame of a scene and kept through it, so the
+// picture does not jump from one sample to another. A frame of which no sample is finite is the enlarged input.
 #pragma once
 
 #include <cstdint>
@@ -35,8 +35,8 @@ struct Frame {
 // Draws frames in order; one thread at a time uses it.
 class Stream {
   public:
-    // `draw`: its samples are those of a scene's first frame; its frame and redraws say nothing here. The runner and the
-    // likelihoods must outlive it.
+    // `draw`: its samples are those of a scene's first frame; its frame and redraws say nothing here. The runner and
+    // the likelihoods must outlive it.
     Stream(Runner& runner, const Likelihoods& likelihoods, const Draw& draw, const FrameNoise& noise);
 
     // The next frame. One that fails counts all the same.

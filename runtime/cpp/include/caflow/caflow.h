@@ -96,7 +96,7 @@ typedef struct caflow_open_options {
 enum {
     CAFLOW_RANK_LIKELIHOOD = 0,  /* its log-likelihood */
     CAFLOW_RANK_CONSISTENCY = 1, /* how well it matches the condition when it is degraded again, PSNR */
-    CAFLOW_RANK_TYPICAL = 2      /* how close its bits per dimension are, level by level, to what is typical of samples */
+    CAFLOW_RANK_TYPICAL = 2      /* how close its bits per dimension are, level by level, to what is typical of them */
 };
 
 /* What is judged by its typicality, 0...1: the share of images of the bundle's calibration that are no more typical. */
@@ -222,7 +222,7 @@ typedef struct caflow_result {
      * NULL where it was, or where nothing was asked of it. */
     const char *reason;
     double sample_typicality; /* of a sample as it was drawn; NaN where that is not known */
-    double image_typicality;  /* of an image that was scored: given, consistent, or judged; NaN where that is not known */
+    double image_typicality;  /* of an image that was scored: given, consistent, or judged; NaN where it is not known */
     /* Of each level, the coarsest first, NULL where it is not known: the typicality of its bits per dimension by
      * themselves, and by how many standard deviations these are above what is expected. */
     const double *level_typicality;
@@ -272,10 +272,10 @@ CAFLOW_API caflow_status caflow_score(caflow_model *model, const caflow_image *t
 CAFLOW_API caflow_status caflow_judge(caflow_model *model, const caflow_image *targets, const caflow_image *conditions,
                                       size_t count, double min_typicality, uint32_t flags, caflow_results **results);
 
-/* Begin a video. The best of N is chosen on the first frame of each scene, and its number is kept through the scene: scenes
- * are told apart by their colours and sizes. Frames are judged as drawn, and none is drawn again. `draw` is without `keep`,
- * `consistent` and CAFLOW_JUDGE_IMAGE; its `frame` and `redraws` are not used. The handle is the caller's, who gives it to
- * caflow_close_stream, before or after the model's. Any thread. */
+/* Begin a video. The best of N is chosen on the first frame of each scene, and its number is kept through the scene:
+ * scenes are told apart by their colours and sizes. Frames are judged as drawn, and none is drawn again. `draw` is
+ * without `keep`, `consistent` and CAFLOW_JUDGE_IMAGE; its `frame` and `redraws` are not used. The handle is the
+ * caller's, who gives it to caflow_close_stream, before or after the model's. Any thread. */
 CAFLOW_API caflow_status caflow_open_stream(caflow_model *model, const caflow_draw_options *draw,
                                             const caflow_stream_options *options, caflow_stream **stream);
 

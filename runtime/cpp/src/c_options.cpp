@@ -1,0 +1,162 @@
+#include "c_options.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace caflow::runtime {
+
+namespace {
+
+constexpr std::size_t largest_side = 1 << 20;  // of a target, so that areas fit 64 bits
+constexpr std::uint64_t largest_budget = 1ULL << 40;
+constexpr std::size_t largest_stride = 1 << 30;
+constexpr std::size_t most_images = 1 << 20;  // of one call
+constexpr std::size_t most_given_levels = 64;       // more than any model has
+constexpr std::uint32_t largest_samples = 1 << 20;  // of one call, all of whose numbers are held
+
+// A field in what is padding today would be read where an older application left anything.
+static_assert(sizeof(caflow_open_options) == offsetof(caflow_open_options, flags) + sizeof(std::uint32_t));
+static_assert(sizeof(caflow_draw_options) == offsetof(caflow_draw_options, consistent) + sizeof(std::uint32_t));
+static_assert(sizeof(caflow_stream_options) == offsetof(caflow_stream_options, flags) + sizeof(std::uint32_t));
+static_assert(CAFLOW_RANK_TYPICAL == int(Rank::typical) && CAFLOW_RANK_CONSISTENCY == int(Rank::consistency));
+static_assert(CAFLOW_JUDGE_IMAGE == int(Reject::Judge::image));
+static_assert(CAFLOW_OTHERWISE_BICUBIC == int(Reject::Otherwise::bicubic) &&
+              CAFLOW_OTHERWISE_ERROR == int(Reject::Otherwise::error));
+
+// A struct of the application, which may be of an older or a newer version, as one of this version.
+template <class Options>
+Options read_options(const Options* given, const Options& defaults, const char* what) {
+    if (!given) return defaults;
+    const std::size_t size = given->struct_size;
+    check_struct_size<Options>(size, what);
+    const auto* bytes = reinterpret_cast<const unsigned char*>(given);
+    for (std::size_t k = sizeof(Options); k < size; ++k) {
+        if (!bytes[k]) continue;
+        throw InputError(std::string(what) + ": got a field that this version does not know: use a newer library");
+    }
+    Options options = defaults;
+    std::memcpy(&options, given, std::min(size, sizeof(Options)));
+    return options;
+}
+
+template <class T>
+T or_default(T value, T otherwise) {
+    return value ? value : otherwise;
+}
+
+void check_count(std::size_t count, std::size_t most, const char* name) {
+    if (count <= most) return;
+    throw InputError(std::string(name) + ": wanted up to " + std::to_string(most) + ", got " + std::to_string(count));
+}
+
+void check_one_of(std::uint32_t value, std::uint32_t largest, const char* name) {
+    if (value <= largest) return;
+    throw InputError(std::string(name) + ": wanted one of the constants of caflow.h, up to " +
+                     std::to_string(largest) + ", got " + std::to_string(value));
+}
+
+}  // namespace
+
+void check_flags(std::uint32_t flags, std::uint32_t known) {
+    if (flags & ~known) throw InputError("flags: got one that is not known here, in " + std::to_string(flags));
+}
+
+Settings read_settings(const caflow_open_options* given) {
+    const caflow_open_options options = read_options(given, caflow_open_options CAFLOW_OPEN_OPTIONS_INIT, "options");
+    check_flags(options.flags, CAFLOW_WITHOUT_CALIBRATION);
+    if (options.pixel_budget > largest_budget || options.overlap < CAFLOW_NO_OVERLAP ||
+        options.overlap > std::int64_t(largest_side) || options.threads > 1024) {
+        throw InputError(
+            "options: wanted a pixel_budget up to 2^40, an overlap up to 2^20 and up to 1024 threads, got " +
+            std::to_string(options.pixel_budget) + ", " + std::to_string(options.overlap) + ", " +
+            std::to_string(options.threads));
+    }
+    Settings settings;
+    if (options.backend) settings.backend = options.backend;
+    if (options.engine_cache) settings.engine_cache = options.engine_cache;
+    settings.threads = int(options.threads);
+    settings.is_calibrated = !(options.flags & CAFLOW_WITHOUT_CALIBRATION);
+    settings.pixel_budget = or_default(std::int64_t(options.pixel_budget), settings.pixel_budget);
+    settings.overlap = options.overlap == CAFLOW_NO_OVERLAP ? 0 : or_default(options.overlap, settings.overlap);
+    return settings;
+}
+
+caflow_draw_options read_draw_options(const caflow_draw_options* options) {
+    const caflow_draw_options known = read_options(options, caflow_draw_options CAFLOW_DRAW_OPTIONS_INIT, "options");
+    check_flags(known.flags, CAFLOW_WITH_PIXELS | CAFLOW_WITH_LIKELIHOOD_MAPS);
+    return known;
+}
+
+Draw draw_of(const caflow_draw_options& options) {
+    check_one_of(options.rank, CAFLOW_RANK_TYPICAL, "rank");
+    check_one_of(options.judge, CAFLOW_JUDGE_IMAGE, "judge");
+    check_one_of(options.otherwise, CAFLOW_OTHERWISE_ERROR, "otherwise");
+    check_one_of(options.consistent, 1, "consistent");
+    if (options.redraws != CAFLOW_NO_REDRAWS) check_count(options.redraws, largest_samples, "redraws");
+    check_count(options.temperatures, most_given_levels, "temperatures");
+    check_count(options.keeps, most_given_levels, "keeps");
+    if (options.temperatures) check_given(options.temperature, "temperature");
+    if (options.keeps) check_given(options.keep, "keep");
+    if (options.samples > largest_samples) {
+        throw InputError("samples: wanted up to 2^20, got " + std::to_string(options.samples));
+    }
+    Draw draw;
+    draw.samples = or_default(options.samples, draw.samples);
+    draw.first_sample = options.first_sample;
+    draw.seed = options.seed;
+    draw.frame = options.frame;
+    if (options.temperatures) draw.temperature.assign(options.temperature, options.temperature + options.temperatures);
+    if (options.keeps) draw.keep.assign(options.keep, options.keep + options.keeps);
+    draw.rank = Rank(options.rank);
+    draw.consistent = options.consistent;
+    draw.reject.alpha = options.min_typicality;
+    draw.reject.judge = Reject::Judge(options.judge);
+    draw.reject.otherwise = Reject::Otherwise(options.otherwise);
+    draw.reject.redraws =
+        options.redraws == CAFLOW_NO_REDRAWS ? 0 : or_default(options.redraws, draw.reject.redraws);
+    draw.with_pixels = options.flags & CAFLOW_WITH_PIXELS;
+    return draw;
+}
+
+FrameNoise read_frame_noise(const caflow_stream_options* given) {
+    const caflow_stream_options options =
+        read_options(given, caflow_stream_options CAFLOW_STREAM_OPTIONS_INIT, "options");
+    check_flags(options.flags, 0);
+    switch (options.noise) {
+        case CAFLOW_NOISE_FIXED:
+            return {FrameNoise::Kind::fixed, 0};
+        case CAFLOW_NOISE_FRESH:
+            return {FrameNoise::Kind::fresh, 0};
+        case CAFLOW_NOISE_DRIFTING:
+            return {FrameNoise::Kind::drifting, options.persistence};
+        default:
+            throw InputError("noise: wanted one of CAFLOW_NOISE_…, got " + std::to_string(options.noise));
+    }
+}
+
+std::vector<Image> read_images(const caflow_image* given, std::size_t count, std::int64_t scale, const char* what) {
+    check_given(given, what);
+    if (!count) throw InputError(std::string(what) + ": wanted at least one image, got none");
+    check_count(count, most_images, what);
+    const std::size_t largest = largest_side / std::size_t(scale);
+    std::vector<Image> images;
+    for (std::size_t k = 0; k < count; ++k) {
+        const caflow_image& one = given[k];
+        const std::string name = what + ("[" + std::to_string(k)) + "]";
+        check_given(one.rgb, name.c_str());
+        if (!one.height || !one.width || one.height > largest || one.width > largest || one.stride < 3 * one.width ||
+            one.stride > largest_stride) {
+            throw InputError(name + ": wanted sides from 1 to " + std::to_string(largest) +
+                             " and a stride of 3 width to 2^30 bytes, got height " + std::to_string(one.height) +
+                             ", width " + std::to_string(one.width) + ", stride " + std::to_string(one.stride));
+        }
+        Image image(std::int64_t(one.height), std::int64_t(one.width));
+        for (std::size_t y = 0; y < one.height; ++y) {
+            std::memcpy(image.row(std::int64_t(y)), one.rgb + y * one.stride, 3 * one.width);
+        }
+        images.push_back(std::move(image));
+    }
+    return images;
+}
+
+}  // namespace caflow::runtime
