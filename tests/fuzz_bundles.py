@@ -125,7 +125,7 @@ def calibrations(folder: Path) -> Attempt:
         assert found is not None
         for reference in (found.truth, *found.samples):
             measures = np.linspace(-1, 12, 4 * reference.main.measures).reshape(4, -1)
-            values = typicality(reference, measures, np.tile([0.0, 3.0, 20.0, 64.0], (4, 1))).value
+            values = typicality(reference, measures, np.tile([0.0, 3.0, 20.0, 63.0], (4, 1))).value
             assert ((values >= 0) & (values <= 1)).all()
         assert found == good, "another calibration"
         return "the same"
