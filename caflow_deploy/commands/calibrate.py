@@ -109,12 +109,14 @@ def _print_groups(truth: Reference) -> None:
 
 
 def _print_coverage(coverage: list[Coverage]) -> None:
-    """How often the truth is between the lowest and the highest sample."""
+    """How often the true image lies between the lowest and the highest sample."""
     rows = [
         [f"level {one.level}, {one.quantity}s of blocks", f"{one.inside:.0%}", f"{one.expected:.0%}"]
         for one in coverage
     ]
-    print_table([f"truths among {len(coverage[0].counts) - 1} samples, τ = 1", "inside", "wanted"], rows)
+    first = coverage[0]
+    title = f"true images among {len(first.counts) - 1} samples, τ = {first.temperature:g}"
+    print_table([title, "inside", "wanted"], rows)
 
 
 def _check_free(folder: Path, force: bool) -> None:

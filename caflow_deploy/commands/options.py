@@ -159,7 +159,10 @@ class DrawingOptions:
     judge: Judge | None = None
 
     def __post_init__(self) -> None:
-        for name, what in (("untypical", "says what is done below"), ("judge", "says what is held against")):
+        for name, what in (
+            ("untypical", "says what is done below"),
+            ("judge", "says which typicality is compared with"),
+        ):
             if getattr(self, name) and self.min_typicality is None:
                 raise click.UsageError(f"--{name} {what} --min-typicality: give that too")
 

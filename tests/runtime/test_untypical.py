@@ -225,7 +225,7 @@ def test_a_score_says_how_typical_it_is_and_shows_where_not(calibrated: Path, so
         ),
         (["--min-typicality", 0.1, "--sheet"], "give one or the other"),
         (["--untypical", "drop"], "--untypical says what is done below --min-typicality"),
-        (["--judge", "image"], "--judge says what is held against --min-typicality"),
+        (["--judge", "image"], "--judge says which typicality is compared with --min-typicality"),
         (["--min-typicality", 0.1, "--keep", "10,5"], "--keep drops samples unseen"),
     ],
 )

@@ -143,7 +143,7 @@ class Metrics:
             self._requests.labels(self._model, outcome).inc()
             if outcome in ("best", "bicubic"):
                 self._all_rejected.labels(outcome).inc()
-            if draw.judges == "image":  # of which the first that is accepted ended it
+            if draw.judges == "image":  # judging ends with the first image that is accepted
                 self._count(int(outcome in ("accepted", "unjudged")), int(rejected[k]), 0)
             else:  # drawing ended when n were accepted, or no more might be drawn
                 accepted = min(n, most - int(rejected[k]))

@@ -80,9 +80,11 @@ def with_grey_copies(model: Model, pairs: Iterable[Pair]) -> Iterator[Pair]:
     for k, pair in enumerate(pairs):
         yield pair
         if k % 2 == 0 and model.task in KEEPS_COLOURS:
-            grey = cv2.cvtColor(cv2.cvtColor(pair.target, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-            target = np.asarray(grey, np.uint8)
-            yield Pair(pair.photograph, target, degrade(model, target))
+            yield Pair(pair.photograph, _grey(pair.target), _grey(pair.condition))
+
+
+def _grey(image: Image) -> Image:
+    return np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 def _crop(photograph: Image, side: int, name: str) -> Image:

@@ -105,8 +105,9 @@ def _divided(sizes: Floats) -> list[tuple[tuple[float, float], str]]:
     """Bounds and names of the classes of sizes; one with too few images is joined to the next smaller one."""
     classes: list[tuple[tuple[float, float], str]] = []
     for (low, high), name in zip(pairwise((0.0, *SIZES, MOST_COVARIATE)), SIZE_NAMES, strict=True):
-        count = int(((sizes >= low) & (sizes < high)).sum())
-        if classes and (count < FEWEST_IN_GROUP or _count(sizes, classes[-1][0]) < FEWEST_IN_GROUP):
+        if classes and (
+            _count(sizes, (low, high)) < FEWEST_IN_GROUP or _count(sizes, classes[-1][0]) < FEWEST_IN_GROUP
+        ):
             (before, _), before_name = classes[-1]
             classes[-1] = (before, high), f"{before_name} or {name}"
         else:

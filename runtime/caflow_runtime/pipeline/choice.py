@@ -155,7 +155,7 @@ class Chooser:
         return Candidate(-np.inf, row, image, known)
 
     def _outcome(self, row: Row, condition: Image, value: float) -> Outcome:
-        """What becomes of a sample; `best` is at best the best of those that were rejected."""
+        """What becomes of a sample; `best` means that it is rejected: only the best of these may still be given."""
         if value == -np.inf:
             return "best"
         reject = self.draw.reject

@@ -11,7 +11,7 @@
 
 namespace caflow::runtime {
 
-// Covariates of a condition, of which the first three are complexities and the last is the size.
+// Covariates of a condition: three complexities, then the size.
 constexpr std::size_t complexities = 3, covariate_count = 4;
 // Terms of the basis: 1, the covariates, the square of the size, with which spreads end, and products of complexities.
 constexpr std::size_t spread_count = 6, basis_count = 12;
