@@ -1,5 +1,6 @@
 """Metrics as Prometheus scrapes them, of results that a small bundle draws."""
 
+import http.client
 import math
 import re
 import shutil
@@ -61,6 +62,8 @@ def reference(pipe: Pipeline) -> Reference:
 def scrape(port: int) -> dict[str, float]:
     """Samples, by name and labels as they are written, at the loopback address."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        if answer.headers["Content-Type"] is None:  # the server went away between its first line and the others
+            raise http.client.IncompleteRead(b"")
         assert answer.headers["Content-Type"].startswith("text/plain")
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
@@ -75,7 +78,7 @@ def test_all_is_at_zero_from_the_start(pipe: Pipeline, reference: Reference) -> 
     with Metrics(pipe, reference, instruments=instruments) as metrics:
         assert {family.name for family in instruments.registry.collect()} == NAMES
         values = served(metrics)
-    for outcome in ("accepted", "best", "bicubic", "rejected", "error"):
+    for outcome in ("unjudged", "accepted", "best", "bicubic", "rejected", "error"):
         assert values[f'caflow_requests_total{{model="model",outcome="{outcome}"}}'] == 0
     for verdict, reason in (("accepted", ""), ("rejected", "untypical"), ("rejected", "not_finite")):
         assert values[f'caflow_samples_total{{model="model",reason="{reason}",verdict="{verdict}"}}'] == 0
@@ -232,12 +235,13 @@ def test_a_command_serves_while_it_runs(calibrated: Path, photographs: Path, tmp
         while process.poll() is None:
             try:
                 values = scrape(port)
-            except OSError:
+            except (OSError, http.client.HTTPException):  # it does not serve yet, or ends meanwhile
                 time.sleep(0.02)
-            if values.get('caflow_requests_total{model="model",outcome="accepted"}'):
+            if values.get('caflow_requests_total{model="model",outcome="unjudged"}'):
                 break
         process.wait(120)
     assert process.returncode == 0
+    assert values['caflow_requests_total{model="model",outcome="unjudged"}'] >= 1
     assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] >= 60
     with socket.socket() as busy:
         busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the first command's connections fade away

@@ -128,7 +128,7 @@ class Chooser:
         known = measured if self.draw.consistent or self.draw.rank == "consistency" else None
         return Candidate(value, replace(row, pixels=None), image, known)
 
-    def chosen(self, k: int) -> tuple[Candidate, Outcome]:
+    def chosen(self, k: int) -> Candidate:
         """What is given for an image.
 
         Raises:
@@ -136,15 +136,15 @@ class Chooser:
         """
         choice, reject = self.choices[k], self.draw.reject
         if choice.best is not None:
-            return choice.best, choice.best.outcome
+            return choice.best
         if reject is not None and reject.otherwise == "bicubic":
-            return self._enlarged(k), "bicubic"
+            return self._enlarged(k)
         if choice.best_rejected is None:
             raise NotFinite(f"no sample of images[{k}] is finite: {TRY_LOWER}")
         if reject is not None and reject.otherwise == "error":
             message = f"images[{k}]: all {choice.rejected} samples are untypical at α = {reject.alpha:g}"
             raise Untypical(message, choice)
-        return choice.best_rejected, "best"
+        return choice.best_rejected
 
     def _enlarged(self, k: int) -> Candidate:
         """The input, in place of a sample, without a likelihood."""
@@ -152,7 +152,7 @@ class Chooser:
         measured = self.draw.consistent or self.draw.rank == "consistency"
         known = consistency(self.model, image, self.conditions[k]) if measured else None
         row = Row(k, REJECTED, None, [], np.full(self.model.levels, np.nan))
-        return Candidate(-np.inf, row, image, known)
+        return Candidate(-np.inf, row, image, known, outcome="bicubic")
 
     def _outcome(self, row: Row, condition: Image, value: float) -> Outcome:
         """What becomes of a sample; `best` means that it is rejected: only the best of these may still be given."""

@@ -46,8 +46,7 @@ def draw_best(
             _redraw(runner, chooser, k, draw.most_samples)
         elif draw.judges == "image":
             _judge_images(runner, likelihoods, chooser, k, as_written)
-    chosen = [chooser.chosen(k) for k in range(len(conditions))]
-    winners = [winner for winner, _ in chosen]
+    winners = [chooser.chosen(k) for k in range(len(conditions))]
     rows = _scored_again(runner, winners, conditions, show) if draw.consistent else [one.row for one in winners]
     likelihood = likelihoods.parts(rows, conditions, None if draw.consistent else draw.temperature)
     if draw.judges == "image":  # perhaps of images as they are written
@@ -57,7 +56,7 @@ def draw_best(
         images=stack([winner.image for winner in winners]),
         sample=np.array([winner.row.sample for winner in winners]),
         consistency=_consistencies(winners),
-        outcome=[outcome for _, outcome in chosen],
+        outcome=[winner.outcome for winner in winners],
         rejected=np.array([choice.rejected for choice in chooser.choices]),
         bits_per_dim_drawn=[np.array(choice.bits_per_dim) for choice in chooser.choices],
         density_at="image" if draw.consistent else "sample",
