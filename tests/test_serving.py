@@ -88,7 +88,7 @@ def check(pipe: Pipeline, replies: Sequence[Replied]) -> None:
         different = np.abs(given["image"].astype(int) - np.asarray(best.images))
         assert different.max() <= 1
         assert (different > 0).mean() < 1e-3
-        assert given["outcome"].ravel().tolist() == [b"accepted"] * len(best.outcome)
+        assert given["outcome"].ravel().tolist() == [b"unjudged"] * len(best.outcome)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -160,7 +160,7 @@ def test_what_clients_see(
             assert refused.error is not None
             assert message in refused.error
         values = scraped(server, "ray_" if engine == "ray" else "")
-    assert values["caflow_requests_total", "model", "accepted"] == 1
+    assert values["caflow_requests_total", "model", "unjudged"] == 1
     assert values["caflow_requests_total", "model", "error"] == 3 + (engine == "ray")
     assert values["caflow_requests_total", "model-score", "accepted"] == 1
     assert values["caflow_samples_total", "model", "accepted"] == 3
