@@ -36,7 +36,7 @@ made = {n: large.get_frame(n) for n in reversed(range(frames))}  # in any order
 assert all(made[n].props["n"] == n for n in made)
 np.save("made.npy", [np.stack([np.asarray(made[n][plane]) for plane in range(3)], 2) for n in range(frames)])
 try:
-    enlarge(clip.resize.Bicubic(format=vs.YUV420P8, matrix_s="709"))
+    enlarge(clip.resize.Bicubic(format=vs.RGB48))
 except vs.Error as error:
     print(error)
 """
