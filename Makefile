@@ -3,12 +3,18 @@ BIN := .venv/bin
 PHOTOGRAPHS := build/photographs
 BUNDLE := models/x4-photo.caflow
 WHEEL := build/wheel
+DEMO := build/demo-venv
 
-.PHONY: demo setup lint test test-runtime test-full calibrate cpp benchmarks quality sheets video filter scale clean
+.PHONY: demo setup lint dist test test-runtime test-full calibrate cpp benchmarks quality sheets video filter scale clean
 
-demo: setup  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
-	$(BIN)/caflow image docs/images/chelsea.png -o build/demo --sheet --force
+demo: $(DEMO)/.installed  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
+	$(DEMO)/bin/caflow image docs/images/chelsea.png -o build/demo --sheet --force
 	@echo "the result is build/demo/chelsea.png, all samples build/demo/chelsea-sheet.png"
+
+$(DEMO)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/pip install --quiet --editable '.[cpu]'
+	touch $@
 
 setup: .venv/.installed  ## Make .venv with everything for development.
 
@@ -23,14 +29,20 @@ lint: setup  ## Style and types.
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
+dist: setup  ## Make dist/: an sdist, and the wheel that it builds, both as PyPI takes them.
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
 test: setup  ## The tests that every change runs.
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile  # more than two cores, as some tests wait; threads of PyTorch would wait for each other
 
-test-runtime:  ## The tests of the runtime, in an environment that has the wheel and pytest alone.
+test-runtime:  ## The tests of the runtime, in an environment that has the wheel and pytest alone: PYTHON=python3.13, say.
 	rm -rf $(WHEEL)
 	$(PYTHON) -m venv $(WHEEL)
 	$(WHEEL)/bin/pip wheel --quiet --no-deps --wheel-dir $(WHEEL) .
 	$(WHEEL)/bin/pip install --quiet "$$(echo $(WHEEL)/*.whl)[cpu,video]" pytest
+	cd $(WHEEL) && bin/caflow image $(CURDIR)/docs/images/chelsea.png -o enlarged --samples 2
 	cd $(WHEEL) && bin/pytest --config-file $(CURDIR)/pyproject.toml --confcutdir $(CURDIR)/tests/runtime $(CURDIR)/tests/runtime
 
 test-full: setup  ## What takes longer.
@@ -45,7 +57,7 @@ train-x4-photo: $(PHOTOGRAPHS)/training  ## Train the built-in model anew, in th
 
 train-%: $(PHOTOGRAPHS)/training  ## Train another model of models/ anew: train-colorization-demo, say.
 	$(BIN)/caflow-train models/$*/recipe.toml --data $< --out build/$*
-	$(BIN)/python models/release.py build/$* models/$*/model.pt
+	$(BIN)/python models/release.py build/$* models/$*.caflow
 
 calibrate: $(PHOTOGRAPHS)/calibration  ## Learn again what is typical of the built-in model's photographs.
 	$(BIN)/caflow calibrate $(BUNDLE) --data $< --force

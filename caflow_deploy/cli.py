@@ -1,11 +1,15 @@
 """The `caflow` command: image, video, page, score, filter, report, calibrate, batch, serve, info, bench, doctor."""
 
+import sys
 from importlib import import_module
+from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from caflow_deploy import __version__
 from caflow_deploy.silence import silence
+from caflow_deploy.stops import exit_code, heed_sigterm
 
 COMMANDS = {
     "image": "Make images larger, coloured or whole: the best of several samples of each.",
@@ -25,7 +29,16 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used."""
+    """A group whose commands are imported when they are used, and which says by its exit code what stopped them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; one that is stopped and does not say so itself ends here."""
+        heed_sigterm()
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            click.echo("caflow: stopped", err=True)
+            sys.exit(exit_code(stop))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of `COMMANDS`."""
@@ -44,13 +57,19 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names that begin so, and options."""
+        names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="caflow-deploy")
 def main() -> None:
     """Images from conditional flows, with their likelihoods.
 
-    Exit codes of all commands: 0 all is done; 1 some of it failed, or a check did; 2 wrong use: nothing was done.
+    Exit codes of all commands: 0 all is done; 1 some of it failed, or a check did; 2 wrong use: nothing was done;
+    130 stopped by Ctrl-C; 143 by SIGTERM. What runs until it is stopped (page, serve, a live video) then ends with 0.
     """
 
 

@@ -48,7 +48,7 @@ def test_a_stop_says_how_far_it_came(uncalibrated: Path, folder: Path, tmp_path:
         assert "000.png" in run.stdout.readline()
         run.send_signal(signal.SIGINT)
         _, said = run.communicate()
-    assert run.returncode == 1
+    assert run.returncode == 130
     last = re.fullmatch(
         rf"caflow: stopped after (\d+) of {count} images: run the same command again to resume", said.splitlines()[-1]
     )

@@ -467,7 +467,7 @@ def killed_and_resumed(bundle: Path, data: Path, folder: Path, count: int, kills
     given = ["filter", write_list(folder / "pairs.jsonl", pairs), "--bundle", bundle, "--alpha", ALPHA, "--threads", 1]
     for lines, how in kills.items():
         code = kill_in_the_middle([*given, "-o", folder / "stopped"], folder / "stopped", lines, how)
-        assert code == (-how if how == signal.SIGKILL else 1)
+        assert code == (-how if how == signal.SIGKILL else 128 + how)
         assert lines <= len((folder / "stopped" / "scores.jsonl").read_bytes().splitlines()) < count
         assert not (folder / "stopped" / "accepted.txt").exists()
     assert caflow(*given, "-o", folder / "stopped").returncode == 0

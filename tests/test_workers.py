@@ -145,7 +145,7 @@ def test_a_stop_ends_all_workers(calibrated: Path, images: Path, tmp_path: Path,
         for pid in [*own, process.pid] if how == signal.SIGINT else [process.pid]:
             os.kill(pid, how)
         process.wait(60)
-    assert process.returncode == 1
+    assert process.returncode == 128 + how
     there = len(json_lines_of(out / RESULTS))
     again = "run the same command again to resume"
     assert (tmp_path / "stderr").read_text() == f"caflow: stopped after {there} of {IMAGES} images: {again}\n"

@@ -2,7 +2,6 @@
 
 import logging
 import pickle
-import signal
 import socket
 import traceback
 from collections import Counter
@@ -22,6 +21,7 @@ from caflow_deploy.cluster.fleet import (
     parts_of,
 )
 from caflow_deploy.cluster.quiet import quiet
+from caflow_deploy.stops import heed_sigterm
 from caflow_runtime.errors import BackendError, CaflowError, InputError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def open_ray_fleet(address: str | None, place: Place, workers: int | None) -> It
         if not room:
             wanted = "a GPU" if backend == "cuda" else f"{place.threads} processors: give fewer --threads"
             raise InputError(f"no machine of the cluster has {wanted}")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C; Ray has set its own
+        heed_sigterm()  # again: Ray has set its own handler
         settings = {**place.settings, "backend": f"onnxruntime {backend}"}
         yield RayFleet(ray, replace(place, backend=backend, settings=settings), workers or room)
 

@@ -1,7 +1,6 @@
 """`caflow filter`: which pairs of a list are typical of a model, one verdict each."""
 
 import math
-import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +27,7 @@ from caflow_deploy.commands.options import (
 )
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
+from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import BackendError, CaflowError, InputError
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.accepted import Accepted, check_fits_in_a_line, common_folder
@@ -82,7 +82,6 @@ def command(
     count as 8, transparency does not count.
     """
     running.refuse({"--metrics": metrics_port is not None})
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
     if running.ray is not None:  # whose workers have other working directories
         source, output = source and source.absolute(), output.absolute()
         targets, conditions = (glob and str(Path(glob).absolute()) for glob in (targets, conditions))
@@ -192,8 +191,8 @@ def run_job(
                     click.echo(msgspec.json.encode(verdict), file=stdout)
                 progress.update(task, completed=job.done)
         return job.finish(accepted, parquet) or is_new
-    except KeyboardInterrupt:
-        end(f"stopped after {job.done} of {count} pairs: run the same command again to resume", FAILED)
+    except KeyboardInterrupt as stop:
+        end(f"stopped after {job.done} of {count} pairs: run the same command again to resume", exit_code(stop))
     except (CaflowError, OSError) as error:  # what is done is kept
         end(f"{error}: {job.done} of {count} pairs are done; run the same command again to resume", FAILED)
 

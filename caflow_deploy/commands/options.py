@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from caflow_deploy.commands.terminal import ending_on_errors
 from caflow_runtime.backends import MOST_THREADS
-from caflow_runtime.bundle.builtin import DEFAULT
+from caflow_runtime.bundle.builtin import DEFAULT, matching
 from caflow_runtime.errors import InputError
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image_formats import MAX_PIXELS
@@ -216,17 +217,27 @@ def samples_option(text: str) -> Callable[[Command], Command]:
     )
 
 
+class BundlePath(click.Path):
+    """The folder of a bundle, or the name of a built-in model; shells complete both."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Models and bundles that begin so; where there are none, folders, in which they may be."""
+        found = [CompletionItem(name) for name in matching(incomplete)]
+        return found or [CompletionItem(incomplete, type="dir")]
+
+
 def bundle_option(command: Command) -> Command:
     """The bundle of a command about images."""
     text = "A folder that caflow-export wrote, or the name of a built-in model."
-    return click.option("--bundle", type=click.Path(path_type=Path), default=DEFAULT, show_default=True, help=text)(
-        command
-    )
+    return click.option("--bundle", type=BundlePath(), default=DEFAULT, show_default=True, help=text)(command)
 
 
 def bundle_argument(command: Command) -> Command:
     """The bundle of a command about bundles."""
-    return click.argument("bundle", type=click.Path(path_type=Path), default=DEFAULT)(command)
+    return click.argument("bundle", type=BundlePath(), default=DEFAULT)(command)
 
 
 def json_option(command: Command) -> Command:

@@ -1,7 +1,6 @@
 """`caflow page`: try a model in a browser."""
 
 import os
-import signal
 import socket
 import threading
 from contextlib import suppress
@@ -37,7 +36,6 @@ def command(
 
     Nothing is sent elsewhere, and what was uploaded is deleted at the end.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
     with suppress(KeyboardInterrupt), ending_on_errors(), TemporaryDirectory(prefix="caflow-page-") as folder:
         _check_port(host, port)
         set_environment(folder)

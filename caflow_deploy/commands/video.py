@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -32,6 +31,7 @@ from caflow_deploy.commands.options import (
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
 from caflow_deploy.commands.video_by_workers import draw_by_workers, report_frames
+from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.jobs.folder import make_folder
@@ -100,7 +100,7 @@ class LiveOptions:
 
 
 @click.command("video")
-@click.argument("source", metavar="IN")
+@click.argument("source", metavar="IN", type=click.Path())
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A name ending in .mp4 or .mkv.")
 @bundle_option
 @samples_option("Of each scene's first frame; the scene keeps the best one's noise.")
@@ -173,7 +173,6 @@ def command(
     if output is None and not show:
         raise click.UsageError("wanted -o, or --show, or both")
     running.refuse({"--show": show, "--metrics": metrics_port is not None})
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
     pipe = running.open_pipeline()
     with ending_on_errors(), ExitStack() as stack:
         if output is not None:
@@ -304,8 +303,8 @@ def _report(
     if drawing.ended_early:
         end(f"{drawing.ended_early}{where}", FAILED)
     if output and not drawing.frames:
-        end("stopped before the first frame", FAILED)
+        end("stopped before the first frame", exit_code(drawing.stopped) if drawing.stopped else FAILED)
     if drawing.stopped and drawing.source.path:
-        end(f"stopped after {drawing.frames} frames{where}", FAILED)
+        end(f"stopped after {drawing.frames} frames{where}", exit_code(drawing.stopped))
     if not as_json:
         click.echo(f"{source} → {output or 'a window'}  {drawing.frames} frames")

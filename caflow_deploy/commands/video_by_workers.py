@@ -12,6 +12,7 @@ import msgspec
 from caflow_deploy.cluster.fleet import Fleet
 from caflow_deploy.commands.running import Running
 from caflow_deploy.commands.terminal import FAILED, end, progress_bar
+from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -65,8 +66,8 @@ def _plan(source: Path, segment_frames: int, frames: int | None) -> Plan:
         task = progress.add_task("planning", total=frames)
         try:
             return plan_segments(source, segment_frames, lambda done: progress.update(task, completed=done))
-        except KeyboardInterrupt:
-            end(f"stopped while {source} was planned: {AGAIN}", FAILED)
+        except KeyboardInterrupt as stop:
+            end(f"stopped while {source} was planned: {AGAIN}", exit_code(stop))
 
 
 def _reports(
@@ -95,8 +96,8 @@ def _stopping(reports: Sequence[Report], count: int) -> Iterator[None]:
     """Say how far it came where it stops."""
     try:
         yield
-    except KeyboardInterrupt:
-        end(f"stopped after {len(reports)} of {count} segments: {AGAIN}", FAILED)
+    except KeyboardInterrupt as stop:
+        end(f"stopped after {len(reports)} of {count} segments: {AGAIN}", exit_code(stop))
     except (CaflowError, OSError) as error:
         end(f"{error}: {len(reports)} of {count} segments are done; {AGAIN}", FAILED)
 

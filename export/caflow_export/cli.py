@@ -92,7 +92,7 @@ def main(
     exported again, for example in another precision.
 
     Exit codes: 0 all is written and verified, 1 the graphs do not compute what the model does, or TensorRT refuses one,
-    2 wrong use, 3 the bundle is written, but engines need the GPU that they are for.
+    2 wrong use, 3 the bundle is written, but engines need the GPU that they are for, 130 it was cancelled by Ctrl-C.
     """
     console = Console(stderr=True)
     is_bundle = (checkpoint / MANIFEST).is_file()
@@ -171,6 +171,8 @@ def _export(checkpoint: Path, output: Path | None, precision: str, force: bool, 
         end(str(error))
     except VerificationFailed as error:
         end(f"no bundle was written: {error}", code=1)
+    except KeyboardInterrupt:
+        end("cancelled: no bundle is written", code=CANCELLED)
     click.echo(f"{report.path}  {report.bytes / 2**20:.1f} MiB, {report.share_of_parameters:.2f} × the parameters")
     return report.path
 

@@ -38,7 +38,7 @@ import click
 def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Path | None) -> None:
     """Train a model as RECIPE says: a TOML file, or the name of a built-in recipe.
 
-    Run the same command again to resume after a stop. With several GPUs:
+    Run the same command again to resume after a stop; the exit code is 130 after Ctrl-C. With several GPUs:
     torchrun --nproc-per-node N -m caflow_training.cli RECIPE --data DIR --out DIR
     """
     try:
@@ -60,6 +60,9 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
     except TrainingStopped as error:
         print(f"caflow-train: stopped: {error}", file=sys.stderr)
         _end(1)
+    except KeyboardInterrupt:
+        print("caflow-train: stopped: run the same command again to resume", file=sys.stderr)
+        _end(130)
     click.echo(path)
     _end(0)
 

@@ -18,6 +18,13 @@ def names() -> list[str]:
     return sorted(bundle.stem for bundle in MODELS.glob("*.caflow"))
 
 
+def matching(beginning: str) -> list[str]:
+    """Names of built-in models, and paths of bundles, that begin so: what a shell completes it to."""
+    folder = beginning[: beginning.rfind("/") + 1]
+    there = {folder + manifest.parent.name for manifest in Path(folder or ".").glob(f"*/{MANIFEST}")}
+    return sorted(name for name in {*names(), *there} if name.startswith(beginning))
+
+
 def find_bundle(name: str | Path) -> Path:
     """The built-in bundle of that name, unless a bundle is at that path; the path as it is where there is neither."""
     path = Path(name)

@@ -58,8 +58,8 @@ class Drawing:
     untypical: int = 0
     dropped: int = 0
     ended_early: str | None = None
-    stopped: bool = False
-    """By Ctrl-C."""
+    stopped: KeyboardInterrupt | None = None
+    """What ended it before the end of the source, such as Ctrl-C."""
     _shape: tuple[int, ...] = ()
 
     def run(self, take: TakeFrame | None = None, earlier: Sequence[Stretch] = ()) -> None:
@@ -80,8 +80,8 @@ class Drawing:
                 self.untypical += frame.untypical
                 if self.show:
                     self.show(frame, timed)
-        except KeyboardInterrupt:
-            self.stopped = True
+        except KeyboardInterrupt as stop:
+            self.stopped = stop
         finally:
             self.source.close()
             lane.leave()

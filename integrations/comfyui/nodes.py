@@ -1,0 +1,95 @@
+"""What the nodes of ComfyUI do. Its images are tensors (B, H, W, 3), float32 between 0 and 1."""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from caflow_runtime.bundle.builtin import DEFAULT
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+
+BUNDLE = ("STRING", {"default": DEFAULT, "tooltip": "A folder that caflow-export wrote, or x4-photo"})
+
+
+class Enlarge:
+    """Draws samples of each image: larger, coloured or whole, as the model does."""
+
+    CATEGORY = "caflow"
+    FUNCTION = "enlarge"
+    RETURN_TYPES = ("IMAGE", "IMAGE", "FLOAT")
+    RETURN_NAMES = ("best", "samples", "bits_per_dim")
+    OUTPUT_IS_LIST = (False, False, True)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802  (ComfyUI's name)
+        """What ComfyUI shows as inputs."""
+        return {
+            "required": {
+                "image": ("IMAGE",),
+                "bundle": BUNDLE,
+                "samples": ("INT", {"default": 10, "min": 1, "max": 1000}),
+                "temperature": ("FLOAT", {"default": 0.8, "min": 0.0, "max": 2.0, "step": 0.05}),
+                "seed": ("INT", {"default": 0, "min": 0, "max": 2**32 - 1}),
+                "rank": (["likelihood", "consistency", "typical"],),
+            }
+        }
+
+    def enlarge(
+        self, image: Tensor, bundle: str, samples: int, temperature: float, seed: int, rank: Any
+    ) -> tuple[Tensor, Tensor, list[float]]:
+        """Return the best sample of each image, all samples of the first image, then of the next one, the best first,
+        and the bits/dim of all samples in that order.
+
+        Raises:
+            CaflowError: ComfyUI shows what it says.
+        """
+        drawn = open_bundle(bundle).sample(to_integers(image), samples, temperature, seed, rank=rank)
+        images = np.asarray(drawn.images)
+        every = images.reshape(-1, *images.shape[2:])
+        return to_tensor(images[:, 0]), to_tensor(every), drawn.bits_per_dim.reshape(-1).tolist()
+
+
+class Score:
+    """Says how likely images are, each given its condition."""
+
+    CATEGORY = "caflow"
+    FUNCTION = "score"
+    RETURN_TYPES = ("FLOAT", "FLOAT")
+    RETURN_NAMES = ("bits_per_dim", "image_typicality")
+    OUTPUT_IS_LIST = (True, True)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802  (ComfyUI's name)
+        """What ComfyUI shows as inputs."""
+        return {"required": {"target": ("IMAGE",), "condition": ("IMAGE",), "bundle": BUNDLE}}
+
+    def score(self, target: Tensor, condition: Tensor, bundle: str) -> tuple[list[float], list[float]]:
+        """Return the bits/dim and the image typicality of each target; what cannot be judged is NaN.
+
+        Raises:
+            CaflowError: ComfyUI shows what it says.
+        """
+        scored = open_bundle(bundle).score(to_integers(target), to_integers(condition))
+        known = scored.image_typicality
+        typicality = np.full(len(target), np.nan) if known is None else known.value
+        return scored.bits_per_dim.tolist(), typicality.tolist()
+
+
+@lru_cache(maxsize=1)
+def open_bundle(bundle: str) -> Pipeline:
+    """Open a bundle, or return the one that is open: a graph that runs again opens it once."""
+    return load(bundle)
+
+
+def to_integers(image: Tensor) -> NDArray[np.uint8]:
+    """(B, H, W, C) float between 0 and 1 to uint8."""
+    integers: NDArray[np.uint8] = (255 * image).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return integers
+
+
+def to_tensor(images: NDArray[np.uint8]) -> Tensor:
+    """(B, H, W, C) uint8 to float32 between 0 and 1."""
+    return torch.from_numpy(images.astype(np.float32) / 255)

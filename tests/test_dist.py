@@ -1,0 +1,89 @@
+"""What is published: the sdist and the wheel that it builds, and the Pythons that they install on."""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+from commands import in_a_process
+
+from caflow_deploy import __version__
+from caflow_runtime.bundle import builtin
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {
+    "caflow_deploy": ROOT / "caflow_deploy",
+    "caflow_export": ROOT / "export" / "caflow_export",
+    "caflow_runtime": ROOT / "runtime" / "caflow_runtime",
+    "caflow_training": ROOT / "training" / "caflow_training",
+}
+LARGEST_BYTES = 20e6
+UNTESTED = ("3.12", "3.14")
+
+pytestmark = pytest.mark.full
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An sdist, and the wheel that `python -m build` makes of the sdist alone."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "build", "--outdir", folder, ROOT], check=True, capture_output=True)
+    (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
+    return sdist, wheel
+
+
+def metadata_of(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as file:
+        return Parser().parsestr(file.read(f"caflow_deploy-{__version__}.dist-info/METADATA").decode())
+
+
+def files_of(folder: Path) -> set[str]:
+    """What git has of a folder, which is what is to be published of it."""
+    listed = subprocess.run(["git", "ls-files"], cwd=folder, capture_output=True, text=True, check=True)
+    return set(listed.stdout.splitlines())
+
+
+def test_pypi_takes_both(built: tuple[Path, Path]) -> None:
+    done = in_a_process([sys.executable, "-m", "twine", "check", "--strict", *built])
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("PASSED") == 2
+    assert all(path.stat().st_size < LARGEST_BYTES for path in built)
+
+
+def test_the_wheel_holds_the_packages_and_the_model(built: tuple[Path, Path]) -> None:
+    """Each file of the packages, and nothing else, so that nothing untracked is published."""
+    sdist, wheel = built
+    expected = {f"{name}/{file}" for name, folder in PACKAGES.items() for file in files_of(folder)}
+    expected |= {
+        f"caflow_runtime/models/x4-photo.caflow/{path.name}" for path in builtin.find_bundle("x4-photo").iterdir()
+    }
+    with zipfile.ZipFile(wheel) as file:
+        names = {name for name in file.namelist() if ".dist-info/" not in name}
+    assert names == expected
+    with tarfile.open(sdist) as archive:
+        top = {Path(*Path(name).parts[1:2]).name for name in archive.getnames()}
+    assert top == {
+        *("caflow_deploy", "export", "models", "runtime", "training"),
+        *(".gitignore", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml"),
+    }
+
+
+@pytest.mark.parametrize("version", UNTESTED)
+@pytest.mark.parametrize("extras", ["cpu,video", "export"])
+def test_other_pythons_have_all_dependencies(
+    built: tuple[Path, Path], tmp_path: Path, version: str, extras: str
+) -> None:
+    """As wheels: nothing is installed, so nothing runs."""
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--target", tmp_path / "nowhere"]
+    done = in_a_process([*pip, "--python-version", version, "--only-binary", ":all:", f"{built[1]}[{extras}]"])
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_classifiers_name_the_tested_pythons(built: tuple[Path, Path]) -> None:
+    found = metadata_of(built[1]).get_all("Classifier", [])
+    versions = {name.rpartition(" ")[2] for name in found if name.startswith("Programming Language :: Python :: 3.")}
+    assert versions == {"3.11", "3.13"}

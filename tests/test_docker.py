@@ -1,0 +1,29 @@
+"""The Dockerfiles name what is there. Nothing here builds them."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILES = sorted((ROOT / "docker").glob("Dockerfile.*"))
+
+
+def test_there_are_two() -> None:
+    assert [path.suffix for path in DOCKERFILES] == [".cpu", ".cuda"]
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.suffix[1:])
+def test_what_it_copies_and_installs_is_there(path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    hatch = project["tool"]["hatch"]["build"]["targets"]
+    text = path.read_text()
+    copied = {name for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for name in line.split()[:-1]}
+    assert all((ROOT / name).exists() for name in copied), copied
+    assert copied == {"pyproject.toml", "README.md", "LICENSE", *hatch["sdist"]["only-include"]}
+    (extras,) = re.findall(r"\.whl\)\[(.*)\]", text)
+    assert set(extras.split(",")) <= set(project["project"]["optional-dependencies"])
+    assert f"--file {path.relative_to(ROOT)} " in text
+    (entry,) = re.findall(r'^ENTRYPOINT \["(.*)"\]$', text, re.MULTILINE)
+    assert entry in project["project"]["scripts"]

@@ -1,0 +1,52 @@
+"""What Ctrl-C and SIGTERM make of commands that do not stop in a way of their own, and of export and training."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from commands import caflow, command, started
+
+from caflow_deploy.commands import doctor
+from caflow_training.trainer import LOG
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_any_command_says_by_its_exit_code_what_stopped_it(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    def stop(*_: object, **__: object) -> NoReturn:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+        raise AssertionError("the signal did nothing")
+
+    monkeypatch.setattr(doctor, "check_environment", stop)
+    done = caflow("doctor")
+    assert (done.returncode, done.stderr) == (code, "caflow: stopped\n")
+
+
+def test_ctrl_c_leaves_no_half_of_a_bundle(ours: Path, tmp_path: Path) -> None:
+    """As on a terminal, all processes are told, those that trace as well."""
+    exporting = command(ours, "-o", tmp_path / "new.caflow", package="caflow_export")
+    with started(exporting, start_new_session=True) as process:
+        while not list(tmp_path.glob(".*.partial")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (130, "caflow-export: cancelled: no bundle is written\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_that_was_stopped_says_how_to_resume(photographs: Path, tmp_path: Path) -> None:
+    training = command("tiny", "--data", photographs, "--out", tmp_path, package="caflow_training")
+    with started(training) as process:
+        while not (tmp_path / LOG).exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "caflow-train: stopped: run the same command again to resume"
