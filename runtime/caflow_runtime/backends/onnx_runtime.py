@@ -171,8 +171,6 @@ def open_session(path: Path, provider: str, threads: int) -> Any:
     options.log_severity_level = ERRORS_ONLY
     # ONNX Runtime has a format of its own, which it recognizes by the file's suffix, and which may name other files.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    # Without VNNI, sums of products of uint8 and int8 would overflow.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     if provider == PROVIDERS["cpu"]:
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
