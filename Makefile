@@ -5,7 +5,7 @@ BUNDLE := models/x4-photo.caflow
 WHEEL := build/wheel
 DEMO := build/demo-venv
 
-.PHONY: demo setup lint dist test test-runtime test-full calibrate cpp benchmarks quality sheets video filter scale clean
+.PHONY: demo setup lint dist test test-runtime test-full calibrate cpp benchmarks quality hardware sheets video filter scale clean
 
 demo: $(DEMO)/.installed  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
 	$(DEMO)/bin/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -83,6 +83,12 @@ quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/metrics  #
 	$(BIN)/python -W ignore benchmarks/quality.py build/x4-photo-fp16.caflow --degradation clean --peer bicubic --threads 2 --json benchmarks/results/quality-fp16.json
 	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) --only "photographs, halved" --samples 105 --temperature 0.8 --temperature 0.9 --temperature 1 --threads 2 --json benchmarks/results/outliers.json
 	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) --threads 2 --json benchmarks/results/outliers-hard.json
+
+hardware: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Time the built-in model in each precision, in ONNX Runtime and OpenVINO.
+	$(BIN)/caflow-export x4-photo --precision bf16 -o build/x4-photo-bf16.caflow --force
+	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
+	$(BIN)/caflow-export x4-photo --precision int8 --data $(PHOTOGRAPHS)/calibration -o build/x4-photo-int8.caflow --force
+	$(BIN)/python -W ignore benchmarks/hardware.py $(BUNDLE) $(PHOTOGRAPHS)/test --fp16 build/x4-photo-fp16.caflow --bf16 build/x4-photo-bf16.caflow --int8 build/x4-photo-int8.caflow --json benchmarks/results/hardware.json
 
 sheets: $(PHOTOGRAPHS)/test  ## Draw what the built-in model and its peers make of clean and degraded photographs.
 	$(BIN)/python -W ignore benchmarks/sheets.py $(BUNDLE) --out build/sheets --threads 2

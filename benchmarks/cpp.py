@@ -17,7 +17,7 @@ import click
 import numpy as np
 import report
 
-from caflow_runtime.health.canary import smooth_conditions
+from caflow_runtime.flow.selftest import smooth_conditions
 
 CASES = ((64, 1), (64, 10), (256, 10))
 """Sides of the target, and samples."""

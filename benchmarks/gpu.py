@@ -23,10 +23,11 @@ from gpu_engines import engine_frames, engine_lines, onnx_lines
 from sampling import batched, published, the_model
 from torch import Tensor
 
-from caflow_export.export import PRECISIONS, PrecisionName
+from caflow_export.export import PRECISIONS
 from caflow_export.graphs import ModelGraphs
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
 from caflow_runtime.bundle.builtin import find_bundle
+from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.flow import scan
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow

@@ -11,7 +11,7 @@ import torch
 from sampling import TEMPERATURE
 from torch import Tensor
 
-from caflow_export.export import PrecisionName
+from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.flow import scan
 from caflow_training.model import CHANNELS, CAFlow
 

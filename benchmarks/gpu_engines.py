@@ -9,17 +9,18 @@ import torch
 from gpu_cases import FRAME, FRAME_SAMPLES, NAMES, SAMPLES, Case, Truth, chain, line, seconds
 from torch import Tensor
 
-from caflow_export.export import PrecisionName, export
+from caflow_export.export import export
 from caflow_export.to_tensorrt import build_engines
 from caflow_export.trt_flavor import NeedsGpu, TensorRTUnavailable
 from caflow_runtime.backends.gpu import used_memory
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound
 from caflow_runtime.backends.tensorrt import TensorRT
+from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow import scan
-from caflow_runtime.health.canary import smooth_conditions
+from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.pipeline.pipeline import OVERLAP, Pipeline
 from caflow_runtime.rows.device_run import GraphChain
 from caflow_training import checkpoint

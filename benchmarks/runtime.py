@@ -24,8 +24,8 @@ from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.noise import Place, draw_noise
+from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.health.bench import bench
-from caflow_runtime.health.canary import smooth_conditions
 from caflow_runtime.pipeline.pipeline import load
 
 SIDE = 64

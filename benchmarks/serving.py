@@ -16,7 +16,7 @@ import report
 from servers import Asked, Protocol, Server, ask_all, ray_server, triton_environment, triton_server
 
 from caflow_runtime.bundle.builtin import DEFAULT, find_bundle
-from caflow_runtime.health.canary import smooth_conditions
+from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 CLIENTS, REPLICAS, THREADS = 16, 2, 2

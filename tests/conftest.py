@@ -17,7 +17,8 @@ from gpus import onnxruntime_cuda, pytest_collection_modifyitems
 from numpy.typing import NDArray
 from tiny import calibrated, photographs, pipe, uncalibrated
 
-from caflow_export.export import ExportReport, PrecisionName, export
+from caflow_export.export import ExportReport, export
+from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.flow.noise import Place, draw_noise
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig

@@ -20,13 +20,14 @@ from torch.export import Dim
 
 from caflow_export import verify as verification
 from caflow_export.export import ExportError, ExportReport, export
-from caflow_export.measure import TOLERANCES, VerificationFailed
+from caflow_export.measure import VerificationFailed
 from caflow_export.weights import WeightStore, load_whole, widen
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.reading import read_manifest, sha256_of, verify_files
 from caflow_runtime.flow import scan
+from caflow_runtime.flow.tolerances import TOLERANCES
 from caflow_training import bundle_checkpoint, checkpoint
 from caflow_training.bijections import TransitionStep
 from caflow_training.bundle_checkpoint import WEIGHTS

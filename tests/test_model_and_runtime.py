@@ -9,7 +9,7 @@ from conftest import torch_noise
 from numpy.typing import NDArray
 from tiny import photograph
 
-from caflow_export.measure import TOLERANCES
+from caflow_runtime.flow.tolerances import TOLERANCES
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow, to_integers

@@ -14,7 +14,7 @@ from commands import caflow, caflow_export, command, environment_with, in_a_proc
 from conftest import stir
 from onnx import helper
 
-from caflow_export.export import ExportReport, PrecisionName, export
+from caflow_export.export import ExportReport, export
 from caflow_export.measure import VerificationFailed
 from caflow_export.to_tensorrt import BuildFailed, build_engines, parse, profiles
 from caflow_export.trt_flavor import TensorRTUnavailable, choose
@@ -26,6 +26,7 @@ from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.scan import Array, Arrays

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from tiny import photograph
 
 from caflow_deploy import load
-from caflow_export.measure import TOLERANCES
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.flow.tolerances import TOLERANCES
 from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_training import checkpoint

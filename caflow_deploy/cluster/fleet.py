@@ -89,7 +89,7 @@ def open_pipeline(place: Place) -> "Pipeline":
     for package, wanted in place.versions.items():
         if (found := here[package]) != wanted:
             raise InputError(f"wanted {package} {wanted}, as where the command runs, found {found}: install that one")
-    pipe = load(place.bundle, place.backend, place.threads, **place.tiling)  # type: ignore[arg-type]
+    pipe = load(place.bundle, place.backend, place.threads, **place.tiling)
     if flat(settings_of_pipeline(pipe)) != place.settings:
         raise InputError(
             f"{pipe.folder} is another bundle, or another calibration, than where the command runs: copy that one"

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from caflow_deploy.commands.options import (
-    BACKENDS,
+    BACKEND_METAVAR,
+    BackendType,
     NumberRange,
     bundle_argument,
     json_option,
@@ -29,7 +30,15 @@ MOST_SIDE = 2**16
 @click.option("--side", type=click.IntRange(1, MOST_SIDE), default=64, show_default=True, help="Of the square result.")
 @click.option("-n", "--samples", default="1,2,5,10", callback=numbers, show_default=True, help="Numbers of samples.")
 @click.option("--seconds", type=NumberRange(0), default=2.0, show_default=True, help="For each line.")
-@click.option("--backend", type=BACKENDS, multiple=True, default=["auto"], show_default=True, help="Any number.")
+@click.option(
+    "--backend",
+    type=BackendType(),
+    metavar=BACKEND_METAVAR,
+    multiple=True,
+    default=["auto"],
+    show_default=True,
+    help="Any number.",
+)
 @threads_option
 @json_option
 def command(

@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 from caflow_deploy.commands.terminal import ending_on_errors
 from caflow_runtime.backends import MOST_THREADS
 from caflow_runtime.bundle.builtin import DEFAULT, matching
+from caflow_runtime.backends.select import BACKENDS, PROVIDER_PREFIX
 from caflow_runtime.errors import InputError
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image_formats import MAX_PIXELS
@@ -40,13 +41,35 @@ MOST_SAMPLES = 10_000
 MOST_PIXELS = 2**30
 """Of an image file: OpenCV reads no larger ones."""
 CODECS = ["h264", "hevc", "av1", "ffv1"]
-BACKENDS = click.Choice(["auto", "cpu", "cuda", "tensorrt"])
+
+
+class BackendType(click.types.StringParamType):
+    """A backend's name."""
+
+    name = "backend"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The name; ends the command where there is no such backend. Execution providers are ONNX Runtime's to know."""
+        if value not in BACKENDS and not str(value).startswith(PROVIDER_PREFIX):
+            self.fail(f"{value!r} is not one of {', '.join(BACKENDS)} and {PROVIDER_PREFIX}PROVIDER.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+BACKEND_METAVAR = f"[{'|'.join(BACKENDS)}|{PROVIDER_PREFIX}PROVIDER]"
 threads_option = click.option(
     "--threads", type=click.IntRange(0, MOST_THREADS), default=0, show_default="one per core", help="On the CPU."
 )
 
 
-backend_option = click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="What runs it.")
+backend_option = click.option(
+    "--backend",
+    type=BackendType(),
+    metavar=BACKEND_METAVAR,
+    default="auto",
+    show_default=True,
+    help="What runs it: ONNX Runtime on the CPU or an NVIDIA GPU, OpenVINO on the CPU, the bundle's TensorRT engines, "
+    "or an execution provider of ONNX Runtime by its name, such as ort:dml, if it agrees with the CPU.",
+)
 redraws_option = click.option(
     "--redraws",
     type=click.IntRange(0),
@@ -295,7 +318,7 @@ def open_pipeline(
     with ending_on_errors():
         given = {"pixel_budget": pixel_budget, "overlap": overlap}
         settings = {name: value for name, value in given.items() if value is not None}
-        return load(bundle, backend, threads, is_calibrated=is_calibrated, **settings)  # type: ignore[arg-type]
+        return load(bundle, backend, threads, is_calibrated=is_calibrated, **settings)
 
 
 def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> FrameNoise:

@@ -74,8 +74,8 @@ class Running:
         if self.ray is None:
             with open_local_fleet(place, self.workers or 1) as local:
                 yield local
-        elif self.backend == "tensorrt":
-            raise InputError("engines are of one kind of GPU: with --ray, give --backend cuda, cpu or auto")
+        elif self.backend not in ("auto", "cpu", "cuda"):
+            raise InputError(f"--backend {self.backend} does not work with --ray: give --backend cuda, cpu or auto")
         else:
             with open_ray_fleet(self.ray, replace(place, versions=versions_here()), self.workers) as far:
                 yield far

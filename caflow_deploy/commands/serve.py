@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.options import BACKENDS, NumberRange, bundle_option
+from caflow_deploy.commands.options import NumberRange, backend_option, bundle_option
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
 from caflow_deploy.serving.bodies import Bodies
-from caflow_runtime.backends.select import BackendName
+from caflow_runtime.backends.select import GPU_BACKENDS, BackendName
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.reading import read_manifest, verify_files
 
@@ -47,7 +47,7 @@ SPARE_BYTES = 2**16
     help="A Ray cluster to run the replicas on, without Ray Serve so far. Its own ports are on all addresses of its "
     "machines: whoever reaches them may run code there, unless the cluster requires a token.  [default: this machine]",
 )
-@click.option("--backend", type=BACKENDS, default="auto", show_default=True, help="What runs it.")
+@backend_option
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of a replica, on the CPU.")
 @click.option("--max-batch", type=click.IntRange(1), default=8, show_default=True, help="Requests computed together.")
 @click.option(
@@ -109,7 +109,7 @@ def command(
             found = serve.status()
             if found.proxies or found.applications:
                 end("Ray Serve runs on that cluster already: end what runs there first")
-            gpus = 1 if backend != "cpu" and ray.cluster_resources().get("GPU") else 0
+            gpus = 1 if backend in GPU_BACKENDS and ray.cluster_resources().get("GPU") else 0
             _check_resources(ray.available_resources(), replicas, threads, gpus)
             logging.getLogger("ray.serve").setLevel(logging.WARNING)
             serve.start(proxy_location="Disabled")  # its proxies have no limits, and gRPC on all addresses

@@ -20,7 +20,7 @@ from caflow_runtime.errors import BackendError
 if TYPE_CHECKING:
     from caflow_export.trt_flavor import NeedsGpu
 
-PRECISIONS = click.Choice(["fp32", "fp16", "bf16"])
+ENGINE_PRECISIONS = ["fp32", "fp16", "bf16"]
 WRONG_USE, NO_GPU, CANCELLED = 2, 3, 130
 
 
@@ -44,7 +44,17 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder.  [default: NAME.caflow]")
-@click.option("--precision", type=PRECISIONS, help="Of the networks; the flow's state stays float32.  [default: fp32]")
+@click.option(
+    "--precision",
+    type=click.Choice([*ENGINE_PRECISIONS, "int8"]),
+    help="Of the networks; the flow's state stays float32.  [default: fp32]",
+)
+@click.option(
+    "--data",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Photographs like those that the model will see: --precision int8 learns the ranges of values from them.",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
 @click.option(
     "--triton",
@@ -52,7 +62,9 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
     type=click.Path(path_type=Path),
     help="Write a model repository of Triton Inference Server too, with a copy of the bundle.",
 )
-@click.option("--trt", type=PRECISIONS, help="Build TensorRT engines too, with networks of this precision.")
+@click.option(
+    "--trt", type=click.Choice(ENGINE_PRECISIONS), help="Build TensorRT engines too, with networks of this precision."
+)
 @click.option(
     "--trt-flavor",
     type=click.Choice(["tensorrt", "rtx"]),
@@ -77,6 +89,7 @@ def main(
     checkpoint: Path,
     output: Path | None,
     precision: str | None,
+    data: Path | None,
     force: bool,
     triton: Path | None,
     trt: str | None,
@@ -100,6 +113,8 @@ def main(
         end(f"--precision {precision} and --trt {trt}: engines run the bundle's graphs, so leave out --precision")
     if not trt and (trt_flavor or compute_capability):
         end("--trt-flavor and --compute-capability are about engines: give --trt fp32, fp16 or bf16")
+    if (precision == "int8") != (data is not None):
+        end("--precision int8 learns the ranges of values from photographs, and nothing else does: give --data with it")
     as_it_is = is_bundle and not output
     if as_it_is and not (trt or triton):
         end(
@@ -113,7 +128,7 @@ def main(
     if as_it_is and trt:
         _check_precision(checkpoint, trt)
     cannot_build = _why_not(trt_flavor, compute_capability) if trt else None
-    bundle = checkpoint if as_it_is else _export(checkpoint, output, trt or precision or "fp32", force, console)
+    bundle = checkpoint if as_it_is else _export(checkpoint, output, trt or precision or "fp32", data, force, console)
     if trt and not cannot_build:
         _build(bundle, trt_flavor, compute_capability, max_rows, max_size, console)
     if triton:
@@ -127,6 +142,8 @@ def _check_precision(bundle: Path, precision: str) -> None:
         found = read_manifest(bundle).precision
     except BundleError as error:
         end(str(error))
+    if found == "int8":
+        end(f"{bundle} is of int8, whose zero points TensorRT does not take: export its model again, with --trt fp16")
     if found != precision:
         end(
             f"{bundle} is of {found}, its graphs cannot become {precision}: give --trt {found}, or export its "
@@ -147,7 +164,9 @@ def _why_not(flavor: Any, compute_capabilities: tuple[str, ...]) -> "NeedsGpu | 
     return None
 
 
-def _export(checkpoint: Path, output: Path | None, precision: str, force: bool, console: Console) -> Path:
+def _export(
+    checkpoint: Path, output: Path | None, precision: str, data: Path | None, force: bool, console: Console
+) -> Path:
     try:
         from caflow_export.export import ExportError, export
         from caflow_export.measure import VerificationFailed
@@ -166,6 +185,7 @@ def _export(checkpoint: Path, output: Path | None, precision: str, force: bool, 
                 processes=min(2, os.cpu_count() or 1),
                 say=lambda line: console.print(line, highlight=False, soft_wrap=True),
                 show=show,
+                photographs=data,
             )
     except (CheckpointError, ConfigError, ExportError) as error:
         end(str(error))
@@ -173,6 +193,8 @@ def _export(checkpoint: Path, output: Path | None, precision: str, force: bool, 
         end(f"no bundle was written: {error}", code=1)
     except KeyboardInterrupt:
         end("cancelled: no bundle is written", code=CANCELLED)
+    listed_nodes = ", ".join(f"{count} {name}" for name, count in report.on_cpu.most_common()) or "none"
+    console.print(f"nodes that ONNX Runtime's CUDA provider leaves to the CPU: {listed_nodes}", highlight=False)
     click.echo(f"{report.path}  {report.bytes / 2**20:.1f} MiB, {report.share_of_parameters:.2f} × the parameters")
     return report.path
 

@@ -1,18 +1,21 @@
 """`export(checkpoint)`: a checkpoint to a verified bundle, whole or not at all."""
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 import torch
 
+from caflow_export.cuda_nodes import nodes_on_cpu
 from caflow_export.graphs import ModelGraphs
+from caflow_export.int8 import in_int8
 from caflow_export.levels import Precision
 from caflow_export.operations import count_operations
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace, trace, trace_to_bytes
@@ -22,7 +25,10 @@ from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
+from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files, write_manifest
+from caflow_runtime.errors import CaflowError
+from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in
 from caflow_runtime.judge import calibration
 from caflow_runtime.whole_files import whole_folder
 from caflow_training import bundle_checkpoint, reference_checkpoint
@@ -34,13 +40,14 @@ from caflow_training.validation import ExplodingInverse, write_sheet
 
 SHEET_SIDES_IN_MULTIPLES = (4, 4)
 SHEET_TEMPERATURES = (0.0, 0.5, 0.8, 1.0)
-
-PrecisionName = Literal["fp32", "fp16", "bf16"]
+MOST_PHOTOGRAPHS, SIDE = 32, 128
+"""From which int8 networks learn their ranges: one crop of so many pixels of each."""
 
 PRECISIONS: dict[PrecisionName, Precision] = {
     "fp32": Precision(torch.float32, torch.float32),
     "fp16": Precision(torch.float16, torch.float32),
     "bf16": Precision(torch.bfloat16, torch.float32),
+    "int8": Precision(torch.float32, torch.float32),  # until `int8.py` makes integers of them
 }
 TYPE_NAMES: dict[int, Any] = {
     onnx.TensorProto.FLOAT: "float32",
@@ -66,6 +73,8 @@ class ExportReport:
     """Of all its files."""
     share_of_parameters: float
     """`bytes` / bytes of the model's parameters in the networks' precision."""
+    on_cpu: Counter[str]
+    """Nodes of all graphs that ONNX Runtime's CUDA provider leaves to the CPU, by operator."""
 
 
 def export(
@@ -76,6 +85,7 @@ def export(
     processes: int = 1,
     say: Callable[[str], None] | None = None,
     show: Callable[[str, int, int], None] | None = None,
+    photographs: str | Path | None = None,
 ) -> ExportReport:
     """Cut the model of a checkpoint into graphs, trace them, hold them against the model, and write a bundle.
 
@@ -88,6 +98,7 @@ def export(
         processes: that trace at the same time. With more than one, a script needs `if __name__ == "__main__":`.
         say: is given the lines of the verification.
         show: is given the graph that was traced, how many are done, and how many there are.
+        photographs: a folder from which int8 networks learn their ranges.
 
     Raises:
         CheckpointError, ConfigError: if the checkpoint cannot be read.
@@ -104,12 +115,21 @@ def export(
         raise ExportError(f"{output} is there already: give --force to replace it, or another name with -o")
     if output.exists() and not (output / MANIFEST).is_file():
         raise ExportError(f"{output} is not a bundle, so --force does not replace it: give another name with -o")
+    if (precision == "int8") != (photographs is not None):
+        raise ExportError("int8 networks, and no others, learn their ranges from photographs: give both or neither")
+    numbers = _model(model)
+    pairs = None if photographs is None else _pairs(Path(photographs), numbers)
+    types = PRECISIONS[precision]
+    to_trace = list(graphs_to_trace(model, ModelGraphs.of(model, types), types.state))
     loses_calibration = (output / calibration.NAME).exists()
     with whole_folder(output) as partial:
         source = _source(checkpoint)
         with (partial / WEIGHTS).open("w+b") as file:
             store = WeightStore(file)
-            graphs = _write_graphs(model, store, partial, PRECISIONS[precision], processes, show)
+            traced = _traced(to_trace, processes, show)
+            if pairs is not None:
+                traced = iter(in_int8(to_trace, list(traced), numbers, pairs))
+            graphs = _write_graphs(to_trace, traced, store, partial, numbers)
             if precision == "fp32":  # others have rounded the weights
                 _write_checkpoint(model, store, partial, source.training)
         runnable, verified_with = _runnable(model, partial, graphs, precision)
@@ -118,7 +138,7 @@ def export(
             format=bundle.FORMAT,
             format_version=bundle.FORMAT_VERSION,
             precision=precision,
-            model=_model(model),
+            model=numbers,
             graphs=graphs,
             weights=[describe_file(partial, WEIGHTS)],
             verification=measured,
@@ -131,21 +151,15 @@ def export(
     if say and loses_calibration:
         say(f"{output}: its calibration was of the old bundle and is gone: run caflow calibrate again")
     size = sum(file.stat().st_size for file in output.iterdir())
-    parameters = sum(p.numel() for p in model.parameters()) * PRECISIONS[precision].network.itemsize
-    return ExportReport(output, manifest, size, size / parameters)
+    parameters = sum(p.numel() for p in model.parameters()) * types.network.itemsize
+    on_cpu = sum((nodes_on_cpu(onnx.load(output / g.file.path, load_external_data=False)) for g in graphs), Counter())
+    return ExportReport(output, manifest, size, size / parameters, on_cpu)
 
 
-def _write_graphs(
-    model: CAFlow,
-    store: WeightStore,
-    folder: Path,
-    precision: Precision,
-    processes: int,
-    show: Callable[[str, int, int], None] | None,
-) -> list[bundle.Graph]:
-    """Trace all graphs into `folder`, their weights into the store."""
-    to_trace = list(graphs_to_trace(model, ModelGraphs.of(model, precision), precision.state))
-    protos: list[onnx.ModelProto] = []
+def _traced(
+    to_trace: list[GraphToTrace], processes: int, show: Callable[[str, int, int], None] | None
+) -> Iterator[onnx.ModelProto]:
+    """The graphs with their weights inside, one after the other."""
     with ExitStack() as stack:
         traced: Iterable[onnx.ModelProto] = map(trace, to_trace)
         if processes > 1:
@@ -154,19 +168,43 @@ def _write_graphs(
             pool = stack.enter_context(ProcessPoolExecutor(processes, context))
             traced = map(onnx.load_from_string, pool.map(trace_to_bytes, to_trace))
         for done, (graph, proto) in enumerate(zip(to_trace, traced, strict=True), start=1):
-            store.move_out(proto)
-            onnx.save(proto, folder / f"{graph.name}.onnx")
-            protos.append(proto)
+            yield proto
             if show:
                 show(graph.name, done, len(to_trace))
+
+
+def _write_graphs(
+    to_trace: list[GraphToTrace],
+    traced: Iterable[onnx.ModelProto],
+    store: WeightStore,
+    folder: Path,
+    numbers: bundle.Model,
+) -> list[bundle.Graph]:
+    """Write graphs into `folder`, their weights into the store, and describe them."""
+    protos: list[onnx.ModelProto] = []
+    for graph, proto in zip(to_trace, traced, strict=True):
+        store.move_out(proto)
+        onnx.save(proto, folder / f"{graph.name}.onnx")
+        protos.append(proto)
     store.flush()
     for graph in to_trace:
         onnx.checker.check_model(folder / f"{graph.name}.onnx", full_check=True)
-    numbers = _model(model)
     return [
         _graph(graph, proto, describe_file(folder, f"{graph.name}.onnx"), bundle.cell_side(numbers, graph.name))
         for graph, proto in zip(to_trace, protos, strict=True)
     ]
+
+
+def _pairs(folder: Path, model: bundle.Model) -> list[Pair]:
+    """One crop of each photograph of a folder, of the first ones, with its condition."""
+    try:
+        paths = photographs_in(folder)[:MOST_PHOTOGRAPHS]
+        pairs = [pair for path in paths for pair in pairs_of(path, folder, model, [SIDE])[:1]]
+    except (CaflowError, OSError) as error:
+        raise ExportError(str(error)) from None
+    if not pairs:
+        raise ExportError(f"{folder}: wanted photographs of at least {SIDE}×{SIDE} pixels, found none")
+    return pairs
 
 
 def _write_checkpoint(model: CAFlow, store: WeightStore, folder: Path, training: dict[str, Any]) -> None:

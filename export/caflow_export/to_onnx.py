@@ -16,9 +16,10 @@ from caflow_runtime.bundle.manifest import size_of
 from caflow_training.image_flow import latent_channels
 from caflow_training.model import CHANNELS, CAFlow
 
-OPSET = 20
+OPSET = 18
+"""ONNX Runtime's CUDA provider lacks newer versions of `Resize` and others, which would then run on the CPU."""
 BFLOAT16_OPSET = 22
-"""The first in which a convolution may be of bfloat16; ONNX Runtime lays out convolutions best up to 21."""
+"""The first in which a convolution may be of bfloat16."""
 
 Shape = tuple[int | str, ...]
 

@@ -13,14 +13,15 @@ from torch import nn
 
 from caflow_export.graphs import ModelGraphs
 from caflow_export.levels import Precision
-from caflow_export.measure import TOLERANCES, Measure, Tolerances
+from caflow_export.measure import Measure
 from caflow_export.side_by_side import SideBySide
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace
 from caflow_runtime.bundle import manifest as bundle
-from caflow_runtime.bundle.manifest import Measurement
+from caflow_runtime.bundle.manifest import Measurement, PrecisionName
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Array, Arrays, Graph
-from caflow_runtime.health.selftest import flow_errors
+from caflow_runtime.flow.selftest import flow_errors
+from caflow_runtime.flow.tolerances import TOLERANCES, Tolerances
 from caflow_training.model import CHANNELS, CAFlow, to_integers
 
 SIDES_IN_MULTIPLES = [(3, 2), (1, 3)]
@@ -41,7 +42,11 @@ class Case:
 
 
 def verify(
-    model: CAFlow, graphs: Mapping[str, Graph], precision: str, verified_with: str, say: Callable[[str], None] | None
+    model: CAFlow,
+    graphs: Mapping[str, Graph],
+    precision: PrecisionName,
+    verified_with: str,
+    say: Callable[[str], None] | None,
 ) -> list[Measurement]:
     """All measurements of `graphs`, each printed with its verdict. Graphs are given float32 and convert it themselves.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caflow_export.measure import TOLERANCES, Measure
+from caflow_export.measure import Measure
 from caflow_export.side_by_side import SideBySide
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.graphs import Graphs
@@ -18,7 +18,8 @@ from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.manifest import Manifest, Measurement
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Array, Graph
-from caflow_runtime.health.selftest import ROWS, Case, case, cases, flow_errors, is_invertible, on_host
+from caflow_runtime.flow.selftest import ROWS, Case, case, cases, flow_errors, is_invertible
+from caflow_runtime.flow.tolerances import TOLERANCES
 from caflow_runtime.rows.device_run import GraphChain
 
 FLOW = "flow"
@@ -36,11 +37,11 @@ def verify_engines(folder: Path, backend: Backend, say: Callable[[str], None] | 
         VerificationFailed: naming the graph and what is off by more than its tolerance.
     """
     built = Graphs(folder, backend)
-    manifest, hosted = built.manifest, on_host(built)
+    manifest, hosted = built.manifest, built.on_host()
     inputs = cases(manifest.model, backend.profiles)
     measure = Measure(backend.name, say)
     if manifest.precision != "bf16":  # which ONNX Runtime's CPU has no convolutions in
-        exact = on_host(Graphs(folder, OnnxRuntimeCpu()))
+        exact = Graphs(folder, OnnxRuntimeCpu()).on_host()
         for one in inputs:
             _measure_graphs(exact, hosted, manifest, one, measure)
     _measure_flow(hosted, manifest, inputs[-1], measure)

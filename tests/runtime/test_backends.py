@@ -10,9 +10,16 @@ import pytest
 from tiny import photograph
 
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound, OnnxRuntimeCpu, check_installed, import_onnxruntime
+from caflow_runtime.backends.onnx_runtime import (
+    OnnxRuntimeBound,
+    OnnxRuntimeByName,
+    OnnxRuntimeCpu,
+    check_installed,
+    import_onnxruntime,
+)
 from caflow_runtime.backends.select import open_backend
 from caflow_runtime.errors import BackendError
+from caflow_runtime.flow.scan import Arrays, Graph
 from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
 
 
@@ -43,7 +50,7 @@ def test_no_onnx_runtime_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
 def test_cuda_is_never_the_cpu(uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither with the CPU's package, nor with one that says it is the GPU's and cannot use it."""
     import_onnxruntime()  # which is not found below
-    with pytest.raises(BackendError, match=r"runs on the CPU only; for CUDA: .* 'caflow-deploy\[gpu\]'"):
+    with pytest.raises(BackendError, match=r"which does not run on CUDA: .* 'caflow-deploy\[gpu\]'"):
         load(uncalibrated, backend="cuda")
     install(tmp_path, monkeypatch, "onnxruntime-gpu", only=True)
     with pytest.raises(BackendError, match="wanted ONNX Runtime's CUDAExecutionProvider, this build of it has"):
@@ -75,6 +82,52 @@ def test_threads_are_what_was_asked_for(uncalibrated: Path) -> None:
     for threads, more in ((1, 0), (3, 2 * 5)):  # two helpers for each of the five graphs of sampling
         command = [sys.executable, "-c", code, str(uncalibrated), str(threads)]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{more}\n"
+
+
+@pytest.mark.parametrize("name", ["ort:CPUExecutionProvider", "ort:cpu"])
+def test_a_provider_is_opened_by_its_name(uncalibrated: Path, photographs: Path, name: str) -> None:
+    condition = photograph(photographs, 0, 9, 12)
+    with load(uncalibrated, backend=name) as pipe, load(uncalibrated, backend="cpu") as cpu:
+        assert pipe.backend == "onnxruntime cpu"
+        np.testing.assert_array_equal(pipe.best_of(condition, n=2).images, cpu.best_of(condition, n=2).images)
+
+
+def test_a_provider_that_is_not_there_is_named_with_those_that_are(uncalibrated: Path) -> None:
+    with pytest.raises(BackendError, match=r"no execution provider 'dml', but .*cpu.*: install the build that has it"):
+        load(uncalibrated, backend="ort:dml")
+
+
+@pytest.mark.parametrize(
+    ("graph", "output", "factor", "found"),
+    [
+        ("reverse_1", "pixels", 1.001, "pixels, share of full scale"),
+        ("decode_0", "share", 1.001, "log-likelihood of samples"),
+        ("likelihood_1", "share", 1.001, "log-likelihood of images"),
+        ("likelihood_0", "z", 1.01, "noise of level 0 after decode and likelihood"),
+        ("reverse_1", "pixels", np.nan, "pixels, share of full scale: nan where 1e-04 is allowed"),
+    ],
+)
+def test_a_provider_that_computes_something_else_is_refused(
+    uncalibrated: Path, monkeypatch: pytest.MonkeyPatch, graph: str, output: str, factor: float, found: str
+) -> None:
+    def load_wrong(self: OnnxRuntimeByName, path: Path) -> Graph:
+        run = OnnxRuntimeCpu.load(self, path)
+
+        def wrong(arrays: Arrays) -> dict[str, np.ndarray]:
+            out = run(arrays)
+            return {**out, output: np.float32(factor) * out[output]} if path.stem == graph else out
+
+        return wrong
+
+    monkeypatch.setattr(OnnxRuntimeByName, "load", load_wrong)
+    with pytest.raises(BackendError, match=f"computes something else than the CPU, so it is not used: {found}"):
+        load(uncalibrated, backend="ort:cpu")
+
+
+def test_openvino_that_is_not_installed_names_the_extra(uncalibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(BackendError, match=r"OpenVINO is not installed: pip install 'caflow-deploy\[openvino\]'"):
+        load(uncalibrated, backend="openvino")
 
 
 @pytest.mark.gpu

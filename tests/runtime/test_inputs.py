@@ -145,8 +145,10 @@ def test_wrong_pairs_are_named(pipe: Pipeline) -> None:
 
 
 def test_wrong_settings_are_named(uncalibrated: Path) -> None:
-    with pytest.raises(BackendError, match="wanted a backend of auto, cpu, cuda, tensorrt, got 'tpu'"):
-        load(uncalibrated, backend="tpu")  # type: ignore[arg-type]
+    with pytest.raises(
+        BackendError, match="wanted a backend of auto, cpu, cuda, openvino, tensorrt or ort:PROVIDER, got 'tpu'"
+    ):
+        load(uncalibrated, backend="tpu")
     with pytest.raises(InputError, match="pixel_budget: wanted an integer from 1"):
         load(uncalibrated, pixel_budget=0)
     for threads in (-1, 1025):

@@ -26,6 +26,8 @@ class Backend(Protocol):
     """Such as "onnxruntime cpu"."""
     profiles: Sequence[Profile] = ()
     """Sizes that its graphs take, each up to some rows, height and width; where there are none, any."""
+    is_proven: bool = True
+    """Whether it is known to compute right; else a bundle is compared with the CPU when it is opened."""
     finds_not_finite: bool = False
     """Whether `are_finite` works on the device, so that pixels can stay there."""
 

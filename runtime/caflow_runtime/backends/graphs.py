@@ -9,7 +9,7 @@ from caflow_runtime.bundle.reading import read_manifest, verify_files
 from caflow_runtime.bundle.wrong_bundle import BrokenGraph
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.ports import checked
-from caflow_runtime.flow.scan import Graph
+from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 
 class Graphs(Mapping[str, Graph]):
@@ -50,6 +50,20 @@ class Graphs(Mapping[str, Graph]):
 
     def __len__(self) -> int:
         return len(self.manifest.graphs)
+
+    def on_host(self) -> dict[str, Graph]:
+        """The same graphs, taking and giving numpy arrays."""
+        return {name: self._on_host(name) for name in self}
+
+    def _on_host(self, name: str) -> Graph:
+        backend = self.backend
+
+        def run(arrays: Arrays) -> dict[str, Array]:
+            inputs = [port.name for port in self.manifest.graph(name).inputs if port.name in arrays]
+            out = self[name]({key: backend.to_device(arrays[key]) for key in inputs})
+            return {key: backend.to_host(array) for key, array in out.items()}
+
+        return run
 
     def close(self) -> None:
         """Let go of what is loaded."""

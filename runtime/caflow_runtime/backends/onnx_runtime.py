@@ -1,4 +1,5 @@
-"""Graphs through ONNX Runtime, on the CPU or, with values that stay on the device between graphs, on an NVIDIA GPU.
+"""Graphs through ONNX Runtime: on the CPU; on an NVIDIA GPU, with values that stay on the device between graphs; or by
+any of its execution providers.
 
 ONNX Runtime runs on the CPU without a word where it cannot use the GPU; here the device that was asked for is the one
 that runs, or it is an error.
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.backends.backend import Backend, explaining
+from caflow_runtime.backends.host_arrays import HostArrays
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 
@@ -27,13 +29,19 @@ TYPES = {
     "tensor(int64)": "int64",
 }
 """As manifests name them."""
+BUILDS = (
+    *("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml"),
+    *("onnxruntime-openvino", "onnxruntime-rocm", "onnxruntime-migraphx"),
+)
+"""Packages that each hold a whole ONNX Runtime, in the same place."""
 ERRORS_ONLY = 3
 
 
-class OnnxRuntimeCpu(Backend):
+class OnnxRuntimeCpu(HostArrays):
     """Graphs on the CPU; device arrays are numpy's."""
 
     name = "onnxruntime cpu"
+    provider = PROVIDERS["cpu"]
 
     def __init__(self, threads: int = 0) -> None:
         """`threads`: for the graphs' operators; 0 is one per core."""
@@ -41,7 +49,7 @@ class OnnxRuntimeCpu(Backend):
         self.threads = threads
 
     def load(self, path: Path) -> Graph:
-        session = open_session(path, "cpu", self.threads)
+        session = open_session(path, self.provider, self.threads)
         inputs = [value.name for value in session.get_inputs()]
         outputs = [value.name for value in session.get_outputs()]
 
@@ -51,23 +59,32 @@ class OnnxRuntimeCpu(Backend):
 
         return run
 
-    def to_device(self, array: NDArray[Any]) -> Array:
-        return array
 
-    def to_host(self, array: Array) -> NDArray[Any]:
-        return array
+class OnnxRuntimeByName(OnnxRuntimeCpu):
+    """Graphs by any execution provider that this build of ONNX Runtime has; what it lacks, the CPU's runs.
 
-    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
-        return np.asarray(array[rows])
+    Arrays are in the host's memory between graphs.
+    """
 
-    def adopt(self, array: object) -> Array:
-        try:
-            adopted = array if isinstance(array, np.ndarray) else np.from_dlpack(cast(Any, array))
-        except (AttributeError, BufferError, RuntimeError, TypeError) as error:
-            raise InputError(f"wanted an array in the host's memory, got {type(array).__name__}: {error}") from None
-        if not adopted.flags.c_contiguous:
-            raise InputError("wanted a contiguous array, got one whose elements lie apart: make a copy")
-        return cast(Array, adopted)
+    is_proven = False
+
+    def __init__(self, provider: str, threads: int = 0) -> None:
+        """
+        Arguments:
+            provider: its name, in any case, with or without "ExecutionProvider": "dml" is DmlExecutionProvider.
+
+        Raises:
+            BackendError: if this build has no such provider.
+        """
+        super().__init__(threads)
+        known = {short_name(found): found for found in import_onnxruntime().get_available_providers()}
+        if short_name(provider) not in known:
+            raise BackendError(
+                f"this build of ONNX Runtime has no execution provider {provider!r}, but {', '.join(known)}",
+                "install the build that has it in place of this one",
+            )
+        self.provider = known[short_name(provider)]
+        self.name = f"onnxruntime {short_name(provider)}"
 
 
 class OnnxRuntimeBound(Backend):
@@ -82,10 +99,10 @@ class OnnxRuntimeBound(Backend):
         try:
             self.to_device(np.zeros(1, np.float32))
         except Exception as error:  # its exceptions share no base class
-            raise _unusable(device, str(error)) from None
+            raise _unusable(PROVIDERS[device], str(error)) from None
 
     def load(self, path: Path) -> Graph:
-        session = open_session(path, self.device, self.threads)
+        session = open_session(path, PROVIDERS[self.device], self.threads)
         inputs = [value.name for value in session.get_inputs()]
         outputs = [value.name for value in session.get_outputs()]
 
@@ -137,11 +154,16 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def open_session(path: Path, device: Device, threads: int) -> Any:
-    """An ONNX Runtime session on `device`.
+def short_name(provider: str) -> str:
+    """Of an execution provider: "dml" of "DmlExecutionProvider"."""
+    return provider.lower().removesuffix("executionprovider")
+
+
+def open_session(path: Path, provider: str, threads: int) -> Any:
+    """An ONNX Runtime session of an execution provider.
 
     Raises:
-        BackendError: if it would run anywhere else.
+        BackendError: if another one would run it.
     """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
@@ -149,16 +171,16 @@ def open_session(path: Path, device: Device, threads: int) -> Any:
     options.log_severity_level = ERRORS_ONLY
     # ONNX Runtime has a format of its own, which it recognizes by the file's suffix, and which may name other files.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    if device == "cpu":
+    if provider == PROVIDERS["cpu"]:
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
     # Each graph has its own threads; those of the last one would spin on while the next one runs, on the same cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # TF32 would cost the inverses their accuracy.
-    provider_options: dict[str, str] = {"use_tf32": "0"} if device == "cuda" else {}
-    session = onnxruntime.InferenceSession(path, options, providers=[(PROVIDERS[device], provider_options)])
-    if session.get_providers()[0] != PROVIDERS[device]:
-        raise _unusable(device, f"it fell back to {session.get_providers()}")
+    provider_options: dict[str, str] = {"use_tf32": "0"} if provider == PROVIDERS["cuda"] else {}
+    session = onnxruntime.InferenceSession(path, options, providers=[(provider, provider_options)])
+    if session.get_providers()[0] != provider:
+        raise _unusable(provider, f"it fell back to {session.get_providers()}")
     return session
 
 
@@ -181,29 +203,32 @@ def check_provider(device: Device) -> None:
     found = import_onnxruntime().get_available_providers()
     if PROVIDERS[device] not in found:
         raise BackendError(
-            f"wanted ONNX Runtime's {PROVIDERS[device]}, this build of it has {found}", _install_anew(device)
+            f"wanted ONNX Runtime's {PROVIDERS[device]}, this build of it has {found}",
+            _install_anew(installed_builds(), device),
         )
 
 
+def installed_builds() -> list[str]:
+    """Which packages of ONNX Runtime are installed; each but one loses files to the others."""
+    return [name for name in BUILDS if is_installed(name)]
+
+
 def check_installed(device: Device) -> None:
-    """Exactly one of ONNX Runtime's two packages, the right one for the device.
+    """Exactly one of ONNX Runtime's packages, the right one for the device.
 
     Raises:
         BackendError
     """
-    found = [name for name in ("onnxruntime", "onnxruntime-gpu") if is_installed(name)]
-    if len(found) == 2:
+    found = installed_builds()
+    if len(found) > 1:
         raise BackendError(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files, so the GPU is lost",
-            _install_anew(device),
+            f"{found[0]} and {found[1]} are both installed and overwrite each other's files, so one of them is lost",
+            _install_anew(found, device),
         )
     if not found:
         raise BackendError("ONNX Runtime is not installed", f"pip install 'caflow-deploy[{_extra(device)}]'")
-    if device == "cuda" and found == ["onnxruntime"]:
-        raise BackendError(
-            "onnxruntime is installed, which runs on the CPU only; for CUDA",
-            "pip uninstall -y onnxruntime && pip install 'caflow-deploy[gpu]'",
-        )
+    if device == "cuda" and found != ["onnxruntime-gpu"]:
+        raise BackendError(f"{found[0]} is installed, which does not run on CUDA", _install_anew(found, device))
 
 
 def is_installed(distribution: str) -> bool:
@@ -215,15 +240,16 @@ def is_installed(distribution: str) -> bool:
     return True
 
 
-def _unusable(device: Device, reason: str) -> BackendError:
+def _unusable(provider: str, reason: str) -> BackendError:
+    cuda = "install an NVIDIA driver, and CUDA 13 with cuDNN 9 by pip install 'onnxruntime-gpu[cuda,cudnn]'"
     return BackendError(
-        f"wanted ONNX Runtime on {device}, but it cannot run there ({reason.strip()})",
-        "install an NVIDIA driver, and CUDA 13 with cuDNN 9 by pip install 'onnxruntime-gpu[cuda,cudnn]'",
+        f"wanted ONNX Runtime's {provider}, but it cannot run here ({reason.strip()})",
+        cuda if provider == PROVIDERS["cuda"] else "install the device's driver, or give --backend cpu",
     )
 
 
-def _install_anew(device: Device) -> str:
-    return f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'caflow-deploy[{_extra(device)}]'"
+def _install_anew(found: list[str], device: Device) -> str:
+    return f"pip uninstall -y {' '.join(found)} && pip install 'caflow-deploy[{_extra(device)}]'"
 
 
 def _extra(device: Device) -> str:

@@ -2,15 +2,26 @@
 
 import warnings
 from pathlib import Path
-from typing import Literal, get_args
 
 from caflow_runtime.backends import MOST_THREADS
 from caflow_runtime.backends.backend import Backend
-from caflow_runtime.backends.onnx_runtime import Device, OnnxRuntimeBound, OnnxRuntimeCpu, check_installed, is_installed
+from caflow_runtime.backends.onnx_runtime import (
+    Device,
+    OnnxRuntimeBound,
+    OnnxRuntimeByName,
+    OnnxRuntimeCpu,
+    check_installed,
+    is_installed,
+)
 from caflow_runtime.checks import check_integer
 from caflow_runtime.errors import BackendError
 
-BackendName = Literal["auto", "cpu", "cuda", "tensorrt"]
+BackendName = str
+"""One of BACKENDS, or "ort:NAME" for an execution provider of ONNX Runtime, such as "ort:dml"."""
+BACKENDS = ("auto", "cpu", "cuda", "openvino", "tensorrt")
+GPU_BACKENDS = ("auto", "cuda", "tensorrt")
+"""Those that run on an NVIDIA GPU, or may."""
+PROVIDER_PREFIX = "ort:"
 
 
 def open_backend(name: BackendName, folder: Path, threads: int = 0) -> Backend:
@@ -24,22 +35,23 @@ def open_backend(name: BackendName, folder: Path, threads: int = 0) -> Backend:
         BackendError: if it cannot run here.
         InputError: if there cannot be so many threads.
     """
-    if name not in get_args(BackendName):
-        raise BackendError(f"wanted a backend of {', '.join(get_args(BackendName))}, got {name!r}")
     check_integer("threads", threads, 0, MOST_THREADS)
-    if name == "tensorrt":
-        from caflow_runtime.backends.tensorrt import TensorRT
+    if isinstance(name, str) and name.startswith(PROVIDER_PREFIX):
+        return OnnxRuntimeByName(name.removeprefix(PROVIDER_PREFIX), threads)
+    match name:
+        case "auto":
+            return _open_best(threads)
+        case "cpu" | "cuda":
+            return open_onnx_runtime(name, threads)
+        case "openvino":
+            from caflow_runtime.backends.openvino import OpenVino
 
-        return TensorRT.on_the_gpu(folder)
-    if name != "auto":
-        return open_onnx_runtime(name, threads)
-    if is_installed("onnxruntime-gpu"):
-        check_installed("cuda")
-        try:
-            return open_onnx_runtime("cuda", threads)
-        except BackendError as error:
-            warnings.warn(f"running on the CPU: {error}", stacklevel=2)
-    return open_onnx_runtime("cpu", threads)
+            return OpenVino(threads)
+        case "tensorrt":
+            from caflow_runtime.backends.tensorrt import TensorRT
+
+            return TensorRT.on_the_gpu(folder)
+    raise BackendError(f"wanted a backend of {', '.join(BACKENDS)} or {PROVIDER_PREFIX}PROVIDER, got {name!r}")
 
 
 def open_onnx_runtime(device: Device, threads: int = 0) -> Backend:
@@ -49,3 +61,13 @@ def open_onnx_runtime(device: Device, threads: int = 0) -> Backend:
         BackendError: if it cannot run there.
     """
     return OnnxRuntimeCpu(threads) if device == "cpu" else OnnxRuntimeBound(device, threads)
+
+
+def _open_best(threads: int) -> Backend:
+    if is_installed("onnxruntime-gpu"):
+        check_installed("cuda")
+        try:
+            return open_onnx_runtime("cuda", threads)
+        except BackendError as error:
+            warnings.warn(f"running on the CPU: {error}", stacklevel=3)
+    return open_onnx_runtime("cpu", threads)

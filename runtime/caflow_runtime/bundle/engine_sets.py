@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.manifest import Count, File, Measurement, Strict
+from caflow_runtime.bundle.manifest import Count, File, Measurement, PrecisionName, Strict
 from caflow_runtime.bundle.manifest_checks import check_path
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.bundle.wrong_bundle import PathOutside
@@ -61,7 +61,7 @@ class EngineSet(Strict, frozen=True, kw_only=True, omit_defaults=False):
     """Of the GPUs that can run it, such as "8.6"."""
     gpu: str | None
     """Its name, where it was built for one GPU alone."""
-    precision: Literal["fp32", "fp16", "bf16"]
+    precision: PrecisionName
     profiles: list[Profile]
     engines: list[Engine]
     verification: list[Measurement] = msgspec.field(default_factory=list)

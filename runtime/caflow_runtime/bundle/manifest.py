@@ -15,6 +15,7 @@ MOST_LEVELS = 15
 LARGEST_SIZE = 2**31 - 1
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+PrecisionName = Literal["fp32", "fp16", "bf16", "int8"]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -93,7 +94,7 @@ class Manifest(Strict, frozen=True):
 
     format: str
     format_version: int
-    precision: Literal["fp32", "fp16", "bf16"]
+    precision: PrecisionName
     """Of the networks; the flow's state is float32."""
     model: Model
     graphs: list[Graph]

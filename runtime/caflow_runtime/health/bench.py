@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.backends.gpu import used_memory
-from caflow_runtime.health.canary import smooth_conditions
+from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.health.peak import peak_gflop_per_s
 from caflow_runtime.image import Image
 from caflow_runtime.pipeline.pipeline import Pipeline

@@ -1,9 +1,6 @@
 """The canary: one made-up sample whose log-likelihood tells an engine that computes something else than it should."""
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
+from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 TEMPERATURE = 0.8
@@ -31,10 +28,3 @@ def canary_difference(pipe: Pipeline) -> float:
     """
     known = pipe.calibration.canary.log_likelihood
     return canary_log_likelihood(pipe) - known
-
-
-def smooth_conditions(count: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Random images, smooth as photographs are, (count, height, width, 3)."""
-    coarse = np.random.default_rng(0).uniform(0, 255, (count, 5, 5, 3)).astype(np.float32)
-    large = [cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC) for image in coarse]
-    return np.asarray(np.clip(large, 0, 255), np.uint8)

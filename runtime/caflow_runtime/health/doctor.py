@@ -12,21 +12,22 @@ import numpy as np
 
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.backends.onnx_runtime import Device, is_installed
+from caflow_runtime.backends.onnx_runtime import Device, installed_builds
 from caflow_runtime.backends.select import BackendName, open_backend, open_onnx_runtime
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.reading import read_manifest, verify_files
 from caflow_runtime.bundle.wrong_bundle import BundleError
 from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.flow.batching import Room
+from caflow_runtime.flow.selftest import cases, flow_errors, is_invertible
+from caflow_runtime.flow.tolerances import TOLERANCES
 from caflow_runtime.health.canary import SIDE_IN_MULTIPLES, canary_difference
-from caflow_runtime.health.selftest import cases, flow_errors, is_invertible, on_host
 from caflow_runtime.judge.calibration import read_calibration
 from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline
 
 State = Literal["ok", "absent", "failed"]
 DEVICES: tuple[Device, ...] = ("cpu", "cuda")
-ENGINES: BackendName = "tensorrt"
+OTHERS: tuple[BackendName, ...] = ("openvino", "tensorrt")
 
 
 @dataclass(frozen=True)
@@ -42,22 +43,22 @@ class Check:
 
 
 def check_environment() -> Iterator[Check]:
-    """Python, the base packages, and ONNX Runtime in one of its two packages."""
+    """Python, the base packages, and ONNX Runtime in one of its packages."""
     yield Check("python", "ok", platform.python_version())
     for package in ("caflow-deploy", "numpy"):
         yield Check(package, "ok", version(package))
     # Either build of OpenCV will do.
     yield Check("opencv", "ok", cv2.__version__)
-    package = "onnxruntime-gpu" if is_installed("onnxruntime-gpu") else "onnxruntime"
+    builds = installed_builds()
     for device in DEVICES:
         try:
             open_onnx_runtime(device)
         except BackendError as error:
-            is_wanted = device == "cpu" or package == "onnxruntime-gpu"
+            is_wanted = device == "cpu" or "onnxruntime-gpu" in builds
             state: State = "failed" if is_wanted else "absent"
             yield Check(f"onnxruntime {device}", state, error.what, error.remedy)
         else:
-            yield Check(f"onnxruntime {device}", "ok", f"{package} {version(package)}")
+            yield Check(f"onnxruntime {device}", "ok", f"{builds[0]} {version(builds[0])}")
 
 
 def check_bundle(folder: Path) -> Iterator[Check]:
@@ -77,11 +78,11 @@ def check_bundle(folder: Path) -> Iterator[Check]:
         yield Check(f"{manifest.precision} error at export", "ok", found)
     calibrated = _check_calibration(folder)
     yield calibrated
-    for name in (*DEVICES, ENGINES):
+    for name in (*DEVICES, *OTHERS):
         try:
             backend = open_backend(name, folder)
         except BackendError as error:
-            if name == ENGINES:
+            if name in OTHERS:
                 yield Check(name, "absent", error.what, error.remedy)
             continue
         yield from _check_on(Graphs(folder, backend), backend, calibrated.state == "ok")
@@ -99,19 +100,17 @@ def _check_calibration(folder: Path) -> Check:
 
 def _check_on(graphs: Graphs, backend: Backend, is_calibrated: bool) -> Iterator[Check]:
     manifest = graphs.manifest
-    tolerances = {m.what: m.tolerance for m in manifest.verification if m.graph == "flow"}
+    allowed = TOLERANCES[manifest.precision].flow
     remedy = f"do not use this bundle on {backend.name}: try another backend or --precision fp32, and report it"
     inputs = cases(manifest.model, backend.profiles)[-1]
     if len(inputs[1]) == 1:
         yield Check(backend.name, "absent", "not asked, as its engines run single rows", "build with more --max-rows")
         return
     try:
-        hosted = on_host(graphs)
-        for _, what, error in flow_errors(hosted, manifest.model.levels, *inputs, is_invertible(manifest)):
+        for kind, what, error in flow_errors(graphs.on_host(), manifest.model.levels, *inputs, is_invertible(manifest)):
             worst = float(np.abs(error).max())
-            tolerance = tolerances.get(what, 0.0)
-            state: State = "ok" if worst <= tolerance else "failed"
-            found = f"{worst:.1e} of {tolerance:.0e} allowed"
+            state: State = "ok" if worst <= allowed[kind] else "failed"
+            found = f"{worst:.1e} of {allowed[kind]:.0e} allowed"
             yield Check(f"{backend.name}: {what}", state, found, "" if state == "ok" else remedy)
         largest = Room(PIXEL_BUDGET, backend.profiles).largest_sides
         if is_calibrated and (largest is None or min(largest) >= SIDE_IN_MULTIPLES * manifest.model.size_multiple):
@@ -122,8 +121,7 @@ def _check_on(graphs: Graphs, backend: Backend, is_calibrated: bool) -> Iterator
 
 def _check_canary(pipe: Pipeline, remedy: str) -> Check:
     """What the bundle was calibrated with, and what runs here, may each be off by what was allowed at export."""
-    tolerances = [m.tolerance for m in pipe.manifest.verification if m.graph == "sample" and "likelihood" in m.what]
-    allowed = 2 * max(tolerances, default=0.0)
+    allowed = 2 * TOLERANCES[pipe.manifest.precision].log_likelihood
     difference = abs(canary_difference(pipe) / pipe.calibration.canary.log_likelihood)
     state: State = "ok" if difference <= allowed else "failed"
     found = f"{difference:.1e} of {allowed:.0e} allowed; calibrated on {pipe.calibration.canary.backend}"

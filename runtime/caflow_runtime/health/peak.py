@@ -15,8 +15,11 @@ SHORTEST_S = 1e-6
 
 
 def peak_gflop_per_s(backend: Backend, precision: str) -> float:
-    """10⁹ multiplications and additions per second, with the numbers of a bundle's networks (float16 for bfloat16)."""
-    kind = "fp32" if precision == "fp32" else "fp16"
+    """10⁹ multiplications and additions per second, with the numbers of a bundle's networks.
+
+    For bfloat16 those are float16's, for int8 float32's.
+    """
+    kind = "fp16" if precision in ("fp16", "bf16") else "fp32"
     with as_file(files("caflow_runtime.health").joinpath(f"product-{kind}.onnx")) as path:
         run = backend.build(path)
     random = np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.backends.graphs import Graphs
+from caflow_runtime.backends.parity import check_parity
 from caflow_runtime.backends.select import BackendName, open_backend
 from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.manifest import Manifest
@@ -51,8 +52,9 @@ def load(
 
     Arguments:
         bundle: a folder that caflow-export wrote, or the name of a built-in model.
-        backend: "cpu" and "cuda" run in ONNX Runtime, "tensorrt" the bundle's engines, or they fail; "auto" is CUDA
-            where ONNX Runtime can use it.
+        backend: "cpu" and "cuda" run in ONNX Runtime, "openvino" in OpenVINO on the CPU, "tensorrt" the bundle's
+            engines, or they fail; "auto" is CUDA where ONNX Runtime can use it, else its CPU. "ort:NAME" is any
+            execution provider of ONNX Runtime, such as "ort:dml": it is compared with the CPU first, and must agree.
         threads: on the CPU; 0 is one per core.
         pixel_budget: target pixels in one run of the graphs, rows taken together: what bounds the memory, at some 300
             bytes each for small models. Larger images are cut into tiles. Results, and the float32 pixels of tiled
@@ -67,7 +69,10 @@ def load(
     check_integer("pixel_budget", pixel_budget, 1, MOST_PIXELS)
     check_integer("overlap", overlap, 0, MOST_PIXELS)
     folder = builtin.find_bundle(bundle)
-    return Pipeline(Graphs(folder, open_backend(backend, folder, threads)), pixel_budget, overlap, is_calibrated)
+    graphs = Graphs(folder, open_backend(backend, folder, threads))
+    if not graphs.backend.is_proven:
+        check_parity(graphs)
+    return Pipeline(graphs, pixel_budget, overlap, is_calibrated)
 
 
 class Pipeline:

@@ -41,7 +41,7 @@ EngineSet read_set(const fs::path& path) {
     set.version = fields.text("version");
     set.compute_capability = fields.text("compute_capability");
     if (!fields["gpu"].is_null()) set.gpu = fields.text("gpu");
-    fields.text("precision", {"fp32", "fp16", "bf16"});
+    fields.text("precision", {"fp32", "fp16", "bf16", "int8"});
     set.profiles = fields.list("profiles", read_profile);
     for (auto& [graph, file] : fields.list("engines", read_engine)) set.engines[graph] = file;
     fields["verification"];

@@ -121,7 +121,7 @@ Manifest read_fields(const Json& contents, const fs::path& path) {
     fields.text("format");
     fields.integer("format_version");
     Manifest manifest{
-        fields.text("precision", {"fp32", "fp16", "bf16"}),
+        fields.text("precision", {"fp32", "fp16", "bf16", "int8"}),
         read_model(fields["model"], fields.place("model")),
         fields.list("graphs", read_graph),
         fields.list("weights", Fields::as_file),

@@ -184,7 +184,7 @@ typedef struct caflow_stream_options {
 typedef struct caflow_model_info {
     size_t struct_size;
     const char *task;      /* such as "super-resolution" */
-    const char *precision; /* of the networks: "fp32", "fp16" or "bf16" */
+    const char *precision; /* of the networks: "fp32", "fp16", "bf16" or "int8" */
     const char *backend;   /* what runs, such as "onnxruntime cpu" */
     uint32_t scale;        /* target side / condition side */
     uint32_t size_multiple;

@@ -3,16 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.manifest import Manifest, Model, cell_side
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.noise import Place, draw_noise
-from caflow_runtime.flow.scan import Array, Arrays, Graph
-from caflow_runtime.health.canary import smooth_conditions
+from caflow_runtime.flow.scan import Array, Graph
 
 SIDES_IN_MULTIPLES = (2, 3)
 IMAGES, ROWS = 2, 6
@@ -61,11 +60,6 @@ def is_invertible(manifest: Manifest) -> bool:
     return any(m.graph == "flow" and m.what.startswith("noise of level") for m in manifest.verification)
 
 
-def on_host(graphs: Graphs) -> dict[str, Graph]:
-    """The graphs of a bundle, taking and giving numpy arrays."""
-    return {name: _on_host(graphs, name) for name in graphs}
-
-
 def case(model: Model, rows: int = ROWS, sides: tuple[int, int] | None = None) -> Case:
     """Smooth random conditions, the image of each of so many rows, and noise; of a small target by default."""
     height, width = sides or (side * model.size_multiple for side in SIDES_IN_MULTIPLES)
@@ -93,13 +87,8 @@ def cases(model: Model, profiles: Sequence[Profile]) -> list[Case]:
     return found
 
 
-def _on_host(graphs: Graphs, name: str) -> Graph:
-    backend = graphs.backend
-
-    def run(arrays: Arrays) -> dict[str, Any]:
-        graph = graphs.manifest.graph(name)
-        given = {port.name: arrays[port.name] for port in graph.inputs if port.name in arrays}
-        out = graphs[name]({key: backend.to_device(array) for key, array in given.items()})
-        return {key: backend.to_host(array) for key, array in out.items()}
-
-    return run
+def smooth_conditions(count: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Random images, smooth as photographs are, (count, height, width, 3)."""
+    coarse = np.random.default_rng(0).uniform(0, 255, (count, 5, 5, 3)).astype(np.float32)
+    large = [cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC) for image in coarse]
+    return np.asarray(np.clip(large, 0, 255), np.uint8)

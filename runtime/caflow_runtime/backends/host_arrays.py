@@ -1,0 +1,32 @@
+"""What backends share whose device arrays are numpy's, in the host's memory."""
+
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.backends.backend import Backend
+from caflow_runtime.errors import InputError
+from caflow_runtime.flow.scan import Array
+
+
+class HostArrays(Backend):
+    """A backend whose device is the host."""
+
+    def to_device(self, array: NDArray[Any]) -> Array:
+        return array
+
+    def to_host(self, array: Array) -> NDArray[Any]:
+        return array
+
+    def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
+        return np.asarray(array[rows])
+
+    def adopt(self, array: object) -> Array:
+        try:
+            adopted = array if isinstance(array, np.ndarray) else np.from_dlpack(cast(Any, array))
+        except (AttributeError, BufferError, RuntimeError, TypeError) as error:
+            raise InputError(f"wanted an array in the host's memory, got {type(array).__name__}: {error}") from None
+        if not adopted.flags.c_contiguous:
+            raise InputError("wanted a contiguous array, got one whose elements lie apart: make a copy")
+        return cast(Array, adopted)

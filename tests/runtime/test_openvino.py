@@ -1,0 +1,69 @@
+"""OpenVINO gives what ONNX Runtime gives, whatever the size, the number of threads and the thread that asks."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import photograph
+
+from caflow_runtime.backends.parity import check_parity
+from caflow_runtime.errors import BackendError
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+
+pytest.importorskip("openvino")
+
+
+@pytest.fixture(scope="module")
+def openvino(uncalibrated: Path) -> Iterator[Pipeline]:
+    with load(uncalibrated, backend="openvino") as pipe:
+        yield pipe
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (9, 13), (24, 8)])
+def test_results_are_those_of_onnx_runtime(
+    openvino: Pipeline, pipe: Pipeline, photographs: Path, sides: tuple[int, int]
+) -> None:
+    condition = photograph(photographs, 0, *sides)
+    a, b = (one.best_of(condition, n=3) for one in (openvino, pipe))
+    np.testing.assert_allclose(a.log_likelihood, b.log_likelihood, rtol=1e-5)
+    assert (a.images[0] != b.images[0]).mean() < 1e-3
+    c, d = (one.score(b.images, condition) for one in (openvino, pipe))
+    np.testing.assert_allclose(c.log_likelihood, d.log_likelihood, rtol=1e-5)
+
+
+def test_the_parity_check_passes(openvino: Pipeline) -> None:
+    check_parity(openvino.graphs)
+    assert openvino.backend == "openvino cpu"
+
+
+def test_threads_that_ask_at_the_same_time_get_what_one_gets(openvino: Pipeline, photographs: Path) -> None:
+    conditions = [photograph(photographs, k, 8, 8 + 4 * (k % 3)) for k in range(8)]
+    alone = [openvino.best_of(condition, n=2) for condition in conditions]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda condition: openvino.best_of(condition, n=2), conditions))
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(a.images, b.images)
+        np.testing.assert_array_equal(a.per_level, b.per_level)
+
+
+def test_what_a_graph_cannot_take_is_an_error(openvino: Pipeline) -> None:
+    with pytest.raises(BackendError, match=r"reverse_0\.onnx: "):
+        openvino.graphs.backend.load(openvino.folder / "reverse_0.onnx")({"latent": np.zeros((1, 1, 2, 2), np.float32)})
+
+
+def test_nothing_is_written_or_reported(uncalibrated: Path, tmp_path: Path) -> None:
+    places = {name: str(tmp_path / name) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    for place in places.values():
+        Path(place).mkdir()
+    code = (
+        "import numpy, sys, caflow_deploy; "
+        "caflow_deploy.load(sys.argv[1], backend='openvino').best_of(numpy.zeros((8, 8, 3), 'u1'), n=1); "
+        "assert 'openvino_telemetry' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, uncalibrated], env=dict(os.environ) | places, check=True)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

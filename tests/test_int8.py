@@ -1,0 +1,114 @@
+"""Networks in int8: a model of its own, that is a bijection, and that every runtime takes for one."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from commands import caflow, caflow_export
+from onnx import TensorProto
+from tiny import photograph
+
+from caflow_export.export import ExportError, ExportReport, export
+from caflow_export.weights import load_whole
+from caflow_runtime.pipeline.pipeline import load
+
+SCALE = 2
+"""Of the model of `least`."""
+
+
+@pytest.fixture(scope="module")
+def small(least: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    folder = tmp_path_factory.mktemp("int8") / "small.caflow"
+    return export(least, folder, "int8", photographs=photographs)
+
+
+def convolutions(proto: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
+    """Of a graph, those with weights of integers, and the others."""
+    kinds = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    made = {name: node for node in proto.graph.node for name in node.output}
+    found: dict[str, list[onnx.NodeProto]] = {"int8": [], "float": []}
+    for node in proto.graph.node:
+        if node.op_type == "Conv":
+            source = made.get(node.input[1])
+            is_int8 = source is not None and kinds.get(source.input[0]) == TensorProto.INT8
+            found["int8" if is_int8 else "float"].append(node)
+    return found
+
+
+@pytest.mark.full
+def test_networks_are_int8_and_the_state_is_not(small: ExportReport) -> None:
+    for graph in small.manifest.graphs:
+        found = convolutions(load_whole(small.path / graph.file.path))
+        if graph.name.startswith(("decode", "likelihood", "reverse", "forward")):
+            assert found["int8"]
+            assert all("mixings" in node.input[1] or "repeat" in node.input[1] for node in found["float"])
+        else:
+            assert not found["int8"]
+        assert {port.type for port in graph.outputs} <= {"float32", "uint8"}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("pair", [("decode_0", "likelihood_0"), ("reverse_0", "forward_0")])
+def test_both_directions_hold_the_same_networks(small: ExportReport, pair: tuple[str, str]) -> None:
+    """The same integers and the same steps: all constants of one that are of its networks are in the other."""
+    one, other = (
+        {
+            tensor.name: onnx.numpy_helper.to_array(tensor)
+            for tensor in load_whole(small.path / f"{name}.onnx").graph.initializer
+            if tensor.name.endswith(("_int", "_units", "_scale", "_zero"))
+        }
+        for name in pair
+    )
+    assert one.keys() == other.keys()
+    assert any(values.dtype == np.int8 for values in one.values())
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name])
+
+
+@pytest.mark.full
+def test_the_density_of_a_sample_is_that_of_its_score(small: ExportReport, photographs: Path) -> None:
+    """Sampling and scoring are one function in both directions, whatever the integers cost in likelihood."""
+    condition = photograph(photographs, 0, 16, 16)
+    with load(small.path, backend="cpu") as pipe:
+        target = photograph(photographs, 0, 16 * SCALE, 16 * SCALE)
+        encoded = pipe.encode(target, condition)
+        again = pipe.decode(encoded.noise, condition)
+        assert np.abs(again.images[0].astype(int) - target).max() <= 1
+        np.testing.assert_allclose(again.log_likelihood, encoded.log_likelihood, rtol=1e-3)
+
+
+@pytest.mark.full
+def test_it_is_close_to_the_model_in_float32(small: ExportReport, least_exported: Path, photographs: Path) -> None:
+    condition = photograph(photographs, 1, 16, 16)
+    with load(small.path, backend="cpu") as pipe, load(least_exported, backend="cpu") as exact:
+        a, b = (one.best_of(condition, n=1) for one in (pipe, exact))
+    error = a.images[0].astype(float) - b.images[0]
+    assert 0 < np.sqrt(np.square(error).mean()) < 1
+    np.testing.assert_allclose(a.log_likelihood, b.log_likelihood, rtol=0.05)
+
+
+@pytest.mark.full
+def test_doctor_has_tolerances_for_it(small: ExportReport) -> None:
+    done = caflow("doctor", small.path)
+    assert done.returncode == 0, done.stdout
+    assert "int8 error at export" in done.stdout
+
+
+def test_photographs_are_given_with_int8_and_with_nothing_else(least: Path, photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="learn their ranges from photographs: give both or neither"):
+        export(least, tmp_path / "new.caflow", "int8")
+    with pytest.raises(ExportError, match="wanted photographs"):
+        export(least, tmp_path / "new.caflow", "int8", photographs=tmp_path)
+    for options in (["--precision", "int8"], ["--data", photographs], ["--precision", "fp16", "--data", photographs]):
+        done = caflow_export(least, "-o", tmp_path / "new.caflow", *options)
+        assert done.returncode == 2
+        assert "give --data with it" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.full
+def test_engines_of_it_are_refused(small: ExportReport) -> None:
+    done = caflow_export(small.path, "--trt", "fp16")
+    assert done.returncode == 2
+    assert "is of int8, whose zero points TensorRT does not take" in done.stderr
