@@ -19,7 +19,7 @@ from tiny import TINY
 
 from caflow_runtime.pictures.containers import read_metadata
 from caflow_runtime.pictures.image_files import read_image, write_image
-from caflow_runtime.pictures.metadata import Metadata
+from caflow_runtime.pictures.metadata import Metadata, Resolution
 
 FORMATS = ["png", "jpg", "webp", "tiff"]
 
@@ -148,6 +148,19 @@ def test_malformed_metadata_is_left_out_and_named(tmp_path: Path, target: str) -
             )
 
 
+@pytest.mark.parametrize("target", [*FORMATS, "bmp"])
+@pytest.mark.parametrize("wanted", [Resolution(72, 36), Resolution(118, 59, True), Resolution(28.35, 28.35, True)])
+def test_a_resolution_keeps_its_unit_where_it_can(tmp_path: Path, target: str, wanted: Resolution) -> None:
+    """JPEG has integers alone, PNG and BMP have pixels per metre."""
+    path = tmp_path / f"out.{target}"
+    assert not write_image(path, np.zeros((4, 6, 3), np.uint8), metadata=Metadata(resolution=wanted))
+    found = read_image(path).metadata.resolution
+    assert found is not None
+    assert found.per(2.54) == pytest.approx(wanted.per(2.54), abs=0.02)
+    if target in ("tiff", "webp") or (target == "jpg" and wanted.x % 1 == 0):
+        assert found == wanted
+
+
 def test_what_a_segment_of_jpeg_cannot_hold_is_named(tmp_path: Path) -> None:
     rgb = np.zeros((4, 6, 3), np.uint8)
     large = (200_000).to_bytes(4, "big") + PROFILE[4:] + bytes(200_000 - len(PROFILE))
@@ -213,6 +226,7 @@ CHANGED = {
 }
 
 
+@pytest.mark.full
 def test_exiftool_and_exiv2_read_the_same_of_sources_and_results(tmp_path: Path) -> None:
     missing = [name for name in ("exiftool", "exiv2") if shutil.which(name) is None]
     if missing:

@@ -74,8 +74,9 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     if is_cut_off(contents):
         raise UnreadableImage(f"{path}: the JPEG is cut off")
     try:
-        turned = _decode(contents, TURNED) if width * height else None
-        flat = None if turned is None else _decode(contents, cv2.IMREAD_UNCHANGED)
+        flat = _decode(contents, cv2.IMREAD_UNCHANGED) if width * height else None
+        is_float = flat is not None and flat.dtype.kind == "f"  # TIFF, which is turned, and whose alpha stays, anyhow
+        turned = flat if is_float or flat is None else _decode(contents, TURNED)
         # As bytes: OpenCV crashes where a name is not UTF-8.
         pictures = 1 if contents.startswith(JPEG_START) or flat is None else cv2.imcount(os.fsencode(path))  # type: ignore[arg-type]
     except cv2.error:

@@ -88,6 +88,6 @@ def write_jpeg(contents: bytes, metadata: Metadata) -> bytes:
 
 def _jfif_resolution(resolution: Resolution) -> tuple[int, int, int]:
     """A unit, and integers; in centimetres only where they are such."""
-    in_cm = resolution.per_cm and resolution.x.is_integer() and resolution.y.is_integer()
+    in_cm = resolution.per_cm and resolution.x % 1 == resolution.y % 1 == 0
     x, y = (max(1, min(round(side), 0xFFFF)) for side in resolution.per(1.0 if in_cm else CM_PER_INCH))
     return PER_CM if in_cm else PER_INCH, x, y
