@@ -1,15 +1,20 @@
-"""Broken image files: refused, or read as an image of no more pixels than are allowed."""
+"""Broken image files: refused, or read as an image of no more pixels than are allowed, with metadata to write."""
 
 import random
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
+from described import ALL, IPTC, PROFILE, XMP, exif_file
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes
+from PIL import Image
 
 from caflow_runtime.errors import UnreadableImage
+from caflow_runtime.pictures.containers import read_metadata, with_metadata
 from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.pictures.metadata import Metadata
 
 PHOTOGRAPHS = Path(__file__).parent / "data" / "photographs"
 MAX_PIXELS = 2**16
@@ -20,6 +25,7 @@ EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0
 def images(folder: Path) -> Attempt:
     """Of every format: grey, colours, with alpha, of 16 bits, turned, in strips, compressed otherwise."""
     good = _good_images()
+    results = _results()
 
     def attempt(source: random.Random) -> str:
         suffix, contents = source.choice(good)
@@ -34,9 +40,33 @@ def images(folder: Path) -> Attempt:
         assert channels == 3
         assert 0 < height * width <= MAX_PIXELS
         assert found.alpha is None or found.alpha.shape == (height, width)
+        for plain, pixels in results:
+            _check_metadata(plain, pixels, found.metadata)
         return "read"
 
     return attempt
+
+
+def _results() -> list[tuple[bytes, np.ndarray]]:
+    """Files of all formats that are written, and their pixels."""
+    rgb = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    files = [cv2.imencode(suffix, rgb)[1].tobytes() for suffix in (".png", ".jpg", ".webp", ".tiff", ".bmp")]
+    return [(file, _decoded(file)) for file in files]
+
+
+def _decoded(contents: bytes) -> np.ndarray:
+    decoded = cv2.imdecode(np.frombuffer(contents, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.asarray(decoded)
+
+
+def _check_metadata(plain: bytes, pixels: np.ndarray, metadata: Metadata) -> None:
+    """Whatever was read can be written, is read again, and changes no pixel."""
+    written, _ = with_metadata(plain, metadata, is_grey=False)
+    again, malformed = read_metadata(written)
+    assert not malformed
+    assert again.iptc in (metadata.iptc, None)
+    np.testing.assert_array_equal(_decoded(written), pixels)
 
 
 def _good_images() -> list[tuple[str, bytes]]:
@@ -55,6 +85,12 @@ def _good_images() -> list[tuple[str, bytes]]:
         *((".tif", rgb.astype(kind), []) for kind in (np.float32, np.float64)),
     ]
     found = [(suffix, cv2.imencode(suffix, picture, options)[1].tobytes()) for suffix, picture, options in wanted]
-    jpeg = next(contents for suffix, contents in found if suffix == ".jpg")
+    first = dict(reversed(found))  # in colours
+    jpeg = first[".jpg"]
     exif = b"\xff\xe1" + (len(EXIF) + 2).to_bytes(2, "big") + EXIF
-    return [*found, (".jpg", jpeg[:2] + exif + jpeg[2:])]
+    described = [(suffix, with_metadata(contents, ALL, is_grey=False)[0]) for suffix, contents in first.items()]
+    tiff = exif_file(">", np.zeros((30, 40, 3), np.uint8).tobytes(), {700: XMP, 33723: IPTC, 34675: PROFILE})
+    avif = BytesIO()
+    Image.fromarray(rgb).save(avif, "AVIF", exif=b"Exif\0\0" + EXIF[6:], xmp=XMP, icc_profile=PROFILE)
+    described += [(".tif", tiff), (".avif", avif.getvalue())]
+    return [*found, (".jpg", jpeg[:2] + exif + jpeg[2:]), *described * 4]

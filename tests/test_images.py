@@ -15,15 +15,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import ImageCms
 from tiny import photograph
 
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image_formats import SUFFIXES, claimed_size
-from caflow_runtime.jobs.images import ImageJob, do
-from caflow_runtime.pictures.image_files import HAS_PROFILES, read_image, write_image
-from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.rows.draw import Draw
+from caflow_runtime.pictures.image_files import read_image, write_image
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +92,43 @@ def test_photographs_are_turned_as_exif_says(tmp_path: Path, picture: NDArray[np
 
 
 def test_values_of_other_kinds_are_refused(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
-    assert cv2.imwrite(str(tmp_path / "float.tiff"), picture.astype(np.float32))
-    with pytest.raises(UnreadableImage, match="wanted 8 or 16 bits in 1, 3 or 4 channels, got float32"):
-        read_image(tmp_path / "float.tiff")
+    assert cv2.imwrite(str(tmp_path / "wide.tiff"), picture.astype(np.int32))
+    with pytest.raises(
+        UnreadableImage, match="wanted 8 or 16 bits, or floating-point values, in 1, 3 or 4 channels, got "
+    ):
+        read_image(tmp_path / "wide.tiff")
     assert cv2.imwritemulti(str(tmp_path / "pages.tiff"), [picture, picture])
     with pytest.raises(UnreadableImage, match="wanted one picture, the file holds 2"):
         read_image(tmp_path / "pages.tiff")
     for name in ("missing.png", "."):
         with pytest.raises(UnreadableImage, match="cannot be read"):
             read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_floating_point_values_are_read(tmp_path: Path, picture: NDArray[np.uint8], kind: type) -> None:
+    """From 0 to 1, as RGB, with alpha, and grey."""
+    path, values = tmp_path / "float.tiff", picture[..., ::-1].astype(kind) / 255
+    exactly = [cv2.IMWRITE_TIFF_COMPRESSION, 1]
+    alpha: NDArray[Any] = np.linspace(0, 1, values[..., 0].size, dtype=kind).reshape(values.shape[:2])
+    assert cv2.imwrite(str(path), values, exactly)
+    found = read_image(path)
+    np.testing.assert_array_equal(found.rgb, picture)
+    assert found.bits == 8 * np.dtype(kind).itemsize
+    assert cv2.imwrite(str(path), values[..., 0], exactly)
+    assert read_image(path).is_grey
+    assert cv2.imwrite(str(path), np.dstack([values, alpha]), exactly)
+    np.testing.assert_array_equal(read_image(path).alpha, np.rint(255 * alpha))
+    for value, said in (
+        (np.nan, "some are NaN or infinite: replace them"),
+        (-np.inf, "some are NaN or infinite"),
+        (1.25, "wanted floating-point values from 0 to 1, got 0.* to 1.25: scale them"),
+        (-0.5, "got -0.5 to "),
+    ):
+        values[3, 4, 1] = value
+        assert cv2.imwrite(str(path), values, exactly)
+        with pytest.raises(UnreadableImage, match=said):
+            read_image(path)
 
 
 def test_a_name_may_be_any_bytes(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
@@ -255,42 +279,3 @@ def test_only_files_are_read_and_no_larger_ones_than_images_are(tmp_path: Path) 
         file.truncate(2**40)
     with pytest.raises(UnreadableImage, match="cannot be read: it has 1099511627776 bytes, more than an image"):
         read_image(tmp_path / "sparse.png")
-
-
-@pytest.mark.skipif(not HAS_PROFILES, reason="OpenCV before 4.12 reads none")
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff"])
-def test_a_colour_profile_is_kept_where_the_file_can_hold_it(tmp_path: Path, suffix: str) -> None:
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    rgb = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    write_image(tmp_path / f"image{suffix}", rgb, profile=profile)
-    found = read_image(tmp_path / f"image{suffix}")
-    assert found.profile == (None if suffix == ".tiff" else profile)
-    write_image(tmp_path / f"plain{suffix}", rgb)
-    np.testing.assert_array_equal(found.rgb, read_image(tmp_path / f"plain{suffix}").rgb)
-    write_image(tmp_path / f"grey{suffix}", rgb, is_grey=True, profile=profile)  # of another colour space, but in WebP
-    assert read_image(tmp_path / f"grey{suffix}").profile == (profile if suffix == ".webp" else None)
-
-
-@pytest.mark.skipif(not HAS_PROFILES, reason="OpenCV before 4.12 reads none")
-def test_results_have_the_colour_profile_of_their_input(tmp_path: Path) -> None:
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    write_image(tmp_path / "small.png", np.full((8, 8, 3), 90, np.uint8), profile=profile)
-    with load("x4-photo", backend="cpu") as pipe:
-        do(pipe, ImageJob(tmp_path / "small.png", tmp_path / "large.jpg", (), {}), Draw(1))
-    assert read_image(tmp_path / "large.jpg").profile == profile
-
-
-@pytest.mark.skipif(not HAS_PROFILES, reason="OpenCV before 4.12 reads none")
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
-def test_an_image_is_written_without_a_profile_that_its_file_cannot_hold(tmp_path: Path, suffix: str) -> None:
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    large = (100_000).to_bytes(4, "big") + profile[4:] + bytes(100_000 - len(profile))
-    for k, wrong in enumerate([profile[:200], profile + b"\0\0", profile[:128], b"", large]):
-        write_image(tmp_path / f"{k}{suffix}", np.zeros((8, 8, 3), np.uint8), profile=wrong)
-        found = read_image(tmp_path / f"{k}{suffix}")
-        assert found.rgb.shape == (8, 8, 3)
-        assert found.profile == (large if wrong is large and suffix != ".jpg" else None), k  # too large for JPEG alone
-    grey = profile[:16] + b"GRAY" + profile[20:]
-    write_image(tmp_path / f"grey{suffix}", np.zeros((8, 8, 3), np.uint8), is_grey=True, profile=grey)
-    if suffix == ".webp":  # which knows no grey
-        assert read_image(tmp_path / f"grey{suffix}").profile is None

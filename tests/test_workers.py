@@ -182,7 +182,7 @@ def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path
     done = in_a_process(command(*spread))
     wrong = f"caflow: {folder / 'bad.png'}: wanted an image (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp), "
     wrong += "cannot decode this one: it is none, damaged, or too large"
-    assert done.stderr == f"{wrong}\ncaflow: 1 of 9 images failed\n"
+    assert done.stderr == f"{wrong}\ncaflow: 1 of 9 images failed: {folder / 'bad.png'}\n"
     assert done.returncode == 1
     write_image(folder / "bad.png", picture)
     again = in_a_process(command(*spread))

@@ -29,6 +29,7 @@ from caflow_deploy.commands.options import (
     running_options,
     samples_option,
 )
+from caflow_deploy.commands.result_options import result_options
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.tally import Tally
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
@@ -37,6 +38,7 @@ from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, without_leftovers
 from caflow_runtime.jobs.images import Done, ImageJob, do
+from caflow_runtime.jobs.result_files import SOURCE, ResultFiles
 from caflow_runtime.pictures.maps import names
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
@@ -63,6 +65,7 @@ from caflow_runtime.rows.draw import Draw
 @rejecting_options
 @redraws_option
 @judge_option
+@result_options
 @running_options
 @workers_options
 @max_pixels_option
@@ -70,12 +73,14 @@ from caflow_runtime.rows.draw import Draw
 @json_option
 @click.option("--force", is_flag=True, help="Begin anew, and overwrite files that are there already.")
 @gathered(DrawingOptions, "drawing")
+@gathered(ResultFiles, "files")
 @gathered(Running, "running")
 def command(
     inputs: tuple[str, ...],
     output: Path,
     running: Running,
     drawing: DrawingOptions,
+    files: ResultFiles,
     keep_all: bool,
     sheet: bool,
     maps: bool,
@@ -85,14 +90,17 @@ def command(
     force: bool,
 ) -> None:
     """Make images from IN: files, folders with all below them, or globs. Of each, the best of several samples is
-    written: as PNG into a folder, or, of one image, in the format that the name of -o ends in (.png, .jpg, .webp,
-    .tiff, .bmp).
+    written: into a folder, in the format of its source, or, of one image, in the format that the name of -o ends in
+    (.png, .jpg, .webp, .tiff, .bmp). EXIF, XMP, IPTC, the resolution and the colour profile are copied.
 
     In a folder, OUT/results.jsonl has a line for each image, and the same command resumes after a stop: it does what
     has no line yet, and images that were added to IN or have changed. A file that cannot be done is reported and the
-    others are done; the exit code is then 1.
+    others are done; the exit code is then 1. Where two results would have one name, the second one's is followed by
+    the suffix of its source, the name of its folder, or a number.
     """
     _check_options(drawing, keep_all, sheet, maps)
+    if is_for_one(output) and (files.format != SOURCE or files.suffix):
+        raise click.UsageError("--format and --suffix are for folders: here -o names the file")
     running.refuse({"--metrics": metrics_port is not None})
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
     pipe = running.open_pipeline()
@@ -101,7 +109,7 @@ def command(
     with ending_on_errors():
         draw = drawing.draw(pipe)
         extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if draw.reject else draw.n) if maps else [])
-        jobs = plan_jobs(inputs, output, draw.n - 1 if keep_all else 0, extras)
+        jobs = plan_jobs(inputs, output, draw.n - 1 if keep_all else 0, extras, files, force)
     with ExitStack() as stack:
         metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not drawing.keep)
         work = Work(pipe, draw, max_pixels, metrics, stack.enter_context(progress_bar()))
@@ -112,7 +120,7 @@ def command(
         else:
             with ending_on_errors(), alone(output), without_leftovers(jobs), running.open_fleet(pipe) as fleet:
                 pipeline = running.settings(pipe, fleet)
-                settings = ImageSettings(pipeline, draw, keep_all, sheet, maps)
+                settings = ImageSettings(pipeline, draw, keep_all, sheet, maps, files)
                 _draw_folder(work, fleet, ImageFolder(output, jobs, settings, force), tally)
     tally.end()
 

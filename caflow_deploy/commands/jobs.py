@@ -4,24 +4,35 @@ import mimetypes
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from caflow_deploy.commands.result_names import ResultNames
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_formats import images_below
+from caflow_runtime.image_formats import READ_ONLY, SUFFIXES, images_below
 from caflow_runtime.jobs.folder import NAME, make_folder
+from caflow_runtime.jobs.image_folder import recorded_outputs
 from caflow_runtime.jobs.images import ImageJob
+from caflow_runtime.jobs.result_files import ResultFiles
 from caflow_runtime.pictures.image_files import check_suffix
 
 GLOB_CHARACTERS = "*?["
 
 
-def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence[str]) -> list[ImageJob]:
+def plan_jobs(
+    inputs: Iterable[str],
+    output: Path,
+    others: int,
+    extras: Sequence[str],
+    files: ResultFiles,
+    force: bool = False,
+) -> list[ImageJob]:
     """The jobs of files, folders and globs.
 
     Arguments:
         others: samples that are written beside the best.
         extras: further pictures of each; a file's name ends in that.
+        force: whether names of results that are there do not count.
 
     Raises:
-        InputError: if something is not there, or an input or a result would be lost.
+        InputError: if something is not there, or an input would be lost.
         OSError: if a folder cannot be read.
     """
 
@@ -31,26 +42,15 @@ def plan_jobs(inputs: Iterable[str], output: Path, others: int, extras: Sequence
     single = for_one and len(sources) == 1 and not any(Path(text).is_dir() for text in inputs)
     if for_one and not single:
         raise InputError(f"{output}: wanted a folder for what is in {inputs[0]}, this names a single image")
-    jobs = []
-    for source, name in sources:
-        best = output if single else (output / name).with_suffix(".png")
-        numbered = tuple(best.with_stem(f"{best.stem}-{k}") for k in range(2, others + 2))
-        jobs.append(
-            ImageJob(source, best, numbered, {extra: best.with_stem(f"{best.stem}-{extra}") for extra in extras})
-        )
-    if (output / NAME).is_file():
-        jobs = _without_results(jobs)
+
+    names = ResultNames(output, files, others, extras)
+    if single:
+        jobs = [names.job(sources[0][0], output)]
+    else:
+        recorded = recorded_outputs(output) if (output / NAME).is_file() else None
+        jobs = names.jobs(sources, recorded, force)
     _check_outputs(jobs)
     return jobs
-
-
-def _without_results(jobs: list[ImageJob]) -> list[ImageJob]:
-    """Without those whose source is a result of another one: a job that is resumed may write where its images are."""
-    makers: dict[Path, set[Path]] = {}
-    for job in jobs:
-        for path in job.outputs:
-            makers.setdefault(path.resolve(), set()).add(job.source)
-    return [job for job in jobs if not makers.get(job.source.resolve(), set()) - {job.source}]
 
 
 def make_folders(jobs: Iterable[ImageJob]) -> None:
@@ -66,16 +66,11 @@ def make_folders(jobs: Iterable[ImageJob]) -> None:
 
 def _check_outputs(jobs: list[ImageJob]) -> None:
     sources = {job.source.resolve() for job in jobs}
-    writers: dict[Path, Path] = {}
     for job in jobs:
         check_suffix(job.output)
         for path in job.outputs:
             if path.resolve() in sources:
-                raise InputError(f"{path} is an input: give another -o")
-            if path in writers:
-                both = f"{writers[path]} and {job.source}"
-                raise InputError(f"{both} would both be written to {path}: rename one, or give each another -o")
-            writers[path] = job.source
+                raise InputError(f"{path} is an input: give another -o, or a --suffix")
 
 
 def _once(sources: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
@@ -106,7 +101,8 @@ def _sources(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
 def _images_in(folder: Path, output: Path) -> list[Path]:
     """Image files in a folder and below, but for those of the output folder."""
     within = output.resolve()
-    return [file for file in images_below(folder) if within == folder.resolve() or within not in file.resolve().parents]
+    files = images_below(folder, SUFFIXES | READ_ONLY)
+    return [file for file in files if within == folder.resolve() or within not in file.resolve().parents]
 
 
 def matches(pattern: str) -> list[Path]:

@@ -13,8 +13,8 @@ from click.shell_completion import CompletionItem
 
 from caflow_deploy.commands.terminal import ending_on_errors
 from caflow_runtime.backends import MOST_THREADS
-from caflow_runtime.bundle.builtin import DEFAULT, matching
 from caflow_runtime.backends.select import BACKENDS, PROVIDER_PREFIX
+from caflow_runtime.bundle.builtin import DEFAULT, matching
 from caflow_runtime.errors import InputError
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image_formats import MAX_PIXELS

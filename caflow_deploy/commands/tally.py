@@ -9,7 +9,11 @@ from msgspec import UnsetType
 
 from caflow_deploy.commands.terminal import FAILED, end
 from caflow_runtime.jobs.images import Done, ImageReport
+from caflow_runtime.path_text import as_text
 from caflow_runtime.rows.draw import Draw
+
+MOST_NAMED = 20
+"""Files in the last line."""
 
 
 class Tally:
@@ -19,20 +23,23 @@ class Tally:
         """`draw`: of each image."""
         self.total, self.draw, self.as_json = total, draw, as_json
         self.outcomes: Counter[str] = Counter()
-        self.failures = 0
+        self.failed: list[str] = []
         self.stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
         self.messages = sys.stderr if as_json else sys.stdout
 
     def take(self, done: Done) -> None:
         """Report one image."""
         if done.wrong is not None:
-            self.failures += not done.is_dropped
+            if not done.is_dropped:
+                self.failed.append(as_text(done.job.source))
             self.outcomes["dropped"] += done.is_dropped
             click.echo(f"caflow: {done.wrong}", err=True)
         elif done.report is not None:
             self.outcomes[done.report.outcome] += 1
             text = json.dumps(done.report.fields(), allow_nan=False) if self.as_json else line(done.report, self.draw.n)
             click.echo(text, file=self.stdout)
+            for warning in done.report.warnings or ():
+                click.echo(f"caflow: {done.report.input}: {warning}", err=True)
 
     def end(self) -> None:
         """Say how many are untypical, and end the command where some failed."""
@@ -42,8 +49,10 @@ class Tally:
             untypical = dropped or self.outcomes["best"] + self.outcomes["bicubic"]
             what = f", {became}" if untypical else ""
             click.echo(f"caflow: {untypical} of {self.total} images are untypical{what}", err=True)
-        if self.failures:
-            end(f"{self.failures} of {self.total} images failed", FAILED)
+        if self.failed:
+            more = len(self.failed) - MOST_NAMED
+            names = self.failed[:MOST_NAMED] + ([f"and {more} more, named above"] if more > 0 else [])
+            end(f"{len(self.failed)} of {self.total} images failed: {', '.join(names)}", FAILED)
 
 
 def line(report: ImageReport, n: int) -> str:
@@ -57,8 +66,8 @@ def line(report: ImageReport, n: int) -> str:
             parts.append(f"{name} typicality {value:.3f}{_verdict(report) if report.judge == name else ''}")
     if not isinstance(report.consistency_db, UnsetType):
         parts.append(f"{report.consistency_db:.1f} dB to the input")
-    if report.input_bits == 16:
-        parts.append("16 bits became 8")
+    if report.input_bits > 8:
+        parts.append(f"{report.input_bits} bits became 8")
     return f"{names}  {', '.join(parts)}"
 
 

@@ -68,7 +68,7 @@ class PageSampler:
     def write(self, given: ImageFile) -> Path:
         """The file as it was read, as PNG."""
         path = self._new_folder() / "condition.png"
-        write_image(path, given.rgb, given.alpha, given.is_grey, given.profile)
+        write_image(path, given.rgb, given.alpha, given.is_grey, given.metadata.colours())
         return path
 
     def draw(self, source: Path, n: int, temperature: float, rank: Rank, seed: int, show: ShowWindows) -> Results:
@@ -127,11 +127,11 @@ class PageSampler:
         enlarged = enlarge_image(given.rgb, self.pipe.manifest.model.scale)
         alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *enlarged.shape[:2])
         folder = self._new_folder()
-        write_image(folder / "enlarged.png", enlarged, alpha, profile=given.profile)
+        write_image(folder / "enlarged.png", enlarged, alpha, metadata=given.metadata.colours())
         samples = [(folder / f"{name}-{k + 1}.png", _caption(drawn, k)) for k in range(len(drawn.images[0]))]
         samples[0] = (samples[0][0], samples[0][1] + self._judged(drawn.images[0][0], given.rgb))
         for (path, _), picture in zip(samples, drawn.images[0], strict=True):
-            write_image(path, picture, alpha, profile=given.profile)
+            write_image(path, picture, alpha, metadata=given.metadata.colours())
         maps = {kind: (picture, darkest, brightest) for kind, picture, darkest, brightest in pictures(drawn)}
         return Results(
             enlarged=folder / "enlarged.png",

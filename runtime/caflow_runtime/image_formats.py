@@ -8,11 +8,13 @@ JPEG (ITU-T T.81), WebP (RFC 9649), TIFF 6.0 and BigTIFF, BMP.
 import os
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+READ_ONLY = {".avif", ".heic", ".heif"}
+"""Suffixes of what `pictures/heif.py` reads, where packages for it are installed."""
 MAX_PIXELS = 2**28
 """That an image file may claim, by default: 268 megapixels. Reading takes 6 to 25 bytes of memory for each."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -40,7 +42,7 @@ class ImageSize(NamedTuple):
     height: int
 
 
-def images_below(folder: Path) -> list[Path]:
+def images_below(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """Return the image files in a folder and below, by their suffixes, sorted. Links to folders are not followed.
 
     Raises:
@@ -51,7 +53,7 @@ def images_below(folder: Path) -> list[Path]:
         raise error
 
     files = [Path(place) / name for place, _, names in os.walk(folder, onerror=refuse) for name in names]
-    return sorted(file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
+    return sorted(file for file in files if file.suffix.lower() in suffixes and file.is_file())
 
 
 def is_cut_off(contents: bytes) -> bool:

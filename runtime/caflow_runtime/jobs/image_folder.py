@@ -16,6 +16,7 @@ import msgspec
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import NAME, PipelineSettings, State, check_same, flat, has_changed, read_state
 from caflow_runtime.jobs.images import Done, ImageJob
+from caflow_runtime.jobs.result_files import DEFAULT, ResultFiles
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.seal import are_sealed, sealed_fields
@@ -36,6 +37,7 @@ class ImageSettings(msgspec.Struct, frozen=True):
     keep_all: bool = False
     sheet: bool = False
     maps: bool = False
+    files: ResultFiles = DEFAULT
 
 
 class ImageFolder:
@@ -59,7 +61,13 @@ class ImageFolder:
             folder.mkdir(parents=True, exist_ok=True)
             State(flat(settings), COMMAND).write(folder)
         else:
-            check_same(folder, read_state(folder, State, COMMAND), settings)
+            state = read_state(folder, State, COMMAND)
+            if "format" not in state.settings:
+                raise InputError(
+                    f"{folder} holds a job of an earlier version, whose results are all PNG and without metadata: give "
+                    "another -o, or --force to begin anew"
+                )
+            check_same(folder, state, settings)
         remove_leftovers([folder / NAME, folder / RESULTS])
         results = keep_done(folder / RESULTS, jobs)
         done = {result["output"] for result in results}
@@ -108,6 +116,17 @@ def check_free(paths: Iterable[Path]) -> None:
 def name_of(path: Path) -> str:
     """Return a path as `results.jsonl` has it: absolute."""
     return as_text(path.absolute())
+
+
+def recorded_outputs(folder: Path) -> dict[Path, Path]:
+    """Return the results that a folder's lines name, below the folder, by the absolute paths of their inputs."""
+    path, found = folder / RESULTS, {}
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+        if (result := _result(line)) is not None:
+            source, best = (Path(as_path(result[name])) for name in ("input", "output"))
+            if best.is_relative_to(folder.absolute()):
+                found[source] = folder / best.relative_to(folder.absolute())
+    return found
 
 
 def keep_done(path: Path, jobs: Iterable[ImageJob]) -> list[dict[str, Any]]:

@@ -16,7 +16,9 @@ from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import MAX_PIXELS
 from caflow_runtime.jobs.folder import stamp_of
+from caflow_runtime.jobs.native_stderr import native_stderr
 from caflow_runtime.jobs.photographs import KEEPS_COLOURS
+from caflow_runtime.jobs.result_files import DEFAULT, ResultFiles
 from caflow_runtime.judge.consistency import consistency
 from caflow_runtime.judge.typicality import Typicality
 from caflow_runtime.path_text import as_text
@@ -43,6 +45,8 @@ class ImageJob:
     """The other samples, in order of rank."""
     extras: dict[str, Path]
     """Further pictures by what they show."""
+    files: ResultFiles = DEFAULT
+    """How they are written."""
 
     @property
     def outputs(self) -> list[Path]:
@@ -82,6 +86,8 @@ class ImageReport(msgspec.Struct, frozen=True):
     """Values that are darkest and brightest in each map."""
     input_stamp: str | None = None
     """`stamp_of` the input, taken before it was read."""
+    warnings: list[str] | UnsetType = UNSET
+    """What is wrong with the input, or could not be kept of its metadata, if anything."""
 
     def fields(self) -> dict[str, Any]:
         """Return what JSON has of it."""
@@ -119,10 +125,13 @@ def do(
         show: as in `Pipeline.best_of`.
         max_pixels: of the image file, as in `read_image`.
     """
-    stamp = stamp_of(job.source)
+    stamp, said = stamp_of(job.source), list[str]()
     try:
-        report = _draw(pipe, job, draw, show, metrics, read_image(job.source, max_pixels))
-        return Done(job, msgspec.structs.replace(report, input_stamp=stamp), stamp=stamp)
+        with native_stderr() as said:
+            given = read_image(job.source, max_pixels)
+        report, left_out = _draw(pipe, job, draw, show, metrics, given)
+        warnings = [*dict.fromkeys(said), *given.warnings, *left_out] or UNSET
+        return Done(job, msgspec.structs.replace(report, input_stamp=stamp, warnings=warnings), stamp=stamp)
     except Untypical as error:
         for path in job.outputs:  # earlier ones
             path.unlink(missing_ok=True)
@@ -132,30 +141,34 @@ def do(
     except (CaflowError, OSError, MemoryError) as error:
         if metrics:
             metrics.observe_error(error)
-        text = str(error) or type(error).__name__
+        text = "; ".join([str(error) or type(error).__name__, *dict.fromkeys(said)])
         return Done(job, wrong=text if text.startswith(str(job.source)) else f"{job.source}: {text}")
 
 
 def _draw(
     pipe: Pipeline, job: ImageJob, draw: Draw, show: ShowWindows | None, metrics: Metrics | None, given: ImageFile
-) -> ImageReport:
+) -> tuple[ImageReport, list[str]]:
+    """The report, and what of the metadata was left out."""
     check_suffix(job.output, given.alpha is not None)
     needs_all = bool(job.others or job.extras) and draw.reject is None
     is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
     is_changed = is_grey or job.output.suffix.lower() not in LOSSLESS
-    as_written = partial(_as_read_again, suffix=job.output.suffix, is_grey=is_grey) if is_changed else None
+    as_written = partial(_as_read_again, job=job, is_grey=is_grey) if is_changed else None
     drawn: Samples | Best
     with metrics.stage("sample") if metrics else nullcontext():
         drawn = pipe.draw_all(given.rgb, draw, show) if needs_all else pipe.draw_best(given.rgb, draw, show, as_written)
     pictures = drawn.images[0] if needs_all else drawn.images[0][None]
     alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *pictures.shape[1:3])
+    metadata = given.metadata.colours() if job.files.no_metadata else given.metadata
     for path, picture in zip([job.output, *job.others], pictures, strict=False):
-        write_image(path, picture, alpha, is_grey, given.profile)
+        left_out = write_image(path, picture, alpha, is_grey, metadata, job.files.quality)
     if "sheet" in job.extras:
-        write_image(job.extras["sheet"], sheet(given.rgb, cast("Samples", drawn)), profile=given.profile)
+        shown = sheet(given.rgb, cast("Samples", drawn))
+        write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
     report = _report(job, drawn, given, draw)
     if report.outcome != "bicubic" and is_changed:
-        own = read_image(job.output, pictures[0].size).rgb  # however large: its pixels are in memory already
+        with native_stderr():  # has been said of the input
+            own = read_image(job.output, pictures[0].size).rgb  # however large: its pixels are in memory already
         written = _of_file(pipe, own, given.rgb, report.consistency_db is not UNSET)
         report = msgspec.structs.replace(report, **written)
     if "likelihood" in job.extras and report.outcome == "bicubic":
@@ -171,14 +184,14 @@ def _draw(
         metrics.observe_samples(cast("Samples", drawn))
     elif metrics:
         metrics.observe_best(cast("Best", drawn), draw)
-    return report
+    return report, left_out
 
 
-def _as_read_again(image: Image, suffix: str, is_grey: bool) -> Image:
-    """What a file with that suffix holds of an image."""
+def _as_read_again(image: Image, job: ImageJob, is_grey: bool) -> Image:
+    """What the output of a job would hold of an image."""
     with TemporaryDirectory() as folder:
-        path = Path(folder) / f"image{suffix}"
-        write_image(path, image, is_grey=is_grey)
+        path = Path(folder) / f"image{job.output.suffix}"
+        write_image(path, image, is_grey=is_grey, quality=job.files.quality)
         return read_image(path, image.size).rgb
 
 

@@ -1,9 +1,9 @@
 """Image files: read as a model sees them, with what has to come back in the result; written whole or not at all."""
 
+import math
 import os
 import stat
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,18 @@ from caflow_runtime.checks import check_integer
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import JPEG_START, MAX_PIXELS, SUFFIXES, claimed_size, is_cut_off
+from caflow_runtime.pictures import heif
+from caflow_runtime.pictures.containers import read_metadata, with_metadata
+from caflow_runtime.pictures.metadata import Metadata, checked
 from caflow_runtime.whole_files import write_whole
 
 WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
 JPEG_SUFFIXES, JPEG_QUALITY = (".jpeg", ".jpg"), 95
 TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 """As EXIF says, but without alpha."""
-WITH_PROFILE = {".jpeg", ".jpg", ".png", ".webp"}
-PROFILE_HEADER, JPEG_PROFILE = 128, 65519
-"""Bytes of an ICC profile: its header, and what OpenCV writes into a JPEG at most."""
-HAS_PROFILES = hasattr(cv2, "imencodeWithMetadata")
-"""OpenCV 4.12 or later."""
-MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES = 8, 2**26
-"""Of a file: pixels of four channels of 16 bits, not compressed; and what there may be besides."""
+MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES = 32, 2**26
+"""Of a file: pixels of four channels of 64 bits, not compressed; and what there may be besides."""
+BITS = {"uint8": 8, "uint16": 16, "float32": 32, "float64": 64}
 
 
 @dataclass(frozen=True)
@@ -35,18 +34,21 @@ class ImageFile:
     """An image as a file holds it."""
 
     rgb: Image
-    """(H, W, 3) uint8; a grey image three times, 16 bits rounded to 8."""
+    """(H, W, 3) uint8; a grey image three times, 16 bits and floating-point values rounded to 8 bits."""
     alpha: NDArray[np.uint8] | None = None
     """(H, W)."""
     is_grey: bool = False
     bits: int = 8
     """Per channel in the file."""
-    profile: bytes | None = None
-    """Its ICC colour profile, where OpenCV (4.12 or later) reads one: of PNG, JPEG and WebP."""
+    metadata: Metadata = field(default_factory=Metadata)
+    """As it is in the file, which may be turned."""
+    warnings: tuple[str, ...] = ()
+    """What is malformed in it, although there is an image: for people."""
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
-    """Read an image file of 8 or 16 bits: grey, RGB or RGBA, turned as its EXIF says.
+    """Read an image file of 8 or 16 bits, or a TIFF of floating-point values 0 … 1: grey, RGB or RGBA, turned as its
+    EXIF says.
 
     A file that is cut off is found; damage in its middle only where OpenCV's decoder stops at it.
 
@@ -60,32 +62,34 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     check_integer("max_pixels", max_pixels, 1)
     path = Path(path)
     contents = _contents(path, MOST_BYTES_PER_PIXEL * max_pixels + MOST_OTHER_BYTES)
-    width, height = claimed_size(contents) or (0, 0)
+    is_heif = heif.is_heif(contents)
+    width, height = (heif.claimed_size if is_heif else claimed_size)(contents) or (0, 0)
     if width * height > max_pixels:
         raise UnreadableImage(
             f"{path}: {width}×{height} are {width * height / 1e6:.4g} megapixels, more than the "
             f"{max_pixels / 1e6:.4g} that are allowed (max_pixels): reduce the image, or allow more"
         )
+    if is_heif and width * height:
+        return _read_heif(path, contents)
     if is_cut_off(contents):
         raise UnreadableImage(f"{path}: the JPEG is cut off")
     try:
-        turned = _decode(contents, TURNED) if width * height else None
-        flat, profile = (None, None) if turned is None else _decode_with_profile(contents)
+        flat = _decode(contents, cv2.IMREAD_UNCHANGED) if width * height else None
+        is_float = flat is not None and flat.dtype.kind == "f"  # TIFF, which is turned, and whose alpha stays, anyhow
+        turned = flat if is_float or flat is None else _decode(contents, TURNED)
         # As bytes: OpenCV crashes where a name is not UTF-8.
         pictures = 1 if contents.startswith(JPEG_START) or flat is None else cv2.imcount(os.fsencode(path))  # type: ignore[arg-type]
     except cv2.error:
-        turned = flat = profile = None
+        turned = flat = None
     if turned is None or flat is None:
-        raise UnreadableImage(
-            f"{path}: wanted an image ({', '.join(sorted(SUFFIXES))}), cannot decode this one: it is none, damaged, or "
-            "too large"
-        )
+        raise _undecodable(path)
     if pictures > 1:
         raise UnreadableImage(f"{path}: wanted one picture, the file holds {pictures}: give them one by one")
     has_alpha = flat.ndim == 3 and flat.shape[2] == 4
     if has_alpha and not np.array_equal(turned.reshape(*turned.shape[:2], -1), flat[..., : turned[0, 0].size]):
         raise UnreadableImage(f"{path}: is transparent and to be turned by EXIF: save it upright")
-    return replace(_image_file(path, flat if has_alpha else turned), profile=profile)
+    metadata, malformed = read_metadata(contents)
+    return replace(_image_file(path, flat if has_alpha else turned), metadata=metadata, warnings=tuple(malformed))
 
 
 def write_image(
@@ -93,12 +97,17 @@ def write_image(
     rgb: Image,
     alpha: NDArray[np.uint8] | None = None,
     is_grey: bool = False,
-    profile: bytes | None = None,
-) -> None:
+    metadata: Metadata | None = None,
+    quality: int | None = None,
+) -> list[str]:
     """Write (H, W, 3) uint8 RGB, its alpha (H, W) where there is one, as grey where it was.
 
     Arguments:
-        profile: what its colours mean, ICC; left out where the file cannot hold it.
+        metadata: of the image that it was made of; None for none.
+        quality: 1 … 100, of JPEG and WebP; None is 95 for JPEG, and WebP without loss.
+
+    Returns:
+        What of the metadata the file cannot hold, for people.
 
     Raises:
         InputError: for a suffix that cannot be written, or not with alpha.
@@ -111,11 +120,14 @@ def write_image(
         grey = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
         pixels = np.dstack([grey if is_grey else pixels, alpha])
     suffix = path.suffix.lower()
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix in JPEG_SUFFIXES else []
-    encoded = _encode_with_profile(suffix, pixels, quality, profile)
-    if encoded is None:
+    done, encoded = cv2.imencode(suffix, pixels, _encoding(suffix, quality))
+    if not done:
         raise OSError(f"{path}: OpenCV cannot encode it")
-    write_whole(path, encoded.tobytes())
+    contents, left_out = encoded.tobytes(), list[str]()
+    if metadata is not None:
+        contents, left_out = with_metadata(contents, metadata, pixels.ndim == 2 and suffix != ".webp")
+    write_whole(path, contents)
+    return left_out
 
 
 def check_suffix(path: Path, has_alpha: bool = False) -> None:
@@ -153,55 +165,70 @@ def _contents(path: Path, max_bytes: int) -> bytes:
         raise UnreadableImage(f"{path!r}: cannot be read: {error}") from None
 
 
+def _undecodable(path: Path) -> UnreadableImage:
+    suffixes = ", ".join(sorted(SUFFIXES))
+    return UnreadableImage(
+        f"{path}: wanted an image ({suffixes}), cannot decode this one: it is none, damaged, or too large"
+    )
+
+
+def _read_heif(path: Path, contents: bytes) -> ImageFile:
+    """AVIF or HEIC."""
+    try:
+        pixels, found, pictures = heif.decode(contents)
+    except InputError as error:
+        raise UnreadableImage(f"{path}: {error}") from None
+    except heif.UNDECODABLE:
+        raise _undecodable(path) from None
+    if pictures > 1:
+        raise UnreadableImage(f"{path}: wanted one picture, the file holds {pictures}: give them one by one")
+    metadata, malformed = checked(found)
+    alpha = pixels[..., -1] if pixels.shape[2] in (2, 4) else None
+    is_grey = pixels.shape[2] < 3
+    rgb = np.repeat(pixels[..., :1], 3, 2) if is_grey else np.ascontiguousarray(pixels[..., :3])
+    return ImageFile(rgb, alpha, is_grey, metadata=metadata, warnings=tuple(malformed))
+
+
 def _decode(contents: bytes, flags: int) -> NDArray[Any] | None:
     decoded = cv2.imdecode(np.frombuffer(contents, np.uint8), flags) if contents else None
     return None if decoded is None else np.asarray(decoded)
 
 
-def _decode_with_profile(contents: bytes) -> tuple[NDArray[Any] | None, bytes | None]:
-    """As it lies in the file, and its ICC profile."""
-    if not HAS_PROFILES or not contents:
-        return _decode(contents, cv2.IMREAD_UNCHANGED), None
-    decoded, kinds, values = cv2.imdecodeWithMetadata(np.frombuffer(contents, np.uint8), cv2.IMREAD_UNCHANGED)
-    profiles = [value.tobytes() for kind, value in zip(kinds, values, strict=True) if kind == cv2.IMAGE_METADATA_ICCP]
-    return None if decoded is None else np.asarray(decoded), profiles[0] if profiles else None
-
-
-def _encode_with_profile(
-    suffix: str, pixels: NDArray[Any], quality: list[int], profile: bytes | None
-) -> NDArray[Any] | None:
-    """A file's bytes, without the profile where it cannot hold that one: an image is worth more."""
-    done, encoded = False, None
-    if profile is not None and HAS_PROFILES and _fits(profile, suffix, pixels):
-        kinds, values = [cv2.IMAGE_METADATA_ICCP], [np.frombuffer(profile, np.uint8)]
-        with suppress(cv2.error):
-            done, encoded = cv2.imencodeWithMetadata(suffix, pixels, kinds, values, quality)
-    if not done:
-        done, encoded = cv2.imencode(suffix, pixels, quality)
-    return encoded if done else None
-
-
-def _fits(profile: bytes, suffix: str, pixels: NDArray[Any]) -> bool:
-    """Whether an ICC profile is whole, not too large, and of such an image's colour space: its header says that."""
-    space = b"GRAY" if pixels.ndim == 2 and suffix != ".webp" else b"RGB "
-    is_whole = len(profile) > PROFILE_HEADER and int.from_bytes(profile[:4], "big") == len(profile)
-    has_room = suffix not in JPEG_SUFFIXES or len(profile) <= JPEG_PROFILE
-    return suffix in WITH_PROFILE and is_whole and has_room and profile[16:20] == space
+def _encoding(suffix: str, quality: int | None) -> list[int]:
+    """OpenCV's parameters."""
+    if suffix in JPEG_SUFFIXES:
+        return [cv2.IMWRITE_JPEG_QUALITY, quality or JPEG_QUALITY]
+    return [cv2.IMWRITE_WEBP_QUALITY, quality] if suffix == ".webp" and quality else []
 
 
 def _image_file(path: Path, decoded: NDArray[Any]) -> ImageFile:
-    """OpenCV's array, BGR or BGRA or grey, of 8 or 16 bits."""
-    bits = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}.get(decoded.dtype)
+    """OpenCV's array, BGR or BGRA or grey, of 8 or 16 bits, or of floating-point values."""
+    bits = BITS.get(str(decoded.dtype))
     channels = decoded.shape[2] if decoded.ndim == 3 else 1
     if bits is None or channels not in (1, 3, 4):
         raise UnreadableImage(
-            f"{path}: wanted 8 or 16 bits in 1, 3 or 4 channels, got {decoded.dtype} in {channels}: convert it first"
+            f"{path}: wanted 8 or 16 bits, or floating-point values, in 1, 3 or 4 channels, got {decoded.dtype} in "
+            f"{channels}: convert it first"
         )
-    if bits == 16:
-        decoded = np.asarray(cv2.convertScaleAbs(decoded, alpha=1 / 257))  # rounds; no floats as large as the image
+    if bits > 16:
+        _check_values(path, float(decoded.min()), float(decoded.max()))
+    if bits > 8:  # rounds; no floats as large as the image
+        decoded = np.asarray(cv2.convertScaleAbs(decoded, alpha=1 / 257 if bits == 16 else 255))
     if channels == 1:
         grey = decoded.reshape(decoded.shape[:2])
         return ImageFile(np.repeat(grey[..., None], 3, 2), None, True, bits)
     rgb = np.asarray(cv2.cvtColor(decoded[..., :3], cv2.COLOR_BGR2RGB), np.uint8)
     is_grey = channels == 4 and bool((rgb == rgb[..., :1]).all())  # OpenCV gives grey with alpha as four channels
     return ImageFile(rgb, decoded[..., 3] if channels == 4 else None, is_grey, bits)
+
+
+def _check_values(path: Path, least: float, largest: float) -> None:
+    """Of floating-point values."""
+    if not (math.isfinite(least) and math.isfinite(largest)):
+        raise UnreadableImage(
+            f"{path}: wanted floating-point values from 0 to 1, some are NaN or infinite: replace them"
+        )
+    if not 0 <= least <= largest <= 1:
+        raise UnreadableImage(
+            f"{path}: wanted floating-point values from 0 to 1, got {least:.4g} to {largest:.4g}: scale them"
+        )

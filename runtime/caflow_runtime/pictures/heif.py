@@ -1,0 +1,115 @@
+"""AVIF and HEIC, which are read where Pillow, and for HEIC pillow-heif, is installed (ISO/IEC 23008-12).
+
+Wheels of pillow-heif hold x265, which is under the GPL: whoever wants HEIC installs them.
+"""
+
+import struct
+from collections.abc import Iterator
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.errors import InputError
+from caflow_runtime.image_formats import ImageSize
+from caflow_runtime.pictures.metadata import Metadata
+from caflow_runtime.pictures.tags import EXIF_START
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+BRANDS_START, MOST_BRAND_BYTES = 8, 256
+UNDECODABLE = (EOFError, OSError, RuntimeError, SyntaxError, ValueError)
+"""What both libraries raise for files that they cannot decode."""
+MOST_BOXES = 2**16
+SIZES = ((b"meta", 4), (b"iprp", 0), (b"ipco", 0), (b"ispe", 4))
+"""Boxes in boxes, the last of which hold sizes, and the bytes that each begins with."""
+MODES = ("L", "LA", "RGB", "RGBA")
+
+
+def is_heif(contents: bytes) -> bool:
+    """Return whether a file is of the family that AVIF and HEIC belong to."""
+    return contents[4:8] == b"ftyp"
+
+
+def claimed_size(contents: bytes) -> ImageSize | None:
+    """The largest width and height that pictures in the file claim, tiles and thumbnails included; None if none do."""
+    try:
+        sizes = [*_sizes(contents, 0, len(contents))]
+    except (struct.error, ValueError):
+        return None
+    return ImageSize(max(width for width, _ in sizes), max(height for _, height in sizes)) if sizes else None
+
+
+def decode(contents: bytes) -> tuple[NDArray[np.uint8], Metadata, int]:
+    """Return the picture, upright, its metadata, and how many pictures there are.
+
+    Returns:
+        (H, W, C) uint8: grey, RGB, or these with alpha.
+
+    Raises:
+        InputError: if a package is missing.
+        EOFError, OSError, RuntimeError, SyntaxError, ValueError: if it cannot be decoded.
+    """
+    image, known, count = _avif(contents) if _is_avif(contents) else _heic(contents)
+    pixels = np.asarray(image if image.mode in MODES else image.convert("RGBA" if "A" in image.mode else "RGB"))
+    exif = known.get("exif")
+    exif = exif.removeprefix(EXIF_START) if exif else None
+    metadata = Metadata(known.get("icc_profile") or None, exif, known.get("xmp") or None)
+    return np.atleast_3d(pixels), metadata, count
+
+
+def _is_avif(contents: bytes) -> bool:
+    (size,) = struct.unpack_from(">I", contents)
+    return b"avif" in contents[BRANDS_START : min(size, MOST_BRAND_BYTES)]
+
+
+def _avif(contents: bytes) -> "tuple[Image, dict[Any, Any], int]":
+    """By the class itself, as `Image.open` has a limit of its own, which belongs to the process."""
+    try:
+        from PIL import ImageOps
+        from PIL.AvifImagePlugin import AvifImageFile
+    except ImportError:
+        raise InputError("AVIF needs Pillow 11.3: pip install 'caflow-deploy[avif]'") from None
+    image = AvifImageFile(BytesIO(contents))
+    known = image.info.copy()
+    image.info.pop("xmp", None)  # what it says of turning does not count here, but would for Pillow
+    return ImageOps.exif_transpose(image), known, image.n_frames
+
+
+def _heic(contents: bytes) -> "tuple[Image, dict[Any, Any], int]":
+    """libheif turns it, so what EXIF says of that does not count."""
+    try:
+        from pillow_heif import open_heif
+    except ImportError:
+        raise InputError("HEIC needs pillow-heif: pip install 'caflow-deploy[heic]'") from None
+    file = open_heif(BytesIO(contents))
+    return file.to_pillow(), file.info, 1
+
+
+def _sizes(contents: bytes, start: int, end: int, depth: int = 0) -> Iterator[ImageSize]:
+    """Of all boxes that hold one."""
+    wanted, head = SIZES[depth]
+    for kind, begin, stop in _boxes(contents, start, end):
+        if kind == wanted and depth + 1 < len(SIZES):
+            yield from _sizes(contents, begin + head, stop, depth + 1)
+        elif kind == wanted:
+            yield ImageSize(*struct.unpack_from(">II", contents, begin + head))
+
+
+def _boxes(contents: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kinds, and where what is in them begins and ends."""
+    for _ in range(MOST_BOXES):
+        if start + 8 > end:
+            return
+        size, kind = struct.unpack_from(">I4s", contents, start)
+        head = 8
+        if size == 1:
+            (size,), head = struct.unpack_from(">Q", contents, start + 8), 16
+        elif size == 0:  # up to the end
+            size = end - start
+        if size < head:
+            raise ValueError("a box is smaller than its head")
+        yield kind, start + head, min(start + size, end)
+        start += size

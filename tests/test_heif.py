@@ -1,0 +1,119 @@
+"""AVIF and HEIC: read where packages for them are installed, bounded by what they claim."""
+
+import io
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+from commands import caflow
+from described import PROFILE, XMP
+from PIL.AvifImagePlugin import AvifImageFile
+from tiny import TINY
+
+from caflow_runtime.errors import UnreadableImage
+from caflow_runtime.pictures.heif import claimed_size
+from caflow_runtime.pictures.image_files import read_image
+
+HALVES = np.zeros((24, 40, 3), np.uint8)
+HALVES[:, 20:] = 250
+"""Dark on the left."""
+
+
+def avif(pixels: np.ndarray = HALVES, orientation: int = 1, **options: Any) -> bytes:
+    file, exif = io.BytesIO(), PIL.Image.Exif()
+    exif.update({271: "Maker", 274: orientation})
+    PIL.Image.fromarray(pixels).save(file, "AVIF", quality=100, exif=exif, xmp=XMP, icc_profile=PROFILE, **options)
+    return file.getvalue()
+
+
+def test_avif_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.avif"
+    path.write_bytes(avif())
+    found = read_image(path)
+    assert np.abs(found.rgb.astype(int) - HALVES).mean() < 3
+    assert (found.alpha, found.is_grey, found.bits, found.warnings) == (None, False, 8, ())
+    assert (found.metadata.profile, found.metadata.xmp) == (PROFILE, XMP)
+    assert found.metadata.exif is not None
+    assert b"Maker" in found.metadata.exif
+    path.write_bytes(avif(np.dstack([HALVES, HALVES[..., 0]])))
+    alpha = read_image(path).alpha
+    assert alpha is not None
+    assert np.abs(alpha.astype(int) - HALVES[..., 0]).mean() < 3
+    path.write_bytes(avif(HALVES[..., 0]))
+    assert read_image(path).is_grey
+
+
+def test_avif_is_turned_and_its_result_is_a_png(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.avif").write_bytes(avif(HALVES[:8, 16:24], orientation=6))
+    done = caflow("image", tmp_path / "in", "-o", tmp_path / "out", "--bundle", TINY, "-n", 1)
+    assert done.returncode == 0, done.stderr
+    found = read_image(tmp_path / "out" / "a.png")
+    assert found.rgb.shape == (32, 32, 3)
+    assert found.rgb[:8].mean() < 60 < 190 < found.rgb[-8:].mean()
+    assert (found.metadata.profile, found.metadata.xmp is None) == (PROFILE, False)
+    with PIL.Image.open(tmp_path / "out" / "a.png") as image:
+        assert image.getexif()[274] == 1
+
+
+def test_the_size_is_known_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = avif()
+    assert claimed_size(contents) == (40, 24)
+    large = contents.replace(struct.pack(">II", 40, 24), struct.pack(">II", 40_000, 24_000))
+    (tmp_path / "a.avif").write_bytes(large)
+    monkeypatch.setattr(AvifImageFile, "__init__", None)
+    with pytest.raises(UnreadableImage, match=r"40000×24000 are 960 megapixels, more than the 268\.4 that are allowed"):
+        read_image(tmp_path / "a.avif")
+
+
+@pytest.mark.parametrize(
+    "contents", [b"\0\0\0\x18ftypisom", b"\0\0\0\x08ftyp", b"\0\0\0\x10ftypavif" + b"\0\0\0\1meta" * 3000]
+)
+def test_files_without_a_size_are_not_decoded(tmp_path: Path, contents: bytes) -> None:
+    (tmp_path / "a.avif").write_bytes(contents)
+    with pytest.raises(UnreadableImage, match="cannot decode this one"):
+        read_image(tmp_path / "a.avif")
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    whole, path = avif(), tmp_path / "a.avif"
+    for size in range(40, len(whole), 97):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UnreadableImage):
+            read_image(path)
+
+
+def test_several_pictures_are_refused(tmp_path: Path) -> None:
+    frames = [PIL.Image.fromarray(HALVES + np.uint8(k)) for k in range(2)]
+    frames[0].save(tmp_path / "a.avif", save_all=True, append_images=frames[1:])
+    with pytest.raises(UnreadableImage):
+        read_image(tmp_path / "a.avif")
+
+
+@pytest.mark.parametrize(("package", "brand"), [("PIL", b"avif"), ("pillow_heif", b"heic")])
+def test_a_missing_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, brand: bytes
+) -> None:
+    (tmp_path / "a.heic").write_bytes(avif().replace(b"avif", brand))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UnreadableImage, match=rf"\w+ needs .*: pip install 'caflow-deploy\[{brand.decode()}\]'"):
+        read_image(tmp_path / "a.heic")
+
+
+def test_heic_is_read(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="pip install pillow-heif, whose wheels hold x265 (GPL)")
+    exif = PIL.Image.Exif()
+    exif.update({271: "Maker", 274: 6})
+    file = pillow_heif.from_pillow(PIL.Image.fromarray(HALVES))
+    file.save(tmp_path / "a.heic", quality=-1, exif=exif.tobytes(), chroma=444)
+    found = read_image(tmp_path / "a.heic")
+    assert found.rgb.shape == (40, 24, 3)  # turned once, by libheif
+    assert found.rgb[:16].mean() < 10 < 240 < found.rgb[-16:].mean()
+    assert found.metadata.exif is not None
+    assert b"Maker" in found.metadata.exif
+    with pytest.raises(UnreadableImage, match="64×64 are"):  # as it is coded
+        read_image(tmp_path / "a.heic", 64 * 64 - 1)

@@ -1,0 +1,323 @@
+"""Metadata of image files: what is copied from which format into which, as Pillow, exiv2 and exiftool read it."""
+
+import json
+import shutil
+import struct
+import subprocess
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+from commands import caflow, command, in_a_process
+from described import ALL, IPTC, MAKER_NOTE, PROFILE, THUMBNAIL, XMP, exif_file
+from PIL import ExifTags, IptcImagePlugin, PngImagePlugin
+from tiny import TINY
+
+from caflow_runtime.pictures.containers import read_metadata
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pictures.metadata import Metadata, Resolution
+
+FORMATS = ["png", "jpg", "webp", "tiff"]
+
+
+def made(path: Path) -> Path:
+    """A picture of 40×30 pixels, to be turned, with all of that: written by Pillow where that can."""
+    rgb = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    options: dict[str, Any] = {"icc_profile": PROFILE, "dpi": (300, 300)}
+    kind = path.suffix[1:].replace("jpg", "jpeg")
+    if kind in ("png", "webp", "jpeg"):
+        options["exif"] = b"Exif\0\0" + exif_file()
+    if kind in ("webp", "jpeg"):
+        options["xmp"] = XMP
+    if kind == "png":
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        options["pnginfo"] = text
+    if kind == "tiff":
+        path.write_bytes(exif_file(">", rgb.tobytes(), {700: XMP, 33723: IPTC, 34675: PROFILE}))
+        return path
+    PIL.Image.fromarray(rgb).save(path, kind, **options)
+    if kind == "jpeg":
+        contents = path.read_bytes()
+        block = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + struct.pack(">I", len(IPTC)) + IPTC + bytes(len(IPTC) % 2)
+        path.write_bytes(contents[:2] + b"\xff\xed" + struct.pack(">H", len(block) + 2) + block + contents[2:])
+    return path
+
+
+def enlarged(source: Path, target: Path, **options: Any) -> list[str]:
+    """Twice as large, with the metadata of the source."""
+    given = read_image(source)
+    return write_image(target, np.repeat(np.repeat(given.rgb, 2, 0), 2, 1), metadata=given.metadata, **options)
+
+
+@pytest.mark.parametrize("source", FORMATS)
+@pytest.mark.parametrize("target", [*FORMATS, "bmp"])
+def test_metadata_goes_from_every_format_to_every_other(tmp_path: Path, source: str, target: str) -> None:
+    """As Pillow reads it. Turned and enlarged, a picture of 40×30 pixels is one of 60×80, with no need to be turned."""
+    given, path = made(tmp_path / f"in.{source}"), tmp_path / f"out.{target}"
+    lost = enlarged(given, path)
+    with PIL.Image.open(path) as image:
+        assert image.size == (60, 80)
+        if target != "webp":
+            assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+        if target == "bmp":
+            assert len(lost) == 3 + (source in ("jpg", "tiff"))
+            return
+        exif = image.getexif()
+        assert image.info["icc_profile"] == PROFILE
+        described = {tag: exif[tag] for tag in (270, 271, 274, 282, 296, 306, 33432)}
+        assert described == {
+            270: "a cat",
+            271: "Maker",
+            274: 1,
+            282: 300,
+            296: 2,
+            306: "2026:01:02 03:04:05",
+            33432: "CC0",
+        }
+        below = exif.get_ifd(ExifTags.IFD.Exif)
+        assert (below[0xA002], below[0xA003], below[0x829A]) == (60, 80, 1 / 250)
+        assert below[0x927C] == MAKER_NOTE
+        assert exif.get_ifd(ExifTags.IFD.GPSInfo)[2] == (47, 22, 12.34)
+        assert not exif.get_ifd(ExifTags.IFD.IFD1)
+        xmp = image.info["xmp"]
+        for text in (b'tiff:Orientation="1"', b'PixelXDimension="60"', b"<exif:PixelYDimension>80<", b"<rdf:li>cat<"):
+            assert text in xmp
+        assert b"old" not in xmp
+        iptc = IptcImagePlugin.getiptcinfo(image) if target in ("jpg", "tiff") else None
+    assert THUMBNAIL not in path.read_bytes()
+    has_iptc = source in ("jpg", "tiff")
+    if target in ("jpg", "tiff"):
+        assert (iptc or {}) == ({(2, 25): b"cat", (2, 120): b"a cat", (2, 0): b"\0\4"} if has_iptc else {})
+    assert read_metadata(path.read_bytes())[0].iptc == (IPTC if has_iptc and target != "webp" else None)
+    assert lost == (
+        ["its IPTC was left out: the result's format cannot hold any"] if has_iptc and target == "webp" else []
+    )
+    np.testing.assert_array_equal(read_image(path).rgb.shape, (80, 60, 3))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_keeps_its_place_and_its_bytes(order: str) -> None:
+    """All but what is wrong now: notes of camera makers hold places in the file."""
+    before = exif_file(order)
+    after = Metadata(exif=before).for_result(70_000, 80).exif
+    assert after is not None
+    assert before.index(MAKER_NOTE) == after.index(MAKER_NOTE)
+    changed = [k for k in range(len(after)) if after[k] != before[k]]
+    assert len(changed) < 20
+    assert len(before) - len(after) == len(THUMBNAIL)
+    exif = PIL.Image.Exif()
+    exif.load(b"Exif\0\0" + after)
+    assert (exif[274], exif.get_ifd(ExifTags.IFD.Exif)[0xA002]) == (1, 70_000)
+
+
+NAMES = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "profile": "colour profile"}
+
+
+@pytest.mark.parametrize("target", FORMATS)
+def test_malformed_metadata_is_left_out_and_named(tmp_path: Path, target: str) -> None:
+    """The rest is kept, and there is always a result."""
+    malformed = {
+        "exif": [
+            b"",
+            b"II",
+            b"II*\0\xff\xff\xff\xff",
+            b"II+\0" + bytes(40),
+            exif_file()[:20],
+            b"II*\0\x08\0\0\0\xff\xff",
+        ],
+        "xmp": [b"", b"\xff\xfe", b"no XML", XMP + b"\0more", XMP + bytes([255]), XMP + b" " * 2**22],
+        "iptc": [b"", b"8BIM"],
+        "profile": [b"", PROFILE[:128], PROFILE + b"\0", PROFILE[:200], bytes(200)],
+    }
+    rgb = np.zeros((4, 6, 3), np.uint8)
+    for name, wrong in malformed.items():
+        kept = replace(ALL, resolution=None)  # which EXIF would be made for
+        unheld = ["iptc"] if target == "webp" else []
+        for value in wrong:
+            changes: dict[str, Any] = {name: value}
+            said = write_image(tmp_path / f"out.{target}", rgb, metadata=replace(kept, **changes))
+            assert said[0] == f"its {NAMES[name]} is malformed and was left out"
+            found = read_image(tmp_path / f"out.{target}").metadata
+            assert [key for key in NAMES if getattr(kept, key) and not getattr(found, key) and key not in unheld] == (
+                [] if name in unheld else [name]
+            )
+
+
+@pytest.mark.parametrize("target", [*FORMATS, "bmp"])
+@pytest.mark.parametrize("wanted", [Resolution(72, 36), Resolution(118, 59, True), Resolution(28.35, 28.35, True)])
+def test_a_resolution_keeps_its_unit_where_it_can(tmp_path: Path, target: str, wanted: Resolution) -> None:
+    """JPEG has integers alone, PNG and BMP have pixels per metre."""
+    path = tmp_path / f"out.{target}"
+    assert not write_image(path, np.zeros((4, 6, 3), np.uint8), metadata=Metadata(resolution=wanted))
+    found = read_image(path).metadata.resolution
+    assert found is not None
+    assert found.per(2.54) == pytest.approx(wanted.per(2.54), abs=0.02)
+    if target in ("tiff", "webp") or (target == "jpg" and wanted.x % 1 == 0):
+        assert found == wanted
+
+
+def test_what_a_segment_of_jpeg_cannot_hold_is_named(tmp_path: Path) -> None:
+    rgb = np.zeros((4, 6, 3), np.uint8)
+    large = (200_000).to_bytes(4, "big") + PROFILE[4:] + bytes(200_000 - len(PROFILE))
+    xmp = XMP.replace(b"<dc:subject>", b" " * 70_000 + b"<dc:subject>")
+    lost = write_image(tmp_path / "out.jpg", rgb, metadata=Metadata(large, ALL.exif, xmp))
+    assert lost == ["its XMP was left out: the result's format cannot hold it"]
+    assert read_image(tmp_path / "out.jpg").metadata.profile == large  # in several segments
+    assert not write_image(tmp_path / "out.png", rgb, metadata=Metadata(large, ALL.exif, xmp))
+
+
+def test_a_colour_profile_is_for_colours_or_for_grey(tmp_path: Path) -> None:
+    rgb = np.zeros((4, 6, 3), np.uint8)
+    for suffix in FORMATS:
+        lost = write_image(tmp_path / f"grey.{suffix}", rgb, is_grey=True, metadata=Metadata(PROFILE))
+        is_kept = suffix == "webp"  # which knows no grey
+        assert lost == ([] if is_kept else ["its colour profile was left out: it is not for grey images"])
+        assert read_image(tmp_path / f"grey.{suffix}").metadata.profile == (PROFILE if is_kept else None)
+
+
+def test_a_text_that_would_fill_memory_is_not_decompressed(tmp_path: Path) -> None:
+    bomb = zlib.compress(bytes(2**24 + 1))
+    write_image(tmp_path / "a.png", np.zeros((4, 6, 3), np.uint8), metadata=ALL)
+    contents = (tmp_path / "a.png").read_bytes()
+    for kind, data in ((b"iCCP", b"x\0\0" + bomb), (b"zTXt", b"Raw profile type iptc\0\0" + bomb)):
+        chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        found, _ = read_metadata(contents[:33] + chunk + contents[33:])
+        assert (found.profile, found.iptc) == (PROFILE, IPTC)
+
+
+def test_directories_in_directories_end() -> None:
+    """4,000 in each of 4,000 would not."""
+    pointers = struct.pack("<H", 4000) + struct.pack("<HHII", 0x8769, 4, 1, 8) * 4000 + bytes(4)
+    found, _ = read_metadata(b"II*\0\x08\0\0\0" + pointers)
+    assert found.exif is not None
+    assert len(found.exif) < 2**12
+
+
+WRITTEN = [
+    *("-Make=Maker", "-Model=M 1", "-Artist=Nobody", "-Copyright=CC0", "-ImageDescription=a cat", "-Orientation#=6"),
+    *("-XResolution=300", "-YResolution=300", "-ResolutionUnit=inches", "-ExifImageWidth=40", "-ExifImageHeight=30"),
+    *("-DateTimeOriginal=2026:01:02 03:04:05", "-ExposureTime=1/250", "-FNumber=2.8", "-ISO=200", "-UserComment=why"),
+    *("-GPSLatitude=47.37", "-GPSLatitudeRef=N", "-GPSLongitude=8.54", "-GPSLongitudeRef=E", "-InteropIndex=R98"),
+    *("-XMP-dc:Subject=cat", "-XMP-dc:Subject=grey", "-XMP-xmp:Rating=4", "-XMP-tiff:Orientation#=6"),
+    *("-XMP-exif:ExifImageWidth=40", "-XMP-exif:ExifImageHeight=30"),
+]
+WRITTEN_IPTC = ["-IPTC:Keywords=cat", "-IPTC:Keywords=grey", "-IPTC:City=Zürich", "-CodedCharacterSet=UTF8"]
+STORED = {
+    *("ImageWidth", "ImageHeight", "BitsPerSample", "Compression", "PhotometricInterpretation", "StripOffsets"),
+    *("SamplesPerPixel", "RowsPerStrip", "StripByteCounts", "PlanarConfiguration", "ExtraSamples", "Predictor"),
+    *("SampleFormat", "YCbCrPositioning", "NewSubfileType", "ImageLength"),
+    *("ExifTag", "GPSTag", "InteroperabilityTag", "XMLPacket", "InterColorProfile", "IPTCNAA"),
+}
+"""How pixels are stored, and where other metadata is."""
+THUMBNAILS = ("IFD1", "Exif.Thumbnail")
+CHANGED = {
+    **dict.fromkeys(
+        ["IFD0:Orientation", "XMP-tiff:Orientation", "Exif.Image.Orientation", "Xmp.tiff.Orientation"], "1"
+    ),
+    **dict.fromkeys(["ExifIFD:ExifImageWidth", "XMP-exif:ExifImageWidth"], "60"),
+    **dict.fromkeys(["ExifIFD:ExifImageHeight", "XMP-exif:ExifImageHeight"], "80"),
+    **dict.fromkeys(["Exif.Photo.PixelXDimension", "Xmp.exif.PixelXDimension"], "60"),
+    **dict.fromkeys(["Exif.Photo.PixelYDimension", "Xmp.exif.PixelYDimension"], "80"),
+}
+
+
+@pytest.mark.full
+def test_exiftool_and_exiv2_read_the_same_of_sources_and_results(tmp_path: Path) -> None:
+    missing = [name for name in ("exiftool", "exiv2") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"not installed (.ci/packages): {' '.join(missing)}")
+    rgb = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    for source in FORMATS:
+        PIL.Image.fromarray(rgb).save(tmp_path / f"in.{source}")
+    (tmp_path / "profile.icc").write_bytes(PROFILE)
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "thumbnail.jpg")
+    write = ["exiftool", "-q", "-overwrite_original", *WRITTEN, f"-icc_profile<={tmp_path / 'profile.icc'}"]
+    run(*write, tmp_path / "in.png", tmp_path / "in.webp")
+    thumbnail = f"-ThumbnailImage<={tmp_path / 'thumbnail.jpg'}"
+    run(*write, *WRITTEN_IPTC, thumbnail, tmp_path / "in.jpg", tmp_path / "in.tiff")
+    for source in FORMATS:
+        for target in FORMATS:
+            enlarged(tmp_path / f"in.{source}", tmp_path / f"{source}.{target}")
+    for read in (by_exiftool, by_exiv2):
+        found = read(tmp_path)
+        for source in FORMATS:
+            assert len(found[f"in.{source}"]) > 30
+            for target in FORMATS:
+                after = found[f"{source}.{target}"]
+                without = (*THUMBNAILS, *(("IPTC", "Iptc") if target == "webp" else ()))
+                wanted = {key: value for key, value in found[f"in.{source}"].items() if not key.startswith(without)}
+                wanted |= {key: CHANGED[key] for key in wanted if key in CHANGED}
+                different = {key: (value, after.get(key)) for key, value in wanted.items() if after.get(key) != value}
+                assert not different, (source, target, read.__name__)
+                assert not any(key.startswith(THUMBNAILS) for key in after)
+
+
+def by_exiftool(folder: Path) -> dict[str, dict[str, str]]:
+    """Of each file the names, with their groups, and values."""
+    groups = ["-EXIF:all", "-XMP:all", "-IPTC:all", "-ICC_Profile:ProfileDescription"]
+    files = [path for path in folder.iterdir() if path.suffix != ".icc"]
+    found = json.loads(run("exiftool", "-json", "-G1", "-n", *groups, *files))
+    return {
+        Path(one["SourceFile"]).name: {
+            key: str(value) for key, value in one.items() if ":" in key and key.partition(":")[2] not in STORED
+        }
+        for one in found
+    }
+
+
+def by_exiv2(folder: Path) -> dict[str, dict[str, str]]:
+    """Of each file the names and values."""
+    found: dict[str, dict[str, str]] = {}
+    for path in folder.iterdir():
+        if path.suffix != ".icc":
+            of_file = found.setdefault(path.name, {})
+            for line in run("exiv2", "-q", "-PEIXkv", path).splitlines():
+                key, _, value = line.partition(" ")
+                if key.rpartition(".")[2] not in STORED:
+                    of_file[key] = of_file.get(key, "") + value.strip()
+    return found
+
+
+def run(*line: object) -> str:
+    return subprocess.run([*map(str, line)], check=True, capture_output=True, text=True).stdout
+
+
+def test_no_metadata_leaves_the_colour_profile_alone(tmp_path: Path) -> None:
+    given = made(tmp_path / "in.jpg")
+    for options, wanted in ([], True), (["--no-metadata"], False):
+        done = caflow("image", given, "-o", tmp_path / "out.jpg", "--bundle", TINY, "-n", 1, "--force", *options)
+        assert (done.returncode, done.stderr) == (0, "")
+        found = read_image(tmp_path / "out.jpg").metadata
+        assert found.profile == PROFILE
+        kept = [found.exif, found.xmp, found.iptc, found.resolution]
+        assert all(kept) if wanted else kept == [None] * 4
+
+
+def test_warnings_name_the_file(tmp_path: Path) -> None:
+    """What is malformed, what cannot be kept, and what libpng says, which none of the files is named in."""
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "a.png", np.zeros((8, 8, 3), np.uint8))
+    contents = (tmp_path / "in" / "a.png").read_bytes()
+    chunks = b""
+    for kind, data in ((b"eXIf", b"none"), (b"iCCP", b"x\0\0" + zlib.compress(PROFILE[:-4]))):
+        chunks += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    (tmp_path / "in" / "a.png").write_bytes(contents[:33] + chunks + contents[33:])
+    enlarged(made(tmp_path / "b.jpg"), tmp_path / "in" / "b.jpg")
+    given = ["image", tmp_path / "in", "-o", tmp_path / "out", "--format", "webp", "--bundle", TINY, "-n", 1, "--json"]
+    done = in_a_process(command(*given))
+    assert done.returncode == 0, done.stderr
+    *native, _, _, _ = lines = [line.removeprefix(f"caflow: {tmp_path / 'in'}/") for line in done.stderr.splitlines()]
+    assert native
+    assert all(line.startswith("a.png: libpng warning: ") for line in native)
+    assert lines[-3:] == [
+        "a.png: its colour profile is malformed and was left out",
+        "a.png: its EXIF is malformed and was left out",
+        "b.jpg: its IPTC was left out: the result's format cannot hold any",
+    ]
+    reports = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [len(report["warnings"]) for report in reports] == [len(native) + 2, 1]

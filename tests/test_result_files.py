@@ -1,0 +1,171 @@
+"""Names and formats of results in a folder: no two are the same, and a result keeps its name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import caflow, json_lines_of
+from tiny import TINY, photograph
+
+from caflow_deploy.commands.jobs import plan_jobs
+from caflow_runtime.errors import InputError
+from caflow_runtime.image_formats import PNG_START
+from caflow_runtime.jobs.result_files import ResultFiles
+from caflow_runtime.pictures.image_files import read_image, write_image
+
+STARTS = {"png": PNG_START, "jpg": b"\xff\xd8", "webp": b"RIFF", "tiff": b"II*\0", "bmp": b"BM"}
+
+
+def pictures(folder: Path, *names: str) -> Path:
+    for k, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(folder / name, np.full((8, 8, 3), 40 * k % 256, np.uint8))
+    return folder
+
+
+def planned(inputs: Sequence[Path], out: Path, files: ResultFiles, others: int = 0) -> list[str]:
+    jobs = plan_jobs([str(path) for path in inputs], out, others, [], files)
+    written = [path for job in jobs for path in job.outputs]
+    assert len(set(written)) == len(written)
+    return [str(job.output.relative_to(out)) for job in jobs]
+
+
+def image(given: Path, out: Path, *options: object) -> list[str]:
+    done = caflow("image", given, "-o", out, "--bundle", TINY, "-n", 1, *options)
+    assert done.returncode == 0, done.stderr
+    return sorted(path.name for path in out.iterdir() if path.suffix not in (".json", ".jsonl"))
+
+
+def test_results_have_the_format_of_their_source(tmp_path: Path) -> None:
+    names = ["a.PNG", "b.jpg", "c.jpeg", "d.webp", "e.tif", "f.bmp", "below/g.jpg"]
+    given = pictures(tmp_path / "in", *names)
+    assert planned([given], tmp_path / "out", ResultFiles()) == sorted(names)
+    assert planned([given], tmp_path / "out", ResultFiles(suffix="-x4"))[0] == "a-x4.PNG"
+    assert image(given, tmp_path / "out") == sorted(["below", *names[:6]])
+    for name in names[:6]:
+        kind = {"jpeg": "jpg", "tif": "tiff"}.get(suffix := name[2:].lower(), suffix)
+        assert (tmp_path / "out" / name).read_bytes().startswith(STARTS[kind])
+
+
+@pytest.mark.parametrize("kind", STARTS)
+def test_results_have_the_format_that_is_asked_for(tmp_path: Path, kind: str) -> None:
+    given = pictures(tmp_path / "in", "a.jpg", "b.png")
+    options = ["--format", kind, "--suffix", "-x4", "--sheet", "--keep-all", "-n", 2, "--bundle", TINY]
+    done = caflow("image", given, "-o", tmp_path / "out", *options)
+    assert done.returncode == 0, done.stderr
+    for stem in ("a-x4", "a-x4-2", "b-x4"):
+        assert (tmp_path / "out" / f"{stem}.{kind}").read_bytes().startswith(STARTS[kind])
+    assert (tmp_path / "out" / "a-x4-sheet.png").exists()
+    assert caflow("image", given, "-o", tmp_path / "out", "--bundle", TINY, "-n", 2, *options).stdout.endswith(
+        "already\n"
+    )
+
+
+def test_quality(tmp_path: Path, photographs: Path) -> None:
+    """Less is less, and what is reported is of the file."""
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "a.png", photograph(photographs, 0, 16, 16))
+    for kind in ("jpg", "webp"):
+        sizes = []
+        for quality in ("20", "90", None):
+            out = tmp_path / f"{kind}-{quality}"
+            image(tmp_path / "in", out, "--format", kind, *(["--quality", quality] if quality else []))
+            sizes.append((out / f"a.{kind}").stat().st_size)
+        assert sizes == sorted(set(sizes))
+    report = json_lines_of(tmp_path / "jpg-20" / "results.jsonl")[0]
+    scored = caflow("score", tmp_path / "jpg-20" / "a.jpg", tmp_path / "in" / "a.png", "--bundle", TINY, "--json")
+    assert f'"log_likelihood": {report["log_likelihood"]}' in scored.stdout
+
+
+def test_two_sources_with_one_name_have_two_results(tmp_path: Path) -> None:
+    png = ResultFiles("png")
+    given = pictures(tmp_path / "in", "photo.jpg", "photo.png", "photo.webp")
+    assert planned([given], tmp_path / "out", png) == ["photo-jpg.png", "photo.png", "photo-webp.png"]
+    assert planned([given], tmp_path / "out", ResultFiles()) == ["photo.jpg", "photo.png", "photo.webp"]
+    pictures(tmp_path, "winter/photo.png", "summer/photo.png", "x/winter/photo.png")
+    folders = [tmp_path / "winter", tmp_path / "summer", tmp_path / "x" / "winter"]
+    assert planned(folders, tmp_path / "out", png) == ["photo.png", "photo-summer.png", "photo-winter.png"]
+    pictures(tmp_path, "a/n.png", "b/n.png", "c/b/n.png", "d/b/n.png")
+    folders = [tmp_path / name for name in ("a", "b", "c/b", "d/b")]
+    assert planned(folders, tmp_path / "out", png) == ["n.png", "n-b.png", "n-b-2.png", "n-b-3.png"]
+    samples = pictures(tmp_path / "samples", "a.png", "a-2.png")  # which is also the second sample of a.png
+    assert planned([samples], tmp_path / "out", png, others=1) == ["a-2.png", "a-samples.png"]
+
+
+def test_a_result_keeps_its_name_when_files_are_added(tmp_path: Path) -> None:
+    given, out = pictures(tmp_path / "in", "photo.jpg"), tmp_path / "out"
+    assert image(given, out, "--format", "png") == ["photo.png"]
+    first = (out / "photo.png").read_bytes()
+    pictures(given, "photo.png", "photo.webp")
+    assert image(given, out, "--format", "png") == ["photo-in.png", "photo-webp.png", "photo.png"]
+    assert (out / "photo.png").read_bytes() == first
+    assert len(json_lines_of(out / "results.jsonl")) == 3
+    # Also if only one is wanted now, written otherwise; and until its source is gone.
+    alone = given / ".." / "in" / "photo.webp"
+    assert planned([alone], out, ResultFiles("png")) == ["photo-webp.png"]
+    (given / "photo.jpg").unlink()
+    pictures(given, "photo.bmp")
+    assert planned([given], out, ResultFiles("png")) == ["photo.png", "photo-in.png", "photo-webp.png"]
+
+
+def test_an_input_is_never_a_result(tmp_path: Path) -> None:
+    given = pictures(tmp_path / "in", "photo.jpg", "photo.png")
+    for files in (ResultFiles("png"), ResultFiles()):
+        with pytest.raises(InputError, match="is an input: give another -o, or a --suffix"):
+            plan_jobs([str(given)], given, 0, [], files)
+    assert image(given, given, "--suffix", "-x4") == ["photo-x4.jpg", "photo-x4.png", "photo.jpg", "photo.png"]
+    assert "is done already" in caflow("image", given, "-o", given, "--bundle", TINY, "-n", 1, "--suffix", "-x4").stdout
+
+
+def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
+    given, out = pictures(tmp_path / "in", "a.jpg"), tmp_path / "out"
+    image(given, out, "--quality", 80)
+    for options, said in (
+        (["--quality", 80, "--format", "png"], "format source (now png)"),
+        ([], "quality 80 (now None)"),
+        (["--quality", 80, "--suffix", "-x4"], "suffix  (now -x4)"),
+        (["--quality", 80, "--no-metadata"], "no_metadata False (now True)"),
+    ):
+        done = caflow("image", given, "-o", out, "--bundle", TINY, "-n", 1, *options)
+        assert done.returncode == 2
+        assert said in done.stderr
+
+
+def test_a_job_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    given, out = pictures(tmp_path / "in", "a.jpg"), tmp_path / "out"
+    image(given, out)
+    state = (out / "job.json").read_text()
+    (out / "job.json").write_text(state.replace('"format":"source",', "").replace('"suffix":"",', ""))
+    done = caflow("image", given, "-o", out, "--bundle", TINY, "-n", 1)
+    assert done.returncode == 2
+    assert "a job of an earlier version, whose results are all PNG and without metadata: give another -o" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--format", "png"], "--format and --suffix are for folders: here -o names the file"),
+        (["--suffix", "-x4"], "--format and --suffix are for folders"),
+        (["--suffix", "a/b"], "wanted at most 64 characters of a file's name"),
+        (["--suffix", "a\nb"], "wanted at most 64 characters"),
+        (["--quality", 0], "0 is not in the range 1<=x<=100"),
+    ],
+)
+def test_wrong_use(tmp_path: Path, options: list[object], said: str) -> None:
+    given = pictures(tmp_path, "a.png")
+    done = caflow("image", given / "a.png", "-o", tmp_path / "out.png", "--bundle", TINY, *options)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_failed_files_are_named_at_the_end(tmp_path: Path) -> None:
+    given = pictures(tmp_path / "in", "a.png", "b.png")
+    for k in range(22):
+        (given / f"bad-{k:02}.png").write_text("no image")
+    done = caflow("image", given, "-o", tmp_path / "out", "--bundle", TINY, "-n", 1)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1
+    assert last.startswith(f"caflow: 22 of 24 images failed: {given / 'bad-00.png'}, {given / 'bad-01.png'}, ")
+    assert last.endswith(f"{given / 'bad-19.png'}, and 2 more, named above")
+    assert read_image(tmp_path / "out" / "b.png").rgb.shape == (32, 32, 3)
