@@ -20,6 +20,7 @@ from caflow_runtime.pipeline.drawing import check_calibrated
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import FrameNoise, StreamSettings, Untypical
 from caflow_runtime.rows.draw import Draw, Judge, Otherwise, Rank, Reject
+from caflow_runtime.sizes import Size
 
 
 class NumberRange(click.FloatRange):
@@ -184,14 +185,14 @@ class DrawingOptions:
             check_calibrated(pipe.calibration, draw)
         return draw
 
-    def stream(self, noise: FrameNoise, batch: int) -> StreamSettings:
-        """Of a video.
+    def stream(self, noise: FrameNoise, batch: int, size: Size | None) -> StreamSettings:
+        """Of a video, with results of that size.
 
         Raises:
             InputError
         """
         draw = Draw(self.samples, self.temperature, self.seed, rank=self.rank)
-        return StreamSettings(draw, noise, batch, self.min_typicality or 0.0, self.untypical or "mark")
+        return StreamSettings(draw, noise, batch, self.min_typicality or 0.0, self.untypical or "mark", size)
 
 
 def gathered(kind: type, name: str) -> Callable[[Command], Command]:

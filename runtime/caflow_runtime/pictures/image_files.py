@@ -15,9 +15,11 @@ from caflow_runtime.checks import check_integer
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import JPEG_START, MAX_PIXELS, SUFFIXES, claimed_size, is_cut_off
+from caflow_runtime.pictures.matte import matted
 from caflow_runtime.whole_files import write_whole
 
 WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
+WITH_16_BITS = {".png", ".tif", ".tiff"}
 JPEG_SUFFIXES, JPEG_QUALITY = (".jpeg", ".jpg"), 95
 TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 """As EXIF says, but without alpha."""
@@ -35,7 +37,7 @@ class ImageFile:
     """An image as a file holds it."""
 
     rgb: Image
-    """(H, W, 3) uint8; a grey image three times, 16 bits rounded to 8."""
+    """(H, W, 3) uint8; a grey image three times, 16 bits rounded to 8, transparent pixels as `matted` fills them."""
     alpha: NDArray[np.uint8] | None = None
     """(H, W)."""
     is_grey: bool = False
@@ -43,6 +45,8 @@ class ImageFile:
     """Per channel in the file."""
     profile: bytes | None = None
     """Its ICC colour profile, where OpenCV (4.12 or later) reads one: of PNG, JPEG and WebP."""
+    deep: NDArray[np.uint16] | None = None
+    """(H, W, 3) RGB of a file of 16 bits, not rounded."""
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
@@ -90,26 +94,27 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
 
 def write_image(
     path: str | Path,
-    rgb: Image,
+    rgb: Image | NDArray[np.uint16],
     alpha: NDArray[np.uint8] | None = None,
     is_grey: bool = False,
     profile: bytes | None = None,
 ) -> None:
-    """Write (H, W, 3) uint8 RGB, its alpha (H, W) where there is one, as grey where it was.
+    """Write (H, W, 3) uint8 or uint16 RGB, its alpha (H, W) where there is one, as grey where it was.
 
     Arguments:
         profile: what its colours mean, ICC; left out where the file cannot hold it.
 
     Raises:
-        InputError: for a suffix that cannot be written, or not with alpha.
+        InputError: for a suffix that cannot be written, or not with alpha, or not with 16 bits.
         OSError: if the file cannot be written.
     """
     path = Path(path)
-    check_suffix(path, alpha is not None)
+    check_suffix(path, alpha is not None, 8 * rgb.itemsize)
     pixels = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY if is_grey and alpha is None else cv2.COLOR_RGB2BGR)
     if alpha is not None:
         grey = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
-        pixels = np.dstack([grey if is_grey else pixels, alpha])
+        deep_alpha = alpha if rgb.dtype == np.uint8 else alpha * np.uint16(257)
+        pixels = np.dstack([grey if is_grey else pixels, deep_alpha])
     suffix = path.suffix.lower()
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix in JPEG_SUFFIXES else []
     encoded = _encode_with_profile(suffix, pixels, quality, profile)
@@ -118,15 +123,15 @@ def write_image(
     write_whole(path, encoded.tobytes())
 
 
-def check_suffix(path: Path, has_alpha: bool = False) -> None:
+def check_suffix(path: Path, has_alpha: bool = False, bits: int = 8) -> None:
     """Whether an image can be written under that name.
 
     Raises:
         InputError
     """
-    wanted = WITH_ALPHA if has_alpha else SUFFIXES
+    wanted = WITH_16_BITS if bits == 16 else WITH_ALPHA if has_alpha else SUFFIXES
     if path.suffix.lower() not in wanted:
-        what = "a transparent image" if has_alpha else "an image"
+        what = "an image of 16 bits" if bits == 16 else "a transparent image" if has_alpha else "an image"
         raise InputError(f"{path}: wanted a name for {what}, ending in {', '.join(sorted(wanted))}")
 
 
@@ -197,11 +202,15 @@ def _image_file(path: Path, decoded: NDArray[Any]) -> ImageFile:
         raise UnreadableImage(
             f"{path}: wanted 8 or 16 bits in 1, 3 or 4 channels, got {decoded.dtype} in {channels}: convert it first"
         )
-    if bits == 16:
+    deep = decoded if bits == 16 else None
+    if deep is not None:
+        deep = np.broadcast_to(deep.reshape(*deep.shape[:2], -1)[..., 2::-1], (*deep.shape[:2], 3))
         decoded = np.asarray(cv2.convertScaleAbs(decoded, alpha=1 / 257))  # rounds; no floats as large as the image
     if channels == 1:
         grey = decoded.reshape(decoded.shape[:2])
-        return ImageFile(np.repeat(grey[..., None], 3, 2), None, True, bits)
+        return ImageFile(np.repeat(grey[..., None], 3, 2), None, True, bits, deep=deep)
     rgb = np.asarray(cv2.cvtColor(decoded[..., :3], cv2.COLOR_BGR2RGB), np.uint8)
     is_grey = channels == 4 and bool((rgb == rgb[..., :1]).all())  # OpenCV gives grey with alpha as four channels
-    return ImageFile(rgb, decoded[..., 3] if channels == 4 else None, is_grey, bits)
+    if channels < 4:
+        return ImageFile(rgb, None, is_grey, bits, deep=deep)
+    return ImageFile(matted(rgb, decoded[..., 3]), decoded[..., 3], is_grey, bits, deep=deep)
