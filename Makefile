@@ -71,6 +71,7 @@ quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/metrics  #
 	$(BIN)/python -W ignore benchmarks/quality.py build/x4-photo-fp16.caflow --degradation clean --peer bicubic --threads 2 --json benchmarks/results/quality-fp16.json
 	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) --only "photographs, halved" --samples 105 --temperature 0.8 --temperature 0.9 --temperature 1 --threads 2 --json benchmarks/results/outliers.json
 	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) --threads 2 --json benchmarks/results/outliers-hard.json
+	$(BIN)/python -W ignore benchmarks/sizes.py $(BUNDLE) --threads 2 --json benchmarks/results/sizes.json
 
 sheets: $(PHOTOGRAPHS)/test  ## Draw what the built-in model and its peers make of clean and degraded photographs.
 	$(BIN)/python -W ignore benchmarks/sheets.py $(BUNDLE) --out build/sheets --threads 2

@@ -4,7 +4,6 @@ Targets are the centres of the test photographs, 252×252, so that 2, 3 and 4 di
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import cv2
 import numpy as np
 import report
 import torch
-from metrics import Crop, Judge, Picture, crop, mean, read, resize
+from metrics import Crop, Judge, Picture, crop, psnr, read, resize
 from peers import installed
 from PIL import Image
 
@@ -23,7 +22,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 PHOTOGRAPHS = Path("build/photographs")
 SIDE = 252
 SCALES = (2, 3)
-SAMPLES = {"τ = 0": (1, 0.0), "one sample, τ = 0.8": (1, 0.8), "likeliest of 10, τ = 0.8": (10, 0.8)}
+TEMPERATURES = {"x4-photo, τ = 0": 0.0, "x4-photo, one sample, τ = 0.8": 0.8}
 
 Reduce = Callable[[Picture, int, int], Picture]
 
@@ -45,43 +44,50 @@ REDUCTIONS: dict[str, Reduce] = {
 }
 
 
-def centres(scale: int) -> list[Crop]:
-    """Of all test photographs."""
+def centres(scale: int, photographs: int | None) -> list[Crop]:
+    """Of the first test photographs, or of all."""
     found = []
-    for path in sorted((PHOTOGRAPHS / "test").iterdir()):
+    for path in sorted((PHOTOGRAPHS / "test").iterdir())[:photographs]:
         picture = read(path)
         left, top = (picture.width - SIDE) // 2, (picture.height - SIDE) // 2
         found.append(crop(path.stem, picture.crop((left, top, left + SIDE, top + SIDE)), scale))
     return found
 
 
-def rows_of(pipe: Pipeline, judge: Judge, scale: int) -> list[dict[str, Any]]:
+def rows_of(pipe: Pipeline, judge: Judge, scale: int, given: list[Crop]) -> list[dict[str, Any]]:
     """One for each method."""
-    given = centres(scale)
     results = {(name, ""): [upscale(one.condition) for one in given] for name, upscale in installed(scale=scale)}
-    for name, (n, temperature) in SAMPLES.items():
-        drawn = [pipe.best_of(one.condition, n, temperature, seed=k).images[0] for k, one in enumerate(given)]
+    for name, temperature in TEMPERATURES.items():
+        drawn = [pipe.best_of(one.condition, 1, temperature, seed=k).images[0] for k, one in enumerate(given)]
         for how, function in REDUCTIONS.items():
-            results[f"x4-photo, {name}", how] = [function(one, SIDE, SIDE) for one in drawn]
+            results[name, how] = [function(one, SIDE, SIDE) for one in drawn]
+    targets = [one.target for one in given]
     return [
-        {"scale": scale, "method": method, "reduced by": how, **asdict(mean(judge.scores(images, given)))}
+        {
+            "scale": scale,
+            "method": method,
+            "reduced by": how,
+            "psnr": float(np.mean(list(map(psnr, images, targets)))),
+            "lpips": float(np.mean(judge.lpips(images, targets))),
+        }
         for (method, how), images in results.items()
     ]
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.option("--photographs", type=int, help="Only the first so many, for a quick look.")
 @report.options
-def main(bundle: Path, threads: int, json_file: Path | None) -> None:
+def main(bundle: Path, photographs: int | None, threads: int, json_file: Path | None) -> None:
     """Judge a ×4 BUNDLE at ×2 and ×3; first: python models/photographs.py KIND build/photographs/KIND for test and
     metrics."""
     torch.set_num_threads(threads)
     judge = Judge(PHOTOGRAPHS / "metrics")
     with load(bundle, "cpu", threads) as pipe:
-        rows = [row for scale in SCALES for row in rows_of(pipe, judge, scale)]
+        rows = [row for scale in SCALES for row in rows_of(pipe, judge, scale, centres(scale, photographs))]
     report.show(rows)
     packages = ("lpips", "onnxruntime", "opencv-python-headless", "pillow", "scikit-image")
-    report.write(json_file, rows, packages, threads=threads)
+    report.write(json_file, rows, packages, threads=threads, photographs=photographs)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ Bits = Literal[8, 16]
 
 @dataclass(frozen=True)
 class Form:
-    """What a result is, however it looks."""
+    """Size and depth of a result."""
 
     size: FinalSize
     is_own: bool
