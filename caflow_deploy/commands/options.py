@@ -86,7 +86,7 @@ max_pixels_option = click.option(
     type=click.IntRange(1, MOST_PIXELS),
     default=MAX_PIXELS,
     show_default="268435456: 268 megapixels",
-    help="Refuse larger image files before they are decoded. Reading takes 6 to 25 bytes of memory per pixel.",
+    help="Refuse larger image files before they are decoded. Reading takes 6 to 40 bytes of memory per pixel.",
 )
 
 

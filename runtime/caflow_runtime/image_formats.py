@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 MAX_PIXELS = 2**28
-"""That an image file may claim, by default: 268 megapixels. Reading takes 6 to 25 bytes of memory for each."""
+"""That an image file may claim, by default: 268 megapixels. Reading takes 6 to 40 bytes of memory for each."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end

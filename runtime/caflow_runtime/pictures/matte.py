@@ -13,6 +13,7 @@ Picture = TypeVar("Picture", bound=NDArray[Any])
 
 MOSTLY_OPAQUE = 128
 """Alpha from which on a colour is precise enough to be continued."""
+LINES_AT_ONCE = 256
 
 
 def matted(rgb: Picture, alpha: NDArray[np.uint8]) -> Picture:
@@ -20,14 +21,16 @@ def matted(rgb: Picture, alpha: NDArray[np.uint8]) -> Picture:
 
     Pixels that are not wholly transparent stay as they are. Done twice, it is what it is done once.
     """
-    hidden = alpha == 0
     seen = alpha >= MOSTLY_OPAQUE
-    if not hidden.any() or not seen.any():
+    if alpha.all() or not seen.any():
         return rgb
-    mask = np.where(seen, 0, 1).astype(np.uint8)
-    _, nearest = cv2.distanceTransformWithLabels(mask, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL)
-    colours = np.empty((int(nearest.max()) + 1, 3), rgb.dtype)
-    colours[nearest[seen]] = rgb[seen]
-    result = rgb.copy()
-    result[hidden] = colours[nearest[hidden]]
+    mask = (~seen).astype(np.uint8)
+    nearest = cv2.distanceTransformWithLabels(mask, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL)[1]
+    colours, result = np.empty((int(nearest.max()) + 1, 3), rgb.dtype), rgb.copy()
+    parts = [slice(top, top + LINES_AT_ONCE) for top in range(0, len(rgb), LINES_AT_ONCE)]
+    for part in parts:
+        colours[nearest[part][seen[part]]] = rgb[part][seen[part]]
+    for part in parts:
+        hidden = alpha[part] == 0
+        result[part][hidden] = colours[nearest[part][hidden]]
     return result
