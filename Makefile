@@ -83,6 +83,7 @@ quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/metrics  #
 	$(BIN)/python -W ignore benchmarks/quality.py build/x4-photo-fp16.caflow --degradation clean --peer bicubic --threads 2 --json benchmarks/results/quality-fp16.json
 	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) --only "photographs, halved" --samples 105 --temperature 0.8 --temperature 0.9 --temperature 1 --threads 2 --json benchmarks/results/outliers.json
 	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) --threads 2 --json benchmarks/results/outliers-hard.json
+	$(BIN)/python -W ignore benchmarks/sizes.py $(BUNDLE) --threads 2 --json benchmarks/results/sizes.json
 
 hardware: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Time the built-in model in each precision, in ONNX Runtime and OpenVINO.
 	$(BIN)/caflow-export x4-photo --precision bf16 -o build/x4-photo-bf16.caflow --force

@@ -166,7 +166,8 @@ def test_a_worker_that_is_killed_changes_nothing(calibrated: Path, images: Path,
 
 
 @pytest.mark.full
-def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", [[], ["--fit", "70x50", "--bits", 16]])
+def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path: Path, form: list[object]) -> None:
     """Of several sizes, also tiled, transparent and grey; one is broken, is reported, and is done once it is whole."""
     folder, out = tmp_path / "in", tmp_path / "out"
     (folder / "below").mkdir(parents=True)
@@ -177,7 +178,7 @@ def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path
     write_image(folder / "alpha.png", picture, np.full((9, 12), 77, np.uint8))
     (folder / "bad.png").write_text("broken")
     options = ["--bundle", calibrated, "-n", 3, "--seed", 4, "--pixel-budget", 96 * 96, "--overlap", 16, "--json"]
-    options += ["--keep-all", "--sheet", "--maps"]
+    options += ["--keep-all", "--sheet", "--maps", *form]
     spread = ["image", folder, "-o", out, *options, "--workers", 2]
     done = in_a_process(command(*spread))
     wrong = f"caflow: {folder / 'bad.png'}: wanted an image (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp), "

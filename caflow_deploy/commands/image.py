@@ -3,9 +3,10 @@
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import click
 from rich.progress import Progress, TaskID
@@ -31,6 +32,7 @@ from caflow_deploy.commands.options import (
 )
 from caflow_deploy.commands.result_options import result_options
 from caflow_deploy.commands.running import Running, workers_options
+from caflow_deploy.commands.size_options import SizeOptions, size_options
 from caflow_deploy.commands.tally import Tally
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
 from caflow_runtime.errors import CaflowError, InputError
@@ -38,7 +40,9 @@ from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, without_leftovers
 from caflow_runtime.jobs.images import Done, ImageJob, do
+from caflow_runtime.jobs.passes import Bits
 from caflow_runtime.jobs.result_files import SOURCE, ResultFiles
+from caflow_runtime.pictures.image_files import WITH_16_BITS
 from caflow_runtime.pictures.maps import names
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
@@ -59,6 +63,12 @@ from caflow_runtime.rows.draw import Draw
     help="Progressive: samples that run at each level, from -n down. Faster; what is dropped might have won.",
 )
 @consistent_option
+@size_options
+@click.option(
+    "--bits",
+    type=click.Choice(["8", "16"]),
+    help="Per channel of the results; 16 is for PNG and TIFF.  [default: as IN, where the format of the result can]",
+)
 @click.option("--keep-all", is_flag=True, help="Write the other samples too, as NAME-2.png …, in order of rank.")
 @click.option("--sheet", is_flag=True, help="Write NAME-sheet.png: input, samples with their likelihoods, uncertainty.")
 @click.option("--maps", is_flag=True, help="Write NAME-likelihood.png, one for each level, and NAME-uncertainty.png.")
@@ -74,6 +84,7 @@ from caflow_runtime.rows.draw import Draw
 @click.option("--force", is_flag=True, help="Begin anew, and overwrite files that are there already.")
 @gathered(DrawingOptions, "drawing")
 @gathered(ResultFiles, "files")
+@gathered(SizeOptions, "sized")
 @gathered(Running, "running")
 def command(
     inputs: tuple[str, ...],
@@ -81,6 +92,8 @@ def command(
     running: Running,
     drawing: DrawingOptions,
     files: ResultFiles,
+    sized: SizeOptions,
+    bits: Literal["8", "16"] | None,
     keep_all: bool,
     sheet: bool,
     maps: bool,
@@ -107,9 +120,12 @@ def command(
     if running.ray is not None:  # whose workers have other working directories
         inputs, output = tuple(str(Path(text).absolute()) if text else text for text in inputs), output.absolute()
     with ending_on_errors():
-        draw = drawing.draw(pipe)
+        draw, size = drawing.draw(pipe), sized.size(pipe)
         extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if draw.reject else draw.n) if maps else [])
         jobs = plan_jobs(inputs, output, draw.n - 1 if keep_all else 0, extras, files, force)
+        depth: Bits | None = None if bits is None else 16 if bits == "16" else 8
+        jobs = [replace(job, size=size, bits=depth) for job in jobs]
+        _check_results(jobs, draw, pipe.manifest.model.scale)
     with ExitStack() as stack:
         metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not drawing.keep)
         work = Work(pipe, draw, max_pixels, metrics, stack.enter_context(progress_bar()))
@@ -120,7 +136,7 @@ def command(
         else:
             with ending_on_errors(), alone(output), without_leftovers(jobs), running.open_fleet(pipe) as fleet:
                 pipeline = running.settings(pipe, fleet)
-                settings = ImageSettings(pipeline, draw, keep_all, sheet, maps, files)
+                settings = ImageSettings(pipeline, draw, keep_all, sheet, maps, files, size, depth)
                 _draw_folder(work, fleet, ImageFolder(output, jobs, settings, force), tally)
     tally.end()
 
@@ -157,6 +173,22 @@ def _check_options(drawing: DrawingOptions, keep_all: bool, sheet: bool, maps: b
         end("--keep drops samples unseen, so --min-typicality cannot reject them: give one or the other")
     if drawing.min_typicality and (keep_all or sheet):
         end("--min-typicality rejects samples that --keep-all and --sheet would show: give one or the other")
+
+
+def _check_results(jobs: list[ImageJob], draw: Draw, scale: int) -> None:
+    """Whether results can be what they are to be.
+
+    Raises:
+        InputError
+    """
+    for job in jobs:
+        if draw.judges == "image" and job.size is not None and job.size.scale != scale:
+            raise InputError(
+                f"--judge image judges the image as it is written, which is known of images of {scale} times the sides "
+                "of IN alone: give --judge sample, or no other size"
+            )
+        if job.bits == 16 and job.output.suffix.lower() not in WITH_16_BITS:
+            raise InputError(f"{job.output}: --bits 16 is for {', '.join(sorted(WITH_16_BITS))}")
 
 
 def _draw_one(work: Work, running: Running, jobs: list[ImageJob], tally: Tally, force: bool) -> None:

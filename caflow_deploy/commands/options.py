@@ -22,6 +22,7 @@ from caflow_runtime.pipeline.drawing import check_calibrated
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import FrameNoise, StreamSettings, Untypical
 from caflow_runtime.rows.draw import Draw, Judge, Otherwise, Rank, Reject
+from caflow_runtime.sizes import Size
 
 
 class NumberRange(click.FloatRange):
@@ -109,7 +110,7 @@ max_pixels_option = click.option(
     type=click.IntRange(1, MOST_PIXELS),
     default=MAX_PIXELS,
     show_default="268435456: 268 megapixels",
-    help="Refuse larger image files before they are decoded. Reading takes 6 to 25 bytes of memory per pixel.",
+    help="Refuse larger image files before they are decoded. Reading takes 6 to 40 bytes of memory per pixel.",
 )
 
 
@@ -208,14 +209,14 @@ class DrawingOptions:
             check_calibrated(pipe.calibration, draw)
         return draw
 
-    def stream(self, noise: FrameNoise, batch: int) -> StreamSettings:
-        """Of a video.
+    def stream(self, noise: FrameNoise, batch: int, size: Size | None) -> StreamSettings:
+        """Of a video, with results of that size.
 
         Raises:
             InputError
         """
         draw = Draw(self.samples, self.temperature, self.seed, rank=self.rank)
-        return StreamSettings(draw, noise, batch, self.min_typicality or 0.0, self.untypical or "mark")
+        return StreamSettings(draw, noise, batch, self.min_typicality or 0.0, self.untypical or "mark", size)
 
 
 def gathered(kind: type, name: str) -> Callable[[Command], Command]:

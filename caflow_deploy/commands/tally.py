@@ -8,7 +8,7 @@ import click
 from msgspec import UnsetType
 
 from caflow_deploy.commands.terminal import FAILED, end
-from caflow_runtime.jobs.images import Done, ImageReport
+from caflow_runtime.jobs.images import Done, ImageReport, ModelImage
 from caflow_runtime.path_text import as_text
 from caflow_runtime.rows.draw import Draw
 
@@ -60,14 +60,18 @@ def line(report: ImageReport, n: int) -> str:
     names = f"{report.input} → {report.output}"
     if report.outcome == "bicubic":
         return f"{names}  untypical: the input, enlarged"
+    if report.outcome == "reduced":
+        return f"{names}  the input, reduced: it is not smaller than the result"
     parts = [f"{report.bits_per_dim:.3f} bits/dim", f"sample {report.sample} of {n}"]
     for name in ("sample", "image"):
         if isinstance(value := getattr(report, f"{name}_typicality"), float):
             parts.append(f"{name} typicality {value:.3f}{_verdict(report) if report.judge == name else ''}")
     if not isinstance(report.consistency_db, UnsetType):
         parts.append(f"{report.consistency_db:.1f} dB to the input")
-    if report.input_bits > 8:
-        parts.append(f"{report.input_bits} bits became 8")
+    if isinstance(of := report.likelihood_of, ModelImage):
+        parts.append(f"likelihood of the model's {of.width}×{of.height} of {of.bits} bits")
+    if report.input_bits > report.output_bits:
+        parts.append(f"{report.input_bits} bits became {report.output_bits}")
     return f"{names}  {', '.join(parts)}"
 
 

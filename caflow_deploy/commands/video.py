@@ -29,6 +29,7 @@ from caflow_deploy.commands.options import (
     samples_option,
 )
 from caflow_deploy.commands.running import Running, workers_options
+from caflow_deploy.commands.size_options import SizeOptions, size_options
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
 from caflow_deploy.commands.video_by_workers import draw_by_workers, report_frames
 from caflow_deploy.stops import exit_code
@@ -106,6 +107,7 @@ class LiveOptions:
 @samples_option("Of each scene's first frame; the scene keeps the best one's noise.")
 @drawing_options
 @noise_option
+@size_options
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Frames that run together.")
 @encoding_options
 @click.option(
@@ -148,12 +150,14 @@ class LiveOptions:
 @gathered(DrawingOptions, "drawing")
 @gathered(EncodingOptions, "encoded")
 @gathered(LiveOptions, "live")
+@gathered(SizeOptions, "sized")
 @gathered(Running, "running")
 def command(
     source: str,
     output: Path | None,
     running: Running,
     drawing: DrawingOptions,
+    sized: SizeOptions,
     noise: Any,
     batch: int,
     encoded: EncodingOptions,
@@ -177,7 +181,8 @@ def command(
     with ending_on_errors(), ExitStack() as stack:
         if output is not None:
             check_overwriting(output, source, force or holds_a_job(output))  # `open_parts` says more of that
-        streaming = drawing.stream(noise, batch)
+        multiple = 1 if output is None or encoded.codec == "ffv1" else 2
+        streaming = drawing.stream(noise, batch, sized.size(pipe, multiple))
         stream = pipe.open_stream(streaming)
         opened, job = live.open(source), None
         if running.is_spread and opened.path is None:
@@ -259,7 +264,7 @@ def _show_progress(progress: Progress, frames: int | None, as_json: bool) -> Tak
         status = f"{speed:.2f} frames/s  {frame.bits_per_dim:.3f} bits/dim"
         progress.update(task, completed=frame.number + 1, status=status)
         if as_json:
-            entry = {
+            entry: dict[str, Any] = {
                 "frame": frame.number,
                 "seconds": float(timed.ticks * CLOCK),
                 "latency": time.monotonic() - timed.captured,
@@ -271,6 +276,9 @@ def _show_progress(progress: Progress, frames: int | None, as_json: bool) -> Tak
                 "sample_typicality": None if frame.sample_typicality is None else _number(frame.sample_typicality),
                 "untypical": frame.untypical,
             }
+            if frame.drawn_sides is not None:
+                height, width = frame.drawn_sides
+                entry["likelihood_of"] = {"width": width, "height": height}
             click.echo(json.dumps(entry, allow_nan=False))
 
     return show

@@ -9,11 +9,13 @@ from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import claimed_size
 from caflow_runtime.judge.consistency import enlarge_image
+from caflow_runtime.pictures.alpha import Alpha, draw_alpha
 from caflow_runtime.pictures.image_files import ImageFile, enlarge_alpha, read_image, write_image
 from caflow_runtime.pictures.maps import pictures
+from caflow_runtime.pictures.matte import matted
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Samples
-from caflow_runtime.rows.draw import Rank
+from caflow_runtime.rows.draw import Draw, Rank
 from caflow_runtime.rows.runner import ShowWindows
 
 MOST_SAMPLES = 32
@@ -92,7 +94,10 @@ class PageSampler:
         with self._drawing:
             self._check_open()
             drawn = self.pipe.sample(given.rgb, n, temperature, seed, rank=rank, show=show_unless_closed)
-            return self._results(source.stem, given, drawn)
+            drawn_alpha = (
+                None if given.alpha is None else draw_alpha(self.pipe, given.alpha, Draw(1, temperature, seed))
+            )
+            return self._results(source.stem, given, drawn, drawn_alpha)
 
     def close(self) -> None:
         """End what is being drawn, at its next tile, and wait until it has: Python must not end before ONNX Runtime."""
@@ -123,15 +128,16 @@ class PageSampler:
                 "image"
             )
 
-    def _results(self, name: str, given: ImageFile, drawn: Samples) -> Results:
+    def _results(self, name: str, given: ImageFile, drawn: Samples, drawn_alpha: Alpha | None) -> Results:
         enlarged = enlarge_image(given.rgb, self.pipe.manifest.model.scale)
         alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *enlarged.shape[:2])
         folder = self._new_folder()
         write_image(folder / "enlarged.png", enlarged, alpha, metadata=given.metadata.colours())
         samples = [(folder / f"{name}-{k + 1}.png", _caption(drawn, k)) for k in range(len(drawn.images[0]))]
-        samples[0] = (samples[0][0], samples[0][1] + self._judged(drawn.images[0][0], given.rgb))
+        best = drawn.images[0][0] if drawn_alpha is None else matted(drawn.images[0][0], drawn_alpha)  # as it is read
+        samples[0] = (samples[0][0], samples[0][1] + self._judged(best, given.rgb))
         for (path, _), picture in zip(samples, drawn.images[0], strict=True):
-            write_image(path, picture, alpha, metadata=given.metadata.colours())
+            write_image(path, picture, drawn_alpha, metadata=given.metadata.colours())
         maps = {kind: (picture, darkest, brightest) for kind, picture, darkest, brightest in pictures(drawn)}
         return Results(
             enlarged=folder / "enlarged.png",

@@ -16,7 +16,7 @@ SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 READ_ONLY = {".avif", ".heic", ".heif"}
 """Suffixes of what `pictures/heif.py` reads, where packages for it are installed."""
 MAX_PIXELS = 2**28
-"""That an image file may claim, by default: 268 megapixels. Reading takes 6 to 25 bytes of memory for each."""
+"""That an image file may claim, by default: 268 megapixels. Reading takes 6 to 40 bytes of memory for each."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end

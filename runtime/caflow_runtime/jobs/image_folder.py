@@ -16,10 +16,12 @@ import msgspec
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import NAME, PipelineSettings, State, check_same, flat, has_changed, read_state
 from caflow_runtime.jobs.images import Done, ImageJob
+from caflow_runtime.jobs.passes import Bits
 from caflow_runtime.jobs.result_files import DEFAULT, ResultFiles
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.seal import are_sealed, sealed_fields
+from caflow_runtime.sizes import Size
 from caflow_runtime.strict_json import WrongJson, parse_json
 from caflow_runtime.whole_files import remove_leftovers, write_whole
 
@@ -38,6 +40,8 @@ class ImageSettings(msgspec.Struct, frozen=True):
     sheet: bool = False
     maps: bool = False
     files: ResultFiles = DEFAULT
+    size: Size | None = None
+    bits: Bits | None = None
 
 
 class ImageFolder:

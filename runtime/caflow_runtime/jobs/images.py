@@ -1,6 +1,7 @@
 """One image file: read, drawn, written and reported."""
 
 import math
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, UnsetType
+from numpy.typing import NDArray
 
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.health.metrics import Metrics
@@ -17,19 +20,24 @@ from caflow_runtime.image import Image
 from caflow_runtime.image_formats import MAX_PIXELS
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.native_stderr import native_stderr
+from caflow_runtime.jobs.passes import Bits, Form, Made, Passes
 from caflow_runtime.jobs.photographs import KEEPS_COLOURS
 from caflow_runtime.jobs.result_files import DEFAULT, ResultFiles
 from caflow_runtime.judge.consistency import consistency
 from caflow_runtime.judge.typicality import Typicality
 from caflow_runtime.path_text import as_text
-from caflow_runtime.pictures.image_files import ImageFile, check_suffix, enlarge_alpha, read_image, write_image
+from caflow_runtime.pictures.alpha import draw_alpha
+from caflow_runtime.pictures.image_files import WITH_16_BITS, ImageFile, check_suffix, read_image, write_image
 from caflow_runtime.pictures.maps import pictures as maps_of
+from caflow_runtime.pictures.matte import matted
 from caflow_runtime.pictures.sheet import sheet
 from caflow_runtime.pipeline.choice import Untypical
+from caflow_runtime.pipeline.drawing import Written
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.results import Best, Likelihood, Samples
+from caflow_runtime.pipeline.results import REJECTED, Best, Likelihood, Samples
 from caflow_runtime.rows.draw import Draw, Judge
 from caflow_runtime.rows.runner import ShowWindows
+from caflow_runtime.sizes import FinalSize, Size
 
 LOSSLESS = {".bmp", ".png", ".tif", ".tiff"}
 
@@ -47,6 +55,22 @@ class ImageJob:
     """Further pictures by what they show."""
     files: ResultFiles = DEFAULT
     """How they are written."""
+    size: Size | None = None
+    """Of the results; None is that of the model."""
+    bits: Bits | None = None
+    """Per channel of the results; None is as the source, where the format of the results can hold it."""
+
+    def form(self, given: ImageFile, scale: int) -> Form:
+        """That of the results, by a model of that scale.
+
+        Raises:
+            InputError: if the model would have to make too many pixels.
+        """
+        height, width = given.rgb.shape[:2]
+        own = FinalSize(scale * height, scale * width, 1)
+        size = own if self.size is None else self.size.of(height, width, scale)
+        as_source: Bits = 16 if given.bits > 8 and self.output.suffix.lower() in WITH_16_BITS else 8
+        return Form(size, size == own, self.bits or as_source)
 
     @property
     def outputs(self) -> list[Path]:
@@ -54,8 +78,18 @@ class ImageJob:
         return [self.output, *self.others, *self.extras.values()]
 
     def written(self, outcome: str) -> list[Path]:
-        """All that is written of a result: of an enlarged input there are no maps."""
-        return [self.output] if outcome == "bicubic" else self.outputs
+        """All that is written of a result: of an input that was resized by a filter there is nothing else."""
+        return [self.output] if outcome in ("bicubic", "reduced") else self.outputs
+
+
+class ModelImage(msgspec.Struct, frozen=True):
+    """The image that a model made, where the file holds another one."""
+
+    width: int
+    height: int
+    bits: int
+    passes: int
+    """How often the model enlarged: the likelihood is that of the last pass, given the image of the one before."""
 
 
 class ImageReport(msgspec.Struct, frozen=True):
@@ -68,10 +102,10 @@ class ImageReport(msgspec.Struct, frozen=True):
     sample: int
     outcome: str
     """`unjudged` where nothing was asked of it or it cannot be judged, `accepted`, or of what is not typical `best` or
-    `bicubic`."""
+    `bicubic`; `reduced` where the source is not smaller than the result, and no model was needed."""
     density_at: str
     log_likelihood: float | None
-    """Nats; this and the next three are None of an enlarged input."""
+    """Nats; this and the next three are None of an input that was resized by a filter."""
     log_likelihood_per_level: list[float] | None
     bits_per_dim: float | None
     sample_typicality: float | None
@@ -86,6 +120,12 @@ class ImageReport(msgspec.Struct, frozen=True):
     """Values that are darkest and brightest in each map."""
     input_stamp: str | None = None
     """`stamp_of` the input, taken before it was read."""
+    output_bits: int = 8
+    """Per channel of the output file."""
+    likelihood_of: ModelImage | UnsetType = UNSET
+    """What the likelihood, the sample's typicality, `consistency_db` and maps are about, where it is not the file."""
+    unjudged_because: str | UnsetType = UNSET
+    """Why the file has no `image_typicality`, where that is due to its size."""
     warnings: list[str] | UnsetType = UNSET
     """What is wrong with the input, or could not be kept of its metadata, if anything."""
 
@@ -133,8 +173,7 @@ def do(
         warnings = [*dict.fromkeys(said), *given.warnings, *left_out] or UNSET
         return Done(job, msgspec.structs.replace(report, input_stamp=stamp, warnings=warnings), stamp=stamp)
     except Untypical as error:
-        for path in job.outputs:  # earlier ones
-            path.unlink(missing_ok=True)
+        _remove(job.outputs)
         if metrics:
             metrics.observe_error(error)
         return Done(job, wrong=f"{job.source}: {error}: dropped", is_dropped=True, stamp=stamp)
@@ -149,56 +188,93 @@ def _draw(
     pipe: Pipeline, job: ImageJob, draw: Draw, show: ShowWindows | None, metrics: Metrics | None, given: ImageFile
 ) -> tuple[ImageReport, list[str]]:
     """The report, and what of the metadata was left out."""
-    check_suffix(job.output, given.alpha is not None)
+    model, form = pipe.manifest.model, job.form(given, pipe.manifest.model.scale)
+    check_suffix(job.output, given.alpha is not None, form.bits)
+    if not form.size.passes:
+        return _reduce(job, given, form)
     needs_all = bool(job.others or job.extras) and draw.reject is None
-    is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
-    is_changed = is_grey or job.output.suffix.lower() not in LOSSLESS
-    as_written = partial(_as_read_again, job=job, is_grey=is_grey) if is_changed else None
-    drawn: Samples | Best
-    with metrics.stage("sample") if metrics else nullcontext():
-        drawn = pipe.draw_all(given.rgb, draw, show) if needs_all else pipe.draw_best(given.rgb, draw, show, as_written)
-    pictures = drawn.images[0] if needs_all else drawn.images[0][None]
-    alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *pictures.shape[1:3])
+    is_grey = given.is_grey and model.task in KEEPS_COLOURS
+    alpha = None if given.alpha is None else form.reduced(draw_alpha(pipe, given.alpha, draw, form.size.passes))
     metadata = given.metadata.colours() if job.files.no_metadata else given.metadata
-    for path, picture in zip([job.output, *job.others], pictures, strict=False):
-        left_out = write_image(path, picture, alpha, is_grey, metadata, job.files.quality)
-    if "sheet" in job.extras:
-        shown = sheet(given.rgb, cast("Samples", drawn))
+    write = partial(write_image, alpha=alpha, is_grey=is_grey, metadata=metadata, quality=job.files.quality)
+    is_changed = is_grey or job.output.suffix.lower() not in LOSSLESS or (alpha is not None and not alpha.all())
+    as_read = partial(_as_read_again, write=write, suffix=job.output.suffix) if is_changed else None
+    with metrics.stage("sample") if metrics else nullcontext():
+        passes, written = Passes(pipe, draw, show), Written(form.bits == 16, as_read)
+        made = passes.run(given.rgb, form.size.passes, needs_all, written)
+    for path, picture in zip([job.output, *job.others], made.pictures, strict=False):
+        left_out = write(path, form.reduced(picture))
+    if "sheet" in job.extras and isinstance(made.drawn, Samples):
+        shown = sheet(made.condition, made.drawn)
         write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
-    report = _report(job, drawn, given, draw)
-    if report.outcome != "bicubic" and is_changed:
+    report = _report(job, made, given, draw, form)
+    if is_changed and form.is_own and report.outcome != "bicubic":
         with native_stderr():  # has been said of the input
-            own = read_image(job.output, pictures[0].size).rgb  # however large: its pixels are in memory already
-        written = _of_file(pipe, own, given.rgb, report.consistency_db is not UNSET)
-        report = msgspec.structs.replace(report, **written)
+            own = read_image(job.output, made.pictures[0].size).rgb  # however large: its pixels are in memory already
+        of_file = _of_file(pipe, own, given.rgb, report.consistency_db is not UNSET)
+        report = msgspec.structs.replace(report, **of_file)
     if "likelihood" in job.extras and report.outcome == "bicubic":
-        for path in job.extras.values():
-            path.unlink(missing_ok=True)  # earlier ones
+        _remove(job.extras.values())
     elif "likelihood" in job.extras:
         maps = {}
-        for name, picture, darkest, brightest in maps_of(drawn):
+        for name, picture, darkest, brightest in maps_of(made.drawn):
             write_image(job.extras[name], picture)
             maps[name] = [darkest, brightest]
         report = msgspec.structs.replace(report, maps=maps)
-    if metrics and needs_all:
-        metrics.observe_samples(cast("Samples", drawn))
+    if metrics and isinstance(made.drawn, Samples):
+        metrics.observe_samples(made.drawn)
     elif metrics:
-        metrics.observe_best(cast("Best", drawn), draw)
+        metrics.observe_best(cast("Best", made.drawn), draw)
     return report, left_out
 
 
-def _as_read_again(image: Image, job: ImageJob, is_grey: bool) -> Image:
-    """What the output of a job would hold of an image."""
+def _reduce(job: ImageJob, given: ImageFile, form: Form) -> tuple[ImageReport, list[str]]:
+    """Of a source that is not smaller than its result, the source itself, reduced."""
+    pixels: NDArray[Any] = given.rgb
+    if form.bits == 16:
+        pixels = given.rgb * np.uint16(257) if given.deep is None else given.deep
+    if given.alpha is not None:
+        pixels = matted(pixels, given.alpha)
+    alpha = None if given.alpha is None else form.reduced(given.alpha)
+    metadata = given.metadata.colours() if job.files.no_metadata else given.metadata
+    left_out = write_image(job.output, form.reduced(pixels), alpha, given.is_grey, metadata, job.files.quality)
+    _remove([*job.others, *job.extras.values()])
+    report = ImageReport(
+        input=as_text(job.source),
+        output=as_text(job.output),
+        input_bits=given.bits,
+        sample=REJECTED,
+        outcome="reduced",
+        density_at="sample",
+        log_likelihood=None,
+        log_likelihood_per_level=None,
+        bits_per_dim=None,
+        sample_typicality=None,
+        image_typicality=None,
+        output_bits=form.bits,
+    )
+    return report, left_out
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    """Pictures of an earlier result."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _as_read_again(pixels: NDArray[Any], write: Callable[[Path, NDArray[Any]], object], suffix: str) -> Image:
+    """What a file with that suffix holds of an image."""
     with TemporaryDirectory() as folder:
-        path = Path(folder) / f"image{job.output.suffix}"
-        write_image(path, image, is_grey=is_grey, quality=job.files.quality)
-        return read_image(path, image.size).rgb
+        path = Path(folder) / f"image{suffix}"
+        write(path, pixels)
+        return read_image(path, pixels.size).rgb
 
 
-def _report(job: ImageJob, drawn: Samples | Best, given: ImageFile, draw: Draw) -> ImageReport:
+def _report(job: ImageJob, made: Made, given: ImageFile, draw: Draw, form: Form) -> ImageReport:
     """Of the best sample."""
-    best = (0, 0) if drawn.per_level.ndim == 3 else (0,)
-    return ImageReport(
+    drawn = made.drawn
+    best = (0, 0) if isinstance(drawn, Samples) else (0,)
+    report = ImageReport(
         input=as_text(job.source),
         output=as_text(job.output),
         input_bits=given.bits,
@@ -206,10 +282,23 @@ def _report(job: ImageJob, drawn: Samples | Best, given: ImageFile, draw: Draw) 
         outcome=getattr(drawn, "outcome", ["unjudged"])[0],
         **_likelihood(drawn, best),
         sample_typicality=_typicality(drawn.sample_typicality, best),
-        image_typicality=_typicality(drawn.image_typicality, best),
+        image_typicality=_typicality(drawn.image_typicality, best) if form.is_own else None,
         judge=UNSET if draw.judges is None else draw.judges,
         consistency_db=UNSET if drawn.consistency is None else float(drawn.consistency[best]),
+        output_bits=form.bits,
     )
+    if report.outcome == "bicubic" or (form.is_own and form.bits == 8):
+        return report
+    height, width = made.pictures.shape[1:3]
+    of = ModelImage(width, height, 8, form.size.passes)
+    return msgspec.structs.replace(report, likelihood_of=of, unjudged_because=_why_unjudged(given.rgb, form))
+
+
+def _why_unjudged(given: Image, form: Form) -> str | UnsetType:
+    if form.is_own:
+        return UNSET
+    size, (height, width) = form.size, given.shape[:2]
+    return f"{size.width}×{size.height} is no size that the model makes of {width}×{height}"
 
 
 def _likelihood(drawn: Likelihood, best: tuple[int, ...]) -> dict[str, Any]:

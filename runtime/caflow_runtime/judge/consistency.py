@@ -56,12 +56,20 @@ def degrade(model: Model, target: Image) -> Image:
 
 
 def project(model: Model, pixels: Floats, condition: Image) -> Image:
-    """The image nearby whose reduction is the condition, for super-resolution: back-projection, within 0…255.
+    """The image nearby whose reduction is the condition, for super-resolution: `projected`, rounded."""
+    return np.asarray(np.rint(projected(model, pixels, condition)), np.uint8)
+
+
+def projected(model: Model, pixels: Floats, condition: Image) -> Floats:
+    """Values nearby whose reduction is the condition, for super-resolution: back-projection, within 0…255.
 
     A condition that no image reduces to, such as white noise, is approached as far as it goes: ask `consistency`.
 
     Arguments:
         pixels: (H, W, 3) float32 continuous pixel values of a sample.
+
+    Returns:
+        (H, W, 3) float32, where an integer stands for itself.
     """
     down_filter = model.task_settings["down_filter"]
     # Integer w stands for [w, w + 1).
@@ -71,7 +79,7 @@ def project(model: Model, pixels: Floats, condition: Image) -> Image:
         if np.abs(missing).max() < CLOSE_ENOUGH:
             break
         image = np.clip(image + enlarge(missing, model.scale), 0, 255)
-    return np.asarray(np.rint(image), np.uint8)
+    return image
 
 
 def reduce(image: NDArray[Any], scale: int, down_filter: str) -> Floats:

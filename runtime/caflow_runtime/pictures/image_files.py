@@ -17,10 +17,12 @@ from caflow_runtime.image import Image
 from caflow_runtime.image_formats import JPEG_START, MAX_PIXELS, SUFFIXES, claimed_size, is_cut_off
 from caflow_runtime.pictures import heif
 from caflow_runtime.pictures.containers import read_metadata, with_metadata
+from caflow_runtime.pictures.matte import matted
 from caflow_runtime.pictures.metadata import Metadata, checked
 from caflow_runtime.whole_files import write_whole
 
 WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
+WITH_16_BITS = {".png", ".tif", ".tiff"}
 JPEG_SUFFIXES, JPEG_QUALITY = (".jpeg", ".jpg"), 95
 TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 """As EXIF says, but without alpha."""
@@ -34,7 +36,8 @@ class ImageFile:
     """An image as a file holds it."""
 
     rgb: Image
-    """(H, W, 3) uint8; a grey image three times, 16 bits and floating-point values rounded to 8 bits."""
+    """(H, W, 3) uint8; a grey image three times, 16 bits and floating-point values rounded to 8, transparent pixels as
+    `matted` fills them."""
     alpha: NDArray[np.uint8] | None = None
     """(H, W)."""
     is_grey: bool = False
@@ -44,6 +47,8 @@ class ImageFile:
     """As it is in the file, which may be turned."""
     warnings: tuple[str, ...] = ()
     """What is malformed in it, although there is an image: for people."""
+    deep: NDArray[np.uint16] | None = None
+    """(H, W, 3) RGB of a file of more than 8 bits, in 16."""
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
@@ -94,13 +99,13 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
 
 def write_image(
     path: str | Path,
-    rgb: Image,
+    rgb: Image | NDArray[np.uint16],
     alpha: NDArray[np.uint8] | None = None,
     is_grey: bool = False,
     metadata: Metadata | None = None,
     quality: int | None = None,
 ) -> list[str]:
-    """Write (H, W, 3) uint8 RGB, its alpha (H, W) where there is one, as grey where it was.
+    """Write (H, W, 3) uint8 or uint16 RGB, its alpha (H, W) where there is one, as grey where it was.
 
     Arguments:
         metadata: of the image that it was made of; None for none.
@@ -110,15 +115,16 @@ def write_image(
         What of the metadata the file cannot hold, for people.
 
     Raises:
-        InputError: for a suffix that cannot be written, or not with alpha.
+        InputError: for a suffix that cannot be written, or not with alpha, or not with 16 bits.
         OSError: if the file cannot be written.
     """
     path = Path(path)
-    check_suffix(path, alpha is not None)
+    check_suffix(path, alpha is not None, 8 * rgb.itemsize)
     pixels = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY if is_grey and alpha is None else cv2.COLOR_RGB2BGR)
     if alpha is not None:
         grey = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
-        pixels = np.dstack([grey if is_grey else pixels, alpha])
+        deep_alpha = alpha if rgb.dtype == np.uint8 else alpha * np.uint16(257)
+        pixels = np.dstack([grey if is_grey else pixels, deep_alpha])
     suffix = path.suffix.lower()
     done, encoded = cv2.imencode(suffix, pixels, _encoding(suffix, quality))
     if not done:
@@ -130,15 +136,15 @@ def write_image(
     return left_out
 
 
-def check_suffix(path: Path, has_alpha: bool = False) -> None:
+def check_suffix(path: Path, has_alpha: bool = False, bits: int = 8) -> None:
     """Whether an image can be written under that name.
 
     Raises:
         InputError
     """
-    wanted = WITH_ALPHA if has_alpha else SUFFIXES
+    wanted = WITH_16_BITS if bits == 16 else WITH_ALPHA if has_alpha else SUFFIXES
     if path.suffix.lower() not in wanted:
-        what = "a transparent image" if has_alpha else "an image"
+        what = "an image of 16 bits" if bits == 16 else "a transparent image" if has_alpha else "an image"
         raise InputError(f"{path}: wanted a name for {what}, ending in {', '.join(sorted(wanted))}")
 
 
@@ -212,14 +218,19 @@ def _image_file(path: Path, decoded: NDArray[Any]) -> ImageFile:
         )
     if bits > 16:
         _check_values(path, float(decoded.min()), float(decoded.max()))
-    if bits > 8:  # rounds; no floats as large as the image
-        decoded = np.asarray(cv2.convertScaleAbs(decoded, alpha=1 / 257 if bits == 16 else 255))
+        decoded = np.rint(decoded * 65535).astype(np.uint16)
+    deep = decoded if bits > 8 else None
+    if deep is not None:
+        deep = np.broadcast_to(deep.reshape(*deep.shape[:2], -1)[..., 2::-1], (*deep.shape[:2], 3))
+        decoded = np.asarray(cv2.convertScaleAbs(decoded, alpha=1 / 257))  # rounds; no floats as large as the image
     if channels == 1:
         grey = decoded.reshape(decoded.shape[:2])
-        return ImageFile(np.repeat(grey[..., None], 3, 2), None, True, bits)
+        return ImageFile(np.repeat(grey[..., None], 3, 2), None, True, bits, deep=deep)
     rgb = np.asarray(cv2.cvtColor(decoded[..., :3], cv2.COLOR_BGR2RGB), np.uint8)
     is_grey = channels == 4 and bool((rgb == rgb[..., :1]).all())  # OpenCV gives grey with alpha as four channels
-    return ImageFile(rgb, decoded[..., 3] if channels == 4 else None, is_grey, bits)
+    if channels < 4:
+        return ImageFile(rgb, None, is_grey, bits, deep=deep)
+    return ImageFile(matted(rgb, decoded[..., 3]), decoded[..., 3], is_grey, bits, deep=deep)
 
 
 def _check_values(path: Path, least: float, largest: float) -> None:

@@ -5,17 +5,18 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import NotFinite
 from caflow_runtime.image import Image
-from caflow_runtime.judge.consistency import consistency, enlarge_image, project
+from caflow_runtime.judge.consistency import consistency, enlarge, enlarge_image, projected
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.judge.typicality import Floats, Typicality, covariates, distance_of, typicality
 from caflow_runtime.pipeline.results import REJECTED, Outcome, bits_per_dim
 from caflow_runtime.rows.assembly import Row
 from caflow_runtime.rows.draw import Draw, Rank
-from caflow_runtime.rows.pixels import Pixels
+from caflow_runtime.rows.pixels import Pixels, deep_integers
 
 TRY_LOWER = "the model's inverse explodes there; try a lower temperature"
 
@@ -45,6 +46,8 @@ class Candidate:
     scored: Row | None = None
     """Its image, where that was scored."""
     outcome: Outcome = "unjudged"
+    deep: NDArray[np.uint16] | None = None
+    """Its image with 16 bits, where that was asked for."""
 
 
 @dataclass
@@ -65,12 +68,19 @@ class Choice:
 class Chooser:
     """Takes rows of some conditions and keeps the best of each."""
 
-    def __init__(self, model: Model, conditions: list[Image], draw: Draw, reference: Reference | None) -> None:
-        """`reference`: what is typical of samples, where the draw needs it."""
+    def __init__(
+        self, model: Model, conditions: list[Image], draw: Draw, reference: Reference | None, is_deep: bool = False
+    ) -> None:
+        """
+        Arguments:
+            reference: what is typical of samples, where the draw needs it.
+            is_deep: keep the candidates' images with 16 bits, too.
+        """
         self.model = model
         self.conditions = conditions
         self.draw = draw
         self.reference = reference
+        self.is_deep = is_deep
         self.value = ranking(model, draw.rank, reference)
         self.choices = [Choice() for _ in conditions]
 
@@ -119,14 +129,17 @@ class Chooser:
 
     def candidate(self, value: float, row: Row) -> Candidate:
         """A row as bytes. Its continuous pixels are let go: they are a view of all that ran with it."""
-        condition = self.conditions[row.image]
+        condition, pixels = self.conditions[row.image], finite_pixels(row)
         if self.draw.consistent:
-            image = project(self.model, finite_pixels(row).floats(), condition)
+            values = projected(self.model, pixels.floats(), condition)
+            image = np.asarray(np.rint(values), np.uint8)
+            deep = deep_integers(values + np.float32(0.5)) if self.is_deep else None
             measured = consistency(self.model, image, condition)
         else:
-            image, measured = finite_pixels(row).integers(), value
+            image, measured = pixels.integers(), value
+            deep = deep_integers(pixels.floats()) if self.is_deep else None
         known = measured if self.draw.consistent or self.draw.rank == "consistency" else None
-        return Candidate(value, replace(row, pixels=None), image, known)
+        return Candidate(value, replace(row, pixels=None), image, known, deep=deep)
 
     def chosen(self, k: int) -> Candidate:
         """What is given for an image.
@@ -148,11 +161,14 @@ class Chooser:
 
     def _enlarged(self, k: int) -> Candidate:
         """The input, in place of a sample, without a likelihood."""
-        image = enlarge_image(self.conditions[k], self.model.scale)
+        image, deep = enlarge_image(self.conditions[k], self.model.scale), None
+        if self.is_deep:
+            values = enlarge(self.conditions[k].astype(np.float32), self.model.scale)
+            deep = deep_integers(values + np.float32(0.5))
         measured = self.draw.consistent or self.draw.rank == "consistency"
         known = consistency(self.model, image, self.conditions[k]) if measured else None
         row = Row(k, REJECTED, None, [], np.full(self.model.levels, np.nan))
-        return Candidate(-np.inf, row, image, known, outcome="bicubic")
+        return Candidate(-np.inf, row, image, known, outcome="bicubic", deep=deep)
 
     def _outcome(self, row: Row, condition: Image, value: float) -> Outcome:
         """What becomes of a sample; `best` means that it is rejected: only the best of these may still be given."""

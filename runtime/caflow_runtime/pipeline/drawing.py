@@ -1,7 +1,8 @@
 """Samples of images: drawn, ranked, drawn again where they are rejected, and scored again where they are changed."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,23 @@ from caflow_runtime.judge.reference import Reference
 from caflow_runtime.judge.typicality import Typicality, check_alpha, temperature_of
 from caflow_runtime.pipeline.choice import Candidate, Chooser
 from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
-from caflow_runtime.pipeline.results import REJECTED, Best, Samples, stack
+from caflow_runtime.pipeline.results import REJECTED, Best, Samples, Stack, stack
 from caflow_runtime.rows.assembly import Row
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.runner import Runner, ShowWindows
 
-AsWritten = Callable[[Image], Image]
-"""An image to what its file holds, where that is not the same."""
+AsWritten = Callable[[NDArray[Any]], Image]
+"""An image, of 16 bits where these are written, to what its file is read as, where that is not the same."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What results are written as."""
+
+    is_deep: bool = False
+    """With 16 bits: results have them, too."""
+    as_read: AsWritten | None = None
+    """What is judged where images are judged; None where that is the image."""
 
 
 def draw_best(
@@ -27,25 +38,22 @@ def draw_best(
     conditions: list[Image],
     draw: Draw,
     show: ShowWindows | None,
-    as_written: AsWritten | None = None,
+    written: Written,
 ) -> Best:
     """The best sample of each condition.
-
-    Arguments:
-        as_written: what is judged where `draw` judges images.
 
     Raises:
         InputError: if the model cannot be drawn from so.
         NotFinite, Untypical
     """
-    chooser = Chooser(runner.model, conditions, draw, reference_for(runner, likelihoods, draw))
+    chooser = Chooser(runner.model, conditions, draw, reference_for(runner, likelihoods, draw), written.is_deep)
     for row in runner.draw(conditions, range(draw.n), draw, show):
         chooser.take(row)
     for k in range(len(conditions)):
         if draw.judges == "sample":
             _redraw(runner, chooser, k, draw.most_samples)
         elif draw.judges == "image":
-            _judge_images(runner, likelihoods, chooser, k, as_written)
+            _judge_images(runner, likelihoods, chooser, k, written.as_read)
     winners = [chooser.chosen(k) for k in range(len(conditions))]
     rows = _scored_again(runner, winners, conditions, show) if draw.consistent else [one.row for one in winners]
     likelihood = likelihoods.parts(rows, conditions, None if draw.consistent else draw.temperature)
@@ -54,6 +62,7 @@ def draw_best(
         likelihood["image_typicality"] = likelihoods.typicality_of(scored, conditions, None)
     return Best(
         images=stack([winner.image for winner in winners]),
+        deep=stack(_deep(winners)) if written.is_deep else None,
         sample=np.array([winner.row.sample for winner in winners]),
         consistency=_consistencies(winners),
         outcome=[winner.outcome for winner in winners],
@@ -65,16 +74,21 @@ def draw_best(
 
 
 def draw_all(
-    runner: Runner, likelihoods: Likelihoods, conditions: list[Image], draw: Draw, show: ShowWindows | None
+    runner: Runner,
+    likelihoods: Likelihoods,
+    conditions: list[Image],
+    draw: Draw,
+    show: ShowWindows | None,
+    is_deep: bool,
 ) -> Samples:
-    """All samples of each condition, the best first.
+    """All samples of each condition, the best first; with `is_deep` also with 16 bits.
 
     Raises:
         InputError: if the model cannot be drawn from so.
         NotFinite: if any sample is not finite.
     """
     n, count = draw.n, len(conditions)
-    chooser = Chooser(runner.model, conditions, draw, reference_for(runner, likelihoods, draw))
+    chooser = Chooser(runner.model, conditions, draw, reference_for(runner, likelihoods, draw), is_deep)
     drawn = [
         chooser.candidate(chooser.value(row, conditions[row.image]), row)
         for row in runner.draw(conditions, range(n), draw, show)
@@ -86,7 +100,8 @@ def draw_all(
     measured, shares = _consistencies(drawn), likelihood["shares"]
     statistics = likelihood["statistics"]
     return Samples(
-        images=stack([np.stack([c.image for c in drawn[k : k + n]]) for k in range(0, len(drawn), n)]),
+        images=_of_each([candidate.image for candidate in drawn], n),
+        deep=_of_each(_deep(drawn), n) if is_deep else None,
         sample=np.array([candidate.row.sample for candidate in drawn]).reshape(-1, n),
         consistency=None if measured is None else measured.reshape(-1, n),
         density_at="image" if draw.consistent else "sample",
@@ -149,13 +164,14 @@ def _redraw(runner: Runner, chooser: Chooser, k: int, most: int) -> None:
 
 
 def _judge_images(
-    runner: Runner, likelihoods: Likelihoods, chooser: Chooser, k: int, as_written: AsWritten | None
+    runner: Runner, likelihoods: Likelihoods, chooser: Chooser, k: int, as_read: AsWritten | None
 ) -> None:
     """Take the first sample of one image that is a typical image; others are drawn until there is one, or enough."""
     draw, condition = chooser.draw, chooser.conditions[k]
 
     def judged(candidate: Candidate) -> tuple[Row, Typicality | None]:
-        image = candidate.image if as_written is None else as_written(candidate.image)
+        pixels = candidate.image if candidate.deep is None else candidate.deep
+        image = candidate.image if as_read is None else as_read(pixels)
         (row,) = score_rows(runner, [image], [condition])
         return row, likelihoods.typicality_of([row], [condition], None)
 
@@ -181,6 +197,15 @@ def _scored_again(
     for k, row in zip(changed, scored, strict=True):
         rows[k] = row
     return rows
+
+
+def _of_each(pictures: Sequence[NDArray[Any]], n: int) -> Stack:
+    """The `n` pictures of each image together."""
+    return stack([np.stack(pictures[k : k + n]) for k in range(0, len(pictures), n)])
+
+
+def _deep(candidates: list[Candidate]) -> list[NDArray[np.uint16]]:
+    return [candidate.deep for candidate in candidates if candidate.deep is not None]
 
 
 def _consistencies(candidates: list[Candidate]) -> NDArray[np.float64] | None:

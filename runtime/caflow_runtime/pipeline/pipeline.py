@@ -26,7 +26,7 @@ from caflow_runtime.image import Image, Images, as_image, as_images, check_pairs
 from caflow_runtime.judge.calibration import Calibration, read_calibration
 from caflow_runtime.judge.typicality import check_alpha
 from caflow_runtime.pipeline.choice import finite_pixels
-from caflow_runtime.pipeline.drawing import AsWritten, draw_all, draw_best, reference_for, score_rows
+from caflow_runtime.pipeline.drawing import Written, draw_all, draw_best, reference_for, score_rows
 from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
@@ -162,14 +162,11 @@ class Pipeline:
         return self.draw_best(images, draw, show)
 
     def draw_best(
-        self, images: Images, draw: Draw, show: ShowWindows | None = None, as_written: AsWritten | None = None
+        self, images: Images, draw: Draw, show: ShowWindows | None = None, written: Written | None = None
     ) -> Best:
-        """What `best_of` gives, of arguments that are checked already.
-
-        Arguments:
-            as_written: an image to what its file will hold, which is judged where `draw` judges images.
-        """
-        return draw_best(self._runner, self._likelihoods, as_images(images, "images"), draw, show, as_written)
+        """What `best_of` gives, of arguments that are checked already; `written`: what results are written as."""
+        given = as_images(images, "images")
+        return draw_best(self._runner, self._likelihoods, given, draw, show, written or Written())
 
     def run(
         self,
@@ -215,9 +212,9 @@ class Pipeline:
         draw = Draw(n, temperature, seed, frame, rank, None, consistent)  # type: ignore[arg-type]
         return self.draw_all(images, draw, show)
 
-    def draw_all(self, images: Images, draw: Draw, show: ShowWindows | None = None) -> Samples:
-        """What `sample` gives, of arguments that are checked already."""
-        return draw_all(self._runner, self._likelihoods, as_images(images, "images"), draw, show)
+    def draw_all(self, images: Images, draw: Draw, show: ShowWindows | None = None, is_deep: bool = False) -> Samples:
+        """What `sample` gives, of arguments that are checked already; with `is_deep` also in 16 bits."""
+        return draw_all(self._runner, self._likelihoods, as_images(images, "images"), draw, show, is_deep)
 
     def stream(
         self,
@@ -263,6 +260,8 @@ class Pipeline:
             InputError: if the model cannot be drawn from so.
         """
         draw, known = settings.draw, self._likelihoods
+        if settings.size is not None:
+            settings.size.check_fits(self._model.task, self._model.scale)
         reference = reference_for(self._runner, known, draw)
         if settings.min_typicality > 0:
             reference = known.wanted_reference(draw.temperature)

@@ -97,6 +97,9 @@ class Best(Likelihood):
 
     images: Stack
     """A `Stack` of (H, W, 3) uint8 RGB."""
+    deep: Stack | None = field(default=None, repr=False)
+    """The same in 16 bits, a `Stack` of (H, W, 3) uint16 RGB, where that was asked for: rounded to 8 bits it is
+    `images`, to which the likelihood belongs."""
     sample: NDArray[np.int64]
     """(B,) number of the chosen sample, from 0: the same seed draws it again; or `REJECTED`."""
     consistency: NDArray[np.float64] | None = None
@@ -115,6 +118,8 @@ class Samples(Likelihood):
 
     images: Stack
     """A `Stack` of (N, H, W, 3) uint8 RGB."""
+    deep: Stack | None = field(default=None, repr=False)
+    """A `Stack` of (N, H, W, 3) uint16 RGB, as in `Best`."""
     sample: NDArray[np.int64]
     """(B, N) numbers of the samples, from 0."""
     consistency: NDArray[np.float64] | None = None

@@ -5,7 +5,6 @@ is renewed at scene cuts. The best of N is chosen on the first frame of a scene 
 not jump from one sample to another. A frame of which no sample is finite is the enlarged input, marked as rejected.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +20,7 @@ from caflow_runtime.image import Image
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.judge.typicality import covariates, typicality
+from caflow_runtime.linear_light import reduce
 from caflow_runtime.pipeline.choice import ranking
 from caflow_runtime.pipeline.results import REJECTED, bits_per_dim
 from caflow_runtime.pipeline.scenes import SceneCuts
@@ -28,6 +28,7 @@ from caflow_runtime.rows.assembly import Row
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.pixels import HostPixels
 from caflow_runtime.rows.runner import Runner
+from caflow_runtime.sizes import FinalSize, Size
 
 FrameNoise = Literal["fixed", "fresh"] | float
 """The same for all frames of a scene; new for each; or ρ of an AR(1) process, 0 < ρ < 1: each frame's noise is
@@ -55,6 +56,8 @@ class StreamSettings:
     min_typicality: float = 0.0
     """Frames of less are untypical."""
     untypical: Untypical = "mark"
+    size: Size | None = None
+    """Of the results, made from the model's own; None where that is it."""
 
     def __post_init__(self) -> None:
         check_integer("batch", self.batch, 1)
@@ -62,6 +65,23 @@ class StreamSettings:
         if not (noise in ("fixed", "fresh") if isinstance(noise, str) else is_number(noise) and 0 < noise < 1):
             raise InputError(f"noise: wanted 'fixed', 'fresh' or a number between 0 and 1, got {shown(noise)}")
         check_share("min_typicality", self.min_typicality)
+
+    def final_size(self, frame: Image, model_scale: int) -> FinalSize:
+        """The size of the result of a frame.
+
+        Raises:
+            InputError: if that takes no pass of the model, or several: a scene keeps one sample, of one pass.
+        """
+        height, width = frame.shape[:2]
+        if self.size is None:
+            return FinalSize(model_scale * height, model_scale * width, 1)
+        final = self.size.of(height, width, model_scale)
+        if final.passes != 1:
+            raise InputError(
+                f"frames of {width}×{height} to {final.width}×{final.height}: wanted a size above that of the frames, "
+                f"and up to {model_scale} times it, which a ×{model_scale} model makes in one pass"
+            )
+        return final
 
 
 @dataclass(frozen=True)
@@ -82,6 +102,8 @@ class Frame:
     cannot be judged."""
     untypical: bool = False
     """Whether that is less than was asked for; `pixels` may then be the input, enlarged."""
+    drawn_sides: tuple[int, int] | None = None
+    """H and W of the image that was drawn, to which the likelihood belongs, where `pixels` were reduced from it."""
 
     @property
     def rejected(self) -> bool:
@@ -101,7 +123,8 @@ class Frame:
     @property
     def bits_per_dim(self) -> float:
         """−log-likelihood / (dims · ln 2), pixel values as 0…256."""
-        return -self.log_likelihood / (self.pixels.size * math.log(2))
+        height, width = self.drawn_sides or self.pixels.shape[:2]
+        return float(bits_per_dim(self.log_likelihood, 3 * height * width))
 
 
 class Stream:
@@ -172,6 +195,8 @@ class Stream:
     def _is_cut(self, frame: Image) -> bool:
         """Of another scene than the last frame, or of another size."""
         resized, self._shape = self._shape != frame.shape, frame.shape
+        if resized:
+            self.settings.final_size(frame, self.runner.model.scale)
         within, self._is_within = self._is_within, False
         return (self.is_cut(frame) or resized) and not within
 
@@ -213,7 +238,7 @@ class Stream:
     def _rejected(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         levels = np.full(self.runner.model.levels, np.nan)
         known = None if self.reference is None else np.nan
-        return Frame(number, self._enlarged(frame), REJECTED, levels, starts_scene, known)
+        return self._resized(Frame(number, self._enlarged(frame), REJECTED, levels, starts_scene, known), frame)
 
     def _enlarged(self, frame: Image) -> NDArray[np.float32]:
         # Integer w stands for [w, w + 1).
@@ -228,7 +253,16 @@ class Stream:
         untypical = known is not None and known < self.settings.min_typicality
         if untypical and self.settings.untypical == "bicubic":
             pixels = self._enlarged(frame)
-        return Frame(number, pixels, row.sample, row.per_level, starts_scene, known, untypical)
+        return self._resized(Frame(number, pixels, row.sample, row.per_level, starts_scene, known, untypical), frame)
+
+    def _resized(self, result: Frame, frame: Image) -> Frame:
+        """Of the size that is wanted."""
+        final = self.settings.final_size(frame, self.runner.model.scale)
+        height, width = result.pixels.shape[:2]
+        if (final.height, final.width) == (height, width):
+            return result
+        pixels = reduce(result.pixels, final.height, final.width)
+        return replace(result, pixels=pixels, drawn_sides=(height, width))
 
     def _rows(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[Row]:
         draw = replace(self.draw, frame=self.scene if self.settings.noise == "fixed" else number)

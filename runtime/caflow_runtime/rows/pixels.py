@@ -15,6 +15,8 @@ from caflow_runtime.flow.scan import Array
 from caflow_runtime.image import Image
 
 LINES_AT_ONCE = 256
+DEEP = 257
+"""What an integer of 8 bits is multiplied by to become one of 16 bits."""
 
 
 class Pixels(Protocol):
@@ -56,6 +58,16 @@ class HostPixels:
 
     def cropped(self, height: int, width: int) -> "HostPixels":
         return HostPixels(self.values[:height, :width])
+
+
+def deep_integers(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """(H, W, 3) continuous pixel values as 16 bits: the cell [w, w + 1) becomes the 257 integers around 257 w, which
+    become w when they are rounded to 8 bits."""
+    deep = np.empty(values.shape, np.uint16)
+    for top in range(0, len(deep), LINES_AT_ONCE):
+        part = slice(top, top + LINES_AT_ONCE)
+        deep[part] = np.clip(np.floor(DEEP * values[part]) - DEEP // 2, 0, 65535)
+    return deep
 
 
 @dataclass(frozen=True)

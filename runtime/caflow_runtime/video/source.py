@@ -266,5 +266,5 @@ def _upright(frame: Any, matrix: str | None) -> Image:
     """(h, w, 3) uint8 RGB, turned as its rotation tag says."""
     rgb = frame.reformat(format="rgb24", src_colorspace=matrix) if matrix else frame.reformat(format="rgb24")
     image: NDArray[np.uint8] = rgb.to_ndarray()
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+    turned = np.rot90(image, round(frame.rotation / 90) % 4)
+    return np.ascontiguousarray(turned)  # FFmpeg pads the lines of most widths

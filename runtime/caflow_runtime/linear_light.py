@@ -1,0 +1,100 @@
+"""Images to fewer pixels, without aliasing and in linear light: as a camera with fewer pixels would have seen them.
+
+Values of sRGB are not proportional to light. The mean of values of a black and a white pixel is darker than what the
+two are from a distance, so values become light first (IEC 61966-2-1), are filtered, and become values again.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Picture = TypeVar("Picture", bound=NDArray[Any])
+
+CUBIC = -0.5
+"""The parameter of Keys' kernel that Pillow and PyTorch reduce with."""
+SUPPORT = 2
+"""Of the kernel, in pixels of the result."""
+STRIP_PIXELS = 2**20
+"""Of the source, at once: what is between has 12 bytes for each value."""
+VALUES = {np.dtype(np.uint8): (255, 0.0), np.dtype(np.uint16): (65535, 0.0), np.dtype(np.float32): (255, 0.5)}
+"""What stands for white less what stands for black, and the latter. Floats are continuous pixel values, of which the
+cell [w, w + 1) stands for the integer w."""
+
+
+def reduce(image: Picture, height: int, width: int) -> Picture:
+    """(H, W, 3) sRGB to (height, width, 3), which may not be more, of the same type: uint8, uint16, or float32
+    continuous pixel values. Strip by strip, so that little memory is needed beside the result."""
+    return _reduce(image, height, width, _to_light, _from_light)
+
+
+def reduce_alpha(alpha: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """(H, W) coverage, which is linear already, to (height, width)."""
+    return _reduce(alpha[..., None], height, width, np.copy, partial(np.clip, a_min=0, a_max=1))[..., 0]
+
+
+def _reduce(
+    image: Picture,
+    height: int,
+    width: int,
+    decode: Callable[[Floats], Floats],
+    encode: Callable[[Floats], Floats],
+) -> Picture:
+    if image.shape[:2] == (height, width):
+        return image
+    white, black = VALUES[image.dtype]
+    rows, row_weights = _taps(image.shape[0], height)
+    columns, column_weights = _taps(image.shape[1], width)
+    result = np.empty((height, width, image.shape[2]), image.dtype)
+    lines = max(1, STRIP_PIXELS * height // (image.shape[0] * image.shape[1]))
+    for top in range(0, height, lines):
+        part = slice(top, top + lines)
+        first, last = int(rows[part].min()), int(rows[part].max())
+        light = decode((image[first : last + 1].astype(np.float32) - np.float32(black)) / np.float32(white))
+        filtered = _filtered(light, rows[part] - first, row_weights[part], 0)
+        values = encode(_filtered(filtered, columns, column_weights, 1)) * np.float32(white) + np.float32(black)
+        result[part] = values if image.dtype == np.float32 else np.rint(values)
+    return result  # type: ignore[return-value]
+
+
+def _filtered(light: Floats, places: NDArray[np.intp], weights: Floats, axis: int) -> Floats:
+    """Sums of what lies at each place along an axis, weighted: in one order, so that all machines give the same."""
+    shape = [1] * light.ndim
+    shape[axis] = len(places)
+    total: Floats = np.take(light, places[:, 0], axis) * weights[:, 0].reshape(shape)
+    for place, weight in zip(places.T[1:], weights.T[1:], strict=True):
+        total += np.take(light, place, axis) * weight.reshape(shape)
+    return total
+
+
+def _taps(before: int, after: int) -> tuple[NDArray[np.intp], Floats]:
+    """(after, T): the places of those of `before` pixels that each of `after` pixels is made of, and their weights.
+
+    The kernel is as wide as the pixels of the result demand. What it would take from beyond the border is shared out.
+    """
+    ratio = before / after
+    middles = (np.arange(after) + 0.5) * ratio
+    firsts = np.floor(middles - SUPPORT * ratio).astype(np.intp)
+    places = firsts[:, None] + np.arange(int(np.ceil(2 * SUPPORT * ratio)) + 1)
+    x = np.abs((places + 0.5 - middles[:, None]) / ratio)
+    near = (CUBIC + 2) * x**3 - (CUBIC + 3) * x**2 + 1
+    far = CUBIC * (x**3 - 5 * x**2 + 8 * x - 4)
+    weights = np.where(x < 1, near, np.where(x < SUPPORT, far, 0.0))
+    weights[(places < 0) | (places >= before)] = 0.0
+    weights /= weights.sum(1, keepdims=True)
+    return np.clip(places, 0, before - 1), weights.astype(np.float32)
+
+
+def _to_light(values: Floats) -> Floats:
+    values = np.clip(values, 0, 1)
+    light: Floats = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return light
+
+
+def _from_light(light: Floats) -> Floats:
+    light = np.clip(light, 0, 1)
+    values: Floats = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    return values

@@ -1,0 +1,38 @@
+"""Transparency that is enlarged by the model, as a grey image, so that its edges are as sharp as those of colours."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.errors import NotFinite
+from caflow_runtime.pictures.image_files import enlarge_alpha
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.rows.draw import Draw
+
+Alpha = NDArray[np.uint8]
+NEIGHBOURS = np.ones((3, 3), np.uint8)
+
+
+def draw_alpha(pipe: Pipeline, alpha: Alpha, draw: Draw, passes: int = 1) -> Alpha:
+    """(h, w) to that of a result: one sample of the draw's seed and temperature for each pass of the model.
+
+    Values stay between the least and the greatest of the pixels around, so what is wholly transparent or opaque remains
+    so. Where no sample is finite, and for tasks whose conditions are no images of the target, it is bicubic.
+    """
+    model = pipe.manifest.model
+    one = Draw(1, draw.temperature, draw.seed, draw.frame)
+    for _ in range(passes):
+        height, width = (model.scale * side for side in alpha.shape)
+        large = enlarge_alpha(alpha, height, width)
+        if model.task == "super-resolution" and alpha.min() < alpha.max():
+            try:
+                drawn = pipe.draw_best(np.repeat(alpha[..., None], 3, 2), one).images[0]
+                large = np.asarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY), np.uint8)
+            except NotFinite:
+                pass
+        lowest, highest = (
+            cv2.resize(around(alpha, NEIGHBOURS), (width, height), interpolation=cv2.INTER_NEAREST)
+            for around in (cv2.erode, cv2.dilate)
+        )
+        alpha = np.asarray(np.clip(large, lowest, highest), np.uint8)
+    return alpha

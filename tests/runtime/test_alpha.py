@@ -1,0 +1,141 @@
+"""Transparency: enlarged as sharply as colours, without a fringe of colours that nobody sees."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from commands import caflow, json_lines
+from numpy.typing import NDArray
+
+from caflow_runtime.judge.consistency import enlarge_image
+from caflow_runtime.pictures.alpha import draw_alpha
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pictures.matte import matted
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.rows.draw import Draw
+
+RED = np.array([220, 40, 30], np.uint8)
+SIDE = 32
+
+
+@pytest.fixture
+def disc(tmp_path: Path) -> Path:
+    """A red disc with a hard edge, on transparent pixels that are green."""
+    alpha = np.zeros((SIDE, SIDE), np.uint8)
+    cv2.circle(alpha, (SIDE // 2, SIDE // 2), SIDE // 3, 255, -1)
+    rgb = np.where(alpha[..., None] > 0, RED, np.array([0, 255, 0], np.uint8)).astype(np.uint8)
+    path = tmp_path / "disc.png"
+    assert cv2.imwrite(str(path), np.dstack([rgb[..., ::-1], alpha]))
+    return path
+
+
+def over(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], ground: int) -> NDArray[np.float64]:
+    """Composited on a ground of one grey."""
+    share = alpha[..., None] / 255
+    return np.asarray(share * rgb + (1 - share) * ground)
+
+
+def farthest_from_a_mixture(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], ground: int) -> float:
+    """Grey levels by which a composited pixel is beyond what a mixture of red and the ground can be."""
+    found = over(rgb, alpha, ground)
+    lowest, highest = np.minimum(RED, ground), np.maximum(RED, ground)
+    return float(np.maximum(lowest - found, found - highest).max())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--scale", 2.5], ["--width", 20], pytest.param(["--scale", 6, "--keep-all"], marks=pytest.mark.full)],
+)
+def test_a_hard_edge_has_no_fringe(disc: Path, tmp_path: Path, options: list[object]) -> None:
+    """On black and on white, whatever the size, whether the model enlarges it or it is only reduced."""
+    out = tmp_path / "out.png"
+    done = caflow("image", disc, "-o", out, "-n", 1, *options)
+    assert done.returncode == 0, done.stderr
+    found = read_image(out)
+    assert found.alpha is not None
+    for ground in (0, 255):
+        assert farthest_from_a_mixture(found.rgb, found.alpha, ground) < 25
+    assert found.alpha[: found.alpha.shape[0] // 16].max() == 0
+    assert found.alpha[found.alpha.shape[0] // 2, found.alpha.shape[1] // 2] == 255
+    if not options:  # what the same looks like without the care
+        raw = cv2.imread(str(disc), cv2.IMREAD_UNCHANGED)
+        assert raw is not None
+        green = enlarge_image(np.ascontiguousarray(raw[..., 2::-1]).astype(np.uint8), 4)
+        assert farthest_from_a_mixture(green, found.alpha, 0) > 60
+
+
+def test_edges_of_alpha_are_sharper_than_bicubic_ones(disc: Path) -> None:
+    alpha = read_image(disc).alpha
+    assert alpha is not None
+    truth = np.zeros((4 * SIDE, 4 * SIDE), np.uint8)
+    centre, radius = 2 * SIDE + 1, 4 * (SIDE // 3) + 2
+    cv2.circle(truth, (centre, centre), radius, 255, -1, cv2.LINE_AA)
+    with load(backend="cpu") as pipe:
+        drawn = draw_alpha(pipe, alpha, Draw(1))
+        np.testing.assert_array_equal(drawn, draw_alpha(pipe, alpha, Draw(10)))
+    bicubic = np.clip(enlarge_image(np.repeat(alpha[..., None], 3, 2), 4)[..., 0], 0, 255)
+    between = [np.count_nonzero((one > 25) & (one < 230)) for one in (drawn, bicubic)]
+    assert between[0] < 0.8 * between[1]
+
+
+def test_what_is_opaque_or_transparent_stays_so(disc: Path, pipe: Pipeline) -> None:
+    """Only pixels that have others beside them change."""
+    alpha = read_image(disc).alpha
+    assert alpha is not None
+    drawn = draw_alpha(pipe, alpha, Draw(1, temperature=1.0))
+    for value in (0, 77, 255):
+        assert (draw_alpha(pipe, np.full((8, 8), value, np.uint8), Draw(1)) == value).all()
+    around = np.ones((3, 3), np.uint8)
+    for value, same in ((255, cv2.erode(alpha, around) == 255), (0, cv2.dilate(alpha, around) == 0)):
+        assert (drawn[np.repeat(np.repeat(same, 4, 0), 4, 1)] == value).all()
+
+
+def test_hidden_colours_are_those_beside_them() -> None:
+    """Others stay, and a second time nothing changes."""
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (20, 30, 3), np.uint8)
+    alpha = rng.choice(np.array([0, 1, 127, 128, 255], np.uint8), (20, 30), p=[0.5, 0.1, 0.1, 0.1, 0.2])
+    found = matted(rgb, alpha)
+    np.testing.assert_array_equal(found[alpha > 0], rgb[alpha > 0])
+    seen = np.argwhere(alpha >= 128)
+    for y, x in np.argwhere(alpha == 0):
+        far = np.hypot(*(seen - (y, x)).T)
+        near = rgb[tuple(seen[far <= far.min() * 1.05 + 1e-6].T)]
+        assert (near == found[y, x]).all(1).any()
+    np.testing.assert_array_equal(matted(found, alpha), found)
+    np.testing.assert_array_equal(matted(rgb, np.zeros_like(alpha)), rgb)  # there is nothing to continue
+    deep = rgb.astype(np.uint16) * 257
+    np.testing.assert_array_equal(matted(deep, alpha), found * np.uint16(257))
+
+
+def test_a_verdict_about_a_transparent_file_is_that_of_the_file(disc: Path, calibrated: Path, tmp_path: Path) -> None:
+    """As `caflow score` and `filter` read it."""
+    out = tmp_path / "out.png"
+    bundle = ["--bundle", calibrated, "--json"]
+    done = caflow("image", disc, "-o", out, "-n", 2, *bundle, "--judge", "image", "--min-typicality", 0.02)
+    (report,) = json_lines(done.stdout)
+    (scored,) = json_lines(caflow("score", out, disc, *bundle).stdout)
+    assert report["log_likelihood"] == pytest.approx(scored["log_likelihood"], rel=1e-6)
+    assert report["image_typicality"] == scored.get("image_typicality")
+
+
+def test_transparent_images_of_16_bits(disc: Path, calibrated: Path, tmp_path: Path) -> None:
+    raw = cv2.imread(str(disc), cv2.IMREAD_UNCHANGED)
+    assert raw is not None
+    assert cv2.imwrite(str(tmp_path / "deep.png"), raw.astype(np.uint16) * 257)
+    given, out = tmp_path / "deep.png", tmp_path / "out.png"
+    done = caflow("image", given, "-o", out, "-n", 1, "--scale", 2, "--bundle", calibrated)
+    assert done.returncode == 0, done.stderr
+    stored = cv2.imread(str(tmp_path / "out.png"), cv2.IMREAD_UNCHANGED)
+    assert stored is not None
+    assert stored.dtype == np.uint16
+    assert stored.shape == (2 * SIDE, 2 * SIDE, 4)
+    assert (stored[..., 3].min(), stored[..., 3].max()) == (0, 65535)
+
+
+def test_colours_of_a_file_are_kept_where_they_are_seen(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
+    alpha = np.where(np.arange(36).reshape(6, 6) % 3, 200, 0).astype(np.uint8)
+    write_image(tmp_path / "a.png", rgb, alpha)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").rgb[alpha > 0], rgb[alpha > 0])

@@ -1,0 +1,359 @@
+"""Results of other sizes than the model's: which size that is, how they are reduced, and what is said of them."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from commands import caflow, json_lines, json_lines_of
+from numpy.typing import NDArray
+from tiny import photograph
+
+from caflow_runtime import linear_light
+from caflow_runtime.errors import InputError
+from caflow_runtime.jobs.image_folder import RESULTS
+from caflow_runtime.judge.consistency import enlarge_image
+from caflow_runtime.linear_light import reduce, reduce_alpha
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.rows.pixels import deep_integers
+from caflow_runtime.sizes import FinalSize, Size
+
+REFUSED = 0.999
+"""α at which every sample is untypical."""
+
+
+def scaled(scale: float, multiple: int = 1) -> Size:
+    return Size(scale, multiple=multiple)
+
+
+def fit(width: int, height: int, multiple: int = 1) -> Size:
+    return Size(fit=(width, height), multiple=multiple)
+
+
+FORTY: list[tuple[Size, tuple[int, int], int, tuple[int, int, int]]] = [
+    # the size, width and height of the source, the model's scale; width, height and passes
+    (scaled(2), (112, 75), 4, (224, 150, 1)),
+    (scaled(3), (112, 75), 4, (336, 225, 1)),
+    (scaled(4), (112, 75), 4, (448, 300, 1)),
+    (scaled(1.5), (112, 75), 4, (168, 113, 1)),  # 112.5, up
+    (scaled(1.5), (111, 75), 4, (167, 113, 1)),
+    (scaled(1.25), (10, 10), 4, (13, 13, 1)),  # 12.5, up, and not to the even one
+    (scaled(1.005), (100, 300), 4, (101, 302, 1)),  # 100.5 and 301.5, which binary fractions are below
+    (scaled(5), (112, 75), 4, (560, 375, 2)),
+    (scaled(8), (20, 30), 4, (160, 240, 2)),
+    (scaled(16), (20, 30), 4, (320, 480, 2)),
+    (scaled(17), (20, 30), 4, (340, 510, 3)),
+    (scaled(2), (20, 30), 2, (40, 60, 1)),
+    (scaled(3), (20, 30), 2, (60, 90, 2)),
+    (scaled(3), (20, 30), 3, (60, 90, 1)),
+    (scaled(1.2), (1, 1), 4, (1, 1, 0)),
+    (scaled(1.5), (1, 1), 4, (2, 2, 1)),
+    (scaled(1.5, multiple=2), (111, 75), 4, (166, 112, 1)),
+    (scaled(3, multiple=2), (33, 17), 4, (100, 52, 1)),  # 99 and 51, as far from the even ones on both sides: up
+    (Size(width=800), (400, 300), 4, (800, 600, 1)),
+    (Size(width=800), (400, 301), 4, (800, 602, 1)),
+    (Size(width=801), (400, 300), 4, (801, 601, 1)),  # 600.75
+    (Size(width=1600), (400, 300), 4, (1600, 1200, 1)),
+    (Size(width=1601), (400, 300), 4, (1601, 1201, 2)),
+    (Size(width=400), (400, 300), 4, (400, 300, 0)),
+    (Size(width=200), (400, 300), 4, (200, 150, 0)),
+    (Size(width=1), (400, 100), 4, (1, 1, 0)),
+    (Size(width=800, multiple=2), (401, 300), 4, (800, 598, 1)),  # 598.5
+    (Size(height=600), (400, 300), 4, (800, 600, 1)),
+    (Size(height=601), (400, 300), 4, (801, 601, 1)),  # 801.33
+    (Size(height=1000), (30, 40), 4, (750, 1000, 3)),
+    (Size(width=500, height=500), (400, 300), 4, (500, 500, 1)),
+    (Size(width=500, height=100), (400, 300), 4, (500, 100, 1)),  # one side grows, the other one shrinks
+    (Size(width=100, height=100), (400, 300), 4, (100, 100, 0)),
+    (Size(width=1700, height=100), (400, 300), 4, (1700, 100, 2)),
+    (fit(1920, 1080), (960, 640), 4, (1620, 1080, 1)),
+    (fit(1920, 1080), (1000, 300), 4, (1920, 576, 1)),
+    (fit(1920, 1080), (480, 270), 4, (1920, 1080, 1)),
+    (fit(1920, 1080), (4000, 3000), 4, (1440, 1080, 0)),
+    (fit(1921, 1081, multiple=2), (481, 271), 4, (1916, 1080, 1)),  # 1916.9; 1920 would be nearer to the box
+    (fit(100, 100), (1000, 1), 4, (100, 1, 0)),
+    (fit(100, 100), (3, 3), 2, (100, 100, 6)),
+]
+
+
+@pytest.mark.parametrize(("size", "source", "scale", "expected"), FORTY)
+def test_forty_sizes(size: Size, source: tuple[int, int], scale: int, expected: tuple[int, int, int]) -> None:
+    width, height, passes = expected
+    assert size.of(source[1], source[0], scale) == FinalSize(height, width, passes)
+
+
+def test_a_box_is_filled_as_far_as_the_aspect_ratio_allows() -> None:
+    """Never beyond it, and one of both sides is that of the box."""
+    rng = np.random.default_rng(0)
+    for width, height, box_width, box_height in rng.integers(1, 300, (2000, 4)).tolist():
+        for multiple in (1, 2):
+            box = tuple(max(multiple, side) for side in (box_width, box_height))
+            final = Size(fit=box, multiple=multiple).of(height, width, 4)
+            inner = tuple(side - side % multiple for side in box)
+            assert final.width <= inner[0]
+            assert final.height <= inner[1]
+            assert final.width == inner[0] or final.height == inner[1]
+            assert final.width % multiple == final.height % multiple == 0
+            factor = min(Fraction(inner[0], width), Fraction(inner[1], height))
+            assert abs(final.width - factor * width) <= Fraction(multiple, 2) or final.width == multiple
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "wanted one of a scale, a width or height or both, and a box"),
+        ({"scale": 2.0, "width": 5}, "wanted one of"),
+        ({"height": 2, "fit": (5, 5)}, "wanted one of"),
+        ({"scale": 1.0}, "scale: wanted a number above 1, up to 64, got 1"),
+        ({"scale": float("nan")}, "scale: wanted a number"),
+        ({"scale": 65}, "scale: wanted a number"),
+        ({"width": 0}, "width: wanted an integer from 1"),
+        ({"fit": (5, 2**20 + 1)}, "fit: wanted an integer from 1 to 1048576"),
+        ({"width": 853, "multiple": 2}, "width: wanted a multiple of 2, as the codec halves the resolution"),
+    ],
+)
+def test_what_is_no_size(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Size(**fields)
+
+
+def test_a_size_that_takes_too_many_pixels_is_refused() -> None:
+    with pytest.raises(InputError, match=r"takes 5 passes of a ×4 model, .* makes 1\.049e\+04 megapixels"):
+        Size(width=30_000).of(100, 100, 4)
+    assert Size(width=30_000).of(2**15, 2**16, 4).passes == 0  # what is reduced may be as large as it is
+
+
+STRIPES = np.zeros((40, 60, 3), np.uint8)
+STRIPES[:, ::2] = 255
+HALF_THE_LIGHT = 188
+"""Of sRGB, in 8 bits; the mean of the values would be 128."""
+
+
+def test_fine_stripes_become_the_grey_that_they_are_from_afar() -> None:
+    for image, scale, tolerance in (
+        (STRIPES, 1, 1),
+        (STRIPES * np.uint16(257), 257, 257),
+        (STRIPES + np.float32(0.5), 1, 1),
+    ):
+        small = reduce(image, 10, 17)  # between whose pixels stripes would alias
+        assert small.dtype == image.dtype
+        assert np.abs(small[2:-2, 2:-2] / scale - HALF_THE_LIGHT).max() <= tolerance + 0.5 * (image.dtype == np.float32)
+    alpha = reduce_alpha(np.ascontiguousarray(STRIPES[..., 0]), 10, 17)
+    assert np.abs(alpha[2:-2, 2:-2].astype(int) - 128).max() <= 1  # coverage is linear
+
+
+@pytest.mark.parametrize("value", [0, 1, 10, 127, 254, 255])
+def test_what_is_flat_stays_so(value: int) -> None:
+    flat = np.full((31, 47, 3), value, np.uint8)
+    assert (reduce(flat, 13, 46) == value).all()
+    assert (reduce(flat * np.uint16(257), 7, 3) == value * 257).all()
+    np.testing.assert_allclose(reduce(flat + np.float32(0.5), 30, 20), value + 0.5, atol=1e-3)
+    assert (reduce_alpha(flat[..., 0], 3, 5) == value).all()
+
+
+def test_a_picture_is_reduced_strip_by_strip(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = photograph(photographs, 2, 90, 120)
+    whole = reduce(picture, 50, 77)
+    assert whole.shape == (50, 77, 3)
+    for pixels in (1, 1000, 5000):
+        monkeypatch.setattr(linear_light, "STRIP_PIXELS", pixels)
+        np.testing.assert_array_equal(reduce(picture, 50, 77), whole)
+    np.testing.assert_array_equal(reduce(picture, 90, 120), picture)
+
+
+def test_sixteen_bits_are_rounded_to_the_image() -> None:
+    """Of all floats of a cell, its bounds as well."""
+    w = np.arange(256, dtype=np.float32)
+    for values in (w, w + 0.5, np.nextafter(w + 1, np.float32(0), dtype=np.float32), w + np.float32(1e-3)):
+        deep = deep_integers(np.repeat(values.reshape(16, 16, 1), 3, 2))
+        rounded = np.asarray(cv2.convertScaleAbs(deep, alpha=1 / 257))
+        np.testing.assert_array_equal(rounded[..., 0].ravel(), w)
+    outside = np.array([[[-7, 300, 255.9]]], np.float32)
+    assert deep_integers(outside).tolist() == [[[0, 65535, 65535]]]
+
+
+@pytest.fixture
+def source(photographs: Path, tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "small.png", photograph(photographs, 1, 9, 12))
+    return tmp_path / "in" / "small.png"
+
+
+def image(source: Path, output: Path, bundle: Path, *options: object) -> dict[str, Any]:
+    """The report of `caflow image`."""
+    done = caflow("image", source, "-o", output, "--bundle", bundle, "-n", 2, "--json", *options)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json_lines(done.stdout)[-1]
+    return report
+
+
+def test_an_image_of_half_the_models_size(source: Path, calibrated: Path, tmp_path: Path) -> None:
+    """Is the model's image, reduced; and what is said of that is not said of the file."""
+    report = image(source, tmp_path / "out.png", calibrated, "--scale", 2)
+    with load(calibrated, "cpu") as pipe:
+        best = pipe.best_of(read_image(source).rgb, n=2)
+    np.testing.assert_array_equal(read_image(tmp_path / "out.png").rgb, reduce(best.images[0], 18, 24))
+    assert report["log_likelihood"] == pytest.approx(best.log_likelihood[0])
+    assert report["likelihood_of"] == {"width": 48, "height": 36, "bits": 8, "passes": 1}
+    assert (report["outcome"], report["image_typicality"]) == ("unjudged", None)
+    assert report["unjudged_because"] == "24×18 is no size that the model makes of 12×9"
+
+
+def test_an_image_of_the_models_own_size_is_what_it_was(source: Path, calibrated: Path, tmp_path: Path) -> None:
+    """However the size is written."""
+    plain = image(source, tmp_path / "plain.png", calibrated)
+    for name, *options in (("a", "--scale", 4), ("b", "--width", 48), ("c", "--fit", "48x100")):
+        report = image(source, tmp_path / f"{name}.png", calibrated, *options)
+        assert report | {"output": ""} == plain | {"output": ""}
+        assert (tmp_path / f"{name}.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
+def test_an_image_that_takes_two_passes(source: Path, calibrated: Path, tmp_path: Path) -> None:
+    """The second pass enlarges the best of the first one; extras show its own image."""
+    options = ["--height", 50, "--keep-all", "--sheet", "--maps"]
+    report = image(source, tmp_path / "out.png", calibrated, *options)
+    with load(calibrated, "cpu") as pipe:
+        second = pipe.sample(pipe.best_of(read_image(source).rgb, n=2).images[0], n=2)
+    for name, picture in zip(("out.png", "out-2.png"), second.images[0], strict=True):
+        np.testing.assert_array_equal(read_image(tmp_path / name).rgb, reduce(picture, 50, 67))
+    assert report["likelihood_of"] == {"width": 192, "height": 144, "bits": 8, "passes": 2}
+    assert report["log_likelihood"] == pytest.approx(second.log_likelihood[0, 0])
+    assert read_image(tmp_path / "out-likelihood.png").rgb.shape == (144, 192, 3)
+    assert (tmp_path / "out-sheet.png").exists()
+
+
+def test_a_source_that_is_large_enough_is_reduced(photographs: Path, calibrated: Path, tmp_path: Path) -> None:
+    """Among others in a folder, which the model enlarges."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    pictures = {"small": photograph(photographs, 1, 9, 12), "large": photograph(photographs, 2, 60, 90)}
+    for name, picture in pictures.items():
+        write_image(folder / f"{name}.png", picture)
+    command = ["image", folder, "-o", out, "--bundle", calibrated, "-n", 1, "--fit", "40x30", "--sheet"]
+    done = caflow(*command)
+    assert done.returncode == 0, done.stderr
+    assert "large.png  the input, reduced: it is not smaller than the result" in done.stdout
+    np.testing.assert_array_equal(read_image(out / "large.png").rgb, reduce(pictures["large"], 27, 40))
+    assert read_image(out / "small.png").rgb.shape == (30, 40, 3)
+    lines = {Path(line["input"]).stem: line for line in json_lines_of(out / RESULTS)}
+    assert (lines["large"]["outcome"], lines["large"]["log_likelihood"]) == ("reduced", None)
+    assert "likelihood_of" not in lines["large"]
+    assert "is done already" in caflow(*command).stdout  # without the sheet that there is none of
+    other = caflow(*command[:-3], "--fit", "41x30", "--sheet")
+    assert other.returncode == 2
+    assert "holds a job with fit [40, 30] (now [41, 30])" in other.stderr
+
+
+def test_what_replaces_an_untypical_image_has_its_size(source: Path, calibrated: Path, tmp_path: Path) -> None:
+    """For one pass and for two: the source, enlarged by a filter."""
+    options = ["--min-typicality", REFUSED, "--untypical", "bicubic", "--redraws", 0]
+    for name, scale, factor in (("one", 3, 4), ("two", 6, 16)):
+        report = image(source, tmp_path / f"{name}.png", calibrated, "--scale", scale, *options)
+        wanted = reduce(enlarge_image(read_image(source).rgb, factor), 9 * scale, 12 * scale)
+        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.png").rgb, wanted)
+        assert (report["outcome"], report["log_likelihood"]) == ("bicubic", None)
+        assert "likelihood_of" not in report
+    marked = image(source, tmp_path / "marked.png", calibrated, "--scale", 6, *options[:2], "--redraws", 0)
+    assert marked["outcome"] == "best"
+
+
+def test_a_consistent_image_is_reduced(source: Path, calibrated: Path, tmp_path: Path) -> None:
+    """Its consistency is that of the model's image."""
+    report = image(source, tmp_path / "out.png", calibrated, "--scale", 2, "--consistent")
+    with load(calibrated, "cpu") as pipe:
+        best = pipe.best_of(read_image(source).rgb, n=2, consistent=True)
+    assert best.consistency is not None
+    assert report["consistency_db"] == pytest.approx(best.consistency[0])
+    assert report["image_typicality"] is None
+    np.testing.assert_array_equal(read_image(tmp_path / "out.png").rgb, reduce(best.images[0], 18, 24))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scale", 2, "--width", 5], "wanted one of --scale, --width or --height or both, and --fit"),
+        (["--scale", 1], "1.0 is not in the range 1<x<=64"),
+        (["--fit", "40"], "wanted a width and a height such as 1920x1080, got '40'"),
+        (["--fit", "0x40"], "wanted a width and a height"),
+        (
+            ["--width", 40, "--judge", "image", "--min-typicality", 0.1],
+            "which is known of images of 4 times the sides of IN alone",
+        ),
+        (["--bits", 16], r"small.jpg: --bits 16 is for .png, .tif, .tiff"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_work(
+    source: Path, calibrated: Path, tmp_path: Path, options: list[object], message: str
+) -> None:
+    done = caflow("image", source, "-o", tmp_path / "small.jpg", "--bundle", calibrated, *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "small.jpg").exists()
+
+
+@pytest.fixture
+def deep_source(photographs: Path, tmp_path: Path) -> Path:
+    picture = photograph(photographs, 1, 9, 12)
+    assert cv2.imwrite(str(tmp_path / "deep.tif"), picture[..., ::-1].astype(np.uint16) * 257)
+    return tmp_path / "deep.tif"
+
+
+def stored(path: Path) -> NDArray[Any]:
+    found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("more", [[], ["--consistent"], ["--keep-all"]])
+def test_sixteen_bits_give_sixteen_bits(
+    deep_source: Path, calibrated: Path, tmp_path: Path, suffix: str, more: list[str]
+) -> None:
+    """Not the bytes of 8 bits, but what rounds to them, to which the likelihood belongs."""
+    out = tmp_path / f"out{suffix}"
+    report = image(deep_source, out, calibrated, *more)
+    assert (report["input_bits"], report["output_bits"]) == (16, 16)
+    assert report["likelihood_of"] == {"width": 48, "height": 36, "bits": 8, "passes": 1}
+    deep = stored(out)
+    assert deep.dtype == np.uint16
+    assert len(np.unique(deep)) > 1000
+    eight = image(deep_source, tmp_path / "eight.png", calibrated, "--bits", 8, *more)
+    assert eight["output_bits"] == 8
+    assert "likelihood_of" not in eight
+    assert eight["log_likelihood"] == report["log_likelihood"]
+    np.testing.assert_array_equal(read_image(out).rgb, read_image(tmp_path / "eight.png").rgb)
+    half = image(deep_source, tmp_path / f"half{suffix}", calibrated, "--scale", 2, *more)
+    assert half["output_bits"] == 16
+    np.testing.assert_allclose(
+        stored(tmp_path / f"half{suffix}")[..., ::-1], reduce(np.ascontiguousarray(deep[..., ::-1]), 18, 24)
+    )
+
+
+def test_the_bits_of_results_follow_source_format_and_option(
+    deep_source: Path, source: Path, calibrated: Path, tmp_path: Path
+) -> None:
+    assert image(deep_source, tmp_path / "a.jpg", calibrated)["output_bits"] == 8  # which has no more
+    assert image(source, tmp_path / "b.png", calibrated)["output_bits"] == 8
+    assert image(source, tmp_path / "c.png", calibrated, "--bits", 16)["output_bits"] == 16
+    assert len(np.unique(stored(tmp_path / "c.png"))) > 1000
+    reduced = image(deep_source, tmp_path / "d.png", calibrated, "--width", 6)
+    assert (reduced["outcome"], reduced["output_bits"]) == ("reduced", 16)
+    assert len(np.unique(stored(tmp_path / "d.png"))) > 60
+    assert "16 bits became 8" in caflow("image", deep_source, "-o", tmp_path / "e.jpg", "--bundle", calibrated).stdout
+
+
+def test_sixteen_bits_are_judged_as_they_are_read_again(deep_source: Path, calibrated: Path, tmp_path: Path) -> None:
+    """By the image of 8 bits that `caflow filter` sees, also where it is grey."""
+    grey = tmp_path / "grey.png"
+    picture = cv2.cvtColor(stored(deep_source), cv2.COLOR_BGR2GRAY)
+    assert cv2.imwrite(str(grey), picture)
+    for name, given in (("colour", deep_source), ("grey", grey)):
+        out = tmp_path / f"{name}-out.png"
+        report = image(given, out, calibrated, "--judge", "image", "--min-typicality", 0.02)
+        done = caflow("score", out, given, "--bundle", calibrated, "--json")
+        assert report["output_bits"] == 16
+        assert report["image_typicality"] == json.loads(done.stdout).get("image_typicality")

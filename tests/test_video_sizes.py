@@ -1,0 +1,106 @@
+"""Videos of other sizes than the model's."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import ffmpeg, frames_of, packets
+from commands import caflow, json_lines
+
+from caflow_runtime.linear_light import reduce
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.rows.draw import Draw
+from caflow_runtime.sizes import Size
+from caflow_runtime.video.source import FileSource
+
+FRAMES = 6
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 34×18 pixels."""
+    path = tmp_path_factory.mktemp("clips") / "clip.mkv"
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=34x18:r=10", "-frames:v", FRAMES]
+    ffmpeg(*picture, "-c:v", "ffv1", "-pix_fmt", "bgr0", path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "width", "height"),
+    [
+        (["--scale", 2], 68, 36),
+        (["--scale", 1.5], 52, 28),  # 51 and 27, to the even numbers
+        (["--scale", 1.5, "--codec", "ffv1"], 51, 27),
+        (["--width", 100], 100, 52),
+        (["--fit", "101x101"], 100, 52),
+        (["--width", 100, "--height", 50], 100, 50),
+        (["--scale", 4], 136, 72),
+    ],
+)
+def test_a_video_has_the_size_that_is_wanted(
+    clip: Path, calibrated: Path, tmp_path: Path, options: list[object], width: int, height: int
+) -> None:
+    out = tmp_path / "out.mkv"
+    done = caflow("video", clip, "-o", out, "--bundle", calibrated, "-n", 1, "--json", *options)
+    assert done.returncode == 0, done.stderr
+    assert [size for _, size, _ in frames_of(out)] == [(width, height)] * FRAMES
+    of = {line["likelihood_of"]["width"] for line in json_lines(done.stdout) if "likelihood_of" in line}
+    assert of == (set() if width == 136 else {136})
+
+
+def test_frames_are_those_of_the_model_reduced(clip: Path, calibrated: Path) -> None:
+    """With the likelihood that they had."""
+    images = [frame.image for frame in FileSource(clip).frames()]
+    assert all(image.flags.c_contiguous for image in images)  # though FFmpeg pads the lines of 34 pixels
+    with load(calibrated, "cpu") as pipe:
+        plain = list(pipe.open_stream(StreamSettings(Draw(2)))(images))
+        small = list(pipe.open_stream(StreamSettings(Draw(2), size=Size(2.0)))(images))
+    for own, reduced in zip(plain, small, strict=True):
+        np.testing.assert_array_equal(reduced.pixels, reduce(own.pixels, 36, 68))
+        assert (reduced.bits_per_dim, reduced.sample) == (own.bits_per_dim, own.sample)
+        assert (own.drawn_sides, reduced.drawn_sides) == (None, (72, 136))
+
+
+def test_untypical_frames_that_are_replaced_have_the_size(clip: Path, calibrated: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mkv"
+    options = ["--scale", 3, "--min-typicality", 0.999, "--untypical", "bicubic", "-n", 1]
+    done = caflow("video", clip, "-o", out, "--bundle", calibrated, *options)
+    assert f"{FRAMES} frames are untypical: the input, enlarged" in done.stderr
+    assert {size for _, size, _ in frames_of(out)} == {(102, 54)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scale", 5], "frames of 34×18 to 170×90: wanted a size above that of the frames, and up to 4 times it"),
+        (["--width", 34], "wanted a size above that of the frames"),
+        (["--width", 51], "width: wanted a multiple of 2, as the codec halves the resolution of colours, got 51"),
+        (["--scale", 2, "--fit", "50x50"], "wanted one of --scale"),
+    ],
+)
+def test_sizes_that_videos_cannot_have(
+    clip: Path, calibrated: Path, tmp_path: Path, options: list[object], message: str
+) -> None:
+    done = caflow("video", clip, "-o", tmp_path / "out.mp4", "--bundle", calibrated, *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_turned_video_is_measured_as_it_is_shown(calibrated: Path, tmp_path: Path) -> None:
+    upright, turned = tmp_path / "upright.mp4", tmp_path / "turned.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=34x18:r=10", "-frames:v", 2, upright)
+    ffmpeg("-display_rotation:v:0", 90, "-i", upright, "-c", "copy", turned)
+    done = caflow("video", turned, "-o", tmp_path / "out.mp4", "--bundle", calibrated, "-n", 1, "--width", 30)
+    assert done.returncode == 0, done.stderr  # wider than the 18 pixels that are shown
+    assert frames_of(tmp_path / "out.mp4")[0][1] == (30, 56)
+
+
+@pytest.mark.full
+def test_workers_give_the_same_size_and_bytes(clip: Path, calibrated: Path, tmp_path: Path) -> None:
+    options = ["--bundle", calibrated, "-n", 2, "--scale", 1.5, "--segment-frames", 2, "--threads", 1]
+    for name, more in (("one.mp4", []), ("two.mp4", ["--workers", 2])):
+        done = caflow("video", clip, "-o", tmp_path / name, *options, *more)
+        assert done.returncode == 0, done.stderr
+    assert packets(tmp_path / "one.mp4", "video") == packets(tmp_path / "two.mp4", "video")
