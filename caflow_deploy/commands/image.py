@@ -30,6 +30,7 @@ from caflow_deploy.commands.options import (
     samples_option,
 )
 from caflow_deploy.commands.running import Running, workers_options
+from caflow_deploy.commands.standard_streams import piped_images, refuse_beside
 from caflow_deploy.commands.tally import Tally
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
 from caflow_runtime.errors import CaflowError, InputError
@@ -37,6 +38,7 @@ from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, without_leftovers
 from caflow_runtime.jobs.images import Done, ImageJob, do
+from caflow_runtime.pictures.image_files import MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES
 from caflow_runtime.pictures.maps import names
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
@@ -46,6 +48,14 @@ from caflow_runtime.rows.draw import Draw
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder; or a file, for one image."
+)
+@click.option(
+    "--format",
+    "image_format",
+    type=click.Choice(["png", "jpg", "webp", "tiff", "bmp"]),
+    default="png",
+    show_default=True,
+    help="Of the image that -o - writes to standard output.",
 )
 @bundle_option
 @samples_option("Of which the best is kept.")
@@ -74,6 +84,7 @@ from caflow_runtime.rows.draw import Draw
 def command(
     inputs: tuple[str, ...],
     output: Path,
+    image_format: str,
     running: Running,
     drawing: DrawingOptions,
     keep_all: bool,
@@ -86,7 +97,7 @@ def command(
 ) -> None:
     """Make images from IN: files, folders with all below them, or globs. Of each, the best of several samples is
     written: as PNG into a folder, or, of one image, in the format that the name of -o ends in (.png, .jpg, .webp,
-    .tiff, .bmp).
+    .tiff, .bmp). - is standard input, and standard output.
 
     In a folder, OUT/results.jsonl has a line for each image, and the same command resumes after a stop: it does what
     has no line yet, and images that were added to IN or have changed. A file that cannot be done is reported and the
@@ -94,6 +105,10 @@ def command(
     """
     _check_options(drawing, keep_all, sheet, maps)
     running.refuse({"--metrics": metrics_port is not None})
+    refuse_beside(output, {"--keep-all": keep_all, "--sheet": sheet, "--maps": maps})
+    piped = piped_images(inputs, output, f".{image_format}", MOST_BYTES_PER_PIXEL * max_pixels + MOST_OTHER_BYTES)
+    with ending_on_errors():
+        inputs, output = click.get_current_context().with_resource(piped)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
     pipe = running.open_pipeline()
     if running.ray is not None:  # whose workers have other working directories
