@@ -94,7 +94,7 @@ def test_each_format_is_read_as_a_file_and_written_as_one(clip: Path, tmp_path: 
     with (tmp_path / "out.y4m").open("wb") as out:
         writer = PipeWriter(out, source.info)
         for frame in frames:
-            pixels = frame.image + np.random.default_rng(0).uniform(0, 1, frame.image.shape).astype(np.float32)
+            pixels = (frame.image + np.random.default_rng(0).uniform(0, 1, frame.image.shape)).astype(np.float32)
             writer.write(pixels, frame.ticks)
             written.write(pixels, frame.ticks)
     written.close()
@@ -265,9 +265,9 @@ def test_an_image_through_pipes(
         assert capfdbinary.readouterr().out == (tmp_path / f"out{suffix}").read_bytes()
     assert caflow("image", "-", "-o", tmp_path / "named.png", *common, given=given).returncode == 0
     assert (tmp_path / "named.png").read_bytes() == (tmp_path / "out.png").read_bytes()
-    done = piped(["image", "-", "-o", "-", *common], given)
-    assert (done.returncode, done.stdout) == (0, (tmp_path / "out.png").read_bytes())
-    assert b"bits/dim" in done.stderr
+    alone = piped(["image", "-", "-o", "-", *common], given)
+    assert (alone.returncode, alone.stdout) == (0, (tmp_path / "out.png").read_bytes())
+    assert b"bits/dim" in alone.stderr
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
@@ -21,54 +21,44 @@ from caflow_runtime.video.sources import cut_source, open_video
 from caflow_runtime.video.y4m import PictureFormat
 
 TIME = re.compile(r"(?:(?:(\d{1,4}):)?(\d{1,4}):)?(\d{1,9}(?:\.\d{1,9})?)")
-RATE = re.compile(r"\d{1,6}(?:\.\d{1,6})?|\d{1,6}/\d{1,6}")
+RATE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(?:/(\d{1,6}))?")
 RAW = re.compile(r"(\d{1,5})x(\d{1,5})@([\d./]+)(?::(rgb24|rgb48le))?")
 
 
-class Time(click.ParamType):
-    """A time of a video, in ticks of `CLOCK`."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The ticks of a text; ends the command where it is none."""
-        if isinstance(value, int):
-            return value
-        found = TIME.fullmatch(value)
-        if found is None:
-            self.fail(f"wanted seconds or HH:MM:SS, such as 83.5 or 01:23.5, got {value!r}", param, ctx)
-        hours, minutes, seconds = (Fraction(part or 0) for part in found.groups())
-        return round((3600 * hours + 60 * minutes + seconds) / CLOCK)
+def ticks(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    """The callback of an option that takes a time of a video, which counts ticks of `CLOCK`."""
+    if text is None:
+        return None
+    found = TIME.fullmatch(text)
+    if found is None:
+        raise click.BadParameter(
+            f"wanted seconds or HH:MM:SS, such as 83.5 or 01:23.5, got {text!r}", context, parameter
+        )
+    hours, minutes, seconds = (Fraction(part or 0) for part in found.groups())
+    return round((3600 * hours + 60 * minutes + seconds) / CLOCK)
 
 
-class Rate(click.ParamType):
-    """Frames per second."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
-        """The number of a text; ends the command where it is none."""
-        if isinstance(value, Fraction):
-            return value
-        if RATE.fullmatch(value) is None or "/0" in value or not Fraction(value):
-            self.fail(f"wanted frames per second, such as 25 or 30000/1001, got {value!r}", param, ctx)
-        return Fraction(value)
+def rate(context: click.Context, parameter: click.Parameter, text: str | None) -> Fraction | None:
+    """The callback of an option that takes frames per second."""
+    found = None if text is None else RATE.fullmatch(text)
+    is_zero = found is not None and not (Fraction(found[1]) and Fraction(found[2] or 1))
+    if text is not None and (found is None or is_zero):
+        raise click.BadParameter(
+            f"wanted frames per second, such as 25 or 30000/1001, got {text!r}", context, parameter
+        )
+    return None if found is None else Fraction(found[1]) / Fraction(found[2] or 1)
 
 
-class Raw(click.ParamType):
-    """What frames of raw RGB are."""
-
-    name = "raw"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PictureFormat:
-        """What a text describes; ends the command where it is none."""
-        if isinstance(value, PictureFormat):
-            return value
-        found = RAW.fullmatch(value)
-        if found is None or "0" in found.groups()[:2]:
-            self.fail(f"wanted WIDTHxHEIGHT@RATE, such as 640x360@25, got {value!r}", param, ctx)
-        rate = Rate().convert(found[3], param, ctx)
-        return PictureFormat(int(found[1]), int(found[2]), rate, found[4] or "rgb24")
+def raw_format(context: click.Context, parameter: click.Parameter, text: str | None) -> PictureFormat | None:
+    """The callback of an option that says what frames of raw RGB are."""
+    if text is None:
+        return None
+    found = RAW.fullmatch(text)
+    if found is None or not int(found[1]) or not int(found[2]):
+        raise click.BadParameter(f"wanted WIDTHxHEIGHT@RATE, such as 640x360@25, got {text!r}", context, parameter)
+    frames_per_second = rate(context, parameter, found[3])
+    assert frames_per_second is not None
+    return PictureFormat(int(found[1]), int(found[2]), frames_per_second, found[4] or "rgb24")
 
 
 @dataclass(frozen=True)
@@ -152,19 +142,22 @@ def source_options(command: Command) -> Command:
         ),
         click.option(
             "--raw",
-            type=Raw(),
+            callback=raw_format,
             metavar="WxH@RATE[:FORMAT]",
             help="Standard input is raw RGB of that size and rate; FORMAT is rgb24 or rgb48le.  [default: it is y4m]",
         ),
         click.option(
-            "--rate", type=Rate(), help="Frames per second of numbered images, such as 30000/1001.  [default: 25]"
+            "--rate",
+            callback=rate,
+            metavar="RATE",
+            help="Frames per second of numbered images, such as 30000/1001.  [default: 25]",
         ),
         click.option(
-            "--end", type=Time(), metavar="TIME", help="Frames of IN from that time on, and its sound, are left out."
+            "--end", callback=ticks, metavar="TIME", help="Frames of IN from that time on, and its sound, are left out."
         ),
         click.option(
             "--start",
-            type=Time(),
+            callback=ticks,
             metavar="TIME",
             help="Begin at that time of IN: seconds, or HH:MM:SS, such as 01:23.5.",
         ),

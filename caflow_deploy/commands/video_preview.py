@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from caflow_deploy.commands.options import Command, DrawingOptions
-from caflow_deploy.commands.video_input import Time
+from caflow_deploy.commands.video_input import ticks
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.jobs.image_folder import check_free
@@ -64,7 +64,7 @@ def preview_options(command: Command) -> Command:
         click.option("--sheet", is_flag=True, help="With --at: all samples of the frame, with their likelihoods."),
         click.option(
             "--at",
-            type=Time(),
+            callback=ticks,
             metavar="TIME",
             help="A preview: write the frame that is shown at that time to -o NAME.png.",
         ),

@@ -22,6 +22,8 @@ USUAL_RATE = 48_000
 USUAL_LAYOUTS = {"1 channels": "mono", "2 channels": "stereo"}
 WORDS = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "srt", ".webm": "webvtt"}
 """What subtitles are converted to."""
+QUICKTIME_HEVC = "hvc1"
+"""The only name by which QuickTime plays it."""
 DESCRIBING = ("language", "title", "handler_name", "filename", "mimetype")
 ALONG = {
     ".mp4": ("audio", "subtitle"),
@@ -55,6 +57,8 @@ def join(parts: Sequence[VideoPart], output: Path, source: str | None, info: Vid
         with open_to_read(str(parts[0].path)) as first:
             # As it is: what decodes a codec need not encode it, as dav1d of AV1.
             video = container.add_stream_from_template(first.streams.video[0], opaque=True)
+        if output.suffix.lower() == ".mov" and video.codec_context.name == "hevc":
+            video.codec_context.codec_tag = QUICKTIME_HEVC
         others = _Others(container, source, output.suffix, info)
         try:
             for packet in packets_of(parts, info.zero):

@@ -31,10 +31,11 @@ HARDWARE_ENCODERS: dict[Codec, str] = {"h264": "h264_nvenc", "hevc": "hevc_nvenc
 ENCODER_THREADS = 4
 """The same on every machine: what encoders of H.264 and HEVC write depends on it."""
 LARGEST_CRF = 51
-TEN_BITS: tuple[Codec, ...] = ("hevc", "av1", "vp9", "ffv1")
+TEN_BITS: tuple[Codec, ...] = ("hevc", "av1", "ffv1")
+"""By every build of their encoders, the usual one first."""
 CONTAINERS: dict[str, tuple[Codec, ...]] = {
     ".mp4": ("h264", "hevc", "av1"),
-    ".mov": ("h264", "hevc", "av1"),
+    ".mov": ("h264", "hevc"),
     ".mkv": ("h264", "hevc", "av1", "vp9", "ffv1"),
     ".webm": ("vp9", "av1"),
     ".gif": ("gif",),
@@ -117,7 +118,7 @@ def usual_codec(output: Path, bits: int) -> Codec:
     if is_numbered(output):
         return "numbered"
     codecs = CONTAINERS.get(output.suffix.lower(), ("h264",))
-    return "hevc" if bits > 8 and "hevc" in codecs else codecs[0]
+    return next((codec for codec in codecs if codec in TEN_BITS and bits > 8), codecs[0])
 
 
 def bits_of(pixel_format: str) -> int:

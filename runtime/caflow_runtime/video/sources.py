@@ -1,7 +1,6 @@
 """Which source a file is, and what of a source is wanted."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -33,7 +32,7 @@ def cut_source(source: Source, cut: Cut) -> Source:
 
 
 def frame_at(source: Source, time: int) -> TimedFrame:
-    """The frame that is shown at a time, and close the source.
+    """The frame that is shown at a time; of one before the first, the first. The source cannot be read any further.
 
     Arguments:
         time: in ticks from the source's beginning on.
@@ -45,13 +44,11 @@ def frame_at(source: Source, time: int) -> TimedFrame:
     wanted, found = source.info.origin + time, None
     if isinstance(source, FileSource):
         source.seek_before(wanted)
-    with closing(source.frames()) as frames:
-        for frame in frames:
-            if found is not None and frame.ticks > wanted:
-                return found
-            found = frame
-            if frame.ticks > wanted:  # before the first one
-                return found
+    for frame in source.frames():
+        is_later = frame.ticks > wanted
+        found = frame if found is None or not is_later else found
+        if is_later:
+            return found
     last = source.info.last_frame
     shown = last[1] if last else round(1 / (source.info.rate * CLOCK))
     if found is None or found.ticks + shown <= wanted:
@@ -68,12 +65,8 @@ class CutSource:
         self.along = source.along
         self.drops = source.drops
         self.info = replace(source.info, frames=None, cut=cut)
+        self.ended_early: str | None = None
         self._source = source
-
-    @property
-    def ended_early(self) -> str | None:
-        """Of the source."""
-        return self._source.ended_early
 
     def frames(self) -> Iterator[TimedFrame]:
         """Those frames, at the source's own times.
@@ -84,13 +77,13 @@ class CutSource:
         cut, origin, is_empty = self.info.cut, self.info.origin, True
         if isinstance(self._source, FileSource) and cut.start:
             self._source.seek_before(origin + cut.start)
-        with closing(self._source.frames()) as frames:
-            for frame in frames:
-                if cut.end is not None and frame.ticks >= origin + cut.end:
-                    break
-                if frame.ticks >= origin + cut.start:
-                    is_empty = False
-                    yield frame
+        for frame in self._source.frames():
+            if cut.end is not None and frame.ticks >= origin + cut.end:
+                break
+            if frame.ticks >= origin + cut.start:
+                is_empty = False
+                yield frame
+        self.ended_early = self._source.ended_early
         if is_empty:
             until = "" if cut.end is None else f" to {float(cut.end * CLOCK):g}"
             raise InputError(f"{self.name}: there is no frame from {float(cut.start * CLOCK):g}{until} s")
