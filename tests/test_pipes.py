@@ -190,6 +190,31 @@ def test_a_reader_that_goes_away_ends_the_command(uncalibrated: Path) -> None:
     assert second.returncode == 1
 
 
+@pytest.mark.full
+def test_memory_is_flat_over_2000_frames(uncalibrated: Path) -> None:
+    """However fast the frames come."""
+    reading = [FFMPEG, "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x32:r=30", "-frames:v", 2000, *Y4M, "-"]
+    resident = {}
+    with (
+        subprocess.Popen(list(map(str, reading)), stdout=subprocess.PIPE) as first,
+        subprocess.Popen(
+            command(*video("-", "-", uncalibrated, "--json")),
+            stdin=first.stdout,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as second,
+    ):
+        assert second.stderr is not None
+        for number, _ in enumerate(second.stderr):
+            if number in (500, 1900):
+                pages = Path(f"/proc/{second.pid}/statm").read_text().split()[1]
+                resident[number] = int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    print(f"resident after 500 and 1,900 frames, MiB: {resident}")
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert resident[1900] < resident[500] + 8
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -13,6 +13,7 @@ from commands import Done, caflow
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.video import job
 from caflow_runtime.video import source as source_module
 from caflow_runtime.video.cut import Cut
 from caflow_runtime.video.numbered import NumberedSource
@@ -196,13 +197,38 @@ def test_pixel_formats_are_those_asked_for(
     assert np.abs(found - wanted).mean() < (5 if pixel_format.startswith("yuv42") else 2)
 
 
-def test_presets_change_the_encoder_and_belong_to_the_job(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    sizes = []
+def test_presets_change_the_encoder(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
     for preset in ("ultrafast", "slow"):
-        path = tmp_path / f"{preset}.mp4"
-        assert video(clip, path, uncalibrated, "--preset", preset).returncode == 0
-        sizes.append(path.stat().st_size)
-    assert sizes[0] != sizes[1]
+        assert video(clip, tmp_path / f"{preset}.mp4", uncalibrated, "--preset", preset).returncode == 0
+    assert packets(tmp_path / "slow.mp4", "video") != packets(tmp_path / "ultrafast.mp4", "video")
+
+
+def test_all_of_it_belongs_to_the_job(
+    clip: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command resumes, another one is refused by what differs."""
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    output, own = tmp_path / "out.mp4", ["--start", 0.2, "--preset", "fast", "--pixel-format", "yuv444p"]
+    with monkeypatch.context() as changed:
+        changed.setattr(job, "write_result", fail)
+        done = video(clip, output, uncalibrated, *own)
+    assert done.returncode == 1
+    assert "the disk is full; what is done is in" in done.stderr
+    for options, differing in (
+        (["--start", 0.3], "start 18000 (now 27000)"),
+        (["--end", 0.9], "end None (now 81000)"),
+        (["--preset", "slow"], "preset fast (now slow)"),
+        (["--pixel-format", "yuv420p"], "given_format yuv444p (now yuv420p)"),
+    ):
+        refused = video(clip, output, uncalibrated, *own, *options)
+        assert refused.returncode == 2
+        assert f"{output}.parts holds a job with {differing}: give the same to resume" in refused.stderr
+    assert video(clip, output, uncalibrated, *own).returncode == 0
+    assert len(frames_of(output)) == 24
+    assert list(tmp_path.iterdir()) == [output]
 
 
 REFUSED = [

@@ -40,6 +40,7 @@ from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.video.job import SEGMENT_FRAMES, Drawing, TakeFrame, VideoJob
+from caflow_runtime.video.live import LiveSource
 from caflow_runtime.video.numbered import is_numbered, numbers_of
 from caflow_runtime.video.parts import VideoSettings, holds_a_job, identity_of
 from caflow_runtime.video.pipe import PipeWriter
@@ -88,7 +89,7 @@ class EncodingOptions:
         check_encoder(encoding, *(pipe.manifest.model.scale * side for side in (info.height, info.width)))
         return encoding
 
-    def writer(self, out: BinaryIO, info: VideoInfo, streaming: StreamSettings) -> PipeWriter:
+    def writer(self, out: BinaryIO, info: VideoInfo) -> PipeWriter:
         """What writes frames to standard output, which are not encoded there.
 
         Raises:
@@ -96,8 +97,6 @@ class EncodingOptions:
         """
         if self.codec is not None or self.preset is not None:
             raise InputError("-o - is not encoded: leave --codec and --preset to the command that reads it")
-        if streaming.untypical == "drop":
-            raise InputError("--untypical drop: in a pipe, what follows would be shown too early: give mark or bicubic")
         return PipeWriter(out, info, self.pixel_format)
 
     def _in_hardware(self, software: Encoding, info: VideoInfo, pipe: Pipeline, running: Running) -> Encoding:
@@ -176,66 +175,70 @@ def command(
     """
     if output is None and not show:
         raise click.UsageError("wanted -o, or --show, or both")
-    running.refuse({"--show": show, "--metrics": metrics_port is not None, "-o -": is_pipe(output)})
+    running.refuse({"--show": show, "--metrics": metrics_port is not None})
+    running.refuse({"-o -": is_pipe(output), "--at": preview.at is not None})
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
-    with ending_on_errors(), standard_output(output) as out:
-        pipe = running.open_pipeline()
-        if preview.at is not None:
-            assert output is not None
+    pipe = running.open_pipeline()
+    with ending_on_errors(), ExitStack() as stack:
+        out = stack.enter_context(standard_output(output))
+        if preview.at is not None and output is not None:
             write_preview(pipe, wanted.open(source), output, drawing, preview, force)
             return
-        with ExitStack() as stack:
-            if output is not None and out is None:
-                check_overwriting(output, source, force or holds_a_job(output))  # `open_parts` says more of that
-            streaming = drawing.stream(noise, batch)
-            stream = pipe.open_stream(streaming)
-            opened, job, writer = wanted.open(source), None, None
-            if running.is_spread and (opened.path is None or wanted.rate_of(opened)):
-                opened.close()
-                raise InputError(f"{opened.name}: --workers and --ray are for files of videos")
-            if out is not None:
-                writer = encoded.writer(out, opened.info, streaming)
-            elif output is not None:
-                encoding = encoded.of(opened.info, output, pipe, running)
-                settings = VideoSettings(
-                    running.settings(pipe, None),
-                    streaming,
-                    encoding,
-                    segment_frames,
-                    identity_of(opened),
-                    wanted.cut,
-                    wanted.rate_of(opened),
-                )
-                job = VideoJob(pipe, opened, output, settings)
-                make_folder(output.parent)
-            if job is not None and running.is_spread:
-                draw_by_workers(job, running, as_json, force)
-                return
-            metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=False)
-            progress = stack.enter_context(_progress(as_json))
-            show_progress = _show_progress(progress, opened.info.frames, as_json)
-            show_picture = _open_window(stack, source) if show else None
+        if output is not None and out is None:
+            check_overwriting(output, source, force or holds_a_job(output))  # `open_parts` says more of that
+        streaming = drawing.stream(noise, batch)
+        _check_times(output, streaming)
+        stream = pipe.open_stream(streaming)
+        opened, job, writer = wanted.open(source), None, None
+        if running.is_spread and (opened.path is None or wanted.rate_of(opened)):
+            opened.close()
+            what = "live" if opened.path is None else "no single file"
+            raise InputError(f"{opened.name} is {what}: --workers and --ray are for files")
+        if out is not None:
+            writer = encoded.writer(out, opened.info)
+        elif output is not None:
+            encoding = encoded.of(opened.info, output, pipe, running)
+            pipeline, identity, rate = running.settings(pipe, None), identity_of(opened), wanted.rate_of(opened)
+            settings = VideoSettings(pipeline, streaming, encoding, segment_frames, identity, wanted.cut, rate)
+            job = VideoJob(pipe, opened, output, settings)
+            make_folder(output.parent)
+        if job is not None and running.is_spread:
+            draw_by_workers(job, running, as_json, force)
+            return
+        metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=False)
+        progress = stack.enter_context(_progress(as_json))
+        show_progress = _show_progress(progress, opened.info.frames, as_json)
+        show_picture = _open_window(stack, source) if show else None
 
-            def show_all(frame: Frame, timed: TimedFrame) -> None:
-                show_progress(frame, timed)
-                if metrics:
-                    metrics.observe_frame(frame)
-                if show_picture is not None and not show_picture(frame.image):
-                    raise KeyboardInterrupt  # closing the window ends the video as Ctrl-C does
+        def show_all(frame: Frame, timed: TimedFrame) -> None:
+            show_progress(frame, timed)
+            if metrics:
+                metrics.observe_frame(frame)
+            if show_picture is not None and not show_picture(frame.image):
+                raise KeyboardInterrupt  # closing the window ends the video as Ctrl-C does
 
-            if job is None:
-                drawn = Drawing(opened, stream, show_all)
-                drawn.run(None if writer is None else lambda frame, timed: writer.write(frame.pixels, timed.ticks))
-                drawn.written, lost = drawn.frames, [] if writer is None else writer.lost
-            else:
-                job.show = show_all
-                try:
-                    drawn = job.run(force)
-                except UnwritableVideo as error:
-                    end(str(error), FAILED)  # what is done is kept
-                lost = job.lost
-        shown = Path(STANDARD_OUTPUT) if out is not None else output
-        _report(opened.name, shown, drawn, lost, drawing.untypical, as_json)
+        if job is None:
+            drawn = Drawing(opened, stream, show_all)
+            drawn.run(None if writer is None else lambda frame, timed: writer.write(frame.pixels, timed.ticks))
+            drawn.written, lost = drawn.frames, [] if writer is None else writer.lost
+        else:
+            job.show = show_all
+            try:
+                drawn = job.run(force)
+            except UnwritableVideo as error:
+                end(str(error), FAILED)  # what is done is kept
+            lost = job.lost
+    _report(opened.name, output, drawn, lost, drawing.untypical, as_json)
+
+
+def _check_times(output: Path | None, streaming: StreamSettings) -> None:
+    """Whether frames may be dropped, if they are.
+
+    Raises:
+        InputError
+    """
+    if streaming.untypical == "drop" and output is not None and (is_pipe(output) or is_numbered(output)):
+        raise InputError("--untypical drop: OUT holds no times, so what follows would be shown too early")
 
 
 def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
@@ -315,14 +318,15 @@ def _report(
         click.echo(f"caflow: {drawing.dropped} frames came too fast and were dropped", err=True)
     kept = f"the typical ones of {drawing.frames} frames" if untypical == "drop" else f"{drawing.frames} frames"
     way = ": run the same command again to resume" if output and holds_a_job(output) else ""
-    where = f"; {output} holds {kept}{way}" if output else ""
+    result = STANDARD_OUTPUT if is_pipe(output) else output
+    where = f"; {result} holds {kept}{way}" if output else ""
     if output and drawing.frames and not drawing.written:
         end(f"all {drawing.frames} frames are untypical: {output} was not written", FAILED)
     if drawing.ended_early:
         end(f"{drawing.ended_early}{where}", FAILED)
     if output and not drawing.frames:
         end("stopped before the first frame", FAILED)
-    if drawing.stopped and drawing.source.path:
+    if drawing.stopped and not isinstance(drawing.source, LiveSource):
         end(f"stopped after {drawing.frames} frames{where}", FAILED)
     if not as_json:
-        click.echo(f"{source} → {output or 'a window'}  {drawing.frames} frames")
+        click.echo(f"{source} → {result or 'a window'}  {drawing.frames} frames", err=is_pipe(output))
