@@ -137,8 +137,8 @@ def test_frames_between_times_are_exact(
     with av.open(str(part)) as container:
         titles = [chapter["metadata"]["title"] for chapter in container.chapters()]
         assert titles == ["one"] * (first < 0.4) + ["two"] * (last > 0.4)
-        found = [packet for packet in container.demux() if packet.size]
-    sounds, words = ([packet for packet in found if packet.stream.type == kind] for kind in ("audio", "subtitle"))
+        found = [(packet.stream.type, packet) for packet in container.demux() if packet.size]
+    sounds, words = ([packet for kind, packet in found if kind == wanted] for wanted in ("audio", "subtitle"))
     assert 0 <= seconds(sounds[0], "pts") < 0.03
     shown = [(seconds(word, "pts"), seconds(word, "duration"), bytes(word)) for word in words]
     wanted = [
