@@ -6,6 +6,8 @@ from pathlib import Path
 
 import av
 import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 
@@ -28,3 +30,29 @@ def packets(path: Path, kind: str) -> list[str]:
         streams = [stream for stream in container.streams if stream.type == kind]
         demuxed = container.demux(streams) if streams else ()
         return [hashlib.sha256(bytes(packet)).hexdigest() for packet in demuxed if packet.size]
+
+
+def pixels_of(path: Path, height: int, width: int) -> NDArray[np.uint8]:
+    """(frames, height, width, 3) RGB, as FFmpeg decodes a file, each frame once."""
+    command = [
+        FFMPEG,
+        "-v",
+        "error",
+        "-i",
+        path,
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-",
+    ]
+    done = subprocess.run(list(map(str, command)), capture_output=True, check=True)
+    return np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3)
+
+
+def planes_of(path: Path) -> bytes:
+    """All frames in their own pixel format, as FFmpeg decodes a file."""
+    command = [FFMPEG, "-v", "error", "-i", path, "-fps_mode", "passthrough", "-f", "rawvideo", "-"]
+    return subprocess.run(list(map(str, command)), capture_output=True, check=True).stdout

@@ -23,8 +23,10 @@ from caflow_runtime.video.parts import (
     segment_name,
     write_record,
 )
+from caflow_runtime.video.pipe import PipeSource
 from caflow_runtime.video.sink import Encoding
-from caflow_runtime.video.source import FileSource
+from caflow_runtime.video.source import FileSource, Source
+from caflow_runtime.video.sources import open_video
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc=size=32x24:rate=10:duration=0.6")
 SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:duration=0.6")
@@ -41,6 +43,8 @@ def videos(folder: Path) -> Attempt:
         "stream.ts": ("-c:v", "mpeg2video"),
         "web.webm": ("-c:v", "libvpx-vp9", "-deadline", "realtime"),
         "moving.gif": (),
+        "moving.png": ("-f", "apng"),
+        "moving.webp": ("-c:v", "libwebp_anim"),
     }.items():
         sound = SOUND if name == "sound.mkv" else ()
         ffmpeg(*PICTURE, *sound, *options, folder / name)
@@ -50,20 +54,46 @@ def videos(folder: Path) -> Attempt:
         suffix, contents = source.choice(good)
         path = folder / f"broken{suffix}"
         path.write_bytes(changed_bytes(source, contents))
-        last = -1
         try:
-            video = FileSource(path)
-            for number, frame in enumerate(video.frames()):
-                assert frame.image.ndim == 3
-                assert frame.ticks > last
-                last = frame.ticks
-                if number == MOST_FRAMES:
-                    break
+            return read_all(open_video(path))
         except CaflowError:
             return REFUSED
-        return "ended early" if video.ended_early else "read"
 
     return attempt
+
+
+def pipes(folder: Path) -> Attempt:
+    """YUV4MPEG2, whose lines and planes are changed."""
+    path = folder / "pipe.y4m"
+    good = []
+    for pixel_format in ("yuv420p", "yuv444p10le", "gray"):
+        ffmpeg(*PICTURE, "-pix_fmt", pixel_format, "-strict", -1, path)
+        good.append(path.read_bytes())
+
+    def attempt(source: random.Random) -> str:
+        contents = source.choice(good)
+        head, line, planes = contents.partition(b"\n")
+        is_head = source.random() < 0.5
+        path.write_bytes(changed_bytes(source, head) + line + planes if is_head else changed_bytes(source, contents))
+        try:
+            with path.open("rb") as file:
+                return read_all(PipeSource(file.fileno(), "pipe"))
+        except CaflowError:
+            return REFUSED
+
+    return attempt
+
+
+def read_all(video: Source) -> str:
+    """What came of a video: its frames are images, each later than the one before."""
+    last = -1
+    for number, frame in enumerate(video.frames()):
+        assert frame.image.ndim == 3
+        assert frame.ticks > last
+        last = frame.ticks
+        if number == MOST_FRAMES:
+            break
+    return "ended early" if video.ended_early else "read"
 
 
 def journals(folder: Path) -> Attempt:

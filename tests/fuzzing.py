@@ -35,6 +35,7 @@ READERS: dict[str, tuple[str, int]] = {
     "image_batches": ("fuzz_jobs", 80),
     "scores": ("fuzz_jobs", 80),
     "journals": ("fuzz_videos", 60),
+    "pipes": ("fuzz_videos", 40),
     "videos": ("fuzz_videos", 12),
     "images": ("fuzz_images", 140),
     "checkpoints": ("fuzz_training", 20),

@@ -22,6 +22,12 @@ RUN_ELSEWHERE = {
     "caflow image docs/images/chelsea.png -o gpu --bundle x4-photo.caflow --backend tensorrt": "tests/test_engines.py",
     "caflow video rtsp://camera.local/stream -o recorded.mp4 --duration 60": "tests/test_live.py",
     "caflow video 0 --show": "tests/test_live.py",
+    "caflow video clip.mp4 --at 01:23 --sheet -o preview.png": "tests/test_video_outputs.py",
+    "caflow video clip.mp4 -o part.webm --start 01:20 --end 01:30.5": "tests/test_video_outputs.py",
+    "caflow video 'frames/%05d.png' --rate 24 -o large/%05d.png": "tests/test_video_outputs.py",
+    "caflow video moving.gif -o large.gif": "tests/test_animations.py",
+    "ffmpeg -i clip.mp4 -f yuv4mpegpipe - | caflow video - -o - | ffmpeg -i - large.mp4": "tests/test_pipes.py",
+    "caflow image - -o - < photo.jpg > large.png": "tests/test_pipes.py",
 }
 PROGRAMS = str(Path(sys.executable).parent)
 

@@ -711,7 +711,7 @@ def test_a_picture_that_changes_its_size_ends_the_video(exported: ExportReport, 
     [
         ("nothing.mp4", "out.mp4", [], "there is no such file"),
         ("words.srt", "out.mp4", [], "wanted a video, there is no picture in it"),
-        ("vfr.mp4", "out.avi", [], "wanted a name ending in .mp4 or .mkv"),
+        ("vfr.mp4", "out.avi", [], "wanted a name ending in .mp4, .mov"),
         ("vfr.mp4", "out.mp4", ["--codec", "ffv1"], ".mp4 cannot hold ffv1"),
         ("vfr.mp4", "out.mp4", ["--crf", 60], "crf: of h264 wanted at most 51, got 60"),
         ("vfr.mp4", "out.mp4", ["--workers", 2, "--show"], "--show does not work with --workers and --ray"),

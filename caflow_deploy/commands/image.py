@@ -1,6 +1,5 @@
 """`caflow image`: files and folders of images in, the best of N samples out."""
 
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -33,16 +32,18 @@ from caflow_deploy.commands.options import (
 from caflow_deploy.commands.result_options import result_options
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.size_options import SizeOptions, size_options
+from caflow_deploy.commands.standard_streams import piped_images, refuse_beside
 from caflow_deploy.commands.tally import Tally
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
+from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, without_leftovers
 from caflow_runtime.jobs.images import Done, ImageJob, do
 from caflow_runtime.jobs.passes import Bits
-from caflow_runtime.jobs.result_files import SOURCE, ResultFiles
-from caflow_runtime.pictures.image_files import WITH_16_BITS
+from caflow_runtime.jobs.result_files import FORMATS, SOURCE, ResultFiles
+from caflow_runtime.pictures.image_files import MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES, WITH_16_BITS
 from caflow_runtime.pictures.maps import names
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
@@ -104,7 +105,8 @@ def command(
 ) -> None:
     """Make images from IN: files, folders with all below them, or globs. Of each, the best of several samples is
     written: into a folder, in the format of its source, or, of one image, in the format that the name of -o ends in
-    (.png, .jpg, .webp, .tiff, .bmp). EXIF, XMP, IPTC, the resolution and the colour profile are copied.
+    (.png, .jpg, .webp, .tiff, .bmp). EXIF, XMP, IPTC, the resolution and the colour profile are copied. - is standard
+    input, and standard output.
 
     In a folder, OUT/results.jsonl has a line for each image, and the same command resumes after a stop: it does what
     has no line yet, and images that were added to IN or have changed. A file that cannot be done is reported and the
@@ -115,7 +117,11 @@ def command(
     if is_for_one(output) and (files.format != SOURCE or files.suffix):
         raise click.UsageError("--format and --suffix are for folders: here -o names the file")
     running.refuse({"--metrics": metrics_port is not None})
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
+    refuse_beside(output, {"--keep-all": keep_all, "--sheet": sheet, "--maps": maps})
+    most_bytes = MOST_BYTES_PER_PIXEL * max_pixels + MOST_OTHER_BYTES
+    piped = piped_images(inputs, output, FORMATS.get(files.format, FORMATS["png"]), most_bytes)
+    with ending_on_errors():
+        inputs, output = click.get_current_context().with_resource(piped)
     pipe = running.open_pipeline()
     if running.ray is not None:  # whose workers have other working directories
         inputs, output = tuple(str(Path(text).absolute()) if text else text for text in inputs), output.absolute()
@@ -205,8 +211,8 @@ def _draw_one(work: Work, running: Running, jobs: list[ImageJob], tally: Tally, 
     try:
         for done in work.run(None, jobs):
             tally.take(done)
-    except KeyboardInterrupt:
-        end("stopped before the image was done", FAILED)
+    except KeyboardInterrupt as stop:
+        end("stopped before the image was done", exit_code(stop))
 
 
 def _draw_folder(work: Work, fleet: Fleet | None, images: ImageFolder, tally: Tally) -> None:
@@ -223,7 +229,7 @@ def _draw_folder(work: Work, fleet: Fleet | None, images: ImageFolder, tally: Ta
             tally.take(one)
             done += one.wrong is None or one.is_dropped
             work.progress.advance(task)
-    except KeyboardInterrupt:
-        end(f"stopped after {done} of {count} images: {again}", FAILED)
+    except KeyboardInterrupt as stop:
+        end(f"stopped after {done} of {count} images: {again}", exit_code(stop))
     except (CaflowError, OSError) as error:
         end(f"{error}: {done} of {count} images are done; {again}", FAILED)

@@ -34,7 +34,8 @@ def result_options(command: Command) -> Command:
             type=click.Choice([SOURCE, *FORMATS]),
             default=SOURCE,
             show_default=True,
-            help="In a folder: the format of results, or that of each source; PNG for what can only be read.",
+            help="In a folder: the format of results, or that of each source; PNG for what can only be read. Of -o -, "
+            "which is PNG by default, too.",
         ),
     ):
         command = option(command)

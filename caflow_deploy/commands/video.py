@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import click
 from rich.console import Console
@@ -15,7 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from caflow_deploy.commands.options import (
     DrawingOptions,
-    NumberRange,
     bundle_option,
     drawing_options,
     encoding_options,
@@ -30,20 +29,38 @@ from caflow_deploy.commands.options import (
 )
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.size_options import SizeOptions, size_options
+from caflow_deploy.commands.standard_streams import STANDARD_OUTPUT, is_pipe, standard_output
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
 from caflow_deploy.commands.video_by_workers import draw_by_workers, report_frames
+from caflow_deploy.commands.video_input import SourceOptions, source_options
+from caflow_deploy.commands.video_preview import PreviewOptions, preview_options, write_preview
 from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.jobs.folder import make_folder
-from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.video.job import SEGMENT_FRAMES, Drawing, TakeFrame, VideoJob
-from caflow_runtime.video.live import LiveSource, is_live
+from caflow_runtime.video.live import LiveSource
+from caflow_runtime.video.numbered import is_numbered, numbers_of
 from caflow_runtime.video.parts import VideoSettings, holds_a_job, identity_of
-from caflow_runtime.video.sink import TEN_BITS, Codec, Encoding, check_output, has_hardware_encoder
-from caflow_runtime.video.source import CLOCK, FileSource, Source, TimedFrame, UnwritableVideo, VideoInfo
+from caflow_runtime.video.pipe import PipeWriter
+from caflow_runtime.video.sink import (
+    TEN_BITS,
+    Codec,
+    Encoding,
+    bits_of,
+    check_encoder,
+    check_output,
+    has_hardware_encoder,
+    usual_codec,
+)
+from caflow_runtime.video.source import CLOCK, TimedFrame, UnwritableVideo, VideoInfo
 from caflow_runtime.video.window import Screen
+
+OUTPUT_HELP = (
+    "A name ending in .mp4, .mkv, .mov or .webm; in .gif, .png (animated) or .webp; of numbered images, such as "
+    "frames/%05d.png; or - for YUV4MPEG2 on standard output, or raw RGB with --pixel-format rgb24."
+)
 
 
 @dataclass(frozen=True)
@@ -53,19 +70,42 @@ class EncodingOptions:
     codec: Codec | None
     crf: int
     encoder: Literal["auto", "software", "nvenc"]
+    preset: str | None
+    pixel_format: str | None
 
-    def of(self, info: VideoInfo, pipe: Pipeline, running: Running) -> Encoding:
+    def of(self, info: VideoInfo, output: Path, sides: tuple[int, int], running: Running) -> Encoding:
         """With as many bits as the source, and in hardware where that is there and one process does all.
 
+        Arguments:
+            sides: height and width of the result.
+
         Raises:
-            InputError: if hardware is wanted that cannot do it.
+            InputError: if that cannot be encoded, or not into such a file.
         """
         running.refuse({"--encoder nvenc": self.encoder == "nvenc"})
-        bits = 10 if info.bits > 8 and self.codec in (None, *TEN_BITS) else 8
-        software = Encoding(self.codec or ("hevc" if bits > 8 else "h264"), self.crf, bits)
+        bits = bits_of(self.pixel_format) if self.pixel_format else info.bits
+        codec = self.codec or usual_codec(output, bits)
+        bits = 10 if bits > 8 and codec in TEN_BITS else 8
+        software = Encoding(codec, self.crf, bits, False, self.preset, self.pixel_format)
+        check_output(output, software)
+        encoding = self._in_hardware(software, sides, running)
+        check_encoder(encoding, *sides)
+        return encoding
+
+    def writer(self, out: BinaryIO, info: VideoInfo) -> PipeWriter:
+        """What writes frames to standard output, which are not encoded there.
+
+        Raises:
+            InputError: if that is not possible.
+        """
+        if self.codec is not None or self.preset is not None:
+            raise InputError("-o - is not encoded: leave --codec and --preset to the command that reads it")
+        return PipeWriter(out, info, self.pixel_format)
+
+    def _in_hardware(self, software: Encoding, sides: tuple[int, int], running: Running) -> Encoding:
         if self.encoder == "software" or running.is_spread:
             return software
-        height, width = (pipe.manifest.model.scale * side for side in (info.height, info.width))
+        height, width = sides
         if has_hardware_encoder(software, height, width):
             return replace(software, hardware=True)
         if self.encoder == "nvenc":
@@ -75,34 +115,9 @@ class EncodingOptions:
         return software
 
 
-@dataclass(frozen=True)
-class LiveOptions:
-    """What the command was told of sources that have no end."""
-
-    drop: Literal["latest", "block"]
-    duration: float | None
-    patience: float
-
-    def open(self, address: str) -> Source:
-        """Any source.
-
-        Raises:
-            InputError, UnreadableVideo
-        """
-        if is_live(address) and not Path(address).exists():
-            drops = self.drop == "latest"
-            live = LiveSource(address, drops, self.duration, self.patience, _say)
-            if not live.has_end:
-                return live
-            live.close()
-        if self.duration is not None:
-            raise InputError(f"--duration is for cameras and streams; {address} is a file")
-        return FileSource(address if is_live(address) else Path(address))
-
-
 @click.command("video")
 @click.argument("source", metavar="IN", type=click.Path())
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A name ending in .mp4 or .mkv.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help=OUTPUT_HELP)
 @bundle_option
 @samples_option("Of each scene's first frame; the scene keeps the best one's noise.")
 @drawing_options
@@ -127,21 +142,8 @@ class LiveOptions:
 @click.option("--resume", is_flag=True, hidden=True, expose_value=False)  # the same command resumes
 @click.option("--force", is_flag=True, help="Begin anew, and overwrite a video that is there already.")
 @click.option("--show", is_flag=True, help="In a window, too; -o may then be left out.")
-@click.option(
-    "--drop",
-    type=click.Choice(["latest", "block"]),
-    default="latest",
-    show_default=True,
-    help="Live frames that come too fast: only the latest counts, or each is waited for.",
-)
-@click.option("--duration", type=NumberRange(0, min_open=True), help="Of a live source, in seconds.")
-@click.option(
-    "--patience",
-    type=NumberRange(0),
-    default=60,
-    show_default=True,
-    help="Seconds that a lost live source is waited for; 0 ends at once.",
-)
+@source_options
+@preview_options
 @rejecting_options
 @running_options
 @workers_options
@@ -149,8 +151,9 @@ class LiveOptions:
 @json_option
 @gathered(DrawingOptions, "drawing")
 @gathered(EncodingOptions, "encoded")
-@gathered(LiveOptions, "live")
 @gathered(SizeOptions, "sized")
+@gathered(SourceOptions, "wanted")
+@gathered(PreviewOptions, "preview")
 @gathered(Running, "running")
 def command(
     source: str,
@@ -164,11 +167,13 @@ def command(
     segment_frames: int,
     force: bool,
     show: bool,
-    live: LiveOptions,
+    wanted: SourceOptions,
+    preview: PreviewOptions,
     metrics_port: int | None,
     as_json: bool,
 ) -> None:
-    """Make a larger video of IN: a file, a camera's number, or the address of a stream (rtsp://…, http://…).
+    """Make a larger video of IN: a file, numbered images (frames/%05d.png), a camera's number, the address of a stream
+    (rtsp://…, http://…), or - for a video on standard input: YUV4MPEG2, or raw RGB with --raw.
 
     Ctrl-C ends the video with what is done. Of a file, the same command resumes: finished segments are in OUT.parts.
     Workers draw the segments of a file, after it was decoded once, and OUT is the same. The exit code is 1 where the
@@ -177,22 +182,31 @@ def command(
     if output is None and not show:
         raise click.UsageError("wanted -o, or --show, or both")
     running.refuse({"--show": show, "--metrics": metrics_port is not None})
+    running.refuse({"-o -": is_pipe(output), "--at": preview.at is not None})
     pipe = running.open_pipeline()
     with ending_on_errors(), ExitStack() as stack:
-        if output is not None:
+        out = stack.enter_context(standard_output(output))
+        if preview.at is not None and output is not None:
+            write_preview(pipe, wanted.open(source), output, drawing, preview, force)
+            return
+        if output is not None and out is None:
             check_overwriting(output, source, force or holds_a_job(output))  # `open_parts` says more of that
         multiple = 1 if output is None or encoded.codec == "ffv1" else 2
         streaming = drawing.stream(noise, batch, sized.size(pipe, multiple))
+        _check_times(output, streaming)
         stream = pipe.open_stream(streaming)
-        opened, job = live.open(source), None
-        if running.is_spread and opened.path is None:
+        opened, job, writer = wanted.open(source), None, None
+        if running.is_spread and (opened.path is None or wanted.rate_of(opened)):
             opened.close()
-            raise InputError(f"{source} is live: --workers and --ray are for files")
-        if output is not None:
-            encoding = encoded.of(opened.info, pipe, running)
-            check_output(output, encoding.codec, encoding.crf)
-            pipeline = running.settings(pipe, None)
-            settings = VideoSettings(pipeline, streaming, encoding, segment_frames, identity_of(opened))
+            what = "live" if opened.path is None else "no single file"
+            raise InputError(f"{opened.name} is {what}: --workers and --ray are for files")
+        if out is not None:
+            writer = encoded.writer(out, opened.info)
+        elif output is not None:
+            sides = _sides(streaming, opened.info, pipe.manifest.model.scale)
+            encoding = encoded.of(opened.info, output, sides, running)
+            pipeline, identity, rate = running.settings(pipe, None), identity_of(opened), wanted.rate_of(opened)
+            settings = VideoSettings(pipeline, streaming, encoding, segment_frames, identity, wanted.cut, rate)
             job = VideoJob(pipe, opened, output, settings)
             make_folder(output.parent)
         if job is not None and running.is_spread:
@@ -211,8 +225,9 @@ def command(
                 raise KeyboardInterrupt  # closing the window ends the video as Ctrl-C does
 
         if job is None:
-            drawn, lost = Drawing(opened, stream, show_all), []
-            drawn.run()
+            drawn = Drawing(opened, stream, show_all)
+            drawn.run(None if writer is None else lambda frame, timed: writer.write(frame.pixels, timed.ticks))
+            drawn.written, lost = drawn.frames, [] if writer is None else writer.lost
         else:
             job.show = show_all
             try:
@@ -220,7 +235,25 @@ def command(
             except UnwritableVideo as error:
                 end(str(error), FAILED)  # what is done is kept
             lost = job.lost
-    _report(source, output, drawn, lost, drawing.untypical, as_json)
+    _report(opened.name, output, drawn, lost, drawing.untypical, as_json)
+
+
+def _sides(streaming: StreamSettings, info: VideoInfo, scale: int) -> tuple[int, int]:
+    """Height and width of the result, or the other way round where frames are turned, which they alone say."""
+    if streaming.size is None:
+        return scale * info.height, scale * info.width
+    final = streaming.size.of(info.height, info.width, scale)
+    return final.height, final.width
+
+
+def _check_times(output: Path | None, streaming: StreamSettings) -> None:
+    """Whether frames may be dropped, if they are.
+
+    Raises:
+        InputError
+    """
+    if streaming.untypical == "drop" and output is not None and (is_pipe(output) or is_numbered(output)):
+        raise InputError("--untypical drop: OUT holds no times, so what follows would be shown too early")
 
 
 def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
@@ -232,14 +265,12 @@ def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
 
     if output.is_dir():
         raise InputError(f"{output} is a folder: wanted the name of a video")
-    if output.exists() and not overwrites:
+    is_there = bool(numbers_of(output)) if is_numbered(output) else output.exists()
+    if is_there and not overwrites:
         raise InputError(f"{output} is there already: give --force to overwrite it, or another -o")
-    if output.exists() and Path(source).exists() and output.samefile(source):
+    is_same = Path(source).exists() and output.exists() and output.samefile(source)
+    if is_same or (is_there and Path(source).resolve() == output.resolve()):
         raise InputError(f"{output} is the input: give another -o")
-
-
-def _say(line: str) -> None:
-    click.echo(f"caflow: {line}", err=True)
 
 
 def _progress(hidden: bool) -> Progress:
@@ -305,14 +336,15 @@ def _report(
         click.echo(f"caflow: {drawing.dropped} frames came too fast and were dropped", err=True)
     kept = f"the typical ones of {drawing.frames} frames" if untypical == "drop" else f"{drawing.frames} frames"
     way = ": run the same command again to resume" if output and holds_a_job(output) else ""
-    where = f"; {output} holds {kept}{way}" if output else ""
+    result = STANDARD_OUTPUT if is_pipe(output) else output
+    where = f"; {result} holds {kept}{way}" if output else ""
     if output and drawing.frames and not drawing.written:
         end(f"all {drawing.frames} frames are untypical: {output} was not written", FAILED)
     if drawing.ended_early:
         end(f"{drawing.ended_early}{where}", FAILED)
     if output and not drawing.frames:
         end("stopped before the first frame", exit_code(drawing.stopped) if drawing.stopped else FAILED)
-    if drawing.stopped and drawing.source.path:
+    if drawing.stopped and not isinstance(drawing.source, LiveSource):
         end(f"stopped after {drawing.frames} frames{where}", exit_code(drawing.stopped))
     if not as_json:
-        click.echo(f"{source} → {output or 'a window'}  {drawing.frames} frames")
+        click.echo(f"{source} → {result or 'a window'}  {drawing.frames} frames", err=is_pipe(output))

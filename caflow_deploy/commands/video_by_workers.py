@@ -18,7 +18,7 @@ from caflow_runtime.jobs.folder import alone
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.job import VideoJob
-from caflow_runtime.video.parts import Record, Report, open_parts, read_records, remove_parts
+from caflow_runtime.video.parts import Record, Report, VideoSettings, open_parts, read_records, remove_parts
 from caflow_runtime.video.segment_plan import Plan, Segment, plan_segments
 from caflow_runtime.video.segments import draw_segment, join_segments
 from caflow_runtime.video.sink import Encoding
@@ -40,7 +40,7 @@ def draw_by_workers(job: VideoJob, running: Running, as_json: bool, force: bool)
         settings = msgspec.structs.replace(job.settings, pipeline=running.settings(job.pipe, fleet))
         open_parts(parts, settings, force)
         records = read_records(parts, settings, "workers")
-        planned = _plan(source, settings.segment_frames, job.source.info.frames)
+        planned = _plan(source, settings, job.source.info.frames)
         do = partial(draw, source=source, settings=settings.streaming, encoding=settings.encoding, folder=parts)
         reports: list[Report] = []
         with progress_bar() as progress, _stopping(reports, len(planned.segments)):
@@ -61,11 +61,13 @@ def draw(
     return draw_segment(pipe, source, segment, settings, encoding, folder)
 
 
-def _plan(source: Path, segment_frames: int, frames: int | None) -> Plan:
+def _plan(source: Path, settings: VideoSettings, frames: int | None) -> Plan:
     with progress_bar() as progress:
         task = progress.add_task("planning", total=frames)
         try:
-            return plan_segments(source, segment_frames, lambda done: progress.update(task, completed=done))
+            return plan_segments(
+                source, settings.segment_frames, lambda done: progress.update(task, completed=done), settings.cut
+            )
         except KeyboardInterrupt as stop:
             end(f"stopped while {source} was planned: {AGAIN}", exit_code(stop))
 
@@ -110,7 +112,8 @@ def _join(job: VideoJob, reports: Sequence[Report]) -> list[str]:
         frames = sum(report.frames for report in reports)
         end(f"all {frames} frames are untypical: {job.output} was not written", FAILED)
     try:
-        lost = join_segments(reports, job.settings.encoding, job.parts, job.source.path, job.output)
+        encoding, cut = job.settings.encoding, job.settings.cut
+        lost = join_segments(reports, encoding, job.parts, job.source.path, job.output, cut)
     except (CaflowError, OSError) as error:
         end(f"{error}: the segments are in {job.parts}; {AGAIN}", FAILED)
     remove_parts(job.parts)

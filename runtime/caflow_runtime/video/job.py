@@ -12,7 +12,7 @@ from caflow_runtime.image import Image
 from caflow_runtime.jobs.folder import NAME, alone, is_intact
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream
-from caflow_runtime.video.join import VideoPart, join_into_place
+from caflow_runtime.video.join import VideoPart
 from caflow_runtime.video.lane import Lane, ReaderGone
 from caflow_runtime.video.parts import (
     Record,
@@ -24,6 +24,7 @@ from caflow_runtime.video.parts import (
     remove_parts,
 )
 from caflow_runtime.video.recorder import Recorder
+from caflow_runtime.video.results import write_result
 from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, import_av, resized
 
 WAITING_FRAMES = 8
@@ -221,7 +222,7 @@ class VideoJob:
     def _join(self, parts: Sequence[VideoPart], recorder: Recorder) -> None:
         self._check_whole(recorder.records)
         try:
-            self.lost = join_into_place(parts, self.output, self.source.along, self.source.info)
+            self.lost = write_result(parts, self.output, self.source.along, self.source.info)
         except (OSError, import_av().FFmpegError) as error:
             raise self._explained(error) from None
 

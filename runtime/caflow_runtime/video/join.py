@@ -11,17 +11,26 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from caflow_runtime.video.cut import WHOLE
 from caflow_runtime.video.source import CLOCK, UnwritableVideo, VideoInfo, import_av, open_to_read
 from caflow_runtime.whole_files import move_into_place
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-SOUND = "aac"
+SOUND = {".mp4": "aac", ".mov": "aac", ".mkv": "aac", ".webm": "libopus"}
+"""What sound is converted to."""
 USUAL_RATE = 48_000
 USUAL_LAYOUTS = {"1 channels": "mono", "2 channels": "stereo"}
-WORDS = {".mp4": "mov_text", ".mkv": "srt"}
+WORDS = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "srt", ".webm": "webvtt"}
 """What subtitles are converted to."""
+QUICKTIME_HEVC = "hvc1"
+"""The only name by which QuickTime plays it."""
 DESCRIBING = ("language", "title", "handler_name", "filename", "mimetype")
-ALONG = {".mp4": ("audio", "subtitle"), ".mkv": ("audio", "subtitle", "attachment")}
+ALONG = {
+    ".mp4": ("audio", "subtitle"),
+    ".mov": ("audio", "subtitle"),
+    ".mkv": ("audio", "subtitle", "attachment"),
+    ".webm": ("audio", "subtitle"),
+}
 
 Carry = Callable[[Any], Iterator[Any]]
 """A packet of the source to packets of the result; None for the last ones."""
@@ -48,9 +57,11 @@ def join(parts: Sequence[VideoPart], output: Path, source: str | None, info: Vid
         with open_to_read(str(parts[0].path)) as first:
             # As it is: what decodes a codec need not encode it, as dav1d of AV1.
             video = container.add_stream_from_template(first.streams.video[0], opaque=True)
-        others = _Others(container, source, output.suffix)
+        if output.suffix.lower() == ".mov" and video.codec_context.name == "hevc":
+            video.codec_context.codec_tag = QUICKTIME_HEVC
+        others = _Others(container, source, output.suffix, info)
         try:
-            for packet in _pictures(parts):
+            for packet in packets_of(parts, info.zero):
                 packet.stream = video
                 others.carry_until(packet.dts * CLOCK)
                 container.mux(packet)
@@ -98,6 +109,13 @@ def count_frames(path: Path) -> int:
     return count
 
 
+def frames_of(parts: Sequence[VideoPart]) -> Iterator[Any]:
+    """Decoded frames of segments, of PyAV."""
+    for part in parts:
+        with open_to_read(str(part.path)) as segment:
+            yield from segment.decode(segment.streams.video[0])
+
+
 def _join_what_fits(parts: Sequence[VideoPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
     try:
         return join(parts, output, source, info)
@@ -108,8 +126,8 @@ def _join_what_fits(parts: Sequence[VideoPart], output: Path, source: str | None
         return [left_out, *join(parts, output, None, info)]
 
 
-def _pictures(parts: Sequence[VideoPart]) -> Iterator[Any]:
-    """Packets in ticks of `CLOCK`."""
+def packets_of(parts: Sequence[VideoPart], zero: int = 0) -> Iterator[Any]:
+    """Packets of segments, in ticks of `CLOCK` after `zero`."""
     last = None
     for part in parts:
         with open_to_read(str(part.path)) as segment:
@@ -117,7 +135,7 @@ def _pictures(parts: Sequence[VideoPart]) -> Iterator[Any]:
                 if packet.dts is None:
                     continue
                 base = Fraction(packet.time_base) / CLOCK
-                pts, dts = (round(time * base) + part.start for time in (packet.pts, packet.dts))
+                pts, dts = (round(time * base) + part.start - zero for time in (packet.pts, packet.dts))
                 dts = dts if last is None else max(last + 1, dts)
                 packet.duration = round((packet.duration or 0) * base)
                 packet.pts, packet.dts, packet.time_base, last = pts, min(dts, pts), CLOCK, dts
@@ -131,6 +149,7 @@ class _Others:
     container: Any
     source: str | None
     suffix: str
+    info: VideoInfo
 
     def __post_init__(self) -> None:
         self.lost: list[str] = []
@@ -139,11 +158,12 @@ class _Others:
         self.packets: Iterator[Any] = iter(())
         if self.source is not None:
             self.reader = open_to_read(self.source)
-            self.container.set_chapters(self.reader.chapters())
+            self.container.set_chapters(list(self._chapters()))
             _describe(self.container.streams.video[0], self.reader.streams.video[0])
             kept = [stream for stream in self.reader.streams if self._carry(stream)]
             if kept:  # to demux nothing is to demux everything
-                self.packets = (packet for packet in self.reader.demux(kept) if packet.dts is not None)
+                demuxed = (packet for packet in self.reader.demux(kept) if packet.dts is not None)
+                self.packets = demuxed if self.info.cut == WHOLE else filter(self._is_within, demuxed)
         self.next = self._advance()
 
     def carry_until(self, seconds: Fraction | None) -> None:
@@ -167,6 +187,35 @@ class _Others:
         except import_av().FFmpegError as error:
             self.lost.append(f"sound and subtitles end where the file is damaged: {error.strerror}")
             return None
+
+    def _is_within(self, packet: Any) -> bool:
+        """Whether a packet is part of what is wanted; its times are then those of the result."""
+        base = Fraction(packet.time_base) / CLOCK
+        zero = round(self.info.zero / base)
+        end = None if self.info.cut.end is None else round((self.info.origin + self.info.cut.end) / base) - zero
+        pts, duration = (packet.dts if packet.pts is None else packet.pts) - zero, packet.duration or 0
+        if packet.stream.type == "subtitle" and pts < 0 < pts + duration:  # it is shown already
+            pts, duration = 0, duration + pts
+        if pts < 0 or (end is not None and pts >= end):
+            return False
+        if packet.stream.type == "subtitle" and end is not None:
+            duration = min(duration, end - pts)
+        packet.dts = min(packet.dts - zero, pts) if packet.stream.type == "audio" else pts
+        packet.pts, packet.duration = pts, duration
+        return True
+
+    def _chapters(self) -> Iterator[Any]:
+        """As far as they are part of what is wanted, at the result's times."""
+        cut, zero = self.info.cut, self.info.zero
+        for chapter in self.reader.chapters():
+            base = Fraction(chapter["time_base"]) / CLOCK
+            start, end = (chapter[name] * base - zero for name in ("start", "end"))
+            if cut.end is not None:
+                end = min(end, cut.end - cut.start)
+            if cut != WHOLE and (end <= 0 or end <= start):
+                continue
+            times = {"start": round(max(0, start) / base), "end": round(end / base)}
+            yield chapter if cut == WHOLE else chapter | times
 
     def _mux(self, packets: Iterator[Any]) -> None:
         for packet in packets:
@@ -197,7 +246,7 @@ class _Others:
         if stream.codec_context is None:  # FFmpeg does not know it
             return False
         if stream.type == "audio":
-            self.carries[stream.index] = _converted_sound(self.container, stream)
+            self.carries[stream.index] = _converted_sound(self.container, stream, SOUND[self.suffix.lower()])
         elif stream.type == "subtitle" and stream.codec_context.codec.text_sub:
             words = WORDS[self.suffix.lower()]
             self.carries[stream.index] = _converted_words(self.container, stream, words)
@@ -222,13 +271,13 @@ def _describe(copy: Any, stream: Any) -> None:
     copy.disposition = stream.disposition
 
 
-def _converted_sound(container: Any, stream: Any) -> Carry:
+def _converted_sound(container: Any, stream: Any, codec: str) -> Carry:
     context = stream.codec_context
-    rates = import_av().Codec(SOUND, "w").audio_rates or []
+    rates = import_av().Codec(codec, "w").audio_rates or []
     rate = context.sample_rate if context.sample_rate in rates else USUAL_RATE
     # Old containers say how many channels there are, and not where they belong.
     layout = USUAL_LAYOUTS.get(context.layout.name, context.layout.name)
-    encoded = container.add_stream(SOUND, rate=rate, layout=layout)
+    encoded = container.add_stream(codec, rate=rate, layout=layout)
     _describe(encoded, stream)
     resampler = import_av().AudioResampler(encoded.codec_context.format, layout, rate)
 

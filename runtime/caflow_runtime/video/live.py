@@ -13,16 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from caflow_runtime.video.source import (
-    BT601,
-    BT709,
-    CLOCK,
-    HD_LINES,
-    LIMITED_RANGE,
-    TimedFrame,
-    UnreadableVideo,
-    VideoInfo,
-)
+from caflow_runtime.video.source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours
 
 OPEN_TIMEOUT_MS = 10_000
 READ_TIMEOUT_MS = 4_000
@@ -194,19 +185,13 @@ class LiveSource:
 
     def _info(self, height: int, width: int) -> VideoInfo:
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
-        matrix = BT709 if height >= HD_LINES else BT601
         return VideoInfo(
             frames=None,
             rate=Fraction(rate).limit_denominator(1001) if 1 <= rate <= FASTEST_RATE else Fraction(25),
             height=height,
             width=width,
             bits=8,
-            colour={
-                "color_range": LIMITED_RANGE,
-                "colorspace": matrix,
-                "color_primaries": matrix,
-                "color_trc": matrix,
-            },
+            colour=assumed_colours(height),
             sample_aspect_ratio=None,
             metadata={},
         )

@@ -31,7 +31,9 @@ from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, read_json
+from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.join import VideoPart
+from caflow_runtime.video.numbered import sha256_of_numbered
 from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import Source
 from caflow_runtime.whole_files import leftover_of, remove_leftovers, write_whole
@@ -54,6 +56,9 @@ class VideoSettings(msgspec.Struct, frozen=True):
     segment_frames: int
     source: str
     """`identity_of` it."""
+    cut: Cut = WHOLE
+    rate: str | None = None
+    """Frames per second of numbered images, where it was given."""
 
     @property
     def made_of(self) -> str:
@@ -101,8 +106,10 @@ class Record(msgspec.Struct, frozen=True):
 
 
 def identity_of(source: Source) -> str:
-    """Return what tells a source from others: the SHA-256 of a file, or the address of a live source."""
-    return source.name if source.path is None else sha256_of(source.path)
+    """Return what tells a source from others: the SHA-256 of a file, or of all; or the address of a live source."""
+    if source.path is None:
+        return source.name
+    return sha256_of(source.path) if source.path.exists() else sha256_of_numbered(source.path)
 
 
 def parts_of(output: Path) -> Path:

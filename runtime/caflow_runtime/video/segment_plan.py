@@ -15,8 +15,10 @@ from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.pipeline.scenes import SceneCuts
+from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.job import SEGMENT_FRAMES
-from caflow_runtime.video.source import FileSource, UnreadableVideo, resized
+from caflow_runtime.video.source import FileSource, Source, UnreadableVideo, resized
+from caflow_runtime.video.sources import open_video
 
 ShowPlanned = Callable[[int], None]
 """Is given how many frames are done."""
@@ -26,7 +28,7 @@ class Stretch(msgspec.Struct, frozen=True):
     """Frames of a file that follow each other."""
 
     first: int
-    """Number of the first, from 0."""
+    """Number of the first among those that are wanted, from 0."""
     seek: int | None
     """`TimedFrame.seek` of the first."""
     ticks: tuple[int, ...]
@@ -47,6 +49,8 @@ class Segment(msgspec.Struct, frozen=True):
     """Of the first frame, from 0."""
     scene_start: Stretch
     """That scene's first frame alone."""
+    cut: Cut = WHOLE
+    """What of the file was planned."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -62,21 +66,26 @@ class Plan(msgspec.Struct, frozen=True):
         return sum(len(segment.frames.ticks) for segment in self.segments)
 
 
-def plan_segments(path: Path, segment_frames: int = SEGMENT_FRAMES, show: ShowPlanned | None = None) -> Plan:
+def plan_segments(
+    path: Path, segment_frames: int = SEGMENT_FRAMES, show: ShowPlanned | None = None, cut: Cut = WHOLE
+) -> Plan:
     """Cut a file into segments of so many frames, the last one of what is left. Decodes all of it; needs no model.
+
+    Arguments:
+        cut: what is wanted of the file.
 
     Raises:
         InputError, UnreadableVideo
     """
     if segment_frames < 1:
         raise InputError(f"segment_frames: wanted at least 1, got {segment_frames}")
-    source, file_hash = FileSource(path), sha256_of(path)
+    source, file_hash = open_video(path, cut), sha256_of(path)
     segments: list[Segment] = []
     marked = _marked(source, show)
     while some := list(islice(marked, segment_frames)):
         _, scene, scene_start = some[0]
         frames = _together([frame for frame, _, _ in some])
-        segments.append(Segment(len(segments), file_hash, frames, scene, scene_start))
+        segments.append(Segment(len(segments), file_hash, frames, scene, scene_start, cut))
     return Plan(tuple(segments), source.ended_early)
 
 
@@ -94,7 +103,7 @@ def pictures(path: Path, stretch: Stretch) -> Iterator[Image]:
         yield from _counted(path, stretch, done)
 
 
-def _marked(source: FileSource, show: ShowPlanned | None) -> Iterator[tuple[Stretch, int, Stretch]]:
+def _marked(source: Source, show: ShowPlanned | None) -> Iterator[tuple[Stretch, int, Stretch]]:
     """Each frame, the number of its scene, and that scene's first frame."""
     is_cut, scene, shape = SceneCuts(), -1, None
     for number, frame in enumerate(source.frames()):
@@ -138,7 +147,7 @@ def _sought(path: Path, stretch: Stretch) -> Iterator[Image]:
 
 def _counted(path: Path, stretch: Stretch, done: int) -> Iterator[Image]:
     """Frames from the file's beginning on, without those that are done. What differs in its pixels is believed here."""
-    found = islice(FileSource(path).frames(), stretch.first + done, None)
+    found = dropwhile(lambda frame: frame.ticks < stretch.ticks[done], open_video(path).frames())
     for ticks, frame in zip(stretch.ticks[done:], found, strict=False):
         if frame.ticks != ticks:
             break

@@ -19,8 +19,8 @@ from caflow_runtime.image import Image
 from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Stream, StreamSettings
+from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.job import READER_ENDS_S, WAITING_FRAMES
-from caflow_runtime.video.join import join_into_place
 from caflow_runtime.video.lane import Lane
 from caflow_runtime.video.parts import (
     Record,
@@ -31,10 +31,12 @@ from caflow_runtime.video.parts import (
     segment_name,
     write_record,
 )
+from caflow_runtime.video.results import write_result
 from caflow_runtime.video.segment_count import SegmentCount
 from caflow_runtime.video.segment_plan import Segment, pictures
 from caflow_runtime.video.sink import Encoding, SegmentWriter
-from caflow_runtime.video.source import FileSource, UnreadableVideo, UnwritableVideo, import_av
+from caflow_runtime.video.source import UnreadableVideo, UnwritableVideo, import_av
+from caflow_runtime.video.sources import open_video
 from caflow_runtime.whole_files import move_into_place, partial_path
 
 
@@ -56,7 +58,7 @@ def draw_segment(
     """
     _check_source(source, segment)
     stream = pipe.open_stream(settings)
-    whole = VideoSettings(settings_of_pipeline(pipe), settings, encoding, 0, segment.source)
+    whole = VideoSettings(settings_of_pipeline(pipe), settings, encoding, 0, segment.source, segment.cut)
     found = read_record(folder, segment.number, whole.made_of)
     if found is not None and _is_of(segment, found):
         return msgspec.structs.replace(found.report, drawn=False)
@@ -76,10 +78,15 @@ def draw_segment(
     return record.report
 
 
-def join_segments(reports: Iterable[Report], encoding: Encoding, folder: Path, source: Path, output: Path) -> list[str]:
+def join_segments(
+    reports: Iterable[Report], encoding: Encoding, folder: Path, source: Path, output: Path, cut: Cut = WHOLE
+) -> list[str]:
     """One video of a folder's segments, all or the first ones, with what the source has beside its picture.
 
     The output is there whole or not at all; the folder stays.
+
+    Arguments:
+        cut: what of the source was planned.
 
     Returns:
         What could not be kept as it was, a line each.
@@ -96,9 +103,9 @@ def join_segments(reports: Iterable[Report], encoding: Encoding, folder: Path, s
     parts = parts_in(folder, [_record(folder, report, encoding) for report in drawn])
     if not parts:
         raise UnwritableVideo(f"{output} was not written: no frame is left")
-    opened = FileSource(source)
+    opened = open_video(source, cut)
     try:
-        return join_into_place(parts, output, opened.along, opened.info)
+        return write_result(parts, output, opened.along, opened.info)
     except (OSError, import_av().FFmpegError) as error:
         raise UnwritableVideo(f"{output} cannot be written: {error}") from None
 
@@ -133,7 +140,7 @@ def _hash(source: Path, _size: int, _changed: int) -> str:
 def _draw(stream: Stream, source: Path, segment: Segment, encoding: Encoding, drops: bool, path: Path) -> SegmentCount:
     """Draw a segment's frames to a file, unless all are dropped."""
     _skip_to(stream, source, segment)
-    info, writer = FileSource(source).info, None
+    info, writer = open_video(source).info, None
     count = SegmentCount(stream.draw.n, stream.sample)
     with _reading_ahead(source, segment) as images:
         for frame, ticks in zip(stream(images), segment.frames.ticks, strict=True):

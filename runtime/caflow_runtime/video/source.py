@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
+from caflow_runtime.video.cut import WHOLE, Cut
 
 CLOCK = Fraction(1, 90_000)
 """Times are counted in these, as MPEG does: exact for every usual frame rate."""
@@ -23,7 +24,7 @@ HD_LINES = 720
 """From so many lines on players take a video without a colour tag for BT.709, below for BT.601."""
 TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
 BT709, BT601 = 1, 6
-LIMITED_RANGE, UNSPECIFIED = 1, 2
+LIMITED_RANGE, FULL_RANGE, UNSPECIFIED = 1, 2, 2
 SOUGHT_BY_DTS = ("mpegts", "mpeg")
 """Containers without an index: FFmpeg compares times to decode frames at, in others times to show them at."""
 AS_WINDOWS_1252 = "caflow_runtime.as_windows_1252"
@@ -32,6 +33,10 @@ DURATION = re.compile(r"(\d{1,6}):(\d{2}):(\d{2}(?:\.\d{1,12})?)")
 """Matroska's tag."""
 CUT_OFF_S = Fraction(1, 4)
 """By which a picture may end earlier than its container says."""
+INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+"""Containers whose index leads to a frame at, or before, a time."""
+SOUGHT_EARLIER_S = 10
+"""So much before the frame that is wanted: frames right after a key frame may need others that come before it."""
 
 
 class UnreadableVideo(CaflowError, ValueError):
@@ -74,6 +79,21 @@ class VideoInfo:
     sample_aspect_ratio: Fraction | None
     """Width of a pixel over its height, of the upright frame."""
     metadata: dict[str, str]
+    pixel_format: str = "yuv420p"
+    """FFmpeg's name."""
+    origin: int = 0
+    """Ticks of the beginning, where the first sound or picture is; frames have the source's own times."""
+    cut: Cut = WHOLE
+    """What of the source is wanted."""
+    plays: int | None = None
+    """How often an animation is shown; 0 is for ever, None where the source is none."""
+    last_frame: tuple[int, int] | None = None
+    """Ticks of an animation's last frame, and for how many it is shown."""
+
+    @property
+    def zero(self) -> int:
+        """Ticks that the result begins with, so that sound stays in step; of a whole source, its own."""
+        return 0 if self.cut == WHOLE else self.origin + self.cut.start
 
 
 class Source(Protocol):
@@ -131,6 +151,7 @@ class FileSource:
         self.stream.thread_type = "AUTO"
         self.ended_early: str | None = None
         self.info = self._info()
+        self._is_sought = False
         self._keys: deque[tuple[int, int]] = deque()
         """Ticks, and time to seek to, of the last key frame that was given, and of later ones."""
 
@@ -142,10 +163,21 @@ class FileSource:
         Raises:
             UnreadableVideo: if the container cannot be sought in.
         """
+        self._is_sought = True
         try:
             self.container.seek(time, stream=self.stream)
         except import_av().FFmpegError as error:
             raise UnreadableVideo(f"{self.name}: cannot be sought in: {error.strerror}") from None
+
+    def seek_before(self, ticks: int) -> None:
+        """Let `frames` begin before a time, as late as the frames from that time on are sure to be right.
+
+        Raises:
+            UnreadableVideo: if the container cannot be sought in.
+        """
+        time = ticks * CLOCK - SOUGHT_EARLIER_S
+        if self.container.format.name in INDEXED and time > self.info.origin * CLOCK:
+            self.seek(int(time / self.stream.time_base))
 
     def frames(self) -> Iterator[TimedFrame]:
         """All frames. A file that is damaged or cut off ends where it is, and `ended_early` says so."""
@@ -166,7 +198,7 @@ class FileSource:
                 ticks = guessed if said is None else max(last + 1, round(said * base / CLOCK))
                 longest, last = max(longest, ticks - last), ticks
                 end = last * CLOCK + (frame.duration or 0) * base
-                image = _upright(frame, "ITU709" if untagged_hd else None)
+                image = upright(frame, "ITU709" if untagged_hd else None)
                 key = self._key(last)
                 yield TimedFrame(image, last, time.monotonic(), key if has_pts else None)
         except av.FFmpegError as error:
@@ -179,11 +211,12 @@ class FileSource:
             self.ended_early = f"{self.name}: cut off: its picture ends at {float(end):.2f} of {float(should):.2f} s"
 
     def _decoded(self) -> Iterator[Any]:
-        """Frames as FFmpeg gives them; key packets are noted, but for the first, where decoding begins anyway."""
+        """Frames as FFmpeg gives them; key packets are noted, but for the first one, where decoding begins anyway."""
         base = Fraction(self.stream.time_base) / CLOCK
         by_dts = self.container.format.name in SOUGHT_BY_DTS
         for number, packet in enumerate(self.container.demux(self.stream)):
-            if number and packet.is_keyframe and packet.pts is not None and packet.dts is not None:
+            is_first = number == 0 and not self._is_sought
+            if not is_first and packet.is_keyframe and packet.pts is not None and packet.dts is not None:
                 self._keys.append((round(packet.pts * base), packet.dts if by_dts else packet.pts))
             yield from packet.decode()
 
@@ -222,6 +255,8 @@ class FileSource:
             colour=known,
             sample_aspect_ratio=stream.sample_aspect_ratio,
             metadata=dict(self.container.metadata),
+            pixel_format=context.pix_fmt or "yuv420p",
+            origin=round(Fraction(self.container.start_time or 0, 1_000_000) / CLOCK),
         )
 
 
@@ -256,14 +291,33 @@ def import_av() -> ModuleType:
     return av
 
 
+def on_white(rgb: Image, alpha: NDArray[np.uint8] | None) -> Image:
+    """(h, w, 3) uint8 RGB without transparency, (h, w): frames have none."""
+    if alpha is None:
+        return rgb
+    share = alpha[..., None].astype(np.float32) / 255
+    return np.rint(255 + share * (rgb.astype(np.float32) - 255)).astype(np.uint8)
+
+
+def assumed_colours(height: int, is_full_range: bool = False) -> dict[str, int]:
+    """FFmpeg's numbers of `TAGS` that players assume of frames without tags."""
+    matrix = BT709 if height >= HD_LINES else BT601
+    names = ("colorspace", "color_primaries", "color_trc")
+    return {"color_range": FULL_RANGE if is_full_range else LIMITED_RANGE, **dict.fromkeys(names, matrix)}
+
+
 def resized(name: str, before: Sequence[int], after: Sequence[int]) -> str:
     """Why a video ends where the shape of its frames changes."""
     sizes = [f"{sides[1]}×{sides[0]}" for sides in (before, after)]
     return f"{name}: its picture changes from {sizes[0]} to {sizes[1]}"
 
 
-def _upright(frame: Any, matrix: str | None) -> Image:
-    """(h, w, 3) uint8 RGB, turned as its rotation tag says."""
+def upright(frame: Any, matrix: str | None) -> Image:
+    """Return a frame of PyAV as (h, w, 3) uint8 RGB, turned as its rotation tag says.
+
+    Arguments:
+        matrix: of its colours, by PyAV's name; None is what its tag says, or BT.601.
+    """
     rgb = frame.reformat(format="rgb24", src_colorspace=matrix) if matrix else frame.reformat(format="rgb24")
     image: NDArray[np.uint8] = rgb.to_ndarray()
     turned = np.rot90(image, round(frame.rotation / 90) % 4)

@@ -1,0 +1,164 @@
+"""Segments to an animated GIF, PNG or WebP, by FFmpeg's encoders: only one frame is in memory at a time."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from caflow_runtime.video.join import VideoPart, frames_of, packets_of
+from caflow_runtime.video.source import CLOCK, VideoInfo, import_av
+from caflow_runtime.whole_files import whole_file
+
+GIF_UNIT, WEBP_UNIT = Fraction(1, 100), Fraction(1, 1000)
+"""Seconds that times are counted in."""
+GIF_LEAST = 2
+"""Units: what is shown for less, browsers show for ten."""
+MATROSKA_ROUNDS = 90
+"""Ticks, a millisecond: by less do times of segments differ from those of the source."""
+WEBP_QUALITY = "90"
+"""Of 100."""
+ANIMATION_FRAME = b"ANMF"
+FRAME_DURATION = slice(20, 23)
+"""Of such a chunk: its duration in ms, after four bytes of its name, four of its length, and twelve of the place."""
+
+
+def write_animation(parts: Sequence[VideoPart], output: Path, info: VideoInfo) -> list[str]:
+    """Write the frames of segments, which are FFV1, whole or not at all.
+
+    Returns:
+        What could not be kept as it was, a line each.
+
+    Raises:
+        FFmpegError, OSError
+    """
+    write = {".gif": _write_gif, ".webp": _write_webp}.get(output.suffix.lower(), _write_apng)
+    times = [packet.pts for packet in packets_of(parts)]
+    with whole_file(output) as partial:
+        return write(parts, partial, info, times)
+
+
+def last_duration(times: Sequence[int], info: VideoInfo) -> int:
+    """For how many ticks the last frame is shown: as long as in the source, or as any at its rate."""
+    usual = round(1 / (info.rate * CLOCK))
+    is_known = info.last_frame is not None and abs(info.last_frame[0] - times[-1]) < MATROSKA_ROUNDS
+    shown = info.last_frame[1] if info.last_frame and is_known else usual
+    return shown if info.cut.end is None else min(shown, info.origin + info.cut.end - times[-1])
+
+
+def _write_gif(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
+    """With one palette for all frames: from frame to frame, colours of what does not move stay."""
+    starts = _starts(times, GIF_UNIT, GIF_LEAST)
+    plays = info.plays or 0
+    last = max(GIF_LEAST, round(last_duration(times, info) * CLOCK / GIF_UNIT))
+    options = {"loop": str(-1 if plays == 1 else max(0, plays - 1)), "final_delay": str(last)}
+    painted = _painted(frames_of(parts), starts, _palette(parts))
+    with _animation(path, "gif", options) as container:
+        _encode(container, "gif", painted, GIF_UNIT, info)
+    left_out = starts.count(None)
+    return [f"{left_out} frames are left out: of a GIF, 50 per second can be shown"] if left_out else []
+
+
+def _write_apng(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
+    delay = last_duration(times, info) * CLOCK
+    options = {"plays": str(info.plays or 0), "final_delay": str(delay.limit_denominator(2**16 - 1))}
+    frames = (frame.reformat(format="rgb24") for frame in frames_of(parts))
+    with _animation(path, "apng", options) as container:
+        _encode(container, "apng", _at(frames, [time - times[0] for time in times]), CLOCK, info)
+    return []
+
+
+def _write_webp(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
+    frames = (frame.reformat(format="bgra") for frame in frames_of(parts))
+    with _animation(path, "webp", {"loop": str(info.plays or 0)}) as container:
+        starts = _starts(times, WEBP_UNIT, 1)
+        _encode(container, "libwebp_anim", _at(frames, starts), WEBP_UNIT, info, quality=WEBP_QUALITY)
+    _set_last_duration(path, round(last_duration(times, info) * CLOCK / WEBP_UNIT))
+    return []
+
+
+def _starts(times: Sequence[int], unit: Fraction, least: int) -> list[int | None]:
+    """When each frame is shown, in units from the first one on; None of one that would be shown for less."""
+    starts: list[int | None] = []
+    last = -least
+    for time in times:
+        start = round((time - times[0]) * CLOCK / unit)
+        is_shown = start - last >= least
+        starts.append(start if is_shown else None)
+        last = start if is_shown else last
+    return starts
+
+
+def _at(frames: Iterator[Any], starts: Sequence[int | None]) -> Iterator[Any]:
+    """Frames with these times, but for those that have none."""
+    for frame, start in zip(frames, starts, strict=False):
+        if start is not None:
+            frame.pts = start
+            yield frame
+
+
+def _palette(parts: Sequence[VideoPart]) -> Any:
+    """The 256 colours that serve all frames best, a frame of PyAV of 16×16."""
+    graph, source, frames = import_av().filter.Graph(), None, frames_of(parts)
+    for number, frame in enumerate(frames):
+        picture = frame.reformat(format="bgra")
+        if source is None:
+            source = graph.add_buffer(width=picture.width, height=picture.height, format="bgra", time_base=GIF_UNIT)
+            graph.link_nodes(source, graph.add("palettegen"), graph.add("buffersink")).configure()
+        picture.pts, picture.time_base = number, GIF_UNIT
+        source.push(picture)
+    graph.push(None)
+    return graph.pull()
+
+
+def _painted(frames: Iterator[Any], starts: Sequence[int | None], palette: Any) -> Iterator[Any]:
+    """Frames in these colours; errors are diffused where something has changed, elsewhere pixels stay."""
+    graph, source = import_av().filter.Graph(), None
+    for frame in _at((frame.reformat(format="bgra") for frame in frames), starts):
+        frame.time_base = GIF_UNIT
+        if source is None:
+            source = graph.add_buffer(width=frame.width, height=frame.height, format="bgra", time_base=GIF_UNIT)
+            colours = graph.add_buffer(width=16, height=16, format="bgra", time_base=GIF_UNIT)
+            paint = graph.add("paletteuse", "dither=sierra2_4a:diff_mode=rectangle")
+            source.link_to(paint, 0, 0)
+            colours.link_to(paint, 0, 1)
+            paint.link_to(graph.add("buffersink"))
+            graph.configure()
+            palette.pts, palette.time_base = 0, GIF_UNIT
+            colours.push(palette)
+            colours.push(None)
+        source.push(frame)
+        yield graph.pull()
+
+
+@contextmanager
+def _animation(path: Path, kind: str, options: dict[str, str]) -> Iterator[Any]:
+    with import_av().open(str(path), "w", kind, options=options) as container:
+        yield container
+
+
+def _encode(container: Any, codec: str, frames: Iterator[Any], unit: Fraction, info: VideoInfo, **options: str) -> None:
+    stream = None
+    for frame in frames:
+        if stream is None:
+            stream = container.add_stream(codec, rate=info.rate, options=options)
+            stream.height, stream.width, stream.pix_fmt = frame.height, frame.width, frame.format.name
+            stream.codec_context.time_base = unit
+        frame.time_base = unit
+        container.mux(stream.encode(frame))
+    if stream is not None:
+        container.mux(stream.encode())
+
+
+def _set_last_duration(path: Path, milliseconds: int) -> None:
+    """FFmpeg leaves the last frame's to libwebp, which takes the mean."""
+    contents = bytearray(path.read_bytes())
+    place, last = 12, None
+    while place + 8 <= len(contents):
+        name, size = struct.unpack_from("<4sI", contents, place)
+        last = place if name == ANIMATION_FRAME else last
+        place += 8 + size + size % 2
+    if last is not None:
+        contents[last + FRAME_DURATION.start : last + FRAME_DURATION.stop] = milliseconds.to_bytes(3, "little")
+        path.write_bytes(contents)

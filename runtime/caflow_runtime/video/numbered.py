@@ -1,0 +1,118 @@
+"""Numbered images in a folder, `frames/%05d.png`, read and written as a video's frames."""
+
+import hashlib
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+from caflow_runtime.bundle.reading import sha256_of
+from caflow_runtime.errors import InputError
+from caflow_runtime.image import Image
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.video.source import CLOCK, TimedFrame, VideoInfo, assumed_colours, on_white
+
+NUMBER = re.compile(r"%(?:0(\d{1,2}))?d")
+USUAL_RATE = Fraction(25)
+
+
+def is_numbered(path: Path) -> bool:
+    """Whether a path is a pattern of FFmpeg's for the names of images: one that holds %d, or %05d."""
+    return len(NUMBER.findall(path.name)) == 1
+
+
+def numbered(pattern: Path, number: int) -> Path:
+    """The file of that number."""
+    return pattern.with_name(NUMBER.sub(lambda found: f"{number:0{found[1] or 1}d}", pattern.name))
+
+
+def numbers_of(pattern: Path) -> list[int]:
+    """Those of the files that are there, in order."""
+    before, _, after = NUMBER.sub("\0", pattern.name).partition("\0")
+    name = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}")
+    found = []
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for path in pattern.parent.iterdir():
+            matched = name.fullmatch(path.name)
+            if matched and path.name == numbered(pattern, int(matched[1])).name:
+                found.append(int(matched[1]))
+    return sorted(found)
+
+
+def sha256_of_numbered(pattern: Path) -> str:
+    """A hash of all images, and of their numbers."""
+    digest = hashlib.sha256()
+    for number in numbers_of(pattern):
+        digest.update(f"{number} {sha256_of(numbered(pattern, number))}\n".encode())
+    return digest.hexdigest()
+
+
+class NumberedSource:
+    """Images from the lowest number on, up to the first one that is missing."""
+
+    along: str | None = None
+    drops = False
+
+    def __init__(self, pattern: Path, rate: Fraction = USUAL_RATE) -> None:
+        """
+        Arguments:
+            rate: frames per second.
+
+        Raises:
+            InputError: if there is none.
+            UnreadableImage: if the first one cannot be read.
+        """
+        self.path: Path | None = pattern
+        self.name = str(pattern)
+        self.pattern = pattern
+        self.ended_early: str | None = None
+        self._is_closed = False
+        self._numbers = numbers_of(pattern)
+        if not self._numbers:
+            raise InputError(f"{pattern}: there are no such images: the first would be {numbered(pattern, 1)}")
+        first = read_image(numbered(pattern, self._numbers[0]))
+        height, width = first.rgb.shape[:2]
+        self.info = VideoInfo(
+            frames=len(self._numbers),
+            rate=rate,
+            height=height,
+            width=width,
+            bits=first.bits,
+            colour=assumed_colours(height),
+            sample_aspect_ratio=None,
+            metadata={},
+        )
+
+    def frames(self) -> Iterator[TimedFrame]:
+        """All frames. Where a number is missing, and later ones are there, `ended_early` says so.
+
+        Raises:
+            UnreadableImage
+        """
+        for k, number in enumerate(self._numbers):
+            path = numbered(self.pattern, self._numbers[0] + k)
+            if number != self._numbers[0] + k:
+                self.ended_early = f"{path} is missing, and later ones are there: only those before it are read"
+            if self._is_closed or self.ended_early:
+                return
+            image = read_image(path)
+            yield TimedFrame(on_white(image.rgb, image.alpha), round(k / self.info.rate / CLOCK), time.monotonic())
+
+    def close(self) -> None:
+        self._is_closed = True
+
+
+def write_numbered(images: Iterable[Image], pattern: Path) -> None:
+    """Write images from number 1 on, each whole or not at all, in place of all that are there.
+
+    Raises:
+        OSError
+    """
+    last = 0
+    for last, image in enumerate(images, 1):
+        write_image(numbered(pattern, last), image)
+    for number in numbers_of(pattern):
+        if not 1 <= number <= last:
+            numbered(pattern, number).unlink()

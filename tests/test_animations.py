@@ -1,0 +1,141 @@
+"""Animated GIF, PNG and WebP through `caflow video`: frames, the time of each, and how often they are shown."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+from clips import ffmpeg, pixels_of
+from commands import Done, caflow
+from numpy.typing import NDArray
+
+from caflow_runtime.video.animation import AnimationSource, is_animation
+from caflow_runtime.video.source import UnreadableVideo
+
+DURATIONS = [100, 30, 250, 40, 500]
+"""Of frames, in milliseconds."""
+NAMES = ["a.gif", "a.png", "a.webp"]
+
+
+def pictures(height: int = 16, width: int = 32, count: int = len(DURATIONS)) -> list[NDArray[np.uint8]]:
+    """Colours that drift, of few enough values that a palette holds them."""
+    ramp = np.add.outer(np.arange(height), np.arange(width))
+    return [np.stack([(ramp + 7 * k) % 32 * 8, ramp % 4 * 60, np.full_like(ramp, 40 * k)], 2).astype(np.uint8)
+            for k in range(count)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def animations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same frames in three formats, shown three times in all."""
+    folder = tmp_path_factory.mktemp("animations")
+    first, *others = [PIL.Image.fromarray(picture) for picture in pictures()]
+    for name, loop in (("a.gif", 2), ("a.png", 3), ("a.webp", 3)):
+        first.save(
+            folder / name, save_all=True, append_images=others, duration=DURATIONS, loop=loop, lossless=name == "a.webp"
+        )
+    return folder
+
+
+def video(source: object, output: object, bundle: Path, *options: object) -> Done:
+    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options)
+
+
+def shown(path: Path) -> tuple[list[int], int, list[Any]]:
+    """Milliseconds of each frame, its loop count as the file has it, and the pictures, by Pillow."""
+    durations, images = [], []
+    with PIL.Image.open(path) as file:
+        for number in range(file.n_frames):  # type: ignore[attr-defined]
+            file.seek(number)
+            images.append(np.asarray(file.convert("RGB")))
+            durations.append(round(file.info["duration"]))
+        return durations, file.info.get("loop", -1), images
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_frames_and_their_times_are_read(animations: Path, name: str) -> None:
+    assert is_animation(animations / name)
+    source = AnimationSource(animations / name)
+    frames = list(source.frames())
+    starts = np.cumsum([0, *DURATIONS[:-1]])
+    assert [frame.ticks for frame in frames] == [90 * start for start in starts]
+    assert source.info.last_frame == (90 * starts[-1], 90 * DURATIONS[-1])
+    assert (source.info.plays, source.info.frames, source.ended_early) == (3, len(DURATIONS), None)
+    assert np.abs(np.subtract([frame.image for frame in frames], np.asarray(pictures(), int))).max() < 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("output", ["out.gif", "out.png", "out.webp"])
+def test_times_and_loops_are_kept(animations: Path, uncalibrated: Path, tmp_path: Path, name: str, output: str) -> None:
+    """From each format to each; pictures are those of a lossless video, as far as a format holds them."""
+    done = video(animations / name, tmp_path / output, uncalibrated)
+    assert (done.returncode, done.stderr) == (0, "")
+    durations, loop, images = shown(tmp_path / output)
+    assert durations == DURATIONS
+    assert loop == (2 if output == "out.gif" else 3)
+    assert video(animations / name, tmp_path / "out.mkv", uncalibrated, "--codec", "ffv1").returncode == 0
+    wanted = pixels_of(tmp_path / "out.mkv", 64, 128)
+    off = np.abs(np.subtract(images, wanted.astype(int))).mean()
+    assert off == 0 if output == "out.png" else off < 14
+    assert not (tmp_path / f"{output}.parts").exists()
+
+
+def test_a_video_becomes_an_animation_and_back(uncalibrated: Path, tmp_path: Path) -> None:
+    picture = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=25:d=0.4", "-f", "lavfi", "-i", "sine=d=0.4"]
+    ffmpeg(*picture, "-c:v", "ffv1", "-c:a", "flac", tmp_path / "clip.mkv")
+    done = video(tmp_path / "clip.mkv", tmp_path / "out.gif", uncalibrated)
+    assert done.returncode == 0
+    assert "audio is left out: give a name ending in .mp4 or .mkv to keep it" in done.stderr
+    assert shown(tmp_path / "out.gif")[:2] == ([40] * 10, 0)
+    done = video(tmp_path / "out.gif", tmp_path / "out.mp4", uncalibrated, "--start", 0.08)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(pixels_of(tmp_path / "out.mp4", 256, 512)) == 8
+
+
+def test_a_gif_shows_no_frame_for_too_short(uncalibrated: Path, tmp_path: Path) -> None:
+    """Browsers would show it for a tenth of a second: frames that come too fast are left out, and that is said."""
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=100:d=0.2", "-c:v", "ffv1", tmp_path / "fast.mkv")
+    done = video(tmp_path / "fast.mkv", tmp_path / "out.gif", uncalibrated)
+    assert done.returncode == 0
+    assert "10 frames are left out: of a GIF, 50 per second can be shown" in done.stderr
+    assert shown(tmp_path / "out.gif")[0] == [20] * 10
+
+
+def test_a_stopped_animation_resumes(animations: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    """Its segments are those of any job."""
+    assert video(animations / "a.gif", tmp_path / "one.gif", uncalibrated, "--segment-frames", 2).returncode == 0
+    done = video(animations / "a.gif", tmp_path / "two.gif", uncalibrated, "--segment-frames", 2, "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "two.gif").read_bytes() == (tmp_path / "one.gif").read_bytes()
+
+
+def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
+    faint = np.zeros((4, 4, 4), np.uint8)
+    faint[:2, :, 3], faint[0, 0] = 128, (200, 0, 0, 255)
+    images = [PIL.Image.fromarray(faint), PIL.Image.fromarray(faint[::-1].copy())]
+    images[0].save(tmp_path / "a.png", save_all=True, append_images=images[1:], duration=50, default_image=False)
+    first, second = AnimationSource(tmp_path / "a.png").frames()
+    assert first.image[0, 0].tolist() == [200, 0, 0]
+    assert first.image[1, 1].tolist() == [127, 127, 127]
+    assert first.image[3, 3].tolist() == [255, 255, 255]
+    assert np.array_equal(second.image, first.image[::-1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_damaged_animation_gives_what_it_has(animations: Path, tmp_path: Path, name: str) -> None:
+    contents = (animations / name).read_bytes()
+    (tmp_path / name).write_bytes(contents[: len(contents) * 2 // 3])
+    if name == "a.webp":  # whose reader wants all of it
+        with pytest.raises(UnreadableVideo, match="damaged at frame 1"):
+            AnimationSource(tmp_path / name)
+        return
+    source = AnimationSource(tmp_path / name)
+    assert len(list(source.frames())) < len(DURATIONS)
+    assert f"{tmp_path / name}: damaged at frame " in (source.ended_early or "")
+
+
+def test_still_images_are_none(photographs: Path, tmp_path: Path) -> None:
+    PIL.Image.fromarray(pictures()[0]).save(tmp_path / "still.png")
+    PIL.Image.fromarray(pictures()[0]).save(tmp_path / "still.webp")
+    paths = [tmp_path / "still.png", tmp_path / "still.webp", next(photographs.glob("*.jpg")), tmp_path / "none"]
+    assert not any(is_animation(path) for path in paths)

@@ -1,0 +1,318 @@
+"""`caflow video - -o -` and `caflow image - -o -`, with FFmpeg on both sides: what comes out is what files give."""
+
+import io
+import os
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from clips import FFMPEG, ffmpeg, frames_of, planes_of
+from commands import caflow, command, json_lines
+
+from caflow_runtime.errors import InputError
+from caflow_runtime.video.pipe import PipeSource, PipeWriter
+from caflow_runtime.video.sink import Encoding, SegmentWriter
+from caflow_runtime.video.source import CLOCK, FileSource, UnreadableVideo, VideoInfo, assumed_colours
+from caflow_runtime.video.y4m import PIXEL_FORMATS, PictureFormat, parse_line
+
+FRAMES, RATE = 7, "30000/1001"
+NTSC = Fraction(30000, 1001)
+PICTURE = ["-f", "lavfi", "-i", f"testsrc2=s=32x16:r={RATE}", "-frames:v", FRAMES]
+Y4M = ["-strict", -1, "-f", "yuv4mpegpipe"]
+FORMATS = ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le", "gray"]
+TIMEOUT_S = 120
+"""What never ends is a failure, and no hang."""
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without loss, so that what is read of it is the same however it is read."""
+    path = tmp_path_factory.mktemp("clips") / "clip.mkv"
+    ffmpeg(*PICTURE, "-c:v", "ffv1", "-pix_fmt", "yuv420p", path)
+    return path
+
+
+def video(source: object, output: object, bundle: Path, *options: object) -> list[object]:
+    """Arguments of `caflow`."""
+    return ["video", source, "-o", output, "--bundle", bundle, "-n", 2, "--threads", 1, *options]
+
+
+def piped(arguments: list[object], given: bytes) -> "subprocess.CompletedProcess[bytes]":
+    """Run `caflow` in a process of its own."""
+    return subprocess.run(command(*arguments), input=given, capture_output=True, check=False, timeout=TIMEOUT_S)
+
+
+def y4m_of(*arguments: object) -> bytes:
+    line = [FFMPEG, "-v", "error", *map(str, arguments), *map(str, Y4M), "-"]
+    return subprocess.run(line, capture_output=True, check=True).stdout
+
+
+def source_of(path: Path, raw: PictureFormat | None = None) -> PipeSource:
+    return PipeSource(os.open(path, os.O_RDONLY), "standard input", raw)
+
+
+def test_ffmpeg_to_caflow_to_ffmpeg(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    """Frames are those of a job from file to file; so are their number and their rate."""
+    options = ["--codec", "ffv1", "--pixel-format", "yuv420p"]
+    assert caflow(*video(clip, tmp_path / "file.mkv", uncalibrated, *options)).returncode == 0
+    reading = [FFMPEG, "-v", "error", "-i", clip, *Y4M, "-"]
+    writing = [FFMPEG, "-v", "error", "-y", "-i", "-", "-c:v", "ffv1", tmp_path / "piped.mkv"]
+    middle = command(*video("-", "-", uncalibrated))
+    with (
+        subprocess.Popen(list(map(str, reading)), stdout=subprocess.PIPE) as first,
+        subprocess.Popen(middle, stdin=first.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as second,
+        subprocess.Popen(list(map(str, writing)), stdin=second.stdout) as third,
+    ):
+        assert second.stderr is not None
+        said = second.stderr.read().decode()
+    assert (first.returncode, second.returncode, third.returncode) == (0, 0, 0), said
+    assert said == f"standard input → standard output  {FRAMES} frames\n"
+    assert planes_of(tmp_path / "piped.mkv") == planes_of(tmp_path / "file.mkv") != b""
+    with av.open(str(tmp_path / "piped.mkv")) as container:
+        assert container.streams.video[0].average_rate == NTSC
+
+
+@pytest.mark.parametrize("pixel_format", FORMATS)
+def test_each_format_is_read_as_a_file_and_written_as_one(clip: Path, tmp_path: Path, pixel_format: str) -> None:
+    """Into the pipe FFmpeg writes, and out of it FFmpeg reads: the pixels are those of FFV1 files."""
+    ffmpeg("-i", clip, "-vf", f"format={pixel_format}", "-c:v", "ffv1", tmp_path / "in.mkv")
+    (tmp_path / "in.y4m").write_bytes(y4m_of("-i", tmp_path / "in.mkv"))
+    source, file = source_of(tmp_path / "in.y4m"), FileSource(tmp_path / "in.mkv")
+    assert (source.info.rate, source.info.bits, source.info.colour) == (NTSC, file.info.bits, file.info.colour)
+    frames, wanted = list(source.frames()), [frame.image for frame in file.frames()]
+    assert [frame.ticks for frame in frames] == [round(k / NTSC / CLOCK) for k in range(FRAMES)]
+    assert source.ended_early is None
+    assert np.array_equal([frame.image for frame in frames], wanted)
+    assert len(np.unique(wanted)) > 10
+    written = SegmentWriter(
+        tmp_path / "out.mkv", 16, 32, source.info, Encoding("ffv1", 0, 8, given_format=pixel_format)
+    )
+    with (tmp_path / "out.y4m").open("wb") as out:
+        writer = PipeWriter(out, source.info)
+        for frame in frames:
+            pixels = (frame.image + np.random.default_rng(0).uniform(0, 1, frame.image.shape)).astype(np.float32)
+            writer.write(pixels, frame.ticks)
+            written.write(pixels, frame.ticks)
+    written.close()
+    assert writer.lost == []
+    assert planes_of(tmp_path / "out.y4m") == planes_of(tmp_path / "out.mkv") != b""
+    with (tmp_path / "out.y4m").open("rb") as out:
+        assert parse_line(out.readline()) == source.format
+
+
+def test_full_range_and_wide_pixels_are_kept(clip: Path, tmp_path: Path) -> None:
+    wide = "scale=out_range=full,setsar=4/3,setparams=range=full"
+    (tmp_path / "in.y4m").write_bytes(y4m_of("-i", clip, "-vf", wide))
+    source = source_of(tmp_path / "in.y4m")
+    assert source.format.is_full_range
+    assert source.info.sample_aspect_ratio == Fraction(4, 3)
+    limited = [frame.image.astype(int) for frame in FileSource(clip).frames()]
+    found = [frame.image.astype(int) for frame in source.frames()]
+    assert np.abs(np.subtract(found, limited)).max() < 8  # the same colours, rounded once more
+    out = io.BytesIO()
+    PipeWriter(out, source.info).write(np.zeros((16, 32, 3), np.float32), 0)
+    assert parse_line(out.getvalue().splitlines(keepends=True)[0]) == source.format
+
+
+@pytest.mark.parametrize("pixel_format", ["rgb24", "rgb48le"])
+def test_raw_rgb_goes_in_and_out(clip: Path, tmp_path: Path, pixel_format: str) -> None:
+    raw = PictureFormat(32, 16, NTSC, pixel_format)
+    line = [FFMPEG, "-v", "error", "-i", clip, "-f", "rawvideo", "-pix_fmt", pixel_format, "-"]
+    (tmp_path / "raw").write_bytes(subprocess.run(line, capture_output=True, check=True).stdout)
+    frames = list(source_of(tmp_path / "raw", raw).frames())
+    given = np.fromfile(tmp_path / "raw", np.uint8 if pixel_format == "rgb24" else "<u2").reshape(FRAMES, 16, 32, 3)
+    eight = given if pixel_format == "rgb24" else np.rint(given / 257)
+    assert np.abs(np.subtract([frame.image for frame in frames], eight)).max() <= (pixel_format == "rgb48le")
+    out = io.BytesIO()
+    writer = PipeWriter(out, source_of(tmp_path / "raw", raw).info, pixel_format)
+    for frame in frames:
+        writer.write(frame.image + np.float32(0.5), frame.ticks)
+    found = np.frombuffer(out.getvalue(), given.dtype).reshape(given.shape)
+    assert np.array_equal(
+        found, [frame.image.astype(int) * (1 if pixel_format == "rgb24" else 257) for frame in frames]
+    )
+
+
+def test_raw_frames_through_the_command(clip: Path, uncalibrated: Path) -> None:
+    """Nothing but frames is on standard output, whatever is reported."""
+    line = [FFMPEG, "-v", "error", "-i", clip, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    given = subprocess.run(list(map(str, line)), capture_output=True, check=True).stdout
+    options = ["--raw", f"32x16@{RATE}", "--pixel-format", "rgb24", "--json"]
+    done = piped(video("-", "-", uncalibrated, *options), given)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout) == FRAMES * 64 * 128 * 3
+    assert [entry["frame"] for entry in json_lines(done.stderr.decode())] == list(range(FRAMES))
+
+
+def test_a_file_becomes_a_pipe(
+    clip: Path, uncalibrated: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Only a part of it, here."""
+    options = ["--codec", "ffv1", "--pixel-format", "yuv420p"]
+    assert caflow(*video(clip, tmp_path / "out.mkv", uncalibrated, *options, "--end", 0.1)).returncode == 0
+    capfdbinary.readouterr()
+    done = caflow(*video(clip, "-", uncalibrated, "--end", 0.1))
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "out.y4m").write_bytes(capfdbinary.readouterr().out)
+    assert planes_of(tmp_path / "out.y4m") == planes_of(tmp_path / "out.mkv") != b""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv", "out.y4m"]
+
+
+def test_a_cut_off_input_gives_what_came(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    done = piped(video("-", tmp_path / "out.mkv", uncalibrated, "--codec", "ffv1"), y4m_of("-i", clip)[:-100])
+    assert done.returncode == 1
+    holds = f"{tmp_path / 'out.mkv'} holds {FRAMES - 1} frames"
+    assert done.stderr.decode() == f"caflow: standard input: cut off within frame {FRAMES}; {holds}\n"
+    assert len(frames_of(tmp_path / "out.mkv")) == FRAMES - 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "out.mkv"]
+
+
+def test_a_reader_that_goes_away_ends_the_command(uncalibrated: Path) -> None:
+    """With one line; FFmpeg, which would write for ever, ends with it."""
+    endless = [FFMPEG, "-v", "quiet", "-f", "lavfi", "-i", "testsrc2=s=32x16:r=30", *Y4M, "-"]
+    with subprocess.Popen(list(map(str, endless)), stdout=subprocess.PIPE) as first:
+        line = command(*video("-", "-", uncalibrated))
+        with subprocess.Popen(line, stdin=first.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as second:
+            assert first.stdout is not None
+            assert second.stdout is not None
+            assert second.stderr is not None
+            first.stdout.close()
+            assert second.stdout.read(20).startswith(b"YUV4MPEG2 W128 H64")
+            second.stdout.close()
+            said = second.stderr.read().decode()
+            second.wait(TIMEOUT_S)
+        first.wait(TIMEOUT_S)
+    assert said == "caflow: nobody reads standard output any more: the rest is not written\n"
+    assert second.returncode == 1
+
+
+@pytest.mark.full
+def test_memory_is_flat_over_2000_frames(uncalibrated: Path) -> None:
+    """However fast the frames come."""
+    reading = [FFMPEG, "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x32:r=30", "-frames:v", 2000, *Y4M, "-"]
+    resident = {}
+    with (
+        subprocess.Popen(list(map(str, reading)), stdout=subprocess.PIPE) as first,
+        subprocess.Popen(
+            command(*video("-", "-", uncalibrated, "--json")),
+            stdin=first.stdout,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as second,
+    ):
+        assert second.stderr is not None
+        for number, _ in enumerate(second.stderr):
+            if number in (500, 1900):
+                pages = Path(f"/proc/{second.pid}/statm").read_text().split()[1]
+                resident[number] = int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    print(f"resident after 500 and 1,900 frames, MiB: {resident}")
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert resident[1900] < resident[500] + 8
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (b"", "wanted YUV4MPEG2, nothing came: ffmpeg -i IN"),
+        (b"\x89PNG\r\n", "wanted YUV4MPEG2, what came is none: ffmpeg -i IN"),
+        (b"YUV4MPEG2 W4 H4 F25:1 C444alpha\n", "its colours, 444alpha, are not supported"),
+        (b"YUV4MPEG2 W0 H4 F25:1\n", "its frames have 0×4 pixels"),
+        (b"YUV4MPEG2 W99999 H99999 F25:1\n", "its frames have 99999×99999 pixels"),
+        (b"YUV4MPEG2 Wx H4 F25:1\n", "cannot be read"),
+        (b"YUV4MPEG2 W4 H4 F25:1\n", "not one whole frame came"),
+        (b"YUV4MPEG2 W4 H4 F25:1\nFRAME\n12", "not one whole frame came"),
+    ],
+)
+def test_what_is_no_video_is_refused(tmp_path: Path, given: bytes, message: str) -> None:
+    (tmp_path / "in.y4m").write_bytes(given)
+    with pytest.raises(UnreadableVideo, match=message):
+        list(source_of(tmp_path / "in.y4m").frames())
+
+
+def test_what_is_no_frame_ends_the_video(clip: Path, tmp_path: Path) -> None:
+    whole = y4m_of("-i", clip)
+    third = whole.index(b"FRAME", whole.index(b"FRAME", whole.index(b"FRAME") + 1) + 1)
+    (tmp_path / "in.y4m").write_bytes(whole[:third] + b"XRAME" + whole[third + 5 :])
+    source = source_of(tmp_path / "in.y4m")
+    assert len(list(source.frames())) == 2
+    assert source.ended_early == "standard input: damaged after 2 frames: what follows is no frame"
+
+
+def test_uneven_times_are_said() -> None:
+    info = VideoInfo(None, Fraction(25), 16, 32, 8, assumed_colours(16), None, {})
+    for ticks, said in (([0, 3600, 7200], 0), ([0, 3600, 18000], 1)):
+        writer = PipeWriter(io.BytesIO(), info)
+        for time in ticks:
+            writer.write(np.zeros((16, 32, 3), np.float32), time)
+        assert len(writer.lost) == said
+    with pytest.raises(InputError, match="--pixel-format bgr0: wanted, for standard output, one of gray"):
+        PipeWriter(io.BytesIO(), info, "bgr0")
+    assert "yuv420p10le" in PIXEL_FORMATS
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("-", ["--workers", 2], "-o - does not work with --workers and --ray"),
+        ("clip.mkv", ["--codec", "h264"], "-o - is not encoded: leave --codec and --preset"),
+        ("-", ["--rate", 25], "--rate and --duration are not for standard input"),
+        ("-", ["--raw", "32x16"], "wanted WIDTHxHEIGHT@RATE, such as 640x360@25"),
+        ("-", ["--raw", "32x16@0"], "wanted frames per second"),
+        ("clip.mkv", ["--untypical", "drop", "--min-typicality", 0.1], "what follows would be shown too early"),
+        ("clip.mkv", ["--raw", "32x16@25"], "--raw is for standard input"),
+    ],
+)
+def test_refusals_are_one_line(clip: Path, calibrated: Path, source: str, options: list[object], message: str) -> None:
+    given = clip.with_name(source) if source != "-" else source
+    done = caflow(*video(given, "-", calibrated, *options))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr.splitlines()[-1]
+
+
+def test_an_image_through_pipes(
+    photographs: Path, uncalibrated: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The bytes are those of a file; what is reported is elsewhere."""
+    picture = cv2.imread(str(sorted(photographs.glob("*.jpg"))[0]))
+    assert picture is not None
+    cv2.imwrite(str(tmp_path / "in.png"), picture[:24, :32])
+    given, common = (tmp_path / "in.png").read_bytes(), ["--bundle", uncalibrated, "-n", 2, "--threads", 1]
+    for suffix, options in ((".png", []), (".webp", ["--format", "webp"])):
+        assert caflow("image", tmp_path / "in.png", "-o", tmp_path / f"out{suffix}", *common).returncode == 0
+        capfdbinary.readouterr()
+        done = caflow("image", "-", "-o", "-", *common, *options, given=given)
+        assert done.returncode == 0, done.stderr
+        assert capfdbinary.readouterr().out == (tmp_path / f"out{suffix}").read_bytes()
+    assert caflow("image", "-", "-o", tmp_path / "named.png", *common, given=given).returncode == 0
+    assert (tmp_path / "named.png").read_bytes() == (tmp_path / "out.png").read_bytes()
+    alone = piped(["image", "-", "-o", "-", *common], given)
+    assert (alone.returncode, alone.stdout) == (0, (tmp_path / "out.png").read_bytes())
+    assert b"bits/dim" in alone.stderr
+
+
+@pytest.mark.parametrize(
+    ("inputs", "given", "options", "message"),
+    [
+        (["-"], b"", [], "standard input: "),
+        (["-"], b"no image", [], "standard input: "),
+        (["-"], b"", ["--sheet"], "--sheet writes further files"),
+        (["-", "a.png"], b"", [], "- is one image"),
+    ],
+)
+def test_an_image_that_cannot_be_done_writes_nothing(
+    uncalibrated: Path,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    inputs: list[str],
+    given: bytes,
+    options: list[str],
+    message: str,
+) -> None:
+    done = caflow("image", *inputs, "-o", "-", "--bundle", uncalibrated, *options, given=given)
+    assert done.returncode in (1, 2)
+    assert message in done.stderr
+    assert capfdbinary.readouterr().out == b""

@@ -1,0 +1,280 @@
+"""Numbered images, parts of a video, other containers and pixel formats, and previews: of `caflow video`."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from clips import ffmpeg, frames_of, packets, pixels_of
+from commands import Done, caflow
+
+from caflow_runtime.errors import InputError
+from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.video import job
+from caflow_runtime.video import source as source_module
+from caflow_runtime.video.cut import Cut
+from caflow_runtime.video.numbered import NumberedSource
+from caflow_runtime.video.source import CLOCK, FileSource
+from caflow_runtime.video.sources import CutSource, frame_at
+
+FRAMES, RATE = 30, 30
+SECOND = int(1 / CLOCK)
+PICTURE = ["-f", "lavfi", "-i", f"testsrc2=s=32x16:r={RATE}:d=1"]
+SOUND = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=1"]
+WORDS = "1\n00:00:00,100 --> 00:00:00,500\nHello\n\n2\n00:00:00,600 --> 00:00:00,900\nWorld\n"
+CHAPTERS = ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=400\ntitle=one\n"
+CHAPTERS += "[CHAPTER]\nTIMEBASE=1/1000\nSTART=400\nEND=1000\ntitle=two\n"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second of picture with B-frames and two key frames, sound, subtitles and chapters."""
+    folder = tmp_path_factory.mktemp("clips")
+    (folder / "words.srt").write_text(WORDS)
+    (folder / "chapters.txt").write_text(CHAPTERS)
+    inputs = [*PICTURE, *SOUND, "-i", folder / "words.srt", "-i", folder / "chapters.txt", "-map_chapters", 3]
+    codecs = ["-c:v", "libx264", "-bf", 3, "-g", 12, "-c:a", "aac", "-c:s", "srt"]
+    ffmpeg(*inputs, "-map", 0, "-map", 1, "-map", 2, *codecs, folder / "clip.mkv")
+    return folder / "clip.mkv"
+
+
+def video(source: object, output: object, bundle: Path, *options: object) -> Done:
+    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options)
+
+
+def seconds(packet: Any, what: str) -> float:
+    """Its `pts`, or its `duration`."""
+    return float(getattr(packet, what) * packet.time_base)
+
+
+LOSSLESS = ["--codec", "ffv1"]
+
+
+def test_numbered_images_in_and_out(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    """The frames of a video, in both ways; their rate is the one that is given."""
+    (tmp_path / "frames").mkdir()
+    ffmpeg("-i", clip, "-start_number", 8, tmp_path / "frames" / "%03d.png")
+    rate = Fraction(24000, 1001)
+    assert video(clip, tmp_path / "file.mkv", uncalibrated, *LOSSLESS).returncode == 0
+    assert (
+        video(tmp_path / "frames/%03d.png", tmp_path / "a.mkv", uncalibrated, *LOSSLESS, "--rate", rate).returncode == 0
+    )
+    wanted = pixels_of(tmp_path / "file.mkv", 64, 128)
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        assert container.streams.video[0].average_rate == rate
+    assert np.array_equal(pixels_of(tmp_path / "a.mkv", 64, 128), wanted)
+    done = video(clip, tmp_path / "out/%d.png", uncalibrated)
+    assert done.returncode == 0, done.stderr
+    assert "audio is left out" in done.stderr
+    written = [read_image(tmp_path / "out" / f"{k}.png").rgb for k in range(1, FRAMES + 1)]
+    assert np.array_equal(written, wanted)
+    assert len(list((tmp_path / "out").iterdir())) == FRAMES
+    again = video(tmp_path / "frames/%03d.png", tmp_path / "out/%d.png", uncalibrated, "--end", 0.4)
+    assert "is there already: give --force" in again.stderr
+    assert (
+        video(tmp_path / "frames/%03d.png", tmp_path / "out/%d.png", uncalibrated, "--end", 0.4, "--force").returncode
+        == 0
+    )
+    assert len(list((tmp_path / "out").iterdir())) == 10  # what was there of the longer one is gone
+
+
+def test_a_missing_number_ends_the_video(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    ffmpeg("-i", clip, "-frames:v", 6, tmp_path / "%d.png")
+    (tmp_path / "4.png").unlink()
+    (tmp_path / "04.png").touch()  # another name
+    done = video(tmp_path / "%d.png", tmp_path / "out.mkv", uncalibrated)
+    assert done.returncode == 1
+    assert "4.png is missing, and later ones are there: only those before it are read" in done.stderr
+    assert len(frames_of(tmp_path / "out.mkv")) == 3
+    with pytest.raises(InputError, match=r"there are no such images: the first would be .*0001\.jpg"):
+        NumberedSource(tmp_path / "%04d.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("out.mov", "h264"),
+        ("out.mov", "hevc"),
+        ("out.webm", "vp9"),
+        ("out.webm", "av1"),
+        ("o.mkv", "vp9"),
+    ],
+)
+def test_containers_hold_their_codecs(clip: Path, uncalibrated: Path, tmp_path: Path, name: str, codec: str) -> None:
+    """And the sound, as it is where they can."""
+    done = video(clip, tmp_path / name, uncalibrated, "--codec", codec, "--end", 0.3)
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / name)) as container:
+        assert container.streams.video[0].codec_context.codec.canonical_name == codec
+        (sound,) = container.streams.audio
+        assert sound.codec_context.name == ("opus" if name.endswith(".webm") else "aac")
+        assert len(container.streams.subtitles) == 1
+    assert len(frames_of(tmp_path / name)) == 9
+    assert ("audio 1 (aac) is converted" in done.stderr) == name.endswith(".webm")
+
+
+@pytest.mark.parametrize(("start", "end"), [("0.2", None), ("0:00.3", "00:00:00.7"), (None, 0.5), (0.701, 0.9)])
+def test_frames_between_times_are_exact(
+    clip: Path, uncalibrated: Path, tmp_path: Path, start: object, end: object
+) -> None:
+    """Those of a job without --start and --end; sound, subtitles and chapters are cut at the same times."""
+    whole, part = tmp_path / "whole.mkv", tmp_path / "part.mkv"
+    options = [text for name, value in (("--start", start), ("--end", end)) if value for text in (name, value)]
+    assert video(clip, whole, uncalibrated, *LOSSLESS).returncode == 0
+    done = video(clip, part, uncalibrated, *LOSSLESS, *options)
+    assert done.returncode == 0, done.stderr
+    first = 0.0 if start is None else float(str(start).split(":")[-1])
+    last = 1.0 if end is None else float(str(end).split(":")[-1])
+    kept = [k for k in range(FRAMES) if first <= k / RATE < last]
+    assert np.array_equal(pixels_of(part, 64, 128), pixels_of(whole, 64, 128)[kept])
+    assert np.allclose([time for time, _, _ in frames_of(part)], [k / RATE - first for k in kept], atol=0.002)
+    sound = packets(clip, "audio")
+    assert set(packets(part, "audio")) < set(sound)
+    assert len(packets(part, "audio")) == pytest.approx(len(sound) * (last - first), abs=2)
+    with av.open(str(part)) as container:
+        titles = [chapter["metadata"]["title"] for chapter in container.chapters()]
+        assert titles == ["one"] * (first < 0.4) + ["two"] * (last > 0.4)
+        found = [(packet.stream.type, packet) for packet in container.demux() if packet.size]
+    sounds, words = ([packet for kind, packet in found if kind == wanted] for wanted in ("audio", "subtitle"))
+    assert 0 <= seconds(sounds[0], "pts") < 0.03
+    shown = [(seconds(word, "pts"), seconds(word, "duration"), bytes(word)) for word in words]
+    wanted = [
+        (max(0, a - first), min(b, last) - max(a, first), text)
+        for a, b, text in ((0.1, 0.5, b"Hello"), (0.6, 0.9, b"World"))
+        if b > first and a < last
+    ]
+    assert [text for *_, text in shown] == [text for *_, text in wanted]
+    assert np.allclose([x[:2] for x in shown], [x[:2] for x in wanted], atol=0.002)
+
+
+def test_the_beginning_of_a_far_part_is_sought(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found there is what decoding from the file's beginning finds."""
+    monkeypatch.setattr(source_module, "SOUGHT_EARLIER_S", Fraction(1, 5))
+    ffmpeg("-i", clip, "-c", "copy", "-sn", tmp_path / "clip.mp4")
+    for path in (clip, tmp_path / "clip.mp4"):
+        every = list(FileSource(path).frames())
+        source = FileSource(path)
+        source.seek_before(source.info.origin + 7 * SECOND // 10)
+        assert next(source.frames()).ticks > every[0].ticks
+        found = list(CutSource(FileSource(path), Cut(7 * SECOND // 10)).frames())
+        assert [frame.ticks for frame in found] == [frame.ticks for frame in every[-len(found) :]]
+        assert np.array_equal([frame.image for frame in found], [frame.image for frame in every[-len(found) :]])
+        assert len(found) == 9
+
+
+def test_workers_draw_a_part(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    times = ["--start", 0.2, "--end", 0.8, "--segment-frames", 7]
+    assert video(clip, tmp_path / "one.mkv", uncalibrated, *LOSSLESS, *times).returncode == 0
+    done = video(clip, tmp_path / "two.mkv", uncalibrated, *LOSSLESS, *times, "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    for kind in ("video", "audio"):
+        assert packets(tmp_path / "two.mkv", kind) == packets(tmp_path / "one.mkv", kind) != []
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "codec"),
+    [
+        ("yuv444p", "h264"),
+        ("yuv422p10le", "hevc"),
+        ("yuv420p10le", "h264"),
+        ("yuv444p", "vp9"),
+        ("gbrp12le", "ffv1"),
+    ],
+)
+def test_pixel_formats_are_those_asked_for(
+    clip: Path, uncalibrated: Path, tmp_path: Path, pixel_format: str, codec: str
+) -> None:
+    """With colours that are those of FFV1's RGB."""
+    options = ["--codec", codec, "--pixel-format", pixel_format, "--end", 0.2]
+    done = video(clip, tmp_path / "out.mkv", uncalibrated, *options, "--crf", 4)
+    assert done.returncode == 0, done.stderr
+    assert {name for *_, name in frames_of(tmp_path / "out.mkv")} == {pixel_format}
+    assert video(clip, tmp_path / "rgb.mkv", uncalibrated, *LOSSLESS, "--end", 0.2).returncode == 0
+    found, wanted = (pixels_of(tmp_path / name, 64, 128).astype(int) for name in ("out.mkv", "rgb.mkv"))
+    assert np.abs(found - wanted).mean() < (5 if pixel_format.startswith("yuv42") else 2)
+
+
+def test_presets_change_the_encoder(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    for preset in ("ultrafast", "slow"):
+        assert video(clip, tmp_path / f"{preset}.mp4", uncalibrated, "--preset", preset).returncode == 0
+    assert packets(tmp_path / "slow.mp4", "video") != packets(tmp_path / "ultrafast.mp4", "video")
+
+
+def test_all_of_it_belongs_to_the_job(
+    clip: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command resumes, another one is refused by what differs."""
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    output, own = tmp_path / "out.mp4", ["--start", 0.2, "--preset", "fast", "--pixel-format", "yuv444p"]
+    with monkeypatch.context() as changed:
+        changed.setattr(job, "write_result", fail)
+        done = video(clip, output, uncalibrated, *own)
+    assert done.returncode == 1
+    assert "the disk is full; what is done is in" in done.stderr
+    for options, differing in (
+        (["--start", 0.3], "start 18000 (now 27000)"),
+        (["--end", 0.9], "end None (now 81000)"),
+        (["--preset", "slow"], "preset fast (now slow)"),
+        (["--pixel-format", "yuv420p"], "given_format yuv444p (now yuv420p)"),
+    ):
+        refused = video(clip, output, uncalibrated, *own, *options)
+        assert refused.returncode == 2
+        assert f"{output}.parts holds a job with {differing}: give the same to resume" in refused.stderr
+    assert video(clip, output, uncalibrated, *own).returncode == 0
+    assert len(frames_of(output)) == 24
+    assert list(tmp_path.iterdir()) == [output]
+
+
+REFUSED = [
+    (["--preset", "quick"], "out.mp4", "libx264 cannot encode 128×64 with --preset quick"),
+    (["--preset", "slow", "--codec", "ffv1"], "out.mkv", "ffv1 has no --preset"),
+    (["--pixel-format", "nonsense"], "out.mp4", "--pixel-format nonsense: FFmpeg knows no such format"),
+    (["--pixel-format", "bgr0"], "out.mp4", "--pixel-format bgr0: libx264 cannot encode it: wanted one of yuv420p"),
+    (["--pixel-format", "yuv420p"], "out.gif", "gif has no --preset and no --pixel-format"),
+    (["--codec", "h264"], "out.webm", ".webm cannot hold h264: wanted one of vp9, av1"),
+    (["--codec", "h264"], "out.gif", ".gif cannot hold h264: leave --codec out"),
+    (["--start", 5], "out.mp4", "there is no frame from 5 s"),
+    (["--start", 0.5, "--end", 0.4], "out.mp4", "--end is not after --start"),
+    (["--start", "1:2:3:4"], "out.mp4", "wanted seconds or HH:MM:SS, such as 83.5"),
+    (["--rate", 25], "out.mp4", "has its own rate: --rate is for numbered images"),
+    (["--sheet"], "out.png", "--sheet shows one frame: give --at TIME, too"),
+    (["--at", 5], "out.png", "there is no frame at 5 s"),
+    (["--at", 0.5], "out.mp4", "wanted a name for an image"),
+]
+
+
+@pytest.mark.parametrize(("options", "output", "message"), REFUSED)
+def test_refusals_are_one_line(
+    clip: Path, uncalibrated: Path, tmp_path: Path, options: list[object], output: str, message: str
+) -> None:
+    done = video(clip, tmp_path / output, uncalibrated, *options)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("at", "number"), [("0", 0), (0.5, 15), ("00:00.55", 16), (0.98, 29)])
+def test_the_frame_at_a_time(clip: Path, at: object, number: int) -> None:
+    every = list(FileSource(clip).frames())
+    time = round(Fraction(str(at).split(":")[-1]) / CLOCK)
+    assert np.array_equal(frame_at(FileSource(clip), time).image, every[number].image)
+
+
+def test_a_preview_is_what_image_makes_of_the_frame(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    frame = list(FileSource(clip).frames())[16].image
+    cv2.imwrite(str(tmp_path / "frame.png"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    common = ["--bundle", uncalibrated, "-n", 3, "--threads", 1]
+    assert caflow("image", tmp_path / "frame.png", "-o", tmp_path / "image.png", "--sheet", *common).returncode == 0
+    done = caflow("video", clip, "--at", 0.55, "--sheet", "-o", tmp_path / "sheet.png", *common)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{clip} at 0.533 s → {tmp_path / 'sheet.png'}  ")
+    assert caflow("video", clip, "--at", 0.55, "-o", tmp_path / "one.png", *common).returncode == 0
+    for preview, wanted in (("sheet.png", "image-sheet.png"), ("one.png", "image.png")):
+        assert np.array_equal(read_image(tmp_path / preview).rgb, read_image(tmp_path / wanted).rgb)
+    assert "is there already" in caflow("video", clip, "--at", 0.55, "-o", tmp_path / "one.png", *common).stderr
