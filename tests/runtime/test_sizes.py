@@ -127,6 +127,12 @@ def test_a_size_that_takes_too_many_pixels_is_refused() -> None:
     assert Size(width=30_000).of(2**15, 2**16, 4).passes == 0  # what is reduced may be as large as it is
 
 
+def test_models_of_other_tasks_have_one_size_alone() -> None:
+    with pytest.raises(InputError, match="is for super-resolution, this is a model of 'colorization'"):
+        Size(2.0).check_fits("colorization", 1)
+    Size(2.0).check_fits("super-resolution", 4)
+
+
 STRIPES = np.zeros((40, 60, 3), np.uint8)
 STRIPES[:, ::2] = 255
 HALF_THE_LIGHT = 188

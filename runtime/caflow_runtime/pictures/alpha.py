@@ -1,5 +1,7 @@
 """Transparency that is enlarged by the model, as a grey image, so that its edges are as sharp as those of colours."""
 
+from contextlib import suppress
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +27,9 @@ def draw_alpha(pipe: Pipeline, alpha: Alpha, draw: Draw, passes: int = 1) -> Alp
         height, width = (model.scale * side for side in alpha.shape)
         large = enlarge_alpha(alpha, height, width)
         if model.task == "super-resolution" and alpha.min() < alpha.max():
-            try:
+            with suppress(NotFinite):
                 drawn = pipe.draw_best(np.repeat(alpha[..., None], 3, 2), one).images[0]
                 large = np.asarray(cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY), np.uint8)
-            except NotFinite:
-                pass
         lowest, highest = (
             cv2.resize(around(alpha, NEIGHBOURS), (width, height), interpolation=cv2.INTER_NEAREST)
             for around in (cv2.erode, cv2.dilate)
