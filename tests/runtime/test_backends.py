@@ -1,6 +1,8 @@
 """Backends: the one that was asked for, or an error that says what to install."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +20,10 @@ from caflow_runtime.backends.onnx_runtime import (
     import_onnxruntime,
 )
 from caflow_runtime.backends.select import open_backend
+from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.scan import Arrays, Graph
+from caflow_runtime.health.doctor import check_bundle
 from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, load
 
 
@@ -122,6 +126,17 @@ def test_a_provider_that_computes_something_else_is_refused(
     monkeypatch.setattr(OnnxRuntimeByName, "load", load_wrong)
     with pytest.raises(BackendError, match=f"computes something else than the CPU, so it is not used: {found}"):
         load(uncalibrated, backend="ort:cpu")
+
+
+def test_networks_in_bfloat16_are_not_for_onnx_runtime_on_the_cpu(uncalibrated: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(uncalibrated, tmp_path / "brain.caflow"))
+    manifest = json.loads((copy / MANIFEST).read_text())
+    (copy / MANIFEST).write_text(json.dumps(manifest | {"precision": "bf16"}))
+    message = "onnxruntime cpu does not run networks in bf16: give --backend openvino"
+    with load(copy, backend="cpu") as pipe, pytest.raises(BackendError, match=message):
+        pipe.best_of(np.zeros((8, 8, 3), np.uint8))
+    states = {check.name: check.state for check in check_bundle(copy)}
+    assert states["onnxruntime cpu"] == "absent"
 
 
 def test_openvino_that_is_not_installed_names_the_extra(uncalibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:

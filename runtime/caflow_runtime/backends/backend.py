@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.bundle.engine_sets import Profile
+from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.flow.noise import LevelNoise, draw_rows
 from caflow_runtime.flow.scan import Array, Arrays, Graph
@@ -28,6 +29,8 @@ class Backend(Protocol):
     """Sizes that its graphs take, each up to some rows, height and width; where there are none, any."""
     is_proven: bool = True
     """Whether it is known to compute right; else a bundle is compared with the CPU when it is opened."""
+    lacks: frozenset[PrecisionName] = frozenset()
+    """Precisions of networks that it does not run."""
     finds_not_finite: bool = False
     """Whether `are_finite` works on the device, so that pixels can stay there."""
 

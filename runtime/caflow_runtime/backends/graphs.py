@@ -33,6 +33,11 @@ class Graphs(Mapping[str, Graph]):
         with self._lock:
             if self._closed:
                 raise BackendError("the pipeline is closed: load the bundle again")
+            if self.manifest.precision in self.backend.lacks:
+                raise BackendError(
+                    f"{self.backend.name} does not run networks in {self.manifest.precision}",
+                    "give --backend openvino, or a bundle of another precision",
+                )
             if name not in self._loaded:
                 graph = self.manifest.graph(name)
                 path = self.folder / graph.file.path

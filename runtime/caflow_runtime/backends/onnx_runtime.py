@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.backends.backend import Backend, explaining
 from caflow_runtime.backends.host_arrays import HostArrays
+from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 
@@ -42,6 +43,7 @@ class OnnxRuntimeCpu(HostArrays):
 
     name = "onnxruntime cpu"
     provider = PROVIDERS["cpu"]
+    lacks: frozenset[PrecisionName] = frozenset(("bf16",))
 
     def __init__(self, threads: int = 0) -> None:
         """`threads`: for the graphs' operators; 0 is one per core."""

@@ -23,11 +23,6 @@ def check_parity(graphs: Graphs) -> None:
         BackendError: naming what differs, and by how much; or if the CPU cannot run the bundle.
     """
     manifest = graphs.manifest
-    if manifest.precision == "bf16":
-        raise BackendError(
-            f"{graphs.backend.name} would be compared with ONNX Runtime's CPU, which does not run networks in bf16",
-            "give --backend openvino, or export the model in another --precision",
-        )
     tolerances = TOLERANCES[manifest.precision]
     inputs = case(manifest.model)
     exact, tried = Graphs(graphs.folder, OnnxRuntimeCpu()).on_host(), graphs.on_host()

@@ -102,6 +102,9 @@ def _check_on(graphs: Graphs, backend: Backend, is_calibrated: bool) -> Iterator
     manifest = graphs.manifest
     allowed = TOLERANCES[manifest.precision].flow
     remedy = f"do not use this bundle on {backend.name}: try another backend or --precision fp32, and report it"
+    if manifest.precision in backend.lacks:
+        yield Check(backend.name, "absent", f"does not run networks in {manifest.precision}", "give --backend openvino")
+        return
     inputs = cases(manifest.model, backend.profiles)[-1]
     if len(inputs[1]) == 1:
         yield Check(backend.name, "absent", "not asked, as its engines run single rows", "build with more --max-rows")

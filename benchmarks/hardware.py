@@ -1,0 +1,117 @@
+"""What runs a model fastest on this CPU, and what that costs: ONNX Runtime and OpenVINO, in each precision.
+
+Every way draws the same samples of the same photographs; errors are differences from ONNX Runtime in float32.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import report
+from numpy.typing import NDArray
+
+from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+
+SAMPLES = (1, 10)
+Results = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+INSTRUCTION_SETS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
+PACKAGES = ("onnxruntime", "openvino", "numpy")
+
+
+@dataclass(frozen=True)
+class Way:
+    """A bundle on a backend."""
+
+    name: str
+    pipe: Pipeline
+
+    def draw(self, pairs: list[Pair], n: int) -> None:
+        """The best of `n` samples of each pair's condition."""
+        self.pipe.best_of([pair.condition for pair in pairs], n=n)
+
+    def results(self, pairs: list[Pair]) -> Results:
+        """Grey levels of a sample of each, its bits per dimension, and those of the true images."""
+        conditions, targets = [pair.condition for pair in pairs], [pair.target for pair in pairs]
+        drawn, scored = self.pipe.best_of(conditions, n=1), self.pipe.score(targets, conditions)
+        return np.stack(list(drawn.images)).astype(np.float64), drawn.bits_per_dim, scored.bits_per_dim
+
+
+def ways(bundles: dict[str, Path | None], threads: int, stack: ExitStack) -> Iterator[Way]:
+    """Each bundle on each backend that runs its precision; the float32 one in ONNX Runtime first."""
+    for precision, bundle in bundles.items():
+        for backend in ("cpu", "openvino"):
+            if bundle is not None and (precision, backend) != ("bf16", "cpu"):  # which ONNX Runtime's CPU has not
+                pipe = stack.enter_context(load(bundle, backend=backend, threads=threads))
+                yield Way(f"{pipe.backend} {precision}", pipe)
+
+
+def errors(way: Way, exact: Results, pairs: list[Pair]) -> dict[str, float]:
+    """Differences of its results from the exact ones."""
+    pixels, drawn, scored = way.results(pairs)
+    difference = pixels - exact[0]
+    return {
+        "largest error, grey levels": float(np.abs(difference).max()),
+        "RMS error": float(np.sqrt(np.square(difference).mean())),
+        "samples, bits/dim": float(np.abs(drawn - exact[1]).max()),
+        "true images, bits/dim": float((scored - exact[2]).mean()),
+    }
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True))
+@click.argument("folder", metavar="PHOTOGRAPHS", type=click.Path(path_type=Path, exists=True))
+@click.option("--fp16", type=click.Path(path_type=Path, exists=True), help="The model exported with networks in fp16.")
+@click.option("--bf16", type=click.Path(path_type=Path, exists=True), help="The same in bf16.")
+@click.option("--int8", type=click.Path(path_type=Path, exists=True), help="The same in int8.")
+@click.option("--side", default=256, show_default=True, help="Of the square results, in pixels.")
+@click.option("--images", default=4, show_default=True, help="Photographs that are drawn together.")
+@click.option("--rounds", default=9, show_default=True, help="Rounds of which the median counts.")
+@click.option("--cpu-time", is_flag=True, help="Count CPU seconds of the process, for a machine that does other work.")
+@report.options
+def main(
+    bundle: Path,
+    folder: Path,
+    fp16: Path | None,
+    bf16: Path | None,
+    int8: Path | None,
+    side: int,
+    images: int,
+    rounds: int,
+    cpu_time: bool,
+    threads: int,
+    json_file: Path | None,
+) -> None:
+    """Time BUNDLE, which is of float32, beside its other precisions, with crops of PHOTOGRAPHS."""
+    bundles = {"fp32": bundle, "fp16": fp16, "bf16": bf16, "int8": int8}
+    clock = time.process_time if cpu_time else time.perf_counter
+    rows: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        found = list(ways(bundles, threads, stack))
+        model = found[0].pipe.manifest.model
+        pairs = [pair for path in photographs_in(folder)[:images] for pair in pairs_of(path, folder, model, [side])[:1]]
+        exact = found[0].results(pairs)
+        seconds = {
+            n: report.side_by_side({way.name: partial(way.draw, pairs, n) for way in found}, rounds, clock)
+            for n in SAMPLES
+        }
+        for way in found:
+            first, best = ({n: seconds[n][name] for n in SAMPLES} for name in (found[0].name, way.name))
+            times = {f"s, n = {n}": best[n] for n in SAMPLES} | {f"×, n = {n}": first[n] / best[n] for n in SAMPLES}
+            rows.append({"way": way.name, **times, **errors(way, exact, pairs)})
+    report.show(rows)
+    flags = Path("/proc/cpuinfo").read_text().split()
+    sets = [name for name in INSTRUCTION_SETS if name in flags]
+    settings: dict[str, Any] = {"threads": threads, "side": side, "images": len(pairs), "rounds": rounds}
+    settings |= {"instruction sets": sets, "clock": clock.__name__}
+    report.write(json_file, rows, PACKAGES, **settings)
+
+
+if __name__ == "__main__":
+    main()
