@@ -23,7 +23,11 @@ def test_any_command_says_by_its_exit_code_what_stopped_it(
         raise AssertionError("the signal did nothing")
 
     monkeypatch.setattr(doctor, "check_environment", stop)
-    done = caflow("doctor")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background ignore it
+    try:
+        done = caflow("doctor")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (done.returncode, done.stderr) == (code, "caflow: stopped\n")
 
 

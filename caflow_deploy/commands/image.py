@@ -50,7 +50,7 @@ from caflow_runtime.rows.draw import Draw
 
 
 @click.command("image")
-@click.argument("inputs", metavar="IN...", nargs=-1, required=True)
+@click.argument("inputs", metavar="IN...", type=click.Path(), nargs=-1, required=True)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder; or a file, for one image."
 )
