@@ -1,6 +1,5 @@
 """`caflow image`: files and folders of images in, the best of N samples out."""
 
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import click
 from rich.progress import Progress, TaskID
 
 from caflow_deploy.cluster.fleet import Fleet
-from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs
+from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, with_masks
 from caflow_deploy.commands.options import (
     DrawingOptions,
     bundle_option,
@@ -32,18 +31,20 @@ from caflow_deploy.commands.options import (
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.tally import Tally
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
+from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, without_leftovers
 from caflow_runtime.jobs.images import Done, ImageJob, do
+from caflow_runtime.jobs.masks import check_fills
 from caflow_runtime.pictures.maps import names
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
 
 
 @click.command("image")
-@click.argument("inputs", metavar="IN...", nargs=-1, required=True)
+@click.argument("inputs", metavar="IN...", type=click.Path(), nargs=-1, required=True)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder; or a file, for one image."
 )
@@ -57,6 +58,12 @@ from caflow_runtime.rows.draw import Draw
     help="Progressive: samples that run at each level, from -n down. Faster; what is dropped might have won.",
 )
 @consistent_option
+@click.option(
+    "--mask",
+    type=click.Path(path_type=Path),
+    help="Inpainting: an image as large as IN whose white pixels are filled; or a folder with one for each image, of "
+    "the same name.",
+)
 @click.option("--keep-all", is_flag=True, help="Write the other samples too, as NAME-2.png …, in order of rank.")
 @click.option("--sheet", is_flag=True, help="Write NAME-sheet.png: input, samples with their likelihoods, uncertainty.")
 @click.option("--maps", is_flag=True, help="Write NAME-likelihood.png, one for each level, and NAME-uncertainty.png.")
@@ -76,6 +83,7 @@ def command(
     output: Path,
     running: Running,
     drawing: DrawingOptions,
+    mask: Path | None,
     keep_all: bool,
     sheet: bool,
     maps: bool,
@@ -94,14 +102,17 @@ def command(
     """
     _check_options(drawing, keep_all, sheet, maps)
     running.refuse({"--metrics": metrics_port is not None})
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # how services are stopped: as by Ctrl-C
     pipe = running.open_pipeline()
     if running.ray is not None:  # whose workers have other working directories
         inputs, output = tuple(str(Path(text).absolute()) if text else text for text in inputs), output.absolute()
+        mask = mask and mask.absolute()
     with ending_on_errors():
         draw = drawing.draw(pipe)
         extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if draw.reject else draw.n) if maps else [])
         jobs = plan_jobs(inputs, output, draw.n - 1 if keep_all else 0, extras)
+        if mask is not None:
+            check_fills(pipe.manifest.model)
+            jobs = with_masks(jobs, mask)
     with ExitStack() as stack:
         metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not drawing.keep)
         work = Work(pipe, draw, max_pixels, metrics, stack.enter_context(progress_bar()))
@@ -165,8 +176,8 @@ def _draw_one(work: Work, running: Running, jobs: list[ImageJob], tally: Tally, 
     try:
         for done in work.run(None, jobs):
             tally.take(done)
-    except KeyboardInterrupt:
-        end("stopped before the image was done", FAILED)
+    except KeyboardInterrupt as stop:
+        end("stopped before the image was done", exit_code(stop))
 
 
 def _draw_folder(work: Work, fleet: Fleet | None, images: ImageFolder, tally: Tally) -> None:
@@ -183,7 +194,7 @@ def _draw_folder(work: Work, fleet: Fleet | None, images: ImageFolder, tally: Ta
             tally.take(one)
             done += one.wrong is None or one.is_dropped
             work.progress.advance(task)
-    except KeyboardInterrupt:
-        end(f"stopped after {done} of {count} images: {again}", FAILED)
+    except KeyboardInterrupt as stop:
+        end(f"stopped after {done} of {count} images: {again}", exit_code(stop))
     except (CaflowError, OSError) as error:
         end(f"{error}: {done} of {count} images are done; {again}", FAILED)

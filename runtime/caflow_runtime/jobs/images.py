@@ -2,7 +2,7 @@
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import MAX_PIXELS
 from caflow_runtime.jobs.folder import stamp_of
+from caflow_runtime.jobs.masks import Masked, read_masked
 from caflow_runtime.jobs.photographs import KEEPS_COLOURS
 from caflow_runtime.judge.consistency import consistency
 from caflow_runtime.judge.typicality import Typicality
@@ -43,6 +44,8 @@ class ImageJob:
     """The other samples, in order of rank."""
     extras: dict[str, Path]
     """Further pictures by what they show."""
+    mask: Path | None = None
+    """An image as large as the source, whose white pixels are to be filled."""
 
     @property
     def outputs(self) -> list[Path]:
@@ -102,6 +105,8 @@ class Done:
     """There is none because all samples are untypical."""
     stamp: str | None = None
     """`stamp_of` the source, taken before it was read."""
+    mask_stamp: str | None = None
+    """That of the mask."""
 
 
 def do(
@@ -119,16 +124,16 @@ def do(
         show: as in `Pipeline.best_of`.
         max_pixels: of the image file, as in `read_image`.
     """
-    stamp = stamp_of(job.source)
+    stamp, mask_stamp = stamp_of(job.source), None if job.mask is None else stamp_of(job.mask)
     try:
         report = _draw(pipe, job, draw, show, metrics, read_image(job.source, max_pixels))
-        return Done(job, msgspec.structs.replace(report, input_stamp=stamp), stamp=stamp)
+        return Done(job, msgspec.structs.replace(report, input_stamp=stamp), stamp=stamp, mask_stamp=mask_stamp)
     except Untypical as error:
         for path in job.outputs:  # earlier ones
             path.unlink(missing_ok=True)
         if metrics:
             metrics.observe_error(error)
-        return Done(job, wrong=f"{job.source}: {error}: dropped", is_dropped=True, stamp=stamp)
+        return Done(job, wrong=f"{job.source}: {error}: dropped", is_dropped=True, stamp=stamp, mask_stamp=mask_stamp)
     except (CaflowError, OSError, MemoryError) as error:
         if metrics:
             metrics.observe_error(error)
@@ -142,12 +147,15 @@ def _draw(
     check_suffix(job.output, given.alpha is not None)
     needs_all = bool(job.others or job.extras) and draw.reject is None
     is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
-    is_changed = is_grey or job.output.suffix.lower() not in LOSSLESS
-    as_written = partial(_as_read_again, suffix=job.output.suffix, is_grey=is_grey) if is_changed else None
+    is_changed = is_grey or job.mask is not None or job.output.suffix.lower() not in LOSSLESS
+    masked = None if job.mask is None else read_masked(job.mask, given.rgb)
+    given = given if masked is None else replace(given, rgb=masked.condition)
+    as_written = partial(_as_read_again, job.output.suffix, is_grey, masked) if is_changed else None
     drawn: Samples | Best
     with metrics.stage("sample") if metrics else nullcontext():
         drawn = pipe.draw_all(given.rgb, draw, show) if needs_all else pipe.draw_best(given.rgb, draw, show, as_written)
     pictures = drawn.images[0] if needs_all else drawn.images[0][None]
+    pictures = pictures if masked is None else masked.filled_from(pictures)
     alpha = None if given.alpha is None else enlarge_alpha(given.alpha, *pictures.shape[1:3])
     for path, picture in zip([job.output, *job.others], pictures, strict=False):
         write_image(path, picture, alpha, is_grey, given.profile)
@@ -174,11 +182,11 @@ def _draw(
     return report
 
 
-def _as_read_again(image: Image, suffix: str, is_grey: bool) -> Image:
+def _as_read_again(suffix: str, is_grey: bool, masked: Masked | None, image: Image) -> Image:
     """What a file with that suffix holds of an image."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"image{suffix}"
-        write_image(path, image, is_grey=is_grey)
+        write_image(path, image if masked is None else masked.filled_from(image), is_grey=is_grey)
         return read_image(path, image.size).rgb
 
 
@@ -216,7 +224,7 @@ def _typicality(known: Typicality | None, best: tuple[int, ...]) -> float | None
 
 
 def _of_file(pipe: Pipeline, written: Image, given: Image, with_consistency: bool) -> dict[str, Any]:
-    """What holds of the file where it is not what was drawn: grey, or of a format that loses something."""
+    """What holds of the file where it is not what was drawn: grey, masked, or of a format that loses something."""
     scored = pipe.score(written, given)
     known: dict[str, Any] = {"image_typicality": _typicality(scored.image_typicality, (0,))}
     if with_consistency:
