@@ -26,9 +26,8 @@ SAMPLES = 3
 Picture = NDArray[np.uint8]
 
 
-def of_task(name: str, condition: Picture, scratch: Path) -> Picture:
+def of_task(bundle: str | Path, condition: Picture) -> Picture:
     """The sheet of one of the small models."""
-    bundle = export(Path("models") / name / "model.pt", scratch / f"{name}.caflow").path
     with load(bundle, backend="cpu") as pipe:
         return sheet(condition, pipe.sample(condition, n=SAMPLES, temperature=0.8))
 
@@ -51,8 +50,8 @@ def main() -> None:
     with_hole = face.copy()
     with_hole[HOLE] = 0
     with tempfile.TemporaryDirectory() as folder:
-        conditions = {"colorization-demo": grey, "inpainting-demo": with_hole}
-        rows = [of_task(name, condition, Path(folder)) for name, condition in conditions.items()]
+        inpainting = export("models/inpainting-demo/model.pt", Path(folder) / "inpainting-demo.caflow").path
+        rows = [of_task("colorization-demo", grey), of_task(inpainting, with_hole)]
     write_image(IMAGES / "tasks.jpg", np.concatenate(rows))
 
 

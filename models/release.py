@@ -1,11 +1,10 @@
-"""Makes what is committed of a run: its averaged weights, as a bundle or as a checkpoint, and its log.
+"""Makes what is committed of a run: its averaged weights, as a bundle, and its log.
 
     python models/release.py build/x4-photo models/x4-photo.caflow
-    python models/release.py build/colorization-demo models/colorization-demo/model.pt
 
 Weights of the networks inside affine layers and of the mean network are rounded to halves, which is all that the file
 then needs for them. The 1×1 convolutions stay float32, since their inverses would not forgive it. Of the log every
-100th step is kept, beside the checkpoint, or in the folder that has the bundle's name.
+100th step is kept, in the folder that has the bundle's name.
 """
 
 import json
@@ -27,17 +26,12 @@ LOGGED_STEPS = 100
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
 def main(run: Path, output: Path) -> None:
-    """Write the model of a RUN's folder to OUTPUT: a bundle if it ends with .caflow, else a checkpoint."""
-    if output.suffix == ".caflow":
-        folder = output.with_suffix("")
-        with tempfile.TemporaryDirectory() as scratch:
-            rounded = Path(scratch) / f"{output.stem}.pt"
-            _save_rounded(run, rounded)
-            size = export(rounded, output, force=True).bytes
-    else:
-        folder = output.parent
-        _save_rounded(run, output)
-        size = output.stat().st_size
+    """Write the model of a RUN's folder to OUTPUT, a bundle."""
+    folder = output.with_suffix("")
+    with tempfile.TemporaryDirectory() as scratch:
+        rounded = Path(scratch) / f"{output.stem}.pt"
+        _save_rounded(run, rounded)
+        size = export(rounded, output, force=True).bytes
     lines = (run / LOG).read_text().splitlines(keepends=True)
     kept = [line for line in lines if "loss" not in (entry := json.loads(line)) or entry["step"] % LOGGED_STEPS == 0]
     folder.mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tiny import photograph
 
 from caflow_export.export import export
-from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.pipeline import load
 
 MODELS = Path(__file__).parents[1] / "models"
 SIDE, SAMPLES = 64, 8
@@ -24,18 +24,14 @@ def targets(photographs: Path) -> NDArray[np.uint8]:
     return np.stack([cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in large]).astype(np.uint8)
 
 
-def open_model(name: str, folder: Path) -> Pipeline:
-    return load(export(MODELS / name / "model.pt", folder / f"{name}.caflow").path, backend="cpu")
-
-
 def luma(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     weighted: NDArray[np.float64] = images.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
     return weighted
 
 
-def test_colorization_keeps_the_luma_and_knows_colours(targets: NDArray[np.uint8], tmp_path: Path) -> None:
+def test_colorization_keeps_the_luma_and_knows_colours(targets: NDArray[np.uint8]) -> None:
     grey = np.repeat(np.rint(luma(targets))[..., None], 3, 3).astype(np.uint8)
-    with open_model("colorization-demo", tmp_path) as pipe:
+    with load("colorization-demo", backend="cpu") as pipe:
         images = np.asarray(pipe.sample(grey, n=SAMPLES, temperature=0.8).images)
         off = np.abs(luma(images) - luma(grey)[:, None]).mean()
         colour = np.ptp(images.astype(np.float64), axis=4).mean()
@@ -51,7 +47,8 @@ def test_inpainting_keeps_what_is_there_and_fills_the_hole(targets: NDArray[np.u
     hole = np.zeros((SIDE, SIDE), bool)
     hole[start : start + side, start : start + side] = True
     given = np.where(hole[..., None], np.uint8(0), targets)
-    with open_model("inpainting-demo", tmp_path) as pipe:
+    bundle = export(MODELS / "inpainting-demo" / "model.pt", tmp_path / "inpainting-demo.caflow").path
+    with load(bundle, backend="cpu") as pipe:
         filled = np.asarray(pipe.best_of(given, n=SAMPLES, temperature=0.8).images)
         noise = np.random.default_rng(0).integers(0, 256, targets.shape, np.uint8)
         truth, noisy = pipe.score(targets, given), pipe.score(np.where(hole[..., None], noise, targets), given)

@@ -1,4 +1,4 @@
-"""Every command and every line of Python in the README does what it says, in a copy of the repository."""
+"""Every command and every line of Python in the README, and in that of models, works in a copy of the repository."""
 
 import os
 import re
@@ -12,6 +12,8 @@ import cv2
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "models/README.md")
+TRAINED_FOR_HOURS = "tests/test_tasks.py, and models like these: tests/test_demo_models.py"
 RUN_ELSEWHERE = {
     "make test": "the gate",
     "python3 -m venv .venv && . .venv/bin/activate": "tests/test_install.py",
@@ -28,12 +30,25 @@ RUN_ELSEWHERE = {
     "caflow video moving.gif -o large.gif": "tests/test_animations.py",
     "ffmpeg -i clip.mp4 -f yuv4mpegpipe - | caflow video - -o - | ffmpeg -i - large.mp4": "tests/test_pipes.py",
     "caflow image - -o - < photo.jpg > large.png": "tests/test_pipes.py",
+    'eval "$(_CAFLOW_COMPLETE=bash_source caflow)"': "tests/test_completion.py",
+    'eval "$(_CAFLOW_COMPLETE=zsh_source caflow)"': "click's own tests",
+    "_CAFLOW_COMPLETE=fish_source caflow | source": "click's own tests",
+    "caflow-train sketch --data photographs --out runs/sketch": TRAINED_FOR_HOURS,
+    "caflow-export runs/sketch/last.pt -o sketch.caflow": TRAINED_FOR_HOURS,
+    "caflow image drawing.png -o drawn --bundle sketch.caflow": TRAINED_FOR_HOURS,
+    "caflow-train image-to-image --data pairs --out runs/pairs": TRAINED_FOR_HOURS,
+    "caflow-export runs/pairs/last.pt -o pairs.caflow": TRAINED_FOR_HOURS,
+    "caflow image pairs/A -o translated --bundle pairs.caflow": TRAINED_FOR_HOURS,
+    "caflow-train boxes.toml --data photographs --out runs/boxes": TRAINED_FOR_HOURS,
+    "caflow-export runs/boxes/last.pt -o boxes.caflow": TRAINED_FOR_HOURS,
+    "caflow image photo.jpg --mask mask.png -o filled --bundle boxes.caflow": "tests/test_masks.py",
 }
 PROGRAMS = str(Path(sys.executable).parent)
 
 
 def blocks(language: str) -> Iterator[str]:
-    yield from re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    for page in PAGES:
+        yield from re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
 def commands() -> list[str]:
@@ -49,9 +64,10 @@ def copy(tmp_path: Path) -> Path:
         if (ROOT / name).is_file():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
-    (tmp_path / ".venv" / ".installed").touch()
+    for environment in (tmp_path / ".venv", tmp_path / "build" / "demo-venv"):
+        environment.mkdir(parents=True)
+        (environment / "bin").symlink_to(Path(sys.executable).parent)
+        (environment / ".installed").touch()
     return tmp_path
 
 
@@ -72,7 +88,12 @@ def test_the_readme(copy: Path) -> None:
             command, shell=True, cwd=copy, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    for result in ("build/demo/chelsea.png", "enlarged/chelsea-sheet.png", "runs/images/chelsea.png"):
+    for result in (
+        "build/demo/chelsea.png",
+        "enlarged/chelsea-sheet.png",
+        "coloured/chelsea.png",
+        "filled/face.png",
+    ):
         assert cv2.imread(str(copy / result)) is not None, result
     for code in blocks("python"):
         done = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True, check=False)

@@ -11,7 +11,7 @@ import click
 from rich.progress import Progress, TaskID
 
 from caflow_deploy.cluster.fleet import Fleet
-from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs
+from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, with_masks
 from caflow_deploy.commands.options import (
     DrawingOptions,
     bundle_option,
@@ -41,6 +41,7 @@ from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, without_leftovers
 from caflow_runtime.jobs.images import Done, ImageJob, do
+from caflow_runtime.jobs.masks import check_fills
 from caflow_runtime.jobs.passes import Bits
 from caflow_runtime.jobs.result_files import FORMATS, SOURCE, ResultFiles
 from caflow_runtime.pictures.image_files import MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES, WITH_16_BITS
@@ -70,6 +71,12 @@ from caflow_runtime.rows.draw import Draw
     type=click.Choice(["8", "16"]),
     help="Per channel of the results; 16 is for PNG and TIFF.  [default: as IN, where the format of the result can]",
 )
+@click.option(
+    "--mask",
+    type=click.Path(path_type=Path),
+    help="Inpainting: an image as large as IN whose white pixels are filled; or a folder with one for each image, of "
+    "the same name.",
+)
 @click.option("--keep-all", is_flag=True, help="Write the other samples too, as NAME-2.png …, in order of rank.")
 @click.option("--sheet", is_flag=True, help="Write NAME-sheet.png: input, samples with their likelihoods, uncertainty.")
 @click.option("--maps", is_flag=True, help="Write NAME-likelihood.png, one for each level, and NAME-uncertainty.png.")
@@ -95,6 +102,7 @@ def command(
     files: ResultFiles,
     sized: SizeOptions,
     bits: Literal["8", "16"] | None,
+    mask: Path | None,
     keep_all: bool,
     sheet: bool,
     maps: bool,
@@ -125,6 +133,7 @@ def command(
     pipe = running.open_pipeline()
     if running.ray is not None:  # whose workers have other working directories
         inputs, output = tuple(str(Path(text).absolute()) if text else text for text in inputs), output.absolute()
+        mask = mask and mask.absolute()
     with ending_on_errors():
         draw, size = drawing.draw(pipe), sized.size(pipe)
         extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if draw.reject else draw.n) if maps else [])
@@ -132,6 +141,9 @@ def command(
         depth: Bits | None = None if bits is None else 16 if bits == "16" else 8
         jobs = [replace(job, size=size, bits=depth) for job in jobs]
         _check_results(jobs, draw, pipe.manifest.model.scale)
+        if mask is not None:
+            check_fills(pipe.manifest.model)
+            jobs = with_masks(jobs, mask)
     with ExitStack() as stack:
         metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not drawing.keep)
         work = Work(pipe, draw, max_pixels, metrics, stack.enter_context(progress_bar()))

@@ -2,6 +2,7 @@
 
 import mimetypes
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from caflow_deploy.commands.result_names import ResultNames
@@ -10,6 +11,7 @@ from caflow_runtime.image_formats import READ_ONLY, SUFFIXES, images_below
 from caflow_runtime.jobs.folder import NAME, make_folder
 from caflow_runtime.jobs.image_folder import recorded_outputs
 from caflow_runtime.jobs.images import ImageJob
+from caflow_runtime.jobs.masks import find_masks
 from caflow_runtime.jobs.result_files import ResultFiles
 from caflow_runtime.pictures.image_files import check_suffix
 
@@ -51,6 +53,19 @@ def plan_jobs(
         jobs = names.jobs(sources, recorded, force)
     _check_outputs(jobs)
     return jobs
+
+
+def with_masks(jobs: Sequence[ImageJob], mask: Path) -> list[ImageJob]:
+    """The same jobs with the mask of each: one for all, or those of a folder.
+
+    Raises:
+        InputError: if there is none for an image, or it would be overwritten.
+        OSError: if the folder cannot be read.
+    """
+    masks = find_masks(mask, [job.source for job in jobs])
+    if written := {path.resolve() for path in masks} & {path.resolve() for job in jobs for path in job.outputs}:
+        raise InputError(f"{written.pop()} is a mask: give another -o")
+    return [replace(job, mask=path) for job, path in zip(jobs, masks, strict=True)]
 
 
 def make_folders(jobs: Iterable[ImageJob]) -> None:

@@ -155,7 +155,9 @@ def _is_whole(result: Mapping[str, Any], job: ImageJob | None) -> bool:
     """Whether the files of a line are there, and made of what its input is now. `job`: None if it is not wanted now."""
     if has_changed(as_path(result["input"]), result.get("input_stamp")):
         return False
-    if job is not None and name_of(job.source) != result["input"]:
+    if job is not None and _inputs(job) != {name: result[name] for name in ("input", "mask") if name in result}:
+        return False
+    if "mask" in result and has_changed(as_path(result["mask"]), result.get("mask_stamp")):
         return False
     if result["outcome"] == DROPPED:
         return True
@@ -172,10 +174,18 @@ def _is_there(path: Path) -> bool:
 
 def _line(done: Done) -> dict[str, Any] | None:
     """What is written of an image, without its seal; None of one that failed, which the next run tries again."""
-    names = {"input": name_of(done.job.source), "output": name_of(done.job.output)}
+    names = _inputs(done.job) | {"output": name_of(done.job.output)}
+    if done.job.mask is not None:
+        names["mask_stamp"] = done.mask_stamp
     if done.is_dropped:
         return {**names, "outcome": DROPPED, "input_stamp": done.stamp}
     return None if done.report is None else done.report.fields() | names
+
+
+def _inputs(job: ImageJob) -> dict[str, str | None]:
+    """Absolute paths of what a result is made of."""
+    masks = {} if job.mask is None else {"mask": name_of(job.mask)}
+    return {"input": name_of(job.source), **masks}
 
 
 def _result(line: bytes) -> dict[str, Any] | None:
@@ -184,6 +194,6 @@ def _result(line: bytes) -> dict[str, Any] | None:
         found = parse_json(line, dict[str, Any])
     except WrongJson:
         return None
-    texts = (found.get(name) for name in ("input", "output", "outcome"))
+    texts = (found.get(name) for name in ("input", "output", "outcome", *({"mask"} & found.keys())))
     is_whole = line.endswith(b"\n") and all(isinstance(text, str) for text in texts)
     return found if is_whole and are_sealed(found) else None

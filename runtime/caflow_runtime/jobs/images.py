@@ -3,14 +3,13 @@
 import math
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import msgspec
-import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import MAX_PIXELS
 from caflow_runtime.jobs.folder import stamp_of
+from caflow_runtime.jobs.masks import Masked, read_masked
 from caflow_runtime.jobs.native_stderr import native_stderr
 from caflow_runtime.jobs.passes import Bits, Form, Made, Passes
 from caflow_runtime.jobs.photographs import KEEPS_COLOURS
@@ -71,6 +71,9 @@ class ImageJob:
         size = own if self.size is None else self.size.of(height, width, scale)
         as_source: Bits = 16 if given.bits > 8 and self.output.suffix.lower() in WITH_16_BITS else 8
         return Form(size, size == own, self.bits or as_source)
+
+    mask: Path | None = None
+    """An image as large as the source, whose white pixels are to be filled."""
 
     @property
     def outputs(self) -> list[Path]:
@@ -148,6 +151,8 @@ class Done:
     """There is none because all samples are untypical."""
     stamp: str | None = None
     """`stamp_of` the source, taken before it was read."""
+    mask_stamp: str | None = None
+    """That of the mask."""
 
 
 def do(
@@ -165,18 +170,20 @@ def do(
         show: as in `Pipeline.best_of`.
         max_pixels: of the image file, as in `read_image`.
     """
-    stamp, said = stamp_of(job.source), list[str]()
+    stamp, mask_stamp = stamp_of(job.source), None if job.mask is None else stamp_of(job.mask)
+    said: list[str] = []
     try:
         with native_stderr() as said:
             given = read_image(job.source, max_pixels)
         report, left_out = _draw(pipe, job, draw, show, metrics, given)
         warnings = [*dict.fromkeys(said), *given.warnings, *left_out] or UNSET
-        return Done(job, msgspec.structs.replace(report, input_stamp=stamp, warnings=warnings), stamp=stamp)
+        report = msgspec.structs.replace(report, input_stamp=stamp, warnings=warnings)
+        return Done(job, report, stamp=stamp, mask_stamp=mask_stamp)
     except Untypical as error:
         _remove(job.outputs)
         if metrics:
             metrics.observe_error(error)
-        return Done(job, wrong=f"{job.source}: {error}: dropped", is_dropped=True, stamp=stamp)
+        return Done(job, wrong=f"{job.source}: {error}: dropped", is_dropped=True, stamp=stamp, mask_stamp=mask_stamp)
     except (CaflowError, OSError, MemoryError) as error:
         if metrics:
             metrics.observe_error(error)
@@ -197,12 +204,16 @@ def _draw(
     alpha = None if given.alpha is None else form.reduced(draw_alpha(pipe, given.alpha, draw, form.size.passes))
     metadata = given.metadata.colours() if job.files.no_metadata else given.metadata
     write = partial(write_image, alpha=alpha, is_grey=is_grey, metadata=metadata, quality=job.files.quality)
-    is_changed = is_grey or job.output.suffix.lower() not in LOSSLESS or (alpha is not None and not alpha.all())
-    as_read = partial(_as_read_again, write=write, suffix=job.output.suffix) if is_changed else None
+    masked = None if job.mask is None else read_masked(job.mask, given)
+    given = given if masked is None else replace(given, rgb=masked.condition)
+    is_lossy = job.output.suffix.lower() not in LOSSLESS or (alpha is not None and not alpha.all())
+    is_changed = is_grey or is_lossy or masked is not None
+    as_read = partial(_as_read_again, write=write, suffix=job.output.suffix, masked=masked) if is_changed else None
     with metrics.stage("sample") if metrics else nullcontext():
         passes, written = Passes(pipe, draw, show), Written(form.bits == 16, as_read)
         made = passes.run(given.rgb, form.size.passes, needs_all, written)
-    for path, picture in zip([job.output, *job.others], made.pictures, strict=False):
+    pictures = made.pictures if masked is None else masked.filled_from(made.pictures)
+    for path, picture in zip([job.output, *job.others], pictures, strict=False):
         left_out = write(path, form.reduced(picture))
     if "sheet" in job.extras and isinstance(made.drawn, Samples):
         shown = sheet(made.condition, made.drawn)
@@ -230,9 +241,7 @@ def _draw(
 
 def _reduce(job: ImageJob, given: ImageFile, form: Form) -> tuple[ImageReport, list[str]]:
     """Of a source that is not smaller than its result, the source itself, reduced."""
-    pixels: NDArray[Any] = given.rgb
-    if form.bits == 16:
-        pixels = given.rgb * np.uint16(257) if given.deep is None else given.deep
+    pixels = given.pixels(form.bits)
     if given.alpha is not None:
         pixels = matted(pixels, given.alpha)
     alpha = None if given.alpha is None else form.reduced(given.alpha)
@@ -262,11 +271,13 @@ def _remove(paths: Iterable[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _as_read_again(pixels: NDArray[Any], write: Callable[[Path, NDArray[Any]], object], suffix: str) -> Image:
+def _as_read_again(
+    pixels: NDArray[Any], write: Callable[[Path, NDArray[Any]], object], suffix: str, masked: Masked | None
+) -> Image:
     """What a file with that suffix holds of an image."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"image{suffix}"
-        write(path, pixels)
+        write(path, pixels if masked is None else masked.filled_from(pixels))
         return read_image(path, pixels.size).rgb
 
 
@@ -318,7 +329,7 @@ def _typicality(known: Typicality | None, best: tuple[int, ...]) -> float | None
 
 
 def _of_file(pipe: Pipeline, written: Image, given: Image, with_consistency: bool) -> dict[str, Any]:
-    """What holds of the file where it is not what was drawn: grey, or of a format that loses something."""
+    """What holds of the file where it is not what was drawn: grey, masked, or of a format that loses something."""
     scored = pipe.score(written, given)
     known: dict[str, Any] = {"image_typicality": _typicality(scored.image_typicality, (0,))}
     if with_consistency:

@@ -50,6 +50,12 @@ class ImageFile:
     deep: NDArray[np.uint16] | None = None
     """(H, W, 3) RGB of a file of more than 8 bits, in 16."""
 
+    def pixels(self, bits: int) -> NDArray[Any]:
+        """(H, W, 3) RGB, uint8 or, with 16 bits, uint16."""
+        if bits == 8:
+            return self.rgb
+        return self.rgb * np.uint16(257) if self.deep is None else self.deep
+
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """Read an image file of 8 or 16 bits, or a TIFF of floating-point values 0 … 1: grey, RGB or RGBA, turned as its

@@ -1,0 +1,151 @@
+"""`caflow image --mask`: what is white is filled, all else stays, and the likelihood is that of the file."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+from commands import Done, caflow, json_lines_of
+from numpy.typing import NDArray
+from tiny import photograph
+
+from caflow_runtime.bundle.builtin import find_bundle
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.reading import read_manifest
+from caflow_runtime.errors import InputError
+from caflow_runtime.jobs.image_folder import RESULTS
+from caflow_runtime.jobs.masks import check_fills
+from caflow_runtime.pictures.image_files import read_image, write_image
+
+HEIGHT, WIDTH = 50, 37
+"""No multiples of what the model needs."""
+HOLE = slice(9, 25), slice(20, 37)
+
+Picture = NDArray[np.uint8]
+
+
+def image(photographs: Path, number: int) -> Picture:
+    large = photograph(photographs, number, 4 * HEIGHT, 4 * WIDTH)
+    return np.asarray(cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def write_mask(path: Path, hole: tuple[slice, slice] = HOLE, white: int = 255) -> Path:
+    mask = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    mask[hole] = white
+    write_image(path, mask)
+    return path
+
+
+@pytest.fixture
+def folder(photographs: Path, tmp_path: Path) -> Path:
+    """Two photographs in `in`, and the mask of each in `masks`."""
+    for number, name in enumerate(("a", "b")):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        write_image(tmp_path / "in" / f"{name}.png", image(photographs, number))
+        write_mask(tmp_path / "masks" / f"{name}.bmp")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that takes masks. Its graphs are those of another task: what is drawn does not matter."""
+    folder = shutil.copytree(find_bundle("colorization-demo"), tmp_path_factory.mktemp("bundle") / "boxes.caflow")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["model"] |= {"task": "inpainting", "task_settings": {"mask": "box", "mask_area": 0.15}}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return Path(folder)
+
+
+def fill(bundle: Path, *arguments: object) -> Done:
+    return caflow("image", *arguments, "--bundle", bundle, "-n", 2, "--threads", 1)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_only_the_hole_changes_and_the_likelihood_is_that_of_the_file(bundle: Path, folder: Path, suffix: str) -> None:
+    given, out = folder / "in" / "a.png", folder / f"out{suffix}"
+    done = fill(bundle, given, "--mask", folder / "masks" / "a.bmp", "-o", out, "--json")
+    assert done.returncode == 0, done.stderr
+    known, filled = read_image(given).rgb, read_image(out).rgb
+    hole = np.zeros((HEIGHT, WIDTH), bool)
+    hole[HOLE] = True
+    if suffix == ".png":
+        np.testing.assert_array_equal(filled[~hole], known[~hole])
+    assert (filled[hole] != known[hole]).any(1).mean() > 0.5
+    report = json.loads(done.stdout)
+    write_image(folder / "condition.png", np.where(hole[..., None], np.uint8(0), known))
+    scored = caflow("score", out, folder / "condition.png", "--bundle", bundle, "--threads", 1, "--json")
+    assert report["density_at"] == "image"
+    assert report["log_likelihood"] == pytest.approx(json.loads(scored.stdout)["log_likelihood"], rel=1e-6)
+
+
+def test_further_samples_keep_what_is_known_too(bundle: Path, folder: Path) -> None:
+    out = folder / "out.png"
+    done = fill(
+        bundle, folder / "in" / "a.png", "--mask", folder / "masks" / "a.bmp", "-o", out, "--keep-all", "--sheet"
+    )
+    assert done.returncode == 0, done.stderr
+    known, second = read_image(folder / "in" / "a.png").rgb, read_image(folder / "out-2.png").rgb
+    np.testing.assert_array_equal(second[: HOLE[0].start], known[: HOLE[0].start])
+    assert (folder / "out-sheet.png").exists()
+
+
+def test_a_folder_has_a_mask_for_each_and_a_new_mask_is_done_again(bundle: Path, folder: Path) -> None:
+    given = [folder / "in", "--mask", folder / "masks", "-o", folder / "out"]
+    assert len(fill(bundle, *given).stdout.splitlines()) == 2
+    assert fill(bundle, *given).stdout == f"{folder / 'out'} is done already\n"
+    before = (folder / "out" / "b.png").read_bytes()
+    write_mask(folder / "masks" / "b.bmp", (slice(0, 16), slice(0, 16)))
+    (again,) = fill(bundle, *given).stdout.splitlines()
+    assert again.startswith(f"{folder / 'in' / 'b.png'} → ")
+    assert (folder / "out" / "b.png").read_bytes() != before
+    write_mask(folder / "one.png")
+    assert len(fill(bundle, folder / "in", "--mask", folder / "one.png", "-o", folder / "out").stdout.splitlines()) == 2
+    assert {line["mask"] for line in json_lines_of(folder / "out" / RESULTS)} == {str(folder / "one.png")}
+
+
+def test_what_is_wrong_with_a_mask_is_said(bundle: Path, folder: Path) -> None:
+    given, mask = folder / "in" / "a.png", folder / "masks" / "a.bmp"
+    write_image(folder / "small.png", np.full((HEIGHT, WIDTH - 1, 3), 255, np.uint8))
+    write_mask(folder / "dark.png", white=127)
+    (folder / "masks" / "below").mkdir()
+    write_mask(folder / "masks" / "below" / "b.png")
+    for options, code, said in (
+        (
+            [given, "--mask", folder / "small.png"],
+            1,
+            f"{given}: {folder / 'small.png'}: wanted a mask as large as its image, 37×50 pixels, got 36×50",
+        ),
+        (
+            [given, "--mask", folder / "dark.png"],
+            1,
+            f"{given}: {folder / 'dark.png'}: no pixel of this mask is white, so there is nothing to fill",
+        ),
+        (
+            [folder / "in", "--mask", folder / "masks"],
+            2,
+            f"{folder / 'in' / 'b.png'}: wanted one mask in {folder / 'masks'}, called b.png or so, found "
+            f"{folder / 'masks' / 'b.bmp'} and {folder / 'masks' / 'below' / 'b.png'}",
+        ),
+        (
+            [given, "--mask", mask, "--bundle", "x4-photo"],
+            2,
+            "masks are for models of inpainting: this is one of super-",
+        ),
+    ):
+        done = caflow("image", "--bundle", bundle, *options, "-o", folder / "out", "-n", 1)
+        assert done.returncode == code
+        assert done.stderr.startswith(f"caflow: {said}"), done.stderr
+    done = fill(bundle, given, "--mask", mask, "-o", mask, "--force")
+    assert (done.returncode, done.stderr) == (2, f"caflow: {mask} is a mask: give another -o\n")
+
+
+def test_a_model_of_holes_in_the_middle_takes_no_mask(bundle: Path) -> None:
+    model = read_manifest(bundle).model
+    check_fills(model)
+    central = msgspec.structs.replace(model, task_settings={**model.task_settings, "mask": "central"})
+    with pytest.raises(InputError, match="fills the square in the middle of any image"):
+        check_fills(central)
