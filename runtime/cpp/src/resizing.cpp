@@ -142,7 +142,7 @@ std::vector<float> enlarge(const std::vector<float>& small, Sides sides, std::in
 std::vector<float> enlarge_pixels(const Image& condition, std::int64_t scale) {
     const std::vector<float> values(condition.rgb.begin(), condition.rgb.end());
     std::vector<float> large = enlarge(values, {condition.height, condition.width}, scale);
-    for (float& value : large) value = std::nearbyint(std::clamp(value, 0.0f, 255.0f)) + 0.5f;
+    for (float& value : large) value = std::clamp(value, 0.0f, 255.0f) + 0.5f;
     return large;
 }
 
