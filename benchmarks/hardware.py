@@ -72,7 +72,7 @@ def errors(way: Way, exact: Results, pairs: list[Pair]) -> dict[str, float]:
 @click.option("--int8", type=click.Path(path_type=Path, exists=True), help="The same in int8.")
 @click.option("--side", default=256, show_default=True, help="Of the square results, in pixels.")
 @click.option("--images", default=4, show_default=True, help="Photographs that are drawn together.")
-@click.option("--rounds", default=9, show_default=True, help="Rounds of which the median counts.")
+@click.option("--rounds", default=9, show_default=True, help="How often each is timed; the median is reported.")
 @click.option("--cpu-time", is_flag=True, help="Count CPU seconds of the process, for a machine that does other work.")
 @report.options
 def main(

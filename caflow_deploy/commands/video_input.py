@@ -115,7 +115,7 @@ class SourceOptions:
         return cut_source(PipeSource(sys.stdin.fileno(), "standard input", self.raw), self.cut)
 
     def _uncut(self, live: LiveSource) -> Source:
-        """A live source, of which there is no beginning to count from."""
+        """Return a live source. It has no beginning, so times cannot be counted from there."""
         if (self.start, self.end, self.rate) == (None, None, None):
             return live
         live.close()

@@ -21,8 +21,8 @@ SUPPORT = 2
 STRIP_PIXELS = 2**20
 """Of the source, at once: what is between has 12 bytes for each value."""
 VALUES = {np.dtype(np.uint8): (255, 0.0), np.dtype(np.uint16): (65535, 0.0), np.dtype(np.float32): (255, 0.5)}
-"""What stands for white less what stands for black, and the latter. Floats are continuous pixel values, of which the
-cell [w, w + 1) stands for the integer w."""
+"""The difference between the values of white and black, and the value of black. A float in [w, w + 1) stands for the
+integer w."""
 
 
 def reduce(image: Picture, height: int, width: int) -> Picture:
