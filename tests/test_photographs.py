@@ -27,4 +27,15 @@ def test_no_file_of_a_set_takes_the_place_of_another(kind: str) -> None:
 
 
 def test_the_last_evaluation_has_enough_photographs() -> None:
-    assert sum(len(package["files"]) for package in PACKAGES["last"]) >= 60
+    assert sum(len(package["files"]) for package in PACKAGES["last"]) >= 90
+    assert len(packages_of("last")) >= 25
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "last"])
+def test_a_package_of_the_last_evaluation_is_in_no_other_set(kind: str) -> None:
+    assert packages_of("last") & packages_of(kind) == set()
+
+
+def packages_of(kind: str) -> set[tuple[str, str]]:
+    """The packages that a set is of, by source and name."""
+    return {(package["source"], package["package"].lower()) for package in PACKAGES[kind]}
