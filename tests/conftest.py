@@ -112,21 +112,12 @@ def exported(ours: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportRepo
 
 
 @pytest.fixture(scope="session")
-def exported_half(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
-    """The model of `uncalibrated`, exported again from its bundle with networks in fp16. Do not change it."""
-    half: PrecisionName = "fp16"
-    return made_once(
-        tmp_path_factory, "exported-half", lambda folder: export(uncalibrated, folder / "half.caflow", half)
-    )
-
-
-@pytest.fixture(scope="session")
 def least(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of one level, which is exported in a third of the time: for what export does, whatever the model."""
 
     def save(folder: Path) -> Path:
         torch.manual_seed(0)
-        checkpoint.save(folder / "least.pt", small_model(torch.float32, **LEAST))
+        checkpoint.save(folder / "least.pt", small_model(torch.float32, **LEAST), training={"step": 7})
         return folder / "least.pt"
 
     return made_once(tmp_path_factory, "least", save)
@@ -144,6 +135,15 @@ def least_exported(least: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         return bundle
 
     return made_once(tmp_path_factory, "least-exported", write)
+
+
+@pytest.fixture(scope="session")
+def exported_half(least_exported: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """The same model, exported again from that bundle with networks in fp16. Do not change it."""
+    half: PrecisionName = "fp16"
+    return made_once(
+        tmp_path_factory, "exported-half", lambda folder: export(least_exported, folder / "half.caflow", half)
+    )
 
 
 def torch_noise(

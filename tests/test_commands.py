@@ -14,7 +14,6 @@ from commands import caflow, command, started
 from msgspec.structs import replace
 from tiny import photograph
 
-from caflow_export.export import ExportReport
 from caflow_runtime.bundle.reading import describe_file, read_manifest, write_manifest
 from caflow_runtime.judge.calibration import read_calibration, write_calibration
 from caflow_runtime.pictures.image_files import read_image, write_image
@@ -56,9 +55,9 @@ def test_a_stop_says_how_far_it_came(uncalibrated: Path, folder: Path, tmp_path:
     assert len(list(out.glob("*.png"))) - int(last[1]) in (0, 1)  # it may come between an image and its line
 
 
-def test_a_folder_is_done_but_for_what_cannot_be(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_is_done_but_for_what_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = caflow("image", folder, "-o", out, "--bundle", exported.path, "-n", 2)
+    done = caflow("image", folder, "-o", out, "--bundle", uncalibrated, "-n", 2)
     assert done.returncode == 1
     first, last = done.stderr.splitlines()
     assert first.startswith(
@@ -79,13 +78,13 @@ def test_a_folder_is_done_but_for_what_cannot_be(exported: ExportReport, folder:
     np.testing.assert_array_equal(results["alpha.png"].rgb, results["colour.png"].rgb)
 
 
-def test_one_image_as_the_library_does_it(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+def test_one_image_as_the_library_does_it(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "result.png"
     options = ["-n", 3, "--seed", 5, "--temperature", 0.9, "--sheet", "--keep-all", "--json"]
-    done = caflow("image", folder / "colour.png", "-o", out, "--bundle", exported.path, *options)
+    done = caflow("image", folder / "colour.png", "-o", out, "--bundle", uncalibrated, *options)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    with load(exported.path) as pipe:
+    with load(uncalibrated) as pipe:
         drawn = pipe.sample(read_image(folder / "colour.png").rgb, n=3, seed=5, temperature=0.9)
     for k, name in enumerate(["result.png", "result-2.png", "result-3.png"]):
         np.testing.assert_array_equal(read_image(out.with_name(name)).rgb, drawn.images[0][k])
@@ -97,10 +96,10 @@ def test_one_image_as_the_library_does_it(exported: ExportReport, folder: Path, 
     assert np.isclose(report["bits_per_dim"], drawn.bits_per_dim[0, 0])
 
 
-def test_nothing_is_overwritten_without_force(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_without_force(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "there.png"
     out.write_text("mine")
-    command = ["image", folder / "colour.png", "-o", out, "--bundle", exported.path, "-n", 1]
+    command = ["image", folder / "colour.png", "-o", out, "--bundle", uncalibrated, "-n", 1]
     refused = caflow(*command)
     assert (refused.returncode, out.read_text()) == (2, "mine")
     assert refused.stderr == f"caflow: {out} is there already: give --force to overwrite it, or another -o\n"
@@ -108,10 +107,10 @@ def test_nothing_is_overwritten_without_force(exported: ExportReport, folder: Pa
     assert read_image(out).rgb.shape == (36, 48, 3)
 
 
-def test_progressive_best_of_n(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
-    command = ["image", folder / "colour.png", "-o", tmp_path / "out.png", "--bundle", exported.path, "--json"]
+def test_progressive_best_of_n(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
+    command = ["image", folder / "colour.png", "-o", tmp_path / "out.png", "--bundle", uncalibrated, "--json"]
     done = caflow(*command, "-n", 6, "--keep", "6,2")
-    with load(exported.path) as pipe:
+    with load(uncalibrated) as pipe:
         best = pipe.best_of(read_image(folder / "colour.png").rgb, n=6, keep=(6, 2))
     assert json.loads(done.stdout)["sample"] == best.sample[0]
     wrong = caflow(*command, "-n", 6, "--keep", "5,2", "--force")
@@ -119,14 +118,14 @@ def test_progressive_best_of_n(exported: ExportReport, folder: Path, tmp_path: P
     assert "numbers of samples, one per level from n = 6 down" in wrong.stderr
 
 
-def test_globs(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
-    done = caflow("image", folder / "*r*y.png", "-o", tmp_path / "out", "--bundle", exported.path, "-n", 1)
+def test_globs(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
+    done = caflow("image", folder / "*r*y.png", "-o", tmp_path / "out", "--bundle", uncalibrated, "-n", 1)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["grey.png"]
 
 
-def test_a_file_that_is_given_twice_is_done_once(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
-    bundle = ["--bundle", exported.path, "-n", 1]
+def test_a_file_that_is_given_twice_is_done_once(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
+    bundle = ["--bundle", uncalibrated, "-n", 1]
     colour = folder / "below" / ".." / "colour.png"
     done = caflow("image", folder / "colour.png", colour, "-o", tmp_path / "one.png", *bundle)
     assert done.returncode == 0, done.stderr
@@ -137,18 +136,18 @@ def test_a_file_that_is_given_twice_is_done_once(exported: ExportReport, folder:
     assert len(done.stdout.splitlines()) == 6
 
 
-def test_what_is_reported_holds_of_the_file(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+def test_what_is_reported_holds_of_the_file(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     """Grey, or lossy: the file is not what was drawn, so it is scored as it is."""
     for source, name in (("grey.png", "grey.png"), ("colour.png", "lossy.jpg")):
-        command = ["image", folder / source, "-o", tmp_path / name, "--bundle", exported.path, "-n", 2, "--json"]
+        command = ["image", folder / source, "-o", tmp_path / name, "--bundle", uncalibrated, "-n", 2, "--json"]
         report = json.loads(caflow(*command).stdout)
-        scored = caflow("score", tmp_path / name, folder / source, "--bundle", exported.path, "--json")
+        scored = caflow("score", tmp_path / name, folder / source, "--bundle", uncalibrated, "--json")
         assert report["density_at"] == "image"
         assert np.isclose(report["log_likelihood"], json.loads(scored.stdout)["log_likelihood"])
 
 
-def test_no_output_takes_another_ones_place(exported: ExportReport, folder: Path) -> None:
-    bundle = ["--bundle", exported.path, "-n", 2]
+def test_no_output_takes_another_ones_place(uncalibrated: Path, folder: Path) -> None:
+    bundle = ["--bundle", uncalibrated, "-n", 2]
     before = (folder / "colour.png").read_bytes()
     onto_itself = caflow("image", folder, "-o", folder, *bundle, "--force")
     assert onto_itself.returncode == 2
@@ -163,11 +162,11 @@ def test_no_output_takes_another_ones_place(exported: ExportReport, folder: Path
 
 
 def test_results_beside_their_inputs_are_not_taken_for_inputs(
-    exported: ExportReport, photographs: Path, tmp_path: Path
+    uncalibrated: Path, photographs: Path, tmp_path: Path
 ) -> None:
     for name in ("one.jpg", "two.jpg"):
         write_image(tmp_path / name, photograph(photographs, 0, 9, 12))
-    given = ["image", tmp_path, "-o", tmp_path, "--bundle", exported.path, "-n", 2, "--sheet", "--format", "png"]
+    given = ["image", tmp_path, "-o", tmp_path, "--bundle", uncalibrated, "-n", 2, "--sheet", "--format", "png"]
     assert caflow(*given).returncode == 0
     assert caflow(*given).stdout == f"{tmp_path} is done already\n"
     write_image(tmp_path / "three.png", photograph(photographs, 0, 9, 12))
@@ -196,16 +195,16 @@ def test_results_beside_their_inputs_are_not_taken_for_inputs(
     ],
 )
 def test_wrong_use_is_exit_code_2(
-    exported: ExportReport, folder: Path, tmp_path: Path, arguments: list[str], message: str
+    uncalibrated: Path, folder: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     given = [str(folder / "colour.png") if argument == "IN" else argument for argument in arguments]
-    done = caflow(*given, "-o", tmp_path / "out.png", "--bundle", exported.path)
+    done = caflow(*given, "-o", tmp_path / "out.png", "--bundle", uncalibrated)
     assert done.returncode == 2
     assert message in done.stderr
     assert not (tmp_path / "out.png").exists()
 
 
-def test_outputs_that_cannot_be(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+def test_outputs_that_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for output, message in (
         (tmp_path / "file", "file: wanted a folder for results, a file is in its place: give another -o"),
@@ -213,28 +212,28 @@ def test_outputs_that_cannot_be(exported: ExportReport, folder: Path, tmp_path: 
         (tmp_path / "one.png", "wanted a folder"),
         (tmp_path / ("x" * 300), "File name too long"),
     ):
-        done = caflow("image", folder, "-o", output, "--bundle", exported.path, "-n", 1)
+        done = caflow("image", folder, "-o", output, "--bundle", uncalibrated, "-n", 1)
         assert (done.returncode, done.stdout) == (2, ""), output
         assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
-    done = caflow("image", folder / "colour.png", "-o", tmp_path / "out.gif", "--bundle", exported.path)
+    done = caflow("image", folder / "colour.png", "-o", tmp_path / "out.gif", "--bundle", uncalibrated)
     assert "wanted a name for an image, ending in .bmp" in done.stderr
     too_small = caflow(
-        "image", folder / "colour.png", "-o", tmp_path / "a.png", "--bundle", exported.path, "--pixel-budget", 10
+        "image", folder / "colour.png", "-o", tmp_path / "a.png", "--bundle", uncalibrated, "--pixel-budget", 10
     )
     assert too_small.returncode == 1
     assert "give a smaller overlap or a larger pixel_budget" in too_small.stderr
 
 
-def test_names_are_shown_as_they_are(exported: ExportReport, tmp_path: Path) -> None:
-    odd = Path(shutil.copytree(exported.path, tmp_path / "x[bold]y[0]"))
+def test_names_are_shown_as_they_are(uncalibrated: Path, tmp_path: Path) -> None:
+    odd = Path(shutil.copytree(uncalibrated, tmp_path / "x[bold]y[0]"))
     assert "x[bold]y[0]" in caflow("info", odd).stdout
 
 
-def test_folders_named_as_images_are_none(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+def test_folders_named_as_images_are_none(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     (folder / "folder.png").mkdir()
     (folder / "cut.png").unlink()
-    assert caflow("image", folder, "-o", tmp_path / "out", "--bundle", exported.path, "-n", 1).returncode == 0
+    assert caflow("image", folder, "-o", tmp_path / "out", "--bundle", uncalibrated, "-n", 1).returncode == 0
 
 
 def test_a_bundle_that_is_none(folder: Path, tmp_path: Path) -> None:
@@ -252,31 +251,31 @@ def test_a_bundle_that_is_none(folder: Path, tmp_path: Path) -> None:
     assert caflow("doctor", folder).returncode == 1
 
 
-def test_score(exported: ExportReport, folder: Path, tmp_path: Path) -> None:
+def test_score(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "target.png"
-    assert caflow("image", folder / "colour.png", "-o", target, "--bundle", exported.path, "-n", 1).returncode == 0
-    done = caflow("score", target, folder / "colour.png", "--bundle", exported.path, "--json")
+    assert caflow("image", folder / "colour.png", "-o", target, "--bundle", uncalibrated, "-n", 1).returncode == 0
+    done = caflow("score", target, folder / "colour.png", "--bundle", uncalibrated, "--json")
     report = json.loads(done.stdout)
-    with load(exported.path) as pipe:
+    with load(uncalibrated) as pipe:
         expected = pipe.score(read_image(target).rgb, read_image(folder / "colour.png").rgb)
     assert np.isclose(report["log_likelihood"], expected.log_likelihood[0])
     assert np.isclose(report["bits_per_dim"], expected.bits_per_dim[0])
-    table = caflow("score", target, folder / "colour.png", "--bundle", exported.path)
+    table = caflow("score", target, folder / "colour.png", "--bundle", uncalibrated)
     assert f"{expected.bits_per_dim[0]:.4f}" in table.stdout
-    wrong = caflow("score", target, target, "--bundle", exported.path)
+    wrong = caflow("score", target, target, "--bundle", uncalibrated)
     assert wrong.returncode == 2
     assert "wanted 4 times its sides" in wrong.stderr
 
 
-def test_info(exported: ExportReport) -> None:
-    done = caflow("info", exported.path)
+def test_info(uncalibrated: Path) -> None:
+    done = caflow("info", uncalibrated)
     assert done.returncode == 0
     assert "super-resolution ×4" in done.stdout
-    assert json.loads(caflow("info", exported.path, "--json").stdout)["model"]["levels"] == 2
+    assert json.loads(caflow("info", uncalibrated, "--json").stdout)["model"]["levels"] == 2
 
 
-def test_bench(exported: ExportReport) -> None:
-    command = ["bench", exported.path, "--side", 16, "-n", "1,4", "--seconds", 0]
+def test_bench(uncalibrated: Path) -> None:
+    command = ["bench", uncalibrated, "--side", 16, "-n", "1,4", "--seconds", 0]
     *lines, best = [json.loads(line) for line in caflow(*command, "--json").stdout.splitlines()]
     assert [line["samples"] for line in lines] == [1, 4]
     assert ([line["kind"] for line in lines], best["kind"]) == (["latency"] * 2, "throughput")
@@ -286,18 +285,18 @@ def test_bench(exported: ExportReport) -> None:
     assert best["peak_gflop_per_s"] > 0
     assert best["gpu_memory"] is None
     assert all(line["median_s"] > 0 and line["backend"] == "onnxruntime cpu" for line in lines)
-    graphs = {graph.name: graph.operations_per_pixel * 16**2 for graph in exported.manifest.graphs}
+    graphs = {graph.name: graph.operations_per_pixel * 16**2 for graph in read_manifest(uncalibrated).graphs}
     row = sum(graphs[f"{name}_{j}"] for name in ("decode", "reverse") for j in range(2))
     assert np.isclose(lines[1]["operations"], graphs["encode"] + 4 * row)
     assert np.isclose(lines[1]["counted_times_first"], (graphs["encode"] + 4 * row) / (graphs["encode"] + row))
-    tables = caflow("bench", exported.path, "--side", 16, "-n", 1, "--seconds", 0).stdout
+    tables = caflow("bench", uncalibrated, "--side", 16, "-n", 1, "--seconds", 0).stdout
     assert "counted" in tables
     assert "of the peak" in tables
-    assert caflow("bench", exported.path, "-n", "few").returncode == 2
+    assert caflow("bench", uncalibrated, "-n", "few").returncode == 2
 
 
-def test_doctor(exported: ExportReport, tmp_path: Path) -> None:
-    healthy = caflow("doctor", exported.path, "--json")
+def test_doctor(uncalibrated: Path, tmp_path: Path) -> None:
+    healthy = caflow("doctor", uncalibrated, "--json")
     assert healthy.returncode == 0, healthy.stdout
     checks = [json.loads(line) for line in healthy.stdout.splitlines()]
     states = {check["name"]: check["state"] for check in checks}
@@ -305,7 +304,7 @@ def test_doctor(exported: ExportReport, tmp_path: Path) -> None:
     assert states["onnxruntime cpu: noise of level 0 after decode and likelihood"] == "ok"
     assert states["onnxruntime cpu: a row alone and in a batch, pixels"] == "ok"
     assert states["calibration"] == "absent"
-    copy = Path(shutil.copytree(exported.path, tmp_path / "damaged.caflow"))
+    copy = Path(shutil.copytree(uncalibrated, tmp_path / "damaged.caflow"))
     (copy / "decode_0.onnx").write_bytes(b"damaged")
     damaged = caflow("doctor", copy)
     assert damaged.returncode == 1
@@ -313,9 +312,9 @@ def test_doctor(exported: ExportReport, tmp_path: Path) -> None:
     assert "copy or export the bundle again" in damaged.stdout
 
 
-def test_doctor_finds_a_graph_that_computes_something_else(exported: ExportReport, tmp_path: Path) -> None:
+def test_doctor_finds_a_graph_that_computes_something_else(uncalibrated: Path, tmp_path: Path) -> None:
     """The file is whole and its hash is right, so only the flow's own tests can notice it."""
-    copy = Path(shutil.copytree(exported.path, tmp_path / "sick.caflow"))
+    copy = Path(shutil.copytree(uncalibrated, tmp_path / "sick.caflow"))
     proto = onnx.load(copy / "decode_0.onnx", load_external_data=False)
     (node,) = (node for node in proto.graph.node if "share" in node.output)
     node.output[list(node.output).index("share")] = "right"

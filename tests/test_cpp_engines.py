@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from c_library import CError, CModel
-from cpp_build import BUNDLE, headers_of_tensorrt, run
+from cpp_build import headers_of_tensorrt, run
 from test_engines import MAX_ROWS, with_engines
-from tiny import photograph
+from tiny import TINY, photograph
 
 from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.bundle import engine_sets as engines
@@ -23,7 +23,7 @@ def test_engines_want_a_gpu(built_cpp: Path) -> None:
     with pytest.raises(
         CError, match=r"wanted an NVIDIA GPU, but none can be used \(.+\): install its driver"
     ) as refused:
-        CModel(built_cpp / "libcaflow.so", BUNDLE, backend=b"tensorrt")
+        CModel(built_cpp / "libcaflow.so", TINY, backend=b"tensorrt")
     assert refused.value.status == "backend"
 
 

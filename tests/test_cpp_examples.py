@@ -7,14 +7,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from cpp_build import BUNDLE, check_provider, run
+from cpp_build import check_provider, run
 from test_cpp_engines import with_engines_of_the_headers
 from tiny import photograph
 
+from caflow_runtime.bundle import builtin
 from caflow_runtime.image import Image
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
+BUNDLE = builtin.find_bundle(builtin.DEFAULT)
 SIDES = (24, 32)
 
 

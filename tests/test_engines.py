@@ -134,10 +134,10 @@ def test_threads_share_a_pipeline(engine: Pipeline, cpu: Pipeline, photographs: 
                 check_equal(result, cpu.best_of(images[k], n=3, seed=seed))
 
 
-def test_halves(exported_half: ExportReport, cpu: Pipeline, photographs: Path, tmp_path: Path) -> None:
+def test_halves(exported_half: ExportReport, photographs: Path, tmp_path: Path) -> None:
     folder = with_engines(exported_half.path, tmp_path / "half.caflow")
     condition = photograph(photographs, 3, 16, 16)
-    with load(folder, backend="tensorrt") as engine:
+    with load(folder, backend="tensorrt") as engine, load(folder, backend="cpu") as cpu:
         for _ in range(3):
             check_equal(engine.best_of(condition, n=1), cpu.best_of(condition, n=1), likelihood=1e-3, pixels=1)
 

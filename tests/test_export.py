@@ -210,7 +210,7 @@ def test_the_graphs_reproduce_the_public_implementation(reference: ExportReport)
 
 
 def test_half_networks_leave_the_state_in_float32(exported_half: ExportReport) -> None:
-    proto = onnx.load(exported_half.path / "decode_1.onnx")
+    proto = onnx.load(exported_half.path / "decode_0.onnx")
     types = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
     convolutions = [types[node.input[1]] for node in proto.graph.node if node.op_type == "Conv"]
     assert onnx.TensorProto.FLOAT16 in convolutions  # the networks
@@ -220,7 +220,7 @@ def test_half_networks_leave_the_state_in_float32(exported_half: ExportReport) -
     for node in proto.graph.node:
         if node.op_type in ("Exp", "Atan", "ReduceSum"):
             assert value_types.get(node.output[0], onnx.TensorProto.FLOAT) == onnx.TensorProto.FLOAT, node
-    assert {port.type for port in exported_half.manifest.graph("decode_1").outputs} == {"float32"}
+    assert {port.type for port in exported_half.manifest.graph("decode_0").outputs} == {"float32"}
 
 
 @pytest.mark.full

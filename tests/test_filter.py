@@ -20,7 +20,6 @@ import pytest
 from commands import caflow
 from tiny import DATA, photograph
 
-from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.image_formats import MAX_PIXELS
 from caflow_runtime.jobs import accepted as accepted_files
@@ -311,8 +310,8 @@ def test_wrong_lists_are_refused_in_one_line(
     assert not Path("out").exists()
 
 
-def test_a_bundle_that_is_not_calibrated(exported: ExportReport, data: Path, tmp_path: Path) -> None:
-    done = caflow("filter", data, "-o", tmp_path / "out", "--bundle", exported.path)
+def test_a_bundle_that_is_not_calibrated(uncalibrated: Path, data: Path, tmp_path: Path) -> None:
+    done = caflow("filter", data, "-o", tmp_path / "out", "--bundle", uncalibrated)
     assert done.returncode == 2
     assert "is not calibrated: run caflow calibrate" in done.stderr
     assert not (tmp_path / "out").exists()
@@ -478,8 +477,8 @@ def killed_and_resumed(bundle: Path, data: Path, folder: Path, count: int, kills
 
 
 def test_killed_and_resumed(bundle: Path, data: Path, tmp_path: Path) -> None:
-    kills = {70: signal.SIGKILL, 400: signal.SIGTERM, 800: signal.SIGTERM, 1200: signal.SIGKILL}
-    killed_and_resumed(bundle, data, tmp_path, 3001, kills)
+    kills = {70: signal.SIGKILL, 200: signal.SIGTERM, 400: signal.SIGTERM, 600: signal.SIGKILL}
+    killed_and_resumed(bundle, data, tmp_path, 1001, kills)
 
 
 @pytest.mark.full

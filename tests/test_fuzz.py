@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from cpp_build import BUNDLE, MISSING
+from cpp_build import MISSING
 from fuzzing import READERS
 from reader_cases import graph_cases, manifest_cases
 from test_bundle import a_bundle
 from test_readers_agree import LARGEST_GRAPH, check_same, in_cpp, meaning_of_graph, meaning_of_manifest
+from tiny import TINY
 
 pytestmark = pytest.mark.full
 
@@ -51,7 +52,7 @@ def test_both_languages_agree_on_more_manifests(built_cpp: Path, tmp_path: Path)
 
 @pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
 def test_both_languages_agree_on_more_graphs(built_cpp: Path, tmp_path: Path) -> None:
-    graphs = [contents for path in sorted(BUNDLE.glob("*.onnx")) if len(contents := path.read_bytes()) < LARGEST_GRAPH]
+    graphs = [contents for path in sorted(TINY.glob("*.onnx")) if len(contents := path.read_bytes()) < LARGEST_GRAPH]
     cases = list(graph_cases(graphs, round(INPUTS * GRAPHS), SEED + 1))
     ours = [meaning_of_graph(case) for case in cases]
     check_same(cases, ours, in_cpp(built_cpp, "g", cases, tmp_path))

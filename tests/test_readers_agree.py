@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cpp_build import BUNDLE, MISSING, run
+from cpp_build import MISSING, run
 from reader_cases import graph_cases, manifest_cases
 from test_bundle import a_bundle
+from tiny import TINY
 
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.external_data import WrongGraph, external_files
@@ -78,9 +79,9 @@ def test_on_manifests(built_cpp: Path, tmp_path: Path) -> None:
 
 
 def test_on_graphs(built_cpp: Path, tmp_path: Path) -> None:
-    graphs = [contents for path in sorted(BUNDLE.glob("*.onnx")) if len(contents := path.read_bytes()) < LARGEST_GRAPH]
+    graphs = [contents for path in sorted(TINY.glob("*.onnx")) if len(contents := path.read_bytes()) < LARGEST_GRAPH]
     cases = list(graph_cases(graphs, GRAPHS))
     ours = [meaning_of_graph(case) for case in cases]
     check_same(cases, ours, in_cpp(built_cpp, "g", cases, tmp_path))
-    assert all(ours[: len(graphs) - 1])  # to_image, the last, has no weights
+    assert sum(map(bool, ours[: len(graphs)])) >= len(graphs) - 2  # dequantize and to_image read no file
     assert 0.05 < sum(found is not None for found in ours) / len(cases) < 0.95

@@ -14,7 +14,6 @@ import pytest
 from clips import FFMPEG, ffmpeg, frames_of, packets
 from video_jobs import H264, video_job, video_settings
 
-from caflow_export.export import ExportReport
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.results import REJECTED
@@ -46,8 +45,8 @@ CLIPS += ["refresh.mkv", "false_keys.mp4"]
 
 
 @pytest.fixture(scope="module")
-def pipe(exported: ExportReport) -> Iterator[Pipeline]:
-    with load(exported.path, backend="cpu", threads=1) as pipe:
+def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
+    with load(uncalibrated, backend="cpu", threads=1) as pipe:
         yield pipe
 
 
@@ -190,12 +189,12 @@ with load(bundle, backend="cpu", threads=1) as pipe:
 """
 
 
-def test_two_processes_draw_one_video(pipe: Pipeline, clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+def test_two_processes_draw_one_video(pipe: Pipeline, clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     source, folder = clips / "scenes.mp4", tmp_path / "segments"
     folder.mkdir()
     planned = plan_segments(source, SEGMENT_FRAMES)
     (folder / "plan").write_bytes(msgspec.json.encode(planned))
-    command = [sys.executable, "-c", SCRIPT, str(exported.path), str(source), str(folder)]
+    command = [sys.executable, "-c", SCRIPT, str(uncalibrated), str(source), str(folder)]
     command.append(msgspec.json.encode(BEST_OF_4).decode())
     running = [subprocess.Popen([*command, part]) for part in "01"]
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cpp_build import BUNDLE
+from tiny import TINY
 
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle import manifest as bundle
@@ -66,7 +66,7 @@ def test_what_is_within_the_limits_is_read(tmp_path: Path) -> None:
 
 def bundle_with(folder: Path, name: str, text: bytes) -> Path:
     folder.mkdir()
-    shutil.copy(BUNDLE / MANIFEST, folder)
+    shutil.copy(TINY / MANIFEST, folder)
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(text)
     return folder

@@ -49,6 +49,20 @@ def small(uncalibrated: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
+def smallest_engines(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with engines for two targets that take 8×8 pixels. Do not change it."""
+    folder = Path(shutil.copytree(uncalibrated, tmp_path_factory.mktemp("smallest") / "small.caflow"))
+    build_engines(folder, compute_capabilities=TARGETS, max_rows=1, max_size=(8, 8))
+    return folder
+
+
+@pytest.fixture
+def with_engines(smallest_engines: Path, tmp_path: Path) -> Path:
+    """A copy of it, to change."""
+    return Path(shutil.copytree(smallest_engines, tmp_path / "small.caflow"))
+
+
+@pytest.fixture(scope="module")
 def built(exported_half: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle in fp16 with engines for two targets."""
     folder = shutil.copytree(exported_half.path, tmp_path_factory.mktemp("built") / "half.caflow")
@@ -72,11 +86,11 @@ def test_every_graph_is_built_for_every_target(built: Path) -> None:
     verify_files(built, manifest)
 
 
-def test_networks_are_half_and_the_flow_is_float(exported: ExportReport, exported_half: ExportReport) -> None:
-    for report in (exported, exported_half):
+def test_networks_are_half_and_the_flow_is_float(least_exported: Path, exported_half: ExportReport) -> None:
+    for folder in (least_exported, exported_half.path):
         halves, floats = 0, set[str]()
-        for graph in report.manifest.graphs:
-            network = parse("rtx", trt.Builder(trt.Logger()), report.path / graph.file.path)
+        for graph in read_manifest(folder).graphs:
+            network = parse("rtx", trt.Builder(trt.Logger()), folder / graph.file.path)
             for layer in (network.get_layer(k) for k in range(network.num_layers)):
                 kind = str(layer.type)
                 if kind == "LayerType.UNARY":
@@ -90,7 +104,7 @@ def test_networks_are_half_and_the_flow_is_float(exported: ExportReport, exporte
             for k in range(network.num_outputs):
                 if network.get_output(k).name in ("share", "pixels", "latent", "z", "next_carry"):
                     assert network.get_output(k).dtype == trt.DataType.FLOAT
-        assert (halves > 0) == (report is exported_half)
+        assert (halves > 0) == (folder == exported_half.path)
         assert floats == FLOAT_LAYERS
 
 
@@ -132,21 +146,20 @@ def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
     assert "cannot be read" in str(broken.stale)
 
 
-def test_the_gpu_here_gets_its_own_set_or_is_told_what_is_there(small: Path) -> None:
-    build_engines(small, compute_capabilities=TARGETS, max_rows=1, max_size=(8, 8))
-    folder, chosen = engines.set_for(small, "fp32", "12.0", "NVIDIA GeForce RTX 5090")
+def test_the_gpu_here_gets_its_own_set_or_is_told_what_is_there(with_engines: Path) -> None:
+    folder, chosen = engines.set_for(with_engines, "fp32", "12.0", "NVIDIA GeForce RTX 5090")
     assert (chosen.compute_capability, folder.name.endswith("sm120-fp32")) == ("12.0", True)
     with pytest.raises(
         BackendError, match=r"this NVIDIA L4 .* 8\.9, but .*-sm120-fp32 \(for .* 12\.0\), .*--trt fp32$"
     ):
-        engines.set_for(small, "fp32", "8.9", "NVIDIA L4")
+        engines.set_for(with_engines, "fp32", "8.9", "NVIDIA L4")
     described = folder / engines.DESCRIPTION
     described.write_text(described.read_text().replace('"gpu": null', '"gpu": "NVIDIA GeForce RTX 5080"'))
     with pytest.raises(BackendError, match=r"sm120-fp32 \(for NVIDIA GeForce RTX 5080\)"):
-        engines.set_for(small, "fp32", "12.0", "NVIDIA GeForce RTX 5090")
-    (small / MANIFEST).write_bytes((small / MANIFEST).read_bytes() + b" ")
+        engines.set_for(with_engines, "fp32", "12.0", "NVIDIA GeForce RTX 5090")
+    (with_engines / MANIFEST).write_bytes((with_engines / MANIFEST).read_bytes() + b" ")
     with pytest.raises(BackendError, match=r"-sm86-fp32 \(built from another export of the model\)"):
-        engines.set_for(small, "fp32", "8.6", "NVIDIA A10")
+        engines.set_for(with_engines, "fp32", "8.6", "NVIDIA A10")
 
 
 @needs_no_gpu
@@ -200,13 +213,12 @@ def test_engines_that_are_off_are_named(uncalibrated: Path, name: str, rows: int
         verify_engines(uncalibrated, Wrong(name, rows, first))
 
 
-def test_engines_of_another_version_are_stale(small: Path) -> None:
-    build_engines(small, compute_capabilities=["8.6"], max_rows=1, max_size=(8, 8))
-    (found,) = engines.find(small)
+def test_engines_of_another_version_are_stale(with_engines: Path) -> None:
+    found, _ = engines.find(with_engines)
     assert found.engines is not None
     path = found.folder / engines.DESCRIPTION
     path.write_text(path.read_text().replace(found.engines.version, "1.4.0.76"))
-    (found,) = engines.find(small)
+    found, _ = engines.find(with_engines)
     assert str(found.stale).startswith("built by TensorRT-RTX 1.4.0.76, installed is")
 
 
@@ -261,11 +273,10 @@ def test_a_graph_that_tensorrt_refuses_is_named(small: Path) -> None:
     assert not list((small / "engines").iterdir())
 
 
-def test_paths_of_engines_stay_inside(small: Path) -> None:
-    build_engines(small, compute_capabilities=["8.6"], max_rows=1, max_size=(8, 8))
-    (path,) = small.glob("engines/*/engines.json")
+def test_paths_of_engines_stay_inside(with_engines: Path) -> None:
+    path, _ = sorted(with_engines.glob("engines/*/engines.json"))
     path.write_text(path.read_text().replace('"decode_0.engine"', '"../../decode_0.onnx"'))
-    (found,) = engines.find(small)
+    found, _ = engines.find(with_engines)
     assert found.engines is None
     assert "is not a path inside the bundle" in str(found.stale)
 
@@ -305,8 +316,7 @@ def default_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("name", ["x4-photo", "default"])
+@pytest.mark.parametrize(("name", "precision"), [("default", "fp32"), ("x4-photo", "fp16")])
 def test_real_models_are_built_for_two_targets(
     default_size: Path, tmp_path: Path, name: str, precision: PrecisionName
 ) -> None:

@@ -81,6 +81,7 @@ def assert_same_checkpoint(first: Path, second: Path) -> None:
         assert torch.equal(a, b) if isinstance(a, Tensor) else a == b
 
 
+@pytest.mark.full
 def test_the_tiny_recipe_learns(photographs: Path, tmp_path: Path) -> None:
     """Held-out bits/dim fall below independent Gaussians, fitted to the training photographs' residuals."""
     recipe = load_recipe("tiny")
@@ -190,6 +191,7 @@ main(arguments)
 """
 
 
+@pytest.mark.full
 def test_killed_at_any_moment_it_goes_on_to_the_last_bit(photographs: Path, tmp_path: Path) -> None:
     recipe, out = write_recipe(tmp_path / "recipe.toml"), tmp_path / "killed"
     arguments = [str(recipe), "--data", str(photographs), "--out"]

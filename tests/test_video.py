@@ -19,11 +19,11 @@ import msgspec
 import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, packets
-from commands import heeding_ctrl_c
+from commands import Done, caflow, heeding_ctrl_c
 from video_jobs import video_job
 
-from caflow_export.export import ExportReport
 from caflow_runtime.backends.gpu import first_gpu
+from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import load
@@ -98,10 +98,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def caflow_video(source: Path, output: Path, exported: ExportReport, *options: object) -> Any:
-    command = [sys.executable, "-m", "caflow_deploy.cli", "video", source, "-o", output, "--bundle", exported.path]
-    command += ["-n", 2, "--threads", 1, *options]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+def caflow_video(source: Path, output: Path, bundle: Path, *options: object) -> Done:
+    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 2, "--threads", 1, *options)
 
 
 @contextmanager
@@ -132,9 +130,9 @@ def tags(path: Path) -> list[int]:
         return [int(getattr(context, tag)) for tag in TAGS]
 
 
-def test_times_colours_sound_and_title_are_kept(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+def test_times_colours_sound_and_title_are_kept(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     source, output = clips / "vfr.mp4", tmp_path / "out.mp4"
-    done = caflow_video(source, output, exported)
+    done = caflow_video(source, output, uncalibrated)
     assert done.returncode == 0, done.stderr
     assert gaps(output) == gaps(source)
     assert len(gaps(source)) == 3
@@ -146,9 +144,9 @@ def test_times_colours_sound_and_title_are_kept(clips: Path, exported: ExportRep
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_ten_bits_stay_ten(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+def test_ten_bits_stay_ten(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     source, output = clips / "ten.mkv", tmp_path / "out.mkv"
-    done = caflow_video(source, output, exported)
+    done = caflow_video(source, output, uncalibrated)
     assert done.returncode == 0, done.stderr
     assert {name for _, _, name in frames_of(output)} == {"yuv420p10le"}
     assert tags(output) == tags(source) == [1, 9, 9, 16]
@@ -159,35 +157,33 @@ def test_ten_bits_stay_ten(clips: Path, exported: ExportReport, tmp_path: Path) 
     assert len(np.unique(deep // 64)) > 256  # from the continuous result, not from bytes
 
 
-def test_av1_is_written(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
-    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", exported, "--codec", "av1")
+def test_av1_is_written(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--codec", "av1")
     assert done.returncode == 0, done.stderr
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.streams.video[0].codec_context.codec.canonical_name == "av1"
     assert gaps(tmp_path / "out.mp4") == gaps(clips / "vfr.mp4")
 
 
-def test_a_turned_clip_comes_out_upright(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
-    done = caflow_video(clips / "turned.mp4", tmp_path / "out.mp4", exported)
+def test_a_turned_clip_comes_out_upright(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    done = caflow_video(clips / "turned.mp4", tmp_path / "out.mp4", uncalibrated)
     assert done.returncode == 0, done.stderr
     assert {size for _, size, _ in frames_of(tmp_path / "out.mp4")} == {(64, 128)}
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert next(container.decode(container.streams.video[0])).rotation == 0
 
 
-def test_subtitles_are_kept_or_named(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+def test_subtitles_are_kept_or_named(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     for source, output in (("words.mp4", "out.mp4"), ("words.mkv", "out.mkv")):
-        done = caflow_video(clips / source, tmp_path / output, exported)
+        done = caflow_video(clips / source, tmp_path / output, uncalibrated)
         assert (done.returncode, done.stderr) == (0, "")
         assert packets(tmp_path / output, "subtitle") == packets(clips / source, "subtitle") != []
-    done = caflow_video(clips / "words.mkv", tmp_path / "words.mp4", exported)
+    done = caflow_video(clips / "words.mkv", tmp_path / "words.mp4", uncalibrated)
     assert done.returncode == 0
     assert "a name ending in .mkv keeps it as it is" in done.stderr
 
 
-def test_sound_that_nothing_knows_does_not_cost_the_picture(
-    clips: Path, exported: ExportReport, tmp_path: Path
-) -> None:
+def test_sound_that_nothing_knows_does_not_cost_the_picture(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     strange = (clips / "front.mp4").read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"zzzz")
     (tmp_path / "strange.mp4").write_bytes(strange)
     ffmpeg("-i", clips / "vfr.mp4", "-c:v", "copy", "-c:a", "pcm_s16le", "-ac", 2, tmp_path / "pcm.mkv")
@@ -196,35 +192,35 @@ def test_sound_that_nothing_knows_does_not_cost_the_picture(
         ("strange.mp4", "a.mkv", "is left out"),
         ("pcm.mkv", "b.mp4", "audio 1 (pcm_s16le) is converted"),
     ):
-        done = caflow_video(tmp_path / source, tmp_path / output, exported)
+        done = caflow_video(tmp_path / source, tmp_path / output, uncalibrated)
         assert done.returncode == 0, done.stderr
         assert said in done.stderr
         assert len(frames_of(tmp_path / output)) == len(frames_of(clips / "vfr.mp4"))
 
 
 @pytest.mark.parametrize("name", ["raw.h264", "b_frames.avi"])
-def test_files_without_times_run_at_their_rate(exported: ExportReport, tmp_path: Path, name: str) -> None:
+def test_files_without_times_run_at_their_rate(uncalibrated: Path, tmp_path: Path, name: str) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=25:d=1", "-c:v", "libx264", "-bf", 3, tmp_path / name)
-    done = caflow_video(tmp_path / name, tmp_path / "out.mp4", exported)
+    done = caflow_video(tmp_path / name, tmp_path / "out.mp4", uncalibrated)
     assert done.returncode == 0, done.stderr
     assert len(frames_of(tmp_path / "out.mp4")) == 25
     assert gaps(tmp_path / "out.mp4")[40] >= 20
 
 
-def test_a_folder_that_is_no_jobs_is_left_alone(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_jobs_is_left_alone(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     (tmp_path / "out.mp4.parts").mkdir()
     (tmp_path / "out.mp4.parts" / "mine.txt").touch()
-    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", exported)
+    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated)
     assert done.returncode == 2
     assert "would keep its parts, and mine.txt is in it: move that" in done.stderr
     assert (tmp_path / "out.mp4.parts" / "mine.txt").exists()
 
 
 def test_sound_that_mp4_cannot_hold_is_converted_and_that_is_said(
-    clips: Path, exported: ExportReport, tmp_path: Path
+    clips: Path, uncalibrated: Path, tmp_path: Path
 ) -> None:
     ffmpeg("-i", clips / "vfr.mp4", "-c:v", "copy", "-c:a", "wmav2", tmp_path / "wma.mkv")
-    done = caflow_video(tmp_path / "wma.mkv", tmp_path / "out.mp4", exported)
+    done = caflow_video(tmp_path / "wma.mkv", tmp_path / "out.mp4", uncalibrated)
     assert done.returncode == 0, done.stderr
     assert "audio 1 (wmav2) is converted" in done.stderr
     seconds = []
@@ -239,7 +235,7 @@ def test_sound_that_mp4_cannot_hold_is_converted_and_that_is_said(
     assert abs(seconds[0] - seconds[1]) < 0.1
 
 
-def test_chapters_languages_and_fonts_go_along(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+def test_chapters_languages_and_fonts_go_along(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     (tmp_path / "chapters.txt").write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=one\n")
     (tmp_path / "font.ttf").write_bytes(b"not a font")
     rich = tmp_path / "rich.mkv"
@@ -247,7 +243,7 @@ def test_chapters_languages_and_fonts_go_along(clips: Path, exported: ExportRepo
     languages = ["-metadata:s:a:0", "language=deu", "-metadata:s:s:0", "language=eng", "-disposition:s:0", "forced"]
     font = ["-attach", tmp_path / "font.ttf", "-metadata:s:3", "mimetype=application/x-truetype-font"]
     ffmpeg(*inputs, "-c", "copy", *languages, *font, rich)
-    done = caflow_video(rich, tmp_path / "out.mkv", exported)
+    done = caflow_video(rich, tmp_path / "out.mkv", uncalibrated)
     assert (done.returncode, done.stderr) == (0, "")
     described = []
     for path in (rich, tmp_path / "out.mkv"):
@@ -256,14 +252,14 @@ def test_chapters_languages_and_fonts_go_along(clips: Path, exported: ExportRepo
             described.append((streams, [chapter["metadata"] for chapter in container.chapters()]))
     assert described[0] == described[1]
     assert [kind for kind, *_ in described[1][0]] == ["video", "audio", "subtitle", "attachment"]
-    done = caflow_video(rich, tmp_path / "out.mp4", exported)
+    done = caflow_video(rich, tmp_path / "out.mp4", uncalibrated)
     assert done.returncode == 0
     assert "attachment 3" in done.stderr
     assert "is left out" in done.stderr
 
 
-def test_what_starts_late_stays_in_step(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
-    done = caflow_video(clips / "late.ts", tmp_path / "out.mkv", exported)
+def test_what_starts_late_stays_in_step(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    done = caflow_video(clips / "late.ts", tmp_path / "out.mkv", uncalibrated)
     assert done.returncode == 0, done.stderr
 
     def lag(path: Path) -> float:
@@ -277,10 +273,8 @@ def test_what_starts_late_stays_in_step(clips: Path, exported: ExportReport, tmp
     assert abs(lag(tmp_path / "out.mkv") - lag(clips / "late.ts")) < 0.002
 
 
-def test_the_log_says_what_was_chosen_and_where_scenes_begin(
-    clips: Path, exported: ExportReport, tmp_path: Path
-) -> None:
-    done = caflow_video(clips / "cut.mp4", tmp_path / "out.mp4", exported, "--json", "--batch", 3)
+def test_the_log_says_what_was_chosen_and_where_scenes_begin(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    done = caflow_video(clips / "cut.mp4", tmp_path / "out.mp4", uncalibrated, "--json", "--batch", 3)
     assert done.returncode == 0, done.stderr
     log = [json.loads(line) for line in done.stdout.splitlines()]
     assert [entry["frame"] for entry in log] == list(range(len(frames_of(clips / "cut.mp4"))))
@@ -307,10 +301,10 @@ print(drawing.frames, drawing.stopped is not None)
 
 
 def job(
-    source: Path, output: Path, exported: ExportReport, noise: str, how: str = "", last: int = -1
+    source: Path, output: Path, uncalibrated: Path, noise: str, how: str = "", last: int = -1
 ) -> "subprocess.CompletedProcess[str]":
     """In segments of ten frames, with a signal sent to itself after a frame."""
-    command = [sys.executable, "-c", SCRIPT, source, output, exported.path, noise, how, last]
+    command = [sys.executable, "-c", SCRIPT, source, output, uncalibrated, noise, how, last]
     return subprocess.run(heeding_ctrl_c(command), capture_output=True, text=True, check=False, env=finding_helpers())
 
 
@@ -322,55 +316,55 @@ def finding_helpers() -> dict[str, str]:
 
 @pytest.mark.parametrize("noise", ["fixed", "0.8"])
 def test_a_killed_job_goes_on_as_if_nothing_had_been(
-    clips: Path, exported: ExportReport, tmp_path: Path, noise: str
+    clips: Path, uncalibrated: Path, tmp_path: Path, noise: str
 ) -> None:
     source, whole, killed = clips / "cut.mp4", tmp_path / "whole.mp4", tmp_path / "killed.mp4"
-    done = job(source, whole, exported, noise)
+    done = job(source, whole, uncalibrated, noise)
     assert done.returncode == 0, done.stderr
-    done = job(source, killed, exported, noise, how="SIGKILL", last=45)
+    done = job(source, killed, uncalibrated, noise, how="SIGKILL", last=45)
     assert done.returncode == -signal.SIGKILL
     assert not killed.exists()
     finished = segments_of(tmp_path / "killed.mp4.parts")
     assert 0 < len(finished) < 6
     for segment in finished:
         assert len(frames_of(tmp_path / "killed.mp4.parts" / segment["file"]["path"])) == segment["frames"] == 10
-    done = job(source, killed, exported, noise)
+    done = job(source, killed, uncalibrated, noise)
     assert done.returncode == 0, done.stderr
     assert killed.read_bytes() == whole.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.mp4", "whole.mp4"]
 
 
-def test_ctrl_c_finishes_the_file(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+def test_ctrl_c_finishes_the_file(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     source, output = clips / "cut.mp4", tmp_path / "out.mp4"
-    done = job(source, output, exported, "fixed", how="SIGINT", last=24)
+    done = job(source, output, uncalibrated, "fixed", how="SIGINT", last=24)
     assert done.stdout == "25 True\n", done.stderr
     assert len(frames_of(output)) == 25
-    done = job(source, output, exported, "fixed")
+    done = job(source, output, uncalibrated, "fixed")
     assert done.stdout == f"{len(frames_of(source))} False\n", done.stderr
     assert len(frames_of(output)) == len(frames_of(source))
     assert list(tmp_path.iterdir()) == [output]
 
 
-def test_a_stopped_job_says_how_to_resume(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+def test_a_stopped_job_says_how_to_resume(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """The output's folder is made. The option by which earlier versions resumed has no effect."""
     output = tmp_path / "new" / "out.mp4"
-    with begun(clips / "cut.mp4", output, exported.path, "-n", 2) as run:
+    with begun(clips / "cut.mp4", output, uncalibrated, "-n", 2) as run:
         run.send_signal(signal.SIGINT)
         _, said = run.communicate()
     assert run.returncode == 130
     assert said.startswith("caflow: stopped after ")
     assert said.endswith(f"{output} holds {len(frames_of(output))} frames: run the same command again to resume\n")
-    done = caflow_video(clips / "cut.mp4", output, exported, "--resume")
+    done = caflow_video(clips / "cut.mp4", output, uncalibrated, "--resume")
     assert done.returncode == 0, done.stderr
     assert list(output.parent.iterdir()) == [output]
 
 
 @pytest.fixture(scope="module")
-def stopped_once(clips: Path, exported: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped_once(clips: Path, uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a job that was stopped after 45 frames, in segments of ten, and of what it would have written."""
     folder = tmp_path_factory.mktemp("stopped")
-    assert job(clips / "cut.mp4", folder / "whole.mp4", exported, "0.8").returncode == 0
-    assert job(clips / "cut.mp4", folder / "out.mp4", exported, "0.8", how="SIGINT", last=44).stdout == "45 True\n"
+    assert job(clips / "cut.mp4", folder / "whole.mp4", uncalibrated, "0.8").returncode == 0
+    assert job(clips / "cut.mp4", folder / "out.mp4", uncalibrated, "0.8", how="SIGINT", last=44).stdout == "45 True\n"
     assert len(segments_of(folder / "out.mp4.parts")) == 4
     return folder
 
@@ -409,7 +403,7 @@ def remove(path: Path, _: Path) -> None:
     ("damage", "numbers"), [(truncate, [3]), (zero, [1]), (replace_by, [0, 2]), (remove, [0]), (remove, [0, 1, 2, 3])]
 )
 def test_a_damaged_segment_is_drawn_again(
-    clips: Path, exported: ExportReport, stopped: Path, damage: Callable[[Path, Path], None], numbers: list[int]
+    clips: Path, uncalibrated: Path, stopped: Path, damage: Callable[[Path, Path], None], numbers: list[int]
 ) -> None:
     """Only that one: the files of the others stay as they are. The result is that of a job that was never stopped."""
     source, output, whole = clips / "cut.mp4", stopped.with_name("out.mp4"), stopped.with_name("whole.mp4")
@@ -420,34 +414,32 @@ def test_a_damaged_segment_is_drawn_again(
     before = [path.stat().st_mtime_ns for path in others]
     count = len(frames_of(source))
     # Stopped at the last frame, it keeps its segments.
-    done = job(source, output, exported, "0.8", how="SIGINT", last=count - 1)
+    done = job(source, output, uncalibrated, "0.8", how="SIGINT", last=count - 1)
     assert done.stdout == f"{count} True\n", done.stderr
     assert packets(output, "video") == packets(whole, "video") != []
     assert frames_of(output) == frames_of(whole)
     assert [path.stat().st_mtime_ns for path in others] == before
 
 
-def test_a_stop_while_a_damaged_segment_is_drawn_loses_nothing(
-    clips: Path, exported: ExportReport, stopped: Path
-) -> None:
+def test_a_stop_while_a_damaged_segment_is_drawn_loses_nothing(clips: Path, uncalibrated: Path, stopped: Path) -> None:
     """What comes before it is in the output then, and what is said of that is true; those after it are kept."""
     source, output, whole = clips / "cut.mp4", stopped.with_name("out.mp4"), stopped.with_name("whole.mp4")
     zero(stopped / "00001.mp4", stopped)
-    done = job(source, output, exported, "0.8", how="SIGINT", last=13)
+    done = job(source, output, uncalibrated, "0.8", how="SIGINT", last=13)
     assert done.stdout == "14 True\n", done.stderr
     assert frames_of(output) == frames_of(whole)[:14]
     assert len(segments_of(stopped)) == 4
-    done = job(source, output, exported, "0.8")
+    done = job(source, output, uncalibrated, "0.8")
     assert done.stdout == f"{len(frames_of(source))} False\n", done.stderr
     assert packets(output, "video") == packets(whole, "video")
     assert not stopped.exists()
 
 
 def test_a_segment_that_is_damaged_while_the_job_runs_is_not_joined(
-    clips: Path, exported: ExportReport, tmp_path: Path
+    clips: Path, uncalibrated: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out.mp4"
-    with load(exported.path, backend="cpu", threads=1) as pipe:
+    with load(uncalibrated, backend="cpu", threads=1) as pipe:
 
         def show(frame: Frame, _: TimedFrame) -> None:
             if frame.number == 40:
@@ -499,17 +491,17 @@ def test_every_frame_is_counted(clips: Path, tmp_path: Path, codec: Any, suffix:
     assert count_frames(path) < 50
 
 
-def test_two_processes_do_not_write_one_video(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+def test_two_processes_do_not_write_one_video(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """The second is refused while the first one runs, with --force and without, and what that did is left alone."""
     output = tmp_path / "out.mp4"
-    with begun(clips / "cut.mp4", output, exported.path, "-n", 2):
+    with begun(clips / "cut.mp4", output, uncalibrated, "-n", 2):
         for force in ([], ["--force"]):
-            second = caflow_video(clips / "cut.mp4", output, exported, *force)
+            second = caflow_video(clips / "cut.mp4", output, uncalibrated, *force)
             assert (second.returncode, second.stdout) == (2, "")
             assert second.stderr == (
                 f"caflow: another process works in {output}.parts: wait for it, or give another -o\n"
             )
-    done = caflow_video(clips / "cut.mp4", output, exported)  # what was killed holds nothing
+    done = caflow_video(clips / "cut.mp4", output, uncalibrated)  # what was killed holds nothing
     assert done.returncode == 0, done.stderr
     assert len(frames_of(output)) == len(frames_of(clips / "cut.mp4"))
     assert list(tmp_path.iterdir()) == [output]
@@ -517,11 +509,11 @@ def test_two_processes_do_not_write_one_video(clips: Path, exported: ExportRepor
 
 @pytest.mark.parametrize("is_written", [False, True])
 def test_another_job_is_refused_by_what_differs(
-    clips: Path, exported: ExportReport, calibrated: Path, tmp_path: Path, is_written: bool
+    clips: Path, uncalibrated: Path, calibrated: Path, tmp_path: Path, is_written: bool
 ) -> None:
     """Of another video, of another bundle, or begun with other settings; --force begins anew."""
     output, own = tmp_path / "out.mp4", ["-n", 2, "--seed", 0]
-    with begun(clips / "cut.mp4", output, exported.path, *own) as first:
+    with begun(clips / "cut.mp4", output, uncalibrated, *own) as first:
         first.send_signal(signal.SIGINT if is_written else signal.SIGKILL)
         first.communicate()
     assert output.exists() == is_written
@@ -531,13 +523,14 @@ def test_another_job_is_refused_by_what_differs(
         ("cut.mp4", ["--codec", "hevc"], "codec h264 (now hevc):"),
         ("cut.mp4", ["--batch", 2], "batch 1 (now 2):"),
         ("cut.mp4", ["--pixel-budget", 9999], "pixel_budget None (now 9999):"),
-        ("cut.mp4", ["--bundle", calibrated], "bundle "),
+        ("cut.mp4", ["--bundle", calibrated], "calibration None (now "),
+        ("cut.mp4", ["--bundle", builtin.DEFAULT], "bundle "),
     ):
-        refused = caflow_video(clips / source, output, exported, *options)
+        refused = caflow_video(clips / source, output, uncalibrated, *options)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert refused.stderr.startswith(f"caflow: {output}.parts holds a job with {differing}")
         assert refused.stderr.endswith("give the same to resume, another -o, or --force to begin anew\n")
-    done = caflow_video(clips / "vfr.mp4", output, exported, "--force")
+    done = caflow_video(clips / "vfr.mp4", output, uncalibrated, "--force")
     assert done.returncode == 0, done.stderr
     assert len(frames_of(output)) == len(frames_of(clips / "vfr.mp4"))
     assert list(tmp_path.iterdir()) == [output]
@@ -555,10 +548,10 @@ def test_settings_that_are_left_out_on_resuming_are_missed(clips: Path, calibrat
     assert "holds a job with min_typicality 0.1 (now 0.0)" in refused.stderr
 
 
-def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(exported: ExportReport, tmp_path: Path) -> None:
+def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(uncalibrated: Path, tmp_path: Path) -> None:
     """Each attempt would fail alike."""
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=2x2:r=30:d=0.2", "-c:v", "ffv1", tmp_path / "tiny.mkv")
-    done = caflow_video(tmp_path / "tiny.mkv", tmp_path / "out.mp4", exported, "--codec", "hevc")
+    done = caflow_video(tmp_path / "tiny.mkv", tmp_path / "out.mp4", uncalibrated, "--codec", "hevc")
     assert done.returncode == 2
     assert "libx265 cannot encode frames of 8×8" in done.stderr
     assert "give another --codec" in done.stderr
@@ -566,25 +559,25 @@ def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(exported: Export
     assert list(tmp_path.iterdir()) == [tmp_path / "tiny.mkv"]
 
 
-def test_a_folder_in_the_outputs_place_is_refused_at_once(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+def test_a_folder_in_the_outputs_place_is_refused_at_once(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """And not once all is drawn."""
     (tmp_path / "out.mp4").mkdir()
-    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", exported, "--force")
+    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--force")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"caflow: {tmp_path / 'out.mp4'} is a folder: wanted the name of a video\n"
 
 
-def test_what_is_not_the_jobs_own_stays_in_its_folder(clips: Path, exported: ExportReport, stopped: Path) -> None:
+def test_what_is_not_the_jobs_own_stays_in_its_folder(clips: Path, uncalibrated: Path, stopped: Path) -> None:
     source, output = clips / "cut.mp4", stopped.with_name("out.mp4")
     (stopped / "00001.mp4").rename(stopped.with_name("moved.mp4"))
     (stopped / "00001.mp4").mkdir()
-    done = job(source, output, exported, "0.8")
+    done = job(source, output, uncalibrated, "0.8")
     assert done.stderr.endswith(
         f"{stopped / '00001.mp4'} is where this job would keep a file, and is a folder: move that\n"
     )
     (stopped / "00001.mp4").rename(stopped / "mine")
     (stopped / "notes.txt").touch()
-    done = job(source, output, exported, "0.8")
+    done = job(source, output, uncalibrated, "0.8")
     assert done.stdout == f"{len(frames_of(source))} False\n", done.stderr
     assert packets(output, "video") == packets(stopped.with_name("whole.mp4"), "video")
     assert sorted(path.name for path in stopped.iterdir()) == ["mine", "notes.txt"]
@@ -621,20 +614,18 @@ def test_a_record_that_cannot_be_right_is_none(stopped: Path, change: str, is_re
 
 @pytest.mark.parametrize("field", ["start", "sample"])
 def test_a_segment_whose_record_was_changed_is_drawn_again(
-    clips: Path, exported: ExportReport, stopped: Path, field: str
+    clips: Path, uncalibrated: Path, stopped: Path, field: str
 ) -> None:
     """Its frames would be shown at other times, or what follows drawn as another sample."""
     record = json.loads((stopped / "00000.json").read_text())
     record["report"][field] += 1
     (stopped / "00000.json").write_text(json.dumps(record))
     output = stopped.with_name("out.mp4")
-    assert job(clips / "cut.mp4", output, exported, "0.8").returncode == 0
+    assert job(clips / "cut.mp4", output, uncalibrated, "0.8").returncode == 0
     assert output.read_bytes() == stopped.with_name("whole.mp4").read_bytes()
 
 
-def test_a_job_with_more_segments_than_the_video_has_is_refused(
-    clips: Path, exported: ExportReport, stopped: Path
-) -> None:
+def test_a_job_with_more_segments_than_the_video_has_is_refused(clips: Path, uncalibrated: Path, stopped: Path) -> None:
     before = stopped.with_name("out.mp4").read_bytes()
     record = msgspec.json.decode((stopped / "00000.json").read_bytes(), type=Record)
     for number in range(4, 20):
@@ -642,7 +633,7 @@ def test_a_job_with_more_segments_than_the_video_has_is_refused(
         file = describe_file(stopped, f"{number:05d}.mp4")
         report = msgspec.structs.replace(record.report, number=number)
         write_record(stopped, msgspec.structs.replace(record, report=report, first=10 * number, file=file))
-    done = job(clips / "cut.mp4", stopped.with_name("out.mp4"), exported, "0.8")
+    done = job(clips / "cut.mp4", stopped.with_name("out.mp4"), uncalibrated, "0.8")
     assert "says that 200 frames are done, but" in done.stderr.splitlines()[-1]
     assert stopped.with_name("out.mp4").read_bytes() == before
 
@@ -655,7 +646,7 @@ def tagged(path: Path, *inputs: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["old.avi", "old.mkv", "old.mp4"])
-def test_tags_that_are_not_utf_8_are_read(clips: Path, exported: ExportReport, tmp_path: Path, name: str) -> None:
+def test_tags_that_are_not_utf_8_are_read(clips: Path, uncalibrated: Path, tmp_path: Path, name: str) -> None:
     """Of the file, of its streams, and of its chapters."""
     chapters = b";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=No\xebl\n"
     (tmp_path / "chapters.txt").write_bytes(chapters)
@@ -664,7 +655,7 @@ def test_tags_that_are_not_utf_8_are_read(clips: Path, exported: ExportReport, t
     info = FileSource(tmp_path / name).info
     tags = {key.lower(): value for key, value in info.metadata.items()}
     assert (tags["title"], tags["artist"]) == ("Café", "André “A”")
-    done = caflow_video(tmp_path / name, tmp_path / "out.mkv", exported)
+    done = caflow_video(tmp_path / name, tmp_path / "out.mkv", uncalibrated)
     assert done.returncode == 0, done.stderr
     with av.open(str(tmp_path / "out.mkv")) as container:
         assert container.metadata["title"] == "Café"
@@ -686,21 +677,21 @@ def test_a_duration_that_is_none_is_not_believed(clips: Path, tmp_path: Path, sa
     assert frames.ended_early is None
 
 
-def test_a_cut_off_file_gives_what_it_has(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+def test_a_cut_off_file_gives_what_it_has(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     whole = (clips / "words.mkv").read_bytes()
     (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
-    done = caflow_video(tmp_path / "cut.mkv", tmp_path / "out.mkv", exported)
+    done = caflow_video(tmp_path / "cut.mkv", tmp_path / "out.mkv", uncalibrated)
     assert 0 < len(frames_of(tmp_path / "out.mkv")) < len(frames_of(clips / "words.mkv"))
     assert done.returncode == 1
     assert "cut off: its picture ends at 0." in done.stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "cut.mkv", tmp_path / "out.mkv"]
 
 
-def test_a_picture_that_changes_its_size_ends_the_video(exported: ExportReport, tmp_path: Path) -> None:
+def test_a_picture_that_changes_its_size_ends_the_video(uncalibrated: Path, tmp_path: Path) -> None:
     for name, size in (("a.ts", "32x16"), ("b.ts", "48x32")):
         ffmpeg("-f", "lavfi", "-i", f"testsrc2=s={size}:r=30:d=0.5", "-c:v", "mpeg2video", tmp_path / name)
     (tmp_path / "two.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
-    done = caflow_video(tmp_path / "two.ts", tmp_path / "out.mp4", exported)
+    done = caflow_video(tmp_path / "two.ts", tmp_path / "out.mp4", uncalibrated)
     assert done.returncode == 1
     assert "its picture changes from 32×16 to 48×32" in done.stderr
     assert len(frames_of(tmp_path / "out.mp4")) >= 14  # MPEG-2 holds one back
@@ -726,9 +717,9 @@ def test_a_picture_that_changes_its_size_ends_the_video(exported: ExportReport, 
     ],
 )
 def test_refusals_are_one_line(
-    clips: Path, exported: ExportReport, tmp_path: Path, source: str, output: str, options: list[str], message: str
+    clips: Path, uncalibrated: Path, tmp_path: Path, source: str, output: str, options: list[str], message: str
 ) -> None:
-    done = caflow_video(clips / source, tmp_path / output, exported, *options)
+    done = caflow_video(clips / source, tmp_path / output, uncalibrated, *options)
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     assert message in last
@@ -737,10 +728,10 @@ def test_refusals_are_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_done_is_kept_where_no_more_can_be_written(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+def test_what_is_done_is_kept_where_no_more_can_be_written(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """As on a full disk: files may not grow beyond 64 KiB."""
     command = [sys.executable, "-m", "caflow_deploy.cli", "video", clips / "cut.mp4", "-o", tmp_path / "out.mkv"]
-    command += ["--bundle", exported.path, "-n", 2, "--threads", 1, "--codec", "ffv1"]
+    command += ["--bundle", uncalibrated, "-n", 2, "--threads", 1, "--codec", "ffv1"]
     limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16)); "
     limited += "os.execv(sys.argv[1], sys.argv[1:])"
     done = subprocess.run(
@@ -784,19 +775,19 @@ def test_a_machine_with_fewer_cores_writes_the_same(clips: Path, tmp_path: Path,
 
 
 @pytest.mark.skipif(first_gpu() is not None, reason="there is a GPU, this is about having none")
-def test_nvenc_is_an_error_where_it_is_not(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
-    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", exported, "--encoder", "nvenc")
+def test_nvenc_is_an_error_where_it_is_not(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--encoder", "nvenc")
     assert done.returncode == 2
     assert "--encoder nvenc: it cannot encode h264 of 128×64 here" in done.stderr
 
 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("onnxruntime_cuda")
-def test_cuda_draws_the_frames_that_the_cpu_draws(clips: Path, exported: ExportReport, tmp_path: Path) -> None:
+def test_cuda_draws_the_frames_that_the_cpu_draws(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     drawn = []
     for backend in ("cpu", "cuda"):
         output = tmp_path / f"{backend}.mkv"
-        done = caflow_video(clips / "vfr.mp4", output, exported, "--backend", backend, "--codec", "ffv1")
+        done = caflow_video(clips / "vfr.mp4", output, uncalibrated, "--backend", backend, "--codec", "ffv1")
         assert done.returncode == 0, done.stderr
         with av.open(str(output)) as container:
             drawn.append(np.stack([f.to_ndarray(format="rgb24") for f in container.decode(container.streams.video[0])]))
@@ -805,11 +796,11 @@ def test_cuda_draws_the_frames_that_the_cpu_draws(clips: Path, exported: ExportR
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
-def test_nvenc_keeps_times_and_colours(clips: Path, exported: ExportReport, tmp_path: Path, codec: str) -> None:
+def test_nvenc_keeps_times_and_colours(clips: Path, uncalibrated: Path, tmp_path: Path, codec: str) -> None:
     """Of a frame that is large enough for it."""
     source = tmp_path / "large.mp4"
     ffmpeg("-i", clips / "vfr.mp4", "-vf", "scale=128:96", "-c:v", "libx264", "-c:a", "copy", source)
-    done = caflow_video(source, tmp_path / "out.mp4", exported, "--encoder", "nvenc", "--codec", codec)
+    done = caflow_video(source, tmp_path / "out.mp4", uncalibrated, "--encoder", "nvenc", "--codec", codec)
     assert done.returncode == 0, done.stderr
     assert gaps(tmp_path / "out.mp4") == gaps(source)
     assert tags(tmp_path / "out.mp4") == tags(source)
@@ -824,9 +815,9 @@ SHOWN = "stream=codec_type,start_time,color_range,color_space,color_transfer,col
     ("source", "output"),
     [("vfr.mp4", "out.mp4"), ("ten.mkv", "out.mkv"), ("turned.mp4", "out.mp4"), ("words.mkv", "out.mkv")],
 )
-def test_another_ffmpeg_agrees(clips: Path, exported: ExportReport, tmp_path: Path, source: str, output: str) -> None:
+def test_another_ffmpeg_agrees(clips: Path, uncalibrated: Path, tmp_path: Path, source: str, output: str) -> None:
     """What must be kept, as ffprobe shows it, and the sound's MD5."""
-    done = caflow_video(clips / source, tmp_path / output, exported)
+    done = caflow_video(clips / source, tmp_path / output, uncalibrated)
     assert done.returncode == 0, done.stderr
 
     def probed(path: Path) -> tuple[Any, ...]:
@@ -852,12 +843,12 @@ def test_another_ffmpeg_agrees(clips: Path, exported: ExportReport, tmp_path: Pa
 
 
 @pytest.mark.full
-def test_memory_is_flat_over_2000_frames(exported: ExportReport, tmp_path: Path) -> None:
+def test_memory_is_flat_over_2000_frames(uncalibrated: Path, tmp_path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30", "-frames:v", 2000, "-c:v", "libx264", tmp_path / "long.mp4")
     measured = SCRIPT.replace("frame.number == int(last)", "frame.number in (500, 1999)").replace(
         "os.kill(os.getpid(), getattr(signal, how))", "print(open('/proc/self/statm').read().split()[1])"
     )
-    command = [sys.executable, "-c", measured, tmp_path / "long.mp4", tmp_path / "out.mp4", exported.path]
+    command = [sys.executable, "-c", measured, tmp_path / "long.mp4", tmp_path / "out.mp4", uncalibrated]
     command += ["fixed", "", -1]
     line = [str(part) for part in command]
     done = subprocess.run(line, capture_output=True, text=True, check=False, env=finding_helpers())

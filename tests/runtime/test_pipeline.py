@@ -267,6 +267,7 @@ def test_many_threads_get_what_one_gets(pipe: Pipeline, conditions: list[NDArray
         np.testing.assert_array_equal(one.per_level, other.per_level)
 
 
+@pytest.mark.full
 def test_a_thousand_calls_leak_nothing(pipe: Pipeline, photographs: Path) -> None:
     def resident() -> int:
         gc.collect()

@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { SIDE = 64, SAMPLES = 8, BUDGET = 1 << 20, SPARE_BYTES = 160 << 20 };
+enum { SIDE = 128, SAMPLES = 8, BUDGET = 1 << 20, SPARE_BYTES = 96 << 20 };
 
 static void check(caflow_status status) {
     if (status == CAFLOW_OK) return;
@@ -58,7 +58,7 @@ int main(int count, char **arguments) {
     check(caflow_info(model, &info));
     leave(0);
     caflow_close(model);
-    options.pixel_budget = BUDGET / 16;
+    options.pixel_budget = BUDGET / 4;
     check(caflow_open(arguments[1], &options, &model));
     unlimited = best(model);
     caflow_close(model);

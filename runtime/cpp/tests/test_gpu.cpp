@@ -53,9 +53,9 @@ TEST_CASE("options that choose the noise, and rows that are dropped on the host"
     caflow::DrawOptions options = draw(4, 4'000'000'000);
     options.frame = 7;
     options.first_sample = 5;
-    options.temperature = {0.9, 0.6, 0.3};
+    options.temperature = {0.9, 0.6};
     check_same(gpu.sample(first.view(), options), cpu().sample(first.view(), options));
-    options.keep = {4, 2, 1};
+    options.keep = {4, 2};
     for (int k = 0; k < 3; ++k) check_same(gpu.best_of(wide.view(), options), cpu().best_of(wide.view(), options));
 }
 

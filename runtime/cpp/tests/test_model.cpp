@@ -56,7 +56,7 @@ TEST_CASE("the model says what it is") {
     CHECK(info.task == std::string("super-resolution"));
     CHECK(info.backend == std::string("onnxruntime cpu"));
     CHECK(info.scale == 4);
-    CHECK(info.levels == 3);
+    CHECK(info.levels == 2);
     CHECK(info.pixel_budget == 1 << 20);
 }
 
@@ -112,7 +112,7 @@ TEST_CASE("options change what they say") {
     caflow::DrawOptions seeded = samples(2), framed = samples(2), cold = samples(2), per_level = samples(2);
     seeded.seed = framed.frame = 1;
     cold.temperature = {0};
-    per_level.temperature = {0.8, 0.8, 0.8};
+    per_level.temperature = {0.8, 0.8};
     CHECK_FALSE(same(model().best_of(first, seeded)[0], plain[0]));
     CHECK_FALSE(same(model().best_of(first, framed)[0], plain[0]));
     CHECK(same(model().best_of(first, per_level)[0], plain[0]));
@@ -123,9 +123,9 @@ TEST_CASE("options change what they say") {
     const caflow::Results ranked = model().sample(first, consistent);
     for (std::size_t k = 1; k < 4; ++k) CHECK(ranked[k - 1].consistency() >= ranked[k].consistency());
     caflow::DrawOptions pruned = samples(4);
-    pruned.keep = {4, 4, 4};
+    pruned.keep = {4, 4};
     CHECK(same(model().best_of(first, pruned)[0], model().best_of(first, samples(4))[0]));
-    pruned.keep = {4, 2, 1};
+    pruned.keep = {4, 2};
     CHECK(model().best_of(first, pruned).size() == 1);
 }
 
@@ -170,10 +170,10 @@ TEST_CASE("verdicts") {
     CHECK_FALSE(enlarged[0].has_sample());
     std::vector<std::uint8_t> noise;
     for (std::uint32_t k = 0; k < large * large * 3; ++k) noise.push_back(std::uint8_t((k * 2654435761U) >> 24));
-    const caflow::Results judged = model().judge(caflow::view(noise.data(), large, large), first, 0.01);
+    const caflow::Results judged = model().judge(caflow::view(noise.data(), large, large), first, 0.02);
     CHECK(judged[0].outcome() == caflow::Outcome::rejected);
-    CHECK(judged[0].image_typicality() < 0.01);
-    CHECK(judged[0].level_residuals().size() == 3);
+    CHECK(judged[0].image_typicality() < 0.02);
+    CHECK(judged[0].level_residuals().size() == 2);
     CHECK(judged[0].reason() != "");
     caflow::OpenOptions plain{"cpu", "", 0, 0, 1};
     plain.with_calibration = false;
@@ -212,16 +212,16 @@ TEST_CASE("eight threads share one handle") {
 
 TEST_CASE("what is wrong is refused, each in its way") {
     caflow::DrawOptions options;
-    options.temperature = {0.8, 0.8};
-    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("temperature: wanted one, or 3"),
+    options.temperature = {0.8, 0.8, 0.8};
+    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("temperature: wanted one, or 2"),
                          caflow::InputError);
     options.temperature = {std::numeric_limits<double>::quiet_NaN()};
     CHECK_THROWS_AS(model().best_of(first, options), caflow::InputError);
     options = samples(4);
-    options.keep = {4, 5, 1};
-    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("keep: wanted 3 numbers"),
+    options.keep = {4, 5};
+    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("keep: wanted 2 numbers"),
                          caflow::InputError);
-    options.keep = {4, 2, 1};
+    options.keep = {4, 2};
     CHECK_THROWS_WITH_AS(model().sample(first, options), doctest::Contains("caflow_best_of"), caflow::InputError);
     options.rank = caflow::Rank::consistency;
     CHECK_THROWS_AS(model().best_of(first, options), caflow::InputError);
