@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cpp_build import BUNDLE
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_json
+from tiny import TINY
 
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle.file_names import MANIFEST
@@ -29,7 +29,7 @@ CONDITION = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
 def bundle_files(folder: Path) -> Attempt:
     """A graph, or the weights, are others than the manifest says."""
     copy = folder / "model.caflow"
-    shutil.copytree(BUNDLE, copy)
+    shutil.copytree(TINY, copy)
     manifest = read_manifest(copy)
     (copy / "weights.bin").unlink()  # large: a few bytes have their place
     (copy / "weights.bin").write_bytes(bytes(range(200)))
@@ -62,7 +62,7 @@ def bundle_files(folder: Path) -> Attempt:
 def bundles(folder: Path) -> Attempt:
     """A manifest is another one, or a graph, with hashes that fit; then the whole bundle is run."""
     copy = folder / "model.caflow"
-    shutil.copytree(BUNDLE, copy)
+    shutil.copytree(TINY, copy)
     contents = json.loads((copy / MANIFEST).read_bytes())
     model_only = contents["model"]
     wanted = _drawn(copy)
@@ -109,7 +109,7 @@ def _drawn(folder: Path) -> tuple[Any, ...]:
 
 def calibrations(folder: Path) -> Attempt:
     """A calibration is another one."""
-    (folder / MANIFEST).write_bytes((BUNDLE / MANIFEST).read_bytes())
+    (folder / MANIFEST).write_bytes((TINY / MANIFEST).read_bytes())
     write_calibration(folder, _short_calibration())
     path = folder / NAME
     wanted, contents = path.read_bytes(), json.loads(path.read_bytes())
@@ -135,7 +135,7 @@ def calibrations(folder: Path) -> Attempt:
 
 def _short_calibration() -> Calibration:
     """That of the built-in model, with few quantiles."""
-    contents = json.loads((BUNDLE / NAME).read_bytes())
+    contents = json.loads((TINY / NAME).read_bytes())
     contents["photographs"] = 1
     contents["samples"] = contents["samples"][:1]
     contents["coverage"] = contents["coverage"][:1]
@@ -155,7 +155,7 @@ def _short_calibration() -> Calibration:
 
 def engine_sets(folder: Path) -> Attempt:
     """What is said of engines is something else."""
-    (folder / MANIFEST).write_bytes((BUNDLE / MANIFEST).read_bytes())
+    (folder / MANIFEST).write_bytes((TINY / MANIFEST).read_bytes())
     place = folder / "engines" / "rtx"
     place.mkdir(parents=True)
     (place / "encode.engine").write_bytes(b"engine")

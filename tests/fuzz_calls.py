@@ -11,8 +11,8 @@ from typing import Any
 
 import c_library
 import numpy as np
-from cpp_build import BUNDLE
 from fuzzing import REFUSED, Attempt
+from tiny import TINY
 
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.pipeline.pipeline import load
@@ -53,7 +53,7 @@ PICTURES: list[Any] = [
 
 def python_calls(_: Path) -> Attempt:
     """One or more arguments of a method are others."""
-    pipe = load(BUNDLE, backend="cpu", threads=1)
+    pipe = load(TINY, backend="cpu", threads=1)
     noise = pipe.encode(TARGET, SMALL).noise
     draw = {"n": 1, "temperature": 0.8, "seed": 0, "rank": "likelihood"}
     methods: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -132,7 +132,7 @@ def c_calls(_: Path) -> Attempt:
     library.caflow_last_error.restype = ctypes.c_char_p
     library.caflow_close.restype = library.caflow_free_results.restype = None
     model = ctypes.c_void_p()
-    assert library.caflow_open(str(BUNDLE).encode(), None, ctypes.byref(model)) == 0
+    assert library.caflow_open(str(TINY).encode(), None, ctypes.byref(model)) == 0
     pixels = (ctypes.c_uint8 * 2**16)()
 
     def attempt(source: random.Random) -> str:
@@ -153,7 +153,7 @@ def c_calls(_: Path) -> Attempt:
             status = library.caflow_info(handle, info if source.random() < 0.95 else None)
         else:
             other = ctypes.c_void_p()
-            name = source.choice([str(BUNDLE).encode(), b"", b"nothing", b"x" * 5000, b"\xff", b"/dev/null", None])
+            name = source.choice([str(TINY).encode(), b"", b"nothing", b"x" * 5000, b"\xff", b"/dev/null", None])
             status = library.caflow_open(name, _open_options(source), ctypes.byref(other))
             library.caflow_close(other)
         assert bool(results) <= (status == 0)

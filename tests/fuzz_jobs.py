@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from cpp_build import BUNDLE
 from fuzzing import REFUSED, Attempt
 from mutations import changed_bytes, changed_json_line, changed_lines
+from tiny import TINY
 
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.jobs.folder import NAME, PipelineSettings, State, flat, stamp_of
@@ -133,7 +133,7 @@ def image_batches(folder: Path) -> Attempt:
 
 def scores(folder: Path) -> Attempt:
     """A page is made of verdicts that are others than the filter wrote, or of another job."""
-    calibration = read_calibration(BUNDLE)
+    calibration = read_calibration(TINY)
     assert calibration is not None
     levels = calibration.truth.levels
     _, verdicts = _judged(folder, levels)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from cpp_build import BUNDLE
 from fuzzing import REFUSED, Attempt
 from google.protobuf.message import Message
 from mutations import changed_bytes, changed_json
+from tiny import TINY
 from tritonclient.grpc import service_pb2
 
 from caflow_deploy.serving import open_inference as protocol
@@ -110,7 +110,7 @@ def grpc_requests(_: Path) -> Attempt:
 
 def _services() -> Answer:
     """What answers a request to the service of a number, or raises why it does not."""
-    pipe = load(BUNDLE, backend="cpu", threads=1)
+    pipe = load(TINY, backend="cpu", threads=1)
     services = [kind(pipe, MAX_PIXELS) for kind in SERVICES]
     models = [protocol.Model(service.name, service.inputs, service.outputs) for service in services]
 
