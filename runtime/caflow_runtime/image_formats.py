@@ -19,7 +19,7 @@ MAX_PIXELS = 2**28
 """That an image file may claim, by default: 268 megapixels. Reading takes 6 to 40 bytes of memory for each."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end
+JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end, and fill up with zeros
 MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 MOST_SEGMENTS = 2**16
 """Before the size of a JPEG: they may be empty, so that a file of them would take long to read."""
@@ -58,7 +58,7 @@ def images_below(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Pat
 
 def is_cut_off(contents: bytes) -> bool:
     """Return whether a file is a JPEG without its end, which OpenCV before 5 fills with grey and says nothing."""
-    return contents.startswith(JPEG_START) and JPEG_END not in contents[-JPEG_TRAILER_BYTES:]
+    return contents.startswith(JPEG_START) and JPEG_END not in contents.rstrip(b"\0")[-JPEG_TRAILER_BYTES:]
 
 
 def claimed_size(contents: bytes) -> ImageSize | None:
