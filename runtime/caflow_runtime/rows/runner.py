@@ -160,6 +160,7 @@ class Runner:
                     if (row.image, row.sample) not in given:
                         given.add((row.image, row.sample))
                         yield row
+                    del row  # its pixels, perhaps of a large image, would stay while the next row's are drawn
             except MemoryError as error:
                 ran_out = MemoryError(*error.args)  # another one: this holds all that was alive where it was raised
             except InputError:
@@ -184,6 +185,7 @@ class Runner:
             for part in work.run(units):
                 if (row := rows.add(part)) is not None:
                     yield row
+                del part, row
             done += sum(len(unit.samples) for unit in units)
             if show:
                 show(done, count)
