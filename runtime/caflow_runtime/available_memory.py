@@ -36,12 +36,25 @@ VERSION_2 = _GroupFiles("", "memory.max", "memory.current", "inactive_file")
 
 
 def available_memory() -> Available | None:
-    """The least that the machine, the control groups of this process and `ulimit -v` leave; None where that is unknown."""
+    """What this process can have: the least that the machine, its control groups and `ulimit -v` leave; None where that
+    is unknown."""
     found = [*_of_machine(), *_of_control_groups(), *_of_address_space()]
     return min(found, key=lambda one: one.bytes, default=None)
 
 
-def used_memory() -> int | None:
+def memory_of_all() -> Available | None:
+    """What several processes like this one can have together; None where that is unknown."""
+    return min([*_of_machine(), *_of_control_groups()], key=lambda one: one.bytes, default=None)
+
+
+def readable(count: float) -> str:
+    """Bytes for people, such as 1.32 GB or 250 MB."""
+    if count < 0.9995e9:
+        return f"{count / 1e6:.0f} MB"
+    return f"{count / 1e9:.2f} GB" if count < 9.995e9 else f"{count / 1e9:.1f} GB"
+
+
+def resident_memory() -> int | None:
     """Bytes of memory that this process has now; None where that is unknown."""
     return _fields(PROC / "self" / "status").get("VmRSS")
 

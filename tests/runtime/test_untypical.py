@@ -9,7 +9,8 @@ import pytest
 from commands import caflow
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, photograph
 
-from caflow_runtime.jobs.images import ImageJob, do
+from caflow_runtime.jobs.image_job import ImageJob
+from caflow_runtime.jobs.images import do
 from caflow_runtime.judge.calibration import NAME
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.pictures.image_files import read_image, write_image

@@ -26,7 +26,7 @@ class RunMemory(Strict, frozen=True):
     """What a process needs beside what it has when the bundle is open, before the first run."""
 
     constant: Bytes
-    """Of graphs that are loaded, and of the smallest run."""
+    """Of graphs that are loaded, and of the smallest run; of scoring, what it needs beside the graphs of sampling."""
     per_window_pixel: Bytes
     """Of the windows that run together, in target pixels."""
     per_row_pixel: Bytes

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from caflow_runtime.available_memory import peak_memory, used_memory
+from caflow_runtime.available_memory import peak_memory, resident_memory
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.bundle.run_memory import RunMemory
 from caflow_runtime.flow.selftest import smooth_conditions
@@ -43,7 +43,7 @@ def measure_memory(folder: Path) -> Measured:
     Raises:
         CannotMeasure
     """
-    if used_memory() is None:
+    if resident_memory() is None:
         raise CannotMeasure("the memory of processes is not known on this system")
     line = [sys.executable, "-m", __name__, str(folder.absolute())]
     done = subprocess.run(line, capture_output=True, check=False, env=os.environ | ONE_THREAD)
@@ -61,7 +61,9 @@ def _measured(folder: Path) -> Measured:
     per_row = max((of_row - first) / (rows - 1) for rows, of_row in zip(ROWS, of_rows, strict=True))
     per_row = min(max(per_row, 0.0), first)
     score = _line(*((side**2, _need(folder, "score", 1, side)) for side in (multiple, sides[1])))
-    return Measured(RunMemory(constant, first - per_row, per_row), RunMemory(score[0], score[1], 0.0))
+    return Measured(
+        RunMemory(constant, first - per_row, per_row), RunMemory(max(0.0, score[0] - constant), score[1], 0.0)
+    )
 
 
 def _line(smaller: tuple[int, int], larger: tuple[int, int]) -> tuple[float, float]:
@@ -78,14 +80,16 @@ def _need(folder: Path, kind: str, rows: int, side: int) -> int:
 
 def _need_here(folder: Path, kind: str, rows: int, side: int) -> int:
     with load(folder, "cpu", threads=1, pixel_budget=rows * side**2) as pipe:
-        scale, before = pipe.manifest.model.scale, used_memory()
+        scale, multiple, before = pipe.manifest.model.scale, pipe.manifest.model.size_multiple, resident_memory()
         (condition,) = smooth_conditions(1, side // scale, side // scale)
         if kind == "sample":
             pipe.best_of(condition, rows)
         else:
+            pipe.best_of(condition[: multiple // scale, : multiple // scale], 1)
             pipe.score(np.kron(condition, np.ones((scale, scale, 1), np.uint8)), condition)
     peak = peak_memory()
-    assert peak is not None and before is not None
+    assert peak is not None
+    assert before is not None
     return max(0, peak - before)
 
 
