@@ -1,7 +1,7 @@
 """How much memory, and time, does `caflow image` take by the size of the image, and is that what it says beforehand?
 
-Each size is drawn by a process of its own, of a photograph that is enlarged or reduced to it. Predictions are what the
-command prints: of memory before it begins, of time after its first window. The peak is what Linux counts of the process.
+Each size is drawn by a process of its own, of a photograph that is enlarged or reduced to it. Predictions are those of
+the command: of memory before it begins, of time after its first window. The peak is what Linux counts of the process.
 """
 
 import re
@@ -87,7 +87,8 @@ def main(bundle: Path, largest: int, samples: int, suffix: str, threads: int, js
     with tempfile.TemporaryDirectory() as folder:
         for width, height in SIZES[:largest]:
             given, result = Path(folder) / "given.png", Path(folder) / f"result{suffix}"
-            write_image(given, np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)))
+            resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+            write_image(given, np.asarray(resized, np.uint8))
             rows.append({"input": f"{width}×{height}", **measured(given, result, [*options, "--force"])})
             click.echo(rows[-1], err=True)
     report.show(rows)

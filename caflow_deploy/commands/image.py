@@ -254,7 +254,7 @@ def _plan_folder(work: Work, fleet: Fleet | None, jobs: Sequence[ImageJob], tall
     needs = needs_by_header(work.pipe, work.draw, jobs)
     processes = fleet.size if isinstance(fleet, LocalFleet) else 1
     tally.saying.say(line_of_folder(needs, len(jobs), work.draw.n, processes))
-    check_together(needs.values(), processes)
+    check_together((need.bytes for need in needs.values()), processes)
     return ImageProgress(work.progress, tally.saying, needs, len(jobs))
 
 

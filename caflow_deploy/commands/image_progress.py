@@ -67,7 +67,7 @@ class ImageProgress:
             count: how many are left.
         """
         self.bar, self.saying, self.needs, self.count = bar, saying, needs, count
-        self.pace = Pace(saying.say if bar.disable else _nothing)
+        self.pace = Pace(saying.say if bar.disable else None)
         self._total = sum(need.operations for need in needs.values())
         self._finished, self._images = 0.0, 0
         self._now: tuple[ImageNeed, str] | None = None
@@ -122,7 +122,3 @@ def _windows(windows: int, n: int) -> str:
 def _memory(need: ImageNeed, processes: int) -> str:
     about = "about" if need.is_measured else "at least"
     return f"{about} {readable(processes * need.bytes)} of memory"
-
-
-def _nothing(_: str) -> None:
-    pass

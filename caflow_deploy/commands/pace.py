@@ -54,11 +54,16 @@ def saying_options(command: Command) -> Command:
 class Pace:
     """Says how far something is, and how long the rest will take: after its first part, and then now and then."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None] | None) -> None:
+        """`say`: takes a line; None where a terminal shows it otherwise."""
         self.say = say
-        self._began = time.monotonic()
+        self._began, self._before = time.monotonic(), 0.0
         self._last: tuple[float, float] | None = None
         """When the last line was said, and how much was done then."""
+
+    def begin_at(self, share: float) -> None:
+        """Count from here on: what was done before has taken another time than the rest will."""
+        self._began, self._before = time.monotonic(), share
 
     def tell(self, share: float, what: str) -> None:
         """Say it, where it is time.
@@ -68,12 +73,12 @@ class Pace:
             what: is done, for people.
         """
         now = time.monotonic()
-        if not 0 < share < 1:
+        if self.say is None or not self._before < share < 1:
             return
         if self._last is not None and (now - self._last[0] < LEAST_S or share - self._last[1] < LEAST_SHARE):
             return
         self._last = now, share
-        self.say(f"{what}, about {duration((now - self._began) * (1 - share) / share)} left")
+        self.say(f"{what}, about {duration((now - self._began) * (1 - share) / (share - self._before))} left")
 
 
 def duration(seconds: float) -> str:

@@ -19,7 +19,6 @@ from caflow_runtime.bundle.run_memory import RunMemory
 from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.pipeline.pipeline import PIXEL_BUDGET, load
 
-BACKEND = "onnxruntime cpu"
 ROWS = (4, 16)
 """Of a window. What each adds differs, as allocators round up."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -122,19 +122,31 @@ def check_memory(need: ImageNeed) -> None:
     Raises:
         TooLittleMemory
     """
+    check_bytes(need.bytes, " or ".join(remedies(need)))
+
+
+def check_bytes(peak: int, remedy: str) -> None:
+    """Whether there is so much memory that this process can grow to that size.
+
+    Raises:
+        TooLittleMemory
+    """
     available, now = available_memory(), resident_memory()
-    if available is not None and now is not None and need.bytes - now > available.bytes:
-        raise TooLittleMemory(_why(need.bytes - now, available), " or ".join(remedies(need)))
+    if available is not None and now is not None and peak - now > available.bytes:
+        raise TooLittleMemory(_why(peak - now, available), remedy)
 
 
-def check_together(needs: Iterable[ImageNeed], processes: int) -> None:
-    """Whether there is as much memory as so many processes need for the largest of some images, beside this one.
+def check_together(peaks: Iterable[int], processes: int) -> None:
+    """Whether there is as much memory as so many processes need beside this one.
+
+    Arguments:
+        peaks: bytes of a process, of each piece of work: the largest may be done at the same time.
 
     Raises:
         TooLittleMemory
     """
     available = memory_of_all()
-    largest = sorted((need.bytes for need in needs), reverse=True)[:processes]
+    largest = sorted(peaks, reverse=True)[:processes]
     if available is None or sum(largest) <= available.bytes or len(largest) == 1:
         return
     fitting = max(1, sum(sum(largest[: k + 1]) <= available.bytes for k in range(len(largest))))

@@ -59,13 +59,13 @@ class Needs:
         """What was measured of this bundle on this backend."""
         return read_memory(self.folder, self.backend)
 
-    def drawing(self, height: int, width: int, samples: int) -> Need:
-        """Of samples of a target of that size.
+    def drawing(self, height: int, width: int, samples: int, images: int = 1) -> Need:
+        """Of samples of targets of that size; the stage is that of one target.
 
         Raises:
             InputError: if it cannot be cut into tiles.
         """
-        load, memory = self.runner.load_of(height, width, samples), self.memory
+        load, memory = self.runner.load_of(height, width, samples, images), self.memory
         together = -(-samples // load.encodings)
         stage = Stage(load.windows * samples, together, *self._operations(load.window_pixels, "decode", "reverse"))
         run = None if memory is None else SPARE * memory.sample.of(load.units, load.rows, load.window_pixels)

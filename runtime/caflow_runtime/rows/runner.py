@@ -73,8 +73,8 @@ class Runner:
             )
         return windows
 
-    def load_of(self, height: int, width: int, samples: int) -> RunLoad:
-        """What a batch of samples of one target of that size is cut into.
+    def load_of(self, height: int, width: int, samples: int, images: int = 1) -> RunLoad:
+        """What samples of targets of that size are cut into.
 
         Raises:
             InputError
@@ -83,7 +83,7 @@ class Runner:
         pixels = prod(windows[0].shape)
         unfinished = most_unfinished(windows, samples, CANVAS_PIXELS)
         rows = min(unfinished, self.room().rows(windows[0]))
-        units = min(len(windows), self.room().rows(windows[0]) // unfinished) or 1
+        units = min(images * len(windows), self.room().rows(windows[0]) // unfinished) or 1
         canvases = unfinished if len(windows) > 1 else 0
         return RunLoad(len(windows), pixels, units, units * rows, canvases, -(-samples // unfinished))
 

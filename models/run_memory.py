@@ -1,6 +1,6 @@
 """Measures again what memory runs of bundles take, and writes it into each as `memory.json`.
 
-    python models/memory.py models/x4-photo.caflow
+    python models/run_memory.py models/x4-photo.caflow
 
 An export does this by itself; here it is for bundles that were exported before, or for another ONNX Runtime.
 """
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle.run_memory import write_memory
-from caflow_runtime.health.run_memory import BACKEND, measure_memory
+from caflow_runtime.health.run_memory import measure_memory
 
 
 @click.command()
@@ -19,7 +20,7 @@ def main(bundles: tuple[Path, ...]) -> None:
     """Write memory.json into BUNDLES."""
     for bundle in bundles:
         measured = measure_memory(bundle)
-        write_memory(bundle, BACKEND, measured.sample, measured.score)
+        write_memory(bundle, OnnxRuntimeCpu.name, measured.sample, measured.score)
         click.echo(f"{bundle}: {measured}")
 
 
