@@ -60,7 +60,8 @@ def test_a_folder_is_done_but_for_what_cannot_be(exported: ExportReport, folder:
     out = tmp_path / "out"
     done = caflow("image", folder, "-o", out, "--bundle", exported.path, "-n", 2)
     assert done.returncode == 1
-    first, last = done.stderr.splitlines()
+    plan, first, last = done.stderr.splitlines()
+    assert plan.startswith("6 images, the largest 12×9 → 48×36: in 5 windows of 2 samples, ")
     assert first.startswith(
         f"caflow: {folder / 'cut.png'}: wanted an image (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp), "
         "cannot decode this one: it is none, damaged, or too large"

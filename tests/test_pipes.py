@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, planes_of
-from commands import caflow, command, json_lines
+from commands import caflow, command, json_lines, messages
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.pipe import PipeSource, PipeWriter
@@ -166,7 +166,7 @@ def test_a_cut_off_input_gives_what_came(clip: Path, uncalibrated: Path, tmp_pat
     done = piped(video("-", tmp_path / "out.mkv", uncalibrated, "--codec", "ffv1"), y4m_of("-i", clip)[:-100])
     assert done.returncode == 1
     holds = f"{tmp_path / 'out.mkv'} holds {FRAMES - 1} frames"
-    assert done.stderr.decode() == f"caflow: standard input: cut off within frame {FRAMES}; {holds}\n"
+    assert messages(done.stderr.decode()) == [f"caflow: standard input: cut off within frame {FRAMES}; {holds}"]
     assert len(frames_of(tmp_path / "out.mkv")) == FRAMES - 1
     assert list(tmp_path.iterdir()) == [tmp_path / "out.mkv"]
 

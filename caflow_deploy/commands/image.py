@@ -134,6 +134,7 @@ def command(
     shown on a terminal, and else said in lines at intervals.
     """
     saying.hush()
+    saying = saying.beside(output, as_json)
     _check_options(drawing, keep_all, sheet, maps)
     if is_for_one(output) and (files.format != SOURCE or files.suffix):
         raise click.UsageError("--format and --suffix are for folders: here -o names the file")

@@ -3,11 +3,13 @@
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import click
 
 from caflow_deploy.commands.options import Command
+from caflow_deploy.commands.standard_streams import is_pipe
 
 LEAST_S, LEAST_SHARE = 10.0, 0.1
 """Between two lines about progress, where there is no terminal: both must have passed."""
@@ -20,20 +22,27 @@ class Saying:
 
     quiet: bool
     dry_run: bool
+    is_for_programs: bool = False
+    """Whether standard error has lines for programs."""
 
     def hush(self) -> None:
         """Keep warnings of Python to itself for the rest of the command, where nothing is to be said."""
         if self.quiet:
             click.get_current_context().with_resource(warnings.catch_warnings(action="ignore"))
 
+    def beside(self, output: Path | None, as_json: bool) -> "Saying":
+        """The same for a command with such an output: with JSON, where that is a pipe, standard error has the JSON."""
+        return replace(self, is_for_programs=is_pipe(output) and as_json and not self.dry_run)
+
     def say(self, line: str) -> None:
-        """Something that is no error."""
-        if not self.quiet:
+        """What is to be done, or how far that is."""
+        if not self.quiet and not self.is_for_programs:
             click.echo(line, err=True)
 
     def warn(self, line: str) -> None:
-        """The same of something that is amiss."""
-        self.say(f"caflow: {line}")
+        """Something that is amiss, and no error."""
+        if not self.quiet:
+            click.echo(f"caflow: {line}", err=True)
 
 
 def saying_options(command: Command) -> Command:

@@ -191,6 +191,7 @@ def command(
     which there is too little is refused. Without a terminal, progress is said in lines at intervals.
     """
     saying.hush()
+    saying = saying.beside(output, as_json)
     if saying.dry_run and preview.at is not None:
         raise click.UsageError("--dry-run is about whole videos: leave out --at")
     if output is None and not show:

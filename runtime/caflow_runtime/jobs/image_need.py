@@ -15,13 +15,15 @@ from caflow_runtime.rows.draw import Draw
 
 RGB, DEEP, FLOATS = 3, 6, 12
 """Bytes of a pixel of 8 and of 16 bits, and in single precision."""
-PROJECTED, DEGRADED = 5 * FLOATS, 2 * FLOATS
+PROJECTED, DEGRADED = 2 * FLOATS, 2 * FLOATS
 """Where results are made consistent, or are compared with the input."""
-SHEET, MAPS = 40, 48
+SHEET, MAPS = 48, 58
 """Of the pictures beside a result."""
-READ_AGAIN = 3 * RGB
+READ_AGAIN, READ_AGAIN_WITH_ALPHA = 3 * RGB, 6 * RGB
 ENCODED, ENCODED_WITH_LOSS = 3.0, 1.0
 """Times the bytes of a picture: what an encoder fills, and the file with its metadata."""
+SPARE = 1.05
+"""Of arrays, for what is small and was not counted."""
 LARGE_PART = 0.25
 """Of the need: what is worth being made smaller."""
 
@@ -104,9 +106,9 @@ def need_of_image(needs: Needs, source: Source, wanted: Wanted) -> ImageNeed:
     multiple = needs.manifest.model.size_multiple
     is_padded = bool(height % multiple or width % multiple)
     given += RGB * (1 + is_padded) * pixels / scale**2
-    of_arrays = max(
+    of_arrays = SPARE * max(
         passes[-1].canvas_bytes + _drawing(wanted, needs.share_bytes) * pixels,
-        _scoring(wanted, needs.share_bytes, is_padded) * pixels if scored else 0.0,
+        _scoring(wanted, needs.share_bytes, is_padded, source.has_alpha) * pixels if scored else 0.0,
         _kept(wanted, needs.share_bytes) * pixels + _writing(wanted, source.has_alpha) * size.height * size.width,
         (_kept(wanted, needs.share_bytes) + max(SHEET * wanted.has_sheet, MAPS * wanted.has_maps)) * pixels,
     )
@@ -189,7 +191,7 @@ def _drawing(wanted: Wanted, shares: float) -> float:
     draw = wanted.draw
     kept = draw.n if wanted.keeps_all or draw.judges == "image" else min(draw.n, 2)
     compared = PROJECTED if draw.consistent else DEGRADED if draw.rank == "consistency" else 0
-    return kept * (_picture(wanted) + shares) + compared
+    return kept * _picture(wanted) + (kept - 1) * shares + compared  # the last one's shares are its canvas's
 
 
 def _kept(wanted: Wanted, shares: float) -> float:
@@ -197,9 +199,9 @@ def _kept(wanted: Wanted, shares: float) -> float:
     return (wanted.draw.n if wanted.keeps_all else 1) * (_picture(wanted) + shares)
 
 
-def _scoring(wanted: Wanted, shares: float, is_padded: bool) -> float:
+def _scoring(wanted: Wanted, shares: float, is_padded: bool, has_alpha: bool) -> float:
     """Bytes per target pixel of results, and of one that is scored."""
-    of_file = READ_AGAIN if wanted.is_read_again else 0
+    of_file = (READ_AGAIN_WITH_ALPHA if has_alpha else READ_AGAIN) if wanted.is_read_again else 0
     return _kept(wanted, shares) + of_file + RGB * is_padded + shares
 
 
@@ -208,4 +210,4 @@ def _writing(wanted: Wanted, has_alpha: bool) -> float:
     channels, size = 3 + has_alpha, wanted.form.bits // 8
     encoded = ENCODED_WITH_LOSS if wanted.is_lossy else ENCODED
     reduced = 0 if wanted.form.is_own else 3 * size
-    return reduced + channels * size * (1 + encoded) + 2 * RGB * size * has_alpha
+    return reduced + channels * size * (1 + encoded) + 4 * RGB * size * has_alpha
