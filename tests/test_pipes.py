@@ -70,7 +70,7 @@ def test_ffmpeg_to_caflow_to_ffmpeg(clip: Path, uncalibrated: Path, tmp_path: Pa
         assert second.stderr is not None
         said = second.stderr.read().decode()
     assert (first.returncode, second.returncode, third.returncode) == (0, 0, 0), said
-    assert said == f"standard input → standard output  {FRAMES} frames\n"
+    assert messages(said) == [f"standard input → standard output  {FRAMES} frames"]
     assert planes_of(tmp_path / "piped.mkv") == planes_of(tmp_path / "file.mkv") != b""
     with av.open(str(tmp_path / "piped.mkv")) as container:
         assert container.streams.video[0].average_rate == NTSC
@@ -186,7 +186,7 @@ def test_a_reader_that_goes_away_ends_the_command(uncalibrated: Path) -> None:
             said = second.stderr.read().decode()
             second.wait(TIMEOUT_S)
         first.wait(TIMEOUT_S)
-    assert said == "caflow: nobody reads standard output any more: the rest is not written\n"
+    assert messages(said) == ["caflow: nobody reads standard output any more: the rest is not written"]
     assert second.returncode == 1
 
 
