@@ -69,7 +69,7 @@ class ImageJob:
             has_sheet="sheet" in self.extras,
             has_maps="likelihood" in self.extras,
             is_read_again=form.is_own and (is_lossy or source.has_alpha or source.is_grey or self.mask is not None),
-            is_lossy=is_lossy,
+            suffix=self.output.suffix.lower(),
         )
         return need_of_image(pipe.needs, source, wanted)
 

@@ -20,8 +20,8 @@ PROJECTED, DEGRADED = 2 * FLOATS, 2 * FLOATS
 SHEET, MAPS = 48, 58
 """Of the pictures beside a result."""
 READ_AGAIN, READ_AGAIN_WITH_ALPHA = 3 * RGB, 6 * RGB
-ENCODED, ENCODED_WITH_LOSS = 3.0, 1.0
-"""Times the bytes of a picture: what an encoder fills, and the file with its metadata."""
+ENCODED, ENCODED_AS_JPEG, ENCODED_AS_WEBP = 3.0, 1.0, 13.0
+"""Times the bytes of a picture: what an encoder takes, and the file with its metadata."""
 SPARE = 1.05
 """Of arrays, for what is small and was not counted."""
 LARGE_PART = 0.25
@@ -56,7 +56,8 @@ class Wanted:
     has_maps: bool
     is_read_again: bool
     """Whether the file is scored, as it does not hold what was drawn."""
-    is_lossy: bool
+    suffix: str
+    """Of the file, in small letters."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,6 @@ def _scoring(wanted: Wanted, shares: float, is_padded: bool, has_alpha: bool) ->
 def _writing(wanted: Wanted, has_alpha: bool) -> float:
     """Bytes per pixel of the file."""
     channels, size = 3 + has_alpha, wanted.form.bits // 8
-    encoded = ENCODED_WITH_LOSS if wanted.is_lossy else ENCODED
+    encoded = {".webp": ENCODED_AS_WEBP, ".jpg": ENCODED_AS_JPEG, ".jpeg": ENCODED_AS_JPEG}.get(wanted.suffix, ENCODED)
     reduced = 0 if wanted.form.is_own else 3 * size
     return reduced + channels * size * (1 + encoded) + 4 * RGB * size * has_alpha

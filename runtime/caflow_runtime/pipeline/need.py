@@ -10,6 +10,8 @@ from caflow_runtime.rows.runner import Runner
 
 CANVAS_BYTES = 12
 """Of a pixel of a tiled image that is not finished."""
+TILE_BYTES = 60
+"""Of a pixel of a window of such an image: what is added with its weights, and its noise, as measured."""
 SPARE = 1.1
 """Of what runs take, as where freed memory lies decides how much of it can be used again."""
 
@@ -69,7 +71,8 @@ class Needs:
         together = -(-samples // load.encodings)
         stage = Stage(load.windows * samples, together, *self._operations(load.window_pixels, "decode", "reverse"))
         run = None if memory is None else SPARE * memory.sample.of(load.units, load.rows, load.window_pixels)
-        return Need(stage, run, load.canvases * (CANVAS_BYTES + self.share_bytes) * height * width)
+        canvases = load.canvases * (CANVAS_BYTES + self.share_bytes) * height * width
+        return Need(stage, run, canvases + bool(load.canvases) * TILE_BYTES * load.window_pixels)
 
     def scoring(self, height: int, width: int) -> Need:
         """Of a target of that size that is given.
