@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ CPU = "onnxruntime cpu"
 OPTIONS = ["--bundle", TINY, "--backend", "cpu", "--threads", 1]
 WITH_PEAK = """
 import sys
+import time
 from caflow_deploy.cli import main
 from caflow_runtime.available_memory import peak_memory
 try:
@@ -70,16 +72,17 @@ def test_one_line_says_what_is_made_and_takes(source: Path, tmp_path: Path) -> N
     assert done.stdout.startswith(f"{source} → ")
 
 
-@pytest.mark.parametrize(("suffix", "options"), [(".png", ["-n", 1]), (".jpg", ["-n", 1])])
-def test_a_process_takes_as_much_as_was_said(tmp_path: Path, suffix: str, options: list[object]) -> None:
-    """Never more than was said; the image is cut into tiles."""
+@pytest.mark.parametrize(("suffix", "most"), [(".png", 1.25), (".jpg", 1.4)])
+def test_a_process_takes_as_much_as_was_said(tmp_path: Path, suffix: str, most: float) -> None:
+    """Never more than was said, of an image in tiles; a JPEG is scored again, which often needs less than one window of
+    so many pixels would."""
     given, out = tmp_path / "in.png", tmp_path / f"out{suffix}"
     write_image(given, photograph(DATA / "photographs", 0, 240, 300))
-    line = [sys.executable, "-c", WITH_PEAK, "image", given, "-o", out, *options, *OPTIONS]
+    line = [sys.executable, "-c", WITH_PEAK, "image", given, "-o", out, "-n", 1, *OPTIONS]
     done = in_a_process(line)
     assert done.returncode == 0, done.stderr
     peak = int(done.stderr.rpartition("peak ")[2])
-    assert 1 <= predicted(done.stderr) / peak <= 1.25
+    assert 1 <= predicted(done.stderr) / peak <= most
 
 
 def test_what_does_not_fit_is_refused_before_it_is_drawn(
@@ -191,7 +194,7 @@ def test_the_rest_takes_as_long_as_what_was_done() -> None:
     said: list[str] = []
     now = iter([100.0, 130.0, 131.0, 160.0])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pace.time, "monotonic", lambda: next(now))
+        patch.setattr(time, "monotonic", lambda: next(now))
         told = pace.Pace(said.append)
         for share in (0.25, 0.4, 0.5):
             told.tell(share, f"{share:.0%}")

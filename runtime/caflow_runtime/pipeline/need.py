@@ -10,7 +10,7 @@ from caflow_runtime.rows.runner import Runner
 
 CANVAS_BYTES = 12
 """Of a pixel of a tiled image that is not finished."""
-TILE_BYTES = 60
+TILE_BYTES = 40
 """Of a pixel of a window of such an image: what is added with its weights, and its noise, as measured."""
 SPARE = 1.1
 """Of what runs take, as where freed memory lies decides how much of it can be used again."""
