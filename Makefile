@@ -5,7 +5,7 @@ BUNDLE := models/x4-photo.caflow
 WHEEL := build/wheel
 DEMO := build/demo-venv
 
-.PHONY: demo setup lint dist test test-runtime test-full calibrate cpp benchmarks quality hardware sheets video filter scale clean
+.PHONY: demo setup lint dist test test-runtime test-full calibrate cpp benchmarks quality hardware sheets video filter memory scale clean
 
 demo: $(DEMO)/.installed  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
 	$(DEMO)/bin/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -103,6 +103,9 @@ video: $(PHOTOGRAPHS)/clips $(PHOTOGRAPHS)/metrics  ## Judge videos that the bui
 filter: $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/domains $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## What its calibration detects, and which sample to take.
 	$(BIN)/python -W ignore benchmarks/filter.py --threads 2 --json benchmarks/results/filter.json
 	$(BIN)/python -W ignore benchmarks/selection.py --threads 2 --picture benchmarks/results/selection.png --json benchmarks/results/selection.json
+
+memory: setup  ## Measure how much memory images of ten sizes take, beside what is said beforehand: an hour.
+	$(BIN)/python benchmarks/memory.py $(BUNDLE) --json benchmarks/results/memory.json
 
 scale: setup  ## Measure what many workers, and servers, add to one process.
 	$(BIN)/python benchmarks/batch.py $(BUNDLE) tests/data/photographs --threads 2 --json benchmarks/results/batch.json

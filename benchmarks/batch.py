@@ -18,7 +18,8 @@ from caflow_deploy.cluster.fleet import Place, versions_here
 from caflow_deploy.cluster.local import open_local_fleet
 from caflow_deploy.cluster.ray_fleet import open_ray_fleet
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline
-from caflow_runtime.jobs.images import Done, ImageJob, do
+from caflow_runtime.jobs.image_job import ImageJob
+from caflow_runtime.jobs.images import Done, do
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.rows.draw import Draw

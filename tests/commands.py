@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from caflow_export.cli import main as export
 HEEDING_CTRL_C = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
+
+PLAN_OR_PROGRESS = re.compile(r"(of memory( in \d+ processes)?| left)$")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ def _in_this_process(entry: click.Command, arguments: Iterable[object], given: b
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Done(result.exit_code, result.stdout, result.stderr)
+
+
+def messages(stderr: str) -> list[str]:
+    """Lines of standard error, but for those that say what is to be done, and how far it is."""
+    return [line for line in stderr.splitlines() if not PLAN_OR_PROGRESS.search(line)]
 
 
 def in_a_process(line: Iterable[object], **options: Any) -> subprocess.CompletedProcess[str]:

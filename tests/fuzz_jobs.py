@@ -14,7 +14,7 @@ from tiny import TINY
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.jobs.folder import NAME, PipelineSettings, State, flat, stamp_of
 from caflow_runtime.jobs.image_folder import COMMAND, RESULTS, ImageFolder, ImageSettings
-from caflow_runtime.jobs.images import ImageJob
+from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
 from caflow_runtime.jobs.verdict_folder import SCORES, FilterJob, FilterSettings, FilterState
 from caflow_runtime.judge.calibration import read_calibration

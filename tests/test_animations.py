@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from clips import ffmpeg, pixels_of
-from commands import Done, caflow
+from commands import Done, caflow, messages
 from numpy.typing import NDArray
 
 from caflow_runtime.video.animation import AnimationSource, is_animation
@@ -69,7 +69,7 @@ def test_frames_and_their_times_are_read(animations: Path, name: str) -> None:
 def test_times_and_loops_are_kept(animations: Path, uncalibrated: Path, tmp_path: Path, name: str, output: str) -> None:
     """From each format to each; pictures are those of a lossless video, as far as a format holds them."""
     done = video(animations / name, tmp_path / output, uncalibrated)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, messages(done.stderr)) == (0, [])
     durations, loop, images = shown(tmp_path / output)
     assert durations == DURATIONS
     assert loop == (2 if output == "out.gif" else 3)
@@ -88,7 +88,7 @@ def test_a_video_becomes_an_animation_and_back(uncalibrated: Path, tmp_path: Pat
     assert "audio is left out: give a name ending in .mp4 or .mkv to keep it" in done.stderr
     assert shown(tmp_path / "out.gif")[:2] == ([40] * 10, 0)
     done = video(tmp_path / "out.gif", tmp_path / "out.mp4", uncalibrated, "--start", 0.08)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, messages(done.stderr)) == (0, [])
     assert len(pixels_of(tmp_path / "out.mp4", 256, 512)) == 8
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from commands import caflow, command, started
+from commands import caflow, command, messages, started
 from msgspec.structs import replace
 from tiny import photograph
 
@@ -59,7 +59,7 @@ def test_a_folder_is_done_but_for_what_cannot_be(uncalibrated: Path, folder: Pat
     out = tmp_path / "out"
     done = caflow("image", folder, "-o", out, "--bundle", uncalibrated, "-n", 2)
     assert done.returncode == 1
-    first, last = done.stderr.splitlines()
+    first, last = messages(done.stderr)
     assert first.startswith(
         f"caflow: {folder / 'cut.png'}: wanted an image (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp), "
         "cannot decode this one: it is none, damaged, or too large"

@@ -155,9 +155,13 @@ def test_a_photograph_that_is_cut_off_is_refused(tmp_path: Path, photographs: Pa
     """Of which OpenCV would give the first part, and the rest in grey."""
     write_image(tmp_path / "whole.jpg", photograph(photographs, 1, 300, 400))
     contents = (tmp_path / "whole.jpg").read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(contents[: len(contents) * 6 // 10])
-    with pytest.raises(UnreadableImage, match="the JPEG is cut off"):
-        read_image(tmp_path / "cut.jpg")
+    zeros = bytes(20_000)  # as cameras fill files up
+    for end in (b"", zeros):
+        (tmp_path / "cut.jpg").write_bytes(contents[: len(contents) * 6 // 10] + end)
+        with pytest.raises(UnreadableImage, match="the JPEG is cut off"):
+            read_image(tmp_path / "cut.jpg")
+    (tmp_path / "filled.jpg").write_bytes(contents + zeros)
+    np.testing.assert_array_equal(read_image(tmp_path / "filled.jpg").rgb, read_image(tmp_path / "whole.jpg").rgb)
 
 
 @settings(deadline=None, max_examples=60)

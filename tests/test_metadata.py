@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from commands import caflow, command, in_a_process
+from commands import caflow, command, in_a_process, messages
 from described import ALL, IPTC, MAKER_NOTE, PROFILE, THUMBNAIL, XMP, exif_file
 from PIL import ExifTags, IptcImagePlugin, PngImagePlugin
 from tiny import TINY
@@ -291,7 +291,7 @@ def test_no_metadata_leaves_the_colour_profile_alone(tmp_path: Path) -> None:
     given = made(tmp_path / "in.jpg")
     for options, wanted in ([], True), (["--no-metadata"], False):
         done = caflow("image", given, "-o", tmp_path / "out.jpg", "--bundle", TINY, "-n", 1, "--force", *options)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, messages(done.stderr)) == (0, [])
         found = read_image(tmp_path / "out.jpg").metadata
         assert found.profile == PROFILE
         kept = [found.exif, found.xmp, found.iptc, found.resolution]
@@ -311,10 +311,11 @@ def test_warnings_name_the_file(tmp_path: Path) -> None:
     given = ["image", tmp_path / "in", "-o", tmp_path / "out", "--format", "webp", "--bundle", TINY, "-n", 1, "--json"]
     done = in_a_process(command(*given))
     assert done.returncode == 0, done.stderr
-    *native, _, _, _ = lines = [line.removeprefix(f"caflow: {tmp_path / 'in'}/") for line in done.stderr.splitlines()]
+    said = [line.removeprefix(f"caflow: {tmp_path / 'in'}/") for line in messages(done.stderr)]
+    *native, _, _, _ = said
     assert native
     assert all(line.startswith("a.png: libpng warning: ") for line in native)
-    assert lines[-3:] == [
+    assert said[-3:] == [
         "a.png: its colour profile is malformed and was left out",
         "a.png: its EXIF is malformed and was left out",
         "b.jpg: its IPTC was left out: the result's format cannot hold any",

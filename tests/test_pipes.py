@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, planes_of
-from commands import caflow, command, json_lines
+from commands import caflow, command, json_lines, messages
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.pipe import PipeSource, PipeWriter
@@ -70,7 +70,7 @@ def test_ffmpeg_to_caflow_to_ffmpeg(clip: Path, uncalibrated: Path, tmp_path: Pa
         assert second.stderr is not None
         said = second.stderr.read().decode()
     assert (first.returncode, second.returncode, third.returncode) == (0, 0, 0), said
-    assert said == f"standard input → standard output  {FRAMES} frames\n"
+    assert messages(said) == [f"standard input → standard output  {FRAMES} frames"]
     assert planes_of(tmp_path / "piped.mkv") == planes_of(tmp_path / "file.mkv") != b""
     with av.open(str(tmp_path / "piped.mkv")) as container:
         assert container.streams.video[0].average_rate == NTSC
@@ -166,7 +166,7 @@ def test_a_cut_off_input_gives_what_came(clip: Path, uncalibrated: Path, tmp_pat
     done = piped(video("-", tmp_path / "out.mkv", uncalibrated, "--codec", "ffv1"), y4m_of("-i", clip)[:-100])
     assert done.returncode == 1
     holds = f"{tmp_path / 'out.mkv'} holds {FRAMES - 1} frames"
-    assert done.stderr.decode() == f"caflow: standard input: cut off within frame {FRAMES}; {holds}\n"
+    assert messages(done.stderr.decode()) == [f"caflow: standard input: cut off within frame {FRAMES}; {holds}"]
     assert len(frames_of(tmp_path / "out.mkv")) == FRAMES - 1
     assert list(tmp_path.iterdir()) == [tmp_path / "out.mkv"]
 
@@ -186,7 +186,7 @@ def test_a_reader_that_goes_away_ends_the_command(uncalibrated: Path) -> None:
             said = second.stderr.read().decode()
             second.wait(TIMEOUT_S)
         first.wait(TIMEOUT_S)
-    assert said == "caflow: nobody reads standard output any more: the rest is not written\n"
+    assert messages(said) == ["caflow: nobody reads standard output any more: the rest is not written"]
     assert second.returncode == 1
 
 

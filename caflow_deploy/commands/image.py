@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 import click
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from caflow_deploy.cluster.fleet import Fleet
+from caflow_deploy.cluster.local import LocalFleet
+from caflow_deploy.commands.image_progress import ImageProgress, line_of_folder, line_of_image, needs_by_header
 from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, with_masks
 from caflow_deploy.commands.options import (
     DrawingOptions,
@@ -29,6 +31,7 @@ from caflow_deploy.commands.options import (
     running_options,
     samples_option,
 )
+from caflow_deploy.commands.pace import Saying, saying_options
 from caflow_deploy.commands.result_options import result_options
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.size_options import SizeOptions, size_options
@@ -40,7 +43,9 @@ from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, without_leftovers
-from caflow_runtime.jobs.images import Done, ImageJob, do
+from caflow_runtime.jobs.image_job import ImageJob
+from caflow_runtime.jobs.image_need import check_together
+from caflow_runtime.jobs.images import Done, Watch, do, look, refusal
 from caflow_runtime.jobs.masks import check_fills
 from caflow_runtime.jobs.passes import Bits
 from caflow_runtime.jobs.result_files import FORMATS, SOURCE, ResultFiles
@@ -89,7 +94,9 @@ from caflow_runtime.rows.draw import Draw
 @max_pixels_option
 @metrics_option
 @json_option
+@saying_options
 @click.option("--force", is_flag=True, help="Begin anew, and overwrite files that are there already.")
+@gathered(Saying, "saying")
 @gathered(DrawingOptions, "drawing")
 @gathered(ResultFiles, "files")
 @gathered(SizeOptions, "sized")
@@ -109,6 +116,7 @@ def command(
     max_pixels: int,
     metrics_port: int | None,
     as_json: bool,
+    saying: Saying,
     force: bool,
 ) -> None:
     """Make images from IN: files, folders with all below them, or globs. Of each, the best of several samples is
@@ -120,7 +128,13 @@ def command(
     has no line yet, and images that were added to IN or have changed. A file that cannot be done is reported and the
     others are done; the exit code is then 1. Where two results would have one name, the second one's is followed by
     the suffix of its source, the name of its folder, or a number.
+
+    Before the work begins a line on standard error says what is made, in how many windows, and how much memory that
+    takes; an image for which there is too little is refused. How far the work is, and how long the rest will take, is
+    shown on a terminal, and else said in lines at intervals.
     """
+    saying.hush()
+    saying = saying.beside(output, as_json)
     _check_options(drawing, keep_all, sheet, maps)
     if is_for_one(output) and (files.format != SOURCE or files.suffix):
         raise click.UsageError("--format and --suffix are for folders: here -o names the file")
@@ -145,9 +159,13 @@ def command(
             check_fills(pipe.manifest.model)
             jobs = with_masks(jobs, mask)
     with ExitStack() as stack:
+        tally = Tally(len(jobs), draw, as_json, saying)
+        if saying.dry_run:
+            with ending_on_errors():
+                _say_all(pipe, draw, jobs, max_pixels, tally)
+            return
         metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not drawing.keep)
-        work = Work(pipe, draw, max_pixels, metrics, stack.enter_context(progress_bar()))
-        tally = Tally(len(jobs), draw, as_json)
+        work = Work(pipe, draw, max_pixels, metrics, stack.enter_context(progress_bar(saying.quiet)))
         if is_for_one(output):
             with ending_on_errors():
                 _draw_one(work, running, jobs, tally, force)
@@ -169,18 +187,18 @@ class Work:
     metrics: Metrics | None
     progress: Progress
 
-    def run(self, fleet: Fleet | None, jobs: Sequence[ImageJob]) -> Iterator[Done]:
+    def run(self, fleet: Fleet | None, jobs: Sequence[ImageJob], progress: ImageProgress) -> Iterator[Done]:
         """Do all jobs: here, one after the other, or by workers, as they are done."""
         if fleet is None:
-            window = self.progress.add_task("this image", visible=False)
-            show = partial(self._show, window)
-            yield from (do(self.pipe, job, self.draw, show, self.metrics, self.max_pixels) for job in jobs)
+            watch = Watch(progress.begins, progress.windows)
+            found = (do(self.pipe, job, self.draw, watch, self.metrics, self.max_pixels) for job in jobs)
         else:
-            for job, done in fleet.run(partial(do, draw=self.draw, max_pixels=self.max_pixels), jobs):
-                yield done or Done(job, wrong=f"{job.source}: its worker died each time: perhaps memory is short")
-
-    def _show(self, window: TaskID, done: int, count: int) -> None:
-        self.progress.update(window, completed=done, total=count, visible=True)
+            by_workers = fleet.run(partial(do, draw=self.draw, max_pixels=self.max_pixels), jobs)
+            died = "its worker died each time: perhaps memory is short"
+            found = (done or Done(job, wrong=f"{job.source}: {died}") for job, done in by_workers)
+        for done in found:
+            progress.finished(done.job)
+            yield done
 
 
 def _check_options(drawing: DrawingOptions, keep_all: bool, sheet: bool, maps: bool) -> None:
@@ -220,11 +238,37 @@ def _draw_one(work: Work, running: Running, jobs: list[ImageJob], tally: Tally, 
     if not force:
         check_free(path for job in jobs for path in job.outputs)
     make_folders(jobs)
+    progress = ImageProgress(work.progress, tally.saying, {}, len(jobs))
     try:
-        for done in work.run(None, jobs):
+        for done in work.run(None, jobs, progress):
             tally.take(done)
     except KeyboardInterrupt as stop:
         end("stopped before the image was done", exit_code(stop))
+
+
+def _plan_folder(work: Work, fleet: Fleet | None, jobs: Sequence[ImageJob], tally: Tally) -> ImageProgress:
+    """Say what is to be done.
+
+    Raises:
+        TooLittleMemory: if the workers do not all fit.
+    """
+    needs = needs_by_header(work.pipe, work.draw, jobs)
+    processes = fleet.size if isinstance(fleet, LocalFleet) else 1
+    tally.saying.say(line_of_folder(needs, len(jobs), work.draw.n, processes))
+    check_together((need.bytes for need in needs.values()), processes)
+    return ImageProgress(work.progress, tally.saying, needs, len(jobs))
+
+
+def _say_all(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob], max_pixels: int, tally: Tally) -> None:
+    """Say of each image what would be done, and why it would be refused."""
+    for job in jobs:
+        try:
+            _, need = look(pipe, job, draw, max_pixels)
+        except (CaflowError, OSError) as error:
+            tally.take(Done(job, wrong=refusal(job, error)))
+        else:
+            tally.saying.say(line_of_image(job, need))
+    tally.end_of_failed()
 
 
 def _draw_folder(work: Work, fleet: Fleet | None, images: ImageFolder, tally: Tally) -> None:
@@ -234,10 +278,12 @@ def _draw_folder(work: Work, fleet: Fleet | None, images: ImageFolder, tally: Ta
     done, count = len(images.jobs) - len(images.left), len(images.jobs)
     if not images.left:
         click.echo(f"{images.folder} is done already", tally.messages)
+        return
+    progress = _plan_folder(work, fleet, images.left, tally)
     task = work.progress.add_task("images", total=count, completed=done)
     again = "run the same command again to resume"
     try:
-        for one in images.run(work.run(fleet, images.left)):
+        for one in images.run(work.run(fleet, images.left, progress)):
             tally.take(one)
             done += one.wrong is None or one.is_dropped
             work.progress.advance(task)

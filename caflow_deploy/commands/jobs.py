@@ -10,7 +10,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.image_formats import READ_ONLY, SUFFIXES, images_below
 from caflow_runtime.jobs.folder import NAME, make_folder
 from caflow_runtime.jobs.image_folder import recorded_outputs
-from caflow_runtime.jobs.images import ImageJob
+from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.masks import find_masks
 from caflow_runtime.jobs.result_files import ResultFiles
 from caflow_runtime.pictures.image_files import check_suffix

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from caflow_runtime.jobs.images import ImageJob
+from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.result_files import ResultFiles
 
 Found = tuple[Path, Path]

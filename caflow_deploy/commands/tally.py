@@ -7,6 +7,7 @@ from collections import Counter
 import click
 from msgspec import UnsetType
 
+from caflow_deploy.commands.pace import Saying
 from caflow_deploy.commands.terminal import FAILED, end
 from caflow_runtime.jobs.images import Done, ImageReport, ModelImage
 from caflow_runtime.path_text import as_text
@@ -19,9 +20,9 @@ MOST_NAMED = 20
 class Tally:
     """Counts images and reports them."""
 
-    def __init__(self, total: int, draw: Draw, as_json: bool) -> None:
+    def __init__(self, total: int, draw: Draw, as_json: bool, saying: Saying) -> None:
         """`draw`: of each image."""
-        self.total, self.draw, self.as_json = total, draw, as_json
+        self.total, self.draw, self.as_json, self.saying = total, draw, as_json, saying
         self.outcomes: Counter[str] = Counter()
         self.failed: list[str] = []
         self.stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
@@ -39,7 +40,7 @@ class Tally:
             text = json.dumps(done.report.fields(), allow_nan=False) if self.as_json else line(done.report, self.draw.n)
             click.echo(text, file=self.stdout)
             for warning in done.report.warnings or ():
-                click.echo(f"caflow: {done.report.input}: {warning}", err=True)
+                self.saying.warn(f"{done.report.input}: {warning}")
 
     def end(self) -> None:
         """Say how many are untypical, and end the command where some failed."""
@@ -48,7 +49,11 @@ class Tally:
             became = {"error": "dropped", "bicubic": "bicubic"}.get(self.draw.reject.otherwise, "marked")
             untypical = dropped or self.outcomes["best"] + self.outcomes["bicubic"]
             what = f", {became}" if untypical else ""
-            click.echo(f"caflow: {untypical} of {self.total} images are untypical{what}", err=True)
+            self.saying.warn(f"{untypical} of {self.total} images are untypical{what}")
+        self.end_of_failed()
+
+    def end_of_failed(self) -> None:
+        """End the command where some failed."""
         if self.failed:
             more = len(self.failed) - MOST_NAMED
             names = self.failed[:MOST_NAMED] + ([f"and {more} more, named above"] if more > 0 else [])

@@ -27,6 +27,7 @@ from caflow_deploy.commands.options import (
     running_options,
     samples_option,
 )
+from caflow_deploy.commands.pace import Saying, saying_options
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.size_options import SizeOptions, size_options
 from caflow_deploy.commands.standard_streams import STANDARD_OUTPUT, is_pipe, standard_output
@@ -34,13 +35,17 @@ from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
 from caflow_deploy.commands.video_by_workers import draw_by_workers, report_frames
 from caflow_deploy.commands.video_input import SourceOptions, source_options
 from caflow_deploy.commands.video_preview import PreviewOptions, preview_options, write_preview
+from caflow_deploy.commands.video_progress import FrameProgress, line_of_video
 from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.jobs.folder import make_folder
+from caflow_runtime.jobs.image_need import check_together
+from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.video.job import SEGMENT_FRAMES, Drawing, TakeFrame, VideoJob
 from caflow_runtime.video.live import LiveSource
+from caflow_runtime.video.need import check_memory, need_of_video
 from caflow_runtime.video.numbered import is_numbered, numbers_of
 from caflow_runtime.video.parts import VideoSettings, holds_a_job, identity_of
 from caflow_runtime.video.pipe import PipeWriter
@@ -54,7 +59,7 @@ from caflow_runtime.video.sink import (
     has_hardware_encoder,
     usual_codec,
 )
-from caflow_runtime.video.source import CLOCK, TimedFrame, UnwritableVideo, VideoInfo
+from caflow_runtime.video.source import CLOCK, Source, TimedFrame, UnwritableVideo, VideoInfo
 from caflow_runtime.video.window import Screen
 
 OUTPUT_HELP = (
@@ -149,6 +154,8 @@ class EncodingOptions:
 @workers_options
 @metrics_option
 @json_option
+@saying_options
+@gathered(Saying, "saying")
 @gathered(DrawingOptions, "drawing")
 @gathered(EncodingOptions, "encoded")
 @gathered(SizeOptions, "sized")
@@ -171,6 +178,7 @@ def command(
     preview: PreviewOptions,
     metrics_port: int | None,
     as_json: bool,
+    saying: Saying,
 ) -> None:
     """Make a larger video of IN: a file, numbered images (frames/%05d.png), a camera's number, the address of a stream
     (rtsp://…, http://…), or - for a video on standard input: YUV4MPEG2, or raw RGB with --raw.
@@ -178,7 +186,14 @@ def command(
     Ctrl-C ends the video with what is done. Of a file, the same command resumes: finished segments are in OUT.parts.
     Workers draw the segments of a file, after it was decoded once, and OUT is the same. The exit code is 1 where the
     result is shorter than IN, and where a stream was lost.
+
+    Before the work begins a line on standard error says what is made, and about how much memory that takes; a video for
+    which there is too little is refused. Without a terminal, progress is said in lines at intervals.
     """
+    saying.hush()
+    saying = saying.beside(output, as_json)
+    if saying.dry_run and preview.at is not None:
+        raise click.UsageError("--dry-run is about whole videos: leave out --at")
     if output is None and not show:
         raise click.UsageError("wanted -o, or --show, or both")
     running.refuse({"--show": show, "--metrics": metrics_port is not None})
@@ -195,7 +210,7 @@ def command(
         streaming = drawing.stream(noise, batch, sized.size(pipe, multiple))
         _check_times(output, streaming)
         stream = pipe.open_stream(streaming)
-        opened, job, writer = wanted.open(source), None, None
+        opened, job, writer, codec = wanted.open(source), None, None, None
         if running.is_spread and (opened.path is None or wanted.rate_of(opened)):
             opened.close()
             what = "live" if opened.path is None else "no single file"
@@ -205,16 +220,22 @@ def command(
         elif output is not None:
             sides = _sides(streaming, opened.info, pipe.manifest.model.scale)
             encoding = encoded.of(opened.info, output, sides, running)
+            codec = None if encoding.hardware else encoding.codec
             pipeline, identity, rate = running.settings(pipe, None), identity_of(opened), wanted.rate_of(opened)
             settings = VideoSettings(pipeline, streaming, encoding, segment_frames, identity, wanted.cut, rate)
             job = VideoJob(pipe, opened, output, settings)
+        _plan(pipe, opened, streaming, codec, running, saying)
+        if saying.dry_run:
+            opened.close()
+            return
+        if output is not None and out is None:
             make_folder(output.parent)
         if job is not None and running.is_spread:
-            draw_by_workers(job, running, as_json, force)
+            draw_by_workers(job, running, as_json, force, saying)
             return
         metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=False)
-        progress = stack.enter_context(_progress(as_json))
-        show_progress = _show_progress(progress, opened.info.frames, as_json)
+        progress = stack.enter_context(_progress(as_json or saying.quiet))
+        show_progress = _show_progress(progress, opened, as_json, saying)
         show_picture = _open_window(stack, source) if show else None
 
         def show_all(frame: Frame, timed: TimedFrame) -> None:
@@ -235,7 +256,23 @@ def command(
             except UnwritableVideo as error:
                 end(str(error), FAILED)  # what is done is kept
             lost = job.lost
-    _report(opened.name, output, drawn, lost, drawing.untypical, as_json)
+    _report(opened.name, output, drawn, lost, drawing.untypical, as_json, saying)
+
+
+def _plan(
+    pipe: Pipeline, source: Source, streaming: StreamSettings, codec: Codec | None, running: Running, saying: Saying
+) -> None:
+    """Say what is to be done.
+
+    Raises:
+        TooLittleMemory: if it cannot be.
+    """
+    info, processes = source.info, running.workers or 1 if running.ray is None else 1
+    final = _sides(streaming, info, pipe.manifest.model.scale)
+    need = need_of_video(pipe.needs, streaming, (info.height, info.width), final, codec)
+    saying.say(line_of_video(source.name, need, info.frames, processes))
+    check_memory(need)
+    check_together([need.bytes] * processes, processes)
 
 
 def _sides(streaming: StreamSettings, info: VideoInfo, scale: int) -> tuple[int, int]:
@@ -286,11 +323,14 @@ def _progress(hidden: bool) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal)
 
 
-def _show_progress(progress: Progress, frames: int | None, as_json: bool) -> TakeFrame:
+def _show_progress(progress: Progress, source: Source, as_json: bool, saying: Saying) -> TakeFrame:
 
+    frames = source.info.frames
+    lines = FrameProgress(saying.say if progress.disable else None, source.name, frames)
     task = progress.add_task("frames", total=frames, status="")
 
     def show(frame: Frame, timed: TimedFrame) -> None:
+        lines.done(frame.number + 1)
         speed = progress.tasks[0].speed or 0.0
         status = f"{speed:.2f} frames/s  {frame.bits_per_dim:.3f} bits/dim"
         progress.update(task, completed=frame.number + 1, status=status)
@@ -328,12 +368,18 @@ def _open_window(stack: ExitStack, title: str) -> Callable[[Image], bool]:
 
 
 def _report(
-    source: str, output: Path | None, drawing: Drawing, lost: list[str], untypical: str | None, as_json: bool
+    source: str,
+    output: Path | None,
+    drawing: Drawing,
+    lost: list[str],
+    untypical: str | None,
+    as_json: bool,
+    saying: Saying,
 ) -> None:
     """What became of it, and the exit code."""
-    report_frames(source, lost, drawing.rejected, drawing.untypical, untypical)
+    report_frames(source, lost, drawing.rejected, drawing.untypical, untypical, saying)
     if drawing.dropped:
-        click.echo(f"caflow: {drawing.dropped} frames came too fast and were dropped", err=True)
+        saying.warn(f"{drawing.dropped} frames came too fast and were dropped")
     kept = f"the typical ones of {drawing.frames} frames" if untypical == "drop" else f"{drawing.frames} frames"
     way = ": run the same command again to resume" if output and holds_a_job(output) else ""
     result = STANDARD_OUTPUT if is_pipe(output) else output
@@ -346,5 +392,8 @@ def _report(
         end("stopped before the first frame", exit_code(drawing.stopped) if drawing.stopped else FAILED)
     if drawing.stopped and not isinstance(drawing.source, LiveSource):
         end(f"stopped after {drawing.frames} frames{where}", exit_code(drawing.stopped))
-    if not as_json:
-        click.echo(f"{source} → {result or 'a window'}  {drawing.frames} frames", err=is_pipe(output))
+    done = f"{source} → {result or 'a window'}  {drawing.frames} frames"
+    if is_pipe(output) and not as_json:
+        saying.say(done)
+    elif not as_json:
+        click.echo(done)

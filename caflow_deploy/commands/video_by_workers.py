@@ -10,8 +10,10 @@ import click
 import msgspec
 
 from caflow_deploy.cluster.fleet import Fleet
+from caflow_deploy.commands.pace import Saying
 from caflow_deploy.commands.running import Running
 from caflow_deploy.commands.terminal import FAILED, end, progress_bar
+from caflow_deploy.commands.video_progress import FrameProgress
 from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.jobs.folder import alone
@@ -26,7 +28,7 @@ from caflow_runtime.video.sink import Encoding
 AGAIN = "run the same command again to resume"
 
 
-def draw_by_workers(job: VideoJob, running: Running, as_json: bool, force: bool) -> None:
+def draw_by_workers(job: VideoJob, running: Running, as_json: bool, force: bool, saying: Saying) -> None:
     """Write the output of a job whose source is a file. Segments that are there are not drawn again.
 
     Raises:
@@ -40,18 +42,21 @@ def draw_by_workers(job: VideoJob, running: Running, as_json: bool, force: bool)
         settings = msgspec.structs.replace(job.settings, pipeline=running.settings(job.pipe, fleet))
         open_parts(parts, settings, force)
         records = read_records(parts, settings, "workers")
-        planned = _plan(source, settings, job.source.info.frames)
+        planned = _plan(source, settings, job.source.info.frames, saying)
         do = partial(draw, source=source, settings=settings.streaming, encoding=settings.encoding, folder=parts)
         reports: list[Report] = []
-        with progress_bar() as progress, _stopping(reports, len(planned.segments)):
+        with progress_bar(saying.quiet) as progress, _stopping(reports, len(planned.segments)):
             task = progress.add_task("frames", total=planned.frames)
+            lines = FrameProgress(saying.say if progress.disable else None, job.source.name, planned.frames)
             for report in _reports(fleet, do, planned, records):
                 reports.append(report)
+                if report.drawn:
+                    lines.done(sum(one.frames for one in reports))
                 progress.advance(task, report.frames)
                 if as_json:
                     click.echo(msgspec.json.encode(report), stdout)
         lost = _join(job, reports)
-    _report(job, reports, planned, lost, as_json)
+    _report(job, reports, planned, lost, as_json, saying)
 
 
 def draw(
@@ -61,8 +66,8 @@ def draw(
     return draw_segment(pipe, source, segment, settings, encoding, folder)
 
 
-def _plan(source: Path, settings: VideoSettings, frames: int | None) -> Plan:
-    with progress_bar() as progress:
+def _plan(source: Path, settings: VideoSettings, frames: int | None, saying: Saying) -> Plan:
+    with progress_bar(saying.quiet) as progress:
         task = progress.add_task("planning", total=frames)
         try:
             return plan_segments(
@@ -120,22 +125,26 @@ def _join(job: VideoJob, reports: Sequence[Report]) -> list[str]:
     return lost
 
 
-def _report(job: VideoJob, reports: Sequence[Report], planned: Plan, lost: Sequence[str], as_json: bool) -> None:
+def _report(
+    job: VideoJob, reports: Sequence[Report], planned: Plan, lost: Sequence[str], as_json: bool, saying: Saying
+) -> None:
     """What became of it."""
     rejected, untypical = sum(one.rejected for one in reports), sum(one.untypical for one in reports)
-    report_frames(str(job.source.path), lost, rejected, untypical, job.settings.streaming.untypical)
+    report_frames(str(job.source.path), lost, rejected, untypical, job.settings.streaming.untypical, saying)
     if planned.ended_early:
         end(f"{planned.ended_early}; {job.output} holds {planned.frames} frames", FAILED)
     if not as_json:
         click.echo(f"{job.source.path} → {job.output}  {planned.frames} frames")
 
 
-def report_frames(source: str, lost: Sequence[str], rejected: int, untypical: int, became: str | None) -> None:
+def report_frames(
+    source: str, lost: Sequence[str], rejected: int, untypical: int, became: str | None, saying: Saying
+) -> None:
     """Say what could not be kept of a source, and which frames are not samples, or not typical."""
     for line in lost:
-        click.echo(f"caflow: {source}: {line}", err=True)
+        saying.warn(f"{source}: {line}")
     if rejected:
-        click.echo(f"caflow: {rejected} frames are the input, enlarged: no sample was finite", err=True)
+        saying.warn(f"{rejected} frames are the input, enlarged: no sample was finite")
     if untypical:
         what = {"drop": "left out", "bicubic": "the input, enlarged"}.get(became or "", "marked")
-        click.echo(f"caflow: {untypical} frames are untypical: {what}", err=True)
+        saying.warn(f"{untypical} frames are untypical: {what}")

@@ -27,7 +27,9 @@ from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files, write_manifest
+from caflow_runtime.bundle.run_memory import write_memory
 from caflow_runtime.errors import CaflowError
+from caflow_runtime.health.run_memory import CannotMeasure, measure_memory
 from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in
 from caflow_runtime.judge import calibration
 from caflow_runtime.whole_files import whole_folder
@@ -148,6 +150,7 @@ def export(
         (partial / CARD).write_text(_card(manifest))
         _write_sheet(partial / SHEET, model)
         verify_files(partial, read_manifest(partial))
+        _measure_memory(partial, precision, say)
     if say and loses_calibration:
         say(f"{output}: its calibration was of the old bundle and is gone: run caflow calibrate again")
     size = sum(file.stat().st_size for file in output.iterdir())
@@ -229,6 +232,19 @@ def _runnable(
         return torch_graphs(model, PRECISIONS[precision]), "PyTorch CPU, same types"
     loaded = {graph.name: OnnxRuntimeCpu().load(folder / graph.file.path) for graph in graphs}
     return converting(loaded, graphs), "ONNX Runtime CPU"
+
+
+def _measure_memory(folder: Path, precision: PrecisionName, say: Callable[[str], None] | None) -> None:
+    """Write what memory runs take, where that can be measured here."""
+    if precision in OnnxRuntimeCpu.lacks:
+        return
+    try:
+        measured = measure_memory(folder)
+    except CannotMeasure as error:
+        if say:
+            say(f"memory of runs: not measured: {error}")
+        return
+    write_memory(folder, OnnxRuntimeCpu.name, measured.sample, measured.score)
 
 
 def _graph(graph: GraphToTrace, proto: onnx.ModelProto, file: bundle.File, cell: int) -> bundle.Graph:

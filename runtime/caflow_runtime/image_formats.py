@@ -9,9 +9,12 @@ import os
 import re
 import struct
 from collections.abc import Callable, Collection, Iterator
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import NamedTuple
 
+Contents = bytes | mmap
+"""Of a file."""
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 READ_ONLY = {".avif", ".heic", ".heif"}
 """Suffixes of what `pictures/heif.py` reads, where packages for it are installed."""
@@ -19,7 +22,7 @@ MAX_PIXELS = 2**28
 """That an image file may claim, by default: 268 megapixels. Reading takes 6 to 40 bytes of memory for each."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end
+JPEG_TRAILER_BYTES = 4096  # some cameras write more after the image's end, and fill up with zeros
 MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 MOST_SEGMENTS = 2**16
 """Before the size of a JPEG: they may be empty, so that a file of them would take long to read."""
@@ -58,16 +61,27 @@ def images_below(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Pat
 
 def is_cut_off(contents: bytes) -> bool:
     """Return whether a file is a JPEG without its end, which OpenCV before 5 fills with grey and says nothing."""
-    return contents.startswith(JPEG_START) and JPEG_END not in contents[-JPEG_TRAILER_BYTES:]
+    return contents.startswith(JPEG_START) and JPEG_END not in contents.rstrip(b"\0")[-JPEG_TRAILER_BYTES:]
 
 
-def claimed_size(contents: bytes) -> ImageSize | None:
+def size_of_file(path: Path) -> ImageSize | None:
+    """The size that an image file claims, of which little more than its header is read; None where that is unknown."""
+    try:
+        if not path.is_file():  # a pipe might never end
+            return None
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as contents:
+            return claimed_size(contents)
+    except (OSError, ValueError):  # it is none, or empty
+        return None
+
+
+def claimed_size(contents: Contents) -> ImageSize | None:
     """The size that a PNG, JPEG, WebP, TIFF or BMP file claims; None if it is none of these, or has no whole header.
 
     Of a TIFF that is stored in tiles, at least the size of one tile, as decoders allocate that.
     """
     for start, read in READERS.items():
-        if contents.startswith(start):
+        if contents[: len(start)] == start:
             try:
                 return read(contents)
             except (struct.error, ValueError):
@@ -75,14 +89,14 @@ def claimed_size(contents: bytes) -> ImageSize | None:
     return None
 
 
-def _png(contents: bytes) -> ImageSize:
+def _png(contents: Contents) -> ImageSize:
     chunk, width, height = struct.unpack_from(">4sII", contents, 12)
     if chunk != b"IHDR":
         raise ValueError("the first chunk is another one")
     return ImageSize(width, height)
 
 
-def _jpeg(contents: bytes) -> ImageSize:
+def _jpeg(contents: Contents) -> ImageSize:
     place = len(JPEG_START)
     for _ in range(MOST_SEGMENTS):
         found = MARKER.search(contents, place)  # decoders skip what is between segments
@@ -98,7 +112,7 @@ def _jpeg(contents: bytes) -> ImageSize:
     raise ValueError("there is no frame")
 
 
-def _webp(contents: bytes) -> ImageSize:
+def _webp(contents: Contents) -> ImageSize:
     kind, chunk = struct.unpack_from("<4s4s", contents, 8)
     if kind != b"WEBP":
         raise ValueError("a RIFF file of another kind")
@@ -115,13 +129,13 @@ def _webp(contents: bytes) -> ImageSize:
     raise ValueError("the first chunk is another one")
 
 
-def _bmp(contents: bytes) -> ImageSize:
+def _bmp(contents: Contents) -> ImageSize:
     (header_bytes,) = struct.unpack_from("<I", contents, 14)
     width, height = struct.unpack_from("<HH" if header_bytes == CORE_HEADER_BYTES else "<ii", contents, 18)
     return ImageSize(abs(width), abs(height))  # a negative height: from the top down
 
 
-def _tiff(contents: bytes) -> ImageSize:
+def _tiff(contents: Contents) -> ImageSize:
     found = dict.fromkeys((WIDTH, LENGTH, TILE_WIDTH, TILE_LENGTH), 0)
     for tag, value in _tiff_entries(contents):
         found[tag] = max(found[tag], value)  # of an entry that is there twice, decoders differ in which one they take
@@ -130,9 +144,9 @@ def _tiff(contents: bytes) -> ImageSize:
     return ImageSize(max(found[WIDTH], found[TILE_WIDTH]), max(found[LENGTH], found[TILE_LENGTH]))
 
 
-def _tiff_entries(contents: bytes) -> Iterator[tuple[int, int]]:
+def _tiff_entries(contents: Contents) -> Iterator[tuple[int, int]]:
     """Sizes in the first directory, by their tags."""
-    order = "<" if contents.startswith(b"II") else ">"
+    order = "<" if contents[:2] == b"II" else ">"
     is_big = contents[2:4] in (b"+\0", b"\0+")
     offset, count, entry = ("Q", "Q", "HHQ8s") if is_big else ("I", "H", "HHI4s")
     (place,) = struct.unpack_from(order + offset, contents, 8 if is_big else 4)
@@ -150,14 +164,14 @@ def _tiff_entries(contents: bytes) -> Iterator[tuple[int, int]]:
         yield tag, struct.unpack_from(order + INTEGERS[kind], value)[0]
 
 
-def _bytes(contents: bytes, start: int, count: int) -> bytes:
+def _bytes(contents: Contents, start: int, count: int) -> bytes:
     found = contents[start : start + count]
     if len(found) < count:
         raise ValueError("cut off")
     return found
 
 
-READERS: dict[bytes, Callable[[bytes], ImageSize]] = {
+READERS: dict[bytes, Callable[[Contents], ImageSize]] = {
     PNG_START: _png,
     JPEG_START: _jpeg,
     b"RIFF": _webp,

@@ -171,6 +171,8 @@ def open_session(path: Path, provider: str, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = ERRORS_ONLY
+    # A second run of a shape would be given a block of its own, planned by the first, beside what that has left.
+    options.enable_mem_pattern = False
     # ONNX Runtime has a format of its own, which it recognizes by the file's suffix, and which may name other files.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     if provider == PROVIDERS["cpu"]:

@@ -56,6 +56,24 @@ class Room:
         return [one.rows for one in self.profiles if height <= one.height and width <= one.width]
 
 
+@dataclass(frozen=True)
+class RunLoad:
+    """How the samples of one image run."""
+
+    windows: int
+    """Of the image."""
+    window_pixels: int
+    """Target pixels of each of them."""
+    units: int
+    """That run together, at most."""
+    rows: int
+    """That run together, at most."""
+    canvases: int
+    """Samples that are unfinished at the same time, 0 where the image is one window."""
+    encodings: int
+    """How often the condition of each window is encoded."""
+
+
 def plan_runs(
     windows: Sequence[list[Window]], samples: Sequence[int], room: Room, canvas_pixels: int
 ) -> Iterator[list[Unit]]:
@@ -80,12 +98,17 @@ def plan_runs(
         yield run
 
 
+def most_unfinished(windows: list[Window], samples: int, canvas_pixels: int) -> int:
+    """How many of an image's samples are drawn window by window at the same time, at least one."""
+    if len(windows) == 1:
+        return samples
+    height, width = windows[-1].y.end, windows[-1].x.end
+    return min(samples, max(1, canvas_pixels // (height * width)))
+
+
 def _units(windows: Sequence[list[Window]], samples: Sequence[int], room: Room, canvas_pixels: int) -> Iterator[Unit]:
     for image, of_image in enumerate(windows):
-        rows, unfinished = room.rows(of_image[0]), len(samples)
-        if len(of_image) > 1:
-            height, width = of_image[-1].y.end, of_image[-1].x.end
-            unfinished = max(1, canvas_pixels // (height * width))
+        rows, unfinished = room.rows(of_image[0]), most_unfinished(of_image, len(samples), canvas_pixels)
         for first in range(0, len(samples), unfinished):
             numbers = samples[first : first + unfinished]
             for window in of_image:

@@ -15,7 +15,8 @@ import msgspec
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import NAME, PipelineSettings, State, check_same, flat, has_changed, read_state
-from caflow_runtime.jobs.images import Done, ImageJob
+from caflow_runtime.jobs.image_job import ImageJob
+from caflow_runtime.jobs.images import Done
 from caflow_runtime.jobs.passes import Bits
 from caflow_runtime.jobs.result_files import DEFAULT, ResultFiles
 from caflow_runtime.path_text import as_path, as_text

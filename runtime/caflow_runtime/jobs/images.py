@@ -1,7 +1,7 @@
 """One image file: read, drawn, written and reported."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image import Image
-from caflow_runtime.image_formats import MAX_PIXELS
+from caflow_runtime.image_formats import MAX_PIXELS, size_of_file
 from caflow_runtime.jobs.folder import stamp_of
+from caflow_runtime.jobs.image_job import LOSSLESS, ImageJob
+from caflow_runtime.jobs.image_need import ImageNeed, Source, check_memory
 from caflow_runtime.jobs.masks import Masked, read_masked
 from caflow_runtime.jobs.native_stderr import native_stderr
-from caflow_runtime.jobs.passes import Bits, Form, Made, Passes
+from caflow_runtime.jobs.passes import Form, Made, Passes
 from caflow_runtime.jobs.photographs import KEEPS_COLOURS
-from caflow_runtime.jobs.result_files import DEFAULT, ResultFiles
 from caflow_runtime.judge.consistency import consistency
 from caflow_runtime.judge.typicality import Typicality
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pictures.alpha import draw_alpha
-from caflow_runtime.pictures.image_files import WITH_16_BITS, ImageFile, check_suffix, read_image, write_image
+from caflow_runtime.pictures.image_files import ImageFile, check_suffix, read_image, write_image
 from caflow_runtime.pictures.maps import pictures as maps_of
 from caflow_runtime.pictures.matte import matted
 from caflow_runtime.pictures.sheet import sheet
@@ -37,52 +38,6 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import REJECTED, Best, Likelihood, Samples
 from caflow_runtime.rows.draw import Draw, Judge
 from caflow_runtime.rows.runner import ShowWindows
-from caflow_runtime.sizes import FinalSize, Size
-
-LOSSLESS = {".bmp", ".png", ".tif", ".tiff"}
-
-
-@dataclass(frozen=True)
-class ImageJob:
-    """One image file and what is made of it."""
-
-    source: Path
-    output: Path
-    """The best sample."""
-    others: tuple[Path, ...]
-    """The other samples, in order of rank."""
-    extras: dict[str, Path]
-    """Further pictures by what they show."""
-    files: ResultFiles = DEFAULT
-    """How they are written."""
-    size: Size | None = None
-    """Of the results; None is that of the model."""
-    bits: Bits | None = None
-    """Per channel of the results; None is as the source, where the format of the results can hold it."""
-
-    def form(self, given: ImageFile, scale: int) -> Form:
-        """That of the results, by a model of that scale.
-
-        Raises:
-            InputError: if the model would have to make too many pixels.
-        """
-        height, width = given.rgb.shape[:2]
-        own = FinalSize(scale * height, scale * width, 1)
-        size = own if self.size is None else self.size.of(height, width, scale)
-        as_source: Bits = 16 if given.bits > 8 and self.output.suffix.lower() in WITH_16_BITS else 8
-        return Form(size, size == own, self.bits or as_source)
-
-    mask: Path | None = None
-    """An image as large as the source, whose white pixels are to be filled."""
-
-    @property
-    def outputs(self) -> list[Path]:
-        """All that may be written."""
-        return [self.output, *self.others, *self.extras.values()]
-
-    def written(self, outcome: str) -> list[Path]:
-        """All that is written of a result: of an input that was resized by a filter there is nothing else."""
-        return [self.output] if outcome in ("bicubic", "reduced") else self.outputs
 
 
 class ModelImage(msgspec.Struct, frozen=True):
@@ -155,11 +110,21 @@ class Done:
     """That of the mask."""
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Is told how an image comes along."""
+
+    begins: Callable[[ImageJob, ImageNeed], None] | None = None
+    """Called before anything is computed."""
+    windows: ShowWindows | None = None
+    """As in `Pipeline.best_of`, for each pass of the model."""
+
+
 def do(
     pipe: Pipeline,
     job: ImageJob,
     draw: Draw,
-    show: ShowWindows | None = None,
+    watch: Watch = Watch(),
     metrics: Metrics | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Done:
@@ -167,15 +132,17 @@ def do(
 
     Arguments:
         draw: of the best sample, or of all samples where the job wants them.
-        show: as in `Pipeline.best_of`.
+        watch: is told before work begins, and after each window.
         max_pixels: of the image file, as in `read_image`.
     """
     stamp, mask_stamp = stamp_of(job.source), None if job.mask is None else stamp_of(job.mask)
     said: list[str] = []
     try:
         with native_stderr() as said:
-            given = read_image(job.source, max_pixels)
-        report, left_out = _draw(pipe, job, draw, show, metrics, given)
+            given, need = look(pipe, job, draw, max_pixels)
+        if watch.begins is not None:
+            watch.begins(job, need)
+        report, left_out = _draw(pipe, job, draw, watch.windows, metrics, given)
         warnings = [*dict.fromkeys(said), *given.warnings, *left_out] or UNSET
         report = msgspec.structs.replace(report, input_stamp=stamp, warnings=warnings)
         return Done(job, report, stamp=stamp, mask_stamp=mask_stamp)
@@ -187,19 +154,44 @@ def do(
     except (CaflowError, OSError, MemoryError) as error:
         if metrics:
             metrics.observe_error(error)
-        text = "; ".join([str(error) or type(error).__name__, *dict.fromkeys(said)])
-        return Done(job, wrong=text if text.startswith(str(job.source)) else f"{job.source}: {text}")
+        return Done(job, wrong=refusal(job, error, said))
+
+
+def look(pipe: Pipeline, job: ImageJob, draw: Draw, max_pixels: int = MAX_PIXELS) -> tuple[ImageFile, ImageNeed]:
+    """Read the image of a job, and say what drawing it will take. What cannot fit is refused, if possible unread.
+
+    Raises:
+        InputError, UnreadableImage
+        TooLittleMemory: if there is less memory than that.
+    """
+    size = size_of_file(job.source)
+    if size is not None and size.width * size.height <= max_pixels:  # of 8 bits, say: more would need more
+        check_memory(job.need(pipe, draw, Source(size.height, size.width)))
+    given = read_image(job.source, max_pixels)
+    height, width = given.rgb.shape[:2]
+    is_grey = given.is_grey and pipe.manifest.model.task in KEEPS_COLOURS
+    need = job.need(pipe, draw, Source(height, width, given.bits, given.alpha is not None, is_grey))
+    check_memory(need)
+    return given, need
+
+
+def refusal(job: ImageJob, error: Exception, said: Sequence[str] = ()) -> str:
+    """Why there is no result, for people; `said`: what libraries have said on the way."""
+    text = "; ".join([str(error) or type(error).__name__, *dict.fromkeys(said)])
+    return text if text.startswith(str(job.source)) else f"{job.source}: {text}"
 
 
 def _draw(
     pipe: Pipeline, job: ImageJob, draw: Draw, show: ShowWindows | None, metrics: Metrics | None, given: ImageFile
 ) -> tuple[ImageReport, list[str]]:
     """The report, and what of the metadata was left out."""
-    model, form = pipe.manifest.model, job.form(given, pipe.manifest.model.scale)
+    model = pipe.manifest.model
+    height, width = given.rgb.shape[:2]
+    form = job.form(height, width, given.bits, model.scale)
     check_suffix(job.output, given.alpha is not None, form.bits)
     if not form.size.passes:
         return _reduce(job, given, form)
-    needs_all = bool(job.others or job.extras) and draw.reject is None
+    needs_all = job.wants_all(draw)
     is_grey = given.is_grey and model.task in KEEPS_COLOURS
     alpha = None if given.alpha is None else form.reduced(draw_alpha(pipe, given.alpha, draw, form.size.passes))
     metadata = given.metadata.colours() if job.files.no_metadata else given.metadata

@@ -1,6 +1,6 @@
 """Which of an image's samples is taken: rows as candidates, ranked, and rejected where they are untypical."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -83,6 +83,12 @@ class Chooser:
         self.is_deep = is_deep
         self.value = ranking(model, draw.rank, reference)
         self.choices = [Choice() for _ in conditions]
+
+    def take_all(self, rows: Iterable[Row]) -> None:
+        """Rows of any of the conditions, as they come; the continuous pixels of none are kept."""
+        for row in rows:
+            self.take(row)
+            del row
 
     def take(self, row: Row) -> None:
         """One more sample of `conditions[row.image]`."""

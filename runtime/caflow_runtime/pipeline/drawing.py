@@ -47,8 +47,7 @@ def draw_best(
         NotFinite, Untypical
     """
     chooser = Chooser(runner.model, conditions, draw, reference_for(runner, likelihoods, draw), written.is_deep)
-    for row in runner.draw(conditions, range(draw.n), draw, show):
-        chooser.take(row)
+    chooser.take_all(runner.draw(conditions, range(draw.n), draw, show))
     for k in range(len(conditions)):
         if draw.judges == "sample":
             _redraw(runner, chooser, k, draw.most_samples)

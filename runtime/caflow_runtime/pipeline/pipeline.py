@@ -28,6 +28,7 @@ from caflow_runtime.judge.typicality import check_alpha
 from caflow_runtime.pipeline.choice import finite_pixels
 from caflow_runtime.pipeline.drawing import Written, draw_all, draw_best, reference_for, score_rows
 from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
+from caflow_runtime.pipeline.need import Needs
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
 from caflow_runtime.pipeline.stream import Frame, FrameNoise, Stream, StreamSettings, Untypical
@@ -86,6 +87,7 @@ class Pipeline:
         self._graphs = graphs
         self._model = graphs.manifest.model
         self._runner = Runner(graphs, pixel_budget, overlap)
+        self._needs = Needs(graphs, self._runner)
         calibration = read_calibration(graphs.folder) if is_calibrated else None
         self._likelihoods = Likelihoods(graphs.folder, self._model, calibration)
 
@@ -117,6 +119,11 @@ class Pipeline:
     def backend(self) -> str:
         """What runs the graphs, such as "onnxruntime cpu"."""
         return self._graphs.backend.name
+
+    @property
+    def needs(self) -> Needs:
+        """Says what drawing and scoring take."""
+        return self._needs
 
     def tiles(self, condition: Image) -> list[tuple[int, int]]:
         """Height and width in target pixels of each tile of a condition, (h, w, 3) uint8; padded, at least one.

@@ -128,7 +128,7 @@ class Samples(Likelihood):
     @property
     def std(self) -> Stack:
         """The uncertainty map: a `Stack` of (H, W, 3) float32, standard deviation over the samples in grey levels."""
-        return stack([images.std(0, dtype=np.float32) for images in self.images])
+        return stack([_std(images) for images in self.images])
 
     @property
     def log_likelihood_map(self) -> Stack:
@@ -157,6 +157,14 @@ class Encoded(Score):
 
     noise: list[list[NDArray[np.float32]]] = field(repr=False)
     """Of each image, z of each level, coarsest first: (channels, h, w), the z[i, j], i = j … n−1, side by side."""
+
+
+def _std(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Of (N, H, W, 3) over the first axis, line by line: on the way there are floats of all images."""
+    found = np.empty(images.shape[1:], np.float32)
+    for y in range(len(found)):
+        found[y] = images[:, y].std(0, dtype=np.float32)
+    return found
 
 
 def bits_per_dim(log_likelihood: Any, dims: Any) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 On a GPU they stay where they are until somebody asks: of N samples, mostly for the best one's integers.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -44,15 +45,14 @@ class HostPixels:
 
     @cached_property
     def is_finite(self) -> bool:
-        return bool(np.isfinite(self.values).all())
+        return all(np.isfinite(self.values[part]).all() for part in _strips(len(self.values)))
 
     def floats(self) -> NDArray[np.float32]:
         return self.values
 
     def integers(self) -> Image:
         image = np.empty(self.values.shape, np.uint8)
-        for top in range(0, len(image), LINES_AT_ONCE):  # not all at once: what is between is four times as large
-            part = slice(top, top + LINES_AT_ONCE)
+        for part in _strips(len(image)):
             image[part] = np.clip(self.values[part], 0, 255).astype(np.uint8)
         return image
 
@@ -64,10 +64,14 @@ def deep_integers(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """(H, W, 3) continuous pixel values as 16 bits: the cell [w, w + 1) becomes the 257 integers around 257 w, which
     become w when they are rounded to 8 bits."""
     deep = np.empty(values.shape, np.uint16)
-    for top in range(0, len(deep), LINES_AT_ONCE):
-        part = slice(top, top + LINES_AT_ONCE)
+    for part in _strips(len(deep)):
         deep[part] = np.clip(np.floor(DEEP * values[part]) - DEEP // 2, 0, 65535)
     return deep
+
+
+def _strips(height: int) -> Iterator[slice]:
+    """Lines of an image, some at once: what is made of floats on the way is as large as they are."""
+    return (slice(top, top + LINES_AT_ONCE) for top in range(0, height, LINES_AT_ONCE))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Images through the graphs: cut into windows, run in bounded batches, and put together again."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.bundle.manifest import cell_side
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.batching import Room, Unit, plan_runs
+from caflow_runtime.flow.batching import Room, RunLoad, Unit, most_unfinished, plan_runs
 from caflow_runtime.flow.noise import DrawNoise, draw_noise
 from caflow_runtime.flow.tiles import TooSmall, Window, cut
 from caflow_runtime.image import Image
@@ -49,8 +49,16 @@ class Runner:
         Raises:
             InputError: if the image would have to be padded or cut, and its model does not allow that.
         """
+        scale = self.model.scale
+        return self.windows_of(scale * condition.shape[0], scale * condition.shape[1], budget)
+
+    def windows_of(self, height: int, width: int, budget: int | None = None) -> list[Window]:
+        """Of a target of that size in pixels, as `windows`.
+
+        Raises:
+            InputError
+        """
         model, budget = self.model, budget or self.pixel_budget
-        height, width = (model.scale * side for side in condition.shape[:2])
         try:
             windows = cut(height, width, model.size_multiple, budget, self.overlap, self.room(budget).largest_sides)
         except TooSmall as error:
@@ -64,6 +72,20 @@ class Runner:
                 f"multiples of {model.size_multiple} and at most {budget} pixels, got {height}×{width}"
             )
         return windows
+
+    def load_of(self, height: int, width: int, samples: int, images: int = 1) -> RunLoad:
+        """What samples of targets of that size are cut into.
+
+        Raises:
+            InputError
+        """
+        windows = self.windows_of(height, width)
+        pixels = prod(windows[0].shape)
+        unfinished = most_unfinished(windows, samples, CANVAS_PIXELS)
+        rows = min(unfinished, self.room().rows(windows[0]))
+        units = min(images * len(windows), self.room().rows(windows[0]) // unfinished) or 1
+        canvases = unfinished if len(windows) > 1 else 0
+        return RunLoad(len(windows), pixels, units, units * rows, canvases, -(-samples // unfinished))
 
     def _padded_sides(self, condition: Image) -> tuple[int, int]:
         """Of its target."""
@@ -152,7 +174,7 @@ class Runner:
         given: set[tuple[int, int]] = set()
         whole = budget = self.pixel_budget
         # A larger budget than that of all rows of the largest image makes no difference.
-        most = len(work.samples) * max((math.prod(self._padded_sides(one)) for one in work.conditions), default=0)
+        most = len(work.samples) * max((prod(self._padded_sides(one)) for one in work.conditions), default=0)
         while True:
             ran_out: MemoryError | None = None
             try:
@@ -160,6 +182,7 @@ class Runner:
                     if (row.image, row.sample) not in given:
                         given.add((row.image, row.sample))
                         yield row
+                    del row  # its pixels, perhaps of a large image, would stay while the next row's are drawn
             except MemoryError as error:
                 ran_out = MemoryError(*error.args)  # another one: this holds all that was alive where it was raised
             except InputError:
@@ -184,6 +207,7 @@ class Runner:
             for part in work.run(units):
                 if (row := rows.add(part)) is not None:
                     yield row
+                del part, row
             done += sum(len(unit.samples) for unit in units)
             if show:
                 show(done, count)

@@ -1,0 +1,99 @@
+"""How much memory, and time, does `caflow image` take by the size of the image, and is that what it says beforehand?
+
+Each size is drawn by a process of its own, of a photograph that is enlarged or reduced to it. Predictions are those of
+the command: of memory before it begins, of time after its first window. The peak is what Linux counts of the process.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+import report
+
+from caflow_runtime.bundle.builtin import DEFAULT
+from caflow_runtime.pictures.image_files import read_image, write_image
+
+SIZES = (
+    *((64, 64), (128, 128), (200, 150), (256, 256), (400, 300)),
+    *((640, 480), (1024, 768), (1920, 1080), (2600, 1950), (4000, 3000)),
+)
+"""Width and height of inputs."""
+PHOTOGRAPH = Path("tests/data/photographs/canyon-wren.jpg")
+PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless")
+NEED = re.compile(r"→ (?P<result>\S+) in (?P<windows>\d+) windows? .* about (?P<number>[\d.]+) (?P<unit>[MG]B) of mem")
+LEFT = re.compile(r"windows, about (?P<number>[\d.]+) (?P<unit>s|min|h) left")
+PEAK = re.compile(r"peak (?P<bytes>\d+)")
+UNITS = {"MB": 1e6, "GB": 1e9, "s": 1, "min": 60, "h": 3600}
+COMMAND = """
+import sys
+from caflow_deploy.cli import main
+from caflow_runtime.available_memory import peak_memory
+try:
+    main()
+finally:
+    print("peak", peak_memory(), file=sys.stderr)
+"""
+
+
+def measured(photograph: Path, result: Path, options: list[str]) -> dict[str, Any]:
+    """What a process says of an image, and what it takes."""
+    line = [sys.executable, "-c", COMMAND, "image", str(photograph), "-o", str(result), *options]
+    predicted_s: list[float] = []
+    found, peak = None, 0
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for text in process.stderr:
+            if said := NEED.search(text):
+                found, began = said, time.monotonic()
+            if said := LEFT.search(text):
+                predicted_s.append(time.monotonic() - began + _value(said))
+            if said := PEAK.search(text):
+                peak = int(said["bytes"])
+    if process.returncode or found is None:
+        raise click.ClickException(f"{photograph}: exit code {process.returncode}")
+    took, memory = time.monotonic() - began, _value(found)
+    return {
+        "result": found["result"],
+        "windows": int(found["windows"]),
+        "predicted MB": memory / 1e6,
+        "peak MB": peak / 1e6,
+        "predicted / peak": memory / peak,
+        "s": took,
+        "predicted s / s": predicted_s[0] / took if predicted_s else "",
+    }
+
+
+def _value(said: re.Match[str]) -> float:
+    return float(said["number"]) * UNITS[said["unit"]]
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path), default=DEFAULT)
+@click.option("--largest", type=int, default=len(SIZES), show_default=True, help="Number of sizes, from the smallest.")
+@click.option("-n", "--samples", default=1, show_default=True)
+@click.option("--suffix", default=".png", show_default=True, help="Of the results.")
+@report.options
+def main(bundle: Path, largest: int, samples: int, suffix: str, threads: int, json_file: Path | None) -> None:
+    """Draw a photograph at ten sizes by BUNDLE."""
+    picture, rows = read_image(PHOTOGRAPH).rgb, list[dict[str, Any]]()
+    options = ["--bundle", str(bundle), "--samples", str(samples), "--threads", str(threads), "--backend", "cpu"]
+    with tempfile.TemporaryDirectory() as folder:
+        for width, height in SIZES[:largest]:
+            given, result = Path(folder) / "given.png", Path(folder) / f"result{suffix}"
+            resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+            write_image(given, np.asarray(resized, np.uint8))
+            rows.append({"input": f"{width}×{height}", **measured(given, result, [*options, "--force"])})
+            click.echo(rows[-1], err=True)
+    report.show(rows)
+    report.write(json_file, rows, PACKAGES, samples=samples, threads=threads, suffix=suffix)
+
+
+if __name__ == "__main__":
+    main()

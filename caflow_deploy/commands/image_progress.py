@@ -1,0 +1,124 @@
+"""How far `caflow image` is: a line before the work, then a progress bar or, without a terminal, lines now and then."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.progress import Progress
+
+from caflow_deploy.commands.pace import Pace, Saying
+from caflow_runtime.available_memory import readable
+from caflow_runtime.errors import CaflowError
+from caflow_runtime.image_formats import size_of_file
+from caflow_runtime.jobs.image_job import ImageJob
+from caflow_runtime.jobs.image_need import ImageNeed, Source
+from caflow_runtime.path_text import as_text
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.rows.draw import Draw
+
+
+def needs_by_header(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob]) -> dict[Path, ImageNeed]:
+    """What images take by the sizes that their files claim, as of 8 bits, by their results; without those of which that
+    is not known or which cannot be drawn, as their turn comes."""
+    known: dict[tuple[int, int, str], ImageNeed | None] = {}
+    found = {}
+    for job in jobs:
+        if (size := size_of_file(job.source)) is None:
+            continue
+        key = (*size, job.output.suffix.lower())  # all else is the same for all
+        if key not in known:
+            try:
+                known[key] = job.need(pipe, draw, Source(size.height, size.width))
+            except CaflowError:
+                known[key] = None
+        if (need := known[key]) is not None:
+            found[job.output] = need
+    return found
+
+
+def line_of_image(job: ImageJob, need: ImageNeed) -> str:
+    """What is to be done with an image."""
+    return f"{as_text(job.source)}: {_sides(need)} {_windows(need.windows, need.wanted.draw.n)}, {_memory(need, 1)}"
+
+
+def line_of_folder(needs: dict[Path, ImageNeed], count: int, n: int, processes: int) -> str:
+    """What is to be done with the images that are left of a folder's.
+
+    Arguments:
+        count: of all images that are left.
+        n: samples of each.
+    """
+    images = f"{count} image{'s' * (count != 1)}"
+    if not needs:
+        return f"{images} of unknown size"
+    largest = max(needs.values(), key=lambda need: need.bytes)
+    windows = sum(need.windows for need in needs.values())
+    of_processes = f" in {processes} processes" if processes > 1 else ""
+    memory = f"{_memory(largest, processes)}{of_processes}"
+    return f"{images}, the largest {_sides(largest)}: {_windows(windows, n)}, {memory}"
+
+
+class ImageProgress:
+    """Of all images of a command, drawn here or by workers."""
+
+    def __init__(self, bar: Progress, saying: Saying, needs: dict[Path, ImageNeed], count: int) -> None:
+        """
+        Arguments:
+            needs: of the images that are left, by their results.
+            count: how many are left.
+        """
+        self.bar, self.saying, self.needs, self.count = bar, saying, needs, count
+        self.pace = Pace(saying.say if bar.disable else None)
+        self._total = sum(need.operations for need in needs.values())
+        self._finished, self._images = 0.0, 0
+        self._now: tuple[ImageNeed, str] | None = None
+        self._stage, self._windows = 0, 0
+        self._task = bar.add_task("this image", visible=False)
+
+    def begins(self, job: ImageJob, need: ImageNeed) -> None:
+        """An image is drawn here from now on: it is said what that takes, where no line about all images has counted
+        it."""
+        if job.output not in self.needs:
+            self.saying.say(line_of_image(job, need))
+        self._total += need.operations - (self.needs[job.output].operations if job.output in self.needs else 0.0)
+        self.needs[job.output] = need
+        self._now, self._stage, self._windows = (need, as_text(job.source)), 0, 0
+
+    def windows(self, done: int, count: int) -> None:
+        """So many windows are done of the image that is drawn, of one pass of the model."""
+        self.bar.update(self._task, completed=done, total=count, visible=True)
+        assert self._now is not None
+        need, name = self._now
+        self._stage += done <= self._windows  # windows are counted anew
+        self._windows = done
+        before = sum(stage.operations(stage.windows) for stage in need.stages[: self._stage])
+        now = need.stages[self._stage].operations(done) if self._stage < len(need.stages) else 0.0
+        what = f"{name}: {done} of {count} windows" if self.count == 1 else self._counted()
+        self._tell(before + now, what)
+
+    def finished(self, job: ImageJob) -> None:
+        """An image is done, or has failed."""
+        need = self.needs.get(job.output)
+        self._finished += 0.0 if need is None else need.operations
+        self._images, self._now = self._images + 1, None
+        self._tell(0.0, self._counted())
+
+    def _counted(self) -> str:
+        return f"{self._images} of {self.count} images"
+
+    def _tell(self, of_image: float, what: str) -> None:
+        if self._total > 0:
+            self.pace.tell((self._finished + of_image) / self._total, what)
+
+
+def _sides(need: ImageNeed) -> str:
+    source, size = need.source, need.wanted.form.size
+    return f"{source.width}×{source.height} → {size.width}×{size.height}"
+
+
+def _windows(windows: int, n: int) -> str:
+    return f"in {windows} window{'s' * (windows != 1)} of {n} sample{'s' * (n != 1)}"
+
+
+def _memory(need: ImageNeed, processes: int) -> str:
+    about = "about" if need.is_measured else "at least"
+    return f"{about} {readable(processes * need.bytes)} of memory"

@@ -1,0 +1,277 @@
+"""What `caflow image` and `caflow video` say before the work and during it, and what they refuse for want of memory."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import caflow, in_a_process, json_lines
+from tiny import DATA, TINY, photograph
+
+from caflow_deploy.commands import pace
+from caflow_runtime import available_memory
+from caflow_runtime.available_memory import Available
+from caflow_runtime.bundle.run_memory import NAME, RunMemory, read_memory, write_memory
+from caflow_runtime.jobs import image_need
+from caflow_runtime.jobs.image_job import ImageJob
+from caflow_runtime.jobs.images import look
+from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.rows.draw import Draw
+
+CPU = "onnxruntime cpu"
+OPTIONS = ["--bundle", TINY, "--backend", "cpu", "--threads", 1]
+WITH_PEAK = """
+import sys
+import time
+from caflow_deploy.cli import main
+from caflow_runtime.available_memory import peak_memory
+try:
+    main()
+finally:
+    print("peak", peak_memory(), file=sys.stderr)
+"""
+MEMORY = re.compile(r"about ([\d.]+) ([MG])B of memory")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """48×32 pixels."""
+    path = tmp_path / "photo.png"
+    write_image(path, photograph(DATA / "photographs", 0, 32, 48))
+    return path
+
+
+def predicted(stderr: str) -> float:
+    """Bytes."""
+    found = MEMORY.search(stderr)
+    assert found, stderr
+    return float(found[1]) * (1e6 if found[2] == "M" else 1e9)
+
+
+def short_of(monkeypatch: pytest.MonkeyPatch, bytes_: int) -> None:
+    for name in ("available_memory", "memory_of_all"):
+        monkeypatch.setattr(image_need, name, lambda: Available(bytes_, "ulimit -v"))
+
+
+def test_one_line_says_what_is_made_and_takes(source: Path, tmp_path: Path) -> None:
+    tiles = ["--pixel-budget", 96 * 96, "--overlap", 16]
+    done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 2, *OPTIONS, *tiles)
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stderr.splitlines()
+    line = rf"{re.escape(str(source))}: 48×32 → 192×128 in (\d+) windows of 2 samples, about \d+ MB of memory"
+    found = re.fullmatch(line, first)
+    assert found, first
+    with load(TINY, "cpu", 1, pixel_budget=96 * 96, overlap=16) as pipe:
+        assert int(found[1]) == len(pipe.tiles(read_image(source).rgb)) > 1
+    assert re.fullmatch(rf"{re.escape(str(source))}: 1 of {2 * int(found[1])} windows, about \d+ s left", rest[0])
+    assert done.stdout.startswith(f"{source} → ")
+
+
+@pytest.mark.parametrize(("suffix", "most"), [(".png", 1.25), (".jpg", 1.4)])
+def test_a_process_takes_as_much_as_was_said(tmp_path: Path, suffix: str, most: float) -> None:
+    """Never more than was said, of an image in tiles; a JPEG is scored again, which often needs less than one window of
+    so many pixels would."""
+    given, out = tmp_path / "in.png", tmp_path / f"out{suffix}"
+    write_image(given, photograph(DATA / "photographs", 0, 240, 300))
+    line = [sys.executable, "-c", WITH_PEAK, "image", given, "-o", out, "-n", 1, *OPTIONS]
+    done = in_a_process(line)
+    assert done.returncode == 0, done.stderr
+    peak = int(done.stderr.rpartition("peak ")[2])
+    assert 1 <= predicted(done.stderr) / peak <= most
+
+
+def test_what_does_not_fit_is_refused_before_it_is_drawn(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_of(monkeypatch, 10**6)
+    out = tmp_path / "out"
+    done = caflow("image", source, "-o", out, *OPTIONS)
+    assert done.returncode == 1
+    assert not list(out.glob("*.png"))
+    wanted = r"wanted \d+ MB of memory, 1 MB are available \(by ulimit -v\): give a smaller "
+    assert re.search(rf"caflow: {re.escape(str(source))}: {wanted}", done.stderr), done.stderr
+    monkeypatch.undo()
+    assert caflow("image", source, "-o", out, *OPTIONS).returncode == 0
+
+
+def test_of_a_folder_the_one_that_does_not_fit_is_refused(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one image needs ten times what the others do."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    source.rename(folder / "a.png")
+    write_image(folder / "large.png", np.tile(read_image(folder / "a.png").rgb, (8, 8, 1)))
+    with load(TINY, "cpu", 1) as pipe:
+        needs = [pipe.needs.drawing(4 * height, 4 * width, 1).run_bytes for height, width in ((32, 48), (256, 384))]
+    assert needs[0] is not None
+    assert needs[1] is not None
+    monkeypatch.setattr(image_need, "resident_memory", lambda: 0)  # whatever earlier tests have left
+    with load(TINY, "cpu", 1) as pipe:
+        base = (pipe.needs.before or 0) + (pipe.needs.graph_bytes(scores=False) or 0)
+    short_of(monkeypatch, round(base + (needs[0] + needs[1]) / 2))
+    done = caflow("image", folder, "-o", tmp_path / "out", "-n", 1, *OPTIONS)
+    assert done.returncode == 1
+    assert f"1 of 2 images failed: {folder / 'large.png'}" in done.stderr
+    assert (tmp_path / "out" / "a.png").exists()
+    assert not (tmp_path / "out" / "large.png").exists()
+
+
+def test_workers_that_do_not_fit_together_are_refused(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "other.png", read_image(source).rgb)
+    with load(TINY, "cpu", 1) as pipe:
+        most = pipe.needs.before or 0
+    short_of(monkeypatch, most + 10**8)
+    done = caflow("image", source, tmp_path / "other.png", "-o", tmp_path / "out", *OPTIONS, "--workers", 2)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].endswith("give --workers 1")
+
+
+def test_a_limit_of_the_process_is_found(source: Path, tmp_path: Path) -> None:
+    """By `ulimit -v`: a process that has two hundred megabytes less than it would take."""
+    given, out = tmp_path / "in.png", tmp_path / "out.png"
+    write_image(given, np.tile(read_image(source).rgb, (60, 40, 1)))
+    line = [sys.executable, "-m", "caflow_deploy.cli", "image", given, "-o", out, "-n", 1, *OPTIONS]
+    shell = 'ulimit -v 1000000; exec "$@"'
+    done = subprocess.run(["sh", "-c", shell, "sh", *map(str, line)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"wanted [\d.]+ [MG]B of memory, \d+ MB are available \(by ulimit -v\)", done.stderr), done.stderr
+    assert not out.exists()
+
+
+def test_a_dry_run_does_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    done = caflow("image", source, "-o", out, *OPTIONS, "--dry-run")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "48×32 → 192×128 in 1 window of 10 samples" in done.stderr
+    (tmp_path / "broken.png").write_text("no image")
+    done = caflow("image", source, tmp_path / "broken.png", "-o", out, *OPTIONS, "--dry-run")
+    assert (done.returncode, "48×32 → 192×128" in done.stderr) == (1, True)
+    assert f"1 of 2 images failed: {tmp_path / 'broken.png'}" in done.stderr
+    short_of(monkeypatch, 10**6)
+    assert caflow("image", source, "-o", out, *OPTIONS, "--dry-run").returncode == 1
+    assert not out.exists()
+
+
+def test_quiet_leaves_errors_alone(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_text("no image")
+    done = caflow("image", source, "-o", tmp_path / "out.png", *OPTIONS, "--quiet", "--json")
+    assert (done.returncode, done.stderr, len(json_lines(done.stdout))) == (0, "", 1)
+    given = ["--quiet", "--min-typicality", 0.9, "--redraws", 0]  # else a line says how many are untypical
+    done = caflow("image", source, tmp_path / "broken.png", "-o", tmp_path / "out", *OPTIONS, *given)
+    assert done.returncode == 1
+    first, last = done.stderr.splitlines()
+    assert first.startswith(f"caflow: {tmp_path / 'broken.png'}: wanted an image")
+    assert last.startswith("caflow: 1 of 2 images failed")
+
+
+def test_progress_is_said_without_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first window, and then at most for each tenth of all images."""
+    monkeypatch.setattr(pace, "LEAST_S", 0.0)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for k in range(25):
+        write_image(folder / f"{k:02}.png", photograph(DATA / "photographs", 0, 4, 4))
+    done = caflow("image", folder, "-o", tmp_path / "out", "-n", 1, *OPTIONS)
+    assert done.returncode == 0, done.stderr
+    plan, *lines = done.stderr.splitlines()
+    assert plan.startswith("25 images, the largest 4×4 → 16×16: in 25 windows of 1 sample, about ")
+    found = [re.fullmatch(r"(\d+) of 25 images, about \d+ s left", line) for line in lines]
+    counts = [int(one[1]) for one in found if one]
+    assert len(counts) == len(lines)
+    assert 5 <= len(counts) <= 10
+    assert counts == sorted(counts)
+
+
+def test_the_rest_takes_as_long_as_what_was_done() -> None:
+    said: list[str] = []
+    now = iter([100.0, 130.0, 131.0, 160.0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: next(now))
+        told = pace.Pace(said.append)
+        for share in (0.25, 0.4, 0.5):
+            told.tell(share, f"{share:.0%}")
+    assert said == ["25%, about 90 s left", "50%, about 60 s left"]  # not again after a second
+
+
+def test_a_bundle_without_measurements_opens(source: Path, tmp_path: Path, uncalibrated: Path) -> None:
+    bundle = tmp_path / "old.caflow"
+    bundle.mkdir()
+    for path in uncalibrated.iterdir():
+        if path.name != NAME:
+            (bundle / path.name).write_bytes(path.read_bytes())
+    options = ["--bundle", bundle, "-n", 1, "--backend", "cpu"]
+    done = caflow("image", source, "-o", tmp_path / "out.png", *options)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"in 1 window of 1 sample, at least \d+ MB of memory$", done.stderr, re.MULTILINE)
+
+
+def test_measurements_are_of_one_bundle_and_backend(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    assert read_memory(tmp_path, CPU) is None
+    one = RunMemory(constant=1.0, per_window_pixel=10.0, per_row_pixel=100.0)
+    write_memory(tmp_path, CPU, one, one)
+    found = read_memory(tmp_path, CPU)
+    assert found is not None
+    assert found.sample.of(units=2, rows=3, pixels=5) == 5 * (20 + 300)
+    assert read_memory(tmp_path, "onnxruntime cuda") is None
+    (tmp_path / NAME).write_text(json.dumps(json.loads((tmp_path / NAME).read_text()) | {"more": 1}))
+    assert read_memory(tmp_path, CPU) is None
+    write_memory(tmp_path, CPU, one, one)
+    (tmp_path / "manifest.json").write_text("{ }")
+    assert read_memory(tmp_path, CPU) is None
+
+
+def test_what_fits_by_its_header_alone_is_looked_at_again(source: Path, tmp_path: Path) -> None:
+    """16 bits, and transparency, take more; both are known only when the file is read."""
+    picture = read_image(source).rgb
+    alpha = np.full(picture.shape[:2], 200, np.uint8)
+    write_image(tmp_path / "alpha.png", picture, alpha)
+    write_image(tmp_path / "deep.png", picture.astype(np.uint16) * 257)
+    with load(TINY, "cpu", 1) as pipe:
+        from_files = {}
+        for name in ("photo", "alpha", "deep"):
+            job = ImageJob(tmp_path / f"{name}.png", tmp_path / "out.png", (), {})
+            from_files[name] = look(pipe, job, Draw(1))[1].bytes
+    assert from_files["alpha"] > from_files["photo"]
+    assert from_files["deep"] > from_files["photo"]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_control_groups_limit_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    """Of the group and those around it the least counts; cached files are freed when memory is short."""
+    proc, root = tmp_path / "proc", tmp_path / "groups"
+    (proc / "self").mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    8000 kB\nSwapFree: 0 kB\n")
+    (proc / "self" / "status").write_text("Name: x\nVmSize: 100 kB\nVmHWM: 70 kB\nVmRSS: 50 kB\n")
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    names = names if version == 1 else ("memory.max", "memory.current", "inactive_file")
+    group = (root / "memory" if version == 1 else root) / "job" / "step"
+    group.mkdir(parents=True)
+    (proc / "self" / "cgroup").write_text("4:cpu,memory:/job/step\n" if version == 1 else "0::/job/step\n")
+    for folder, limit in ((group, "max"), (group.parent, "5000000")):
+        (folder / names[0]).write_text(f"{limit}\n")
+        (folder / names[1]).write_text("3000000\n")
+        (folder / "memory.stat").write_text(f"anon 1\n{names[2]} 500000\n")
+    monkeypatch.setattr(available_memory, "PROC", proc)
+    monkeypatch.setattr(available_memory, "CONTROL_GROUPS", root)
+    found = available_memory.available_memory()
+    assert found is not None
+    assert (found.bytes, found.limited_by) == (2_500_000, "the limit of the control group (container)")
+    (group.parent / names[0]).write_text("max\n")
+    machine = available_memory.available_memory()
+    assert machine is not None
+    assert machine.bytes == 8000 * 1024
+    limits = "Limit  Soft  Hard  Units\nMax address space  1102400  unlimited bytes\n"
+    (proc / "self" / "limits").write_text(limits)
+    limited = available_memory.available_memory()
+    assert limited is not None
+    assert (limited.bytes, limited.limited_by) == (1_000_000, "ulimit -v")
+    assert (available_memory.resident_memory(), available_memory.peak_memory()) == (50 * 1024, 70 * 1024)
