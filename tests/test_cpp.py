@@ -48,9 +48,6 @@ SCORED_APART = 1e-5
 """The same of images that ran with others, and whose levels' parts nearly cancel."""
 LIKELIHOOD_ACROSS_VERSIONS = 1e-5
 
-UNOPTIMIZED = "-DCMAKE_BUILD_TYPE=Debug"
-"""Compiles in half the time: for what is about the build, not about speed."""
-
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
 
 
@@ -341,8 +338,9 @@ def test_an_application_finds_the_installed_library(built_cpp: Path, tmp_path: P
 
 @pytest.mark.full
 def test_an_application_finds_the_static_library(cpp_test_data: Path, tmp_path: Path) -> None:
-    alone = ("-DCAFLOW_TESTS=OFF", "-DCAFLOW_EXAMPLES=OFF", UNOPTIMIZED)
-    static = build(tmp_path / "static", cpp_test_data, "-DBUILD_SHARED_LIBS=OFF", *alone)
+    static = build(
+        tmp_path / "static", cpp_test_data, "-DBUILD_SHARED_LIBS=OFF", "-DCAFLOW_TESTS=OFF", "-DCAFLOW_EXAMPLES=OFF"
+    )
     run("cmake", "--install", static, "--prefix", tmp_path / "installed")
     prefix = f"-DCMAKE_PREFIX_PATH={tmp_path / 'installed'}"
     check_application(tmp_path / "application", "find_package(caflow 0.1 REQUIRED)", prefix)
@@ -354,7 +352,6 @@ def test_an_application_holds_the_source(tmp_path: Path) -> None:
         tmp_path / "application",
         f"add_subdirectory({SOURCE} caflow)",
         f"-DCAFLOW_ONNXRUNTIME_LIBRARY={library_of_the_wheel()}",
-        UNOPTIMIZED,
         *with_tensorrt(),
     )
 
@@ -368,7 +365,6 @@ def test_another_version_of_onnx_runtime_agrees(cpp_test_data: Path, pipe: Pipel
         "-DCAFLOW_TENSORRT=OFF",
         "-DCAFLOW_TESTS=OFF",
         "-DCAFLOW_EXAMPLES=OFF",
-        UNOPTIMIZED,
     )
     condition = photograph(photographs, 9, 30, 40)
     best = pipe.best_of(condition, n=4)
