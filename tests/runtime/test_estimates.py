@@ -18,6 +18,7 @@ from caflow_runtime.available_memory import Available
 from caflow_runtime.bundle.run_memory import NAME, RunMemory, read_memory, write_memory
 from caflow_runtime.jobs import image_need
 from caflow_runtime.jobs.image_job import ImageJob
+from caflow_runtime.jobs.image_need import TooLittleMemory
 from caflow_runtime.jobs.images import look
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
@@ -229,19 +230,24 @@ def test_measurements_are_of_one_bundle_and_backend(tmp_path: Path) -> None:
     assert read_memory(tmp_path, CPU) is None
 
 
-def test_what_fits_by_its_header_alone_is_looked_at_again(source: Path, tmp_path: Path) -> None:
+def test_what_fits_by_its_header_alone_is_looked_at_again(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """16 bits, and transparency, take more; both are known only when the file is read."""
     picture = read_image(source).rgb
     alpha = np.full(picture.shape[:2], 200, np.uint8)
     write_image(tmp_path / "alpha.png", picture, alpha)
     write_image(tmp_path / "deep.png", picture.astype(np.uint16) * 257)
     with load(TINY, "cpu", 1) as pipe:
-        from_files = {}
-        for name in ("photo", "alpha", "deep"):
-            job = ImageJob(tmp_path / f"{name}.png", tmp_path / "out.png", (), {})
-            from_files[name] = look(pipe, job, Draw(1))[1].bytes
-    assert from_files["alpha"] > from_files["photo"]
-    assert from_files["deep"] > from_files["photo"]
+        jobs = [ImageJob(tmp_path / f"{name}.png", tmp_path / "out.png", (), {}) for name in ("photo", "alpha", "deep")]
+        plain, *more = (look(pipe, job, Draw(1))[1].bytes for job in jobs)
+        assert min(more) > plain
+        monkeypatch.setattr(image_need, "resident_memory", lambda: 0)
+        short_of(monkeypatch, plain)
+        look(pipe, jobs[0], Draw(1))
+        for job in jobs[1:]:
+            with pytest.raises(TooLittleMemory, match=r"^wanted .* are available"):
+                look(pipe, job, Draw(1))
 
 
 @pytest.mark.parametrize("version", [1, 2])
