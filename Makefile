@@ -46,7 +46,7 @@ test-runtime:  ## The tests of the runtime, in an environment that has the wheel
 	cd $(WHEEL) && bin/pytest --config-file $(CURDIR)/pyproject.toml --confcutdir $(CURDIR)/tests/runtime $(CURDIR)/tests/runtime
 
 test-full: setup  ## What takes longer.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m full --numprocesses 2 --dist loadfile --durations 40
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m full --numprocesses 3 --dist loadfile --durations 40
 
 train-x4-photo: $(PHOTOGRAPHS)/training  ## Train the built-in model anew, in three stages: hours.
 	$(BIN)/pip install --quiet --editable '.[finetune]'
