@@ -24,6 +24,7 @@ from caflow_export.measure import VerificationFailed
 from caflow_export.weights import WeightStore, load_whole, widen
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle import run_memory
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.reading import read_manifest, sha256_of, verify_files
 from caflow_runtime.flow import scan
@@ -53,7 +54,8 @@ def test_the_bundle_is_whole_and_says_what_it_is(ours: Path, exported: ExportRep
     manifest = read_manifest(exported.path)
     verify_files(exported.path, manifest)
     assert manifest == exported.manifest
-    named = {file.path for file in bundle.files_of(manifest)} | {MANIFEST, CARD, SHEET, bundle_checkpoint.NAME}
+    named = {file.path for file in bundle.files_of(manifest)}
+    named |= {MANIFEST, CARD, SHEET, bundle_checkpoint.NAME, run_memory.NAME}
     assert {path.name for path in exported.path.iterdir()} == named
     assert (manifest.model.task, manifest.model.scale, manifest.model.size_multiple) == ("super-resolution", 4, 8)
     assert manifest.source.checkpoint_sha256 == sha256_of(ours)

@@ -64,7 +64,7 @@ def test_one_line_says_what_is_made_and_takes(source: Path, tmp_path: Path) -> N
     done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 2, *OPTIONS, *tiles)
     assert done.returncode == 0, done.stderr
     first, *rest = done.stderr.splitlines()
-    line = rf"{re.escape(str(source))}: 48×32 → 192×128 in (\d+) windows of 2 samples, about \d+ MB of memory"
+    line = rf"{re.escape(str(source))}: 48×32 → 192×128 in (\d+) windows of 2 samples, about [\d.]+ [MG]B of memory"
     found = re.fullmatch(line, first)
     assert found, first
     with load(TINY, "cpu", 1, pixel_budget=96 * 96, overlap=16) as pipe:
@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_refused_before_it_is_drawn(
     done = caflow("image", source, "-o", out, *OPTIONS)
     assert done.returncode == 1
     assert not list(out.glob("*.png"))
-    wanted = r"wanted \d+ MB of memory, 1 MB are available \(by ulimit -v\): give a smaller "
+    wanted = r"wanted [\d.]+ [MG]B of memory, 1 MB are available \(by ulimit -v\): give a smaller "
     assert re.search(rf"caflow: {re.escape(str(source))}: {wanted}", done.stderr), done.stderr
     monkeypatch.undo()
     assert caflow("image", source, "-o", out, *OPTIONS).returncode == 0
@@ -211,7 +211,7 @@ def test_a_bundle_without_measurements_opens(source: Path, tmp_path: Path, uncal
     options = ["--bundle", bundle, "-n", 1, "--backend", "cpu"]
     done = caflow("image", source, "-o", tmp_path / "out.png", *options)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"in 1 window of 1 sample, at least \d+ MB of memory$", done.stderr, re.MULTILINE)
+    assert re.search(r"in 1 window of 1 sample, at least [\d.]+ [MG]B of memory$", done.stderr, re.MULTILINE)
 
 
 def test_measurements_are_of_one_bundle_and_backend(tmp_path: Path) -> None:
