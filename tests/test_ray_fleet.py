@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import command, in_a_process, json_lines_of
+from commands import command, in_a_process, json_lines_of, messages
 from many import crops, drawn_alike, environment, started, wait_for_lines
 from ports import free_port
 from ray_nodes import two_nodes
@@ -119,7 +119,7 @@ def test_a_cluster_that_wants_a_token(calibrated: Path, tmp_path: Path, environm
             time.sleep(0.2)
         arguments = ["image", tmp_path / "a.png", "--bundle", calibrated, "-n", 1, "--ray", address]
         done = in_a_process(command(*arguments, "-o", tmp_path / "out"), env=environment)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, messages(done.stderr)) == (0, [])
         token.write_text("0" * 64)
         refused = in_a_process(command(*arguments, "-o", tmp_path / "refused"), env=environment)
         assert refused.returncode == 2
