@@ -13,7 +13,7 @@ from two_machines import Machine, two_machines
 
 RAY = str(Path(sys.executable).with_name("ray"))
 PORT = 6379
-QUICK_TO_NOTICE = {"RAY_health_check_period_ms": "500", "RAY_health_check_timeout_ms": "1000"}
+QUICK_TO_NOTICE = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "5000"}
 """Nodes that do not answer are given up after seconds."""
 
 
@@ -36,5 +36,5 @@ def two_nodes(folder: Path, cpus: int) -> Iterator[Nodes]:
         for machine, options in zip(machines, (head, [f"--address={address}"]), strict=True):
             own = [f"--node-ip-address={machine.address}", f"--num-cpus={cpus}", "--disable-usage-stats"]
             command = machine.command([RAY, "start", *options, *own])
-            subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=90)
+            subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=600)
         yield Nodes(machines, address, environment)

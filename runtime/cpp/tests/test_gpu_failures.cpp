@@ -45,7 +45,8 @@ std::size_t calls_of_scenario() {
     return fake::calls();
 }
 
-// What it says, and that it says so: what failed, and why in the words of the fakes. Empty where nothing was thrown.
+// What it says, and that it says so: what failed, and why in the words of the fakes, or that memory ran out for the
+// smallest tile. Empty where nothing was thrown.
 std::string message_of(Scenario& scenario) {
     try {
         scenario.run();
@@ -55,7 +56,9 @@ std::string message_of(Scenario& scenario) {
         const bool is_known = dynamic_cast<const caflow::BackendError*>(&error) ||
                               dynamic_cast<const caflow::OutOfMemory*>(&error);
         CHECK_MESSAGE(is_known, message);
-        CHECK_MESSAGE(message.find("fake ") != std::string::npos, message);
+        const bool says_why = message.find("fake ") != std::string::npos ||
+                              message.find("memory ran out with a pixel_budget of") != std::string::npos;
+        CHECK_MESSAGE(says_why, message);
         return message;
     }
 }
