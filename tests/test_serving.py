@@ -123,7 +123,8 @@ def test_many_clients_and_a_replica_is_killed(
             check(pipe, again)
         else:
             assert 0 < len(bad) < REQUESTS - KILLED_AT
-            assert all(bad)  # "Stub process … is not healthy", or, where Triton has ended as well, that nothing answers
+            known = ("is not healthy", "Stub", "stub", "onnection refused", "onnection closed", "Socket closed")
+            assert all(any(words in text for words in known) for text in bad if text)  # Triton may have ended as well
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -19,8 +19,11 @@ def line_of_video(name: str, need: VideoNeed, frames: int | None, processes: int
 
 
 class FrameProgress:
-    """Lines about a video's frames. The first ones are not counted, with which graphs and encoders are loaded and a
-    scene's sample is chosen; nor are those of an earlier run."""
+    """Lines about how many frames of a video are done, and how long the rest will take.
+
+    That time does not count the first frames, during which graphs and encoders are loaded and the scene's sample is
+    chosen, nor frames of an earlier run.
+    """
 
     def __init__(self, say: Callable[[str], None] | None, name: str, frames: int | None) -> None:
         """

@@ -28,7 +28,6 @@ CPU = "onnxruntime cpu"
 OPTIONS = ["--bundle", TINY, "--backend", "cpu", "--threads", 1]
 WITH_PEAK = """
 import sys
-import time
 from caflow_deploy.cli import main
 from caflow_runtime.available_memory import peak_memory
 try:

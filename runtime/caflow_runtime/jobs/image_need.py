@@ -55,7 +55,7 @@ class Wanted:
     has_sheet: bool
     has_maps: bool
     is_read_again: bool
-    """Whether the file is scored, as it does not hold what was drawn."""
+    """Whether the written file is scored: its pixels are not those that were drawn, for example in a JPEG."""
     suffix: str
     """Of the file, in small letters."""
 

@@ -53,11 +53,10 @@ std::string message_of(Scenario& scenario) {
         return "";
     } catch (const caflow::Error& error) {
         const std::string message = error.what();
-        const bool is_known = dynamic_cast<const caflow::BackendError*>(&error) ||
-                              dynamic_cast<const caflow::OutOfMemory*>(&error);
-        CHECK_MESSAGE(is_known, message);
+        const bool ran_out = dynamic_cast<const caflow::OutOfMemory*>(&error);
+        CHECK_MESSAGE((ran_out || dynamic_cast<const caflow::BackendError*>(&error)), message);
         const bool says_why = message.find("fake ") != std::string::npos ||
-                              message.find("memory ran out with a pixel_budget of") != std::string::npos;
+                              (ran_out && message.find("less holds no tile") != std::string::npos);
         CHECK_MESSAGE(says_why, message);
         return message;
     }
