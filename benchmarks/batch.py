@@ -14,7 +14,7 @@ import click
 import numpy as np
 import report
 
-from caflow_deploy.cluster.fleet import Place, versions_here
+from caflow_deploy.cluster.fleet import Place, Work, versions_here
 from caflow_deploy.cluster.local import open_local_fleet
 from caflow_deploy.cluster.ray_fleet import open_ray_fleet
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline
@@ -51,13 +51,13 @@ def in_a_loop(bundle: Path, threads: int, jobs: list[ImageJob], draw: Draw) -> I
 def by_workers(bundle: Path, workers: int, jobs: list[ImageJob], draw: Draw) -> Iterator[Done]:
     """As `caflow image --workers` does it, with one thread each."""
     with open_local_fleet(place_of(bundle), workers) as fleet:
-        yield from (done for _, done in fleet.run(partial(do, draw=draw), jobs) if done)
+        yield from (done for _, done in fleet.run(Work(partial(do, draw=draw), jobs)) if done)
 
 
 def by_ray(bundle: Path, workers: int, jobs: list[ImageJob], draw: Draw) -> Iterator[Done]:
     """As `caflow image --ray` does it, with one thread each."""
     with open_ray_fleet(None, place_of(bundle), workers) as fleet:
-        yield from (done for _, done in fleet.run(partial(do, draw=draw), jobs) if done)
+        yield from (done for _, done in fleet.run(Work(partial(do, draw=draw), jobs)) if done)
 
 
 def place_of(bundle: Path) -> Place:

@@ -11,6 +11,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import click
 import report
 import torch
-from gpu_cases import FRAME, FRAME_SAMPLES, NAMES, ROUNDS, SAMPLES, SIDE, WARM_UP, Case, chain, line, seconds, truth
+from gpu_cases import FRAME, FRAME_SAMPLES, NAMES, ROUNDS, SAMPLES, SIDE, WARM_UP, Case, Subject, chain, line, truth
 from gpu_engines import engine_frames, engine_lines, onnx_lines
 from sampling import batched, published, the_model
 from torch import Tensor
@@ -73,31 +74,34 @@ def in_pytorch(model: CAFlow, case: Case, precision: PrecisionName, device: torc
 
 
 @torch.no_grad()
-def small(name: str, model: CAFlow, device: torch.device, rounds: int, scratch: Path) -> Iterator[dict[str, Any]]:
+def small(subject: Subject) -> Iterator[dict[str, Any]]:
     """N samples at 64×64 by every way."""
+    name, model, device = subject.name, subject.model, subject.device
+    slow = replace(subject, rounds=max(3, subject.rounds // 3))
     on_device = copy.deepcopy(model).to(device)
     for n in SAMPLES:
         case = Case.of(model, SIDE, SIDE, n, device)
         exact = truth(model, case)
         conditions = case.condition.expand(n, -1, -1, -1)
-        base = seconds(partial(published, on_device, case.condition, n), device, max(3, rounds // 3))
+        base = slow.seconds(partial(published, on_device, case.condition, n))
         yield line(name, "published", "fp32", n, base, base)
-        yield line(name, "batched", "fp32", n, seconds(partial(batched, on_device, conditions), device, rounds), base)
+        yield line(name, "batched", "fp32", n, subject.seconds(partial(batched, on_device, conditions)), base)
         for precision in NAMES:
             run = in_pytorch(model, case, precision, device)
             errors = exact.errors(run(), lambda tensor: tensor)
-            yield line(name, "transformed", precision, n, seconds(run, device, rounds), base) | errors
+            yield line(name, "transformed", precision, n, subject.seconds(run), base) | errors
             if device.type == "cuda":
                 replay, rows = captured(run)
-                row = line(name, "transformed, CUDA graph", precision, n, seconds(replay, device, rounds), base)
+                row = line(name, "transformed, CUDA graph", precision, n, subject.seconds(replay), base)
                 yield row | exact.errors(rows, torch.as_tensor)
-        yield from onnx_lines(name, model, case, exact, base, device, rounds, scratch)
-        yield from engine_lines(name, model, case, exact, base, device, rounds, scratch)
+        yield from onnx_lines(subject, case, exact, base)
+        yield from engine_lines(subject, case, exact, base)
 
 
 @torch.no_grad()
-def frames(name: str, model: CAFlow, device: torch.device, rounds: int) -> Iterator[dict[str, Any]]:
+def frames(subject: Subject) -> Iterator[dict[str, Any]]:
     """Frames of 1080p per second by the transformed graphs."""
+    model, device = subject.model, subject.device
     for n in FRAME_SAMPLES:
         case = Case.of(model, *FRAME, n, device)
         for precision in NAMES:
@@ -105,8 +109,8 @@ def frames(name: str, model: CAFlow, device: torch.device, rounds: int) -> Itera
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
             run = in_pytorch(model, case, precision, device)
-            took = seconds(captured(run)[0] if device.type == "cuda" else run, device, rounds)
-            row = {"model": name, "way": "transformed", "precision": precision, "n": n}
+            took = subject.seconds(captured(run)[0] if device.type == "cuda" else run)
+            row = {"model": subject.name, "way": "transformed", "precision": precision, "n": n}
             row |= {"ms": 1e3 * took, "frames/s": 1 / took}
             yield row | ({"GiB": torch.cuda.max_memory_allocated() / 2**30} if device.type == "cuda" else {})
 
@@ -127,16 +131,13 @@ def main(device_name: str, rounds: int, with_frames: bool, bundles: Path | None,
     frame_rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, model in models.items():
-            for row in small(name, model, device, rounds, bundles or Path(scratch)):
+            subject = Subject(name, model, device, rounds, bundles or Path(scratch))
+            for row in small(subject):
                 rows.append(row)
                 print(json.dumps(row), flush=True)
             if with_frames:
-                few = max(3, rounds // 3)
-                found = (
-                    frames(name, model, device, few),
-                    engine_frames(name, model, device, few, bundles or Path(scratch)),
-                )
-                for row in itertools.chain(*found):
+                slow = replace(subject, rounds=max(3, rounds // 3))
+                for row in itertools.chain(frames(slow), engine_frames(slow)):
                     frame_rows.append(row)
                     print(json.dumps(row), flush=True)
     print(f"{card}, PyTorch {torch.__version__}\n")

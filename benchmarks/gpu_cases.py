@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,23 @@ FRAME = (1088, 1920)
 FRAME_SAMPLES = (1, 4)
 ROUNDS, WARM_UP = 15, 3
 NAMES: tuple[PrecisionName, ...] = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is measured, and how."""
+
+    name: str
+    model: CAFlow
+    device: torch.device
+    rounds: int
+    """The median of so many runs counts."""
+    scratch: Path
+    """Where its bundles are, or will be."""
+
+    def seconds(self, run: Callable[[], object]) -> float:
+        """The median time of a run."""
+        return seconds(run, self.device, self.rounds)
 
 
 @dataclass(frozen=True)

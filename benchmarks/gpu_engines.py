@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_cases import FRAME, FRAME_SAMPLES, NAMES, SAMPLES, Case, Truth, chain, line, seconds
+from gpu_cases import FRAME, FRAME_SAMPLES, NAMES, SAMPLES, Case, Subject, Truth, chain, line
 from torch import Tensor
 
 from caflow_export.export import export
@@ -24,7 +24,6 @@ from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.pipeline.pipeline import OVERLAP, Pipeline
 from caflow_runtime.rows.device_run import GraphChain
 from caflow_training import checkpoint
-from caflow_training.model import CAFlow
 
 
 def in_onnx_runtime(backend: OnnxRuntimeBound, folder: Path, case: Case, levels: int) -> Callable[[], scan.Rows]:
@@ -37,12 +36,13 @@ def in_onnx_runtime(backend: OnnxRuntimeBound, folder: Path, case: Case, levels:
     return lambda: chain(graphs, levels, condition, image, noise)
 
 
-def bundle_of(name: str, model: CAFlow, precision: PrecisionName, scratch: Path) -> Path:
+def bundle_of(subject: Subject, precision: PrecisionName) -> Path:
     """The model's bundle, exported where that was not done yet."""
-    folder = scratch / f"{name}-{precision}.caflow"
+    folder = subject.scratch / f"{subject.name}-{precision}.caflow"
     if not folder.is_dir():
-        checkpoint.save(scratch / f"{name}.pt", model)
-        export(scratch / f"{name}.pt", folder, precision)
+        weights = subject.scratch / f"{subject.name}.pt"
+        checkpoint.save(weights, subject.model)
+        export(weights, folder, precision)
     return folder
 
 
@@ -71,28 +71,24 @@ def in_engines(backend: TensorRT, folder: Path, case: Case, levels: int) -> Call
     return lambda: chain.sample_at_once(condition, image, noise)
 
 
-def engine_lines(
-    name: str, model: CAFlow, case: Case, exact: Truth, base: float, device: torch.device, rounds: int, scratch: Path
-) -> Iterator[dict[str, Any]]:
+def engine_lines(subject: Subject, case: Case, exact: Truth, base: float) -> Iterator[dict[str, Any]]:
     """TensorRT, or TensorRT-RTX, where it builds for the GPU."""
     for precision in NAMES:
-        folder = bundle_of(name, model, precision, scratch)
+        folder = bundle_of(subject, precision)
         backend = engines_of(folder)
         if backend is None:
             return
-        run = in_engines(backend, folder, case, model.config.levels)
+        run = in_engines(backend, folder, case, subject.model.config.levels)
         errors = exact.errors(run(), partial(on_host, backend))
-        yield line(name, backend.name, precision, case.samples, seconds(run, device, rounds), base) | errors
+        yield line(subject.name, backend.name, precision, case.samples, subject.seconds(run), base) | errors
 
 
-def engine_frames(
-    name: str, model: CAFlow, device: torch.device, rounds: int, scratch: Path
-) -> Iterator[dict[str, Any]]:
+def engine_frames(subject: Subject) -> Iterator[dict[str, Any]]:
     """Frames of 1080p per second by engines: from the GPU's memory to it, and from the host to the host."""
-    scale = model.config.task.scale
+    scale = subject.model.config.task.scale
     frame = smooth_conditions(1, *(side // scale for side in FRAME))
     for precision in NAMES:
-        folder = bundle_of(name, model, precision, scratch)
+        folder = bundle_of(subject, precision)
         backend = engines_of(folder)
         if backend is None:
             return
@@ -102,14 +98,17 @@ def engine_frames(
         for n in FRAME_SAMPLES:
             for way, run in ways.items():
                 if way == "host" or n == 1:  # more samples of that size do not run at once
-                    took = seconds(partial(run, n=n), device, rounds)
-                    row = {"model": name, "way": f"{backend.name}, {way} to {way}", "precision": precision, "n": n}
+                    took = subject.seconds(partial(run, n=n))
+                    row = {
+                        "model": subject.name,
+                        "way": f"{backend.name}, {way} to {way}",
+                        "precision": precision,
+                        "n": n,
+                    }
                     yield row | {"ms": 1e3 * took, "frames/s": 1 / took, "GiB": (used_memory() or 0) / 2**30}
 
 
-def onnx_lines(
-    name: str, model: CAFlow, case: Case, exact: Truth, base: float, device: torch.device, rounds: int, scratch: Path
-) -> Iterator[dict[str, Any]]:
+def onnx_lines(subject: Subject, case: Case, exact: Truth, base: float) -> Iterator[dict[str, Any]]:
     """ONNX Runtime, where its CUDA provider works."""
     try:
         backend = OnnxRuntimeBound("cuda")
@@ -117,7 +116,7 @@ def onnx_lines(
         print(f"onnxruntime cuda is left out: {error}")
         return
     for precision in NAMES[::2]:  # ONNX Runtime has no convolution in bf16
-        folder = bundle_of(name, model, precision, scratch)
-        run = in_onnx_runtime(backend, folder, case, model.config.levels)
+        folder = bundle_of(subject, precision)
+        run = in_onnx_runtime(backend, folder, case, subject.model.config.levels)
         errors = exact.errors(run(), lambda value: torch.from_numpy(value.numpy()))
-        yield line(name, "onnxruntime cuda", precision, case.samples, seconds(run, device, rounds), base) | errors
+        yield line(subject.name, "onnxruntime cuda", precision, case.samples, subject.seconds(run), base) | errors

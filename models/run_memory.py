@@ -11,7 +11,7 @@ import click
 
 from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.bundle.run_memory import write_memory
-from caflow_runtime.health.run_memory import measure_memory
+from caflow_runtime.health.measured_memory import measure_memory
 
 
 @click.command()

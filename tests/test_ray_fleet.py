@@ -36,7 +36,7 @@ DRIVER = """
 import sys
 sys.is_driver = True
 import deadly
-from caflow_deploy.cluster.fleet import Place, versions_here
+from caflow_deploy.cluster.fleet import Place, Work, versions_here
 from caflow_deploy.cluster.ray_fleet import open_ray_fleet
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.jobs.folder import flat, settings_of_pipeline
@@ -45,7 +45,7 @@ from caflow_runtime.pipeline.pipeline import load
 settings = flat(settings_of_pipeline(load(sys.argv[1], "cpu")))
 with open_ray_fleet(None, Place(sys.argv[1], settings, versions_here(), "cpu", 1, {}), 2) as fleet:
     try:
-        print(sorted(fleet.run(deadly.do, list(range(12)))), file=sys.__stdout__)
+        print(sorted(fleet.run(Work(deadly.do, list(range(12))))), file=sys.__stdout__)
     except CaflowError as error:
         print(error, file=sys.__stdout__)
 """

@@ -16,7 +16,7 @@ from deadly import DeadlyPlace, fail, square
 from many import crops, drawn_alike, started, wait_for, wait_for_lines
 from tiny import DATA, photograph
 
-from caflow_deploy.cluster.fleet import Place, open_pipeline, versions_here
+from caflow_deploy.cluster.fleet import Place, Work, open_pipeline, versions_here
 from caflow_deploy.cluster.local import open_local_fleet
 from caflow_deploy.commands.batch import command_for
 from caflow_runtime.bundle.wrong_bundle import NoBundle
@@ -68,8 +68,8 @@ def test_what_kills_its_worker_is_given_up_and_the_others_are_done(calibrated: P
     expected = [(k, None if k == 5 else k * k) for k in range(70)]
     with open_local_fleet(place_of(calibrated), 2) as fleet:
         assert fleet.backend == "onnxruntime cpu"
-        assert list(fleet.run(square, range(70), in_order=True)) == expected
-        found = fleet.run(square, [1, 2, 3], most_in_part=1)  # the same workers
+        assert list(fleet.run(Work(square, range(70), in_order=True))) == expected
+        found = fleet.run(Work(square, [1, 2, 3], most_in_part=1))  # the same workers
         assert sorted(found) == [(1, 1), (2, 4), (3, 9)]
         workers = workers_of(os.getpid())
         assert len(workers) == 2
@@ -79,15 +79,15 @@ def test_what_kills_its_worker_is_given_up_and_the_others_are_done(calibrated: P
 def test_workers_that_die_at_once_are_an_error(calibrated: Path) -> None:
     place = DeadlyPlace(**asdict(place_of(calibrated)))
     with open_local_fleet(place, 1) as fleet, pytest.raises(BackendError, match="4 workers in a row died while"):
-        list(fleet.run(square, [1]))
+        list(fleet.run(Work(square, [1])))
 
 
 def test_what_goes_wrong_in_a_worker_is_raised(calibrated: Path, tmp_path: Path) -> None:
     with open_local_fleet(place_of(calibrated), 1) as fleet, pytest.raises(ZeroDivisionError):
-        list(fleet.run(fail, [1]))
+        list(fleet.run(Work(fail, [1])))
     nowhere = replace(place_of(calibrated), bundle=str(tmp_path / "nowhere"))
     with open_local_fleet(nowhere, 1) as fleet, pytest.raises(NoBundle, match="nowhere"):
-        list(fleet.run(square, [1]))
+        list(fleet.run(Work(square, [1])))
 
 
 @pytest.fixture(scope="module")

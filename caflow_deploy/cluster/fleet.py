@@ -5,7 +5,7 @@ Work is done at least once: what a process was doing when it died is done again 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from caflow_runtime.errors import InputError
 
@@ -21,6 +21,24 @@ MOST_IN_PART = 16
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Work(Generic[Unit, Result]):
+    """Units that workers do."""
+
+    do: "Callable[[Pipeline, Unit], Result]"
+    """A function of a module, or a partial one: it is sent by its name."""
+    units: Sequence[Unit]
+    most_in_part: int = MOST_IN_PART
+    in_order: bool = False
+    """Whether results come in the order of the units, or as soon as they are done."""
+
+    def parts(self, workers: int) -> list[range]:
+        """Cut the units into parts for so many workers."""
+        count = len(self.units)
+        most = max(1, min(self.most_in_part, count // (PARTS * workers)))
+        return [range(k, min(k + most, count)) for k in range(0, count, most)]
 
 
 @dataclass(frozen=True)
@@ -47,29 +65,13 @@ class Fleet(Protocol):
     def backend(self) -> str:
         """As `Pipeline.backend` is of the workers' pipelines."""
 
-    def run(
-        self,
-        do: "Callable[[Pipeline, Unit], Result]",
-        units: Sequence[Unit],
-        most_in_part: int = MOST_IN_PART,
-        in_order: bool = False,
-    ) -> Iterator[tuple[Unit, Result | None]]:
+    def run(self, work: Work[Unit, Result]) -> Iterator[tuple[Unit, Result | None]]:
         """Do all units; each comes with its result, or with None if every worker that began it died.
-
-        Arguments:
-            do: a function of a module, or a partial one: it is sent by its name.
-            in_order: of the units, else as they are done.
 
         Raises:
             Exception: what a worker could not open its pipeline for, or `do` raised.
             BackendError: if the workers cannot be kept alive.
         """
-
-
-def parts_of(count: int, workers: int, most_in_part: int) -> list[range]:
-    """Cut so many units into parts."""
-    most = max(1, min(most_in_part, count // (PARTS * workers)))
-    return [range(k, min(k + most, count)) for k in range(0, count, most)]
 
 
 def open_pipeline(place: Place) -> "Pipeline":

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from caflow_deploy.cluster.fleet import ATTEMPTS, MOST_IN_PART, Place, Result, Unit, open_pipeline, parts_of
+from caflow_deploy.cluster.fleet import ATTEMPTS, Place, Result, Unit, Work, open_pipeline
 from caflow_runtime.errors import BackendError
 
 if TYPE_CHECKING:
@@ -38,16 +38,10 @@ class LocalFleet:
         """As `Pipeline.backend` is of the workers' pipelines."""
         return str(self.place.settings["backend"])
 
-    def run(
-        self,
-        do: "Callable[[Pipeline, Unit], Result]",
-        units: Sequence[Unit],
-        most_in_part: int = MOST_IN_PART,
-        in_order: bool = False,
-    ) -> Iterator[tuple[Unit, Result | None]]:
+    def run(self, work: Work[Unit, Result]) -> Iterator[tuple[Unit, Result | None]]:
         """As `Fleet.run`."""
-        found = self._results(do, units, most_in_part)
-        return ((units[number], result) for number, result in (_ordered(found) if in_order else found))
+        found = self._results(work)
+        return ((work.units[number], result) for number, result in (_ordered(found) if work.in_order else found))
 
     def close(self) -> None:
         """End all workers, whatever they do."""
@@ -56,11 +50,9 @@ class LocalFleet:
             worker.close()
         self._lifeline.close()
 
-    def _results(
-        self, do: "Callable[[Pipeline, Unit], Result]", units: Sequence[Unit], most_in_part: int
-    ) -> Iterator[tuple[int, Result | None]]:
+    def _results(self, work: Work[Unit, Result]) -> Iterator[tuple[int, Result | None]]:
         """Numbers of units, as they are done."""
-        parts = deque(parts_of(len(units), self.size, most_in_part))
+        do, units, parts = work.do, work.units, deque(work.parts(self.size))
         while len(self._workers) < min(self.size, len(parts)):
             self._workers.append(_Worker(self.place, self._lifeline))
         attempts: Counter[int] = Counter()

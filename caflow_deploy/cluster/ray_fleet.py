@@ -5,27 +5,19 @@ import pickle
 import socket
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from caflow_deploy.cluster.cluster import cluster
-from caflow_deploy.cluster.fleet import (
-    ATTEMPTS,
-    MOST_IN_PART,
-    Place,
-    Result,
-    Unit,
-    open_pipeline,
-    parts_of,
-)
+from caflow_deploy.cluster.fleet import ATTEMPTS, Place, Result, Unit, Work, open_pipeline
 from caflow_deploy.cluster.quiet import quiet
 from caflow_deploy.stops import heed_sigterm
 from caflow_runtime.errors import BackendError, CaflowError, InputError
 
 if TYPE_CHECKING:
-    from caflow_runtime.pipeline.pipeline import Pipeline
+    pass
 
 
 @dataclass(frozen=True)
@@ -41,20 +33,14 @@ class RayFleet:
         """As `Pipeline.backend` is of the actors' pipelines."""
         return str(self.place.settings["backend"])
 
-    def run(
-        self,
-        do: "Callable[[Pipeline, Unit], Result]",
-        units: Sequence[Unit],
-        most_in_part: int = MOST_IN_PART,
-        in_order: bool = False,
-    ) -> Iterator[tuple[Unit, Result | None]]:
+    def run(self, work: Work[Unit, Result]) -> Iterator[tuple[Unit, Result | None]]:
         """As `Fleet.run`."""
-        parts = parts_of(len(units), self.size, most_in_part)
+        parts, units = work.parts(self.size), work.units
         rows = [{"work": pickle.dumps([(number, units[number]) for number in part])} for part in parts]
         if not rows:
             return
         try:
-            for row in self._dataset(rows, do, in_order).iter_rows():
+            for row in self._dataset(rows, work).iter_rows():
                 results = pickle.loads(row["results"])
                 if isinstance(results, Exception):
                     raise results
@@ -65,7 +51,7 @@ class RayFleet:
             cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise BackendError(f"Ray cannot go on: {cause}") from None
 
-    def _dataset(self, rows: list[dict[str, bytes]], do: "Callable[[Pipeline, Unit], Result]", in_order: bool) -> Any:
+    def _dataset(self, rows: list[dict[str, bytes]], work: Work[Any, Any]) -> Any:
         import ray.data
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -73,11 +59,11 @@ class RayFleet:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         context.execution_no_progress_timeout_s = -1  # an image may be as large as it likes
-        context.execution_options.preserve_order = in_order
+        context.execution_options.preserve_order = work.in_order
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         attempts = ray.remote(Attempts).options(num_cpus=0, scheduling_strategy=here).remote()
         size = min(self.size, len(rows))
-        sent = pickle.dumps(do)  # an actor silences OpenCV before it loads what imports it
+        sent = pickle.dumps(work.do)  # an actor silences OpenCV before it loads what imports it
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             Worker,
             fn_constructor_args=(self.place, sent, attempts, ATTEMPTS * size),

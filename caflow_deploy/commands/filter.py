@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from caflow_deploy.cluster.fleet import Fleet
+from caflow_deploy.cluster.fleet import Fleet, Work
 from caflow_deploy.commands.jobs import matches
 from caflow_deploy.commands.options import (
     accepted_option,
@@ -109,7 +109,7 @@ def _by_workers(fleet: Fleet, pairs: Sequence[FilePair], alpha: float, max_pixel
     """In the order of the list. Batches do not cross a multiple of `BATCH`: a worker gets what is between two."""
     batches = [pairs[k : k + BATCH] for k in range(0, len(pairs), BATCH)]
     do = partial(judge, alpha=alpha, max_pixels=max_pixels)
-    for batch, verdicts in fleet.run(do, batches, most_in_part=1, in_order=True):
+    for batch, verdicts in fleet.run(Work(do, batches, most_in_part=1, in_order=True)):
         if verdicts is None:
             raise BackendError(
                 f"{batch[0].target} and what follows: its worker died each time: give fewer --workers, or begin anew, "

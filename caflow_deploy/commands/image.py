@@ -10,7 +10,7 @@ from typing import Literal
 import click
 from rich.progress import Progress
 
-from caflow_deploy.cluster.fleet import Fleet
+from caflow_deploy.cluster.fleet import Fleet, Work
 from caflow_deploy.cluster.local import LocalFleet
 from caflow_deploy.commands.image_progress import ImageProgress, line_of_folder, line_of_image, needs_by_header
 from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, with_masks
@@ -165,7 +165,7 @@ def command(
                 _say_all(pipe, draw, jobs, max_pixels, tally)
             return
         metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not drawing.keep)
-        work = Work(pipe, draw, max_pixels, metrics, stack.enter_context(progress_bar(saying.quiet)))
+        work = ImageWork(pipe, draw, max_pixels, metrics, stack.enter_context(progress_bar(saying.quiet)))
         if is_for_one(output):
             with ending_on_errors():
                 _draw_one(work, running, jobs, tally, force)
@@ -178,7 +178,7 @@ def command(
 
 
 @dataclass(frozen=True)
-class Work:
+class ImageWork:
     """What is done with each image."""
 
     pipe: Pipeline
@@ -193,7 +193,7 @@ class Work:
             watch = Watch(progress.begins, progress.windows)
             found = (do(self.pipe, job, self.draw, watch, self.metrics, self.max_pixels) for job in jobs)
         else:
-            by_workers = fleet.run(partial(do, draw=self.draw, max_pixels=self.max_pixels), jobs)
+            by_workers = fleet.run(Work(partial(do, draw=self.draw, max_pixels=self.max_pixels), jobs))
             died = "its worker died each time: perhaps memory is short"
             found = (done or Done(job, wrong=f"{job.source}: {died}") for job, done in by_workers)
         for done in found:
@@ -227,7 +227,7 @@ def _check_results(jobs: list[ImageJob], draw: Draw, scale: int) -> None:
             raise InputError(f"{job.output}: --bits 16 is for {', '.join(sorted(WITH_16_BITS))}")
 
 
-def _draw_one(work: Work, running: Running, jobs: list[ImageJob], tally: Tally, force: bool) -> None:
+def _draw_one(work: ImageWork, running: Running, jobs: list[ImageJob], tally: Tally, force: bool) -> None:
     """One file to one file.
 
     Raises:
@@ -246,7 +246,7 @@ def _draw_one(work: Work, running: Running, jobs: list[ImageJob], tally: Tally, 
         end("stopped before the image was done", exit_code(stop))
 
 
-def _plan_folder(work: Work, fleet: Fleet | None, jobs: Sequence[ImageJob], tally: Tally) -> ImageProgress:
+def _plan_folder(work: ImageWork, fleet: Fleet | None, jobs: Sequence[ImageJob], tally: Tally) -> ImageProgress:
     """Say what is to be done.
 
     Raises:
@@ -271,7 +271,7 @@ def _say_all(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob], max_pixels: i
     tally.end_of_failed()
 
 
-def _draw_folder(work: Work, fleet: Fleet | None, images: ImageFolder, tally: Tally) -> None:
+def _draw_folder(work: ImageWork, fleet: Fleet | None, images: ImageFolder, tally: Tally) -> None:
     """All images that have no result yet; each is reported as its line is written."""
     make_folders(images.left)
     tally.outcomes.update(images.outcomes)

@@ -41,7 +41,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 MOST_SAMPLES = 10_000
 MOST_PIXELS = 2**30
 """Of an image file: OpenCV reads no larger ones."""
-CODECS = ["h264", "hevc", "av1", "vp9", "ffv1"]
 
 
 class BackendType(click.types.StringParamType):
@@ -346,21 +345,3 @@ def noise_option(command: Command) -> Command:
         show_default=True,
         help="Over the frames of a scene: the same, new for each, or drifting.",
     )(command)
-
-
-def encoding_options(command: Command) -> Command:
-    """Of a video."""
-    for option in (
-        click.option(
-            "--crf", type=click.IntRange(0, 63), default=18, show_default=True, help="Quality; less is better."
-        ),
-        click.option(
-            "--pixel-format", help="FFmpeg's name, such as yuv444p or yuv420p10le.  [default: 4:2:0 with IN's bits]"
-        ),
-        click.option(
-            "--preset", help="How long the encoder may take, by its own names: slow (x264, x265), 6 (SVT-AV1, libvpx)."
-        ),
-        click.option("--codec", type=click.Choice(CODECS), help="[default: h264; of 10 bits, hevc; in .webm, vp9]"),
-    ):
-        command = option(command)
-    return command

@@ -5,19 +5,18 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from caflow_deploy.commands.encoding_options import EncodingOptions, encoding_options
 from caflow_deploy.commands.options import (
     DrawingOptions,
     bundle_option,
     drawing_options,
-    encoding_options,
     gathered,
     json_option,
     metrics_option,
@@ -48,16 +47,8 @@ from caflow_runtime.video.live import LiveSource
 from caflow_runtime.video.need import check_memory, need_of_video
 from caflow_runtime.video.numbered import is_numbered, numbers_of
 from caflow_runtime.video.parts import VideoSettings, holds_a_job, identity_of
-from caflow_runtime.video.pipe import PipeWriter
 from caflow_runtime.video.sink import (
-    TEN_BITS,
     Codec,
-    Encoding,
-    bits_of,
-    check_encoder,
-    check_output,
-    has_hardware_encoder,
-    usual_codec,
 )
 from caflow_runtime.video.source import CLOCK, Source, TimedFrame, UnwritableVideo, VideoInfo
 from caflow_runtime.video.window import Screen
@@ -66,58 +57,6 @@ OUTPUT_HELP = (
     "A name ending in .mp4, .mkv, .mov or .webm; in .gif, .png (animated) or .webp; of numbered images, such as "
     "frames/%05d.png; or - for YUV4MPEG2 on standard output, or raw RGB with --pixel-format rgb24."
 )
-
-
-@dataclass(frozen=True)
-class EncodingOptions:
-    """What the command was told of how the result is encoded."""
-
-    codec: Codec | None
-    crf: int
-    encoder: Literal["auto", "software", "nvenc"]
-    preset: str | None
-    pixel_format: str | None
-
-    def of(self, info: VideoInfo, output: Path, sides: tuple[int, int], running: Running) -> Encoding:
-        """With as many bits as the source, and in hardware where that is there and one process does all.
-
-        Arguments:
-            sides: height and width of the result.
-
-        Raises:
-            InputError: if that cannot be encoded, or not into such a file.
-        """
-        running.refuse({"--encoder nvenc": self.encoder == "nvenc"})
-        bits = bits_of(self.pixel_format) if self.pixel_format else info.bits
-        codec = self.codec or usual_codec(output, bits)
-        bits = 10 if bits > 8 and codec in TEN_BITS else 8
-        software = Encoding(codec, self.crf, bits, False, self.preset, self.pixel_format)
-        check_output(output, software)
-        encoding = self._in_hardware(software, sides, running)
-        check_encoder(encoding, *sides)
-        return encoding
-
-    def writer(self, out: BinaryIO, info: VideoInfo) -> PipeWriter:
-        """What writes frames to standard output, which are not encoded there.
-
-        Raises:
-            InputError: if that is not possible.
-        """
-        if self.codec is not None or self.preset is not None:
-            raise InputError("-o - is not encoded: leave --codec and --preset to the command that reads it")
-        return PipeWriter(out, info, self.pixel_format)
-
-    def _in_hardware(self, software: Encoding, sides: tuple[int, int], running: Running) -> Encoding:
-        if self.encoder == "software" or running.is_spread:
-            return software
-        height, width = sides
-        if has_hardware_encoder(software, height, width):
-            return replace(software, hardware=True)
-        if self.encoder == "nvenc":
-            raise InputError(
-                f"--encoder nvenc: it cannot encode {software.codec} of {width}×{height} here: leave it out"
-            )
-        return software
 
 
 @click.command("video")
@@ -130,13 +69,6 @@ class EncodingOptions:
 @size_options
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Frames that run together.")
 @encoding_options
-@click.option(
-    "--encoder",
-    type=click.Choice(["auto", "software", "nvenc"]),
-    default="auto",
-    show_default=True,
-    help="auto is NVENC where it works.",
-)
 @click.option(
     "--segment-frames",
     type=click.IntRange(1),
@@ -256,7 +188,8 @@ def command(
             except UnwritableVideo as error:
                 end(str(error), FAILED)  # what is done is kept
             lost = job.lost
-    _report(opened.name, output, drawn, lost, drawing.untypical, as_json, saying)
+    report_frames(opened.name, lost, drawn.rejected, drawn.untypical, drawing.untypical, saying)
+    _report(opened.name, output, drawn, drawing.untypical, as_json, saying)
 
 
 def _plan(
@@ -368,16 +301,9 @@ def _open_window(stack: ExitStack, title: str) -> Callable[[Image], bool]:
 
 
 def _report(
-    source: str,
-    output: Path | None,
-    drawing: Drawing,
-    lost: list[str],
-    untypical: str | None,
-    as_json: bool,
-    saying: Saying,
+    source: str, output: Path | None, drawing: Drawing, untypical: str | None, as_json: bool, saying: Saying
 ) -> None:
     """What became of it, and the exit code."""
-    report_frames(source, lost, drawing.rejected, drawing.untypical, untypical, saying)
     if drawing.dropped:
         saying.warn(f"{drawing.dropped} frames came too fast and were dropped")
     kept = f"the typical ones of {drawing.frames} frames" if untypical == "drop" else f"{drawing.frames} frames"

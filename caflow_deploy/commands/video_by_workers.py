@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from caflow_deploy.cluster.fleet import Fleet
+from caflow_deploy.cluster.fleet import Fleet, Work
 from caflow_deploy.commands.pace import Saying
 from caflow_deploy.commands.running import Running
 from caflow_deploy.commands.terminal import FAILED, end, progress_bar
@@ -89,7 +89,7 @@ def _reports(
         if segment.number in records:
             yield msgspec.structs.replace(records[segment.number].report, drawn=False)
     left = [segment for segment in planned.segments if segment.number not in records]
-    for segment, report in fleet.run(do, left, most_in_part=1):
+    for segment, report in fleet.run(Work(do, left, most_in_part=1)):
         if report is None:
             raise BackendError(
                 f"segment {segment.number}: its worker died each time: give fewer --workers, or begin anew, by "

@@ -29,7 +29,7 @@ from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files, write_manifest
 from caflow_runtime.bundle.run_memory import write_memory
 from caflow_runtime.errors import CaflowError
-from caflow_runtime.health.run_memory import CannotMeasure, measure_memory
+from caflow_runtime.health.measured_memory import CannotMeasure, measure_memory
 from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in
 from caflow_runtime.judge import calibration
 from caflow_runtime.whole_files import whole_folder
