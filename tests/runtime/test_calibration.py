@@ -453,6 +453,17 @@ def test_pairs_may_be_given(pipe: Pipeline, photographs: Path, tmp_path: Path) -
     (pair,) = pairs_of(path, tmp_path, pipe.manifest.model, SIDES)
     np.testing.assert_array_equal(pair.target, target)
     np.testing.assert_array_equal(pair.condition, condition)
+    assert pair.photograph == "one.png"
+
+
+def test_pairs_in_one_subfolder_are_of_one_photograph(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
+    for name in ("clip/1.png", "clip/2.png", "other/1.png"):
+        for side, folder in ((8, "A"), (32, "B")):
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(path, photograph(photographs, 0, side, side))
+    found = [pairs_of(path, tmp_path, pipe.manifest.model, SIDES)[0].photograph for path in photographs_in(tmp_path)]
+    assert found == ["clip", "clip", "other"]
 
 
 def test_the_built_in_model_tells_spoilt_photographs_from_others(built_in: Pipeline, photographs: Path) -> None:

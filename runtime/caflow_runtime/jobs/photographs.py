@@ -49,7 +49,8 @@ def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int], max_p
     """Square crops of a photograph, of each size that fits, if any, at several scales; their conditions are made as the
     task says.
 
-    Where `folder` holds pairs, the whole target and its condition, of the same name in `A`.
+    Where `folder` holds pairs, the whole target and its condition, of the same name in `A`. Pairs in one subfolder
+    count as one photograph, since they are its crops, or frames of one video.
 
     Arguments:
         sides: of targets, in pixels; brought to multiples of the model's.
@@ -67,7 +68,7 @@ def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int], max_p
             check_pair(str(path), image, condition, model.scale)
         except InputError as error:
             raise UnreadableImage(str(error)) from None
-        return [Pair(str(name), image, condition)]
+        return [Pair(str(name if name.parent == Path() else name.parent), image, condition)]
     name, multiple = path.relative_to(folder), model.size_multiple
     wanted = sorted({max(multiple, side // multiple * multiple) for side in sides})
     fitting = [side for side in wanted if side <= min(image.shape[:2])]

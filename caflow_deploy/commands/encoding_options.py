@@ -1,0 +1,102 @@
+"""How the result of `caflow video` is encoded."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import click
+
+from caflow_deploy.commands.options import Command
+from caflow_deploy.commands.running import Running
+from caflow_runtime.errors import InputError
+from caflow_runtime.video.pipe import PipeWriter
+from caflow_runtime.video.sink import (
+    TEN_BITS,
+    Codec,
+    Encoding,
+    bits_of,
+    check_encoder,
+    check_output,
+    has_hardware_encoder,
+    usual_codec,
+)
+from caflow_runtime.video.source import VideoInfo
+
+CODECS = ["h264", "hevc", "av1", "vp9", "ffv1"]
+
+
+@dataclass(frozen=True)
+class EncodingOptions:
+    """What the command was told of how the result is encoded."""
+
+    codec: Codec | None
+    crf: int
+    encoder: Literal["auto", "software", "nvenc"]
+    preset: str | None
+    pixel_format: str | None
+
+    def of(self, info: VideoInfo, output: Path, sides: tuple[int, int], running: Running) -> Encoding:
+        """With as many bits as the source, and in hardware where that is there and one process does all.
+
+        Arguments:
+            sides: height and width of the result.
+
+        Raises:
+            InputError: if that cannot be encoded, or not into such a file.
+        """
+        running.refuse({"--encoder nvenc": self.encoder == "nvenc"})
+        bits = bits_of(self.pixel_format) if self.pixel_format else info.bits
+        codec = self.codec or usual_codec(output, bits)
+        bits = 10 if bits > 8 and codec in TEN_BITS else 8
+        software = Encoding(codec, self.crf, bits, False, self.preset, self.pixel_format)
+        check_output(output, software)
+        encoding = self._in_hardware(software, sides, running)
+        check_encoder(encoding, *sides)
+        return encoding
+
+    def writer(self, out: BinaryIO, info: VideoInfo) -> PipeWriter:
+        """What writes frames to standard output, which are not encoded there.
+
+        Raises:
+            InputError: if that is not possible.
+        """
+        if self.codec is not None or self.preset is not None:
+            raise InputError("-o - is not encoded: leave --codec and --preset to the command that reads it")
+        return PipeWriter(out, info, self.pixel_format)
+
+    def _in_hardware(self, software: Encoding, sides: tuple[int, int], running: Running) -> Encoding:
+        if self.encoder == "software" or running.is_spread:
+            return software
+        height, width = sides
+        if has_hardware_encoder(software, height, width):
+            return replace(software, hardware=True)
+        if self.encoder == "nvenc":
+            raise InputError(
+                f"--encoder nvenc: it cannot encode {software.codec} of {width}×{height} here: leave it out"
+            )
+        return software
+
+
+def encoding_options(command: Command) -> Command:
+    """Of a video."""
+    for option in (
+        click.option(
+            "--encoder",
+            type=click.Choice(["auto", "software", "nvenc"]),
+            default="auto",
+            show_default=True,
+            help="auto is NVENC where it works.",
+        ),
+        click.option(
+            "--crf", type=click.IntRange(0, 63), default=18, show_default=True, help="Quality; less is better."
+        ),
+        click.option(
+            "--pixel-format", help="FFmpeg's name, such as yuv444p or yuv420p10le.  [default: 4:2:0 with IN's bits]"
+        ),
+        click.option(
+            "--preset", help="How long the encoder may take, by its own names: slow (x264, x265), 6 (SVT-AV1, libvpx)."
+        ),
+        click.option("--codec", type=click.Choice(CODECS), help="[default: h264; of 10 bits, hevc; in .webm, vp9]"),
+    ):
+        command = option(command)
+    return command

@@ -1,0 +1,49 @@
+"""Makes pairs of degraded conditions and true targets, as a recipe's training sees them, to calibrate its model with.
+
+    python models/degraded_pairs.py models/x4-real/recipe.toml build/photographs/calibration build/x4-real-pairs
+
+Each photograph gets a folder of its own in OUT/A (conditions) and OUT/B (targets), so that `caflow calibrate` counts
+its crops as one photograph.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from caflow_runtime.pictures.image_files import write_image
+from caflow_training.data import Crops, Photographs, find_photographs
+from caflow_training.recipe import Recipe, load_recipe
+
+SIDES = (64, 128, 256)
+CROPS = 4
+"""Crops of each size from each photograph, as `caflow calibrate` takes them."""
+SCALES = (1.0, 0.5, 0.25, 0.125)
+
+
+@click.command()
+@click.argument("recipe")
+@click.argument("photographs", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("out", type=click.Path(path_type=Path))
+def main(recipe: str, photographs: Path, out: Path) -> None:
+    """Write pairs made of PHOTOGRAPHS, degraded as RECIPE says, to the folders A and B in OUT."""
+    loaded = load_recipe(recipe)
+    for side in SIDES:
+        for number, path in enumerate(find_photographs(photographs, loaded.model.task, side).targets):
+            _write_pairs(loaded, path, side, number, out)
+    click.echo(f"{out}: pairs of {len(list((out / 'A').iterdir()))} photographs")
+
+
+def _write_pairs(recipe: Recipe, photograph: Path, side: int, stream: int, out: Path) -> None:
+    config = replace(recipe.training, crop=side, crop_scales=SCALES, crop_candidates=1)
+    crops = Crops(Photographs([photograph], None, {}), recipe.model.task, config, stream, recipe.degradations)
+    batch = crops.batch(side, range(CROPS))
+    for folder, images in (("A", batch.conditions), ("B", batch.targets)):
+        place = out / folder / photograph.name
+        place.mkdir(parents=True, exist_ok=True)
+        for k, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
+            write_image(place / f"{side}-{k}.png", image)
+
+
+if __name__ == "__main__":
+    main()
