@@ -40,8 +40,8 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
     "--data",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     required=True,
-    help="Folder of photographs that the model was not trained on; or of the subfolders A (conditions) and B (targets), "
-    "whose files have the same names. Pairs in one folder below these count as one photograph.",
+    help="Folder of photographs that the model was not trained on; or of the subfolders A (conditions) and B "
+    "(targets), whose files have the same names. Pairs in one folder below these count as one photograph.",
 )
 @click.option("--sides", default=SIDES, callback=numbers, show_default=True, help="Of crops, in pixels of targets.")
 @click.option(
