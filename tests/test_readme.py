@@ -39,9 +39,6 @@ RUN_ELSEWHERE = {
     "caflow-train image-to-image --data pairs --out runs/pairs": TRAINED_FOR_HOURS,
     "caflow-export runs/pairs/last.pt -o pairs.caflow": TRAINED_FOR_HOURS,
     "caflow image pairs/A -o translated --bundle pairs.caflow": TRAINED_FOR_HOURS,
-    "caflow-train boxes.toml --data photographs --out runs/boxes": TRAINED_FOR_HOURS,
-    "caflow-export runs/boxes/last.pt -o boxes.caflow": TRAINED_FOR_HOURS,
-    "caflow image photo.jpg --mask mask.png -o filled --bundle boxes.caflow": "tests/test_masks.py",
 }
 PROGRAMS = str(Path(sys.executable).parent)
 

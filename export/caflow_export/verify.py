@@ -20,7 +20,7 @@ from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.manifest import Measurement, PrecisionName
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Array, Arrays, Graph
-from caflow_runtime.flow.selftest import flow_errors
+from caflow_runtime.flow.selftest import flow_errors, likelihood_error
 from caflow_runtime.flow.tolerances import TOLERANCES, Tolerances
 from caflow_training.model import CHANNELS, CAFlow, to_integers
 
@@ -90,13 +90,13 @@ def _measure_chain(
         different = rounded != to_integers(torch.from_numpy(pixels)).numpy()
         measure("sample", f"8-bit values that differ {size}", different.mean(), tolerances.rounded)
     total = expected.log_likelihood.total.numpy()
-    error = (drawn.log_likelihood.sum(1) - total) / np.abs(total)
+    error = likelihood_error(drawn.log_likelihood.sum(1), total, pixels)
     measure("sample", f"log-likelihood {size}, relative", error, tolerances.log_likelihood)
 
     target = torch.from_numpy(case.target).permute(0, 3, 1, 2)
     total = model.log_prob(target, by_row).total.numpy()
     scored, extra = _score_integers(graphs, levels, encoded, case)
-    error = (scored.log_likelihood.sum(1) + extra - total) / np.abs(total)
+    error = likelihood_error(scored.log_likelihood.sum(1) + extra, total, case.target)
     measure("score", f"log-likelihood {size}, relative", error, tolerances.log_likelihood)
 
 

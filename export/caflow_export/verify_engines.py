@@ -18,7 +18,7 @@ from caflow_runtime.bundle.engine_sets import Profile
 from caflow_runtime.bundle.manifest import Manifest, Measurement
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Array, Graph
-from caflow_runtime.flow.selftest import ROWS, Case, case, cases, flow_errors, is_invertible
+from caflow_runtime.flow.selftest import ROWS, Case, case, cases, flow_errors, is_invertible, likelihood_error
 from caflow_runtime.flow.tolerances import TOLERANCES
 from caflow_runtime.rows.device_run import GraphChain
 
@@ -62,8 +62,7 @@ def _measure_graphs(
     error = (again.pixels - drawn.pixels) / max(256.0, float(np.abs(drawn.pixels).max()))
     measure("sample", f"pixels, {size}, share of full scale", error, tolerances.pixels)
     measure("sample", f"pixels, {size}, root mean square", np.sqrt(np.square(error).mean()), tolerances.pixels_rms)
-    total = drawn.log_likelihood.sum(1)
-    error = (again.log_likelihood.sum(1) - total) / np.abs(total)
+    error = likelihood_error(again.log_likelihood.sum(1), drawn.log_likelihood.sum(1), drawn.pixels)
     measure("sample", f"log-likelihood, {size}, relative", error, tolerances.log_likelihood)
 
 

@@ -9,7 +9,7 @@ from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Array, Graph
-from caflow_runtime.flow.selftest import Case, case, flow_errors, is_invertible
+from caflow_runtime.flow.selftest import Case, case, flow_errors, is_invertible, likelihood_error
 from caflow_runtime.flow.tolerances import TOLERANCES, Tolerances
 
 
@@ -50,9 +50,9 @@ def _differences(
     here = scan.sample(tried, levels, encoded_here, image, noise)
     full_scale = max(256.0, float(np.abs(drawn.pixels).max()))
     yield "pixels, share of full scale", (here.pixels - drawn.pixels) / full_scale, tolerances.pixels
-    total = drawn.log_likelihood.sum(1)
-    error = (here.log_likelihood.sum(1) - total) / total
+    error = likelihood_error(here.log_likelihood.sum(1), drawn.log_likelihood.sum(1), drawn.pixels)
     yield "log-likelihood of samples, relative", error, tolerances.log_likelihood
     scored = scan.score(exact, levels, encoded, image, drawn.pixels).log_likelihood.sum(1)
     scored_here = scan.score(tried, levels, encoded_here, image, drawn.pixels).log_likelihood.sum(1)
-    yield "log-likelihood of images, relative", (scored_here - scored) / scored, tolerances.log_likelihood
+    error = likelihood_error(scored_here, scored, drawn.pixels)
+    yield "log-likelihood of images, relative", error, tolerances.log_likelihood

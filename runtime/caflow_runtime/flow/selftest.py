@@ -1,5 +1,6 @@
 """What must hold of any flow, asked of its graphs alone: no other model of images can test itself like this."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -45,14 +46,28 @@ def flow_errors(
         scored = scan.score(graphs, levels, encoded, image, drawn.pixels)
         for j, (sent, returned) in enumerate(zip(noise, scored.noise, strict=True)):
             yield "noise", f"noise of level {j} after decode and likelihood", sent - returned
-        total = drawn.log_likelihood.sum(1)
-        error = (scored.log_likelihood.sum(1) - total) / total
-        yield "density", "density: sampling against scoring, relative", error
+        again, total = scored.log_likelihood.sum(1), drawn.log_likelihood.sum(1)
+        yield "density", "density: sampling against scoring, relative", likelihood_error(again, total, drawn.pixels)
     same = [np.repeat(z[:1], len(image), 0) for z in noise]
     alike = scan.sample(graphs, levels, encoded, np.zeros_like(image), same).pixels
     yield "rows", "identical rows, pixels", (alike - alike[:1]) / 256
     alone = scan.sample(graphs, levels, encoded, image[1:2], [z[1:2] for z in noise]).pixels
     yield "rows", "a row alone and in a batch, pixels", (alone - drawn.pixels[1:2]) / 256
+
+
+def likelihood_error(found: Array, exact: Array, targets: Array) -> Array:
+    """Relative errors of log-likelihoods.
+
+    A log-likelihood near zero is a sum of large terms that cancel, and its relative error says nothing about them.
+    Where it is less than one bit per dimension, the error is therefore relative to one bit per dimension.
+
+    Arguments:
+        found, exact: log-likelihoods of targets, (N,), in nats.
+        targets: (N, H, W, 3), for their number of dimensions alone.
+    """
+    one_bit = math.log(2) * math.prod(targets.shape[1:])
+    error: Array = (found - exact) / np.maximum(np.abs(exact), one_bit)
+    return error
 
 
 def is_invertible(manifest: Manifest) -> bool:
