@@ -39,7 +39,7 @@ def test_commands_and_options() -> None:
 @pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize("words", [("info",), ("image", "--bundle")])
 def test_bundles_and_built_in_models(words: tuple[str, ...]) -> None:
-    assert [item.value for item in completed(*words, "x4")] == ["x4-own.caflow", "x4-photo"]
+    assert [item.value for item in completed(*words, "x4")] == ["x4-own.caflow", "x4-photo", "x4-real"]
     assert [item.value for item in completed(*words, "")] == sorted(["x4-own.caflow", *builtin.names()])
     assert [item.value for item in completed(*words, "runs/")] == ["runs/tiny.caflow"]
     (folders,) = completed(*words, "r")

@@ -37,10 +37,11 @@ def test_the_runtime_needs_no_pytorch_and_little_room(photographs: Path, tmp_pat
     np.testing.assert_array_equal(read_image(tmp_path / "large.png").rgb, expected.images[0])
     doctor = subprocess.run([programs / "caflow", "doctor"], check=False, cwd=tmp_path)
     assert doctor.returncode == 0
-    (installed,) = environment.glob("lib/*/site-packages/caflow_runtime/models/*.caflow")
-    assert {path.name for path in installed.iterdir()} == {
-        path.name for path in builtin.find_bundle("x4-photo").iterdir()
-    }
+    (models,) = environment.glob("lib/*/site-packages/caflow_runtime/models")
+    assert sorted(path.name for path in models.iterdir()) == ["x4-photo.caflow", "x4-real.caflow"]
+    for installed in models.iterdir():
+        found = {path.name for path in installed.iterdir()}
+        assert found == {path.name for path in builtin.find_bundle(installed.stem).iterdir()}
     train = subprocess.run(
         [programs / "caflow-train", "tiny", "--data", ".", "--out", "nowhere"],
         capture_output=True,

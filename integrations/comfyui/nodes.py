@@ -11,7 +11,7 @@ from torch import Tensor
 from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
-BUNDLE = ("STRING", {"default": DEFAULT, "tooltip": "A folder that caflow-export wrote, or x4-photo"})
+BUNDLE = ("STRING", {"default": DEFAULT, "tooltip": "A folder that caflow-export wrote, or x4-photo, or x4-real"})
 
 
 class Enlarge:
