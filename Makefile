@@ -55,6 +55,11 @@ train-x4-photo: $(PHOTOGRAPHS)/training  ## Train the built-in model anew, in th
 	$(BIN)/caflow-train models/x4-photo/recipe.toml --data $< --out build/x4-photo --start build/x4-likelihood/last.pt
 	$(BIN)/python models/release.py build/x4-photo models/x4-photo.caflow
 
+train-x4-real: $(PHOTOGRAPHS)/training  ## Fine-tune the built-in model anew for degraded inputs: an hour of a core.
+	$(BIN)/pip install --quiet --editable '.[finetune]'
+	$(BIN)/caflow-train models/x4-real/recipe.toml --data $< --out build/x4-real --start $(BUNDLE)
+	$(BIN)/python models/release.py build/x4-real models/x4-real.caflow
+
 train-%: $(PHOTOGRAPHS)/training  ## Train another model of models/ anew: train-colorization-demo, say.
 	$(BIN)/caflow-train models/$*/recipe.toml --data $< --out build/$*
 	$(BIN)/python models/release.py build/$* models/$*.caflow
@@ -65,6 +70,10 @@ calibrate: $(PHOTOGRAPHS)/calibration  ## Learn again what is typical of the bui
 cpp: setup  ## Build the C++ runtime to build/cpp, with the ONNX Runtime of .venv.
 	cmake -S runtime/cpp -B build/cpp -DCAFLOW_ONNXRUNTIME_LIBRARY="$$($(BIN)/python -c 'import onnxruntime; print(*onnxruntime.__path__)')"
 	cmake --build build/cpp --parallel
+
+calibrate-x4-real: $(PHOTOGRAPHS)/calibration  ## The same for x4-real, with photographs that are degraded as in its training.
+	$(BIN)/python models/degraded_pairs.py models/x4-real/recipe.toml $< build/x4-real-pairs
+	$(BIN)/caflow calibrate models/x4-real.caflow --data build/x4-real-pairs --force
 
 $(PHOTOGRAPHS)/%: | setup
 	$(BIN)/python models/photographs.py $* $@
@@ -80,9 +89,10 @@ benchmarks: setup cpp  ## Measure speed again and keep the figures.
 quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/metrics  ## Judge the built-in model again, beside its peers, on clean and degraded photographs.
 	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
 	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) --threads 2 --json benchmarks/results/quality.json
+	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) models/x4-real.caflow --side 256 --choose each --threads 2 --json benchmarks/results/quality-degraded.json
 	$(BIN)/python -W ignore benchmarks/quality.py build/x4-photo-fp16.caflow --degradation clean --peer bicubic --threads 2 --json benchmarks/results/quality-fp16.json
 	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) --only "photographs, halved" --samples 105 --temperature 0.8 --temperature 0.9 --temperature 1 --threads 2 --json benchmarks/results/outliers.json
-	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) --threads 2 --json benchmarks/results/outliers-hard.json
+	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) models/x4-real.caflow --threads 2 --json benchmarks/results/outliers-hard.json
 	$(BIN)/python -W ignore benchmarks/sizes.py $(BUNDLE) --threads 2 --json benchmarks/results/sizes.json
 
 hardware: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Time the built-in model in each precision, in ONNX Runtime and OpenVINO.
