@@ -27,7 +27,7 @@ ELSEWHERE = {
 NOT_PAGES = ("generate", "mkdocs.yml")
 SEARCH_PATHS = [str(ROOT / "runtime"), str(ROOT / "training"), str(ROOT)]
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
-CODE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 PLACE = re.compile(r"<!-- generated: (\w+) -->")
 
 
