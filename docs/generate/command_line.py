@@ -1,5 +1,6 @@
 """The reference of the commands, from the same objects that print `--help`."""
 
+import inspect
 import re
 
 import click
@@ -37,7 +38,7 @@ def _section(command: click.Command, context: click.Context, with_options: bool 
 
 
 def _paragraphs(text: str) -> str:
-    return re.sub(r"(?<!\n)\n(?!\n)", " ", text.strip())
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(text))
 
 
 def _names(option: click.Option) -> str:

@@ -28,7 +28,7 @@ NOT_PAGES = ("generate", "mkdocs.yml")
 SEARCH_PATHS = [str(ROOT / "runtime"), str(ROOT / "training"), str(ROOT)]
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 CODE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
-PLACE = re.compile(r"<!-- generated: (\w+) -->")
+PLACE = re.compile(r"<!-- generated: (\w+) -->.*?<!-- end -->", re.DOTALL)
 
 
 class StagingError(Exception):
@@ -69,7 +69,7 @@ def staged_names() -> dict[Path, str]:
 
 
 def generated(what: str) -> str:
-    """The Markdown that takes the place of `<!-- generated: WHAT -->`."""
+    """The Markdown that replaces what stands between `<!-- generated: WHAT -->` and `<!-- end -->`."""
     if what == "command_line":
         return command_line()
     if what == "recipe_keys":

@@ -1,0 +1,108 @@
+"""What the pages show works: their commands, their programs, their figures, their links, and how they are worded."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from figures import FIGURES, outdated
+from pages import PAGES, ROOT, blocks, commands
+from wording import found_in
+
+from caflow_deploy.cli import main as caflow
+from caflow_export.cli import main as caflow_export
+from caflow_training.cli import main as caflow_train
+from tiny import TINY
+
+PROGRAMS = {"caflow": caflow, "caflow-export": caflow_export, "caflow-train": caflow_train}
+OPERATORS = set("|<>&;")
+PYTHON = [block.code for block in blocks("python", ("docs/guides/python.md",)) if "import torch" not in block.code]
+"""Those that run with the small bundle of the tests, whose calibration knows fewer photographs."""
+
+
+def called(line: str) -> list[list[str]]:
+    """The calls of our programs in a line of the shell, each with its arguments."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    calls: list[list[str]] = [[]]
+    for token in lexer:
+        if set(token) <= OPERATORS:
+            calls.append([])
+        else:
+            calls[-1].append(token)
+    return [call for call in calls if call and call[0] in PROGRAMS]
+
+
+def check_options(call: list[str]) -> None:
+    """Whether a call has a command and options that exist, with as many values as they take."""
+    program, *arguments = call
+    command: click.Command | None = PROGRAMS[program]
+    assert command is not None
+    context = click.Context(command, info_name=program)
+    if isinstance(command, click.Group):
+        name, *arguments = arguments
+        command = command.get_command(context, name)
+        assert command is not None, f"caflow {name}: there is no such command"
+        context = click.Context(command, info_name=name, parent=context)
+    command.make_parser(context).parse_args(arguments)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_options_in_commands_exist(page: str) -> None:
+    for line in commands(page):
+        for call in called(line):
+            try:
+                check_options(call)
+            except click.UsageError as error:
+                pytest.fail(f"{page}: {line}: {error.format_message()}")
+
+
+def test_a_wrong_option_is_noticed() -> None:
+    ((program, *_), *rest) = called("caflow image a.png -o b --smaples 2 | caflow image - -o -")
+    assert program == "caflow" and len(rest) == 1
+    with pytest.raises(click.UsageError, match="smaples"):
+        check_options(called("caflow image a.png -o b --smaples 2")[0])
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON)), ids=lambda number: f"python{number}")
+def test_the_programs_of_the_guide_for_python(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = PYTHON[number].replace("caflow.load()", f"caflow.load({str(TINY)!r})").replace("alpha=0.01", "alpha=0.05")
+    monkeypatch.chdir(ROOT)
+    exec(compile(code, "python.md", "exec"), {})
+    assert capsys.readouterr().out
+
+
+def test_figures_are_those_of_the_benchmarks() -> None:
+    assert outdated(ROOT) == []
+
+
+def test_an_outdated_figure_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
+    (tmp_path / "README.md").write_text("<!-- figures: rejected-at-0.05 -->4.3 %<!-- end --> <!-- figures: none -->")
+    (line,) = outdated(tmp_path)
+    assert line.startswith("README.md: rejected-at-0.05 is outdated")
+    current = FIGURES["rejected-at-0.05"](ROOT)
+    (tmp_path / "README.md").write_text(f"<!-- figures: rejected-at-0.05 -->{current}<!-- end -->")
+    assert outdated(tmp_path) == []
+
+
+def test_phrases_that_readers_stumble_over_are_found_outside_of_code() -> None:
+    text = "It goes\non.\n\n```sh\nit goes on\n```\n`lets go of` is code.\nIt lets go of memory.\n"
+    assert [(line, phrase) for line, phrase, _ in found_in(text)] == [(1, "goes on"), (8, "lets go of")]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/")])
+def test_pages_say_at_their_start_who_they_are_for(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert re.match(r"# .+\n\nFor (everybody|programmers|users|readers) .*?\bAfterwards\b", text, re.DOTALL), page
+
+
+def test_links_lead_somewhere() -> None:
+    for page in ROOT.glob("**/*.md"):
+        if {".venv", "build"} & set(page.relative_to(ROOT).parts):
+            continue
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page}: {target}"
