@@ -8,12 +8,12 @@ import click
 import pytest
 from figures import FIGURES, outdated
 from pages import PAGES, ROOT, blocks, commands
+from tiny import TINY
 from wording import found_in
 
 from caflow_deploy.cli import main as caflow
 from caflow_export.cli import main as caflow_export
 from caflow_training.cli import main as caflow_train
-from tiny import TINY
 
 PROGRAMS = {"caflow": caflow, "caflow-export": caflow_export, "caflow-train": caflow_train}
 OPERATORS = set("|<>&;")
@@ -59,10 +59,11 @@ def test_options_in_commands_exist(page: str) -> None:
 
 
 def test_a_wrong_option_is_noticed() -> None:
-    ((program, *_), *rest) = called("caflow image a.png -o b --smaples 2 | caflow image - -o -")
-    assert program == "caflow" and len(rest) == 1
-    with pytest.raises(click.UsageError, match="smaples"):
-        check_options(called("caflow image a.png -o b --smaples 2")[0])
+    ((program, *_), *rest) = called("caflow image a.png -o b --no-such 2 | caflow image - -o -")
+    assert program == "caflow"
+    assert len(rest) == 1
+    with pytest.raises(click.UsageError, match="no-such"):
+        check_options(called("caflow image a.png -o b --no-such 2")[0])
 
 
 @pytest.mark.parametrize("number", range(len(PYTHON)), ids=lambda number: f"python{number}")

@@ -112,7 +112,7 @@ def test_tests_that_run_the_rest_exist() -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("page", [page for page in PAGES if run_here(page) or list(blocks("python", (page,)))])
+@pytest.mark.parametrize("page", [page for page in PAGES if run_here(page)])
 def test_a_page(page: str, copy: Path) -> None:
     environment = os.environ | {
         "PYTHONWARNINGS": "error::UserWarning:caflow",

@@ -1,7 +1,7 @@
-"""Figures in pages, and what they must say by the files in benchmarks/results.
+"""Figures in pages, and what they must be by the files in benchmarks/results.
 
-A page holds a figure, or a table of them, between `<!-- figures: NAME -->` and `<!-- end -->`. `make docs` and the tests
-fail where it differs from what the file of that name gives; `python docs/generate/figures.py` writes all of them anew.
+A page holds a figure, or a table of them, between `<!-- figures: NAME -->` and `<!-- end -->`. `make docs` and the
+tests fail where it differs from the benchmarks. `python docs/generate/figures.py` brings all of them up to date.
 """
 
 import json
@@ -79,8 +79,8 @@ def quality(root: Path) -> str:
         if row["degradation"] == "clean"
     }
     lines = []
-    for label, *key in methods:
-        small, large = (found[(*key, size)] for size in ("16-64", "64-256"))
+    for label, method, temperature, n, rank in methods:
+        small, large = (found[method, temperature, n, rank, size] for size in ("16-64", "64-256"))
         values = [f"{row[name]:{form}}" for row in (small, large) for name, form in COLUMNS]
         lines.append([label, *values, f"{large['seconds']:.2g}"])
     for column, best in ((1, max), (2, min), (4, max), (5, min)):
@@ -168,12 +168,19 @@ def shown(value: float | None, form: str) -> str:
 
 def hardware(root: Path) -> str:
     """Precisions and engines on a CPU."""
-    names = {"onnxruntime cpu": "ONNX Runtime", "openvino cpu": "OpenVINO"}
     rows = [
-        [" ".join([names[row["way"].rpartition(" ")[0]], row["way"].rpartition(" ")[2]]), f"{row['×, n = 1']:.2f}", f"{row['×, n = 10']:.2f}", f"{row['RMS error']:.2f}"]
+        [named(row["way"]), *(f"{row[name]:.2f}" for name in HARDWARE_COLUMNS)]
         for row in results(root, "hardware")["rows"]
     ]
     return table(["", "speed-up, one sample", "speed-up, ten samples", "RMS difference, grey levels"], rows)
+
+
+HARDWARE_COLUMNS = ("×, n = 1", "×, n = 10", "RMS error")
+
+
+def named(way: str) -> str:
+    """A backend and a precision, as people write them."""
+    return way.replace("onnxruntime cpu", "ONNX Runtime").replace("openvino cpu", "OpenVINO")
 
 
 def cpp(root: Path) -> str:

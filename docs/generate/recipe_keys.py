@@ -50,17 +50,14 @@ def _table(loader: griffe.GriffeLoader, path: str, titled: bool) -> str:
         for name, member in described.members.items()
         if member.is_attribute and "property" not in member.labels and name not in NOT_KEYS
     ]
-    rows = [
-        f"| `{key.name}` | {_code(_written_out(key, str(key.annotation)))} | {_code(_default(key))} | {_sentence(key)} |"
-        for key in keys
-    ]
+    rows = [f"| `{key.name}` | {_type(key)} | {_default(key)} | {_sentence(key)} |" for key in keys]
     heading = f"### {_task(described)}\n\n{_docstring(described)}" if titled else _docstring(described)
     return "\n".join([heading, "", "| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows])
 
 
 def _task(described: griffe.Object) -> str:
     """The name of a task as recipes write it."""
-    return f'`task = {str(described.members["task"].value).replace(chr(39), chr(34))}`'
+    return f"`task = {str(described.members['task'].value).replace(chr(39), chr(34))}`"
 
 
 def _written_out(described: griffe.Object, text: str) -> str:
@@ -76,12 +73,16 @@ def _written_out(described: griffe.Object, text: str) -> str:
     return ANNOTATED.sub(_range, text)
 
 
+def _type(key: griffe.Object) -> str:
+    return _code(_written_out(key, str(key.annotation)))
+
+
 def _default(key: griffe.Object) -> str:
     """A default as TOML has it; none of a key that may be left out altogether."""
     text = _written_out(key, str(key.value))
     if text.startswith("("):
         text = f"[{text[1:-1].rstrip(',')}]"
-    return {"True": "true", "False": "false", "None": ""}.get(text, text)
+    return _code({"True": "true", "False": "false", "None": ""}.get(text, text))
 
 
 def _range(annotated: re.Match[str]) -> str:

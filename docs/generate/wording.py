@@ -1,4 +1,4 @@
-"""Phrases that readers of the pages stumbled over, each with what to write instead: `make lint` fails where one is used.
+"""Phrases that readers of the pages stumbled over, each with what to write instead. `make lint` refuses them.
 
 Usage: python docs/generate/wording.py
 """
