@@ -1,7 +1,9 @@
 """What the pages show works: their commands, their programs, their figures, their links, and how they are worded."""
 
+import json
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -17,6 +19,7 @@ from caflow_training.cli import main as caflow_train
 
 PROGRAMS = {"caflow": caflow, "caflow-export": caflow_export, "caflow-train": caflow_train}
 OPERATORS = set("|<>&;")
+RESULTS = ROOT / "benchmarks" / "results"
 PYTHON = [block.code for block in blocks("python", ("docs/guides/python.md",)) if "import torch" not in block.code]
 """Those that run with the small bundle of the tests, whose calibration knows fewer photographs."""
 
@@ -88,6 +91,47 @@ def test_an_outdated_figure_is_noticed(tmp_path: Path) -> None:
     current = FIGURES["rejected-at-0.05"](ROOT)
     (tmp_path / "README.md").write_text(f"<!-- figures: rejected-at-0.05 -->{current}<!-- end -->")
     assert outdated(tmp_path) == []
+
+
+def numbers_in(value: object) -> Iterator[float]:
+    """All numbers in the results of a benchmark, also those in texts."""
+    if isinstance(value, dict):
+        yield from numbers_in([*value, *value.values()])
+    elif isinstance(value, list):
+        for one in value:
+            yield from numbers_in(one)
+    elif isinstance(value, str):
+        yield from map(float, re.findall(r"-?\d+(?:\.\d+)?", value))
+    elif isinstance(value, int | float):
+        yield float(value)
+
+
+def unknown_numbers(text: str, results: list[float]) -> list[str]:
+    """Numbers with decimals in the tables of a text that are none of the results, rounded."""
+    unknown = []
+    for row in re.findall(r"^ *\|.*$", text, re.MULTILINE):
+        for shown in re.findall(r"(?<![\w.])-?\d+\.\d+(?:e[+-]\d+)?", row):
+            digits, _, exponent = shown.partition("e")
+            half_step = 0.5001 * 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
+            if not any(abs(value - float(shown)) <= half_step for value in results):
+                unknown.append(shown)
+    return unknown
+
+
+def test_tables_of_the_benchmarks_show_their_results() -> None:
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    compared = 0
+    for name, section in re.findall(r"^## `(\w+)\.py`(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL):
+        files = [*RESULTS.glob(f"{name}.json"), *RESULTS.glob(f"{name}-*.json")]
+        results = [number for file in files for number in numbers_in(json.loads(file.read_text(encoding="utf-8")))]
+        assert unknown_numbers(section, results) == [], name
+        compared += len(results) > 0
+    assert compared >= 15
+
+
+def test_a_number_that_is_no_result_is_noticed() -> None:
+    assert unknown_numbers("| a | 1.235 | 2e-05 | 1.50e-05 |", [1.2365, 1.5e-5]) == ["1.235"]
+    assert unknown_numbers("| a | 1.235 |", [1.23456, 1.2351]) == []
 
 
 def test_phrases_that_readers_stumble_over_are_found_outside_of_code() -> None:

@@ -238,6 +238,16 @@ def machines(root: Path) -> str:
     return table(heading, rows)
 
 
+def largest_outliers(root: Path) -> str:
+    """How far the worst block of samples is from the enlarged input, at temperatures 0.8, 0.9 and 1."""
+    return ", ".join(f"{row['largest']:.0f}" for row in results(root, "outliers")["rows"])
+
+
+def largest_outlier_of_the_truth(root: Path) -> str:
+    """The same of the true images."""
+    return f"{results(root, 'outliers')['rows'][0]['largest of the truth']:.0f}"
+
+
 def thousands(value: float) -> str:
     """Three digits, with commas."""
     return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
@@ -282,6 +292,8 @@ FIGURES: dict[str, Callable[[Path], str]] = {
     "workers": workers,
     "serving": serving,
     "machines": machines,
+    "outliers": largest_outliers,
+    "outliers-of-the-truth": largest_outlier_of_the_truth,
     "gigaflop": gigaflop,
     "gpu-estimate": gpu_estimate,
 }
