@@ -34,7 +34,8 @@ lint: setup  ## Style and types.
 
 docs: $(DOCS)/.installed  ## Build the documentation to build/docs-site: broken links and public names without a docstring fail.
 	$(DOCS)/bin/python docs/generate/stage.py build/docs-source
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict --config-file docs/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --config-file docs/mkdocs.yml  # with --quiet it would not count warnings
+	$(DOCS)/bin/python docs/generate/self_contained.py build/docs-site
 	@echo "the pages begin at build/docs-site/index.html"
 
 $(DOCS)/.installed: pyproject.toml

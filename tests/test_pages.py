@@ -10,6 +10,7 @@ import click
 import pytest
 from figures import FIGURES, outdated
 from pages import PAGES, ROOT, blocks, commands
+from self_contained import loaded_from_elsewhere
 from tiny import TINY
 from wording import found_in
 
@@ -132,6 +133,20 @@ def test_tables_of_the_benchmarks_show_their_results() -> None:
 def test_a_number_that_is_no_result_is_noticed() -> None:
     assert unknown_numbers("| a | 1.235 | 2e-05 | 1.50e-05 |", [1.2365, 1.5e-5]) == ["1.235"]
     assert unknown_numbers("| a | 1.235 |", [1.23456, 1.2351]) == []
+
+
+def test_what_a_page_loads_from_another_machine_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<a href="https://example.org">a link</a><link rel="canonical" href="https://example.org/a.html">'
+        '<script src="https://example.org/b.js"></script><img src="c.png">'
+        '<link rel="stylesheet" href="//example.org/d">'
+    )
+    (tmp_path / "e.css").write_text("@import 'https://example.org/f'; p { background: url(g.png) }")
+    assert loaded_from_elsewhere(tmp_path) == [
+        "a.html loads https://example.org/b.js",
+        "a.html loads //example.org/d",
+        "e.css loads https://example.org/f",
+    ]
 
 
 def test_phrases_that_readers_stumble_over_are_found_outside_of_code() -> None:
