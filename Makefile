@@ -4,8 +4,9 @@ PHOTOGRAPHS := build/photographs
 BUNDLE := models/x4-photo.caflow
 WHEEL := build/wheel
 DEMO := build/demo-venv
+DOCS := build/docs-venv
 
-.PHONY: demo setup lint dist test test-runtime test-full calibrate cpp benchmarks quality hardware sheets video filter memory scale clean
+.PHONY: demo setup lint docs dist test test-runtime test-full calibrate cpp benchmarks quality hardware sheets video filter memory scale clean
 
 demo: $(DEMO)/.installed  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
 	$(DEMO)/bin/caflow image docs/images/chelsea.png -o build/demo --sheet --force
@@ -28,6 +29,19 @@ lint: setup  ## Style and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
+	$(BIN)/typos
+	$(BIN)/python docs/generate/wording.py
+
+docs: $(DOCS)/.installed  ## Build the documentation to build/docs-site: broken links and public names without a docstring fail.
+	$(DOCS)/bin/python docs/generate/stage.py build/docs-source
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --config-file docs/mkdocs.yml  # with --quiet it would not count warnings
+	$(DOCS)/bin/python docs/generate/self_contained.py build/docs-site
+	@echo "the pages begin at build/docs-site/index.html"
+
+$(DOCS)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --editable '.[docs]'
+	touch $@
 
 dist: setup  ## Make dist/: an sdist, and the wheel that it builds, both as PyPI takes them.
 	rm -rf dist

@@ -1,6 +1,6 @@
 """What one core does: seconds of an image to a result, by size and N, and of reading and writing the files.
 
-`docs/scale.md` counts machines with it.
+`docs/guides/many-machines.md` counts machines with it.
 """
 
 import tempfile

@@ -316,7 +316,7 @@ def check_application(folder: Path, find: str, *options: str) -> None:
     folder.mkdir()
     (folder / "in_c.c").write_text(C_MAIN.format(example=usage("caflow.h", " *")))
     (folder / "in_cpp.cpp").write_text(CPP_MAIN.format(example=usage("caflow.hpp", "//")))
-    programs = documented_programs(ROOT / "README.md") + documented_programs(SOURCE / "README.md")
+    programs = documented_programs(ROOT / "docs" / "guides" / "cpp.md")
     for number, program in enumerate(programs):
         (folder / f"documented_{number}.cpp").write_text(program)
     (folder / "CMakeLists.txt").write_text(APPLICATION.format(find=find))
@@ -325,7 +325,7 @@ def check_application(folder: Path, find: str, *options: str) -> None:
     in_c, in_cpp = (run(folder / "build" / name) for name in ("in_c", "in_cpp"))
     assert in_c.startswith("16 x 16, ")
     assert float(in_cpp.split()[3]) == pytest.approx(float(in_c.split()[3]), rel=1e-4)
-    assert len(programs) == 3
+    assert len(programs) == 2
     for number in range(len(programs)):
         assert run(folder / "build" / f"documented_{number}").startswith("64")
 

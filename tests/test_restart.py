@@ -20,14 +20,14 @@ from two_machines import ADDRESSES, INTERFACE, Machine, kill, two_machines, why_
 from caflow_training.processes import may_hang_at_restart
 from caflow_training.trainer import train
 
-README = Path(__file__).parent.parent / "training" / "README.md"
+GUIDE = Path(__file__).parent.parent / "docs" / "guides" / "training.md"
 STEPS, LOST_AT_STEP = 45, 15  # a checkpoint every 10
 PATIENCE_SECONDS = 120  # a lost machine is back within half a minute; who waits this long has hung
 
 
 @dataclass
 class TwoMachinesTraining:
-    """A run on two machines, the first and the second, by the commands of training/README.md."""
+    """A run on two machines, the first and the second, by the commands of docs/guides/training.md."""
 
     machines: list[Machine]
     commands: list[str]
@@ -67,8 +67,8 @@ def training_in(folder: Path, photographs: Path) -> Iterator[TwoMachinesTraining
 
 
 def documented_commands(recipe: Path, data: Path, out: Path) -> list[str]:
-    """What the README says to run on the first and the second machine, with our names; a lost one is missed sooner."""
-    section = README.read_text().partition("\n## Several machines\n")[2].partition("\n## ")[0]
+    """What the guide says to run on the first and the second machine, with our names; a lost one is missed sooner."""
+    section = GUIDE.read_text().partition("\n### Several machines\n")[2].partition("\n## ")[0]
     blocks = [block for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) if "until torchrun" in block]
     assert len(blocks) == 2
     for documented, ours in {
@@ -81,7 +81,7 @@ def documented_commands(recipe: Path, data: Path, out: Path) -> list[str]:
         "sleep 5": "sleep 1",
         "--rdzv-conf=": "--rdzv-conf=keep_alive_interval=1,",
     }.items():
-        assert any(documented in block for block in blocks), f"the README no longer says {documented!r}"
+        assert any(documented in block for block in blocks), f"the guide no longer says {documented!r}"
         blocks = [block.replace(documented, ours) for block in blocks]
     return blocks
 

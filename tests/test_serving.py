@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import in_a_process
 from conftest import made_once
+from pages import ROOT, blocks
 from servers import (
     Asked,
     Engine,
@@ -27,6 +30,7 @@ from servers import (
 )
 from tiny import pairs_of_photographs, photograph
 
+from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.service.service import MAX_PIXELS
 
@@ -202,3 +206,12 @@ def scraped(server: Server, prefix: str, patience: float = 60.0) -> dict[tuple[s
         if ("caflow_requests_total", "model-score", "accepted") in values or time.monotonic() > until:
             return values
         time.sleep(1)
+
+
+def test_the_client_of_the_guide_gets_an_image() -> None:
+    (block,) = blocks("python", ("docs/guides/servers.md",))
+    with ray_server(find_bundle("x4-photo")) as server:
+        code = block.code.replace("127.0.0.1:8000", server.url("http"))
+        done = in_a_process([sys.executable, "-c", code], cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(1, 300, 448, 3)")

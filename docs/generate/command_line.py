@@ -1,0 +1,57 @@
+"""The reference of the commands, from the same objects that print `--help`."""
+
+import inspect
+import re
+
+import click
+
+from caflow_deploy.cli import COMMANDS
+from caflow_deploy.cli import main as caflow
+from caflow_export.cli import main as caflow_export
+from caflow_training.cli import main as caflow_train
+
+HIDDEN = {"batch"}
+"""The deprecated command: its options are those of the commands that replace it."""
+
+
+def command_line() -> str:
+    """Markdown: a section for each command, with its usage, its help text and a table of its options."""
+    group = click.Context(caflow, info_name="caflow")
+    sections = [_section(caflow, group, with_options=False)]
+    for name in COMMANDS:
+        command = caflow.get_command(group, name)
+        if command is not None and name not in HIDDEN:
+            sections.append(_section(command, click.Context(command, info_name=name, parent=group)))
+    for command, name in ((caflow_train, "caflow-train"), (caflow_export, "caflow-export")):
+        sections.append(_section(command, click.Context(command, info_name=name)))
+    return "\n\n".join(sections)
+
+
+def _section(command: click.Command, context: click.Context, with_options: bool = True) -> str:
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    parts = [f"## {context.command_path}", f"```text\n{usage}\n```", _paragraphs(command.help or "")]
+    options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
+    if with_options:
+        rows = [f"| {_names(option)} | {_meaning(option, context)} |" for option in options if not option.hidden]
+        parts.append("\n".join(["| option | meaning |", "| --- | --- |", *rows]))
+    return "\n\n".join(parts)
+
+
+def _paragraphs(text: str) -> str:
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(text))
+
+
+def _names(option: click.Option) -> str:
+    return " ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+
+
+def _meaning(option: click.Option, context: click.Context) -> str:
+    """The help text, then the values that `--help` shows in brackets."""
+    extra = option.get_help_extra(context)
+    notes = [f"default: {extra['default']}"] if "default" in extra else []
+    notes += [extra["range"]] if "range" in extra else []
+    notes += ["required"] if "required" in extra else []
+    values = "" if option.is_flag else f"`{option.make_metavar(context)}`. "
+    brackets = f"[{'; '.join(notes)}]" if notes else ""
+    text = f"{values}{option.help or ''} {brackets}".strip()
+    return re.sub(r"\s+", " ", text).replace("|", r"\|").replace("*", r"\*").replace("<", "&lt;").replace("[", r"\[")

@@ -1,0 +1,41 @@
+"""What the page about the Python API describes, and whether all of it has a docstring."""
+
+import re
+from collections.abc import Iterator
+
+import griffe
+
+DIRECTIVE = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
+
+
+def undocumented(page: str, search_paths: list[str]) -> list[str]:
+    """Public names that the page shows, or should show, without a docstring; in the order of the page."""
+    loader = griffe.GriffeLoader(search_paths=search_paths)
+    for package in ("caflow_runtime", "caflow_training", "caflow_deploy"):
+        loader.load(package)
+    loader.resolve_aliases()
+    paths = DIRECTIVE.findall(page)
+    missing = [f"{path} is exported, and not on the page" for path in _exported(loader) if path not in paths]
+    for path in paths:
+        missing += [f"{name} has no docstring" for name in _without_docstring(loader.modules_collection[path])]
+    return missing
+
+
+def _exported(loader: griffe.GriffeLoader) -> list[str]:
+    """What `caflow_deploy` exports."""
+    package = loader.modules_collection["caflow_deploy"]
+    return [f"caflow_deploy.{name}" for name in sorted(str(name).strip("'\"") for name in package.exports or ())]
+
+
+def _without_docstring(shown: griffe.Object | griffe.Alias) -> Iterator[str]:
+    if not shown.has_docstring:
+        yield shown.path
+    if shown.is_class:
+        for name, member in shown.members.items():
+            if not name.startswith("_") and not member.is_alias and _is_described(member):
+                yield from _without_docstring(member)
+
+
+def _is_described(member: griffe.Object | griffe.Alias) -> bool:
+    """Fields may be clear by their names and types, as `seed: int`; what computes something may not."""
+    return bool(member.is_function or member.is_class or "property" in member.labels)

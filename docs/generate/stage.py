@@ -1,0 +1,109 @@
+"""Copy the pages of the site to one folder, with what is generated; `make docs` then builds the site from there.
+
+Usage: python docs/generate/stage.py FOLDER
+"""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from c_header import c_reference
+from command_line import command_line
+from figures import outdated
+from public_names import undocumented
+from recipe_keys import recipe_keys
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+ELSEWHERE = {
+    "benchmarks/README.md": "benchmarks.md",
+    "models/x4-photo/README.md": "x4-photo.md",
+    "models/x4-real/README.md": "x4-real.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
+"""Pages that lie where developers look for them, and their names on the site."""
+NOT_PAGES = ("generate", "mkdocs.yml")
+SEARCH_PATHS = [str(ROOT / "runtime"), str(ROOT / "training"), str(ROOT)]
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+CODE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+PLACE = re.compile(r"<!-- generated: (\w+) -->.*?<!-- end -->", re.DOTALL)
+
+
+class StagingError(Exception):
+    """The pages cannot make a site; the message says which, and what to do."""
+
+
+def stage(folder: Path) -> None:
+    """Write all pages and pictures to `folder`, which is replaced.
+
+    Raises:
+        StagingError: with one line for each thing that is wrong.
+    """
+    names = staged_names()
+    wrong = outdated(ROOT)
+    wrong += undocumented((DOCS / "reference" / "python.md").read_text(encoding="utf-8"), SEARCH_PATHS)
+    shutil.rmtree(folder, ignore_errors=True)
+    for source, name in names.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.suffix == ".md":
+            text = PLACE.sub(lambda place: generated(place[1]), source.read_text(encoding="utf-8"))
+            target.write_text(with_links_on_the_site(text, source, name, names, wrong), encoding="utf-8")
+        else:
+            shutil.copy(source, target)
+    if wrong:
+        raise StagingError("\n".join(wrong))
+
+
+def staged_names() -> dict[Path, str]:
+    """Where each file of the site comes from, and what it is called there."""
+    names = {ROOT / source: name for source, name in ELSEWHERE.items()}
+    for file in sorted(DOCS.rglob("*")):
+        if file.is_file() and file.relative_to(DOCS).parts[0] not in NOT_PAGES:
+            names[file] = str(file.relative_to(DOCS))
+    for file in sorted((ROOT / "benchmarks" / "results").glob("*.png")):
+        names[file] = f"images/benchmarks/{file.name}"
+    return names
+
+
+def generated(what: str) -> str:
+    """The Markdown that replaces what stands between `<!-- generated: WHAT -->` and `<!-- end -->`."""
+    if what == "command_line":
+        return command_line()
+    if what == "recipe_keys":
+        return recipe_keys(SEARCH_PATHS)
+    if what == "c_reference":
+        return c_reference(ROOT / "runtime" / "cpp" / "include" / "caflow" / "caflow.h")
+    raise StagingError(f"<!-- generated: {what} -->: wanted command_line, recipe_keys or c_reference")
+
+
+def with_links_on_the_site(text: str, source: Path, name: str, names: dict[Path, str], wrong: list[str]) -> str:
+    """The page with links that lead from its place on the site.
+
+    A link to a file that is not on the site is an error in a page of docs/; in the other pages only its text is kept.
+    """
+
+    def on_the_site(link: re.Match[str]) -> str:
+        picture, shown, target = link.groups()
+        path, mark, anchor = target.partition("#")
+        if "://" in target or not path:
+            return link[0]
+        file = Path(os.path.normpath(source.parent / path))
+        if file in names:
+            return f"{picture}[{shown}]({os.path.relpath(names[file], Path(name).parent)}{mark}{anchor})"
+        if not file.exists() or source.is_relative_to(DOCS):
+            wrong.append(f"{source.relative_to(ROOT)}: [{shown}]({target}) leads to a file that is not on the site")
+        return shown
+
+    parts = CODE.split(text)
+    return "".join(part if k % 2 else LINK.sub(on_the_site, part) for k, part in enumerate(parts))
+
+
+if __name__ == "__main__":
+    try:
+        stage(Path(sys.argv[1]))
+    except StagingError as error:
+        sys.exit(f"make docs: the pages cannot be built:\n{error}")

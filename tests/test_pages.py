@@ -1,0 +1,168 @@
+"""What the pages show works: their commands, their programs, their figures, their links, and how they are worded."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from figures import FIGURES, outdated
+from pages import PAGES, ROOT, blocks, commands
+from self_contained import loaded_from_elsewhere
+from tiny import TINY
+from wording import found_in
+
+from caflow_deploy.cli import main as caflow
+from caflow_export.cli import main as caflow_export
+from caflow_training.cli import main as caflow_train
+
+PROGRAMS = {"caflow": caflow, "caflow-export": caflow_export, "caflow-train": caflow_train}
+OPERATORS = set("|<>&;")
+RESULTS = ROOT / "benchmarks" / "results"
+PYTHON = [block.code for block in blocks("python", ("docs/guides/python.md",)) if "import torch" not in block.code]
+"""Those that run with the small bundle of the tests, whose calibration knows fewer photographs."""
+
+
+def called(line: str) -> list[list[str]]:
+    """The calls of our programs in a line of the shell, each with its arguments."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    calls: list[list[str]] = [[]]
+    for token in lexer:
+        if set(token) <= OPERATORS:
+            calls.append([])
+        else:
+            calls[-1].append(token)
+    return [call for call in calls if call and call[0] in PROGRAMS]
+
+
+def check_options(call: list[str]) -> None:
+    """Whether a call has a command and options that exist, with as many values as they take."""
+    program, *arguments = call
+    command: click.Command | None = PROGRAMS[program]
+    assert command is not None
+    context = click.Context(command, info_name=program)
+    if isinstance(command, click.Group):
+        name, *arguments = arguments
+        command = command.get_command(context, name)
+        assert command is not None, f"caflow {name}: there is no such command"
+        context = click.Context(command, info_name=name, parent=context)
+    command.make_parser(context).parse_args(arguments)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_options_in_commands_exist(page: str) -> None:
+    for line in commands(page):
+        for call in called(line):
+            try:
+                check_options(call)
+            except click.UsageError as error:
+                pytest.fail(f"{page}: {line}: {error.format_message()}")
+
+
+def test_a_wrong_option_is_noticed() -> None:
+    ((program, *_), *rest) = called("caflow image a.png -o b --no-such 2 | caflow image - -o -")
+    assert program == "caflow"
+    assert len(rest) == 1
+    with pytest.raises(click.UsageError, match="no-such"):
+        check_options(called("caflow image a.png -o b --no-such 2")[0])
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON)), ids=lambda number: f"python{number}")
+def test_the_programs_of_the_guide_for_python(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = PYTHON[number].replace("caflow.load()", f"caflow.load({str(TINY)!r})").replace("alpha=0.01", "alpha=0.05")
+    monkeypatch.chdir(ROOT)
+    exec(compile(code, "python.md", "exec"), {})
+    assert capsys.readouterr().out
+
+
+def test_figures_are_those_of_the_benchmarks() -> None:
+    assert outdated(ROOT) == []
+
+
+def test_an_outdated_figure_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
+    (tmp_path / "README.md").write_text("<!-- figures: rejected-at-0.05 -->4.3 %<!-- end --> <!-- figures: none -->")
+    (line,) = outdated(tmp_path)
+    assert line.startswith("README.md: rejected-at-0.05 is outdated")
+    current = FIGURES["rejected-at-0.05"](ROOT)
+    (tmp_path / "README.md").write_text(f"<!-- figures: rejected-at-0.05 -->{current}<!-- end -->")
+    assert outdated(tmp_path) == []
+
+
+def numbers_in(value: object) -> Iterator[float]:
+    """All numbers in the results of a benchmark, also those in texts."""
+    if isinstance(value, dict):
+        yield from numbers_in([*value, *value.values()])
+    elif isinstance(value, list):
+        for one in value:
+            yield from numbers_in(one)
+    elif isinstance(value, str):
+        yield from map(float, re.findall(r"-?\d+(?:\.\d+)?", value))
+    elif isinstance(value, int | float):
+        yield float(value)
+
+
+def unknown_numbers(text: str, results: list[float]) -> list[str]:
+    """Numbers with decimals in the tables of a text that are none of the results, rounded."""
+    unknown = []
+    for row in re.findall(r"^ *\|.*$", text, re.MULTILINE):
+        for shown in re.findall(r"(?<![\w.])-?\d+\.\d+(?:e[+-]\d+)?", row):
+            digits, _, exponent = shown.partition("e")
+            half_step = 0.5001 * 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
+            if not any(abs(value - float(shown)) <= half_step for value in results):
+                unknown.append(shown)
+    return unknown
+
+
+def test_tables_of_the_benchmarks_show_their_results() -> None:
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    compared = 0
+    for name, section in re.findall(r"^## `(\w+)\.py`(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL):
+        files = [*RESULTS.glob(f"{name}.json"), *RESULTS.glob(f"{name}-*.json")]
+        results = [number for file in files for number in numbers_in(json.loads(file.read_text(encoding="utf-8")))]
+        assert unknown_numbers(section, results) == [], name
+        compared += len(results) > 0
+    assert compared >= 15
+
+
+def test_a_number_that_is_no_result_is_noticed() -> None:
+    assert unknown_numbers("| a | 1.235 | 2e-05 | 1.50e-05 |", [1.2365, 1.5e-5]) == ["1.235"]
+    assert unknown_numbers("| a | 1.235 |", [1.23456, 1.2351]) == []
+
+
+def test_what_a_page_loads_from_another_machine_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<a href="https://example.org">a link</a><link rel="canonical" href="https://example.org/a.html">'
+        '<script src="https://example.org/b.js"></script><img src="c.png">'
+        '<link rel="stylesheet" href="//example.org/d">'
+    )
+    (tmp_path / "e.css").write_text("@import 'https://example.org/f'; p { background: url(g.png) }")
+    assert loaded_from_elsewhere(tmp_path) == [
+        "a.html loads https://example.org/b.js",
+        "a.html loads //example.org/d",
+        "e.css loads https://example.org/f",
+    ]
+
+
+def test_phrases_that_readers_stumble_over_are_found_outside_of_code() -> None:
+    text = "It goes\non.\n\n```sh\nit goes on\n```\n`lets go of` is code.\nIt lets go of memory.\n"
+    assert [(line, phrase) for line, phrase, _ in found_in(text)] == [(1, "goes on"), (8, "lets go of")]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/")])
+def test_pages_say_at_their_start_who_they_are_for(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert re.match(r"# .+\n\nFor (everybody|programmers|users|readers) .*?\bAfterwards\b", text, re.DOTALL), page
+
+
+def test_links_lead_somewhere() -> None:
+    for page in ROOT.glob("**/*.md"):
+        if {".venv", "build"} & set(page.relative_to(ROOT).parts):
+            continue
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page}: {target}"
