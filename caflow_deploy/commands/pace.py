@@ -61,12 +61,13 @@ def saying_options(command: Command) -> Command:
 
 
 class Pace:
-    """Says how far something is, and how long the rest will take: after its first part, and then now and then."""
+    """Says how far something is, and how long the rest will take: after its first parts, and then now and then."""
 
     def __init__(self, say: Callable[[str], None] | None) -> None:
         """`say`: takes a line; None where a terminal shows it otherwise."""
         self.say = say
         self._began, self._before = time.monotonic(), 0.0
+        self._is_warm = False
         self._last: tuple[float, float] | None = None
         """When the last line was said, and how much was done then."""
 
@@ -83,6 +84,11 @@ class Pace:
         """
         now = time.monotonic()
         if self.say is None or not self._before < share < 1:
+            return
+        if not self._is_warm and share - self._before < LEAST_SHARE:
+            # The first part takes longer than the others, as memory is allocated: a small one is not counted.
+            self._is_warm = True
+            self.begin_at(share)
             return
         if self._last is not None and (now - self._last[0] < LEAST_S or share - self._last[1] < LEAST_SHARE):
             return

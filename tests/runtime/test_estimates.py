@@ -201,6 +201,18 @@ def test_the_rest_takes_as_long_as_what_was_done() -> None:
     assert said == ["25%, about 90 s left", "50%, about 60 s left"]  # not again after a second
 
 
+def test_a_small_first_part_is_not_counted() -> None:
+    """It takes longer than the others."""
+    said: list[str] = []
+    now = iter([100.0, 160.0, 160.0, 170.0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: next(now))
+        told = pace.Pace(said.append)
+        for share in (0.05, 0.1):
+            told.tell(share, f"{share:.0%}")
+    assert said == ["10%, about 3 min left"]
+
+
 def test_a_bundle_without_measurements_opens(source: Path, tmp_path: Path, uncalibrated: Path) -> None:
     bundle = tmp_path / "old.caflow"
     bundle.mkdir()
