@@ -115,8 +115,8 @@ hardware: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Time the built-in m
 	$(BIN)/caflow-export x4-photo --precision int8 --data $(PHOTOGRAPHS)/calibration -o build/x4-photo-int8.caflow --force
 	$(BIN)/python -W ignore benchmarks/hardware.py $(BUNDLE) $(PHOTOGRAPHS)/test --fp16 build/x4-photo-fp16.caflow --bf16 build/x4-photo-bf16.caflow --int8 build/x4-photo-int8.caflow --json benchmarks/results/hardware.json
 
-sheets: $(PHOTOGRAPHS)/test  ## Draw what the built-in model and its peers make of clean and degraded photographs.
-	$(BIN)/python -W ignore benchmarks/sheets.py $(BUNDLE) --out build/sheets --threads 2
+sheets: $(PHOTOGRAPHS)/test  ## Draw what the ×4 models and their peers make of clean and degraded photographs.
+	$(BIN)/python -W ignore benchmarks/sheets.py $(BUNDLE) models/x4-real.caflow --out build/sheets --threads 2
 
 video: $(PHOTOGRAPHS)/clips $(PHOTOGRAPHS)/metrics  ## Judge videos that the built-in model restores, beside its peers.
 	$(BIN)/python -W ignore benchmarks/overlap.py $(BUNDLE) --json benchmarks/results/overlap.json
