@@ -66,6 +66,8 @@ class Encoding:
     """How much time the encoder takes, by its own name for that; None is its default."""
     given_format: str | None = None
     """Pixel format, by FFmpeg's name; None is the usual one of the codec."""
+    has_alpha: bool = False
+    """Of what is no video in the end."""
 
     @property
     def encoder(self) -> str:
@@ -78,7 +80,7 @@ class Encoding:
         if self.given_format:
             return self.given_format
         if self.encoder == LOSSLESS:
-            return "gbrp10le" if self.bits > 8 else "bgr0"
+            return "gbrp10le" if self.bits > 8 else "bgra" if self.has_alpha else "bgr0"
         if self.bits > 8:
             return "p010le" if self.hardware else "yuv420p10le"
         return "yuv420p"
@@ -231,17 +233,26 @@ def colours_of(info: VideoInfo, pixel_format: str) -> dict[str, int]:
     return info.colour | (RGB if import_av().VideoFormat(pixel_format).is_rgb else {})
 
 
-def as_encoded(pixels: NDArray[np.float32], pixel_format: str, colour: Mapping[str, int]) -> Any:
+def as_encoded(
+    pixels: NDArray[np.float32],
+    pixel_format: str,
+    colour: Mapping[str, int],
+    alpha: NDArray[np.uint8] | None = None,
+) -> Any:
     """A frame of PyAV, in a pixel format, of (H, W, 3) continuous pixel values.
 
     Arguments:
         colour: by `TAGS`.
+        alpha: (H, W), where the format has it.
     """
     av = import_av()
     if av.VideoFormat(pixel_format).components[0].bits > 8:
         # The cell [w, w + 1) of an 8-bit value is 257 values of 16 bits wide, its middle at w + ½.
         deep = np.clip((pixels - 0.5) * 257, 0, 65535)
         frame = av.VideoFrame.from_ndarray(np.rint(deep).astype(np.uint16), format="rgb48le")
+    elif alpha is not None:
+        rgba = np.dstack([np.clip(pixels, 0, 255).astype(np.uint8), alpha])
+        frame = av.VideoFrame.from_ndarray(rgba, format="rgba")
     else:
         frame = av.VideoFrame.from_ndarray(np.clip(pixels, 0, 255).astype(np.uint8), format="rgb24")
     return frame.reformat(
@@ -285,10 +296,10 @@ class SegmentWriter:
         self.frames = 0
         self.first: int | None = None
 
-    def write(self, pixels: NDArray[np.float32], ticks: int) -> None:
-        """Encode (H, W, 3) continuous pixel values to be shown at a time of `CLOCK`."""
+    def write(self, pixels: NDArray[np.float32], ticks: int, alpha: NDArray[np.uint8] | None = None) -> None:
+        """Encode (H, W, 3) continuous pixel values, and (H, W) alpha, to be shown at a time of `CLOCK`."""
         self.first = ticks if self.first is None else self.first
-        converted = as_encoded(pixels, self.encoding.pixel_format, self.colour)
+        converted = as_encoded(pixels, self.encoding.pixel_format, self.colour, alpha)
         converted.pts, converted.time_base = ticks - self.first, CLOCK
         self.container.mux(self.stream.encode(converted))
         self.frames += 1
