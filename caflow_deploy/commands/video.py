@@ -51,13 +51,13 @@ from caflow_runtime.video.parts import VideoSettings, holds_a_job, identity_of
 from caflow_runtime.video.pipe import PipeWriter
 from caflow_runtime.video.results import holds_alpha
 from caflow_runtime.video.sink import (
-    TEN_BITS,
     Codec,
     Encoding,
     bits_of,
     check_encoder,
     check_output,
     has_hardware_encoder,
+    result_bits,
     usual_codec,
 )
 from caflow_runtime.video.source import CLOCK, Source, TimedFrame, UnwritableVideo, VideoInfo
@@ -91,7 +91,7 @@ class EncodingOptions:
         running.refuse({"--encoder nvenc": self.encoder == "nvenc"})
         bits = bits_of(self.pixel_format) if self.pixel_format else info.bits
         codec = self.codec or usual_codec(output, bits)
-        bits = 10 if bits > 8 and codec in TEN_BITS else 8
+        bits = result_bits(output, codec, bits)
         software = Encoding(codec, self.crf, bits, False, self.preset, self.pixel_format, info.has_alpha)
         check_output(output, software)
         encoding = self._in_hardware(software, sides, running)

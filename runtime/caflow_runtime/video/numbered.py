@@ -7,11 +7,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.image import Image
 from caflow_runtime.pictures.image_files import read_image, write_image
+from caflow_runtime.rows.pixels import DEEP
 from caflow_runtime.video.source import CLOCK, TimedFrame, VideoInfo, assumed_colours
 from caflow_runtime.video.transparency import colours_of, framed
 
@@ -108,8 +112,11 @@ class NumberedSource:
         self._is_closed = True
 
 
-def write_numbered(images: Iterable[Image], pattern: Path) -> None:
-    """Write images, RGB or RGBA, from number 1 on, each whole or not at all, in place of all that are there.
+def write_numbered(images: Iterable[NDArray[Any]], pattern: Path) -> None:
+    """Write images from number 1 on, each whole or not at all, in place of all that are there.
+
+    Arguments:
+        images: RGB or RGBA, of 8 or 16 bits.
 
     Raises:
         OSError
@@ -117,6 +124,8 @@ def write_numbered(images: Iterable[Image], pattern: Path) -> None:
     last = 0
     for last, image in enumerate(images, 1):
         alpha = image[..., 3] if image.shape[2] == 4 else None
+        if alpha is not None and alpha.dtype == np.uint16:
+            alpha = (alpha // DEEP).astype(np.uint8)
         write_image(numbered(pattern, last), colours_of(image), alpha)
     for number in numbers_of(pattern):
         if not 1 <= number <= last:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from caflow_runtime.image import Image
+from numpy.typing import NDArray
+
 from caflow_runtime.pictures.image_files import WITH_ALPHA
 from caflow_runtime.video.animated import has_alpha, write_animation
 from caflow_runtime.video.join import VideoPart, frames_of, join_into_place
@@ -40,9 +41,10 @@ def write_result(parts: Sequence[VideoPart], output: Path, source: str | None, i
     return _beside_pictures(source)
 
 
-def _array(frame: Any) -> Image:
-    """A frame of PyAV as (H, W, 3) RGB, or (H, W, 4) RGBA."""
-    image: Image = frame.to_ndarray(format="rgba" if has_alpha(frame) else "rgb24")
+def _array(frame: Any) -> NDArray[Any]:
+    """A frame of PyAV as (H, W, 3) RGB, or (H, W, 4) RGBA: uint8 or, of more bits, uint16."""
+    formats = ("rgb48le", "rgba64le") if frame.format.components[0].bits > 8 else ("rgb24", "rgba")
+    image: NDArray[Any] = frame.to_ndarray(format=formats[has_alpha(frame)])
     return image
 
 

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,8 @@ def framed(rgb: Image, alpha: NDArray[np.uint8] | None, keeps_alpha: bool) -> Im
     return np.rint(255 + share * (rgb.astype(np.float32) - 255)).astype(np.uint8)
 
 
-def colours_of(image: Image) -> Image:
-    """(h, w, 3) RGB of a frame, transparent or not."""
+def colours_of(image: NDArray[Any]) -> NDArray[Any]:
+    """(h, w, 3) RGB of a frame of any type, transparent or not."""
     return image if image.shape[2] == 3 else np.ascontiguousarray(image[..., :3])
 
 
