@@ -83,6 +83,10 @@ class Backend(Protocol):
         """
         return run(given)
 
+    def spare_memory(self) -> None:
+        """Memory ran out: from now on, keep none for later runs, which may then take longer."""
+        return None
+
     def close(self) -> None:
         """Let go of what need not be kept."""
         return None
