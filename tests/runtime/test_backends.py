@@ -149,16 +149,18 @@ def test_openvino_that_is_not_installed_names_the_extra(uncalibrated: Path, monk
 @pytest.mark.skipif(resident_memory() is None, reason="this system does not say how much memory a process has")
 def test_where_memory_ran_out_none_is_kept_for_later_runs(uncalibrated: Path) -> None:
     """The arena of ONNX Runtime would keep what the largest run took, and the arrays of smaller ones find no room."""
-    backend = OnnxRuntimeCpu(threads=1)
-    run = backend.load(uncalibrated / "reverse_0.onnx")
-    held = []
-    for side, is_scarce in ((512, False), (2, False), (2, True)):
+    graphs, held = Graphs(uncalibrated, OnnxRuntimeCpu(threads=1)), []
+    for is_scarce in (False, True):
         if is_scarce:
-            backend.spare_memory()
-        run({"latent": np.zeros((1, 24, side, side), np.float32)})
-        held.append(resident_memory() or 0)
-    assert held[1] > held[0] - 10e6
-    assert held[2] < held[1] - 50e6
+            graphs.spare_memory()
+            held.append(resident_memory() or 0)
+        for side in (512, 2):
+            graphs["reverse_0"]({"latent": np.zeros((1, 24, side, side), np.float32)})
+            held.append(resident_memory() or 0)
+    large, small, spared, _, small_again = held
+    assert small > large - 10e6
+    assert spared < small - 50e6
+    assert small_again < small - 50e6
 
 
 @pytest.mark.gpu

@@ -58,8 +58,9 @@ class SmallMemory(OnnxRuntimeCpu):
         self.lost: list[weakref.ref[Array]] = []
         self.is_spared = False
 
-    def spare_memory(self) -> None:
+    def spare_memory(self) -> bool:
         self.is_spared = True
+        return super().spare_memory()
 
     def load(self, path: Path) -> Graph:
         run = super().load(path)

@@ -63,11 +63,12 @@ class OnnxRuntimeCpu(HostArrays):
 
         return run
 
-    def spare_memory(self) -> None:
+    def spare_memory(self) -> bool:
         """Return what the arena does not use at the end of each run: it would keep what a larger run has left there,
         which arrays outside it then lack."""
         self._run_options = import_onnxruntime().RunOptions()
         self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return True
 
 
 class OnnxRuntimeByName(OnnxRuntimeCpu):
