@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import av
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -10,6 +12,10 @@ from clips import ffmpeg, pixels_of
 from commands import Done, caflow, messages
 from numpy.typing import NDArray
 
+from caflow_runtime.pictures.alpha import draw_alpha
+from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.animation import AnimationSource, is_animation
 from caflow_runtime.video.source import UnreadableVideo
 
@@ -109,7 +115,7 @@ def test_a_stopped_animation_resumes(animations: Path, uncalibrated: Path, tmp_p
     assert (tmp_path / "two.gif").read_bytes() == (tmp_path / "one.gif").read_bytes()
 
 
-def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
+def test_what_is_transparent_becomes_white_where_alpha_is_not_kept(tmp_path: Path) -> None:
     faint = np.zeros((4, 4, 4), np.uint8)
     faint[:2, :, 3], faint[0, 0] = 128, (200, 0, 0, 255)
     images = [PIL.Image.fromarray(faint), PIL.Image.fromarray(faint[::-1].copy())]
@@ -119,6 +125,81 @@ def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
     assert first.image[1, 1].tolist() == [127, 127, 127]
     assert first.image[3, 3].tolist() == [255, 255, 255]
     assert np.array_equal(second.image, first.image[::-1])
+
+
+def disc_on_green() -> list[PIL.Image.Image]:
+    """A red disc that grows, opaque, on transparent pixels that are green."""
+    images = []
+    for radius in (4, 6, 7):
+        alpha = np.zeros((16, 16), np.uint8)
+        cv2.circle(alpha, (8, 8), radius, 255, -1)
+        rgb = np.where(alpha[..., None] > 0, (220, 40, 30), (0, 255, 0)).astype(np.uint8)
+        images.append(PIL.Image.fromarray(np.dstack([rgb, alpha])))
+    return images
+
+
+def rgba_of(path: Path) -> NDArray[np.uint8]:
+    """(frames, H, W, 4), by Pillow; PNG by FFmpeg, as Pillow squares the alpha of frames that add to the last one."""
+    if path.suffix == ".png":
+        with av.open(str(path)) as container:
+            return np.stack([frame.to_ndarray(format="rgba") for frame in container.decode(video=0)])
+    with PIL.Image.open(path) as file:
+        frames = []
+        for number in range(file.n_frames):  # type: ignore[attr-defined]
+            file.seek(number)
+            frames.append(np.asarray(file.convert("RGBA")))
+        return np.stack(frames)
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A transparent animation in three formats."""
+    folder = tmp_path_factory.mktemp("discs")
+    first, *others = disc_on_green()
+    for name in NAMES:
+        first.save(folder / name, save_all=True, append_images=others, duration=100, disposal=2, lossless=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_transparency_is_kept(discs: Path, uncalibrated: Path, tmp_path: Path, name: str) -> None:
+    """As that of an image is, frame by frame: by pixels that are there or not in a GIF, and without a green fringe."""
+    output = tmp_path / name
+    assert video(discs / name, output, uncalibrated).returncode == 0
+    found = rgba_of(output)
+    assert found.shape == (3, 64, 64, 4)
+    small = [np.asarray(image)[..., 3] for image in disc_on_green()]
+    with load(uncalibrated, backend="cpu") as pipe:
+        wanted = np.stack([draw_alpha(pipe, alpha, Draw(1)) for alpha in small])
+    if name == "a.gif":
+        np.testing.assert_array_equal(found[..., 3], np.where(wanted >= 128, 255, 0))
+    else:
+        np.testing.assert_array_equal(found[..., 3], wanted)
+    seen = found[found[..., 3] > 0].astype(int)
+    assert (seen[:, 1] < seen[:, 0]).all()
+
+
+def test_transparent_frames_are_drawn_alike_by_workers(discs: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    options = ["--segment-frames", 2, "--scale", 2]
+    assert video(discs / "a.png", tmp_path / "one.webp", uncalibrated, *options).returncode == 0
+    done = video(discs / "a.png", tmp_path / "two.webp", uncalibrated, *options, "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "two.webp").read_bytes() == (tmp_path / "one.webp").read_bytes()
+    alpha = rgba_of(tmp_path / "one.webp")[..., 3]
+    assert (alpha.shape, alpha.min(), alpha.max()) == ((3, 32, 32), 0, 255)
+
+
+def test_transparent_images_and_a_preview(discs: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    """To numbered images and back; a video has no alpha, so it shows white."""
+    assert video(discs / "a.gif", tmp_path / "%d.png", uncalibrated).returncode == 0
+    assert video(discs / "a.gif", tmp_path / "preview.png", uncalibrated, "--at", 0).returncode == 0
+    first = read_image(tmp_path / "1.png")
+    assert first.alpha is not None
+    np.testing.assert_array_equal(first.alpha, read_image(tmp_path / "preview.png").alpha)
+    assert video(tmp_path / "%d.png", tmp_path / "again.png", uncalibrated).returncode == 0
+    assert rgba_of(tmp_path / "again.png")[:, 0, 0, 3].tolist() == [0, 0, 0]
+    assert video(discs / "a.gif", tmp_path / "on_white.mkv", uncalibrated, "--codec", "ffv1").returncode == 0
+    assert pixels_of(tmp_path / "on_white.mkv", 64, 64)[:, 0, 0].min() > 240
 
 
 @pytest.mark.parametrize("name", NAMES)

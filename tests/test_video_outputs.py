@@ -81,6 +81,27 @@ def test_numbered_images_in_and_out(clip: Path, uncalibrated: Path, tmp_path: Pa
     assert len(list((tmp_path / "out").iterdir())) == 10  # what was there of the longer one is gone
 
 
+@pytest.mark.parametrize(("channels", "suffix"), [(3, ".tif"), (4, ".png")])
+def test_numbered_images_of_16_bits(uncalibrated: Path, tmp_path: Path, channels: int, suffix: str) -> None:
+    """From the continuous result, as single images; where the format has only 8 bits, those."""
+    deep = np.random.default_rng(0).integers(0, 65536, (8, 12, channels), np.uint16)
+    for number in (1, 2):
+        assert cv2.imwrite(str(tmp_path / f"{number}.png"), deep)
+    done = video(tmp_path / "%d.png", tmp_path / f"large/%d{suffix}", uncalibrated)
+    assert done.returncode == 0, done.stderr
+    image = caflow("image", tmp_path / "1.png", "-o", tmp_path / f"one{suffix}", "-n", 1, "--bundle", uncalibrated)
+    assert image.returncode == 0, image.stderr
+    wanted = cv2.imread(str(tmp_path / f"one{suffix}"), cv2.IMREAD_UNCHANGED)
+    assert wanted is not None
+    assert wanted.dtype == np.uint16
+    for number in (1, 2):
+        found = cv2.imread(str(tmp_path / f"large/{number}{suffix}"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(found, wanted)
+    if channels == 3:
+        assert video(tmp_path / "%d.png", tmp_path / "small/%d.jpg", uncalibrated).returncode == 0
+        assert read_image(tmp_path / "small/1.jpg").bits == 8
+
+
 def test_a_missing_number_ends_the_video(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
     ffmpeg("-i", clip, "-frames:v", 6, tmp_path / "%d.png")
     (tmp_path / "4.png").unlink()

@@ -11,13 +11,13 @@ from caflow_deploy.commands.running import Running
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.pipe import PipeWriter
 from caflow_runtime.video.sink import (
-    TEN_BITS,
     Codec,
     Encoding,
     bits_of,
     check_encoder,
     check_output,
     has_hardware_encoder,
+    result_bits,
     usual_codec,
 )
 from caflow_runtime.video.source import VideoInfo
@@ -47,8 +47,8 @@ class EncodingOptions:
         running.refuse({"--encoder nvenc": self.encoder == "nvenc"})
         bits = bits_of(self.pixel_format) if self.pixel_format else info.bits
         codec = self.codec or usual_codec(output, bits)
-        bits = 10 if bits > 8 and codec in TEN_BITS else 8
-        software = Encoding(codec, self.crf, bits, False, self.preset, self.pixel_format)
+        bits = result_bits(output, codec, bits)
+        software = Encoding(codec, self.crf, bits, False, self.preset, self.pixel_format, info.has_alpha)
         check_output(output, software)
         encoding = self._in_hardware(software, sides, running)
         check_encoder(encoding, *sides)

@@ -47,9 +47,8 @@ from caflow_runtime.video.live import LiveSource
 from caflow_runtime.video.need import check_memory, need_of_video
 from caflow_runtime.video.numbered import is_numbered, numbers_of
 from caflow_runtime.video.parts import VideoSettings, holds_a_job, identity_of
-from caflow_runtime.video.sink import (
-    Codec,
-)
+from caflow_runtime.video.results import holds_alpha
+from caflow_runtime.video.sink import Codec
 from caflow_runtime.video.source import CLOCK, Source, TimedFrame, UnwritableVideo, VideoInfo
 from caflow_runtime.video.window import Screen
 
@@ -134,7 +133,8 @@ def command(
     with ending_on_errors(), ExitStack() as stack:
         out = stack.enter_context(standard_output(output))
         if preview.at is not None and output is not None:
-            write_preview(pipe, wanted.open(source), output, drawing, preview, force)
+            opened = wanted.open(source, keeps_alpha=holds_alpha(output) and not preview.sheet)
+            write_preview(pipe, opened, output, drawing, preview, force)
             return
         if output is not None and out is None:
             check_overwriting(output, source, force or holds_a_job(output))  # `open_parts` says more of that
@@ -142,7 +142,8 @@ def command(
         streaming = drawing.stream(noise, batch, sized.size(pipe, multiple))
         _check_times(output, streaming)
         stream = pipe.open_stream(streaming)
-        opened, job, writer, codec = wanted.open(source), None, None, None
+        keeps_alpha = output is not None and out is None and holds_alpha(output)
+        opened, job, writer, codec = wanted.open(source, keeps_alpha), None, None, None
         if running.is_spread and (opened.path is None or wanted.rate_of(opened)):
             opened.close()
             what = "live" if opened.path is None else "no single file"
@@ -178,7 +179,7 @@ def command(
                 raise KeyboardInterrupt  # closing the window ends the video as Ctrl-C does
 
         if job is None:
-            drawn = Drawing(opened, stream, show_all)
+            drawn = Drawing(pipe, opened, stream, show_all)
             drawn.run(None if writer is None else lambda frame, timed: writer.write(frame.pixels, timed.ticks))
             drawn.written, lost = drawn.frames, [] if writer is None else writer.lost
         else:
@@ -202,7 +203,7 @@ def _plan(
     """
     info, processes = source.info, running.workers or 1 if running.ray is None else 1
     final = _sides(streaming, info, pipe.manifest.model.scale)
-    need = need_of_video(pipe.needs, streaming, (info.height, info.width), final, codec)
+    need = need_of_video(pipe.needs, streaming, (info.height, info.width), final, codec, info.has_alpha)
     saying.say(line_of_video(source.name, need, info.frames, processes))
     check_memory(need)
     check_together([need.bytes] * processes, processes)

@@ -71,7 +71,11 @@ def _plan(source: Path, settings: VideoSettings, frames: int | None, saying: Say
         task = progress.add_task("planning", total=frames)
         try:
             return plan_segments(
-                source, settings.segment_frames, lambda done: progress.update(task, completed=done), settings.cut
+                source,
+                settings.segment_frames,
+                lambda done: progress.update(task, completed=done),
+                settings.cut,
+                settings.encoding.has_alpha,
             )
         except KeyboardInterrupt as stop:
             end(f"stopped while {source} was planned: {AGAIN}", exit_code(stop))

@@ -82,8 +82,11 @@ class SourceOptions:
         """What of the source is wanted."""
         return Cut(self.start or 0, self.end)
 
-    def open(self, address: str) -> Source:
+    def open(self, address: str, keeps_alpha: bool) -> Source:
         """Any source, as far as it is wanted.
+
+        Arguments:
+            keeps_alpha: of an animation or images that are transparent; else they are on white.
 
         Raises:
             InputError, UnreadableImage, UnreadableVideo
@@ -100,7 +103,7 @@ class SourceOptions:
             live.close()
         if self.duration is not None:
             raise InputError(f"--duration is for cameras and streams; {address} is a file")
-        return open_video(address if is_live(address) else Path(address), self.cut, self.rate)
+        return open_video(address if is_live(address) else Path(address), self.cut, self.rate, keeps_alpha)
 
     def rate_of(self, source: Source) -> str | None:
         """That of numbered images, which do not say it."""

@@ -4,17 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import numpy as np
 
 from caflow_deploy.commands.options import Command, DrawingOptions
 from caflow_deploy.commands.video_input import ticks
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.jobs.image_folder import check_free
+from caflow_runtime.pictures.alpha import draw_alpha
 from caflow_runtime.pictures.image_files import check_suffix, write_image
 from caflow_runtime.pictures.sheet import sheet
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.video.source import CLOCK, Source
 from caflow_runtime.video.sources import frame_at
+from caflow_runtime.video.transparency import colours_of
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,17 @@ def write_preview(
         raise InputError("--min-typicality rejects samples that --sheet would show: give one or the other")
     draw = drawing.draw(pipe)
     frame = frame_at(source, wanted.at)
+    colours, alpha = colours_of(frame.image), None
     if wanted.sheet:
-        samples = pipe.draw_all(frame.image, draw)
-        picture, bits = sheet(frame.image, samples), float(samples.bits_per_dim[0, 0])
+        samples = pipe.draw_all(colours, draw)
+        picture, bits = sheet(colours, samples), float(samples.bits_per_dim[0, 0])
     else:
-        best = pipe.draw_best(frame.image, draw)
+        best = pipe.draw_best(colours, draw)
         picture, bits = best.images[0], float(best.bits_per_dim[0])
+        if source.info.has_alpha:
+            alpha = draw_alpha(pipe, np.ascontiguousarray(frame.image[..., 3]), draw)
     make_folder(output.parent)
-    write_image(output, picture)
+    write_image(output, picture, alpha)
     seconds = float((frame.ticks - source.info.origin) * CLOCK)
     click.echo(f"{source.name} at {seconds:.3f} s → {output}  {bits:.3f} bits/dim")
 

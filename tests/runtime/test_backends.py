@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tiny import photograph
 
+from caflow_runtime.available_memory import resident_memory
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import (
     OnnxRuntimeBound,
@@ -143,6 +144,23 @@ def test_openvino_that_is_not_installed_names_the_extra(uncalibrated: Path, monk
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(BackendError, match=r"OpenVINO is not installed: pip install 'caflow-deploy\[openvino\]'"):
         load(uncalibrated, backend="openvino")
+
+
+@pytest.mark.skipif(resident_memory() is None, reason="this system does not say how much memory a process has")
+def test_where_memory_ran_out_none_is_kept_for_later_runs(uncalibrated: Path) -> None:
+    """The arena of ONNX Runtime would keep what the largest run took, and the arrays of smaller ones find no room."""
+    graphs, held = Graphs(uncalibrated, OnnxRuntimeCpu(threads=1)), []
+    for is_scarce in (False, True):
+        if is_scarce:
+            graphs.spare_memory()
+            held.append(resident_memory() or 0)
+        for side in (512, 2):
+            graphs["reverse_0"]({"latent": np.zeros((1, 24, side, side), np.float32)})
+            held.append(resident_memory() or 0)
+    large, small, spared, _, small_again = held
+    assert small > large - 10e6
+    assert spared < small - 50e6
+    assert small_again < small - 50e6
 
 
 @pytest.mark.gpu

@@ -56,6 +56,11 @@ class SmallMemory(OnnxRuntimeCpu):
         super().__init__()
         self.pixels = pixels
         self.lost: list[weakref.ref[Array]] = []
+        self.is_spared = False
+
+    def spare_memory(self) -> bool:
+        self.is_spared = True
+        return super().spare_memory()
 
     def load(self, path: Path) -> Graph:
         run = super().load(path)
@@ -111,10 +116,12 @@ def test_where_memory_runs_out_it_goes_on_with_less(uncalibrated: Path, pipe: Pi
     images = [photograph(photographs, k, *size) for k, size in enumerate([(8, 10), (5, 9)])]
     targets = [photograph(photographs, k, 4 * i.shape[0], 4 * i.shape[1]) for k, i in enumerate(images)]
     drawn, scored = pipe.best_of(images, n=5), pipe.score(targets, images)
-    with Pipeline(Graphs(uncalibrated, SmallMemory(3 * 24 * 40)), pixel_budget=2**20, overlap=16) as small:
+    backend = SmallMemory(3 * 24 * 40)
+    with Pipeline(Graphs(uncalibrated, backend), pixel_budget=2**20, overlap=16) as small:
         with pytest.warns(UserWarning, match="memory ran out, going on with a pixel_budget of") as warned:
             again = small.best_of(images, n=5)
         assert len(warned) == 1  # half of 5 rows of 32×40 is 2 of these, or 3 of 24×40
+        assert backend.is_spared
         assert small.tiles(images[0]) == [(32, 40)]
         scored_again = small.score(targets, images)  # in what was left, so without a word
     np.testing.assert_array_equal(again.sample, drawn.sample)

@@ -83,6 +83,14 @@ class Backend(Protocol):
         """
         return run(given)
 
+    def spare_memory(self) -> bool:
+        """Memory ran out: from now on, keep none for later runs, which may then take longer.
+
+        Returns:
+            Whether that frees memory at the end of the next run.
+        """
+        return False
+
     def close(self) -> None:
         """Let go of what need not be kept."""
         return None

@@ -1,8 +1,11 @@
 """The graphs of a bundle, each loaded when it is first needed: sampling never loads what only scoring uses."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+
+import numpy as np
 
 from caflow_runtime.backends.backend import Backend
 from caflow_runtime.bundle.reading import read_manifest, verify_files
@@ -69,6 +72,15 @@ class Graphs(Mapping[str, Graph]):
             return {key: backend.to_host(array) for key, array in out.items()}
 
         return run
+
+    def spare_memory(self) -> None:
+        """Memory ran out: free what the backend keeps for later runs, and let it keep none from now on."""
+        if self.backend.spare_memory():
+            model = self.manifest.model
+            side = model.size_multiple // model.scale
+            smallest = np.zeros((1, side, side, model.channels), np.uint8)
+            with suppress(MemoryError):  # then the first run that fits frees it
+                self["encode"]({"condition": self.backend.to_device(smallest)})
 
     def close(self) -> None:
         """Let go of what is loaded."""

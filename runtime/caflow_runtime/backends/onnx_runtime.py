@@ -44,6 +44,7 @@ class OnnxRuntimeCpu(HostArrays):
     name = "onnxruntime cpu"
     provider = PROVIDERS["cpu"]
     lacks: frozenset[PrecisionName] = frozenset(("bf16",))
+    _run_options: Any = None
 
     def __init__(self, threads: int = 0) -> None:
         """`threads`: for the graphs' operators; 0 is one per core."""
@@ -57,9 +58,17 @@ class OnnxRuntimeCpu(HostArrays):
 
         def run(arrays: Arrays) -> dict[str, Array]:
             with explaining(path):
-                return dict(zip(outputs, session.run(outputs, {name: arrays[name] for name in inputs}), strict=True))
+                given = {name: arrays[name] for name in inputs}
+                return dict(zip(outputs, session.run(outputs, given, self._run_options), strict=True))
 
         return run
+
+    def spare_memory(self) -> bool:
+        """Return what the arena does not use at the end of each run: it would keep what a larger run has left there,
+        which arrays outside it then lack."""
+        self._run_options = import_onnxruntime().RunOptions()
+        self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return True
 
 
 class OnnxRuntimeByName(OnnxRuntimeCpu):

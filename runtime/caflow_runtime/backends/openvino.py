@@ -48,13 +48,15 @@ class OpenVino(HostArrays):
 
     def load(self, path: Path) -> Graph:
         compiled = self._core.compile_model(path, DEVICE, self._settings)
-        inputs = [(port.any_name, port.get_element_type()) for port in compiled.inputs]
+        inputs = [(port.any_name, port.get_element_type(), _sizes(port)) for port in compiled.inputs]
         outputs = [port.any_name for port in compiled.outputs]
         idle: SimpleQueue[Any] = SimpleQueue()  # a request serves one thread at a time
 
         def run(arrays: Arrays) -> dict[str, Array]:
             with explaining(path):
-                given = {name: self._tensor(arrays[name], kind) for name, kind in inputs}
+                for name, _, sizes in inputs:
+                    _check_shape(name, arrays[name].shape, sizes)
+                given = {name: self._tensor(arrays[name], kind) for name, kind, _ in inputs}
                 try:
                     request = idle.get_nowait()
                 except Empty:
@@ -75,6 +77,25 @@ class OpenVino(HostArrays):
         """A request's output, which its next run overwrites."""
         array = np.array(tensor.data)
         return array.view(np.uint16) if tensor.element_type == self._openvino.Type.bf16 else array
+
+
+def _sizes(port: Any) -> list[int | None]:
+    """Each size of an input; None where any will do."""
+    return [size.get_length() if size.is_static else None for size in port.get_partial_shape()]
+
+
+def _check_shape(name: str, shape: tuple[int, ...], sizes: list[int | None]) -> None:
+    """Whether an input has as many sizes as its graph wants, and those that are not free.
+
+    OpenVINO does not look at inputs that have a free size. Of others than it wants it returns empty outputs, or, after
+    a run with the right ones, outputs of that size that hold anything.
+
+    Raises:
+        ValueError
+    """
+    if len(shape) != len(sizes) or any(size not in (None, given) for given, size in zip(shape, sizes, strict=True)):
+        wanted = ", ".join("any" if size is None else str(size) for size in sizes)
+        raise ValueError(f"wants an input {name!r} of shape ({wanted}), got {shape}")
 
 
 def _import_openvino() -> Any:

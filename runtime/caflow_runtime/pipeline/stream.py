@@ -104,6 +104,8 @@ class Frame:
     """Whether that is less than was asked for; `pixels` may then be the input, enlarged."""
     drawn_sides: tuple[int, int] | None = None
     """H and W of the image that was drawn, to which the likelihood belongs, where `pixels` were reduced from it."""
+    alpha: NDArray[np.uint8] | None = None
+    """(H, W), where whoever gave the frame has drawn that, too: a stream sees colours alone."""
 
     @property
     def rejected(self) -> bool:

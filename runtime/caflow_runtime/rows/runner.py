@@ -195,6 +195,7 @@ class Runner:
             budget = min(budget, most) // 2
             if budget < self.model.size_multiple**2:
                 raise ran_out
+            self.graphs.spare_memory()
             warnings.warn(f"memory ran out, going on with a pixel_budget of {budget}", stacklevel=2)
 
     def _batches(self, work: Work, budget: int, show: ShowWindows | None) -> Iterator[Row]:

@@ -39,6 +39,11 @@ def write_animation(parts: Sequence[VideoPart], output: Path, info: VideoInfo) -
         return write(parts, partial, info, times)
 
 
+def has_alpha(frame: Any) -> bool:
+    """Whether a frame of a segment, of PyAV, is transparent."""
+    return any(component.is_alpha for component in frame.format.components)
+
+
 def last_duration(times: Sequence[int], info: VideoInfo) -> int:
     """For how many ticks the last frame is shown: as long as in the source, or as any at its rate."""
     usual = round(1 / (info.rate * CLOCK))
@@ -63,7 +68,7 @@ def _write_gif(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: S
 def _write_apng(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
     delay = last_duration(times, info) * CLOCK
     options = {"plays": str(info.plays or 0), "final_delay": str(delay.limit_denominator(2**16 - 1))}
-    frames = (frame.reformat(format="rgb24") for frame in frames_of(parts))
+    frames = (frame.reformat(format="rgba" if has_alpha(frame) else "rgb24") for frame in frames_of(parts))
     with _animation(path, "apng", options) as container:
         _encode(container, "apng", _at(frames, [time - times[0] for time in times]), CLOCK, info)
     return []

@@ -9,11 +9,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import PNG_START
-from caflow_runtime.video.source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours, on_white
+from caflow_runtime.video.source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours
+from caflow_runtime.video.transparency import OPAQUE, framed
 
 GIF_START, WEBP_KIND, WEBP_EXTENDED = b"GIF8", b"WEBP", b"VP8X"
 IS_ANIMATED = 2
@@ -38,13 +40,16 @@ def is_animation(path: Path) -> bool:
 
 
 class AnimationSource:
-    """The frames of an animation, once each. What is transparent becomes white."""
+    """The frames of an animation, once each. What is transparent becomes white unless alpha is kept."""
 
     along: str | None = None
     drops = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keeps_alpha: bool = False) -> None:
         """
+        Arguments:
+            keeps_alpha: frames have alpha if any of them is transparent.
+
         Raises:
             InputError: if Pillow is not installed.
             UnreadableVideo
@@ -56,7 +61,7 @@ class AnimationSource:
         self._is_closed = False
         self._durations: list[Fraction] = []
         """Seconds, of the frames that can be read."""
-        self.info = self._info()
+        self.info = self._info(keeps_alpha)
 
     def frames(self) -> Iterator[TimedFrame]:
         """All frames. A file that is damaged ends where it is, and `ended_early` says so."""
@@ -64,17 +69,19 @@ class AnimationSource:
         for (image, _), duration in zip(self._decoded(), self._durations, strict=False):
             if self._is_closed:
                 return
-            yield TimedFrame(image, round(start / CLOCK), time.monotonic())
+            shown = framed(*_split(image), self.info.has_alpha)
+            yield TimedFrame(shown, round(start / CLOCK), time.monotonic())
             start += duration
 
     def close(self) -> None:
         self._is_closed = True
 
-    def _info(self) -> VideoInfo:
-        """Decodes all of it: only so it is known how long the last frame is shown."""
-        height, width, plays = 0, 0, 1
+    def _info(self, keeps_alpha: bool) -> VideoInfo:
+        """Decodes all of it: only so it is known how long the last frame is shown, and whether any is transparent."""
+        height, width, plays, has_alpha = 0, 0, 1, False
         for image, said in self._decoded():
             height, width = image.shape[:2]
+            has_alpha = has_alpha or (keeps_alpha and _split(image)[1] is not None)
             duration = Fraction(said.get("duration") or 0).limit_denominator(10**6) / 1000
             self._durations.append(duration if duration > TOO_SHORT else USUAL_DURATION)
             plays = _plays(said)
@@ -93,22 +100,27 @@ class AnimationSource:
             metadata={},
             plays=plays,
             last_frame=(round(start / CLOCK), round(self._durations[-1] / CLOCK)),
+            has_alpha=has_alpha,
         )
 
     def _decoded(self) -> Iterator[tuple[Image, dict[str, Any]]]:
-        """Each frame, and what the file says of it."""
+        """Each frame, (h, w, 4) RGBA, and what the file says of it."""
         pillow, number = import_pillow(), 0
         try:
             with pillow.open(self._path) as file:
                 for number in count(int(bool(file.info.get("default_image")))):
                     file.seek(number)
-                    rgba = np.asarray(file.convert("RGBA"))
-                    alpha = None if (rgba[..., 3] == 255).all() else rgba[..., 3]
-                    yield np.ascontiguousarray(on_white(rgba[..., :3], alpha)), file.info | {"format": file.format}
+                    yield np.asarray(file.convert("RGBA")), file.info | {"format": file.format}
         except EOFError:  # there are no more
             pass
         except Exception as error:  # of whatever kind: what Pillow raises of damaged files is not documented
             self.ended_early = f"{self.name}: damaged at frame {number + 1}: {error}"
+
+
+def _split(rgba: Image) -> tuple[Image, NDArray[np.uint8] | None]:
+    """Colours and alpha, which is None where all is opaque."""
+    alpha = rgba[..., 3]
+    return np.ascontiguousarray(rgba[..., :3]), None if (alpha == OPAQUE).all() else alpha
 
 
 def _plays(said: dict[str, Any]) -> int:

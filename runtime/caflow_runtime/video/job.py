@@ -26,6 +26,7 @@ from caflow_runtime.video.parts import (
 from caflow_runtime.video.recorder import Recorder
 from caflow_runtime.video.results import write_result
 from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, import_av, resized
+from caflow_runtime.video.transparency import colours_of, draw_frames
 
 WAITING_FRAMES = 8
 SEGMENT_FRAMES = 240
@@ -49,6 +50,7 @@ class Stretch:
 class Drawing:
     """Draws a source's frames, whose reading runs ahead, and counts them."""
 
+    pipe: Pipeline
     source: Source
     stream: Stream
     show: TakeFrame | None = None
@@ -99,7 +101,7 @@ class Drawing:
             self.rejected += stretch.report.rejected
             self.untypical += stretch.report.untypical
             for frame in islice(timed, stretch.frames):
-                self.stream.skip(frame.image, stretch.report.sample)
+                self.stream.skip(colours_of(frame.image), stretch.report.sample)
                 self.frames += 1
         yield from self._together(timed)
 
@@ -116,7 +118,7 @@ class Drawing:
                 waiting.append(frame)
                 yield frame.image
 
-        for frame in self.stream(images()):
+        for frame in draw_frames(self.pipe, self.stream, images()):
             yield frame, waiting.popleft()
 
 
@@ -153,7 +155,7 @@ class VideoJob:
                 it.
             UnwritableVideo: if the disk is full, say; the segments that are finished stay.
         """
-        drawing = Drawing(self.source, self.pipe.open_stream(self.settings.streaming), self.show)
+        drawing = Drawing(self.pipe, self.source, self.pipe.open_stream(self.settings.streaming), self.show)
         with alone(self.parts):
             if self.source.path is None and (self.parts / NAME).is_file():
                 raise InputError(

@@ -32,7 +32,12 @@ class VideoNeed:
 
 
 def need_of_video(
-    needs: Needs, settings: StreamSettings, sides: tuple[int, int], final: tuple[int, int], codec: str | None
+    needs: Needs,
+    settings: StreamSettings,
+    sides: tuple[int, int],
+    final: tuple[int, int],
+    codec: str | None,
+    has_alpha: bool = False,
 ) -> VideoNeed:
     """What drawing and encoding the frames of a video takes.
 
@@ -40,6 +45,7 @@ def need_of_video(
         sides: height and width of the frames of the source.
         final: of the result.
         codec: of the result; None where it is not encoded.
+        has_alpha: whether frames are transparent: their alpha is drawn after their colours.
 
     Raises:
         InputError: if frames cannot be cut into tiles.
@@ -51,8 +57,9 @@ def need_of_video(
     pixels, finished = height * width, final[0] * final[1]
     held = max(min(n, 2), settings.batch) + 1
     arrays = max(choosing.canvas_bytes, following.canvas_bytes) + held * (FLOATS + needs.share_bytes) * pixels
+    arrays += has_alpha * (FLOATS + RGB + needs.share_bytes) * pixels
     constant, of_pixel = ENCODERS.get(codec or "", OTHER_ENCODERS)
-    waiting = (WAITING_FRAMES + 1) * (FLOATS * finished + RGB * sides[0] * sides[1])
+    waiting = (WAITING_FRAMES + 1) * ((FLOATS + has_alpha) * finished + (RGB + has_alpha) * sides[0] * sides[1])
     loaded = needs.graph_bytes(scores=False)
     total = (needs.before or 0) + (loaded or 0.0) + run + arrays + waiting + LIBRARIES + constant + of_pixel * finished
     return VideoNeed(sides, final, following.stage.windows, round(total), loaded is not None)

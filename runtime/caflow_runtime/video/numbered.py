@@ -7,12 +7,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
-from caflow_runtime.image import Image
 from caflow_runtime.pictures.image_files import read_image, write_image
-from caflow_runtime.video.source import CLOCK, TimedFrame, VideoInfo, assumed_colours, on_white
+from caflow_runtime.rows.pixels import DEEP
+from caflow_runtime.video.source import CLOCK, TimedFrame, VideoInfo, assumed_colours
+from caflow_runtime.video.transparency import colours_of, framed
 
 NUMBER = re.compile(r"%(?:0(\d{1,2}))?d")
 USUAL_RATE = Fraction(25)
@@ -55,10 +60,11 @@ class NumberedSource:
     along: str | None = None
     drops = False
 
-    def __init__(self, pattern: Path, rate: Fraction = USUAL_RATE) -> None:
+    def __init__(self, pattern: Path, rate: Fraction = USUAL_RATE, keeps_alpha: bool = False) -> None:
         """
         Arguments:
             rate: frames per second.
+            keeps_alpha: frames have alpha if the first one has.
 
         Raises:
             InputError: if there is none.
@@ -83,6 +89,7 @@ class NumberedSource:
             colour=assumed_colours(height),
             sample_aspect_ratio=None,
             metadata={},
+            has_alpha=keeps_alpha and first.alpha is not None,
         )
 
     def frames(self) -> Iterator[TimedFrame]:
@@ -98,21 +105,28 @@ class NumberedSource:
             if self._is_closed or self.ended_early:
                 return
             image = read_image(path)
-            yield TimedFrame(on_white(image.rgb, image.alpha), round(k / self.info.rate / CLOCK), time.monotonic())
+            shown = framed(image.rgb, image.alpha, self.info.has_alpha)
+            yield TimedFrame(shown, round(k / self.info.rate / CLOCK), time.monotonic())
 
     def close(self) -> None:
         self._is_closed = True
 
 
-def write_numbered(images: Iterable[Image], pattern: Path) -> None:
+def write_numbered(images: Iterable[NDArray[Any]], pattern: Path) -> None:
     """Write images from number 1 on, each whole or not at all, in place of all that are there.
+
+    Arguments:
+        images: RGB or RGBA, of 8 or 16 bits.
 
     Raises:
         OSError
     """
     last = 0
     for last, image in enumerate(images, 1):
-        write_image(numbered(pattern, last), image)
+        alpha = image[..., 3] if image.shape[2] == 4 else None
+        if alpha is not None and alpha.dtype == np.uint16:
+            alpha = (alpha // DEEP).astype(np.uint8)
+        write_image(numbered(pattern, last), colours_of(image), alpha)
     for number in numbers_of(pattern):
         if not 1 <= number <= last:
             numbered(pattern, number).unlink()

@@ -65,7 +65,7 @@ class Recorder:
                 self._path.unlink(missing_ok=True)  # a damaged one, or the beginning of one
                 height, width = frame.pixels.shape[:2]
                 self._writer = SegmentWriter(self._path, height, width, self.info, self.settings.encoding)
-            self._writer.write(frame.pixels, ticks)
+            self._writer.write(frame.pixels, ticks, frame.alpha)
         self._count.add(frame, ticks, is_dropped)
         if self._count.frames == self.settings.segment_frames:
             self._finish(self._count)

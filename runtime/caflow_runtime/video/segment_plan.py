@@ -19,6 +19,7 @@ from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.job import SEGMENT_FRAMES
 from caflow_runtime.video.source import FileSource, Source, UnreadableVideo, resized
 from caflow_runtime.video.sources import open_video
+from caflow_runtime.video.transparency import colours_of
 
 ShowPlanned = Callable[[int], None]
 """Is given how many frames are done."""
@@ -67,19 +68,24 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan_segments(
-    path: Path, segment_frames: int = SEGMENT_FRAMES, show: ShowPlanned | None = None, cut: Cut = WHOLE
+    path: Path,
+    segment_frames: int = SEGMENT_FRAMES,
+    show: ShowPlanned | None = None,
+    cut: Cut = WHOLE,
+    keeps_alpha: bool = False,
 ) -> Plan:
     """Cut a file into segments of so many frames, the last one of what is left. Decodes all of it; needs no model.
 
     Arguments:
         cut: what is wanted of the file.
+        keeps_alpha: whether what is drawn has the alpha of the file (`Encoding.has_alpha`).
 
     Raises:
         InputError, UnreadableVideo
     """
     if segment_frames < 1:
         raise InputError(f"segment_frames: wanted at least 1, got {segment_frames}")
-    source, file_hash = open_video(path, cut), sha256_of(path)
+    source, file_hash = open_video(path, cut, keeps_alpha=keeps_alpha), sha256_of(path)
     segments: list[Segment] = []
     marked = _marked(source, show)
     while some := list(islice(marked, segment_frames)):
@@ -89,8 +95,8 @@ def plan_segments(
     return Plan(tuple(segments), source.ended_early)
 
 
-def pictures(path: Path, stretch: Stretch) -> Iterator[Image]:
-    """Exactly the frames of a stretch, (h, w, 3) uint8 RGB, wherever seeking leads.
+def pictures(path: Path, stretch: Stretch, keeps_alpha: bool = False) -> Iterator[Image]:
+    """Exactly the frames of a stretch, wherever seeking leads: (h, w, 3) uint8 RGB, or (h, w, 4) where alpha is kept.
 
     Raises:
         UnreadableVideo: if the file is not the one that was planned.
@@ -100,7 +106,7 @@ def pictures(path: Path, stretch: Stretch) -> Iterator[Image]:
         yield image
         done += 1
     if done < len(stretch.ticks):
-        yield from _counted(path, stretch, done)
+        yield from _counted(path, stretch, done, keeps_alpha)
 
 
 def _marked(source: Source, show: ShowPlanned | None) -> Iterator[tuple[Stretch, int, Stretch]]:
@@ -112,7 +118,7 @@ def _marked(source: Source, show: ShowPlanned | None) -> Iterator[tuple[Stretch,
             source.ended_early = resized(source.name, shape, frame.image.shape)
             return
         one = Stretch(number, frame.seek, (frame.ticks,), (_checksum(frame.image),))
-        if is_cut(frame.image):
+        if is_cut(colours_of(frame.image)):
             scene, scene_start = scene + 1, one
         yield one, scene, scene_start
         if show:
@@ -145,9 +151,10 @@ def _sought(path: Path, stretch: Stretch) -> Iterator[Image]:
         return
 
 
-def _counted(path: Path, stretch: Stretch, done: int) -> Iterator[Image]:
+def _counted(path: Path, stretch: Stretch, done: int, keeps_alpha: bool) -> Iterator[Image]:
     """Frames from the file's beginning on, without those that are done. What differs in its pixels is believed here."""
-    found = dropwhile(lambda frame: frame.ticks < stretch.ticks[done], open_video(path).frames())
+    source = open_video(path, keeps_alpha=keeps_alpha)
+    found = dropwhile(lambda frame: frame.ticks < stretch.ticks[done], source.frames())
     for ticks, frame in zip(stretch.ticks[done:], found, strict=False):
         if frame.ticks != ticks:
             break

@@ -18,7 +18,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.stream import Stream, StreamSettings
+from caflow_runtime.pipeline.stream import Frame, Stream, StreamSettings
 from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.job import READER_ENDS_S, WAITING_FRAMES
 from caflow_runtime.video.lane import Lane
@@ -37,6 +37,7 @@ from caflow_runtime.video.segment_plan import Segment, pictures
 from caflow_runtime.video.sink import Encoding, SegmentWriter
 from caflow_runtime.video.source import UnreadableVideo, UnwritableVideo, import_av
 from caflow_runtime.video.sources import open_video
+from caflow_runtime.video.transparency import colours_of, draw_frames
 from caflow_runtime.whole_files import move_into_place, partial_path
 
 
@@ -65,7 +66,9 @@ def draw_segment(
     path = folder / segment_name(segment.number, encoding.segment_suffix)
     partial = partial_path(path)
     try:
-        count = _draw(stream, source, segment, encoding, settings.untypical == "drop", partial)
+        _skip_to(stream, source, segment, encoding.has_alpha)
+        with _reading_ahead(source, segment, encoding.has_alpha) as images:
+            count = _write(draw_frames(pipe, stream, images), stream, source, segment, encoding, partial)
         if count.written:
             move_into_place(partial, path)
         file = describe_file(folder, path.name) if count.written else None
@@ -137,37 +140,38 @@ def _hash(source: Path, _size: int, _changed: int) -> str:
     return sha256_of(source)
 
 
-def _draw(stream: Stream, source: Path, segment: Segment, encoding: Encoding, drops: bool, path: Path) -> SegmentCount:
+def _write(
+    frames: Iterator[Frame], stream: Stream, source: Path, segment: Segment, encoding: Encoding, path: Path
+) -> SegmentCount:
     """Draw a segment's frames to a file, unless all are dropped."""
-    _skip_to(stream, source, segment)
     info, writer = open_video(source).info, None
     count = SegmentCount(stream.draw.n, stream.sample)
-    with _reading_ahead(source, segment) as images:
-        for frame, ticks in zip(stream(images), segment.frames.ticks, strict=True):
-            is_dropped = frame.untypical and drops
-            count.add(frame, ticks, is_dropped)
-            if is_dropped:
-                continue
-            if writer is None:
-                height, width = frame.pixels.shape[:2]
-                writer = SegmentWriter(path, height, width, info, encoding)
-            writer.write(frame.pixels, ticks)
+    for frame, ticks in zip(frames, segment.frames.ticks, strict=True):
+        is_dropped = frame.untypical and stream.settings.untypical == "drop"
+        count.add(frame, ticks, is_dropped)
+        if is_dropped:
+            continue
+        if writer is None:
+            height, width = frame.pixels.shape[:2]
+            writer = SegmentWriter(path, height, width, info, encoding)
+        writer.write(frame.pixels, ticks, frame.alpha)
     if writer is not None:
         writer.close()
     return count
 
 
-def _skip_to(stream: Stream, source: Path, segment: Segment) -> None:
+def _skip_to(stream: Stream, source: Path, segment: Segment, has_alpha: bool) -> None:
     first, start = segment.frames.first, segment.scene_start
-    chosen_on = next(pictures(source, start)) if stream.draw.n > 1 and start.first < first else None
+    is_chosen_before = stream.draw.n > 1 and start.first < first
+    chosen_on = colours_of(next(pictures(source, start, has_alpha))) if is_chosen_before else None
     stream.skip_to(first, segment.scene, start.first, chosen_on)
 
 
 @contextmanager
-def _reading_ahead(source: Path, segment: Segment) -> Iterator[Iterator[Image]]:
+def _reading_ahead(source: Path, segment: Segment, has_alpha: bool) -> Iterator[Iterator[Image]]:
     """Its pictures, decoded by a thread while others are drawn."""
     lane: Lane[Image] = Lane(WAITING_FRAMES)
-    reader = lane.fill(lambda: pictures(source, segment.frames))
+    reader = lane.fill(lambda: pictures(source, segment.frames, has_alpha))
     try:
         yield iter(lane)
     finally:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.pictures.image_files import check_suffix
+from caflow_runtime.pictures.image_files import WITH_16_BITS, check_suffix
+from caflow_runtime.rows.pixels import DEEP, deep_integers
 from caflow_runtime.video.numbered import is_numbered
 from caflow_runtime.video.source import BT601, BT709, CLOCK, TAGS, VideoInfo, import_av
 
@@ -23,6 +24,14 @@ Codec = Literal["h264", "hevc", "av1", "vp9", "ffv1", "gif", "apng", "webp", "nu
 PICTURES: tuple[Codec, ...] = ("gif", "apng", "webp", "numbered")
 """What is no video in the end, but an animation or numbered images: until then segments are FFV1."""
 LOSSLESS = "ffv1"
+LOSSLESS_FORMATS = {
+    (8, False): "bgr0",
+    (8, True): "bgra",
+    (10, False): "gbrp10le",
+    (16, False): "gbrp16le",
+    (16, True): "gbrap16le",
+}
+"""FFmpeg's names, by bits and whether there is alpha."""
 ENCODERS: dict[Codec, str] = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
 """FFmpeg's names; of all others it is that of FFV1."""
 PRESETS: dict[Codec, str] = {"h264": "preset", "hevc": "preset", "av1": "preset", "vp9": "cpu-used"}
@@ -59,13 +68,15 @@ class Encoding:
     codec: Codec
     crf: int
     bits: int
-    """8 or 10."""
+    """8, or 10 of a video, or 16 of numbered images."""
     hardware: bool = False
     """By NVENC; `crf` is then its constant quality."""
     preset: str | None = None
     """How much time the encoder takes, by its own name for that; None is its default."""
     given_format: str | None = None
     """Pixel format, by FFmpeg's name; None is the usual one of the codec."""
+    has_alpha: bool = False
+    """Of what is no video in the end."""
 
     @property
     def encoder(self) -> str:
@@ -78,7 +89,7 @@ class Encoding:
         if self.given_format:
             return self.given_format
         if self.encoder == LOSSLESS:
-            return "gbrp10le" if self.bits > 8 else "bgr0"
+            return LOSSLESS_FORMATS[self.bits, self.has_alpha]
         if self.bits > 8:
             return "p010le" if self.hardware else "yuv420p10le"
         return "yuv420p"
@@ -119,6 +130,15 @@ def usual_codec(output: Path, bits: int) -> Codec:
         return "numbered"
     codecs = CONTAINERS.get(output.suffix.lower(), ("h264",))
     return next((codec for codec in codecs if codec in TEN_BITS and bits > 8), codecs[0])
+
+
+def result_bits(output: Path, codec: Codec, bits: int) -> int:
+    """How many bits a result has of a source of so many."""
+    if bits <= 8:
+        return 8
+    if is_numbered(output):
+        return 16 if output.suffix.lower() in WITH_16_BITS else 8
+    return 10 if codec in TEN_BITS else 8
 
 
 def bits_of(pixel_format: str) -> int:
@@ -231,20 +251,27 @@ def colours_of(info: VideoInfo, pixel_format: str) -> dict[str, int]:
     return info.colour | (RGB if import_av().VideoFormat(pixel_format).is_rgb else {})
 
 
-def as_encoded(pixels: NDArray[np.float32], pixel_format: str, colour: Mapping[str, int]) -> Any:
+def as_encoded(
+    pixels: NDArray[np.float32],
+    pixel_format: str,
+    colour: Mapping[str, int],
+    alpha: NDArray[Any] | None = None,
+) -> Any:
     """A frame of PyAV, in a pixel format, of (H, W, 3) continuous pixel values.
 
     Arguments:
         colour: by `TAGS`.
+        alpha: (H, W) uint8, where the format has it.
     """
     av = import_av()
+    values: NDArray[Any]
     if av.VideoFormat(pixel_format).components[0].bits > 8:
-        # The cell [w, w + 1) of an 8-bit value is 257 values of 16 bits wide, its middle at w + ½.
-        deep = np.clip((pixels - 0.5) * 257, 0, 65535)
-        frame = av.VideoFrame.from_ndarray(np.rint(deep).astype(np.uint16), format="rgb48le")
+        values, formats = deep_integers(pixels), ("rgb48le", "rgba64le")
+        alpha = None if alpha is None else alpha * np.uint16(DEEP)
     else:
-        frame = av.VideoFrame.from_ndarray(np.clip(pixels, 0, 255).astype(np.uint8), format="rgb24")
-    return frame.reformat(
+        values, formats = np.clip(pixels, 0, 255).astype(np.uint8), ("rgb24", "rgba")
+    values = values if alpha is None else np.dstack([values, alpha])
+    return av.VideoFrame.from_ndarray(values, format=formats[alpha is not None]).reformat(
         format=pixel_format,
         dst_colorspace=SWSCALE.get(colour["colorspace"]),
         dst_color_range=colour["color_range"],
@@ -285,10 +312,10 @@ class SegmentWriter:
         self.frames = 0
         self.first: int | None = None
 
-    def write(self, pixels: NDArray[np.float32], ticks: int) -> None:
-        """Encode (H, W, 3) continuous pixel values to be shown at a time of `CLOCK`."""
+    def write(self, pixels: NDArray[np.float32], ticks: int, alpha: NDArray[np.uint8] | None = None) -> None:
+        """Encode (H, W, 3) continuous pixel values, and (H, W) alpha, to be shown at a time of `CLOCK`."""
         self.first = ticks if self.first is None else self.first
-        converted = as_encoded(pixels, self.encoding.pixel_format, self.colour)
+        converted = as_encoded(pixels, self.encoding.pixel_format, self.colour, alpha)
         converted.pts, converted.time_base = ticks - self.first, CLOCK
         self.container.mux(self.stream.encode(converted))
         self.frames += 1

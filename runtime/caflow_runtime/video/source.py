@@ -52,7 +52,7 @@ class TimedFrame:
     """A frame and when it is shown."""
 
     image: Image
-    """(h, w, 3) uint8 RGB, upright."""
+    """(h, w, 3) uint8 RGB, upright; (h, w, 4) RGBA where `VideoInfo.has_alpha`."""
     ticks: int
     """Of `CLOCK`."""
     captured: float
@@ -89,6 +89,8 @@ class VideoInfo:
     """How often an animation is shown; 0 is for ever, None where the source is none."""
     last_frame: tuple[int, int] | None = None
     """Ticks of an animation's last frame, and for how many it is shown."""
+    has_alpha: bool = False
+    """Whether frames are given with alpha."""
 
     @property
     def zero(self) -> int:
@@ -289,14 +291,6 @@ def import_av() -> ModuleType:
     except ModuleNotFoundError:
         raise InputError("videos need PyAV: pip install 'caflow-deploy[video]'") from None
     return av
-
-
-def on_white(rgb: Image, alpha: NDArray[np.uint8] | None) -> Image:
-    """(h, w, 3) uint8 RGB without transparency, (h, w): frames have none."""
-    if alpha is None:
-        return rgb
-    share = alpha[..., None].astype(np.float32) / 255
-    return np.rint(255 + share * (rgb.astype(np.float32) - 255)).astype(np.uint8)
 
 
 def assumed_colours(height: int, is_full_range: bool = False) -> dict[str, int]:

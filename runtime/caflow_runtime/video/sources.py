@@ -12,18 +12,19 @@ from caflow_runtime.video.numbered import USUAL_RATE, NumberedSource, is_numbere
 from caflow_runtime.video.source import CLOCK, FileSource, Source, TimedFrame
 
 
-def open_video(path: Path | str, cut: Cut = WHOLE, rate: Fraction | None = None) -> Source:
+def open_video(path: Path | str, cut: Cut = WHOLE, rate: Fraction | None = None, keeps_alpha: bool = False) -> Source:
     """Open a video, an animation or numbered images.
 
     Arguments:
         path: of a file, or a pattern such as `frames/%05d.png`; or an address, as text.
         cut: what is wanted of it.
         rate: frames per second, of numbered images.
+        keeps_alpha: frames of an animation or of images that are transparent have alpha; else they are on white.
 
     Raises:
         InputError, UnreadableImage, UnreadableVideo
     """
-    return cut_source(_open(path, rate), cut)
+    return cut_source(_open(path, rate, keeps_alpha), cut)
 
 
 def cut_source(source: Source, cut: Cut) -> Source:
@@ -92,11 +93,11 @@ class CutSource:
         self._source.close()
 
 
-def _open(path: Path | str, rate: Fraction | None) -> Source:
+def _open(path: Path | str, rate: Fraction | None, keeps_alpha: bool) -> Source:
     if isinstance(path, Path) and is_numbered(path) and not path.exists():
-        return NumberedSource(path, rate or USUAL_RATE)
+        return NumberedSource(path, rate or USUAL_RATE, keeps_alpha)
     if rate is not None:
         raise InputError(f"{path}: has its own rate: --rate is for numbered images, such as frames/%05d.png")
     if isinstance(path, Path) and is_animation(path):
-        return AnimationSource(path)
+        return AnimationSource(path, keeps_alpha)
     return FileSource(path)

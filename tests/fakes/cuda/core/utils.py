@@ -1,4 +1,7 @@
-"""Imitates cuda.core.utils: views of arrays of other libraries, by objects that only the fakes understand."""
+"""Imitates cuda.core.utils: views of arrays of other libraries, by objects that only the fakes understand.
+
+Its name is that library's: `from cuda.core.utils import …` in the code under test finds the fake by it.
+"""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -1,0 +1,63 @@
+"""Transparent frames, (h, w, 4) RGBA: colours are drawn as those of any frame, alpha as that of an image."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.image import Image
+from caflow_runtime.linear_light import reduce_alpha
+from caflow_runtime.pictures.alpha import Alpha, draw_alpha
+from caflow_runtime.pictures.matte import matted
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.stream import Frame, Stream
+
+OPAQUE = 255
+
+
+def framed(rgb: Image, alpha: NDArray[np.uint8] | None, keeps_alpha: bool) -> Image:
+    """A frame of (h, w, 3) RGB and its alpha, (h, w), None where it is opaque.
+
+    Arguments:
+        keeps_alpha: (h, w, 4) with alpha, without the colours that it hides; else (h, w, 3) on white.
+    """
+    if keeps_alpha:
+        alpha = np.full(rgb.shape[:2], OPAQUE, np.uint8) if alpha is None else alpha
+        return np.dstack([matted(rgb, alpha), alpha])
+    if alpha is None:
+        return rgb
+    share = alpha[..., None].astype(np.float32) / OPAQUE
+    return np.rint(255 + share * (rgb.astype(np.float32) - 255)).astype(np.uint8)
+
+
+def colours_of(image: NDArray[Any]) -> NDArray[Any]:
+    """(h, w, 3) RGB of a frame of any type, transparent or not."""
+    return image if image.shape[2] == 3 else np.ascontiguousarray(image[..., :3])
+
+
+def draw_frames(pipe: Pipeline, stream: Stream, images: Iterable[Image]) -> Iterator[Frame]:
+    """What a stream of the pipeline draws, with the alpha of frames that are transparent.
+
+    All alpha is drawn from the noise of frame 0, so edges that stay where they are do not flicker.
+    """
+    waiting: deque[Image] = deque()
+    given: Alpha | None = None
+    drawn: Alpha | None = None
+
+    def colours() -> Iterator[Image]:
+        for image in images:
+            waiting.append(image)
+            yield colours_of(image)
+
+    for frame in stream(colours()):
+        image = waiting.popleft()
+        if image.shape[2] == 3:
+            yield frame
+            continue
+        if given is None or not np.array_equal(given, image[..., 3]):
+            given = np.ascontiguousarray(image[..., 3])
+            drawn = reduce_alpha(draw_alpha(pipe, given, stream.settings.draw), *frame.pixels.shape[:2])
+        yield replace(frame, alpha=drawn)
