@@ -1,4 +1,4 @@
-"""The bundle: a folder that holds a model for deployment. Format: `runtime/README.md`.
+"""The bundle: a folder that holds a model for deployment. Format: `docs/reference/bundle.md`.
 
 Reading is strict: a bundle that is wrong in any way is refused, each way by its own exception.
 """

@@ -1,6 +1,6 @@
 // JSON from files that anybody may have written: bounded, and without what two readers may take differently.
 //
-// runtime/README.md lists the rules. Python has the same ones, in strict_json.py.
+// docs/reference/bundle.md lists the rules. Python has the same ones, in strict_json.py.
 #pragma once
 
 #include <cstdint>

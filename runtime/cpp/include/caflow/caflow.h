@@ -1,4 +1,4 @@
-/* caflow: samples, best-of-N and likelihoods of images from a bundle (runtime/README.md), without Python.
+/* caflow: samples, best-of-N and likelihoods of images from a bundle (docs/reference/bundle.md), without Python.
  *
  *     caflow_model *model = NULL;
  *     caflow_results *best = NULL;
