@@ -1,7 +1,7 @@
 """The graphs of a bundle as PyTorch modules: one per level and direction, all of the likelihood for free.
 
-Names of inputs and outputs are those of `docs/reference/bundle.md`. Rows are (image, sample) pairs; `image`, (R,) int64, says
-of which image each row is, and takes that image's terms.
+Names of inputs and outputs are those of `docs/reference/bundle.md`. Rows are (image, sample) pairs; `image`, (R,)
+int64, says of which image each row is, and takes that image's terms.
 """
 
 import copy

@@ -1,8 +1,8 @@
 """Base noise as a function of its place: any window, of any sample and frame, drawn alone is what it is in the whole.
 
 Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011) turns a place into four integers, and
-Box and Muller's transform turns those into four normals. Specified in `docs/reference/computation.md`, so that every runtime draws
-the same.
+Box and Muller's transform turns those into four normals. Specified in `docs/reference/computation.md`, so that every
+runtime draws the same.
 """
 
 import math
