@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +200,10 @@ def _write_graphs(
 
 
 def _pairs(folder: Path, model: bundle.Model) -> list[Pair]:
-    """One crop of each photograph of a folder, of the first ones, with its condition."""
+    """One crop of each photograph of a folder, or of some all over it, with its condition: neighbours are often alike."""
     try:
-        paths = photographs_in(folder)[:MOST_PHOTOGRAPHS]
+        found = photographs_in(folder)
+        paths = found[:: ceil(len(found) / MOST_PHOTOGRAPHS)]
         pairs = [pair for path in paths for pair in pairs_of(path, folder, model, [SIDE])[:1]]
     except (CaflowError, OSError) as error:
         raise ExportError(str(error)) from None
