@@ -200,7 +200,7 @@ def _write_graphs(
 
 
 def _pairs(folder: Path, model: bundle.Model) -> list[Pair]:
-    """One crop of each photograph of a folder, or of some all over it, with its condition: neighbours are often alike."""
+    """One crop of each photograph of a folder, or of some from all over it, as neighbours are often alike."""
     try:
         found = photographs_in(folder)
         paths = found[:: ceil(len(found) / MOST_PHOTOGRAPHS)]
