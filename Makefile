@@ -69,7 +69,7 @@ train-x4-photo: $(PHOTOGRAPHS)/training  ## Train the built-in model anew, in th
 	$(BIN)/caflow-train models/x4-photo/recipe.toml --data $< --out build/x4-photo --start build/x4-likelihood/last.pt
 	$(BIN)/python models/release.py build/x4-photo models/x4-photo.caflow
 
-train-x4-real: $(PHOTOGRAPHS)/training  ## Fine-tune the built-in model anew for degraded inputs: an hour of a core.
+train-x4-real: $(PHOTOGRAPHS)/training  ## Fine-tune the built-in model for degraded inputs: forty minutes of one core.
 	$(BIN)/pip install --quiet --editable '.[finetune]'
 	$(BIN)/caflow-train models/x4-real/recipe.toml --data $< --out build/x4-real --start $(BUNDLE)
 	$(BIN)/python models/release.py build/x4-real models/x4-real.caflow
@@ -85,7 +85,7 @@ cpp: setup  ## Build the C++ runtime to build/cpp, with the ONNX Runtime of .ven
 	cmake -S runtime/cpp -B build/cpp -DCAFLOW_ONNXRUNTIME_LIBRARY="$$($(BIN)/python -c 'import onnxruntime; print(*onnxruntime.__path__)')"
 	cmake --build build/cpp --parallel
 
-calibrate-x4-real: $(PHOTOGRAPHS)/calibration  ## The same for x4-real, with photographs that are degraded as in its training.
+calibrate-x4-real: $(PHOTOGRAPHS)/calibration  ## Learn what is typical for x4-real, from photographs that are degraded as in its training.
 	$(BIN)/python models/degraded_pairs.py models/x4-real/recipe.toml $< build/x4-real-pairs
 	$(BIN)/caflow calibrate models/x4-real.caflow --data build/x4-real-pairs --force
 

@@ -35,10 +35,10 @@ class Subject:
     rounds: int
     """The median of so many runs counts."""
     scratch: Path
-    """Where its bundles are, or will be."""
+    """Folder that its bundles are exported to."""
 
     def seconds(self, run: Callable[[], object]) -> float:
-        """The median time of a run."""
+        """Median time of a run, in seconds."""
         return seconds(run, self.device, self.rounds)
 
 

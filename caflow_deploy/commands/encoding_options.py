@@ -78,25 +78,33 @@ class EncodingOptions:
 
 
 def encoding_options(command: Command) -> Command:
-    """Of a video."""
+    """Add the options that say how a video is encoded."""
     for option in (
         click.option(
             "--encoder",
             type=click.Choice(["auto", "software", "nvenc"]),
             default="auto",
             show_default=True,
-            help="auto is NVENC where it works.",
+            help="Where to encode: auto uses NVENC on a GPU that supports it, and software otherwise.",
         ),
         click.option(
-            "--crf", type=click.IntRange(0, 63), default=18, show_default=True, help="Quality; less is better."
+            "--crf",
+            type=click.IntRange(0, 63),
+            default=18,
+            show_default=True,
+            help="Constant rate factor of the encoder; lower values give higher quality and larger files.",
         ),
         click.option(
-            "--pixel-format", help="FFmpeg's name, such as yuv444p or yuv420p10le.  [default: 4:2:0 with IN's bits]"
+            "--pixel-format",
+            help="FFmpeg's name of the pixel format, such as yuv444p or yuv420p10le.  [default: 4:2:0 with IN's bits]",
         ),
         click.option(
-            "--preset", help="How long the encoder may take, by its own names: slow (x264, x265), 6 (SVT-AV1, libvpx)."
+            "--preset",
+            help="Speed preset by the encoder's own name: slow (x264, x265) or 6 (SVT-AV1, libvpx), for example.",
         ),
-        click.option("--codec", type=click.Choice(CODECS), help="[default: h264; of 10 bits, hevc; in .webm, vp9]"),
+        click.option(
+            "--codec", type=click.Choice(CODECS), help="Video codec.  [default: h264; hevc for 10 bits; vp9 in .webm]"
+        ),
     ):
         command = option(command)
     return command

@@ -84,10 +84,10 @@ class Backend(Protocol):
         return run(given)
 
     def spare_memory(self) -> bool:
-        """Memory ran out: from now on, keep none for later runs, which may then take longer.
+        """After memory ran out: keep none for later runs from now on. Runs may then take longer.
 
         Returns:
-            Whether that frees memory at the end of the next run.
+            True if the next run frees, at its end, what the backend has kept until now.
         """
         return False
 

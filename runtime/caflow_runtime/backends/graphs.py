@@ -74,7 +74,7 @@ class Graphs(Mapping[str, Graph]):
         return run
 
     def spare_memory(self) -> None:
-        """Memory ran out: free what the backend keeps for later runs, and let it keep none from now on."""
+        """After memory ran out: free what the backend has kept for later runs, and keep none from now on."""
         if self.backend.spare_memory():
             model = self.manifest.model
             side = model.size_multiple // model.scale

@@ -64,8 +64,8 @@ class OnnxRuntimeCpu(HostArrays):
         return run
 
     def spare_memory(self) -> bool:
-        """Return what the arena does not use at the end of each run: it would keep what a larger run has left there,
-        which arrays outside it then lack."""
+        """Free unused memory of the arena at the end of each run. By default the arena keeps what its largest run
+        took, and arrays outside of it then find no room."""
         self._run_options = import_onnxruntime().RunOptions()
         self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         return True

@@ -80,18 +80,18 @@ class OpenVino(HostArrays):
 
 
 def _sizes(port: Any) -> list[int | None]:
-    """Each size of an input; None where any will do."""
+    """Sizes of an input; None for each size that is free."""
     return [size.get_length() if size.is_static else None for size in port.get_partial_shape()]
 
 
 def _check_shape(name: str, shape: tuple[int, ...], sizes: list[int | None]) -> None:
-    """Whether an input has as many sizes as its graph wants, and those that are not free.
+    """Check that an input has the rank of its graph's input, and the sizes that are fixed there.
 
-    OpenVINO does not look at inputs that have a free size. Of others than it wants it returns empty outputs, or, after
-    a run with the right ones, outputs of that size that hold anything.
+    OpenVINO does not check inputs that have a free size. For a wrong shape it returns empty outputs or, after a run
+    with a right one, outputs of that run's size with arbitrary values.
 
     Raises:
-        ValueError
+        ValueError: if the shape differs.
     """
     if len(shape) != len(sizes) or any(size not in (None, given) for given, size in zip(shape, sizes, strict=True)):
         wanted = ", ".join("any" if size is None else str(size) for size in sizes)
