@@ -5,7 +5,6 @@ the `validation` photographs, which are neither trained on nor tested with.
 """
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,11 @@ import report
 import torch
 from metrics import Crop, Judge, crops, mean
 
+from caflow_export.export import PRECISIONS, numbers_of
+from caflow_export.graphs import ModelGraphs
+from caflow_export.operations import count_operations
+from caflow_export.to_onnx import graphs_to_trace
+from caflow_runtime.bundle.manifest import cell_side
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow, to_integers
@@ -33,29 +37,50 @@ MODEL = CAFlowConfig(
     target_steps=4,
     own_steps=4,
     cross_steps=4,
-    image_width=64,
-    conditional_width=64,
+    image_width=32,
+    conditional_width=32,
     image_transition_steps=1,
     conditional_transition_steps=1,
     residual=True,
 )
 TRAINING = TrainingConfig(
-    crop=SIDE, crop_scales=(1.0, 0.5, 0.25), precision="bf16", warm_up_steps=100, epoch_steps=500, ema_decay=0.995
+    batch=8,
+    crop=SIDE,
+    crop_scales=(1.0, 0.5, 0.25),
+    crop_candidates=4,
+    precision="bf16",
+    warm_up_steps=100,
+    epoch_steps=500,
+    ema_decay=0.995,
 )
+MEAN = {"mean_blocks": 8, "mean_width": 64, "mean_features": 16}
+WIDE = {"image_width": 64, "conditional_width": 64}
+DEEP = {"own_steps": 9, "cross_steps": 1}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "base": ({}, {}),
-    "of 4 crops the richest": ({}, {"crop_candidates": 4}),
-    "the same, at an eighth too": ({}, {"crop_candidates": 4, "crop_scales": (1.0, 0.5, 0.25, 0.125)}),
-    "2 transition steps": ({"image_transition_steps": 2, "conditional_transition_steps": 2}, {}),
-    "width 48": ({"image_width": 48, "conditional_width": 48}, {}),
-    "shallow condition flow": ({"condition_steps": 2}, {}),
-    "shared g": ({"dependencies": "shared"}, {}),
-    "DUAL-GLOW's dependencies, as many parameters": ({"dependencies": "dual-glow", "own_steps": 11}, {}),
-    "λ = 0": ({}, {"condition_weight": 0.0}),
-    "λ = 0.1": ({}, {"condition_weight": 0.1}),
-    "no residual": ({"residual": False}, {}),
-    "learning rate 2e-3": ({}, {"learning_rate": 2e-3}),
+    "base: width 32, 4 own and 4 cross steps": ({}, {}),
+    "mean network": (MEAN, {"mean_weight": 10.0}),
+    "DUAL-GLOW's dependencies, 11 own steps": ({"dependencies": "dual-glow", "own_steps": 11}, {}),
+    "9 own and 1 cross step": (DEEP, {}),
+    "2 own and 5 cross steps": ({"own_steps": 2, "cross_steps": 5}, {}),
+    "mean network, 9 own and 1 cross step": (MEAN | DEEP, {"mean_weight": 10.0}),
+    "log_scale_bound = 0.5": ({"log_scale_bound": 0.5}, {}),
+    "latent_noise = 0.3": ({}, {"latent_noise": 0.3}),
+    "width 64": (WIDE, {}),
+    "width 64, mean network": (WIDE | MEAN, {"mean_weight": 10.0}),
 }
+"""What each variant changes in the model and in its training. Own and cross steps are chosen so that a sample of every
+variant of width 32 takes the same number of operations, within 4 %."""
+
+
+def operations(model: CAFlow) -> dict[str, float]:
+    """Thousands of operations per pixel of the target: once per image, and for each sample."""
+    types = PRECISIONS["fp32"]
+    found = {"k operations, image": 0.0, "k operations, sample": 0.0}
+    for graph in graphs_to_trace(model, ModelGraphs.of(model, types), types.state):
+        kind = "image" if graph.name == "encode" else "sample"
+        if graph.name.startswith(("encode", "decode", "reverse")):
+            found[f"k operations, {kind}"] += count_operations(graph, cell_side(numbers_of(model), graph.name)) / 1e3
+    return found
 
 
 @torch.no_grad()
@@ -76,15 +101,13 @@ def measure(name: str, steps: int, scratch: Path, judge: Judge, given: list[Crop
     model_changes, training_changes = VARIANTS[name]
     training = replace(TRAINING, steps=steps, level_off_step=steps * 4 // 5, **training_changes)
     out = scratch / name.replace(" ", "-")
-    started = time.perf_counter()
     last = train(Recipe(replace(MODEL, **model_changes), training), PHOTOGRAPHS / "training", out, say=lambda _: None)
-    took = time.perf_counter() - started
     model = checkpoint.load(last)
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     return {
         "variant": name,
         "M parameters": sum(p.numel() for p in model.parameters()) / 1e6,
-        "s / step": took / steps,
+        **operations(model),
         "bits/dim": [line for line in log if "held_out_bits_per_dim" in line][-1]["held_out_bits_per_dim"],
         **quality(model, judge, given),
     }

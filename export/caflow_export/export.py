@@ -120,7 +120,7 @@ def export(
         raise ExportError(f"{output} is not a bundle, so --force does not replace it: give another name with -o")
     if (precision == "int8") != (photographs is not None):
         raise ExportError("int8 networks, and no others, learn their ranges from photographs: give both or neither")
-    numbers = _model(model)
+    numbers = numbers_of(model)
     pairs = None if photographs is None else _pairs(Path(photographs), numbers)
     types = PRECISIONS[precision]
     to_trace = list(graphs_to_trace(model, ModelGraphs.of(model, types), types.state))
@@ -276,7 +276,8 @@ def _output(value: onnx.ValueInfoProto, names: Mapping[str, str]) -> bundle.Port
     return bundle.Port(value.name, TYPE_NAMES[tensor.elem_type], [size(dim) for dim in tensor.shape.dim])
 
 
-def _model(model: CAFlow) -> bundle.Model:
+def numbers_of(model: CAFlow) -> bundle.Model:
+    """Return what a manifest says of a model: its task, sizes, levels and channels."""
     config = model.config
     shapes = model.conditional_flow.latent_shapes(CHANNELS, config.size_multiple, config.size_multiple)
     settings = asdict(config.task)
