@@ -1,9 +1,9 @@
-"""Makes pairs of degraded conditions and true targets, as a recipe's training sees them, to calibrate its model with.
+"""Make pairs of degraded conditions and true targets for the calibration of a model.
 
     python models/degraded_pairs.py models/x4-real/recipe.toml build/photographs/calibration build/x4-real-pairs
 
-Each photograph gets a folder of its own in OUT/A (conditions) and OUT/B (targets), so that `caflow calibrate` counts
-its crops as one photograph.
+Conditions are degraded in the same way as in the recipe's training. Each photograph gets a separate folder in OUT/A
+(conditions) and in OUT/B (targets), so that `caflow calibrate` counts its crops as one photograph.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ from caflow_training.recipe import Recipe, load_recipe
 
 SIDES = (64, 128, 256)
 CROPS = 4
-"""Crops of each size from each photograph, as `caflow calibrate` takes them."""
+"""Number of crops of each size from each photograph; `caflow calibrate` uses the same number."""
 SCALES = (1.0, 0.5, 0.25, 0.125)
 
 
@@ -26,7 +26,7 @@ SCALES = (1.0, 0.5, 0.25, 0.125)
 @click.argument("photographs", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("out", type=click.Path(path_type=Path))
 def main(recipe: str, photographs: Path, out: Path) -> None:
-    """Write pairs made of PHOTOGRAPHS, degraded as RECIPE says, to the folders A and B in OUT."""
+    """Make pairs from PHOTOGRAPHS with the degradations of RECIPE, and write them to the folders A and B in OUT."""
     loaded = load_recipe(recipe)
     for side in SIDES:
         for number, path in enumerate(find_photographs(photographs, loaded.model.task, side).targets):

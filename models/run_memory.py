@@ -1,8 +1,8 @@
-"""Measures again what memory runs of bundles take, and writes it into each as `memory.json`.
+"""Measure the memory that bundles require to run, and write the result to `memory.json` in each bundle.
 
     python models/run_memory.py models/x4-photo.caflow
 
-An export does this by itself; here it is for bundles that were exported before, or for another ONNX Runtime.
+Every export measures the memory already. Use this script for older bundles, or for another version of ONNX Runtime.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from caflow_runtime.health.measured_memory import measure_memory
 @click.command()
 @click.argument("bundles", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
 def main(bundles: tuple[Path, ...]) -> None:
-    """Write memory.json into BUNDLES."""
+    """Measure the memory of each of the BUNDLES and write it to memory.json in the bundle."""
     for bundle in bundles:
         measured = measure_memory(bundle)
         write_memory(bundle, OnnxRuntimeCpu.name, measured.sample, measured.score)

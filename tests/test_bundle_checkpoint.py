@@ -65,7 +65,7 @@ def test_it_can_be_exported_again(least_exported: Path, exported_half: ExportRep
     half = exported_half.manifest
     assert half.precision == "fp16"
     assert half.source.training == read_manifest(least_exported).source.training == {"step": 7}
-    with pytest.raises(CheckpointError, match=r"half\.caflow: wanted a checkpoint or a bundle that holds one"):
+    with pytest.raises(CheckpointError, match=r"half\.caflow: expected a checkpoint or a bundle with a checkpoint"):
         checkpoint.load(exported_half.path)
 
 
@@ -82,19 +82,19 @@ def _any(stored: Stored) -> Stored:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda stored: stored.update(format="other"), "wanted a CAFLOW checkpoint"),
-        (lambda stored: stored.update(version=2), "wanted checkpoint version 1, got 2"),
+        (lambda stored: stored.update(format="other"), "expected a CAFLOW checkpoint"),
+        (lambda stored: stored.update(version=2), "expected checkpoint version 1; got 2"),
         (lambda stored: stored.pop("config"), "config: Field required"),
         (lambda stored: stored.update(more=1), "more: Extra inputs"),
-        (lambda stored: stored.update(sha256="0" * 64), "are not those that were exported"),
+        (lambda stored: stored.update(sha256="0" * 64), "differ from the exported weights"),
         (lambda stored: stored["config"].update(levels=2**40), "levels"),
-        (_rename, "are not those that were exported"),
-        (lambda stored: _any(stored)["shape"].__setitem__(0, 2**40), "their shapes are larger"),
-        (lambda stored: _any(stored)["shape"].clear(), "no weights can be put together"),
-        (lambda stored: _any(stored)["pieces"].clear(), "no weights can be put together"),
-        (lambda stored: _any(stored)["pieces"][0].__setitem__(1, 2**62), "no weights can be put together"),
+        (_rename, "differ from the exported weights"),
+        (lambda stored: _any(stored)["shape"].__setitem__(0, 2**40), "require more values than the file has"),
+        (lambda stored: _any(stored)["shape"].clear(), "no weights can be assembled"),
+        (lambda stored: _any(stored)["pieces"].clear(), "no weights can be assembled"),
+        (lambda stored: _any(stored)["pieces"][0].__setitem__(1, 2**62), "no weights can be assembled"),
         (lambda stored: _any(stored)["pieces"][0].__setitem__(1, -4), "greater than or equal to 0"),
-        (lambda stored: _any(stored)["pieces"][0].__setitem__(2, 1), "no weights can be put together"),
+        (lambda stored: _any(stored)["pieces"][0].__setitem__(2, 1), "no weights can be assembled"),
         (lambda stored: _any(stored)["pieces"][0].__setitem__(0, "float64"), "Input should be 'float16' or 'float32'"),
     ],
 )
@@ -112,7 +112,7 @@ def test_damaged_files_are_refused(folder: Path) -> None:
     with pytest.raises(CheckpointError):
         checkpoint.load(folder)
     (folder / WEIGHTS).write_bytes(written[:-2] + b"\1\1")
-    with pytest.raises(CheckpointError, match="are not those that were exported"):
+    with pytest.raises(CheckpointError, match="differ from the exported weights"):
         checkpoint.load(folder)
     (folder / WEIGHTS).write_bytes(b"")
     with pytest.raises(CheckpointError):

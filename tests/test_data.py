@@ -19,6 +19,7 @@ from caflow_training.recipe import TrainingConfig
 from caflow_training.tasks import ImageToImage, SuperResolution
 
 CONFIG = TrainingConfig(crop=32, crop_scales=(1.0, 0.5))
+UNREADABLE = "cannot be read: the file is damaged, incomplete, not accessible or of an unsupported format"
 
 
 def crops(folder: Path, config: TrainingConfig = CONFIG) -> Crops:
@@ -71,18 +72,18 @@ def test_unreadable_files_are_listed_and_skipped(photographs: Path, tmp_path: Pa
     found = find_photographs(tmp_path, SuperResolution(), 32)
     assert [path.name for path in found.targets] == ["casa-mila.jpg", "tea-gardens.jpg"]
     assert {path.name: reason for path, reason in found.skipped.items()} == {
-        "empty.jpg": "cannot be read",
-        "half.jpg": "cannot be read",
-        "text.png": "cannot be read",
-        "small.png": "is 64×16, wanted at least 32 pixels a side",
+        "empty.jpg": UNREADABLE,
+        "half.jpg": UNREADABLE,
+        "text.png": UNREADABLE,
+        "small.png": "is 64×16, but both sides must have at least 32 pixels",
     }
 
 
 def test_a_folder_with_none_left_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="found 0 image files"):
+    with pytest.raises(DataError, match="none of the 0 image files"):
         find_photographs(tmp_path, SuperResolution(), 32)
     (tmp_path / "broken.png").write_text("not an image")
-    with pytest.raises(DataError, match=r"can use none; the first: .*broken.png cannot be read"):
+    with pytest.raises(DataError, match=r"can be used; the first one: .*broken.png cannot be read"):
         find_photographs(tmp_path, SuperResolution(), 32)
 
 
@@ -93,11 +94,11 @@ def test_a_photograph_that_claims_too_many_pixels_is_not_decoded(photographs: Pa
     (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk_of(b"IHDR", header) + chunk_of(b"IDAT", b""))
     found = find_photographs(tmp_path, SuperResolution(), 32)
     assert [path.name for path in found.targets] == ["casa-mila.jpg"]
-    wanted = "wanted at most 268.4: reduce the image, or raise max_pixels in the recipe"
-    assert found.skipped == {tmp_path / "large.png": f"is 32000×32000, which are 1024 megapixels, {wanted}"}
+    limit = "but the limit is 268.4 megapixels: reduce the image, or raise max_pixels in the recipe"
+    assert found.skipped == {tmp_path / "large.png": f"is 32000×32000, 1024 megapixels, {limit}"}
     config = TrainingConfig(crop=32, max_pixels=1000)
     with pytest.raises(
-        DataError, match=r"casa-mila\.jpg could be read when training began, and now it is .*max_pixels"
+        DataError, match=r"casa-mila\.jpg was readable when training started, but now it is .*max_pixels"
     ):
         Crops(found, SuperResolution(), config, TRAINING_STREAM).batch(0, range(1))
 
@@ -107,9 +108,7 @@ def test_the_recipe_says_how_large_photographs_may_be(photographs: Path, tmp_pat
     arguments = [tmp_path / "recipe.toml", "--data", photographs, "--out", tmp_path / "run"]
     done = in_a_process(command(*arguments, package="caflow_training"))
     assert done.returncode == 2
-    assert re.search(
-        r"can use none; the first: \S+\.jpg is \d+×\d+, which .* raise max_pixels in the recipe", done.stderr
-    )
+    assert re.search(r"can be used; the first one: \S+\.jpg is \d+×\d+, .* raise max_pixels in the recipe", done.stderr)
 
 
 def test_one_photograph_cannot_be_split(photographs: Path, tmp_path: Path) -> None:
@@ -128,10 +127,10 @@ def test_pairs_are_cropped_alike(photographs: Path, tmp_path: Path) -> None:
             cv2.imwrite(str(tmp_path / "A" / "sub" / f"{name}.png"), 255 - image)
     found = find_photographs(tmp_path, ImageToImage(), 32)
     assert len(found.targets) == 2
-    assert "has no readable partner" in next(iter(found.skipped.values()))
+    assert "has no condition: " in next(iter(found.skipped.values()))
     batch = Crops(found, ImageToImage(), TrainingConfig(crop=32), TRAINING_STREAM).batch(0, range(8))
     assert torch.equal(batch.conditions, 255 - batch.targets)
-    with pytest.raises(DataError, match="wanted a folder of photographs and beside it 'A'"):
+    with pytest.raises(DataError, match="expected a folder of photographs, with the folder A next to it"):
         find_photographs(photographs, ImageToImage(), 32)
 
 

@@ -104,13 +104,13 @@ def test_odd_sides_are_coded_too(side: int, window: Image) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"jpeg_share": 0.7, "video_share": 0.7}, "must not exceed 1"),
-        ({"noise_sigma": [5.0, 1.0]}, "write the smaller value first"),
-        ({"noises": []}, "name at least one"),
+        ({"jpeg_share": 0.7, "video_share": 0.7}, "must be at most 1"),
+        ({"noise_sigma": [5.0, 1.0]}, "must contain the smaller value first"),
+        ({"noises": []}, "must contain at least one entry"),
         ({"jpeg_quality": [0, 90]}, "jpeg_quality"),
         ({"clean_share": 1.5}, "clean_share"),
         ({"codecs": ["mpeg2"]}, "codecs"),
-        ({"clean_share": 0.5, "task": "colorization"}, "degradations are of conditions of super-resolution"),
+        ({"clean_share": 0.5, "task": "colorization"}, "degradations require task = 'super-resolution'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:

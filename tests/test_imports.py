@@ -107,13 +107,13 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: object) -> None:
     command = f"from caflow_training.cli import main; main(['tyni', '--data', {str(tmp_path)!r}, '--out', 'nowhere'])"
     result = run_without((), command)
     assert result.returncode == 2
-    assert result.stderr.startswith("caflow-train: tyni: wanted a recipe file or one of")
+    assert result.stderr.startswith("caflow-train: tyni is neither a recipe file nor")
     command = (
         f"from caflow_training.cli import main; main(['tiny', '--data', {str(tmp_path)!r}, '--out', {str(tmp_path)!r}])"
     )
     result = run_without((), command)
     assert result.returncode == 2
-    assert "wanted photographs, found 0 image files" in result.stderr
+    assert "none of the 0 image files in this folder can be used" in result.stderr
 
 
 def test_the_list_of_commands_is_shown_without_loading_any() -> None:

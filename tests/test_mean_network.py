@@ -84,9 +84,9 @@ def test_log_scales_keep_to_their_bound(bound: float) -> None:
 
 
 def test_values_that_do_not_fit_together_are_refused() -> None:
-    with pytest.raises(ConfigError, match="mean_blocks needs residual = true"):
+    with pytest.raises(ConfigError, match="mean_blocks above 0 requires residual = true"):
         config_from_dict({"mean_blocks": 2})
-    with pytest.raises(ConfigError, match="mean_features needs a mean network"):
+    with pytest.raises(ConfigError, match="mean_features above 0 requires a mean network"):
         config_from_dict({"residual": True, "mean_features": 4})
     with pytest.raises(ConfigError, match="log_scale_bound"):
         config_from_dict({"log_scale_bound": 3.0})

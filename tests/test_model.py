@@ -160,7 +160,7 @@ def test_temperature_scales_the_noise_for_all_or_for_each_level() -> None:
         )
         still = [model.sample(condition, temperature=0.0).images for _ in range(2)]
         torch.testing.assert_close(still[0], still[1])
-        with pytest.raises(ValueError, match="one temperature or 3"):
+        with pytest.raises(ValueError, match="expected 1 number or 3"):
             model.sample(condition, noise, temperature=[1.0, 1.0])
 
 
@@ -214,7 +214,7 @@ def test_targets_that_do_not_fit_are_refused() -> None:
 
 
 def test_configurations_that_contradict_themselves_are_refused() -> None:
-    with pytest.raises(ValueError, match="residual = true needs pixels = 'centred'"):
+    with pytest.raises(ValueError, match="residual = true requires pixels = 'centred'"):
         CAFlowConfig(residual=True, pixels="logit")
     with pytest.raises(ValueError, match="levels"):
         CAFlowConfig(levels=0)

@@ -154,7 +154,7 @@ def test_other_photographs_are_no_reason_to_resume(photographs: Path, tmp_path: 
     fewer.mkdir()
     for path in sorted(photographs.glob("*.jpg"))[:5]:
         (fewer / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(ResumeError, match="trained on other photographs"):
+    with pytest.raises(ResumeError, match="trained on photographs that differ"):
         train(short_recipe(), fewer, tmp_path / "run")
 
 
@@ -209,7 +209,7 @@ def test_a_model_of_which_nothing_fits_is_no_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mean_weight": 1.0}, "trains a mean network, and the model has none"),
+        ({"mean_weight": 1.0}, "mean_weight above 0 requires a mean network"),
         ({"likelihood_weight": 0.0}, "all weights of the loss are 0"),
         ({"feature_weight": -1.0}, "feature_weight"),
     ],
@@ -239,8 +239,8 @@ def test_features_come_from_the_file_that_is_given(tmp_path: Path) -> None:
     assert other.grad.abs().max() > 0
     assert not any(parameter.requires_grad for parameter in distance.parameters())
     torch.save({"classifier.0.weight": torch.zeros(1)}, path)
-    with pytest.raises(FeatureError, match="not the weights of torchvision's VGG16"):
+    with pytest.raises(FeatureError, match="does not contain the weights of torchvision's VGG16"):
         PerceptualDistance(path)
     path.write_text(json.dumps({}))
-    with pytest.raises(FeatureError, match="not the weights of torchvision's VGG16"):
+    with pytest.raises(FeatureError, match="does not contain the weights of torchvision's VGG16"):
         PerceptualDistance(path)

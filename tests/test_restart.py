@@ -129,7 +129,7 @@ def test_what_is_lost_comes_back_and_the_run_is_the_same(
         disturb(run)
         run.wait_for_end()
     output = "".join(machine.output.read_text() for machine in run.machines)
-    assert "going on from step " in output
+    assert "resuming from step " in output
     assert RESTART_WARNING not in output
     assert losses(run.out) == losses(undisturbed)
     assert len(losses(run.out)) == STEPS
@@ -162,9 +162,9 @@ def test_folders_that_are_not_shared_are_refused(photographs: Path, tmp_path: Pa
     command = f"{sys.executable} -m caflow_training.cli {recipe} --data {photographs} --out {tmp_path}/out-$RANK"
     ended = in_two_processes(command)
     assert [process.returncode for process in ended] == [2, 2], [process.stderr for process in ended]
-    assert "process 0 goes on from step 4 of " in ended[0].stderr
-    assert "process 1 goes on from step 0 of " in ended[1].stderr
-    assert all("give an --out on storage that all machines share" in process.stderr for process in ended)
+    assert "process 0 resumes from step 4 of " in ended[0].stderr
+    assert "process 1 resumes from step 0 of " in ended[1].stderr
+    assert all("use an --out on storage that all machines share" in process.stderr for process in ended)
 
 
 @pytest.mark.full
@@ -176,7 +176,7 @@ def test_photographs_that_differ_are_refused(photographs: Path, tmp_path: Path) 
     command = f"{sys.executable} -m caflow_training.cli {recipe} --data {tmp_path}/data-$RANK --out {tmp_path}/out"
     ended = in_two_processes(command)
     assert [process.returncode for process in ended] == [2, 2], [process.stderr for process in ended]
-    assert all("another one found others: wanted the same files on every machine" in e.stderr for e in ended)
+    assert all("another process found other files: --data must contain the same files" in e.stderr for e in ended)
     assert not (tmp_path / "out" / "last.pt").exists()
 
 

@@ -53,4 +53,4 @@ def test_training_that_was_stopped_says_how_to_resume(photographs: Path, tmp_pat
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "caflow-train: stopped: run the same command again to resume"
+    assert errors.splitlines()[-1] == "caflow-train: interrupted: run the same command again to resume"

@@ -214,7 +214,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_last_bit(photographs: Path, tmp_
 
 def test_another_recipe_does_not_go_on(photographs: Path, tmp_path: Path) -> None:
     train(short_recipe(steps=4), photographs, tmp_path)
-    with pytest.raises(ResumeError, match=r"trained with batch = 4, the recipe says 8: give the same recipe"):
+    with pytest.raises(ResumeError, match=r"trained with batch = 4, but the recipe has batch = 8: use the same recipe"):
         train(short_recipe(batch=8), photographs, tmp_path)
 
 
@@ -224,7 +224,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(photograp
     contents["weights"]["target_flow.levels.0.layers.1.norm.bias"].fill_(1e30)
     torch.save(contents, tmp_path / "last.pt")
     before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(TrainingStopped, match=r"step 4: loss .* not finite. The last good checkpoint is .*last.pt"):
+    with pytest.raises(
+        TrainingStopped, match=r"step 4: the loss .* is not finite. The last good checkpoint is .*last.pt"
+    ):
         train(short_recipe(), photographs, tmp_path)
     assert (tmp_path / "last.pt").read_bytes() == before
 

@@ -1,4 +1,5 @@
-"""Training: CAFLOW models in PyTorch.
+"""CAFLOW models in PyTorch, and their training.
 
-Read `model.py` first, then `bijections.py`, `image_flow.py`, `conditional_flow.py`; `trainer.py` is the loop.
+Read `model.py` first, then `bijections.py`, `image_flow.py` and `conditional_flow.py`. The training loop is in
+`trainer.py`.
 """

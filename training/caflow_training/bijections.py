@@ -1,7 +1,8 @@
-"""The invertible layers of CAFLOW.
+"""Invertible layers of CAFLOW.
 
-Every layer is a `Bijection`; the contract is stated there once. Equation numbers are the paper's: Batzolis,
-Carioni, Etmann, Afyouni, Kourtzi, Schönlieb, "CAFLOW: Conditional Autoregressive Flows", arXiv:2106.02531.
+Every layer is a `Bijection`, whose docstring describes arguments and return values. Equation numbers are those of the
+paper: Batzolis, Carioni, Etmann, Afyouni, Kourtzi, Schönlieb, "CAFLOW: Conditional Autoregressive Flows",
+arXiv:2106.02531.
 """
 
 from abc import abstractmethod
@@ -12,39 +13,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# |log scale| of an affine layer stays below its bound · 0.636 · π/2, so that no inverse divides by almost nothing.
+# |log-scale| of an affine layer is below bound · 0.636 · π/2 ≈ bound. So the inverse never divides by a scale near 0.
 LOG_SCALE_BOUND = 2.0
 ATAN_GAIN = 0.636
 
-# A channel whose standard deviation is below this is constant: it is centred, not scaled.
+# ActNorm centres a channel with a standard deviation below this value, but does not scale it.
 CONSTANT_CHANNEL_STD = 1e-6
 
 
 class Bijection(nn.Module):
-    """An invertible map of images with a known Jacobian determinant.
+    """Invertible map of images with a known Jacobian determinant.
 
-    `forward` maps data towards noise, `inverse` maps noise towards data; both work at any height and width.
+    `forward` maps data towards noise, and `inverse` maps noise towards data. Both work at any height and width.
 
     Arguments of both:
-        x, z: (B, C, H, W) floating point.
-        condition: (B, C', H', W') of the same resolution as the layer's networks see, or None where the layer
-            takes none.
+        x, z: input, (B, C, H, W), floating point.
+        condition: (B, C', H', W'), at the resolution at which the layer's networks run, or None for layers without a
+            condition.
 
-    Returns of both: the image of the map, and `log_det`, (B,): log |det ∂output/∂input| in nats, so that
-    `inverse(forward(x))` returns x and log-determinants that cancel (eq. 2 and 4).
+    Returns of both: the output, and `log_det`, (B,): log |det ∂output/∂input| in nats. The two directions are inverse
+    to each other, and their log-determinants add up to 0 (eq. 2 and 4).
     """
 
     @abstractmethod
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Data to noise."""
+        """Map data to noise."""
 
     @abstractmethod
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Noise to data."""
+        """Map noise to data."""
 
 
 class Chain(Bijection):
-    """Bijections one after the other; all are given the same condition."""
+    """Sequence of bijections that all get the same condition."""
 
     def __init__(self, layers: Iterable[Bijection]) -> None:
         super().__init__()
@@ -66,10 +67,10 @@ class Chain(Bijection):
 
 
 class Squeeze(Bijection):
-    """(B, C, H, W) to (B, 4C, H/2, W/2): each 2×2 patch becomes channels, the four of one channel side by side."""
+    """Squeeze from (B, C, H, W) to (B, 4C, H/2, W/2). Each 2×2 patch of a channel becomes four adjacent channels."""
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        # The memory format of the networks: see AffineNetwork.
+        # Use the memory format of the networks: see AffineNetwork.
         z = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
         return z, x.new_zeros(x.shape[0])
 
@@ -78,10 +79,11 @@ class Squeeze(Bijection):
 
 
 class ReferenceSqueeze(Bijection):
-    """The public implementation's squeeze: each 2×2 patch of a channel times a stored 4×4 kernel.
+    """Squeeze of the public implementation: each 2×2 patch of a channel is multiplied by a stored 4×4 kernel.
 
-    It writes the kernels, all the identity, into its checkpoints as weights that are not trained. Its way back is the
-    transposed kernel and its log-determinant 0, whatever the file holds; so it is here, for imported models alone.
+    Used for imported models only. The public implementation stores the kernels, initially identity matrices, in its
+    checkpoints as weights that are not trained. Its inverse multiplies by the transposed kernel, and its
+    log-determinant is 0, for any kernel. So both are exact for orthogonal kernels only.
     """
 
     kernel: Tensor
@@ -99,9 +101,9 @@ class ReferenceSqueeze(Bijection):
 
 
 class ActNorm(Bijection):
-    """z = exp(log_scale) · x + bias per channel (Kingma and Dhariwal, "Glow", 2018, §3.1).
+    """Affine map of each channel: z = exp(log_scale) · x + bias (Kingma and Dhariwal, "Glow", 2018, §3.1).
 
-    Starts as the identity; `initialize` sets it from data.
+    A new layer is the identity. `initialize` sets scale and bias from data.
     """
 
     def __init__(self, channels: int) -> None:
@@ -111,7 +113,7 @@ class ActNorm(Bijection):
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Make the output of `x` (B, C, H, W) zero-mean and of unit variance per channel."""
+        """Set scale and bias so that the output for `x` (B, C, H, W) has mean 0 and variance 1 in each channel."""
         deviation, mean = torch.std_mean(x.double(), dim=(0, 2, 3))
         scale = torch.where(deviation > CONSTANT_CHANNEL_STD, 1 / deviation, 1.0)
         self.log_scale.copy_(scale.log())
@@ -130,7 +132,10 @@ class ActNorm(Bijection):
 
 
 class InvertibleConv1x1(Bijection):
-    """z = W x at every position (Kingma and Dhariwal, "Glow", 2018, §3.2). W is a full matrix, orthogonal at first."""
+    """Product z = W x at every position (Kingma and Dhariwal, "Glow", 2018, §3.2).
+
+    W is a full matrix. It is initialized as a random orthogonal matrix.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -143,12 +148,12 @@ class InvertibleConv1x1(Bijection):
         return F.conv2d(z, self.inverse_weight()[:, :, None, None]), -self._log_det(z)
 
     def inverse_weight(self) -> Tensor:
-        """W⁻¹, (C, C): inverted in float64 whatever the type of W."""
+        """Return W⁻¹, (C, C) in the type of W. The inverse is computed in float64."""
         inverse: Tensor = torch.linalg.inv(self.weight.double())
         return inverse.to(self.weight.dtype)
 
     def log_det_per_position(self) -> Tensor:
-        """log |det W|, a scalar in nats."""
+        """Return log |det W|, a scalar in nats."""
         log_det: Tensor = torch.linalg.slogdet(self.weight).logabsdet
         return log_det
 
@@ -157,9 +162,9 @@ class InvertibleConv1x1(Bijection):
 
 
 class TransitionStep(Bijection):
-    """ActNorm, then the invertible 1×1 convolution (Appendix A.1), computed as one convolution.
+    """ActNorm followed by an invertible 1×1 convolution (Appendix A.1), computed as one convolution.
 
-    One pass over the activation instead of two, and half the memory kept for the gradient.
+    A single convolution halves the passes over the activations, and the memory that is kept for the gradient.
     """
 
     def __init__(self, channels: int) -> None:
@@ -168,7 +173,7 @@ class TransitionStep(Bijection):
         self.conv = InvertibleConv1x1(channels)
 
     def initialize(self, x: Tensor) -> None:
-        """Set the ActNorm from the data `x`, (B, C, H, W)."""
+        """Initialize the ActNorm from the layer's input `x`, (B, C, H, W)."""
         self.norm.initialize(x)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -188,12 +193,13 @@ class TransitionStep(Bijection):
 
 
 class AffineNetwork(nn.Module):
-    """The network inside couplings and injectors: convolutions 3×3, 1×1, 3×3 with ReLU between (Appendix A.1).
+    """Network of couplings and injectors: convolutions 3×3, 1×1 and 3×3, with ReLU between them (Appendix A.1).
 
-    (B, in_channels, H, W) to log-scales and shifts, each (B, out_channels, H, W) in the type of the input. The last
-    convolution starts at zero, so that every affine layer starts as the identity. `dtype` is the type in which the
-    convolutions run (torch.bfloat16, torch.float16, or None for the input's own); `log_scale_bound` is the largest
-    absolute value that a log-scale can reach.
+    From (B, in_channels, H, W) it computes log-scales and shifts, each (B, out_channels, H, W) in the type of the
+    input. The last convolution is initialized with 0, so every new affine layer is the identity.
+
+    `dtype` is the type in which the convolutions compute: torch.bfloat16, torch.float16, or None for the input's type.
+    `log_scale_bound` is an upper bound on the absolute values of the log-scales.
     """
 
     def __init__(self, in_channels: int, width: int, out_channels: int) -> None:
@@ -205,7 +211,8 @@ class AffineNetwork(nn.Module):
         self.last = nn.Conv2d(width, 2 * out_channels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(cast(Tensor, self.last.bias))
-        # Channels innermost in memory: a training step on a CPU then takes 15 % less (benchmarks/training_step.py).
+        # With channels innermost in memory, a training step on a CPU takes 15 % less time
+        # (benchmarks/training_step.py).
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -218,7 +225,11 @@ class AffineNetwork(nn.Module):
 
 
 class AffineCoupling(Bijection):
-    """The second half of the channels, scaled and shifted by what the first half and the condition say (eq. 3, 5)."""
+    """Affine coupling (eq. 3 and 5). The first half of the channels stays unchanged.
+
+    The second half is scaled and shifted. A network computes the scales and shifts from the first half and the
+    condition.
+    """
 
     def __init__(self, channels: int, width: int, condition_channels: int = 0) -> None:
         super().__init__()
@@ -240,7 +251,10 @@ class AffineCoupling(Bijection):
 
 
 class AffineInjector(Bijection):
-    """Every channel is scaled and shifted by what the condition alone says (§2.2; Lugmayr et al., "SRFlow", 2020)."""
+    """Affine injector (§2.2; Lugmayr et al., "SRFlow", 2020).
+
+    All channels are scaled and shifted. A network computes the scales and shifts from the condition alone.
+    """
 
     def __init__(self, channels: int, width: int, condition_channels: int) -> None:
         super().__init__()
@@ -256,7 +270,7 @@ class AffineInjector(Bijection):
 
 
 def initialize_actnorm(module: nn.Module, run: Callable[[], object]) -> None:
-    """Initialise every ActNorm inside `module` from the data that reaches it while `run()` runs, in order."""
+    """Initialize every ActNorm inside `module`, in the order of execution, from its input during a call of `run`."""
 
     def from_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         cast(ActNorm | TransitionStep, layer).initialize(inputs[0])
@@ -272,18 +286,19 @@ def initialize_actnorm(module: nn.Module, run: Callable[[], object]) -> None:
 
 
 def bounded_log_scale(raw: Tensor, bound: float) -> Tensor:
-    """A network's raw output as a log-scale between −bound and bound."""
+    """Map the raw output of a network to log-scales between −bound and bound."""
     return bound * ATAN_GAIN * torch.atan(raw)
 
 
 def split(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The channels' first half, which leaves the flow as a latent, and the second half, which goes on."""
+    """Split the channels: return the first half, which becomes a latent, and the second half, which the flow processes
+    further."""
     latent, rest = x.chunk(2, dim=1)
     return latent, rest
 
 
 def join(latent: Tensor, rest: Tensor) -> Tensor:
-    """The inverse of `split`."""
+    """Join the two halves that `split` returns."""
     return torch.cat([latent, rest], dim=1)
 
 

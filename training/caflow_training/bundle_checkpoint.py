@@ -1,8 +1,8 @@
-"""A checkpoint that shares its weights with an exported bundle, so that no weight is stored twice.
+"""Checkpoint inside an exported bundle. It shares its weights with the graphs, so that no weight is stored twice.
 
-The exporter writes `checkpoint.json` beside the graphs. It holds what a checkpoint file holds, but instead of each
-weight the places in `weights.bin` where its values are: the graphs need most of them anyway, though often cut along
-their input channels and set side by side with others.
+The exporter writes `checkpoint.json` beside the graphs. The file has the contents of a checkpoint file, but instead of
+values it has the position of each weight in `weights.bin`. The graphs often use only some input channels of a weight,
+and join them with other weights, so a weight may consist of several pieces.
 """
 
 import math
@@ -19,69 +19,78 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 NAME = "checkpoint.json"
 WEIGHTS = "weights.bin"
 MOST_BYTES = 64 * 2**20
-"""Of `checkpoint.json`: it is read whole."""
+"""Largest allowed size of `checkpoint.json`, which is read at once."""
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 
 
 class DamagedBundle(ValueError):
-    """A bundle's checkpoint cannot be put together."""
+    """Error for a bundle whose checkpoint is damaged."""
 
 
 class Piece(NamedTuple):
-    """Some input channels of a weight: a contiguous array (rows, channels, …) in `weights.bin`."""
+    """Position of some input channels of a weight: a contiguous array (rows, channels, …) in `weights.bin`."""
 
     dtype: Literal["float16", "float32"]
     offset: Annotated[int, Field(ge=0, lt=2**63)]
-    """Bytes from the beginning of the file."""
+    """Offset from the beginning of the file, in bytes."""
     channels: PositiveInt
+    """Number of input channels in this piece."""
 
 
 class StoredWeight(BaseModel):
-    """Where a weight is: its pieces, side by side along axis 1."""
+    """Position of a weight: its pieces, which are joined along axis 1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     shape: Annotated[list[PositiveInt], Field(max_length=4)]
+    """Shape of the whole weight."""
     pieces: list[Piece]
 
 
 class StoredCheckpoint(BaseModel):
-    """`checkpoint.json`."""
+    """Contents of `checkpoint.json`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     format: str
+    """Format of the checkpoint, as in a checkpoint file."""
     version: int
-    """Of the checkpoint that is put together, as in a checkpoint file."""
+    """Version of the checkpoint format, as in a checkpoint file."""
     config: dict[str, Any]
     training: dict[str, Any] | None
     weights: dict[str, StoredWeight]
     sha256: str
-    """`digest` of the weights."""
+    """SHA-256 of the weights, computed by `digest`."""
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Return the contents of a bundle's checkpoint as those of a checkpoint file; weights are float32.
+    """Return the contents of a bundle's checkpoint in the form of a checkpoint file. All weights are float32.
 
     Raises:
         FileNotFoundError: if the folder has no `checkpoint.json` or no `weights.bin`.
-        DamagedBundle: if the two do not describe the weights that were exported.
+        DamagedBundle: if the weights in these files differ from the exported weights.
     """
     path = folder / NAME
     if path.stat().st_size > MOST_BYTES:
-        raise DamagedBundle(f"{path}: wanted at most {MOST_BYTES} bytes")
+        raise DamagedBundle(f"{path} is damaged: it has more than {MOST_BYTES} bytes; export the model again")
     try:
         stored = StoredCheckpoint.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        raise DamagedBundle(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise DamagedBundle(
+            f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}; export the model again"
+        ) from None
     try:
         data = np.memmap(folder / WEIGHTS, np.uint8, "r")
         if sum(math.prod(weight.shape) for weight in stored.weights.values()) > data.size // 2:
-            raise ValueError("their shapes are larger than the file")
+            raise ValueError("the weights' shapes require more values than the file has")
         arrays = {name: _put_together(data, weight) for name, weight in stored.weights.items()}
-    except ValueError as error:  # NumPy's too: of an empty file, and of pieces that end after it or do not fit together
-        raise DamagedBundle(f"{path}: no weights can be put together from {folder / WEIGHTS}: {error}") from None
+    except ValueError as error:  # also from NumPy: the file is empty, or pieces end after it or do not fit together
+        raise DamagedBundle(
+            f"{path} is damaged: no weights can be assembled from {folder / WEIGHTS}: {error}; export the model again"
+        ) from None
     if digest(arrays) != stored.sha256:
-        raise DamagedBundle(f"{path}: the weights are not those that were exported")
+        raise DamagedBundle(
+            f"{path} is damaged: the weights in {WEIGHTS} differ from the exported weights; export the model again"
+        )
     return {
         "format": stored.format,
         "version": stored.version,
@@ -93,7 +102,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def digest(weights: Mapping[str, NDArray[np.float32]]) -> str:
-    """Return the SHA-256 of all weights, in the order of their names."""
+    """Return the SHA-256 of the names and values of all weights, sorted by name, as a hex string."""
     found = sha256()
     for name in sorted(weights):
         found.update(name.encode() + b"\0" + np.ascontiguousarray(weights[name], "<f4").tobytes())
@@ -101,7 +110,7 @@ def digest(weights: Mapping[str, NDArray[np.float32]]) -> str:
 
 
 def as_rows(weight: NDArray[Any]) -> NDArray[Any]:
-    """Return a weight as (rows, channels, rest): the shape that pieces are cut from."""
+    """Return a weight in the shape (rows, channels, rest). Pieces are slices along the axis of the channels."""
     rows, channels = (*weight.shape, 1, 1)[:2]
     return weight.reshape(rows, channels, -1)
 
@@ -109,7 +118,7 @@ def as_rows(weight: NDArray[Any]) -> NDArray[Any]:
 def _put_together(data: NDArray[np.uint8], weight: StoredWeight) -> NDArray[np.float32]:
     rows, channels, *rest = (*weight.shape, 1, 1)
     if sum(piece.channels for piece in weight.pieces) != channels:
-        raise ValueError(f"{len(weight.pieces)} pieces have other channels than the weight's {channels}")
+        raise ValueError(f"the {len(weight.pieces)} pieces of a weight must have {channels} channels in total")
     parts = []
     for piece in weight.pieces:
         shape = (rows, piece.channels, math.prod(rest))

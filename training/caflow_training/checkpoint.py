@@ -1,7 +1,7 @@
-"""Checkpoints: a model's configuration and weights in one file that loads without executing anything.
+"""Checkpoints: files with a model's configuration and weights. Loading a checkpoint executes no code from the file.
 
-`load` also takes the Lightning checkpoints of the public reference implementation as they are, and bundles that were
-exported in float32.
+`load` also reads Lightning checkpoints of the public reference implementation, and bundles that were exported in
+float32.
 """
 
 import argparse
@@ -26,19 +26,19 @@ CONTENTS: dict[str, tuple[type, ...]] = {
     "ema": (dict, NoneType),
     "training": (dict, NoneType),
 }
-"""What a checkpoint holds beside its format and version."""
+"""Keys of a checkpoint in addition to `format` and `version`, with the allowed types of their values."""
 
 
 class CheckpointError(ValueError):
-    """A file is not a checkpoint, or not one that this version reads."""
+    """Error for a file that is no checkpoint, is damaged, or has another version."""
 
 
 def load(path: str | Path) -> CAFlow:
-    """The model of a checkpoint, in evaluation mode on the CPU: its EMA weights where the training kept an average.
+    """Load the model of a checkpoint, on the CPU and in evaluation mode. Averaged weights are used if there are any.
 
     Raises:
-        CheckpointError: if the file is not a checkpoint.
-        ConfigError: if its configuration does not fit this version.
+        CheckpointError: if the file is no checkpoint, or is damaged.
+        ConfigError: if the configuration is invalid in this version.
     """
     contents = read(path)
     if reference_checkpoint.is_reference(contents):
@@ -58,26 +58,30 @@ def load(path: str | Path) -> CAFlow:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The raw contents of a checkpoint of this project, also of one in a bundle, or of the reference implementation.
-    Runs no pickled code.
+    """Read the raw contents of a checkpoint of this project, of a bundle, or of the reference implementation.
+
+    No pickled code is executed.
 
     Raises:
-        CheckpointError: if the file or folder is none of them.
+        CheckpointError: if the path is none of these, or is damaged.
     """
     contents = _read_bundle(Path(path)) if Path(path).is_dir() else _read_file(path)
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:
         if isinstance(contents, dict) and reference_checkpoint.is_reference(contents):
             return contents
-        raise CheckpointError(f"{path}: wanted a CAFLOW checkpoint, got another PyTorch file")
+        raise CheckpointError(f"{path}: expected a CAFLOW checkpoint; got a file with other contents")
     version = contents.get("version")
-    if not isinstance(version, int) or version != FORMAT_VERSION:  # tensors have a comparison of their own
+    # The type is checked first: a damaged file may contain a tensor, whose comparison is no bool.
+    if not isinstance(version, int) or version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: wanted checkpoint version {FORMAT_VERSION}, got {version}: "
-            "load it with the version of caflow-deploy that wrote it"
+            f"{path}: expected checkpoint version {FORMAT_VERSION}; got {version}: "
+            "load the checkpoint with the version of caflow-deploy that wrote it"
         )
     for key, kinds in CONTENTS.items():
         if key not in contents or not isinstance(contents[key], kinds):
-            raise CheckpointError(f"{path}: the checkpoint is damaged: its {key} is missing, or no table")
+            raise CheckpointError(
+                f"{path} is damaged: the entry {key!r} is missing or is no table; restore the file from a copy"
+            )
     return contents
 
 
@@ -86,39 +90,40 @@ def _read_bundle(folder: Path) -> dict[str, Any]:
         return bundle_checkpoint.read(folder)
     except FileNotFoundError:
         raise CheckpointError(
-            f"{folder}: wanted a checkpoint or a bundle that holds one, and the folder has no "
-            f"{bundle_checkpoint.NAME} with {bundle_checkpoint.WEIGHTS}: export with --precision fp32 writes them"
+            f"{folder}: expected a checkpoint or a bundle with a checkpoint; the folder has no "
+            f"{bundle_checkpoint.NAME} with {bundle_checkpoint.WEIGHTS}: export the model with --precision fp32, which "
+            "writes both files"
         ) from None
     except bundle_checkpoint.DamagedBundle as error:
         raise CheckpointError(str(error)) from None
 
 
 def _read_file(path: str | Path) -> Any:
-    """What `torch.load` finds in a file."""
+    """Load a file with `torch.load`, which executes no code from the file."""
     if not Path(path).is_file():
-        raise CheckpointError(f"{path}: there is no such file")
+        raise CheckpointError(f"{path}: no such file")
     try:
-        # Besides tensors and plain values, the reference's files hold their options in this one class.
+        # Files of the reference implementation store their options in this class.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as error:  # of any class: bytes are taken for a pickle
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that one: a place outside of the file
+    except Exception as error:  # damaged pickles can cause exceptions of any class
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an offset outside the file
             raise
         if "allocate memory" in str(error):
             raise MemoryError(f"{path}: {error}") from None
-        # Without its text, which advises to run what they hold.
+        # PyTorch's own text is omitted: it recommends to load the file with weights_only=False, which executes code.
         raise CheckpointError(
-            f"{path} is no checkpoint of caflow-train or of the public CAFLOW implementation, or it is damaged"
+            f"{path} is not a checkpoint of caflow-train or of the public CAFLOW implementation, or it is damaged"
         ) from None
 
 
 def check_weights(path: str | Path, config: CAFlowConfig, weights: Mapping[str, Any]) -> None:
-    """Hold the names and shapes of weights against what the configuration asks for, before any memory is taken for it.
+    """Check that names and shapes of weights fit the configuration. This requires no memory for the model.
 
     Raises:
-        CheckpointError: naming the first weight that differs.
+        CheckpointError: if a weight does not fit; the message names the first such weight.
     """
     with torch.device("meta"):
         wanted = {name: tuple(tensor.shape) for name, tensor in CAFlow(config).state_dict().items()}
@@ -127,13 +132,13 @@ def check_weights(path: str | Path, config: CAFlowConfig, weights: Mapping[str, 
     if different or wanted.keys() != shapes.keys():
         name = min(map(str, different or wanted.keys() ^ shapes.keys()))
         raise CheckpointError(
-            f"{path}: the checkpoint is damaged: of weight {name!r} its configuration asks for the shape "
-            f"{wanted.get(name, 'of no such weight')}, the file has {shapes.get(name) or 'none'}"
+            f"{path} is damaged: the shape of weight {name!r} must be {wanted.get(name, 'none')} by its configuration; "
+            f"got {shapes.get(name) or 'none'}; restore the file from a copy"
         )
 
 
 def _is_dense(tensor: Any) -> bool:
-    """Whether it is a tensor that a weight can be copied from."""
+    """Return whether a value is a dense floating-point tensor, which can be copied into a weight."""
     return isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.layout == torch.strided
 
 
@@ -144,11 +149,11 @@ def save(
     ema: Mapping[str, torch.Tensor] | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint: whole or not at all, even if the process is killed.
+    """Write a checkpoint atomically: if the process is killed, `path` contains the old file or the whole new one.
 
     Arguments:
-        ema: averaged weights, by the names of `model.state_dict()`; `load` prefers them.
-        training: what the trainer needs to resume (plain values and tensors).
+        ema: averaged weights, with the names of `model.state_dict()`; `load` uses them instead of the current weights.
+        training: state that the trainer requires to resume: plain values and tensors.
     """
     contents = {
         "format": FORMAT,
@@ -163,6 +168,6 @@ def save(
 
 
 def _compact(tensor: torch.Tensor) -> torch.Tensor:
-    """A float32 tensor as halves, where they hold it: loading widens them."""
+    """Convert a float32 tensor to float16 if that loses nothing. Loading converts it back."""
     halves = tensor.half()
     return halves if tensor.dtype == torch.float32 and torch.equal(halves.float(), tensor) else tensor

@@ -1,4 +1,4 @@
-"""`caflow-train`: train a model from a recipe and a folder of photographs."""
+"""Command `caflow-train`: train a model from a recipe and a folder of photographs."""
 
 import os
 import sys
@@ -14,31 +14,34 @@ import click
     "--data",
     required=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of photographs; for image-to-image one with the folders A (conditions) and B (targets).",
+    help="Folder of photographs; subfolders are searched, too. For image-to-image, a folder that contains the folders "
+    "A (conditions) and B (targets).",
 )
 @click.option(
     "--out",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the checkpoint, the log and sheets of samples. A run that was stopped goes on from here.",
+    help="Folder for the checkpoint, the log and the sample sheets. If the folder contains the checkpoint of a stopped "
+    "run, that run is resumed.",
 )
 @click.option(
     "--start",
     type=click.Path(exists=True, path_type=Path),
     multiple=True,
-    help="Checkpoint, or bundle of float32, whose weights a new run starts from, as far as they fit the recipe's "
-    "model. May be given several times: a later one replaces what an earlier one has set. Ignored when a run is "
-    "resumed.",
+    help="Checkpoint, or bundle exported in float32, whose weights initialize a new run. Every weight whose name and "
+    "shape fit the recipe's model is used. Repeat the option to combine several files; later files replace weights of "
+    "earlier ones. Ignored when a run is resumed.",
 )
 @click.option(
     "--vgg16",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with torchvision's VGG16 weights, for recipes with feature_weight. By default torchvision downloads it.",
+    help="File with torchvision's VGG16 weights, for recipes with feature_weight above 0. By default torchvision "
+    "downloads the weights.",
 )
 def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Path | None) -> None:
-    """Train a model as RECIPE says: a TOML file, or the name of a built-in recipe.
+    """Train the model that RECIPE describes. RECIPE is a TOML file or the name of a built-in recipe.
 
-    Run the same command again to resume after a stop; the exit code is 130 after Ctrl-C. With several GPUs:
+    After a stop, run the same command again to resume. After Ctrl-C the exit code is 130. To use several GPUs, run:
     torchrun --nproc-per-node N -m caflow_training.cli RECIPE --data DIR --out DIR
     """
     try:
@@ -61,15 +64,17 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
         print(f"caflow-train: stopped: {error}", file=sys.stderr)
         _end(1)
     except KeyboardInterrupt:
-        print("caflow-train: stopped: run the same command again to resume", file=sys.stderr)
+        print("caflow-train: interrupted: run the same command again to resume", file=sys.stderr)
         _end(130)
     click.echo(path)
     _end(0)
 
 
 def _end(code: int) -> NoReturn:
-    """Of several processes each ends at once: in one of fifteen runs Python's own end found a thread of PyTorch's
-    process group running, and aborted, as if training had failed.
+    """Exit with `code`. If several processes train together, skip Python's cleanup.
+
+    In 1 of 15 runs, Python's cleanup found a thread of PyTorch's process group still running. The process then aborted,
+    as if training had failed.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()

@@ -1,7 +1,8 @@
-"""The conditional flow: target latents L given condition latents D (paper, §4.2, eq. 7-8, Appendices A.2 and D).
+"""Conditional flow: it turns the target's latents L into noise, given the condition's latents D.
 
-`g[i][j]`, j ≤ i, is the block of the flow of `L[i]` at level j. `g[j][j]` sees `D[j]`; `g[i][j]` with i > j sees
-`L[j]` and `D[j]`, so that L_i depends on all coarser L and on D up to its own level (eq. 8).
+See §4.2, equations 7 and 8, and Appendices A.2 and D of the paper. The block `g[i][j]`, j ≤ i, processes `L[i]` at
+level j. An own block `g[j][j]` is conditioned on `D[j]`. A cross block `g[i][j]`, i > j, is conditioned on `L[j]` and
+`D[j]`. So `L[i]` depends on all coarser L, and on D up to level i (equation 8).
 """
 
 from dataclasses import dataclass
@@ -25,30 +26,37 @@ from caflow_training.bijections import (
 from caflow_training.image_flow import latent_channels
 
 Dependencies = Literal["unshared", "shared", "dual-glow"]
-"""unshared: a block for every (i, j), the paper; shared: one block per level j serves all i > j, its Appendix D;
-dual-glow: p(L_i | D_i) only, eq. 6, for comparison."""
+"""Blocks of the conditional flow. unshared: a separate block for every (i, j), as in the paper. shared: one cross block
+per level j for all i > j (Appendix D). dual-glow: own blocks alone, so that L[i] depends on D[i] only (eq. 6); for
+comparisons."""
 
 Latents = dict[tuple[int, int], Tensor]
-"""Base latents z[i, j] of the flow of L[i] at level j."""
+"""Base latents: z[i, j] is the noise that the flow of L[i] returns at level j. Keys are (i, j)."""
 
 
 @dataclass(frozen=True)
 class BlockSettings:
-    """What all blocks have in common."""
+    """Settings that all blocks share."""
 
     width: int
-    """Channels inside the networks."""
+    """Channels of the networks' hidden layers."""
     transition_steps: int = 2
     feature_channels: int = 0
-    """Of the features that every block sees beside its condition."""
+    """Channels of the mean network's features that every block reads in addition to its condition."""
     reference: bool = False
-    """With the squeeze of the public implementation."""
+    """Whether blocks use the squeeze of the public implementation."""
 
 
 def conditional_block(channels: int, condition: int, steps: int, settings: BlockSettings) -> Chain:
-    """One g[i][j] on (B, channels, H, W): squeeze, transition steps, then `steps` of ActNorm, invertible 1×1
-    convolution, affine injector and conditional affine coupling (Appendix A.2). The condition comes squeezed, with
-    `condition` channels, before the features."""
+    """Return a block g[i][j] for inputs (B, channels, H, W) (Appendix A.2).
+
+    The block is a squeeze, transition steps, and `steps` of ActNorm, invertible 1×1 convolution, affine injector and
+    conditional affine coupling.
+
+    Arguments:
+        channels: channels of the input, before the squeeze.
+        condition: channels of the condition's latents, after the squeeze. The features follow them.
+    """
     squeezed, seen, width = 4 * channels, condition + settings.feature_channels, settings.width
     layers: list[Bijection] = [ReferenceSqueeze(channels) if settings.reference else Squeeze()]
     layers += (TransitionStep(squeezed) for _ in range(settings.transition_steps))
@@ -62,12 +70,12 @@ def conditional_block(channels: int, condition: int, steps: int, settings: Block
 
 
 class ConditionalFlow(nn.Module):
-    """p(L | D) as blocks g[i][j].
+    """Model of p(L | D) with the blocks g[i][j].
 
-    Shapes, with C_j, h_j, w_j those of the level-j latent: z[j, j] is (B, 2 C_j, h_j/2, w_j/2), and so is z[i, j],
-    i > j. At level 0, where nothing is split, z[0, 0] is (B, 4 C_0, h_0/2, w_0/2) and z[i, 0] half as deep. With
-    dual-glow only z[i, i] exist, all of 4 C_i channels. h_j and w_j must be even: the image side a multiple of
-    2^(n+1). With `feature_channels` every block also sees features of its level, (B, feature_channels, h_j/2, w_j/2).
+    Let (B, C_j, h_j, w_j) be the shape of L[j]. All z[i, j], i ≥ j, have shape (B, 2 C_j, h_j/2, w_j/2). There is one
+    exception: level 0 is not split, so z[0, 0] has 4 C_0 channels. With dual-glow, only the z[i, i] exist, and they
+    have 4 C_i channels. All h_j and w_j must be even, so the sides of the image must be multiples of 2^(n+1). With
+    `feature_channels`, every block also reads features of its level, (B, feature_channels, h_j/2, w_j/2).
     """
 
     def __init__(
@@ -83,9 +91,9 @@ class ConditionalFlow(nn.Module):
         self.autoregressive = dependencies != "dual-glow"
         depths = [latent_channels(channels, levels, j) for j in range(levels)]
         self.own = nn.ModuleList(conditional_block(depth, 4 * depth, own_steps, block) for depth in depths)
-        """own[j] is g[j][j]."""
+        """Own blocks: own[j] is g[j][j]."""
         self.cross = nn.ModuleList()
-        """cross[j] holds g[i][j] for i = j+1 … n−1; where they are shared, the one that serves all of them."""
+        """Cross blocks: cross[j] contains g[i][j] for i = j+1 … n−1, or a single shared block for all i."""
         for j in range(levels - 1 if self.autoregressive else 0):
             entering = depths[j] // 2 if j == 0 else depths[j]
             count = 1 if dependencies == "shared" else levels - 1 - j
@@ -94,7 +102,7 @@ class ConditionalFlow(nn.Module):
             )
 
     def cross_blocks(self, j: int) -> list[tuple[Chain, list[int]]]:
-        """The blocks g[i][j], i > j, each with the flows i that it serves."""
+        """Return the cross blocks at level j, each with the list of all i whose flows use the block."""
         if not self.autoregressive or j == len(self.own) - 1:
             return []
         blocks = [cast(Chain, block) for block in cast(nn.ModuleList, self.cross[j])]
@@ -104,7 +112,7 @@ class ConditionalFlow(nn.Module):
         return [(blocks[0], flows)]
 
     def splits(self, j: int) -> bool:
-        """Whether blocks at level j hand half of their channels on to level j − 1."""
+        """Return whether blocks at level j pass half of their channels to level j − 1."""
         return self.autoregressive and j > 0
 
     def forward(
@@ -114,11 +122,14 @@ class ConditionalFlow(nn.Module):
         features: list[Tensor] | None = None,
         seen_latents: list[Tensor] | None = None,
     ) -> tuple[Latents, Tensor]:
-        """L and D, coarsest first, to base latents z[i, j] and log |det| per level j, (B, n) in nats.
+        """Turn the target's latents into base latents z[i, j]. Also return log |det| per level j, (B, n) in nats.
 
         Arguments:
-            features: of each level, where the flow was built for them.
-            seen_latents: L as the blocks of finer flows see it; by default L itself. Training may add noise to it.
+            target_latents: L, coarsest level first.
+            condition_latents: D, coarsest level first.
+            features: features of each level, coarsest first, for a flow with `feature_channels`.
+            seen_latents: L as the cross blocks read it as a condition; by default `target_latents`. Training may add
+                noise to it.
         """
         seen_latents = target_latents if seen_latents is None else seen_latents
         z: Latents = {}
@@ -141,7 +152,8 @@ class ConditionalFlow(nn.Module):
     def inverse(
         self, z: Latents, condition_latents: list[Tensor], features: list[Tensor] | None = None
     ) -> tuple[list[Tensor], Tensor]:
-        """Base latents and D to L, coarsest first, and log |det| of this direction per level j, (B, n) in nats."""
+        """Turn base latents into the target's latents L, coarsest level first. Also return log |det| of this direction
+        per level j, (B, n) in nats."""
         target_latents: list[Tensor] = []
         passing: dict[int, Tensor] = {}
         log_dets: list[Tensor] = []
@@ -161,7 +173,7 @@ class ConditionalFlow(nn.Module):
         return target_latents, torch.stack(log_dets, dim=1)
 
     def latent_shapes(self, channels: int, height: int, width: int) -> dict[tuple[int, int], tuple[int, int, int]]:
-        """Shape (C, H, W) of every z[i, j] for a target of `channels` × `height` × `width`."""
+        """Return the shape (C, H, W) of every z[i, j], for a target of shape (channels, height, width)."""
         levels = len(self.own)
         shapes = {}
         for j in range(levels):
@@ -174,7 +186,8 @@ class ConditionalFlow(nn.Module):
 
 
 def squeeze_condition(latents: list[Tensor], features: list[Tensor]) -> Tensor:
-    """Latents of one level, squeezed to the resolution that the block's networks see, and features, side by side."""
+    """Return the input that a block's networks get as condition: the latents of one level, squeezed to the resolution
+    of the networks, and the features, joined along the channels."""
     return torch.cat([F.pixel_unshuffle(torch.cat(latents, dim=1), 2), *features], dim=1)
 
 

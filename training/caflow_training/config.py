@@ -1,4 +1,4 @@
-"""Everything that defines a model but its weights, and how it is read from flat tables."""
+"""Configuration of a model, and functions that build configurations from the flat tables of recipes and checkpoints."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,8 @@ from caflow_training.tasks import STRICT, TASKS, SuperResolution, Task
 
 T = TypeVar("T")
 
-# Far above what can be trained: a damaged file must not ask for a model whose construction never ends.
+# Upper limits far above any trainable model. They prevent a damaged file from requesting a model that is too large to
+# construct.
 Levels = Annotated[int, Ge(1), Le(8)]
 Steps = Annotated[int, Ge(1), Le(256)]
 OptionalSteps = Annotated[int, Ge(0), Le(256)]
@@ -25,78 +26,102 @@ OptionalWidth = Annotated[int, Ge(0), Le(4096)]
 
 
 class ConfigError(ValueError):
-    """A recipe or a checkpoint's configuration has an unknown key or a value out of range."""
+    """Error for a recipe or configuration that cannot be read, or that has an unknown key or an invalid value."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class CAFlowConfig:
-    """Everything that defines a model but its weights. Stored in the checkpoint; an unknown key is an error."""
+    """Keys that define the model. They are stored in the checkpoint together with the weights.
+
+    `D[j]` and `L[j]` are the latents of the condition and of the target at level j. `g[i][j]` is the block of the
+    conditional flow that processes `L[i]` at level j ≤ i.
+    """
 
     levels: Levels = 3
-    """n, levels of the image flows; the target's sides must be multiples of 2^(n+1)."""
+    """Number n of levels (scales) of the image flows. The width and height of targets must be multiples of 2^(n+1) and
+    of `scale`."""
     condition_steps: Steps = 4
-    """K, flow steps per level of the condition flow."""
+    """Flow steps in each level of the condition flow (K in the paper). A flow step is ActNorm, an invertible 1×1
+    convolution and an affine coupling."""
     target_steps: Steps = 4
-    """K, flow steps per level of the target flow."""
+    """Flow steps in each level of the target flow (K in the paper)."""
     own_steps: Steps = 4
-    """M, conditional flow steps in each g[j][j]."""
+    """Conditional flow steps in each own block g[j][j] (M in the paper). A conditional flow step is ActNorm, an
+    invertible 1×1 convolution, an affine injector and an affine coupling."""
     cross_steps: Steps = 4
-    """M, conditional flow steps in each g[i][j], j < i."""
+    """Conditional flow steps in each cross block g[i][j], j < i (M in the paper)."""
     image_width: Width = 64
-    """Channels inside the networks of the image flows."""
+    """Channels of the hidden layers in the networks of both image flows, and of variational dequantization."""
     conditional_width: Width = 32
-    """Channels inside the networks of the conditional flow."""
+    """Channels of the hidden layers in the networks of the conditional flow."""
     image_transition_steps: OptionalSteps = 2
+    """Transition steps before the flow steps in each level of the image flows. A transition step is ActNorm and an
+    invertible 1×1 convolution."""
     conditional_transition_steps: OptionalSteps = 2
-    """The paper says 2; the public implementation has 1."""
+    """Transition steps before the conditional flow steps in each block. The paper uses 2, the public implementation
+    1."""
     dependencies: Dependencies = "unshared"
+    """Blocks of the conditional flow. `unshared`: each g[i][j] is a separate block, as in the paper. `shared`: one
+    cross block at each level j serves all i > j (Appendix D of the paper). `dual-glow`: own blocks alone, so that L[i]
+    depends on D[i] and on nothing else (equation 6 of the paper); for comparisons."""
     pixels: PixelSpace = "centred"
+    """Scale of the pixel values x (0…256) inside the flows. `centred`: x/256 − ½. `logit`: logit(α/2 + (1 − α) x/256)
+    with α = 1e-5."""
     residual: bool = False
-    """The target is modelled as its difference to the prepared condition; needs centred pixels."""
+    """Whether the flow models the difference between the target and the prepared condition, instead of the target. The
+    prepared condition is the condition at the target's size. Requires `pixels = "centred"`."""
     mean_blocks: OptionalSteps = 0
-    """Residual blocks of the mean network; 0 is none. With one, the target is modelled as its residual to the network's
-    prediction instead of the prepared condition; needs `residual`."""
+    """Number of residual blocks of the mean network; 0 means no mean network. With a mean network, the flow models the
+    difference between the target and the network's prediction. Requires `residual = true`."""
     mean_width: Width = 64
-    """Channels inside the mean network."""
+    """Channels of the mean network's hidden layers."""
     mean_features: OptionalWidth = 0
-    """Channels of the mean network's features that the blocks of each level see beside D."""
+    """Channels of the features that the mean network passes to the blocks of each level, in addition to D[j]; 0 means
+    none. Requires `mean_blocks` of 1 or more."""
     log_scale_bound: Annotated[float, Gt(0), Le(LOG_SCALE_BOUND)] = LOG_SCALE_BOUND
-    """Largest |log-scale| of an affine layer; the paper's model has 2."""
+    """Upper bound of |log-scale| in an affine layer. A smaller bound limits how much one layer can stretch values,
+    which reduces outliers. The paper's model uses 2."""
     reference: bool = False
-    """Of an imported checkpoint of the public implementation: its squeeze kernels and its way back from the logit
-    scale, neither of which is quite invertible."""
+    """Whether to reproduce two operations of the public implementation: its squeeze kernels and its inverse of the
+    logit scale. Neither is exactly invertible. The import of a checkpoint sets this key; leave it `false` in
+    recipes."""
     dequantization_steps: OptionalSteps | None = None
-    """Steps of variational dequantization; None is uniform dequantization."""
+    """Flow steps of variational dequantization, for the condition and for the target. If the key is missing,
+    dequantization is uniform."""
     task: Task = field(default_factory=SuperResolution, metadata={"pydantic": Field(discriminator="task")})
+    """The task, with its own keys."""
 
     def __post_init__(self) -> None:
         if self.residual and self.pixels != "centred":
             raise ValueError(
-                f"residual = true needs pixels = 'centred', got {self.pixels!r}: a residual has no place on the "
-                "logit scale. Set one or the other."
+                f"residual = true requires pixels = 'centred'; got {self.pixels!r}, a scale on which differences are "
+                "not supported. Change one of the two keys."
             )
         if self.mean_blocks and not self.residual:
-            raise ValueError("mean_blocks needs residual = true: the target is modelled as its residual to the mean.")
+            raise ValueError(
+                "mean_blocks above 0 requires residual = true, because the flow then models the difference between the "
+                "target and the mean network's prediction."
+            )
         if self.mean_features and not self.mean_blocks:
-            raise ValueError("mean_features needs a mean network: set mean_blocks to 1 or more.")
+            raise ValueError("mean_features above 0 requires a mean network: set mean_blocks to 1 or more.")
 
     @property
     def size_multiple(self) -> int:
-        """Target height and width must be multiples of this."""
+        """Number of pixels of which the target's width and height must be multiples."""
         return max(int(2 ** (self.levels + 1)), self.task.scale)
 
 
 def config_to_dict(config: CAFlowConfig) -> dict[str, Any]:
-    """The configuration as flat plain values, the task's own among them."""
+    """Return a configuration as a flat table of plain values, including the task's keys."""
     values = {field.name: getattr(config, field.name) for field in fields(config)}
     return {**values, **asdict(values.pop("task"))}
 
 
 def config_from_dict(values: Mapping[str, Any]) -> CAFlowConfig:
-    """The inverse of `config_to_dict`; keys that are left out take their defaults.
+    """Return the configuration of a flat table, as `config_to_dict` makes it. Missing keys get their defaults.
 
     Raises:
-        ConfigError: for an unknown key or a value out of range.
+        ConfigError: if a key is unknown or a value is invalid.
     """
     task_type = task_type_of(values)
     task_names, model_names = field_names(task_type), field_names(CAFlowConfig) - {"task"}
@@ -106,31 +131,39 @@ def config_from_dict(values: Mapping[str, Any]) -> CAFlowConfig:
 
 
 def task_type_of(values: Mapping[str, Any]) -> type[Task]:
-    """The task that the key `task` names."""
+    """Return the class of the task that the key `task` names.
+
+    Raises:
+        ConfigError: if there is no such task.
+    """
     name = values.get("task", "super-resolution")
     if not isinstance(name, str) or name not in TASKS:
-        raise ConfigError(f"task = {name!r}: wanted one of {', '.join(TASKS)}")
+        raise ConfigError(f"task must be one of {', '.join(TASKS)}; got {name!r}")
     return TASKS[name]
 
 
 def field_names(type_: type[Any]) -> set[str]:
-    """The keys that a dataclass takes."""
+    """Return the names of a dataclass's fields."""
     return {field.name for field in fields(type_)}
 
 
 def check_keys(given: Iterable[str], known: set[str]) -> None:
-    """Raise ConfigError for the first key that is not known, naming the nearest one that is."""
+    """Check that all keys are known.
+
+    Raises:
+        ConfigError: for the first unknown key; the message names the most similar known key.
+    """
     for key in given:
         if key not in known:
             nearest = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.0)
-            raise ConfigError(f"unknown key {key!r}; the nearest known one is {nearest[0]!r}")
+            raise ConfigError(f"unknown key {key!r}; the most similar known key is {nearest[0]!r}")
 
 
 def build(type_: type[T], values: Mapping[str, Any]) -> T:
-    """A dataclass from plain values.
+    """Return an instance of the dataclass `type_`, made from plain values.
 
     Raises:
-        ConfigError: with one line per value that is wrong.
+        ConfigError: if a value is invalid; the message lists every invalid value.
     """
     try:
         return type_(**values)

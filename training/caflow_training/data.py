@@ -1,7 +1,7 @@
-"""Photographs to batches of (condition, target) crops.
+"""Training data: photographs, and batches of random crops (condition and target) from them.
 
-Every batch is a function of the seed and the step alone: a run that stops and goes on, or is spread over several
-processes, sees the same crops as one that did neither.
+A batch depends on the seed and the step alone. So a run gets the same crops if it is stopped and resumed, or
+distributed over several processes.
 """
 
 from collections import OrderedDict
@@ -27,74 +27,85 @@ from caflow_training.recipe import TrainingConfig
 from caflow_training.tasks import DegradingTask, Image, ImageToImage, SuperResolution, Task
 
 CACHE_BYTES = 4 * 2**30
+"""Largest total size of the decoded images in the cache."""
 PREFETCHED_BATCHES = 4
+"""Number of batches that are prepared in advance."""
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1
+"""Numbers of the random streams, so that training and validation draw different random numbers."""
 SHIFTS = 16
-"""VGG16's strides: an image that is shifted by these looks the same to it."""
+"""Number of different shifts in each direction before the perceptual distance. It is the product of the strides of the
+first four pooling layers of VGG16."""
 
 
 class DataError(ValueError):
-    """A folder holds nothing to train on."""
+    """Error for training data that cannot be used."""
 
 
 class Unreadable(ValueError):
-    """A photograph cannot be read. The message says why and does not name the file."""
+    """Error for a photograph that cannot be read. The message gives the reason, without the file's name."""
 
 
 class Batch(NamedTuple):
-    """Crops, and everything that is drawn at random for them."""
+    """Crops, and all random numbers that a training step uses for them."""
 
     targets: Tensor
-    """(B, 3, H, W) uint8."""
+    """Target crops, (B, 3, H, W) uint8."""
     conditions: Tensor
-    """(B, 3, H / scale, W / scale) uint8, not prepared."""
+    """Condition crops before `prepare`, (B, 3, H / scale, W / scale) uint8."""
     target_u: Tensor
-    """(B, 3, H, W) float32 in [0, 1): places in the dequantization cells."""
+    """Positions in the targets' dequantization cells, (B, 3, H, W) float32 in [0, 1)."""
     condition_u: Tensor
-    """(B, 3, H, W) float32 in [0, 1)."""
+    """Positions in the conditions' dequantization cells, (B, 3, H, W) float32 in [0, 1)."""
     noise: Tensor
-    """(B, 3, H, W) float32, standard normal."""
+    """Standard normal noise, (B, 3, H, W) float32."""
     noise_level: Tensor
-    """(B, 1, 1, 1) float32 in [0, 1): of noise whose strength varies from crop to crop."""
+    """Factor on the noise that is added to latents, one for each crop: (B, 1, 1, 1) float32 in [0, 1)."""
     shift: Tensor
-    """(B, 2) int64 in 0 … `SHIFTS` − 1: pixels down and to the right, before a network with strides sees an image."""
+    """Shift of an image before the perceptual distance, (B, 2) int64 in 0 … `SHIFTS` − 1: pixels down and to the
+    right."""
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
+        """Return the batch on a device."""
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 @dataclass(frozen=True)
 class Photographs:
-    """The readable photographs of a folder: paths of targets, and of conditions where they come in pairs."""
+    """Readable photographs of a folder."""
 
     targets: list[Path]
+    """Files of the targets."""
     conditions: list[Path] | None
+    """Files of the conditions, in the order of the targets; None if conditions are made from the targets."""
     skipped: dict[Path, str]
-    """What was left out, and why."""
+    """Files that were skipped, each with the reason."""
 
 
 def find_photographs(
     folder: Path, task: Task, smallest_side: int, max_pixels: int = MAX_PIXELS, shows_progress: bool = False
 ) -> Photographs:
-    """Look through `folder` and below for photographs of at least `smallest_side` pixels, decoding each once.
+    """Find all photographs in `folder` and its subfolders. Every file is decoded once as a check.
 
-    Pairs, for image-to-image, are files of one name in the folders `A` (conditions) and `B` (targets).
+    For image-to-image, a pair consists of two files with the same relative path in the folders `A` (conditions) and `B`
+    (targets).
 
     Arguments:
-        max_pixels: of each file, as in `read_rgb`.
+        smallest_side: smallest width and height of a photograph, in pixels; smaller photographs are skipped.
+        max_pixels: largest number of pixels of a photograph, as in `read_rgb`; larger photographs are skipped.
 
     Raises:
-        DataError: if none is left.
+        DataError: if no photograph can be used.
     """
     paired = isinstance(task, ImageToImage)
     root = folder / "B" if paired else folder
     if not root.is_dir():
-        raise DataError(f"{root}: wanted a folder of photographs" + (" and beside it 'A'" if paired else ""))
+        raise DataError(
+            f"{root}: expected a folder of photographs" + (", with the folder A next to it" if paired else "")
+        )
     try:
         candidates = images_below(root)
     except OSError as error:
-        raise DataError(f"{root}: cannot be read: {error}") from None
+        raise DataError(f"{root} cannot be read: {error}") from None
     skipped: dict[Path, str] = {}
     targets: list[Path] = []
     with ThreadPoolExecutor() as pool:
@@ -109,28 +120,30 @@ def find_photographs(
         for path, size in zip(candidates, sizes, strict=True):
             reason = size if isinstance(size, str) else None
             if not isinstance(size, str) and min(size) < smallest_side:
-                reason = f"is {size[1]}×{size[0]}, wanted at least {smallest_side} pixels a side"
+                reason = f"is {size[1]}×{size[0]}, but both sides must have at least {smallest_side} pixels"
             if reason is None and paired and _size(_partner(path, folder), max_pixels) != size:
-                reason = f"has no readable partner of the same size at {_partner(path, folder)}"
+                reason = f"has no condition: {_partner(path, folder)} is not a readable image of the same size"
             if reason is None:
                 targets.append(path)
             else:
                 skipped[path] = reason
     if not targets:
-        first = "; the first: " + "{} {}".format(*next(iter(skipped.items()))) if skipped else ""
-        raise DataError(f"{folder}: wanted photographs, found {len(candidates)} image files and can use none{first}")
+        first = "; the first one: " + "{} {}".format(*next(iter(skipped.items()))) if skipped else ""
+        raise DataError(f"{folder}: none of the {len(candidates)} image files in this folder can be used{first}")
     return Photographs(targets, [_partner(path, folder) for path in targets] if paired else None, skipped)
 
 
 def split_by_file(photographs: Photographs, validation_share: float) -> tuple[Photographs, Photographs]:
-    """Training and validation photographs, by a hash of the file's name: no patch of one is ever in the other.
+    """Split photographs into a part for training and a part for validation, by a hash of the files' names.
 
     Raises:
-        DataError: if there are fewer than two.
+        DataError: if there are fewer than two photographs.
     """
     count = len(photographs.targets)
     if count < 2:
-        raise DataError(f"wanted at least two photographs, one of them for validation, got {photographs.targets[0]}")
+        raise DataError(
+            f"expected at least two photographs, one of them for validation; got {photographs.targets[0]} alone"
+        )
     order = sorted(range(count), key=lambda k: sha256(photographs.targets[k].name.encode()).digest())
     held_out = sorted(order[: max(1, round(count * validation_share))])
     kept = sorted(set(order) - set(held_out))
@@ -147,7 +160,11 @@ def split_by_file(photographs: Photographs, validation_share: float) -> tuple[Ph
 
 
 class Crops:
-    """Random crops of photographs, flipped at random, with their conditions."""
+    """Source of random crops of photographs, flipped at random, with their conditions.
+
+    Arguments:
+        stream: number of the random stream: TRAINING_STREAM or VALIDATION_STREAM.
+    """
 
     def __init__(
         self,
@@ -165,16 +182,16 @@ class Crops:
         self._cache = _ImageCache(CACHE_BYTES, config.max_pixels)
 
     def batch(self, step: int, rows: range) -> Batch:
-        """The `rows` of the global batch of a step. Crops depend on (seed, stream, step, row) and nothing else."""
+        """Return the given rows of the global batch of a step. A row depends on (seed, stream, step, row) alone."""
         parts = [self._row(step, row) for row in rows]
         targets, conditions, *drawn = (np.stack(arrays) for arrays in zip(*parts, strict=True))
-        # NumPy does the copying: PyTorch would start threads of its own in the thread that makes batches ahead, and
-        # with more threads than cores OpenMP's no longer spin: a training step then takes twice as long.
+        # Copy with NumPy. In this background thread, PyTorch would start further OpenMP threads. With more threads than
+        # cores, OpenMP's threads sleep instead of spinning, and a training step takes twice as long.
         planes = (np.ascontiguousarray(images.transpose(0, 3, 1, 2)) for images in (targets, conditions))
         return Batch(*map(torch.from_numpy, (*planes, *drawn)))
 
     def batches(self, first_step: int, rows: range) -> Generator[Batch]:
-        """Batches of steps `first_step`, `first_step` + 1, …, made ahead in a thread."""
+        """Yield the batches of step `first_step` and all further steps. A thread prepares them in advance."""
         with ThreadPoolExecutor(1) as pool:
             pending: list[Future[Batch]] = []
             step = first_step
@@ -202,7 +219,7 @@ class Crops:
         return target, condition, u[0], u[1], noise, noise_level, rng.integers(SHIFTS, size=2)
 
     def _window(self, photograph: Image, rng: np.random.Generator) -> "_Window":
-        """Where to crop: of several places the one whose pixels vary most."""
+        """Draw the window of a crop. Of several random positions, the one with the largest variation is used."""
         side = self.config.crop
         scales = [scale for scale in self.config.crop_scales if min(photograph.shape[:2]) * scale >= side] or [1.0]
         taken = round(side / scales[rng.integers(len(scales))])
@@ -218,7 +235,7 @@ class Crops:
     def _degraded(
         self, task: DegradingTask, target: Image, photograph: Image, window: "_Window", rng: np.random.Generator
     ) -> Image:
-        """The condition of a crop: by the task's own reduction, or degraded with what surrounds the crop."""
+        """Return the condition of a crop: made by the task, or degraded together with the surroundings of the crop."""
         degradations = self.degradations
         is_clean = degradations.clean_share == 1 or rng.random() < degradations.clean_share
         if is_clean or not isinstance(task, SuperResolution):
@@ -234,17 +251,24 @@ class Crops:
 
 @dataclass(frozen=True)
 class _Window:
-    """A square of a photograph, brought to `side` pixels and perhaps flipped."""
+    """Square window of a photograph, which is resized to `side` × `side` pixels."""
 
     top: int
     left: int
     taken: int
-    """Its side in the photograph."""
+    """Side of the window in the photograph, in pixels."""
     side: int
+    """Side of the crop after resizing, in pixels."""
     flipped: bool
+    """Whether the crop is flipped horizontally."""
 
     def with_context(self, top: int, left: int, both: int) -> "_Window":
-        """The window with `top` more pixels above and `left` to the left, `both` more in each direction."""
+        """Return a larger window. Arguments are in pixels of the crop.
+
+        Arguments:
+            top, left: additional pixels above the window and to its left.
+            both: additional pixels in total in each direction.
+        """
         factor = self.taken / self.side
         taken = round((self.side + both) * factor)
         return _Window(
@@ -252,7 +276,7 @@ class _Window:
         )
 
     def cut(self, image: Image) -> Image:
-        """(side, side, 3) of the image; what lies outside of it is reflected."""
+        """Return the crop of an image, (side, side, 3). Pixels outside the image are filled by reflection."""
         height, width = image.shape[:2]
         bottom, right = self.top + self.taken, self.left + self.taken
         part = image[max(0, self.top) : min(height, bottom), max(0, self.left) : min(width, right)]
@@ -265,13 +289,14 @@ class _Window:
 
 
 def read_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
-    """Return an image file as (H, W, 3) uint8 RGB.
+    """Read an image file as (H, W, 3) uint8 RGB.
 
     Arguments:
-        max_pixels: a file that claims more is refused before it is decoded; OpenCV's own limit is 2³⁰.
+        max_pixels: largest allowed number of pixels. Larger files are rejected before they are decoded. OpenCV's own
+            limit is 2³⁰.
 
     Raises:
-        Unreadable: if it cannot be read whole, or is too large.
+        Unreadable: if the file is damaged, incomplete, not supported, or too large.
     """
     try:
         contents = path.read_bytes()
@@ -279,20 +304,20 @@ def read_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
         width, height = claimed or (0, 0)
         if width * height > max_pixels:
             raise Unreadable(
-                f"is {width}×{height}, which are {width * height / 1e6:.4g} megapixels, wanted at most "
-                f"{max_pixels / 1e6:.4g}: reduce the image, or raise max_pixels in the recipe"
+                f"is {width}×{height}, {width * height / 1e6:.4g} megapixels, but the limit is {max_pixels / 1e6:.4g} "
+                "megapixels: reduce the image, or raise max_pixels in the recipe"
             )
         is_image = width * height > 0 and not is_cut_off(contents)
         image = cv2.imdecode(np.frombuffer(contents, np.uint8), cv2.IMREAD_COLOR_RGB) if is_image else None
     except (OSError, cv2.error):
         image = None
     if image is None:
-        raise Unreadable("cannot be read")
+        raise Unreadable("cannot be read: the file is damaged, incomplete, not accessible or of an unsupported format")
     return image.astype(np.uint8, copy=False)
 
 
 class _ImageCache:
-    """Decoded images, the least recently used dropped beyond a budget. Any thread may read."""
+    """Cache of decoded images for several threads. Above `budget_bytes`, the least recently used images are removed."""
 
     def __init__(self, budget_bytes: int, max_pixels: int) -> None:
         self._budget, self._max_pixels = budget_bytes, max_pixels
@@ -308,7 +333,7 @@ class _ImageCache:
         try:
             image = read_rgb(path, self._max_pixels)
         except Unreadable as error:
-            raise DataError(f"{path} could be read when training began, and now it {error}") from None
+            raise DataError(f"{path} was readable when training started, but now it {error}") from None
         with self._lock:
             self._images[path] = image
             self._bytes = sum(cached.nbytes for cached in self._images.values())
@@ -318,12 +343,12 @@ class _ImageCache:
 
 
 def _variation(image: Image, top: int, left: int, side: int) -> float:
-    """Standard deviation of a window's values, from every fourth pixel both ways."""
+    """Return the standard deviation of the values in a window, computed from every fourth pixel in both directions."""
     return float(image[top : top + side : 4, left : left + side : 4].std())
 
 
 def _size(path: Path, max_pixels: int) -> tuple[int, int] | str:
-    """Height and width of an image file that can be decoded, or why it cannot."""
+    """Return the height and width of an image file, or the reason why it cannot be read."""
     try:
         height, width = read_rgb(path, max_pixels).shape[:2]
     except Unreadable as error:

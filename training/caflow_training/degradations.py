@@ -1,7 +1,7 @@
-"""What happens to photographs before somebody wants to enlarge them: blur, reduction, noise, JPEG, video coding.
+"""Degradations of photographs: blur, reduction, noise, JPEG and video coding.
 
-Makes the conditions of super-resolution in training. Every draw comes from the generator that is passed in, so a
-condition is a function of the seed, the step and the row.
+They make the conditions of super-resolution in training, so that the model learns to enlarge degraded photographs. All
+random numbers come from the caller's generator. So a condition depends on the seed, the step and the row alone.
 """
 
 from fractions import Fraction
@@ -26,63 +26,78 @@ Noise = Literal["gaussian", "grey", "poisson", "speckle"]
 Codec = Literal["h264", "hevc"]
 
 CONTEXT = 32
-"""Pixels of the condition that are degraded beside a crop, both sides together: more than a JPEG or video block, so
-that crops start anywhere in a block and see no border."""
+"""Width of the surroundings that are degraded together with a crop, in pixels of the condition, both sides together.
+They are wider than a JPEG or video block, so a crop can start anywhere in a block and is not affected by the border."""
 BORDER = 8
-"""Of these at least so many lie on each side."""
+"""Smallest width of the surroundings on each side of the crop, in pixels of the condition."""
 VIDEO_FRAMES = 3
+"""Largest number of frames of a coded video."""
 LARGEST_PAN = 2
-"""Pixels by which the frames of a coded video move between two frames, either way."""
+"""Largest motion between two frames of a coded video, in pixels, in each direction."""
 ENCODERS: dict[Codec, tuple[str, dict[str, str]]] = {
     "h264": ("libx264", {"preset": "veryfast", "tune": "zerolatency", "x264-params": "asm=0"}),
     "hevc": ("libx265", {"preset": "veryfast", "tune": "zerolatency", "x265-params": "log-level=none:pools=1:asm=0"}),
 }
-"""Without vector instructions: with AVX-512, x264 does not always code small frames alike."""
+"""Encoder and its options for each codec. Vector instructions are off (`asm=0`): with AVX-512, x264 does not always
+give the same result for the same small frames."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Degradations:
-    """Which degradations conditions suffer, and how often. The default is none: the task's own reduction alone.
+    """Keys that define how the conditions of super-resolution are degraded in training. By default they are not
+    degraded: each condition is the target, reduced by `down_filter`.
 
-    Shares are probabilities per crop. Ranges are (smallest, largest); a value is drawn uniformly between them.
+    A crop is either clean or degraded. The degradation has four steps: blur, reduction, noise and coding. The reduction
+    is always applied; the other steps have probabilities, in keys that end in `_share`. Ranges are written as
+    `[smallest, largest]`, and a value is drawn uniformly between the two for each crop.
     """
 
     clean_share: Share = 1.0
-    """Crops that are reduced by the task's own filter and suffer nothing else."""
+    """Probability that a crop is clean: reduced by `down_filter`, without any degradation. The other keys concern the
+    remaining crops."""
     reductions: tuple[Reduction, ...] = ("bicubic",)
-    """Antialiased filters of the other crops, drawn with equal probability."""
+    """Antialiased filters that reduce degraded crops. One is drawn for each crop, with equal probability."""
     blur_share: Share = 0.0
+    """Probability that a degraded crop is blurred before the reduction."""
     blur_sigma: tuple[Sigma, Sigma] = (0.5, 3.0)
-    """Gaussian blur before the reduction, in pixels of the target."""
+    """Range of the standard deviation of the Gaussian blur, in pixels of the target."""
     noise_share: Share = 0.0
+    """Probability that noise is added to a degraded crop after the reduction."""
     noise_sigma: tuple[Sigma, Sigma] = (1.0, 10.0)
-    """Standard deviation in grey levels of 255, after the reduction."""
+    """Range of the noise's standard deviation, for pixel values 0…255. For `poisson` and `speckle` it applies to a
+    brightness of one half."""
     noises: tuple[Noise, ...] = ("gaussian",)
-    """gaussian: independent per channel; grey: one value for all three; poisson: variance proportional to the
-    brightness; speckle: standard deviation proportional to it."""
+    """Kinds of noise; one is drawn for each crop. `gaussian`: independent in each channel. `grey`: equal in all three
+    channels. `poisson`: its variance is proportional to the brightness. `speckle`: its standard deviation is
+    proportional to the brightness."""
     jpeg_share: Share = 0.0
+    """Probability that a degraded crop is coded as JPEG."""
     jpeg_quality: tuple[Quality, Quality] = (30, 95)
+    """Range of the JPEG quality."""
     video_share: Share = 0.0
-    """Of crops that are coded as frames of a video; a crop is coded by JPEG or as video, never both."""
+    """Probability that a degraded crop is coded as a frame of a video. A crop is coded as JPEG or as video, never both,
+    so `jpeg_share` + `video_share` must be at most 1. A value above 0 requires the extra `video` of caflow-deploy."""
     video_crf: tuple[Crf, Crf] = (18, 32)
+    """Range of the constant rate factor of the video encoder; higher values give lower quality."""
     codecs: tuple[Codec, ...] = ("h264",)
+    """Video codecs; one is drawn for each crop."""
 
     def __post_init__(self) -> None:
         if self.jpeg_share + self.video_share > 1:
             raise ValueError(
-                f"jpeg_share + video_share = {self.jpeg_share + self.video_share:g}: a crop is coded by one of "
-                "them, so their sum must not exceed 1."
+                f"jpeg_share + video_share must be at most 1, because a crop is coded as JPEG or as video; got "
+                f"{self.jpeg_share + self.video_share:g}."
             )
         for name in ("blur_sigma", "noise_sigma", "jpeg_quality", "video_crf"):
             low, high = getattr(self, name)
             if low > high:
-                raise ValueError(f"{name} = [{low}, {high}]: write the smaller value first.")
+                raise ValueError(f"{name} must contain the smaller value first; got [{low}, {high}].")
         for name in ("reductions", "noises", "codecs"):
             if not getattr(self, name):
-                raise ValueError(f"{name} = []: name at least one.")
+                raise ValueError(f"{name} must contain at least one entry; got [].")
 
     def degrade(self, window: Image, scale: int, rng: np.random.Generator) -> Image:
-        """Reduce a window of a photograph by `scale` and degrade it: (H, W, 3) to (H / scale, W / scale, 3)."""
+        """Degrade a window (H, W, 3) of a photograph and reduce it by `scale`: return (H / scale, W / scale, 3)."""
         if rng.random() < self.blur_share:
             window = _blur(window, rng.uniform(*self.blur_sigma))
         small = _reduce(window, scale, self.reductions[rng.integers(len(self.reductions))])
@@ -106,7 +121,7 @@ def _reduce(image: Image, scale: int, name: Reduction) -> Image:
     if name == "area":
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     if name == "lanczos":
-        # OpenCV's Lanczos does not widen its kernel, so what the small image cannot show is removed first.
+        # OpenCV's Lanczos filter is not antialiased: its kernel has a fixed width. So blur the image first.
         smooth = cv2.GaussianBlur(image, (0, 0), scale / 3)
         return cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LANCZOS4).astype(np.uint8, copy=False)
     planes = torch.from_numpy(image).permute(2, 0, 1)[None]
@@ -117,7 +132,7 @@ def _reduce(image: Image, scale: int, name: Reduction) -> Image:
 def _add_noise(image: Image, sigma: float, kind: Noise, rng: np.random.Generator) -> Image:
     normal = rng.standard_normal((*image.shape[:2], 1 if kind == "grey" else 3), dtype=np.float32)
     brightness = image.astype(np.float32) / 255
-    # Of equal strength as Gaussian noise at half of the full brightness.
+    # At half of the full brightness all kinds of noise have the same standard deviation.
     relative: dict[Noise, Any] = {"poisson": np.sqrt(2 * brightness), "speckle": 2 * brightness}
     return _to_bytes(image + sigma * normal * relative.get(kind, 1.0))
 
@@ -130,15 +145,16 @@ def _jpeg(image: Image, quality: int, rng: np.random.Generator) -> Image:
 
 
 def _video_frame(image: Image, crf: int, codec: Codec, rng: np.random.Generator) -> Image:
-    """The image as the last frame of a short video in which the camera pans."""
+    """Code a short video in which the camera pans over the image, and return its last frame, decoded."""
     try:
         import av
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            "video_share > 0 codes crops with PyAV, which is not installed: pip install 'caflow-deploy[video]'",
+            "video_share above 0 requires PyAV, which is not installed: pip install 'caflow-deploy[video]'",
             name="av",
         ) from None
-    height, width = (side // 2 * 2 for side in image.shape[:2])  # both codecs halve the colour's resolution
+    # Both codecs require even sides, because they store colour at half the resolution.
+    height, width = (side // 2 * 2 for side in image.shape[:2])
     pan_x, pan_y = (int(rng.integers(-LARGEST_PAN, LARGEST_PAN + 1)) for _ in range(2))
     frames = int(rng.integers(1, VIDEO_FRAMES + 1))
     name, options = ENCODERS[codec]

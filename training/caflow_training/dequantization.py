@@ -1,6 +1,6 @@
-"""From integer pixels to continuous ones and on to the space in which the flows work (paper, Appendix A.1, item 1).
+"""Dequantization of integer pixel values, and the scale on which the flows work (paper, Appendix A.1, item 1).
 
-Continuous pixel values are x = w + u in [0, 256], w the integer and u in [0, 1] the place inside its cell.
+A continuous pixel value is x = w + u in [0, 256]: w is the integer, and u in [0, 1] is the position inside its cell.
 """
 
 import math
@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from caflow_training.bijections import AffineCoupling, Bijection, TransitionStep
 
 PixelSpace = Literal["centred", "logit"]
-"""centred: v = x/256 − ½. logit: v = logit(α/2 + (1 − α) x/256)."""
+"""Scale v of the pixel values inside the flows. centred: v = x/256 − ½. logit: v = logit(α/2 + (1 − α) x/256)."""
 
 CELLS = 256
+"""Number of dequantization cells, one for each integer pixel value."""
 ALPHA = 1e-5
+"""α of the logit scale. It keeps the logit finite at both ends of the pixel values."""
 MIDPOINT = 0.5
+"""Position of the middle of a cell."""
 
 
 class CentredPixels(Bijection):
-    """v = x/256 − ½, or with a condition its residual: v = (x − condition − ½)/256."""
+    """Centred scale: v = x/256 − ½. With a condition, the scale of differences: v = (x − condition − ½)/256."""
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         shift = CELLS / 2 if condition is None else condition + MIDPOINT
@@ -33,7 +36,7 @@ class CentredPixels(Bijection):
 
 
 class LogitPixels(Bijection):
-    """v = logit(α/2 + (1 − α) x/256), α = 1e-5."""
+    """Logit scale: v = logit(α/2 + (1 − α) x/256) with α = 1e-5."""
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         v, log_det = scaled_logit(x / CELLS)
@@ -46,31 +49,36 @@ class LogitPixels(Bijection):
 
 
 class ReferenceLogitPixels(LogitPixels):
-    """As `LogitPixels`, with the public implementation's way back, x = 256 sigmoid(v): not quite its inverse."""
+    """Logit scale with the inverse of the public implementation, x = 256 sigmoid(v), which is not exact."""
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return CELLS * sigmoid(z), _log_sigmoid_slope(z) + _constant(z, math.log(CELLS))
 
 
 def pixel_space(name: PixelSpace, reference: bool = False) -> Bijection:
-    """The map from continuous pixel values to the flow's space."""
+    """Return the map from continuous pixel values to the scale of the flows.
+
+    Arguments:
+        reference: whether to use the inexact inverse of the public implementation on the logit scale.
+    """
     if name == "centred":
         return CentredPixels()
     return ReferenceLogitPixels() if reference else LogitPixels()
 
 
 class UniformDequantizer(nn.Module):
-    """x = w + u, u uniform."""
+    """Uniform dequantization: x = w + u."""
 
     def forward(self, w: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Integers w (B, C, H, W) in 0…255 and u in (0, 1) to x, and −log q(x | w), (B,) in nats: here 0."""
+        """Return x for integers w (B, C, H, W) in 0…255 and u in (0, 1), and −log q(x | w), (B,) in nats, here 0."""
         return w + u, w.new_zeros(w.shape[0])
 
 
 class VariationalDequantizer(nn.Module):
-    """x = w + sigmoid(f(logit(u); w)): the place in the cell is drawn by a flow (Ho et al., "Flow++", 2019).
+    """Variational dequantization: a flow f computes the position in the cell (Ho et al., "Flow++", 2019).
 
-    `steps` of ActNorm, invertible 1×1 convolution and a coupling conditioned on w/127.5 − 1.
+    x = w + sigmoid(f(logit(u); w)). f consists of `steps` of ActNorm, invertible 1×1 convolution and a coupling that is
+    conditioned on w/127.5 − 1.
     """
 
     def __init__(self, channels: int, steps: int, width: int) -> None:
@@ -80,7 +88,7 @@ class VariationalDequantizer(nn.Module):
             self.layers += [TransitionStep(channels), AffineCoupling(channels, width, condition_channels=channels)]
 
     def forward(self, w: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Integers w (B, C, H, W) in 0…255 and u in (0, 1) to x, and −log q(x | w), (B,) in nats."""
+        """Return x for integers w (B, C, H, W) in 0…255 and u in (0, 1), and −log q(x | w), (B,) in nats."""
         condition = w / ((CELLS - 1) / 2) - 1
         v, log_det = scaled_logit(u)
         for layer in self.layers:
@@ -90,25 +98,25 @@ class VariationalDequantizer(nn.Module):
 
 
 def scaled_logit(v: Tensor) -> tuple[Tensor, Tensor]:
-    """logit(α/2 + (1 − α) v) of v in [0, 1], and its log |det|, (B,) in nats."""
+    """Return logit(α/2 + (1 − α) v) for v (B, C, H, W) in [0, 1], and log |det| of this map, (B,) in nats."""
     v = ALPHA / 2 + (1 - ALPHA) * v
     slope = -(torch.log(v) + torch.log1p(-v)).sum((1, 2, 3))
     return torch.logit(v), slope + _constant(v, math.log1p(-ALPHA))
 
 
 def sigmoid(v: Tensor) -> Tensor:
-    """The logistic function, exact in relative terms for negative v, too.
+    """Return the logistic function of v, with a small relative error also for strongly negative v.
 
-    Written with softplus: ONNX Runtime's Sigmoid on the CPU is an approximation: off by 1e-7 near 0, and 0 from
-    v = −18 on.
+    The formula uses softplus, because ONNX Runtime's Sigmoid on the CPU is an approximation. Its error is 1e-7 near 0,
+    and it returns 0 for v below −18.
     """
     return torch.exp(-F.softplus(-v))
 
 
 def log_sigmoid_slope(v: Tensor) -> Tensor:
-    """log of the derivative of sigmoid at v, elementwise, in nats.
+    """Return the logarithm of the derivative of `sigmoid` at v, for each element, in nats.
 
-    Written with softplus: exporters turn logsigmoid into Log(Sigmoid).
+    The formula uses softplus, because exporters convert logsigmoid to Log(Sigmoid), which is inexact: see `sigmoid`.
     """
     return -(F.softplus(v) + F.softplus(-v))
 

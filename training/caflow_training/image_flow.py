@@ -1,4 +1,7 @@
-"""The multi-scale flow of one image: condition Y to latents D, target W to latents L (paper, §4 and Appendix A.1)."""
+"""Multi-scale flow of one image: it turns the condition Y into latents D, or the target W into latents L.
+
+See §4 and Appendix A.1 of the paper.
+"""
 
 from collections.abc import Iterator
 from typing import cast
@@ -19,18 +22,19 @@ from caflow_training.bijections import (
 
 
 def flow_steps(channels: int, steps: int, width: int) -> Iterator[Bijection]:
-    """`steps` of ActNorm, invertible 1×1 convolution and affine coupling (Appendix A.1, item 4)."""
+    """Yield the layers of `steps` flow steps: ActNorm, invertible 1×1 convolution, affine coupling (Appendix A.1, item
+    4)."""
     for _ in range(steps):
         yield TransitionStep(channels)
         yield AffineCoupling(channels, width)
 
 
 class ImageFlow(nn.Module):
-    """A Glow: at each level squeeze, transition steps, flow steps, split.
+    """Glow model (Kingma and Dhariwal, 2018): each level is a squeeze, transition steps, flow steps and a split.
 
-    Level 0 is the coarsest, as in the paper. Latents of a (B, C, H, W) image with n levels: level j ≥ 1 has shape
-    (B, 2^(n−j) C, H / 2^(n−j), W / 2^(n−j)); level 0, which is not split, (B, 2^(n+1) C, H / 2^n, W / 2^n).
-    H and W must be multiples of 2^n.
+    Level 0 is the coarsest, as in the paper. For an image (B, C, H, W) and n levels, the latents of level j ≥ 1 have
+    shape (B, 2^(n−j) C, H / 2^(n−j), W / 2^(n−j)). Level 0 is not split, so its latents have shape
+    (B, 2^(n+1) C, H / 2^n, W / 2^n). H and W must be multiples of 2^n.
     """
 
     def __init__(
@@ -55,7 +59,8 @@ class ImageFlow(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Image (B, C, H, W) to its latents, coarsest first, and log |det| per level, (B, n) in nats."""
+        """Turn an image (B, C, H, W) into its latents, coarsest level first. Also return log |det| per level, (B, n) in
+        nats."""
         latents: list[Tensor] = []
         log_dets: list[Tensor] = []
         for j in reversed(range(len(self.levels))):
@@ -68,7 +73,8 @@ class ImageFlow(nn.Module):
         return latents[::-1], torch.stack(log_dets[::-1], dim=1)
 
     def inverse(self, latents: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Latents, coarsest first, to the image and log |det| of this direction per level, (B, n) in nats."""
+        """Turn latents, coarsest level first, into the image. Also return log |det| of this direction per level, (B, n)
+        in nats."""
         x = latents[0]
         log_dets: list[Tensor] = []
         for j, level in enumerate(self.levels):
@@ -80,5 +86,5 @@ class ImageFlow(nn.Module):
 
 
 def latent_channels(channels: int, levels: int, j: int) -> int:
-    """Channels of the level-j latent of an image with `channels` channels."""
+    """Return the number of channels of the latents at level j, for an image with `channels` channels."""
     return int(channels * 2 ** (levels + 1 if j == 0 else levels - j))

@@ -1,7 +1,8 @@
-"""A small convolutional network that predicts the target from the condition, once per image.
+"""Mean network: a small convolutional network that predicts the target from the condition.
 
-What depends on the condition alone costs nothing per sample. So the flow may model the target as its residual to this
-prediction, which is an exact shift given the condition, and its blocks may see the network's features beside D.
+The network runs once per image, so it adds no cost per sample. The flow then models the difference between the target
+and the prediction. For a given condition this is a shift, so the likelihood stays exact. The blocks of the flow may
+also read the network's features, in addition to the latents D.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from caflow_training.dequantization import CELLS
 
 
 class ResidualBlock(nn.Module):
-    """x + convolution(ReLU(convolution(x))), both 3×3."""
+    """Residual block: x + convolution(ReLU(convolution(x))), with 3×3 convolutions."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -28,16 +29,17 @@ class ResidualBlock(nn.Module):
 
 
 class MeanNetwork(nn.Module):
-    """Residual blocks at the condition's own resolution, then one convolution and a pixel shuffle to the target's.
+    """Residual blocks at the condition's resolution, then a convolution and a pixel shuffle to the target's resolution.
 
-    The prediction starts as zero: the mean is then the prepared condition. `dtype` is the type in which the
-    convolutions run, or None for the input's own.
+    The network predicts the difference between the target and the prepared condition. Initially the difference is 0.
+    `dtype` is the type in which the convolutions compute; None means the input's type.
 
     Arguments:
-        scale: sides of the target over those of the condition.
-        blocks, width: number of residual blocks and their channels.
-        feature_channels: of the features that `forward` returns for each level; one entry per level of the flow,
-            coarsest first, or none.
+        scale: sides of the target divided by those of the condition.
+        blocks: number of residual blocks.
+        width: channels of the residual blocks.
+        feature_channels: channels of the features that `forward` returns for each level, coarsest first; empty for no
+            features.
     """
 
     def __init__(self, channels: int, scale: int, blocks: int, width: int, feature_channels: Sequence[int]) -> None:
@@ -58,9 +60,10 @@ class MeanNetwork(nn.Module):
         Arguments:
             condition: (B, C, h, w), pixel values 0…255.
 
-        Returns: the difference between prediction and prepared condition, (B, C, scale · h, scale · w) in pixel values;
-            and the features of each level j, (B, feature_channels[j], H/2^(n−j+1), W/2^(n−j+1)) with H and W
-            the target's sides: the resolution that the networks of the blocks at level j see.
+        Returns: the difference between prediction and prepared condition, (B, C, H, W) in pixel values, with
+            H = scale · h and W = scale · w; and the features of each level j,
+            (B, feature_channels[j], H/2^(n−j+1), W/2^(n−j+1)). That is the resolution at which the blocks of level j
+            run their networks.
         """
         x = (condition / CELLS - 0.5).to(self.first.weight.dtype)
         with torch.autocast(x.device.type, self.dtype) if self.dtype else nullcontext():
@@ -73,7 +76,7 @@ class MeanNetwork(nn.Module):
         return CELLS * difference.to(condition.dtype), [level.to(condition.dtype) for level in features]
 
     def _resampled(self, trunk: Tensor, reduction: int) -> Tensor:
-        """The trunk at the target's resolution divided by `reduction`."""
+        """Resample `trunk` to the target's resolution divided by `reduction`."""
         if reduction < self.scale:
             return F.interpolate(trunk, scale_factor=self.scale // reduction, mode="nearest")
         factor = reduction // self.scale

@@ -1,4 +1,7 @@
-"""CAFLOW: p(target | condition) as two image flows and a conditional flow between their latents (paper, §4)."""
+"""The CAFLOW model of p(target | condition): two image flows, and a conditional flow between their latents (paper, §4).
+
+Shapes: B is the batch size, n the number of levels, H×W the array size of targets, h×w that of conditions.
+"""
 
 import math
 from dataclasses import dataclass
@@ -24,46 +27,46 @@ CHANNELS = 3
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """log p(target | condition) by parts (eq. 9), each (B, n) in nats, level 0 the coarsest.
+    """log p(target | condition) in parts (eq. 9). Each part is (B, n), in nats; level 0 is the coarsest.
 
-    The constants of dequantization and pixel scaling are in `target_log_det` of the finest level.
+    The terms of dequantization and pixel scaling are part of `target_log_det` of the finest level.
     """
 
     prior: Tensor
-    """log N(z[i, j]; 0, I), summed over i."""
+    """log N(z[i, j]; 0, I) at each level j, summed over i."""
     conditional_log_det: Tensor
-    """Of the blocks g[i][j], summed over i."""
+    """Log-determinants of the blocks g[i][j] at each level j, summed over i."""
     target_log_det: Tensor
-    """Of the target flow."""
+    """Log-determinant of the target flow at each level."""
 
     @property
     def per_level(self) -> Tensor:
-        """(B, n)."""
+        """Sum of the three parts for each level, (B, n) in nats."""
         return self.prior + self.conditional_log_det + self.target_log_det
 
     @property
     def total(self) -> Tensor:
-        """(B,)."""
+        """Sum over all parts and levels, (B,) in nats."""
         return self.per_level.sum(1)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """All that follows from the condition alone; computed once per image, however many samples are drawn."""
+    """Results that depend on the condition alone. They are computed once per image, for any number of samples."""
 
     prepared: Tensor
-    """(B, 3, H, W), the condition at the target's size, integers."""
+    """Condition at the target's size, (B, 3, H, W), integer values."""
     latents: list[Tensor]
-    """D, coarsest first."""
+    """Latents D of the condition, coarsest level first."""
     log_prob: Tensor
     """log p(condition), (B,) in nats."""
     mean: Tensor | None
-    """(B, 3, H, W), what the target is modelled as a residual to, in pixel values; None where it is no residual."""
+    """Prediction that is subtracted from the target, (B, 3, H, W) in pixel values; None without `residual`."""
     features: list[Tensor] | None
-    """Of the mean network, one per level, where the model has them."""
+    """Features of the mean network, one tensor per level; None if the model has none."""
 
     def rows(self, index: Tensor) -> "Encoded":
-        """The conditions that `index`, (R,) int64, names, in that order."""
+        """Return the conditions selected by `index`, (R,) int64, in the order of `index`."""
         return Encoded(
             self.prepared[index],
             [latent[index] for latent in self.latents],
@@ -75,21 +78,23 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Sample:
-    """What `CAFlow.sample` draws."""
+    """Samples of a batch, with their log-likelihoods."""
 
     images: Tensor
-    """(B, 3, H, W), continuous pixel values; a trained model's are within [0, 256). `to_integers` rounds them."""
+    """Continuous pixel values, (B, 3, H, W), usually in [0, 256). `to_integers` converts them to uint8."""
     log_likelihood: LogLikelihood
-    """log p at these continuous points, from the sampling pass itself."""
+    """log p(target | condition) at these continuous pixel values, computed while sampling."""
 
 
 class CAFlow(nn.Module):
-    """A conditional autoregressive flow.
+    """Conditional autoregressive flow.
 
-    Conditions are as a user has them, (B, 3, h, w) with values 0…255 of any real type (for super-resolution the
-    small image): the model prepares them. Targets are (B, 3, H, W), H = scale · h. Places in the dequantization cells,
-    `target_u` and `condition_u`, are of the target's shape and in (0, 1); by default the middle, which makes scores
-    deterministic.
+    Arguments of many methods:
+        condition: (B, 3, h, w), values 0…255 of any real type, as the user has it; for super-resolution the small
+            image. The model prepares it.
+        target: (B, 3, H, W) with H = scale · h and W = scale · w, values 0…255.
+        target_u, condition_u: positions inside the dequantization cells, in (0, 1), of the target's shape. The default
+            is the middle of each cell, which makes scores deterministic.
     """
 
     def __init__(self, config: CAFlowConfig) -> None:
@@ -138,22 +143,23 @@ class CAFlow(nn.Module):
                 module.log_scale_bound = config.log_scale_bound
 
     def prepare(self, condition: Tensor) -> Tensor:
-        """The condition at the target's size, integers in the model's type.
+        """Convert a condition to the target's size: return (B, 3, H, W), integer values in the model's type.
 
         Raises:
-            ValueError: if its shape does not fit the model.
+            ValueError: if the condition's shape does not fit the model.
         """
         config = self.config
         multiple = config.size_multiple // config.task.scale
         if condition.ndim != 4 or condition.shape[1] != CHANNELS or any(n % multiple for n in condition.shape[2:]):
             raise ValueError(
-                f"wanted a condition of shape (B, {CHANNELS}, h, w) with h and w multiples of {multiple}, got "
-                f"{tuple(condition.shape)}: crop or pad it."
+                f"condition: expected shape (B, {CHANNELS}, h, w) with h and w multiples of {multiple}; got "
+                f"{tuple(condition.shape)}: crop or pad the condition."
             )
         return config.task.prepare(condition.to(next(self.parameters()).dtype))
 
     def encode_condition(self, prepared: Tensor, condition_u: Tensor | float = MIDPOINT) -> tuple[list[Tensor], Tensor]:
-        """Prepared condition (B, 3, H, W) to its latents D, coarsest first, and log p(condition), (B,) in nats."""
+        """Encode a prepared condition (B, 3, H, W): return its latents D, coarsest level first, and log p(condition),
+        (B,) in nats."""
         x, dequantizer_term = self.condition_dequantizer(prepared, _places(condition_u, prepared))
         v, pixel_log_det = self.condition_pixels(x)
         latents, log_dets = self.condition_flow(v)
@@ -161,10 +167,10 @@ class CAFlow(nn.Module):
         return latents, dequantizer_term + pixel_log_det + log_dets.sum(1) + prior
 
     def encode(self, condition: Tensor, condition_u: Tensor | float = MIDPOINT) -> Encoded:
-        """Everything that follows from the condition, (B, 3, h, w), alone.
+        """Compute all results that depend on the condition alone.
 
         Raises:
-            ValueError: if its shape does not fit the model.
+            ValueError: if the condition's shape does not fit the model.
         """
         prepared = self.prepare(condition)
         latents, log_prob = self.encode_condition(prepared, condition_u)
@@ -172,12 +178,13 @@ class CAFlow(nn.Module):
         return Encoded(prepared, latents, log_prob, mean, features)
 
     def predict(self, condition: Tensor, prepared: Tensor) -> tuple[Tensor | None, list[Tensor] | None]:
-        """`mean` and `features` of `Encoded`."""
+        """Return `mean` and `features` of `Encoded` for a condition and its prepared form."""
         if not self.config.residual:
             return None, None
         if self.mean_network is None:
             return prepared, None
-        # A condition of the target's size may hold more than the model is to know, such as colours.
+        # For tasks without a change of size, the raw condition may contain information that `prepare` removes, such as
+        # colours. So the mean network reads the prepared condition.
         seen = prepared if self.config.task.scale == 1 else condition.to(prepared.dtype)
         difference, features = self.mean_network(seen)
         return prepared + difference, features if self.config.mean_features else None
@@ -189,7 +196,7 @@ class CAFlow(nn.Module):
         target_u: Tensor | float = MIDPOINT,
         condition_u: Tensor | float = MIDPOINT,
     ) -> LogLikelihood:
-        """log p(target | condition) of integer targets: eq. 9, with one place per cell standing for the cell."""
+        """Return log p(target | condition) of integer targets (eq. 9), evaluated at one position per cell."""
         likelihood, _ = self.log_joint(target, condition, target_u, condition_u)
         return likelihood
 
@@ -200,7 +207,8 @@ class CAFlow(nn.Module):
         target_u: Tensor | float = MIDPOINT,
         condition_u: Tensor | float = MIDPOINT,
     ) -> tuple[LogLikelihood, Tensor]:
-        """log p(target | condition), and log p(condition), (B,) in nats: the two terms of the objective (eq. 9)."""
+        """Return the two terms of the objective (eq. 9): log p(target | condition), and log p(condition), (B,) in
+        nats."""
         encoded = self.encode(condition, condition_u)
         return self.log_prob_given(target, encoded, target_u), encoded.log_prob
 
@@ -211,10 +219,11 @@ class CAFlow(nn.Module):
         target_u: Tensor | float = MIDPOINT,
         latent_noise: Tensor | None = None,
     ) -> LogLikelihood:
-        """`log_prob` of integer targets whose conditions are encoded.
+        """Return `log_prob` of integer targets for conditions that are already encoded.
 
         Arguments:
-            latent_noise: added to L where finer flows see it as a condition, (B, 3, H, W): a regularizer of training.
+            latent_noise: noise (B, 3, H, W) that is added to the latents L where cross blocks read them as conditions;
+                a regularizer for training.
         """
         self._check_target(target, encoded.prepared)
         target = target.to(encoded.prepared.dtype)
@@ -222,7 +231,7 @@ class CAFlow(nn.Module):
         return self._log_density(x, encoded, dequantizer_term, latent_noise)
 
     def log_density(self, target: Tensor, condition: Tensor, condition_u: Tensor | float = MIDPOINT) -> LogLikelihood:
-        """log p at continuous pixel values, such as those that `sample` returns."""
+        """Return log p(target | condition) at continuous pixel values, such as those that `sample` returns."""
         encoded = self.encode(condition, condition_u)
         self._check_target(target, encoded.prepared)
         return self._log_density(target, encoded, 0.0)
@@ -230,9 +239,13 @@ class CAFlow(nn.Module):
     def importance_log_prob(
         self, target: Tensor, condition: Tensor, draws: int, generator: torch.Generator | None = None
     ) -> Tensor:
-        """log (1/K) Σ_k p(target + u_k | condition)/q(u_k), (B,) in nats: the estimate of log P(target | condition) of
-        integers from K = `draws` places in the cells. Its mean rises with K towards the truth (Burda et al.,
-        "Importance Weighted Autoencoders", 2016), so bits per dimension from it are never flattering."""
+        """Estimate the log-probability of integer targets from K = `draws` random positions in the cells.
+
+        The mean of the estimate rises with K towards the true value (Burda et al., "Importance Weighted Autoencoders",
+        2016). So on average, its bits per dimension are not lower than the true ones.
+
+        Returns: log (1/K) Σ_k p(target + u_k | condition)/q(u_k), (B,) in nats.
+        """
         terms = []
         for _ in range(draws):
             u = torch.rand(target.shape, generator=generator, device=target.device, dtype=torch.float32)
@@ -240,7 +253,7 @@ class CAFlow(nn.Module):
         return torch.logsumexp(torch.stack(terms), dim=0) - math.log(draws)
 
     def draw_noise(self, rows: int, height: int, width: int, generator: torch.Generator | None = None) -> Latents:
-        """Standard normal z[i, j] for `rows` targets of height × width."""
+        """Draw standard normal noise z[i, j] for `rows` targets of the given height and width."""
         weight = next(self.parameters())
         shapes = self.conditional_flow.latent_shapes(CHANNELS, height, width)
         return {
@@ -249,7 +262,7 @@ class CAFlow(nn.Module):
         }
 
     def noise_from(self, values: Tensor) -> Latents:
-        """The values of (B, 3, H, W) as z[i, j] of B targets of H × W, which hold as many."""
+        """Split `values` (B, 3, H, W) into noise z[i, j] for B targets of shape (3, H, W)."""
         shapes = self.conditional_flow.latent_shapes(CHANNELS, *values.shape[2:])
         parts = values.flatten(1).split([math.prod(shape) for shape in shapes.values()], dim=1)
         return {key: part.unflatten(1, shape) for (key, shape), part in zip(shapes.items(), parts, strict=True)}
@@ -261,24 +274,24 @@ class CAFlow(nn.Module):
         temperature: float | list[float] = 1.0,
         condition_u: Tensor | float = MIDPOINT,
     ) -> Sample:
-        """One target per condition, with its log-likelihood from the same pass.
+        """Draw one sample per condition, and compute its log-likelihood in the same pass.
 
         Arguments:
-            noise: standard normal z[i, j] as `draw_noise` makes them, or None to draw them.
-            temperature: τ: z[i, j] is noise · τ, or noise · τ[i] where there is one for each level (coarsest first).
-                Whatever τ, z is scored under N(0, I).
+            noise: standard normal z[i, j] from `draw_noise`; None draws new noise.
+            temperature: factor τ on the noise: one number, or a list with one number per level, coarsest first. z[i, j]
+                is then multiplied by τ[i]. The log-likelihood refers to N(0, I) at every temperature.
         """
         levels = self.config.levels
         temperatures = [temperature] * levels if isinstance(temperature, float | int) else temperature
         if len(temperatures) != levels:
-            raise ValueError(f"wanted one temperature or {levels}, one per level, got {len(temperatures)}")
+            raise ValueError(f"temperature: expected 1 number or {levels}, one per level; got {len(temperatures)}")
         encoded = self.encode(condition, condition_u)
         if noise is None:
             noise = self.draw_noise(len(encoded.prepared), *encoded.prepared.shape[2:])
         return self.decode({(i, j): temperatures[i] * values for (i, j), values in noise.items()}, encoded)
 
     def decode(self, z: Latents, encoded: Encoded) -> Sample:
-        """The targets whose base latents are z, one for each encoded condition."""
+        """Turn base latents z into targets, one for each encoded condition. This is the inverse of `encode_target`."""
         latents, conditional_log_dets = self.conditional_flow.inverse(z, encoded.latents, encoded.features)
         v, target_log_dets = self.target_flow.inverse(latents)
         images, pixel_log_det = self.target_pixels.inverse(v, encoded.mean)
@@ -287,14 +300,16 @@ class CAFlow(nn.Module):
         return Sample(images, likelihood)
 
     def set_network_dtype(self, dtype: torch.dtype | None) -> None:
-        """Run the networks inside the affine layers and the mean network in `dtype`, the flow's state in its own type.
-        None: the networks in the state's type, too."""
+        """Set the type in which the networks of the affine layers and the mean network compute.
+
+        The state of the flow keeps its type. None makes the networks compute in that type, too.
+        """
         for module in self.modules():
             if isinstance(module, AffineNetwork | MeanNetwork):
                 module.dtype = dtype
 
     def encode_target(self, x: Tensor, encoded: Encoded) -> Latents:
-        """The base latents of continuous pixel values (B, 3, H, W): the inverse of `decode`."""
+        """Turn continuous pixel values (B, 3, H, W) into base latents z. This is the inverse of `decode`."""
         v, _ = self.target_pixels(x, encoded.mean)
         z, _ = self.conditional_flow(self.target_flow(v)[0], encoded.latents, encoded.features)
         return cast(Latents, z)
@@ -314,7 +329,7 @@ class CAFlow(nn.Module):
         return LogLikelihood(self._prior(z), conditional_log_dets, target_log_dets)
 
     def _prior(self, z: Latents) -> Tensor:
-        """log N(z[i, j]; 0, I) summed over i, (B, n) in nats."""
+        """Return log N(z[i, j]; 0, I) at each level j, summed over i: (B, n) in nats."""
         levels = range(self.config.levels)
         flat = {(i, j): standard_normal_log_prob(values) for (i, j), values in z.items()}
         per_level = [torch.stack([flat[i, j] for i in levels if (i, j) in flat]).sum(0) for j in levels]
@@ -323,23 +338,29 @@ class CAFlow(nn.Module):
     def _check_target(self, target: Tensor, prepared: Tensor) -> None:
         if target.shape != prepared.shape:
             raise ValueError(
-                f"wanted a target of shape {tuple(prepared.shape)}, {self.config.task.scale} times the condition's "
-                f"height and width, got {tuple(target.shape)}"
+                f"target: expected shape {tuple(prepared.shape)}, with {self.config.task.scale} times the condition's "
+                f"height and width; got {tuple(target.shape)}"
             )
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:
-    """log N(z; 0, I), summed over all but the batch: (B,) in nats."""
+    """Return log N(z; 0, I), summed over all axes but the batch: (B,) in nats."""
     return -0.5 * (z.square().sum((1, 2, 3)) + z[0].numel() * math.log(2 * math.pi))
 
 
 def bits_per_dim(log_likelihood: Tensor, dims: int) -> Tensor:
-    """−log-likelihood / (dims · ln 2), with `dims` the number of values in one image; pixel values as 0…256."""
+    """Return −log-likelihood / (dims · ln 2) of densities on the scale of pixel values 0…256.
+
+    Arguments:
+        log_likelihood: in nats, any shape.
+        dims: number of values of one image.
+    """
     return -log_likelihood / (dims * math.log(2))
 
 
 def to_integers(images: Tensor) -> Tensor:
-    """Continuous pixel values to uint8: rounded down, as the cell [w, w + 1) stands for w, and clamped to 0…255."""
+    """Convert continuous pixel values to uint8: round down, because the cell [w, w + 1) stands for w, and clamp to
+    0…255."""
     return images.floor().clamp(0, 255).to(torch.uint8)
 
 
@@ -348,11 +369,11 @@ def _places(u: Tensor | float, like: Tensor) -> Tensor:
 
 
 def _add_noise(latents: list[Tensor], noise: Tensor) -> list[Tensor]:
-    """Latents plus the values of `noise`, (B, C, H, W), which holds as many as all of them together."""
+    """Add the values of `noise` (B, C, H, W) to the latents, which together have as many values."""
     parts = noise.flatten(1).split([latent[0].numel() for latent in latents], dim=1)
     return [latent + part.view_as(latent) for latent, part in zip(latents, parts, strict=True)]
 
 
 def _add_to_finest(log_dets: Tensor, finest: Tensor) -> Tensor:
-    """Add (B,) to the last column of (B, n)."""
+    """Add `finest`, (B,), to the last column of `log_dets`, (B, n)."""
     return torch.cat([log_dets[:, :-1], (log_dets[:, -1] + finest)[:, None]], dim=1)

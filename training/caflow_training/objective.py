@@ -1,4 +1,4 @@
-"""The training objective (paper, eq. 9), the learning rate and the average of weights (Appendix B)."""
+"""Training objective (paper, eq. 9), learning rate, and moving average of the weights (Appendix B)."""
 
 from collections.abc import Iterator, Mapping
 from typing import cast
@@ -14,24 +14,29 @@ from caflow_training.model import CAFlow, Encoded
 from caflow_training.recipe import TrainingConfig
 
 LATTICE = 4
-"""Pixels: a grid that was seen had a period of this, and of half of it."""
+"""Period of the pattern that the `lattice` term suppresses, in pixels. Training with LPIPS alone produced visible grids
+with periods of 4 and 2 pixels."""
 
 
 class Objective(nn.Module):
-    """The loss of a batch: a weighted sum of up to five terms, each averaged over the batch.
+    """Loss of a batch: a weighted sum of up to five terms, each averaged over the batch.
 
     * `likelihood`: −[log p(W | Y) + λ log p(Y)] / dims, in nats per dimension (eq. 9).
     * `mean`: L1 distance between the mean network's prediction and the target.
-    * `still`: L1 distance between the sample at τ = 0 and the target. This and the next two are trained through the
-      sampling direction, which leaves the likelihood exact: it is that of another, better looking flow.
-    * `features`: perceptual distance between a sample and the target, both shifted at random, since networks with
-      strides favour patterns that fit them.
-    * `lattice`: what repeats every 4 pixels in the difference of that sample and the target.
+    * `still`: L1 distance between the sample at temperature 0 and the target.
+    * `features`: perceptual distance between a sample and the target. Both are shifted by the same random offset,
+      because networks with strides favour patterns that are aligned with their strides.
+    * `lattice`: pattern that repeats every 4 pixels in the difference between that sample and the target.
 
-    Pixel values count as 0…1 in all but the perceptual distance. `distance` takes images and targets, (B, 3, H, W) of
-    pixel values, and returns (B,): see `PerceptualDistance`.
+    The last three terms require samples, so their gradient passes through the sampling direction of the flow. The
+    likelihood stays exact, but it is the likelihood of a different flow, whose samples look better. Pixel values are
+    scaled to 0…1, except in the perceptual distance.
 
-    A module, so that `torch.compile` and DistributedDataParallel can wrap the whole of it.
+    The class is a module, so that `torch.compile` and DistributedDataParallel can wrap the whole loss.
+
+    Arguments:
+        distance: module that returns the perceptual distance (B,) between images and targets, both (B, 3, H, W) in
+            pixel values: see `PerceptualDistance`. Required if `feature_weight` is above 0.
     """
 
     def __init__(self, model: CAFlow, config: TrainingConfig, distance: nn.Module | None = None) -> None:
@@ -41,8 +46,10 @@ class Objective(nn.Module):
         self.distance = distance
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """`loss`, and the terms that it consists of, unweighted; all scalars. `conditional`, which comes with the
-        likelihood, is −log p(W | Y) / dims alone."""
+        """Return `loss` and its terms without their weights, as scalars.
+
+        With the term `likelihood`, the result also contains `conditional`: −log p(W | Y) / dims.
+        """
         config = self.config
         encoded = self.model.encode(batch.conditions, batch.condition_u)
         terms: dict[str, Tensor] = {}
@@ -65,7 +72,10 @@ class Objective(nn.Module):
         return {"loss": loss, **terms}
 
     def _of_samples(self, batch: Batch, encoded: Encoded, targets: Tensor) -> Iterator[tuple[str, float, Tensor]]:
-        """Name, weight and value of the terms of samples, which are drawn together: those at τ = 0, then the others."""
+        """Yield name, weight and value of each term that requires samples.
+
+        All samples are drawn in one batch: those at temperature 0 first, then those at `feature_temperature`.
+        """
         config, rows = self.config, len(targets)
         draws = config.feature_weight > 0 or config.lattice_weight > 0
         temperatures = [0.0] * (config.still_weight > 0) + [config.feature_temperature] * draws
@@ -87,20 +97,24 @@ def _l1(images: Tensor, targets: Tensor) -> Tensor:
 
 
 def _shifted(images: Tensor, shift: Tensor) -> Tensor:
-    """Each of (B, 3, H, W) by its own (B, 2) pixels; what leaves at one side comes in at the other."""
+    """Shift each image of (B, 3, H, W) cyclically by its row of `shift`, (B, 2): pixels down and to the right."""
     pairs = zip(images, shift.tolist(), strict=True)
     return torch.stack([image.roll((down, right), (1, 2)) for image, (down, right) in pairs])
 
 
 def _lattice(difference: Tensor) -> Tensor:
-    """Mean deviation of the 4 × 4 places of a lattice from their mean: each place averaged over a whole crop."""
+    """Return the strength of patterns that repeat every 4 pixels, for pixel values scaled to 0…1.
+
+    The difference is averaged over each crop, separately for each of the 4×4 positions in a cell of the lattice. The
+    result is the mean absolute deviation of these averages from their common mean.
+    """
     places = F.pixel_unshuffle(difference / CELLS, LATTICE).unflatten(1, (-1, LATTICE**2)).mean((-1, -2))
     deviation: Tensor = places - places.mean(2, keepdim=True)
     return deviation.abs().mean()
 
 
 def initialize_from(model: CAFlow, batch: Batch) -> None:
-    """Initialise every ActNorm from the whole of one batch."""
+    """Initialize every ActNorm of the model from one batch."""
     batch = batch.to(next(model.parameters()).device)
     initialize_actnorm(
         model, lambda: model.log_joint(batch.targets, batch.conditions, batch.target_u, batch.condition_u)
@@ -108,7 +122,7 @@ def initialize_from(model: CAFlow, batch: Batch) -> None:
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
-    """The learning rate of a step, 0 the first: linear warm-up, decay per epoch, one level-off."""
+    """Return the learning rate of a step, counted from 0: linear warm-up, decay per epoch, and one final reduction."""
     warm_up = min(1.0, (step + 1) / config.warm_up_steps) if config.warm_up_steps else 1.0
     decay = config.decay_per_epoch ** (step // config.epoch_steps)
     level_off = config.level_off_factor if step >= config.level_off_step else 1.0
@@ -116,7 +130,10 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
 
 class AveragedWeights:
-    """Exponential moving average of a model's weights, with the warm-up min(decay, (1 + t)/(10 + t))."""
+    """Exponential moving average of a model's weights.
+
+    At step t, counted from 0, the decay is min(`decay`, (1 + t)/(10 + t)).
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -124,14 +141,14 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after `step`, 0 the first."""
+        """Update the average with the weights after `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         averages = list(self.values.values())
-        current = model.state_dict()  # once: each call walks all modules
+        current = model.state_dict()  # called once, because each call visits all modules
         weights = [current[name] for name in self.values]
         torch._foreach_lerp_(averages, weights, 1 - decay)
 
     def load(self, values: Mapping[str, Tensor]) -> None:
-        """Go on from averages stored by an earlier run."""
+        """Load averages that a stopped run has stored."""
         for name, tensor in self.values.items():
             tensor.copy_(values[name])

@@ -1,5 +1,7 @@
-"""LPIPS, the distance of two images in the features of VGG16, as a loss (Zhang et al., "The Unreasonable Effectiveness
-of Deep Features as a Perceptual Metric", 2018)."""
+"""LPIPS as a loss: the perceptual distance of two images, computed from the features of VGG16.
+
+See Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018.
+"""
 
 import warnings
 from pathlib import Path
@@ -12,50 +14,50 @@ from caflow_training.dequantization import CELLS
 
 
 class FeatureError(RuntimeError):
-    """The features of the loss cannot be had."""
+    """Error for a missing package or missing weights of the perceptual distance."""
 
 
 class PerceptualDistance(nn.Module):
-    """LPIPS with VGG16, whose weights stay as they are."""
+    """LPIPS with VGG16. The weights are not trained."""
 
     def __init__(self, vgg16: Path | None = None) -> None:
         """Load the network.
 
         Arguments:
-            vgg16: a PyTorch file with the state of torchvision's `vgg16` or of its `features`; by default torchvision
-                downloads it once.
+            vgg16: PyTorch file with the state dict of torchvision's `vgg16` or of its `features`. By default
+                torchvision downloads the weights once.
 
         Raises:
-            FeatureError: if the package or the weights are missing.
+            FeatureError: if the package `lpips` or the weights are missing.
         """
         super().__init__()
         try:
             import lpips
         except ModuleNotFoundError:
             raise FeatureError(
-                "feature_weight > 0 compares features by the package lpips, which is not installed: "
+                "feature_weight above 0 requires the package lpips, which is not installed: "
                 "pip install 'caflow-deploy[finetune]'"
             ) from None
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # lpips names weights in a way that torchvision deprecates
+                warnings.simplefilter("ignore")  # lpips selects weights in a way that torchvision has deprecated
                 network: Any = lpips.LPIPS(net="vgg", pnet_rand=vgg16 is not None, verbose=False)
-        except OSError as error:  # no network
+        except OSError as error:  # no network connection
             raise FeatureError(
-                f"torchvision cannot download the weights of VGG16: {error}. Give a file that has them with --vgg16."
+                f"torchvision cannot download the weights of VGG16: {error}. Pass a file with the weights as --vgg16."
             ) from None
         if vgg16 is not None:
             _load_convolutions(network.net, vgg16)
         self.network = network.eval().requires_grad_(requires_grad=False)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """LPIPS of pairs (B, 3, H, W) of pixel values 0…256: (B,)."""
+        """Return LPIPS of each pair of image and target, (B,), for pixel values (B, 3, H, W) in 0…256."""
         distance: Tensor = self.network(images / (CELLS / 2) - 1, targets / (CELLS / 2) - 1)
         return distance.flatten()
 
 
 def _load_convolutions(network: nn.Module, path: Path) -> None:
-    """Take the convolutions of VGG16 from a state of torchvision's, in the order of their layers."""
+    """Load the convolutions of VGG16 from a state dict of torchvision, in the order of the layers."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         stored = [name for name in state if name.removeprefix("features.")[:1].isdigit() and name.endswith(".weight")]
@@ -65,8 +67,8 @@ def _load_convolutions(network: nn.Module, path: Path) -> None:
             layer.load_state_dict(
                 {"weight": state[name], "bias": state[name.removesuffix("weight") + "bias"]}, strict=True
             )
-    except Exception as error:  # of any class: a file of any kind
+    except Exception as error:  # files of other kinds can cause exceptions of any class
         raise FeatureError(
-            f"{path}: not the weights of torchvision's VGG16 ({type(error).__name__}): give the file that "
+            f"{path} does not contain the weights of torchvision's VGG16 ({type(error).__name__}): use the file that "
             "torchvision.models.vgg16(weights='IMAGENET1K_V1') downloads."
         ) from None

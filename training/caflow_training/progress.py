@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: a progress bar, a JSON-lines log, TensorBoard where it is installed."""
+"""Reports of a training run: a progress bar, a log in JSON lines and, if TensorBoard is installed, its events."""
 
 import importlib.util
 import json
@@ -22,7 +22,10 @@ SPEED_SMOOTHING = 0.95
 
 
 class Progress:
-    """A bar with the loss, in bits per dimension where it is a likelihood, images per second and time left."""
+    """Progress bar with the loss, the speed in images per second, and the remaining time.
+
+    If the loss contains the likelihood, the bar shows −log p(W | Y) in bits per dimension instead of the loss.
+    """
 
     def __init__(self, steps: int, first_step: int, images_per_step: int, shows: bool) -> None:
         self._images_per_step = images_per_step
@@ -47,7 +50,12 @@ class Progress:
         self._bar.stop()
 
     def step(self, done: int, terms: Mapping[str, float]) -> None:
-        """Show that `done` steps are done, and the terms of the last one's loss."""
+        """Update the bar after a step.
+
+        Arguments:
+            done: number of steps that are finished.
+            terms: loss of the last step and its terms, as `Objective` names them.
+        """
         now = time.perf_counter()
         taken, self._last = now - self._last, now
         before = taken if self._seconds_per_step is None else self._seconds_per_step
@@ -57,7 +65,7 @@ class Progress:
         self._bar.update(self._task, completed=done, value=value, speed=f"{speed:.1f}")
 
     def validation(self, step: int, result: Validation) -> None:
-        """Print a line that stays."""
+        """Print the result of a validation above the bar."""
         self._last = time.perf_counter()
         self._console.print(
             f"step {step}: held-out {result.bits_per_dim:.4f} bits/dim, τ = 0 {result.still_psnr:.2f} dB"
@@ -65,9 +73,10 @@ class Progress:
 
 
 class TrainingLog:
-    """`log.jsonl` in the output folder, one object per step or validation, and TensorBoard events beside it.
+    """Log of a run: `log.jsonl` in the output folder, and TensorBoard events.
 
-    Lines of steps that a killed run did after its last checkpoint are dropped when it goes on.
+    `log.jsonl` has one JSON object per step or validation. When a killed run is resumed, the lines of steps after its
+    last checkpoint are removed.
     """
 
     def __init__(self, out: Path, first_step: int, writes: bool) -> None:
@@ -93,19 +102,19 @@ class TrainingLog:
             self._tensorboard.close()
 
     def step(self, step: int, terms: Mapping[str, float], gradient_norm: float, learning_rate: float) -> None:
-        """Log a training step: the loss and the terms of it, as `Objective` names them."""
+        """Log a training step. `terms` contains the loss and its terms, as `Objective` names them."""
         values = dict(terms)
         if "conditional" in values:
             values["bits_per_dim"] = _bits(values.pop("conditional"))
         self._write(step, {**values, "gradient_norm": gradient_norm, "learning_rate": learning_rate})
 
     def validation(self, step: int, result: Validation, sheet: Path) -> None:
-        """Log what was seen of the held-out crops after `step` steps."""
+        """Log the result of a validation after `step` steps."""
         held_out = {f"held_out_{key}": value for key, value in asdict(result).items()}
         self._write(step - 1, held_out, {"sheet": sheet.name})
 
     def sync(self) -> None:
-        """Have all lines on the disk: a checkpoint must not outlive those of its steps."""
+        """Flush all lines to the disk. Call this before a checkpoint is saved, so that no line of its steps is lost."""
         os.fsync(self._file.fileno())
 
     def _write(self, step: int, values: dict[str, float], labels: dict[str, str] | None = None) -> None:
@@ -124,7 +133,7 @@ def _keep_lines_before(path: Path, step: int) -> None:
     kept = []
     for line in path.read_bytes().splitlines():
         logged = _step_of(line)
-        if logged is None:  # the line that was being written when the run was killed
+        if logged is None:  # an incomplete line: the run was killed while writing
             break
         if logged < step:
             kept.append(line)
@@ -132,7 +141,10 @@ def _keep_lines_before(path: Path, step: int) -> None:
 
 
 def _step_of(line: bytes) -> int | None:
-    """None of a line that is cut off, or damaged. Losses may be NaN, so these lines are not strictly JSON."""
+    """Return the step of a log line, or None if the line is incomplete or damaged.
+
+    Lines may contain NaN, which strict JSON does not allow.
+    """
     try:
         step = json.loads(line)["step"]
     except (ValueError, LookupError, TypeError, RecursionError):

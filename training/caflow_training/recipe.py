@@ -1,7 +1,7 @@
-"""Recipes: flat TOML files that say everything about a training run.
+"""Recipes: flat TOML files that contain all settings of a training run.
 
-A recipe's keys are those of the model (`CAFlowConfig`), of its task, of the training (`TrainingConfig`), and of the
-degradations of its conditions (`Degradations`).
+The keys of a recipe are the fields of the model (`CAFlowConfig`), of its task, of the training (`TrainingConfig`) and
+of the degradations of conditions (`Degradations`).
 """
 
 import tomllib
@@ -29,7 +29,7 @@ from caflow_training.tasks import STRICT, SuperResolution
 
 Count = Annotated[int, Ge(1), Le(2**31)]
 Number = Annotated[int, Ge(1), Le(65536)]
-"""Of what is held in memory at once."""
+"""Number of items that are in memory at the same time."""
 Positive = Annotated[float, Gt(0)]
 Share = Annotated[float, Gt(0), Lt(1)]
 Scale = Annotated[float, Gt(0.01), Le(8)]
@@ -38,72 +38,102 @@ Weight = Annotated[float, Ge(0)]
 
 @dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
-    """How a model is trained."""
+    """Keys that define the training. In the formulas, W is the target and Y is the condition.
+
+    The loss is a weighted sum of up to five terms. Their weights are `likelihood_weight`, `mean_weight`,
+    `still_weight`, `feature_weight` and `lattice_weight`. A term with weight 0 is not computed.
+    """
 
     steps: Count = 200_000
+    """Number of training steps."""
     batch: Number = 16
-    """Crops per step, over all processes together."""
+    """Crops per step, summed over all processes. Must be a multiple of the number of processes."""
     crop: Annotated[int, Ge(1), Le(4096)] = 64
-    """Side of the square target, in pixels."""
+    """Side of the square target crops, in pixels. Must be a multiple of 2^(`levels` + 1) and of `scale`."""
     crop_scales: Annotated[tuple[Scale, ...], MinLen(1)] = (1.0,)
-    """A crop is taken at one of these sizes of the photograph: 0.5 halves the photograph first."""
+    """Factors by which photographs are resized before they are cropped: 0.5 halves the width and height. One factor is
+    drawn for each crop. Factors that make the photograph smaller than the crop are ignored; if no factor remains, the
+    photograph is not resized."""
     crop_candidates: Number = 1
-    """Of so many places the one whose pixels vary most is taken: photographs are mostly sky, wall and water."""
+    """Number of random positions that are compared for each crop. The position whose pixel values have the largest
+    standard deviation is used, because much of a typical photograph is sky, wall or water."""
     max_pixels: Count = MAX_PIXELS
-    """Photographs with more pixels than this are skipped before they are decoded. Decoding takes at least 3 bytes of
-    memory per pixel. Beyond 2³⁰, OpenCV's own limit has to be raised as well: set OPENCV_IO_MAX_IMAGE_PIXELS."""
+    """Largest number of pixels of a photograph. Larger photographs are skipped before they are decoded. Decoding takes
+    at least 3 bytes of memory per pixel. Above 2³⁰, raise OpenCV's own limit as well, with the environment variable
+    OPENCV_IO_MAX_IMAGE_PIXELS."""
     likelihood_weight: Weight = 1.0
-    """Of −log p(W | Y) in nats per dimension (eq. 9)."""
+    """Weight of the negative log-likelihood −log p(W | Y) − λ log p(Y), in nats per dimension (equation 9 of the
+    paper). λ is `condition_weight`."""
     condition_weight: Weight = 1e-3
-    """λ of eq. 9: 0 trains p(W | Y), 1 the joint density."""
+    """Weight λ of the condition's own log-likelihood in the negative log-likelihood: 0 trains p(W | Y) alone, 1 trains
+    the joint density."""
     mean_weight: Weight = 0.0
-    """Of the mean network's L1 distance to the target, pixel values as 0…1. Alone it trains that network alone."""
+    """Weight of the L1 distance between the mean network's prediction and the target, for pixel values scaled to 0…1.
+    If the other weights are 0, only the mean network is trained."""
     still_weight: Weight = 0.0
-    """Of the L1 distance between the sample at τ = 0 and the target, pixel values as 0…1 (HCFlow+, LINF)."""
+    """Weight of the L1 distance between the sample at temperature 0 and the target, for pixel values scaled to 0…1
+    (after HCFlow+ and LINF)."""
     feature_weight: Weight = 0.0
-    """Of LPIPS-VGG between a sample at `feature_temperature` and the target."""
+    """Weight of the perceptual distance LPIPS-VGG between a sample at `feature_temperature` and the target. A value
+    above 0 requires the extra `finetune` of caflow-deploy."""
     lattice_weight: Weight = 0.0
-    """Of what repeats every 4 pixels in the difference of that sample and the target: LPIPS-VGG alone makes a grid."""
+    """Weight of the pattern that repeats every 4 pixels in the difference between a sample at `feature_temperature` and
+    the target. This term suppresses the visible grid that training with LPIPS-VGG alone produces."""
     feature_temperature: Weight = 0.9
+    """Temperature of the samples that `feature_weight` and `lattice_weight` use."""
     latent_noise: Weight = 0.0
-    """Noise on L[j] where finer flows see it as a condition; its standard deviation is uniform between 0 and this
-    (JetFormer, arXiv:2411.19722)."""
+    """Largest standard deviation of the normal noise that is added to L[j] where cross blocks read it as a condition.
+    The standard deviation is drawn uniformly between 0 and this value for each crop (after JetFormer,
+    arXiv:2411.19722). 0 adds no noise."""
     learning_rate: Positive = 1e-3
+    """Learning rate at the end of the warm-up. Later it decays."""
     warm_up_steps: Annotated[int, Ge(0)] = 500
-    """Steps in which the learning rate rises linearly from 0."""
+    """Number of first steps in which the learning rate rises linearly from 0 to `learning_rate`."""
     epoch_steps: Count = 1000
-    """Steps between two validations; the learning rate decays once per epoch."""
+    """Steps per epoch. After each epoch the model is validated, and the learning rate is multiplied by
+    `decay_per_epoch`. The model is also validated after the last step."""
     decay_per_epoch: Annotated[float, Gt(0), Le(1)] = 0.999
+    """Factor by which the learning rate is multiplied after each epoch."""
     level_off_step: Annotated[int, Ge(0)] = 70_000
-    """From this step on the learning rate is multiplied by `level_off_factor`."""
+    """Step from which the learning rate is also multiplied by `level_off_factor`."""
     level_off_factor: Annotated[float, Gt(0), Le(1)] = 0.1
+    """Factor on the learning rate from `level_off_step` to the end."""
     ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.999
+    """Decay per step of the exponential moving average of the weights. The averaged weights are validated and exported;
+    with 0 they are the current weights. At step t, counted from 0, the decay is at most (1 + t)/(10 + t)."""
     gradient_clip: Positive = 1.0
-    """Largest L2 norm of the gradient of the loss in nats per dimension."""
+    """Largest L2 norm of the gradient. Larger gradients are scaled down to this norm."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the networks inside the affine layers; all else is float32."""
+    """Number type inside the networks of the affine layers and inside the mean network: float32 or bfloat16. All other
+    computations use float32."""
     compile: bool = False
+    """Whether to compile the model and its loss with `torch.compile`."""
     checkpoint_steps: Count = 500
+    """Steps between two checkpoints. A stopped run loses at most the steps since its last checkpoint."""
     validation_share: Share = 0.1
-    """Of the photographs, at least one; chosen by name, so that it stays the same."""
+    """Fraction of the photographs that is held out for validation; at least one photograph. They are chosen by a hash
+    of their file names, so the choice is the same in every run with the same photographs."""
     validation_crops: Number = 64
+    """Number of crops of held-out photographs in each validation."""
     sheet_temperatures: tuple[Annotated[float, Ge(0)], ...] = (0.0, 0.8, 1.0)
+    """Temperatures of the samples on the sample sheets, one column for each. Every validation writes a sheet."""
     seed: Annotated[int, Ge(0), Lt(2**63)] = 0
+    """Seed of all random numbers: initial weights, crops, degradations, noise and sample sheets."""
 
     @property
     def trains_flow(self) -> bool:
-        """Whether the flows learn, and not the mean network alone."""
+        """Whether the flows are trained. If not, only the mean network is."""
         return self.likelihood_weight > 0 or self.trains_samples
 
     @property
     def trains_samples(self) -> bool:
-        """Whether the loss contains terms of samples."""
+        """Whether the loss has a term that requires samples."""
         return self.still_weight > 0 or self.feature_weight > 0 or self.lattice_weight > 0
 
 
 @dataclass(frozen=True, config=STRICT)
 class Recipe:
-    """A model, its training, and what happened to the conditions that it is trained on."""
+    """Settings of a training run: the model with its task, the training, and the degradations of the conditions."""
 
     model: CAFlowConfig
     training: TrainingConfig
@@ -111,30 +141,31 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.training.mean_weight and not self.model.mean_blocks:
-            raise ValueError("mean_weight > 0 trains a mean network, and the model has none: set mean_blocks.")
+            raise ValueError("mean_weight above 0 requires a mean network: set mean_blocks to 1 or more.")
         if not self.training.trains_flow and not self.training.mean_weight:
-            raise ValueError("all weights of the loss are 0: set likelihood_weight or mean_weight.")
+            raise ValueError("all weights of the loss are 0: set likelihood_weight or mean_weight above 0.")
         if self.degradations != Degradations() and not isinstance(self.model.task, SuperResolution):
             raise ValueError(
-                f"degradations are of conditions of super-resolution, and the task is {self.model.task.task}: remove "
-                "clean_share and what belongs to it."
+                f"degradations require task = 'super-resolution'; got {self.model.task.task!r}. Remove clean_share and "
+                "the other keys of degraded inputs."
             )
         multiple = self.model.size_multiple
         if self.training.crop % multiple:
             raise ValueError(
-                f"crop = {self.training.crop}: with levels = {self.model.levels} wanted a multiple of {multiple}"
+                f"crop must be a multiple of {multiple} for levels = {self.model.levels} and "
+                f"scale = {self.model.task.scale}; got {self.training.crop}"
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as flat plain values, defaults included."""
+        """Return the recipe as a flat table of plain values, including defaults."""
         return config_to_dict(self.model) | asdict(self.training) | asdict(self.degradations)
 
 
 def recipe_from_dict(values: dict[str, Any]) -> Recipe:
-    """A recipe from flat plain values.
+    """Return the recipe of a flat table of plain values.
 
     Raises:
-        ConfigError: for an unknown key, naming the nearest known one, or a value out of range.
+        ConfigError: if a key is unknown, a value is invalid, or values do not fit together.
     """
     model_names = field_names(CAFlowConfig) | field_names(task_type_of(values))
     parts: dict[str, tuple[type[Any], set[str]]] = {
@@ -155,26 +186,29 @@ def _as_tuple(value: Any) -> Any:
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe in the file `name`, or the built-in one of that name.
+    """Return the recipe in the file `name`, or the built-in recipe with that name.
 
     Raises:
-        ConfigError: if there is neither, or its contents are wrong.
+        ConfigError: if neither exists, or if the contents are invalid.
     """
     builtin = resources.files("caflow_training") / "recipes" / f"{name}.toml"
     path = Path(name)
     try:
         is_there = path.is_file() or builtin.is_file()
-    except OSError:  # a name that is too long for any file
+    except OSError:  # the name is too long for a file
         is_there = False
     if not is_there:
-        raise ConfigError(f"{name}: wanted a recipe file or one of {', '.join(builtin_recipes())}")
+        raise ConfigError(
+            f"{name} is neither a recipe file nor a built-in recipe; the built-in recipes are "
+            f"{', '.join(builtin_recipes())}"
+        )
     try:
         text = path.read_text(encoding="utf-8") if path.is_file() else builtin.read_text(encoding="utf-8")
         values = tomllib.loads(text)
-    except ValueError as error:  # also of text that is not UTF-8, and of integers of thousands of digits
-        raise ConfigError(f"{name}: not TOML: {error}") from None
+    except ValueError as error:  # invalid TOML, text that is not UTF-8, or integers with thousands of digits
+        raise ConfigError(f"{name} is not valid TOML: {error}") from None
     except RecursionError:
-        raise ConfigError(f"{name}: not a recipe: its values are nested too deeply") from None
+        raise ConfigError(f"{name} is not a recipe: its values are nested too deeply") from None
     try:
         return recipe_from_dict(values)
     except ConfigError as error:
@@ -182,6 +216,6 @@ def load_recipe(name: str) -> Recipe:
 
 
 def builtin_recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
+    """Return the names of the recipes that are part of the package, sorted."""
     folder = resources.files("caflow_training") / "recipes"
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))

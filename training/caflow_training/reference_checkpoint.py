@@ -1,7 +1,8 @@
-"""Lightning checkpoints of the public reference implementation (GBATZOLIS/CAFLOW), as they are.
+"""Import of Lightning checkpoints of the public reference implementation (GBATZOLIS/CAFLOW).
 
-Its state dict numbers the layers of each flow; what they are is read from the tensors they hold, so that depths,
-widths and transition steps need no options. Its index runs the other way: list position 0 is the finest level.
+The state dict of the reference numbers the layers of each flow. The kind of a layer, and the numbers of steps and
+channels, are inferred from the tensors. The levels of the reference are in reverse order: list position 0 is the finest
+level.
 """
 
 import argparse
@@ -38,18 +39,18 @@ DEFAULT_SIZE = CAFlowConfig(
     pixels="logit",
     task=ImageToImage(),
 )
-"""What its options are where none are given: 35.2 M parameters."""
+"""Configuration of the reference implementation with its default options: 35.2 million parameters."""
 
 Layers = list[dict[str, Tensor]]
-"""The layers of one flow in order, each as its tensors by their names inside the layer."""
+"""Layers of one flow, in order. Each layer is a dictionary of its tensors, with their names inside the layer."""
 
 
 class UnsupportedReference(ValueError):
-    """A reference checkpoint of an option that CAFLOW as published does not have."""
+    """Error for a reference checkpoint that is damaged, or that uses an option beyond the published CAFLOW model."""
 
 
 def is_reference(contents: Mapping[str, Any]) -> bool:
-    """Whether a loaded file looks like a checkpoint of the reference implementation."""
+    """Return whether the contents of a file look like a checkpoint of the reference implementation."""
     state = contents.get("state_dict")
     return isinstance(state, dict) and any(
         isinstance(key, str) and key.startswith("model.rflow.uflow.") for key in state
@@ -57,10 +58,10 @@ def is_reference(contents: Mapping[str, Any]) -> bool:
 
 
 def to_model(contents: Mapping[str, Any]) -> CAFlow:
-    """The model of a reference checkpoint: task image-to-image, pixels as the reference has them.
+    """Convert a reference checkpoint to a model with the task image-to-image and the pixel scale of the reference.
 
     Raises:
-        UnsupportedReference: if it holds layers or options that cannot be brought over, or is damaged.
+        UnsupportedReference: if the checkpoint has unsupported layers or options, or is damaged.
     """
     try:
         return _to_model(contents)
@@ -68,7 +69,7 @@ def to_model(contents: Mapping[str, Any]) -> CAFlow:
         if isinstance(error, UnsupportedReference):
             raise
         raise UnsupportedReference(
-            f"the checkpoint of the public CAFLOW implementation is damaged, or of another version ({error})"
+            f"the checkpoint of the public CAFLOW implementation is damaged, or has an unsupported version ({error})"
         ) from None
 
 
@@ -102,7 +103,7 @@ def _check_options(options: argparse.Namespace) -> None:
     for name, value in wanted.items():
         if getattr(options, name, value) != value:
             raise UnsupportedReference(
-                f"wanted a reference checkpoint with {name} = {value!r}, got {getattr(options, name)!r}"
+                f"option {name} of a reference checkpoint must be {value!r}; got {getattr(options, name)!r}"
             )
 
 
@@ -130,7 +131,7 @@ def _config(state: Mapping[str, Tensor], shared: bool, dequantization_steps: int
 
 
 def _layers(state: Mapping[str, Tensor], prefix: str) -> Layers:
-    """The layers under `prefix`, in order."""
+    """Return the layers whose names begin with `prefix`, in order."""
     layers: dict[int, dict[str, Tensor]] = {}
     pattern = re.compile(re.escape(prefix) + r"\.layers\.(\d+)\.(.+)")
     for key, tensor in state.items():
@@ -159,13 +160,13 @@ def _fill_image_flow(flow: ImageFlow, dequantizer: nn.Module, state: Mapping[str
 
 
 def _fill(flow: nn.Module, layers: Layers) -> None:
-    """Copy the tensors of reference layers into the layers of `flow`, which come in the same order."""
+    """Copy the tensors of reference layers into the layers of `flow`, which have the same order."""
     mine = list(_tensors_of(flow))
     theirs = [tensor for layer in layers for tensor in _ordered(layer)]
     if [t.numel() for t in mine] != [t.numel() for t in theirs]:
         raise UnsupportedReference(
-            f"wanted layers of ActNorm, 1×1 convolution and affine networks of {sum(t.numel() for t in mine)} values, "
-            f"got {sum(t.numel() for t in theirs)} in another order: a variant that cannot be brought over"
+            f"expected ActNorm, 1×1 convolutions and affine networks with {sum(t.numel() for t in mine)} values; "
+            f"got {sum(t.numel() for t in theirs)} values, or another order of layers: this variant is not supported"
         )
     with torch.no_grad():
         for mine_tensor, their_tensor in zip(mine, theirs, strict=True):
@@ -199,5 +200,8 @@ def _ordered(layer: Mapping[str, Tensor]) -> list[Tensor]:
     ]
     unknown = set(layer) - set(names)
     if unknown:
-        raise UnsupportedReference(f"a layer holds {sorted(unknown)}, which CAFLOW as published does not have")
+        raise UnsupportedReference(
+            f"a layer contains {sorted(unknown)}, which the published CAFLOW model does not have: this variant is not "
+            "supported"
+        )
     return [layer[name] for name in names if name in layer]

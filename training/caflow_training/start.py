@@ -1,4 +1,7 @@
-"""Start a new run from the weights of other models: a further stage of training, or a model that differs a little."""
+"""Initialization of a new run with the weights of other models.
+
+Used for training in stages, and for models that differ a little from a trained one.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,25 +14,27 @@ from caflow_training.bijections import ActNorm, TransitionStep
 from caflow_training.model import CAFlow
 
 FLOW_IS_TRAINED = "flow_is_trained"
-"""Key in what a checkpoint says of its training."""
+"""Key in a checkpoint's `training` table: whether the flows were trained, and not the mean network alone."""
 
 
 class StartError(ValueError):
-    """A run cannot start from a checkpoint."""
+    """Error for a checkpoint of which no weight fits the model."""
 
 
 def start_from(model: CAFlow, paths: Sequence[Path]) -> bool:
-    """Take over every weight of checkpoints that fits, and return whether the flows' ActNorms are among them.
+    """Copy every weight that fits from checkpoints into the model. Return whether all ActNorms received weights.
 
-    A weight fits if the model has one of its name and shape. Where a convolution of the model has more input channels,
-    the first are taken over and the others start at zero, so that the model computes what the checkpoint's does until
-    it has learned to use them. Of weights that several checkpoints have, the last one's are taken; flows that were
-    never trained, as those beside a mean network that was trained alone, are left out. If the function returns False,
-    the ActNorms must be initialised from data.
+    If the result is False, the ActNorms must be initialized from data.
+
+    * A weight fits if the model has a weight with the same name and shape.
+    * A convolution's weight also fits if the model's convolution has more input channels. The weights of the additional
+      channels are then set to 0, so the model initially computes the same as the checkpoint's model.
+    * If several checkpoints contain a weight, the last one is used.
+    * Flows that were never trained are skipped. A checkpoint contains such flows if its mean network was trained alone.
 
     Raises:
-        CheckpointError, ConfigError: if one cannot be read.
-        StartError: if nothing of one of them fits.
+        CheckpointError, ConfigError: if a checkpoint cannot be read.
+        StartError: if no weight of a checkpoint fits.
     """
     own, norms = model.state_dict(), _actnorms(model)
     trained: set[str] = set()
@@ -41,7 +46,7 @@ def start_from(model: CAFlow, paths: Sequence[Path]) -> bool:
         }
         if not fitting:
             raise StartError(
-                f"{path}: no weight fits the recipe's model: start from a model of the same levels and widths."
+                f"{path}: no weight fits the recipe's model: use a checkpoint of a model with equal levels and widths."
             )
         own |= fitting
         trained |= fitting.keys()
@@ -50,7 +55,7 @@ def start_from(model: CAFlow, paths: Sequence[Path]) -> bool:
 
 
 def _trained_weights(path: Path) -> dict[str, Tensor]:
-    """Weights of a checkpoint by name. If its mean network was trained alone, only those of that network."""
+    """Return the weights of a checkpoint by name; only those of the mean network if it was trained alone."""
     weights = checkpoint.load(path).state_dict()
     training = checkpoint.read(path).get("training") or {}
     if training.get(FLOW_IS_TRAINED, True):
@@ -59,7 +64,7 @@ def _trained_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _fitted(stored: Tensor, own: Tensor) -> Tensor | None:
-    """The stored weight in the shape of the model's own, or None if it does not fit."""
+    """Return the stored weight in the shape of the model's weight, or None if the stored weight does not fit."""
     if stored.ndim != own.ndim:
         return None
     if stored.shape == own.shape:
@@ -73,7 +78,7 @@ def _fitted(stored: Tensor, own: Tensor) -> Tensor | None:
 
 
 def _actnorms(model: CAFlow) -> set[str]:
-    """Names of the parameters that are initialised from data."""
+    """Return the names of the ActNorms' parameters, which are initialized from data."""
     norms = [
         (f"{name}.norm" if isinstance(layer, TransitionStep) else name, layer)
         for name, layer in model.named_modules()

@@ -1,8 +1,9 @@
-"""What a model translates: how a condition is made from a target for training, and prepared for the model.
+"""Tasks: which condition a model gets, and which target it produces.
 
-`degrade` makes the condition as a user would have it (small image, grey image, image with a hole, sketch) from a
-target. `prepare` brings such a condition to the target's size and channels and rounds it to integers; it is plain
-PyTorch, part of the model and of its export. Tasks are stored in the checkpoint.
+Each task has up to two methods. `degrade` makes a condition from a target, for training: a small image, a grey image,
+an image with a hole, or a sketch. `prepare` converts a condition to the target's size and channels, and rounds it to
+integers. `prepare` is plain PyTorch, because it is part of the model and of the exported graphs. Tasks are stored in
+the checkpoint.
 """
 
 import math
@@ -27,29 +28,31 @@ Hole = NDArray[np.bool_]
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 LUMA_THOUSANDTHS = (299, 587, 114)
-"""Sums of integers in float32 are exact, so every machine rounds halves alike."""
+"""Weights of red, green and blue in the luma of BT.601, times 1000. With integer weights the sums are exact in float32,
+so values that end in .5 are rounded in the same way on every machine."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class SuperResolution:
-    """A small image to one `scale` times as wide and high."""
+    """Super-resolution. The condition is a small image, and the target is `scale` times as wide and high."""
 
     task: Literal["super-resolution"] = "super-resolution"
     scale: Literal[2, 4, 8] = 4
+    """Width and height of the target, divided by those of the condition."""
     down_filter: Literal["bicubic", "bilinear"] = "bicubic"
-    """Antialiased; makes the small image in training."""
+    """Antialiased filter that makes the small condition from the target in training."""
     up_filter: Filter = "bicubic"
-    """Brings the condition to the target's size."""
+    """Filter that enlarges the condition to the target's size inside the model."""
 
     def degrade(self, target: Image, rng: np.random.Generator) -> Image:
-        """The target, reduced; its sides must be multiples of `scale`."""
+        """Return the reduced target. The target's sides must be multiples of `scale`."""
         planes = torch.from_numpy(target).permute(2, 0, 1)[None]
         size = (target.shape[0] // self.scale, target.shape[1] // self.scale)
         small = F.interpolate(planes, size, mode=self.down_filter, antialias=True)
         return np.ascontiguousarray(small[0].permute(1, 2, 0).numpy())
 
     def prepare(self, condition: Tensor) -> Tensor:
-        """(B, 3, h, w) float in 0…255 to (B, 3, scale h, scale w), integers."""
+        """Enlarge conditions (B, 3, h, w), floats in 0…255, to (B, 3, scale · h, scale · w), rounded to integers."""
         corners = None if self.up_filter == "nearest" else False
         size = [self.scale * side for side in condition.shape[2:]]
         large = F.interpolate(condition, size, mode=self.up_filter, align_corners=corners)
@@ -58,17 +61,19 @@ class SuperResolution:
 
 @dataclass(frozen=True, config=STRICT)
 class Colorization:
-    """A grey image to a coloured one. The grey image is the luma of BT.601, in three equal channels."""
+    """Colorization. The condition is a grey image (the luma of BT.601), and the target is a colour image."""
 
     task: Literal["colorization"] = "colorization"
     scale: Literal[1] = 1
+    """Always 1: the target has the condition's size."""
 
     def degrade(self, target: Image, rng: np.random.Generator) -> Image:
-        """The target's luma, three times."""
+        """Return the target's luma in three equal channels."""
         return cv2.cvtColor(cv2.cvtColor(target, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.uint8)
 
     def prepare(self, condition: Tensor) -> Tensor:
-        """(B, 3, H, W) float in 0…255, grey or coloured, to its luma in three channels, integers."""
+        """Return the luma of conditions (B, 3, H, W), grey or coloured floats in 0…255: (B, 3, H, W), three equal
+        channels, rounded to integers."""
         red, green, blue = condition.unbind(1)
         luma = (LUMA_THOUSANDTHS[0] * red + LUMA_THOUSANDTHS[1] * green + LUMA_THOUSANDTHS[2] * blue) / 1000
         return luma.round().clamp(0, 255)[:, None].expand(-1, 3, -1, -1)
@@ -76,28 +81,33 @@ class Colorization:
 
 @dataclass(frozen=True, config=STRICT)
 class Inpainting:
-    """An image with a black hole to the whole image. The model is not told where the hole is, as in the paper."""
+    """Inpainting. The condition is an image with a black hole, and the target is the complete image. As in the paper,
+    the model gets no mask of the hole.
+    """
 
     task: Literal["inpainting"] = "inpainting"
     scale: Literal[1] = 1
+    """Always 1: the target has the condition's size."""
     mask: Literal["central", "box", "free-form"] = "central"
-    """central: a square in the middle; box: a square anywhere; free-form: brush strokes."""
+    """Shape of the hole. `central`: a square in the middle. `box`: a square at a random position. `free-form`: random
+    brush strokes."""
     mask_area: Annotated[float, Gt(0), Lt(1)] = 0.15
-    """Share of the image that is missing; free-form stops at the first stroke that reaches it."""
+    """Fraction of the image's area that is missing. With `free-form`, strokes are added until they cover at least this
+    fraction."""
 
     def degrade(self, target: Image, rng: np.random.Generator) -> Image:
-        """The target with its hole black."""
+        """Return the target with a black hole."""
         return np.where(self.hole(target.shape[0], target.shape[1], rng)[..., None], np.uint8(0), target)
 
     def prepare(self, condition: Tensor) -> Tensor:
-        """(B, 3, H, W) float in 0…255 to the same, integers; a central hole is blackened if it is not yet."""
+        """Round conditions (B, 3, H, W), floats in 0…255, to integers. With a central mask, make the hole black."""
         condition = condition.round().clamp(0, 255)
         if self.mask != "central":
             return condition
         height, width = condition.shape[2:]
         rows = torch.arange(height, device=condition.device)
         columns = torch.arange(width, device=condition.device)
-        # `_central_square` in tensors: a graph would remember what Python's numbers were when it was traced.
+        # The same square as `_central_square`, computed with tensors: tracing would store Python numbers as constants.
         sides, pixels = rows + 1, torch.ones_like(condition[0, 0]).sum()
         side = ((sides * sides <= self.mask_area * pixels) & (sides <= width)).sum()
         top, left = (height - side) // 2, (width - side) // 2
@@ -105,7 +115,7 @@ class Inpainting:
         return torch.where(inside, torch.zeros((), dtype=condition.dtype, device=condition.device), condition)
 
     def hole(self, height: int, width: int, rng: np.random.Generator) -> Hole:
-        """Draw a hole for a height × width image."""
+        """Draw a hole for an image of the given size: (height, width) bool, True where pixels are missing."""
         hole = np.zeros((height, width), np.uint8)
         if self.mask == "free-form":
             while hole.mean() < self.mask_area:
@@ -119,42 +129,53 @@ class Inpainting:
 
     @staticmethod
     def paste_known(images: Tensor, condition: Tensor, hole: Tensor) -> Tensor:
-        """Put the known pixels back: `images` where `hole`, (H, W) or (B, 1, H, W) bool, is True, else `condition`.
+        """Return `images` inside the hole, and the known pixels of `condition` outside.
 
-        The result's log-likelihood is not that of `images`: score it again.
+        The log-likelihood of `images` is not valid for the result: score the result again.
+
+        Arguments:
+            hole: (H, W) or (B, 1, H, W) bool, True where pixels are missing.
         """
         return torch.where(hole, images, condition.to(images.dtype))
 
 
 @dataclass(frozen=True, config=STRICT)
 class Sketch:
-    """Edges, white on black in three equal channels, to an image. Edges are Canny's, found by OpenCV."""
+    """Sketch to image. The condition shows white edges on black, and the target is the image. In training, OpenCV's
+    Canny detector (`cv2.Canny`) finds the edges.
+    """
 
     task: Literal["sketch"] = "sketch"
     scale: Literal[1] = 1
+    """Always 1: the target has the condition's size."""
     low_threshold: Annotated[float, Ge(0)] = 100.0
+    """Lower threshold of the Canny detector, for the L1 norm of the gradient in grey levels. A pixel above this
+    threshold is an edge if it is connected to a pixel above `high_threshold`."""
     high_threshold: Annotated[float, Ge(0)] = 200.0
-    """Of the gradient's L1 norm, in grey levels: cv2.Canny."""
+    """Upper threshold of the Canny detector. A pixel above this threshold always belongs to an edge."""
 
     def degrade(self, target: Image, rng: np.random.Generator) -> Image:
-        """The target's edges."""
+        """Return the target's edges, white on black in three equal channels."""
         edges = cv2.Canny(cv2.cvtColor(target, cv2.COLOR_RGB2GRAY), self.low_threshold, self.high_threshold)
         return cv2.cvtColor(edges, cv2.COLOR_GRAY2RGB).astype(np.uint8)
 
     def prepare(self, condition: Tensor) -> Tensor:
-        """(B, 3, H, W) float in 0…255 to the same, integers."""
+        """Round conditions (B, 3, H, W), floats in 0…255, to integers."""
         return condition.round().clamp(0, 255)
 
 
 @dataclass(frozen=True, config=STRICT)
 class ImageToImage:
-    """Any image to another of the same size: pairs come from two folders, nothing is made from the target."""
+    """Image to image. Condition and target are any two images of the same size. The pairs are read from the folders A
+    (conditions) and B (targets) of the training data.
+    """
 
     task: Literal["image-to-image"] = "image-to-image"
     scale: Literal[1] = 1
+    """Always 1: the target has the condition's size."""
 
     def prepare(self, condition: Tensor) -> Tensor:
-        """(B, 3, H, W) float in 0…255 to the same, integers."""
+        """Round conditions (B, 3, H, W), floats in 0…255, to integers."""
         return condition.round().clamp(0, 255)
 
 
@@ -170,13 +191,16 @@ TASKS: dict[str, type[Task]] = {
 
 
 def _central_square(height: int, width: int, area: float) -> tuple[int, int, int]:
-    """Top, left and side of the square in the middle that covers `area` of the image."""
+    """Return top, left and side of a square in the middle that covers the fraction `area` of the image."""
     side = min(int(math.sqrt(height * width * area)), height, width)
     return (height - side) // 2, (width - side) // 2, side
 
 
 def _brush_stroke(hole: NDArray[np.uint8], rng: np.random.Generator) -> None:
-    """Draw one polyline into `hole`, after Yu et al., "Free-Form Image Inpainting with Gated Convolution", 2019."""
+    """Draw a random brush stroke, a polyline, into `hole`.
+
+    The method follows Yu et al., "Free-Form Image Inpainting with Gated Convolution", 2019.
+    """
     height, width = hole.shape
     side = min(height, width)
     thickness = int(rng.integers(max(1, side // 16), max(2, side // 6)))

@@ -1,7 +1,7 @@
-"""The training loop: `train(recipe, data, out)` does what `caflow-train` says.
+"""The training loop. The command `caflow-train` calls `train`.
 
-Everything a step does follows from the seed, the step and the checkpoint, so a run that was killed and started again
-is, on a CPU, the run that was not, to the last bit.
+The result of a step depends on the seed, the step number and the checkpoint alone. So on a CPU, a run that was killed
+and resumed gives bit for bit the same result as a run without interruption.
 """
 
 import json
@@ -41,15 +41,16 @@ from caflow_training.validation import ExplodingInverse, validate, write_sheet
 LAST_CHECKPOINT = "last.pt"
 LOG = "log.jsonl"
 MAY_CHANGE = {"steps", "checkpoint_steps", "max_pixels"}
-"""Of a recipe, when a run is resumed: with the same photographs, a step is the same with any of these."""
+"""Keys of a recipe that may differ when a run is resumed. With the same photographs, they do not affect the result of a
+step."""
 
 
 class TrainingStopped(RuntimeError):
-    """Training cannot go on; the last good checkpoint is kept."""
+    """Error for a run that cannot continue. The last good checkpoint is kept."""
 
 
 class ResumeError(ValueError):
-    """The output folder holds another run."""
+    """Error for an output folder with a checkpoint that this run cannot be resumed from."""
 
 
 def train(
@@ -60,15 +61,16 @@ def train(
     start: Sequence[Path] = (),
     vgg16: Path | None = None,
 ) -> Path:
-    """Train, or resume training, and return the path of the checkpoint.
+    """Train a model, or resume its training, and return the path of the checkpoint.
 
-    Under torchrun the batch is spread over the processes, and `data` and `out` mean the same to all of them. `out`
-    receives `last.pt`, `log.jsonl`, one sheet of samples per validation, and TensorBoard events where that is
-    installed.
+    The folder `out` receives `last.pt`, `log.jsonl` and one sample sheet per validation. If TensorBoard is installed,
+    it also receives TensorBoard events. Under torchrun, each batch is distributed over the processes; `data` must
+    contain the same files for all processes, and `out` must be the same folder.
 
     Arguments:
-        start: checkpoints whose weights a new run starts from: see `start_from`.
-        vgg16: weights for the recipe's `feature_weight`: see `PerceptualDistance`.
+        say: function that is called with each message for the user.
+        start: checkpoints whose weights initialize a new run: see `start_from`.
+        vgg16: file with the weights of the perceptual distance: see `PerceptualDistance`.
 
     Raises:
         CheckpointError, DataError, FeatureError, ResumeError, StartError, TrainingStopped
@@ -81,13 +83,14 @@ def train(
         run = _Run(recipe, out, processes, photographs, say)
         run.start_or_resume(start)
         run.train(stack, perceptual)
-        processes.wait_for_all()  # who ends sooner cannot be started again, should the one that still saves be lost
+        # Wait until process 0 has saved: if it is lost before, torchrun cannot restart processes that have ended.
+        processes.wait_for_all()
     return out / LAST_CHECKPOINT
 
 
 @dataclass(frozen=True)
 class _TrainingData:
-    """Crops to train on and to validate with, and a number that stands for the photographs that they are of."""
+    """Crops for training and for validation, and a hash of the names and sizes of all photographs."""
 
     training: Crops
     held_out: Crops
@@ -95,7 +98,7 @@ class _TrainingData:
 
 
 class _Run:
-    """The state of one training run: model, optimizer, average, step."""
+    """State of a training run: model, optimizer, averaged weights and step."""
 
     def __init__(
         self,
@@ -120,8 +123,11 @@ class _Run:
         self.flow_is_trained = self.config.trains_flow
 
     def start_or_resume(self, start: Sequence[Path]) -> None:
-        """Resume from the checkpoint in the output folder. Without one, start from the weights of `start`, or from the
-        first batch."""
+        """Resume from the checkpoint in the output folder. If there is none, start a new run.
+
+        A new run starts with the weights of the checkpoints `start`. If they do not set all ActNorms, the ActNorms are
+        initialized from the first batch.
+        """
         path = self.out / LAST_CHECKPOINT
         if path.exists():
             self._resume(path)
@@ -129,40 +135,46 @@ class _Run:
             has_trained_flow = start_from(self.model, start)
             self.flow_is_trained = has_trained_flow or self.config.trains_flow
             if not has_trained_flow:
-                # Every process sees the whole first batch, so all start from the same ActNorms without a word.
+                # Every process uses the whole first batch, so all compute the same ActNorms without communication.
                 initialize_from(self.model, self.data.training.batch(0, range(self.config.batch)))
             self.average = AveragedWeights(self.model, self.config.ema_decay)
         if not self.processes.agree(self.step):
             raise ResumeError(
-                f"process {self.processes.rank} goes on from step {self.step} of {self.out}, another one does not: "
-                "wanted one folder for all; give an --out on storage that all machines share"
+                f"process {self.processes.rank} resumes from step {self.step} of {self.out}, but another process "
+                "resumes from a different step: use an --out on storage that all machines share"
             )
         if self.processes.leads:
             remove_leftovers([path, self.out / LOG])
         if self.step and self.processes.leads:
-            self.say(f"going on from step {self.step} of {path}")
+            self.say(f"resuming from step {self.step} of {path}")
 
     def _resume(self, path: Path) -> None:
-        """Take everything from a checkpoint of the same recipe."""
+        """Load the state of the run from a checkpoint.
+
+        Raises:
+            ResumeError: if the checkpoint has no state of training, or another recipe, or other photographs.
+            CheckpointError: if the weights do not fit the model.
+        """
         contents = checkpoint.read(path)
         training = contents.get("training") or {}
         kinds = {"recipe": dict, "optimizer": dict, "step": int}
         if contents["ema"] is None or any(not isinstance(training.get(key), kind) for key, kind in kinds.items()):
             raise ResumeError(
-                f"{path} holds a model, but not the state of its training: give it with --start, and another --out"
+                f"{path} contains a model, but not the state of its training: to start a new run from this model, use "
+                "--start with this file, and another --out"
             )
         stored, wanted = _plain(recipe_from_dict(training["recipe"])), _plain(self.recipe)
         different = [key for key in wanted if stored.get(key) != wanted[key] and key not in MAY_CHANGE]
         if different:
             key = different[0]
             raise ResumeError(
-                f"{path} was trained with {key} = {stored.get(key)!r}, the recipe says {wanted[key]!r}: "
-                "give the same recipe to resume, or another --out to start anew"
+                f"{path} was trained with {key} = {stored.get(key)!r}, but the recipe has {key} = {wanted[key]!r}: "
+                "use the same recipe to resume, or another --out to start a new run"
             )
         if training.get("photographs", self.data.digest) != self.data.digest:
             raise ResumeError(
-                f"{path} was trained on other photographs than those in --data: give the same folder to resume, or "
-                "another --out to start anew"
+                f"{path} was trained on photographs that differ from those in --data: use the same folder to resume, "
+                "or another --out to start a new run"
             )
         for weights in (contents["weights"], contents["ema"]):
             checkpoint.check_weights(path, self.recipe.model, weights)
@@ -171,12 +183,15 @@ class _Run:
         try:
             self.optimizer.load_state_dict(training["optimizer"])
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ResumeError(f"{path}: the state of its optimizer is damaged: {error}") from None
+            raise ResumeError(
+                f"{path} is damaged: the state of the optimizer cannot be loaded: {error}; use another --out to start "
+                "a new run"
+            ) from None
         self.flow_is_trained = training.get(FLOW_IS_TRAINED, True)
         self.step = training["step"]
 
     def train(self, stack: ExitStack, perceptual: PerceptualDistance | None) -> None:
-        """Steps up to the last one."""
+        """Run all remaining steps, with validations and checkpoints."""
         config, processes = self.config, self.processes
         objective = self._wrapped_objective(perceptual)
         log = stack.enter_context(TrainingLog(self.out, self.step, writes=self.processes.leads))
@@ -196,10 +211,12 @@ class _Run:
                 self._save()
 
     def _step(self, objective: torch.nn.Module, batch: Batch) -> tuple[dict[str, float], float]:
-        """One update; the loss with its terms over the global batch, and the gradient's norm before clipping.
+        """Update the weights once.
+
+        Returns: the loss and its terms, averaged over the global batch, and the norm of the gradient before clipping.
 
         Raises:
-            TrainingStopped: if the loss or the norm is not finite, before anything is changed.
+            TrainingStopped: if the loss or the norm is not finite. The weights are then unchanged.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.config)
@@ -211,7 +228,7 @@ class _Run:
         values, norm_value = dict(zip(terms, means, strict=False)), means[-1]
         if not math.isfinite(values["loss"]) or not math.isfinite(norm_value):
             raise TrainingStopped(
-                f"step {self.step}: loss {values['loss']}, gradient norm {norm_value}: not finite. "
+                f"step {self.step}: the loss ({values['loss']}) or the gradient norm ({norm_value}) is not finite. "
                 f"{self._kept()} Lower learning_rate or gradient_clip, or set precision = 'fp32'."
             )
         self.optimizer.step()
@@ -254,7 +271,7 @@ class _Run:
             objective.compile()
         if self.processes.count == 1:
             return objective
-        # Which terms the loss has decides which weights have a gradient: without likelihood only the mean network's.
+        # Without the likelihood term, some weights have no gradient. DistributedDataParallel must search for them.
         return DistributedDataParallel(objective, find_unused_parameters=self.config.likelihood_weight == 0)
 
     def _kept(self) -> str:
@@ -263,19 +280,19 @@ class _Run:
 
 
 def _photographs(recipe: Recipe, data: Path, processes: Processes, say: Callable[[str], None]) -> _TrainingData:
-    """Training and held-out crops of the photographs in `data`."""
+    """Find the photographs in `data`. Return crops of one part for training and of the other part for validation."""
     config = recipe.training
     found = find_photographs(data, recipe.model.task, config.crop, config.max_pixels, shows_progress=processes.leads)
     training, held_out = split_by_file(found, config.validation_share)
     if processes.leads:
         for path, reason in found.skipped.items():
             say(f"skipped: {path} {reason}")
-        say(f"{len(training.targets)} photographs to train on, {len(held_out.targets)} held out")
+        say(f"photographs: {len(training.targets)} for training, {len(held_out.targets)} held out for validation")
     digest = _digest(found, data)
     if not processes.agree(digest):
         raise DataError(
-            f"{data}: process {processes.rank} found {len(found.targets)} photographs, another one found others: "
-            "wanted the same files on every machine"
+            f"{data}: process {processes.rank} found {len(found.targets)} photographs, but another process found other "
+            "files: --data must contain the same files on every machine"
         )
 
     def crops(photographs: Photographs, stream: int) -> Crops:
@@ -285,12 +302,12 @@ def _photographs(recipe: Recipe, data: Path, processes: Processes, say: Callable
 
 
 def _digest(photographs: Photographs, folder: Path) -> int:
-    """A positive int64 that stands for the names and sizes of the files."""
+    """Return a hash of the names and sizes of the files, as a positive int64."""
     files = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in photographs.targets]
     return int.from_bytes(sha256(json.dumps(files).encode()).digest()[:7])
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON has it, so that what is stored compares equal to what is read."""
+    """Return the recipe as plain JSON values, so that stored recipes and new ones can be compared with ==."""
     plain: dict[str, Any] = json.loads(json.dumps(recipe.to_dict()))
     return plain

@@ -1,4 +1,4 @@
-"""What is looked at between epochs: held-out bits per dimension, the inverse, and a sheet of samples."""
+"""Validation after each epoch: bits per dimension of held-out crops, a check of the inverse, and a sample sheet."""
 
 import math
 from dataclasses import dataclass
@@ -12,36 +12,37 @@ from torch import Tensor
 from caflow_training.data import Batch
 from caflow_training.model import CAFlow, bits_per_dim, to_integers
 
-# An inverse that misses a pixel value by more than this has lost the image: float32 leaves about 0.001.
+# Largest allowed error of inverse(forward(x)), in pixel values. In float32 the error is usually about 0.001.
 LARGEST_ROUND_TRIP_ERROR = 0.5
 SHEET_ROWS = 6
 SHEET_GAP = 4
 
 
 class ExplodingInverse(RuntimeError):
-    """The inverse does not return what went in."""
+    """Error for a flow whose inverse does not reproduce its input, or is not finite."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Of held-out crops."""
+    """Measures of a model on held-out crops."""
 
     bits_per_dim: float
-    """−log p(W | Y), one draw per dequantization cell; pixel values as 0…256."""
+    """Mean of −log p(W | Y) in bits per dimension, at one random position per dequantization cell, on the scale of
+    pixel values 0…256."""
     condition_bits_per_dim: float
-    """−log p(Y)."""
+    """Mean of −log p(Y) in bits per dimension."""
     still_psnr: float
-    """PSNR of the sample at τ = 0, in dB: of the mean square error over all crops."""
+    """PSNR of the sample at temperature 0 against the target, in dB, from the mean square error over all crops."""
     round_trip_error: float
-    """Largest |inverse(forward(x)) − x|, in pixel values."""
+    """Largest |inverse(forward(x)) − x| over all crops, in pixel values."""
 
 
 @torch.no_grad()
 def validate(model: CAFlow, batch: Batch, rows: int) -> Validation:
-    """Score the crops of `batch`, `rows` at a time, and try the inverse on them.
+    """Score the crops of `batch`, `rows` crops at a time, and check the inverse with them.
 
     Raises:
-        ExplodingInverse: if the inverse is not finite or misses by more than LARGEST_ROUND_TRIP_ERROR.
+        ExplodingInverse: if the error of the inverse is above LARGEST_ROUND_TRIP_ERROR or is not finite.
     """
     device = next(model.parameters()).device
     bits: list[Tensor] = []
@@ -61,8 +62,8 @@ def validate(model: CAFlow, batch: Batch, rows: int) -> Validation:
         error = max(error, round_trip_error(model, targets, conditions))
     if not error <= LARGEST_ROUND_TRIP_ERROR:
         raise ExplodingInverse(
-            f"exploding inverse: a held-out image comes back off by {error:.3g} grey levels, "
-            f"wanted at most {LARGEST_ROUND_TRIP_ERROR}"
+            f"exploding inverse: inverting the flow changes a held-out crop by {error:.3g} grey levels, and at most "
+            f"{LARGEST_ROUND_TRIP_ERROR} is allowed"
         )
     still_psnr = 10 * math.log10(255**2 / max(torch.cat(square_errors).mean().item(), 1e-10))
     return Validation(torch.cat(bits).mean().item(), torch.cat(condition_bits).mean().item(), still_psnr, error)
@@ -70,7 +71,10 @@ def validate(model: CAFlow, batch: Batch, rows: int) -> Validation:
 
 @torch.no_grad()
 def round_trip_error(model: CAFlow, targets: Tensor, conditions: Tensor) -> float:
-    """Largest |inverse(forward(x)) − x| over the pixel values of `targets`, taken at the middle of their cells."""
+    """Return the largest |inverse(forward(x)) − x| over all values of `targets`, in pixel values.
+
+    x is the middle of each target's dequantization cell. The result is infinite if a value is not finite.
+    """
     encoded = model.encode(conditions)
     x = targets.to(encoded.prepared.dtype) + 0.5
     back = model.decode(model.encode_target(x, encoded), encoded).images
@@ -87,10 +91,13 @@ def write_sheet(
     temperatures: tuple[float, ...],
     seed: int,
 ) -> None:
-    """A PNG: one row per condition: prepared, its target where there is one, and a sample at each temperature.
+    """Write a sample sheet as PNG. It has one row for each of the first SHEET_ROWS conditions.
+
+    A row shows the prepared condition, the target if there is one, and one sample per temperature.
 
     Raises:
         ExplodingInverse: if a sample is not finite.
+        OSError: if the file cannot be written.
     """
     device = next(model.parameters()).device
     conditions = conditions[:SHEET_ROWS].to(device)
@@ -107,11 +114,11 @@ def write_sheet(
     cells = torch.stack([to_integers(column.float()) for column in columns], dim=1).permute(0, 1, 3, 4, 2)
     sheet = _grid(cells.cpu().numpy())
     if not cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-        raise OSError(f"{path}: cannot write the sheet of samples")
+        raise OSError(f"{path}: the sample sheet cannot be written")
 
 
 def _grid(cells: np.ndarray) -> np.ndarray:
-    """(rows, columns, h, w, 3) uint8 to one image with white gaps."""
+    """Arrange cells (rows, columns, h, w, 3) uint8 in one image with white gaps."""
     gap = ((0, 0), (0, 0), (0, SHEET_GAP), (0, SHEET_GAP), (0, 0))
     padded = np.pad(cells, gap, constant_values=255)
     rows, columns, height, width, depth = padded.shape
