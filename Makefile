@@ -63,14 +63,14 @@ test-full: setup  ## What takes longer.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m full --numprocesses 3 --dist loadfile --durations 40
 
 train-x4-photo: $(PHOTOGRAPHS)/training  ## Train the built-in model anew, in three stages: hours.
-	$(BIN)/pip install --quiet --editable '.[finetune]'
+	$(BIN)/pip install --quiet --editable '.[finetune,video]'
 	$(BIN)/caflow-train x4-mean --data $< --out build/x4-mean
 	$(BIN)/caflow-train x4-likelihood --data $< --out build/x4-likelihood --start build/x4-mean/last.pt
 	$(BIN)/caflow-train models/x4-photo/recipe.toml --data $< --out build/x4-photo --start build/x4-likelihood/last.pt
 	$(BIN)/python models/release.py build/x4-photo models/x4-photo.caflow
 
 train-x4-real: $(PHOTOGRAPHS)/training  ## Fine-tune the built-in model for degraded inputs: forty minutes of one core.
-	$(BIN)/pip install --quiet --editable '.[finetune]'
+	$(BIN)/pip install --quiet --editable '.[finetune,video]'
 	$(BIN)/caflow-train models/x4-real/recipe.toml --data $< --out build/x4-real --start $(BUNDLE)
 	$(BIN)/python models/release.py build/x4-real models/x4-real.caflow
 
