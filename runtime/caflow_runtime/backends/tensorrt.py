@@ -180,7 +180,7 @@ class TensorRT(Backend):
             return None
         finally:
             self.runtime.contexts = None
-            self.device.finish()  # what is not kept is freed immediately after this, so no work may still use it
+            self.device.finish()  # contexts that are not kept are freed next, so no work may still use them
         return _RecordedChain(self.device, recording, contexts, activation, inputs, outputs)
 
     def _keep(self, most: int) -> None:
