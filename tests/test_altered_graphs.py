@@ -149,7 +149,7 @@ def test_a_share_of_other_cells_is_refused_whatever_the_manifest_says(copied: Pa
     graph = next(graph for graph in manifest["graphs"] if graph["name"] == "forward_1")
     next(port for port in graph["outputs"] if port["name"] == "share")["shape"] = ["rows", 1, 1]
     (copied / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(WrongShape, match="wanted shares with square cells"):
+    with pytest.raises(WrongShape, match="shares must have square cells"):
         run_all(copied)
     with pytest.raises(CError, match="wanted shares with square cells"):
         run_all_in_cpp(built_cpp / "libcaflow.so", copied)

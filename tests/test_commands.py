@@ -115,7 +115,7 @@ def test_progressive_best_of_n(uncalibrated: Path, folder: Path, tmp_path: Path)
     assert json.loads(done.stdout)["sample"] == best.sample[0]
     wrong = caflow(*command, "-n", 6, "--keep", "5,2", "--force")
     assert wrong.returncode == 2
-    assert "numbers of samples, one per level from n = 6 down" in wrong.stderr
+    assert "numbers of samples, one per level, from n = 6 down" in wrong.stderr
 
 
 def test_globs(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_results_beside_their_inputs_are_not_taken_for_inputs(
         (["image", "IN", "--keep", "10,few"], "wanted positive numbers such as 10,5,3"),
         (["image", "IN", "--keep", "10,5", "--sheet"], "give one or the other"),
         (["image", "IN", "--backend", "cuda"], "pip install 'caflow-deploy[gpu]'"),
-        (["image", "IN", "--temperature", "inf"], "temperature: wanted finite values"),
+        (["image", "IN", "--temperature", "inf"], "temperature must be finite"),
         (["image", "IN", "--temperature", "nan"], "'nan' is not a number"),
         (["image", "IN", "--min-typicality", "nan"], "'nan' is not a number"),
         (["image", "IN", "--pixel-budget", f"1{'0' * 30}"], "pixel_budget: wanted an integer from 1"),
@@ -222,7 +222,7 @@ def test_outputs_that_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path
         "image", folder / "colour.png", "-o", tmp_path / "a.png", "--bundle", uncalibrated, "--pixel-budget", 10
     )
     assert too_small.returncode == 1
-    assert "give a smaller overlap or a larger pixel_budget" in too_small.stderr
+    assert "use a smaller overlap or a larger pixel_budget" in too_small.stderr
 
 
 def test_names_are_shown_as_they_are(uncalibrated: Path, tmp_path: Path) -> None:

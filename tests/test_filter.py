@@ -191,7 +191,7 @@ def test_one_bad_pair_is_one_error(pipe: Pipeline, data: Path, tmp_path: Path, m
     assert reasons[0].startswith(f"{bad[0].target}: wanted an image")
     assert reasons[1] == f"{bad[1].condition}: cannot be read: No such file or directory"
     assert reasons[2].startswith(f"{bad[2].target}: for a condition of 8×8 wanted 4 times its sides, 32×32, got 16×16")
-    assert reasons[3] == f"{good[5].target}: its log-likelihood is not finite: the model has never seen the like"
+    assert reasons[3].startswith(f"{good[5].target}: its log-likelihood is not finite: the image is too different")
     assert [verdicts[k].width for k in (1, 4, 5, 8)] == [None, 32, 16, 32]
     assert all(verdicts[k].image_typicality is verdicts[k].log_likelihood is None for k in (1, 4, 5, 8))
 

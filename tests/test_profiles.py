@@ -70,13 +70,13 @@ def test_images_larger_and_more_than_they_take(limited: Pipeline, free: Pipeline
 
 def test_refusals_name_what_is_missing(limited: Pipeline, photographs: Path) -> None:
     limited.best_of(photograph(photographs, 0, 8, 12), n=3, keep=(3, 1))
-    with pytest.raises(InputError, match=r"keep: .* give engines of --max-rows 4 --max-size 96$"):
+    with pytest.raises(InputError, match=r"keep: .* use .*--max-rows 4 --max-size 96$"):
         limited.best_of(photograph(photographs, 0, 8, 12), n=4, keep=(4, 1))
     large = photograph(photographs, 1, 20, 20)
-    with pytest.raises(InputError, match=r"at once, 80×80 pixels: give engines of --max-size 80x80$"):
+    with pytest.raises(InputError, match=r"80×80 pixels must run as one tile: use .*--max-size 80x80$"):
         limited.encode(photograph(photographs, 1, 80, 80), large)
     small = Pipeline(limited.graphs, pixel_budget=2**20, overlap=64)
-    with pytest.raises(InputError, match=r"no larger than 64×80 .* or engines of a larger --max-size$"):
+    with pytest.raises(InputError, match=r" or engines built with a larger --max-size$"):
         small.best_of(large, n=1)
 
 

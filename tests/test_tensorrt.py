@@ -300,7 +300,7 @@ def test_a_damaged_timing_cache_is_dropped_with_a_warning(tmp_path: Path) -> Non
     write_cache(path, b"what was measured")
     assert read_cache(path) == b"what was measured"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="this cache is damaged and is dropped"):
+    with pytest.warns(UserWarning, match="is damaged: its checksum is wrong"):
         assert read_cache(path) == b""
 
 

@@ -52,7 +52,7 @@ def test_threads_that_ask_at_the_same_time_get_what_one_gets(openvino: Pipeline,
 
 
 def test_what_a_graph_lacks_is_an_error(openvino: Pipeline) -> None:
-    with pytest.raises(BackendError, match=r"reverse_0\.onnx: wants an input 'latent'"):
+    with pytest.raises(BackendError, match=r"reverse_0\.onnx: the graph requires an input 'latent'"):
         openvino.graphs.backend.load(openvino.folder / "reverse_0.onnx")({})
 
 
@@ -62,7 +62,7 @@ def test_inputs_of_another_shape_are_refused(openvino: Pipeline, shape: tuple[in
     run = openvino.graphs.backend.load(openvino.folder / "reverse_0.onnx")
     for _ in range(2):
         with pytest.raises(
-            BackendError, match=r"reverse_0\.onnx: wants an input 'latent' of shape \(any, 24, any, any\)"
+            BackendError, match=r"reverse_0\.onnx: input 'latent': expected shape \(any, 24, any, any\)"
         ):
             run({"latent": np.zeros(shape, np.float32)})
         assert run({"latent": np.zeros((1, 24, 2, 2), np.float32)})["next_carry"].shape == (1, 6, 4, 4)

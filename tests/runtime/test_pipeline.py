@@ -118,7 +118,7 @@ def test_where_memory_runs_out_it_goes_on_with_less(uncalibrated: Path, pipe: Pi
     drawn, scored = pipe.best_of(images, n=5), pipe.score(targets, images)
     backend = SmallMemory(3 * 24 * 40)
     with Pipeline(Graphs(uncalibrated, backend), pixel_budget=2**20, overlap=16) as small:
-        with pytest.warns(UserWarning, match="memory ran out, going on with a pixel_budget of") as warned:
+        with pytest.warns(UserWarning, match="memory ran out; continuing with a pixel_budget of") as warned:
             again = small.best_of(images, n=5)
         assert len(warned) == 1  # half of 5 rows of 32×40 is 2 of these, or 3 of 24×40
         assert backend.is_spared
@@ -182,7 +182,7 @@ def test_noise_goes_there_and_back(pipe: Pipeline, photographs: Path) -> None:
     decoded = pipe.decode(encoded.noise, conditions)
     for target, image in zip(targets, decoded.images, strict=True):
         np.testing.assert_array_equal(target, image)
-    with pytest.raises(InputError, match="noise: wanted arrays of shapes"):
+    with pytest.raises(InputError, match="noise: expected arrays of shapes"):
         pipe.decode([encoded.noise[0], encoded.noise[0]], conditions)
 
 
@@ -309,7 +309,7 @@ def test_memory_is_bounded_by_the_budget(uncalibrated: Path) -> None:
 def test_what_is_not_finite_is_an_error_and_never_an_image(
     uncalibrated: Path, conditions: list[NDArray[np.uint8]]
 ) -> None:
-    with load(uncalibrated, backend="cpu") as pipe, pytest.raises(NotFinite, match="try a lower temperature"):
+    with load(uncalibrated, backend="cpu") as pipe, pytest.raises(NotFinite, match="use a lower temperature"):
         pipe.best_of(conditions[0], n=2, temperature=1e30)
 
 

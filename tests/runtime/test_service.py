@@ -68,7 +68,7 @@ def test_words_count_as_numbers(pipe: Pipeline, photographs: Path) -> None:
         ({"n": 0}, "parameters of model: Expected `int` >= 1 - at `$.n`"),
         ({"tau": 1}, "unknown field `tau`"),
         ({"temperature": -1}, ">= 0.0"),
-        ({"temperature": math.inf}, "temperature: wanted finite values"),
+        ({"temperature": math.inf}, "temperature must be finite"),
         ({"seed": 2**32}, "<= 4294967295"),
         ({"rank": "beauty"}, "Invalid enum value 'beauty'"),
         ({"rank": "typical", "temperature": 0.3}, "0.3"),

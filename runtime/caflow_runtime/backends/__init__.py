@@ -1,4 +1,4 @@
-"""Backends: what turns a graph's file into a callable on arrays."""
+"""Backends: each one loads the file of a graph and returns a callable that runs the graph on arrays."""
 
 MOST_THREADS = 1024
-"""Of a graph's operators; many more end the process."""
+"""Largest number of threads for the operators of a graph. A much larger number would crash the process."""

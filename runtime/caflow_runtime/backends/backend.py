@@ -1,4 +1,4 @@
-"""What every backend offers: graphs as callables on arrays of its device, and the way of arrays there and back."""
+"""Interface of all backends. A backend runs graphs on its device, and copies arrays to and from the device."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,92 +18,107 @@ OUT_OF_MEMORY = (
     *("allocate memory", "alloc_failed", "bad allocation", "bad_alloc", "out of memory", "out_of_memory"),
     *("outofmemory", "could not be allocated", "defaultallocator"),
 )
+"""Parts of the libraries' error messages, in lower case, which mean that memory ran out."""
 
 
 class Backend(Protocol):
-    """Where graphs run. Any thread may use it."""
+    """Interface of a backend: loads graphs and runs them on its device. Any thread may use a backend.
+
+    An array on the device is called a device array. Its type depends on the backend.
+    """
 
     name: str
-    """Such as "onnxruntime cpu"."""
+    """Name for people, such as "onnxruntime cpu"."""
     profiles: Sequence[Profile] = ()
-    """Sizes that its graphs take, each up to some rows, height and width; where there are none, any."""
+    """Size limits of the graphs. Inputs must fit at least one profile: its number of rows, height and width. Empty if
+    there are no limits."""
     is_proven: bool = True
-    """Whether it is known to compute right; else a bundle is compared with the CPU when it is opened."""
+    """Whether the results are known to be correct. If not, each bundle is compared with the CPU when it is opened."""
     lacks: frozenset[PrecisionName] = frozenset()
-    """Precisions of networks that it does not run."""
+    """Precisions of a bundle's networks that this backend cannot run."""
     finds_not_finite: bool = False
-    """Whether `are_finite` works on the device, so that pixels can stay there."""
+    """Whether `are_finite` runs on the device. The pixels of samples stay on the device only if it does."""
 
     def load(self, path: Path) -> Graph:
-        """The graph of an ONNX file, as a callable from named device arrays to named device arrays."""
+        """Load a graph of the bundle from its ONNX file, as a callable from named device arrays to named device
+        arrays."""
 
     def build(self, path: Path) -> Graph:
-        """The same of an ONNX file that is not of the bundle, with fixed shapes."""
+        """Load an ONNX file that is not part of the bundle and has fixed shapes. Return a callable as `load` does."""
         return self.load(path)
 
     def to_device(self, array: NDArray[Any]) -> Array:
-        """A contiguous array of the host, on the device."""
+        """Return a contiguous host array as a device array."""
 
     def to_host(self, array: Array) -> NDArray[Any]:
-        """An array of the device as numpy's."""
+        """Return a device array as a NumPy array."""
 
     def row_to_host(self, array: Array, row: int) -> NDArray[Any]:
-        """One row, for which the device needs no memory."""
+        """Return one row of a device array as a NumPy array. This allocates no memory on the device."""
         return np.asarray(self.to_host(array)[row])
 
     def describe(self, array: Array) -> tuple[str, tuple[int, ...]]:
-        """The type of a device array, as manifests name it, and its shape."""
+        """Return the element type of a device array, as manifests name it, and the shape."""
         name = array.dtype.name
         return "bfloat16" if name == "uint16" else name, array.shape  # NumPy has no bfloat16
 
     def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
-        """The rows of a device array."""
+        """Return a device array with the selected rows of `array`. `rows` contains their indices."""
 
     def adopt(self, array: object) -> Array:
-        """An array of another library that lies on the device, by DLPack or its interface, without a copy.
+        """Return an array of another library as a device array, normally without a copy.
+
+        The array must already be on the device and support DLPack. TensorRT also accepts `__cuda_array_interface__`.
 
         Raises:
-            InputError: if it lies elsewhere, or is not contiguous.
+            InputError: if the array is on another device, or not contiguous.
         """
 
     def draw_noise(self, z: LevelNoise) -> Array:
-        """`noise.draw_rows`, on the device."""
+        """Draw the noise of one level on the device, as `noise.draw_rows` defines it."""
         return self.to_device(draw_rows(z))
 
     def are_finite(self, array: Array) -> NDArray[np.bool_]:
-        """Which rows of a device array of floats have no value that is not finite."""
+        """Return (rows,) bool: whether all values of a row are finite. `array` is a device array of floats."""
         host = self.to_host(array)
         return np.asarray(np.isfinite(host).reshape(len(host), -1).all(1))
 
     def replay(self, name: str, run: Graph, given: Arrays) -> dict[str, Array]:
-        """What `run` gives, a chain of graphs; a backend may record it by name and shapes, and repeat that.
+        """Run a chain of graphs and return its outputs. A backend may record the chain and repeat the recording later.
+
+        A recording is reused for the same `name` and the same shapes and types of `given`.
 
         Arguments:
-            run: does nothing but call graphs, which ones depending on the shapes of what is given alone.
+            run: the chain. It only calls graphs, and which graphs it calls depends only on the shapes of `given`.
+            given: inputs of the chain.
         """
         return run(given)
 
     def spare_memory(self) -> bool:
-        """After memory ran out: keep none for later runs from now on. Runs may then take longer.
+        """Stop keeping memory for later runs. Call this after memory ran out. Later runs may take longer.
 
         Returns:
-            True if the next run frees, at its end, what the backend has kept until now.
+            True if the next run frees, at its end, the memory that the backend has kept until now.
         """
         return False
 
     def close(self) -> None:
-        """Let go of what need not be kept."""
+        """Free resources that are not needed any more."""
         return None
 
 
 @contextmanager
 def explaining(place: Path | str) -> Iterator[None]:
-    """What goes wrong in a graph, as a BackendError that names it: exceptions of backends share no base class."""
+    """Convert exceptions of the libraries in the block to `BackendError`, or to `MemoryError` if memory ran out.
+
+    The message begins with `place`. Any exception may come from a library, because their exceptions share no base
+    class. Only `CaflowError` and `MemoryError` pass unchanged.
+    """
     try:
         yield
     except KeyError as error:
         raise BackendError(
-            f"{place}: wants an input {error} that the chain does not give: export the model again"
+            f"{place}: the graph requires an input {error}, which the runtime does not provide: export the model again"
         ) from None
     except (MemoryError, CaflowError):
         raise
@@ -112,7 +127,7 @@ def explaining(place: Path | str) -> Iterator[None]:
 
 
 def failure(place: Path | str, text: str) -> MemoryError | BackendError:
-    """What to raise for an error of a backend that has this text."""
+    """Return the exception for an error message of a backend: `MemoryError` if memory ran out, else `BackendError`."""
     if any(sign in text.lower() for sign in OUT_OF_MEMORY):
-        return MemoryError(f"{place}: {text}: give a smaller pixel_budget")
+        return MemoryError(f"{place}: {text}: use a smaller pixel_budget")
     return BackendError(f"{place}: {text}")

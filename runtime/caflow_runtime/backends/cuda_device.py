@@ -1,4 +1,4 @@
-"""The GPU's memory and streams, by NVIDIA's cuda-core: arrays, and copies beside the stream that computes."""
+"""Memory and streams of the GPU, through NVIDIA's cuda-core: allocation, copies, and recording of CUDA graphs."""
 
 import ctypes
 import math
@@ -16,27 +16,33 @@ from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.errors import BackendError, InputError
 
 CUDA = 13
-"""What cuda-core and NVRTC are installed for."""
+"""Major version of CUDA that cuda-core and NVRTC are installed for."""
 ALIGNMENT = 256
-"""Bytes, of what engines take."""
+"""Alignment in bytes that engines require of the addresses of their inputs."""
 INSTALL = "pip install 'caflow-deploy[trt-rtx]' or 'caflow-deploy[trt]'"
 
 
 class CudaDevice:
-    """The first GPU, with a stream that computes and one for copies each way, so that they overlap."""
+    """The first GPU, with its streams.
+
+    Graphs run on the compute stream. Copies to and from the device have a stream for each direction, so that they
+    overlap with computation.
+    """
 
     def __init__(self) -> None:
-        """Raises:
-        BackendError: without cuda-core, a driver or a GPU.
+        """Open the GPU.
+
+        Raises:
+            BackendError: if cuda-core, a recent driver or a GPU is missing.
         """
         try:
             from cuda.core import Device, DeviceMemoryResource, LegacyPinnedMemoryResource
         except ImportError as error:
-            raise BackendError(f"engines need cuda-core 1.2 or later ({error}): {INSTALL}") from None
+            raise BackendError(f"TensorRT engines require cuda-core 1.2 or later ({error}): {INSTALL}") from None
         if (gpu := first_gpu()) is not None and gpu.cuda < CUDA:
             raise BackendError(
-                f"wanted a driver that runs CUDA {CUDA}, that of the {gpu.name}, {gpu.driver}, runs CUDA {gpu.cuda}: "
-                "install a newer one"
+                f"driver {gpu.driver} of the {gpu.name} supports CUDA {gpu.cuda}, but CUDA {CUDA} is required: "
+                "install a newer driver"
             )
         try:
             self._device = Device(0)
@@ -45,70 +51,72 @@ class CudaDevice:
             self.compute_capability = "{}.{}".format(*self._device.compute_capability)
             self.compute, self.recorder, self._up, self._down = (self._device.create_stream() for _ in range(4))
             self._memory = DeviceMemoryResource(self._device)
-        except Exception as error:  # its exceptions share no base class
+        except Exception as error:  # the exceptions of cuda-core share no base class
             raise BackendError(f"no NVIDIA GPU can be used ({error}): install its driver") from None
         pinned = LegacyPinnedMemoryResource()
         self._to_device, self._to_host = _Staging(pinned), _Staging(pinned)
         self._recorded = local()
         self.spare: Callable[[], None] = lambda: None
-        """Lets go of memory that is held for speed alone; asked for where there is no more."""
+        """Function that frees memory which only makes later runs faster. It is called when memory runs out."""
 
     @property
     def stream(self) -> Any:
-        """What computes for the calling thread: while it records, the stream of the recording."""
+        """Stream for the work of the calling thread: the compute stream or, in a recording, the recorder's stream."""
         recording = self._recording
         return self.compute if recording is None else self.recorder
 
     @property
     def is_recording(self) -> bool:
-        """Whether the calling thread is."""
+        """Whether the calling thread is recording its work."""
         return self._recording is not None
 
     @property
     def _recording(self) -> "Recording | None":
-        """The one that the calling thread is in."""
+        """The calling thread's recording, or None."""
         return getattr(self._recorded, "now", None)
 
     def use(self) -> None:
-        """Make it the calling thread's.
+        """Make this GPU the current device of the calling thread.
 
         Raises:
-            BackendError
+            BackendError: if the driver reports an error.
         """
         with explaining(self.name):
             self._device.set_current()
 
     def finish(self) -> None:
-        """Wait until the computing stream has done all that it was given, in any thread.
+        """Wait until the compute stream has finished all work that any thread has queued so far.
 
         Raises:
-            BackendError
+            BackendError: if the driver reports an error.
         """
         self.use()
         with explaining(self.name):
             self.compute.sync()
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
-        """An array for the computing stream."""
+        """Allocate an array for the compute stream. Its values are undefined."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         return DeviceArray(self.allocate(size), shape, dtype, self.compute)
 
     def allocate(self, size: int) -> Any:
-        """A buffer of so many bytes, for the computing stream.
+        """Allocate a buffer of `size` bytes for the compute stream. In a recording, the buffer is kept as long as the
+        recording.
 
         Raises:
-            MemoryError
+            MemoryError: if the GPU has too little memory, even after unused memory is freed.
         """
         recording = self._recording
         if recording is None:
             return self._allocate(size, self.compute)
-        # What a recording uses must outlive it, so its memory comes from outside of what is recorded.
+        # Allocate on a stream that is not recorded: the buffer must exist as long as the recording.
         buffer = self._allocate(size, self._up)
         recording.buffers.append(buffer)
         return buffer
 
     def _allocate(self, size: int, stream: Any) -> Any:
-        """On a stream, and freed when the computing one has done what it was given until then."""
+        """Allocate a buffer on `stream`. After its release, it is freed when the compute stream has finished the work
+        queued until then."""
         try:
             with explaining(self.name):
                 buffer = self._memory.allocate(size, stream=stream)
@@ -120,7 +128,7 @@ class CudaDevice:
         return buffer
 
     def give_back(self) -> None:
-        """All memory that is not in use, for others: the pool keeps what was freed, and TensorRT takes none from it."""
+        """Return unused memory to the driver. The memory pool keeps freed memory, which TensorRT cannot use."""
         from cuda.bindings import driver
 
         self.spare()
@@ -128,17 +136,17 @@ class CudaDevice:
         _checked(driver.cuMemPoolTrimTo(self._memory.handle, 0))
 
     def upload(self, array: NDArray[Any]) -> DeviceArray:
-        """A copy on the device, which what the computing stream is given from here on finds there."""
+        """Copy an array to the device. Work that is queued on the compute stream after this call sees the copy."""
         array = np.ascontiguousarray(array)
         with explaining(self.name), self._to_device as staging:
             buffer = self._allocate(array.nbytes, self._up)
             np.copyto(staging.view(array.shape, array.dtype), array)
             staging.part(array.nbytes).copy_to(buffer, stream=self._up)
-            self._up.sync()  # the staging is free again; the computing stream goes on meanwhile
+            self._up.sync()  # the next upload overwrites the staging memory; the compute stream does not wait
         return DeviceArray(buffer, array.shape, array.dtype, self.compute)
 
     def download(self, array: DeviceArray) -> NDArray[Any]:
-        """A copy on the host, when the computing stream has done what it was given until now."""
+        """Copy an array to the host, after all work that is queued on the compute stream so far."""
         with explaining(self.name), self._to_host as staging:
             there = staging.view(array.shape, array.dtype)
             self._down.wait(self.compute)
@@ -147,16 +155,16 @@ class CudaDevice:
             return there.copy()
 
     def copy(self, source: DeviceArray, target: DeviceArray) -> None:
-        """On the computing stream."""
+        """Copy `source` to `target` on the compute stream."""
         part_of(source, 0, source.nbytes).copy_to(part_of(target, 0, source.nbytes), stream=self.compute)
 
     def row(self, array: DeviceArray, row: int) -> DeviceArray:
-        """One row, where it lies."""
+        """Return one row of an array, as a view of the same memory."""
         size = array.nbytes // max(1, array.shape[0])
         return DeviceArray(part_of(array, row * size, size), array.shape[1:], array.dtype, self.compute)
 
     def take(self, array: DeviceArray, rows: NDArray[np.int64]) -> DeviceArray:
-        """Rows, copied on the computing stream."""
+        """Return the rows with these indices as a new array, copied on the compute stream."""
         size = array.nbytes // max(1, array.shape[0])
         with explaining(self.name):
             taken = self.empty((len(rows), *array.shape[1:]), array.dtype)
@@ -165,25 +173,27 @@ class CudaDevice:
         return taken
 
     def adopt(self, array: object) -> DeviceArray:
-        """An array of another library, without a copy unless it begins at an odd place.
+        """Return an array of another library as a `DeviceArray`. It is only copied if its alignment is wrong.
 
         Raises:
-            InputError: if it is not on this GPU, or not contiguous.
+            InputError: if the array is not in the memory of this GPU, or not contiguous.
         """
         from cuda.core import Buffer
         from cuda.core.utils import StridedMemoryView
 
         try:
             view = StridedMemoryView.from_any_interface(array, stream_ptr=int(self.compute.handle))
-        except Exception as error:  # its exceptions share no base class
-            raise InputError(f"wanted an array in {self.name}'s memory, got {type(array).__name__}: {error}") from None
+        except Exception as error:  # the exceptions of cuda-core share no base class
+            raise InputError(
+                f"expected an array in the memory of {self.name}; got {type(array).__name__}: {error}"
+            ) from None
         if not view.is_device_accessible or view.device_id != self._device.device_id:
-            raise InputError(f"wanted an array in {self.name}'s memory, got one of the host or of another GPU")
+            raise InputError(f"expected an array in the memory of {self.name}; got one of the host or of another GPU")
         assert view.dtype is not None
         steps = [math.prod(view.shape[k + 1 :]) for k in range(len(view.shape))]
         strides = view.strides or steps
         if any(side > 1 and one != step for side, one, step in zip(view.shape, strides, steps, strict=True)):
-            raise InputError("wanted a contiguous array, got one whose elements lie apart: make a copy")
+            raise InputError("expected a contiguous array (C order); got other strides: make a contiguous copy")
         buffer = Buffer.from_handle(view.ptr, view.size * view.dtype.itemsize, owner=view)
         adopted = DeviceArray(buffer, view.shape, view.dtype, self.compute)
         if view.ptr % ALIGNMENT == 0:
@@ -195,9 +205,9 @@ class CudaDevice:
 
     @contextmanager
     def recording(self) -> Iterator["Recording"]:
-        """What `stream` is given inside, by the calling thread, is recorded and not done.
+        """Record the work that the calling thread queues on `stream` inside the block. The work is not run.
 
-        By the driver's own calls: of cuda-core 1.2, a recording that the driver gives up ends the process.
+        This calls the driver directly: in cuda-core 1.2, a recording that the driver rejects ends the process.
         """
         from cuda.bindings import driver
 
@@ -211,7 +221,7 @@ class CudaDevice:
             finally:
                 self._recorded.now = None
                 error, graph = driver.cuStreamEndCapture(stream)
-                self._up.sync()  # what was allocated there may be freed by the computing stream from here on
+                self._up.sync()  # finish the recording's allocations: the compute stream may free them from here on
             with explaining("a CUDA graph"):
                 _checked((error,))
                 recording.graph = _checked(driver.cuGraphInstantiate(graph, 0))
@@ -221,14 +231,14 @@ class CudaDevice:
 
 
 class Recording:
-    """Work that can be repeated, with the memory that it uses."""
+    """Recorded work that can be repeated (a CUDA graph), and the buffers that it uses."""
 
     def __init__(self) -> None:
         self.buffers: list[Any] = []
         self.graph: Any = None
 
     def repeat(self, stream: Any) -> None:
-        """Do it on a stream."""
+        """Queue the recorded work on a stream."""
         from cuda.bindings import driver
 
         with explaining("a CUDA graph"):
@@ -243,10 +253,10 @@ class Recording:
 
 
 def _checked(result: tuple[Any, ...]) -> Any:
-    """What a call of the driver gives.
+    """Return the first result of a driver call, or None if the call has no result.
 
     Raises:
-        RuntimeError: with the name of its error.
+        RuntimeError: with the name of the driver's error.
     """
     from cuda.bindings import driver
 
@@ -257,7 +267,7 @@ def _checked(result: tuple[Any, ...]) -> Any:
 
 
 class _Staging:
-    """Memory of the host that the GPU copies from or to by itself; one thread has it at a time."""
+    """Pinned host memory, which the GPU can copy from and to directly. Only one thread may use it at a time."""
 
     def __init__(self, pinned: Any) -> None:
         self._pinned = pinned
@@ -272,7 +282,7 @@ class _Staging:
         self._lock.release()
 
     def view(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """As large as it must be, as numpy sees it."""
+        """Return the memory as a NumPy array of this shape. Allocate more memory first if there is too little."""
         size = math.prod(shape) * dtype.itemsize
         if self._buffer is None or self._buffer.size < size:
             self._buffer = self._pinned.allocate(max(1, size))
@@ -280,7 +290,7 @@ class _Staging:
         return np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
 
     def part(self, size: int) -> Any:
-        """Its first bytes, after `view`."""
+        """Return the first `size` bytes of the memory. Call `view` first, which makes the memory large enough."""
         from cuda.core import Buffer
 
         return Buffer.from_handle(int(self._buffer.handle), size, owner=self._buffer)

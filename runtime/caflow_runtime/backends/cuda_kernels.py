@@ -1,6 +1,6 @@
-"""Kernels of our own, compiled for the GPU where they are first needed.
+"""CUDA kernels of this project, compiled for the GPU when they are first used.
 
-`noise.cu` draws the base noise, `finite.cu` finds what is not finite.
+`noise.cu` draws the base noise. `finite.cu` finds values that are not finite.
 """
 
 import math
@@ -16,10 +16,11 @@ from caflow_runtime.backends.device_array import DeviceArray
 from caflow_runtime.flow.noise import NORMALS_PER_CALL, LevelNoise
 
 THREADS, MOST_BLOCKS = 256, 1024
+"""Threads per block, and the largest number of blocks of `are_finite`."""
 
 
 def draw_rows(device: CudaDevice, z: LevelNoise) -> DeviceArray:
-    """`noise.draw_rows` on the device: the same integers, the normals within one float32 step."""
+    """Draw noise on the device, as `noise.draw_rows` does: the same integers, and normals within one float32 step."""
     from cuda.core import LaunchConfig, launch
 
     rows = [(place.top, place.left, sample) for place in z.places for sample in place.samples]
@@ -44,7 +45,7 @@ def draw_rows(device: CudaDevice, z: LevelNoise) -> DeviceArray:
 
 
 def are_finite(device: CudaDevice, array: DeviceArray) -> NDArray[np.bool_]:
-    """Which rows of a float32 array have no value that is not finite."""
+    """Return (rows,) bool: whether all values of a row are finite. `array` is a float32 array."""
     from cuda.core import LaunchConfig, launch
 
     rows, size = array.shape[0], math.prod(array.shape)
@@ -61,7 +62,7 @@ def _kernel(source: str, name: str, compute_capability: str) -> Any:
 
 
 def compiled(source: str, compute_capability: str) -> Any:
-    """The code of a file here, for a GPU such as "8.6", which need not be there."""
+    """Compile a source file of this folder for a compute capability such as "8.6". No such GPU has to be present."""
     from cuda.core import Program, ProgramOptions
 
     text = files("caflow_runtime.backends").joinpath(source).read_text()

@@ -1,4 +1,4 @@
-"""Arrays in the GPU's memory, and how other libraries take them."""
+"""Arrays in GPU memory, which other libraries can use without a copy."""
 
 import math
 from contextlib import suppress
@@ -8,15 +8,17 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 NO_STREAM, LEGACY_STREAM = -1, 1
-"""As DLPack means them; no stream at all means the legacy one."""
+"""Values of DLPack's argument `stream`: no stream, and the legacy default stream, which None also means."""
 
 
 class DeviceArray:
-    """A contiguous array in the GPU's memory; other libraries take it without a copy.
+    """Contiguous array in GPU memory, which other libraries can use without a copy.
 
-    Its memory is let go of with it, after what the computing stream was given until then, and what was done with it by
-    a library that took it by DLPack, whose stream must be there as long. One that took it by `__cuda_array_interface__`
-    must be done before.
+    The memory is freed after all work that is queued on the compute stream when the array is deleted.
+
+    A library that imports the array by DLPack passes its stream. The memory is then also kept until the work on that
+    stream is finished, so the stream must exist until then. A library that uses `__cuda_array_interface__` must finish
+    its work before the array is deleted.
     """
 
     def __init__(self, buffer: Any, shape: tuple[int, ...], dtype: DTypeLike, stream: Any) -> None:
@@ -27,12 +29,12 @@ class DeviceArray:
 
     @property
     def address(self) -> int:
-        """In the GPU's memory."""
+        """Address of the first element in GPU memory."""
         return int(self.buffer.handle)
 
     @property
     def nbytes(self) -> int:
-        """Of its elements."""
+        """Size of all elements, in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
@@ -66,7 +68,11 @@ class DeviceArray:
 
 
 class _Lent:
-    """An array that another library has; its memory is freed when that library's stream is done with it, too."""
+    """Reference to an array that another library has imported by DLPack.
+
+    When the library releases it, the compute stream waits for the library's stream. So the memory is freed after the
+    library's work.
+    """
 
     def __init__(self, array: DeviceArray, consumer: Any, stream: Any) -> None:
         self.array = array
@@ -74,13 +80,13 @@ class _Lent:
         self.stream = stream
 
     def __del__(self) -> None:
-        with suppress(Exception):  # where Python ends, all of it may be gone
+        with suppress(Exception):  # when Python exits, the streams may no longer exist
             self.stream.device.set_current()
             self.stream.wait(self.consumer)
 
 
 def part_of(array: DeviceArray, start: int, size: int) -> Any:
-    """Bytes of an array."""
+    """Return a buffer of `size` bytes of an array, from byte `start` on, without a copy."""
     from cuda.core import Buffer
 
     return Buffer.from_handle(array.address + start, size, owner=array.buffer)

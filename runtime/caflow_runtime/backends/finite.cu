@@ -1,4 +1,5 @@
-// Which rows have a value that is not finite: `flags`, zero before, becomes one there. A thread takes every `step`th value.
+// Sets flags[row] to 1 for each row that has a value that is not finite. All flags must be 0 before.
+// Each thread checks every `step`th value.
 
 extern "C" __global__ void find_not_finite(const float* values, unsigned char* flags, unsigned rows,
                                            unsigned long long row_size) {

@@ -1,4 +1,4 @@
-"""What NVIDIA's driver says of the first GPU, in the order of its bus."""
+"""Properties of the first GPU, in the order of the PCI bus, as NVIDIA's driver reports them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,18 +9,19 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU and its driver."""
+    """Properties of a GPU and of its driver."""
 
     name: str
     compute_capability: str
-    """Such as "8.6"."""
+    """Compute capability, such as "8.6"."""
     driver: str
+    """Version of the driver."""
     cuda: int
-    """Major version of the newest CUDA that the driver runs."""
+    """Major version of the newest CUDA that the driver supports."""
 
 
 def first_gpu() -> Gpu | None:
-    """The first GPU; None where there is no driver, no GPU, or no nvidia-ml-py to ask them."""
+    """Return the first GPU, or None if the driver, the GPU or the package nvidia-ml-py is missing."""
 
     def describe(nvml: Any, device: Any) -> Gpu:
         major, minor = nvml.nvmlDeviceGetCudaComputeCapability(device)
@@ -35,12 +36,12 @@ def first_gpu() -> Gpu | None:
 
 
 def used_memory() -> int | None:
-    """Bytes of the first GPU's memory that are in use, by whomever; None as in `first_gpu`."""
+    """Return how much memory of the first GPU all processes use, in bytes; None in the same cases as `first_gpu`."""
     return _ask(lambda nvml, device: int(nvml.nvmlDeviceGetMemoryInfo(device).used))
 
 
 def _ask(question: Callable[[Any, Any], Answer]) -> Answer | None:
-    """NVML about the first GPU."""
+    """Call `question` with NVML and the first GPU. Return its result, or None if NVML or the GPU cannot be used."""
     try:
         import pynvml
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""The graphs of a bundle, each loaded when it is first needed: sampling never loads what only scoring uses."""
+"""Graphs of a bundle. Each is loaded when it is first used, so sampling never loads graphs that only scoring uses."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -16,13 +16,14 @@ from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 
 class Graphs(Mapping[str, Graph]):
-    """Graph by name, checked against the manifest at each run. Any thread may ask."""
+    """Graphs of a bundle by name. The arrays of each run are checked against the manifest. Any thread may use this
+    object."""
 
     def __init__(self, folder: Path, backend: Backend) -> None:
-        """Reads the manifest and checks every file.
+        """Read the manifest and check the files of the bundle against their hashes.
 
         Raises:
-            BundleError
+            BundleError: if the bundle is not valid.
         """
         self.folder = folder
         self.backend = backend
@@ -38,8 +39,8 @@ class Graphs(Mapping[str, Graph]):
                 raise BackendError("the pipeline is closed: load the bundle again")
             if self.manifest.precision in self.backend.lacks:
                 raise BackendError(
-                    f"{self.backend.name} does not run networks in {self.manifest.precision}",
-                    "give --backend openvino, or a bundle of another precision",
+                    f"{self.backend.name} does not support networks in {self.manifest.precision}",
+                    "use --backend openvino, or a bundle of another precision",
                 )
             if name not in self._loaded:
                 graph = self.manifest.graph(name)
@@ -48,8 +49,8 @@ class Graphs(Mapping[str, Graph]):
                     loaded = self.backend.load(path)
                 except (BackendError, MemoryError):
                     raise
-                except Exception as error:  # a backend's exceptions share no base class
-                    raise BrokenGraph(f"{path}: {self.backend.name} cannot load it: {error}") from error
+                except Exception as error:  # the exceptions of the backends share no base class
+                    raise BrokenGraph(f"{path}: {self.backend.name} cannot load this graph: {error}") from error
                 self._loaded[name] = checked(loaded, graph, path, self.backend.describe)
             return self._loaded[name]
 
@@ -60,7 +61,7 @@ class Graphs(Mapping[str, Graph]):
         return len(self.manifest.graphs)
 
     def on_host(self) -> dict[str, Graph]:
-        """The same graphs, taking and giving numpy arrays."""
+        """Return the same graphs with NumPy arrays as inputs and outputs."""
         return {name: self._on_host(name) for name in self}
 
     def _on_host(self, name: str) -> Graph:
@@ -74,20 +75,22 @@ class Graphs(Mapping[str, Graph]):
         return run
 
     def spare_memory(self) -> None:
-        """After memory ran out: free what the backend has kept for later runs, and keep none from now on."""
+        """Free the memory that the backend keeps for later runs, and keep none from now on. Used after memory ran
+        out."""
         if self.backend.spare_memory():
+            # The backend frees memory at the end of a run, so run the smallest input that there is.
             model = self.manifest.model
             side = model.size_multiple // model.scale
             smallest = np.zeros((1, side, side, model.channels), np.uint8)
-            with suppress(MemoryError):  # then the first run that fits frees it
+            with suppress(MemoryError):  # if even this input does not fit, the next run that fits frees the memory
                 self["encode"]({"condition": self.backend.to_device(smallest)})
 
     def close(self) -> None:
-        """Let go of what is loaded."""
+        """Close the backend and remove the loaded graphs. The graphs cannot be used after that."""
         with self._lock:
             self._closed = True
         try:
-            self.backend.close()  # waits for what runs, which may ask for a graph
+            self.backend.close()  # without the lock: this waits for running work, which may still load a graph
         finally:
             with self._lock:
                 self._loaded.clear()

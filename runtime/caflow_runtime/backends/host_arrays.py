@@ -1,4 +1,4 @@
-"""What backends share whose device arrays are numpy's, in the host's memory."""
+"""Methods that are common to the backends whose device arrays are NumPy arrays in host memory."""
 
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ from caflow_runtime.flow.scan import Array
 
 
 class HostArrays(Backend):
-    """A backend whose device is the host."""
+    """Backend whose device is the host. Its device arrays are NumPy arrays."""
 
     def to_device(self, array: NDArray[Any]) -> Array:
         return array
@@ -26,7 +26,7 @@ class HostArrays(Backend):
         try:
             adopted = array if isinstance(array, np.ndarray) else np.from_dlpack(cast(Any, array))
         except (AttributeError, BufferError, RuntimeError, TypeError) as error:
-            raise InputError(f"wanted an array in the host's memory, got {type(array).__name__}: {error}") from None
+            raise InputError(f"expected an array in host memory; got {type(array).__name__}: {error}") from None
         if not adopted.flags.c_contiguous:
-            raise InputError("wanted a contiguous array, got one whose elements lie apart: make a copy")
+            raise InputError("expected a contiguous array (C order); got other strides: make a contiguous copy")
         return cast(Array, adopted)

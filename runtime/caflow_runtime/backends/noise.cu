@@ -1,4 +1,5 @@
-// The base noise of runtime/README.md, as noise.py draws it: Philox4x32-10 of a place, and Box and Muller's transform.
+// The base noise that docs/reference/computation.md specifies and flow/noise.py draws on the host: the generator
+// Philox4x32-10, followed by the Box-Muller transform.
 
 typedef unsigned int word;
 typedef unsigned long long long_word;
@@ -18,7 +19,7 @@ __device__ void philox(word c[4], word k0, word k1) {
     }
 }
 
-// In double, then rounded.
+// Turns two random integers into two normals. Computes in double precision and rounds the results.
 __device__ void box_muller(word a, word b, float* normals) {
     const double step = 1.0 / 4294967296.0, turn = 6.283185307179586 * step;
     double radius = sqrt(-2.0 * log((a + 0.5) * step)), angle = b * turn;
@@ -26,8 +27,9 @@ __device__ void box_muller(word a, word b, float* normals) {
     normals[1] = (float)(radius * sin(angle));
 }
 
-// One z[i, j]: `count` channels of the level's z, (rows, channels, height, width), from channel `first` on; a thread for
-// each position, four channels and row. `places` has each row's top, left and sample.
+// Draws one z[i, j]: `count` channels, from channel `first` on, of the noise z of a level. z has the shape
+// (rows, channels, height, width). Each thread draws four channels of one position of one row.
+// `places` contains the top, the left and the sample number of each row.
 extern "C" __global__ void draw_noise(float* z, const word* places, word rows, word channels, word height, word width,
                                       word first, word count, word block, word seed, word frame, float temperature) {
     long_word groups = (count + 3) / 4, positions = (long_word)height * width;

@@ -1,8 +1,7 @@
-"""Graphs through ONNX Runtime: on the CPU; on an NVIDIA GPU, with values that stay on the device between graphs; or by
-any of its execution providers.
+"""ONNX Runtime as a backend: on the CPU, on an NVIDIA GPU, or with any other of its execution providers.
 
-ONNX Runtime runs on the CPU without a word where it cannot use the GPU; here the device that was asked for is the one
-that runs, or it is an error.
+On an NVIDIA GPU, arrays stay on the device between graphs. If ONNX Runtime cannot use the GPU, it silently runs on the
+CPU. This module raises an error instead.
 """
 
 import os
@@ -22,6 +21,7 @@ from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 Device = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+"""Execution provider of each device."""
 TYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -29,17 +29,18 @@ TYPES = {
     "tensor(uint8)": "uint8",
     "tensor(int64)": "int64",
 }
-"""As manifests name them."""
+"""Types of ONNX Runtime's tensors, and their names in manifests."""
 BUILDS = (
     *("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml"),
     *("onnxruntime-openvino", "onnxruntime-rocm", "onnxruntime-migraphx"),
 )
-"""Packages that each hold a whole ONNX Runtime, in the same place."""
+"""Packages that each contain a complete ONNX Runtime. All of them install their files in the same place."""
 ERRORS_ONLY = 3
+"""Log level of ONNX Runtime: report errors, but no warnings."""
 
 
 class OnnxRuntimeCpu(HostArrays):
-    """Graphs on the CPU; device arrays are numpy's."""
+    """ONNX Runtime on the CPU. Device arrays are NumPy arrays."""
 
     name = "onnxruntime cpu"
     provider = PROVIDERS["cpu"]
@@ -47,7 +48,13 @@ class OnnxRuntimeCpu(HostArrays):
     _run_options: Any = None
 
     def __init__(self, threads: int = 0) -> None:
-        """`threads`: for the graphs' operators; 0 is one per core."""
+        """
+        Arguments:
+            threads: number of threads for the operators of a graph; 0 is one per core.
+
+        Raises:
+            BackendError: if ONNX Runtime is not installed, or installed twice.
+        """
         check_installed("cpu")
         self.threads = threads
 
@@ -64,17 +71,20 @@ class OnnxRuntimeCpu(HostArrays):
         return run
 
     def spare_memory(self) -> bool:
-        """Free unused memory of the arena at the end of each run. By default the arena keeps what its largest run
-        took, and arrays outside of it then find no room."""
+        """Free the unused memory of the arena at the end of each run.
+
+        By default the arena keeps all memory that its largest run took. Arrays outside the arena may then find no
+        memory.
+        """
         self._run_options = import_onnxruntime().RunOptions()
         self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         return True
 
 
 class OnnxRuntimeByName(OnnxRuntimeCpu):
-    """Graphs by any execution provider that this build of ONNX Runtime has; what it lacks, the CPU's runs.
+    """ONNX Runtime with any execution provider of the installed build. The CPU runs operators that the provider lacks.
 
-    Arrays are in the host's memory between graphs.
+    Arrays are in host memory between graphs.
     """
 
     is_proven = False
@@ -82,26 +92,35 @@ class OnnxRuntimeByName(OnnxRuntimeCpu):
     def __init__(self, provider: str, threads: int = 0) -> None:
         """
         Arguments:
-            provider: its name, in any case, with or without "ExecutionProvider": "dml" is DmlExecutionProvider.
+            provider: name of the execution provider, in upper or lower case, with or without "ExecutionProvider": "dml"
+                is DmlExecutionProvider.
+            threads: number of threads for the operators of a graph; 0 is one per core.
 
         Raises:
-            BackendError: if this build has no such provider.
+            BackendError: if the installed build has no such provider.
         """
         super().__init__(threads)
         known = {short_name(found): found for found in import_onnxruntime().get_available_providers()}
         if short_name(provider) not in known:
             raise BackendError(
-                f"this build of ONNX Runtime has no execution provider {provider!r}, but {', '.join(known)}",
-                "install the build that has it in place of this one",
+                f"this build of ONNX Runtime has no execution provider {provider!r}; it has {', '.join(known)}",
+                "install the build that has this provider instead",
             )
         self.provider = known[short_name(provider)]
         self.name = f"onnxruntime {short_name(provider)}"
 
 
 class OnnxRuntimeBound(Backend):
-    """Graphs whose inputs and outputs are bound to a device's memory; device arrays are ONNX Runtime's `OrtValue`."""
+    """ONNX Runtime with inputs and outputs in the memory of a device. Device arrays are ONNX Runtime's `OrtValue`."""
 
     def __init__(self, device: Device = "cuda", threads: int = 0) -> None:
+        """
+        Arguments:
+            threads: number of threads for operators that run on the CPU; 0 is one per core.
+
+        Raises:
+            BackendError: if the installed ONNX Runtime does not support the device, or the device cannot be used.
+        """
         check_installed(device)
         check_provider(device)
         self.name = f"onnxruntime {device}"
@@ -109,7 +128,7 @@ class OnnxRuntimeBound(Backend):
         self.threads = threads
         try:
             self.to_device(np.zeros(1, np.float32))
-        except Exception as error:  # its exceptions share no base class
+        except Exception as error:  # the exceptions of ONNX Runtime share no base class
             raise _unusable(PROVIDERS[device], str(error)) from None
 
     def load(self, path: Path) -> Graph:
@@ -141,55 +160,58 @@ class OnnxRuntimeBound(Backend):
         return TYPES.get(name, name), tuple(array.shape())
 
     def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
-        # ONNX Runtime has no indexing outside a graph; a pruned row is rare enough to go through the host.
+        # ONNX Runtime cannot index arrays outside a graph. Rows are rarely dropped, so a copy through the host will do.
         return self.to_device(self.to_host(array)[rows])
 
     def adopt(self, array: Any) -> Array:
         onnxruntime = import_onnxruntime()
         try:
             adopted = onnxruntime.OrtValue.from_dlpack(array)
-        except Exception as error:  # its exceptions share no base class
+        except Exception as error:  # the exceptions of ONNX Runtime share no base class
             raise InputError(
-                f"wanted a contiguous array in {self.device} memory, got {type(array).__name__}: {error}"
+                f"expected a contiguous array in {self.device} memory; got {type(array).__name__}: {error}"
             ) from None
         if adopted.device_name() != self.device:
-            raise InputError(f"wanted an array in {self.device} memory, got one in {adopted.device_name()} memory")
+            raise InputError(f"expected an array in {self.device} memory; got one in {adopted.device_name()} memory")
         return cast(Array, adopted)
 
 
 def import_onnxruntime() -> Any:
-    """The package. Its official builds tell their makers of models that are opened; here they are told not to."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at the import
+    """Import ONNX Runtime and return it, with its telemetry disabled.
+
+    By default, the official builds report to their vendor which models are opened.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reads this when it is imported
     import onnxruntime
 
     return onnxruntime
 
 
 def short_name(provider: str) -> str:
-    """Of an execution provider: "dml" of "DmlExecutionProvider"."""
+    """Return the short name of an execution provider: "dml" for "DmlExecutionProvider"."""
     return provider.lower().removesuffix("executionprovider")
 
 
 def open_session(path: Path, provider: str, threads: int) -> Any:
-    """An ONNX Runtime session of an execution provider.
+    """Open a session of ONNX Runtime that uses one execution provider.
 
     Raises:
-        BackendError: if another one would run it.
+        BackendError: if ONNX Runtime would use another execution provider.
     """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = ERRORS_ONLY
-    # A second run of a shape would be given a block of its own, planned by the first, beside what that has left.
+    # With memory patterns, the second run of a shape would allocate a new block, beside the memory of the first run.
     options.enable_mem_pattern = False
-    # ONNX Runtime has a format of its own, which it recognizes by the file's suffix, and which may name other files.
+    # Load ONNX files only. ONNX Runtime recognizes its own format by the suffix, and such a file may name other files.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     if provider == PROVIDERS["cpu"]:
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
-    # Each graph has its own threads; those of the last one would spin on while the next one runs, on the same cores.
+    # Each graph has its own threads. Those of the last graph would otherwise keep spinning on the cores of the next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # TF32 would cost the inverses their accuracy.
+    # With TF32, the inverse functions of the flow would be inaccurate.
     provider_options: dict[str, str] = {"use_tf32": "0"} if provider == PROVIDERS["cuda"] else {}
     session = onnxruntime.InferenceSession(path, options, providers=[(provider, provider_options)])
     if session.get_providers()[0] != provider:
@@ -199,7 +221,10 @@ def open_session(path: Path, provider: str, threads: int) -> Any:
 
 @cache
 def _share_arena() -> None:
-    """One memory for all graphs of the process, which run one after the other: less than half of one for each."""
+    """Create one memory arena for all graphs of the process.
+
+    The graphs run one after the other. A common arena takes less than half the memory of separate arenas.
+    """
     onnxruntime = import_onnxruntime()
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
@@ -208,44 +233,44 @@ def _share_arena() -> None:
 
 
 def check_provider(device: Device) -> None:
-    """Whether this build of ONNX Runtime knows the device.
+    """Check that the installed build of ONNX Runtime supports the device.
 
     Raises:
-        BackendError
+        BackendError: if the build has no execution provider for the device.
     """
     found = import_onnxruntime().get_available_providers()
     if PROVIDERS[device] not in found:
         raise BackendError(
-            f"wanted ONNX Runtime's {PROVIDERS[device]}, this build of it has {found}",
+            f"this build of ONNX Runtime has no {PROVIDERS[device]}; it has {', '.join(found)}",
             _install_anew(installed_builds(), device),
         )
 
 
 def installed_builds() -> list[str]:
-    """Which packages of ONNX Runtime are installed; each but one loses files to the others."""
+    """Return the installed packages of ONNX Runtime. Several packages would overwrite each other's files."""
     return [name for name in BUILDS if is_installed(name)]
 
 
 def check_installed(device: Device) -> None:
-    """Exactly one of ONNX Runtime's packages, the right one for the device.
+    """Check that exactly one package of ONNX Runtime is installed, and that it supports the device.
 
     Raises:
-        BackendError
+        BackendError: with the command that installs the right package.
     """
     found = installed_builds()
     if len(found) > 1:
         raise BackendError(
-            f"{found[0]} and {found[1]} are both installed and overwrite each other's files, so one of them is lost",
+            f"{found[0]} and {found[1]} are both installed and overwrite each other's files, so one does not work",
             _install_anew(found, device),
         )
     if not found:
         raise BackendError("ONNX Runtime is not installed", f"pip install 'caflow-deploy[{_extra(device)}]'")
     if device == "cuda" and found != ["onnxruntime-gpu"]:
-        raise BackendError(f"{found[0]} is installed, which does not run on CUDA", _install_anew(found, device))
+        raise BackendError(f"the installed package {found[0]} does not support CUDA", _install_anew(found, device))
 
 
 def is_installed(distribution: str) -> bool:
-    """Whether pip knows a package of that name."""
+    """Return whether a package of this name is installed."""
     try:
         version(distribution)
     except PackageNotFoundError:
@@ -254,10 +279,10 @@ def is_installed(distribution: str) -> bool:
 
 
 def _unusable(provider: str, reason: str) -> BackendError:
-    cuda = "install an NVIDIA driver, and CUDA 13 with cuDNN 9 by pip install 'onnxruntime-gpu[cuda,cudnn]'"
+    cuda = "install an NVIDIA driver, and CUDA 13 with cuDNN 9: pip install 'onnxruntime-gpu[cuda,cudnn]'"
     return BackendError(
-        f"wanted ONNX Runtime's {provider}, but it cannot run here ({reason.strip()})",
-        cuda if provider == PROVIDERS["cuda"] else "install the device's driver, or give --backend cpu",
+        f"ONNX Runtime's {provider} cannot run on this machine ({reason.strip()})",
+        cuda if provider == PROVIDERS["cuda"] else "install the device's driver, or use --backend cpu",
     )
 
 

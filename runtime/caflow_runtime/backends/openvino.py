@@ -1,7 +1,8 @@
-"""Graphs through OpenVINO, on the CPU.
+"""OpenVINO as a backend, on the CPU.
 
-Each graph runs in its own types. By default OpenVINO computes in whatever the CPU is fastest with, which would make the
-flow's state bfloat16 and its inverse another function; so networks run in bfloat16 only in bundles of that precision.
+Each graph runs in the number types of its ONNX file. By default, OpenVINO would use the fastest type of the CPU, such
+as bfloat16. The state of the flow would then be inaccurate, and its inverse would be another function. So networks run
+in bfloat16 only in bundles of that precision.
 """
 
 import sys
@@ -21,14 +22,14 @@ TELEMETRY = "openvino_telemetry"
 
 
 class OpenVino(HostArrays):
-    """Graphs on the CPU; device arrays are numpy's, those of bfloat16 as uint16."""
+    """OpenVINO on the CPU. Device arrays are NumPy arrays; values of type bfloat16 are stored as uint16."""
 
     name = "openvino cpu"
 
     def __init__(self, threads: int = 0) -> None:
         """
         Arguments:
-            threads: for the graphs' operators; 0 is one per core.
+            threads: number of threads for the operators of a graph; 0 is one per core.
 
         Raises:
             BackendError: if OpenVINO is not installed.
@@ -43,14 +44,14 @@ class OpenVino(HostArrays):
             "INFERENCE_PRECISION_HINT": "f32",
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": False,  # workers of one machine would all be pinned to the same cores
+            "ENABLE_CPU_PINNING": False,  # else several processes would all use the same cores
         }
 
     def load(self, path: Path) -> Graph:
         compiled = self._core.compile_model(path, DEVICE, self._settings)
         inputs = [(port.any_name, port.get_element_type(), _sizes(port)) for port in compiled.inputs]
         outputs = [port.any_name for port in compiled.outputs]
-        idle: SimpleQueue[Any] = SimpleQueue()  # a request serves one thread at a time
+        idle: SimpleQueue[Any] = SimpleQueue()  # only one thread at a time may use a request
 
         def run(arrays: Arrays) -> dict[str, Array]:
             with explaining(path):
@@ -69,37 +70,41 @@ class OpenVino(HostArrays):
         return run
 
     def _tensor(self, array: Array, kind: Any) -> Any:
-        """An array as OpenVINO takes it, without a copy."""
+        """Return an array as an input of OpenVINO. A contiguous array is not copied."""
         array = np.ascontiguousarray(array)
         return self._openvino.Tensor(array, array.shape, kind) if array.dtype == np.uint16 else array
 
     def _copy(self, tensor: Any) -> Array:
-        """A request's output, which its next run overwrites."""
+        """Return a copy of a request's output. The request's next run overwrites the original."""
         array = np.array(tensor.data)
         return array.view(np.uint16) if tensor.element_type == self._openvino.Type.bf16 else array
 
 
 def _sizes(port: Any) -> list[int | None]:
-    """Sizes of an input; None for each size that is free."""
+    """Return the sizes of an input. A size that may vary is None."""
     return [size.get_length() if size.is_static else None for size in port.get_partial_shape()]
 
 
 def _check_shape(name: str, shape: tuple[int, ...], sizes: list[int | None]) -> None:
-    """Check that an input has the rank of its graph's input, and the sizes that are fixed there.
+    """Check that an input has the rank of the graph's input, and its fixed sizes.
 
-    OpenVINO does not check inputs that have a free size. For a wrong shape it returns empty outputs or, after a run
-    with a right one, outputs of that run's size with arbitrary values.
+    OpenVINO does not check inputs that have a variable size. For a wrong shape, it returns empty outputs. After a run
+    with a right shape, it returns outputs of that run's size with arbitrary values.
 
     Raises:
         ValueError: if the shape differs.
     """
     if len(shape) != len(sizes) or any(size not in (None, given) for given, size in zip(shape, sizes, strict=True)):
         wanted = ", ".join("any" if size is None else str(size) for size in sizes)
-        raise ValueError(f"wants an input {name!r} of shape ({wanted}), got {shape}")
+        raise ValueError(f"input {name!r}: expected shape ({wanted}); got {shape}")
 
 
 def _import_openvino() -> Any:
-    """The package. Its import tells its makers so where it finds its package for that: here it finds none."""
+    """Import OpenVINO and return it, without its telemetry.
+
+    OpenVINO reports its import to its vendor if the telemetry package is installed. The import below does not find that
+    package.
+    """
     is_first = TELEMETRY not in sys.modules
     if is_first:
         sys.modules[TELEMETRY] = None  # type: ignore[assignment]

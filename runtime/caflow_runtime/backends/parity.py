@@ -1,4 +1,4 @@
-"""Whether a backend that is not known to compute right does so with a bundle."""
+"""Comparison of a backend with the CPU, for backends whose results are not known to be correct."""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,13 +14,13 @@ from caflow_runtime.flow.tolerances import TOLERANCES, Tolerances
 
 
 def check_parity(graphs: Graphs) -> None:
-    """Compare a bundle's graphs with those of ONNX Runtime on the CPU, on small made-up conditions.
+    """Compare a bundle's graphs with the results of ONNX Runtime on the CPU, on small artificial conditions.
 
-    Samples, and the scores of the CPU's samples, must be the CPU's within the tolerances of the bundle's precision, and
-    what holds of any flow must hold.
+    Samples must agree with those of the CPU, and so must the likelihoods of the CPU's samples. The tolerances depend on
+    the bundle's precision. The properties that every flow has are checked as well (`selftest.flow_errors`).
 
     Raises:
-        BackendError: naming what differs, and by how much; or if the CPU cannot run the bundle.
+        BackendError: if a result differs, with its name and error; or if the CPU cannot run the bundle.
     """
     manifest = graphs.manifest
     tolerances = TOLERANCES[manifest.precision]
@@ -32,24 +32,24 @@ def check_parity(graphs: Graphs) -> None:
     errors += [(what, error, tolerances.flow[kind]) for kind, what, error in flow]
     for what, error, allowed in errors:
         worst = float(np.abs(error).max())
-        if not worst <= allowed:  # NaN is not
+        if not worst <= allowed:  # so that NaN counts as an error
             raise BackendError(
-                f"{graphs.backend.name} computes something else than the CPU, so it is not used: {what}: "
-                f"{worst:.1e} where {allowed:.0e} is allowed",
-                "give another --backend",
+                f"{graphs.backend.name} is not used, because its results differ from those of the CPU: {what}: "
+                f"the error is {worst:.1e}, at most {allowed:.0e} is allowed",
+                "use another --backend",
             )
 
 
 def _differences(
     exact: Mapping[str, Graph], tried: Mapping[str, Graph], levels: int, inputs: Case, tolerances: Tolerances
 ) -> Iterator[tuple[str, Array, float]]:
-    """What is compared, by how much it differs, and what is allowed."""
+    """Yield each compared result: its name, the differences, and the largest difference that is allowed."""
     condition, image, noise = inputs
     encoded, encoded_here = scan.encode(exact, condition), scan.encode(tried, condition)
     drawn = scan.sample(exact, levels, encoded, image, noise)
     here = scan.sample(tried, levels, encoded_here, image, noise)
     full_scale = max(256.0, float(np.abs(drawn.pixels).max()))
-    yield "pixels, share of full scale", (here.pixels - drawn.pixels) / full_scale, tolerances.pixels
+    yield "pixels, as a fraction of full scale", (here.pixels - drawn.pixels) / full_scale, tolerances.pixels
     error = likelihood_error(here.log_likelihood.sum(1), drawn.log_likelihood.sum(1), drawn.pixels)
     yield "log-likelihood of samples, relative", error, tolerances.log_likelihood
     scored = scan.score(exact, levels, encoded, image, drawn.pixels).log_likelihood.sum(1)

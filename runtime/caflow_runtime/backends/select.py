@@ -1,4 +1,4 @@
-"""Backends by name."""
+"""Choice of a backend by its name."""
 
 import warnings
 from pathlib import Path
@@ -20,20 +20,22 @@ BackendName = str
 """One of BACKENDS, or "ort:NAME" for an execution provider of ONNX Runtime, such as "ort:dml"."""
 BACKENDS = ("auto", "cpu", "cuda", "openvino", "tensorrt")
 GPU_BACKENDS = ("auto", "cuda", "tensorrt")
-"""Those that run on an NVIDIA GPU, or may."""
+"""Backends that run on an NVIDIA GPU, or may do so."""
 PROVIDER_PREFIX = "ort:"
 
 
 def open_backend(name: BackendName, folder: Path, threads: int = 0) -> Backend:
-    """The backend of that name; "auto" is CUDA where ONNX Runtime's GPU package is installed and works, else the CPU.
+    """Open the backend of that name.
+
+    "auto" is CUDA if ONNX Runtime's GPU package is installed and works, else the CPU.
 
     Arguments:
-        folder: of the bundle, whose engines "tensorrt" runs.
-        threads: up to MOST_THREADS; 0 is one per core.
+        folder: folder of the bundle, which contains the engines for "tensorrt".
+        threads: number of threads on the CPU, up to MOST_THREADS; 0 is one per core.
 
     Raises:
-        BackendError: if it cannot run here.
-        InputError: if there cannot be so many threads.
+        BackendError: if there is no such backend, or it cannot run on this machine.
+        InputError: if the number of threads is out of range.
     """
     check_integer("threads", threads, 0, MOST_THREADS)
     if isinstance(name, str) and name.startswith(PROVIDER_PREFIX):
@@ -51,14 +53,14 @@ def open_backend(name: BackendName, folder: Path, threads: int = 0) -> Backend:
             from caflow_runtime.backends.tensorrt import TensorRT
 
             return TensorRT.on_the_gpu(folder)
-    raise BackendError(f"wanted a backend of {', '.join(BACKENDS)} or {PROVIDER_PREFIX}PROVIDER, got {name!r}")
+    raise BackendError(f"backend: expected one of {', '.join(BACKENDS)} or {PROVIDER_PREFIX}PROVIDER; got {name!r}")
 
 
 def open_onnx_runtime(device: Device, threads: int = 0) -> Backend:
-    """ONNX Runtime on a device.
+    """Open ONNX Runtime on a device.
 
     Raises:
-        BackendError: if it cannot run there.
+        BackendError: if ONNX Runtime cannot use the device.
     """
     return OnnxRuntimeCpu(threads) if device == "cpu" else OnnxRuntimeBound(device, threads)
 
@@ -69,5 +71,5 @@ def _open_best(threads: int) -> Backend:
         try:
             return open_onnx_runtime("cuda", threads)
         except BackendError as error:
-            warnings.warn(f"running on the CPU: {error}", stacklevel=3)
+            warnings.warn(f"running on the CPU, because CUDA cannot be used: {error}", stacklevel=3)
     return open_onnx_runtime("cpu", threads)

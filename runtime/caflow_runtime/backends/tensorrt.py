@@ -1,8 +1,8 @@
-"""Graphs as TensorRT engines of the bundle, on the GPU from the condition to the result.
+"""TensorRT as a backend: runs the bundle's engines. Arrays stay on the GPU from the condition to the result.
 
-All engines share one memory for what they compute in between, as one runs after the other. A chain that comes with the
-same shapes a second time is recorded as a CUDA graph, and repeated from then on: small images take less time than their
-launches one by one.
+All engines share the memory for their intermediate results, because they run one after the other. When a chain of
+graphs runs with the same shapes a second time, it is recorded as a CUDA graph, and the recording is repeated from then
+on. For small images, this is faster: launching the kernels one by one takes longer than running them.
 """
 
 import hashlib
@@ -32,22 +32,23 @@ from caflow_runtime.flow.noise import LevelNoise
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 RECORDINGS, MOST_SEEN = 8, 1000
-"""Chains and shapes that are recorded at the same time, and that are known to have come once."""
+"""Largest number of recordings that are kept, and of chains, each with its shapes, that are remembered."""
 
 
 class TensorRT(Backend):
-    """Runs the set of engines that was built for the GPU here. Device arrays are `DeviceArray`."""
+    """Runs the engine set that was built for this machine's GPU. Device arrays are `DeviceArray`."""
 
     profiles: Sequence[Profile]
     finds_not_finite = True
 
     def __init__(self, device: CudaDevice, folder: Path, set_folder: Path, built: EngineSet) -> None:
-        """Arguments:
-            folder: of the bundle.
-            set_folder: of a set of its engines, described by `built`, that the device runs.
+        """
+        Arguments:
+            folder: folder of the bundle.
+            set_folder: folder of the engine set that `built` describes. The device must be able to run it.
 
         Raises:
-            BackendError: if its TensorRT is not installed.
+            BackendError: if the TensorRT of this engine set is not installed.
         """
         self.runtime = TensorRTRuntime(device, set_folder, built)
         self.device = device
@@ -58,17 +59,19 @@ class TensorRT(Backend):
         self.name = self.runtime.name
         self.profiles = self.set.profiles
         self._seen: set[Any] = set()
+        """Chains and shapes that have run at least once."""
         self._unrecorded: set[Any] = set()
-        """Chains and shapes that cannot be recorded, or only with memory that there is not."""
+        """Chains and shapes that are not recorded, because recording failed or because their recording was dropped."""
         self._recordings: OrderedDict[Any, _RecordedChain] = OrderedDict()
+        """Recorded chains, the least recently used first."""
         device.spare = self._forget
 
     @classmethod
     def on_the_gpu(cls, folder: Path) -> "TensorRT":
-        """With the set of a bundle that fits the GPU here.
+        """Open the engine set of a bundle that fits this machine's GPU.
 
         Raises:
-            BackendError: if there is no GPU, no set for it, or its TensorRT is not installed.
+            BackendError: if there is no GPU, no engine set for it, or if the set's TensorRT is not installed.
         """
         device, precision = CudaDevice(), read_manifest(folder).precision
         return cls(device, folder, *engines.set_for(folder, precision, device.compute_capability, device.name))
@@ -76,11 +79,11 @@ class TensorRT(Backend):
     def load(self, path: Path) -> Graph:
         file = self._files[path]
         if file is None:
-            raise BackendError(f"{self.folder} has no engine of {path.name}: {self._build_again}")
+            raise BackendError(f"{self.folder} has no engine for {path.name}: {self._build_again}")
         plan = self.folder / file.path
         contents = plan.read_bytes()
         if hashlib.sha256(contents).hexdigest() != file.sha256:
-            raise BackendError(f"{plan} is not what was built: {self._build_again}")
+            raise BackendError(f"{plan} is damaged: its SHA-256 is wrong; build it again: {self._build_again}")
         return self._load(contents, plan)
 
     def build(self, path: Path) -> Graph:
@@ -95,10 +98,10 @@ class TensorRT(Backend):
             config.num_compute_capabilities = 1
             config.set_compute_capability(trt.ComputeCapability.CURRENT, 0)
         if not parser.parse(path.read_bytes()):
-            raise BackendError(f"{path}: {self.name} cannot read it: {parser.get_error(0).desc()}")
+            raise BackendError(f"{path}: {self.name} cannot read this graph: {parser.get_error(0).desc()}")
         plan = trt_module.build(flavor, builder, network, config)
         if plan is None:
-            raise failure(path, f"{self.name} cannot build it: {self.runtime.errors.text()}")
+            raise failure(path, f"{self.name} cannot build this graph: {self.runtime.errors.text()}")
         return self._load(bytes(plan), path)
 
     def _load(self, contents: bytes, path: Path) -> Graph:
@@ -139,7 +142,7 @@ class TensorRT(Backend):
         arrays = cast(dict[str, DeviceArray], dict(given))
         key = name, *((key, array.shape, array.dtype.str) for key, array in arrays.items())
         with self.runtime.lock, explaining(self.name):
-            if key not in self._seen:  # whoever comes once is not worth it, and the first run sets up the engines
+            if key not in self._seen:  # the first run sets up the engines, and may be the only one
                 if len(self._seen) == MOST_SEEN:
                     self._seen.clear()
                     self._unrecorded.clear()
@@ -150,7 +153,7 @@ class TensorRT(Backend):
                 try:
                     results = recorded.repeat(arrays)
                 except MemoryError:
-                    del recorded  # its memory is what is missing
+                    del recorded  # frees its memory, which the run below needs
                 else:
                     self._recordings[key] = recorded
                     self._keep(RECORDINGS)
@@ -159,11 +162,11 @@ class TensorRT(Backend):
             return run(given)
 
     def _record(self, run: Graph, given: dict[str, DeviceArray]) -> "_RecordedChain | None":
-        """A chain, recorded; None where it cannot be."""
+        """Record a chain. Return None if it cannot be recorded."""
         contexts = self.runtime.contexts = {}
         try:
             activation = None
-            # Compiles, and finds how large the memory must be.
+            # Run until the activation memory is large enough. These runs also compile kernels.
             while activation is None or activation is not self.runtime.shared:
                 activation = self.runtime.shared
                 run(cast(Arrays, given))
@@ -177,17 +180,18 @@ class TensorRT(Backend):
             return None
         finally:
             self.runtime.contexts = None
-            self.device.finish()  # what is not kept is freed now
+            self.device.finish()  # contexts that are not kept are freed next, so no work may still use them
         return _RecordedChain(self.device, recording, contexts, activation, inputs, outputs)
 
     def _keep(self, most: int) -> None:
-        """So many recordings, the last ones."""
+        """Drop the least recently used recordings until only `most` remain."""
         while len(self._recordings) > most:
             key, _ = self._recordings.popitem(last=False)
-            self._unrecorded.add(key)  # else many sizes in turn would be recorded again and again
+            self._unrecorded.add(key)  # else alternating between many sizes would record each of them again and again
 
     def _forget(self) -> None:
-        """What is recorded, and its memory, unless another thread is at work, which may wait for this one."""
+        """Drop all recordings to free their memory, unless another thread is working: that thread may wait for this
+        one."""
         if self.runtime.lock.acquire(blocking=False):
             try:
                 self._keep(0)
@@ -195,10 +199,10 @@ class TensorRT(Backend):
                 self.runtime.lock.release()
 
     def close(self) -> None:
-        """Wait for what runs, and keep what was compiled where the bundle can be written to.
+        """Wait for running work, drop the recordings, and store the compiled kernels if the bundle is writable.
 
         Raises:
-            BackendError
+            BackendError: if the GPU reports an error.
         """
         with self.runtime.lock:
             self._forget()
@@ -208,7 +212,7 @@ class TensorRT(Backend):
 
 
 class _RecordedChain:
-    """A chain for arrays of some shapes, with memory for what goes in and what comes out."""
+    """Recorded chain for inputs of certain shapes, with the memory of its inputs and outputs."""
 
     def __init__(
         self,
@@ -219,7 +223,10 @@ class _RecordedChain:
         inputs: dict[str, DeviceArray],
         outputs: dict[str, DeviceArray],
     ) -> None:
-        """`contexts` and `activation` are held because what is recorded uses them."""
+        """
+        Arguments:
+            contexts, activation: not used, but kept alive: the recorded work uses them.
+        """
         self.device = device
         self.recording = recording
         self.contexts = contexts
@@ -228,11 +235,11 @@ class _RecordedChain:
         self.outputs = outputs
 
     def __del__(self) -> None:
-        with suppress(Exception):  # contexts are freed at once, not in the order of the stream
+        with suppress(Exception):  # contexts are freed immediately, not in stream order, so wait for running work
             self.device.finish()
 
     def repeat(self, given: dict[str, DeviceArray]) -> dict[str, Array]:
-        """What the chain gives for other arrays, in memory of its own."""
+        """Run the recorded chain on other arrays of the same shapes. Return its outputs as new arrays."""
         device = self.device
         for name, array in given.items():
             device.copy(array, self.inputs[name])

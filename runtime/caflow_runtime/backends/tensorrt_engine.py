@@ -1,4 +1,4 @@
-"""One TensorRT engine as a graph."""
+"""A TensorRT engine that runs as a graph."""
 
 from contextlib import suppress
 from functools import partial
@@ -16,19 +16,20 @@ from caflow_runtime.flow.scan import Array, Arrays
 TYPES = {
     "FLOAT": np.float32,
     "HALF": np.float16,
-    "BF16": np.uint16,  # numpy has no such type; nothing but engines looks inside
+    "BF16": np.uint16,  # NumPy has no bfloat16; only engines use these values
     "INT32": np.int32,
     "INT64": np.int64,
     "UINT8": np.uint8,
 }
+"""NumPy types of TensorRT's data types."""
 
 
 SMALLEST = 256
-"""Bytes of memory to work in: that an engine wants none is not distinguishable from a question that failed."""
+"""Smallest amount of activation memory, in bytes. TensorRT reports 0 both if none is needed and if the query failed."""
 
 
 class EngineGraph:
-    """A graph that runs on device arrays."""
+    """Engine as a callable from named device arrays to named device arrays."""
 
     def __init__(self, runtime: TensorRTRuntime, engine: Any, path: Path) -> None:
         trt = runtime.trt
@@ -57,7 +58,7 @@ class EngineGraph:
             for name, dtype in self.outputs.items():
                 results[name] = device.empty(tuple(context.get_tensor_shape(name)), dtype)
             is_set = all(context.set_tensor_address(name, array.address) for name, array in results.items())
-            if not device.is_recording:  # the recorded memory is that of the run before
+            if not device.is_recording:  # a recording uses the memory of the run before it
                 size = max(SMALLEST, context.update_device_memory_size_for_shapes())
                 context.set_device_memory(int(runtime.activation(size).handle), size)
                 is_set = is_set and (runtime.contexts is None or self._can_be_recorded(context))
@@ -65,39 +66,40 @@ class EngineGraph:
                 raise self._refusal(given)
             run = partial(context.execute_async_v3, int(device.stream.handle))
             if device.is_recording and not run():
-                raise BackendError(f"{self.path}: {runtime.name} cannot record it")
+                raise BackendError(f"{self.path}: {runtime.name} cannot record this engine")
             if not device.is_recording:
                 runtime.made_by(context, run, self.path)
         return cast(dict[str, Array], results)
 
     def _refusal(self, given: dict[str, DeviceArray]) -> BackendError:
-        """The error where the context does not take the inputs."""
+        """Return the error for inputs that the execution context rejects."""
         shapes = [array.shape for array in given.values()]
-        return BackendError(f"{self.path}: {self.runtime.name} does not take {shapes}")
+        return BackendError(f"{self.path}: {self.runtime.name} rejects inputs of shapes {shapes}")
 
     def __del__(self) -> None:
-        with suppress(Exception):  # contexts are freed at once, not in the order of the stream
+        with suppress(Exception):  # contexts are freed immediately, not in stream order, so wait for running work
             self.runtime.device.finish()
 
     def _can_be_recorded(self, context: Any) -> bool:
-        """Only TensorRT-RTX has a question for it."""
+        """Return whether the work of this context can be recorded. TensorRT cannot tell; then the result is True."""
         ask = getattr(context, "is_stream_capturable", None)
         return ask is None or bool(ask(int(self.runtime.device.recorder.handle)))
 
     def _profile(self, shapes: dict[str, tuple[int, ...]]) -> int:
-        """The last one that takes the shapes: it has the smaller targets.
+        """Return the last profile that accepts the shapes. Later profiles are for smaller targets.
 
         Raises:
-            BackendError: if none does.
+            BackendError: if no profile accepts the shapes.
         """
         for profile in reversed(range(self.engine.num_optimization_profiles)):
             if all(self._takes(name, profile, shape) for name, shape in shapes.items()):
                 return profile
         raise BackendError(
-            f"{self.path} was not built for inputs of {shapes}: build with larger --max-rows, --max-size"
+            f"{self.path} was not built for inputs of {shapes}: build it again with a larger --max-rows or --max-size"
         )
 
     def _takes(self, name: str, profile: int, shape: tuple[int, ...]) -> bool:
+        """Return whether a profile accepts an input of this shape."""
         fixed = tuple(self.engine.get_tensor_shape(name))
         if min(fixed) >= 0:
             return shape == fixed
@@ -106,7 +108,10 @@ class EngineGraph:
         return all(low <= size <= high for low, size, high in sizes)
 
     def _context(self, profile: int) -> Any:
-        """What runs the engine for the shapes of a profile; while a chain is recorded one that is the recording's."""
+        """Return the execution context for a profile.
+
+        A recording has contexts of its own, because a context must not change after its work was recorded.
+        """
         contexts, key = self._contexts, (self, profile)
         if self.runtime.contexts is not None:
             contexts = self.runtime.contexts
@@ -118,7 +123,7 @@ class EngineGraph:
         return contexts[key]
 
     def _create_context(self) -> Any:
-        """Without memory of its own."""
+        """Create an execution context without memory of its own."""
         strategy = self.runtime.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if self.runtime.kernels is None:
             return self.engine.create_execution_context(strategy)

@@ -1,4 +1,4 @@
-"""The kernels that TensorRT-RTX compiles while engines run."""
+"""Cache of the kernels that TensorRT-RTX compiles while engines run."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -8,7 +8,7 @@ from caflow_runtime.backends.cache_file import read_cache, write_cache
 
 
 class Kernels:
-    """What TensorRT-RTX compiles for the GPU here while engines run, kept beside them for the next time."""
+    """Kernels that TensorRT-RTX compiles for this machine's GPU, stored beside the engines for later processes."""
 
     def __init__(self, trt: Any, folder: Path) -> None:
         self.trt = trt
@@ -17,20 +17,26 @@ class Kernels:
         self._stored = b""
 
     def configure(self, config: Any, shapes_return: bool) -> None:
-        """Have the kernels of a context taken from and put into the cache, the ones for its shapes at once or later."""
+        """Make a context use the cache for its kernels.
+
+        Arguments:
+            config: configuration of the context, which is changed.
+            shapes_return: whether the same shapes will run often. If so, kernels for exactly these shapes are compiled
+                before the first run. If not, general kernels run until then.
+        """
         strategies = self.trt.DynamicShapesKernelSpecializationStrategy
         config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER if shapes_return else strategies.LAZY
         if self._cache is None:
             self._cache = config.create_runtime_cache()
             self._stored = read_cache(self.path)
-            if self._stored:  # what another driver compiled is not taken
+            if self._stored:  # kernels that another driver compiled are ignored
                 self._cache.deserialize(self._stored)
         config.set_runtime_cache(self._cache)
 
     def write(self) -> None:
-        """Store what is new."""
+        """Write the kernels to the cache file if there are new ones."""
         compiled = b"" if self._cache is None else bytes(self._cache.serialize() or b"")
         if compiled and compiled != self._stored:
-            with suppress(OSError):  # a bundle that cannot be written to still runs
+            with suppress(OSError):  # a read-only bundle still runs
                 write_cache(self.path, compiled)
                 self._stored = compiled

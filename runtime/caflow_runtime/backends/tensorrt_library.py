@@ -1,4 +1,4 @@
-"""TensorRT's Python module of each flavor, and how it tells what goes wrong."""
+"""Python modules of TensorRT and TensorRT-RTX, with their loggers and error recorders."""
 
 import importlib
 from functools import cache
@@ -7,25 +7,27 @@ from typing import Any
 from caflow_runtime.bundle.engine_sets import Flavor
 
 MODULES: dict[Flavor, str] = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
+"""Name of the Python module of each flavor."""
 
 
 def module(flavor: Flavor) -> Any:
-    """The flavor's Python module.
+    """Import the Python module of a flavor and return it.
 
     Raises:
-        ImportError
+        ImportError: if the module is not installed, or cannot be loaded.
     """
     return importlib.import_module(MODULES[flavor])
 
 
 def strongly_typed(trt: Any) -> int:
-    """The flags of a network whose types are those of its graph: from version 11 on the only kind, its flag gone."""
+    """Return the flags of a network whose types are those of its graph. TensorRT 11 and later need no flag for this."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
 
 def build(flavor: Flavor, builder: Any, network: Any, config: Any) -> Any:
-    """A network's plan, a buffer of bytes; None if TensorRT refuses it, and then `recorder` knows why."""
+    """Build a network. Return its plan, a buffer of bytes, or None if TensorRT fails; `recorder` then has the
+    reason."""
     recorder(flavor).clear()
     builder.error_recorder = recorder(flavor)
     return builder.build_serialized_network(network, config)
@@ -33,17 +35,20 @@ def build(flavor: Flavor, builder: Any, network: Any, config: Any) -> Any:
 
 @cache
 def logger(flavor: Flavor) -> Any:
-    """TensorRT's own, one per process: one in Python would take Python's lock for every message, of any thread."""
+    """Return the logger of a flavor, one per process.
+
+    This is TensorRT's own logger. A logger in Python would take Python's global lock for every message of every thread.
+    """
     trt = module(flavor)
     return trt.Logger(trt.Logger.INTERNAL_ERROR)
 
 
 @cache
 def recorder(flavor: Flavor) -> Any:
-    """Keeps errors for messages of ours, of objects whose `error_recorder` it is.
+    """Return the error recorder of a flavor, one per process. It keeps the errors of the objects that it is set on.
 
-    Objects that are made by one that has it have it too, and end the process when they are freed: so it is set on none
-    that goes on to make others.
+    TensorRT objects inherit the error recorder of their creator and crash when they are freed. Never leave it set on an
+    object that creates others.
     """
     trt = module(flavor)
 
@@ -72,7 +77,7 @@ def recorder(flavor: Flavor) -> Any:
             self.errors.clear()
 
         def text(self) -> str:
-            """All of them."""
-            return "; ".join(text for _, text in self.errors) or "it does not say why"
+            """Return all errors as one text."""
+            return "; ".join(text for _, text in self.errors) or "TensorRT gave no reason"
 
     return Recorder()

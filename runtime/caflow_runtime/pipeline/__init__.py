@@ -1,1 +1,1 @@
-"""What users of the library call."""
+"""The Python API: pipelines, their results, and streams of video frames."""

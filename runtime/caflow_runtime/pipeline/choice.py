@@ -1,4 +1,4 @@
-"""Which of an image's samples is taken: rows as candidates, ranked, and rejected where they are untypical."""
+"""Choice among an image's samples: rows become candidates, which are ranked, and rejected if they are untypical."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -18,63 +18,73 @@ from caflow_runtime.rows.assembly import Row
 from caflow_runtime.rows.draw import Draw, Rank
 from caflow_runtime.rows.pixels import Pixels, deep_integers
 
-TRY_LOWER = "the model's inverse explodes there; try a lower temperature"
+TRY_LOWER = "the model's inverse diverges there: use a lower temperature"
 
 Value = Callable[[Row, Image], float]
-"""What a row of a condition is ranked by, the more the better; −∞ where it is not finite."""
+"""Function that ranks a row, given the row and its condition. A better row has a higher value. The value is −∞ if the
+row is not finite."""
 
 
 class Untypical(NotFinite):
-    """Every sample of an image was rejected."""
+    """All samples of an image were rejected."""
 
     def __init__(self, message: str, choice: "Choice") -> None:
+        """
+        Arguments:
+            choice: the state of the choice, with the number of rejected samples and the best one.
+        """
         super().__init__(message)
         self.choice = choice
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A sample that may be returned."""
+    """Sample that may be returned."""
 
     value: float
-    """What it is ranked by."""
+    """Value by which the sample is ranked; higher is better."""
     row: Row
-    """Without its pixels."""
+    """Row of the sample, without its pixels."""
     image: Image
+    """(H, W, 3) uint8 RGB."""
     consistency: float | None
-    """dB, where it was asked for."""
+    """Consistency with the condition in dB; None if it was not computed."""
     scored: Row | None = None
-    """Its image, where that was scored."""
+    """Row with the likelihood of `image`; None if the image was not scored."""
     outcome: Outcome = "unjudged"
+    """Whether the sample was accepted, rejected, or not judged."""
     deep: NDArray[np.uint16] | None = None
-    """Its image with 16 bits, where that was asked for."""
+    """The image with 16 bits, (H, W, 3) RGB; None if it was not requested."""
 
 
 @dataclass
 class Choice:
-    """The best so far of one image's samples."""
+    """State of the choice among one image's samples."""
 
     accepted: int = 0
+    """Number of samples that were accepted, or need not be judged."""
     rejected: int = 0
+    """Number of samples that were rejected, or are not finite."""
     best: Candidate | None = None
-    """Of those that were accepted, or need not be."""
+    """Best of the samples that were accepted, or need not be judged."""
     best_rejected: Candidate | None = None
+    """Best of the rejected samples, while no sample is accepted."""
     waiting: list[Candidate] = field(default_factory=list)
-    """Whose images are still to be judged."""
+    """Samples whose images are not judged yet."""
     bits_per_dim: list[float] = field(default_factory=list)
-    """Of all finite samples."""
+    """Bits per dimension of each finite sample."""
 
 
 class Chooser:
-    """Takes rows of some conditions and keeps the best of each."""
+    """Chooses the best sample of each condition from rows that are passed in any order."""
 
     def __init__(
         self, model: Model, conditions: list[Image], draw: Draw, reference: Reference | None, is_deep: bool = False
     ) -> None:
         """
         Arguments:
-            reference: what is typical of samples, where the draw needs it.
-            is_deep: keep the candidates' images with 16 bits, too.
+            reference: describes typical samples, if the draw needs it.
+            is_deep: whether candidates also have images with 16 bits.
         """
         self.model = model
         self.conditions = conditions
@@ -85,13 +95,13 @@ class Chooser:
         self.choices = [Choice() for _ in conditions]
 
     def take_all(self, rows: Iterable[Row]) -> None:
-        """Rows of any of the conditions, as they come; the continuous pixels of none are kept."""
+        """Take rows of any of the conditions, in any order. The continuous pixels of each row are freed immediately."""
         for row in rows:
             self.take(row)
             del row
 
     def take(self, row: Row) -> None:
-        """One more sample of `conditions[row.image]`."""
+        """Take one more sample of `conditions[row.image]`."""
         choice, condition = self.choices[row.image], self.conditions[row.image]
         value = self.value(row, condition)
         if value > -np.inf:
@@ -107,11 +117,14 @@ class Chooser:
                 choice.best = replace(self.candidate(value, row), outcome=outcome)
 
     def judge_images(self, k: int, judged: Callable[[Candidate], tuple[Row, Typicality | None]]) -> bool:
-        """Whether one of the samples of `conditions[k]` that wait is accepted: they are tried in the order of their
-        rank, and the first that is accepted is taken.
+        """Judge the waiting samples of `conditions[k]` in the order of their rank, and choose the first accepted one.
 
         Arguments:
-            judged: scores a candidate's image, and says how typical that is.
+            judged: function that scores a candidate's image. It returns the row with the likelihood, and the typicality
+                if it is known.
+
+        Returns:
+            Whether a sample was accepted.
         """
         choice, reject = self.choices[k], self.draw.reject
         assert reject is not None
@@ -128,13 +141,17 @@ class Chooser:
         return False
 
     def _reject(self, choice: Choice, value: float, candidate: Callable[[], Candidate]) -> None:
+        """Count a rejected sample. Keep it if it is the best rejected one and no sample is accepted."""
         choice.rejected += 1
         worst = -np.inf if choice.best_rejected is None else choice.best_rejected.value
         if choice.best is None and value > worst:
             choice.best_rejected = replace(candidate(), outcome="best")
 
     def candidate(self, value: float, row: Row) -> Candidate:
-        """A row as bytes. Its continuous pixels are let go: they are a view of all that ran with it."""
+        """Return a row as a candidate with integer pixels.
+
+        The candidate does not keep the continuous pixels, because they are a view of the pixels of the whole run.
+        """
         condition, pixels = self.conditions[row.image], finite_pixels(row)
         if self.draw.consistent:
             values = projected(self.model, pixels.floats(), condition)
@@ -148,10 +165,11 @@ class Chooser:
         return Candidate(value, replace(row, pixels=None), image, known, deep=deep)
 
     def chosen(self, k: int) -> Candidate:
-        """What is given for an image.
+        """Return the result for an image.
 
         Raises:
-            NotFinite, Untypical
+            NotFinite: if no sample is finite.
+            Untypical: if all samples are rejected and `reject.otherwise` is "error".
         """
         choice, reject = self.choices[k], self.draw.reject
         if choice.best is not None:
@@ -161,12 +179,14 @@ class Chooser:
         if choice.best_rejected is None:
             raise NotFinite(f"no sample of images[{k}] is finite: {TRY_LOWER}")
         if reject is not None and reject.otherwise == "error":
-            message = f"images[{k}]: all {choice.rejected} samples are untypical at α = {reject.alpha:g}"
+            message = (
+                f"images[{k}]: all {choice.rejected} samples are untypical, with a typicality below {reject.alpha:g}"
+            )
             raise Untypical(message, choice)
         return choice.best_rejected
 
     def _enlarged(self, k: int) -> Candidate:
-        """The input, in place of a sample, without a likelihood."""
+        """Return the enlarged input, without a likelihood, in place of a sample."""
         image, deep = enlarge_image(self.conditions[k], self.model.scale), None
         if self.is_deep:
             values = enlarge(self.conditions[k].astype(np.float32), self.model.scale)
@@ -177,7 +197,8 @@ class Chooser:
         return Candidate(-np.inf, row, image, known, outcome="bicubic", deep=deep)
 
     def _outcome(self, row: Row, condition: Image, value: float) -> Outcome:
-        """What becomes of a sample; `best` means that it is rejected: only the best of these may still be given."""
+        """Return the outcome of a sample. "best" means that it is rejected: only the best rejected sample may be
+        returned."""
         if value == -np.inf:
             return "best"
         reject = self.draw.reject
@@ -191,7 +212,7 @@ class Chooser:
 
 
 def ranking(model: Model, rank: Rank, reference: Reference | None) -> Value:
-    """What rows are ranked by; `reference` where that is their typicality."""
+    """Return the function that ranks rows. The rank "typical" requires `reference`."""
 
     def value(row: Row, condition: Image) -> float:
         if not is_finite(row):
@@ -201,27 +222,27 @@ def ranking(model: Model, rank: Rank, reference: Reference | None) -> Value:
         if rank == "typical":
             assert reference is not None
             far = distance_of(reference, bits_of(row, condition, model), covariates(condition, model.scale))
-            return -far if np.isfinite(far) else float(row.per_level.sum())  # of a kind that is not known
+            return -far if np.isfinite(far) else float(row.per_level.sum())  # no reference for images of this kind
         return consistency(model, finite_pixels(row).integers(), condition)
 
     return value
 
 
 def bits_of(row: Row, condition: Image, model: Model) -> Floats:
-    """(n,) bits per dimension of each level."""
+    """Return the bits per dimension of each level, (n,)."""
     return bits_per_dim(row.per_level, condition.size * model.scale**2)
 
 
 def is_finite(row: Row) -> bool:
-    """Whether a sample may be given to anyone."""
+    """Return whether a row has pixels, and whether all its pixels and likelihoods are finite."""
     return bool(row.pixels is not None and np.isfinite(row.per_level).all() and row.pixels.is_finite)
 
 
 def finite_pixels(row: Row) -> Pixels:
-    """The pixels of a row.
+    """Return the pixels of a row.
 
     Raises:
-        NotFinite
+        NotFinite: if its pixels or likelihoods are not finite.
     """
     if not is_finite(row) or row.pixels is None:
         raise NotFinite(f"sample {row.sample} of images[{row.image}] is not finite: {TRY_LOWER}")

@@ -1,4 +1,4 @@
-"""Samples of images: drawn, ranked, drawn again where they are rejected, and scored again where they are changed."""
+"""Drawing of results: samples are ranked, replaced if they are rejected, and scored again if they are changed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,17 +19,19 @@ from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.runner import Runner, ShowWindows
 
 AsWritten = Callable[[NDArray[Any]], Image]
-"""An image, of 16 bits where these are written, to what its file is read as, where that is not the same."""
+"""Function that returns an image as it is read back from its file, with 8 bits. The argument has 16 bits if such files
+are written, else 8 bits."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What results are written as."""
+    """Form in which results are written to files."""
 
     is_deep: bool = False
-    """With 16 bits: results have them, too."""
+    """Whether files have 16 bits per value. Results then have 16-bit images as well."""
     as_read: AsWritten | None = None
-    """What is judged where images are judged; None where that is the image."""
+    """Function that returns an image as it is read back from its file, so that this image is judged. None if files
+    store images unchanged."""
 
 
 def draw_best(
@@ -40,11 +42,12 @@ def draw_best(
     show: ShowWindows | None,
     written: Written,
 ) -> Best:
-    """The best sample of each condition.
+    """Draw samples, and return the best sample of each condition.
 
     Raises:
-        InputError: if the model cannot be drawn from so.
-        NotFinite, Untypical
+        InputError: if the model or its calibration does not support these settings.
+        NotFinite: if no sample of a condition is finite.
+        Untypical: if all samples of a condition are rejected and `draw.reject` requests an error for that.
     """
     chooser = Chooser(runner.model, conditions, draw, reference_for(runner, likelihoods, draw), written.is_deep)
     chooser.take_all(runner.draw(conditions, range(draw.n), draw, show))
@@ -56,7 +59,7 @@ def draw_best(
     winners = [chooser.chosen(k) for k in range(len(conditions))]
     rows = _scored_again(runner, winners, conditions, show) if draw.consistent else [one.row for one in winners]
     likelihood = likelihoods.parts(rows, conditions, None if draw.consistent else draw.temperature)
-    if draw.judges == "image":  # perhaps of images as they are written
+    if draw.judges == "image":  # these may be likelihoods of images as they are read back from their files
         scored = [winner.scored or winner.row for winner in winners]
         likelihood["image_typicality"] = likelihoods.typicality_of(scored, conditions, None)
     return Best(
@@ -80,10 +83,10 @@ def draw_all(
     show: ShowWindows | None,
     is_deep: bool,
 ) -> Samples:
-    """All samples of each condition, the best first; with `is_deep` also with 16 bits.
+    """Draw all samples of each condition, and return them, the best first. With `is_deep`, include 16-bit images.
 
     Raises:
-        InputError: if the model cannot be drawn from so.
+        InputError: if the model or its calibration does not support these settings.
         NotFinite: if any sample is not finite.
     """
     n, count = draw.n, len(conditions)
@@ -115,20 +118,21 @@ def draw_all(
 
 
 def reference_for(runner: Runner, likelihoods: Likelihoods, draw: Draw) -> Reference | None:
-    """What is typical of samples of a draw that needs to know it.
+    """Return the reference that describes typical samples, if a draw needs it. Check that the model supports the draw.
 
     Raises:
-        InputError: if what it needs is not known, or the model cannot be drawn from so.
+        InputError: if the model or its calibration does not support the draw.
     """
     draw.check_fits(runner.model)
     return check_calibrated(likelihoods.calibration, draw) if draw.needs_calibration else None
 
 
 def check_calibrated(calibration: Calibration, draw: Draw) -> Reference | None:
-    """What is typical of the samples, where a draw asks for it; and whether what it asks for is known.
+    """Return the reference that describes typical samples, if a draw needs it. Check that the calibration supports the
+    draw.
 
     Raises:
-        InputError
+        InputError: if the temperature is not calibrated, or the threshold α is too small for the calibration.
     """
     needs_samples = draw.rank == "typical" or draw.judges == "sample"
     reference = calibration.reference(temperature_of(draw.temperature)) if needs_samples else None
@@ -140,10 +144,10 @@ def check_calibrated(calibration: Calibration, draw: Draw) -> Reference | None:
 def score_rows(
     runner: Runner, targets: list[Image], conditions: list[Image], show: ShowWindows | None = None
 ) -> list[Row]:
-    """The likelihood of each target.
+    """Return a row with the likelihood of each target, in the order of the targets.
 
     Raises:
-        NotFinite: if the model cannot score one.
+        NotFinite: if the likelihood of a target is not finite.
     """
     rows = sorted(runner.score(targets, conditions, show), key=lambda row: row.image)
     for row in rows:
@@ -152,7 +156,7 @@ def score_rows(
 
 
 def _redraw(runner: Runner, chooser: Chooser, k: int, most: int) -> None:
-    """Samples of one image in place of those that were rejected, until none is missing or `most` were drawn."""
+    """Draw samples of one image in place of rejected ones, until `n` are accepted or `most` were drawn in total."""
     draw, choice = chooser.draw, chooser.choices[k]
     drawn = draw.n
     while choice.accepted < draw.n and drawn < most:
@@ -165,7 +169,7 @@ def _redraw(runner: Runner, chooser: Chooser, k: int, most: int) -> None:
 def _judge_images(
     runner: Runner, likelihoods: Likelihoods, chooser: Chooser, k: int, as_read: AsWritten | None
 ) -> None:
-    """Take the first sample of one image that is a typical image; others are drawn until there is one, or enough."""
+    """Choose the first sample of one image whose image is typical. Draw more samples until one is, up to the limit."""
     draw, condition = chooser.draw, chooser.conditions[k]
 
     def judged(candidate: Candidate) -> tuple[Row, Typicality | None]:
@@ -189,7 +193,7 @@ def _reshaped(typical: Typicality | None, *shape: int) -> Typicality | None:
 def _scored_again(
     runner: Runner, candidates: list[Candidate], conditions: list[Image], show: ShowWindows | None
 ) -> list[Row]:
-    """The rows with the likelihoods of their images, which were changed after they were drawn."""
+    """Return the rows with the likelihoods of the candidates' images, which were changed after drawing."""
     rows = [candidate.row for candidate in candidates]
     changed = [k for k, row in enumerate(rows) if row.sample != REJECTED]
     scored = score_rows(runner, [candidates[k].image for k in changed], [conditions[k] for k in changed], show)
@@ -199,7 +203,7 @@ def _scored_again(
 
 
 def _of_each(pictures: Sequence[NDArray[Any]], n: int) -> Stack:
-    """The `n` pictures of each image together."""
+    """Stack the `n` pictures of each image."""
     return stack([np.stack(pictures[k : k + n]) for k in range(0, len(pictures), n)])
 
 

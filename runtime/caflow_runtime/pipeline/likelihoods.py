@@ -1,4 +1,4 @@
-"""What results say about the likelihood of rows: in parts, and how typical it is where the bundle is calibrated."""
+"""Likelihoods in results: the parts of each likelihood and, if the bundle is calibrated, how typical it is."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +18,11 @@ from caflow_runtime.judge.typicality import Floats, Typicality, covariates, temp
 from caflow_runtime.pipeline.results import bits_per_dim
 from caflow_runtime.rows.assembly import Row
 
-NOT_FINITE = "its log-likelihood is not finite: the model has never seen the like"
+NOT_FINITE = "its log-likelihood is not finite: the image is too different from the training images"
 
 
 class Parts(TypedDict):
-    """The fields of `results.Likelihood` that are made from rows, one per condition."""
+    """Fields of `results.Likelihood` that are computed from rows, with one row per condition."""
 
     per_level: NDArray[np.float64]
     dims: NDArray[np.int64]
@@ -34,7 +34,7 @@ class Parts(TypedDict):
 
 
 class Likelihoods:
-    """Of one bundle."""
+    """Computes the fields of results that are about likelihoods, for one bundle."""
 
     def __init__(self, folder: Path, model: Model, calibration: Calibration | None) -> None:
         self._folder = folder
@@ -43,7 +43,7 @@ class Likelihoods:
 
     @property
     def calibration(self) -> Calibration:
-        """Which likelihoods are typical.
+        """Calibration of the bundle.
 
         Raises:
             InputError: if the bundle is not calibrated.
@@ -55,15 +55,19 @@ class Likelihoods:
         return self._calibration
 
     def wanted_reference(self, temperature: float | Sequence[float]) -> Reference:
-        """What is typical of samples at a temperature.
+        """Return the reference that describes typical samples at a temperature.
 
         Raises:
-            InputError
+            InputError: if the bundle is not calibrated for this temperature.
         """
         return self.calibration.reference(temperature_of(temperature))
 
     def reference(self, temperature: float | Sequence[float] | None) -> Reference | None:
-        """What is typical of samples, or with None of true images, if that is known."""
+        """Return the reference that describes typical samples at a temperature or, if `temperature` is None, true
+        images.
+
+        Return None if the bundle is not calibrated for that.
+        """
         try:
             return self.calibration.truth if temperature is None else self.wanted_reference(temperature)
         except InputError:
@@ -72,7 +76,10 @@ class Likelihoods:
     def typicality_of(
         self, rows: list[Row], conditions: list[Image], temperature: float | Sequence[float] | None
     ) -> Typicality | None:
-        """Of samples at a temperature, or with None of given images; None where it is not known what is typical."""
+        """Return the typicality of samples at a temperature, or of scored images if `temperature` is None.
+
+        Return None if the bundle is not calibrated for that.
+        """
         reference, scale = self.reference(temperature), self._model.scale
         if reference is None:
             return None
@@ -82,7 +89,7 @@ class Likelihoods:
         return typicality(reference, measures, np.stack([covariates(condition, scale) for condition in conditions]))
 
     def parts(self, rows: list[Row], conditions: list[Image], temperature: float | Sequence[float] | None) -> Parts:
-        """Of rows, one per condition; `temperature` of samples, None of images."""
+        """Return the likelihood fields of rows, one row per condition. `temperature` is None for scored images."""
         scale, is_image = self._model.scale, temperature is None
         typical = self.typicality_of(rows, conditions, temperature)
         return {
@@ -96,15 +103,20 @@ class Likelihoods:
         }
 
     def _statistics(self, rows: list[Row]) -> Floats:
-        """(R, K − n); NaN of an enlarged input, which was not scored."""
+        """Return (R, K − n) statistics of latents. They are NaN for an enlarged input, which was not scored."""
         blocks = sum(len(channels) for channels in self._model.noise_channels)
         unknown = np.full(blocks * len(STATISTICS), np.nan)
         return np.stack([unknown if row.statistics is None else row.statistics for row in rows])
 
 
 def check_finite(row: Row, what: str) -> None:
-    """Raises:
-    NotFinite: if its likelihood is not.
+    """Check that the likelihood of a row is finite.
+
+    Arguments:
+        what: name of the row in the message.
+
+    Raises:
+        NotFinite: if it is not finite.
     """
     if not np.isfinite(row.per_level).all():
         raise NotFinite(f"{what}: {NOT_FINITE}")

@@ -1,4 +1,4 @@
-"""What it takes to draw or score images: how much is computed, and how much memory that needs."""
+"""Estimates of the computation and the memory that drawing or scoring images takes."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,63 +9,69 @@ from caflow_runtime.bundle.run_memory import Memory, bytes_of_shares, read_memor
 from caflow_runtime.rows.runner import Runner
 
 CANVAS_BYTES = 12
-"""Of a pixel of a tiled image that is not finished."""
+"""Bytes per pixel of a tiled image that is not finished."""
 TILE_BYTES = 40
-"""Of a pixel of a window of such an image: what is added with its weights, and its noise, as measured."""
+"""Bytes per pixel of a window of such an image, as measured: for its weighted pixels and its noise."""
 SPARE = 1.1
-"""Of what runs take, as where freed memory lies decides how much of it can be used again."""
+"""Factor on the memory of runs: freed memory is fragmented, so not all of it can be used again."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Windows that run one after the other: those of all samples of a target, or of targets that are scored."""
+    """Windows that run one after the other: those of all samples of one target, or of an existing target."""
 
     windows: int
-    """Of all samples: what `ShowWindows` counts."""
+    """Number of windows of all samples, as `ShowWindows` counts them."""
     samples_per_encoding: int
+    """Number of samples that share one encoding of a condition's window."""
     encoding: float
-    """Multiplications and additions of a condition's window."""
+    """Multiplications and additions for encoding the condition of one window."""
     row: float
-    """The same of one sample's window."""
+    """Multiplications and additions for one window of one sample."""
 
     def operations(self, done: int) -> float:
-        """Of so many windows, from the first one on."""
+        """Return the number of multiplications and additions for the first `done` windows."""
         return -(-done // self.samples_per_encoding) * self.encoding + done * self.row
 
 
 @dataclass(frozen=True)
 class Need:
-    """Of drawing, or scoring, all samples of one target."""
+    """Computation and memory for drawing or scoring all samples of one target."""
 
     stage: Stage
     run_bytes: float | None
-    """Of the largest run; None where it was not measured."""
+    """Memory of the largest run, in bytes; None if it was not measured."""
     canvas_bytes: float
-    """Of samples that are not finished."""
+    """Memory of samples that are not finished, in bytes."""
 
 
 class Needs:
-    """Says what a pipeline needs. Memory is that of the host: on a GPU, runs have the GPU's."""
+    """Estimates the computation and memory of a pipeline. Memory is host memory; graphs on a GPU use the GPU's
+    memory."""
 
     def __init__(self, graphs: Graphs, runner: Runner) -> None:
         self.runner = runner
         self.manifest = graphs.manifest
         self.folder, self.backend = graphs.folder, graphs.backend.name
         self.before = resident_memory()
-        """Bytes of the process when the bundle was opened; None where that is unknown."""
+        """Memory of the process when the bundle was opened, in bytes; None if it is unknown."""
         self.share_bytes = bytes_of_shares(self.manifest.model)
-        """Per target pixel, of a row."""
+        """Memory of the shares of one row, in bytes per target pixel."""
 
     @cached_property
     def memory(self) -> Memory | None:
-        """What was measured of this bundle on this backend."""
+        """Measured memory of this bundle on this backend; None if it was not measured."""
         return read_memory(self.folder, self.backend)
 
     def drawing(self, height: int, width: int, samples: int, images: int = 1) -> Need:
-        """Of samples of targets of that size; the stage is that of one target.
+        """Return the need for drawing samples of targets of this size, in pixels. The stage is that of one target.
+
+        Arguments:
+            samples: number of samples of each target.
+            images: number of targets that are drawn together.
 
         Raises:
-            InputError: if it cannot be cut into tiles.
+            InputError: if a target cannot be cut into tiles.
         """
         load, memory = self.runner.load_of(height, width, samples, images), self.memory
         together = -(-samples // load.encodings)
@@ -75,10 +81,10 @@ class Needs:
         return Need(stage, run, canvases + bool(load.canvases) * TILE_BYTES * load.window_pixels)
 
     def scoring(self, height: int, width: int) -> Need:
-        """Of a target of that size that is given.
+        """Return the need for scoring an existing target of this size, in pixels.
 
         Raises:
-            InputError: if it cannot be cut into tiles.
+            InputError: if the target cannot be cut into tiles.
         """
         load, memory = self.runner.load_of(height, width, 1), self.memory
         stage = Stage(load.windows, 1, *self._operations(load.window_pixels, "forward", "likelihood"))
@@ -86,14 +92,23 @@ class Needs:
         return Need(stage, run, self.share_bytes * height * width)
 
     def graph_bytes(self, scores: bool) -> float | None:
-        """Of graphs that are loaded for drawing and, if that is wanted, for scoring; None where it was not measured."""
+        """Return the memory of the loaded graphs, in bytes; None if it was not measured.
+
+        Arguments:
+            scores: whether to include the graphs for scoring.
+        """
         memory = self.memory
         if memory is None:
             return None
         return SPARE * (memory.sample.constant + (memory.score.constant if scores else 0.0))
 
     def _operations(self, pixels: int, *of_row: str) -> tuple[float, float]:
-        """Of a window of so many pixels: of its condition, and of one of its rows, by the graphs' names."""
+        """Return the multiplications and additions for a window's condition, and for one of the window's rows.
+
+        Arguments:
+            pixels: number of target pixels of the window.
+            of_row: names of the graphs that run for each row, without the level.
+        """
         known = {graph.name: graph.operations_per_pixel * pixels for graph in self.manifest.graphs}
         rows = (count for name, count in known.items() if name.rpartition("_")[0] in of_row)
         return known["encode"], sum(rows)

@@ -1,4 +1,4 @@
-"""Best of N from device memory to device memory: what other libraries hold on the GPU never comes to the host."""
+"""Best of N in device memory: conditions and results of other libraries are not copied to the host."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,40 +18,44 @@ from caflow_runtime.rows.draw import Draw
 
 @dataclass(frozen=True)
 class DeviceBest:
-    """The best of N samples of each condition."""
+    """Best of N samples of each condition, in device memory."""
 
     images: Any
-    """(B, H, W, 3) uint8 RGB in the device's memory, for DLPack; on a GPU with `__cuda_array_interface__` too."""
+    """(B, H, W, 3) uint8 RGB in device memory, for DLPack. With TensorRT, also for `__cuda_array_interface__`."""
     sample: NDArray[np.int64]
-    """(B,) number of the sample."""
+    """(B,) number of the chosen sample, from 0."""
     per_level: NDArray[np.float64]
-    """(B, n) nats, at the continuous point that was drawn."""
+    """(B, n) log-likelihood of each level in nats, the coarsest level first, at the continuous point that was drawn."""
     dims: int
-    """Of an image."""
+    """Number of values in one image: 3 H W."""
 
     @property
     def log_likelihood(self) -> NDArray[np.float64]:
-        """(B,) nats."""
+        """(B,) log-likelihood, in nats."""
         return np.asarray(self.per_level.sum(1))
 
     @property
     def bits_per_dim(self) -> NDArray[np.float64]:
-        """(B,) −log-likelihood / (dims · ln 2), pixel values as 0…256."""
+        """(B,) bits per dimension: −log-likelihood / (dims · ln 2), for pixel values from 0 to 256."""
         return bits_per_dim(self.log_likelihood, self.dims)
 
 
 def best_on_device(chain: GraphChain, room: Room, condition: Any, draw: Draw) -> DeviceBest:
-    """The most likely of the samples of each condition, (B, h, w, 3) uint8, all in one run.
+    """Draw samples of all conditions in one run. Return the most likely sample of each condition.
+
+    Arguments:
+        condition: (B, h, w, 3) uint8 RGB array in device memory.
 
     Raises:
-        InputError: if it is of another kind, or has no room, or needs padding, which is done on the host.
+        InputError: if the condition has a wrong type or shape, does not fit in one run, or requires padding, which is
+            only done on the host.
         NotFinite: if no sample of a condition is finite.
-        MemoryError
+        MemoryError: if memory runs out.
     """
     (count, height, width), n = _checked(chain, condition), draw.n
     window = Window(*(Axis(0, np.ones(side, np.float32)) for side in (height, width)))
     if remedy := room.remedy(count * n, height, width):
-        raise InputError(f"{count} × {n} samples of {height}×{width} must run at once: give {remedy}")
+        raise InputError(f"{count} × {n} samples of {width}×{height} pixels must fit in one batch: use {remedy}")
     units = [Unit(k, window, tuple(range(n))) for k in range(count)]
     noise = chain.noise(units, draw, draw_noise)
     rows = chain.sample_at_once(chain.backend.adopt(condition), chain.owners(units), noise)
@@ -69,18 +73,18 @@ def best_on_device(chain: GraphChain, room: Room, condition: Any, draw: Draw) ->
 
 
 def _checked(chain: GraphChain, condition: Any) -> tuple[int, int, int]:
-    """How many conditions, and height and width of their targets."""
+    """Check the condition. Return the number of conditions, and height and width of their targets."""
     shape, dtype = tuple(getattr(condition, "shape", ())), str(getattr(condition, "dtype", "unknown"))
     if len(shape) != 4 or shape[3] != 3 or min(shape) < 1 or "uint8" not in dtype:
         raise InputError(
-            f"condition: wanted an array of the device, (B, h, w, 3) uint8 RGB, got {type(condition).__name__} of "
+            f"condition: expected a device array (B, h, w, 3) of uint8 RGB; got {type(condition).__name__} of "
             f"shape {shape} and type {dtype}"
         )
     model = chain.model
     height, width = (model.scale * side for side in shape[1:3])
     if height % model.size_multiple or width % model.size_multiple:
         raise InputError(
-            f"condition: wanted sides that are multiples of {model.size_multiple // model.scale}, got "
-            f"{shape[1]}×{shape[2]}: pad it, or give it to best_of as a numpy array"
+            f"condition: both sides must be multiples of {model.size_multiple // model.scale} pixels; got "
+            f"{shape[2]}×{shape[1]}: pad it, or pass it to best_of as a NumPy array"
         )
     return shape[0], height, width

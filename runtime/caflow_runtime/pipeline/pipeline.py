@@ -1,4 +1,4 @@
-"""The runtime: images in; samples with likelihoods, best-of-N, and scores out. No PyTorch.
+"""The runtime's Python API: draws samples of images, chooses the best of N, and scores images. It needs no PyTorch.
 
 pipe = load("x4.caflow")
 best = pipe.best_of(images, n=10, temperature=0.8, seed=0)
@@ -36,9 +36,11 @@ from caflow_runtime.rows.draw import Draw, Rank, Reject
 from caflow_runtime.rows.runner import LevelNoises, Runner, ShowWindows
 
 PIXEL_BUDGET = 2**20
+"""Default pixel budget."""
 OVERLAP = 64
+"""Default overlap of tiles, in target pixels."""
 MOST_PIXELS = 2**62
-"""Of a budget: a signed 64-bit integer holds it."""
+"""Largest pixel budget and overlap; it fits in a signed 64-bit integer."""
 
 
 def load(
@@ -49,23 +51,24 @@ def load(
     overlap: int = OVERLAP,
     is_calibrated: bool = True,
 ) -> "Pipeline":
-    """Open a bundle, its files checked against their hashes.
+    """Open a bundle. Its files are checked against their hashes.
 
     Arguments:
         bundle: a folder that caflow-export wrote, or the name of a built-in model.
-        backend: "cpu" and "cuda" run in ONNX Runtime, "openvino" in OpenVINO on the CPU, "tensorrt" the bundle's
-            engines, or they fail; "auto" is CUDA where ONNX Runtime can use it, else its CPU. "ort:NAME" is any
-            execution provider of ONNX Runtime, such as "ort:dml": it is compared with the CPU first, and must agree.
-        threads: on the CPU; 0 is one per core.
-        pixel_budget: target pixels in one run of the graphs, rows taken together: what bounds the memory, at some 300
-            bytes each for small models. Larger images are cut into tiles. Results, and the float32 pixels of tiled
-            images that are not finished, come on top.
-        overlap: of tiles, in target pixels.
-        is_calibrated: False opens the bundle without its calibration, which is then neither read nor checked.
+        backend: "cpu" and "cuda" run the graphs in ONNX Runtime, "openvino" in OpenVINO on the CPU. "tensorrt" runs the
+            bundle's engines. "auto" is "cuda" if ONNX Runtime can use CUDA, else "cpu". "ort:NAME" is another execution
+            provider of ONNX Runtime, such as "ort:dml". Its results are compared with the CPU first, and must agree.
+        threads: number of threads on the CPU; 0 is one per core.
+        pixel_budget: largest number of target pixels of all rows in one run of the graphs. This limits memory: small
+            models take about 300 bytes per pixel. Larger images are cut into tiles. Results, and the float32 pixels of
+            unfinished tiled images, take additional memory.
+        overlap: overlap of tiles, in target pixels.
+        is_calibrated: False ignores the bundle's calibration, which is then neither read nor checked.
 
     Raises:
-        BundleError: one of its subclasses for each way in which a bundle can be wrong.
-        BackendError: if the backend cannot run here.
+        BundleError: if the bundle is not valid. Each kind of defect has its own subclass.
+        BackendError: if the backend cannot run on this machine.
+        InputError: if another argument is not valid.
     """
     check_integer("pixel_budget", pixel_budget, 1, MOST_PIXELS)
     check_integer("overlap", overlap, 0, MOST_PIXELS)
@@ -77,10 +80,11 @@ def load(
 
 
 class Pipeline:
-    """A model that is ready to run. Any number of threads may use one at the same time; `load` makes it.
+    """A model that is ready to run. `load` creates it. Any number of threads may use it at the same time.
 
-    Images are (B, H, W, 3) or (H, W, 3) uint8 RGB, or a list of (H, W, 3) of any sizes. What is drawn for an image
-    depends on the image, the seed, the frame and the number of the sample alone: neither on the batch nor on n.
+    Images are (B, H, W, 3) or (H, W, 3) uint8 RGB arrays, or a list of (H, W, 3) arrays of any sizes. With the same
+    settings, a sample depends only on the image, the seed, the frame and the number of the sample. It does not depend
+    on the other images or on n.
     """
 
     def __init__(self, graphs: Graphs, pixel_budget: int, overlap: int, is_calibrated: bool = True) -> None:
@@ -93,17 +97,17 @@ class Pipeline:
 
     @property
     def manifest(self) -> Manifest:
-        """Of the bundle."""
+        """Manifest of the bundle."""
         return self._graphs.manifest
 
     @property
     def folder(self) -> Path:
-        """Of the bundle."""
+        """Folder of the bundle."""
         return self._graphs.folder
 
     @property
     def calibration(self) -> Calibration:
-        """Which likelihoods are typical.
+        """Calibration of the bundle: which likelihoods are typical.
 
         Raises:
             InputError: if the bundle is not calibrated.
@@ -112,24 +116,28 @@ class Pipeline:
 
     @property
     def graphs(self) -> Graphs:
-        """Of the bundle, on the backend."""
+        """Graphs of the bundle, on the backend."""
         return self._graphs
 
     @property
     def backend(self) -> str:
-        """What runs the graphs, such as "onnxruntime cpu"."""
+        """Name of the backend that runs the graphs, such as "onnxruntime cpu"."""
         return self._graphs.backend.name
 
     @property
     def needs(self) -> Needs:
-        """Says what drawing and scoring take."""
+        """Estimates of the computation and the memory that drawing and scoring take."""
         return self._needs
 
     def tiles(self, condition: Image) -> list[tuple[int, int]]:
-        """Height and width in target pixels of each tile of a condition, (h, w, 3) uint8; padded, at least one.
+        """Return height and width of each tile of a condition's target, in pixels with padding. There is at least one
+        tile.
+
+        Arguments:
+            condition: (h, w, 3) uint8 RGB.
 
         Raises:
-            InputError: if the pixel budget is too small for the overlap, or the model's images cannot be cut.
+            InputError: if the pixel budget is too small for the overlap, or the model does not support tiles.
         """
         return [window.shape for window in self._runner.windows(as_image(condition, "condition"))]
 
@@ -146,24 +154,28 @@ class Pipeline:
         show: ShowWindows | None = None,
         reject: Reject | None = None,
     ) -> Best:
-        """The best of `n` samples of each image.
+        """Draw `n` samples of each image, and return the best one.
 
         Arguments:
-            temperature: τ, or one for each level, coarsest first.
+            n: number of samples of each image.
+            temperature: temperature τ for all levels, or a sequence with one for each level, the coarsest first.
             seed, frame: choose the noise, 0 … 2³²−1.
-            rank: by log-likelihood, as in the paper; by how well the sample, degraded again, matches the image; or by
-                how close its bits per dimension are, level by level, to what is typical of samples (`calibration`).
-            keep: progressive best-of-N: how many samples run at each level, the first of them `n`. After a level the
-                most likely so far go on. An approximation: what is dropped might have won.
-            consistent: for super-resolution: the winner, ranked as drawn, is changed to down-sample to the image,
-                as far as values in 0…255 go, and scored again as an image.
-            show: is given how many windows of samples are done, and how many there are: for a progress bar.
-            reject: samples that are not taken for being untypical; others are drawn in their place.
+            rank: how samples are ranked. "likelihood" is by log-likelihood, as in the paper. "consistency" is by how
+                well the sample, degraded again, matches the image. "typical" is by how close the bits per dimension of
+                each level are to those of typical samples, which requires a calibration.
+            keep: for progressive best-of-N, the number of samples that run at each level, beginning with `n`. After
+                each level, only the most likely samples continue. The result is approximate: a dropped sample might
+                have been the best.
+            consistent: for super-resolution: change the best sample so that it down-samples to the image, as far as
+                values in 0…255 allow. The sample is ranked before the change and scored again after it.
+            show: callback for a progress bar. It receives how many windows of samples are finished, and how many there
+                are in total.
+            reject: rule that rejects untypical samples; other samples are drawn in their place.
 
         Raises:
-            InputError: if an argument is not what it should be.
+            InputError: if an argument is not valid.
             NotFinite: if no sample of an image is finite.
-            Untypical: if all of them are rejected, and `reject` wants an error then.
+            Untypical: if all samples of an image are rejected, and `reject.otherwise` is "error".
         """
         draw = Draw(n, temperature, seed, frame, rank, keep, consistent, reject)  # type: ignore[arg-type]
         return self.draw_best(images, draw, show)
@@ -171,7 +183,7 @@ class Pipeline:
     def draw_best(
         self, images: Images, draw: Draw, show: ShowWindows | None = None, written: Written | None = None
     ) -> Best:
-        """What `best_of` gives, of arguments that are checked already; `written`: what results are written as."""
+        """Do the same as `best_of`, with checked arguments. `written` describes the files for the results."""
         given = as_images(images, "images")
         return draw_best(self._runner, self._likelihoods, given, draw, show, written or Written())
 
@@ -183,17 +195,22 @@ class Pipeline:
         seed: int = 0,
         frame: int = 0,
     ) -> DeviceBest:
-        """The best of `n` samples by log-likelihood, as `best_of` draws them, without a way through the host.
+        """Draw `n` samples of each condition, and return the most likely one. All images stay in device memory.
+
+        `best_of` draws the same samples.
 
         Arguments:
-            condition: (B, h, w, 3) uint8 RGB in the memory of the device that the backend runs on, contiguous, by
-                DLPack or `__cuda_array_interface__`; on the CPU any array of the host. ONNX Runtime ("cuda") does not
-                wait for work that is still to write it.
+            condition: contiguous (B, h, w, 3) uint8 RGB array in the memory of the backend's device, with DLPack.
+                "tensorrt" also accepts `__cuda_array_interface__`. With "cuda", all work that writes to the array must
+                be finished.
+            n: number of samples of each condition.
+            temperature, seed, frame: as in `best_of`.
 
         Raises:
-            InputError: also if the images would have to be padded or cut, or do not all run at once.
-            NotFinite: if no sample of an image is finite.
-            MemoryError: if it does not fit: nothing is halved here.
+            InputError: if an argument is not valid, if images would have to be padded or cut, or if the samples do not
+                all fit in one run.
+            NotFinite: if no sample of a condition is finite.
+            MemoryError: if memory runs out. The pixel budget is not reduced here.
         """
         draw = Draw(n, temperature, seed, frame)  # type: ignore[arg-type]
         draw.check_fits(self._model)
@@ -210,17 +227,17 @@ class Pipeline:
         consistent: bool = False,
         show: ShowWindows | None = None,
     ) -> Samples:
-        """All `n` samples of each image, the best first. Arguments as in `best_of`.
+        """Draw `n` samples of each image, and return all of them, the best first. The arguments are those of `best_of`.
 
         Raises:
-            InputError: if an argument is not what it should be.
+            InputError: if an argument is not valid.
             NotFinite: if any sample is not finite.
         """
         draw = Draw(n, temperature, seed, frame, rank, None, consistent)  # type: ignore[arg-type]
         return self.draw_all(images, draw, show)
 
     def draw_all(self, images: Images, draw: Draw, show: ShowWindows | None = None, is_deep: bool = False) -> Samples:
-        """What `sample` gives, of arguments that are checked already; with `is_deep` also in 16 bits."""
+        """Do the same as `sample`, with checked arguments. With `is_deep`, the result has 16-bit images as well."""
         return draw_all(self._runner, self._likelihoods, as_images(images, "images"), draw, show, is_deep)
 
     def stream(
@@ -235,25 +252,30 @@ class Pipeline:
         min_typicality: float = 0.0,
         replaces: bool = False,
     ) -> Iterator[Frame]:
-        """Frames of a video, (H, W, 3) uint8 RGB, one after the other, steady in time; a result for each, in order.
+        """Draw the frames of a video one after the other. Yield a result for each frame, in order.
 
-        A frame of which no sample is finite is the input, enlarged, and says that it is `rejected`.
+        Static parts of the video do not flicker with the default settings. If no sample of a frame is finite, the
+        result is the enlarged input, and its `rejected` is True.
 
         Arguments:
-            n: samples of a scene's first frame; the best one's number and noise are kept through the scene.
+            frames: (H, W, 3) uint8 RGB arrays.
+            n: number of samples of a scene's first frame. The number and the noise of the best one are used for the
+                whole scene.
             temperature, seed, rank: as in `best_of`.
-            noise: "fixed" through a scene, "fresh" for each frame, or ρ of an AR(1) process, 0 < ρ < 1.
-            batch: frames that run together where the noise is fixed. A frame is given when its batch is full, or its
-                scene ends; nothing but these frames is held.
-            min_typicality: frames of less are said to be untypical, and with `replaces` are the input, enlarged.
+            noise: "fixed" for the same noise in a scene, "fresh" for new noise in each frame, or ρ of an AR(1) process,
+                0 < ρ < 1.
+            batch: number of frames that run together if the noise is fixed. Results are yielded when a batch is full or
+                its scene ends. No other frames are kept.
+            min_typicality: frames with a lower typicality are marked as untypical.
+            replaces: whether untypical frames are replaced by the enlarged input.
 
         Raises:
-            InputError: if an argument, or a frame, is not what it should be.
+            InputError: if an argument or a frame is not valid.
         """
         try:
             frames = iter(frames)
         except TypeError:
-            raise InputError(f"frames: wanted images one after the other, got {shown(frames)}") from None
+            raise InputError(f"frames: expected an iterable of images; got {shown(frames)}") from None
         checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
         draw = Draw(n, temperature, seed, 0, rank)  # type: ignore[arg-type]
         check_switch("replaces", replaces)
@@ -261,10 +283,10 @@ class Pipeline:
         return self.open_stream(StreamSettings(draw, noise, batch, min_typicality, untypical))(checked)
 
     def open_stream(self, settings: StreamSettings) -> Stream:
-        """What `stream` gives its frames to; it can be told what an earlier run did.
+        """Return the object that draws the frames of `stream`. It can also resume in the middle of a video.
 
         Raises:
-            InputError: if the model cannot be drawn from so.
+            InputError: if the model or its calibration does not support these settings.
         """
         draw, known = settings.draw, self._likelihoods
         if settings.size is not None:
@@ -276,21 +298,23 @@ class Pipeline:
         return Stream(self._runner, settings, reference or known.reference(draw.temperature))
 
     def score(self, target: Images, condition: Images, show: ShowWindows | None = None) -> Score:
-        """log p(target | condition) of images, at the middle of the cells of their integers.
+        """Return log p(target | condition) of existing targets, at the midpoints of the cells of their integers.
 
         Raises:
-            InputError: also if a target is not `scale` times its condition in height and width.
-            NotFinite: if the model cannot score it.
+            InputError: if an argument is not valid, or if a target is not `scale` times as high and wide as its
+                condition.
+            NotFinite: if the log-likelihood of a target is not finite.
         """
         targets, conditions = self._pairs(target, condition)
         rows = score_rows(self._runner, targets, conditions, show)
         return Score(density_at="image", **self._likelihoods.parts(rows, conditions, None))
 
     def encode(self, target: Images, condition: Images) -> Encoded:
-        """The noise that makes each target from its condition, and its likelihood; `decode` goes back.
+        """Return the noise that produces each target from its condition, and its likelihood. `decode` is the inverse.
 
         Raises:
-            InputError: also if an image needs more than one tile.
+            InputError: if an argument is not valid, or if an image requires more than one tile.
+            NotFinite: if the log-likelihood of a target is not finite.
         """
         targets, conditions = self._pairs(target, condition)
         encoded = [self._runner.encode(*pair) for pair in zip(targets, conditions, strict=True)]
@@ -303,11 +327,14 @@ class Pipeline:
         )
 
     def decode(self, noise: Sequence[Sequence[NDArray[np.float32]]], condition: Images) -> Best:
-        """The image that each noise makes from its condition; the noise as `encode` gives it.
+        """Return the image that each noise produces from its condition.
+
+        Arguments:
+            noise: arrays of each image, as `encode` returns them in `Encoded.noise`.
 
         Raises:
-            InputError: also if the noise does not fit the condition.
-            NotFinite: if the image is not finite.
+            InputError: if an argument is not valid, or if the noise does not fit the condition.
+            NotFinite: if an image is not finite.
         """
         conditions = as_images(condition, "condition")
         given: list[LevelNoises] = [[z[None] for z in of_image] for of_image in as_noise(noise, len(conditions))]
@@ -321,7 +348,7 @@ class Pipeline:
         )
 
     def close(self) -> None:
-        """Let go of the graphs; the pipeline cannot be used after."""
+        """Free the graphs. The pipeline cannot be used after that."""
         self._graphs.close()
 
     def __enter__(self) -> Self:

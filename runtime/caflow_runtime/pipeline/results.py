@@ -1,7 +1,8 @@
-"""What a pipeline gives back. B is the number of images, N of samples of each, n of levels, H × W a target's size.
+"""Results of a pipeline.
 
-A `Stack` is one array with B as its first axis where all images are of one size, and a list of B arrays where they are
-not.
+Shapes use B for the number of images, N for the samples of each image, n for the levels, and H × W for the size of a
+target. If all images have the same size, a `Stack` is one array with B as its first axis. Otherwise it is a list of B
+arrays.
 """
 
 import math
@@ -16,70 +17,74 @@ from caflow_runtime.flow.shares import Shares, share_map, shares_per_level
 from caflow_runtime.judge.typicality import Typicality
 
 Outcome = Literal["unjudged", "accepted", "best", "bicubic"]
-"""What is given for an image: a sample that nothing was asked of, or that cannot be judged; an accepted sample; the
-best of those that were rejected; or the input, enlarged."""
+"""Kind of a result. "unjudged": a sample that was not judged, or cannot be judged. "accepted": an accepted sample.
+"best": the best of the rejected samples, because all were rejected. "bicubic": the enlarged input, because all samples
+were rejected."""
 
 REJECTED = -1
-"""The number of the sample where there is none: the input, enlarged, is in its place."""
+"""Number of the sample if the result is no sample, but the enlarged input."""
 
 Stack = NDArray[Any] | list[NDArray[Any]]
+"""One array with B as its first axis, or a list of B arrays if images have different sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """log p(target | condition), in parts."""
+    """log p(target | condition) and its parts."""
 
     per_level: NDArray[np.float64]
-    """(B, n) nats, the coarsest level first."""
+    """(B, n) log-likelihood of each level in nats, the coarsest level first."""
     dims: NDArray[np.int64]
-    """(B,) values in one image: 3 H W."""
+    """(B,) number of values in one image: 3 H W."""
     density_at: Literal["sample", "image"]
-    """Where the density was taken: at the continuous point that was drawn, or at the middle of the cells of an image's
-    integers. The two differ by rounding."""
+    """Point at which the density was computed: the continuous point of a drawn sample ("sample"), or the midpoints of
+    the cells of an image's integers ("image"). The two densities differ by rounding."""
     sides: list[tuple[int, int]] = field(repr=False)
-    """H and W of each image."""
+    """Height and width of each image."""
     shares: Sequence[Any] = field(repr=False)
-    """`Shares` of each image: what `log_likelihood_map` is made from."""
+    """`Shares` of each image, from which `log_likelihood_map` is computed."""
     sample_typicality: Typicality | None = None
-    """How usual these samples, as they were drawn, are among samples of their temperature; None of what was not drawn,
-    and where the bundle is not calibrated for that temperature."""
+    """Typicality of the drawn samples among samples of the same temperature. None if nothing was drawn, or if the
+    bundle is not calibrated for that temperature."""
     image_typicality: Typicality | None = None
-    """How usual these images, integers as they are written, are among true images; None of samples that were not scored
-    as images, and where the bundle is not calibrated."""
+    """Typicality of the images, as they are written, among true images. None if they were not scored as images, or if
+    the bundle is not calibrated."""
     statistics: NDArray[np.float64] | None = field(default=None, repr=False)
-    """(B, K − n) `latents.statistics_of` images; None of samples, whose latents are the noise that was drawn."""
+    """(B, K − n) statistics of the latents of scored images (`latents.statistics_of`). None for samples, whose latents
+    are the noise that was drawn."""
 
     @property
     def log_likelihood(self) -> NDArray[np.float64]:
-        """(B,) nats."""
+        """(B,) log-likelihood, in nats."""
         total: NDArray[np.float64] = self.per_level.sum(-1)
         return total
 
     @property
     def bits_per_dim(self) -> NDArray[np.float64]:
-        """(B,): −log-likelihood / (dims · ln 2), pixel values as 0…256."""
+        """(B,) bits per dimension: −log-likelihood / (dims · ln 2), for pixel values from 0 to 256."""
         total: NDArray[np.float64] = self.bits_per_dim_per_level.sum(-1)
         return total
 
     @property
     def bits_per_dim_per_level(self) -> NDArray[np.float64]:
-        """(B, n): each level's part of `bits_per_dim`."""
+        """(B, n) part of each level in `bits_per_dim`, the coarsest level first."""
         return bits_per_dim(self.per_level, self.dims.reshape(-1, *[1] * (self.per_level.ndim - 1)))
 
     @property
     def measures(self) -> NDArray[np.float64]:
-        """(B, K) what typicality is made from: `bits_per_dim_per_level` and, of images, `statistics`."""
+        """(B, K) measures that the typicality is computed from: `bits_per_dim_per_level` and, for scored images,
+        `statistics`."""
         bits = self.bits_per_dim_per_level
         return bits if self.statistics is None else np.concatenate([bits, self.statistics], -1)
 
     @property
     def log_likelihood_map(self) -> Stack:
-        """A `Stack` of (H, W) float32, nats per pixel; sums to the log-likelihood."""
+        """Log-likelihood of each pixel in nats, a `Stack` of (H, W) float32. Its sum is the log-likelihood."""
         return stack([share_map(shares, *side) for shares, side in zip(self.shares, self.sides, strict=True)])
 
     @property
     def log_likelihood_map_per_level(self) -> Stack:
-        """A `Stack` of (n, H, W) float32, nats per pixel of each level."""
+        """Log-likelihood of each pixel and level in nats, a `Stack` of (n, H, W) float32."""
         return stack([self._level_maps(shares, side) for shares, side in zip(self.shares, self.sides, strict=True)])
 
     def _level_maps(self, shares: Shares, sides: tuple[int, int]) -> NDArray[np.float32]:
@@ -88,7 +93,7 @@ class Likelihood:
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Likelihood):
-    """Of given images."""
+    """Likelihoods of existing targets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,41 +103,42 @@ class Best(Likelihood):
     images: Stack
     """A `Stack` of (H, W, 3) uint8 RGB."""
     deep: Stack | None = field(default=None, repr=False)
-    """The same in 16 bits, a `Stack` of (H, W, 3) uint16 RGB, where that was asked for: rounded to 8 bits it is
-    `images`, to which the likelihood belongs."""
+    """The images with 16 bits, a `Stack` of (H, W, 3) uint16 RGB; None if they were not requested. Rounded to 8 bits,
+    they are `images`, and the likelihood is that of `images`."""
     sample: NDArray[np.int64]
-    """(B,) number of the chosen sample, from 0: the same seed draws it again; or `REJECTED`."""
+    """(B,) number of the chosen sample, from 0; the same seed draws it again. `REJECTED` if the result is no sample."""
     consistency: NDArray[np.float64] | None = None
-    """(B,) dB, where it was asked for: PSNR of the image, degraded again, against its condition."""
+    """(B,) consistency in dB: the PSNR between the image, degraded again, and its condition. None if it was not
+    computed."""
     outcome: list[Outcome] = field(default_factory=list)
-    """Of each image: an accepted sample, or what is there instead because all were rejected."""
+    """Kind of each result: a sample, or what is returned instead if all samples were rejected."""
     rejected: NDArray[np.int64] | None = None
-    """(B,) samples that were rejected, or not finite."""
+    """(B,) number of samples that were rejected or are not finite."""
     bits_per_dim_drawn: list[NDArray[np.float64]] = field(default_factory=list, repr=False)
-    """Of all finite samples of each image, in no order."""
+    """Bits per dimension of all finite samples of each image, in no particular order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Samples(Likelihood):
-    """All samples of each image, the best first; every array has N as its second axis."""
+    """All samples of each image, the best first. Every array has N as its second axis."""
 
     images: Stack
     """A `Stack` of (N, H, W, 3) uint8 RGB."""
     deep: Stack | None = field(default=None, repr=False)
-    """A `Stack` of (N, H, W, 3) uint16 RGB, as in `Best`."""
+    """The images with 16 bits, a `Stack` of (N, H, W, 3) uint16 RGB, as in `Best`."""
     sample: NDArray[np.int64]
     """(B, N) numbers of the samples, from 0."""
     consistency: NDArray[np.float64] | None = None
-    """(B, N) dB, as in `Best`."""
+    """(B, N) consistency in dB, as in `Best`."""
 
     @property
     def std(self) -> Stack:
-        """The uncertainty map: a `Stack` of (H, W, 3) float32, standard deviation over the samples in grey levels."""
+        """Uncertainty map: the standard deviation over the samples in grey levels, a `Stack` of (H, W, 3) float32."""
         return stack([_std(images) for images in self.images])
 
     @property
     def log_likelihood_map(self) -> Stack:
-        """A `Stack` of (N, H, W) float32, nats per pixel."""
+        """Log-likelihood of each pixel in nats, a `Stack` of (N, H, W) float32."""
         return stack(
             [
                 np.stack([share_map(one, *side) for one in shares])
@@ -142,7 +148,7 @@ class Samples(Likelihood):
 
     @property
     def log_likelihood_map_per_level(self) -> Stack:
-        """A `Stack` of (N, n, H, W) float32, nats per pixel of each level."""
+        """Log-likelihood of each pixel and level in nats, a `Stack` of (N, n, H, W) float32."""
         return stack(
             [
                 np.stack([self._level_maps(one, side) for one in shares])
@@ -153,14 +159,15 @@ class Samples(Likelihood):
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded(Score):
-    """Given images as the noise that makes them."""
+    """Likelihoods of existing targets, and the noise that produces them."""
 
     noise: list[list[NDArray[np.float32]]] = field(repr=False)
-    """Of each image, z of each level, coarsest first: (channels, h, w), the z[i, j], i = j … n−1, side by side."""
+    """For each image, z of each level, the coarsest level first: (channels, h, w). The channels contain the blocks z[i,
+    j] for i = j … n−1, in this order."""
 
 
 def _std(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Of (N, H, W, 3) over the first axis, line by line: on the way there are floats of all images."""
+    """Return the standard deviation of (N, H, W, 3) over the first axis, computed line by line to save memory."""
     found = np.empty(images.shape[1:], np.float32)
     for y in range(len(found)):
         found[y] = images[:, y].std(0, dtype=np.float32)
@@ -168,11 +175,11 @@ def _std(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def bits_per_dim(log_likelihood: Any, dims: Any) -> NDArray[np.float64]:
-    """−log-likelihood / (dims · ln 2)."""
+    """Return −log-likelihood / (dims · ln 2)."""
     bits: NDArray[np.float64] = -np.asarray(log_likelihood) / (dims * math.log(2))
     return bits
 
 
 def stack(arrays: Sequence[NDArray[Any]]) -> Stack:
-    """One array where all are of one shape, else a list."""
+    """Return one array if all arrays have the same shape, else a list."""
     return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else list(arrays)

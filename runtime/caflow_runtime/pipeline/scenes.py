@@ -1,4 +1,4 @@
-"""Where a video changes to another scene."""
+"""Detection of scene cuts in a video."""
 
 import cv2
 import numpy as np
@@ -7,20 +7,23 @@ from numpy.typing import NDArray
 from caflow_runtime.image import Image
 
 HISTOGRAM_BINS = (8, 8, 8)
+"""Number of histogram bins for red, green and blue."""
 COMPARED_PIXELS = 64
+"""Frames are subsampled so that their shorter side keeps at least this many pixels."""
 CUT_DISTANCE = 0.5
-"""Between the histograms of two frames, Bhattacharyya's, 0…1."""
+"""Bhattacharyya distance between the colour histograms of two frames, 0…1. A larger distance is a scene cut."""
 
 
 class SceneCuts:
-    """Says of each frame whether it is of another scene than the one before, by their colours."""
+    """Finds the first frame of each scene, by comparing the colours of each frame with those of the frame before."""
 
     def __init__(self, distance: float = CUT_DISTANCE) -> None:
         self.distance = distance
         self._last: NDArray[np.float32] | None = None
 
     def __call__(self, frame: Image) -> bool:
-        """True for the first frame, and where the histogram of colours changes at once."""
+        """Return whether a scene begins with this frame: the first frame, or one with a very different colour
+        histogram."""
         step = max(1, min(frame.shape[:2]) // COMPARED_PIXELS)
         small = np.ascontiguousarray(frame[::step, ::step])
         histogram = cv2.calcHist([small], [0, 1, 2], None, HISTOGRAM_BINS, [0, 256] * 3)

@@ -1,8 +1,9 @@
-"""Frames of a video, one after the other: steady in time, as far as the noise and the choice of the sample go.
+"""Frames of a video, drawn one after the other with little flicker.
 
-A flow's samples differ by their noise. Where every frame has the same, what does not move does not flicker; the noise
-is renewed at scene cuts. The best of N is chosen on the first frame of a scene and kept through it, so the picture does
-not jump from one sample to another. A frame of which no sample is finite is the enlarged input, marked as rejected.
+The samples of a flow differ by their noise. If all frames have the same noise, static parts do not flicker. So the
+noise stays the same during a scene, and changes at scene cuts. The best of N samples is chosen on the first frame of a
+scene and kept for the whole scene, so that the picture does not jump between samples. If no sample of a frame is
+finite, the result is the enlarged input, marked as rejected.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,46 +32,51 @@ from caflow_runtime.rows.runner import Runner
 from caflow_runtime.sizes import FinalSize, Size
 
 FrameNoise = Literal["fixed", "fresh"] | float
-"""The same for all frames of a scene; new for each; or ρ of an AR(1) process, 0 < ρ < 1: each frame's noise is
-ρ times the last one's and √(1 − ρ²) times new noise."""
+"""Noise of the frames: "fixed" is the same noise for all frames of a scene, and "fresh" is new noise for each frame. A
+number is ρ of an AR(1) process, 0 < ρ < 1: each frame's noise is ρ times the last frame's noise plus √(1 − ρ²) times
+new noise."""
 
 
 Untypical = Literal["mark", "drop", "bicubic"]
-"""What becomes of untypical frames: they are counted, left out of a video, or the input, enlarged."""
+"""Handling of untypical frames: they are only marked ("mark"), omitted from a video ("drop"), or replaced by the
+enlarged input ("bicubic")."""
 
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """How frames are drawn.
+    """Settings for drawing frames.
 
     Raises:
-        InputError: where it is made.
+        InputError: if a value is not valid.
     """
 
     draw: Draw = field(default_factory=partial(Draw, n=1))
-    """`n` samples of a scene's first frame; the best one's number and noise are kept through the scene. `frame` says
-    nothing here."""
+    """Settings for the samples. `n` is the number of samples of a scene's first frame; the number and the noise of the
+    best one are used for the whole scene. `frame` is ignored."""
     noise: FrameNoise = "fixed"
+    """Noise of the frames."""
     batch: int = 1
-    """Frames that run together where the noise is fixed."""
+    """Number of frames that run together if the noise is fixed."""
     min_typicality: float = 0.0
-    """Frames of less are untypical."""
+    """Frames with a lower typicality are untypical."""
     untypical: Untypical = "mark"
+    """Handling of untypical frames."""
     size: Size | None = None
-    """Of the results, made from the model's own; None where that is it."""
+    """Size of the results, which are reduced to it; None keeps the size that the model produces."""
 
     def __post_init__(self) -> None:
         check_integer("batch", self.batch, 1)
         noise = self.noise
         if not (noise in ("fixed", "fresh") if isinstance(noise, str) else is_number(noise) and 0 < noise < 1):
-            raise InputError(f"noise: wanted 'fixed', 'fresh' or a number between 0 and 1, got {shown(noise)}")
+            raise InputError(f"noise must be 'fixed', 'fresh', or a number above 0 and below 1; got {shown(noise)}")
         check_share("min_typicality", self.min_typicality)
 
     def final_size(self, frame: Image, model_scale: int) -> FinalSize:
-        """The size of the result of a frame.
+        """Return the size of the result of a frame.
 
         Raises:
-            InputError: if that takes no pass of the model, or several: a scene keeps one sample, of one pass.
+            InputError: if the size does not take exactly one pass of the model. A scene keeps one sample, and a sample
+                belongs to one pass.
         """
         height, width = frame.shape[:2]
         if self.size is None:
@@ -78,38 +84,42 @@ class StreamSettings:
         final = self.size.of(height, width, model_scale)
         if final.passes != 1:
             raise InputError(
-                f"frames of {width}×{height} to {final.width}×{final.height}: wanted a size above that of the frames, "
-                f"and up to {model_scale} times it, which a ×{model_scale} model makes in one pass"
+                f"results must be larger than the frames, and at most {model_scale} times as large, which a "
+                f"×{model_scale} model makes in one pass; got frames of {width}×{height} and results of "
+                f"{final.width}×{final.height} pixels"
             )
         return final
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What a stream gives for one frame."""
+    """Result for one frame."""
 
     number: int
-    """From 0."""
+    """Number of the frame, from 0."""
     pixels: NDArray[np.float32]
     """(H, W, 3) continuous pixel values: the cell [w, w + 1) stands for the integer w."""
     sample: int
-    """Its number, kept through a scene; `REJECTED` where none is finite."""
+    """Number of the sample, which is kept for the whole scene; `REJECTED` if no sample is finite."""
     per_level: NDArray[np.float64]
-    """(n,) nats, the coarsest level first, at the continuous point; NaN where the frame is rejected."""
+    """(n,) log-likelihood of each level in nats, the coarsest level first, at the continuous point. NaN if the frame is
+    rejected."""
     starts_scene: bool
+    """Whether a scene begins with this frame."""
     sample_typicality: float | None = None
-    """0…1 among samples of the temperature, where the bundle is calibrated for it; NaN where the frame is rejected or
-    cannot be judged."""
+    """Typicality, 0…1, among samples of the same temperature. None if the bundle is not calibrated for that
+    temperature; NaN if the frame is rejected or cannot be judged."""
     untypical: bool = False
-    """Whether that is less than was asked for; `pixels` may then be the input, enlarged."""
+    """Whether the typicality is below `min_typicality`. `pixels` may then be the enlarged input."""
     drawn_sides: tuple[int, int] | None = None
-    """H and W of the image that was drawn, to which the likelihood belongs, where `pixels` were reduced from it."""
+    """Height and width of the drawn image, if `pixels` were reduced from it. The likelihood belongs to the drawn
+    image."""
     alpha: NDArray[np.uint8] | None = None
-    """(H, W), where whoever gave the frame has drawn that, too: a stream sees colours alone."""
+    """(H, W) transparency, if the caller has drawn it. A stream only processes colours."""
 
     @property
     def rejected(self) -> bool:
-        """Whether no sample is finite: `pixels` are the input, enlarged bicubically."""
+        """Whether no sample is finite. `pixels` are then the input, bicubically enlarged."""
         return self.sample == REJECTED
 
     @property
@@ -119,12 +129,12 @@ class Frame:
 
     @property
     def log_likelihood(self) -> float:
-        """Nats."""
+        """Log-likelihood, in nats."""
         return float(self.per_level.sum())
 
     @property
     def bits_per_dim(self) -> float:
-        """−log-likelihood / (dims · ln 2), pixel values as 0…256."""
+        """Bits per dimension: −log-likelihood / (dims · ln 2), for pixel values from 0 to 256."""
         height, width = self.drawn_sides or self.pixels.shape[:2]
         return float(bits_per_dim(self.log_likelihood, 3 * height * width))
 
@@ -133,41 +143,47 @@ class Stream:
     """Draws frames in order."""
 
     def __init__(self, runner: Runner, settings: StreamSettings, reference: Reference | None = None) -> None:
-        """`reference`: what is typical of the samples, where that is known."""
+        """
+        Arguments:
+            reference: describes typical samples; None if the bundle is not calibrated for the temperature.
+        """
         self.runner = runner
         self.settings = settings
         self.draw = settings.draw
         self.reference = reference
         self.value = ranking(runner.model, settings.draw.rank, reference)
-        self.batch = settings.batch if settings.noise == "fixed" else 1  # frames that run together have one noise
+        self.batch = settings.batch if settings.noise == "fixed" else 1  # all frames of a run have the same noise
         self.drifting = None if isinstance(settings.noise, str) else DriftingNoise(settings.noise)
         self.is_cut = SceneCuts()
         self.scene = -1
+        """Number of the current scene."""
         self.sample: int | None = None
+        """Number of the current scene's sample; None if it is not chosen yet."""
         self.number = 0
-        """Of the next frame."""
+        """Number of the next frame."""
         self._shape: tuple[int, ...] = ()
         self._is_within = False
-        """Whether the next frame is known to be of the scene that is on."""
+        """Whether the next frame is known to belong to the current scene."""
 
     def skip(self, frame: Image, sample: int) -> None:
-        """Leave out a frame that an earlier run did, whose scene keeps that sample."""
+        """Skip a frame that an earlier run has drawn. `sample` is the sample that the scene keeps."""
         if self._is_cut(frame):
             self._start_scene(self.number)
         self.sample = None if sample == REJECTED else sample
         self.number += 1
 
     def skip_to(self, number: int, scene: int, start: int, first: Image | None) -> None:
-        """Begin with frame `number`, without those before: what follows is what it is in a run from the beginning.
+        """Begin with frame `number`. The results are the same as in a run from the beginning.
 
-        So the scene's sample is chosen on its first frame again. Where a run from the beginning had to choose another
-        one later on, since the sample of that frame or of a later one was not finite, this is not known here: the
-        scene's sample is that of its first frame and, where that has none, of frame `number`.
+        The scene's sample is chosen again on the scene's first frame. There is one exception: a run from the beginning
+        may choose another sample later, if the scene's sample is not finite for some frame. Here, that is not known.
+        The scene keeps the sample of its first frame; if no sample of that frame is finite, frame `number` chooses the
+        sample.
 
         Arguments:
             scene: number of the scene of frame `number`.
             start: number of that scene's first frame.
-            first: that frame. None will do where there is no choice: for n = 1, or where the scene begins here.
+            first: the first frame of that scene. It may be None if n = 1, or if the scene begins with frame `number`.
         """
         self.number, self.scene = number, scene - 1
         self._is_within = start < number
@@ -178,7 +194,10 @@ class Stream:
             self._choose(start, first, starts_scene=True)
 
     def __call__(self, frames: Iterable[Image]) -> Iterator[Frame]:
-        """Every frame, in order, as soon as its batch is full or its scene ends. Further calls continue from there."""
+        """Yield the result of every frame, in order, as soon as its batch is full or its scene ends.
+
+        Further calls continue with the next frame.
+        """
         waiting: list[tuple[int, Image]] = []
         for frame in frames:
             number, self.number = self.number, self.number + 1
@@ -195,7 +214,7 @@ class Stream:
         yield from self._draw(waiting)
 
     def _is_cut(self, frame: Image) -> bool:
-        """Of another scene than the last frame, or of another size."""
+        """Return whether a new scene begins with a frame: because of its content, or because its size has changed."""
         resized, self._shape = self._shape != frame.shape, frame.shape
         if resized:
             self.settings.final_size(frame, self.runner.model.scale)
@@ -209,7 +228,8 @@ class Stream:
             self.drifting.restart(number)
 
     def _choose(self, number: int, frame: Image, starts_scene: bool) -> Frame:
-        """The best of N, whose sample the scene keeps from here on; none where none is finite."""
+        """Return the best of N samples of a frame, whose number the scene keeps. If no sample is finite, reject the
+        frame."""
         best: tuple[float, Row] | None = None
         for row in self._rows([frame], range(self.draw.n), number):
             value = self.value(row, frame)
@@ -221,7 +241,8 @@ class Stream:
         return self._frame(number, best[1], frame, starts_scene)
 
     def _draw(self, waiting: list[tuple[int, Image]]) -> Iterator[Frame]:
-        """The scene's sample of frames; from where it is not finite on, that of another choice."""
+        """Draw the scene's sample of these frames. If it is not finite for a frame, choose a sample again on that
+        frame."""
         while waiting:
             if self.sample is None:
                 yield self._choose(*waiting[0], starts_scene=False)
@@ -243,7 +264,7 @@ class Stream:
         return self._resized(Frame(number, self._enlarged(frame), REJECTED, levels, starts_scene, known), frame)
 
     def _enlarged(self, frame: Image) -> NDArray[np.float32]:
-        # Integer w stands for [w, w + 1).
+        # The integer w stands for the cell [w, w + 1), so use the middle of the cell.
         return np.clip(enlarge(frame.astype(np.float32), self.runner.model.scale), 0, 255) + np.float32(0.5)
 
     def _frame(self, number: int, row: Row, frame: Image, starts_scene: bool) -> Frame:
@@ -258,7 +279,7 @@ class Stream:
         return self._resized(Frame(number, pixels, row.sample, row.per_level, starts_scene, known, untypical), frame)
 
     def _resized(self, result: Frame, frame: Image) -> Frame:
-        """Of the size that is wanted."""
+        """Return the result in the requested size."""
         final = self.settings.final_size(frame, self.runner.model.scale)
         height, width = result.pixels.shape[:2]
         if (final.height, final.width) == (height, width):
@@ -272,5 +293,5 @@ class Stream:
 
 
 def _on_host(row: Row) -> Row:
-    """With its pixels: those of frames that wait would fill the device."""
+    """Return the row with its pixels in host memory. Pixels of waiting frames would fill the memory of the device."""
     return row if row.pixels is None else replace(row, pixels=HostPixels(row.pixels.floats()))

@@ -1,4 +1,4 @@
-"""Rows as they are put together from their windows, which come batch by batch."""
+"""Assembly of rows from their windows, which finish batch by batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,39 +16,47 @@ from caflow_runtime.rows.pixels import HostPixels, Pixels
 
 @dataclass(frozen=True)
 class Row:
-    """One finished (image, sample) pair."""
+    """One finished row: a sample of an image, or an existing target with its likelihood."""
 
     image: int
+    """Index of the image among the conditions."""
     sample: int
+    """Number of the sample, from 0."""
     pixels: Pixels | None
-    """Of a sample."""
+    """Pixels of the sample; None for an existing target."""
     shares: Shares
+    """Shares of the log-likelihood."""
     per_level: NDArray[np.float64]
-    """(n,) nats."""
+    """(n,) log-likelihood of each level in nats, the coarsest level first."""
     statistics: NDArray[np.float64] | None = None
-    """`latents.statistics_of` a given image; None of a sample, whose latents are the noise that was drawn."""
+    """Statistics of the latents of an existing target (`latents.statistics_of`). None for a sample, whose latents are
+    the noise that was drawn."""
 
 
 @dataclass(frozen=True)
 class RowPart:
-    """What one window adds to a row."""
+    """The part of a row that one window contributes."""
 
     image: int
     sample: int
     window: Window
     pixels: Pixels | None
-    """Of the window."""
+    """Pixels of the window; None for an existing target."""
     shares: list[NDArray[np.float32]]
-    """Of all levels: of decode and reverse, or of forward and likelihood; then that of the dequantization."""
+    """Shares of all levels, the coarsest first: from the graphs decode and reverse, or from forward and likelihood. The
+    share of the dequantization comes last, if there is one."""
     latents: list[NDArray[np.float32]]
-    """z of each level of a given image, coarsest first: (channels, h, w); none of a sample."""
+    """z of each level of an existing target, the coarsest first: (channels, h, w). Empty for a sample."""
 
 
 class Assembly:
     """The rows that are not finished yet."""
 
     def __init__(self, model: Model, conditions: Sequence[Image], windows: Sequence[list[Window]]) -> None:
-        """`windows`: of each condition's target."""
+        """
+        Arguments:
+            windows: windows of the target of each condition.
+        """
         self.model = model
         self.conditions = conditions
         self.windows = windows
@@ -56,7 +64,7 @@ class Assembly:
         self._sums: dict[tuple[int, int], list[BlockSums]] = {}
 
     def add(self, part: RowPart) -> Row | None:
-        """Take one more part. It is the row's last: the row."""
+        """Add a part to its row. Return the row if this was its last part, else None."""
         key, scale = (part.image, part.sample), self.model.scale
         if key not in self._canvases:
             height, width = self.conditions[part.image].shape[:2]

@@ -1,4 +1,4 @@
-"""One run of the chain: the rows of a plan's units, from host arrays to the device and through all graphs."""
+"""One run of the chain of graphs: copies the inputs of some units to the device, and runs all graphs on them."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -22,7 +22,7 @@ from caflow_runtime.rows.pixels import DevicePixels, HostPixels, Pixels
 
 
 class GraphChain:
-    """Runs units of one window shape. What it gives lies on the device."""
+    """Runs the graphs on units whose windows have the same shape. The results stay on the device."""
 
     def __init__(self, graphs: Graphs) -> None:
         self.graphs = graphs
@@ -30,35 +30,52 @@ class GraphChain:
         self.model = graphs.manifest.model
 
     def noise(self, units: list[Unit], draw: Draw, draw_noise: DrawNoise) -> list[Array]:
-        """z of each level for all rows."""
+        """Draw the noise z of each level, the coarsest first, for all rows of the units."""
         temperatures, drawn = draw.temperatures(self.model.levels), []
         for j, channels in enumerate(self.model.noise_channels):
             places = [_place(unit, cell_side(self.model, f"decode_{j}")) for unit in units]
             z = LevelNoise(channels, j, places, temperatures[j : j + len(channels)], draw.seed, draw.frame)
-            if draw_noise is base_noise:  # which a backend may draw itself
+            if draw_noise is base_noise:  # a backend may draw this noise itself
                 drawn.append(self.backend.draw_noise(z))
             else:
                 drawn.append(self.backend.to_device(draw_rows(z, draw_noise)))
         return drawn
 
     def conditions(self, units: list[Unit], padded: list[Image]) -> Array:
-        """(units, h, w, 3) uint8."""
+        """Return the conditions of the units' windows as a device array, (units, h, w, 3) uint8.
+
+        Arguments:
+            padded: the padded condition of each image.
+        """
         given = np.stack([_window_of(padded[unit.image], unit.window, self.model.scale) for unit in units])
         return self.backend.to_device(given)
 
     def encode(self, units: list[Unit], padded: list[Image]) -> Arrays:
-        """What follows from the units' conditions."""
+        """Run the graph that depends on the condition only, once for each unit. Return its outputs by name, on the
+        device."""
         return scan.encode(self.graphs, self.conditions(units, padded))
 
     def sample(
         self, units: list[Unit], encoded: Arrays, noise: list[Array], keep: Sequence[int] | None = None
     ) -> scan.Rows:
-        """Samples of conditions that are encoded."""
+        """Draw samples of encoded conditions.
+
+        Arguments:
+            encoded: outputs of `encode`.
+            noise: z of each level, the coarsest first.
+            keep: number of samples of each unit that run at each level. By default, no sample is dropped.
+        """
         pruning = None if keep is None else LeastLikely(self, units, keep)
         return scan.sample(self.graphs, self.model.levels, encoded, self.owners(units), noise, pruning)
 
     def sample_at_once(self, condition: Array, owners: Array, noise: list[Array]) -> scan.Rows:
-        """Conditions to samples with nothing in between, which a backend may record and repeat."""
+        """Encode conditions and draw samples in one chain, which a backend may record and repeat.
+
+        Arguments:
+            condition: (units, h, w, 3) uint8 device array.
+            owners: index of the unit of each row.
+            noise: z of each level, the coarsest first.
+        """
         given = {"condition": condition, "image": owners} | {f"z_{j}": z for j, z in enumerate(noise)}
         out = self.backend.replay("sample", self._sample_arrays, given)
         shares = [[out[f"share_{2 * j}"], out[f"share_{2 * j + 1}"]] for j in range(self.model.levels)]
@@ -73,7 +90,7 @@ class GraphChain:
         }
 
     def score(self, units: list[Unit], padded_targets: list[Image], padded: list[Image]) -> scan.Rows:
-        """Targets that are given."""
+        """Compute the likelihoods and the latents of existing targets."""
         encoded, image = self.encode(units, padded), self.owners(units)
         integers = np.stack([_window_of(padded_targets[unit.image], unit.window, 1) for unit in units])
         if "dequantize" not in self.graphs:
@@ -85,7 +102,7 @@ class GraphChain:
         return rows
 
     def parts(self, units: list[Unit], rows: scan.Rows, pixels: Sequence[Pixels] | None = None) -> Iterator[RowPart]:
-        """The rows of a run, one by one: of samples with their pixels, of given targets with their latents."""
+        """Yield the rows of a run: samples with their pixels, or existing targets with their latents."""
         pairs = [(unit, sample) for unit in units for sample in unit.samples]
         kept = range(len(pairs)) if rows.kept is None else rows.kept
         shares = [share for maps in self.shares(rows, units[0].window) for share in maps]
@@ -98,39 +115,41 @@ class GraphChain:
             )
 
     def pixels(self, rows: scan.Rows, stay: bool) -> Sequence[Pixels]:
-        """Of each row; `stay`: on the device, where it can say which are finite."""
+        """Return the pixels of each row. With `stay`, they stay on the device if the backend can find values there that
+        are not finite."""
         if stay and self.backend.finds_not_finite:
             finite = self.backend.are_finite(rows.pixels)
             return [DevicePixels(self.graphs, rows.pixels, r, bool(judged)) for r, judged in enumerate(finite)]
         return [HostPixels(pixels) for pixels in self.backend.to_host(rows.pixels)]
 
     def shares(self, rows: scan.Rows, window: Window) -> list[list[NDArray[np.float32]]]:
-        """The maps of each level, (R, h, w), on the host.
+        """Return the share maps of each level on the host, each (R, h, w) in nats.
 
         Raises:
-            WrongShape: if the cells of a map do not fit the window.
+            WrongShape: if the cells of a map are not square, or do not fit the window.
         """
         return [[self.share(share, window) for share in maps] for maps in rows.shares]
 
     def owners(self, units: list[Unit]) -> Array:
-        """Which unit each row is of."""
+        """Return the index of the unit of each row, as a device array."""
         return self.backend.to_device(np.repeat(np.arange(len(units)), [len(unit.samples) for unit in units]))
 
     def share(self, share: Array, window: Window) -> NDArray[np.float32]:
-        """One map, as of `shares`."""
+        """Return one share map on the host, as `shares` does."""
         found = self.backend.to_host(share)
         (height, width), (rows, columns) = window.shape, found.shape[1:]
         cell = height // rows
         if (cell * rows, cell * columns) != (height, width):
             raise WrongShape(
-                f"{self.graphs.folder}: wanted shares with square cells for targets of {height}×{width}, got "
-                f"{rows}×{columns} cells: export the model again"
+                f"{self.graphs.folder}: shares must have square cells and fit targets of {width}×{height} pixels; got "
+                f"{columns}×{rows} cells: export the model again"
             )
         return found
 
 
 class LeastLikely:
-    """Drops samples of each unit between levels: `keep[j + 1]` of them, the most likely, are left after level j."""
+    """Progressive best-of-N: drops the least likely samples of each unit between levels. `keep[j + 1]` samples remain
+    after level j."""
 
     def __init__(self, run: GraphChain, units: list[Unit], keep: Sequence[int]) -> None:
         self.run = run
@@ -154,7 +173,7 @@ class LeastLikely:
         return kept
 
     def _so_far(self, shares: list[list[Array]]) -> NDArray[np.float64]:
-        """Log-likelihood of each row over the levels so far; what is not finite is worse than anything."""
+        """Return the log-likelihood of each row over the levels so far. Values that are not finite become −∞."""
         total, window = np.zeros(len(self._owner)), self.units[0].window
         for share in (self.run.share(share, window) for maps in shares for share in maps):
             cell = window.y.length // share.shape[1]
@@ -164,12 +183,12 @@ class LeastLikely:
 
 
 def _place(unit: Unit, cell: int) -> Place:
-    """Of a unit's noise, in positions of a level with cells of that side."""
+    """Return the place of a unit's noise on a level. `cell` is the side of the level's positions in target pixels."""
     y, x = unit.window.y, unit.window.x
     return Place(y.start // cell, x.start // cell, y.length // cell, x.length // cell, unit.samples)
 
 
 def _window_of(padded: Image, window: Window, scale: int) -> Image:
-    """A window of an image whose target is `scale` times as large."""
+    """Return a window of an image whose target is `scale` times as large."""
     rows, columns = (slice(axis.start // scale, axis.end // scale) for axis in (window.y, window.x))
     return padded[rows, columns]

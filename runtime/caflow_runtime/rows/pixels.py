@@ -1,6 +1,6 @@
-"""The pixels of one row: continuous, or as the integers of an image, which are a quarter of the bytes.
+"""Pixels of one row: continuous values, or the integers of an image, which take a quarter of the memory.
 
-On a GPU they stay where they are until somebody asks: of N samples, mostly for the best one's integers.
+On a GPU, pixels stay on the device until they are needed. Of N samples, usually only the integers of the best one are.
 """
 
 from collections.abc import Iterator
@@ -16,32 +16,35 @@ from caflow_runtime.flow.scan import Array
 from caflow_runtime.image import Image
 
 LINES_AT_ONCE = 256
+"""Number of image lines that are converted at once."""
 DEEP = 257
-"""What an integer of 8 bits is multiplied by to become one of 16 bits."""
+"""Factor that converts 8-bit integers to 16-bit integers: 65535 / 255."""
 
 
 class Pixels(Protocol):
-    """Of a target of H × W pixels."""
+    """Pixels of one row, whose target has H × W pixels."""
 
     @property
     def is_finite(self) -> bool:
-        """All of them."""
+        """Whether all values are finite."""
 
     def floats(self) -> NDArray[np.float32]:
-        """(H, W, 3) continuous pixel values."""
+        """Return the continuous pixel values, (H, W, 3) float32."""
 
     def integers(self) -> Image:
-        """(H, W, 3): rounded down, as the cell [w, w + 1) stands for w, and clamped to 0…255."""
+        """Return the image, (H, W, 3) uint8. Values are rounded down, because the cell [w, w + 1) stands for w, and
+        clamped to 0…255."""
 
     def cropped(self, height: int, width: int) -> "Pixels":
-        """Without what is below or right of that."""
+        """Return the pixels without the parts below `height` and to the right of `width`."""
 
 
 @dataclass(frozen=True)
 class HostPixels:
-    """On the host."""
+    """Pixels of one row in host memory."""
 
     values: NDArray[np.float32]
+    """(H, W, 3) continuous pixel values."""
 
     @cached_property
     def is_finite(self) -> bool:
@@ -61,8 +64,10 @@ class HostPixels:
 
 
 def deep_integers(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """(H, W, 3) continuous pixel values as 16 bits: the cell [w, w + 1) becomes the 257 integers around 257 w, which
-    become w when they are rounded to 8 bits."""
+    """Return (H, W, 3) continuous pixel values as 16-bit integers.
+
+    The cell [w, w + 1) becomes the 257 integers around 257 w, which become w again when they are rounded to 8 bits.
+    """
     deep = np.empty(values.shape, np.uint16)
     for part in _strips(len(deep)):
         deep[part] = np.clip(np.floor(DEEP * values[part]) - DEEP // 2, 0, 65535)
@@ -70,29 +75,31 @@ def deep_integers(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 def _strips(height: int) -> Iterator[slice]:
-    """Lines of an image, some at once: what is made of floats on the way is as large as they are."""
+    """Yield slices of a few lines each, because the temporary floats of a strip take as much memory as its values."""
     return (slice(top, top + LINES_AT_ONCE) for top in range(0, height, LINES_AT_ONCE))
 
 
 @dataclass(frozen=True)
 class DevicePixels:
-    """A row of what ran together, on the device."""
+    """Pixels of one row on the device, where they are part of the array of all rows of a run."""
 
     graphs: Graphs
     rows: Array
-    """(R, h, w, 3), with padding on the right and below."""
+    """(R, h, w, 3) continuous pixel values of all rows, with padding on the right and below."""
     row: int
+    """Index of the row."""
     is_whole_finite: bool
-    """With its padding."""
+    """Whether all values of the row are finite, including the padding."""
     height: int | None = None
-    """That of the target, and with it the width; None with all padding."""
+    """Height of the target in pixels; None includes the padding."""
     width: int | None = None
+    """Width of the target in pixels; None includes the padding."""
 
     @cached_property
     def is_finite(self) -> bool:
         if self.is_whole_finite or self.height is None:
             return self.is_whole_finite
-        return HostPixels(self.floats()).is_finite  # what is not finite may lie in the padding
+        return HostPixels(self.floats()).is_finite  # perhaps only the padding is not finite
 
     def floats(self) -> NDArray[np.float32]:
         return self._inside(self.graphs.backend.row_to_host(self.rows, self.row))
@@ -102,7 +109,7 @@ class DevicePixels:
         try:
             alone = backend.take(self.rows, np.array([self.row]))
             integers = backend.to_host(self.graphs["to_image"]({"pixels": alone})["integers"])
-        except MemoryError:  # who asks for it halves nothing, and this takes none of the device's
+        except MemoryError:  # the caller cannot retry with less, but the host can convert without device memory
             return HostPixels(self.floats()).integers()
         return np.ascontiguousarray(self._inside(integers[0]))
 

@@ -1,4 +1,4 @@
-"""Images through the graphs: cut into windows, run in bounded batches, and put together again."""
+"""Runs images through the graphs: cuts them into windows, runs these in limited batches, and assembles the results."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,16 +20,17 @@ from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.work import Drawing, Scoring, Work, padded
 
 CANVAS_PIXELS = 2**25
-"""Target pixels of tiled images that are unfinished at the same time, 12 bytes each."""
+"""Largest number of target pixels of tiled images that are unfinished at the same time. Each pixel takes 12 bytes."""
 
 ShowWindows = Callable[[int, int], None]
-"""Is given how many windows of samples are done, and how many there are."""
+"""Callback that receives how many windows of samples are finished, and how many there are in total."""
 LevelNoises = list[NDArray[np.float32]]
-"""z of each level, coarsest first: (R, channels, h, w), the z[i, j], i = j … n−1, side by side."""
+"""z of each level, the coarsest first: (R, channels, h, w). The channels contain the blocks z[i, j] for i = j … n−1, in
+this order."""
 
 
 class Runner:
-    """Runs rows. Any thread may use it: all that ever changes is the pixel budget, halved when memory runs out."""
+    """Runs rows. Any thread may use it. Only the pixel budget ever changes: it is halved when memory runs out."""
 
     def __init__(self, graphs: Graphs, pixel_budget: int, overlap: int) -> None:
         self.graphs = graphs
@@ -40,44 +41,50 @@ class Runner:
         self.overlap = overlap
 
     def room(self, budget: int | None = None) -> Room:
-        """Of one run, by default with the whole pixel budget."""
+        """Return the limits of one run. `budget` is in target pixels; by default, it is the whole pixel budget."""
         return Room(budget or self.pixel_budget, self.backend.profiles)
 
     def windows(self, condition: Image, budget: int | None = None) -> list[Window]:
-        """Of the target of a condition, by default with the whole pixel budget.
+        """Return the windows of a condition's target. `budget` is in target pixels; by default, it is the whole pixel
+        budget.
 
         Raises:
-            InputError: if the image would have to be padded or cut, and its model does not allow that.
+            InputError: if the windows would be too small for the overlap, or if the image has to be padded or cut and
+                the model does not support that.
         """
         scale = self.model.scale
         return self.windows_of(scale * condition.shape[0], scale * condition.shape[1], budget)
 
     def windows_of(self, height: int, width: int, budget: int | None = None) -> list[Window]:
-        """Of a target of that size in pixels, as `windows`.
+        """Return the windows of a target of this size in pixels, as `windows` does.
 
         Raises:
-            InputError
+            InputError: as `windows` does.
         """
         model, budget = self.model, budget or self.pixel_budget
         try:
             windows = cut(height, width, model.size_multiple, budget, self.overlap, self.room(budget).largest_sides)
         except TooSmall as error:
             larger = ["a smaller overlap", "a larger pixel_budget"]
-            larger += ["engines of a larger --max-size"] if self.backend.profiles else []
-            raise InputError(f"{error}: give {' or '.join(larger)}") from None
+            larger += ["engines built with a larger --max-size"] if self.backend.profiles else []
+            raise InputError(f"{error}: use {' or '.join(larger)}") from None
         whole = len(windows) == 1 and windows[0].shape == (height, width)
         if not whole and model.task_settings.get("mask") == "central":
             raise InputError(
-                f"this model fills a hole in the middle, so images cannot be padded or cut: wanted sides that are "
-                f"multiples of {model.size_multiple} and at most {budget} pixels, got {height}×{width}"
+                f"this model fills a hole in the middle, so images cannot be padded or cut: sides must be multiples of "
+                f"{model.size_multiple}, and images must have at most {budget} pixels; got {width}×{height}"
             )
         return windows
 
     def load_of(self, height: int, width: int, samples: int, images: int = 1) -> RunLoad:
-        """What samples of targets of that size are cut into.
+        """Return how samples of targets of this size, in pixels, are divided into windows and runs.
+
+        Arguments:
+            samples: number of samples of each target.
+            images: number of targets.
 
         Raises:
-            InputError
+            InputError: as `windows` does.
         """
         windows = self.windows_of(height, width)
         pixels = prod(windows[0].shape)
@@ -88,22 +95,22 @@ class Runner:
         return RunLoad(len(windows), pixels, units, units * rows, canvases, -(-samples // unfinished))
 
     def _padded_sides(self, condition: Image) -> tuple[int, int]:
-        """Of its target."""
+        """Return height and width of a condition's target with its padding, in pixels."""
         multiple = self.model.size_multiple
         height, width = (-(-side * self.model.scale // multiple) * multiple for side in condition.shape[:2])
         return height, width
 
     def _single_window(self, condition: Image) -> Window:
-        """Of an image that is not cut.
+        """Return the window of an image that is not cut.
 
         Raises:
-            InputError: if it has to be.
+            InputError: if the image requires more than one window.
         """
         windows = self.windows(condition)
         if len(windows) > 1:
             height, width = self._padded_sides(condition)
             raise InputError(
-                f"noise is given for an image as a whole, which must run at once, {height}×{width} pixels: give "
+                f"the noise belongs to the whole image, so its {width}×{height} pixels must run as one tile: use "
                 f"{self.room().remedy(1, height, width)}"
             )
         return windows[0]
@@ -116,39 +123,45 @@ class Runner:
         show: ShowWindows | None = None,
         draw_noise: DrawNoise = draw_noise,
     ) -> Iterator[Row]:
-        """Samples, by their numbers, of all conditions, as they are finished; with `draw.keep` those not dropped.
+        """Draw samples of all conditions. Yield each row when it is finished.
+
+        Arguments:
+            samples: numbers of the samples to draw of each condition.
+            draw: settings. With `draw.keep`, dropped samples are not yielded.
+            show: receives the progress.
+            draw_noise: function that draws the noise.
 
         Raises:
-            InputError: if samples are to be dropped of an image that is cut into tiles or runs.
-            MemoryError: if memory runs out with the smallest tiles, too.
+            InputError: if `draw.keep` is used and the samples of an image do not all fit into one run.
+            MemoryError: if memory runs out even with the smallest tiles.
         """
         return self._run(Drawing(self.chain, conditions, samples, draw, draw_noise), show)
 
     def score(
         self, targets: Sequence[Image], conditions: Sequence[Image], show: ShowWindows | None = None
     ) -> Iterator[Row]:
-        """The likelihood of given targets, as they are finished.
+        """Compute the likelihoods of existing targets. Yield each row when it is finished.
 
         Raises:
-            MemoryError: if memory runs out with the smallest tiles, too.
+            MemoryError: if memory runs out even with the smallest tiles.
         """
         return self._run(Scoring(self.chain, targets, conditions), show)
 
     def encode(self, target: Image, condition: Image) -> tuple[LevelNoises, Row]:
-        """The noise of a target, (1, channels, h, w) each, and its likelihood.
+        """Return the noise of a target, an array (1, channels, h, w) for each level, and the row with its likelihood.
 
         Raises:
-            InputError: if it needs more than one tile.
+            InputError: if the image requires more than one tile.
         """
         unit, model = Unit(0, self._single_window(condition), (0,)), self.model
         rows = self.chain.score([unit], [padded(target, model, 1)], [padded(condition, model, model.scale)])
         return [self.backend.to_host(z) for z in rows.noise], self._only_row(condition, self.chain.parts([unit], rows))
 
     def decode(self, noise: LevelNoises, condition: Image) -> Row:
-        """The image that noise makes.
+        """Return the row whose pixels this noise produces.
 
         Raises:
-            InputError: if it needs more than one tile, or the noise does not fit.
+            InputError: if the image requires more than one tile, or the noise has a wrong shape.
         """
         unit = Unit(0, self._single_window(condition), (0,))
         wanted = [
@@ -156,24 +169,24 @@ class Runner:
             for j, channels in enumerate(self.model.noise_channels)
         ]
         if [z.shape for z in noise] != wanted:
-            raise InputError(f"noise: wanted arrays of shapes {wanted}, got {[z.shape for z in noise]}")
+            raise InputError(f"noise: expected arrays of shapes {wanted}; got {[z.shape for z in noise]}")
         encoded = self.chain.encode([unit], [padded(condition, self.model, self.model.scale)])
         device = [self.backend.to_device(z) for z in noise]
         rows = self.chain.sample([unit], encoded, device)
         return self._only_row(condition, self.chain.parts([unit], rows, self.chain.pixels(rows, stay=False)))
 
     def _only_row(self, condition: Image, parts: Iterable[RowPart]) -> Row:
-        """Of a run of one."""
+        """Return the row of a run that has a single row."""
         (part,) = parts
         row = Assembly(self.model, [condition], [[part.window]]).add(part)
         assert row is not None
         return row
 
     def _run(self, work: Work, show: ShowWindows | None) -> Iterator[Row]:
-        """All rows. Each time memory runs out, what is left is done with half the budget, and so are later calls."""
+        """Yield all rows. When memory runs out, halve the budget for the remaining rows and for later calls."""
         given: set[tuple[int, int]] = set()
         whole = budget = self.pixel_budget
-        # A larger budget than that of all rows of the largest image makes no difference.
+        # Halving begins at the pixels of all rows of the largest image. For one image, more budget has no effect.
         most = len(work.samples) * max((prod(self._padded_sides(one)) for one in work.conditions), default=0)
         while True:
             ran_out: MemoryError | None = None
@@ -182,13 +195,15 @@ class Runner:
                     if (row.image, row.sample) not in given:
                         given.add((row.image, row.sample))
                         yield row
-                    del row  # its pixels, perhaps of a large image, would stay while the next row's are drawn
+                    del row  # free its pixels, which may be many, before the next row is drawn
             except MemoryError as error:
-                ran_out = MemoryError(*error.args)  # another one: this holds all that was alive where it was raised
+                ran_out = MemoryError(*error.args)  # a copy, because the original keeps all local variables alive
             except InputError:
                 if budget == whole:
                     raise
-                raise MemoryError(f"memory ran out with a pixel_budget of {2 * budget}; less holds no tile") from None
+                raise MemoryError(
+                    f"memory ran out with a pixel_budget of {2 * budget}, and a smaller one does not allow tiles"
+                ) from None
             if ran_out is None:
                 self.pixel_budget = min(self.pixel_budget, budget)
                 return
@@ -196,10 +211,10 @@ class Runner:
             if budget < self.model.size_multiple**2:
                 raise ran_out
             self.graphs.spare_memory()
-            warnings.warn(f"memory ran out, going on with a pixel_budget of {budget}", stacklevel=2)
+            warnings.warn(f"memory ran out; continuing with a pixel_budget of {budget}", stacklevel=2)
 
     def _batches(self, work: Work, budget: int, show: ShowWindows | None) -> Iterator[Row]:
-        """Batch after batch; each row when its last window is done."""
+        """Run all batches. Yield each row when its last window is finished."""
         windows = [self.windows(condition, budget) for condition in work.conditions]
         work.begin(windows, self.room(budget))
         rows = Assembly(self.model, work.conditions, windows)

@@ -1,4 +1,4 @@
-"""What a runner does: samples of conditions, or likelihoods of targets, batch by batch."""
+"""Work of a runner: drawing samples of conditions, or scoring targets, batch by batch."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -16,29 +16,38 @@ from caflow_runtime.rows.draw import Draw
 
 
 class Work(Protocol):
-    """Rows that are wanted: each sample of each condition."""
+    """Rows to compute: every sample of every condition."""
 
     conditions: Sequence[Image]
     samples: Sequence[int]
+    """Numbers of the samples."""
 
     def begin(self, windows: Sequence[list[Window]], room: Room) -> None:
-        """Batches follow, of those windows of each condition's target.
+        """Prepare for batches. This is called again whenever the pixel budget changes.
+
+        Arguments:
+            windows: windows of each condition's target.
+            room: limits of one run.
 
         Raises:
-            InputError: if it cannot be done so.
+            InputError: if the work is not possible with these windows.
         """
 
     def run(self, units: list[Unit]) -> Iterator[RowPart]:
-        """One batch."""
+        """Run one batch."""
 
 
 class Drawing:
-    """Samples, by their numbers."""
+    """Draws the samples with the given numbers."""
 
     def __init__(
         self, chain: GraphChain, conditions: Sequence[Image], samples: Sequence[int], draw: Draw, draw_noise: DrawNoise
     ) -> None:
-        """`draw.n` says nothing here: more samples of the same draw have other numbers."""
+        """
+        Arguments:
+            samples: numbers of the samples to draw. `draw.n` is ignored, because additional samples of the same draw
+                have other numbers.
+        """
         self.chain = chain
         self.conditions = conditions
         self.samples = samples
@@ -46,8 +55,9 @@ class Drawing:
         self.draw_noise = draw_noise
         self._padded = [padded(condition, chain.model, chain.model.scale) for condition in conditions]
         self._encoded: tuple[list[tuple[int, int, int]], Arrays] | None = None
-        """Of the last batch, and where its windows were."""
+        """Encoded conditions of the last batch, and the places of its windows."""
         self._stays = False
+        """Whether pixels stay on the device. Pixels of tiled images do not, because the host assembles them."""
 
     def begin(self, windows: Sequence[list[Window]], room: Room) -> None:
         if self.draw.keep is not None:
@@ -65,7 +75,7 @@ class Drawing:
         return chain.parts(units, rows, chain.pixels(rows, self._stays))
 
     def _encode(self, units: list[Unit]) -> Arrays:
-        """More samples of the same windows need no new encoding."""
+        """Encode the conditions of the units, unless the last batch had the same windows."""
         places = [(unit.image, unit.window.y.start, unit.window.x.start) for unit in units]
         if self._encoded is None or self._encoded[0] != places:
             self._encoded = places, self.chain.encode(units, self._padded)
@@ -77,13 +87,13 @@ class Drawing:
             if len(of_image) > 1 or samples > room.rows(of_image[0]):
                 height, width = of_image[-1].y.end, of_image[-1].x.end
                 raise InputError(
-                    f"keep: all {samples} samples of images[{k}] must run at once, {height}×{width} "
-                    f"pixels each: give {room.remedy(samples, height, width)}"
+                    f"keep: all {samples} samples of images[{k}] must fit in one batch, {width}×{height} "
+                    f"pixels each: use {room.remedy(samples, height, width)}"
                 )
 
 
 class Scoring:
-    """Likelihoods of given targets."""
+    """Scores existing targets."""
 
     def __init__(self, chain: GraphChain, targets: Sequence[Image], conditions: Sequence[Image]) -> None:
         self.chain = chain
@@ -100,7 +110,11 @@ class Scoring:
 
 
 def padded(image: Image, model: Model, scale: int) -> Image:
-    """An image whose target is `scale` times as large, such that the target's sides are multiples."""
+    """Return an image padded so that the sides of its target are multiples of the size multiple.
+
+    Arguments:
+        scale: side of the target divided by the side of the image.
+    """
     multiple = model.size_multiple // scale
     height, width = (-(-side // multiple) * multiple for side in image.shape[:2])
     return pad(image, height, width)
