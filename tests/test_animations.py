@@ -91,7 +91,7 @@ def test_a_video_becomes_an_animation_and_back(uncalibrated: Path, tmp_path: Pat
     ffmpeg(*picture, "-c:v", "ffv1", "-c:a", "flac", tmp_path / "clip.mkv")
     done = video(tmp_path / "clip.mkv", tmp_path / "out.gif", uncalibrated)
     assert done.returncode == 0
-    assert "audio is left out: give a name ending in .mp4 or .mkv to keep it" in done.stderr
+    assert "audio is omitted: use a name that ends in .mp4 or .mkv to keep it" in done.stderr
     assert shown(tmp_path / "out.gif")[:2] == ([40] * 10, 0)
     done = video(tmp_path / "out.gif", tmp_path / "out.mp4", uncalibrated, "--start", 0.08)
     assert (done.returncode, messages(done.stderr)) == (0, [])
@@ -103,7 +103,7 @@ def test_a_gif_shows_no_frame_for_too_short(uncalibrated: Path, tmp_path: Path) 
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=100:d=0.2", "-c:v", "ffv1", tmp_path / "fast.mkv")
     done = video(tmp_path / "fast.mkv", tmp_path / "out.gif", uncalibrated)
     assert done.returncode == 0
-    assert "10 frames are left out: of a GIF, 50 per second can be shown" in done.stderr
+    assert "10 frames are omitted: a GIF can show at most 50 frames per second" in done.stderr
     assert shown(tmp_path / "out.gif")[0] == [20] * 10
 
 
@@ -207,12 +207,12 @@ def test_a_damaged_animation_gives_what_it_has(animations: Path, tmp_path: Path,
     contents = (animations / name).read_bytes()
     (tmp_path / name).write_bytes(contents[: len(contents) * 2 // 3])
     if name == "a.webp":  # whose reader wants all of it
-        with pytest.raises(UnreadableVideo, match="damaged at frame 1"):
+        with pytest.raises(UnreadableVideo, match="is damaged at frame 1"):
             AnimationSource(tmp_path / name)
         return
     source = AnimationSource(tmp_path / name)
     assert len(list(source.frames())) < len(DURATIONS)
-    assert f"{tmp_path / name}: damaged at frame " in (source.ended_early or "")
+    assert f"{tmp_path / name} is damaged at frame " in (source.ended_early or "")
 
 
 def test_still_images_are_none(photographs: Path, tmp_path: Path) -> None:

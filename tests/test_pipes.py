@@ -166,7 +166,7 @@ def test_a_cut_off_input_gives_what_came(clip: Path, uncalibrated: Path, tmp_pat
     done = piped(video("-", tmp_path / "out.mkv", uncalibrated, "--codec", "ffv1"), y4m_of("-i", clip)[:-100])
     assert done.returncode == 1
     holds = f"{tmp_path / 'out.mkv'} holds {FRAMES - 1} frames"
-    assert messages(done.stderr.decode()) == [f"caflow: standard input: cut off within frame {FRAMES}; {holds}"]
+    assert messages(done.stderr.decode()) == [f"caflow: standard input ended in the middle of frame {FRAMES}; {holds}"]
     assert len(frames_of(tmp_path / "out.mkv")) == FRAMES - 1
     assert list(tmp_path.iterdir()) == [tmp_path / "out.mkv"]
 
@@ -218,14 +218,14 @@ def test_memory_is_flat_over_2000_frames(uncalibrated: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (b"", "wanted YUV4MPEG2, nothing came: ffmpeg -i IN"),
-        (b"\x89PNG\r\n", "wanted YUV4MPEG2, what came is none: ffmpeg -i IN"),
-        (b"YUV4MPEG2 W4 H4 F25:1 C444alpha\n", "its colours, 444alpha, are not supported"),
-        (b"YUV4MPEG2 W0 H4 F25:1\n", "its frames have 0×4 pixels"),
-        (b"YUV4MPEG2 W99999 H99999 F25:1\n", "its frames have 99999×99999 pixels"),
+        (b"", "expected YUV4MPEG2; got no data: make it with ffmpeg -i IN"),
+        (b"\x89PNG\r\n", "expected YUV4MPEG2; got other data: make it with ffmpeg -i IN"),
+        (b"YUV4MPEG2 W4 H4 F25:1 C444alpha\n", "its pixel format 444alpha is not supported"),
+        (b"YUV4MPEG2 W0 H4 F25:1\n", "got 0×4"),
+        (b"YUV4MPEG2 W99999 H99999 F25:1\n", "got 99999×99999"),
         (b"YUV4MPEG2 Wx H4 F25:1\n", "cannot be read"),
-        (b"YUV4MPEG2 W4 H4 F25:1\n", "not one whole frame came"),
-        (b"YUV4MPEG2 W4 H4 F25:1\nFRAME\n12", "not one whole frame came"),
+        (b"YUV4MPEG2 W4 H4 F25:1\n", "got no complete frame"),
+        (b"YUV4MPEG2 W4 H4 F25:1\nFRAME\n12", "got no complete frame"),
     ],
 )
 def test_what_is_no_video_is_refused(tmp_path: Path, given: bytes, message: str) -> None:
@@ -240,7 +240,7 @@ def test_what_is_no_frame_ends_the_video(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "in.y4m").write_bytes(whole[:third] + b"XRAME" + whole[third + 5 :])
     source = source_of(tmp_path / "in.y4m")
     assert len(list(source.frames())) == 2
-    assert source.ended_early == "standard input: damaged after 2 frames: what follows is no frame"
+    assert source.ended_early == "standard input is damaged after 2 frames: the data that follows is not a frame"
 
 
 def test_uneven_times_are_said() -> None:
@@ -250,7 +250,7 @@ def test_uneven_times_are_said() -> None:
         for time in ticks:
             writer.write(np.zeros((16, 32, 3), np.float32), time)
         assert len(writer.lost) == said
-    with pytest.raises(InputError, match="--pixel-format bgr0: wanted, for standard output, one of gray"):
+    with pytest.raises(InputError, match=r"--pixel-format must be one of gray, .* for standard output; got bgr0"):
         PipeWriter(io.BytesIO(), info, "bgr0")
     assert "yuv420p10le" in PIXEL_FORMATS
 

@@ -155,9 +155,9 @@ def test_a_page_of_real_scores(
     page = Page(output)
     assert f"Typicality of {len(entries)} pairs" in page.text
     assert f"{100 * len(rejected) / len(entries):.2f} %" in page.text
-    assert "α = 0.1: of pairs like those of the calibration 10.00 % are rejected" in page.text
-    assert "Here it is more" not in page.text
-    assert "nothing can be rejected" not in page.text
+    assert "α = 0.1: about 10.00 % of pairs like those of the calibration are rejected" in page.text
+    assert "In this list the fraction is larger" not in page.text
+    assert "can be rejected" not in page.text
     assert "broken.png: cannot be read" in page.text
     assert page.tags.count("svg") == 4
     # The least typical are shown, the least first; each with both of its pictures.
@@ -185,10 +185,10 @@ def test_what_the_share_of_rejected_pairs_says(
     path = scores([entry | {"verdict": "rejected"} for entry in entries])
     output = path.with_name("report.html")
     write_report(path, calibration, output)
-    assert "Here it is more" in Page(output).text
+    assert "In this list the fraction is larger" in Page(output).text
     path.with_name("job.json").write_text(json.dumps({"alpha": 0.005}))
     write_report(path, calibration, output)
-    assert "its calibration knows no typicality below\n0.0189" in Page(output).text
+    assert "its smallest typicality is\n0.0189" in Page(output).text
 
 
 def test_scores_of_another_bundle(
@@ -197,7 +197,7 @@ def test_scores_of_another_bundle(
     path = scores(entries)
     job, output = path.with_name("job.json"), path.with_name("report.html")
     job.write_text(json.dumps({"settings": {"alpha": ALPHA, "bundle": "0" * 64}}))
-    with pytest.raises(InputError, match=r"is of another bundle: give the --bundle that caflow filter had"):
+    with pytest.raises(InputError, match=r"belongs to another bundle: use the same --bundle as for caflow filter"):
         write_report(path, calibration, output)
     job.write_text(json.dumps({"settings": {"alpha": ALPHA, "bundle": calibration.manifest_sha256}}))
     write_report(path, calibration, output)
@@ -250,7 +250,7 @@ def test_errors_alone_and_many(calibration: Calibration, scores: Callable[[list[
     (path.with_name("job.json")).unlink()
     write_report(path, calibration, path.with_name("report.html"))
     page = Page(path.with_name("report.html"))
-    assert f"The first {ERRORS} of {ERRORS + 7}." in page.text
+    assert f"The first {ERRORS} of {ERRORS + 7}:" in page.text
     assert f"{ERRORS - 1:03}.png" in page.text
     assert f"{ERRORS:03}.png" not in page.text
     assert "svg" not in page.tags
@@ -259,9 +259,9 @@ def test_errors_alone_and_many(calibration: Calibration, scores: Callable[[list[
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bits_per_dim": None}, "line 2: wanted numbers of a pair that was accepted"),
+        ({"bits_per_dim": None}, "line 2: the numbers of a pair that was accepted must be finite"),
         ({"image_typicality": float("nan")}, "line 2: wanted finite numbers, got NaN"),
-        ({"residuals": [0.0] * 3}, "line 2: wanted residuals of 2 levels, as the bundle has, got 3"),
+        ({"residuals": [0.0] * 3}, "line 2: expected residuals of 2 levels, as the bundle has; got 3"),
         ({"verdict": "perhaps"}, "line 2: Invalid enum value 'perhaps'"),
         ({"target": 7}, "line 2: Expected `str`, got `int`"),
     ],
@@ -283,9 +283,9 @@ def test_lines_that_say_something_else(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bits_per_dim": 3.0}, "it was edited or damaged, as its sha256 is that of other contents"),
-        ({"verdict": "error"}, "it was edited or damaged, as its sha256 is that of other contents"),
-        ({"sha256": ""}, "it has no sha256, so an earlier version of caflow wrote it"),
+        ({"bits_per_dim": 3.0}, "the line was edited or damaged: its sha256 does not match its contents"),
+        ({"verdict": "error"}, "the line was edited or damaged: its sha256 does not match its contents"),
+        ({"sha256": ""}, "the line has no sha256, so an earlier version of caflow wrote it"),
         ({"note": "mine"}, "Object contains unknown field `note`"),
     ],
 )
@@ -305,8 +305,8 @@ def test_an_edited_line_is_refused(
     assert write_report(path, calibration, path.with_name("report.html")).counts.total() == 3
     lines[1] |= change
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    remedy = "run the same command again, which computes this line and what follows again"
-    message = f"{path}, line 2: {message}: wanted what caflow filter writes: {remedy}"
+    remedy = "run the same caflow filter command again, which computes this line and all later lines again"
+    message = f"{path}, line 2: {message}: {remedy}"
     with pytest.raises(InputError, match=re.escape(message)):
         write_report(path, calibration, path.with_name("report.html"))
 
@@ -317,7 +317,7 @@ def test_files_that_are_no_scores(
     path = scores(entries[:3])
     whole = path.read_bytes()
     for contents, message in (
-        (b"", f"{path}: wanted lines that caflow filter wrote, the file is empty"),
+        (b"", f"{path} is empty; expected lines that caflow filter writes"),
         (whole[:-40], f"{path}, line 3: "),
         (whole + b"\xff\xfe\n", f"{path}, line 4: "),
         (b"[1]\n", f"{path}, line 1: Expected `object`, got `array`"),
@@ -331,7 +331,7 @@ def test_files_that_are_no_scores(
     path.with_name("job.json").write_text("{")
     calibration = read_calibration(calibrated)
     assert calibration is not None
-    with pytest.raises(InputError, match=r"job.json: wanted what caflow filter writes"):
+    with pytest.raises(InputError, match=r"job.json is not a job.json of caflow filter"):
         write_report(path, calibration, path.with_name("report.html"))
 
 

@@ -244,7 +244,7 @@ def test_a_segment_that_has_changed_is_not_joined(pipe: Pipeline, clips: Path, t
     content = first.read_bytes()
     for wrong in (bytes(len(content)), content[:-100], second.read_bytes(), None):
         first.unlink() if wrong is None else first.write_bytes(wrong)
-        with pytest.raises(UnwritableVideo, match=r"00000\.mp4 is missing, or has changed since it was drawn"):
+        with pytest.raises(UnwritableVideo, match=r"00000\.mp4 is missing or has changed since it was drawn"):
             join_segments(drawn, H264, tmp_path, source, output)
         assert not output.exists()
     first.write_bytes(content)
@@ -313,7 +313,7 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     (folder / "notes.txt").rename(folder / "00001.mp4")  # there is no job, so it is not a segment
     for force in (False, True):
-        with pytest.raises(InputError, match=r"would keep its parts, and 00001\.mp4 is in it: move that"):
+        with pytest.raises(InputError, match=r"must be free for the parts of this job, but contains 00001\.mp4"):
             open_parts(folder, settings(), force)
     remove_parts(folder)
     assert [path.name for path in folder.iterdir()] == ["00001.mp4"]
@@ -372,9 +372,7 @@ def test_where_a_sample_was_not_finite_a_job_is_not_resumed_the_other_way(
     write_record(tmp_path, count.record(1, SEGMENT_FRAMES, None, begun_by, settings.made_of))
     assert read_records(tmp_path, settings, begun_by).keys() == {1}
     other, way = ("workers", "without") if begun_by == "one process" else ("one process", "with")
-    with pytest.raises(
-        InputError, match=f"must be resumed {way} --workers .* in segment 1 the sample that a scene keeps"
-    ):
+    with pytest.raises(InputError, match=f"must be resumed {way} --workers .* in segment 1 a scene's sample"):
         read_records(tmp_path, settings, other)  # type: ignore[arg-type]
 
 
@@ -399,22 +397,22 @@ def test_a_sample_that_is_chosen_again_is_noticed() -> None:
 
 def test_a_file_that_has_changed_is_refused(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     segment = plan_segments(clips / "scenes.mp4", SEGMENT_FRAMES).segments[1]
-    with pytest.raises(UnreadableVideo, match="is not the file that was planned: plan it anew"):
+    with pytest.raises(UnreadableVideo, match="has changed since it was planned: plan it again"):
         draw_segment(pipe, clips / "vfr.mp4", segment, StreamSettings(), H264, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_refusals(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     source, output = clips / "scenes.mp4", tmp_path / "out.mp4"
-    with pytest.raises(InputError, match="segment_frames: wanted at least 1, got 0"):
+    with pytest.raises(InputError, match="segment_frames must be at least 1; got 0"):
         plan_segments(source, 0)
     segments = plan_segments(source, SEGMENT_FRAMES).segments
     with pytest.raises(UnwritableVideo, match=r"00000.mp4 cannot be written: .*No such file"):
         draw_segment(pipe, source, segments[0], StreamSettings(), H264, tmp_path / "nothing")
     report = draw_segment(pipe, source, segments[0], StreamSettings(), H264, tmp_path)
-    with pytest.raises(InputError, match="wanted each segment once, from 0 on, got 2 in place of 1"):
+    with pytest.raises(InputError, match="expected each segment once, from 0 on; got 2 instead of 1"):
         join_segments([msgspec.structs.replace(report, number=2), report], H264, tmp_path, source, output)
-    with pytest.raises(UnwritableVideo, match="no frame is left"):
+    with pytest.raises(UnwritableVideo, match="every frame was dropped"):
         join_segments([msgspec.structs.replace(report, start=None)], H264, tmp_path, source, output)
     join_segments([report], H264, tmp_path, source, output)
     assert len(frames_of(output)) == SEGMENT_FRAMES

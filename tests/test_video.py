@@ -180,7 +180,7 @@ def test_subtitles_are_kept_or_named(clips: Path, uncalibrated: Path, tmp_path: 
         assert packets(tmp_path / output, "subtitle") == packets(clips / source, "subtitle") != []
     done = caflow_video(clips / "words.mkv", tmp_path / "words.mp4", uncalibrated)
     assert done.returncode == 0
-    assert "a name ending in .mkv keeps it as it is" in done.stderr
+    assert "a name that ends in .mkv keeps it unchanged" in done.stderr
 
 
 def test_sound_that_nothing_knows_does_not_cost_the_picture(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ def test_sound_that_nothing_knows_does_not_cost_the_picture(clips: Path, uncalib
     (tmp_path / "strange.mp4").write_bytes(strange)
     ffmpeg("-i", clips / "vfr.mp4", "-c:v", "copy", "-c:a", "pcm_s16le", "-ac", 2, tmp_path / "pcm.mkv")
     for source, output, said in (
-        ("strange.mp4", "a.mp4", "is left out"),
-        ("strange.mp4", "a.mkv", "is left out"),
+        ("strange.mp4", "a.mp4", "is omitted"),
+        ("strange.mp4", "a.mkv", "is omitted"),
         ("pcm.mkv", "b.mp4", "audio 1 (pcm_s16le) is converted"),
     ):
         done = caflow_video(tmp_path / source, tmp_path / output, uncalibrated)
@@ -212,7 +212,7 @@ def test_a_folder_that_is_no_jobs_is_left_alone(clips: Path, uncalibrated: Path,
     (tmp_path / "out.mp4.parts" / "mine.txt").touch()
     done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated)
     assert done.returncode == 2
-    assert "would keep its parts, and mine.txt is in it: move that" in done.stderr
+    assert "must be free for the parts of this job, but contains mine.txt" in done.stderr
     assert (tmp_path / "out.mp4.parts" / "mine.txt").exists()
 
 
@@ -255,7 +255,7 @@ def test_chapters_languages_and_fonts_go_along(clips: Path, uncalibrated: Path, 
     done = caflow_video(rich, tmp_path / "out.mp4", uncalibrated)
     assert done.returncode == 0
     assert "attachment 3" in done.stderr
-    assert "is left out" in done.stderr
+    assert "is omitted" in done.stderr
 
 
 def test_what_starts_late_stays_in_step(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
@@ -459,7 +459,7 @@ def test_what_is_joined_is_counted(clips: Path, tmp_path: Path) -> None:
     parts = [write_segment(folder / f"{k}.mp4", info, frames=6, start=18000 * k) for k in range(2)]
     assert join_what_fits(parts, folder / "both.mp4", None, info) == []
     assert count_frames(folder / "both.mp4") == len(frames_of(folder / "both.mp4")) == 12
-    with pytest.raises(UnwritableVideo, match="13 frames were joined, but 12 are in the file"):
+    with pytest.raises(UnwritableVideo, match="13 frames were joined, but the file contains 12"):
         join_what_fits([parts[0], parts[1]._replace(frames=7)], folder / "both.mp4", None, info)
 
 
@@ -555,7 +555,7 @@ def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(uncalibrated: Pa
     done = caflow_video(tmp_path / "tiny.mkv", tmp_path / "out.mp4", uncalibrated, "--codec", "hevc")
     assert done.returncode == 2
     assert "libx265 cannot encode frames of 8×8" in done.stderr
-    assert "give another --codec" in done.stderr
+    assert "use another --codec" in done.stderr
     assert "resume" not in done.stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "tiny.mkv"]
 
@@ -574,7 +574,7 @@ def test_what_is_not_the_jobs_own_stays_in_its_folder(clips: Path, uncalibrated:
     (stopped / "00001.mp4").mkdir()
     done = job(source, output, uncalibrated, "0.8")
     assert done.stderr.endswith(
-        f"{stopped / '00001.mp4'} is where this job would keep a file, and is a folder: move that\n"
+        f"{stopped / '00001.mp4'} is a folder, but this job must write a file of that name: move the folder elsewhere\n"
     )
     (stopped / "00001.mp4").rename(stopped / "mine")
     (stopped / "notes.txt").touch()
@@ -635,7 +635,7 @@ def test_a_job_with_more_segments_than_the_video_has_is_refused(clips: Path, unc
         report = msgspec.structs.replace(record.report, number=number)
         write_record(stopped, msgspec.structs.replace(record, report=report, first=10 * number, file=file))
     done = job(clips / "cut.mp4", stopped.with_name("out.mp4"), uncalibrated, "0.8")
-    assert "says that 200 frames are done, but" in done.stderr.splitlines()[-1]
+    assert "contains 200 finished frames, but" in done.stderr.splitlines()[-1]
     assert stopped.with_name("out.mp4").read_bytes() == before
 
 
@@ -684,7 +684,7 @@ def test_a_cut_off_file_gives_what_it_has(clips: Path, uncalibrated: Path, tmp_p
     done = caflow_video(tmp_path / "cut.mkv", tmp_path / "out.mkv", uncalibrated)
     assert 0 < len(frames_of(tmp_path / "out.mkv")) < len(frames_of(clips / "words.mkv"))
     assert done.returncode == 1
-    assert "cut off: its picture ends at 0." in done.stderr
+    assert "is incomplete: the pictures end at 0." in done.stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "cut.mkv", tmp_path / "out.mkv"]
 
 
@@ -694,7 +694,7 @@ def test_a_picture_that_changes_its_size_ends_the_video(uncalibrated: Path, tmp_
     (tmp_path / "two.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
     done = caflow_video(tmp_path / "two.ts", tmp_path / "out.mp4", uncalibrated)
     assert done.returncode == 1
-    assert "its picture changes from 32×16 to 48×32" in done.stderr
+    assert "the size of its frames changes from 32×16 to 48×32" in done.stderr
     assert len(frames_of(tmp_path / "out.mp4")) >= 14  # MPEG-2 holds one back
 
 
@@ -702,19 +702,19 @@ def test_a_picture_that_changes_its_size_ends_the_video(uncalibrated: Path, tmp_
     ("source", "output", "options", "message"),
     [
         ("nothing.mp4", "out.mp4", [], "there is no such file"),
-        ("words.srt", "out.mp4", [], "wanted a video, there is no picture in it"),
-        ("vfr.mp4", "out.avi", [], "wanted a name ending in .mp4, .mov"),
-        ("vfr.mp4", "out.mp4", ["--codec", "ffv1"], ".mp4 cannot hold ffv1"),
-        ("vfr.mp4", "out.mp4", ["--crf", 60], "crf: of h264 wanted at most 51, got 60"),
+        ("words.srt", "out.mp4", [], "expected a video; it contains no pictures"),
+        ("vfr.mp4", "out.avi", [], "the name must end in .mp4, .mov"),
+        ("vfr.mp4", "out.mp4", ["--codec", "ffv1"], ".mp4 files cannot contain ffv1"),
+        ("vfr.mp4", "out.mp4", ["--crf", 60], "crf must be at most 51 for h264; got 60"),
         ("vfr.mp4", "out.mp4", ["--workers", 2, "--show"], "--show does not work with --workers and --ray"),
         ("vfr.mp4", "out.mp4", ["--workers", 2, "--metrics", 9100], "--metrics does not work with --workers"),
         ("vfr.mp4", "out.mp4", ["--workers", 2, "--encoder", "nvenc"], "--encoder nvenc does not work with --workers"),
         ("vfr.mp4", "out.mp4", ["--noise", "blue"], "wanted fixed, fresh, or ar1:ρ"),
-        (".", "out.mp4", [], "wanted a video, this is a folder"),
-        ("sound.m4a", "out.mp4", [], "wanted a video, there is no picture in it"),
-        ("empty.mp4", "out.mp4", [], "not a video that can be read"),
-        ("strange.mp4", "out.mp4", [], "its picture is in a codec that FFmpeg does not know"),
-        ("frameless.mp4", "out.mp4", [], "not one frame of it can be decoded"),
+        (".", "out.mp4", [], "is a folder; expected a video file"),
+        ("sound.m4a", "out.mp4", [], "expected a video; it contains no pictures"),
+        ("empty.mp4", "out.mp4", [], "cannot be read as a video"),
+        ("strange.mp4", "out.mp4", [], "FFmpeg does not know the codec of its pictures"),
+        ("frameless.mp4", "out.mp4", [], "expected a video; none of its frames can be decoded"),
     ],
 )
 def test_refusals_are_one_line(
@@ -740,14 +740,14 @@ def test_what_is_done_is_kept_where_no_more_can_be_written(clips: Path, uncalibr
     )
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
-    assert "its files play; run the same command again to resume" in done.stderr
+    assert "and can be played; run the same command again to resume" in done.stderr
     assert (tmp_path / "out.mkv.parts" / "job.json").is_file()
     assert sum(len(frames_of(path)) for path in (tmp_path / "out.mkv.parts").glob("*.mkv")) > 0
 
 
 def test_odd_sides_need_a_codec_that_holds_them(clips: Path, tmp_path: Path) -> None:
     info, pixels = FileSource(clips / "vfr.mp4").info, np.zeros((15, 31, 3), np.float32)
-    with pytest.raises(InputError, match="wanted even sides, got 31×15"):
+    with pytest.raises(InputError, match=r"even width and height, .* got 31×15"):
         SegmentWriter(tmp_path / "odd.mp4", 15, 31, info, Encoding("h264", 18, 8))
     writer = SegmentWriter(tmp_path / "odd.mkv", 15, 31, info, Encoding("ffv1", 18, 8))
     writer.write(pixels, 0)

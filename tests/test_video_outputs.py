@@ -68,7 +68,7 @@ def test_numbered_images_in_and_out(clip: Path, uncalibrated: Path, tmp_path: Pa
     assert np.array_equal(pixels_of(tmp_path / "a.mkv", 64, 128), wanted)
     done = video(clip, tmp_path / "out/%d.png", uncalibrated)
     assert done.returncode == 0, done.stderr
-    assert "audio is left out" in done.stderr
+    assert "audio is omitted" in done.stderr
     written = [read_image(tmp_path / "out" / f"{k}.png").rgb for k in range(1, FRAMES + 1)]
     assert np.array_equal(written, wanted)
     assert len(list((tmp_path / "out").iterdir())) == FRAMES
@@ -108,9 +108,9 @@ def test_a_missing_number_ends_the_video(clip: Path, uncalibrated: Path, tmp_pat
     (tmp_path / "04.png").touch()  # another name
     done = video(tmp_path / "%d.png", tmp_path / "out.mkv", uncalibrated)
     assert done.returncode == 1
-    assert "4.png is missing, and later ones are there: only those before it are read" in done.stderr
+    assert "4.png is missing, but later images exist" in done.stderr
     assert len(frames_of(tmp_path / "out.mkv")) == 3
-    with pytest.raises(InputError, match=r"there are no such images: the first would be .*0001\.jpg"):
+    with pytest.raises(InputError, match=r"there are no such images; the first would be .*0001\.jpg"):
         NumberedSource(tmp_path / "%04d.jpg")
 
 
@@ -237,7 +237,7 @@ def test_all_of_it_belongs_to_the_job(
         changed.setattr(job, "write_result", fail)
         done = video(clip, output, uncalibrated, *own)
     assert done.returncode == 1
-    assert "the disk is full; what is done is in" in done.stderr
+    assert "the disk is full; the finished part is in" in done.stderr
     for options, differing in (
         (["--start", 0.3], "start 18000 (now 27000)"),
         (["--end", 0.9], "end None (now 81000)"),
@@ -254,16 +254,16 @@ def test_all_of_it_belongs_to_the_job(
 
 REFUSED = [
     (["--preset", "quick"], "out.mp4", "libx264 cannot encode 128×64 with --preset quick"),
-    (["--preset", "slow", "--codec", "ffv1"], "out.mkv", "ffv1 has no --preset"),
-    (["--pixel-format", "nonsense"], "out.mp4", "--pixel-format nonsense: FFmpeg knows no such format"),
-    (["--pixel-format", "bgr0"], "out.mp4", "--pixel-format bgr0: libx264 cannot encode it: wanted one of yuv420p"),
-    (["--pixel-format", "yuv420p"], "out.gif", "gif has no --preset and no --pixel-format"),
-    (["--codec", "h264"], "out.webm", ".webm cannot hold h264: wanted one of vp9, av1"),
-    (["--codec", "h264"], "out.gif", ".gif cannot hold h264: leave --codec out"),
+    (["--preset", "slow", "--codec", "ffv1"], "out.mkv", "ffv1 does not support --preset"),
+    (["--pixel-format", "nonsense"], "out.mp4", "--pixel-format nonsense is unknown to FFmpeg"),
+    (["--pixel-format", "bgr0"], "out.mp4", "for libx264; got bgr0"),
+    (["--pixel-format", "yuv420p"], "out.gif", "gif does not support --preset or --pixel-format"),
+    (["--codec", "h264"], "out.webm", ".webm files cannot contain h264: set --codec to one of vp9, av1"),
+    (["--codec", "h264"], "out.gif", ".gif files cannot contain h264: omit --codec"),
     (["--start", 5], "out.mp4", "there is no frame from 5 s"),
     (["--start", 0.5, "--end", 0.4], "out.mp4", "--end is not after --start"),
     (["--start", "1:2:3:4"], "out.mp4", "wanted seconds or HH:MM:SS, such as 83.5"),
-    (["--rate", 25], "out.mp4", "has its own rate: --rate is for numbered images"),
+    (["--rate", 25], "out.mp4", "has its own frame rate: --rate is only for numbered images"),
     (["--sheet"], "out.png", "--sheet shows one frame: give --at TIME, too"),
     (["--at", 5], "out.png", "there is no frame at 5 s"),
     (["--at", 0.5], "out.mp4", "wanted a name for an image"),

@@ -73,7 +73,7 @@ def test_words_count_as_numbers(pipe: Pipeline, photographs: Path) -> None:
         ({"rank": "beauty"}, "Invalid enum value 'beauty'"),
         ({"rank": "typical", "temperature": 0.3}, "0.3"),
         ({"min_typicality": 1e-9}, "take a larger one, or calibrate with more photographs"),
-        ({"n": 1000}, "got 1024000: ask for fewer, or smaller ones"),
+        ({"n": 1000}, "got 1024000: request fewer samples or smaller images"),
     ],
 )
 def test_a_request_that_is_refused_leaves_the_others(
@@ -90,13 +90,13 @@ def test_a_request_that_is_refused_leaves_the_others(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "inputs of model: wanted image, got "),
-        ({"picture": np.zeros((1, 8, 8, 3), np.uint8)}, "inputs of model: wanted image, got picture"),
+        ({}, "inputs of model: expected image; got "),
+        ({"picture": np.zeros((1, 8, 8, 3), np.uint8)}, "inputs of model: expected image; got picture"),
         ({"image": np.zeros((1, 8, 8, 4), np.uint8)}, "image[0]: wanted (H, W, 3) uint8 RGB"),
-        ({"image": np.zeros((0, 8, 8, 3), np.uint8)}, "wanted at least one image"),
+        ({"image": np.zeros((0, 8, 8, 3), np.uint8)}, "image must contain at least one image"),
         ({"image": np.zeros((1, 0, 8, 3), np.uint8)}, "at least one pixel"),
         ({"image": np.zeros((2**40, 0, 8, 3), np.uint8)}, "at least one pixel"),
-        (dict.fromkeys(map(str, range(10**5)), np.zeros(1)), "wanted image, got 0, 1, 2, 3, …"),
+        (dict.fromkeys(map(str, range(10**5)), np.zeros(1)), "expected image; got 0, 1, 2, 3, …"),
     ],
 )
 def test_wrong_tensors_are_refused(pipe: Pipeline, given: dict[str, Any], message: str) -> None:
@@ -156,13 +156,13 @@ def test_redraws_count_as_samples(pipe: Pipeline, photographs: Path) -> None:
     usual, strict = sampler.answer([ask(image, n=10), ask(image, n=10, min_typicality=0.05)])
     assert tensors(usual)
     assert isinstance(strict, InputError)
-    assert "wanted at most 10240 pixels of results in a request, all samples counted, got 30720" in str(strict)
+    assert "must have at most 10240 result pixels over all samples; got 30720" in str(strict)
 
 
 def test_small_samples_count_as_what_they_cost(pipe: Pipeline) -> None:
     (answer,) = Sampler(pipe, max_pixels=2**16).answer([ask(np.zeros((65, 1, 1, 3), np.uint8), n=1)])
     assert isinstance(answer, InputError)
-    assert "wanted at most 65536 pixels of results in a request, all samples counted, got 66560" in str(answer)
+    assert "must have at most 65536 result pixels over all samples; got 66560" in str(answer)
 
 
 def test_no_more_is_computed_together_than_one_request_may_ask_for(

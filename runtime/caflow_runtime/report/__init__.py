@@ -1,1 +1,1 @@
-"""The HTML page about a filter's verdicts."""
+"""HTML report on the verdicts of `caflow filter`."""

@@ -1,4 +1,4 @@
-"""A page about scored pairs: how many were rejected, whether they are as at calibration, and what they look like."""
+"""HTML page about scored pairs: how many were rejected, whether they match the calibration, and examples."""
 
 import math
 from base64 import b64encode
@@ -20,19 +20,19 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 THUMBNAIL_SIDE = 160
 JPEG_QUALITY = 88
 NINETY_EIGHT_PERCENT = 2.326
-"""Standard deviations on each side."""
+"""Standard deviations on each side of the mean that include 98 % of a normal distribution."""
 
 
 def write_report(
     scores: Path, calibration: Calibration, output: Path, calibration_sha256: str | None = None
 ) -> Summary:
-    """Make the page of a `scores.jsonl`: one HTML file that needs nothing else.
+    """Write a page about a `scores.jsonl`, and return its summary. The page is one HTML file that needs no other files.
 
     Arguments:
-        calibration_sha256: of its file, which scores must be of.
+        calibration_sha256: SHA-256 of the calibration's file. Scores from another calibration are refused.
 
     Raises:
-        InputError: if the scores cannot be read or are of another bundle, or if a package is missing.
+        InputError: if the scores cannot be read or belong to another bundle, or if a package is missing.
         OSError: if the page cannot be written.
     """
     for package in NEEDED:
@@ -42,9 +42,9 @@ def write_report(
 
     job = read_job(scores)
     if job.bundle not in (None, calibration.manifest_sha256):
-        raise InputError(f"{scores} is of another bundle: give the --bundle that caflow filter had")
+        raise InputError(f"{scores} belongs to another bundle: use the same --bundle as for caflow filter")
     if calibration_sha256 and job.calibration not in (None, calibration_sha256):
-        raise InputError(f"{scores} was judged by another calibration of the bundle: run caflow filter again")
+        raise InputError(f"{scores} was made with another calibration of the bundle: run caflow filter again")
     alpha = job.alpha
     summary = Summary(calibration)
     for line in read_lines(scores, calibration.truth.levels):
@@ -64,10 +64,15 @@ def write_report(
 
 
 def by_chance(alpha: float, count: int, photographs: int) -> tuple[float, float]:
-    """Between what shares of typical pairs are rejected, but for 1 time in 50 at most.
+    """Return the smallest and the largest fraction of typical pairs that chance alone rejects, in 98 of 100 lists.
 
-    As if a calibration knew one pair of each of its photographs, since crops of one are alike; shares of few pairs are
-    coarse, so half a pair is added.
+    The calibration counts as if it had one pair per photograph, because crops of one photograph are alike. Half a pair
+    is added to the range, because fractions of few pairs are coarse.
+
+    Arguments:
+        alpha: threshold of the typicality.
+        count: number of pairs that were judged.
+        photographs: number of photographs in the calibration.
     """
     count = max(count, 1)
     spread = NINETY_EIGHT_PERCENT * math.sqrt(alpha * (1 - alpha) * (1 / count + 1 / photographs)) + 0.5 / count
@@ -75,10 +80,12 @@ def by_chance(alpha: float, count: int, photographs: int) -> tuple[float, float]
 
 
 def thumbnail(path: str) -> str | None:
-    """An image file as an address that holds it, its longest side 160 pixels; None where it cannot be read.
+    """Return a small JPEG of an image file as a data URL; None if the file cannot be read.
+
+    The longest side has 160 pixels.
 
     Arguments:
-        path: as `as_text` wrote it.
+        path: path of the file, as `as_text` wrote it.
     """
     try:
         picture = read_image(as_path(path)).rgb

@@ -1,4 +1,4 @@
-"""The report's histograms, as SVG that takes its colours from the page."""
+"""Histograms of the report, as SVG with the colours of the page."""
 
 import io
 import re
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 INK, BARS, EXPECTED, ALPHA = "#010101", "#020202", "#030303", "#040404"
 COLOURS = {INK: "currentColor", BARS: "var(--bars)", EXPECTED: "var(--expected)", ALPHA: "var(--alpha)"}
-"""What is drawn in the left ones is in the page's right ones: they differ by day and by night."""
+"""CSS colours that replace the drawing colours. They belong to the page, and differ in light and dark mode."""
 HEIGHT, WIDTH = 2.5, 6.0
-"""Inches, of 72 pixels."""
+"""Size of a plot in inches; an inch has 72 pixels."""
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "caflow",
@@ -30,7 +30,7 @@ NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def all_of(summary: Summary, alpha: float | None) -> "dict[str, Markup]":
-    """All plots by name: bits_per_dim, typicality, residuals; and coverage, where it was measured."""
+    """Return all plots by name: bits_per_dim, typicality, residuals and coverage (empty if it was not measured)."""
     import matplotlib
 
     truth = summary.calibration.truth.main
@@ -45,7 +45,7 @@ def all_of(summary: Summary, alpha: float | None) -> "dict[str, Markup]":
 
 def _bits_per_dim(histogram: Histogram, quantiles: list[float]) -> "Markup":
     figure, (axes,) = _figure(1)
-    _draw(axes, histogram, histogram.expected(quantiles), "as at calibration")
+    _draw(axes, histogram, histogram.expected(quantiles), "expected from the calibration")
     axes.set_xlabel("bits/dim")
     axes.legend(frameon=False)
     return _svg(figure)
@@ -53,9 +53,9 @@ def _bits_per_dim(histogram: Histogram, quantiles: list[float]) -> "Markup":
 
 def _typicality(histogram: Histogram, alpha: float | None) -> "Markup":
     figure, (axes,) = _figure(1)
-    _draw(axes, histogram, histogram.expected([0.0, 1.0]), "as at calibration: uniform")
+    _draw(axes, histogram, histogram.expected([0.0, 1.0]), "expected: uniform")
     if alpha is not None:
-        axes.axvline(alpha, color=ALPHA, label=f"α = {alpha:g}: less is rejected")
+        axes.axvline(alpha, color=ALPHA, label=f"α = {alpha:g}: lower values are rejected")
     axes.set_xlabel("image typicality")
     axes.legend(frameon=False)
     return _svg(figure)
@@ -64,14 +64,14 @@ def _typicality(histogram: Histogram, alpha: float | None) -> "Markup":
 def _residuals(histograms: list[Histogram], quantiles: list[list[float]]) -> "Markup":
     figure, all_axes = _figure(len(histograms))
     for level, (axes, histogram, known) in enumerate(zip(all_axes, histograms, quantiles, strict=True)):
-        _draw(axes, histogram, histogram.expected(known), "as at calibration")
+        _draw(axes, histogram, histogram.expected(known), "expected from the calibration")
         axes.set_title(f"level {level}", fontsize="medium")
         axes.set_xlabel("standard deviations")
     return _svg(figure)
 
 
 def _coverage(coverage: list[Coverage]) -> "Markup":
-    """Ranks of the truth, two histograms for each level; nothing where there are none."""
+    """Plot the ranks of true images among samples, in two histograms per level; empty if there are none."""
     from markupsafe import Markup
 
     if not coverage:
@@ -83,14 +83,14 @@ def _coverage(coverage: list[Coverage]) -> "Markup":
         axes.stairs(one.counts, edges, fill=True, color=BARS)
         axes.stairs(np.full(ranks, one.images / ranks), edges, color=EXPECTED, linewidth=1.5)
         axes.set_title(f"level {one.level}, {one.quantity}s", fontsize="medium")
-        axes.set_xlabel(f"{one.inside:.0%} inside")
+        axes.set_xlabel(f"{one.inside:.0%} within the samples' range")
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_facecolor("none")
     return _svg(figure)
 
 
 def _figure(columns: int) -> "tuple[Figure, list[Axes]]":
-    """Not pyplot's, which keeps all of them."""
+    """Return a figure and its axes. They are not pyplot's, which keeps all figures in memory."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -109,7 +109,7 @@ def _draw(axes: "Axes", histogram: Histogram, expected: Floats, label: str) -> N
 
 
 def _svg(figure: "Figure") -> "Markup":
-    """As it stands in a page: without a header and without name spaces."""
+    """Return a figure as SVG inside a page: without a header and without namespaces."""
     from markupsafe import Markup
 
     written = io.StringIO()
@@ -119,4 +119,4 @@ def _svg(figure: "Figure") -> "Markup":
     text = re.sub(r'\s+xmlns(:xlink)?="[^"]*"', "", text[text.index("<svg") :]).replace("xlink:href", "href")
     for drawn, shown in COLOURS.items():
         text = text.replace(drawn, shown)
-    return Markup(text)  # what is in it are numbers and the words above
+    return Markup(text)  # safe: it contains only numbers and the labels above

@@ -1,4 +1,4 @@
-"""What is kept of scored pairs, however many: lines are read one by one, and counts and a few examples stay."""
+"""Summary of any number of scored pairs. Lines are read one by one; only counts and a few examples are kept."""
 
 import heapq
 import math
@@ -23,47 +23,47 @@ from caflow_runtime.judge.whole_list import WholeList
 from caflow_runtime.seal import is_sealed
 
 JOB = "job.json"
-"""Beside the scores."""
+"""Name of the file with the job's settings, beside the scores."""
 UNTYPICAL, ACCEPTED, ERRORS = 20, 8, 50
-"""So many pairs, and errors, are kept."""
+"""Largest numbers of untypical pairs, accepted pairs and errors that are shown."""
 WINDOW = 100_000
-"""So many of the last pairs count for drift."""
+"""Number of the last pairs that drift is measured on."""
 BINS, BINS_OF_LEVELS = 40, 32
 BEYOND_CALIBRATION = 0.5
-"""Where the histogram of bits/dim ends, in widths of the calibration's range."""
+"""Margin of the histogram of bits/dim on each side, as a fraction of the calibration's range."""
 LARGEST_RESIDUAL = 8.0
 
 
 class JudgedJob(msgspec.Struct, frozen=True):
-    """Settings in `job.json`, as far as the page says them."""
+    """Settings in `job.json` that the page shows or checks."""
 
     alpha: float | None = None
-    """The share of typical pairs that was to be rejected."""
+    """Threshold of the typicality; about this fraction of good pairs is rejected by mistake."""
     bundle: str | None = None
-    """SHA-256 of its manifest."""
+    """SHA-256 of the bundle's manifest."""
     calibration: str | None = None
-    """SHA-256 of its calibration."""
+    """SHA-256 of the bundle's calibration."""
 
 
 @dataclass
 class Histogram:
-    """Counts of values; those beyond its ends are in the outermost bars."""
+    """Counts of values in bars. Values beyond the ends count in the outermost bars."""
 
     edges: Floats
     counts: NDArray[np.int64]
 
     @classmethod
     def between(cls, low: float, high: float, bins: int) -> "Histogram":
-        """Of equal bars."""
+        """Return an empty histogram with bars of equal width."""
         return cls(np.linspace(low, high, bins + 1), np.zeros(bins, np.int64))
 
     def add(self, value: float) -> None:
-        """One more."""
+        """Count a value."""
         bar = int(np.searchsorted(self.edges, value, "right")) - 1
         self.counts[min(max(bar, 0), len(self.counts) - 1)] += 1
 
     def expected(self, quantiles: list[float]) -> Floats:
-        """Counts, had the values the distribution of these quantiles."""
+        """Return the counts that the values would have if they had the distribution with these quantiles."""
         below = rank(self.edges, quantiles)
         below[0], below[-1] = 0.0, 1.0
         return np.asarray(np.diff(below) * self.counts.sum())
@@ -71,13 +71,13 @@ class Histogram:
 
 @dataclass
 class Summary:
-    """All that the page says of any number of lines."""
+    """Everything that the page shows about any number of lines."""
 
     calibration: Calibration
     counts: Counter[str] = field(default_factory=Counter)
-    """Of verdicts."""
+    """Number of pairs with each verdict."""
     errors: list[Verdict] = field(default_factory=list)
-    """The first."""
+    """First pairs that could not be scored, at most `ERRORS`."""
 
     def __post_init__(self) -> None:
         truth = self.calibration.truth.main
@@ -96,28 +96,28 @@ class Summary:
 
     @property
     def scored(self) -> int:
-        """Pairs that have a likelihood."""
+        """Number of pairs that have a likelihood."""
         return self.counts["accepted"] + self.counts["rejected"] + self.counts["unjudged"]
 
     @property
     def judged(self) -> int:
-        """Pairs that the calibration knows images like."""
+        """Number of accepted and rejected pairs. The calibration contains images like theirs."""
         return self.counts["accepted"] + self.counts["rejected"]
 
     @property
     def untypical(self) -> list[Verdict]:
-        """The least typical, the least first."""
+        """Least typical pairs, the least typical first."""
         return [line for *_, line in sorted(self._worst, reverse=True)]
 
     @property
     def typical(self) -> list[Verdict]:
-        """Some that were accepted, by chance, but for those that are `untypical`."""
+        """Random accepted pairs that are not in `untypical`, at most `ACCEPTED`."""
         shown = self.untypical
         others = [line for line in self._accepted if line not in shown]
         return random.Random(0).sample(others, min(ACCEPTED, len(others)))
 
     def add(self, line: Verdict) -> None:
-        """One more."""
+        """Count a pair."""
         self.counts[line.verdict] += 1
         if line.verdict == "error":
             if len(self.errors) < ERRORS:
@@ -135,12 +135,12 @@ class Summary:
         self._keep(line, line.image_typicality)
 
     def _keep(self, line: Verdict, typicality: float) -> None:
-        # Many may be less typical than all of the calibration, and so alike: then the largest residual counts.
+        # Many pairs may share the smallest typicality that the calibration can tell. Then the largest residual decides.
         item = (-typicality, max(map(abs, line.residuals or [0.0])), -self.scored, line)
         (heapq.heappush if len(self._worst) < UNTYPICAL else heapq.heappushpop)(self._worst, item)
         if line.verdict != "accepted":
             return
-        # Reservoir sampling; more than are shown, as some may be among the least typical.
+        # Reservoir sampling. More pairs are kept than shown, because some may be among the least typical.
         if len(self._accepted) < UNTYPICAL + ACCEPTED:
             self._accepted.append(line)
         elif (place := self._random.randrange(self.counts["accepted"])) < len(self._accepted):
@@ -148,10 +148,13 @@ class Summary:
 
 
 def read_lines(scores: Path, levels: int) -> Iterator[Verdict]:
-    """The pairs of a `scores.jsonl` of a bundle of so many levels.
+    """Yield the pairs in a `scores.jsonl`.
+
+    Arguments:
+        levels: number of levels of the bundle.
 
     Raises:
-        InputError: if a line is not one, or is not what was written, or if there is none.
+        InputError: if the file cannot be read or is empty, or if a line is damaged.
     """
     number = 0
     try:
@@ -159,21 +162,21 @@ def read_lines(scores: Path, levels: int) -> Iterator[Verdict]:
             number += 1
             yield _read_line(text, levels)
     except OSError as error:
-        raise InputError(f"{scores}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{scores} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise InputError(
-            f"{scores}, line {number}: {error}: wanted what caflow filter writes: run the same command again, which "
-            "computes this line and what follows again"
+            f"{scores}, line {number}: {error}: run the same caflow filter command again, which computes this line and "
+            "all later lines again"
         ) from None
     if not number:
-        raise InputError(f"{scores}: wanted lines that caflow filter wrote, the file is empty")
+        raise InputError(f"{scores} is empty; expected lines that caflow filter writes")
 
 
 def read_job(scores: Path) -> JudgedJob:
-    """What the job beside the scores says; nothing where there is none.
+    """Return the settings of the job beside the scores. All are None if there is no `job.json`.
 
     Raises:
-        InputError: if it is no job.
+        InputError: if `job.json` does not belong to a job of `caflow filter`.
     """
     path = scores.with_name(JOB)
     try:
@@ -182,22 +185,22 @@ def read_job(scores: Path) -> JudgedJob:
     except FileNotFoundError:
         return JudgedJob()
     except (OSError, strict_json.WrongJson) as error:
-        raise InputError(f"{path}: wanted what caflow filter writes: {error}") from None
+        raise InputError(f"{path} is not a job.json of caflow filter: {error}") from None
 
 
 def _read_line(text: bytes, levels: int) -> Verdict:
     line = strict_json.parse_json(text, Verdict)
     if not line.sha256:
-        raise ValueError("it has no sha256, so an earlier version of caflow wrote it")
+        raise ValueError("the line has no sha256, so an earlier version of caflow wrote it")
     if not is_sealed(line):
-        raise ValueError("it was edited or damaged, as its sha256 is that of other contents")
+        raise ValueError("the line was edited or damaged: its sha256 does not match its contents")
     if line.verdict == "error":
         return line
     numbers = [line.bits_per_dim]
     if line.verdict != "unjudged":
         numbers += [line.image_typicality, *(line.residuals or [])]
     if not all(number is not None and math.isfinite(number) for number in numbers):
-        raise ValueError(f"wanted numbers of a pair that was {line.verdict}, got {numbers}")
+        raise ValueError(f"the numbers of a pair that was {line.verdict} must be finite; got {numbers}")
     if line.verdict != "unjudged" and len(line.residuals or []) != levels:
-        raise ValueError(f"wanted residuals of {levels} levels, as the bundle has, got {len(line.residuals or [])}")
+        raise ValueError(f"expected residuals of {levels} levels, as the bundle has; got {len(line.residuals or [])}")
     return line

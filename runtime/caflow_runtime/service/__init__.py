@@ -1,1 +1,1 @@
-"""What a server answers, whatever carries it."""
+"""Answers of a model server, independent of the serving engine."""

@@ -1,4 +1,4 @@
-"""Requests to a server, and answers, alike in every engine. The words are those of the Open Inference Protocol v2."""
+"""Requests to a server and their answers, for any serving engine. Terms are those of the Open Inference Protocol v2."""
 
 import math
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ TEMPERATURE = 0.8
 
 Tensors = dict[str, NDArray[Any]]
 Answer = Tensors | CaflowError | MemoryError | TimeoutError
-"""Tensors, or why there are none."""
+"""Tensors, or the error that explains why there are none."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a tensor of a model is; −1 is any size."""
+    """Name, datatype and shape of a model's input or output. A size of −1 in the shape is any size."""
 
     name: str
     datatype: Literal["BOOL", "BYTES", "FP64", "INT64", "UINT8"]
@@ -32,32 +32,32 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Request:
-    """What someone asks for."""
+    """Request of a client, as it arrived."""
 
     tensors: Mapping[str, NDArray[Any]]
-    """By the names of a model's inputs, (B, H, W, 3) uint8 RGB each; whoever answers checks that."""
+    """Inputs by name. Each must be (B, H, W, 3) uint8 RGB, which `Service.answer` checks."""
     parameters: Mapping[str, Any]
-    """Fields of `SampleParameters` or `ScoreParameters`; numbers may be given as words."""
+    """Fields of `SampleParameters` or `ScoreParameters`. Numbers may also be strings."""
     until: float = math.inf
-    """Nobody waits for the answer any longer when `time.monotonic` says more."""
+    """Deadline by `time.monotonic`, in seconds. After it, the client no longer waits for the answer."""
 
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """A request that can be computed."""
+    """Request that was checked and can be computed."""
 
     number: int
-    """Of those that were asked together."""
+    """Position of the request in the call of `Service.answer`, from 0."""
     until: float
-    """As of the request."""
+    """Deadline of the request."""
     images: list[list[Image]]
-    """Of each input."""
+    """Images of each input."""
     pixels: int
-    """Of its results, all samples counted."""
+    """Number of pixels of the results, over all samples."""
 
 
 class SampleParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of a request to draw: arguments of `Pipeline.best_of`."""
+    """Parameters of a request for samples: arguments of `Pipeline.best_of`."""
 
     n: Annotated[int, Meta(ge=1, le=LARGEST_WORD)] = 10
     temperature: Annotated[float, Meta(ge=0)] = TEMPERATURE
@@ -65,15 +65,21 @@ class SampleParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rank: Rank = "likelihood"
     consistent: bool = False
     min_typicality: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    """What has less is untypical, and other samples are drawn in its place; 0 takes any."""
+    """Samples with a lower typicality are replaced by other samples; 0 accepts every sample."""
     judge: Judge = "sample"
-    """What that is asked of, as in `Reject`."""
+    """Which typicality counts, as in `Reject.judge`: that of the sample, or that of the written image."""
     untypical: Literal["mark", "drop", "bicubic"] = "mark"
-    """Where all are: the best of them, an error, or the input, enlarged."""
+    """Answer if all samples are untypical.
+
+    `mark` returns the best sample, `drop` an error, and `bicubic` the bicubically enlarged input.
+    """
 
 
 class ScoreParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of a request to judge."""
+    """Parameters of a request for a score."""
 
     min_typicality: Annotated[float, Meta(ge=0, lt=1)] | None = None
-    """Targets of less are not accepted. None is 0.01; or 0, which accepts all, where the bundle is not calibrated."""
+    """Targets with a lower typicality are not accepted; 0 accepts every target.
+
+    None is 0.01, or 0 if the bundle is not calibrated.
+    """

@@ -1,7 +1,7 @@
-"""What a server answers: tensors and parameters in, tensors out, alike in every engine.
+"""Models that a server offers: tensors and parameters in, tensors out, the same for every serving engine.
 
-A bundle NAME.caflow is served as two models: NAME draws the best of n samples of each image, NAME-score judges given
-targets.
+A bundle NAME.caflow is served as two models. NAME draws the best of n samples of each image. NAME-score computes the
+likelihood of existing targets and accepts or rejects them.
 """
 
 import time
@@ -38,20 +38,20 @@ from caflow_runtime.service.request import (
 )
 
 MAX_PIXELS = 2**23
-"""Of results that one request may ask for, all samples counted."""
+"""Default for the largest number of result pixels in a request, over all samples."""
 SMALLEST = 2**10
-"""Pixels that a sample counts as at least."""
+"""Smallest number of pixels that a sample counts as, because smaller samples take as long."""
 MOST_NAMED = 4
-"""Wrong inputs that an error names."""
+"""Largest number of received inputs that an error names."""
 ALPHA = 0.01
 SCORE = "-score"
-"""What the name of a model that judges ends in."""
+"""Suffix of the name of the model that scores targets."""
 OTHERWISE: dict[str, Otherwise] = {"mark": "best", "drop": "error", "bicubic": "bicubic"}
-"""What is done about images of which all samples are untypical."""
+"""`Reject.otherwise` for each value of the parameter `untypical`."""
 
 
 class Service(ABC):
-    """A model as it is served. One thread may ask at a time."""
+    """Model that is served. Only one thread may call it at a time."""
 
     suffix: ClassVar[str]
     inputs: ClassVar[tuple[TensorSpec, ...]]
@@ -59,28 +59,28 @@ class Service(ABC):
     parameters: ClassVar[type[SampleParameters] | type[ScoreParameters]]
 
     def __init__(self, pipe: Pipeline, max_pixels: int = MAX_PIXELS, instruments: Instruments | None = None) -> None:
-        """Arguments:
-
-        max_pixels: of the results of one request, all samples counted.
-        instruments: of the engine, that requests are counted with.
+        """
+        Arguments:
+            max_pixels: largest number of result pixels in a request, over all samples.
+            instruments: the engine's metrics, in which requests are counted; None counts nothing.
         """
         self.pipe = pipe
         self.max_pixels = max_pixels
-        # Buckets are the same for all models of a bundle, as engines have one of a name in a process.
+        # All models of a bundle share the buckets, because an engine has one histogram of a name in a process.
         buckets = buckets_of(reference_of(pipe, TEMPERATURE), reference_of(pipe, None))
         reference = self._reference()
         self.metrics = None if instruments is None else Metrics(pipe, reference, WINDOW, instruments, buckets)
 
     @property
     def name(self) -> str:
-        """That clients ask for."""
+        """Name of the model, by which clients request it."""
         return as_text(self.pipe.folder.stem) + self.suffix
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        """What each request gets, in order. What can be computed together is.
+        """Return the answers to requests, in order. Requests with the same parameters are computed together.
 
-        Whatever is wrong with one, the others get what they asked for. Values are those of a call of the pipeline, but
-        for the last bits, which depend on what ran with it.
+        A wrong request does not affect the others. Values are those of a call of the pipeline, except for their last
+        bits, which depend on the requests that were computed together.
         """
         answers: dict[int, Answer] = {}
         alike: dict[Any, list[Checked]] = {}
@@ -94,37 +94,41 @@ class Service(ABC):
         for parameters, members in alike.items():
             for group in self._groups(members):
                 now = time.monotonic()
-                answers |= {one.number: TimeoutError("the answer would be late") for one in group if one.until < now}
+                answers |= {
+                    one.number: TimeoutError("the request was not computed before its deadline")
+                    for one in group
+                    if one.until < now
+                }
                 wanted = [one for one in group if one.until >= now]
                 answers |= zip([one.number for one in wanted], self._answers(parameters, wanted), strict=True)
         return [answers[k] for k in range(len(requests))]
 
     def check(self) -> None:
-        """Compute something small: whether the model still does what it should.
+        """Check that the model works, by drawing a small sample.
 
         Raises:
-            Exception: of any kind, if not.
+            Exception: of any type, if the model does not work.
         """
         best = self.pipe.best_of(np.zeros((8, 8, 3), np.uint8), n=1, temperature=0.0)
         if not np.isfinite(best.log_likelihood).all():
             raise ValueError("the likelihood of a sample is not finite")
 
     def _checked(self, number: int, request: Request) -> tuple[Any, Checked]:
-        """Its parameters, and the rest.
+        """Return the parameters of a request, and the checked request.
 
         Raises:
-            InputError
+            InputError: if the request is wrong, or too large.
         """
         names = [spec.name for spec in self.inputs]
         if request.tensors.keys() != set(names):
             got = ", ".join([*islice(request.tensors, MOST_NAMED), "…"][: len(request.tensors)])
-            raise InputError(f"inputs of {self.name}: wanted {', '.join(names)}, got {got}")
+            raise InputError(f"inputs of {self.name}: expected {', '.join(names)}; got {got}")
         for name, tensor in request.tensors.items():
-            if 0 in tensor.shape:  # its other sizes may be anything
+            if 0 in tensor.shape:  # check this first: the other sizes may be huge
                 shape = tuple(tensor.shape)
-                raise InputError(f"{name}: wanted at least one image, of at least one pixel, got shape {shape}")
+                raise InputError(f"{name} must contain at least one image of at least one pixel; got shape {shape}")
         try:
-            # Clients may only be able to send words, not numbers.
+            # Not strict, because some clients can only send strings.
             parameters = msgspec.convert(dict(request.parameters), self.parameters, strict=False)
         except msgspec.ValidationError as error:
             raise InputError(f"parameters of {self.name}: {error}") from None
@@ -133,13 +137,13 @@ class Service(ABC):
         pixels = self._pixels(parameters, images)
         if pixels > self.max_pixels:
             raise InputError(
-                f"wanted at most {self.max_pixels} pixels of results in a request, all samples counted, got {pixels}: "
-                "ask for fewer, or smaller ones, or have the server allow more"
+                f"a request must have at most {self.max_pixels} result pixels over all samples; got {pixels}: request "
+                "fewer samples or smaller images, or raise max_pixels of the server"
             )
         return parameters, Checked(number, request.until, images, pixels)
 
     def _groups(self, members: Sequence[Checked]) -> Iterator[list[Checked]]:
-        """What is computed together takes no more memory than one request may."""
+        """Yield groups of requests to compute together. A group has no more result pixels than one request may have."""
         group: list[Checked] = []
         for one in members:
             if group and sum(other.pixels for other in group) + one.pixels > self.max_pixels:
@@ -149,7 +153,7 @@ class Service(ABC):
         yield group
 
     def _answers(self, parameters: Any, requests: list[Checked]) -> list[Answer]:
-        """Of requests with the same parameters: of each by itself where they fail together."""
+        """Return the answers to requests with the same parameters. If they fail together, compute each separately."""
         if not requests:
             return []
         try:
@@ -169,23 +173,23 @@ class Service(ABC):
 
     @abstractmethod
     def _reference(self) -> Reference | None:
-        """What likelihoods are held against, for drift."""
+        """Return the reference that drift is measured against; None if there is none."""
 
     @abstractmethod
     def _check(self, parameters: Any, images: list[list[Image]]) -> None:
-        """Whether that can be computed.
+        """Check that the model can compute a request with these parameters and images.
 
         Raises:
-            InputError
+            InputError: if it cannot.
         """
 
     @abstractmethod
     def _pixels(self, parameters: Any, images: list[list[Image]]) -> int:
-        """Of the results, all samples counted."""
+        """Return the number of result pixels, over all samples."""
 
     @abstractmethod
     def _compute(self, parameters: Any, requests: list[list[list[Image]]]) -> list[Tensors]:
-        """What each request gets, all computed together.
+        """Compute requests together, and return the tensors of each.
 
         Raises:
             CaflowError, MemoryError
@@ -193,7 +197,7 @@ class Service(ABC):
 
 
 class Sampler(Service):
-    """Draws the best of n samples of each image."""
+    """Model that draws the best of n samples of each image."""
 
     suffix = ""
     inputs = (TensorSpec("image", "UINT8", (-1, -1, -1, 3)),)
@@ -237,7 +241,7 @@ class Sampler(Service):
 
 
 class Scorer(Service):
-    """Judges targets by their likelihood."""
+    """Model that computes the likelihood of targets, and accepts or rejects them."""
 
     suffix = SCORE
     inputs = (TensorSpec("target", "UINT8", (-1, -1, -1, 3)), TensorSpec("condition", "UINT8", (-1, -1, -1, 3)))
@@ -277,12 +281,15 @@ SERVICES: tuple[type[Service], ...] = (Sampler, Scorer)
 
 
 def count_pixels(images: list[Image], scale: int) -> int:
-    """Of one sample of each, which takes as long as one of `SMALLEST` pixels at least."""
+    """Return the result pixels of one sample of each image. A smaller sample counts as `SMALLEST` pixels."""
     return sum(max(SMALLEST, image.shape[0] * image.shape[1] * scale**2) for image in images)
 
 
 def reference_of(pipe: Pipeline, temperature: float | None) -> Reference | None:
-    """What is typical of samples of a temperature, of true images for None; None where that is not known."""
+    """Return the calibration's reference for samples at a temperature, or for true images if `temperature` is None.
+
+    Return None if the bundle is not calibrated for it.
+    """
     try:
         return pipe.calibration.truth if temperature is None else pipe.calibration.reference(temperature)
     except InputError:
@@ -290,7 +297,7 @@ def reference_of(pipe: Pipeline, temperature: float | None) -> Reference | None:
 
 
 def likelihoods(found: Likelihood) -> Tensors:
-    """(B, 1) each; NaN where there is none."""
+    """Return the tensors of likelihoods, (B, 1) each; NaN where there is no value."""
     return {
         "log_likelihood": found.log_likelihood[:, None],
         "bits_per_dim": found.bits_per_dim[:, None],
@@ -299,12 +306,16 @@ def likelihoods(found: Likelihood) -> Tensors:
 
 
 def typicalities(known: Typicality | None, count: int) -> NDArray[np.float64]:
-    """(B, 1); NaN where it is not known."""
+    """Return typicalities as (B, 1); NaN where they are unknown."""
     return np.full((count, 1), np.nan) if known is None else known.value[:, None]
 
 
 def split(images: Stack | None, tensors: Tensors, counts: Sequence[int]) -> list[Tensors]:
-    """What belongs to each request, which had so many images, all of one size."""
+    """Split results into the tensors of each request.
+
+    Arguments:
+        counts: number of images of each request. The images of one request have one size.
+    """
     ends = np.cumsum(counts)
     parts = []
     for end, count in zip(ends, counts, strict=True):
@@ -314,10 +325,10 @@ def split(images: Stack | None, tensors: Tensors, counts: Sequence[int]) -> list
 
 
 def draw_of(parameters: SampleParameters) -> Draw:
-    """What is drawn for a request.
+    """Return how samples are drawn for a request.
 
     Raises:
-        InputError
+        InputError: if a parameter is out of range.
     """
     p = parameters
     otherwise = OTHERWISE[p.untypical]

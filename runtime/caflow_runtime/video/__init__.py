@@ -1,1 +1,1 @@
-"""Videos in and out: files through PyAV, cameras and network streams through OpenCV."""
+"""Reading and writing of videos: files with PyAV, cameras and network streams with OpenCV."""

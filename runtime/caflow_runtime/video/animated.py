@@ -1,4 +1,4 @@
-"""Segments to an animated GIF, PNG or WebP, by FFmpeg's encoders: only one frame is in memory at a time."""
+"""Writing of segments as an animated GIF, PNG or WebP, with FFmpeg's encoders. One frame is in memory at a time."""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -12,23 +12,23 @@ from caflow_runtime.video.source import CLOCK, VideoInfo, import_av
 from caflow_runtime.whole_files import whole_file
 
 GIF_UNIT, WEBP_UNIT = Fraction(1, 100), Fraction(1, 1000)
-"""Seconds that times are counted in."""
+"""Units in which the formats count times, in seconds."""
 GIF_LEAST = 2
-"""Units: what is shown for less, browsers show for ten."""
+"""Shortest duration of a GIF's frame, in units. Browsers show a shorter frame for ten units."""
 MATROSKA_ROUNDS = 90
-"""Ticks, a millisecond: by less do times of segments differ from those of the source."""
+"""Ticks in a millisecond, to which Matroska rounds: times in segments differ from the source's times by less."""
 WEBP_QUALITY = "90"
-"""Of 100."""
+"""Quality from 0 to 100."""
 ANIMATION_FRAME = b"ANMF"
 FRAME_DURATION = slice(20, 23)
-"""Of such a chunk: its duration in ms, after four bytes of its name, four of its length, and twelve of the place."""
+"""Bytes of the duration in such a chunk, in ms: after 4 bytes of name, 4 of length, and 12 of position and size."""
 
 
 def write_animation(parts: Sequence[VideoPart], output: Path, info: VideoInfo) -> list[str]:
-    """Write the frames of segments, which are FFV1, whole or not at all.
+    """Write the frames of segments, which must be FFV1, as an animation. It is complete or not written at all.
 
     Returns:
-        What could not be kept as it was, a line each.
+        Properties of the source that could not be kept, one line each.
 
     Raises:
         FFmpegError, OSError
@@ -40,12 +40,12 @@ def write_animation(parts: Sequence[VideoPart], output: Path, info: VideoInfo) -
 
 
 def has_alpha(frame: Any) -> bool:
-    """Whether a frame of a segment, of PyAV, is transparent."""
+    """Return whether a PyAV frame of a segment has an alpha channel."""
     return any(component.is_alpha for component in frame.format.components)
 
 
 def last_duration(times: Sequence[int], info: VideoInfo) -> int:
-    """For how many ticks the last frame is shown: as long as in the source, or as any at its rate."""
+    """Return the ticks for which the last frame is shown: as in the source if known, or else by the frame rate."""
     usual = round(1 / (info.rate * CLOCK))
     is_known = info.last_frame is not None and abs(info.last_frame[0] - times[-1]) < MATROSKA_ROUNDS
     shown = info.last_frame[1] if info.last_frame and is_known else usual
@@ -53,7 +53,7 @@ def last_duration(times: Sequence[int], info: VideoInfo) -> int:
 
 
 def _write_gif(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
-    """With one palette for all frames: from frame to frame, colours of what does not move stay."""
+    """Write a GIF with one palette for all frames, so that parts that do not move keep their colours."""
     starts = _starts(times, GIF_UNIT, GIF_LEAST)
     plays = info.plays or 0
     last = max(GIF_LEAST, round(last_duration(times, info) * CLOCK / GIF_UNIT))
@@ -62,7 +62,7 @@ def _write_gif(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: S
     with _animation(path, "gif", options) as container:
         _encode(container, "gif", painted, GIF_UNIT, info)
     left_out = starts.count(None)
-    return [f"{left_out} frames are left out: of a GIF, 50 per second can be shown"] if left_out else []
+    return [f"{left_out} frames are omitted: a GIF can show at most 50 frames per second"] if left_out else []
 
 
 def _write_apng(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
@@ -84,7 +84,10 @@ def _write_webp(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: 
 
 
 def _starts(times: Sequence[int], unit: Fraction, least: int) -> list[int | None]:
-    """When each frame is shown, in units from the first one on; None of one that would be shown for less."""
+    """Return the time of each frame, in units since the first frame.
+
+    None marks a frame to skip: it would come less than `least` units after the last frame that is shown.
+    """
     starts: list[int | None] = []
     last = -least
     for time in times:
@@ -96,7 +99,7 @@ def _starts(times: Sequence[int], unit: Fraction, least: int) -> list[int | None
 
 
 def _at(frames: Iterator[Any], starts: Sequence[int | None]) -> Iterator[Any]:
-    """Frames with these times, but for those that have none."""
+    """Yield the frames that have a time, with that time as timestamp."""
     for frame, start in zip(frames, starts, strict=False):
         if start is not None:
             frame.pts = start
@@ -104,7 +107,7 @@ def _at(frames: Iterator[Any], starts: Sequence[int | None]) -> Iterator[Any]:
 
 
 def _palette(parts: Sequence[VideoPart]) -> Any:
-    """The 256 colours that serve all frames best, a frame of PyAV of 16×16."""
+    """Return the 256 colours that fit all frames best, as a PyAV frame of 16×16."""
     graph, source, frames = import_av().filter.Graph(), None, frames_of(parts)
     for number, frame in enumerate(frames):
         picture = frame.reformat(format="bgra")
@@ -118,7 +121,7 @@ def _palette(parts: Sequence[VideoPart]) -> Any:
 
 
 def _painted(frames: Iterator[Any], starts: Sequence[int | None], palette: Any) -> Iterator[Any]:
-    """Frames in these colours; errors are diffused where something has changed, elsewhere pixels stay."""
+    """Yield frames in the palette's colours. Only the part that has changed since the last frame is dithered again."""
     graph, source = import_av().filter.Graph(), None
     for frame in _at((frame.reformat(format="bgra") for frame in frames), starts):
         frame.time_base = GIF_UNIT
@@ -157,7 +160,7 @@ def _encode(container: Any, codec: str, frames: Iterator[Any], unit: Fraction, i
 
 
 def _set_last_duration(path: Path, milliseconds: int) -> None:
-    """FFmpeg leaves the last frame's to libwebp, which takes the mean."""
+    """Set the last frame's duration in a WebP file. FFmpeg leaves it to libwebp, which uses the mean of the others."""
     contents = bytearray(path.read_bytes())
     place, last = 12, None
     while place + 8 <= len(contents):

@@ -1,4 +1,4 @@
-"""Animated GIF, PNG and WebP, by Pillow: it composes their frames and keeps their times, of all three formats."""
+"""Animated GIF, PNG and WebP, read with Pillow. Pillow composes the frames and keeps their times in all formats."""
 
 import time
 from collections.abc import Iterator
@@ -19,15 +19,15 @@ from caflow_runtime.video.transparency import OPAQUE, framed
 
 GIF_START, WEBP_KIND, WEBP_EXTENDED = b"GIF8", b"WEBP", b"VP8X"
 IS_ANIMATED = 2
-"""A bit of WebP's flags, in byte 20."""
+"""Animation bit of the flags in byte 20 of a WebP file."""
 HEAD_BYTES = 2**20
-"""In which a PNG says that it is animated, if it is."""
+"""Bytes at the start of a PNG in which the chunk that marks an animation is searched."""
 TOO_SHORT, USUAL_DURATION = Fraction(1, 100), Fraction(1, 10)
-"""Seconds that browsers do not show a frame for, and what they show it for instead."""
+"""Seconds. If a frame's duration is at most the first value, browsers show the frame for the second value."""
 
 
 def is_animation(path: Path) -> bool:
-    """Whether a file is a GIF, or an animated PNG or WebP."""
+    """Return whether a file is a GIF, or an animated PNG or WebP."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
@@ -40,7 +40,7 @@ def is_animation(path: Path) -> bool:
 
 
 class AnimationSource:
-    """The frames of an animation, once each. What is transparent becomes white unless alpha is kept."""
+    """Source that yields each frame of an animation once. Without alpha, frames are on a white background."""
 
     along: str | None = None
     drops = False
@@ -48,7 +48,7 @@ class AnimationSource:
     def __init__(self, path: Path, keeps_alpha: bool = False) -> None:
         """
         Arguments:
-            keeps_alpha: frames have alpha if any of them is transparent.
+            keeps_alpha: yield RGBA frames if any frame of the animation is transparent.
 
         Raises:
             InputError: if Pillow is not installed.
@@ -60,11 +60,11 @@ class AnimationSource:
         self._path = path
         self._is_closed = False
         self._durations: list[Fraction] = []
-        """Seconds, of the frames that can be read."""
+        """Duration of each readable frame, in seconds."""
         self.info = self._info(keeps_alpha)
 
     def frames(self) -> Iterator[TimedFrame]:
-        """All frames. A file that is damaged ends where it is, and `ended_early` says so."""
+        """Yield all frames. A damaged file ends at the damage, and `ended_early` reports it."""
         start = Fraction(0)
         for (image, _), duration in zip(self._decoded(), self._durations, strict=False):
             if self._is_closed:
@@ -77,7 +77,7 @@ class AnimationSource:
         self._is_closed = True
 
     def _info(self, keeps_alpha: bool) -> VideoInfo:
-        """Decodes all of it: only so it is known how long the last frame is shown, and whether any is transparent."""
+        """Decode all frames: only they tell how long the last one is shown, and whether any is transparent."""
         height, width, plays, has_alpha = 0, 0, 1, False
         for image, said in self._decoded():
             height, width = image.shape[:2]
@@ -86,7 +86,7 @@ class AnimationSource:
             self._durations.append(duration if duration > TOO_SHORT else USUAL_DURATION)
             plays = _plays(said)
         if not self._durations:
-            raise UnreadableVideo(self.ended_early or f"{self.name}: wanted an animation, there is no frame in it")
+            raise UnreadableVideo(self.ended_early or f"{self.name}: expected an animation; found no frame")
         whole = sum(self._durations)
         start = whole - self._durations[-1]
         return VideoInfo(
@@ -104,37 +104,37 @@ class AnimationSource:
         )
 
     def _decoded(self) -> Iterator[tuple[Image, dict[str, Any]]]:
-        """Each frame, (h, w, 4) RGBA, and what the file says of it."""
+        """Yield each frame, (h, w, 4) RGBA, with the metadata that Pillow reports for it."""
         pillow, number = import_pillow(), 0
         try:
             with pillow.open(self._path) as file:
                 for number in count(int(bool(file.info.get("default_image")))):
                     file.seek(number)
                     yield np.asarray(file.convert("RGBA")), file.info | {"format": file.format}
-        except EOFError:  # there are no more
+        except EOFError:  # the last frame was read
             pass
-        except Exception as error:  # of whatever kind: what Pillow raises of damaged files is not documented
-            self.ended_early = f"{self.name}: damaged at frame {number + 1}: {error}"
+        except Exception as error:  # of any type: Pillow does not document what damaged files raise
+            self.ended_early = f"{self.name} is damaged at frame {number + 1}: {error}"
 
 
 def _split(rgba: Image) -> tuple[Image, NDArray[np.uint8] | None]:
-    """Colours and alpha, which is None where all is opaque."""
+    """Return the colours, (h, w, 3) RGB, and the alpha, (h, w). The alpha is None if all pixels are opaque."""
     alpha = rgba[..., 3]
     return np.ascontiguousarray(rgba[..., :3]), None if (alpha == OPAQUE).all() else alpha
 
 
 def _plays(said: dict[str, Any]) -> int:
-    """How often an animation is shown, 0 for ever: GIF counts repetitions."""
+    """Return how often an animation is played; 0 is forever. GIF stores repetitions, which are one less."""
     if said["format"] == "GIF":
         return 0 if said.get("loop") == 0 else 1 + said.get("loop", 0)
     return int(said.get("loop", 0))
 
 
 def import_pillow() -> ModuleType:
-    """Pillow's `Image`.
+    """Return Pillow's module `PIL.Image`.
 
     Raises:
-        InputError: if it is not installed.
+        InputError: if Pillow is not installed.
     """
     try:
         import PIL.Image

@@ -1,14 +1,14 @@
-"""What of a video is wanted, where that is not all."""
+"""The part of a video that is processed."""
 
 import msgspec
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """From one time to another, in ticks of `source.CLOCK` from the video's beginning on."""
+    """Range of a video, in ticks of `source.CLOCK` since the beginning of the video."""
 
     start: int = 0
     end: int | None = None
-    """Frames from then on are left out; None is the video's end."""
+    """End of the range: frames from this time on are skipped. None is the end of the video."""
 
 
 WHOLE = Cut()

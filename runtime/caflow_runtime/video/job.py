@@ -1,4 +1,8 @@
-"""A video to another: read, draw and write at once, segment by segment, so that nothing that is done is lost."""
+"""Job that makes a video from another video, in one process.
+
+Reading, drawing and writing run at the same time. The result is written in segments, so that a stop loses at most the
+last one.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,24 +35,24 @@ from caflow_runtime.video.transparency import colours_of, draw_frames
 WAITING_FRAMES = 8
 SEGMENT_FRAMES = 240
 READER_ENDS_S = 20.0
-"""Longer than opening, or reading, takes a source that is lost."""
+"""Seconds to wait for the end of the reading thread; opening or reading a lost source takes less."""
 
 TakeFrame = Callable[[Frame, TimedFrame], None]
-"""Is given each frame that is done, and what it was made of."""
+"""Callback that receives each finished frame, and the frame of the source that it was made from."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Frames of a segment that an earlier run has drawn."""
+    """Frames of one segment that an earlier run has drawn."""
 
     frames: int
     report: Report | None
-    """None if they are lost, and drawn again."""
+    """None if the frames are lost, and must be drawn again."""
 
 
 @dataclass
 class Drawing:
-    """Draws a source's frames, whose reading runs ahead, and counts them."""
+    """Draws the frames of a source, and counts them. A separate thread reads the source ahead."""
 
     pipe: Pipeline
     source: Source
@@ -56,21 +60,21 @@ class Drawing:
     show: TakeFrame | None = None
     frames: int = 0
     written: int = 0
-    """Frames in the output, if there is one: fewer than were drawn where untypical ones were dropped."""
+    """Number of frames in the output, if there is one: fewer than `frames` if untypical frames were dropped."""
     rejected: int = 0
     untypical: int = 0
     dropped: int = 0
     ended_early: str | None = None
     stopped: KeyboardInterrupt | None = None
-    """What ended it before the end of the source, such as Ctrl-C."""
+    """Interrupt that ended the drawing before the end of the source, such as Ctrl-C."""
     _shape: tuple[int, ...] = ()
 
     def run(self, take: TakeFrame | None = None, earlier: Sequence[Stretch] = ()) -> None:
-        """Draw all frames. Ctrl-C ends it as the end of the source would.
+        """Draw all frames. Ctrl-C ends the drawing like the end of the source.
 
         Arguments:
-            take: is given each frame before it is counted and shown.
-            earlier: what was drawn before, from the source's first frame on.
+            take: receives each frame before it is counted and shown.
+            earlier: frames that were drawn by earlier runs, from the source's first frame on.
         """
         lane: Lane[TimedFrame] = Lane(1, drops=True) if self.source.drops else Lane(WAITING_FRAMES)
         reader = lane.fill(self.source.frames)
@@ -88,12 +92,12 @@ class Drawing:
         finally:
             self.source.close()
             lane.leave()
-            reader.join(READER_ENDS_S)  # a thread that is in OpenCV at exit takes the process down
+            reader.join(READER_ENDS_S)  # a thread that is inside OpenCV at exit crashes the process
             self.dropped = lane.dropped
             self.ended_early = self.ended_early or self.source.ended_early
 
     def _drawn(self, timed: Iterator[TimedFrame], earlier: Sequence[Stretch]) -> Iterator[tuple[Frame, TimedFrame]]:
-        """Frames that are not done yet, or lost."""
+        """Draw the frames that are not done yet or were lost, and skip all others."""
         for stretch in earlier:
             if stretch.report is None:
                 yield from self._together(islice(timed, stretch.frames))
@@ -106,7 +110,7 @@ class Drawing:
         yield from self._together(timed)
 
     def _together(self, timed: Iterator[TimedFrame]) -> Iterator[tuple[Frame, TimedFrame]]:
-        """Each frame with what it was made of. They end where their size changes."""
+        """Draw frames, each with the frame of the source that it was made from. Stop if the size of frames changes."""
         waiting: deque[TimedFrame] = deque()
 
         def images() -> Iterator[Image]:
@@ -124,7 +128,7 @@ class Drawing:
 
 @dataclass
 class VideoJob:
-    """A drawing that is written to a file."""
+    """Job that draws a source and writes the result to a file."""
 
     pipe: Pipeline
     source: Source
@@ -132,34 +136,35 @@ class VideoJob:
     settings: VideoSettings
     show: TakeFrame | None = None
     lost: list[str] = field(default_factory=list)
-    """What of the source could not be kept as it was, a line each."""
+    """Properties of the source that could not be kept, one line each."""
 
     @property
     def parts(self) -> Path:
-        """Where segments are until they are joined; each plays by itself."""
+        """Folder of the segments until they are joined. Each segment can be played separately."""
         return parts_of(self.output)
 
     def run(self, force: bool = False) -> Drawing:
-        """Do it, or what is left of it. Whatever ends the drawing, all that was drawn is in the output.
+        """Run or resume the job. If the drawing ends early, the output contains all frames that were drawn until then.
 
-        Segments that an earlier run has finished are drawn again where their files are not what they were.
+        Segments that an earlier run has finished are drawn again if their files have changed.
 
         Arguments:
-            force: begin anew, whatever job is there. The files of a live source that was stopped stay all the same.
+            force: discard a job that is there, and start again. Jobs of live sources and pipes are never discarded.
 
         Returns:
-            What was drawn, those segments that were there included.
+            Counts of the frames, including those of earlier runs.
 
         Raises:
-            InputError: if a setting is not what it should be, if there is another job, or if another process works on
-                it.
-            UnwritableVideo: if the disk is full, say; the segments that are finished stay.
+            InputError: if a setting is wrong, if the folder contains another job, or if another process works on the
+                job.
+            UnwritableVideo: if writing fails, for example on a full disk. Finished segments are kept.
         """
         drawing = Drawing(self.pipe, self.source, self.pipe.open_stream(self.settings.streaming), self.show)
         with alone(self.parts):
             if self.source.path is None and (self.parts / NAME).is_file():
                 raise InputError(
-                    f"{self.parts} holds a job that was stopped; its files play: move or remove that folder"
+                    f"{self.parts} contains a stopped job that cannot be resumed, but its files can be played: move or "
+                    "remove the folder"
                 )
             open_parts(self.parts, self.settings, force)
             records = read_records(self.parts, self.settings, "one process")
@@ -175,17 +180,18 @@ class VideoJob:
         try:
             drawing.run(lambda frame, timed: drawn.put((frame, timed.ticks)), earlier)
         except ReaderGone:
-            pass  # the writer failed: its error says more
+            pass  # the writer failed; its own error says more, and is raised below
         except Exception as error:
             gone_wrong = error
         drawn.end()
         writer.join()
         if drawing.frames < recorder.frames and not (drawing.stopped or failed or gone_wrong):
             raise InputError(
-                f"{self.parts} says that {recorder.frames} frames are done, but {self.source.name} has only "
-                f"{drawing.frames}: give --force to begin anew"
+                f"{self.parts} contains {recorder.frames} finished frames, but {self.source.name} has only "
+                f"{drawing.frames}: start again with --force"
             )
-        drawing.frames = recorder.frames  # those that were skipped count even if it was stopped while skipping
+        # Frames of earlier runs count, even if this run was stopped while it skipped them.
+        drawing.frames = recorder.frames
         if recorder.is_empty:
             remove_parts(self.parts)
         if failed:
@@ -204,7 +210,7 @@ class VideoJob:
         return drawing
 
     def _earlier(self, records: Mapping[int, Record]) -> list[Stretch]:
-        """All segments up to the last one with a record."""
+        """Return all segments up to the last one with a record."""
         reports = {number: record.report for number, record in records.items()}
         return [
             Stretch(reports[number].frames if number in reports else self.settings.segment_frames, reports.get(number))
@@ -212,7 +218,7 @@ class VideoJob:
         ]
 
     def _writing(self, drawn: Lane[tuple[Frame, int]], recorder: Recorder, failed: list[BaseException]) -> None:
-        """The writer's thread."""
+        """Write the frames that were drawn; runs in the writer's thread."""
         try:
             for frame, ticks in drawn:
                 recorder.write(frame, ticks)
@@ -229,20 +235,24 @@ class VideoJob:
             raise self._explained(error) from None
 
     def _check_whole(self, records: Mapping[int, Record]) -> None:
-        """Whether finished segments are what they were."""
+        """Check that the files of finished segments have not changed.
+
+        Raises:
+            UnwritableVideo: if one has.
+        """
         for number, record in records.items():
             if record.file is not None and not is_intact(self.parts, record.file):
                 again = "run the same command again to resume"
-                way = again if self.source.path else f"the others are in {self.parts} and play"
+                way = again if self.source.path else f"the other segments are in {self.parts}, and can be played"
                 raise UnwritableVideo(
                     f"{self.output} cannot be written: segment {number} in {self.parts} has changed since it was "
                     f"finished: {way}"
                 )
 
     def _explained(self, error: BaseException) -> BaseException:
-        """What went wrong in writing, and where what is done is."""
+        """Return an error that says why writing failed, and where the segments are."""
         if not isinstance(error, import_av().FFmpegError | OSError):
             return error
-        done = f"; what is done is in {self.parts}: its files play" if (self.parts / NAME).is_file() else ""
+        done = f"; the finished part is in {self.parts}, and can be played" if (self.parts / NAME).is_file() else ""
         way = "; run the same command again to resume" if done and self.source.path else ""
         return UnwritableVideo(f"{self.output} cannot be written: {error}{done}{way}")

@@ -1,6 +1,7 @@
-"""Segments to one video, without encoding again, with what the source has beside its picture.
+"""Joining of segments to one video without encoding them again, with sound, subtitles and chapters of the source.
 
-Sound and subtitles are copied packet by packet; only what the container cannot hold is converted, and that is said.
+Sound and subtitles are copied packet by packet. A stream that the container does not support is converted or omitted,
+and reported.
 """
 
 import errno
@@ -17,13 +18,13 @@ from caflow_runtime.whole_files import move_into_place
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SOUND = {".mp4": "aac", ".mov": "aac", ".mkv": "aac", ".webm": "libopus"}
-"""What sound is converted to."""
+"""Codec to which sound is converted if the container does not support its own codec, by file suffix."""
 USUAL_RATE = 48_000
 USUAL_LAYOUTS = {"1 channels": "mono", "2 channels": "stereo"}
 WORDS = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "srt", ".webm": "webvtt"}
-"""What subtitles are converted to."""
+"""Format to which text subtitles are converted if the container does not support their own, by file suffix."""
 QUICKTIME_HEVC = "hvc1"
-"""The only name by which QuickTime plays it."""
+"""Codec tag of HEVC. QuickTime plays HEVC only with this tag."""
 DESCRIBING = ("language", "title", "handler_name", "filename", "mimetype")
 ALONG = {
     ".mp4": ("audio", "subtitle"),
@@ -33,29 +34,32 @@ ALONG = {
 }
 
 Carry = Callable[[Any], Iterator[Any]]
-"""A packet of the source to packets of the result; None for the last ones."""
+"""Function that turns a packet of the source into packets of the result. None asks for the last packets."""
 
 
 class VideoPart(NamedTuple):
-    """A segment to join."""
+    """Segment to join."""
 
     path: Path
     start: int
-    """When its first frame is shown, in ticks."""
+    """Time at which the first frame is shown, in ticks."""
     frames: int
 
 
 def join(parts: Sequence[VideoPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
-    """One video of segments, and of sound and subtitles of a file or an address.
+    """Write one video from segments, with the sound, subtitles and chapters of a source.
+
+    Arguments:
+        source: file or address with sound and subtitles; None if there are none.
 
     Returns:
-        What could not be kept as it was, a line each.
+        Properties of the source that could not be kept, one line each.
     """
     av = import_av()
     with av.open(str(output), "w") as container:
         container.metadata.update(info.metadata)
         with open_to_read(str(parts[0].path)) as first:
-            # As it is: what decodes a codec need not encode it, as dav1d of AV1.
+            # opaque: without an encoder. Some decoders, such as dav1d for AV1, cannot encode.
             video = container.add_stream_from_template(first.streams.video[0], opaque=True)
         if output.suffix.lower() == ".mov" and video.codec_context.name == "hevc":
             video.codec_context.codec_tag = QUICKTIME_HEVC
@@ -72,25 +76,25 @@ def join(parts: Sequence[VideoPart], output: Path, source: str | None, info: Vid
 
 
 def join_what_fits(parts: Sequence[VideoPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
-    """`join`; where FFmpeg refuses what is beside the picture, without that.
+    """Write a video like `join`. If FFmpeg refuses the sound and subtitles, write it without them.
 
     Raises:
-        UnwritableVideo: if the output does not hold all frames of the segments.
+        UnwritableVideo: if the output does not contain all frames of the segments.
     """
     lost = _join_what_fits(parts, output, source, info)
     found, wanted = count_frames(output), sum(part.frames for part in parts)
     if found != wanted:
-        raise UnwritableVideo(f"{output}: {wanted} frames were joined, but {found} are in the file")
+        raise UnwritableVideo(f"{output}: {wanted} frames were joined, but the file contains {found}")
     return lost
 
 
 def join_into_place(parts: Sequence[VideoPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
-    """`join_what_fits`; the output is there whole or not at all.
+    """Write a video like `join_what_fits`. The output is complete or not written at all.
 
     Raises:
         UnwritableVideo, FFmpegError, OSError
     """
-    # A name that is always the same: what a killed process left is overwritten. FFmpeg reads the format from its end.
+    # With a fixed name, the file that a killed process left is overwritten. FFmpeg takes the format from the suffix.
     partial = output.with_name(f".{output.stem}.partial{output.suffix}")
     try:
         lost = join_what_fits(parts, partial, source, info)
@@ -101,16 +105,19 @@ def join_into_place(parts: Sequence[VideoPart], output: Path, source: str | None
 
 
 def count_frames(path: Path) -> int:
-    """How many frames a file that this package has written holds; of a damaged one, those that are found."""
+    """Return the number of frames in a file that this package has written.
+
+    In a damaged file, only the frames before the damage count.
+    """
     count = 0
     with suppress(import_av().FFmpegError), open_to_read(str(path)) as container:
         for packet in container.demux(container.streams.video[0]):
-            count += packet.size > 0  # the last one only says that there are no more
+            count += packet.size > 0  # the last packet is empty, and only marks the end
     return count
 
 
 def frames_of(parts: Sequence[VideoPart]) -> Iterator[Any]:
-    """Decoded frames of segments, of PyAV."""
+    """Yield the decoded frames of segments, as PyAV frames."""
     for part in parts:
         with open_to_read(str(part.path)) as segment:
             yield from segment.decode(segment.streams.video[0])
@@ -122,12 +129,12 @@ def _join_what_fits(parts: Sequence[VideoPart], output: Path, source: str | None
     except (import_av().FFmpegError, ValueError) as error:
         if source is None or getattr(error, "errno", None) in NO_SPACE:
             raise
-        left_out = f"sound and subtitles are left out: {error}: a name ending in .mkv may keep them"
+        left_out = f"sound and subtitles are omitted: {error}: a name that ends in .mkv may keep them"
         return [left_out, *join(parts, output, None, info)]
 
 
 def packets_of(parts: Sequence[VideoPart], zero: int = 0) -> Iterator[Any]:
-    """Packets of segments, in ticks of `CLOCK` after `zero`."""
+    """Yield the packets of segments, with times in ticks of `CLOCK` since `zero`."""
     last = None
     for part in parts:
         with open_to_read(str(part.path)) as segment:
@@ -144,7 +151,7 @@ def packets_of(parts: Sequence[VideoPart], zero: int = 0) -> Iterator[Any]:
 
 @dataclass
 class _Others:
-    """What a source has beside its picture."""
+    """Sound, subtitles, attachments and chapters of a source, which are carried over to the result."""
 
     container: Any
     source: str | None
@@ -161,13 +168,13 @@ class _Others:
             self.container.set_chapters(list(self._chapters()))
             _describe(self.container.streams.video[0], self.reader.streams.video[0])
             kept = [stream for stream in self.reader.streams if self._carry(stream)]
-            if kept:  # to demux nothing is to demux everything
+            if kept:  # PyAV demuxes all streams if the list is empty
                 demuxed = (packet for packet in self.reader.demux(kept) if packet.dts is not None)
                 self.packets = demuxed if self.info.cut == WHOLE else filter(self._is_within, demuxed)
         self.next = self._advance()
 
     def carry_until(self, seconds: Fraction | None) -> None:
-        """Up to a time; all that is left for None."""
+        """Write the packets up to a time; None writes all remaining ones."""
         while self.next is not None and (seconds is None or self.next.dts * self.next.time_base <= seconds):
             self._mux(self.carries[self.next.stream.index](self.next))
             self.next = self._advance()
@@ -176,12 +183,12 @@ class _Others:
                 self._mux(carry(None))
 
     def close(self) -> None:
-        """Let go of the source."""
+        """Close the source."""
         if self.reader is not None:
             self.reader.close()
 
     def _advance(self) -> Any:
-        """The next packet; none where the file is damaged."""
+        """Return the next packet; None at the end, or where the file is damaged."""
         try:
             return next(self.packets, None)
         except import_av().FFmpegError as error:
@@ -189,12 +196,12 @@ class _Others:
             return None
 
     def _is_within(self, packet: Any) -> bool:
-        """Whether a packet is part of what is wanted; its times are then those of the result."""
+        """Return whether a packet lies within the cut. If so, change its times to those of the result."""
         base = Fraction(packet.time_base) / CLOCK
         zero = round(self.info.zero / base)
         end = None if self.info.cut.end is None else round((self.info.origin + self.info.cut.end) / base) - zero
         pts, duration = (packet.dts if packet.pts is None else packet.pts) - zero, packet.duration or 0
-        if packet.stream.type == "subtitle" and pts < 0 < pts + duration:  # it is shown already
+        if packet.stream.type == "subtitle" and pts < 0 < pts + duration:  # on screen when the cut starts
             pts, duration = 0, duration + pts
         if pts < 0 or (end is not None and pts >= end):
             return False
@@ -205,7 +212,7 @@ class _Others:
         return True
 
     def _chapters(self) -> Iterator[Any]:
-        """As far as they are part of what is wanted, at the result's times."""
+        """Yield the chapters within the cut, with the times of the result."""
         cut, zero = self.info.cut, self.info.zero
         for chapter in self.reader.chapters():
             base = Fraction(chapter["time_base"]) / CLOCK
@@ -222,28 +229,31 @@ class _Others:
             self.container.mux(packet)
 
     def _carry(self, stream: Any) -> bool:
-        """Whether there are packets of a stream to carry; says what is lost."""
+        """Prepare to copy or convert a stream. Return whether its packets must be read; report losses in `lost`."""
         if stream.type == "video" and stream.index == self.reader.streams.video[0].index:
             return False
         name = f"{stream.type} {stream.index}"
         codec = getattr(stream.codec_context, "name", "unknown")
         if stream.type not in ALONG[self.suffix.lower()]:
-            self.lost.append(f"{name} ({codec}) is left out")
+            self.lost.append(f"{name} ({codec}) is omitted")
             return False
         try:
             if codec.startswith("pcm_") and self.suffix.lower() == ".mp4":
                 raise ValueError("FFmpeg cannot always write it to MP4")
             self.carries[stream.index] = _copied(self.container, stream)
-        except ValueError as refusal:  # the container cannot hold it
+        except ValueError as refusal:  # the container does not support the codec
             if not self._convert(stream):
-                self.lost.append(f"{name} ({codec}) is left out: {refusal}: a name ending in .mkv may keep it")
+                self.lost.append(f"{name} ({codec}) is omitted: {refusal}: a name that ends in .mkv may keep it")
                 return False
-            self.lost.append(f"{name} ({codec}) is converted: {refusal}: a name ending in .mkv keeps it as it is")
+            self.lost.append(f"{name} ({codec}) is converted: {refusal}: a name that ends in .mkv keeps it unchanged")
         return bool(stream.type != "attachment")
 
     def _convert(self, stream: Any) -> bool:
-        """Whether what is left of the choices could be done: sound to AAC, text to the container's own subtitles."""
-        if stream.codec_context is None:  # FFmpeg does not know it
+        """Prepare to convert a stream, and return whether that is possible.
+
+        Sound is converted to the codec in `SOUND`, text subtitles to the format in `WORDS`.
+        """
+        if stream.codec_context is None:  # FFmpeg does not know the codec
             return False
         if stream.type == "audio":
             self.carries[stream.index] = _converted_sound(self.container, stream, SOUND[self.suffix.lower()])
@@ -266,7 +276,7 @@ def _copied(container: Any, stream: Any) -> Carry:
 
 
 def _describe(copy: Any, stream: Any) -> None:
-    """What it is, and whether players choose it; not how it was encoded."""
+    """Copy the description of a stream and whether players choose it, but not how it was encoded."""
     copy.metadata.update({key: value for key, value in stream.metadata.items() if key.lower() in DESCRIBING})
     copy.disposition = stream.disposition
 
@@ -275,7 +285,7 @@ def _converted_sound(container: Any, stream: Any, codec: str) -> Carry:
     context = stream.codec_context
     rates = import_av().Codec(codec, "w").audio_rates or []
     rate = context.sample_rate if context.sample_rate in rates else USUAL_RATE
-    # Old containers say how many channels there are, and not where they belong.
+    # Old containers contain the number of channels, but not their layout.
     layout = USUAL_LAYOUTS.get(context.layout.name, context.layout.name)
     encoded = container.add_stream(codec, rate=rate, layout=layout)
     _describe(encoded, stream)
@@ -294,7 +304,7 @@ def _converted_sound(container: Any, stream: Any, codec: str) -> Carry:
 
 
 def _decoded(stream: Any, packet: Any) -> list[Any]:
-    """A damaged packet is silence."""
+    """Return the decoded frames of a packet; none if it is damaged."""
     try:
         return list(stream.decode(packet))
     except import_av().FFmpegError:
@@ -302,7 +312,7 @@ def _decoded(stream: Any, packet: Any) -> list[Any]:
 
 
 def _converted_words(container: Any, stream: Any, codec: str) -> Carry:
-    stream.codec_context.open()  # only then is its header there, without which no encoder opens
+    stream.codec_context.open()  # this creates the header, without which no encoder opens
     encoded = container.add_stream(codec)
     _describe(encoded, stream)
     encoded.codec_context.subtitle_header = stream.codec_context.subtitle_header
@@ -312,7 +322,7 @@ def _converted_words(container: Any, stream: Any, codec: str) -> Carry:
             return
         try:
             words = stream.decode2(packet)
-        except import_av().FFmpegError:  # a damaged one is not shown
+        except import_av().FFmpegError:  # a damaged subtitle is skipped
             return
         if words is not None:
             out = encoded.codec_context.encode_subtitle(words)

@@ -1,4 +1,4 @@
-"""A bounded queue between two threads that ends, and carries what went wrong to whoever reads it."""
+"""Bounded queue between two threads. The writer can end it, and its errors are raised in the reading thread."""
 
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, Full, Queue
@@ -10,14 +10,18 @@ POLL_S = 0.1
 
 
 class ReaderGone(Exception):
-    """Nobody reads what is put: stop making it."""
+    """The reader has stopped reading: the writer should stop, too."""
 
 
 class Lane(Generic[T]):
-    """Items from one thread to another, in order."""
+    """Queue of items from one thread to another, in order."""
 
     def __init__(self, size: int, drops: bool = False) -> None:
-        """`drops`: where it is full, the oldest item gives way; else it is waited for."""
+        """
+        Arguments:
+            size: largest number of items that wait in the queue.
+            drops: if the queue is full, drop the oldest item; otherwise `put` waits.
+        """
         self.dropped = 0
         self._items: Queue[T] = Queue(size)
         self._drops = drops
@@ -26,10 +30,10 @@ class Lane(Generic[T]):
         self._error: BaseException | None = None
 
     def put(self, item: T) -> None:
-        """Waits while it is full, or drops what has waited longest.
+        """Add an item. If the queue is full, wait, or drop the oldest item.
 
         Raises:
-            ReaderGone
+            ReaderGone: if the reader has stopped reading.
         """
         while True:
             if self._left.is_set():
@@ -41,16 +45,16 @@ class Lane(Generic[T]):
                     self._drop()
 
     def end(self, error: BaseException | None = None) -> None:
-        """There will be no more; with an error, the reader gets it after the items."""
+        """Mark the end of the items. An error is raised in the reader after the last item."""
         self._error = error
         self._ended.set()
 
     def leave(self) -> None:
-        """The reader wants no more."""
+        """Stop reading; `put` then raises `ReaderGone`."""
         self._left.set()
 
     def fill(self, items: Callable[[], Iterable[T]]) -> Thread:
-        """Put what `items` gives in a thread of its own, which is started, and end."""
+        """Start a thread that puts all items of `items()` into the queue, and ends it. Return the thread."""
 
         def run() -> None:
             try:
@@ -80,6 +84,6 @@ class Lane(Generic[T]):
     def _drop(self) -> None:
         try:
             self._items.get_nowait()
-        except Empty:  # it was taken after all
+        except Empty:  # the reader took it in the meantime
             return
         self.dropped += 1

@@ -1,4 +1,4 @@
-"""Frames of cameras and network streams, through OpenCV. A source that is lost is opened again until patience ends."""
+"""Frames of cameras and network streams, read with OpenCV. A source that is lost is reopened for a limited time."""
 
 import os
 import re
@@ -18,48 +18,57 @@ from caflow_runtime.video.source import CLOCK, TimedFrame, UnreadableVideo, Vide
 OPEN_TIMEOUT_MS = 10_000
 READ_TIMEOUT_MS = 4_000
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0
-"""Between two tries to open what was lost: twice as long each time."""
+"""First and longest wait between attempts to reopen a lost source, in seconds. Each wait is twice the last one."""
 TOLERANCE_S = 2.0
-"""By which a source's clock may differ from the wall's before it is no longer believed."""
+"""Seconds by which a source's clock may differ from the wall clock before it is no longer trusted."""
 FASTEST_RATE = 240
 OPTIONS_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 STREAMS = ("rtsp", "rtp", "udp", "srt", "rtmp")
 STREAM_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
 OPTIONS = "flags;low_delay"
-"""Without `nobuffer` the frames that came while OpenCV looked at a stream are delivered first: a second behind. With it
-whole files that a server has give no frame at all."""
+"""FFmpeg's options for all other addresses, without `nobuffer`.
+
+Streams need `nobuffer`. Without it, OpenCV first delivers the frames that arrived while it probed the stream, so the
+picture is a second late. With it, complete files on a server yield no frame at all.
+"""
 STALL_S = 30.0
-"""A clock that is late is believed again if it kept pace for so long: that was a stall."""
+"""Seconds. After keeping pace for longer than this, a clock that falls behind is still trusted: the source stalled."""
 
 Notify = Callable[[str], None]
-"""Is told in a line when a source is lost, and when it is back."""
+"""Callback that receives one line when a source is lost, and one when it is back."""
 
 
 def is_live(address: str) -> bool:
-    """Whether that is a camera's number or an address, and not a file's name."""
+    """Return whether an address is a camera's number or a URL, not the name of a file."""
     return address.isdecimal() or "://" in address
 
 
 class LiveClock:
-    """When frames are shown: as the source says while its clock keeps pace with the wall's, else when they came."""
+    """Clock that assigns presentation timestamps to live frames.
+
+    It uses the source's clock while that keeps pace with the wall clock, and the frames' arrival times otherwise.
+    """
 
     def __init__(self, believed: bool) -> None:
-        """`believed`: whether the source has a clock at all."""
+        """
+        Arguments:
+            believed: whether the source has a clock.
+        """
         self.believed = self._exists = believed
         self._began: float | None = None
         self._last = -1
         self._connected: tuple[float, float] | None = None
 
     def reconnect(self) -> None:
-        """The source counts from the start again."""
+        """Adapt to a source that was reopened: its clock starts again."""
         self._connected, self.believed = None, self._exists
 
     def ticks(self, said_s: float, now: float) -> int:
-        """Of `CLOCK`, from the first frame on, each later than the last.
+        """Return the time of a frame since the first frame, in ticks of `CLOCK`. Each is later than the one before.
 
         Arguments:
-            said_s: the source's time.
-            now: the wall's, `time.monotonic`.
+            said_s: time of the frame by the source's clock, in seconds.
+            now: arrival time of the frame by `time.monotonic`, in seconds.
         """
         self._began = now if self._began is None else self._began
         wall = now - self._began
@@ -74,7 +83,7 @@ class LiveClock:
 
 
 class LiveSource:
-    """A camera or a stream, without sound."""
+    """Source that reads a camera or a network stream, without sound."""
 
     path: Path | None = None
     along: str | None = None
@@ -89,13 +98,14 @@ class LiveSource:
     ) -> None:
         """
         Arguments:
-            address: a camera's number, or a URL that FFmpeg knows.
-            drops: whether a frame that is not taken in time gives way to the next one; else it is waited for.
-            duration_s: of what is recorded; None ends with the source.
-            patience_s: how long a lost source is waited for; 0 ends at once.
+            address: number of a camera, or a URL that FFmpeg supports.
+            drops: drop frames that are not processed in time; otherwise wait until they are processed.
+            duration_s: length of the recording, in seconds; None records until the source is lost or closed.
+            patience_s: how long to keep reopening a lost source, in seconds; 0 stops immediately.
+            notify: receives the messages about a lost source.
 
         Raises:
-            UnreadableVideo: if it cannot be opened, or gives no frame.
+            UnreadableVideo: if the source cannot be opened, or yields no frame.
         """
         self.address = address
         self.name = _without_password(address)
@@ -108,15 +118,21 @@ class LiveSource:
         ok, first = self._capture.read()
         if not ok:
             self._capture.release()
-            raise UnreadableVideo(f"{self.name}: cannot be opened, or gives no frame: is it there, and free?")
+            raise UnreadableVideo(
+                f"{self.name} cannot be opened or sends no frames: check that it is available, and that no other "
+                "program uses it"
+            )
         self.has_end = not address.isdecimal() and int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)) > 0
-        """Whether it is no live source, but a file that a server has: `FileSource` reads it whole."""
+        """Whether this is a complete file on a server, not a live source. `FileSource` reads such a file to its end."""
         self._closed = Event()
         self.info = self._info(*first.shape[:2])
         self._first: tuple[Any, float, float] | None = first, self._said_s(), time.monotonic()
 
     def frames(self) -> Iterator[TimedFrame]:
-        """All frames, until the time is up, the source ends, or it is lost for too long: then `ended_early` says so."""
+        """Yield frames until the duration has passed, `close` is called, or the source is lost for too long.
+
+        If the source is lost, `ended_early` reports it. A source that has ended counts as lost.
+        """
         clock = LiveClock(believed=self._has_clock())
         deadline = None if self.duration_s is None else time.monotonic() + self.duration_s
         try:
@@ -136,10 +152,10 @@ class LiveSource:
         self._closed.set()
 
     def _until_lost(self) -> Iterator[tuple[Any, float, float]]:
-        """Pictures with the source's time and the wall's.
+        """Yield each picture in BGR with its time by the source's clock and its arrival time, until the source is lost.
 
-        A frozen stream gives what the decoder still holds only after the timeout: how long a read takes says more than
-        what it returns.
+        A frozen stream counts as lost by the duration of a read, not by its result: after the timeout, the read still
+        succeeds with a frame that the decoder had buffered.
         """
         if self._first is not None:
             first, self._first = self._first, None
@@ -153,12 +169,12 @@ class LiveSource:
             yield bgr, self._said_s(), now
 
     def _reopen(self, deadline: float | None) -> bool:
-        """Whether the source is back; waits for it twice as long after each try."""
+        """Try to reopen the source, with increasing waits. Return whether it is back."""
         self._capture.release()
         lost = time.monotonic()
         give_up = lost + self.patience_s
         if self.patience_s > 0 and not self._closed.is_set():
-            self.notify(f"{self.name} is lost: trying again for {self.patience_s:.0f} s")
+            self.notify(f"{self.name} is lost: reconnecting for up to {self.patience_s:.0f} s")
         wait = FIRST_WAIT_S
         while time.monotonic() + wait < min(give_up, deadline or give_up):
             if self._closed.wait(wait):
@@ -172,14 +188,17 @@ class LiveSource:
                 return True
             self._capture.release()
         if not self._closed.is_set():
-            self.ended_early = f"{self.name} gave no frame for {time.monotonic() - lost:.0f} s"
+            self.ended_early = f"{self.name} sent no frame for {time.monotonic() - lost:.0f} s"
         return False
 
     def _said_s(self) -> float:
         return float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
 
     def _has_clock(self) -> bool:
-        """A camera has none, and for Motion JPEG OpenCV makes one up, of 25 frames per second."""
+        """Return whether the source has a clock.
+
+        A camera has none. For Motion JPEG, OpenCV invents timestamps at 25 frames per second.
+        """
         code = int(self._capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
         return not self.address.isdecimal() and code.upper() != b"MJPG"
 
@@ -203,14 +222,17 @@ def _open(address: str) -> cv2.VideoCapture:
         camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return camera
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
-    # Each thread of the decoder holds a frame back, and a frozen stream is noticed only one timeout after the other.
+    # One decoder thread: each thread buffers a frame, and a frozen stream yields each of them only after a timeout.
     with _capture_options(STREAM_OPTIONS if address.lower().startswith(STREAMS) else OPTIONS):
         return cv2.VideoCapture(address, cv2.CAP_FFMPEG, [*timeouts, cv2.CAP_PROP_N_THREADS, 1])
 
 
 @contextmanager
 def _capture_options(options: str) -> Iterator[None]:
-    """OpenCV takes FFmpeg's options from the environment alone; what the user has set there stays."""
+    """Set FFmpeg's options in the environment, the only place where OpenCV reads them.
+
+    Options that the user has set there take precedence.
+    """
     if OPTIONS_VARIABLE in os.environ:
         yield
         return
@@ -222,5 +244,5 @@ def _capture_options(options: str) -> Iterator[None]:
 
 
 def _without_password(address: str) -> str:
-    """For messages, journals and windows."""
+    """Return the address without user name and password, for messages and job files."""
     return re.sub(r"//[^/@]*@", "//", address)

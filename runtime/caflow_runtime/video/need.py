@@ -1,4 +1,4 @@
-"""What a video takes, before its first frame is drawn."""
+"""Memory and tiles that a video requires, estimated before its first frame is drawn."""
 
 from dataclasses import dataclass
 
@@ -8,27 +8,30 @@ from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.video.job import WAITING_FRAMES
 
 LIBRARIES = 40e6
-"""Bytes of FFmpeg."""
+"""Bytes of FFmpeg's libraries."""
 ENCODERS = {"h264": (0.0, 190), "hevc": (80e6, 200), "av1": (70e6, 250), "vp9": (0.0, 120), "ffv1": (0.0, 60)}
-"""Bytes of an encoder, and bytes per pixel of the frames that it holds, as measured with each one's defaults."""
+"""Memory of each software encoder: constant bytes, and bytes per pixel of a result frame.
+
+The latter include all frames that the encoder buffers. Both were measured with the encoder's default settings.
+"""
 OTHER_ENCODERS = (0.0, 40)
-"""Of pipes, numbered images and animations."""
+"""The same for all other results: pipes, numbered images, animations, and frames that NVENC encodes."""
 
 
 @dataclass(frozen=True)
 class VideoNeed:
-    """What it takes."""
+    """Estimated requirements of a video."""
 
     sides: tuple[int, int]
-    """Height and width of the frames of the source."""
+    """Height and width of the source's frames, in pixels."""
     final: tuple[int, int]
-    """Of the result."""
+    """Height and width of the result's frames, in pixels."""
     windows: int
-    """Of a frame."""
+    """Number of tiles in which each frame is drawn."""
     bytes: int
-    """Of the process at its peak."""
+    """Peak memory of the process."""
     is_measured: bool
-    """Whether the memory of runs is known; else it comes on top."""
+    """Whether the memory of graph runs was measured. If not, `bytes` does not include it."""
 
 
 def need_of_video(
@@ -39,13 +42,13 @@ def need_of_video(
     codec: str | None,
     has_alpha: bool = False,
 ) -> VideoNeed:
-    """What drawing and encoding the frames of a video takes.
+    """Return the estimated requirements of drawing and encoding a video.
 
     Arguments:
-        sides: height and width of the frames of the source.
-        final: of the result.
-        codec: of the result; None where it is not encoded.
-        has_alpha: whether frames are transparent: their alpha is drawn after their colours.
+        sides: height and width of the source's frames, in pixels.
+        final: height and width of the result's frames, in pixels.
+        codec: codec of the result; None if no software encoder is used.
+        has_alpha: whether frames are transparent. Their alpha is drawn after their colours.
 
     Raises:
         InputError: if frames cannot be cut into tiles.
@@ -66,9 +69,9 @@ def need_of_video(
 
 
 def check_memory(need: VideoNeed) -> None:
-    """Whether there is as much memory as a video needs.
+    """Check that enough memory is available for a video.
 
     Raises:
-        TooLittleMemory
+        TooLittleMemory: if there is not.
     """
-    check_bytes(need.bytes, "give a smaller --pixel-budget, --batch or --width, or another --codec")
+    check_bytes(need.bytes, "use a smaller --pixel-budget, --batch or --width, or another --codec")

@@ -1,4 +1,4 @@
-"""Numbered images in a folder, `frames/%05d.png`, read and written as a video's frames."""
+"""Numbered images in a folder, such as `frames/%05d.png`, read and written like the frames of a video."""
 
 import hashlib
 import re
@@ -24,17 +24,17 @@ USUAL_RATE = Fraction(25)
 
 
 def is_numbered(path: Path) -> bool:
-    """Whether a path is a pattern of FFmpeg's for the names of images: one that holds %d, or %05d."""
+    """Return whether the name in a path is a pattern for images, as in FFmpeg: with one `%d`, or one such as `%05d`."""
     return len(NUMBER.findall(path.name)) == 1
 
 
 def numbered(pattern: Path, number: int) -> Path:
-    """The file of that number."""
+    """Return the path of the image with that number."""
     return pattern.with_name(NUMBER.sub(lambda found: f"{number:0{found[1] or 1}d}", pattern.name))
 
 
 def numbers_of(pattern: Path) -> list[int]:
-    """Those of the files that are there, in order."""
+    """Return the numbers of the images that exist, in rising order."""
     before, _, after = NUMBER.sub("\0", pattern.name).partition("\0")
     name = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}")
     found = []
@@ -47,7 +47,7 @@ def numbers_of(pattern: Path) -> list[int]:
 
 
 def sha256_of_numbered(pattern: Path) -> str:
-    """A hash of all images, and of their numbers."""
+    """Return one hash of all images and their numbers."""
     digest = hashlib.sha256()
     for number in numbers_of(pattern):
         digest.update(f"{number} {sha256_of(numbered(pattern, number))}\n".encode())
@@ -55,7 +55,7 @@ def sha256_of_numbered(pattern: Path) -> str:
 
 
 class NumberedSource:
-    """Images from the lowest number on, up to the first one that is missing."""
+    """Source that reads images from the lowest number up to the first missing number."""
 
     along: str | None = None
     drops = False
@@ -64,11 +64,11 @@ class NumberedSource:
         """
         Arguments:
             rate: frames per second.
-            keeps_alpha: frames have alpha if the first one has.
+            keeps_alpha: yield RGBA frames if the first image has alpha.
 
         Raises:
-            InputError: if there is none.
-            UnreadableImage: if the first one cannot be read.
+            InputError: if there is no image.
+            UnreadableImage: if the first image cannot be read.
         """
         self.path: Path | None = pattern
         self.name = str(pattern)
@@ -77,7 +77,7 @@ class NumberedSource:
         self._is_closed = False
         self._numbers = numbers_of(pattern)
         if not self._numbers:
-            raise InputError(f"{pattern}: there are no such images: the first would be {numbered(pattern, 1)}")
+            raise InputError(f"{pattern}: there are no such images; the first would be {numbered(pattern, 1)}")
         first = read_image(numbered(pattern, self._numbers[0]))
         height, width = first.rgb.shape[:2]
         self.info = VideoInfo(
@@ -93,7 +93,7 @@ class NumberedSource:
         )
 
     def frames(self) -> Iterator[TimedFrame]:
-        """All frames. Where a number is missing, and later ones are there, `ended_early` says so.
+        """Yield all frames. If a number is missing and later ones exist, `ended_early` reports it.
 
         Raises:
             UnreadableImage
@@ -101,7 +101,7 @@ class NumberedSource:
         for k, number in enumerate(self._numbers):
             path = numbered(self.pattern, self._numbers[0] + k)
             if number != self._numbers[0] + k:
-                self.ended_early = f"{path} is missing, and later ones are there: only those before it are read"
+                self.ended_early = f"{path} is missing, but later images exist: only the images before it are used"
             if self._is_closed or self.ended_early:
                 return
             image = read_image(path)
@@ -113,10 +113,12 @@ class NumberedSource:
 
 
 def write_numbered(images: Iterable[NDArray[Any]], pattern: Path) -> None:
-    """Write images from number 1 on, each whole or not at all, in place of all that are there.
+    """Write images from number 1 on, and remove all other images of the pattern.
+
+    Each image is complete or not written at all.
 
     Arguments:
-        images: RGB or RGBA, of 8 or 16 bits.
+        images: (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16.
 
     Raises:
         OSError

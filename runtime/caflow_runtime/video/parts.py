@@ -1,8 +1,9 @@
-"""`OUT.parts`: the folder of a video's job. `job.json` says which job it is; a finished segment is a file and a record.
+"""Folder of a video job, `OUT.parts`. It contains `job.json` with the settings, and a file and a record per segment.
 
-One process and workers keep the same records, so a job that was begun one way can be resumed the other way. What one
-process draws depends on all frames before, what a worker draws on the scene's first frame alone: the two differ where a
-scene's sample is not finite on a later frame. A record says whether that happened (`is_settled`).
+One process and workers keep the same records, so a job that was started one way can be resumed the other way. There is
+one exception. If a scene's sample is not finite on a later frame, one process chooses another sample from there on. A
+worker that starts after that frame does not know this, and keeps the sample of the scene's first frame.
+`Record.is_settled` says whether every scene of a segment kept its first sample.
 """
 
 import hashlib
@@ -41,101 +42,108 @@ from caflow_runtime.whole_files import leftover_of, remove_leftovers, write_whol
 COMMAND = "caflow video"
 RECORD = ".json"
 OWN = re.compile(rf"{re.escape(NAME)}|\d{{5,}}\.\w+")
-"""Names of files of a job: segments, and what is known of them."""
+"""Names of the files of a job: `job.json`, segments and records."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 DrawnBy = Literal["one process", "workers"]
 
 
 class VideoSettings(msgspec.Struct, frozen=True):
-    """All that a video depends on."""
+    """Everything that the result of a video job depends on."""
 
     pipeline: PipelineSettings
     streaming: StreamSettings
     encoding: Encoding
     segment_frames: int
     source: str
-    """`identity_of` it."""
+    """`identity_of` the source."""
     cut: Cut = WHOLE
     rate: str | None = None
-    """Frames per second of numbered images, where it was given."""
+    """Frames per second of numbered images; None for all other sources."""
 
     @property
     def made_of(self) -> str:
-        """Hash of what a segment depends on, without how the video is cut into segments, and images into tiles."""
+        """Hash of the settings that a segment depends on.
+
+        The length of segments, the pixel budget and the overlap of tiles are not included.
+        """
         pipeline = msgspec.structs.replace(self.pipeline, pixel_budget=None, overlap=None)
         whole = msgspec.structs.replace(self, pipeline=pipeline, segment_frames=0)
         return hashlib.sha256(msgspec.json.encode(whole)).hexdigest()
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What became of a segment."""
+    """Outcome of one segment."""
 
     number: Number
     frames: Number
-    """Of the source."""
+    """Number of frames of the source in the segment."""
     rejected: Number
+    """Number of frames without a finite sample."""
     untypical: Number
+    """Number of frames whose typicality is below the threshold."""
     sample: Annotated[int, msgspec.Meta(ge=REJECTED, lt=2**31)]
-    """Of the last frame: the one that its scene keeps."""
+    """Number of the last frame's sample, which its scene keeps, from 0. `REJECTED` if no sample was finite."""
     bits_per_dim: float | None
-    """Mean of the frames that are not rejected; None where all are."""
+    """Mean over the frames that are not rejected; None if all are rejected."""
     start: Number | None
-    """Ticks of its file's first frame; None where all frames are dropped, and there is no file."""
+    """Time of the file's first frame, in ticks. None if all frames were dropped; then there is no file."""
     drawn: bool = True
-    """Whether it was drawn now; False where it was there."""
+    """Whether this run drew the segment; False if an earlier run did."""
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A JSON file beside the file of a finished segment."""
+    """JSON file that describes one finished segment. It is written beside the segment's video file."""
 
     report: Report
     first: Number
     """Number of the segment's first frame in the source."""
     file: File | None
-    """As it was when it was finished; None where all frames are dropped."""
+    """The segment's video file, with its final size and hash. None if all frames were dropped."""
     frames: Number
-    """In the file: fewer than were drawn where untypical ones were dropped."""
+    """Number of frames in the file: fewer than `report.frames` if untypical frames were dropped."""
     is_settled: bool
     """Whether each scene kept the sample that was chosen on its first frame."""
     drawn_by: DrawnBy
     made_of: str
-    """`VideoSettings.made_of`."""
+    """`VideoSettings.made_of` of the job."""
     sha256: str = ""
-    """Of all other fields (`seal`)."""
+    """Hash of all other fields (`seal`)."""
 
 
 def identity_of(source: Source) -> str:
-    """Return what tells a source from others: the SHA-256 of a file, or of all; or the address of a live source."""
+    """Return a text that identifies a source: the SHA-256 of its file or images, or its name if it has no path."""
     if source.path is None:
         return source.name
     return sha256_of(source.path) if source.path.exists() else sha256_of_numbered(source.path)
 
 
 def parts_of(output: Path) -> Path:
-    """The folder of a job that writes to a file."""
+    """Return the folder of the job that writes `output`."""
     return output.with_name(f"{output.name}.parts")
 
 
 def holds_a_job(output: Path) -> bool:
-    """Whether a job that writes to a file was begun and is not done."""
+    """Return whether there is an unfinished job that writes `output`."""
     return (parts_of(output) / NAME).is_file()
 
 
 def open_parts(folder: Path, settings: VideoSettings, force: bool) -> None:
-    """Begin a job in its folder, or resume the one that is there. The caller holds the folder (`alone`).
+    """Start a job in its folder, or resume the job that is there. The caller must hold the folder's lock (`alone`).
 
     Arguments:
-        force: begin anew, whatever job is there.
+        force: discard the job that is there, and start again.
 
     Raises:
-        InputError: if the folder holds another job, or something else.
+        InputError: if the folder contains another job, or files that do not belong to a job.
         OSError
     """
     holds_one = (folder / NAME).is_file()
     foreign = [path.name for path in folder.iterdir() if not is_passing(path)]
     if foreign and not holds_one:
-        raise InputError(f"{folder} is where this job would keep its parts, and {foreign[0]} is in it: move that")
+        raise InputError(
+            f"{folder} must be free for the parts of this job, but contains {foreign[0]}: move that elsewhere"
+        )
     if holds_one and not force:
         check_same(folder, read_state(folder, State, COMMAND), settings)
     else:
@@ -144,36 +152,38 @@ def open_parts(folder: Path, settings: VideoSettings, force: bool) -> None:
         State(flat(settings), COMMAND).write(folder)
     for path in folder.iterdir():
         if OWN.fullmatch(path.name) and path.is_dir():
-            raise InputError(f"{path} is where this job would keep a file, and is a folder: move that")
+            raise InputError(
+                f"{path} is a folder, but this job must write a file of that name: move the folder elsewhere"
+            )
     remove_leftovers(folder / name for path in folder.iterdir() if (name := leftover_of(path)) and OWN.fullmatch(name))
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove the files of a job, and the folder unless something else is in it. Without a job, nothing is removed."""
+    """Remove the files of a job, and the folder if it is then empty. Do nothing if the folder contains no job."""
     if not (folder / NAME).is_file():
         return
     own = [path for path in folder.iterdir() if OWN.fullmatch(path.name) and not path.is_dir()]
-    for path in sorted(own, key=lambda path: path.name == NAME):  # that one last: it says whose the others are
+    for path in sorted(own, key=lambda path: path.name == NAME):  # job.json last: it marks the other files as a job's
         path.unlink()
-    with suppress(OSError):  # the caller holds it, or something else is in it
+    with suppress(OSError):  # not empty: the caller's lock, or files that are not the job's
         folder.rmdir()
 
 
 def segment_name(number: int, suffix: str) -> str:
-    """Name of the file of a segment, or of its record."""
+    """Return the name of a segment's file, or of its record."""
     return f"{number:05d}{suffix}"
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write what is known of a segment whose file is whole and on the disk."""
+    """Write the record of a segment. The segment's file must already be complete and flushed to disk."""
     write_whole(folder / segment_name(record.report.number, RECORD), msgspec.json.encode(sealed(record)))
 
 
 def read_record(folder: Path, number: int, made_of: str | None = None) -> Record | None:
-    """Return what is known of a segment. None if there is no record, or it or its file is damaged.
+    """Return the record of a segment, or None if the record is missing or if the record or its file is damaged.
 
     Arguments:
-        made_of: where the record is of something else, None is returned, too.
+        made_of: if given, also return None for a record with another `made_of`.
 
     Raises:
         OSError
@@ -192,12 +202,13 @@ def read_record(folder: Path, number: int, made_of: str | None = None) -> Record
 
 
 def read_records(folder: Path, settings: VideoSettings, drawn_by: DrawnBy) -> dict[int, Record]:
-    """Return the records of the segments that need not be drawn again, by their numbers.
+    """Return the records of the segments that need not be drawn again, by segment number.
 
-    What was drawn the other way counts as far as there is no gap before: after one, it may not fit what is still drawn.
+    Segments that were drawn the other way, by workers or by one process, count only before the first missing segment.
+    After a gap, they may not fit the frames that are still to be drawn.
 
     Raises:
-        InputError: if the other way would have drawn other pictures.
+        InputError: if the job must be resumed the way it was started, because the other way would draw other pictures.
         OSError
     """
     numbers = sorted(int(path.stem) for path in folder.glob(f"*{RECORD}") if re.fullmatch(r"\d{5,}", path.stem))
@@ -211,16 +222,15 @@ def read_records(folder: Path, settings: VideoSettings, drawn_by: DrawnBy) -> di
         if record.drawn_by != drawn_by and not record.is_settled:
             way = "without --workers and --ray" if record.drawn_by == "one process" else "with --workers or --ray"
             raise InputError(
-                f"{folder} holds a job that must be resumed {way}, as it was begun: in segment {number} the sample "
-                "that a scene keeps was not finite, so the frames that follow would be others: run it so, or give "
-                "--force to begin anew"
+                f"{folder} contains a job that must be resumed {way}, as it was started: in segment {number} a scene's "
+                f"sample was not finite, so the later frames would differ: run it {way}, or start again with --force"
             )
     gap = first_missing(records)
     return {number: record for number, record in records.items() if number < gap or record.drawn_by == drawn_by}
 
 
 def first_missing(records: Mapping[int, Record]) -> int:
-    """Number of the first segment without a record."""
+    """Return the number of the first segment without a record."""
     number = 0
     while number in records:
         number += 1
@@ -228,7 +238,7 @@ def first_missing(records: Mapping[int, Record]) -> int:
 
 
 def parts_in(folder: Path, records: Iterable[Record]) -> list[VideoPart]:
-    """The files of finished segments."""
+    """Return the files of finished segments; segments without a file are skipped."""
     return [
         VideoPart(folder / record.file.path, record.report.start, record.frames)
         for record in records

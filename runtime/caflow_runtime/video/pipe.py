@@ -1,4 +1,4 @@
-"""Videos through pipes, in and out: YUV4MPEG2, or raw RGB. Neither has an end, sound or times of its own."""
+"""Videos on standard input and output: YUV4MPEG2 or raw RGB. Neither format has a length, sound, or times of frames."""
 
 import io
 import select
@@ -28,13 +28,13 @@ from caflow_runtime.video.source import (
 from caflow_runtime.video.y4m import FRAME, LONGEST_LINE, MAGIC, PIXEL_FORMATS, PictureFormat, parse_line
 
 RAW_BYTES = {"rgb24": 3, "rgb48le": 6}
-"""Pixel formats that are written without a line of text, and bytes of a pixel."""
+"""Pixel formats of raw RGB, which has no header lines, and their bytes per pixel."""
 POLL_S = 0.1
-WANTED = "ffmpeg -i IN -f yuv4mpegpipe -strict -1 - makes it; for raw RGB give --raw WIDTHxHEIGHT@RATE"
+WANTED = "make it with ffmpeg -i IN -f yuv4mpegpipe -strict -1 -; for raw RGB give --raw WIDTHxHEIGHT@RATE"
 
 
 class PipeSource:
-    """Frames of a pipe, which cannot be read again."""
+    """Source that reads frames from a pipe. A pipe cannot be read again."""
 
     path: Path | None = None
     along: str | None = None
@@ -43,11 +43,11 @@ class PipeSource:
     def __init__(self, descriptor: int, name: str, raw: PictureFormat | None = None) -> None:
         """
         Arguments:
-            descriptor: of what is read; it stays open.
-            raw: of frames that come without a line of text; None reads YUV4MPEG2.
+            descriptor: file descriptor of the pipe; it stays open.
+            raw: format of raw RGB frames; None reads YUV4MPEG2.
 
         Raises:
-            UnreadableVideo: if it is no YUV4MPEG2, or of colours that are not supported.
+            UnreadableVideo: if the pipe does not contain YUV4MPEG2, or its pixel format is not supported.
         """
         self.name = name
         self.ended_early: str | None = None
@@ -57,7 +57,11 @@ class PipeSource:
         self.info = self._info()
 
     def frames(self) -> Iterator[TimedFrame]:
-        """All frames. Where the last one is cut off, `ended_early` says so."""
+        """Yield all frames. If the last frame is incomplete, it is skipped, and `ended_early` reports it.
+
+        Raises:
+            UnreadableVideo: if there is no complete frame.
+        """
         matrix = "ITU709" if self.format.height >= HD_LINES else None
         number = 0
         for number in count():
@@ -67,17 +71,17 @@ class PipeSource:
             ticks = round(number / self.format.rate / CLOCK)
             yield TimedFrame(upright(frame, matrix), ticks, time.monotonic())
         if not number and not self._pipe.is_given_up:
-            raise UnreadableVideo(f"{self.name}: wanted a video, not one whole frame came")
+            raise UnreadableVideo(f"{self.name}: expected a video; got no complete frame")
 
     def close(self) -> None:
         self._pipe.is_given_up = True
 
     def _next(self, number: int) -> Any:
-        """A frame of PyAV; None at the end."""
+        """Return the next frame as a PyAV frame, or None at the end."""
         if self._has_lines:
             line = self._pipe.line()
             if line and not line.startswith(FRAME):
-                self.ended_early = f"{self.name}: damaged after {number} frames: what follows is no frame"
+                self.ended_early = f"{self.name} is damaged after {number} frames: the data that follows is not a frame"
             if not line.startswith(FRAME):
                 return None
         frame = import_av().VideoFrame(self.format.width, self.format.height, self.format.pixel_format)
@@ -86,7 +90,7 @@ class PipeSource:
             data = self._pipe.read(rows.size)
             if len(data) < rows.size:
                 if (data or k or self._has_lines) and not self._pipe.is_given_up:
-                    self.ended_early = f"{self.name}: cut off within frame {number + 1}"
+                    self.ended_early = f"{self.name} ended in the middle of frame {number + 1}"
                 return None
             rows[...] = np.frombuffer(data, np.uint8).reshape(rows.shape)
         return frame
@@ -94,12 +98,12 @@ class PipeSource:
     def _first_line(self) -> PictureFormat:
         line = self._pipe.line()
         if not line.startswith(MAGIC):
-            what = "what came is none" if line else "nothing came"
-            raise UnreadableVideo(f"{self.name}: wanted YUV4MPEG2, {what}: {WANTED}")
+            what = "got other data" if line else "got no data"
+            raise UnreadableVideo(f"{self.name}: expected YUV4MPEG2; {what}: {WANTED}")
         try:
             return parse_line(line)
         except ValueError as error:
-            raise UnreadableVideo(f"{self.name}: cannot be read: {error}") from None
+            raise UnreadableVideo(f"{self.name} cannot be read: {error}") from None
 
     def _info(self) -> VideoInfo:
         given = self.format
@@ -117,23 +121,23 @@ class PipeSource:
 
 
 class PipeWriter:
-    """Writes frames at a rate that stays the same; nothing can be taken back."""
+    """Writer of frames to a pipe, at a constant rate. Written frames cannot be changed or removed."""
 
     def __init__(self, out: BinaryIO, info: VideoInfo, pixel_format: str | None = None) -> None:
         """
         Arguments:
-            pixel_format: FFmpeg's name: of raw RGB, or one that YUV4MPEG2 holds. None is the source's, or 4:2:0 with
-                its bits.
+            pixel_format: FFmpeg's name of a format of raw RGB or YUV4MPEG2. None is the source's format if YUV4MPEG2
+                supports it. Otherwise it is 4:2:0, with 10 bits if the source has more than 8.
 
         Raises:
-            InputError: if there is no way to pipe such a format.
+            InputError: if neither raw RGB nor YUV4MPEG2 supports the format.
         """
         usual = "yuv420p10le" if info.bits > 8 else "yuv420p"
         self.pixel_format = pixel_format or (info.pixel_format if info.pixel_format in PIXEL_FORMATS else usual)
         if self.pixel_format not in (*PIXEL_FORMATS, *RAW_BYTES):
             raise InputError(
-                f"--pixel-format {self.pixel_format}: wanted, for standard output, one of "
-                f"{', '.join(sorted((*PIXEL_FORMATS, *RAW_BYTES)))}"
+                f"--pixel-format must be one of {', '.join(sorted((*PIXEL_FORMATS, *RAW_BYTES)))} for standard output; "
+                f"got {self.pixel_format}"
             )
         self.info = info
         self.frames = 0
@@ -143,10 +147,10 @@ class PipeWriter:
         self._is_even = True
 
     def write(self, pixels: NDArray[np.float32], ticks: int) -> None:
-        """Write (H, W, 3) continuous pixel values.
+        """Write one frame, (H, W, 3) continuous pixel values.
 
         Raises:
-            OSError: BrokenPipeError if nobody reads any more.
+            OSError: BrokenPipeError if the reader has closed the pipe.
         """
         is_y4m, (height, width) = self.pixel_format not in RAW_BYTES, pixels.shape[:2]
         self._first = ticks if self._first is None else self._first
@@ -167,21 +171,21 @@ class PipeWriter:
 
     @property
     def lost(self) -> list[str]:
-        """What of the source could not be kept as it was, a line each."""
+        """Properties of the source that could not be kept, one line each."""
         if self._is_even:
             return []
-        return [f"its frames come at uneven times: in the pipe they are {self.info.rate} per second, each once"]
+        return [f"its frames have uneven times: in the pipe each frame is written once, at {self.info.rate} per second"]
 
 
 class _Reader:
-    """Bytes of a pipe, as far as they come; another thread may end the waiting for more."""
+    """Reader of a pipe. Another thread may set `is_given_up`, which ends the waiting for more bytes."""
 
     def __init__(self, descriptor: int) -> None:
         self.is_given_up = False
         self._file = io.FileIO(descriptor, closefd=False)
 
     def read(self, size: int) -> bytes:
-        """So many bytes; fewer at the end."""
+        """Return `size` bytes; fewer at the end of the pipe."""
         data, place = bytearray(size), 0
         while place < size and self._is_ready():
             got = self._file.readinto(memoryview(data)[place:])
@@ -191,22 +195,23 @@ class _Reader:
         return bytes(data[:place])
 
     def line(self) -> bytes:
-        """Up to the end of a line, or as many bytes as one may have; none at the end."""
+        """Return the next line with its line end, cut at `LONGEST_LINE` bytes; no bytes at the end of the pipe."""
         line = b""
         while len(line) < LONGEST_LINE and not line.endswith(b"\n") and (byte := self.read(1)):
             line += byte
         return line
 
     def _is_ready(self) -> bool:
-        """Whether there is something to read, or the end; waits for it unless it is given up."""
+        """Wait until there are bytes to read or the pipe has ended. Return False if the reading was given up."""
         while not self.is_given_up:
-            if sys.platform == "win32" or select.select([self._file], [], [], POLL_S)[0]:  # no pipes on Windows
+            # On Windows, select does not support pipes.
+            if sys.platform == "win32" or select.select([self._file], [], [], POLL_S)[0]:
                 return True
         return False
 
 
 def _planes(frame: Any) -> Iterator[NDArray[np.uint8]]:
-    """The bytes of each plane, (rows, bytes of a row), without what is between rows; they can be written to."""
+    """Yield a writable view of each plane's bytes, (rows, bytes of a row), without the padding of rows."""
     samples = RAW_BYTES.get(frame.format.name) or (frame.format.components[0].bits + 7) // 8
     for plane in frame.planes:
         rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)

@@ -1,4 +1,4 @@
-"""Frames to segments of equal length, and their records, in one process."""
+"""Writing of frames to segments of equal length, with their records, in one process."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,26 +15,27 @@ from caflow_runtime.whole_files import to_disk
 
 @dataclass
 class Recorder:
-    """Writes those segments of a job that have no record, in order."""
+    """Writes the segments of a job that have no record yet, in order."""
 
     folder: Path
     settings: VideoSettings
     info: VideoInfo
     records: dict[int, Record]
-    """Of finished segments, by their numbers."""
+    """Records of finished segments, by segment number."""
     _count: SegmentCount | None = field(default=None, init=False)
     _writer: SegmentWriter | None = field(default=None, init=False)
 
     @property
     def frames(self) -> int:
-        """Of the source, in `parts`."""
+        """Number of frames of the source that `parts` covers."""
         before = sum(self.records[number].report.frames for number in range(self._number))
         return before + (self._count.frames if self._count else 0)
 
     @property
     def parts(self) -> list[VideoPart]:
-        """All that can be joined, once `close` was called: the segments before the first one without a record, and what
-        was written of that one.
+        """Files that can be joined, in order. Call `close` first.
+
+        They are the segments before the first one without a record, and the written part of that one.
         """
         parts = parts_in(self.folder, [self.records[number] for number in range(self._number)])
         if self._writer is not None and self._count is not None and self._count.start is not None:
@@ -43,18 +44,18 @@ class Recorder:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is finished, and nothing plays."""
+        """Whether no segment is finished, and no written file contains a frame."""
         return not self.records and not any(count_frames(part.path) for part in self.parts)
 
     def write(self, frame: Frame, ticks: int) -> None:
-        """Take the next frame of a segment that has no record.
+        """Write the next frame of a segment that has no record.
 
         Arguments:
-            ticks: when it is shown.
+            ticks: presentation timestamp, in ticks of `CLOCK`.
 
         Raises:
-            InputError: if the codec cannot hold such frames.
-            FFmpegError, OSError: if it cannot be written.
+            InputError: if the codec does not support the size of the frame.
+            FFmpegError, OSError: if the frame cannot be written.
         """
         if self._count is None:
             before = self.records[self._number - 1].report.sample if self._number else None
@@ -62,7 +63,7 @@ class Recorder:
         is_dropped = frame.untypical and self.settings.streaming.untypical == "drop"
         if not is_dropped:
             if self._writer is None:
-                self._path.unlink(missing_ok=True)  # a damaged one, or the beginning of one
+                self._path.unlink(missing_ok=True)  # damaged, or incomplete
                 height, width = frame.pixels.shape[:2]
                 self._writer = SegmentWriter(self._path, height, width, self.info, self.settings.encoding)
             self._writer.write(frame.pixels, ticks, frame.alpha)
@@ -71,7 +72,7 @@ class Recorder:
             self._finish(self._count)
 
     def close(self) -> None:
-        """Finish the file of the last segment, which a job that is resumed writes again."""
+        """Finish the file of an incomplete last segment. A resumed job writes that segment again."""
         if self._writer is not None:
             self._writer.close()
 
@@ -89,7 +90,7 @@ class Recorder:
 
     @property
     def _number(self) -> int:
-        """Of the segment that is being written."""
+        """Number of the segment that is being written."""
         return first_missing(self.records)
 
     @property

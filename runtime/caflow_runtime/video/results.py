@@ -1,4 +1,4 @@
-"""The segments of a job to its result: a video, an animation, or numbered images."""
+"""Conversion of a job's segments to the result: a video, an animation, or numbered images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +16,18 @@ ANIMATIONS = (".gif", ".apng", ".png", ".webp")
 
 
 def holds_alpha(output: Path) -> bool:
-    """Whether what a name says can be transparent: animations, and numbered images of most formats."""
+    """Return whether a result of that name can be transparent: animations, and numbered images in most formats."""
     return output.suffix.lower() in (WITH_ALPHA if is_numbered(output) else ANIMATIONS)
 
 
 def write_result(parts: Sequence[VideoPart], output: Path, source: str | None, info: VideoInfo) -> list[str]:
-    """Write what a job is to write, whole or not at all; of numbered images, each one.
+    """Write the result of a job. It is complete or not written at all; for numbered images, this holds for each image.
 
     Arguments:
-        source: where sound and subtitles are, if there are any.
+        source: file or address with sound and subtitles; None if there are none.
 
     Returns:
-        What could not be kept as it was, a line each.
+        Properties of the source that could not be kept, one line each.
 
     Raises:
         UnwritableVideo, FFmpegError, OSError
@@ -42,16 +42,16 @@ def write_result(parts: Sequence[VideoPart], output: Path, source: str | None, i
 
 
 def _array(frame: Any) -> NDArray[Any]:
-    """A frame of PyAV as (H, W, 3) RGB, or (H, W, 4) RGBA: uint8 or, of more bits, uint16."""
+    """Return a PyAV frame as (H, W, 3) RGB or (H, W, 4) RGBA: uint8, or uint16 for more than 8 bits."""
     formats = ("rgb48le", "rgba64le") if frame.format.components[0].bits > 8 else ("rgb24", "rgba")
     image: NDArray[Any] = frame.to_ndarray(format=formats[has_alpha(frame)])
     return image
 
 
 def _beside_pictures(source: str | None) -> list[str]:
-    """What a source has that pictures cannot hold."""
+    """Return a line for each kind of stream that animations and numbered images cannot contain."""
     if source is None:
         return []
     with open_to_read(source) as container:
         others = [stream.type for stream in container.streams if stream.type in ("audio", "subtitle")]
-    return [f"{kind} is left out: give a name ending in .mp4 or .mkv to keep it" for kind in dict.fromkeys(others)]
+    return [f"{kind} is omitted: use a name that ends in .mp4 or .mkv to keep it" for kind in dict.fromkeys(others)]

@@ -1,4 +1,4 @@
-"""What is counted of the frames of a segment while it is drawn."""
+"""Counts of a segment's frames, kept while the segment is drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,15 +13,18 @@ from caflow_runtime.video.parts import DrawnBy, Record, Report
 
 @dataclass
 class SegmentCount:
-    """Counts the frames of one segment."""
+    """Counts of the frames of one segment."""
 
     samples: int
-    """Of which each scene's is chosen."""
+    """Number of samples that are drawn to choose each scene's sample."""
     sample: int | None
-    """That the scene keeps before the first frame; None if it has none, or if the segment is the first one."""
+    """Sample of the last frame that was added, from 0.
+
+    Before the first frame, it is the sample that the scene keeps from the previous segment, or None if there is none.
+    """
     frames: int = 0
     written: int = 0
-    """Those that are not dropped."""
+    """Number of frames that are not dropped."""
     rejected: int = 0
     untypical: int = 0
     start: int | None = None
@@ -45,7 +48,7 @@ class SegmentCount:
         self.sample = frame.sample
 
     def record(self, number: int, first: int, file: File | None, drawn_by: DrawnBy, made_of: str) -> Record:
-        """Return the record of the segment, once all its frames were added."""
+        """Return the record of the segment. Call this after all frames were added."""
         sample = REJECTED if self.sample is None else self.sample
         mean = _mean(self._bits_per_dim)
         report = Report(number, self.frames, self.rejected, self.untypical, sample, mean, self.start)

@@ -1,7 +1,7 @@
-"""A video file cut into segments, each with all that a process must know to draw it without the others.
+"""Plan of a video file's segments. Each segment contains all that a process needs to draw it without the others.
 
-Frames of a segment are found again by seeking to a key frame. Whether that gives them is up to the container and the
-decoder, so each is held against the plan, and where one differs the file is decoded from its beginning.
+A process finds the frames of its segment by seeking to a key frame. Some containers and decoders do not seek exactly,
+so each frame is compared with the plan. If a frame differs, the file is decoded from its beginning instead.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,48 +22,48 @@ from caflow_runtime.video.sources import open_video
 from caflow_runtime.video.transparency import colours_of
 
 ShowPlanned = Callable[[int], None]
-"""Is given how many frames are done."""
+"""Callback that receives the number of frames planned so far."""
 
 
 class Stretch(msgspec.Struct, frozen=True):
-    """Frames of a file that follow each other."""
+    """Consecutive frames of a file."""
 
     first: int
-    """Number of the first among those that are wanted, from 0."""
+    """Number of the first frame, from 0 at the start of the cut."""
     seek: int | None
-    """`TimedFrame.seek` of the first."""
+    """`TimedFrame.seek` of the first frame."""
     ticks: tuple[int, ...]
-    """When each is shown, of `CLOCK`."""
+    """Presentation timestamp of each frame, in ticks of `CLOCK`."""
     checksums: tuple[int, ...]
-    """CRC-32 of each picture: a decoder that begins in the middle may give others without a word."""
+    """CRC-32 of each frame's pixels: a decoder that starts in the middle of a file may silently yield wrong pixels."""
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """What one process draws."""
+    """Part of a video that one process draws."""
 
     number: int
-    """From 0."""
+    """Number of the segment, from 0."""
     source: str
-    """SHA-256 of the file."""
+    """SHA-256 of the video file."""
     frames: Stretch
     scene: int
-    """Of the first frame, from 0."""
+    """Number of the first frame's scene, from 0."""
     scene_start: Stretch
-    """That scene's first frame alone."""
+    """First frame of that scene."""
     cut: Cut = WHOLE
-    """What of the file was planned."""
+    """Part of the file that was planned."""
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A whole video."""
+    """All segments of a video."""
 
     segments: tuple[Segment, ...]
     ended_early: str | None
-    """Why it ends before the file should, where it does."""
+    """Why the video ends too early; None if it does not."""
 
     @property
     def frames(self) -> int:
-        """Of all segments."""
+        """Number of frames in all segments."""
         return sum(len(segment.frames.ticks) for segment in self.segments)
 
 
@@ -74,17 +74,19 @@ def plan_segments(
     cut: Cut = WHOLE,
     keeps_alpha: bool = False,
 ) -> Plan:
-    """Cut a file into segments of so many frames, the last one of what is left. Decodes all of it; needs no model.
+    """Cut a file into segments of `segment_frames` frames; the last one may be shorter.
+
+    The whole file is decoded for this. No model is needed.
 
     Arguments:
-        cut: what is wanted of the file.
-        keeps_alpha: whether what is drawn has the alpha of the file (`Encoding.has_alpha`).
+        cut: part of the file to plan.
+        keeps_alpha: whether the result keeps the alpha of the file (`Encoding.has_alpha`).
 
     Raises:
         InputError, UnreadableVideo
     """
     if segment_frames < 1:
-        raise InputError(f"segment_frames: wanted at least 1, got {segment_frames}")
+        raise InputError(f"segment_frames must be at least 1; got {segment_frames}")
     source, file_hash = open_video(path, cut, keeps_alpha=keeps_alpha), sha256_of(path)
     segments: list[Segment] = []
     marked = _marked(source, show)
@@ -96,10 +98,12 @@ def plan_segments(
 
 
 def pictures(path: Path, stretch: Stretch, keeps_alpha: bool = False) -> Iterator[Image]:
-    """Exactly the frames of a stretch, wherever seeking leads: (h, w, 3) uint8 RGB, or (h, w, 4) where alpha is kept.
+    """Yield exactly the frames of a stretch, even if seeking is not exact.
+
+    Frames are (h, w, 3) uint8 RGB, or (h, w, 4) RGBA if alpha is kept.
 
     Raises:
-        UnreadableVideo: if the file is not the one that was planned.
+        UnreadableVideo: if the file has changed since it was planned.
     """
     done = 0
     for image in _sought(path, stretch):
@@ -110,7 +114,7 @@ def pictures(path: Path, stretch: Stretch, keeps_alpha: bool = False) -> Iterato
 
 
 def _marked(source: Source, show: ShowPlanned | None) -> Iterator[tuple[Stretch, int, Stretch]]:
-    """Each frame, the number of its scene, and that scene's first frame."""
+    """Yield each frame, the number of its scene, and that scene's first frame."""
     is_cut, scene, shape = SceneCuts(), -1, None
     for number, frame in enumerate(source.frames()):
         shape = shape or frame.image.shape
@@ -136,7 +140,7 @@ def _together(stretches: Sequence[Stretch]) -> Stretch:
 
 
 def _sought(path: Path, stretch: Stretch) -> Iterator[Image]:
-    """Frames from a key frame on, as far as they are those of the stretch."""
+    """Seek, and yield the frames of the stretch up to the first one that differs from the plan."""
     if stretch.seek is None:
         return
     source = FileSource(path)
@@ -147,12 +151,12 @@ def _sought(path: Path, stretch: Stretch) -> Iterator[Image]:
             if (frame.ticks, _checksum(frame.image)) != (ticks, checksum):
                 return
             yield frame.image
-    except UnreadableVideo:  # there is no seeking in it, or nothing after
+    except UnreadableVideo:  # the file does not support seeking, or no frame follows
         return
 
 
 def _counted(path: Path, stretch: Stretch, done: int, keeps_alpha: bool) -> Iterator[Image]:
-    """Frames from the file's beginning on, without those that are done. What differs in its pixels is believed here."""
+    """Decode from the file's beginning, and yield the frames after the first `done`. Only their times are checked."""
     source = open_video(path, keeps_alpha=keeps_alpha)
     found = dropwhile(lambda frame: frame.ticks < stretch.ticks[done], source.frames())
     for ticks, frame in zip(stretch.ticks[done:], found, strict=False):
@@ -162,5 +166,5 @@ def _counted(path: Path, stretch: Stretch, done: int, keeps_alpha: bool) -> Iter
         done += 1
     if done < len(stretch.ticks):
         raise UnreadableVideo(
-            f"{path}: has changed since it was planned, at frame {stretch.first + done}: plan it anew"
+            f"{path} has changed since it was planned, at frame {stretch.first + done + 1}: plan it again"
         )

@@ -1,9 +1,9 @@
-"""Segments of a planned video, drawn by any processes in any order, and joined to what `Job` makes of the file alone.
+"""Segments of a planned video. Any processes draw them in any order, and one process joins them to the video.
 
-Pictures do not depend on who draws a segment, as noise depends on the scene and on the frame alone. With as many frames
-in a segment, and `batch` 1, packets are those of `Job`, byte by byte, where all machines compute alike; in larger
-batches, and on other processors, results may differ by rounding. Noise that drifts is drawn from its scene's beginning
-on by each segment, without the pictures.
+The result is the video that `VideoJob` makes in one process: noise depends only on the scene and the frame, not on the
+process. If segments are equally long, `batch` is 1 and all machines compute alike, packets are identical byte by byte.
+With larger batches, or on other processors, results may differ by rounding. If the noise drifts, each segment computes
+the noise from the beginning of its scene, without drawing the frames before the segment.
 """
 
 from collections.abc import Iterable, Iterator
@@ -44,18 +44,18 @@ from caflow_runtime.whole_files import move_into_place, partial_path
 def draw_segment(
     pipe: Pipeline, source: Path, segment: Segment, settings: StreamSettings, encoding: Encoding, folder: Path
 ) -> Report:
-    """Write one segment's file to a folder, whole or not at all. One that is there, and whole, is not drawn again.
+    """Draw one segment, and write its file and record to a folder. The file is complete or not written at all.
 
-    It is there if it was made of the same plan, bundle, settings and encoding. How the pipeline was opened is not
-    compared: give all workers the same, since tiles show in pixels.
+    A segment whose file is intact is not drawn again if it was made with the same plan, bundle, settings and encoding.
+    Pixel budget and overlap are not compared. Use the same values for all workers, because tiles change pixels.
 
-    The sample that a scene keeps is chosen on the scene's first frame, for each segment again, so that segments need
-    not know of each other; `Stream.skip_to` says what that means where a sample is not finite.
+    Each segment chooses a scene's sample on the scene's first frame again, so that segments do not depend on each
+    other. `Stream.skip_to` describes the effect if a sample is not finite.
 
     Raises:
-        InputError: if a setting is not what it should be, or the codec cannot hold the result.
-        UnreadableVideo: if the source is not the one that was planned.
-        UnwritableVideo: if the disk is full, say.
+        InputError: if a setting is wrong, or the codec does not support the size of the result.
+        UnreadableVideo: if the source has changed since it was planned.
+        UnwritableVideo: if writing fails, for example on a full disk.
     """
     _check_source(source, segment)
     stream = pipe.open_stream(settings)
@@ -84,28 +84,30 @@ def draw_segment(
 def join_segments(
     reports: Iterable[Report], encoding: Encoding, folder: Path, source: Path, output: Path, cut: Cut = WHOLE
 ) -> list[str]:
-    """One video of a folder's segments, all or the first ones, with what the source has beside its picture.
+    """Join a folder's segments, all or the first ones, to one video with the source's sound and subtitles.
 
-    The output is there whole or not at all; the folder stays.
+    The output is complete or not written at all. The folder is not changed.
 
     Arguments:
-        cut: what of the source was planned.
+        cut: part of the source that was planned.
 
     Returns:
-        What could not be kept as it was, a line each.
+        Properties of the source that could not be kept, one line each.
 
     Raises:
-        InputError: if one is missing before others.
-        UnwritableVideo: also if all frames were dropped, or if a segment is not what it was when it was drawn.
+        InputError: if a segment is missing before a later one.
+        UnwritableVideo: if writing fails, if all frames were dropped, or if a segment has changed since it was drawn.
     """
     ordered = sorted(reports, key=lambda report: report.number)
     for number, report in enumerate(ordered):
         if report.number != number:
-            raise InputError(f"{output}: wanted each segment once, from 0 on, got {report.number} in place of {number}")
+            raise InputError(
+                f"{output}: expected each segment once, from 0 on; got {report.number} instead of {number}"
+            )
     drawn = [report for report in ordered if report.start is not None]
     parts = parts_in(folder, [_record(folder, report, encoding) for report in drawn])
     if not parts:
-        raise UnwritableVideo(f"{output} was not written: no frame is left")
+        raise UnwritableVideo(f"{output} was not written: every frame was dropped")
     opened = open_video(source, cut)
     try:
         return write_result(parts, output, opened.along, opened.info)
@@ -114,16 +116,16 @@ def join_segments(
 
 
 def _record(folder: Path, report: Report, encoding: Encoding) -> Record:
-    """Of a segment that is as it was when it was reported."""
+    """Return the record of a segment, after checking that it still matches the report."""
     record = read_record(folder, report.number)
     if record is None or msgspec.structs.replace(record.report, drawn=report.drawn) != report:
         path = folder / segment_name(report.number, encoding.segment_suffix)
-        raise UnwritableVideo(f"{path} is missing, or has changed since it was drawn: draw it again")
+        raise UnwritableVideo(f"{path} is missing or has changed since it was drawn: draw the segment again")
     return record
 
 
 def _is_of(segment: Segment, record: Record) -> bool:
-    """Whether a record is of a segment, and drawn as `draw_segment` does it."""
+    """Return whether a record belongs to a segment and was written by `draw_segment`."""
     frames = (segment.frames.first, len(segment.frames.ticks), "workers")
     return (record.first, record.report.frames, record.drawn_by) == frames
 
@@ -131,19 +133,19 @@ def _is_of(segment: Segment, record: Record) -> bool:
 def _check_source(source: Path, segment: Segment) -> None:
     found = source.stat()
     if _hash(source, found.st_size, found.st_mtime_ns) != segment.source:
-        raise UnreadableVideo(f"{source} is not the file that was planned: plan it anew")
+        raise UnreadableVideo(f"{source} has changed since it was planned: plan it again")
 
 
 @lru_cache
 def _hash(source: Path, _size: int, _changed: int) -> str:
-    """Once for all segments that a process draws."""
+    """Return the SHA-256 of a file. It is computed once for all segments that a process draws."""
     return sha256_of(source)
 
 
 def _write(
     frames: Iterator[Frame], stream: Stream, source: Path, segment: Segment, encoding: Encoding, path: Path
 ) -> SegmentCount:
-    """Draw a segment's frames to a file, unless all are dropped."""
+    """Draw a segment's frames to a file, and count them. No file is written if all frames are dropped."""
     info, writer = open_video(source).info, None
     count = SegmentCount(stream.draw.n, stream.sample)
     for frame, ticks in zip(frames, segment.frames.ticks, strict=True):
@@ -169,7 +171,7 @@ def _skip_to(stream: Stream, source: Path, segment: Segment, has_alpha: bool) ->
 
 @contextmanager
 def _reading_ahead(source: Path, segment: Segment, has_alpha: bool) -> Iterator[Iterator[Image]]:
-    """Its pictures, decoded by a thread while others are drawn."""
+    """Yield the frames of a segment. A thread decodes them while earlier frames are drawn."""
     lane: Lane[Image] = Lane(WAITING_FRAMES)
     reader = lane.fill(lambda: pictures(source, segment.frames, has_alpha))
     try:

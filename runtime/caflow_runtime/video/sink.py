@@ -1,7 +1,7 @@
-"""Where frames go: one segment of a video, encoded by PyAV.
+"""Encoding of frames with PyAV, one segment of a video at a time.
 
-A video is always written segment by segment: a killed job keeps those that are finished, and one that goes on writes
-the same segments as one that was never stopped.
+A video is always written in segments. A job that is killed keeps its finished segments. A resumed job writes the same
+segments as a job that was never stopped.
 """
 
 import os
@@ -22,7 +22,7 @@ from caflow_runtime.video.source import BT601, BT709, CLOCK, TAGS, VideoInfo, im
 
 Codec = Literal["h264", "hevc", "av1", "vp9", "ffv1", "gif", "apng", "webp", "numbered"]
 PICTURES: tuple[Codec, ...] = ("gif", "apng", "webp", "numbered")
-"""What is no video in the end, but an animation or numbered images: until then segments are FFV1."""
+"""Results that are animations or numbered images, not videos. Their segments are FFV1, and are converted at the end."""
 LOSSLESS = "ffv1"
 LOSSLESS_FORMATS = {
     (8, False): "bgr0",
@@ -31,17 +31,17 @@ LOSSLESS_FORMATS = {
     (16, False): "gbrp16le",
     (16, True): "gbrap16le",
 }
-"""FFmpeg's names, by bits and whether there is alpha."""
+"""Lossless pixel formats, by FFmpeg's names. Keys are the bits of a component, and whether there is alpha."""
 ENCODERS: dict[Codec, str] = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
-"""FFmpeg's names; of all others it is that of FFV1."""
+"""FFmpeg's names of the software encoders; all other codecs use FFV1."""
 PRESETS: dict[Codec, str] = {"h264": "preset", "hevc": "preset", "av1": "preset", "vp9": "cpu-used"}
-"""By which name an encoder takes how much time it may need."""
+"""Name of the option that sets the speed preset of each encoder."""
 HARDWARE_ENCODERS: dict[Codec, str] = {"h264": "h264_nvenc", "hevc": "hevc_nvenc", "av1": "av1_nvenc"}
 ENCODER_THREADS = 4
-"""The same on every machine: what encoders of H.264 and HEVC write depends on it."""
+"""The same on every machine, because the output of H.264 and HEVC encoders depends on the number of threads."""
 LARGEST_CRF = 51
 TEN_BITS: tuple[Codec, ...] = ("hevc", "av1", "ffv1")
-"""By every build of their encoders, the usual one first."""
+"""Codecs that support 10 bits in every build of their encoder."""
 CONTAINERS: dict[str, tuple[Codec, ...]] = {
     ".mp4": ("h264", "hevc", "av1"),
     ".mov": ("h264", "hevc"),
@@ -52,40 +52,40 @@ CONTAINERS: dict[str, tuple[Codec, ...]] = {
     ".png": ("apng",),
     ".webp": ("webp",),
 }
-"""By the end of their names, with the codecs that they hold, the usual one first."""
+"""Codecs that each file suffix supports, the default first."""
 RGB = {"colorspace": 0, "color_range": 2}
-"""What holds RGB: no matrix, all values."""
+"""Tags of RGB pixel formats: no matrix, full range."""
 TASKS = Path("/proc/self/task")
-"""A folder for each thread of this process, on Linux."""
+"""Folder with one subfolder for each thread of this process, on Linux."""
 SWSCALE = {BT709: 1, 5: 5, BT601: 5, 9: 9, 10: 9}
-"""Colour matrices: FFmpeg's number of a stream to that of its converter."""
+"""Colour matrices: from FFmpeg's number in a stream to the number in FFmpeg's converter (swscale)."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How frames are encoded."""
+    """Settings for encoding frames."""
 
     codec: Codec
     crf: int
     bits: int
-    """8, or 10 of a video, or 16 of numbered images."""
+    """Bits of a colour component: 8; or 10 in a video, or 16 in numbered images."""
     hardware: bool = False
-    """By NVENC; `crf` is then its constant quality."""
+    """Whether NVENC encodes; `crf` is then its constant quality."""
     preset: str | None = None
-    """How much time the encoder takes, by its own name for that; None is its default."""
+    """Speed preset, by the encoder's own name; None is the encoder's default."""
     given_format: str | None = None
-    """Pixel format, by FFmpeg's name; None is the usual one of the codec."""
+    """Pixel format, by FFmpeg's name; None is the default of the codec."""
     has_alpha: bool = False
-    """Of what is no video in the end."""
+    """Whether frames have alpha; only for the codecs in `PICTURES`."""
 
     @property
     def encoder(self) -> str:
-        """FFmpeg's name."""
+        """FFmpeg's name of the encoder."""
         return HARDWARE_ENCODERS[self.codec] if self.hardware else ENCODERS.get(self.codec, LOSSLESS)
 
     @property
     def pixel_format(self) -> str:
-        """FFmpeg's name."""
+        """FFmpeg's name of the pixel format."""
         if self.given_format:
             return self.given_format
         if self.encoder == LOSSLESS:
@@ -96,7 +96,7 @@ class Encoding:
 
     @property
     def options(self) -> dict[str, str]:
-        """The encoder's."""
+        """Options of the encoder, by FFmpeg's names."""
         if self.encoder == LOSSLESS:
             return {}
         options = {"cq" if self.hardware else "crf": str(self.crf)}
@@ -108,24 +108,35 @@ class Encoding:
 
     @property
     def segment_suffix(self) -> str:
-        """MP4 keeps times exactly, and decoding times, which Matroska does not store."""
+        """Suffix of a segment's file: `.mkv` for FFV1, `.mp4` for all others.
+
+        MP4 keeps times exactly. It also keeps decoding timestamps, which Matroska does not store.
+        """
         return ".mkv" if self.encoder == LOSSLESS else ".mp4"
 
     @property
     def segment_format(self) -> str:
-        """FFmpeg's name."""
+        """FFmpeg's name of a segment's container."""
         return "matroska" if self.encoder == LOSSLESS else "mp4"
 
     @property
     def segment_options(self) -> dict[str, str]:
-        """Every frame is on its way to the disk at once: what was written before a kill, or a full disk, plays."""
+        """Options of a segment's container, by FFmpeg's names.
+
+        Every frame is flushed at once, so an unfinished segment can be played after a kill or a full disk.
+        """
         if self.encoder == LOSSLESS:
             return {"flush_packets": "1", "cluster_time_limit": "0"}
         return {"flush_packets": "1", "movflags": "frag_every_frame+delay_moov+default_base_moof"}
 
 
 def usual_codec(output: Path, bits: int) -> Codec:
-    """The codec of a result with that name, of so many bits, where none is asked for."""
+    """Return the default codec of a result.
+
+    Arguments:
+        output: file name of the result.
+        bits: of a colour component in the source.
+    """
     if is_numbered(output):
         return "numbered"
     codecs = CONTAINERS.get(output.suffix.lower(), ("h264",))
@@ -133,7 +144,11 @@ def usual_codec(output: Path, bits: int) -> Codec:
 
 
 def result_bits(output: Path, codec: Codec, bits: int) -> int:
-    """How many bits a result has of a source of so many."""
+    """Return the bits of a colour component in the result.
+
+    Arguments:
+        bits: of a colour component in the source.
+    """
     if bits <= 8:
         return 8
     if is_numbered(output):
@@ -142,7 +157,7 @@ def result_bits(output: Path, codec: Codec, bits: int) -> int:
 
 
 def bits_of(pixel_format: str) -> int:
-    """Of a colour component.
+    """Return the bits of a colour component in a pixel format.
 
     Raises:
         InputError: if FFmpeg does not know the format.
@@ -150,32 +165,35 @@ def bits_of(pixel_format: str) -> int:
     try:
         return int(import_av().VideoFormat(pixel_format).components[0].bits)
     except ValueError:
-        raise InputError(f"--pixel-format {pixel_format}: FFmpeg knows no such format") from None
+        raise InputError(
+            f"--pixel-format {pixel_format} is unknown to FFmpeg: ffmpeg -pix_fmts lists all names"
+        ) from None
 
 
 def has_hardware_encoder(encoding: Encoding, height: int, width: int) -> bool:
-    """Whether NVENC takes frames of that size here."""
+    """Return whether NVENC on this machine can encode frames of that size, in pixels."""
     if encoding.codec not in HARDWARE_ENCODERS:
         return False
     return _refusal(replace(encoding, hardware=True), height, width) is None
 
 
 def check_encoder(encoding: Encoding, height: int, width: int) -> None:
-    """Whether an encoder takes such frames with the preset and the pixel format that were asked for.
+    """Check that the encoder supports the chosen preset and pixel format for frames of that size.
 
     Raises:
-        InputError
+        InputError: if it does not.
     """
     if encoding.preset is None and encoding.given_format is None:
         return
     if encoding.codec in PICTURES or (encoding.preset is not None and encoding.codec not in PRESETS):
-        raise InputError(f"{encoding.codec} has no --preset{' and no --pixel-format' * (encoding.codec in PICTURES)}")
+        raise InputError(
+            f"{encoding.codec} does not support --preset{' or --pixel-format' * (encoding.codec in PICTURES)}"
+        )
     formats = [found.name for found in import_av().Codec(encoding.encoder, "w").video_formats or ()]
-    formats = [name for name in formats if not name.startswith("yuvj")]  # these say the range, which has a tag
+    formats = [name for name in formats if not name.startswith("yuvj")]  # these imply full range, which a tag says here
     if encoding.given_format is not None and encoding.given_format not in formats:
         raise InputError(
-            f"--pixel-format {encoding.given_format}: {encoding.encoder} cannot encode it: wanted one of "
-            f"{', '.join(formats)}"
+            f"--pixel-format must be one of {', '.join(formats)} for {encoding.encoder}; got {encoding.given_format}"
         )
     refusal = _refusal(encoding, height, width)
     if refusal is not None:
@@ -185,7 +203,7 @@ def check_encoder(encoding: Encoding, height: int, width: int) -> None:
 
 
 def _refusal(encoding: Encoding, height: int, width: int) -> str | None:
-    """Why an encoder does not take frames of that size; None if it does."""
+    """Return why the encoder does not support frames of that size, or None if it does."""
     av = import_av()
     try:
         context = av.CodecContext.create(encoding.encoder, "w")
@@ -199,31 +217,33 @@ def _refusal(encoding: Encoding, height: int, width: int) -> str | None:
 
 
 def check_output(path: Path, encoding: Encoding) -> None:
-    """Whether a result of that codec can have that name and quality.
+    """Check that a result can have that file name with its codec, and that the codec supports the quality.
 
     Raises:
-        InputError
+        InputError: if it cannot.
     """
     codec, suffix = encoding.codec, path.suffix.lower()
     if is_numbered(path):
         check_suffix(path)
     elif suffix not in CONTAINERS:
         *most, last = CONTAINERS
-        raise InputError(f"{path}: wanted a name ending in {', '.join(most)} or {last}, or of images, such as %05d.png")
+        raise InputError(
+            f"{path}: the name must end in {', '.join(most)} or {last}, or be a pattern of images such as %05d.png"
+        )
     codecs = ("numbered",) if is_numbered(path) else CONTAINERS[suffix]
     if codec not in codecs:
-        way = f"wanted one of {', '.join(codecs)}" if len(codecs) > 1 else "leave --codec out"
-        raise InputError(f"{path}: {path.suffix} cannot hold {codec}: {way}, or give a name ending in .mkv")
+        way = f"set --codec to one of {', '.join(codecs)}" if len(codecs) > 1 else "omit --codec"
+        raise InputError(f"{path}: {path.suffix} files cannot contain {codec}: {way}, or use a name that ends in .mkv")
     if codec in ("h264", "hevc") and encoding.crf > LARGEST_CRF:
-        raise InputError(f"crf: of {codec} wanted at most {LARGEST_CRF}, got {encoding.crf}")
+        raise InputError(f"crf must be at most {LARGEST_CRF} for {codec}; got {encoding.crf}")
 
 
 @contextmanager
 def scheduled_as_before() -> Iterator[None]:
-    """Give threads that the block starts or changes the priority of the calling one.
+    """Reset the scheduling of threads that the block starts or changes to that of the calling thread before the block.
 
-    Where it runs as root, SVT-AV1 makes its own threads, and the one that opens it, real-time threads of the highest
-    priority: nothing else would run on their cores, not even after the encoder is closed.
+    When it runs as root, SVT-AV1 gives its own threads and the thread that opens it real-time scheduling with the
+    highest priority. Nothing else would run on their cores, even after the encoder is closed.
     """
     if not TASKS.is_dir():
         yield
@@ -233,12 +253,12 @@ def scheduled_as_before() -> Iterator[None]:
         yield
     finally:
         for thread in (thread for thread, now in _policies().items() if now != before.get(thread, policy)):
-            with suppress(OSError):  # it has ended
+            with suppress(OSError):  # the thread has ended
                 os.sched_setscheduler(thread, policy, parameter)
 
 
 def _policies() -> dict[int, int]:
-    """Of each thread of this process."""
+    """Return the scheduling policy of each thread of this process, by thread id."""
     found = {}
     for path in TASKS.iterdir():
         with suppress(OSError):
@@ -247,7 +267,7 @@ def _policies() -> dict[int, int]:
 
 
 def colours_of(info: VideoInfo, pixel_format: str) -> dict[str, int]:
-    """FFmpeg's numbers of `TAGS` for frames of a pixel format that are made of a source."""
+    """Return the colour tags of results in a pixel format: FFmpeg's numbers, by the names in `TAGS`."""
     return info.colour | (RGB if import_av().VideoFormat(pixel_format).is_rgb else {})
 
 
@@ -257,11 +277,11 @@ def as_encoded(
     colour: Mapping[str, int],
     alpha: NDArray[Any] | None = None,
 ) -> Any:
-    """A frame of PyAV, in a pixel format, of (H, W, 3) continuous pixel values.
+    """Return (H, W, 3) continuous pixel values as a PyAV frame in a pixel format.
 
     Arguments:
-        colour: by `TAGS`.
-        alpha: (H, W) uint8, where the format has it.
+        colour: colour tags, FFmpeg's numbers by the names in `TAGS`.
+        alpha: (H, W) uint8 for formats with alpha; None for others.
     """
     av = import_av()
     values: NDArray[Any]
@@ -279,7 +299,7 @@ def as_encoded(
 
 
 class SegmentWriter:
-    """One segment; its first frame is at time 0."""
+    """Writer of one segment. The first frame in the file has time 0."""
 
     def __init__(self, path: Path, height: int, width: int, info: VideoInfo, encoding: Encoding) -> None:
         av = import_av()
@@ -288,8 +308,8 @@ class SegmentWriter:
         chroma = av.VideoFormat(encoding.pixel_format, 2, 2)
         if width % (2 // chroma.chroma_width()) or height % (2 // chroma.chroma_height()):
             raise InputError(
-                f"{encoding.codec} halves the colours' resolution: wanted even sides, got {width}×{height}: "
-                "give --pixel-format yuv444p, or --codec ffv1, which holds any"
+                f"frames must have an even width and height, because {encoding.pixel_format} halves the resolution of "
+                f"colours; got {width}×{height}: use --pixel-format yuv444p, or --codec ffv1, which supports any size"
             )
         self.container = av.open(str(path), "w", encoding.segment_format, options=encoding.segment_options)
         stream = self.container.add_stream(encoding.encoder, rate=info.rate, options=encoding.options)
@@ -306,14 +326,20 @@ class SegmentWriter:
             self.container.close()
             path.unlink(missing_ok=True)
             raise InputError(
-                f"{encoding.encoder} cannot encode frames of {width}×{height}: {error.strerror}: give another --codec"
+                f"{encoding.encoder} cannot encode frames of {width}×{height}: {error.strerror}: use another --codec"
             ) from None
         self.stream: Any = stream
         self.frames = 0
         self.first: int | None = None
 
     def write(self, pixels: NDArray[np.float32], ticks: int, alpha: NDArray[np.uint8] | None = None) -> None:
-        """Encode (H, W, 3) continuous pixel values, and (H, W) alpha, to be shown at a time of `CLOCK`."""
+        """Encode one frame.
+
+        Arguments:
+            pixels: (H, W, 3) continuous pixel values.
+            ticks: presentation timestamp, in ticks of `CLOCK`.
+            alpha: (H, W), for formats with alpha.
+        """
         self.first = ticks if self.first is None else self.first
         converted = as_encoded(pixels, self.encoding.pixel_format, self.colour, alpha)
         converted.pts, converted.time_base = ticks - self.first, CLOCK
@@ -321,6 +347,6 @@ class SegmentWriter:
         self.frames += 1
 
     def close(self) -> None:
-        """Write what the encoder still holds, and finish the file."""
+        """Write the frames that the encoder still buffers, and finish the file."""
         self.container.mux(self.stream.encode())
         self.container.close()

@@ -1,4 +1,4 @@
-"""Where frames come from, and what a result must keep of it. Files are read by PyAV, which keeps times and colours."""
+"""Sources of frames, and the properties that a result must keep. PyAV reads files, as it keeps times and colours."""
 
 import codecs
 import re
@@ -19,28 +19,28 @@ from caflow_runtime.image import Image
 from caflow_runtime.video.cut import WHOLE, Cut
 
 CLOCK = Fraction(1, 90_000)
-"""Times are counted in these, as MPEG does: exact for every usual frame rate."""
+"""Seconds per tick. All times are counted in ticks, as in MPEG; they are exact for most usual frame rates."""
 HD_LINES = 720
-"""From so many lines on players take a video without a colour tag for BT.709, below for BT.601."""
+"""Height from which players assume BT.709 for a video without a colour tag; below it they assume BT.601."""
 TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
 BT709, BT601 = 1, 6
 LIMITED_RANGE, FULL_RANGE, UNSPECIFIED = 1, 2, 2
 SOUGHT_BY_DTS = ("mpegts", "mpeg")
-"""Containers without an index: FFmpeg compares times to decode frames at, in others times to show them at."""
+"""Containers without an index, in which FFmpeg seeks by decoding timestamps, not by presentation timestamps."""
 AS_WINDOWS_1252 = "caflow_runtime.as_windows_1252"
-"""Name of the handler for errors of decoding."""
+"""Name of the error handler for metadata that is not UTF-8."""
 DURATION = re.compile(r"(\d{1,6}):(\d{2}):(\d{2}(?:\.\d{1,12})?)")
-"""Matroska's tag."""
+"""Value of Matroska's tag DURATION."""
 CUT_OFF_S = Fraction(1, 4)
-"""By which a picture may end earlier than its container says."""
+"""Tolerance in seconds. A file whose picture ends earlier than this before the container's duration is incomplete."""
 INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-"""Containers whose index leads to a frame at, or before, a time."""
+"""Containers whose index leads to a frame at, or before, a given time."""
 SOUGHT_EARLIER_S = 10
-"""So much before the frame that is wanted: frames right after a key frame may need others that come before it."""
+"""Seconds to seek before the first frame to read: frames right after a key frame may depend on frames before it."""
 
 
 class UnreadableVideo(CaflowError, ValueError):
-    """A file or an address gives no frames."""
+    """A file, a pipe or an address yields no frames."""
 
 
 class UnwritableVideo(CaflowError, OSError):
@@ -49,91 +49,91 @@ class UnwritableVideo(CaflowError, OSError):
 
 @dataclass(frozen=True)
 class TimedFrame:
-    """A frame and when it is shown."""
+    """Frame of a source, and the time at which it is shown."""
 
     image: Image
     """(h, w, 3) uint8 RGB, upright; (h, w, 4) RGBA where `VideoInfo.has_alpha`."""
     ticks: int
-    """Of `CLOCK`."""
+    """Presentation timestamp, in ticks of `CLOCK`."""
     captured: float
-    """When it was read, in seconds of `time.monotonic`."""
+    """Time at which the frame was read, in seconds of `time.monotonic`."""
     seek: int | None = None
-    """Where `FileSource.seek` finds it; None where only decoding from the file's beginning does."""
+    """Argument for `FileSource.seek` to find the frame; None if only decoding from the file's beginning finds it."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a result must keep of its source."""
+    """Properties of a source that a result must keep."""
 
     frames: int | None
-    """Where the container says; None for what has no end."""
+    """Number of frames; None if the container does not say, or if the source has no known end."""
     rate: Fraction
     """Frames per second, on average."""
     height: int
     width: int
-    """As it is stored: where a rotation tag says so, frames are turned."""
+    """Width as stored, like the height. Frames are yielded upright: a rotation tag may swap the two."""
     bits: int
-    """Of a colour component: 8, or 10 and more."""
+    """Bits of a colour component: 8, or 10 or more."""
     colour: dict[str, int]
-    """FFmpeg's numbers of `TAGS`; where the source says nothing, what players assume."""
+    """FFmpeg's numbers, by the names in `TAGS`. A missing tag has the value that players assume."""
     sample_aspect_ratio: Fraction | None
-    """Width of a pixel over its height, of the upright frame."""
+    """Width of a pixel divided by its height, as stored (before rotation); None if unknown."""
     metadata: dict[str, str]
     pixel_format: str = "yuv420p"
-    """FFmpeg's name."""
+    """FFmpeg's name of the pixel format."""
     origin: int = 0
-    """Ticks of the beginning, where the first sound or picture is; frames have the source's own times."""
+    """Time of the source's first sound or picture, in ticks. It is not subtracted from the times of frames."""
     cut: Cut = WHOLE
-    """What of the source is wanted."""
+    """Part of the source that is processed."""
     plays: int | None = None
-    """How often an animation is shown; 0 is for ever, None where the source is none."""
+    """How often an animation is played; 0 is forever. None if the source is not an animation."""
     last_frame: tuple[int, int] | None = None
-    """Ticks of an animation's last frame, and for how many it is shown."""
+    """Start and duration of an animation's last frame, in ticks."""
     has_alpha: bool = False
-    """Whether frames are given with alpha."""
+    """Whether frames are RGBA."""
 
     @property
     def zero(self) -> int:
-        """Ticks that the result begins with, so that sound stays in step; of a whole source, its own."""
+        """Source time that becomes 0 in the result, in ticks; 0 for a whole source, which keeps its times."""
         return 0 if self.cut == WHOLE else self.origin + self.cut.start
 
 
 class Source(Protocol):
-    """Gives frames once, in order."""
+    """Interface of a source. It yields its frames once, in order."""
 
     name: str
-    """For people."""
+    """Name of the source in messages."""
     path: Path | None
-    """Of a file here: its job can go on after a stop."""
+    """Path of a local file or pattern, whose job can be resumed after a stop; None for all other sources."""
     along: str | None
-    """Where sound and subtitles are, for FFmpeg."""
+    """File or address from which FFmpeg reads sound and subtitles; None if there are none."""
     info: VideoInfo
     drops: bool
-    """Whether a frame that is not taken in time gives way to the next one."""
+    """Whether frames that are not processed in time are dropped in favour of newer ones."""
     ended_early: str | None
-    """Why it ended before its end, where it did."""
+    """Why the frames ended too early; None if they did not."""
 
     def frames(self) -> Iterator[TimedFrame]:
-        """All frames; lets go of the source at the end."""
+        """Yield all frames, and close the source at the end."""
 
     def close(self) -> None:
-        """From any thread: let `frames` end soon."""
+        """Make `frames` end soon. May be called from any thread."""
 
 
 class FileSource:
-    """A file's frames, in order. The file may be on a server."""
+    """Source that reads a video file, which may be on a server."""
 
     def __init__(self, path: Path | str) -> None:
         """
         Arguments:
-            path: of a file, or an address, as text.
+            path: path of a file, or an address as text.
 
         Raises:
             InputError, UnreadableVideo
         """
         av = import_av()
         if isinstance(path, Path) and path.is_dir():
-            raise InputError(f"{path}: wanted a video, this is a folder: give the files in it one by one")
+            raise InputError(f"{path} is a folder; expected a video file: give the files in it one by one")
         if isinstance(path, Path) and not path.is_file():
             raise InputError(f"{path}: there is no such file")
         self.name = str(path)
@@ -144,23 +144,23 @@ class FileSource:
         try:
             self.container = open_to_read(str(path))
         except av.FFmpegError as error:
-            raise UnreadableVideo(f"{path}: not a video that can be read: {error.strerror}") from None
+            raise UnreadableVideo(f"{path} cannot be read as a video: {error.strerror}") from None
         if not self.container.streams.video:
-            raise UnreadableVideo(f"{path}: wanted a video, there is no picture in it")
+            raise UnreadableVideo(f"{path}: expected a video; it contains no pictures")
         self.stream = self.container.streams.video[0]
         if self.stream.codec_context is None:
-            raise UnreadableVideo(f"{path}: its picture is in a codec that FFmpeg does not know")
+            raise UnreadableVideo(f"{path}: FFmpeg does not know the codec of its pictures")
         self.stream.thread_type = "AUTO"
         self.ended_early: str | None = None
         self.info = self._info()
         self._is_sought = False
         self._keys: deque[tuple[int, int]] = deque()
-        """Ticks, and time to seek to, of the last key frame that was given, and of later ones."""
+        """Ticks and time to seek to: of the key frame at or before the current frame, and of later key frames."""
 
     def seek(self, time: int) -> None:
-        """Let `frames` begin with the key frame at, or somewhat before, a frame with that `seek`.
+        """Make `frames` start with a key frame at, or shortly before, the frame whose `TimedFrame.seek` is `time`.
 
-        Which frame comes first is the container's affair: look at its ticks.
+        Which frame comes first depends on the container, so the caller must check its ticks.
 
         Raises:
             UnreadableVideo: if the container cannot be sought in.
@@ -169,10 +169,12 @@ class FileSource:
         try:
             self.container.seek(time, stream=self.stream)
         except import_av().FFmpegError as error:
-            raise UnreadableVideo(f"{self.name}: cannot be sought in: {error.strerror}") from None
+            raise UnreadableVideo(f"{self.name}: seeking in the file failed: {error.strerror}") from None
 
     def seek_before(self, ticks: int) -> None:
-        """Let `frames` begin before a time, as late as the frames from that time on are sure to be right.
+        """Make `frames` start some seconds before a time, so that all frames from that time on are decoded correctly.
+
+        Do nothing for a container without a suitable index: `frames` then starts at the beginning.
 
         Raises:
             UnreadableVideo: if the container cannot be sought in.
@@ -182,7 +184,11 @@ class FileSource:
             self.seek(int(time / self.stream.time_base))
 
     def frames(self) -> Iterator[TimedFrame]:
-        """All frames. A file that is damaged or cut off ends where it is, and `ended_early` says so."""
+        """Yield all frames. If the file is damaged or incomplete, stop there and report it in `ended_early`.
+
+        Raises:
+            UnreadableVideo: if no frame can be decoded.
+        """
         av = import_av()
         last, longest, end, has_pts = -1, 0, Fraction(0), True
         step = round(1 / (self.info.rate * CLOCK))
@@ -193,7 +199,7 @@ class FileSource:
                 if self._closed:
                     return
                 base = Fraction(frame.time_base or self.stream.time_base)
-                # Raw H.264 has no times; in AVI those to show B-frames at are wrong, those to decode them at right.
+                # Raw H.264 has no timestamps. In AVI, B-frames have wrong presentation but right decoding timestamps.
                 has_pts = has_pts and frame.pts is not None and (last < 0 or frame.pts * base > last * CLOCK)
                 said = frame.pts if has_pts else frame.dts
                 guessed = last + step if last >= 0 else 0
@@ -204,16 +210,18 @@ class FileSource:
                 key = self._key(last)
                 yield TimedFrame(image, last, time.monotonic(), key if has_pts else None)
         except av.FFmpegError as error:
-            self.ended_early = f"{self.name}: damaged after {last * float(CLOCK):.2f} s: {error.strerror}"
+            self.ended_early = f"{self.name} is damaged after {last * float(CLOCK):.2f} s: {error.strerror}"
         finally:
             self.container.close()
         if last < 0:
-            raise UnreadableVideo(f"{self.name}: wanted a video, not one frame of it can be decoded")
+            raise UnreadableVideo(f"{self.name}: expected a video; none of its frames can be decoded")
         if self.ended_early is None and should is not None and should - end > max(CUT_OFF_S, longest * CLOCK):
-            self.ended_early = f"{self.name}: cut off: its picture ends at {float(end):.2f} of {float(should):.2f} s"
+            self.ended_early = (
+                f"{self.name} is incomplete: the pictures end at {float(end):.2f} s of {float(should):.2f} s"
+            )
 
     def _decoded(self) -> Iterator[Any]:
-        """Frames as FFmpeg gives them; key packets are noted, but for the first one, where decoding begins anyway."""
+        """Yield frames as FFmpeg decodes them, and note key packets, except the first: decoding starts there anyway."""
         base = Fraction(self.stream.time_base) / CLOCK
         by_dts = self.container.format.name in SOUGHT_BY_DTS
         for number, packet in enumerate(self.container.demux(self.stream)):
@@ -223,13 +231,16 @@ class FileSource:
             yield from packet.decode()
 
     def _key(self, ticks: int) -> int | None:
-        """Where the last key frame is that is shown by then."""
+        """Return where to seek for the last key frame that is shown at or before a time; None if none was noted."""
         while len(self._keys) > 1 and self._keys[1][0] <= ticks:
             self._keys.popleft()
         return self._keys[0][1] if self._keys and self._keys[0][0] <= ticks else None
 
     def _end(self) -> Fraction | None:
-        """When the picture should end, where the container says: of a file that is cut off no decoder says a word."""
+        """Return the time in seconds at which the pictures should end; None if the container does not say.
+
+        This finds files that are cut off, which decoders do not report.
+        """
         if self.stream.duration is not None:
             return Fraction((self.stream.start_time or 0) + self.stream.duration) * Fraction(self.stream.time_base)
         said = DURATION.fullmatch(self.stream.metadata.get("DURATION", ""))
@@ -263,28 +274,30 @@ class FileSource:
 
 
 def open_to_read(address: str) -> Any:
-    """A container, by PyAV. Tags that are not UTF-8, as in most old files, are read as Windows-1252, which includes
-    what is printable of Latin-1.
+    """Open a file or an address with PyAV, and return the container.
+
+    Tags that are not UTF-8, as in most old files, are read as Windows-1252, which includes the printable characters of
+    Latin-1.
 
     Raises:
         InputError: if PyAV is not installed.
-        FFmpegError: if it cannot be opened.
+        FFmpegError: if the address cannot be opened.
     """
     codecs.register_error(AS_WINDOWS_1252, _as_windows_1252)
     return import_av().open(address, metadata_errors=AS_WINDOWS_1252)
 
 
 def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
-    """What takes the place of bytes that are not UTF-8, and where to continue."""
+    """Return the text that replaces bytes that are not UTF-8, and the position at which decoding continues."""
     assert isinstance(error, UnicodeDecodeError)
     return error.object[error.start : error.end].decode("windows-1252", "replace"), error.end
 
 
 def import_av() -> ModuleType:
-    """PyAV.
+    """Return the module `av` of PyAV.
 
     Raises:
-        InputError: if it is not installed.
+        InputError: if PyAV is not installed.
     """
     try:
         import av
@@ -294,23 +307,23 @@ def import_av() -> ModuleType:
 
 
 def assumed_colours(height: int, is_full_range: bool = False) -> dict[str, int]:
-    """FFmpeg's numbers of `TAGS` that players assume of frames without tags."""
+    """Return the colour tags that players assume for untagged frames: FFmpeg's numbers, by the names in `TAGS`."""
     matrix = BT709 if height >= HD_LINES else BT601
     names = ("colorspace", "color_primaries", "color_trc")
     return {"color_range": FULL_RANGE if is_full_range else LIMITED_RANGE, **dict.fromkeys(names, matrix)}
 
 
 def resized(name: str, before: Sequence[int], after: Sequence[int]) -> str:
-    """Why a video ends where the shape of its frames changes."""
+    """Return the message for a video that ends early because the size of its frames changes."""
     sizes = [f"{sides[1]}×{sides[0]}" for sides in (before, after)]
-    return f"{name}: its picture changes from {sizes[0]} to {sizes[1]}"
+    return f"{name}: the size of its frames changes from {sizes[0]} to {sizes[1]}"
 
 
 def upright(frame: Any, matrix: str | None) -> Image:
-    """Return a frame of PyAV as (h, w, 3) uint8 RGB, turned as its rotation tag says.
+    """Return a PyAV frame as (h, w, 3) uint8 RGB, rotated as its rotation tag says.
 
     Arguments:
-        matrix: of its colours, by PyAV's name; None is what its tag says, or BT.601.
+        matrix: colour matrix, by PyAV's name; None is the matrix in the frame's tag, or BT.601 without a tag.
     """
     rgb = frame.reformat(format="rgb24", src_colorspace=matrix) if matrix else frame.reformat(format="rgb24")
     image: NDArray[np.uint8] = rgb.to_ndarray()

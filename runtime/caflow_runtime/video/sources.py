@@ -1,4 +1,4 @@
-"""Which source a file is, and what of a source is wanted."""
+"""Opening of the right source for a file, and selection of a part of a source."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,10 +16,10 @@ def open_video(path: Path | str, cut: Cut = WHOLE, rate: Fraction | None = None,
     """Open a video, an animation or numbered images.
 
     Arguments:
-        path: of a file, or a pattern such as `frames/%05d.png`; or an address, as text.
-        cut: what is wanted of it.
-        rate: frames per second, of numbered images.
-        keeps_alpha: frames of an animation or of images that are transparent have alpha; else they are on white.
+        path: path of a file, a pattern such as `frames/%05d.png`, or an address as text.
+        cut: part of the video to read.
+        rate: frames per second of numbered images; None is 25.
+        keeps_alpha: yield RGBA frames from transparent animations and images. Otherwise their background is white.
 
     Raises:
         InputError, UnreadableImage, UnreadableVideo
@@ -28,18 +28,20 @@ def open_video(path: Path | str, cut: Cut = WHOLE, rate: Fraction | None = None,
 
 
 def cut_source(source: Source, cut: Cut) -> Source:
-    """What is wanted of a source."""
+    """Return a source that yields only the frames within a cut."""
     return source if cut == WHOLE else CutSource(source, cut)
 
 
 def frame_at(source: Source, time: int) -> TimedFrame:
-    """The frame that is shown at a time; of one before the first, the first. The source cannot be read any further.
+    """Return the frame that is shown at a time, or the first frame if the time is before it.
+
+    The source cannot be read any further afterwards.
 
     Arguments:
-        time: in ticks from the source's beginning on.
+        time: ticks since the beginning of the source.
 
     Raises:
-        InputError: if that is after its end.
+        InputError: if the time is after the end of the source.
         UnreadableVideo
     """
     wanted, found = source.info.origin + time, None
@@ -58,7 +60,7 @@ def frame_at(source: Source, time: int) -> TimedFrame:
 
 
 class CutSource:
-    """Frames of a source between two times."""
+    """Source that yields the frames of another source between two times."""
 
     def __init__(self, source: Source, cut: Cut) -> None:
         self.name = source.name
@@ -70,10 +72,10 @@ class CutSource:
         self._source = source
 
     def frames(self) -> Iterator[TimedFrame]:
-        """Those frames, at the source's own times.
+        """Yield the frames within the cut, with the times of the original source.
 
         Raises:
-            InputError: if there is none.
+            InputError: if there is no frame within the cut.
         """
         cut, origin, is_empty = self.info.cut, self.info.origin, True
         if isinstance(self._source, FileSource) and cut.start:
@@ -97,7 +99,7 @@ def _open(path: Path | str, rate: Fraction | None, keeps_alpha: bool) -> Source:
     if isinstance(path, Path) and is_numbered(path) and not path.exists():
         return NumberedSource(path, rate or USUAL_RATE, keeps_alpha)
     if rate is not None:
-        raise InputError(f"{path}: has its own rate: --rate is for numbered images, such as frames/%05d.png")
+        raise InputError(f"{path} has its own frame rate: --rate is only for numbered images, such as frames/%05d.png")
     if isinstance(path, Path) and is_animation(path):
         return AnimationSource(path, keeps_alpha)
     return FileSource(path)

@@ -1,4 +1,4 @@
-"""Transparent frames, (h, w, 4) RGBA: colours are drawn as those of any frame, alpha as that of an image."""
+"""Transparent frames, (h, w, 4) RGBA. A stream draws their colours; their alpha is drawn like that of an image."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,10 +19,11 @@ OPAQUE = 255
 
 
 def framed(rgb: Image, alpha: NDArray[np.uint8] | None, keeps_alpha: bool) -> Image:
-    """A frame of (h, w, 3) RGB and its alpha, (h, w), None where it is opaque.
+    """Return a frame from its colours, (h, w, 3) RGB, and its alpha, (h, w). An alpha of None means opaque.
 
     Arguments:
-        keeps_alpha: (h, w, 4) with alpha, without the colours that it hides; else (h, w, 3) on white.
+        keeps_alpha: True returns (h, w, 4) RGBA, where wholly transparent pixels get the colour of the nearest mostly
+            opaque pixel. False returns (h, w, 3) RGB on a white background.
     """
     if keeps_alpha:
         alpha = np.full(rgb.shape[:2], OPAQUE, np.uint8) if alpha is None else alpha
@@ -34,14 +35,14 @@ def framed(rgb: Image, alpha: NDArray[np.uint8] | None, keeps_alpha: bool) -> Im
 
 
 def colours_of(image: NDArray[Any]) -> NDArray[Any]:
-    """(h, w, 3) RGB of a frame of any type, transparent or not."""
+    """Return the colours, (h, w, 3) RGB, of an RGB or RGBA frame of any dtype."""
     return image if image.shape[2] == 3 else np.ascontiguousarray(image[..., :3])
 
 
 def draw_frames(pipe: Pipeline, stream: Stream, images: Iterable[Image]) -> Iterator[Frame]:
-    """What a stream of the pipeline draws, with the alpha of frames that are transparent.
+    """Draw frames with a stream of the pipeline. Transparent frames also get their alpha drawn.
 
-    All alpha is drawn from the noise of frame 0, so edges that stay where they are do not flicker.
+    The alpha of all frames is drawn with the same noise, so that edges that do not move do not flicker.
     """
     waiting: deque[Image] = deque()
     given: Alpha | None = None

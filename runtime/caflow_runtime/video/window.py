@@ -1,4 +1,4 @@
-"""A window that shows frames as they are done. OpenCV's package without a desktop has none, so it is pygame's."""
+"""Window that shows frames when they are done. It uses pygame, because OpenCV's headless package has no windows."""
 
 import os
 from typing import Any
@@ -10,12 +10,12 @@ from caflow_runtime.image import Image
 
 SHARE_OF_SCREEN = 0.9
 UNSEEN = ("offscreen", "dummy")
-"""Drivers that SDL takes in silence where there is no display."""
+"""Drivers that SDL silently chooses if there is no display."""
 DRIVER_VARIABLE = "SDL_VIDEODRIVER"
 
 
 class Screen:
-    """Shows frames at their size, or as large as the screen allows. Use it from the main thread."""
+    """Window that shows frames at their own size, or reduced to fit the screen. Use it only from the main thread."""
 
     def __init__(self, title: str) -> None:
         """
@@ -31,15 +31,15 @@ class Screen:
         try:
             pygame.display.init()
         except pygame.error as error:
-            raise InputError(f"--show: there is no display here: {error}") from None
+            raise InputError(f"--show requires a display, and there is none: {error}") from None
         if pygame.display.get_driver() in UNSEEN and DRIVER_VARIABLE not in os.environ:
-            raise InputError("--show: there is no display here: leave it out, or set DISPLAY")
+            raise InputError("--show requires a display, and there is none: omit --show, or set DISPLAY")
         self._screen_sides = pygame.display.get_desktop_sizes()[0]
         pygame.display.set_caption(title)
         self._surface: Any = None
 
     def show(self, image: Image) -> bool:
-        """Show (H, W, 3) uint8 RGB; False once somebody closed the window or pressed q."""
+        """Show (H, W, 3) uint8 RGB. Return False if the user has closed the window or pressed q or Escape."""
         pygame = self._pygame
         picture = pygame.surfarray.make_surface(np.swapaxes(image, 0, 1))
         largest = [SHARE_OF_SCREEN * side for side in self._screen_sides]
@@ -54,5 +54,5 @@ class Screen:
         return not any(e.type == pygame.QUIT or (e.type, getattr(e, "key", None)) in quits for e in events)
 
     def close(self) -> None:
-        """Take it off the screen."""
+        """Close the window."""
         self._pygame.display.quit()

@@ -1,4 +1,4 @@
-"""YUV4MPEG2, by which FFmpeg and others pipe videos: a line of text, then each frame, a line and its planes."""
+"""YUV4MPEG2 (Y4M), a format for videos in pipes: a header line, then a line and the planes of each frame."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -7,7 +7,7 @@ from caflow_runtime.image_formats import MAX_PIXELS
 
 MAGIC, FRAME = b"YUV4MPEG2", b"FRAME"
 LONGEST_LINE = 1024
-"""In bytes, of lines that are read."""
+"""Largest length of a line that is read, in bytes."""
 DEPTHS = (9, 10, 12, 14, 16)
 COLOURS = {
     "420jpeg": "yuv420p",
@@ -16,31 +16,31 @@ COLOURS = {
     **{f"{name}p{bits}": f"yuv{name}p{bits}le" for name in ("420", "422", "444") for bits in DEPTHS},
     **{f"mono{bits}": f"gray{bits}le" for bits in DEPTHS},
 }
-"""Y4M's names of pixel formats to FFmpeg's. Where chroma lies is that of JPEG, as FFmpeg converts it."""
+"""FFmpeg's pixel formats by Y4M's names. 4:2:0 is 420jpeg, because FFmpeg's conversion places chroma as JPEG does."""
 OTHER_NAMES = {"420": "yuv420p", "420mpeg2": "yuv420p", "420paldv": "yuv420p"}
 PIXEL_FORMATS = tuple(COLOURS.values())
-"""FFmpeg's names of those that Y4M holds."""
+"""FFmpeg's names of the pixel formats that Y4M supports."""
 USUAL_RATE = Fraction(25)
 
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """What each frame of a pipe is."""
+    """Format of the frames in a pipe."""
 
     width: int
     height: int
     rate: Fraction
     """Frames per second."""
     pixel_format: str
-    """FFmpeg's name."""
+    """FFmpeg's name of the pixel format."""
     is_full_range: bool = False
-    """Whether values of YUV go from 0 to the largest; else to 235 of 255."""
+    """Whether YUV values use the full range: 0 to 255 for 8 bits. Otherwise luma uses 16 to 235."""
     sample_aspect_ratio: Fraction | None = None
-    """Width of a pixel over its height."""
+    """Width of a pixel divided by its height; None if unknown."""
 
     @property
     def line(self) -> bytes:
-        """The first line of a Y4M stream."""
+        """Header line of a Y4M stream, with its line end."""
         aspect = self.sample_aspect_ratio or Fraction(0)
         fields = [
             f"W{self.width}",
@@ -55,22 +55,22 @@ class PictureFormat:
 
 
 def parse_line(line: bytes) -> PictureFormat:
-    """Read the first line of a Y4M stream.
+    """Return the format in the header line of a Y4M stream.
 
     Raises:
-        ValueError: if it is none, or of colours that are not supported.
+        ValueError: if the line is not a valid header, or its pixel format is not supported.
     """
     magic, *words = line.decode("latin-1").split()
     if magic.encode() != MAGIC:
-        raise ValueError("it is no YUV4MPEG2")
+        raise ValueError("it is not YUV4MPEG2")
     fields = {word[0]: word[1:] for word in words if word[0] != "X"}
     width, height = int(fields.get("W", 0)), int(fields.get("H", 0))
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise ValueError(f"its frames have {width}×{height} pixels")
+        raise ValueError(f"frames must have 1 to {MAX_PIXELS} pixels; got {width}×{height}")
     name = fields.get("C", "420")
     pixel_format = (COLOURS | OTHER_NAMES).get(name)
     if pixel_format is None:
-        raise ValueError(f"its colours, {name}, are not supported")
+        raise ValueError(f"its pixel format {name} is not supported")
     return PictureFormat(
         width,
         height,
@@ -82,7 +82,7 @@ def parse_line(line: bytes) -> PictureFormat:
 
 
 def _ratio(text: str) -> Fraction | None:
-    """Of two numbers with a colon between; None if it is unknown, which 0 stands for."""
+    """Return the ratio in a text such as 30:1; None if it is unknown, which Y4M writes as 0."""
     above, _, below = text.partition(":")
     if not above or not int(above) or not int(below or 1):
         return None
