@@ -76,7 +76,7 @@ def test_refusals_name_what_is_missing(limited: Pipeline, photographs: Path) -> 
     with pytest.raises(InputError, match=r"at once, 80×80 pixels: give engines of --max-size 80x80$"):
         limited.encode(photograph(photographs, 1, 80, 80), large)
     small = Pipeline(limited.graphs, pixel_budget=2**20, overlap=64)
-    with pytest.raises(InputError, match=r"no larger than 64×80 .* or engines of a larger --max-size$"):
+    with pytest.raises(InputError, match=r"tiles of at most 80×64 .* or engines of a larger --max-size$"):
         small.best_of(large, n=1)
 
 
