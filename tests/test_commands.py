@@ -187,7 +187,7 @@ def test_results_beside_their_inputs_are_not_taken_for_inputs(
         (["image", "IN", "--temperature", "inf"], "temperature must be finite"),
         (["image", "IN", "--temperature", "nan"], "'nan' is not a number"),
         (["image", "IN", "--min-typicality", "nan"], "'nan' is not a number"),
-        (["image", "IN", "--pixel-budget", f"1{'0' * 30}"], "pixel_budget: wanted an integer from 1"),
+        (["image", "IN", "--pixel-budget", f"1{'0' * 30}"], "pixel_budget must be an integer from 1"),
         (["image", "IN", "--threads", "-3"], "-3 is not in the range"),
         (["image", "IN", "--threads", "999999"], "999999 is not in the range 0<=x<=1024"),
         (["image", ""], "wanted an image"),
@@ -246,7 +246,8 @@ def test_a_bundle_that_is_none(folder: Path, tmp_path: Path) -> None:
         done = caflow(*given)
         assert done.returncode == 2
         assert done.stderr == (
-            f"caflow: {folder}: wanted a bundle, but there is no manifest.json in it: export a checkpoint to make one\n"
+            f"caflow: {folder} is not a bundle, because the folder has no manifest.json: export a checkpoint with "
+            "caflow-export to create a bundle\n"
         )
     assert caflow("doctor", folder).returncode == 1
 
@@ -264,7 +265,7 @@ def test_score(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     assert f"{expected.bits_per_dim[0]:.4f}" in table.stdout
     wrong = caflow("score", target, target, "--bundle", uncalibrated)
     assert wrong.returncode == 2
-    assert "wanted 4 times its sides" in wrong.stderr
+    assert "both sides must be 4 times as long" in wrong.stderr
 
 
 def test_info(uncalibrated: Path) -> None:

@@ -126,7 +126,7 @@ def test_what_is_no_number_does_not_count(reference: Reference) -> None:
     drift.add(3.5)
     assert drift.count == 1
     assert math.isfinite(drift.psi)
-    with pytest.raises(InputError, match="wanted at least 1 value, got 0"):
+    with pytest.raises(InputError, match="window must be at least 1; got 0"):
         Drift(reference, 0)
 
 

@@ -190,7 +190,7 @@ def test_one_bad_pair_is_one_error(pipe: Pipeline, data: Path, tmp_path: Path, m
     reasons = [verdicts[k].reason or "" for k in (1, 4, 5, 8)]
     assert reasons[0].startswith(f"{bad[0].target}: wanted an image")
     assert reasons[1] == f"{bad[1].condition}: cannot be read: No such file or directory"
-    assert reasons[2].startswith(f"{bad[2].target}: for a condition of 8×8 wanted 4 times its sides, 32×32, got 16×16")
+    assert reasons[2].startswith(f"{bad[2].target}: for a condition of 8×8 pixels, both sides must be 4 times")
     assert reasons[3].startswith(f"{good[5].target}: its log-likelihood is not finite: the image is too different")
     assert [verdicts[k].width for k in (1, 4, 5, 8)] == [None, 32, 16, 32]
     assert all(verdicts[k].image_typicality is verdicts[k].log_likelihood is None for k in (1, 4, 5, 8))
@@ -198,7 +198,7 @@ def test_one_bad_pair_is_one_error(pipe: Pipeline, data: Path, tmp_path: Path, m
 
 @pytest.mark.parametrize("alpha", [0, 1, -1, float("nan")])
 def test_alpha_is_a_share(pipe: Pipeline, alpha: float) -> None:
-    with pytest.raises(InputError, match="alpha: wanted a share between 0 and 1"):
+    with pytest.raises(InputError, match="alpha must be above 0 and below 1"):
         filter_pairs(pipe, [], alpha)
 
 

@@ -294,7 +294,7 @@ def test_what_arrived_before_the_end_is_answered(computing: Computing) -> None:
         ({"shape": [0, 2**62, 2**62, 3]}, "image: shape: wanted sizes of at least 1, got (0, 46116"),
         ({"shape": [1, 2**62, 2**62, 3]}, f"image: wanted {3 * 2**124} bytes for shape"),
         ({"shape": [-1, 1, 2, 3]}, "image: shape: wanted sizes of at least 1, got (-1, 1, 2, 3)"),
-        ({"shape": [1, 1, 3, 2]}, "image[0]: wanted (H, W, 3) uint8 RGB"),
+        ({"shape": [1, 1, 3, 2]}, "image[0]: expected an array (H, W, 3) of uint8 RGB"),
         ({"shape": [6]}, "image: wanted UINT8 of shape (B, H, W, 3), got UINT8 of (6,)"),
         ({"shape": []}, "image: wanted UINT8 of shape (B, H, W, 3), got UINT8 of ()"),
         ({"shape": [1, 1, 3, 3]}, "image: wanted 9 bytes for shape (1, 1, 3, 3), got 6"),

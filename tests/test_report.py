@@ -260,7 +260,7 @@ def test_errors_alone_and_many(calibration: Calibration, scores: Callable[[list[
     ("change", "message"),
     [
         ({"bits_per_dim": None}, "line 2: the numbers of a pair that was accepted must be finite"),
-        ({"image_typicality": float("nan")}, "line 2: wanted finite numbers, got NaN"),
+        ({"image_typicality": float("nan")}, "line 2: numbers must be finite; got NaN"),
         ({"residuals": [0.0] * 3}, "line 2: expected residuals of 2 levels, as the bundle has; got 3"),
         ({"verdict": "perhaps"}, "line 2: Invalid enum value 'perhaps'"),
         ({"target": 7}, "line 2: Expected `str`, got `int`"),

@@ -135,8 +135,8 @@ def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
     assert "1 × 128×64, 4 × 40×40" in shown
     assert shown.rstrip().endswith("current, not verified")  # nothing ran them: this is about having no such GPU
     (folder / "decode_0.engine").write_bytes(b"")
-    assert [one.stale for one in engines.find(small)] == ["decode_0.engine is missing or cut off"]
-    assert row().rstrip().endswith("stale: decode_0.engine is missing or cut off")
+    assert [one.stale for one in engines.find(small)] == ["decode_0.engine is missing or truncated"]
+    assert row().rstrip().endswith("stale: decode_0.engine is missing or truncated")
     manifest = small / MANIFEST
     manifest.write_bytes(manifest.read_bytes() + b" ")
     assert [one.stale for one in engines.find(small)] == ["built from another export of the model"]
@@ -219,7 +219,7 @@ def test_engines_of_another_version_are_stale(with_engines: Path) -> None:
     path = found.folder / engines.DESCRIPTION
     path.write_text(path.read_text().replace(found.engines.version, "1.4.0.76"))
     found, _ = engines.find(with_engines)
-    assert str(found.stale).startswith("built by TensorRT-RTX 1.4.0.76, installed is")
+    assert str(found.stale).startswith("built with TensorRT-RTX 1.4.0.76, but ")
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_a_little_over_the_budget_costs_little_more() -> None:
 def test_too_small_a_budget_is_an_error() -> None:
     with pytest.raises(
         TooSmall,
-        match="no larger than 96×104 pixels, which with an overlap of 64 on both sides are nothing but overlap",
+        match="tiles of at most 104×96 pixels are too small for an overlap of 64 pixels on both sides",
     ):
         cut(1000, 1000, MULTIPLE, 100**2, 64)
 

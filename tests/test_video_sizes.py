@@ -75,7 +75,7 @@ def test_untypical_frames_that_are_replaced_have_the_size(clip: Path, calibrated
     [
         (["--scale", 5], "frames of 34×18 to 170×90: wanted a size above that of the frames, and up to 4 times it"),
         (["--width", 34], "wanted a size above that of the frames"),
-        (["--width", 51], "width: wanted a multiple of 2, as the codec halves the resolution of colours, got 51"),
+        (["--width", 51], "width must be a multiple of 2, because the codec halves the colour resolution; got 51"),
         (["--scale", 2, "--fit", "50x50"], "wanted one of --scale"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Runtime: runs bundles without PyTorch."""
+"""The runtime, which runs bundles without PyTorch."""

@@ -1,7 +1,7 @@
-"""Memory of this process and of its machine, as Linux knows it: what is used, and what can still be had.
+"""Memory of this process and of its machine, as Linux reports it: used memory and available memory.
 
-A process may be given less than its machine has: by a control group, as containers and batch systems do it, or by
-`ulimit -v`. On other systems than Linux nothing of this is known.
+A process may be limited to less than the machine has: by a control group, as containers and batch systems use, or by
+`ulimit -v`. On systems other than Linux all results are unknown.
 """
 
 from collections.abc import Iterator
@@ -13,22 +13,22 @@ PROC, CONTROL_GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Available:
-    """Memory that can still be had."""
+    """Available memory."""
 
     bytes: int
     limited_by: str
-    """For people."""
+    """The limit that determines `bytes`, for people."""
 
 
 @dataclass(frozen=True)
 class _GroupFiles:
-    """Where a version of control groups keeps its figures."""
+    """File and field names of one version of control groups."""
 
     folder: str
     limit: str
     used: str
     cache: str
-    """That part of what is used which is freed when memory is short."""
+    """Field with the part of the used memory that is freed when memory is short."""
 
 
 VERSION_1 = _GroupFiles("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
@@ -36,31 +36,33 @@ VERSION_2 = _GroupFiles("", "memory.max", "memory.current", "inactive_file")
 
 
 def available_memory() -> Available | None:
-    """What this process can have: the least that the machine, its control groups and `ulimit -v` leave; None where that
-    is unknown."""
+    """Return the memory that is available to this process, or None if unknown.
+
+    This is the smallest amount that the machine, the control groups and `ulimit -v` leave.
+    """
     found = [*_of_machine(), *_of_control_groups(), *_of_address_space()]
     return min(found, key=lambda one: one.bytes, default=None)
 
 
 def memory_of_all() -> Available | None:
-    """What several processes like this one can have together; None where that is unknown."""
+    """Return the memory that is available to several processes like this one together, or None if unknown."""
     return min([*_of_machine(), *_of_control_groups()], key=lambda one: one.bytes, default=None)
 
 
 def readable(count: float) -> str:
-    """Bytes for people, such as 1.32 GB or 250 MB."""
+    """Return a number of bytes for people, such as 1.32 GB or 250 MB."""
     if count < 0.9995e9:
         return f"{count / 1e6:.0f} MB"
     return f"{count / 1e9:.2f} GB" if count < 9.995e9 else f"{count / 1e9:.1f} GB"
 
 
 def resident_memory() -> int | None:
-    """Bytes of memory that this process has now; None where that is unknown."""
+    """Return the resident memory of this process in bytes, or None if unknown."""
     return _fields(PROC / "self" / "status").get("VmRSS")
 
 
 def peak_memory() -> int | None:
-    """The most bytes of memory that this process has had; None where that is unknown."""
+    """Return the peak resident memory of this process in bytes, or None if unknown."""
     return _fields(PROC / "self" / "status").get("VmHWM")
 
 
@@ -71,7 +73,7 @@ def _of_machine() -> Iterator[Available]:
 
 
 def _of_control_groups() -> Iterator[Available]:
-    """Of the group that this process is in, and of all groups around that."""
+    """Yield the available memory of this process's control group and of all enclosing groups."""
     for line in _text(PROC / "self" / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
@@ -81,7 +83,7 @@ def _of_control_groups() -> Iterator[Available]:
         group = root / path.lstrip("/")
         for folder in (group, *group.parents):
             yield from _of_group(folder, files)
-            if folder == root:  # in a container this is its own group, and what `path` names may not be there
+            if folder == root:  # in a container, the root is the container's own group, and `path` may not exist in it
                 break
 
 
@@ -102,13 +104,13 @@ def _of_address_space() -> Iterator[Available]:
 
 
 def _fields(path: Path) -> dict[str, int]:
-    """Those that are in kB, in bytes."""
+    """Return the fields of a file that are given in kB, converted to bytes."""
     words = (line.split() for line in _text(path).splitlines())
     return {line[0].rstrip(":"): 1024 * int(line[1]) for line in words if line[2:] == ["kB"]}
 
 
 def _text(path: Path) -> str:
-    """Empty where there is no such file."""
+    """Return the text of a file, or "" if it cannot be read."""
     try:
         return path.read_text(errors="replace")
     except OSError:

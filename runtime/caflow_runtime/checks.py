@@ -1,4 +1,4 @@
-"""Checks of values that callers give: nothing is converted in silence."""
+"""Checks of the caller's arguments. Values are never converted silently."""
 
 import sys
 from typing import Any
@@ -8,20 +8,20 @@ import numpy as np
 from caflow_runtime.errors import InputError
 
 LARGEST_WORD = 2**32 - 1
-"""Seeds, frames and numbers of samples are at most this."""
+"""Maximum of seeds, frames and numbers of samples."""
 MOST_SHOWN = 200
-"""Characters of a value in a message."""
+"""Maximum number of characters of a value in a message."""
 
 
 def check_share(name: str, value: float, is_open: bool = False) -> None:
-    """Check that a value is a share: a number from 0 to 1, without these two where `is_open`.
+    """Check that a value is a number from 0 to 1, or above 0 and below 1 if `is_open`.
 
     Raises:
         InputError
     """
     if not is_number(value) or not (0 < value < 1 if is_open else 0 <= value <= 1):
-        wanted = "between 0 and 1" if is_open else "from 0 to 1"
-        raise InputError(f"{name}: wanted a share {wanted}, got {shown(value)}")
+        wanted = "above 0 and below 1" if is_open else "from 0 to 1"
+        raise InputError(f"{name} must be {wanted}; got {shown(value)}")
 
 
 def check_integer(name: str, value: int, low: int, high: int = LARGEST_WORD) -> None:
@@ -31,38 +31,38 @@ def check_integer(name: str, value: int, low: int, high: int = LARGEST_WORD) -> 
         InputError
     """
     if not is_integer(value) or not low <= value <= high:
-        raise InputError(f"{name}: wanted an integer from {low} to {high}, got {shown(value)}")
+        raise InputError(f"{name} must be an integer from {low} to {high}; got {shown(value)}")
 
 
 def check_switch(name: str, value: bool) -> None:
-    """Check that a value is True or False: the text "no" would count as True.
+    """Check that a value is True or False. Other values are not accepted, because the text "no" would count as True.
 
     Raises:
         InputError
     """
     if not isinstance(value, bool | np.bool_):
-        raise InputError(f"{name}: wanted True or False, got {shown(value)}")
+        raise InputError(f"{name} must be True or False; got {shown(value)}")
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number that a float can hold, and neither a bool nor text."""
+    """Return whether a value is a finite number in the range of a float, and neither a bool nor text."""
     if isinstance(value, np.floating):
         value = float(value)
     return is_real(value) and bool(abs(value) <= sys.float_info.max)  # False for NaN
 
 
 def is_integer(value: Any) -> bool:
-    """Whether a value is an integer of Python or NumPy, and not a bool."""
+    """Return whether a value is an integer of Python or NumPy, and not a bool."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def is_real(value: Any) -> bool:
-    """Whether a value is a number of Python or NumPy, finite or not, and not a bool."""
+    """Return whether a value is a number of Python or NumPy, finite or not, and not a bool."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def shown(value: Any) -> str:
-    """A value of any kind as it appears in a message, shortened."""
+    """Return a value of any type as text for a message, shortened to `MOST_SHOWN` characters."""
     try:
         text = repr(value)
     except ValueError:  # Python does not print integers of more than 4300 digits

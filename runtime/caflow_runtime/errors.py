@@ -1,14 +1,14 @@
-"""What the runtime raises on purpose, each saying what was wanted, what came, and what to do."""
+"""Exceptions that the runtime raises. Their messages state what is wrong and what to do."""
 
 
 class CaflowError(Exception):
-    """Any of them."""
+    """Base class of all exceptions that the runtime raises."""
 
     def __init__(self, what: str, remedy: str = "") -> None:
         """
         Arguments:
-            what: was wanted, and what came.
-            remedy: what to do, where that is to be told apart from the rest.
+            what: what is wrong, and why.
+            remedy: what to do; given separately if programs report it separately.
         """
         super().__init__(what, remedy)
         self.what = what
@@ -19,16 +19,16 @@ class CaflowError(Exception):
 
 
 class InputError(CaflowError, ValueError):
-    """An argument is not what it should be."""
+    """An argument is invalid."""
 
 
 class UnreadableImage(CaflowError, ValueError):
-    """A file is not an image that can be read whole."""
+    """A file is not an image, or the image cannot be read completely."""
 
 
 class BackendError(CaflowError, RuntimeError):
-    """A backend cannot run, here or with what it was given."""
+    """A backend cannot run on this machine or with these inputs."""
 
 
 class NotFinite(CaflowError, ArithmeticError):
-    """A sample or a likelihood is not finite, so there is none to give."""
+    """A sample or a likelihood is not finite, so there is no result."""

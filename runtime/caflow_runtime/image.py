@@ -1,4 +1,4 @@
-"""Images as arrays, and checks of those that callers give: nothing is converted in silence."""
+"""Images as arrays, and checks of the caller's images. Values are never converted silently."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 from caflow_runtime.errors import InputError
 
 Image = NDArray[np.uint8]
-"""(H, W, 3) uint8 RGB."""
+"""One image: (H, W, 3) uint8 RGB."""
 Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
-"""(B, H, W, 3) or (H, W, 3) uint8 RGB, or (H, W, 3) arrays of any sizes."""
+"""Images that callers can pass: one array (B, H, W, 3) or (H, W, 3), or a sequence of arrays (H, W, 3) of any sizes,
+uint8 RGB."""
 
 
 def as_images(images: Images, what: str) -> list[Image]:
-    """A batch as a list of (H, W, 3) uint8 arrays.
+    """Return a batch as a list of (H, W, 3) uint8 arrays.
+
+    Arguments:
+        what: name of the argument in messages.
 
     Raises:
         InputError
@@ -24,51 +28,57 @@ def as_images(images: Images, what: str) -> list[Image]:
         images = [images] if images.ndim < 4 else list(images) if images.ndim == 4 else [images]
     if not isinstance(images, list | tuple):
         raise InputError(
-            f"{what}: wanted a uint8 array (B, H, W, 3) or a list of (H, W, 3), got {type(images).__name__}"
+            f"{what}: expected a uint8 array (B, H, W, 3) or a list of arrays (H, W, 3); got {type(images).__name__}"
         )
     if not len(images):
-        raise InputError(f"{what}: wanted at least one image, got none")
+        raise InputError(f"{what}: expected at least one image; got none")
     return [as_image(image, f"{what}[{k}]") for k, image in enumerate(images)]
 
 
 def as_image(image: Any, what: str) -> Image:
-    """One image, named `what` in messages.
+    """Return one image as a contiguous (H, W, 3) uint8 array.
+
+    Arguments:
+        what: name of the argument in messages.
 
     Raises:
         InputError
     """
-    wanted = f"{what}: wanted (H, W, 3) uint8 RGB"
+    wanted = f"{what}: expected an array (H, W, 3) of uint8 RGB"
     if not isinstance(image, np.ndarray):
-        raise InputError(f"{wanted}, got {type(image).__name__}: np.asarray makes an array of it")
+        raise InputError(f"{wanted}; got {type(image).__name__}: convert it with np.asarray")
     got = f"got {image.dtype} of shape {image.shape}"
     if image.ndim == 2:
-        raise InputError(f"{wanted}, {got}: a grey image becomes RGB with np.repeat(image[..., None], 3, axis=2)")
+        raise InputError(f"{wanted}; {got}: convert a grey image to RGB with np.repeat(image[..., None], 3, axis=2)")
     if image.ndim != 3 or image.shape[2] != 3:
-        hint = ": channels come last, and alpha goes a separate way" if image.ndim == 3 else ""
-        raise InputError(f"{wanted}, {got}{hint}")
+        hint = ": channels must be the last axis, without an alpha channel" if image.ndim == 3 else ""
+        raise InputError(f"{wanted}; {got}{hint}")
     if image.dtype != np.uint8:
-        raise InputError(f"{wanted}, {got}: bring it to integers from 0 to 255 first")
+        raise InputError(f"{wanted}; {got}: convert it to integers from 0 to 255 first")
     if 0 in image.shape:
-        raise InputError(f"{wanted} with at least one pixel, {got}")
+        raise InputError(f"{wanted} with at least one pixel; {got}")
     return np.ascontiguousarray(image)
 
 
 def check_pairs(targets: list[Image], conditions: list[Image], scale: int) -> None:
-    """Targets must be `scale` times their conditions.
+    """Check that each target has a condition, and `scale` times its sides.
 
     Raises:
         InputError
     """
     if len(targets) != len(conditions):
         raise InputError(
-            f"wanted as many conditions as targets, got {len(targets)} targets, {len(conditions)} conditions"
+            f"conditions: expected one for each target; got {len(targets)} targets and {len(conditions)} conditions"
         )
     for k, (target, condition) in enumerate(zip(targets, conditions, strict=True)):
         check_pair(f"target[{k}]", target, condition, scale)
 
 
 def check_pair(name: str, target: Image, condition: Image, scale: int) -> None:
-    """A target, called so in messages, must be `scale` times its condition.
+    """Check that a target has `scale` times the sides of its condition.
+
+    Arguments:
+        name: name of the target in messages.
 
     Raises:
         InputError
@@ -76,10 +86,11 @@ def check_pair(name: str, target: Image, condition: Image, scale: int) -> None:
     wanted = (scale * condition.shape[0], scale * condition.shape[1])
     if target.shape[:2] != wanted:
         raise InputError(
-            f"{name}: for a condition of {_sides(condition)} wanted {scale} times its sides, "
-            f"{wanted[0]}×{wanted[1]}, got {_sides(target)}: crop or resize one of them"
+            f"{name}: for a condition of {_sides(condition)} pixels, both sides must be {scale} times as long, "
+            f"{wanted[1]}×{wanted[0]}; got {_sides(target)}: crop or resize one of them"
         )
 
 
 def _sides(image: Image) -> str:
-    return f"{image.shape[0]}×{image.shape[1]}"
+    """Return the size of an image for messages: width×height."""
+    return f"{image.shape[1]}×{image.shape[0]}"

@@ -1,7 +1,7 @@
-"""Images to fewer pixels, without aliasing and in linear light: as a camera with fewer pixels would have seen them.
+"""Reducing images without aliasing and in linear light, as a camera with fewer pixels would have recorded them.
 
-Values of sRGB are not proportional to light. The mean of values of a black and a white pixel is darker than what the
-two are from a distance, so values become light first (IEC 61966-2-1), are filtered, and become values again.
+sRGB values are not proportional to light: the mean of the values of a black and a white pixel is darker than both look
+from a distance. Therefore values are converted to linear light (IEC 61966-2-1), filtered, and converted back.
 """
 
 from collections.abc import Callable
@@ -15,24 +15,27 @@ Floats = NDArray[np.float32]
 Picture = TypeVar("Picture", bound=NDArray[Any])
 
 CUBIC = -0.5
-"""The parameter of Keys' kernel that Pillow and PyTorch reduce with."""
+"""Parameter a of Keys' cubic kernel, as used by Pillow and PyTorch for reducing."""
 SUPPORT = 2
-"""Of the kernel, in pixels of the result."""
+"""Radius of the kernel, in pixels of the result."""
 STRIP_PIXELS = 2**20
-"""Of the source, at once: what is between has 12 bytes for each value."""
+"""Number of source pixels that are processed at once. Intermediate values need 12 bytes per value."""
 VALUES = {np.dtype(np.uint8): (255, 0.0), np.dtype(np.uint16): (65535, 0.0), np.dtype(np.float32): (255, 0.5)}
-"""The difference between the values of white and black, and the value of black. A float in [w, w + 1) stands for the
-integer w."""
+"""By type: the difference between the values of white and black, and the value of black. A float in [w, w + 1) stands
+for the integer w."""
 
 
 def reduce(image: Picture, height: int, width: int) -> Picture:
-    """(H, W, 3) sRGB to (height, width, 3), which may not be more, of the same type: uint8, uint16, or float32
-    continuous pixel values. Strip by strip, so that little memory is needed beside the result."""
+    """Reduce (H, W, 3) sRGB to (height, width, 3) of the same type: uint8, uint16, or float32 continuous pixel values.
+
+    The new sides must not be larger than the old ones. Strips are processed one by one, so that little memory is needed
+    in addition to the result.
+    """
     return _reduce(image, height, width, _to_light, _from_light)
 
 
 def reduce_alpha(alpha: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """(H, W) coverage, which is linear already, to (height, width)."""
+    """Reduce (H, W) alpha to (height, width). Alpha is a coverage, which is linear already."""
     return _reduce(alpha[..., None], height, width, np.copy, partial(np.clip, a_min=0, a_max=1))[..., 0]
 
 
@@ -61,7 +64,10 @@ def _reduce(
 
 
 def _filtered(light: Floats, places: NDArray[np.intp], weights: Floats, axis: int) -> Floats:
-    """Sums of what lies at each place along an axis, weighted: in one order, so that all machines give the same."""
+    """Return weighted sums of the values at `places` along an axis.
+
+    The order of summation is fixed, so that all machines give the same result.
+    """
     shape = [1] * light.ndim
     shape[axis] = len(places)
     total: Floats = np.take(light, places[:, 0], axis) * weights[:, 0].reshape(shape)
@@ -71,9 +77,11 @@ def _filtered(light: Floats, places: NDArray[np.intp], weights: Floats, axis: in
 
 
 def _taps(before: int, after: int) -> tuple[NDArray[np.intp], Floats]:
-    """(after, T): the places of those of `before` pixels that each of `after` pixels is made of, and their weights.
+    """Return, for each of `after` pixels, the indices of the `before` pixels that it is computed from, and their
+    weights: (after, T).
 
-    The kernel is as wide as the pixels of the result demand. What it would take from beyond the border is shared out.
+    The kernel is widened by the reduction factor. Weights of pixels beyond the border are 0, and the remaining weights
+    are normalized.
     """
     ratio = before / after
     middles = (np.arange(after) + 0.5) * ratio
@@ -89,12 +97,14 @@ def _taps(before: int, after: int) -> tuple[NDArray[np.intp], Floats]:
 
 
 def _to_light(values: Floats) -> Floats:
+    """Convert sRGB values to linear light, both 0…1."""
     values = np.clip(values, 0, 1)
     light: Floats = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     return light
 
 
 def _from_light(light: Floats) -> Floats:
+    """Convert linear light to sRGB values, both 0…1."""
     light = np.clip(light, 0, 1)
     values: Floats = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
     return values

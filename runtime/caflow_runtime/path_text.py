@@ -1,8 +1,8 @@
-r"""Paths as text that any JSON reader accepts, and back again.
+r"""Conversion of paths to text that any JSON reader accepts, and back.
 
-File names are bytes on Linux and need not be UTF-8; JSON must be. A byte that is not part of valid UTF-8 is written as
-a backslash, `x` and two hexadecimal digits, such as `\xe9`. In a name that literally holds four such characters, their
-backslash is written as `\x5c`. All other names are written as they are. So no two names have the same text.
+On Linux, file names are bytes that need not be valid UTF-8, but JSON must be UTF-8. A byte that is not part of valid
+UTF-8 is written as a backslash, `x` and two hexadecimal digits, such as `\xe9`. If a name literally contains four such
+characters, their backslash is written as `\x5c`. All other names are unchanged. So no two names have the same text.
 """
 
 import os
@@ -12,15 +12,12 @@ ESCAPED = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
 
 
 def as_text(path: str | os.PathLike[str]) -> str:
-    r"""Return a path as valid Unicode text, for JSON and for people.
-
-    Also for messages that contain paths.
-    """
+    """Return a path, or a message that contains paths, as valid Unicode text for JSON and for people."""
     escaped = ESCAPED.sub(rb"\\x5cx\1", os.fsencode(path))
     return escaped.decode("utf-8", "backslashreplace")
 
 
 def as_path(text: str) -> str:
-    """Return the path that `as_text` wrote."""
+    """Return the path from the text that `as_text` returned."""
     escaped = text.encode("utf-8", "surrogatepass")
     return os.fsdecode(ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()), escaped))

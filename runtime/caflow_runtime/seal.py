@@ -1,7 +1,7 @@
-"""Records that show whether they are still what was written: `sha256` is the hash of all their other fields.
+"""Records that detect changes of their contents: the field `sha256` is the hash of all other fields.
 
-Numbers in a JSON file may change without making it invalid, and nothing else would tell. A seal finds damage and edits;
-it does not prove who wrote a record.
+A changed number in a JSON file would otherwise not be noticed, because the JSON stays valid. A seal detects damage and
+edits; it does not prove who wrote a record.
 """
 
 import hashlib
@@ -12,11 +12,11 @@ import msgspec
 
 
 class Sealable(Protocol):
-    """A struct with this field."""
+    """A struct with a field `sha256`."""
 
     @property
     def sha256(self) -> str:
-        """Hex digest of the other fields."""
+        """SHA-256 of the other fields, as hexadecimal digits."""
 
 
 Record = TypeVar("Record", bound=Sealable)
@@ -29,33 +29,33 @@ def sealed(record: Record) -> Record:
 
 
 def is_sealed(record: Sealable) -> bool:
-    """Whether a record's contents are those that it was sealed with. How they are written as JSON does not matter."""
+    """Return whether a record's contents match its hash. Formatting of the JSON does not matter."""
     return record.sha256 == _hash(record)
 
 
 def sealed_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a record that is not a struct, with the hash of its contents as the last one."""
+    """Return the fields of a record that is a mapping, not a struct, with the hash of its contents as last field."""
     return {**fields, "sha256": _hash_of_fields(fields)}
 
 
 def are_sealed(fields: Mapping[str, Any]) -> bool:
-    """Whether the contents of such a record are those that it was sealed with."""
+    """Return whether the contents of a record from `sealed_fields` match its hash."""
     return fields.get("sha256") == _hash_of_fields(fields)
 
 
 def _hash(record: Sealable) -> str:
-    """Hex digest of the fields in their order, numbers as they are."""
+    """Return the SHA-256 of a struct's fields, in the order of the struct and without conversion of numbers."""
     return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(record, sha256=""))).hexdigest()  # type: ignore[type-var]
 
 
 def _hash_of_fields(fields: Mapping[str, Any]) -> str:
-    """Hex digest of the fields in the order of their names, numbers as float64."""
+    """Return the SHA-256 of the fields, sorted by name and with all numbers as float64."""
     contents = _with_floats({**fields, "sha256": ""})
     return hashlib.sha256(msgspec.json.encode(contents, order="sorted")).hexdigest()
 
 
 def _with_floats(value: Any) -> Any:
-    """Return a value of JSON with all its numbers as floats: programs that rewrite JSON may turn 1.0 into 1."""
+    """Return a JSON value with all numbers as floats, because programs that rewrite JSON may turn 1.0 into 1."""
     if isinstance(value, dict):
         return {name: _with_floats(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

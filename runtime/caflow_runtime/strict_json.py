@@ -1,6 +1,6 @@
-"""JSON from files that anybody may have written: bounded, and without what two readers may take differently.
+"""Strict reading of JSON from untrusted files. The size is limited, and ambiguous JSON is rejected.
 
-`docs/reference/bundle.md` lists the rules. The C++ runtime has the same ones, in `strict_json.cpp`.
+`docs/reference/bundle.md` lists the rules. The C++ runtime has the same rules, in `strict_json.cpp`.
 """
 
 import json
@@ -13,23 +13,27 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 MOST_BYTES = 16 * 2**20
-"""Of a file that is read as a whole."""
+"""Maximum length of a file that is read at once, in bytes."""
 MOST_BYTES_OF_A_LINE = 2**20
+"""Maximum length of a line, in bytes."""
 DEEPEST = 32
-"""Objects and arrays inside each other."""
+"""Maximum nesting depth of objects and arrays."""
 SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**63 - 1
 SHOWN = 24
-"""Characters of a number or a name that is refused."""
+"""Maximum number of characters of a rejected number or name in a message."""
 
 Kind = TypeVar("Kind")
 
 
 class WrongJson(ValueError):
-    """A text is not JSON as it is read here, or its contents are of another kind. The message names no file."""
+    """A text is not valid JSON by the rules of this module, or its contents have the wrong type.
+
+    The message does not contain the name of a file.
+    """
 
 
 def read_json(path: Path, kind: type[Kind], most_bytes: int = MOST_BYTES) -> Kind:
-    """Return the contents of a JSON file as `kind`, a struct or any other type that msgspec knows.
+    """Return the contents of a JSON file, converted to `kind`: a struct or any other type that msgspec supports.
 
     Raises:
         WrongJson
@@ -38,26 +42,26 @@ def read_json(path: Path, kind: type[Kind], most_bytes: int = MOST_BYTES) -> Kin
     with path.open("rb") as file:
         text = file.read(most_bytes + 1)
     if len(text) > most_bytes:
-        raise WrongJson(f"wanted at most {most_bytes} bytes, got more")
+        raise WrongJson(f"the file must have at most {most_bytes} bytes; it has more")
     return parse_json(text, kind)
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, with their ends.
+    """Yield the lines of a file, including line ends.
 
     Raises:
-        WrongJson: if a line is longer than any that is written.
+        WrongJson: if a line is longer than the limit.
         OSError
     """
     with path.open("rb") as file:
         while line := file.readline(MOST_BYTES_OF_A_LINE + 1):
             if len(line) > MOST_BYTES_OF_A_LINE:
-                raise WrongJson(f"wanted lines of at most {MOST_BYTES_OF_A_LINE} bytes, got a longer one")
+                raise WrongJson(f"a line must have at most {MOST_BYTES_OF_A_LINE} bytes; this line has more")
             yield line
 
 
 def parse_json(text: bytes, kind: type[Kind]) -> Kind:
-    """Return what a text holds as `kind`.
+    """Return the contents of a JSON text, converted to `kind`.
 
     Raises:
         WrongJson
@@ -71,11 +75,11 @@ def parse_json(text: bytes, kind: type[Kind]) -> Kind:
             parse_constant=_refuse_constant,
         )
     except UnicodeDecodeError as error:
-        raise WrongJson(f"not JSON: {error.reason} at byte {error.start}, wanted UTF-8") from None
+        raise WrongJson(f"not valid JSON: the text must be UTF-8; {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
-        raise WrongJson(f"not JSON: {error}") from None
+        raise WrongJson(f"not valid JSON: {error}") from None
     except RecursionError:
-        raise WrongJson(f"wanted at most {DEEPEST} levels of nesting, got more") from None
+        raise WrongJson(f"must have at most {DEEPEST} levels of nesting; got more") from None
     _check_depth(value)
     if b"\\u" in text:
         _check_unicode(value)
@@ -83,10 +87,10 @@ def parse_json(text: bytes, kind: type[Kind]) -> Kind:
 
 
 def convert(value: Any, kind: type[Kind]) -> Kind:
-    """Return objects, arrays and the like as `kind`.
+    """Return a JSON value (objects, arrays and so on), converted to `kind`.
 
     Raises:
-        WrongJson: naming the place.
+        WrongJson: if the types do not fit; the message names the field.
     """
     try:
         return msgspec.convert(value, kind)
@@ -98,25 +102,25 @@ def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(fields)
     if len(found) < len(fields):
         [(name, _)] = Counter(name for name, _ in fields).most_common(1)
-        raise WrongJson(f"got the field {name[:SHOWN]!r} twice in one object")
+        raise WrongJson(f"the field {name[:SHOWN]!r} occurs twice in one object")
     return found
 
 
 def _integer(text: str) -> int:
     if len(text) > len(str(SMALLEST_INTEGER)) or not SMALLEST_INTEGER <= int(text) <= LARGEST_INTEGER:
-        raise WrongJson(f"wanted integers of 64 bits, got {text[:SHOWN]}")
+        raise WrongJson(f"integers must fit in 64 bits; got {text[:SHOWN]}")
     return int(text)
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise WrongJson(f"wanted finite numbers, got {text[:SHOWN]}")
+        raise WrongJson(f"numbers must be finite; got {text[:SHOWN]}")
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise WrongJson(f"wanted finite numbers, got {name}")
+    raise WrongJson(f"numbers must be finite; got {name}")
 
 
 def _check_depth(value: Any) -> None:
@@ -125,12 +129,16 @@ def _check_depth(value: Any) -> None:
         structured = [item for item in layer if isinstance(item, dict | list)]
         layer = [child for item in structured for child in (item.values() if isinstance(item, dict) else item)]
     if structured:
-        raise WrongJson(f"wanted at most {DEEPEST} levels of nesting, got more")
+        raise WrongJson(f"must have at most {DEEPEST} levels of nesting; got more")
 
 
 def _check_unicode(value: Any) -> None:
-    """Halves of surrogate pairs can be escaped in JSON, but are no text."""
+    """Check for halves of surrogate pairs. JSON can contain them as escapes, but they are not valid text.
+
+    Raises:
+        WrongJson
+    """
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise WrongJson("not JSON: half of a surrogate pair in a text") from None
+        raise WrongJson("not valid JSON: a string contains half of a surrogate pair") from None

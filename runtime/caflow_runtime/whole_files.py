@@ -1,7 +1,7 @@
-"""Files and folders that are written whole or not at all, even if the process is killed or the machine stops.
+"""Atomic writing of files and folders: completely or not at all, even if the process is killed or the machine stops.
 
-Until it is whole, NAME is written beside its place under the name `.NAME.TOKEN.partial`. Each writer has a token of its
-own, so that several processes may write one file at the same time; the last one to finish wins.
+Until NAME is complete, it is written beside its final place as `.NAME.TOKEN.partial`. Each writer has its own token, so
+several processes may write the same file at the same time; the last process to finish wins.
 """
 
 import os
@@ -18,10 +18,10 @@ LEFTOVER = re.compile(rf"\.(.+)\.[0-9a-f]{{{2 * TOKEN_BYTES}}}\.partial", re.DOT
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, which replaces the one that is there.
+    """Write a file atomically. It replaces an existing file.
 
     Raises:
-        OSError: if it cannot be written; the file that is there stays as it is.
+        OSError: if the file cannot be written; an existing file is unchanged.
     """
     with whole_file(path) as partial:
         partial.write_bytes(content)
@@ -32,7 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield the path of a temporary file, which replaces `path` at the end of the block unless the block fails.
 
     Raises:
-        OSError: if the file cannot be moved into its place; the one that is there stays as it is.
+        OSError: if the file cannot be moved to its final place; an existing file is unchanged.
     """
     partial = partial_path(path)
     try:
@@ -46,9 +46,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a new temporary folder, which replaces `path` at the end of the block unless the block fails.
 
-    The folder that is there is removed at the end, and so is what killed processes have left of it: only one process
-    may write a folder at a time. A process that is killed between two moves leaves the old folder under a temporary
-    name.
+    Only one process may write a folder at a time. At the end the old folder is removed, and so are leftovers of killed
+    processes. If the process is killed while the folders are exchanged, the old folder remains under a temporary name.
 
     Raises:
         OSError
@@ -71,7 +70,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def move_into_place(file: Path, path: Path) -> None:
-    """Move a finished file to `path` on the same file system, and see to it that both are on the disk.
+    """Move a finished file to `path` on the same file system, and flush the file and its folder to disk.
 
     Raises:
         OSError
@@ -82,21 +81,21 @@ def move_into_place(file: Path, path: Path) -> None:
 
 
 def partial_path(path: Path) -> Path:
-    """Return a name for `path` until it is whole, which no other process uses."""
+    """Return a temporary name for `path` that no other process uses."""
     return path.with_name(f".{path.name}.{secrets.token_hex(TOKEN_BYTES)}.partial")
 
 
 def leftover_of(path: Path) -> str | None:
-    """Return the name of the file or folder that `path` would have become; None if it is no temporary one."""
+    """Return the final name of a temporary file or folder, or None if `path` is not a temporary name."""
     found = LEFTOVER.fullmatch(path.name)
     return None if found is None else found[1]
 
 
 def remove_leftovers(paths: Iterable[Path], min_age_s: float = 0) -> None:
-    """Remove what killed processes have left of these files and folders.
+    """Remove leftovers of killed processes for these files and folders.
 
     Arguments:
-        min_age_s: seconds since it was last written to. 0 is for callers who know that nobody writes it now.
+        min_age_s: minimum time since the last modification, in seconds. Use 0 only if no process is writing now.
 
     Raises:
         OSError
@@ -115,17 +114,20 @@ def remove_leftovers(paths: Iterable[Path], min_age_s: float = 0) -> None:
 
 
 def to_disk(file: Path) -> None:
-    """Have a file's content on the disk, before anything says that it is finished.
+    """Flush a file's contents to disk. This must happen before the file is reported as finished.
 
     Raises:
         OSError
     """
-    with file.open("r+b" if os.name == "nt" else "rb") as opened:  # Windows requires a file that is open for writing
+    with file.open("r+b" if os.name == "nt" else "rb") as opened:  # Windows flushes writable files only
         os.fsync(opened.fileno())
 
 
 def _folder_to_disk(folder: Path) -> None:
-    """Where the platform and the file system can: the names in it would else be lost with the power."""
+    """Flush a folder's entries to disk, where the platform and the file system support it.
+
+    Otherwise new names in the folder could be lost when power fails.
+    """
     if not hasattr(os, "O_DIRECTORY"):
         return
     with suppress(OSError):

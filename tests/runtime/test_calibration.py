@@ -269,13 +269,15 @@ def test_frames_of_less_typicality_are_marked_or_replaced(pipe: Pipeline, photog
 
 def test_what_does_not_fit_is_named(pipe: Pipeline, uncalibrated: Path, photographs: Path) -> None:
     condition = photograph(photographs, 0, 8, 8)
-    with pytest.raises(InputError, match=r"calibrated for \(0.8\), got 0.7: take one of them, or run caflow calibrate"):
+    with pytest.raises(
+        InputError, match=r"for the temperatures 0\.8; got 0\.7: use one of them, or run caflow calibrate"
+    ):
         pipe.best_of(condition, temperature=0.7, rank="typical")
-    with pytest.raises(InputError, match="wanted one temperature for all levels"):
+    with pytest.raises(InputError, match="requires one temperature for all levels"):
         pipe.best_of(condition, temperature=(0.7, 0.8), rank="typical")
     with pytest.raises(InputError, match="keep drops samples before they can be judged"):
         pipe.best_of(condition, n=4, keep=(4, 2), reject=Reject())
-    with pytest.raises(InputError, match=r"alpha: wanted a share between 0 and 1, got 0\.0"):
+    with pytest.raises(InputError, match=r"alpha must be above 0 and below 1; got 0\.0"):
         Reject(0.0)
     with load(uncalibrated, backend="cpu") as plain:
         for arguments in ({"rank": "typical"}, {"reject": Reject()}):
@@ -289,12 +291,12 @@ def test_a_calibration_of_another_bundle_is_refused(calibrated: Path, tmp_path: 
     shutil.copytree(calibrated, folder)
     manifest = folder / "manifest.json"
     manifest.write_bytes(manifest.read_bytes() + b" ")
-    with pytest.raises(WrongCalibration, match="another manifest than the one beside it: run caflow calibrate again"):
+    with pytest.raises(WrongCalibration, match=r"made for a different manifest\.json: run caflow calibrate again"):
         load(folder, backend="cpu")
     shutil.copy(calibrated / "manifest.json", manifest)
     load(folder, backend="cpu").close()
     contents: dict[str, Any] = msgspec.json.decode((folder / NAME).read_bytes())
-    for change, message in (({"format_version": 1}, "version 2, got"), ({"extra": 1}, "unknown field `extra`")):
+    for change, message in (({"format_version": 1}, "version 2; got"), ({"extra": 1}, "unknown field `extra`")):
         (folder / NAME).write_bytes(msgspec.json.encode(contents | change))
         with pytest.raises(WrongCalibration, match=message):
             load(folder, backend="cpu")
@@ -410,7 +412,7 @@ def test_a_calibration_is_of_the_models_levels(calibrated: Path, tmp_path: Path)
                 kind[name] = kind[name][:1]
             kind["precision"] = [[1.0]]
     write_calibration(tmp_path, msgspec.convert(contents, Calibration))
-    wanted = "wanted 2 levels and 20 measures, as the model has, got 1 and 1: run caflow calibrate again"
+    wanted = "expected 2 levels and 20 measures, as in the model; got 1 and 1: run caflow calibrate again"
     with pytest.raises(WrongCalibration, match=wanted):
         read_calibration(tmp_path)
 
@@ -430,7 +432,7 @@ def test_what_cannot_be_read_again_is_not_written(pipe: Pipeline, tmp_path: Path
 def test_accepting_takes_a_share(pipe: Pipeline, photographs: Path, alpha: Any) -> None:
     found = pipe.best_of(photograph(photographs, 0, 8, 8), n=1, temperature=TEMPERATURE).sample_typicality
     assert found is not None
-    with pytest.raises(InputError, match="alpha: wanted a share from 0 to 1"):
+    with pytest.raises(InputError, match="alpha must be from 0 to 1"):
         found.accept(alpha)
 
 

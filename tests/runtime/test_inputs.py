@@ -26,15 +26,15 @@ def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([], "wanted at least one image, got none"),
-        (np.zeros((0, 4, 4, 3), np.uint8), "wanted at least one image, got none"),
-        (np.zeros((4, 4), np.uint8), r"a grey image becomes RGB with np\.repeat"),
-        (np.zeros((3, 4, 4), np.uint8), "channels come last"),
-        (np.zeros((4, 4, 4), np.uint8), "alpha goes a separate way"),
-        (np.full((4, 4, 3), np.nan), "bring it to integers from 0 to 255"),
-        (np.zeros((4, 4, 3), np.uint16), r"images\[0\]: wanted \(H, W, 3\) uint8 RGB, got uint16"),
+        ([], "expected at least one image; got none"),
+        (np.zeros((0, 4, 4, 3), np.uint8), "expected at least one image; got none"),
+        (np.zeros((4, 4), np.uint8), r"convert a grey image to RGB with np\.repeat"),
+        (np.zeros((3, 4, 4), np.uint8), "channels must be the last axis"),
+        (np.zeros((4, 4, 4), np.uint8), "without an alpha channel"),
+        (np.full((4, 4, 3), np.nan), "convert it to integers from 0 to 255"),
+        (np.zeros((4, 4, 3), np.uint16), r"images\[0\]: expected an array \(H, W, 3\) of uint8 RGB; got uint16"),
         ("photo.jpg", "got str"),
-        ([[1, 2, 3]], "got list: np.asarray makes an array"),
+        ([[1, 2, 3]], "got list: convert it with np.asarray"),
         (None, "got NoneType"),
     ],
 )
@@ -49,18 +49,18 @@ GOOD = np.zeros((4, 4, 3), np.uint8)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 0}, "n: wanted an integer from 1 to 4294967295, got 0"),
-        ({"n": 2.5}, "n: wanted"),
-        ({"n": 2**32}, "n: wanted"),
+        ({"n": 0}, "n must be an integer from 1 to 4294967295; got 0"),
+        ({"n": 2.5}, "n must be an integer"),
+        ({"n": 2**32}, "n must be an integer"),
         ({"n": 4, "keep": 4}, "keep must have 2 numbers"),
-        ({"n": True}, "n: wanted"),
+        ({"n": True}, "n must be an integer"),
         ({"temperature": -1}, "temperature must be finite and at least 0"),
         ({"temperature": float("nan")}, "temperature must be finite"),
         ({"temperature": [1, 2, 3]}, "temperature must be one number, or 2 numbers"),
         ({"temperature": "hot"}, "temperature must be a number"),
-        ({"seed": -1}, "seed: wanted an integer from 0"),
-        ({"seed": 2**32}, "seed: wanted an integer from 0"),
-        ({"frame": 1.5}, "frame: wanted an integer"),
+        ({"seed": -1}, "seed must be an integer from 0"),
+        ({"seed": 2**32}, "seed must be an integer from 0"),
+        ({"frame": 1.5}, "frame must be an integer"),
         ({"rank": "beauty"}, "rank must be one of likelihood, consistency, typical; got 'beauty'"),
         ({"n": 4, "keep": (4,)}, "keep must have 2 numbers of samples"),
         ({"n": 4, "keep": (3, 2)}, "keep must be numbers of samples, one per level, from n = 4"),
@@ -106,9 +106,9 @@ def test_a_choice_is_one_of_those_there_are(pipe: Pipeline) -> None:
             pipe.best_of(GOOD, rank=value)  # type: ignore[arg-type]
         with pytest.raises(InputError, match=r"^otherwise must be one of best, bicubic, error"):
             Reject(otherwise=value)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"^consistent: wanted True or False, got 'no'"):
+    with pytest.raises(InputError, match=r"^consistent must be True or False; got 'no'"):
         pipe.best_of(GOOD, consistent="no")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"^replaces: wanted True or False"):
+    with pytest.raises(InputError, match=r"^replaces must be True or False"):
         next(pipe.stream([GOOD], replaces=1))  # type: ignore[arg-type]
 
 
@@ -121,13 +121,13 @@ def test_small_integers_of_numpy_do_not_overflow(pipe: Pipeline) -> None:
 
 @pytest.mark.parametrize("noise", [None, 3, [None], [[1], [2]], [["x"]], [[{}]], [[[[1], [1, 2]]]]])
 def test_noise_that_is_none_is_named(pipe: Pipeline, noise: Any) -> None:
-    with pytest.raises(InputError, match=r"^noise: wanted"):
+    with pytest.raises(InputError, match=r"^noise: expected"):
         pipe.decode(noise, np.zeros((2, 2, 3), np.uint8))
 
 
 @pytest.mark.parametrize("wrong", [None, 3, np.uint8(3), np.array(0.5)])
 def test_what_is_no_image_is_named_by_every_method(pipe: Pipeline, wrong: Any) -> None:
-    with pytest.raises(InputError, match=r"^condition: wanted"):
+    with pytest.raises(InputError, match=r"^condition: expected"):
         pipe.tiles(wrong)
     with pytest.raises(InputError, match=r"^frames: expected"):
         list(pipe.stream(wrong))
@@ -135,10 +135,11 @@ def test_what_is_no_image_is_named_by_every_method(pipe: Pipeline, wrong: Any) -
 
 def test_wrong_pairs_are_named(pipe: Pipeline) -> None:
     with pytest.raises(
-        InputError, match=r"target\[0\]: for a condition of 4×4 wanted 4 times its sides, 16×16, got 4×4"
+        InputError,
+        match=r"target\[0\]: for a condition of 4×4 pixels, both sides must be 4 times as long, 16×16; got 4×4",
     ):
         pipe.score(GOOD, GOOD)
-    with pytest.raises(InputError, match="wanted as many conditions as targets, got 1 targets, 2 conditions"):
+    with pytest.raises(InputError, match="expected one for each target; got 1 targets and 2 conditions"):
         pipe.score([np.zeros((16, 16, 3), np.uint8)], [GOOD, GOOD])
     with pytest.raises(InputError, match="96×96 pixels must run as one tile: use a pixel_budget of 9216"):
         pipe.encode(np.zeros((96, 96, 3), np.uint8), np.zeros((24, 24, 3), np.uint8))
@@ -149,10 +150,10 @@ def test_wrong_settings_are_named(uncalibrated: Path) -> None:
         BackendError, match="expected one of auto, cpu, cuda, openvino, tensorrt or ort:PROVIDER; got 'tpu'"
     ):
         load(uncalibrated, backend="tpu")
-    with pytest.raises(InputError, match="pixel_budget: wanted an integer from 1"):
+    with pytest.raises(InputError, match="pixel_budget must be an integer from 1"):
         load(uncalibrated, pixel_budget=0)
     for threads in (-1, 1025):
-        with pytest.raises(InputError, match=f"threads: wanted an integer from 0 to 1024, got {threads}"):
+        with pytest.raises(InputError, match=f"threads must be an integer from 0 to 1024; got {threads}"):
             load(uncalibrated, threads=threads)
     with (
         load(uncalibrated, backend="cpu", pixel_budget=64**2, overlap=64) as pipe,
@@ -185,7 +186,7 @@ def repaired(folder: Path) -> None:
 def test_a_graph_that_is_none_is_named(uncalibrated: Path, tmp_path: Path, contents: bytes) -> None:
     folder = copied(uncalibrated, tmp_path)
     (folder / "decode_1.onnx").write_bytes(contents)
-    with pytest.raises(BundleError, match=r"decode_1\.onnx: wanted"):
+    with pytest.raises(BundleError, match=r"decode_1\.onnx is damaged: expected"):
         load(folder, backend="cpu")
     repaired(folder)
     with pytest.raises(BrokenGraph, match="decode_1"), load(folder, backend="cpu") as pipe:
@@ -196,7 +197,7 @@ def test_weights_that_are_cut_off_are_named(uncalibrated: Path, tmp_path: Path) 
     folder = copied(uncalibrated, tmp_path)
     weights = folder / "weights.bin"
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
-    with pytest.raises(BundleError, match=r"weights\.bin: wanted \d+ bytes, got"):
+    with pytest.raises(BundleError, match=r"weights\.bin is damaged: expected \d+ bytes, got"):
         load(folder, backend="cpu")
     repaired(folder)
     with load(folder, backend="cpu") as pipe, pytest.raises(BrokenGraph):

@@ -72,7 +72,7 @@ def test_words_count_as_numbers(pipe: Pipeline, photographs: Path) -> None:
         ({"seed": 2**32}, "<= 4294967295"),
         ({"rank": "beauty"}, "Invalid enum value 'beauty'"),
         ({"rank": "typical", "temperature": 0.3}, "0.3"),
-        ({"min_typicality": 1e-9}, "take a larger one, or calibrate with more photographs"),
+        ({"min_typicality": 1e-9}, "use a larger α, or calibrate with more photographs"),
         ({"n": 1000}, "got 1024000: request fewer samples or smaller images"),
     ],
 )
@@ -92,8 +92,8 @@ def test_a_request_that_is_refused_leaves_the_others(
     [
         ({}, "inputs of model: expected image; got "),
         ({"picture": np.zeros((1, 8, 8, 3), np.uint8)}, "inputs of model: expected image; got picture"),
-        ({"image": np.zeros((1, 8, 8, 4), np.uint8)}, "image[0]: wanted (H, W, 3) uint8 RGB"),
-        ({"image": np.zeros((0, 8, 8, 3), np.uint8)}, "image must contain at least one image"),
+        ({"image": np.zeros((1, 8, 8, 4), np.uint8)}, "image[0]: expected an array (H, W, 3) of uint8 RGB"),
+        ({"image": np.zeros((0, 8, 8, 3), np.uint8)}, "at least one image"),
         ({"image": np.zeros((1, 0, 8, 3), np.uint8)}, "at least one pixel"),
         ({"image": np.zeros((2**40, 0, 8, 3), np.uint8)}, "at least one pixel"),
         (dict.fromkeys(map(str, range(10**5)), np.zeros(1)), "expected image; got 0, 1, 2, 3, …"),

@@ -105,15 +105,18 @@ def test_a_box_is_filled_as_far_as_the_aspect_ratio_allows() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "wanted one of a scale, a width or height or both, and a box"),
-        ({"scale": 2.0, "width": 5}, "wanted one of"),
-        ({"height": 2, "fit": (5, 5)}, "wanted one of"),
-        ({"scale": 1.0}, "scale: wanted a number above 1, up to 64, got 1"),
-        ({"scale": float("nan")}, "scale: wanted a number"),
-        ({"scale": 65}, "scale: wanted a number"),
-        ({"width": 0}, "width: wanted an integer from 1"),
-        ({"fit": (5, 2**20 + 1)}, "fit: wanted an integer from 1 to 1048576"),
-        ({"width": 853, "multiple": 2}, "width: wanted a multiple of 2, as the codec halves the resolution"),
+        ({}, "expected exactly one of a scale, a size"),
+        ({"scale": 2.0, "width": 5}, "expected exactly one of"),
+        ({"height": 2, "fit": (5, 5)}, "expected exactly one of"),
+        ({"scale": 1.0}, "scale must be a number above 1 and at most 64; got 1"),
+        ({"scale": float("nan")}, "scale must be a number"),
+        ({"scale": 65}, "scale must be a number"),
+        ({"width": 0}, "width must be an integer from 1"),
+        ({"fit": (5, 2**20 + 1)}, "fit must be an integer from 1 to 1048576"),
+        (
+            {"width": 853, "multiple": 2},
+            "width must be a multiple of 2, because the codec halves the colour resolution",
+        ),
     ],
 )
 def test_what_is_no_size(fields: dict[str, Any], message: str) -> None:
@@ -122,13 +125,13 @@ def test_what_is_no_size(fields: dict[str, Any], message: str) -> None:
 
 
 def test_a_size_that_takes_too_many_pixels_is_refused() -> None:
-    with pytest.raises(InputError, match=r"takes 5 passes of a ×4 model, .* makes 1\.049e\+04 megapixels"):
+    with pytest.raises(InputError, match=r"requires 5 passes of a ×4 model, .* create 1\.049e\+04 megapixels"):
         Size(width=30_000).of(100, 100, 4)
     assert Size(width=30_000).of(2**15, 2**16, 4).passes == 0  # what is reduced may be as large as it is
 
 
 def test_models_of_other_tasks_have_one_size_alone() -> None:
-    with pytest.raises(InputError, match="is for super-resolution, this is a model of 'colorization'"):
+    with pytest.raises(InputError, match="the task of this model is 'colorization'"):
         Size(2.0).check_fits("colorization", 1)
     Size(2.0).check_fits("super-resolution", 4)
 

@@ -185,11 +185,11 @@ def test_a_frame_of_another_size_starts_a_scene(pipe: Pipeline, scenes: list[Pic
     [
         ({"noise": 1.0}, "noise must be"),
         ({"noise": "blue"}, "noise must be"),
-        ({"batch": 0}, "batch: wanted an integer from 1"),
+        ({"batch": 0}, "batch must be an integer from 1"),
     ],
 )
 def test_wrong_arguments(pipe: Pipeline, scenes: list[Picture], arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         pipe.stream(scenes, **arguments)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"frames\[1\]: wanted"):
+    with pytest.raises(InputError, match=r"frames\[1\]: expected"):
         list(pipe.stream([scenes[0], scenes[0].astype(np.float32)]))

@@ -219,10 +219,10 @@ def test_a_score_says_how_typical_it_is_and_shows_where_not(calibrated: Path, so
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rank", "typical", "--temperature", 0.7], "calibrated for (0.8), got 0.7"),
+        (["--rank", "typical", "--temperature", 0.7], "calibrated for the temperatures 0.8; got 0.7"),
         (
             ["--min-typicality", 0.001],
-            "in whose smallest group nothing is below 0.019: wanted more than that",
+            "α must be above 0.019 and below 1; got 0.001.",
         ),
         (["--min-typicality", 0.1, "--sheet"], "give one or the other"),
         (["--untypical", "drop"], "--untypical says what is done below --min-typicality"),

@@ -1,1 +1,1 @@
-"""What a bundle's files hold: reading and writing them."""
+"""Reading, writing and checking the files of a bundle."""

@@ -1,15 +1,15 @@
-"""The models that come with the package, by name: bundles, ready to run and to be exported or trained further."""
+"""The built-in models, by name. They are bundles that can be run, exported or trained further."""
 
 from pathlib import Path
 
 from caflow_runtime.bundle.file_names import MANIFEST
 
 DEFAULT = "x4-photo"
-"""×4 super-resolution of photographs."""
+"""Name of the default model: ×4 super-resolution of photographs."""
 
 _HERE = Path(__file__)
 _PLACES = (_HERE.parents[1] / "models", _HERE.parents[3] / "models")
-"""In an installed package, and in the source tree."""
+"""Folder of the models in an installed package, and in the source tree."""
 MODELS = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
 
 
@@ -19,14 +19,18 @@ def names() -> list[str]:
 
 
 def matching(beginning: str) -> list[str]:
-    """Names of built-in models, and paths of bundles, that begin so: what a shell completes it to."""
+    """Return names of built-in models and paths of bundles that begin with `beginning`, for shell completion."""
     folder = beginning[: beginning.rfind("/") + 1]
     there = {folder + manifest.parent.name for manifest in Path(folder or ".").glob(f"*/{MANIFEST}")}
     return sorted(name for name in {*names(), *there} if name.startswith(beginning))
 
 
 def find_bundle(name: str | Path) -> Path:
-    """The built-in bundle of that name, unless a bundle is at that path; the path as it is where there is neither."""
+    """Return the path of a bundle, given its path or the name of a built-in model.
+
+    A bundle at the path `name` takes precedence over a built-in model. If neither exists, the path is returned
+    unchanged.
+    """
     path = Path(name)
     is_builtin = str(name) in names() and not (path / MANIFEST).is_file()
     return MODELS / f"{name}.caflow" if is_builtin else path

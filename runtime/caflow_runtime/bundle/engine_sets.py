@@ -1,7 +1,8 @@
-"""TensorRT engines of a bundle: sets in its folder `engines/`, each for one flavor, version and GPU.
+"""TensorRT engines of a bundle: sets in its folder `engines/`, each for one TensorRT flavor, one version and one kind
+of GPU.
 
-An engine is a cache that can be built again: one that does not fit is named and never loaded. `engines.json` of a set
-carries the hash of the manifest, and with it that of every graph and weight.
+An engine set is a cache that can be rebuilt. A set that does not match is reported and never loaded. The `engines.json`
+of a set contains the hash of the manifest, which in turn contains the hashes of all graphs and weights.
 """
 
 import re
@@ -33,60 +34,68 @@ NAMES: dict[Flavor, str] = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
 
 
 class Profile(Strict, frozen=True):
-    """Sizes that an engine takes: from one row of the model's smallest target up to these."""
+    """Range of sizes that an engine supports: from one row of the model's smallest target up to these maximums."""
 
     rows: Count
     height: Count
-    """Of the target, in pixels."""
+    """Height of the target, in pixels."""
     width: Count
+    """Width of the target, in pixels."""
 
 
 class Engine(Strict, frozen=True):
-    """One graph, built."""
+    """The engine of one graph."""
 
     graph: str
     file: File
 
 
 class EngineSet(Strict, frozen=True, kw_only=True, omit_defaults=False):
-    """`engines.json`."""
+    """Contents of `engines.json`."""
 
     format: Literal["caflow-engines"] = FORMAT
     format_version: Literal[1] = FORMAT_VERSION
     manifest_sha256: str
     flavor: Flavor
     version: str
-    """Of TensorRT."""
+    """Version of TensorRT that built the engines."""
     compute_capability: str
-    """Of the GPUs that can run it, such as "8.6"."""
+    """Compute capability of the GPUs that can run the engines, such as "8.6"."""
     gpu: str | None
-    """Its name, where it was built for one GPU alone."""
+    """Name of the GPU model that the engines were built for; None if any GPU of the compute capability can run them."""
     precision: PrecisionName
     profiles: list[Profile]
     engines: list[Engine]
     verification: list[Measurement] = msgspec.field(default_factory=list)
-    """What was measured where they were built; nothing where that was not on such a GPU."""
+    """Measured errors; empty if the engines were built on a machine without such a GPU."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A set in a bundle, and why it cannot be used."""
+    """An engine set in a bundle, and the reason if it cannot be used."""
 
     folder: Path
     engines: EngineSet | None
-    """None where `engines.json` cannot be read."""
+    """Description of the set; None if `engines.json` cannot be read."""
     stale: str | None
-    """None: it is of this bundle and, where its flavor is installed, of that version; the GPU here is not asked for."""
+    """Why the engine set cannot be used, or None.
+
+    The check covers the bundle's hash, the lengths of the files and, if TensorRT is installed, its version. It does not
+    cover the local GPU.
+    """
 
 
 def folder_name(flavor: Flavor, of_version: str, compute_capability: str, gpu: str | None, precision: str) -> str:
-    """Of a set, below `engines/`."""
+    """Return the name of the folder of an engine set, below `engines/`."""
     name = f"-{re.sub('[^A-Za-z0-9]+', '-', gpu)}" if gpu else ""
     return f"{flavor}-{of_version}-sm{compute_capability.replace('.', '')}{name}-{precision}"
 
 
 def find(folder: Path) -> Iterator[Found]:
-    """All sets of a bundle, by name. Files are checked for their lengths; whoever loads one checks its hash."""
+    """Yield all engine sets of a bundle, sorted by folder name.
+
+    Only the lengths of engine files are checked here. Hashes are checked when an engine is loaded.
+    """
     for path in sorted((folder / FOLDER).glob(f"[!.]*/{DESCRIPTION}")):
         try:
             engines = read_json(path, EngineSet)
@@ -103,15 +112,17 @@ def find(folder: Path) -> Iterator[Found]:
 
 
 def set_for(folder: Path, precision: str, compute_capability: str, gpu: str) -> tuple[Path, EngineSet]:
-    """The set of a bundle that a GPU runs, and its folder; of several one whose TensorRT is installed, if it can be one
-    that was built on that GPU.
+    """Return the engine set of a bundle that a GPU can run, and its folder.
+
+    If there are several, sets whose TensorRT flavor is installed are preferred, then sets that were built for this GPU
+    model.
 
     Arguments:
-        precision: of the bundle.
-        gpu: its name.
+        precision: precision of the bundle.
+        gpu: name of the GPU.
 
     Raises:
-        BackendError: with what is there instead.
+        BackendError: if no set can be used; the message lists the sets that exist.
     """
     fits: list[tuple[Path, EngineSet]] = []
     others = []
@@ -127,7 +138,7 @@ def set_for(folder: Path, precision: str, compute_capability: str, gpu: str) -> 
     if not fits:
         raise BackendError(
             f"{folder} has no engines for this {gpu} of compute capability {compute_capability}"
-            f"{', but ' if others else ''}{', '.join(others)}",
+            f"{', but it has ' if others else ''}{', '.join(others)}",
             f"caflow-export {folder} --trt {precision}",
         )
     return max(fits, key=lambda one: (installed_version(one[1].flavor) is not None, one[1].gpu is not None))
@@ -139,7 +150,7 @@ def write(folder: Path, engines: EngineSet) -> None:
 
 
 def installed_version(flavor: Flavor) -> str | None:
-    """Of the flavor's package."""
+    """Return the version of the flavor's Python package, or None if it is not installed."""
     try:
         return version(PACKAGES[flavor])
     except PackageNotFoundError:
@@ -147,13 +158,14 @@ def installed_version(flavor: Flavor) -> str | None:
 
 
 def _stale(bundle_folder: Path, folder: Path, engines: EngineSet) -> str | None:
+    """Return why an engine set cannot be used, or None."""
     if engines.manifest_sha256 != sha256_of(bundle_folder / MANIFEST):
         return "built from another export of the model"
     installed = installed_version(engines.flavor)
     if installed is not None and installed != engines.version:
-        return f"built by {NAMES[engines.flavor]} {engines.version}, installed is {installed}"
+        return f"built with {NAMES[engines.flavor]} {engines.version}, but {installed} is installed"
     for engine in engines.engines:
         path = folder / engine.file.path
         if not path.is_file() or path.stat().st_size != engine.file.bytes:
-            return f"{engine.file.path} is missing or cut off"
+            return f"{engine.file.path} is missing or truncated"
     return None

@@ -1,6 +1,6 @@
-"""The bundle: a folder that holds a model for deployment. Format: `docs/reference/bundle.md`.
+"""The manifest of a bundle, a folder that contains a model for deployment. Format: `docs/reference/bundle.md`.
 
-Reading is strict: a bundle that is wrong in any way is refused, each way by its own exception.
+Reading is strict: an invalid bundle is rejected, with a different exception for each kind of error.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import msgspec
 FORMAT = "caflow-bundle"
 FORMAT_VERSION = 1
 MOST_LEVELS = 15
-"""2 ** (levels + 1) divides the size multiple, which is a `Count`."""
+"""Maximum number of levels: the size multiple is a `Count` and must be a multiple of 2 ** (levels + 1)."""
 LARGEST_SIZE = 2**31 - 1
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
@@ -20,14 +20,14 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of the manifest; unknown fields are errors."""
+    """Base class of records in which unknown fields are errors."""
 
 
 class File(Strict, frozen=True):
-    """A file of the bundle."""
+    """A file of the bundle, with its length and hash."""
 
     path: str
-    """Relative to the folder, with forward slashes."""
+    """Path relative to the folder, with forward slashes."""
     bytes: Annotated[int, msgspec.Meta(ge=0)]
     sha256: str
 
@@ -38,27 +38,28 @@ class Port(Strict, frozen=True):
     name: str
     type: Literal["float32", "float16", "bfloat16", "uint8", "int64"]
     shape: list[int | str]
-    """A number, a name of a dynamic size, or "k*name"."""
+    """Sizes by axis: a number, the name of a dynamic size, or a multiple of a name such as "2*h"."""
 
 
 class Graph(Strict, frozen=True):
-    """One ONNX file."""
+    """A part of the model, stored in one ONNX file."""
 
     name: str
     file: File
     inputs: list[Port]
     outputs: list[Port]
     operations_per_pixel: float
-    """Multiplications and additions of its convolutions per row (`encode`: per image) and target pixel."""
+    """Number of multiplications and additions of the graph's convolutions, per row (`encode`: per image) and target
+    pixel."""
 
 
 class Model(Strict, frozen=True):
-    """The numbers that a runtime needs."""
+    """Properties of the model that a runtime needs."""
 
     task: str
     task_settings: dict[str, Any]
     scale: Count
-    """Target side / condition side."""
+    """Ratio of the target's sides to the condition's sides."""
     size_multiple: Count
     """Target height and width must be multiples of this."""
     levels: Annotated[int, msgspec.Meta(ge=1, le=MOST_LEVELS)]
@@ -66,11 +67,11 @@ class Model(Strict, frozen=True):
     residual: bool
     dependencies: Literal["unshared", "shared", "dual-glow"]
     noise_channels: list[list[Count]]
-    """Of each level j, the channels of z[i, j] for i = j, j + 1, …, side by side in the input z."""
+    """Number of channels of z[i, j] for i = j, j + 1, …, for each level j. They are concatenated in the input z."""
 
 
 class Measurement(Strict, frozen=True):
-    """One comparison of a graph, or of the chain, with PyTorch in float64."""
+    """Measured error of one graph, or of the whole chain, relative to PyTorch in float64."""
 
     graph: str
     what: str
@@ -81,7 +82,7 @@ class Measurement(Strict, frozen=True):
 
 
 class Source(Strict, frozen=True):
-    """Where the model came from."""
+    """Origin of the model."""
 
     checkpoint_sha256: str
     checkpoint_format: str
@@ -90,12 +91,12 @@ class Source(Strict, frozen=True):
 
 
 class Manifest(Strict, frozen=True):
-    """`manifest.json`."""
+    """Contents of `manifest.json`."""
 
     format: str
     format_version: int
     precision: PrecisionName
-    """Of the networks; the flow's state is float32."""
+    """Precision of the networks; the flow's state is float32."""
     model: Model
     graphs: list[Graph]
     weights: list[File]
@@ -103,28 +104,32 @@ class Manifest(Strict, frozen=True):
     source: Source
 
     def graph(self, name: str) -> Graph:
-        """The graph of that name, or KeyError."""
+        """Return the graph of that name.
+
+        Raises:
+            KeyError
+        """
         return {graph.name: graph for graph in self.graphs}[name]
 
 
 def files_of(manifest: Manifest) -> list[File]:
-    """All files that the manifest names."""
+    """Return all files that the manifest lists."""
     return [graph.file for graph in manifest.graphs] + list(manifest.weights)
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of the manifest."""
+    """Return the JSON schema of the manifest."""
     return msgspec.json.schema(Manifest)
 
 
 def graph_names(levels: int) -> list[str]:
-    """The graphs that every bundle of a model with so many levels holds."""
+    """Return the names of the graphs that are required in every bundle of a model with this many levels."""
     per_level = ("decode", "reverse", "forward", "likelihood")
     return ["encode", *(f"{name}_{j}" for name in per_level for j in range(levels)), "to_image"]
 
 
 def cell_side(model: Model, graph: str) -> int:
-    """Side in target pixels of what is one `h` and one `w` in the shapes of a graph."""
+    """Return the side, in target pixels, of a cell: of one unit of `h` and `w` in the shapes of a graph."""
     name, _, level = graph.rpartition("_")
     if name in ("decode", "likelihood"):
         return int(2 ** (model.levels - int(level) + 1))
@@ -134,7 +139,7 @@ def cell_side(model: Model, graph: str) -> int:
 
 
 def size_of(size: int | str, known: Mapping[str, int]) -> int:
-    """A size of a port's shape, where the named ones are known."""
+    """Return the value of a size in a port's shape, given the values of the named sizes."""
     if isinstance(size, int):
         return size
     factor, _, name = size.rpartition("*")

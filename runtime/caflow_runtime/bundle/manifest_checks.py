@@ -1,4 +1,4 @@
-"""Whether a manifest describes a model that this version can run."""
+"""Checks that a manifest describes a model that this version can run."""
 
 import re
 from collections import Counter
@@ -21,24 +21,24 @@ from caflow_runtime.bundle.manifest import (
 from caflow_runtime.bundle.wrong_bundle import MissingGraph, PathOutside, UnknownFormat, WrongManifest, WrongShape
 
 PATH_BYTES = 255
-"""A longer path is refused: no file system would take its last part."""
+"""Maximum length of a path, in bytes. File systems do not support longer file names."""
 AXES, SHARE_AXES = 4, 3
-"""Of what graphs hand on, and of their shares."""
+"""Number of axes of the arrays that graphs pass on, and of shares."""
 SIZE = re.compile(r"([1-9][0-9]{0,4}\*)?[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-"""A name, or a multiple of one."""
+"""Pattern of a named size: a name, or a multiple of a name."""
 SETTINGS: dict[str, dict[str, tuple[str, ...]]] = {
     "super-resolution": {"down_filter": ("bicubic", "bilinear")},
     "inpainting": {"mask": ("central", "box", "free-form")},
     "sketch": {"low_threshold": (), "high_threshold": ()},
 }
-"""Of each task, the settings that a runtime needs, and what they may be; () is any number."""
+"""Settings of each task that a runtime requires, with their allowed values; () allows any number."""
 
 
 def check_manifest(path: Path, manifest: Manifest) -> None:
-    """Check a manifest but for the contents of the files that it names.
+    """Check a manifest, except the contents of the files that it lists.
 
     Arguments:
-        path: of the manifest. Links beside it must not lead out of its folder.
+        path: path of the manifest. Links beside it must not lead out of its folder.
 
     Raises:
         BundleError
@@ -52,21 +52,26 @@ def check_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def check_format(path: Path, contents: object) -> None:
-    """Before the fields, which another version may name otherwise."""
+    """Check format and version. This comes before the fields are checked, because other versions may have different
+    fields.
+
+    Raises:
+        UnknownFormat
+    """
     found = (contents.get("format"), contents.get("format_version")) if isinstance(contents, dict) else (None, None)
     if found != (FORMAT, FORMAT_VERSION):
         raise UnknownFormat(
-            f"{path}: wanted format {FORMAT!r} version {FORMAT_VERSION}, got {found[0]!r} version {found[1]!r}: "
-            "use the version of caflow-deploy that wrote it, or export the checkpoint again"
+            f"{path}: expected format {FORMAT!r} version {FORMAT_VERSION}; got {found[0]!r} version {found[1]!r}: "
+            "use the version of caflow-deploy that wrote the file, or export the checkpoint again"
         )
 
 
 def _check_names(path: Path, manifest: Manifest) -> None:
-    """Each is there once: else readers would take different ones."""
+    """Check that names are unique. Readers would otherwise choose different graphs or ports."""
 
     def check(what: str, names: Iterable[str]) -> None:
         if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise WrongManifest(f"{path}: wanted {what} of different names, got {twice[0]!r} twice")
+            raise WrongManifest(f"{path}: the {what} must have different names; got {twice[0]!r} twice")
 
     check("graphs", (graph.name for graph in manifest.graphs))
     for graph in manifest.graphs:
@@ -80,22 +85,23 @@ def _check_sizes(path: Path, manifest: Manifest) -> None:
             for size in port.shape:
                 if not (SIZE.fullmatch(size) if isinstance(size, str) else 1 <= size <= LARGEST_SIZE):
                     raise WrongManifest(
-                        f"{path}: {graph.name}: {port.name}: wanted sizes such as 3, 'h' or '2*h', got {size!r}"
+                        f"{path}: {graph.name}: {port.name}: a size must be a positive integer, a name such as 'h', or "
+                        f"a multiple such as '2*h'; got {size!r}"
                     )
 
 
 def _check_model(path: Path, model: Model) -> None:
-    """Numbers that must fit each other, and settings that the runtime reads."""
+    """Check that the model's numbers fit each other, and check the task settings that the runtime reads."""
     if model.size_multiple % 2 ** (model.levels + 1) or model.size_multiple % model.scale:
         raise WrongManifest(
-            f"{path}: with {model.levels} levels and a scale of {model.scale} wanted a size_multiple of "
-            f"{2 ** (model.levels + 1)} and of {model.scale}, got {model.size_multiple}"
+            f"{path}: with {model.levels} levels and a scale of {model.scale}, size_multiple must be a multiple of "
+            f"{2 ** (model.levels + 1)} and of {model.scale}; got {model.size_multiple}"
         )
     for key, kinds in SETTINGS.get(model.task, {}).items():
         value = model.task_settings.get(key)
         if value not in kinds if kinds else not isinstance(value, int | float):
             wanted = f"one of {', '.join(kinds)}" if kinds else "a number"
-            raise WrongManifest(f"{path}: task_settings of {model.task!r}: wanted {key} to be {wanted}, got {value!r}")
+            raise WrongManifest(f"{path}: task_settings of {model.task!r}: {key} must be {wanted}; got {value!r}")
 
 
 def _check_graphs(path: Path, manifest: Manifest) -> None:
@@ -103,13 +109,17 @@ def _check_graphs(path: Path, manifest: Manifest) -> None:
     by_name = {graph.name: graph for graph in manifest.graphs}
     missing = [name for name in graph_names(model.levels) if name not in by_name]
     if missing:
-        raise MissingGraph(f"{path}: with {model.levels} levels wanted the graph {missing[0]!r}, it is not listed")
+        raise MissingGraph(
+            f"{path}: a model with {model.levels} levels requires the graph {missing[0]!r}, which is not listed"
+        )
     if len(model.noise_channels) != model.levels:
-        raise WrongShape(f"{path}: wanted noise_channels of {model.levels} levels, got {len(model.noise_channels)}")
+        raise WrongShape(
+            f"{path}: noise_channels must have {model.levels} entries, one per level; got {len(model.noise_channels)}"
+        )
     for j, channels in enumerate(model.noise_channels):
         if not 1 <= len(channels) <= model.levels - j:
             raise WrongShape(
-                f"{path}: wanted noise_channels of level {j} for 1 to {model.levels - j} levels, got {len(channels)}"
+                f"{path}: noise_channels of level {j} must have 1 to {model.levels - j} entries; got {len(channels)}"
             )
         _check_port(path, by_name[f"decode_{j}"].inputs, f"decode_{j}", "z", ["rows", sum(channels), "h", "w"])
     finest = f"reverse_{model.levels - 1}"
@@ -118,12 +128,12 @@ def _check_graphs(path: Path, manifest: Manifest) -> None:
     sides = [f"{multiple}*h", f"{multiple}*w"] if multiple > 1 else ["h", "w"]
     _check_port(path, by_name["encode"].inputs, "encode", "condition", ["images", *sides, model.channels])
     for name, outputs in needed_outputs(model.levels).items():
-        if name in by_name:  # dequantize need not be
+        if name in by_name:  # `dequantize` is optional
             _check_outputs(path, by_name[name], outputs)
 
 
 def needed_outputs(levels: int) -> dict[str, dict[str, str]]:
-    """Of each graph, the outputs that the chain cannot do without, and their types."""
+    """Return the outputs that the chain requires of each graph, with their types."""
     outputs = {"encode": {"prepared": "uint8"}, "to_image": {"integers": "uint8"}}
     outputs["dequantize"] = dict.fromkeys(("pixels", "share"), "float32")
     for j in range(levels):
@@ -139,7 +149,7 @@ def needed_outputs(levels: int) -> dict[str, dict[str, str]]:
 
 
 def _check_outputs(path: Path, graph: Graph, outputs: Mapping[str, str]) -> None:
-    """Those that the chain reads; their shapes as far as all models have them."""
+    """Check the outputs that the chain reads, with those parts of their shapes that are equal for all models."""
     ports = {port.name: port for port in graph.outputs}
     first = "images" if graph.name == "encode" else "rows"
     for name, wanted in outputs.items():
@@ -147,19 +157,19 @@ def _check_outputs(path: Path, graph: Graph, outputs: Mapping[str, str]) -> None
         port = ports.get(name)
         if port is None or port.type != wanted or port.shape[:1] != [first] or len(port.shape) != axes:
             raise WrongShape(
-                f"{path}: wanted {graph.name} with the output {name} of {wanted} and {axes} sizes, the first of them "
-                f"{first!r}, got {port and (port.type, port.shape)}"
+                f"{path}: the graph {graph.name} must have the output {name} of type {wanted} with {axes} sizes, the "
+                f"first of them {first!r}; got {port and (port.type, port.shape)}"
             )
 
 
 def _check_port(path: Path, ports: list[Port], graph: str, name: str, shape: list[int | str]) -> None:
     found = next((port.shape for port in ports if port.name == name), None)
     if found != shape:
-        raise WrongShape(f"{path}: wanted {graph} with {name} of shape {shape}, got {found}")
+        raise WrongShape(f"{path}: the graph {graph} must have {name} of shape {shape}; got {found}")
 
 
 def check_path(path: Path, file: File) -> None:
-    """Whether a file that `path` names is below the folder of `path`.
+    """Check that a file that is listed in the file `path` is below the folder of `path`.
 
     Raises:
         PathOutside
@@ -168,4 +178,4 @@ def check_path(path: Path, file: File) -> None:
     if not is_plain or any(part in ("", ".", "..") for part in file.path.split("/")):
         raise PathOutside(f"{path}: {file.path[: PATH_BYTES + 1]!r} is not a path inside the bundle")
     if not Path(realpath(path.parent / file.path)).is_relative_to(realpath(path.parent)):
-        raise PathOutside(f"{path}: {file.path!r} leads out of the bundle")
+        raise PathOutside(f"{path}: {file.path!r} leads out of the bundle through a link")

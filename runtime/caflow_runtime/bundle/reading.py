@@ -1,4 +1,7 @@
-"""Reading and writing a bundle's files. What is wrong in any way is refused, each way by its own exception."""
+"""Reading and writing the files of a bundle.
+
+An invalid bundle is rejected, with a different exception for each kind of error.
+"""
 
 import hashlib
 from pathlib import Path
@@ -23,34 +26,36 @@ from caflow_runtime.bundle.wrong_bundle import (
 from caflow_runtime.strict_json import WrongJson, convert, parse_json
 
 MANIFEST_BYTES = 4 * 2**20
-"""A larger manifest is refused unread."""
+"""Maximum length of a manifest, in bytes. A larger file is rejected without being read."""
 HASH_BLOCK_BYTES = 2**20
 GRAPH_BYTES = 16 * 2**20
-"""A larger ONNX file is refused unread: weights are not in it."""
+"""Maximum length of an ONNX file, in bytes. A larger file is rejected without being read, because weights must be
+stored in separate files."""
 CHECKPOINTS = (".pt", ".pth", ".ckpt")
-"""What their names end in."""
+"""Suffixes of checkpoint files."""
 
 
 def read_manifest(folder: str | Path) -> Manifest:
-    """The manifest of a bundle, checked but for the contents of the files that it names.
+    """Return the manifest of a bundle. Everything is checked except the contents of the files that it lists.
 
     Raises:
-        BundleError: one of its subclasses for each way in which it can be wrong.
+        BundleError: a different subclass for each kind of error.
     """
     folder = Path(folder)
     path = folder / MANIFEST
     if not path.is_file():
         raise NoBundle(_why_none(folder))
     if (size := path.stat().st_size) > MANIFEST_BYTES:
-        raise ManifestTooLarge(f"{path}: wanted at most {MANIFEST_BYTES} bytes, got {size}")
+        raise ManifestTooLarge(f"{path} must have at most {MANIFEST_BYTES} bytes; got {size}")
     return parse_manifest(path.read_bytes(), path)
 
 
 def parse_manifest(text: bytes, path: Path) -> Manifest:
-    """Return the manifest that a text holds, checked but for the files that it names.
+    """Return the manifest that is stored in `text`. Everything is checked except the contents of the files that it
+    lists.
 
     Arguments:
-        path: of the manifest. Links beside it must not lead out of its folder.
+        path: path of the manifest. Links beside it must not lead out of its folder.
 
     Raises:
         BundleError
@@ -66,8 +71,7 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
 
 
 def verify_files(folder: str | Path, manifest: Manifest) -> None:
-    """Check that every file is there, whole, and the one that the manifest was written for; and that graphs read no
-    other.
+    """Check that every listed file exists and has the listed length and hash, and that graphs read no other files.
 
     Raises:
         MissingFile, TruncatedFile, WrongHash, BrokenGraph, UnlistedFile
@@ -75,29 +79,33 @@ def verify_files(folder: str | Path, manifest: Manifest) -> None:
     for file in files_of(manifest):
         path = Path(folder) / file.path
         if not path.is_file():
-            raise MissingFile(f"{path}: the manifest names this file, but it is not there: export the model again")
+            raise MissingFile(f"{path} is missing, although the manifest lists it: copy or export the bundle again")
         if (size := path.stat().st_size) != file.bytes:
-            raise TruncatedFile(f"{path}: wanted {file.bytes} bytes, got {size}: copy or export the bundle again")
+            raise TruncatedFile(
+                f"{path} is damaged: expected {file.bytes} bytes, got {size}: copy or export the bundle again"
+            )
         if (found := sha256_of(path)) != file.sha256:
-            raise WrongHash(f"{path}: wanted SHA-256 {file.sha256}, got {found}: copy or export the bundle again")
+            raise WrongHash(
+                f"{path} is damaged: expected SHA-256 {file.sha256}, got {found}: copy or export the bundle again"
+            )
     for graph in manifest.graphs:
         _check_external_data(Path(folder) / graph.file.path, graph.file, manifest.weights)
 
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:
-    """Write `manifest.json`, indented for readers."""
+    """Write `manifest.json`, indented for human readers."""
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (Path(folder) / MANIFEST).write_bytes(text + b"\n")
 
 
 def describe_file(folder: Path, name: str) -> File:
-    """A file of the folder as the manifest names it."""
+    """Return the description of a file, as it is listed in the manifest."""
     path = folder / name
     return File(path=name, bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
+    """Return the SHA-256 of a file as hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(HASH_BLOCK_BYTES):
@@ -106,21 +114,31 @@ def sha256_of(path: Path) -> str:
 
 
 def _why_none(folder: Path) -> str:
-    """Why there is no bundle at a path, and what to do."""
+    """Return why there is no bundle at a path, and what to do."""
     if folder.is_file() and folder.suffix.lower() in CHECKPOINTS:
-        return f"{folder}: wanted a bundle, got a checkpoint: export it first, with caflow-export {folder}"
+        return f"{folder} is a checkpoint, not a bundle: export it first, with caflow-export {folder}"
     if folder.exists():
-        return f"{folder}: wanted a bundle, but there is no {MANIFEST} in it: export a checkpoint to make one"
+        return (
+            f"{folder} is not a bundle, because the folder has no {MANIFEST}: export a checkpoint with caflow-export "
+            "to create a bundle"
+        )
     return (
-        f"{folder}: there is no such folder: give one that caflow-export wrote, or the name of a built-in model: "
+        f"{folder}: there is no such folder: give the path of a bundle, or the name of a built-in model: "
         f"{', '.join(names())}"
     )
 
 
 def _check_external_data(path: Path, file: File, weights: list[File]) -> None:
-    """Whatever else an ONNX file reads would come from outside of what is hashed."""
+    """Check that a graph reads only files that the manifest lists, because only those are covered by hashes.
+
+    Raises:
+        BrokenGraph, UnlistedFile
+    """
     if file.bytes > GRAPH_BYTES:
-        raise BrokenGraph(f"{path}: wanted at most {GRAPH_BYTES} bytes, with weights in a file of their own")
+        raise BrokenGraph(
+            f"{path} must have at most {GRAPH_BYTES} bytes; got {file.bytes}: export the model again, with its weights "
+            "in a separate file"
+        )
     folder = "".join(file.path.rpartition("/")[:2]).encode()
     listed = {one.path.encode() for one in weights}
     try:
@@ -128,7 +146,7 @@ def _check_external_data(path: Path, file: File, weights: list[File]) -> None:
             if folder + location not in listed:
                 name = location[:PATH_BYTES].decode(errors="backslashreplace")
                 raise UnlistedFile(
-                    f"{path}: reads weights from {name!r}, which the manifest does not list: export the model again"
+                    f"{path} reads weights from {name!r}, which the manifest does not list: export the model again"
                 )
     except WrongGraph as error:
         raise BrokenGraph(f"{path}: {error}: export the model again") from None

@@ -1,6 +1,6 @@
-"""Memory that runs of a bundle's graphs take: `memory.json`, which the exporter measures.
+"""Memory that runs of a bundle's graphs require: `memory.json`, which the exporter measures.
 
-It is beside the manifest and not in it, as a calibration is: bundles without it, and programs that do not know it, work
+Like the calibration, this file is not part of the manifest. Bundles without it, and programs that do not know it, work
 as before, and it can be added to a bundle at any time.
 """
 
@@ -23,39 +23,47 @@ Bytes = Annotated[float, msgspec.Meta(ge=0, le=2**40)]
 
 
 class RunMemory(Strict, frozen=True):
-    """What a process needs beside what it has when the bundle is open, before the first run."""
+    """Additional memory of a process, relative to its memory after the bundle was opened and before the first run."""
 
     constant: Bytes
-    """Of graphs that are loaded, and of the smallest run; of scoring, what it needs beside the graphs of sampling."""
+    """Bytes of the loaded graphs and of the smallest run. For scoring, only what is needed in addition to sampling."""
     per_window_pixel: Bytes
-    """Of the windows that run together, in target pixels."""
+    """Bytes per target pixel of all windows in one run."""
     per_row_pixel: Bytes
-    """Of the rows of these windows: for each of a window's samples as many as the window has."""
+    """Bytes per target pixel of all rows in one run. Each sample of a window is one row, with as many pixels as the
+    window."""
 
     def of(self, units: int, rows: int, pixels: int) -> float:
-        """Bytes of runs of at most so many units and rows, with windows of so many pixels; without the constant."""
+        """Return the bytes of a run without the constant.
+
+        Arguments:
+            units: maximum number of windows in a run.
+            rows: maximum number of rows in a run.
+            pixels: number of target pixels of a window.
+        """
         return (units * self.per_window_pixel + rows * self.per_row_pixel) * pixels
 
 
 class Memory(Strict, frozen=True):
-    """`memory.json`."""
+    """Contents of `memory.json`."""
 
     format: Literal["caflow-memory"]
     format_version: Literal[1]
     manifest_sha256: str
-    """Of the bundle that was measured."""
+    """SHA-256 of the manifest of the measured bundle."""
     backend: str
-    """That was measured: figures are of no other."""
+    """Name of the measured backend; the figures are not valid for other backends."""
     sample: RunMemory
     score: RunMemory
 
 
 def read_memory(folder: Path, backend: str) -> Memory | None:
-    """What was measured of a bundle on a backend; None where that is not known, as nothing depends on it but an
-    estimate.
+    """Return the measured memory of a bundle on a backend, or None if it is not known.
+
+    An invalid file also gives None, because the figures are used only for estimates.
 
     Arguments:
-        backend: its name, such as "onnxruntime cpu".
+        backend: name of the backend, such as "onnxruntime cpu".
     """
     try:
         found = read_json(folder / NAME, Memory)
@@ -66,7 +74,7 @@ def read_memory(folder: Path, backend: str) -> Memory | None:
 
 
 def write_memory(folder: Path, backend: str, sample: RunMemory, score: RunMemory) -> None:
-    """Into a bundle, whole or not at all.
+    """Write `memory.json` into a bundle, completely or not at all.
 
     Raises:
         OSError
@@ -76,6 +84,6 @@ def write_memory(folder: Path, backend: str, sample: RunMemory, score: RunMemory
 
 
 def bytes_of_shares(model: Model) -> float:
-    """Bytes per target pixel of the shares of one row, in double precision: two maps of each level."""
+    """Return the bytes per target pixel of one row's shares in double precision: two maps for each level."""
     names = [f"{name}_{j}" for name in ("decode", "reverse") for j in range(model.levels)]
     return sum(8 / cell_side(model, name) ** 2 for name in names)

@@ -1,46 +1,46 @@
-"""The ways in which a folder is not a bundle that can be used."""
+"""Exceptions for folders that are not valid bundles."""
 
 from caflow_runtime.errors import CaflowError
 
 
 class BundleError(CaflowError, ValueError):
-    """A folder is not a bundle that this version can use."""
+    """A folder is not a bundle that this version can use. The subclasses tell the reasons apart."""
 
 
 class NoBundle(BundleError):
-    """There is no folder of that name, or no manifest in it."""
+    """The folder does not exist, or contains no manifest."""
 
 
 class ManifestTooLarge(BundleError):
-    """The manifest is larger than any manifest is."""
+    """The manifest is larger than the limit."""
 
 
 class WrongManifest(BundleError):
-    """The manifest is not JSON, or a field is missing, unknown or of the wrong type."""
+    """The manifest is not valid JSON, or a field is missing, unknown, or of the wrong type or value."""
 
 
 class UnknownFormat(BundleError):
-    """The manifest is of another format or another version of it."""
+    """The manifest has another format or format version."""
 
 
 class PathOutside(BundleError):
-    """The manifest names a file that is not inside the folder."""
+    """The manifest lists a file that is not inside the folder."""
 
 
 class MissingFile(BundleError):
-    """A file that the manifest names is not there."""
+    """A file that the manifest lists does not exist."""
 
 
 class TruncatedFile(BundleError):
-    """A file is not as long as the manifest says."""
+    """A file does not have the length that the manifest lists."""
 
 
 class WrongHash(BundleError):
-    """A file's contents are not those that the manifest was written for."""
+    """A file's contents do not have the hash that the manifest lists."""
 
 
 class MissingGraph(BundleError):
-    """The manifest lacks a graph that a model of its levels needs."""
+    """The manifest lacks a graph that a model with its number of levels requires."""
 
 
 class UnlistedFile(BundleError):
@@ -48,8 +48,8 @@ class UnlistedFile(BundleError):
 
 
 class WrongShape(BundleError):
-    """A graph's input or output is not of the shape or type that the model's numbers, or the manifest, give."""
+    """A graph's input or output does not have the shape or type that the manifest requires."""
 
 
 class BrokenGraph(BundleError):
-    """A backend cannot load a graph, though the file is the one that the manifest was written for."""
+    """A graph cannot be loaded, although its file has the hash that the manifest lists."""

@@ -1,1 +1,1 @@
-"""The mathematics of a chain of graphs, without a device."""
+"""Mathematics of the chain of graphs, independent of devices."""

@@ -1,4 +1,4 @@
-"""Which rows run together: images, their windows and their samples, in runs of a bounded number of pixels."""
+"""Planning which rows run together: windows and samples are grouped into runs with a limited number of pixels."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from caflow_runtime.flow.tiles import Window
 
 @dataclass(frozen=True)
 class Unit:
-    """Rows that share a window of an image, and with it an encoding of the condition."""
+    """Rows of one image and one window, so that they share one encoding of the condition."""
 
     image: int
     window: Window
@@ -19,21 +19,21 @@ class Unit:
 
 @dataclass(frozen=True)
 class Room:
-    """What one run of the graphs holds."""
+    """Limits of one run of the graphs."""
 
     pixels: int
-    """Of the rows' targets together; a single row may have more."""
+    """Maximum number of target pixels of all rows together; a single row may have more."""
     profiles: Sequence[Profile] = ()
-    """Sizes that the graphs take; where there are none, any."""
+    """Sizes that the graphs support; any size if empty."""
 
     @property
     def largest_sides(self) -> tuple[int, int] | None:
-        """Height and width of a window, at most."""
+        """Maximum height and width of a window, or None if there is no limit."""
         largest = max(self.profiles, key=lambda profile: profile.height * profile.width, default=None)
         return None if largest is None else (largest.height, largest.width)
 
     def rows(self, window: Window) -> int:
-        """How many rows of a window's shape, at least one."""
+        """Return how many rows with this window's shape fit into one run, at least 1."""
         height, width = window.shape
         rows = self.pixels // (height * width)
         if self.profiles:
@@ -41,50 +41,57 @@ class Room:
         return max(1, rows)
 
     def remedy(self, rows: int, height: int, width: int) -> str:
-        """What to give so that so many rows of targets of a size run at once."""
+        """Return which limits must be raised to run this many rows at once, as a noun phrase; empty if the rows fit
+        already.
+
+        Arguments:
+            height, width: size of the target in pixels.
+        """
         pixels, wanted = rows * height * width, []
         if pixels > self.pixels:
             wanted.append(f"a pixel_budget of {pixels}")
         if self.profiles and rows > max(self._fitting(height, width), default=0):
-            square = isqrt(rows * max(height, width) ** 2 - 1) + 1  # as the profile of many rows is
+            square = isqrt(rows * max(height, width) ** 2 - 1) + 1  # a profile for several rows has square targets
             size = f"--max-size {width}x{height}" if rows == 1 else f"--max-rows {rows} --max-size {square}"
             wanted.append(f"engines of {size}")
         return " and ".join(wanted)
 
     def _fitting(self, height: int, width: int) -> list[int]:
-        """Most rows of each profile that takes targets of a size."""
+        """Return the maximum number of rows of each profile that supports targets of this size."""
         return [one.rows for one in self.profiles if height <= one.height and width <= one.width]
 
 
 @dataclass(frozen=True)
 class RunLoad:
-    """How the samples of one image run."""
+    """Workload of drawing or scoring one image."""
 
     windows: int
-    """Of the image."""
+    """Number of windows of the image."""
     window_pixels: int
-    """Target pixels of each of them."""
+    """Number of target pixels of each window."""
     units: int
-    """That run together, at most."""
+    """Maximum number of units in one run."""
     rows: int
-    """That run together, at most."""
+    """Maximum number of rows in one run."""
     canvases: int
-    """Samples that are unfinished at the same time, 0 where the image is one window."""
+    """Maximum number of incomplete samples at any time; 0 if the image is a single window."""
     encodings: int
-    """How often the condition of each window is encoded."""
+    """How many times the condition of each window is encoded."""
 
 
 def plan_runs(
     windows: Sequence[list[Window]], samples: Sequence[int], room: Room, canvas_pixels: int
 ) -> Iterator[list[Unit]]:
-    """Runs of units of one window shape, each with room for it.
+    """Yield runs: lists of units whose windows have one shape and whose rows fit into `room`.
 
-    All windows of a sample come before the next samples' begin, so that few images are unfinished at any time.
+    All windows of a group of samples are run before the next group begins, so that few images are incomplete at any
+    time.
 
     Arguments:
-        windows: of each image.
+        windows: windows of each image.
         samples: numbers of the samples of each image.
-        canvas_pixels: pixels of an image in several windows that may be unfinished; at least one sample is.
+        canvas_pixels: maximum number of target pixels of incomplete tiled images; at least one sample is always
+            processed.
     """
     run: list[Unit] = []
     for unit in _units(windows, samples, room, canvas_pixels):
@@ -99,7 +106,7 @@ def plan_runs(
 
 
 def most_unfinished(windows: list[Window], samples: int, canvas_pixels: int) -> int:
-    """How many of an image's samples are drawn window by window at the same time, at least one."""
+    """Return how many samples of an image are processed together, window by window: at least 1."""
     if len(windows) == 1:
         return samples
     height, width = windows[-1].y.end, windows[-1].x.end

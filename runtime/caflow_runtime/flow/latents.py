@@ -1,9 +1,8 @@
-"""Statistics of the latents of given images, which say more than their likelihood.
+"""Statistics of the latents of scored images. They can reveal unusual images whose likelihood is usual.
 
-Were an image drawn by the model, its latents z would be independent and standard normal. How far they are from that,
-block by block, tells what is blurred, coded or made by something else, also where the likelihood is usual (Zhang et
-al., "Out-of-distribution detection with distance guarantee", arXiv 2002.03328, use the same idea for unconditional
-flows).
+If an image had been drawn by the model, its latents z would be independent and standard normal. Deviations from that,
+block by block, reveal images that are blurred, compressed or made by another method (Zhang et al., "Out-of-distribution
+detection with distance guarantee", arXiv 2002.03328, use this idea for unconditional flows).
 """
 
 from collections.abc import Sequence
@@ -15,28 +14,31 @@ from numpy.typing import NDArray
 from caflow_runtime.flow.tiles import Window, weighted
 
 STATISTICS = ("mean", "energy", "fourth", "right", "down", "cross")
-"""Of one block: the means of z, z² and z⁴; of z times its neighbour's, to the right and below; and the root mean square
-of the products of two channels."""
+"""Statistics of one block: the means of z, z² and z⁴; the means of z times its right and its lower neighbour; and the
+root mean square of the mean products of two different channels."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class BlockSums:
-    """Of the cells of a block z[i, j], each by its weight: what a statistic of a whole image is made from.
+    """Weighted sums over the cells of a block z[i, j], from which the statistics of an image are computed.
 
-    Windows overlap, so a cell counts in each of them by that window's share of it, and in the padding by nothing.
+    Windows overlap, so each cell counts with the weight of its window. Cells in the padding have weight 0. The sums of
+    all windows of an image are added.
     """
 
     weight: float
+    """Sum of the weights of the cells."""
     powers: Floats
-    """(3,) of z, z² and z⁴, over all channels."""
+    """(3,) sums of z, z² and z⁴ over all channels."""
     pair_weights: Floats
-    """(2,) of pairs to the right, and below: the product of both cells' weights."""
+    """(2,) sums of the weights of pairs, to the right and down. The weight of a pair is the product of both cells'
+    weights."""
     pairs: Floats
-    """(2,) of their products, over all channels."""
+    """(2,) sums of the products of the pairs, over all channels."""
     products: Floats
-    """(C, C) of every two channels."""
+    """(C, C) sums of the products of every two channels."""
 
     def __add__(self, other: "BlockSums") -> "BlockSums":
         return BlockSums(
@@ -49,7 +51,7 @@ class BlockSums:
 
     @property
     def statistics(self) -> Floats:
-        """(6,) `STATISTICS`."""
+        """(6,) values of `STATISTICS`."""
         channels = len(self.products)
         pairs = np.divide(self.pairs, channels * self.pair_weights, out=np.zeros(2), where=self.pair_weights > 0)
         variances = np.diagonal(self.products)
@@ -59,11 +61,11 @@ class BlockSums:
 
 
 def sums_of(z: NDArray[np.float32], channels: Sequence[int], window: Window) -> list[BlockSums]:
-    """Of each block of one level.
+    """Return the sums of each block of one level.
 
     Arguments:
-        z: (sum of `channels`, h, w), the blocks side by side.
-        channels: of each block.
+        z: (sum of `channels`, h, w), blocks concatenated along the channels.
+        channels: number of channels of each block.
     """
     cell = window.y.length // z.shape[1]
     weights = weighted(window, np.ones(z.shape[1:], np.float32), cell)
@@ -72,18 +74,18 @@ def sums_of(z: NDArray[np.float32], channels: Sequence[int], window: Window) -> 
 
 
 def statistics_of(blocks: Sequence[BlockSums]) -> Floats:
-    """(6 · blocks,) of a whole image, from all blocks of level 0, then of level 1, and so on."""
+    """Return (6 · blocks,) statistics of a whole image: all blocks of level 0, then of level 1, and so on."""
     return np.concatenate([block.statistics for block in blocks])
 
 
 def names_of(levels: int) -> list[str]:
-    """What each of `statistics_of` is, for people."""
+    """Return the names of the values of `statistics_of`, for people."""
     blocks = [(i, j) for j in range(levels) for i in range(j, levels)]
     return [f"{name} of z[{i}, {j}]" for i, j in blocks for name in STATISTICS]
 
 
 def _sums(z: Floats, weights: Floats) -> BlockSums:
-    """In few passes, as small images have little else to do."""
+    """Compute the sums in few array operations, because their overhead dominates for small images."""
     channels = z.reshape(len(z), -1)
     weighted_z = channels * weights.ravel()
     weighted_squares = weighted_z * channels

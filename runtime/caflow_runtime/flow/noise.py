@@ -1,8 +1,9 @@
-"""Base noise as a function of its place: any window, of any sample and frame, drawn alone is what it is in the whole.
+"""Base noise as a function of its place.
 
-Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011) turns a place into four integers, and
-Box and Muller's transform turns those into four normals. Specified in `docs/reference/computation.md`, so that every
-runtime draws the same.
+A window of the noise, of any sample and frame, has the same values as that part of the whole noise. Philox4x32-10
+(Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011) maps a place to four integers, and the Box–Muller
+transform maps these to four normal numbers. The method is specified in `docs/reference/computation.md`, so that every
+runtime draws the same noise.
 """
 
 import math
@@ -28,7 +29,7 @@ COUNTERS_IN_CACHE = 2**14
 
 @dataclass(frozen=True)
 class Place:
-    """A window of a level, in its positions, for some samples of an image."""
+    """A window of one level, in positions of that level, and the samples to draw noise for."""
 
     top: int
     left: int
@@ -39,37 +40,40 @@ class Place:
 
 @dataclass(frozen=True)
 class LevelNoise:
-    """What z of one level j is to be, for the rows of all places, which are of one size."""
+    """Noise z of one level j to draw, for the rows of several places of equal size."""
 
     channels: Sequence[int]
-    """Of each z[i, j], i = j, j + 1, …"""
+    """Number of channels of each z[i, j], i = j, j + 1, …"""
     level: int
-    """j."""
+    """The level j."""
     places: Sequence[Place]
     temperatures: Sequence[float]
-    """Of each z[i, j]."""
+    """Temperature of each z[i, j]."""
     seed: int
-    """Like `frame`, 0 … 2³²−1."""
+    """Seed, like `frame` in 0 … 2³²−1."""
     frame: int
 
 
 DrawNoise = Callable[[Sequence[int], int, Place, int, int], NDArray[np.float32]]
-"""`draw_noise`, or what else makes noise of a place."""
+"""Type of `draw_noise` and of functions that replace it."""
 
 
 def draw_noise(channels: Sequence[int], level: int, place: Place, seed: int, frame: int = 0) -> NDArray[np.float32]:
-    """Standard normal z[i, j] of one level j, i = j, j + 1, …, side by side: (samples, channels, height, width).
+    """Return standard normal noise z[i, j] of one level j, for i = j, j + 1, …: (samples, channels, height, width)
+    float32.
+
+    Blocks are concatenated along the channels.
 
     Arguments:
-        channels: of z[i, j] for each i.
+        channels: number of channels of z[i, j] for each i.
         level: j.
-        place: the window of the whole image's noise, and the samples, one per row.
+        place: window of the whole image's noise, and the samples, one per row.
         seed, frame: 0 … 2³²−1.
     """
     height, width = place.height, place.width
     groups = [-(-count // NORMALS_PER_CALL) for count in channels]
     blocks = [np.arange(count) + ((level + k) << 16 | level << 24) for k, count in enumerate(groups)]
-    # One counter per position, for each pair of a sample and a group of four channels: (pairs, 1, 1) and (h, 1), (w,).
+    # One counter per position and pair of a sample and a group of four channels: (pairs, 1, 1), (h, 1) and (w,).
     c3, c2 = np.meshgrid(np.array(place.samples), np.concatenate(blocks), indexing="ij")
     pairs = [word.reshape(-1, 1, 1).astype(np.uint32) for word in (c2, c3)]
     c1 = np.arange(place.top, place.top + height, dtype=np.uint32)[:, None]
@@ -88,7 +92,10 @@ def draw_noise(channels: Sequence[int], level: int, place: Place, seed: int, fra
 
 
 class DriftingNoise:
-    """Noise of an AR(1) process over a scene's frames, each N(0, 1) by itself; a function of the frame's number."""
+    """Noise that changes slowly over the frames of a scene: an AR(1) process whose values are each N(0, 1).
+
+    The noise of a frame depends only on the frame's number and the first frame of its scene.
+    """
 
     def __init__(self, persistence: float) -> None:
         self.persistence = persistence
@@ -96,53 +103,58 @@ class DriftingNoise:
         self._last: dict[tuple[int, Place], tuple[int, NDArray[np.float32] | None]] = {}
 
     def restart(self, first: int) -> None:
-        """A scene begins with that frame."""
+        """Begin a new scene at frame `first`."""
         self._first = first
         self._last.clear()
 
     def __call__(self, channels: Sequence[int], level: int, place: Place, seed: int, frame: int) -> NDArray[np.float32]:
-        """As `draw_noise`."""
+        """Return the noise of a frame, as `draw_noise` does."""
         singles = [replace(place, samples=(k,)) for k in place.samples]
         return np.concatenate([self._next(channels, level, single, seed, frame) for single in singles])
 
     def _next(self, channels: Sequence[int], level: int, place: Place, seed: int, frame: int) -> NDArray[np.float32]:
-        """Of a single sample."""
+        """Return the noise of a single sample."""
         done, drawn = self._last.get((level, place), (self._first - 1, None))
-        for number in range(done + 1, frame + 1):  # more than one where it was not asked for since
+        for number in range(done + 1, frame + 1):  # also frames for which this place was not drawn
             new = draw_noise(channels, level, place, seed, number)
             fresh = np.float32(math.sqrt(1 - self.persistence**2)) * new
             drawn = new if drawn is None else self.persistence * drawn + fresh
-        assert drawn is not None  # a stream never goes back
+        assert drawn is not None  # frame numbers of a stream never decrease
         self._last[level, place] = frame, drawn
         return drawn
 
 
 def draw_rows(z: LevelNoise, draw: DrawNoise = draw_noise) -> NDArray[np.float32]:
-    """z of one level, side by side: (rows, channels, height, width), the rows of each place after those of the last."""
+    """Return z of one level: (rows, channels, height, width) float32, the rows of each place after those of the
+    previous place."""
     drawn = [draw(z.channels, z.level, place, z.seed, z.frame) for place in z.places]
     taus = np.repeat(np.asarray(z.temperatures, np.float32), z.channels)
     return np.concatenate(drawn) * taus[:, None, None]
 
 
 def as_noise(noise: Sequence[Sequence[NDArray[Any]]], count: int) -> list[list[NDArray[np.float32]]]:
-    """The noise of `count` images as float32: an array for each level of each.
+    """Return the noise of `count` images as float32: a list of arrays, one for each level, for each image.
 
     Raises:
         InputError
     """
-    wanted = f"noise: wanted for {count} images a list of float arrays each, as encode gives it"
+    wanted = f"noise: expected {count} lists of float arrays, one list for each image, as encode returns them"
     if not isinstance(noise, list | tuple) or not all(isinstance(of_image, list | tuple) for of_image in noise):
-        raise InputError(f"{wanted}, got {shown(noise)}")
+        raise InputError(f"{wanted}; got {shown(noise)}")
     if len(noise) != count:
-        raise InputError(f"{wanted}, got it for {len(noise)}")
+        raise InputError(f"{wanted}; got {len(noise)} lists")
     try:
         return [[np.asarray(z, np.float32) for z in of_image] for of_image in noise]
     except (TypeError, ValueError) as error:
-        raise InputError(f"{wanted}, got what is no array: {error}") from None
+        raise InputError(f"{wanted}; got an item that is not a float array: {error}") from None
 
 
 def philox(counter: Sequence[Words], key: tuple[int, int]) -> tuple[Words, Words, Words, Words]:
-    """Philox4x32-10 of counters in four words, which are broadcast: what they share is computed once at first."""
+    """Return Philox4x32-10 of counters of four words.
+
+    The words are broadcast against each other. Axes along which words are constant are computed only once in the first
+    rounds.
+    """
     (c0, c1, c2, c3), (k0, k1) = counter, key
     for _ in range(ROUNDS):
         high0, low0 = _multiply(c0, MULTIPLIERS[0])
@@ -153,13 +165,16 @@ def philox(counter: Sequence[Words], key: tuple[int, int]) -> tuple[Words, Words
 
 
 def _multiply(word: Words, multiplier: int) -> tuple[Words, Words]:
-    """High and low half of the 64-bit product."""
+    """Return the high and low halves of the 64-bit product."""
     product = word.astype(np.uint64) * np.uint64(multiplier)
     return (product >> np.uint64(32)).astype(np.uint32), product.astype(np.uint32)
 
 
 def _box_muller(a: Words, b: Words) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Two words to two normals, in float64 and then rounded: float32 logarithms differ between libraries."""
+    """Return two normal numbers from two words.
+
+    They are computed in float64 and then rounded, because float32 logarithms differ between libraries.
+    """
     radius = np.sqrt(-2 * np.log((a + 0.5) * 2.0**-32))
     angle = b * (2 * np.pi * 2.0**-32)
     return (radius * np.cos(angle)).astype(np.float32), (radius * np.sin(angle)).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Whether the arrays that graphs take and give are those that the manifest describes, whatever backend runs them.
+"""Checks that the inputs and outputs of graphs are arrays as the manifest describes, for any backend.
 
-A graph that gives another shape or type may still run to the end, as arrays of other shapes are broadcast, and the
-likelihood is then a wrong number.
+A graph whose outputs have another shape or type may still run to the end, because arrays of other shapes are broadcast.
+The likelihood would then be wrong.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,14 +13,14 @@ from caflow_runtime.bundle.wrong_bundle import WrongShape
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 Describe = Callable[[Array], tuple[str, tuple[int, ...]]]
-"""Type of an array, as manifests name it, and its shape."""
+"""Function that returns the type of an array, as manifests name it, and the array's shape."""
 
 
 def checked(run: Graph, graph: bundle.Graph, path: Path, describe: Describe) -> Graph:
-    """Return `run` with all that it takes and gives checked. A named size must be the same wherever it is named.
+    """Return `run` with checks of its inputs and outputs. A named size must be equal wherever its name occurs.
 
     Raises:
-        WrongShape: naming the graph and its input or output, when it runs.
+        WrongShape: when the graph runs; the message names the graph and its input or output.
     """
     inputs, outputs = _Ports(graph.name, graph.inputs, path), _Ports(graph.name, graph.outputs, path)
 
@@ -31,8 +31,8 @@ def checked(run: Graph, graph: bundle.Graph, path: Path, describe: Describe) -> 
         results = run(arrays)
         if results.keys() != outputs.ports.keys():
             raise WrongShape(
-                f"{path}: wanted {graph.name} with the outputs {', '.join(outputs.ports)}, got {', '.join(results)}: "
-                "export the model again"
+                f"{path}: the graph {graph.name} must have the outputs {', '.join(outputs.ports)}; got "
+                f"{', '.join(results)}: export the model again"
             )
         outputs.check({name: describe(array) for name, array in results.items()}, sizes)
         return results
@@ -49,21 +49,27 @@ class _Ports:
         self._sizes = {port.name: [_factor_and_name(size) for size in port.shape] for port in ports}
 
     def check(self, found: Mapping[str, tuple[str, tuple[int, ...]]], sizes: dict[str, int]) -> None:
-        """Arguments:
-        sizes: those of the names that are known. The others are added.
+        """Check types and shapes of arrays.
+
+        Arguments:
+            found: type and shape of each array.
+            sizes: known values of named sizes. Names that occur for the first time are added.
+
+        Raises:
+            WrongShape
         """
         for name, (type_name, shape) in found.items():
             port = self.ports[name]
             if type_name != port.type or not _fits(shape, self._sizes[name], sizes):
                 known = ", ".join(f"{name} = {size}" for name, size in sizes.items())
                 raise WrongShape(
-                    f"{self.path}: wanted {self.graph} with {name} of {port.type} and shape {port.shape} ({known}), "
-                    f"got {type_name} and {list(shape)}: export the model again"
+                    f"{self.path}: the graph {self.graph} must have {name} of type {port.type} and shape {port.shape} "
+                    f"({known}); got {type_name} and {list(shape)}: export the model again"
                 )
 
 
 def _factor_and_name(size: int | str) -> tuple[int, str]:
-    """A number is a multiple of one, which has no name."""
+    """Return the factor and the name of a size. A fixed number is a factor without a name."""
     if isinstance(size, int):
         return size, ""
     factor, _, name = size.rpartition("*")

@@ -1,6 +1,6 @@
-"""The chain of graphs: sampling runs coarse to fine, scoring fine to coarse.
+"""The chain of graphs: sampling runs from coarse to fine levels, scoring from fine to coarse levels.
 
-A graph is any callable from named arrays to named arrays, so this file knows no backend.
+A graph is any callable from named arrays to named arrays, so this module does not depend on a backend.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,41 +13,49 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 Graph = Callable[[Arrays], dict[str, Array]]
-"""Takes the arrays that it names and ignores the others. Arrays are numpy's here; they may be any backend's."""
+"""A graph uses the arrays that it has inputs for and ignores the others. Types here are NumPy's, but a backend may use
+its own arrays."""
 
 
 class Pruning(Protocol):
-    """Progressive best-of-N: drops rows between levels."""
+    """Progressive best-of-N, which drops rows between levels."""
 
     def kept(self, j: int, shares: list[list[Array]]) -> NDArray[np.int64] | None:
-        """After level j, given the shares so far: the rows to continue with, or None for all of them."""
+        """Return the indices of the rows to continue with after level j, or None to continue with all rows.
+
+        Arguments:
+            j: level that was just computed.
+            shares: shares of all levels so far.
+        """
 
     def take(self, array: Array, rows: NDArray[np.int64]) -> Array:
-        """The rows of an array."""
+        """Return the selected rows of an array."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What one pass over the graphs gives, for rows of (image, sample) pairs."""
+    """Result of sampling or scoring R rows, which are (image, sample) pairs."""
 
     pixels: Array
     """(R, H, W, 3) float32, continuous pixel values."""
     noise: list[Array]
-    """z of each level, coarsest first: (R, channels, h, w), the z[i, j], i = j … n−1, side by side."""
+    """Noise z of each level, coarsest first: (R, channels, h, w), the blocks z[i, j], i = j … n−1, concatenated along
+    the channels."""
     shares: list[list[Array]]
-    """Of each level, coarsest first, the maps that its graphs add to the log-likelihood, (R, h, w) nats."""
+    """Shares of each level's graphs, coarsest level first: (R, h, w) maps in nats."""
     kept: NDArray[np.int64] | None = None
-    """(R,) which of the rows that went in these are, where some were pruned."""
+    """(R,) indices of these rows among the input rows; None if no rows were dropped."""
 
     @property
     def log_likelihood(self) -> NDArray[np.float64]:
-        """log p(target | condition) per row and level, (R, n) nats, summed in float64."""
+        """log p(target | condition) by row and level: (R, n) nats, summed in float64."""
         levels = [sum(m.sum((1, 2), dtype=np.float64) for m in maps) for maps in self.shares]
         return np.stack(levels, axis=1)
 
 
 def encode(graphs: Mapping[str, Graph], condition: NDArray[np.uint8]) -> dict[str, Array]:
-    """All that follows from conditions, (B, h, w, 3) uint8 RGB, alone."""
+    """Return the outputs of `encode` for conditions (B, h, w, 3) uint8 RGB: all terms that depend on the condition
+    only."""
     return graphs["encode"]({"condition": condition})
 
 
@@ -59,13 +67,13 @@ def sample(
     noise: list[Array],
     pruning: Pruning | None = None,
 ) -> Rows:
-    """One target per row from its noise, z as it is scored: N(0, τ²).
+    """Draw one target per row from its noise.
 
     Arguments:
-        encoded: what `encode` gave for B conditions.
-        image: (R,) int64, which of them each row is of.
-        noise: z of each level, as in `Rows`.
-        pruning: which rows are dropped on the way; by default none.
+        encoded: output of `encode` for B conditions.
+        image: (R,) int64, index of each row's condition.
+        noise: z of each level, as in `Rows`: standard normal numbers times the temperature.
+        pruning: selects the rows to drop between levels; by default no rows are dropped.
     """
     shares: list[list[Array]] = []
     noise = list(noise)
@@ -94,7 +102,7 @@ def score(
     image: NDArray[np.int64],
     pixels: Array,
 ) -> Rows:
-    """The log-likelihood of targets, (R, H, W, 3) float32 continuous pixel values, and their noise."""
+    """Return the log-likelihood and the noise of targets, (R, H, W, 3) float32 continuous pixel values."""
     shares: list[list[Array]] = [[] for _ in range(levels)]
     noise: list[Array] = [pixels] * levels
     latents = [pixels] * levels
@@ -113,16 +121,20 @@ def score(
 
 
 def _given(**arrays: Array | None) -> dict[str, Array]:
+    """Return the arrays that are not None."""
     return {name: array for name, array in arrays.items() if array is not None}
 
 
 def _residual(encoded: Arrays, image: NDArray[np.int64]) -> dict[str, Array]:
-    """What the finest level's graphs take where the target is modelled as a residual: to the mean network's prediction
-    or, without one, to the prepared condition. Graphs ignore what they have no input for."""
+    """Return additional inputs of the finest level's graphs, for models of a residual.
+
+    The residual is relative to the prediction of the mean network or, without a mean network, to the prepared
+    condition. Graphs ignore arrays that they have no input for.
+    """
     return _given(prepared=encoded["prepared"], mean=encoded.get("mean"), image=image)
 
 
 def _terms(encoded: Arrays, j: int) -> dict[str, Array]:
-    """What `encode` gave for level j, by the names of the graphs' inputs."""
+    """Return the outputs of `encode` for level j, by the names of the graphs' inputs."""
     suffix = f"_{j}"
     return {name.removesuffix(suffix): array for name, array in encoded.items() if name.endswith(suffix)}

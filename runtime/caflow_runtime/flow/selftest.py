@@ -1,4 +1,4 @@
-"""What must hold of any flow, asked of its graphs alone: no other model of images can test itself like this."""
+"""Self-tests of a flow: properties that every flow has, checked with the graphs alone, without reference values."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ IMAGES, ROWS = 2, 6
 TEMPERATURE = 0.8
 
 Case = tuple[NDArray[np.uint8], NDArray[np.int64], list[Any]]
-"""Conditions, the image of each row, and noise."""
+"""Conditions, the index of each row's condition, and noise."""
 Kind = Literal["noise", "density", "rows"]
 
 
@@ -31,14 +31,15 @@ def flow_errors(
     noise: list[Array],
     is_invertible: bool = True,
 ) -> Iterator[tuple[Kind, str, Array]]:
-    """Errors of a flow whose graphs take and give numpy arrays: what kind, of what, and how large.
+    """Yield errors of a flow whose graphs use NumPy arrays: the kind, a description, and the error values.
 
-    Noise comes back from decode and likelihood; the density of the sampling path is the scoring path's (relative);
-    identical rows give identical pixels, and a row alone gives what it does in a batch (shares of full scale).
+    Three properties are checked. Scoring a sample must return the noise that it was drawn from (absolute errors).
+    Sampling and scoring must give the same log-likelihood (relative errors). Identical rows must give identical pixels,
+    and a row must give the same pixels alone and in a batch (errors as fractions of full scale).
 
     Arguments:
-        condition, image, noise: as `scan.encode` and `scan.sample` take them, at least two rows.
-        is_invertible: False leaves out the first two, for imported models, whose way back is not quite an inverse.
+        condition, image, noise: inputs of `scan.encode` and `scan.sample`, with at least two rows.
+        is_invertible: False skips the first two properties, for imported models whose inverse is only approximate.
     """
     encoded = scan.encode(graphs, condition)
     drawn = scan.sample(graphs, levels, encoded, image, noise)
@@ -56,14 +57,14 @@ def flow_errors(
 
 
 def likelihood_error(found: Array, exact: Array, targets: Array) -> Array:
-    """Relative errors of log-likelihoods.
+    """Return relative errors of log-likelihoods.
 
-    A log-likelihood near zero is a sum of large terms that cancel, and its relative error says nothing about them.
-    Where it is less than one bit per dimension, the error is therefore relative to one bit per dimension.
+    A log-likelihood near zero is a sum of large terms that cancel, so its relative error is not meaningful. If its
+    absolute value is below one bit per dimension, the error is relative to one bit per dimension instead.
 
     Arguments:
-        found, exact: log-likelihoods of targets, (N,), in nats.
-        targets: (N, H, W, 3), for their number of dimensions alone.
+        found, exact: (N,) log-likelihoods of targets, in nats.
+        targets: (N, H, W, 3); only their number of dimensions is used.
     """
     one_bit = math.log(2) * math.prod(targets.shape[1:])
     error: Array = (found - exact) / np.maximum(np.abs(exact), one_bit)
@@ -71,12 +72,18 @@ def likelihood_error(found: Array, exact: Array, targets: Array) -> Array:
 
 
 def is_invertible(manifest: Manifest) -> bool:
-    """Whether the noise of samples comes back, which it does not quite for imported models."""
+    """Return whether the exporter verified that scoring returns a sample's noise. Imported models return it only
+    roughly."""
     return any(m.graph == "flow" and m.what.startswith("noise of level") for m in manifest.verification)
 
 
 def case(model: Model, rows: int = ROWS, sides: tuple[int, int] | None = None) -> Case:
-    """Smooth random conditions, the image of each of so many rows, and noise; of a small target by default."""
+    """Return a test case: smooth random conditions, the index of each row's condition, and noise.
+
+    Arguments:
+        rows: number of rows.
+        sides: height and width of the target in pixels; by default a few size multiples.
+    """
     height, width = sides or (side * model.size_multiple for side in SIDES_IN_MULTIPLES)
     image = np.arange(rows) * IMAGES // max(IMAGES, rows)
     condition = smooth_conditions(int(image.max()) + 1, height // model.scale, width // model.scale)
@@ -90,7 +97,11 @@ def case(model: Model, rows: int = ROWS, sides: tuple[int, int] | None = None) -
 
 
 def cases(model: Model, profiles: Sequence[Profile]) -> list[Case]:
-    """One for each profile of a backend, that no later one takes: the last has the smallest targets."""
+    """Return one test case for each profile of a backend.
+
+    As far as its own profile allows, each target is larger than all later profiles support, so that they cannot run it.
+    The last target is the smallest.
+    """
     if not profiles:
         return [case(model)]
     found = []
@@ -103,7 +114,7 @@ def cases(model: Model, profiles: Sequence[Profile]) -> list[Case]:
 
 
 def smooth_conditions(count: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Random images, smooth as photographs are, (count, height, width, 3)."""
+    """Return random images, (count, height, width, 3), that are smooth like photographs."""
     coarse = np.random.default_rng(0).uniform(0, 255, (count, 5, 5, 3)).astype(np.float32)
     large = [cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC) for image in coarse]
     return np.asarray(np.clip(large, 0, 255), np.uint8)

@@ -1,19 +1,20 @@
-"""What parts of an image add to its log-likelihood."""
+"""Shares of an image: what each cell contributes to its log-likelihood."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Shares = list[tuple[int, NDArray[np.float64]]]
-"""Of one image: pairs of a cell's side in pixels, and nats per cell, (h, w)."""
+"""Shares of one image: pairs of the side of a cell, in pixels, and a map (h, w) in nats per cell."""
 
 
 def shares_per_level(shares: Shares, levels: int) -> list[Shares]:
-    """The shares of each level: two maps for each, and whatever is left for the finest."""
+    """Return the shares of each level: two maps for each, and all remaining maps for the finest level."""
     return [shares[2 * j : 2 * j + 2] if j < levels - 1 else shares[2 * j :] for j in range(levels)]
 
 
 def share_map(shares: Shares, height: int, width: int) -> NDArray[np.float32]:
-    """Shares of one image as nats per pixel, (height, width): each cell spread evenly over its pixels."""
+    """Return the shares of one image in nats per pixel, (height, width) float32. Each cell is spread evenly over its
+    pixels."""
     total = np.zeros((height, width))
     for cell, share in shares:
         rows, columns = (_pixels_per_cell(side, cell) for side in (height, width))
@@ -23,7 +24,7 @@ def share_map(shares: Shares, height: int, width: int) -> NDArray[np.float32]:
 
 
 def _pixels_per_cell(side: int, cell: int) -> NDArray[np.int64]:
-    """Cells at the border may lie partly in the padding, which has no share."""
+    """Return the number of image pixels of each cell along one axis. The last cell may lie partly in the padding."""
     counts = np.full(-(-side // cell), cell)
     counts[-1] -= cell * len(counts) - side
     return counts

@@ -1,8 +1,9 @@
-"""How an image is cut into windows of a bounded size, and put together again.
+"""Cutting an image into windows of limited size, and merging them again.
 
-One mechanism does padding, tiles and the cropping of likelihoods: every window has a weight for each of its rows and
-columns. Over all windows the weights of a pixel are one inside the image and none in the padding; pixels, and shares at
-any resolution, are added with them. An image that needs neither is one window of ones.
+Padding, tiles and the cropping of likelihoods use one mechanism: each window has a weight for each of its rows and
+columns. The weights of a pixel, summed over all windows, are 1 inside the image and 0 in the padding. Pixels, and
+shares of any resolution, are added with these weights. An image that needs neither padding nor tiles is a single window
+whose weights are all 1.
 """
 
 from collections.abc import Sequence
@@ -19,16 +20,16 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Axis:
-    """A window along one axis of the padded target."""
+    """Range of a window along one axis of the padded target."""
 
     start: int
-    """A multiple of the size multiple."""
+    """First pixel; a multiple of the size multiple."""
     weights: Floats
     """(length,); 0 in the padding, linear where windows overlap."""
 
     @property
     def length(self) -> int:
-        """In target pixels."""
+        """Length in target pixels."""
         return len(self.weights)
 
     @property
@@ -51,18 +52,19 @@ class Window:
 
 
 class TooSmall(ValueError):
-    """The largest windows allowed are no larger than the overlap asked for."""
+    """The largest allowed windows are too small for the requested overlap."""
 
 
 def cut(
     height: int, width: int, multiple: int, pixel_budget: int, overlap: int, largest: tuple[int, int] | None = None
 ) -> list[Window]:
-    """Windows of at most `pixel_budget` pixels that cover a target of height × width, all of one shape.
+    """Return windows that cover a target of height × width. They all have one shape, with at most `pixel_budget`
+    pixels.
 
     Arguments:
-        multiple: sides and places of windows are multiples of this.
-        overlap: of neighbours, at least this many pixels.
-        largest: height and width that no window may be larger than.
+        multiple: sides and positions of windows are multiples of this.
+        overlap: minimum overlap of neighbouring windows, in pixels.
+        largest: maximum height and width of a window.
 
     Raises:
         TooSmall
@@ -74,8 +76,8 @@ def cut(
     for side, whole in zip(sides, padded, strict=True):
         if side < whole and side <= 2 * overlap:
             raise TooSmall(
-                f"tiles can be no larger than {sides[0]}×{sides[1]} pixels, which with an overlap of {overlap} on both "
-                f"sides are nothing but overlap"
+                f"tiles of at most {sides[1]}×{sides[0]} pixels are too small for an overlap of {overlap} pixels on "
+                "both sides"
             )
     rows = _cut_axis(height, padded[0], sides[0], multiple, overlap)
     columns = _cut_axis(width, padded[1], sides[1], multiple, overlap)
@@ -83,19 +85,19 @@ def cut(
 
 
 class Canvas:
-    """An image's pixels and shares, put together from windows."""
+    """The pixels and shares of one image, merged from windows."""
 
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width
         self.windows = 0
-        """That were added."""
+        """Number of windows added so far."""
         self.pixels: Floats | None = None
         """(height, width, 3) float32 pixel values."""
         self.shares: Shares = []
-        """Cropped: a cell at the border holds only what of it lies in the image."""
+        """Shares inside the image; at the border, a cell has only the part that lies inside."""
 
     def add(self, window: Window, pixels: Floats | None, shares: Sequence[Floats]) -> None:
-        """Add a window's pixels, (h, w, 3), and its shares, (h / cell, w / cell) each for the side of its cells."""
+        """Add the pixels (h, w, 3) of a window, and its shares, each a map (h / cell, w / cell) of square cells."""
         self.windows += 1
         if pixels is not None:
             self._add_pixels(window, pixels)
@@ -119,14 +121,18 @@ class Canvas:
 
 
 def weighted(window: Window, shares: NDArray[np.float32], cell: int) -> NDArray[np.float64]:
-    """Shares of a window, (…, h, w), by the mean weight of each cell: what they add to the whole image's."""
+    """Return the shares (…, h, w) of a window, multiplied by the mean weight of each cell: their part of the whole
+    image."""
     rows: NDArray[np.float64] = window.y.weights.reshape(-1, cell).mean(1, dtype=np.float64)
     columns: NDArray[np.float64] = window.x.weights.reshape(-1, cell).mean(1, dtype=np.float64)
     return shares * np.outer(rows, columns)
 
 
 def pad(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """(h, w, 3) to (height, width, 3), below and on the right: by reflection, or by the edge if there is too little."""
+    """Pad (h, w, 3) to (height, width, 3), below and on the right.
+
+    Padding is by reflection, or repeats the edge if the image is too small for reflection.
+    """
     for axis, side in enumerate((height, width)):
         amount = side - image.shape[axis]
         widths = [(0, 0)] * image.ndim
@@ -137,7 +143,7 @@ def pad(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
 
 
 def _window_sides(height: int, width: int, multiple: int, budget: int) -> tuple[int, int]:
-    """As square as the image allows."""
+    """Return the height and width of the largest windows within the budget, as square as the image allows."""
     if height * width <= budget:
         return height, width
     side = max(multiple, int(budget**0.5) // multiple * multiple)
@@ -149,15 +155,17 @@ def _window_sides(height: int, width: int, multiple: int, budget: int) -> tuple[
 
 
 def _cut_axis(length: int, padded: int, side: int, multiple: int, overlap: int) -> list[Axis]:
-    """Windows of one side, at most `side`, along an axis, evenly spread."""
+    """Return evenly spaced windows along one axis, all of one length of at most `side`."""
     count = 1 if side >= padded else -(-(padded - overlap) // (side - overlap))
-    # No larger than so many windows must be: an image a little over the budget costs little more.
+    # Shrink the windows as far as this count allows, so that an image slightly over the budget costs only slightly
+    # more.
     side = min(side, -(-(padded + (count - 1) * overlap) // (count * multiple)) * multiple)
     last = (padded - side) // multiple
     starts = [multiple * (k * last // max(1, count - 1)) for k in range(count)]
     places = np.arange(padded) + 0.5
     edges = [(before + side + after) / 2 for before, after in pairwise(starts)]
-    # Linear over half of the overlap, in its middle: at its very edge a window has seen the least.
+    # Weights are linear over the middle half of the overlap. At its very edge a window lacks context, so its weight is
+    # 0 there.
     rises = [np.clip((places - edge) / max(1, overlap / 2) + 0.5, 0, 1) for edge in edges]
     whole = [np.ones(padded), *rises, np.zeros(padded)]
     inside = places < length

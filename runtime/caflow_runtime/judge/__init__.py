@@ -1,1 +1,1 @@
-"""What a likelihood says about an image."""
+"""Statistics that judge an image or a list of images by likelihood."""

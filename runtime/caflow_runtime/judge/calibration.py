@@ -1,4 +1,4 @@
-"""What is typical of a bundle's model: `calibration.json`, which `caflow calibrate` writes into it."""
+"""The calibration of a bundle: `calibration.json`, which `caflow calibrate` writes into the bundle's folder."""
 
 from pathlib import Path
 
@@ -23,52 +23,62 @@ SAME_TEMPERATURE = 1e-6
 
 
 class WrongCalibration(BundleError):
-    """`calibration.json` is not one that this version can use, or belongs to another bundle."""
+    """`calibration.json` is damaged, has an unsupported version, or belongs to another bundle."""
 
 
 class Canary(Strict, frozen=True):
-    """The log-likelihood of a sample that every backend draws alike."""
+    """One fixed sample, which is the same on every backend up to rounding.
+
+    If its log-likelihood changes later, the backend no longer computes the same function.
+    """
 
     backend: str
     log_likelihood: Number
-    """Not 0: differences are relative to it."""
+    """Log-likelihood of the sample at calibration, in nats. It must not be 0, because relative differences are
+    reported."""
 
     def __post_init__(self) -> None:
         if not self.log_likelihood:
-            raise ValueError("wanted a log_likelihood other than 0")
+            raise ValueError("log_likelihood must not be 0")
 
 
 class Calibration(Strict, frozen=True):
-    """`calibration.json`."""
+    """Contents of `calibration.json`."""
 
     format: str
     format_version: int
     manifest_sha256: str
-    """Of the bundle that it is of."""
+    """SHA-256 of the manifest of the calibrated bundle."""
     photographs: Count
+    """Number of photographs that the calibration images are crops of."""
     truth: Reference
+    """Distribution of true images."""
     samples: list[Reference]
+    """Distributions of samples, one for each calibrated temperature."""
     coverage: list[Coverage]
-    """How well the spread of samples agrees with the truth; empty where it was not measured."""
+    """Ranks of true images among samples; empty if they were not measured."""
     canary: Canary
     sha256: str = ""
-    """Of all other fields (`seal`)."""
+    """Hash of all other fields (`seal`)."""
 
     def __post_init__(self) -> None:
         temperatures = [reference.temperature for reference in self.samples]
         if self.truth.temperature is not None or None in temperatures or len(set(temperatures)) < len(temperatures):
-            raise ValueError(f"wanted truth without a temperature, samples of different ones, got {temperatures}")
+            raise ValueError(
+                f"truth must have no temperature, and samples must have different temperatures; got "
+                f"{self.truth.temperature} and {temperatures}"
+            )
         levels = self.truth.levels
         if any((one.levels, one.main.measures) != (levels, levels) for one in self.samples):
-            raise ValueError(f"wanted samples of {levels} levels, as truth has, and of no other measures")
+            raise ValueError(f"samples must have {levels} levels, as truth has, and {levels} measures")
         if any(self.photographs > reference.images for reference in (self.truth, *self.samples)):
-            raise ValueError(f"wanted at least one image of each of {self.photographs} photographs")
+            raise ValueError(f"every reference must have at least {self.photographs} images, one for each photograph")
 
     def reference(self, temperature: float | None) -> Reference:
-        """Of samples at a temperature, or of true images.
+        """Return the distribution of samples at a temperature, or of true images if `temperature` is None.
 
         Raises:
-            InputError: if that temperature was not calibrated.
+            InputError: if the calibration has no such temperature.
         """
         if temperature is None:
             return self.truth
@@ -78,13 +88,13 @@ class Calibration(Strict, frozen=True):
                 return reference
         known = ", ".join(f"{reference.temperature:g}" for reference in self.samples)
         raise InputError(
-            f"typicality: wanted a temperature that the bundle is calibrated for ({known}), got {temperature:g}: "
-            "take one of them, or run caflow calibrate with it"
+            f"typicality: the bundle is calibrated for the temperatures {known}; got {temperature:g}: use one of them, "
+            "or run caflow calibrate with this temperature"
         )
 
 
 def read_calibration(folder: Path) -> Calibration | None:
-    """That of a bundle; None where it has none.
+    """Return the calibration of the bundle in `folder`, or None if the bundle has no calibration.
 
     Raises:
         WrongCalibration
@@ -99,30 +109,30 @@ def read_calibration(folder: Path) -> Calibration | None:
         raise WrongCalibration(f"{path}: {error}", again) from None
     if (found.format, found.format_version) != (FORMAT, FORMAT_VERSION):
         raise WrongCalibration(
-            f"{path}: wanted format {FORMAT!r} version {FORMAT_VERSION}, got {found.format!r} version "
+            f"{path}: expected format {FORMAT!r} version {FORMAT_VERSION}; got {found.format!r} version "
             f"{found.format_version}",
             again,
         )
     if not is_sealed(found):
-        raise WrongCalibration(f"{path} is not what was written: its numbers were changed", again)
+        raise WrongCalibration(f"{path} is damaged: its contents do not match its own hash", again)
     if found.manifest_sha256 != sha256_of(folder / MANIFEST):
-        raise WrongCalibration(f"{path} was made for another manifest than the one beside it", again)
+        raise WrongCalibration(f"{path} belongs to another bundle: it was made for a different {MANIFEST}", again)
     model = read_manifest(folder).model
     statistics = len(STATISTICS) * sum(len(channels) for channels in model.noise_channels)
     wanted = (model.levels, model.levels + statistics)
     if (got := (found.truth.levels, found.truth.main.measures)) != wanted:
         raise WrongCalibration(
-            f"{path}: wanted {wanted[0]} levels and {wanted[1]} measures, as the model has, got {got[0]} and {got[1]}",
+            f"{path}: expected {wanted[0]} levels and {wanted[1]} measures, as in the model; got {got[0]} and {got[1]}",
             again,
         )
     return found
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Into a bundle, whole or not at all: what was there before stays until the new one can take its place.
+    """Write the calibration into a bundle. An existing calibration is replaced only when the new file is complete.
 
     Raises:
-        WrongCalibration: if it could not be read again.
+        WrongCalibration: if the calibration could not be read again.
         OSError
     """
     content = msgspec.json.encode(sealed(calibration))

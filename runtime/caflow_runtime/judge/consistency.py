@@ -1,4 +1,7 @@
-"""How well a result, degraded again, matches the condition it came from; and, for super-resolution, making it match."""
+"""Consistency of a result with its condition: the result is degraded again and compared with the condition.
+
+For super-resolution, a result can also be changed so that it matches its condition (`projected`).
+"""
 
 from typing import Any
 
@@ -12,22 +15,22 @@ from caflow_runtime.flow.tiles import Floats
 from caflow_runtime.image import Image
 
 CUBIC = -0.5
-"""The parameter of Keys' kernel that Pillow and PyTorch reduce with."""
+"""Parameter a of Keys' cubic kernel, as used by Pillow and PyTorch for reducing."""
 MOST_PROJECTIONS = 200
-"""Ten are enough but where pixels are clipped at 0 or 255."""
+"""Maximum number of iterations. About ten are enough unless pixels are clipped at 0 or 255."""
 CLOSE_ENOUGH = 0.2
-"""Grey levels: less than the rounding that follows."""
+"""Largest accepted difference in grey levels. It is smaller than the error of the rounding that follows."""
 EXACT = 100.0
-"""dB: what PSNR is given as where there is no difference."""
+"""PSNR in dB that is reported for equal images."""
 
 
 def consistency(model: Model, image: Image, condition: Image) -> float:
-    """PSNR in dB between `image`, degraded as in training, and `condition`; for super-resolution the LR-PSNR.
+    """Return the PSNR in dB between the condition and `image` degraded as in training (LR-PSNR for super-resolution).
 
-    Of an inpainted image only the known pixels count, those that are not black in the condition.
+    For inpainting, only known pixels are compared: pixels that are not black in the condition.
 
     Raises:
-        InputError: for a task that does not say how its conditions are made.
+        InputError: if the degradation of this task cannot be repeated.
     """
     if model.task == "inpainting":
         known = condition.any(2)
@@ -37,10 +40,10 @@ def consistency(model: Model, image: Image, condition: Image) -> float:
 
 
 def degrade(model: Model, target: Image) -> Image:
-    """The condition of a target, (H, W, 3) uint8, made as in training.
+    """Return the condition of a target, (h, w, 3) uint8, made as in training.
 
     Raises:
-        InputError: for a task that does not say how, or that draws it, as holes are.
+        InputError: if the task does not define the degradation, or draws it at random, such as the holes of inpainting.
     """
     settings = model.task_settings
     if model.task == "super-resolution":
@@ -52,27 +55,28 @@ def degrade(model: Model, target: Image) -> Image:
             cv2.cvtColor(target, cv2.COLOR_RGB2GRAY), settings["low_threshold"], settings["high_threshold"]
         )
         return np.repeat(np.asarray(edges, np.uint8)[..., None], 3, 2)
-    raise InputError(f"the task {model.task!r} does not say how conditions are made of targets")
+    raise InputError(f"the task {model.task!r} does not define how to make a condition from a target")
 
 
 def project(model: Model, pixels: Floats, condition: Image) -> Image:
-    """The image nearby whose reduction is the condition, for super-resolution: `projected`, rounded."""
+    """Return `projected`, rounded: (H, W, 3) uint8. For super-resolution only."""
     return np.asarray(np.rint(projected(model, pixels, condition)), np.uint8)
 
 
 def projected(model: Model, pixels: Floats, condition: Image) -> Floats:
-    """Values nearby whose reduction is the condition, for super-resolution: back-projection, within 0…255.
+    """Return pixel values near the sample whose reduction is the condition. For super-resolution only.
 
-    A condition that no image reduces to, such as white noise, is approached as far as it goes: ask `consistency`.
+    The values are found by back-projection and stay within 0…255. Some conditions, such as white noise, are not the
+    reduction of any image. The result then matches only approximately; `consistency` measures how well.
 
     Arguments:
         pixels: (H, W, 3) float32 continuous pixel values of a sample.
 
     Returns:
-        (H, W, 3) float32, where an integer stands for itself.
+        (H, W, 3) float32 grey levels, not continuous pixel values: an integer stands for itself, not for a cell.
     """
     down_filter = model.task_settings["down_filter"]
-    # Integer w stands for [w, w + 1).
+    # Continuous values in [w, w + 1) stand for the integer w, so the middle of the cell becomes w.
     image: NDArray[Any] = np.clip(pixels - np.float32(0.5), 0, 255)
     for _ in range(MOST_PROJECTIONS):
         missing = condition - reduce(image, model.scale, down_filter)
@@ -83,44 +87,45 @@ def projected(model: Model, pixels: Floats, condition: Image) -> Floats:
 
 
 def reduce(image: NDArray[Any], scale: int, down_filter: str) -> Floats:
-    """(H, W, 3) to (H/scale, W/scale, 3) float32 through the antialiased filter, as Pillow and PyTorch do it."""
+    """Reduce (H, W, 3) to (H/scale, W/scale, 3) float32 with the antialiased filter, as Pillow and PyTorch do."""
     taps = _taps(scale, down_filter)
     before = len(taps) // 2 - scale // 2
     anchor = (before, before)
     size = {"ddepth": cv2.CV_32F, "borderType": cv2.BORDER_CONSTANT}
     weighted = cv2.sepFilter2D(image, kernelX=taps, kernelY=taps, anchor=anchor, **size)  # type: ignore[call-overload]
-    # At the border the weights of what is missing are shared out among the others.
+    # At the border, filter taps outside the image are dropped and the remaining weights are normalized.
     rows, columns = (_weight_inside(side, scale, taps, before) for side in image.shape[:2])
     reduced: Floats = weighted[::scale, ::scale] / np.outer(rows, columns)[..., None].astype(np.float32)
     return reduced
 
 
 def enlarge(small: Floats, scale: int) -> Floats:
-    """(h, w, 3) to (scale h, scale w, 3) float32, bicubic."""
+    """Enlarge (h, w, 3) to (scale · h, scale · w, 3) float32 by bicubic interpolation."""
     size = (scale * small.shape[1], scale * small.shape[0])
     large: Floats = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
     return large
 
 
 def enlarge_image(condition: Image, scale: int) -> Image:
-    """The same of integers: what a result is compared with, or replaced by."""
+    """Return the condition enlarged bicubically, as uint8: a baseline for comparison, or a replacement for a rejected
+    result."""
     large = enlarge(condition.astype(np.float32), scale)
     return np.asarray(np.clip(np.rint(large), 0, 255), np.uint8)
 
 
 def psnr(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Of values in 0…255, in dB; `EXACT` where they are equal."""
+    """Return the PSNR in dB of two arrays of values in 0…255; `EXACT` if they are equal."""
     error = float(np.square(np.asarray(a, np.float64) - b).mean()) if a.size else 0.0
     return min(EXACT, 10 * np.log10(255**2 / error)) if error > 0 else EXACT
 
 
 def _grey(image: Image) -> Image:
-    """Luma in three equal channels."""
+    """Return the luma in three equal channels."""
     return np.repeat(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)[..., None], 3, 2)
 
 
 def _taps(scale: int, down_filter: str) -> Floats:
-    """Of the pixels around a reduced one, symmetric, summing to 1."""
+    """Return the filter weights of the source pixels around one reduced pixel: symmetric, with sum 1."""
     support = {"bicubic": 2, "bilinear": 1}[down_filter] * scale
     x = np.abs((np.arange(2 * support) + 0.5 - support) / scale)
     if down_filter == "bilinear":
@@ -133,7 +138,7 @@ def _taps(scale: int, down_filter: str) -> Floats:
 
 
 def _weight_inside(side: int, scale: int, taps: Floats, before: int) -> Floats:
-    """For each reduced pixel the sum of those taps that lie in the image."""
+    """Return, for each reduced pixel, the sum of the filter weights that lie inside the image."""
     inside = np.convolve(np.ones(side), taps[::-1].astype(np.float64))
     weights: Floats = inside[len(taps) - 1 - before :][:side:scale].astype(np.float32)
     return weights

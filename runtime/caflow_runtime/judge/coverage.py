@@ -1,8 +1,8 @@
-"""Whether the spread of samples is as wide as what is not known: ranks of the truth among samples.
+"""Coverage: ranks of true images among samples, which show whether the samples vary as much as the truth.
 
-Were the truth one more sample, its rank among N of them would be uniform, in every quantity (simulation-based
-calibration: Talts et al., arXiv 1804.06788). Ranks that pile up at both ends say that samples are too much alike, ranks
-in the middle that they differ too much, and ranks on one side that they are biased.
+If the true image were one more sample, its rank among N samples would be uniform in every quantity (simulation-based
+calibration: Talts et al., arXiv 1804.06788). Too many ranks at both ends mean that samples are too similar to each
+other. Too many ranks in the middle mean that they differ too much. Too many ranks at one end mean that they are biased.
 """
 
 from typing import Annotated, Literal
@@ -19,46 +19,54 @@ Floats = NDArray[np.float64]
 
 
 class Coverage(Strict, frozen=True):
-    """Ranks of the truth in one quantity of one level: of blocks as large as the level's cells."""
+    """Histogram of the ranks of true images, for one quantity of blocks that are as large as the cells of one level."""
 
     level: Annotated[int, Meta(ge=0, le=7)]
-    """The coarsest is 0."""
+    """Level whose cell size is the block size; 0 is the coarsest."""
     quantity: Quantity
-    """Of a block: its mean, without the mean of the block of twice the side that it lies in, but for the coarsest
-    level; or the variance of its pixels' grey levels."""
+    """Quantity of a block of grey levels: its mean or its variance. Except at the coarsest level, the mean of the
+    enclosing block of twice the side is subtracted from the mean."""
     temperature: Annotated[float, Meta(ge=0, le=1e30)]
-    """Of the samples."""
+    """Temperature of the samples."""
     counts: Annotated[list[Annotated[int, Meta(ge=0, le=2**31 - 1)]], Meta(min_length=2, max_length=1001)]
-    """Of N + 1 ranks: how many truths had so many of N samples below them."""
+    """Histogram of N + 1 ranks: entry r is the number of true images with exactly r of the N samples below them."""
 
     def __post_init__(self) -> None:
         if not sum(self.counts):
-            raise ValueError("wanted at least one rank")
+            raise ValueError("counts must contain at least one rank")
 
     @property
     def images(self) -> int:
-        """Truths that were ranked."""
+        """Number of true images that were ranked."""
         return sum(self.counts)
 
     @property
     def inside(self) -> float:
-        """The share of truths between the lowest and the highest sample."""
+        """Fraction of true images between the lowest and the highest sample."""
         return sum(self.counts[1:-1]) / self.images
 
     @property
     def expected(self) -> float:
-        """What `inside` would be if the truth were one more sample: (N − 1) / (N + 1)."""
+        """Expected value of `inside` if the truth were one more sample: (N − 1) / (N + 1)."""
         return (len(self.counts) - 2) / len(self.counts)
 
 
 def rank_of(truth: float, samples: Floats, rng: np.random.Generator) -> int:
-    """How many of the samples are below the truth; by chance where they are equal."""
+    """Return the number of samples below the truth. Ties are broken at random."""
     below, equal = int((samples < truth).sum()), int((samples == truth).sum())
     return below + int(rng.integers(equal + 1))
 
 
 def quantity_of(greys: Floats, quantity: Quantity, side: int, is_coarsest: bool, block: tuple[int, int]) -> Floats:
-    """(N,) of N images, (N, H, W) grey levels, in one block of that side, by its number down and across."""
+    """Return the quantity of one block of N images, (N,).
+
+    Arguments:
+        greys: (N, H, W) grey levels.
+        side: side of the block in pixels.
+        is_coarsest: whether the block belongs to the coarsest level, whose means are not taken relative to a larger
+            block.
+        block: row and column of the block, counted in blocks.
+    """
     top, left = side * block[0], side * block[1]
     inside = greys[:, top : top + side, left : left + side]
     if quantity == "variance":

@@ -1,21 +1,22 @@
-"""Whether bits per dimension are distributed as at calibration: two distances of a sliding window from it.
+"""Drift: two distances between the bits per dimension of recent images and those of the calibration.
 
-With bins i, the window's share p of each and the calibration's share q, the population stability index is
+The recent images are a sliding window. Let p be the fraction of the window in a bin and q the fraction of the
+calibration in the same bin. The population stability index is
 
     PSI = Σ (p − q) ln(p / q),
 
-Jeffreys' divergence of the two (Siddiqi, "Credit risk scorecards", 2006, whose rule of thumb is: below 0.1 nothing
-happened, above 0.2 look into it). The Kolmogorov–Smirnov distance is the largest difference of their distribution
-functions, KS = sup |F(x) − G(x)|, 0…1.
+which is Jeffreys' divergence (Siddiqi, "Credit risk scorecards", 2006). A common rule of thumb is: below 0.1 there is
+no drift, above 0.2 the input should be examined. The Kolmogorov–Smirnov distance is the largest difference of the two
+distribution functions, KS = sup |F(x) − G(x)|, 0…1.
 
-Neither is 0 where nothing drifted. Of a window of n values, a calibration of m images and b bins, by chance alone,
+Both are above 0 by chance, even without drift. For a window of n values, a calibration of m images and b bins,
 
-    PSI is χ² of b − 1 degrees of freedom, times 1/n + 1/m (Yurdakul, "Statistical properties of population stability
-        index", 2018): (b − 1) (1/n + 1/m) on average. Of 100 values and 100 images that is 0.18, and no drift;
-    KS is 0.87 √(1/n + 1/m) on average (Smirnov, "Table for estimating the goodness of fit", 1948).
+    PSI / (1/n + 1/m) follows χ² with b − 1 degrees of freedom, so its mean is (b − 1) (1/n + 1/m) (Yurdakul,
+        "Statistical properties of population stability index", 2018): 0.18 for 100 values, 100 images and 10 bins;
+    KS has the mean 0.87 √(1/n + 1/m) (Smirnov, "Table for estimating the goodness of fit", 1948).
 
-`Drift.expected_psi` and `expected_ks` are these averages; `largest_psi` and `largest_ks` are exceeded by one undrifted
-window in 100. All of it is of independent values: images of one scene, or samples of one image, count for less.
+`Drift.expected_psi` and `expected_ks` are these means. `largest_psi` and `largest_ks` are the 99 % quantiles. All of
+them assume independent values. Images of one scene, or samples of one image, are correlated and carry less information.
 """
 
 import math
@@ -30,37 +31,40 @@ from caflow_runtime.judge.typicality import Floats, rank
 BINS = 10
 WINDOW = 1000
 WORTH_A_LOOK = 0.2
-"""PSI, by the rule of thumb."""
+"""PSI above which the input should be examined, by the rule of thumb."""
 HALF_A_COUNT = 0.5
-"""Is added to every bin, so that the logarithm of an empty one's share is finite."""
+"""Number added to the count of every bin, so that the logarithm of an empty bin's fraction is finite."""
 CHI_SQUARE_99 = 21.67
-"""99 % quantile of χ² of `BINS` − 1 degrees of freedom."""
+"""99 % quantile of χ² with `BINS` − 1 degrees of freedom."""
 KOLMOGOROV_MEAN, KOLMOGOROV_99 = 0.8687, 1.6276
-"""Of √n KS where nothing drifted: √(π/2) ln 2 on average, and its 99 % quantile."""
+"""Mean, √(π/2) ln 2, and 99 % quantile of √n KS without drift."""
 
 
 class Drift:
-    """The last values, held against the quantiles of a calibration's `bits_per_dim`. One thread may add at a time."""
+    """Sliding window of bits per dimension, compared with the distribution of a calibration.
+
+    Only one thread may add values at a time.
+    """
 
     def __init__(self, reference: Reference, window: int = WINDOW) -> None:
         """
         Arguments:
-            window: so many of the last values count.
+            window: number of most recent values that count.
 
         Raises:
             InputError
         """
         if window < 1:
-            raise InputError(f"window: wanted at least 1 value, got {window}")
+            raise InputError(f"window must be at least 1; got {window}")
         self._quantiles = np.array(reference.main.bits_per_dim)
         self._images = reference.main.images
-        # Values that are alike give deciles that are one: fewer bins.
+        # Deciles coincide if many values are equal; there are then fewer bins.
         self._deciles = np.unique(np.quantile(self._quantiles, np.arange(1, BINS) / BINS))
         self._values = np.empty(window)
         self._added = 0
 
     def add(self, values: Any) -> None:
-        """Bits per dimension, of any shape; what is not finite does not count."""
+        """Add bits per dimension, of any shape. Values that are not finite are ignored."""
         given = np.asarray(values, np.float64).ravel()
         given = given[np.isfinite(given)][-len(self._values) :]
         self._values[(self._added + np.arange(len(given))) % len(self._values)] = given
@@ -68,12 +72,12 @@ class Drift:
 
     @property
     def count(self) -> int:
-        """Values in the window."""
+        """Number of values in the window."""
         return min(self._added, len(self._values))
 
     @property
     def psi(self) -> float:
-        """Of the calibration's deciles, half a count added to every bin; NaN of no values."""
+        """Population stability index over the deciles of the calibration; NaN if the window is empty."""
         if not self.count:
             return math.nan
         p, q = (self._shares(values) for values in (self._window, self._quantiles))
@@ -81,7 +85,8 @@ class Drift:
 
     @property
     def ks(self) -> float:
-        """Against the distribution that is linear between the calibration's quantiles; NaN of no values."""
+        """Kolmogorov–Smirnov distance from the calibration's distribution, whose quantiles are interpolated linearly;
+        NaN if the window is empty."""
         if not self.count:
             return math.nan
         calibrated = rank(np.sort(self._window), self._quantiles.tolist())
@@ -90,27 +95,27 @@ class Drift:
 
     @property
     def expected_psi(self) -> float:
-        """On average, of a window of this size that did not drift."""
+        """Mean of `psi` for a window of this size without drift."""
         return (BINS - 1) * self._noise
 
     @property
     def expected_ks(self) -> float:
-        """On average, of a window of this size that did not drift."""
+        """Mean of `ks` for a window of this size without drift."""
         return KOLMOGOROV_MEAN * math.sqrt(self._noise)
 
     @property
     def largest_psi(self) -> float:
-        """Exceeded by 1 in 100 windows of this size that did not drift."""
+        """99 % quantile of `psi` for a window of this size without drift."""
         return CHI_SQUARE_99 * self._noise
 
     @property
     def largest_ks(self) -> float:
-        """Exceeded by 1 in 100 windows of this size that did not drift."""
+        """99 % quantile of `ks` for a window of this size without drift."""
         return KOLMOGOROV_99 * math.sqrt(self._noise)
 
     @property
     def is_worth_a_look(self) -> bool:
-        """Whether PSI is above 0.2 and above what chance does."""
+        """Whether `psi` is above 0.2 and also above its 99 % quantile without drift."""
         return self.psi > max(WORTH_A_LOOK, self.largest_psi)
 
     @property
@@ -119,9 +124,10 @@ class Drift:
 
     @property
     def _noise(self) -> float:
-        """1/n + 1/m; infinite of no values."""
+        """1/n + 1/m for n values in the window and m calibration images; infinite if the window is empty."""
         return (1 / self.count if self.count else math.inf) + 1 / self._images
 
     def _shares(self, values: Floats) -> Floats:
+        """Return the fraction of the values in each bin."""
         counts = np.bincount(np.searchsorted(self._deciles, values), minlength=len(self._deciles) + 1) + HALF_A_COUNT
         return np.asarray(counts / counts.sum())

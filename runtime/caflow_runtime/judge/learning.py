@@ -1,4 +1,4 @@
-"""What is typical, learnt from measures of many images: regression, distances, and groups."""
+"""Computing a `Reference` from measures of many images: regression, quantiles of distances, and groups."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -23,29 +23,39 @@ from caflow_runtime.judge.reference import (
 from caflow_runtime.judge.typicality import Floats, basis, is_grey, mahalanobis, standardized
 
 FEWEST_PAIRS = 20
-"""Of a kind: fewer cannot tell 1 in 20 from none."""
+"""Minimum number of images of a kind. With fewer, a false rejection rate of 1 in 20 cannot be estimated."""
 FEWEST_IN_GROUP = 100
-"""Images are divided into groups only where each has as many: fewer cannot tell 1 in 100 from none."""
+"""Minimum number of images of a group. With fewer, a false rejection rate of 1 in 100 cannot be estimated."""
 SIZES = (13.0, 15.0)
-"""Base-2 logarithms of target pixels, 90² and 181², that divide small from medium and medium from large images."""
+"""Base-2 logarithms of the numbers of target pixels, 90² and 181², that separate small, medium and large images."""
 SIZE_NAMES = ("small", "medium", "large")
 OUTLYING = 0.05
-"""Share of the images, on either side, whose covariates count as the nearest of the others: curves end wildly."""
+"""Fraction of images at either end of a covariate that are clipped to the remaining range. A fitted quadratic curve is
+unreliable at its ends."""
 RIDGE = 0.01
-"""Of the mean square of each covariate: some are nearly sums of others."""
+"""Ridge penalty, relative to the mean square of each covariate. It is needed because some covariates are nearly
+collinear."""
 SHRINKAGE = 0.1
-"""Of the covariance of residuals towards its diagonal: there may be few images for each of many measures."""
+"""Shrinkage of the residuals' covariance towards its diagonal. It is needed because there may be few images per
+measure."""
 DIGITS = 5
 MEAN_LOG_OF_NORMAL = -0.635
 """E ln|x|, x ~ N(0, 1)."""
 SMALLEST_RESIDUAL = 1e-6
-"""Samples at τ = 0 of images alike differ by less."""
+"""Smallest absolute residual that is fitted; samples at τ = 0 of similar images may differ by less."""
 
 
 def learn(
     temperature: float | None, measures: Floats, given: Floats, fold: NDArray[np.int64], levels: int
 ) -> Reference:
-    """A reference from measures, (R, K), covariates, (R, 4), and the fold of each image.
+    """Return the reference of R images.
+
+    Arguments:
+        temperature: temperature of the samples; None for true images.
+        measures: (R, K), bits per dimension of each level first.
+        given: (R, 4) covariates.
+        fold: (R,) number of the cross-validation fold of each image.
+        levels: number of levels of the model.
 
     Raises:
         ValueError: if the images give no usable reference.
@@ -56,18 +66,21 @@ def learn(
         for rows in (~greys, greys)
     ]
     if not any(kinds):
-        raise ValueError(f"wanted at least {FEWEST_PAIRS} coloured or as many grey images")
+        raise ValueError(f"at least {FEWEST_PAIRS} coloured or {FEWEST_PAIRS} grey images are required")
     return Reference(temperature, *kinds)
 
 
 def _learn_kind(measures: Floats, given: Floats, fold: NDArray[np.int64], levels: int) -> Kind:
-    """The quantiles are of residuals whose images the fit did not see, fold by fold, so they are as large as those of
-    new images: the split of conformal prediction, but with every image in use."""
+    """Return the reference of one kind of images.
+
+    Quantiles are computed from cross-validated residuals: each image is judged by a fit of the other folds. Residuals
+    are therefore as large as those of new images, as in split conformal prediction, and every image is still used.
+    """
     residuals, distances = np.empty_like(measures), np.empty(len(measures))
     for k in np.unique(fold):
         held_out = fold == k
         if held_out.all():
-            raise ValueError("wanted images of more than one photograph")
+            raise ValueError("images of at least two photographs are required")
         part = _fit(measures[~held_out], given[~held_out])
         residuals[held_out] = standardized(measures[held_out], given[held_out], part)
         seen = standardized(measures[~held_out], given[~held_out], part)
@@ -85,7 +98,7 @@ def _learn_kind(measures: Floats, given: Floats, fold: NDArray[np.int64], levels
 
 
 def _groups(distances: Floats, given: Floats) -> Iterator[Group]:
-    """By size, and then by complexity at its median, as far as every group has enough images."""
+    """Yield groups by size, each split at its median complexity if both halves have enough images."""
     sizes = _divided(given[:, SIZE])
     for (low, high), size_name in sizes:
         of_size = (given[:, SIZE] >= low) & (given[:, SIZE] < high)
@@ -102,7 +115,8 @@ def _groups(distances: Floats, given: Floats) -> Iterator[Group]:
 
 
 def _divided(sizes: Floats) -> list[tuple[tuple[float, float], str]]:
-    """Bounds and names of the classes of sizes; one with too few images is joined to the next smaller one."""
+    """Return the bounds and names of the size classes. A class with too few images is merged with the next smaller
+    class."""
     classes: list[tuple[tuple[float, float], str]] = []
     for (low, high), name in zip(pairwise((0.0, *SIZES, MOST_COVARIATE)), SIZE_NAMES, strict=True):
         if classes and (
@@ -120,7 +134,7 @@ def _count(sizes: Floats, bounds: tuple[float, float]) -> int:
 
 
 def _fit(measures: Floats, given: Floats) -> Fit:
-    """Least squares, ridged, of the measures, then of the logarithm of what is left."""
+    """Fit the measures by ridge regression, then the logarithms of the absolute residuals."""
     lowest, highest = np.quantile(given, (OUTLYING, 1 - OUTLYING), axis=0)
     bounded = np.clip(given, lowest, highest)
     centre, scale = bounded.mean(0), np.maximum(bounded.std(0), SMALLEST_SCALE)
@@ -138,7 +152,7 @@ def _fit(measures: Floats, given: Floats) -> Fit:
 
 
 def _precision(residuals: Floats) -> Floats:
-    """(K, K) inverse covariance of (R, K) residuals around 0, shrunk."""
+    """Return the (K, K) inverse of the shrunk covariance of (R, K) residuals around 0."""
     covariance = residuals.T @ residuals / len(residuals)
     diagonal = np.diag(np.diagonal(covariance))
     precision = np.linalg.pinv((1 - SHRINKAGE) * covariance + SHRINKAGE * diagonal)
@@ -146,12 +160,13 @@ def _precision(residuals: Floats) -> Floats:
 
 
 def _ridge(x: Floats, values: Floats) -> Floats:
-    """(K, k) coefficients of (R, k) covariates, the first of them 1, for (R, K) values."""
+    """Return (K, k) ridge coefficients for (R, K) values on (R, k) terms, the first of which is the constant 1."""
     penalty = RIDGE * len(x) * np.eye(x.shape[1])
     penalty[0, 0] = 0
     return np.asarray(np.linalg.solve(x.T @ x + penalty, x.T @ values).T)
 
 
 def _quantiles(values: Floats, most: int) -> list[float]:
+    """Return evenly spaced quantiles from minimum to maximum, `most` of them or one per value if that is less."""
     count = min(most, len(values))
     return [float(f"{value:.{DIGITS}g}") for value in np.quantile(values, np.linspace(0, 1, count))]

@@ -1,11 +1,12 @@
-"""How typical an image is of what a calibration saw: a p-value, from all that was measured of the image.
+"""Typicality of an image: a p-value under the distribution of the calibration images.
 
-A high likelihood alone says little: smooth images have a higher one than detailed ones, and foreign images may have a
-higher one than any photograph (Nalisnick et al., "Do deep generative models know what they don't know?", 2019). So
-bits per dimension, level by level, and statistics of latents are held against what images of that size with conditions
-of that complexity have, in both directions; the distance becomes a p-value by ranking it among those of calibration
-images of the same group (conformal prediction: Vovk et al., "Algorithmic learning in a random world", 2005). Of images
-like those, a share α has a typicality below α.
+A high likelihood alone is weak evidence. Smooth images have a higher likelihood than detailed images, and unrelated
+images can have a higher likelihood than any photograph (Nalisnick et al., "Do deep generative models know what they
+don't know?", 2019). Therefore the bits per dimension of each level and statistics of the latents are compared with
+those of images of similar size whose conditions are similarly complex. Deviations in both directions count. The
+Mahalanobis distance of the residuals becomes a p-value by its rank among the distances of calibration images of the
+same group (conformal prediction: Vovk et al., "Algorithmic learning in a random world", 2005). A fraction α of images
+like those of the calibration has a typicality below α.
 """
 
 import math
@@ -25,35 +26,39 @@ from caflow_runtime.image import Image
 from caflow_runtime.judge.reference import COLOUR, COMPLEXITIES, DETAIL, SIZE, SPREAD, Fit, Group, Kind, Reference
 
 MOST_GREY = 0.02
-"""Largest covariate number `COLOUR` of a grey condition: its channels differ by less than rounding."""
+"""Largest covariate `COLOUR` of a grey condition, whose channels differ by less than rounding."""
 USUAL = 2.58
-"""Standard deviations that 1 in 100 normal values exceeds."""
+"""Absolute value, in standard deviations, that 1 in 100 normal values exceeds."""
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Typicality:
-    """How typical images are. Of R images, n levels and K measures; further axes as in the results that it is of.
+    """Typicality of R images, for n levels and K measures. In results, R may be replaced by several axes.
 
-    NaN of an image of a kind or group that the calibration does not know: it cannot be judged.
+    Values are NaN if the calibration has no images of that kind (coloured or grey) or of that group. Such an image
+    cannot be judged.
     """
 
     value: Floats
-    """(R,) 0…1: the share of calibration images of its group that are no more typical."""
+    """(R,) p-values, 0…1: the fraction of calibration images of the same group that are at most as typical."""
     per_level: Floats
-    """(R, n) the same of each level's bits per dimension by themselves, in both directions."""
+    """(R, n) two-sided p-values, 0…1, of each level's bits per dimension alone."""
     residuals: Floats
-    """(R, n) bits/dim above what is expected, in standard deviations: negative is likelier than it should be."""
+    """(R, n) residuals of the bits/dim, in standard deviations; negative means more likely than expected."""
     latents: Floats
-    """(R, K − n) the same of statistics of latents, in the order of `latents.names_of`; samples have none."""
+    """(R, K − n) residuals of the statistics of latents, in the order of `latents.names_of`; empty for samples."""
     group: NDArray[np.str_]
-    """(R,) which group each is of, such as "coloured, small, plain"."""
+    """(R,) name of each image's group, such as "coloured, small, plain"."""
 
     def accept(self, alpha: float = 0.01) -> NDArray[np.bool_]:
-        """(R,): False for a share `alpha` of images like those of calibration, and for what cannot be judged.
+        """Return (R,) whether each image is accepted: whether its typicality is at least `alpha`.
+
+        A fraction `alpha` of images like those of the calibration is rejected by mistake. Images that cannot be judged
+        are not accepted either.
 
         Arguments:
-            alpha: 0…1; 0 accepts all that can be judged.
+            alpha: false rejection rate, 0…1; 0 accepts every image that can be judged.
 
         Raises:
             InputError
@@ -63,24 +68,26 @@ class Typicality:
 
     @property
     def is_judged(self) -> NDArray[np.bool_]:
-        """(R,): False for images that are unlike any of calibration's in kind, size or complexity."""
+        """(R,) whether each image can be judged: the calibration has images of its kind, size and complexity."""
         return ~np.isnan(self.value)
 
     def of(self, index: Any) -> "Typicality":
-        """Those of some images, by an index of the first axis."""
+        """Return the typicality of some images, selected by an index of the first axis."""
         return Typicality(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def reshape(self, *shape: int) -> "Typicality":
-        """The same with R as several axes."""
+        """Return the same values with the first axis reshaped to `shape`."""
         parts = (getattr(self, field.name) for field in fields(self))
         return Typicality(*(part.reshape(*shape, *part.shape[1:]) for part in parts))
 
 
 def covariates(condition: Image, scale: int) -> Floats:
-    """(4,): three measures of a condition's complexity, and the size of its target, all as base-2 logarithms.
+    """Return (4,) covariates of a condition: three measures of its complexity and the size of its target, as base-2
+    logarithms.
 
-    Of the absolute differences d of neighbouring pixels: log₂(1 + mean d) of grey and of what each colour has over it,
-    and the mean of log₂(1 + d) of grey, which tells a few sharp edges from much fine detail; the size is in pixels.
+    Let d be the absolute differences of neighbouring pixels. The first covariate is log₂(1 + mean d) of the grey image,
+    the second the same of each colour minus grey. The third is the mean of log₂(1 + d) of the grey image; it
+    distinguishes a few sharp edges from much fine detail. The fourth is log₂ of the number of target pixels.
     """
     grey = cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY).astype(np.float32)
     steps, colour_steps = _steps(grey), _steps(condition - grey[..., None])
@@ -89,7 +96,7 @@ def covariates(condition: Image, scale: int) -> Floats:
 
 
 def typicality(reference: Reference, measures: Floats, given: Floats) -> Typicality:
-    """Of images with those measures, (R, K), and covariates, (R, 4)."""
+    """Return the typicality of R images with measures (R, K) and covariates `given` (R, 4)."""
     count, levels = len(measures), reference.levels
     residuals, per_level = np.full(measures.shape, np.nan), np.full((count, levels), np.nan)
     value, group = np.full(count, np.nan), np.empty(count, object)
@@ -109,7 +116,10 @@ def typicality(reference: Reference, measures: Floats, given: Floats) -> Typical
 
 
 def distance_of(reference: Reference, measures: Floats, given: Floats) -> float:
-    """Of one image, (K,) and (4,): Mahalanobis' distance from what is typical; NaN where its kind is not known."""
+    """Return the Mahalanobis distance of one image, with measures (K,) and covariates (4,), from its expected measures.
+
+    NaN if its kind is not known.
+    """
     kind = reference.grey if is_grey(given[None])[0] else reference.coloured
     if kind is None:
         return math.nan
@@ -117,12 +127,12 @@ def distance_of(reference: Reference, measures: Floats, given: Floats) -> float:
 
 
 def is_grey(given: Floats) -> NDArray[np.bool_]:
-    """(R,) of covariates, (R, 4)."""
+    """Return (R,) whether each condition is grey, from covariates (R, 4)."""
     return np.asarray(given[:, COLOUR] <= MOST_GREY)
 
 
 def group_of(kind: Kind, given: Floats) -> Group | None:
-    """Of covariates, (4,)."""
+    """Return the group of an image with covariates (4,), or None if the calibration has no such group."""
     for group in kind.groups:
         (small, large), (plain, detailed) = group.sizes, group.complexities
         if small <= given[SIZE] < large and plain <= given[DETAIL] < detailed:
@@ -131,33 +141,33 @@ def group_of(kind: Kind, given: Floats) -> Group | None:
 
 
 def check_alpha(alpha: float, reference: Reference) -> None:
-    """Whether anything can be of less typicality.
+    """Check that some typicality can be below `alpha` in every group, so that images can be rejected.
 
     Raises:
         InputError
     """
     if not reference.smallest < alpha < 1:
         raise InputError(
-            f"α = {alpha:g}: calibrated with {reference.images} images, in whose smallest group nothing is below "
-            f"{reference.smallest:.2g}: wanted more than that and less than 1: take a larger one, or calibrate with "
-            "more photographs"
+            f"α must be above {reference.smallest:.2g} and below 1; got {alpha:g}. In the smallest group of the "
+            f"{reference.images} calibration images no typicality can be lower: use a larger α, or calibrate with more "
+            "photographs"
         )
 
 
 def temperature_of(temperature: float | Sequence[float]) -> float:
-    """The one temperature of all levels.
+    """Return the temperature that all levels have.
 
     Raises:
-        InputError: if they differ.
+        InputError: if levels have different temperatures.
     """
     values = np.unique(np.asarray(temperature, np.float64))
     if len(values) != 1:
-        raise InputError(f"typicality: wanted one temperature for all levels, got {temperature!r}")
+        raise InputError(f"typicality requires one temperature for all levels; got {temperature!r}")
     return float(values[0])
 
 
 def standardized(measures: Floats, given: Floats, fit: Fit) -> Floats:
-    """(R, K) residuals."""
+    """Return (R, K) residuals of measures (R, K), for covariates `given` (R, 4)."""
     bounded = np.clip(given, fit.lowest, fit.highest)
     x = basis((bounded - fit.centre) / fit.scale)
     mean, log_spread = np.array(fit.mean), np.array(fit.log_spread)
@@ -166,24 +176,26 @@ def standardized(measures: Floats, given: Floats, fit: Fit) -> Floats:
 
 
 def basis(given: Floats) -> Floats:
-    """(R, 4) covariates to the (R, 12) that are fitted: 1, all of them, size², and the products of the complexities."""
+    """Return (R, 12) regression terms of covariates (R, 4): 1, the covariates, size², and the products of the
+    complexities."""
     products = [given[:, i] * given[:, j] for i, j in combinations_with_replacement(range(COMPLEXITIES), 2)]
     return np.column_stack([np.ones(len(given)), given, given[:, SIZE] ** 2, *products])
 
 
 def mahalanobis(residuals: Floats, precision: Floats) -> Floats:
-    """(R,) distances from 0."""
+    """Return (R,) Mahalanobis distances of residuals (R, K) from 0."""
     squares = np.einsum("ri,ij,rj->r", residuals, precision, residuals)
-    return np.asarray(np.sqrt(np.maximum(squares, 0)))  # rounding may leave one just below 0
+    return np.asarray(np.sqrt(np.maximum(squares, 0)))  # rounding may give slightly negative squares
 
 
 def rank(values: Floats, quantiles: Sequence[float]) -> Floats:
-    """(R,) share of the distribution with these quantiles that is below each value."""
+    """Return (R,) the cumulative distribution function at each value, 0…1, interpolated between evenly spaced
+    quantiles."""
     return np.asarray(np.interp(values, quantiles, np.linspace(0, 1, len(quantiles)), left=0.0, right=1.0))
 
 
 def reason(one: Typicality) -> str:
-    """What is untypical of one image, for people; `one` has no further axes."""
+    """Return why one image is untypical, for people. The arrays of `one` have no axis of images."""
     if np.isnan(one.value):
         return f"the calibration knows no such images: {one.group}"
     levels, latents = np.abs(one.residuals), np.abs(one.latents)
@@ -201,11 +213,13 @@ def reason(one: Typicality) -> str:
 
 
 def _value(group: Group, distance: float) -> float:
+    """Return the p-value of a distance among those of the group's images."""
     above = 1 - float(rank(np.array([distance]), group.distances)[0])
     return (1 + group.images * above) / (group.images + 1)
 
 
 def _per_level(kind: Kind, residuals: Floats) -> Floats:
+    """Return (R, n) two-sided p-values of each level's residual."""
     levels = residuals[:, : kind.levels].T
     below = np.stack([rank(level, known) for level, known in zip(levels, kind.residuals, strict=True)], 1)
     count = kind.images
@@ -213,6 +227,6 @@ def _per_level(kind: Kind, residuals: Floats) -> Floats:
 
 
 def _steps(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Absolute differences of neighbours, down and across; 0 where there are none."""
+    """Return the absolute differences of neighbouring pixels, down and across; [0] for a single pixel."""
     steps = np.concatenate([np.abs(np.diff(image, axis=axis)).ravel() for axis in (0, 1)])
     return steps if steps.size else np.zeros(1, np.float32)

@@ -1,4 +1,4 @@
-"""What became of a pair that was judged."""
+"""The verdict on one pair of a target and a condition."""
 
 from typing import Literal
 
@@ -6,31 +6,32 @@ import msgspec
 
 
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What became of a pair: a line of `scores.jsonl`. Of an error all numbers are None, but for sizes that are known.
+    """Verdict on one pair: a line of `scores.jsonl`.
 
-    Paths are written as by `as_text`. Levels are in order, the coarsest first.
+    After an error all numbers are None, except the size if it is known. Paths are written by `as_text`. Lists per level
+    begin with the coarsest level.
     """
 
     target: str
     condition: str
     verdict: Literal["accepted", "rejected", "unjudged", "error"]
-    """Unjudged is what the calibration knows no images like."""
+    """`unjudged` means that the calibration contains no images like this one."""
     reason: str | None = None
-    """Of what was not accepted, for people."""
+    """Why the pair was not accepted, for people; None if it was accepted."""
     image_typicality: float | None = None
-    """0…1 among true images; this and the next two are None of what cannot be judged."""
+    """Typicality among true images, 0…1. This field and the next two are None if the pair cannot be judged."""
     image_typicality_per_level: list[float] | None = None
     residuals: list[float] | None = None
-    """Standard deviations of each level's bits/dim above what is expected."""
+    """Residuals of each level's bits/dim, in standard deviations; positive means less likely than expected."""
     log_likelihood: float | None = None
-    """Nats."""
+    """Log-likelihood of the target given the condition, in nats."""
     log_likelihood_per_level: list[float] | None = None
     bits_per_dim: float | None = None
     width: int | None = None
-    """Of the target, in pixels."""
+    """Width of the target, in pixels."""
     height: int | None = None
     target_stamp: str | None = None
     condition_stamp: str | None = None
-    """`stamp_of` the files, taken before they were read: where it has changed, a pair is judged again."""
+    """`stamp_of` each file, taken before the file was read. If a stamp has changed, the pair is judged again."""
     sha256: str = ""
-    """Of all other fields (`seal`), when it was written; empty before."""
+    """Hash of all other fields (`seal`); empty until the verdict is written."""
