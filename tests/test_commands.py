@@ -61,8 +61,8 @@ def test_a_folder_is_done_but_for_what_cannot_be(uncalibrated: Path, folder: Pat
     assert done.returncode == 1
     first, last = messages(done.stderr)
     assert first.startswith(
-        f"caflow: {folder / 'cut.png'}: wanted an image (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp), "
-        "cannot decode this one: it is none, damaged, or too large"
+        f"caflow: {folder / 'cut.png'}: cannot decode this file: it is damaged, too large, or not an image of a "
+        "supported format (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp)"
     )
     assert last == f"caflow: 1 of 6 images failed: {folder / 'cut.png'}"
     assert len(done.stdout.splitlines()) == 5
@@ -102,7 +102,7 @@ def test_nothing_is_overwritten_without_force(uncalibrated: Path, folder: Path, 
     command = ["image", folder / "colour.png", "-o", out, "--bundle", uncalibrated, "-n", 1]
     refused = caflow(*command)
     assert (refused.returncode, out.read_text()) == (2, "mine")
-    assert refused.stderr == f"caflow: {out} is there already: give --force to overwrite it, or another -o\n"
+    assert refused.stderr == f"caflow: {out} already exists; use --force to overwrite it, or choose another -o\n"
     assert caflow(*command, "--force").returncode == 0
     assert read_image(out).rgb.shape == (36, 48, 3)
 
@@ -207,8 +207,8 @@ def test_wrong_use_is_exit_code_2(
 def test_outputs_that_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for output, message in (
-        (tmp_path / "file", "file: wanted a folder for results, a file is in its place: give another -o"),
-        (tmp_path / "file" / "below", "below: wanted a folder for results, a file is in its place"),
+        (tmp_path / "file", "file must be a folder, but this path or a part of it is a file; choose another -o"),
+        (tmp_path / "file" / "below", "below must be a folder, but this path or a part of it is a file"),
         (tmp_path / "one.png", "wanted a folder"),
         (tmp_path / ("x" * 300), "File name too long"),
     ):
@@ -217,7 +217,7 @@ def test_outputs_that_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path
         assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
     done = caflow("image", folder / "colour.png", "-o", tmp_path / "out.gif", "--bundle", uncalibrated)
-    assert "wanted a name for an image, ending in .bmp" in done.stderr
+    assert "the name of an image must end in .bmp" in done.stderr
     too_small = caflow(
         "image", folder / "colour.png", "-o", tmp_path / "a.png", "--bundle", uncalibrated, "--pixel-budget", 10
     )

@@ -188,7 +188,7 @@ def test_one_bad_pair_is_one_error(pipe: Pipeline, data: Path, tmp_path: Path, m
     others = [verdict for verdict in verdicts if verdict.verdict != "error"]
     assert all(close(one, other) for one, other in zip(others, expected, strict=True))
     reasons = [verdicts[k].reason or "" for k in (1, 4, 5, 8)]
-    assert reasons[0].startswith(f"{bad[0].target}: wanted an image")
+    assert reasons[0].startswith(f"{bad[0].target}: cannot decode this file")
     assert reasons[1] == f"{bad[1].condition}: cannot be read: No such file or directory"
     assert reasons[2].startswith(f"{bad[2].target}: for a condition of 8×8 pixels, both sides must be 4 times")
     assert reasons[3].startswith(f"{good[5].target}: its log-likelihood is not finite: the image is too different")
@@ -237,7 +237,7 @@ def test_folders_pair_by_name(data: Path, tmp_path: Path) -> None:
         )
     ]
     (tmp_path / "B" / "two.tif").rename(tmp_path / "B" / "two.bmp")
-    with pytest.raises(InputError, match=r"two.bmp: wanted one condition, found two.jpg and two.tif in"):
+    with pytest.raises(InputError, match=r"two.bmp: expected one condition in .*; found two.jpg and two.tif"):
         list_pairs(tmp_path)
 
 
@@ -270,23 +270,29 @@ BROKEN: dict[str, str | bytes] = {
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["wrong.csv"], "wrong.csv: wanted the columns target and condition, condition is not in line 1: 'target', "),
-        (["semicolons.csv"], "target is not in line 1: 'target;condition'"),
-        (["short.csv"], "short.csv: line 4: wanted 2 values, as in line 1"),
-        (["long.csv"], "long.csv: line 3: wanted 2 values, as in line 1"),
+        (
+            ["wrong.csv"],
+            "wrong.csv: line 1: expected the columns target and condition, condition is missing; got 'target', ",
+        ),
+        (["semicolons.csv"], "target is missing; got 'target;condition'"),
+        (["short.csv"], "short.csv: line 4: expected 2 values, as in line 1"),
+        (["long.csv"], "long.csv: line 3: expected 2 values, as in line 1"),
         (["quotes.csv"], "quotes.csv: line 3: unexpected end of data"),
-        (["blank.csv"], "blank.csv: line 3: wanted paths of a target and a condition, got ('', 'd')"),
-        (["none.csv"], "none.csv: wanted pairs of a target and a condition, found none"),
-        (["nothing.csv"], "target is not in line 1: nothing"),
-        (["wrong.jsonl"], 'wrong.jsonl: line 3: wanted {"target": "…", "condition": "…"}: Object missing required'),
-        (["number.jsonl"], "number.jsonl: line 1: wanted"),
-        (["cut.jsonl"], "cut.jsonl: line 2: wanted"),
-        (["null.jsonl"], "null.jsonl: line 1: wanted paths"),
-        (["none.ndjson"], "none.ndjson: wanted pairs of a target and a condition, found none"),
-        (["latin.csv"], "latin.csv: line 3: wanted UTF-8: "),
-        (["list.txt"], "list.txt: wanted a list of pairs (.csv, .jsonl, .ndjson), or a folder with A and B in it"),
-        (["."], "wanted a folder with A (conditions) and B (targets) in it"),
-        (["nowhere.csv"], "or a folder with A and B in it: there is nothing of that name"),
+        (["blank.csv"], "blank.csv: line 3: expected the paths of a target and a condition; got ('', 'd')"),
+        (["none.csv"], "none.csv: expected pairs of a target and a condition; found none"),
+        (["nothing.csv"], "target is missing; got nothing"),
+        (["wrong.jsonl"], 'wrong.jsonl: line 3: expected {"target": "…", "condition": "…"}; Object missing required'),
+        (["number.jsonl"], "number.jsonl: line 1: expected"),
+        (["cut.jsonl"], "cut.jsonl: line 2: expected"),
+        (["null.jsonl"], "null.jsonl: line 1: expected the paths"),
+        (["none.ndjson"], "none.ndjson: expected pairs of a target and a condition; found none"),
+        (["latin.csv"], "latin.csv: line 3: expected UTF-8 text; "),
+        (
+            ["list.txt"],
+            "list.txt: expected a list of pairs (.csv, .jsonl, .ndjson), or a folder with subfolders A and B",
+        ),
+        (["."], "expected a folder with the subfolders A (conditions) and B (targets)"),
+        (["nowhere.csv"], "or a folder with subfolders A and B; this path does not exist"),
         ([], "wanted PAIRS, or both of --targets and --conditions"),
         (["--targets", "*.csv"], "wanted PAIRS, or both of --targets and --conditions"),
         (["list.txt", "--targets", "*", "--conditions", "*"], "wanted PAIRS, or both of --targets and --conditions"),
@@ -524,8 +530,10 @@ def test_another_job_is_refused(bundle: Path, data: Path, tmp_path: Path) -> Non
         source, model, *more = arguments
         refused = caflow("filter", source, "-o", out, "--bundle", model, *more)
         assert refused.returncode == 2
-        assert refused.stderr.startswith(f"caflow: {out} holds a job with {differing}")
-        assert refused.stderr.endswith(": give the same to resume, another -o, or --force to begin anew\n")
+        assert refused.stderr.startswith(f"caflow: {out} contains a job with other settings: {differing}")
+        assert refused.stderr.endswith(
+            "; use the same settings to resume it, choose another -o, or use --force to start again\n"
+        )
         assert (out / "scores.jsonl").read_bytes() == before
     assert caflow(*given, bundle, "--alpha", 0.97, "--force").returncode == 0
     assert (out / "scores.jsonl").read_bytes() != before
@@ -540,14 +548,14 @@ def test_what_is_not_a_job_is_left_alone(bundle: Path, data: Path, tmp_path: Pat
     foreign = caflow(*given)
     assert foreign.returncode == 2
     assert foreign.stderr == (
-        f"caflow: {out} holds no job of caflow filter, but something else: "
-        "give another -o, or --force to begin anew there\n"
+        f"caflow: {out} contains other files, but no job of caflow filter; choose another -o, or use --force to write "
+        "to it anyway\n"
     )
     forced = caflow(*given, "--force")
     assert forced.returncode == 2
-    assert forced.stderr.endswith("accepted is where accepted files would go, and something else is in it: move that\n")
+    assert forced.stderr.endswith("accepted is required for accepted files, but contains other files; move them away\n")
     (out / "job.json").write_text("{}")
-    assert "is not that of a job of caflow filter" in caflow(*given).stderr
+    assert "is not a job file of caflow filter" in caflow(*given).stderr
     assert caflow(*given, "--force").returncode == 2
     (out / "accepted").rename(out / "moved")
     assert caflow(*given, "--force").returncode == 0
@@ -565,7 +573,7 @@ def test_inputs_are_never_overwritten(bundle: Path, data: Path, tmp_path: Path) 
     for given in ([out / "scores.jsonl"], globs):
         refused = caflow("filter", *given, "-o", out, *options, "--force")
         assert refused.returncode == 2
-        assert "is an input, and what is written would take its place: give another -o" in refused.stderr
+        assert "is an input and would be overwritten; choose another -o" in refused.stderr
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     assert caflow("filter", out / "scores.jsonl", "-o", tmp_path / "again", *options).returncode == 0
     assert (tmp_path / "again" / "scores.jsonl").read_bytes() == before[out / "scores.jsonl"]
@@ -624,7 +632,7 @@ def test_parquet_without_its_package(bundle: Path, data: Path, tmp_path: Path) -
     given = ["filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", str(ALPHA), "--parquet"]
     done = subprocess.run([sys.executable, "-c", code, *map(str, given)], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "caflow: --parquet needs PyArrow: pip install 'caflow-deploy[parquet]'\n"
+    assert done.stderr == "caflow: --parquet requires PyArrow; install it with pip install 'caflow-deploy[parquet]'\n"
     assert not (tmp_path / "out").exists()
 
 
@@ -650,8 +658,8 @@ def test_a_list_names_nothing_that_was_not_accepted(bundle: Path, data: Path, tm
     given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "--bundle", bundle, "--alpha", ALPHA]
     refused = caflow(*given, "-o", tmp_path / "out")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert r"good\nnoise.png' has a line break" in refused.stderr
-    assert "give --accepted list0" in refused.stderr
+    assert r"good\nnoise.png' contains a line break" in refused.stderr
+    assert "use --accepted list0" in refused.stderr
     assert not (tmp_path / "out").exists()
     assert caflow(*given, "-o", tmp_path / "out", "--accepted", "list0").returncode == 0
     listed = (tmp_path / "out" / "accepted.list0").read_text()
@@ -661,7 +669,7 @@ def test_a_list_names_nothing_that_was_not_accepted(bundle: Path, data: Path, tm
     assert accepted
     assert read.stdout.split("\0")[:-1] == accepted
     for name in ("a\rb", "a\n", "a\u2028b", "a\x85b"):
-        with pytest.raises(InputError, match="has a line break"):
+        with pytest.raises(InputError, match="contains a line break"):
             accepted_files.write_list(tmp_path / "list.txt", ["fine", name], b"\n")
     assert not list(tmp_path.glob("*list.txt*"))
 

@@ -157,7 +157,9 @@ def test_another_job_is_refused(tmp_path: Path) -> None:
         (replace(SETTINGS, pipeline=cuda), "bundle 0{16} .now 1{16}., backend onnxruntime cpu .now onnxruntime cuda"),
         (replace(SETTINGS, keep_all=True, sheet=True), r"keep_all False \(now True\), sheet False \(now True\)"),
     ):
-        with pytest.raises(InputError, match=f"holds a job with {differing}.*: give the same to resume"):
+        with pytest.raises(
+            InputError, match=f"contains a job with other settings: {differing}.*; use the same settings"
+        ):
             ImageFolder(out, jobs, other)
     assert not ImageFolder(out, jobs, SETTINGS).left
     assert ImageFolder(out, jobs, replace(SETTINGS, draw=Draw(2, seed=1)), force=True).left == jobs
@@ -167,7 +169,7 @@ def test_a_job_of_another_command_is_refused(tmp_path: Path) -> None:
     jobs, out = jobs_of(tmp_path, "a"), tmp_path / "out"
     out.mkdir()
     State({}, "caflow filter").write(out)
-    with pytest.raises(InputError, match="holds a job of caflow filter, not of caflow image"):
+    with pytest.raises(InputError, match="contains a job of caflow filter, not of caflow image"):
         ImageFolder(out, jobs, SETTINGS)
 
 
@@ -179,7 +181,7 @@ def test_files_that_no_job_has_written_are_not_replaced(tmp_path: Path) -> None:
     (out / "notes.txt").touch()
     for name in ("a.png", "a-2.png", "a-sheet.png", RESULTS):
         (out / name).touch()
-        with pytest.raises(InputError, match=f"{name} is there already: give --force to overwrite it"):
+        with pytest.raises(InputError, match=f"{name} already exists; use --force to overwrite it"):
             ImageFolder(out, jobs, SETTINGS)
         (out / name).unlink()
     ImageFolder(out, jobs, SETTINGS)
@@ -224,11 +226,13 @@ def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
         try:
             assert other.stdout is not None
             other.stdout.readline()
-            with pytest.raises(InputError, match=r"another process works in .*out: wait for it, or give another -o"):
+            with pytest.raises(
+                InputError, match=r"another process is working in .*out; wait until it ends, or choose another -o"
+            ):
                 alone(out).__enter__()
             done = in_a_process(command("image", tmp_path / "a.png", "-o", out))
             assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-            assert "another process works in" in done.stderr
+            assert "another process is working in" in done.stderr
         finally:
             other.kill()
     assert [path.name for path in out.iterdir()] == [LOCK]

@@ -84,7 +84,7 @@ def test_metrics_without_prometheus_name_the_extra(tmp_path: Path, photographs: 
     result = run_without(("prometheus_client",), f"from caflow_deploy.cli import main; main(['image', *{arguments}])")
     assert result.returncode == 2
     assert result.stderr.splitlines() == [
-        "caflow: metrics need prometheus_client: pip install 'caflow-deploy[metrics]'"
+        "caflow: metrics require prometheus_client; install it with pip install 'caflow-deploy[metrics]'"
     ]
 
 

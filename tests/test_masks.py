@@ -117,23 +117,23 @@ def test_what_is_wrong_with_a_mask_is_said(bundle: Path, folder: Path) -> None:
         (
             [given, "--mask", folder / "small.png"],
             1,
-            f"{given}: {folder / 'small.png'}: wanted a mask as large as its image, 37×50 pixels, got 36×50",
+            f"{given}: {folder / 'small.png'}: the mask must be as large as its image, 37×50; got 36×50",
         ),
         (
             [given, "--mask", folder / "dark.png"],
             1,
-            f"{given}: {folder / 'dark.png'}: no pixel of this mask is white, so there is nothing to fill",
+            f"{given}: {folder / 'dark.png'}: the mask has no white pixel; the area to fill must be white",
         ),
         (
             [folder / "in", "--mask", folder / "masks"],
             2,
-            f"{folder / 'in' / 'b.png'}: wanted one mask in {folder / 'masks'}, called b.png or so, found "
+            f"{folder / 'in' / 'b.png'}: expected one mask in {folder / 'masks'}, named like b.png; found "
             f"{folder / 'masks' / 'b.bmp'} and {folder / 'masks' / 'below' / 'b.png'}",
         ),
         (
             [given, "--mask", mask, "--bundle", "x4-photo"],
             2,
-            "masks are for models of inpainting: this is one of super-",
+            "a mask requires an inpainting model; the task of this model is super-",
         ),
     ):
         done = caflow("image", "--bundle", bundle, *options, "-o", folder / "out", "-n", 1)
@@ -147,5 +147,5 @@ def test_a_model_of_holes_in_the_middle_takes_no_mask(bundle: Path) -> None:
     model = read_manifest(bundle).model
     check_fills(model)
     central = msgspec.structs.replace(model, task_settings={**model.task_settings, "mask": "central"})
-    with pytest.raises(InputError, match="fills the square in the middle of any image"):
+    with pytest.raises(InputError, match="fills only the square in the middle of an image"):
         check_fills(central)

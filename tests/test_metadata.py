@@ -95,7 +95,7 @@ def test_metadata_goes_from_every_format_to_every_other(tmp_path: Path, source: 
         assert (iptc or {}) == ({(2, 25): b"cat", (2, 120): b"a cat", (2, 0): b"\0\4"} if has_iptc else {})
     assert read_metadata(path.read_bytes())[0].iptc == (IPTC if has_iptc and target != "webp" else None)
     assert lost == (
-        ["its IPTC was left out: the result's format cannot hold any"] if has_iptc and target == "webp" else []
+        ["its IPTC was not copied: it is not supported by the result's format"] if has_iptc and target == "webp" else []
     )
     np.testing.assert_array_equal(read_image(path).rgb.shape, (80, 60, 3))
 
@@ -141,7 +141,7 @@ def test_malformed_metadata_is_left_out_and_named(tmp_path: Path, target: str) -
         for value in wrong:
             changes: dict[str, Any] = {name: value}
             said = write_image(tmp_path / f"out.{target}", rgb, metadata=replace(kept, **changes))
-            assert said[0] == f"its {NAMES[name]} is malformed and was left out"
+            assert said[0] == f"its {NAMES[name]} is malformed and was not copied"
             found = read_image(tmp_path / f"out.{target}").metadata
             assert [key for key in NAMES if getattr(kept, key) and not getattr(found, key) and key not in unheld] == (
                 [] if name in unheld else [name]
@@ -166,7 +166,7 @@ def test_what_a_segment_of_jpeg_cannot_hold_is_named(tmp_path: Path) -> None:
     large = (200_000).to_bytes(4, "big") + PROFILE[4:] + bytes(200_000 - len(PROFILE))
     xmp = XMP.replace(b"<dc:subject>", b" " * 70_000 + b"<dc:subject>")
     lost = write_image(tmp_path / "out.jpg", rgb, metadata=Metadata(large, ALL.exif, xmp))
-    assert lost == ["its XMP was left out: the result's format cannot hold it"]
+    assert lost == ["its XMP was not copied: it is too large for the result's format"]
     assert read_image(tmp_path / "out.jpg").metadata.profile == large  # in several segments
     assert not write_image(tmp_path / "out.png", rgb, metadata=Metadata(large, ALL.exif, xmp))
 
@@ -176,7 +176,7 @@ def test_a_colour_profile_is_for_colours_or_for_grey(tmp_path: Path) -> None:
     for suffix in FORMATS:
         lost = write_image(tmp_path / f"grey.{suffix}", rgb, is_grey=True, metadata=Metadata(PROFILE))
         is_kept = suffix == "webp"  # which knows no grey
-        assert lost == ([] if is_kept else ["its colour profile was left out: it is not for grey images"])
+        assert lost == ([] if is_kept else ["its colour profile was not copied: it is not for grey images"])
         assert read_image(tmp_path / f"grey.{suffix}").metadata.profile == (PROFILE if is_kept else None)
 
 
@@ -316,9 +316,9 @@ def test_warnings_name_the_file(tmp_path: Path) -> None:
     assert native
     assert all(line.startswith("a.png: libpng warning: ") for line in native)
     assert said[-3:] == [
-        "a.png: its colour profile is malformed and was left out",
-        "a.png: its EXIF is malformed and was left out",
-        "b.jpg: its IPTC was left out: the result's format cannot hold any",
+        "a.png: its colour profile is malformed and was not copied",
+        "a.png: its EXIF is malformed and was not copied",
+        "b.jpg: its IPTC was not copied: it is not supported by the result's format",
     ]
     reports = [json.loads(line) for line in done.stdout.splitlines()]
     assert [len(report["warnings"]) for report in reports] == [len(native) + 2, 1]

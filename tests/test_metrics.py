@@ -212,11 +212,13 @@ def test_only_loopback_is_bound_and_a_busy_port_is_said(pipe: Pipeline) -> None:
     with Metrics(pipe) as metrics, Metrics(pipe) as other:
         port = metrics.serve(0)
         assert listening(port) == {"0100007F"}  # 127.0.0.1, as Linux writes it
-        with pytest.raises(InputError, match=f"metrics: port {port} of 127.0.0.1: .*in use: give another"):
+        with pytest.raises(
+            InputError, match=f"metrics: cannot use port {port} of 127.0.0.1: .*in use; choose another port"
+        ):
             other.serve(port)
         with pytest.raises(InputError, match="port 99999 of"):
             other.serve(99999)
-        with pytest.raises(InputError, match=f"served on port {port} already"):
+        with pytest.raises(InputError, match=f"already served on port {port}"):
             metrics.serve(0)
     assert not listening(port)
     with other:
@@ -249,7 +251,7 @@ def test_a_command_serves_while_it_runs(calibrated: Path, photographs: Path, tmp
         busy.listen()
         refused = caflow(*given)
     assert refused.returncode == 2
-    assert refused.stderr.startswith(f"caflow: metrics: port {port} of 127.0.0.1: ")
+    assert refused.stderr.startswith(f"caflow: metrics: cannot use port {port} of 127.0.0.1: ")
     assert len(refused.stderr.splitlines()) == 1
 
 

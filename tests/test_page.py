@@ -142,7 +142,7 @@ def test_closing_ends_what_is_drawn(calibrated: Path, source: Path, tmp_path: Pa
 
 def test_files_that_are_no_images(sampler: PageSampler, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(UnreadableImage, match="cannot decode this one"):
+    with pytest.raises(UnreadableImage, match="cannot decode this file"):
         sampler.draw(tmp_path / "text.png", 1, 0.8, "likelihood", 0, nobody)
 
 
@@ -277,7 +277,7 @@ def test_a_visit(calibrated: Path, source: Path, tmp_path: Path, serve: Callable
     visit.upload(tmp_path / "text.png")
     message = page.wait_for_selector("[data-testid=toast-body]").inner_text()
     assert "text.png: wanted an image" in message
-    assert "cannot decode this one" in message
+    assert "cannot decode this file" in message
     assert str(served.temporary) not in message
     page.wait_for_selector("#given input[type=file]", state="attached")
     visit.upload(source)

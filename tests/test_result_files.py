@@ -139,7 +139,9 @@ def test_a_job_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
     (out / "job.json").write_text(state.replace('"format":"source",', "").replace('"suffix":"",', ""))
     done = caflow("image", given, "-o", out, "--bundle", TINY, "-n", 1)
     assert done.returncode == 2
-    assert "a job of an earlier version, whose results are all PNG and without metadata: give another -o" in done.stderr
+    assert (
+        "a job of an earlier version, whose results are all PNG and without metadata; choose another -o" in done.stderr
+    )
 
 
 @pytest.mark.parametrize(

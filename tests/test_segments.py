@@ -304,7 +304,7 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
         (settings(pixel_budget=4096), r"pixel_budget None \(now 4096\)"),
         (settings(clips / "vfr.mp4"), "source"),
     ):
-        with pytest.raises(InputError, match=f"holds a job with {differing}"):
+        with pytest.raises(InputError, match=f"contains a job with other settings: {differing}"):
             open_parts(folder, other, force=False)
     (folder / "notes.txt").touch()
     open_parts(folder, settings(seed=1), force=True)

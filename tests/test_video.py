@@ -500,7 +500,9 @@ def test_two_processes_do_not_write_one_video(clips: Path, uncalibrated: Path, t
             second = caflow_video(clips / "cut.mp4", output, uncalibrated, *force)
             assert (second.returncode, second.stdout) == (2, "")
             (why,) = messages(second.stderr)
-            assert why == f"caflow: another process works in {output}.parts: wait for it, or give another -o"
+            assert (
+                why == f"caflow: another process is working in {output}.parts; wait until it ends, or choose another -o"
+            )
     done = caflow_video(clips / "cut.mp4", output, uncalibrated)  # what was killed holds nothing
     assert done.returncode == 0, done.stderr
     assert len(frames_of(output)) == len(frames_of(clips / "cut.mp4"))
@@ -519,18 +521,18 @@ def test_another_job_is_refused_by_what_differs(
     assert output.exists() == is_written
     for source, options, differing in (
         ("vfr.mp4", [], "source "),
-        ("cut.mp4", ["--seed", 1], "seed 0 (now 1):"),
-        ("cut.mp4", ["--codec", "hevc"], "codec h264 (now hevc):"),
-        ("cut.mp4", ["--batch", 2], "batch 1 (now 2):"),
-        ("cut.mp4", ["--pixel-budget", 9999], "pixel_budget None (now 9999):"),
+        ("cut.mp4", ["--seed", 1], "seed 0 (now 1);"),
+        ("cut.mp4", ["--codec", "hevc"], "codec h264 (now hevc);"),
+        ("cut.mp4", ["--batch", 2], "batch 1 (now 2);"),
+        ("cut.mp4", ["--pixel-budget", 9999], "pixel_budget None (now 9999);"),
         ("cut.mp4", ["--bundle", calibrated], "calibration None (now "),
         ("cut.mp4", ["--bundle", builtin.DEFAULT], "bundle "),
     ):
         refused = caflow_video(clips / source, output, uncalibrated, *options)
         assert (refused.returncode, refused.stdout) == (2, "")
         (why,) = messages(refused.stderr)
-        assert why.startswith(f"caflow: {output}.parts holds a job with {differing}")
-        assert why.endswith("give the same to resume, another -o, or --force to begin anew")
+        assert why.startswith(f"caflow: {output}.parts contains a job with other settings: {differing}")
+        assert why.endswith("choose another -o, or use --force to start again")
     done = caflow_video(clips / "vfr.mp4", output, uncalibrated, "--force")
     assert done.returncode == 0, done.stderr
     assert len(frames_of(output)) == len(frames_of(clips / "vfr.mp4"))
@@ -546,7 +548,7 @@ def test_settings_that_are_left_out_on_resuming_are_missed(clips: Path, calibrat
     command += ["--bundle", calibrated, "-n", 1, "--threads", 1]
     refused = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert refused.returncode == 2
-    assert "holds a job with min_typicality 0.1 (now 0.0)" in refused.stderr
+    assert "contains a job with other settings: min_typicality 0.1 (now 0.0)" in refused.stderr
 
 
 def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(uncalibrated: Path, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_numbered_images_in_and_out(clip: Path, uncalibrated: Path, tmp_path: Pa
     assert np.array_equal(written, wanted)
     assert len(list((tmp_path / "out").iterdir())) == FRAMES
     again = video(tmp_path / "frames/%03d.png", tmp_path / "out/%d.png", uncalibrated, "--end", 0.4)
-    assert "is there already: give --force" in again.stderr
+    assert "already exists; use --force" in again.stderr
     assert (
         video(tmp_path / "frames/%03d.png", tmp_path / "out/%d.png", uncalibrated, "--end", 0.4, "--force").returncode
         == 0
@@ -246,7 +246,9 @@ def test_all_of_it_belongs_to_the_job(
     ):
         refused = video(clip, output, uncalibrated, *own, *options)
         assert refused.returncode == 2
-        assert f"{output}.parts holds a job with {differing}: give the same to resume" in refused.stderr
+        assert (
+            f"{output}.parts contains a job with other settings: {differing}; use the same settings" in refused.stderr
+        )
     assert video(clip, output, uncalibrated, *own).returncode == 0
     assert len(frames_of(output)) == 24
     assert list(tmp_path.iterdir()) == [output]
@@ -266,7 +268,7 @@ REFUSED = [
     (["--rate", 25], "out.mp4", "has its own frame rate: --rate is only for numbered images"),
     (["--sheet"], "out.png", "--sheet shows one frame: give --at TIME, too"),
     (["--at", 5], "out.png", "there is no frame at 5 s"),
-    (["--at", 0.5], "out.mp4", "wanted a name for an image"),
+    (["--at", 0.5], "out.mp4", "the name of an image must end in"),
 ]
 
 
@@ -298,4 +300,4 @@ def test_a_preview_is_what_image_makes_of_the_frame(clip: Path, uncalibrated: Pa
     assert caflow("video", clip, "--at", 0.55, "-o", tmp_path / "one.png", *common).returncode == 0
     for preview, wanted in (("sheet.png", "image-sheet.png"), ("one.png", "image.png")):
         assert np.array_equal(read_image(tmp_path / preview).rgb, read_image(tmp_path / wanted).rgb)
-    assert "is there already" in caflow("video", clip, "--at", 0.55, "-o", tmp_path / "one.png", *common).stderr
+    assert "already exists" in caflow("video", clip, "--at", 0.55, "-o", tmp_path / "one.png", *common).stderr

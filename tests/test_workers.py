@@ -182,8 +182,8 @@ def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path
     options += ["--keep-all", "--sheet", "--maps", *form]
     spread = ["image", folder, "-o", out, *options, "--workers", 2]
     done = in_a_process(command(*spread))
-    wrong = f"caflow: {folder / 'bad.png'}: wanted an image (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp), "
-    wrong += "cannot decode this one: it is none, damaged, or too large"
+    wrong = f"caflow: {folder / 'bad.png'}: cannot decode this file: it is damaged, too large, or not an image of a "
+    wrong += "supported format (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp)"
     assert messages(done.stderr) == [wrong, f"caflow: 1 of 9 images failed: {folder / 'bad.png'}"]
     assert done.returncode == 1
     write_image(folder / "bad.png", picture)

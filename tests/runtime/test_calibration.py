@@ -439,7 +439,7 @@ def test_accepting_takes_a_share(pipe: Pipeline, photographs: Path, alpha: Any) 
 def test_too_few_photographs_are_refused(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
     path = photographs_in(photographs)[0]
     pairs = pairs_of(path, photographs, pipe.manifest.model, SIDES)
-    with pytest.raises(InputError, match="wanted at least 20 crops of at least 2 photographs, got 8 of 1"):
+    with pytest.raises(InputError, match="expected at least 20 crops of at least 2 photographs; got 8 crops of 1"):
         calibrate(pipe, pairs, [TEMPERATURE])
     with pytest.raises(InputError, match="found none"):
         photographs_in(tmp_path)

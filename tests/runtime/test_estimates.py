@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_refused_before_it_is_drawn(
     done = caflow("image", source, "-o", out, *OPTIONS)
     assert done.returncode == 1
     assert not list(out.glob("*.png"))
-    wanted = r"wanted [\d.]+ [MG]B of memory, 1 MB are available \(by ulimit -v\): give a smaller "
+    wanted = r"[\d.]+ [MG]B of memory required, 1 MB available \(according to ulimit -v\): use a smaller "
     assert re.search(rf"caflow: {re.escape(str(source))}: {wanted}", done.stderr), done.stderr
     monkeypatch.undo()
     assert caflow("image", source, "-o", out, *OPTIONS).returncode == 0
@@ -131,7 +131,7 @@ def test_workers_that_do_not_fit_together_are_refused(
     short_of(monkeypatch, most + 10**8)
     done = caflow("image", source, tmp_path / "other.png", "-o", tmp_path / "out", *OPTIONS, "--workers", 2)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-1].endswith("give --workers 1")
+    assert done.stderr.splitlines()[-1].endswith("use --workers 1")
 
 
 def test_a_limit_of_the_process_is_found(source: Path, tmp_path: Path) -> None:
@@ -142,7 +142,9 @@ def test_a_limit_of_the_process_is_found(source: Path, tmp_path: Path) -> None:
     shell = 'ulimit -v 1000000; exec "$@"'
     done = subprocess.run(["sh", "-c", shell, "sh", *map(str, line)], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
-    assert re.search(r"wanted [\d.]+ [MG]B of memory, \d+ MB are available \(by ulimit -v\)", done.stderr), done.stderr
+    assert re.search(r"[\d.]+ [MG]B of memory required, \d+ MB available \(according to ulimit", done.stderr), (
+        done.stderr
+    )
     assert not out.exists()
 
 
@@ -168,7 +170,7 @@ def test_quiet_leaves_errors_alone(source: Path, tmp_path: Path) -> None:
     done = caflow("image", source, tmp_path / "broken.png", "-o", tmp_path / "out", *OPTIONS, *given)
     assert done.returncode == 1
     first, last = done.stderr.splitlines()
-    assert first.startswith(f"caflow: {tmp_path / 'broken.png'}: wanted an image")
+    assert first.startswith(f"caflow: {tmp_path / 'broken.png'}: cannot decode this file")
     assert last.startswith("caflow: 1 of 2 images failed")
 
 
@@ -257,7 +259,7 @@ def test_what_fits_by_its_header_alone_is_looked_at_again(
         short_of(monkeypatch, plain)
         look(pipe, jobs[0], Draw(1))
         for job in jobs[1:]:
-            with pytest.raises(TooLittleMemory, match=r"^wanted .* are available"):
+            with pytest.raises(TooLittleMemory, match=r" of memory required, .* available"):
                 look(pipe, job, Draw(1))
 
 

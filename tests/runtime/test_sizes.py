@@ -209,7 +209,7 @@ def test_an_image_of_half_the_models_size(source: Path, calibrated: Path, tmp_pa
     assert report["log_likelihood"] == pytest.approx(best.log_likelihood[0])
     assert report["likelihood_of"] == {"width": 48, "height": 36, "bits": 8, "passes": 1}
     assert (report["outcome"], report["image_typicality"]) == ("unjudged", None)
-    assert report["unjudged_because"] == "24×18 is no size that the model makes of 12×9"
+    assert report["unjudged_because"] == "24×18 is not the size that the model makes from 12×9"
 
 
 def test_an_image_of_the_models_own_size_is_what_it_was(source: Path, calibrated: Path, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_a_source_that_is_large_enough_is_reduced(photographs: Path, calibrated:
     assert "is done already" in caflow(*command).stdout  # without the sheet that there is none of
     other = caflow(*command[:-3], "--fit", "41x30", "--sheet")
     assert other.returncode == 2
-    assert "holds a job with fit [40, 30] (now [41, 30])" in other.stderr
+    assert "contains a job with other settings: fit [40, 30] (now [41, 30])" in other.stderr
 
 
 def test_what_replaces_an_untypical_image_has_its_size(source: Path, calibrated: Path, tmp_path: Path) -> None:

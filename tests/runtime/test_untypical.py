@@ -50,7 +50,7 @@ def test_a_bundle_is_calibrated(uncalibrated: Path, photographs: Path, calibrate
     too_large = caflow("calibrate", bundle, "--data", photographs, "--sides", 4096, "--force")
     assert too_large.returncode == 2
     assert "smaller than 4096×4096 pixels" in too_large.stderr
-    assert "wanted at least 20 crops of at least 2 photographs, got 0 of 0" in too_large.stderr
+    assert "expected at least 20 crops of at least 2 photographs; got 0 crops of 0" in too_large.stderr
     assert json.loads((bundle / NAME).read_text()) == found
     wrong = caflow("calibrate", bundle, *options[:-1], "0.8,0.8")
     assert wrong.returncode == 2
@@ -193,7 +193,7 @@ def test_maps_are_written_and_named(calibrated: Path, source: Path, tmp_path: Pa
         assert read_image(tmp_path / f"out-{name}.png").rgb.shape == (32, 48, 3)
     again = caflow("image", source, "-o", tmp_path / "out.png", "--bundle", calibrated, "--maps")
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     with load(calibrated, backend="cpu") as pipe:
         drawn = pipe.sample(read_image(source).rgb, n=3)
     levels = np.asarray(drawn.log_likelihood_map_per_level)

@@ -1,1 +1,1 @@
-"""Whether a bundle works here, how fast, and whether it still does the same."""
+"""Checks and measurements of a bundle on this machine: correctness, speed, memory, and counters for Prometheus."""

@@ -1,5 +1,8 @@
-"""`caflow bench`: how long best-of-N takes and how that grows with N, how many images run best together, and where
-that is beside what the device can do."""
+"""Measurements of `caflow bench`.
+
+`bench` times best-of-N for several N. `throughput` finds the fastest batch size, and compares its speed with the peak
+speed of the device.
+"""
 
 import statistics
 import time
@@ -17,7 +20,7 @@ from caflow_runtime.image import Image
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 WARM_UPS = 3
-"""On a GPU the second is recorded, and the third the first that is repeated."""
+"""Untimed runs before a measurement. On a GPU, the second run is recorded as a CUDA graph, and the third replays it."""
 FEWEST_RUNS = 5
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 PER_IMAGE = ("encode",)
@@ -26,22 +29,25 @@ PER_ROW = ("decode", "reverse")
 
 @dataclass(frozen=True)
 class Timing:
-    """Best of N of one image."""
+    """Time of best-of-N for one image."""
 
     backend: str
     side: int
-    """Of the square result, in pixels."""
+    """Side of the square result, in pixels."""
     samples: int
+    """N: number of samples that were drawn."""
     median_s: float
+    """Median time of a call, in seconds."""
     p95_s: float
-    """Quantile 0.95; with few runs the slowest."""
+    """95 % quantile of the time, in seconds; with few runs, the longest time."""
     runs: int
+    """Number of timed calls."""
     operations: float
     """Multiplications and additions of one call."""
     times_first: float
-    """Median / median of the first N that was measured."""
+    """Median time, divided by the median time of the first N that was measured."""
     counted_times_first: float
-    """The same of the operations."""
+    """Operations of one call, divided by those of the first N."""
 
     @property
     def images_per_s(self) -> float:
@@ -50,7 +56,7 @@ class Timing:
 
     @property
     def samples_per_s(self) -> float:
-        """Samples drawn, with their likelihoods, per second."""
+        """Samples per second, including their likelihoods."""
         return self.samples / self.median_s
 
     @property
@@ -61,25 +67,32 @@ class Timing:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Single samples of so many images at once as give the most images per second."""
+    """Highest throughput for single samples: the batch size that gives the most images per second."""
 
     backend: str
     batch: int
+    """Number of images in a batch."""
     images_per_s: float
     gflop_per_s: float
+    """10⁹ operations per second."""
     peak_gflop_per_s: float
-    """Of products of matrices, measured on the same backend."""
+    """10⁹ operations per second of large matrix products on the same backend."""
     gpu_memory: int | None
-    """Bytes in use since before the pipeline was opened; None on the CPU."""
+    """Increase of GPU memory in use since before the pipeline was opened, in bytes; None on the CPU."""
 
     @property
     def fraction_of_peak(self) -> float:
-        """0…1; half floats may run with more than what products were measured with."""
+        """Fraction of the peak. It can exceed 1 if the networks use a faster number format than the products."""
         return self.gflop_per_s / self.peak_gflop_per_s
 
 
 def bench(pipe: Pipeline, side: int, samples: Sequence[int], seconds: float) -> Iterator[Timing]:
-    """Time best-of-N of one result of about `side` × `side` for each N, about `seconds` each."""
+    """Time best-of-N for each N in `samples`.
+
+    Arguments:
+        side: side of the square result in pixels; rounded up to a multiple of the model's scale.
+        seconds: approximate duration of the timed calls for each N.
+    """
     (condition,) = _conditions(pipe, side, 1)
     first: tuple[float, float] | None = None
     for n in samples:
@@ -93,9 +106,11 @@ def bench(pipe: Pipeline, side: int, samples: Sequence[int], seconds: float) -> 
 
 
 def throughput(pipe: Pipeline, side: int, seconds: float, memory_before: int | None) -> Throughput:
-    """Try batches of images, each twice as large as the last one, while that makes images faster.
+    """Return the highest throughput. Batch sizes are doubled until the speed does not increase any more.
 
     Arguments:
+        side: side of the square results, as in `bench`.
+        seconds: approximate duration of the timed calls for each batch size.
         memory_before: `gpu.used_memory` before the pipeline was opened; None on the CPU.
     """
     best, per_image = (0, 0.0), operations(pipe, _conditions(pipe, side, 1)[0], 1)
@@ -126,7 +141,7 @@ def _times(run: Callable[[], object], seconds: float) -> list[float]:
 
 
 def operations(pipe: Pipeline, condition: Image, samples: int) -> float:
-    """What the graphs do for `samples` samples of one image, its padding and the overlaps of its tiles included."""
+    """Return the operations of the graphs for samples of one image, including padding and overlaps of tiles."""
     pixels = sum(height * width for height, width in pipe.tiles(condition))
     per_pixel = 0.0
     for graph in pipe.manifest.graphs:

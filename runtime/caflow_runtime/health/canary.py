@@ -1,4 +1,7 @@
-"""The canary: one made-up sample whose log-likelihood tells an engine that computes something else than it should."""
+"""Canary: the log-likelihood of a fixed sample of an artificial condition.
+
+The calibration stores its value. If an engine later gives another value, the engine computes something else.
+"""
 
 from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -8,10 +11,10 @@ SIDE_IN_MULTIPLES = 4
 
 
 def canary_log_likelihood(pipe: Pipeline) -> float:
-    """Nats of a sample that every backend draws alike.
+    """Return the log-likelihood of the canary's sample, in nats. All backends draw the same sample.
 
     Raises:
-        NotFinite
+        NotFinite: if the sample is not finite.
     """
     model = pipe.manifest.model
     side = SIDE_IN_MULTIPLES * model.size_multiple // model.scale
@@ -20,11 +23,11 @@ def canary_log_likelihood(pipe: Pipeline) -> float:
 
 
 def canary_difference(pipe: Pipeline) -> float:
-    """Nats above what it was at calibration.
+    """Return the canary's log-likelihood minus its value at calibration, in nats.
 
     Raises:
         InputError: if the bundle is not calibrated.
-        NotFinite
+        NotFinite: if the sample is not finite.
     """
     known = pipe.calibration.canary.log_likelihood
     return canary_log_likelihood(pipe) - known

@@ -1,4 +1,7 @@
-"""`caflow doctor`: what is installed, which backends work, and whether a bundle computes here what it should."""
+"""Checks of `caflow doctor`.
+
+They show what is installed, which backends work, and whether a bundle computes correct results on this machine.
+"""
 
 import platform
 from collections.abc import Iterator
@@ -32,22 +35,23 @@ OTHERS: tuple[BackendName, ...] = ("openvino", "tensorrt")
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     state: State
-    """absent: not there, and need not be."""
+    """State of the checked item. "absent" means that an optional item is missing or was skipped."""
     found: str
+    """Version, measured value or error."""
     remedy: str = ""
-    """What to do about it, if anything."""
+    """Advice for the user; empty if there is nothing to do."""
 
 
 def check_environment() -> Iterator[Check]:
-    """Python, the base packages, and ONNX Runtime in one of its packages."""
+    """Check Python, the required packages and ONNX Runtime."""
     yield Check("python", "ok", platform.python_version())
     for package in ("caflow-deploy", "numpy"):
         yield Check(package, "ok", version(package))
-    # Either build of OpenCV will do.
+    # Several packages provide OpenCV, so ask the module itself for its version.
     yield Check("opencv", "ok", cv2.__version__)
     builds = installed_builds()
     for device in DEVICES:
@@ -62,7 +66,7 @@ def check_environment() -> Iterator[Check]:
 
 
 def check_bundle(folder: Path) -> Iterator[Check]:
-    """The bundle's files, and the flow's own tests on every backend that is installed."""
+    """Check the files of a bundle, and run the flow's self-tests on every installed backend."""
     try:
         manifest = read_manifest(folder)
         verify_files(folder, manifest)
@@ -70,11 +74,11 @@ def check_bundle(folder: Path) -> Iterator[Check]:
         yield Check("bundle", "failed", str(error), "copy or export the bundle again")
         return
     size = sum(file.bytes for file in bundle.files_of(manifest)) / 2**20
-    yield Check("bundle", "ok", f"{len(manifest.graphs)} graphs, {size:.1f} MiB, every file as the manifest says")
+    yield Check("bundle", "ok", f"{len(manifest.graphs)} graphs, {size:.1f} MiB, all files match the manifest")
     exported = [m for m in manifest.verification if m.graph in ("sample", "score")]
     if exported:
         worst = max(exported, key=lambda m: m.max_error / m.tolerance)
-        found = f"{worst.what}: {worst.max_error:.1e} of {worst.tolerance:.0e} allowed ({worst.verified_with})"
+        found = f"{worst.what}: {worst.max_error:.1e}, at most {worst.tolerance:.0e} allowed ({worst.verified_with})"
         yield Check(f"{manifest.precision} error at export", "ok", found)
     calibrated = _check_calibration(folder)
     yield calibrated
@@ -94,26 +98,31 @@ def _check_calibration(folder: Path) -> Check:
     except BundleError as error:
         return Check("calibration", "failed", error.what, error.remedy)
     if found is None:
-        return Check("calibration", "absent", "none: typicality is not known", "caflow calibrate makes one")
-    return Check("calibration", "ok", f"of {found.truth.images} crops of {found.photographs} photographs")
+        return Check(
+            "calibration", "absent", "no calibration, so typicality is unknown", "run caflow calibrate to add one"
+        )
+    return Check("calibration", "ok", f"from {found.truth.images} crops of {found.photographs} photographs")
 
 
 def _check_on(graphs: Graphs, backend: Backend, is_calibrated: bool) -> Iterator[Check]:
     manifest = graphs.manifest
     allowed = TOLERANCES[manifest.precision].flow
-    remedy = f"do not use this bundle on {backend.name}: try another backend or --precision fp32, and report it"
+    remedy = (
+        f"do not use this bundle on {backend.name}; use another backend, or export with --precision fp32, and report "
+        "the error"
+    )
     if manifest.precision in backend.lacks:
-        yield Check(backend.name, "absent", f"does not run networks in {manifest.precision}", "give --backend openvino")
+        yield Check(backend.name, "absent", f"does not run networks in {manifest.precision}", "use --backend openvino")
         return
     inputs = cases(manifest.model, backend.profiles)[-1]
     if len(inputs[1]) == 1:
-        yield Check(backend.name, "absent", "not asked, as its engines run single rows", "build with more --max-rows")
+        yield Check(backend.name, "absent", "skipped: its engines run single rows", "build them with larger --max-rows")
         return
     try:
         for kind, what, error in flow_errors(graphs.on_host(), manifest.model.levels, *inputs, is_invertible(manifest)):
             worst = float(np.abs(error).max())
             state: State = "ok" if worst <= allowed[kind] else "failed"
-            found = f"{worst:.1e} of {allowed[kind]:.0e} allowed"
+            found = f"{worst:.1e}, at most {allowed[kind]:.0e} allowed"
             yield Check(f"{backend.name}: {what}", state, found, "" if state == "ok" else remedy)
         largest = Room(PIXEL_BUDGET, backend.profiles).largest_sides
         if is_calibrated and (largest is None or min(largest) >= SIDE_IN_MULTIPLES * manifest.model.size_multiple):
@@ -123,10 +132,10 @@ def _check_on(graphs: Graphs, backend: Backend, is_calibrated: bool) -> Iterator
 
 
 def _check_canary(pipe: Pipeline, remedy: str) -> Check:
-    """What the bundle was calibrated with, and what runs here, may each be off by what was allowed at export."""
+    """Compare the canary with its value at calibration. Either backend may deviate by the export tolerance."""
     allowed = 2 * TOLERANCES[pipe.manifest.precision].log_likelihood
     difference = abs(canary_difference(pipe) / pipe.calibration.canary.log_likelihood)
     state: State = "ok" if difference <= allowed else "failed"
-    found = f"{difference:.1e} of {allowed:.0e} allowed; calibrated on {pipe.calibration.canary.backend}"
+    found = f"{difference:.1e}, at most {allowed:.0e} allowed; calibrated on {pipe.calibration.canary.backend}"
     name = f"{pipe.backend}: the canary's log-likelihood, relative"
     return Check(name, state, found, "" if state == "ok" else remedy)

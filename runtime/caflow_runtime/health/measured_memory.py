@@ -1,7 +1,7 @@
-"""Measures the memory that runs of a bundle's graphs take on the CPU, in processes of their own.
+"""Measurement of the memory that runs of a bundle's graphs need on the CPU.
 
-The peak of a process never falls, and what a run leaves is used by the next one: so each case has a new process, which
-is forked from one that has imported all that is needed, and nothing else.
+Each case is measured in a new process, because the peak memory of a process never falls, and a run reuses memory that
+an earlier run freed. The new process is forked from one that has imported all required modules and done nothing else.
 """
 
 import multiprocessing
@@ -20,30 +20,32 @@ from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.pipeline.pipeline import PIXEL_BUDGET, load
 
 ROWS = (4, 16)
-"""Of a window. What each adds differs, as allocators round up."""
+"""Numbers of rows of a window that are measured. Memory per row differs between them, since allocators round up."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""A process that forks must have no other threads."""
+"""Environment variables that keep the forking process without other threads."""
 
 
 class CannotMeasure(RuntimeError):
-    """Memory is not known on this system, or a process that measures it failed."""
+    """Memory cannot be measured: the system does not report it, or the measuring process failed."""
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What was measured."""
+    """Measured memory of sampling and of scoring."""
 
     sample: RunMemory
     score: RunMemory
 
 
 def measure_memory(folder: Path) -> Measured:
-    """Of sampling and of scoring, with runs of about `PIXEL_BUDGET` pixels: seconds to minutes, as the model is large.
+    """Measure the memory of sampling and of scoring, with runs of about `PIXEL_BUDGET` pixels.
+
+    This takes seconds to minutes, depending on the size of the model.
 
     Raises:
         CannotMeasure
     """
     if resident_memory() is None:
-        raise CannotMeasure("the memory of processes is not known on this system")
+        raise CannotMeasure("this system does not report the memory of processes; measure on Linux")
     line = [sys.executable, "-m", __name__, str(folder.absolute())]
     done = subprocess.run(line, capture_output=True, check=False, env=os.environ | ONE_THREAD)
     if done.returncode:
@@ -66,13 +68,18 @@ def _measured(folder: Path) -> Measured:
 
 
 def _line(smaller: tuple[int, int], larger: tuple[int, int]) -> tuple[float, float]:
-    """A constant, and bytes per pixel, through two pairs of pixels and bytes."""
+    """Return the constant bytes, and the bytes per pixel, of the line through two points (pixels, bytes)."""
     slope = max(0.0, (larger[1] - smaller[1]) / (larger[0] - smaller[0]))
     return max(0.0, larger[1] - slope * larger[0]), slope
 
 
 def _need(folder: Path, kind: str, rows: int, side: int) -> int:
-    """Bytes that a new process needs for so many rows of a window, beside an open bundle."""
+    """Return the bytes that a new process needs for `rows` rows of a window, in addition to the open bundle.
+
+    Arguments:
+        kind: "sample" or "score".
+        side: side of the square window, in target pixels.
+    """
     with multiprocessing.get_context("fork").Pool(1) as pool:
         return pool.apply(_need_here, (folder, kind, rows, side))
 

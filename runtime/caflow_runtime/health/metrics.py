@@ -1,11 +1,10 @@
-"""Numbers of a running process for Prometheus: what was drawn, what was rejected, and whether likelihoods still are
-what they were at calibration.
+"""Metrics of a running process for Prometheus: counts of results and rejections, and drift from the calibration.
 
 with Metrics(pipe, pipe.calibration.reference(0.8)) as metrics:
     metrics.serve(9100)
     metrics.observe_best(pipe.best_of(image, n=10), Draw(n=10))
 
-Labels have few values: names of images are for logs.
+Every label has few possible values. Names of images belong in logs, not in labels.
 """
 
 import math
@@ -35,15 +34,16 @@ from caflow_runtime.rows.draw import Draw
 
 LOOPBACK = "127.0.0.1"
 OUTCOMES = (*get_args(Outcome), "rejected", "error")
-"""Of an image: as in `Best`; a given target that was rejected; or nothing."""
+"""Outcomes of an image: those of `Best`; "rejected" for a scored target; "error" if there is no result."""
 UNTYPICAL, NOT_FINITE = "untypical", "not_finite"
 VERDICTS = (("accepted", ""), ("rejected", UNTYPICAL), ("rejected", NOT_FINITE))
-"""Of a sample, or of a given target, with the reason."""
+"""Verdicts on a sample or a scored target, each with the reason of a rejection."""
 INSTEAD = ("best", "bicubic", "error")
 STAGES = ("sample", "score", "postprocess")
 FRAMES = ("ok", "untypical", "rejected", "dropped")
 BITS_PER_DIM = tuple(np.arange(0.5, 8.5, 0.5).tolist())
-"""Upper ends of the histogram's buckets where there is no calibration: 8 is that of values that are all as likely."""
+"""Upper bounds of the histogram's buckets if there is no calibration. 8 bits/dim means that all values are equally
+likely."""
 QUANTILES = 21
 DIFFERENCES = (-0.1, -0.05, -0.02, -0.01, -0.005, -0.002, -0.001, 0.0, 0.01, 0.1)
 SPREADS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -51,33 +51,36 @@ SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 class Instruments(Protocol):
-    """What counts: prometheus_client, or the metrics of an engine.
+    """Factory of counters, gauges and histograms: prometheus_client, or the metrics of a serving engine.
 
-    What has labels gives by `labels(*values)` what is counted with; what has none is that itself: `inc` of a counter,
-    `set` of a gauge, `observe` of a histogram.
+    Counters have the method `inc`, gauges `set` and histograms `observe`. An instrument with labels must first be
+    narrowed to one value of each label, by `labels(*values)`.
     """
 
     def counter(self, name: str, text: str, labels: Sequence[str]) -> Any:
-        """Its name is without the `_total` that it is shown with."""
+        """Make a counter. `name` has no suffix `_total`; it is added when the counter is exported."""
 
     def gauge(self, name: str, text: str, labels: Sequence[str]) -> Any: ...
 
     def histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Any:
-        """`buckets` are upper ends."""
+        """Make a histogram. `buckets` are the upper bounds of its buckets."""
 
 
 class Prometheus:
-    """Instruments of prometheus_client, in a registry of their own."""
+    """Instruments of prometheus_client, in their own registry."""
 
     def __init__(self) -> None:
-        """
+        """Create an empty registry.
+
         Raises:
-            InputError: if prometheus_client is missing.
+            InputError: if prometheus_client is not installed.
         """
         try:
             import prometheus_client
         except ModuleNotFoundError:
-            raise InputError("metrics need prometheus_client: pip install 'caflow-deploy[metrics]'") from None
+            raise InputError(
+                "metrics require prometheus_client; install it with pip install 'caflow-deploy[metrics]'"
+            ) from None
         self._package = prometheus_client
         self.registry = prometheus_client.CollectorRegistry()
 
@@ -91,12 +94,12 @@ class Prometheus:
         return self._package.Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
     def serve(self, port: int, address: str) -> Any:
-        """The server and its thread."""
+        """Start an HTTP server for the metrics. Return the server and its thread."""
         return self._package.start_http_server(port, address, self.registry)
 
 
 class Metrics:
-    """Counts results, and shows the counts to whoever asks `serve`'s endpoint. One thread may observe at a time."""
+    """Metrics of results, which `serve` exposes over HTTP. Only one thread may call `observe` methods at a time."""
 
     def __init__(
         self,
@@ -106,20 +109,20 @@ class Metrics:
         instruments: Instruments | None = None,
         buckets: Sequence[float] | None = None,
     ) -> None:
-        """Where the bundle is calibrated, the canary is drawn once.
+        """Create all metrics. If the bundle is calibrated, the canary's sample is drawn once.
 
         Arguments:
-            pipe: whose results they are.
-            reference: what is typical of them: `pipe.calibration.truth` of images that are scored, or
-                `pipe.calibration.reference(temperature)` of samples. None where that is not known, and for progressive
-                best-of-N, which drops samples unseen: then drift is NaN.
-            window: so many of the last images count for drift.
-            instruments: of an engine that shows them; None is prometheus_client, which `serve` shows.
-            buckets: of samples' bits per dimension, upper ends; None is `buckets_of` the reference.
+            pipe: pipeline that makes the results.
+            reference: typical values of the results. For scored images, pass `pipe.calibration.truth`; for samples,
+                `pipe.calibration.reference(temperature)`. Pass None if there is no calibration, or for progressive
+                best-of-N, which drops samples early. Drift is then NaN.
+            window: number of recent images that drift is computed from.
+            instruments: metrics of a serving engine, which exports them. None uses prometheus_client, for `serve`.
+            buckets: upper bounds of the buckets for bits per dimension; None uses `buckets_of(reference)`.
 
         Raises:
-            InputError: if prometheus_client is wanted and missing.
-            NotFinite: if the canary is not.
+            InputError: if prometheus_client is required but not installed.
+            NotFinite: if the canary's sample is not finite.
         """
         self._instruments = instruments or Prometheus()
         self.drift = None if reference is None else Drift(reference, window)
@@ -130,11 +133,12 @@ class Metrics:
         self._make_gauges(pipe)
 
     def observe_best(self, best: Best, draw: Draw, measures_drift: bool = True) -> None:
-        """The best of N of each image.
+        """Count the results of best-of-N.
 
         Arguments:
-            draw: how they were drawn.
-            measures_drift: whether that is how those of the reference were.
+            best: results of one or more images.
+            draw: settings that the samples were drawn with.
+            measures_drift: whether to include the results in drift. The reference must be valid for these settings.
         """
         n = draw.keep[-1] if draw.keep else draw.n
         most = n + draw.most_samples - draw.n
@@ -143,27 +147,32 @@ class Metrics:
             self._requests.labels(self._model, outcome).inc()
             if outcome in ("best", "bicubic"):
                 self._all_rejected.labels(outcome).inc()
-            if draw.judges == "image":  # judging ends with the first image that is accepted
+            if draw.judges == "image":  # Judging ends at the first accepted image.
                 self._count(int(outcome in ("accepted", "unjudged")), int(rejected[k]), 0)
-            else:  # drawing ended when n were accepted, or no more might be drawn
+            else:  # Drawing ends once n samples are accepted, or at the limit.
                 accepted = min(n, most - int(rejected[k]))
                 untypical = len(drawn) - accepted
                 self._count(accepted, untypical, int(rejected[k]) - untypical)
             self._observe_drawn(drawn, float(best.bits_per_dim[k]) if best.density_at == "sample" else math.nan)
             if measures_drift:
-                self._add_to_drift(drawn[:1])  # the first that came, whatever its likelihood: the best would be biased
+                # Use the first sample, not the most likely one: choosing by likelihood would bias the metric.
+                self._add_to_drift(drawn[:1])
 
     def observe_samples(self, samples: Samples) -> None:
-        """All samples of each image."""
+        """Count the results of `Pipeline.sample`: all samples of each image."""
         for drawn, numbers in zip(samples.bits_per_dim, samples.sample, strict=True):
             self._requests.labels(self._model, "unjudged").inc()
             self._count(len(drawn), 0, 0)
             self._observe_drawn(drawn, float(drawn[0]))
-            if samples.density_at == "sample":  # else they were changed, and scored again
+            if samples.density_at == "sample":  # otherwise they were changed and scored again
                 self._add_to_drift(drawn[numbers == 0])
 
     def observe_score(self, score: Score, verdicts: Sequence[bool] | Any) -> None:
-        """Given targets, and whether each was accepted, as `Typicality.accept` says it."""
+        """Count scored targets.
+
+        Arguments:
+            verdicts: whether each target was accepted, as `Typicality.accept` returns.
+        """
         for is_accepted in verdicts:
             self._requests.labels(self._model, "accepted" if is_accepted else "rejected").inc()
             self._count(int(is_accepted), int(not is_accepted), 0)
@@ -172,7 +181,7 @@ class Metrics:
         self._add_to_drift(score.bits_per_dim)
 
     def observe_verdict(self, verdict: Verdict) -> None:
-        """A pair of files that was judged."""
+        """Count a judged pair of files."""
         self._requests.labels(self._model, verdict.verdict).inc()
         if verdict.bits_per_dim is None:
             return
@@ -182,17 +191,17 @@ class Metrics:
         self._add_to_drift(np.array([verdict.bits_per_dim]))
 
     def observe_frame(self, frame: Frame) -> None:
-        """One of a video. It does not count for drift: its sample is the best of its scene, whose frames are alike."""
+        """Count a frame of a video. Drift excludes frames, since those of a scene are alike and share a sample."""
         self._frames.labels("rejected" if frame.rejected else "untypical" if frame.untypical else "ok").inc()
         if not frame.rejected:
             self._bits.observe(frame.bits_per_dim)
 
     def observe_dropped(self, frames: int = 1) -> None:
-        """Frames that came too fast."""
+        """Count frames that were skipped because they arrived too fast."""
         self._frames.labels("dropped").inc(frames)
 
     def observe_error(self, error: Exception) -> None:
-        """An image of which there is no result."""
+        """Count an image that has no result."""
         self._requests.labels(self._model, "error").inc()
         if isinstance(error, NotFinite):
             self._all_rejected.labels("error").inc()
@@ -204,7 +213,7 @@ class Metrics:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Counts the time that something takes: one of `STAGES`."""
+        """Measure the time of the block, as the stage `name`, one of `STAGES`."""
         started = time.perf_counter()
         try:
             yield
@@ -212,24 +221,27 @@ class Metrics:
             self._seconds.labels(name).observe(time.perf_counter() - started)
 
     def serve(self, port: int, address: str = LOOPBACK) -> int:
-        """Answer at http://address:port/metrics until `close`; the port, which the system chooses of 0.
+        """Serve the metrics at http://address:port/metrics until `close` is called. Return the port.
+
+        Arguments:
+            port: TCP port; 0 lets the system choose a free port.
 
         Raises:
-            InputError: if that cannot be.
+            InputError: if a serving engine exports the metrics, they are served already, or the port is not available.
         """
         if not isinstance(self._instruments, Prometheus):
-            raise InputError("these metrics are shown by an engine, at an endpoint of its own")
+            raise InputError("cannot serve these metrics: the serving engine exports them at its own endpoint")
         if self._endpoint is not None:
-            raise InputError(f"metrics are served on port {self._endpoint[0].server_port} already: close them first")
+            raise InputError(f"metrics are already served on port {self._endpoint[0].server_port}; call close() first")
         try:
             self._endpoint = self._instruments.serve(port, address)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
-            raise InputError(f"metrics: port {port} of {address}: {why}: give another") from None
+            raise InputError(f"metrics: cannot use port {port} of {address}: {why}; choose another port") from None
         return int(self._endpoint[0].server_port)
 
     def close(self) -> None:
-        """Answer no longer."""
+        """Stop serving, if `serve` was called."""
         if self._endpoint is None:
             return
         server, thread = self._endpoint
@@ -251,7 +263,11 @@ class Metrics:
             self._samples.labels(self._model, *verdict).inc(count)
 
     def _observe_drawn(self, drawn: Floats, chosen: float) -> None:
-        """Bits/dim of one image's samples, and of the one that was chosen, NaN where there is none like them."""
+        """Count the bits/dim of one image's samples.
+
+        Arguments:
+            chosen: bits/dim of the chosen sample; NaN if none was chosen, or its image was changed and scored again.
+        """
         for bits in drawn:
             self._bits.observe(bits)
         if len(drawn) > 1:
@@ -267,7 +283,7 @@ class Metrics:
         self._ks.set(self.drift.ks)
 
     def _make_counters(self) -> None:
-        """With every value of every label at 0, so that ratios are right from the first minute."""
+        """Make the counters. All label values start at 0, so that ratios are right from the first minute."""
 
         def counter(name: str, text: str, labels: list[str], values: list[tuple[str, ...]]) -> Any:
             made = self._instruments.counter(name, text, labels)
@@ -277,36 +293,38 @@ class Metrics:
 
         model = self._model
         self._requests = counter(
-            "caflow_requests", "Images, by what became of them.", ["model", "outcome"], [(model, o) for o in OUTCOMES]
+            "caflow_requests", "Number of images, by outcome.", ["model", "outcome"], [(model, o) for o in OUTCOMES]
         )
         self._samples = counter(
             "caflow_samples",
-            "Samples that were drawn, or targets that were scored.",
+            "Number of drawn samples or scored targets, by verdict.",
             ["model", "verdict", "reason"],
             [(model, *verdict) for verdict in VERDICTS],
         )
         self._all_rejected = counter(
             "caflow_all_rejected",
-            "Images of which no sample was accepted, by what there is instead.",
+            "Number of images without an accepted sample, by the result that replaced it.",
             ["instead"],
             [(instead,) for instead in INSTEAD],
         )
-        self._frames = counter("caflow_frames", "Frames of videos.", ["verdict"], [(verdict,) for verdict in FRAMES])
+        self._frames = counter(
+            "caflow_frames", "Number of video frames, by verdict.", ["verdict"], [(verdict,) for verdict in FRAMES]
+        )
 
     def _make_histograms(self, bits_per_dim: Sequence[float]) -> None:
         def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Any:
             return self._instruments.histogram(name, text, labels, buckets)
 
         self._bits = histogram(
-            "caflow_sample_bits_per_dim", "Of samples, all that are finite, or of scored targets.", bits_per_dim
+            "caflow_sample_bits_per_dim", "Bits per dimension of finite samples or scored targets.", bits_per_dim
         )
         self._best_minus_median = histogram(
-            "caflow_best_minus_median_bpd", "Bits/dim of the chosen sample above the median of its image.", DIFFERENCES
+            "caflow_best_minus_median_bpd", "Bits/dim of the chosen sample minus the median of its image.", DIFFERENCES
         )
         self._spread = histogram(
-            "caflow_logp_spread", "Standard deviation over an image's samples, in bits/dim.", SPREADS
+            "caflow_logp_spread", "Standard deviation of the bits/dim of an image's samples.", SPREADS
         )
-        self._seconds = histogram("caflow_stage_seconds", "What takes the time.", SECONDS, ["stage"])
+        self._seconds = histogram("caflow_stage_seconds", "Duration of each stage in seconds.", SECONDS, ["stage"])
         for stage in STAGES:
             self._seconds.labels(stage)
 
@@ -315,21 +333,34 @@ class Metrics:
             return self._instruments.gauge(name, text, labels)
 
         manifest = sha256_of(pipe.folder / MANIFEST)
-        info = gauge("caflow_model_info", "Always 1.", ["version", "precision", "manifest"])
+        info = gauge(
+            "caflow_model_info",
+            "Version, precision and manifest hash as labels; the value is 1.",
+            ["version", "precision", "manifest"],
+        )
         info.labels(version("caflow-deploy"), pipe.manifest.precision, manifest).set(1)
-        self._psi = gauge("caflow_drift_psi", "Of the last images against the calibration: above 0.2 is worth a look.")
+        self._psi = gauge(
+            "caflow_drift_psi",
+            "Population stability index of recent images against the calibration; check values above 0.2.",
+        )
         self._psi.set(math.nan)
-        self._ks = gauge("caflow_drift_ks", "Kolmogorov-Smirnov distance of the last images from the calibration.")
+        self._ks = gauge("caflow_drift_ks", "Kolmogorov-Smirnov distance of recent images from the calibration.")
         self._ks.set(math.nan)
-        canary = gauge("caflow_canary_difference", "Nats of the canary, at the start, above those at calibration.")
+        canary = gauge(
+            "caflow_canary_difference",
+            "Log-likelihood of the canary at the start minus its value at calibration, in nats.",
+        )
         try:
             canary.set(canary_difference(pipe))
-        except InputError:  # there is none
+        except InputError:  # The bundle is not calibrated.
             canary.set(math.nan)
 
 
 def buckets_of(*references: Reference | None) -> Sequence[float]:
-    """Upper ends of buckets, each with a twentieth of a calibration's images, where there is one."""
+    """Return upper bounds of buckets, each with 5 % of a calibration's images; without calibration, fixed bounds.
+
+    The bounds of several references are merged.
+    """
     known = [reference.main.bits_per_dim for reference in references if reference is not None]
     if not known:
         return BITS_PER_DIM

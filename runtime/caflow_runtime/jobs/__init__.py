@@ -1,1 +1,1 @@
-"""Many files, and one folder of results that the same command resumes."""
+"""Jobs over many files. Each job writes to one folder of results, and the same command resumes an interrupted job."""

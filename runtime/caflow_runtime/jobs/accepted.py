@@ -1,4 +1,4 @@
-"""Accepted targets: a list of their names, or a folder with copies of their files, or links to them."""
+"""Accepted targets of `caflow filter`: a list of their paths, or a folder with copies of the files or links to them."""
 
 import os
 import shutil
@@ -14,16 +14,24 @@ from caflow_runtime.whole_files import whole_file
 LIST, LIST0, FILES = "accepted.txt", "accepted.list0", "accepted"
 
 Accepted = Literal["list", "list0", "copy", "link"]
-"""How accepted targets are given: their paths, one a line in `accepted.txt`, or each ended by a zero byte in
-`accepted.list0`, as `xargs -0` reads them; or their files, or symbolic links, in `accepted/`."""
+"""Form in which accepted targets are written.
+
+* "list": their paths in `accepted.txt`, one per line.
+* "list0": their paths in `accepted.list0`, each followed by a zero byte, as `xargs -0` reads them.
+* "copy": copies of their files in `accepted/`.
+* "link": symbolic links to their files in `accepted/`.
+"""
 PLACES: dict[Accepted, str] = {"list": LIST, "list0": LIST0, "copy": FILES, "link": FILES}
+"""Name of the file or folder that each form is written to."""
 
 
 def write_list(path: Path, names: Iterable[str], end: bytes) -> None:
-    """Write names, each followed by `end`, a line break or a zero byte; all of them or nothing.
+    """Write a list of names, each followed by `end`: a line break or a zero byte.
+
+    If writing fails, an existing file stays unchanged.
 
     Raises:
-        InputError: if a name does not fit in a line.
+        InputError: if `end` is a line break, and a name contains one.
         OSError
     """
     with whole_file(path) as partial, partial.open("wb") as file:
@@ -34,44 +42,55 @@ def write_list(path: Path, names: Iterable[str], end: bytes) -> None:
 
 
 def check_fits_in_a_line(name: str) -> None:
-    """Refuse a name with a line break: who reads the list would find two names, perhaps that of a rejected file.
+    """Refuse a name that contains a line break.
+
+    Readers of the list would take such a name for two names, and one of these may be the name of a rejected file.
 
     Raises:
         InputError
     """
     if name.splitlines() != [name]:
         raise InputError(
-            f"{name!r} has a line break, so it does not fit in {LIST}: give --accepted list0, and read {LIST0} with "
-            "xargs -0, or give --accepted copy"
+            f"{name!r} contains a line break, so it cannot be written to {LIST}; use --accepted list0 and read {LIST0} "
+            "with xargs -0, or use --accepted copy"
         )
 
 
 def place_of(name: str) -> Path:
-    """Of a file: absolute, and through no link, but that it may be one itself."""
+    """Return the absolute path of a file, with all links in its folder resolved. The file itself may be a link."""
     path = Path(name)
     return _resolved(path.parent) / path.name
 
 
 def common_folder(pairs: Iterable[FilePair]) -> str:
-    """The deepest one that holds all targets: what their names are relative to, so no two become one.
+    """Return the deepest folder that contains all targets.
+
+    Accepted files keep their paths relative to this folder, so files of different folders never get the same name.
 
     Raises:
-        InputError: if there is none.
+        InputError: if the targets are on different drives.
     """
     try:
         return os.path.commonpath({place_of(pair.target).parent for pair in pairs})
     except ValueError:
-        raise InputError("targets are on several drives, so have no folder in common: give --accepted list") from None
+        raise InputError(
+            "the targets are on different drives, so they have no common folder; use --accepted list"
+        ) from None
 
 
 def place_files(folder: Path, names: Iterable[str], common: str, how: Accepted) -> None:
-    """Copies of files, or links to them, below a folder."""
+    """Copy files to a folder, or create links to them there.
+
+    Arguments:
+        common: folder that contains all files. Their paths relative to it are kept in `folder`.
+        how: "copy" or "link".
+    """
     folder.mkdir(exist_ok=True)
     for name in names:
         source = place_of(name)
         place = folder / source.relative_to(common)
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)  # else a copy would go through a link that is there, into the original
+        place.unlink(missing_ok=True)  # otherwise a copy would follow an old link and overwrite the original
         if how == "copy":
             shutil.copy2(source, place)
         else:
@@ -80,5 +99,5 @@ def place_files(folder: Path, names: Iterable[str], common: str, how: Accepted) 
 
 @lru_cache(maxsize=1024)
 def _resolved(folder: Path) -> Path:
-    """A list has many files of each folder."""
+    """Resolve all links in the path of a folder. Results are cached, since lists have many files of each folder."""
     return folder.resolve()

@@ -1,4 +1,4 @@
-"""Learning what is typical: measures of true images, and of samples, to a `Calibration`."""
+"""Calibration of a bundle: measures true images and samples, and learns the typical values of their likelihoods."""
 
 from collections.abc import Iterable, Sequence
 
@@ -28,13 +28,14 @@ def calibrate(
     seed: int = 0,
     measures_coverage: bool = True,
 ) -> Calibration:
-    """What is typical of true images like those of `pairs`, and of samples of their conditions.
+    """Return a calibration that is learned from true images and from samples of their conditions.
 
-    Coverage is measured with the smallest pair of each photograph.
+    Every true image is scored, and one sample of its condition is drawn at each of the temperatures. Coverage is
+    measured with the smallest pair of each photograph.
 
     Raises:
-        InputError: if there are too few pairs.
-        NotFinite: if the model cannot score one of them.
+        InputError: if there are too few pairs, or their measures give no usable calibration.
+        NotFinite: if a sample, or the likelihood of a true image, is not finite.
     """
     model, kinds = pipe.manifest.model, [None, *temperatures]
     names, given = [], []
@@ -49,12 +50,12 @@ def calibrate(
             for kind, so_far in zip(kinds, measures, strict=True):
                 so_far.append(_measures(pipe, pair, kind, (seed + k) % 2**32))
         except NotFinite as error:
-            raise NotFinite(f"{pair.photograph}: {error}: leave it out") from None
+            raise NotFinite(f"{pair.photograph}: {error}; remove this photograph") from None
     photographs = sorted(set(names))
     if len(names) < FEWEST_PAIRS or len(photographs) < 2:
         raise InputError(
-            f"wanted at least {FEWEST_PAIRS} crops of at least 2 photographs, got {len(names)} of {len(photographs)}: "
-            "some hundred photographs give a dependable calibration"
+            f"expected at least {FEWEST_PAIRS} crops of at least 2 photographs; got {len(names)} crops of "
+            f"{len(photographs)}. A reliable calibration requires some hundred photographs"
         )
     fold = np.array([photographs.index(name) % FOLDS for name in names])
     try:
@@ -63,7 +64,7 @@ def calibrate(
             for kind, measured in zip(kinds, measures, strict=True)
         ]
     except ValueError as error:
-        raise InputError(f"these images give no usable calibration: {error}: use other photographs") from None
+        raise InputError(f"these images give no usable calibration: {error}; use other photographs") from None
     return Calibration(
         format=FORMAT,
         format_version=FORMAT_VERSION,
@@ -77,7 +78,7 @@ def calibrate(
 
 
 def _measures(pipe: Pipeline, pair: Pair, temperature: float | None, seed: int) -> Floats:
-    """(K,) of the true image, or of a sample."""
+    """Return the measures, (K,), of the true image; or, with a temperature, of one sample of its condition."""
     if temperature is None:
         scored: Likelihood = pipe.score(pair.target, pair.condition)
     else:

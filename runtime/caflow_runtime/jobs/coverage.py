@@ -1,4 +1,7 @@
-"""Measuring coverage: true images, held against samples of their conditions."""
+"""Measurement of coverage: ranks of true images among samples of their conditions.
+
+The ranks tell whether samples vary as much as they should. `calibrate` stores them in the calibration.
+"""
 
 from collections.abc import Sequence
 
@@ -12,14 +15,20 @@ from caflow_runtime.judge.coverage import QUANTITIES, Coverage, Floats, quantity
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 SAMPLES = 19
-"""Of each condition: truths between the lowest and the highest would be 90 %."""
+"""Number of samples of each condition. If their spread is right, 90 % of true values lie between the lowest and the
+highest sample."""
 
 
 def measure(pipe: Pipeline, pairs: Sequence[Pair], temperature: float = 1.0, seed: int = 0) -> list[Coverage]:
-    """Of each level and quantity, from one block of each pair, which the seed chooses.
+    """Return the coverage of each level and quantity, level by level.
+
+    For each level, one block of each pair is compared with the same block of the samples.
+
+    Arguments:
+        seed: determines the noise of the samples and the positions of the blocks.
 
     Raises:
-        NotFinite: if a sample is not.
+        NotFinite: if a sample is not finite.
     """
     model, rng = pipe.manifest.model, np.random.default_rng(seed)
     sides = [cell_side(model, f"decode_{j}") for j in range(model.levels)]

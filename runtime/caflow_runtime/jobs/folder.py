@@ -1,4 +1,8 @@
-"""The folder of a job that the same command resumes. `job.json` holds its settings: no other job is resumed there."""
+"""Folder of a job that the same command resumes.
+
+`job.json` stores the job's settings. A command with other settings is refused, so that results are never mixed. Only
+one process can work in a folder at a time (`alone`).
+"""
 
 import os
 from collections.abc import Iterator
@@ -20,66 +24,69 @@ from caflow_runtime.whole_files import leftover_of, write_whole
 
 NAME, LOCK = "job.json", ".lock"
 SHOWN = 16
-"""Characters of a setting: hashes are long."""
+"""Largest number of characters of a setting in messages, since hashes are long."""
 
 
 class PipelineSettings(msgspec.Struct, frozen=True):
-    """What all results of a pipeline depend on."""
+    """Settings of a pipeline that its results depend on."""
 
     bundle: str
-    """SHA-256 of its manifest, which has those of all other files."""
+    """SHA-256 of the bundle's manifest, which contains the hashes of all other files."""
     calibration: str | None
-    """SHA-256; None where the bundle is not calibrated."""
+    """SHA-256 of the calibration; None if the bundle is not calibrated."""
     precision: str
     backend: str
     pixel_budget: int | None = None
+    """Pixel budget that the user set; None for the default."""
     overlap: int | None = None
-    """As given; None is the default."""
+    """Overlap of tiles that the user set, in pixels; None for the default."""
 
 
 class State(msgspec.Struct):
-    """`job.json`."""
+    """Contents of `job.json`."""
 
     settings: dict[str, Any]
-    """All that the results depend on, as `flat` gives it."""
+    """All settings that the results depend on, in the form that `flat` returns."""
     command: str
-    """Whose job it is, such as `caflow image`."""
+    """Command that the job belongs to, such as `caflow image`."""
 
     def write(self, folder: Path) -> None:
-        """Whole or not at all, even if the machine stops."""
+        """Write `job.json`. If the process or the machine stops while writing, the old file stays unchanged."""
         write_whole(folder / NAME, msgspec.json.encode(self))
 
 
 def is_passing(path: Path) -> bool:
-    """Whether a file in a job's folder is there only while a process runs, or after it was killed."""
+    """Return whether a file in a job's folder is temporary: the lock, or a file that is not completely written."""
     return path.name == LOCK or leftover_of(path) is not None
 
 
 def make_folder(folder: Path) -> None:
-    """One that results are written to, and those above it.
+    """Create a folder for results and its parent folders, if they do not exist.
 
     Raises:
-        InputError: if it cannot be written to.
-        OSError: if it cannot be made.
+        InputError: if a file has this name, or the folder cannot be written to.
+        OSError: if the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{folder}: wanted a folder for results, a file is in its place: give another -o") from None
+        raise InputError(
+            f"{folder} must be a folder, but this path or a part of it is a file; choose another -o"
+        ) from None
     if not os.access(folder, os.W_OK):
-        raise InputError(f"{folder}: cannot be written to")
+        raise InputError(f"{folder} cannot be written to; change its permissions, or choose another -o")
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder until the block ends, so that no other job writes to it. The folder is made if it does not exist.
+    """Lock a folder until the block ends, so that no other job writes to it. Create the folder if it does not exist.
 
     The lock is a file in the folder. The system releases it when the process ends, even if the process is killed. A
     folder that is empty at the end is removed, unless it was empty before.
 
     Raises:
-        InputError: if another process holds the folder, or it cannot be written to.
-        OSError: if it cannot be made.
+        InputError: if another process has locked the folder, or the folder cannot be written to.
+        OSError: if the folder cannot be created.
     """
     was_empty = folder.is_dir() and not any(folder.iterdir())
     make_folder(folder)
@@ -87,20 +94,20 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(f"another process works in {folder}: wait for it, or give another -o") from None
+        raise InputError(f"another process is working in {folder}; wait until it ends, or choose another -o") from None
     try:
         yield
     finally:
-        with suppress(OSError):  # before the release: afterwards it may be the file of another process
+        with suppress(OSError):  # Remove the file before the release: afterwards it may be the lock of another process.
             (folder / LOCK).unlink()
         lock.release()
         if not was_empty:
-            with suppress(OSError):  # there is something in it
+            with suppress(OSError):  # The folder is not empty.
                 folder.rmdir()
 
 
 def is_intact(folder: Path, file: File) -> bool:
-    """Whether a file of a job still is as `describe_file` found it when it was finished."""
+    """Return whether a finished file of a job still has the size and hash that `describe_file` recorded."""
     path = folder / file.path
     try:
         return path.stat().st_size == file.bytes and sha256_of(path) == file.sha256
@@ -109,19 +116,19 @@ def is_intact(folder: Path, file: File) -> bool:
 
 
 def stamp_of(path: str | Path) -> str | None:
-    """The size of a file in bytes and the time when it was last changed in nanoseconds; None if it cannot be found.
+    """Return the stamp of a file: its size in bytes and its modification time in nanoseconds; None if it is missing.
 
-    A file whose contents changed has another stamp, unless its size and time were set to what they were.
+    If the contents of a file change, its stamp changes too, unless both size and time are restored.
     """
     try:
         found = Path(path).stat()
-    except (OSError, ValueError):  # ValueError: a name that no file can have
+    except (OSError, ValueError):  # ValueError: the name is not valid for any file.
         return None
     return f"{found.st_size}-{found.st_mtime_ns}"
 
 
 def has_changed(path: str | Path, stamp: str | None) -> bool:
-    """Whether a file is another one than when its stamp was taken. Of a file that is gone, results stay."""
+    """Return whether a file has changed since its stamp was taken. A missing file counts as unchanged."""
     now = stamp_of(path)
     return now is not None and now != stamp
 
@@ -130,30 +137,30 @@ Kind = TypeVar("Kind", bound=State)
 
 
 def read_state(folder: Path, kind: type[Kind], command: str) -> Kind:
-    """Return the state of a job in a folder.
+    """Return the state of the job in a folder.
 
     Arguments:
-        command: whose jobs it may be.
+        command: the command that the job must belong to.
 
     Raises:
-        InputError: if it is not that of such a job.
-        OSError: FileNotFoundError if there is none.
+        InputError: if `job.json` is malformed, or the job belongs to another command.
+        OSError: if `job.json` cannot be read; FileNotFoundError if there is none.
     """
-    again = "give another -o, or --force to begin anew there"
+    again = "choose another -o, or use --force to start again"
     try:
         found = read_json(folder / NAME, kind)
     except WrongJson as error:
-        raise InputError(f"{folder / NAME} is not that of a job of {command}: {error}: {again}") from None
+        raise InputError(f"{folder / NAME} is not a job file of {command}: {error}; {again}") from None
     if found.command != command:
-        raise InputError(f"{folder} holds a job of {found.command}, not of {command}: {again}")
+        raise InputError(f"{folder} contains a job of {found.command}, not of {command}; {again}")
     return found
 
 
 def check_same(folder: Path, found: State, settings: msgspec.Struct) -> None:
-    """Whether a job is the one that is wanted.
+    """Check that the job in a folder has the current settings.
 
     Raises:
-        InputError: naming all that differs.
+        InputError: if settings differ. The message names each of them.
     """
     wanted = flat(settings)
     differing = [
@@ -163,13 +170,13 @@ def check_same(folder: Path, found: State, settings: msgspec.Struct) -> None:
     ]
     if differing:
         raise InputError(
-            f"{folder} holds a job with {', '.join(differing)}: give the same to resume, another -o, "
-            "or --force to begin anew"
+            f"{folder} contains a job with other settings: {', '.join(differing)}; use the same settings to resume it, "
+            "choose another -o, or use --force to start again"
         )
 
 
 def flat(settings: msgspec.Struct) -> dict[str, Any]:
-    """Return fields as JSON has them, with the fields of structs and dataclasses inside in place of these."""
+    """Return settings as one flat dictionary of JSON values. Fields of nested structs are moved to the top level."""
     return _flat(msgspec.json.decode(msgspec.json.encode(settings)))
 
 
@@ -183,10 +190,10 @@ def _flat(fields: dict[str, Any]) -> dict[str, Any]:
 def settings_of_pipeline(
     pipe: Pipeline, pixel_budget: int | None = None, overlap: int | None = None
 ) -> PipelineSettings:
-    """Return what all results of a pipeline depend on.
+    """Return the settings of a pipeline that its results depend on.
 
     Arguments:
-        pixel_budget, overlap: as it was opened with; None is the default.
+        pixel_budget, overlap: values that the pipeline was opened with; None for the default.
     """
     calibrated = pipe.folder / calibration.NAME
     return PipelineSettings(

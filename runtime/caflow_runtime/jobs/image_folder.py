@@ -1,7 +1,7 @@
-"""The folder of many images: the results, a line of `results.jsonl` for each, and `job.json`.
+"""Folder of an image job: the results, `results.jsonl` with a line for each image, and `job.json`.
 
-Many processes may draw at the same time, and each image perhaps more than once; the lines are written by one process.
-An image that has its line, and all its files, is done. Others are drawn, whatever files are there.
+Several processes may draw at the same time, and an image may be drawn more than once. A single process writes the
+lines. An image is done if it has a valid line and all its files. All other images are drawn, even if files exist.
 """
 
 import json
@@ -29,11 +29,11 @@ from caflow_runtime.whole_files import remove_leftovers, write_whole
 COMMAND = "caflow image"
 RESULTS = "results.jsonl"
 DROPPED = "dropped"
-"""The outcome of an image without a result, as all samples are untypical. Its line has no likelihoods."""
+"""Outcome of an image without a result, because all its samples are untypical. Its line has no likelihoods."""
 
 
 class ImageSettings(msgspec.Struct, frozen=True):
-    """All that the results depend on. Of which images they are is not among it: others may be added at any time."""
+    """Settings that the results depend on. The list of images is not included: images may be added at any time."""
 
     pipeline: PipelineSettings
     draw: Draw
@@ -46,17 +46,17 @@ class ImageSettings(msgspec.Struct, frozen=True):
 
 
 class ImageFolder:
-    """Images and the folder that their results go to. The caller holds the folder (`alone`)."""
+    """Images and the folder of their results. The caller must have locked the folder with `alone`."""
 
     def __init__(self, folder: Path, jobs: Sequence[ImageJob], settings: ImageSettings, force: bool = False) -> None:
-        """Begin, or resume what is in the folder.
+        """Begin a job, or resume the job in the folder.
 
         Arguments:
-            force: begin anew whatever is there.
+            force: begin a new job, even if the folder contains one, and overwrite existing files.
 
         Raises:
-            InputError: if the folder holds another job, or files that no job has written and this one would replace.
-            OSError: if it cannot be written to.
+            InputError: if the folder contains another job, or if it contains no job and a file would be overwritten.
+            OSError: if the folder cannot be written to.
         """
         self.folder, self.jobs = folder, jobs
         if force or not (folder / NAME).is_file():
@@ -69,24 +69,29 @@ class ImageFolder:
             state = read_state(folder, State, COMMAND)
             if "format" not in state.settings:
                 raise InputError(
-                    f"{folder} holds a job of an earlier version, whose results are all PNG and without metadata: give "
-                    "another -o, or --force to begin anew"
+                    f"{folder} contains a job of an earlier version, whose results are all PNG and without metadata; "
+                    "choose another -o, or use --force to start again"
                 )
             check_same(folder, state, settings)
         remove_leftovers([folder / NAME, folder / RESULTS])
         results = keep_done(folder / RESULTS, jobs)
         done = {result["output"] for result in results}
         self.left = [job for job in jobs if name_of(job.output) not in done]
-        """Images that have no result yet."""
+        """Jobs of the images that have no result yet."""
         own = {name_of(job.output) for job in jobs}
         self.outcomes = Counter(result["outcome"] for result in results if result["output"] in own)
-        """Of those that have one."""
+        """Number of images with each outcome, among the images that have a result."""
 
     def run(self, drawn: Iterable[Done]) -> Iterator[Done]:
-        """Take what comes of the images that are `left`, in any order, and yield each when its line is written.
+        """Write the line of each outcome, and yield the outcome once its line is written.
+
+        Failed images get no line, so the next run tries them again.
+
+        Arguments:
+            drawn: outcomes of the jobs that are `left`, in any order.
 
         Raises:
-            OSError: if a line cannot be written; those before are.
+            OSError: if a line cannot be written. Earlier lines are kept.
         """
         with (self.folder / RESULTS).open("a") as file:
             for done in drawn:
@@ -98,7 +103,7 @@ class ImageFolder:
 
 @contextmanager
 def without_leftovers(jobs: Iterable[ImageJob]) -> Iterator[None]:
-    """Remove what processes that were killed have left of these images, before the block and after it."""
+    """Remove temporary files that killed processes left for these images, before the block and after it."""
     paths = [path for job in jobs for path in job.outputs]
     remove_leftovers(paths)
     try:
@@ -108,23 +113,23 @@ def without_leftovers(jobs: Iterable[ImageJob]) -> Iterator[None]:
 
 
 def check_free(paths: Iterable[Path]) -> None:
-    """Whether nothing would be overwritten.
+    """Check that none of these files exists.
 
     Raises:
-        InputError
+        InputError: if a file would be overwritten.
     """
     for path in paths:
         if _is_there(path):
-            raise InputError(f"{path} is there already: give --force to overwrite it, or another -o")
+            raise InputError(f"{path} already exists; use --force to overwrite it, or choose another -o")
 
 
 def name_of(path: Path) -> str:
-    """Return a path as `results.jsonl` has it: absolute."""
+    """Return a path as it is written in `results.jsonl`: absolute, as text."""
     return as_text(path.absolute())
 
 
 def recorded_outputs(folder: Path) -> dict[Path, Path]:
-    """Return the results that a folder's lines name, below the folder, by the absolute paths of their inputs."""
+    """Return the outputs inside a folder that its valid lines name. Keys are the absolute paths of the inputs."""
     path, found = folder / RESULTS, {}
     for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
         if (result := _result(line)) is not None:
@@ -135,8 +140,10 @@ def recorded_outputs(folder: Path) -> dict[Path, Path]:
 
 
 def keep_done(path: Path, jobs: Iterable[ImageJob]) -> list[dict[str, Any]]:
-    """The results that are kept: whole lines, with their files, and of the image that the file is to be of now, as long
-    as that has not changed since.
+    """Remove all lines that are not valid any more from `results.jsonl`, and return the remaining results.
+
+    A line is valid if it is undamaged, its files exist, its input has not changed, and its output still belongs to the
+    same input.
     """
     if not path.exists():
         return []
@@ -153,7 +160,11 @@ def keep_done(path: Path, jobs: Iterable[ImageJob]) -> list[dict[str, Any]]:
 
 
 def _is_whole(result: Mapping[str, Any], job: ImageJob | None) -> bool:
-    """Whether the files of a line are there, and made of what its input is now. `job`: None if it is not wanted now."""
+    """Return whether the files of a line exist and were made from the current input.
+
+    Arguments:
+        job: the job with the line's output; None if no current job has this output.
+    """
     if has_changed(as_path(result["input"]), result.get("input_stamp")):
         return False
     if job is not None and _inputs(job) != {name: result[name] for name in ("input", "mask") if name in result}:
@@ -169,12 +180,12 @@ def _is_whole(result: Mapping[str, Any], job: ImageJob | None) -> bool:
 def _is_there(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a name that is too long for any file
+    except OSError:  # The name is too long for the file system.
         return False
 
 
 def _line(done: Done) -> dict[str, Any] | None:
-    """What is written of an image, without its seal; None of one that failed, which the next run tries again."""
+    """Return the line of an image, without its seal; None if the image failed, so that the next run tries it again."""
     names = _inputs(done.job) | {"output": name_of(done.job.output)}
     if done.job.mask is not None:
         names["mask_stamp"] = done.mask_stamp
@@ -184,13 +195,13 @@ def _line(done: Done) -> dict[str, Any] | None:
 
 
 def _inputs(job: ImageJob) -> dict[str, str | None]:
-    """Absolute paths of what a result is made of."""
+    """Return the absolute paths of the files that a result is made from."""
     masks = {} if job.mask is None else {"mask": name_of(job.mask)}
     return {"input": name_of(job.source), **masks}
 
 
 def _result(line: bytes) -> dict[str, Any] | None:
-    """None of a line that is torn, damaged or edited."""
+    """Return the fields of a line; None if the line is incomplete, damaged or edited."""
     try:
         found = parse_json(line, dict[str, Any])
     except WrongJson:

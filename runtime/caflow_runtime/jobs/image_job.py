@@ -1,4 +1,4 @@
-"""What is made of one image file: which files, of which size, and what they take."""
+"""Job for one image file: the files to write, their size and format, and an estimate of the work."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,26 +16,31 @@ LOSSLESS = {".bmp", ".png", ".tif", ".tiff"}
 
 @dataclass(frozen=True)
 class ImageJob:
-    """One image file and what is made of it."""
+    """Image file and the results to make from it."""
 
     source: Path
     output: Path
-    """The best sample."""
+    """File for the best sample."""
     others: tuple[Path, ...]
-    """The other samples, in order of rank."""
+    """Files for the other samples, in order of rank; empty if only the best one is wanted."""
     extras: dict[str, Path]
-    """Further pictures by what they show."""
+    """Files for further pictures, by name: "sheet", "likelihood", "likelihood-0", …, "uncertainty"."""
     files: ResultFiles = DEFAULT
-    """How they are written."""
+    """Names, format and quality of the results."""
     size: Size | None = None
-    """Of the results; None is that of the model."""
+    """Size of the results; None is the size that the model makes."""
     bits: Bits | None = None
-    """Per channel of the results; None is as the source, where the format of the results can hold it."""
+    """Bits per channel of the results. None: 16 if the source has more than 8 and the format supports 16, else 8."""
     mask: Path | None = None
-    """An image as large as the source, whose white pixels are to be filled."""
+    """Image file as large as the source. Its white pixels mark the hole to fill."""
 
     def form(self, height: int, width: int, bits: int, scale: int) -> Form:
-        """That of the results of a source of that size and depth, by a model of that scale.
+        """Return the size and bit depth of the results.
+
+        Arguments:
+            height, width: of the source, in pixels.
+            bits: per channel of the source.
+            scale: factor of one pass of the model.
 
         Raises:
             InputError: if the model would have to make too many pixels.
@@ -47,15 +52,15 @@ class ImageJob:
 
     @property
     def outputs(self) -> list[Path]:
-        """All that may be written."""
+        """All files that may be written."""
         return [self.output, *self.others, *self.extras.values()]
 
     def wants_all(self, draw: Draw) -> bool:
-        """Whether all samples of a draw are needed, and not the best one alone."""
+        """Return whether all samples of a draw are needed, not only the best one."""
         return bool(self.others or self.extras) and draw.reject is None
 
     def need(self, pipe: Pipeline, draw: Draw, source: Source) -> ImageNeed:
-        """What it takes.
+        """Estimate the work and memory for the results.
 
         Raises:
             InputError: if the model would have to make too many pixels, or the image cannot be cut into tiles.
@@ -74,5 +79,5 @@ class ImageJob:
         return need_of_image(pipe.needs, source, wanted)
 
     def written(self, outcome: str) -> list[Path]:
-        """All that is written of a result: of an input that was resized by a filter there is nothing else."""
+        """Return the files that exist after a result with this outcome. A resized input has a single file."""
         return [self.output] if outcome in ("bicubic", "reduced") else self.outputs

@@ -1,7 +1,7 @@
-"""What an image takes, before it is drawn: windows, operations and memory; and whether there is so much memory.
+"""Estimates of windows, operations and memory for an image, made before it is drawn; and checks of available memory.
 
-Bytes per pixel that are written here are those of the arrays that are alive at the same time, in `images.py` and what
-it calls; those of a run are measured, per bundle. `benchmarks/memory.py` holds the sum against processes.
+The bytes per pixel in this file count the arrays that exist at the same time in `images.py` and the functions it calls.
+The memory of model runs is measured for each bundle. `benchmarks/memory.py` compares the sum with real processes.
 """
 
 from collections.abc import Iterable
@@ -14,84 +14,85 @@ from caflow_runtime.pipeline.need import Needs, Stage
 from caflow_runtime.rows.draw import Draw
 
 RGB, DEEP, FLOATS = 3, 6, 12
-"""Bytes of a pixel of 8 and of 16 bits, and in single precision."""
+"""Bytes of an RGB pixel: with 8 bits, with 16 bits, and as float32."""
 PROJECTED, DEGRADED = 2 * FLOATS, 2 * FLOATS
-"""Where results are made consistent, or are compared with the input."""
+"""Working memory, in bytes per target pixel, to make results consistent, or to compare them with the input."""
 SHEET, MAPS = 48, 58
-"""Of the pictures beside a result."""
+"""Bytes per target pixel to make the sheet, and to make the maps."""
 READ_AGAIN, READ_AGAIN_WITH_ALPHA = 3 * RGB, 6 * RGB
+"""Bytes per target pixel to read a written file again."""
 ENCODED, ENCODED_AS_JPEG, ENCODED_AS_WEBP = 3.0, 1.0, 13.0
-"""Times the bytes of a picture: what an encoder takes, and the file with its metadata."""
+"""Memory of the encoder and the encoded file with metadata, as a multiple of the picture's bytes."""
 SPARE = 1.05
-"""Of arrays, for what is small and was not counted."""
+"""Factor on the memory of arrays, for small arrays that are not counted."""
 LARGE_PART = 0.25
-"""Of the need: what is worth being made smaller."""
+"""Fraction of the total memory that runs must exceed before a smaller pixel budget is suggested."""
 
 
 class TooLittleMemory(CaflowError, MemoryError):
-    """An image needs more memory than there is; nothing was drawn."""
+    """More memory is required than is available. Raised before anything is drawn."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of an image file before it is drawn."""
+    """Properties of an image file that are known before it is drawn."""
 
     height: int
     width: int
     bits: int = 8
     has_alpha: bool = False
     is_grey: bool = False
-    """Whether its result will be grey, too."""
+    """Whether the image is grey and its result will be grey."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is made of an image, beside the best sample."""
+    """Results that are requested for an image."""
 
     form: Form
     draw: Draw
     keeps_all: bool
-    """Whether all samples are wanted at the end."""
+    """Whether all samples are kept until the end, not only the best one."""
     has_sheet: bool
     has_maps: bool
     is_read_again: bool
-    """Whether the written file is scored: its pixels are not those that were drawn, for example in a JPEG."""
+    """Whether the written file is read again and scored, because its pixels differ from the drawn ones, as in JPEG."""
     suffix: str
-    """Of the file, in small letters."""
+    """Suffix of the output file, in lower case."""
 
 
 @dataclass(frozen=True)
 class ImageNeed:
-    """What one image takes."""
+    """Estimated work and memory for one image."""
 
     source: Source
     wanted: Wanted
     stages: tuple[Stage, ...]
-    """The model's passes, and scoring."""
+    """Stages of work: the passes of the model, then scoring if the result is scored."""
     bytes: int
-    """Of the process at its peak, but what it had before the bundle was opened where that is unknown."""
+    """Peak memory of the process, in bytes. Memory used before the bundle was opened is missing where it is unknown."""
     run_bytes: float
-    """That part of them which a smaller pixel budget reduces."""
+    """Part of `bytes` that a smaller pixel budget reduces: the memory of the largest run."""
     is_measured: bool
-    """Whether the memory of runs is known; else it comes on top."""
+    """Whether the memory of runs was measured for this bundle. If not, `bytes` does not include it."""
 
     @property
     def windows(self) -> int:
-        """Of one sample, over all passes."""
+        """Number of windows of one sample, in all passes."""
         drawn = self.stages[: self.wanted.form.size.passes]
         return sum(stage.windows for stage in drawn) // self.wanted.draw.n
 
     @property
     def operations(self) -> float:
-        """Of all stages."""
+        """Multiplications and additions of all stages."""
         return sum(stage.operations(stage.windows) for stage in self.stages)
 
 
 def need_of_image(needs: Needs, source: Source, wanted: Wanted) -> ImageNeed:
-    """What an image takes.
+    """Estimate the work and memory for an image.
 
     Raises:
-        InputError: if it cannot be cut into tiles.
+        InputError: if the image cannot be cut into tiles.
     """
     size, scale, n = wanted.form.size, needs.manifest.model.scale, wanted.draw.n
     before, given = needs.before or 0, _of_source(source, wanted)
@@ -120,7 +121,7 @@ def need_of_image(needs: Needs, source: Source, wanted: Wanted) -> ImageNeed:
 
 
 def check_memory(need: ImageNeed) -> None:
-    """Whether there is as much memory as an image needs beside what the process has already.
+    """Check that the memory for an image is available, in addition to the memory that the process uses already.
 
     Raises:
         TooLittleMemory
@@ -129,7 +130,10 @@ def check_memory(need: ImageNeed) -> None:
 
 
 def check_bytes(peak: int, remedy: str) -> None:
-    """Whether there is so much memory that this process can grow to that size.
+    """Check that this process can grow to `peak` bytes. On systems where memory is unknown, nothing is checked.
+
+    Arguments:
+        remedy: advice for the error, such as "use a smaller image".
 
     Raises:
         TooLittleMemory
@@ -140,10 +144,13 @@ def check_bytes(peak: int, remedy: str) -> None:
 
 
 def check_together(peaks: Iterable[int], processes: int) -> None:
-    """Whether there is as much memory as so many processes need beside this one.
+    """Check that several processes fit into memory together, in addition to this one.
+
+    A single process is not checked.
 
     Arguments:
-        peaks: bytes of a process, of each piece of work: the largest may be done at the same time.
+        peaks: peak bytes of a process for each piece of work. The largest pieces may run at the same time.
+        processes: number of processes.
 
     Raises:
         TooLittleMemory
@@ -153,22 +160,25 @@ def check_together(peaks: Iterable[int], processes: int) -> None:
     if available is None or sum(largest) <= available.bytes or len(largest) == 1:
         return
     fitting = max(1, sum(sum(largest[: k + 1]) <= available.bytes for k in range(len(largest))))
-    raise TooLittleMemory(_why(sum(largest), available), f"give --workers {fitting}")
+    raise TooLittleMemory(_why(sum(largest), available), f"use --workers {fitting}")
 
 
 def remedies(need: ImageNeed) -> list[str]:
-    """What would make an image need less."""
+    """Return suggestions that would reduce the memory for an image."""
     found = []
     if need.run_bytes > LARGE_PART * need.bytes:
         found.append("a smaller --pixel-budget")
     if need.wanted.keeps_all and need.wanted.draw.n > 1:
         found.append("fewer --samples")
     found.append("a smaller image")
-    return [f"give {found[0]}", *found[1:]]
+    return [f"use {found[0]}", *found[1:]]
 
 
 def _why(wanted: int, available: Available) -> str:
-    return f"wanted {readable(wanted)} of memory, {readable(available.bytes)} are available (by {available.limited_by})"
+    return (
+        f"{readable(wanted)} of memory required, {readable(available.bytes)} available (according to "
+        f"{available.limited_by})"
+    )
 
 
 def _is_scored(wanted: Wanted) -> bool:
@@ -176,38 +186,38 @@ def _is_scored(wanted: Wanted) -> bool:
 
 
 def _of_source(source: Source, wanted: Wanted) -> float:
-    """Bytes of the file's pixels, and of its alpha at the size of the result."""
+    """Return the bytes of the source's pixels, and of its alpha at the size of the result."""
     deep = DEEP * (source.bits > 8)
     alpha = wanted.form.size.height * wanted.form.size.width if source.has_alpha else 0
     return (RGB + deep + source.has_alpha) * source.height * source.width + alpha
 
 
 def _picture(wanted: Wanted) -> int:
-    """Bytes of a pixel of a sample: with 16 bits it has 8 as well."""
+    """Return the bytes of one pixel of a sample. A 16-bit sample is stored with 8 bits, too."""
     return RGB + DEEP * (wanted.form.bits == 16)
 
 
 def _drawing(wanted: Wanted, shares: float) -> float:
-    """Bytes per target pixel of samples that are finished, and of what is done with the last one."""
+    """Return the bytes per target pixel of finished samples, and of work on the last one."""
     draw = wanted.draw
     kept = draw.n if wanted.keeps_all or draw.judges == "image" else min(draw.n, 2)
     compared = PROJECTED if draw.consistent else DEGRADED if draw.rank == "consistency" else 0
-    return kept * _picture(wanted) + (kept - 1) * shares + compared  # the last one's shares are its canvas's
+    return kept * _picture(wanted) + (kept - 1) * shares + compared  # the canvas includes shares of the last sample
 
 
 def _kept(wanted: Wanted, shares: float) -> float:
-    """Bytes per target pixel of results."""
+    """Return the bytes per target pixel of the results."""
     return (wanted.draw.n if wanted.keeps_all else 1) * (_picture(wanted) + shares)
 
 
 def _scoring(wanted: Wanted, shares: float, is_padded: bool, has_alpha: bool) -> float:
-    """Bytes per target pixel of results, and of one that is scored."""
+    """Return the bytes per target pixel of the results, and of scoring one of them."""
     of_file = (READ_AGAIN_WITH_ALPHA if has_alpha else READ_AGAIN) if wanted.is_read_again else 0
     return _kept(wanted, shares) + of_file + RGB * is_padded + shares
 
 
 def _writing(wanted: Wanted, has_alpha: bool) -> float:
-    """Bytes per pixel of the file."""
+    """Return the bytes per pixel of the output file, for reducing, encoding and writing it."""
     channels, size = 3 + has_alpha, wanted.form.bits // 8
     encoded = {".webp": ENCODED_AS_WEBP, ".jpg": ENCODED_AS_JPEG, ".jpeg": ENCODED_AS_JPEG}.get(wanted.suffix, ENCODED)
     reduced = 0 if wanted.form.is_own else 3 * size

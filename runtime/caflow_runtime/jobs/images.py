@@ -1,4 +1,7 @@
-"""One image file: read, drawn, written and reported."""
+"""Processing of one image file: read the file, draw samples, write the results and report them.
+
+`do` runs the whole job. `look` only reads the file and estimates the work. `ImageReport` is the JSON that users read.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -41,83 +44,110 @@ from caflow_runtime.rows.runner import ShowWindows
 
 
 class ModelImage(msgspec.Struct, frozen=True):
-    """The image that a model made, where the file holds another one."""
+    """Image that the model made, where the output file contains a different one."""
 
     width: int
+    """Width of the model's image, in pixels."""
     height: int
+    """Height of the model's image, in pixels."""
     bits: int
+    """Bits per channel of the model's image."""
     passes: int
-    """How often the model enlarged: the likelihood is that of the last pass, given the image of the one before."""
+    """Number of passes of the model. The likelihood is that of the last pass, given the image of the pass before."""
 
 
 class ImageReport(msgspec.Struct, frozen=True):
-    """What is known of a result: what `caflow image --json` prints. A field that does not apply is not there."""
+    """Report on one result: the JSON object that `caflow image --json` prints and `results.jsonl` stores.
+
+    Optional fields, such as `consistency_db`, are omitted where they do not apply.
+    """
 
     input: str
+    """Path of the input file; absolute in `results.jsonl`. Bytes that are not UTF-8 are escaped as by `as_text`."""
     output: str
+    """Path of the output file, written like `input`."""
     input_bits: int
-    """Per channel of the input file."""
+    """Bits per channel of the input file."""
     sample: int
+    """Number of the chosen sample, from 0; −1 if the output is the resized input (`outcome` is `bicubic` or
+    `reduced`)."""
     outcome: str
-    """`unjudged` where nothing was asked of it or it cannot be judged, `accepted`, or of what is not typical `best` or
-    `bicubic`; `reduced` where the source is not smaller than the result, and no model was needed."""
+    """Origin of the output file.
+
+    * `unjudged`: a sample that was not judged, because this was not requested or the calibration has no similar images.
+    * `accepted`: a sample whose typicality reached the threshold α.
+    * `best`: the best sample, although all samples were rejected as untypical.
+    * `bicubic`: the input, enlarged bicubically, because all samples were rejected.
+    * `reduced`: the input, reduced without the model, because it is not smaller than the requested size.
+    """
     density_at: str
+    """Point at which the likelihood was computed: `sample`, the continuous values that were drawn; or `image`, integer
+    pixel values. The two likelihoods differ by the effect of rounding. Without a likelihood, ignore this field."""
     log_likelihood: float | None
-    """Nats; this and the next three are None of an input that was resized by a filter."""
+    """Log-likelihood of the result given the input, in nats. None if the output is the resized input."""
     log_likelihood_per_level: list[float] | None
+    """Log-likelihood of each level in nats, coarsest first; the sum is `log_likelihood`."""
     bits_per_dim: float | None
+    """Negative log-likelihood in bits per dimension. None if the output is the resized input."""
     sample_typicality: float | None
-    """0 … 1 of the sample as it was drawn, among samples of its temperature; None where that is not known."""
+    """Typicality of the drawn sample among samples of the same temperature, 0…1. None if the output is the resized
+    input, if the sample was changed to match the input (`--consistent`), or if the calibration does not cover the
+    temperature or images of this kind."""
     image_typicality: float | None
-    """0 … 1 of the image as it is written, among true images; None where it was not scored."""
+    """Typicality of the written image among true images, 0…1. None if the image was not scored, or the calibration
+    does not cover images of this kind."""
     judge: Judge | UnsetType = UNSET
-    """Which of both the outcome is about, where anything was asked."""
+    """Typicality that `outcome` is based on: `sample` or `image`. Omitted if no judgement was requested."""
     consistency_db: float | UnsetType = UNSET
-    """Of a result that is degraded again, to the input."""
+    """Consistency: PSNR, in dB, between the input and the result after it is degraded as in training. Omitted if it was
+    not requested."""
     maps: dict[str, list[float]] | UnsetType = UNSET
-    """Values that are darkest and brightest in each map."""
+    """For each map, the values that are shown darkest and brightest: bits/dim, or grey levels for `uncertainty`."""
     input_stamp: str | None = None
-    """`stamp_of` the input, taken before it was read."""
+    """Size and modification time of the input (`stamp_of`), taken before it was read. If the stamp has changed, the
+    job makes the result again."""
     output_bits: int = 8
-    """Per channel of the output file."""
+    """Bits per channel of the output file."""
     likelihood_of: ModelImage | UnsetType = UNSET
-    """What the likelihood, the sample's typicality, `consistency_db` and maps are about, where it is not the file."""
+    """Image that the likelihood, `sample_typicality`, `consistency_db` and maps describe, if it differs from the output
+    file in size or bit depth; else omitted."""
     unjudged_because: str | UnsetType = UNSET
-    """Why the file has no `image_typicality`, where that is due to its size."""
+    """Reason why the output file has no `image_typicality`, if the reason is its size."""
     warnings: list[str] | UnsetType = UNSET
-    """What is wrong with the input, or could not be kept of its metadata, if anything."""
+    """Defects of the input file, and metadata that could not be copied to the output file. Omitted if there are
+    none."""
 
     def fields(self) -> dict[str, Any]:
-        """Return what JSON has of it."""
+        """Return the report as an object for JSON, without omitted fields."""
         found: dict[str, Any] = msgspec.to_builtins(self)
         return found
 
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a job."""
+    """Outcome of one job: a report, or the reason why there is none."""
 
     job: ImageJob
     report: ImageReport | None = None
-    """Of the result."""
+    """Report on the result; None if there is no result."""
     wrong: str | None = None
-    """Why there is no result, for people."""
+    """Message that says why there is no result; None if there is a result."""
     is_dropped: bool = False
-    """There is none because all samples are untypical."""
+    """Whether there is no result because all samples are untypical."""
     stamp: str | None = None
-    """`stamp_of` the source, taken before it was read."""
+    """`stamp_of` the source, taken before the source was read; None if the job failed."""
     mask_stamp: str | None = None
-    """That of the mask."""
+    """`stamp_of` the mask, taken before the mask was read; None if there is no mask or the job failed."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Is told how an image comes along."""
+    """Callbacks that report the progress of one image."""
 
     begins: Callable[[ImageJob, ImageNeed], None] | None = None
-    """Called before anything is computed."""
+    """Called once the input has been read, before anything is computed."""
     windows: ShowWindows | None = None
-    """As in `Pipeline.best_of`, for each pass of the model."""
+    """Called after each run of the model, with the number of finished windows and their total in the current pass."""
 
 
 def do(
@@ -128,12 +158,14 @@ def do(
     metrics: Metrics | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Done:
-    """Draw, write and report one image. What cannot be done is no exception, as others are to be done after it.
+    """Process one image: draw samples, write the files and return a report.
+
+    Failures are returned, not raised, so that the remaining images are still processed.
 
     Arguments:
-        draw: of the best sample, or of all samples where the job wants them.
-        watch: is told before work begins, and after each window.
-        max_pixels: of the image file, as in `read_image`.
+        draw: how samples are drawn and the best one is chosen.
+        metrics: counters to update; None for none.
+        max_pixels: largest number of pixels of the image file, as in `read_image`.
     """
     stamp, mask_stamp = stamp_of(job.source), None if job.mask is None else stamp_of(job.mask)
     said: list[str] = []
@@ -158,14 +190,17 @@ def do(
 
 
 def look(pipe: Pipeline, job: ImageJob, draw: Draw, max_pixels: int = MAX_PIXELS) -> tuple[ImageFile, ImageNeed]:
-    """Read the image of a job, and say what drawing it will take. What cannot fit is refused, if possible unread.
+    """Read the image of a job, and return it with an estimate of the work and memory for its result.
+
+    If memory is too small even for the size in the file's header, the pixels are not read.
 
     Raises:
-        InputError, UnreadableImage
-        TooLittleMemory: if there is less memory than that.
+        InputError: if the result would be too large, or the image cannot be cut into tiles.
+        UnreadableImage: if the file cannot be read as an image.
+        TooLittleMemory: if the estimate exceeds the available memory.
     """
     size = size_of_file(job.source)
-    if size is not None and size.width * size.height <= max_pixels:  # of 8 bits, say: more would need more
+    if size is not None and size.width * size.height <= max_pixels:  # Assume 8 bits: more bits require more memory.
         check_memory(job.need(pipe, draw, Source(size.height, size.width)))
     given = read_image(job.source, max_pixels)
     height, width = given.rgb.shape[:2]
@@ -176,7 +211,11 @@ def look(pipe: Pipeline, job: ImageJob, draw: Draw, max_pixels: int = MAX_PIXELS
 
 
 def refusal(job: ImageJob, error: Exception, said: Sequence[str] = ()) -> str:
-    """Why there is no result, for people; `said`: what libraries have said on the way."""
+    """Return a message that names the source and says why there is no result.
+
+    Arguments:
+        said: messages of C libraries, such as decoders, which are appended.
+    """
     text = "; ".join([str(error) or type(error).__name__, *dict.fromkeys(said)])
     return text if text.startswith(str(job.source)) else f"{job.source}: {text}"
 
@@ -184,7 +223,7 @@ def refusal(job: ImageJob, error: Exception, said: Sequence[str] = ()) -> str:
 def _draw(
     pipe: Pipeline, job: ImageJob, draw: Draw, show: ShowWindows | None, metrics: Metrics | None, given: ImageFile
 ) -> tuple[ImageReport, list[str]]:
-    """The report, and what of the metadata was left out."""
+    """Write the files of an image. Return the report, and messages about metadata that could not be copied."""
     model = pipe.manifest.model
     height, width = given.rgb.shape[:2]
     form = job.form(height, width, given.bits, model.scale)
@@ -212,8 +251,8 @@ def _draw(
         write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
     report = _report(job, made, given, draw, form)
     if is_changed and form.is_own and report.outcome != "bicubic":
-        with native_stderr():  # has been said of the input
-            own = read_image(job.output, made.pictures[0].size).rgb  # however large: its pixels are in memory already
+        with native_stderr():  # The messages were already reported for the input.
+            own = read_image(job.output, made.pictures[0].size).rgb  # No limit: its pixels fit in memory already.
         of_file = _of_file(pipe, own, given.rgb, report.consistency_db is not UNSET)
         report = msgspec.structs.replace(report, **of_file)
     if "likelihood" in job.extras and report.outcome == "bicubic":
@@ -232,7 +271,7 @@ def _draw(
 
 
 def _reduce(job: ImageJob, given: ImageFile, form: Form) -> tuple[ImageReport, list[str]]:
-    """Of a source that is not smaller than its result, the source itself, reduced."""
+    """Write a reduced copy of a source that is not smaller than the result. Return the same as `_draw`."""
     pixels = given.pixels(form.bits)
     if given.alpha is not None:
         pixels = matted(pixels, given.alpha)
@@ -258,7 +297,7 @@ def _reduce(job: ImageJob, given: ImageFile, form: Form) -> tuple[ImageReport, l
 
 
 def _remove(paths: Iterable[Path]) -> None:
-    """Pictures of an earlier result."""
+    """Remove the files of an earlier result, if there are any."""
     for path in paths:
         path.unlink(missing_ok=True)
 
@@ -266,7 +305,7 @@ def _remove(paths: Iterable[Path]) -> None:
 def _as_read_again(
     pixels: NDArray[Any], write: Callable[[Path, NDArray[Any]], object], suffix: str, masked: Masked | None
 ) -> Image:
-    """What a file with that suffix holds of an image."""
+    """Return the image that is read back from a file with this suffix, (H, W, 3) uint8."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"image{suffix}"
         write(path, pixels if masked is None else masked.filled_from(pixels))
@@ -274,7 +313,7 @@ def _as_read_again(
 
 
 def _report(job: ImageJob, made: Made, given: ImageFile, draw: Draw, form: Form) -> ImageReport:
-    """Of the best sample."""
+    """Return the report on the best sample, or on the enlarged input."""
     drawn = made.drawn
     best = (0, 0) if isinstance(drawn, Samples) else (0,)
     report = ImageReport(
@@ -301,11 +340,11 @@ def _why_unjudged(given: Image, form: Form) -> str | UnsetType:
     if form.is_own:
         return UNSET
     size, (height, width) = form.size, given.shape[:2]
-    return f"{size.width}×{size.height} is no size that the model makes of {width}×{height}"
+    return f"{size.width}×{size.height} is not the size that the model makes from {width}×{height}"
 
 
 def _likelihood(drawn: Likelihood, best: tuple[int, ...]) -> dict[str, Any]:
-    """None where there is none: of an enlarged input."""
+    """Return the likelihood fields of the report. Their values are None for an enlarged input."""
     has_one = math.isfinite(drawn.log_likelihood[best])
     return {
         "density_at": drawn.density_at,
@@ -316,12 +355,15 @@ def _likelihood(drawn: Likelihood, best: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _typicality(known: Typicality | None, best: tuple[int, ...]) -> float | None:
-    """None of what cannot be judged."""
+    """Return the typicality of the best sample; None if it is not known."""
     return float(known.value[best]) if known and known.is_judged[best] else None
 
 
 def _of_file(pipe: Pipeline, written: Image, given: Image, with_consistency: bool) -> dict[str, Any]:
-    """What holds of the file where it is not what was drawn: grey, masked, or of a format that loses something."""
+    """Return the report's fields about the written file, for a file that differs from the drawn sample.
+
+    Such files are grey, masked or transparent, or have a lossy format.
+    """
     scored = pipe.score(written, given)
     known: dict[str, Any] = {"image_typicality": _typicality(scored.image_typicality, (0,))}
     if with_consistency:

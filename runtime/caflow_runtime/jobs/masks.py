@@ -1,4 +1,4 @@
-"""Masks: image files whose white pixels say what a model of inpainting is to fill in other image files."""
+"""Masks for inpainting: image files whose white pixels mark the hole that a model fills in another image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,52 +15,57 @@ from caflow_runtime.image_formats import images_below
 from caflow_runtime.pictures.image_files import ImageFile, read_image
 
 WHITE = 128
-"""The least mean of the colours of a white pixel."""
+"""Smallest mean of the three colour values, 0…255, of a pixel that counts as white."""
 
 Hole = NDArray[np.bool_]
-"""(H, W) bool, True where pixels are to be filled."""
+"""Pixels to fill in an image: (H, W) bool, True inside the hole."""
 
 
 @dataclass(frozen=True)
 class Masked:
-    """An image and the hole in it."""
+    """Image and the hole to fill in it."""
 
     given: ImageFile
     hole: Hole
 
     @property
     def condition(self) -> Image:
-        """The image with its hole black: what a model of inpainting takes."""
+        """Image with a black hole, (H, W, 3) uint8: the condition of an inpainting model."""
         return np.where(self.hole[..., None], np.uint8(0), self.given.rgb)
 
     def filled_from(self, images: NDArray[Any]) -> NDArray[Any]:
-        """The image, its hole filled from each of others, (…, H, W, 3) uint8 or uint16, with as many bits."""
+        """Return the image with its hole filled from each of `images`.
+
+        Arguments:
+            images: (…, H, W, 3) uint8 or uint16. The result has the same shape and dtype.
+        """
         return np.where(self.hole[..., None], images, self.given.pixels(8 * images.itemsize))
 
 
 def check_fills(model: Model) -> None:
-    """Whether a model fills the holes that masks describe.
+    """Check that a model fills the hole that a mask marks.
 
     Raises:
-        InputError
+        InputError: if the model is not for inpainting, or was trained to fill the middle of the image only.
     """
     if model.task != "inpainting":
-        raise InputError(f"masks are for models of inpainting: this is one of {model.task}")
+        raise InputError(f"a mask requires an inpainting model; the task of this model is {model.task}")
     if model.task_settings["mask"] == "central":
         raise InputError(
-            'this model fills the square in the middle of any image, as its recipe has mask = "central": leave out the '
-            "mask, or use a model that was trained with box or free-form"
+            'this model was trained with mask = "central" and fills only the square in the middle of an image; omit '
+            'the mask, or use a model that was trained with mask = "box" or mask = "free-form"'
         )
 
 
 def find_masks(place: Path, sources: Sequence[Path]) -> list[Path]:
-    """The mask of each image.
+    """Return the mask of each source image.
 
     Arguments:
-        place: one mask for all of them, or a folder that has for each a mask of its name, whatever the suffix.
+        place: a file, which is the mask of all images; or a folder with one mask for each image. In a folder, a mask
+            has the name of its image and any image suffix.
 
     Raises:
-        InputError: if one is missing, or if a folder has two of that name.
+        InputError: if the folder has no mask for an image, or several.
         OSError: if the folder cannot be read.
     """
     if not place.is_dir():
@@ -73,25 +78,25 @@ def find_masks(place: Path, sources: Sequence[Path]) -> list[Path]:
         named = found.get(source.stem, [])
         if len(named) != 1:
             what = " and ".join(map(str, named)) or "none"
-            raise InputError(f"{source}: wanted one mask in {place}, called {source.stem}.png or so, found {what}")
+            raise InputError(f"{source}: expected one mask in {place}, named like {source.stem}.png; found {what}")
         masks += named
     return masks
 
 
 def read_masked(path: Path, given: ImageFile) -> Masked:
-    """Read the mask of an image. The mask's transparency does not count.
+    """Read the mask of an image. Transparency of the mask is ignored.
 
     Raises:
-        InputError: if it is not as large as the image, or has no white pixel.
-        UnreadableImage: if it is no image.
+        InputError: if mask and image differ in size, or the mask has no white pixel.
+        UnreadableImage: if the mask is not a readable image.
     """
     mask = read_image(path).rgb
     if mask.shape != given.rgb.shape:
         height, width, _ = given.rgb.shape
         raise InputError(
-            f"{path}: wanted a mask as large as its image, {width}×{height} pixels, got {mask.shape[1]}×{mask.shape[0]}"
+            f"{path}: the mask must be as large as its image, {width}×{height}; got {mask.shape[1]}×{mask.shape[0]}"
         )
     hole: Hole = mask.mean(2) >= WHITE
     if not hole.any():
-        raise InputError(f"{path}: no pixel of this mask is white, so there is nothing to fill")
+        raise InputError(f"{path}: the mask has no white pixel; the area to fill must be white")
     return Masked(given, hole)

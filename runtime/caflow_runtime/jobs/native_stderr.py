@@ -1,4 +1,7 @@
-"""What libraries written in C say on standard error, so that it can be said of which file they say it."""
+"""Capture of the messages that C libraries write to standard error.
+
+Such messages do not name the file that they are about. With the captured text, the caller can name it.
+"""
 
 import os
 import sys
@@ -9,16 +12,16 @@ from tempfile import TemporaryFile
 
 @contextmanager
 def native_stderr() -> Iterator[list[str]]:
-    """Yield a list that holds, after the block, the lines that were written to file descriptor 2 in it.
+    """Yield a list which, after the block, contains the lines that were written to file descriptor 2 during the block.
 
-    The descriptor belongs to the whole process, so this is for processes whose other threads say nothing in the
-    meantime. A progress bar may: lines with control characters go where they would have gone.
+    The descriptor belongs to the whole process, so other threads must not write messages meanwhile. A progress bar may:
+    lines with control characters are passed on to the original standard error.
     """
     lines: list[str] = []
     sys.stderr.flush()
     try:
         real = os.dup(2)
-    except OSError:  # it is closed
+    except OSError:  # standard error is closed
         yield lines
         return
     with TemporaryFile() as kept:

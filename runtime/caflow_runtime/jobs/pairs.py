@@ -1,4 +1,4 @@
-"""Lists of pairs of files, a target and its condition each: from a table, from JSON lines, or from two folders."""
+"""Lists of file pairs, each a target and its condition, read from a CSV table, JSON lines or two folders."""
 
 import csv
 from collections import defaultdict
@@ -19,41 +19,41 @@ CONDITIONS, TARGETS = "A", "B"
 
 
 class FilePair(NamedTuple):
-    """Paths, as text: a list of 100,000 takes some 20 MB."""
+    """Paths of a target and its condition, as text: a list of 100,000 pairs requires about 20 MB."""
 
     target: str
     condition: str
 
 
 class Line(msgspec.Struct):
-    """What a line of JSON must hold; it may hold more."""
+    """Required fields of a line of JSON. Further fields are ignored."""
 
     target: str
     condition: str
 
 
 def is_list(source: Path) -> bool:
-    """Whether it looks like what `list_pairs` takes."""
+    """Return whether a path looks like a list or folder for `list_pairs`, by its suffix or its subfolders."""
     is_file = source.suffix.lower() in TABLE | JSON_LINES and not source.is_dir()
     return is_file or all((source / name).is_dir() for name in (CONDITIONS, TARGETS))
 
 
 def list_pairs(source: Path) -> list[FilePair]:
-    """All pairs of a list, or of a folder.
+    """Return all pairs of a list or folder.
 
     Arguments:
-        source: a .csv with the columns `target` and `condition`; a .jsonl or .ndjson of objects with these fields; or a
-            folder with `A` (conditions) and `B` (targets) in it, as in training. Paths in a list are relative to the
-            list's folder. In JSON they are written as by `as_text`.
+        source: a .csv file with the columns `target` and `condition`; a .jsonl or .ndjson file of objects with these
+            fields; or a folder with the subfolders `A` (conditions) and `B` (targets), as in training. Paths in a list
+            are relative to the list's folder. In JSON, they are written as by `as_text`.
 
     Raises:
-        InputError: if it is none of these, a line is broken, or there is no pair.
-        OSError: if it cannot be read.
+        InputError: if `source` is none of these, a line is malformed, or there are no pairs.
+        OSError: if `source` cannot be read.
     """
     suffix = source.suffix.lower()
-    wanted = f"wanted a list of pairs ({', '.join(sorted(TABLE | JSON_LINES))}), or a folder with A and B in it"
+    wanted = f"expected a list of pairs ({', '.join(sorted(TABLE | JSON_LINES))}), or a folder with subfolders A and B"
     if not source.exists():
-        raise InputError(f"{source}: {wanted}: there is nothing of that name")
+        raise InputError(f"{source}: {wanted}; this path does not exist")
     if source.is_dir():
         pairs = list(_in_folders(source))
     elif suffix in TABLE | JSON_LINES:
@@ -61,7 +61,7 @@ def list_pairs(source: Path) -> list[FilePair]:
     else:
         raise InputError(f"{source}: {wanted}")
     if not pairs:
-        raise InputError(f"{source}: wanted pairs of a target and a condition, found none")
+        raise InputError(f"{source}: expected pairs of a target and a condition; found none")
     return pairs
 
 
@@ -71,10 +71,12 @@ def _in_table(path: Path) -> Iterator[FilePair]:
         columns = reader.fieldnames or []
         if missing := [name for name in COLUMNS if name not in columns]:
             got = ", ".join(map(repr, columns)) or "nothing"
-            raise InputError(f"{path}: wanted the columns target and condition, {missing[0]} is not in line 1: {got}")
+            raise InputError(
+                f"{path}: line 1: expected the columns target and condition, {missing[0]} is missing; got {got}"
+            )
         for row in reader:
             if None in row or None in row.values():
-                raise InputError(f"{path}: line {reader.line_num}: wanted {len(columns)} values, as in line 1")
+                raise InputError(f"{path}: line {reader.line_num}: expected {len(columns)} values, as in line 1")
             yield _pair(path, reader.line_num, row["target"], row["condition"])
     except csv.Error as error:
         raise InputError(f"{path}: line {reader.reader.line_num}: {error}") from None
@@ -88,38 +90,38 @@ def _in_json_lines(path: Path) -> Iterator[FilePair]:
             found = parse_json(line.encode(), Line)
         except WrongJson as error:
             wanted = '{"target": "…", "condition": "…"}'
-            raise InputError(f"{path}: line {number}: wanted {wanted}: {error}") from None
+            raise InputError(f"{path}: line {number}: expected {wanted}; {error}") from None
         yield _pair(path, number, as_path(found.target), as_path(found.condition))
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Of UTF-8 text, with or without a byte order mark."""
+    """Yield the lines of a UTF-8 text file, with or without a byte order mark."""
     number = 0
     try:
         for line in read_lines(path):
             number += 1
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: line {number}: wanted UTF-8: {error.reason}") from None
+        raise InputError(f"{path}: line {number}: expected UTF-8 text; {error.reason}") from None
     except WrongJson as error:
         raise InputError(f"{path}: line {number + 1}: {error}") from None
 
 
 def _pair(path: Path, number: int, *names: str) -> FilePair:
     if not all(names) or any("\0" in name for name in names):
-        raise InputError(f"{path}: line {number}: wanted paths of a target and a condition, got {names}")
+        raise InputError(f"{path}: line {number}: expected the paths of a target and a condition; got {names}")
     return FilePair(*(str(path.parent / name) for name in names))
 
 
 def _in_folders(folder: Path) -> Iterator[FilePair]:
-    """Files of one name, or else of names that differ by their suffix only.
+    """Yield pairs of files with the same name. Without such a pair, a different suffix is accepted.
 
-    A target without a condition is paired with the one that is not there, so that it is not passed over in silence;
-    and a condition without a target likewise.
+    A target without a condition is paired with the path of the missing file, so that reading the pair fails and the gap
+    is reported. The same holds for a condition without a target.
     """
     conditions, targets = folder / CONDITIONS, folder / TARGETS
     if not (conditions.is_dir() and targets.is_dir()):
-        raise InputError(f"{folder}: wanted a folder with A (conditions) and B (targets) in it")
+        raise InputError(f"{folder}: expected a folder with the subfolders A (conditions) and B (targets)")
     names, wanted = ({str(path.relative_to(at)) for path in images_below(at)} for at in (conditions, targets))
     by_stem = defaultdict(list)
     for name in sorted(names):
@@ -128,7 +130,7 @@ def _in_folders(folder: Path) -> Iterator[FilePair]:
     for name in sorted(wanted):
         alike = [name] if name in names else by_stem.get(Path(name).with_suffix(""), [name])
         if len(alike) > 1:
-            raise InputError(f"{targets / name}: wanted one condition, found {' and '.join(alike)} in {conditions}")
+            raise InputError(f"{targets / name}: expected one condition in {conditions}; found {' and '.join(alike)}")
         used.add(alike[0])
         yield FilePair(str(targets / name), str(conditions / alike[0]))
     for name in sorted(names - used):

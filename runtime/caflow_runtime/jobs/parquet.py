@@ -1,4 +1,4 @@
-"""Verdicts as a Parquet file, for what reads tables."""
+"""Export of verdicts to a Parquet file, for programs that read tables."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -15,21 +15,23 @@ ROWS_IN_GROUP = 2048
 
 
 def import_pyarrow() -> Any:
-    """PyArrow, with its `parquet`.
+    """Import PyArrow with its submodule `parquet`, and return it.
 
     Raises:
-        InputError: if it is not installed.
+        InputError: if PyArrow is not installed.
     """
     try:
         import pyarrow
         import pyarrow.parquet
     except ModuleNotFoundError:
-        raise InputError("--parquet needs PyArrow: pip install 'caflow-deploy[parquet]'") from None
+        raise InputError("--parquet requires PyArrow; install it with pip install 'caflow-deploy[parquet]'") from None
     return pyarrow
 
 
 def write_parquet(path: Path, verdicts: Iterator[Verdict]) -> None:
-    """A row for each verdict, a column for each of its fields; whole or not at all, some thousand rows in memory.
+    """Write a table with a row for each verdict and a column for each field except `sha256`.
+
+    At most `ROWS_IN_GROUP` rows are in memory at a time. If writing fails, an existing file stays unchanged.
 
     Raises:
         InputError: if PyArrow is not installed.

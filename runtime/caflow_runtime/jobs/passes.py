@@ -1,4 +1,4 @@
-"""An image enlarged by a model once or several times: each later pass takes the best result of the one before."""
+"""Passes of a model over an image. Each later pass enlarges the best result of the previous pass."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -22,34 +22,35 @@ Bits = Literal[8, 16]
 
 @dataclass(frozen=True)
 class Form:
-    """Size and depth of a result."""
+    """Size and bit depth of a result."""
 
     size: FinalSize
     is_own: bool
-    """Whether the size is that of what the model makes of the source."""
+    """Whether the size is the one that the model makes from the source in a single pass."""
     bits: Bits
+    """Bits per channel."""
 
     def reduced(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """Colours, (H, W, 3), or alpha, (H, W), at the final size."""
+        """Return colours, (H, W, 3), or alpha, (H, W), reduced to the final size."""
         kind = reduce if pixels.ndim == 3 else reduce_alpha
         return kind(pixels, self.size.height, self.size.width)
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a model made of one image."""
+    """Output of a model for one image."""
 
     drawn: Samples | Best
-    """By the last pass."""
+    """Result of the last pass."""
     condition: Image
-    """Of the last pass."""
+    """Condition of the last pass, (h, w, 3); the source, if `pictures` is the enlarged source."""
     pictures: NDArray[Any]
-    """(N, H, W, 3) uint8, or uint16 where that was asked for: the samples, the best first, or the best alone."""
+    """All samples of the last pass, best first, or only the best: (N, H, W, 3) uint8, or uint16 if requested."""
 
 
 @dataclass(frozen=True)
 class Passes:
-    """How a model is run on an image."""
+    """Model, drawing options and progress callback for the passes."""
 
     pipe: Pipeline
     draw: Draw
@@ -58,15 +59,16 @@ class Passes:
     def run(self, rgb: Image, count: int, needs_all: bool, written: Written) -> Made:
         """Enlarge an image `count` times, at least once.
 
-        Where a pass falls back to an enlarged input, the result is the source, enlarged. Where an earlier pass kept a
-        sample that is untypical, so is the result.
+        If any pass rejects all samples and falls back to its enlarged input, the result is the source, enlarged
+        bicubically. If an earlier pass kept an untypical sample, the outcome of the result is "best".
 
         Arguments:
-            needs_all: give all samples of the last pass.
-            written: what results of the last pass are written as.
+            needs_all: whether to return all samples of the last pass, not only the best one.
+            written: form in which the results of the last pass will be written.
 
         Raises:
-            NotFinite, Untypical
+            NotFinite: if no sample is finite; with `needs_all`, if any sample of the last pass is not.
+            Untypical: if all samples are rejected and the draw requires an error then.
         """
         condition, outcomes = rgb, set[Outcome]()
         for _ in range(count - 1):
@@ -86,7 +88,7 @@ class Passes:
         return Made(best, condition, _pictures(best)[0][None])
 
     def _enlarged(self, rgb: Image, count: int, drawn: Best, is_deep: bool) -> Made:
-        """The source, enlarged."""
+        """Return the source, enlarged bicubically by the factor of `count` passes."""
         factor = self.pipe.manifest.model.scale**count
         if not is_deep:
             return Made(drawn, rgb, enlarge_image(rgb, factor)[None])
@@ -95,5 +97,5 @@ class Passes:
 
 
 def _pictures(drawn: Samples | Best) -> Any:
-    """Of each image, with as many bits as were asked for."""
+    """Return the images: uint16 if 16 bits were requested, else uint8."""
     return drawn.images if drawn.deep is None else drawn.deep

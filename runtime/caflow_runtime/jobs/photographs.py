@@ -1,4 +1,4 @@
-"""True images with their conditions, cut from photographs: what a model is calibrated and judged with."""
+"""True images with their conditions, cut from photographs. Models are calibrated and evaluated with them."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,49 +16,55 @@ from caflow_runtime.judge.consistency import degrade
 from caflow_runtime.pictures.image_files import read_image
 
 CROPS = 4
-"""Of each size."""
+"""Number of crops of each size from one photograph."""
 KEEPS_COLOURS = ("super-resolution", "inpainting")
-"""Tasks whose result of a grey image is grey."""
+"""Tasks whose result is grey if the input is grey."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A true image with its condition."""
+    """True image and its condition."""
 
     photograph: str
-    """Pairs of one photograph are alike, so they are kept together."""
+    """Name of the photograph. Pairs of one photograph are similar, so calibration keeps them in one fold."""
     target: Image
     condition: Image
 
 
 def photographs_in(folder: Path) -> list[Path]:
-    """The photographs in a folder and below; or, where it holds pairs as in training, the targets in `B`.
+    """Return the photographs in a folder and its subfolders.
+
+    If the folder contains pairs as in training (subfolders `A` and `B`), return the targets, in `B`.
 
     Raises:
-        InputError: if there are none.
+        InputError: if there are no photographs.
         OSError: if a folder cannot be read.
     """
     root = folder / "B" if _holds_pairs(folder) else folder
     paths = images_below(root)
     if not paths:
-        raise InputError(f"{root}: wanted photographs ({', '.join(sorted(SUFFIXES))}), found none")
+        raise InputError(f"{root}: expected photographs ({', '.join(sorted(SUFFIXES))}); found none")
     return paths
 
 
 def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int], max_pixels: int = MAX_PIXELS) -> list[Pair]:
-    """Square crops of a photograph, of each size that fits, if any, at several scales; their conditions are made as the
-    task says.
+    """Return pairs of true images and conditions made from one photograph.
 
-    Where `folder` holds pairs, the whole target and its condition, of the same name in `A`. Pairs in one subfolder
-    count as one photograph, since they are its crops, or frames of one video.
+    Usually, the true images are square crops of several sizes and scales, and the model's task defines how their
+    conditions are made. Sizes larger than the photograph are skipped.
+
+    If `folder` contains pairs as in training, return one pair: the whole target, and the file of the same name in `A`
+    as its condition. Pairs in one subfolder count as one photograph, since they are usually its crops, or frames of one
+    video.
 
     Arguments:
-        sides: of targets, in pixels; brought to multiples of the model's.
-        max_pixels: of each file, as in `read_image`.
+        path: the photograph, or a target in `folder/B`.
+        sides: sides of the crops, in pixels. They are rounded down to multiples of the model's size multiple.
+        max_pixels: largest number of pixels of each file, as in `read_image`.
 
     Raises:
-        UnreadableImage: also if a given pair's sizes do not fit.
-        InputError: if the task does not say how conditions are made.
+        UnreadableImage: if a file cannot be read, or the sizes of target and condition do not fit together.
+        InputError: if the task does not define how conditions are made.
     """
     image = read_image(path, max_pixels).rgb
     if _holds_pairs(folder):
@@ -77,7 +83,7 @@ def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int], max_p
 
 
 def with_grey_copies(model: Model, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Pairs, and every second of them once more in grey, for models whose result of a grey image is grey."""
+    """Yield pairs. For tasks in `KEEPS_COLOURS`, every second pair is followed by a grey copy."""
     for k, pair in enumerate(pairs):
         yield pair
         if k % 2 == 0 and model.task in KEEPS_COLOURS:
@@ -89,9 +95,10 @@ def _grey(image: Image) -> Image:
 
 
 def _crop(photograph: Image, side: int, name: str) -> Image:
-    """A square of the photograph, reduced before by a factor that leaves it large enough; the name chooses both.
+    """Return a square crop of a photograph that was first reduced by a random factor. `name` is the random seed.
 
-    Reduced, a photograph is sharp and free of its coding's faults, as small images mostly are.
+    Reduction makes a photograph sharper and removes compression artifacts. The crop then resembles a typical small
+    image.
     """
     digest = hashlib.sha256(name.encode()).digest()
     at_top, at_left, at_scale = (int.from_bytes(digest[k : k + 4], "little") / 2**32 for k in (0, 4, 8))

@@ -1,4 +1,4 @@
-"""In which files the results of images are written: their names, formats and quality."""
+"""Names, formats and quality of the files that results of images are written to."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,26 +8,27 @@ from pathlib import Path
 from caflow_runtime.image_formats import SUFFIXES
 
 SOURCE = "source"
+"""Value of `ResultFiles.format`: each result has the format of its source."""
 FORMATS = {"png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tiff", "bmp": ".bmp"}
 SAME = {".jpeg": ".jpg", ".tif": ".tiff"}
-"""Other suffixes of these formats."""
+"""Alternative suffixes of these formats."""
 
 
 @dataclass(frozen=True)
 class ResultFiles:
-    """How results are named and written."""
+    """Options for naming and writing results."""
 
     format: str = SOURCE
-    """In a folder: one of `FORMATS`, or `SOURCE`, that of each source."""
+    """Format of results in a folder: one of `FORMATS`; or `SOURCE`, the format of each source."""
     quality: int | None = None
-    """As in `write_image`."""
+    """Quality of JPEG and WebP files, as in `write_image`."""
     suffix: str = ""
-    """In a folder: what names have before their ending."""
+    """Text that is added to names in a folder, before the file suffix."""
     no_metadata: bool = False
-    """Whether the colour profile alone is kept."""
+    """Whether to copy only the colour profile, and no other metadata."""
 
     def ending(self, source: Path) -> str:
-        """Return what the name of a source's result ends in; of what is read and not written, as PNG."""
+        """Return the file suffix of a source's result. Sources whose format cannot be written become PNG files."""
         if self.format != SOURCE:
             return FORMATS[self.format]
         return source.suffix if source.suffix.lower() in SUFFIXES else FORMATS["png"]
@@ -38,10 +39,13 @@ class ResultFiles:
         return own == wanted
 
     def names(self, source: Path, name: Path) -> Iterator[Path]:
-        """Yield names for a result without end: its own, with its source's suffix, with its folder, with numbers.
+        """Yield names for a result, in order of preference and without end.
+
+        The first is the name of the source. The next ones add the suffix of the source, if it differs from the
+        result's; then the name of the source's folder; then numbers from 2.
 
         Arguments:
-            name: of the source, below its folder.
+            name: path of the source relative to the input folder.
         """
         kind = [] if self.is_native(source) else [f"{name.stem}-{source.suffix[1:].lower()}"]
         stems = [name.stem, *kind, f"{name.stem}-{source.absolute().parent.name}"]

@@ -1,7 +1,7 @@
-"""The folder of a filter's job: what was asked for, one verdict a line, and what follows from these.
+"""Folder of a filter job: the settings, one line with a verdict for each pair, and files made from the verdicts.
 
-`job.json` holds the settings, so that the same job goes on after a stop, and no other one. All that is written beside
-`scores.jsonl` is made from it, once it is whole.
+`job.json` stores the settings, so that only the same job is resumed after an interruption. The accepted targets and
+`scores.parquet` are made from `scores.jsonl` once all verdicts are there.
 """
 
 import hashlib
@@ -48,60 +48,64 @@ SCORES, PARQUET = "scores.jsonl", "scores.parquet"
 
 
 class FilterSettings(msgspec.Struct, frozen=True):
-    """All that verdicts depend on."""
+    """Settings that the verdicts depend on."""
 
     pipeline: PipelineSettings
     alpha: float
     max_pixels: int
-    """A larger file is an error."""
+    """Largest number of pixels of a file. A larger file gets the verdict "error"."""
     pairs: str
-    """`hash_of` the list."""
+    """Hash of the list of pairs (`hash_of`)."""
 
 
 class FilterState(State):
-    """`job.json`, with what was made of the verdicts."""
+    """Contents of `job.json`, with a record of the files that were made from the verdicts."""
 
     accepted: Accepted | None = None
-    """How accepted targets were given last."""
+    """Form in which accepted targets were last written; None if they were not written yet."""
     parquet: bool = False
     """Whether `scores.parquet` was written."""
 
 
 class FilterJob:
-    """A list of pairs and the folder that its verdicts go to."""
+    """List of pairs and the folder of their verdicts."""
 
     def __init__(self, folder: Path, pairs: Sequence[FilePair], settings: FilterSettings, force: bool = False) -> None:
-        """Begin, or go on with what is in the folder.
+        """Begin a job, or resume the job in the folder.
 
         Arguments:
-            force: begin anew whatever is there.
+            force: begin a new job, even if the folder contains one. Its results are removed.
 
         Raises:
-            InputError: if the folder holds another job, or something else, or the pairs' own files.
-            OSError: if it cannot be written to.
+            InputError: if the folder contains another job or other files, or if a file of the pairs would be
+                overwritten.
+            OSError: if the folder cannot be written to.
         """
         self.folder, self.pairs = folder, pairs
         check_apart(folder, (name for pair in pairs for name in pair))
         self.state = begin(folder, settings) if force else resume(folder, settings) or begin(folder, settings)
         remove_leftovers(folder / name for name in (NAME, SCORES, LIST, LIST0, PARQUET))
         self.done = keep_whole(folder / SCORES, pairs)
-        """Verdicts that are there."""
+        """Number of verdicts that are written."""
 
     @property
     def left(self) -> Sequence[FilePair]:
-        """Pairs that have no verdict yet; they begin at a multiple of `BATCH`."""
+        """Pairs that have no verdict yet. The first of them is at a multiple of `BATCH` in the list."""
         return self.pairs[self.done :]
 
     def run(self, verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
-        """Take the verdicts of the pairs that are `left`, in order, and yield each, sealed, when it is written.
+        """Seal and write verdicts, and yield each once it is written.
+
+        Arguments:
+            verdicts: verdicts of the pairs that are `left`, in order.
 
         Raises:
-            OSError: if a verdict cannot be written; those before are.
+            OSError: if a verdict cannot be written. Earlier verdicts are kept.
         """
         if self.done < len(self.pairs):
             self.state.accepted, self.state.parquet = None, False
             self.state.write(self.folder)
-            remove_made(self.folder)  # what was made of the verdicts is of others
+            remove_made(self.folder)  # these files were made from other verdicts
         with (self.folder / SCORES).open("ab") as file:
             for verdict in map(sealed, verdicts):
                 file.write(msgspec.json.encode(verdict) + b"\n")
@@ -110,16 +114,23 @@ class FilterJob:
                 yield verdict
 
     def verdicts(self) -> Iterator[Verdict]:
-        """All that are there."""
+        """Yield all verdicts that are written, in the order of the list."""
         with (self.folder / SCORES).open("rb") as file:
             for line in file:
                 yield parse_json(line, Verdict)
 
     def finish(self, how: Accepted, parquet: bool) -> bool:
-        """Write what follows from the verdicts, once all are there; False if it is there already.
+        """Write the accepted targets and, if requested, `scores.parquet`. All verdicts must be written before.
+
+        Arguments:
+            how: form in which accepted targets are written.
+            parquet: whether to write `scores.parquet`.
+
+        Returns:
+            Whether a file was written. False if all of them existed already.
 
         Raises:
-            InputError: if a package is missing, targets have no folder in common, or a name does not fit in a line.
+            InputError: if PyArrow is missing, the targets have no common folder, or a name contains a line break.
             OSError
         """
         place = self.folder / PLACES[how]
@@ -145,7 +156,7 @@ class FilterJob:
 
 
 def hash_of(pairs: Iterable[FilePair]) -> str:
-    """Return the hash of a list."""
+    """Return the SHA-256 of a list of pairs, in hexadecimal digits."""
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update(b"".join(os.fsencode(name) + b"\0" for name in pair))
@@ -153,7 +164,7 @@ def hash_of(pairs: Iterable[FilePair]) -> str:
 
 
 def check_apart(folder: Path, inputs: Iterable[str]) -> None:
-    """Whether nothing that is read would be overwritten, or removed.
+    """Check that the job would not overwrite or remove any of its inputs.
 
     Raises:
         InputError
@@ -163,22 +174,22 @@ def check_apart(folder: Path, inputs: Iterable[str]) -> None:
     for name in inputs:
         place = place_of(name)
         if place in results or place.is_relative_to(files):
-            raise InputError(f"{name} is an input, and what is written would take its place: give another -o")
+            raise InputError(f"{name} is an input and would be overwritten; choose another -o")
 
 
 def resume(folder: Path, settings: FilterSettings) -> FilterState | None:
-    """The job that is in a folder; None if there is none, and nothing else.
+    """Return the job in a folder; None if the folder is empty or missing.
 
     Raises:
-        InputError: if there is another job, or something else.
+        InputError: if the folder contains another job or other files.
     """
     try:
         found = read_state(folder, FilterState, COMMAND)
     except FileNotFoundError:
         if folder.is_dir() and not all(map(is_passing, folder.iterdir())):
             raise InputError(
-                f"{folder} holds no job of {COMMAND}, but something else: give another -o, or --force to begin anew "
-                "there"
+                f"{folder} contains other files, but no job of {COMMAND}; choose another -o, or use --force to write "
+                "to it anyway"
             ) from None
         return None
     check_same(folder, found, settings)
@@ -186,10 +197,15 @@ def resume(folder: Path, settings: FilterSettings) -> FilterState | None:
 
 
 def begin(folder: Path, settings: FilterSettings) -> FilterState:
-    """A new job in a folder, without the results of an earlier one."""
+    """Begin a new job in a folder, and remove the results of an earlier job.
+
+    Raises:
+        InputError: if the folder contains no job, but its subfolder for accepted files is in use.
+        OSError: if the folder cannot be written to.
+    """
     files = folder / FILES
     if files.is_dir() and any(files.iterdir()) and not _is_job(folder):
-        raise InputError(f"{files} is where accepted files would go, and something else is in it: move that")
+        raise InputError(f"{files} is required for accepted files, but contains other files; move them away")
     remove_made(folder)
     for name in (NAME, SCORES):
         (folder / name).unlink(missing_ok=True)
@@ -200,7 +216,7 @@ def begin(folder: Path, settings: FilterSettings) -> FilterState:
 
 
 def remove_made(folder: Path) -> None:
-    """Remove what was made of a job's verdicts."""
+    """Remove the files that were made from a job's verdicts."""
     for name in (LIST, LIST0, PARQUET):
         (folder / name).unlink(missing_ok=True)
     if (folder / FILES).is_dir():
@@ -208,8 +224,10 @@ def remove_made(folder: Path) -> None:
 
 
 def keep_whole(path: Path, pairs: Sequence[FilePair]) -> int:
-    """How many verdicts of `pairs` are kept: all, or up to the last multiple of `BATCH` before the first one that is
-    damaged or was edited, or whose files have changed since. What follows is cut off.
+    """Truncate `scores.jsonl` to the verdicts that are still valid, and return their number.
+
+    A verdict is not valid if its line is damaged or edited, or if a file of its pair has changed. Valid verdicts are
+    kept up to the last multiple of `BATCH` before the first line that is not valid.
     """
     if not path.exists():
         return 0

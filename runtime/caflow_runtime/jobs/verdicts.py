@@ -1,7 +1,7 @@
-"""Which pairs of a long list are typical: files are read ahead, scored in batches, and judged in the order of the list.
+"""Verdicts on the pairs of a long list: files are read ahead, scored in batches and judged in the order of the list.
 
-The last bits of a likelihood depend on what ran with it. So batches never cross a multiple of `BATCH` in the list: who
-goes on from one of these gets the same numbers, to the bit.
+The last bits of a likelihood depend on which pairs run in the same batch. Batches therefore never cross a multiple of
+`BATCH` in the list. A job that resumes at such a multiple gets bit-identical numbers.
 """
 
 from collections import deque
@@ -26,32 +26,33 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Score
 
 BATCH = 64
-"""Pairs in one batch, at most."""
+"""Largest number of pairs in one batch."""
 BATCH_PIXELS = 2**22
-"""Of the targets in one batch: the first that reaches it ends the batch."""
+"""Number of target pixels at which a batch is complete: the pair that reaches this number is the last of its batch."""
 READERS = 4
 READ_AHEAD = 8
-"""Pairs that are read while a batch is scored."""
+"""Number of pairs that are read ahead while a batch is scored."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A pair that was read, or what is wrong with it."""
+    """Pair whose files were read, or the reason why the pair cannot be scored."""
 
     files: FilePair
     stamps: tuple[str | None, str | None]
     target: Image | None
     condition: Image | None
     wrong: str | None = None
+    """Reason why the pair cannot be scored; None if it can."""
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Height and width of the target; (0, 0) of none."""
+        """Height and width of the target, in pixels; (0, 0) if the target could not be read."""
         return (0, 0) if self.target is None else self.target.shape[:2]
 
     @property
     def names(self) -> dict[str, Any]:
-        """The fields of a verdict that say which files it is about."""
+        """Fields of a verdict that identify the two files: their paths as text, and their stamps."""
         target, condition = map(as_text, self.files)
         target_stamp, condition_stamp = self.stamps
         return {
@@ -62,7 +63,7 @@ class Loaded:
         }
 
     def failed(self, wrong: str) -> Verdict:
-        """That of a pair which cannot be scored."""
+        """Return the verdict of a pair that cannot be scored. `wrong` is the reason, in words."""
         height, width = self.size
         return Verdict(verdict="error", reason=wrong, width=width or None, height=height or None, **self.names)
 
@@ -70,16 +71,18 @@ class Loaded:
 def filter_pairs(
     pipe: Pipeline, pairs: Iterable[FilePair], alpha: float = 0.01, max_pixels: int = MAX_PIXELS
 ) -> Iterator[Verdict]:
-    """Judge pairs, in order, in memory that does not grow with their number.
+    """Yield the verdict of each pair, in the order of the list. Memory use does not grow with the number of pairs.
 
-    A pair that cannot be read, does not fit, or has no finite likelihood is an error of its own; the others go on.
+    A pair gets the verdict "error" if a file cannot be read, the sizes do not fit together, or the likelihood is not
+    finite. The remaining pairs are still judged.
 
     Arguments:
-        alpha: pairs of less typicality are rejected: this share of pairs like those of calibration.
-        max_pixels: of each file, as in `read_image`.
+        alpha: a pair with a lower typicality is rejected. About this fraction of pairs like those of the calibration
+            is rejected by mistake.
+        max_pixels: largest number of pixels of each file, as in `read_image`.
 
     Raises:
-        InputError: if `alpha` is not between 0 and 1, or the bundle is not calibrated.
+        InputError: if `alpha` is not above 0 and below 1, or the bundle is not calibrated.
     """
     check_share("alpha", alpha, is_open=True)
     smallest_typicality(pipe)
@@ -88,12 +91,15 @@ def filter_pairs(
 
 
 def judge(pipe: Pipeline, pairs: Iterable[FilePair], alpha: float, max_pixels: int) -> list[Verdict]:
-    """The verdicts of `filter_pairs`, all at once: for pairs between two multiples of `BATCH`."""
+    """Return the verdicts of `filter_pairs` as a list. Workers call it with pairs between two multiples of `BATCH`."""
     return list(filter_pairs(pipe, pairs, alpha, max_pixels))
 
 
 def smallest_typicality(pipe: Pipeline) -> float:
-    """Of any pair at all: a smaller α rejects nothing, as calibration has seen too few pairs to know what is rarer.
+    """Return the smallest typicality that a pair in the calibration's smallest group can have.
+
+    In that group, this α or a smaller one rejects nothing, because the calibration saw too few images to measure rarer
+    values.
 
     Raises:
         InputError: if the bundle is not calibrated.
@@ -102,7 +108,7 @@ def smallest_typicality(pipe: Pipeline) -> float:
 
 
 def _read_ahead(pairs: Iterable[FilePair], load: Callable[[FilePair], Loaded]) -> Iterator[Loaded]:
-    """Pairs in order, a few of them read in the meantime."""
+    """Yield loaded pairs in the order of the list. Meanwhile, threads read up to `READ_AHEAD` further pairs."""
     waiting: deque[Future[Loaded]] = deque()
     with ThreadPoolExecutor(READERS) as pool:
         for files in pairs:
@@ -143,7 +149,7 @@ def _batches(loaded: Iterable[Loaded]) -> Iterator[list[Loaded]]:
 
 
 def _judge(pipe: Pipeline, batch: list[Loaded], alpha: float) -> list[Verdict]:
-    """The verdicts of a batch, in its order. What is of one size is scored side by side, as it then runs together."""
+    """Return the verdicts of a batch, in its order. Pairs are scored sorted by size, since equal sizes run together."""
     verdicts = {k: pair.failed(pair.wrong) for k, pair in enumerate(batch) if pair.wrong is not None}
     places = sorted(set(range(len(batch))) - set(verdicts), key=lambda k: (batch[k].size, k))
     verdicts |= zip(places, _score(pipe, [batch[k] for k in places], alpha), strict=True)
@@ -151,7 +157,7 @@ def _judge(pipe: Pipeline, batch: list[Loaded], alpha: float) -> list[Verdict]:
 
 
 def _score(pipe: Pipeline, pairs: Sequence[Loaded], alpha: float) -> list[Verdict]:
-    """Those of pairs that fit: of each by itself where one of them cannot be scored."""
+    """Return the verdicts of pairs that were read. If they cannot be scored together, score each pair separately."""
     targets = [pair.target for pair in pairs if pair.target is not None]
     conditions = [pair.condition for pair in pairs if pair.condition is not None]
     if not pairs:
@@ -173,7 +179,7 @@ def _score(pipe: Pipeline, pairs: Sequence[Loaded], alpha: float) -> list[Verdic
 
 
 def _verdict(pair: Loaded, score: Score, k: int, alpha: float) -> Verdict:
-    """Of number `k` of what was scored."""
+    """Return the verdict of `pair`, which has number `k` in `score`."""
     assert score.image_typicality is not None
     typical = score.image_typicality.of(k)
     is_accepted, is_judged = bool(typical.accept(alpha)), bool(typical.is_judged)
@@ -194,4 +200,4 @@ def _verdict(pair: Loaded, score: Score, k: int, alpha: float) -> Verdict:
 
 
 def _memory_ran_out(files: FilePair) -> str:
-    return f"{as_text(files.target)}: memory ran out"
+    return f"{as_text(files.target)}: ran out of memory; free memory, or reduce the images"

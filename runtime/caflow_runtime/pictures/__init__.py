@@ -1,1 +1,1 @@
-"""Image files, and pictures of results."""
+"""Reading and writing of image files with their metadata, and pictures that show results."""

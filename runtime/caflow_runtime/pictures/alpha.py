@@ -1,4 +1,4 @@
-"""Transparency that is enlarged by the model, as a grey image, so that its edges are as sharp as those of colours."""
+"""Enlargement of alpha by the model, as a grey image, so that its edges are as sharp as the edges of the colours."""
 
 from contextlib import suppress
 
@@ -16,10 +16,11 @@ NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 
 def draw_alpha(pipe: Pipeline, alpha: Alpha, draw: Draw, passes: int = 1) -> Alpha:
-    """(h, w) to that of a result: one sample of the draw's seed and temperature for each pass of the model.
+    """Return alpha, (h, w), enlarged to the size of a result. Each pass draws one sample.
 
-    Values stay between the least and the greatest of the pixels around, so what is wholly transparent or opaque remains
-    so. Where no sample is finite, and for tasks whose conditions are no images of the target, it is bicubic.
+    Samples have the temperature and seed of the draw. Each value is limited to the range of the 3×3 pixels around it in
+    the input, so fully transparent and fully opaque areas remain so. Alpha is enlarged bicubically if it is constant,
+    if no sample is finite, and for tasks other than super-resolution.
     """
     model = pipe.manifest.model
     one = Draw(1, draw.temperature, draw.seed, draw.frame)

@@ -1,6 +1,7 @@
-"""Metadata in image files: read from their bytes, and written into bytes that an encoder gave.
+"""Metadata of image files: read from a file's bytes, and inserted into the bytes that an encoder returned.
 
-PNG and JPEG have files of their own; WebP (RFC 9649), TIFF 6.0 and BMP are here. Pixels are never touched.
+The code for WebP (RFC 9649), TIFF 6.0 and BMP is in this file; PNG and JPEG have their own modules. Pixels are never
+changed.
 """
 
 import struct
@@ -15,19 +16,20 @@ from caflow_runtime.pictures.png_chunks import read_png, write_png
 from caflow_runtime.pictures.tags import EXIF_START, MALFORMED, Directory, Field, first_directory
 
 INCHES, CENTIMETRES = 2, 3
-"""Units of TIFF."""
+"""Values of the TIFF tag ResolutionUnit."""
 MOST_CHUNKS = 2**16
-"""That are looked at in a file."""
+"""Largest number of chunks that are read from a WebP file."""
 WITH_PROFILE, WITH_ALPHA, WITH_EXIF, WITH_XMP = 0x20, 0x10, 0x08, 0x04
-"""Flags of WebP."""
+"""Flags of the VP8X chunk in a WebP file."""
 BMP_RESOLUTION, BMP_HEADER_BYTES = 38, 40
+"""Offset of the resolution in a BMP file, and size of the smallest header that contains it."""
 NAMES = {"profile": "colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC"}
 
 
 def read_metadata(contents: bytes) -> tuple[Metadata, list[str]]:
-    """Return the metadata of an image file, and what of it is malformed, for people.
+    """Return the metadata of an image file, and messages about malformed parts.
 
-    Of other files than PNG, JPEG, WebP, TIFF and BMP there is none.
+    Metadata is read from PNG, JPEG, WebP, TIFF and BMP files. For other files it is empty.
     """
     read = next((read for start, read in READERS.items() if contents.startswith(start)), None)
     if read is None:
@@ -35,19 +37,19 @@ def read_metadata(contents: bytes) -> tuple[Metadata, list[str]]:
     try:
         found, wrong = checked(read(contents))
     except MALFORMED as error:
-        return Metadata(), [f"its metadata is malformed and was left out: {error}"]
+        return Metadata(), [f"its metadata is malformed and was not copied: {error}"]
     if found.resolution is None and found.exif is not None:
         found = replace(found, resolution=_tiff_resolution(first_directory(found.exif)))
     return found, wrong
 
 
 def with_metadata(contents: bytes, metadata: Metadata, is_grey: bool) -> tuple[bytes, list[str]]:
-    """Return an image file with metadata, and what of it the file cannot hold, for people.
+    """Return an image file with metadata, and messages about metadata that could not be stored.
 
     Arguments:
-        contents: what an encoder gave: a PNG, JPEG, WebP, TIFF or BMP without metadata.
-        metadata: of the image that this one was made of.
-        is_grey: whether the file has one channel of colour.
+        contents: encoded PNG, JPEG, WebP, TIFF or BMP file without metadata.
+        metadata: metadata of the source image.
+        is_grey: whether the encoded file has a single channel.
     """
     start, size = next(start for start in WRITERS if contents.startswith(start)), claimed_size(contents)
     assert size is not None
@@ -57,16 +59,19 @@ def with_metadata(contents: bytes, metadata: Metadata, is_grey: bool) -> tuple[b
 
 
 def _fitting(metadata: Metadata, is_grey: bool, start: bytes) -> tuple[Metadata, list[str]]:
-    """What a file of that kind can hold."""
+    """Return the metadata that the file can store, and messages about the rest. `start` identifies the format."""
     kept, wrong = metadata, []
     if metadata.profile is not None and not is_profile_of(metadata.profile, is_grey):
         kept = replace(kept, profile=None)
-        wrong.append(f"its colour profile was left out: it is not for {'grey' if is_grey else 'coloured'} images")
+        wrong.append(f"its colour profile was not copied: it is not for {'grey' if is_grey else 'colour'} images")
     for name, most in LIMITS[start].items():
         value = getattr(kept, name)
         if value is not None and len(value) > most:
             kept = replace(kept, **{name: None})
-            wrong.append(f"its {NAMES[name]} was left out: the result's format cannot hold {'it' if most else 'any'}")
+            wrong.append(
+                f"its {NAMES[name]} was not copied: it is {'too large for' if most else 'not supported by'} the "
+                "result's format"
+            )
     return kept, wrong
 
 
@@ -88,7 +93,7 @@ def _webp_chunks(contents: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _write_webp(contents: bytes, metadata: Metadata) -> bytes:
     exif = metadata.exif
-    if exif is None and metadata.resolution is not None:  # it has no other place here
+    if exif is None and metadata.resolution is not None:  # WebP can store the resolution only in EXIF.
         exif = tags.exif_of(_resolution_fields(metadata.resolution))
     if metadata.profile is exif is metadata.xmp is None:
         return contents
@@ -114,7 +119,7 @@ def _write_webp(contents: bytes, metadata: Metadata) -> bytes:
 
 
 def _has_alpha(webp: bytes) -> bool:
-    """As the first chunk says."""
+    """Return whether a WebP file has alpha, according to its first chunk."""
     if webp[12:16] == b"VP8X":
         return bool(webp[20] & WITH_ALPHA)
     return webp[12:16] == b"VP8L" and bool(webp[24] & WITH_ALPHA)
@@ -145,7 +150,7 @@ def _resolution_fields(resolution: Resolution) -> Directory:
 def _write_tiff(contents: bytes, metadata: Metadata) -> bytes:
     fields = {} if metadata.resolution is None else _resolution_fields(metadata.resolution)
     if metadata.exif is not None:
-        fields |= first_directory(metadata.exif)  # whose resolution is not rounded
+        fields |= first_directory(metadata.exif)  # The resolution in EXIF is exact, so it takes precedence.
     if metadata.xmp is not None:
         fields[tags.XMP] = Field(tags.BYTE, metadata.xmp)
     for tag, value in ((tags.IPTC, metadata.iptc), (tags.PROFILE, metadata.profile)):
@@ -177,7 +182,7 @@ READERS: dict[bytes, Callable[[bytes], Metadata]] = {
     BMP: _read_bmp,
     **dict.fromkeys(TIFFS, _read_tiff),
 }
-"""By what a file begins with."""
+"""Functions that read metadata, by the first bytes of the file."""
 WRITERS: dict[bytes, Callable[[bytes, Metadata], bytes]] = {
     PNG_START: write_png,
     JPEG_START: write_jpeg,
@@ -192,4 +197,5 @@ LIMITS: dict[bytes, dict[str, int]] = {
     BMP: {"profile": 0, "exif": 0, "xmp": 0, "iptc": 0},
     TIFFS[0]: {},
 }
-"""Bytes that each kind of metadata may have, where that is limited."""
+"""Largest size in bytes of each kind of metadata, by the first bytes of the file. 0 means not supported; kinds that are
+not listed are unlimited."""

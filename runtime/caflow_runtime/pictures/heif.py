@@ -1,6 +1,6 @@
-"""AVIF and HEIC, which are read where Pillow, and for HEIC pillow-heif, is installed (ISO/IEC 23008-12).
+"""Reading of AVIF and HEIC files (ISO/IEC 23008-12). AVIF requires Pillow, HEIC requires pillow-heif.
 
-Wheels of pillow-heif hold x265, which is under the GPL: whoever wants HEIC installs them.
+Both packages are optional. The wheels of pillow-heif contain x265, which is licensed under the GPL.
 """
 
 import struct
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 BRANDS_START, MOST_BRAND_BYTES = 8, 256
 UNDECODABLE = (EOFError, OSError, RuntimeError, SyntaxError, ValueError)
-"""What both libraries raise for files that they cannot decode."""
+"""Exceptions that both libraries raise for files that they cannot decode."""
 MOST_BOXES = 2**16
 SIZES = ((b"meta", 4), (b"iprp", 0), (b"ipco", 0), (b"ispe", 4))
-"""Boxes in boxes, the last of which hold sizes, and the bytes that each begins with."""
+"""Nested boxes that lead to the sizes of pictures, outermost first, and the bytes to skip at the start of each box."""
 MODES = ("L", "LA", "RGB", "RGBA")
 
 
 def is_heif(contents: bytes) -> bool:
-    """Return whether a file is of the family that AVIF and HEIC belong to."""
+    """Return whether a file has the container format of AVIF and HEIC."""
     return contents[4:8] == b"ftyp"
 
 
 def claimed_size(contents: bytes) -> ImageSize | None:
-    """The largest width and height that pictures in the file claim, tiles and thumbnails included; None if none do."""
+    """Return the largest width and height in the file's headers, including tiles and thumbnails; None without any."""
     try:
         sizes = [*_sizes(contents, 0, len(contents))]
     except (struct.error, ValueError):
@@ -43,14 +43,15 @@ def claimed_size(contents: bytes) -> ImageSize | None:
 
 
 def decode(contents: bytes) -> tuple[NDArray[np.uint8], Metadata, int]:
-    """Return the picture, upright, its metadata, and how many pictures there are.
+    """Decode a file.
 
     Returns:
-        (H, W, C) uint8: grey, RGB, or these with alpha.
+        The pixels of the first picture, upright, (H, W, C) uint8: grey or RGB, each with or without alpha; its
+        metadata; and the number of pictures in the file.
 
     Raises:
-        InputError: if a package is missing.
-        EOFError, OSError, RuntimeError, SyntaxError, ValueError: if it cannot be decoded.
+        InputError: if the required package is not installed.
+        EOFError, OSError, RuntimeError, SyntaxError, ValueError: if the file cannot be decoded.
     """
     image, known, count = _avif(contents) if _is_avif(contents) else _heic(contents)
     pixels = np.asarray(image if image.mode in MODES else image.convert("RGBA" if "A" in image.mode else "RGB"))
@@ -66,30 +67,32 @@ def _is_avif(contents: bytes) -> bool:
 
 
 def _avif(contents: bytes) -> "tuple[Image, dict[Any, Any], int]":
-    """By the class itself, as `Image.open` has a limit of its own, which belongs to the process."""
+    """Open an AVIF file. `Image.open` is avoided, because its limit on pixels is a global setting of the process."""
     try:
         from PIL import ImageOps
         from PIL.AvifImagePlugin import AvifImageFile
     except ImportError:
-        raise InputError("AVIF needs Pillow 11.3: pip install 'caflow-deploy[avif]'") from None
+        raise InputError(
+            "AVIF requires Pillow 11.3 or later; install it with pip install 'caflow-deploy[avif]'"
+        ) from None
     image = AvifImageFile(BytesIO(contents))
     known = image.info.copy()
-    image.info.pop("xmp", None)  # what it says of turning does not count here, but would for Pillow
+    image.info.pop("xmp", None)  # Pillow would apply its orientation, too
     return ImageOps.exif_transpose(image), known, image.n_frames
 
 
 def _heic(contents: bytes) -> "tuple[Image, dict[Any, Any], int]":
-    """libheif turns it, so what EXIF says of that does not count."""
+    """Open a HEIC file. libheif rotates the picture already, so the EXIF orientation is ignored."""
     try:
         from pillow_heif import open_heif
     except ImportError:
-        raise InputError("HEIC needs pillow-heif: pip install 'caflow-deploy[heic]'") from None
+        raise InputError("HEIC requires pillow-heif; install it with pip install 'caflow-deploy[heic]'") from None
     file = open_heif(BytesIO(contents))
     return file.to_pillow(), file.info, 1
 
 
 def _sizes(contents: bytes, start: int, end: int, depth: int = 0) -> Iterator[ImageSize]:
-    """Of all boxes that hold one."""
+    """Yield the size in each box that contains one."""
     wanted, head = SIZES[depth]
     for kind, begin, stop in _boxes(contents, start, end):
         if kind == wanted and depth + 1 < len(SIZES):
@@ -99,7 +102,7 @@ def _sizes(contents: bytes, start: int, end: int, depth: int = 0) -> Iterator[Im
 
 
 def _boxes(contents: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kinds, and where what is in them begins and ends."""
+    """Yield the type of each box, and the offsets of the start and end of its contents."""
     for _ in range(MOST_BOXES):
         if start + 8 > end:
             return
@@ -107,9 +110,9 @@ def _boxes(contents: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, 
         head = 8
         if size == 1:
             (size,), head = struct.unpack_from(">Q", contents, start + 8), 16
-        elif size == 0:  # up to the end
+        elif size == 0:  # The box extends to the end.
             size = end - start
         if size < head:
-            raise ValueError("a box is smaller than its head")
+            raise ValueError("a box is smaller than its header")
         yield kind, start + head, min(start + size, end)
         start += size

@@ -1,4 +1,8 @@
-"""Image files: read as a model sees them, with what has to come back in the result; written whole or not at all."""
+"""Reading and writing of image files.
+
+`read_image` returns 8-bit RGB for the model, and the properties that the result should keep: alpha, grey, bit depth and
+metadata. `write_image` writes a result. If writing fails, an existing file stays unchanged.
+"""
 
 import math
 import os
@@ -25,50 +29,54 @@ WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
 WITH_16_BITS = {".png", ".tif", ".tiff"}
 JPEG_SUFFIXES, JPEG_QUALITY = (".jpeg", ".jpg"), 95
 TURNED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
-"""As EXIF says, but without alpha."""
+"""Flags of OpenCV for decoding without alpha. The image is rotated as its EXIF orientation says."""
 MOST_BYTES_PER_PIXEL, MOST_OTHER_BYTES = 32, 2**26
-"""Of a file: pixels of four channels of 64 bits, not compressed; and what there may be besides."""
+"""Limits of a file's size: bytes per pixel, for four uncompressed 64-bit channels; and bytes of everything else."""
 BITS = {"uint8": 8, "uint16": 16, "float32": 32, "float64": 64}
+"""Bits per channel of each supported dtype."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image as a file holds it."""
+    """Image that was read from a file."""
 
     rgb: Image
-    """(H, W, 3) uint8; a grey image three times, 16 bits and floating-point values rounded to 8, transparent pixels as
-    `matted` fills them."""
+    """(H, W, 3) uint8. A grey image has three equal channels, more than 8 bits are rounded to 8, and fully transparent
+    pixels have the colours that `matted` gives them."""
     alpha: NDArray[np.uint8] | None = None
-    """(H, W)."""
+    """(H, W); None if the file has no alpha."""
     is_grey: bool = False
+    """Whether the file has no colours."""
     bits: int = 8
-    """Per channel in the file."""
+    """Bits per channel in the file."""
     metadata: Metadata = field(default_factory=Metadata)
-    """As it is in the file, which may be turned."""
+    """Metadata as in the file. Its orientation is unchanged, although the pixels are already rotated."""
     warnings: tuple[str, ...] = ()
-    """What is malformed in it, although there is an image: for people."""
+    """Messages about malformed metadata of the file."""
     deep: NDArray[np.uint16] | None = None
-    """(H, W, 3) RGB of a file of more than 8 bits, in 16."""
+    """(H, W, 3) RGB with 16 bits, if the file has more than 8 bits per channel; else None."""
 
     def pixels(self, bits: int) -> NDArray[Any]:
-        """(H, W, 3) RGB, uint8 or, with 16 bits, uint16."""
+        """Return RGB pixels, (H, W, 3): uint8 for 8 bits, uint16 for 16 bits."""
         if bits == 8:
             return self.rgb
         return self.rgb * np.uint16(257) if self.deep is None else self.deep
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
-    """Read an image file of 8 or 16 bits, or a TIFF of floating-point values 0 … 1: grey, RGB or RGBA, turned as its
-    EXIF says.
+    """Read an image file: grey, RGB or RGBA, rotated as its EXIF orientation says.
 
-    A file that is cut off is found; damage in its middle only where OpenCV's decoder stops at it.
+    Supported are files of 8 or 16 bits per channel, and TIFF files of floating-point values 0…1. A truncated file is
+    refused. Damage in the middle of a file is found only if the decoder reports it.
 
     Arguments:
-        max_pixels: a file that claims more is refused before it is decoded; OpenCV's own limit is 2³⁰.
+        max_pixels: largest number of pixels. A file whose header claims more is refused before it is decoded. OpenCV's
+            own limit is 2³⁰.
 
     Raises:
         InputError: if `max_pixels` is not a positive integer.
-        UnreadableImage: if it is missing, cut off, too large, of another kind of values, or holds several pictures.
+        UnreadableImage: if the file is missing, truncated, too large, of an unsupported type, or contains several
+            pictures.
     """
     check_integer("max_pixels", max_pixels, 1)
     path = Path(path)
@@ -77,28 +85,28 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     width, height = (heif.claimed_size if is_heif else claimed_size)(contents) or (0, 0)
     if width * height > max_pixels:
         raise UnreadableImage(
-            f"{path}: {width}×{height} are {width * height / 1e6:.4g} megapixels, more than the "
-            f"{max_pixels / 1e6:.4g} that are allowed (max_pixels): reduce the image, or allow more"
+            f"{path}: {width}×{height} are {width * height / 1e6:.4g} megapixels, more than the limit of "
+            f"{max_pixels / 1e6:.4g} (max_pixels); reduce the image, or raise the limit"
         )
     if is_heif and width * height:
         return _read_heif(path, contents)
     if is_cut_off(contents):
-        raise UnreadableImage(f"{path}: the JPEG is cut off")
+        raise UnreadableImage(f"{path}: the JPEG file is truncated; copy or export it again")
     try:
         flat = _decode(contents, cv2.IMREAD_UNCHANGED) if width * height else None
-        is_float = flat is not None and flat.dtype.kind == "f"  # TIFF, which is turned, and whose alpha stays, anyhow
+        is_float = flat is not None and flat.dtype.kind == "f"  # TIFF: always decoded rotated and with alpha
         turned = flat if is_float or flat is None else _decode(contents, TURNED)
-        # As bytes: OpenCV crashes where a name is not UTF-8.
+        # Pass the path as bytes, because OpenCV crashes if it is not valid UTF-8.
         pictures = 1 if contents.startswith(JPEG_START) or flat is None else cv2.imcount(os.fsencode(path))  # type: ignore[arg-type]
     except cv2.error:
         turned = flat = None
     if turned is None or flat is None:
         raise _undecodable(path)
     if pictures > 1:
-        raise UnreadableImage(f"{path}: wanted one picture, the file holds {pictures}: give them one by one")
+        raise UnreadableImage(f"{path}: expected one picture, the file contains {pictures}; save each as its own file")
     has_alpha = flat.ndim == 3 and flat.shape[2] == 4
     if has_alpha and not np.array_equal(turned.reshape(*turned.shape[:2], -1), flat[..., : turned[0, 0].size]):
-        raise UnreadableImage(f"{path}: is transparent and to be turned by EXIF: save it upright")
+        raise UnreadableImage(f"{path}: a transparent image with an EXIF rotation is not supported; save it upright")
     metadata, malformed = read_metadata(contents)
     return replace(_image_file(path, flat if has_alpha else turned), metadata=metadata, warnings=tuple(malformed))
 
@@ -111,17 +119,20 @@ def write_image(
     metadata: Metadata | None = None,
     quality: int | None = None,
 ) -> list[str]:
-    """Write (H, W, 3) uint8 or uint16 RGB, its alpha (H, W) where there is one, as grey where it was.
+    """Write an image file in the format of its suffix.
 
     Arguments:
-        metadata: of the image that it was made of; None for none.
-        quality: 1 … 100, of JPEG and WebP; None is 95 for JPEG, and WebP without loss.
+        rgb: (H, W, 3) uint8 or uint16. A uint16 image is written with 16 bits per channel.
+        alpha: (H, W); None for an opaque image.
+        is_grey: whether to convert the image to grey.
+        metadata: metadata of the source image, to copy to the file; None to copy none.
+        quality: 1…100, for JPEG and WebP. None means 95 for JPEG, and lossless for WebP.
 
     Returns:
-        What of the metadata the file cannot hold, for people.
+        Messages about metadata that the file cannot store.
 
     Raises:
-        InputError: for a suffix that cannot be written, or not with alpha, or not with 16 bits.
+        InputError: if the suffix is not supported, or its format does not support alpha or 16 bits.
         OSError: if the file cannot be written.
     """
     path = Path(path)
@@ -134,7 +145,7 @@ def write_image(
     suffix = path.suffix.lower()
     done, encoded = cv2.imencode(suffix, pixels, _encoding(suffix, quality))
     if not done:
-        raise OSError(f"{path}: OpenCV cannot encode it")
+        raise OSError(f"{path}: OpenCV cannot encode this image")
     contents, left_out = encoded.tobytes(), list[str]()
     if metadata is not None:
         contents, left_out = with_metadata(contents, metadata, pixels.ndim == 2 and suffix != ".webp")
@@ -143,7 +154,7 @@ def write_image(
 
 
 def check_suffix(path: Path, has_alpha: bool = False, bits: int = 8) -> None:
-    """Whether an image can be written under that name.
+    """Check that the suffix of a file name is one for which such an image can be written.
 
     Raises:
         InputError
@@ -151,41 +162,41 @@ def check_suffix(path: Path, has_alpha: bool = False, bits: int = 8) -> None:
     wanted = WITH_16_BITS if bits == 16 else WITH_ALPHA if has_alpha else SUFFIXES
     if path.suffix.lower() not in wanted:
         what = "an image of 16 bits" if bits == 16 else "a transparent image" if has_alpha else "an image"
-        raise InputError(f"{path}: wanted a name for {what}, ending in {', '.join(sorted(wanted))}")
+        raise InputError(f"{path}: the name of {what} must end in {', '.join(sorted(wanted))}")
 
 
 def enlarge_alpha(alpha: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """(h, w) to (height, width), bicubic."""
+    """Return alpha, (h, w), enlarged bicubically to (height, width)."""
     return np.asarray(cv2.resize(alpha, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def _contents(path: Path, max_bytes: int) -> bytes:
-    """All bytes of a regular file: a pipe might never end."""
+    """Return all bytes of a regular file. Anything else, such as a pipe, is refused, because it might never end."""
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise UnreadableImage(f"{path}: cannot be read: it is not a file")
+            raise UnreadableImage(f"{path}: cannot be read: not a regular file")
         if found.st_size > max_bytes:
             raise UnreadableImage(
-                f"{path}: cannot be read: it has {found.st_size} bytes, more than an image of so many pixels as are "
-                "allowed (max_pixels)"
+                f"{path}: cannot be read: its {found.st_size} bytes are more than an image within the limit of pixels "
+                "can have (max_pixels)"
             )
         return path.read_bytes()
     except OSError as error:
         raise UnreadableImage(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:  # a name that no file can have
+    except ValueError as error:  # The name is not valid for any file.
         raise UnreadableImage(f"{path!r}: cannot be read: {error}") from None
 
 
 def _undecodable(path: Path) -> UnreadableImage:
     suffixes = ", ".join(sorted(SUFFIXES))
     return UnreadableImage(
-        f"{path}: wanted an image ({suffixes}), cannot decode this one: it is none, damaged, or too large"
+        f"{path}: cannot decode this file: it is damaged, too large, or not an image of a supported format ({suffixes})"
     )
 
 
 def _read_heif(path: Path, contents: bytes) -> ImageFile:
-    """AVIF or HEIC."""
+    """Read an AVIF or HEIC file from its contents."""
     try:
         pixels, found, pictures = heif.decode(contents)
     except InputError as error:
@@ -193,7 +204,7 @@ def _read_heif(path: Path, contents: bytes) -> ImageFile:
     except heif.UNDECODABLE:
         raise _undecodable(path) from None
     if pictures > 1:
-        raise UnreadableImage(f"{path}: wanted one picture, the file holds {pictures}: give them one by one")
+        raise UnreadableImage(f"{path}: expected one picture, the file contains {pictures}; save each as its own file")
     metadata, malformed = checked(found)
     alpha = pixels[..., -1] if pixels.shape[2] in (2, 4) else None
     is_grey = pixels.shape[2] < 3
@@ -207,20 +218,20 @@ def _decode(contents: bytes, flags: int) -> NDArray[Any] | None:
 
 
 def _encoding(suffix: str, quality: int | None) -> list[int]:
-    """OpenCV's parameters."""
+    """Return the encoder parameters for OpenCV."""
     if suffix in JPEG_SUFFIXES:
         return [cv2.IMWRITE_JPEG_QUALITY, quality or JPEG_QUALITY]
     return [cv2.IMWRITE_WEBP_QUALITY, quality] if suffix == ".webp" and quality else []
 
 
 def _image_file(path: Path, decoded: NDArray[Any]) -> ImageFile:
-    """OpenCV's array, BGR or BGRA or grey, of 8 or 16 bits, or of floating-point values."""
+    """Convert an array decoded by OpenCV: grey, BGR or BGRA, of 8-bit or 16-bit integers or floating-point values."""
     bits = BITS.get(str(decoded.dtype))
     channels = decoded.shape[2] if decoded.ndim == 3 else 1
     if bits is None or channels not in (1, 3, 4):
         raise UnreadableImage(
-            f"{path}: wanted 8 or 16 bits, or floating-point values, in 1, 3 or 4 channels, got {decoded.dtype} in "
-            f"{channels}: convert it first"
+            f"{path}: expected 8 or 16 bits, or floating-point values, in 1, 3 or 4 channels; got {decoded.dtype} in "
+            f"{channels}; convert the image first"
         )
     if bits > 16:
         _check_values(path, float(decoded.min()), float(decoded.max()))
@@ -228,24 +239,24 @@ def _image_file(path: Path, decoded: NDArray[Any]) -> ImageFile:
     deep = decoded if bits > 8 else None
     if deep is not None:
         deep = np.broadcast_to(deep.reshape(*deep.shape[:2], -1)[..., 2::-1], (*deep.shape[:2], 3))
-        decoded = np.asarray(cv2.convertScaleAbs(decoded, alpha=1 / 257))  # rounds; no floats as large as the image
+        decoded = np.asarray(cv2.convertScaleAbs(decoded, alpha=1 / 257))  # rounds without a float copy of the image
     if channels == 1:
         grey = decoded.reshape(decoded.shape[:2])
         return ImageFile(np.repeat(grey[..., None], 3, 2), None, True, bits, deep=deep)
     rgb = np.asarray(cv2.cvtColor(decoded[..., :3], cv2.COLOR_BGR2RGB), np.uint8)
-    is_grey = channels == 4 and bool((rgb == rgb[..., :1]).all())  # OpenCV gives grey with alpha as four channels
+    is_grey = channels == 4 and bool((rgb == rgb[..., :1]).all())  # OpenCV decodes grey with alpha as four channels.
     if channels < 4:
         return ImageFile(rgb, None, is_grey, bits, deep=deep)
     return ImageFile(matted(rgb, decoded[..., 3]), decoded[..., 3], is_grey, bits, deep=deep)
 
 
 def _check_values(path: Path, least: float, largest: float) -> None:
-    """Of floating-point values."""
+    """Refuse floating-point values outside 0…1."""
     if not (math.isfinite(least) and math.isfinite(largest)):
         raise UnreadableImage(
-            f"{path}: wanted floating-point values from 0 to 1, some are NaN or infinite: replace them"
+            f"{path}: floating-point values must be from 0 to 1; some are NaN or infinite, replace them"
         )
     if not 0 <= least <= largest <= 1:
         raise UnreadableImage(
-            f"{path}: wanted floating-point values from 0 to 1, got {least:.4g} to {largest:.4g}: scale them"
+            f"{path}: floating-point values must be from 0 to 1; got {least:.4g} to {largest:.4g}, scale them first"
         )

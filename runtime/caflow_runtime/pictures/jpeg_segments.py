@@ -1,4 +1,4 @@
-"""Metadata in JPEG: JFIF, EXIF, XMP (part 3 of its specification), ICC profiles, IPTC among Photoshop's resources."""
+"""Metadata of JPEG files: JFIF, EXIF, XMP (part 3 of its specification), ICC profile, IPTC in Photoshop resources."""
 
 import struct
 from collections.abc import Iterator
@@ -13,24 +13,24 @@ XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 PROFILE_START, PHOTOSHOP_START, JFIF_START = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"JFIF\0"
 APP0, APP1, APP2, APP13 = 0xE0, 0xE1, 0xE2, 0xED
 JFIF_BYTES = 12
-"""Up to the resolution, and with it."""
+"""Bytes of JFIF data up to the end of the resolution."""
 PER_INCH, PER_CM = 1, 2
-"""Units of JFIF."""
+"""Units of the resolution in JFIF."""
 MOST_SEGMENTS = 2**16
-"""That are looked at."""
+"""Largest number of segments that are read."""
 MOST_BYTES = 65533
-"""In a segment."""
+"""Largest size of the data of a segment."""
 LIMITS = {
     "profile": 255 * (MOST_BYTES - len(PROFILE_START) - 2),
     "exif": MOST_BYTES - len(EXIF_START),
     "xmp": MOST_BYTES - len(XMP_START),
     "iptc": MOST_BYTES - len(PHOTOSHOP_START) - 13,
 }
-"""Bytes that each kind of metadata may have."""
+"""Largest size in bytes of each kind of metadata."""
 
 
 def read_jpeg(contents: bytes) -> Metadata:
-    """Return what can be read of the metadata in a JPEG. XMP that goes on in further segments is not joined."""
+    """Return the metadata of a JPEG file. Only the first XMP segment is read, without extended XMP."""
     found, profile, photoshop = Metadata(), dict[int, bytes](), b""
     for marker, data in _jpeg_segments(contents):
         if marker == APP0 and data.startswith(JFIF_START) and len(data) >= JFIF_BYTES:
@@ -62,7 +62,7 @@ def _jpeg_segments(contents: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def write_jpeg(contents: bytes, metadata: Metadata) -> bytes:
-    """Return a JPEG with metadata, none of which is larger than `LIMITS`."""
+    """Return a JPEG file with metadata. The metadata must not exceed `LIMITS`."""
     segments = []
     if metadata.exif is not None:
         segments.append((APP1, EXIF_START + metadata.exif))
@@ -87,7 +87,7 @@ def write_jpeg(contents: bytes, metadata: Metadata) -> bytes:
 
 
 def _jfif_resolution(resolution: Resolution) -> tuple[int, int, int]:
-    """A unit, and integers; in centimetres only where they are such."""
+    """Return the unit, x and y. Only integers can be stored; centimetres are used only if they are integers already."""
     in_cm = resolution.per_cm and resolution.x % 1 == resolution.y % 1 == 0
     x, y = (max(1, min(round(side), 0xFFFF)) for side in resolution.per(1.0 if in_cm else CM_PER_INCH))
     return PER_CM if in_cm else PER_INCH, x, y

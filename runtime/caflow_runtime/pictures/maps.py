@@ -1,4 +1,4 @@
-"""Likelihood and uncertainty as pictures: where a result is unlikely, at which level, and where samples differ."""
+"""Maps as pictures: where a result is unlikely, in total and at each level, and where samples differ."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,22 +12,29 @@ from caflow_runtime.image import Image
 from caflow_runtime.pipeline.results import Likelihood, Samples
 
 BRIGHTEST = 0.99
-"""Quantile of a map: a few outliers must not darken all the rest."""
+"""Quantile of a map that is shown brightest, so that a few outliers do not darken the rest."""
 CHANNELS = 3
 
 
 def names(levels: int, samples: int) -> list[str]:
-    """What `pictures` yields for so many samples, 0 of given images."""
+    """Return the names that `pictures` yields.
+
+    Arguments:
+        samples: number of samples; 0 for scored images.
+    """
     return ["likelihood", *(f"likelihood-{j}" for j in range(levels)), *(["uncertainty"] if samples > 1 else [])]
 
 
 def pictures(result: Likelihood, image: int = 0) -> Iterator[tuple[str, Image, float, float]]:
-    """The maps of one image of a batch; of samples, those of the best, and their standard deviation.
+    """Yield the maps of one image of a batch as pictures.
+
+    Likelihood maps show the best sample, or the scored image. The uncertainty map shows the standard deviation of all
+    samples, and exists only for two or more.
 
     Yields:
-        name: "likelihood", "likelihood-0" … for each level, "uncertainty".
-        picture: (H, W, 3) uint8 RGB, dark to bright; bright is unlikely, or uncertain.
-        darkest, brightest: bits/dim, or grey levels, that are shown darkest and brightest.
+        name: "likelihood"; "likelihood-0", … for each level, coarsest first; or "uncertainty".
+        picture: (H, W, 3) uint8 RGB. Bright means unlikely, or uncertain.
+        darkest, brightest: values that are shown darkest and brightest, in bits/dim; for "uncertainty" in grey levels.
     """
     shares = result.shares[image][0] if isinstance(result, Samples) else result.shares[image]
     levels = shares_per_level(shares, result.per_level.shape[-1])
@@ -42,7 +49,7 @@ def pictures(result: Likelihood, image: int = 0) -> Iterator[tuple[str, Image, f
 
 
 def coloured(values: NDArray[Any], darkest: float, brightest: float) -> Image:
-    """(H, W) values as colours from dark to bright."""
+    """Return values, (H, W), as colours from dark to bright: (H, W, 3) uint8 RGB."""
     share = (values - darkest) / max(brightest - darkest, 1e-6)
     scaled = np.asarray(np.clip(255 * share, 0, 255), np.uint8)
     return np.asarray(cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB), np.uint8)

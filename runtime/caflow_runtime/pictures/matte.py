@@ -1,6 +1,7 @@
-"""Colours of transparent pixels, which nobody has chosen: what is next to them takes their place.
+"""Replacement of the colours of fully transparent pixels by the colours next to them.
 
-Files often hold black there. A filter or a model that sees it gives edges a dark fringe.
+The colours of transparent pixels are arbitrary, and many files store black. A filter or model that sees this black adds
+a dark fringe to edges.
 """
 
 from typing import Any, TypeVar
@@ -12,14 +13,19 @@ from numpy.typing import NDArray
 Picture = TypeVar("Picture", bound=NDArray[Any])
 
 MOSTLY_OPAQUE = 128
-"""Alpha from which on a colour is precise enough to be continued."""
+"""Smallest alpha of a pixel whose colour is precise enough to be copied to transparent pixels."""
 LINES_AT_ONCE = 256
 
 
 def matted(rgb: Picture, alpha: NDArray[np.uint8]) -> Picture:
-    """(H, W, 3) of any type, with the colour of the nearest pixel that is mostly opaque wherever alpha, (H, W), is 0.
+    """Return an image in which each fully transparent pixel has the colour of the nearest mostly opaque pixel.
 
-    Pixels that are not wholly transparent stay as they are. Done twice, it is what it is done once.
+    All other pixels are unchanged. A second call changes nothing. Without any mostly opaque pixel, the image is
+    returned unchanged.
+
+    Arguments:
+        rgb: (H, W, 3) of any dtype.
+        alpha: (H, W); 0 is fully transparent.
     """
     seen = alpha >= MOSTLY_OPAQUE
     if alpha.all() or not seen.any():

@@ -1,4 +1,4 @@
-"""What an image file says besides its pixels, and what of it holds of an image that was made of them."""
+"""Metadata of an image file, and its adaptation to a result that was made from the image."""
 
 import re
 from dataclasses import dataclass, replace
@@ -7,80 +7,80 @@ from caflow_runtime.pictures.tags import MALFORMED, first_directory, upright
 
 CM_PER_INCH, CM_PER_M = 2.54, 100.0
 PROFILE_HEADER, COLOURED, GREY = 128, b"RGB ", b"GRAY"
-"""Bytes that an ICC profile begins with, and the colour spaces that they name."""
+"""Size of the header of an ICC profile, and the colour spaces that the header can name."""
 IPTC_MARKER = b"\x1c"
 MOST_XMP_BYTES = 2**22
 XMP_SIDES = {"tiff:ImageWidth": 0, "exif:PixelXDimension": 0, "tiff:ImageLength": 1, "exif:PixelYDimension": 1}
-"""0: the width, 1: the height."""
+"""XMP properties that contain a side of the image: 0 for the width, 1 for the height."""
 XMP_THUMBNAILS = (b"xmp:Thumbnails", b"xap:Thumbnails")
 XMP_EXTENSION = re.compile(rb"""\sxmpNote:HasExtendedXMP=("[^"]*"|'[^']*')""")
-"""Says that there is more elsewhere in a JPEG, which is not kept."""
+"""XMP attribute that refers to further XMP in other segments of a JPEG, which is not copied."""
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """Pixels per inch, or per centimetre."""
+    """Resolution in pixels per inch, or per centimetre."""
 
     x: float
     y: float
     per_cm: bool = False
 
     def per(self, unit_cm: float) -> tuple[float, float]:
-        """Return both per unit of that many centimetres."""
+        """Return `x` and `y` in pixels per unit. `unit_cm` is the length of the unit in centimetres."""
         own = 1.0 if self.per_cm else CM_PER_INCH
         return (self.x, self.y) if unit_cm == own else (self.x * unit_cm / own, self.y * unit_cm / own)
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What an image file says besides its pixels; None is what it does not say."""
+    """Metadata of an image file. Fields that the file does not have are None."""
 
     profile: bytes | None = None
-    """ICC: what its colours mean."""
+    """ICC colour profile."""
     exif: bytes | None = None
-    """A TIFF file without pixels."""
+    """EXIF: a TIFF file without pixels, and without the header `EXIF_START`."""
     xmp: bytes | None = None
-    """XML."""
+    """XMP packet, as XML."""
     iptc: bytes | None = None
-    """IPTC-IIM, as it lies in resource 0x0404 of Photoshop."""
+    """IPTC-IIM data, the contents of Photoshop's resource 0x0404."""
     resolution: Resolution | None = None
 
     def colours(self) -> "Metadata":
-        """Return the colour profile alone: without it colours would be others."""
+        """Return only the colour profile, without which the colours would change."""
         return Metadata(self.profile)
 
     def for_result(self, width: int, height: int) -> "Metadata":
-        """Return what holds of an image of that size which needs no turning, without thumbnails of the input."""
+        """Return the metadata for a result of this size: upright, with new sides, and without thumbnails."""
         exif = None if self.exif is None else upright(self.exif, width, height)
         return replace(self, exif=exif, xmp=None if self.xmp is None else _xmp_for_result(self.xmp, width, height))
 
 
 def checked(found: Metadata) -> tuple[Metadata, list[str]]:
-    """Return what can be kept, and say of the rest that it is malformed."""
+    """Return the metadata without its malformed parts, and a message about each of these."""
     wrong = []
     if found.profile is not None and not _is_profile(found.profile):
         found = replace(found, profile=None)
-        wrong.append("its colour profile is malformed and was left out")
+        wrong.append("its colour profile is malformed and was not copied")
     if found.exif is not None:
         try:
             upright(found.exif, 1, 1)
             first_directory(found.exif)
         except MALFORMED:
             found = replace(found, exif=None)
-            wrong.append("its EXIF is malformed and was left out")
+            wrong.append("its EXIF is malformed and was not copied")
     if found.xmp is not None and not _is_xmp(found.xmp):
         found = replace(found, xmp=None)
-        wrong.append("its XMP is malformed and was left out")
+        wrong.append("its XMP is malformed and was not copied")
     if found.iptc is not None and not found.iptc.startswith(IPTC_MARKER):
         found = replace(found, iptc=None)
-        wrong.append("its IPTC is malformed and was left out")
+        wrong.append("its IPTC is malformed and was not copied")
     if (sides := found.resolution) is not None and not (0 < sides.x < 2**24 and 0 < sides.y < 2**24):
         found = replace(found, resolution=None)
     return found, wrong
 
 
 def is_profile_of(profile: bytes, is_grey: bool) -> bool:
-    """Return whether a colour profile is for grey images, or for those with colours."""
+    """Return whether a colour profile is for grey images (with `is_grey`), or for RGB images (without)."""
     return profile[16:20] == (GREY if is_grey else COLOURED)
 
 
@@ -97,7 +97,10 @@ def _is_xmp(xmp: bytes) -> bool:
 
 
 def _xmp_for_result(xmp: bytes, width: int, height: int) -> bytes:
-    """Attributes and elements have the names that the XMP specification gives them."""
+    """Return XMP with an upright orientation and new sides, and without thumbnails.
+
+    Namespace prefixes must be the usual ones of the XMP specification.
+    """
     values = {"tiff:Orientation": 1, **{name: (width, height)[k] for name, k in XMP_SIDES.items()}}
     for name, value in values.items():
         number, tag = str(value).encode(), re.escape(name).encode()
@@ -109,7 +112,7 @@ def _xmp_for_result(xmp: bytes, width: int, height: int) -> bytes:
 
 
 def _without_element(xml: bytes, name: bytes) -> bytes:
-    """Without all elements of that name. They hold none of their own."""
+    """Return XML without the elements of this name. Such elements must not be nested in each other."""
     opening, closing = b"<" + name + b">", b"</" + name + b">"
     kept, place = [], 0
     while (start := xml.find(opening, place)) >= 0 and (end := xml.find(closing, start)) >= 0:

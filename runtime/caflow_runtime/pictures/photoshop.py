@@ -1,4 +1,4 @@
-"""IPTC among the resources of Photoshop, which is where JPEG and PNG hold it (Adobe Photoshop File Formats)."""
+"""IPTC in Photoshop image resources, where JPEG and PNG files store it (Adobe Photoshop File Formats)."""
 
 import struct
 
@@ -6,7 +6,7 @@ RESOURCE, IPTC_RESOURCE = b"8BIM", 0x0404
 
 
 def iptc_of(photoshop: bytes) -> bytes | None:
-    """Return IPTC among resources; None if there is none."""
+    """Return the IPTC data in Photoshop resources; None if there is none."""
     place = 0
     while photoshop[place : place + 4] == RESOURCE and place + 12 <= len(photoshop):
         kind, name = struct.unpack_from(">HB", photoshop, place + 4)
@@ -21,5 +21,5 @@ def iptc_of(photoshop: bytes) -> bytes | None:
 
 
 def iptc_resource(iptc: bytes) -> bytes:
-    """Return IPTC as the only resource."""
+    """Return Photoshop resources that contain only the IPTC data."""
     return RESOURCE + struct.pack(">HHI", IPTC_RESOURCE, 0, len(iptc)) + iptc + bytes(len(iptc) % 2)

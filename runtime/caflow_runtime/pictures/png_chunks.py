@@ -1,4 +1,4 @@
-"""Metadata in PNG: eXIf, iCCP, pHYs, XMP in iTXt (W3C, third edition), and IPTC as ImageMagick and exiv2 write it."""
+"""Metadata of PNG files: eXIf, iCCP, pHYs, XMP in iTXt (W3C, third edition), IPTC as in ImageMagick and exiv2."""
 
 import struct
 import zlib
@@ -13,14 +13,15 @@ from caflow_runtime.pictures.tags import EXIF_START, MALFORMED
 
 XMP_KEYWORD, IPTC_KEYWORD = b"XML:com.adobe.xmp", b"Raw profile type iptc"
 EXIF_KEYWORDS = (b"Raw profile type exif", b"Raw profile type APP1")
-"""Where programs wrote EXIF before PNG had a chunk for it."""
+"""Text keywords under which programs stored EXIF before PNG had a chunk for it."""
 MOST_CHUNKS, MOST_BYTES = 2**16, 2**24
-"""That are looked at in a file, and that a compressed text may have."""
+"""Largest number of chunks that are read, and largest size of a decompressed text."""
 HEADER_BYTES, LINE_BYTES = 25, 36
+"""Size of the IHDR chunk, and bytes per line of hexadecimal digits."""
 
 
 def read_png(contents: bytes) -> Metadata:
-    """Return what can be read of the metadata in a PNG."""
+    """Return the metadata of a PNG file. Malformed chunks are skipped."""
     found = Metadata()
     for kind, data in _png_chunks(contents):
         with suppress(*MALFORMED, zlib.error):
@@ -62,25 +63,25 @@ def _png_chunks(contents: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _inflated(data: bytes) -> bytes:
-    """Decompressed, unless it is a bomb."""
+    """Return decompressed data. Data larger than `MOST_BYTES`, such as a decompression bomb, is refused."""
     stream = zlib.decompressobj()
     found = stream.decompress(data, MOST_BYTES)
     if not stream.eof:
-        raise ValueError("a text is cut off, or too long")
+        raise ValueError("a compressed text is truncated or too long")
     return found
 
 
 def _raw_profile(text: bytes) -> bytes:
-    """A newline, a name, a number of bytes, and these in hexadecimal digits."""
+    """Decode a raw profile: a line break, a name, the number of bytes, and the bytes in hexadecimal digits."""
     _, _, size, digits = text.split(b"\n", 3)
     found = bytes.fromhex(digits.decode("ascii"))
     if len(found) != int(size):
-        raise ValueError("a profile is cut off")
+        raise ValueError("a profile is truncated")
     return found
 
 
 def write_png(contents: bytes, metadata: Metadata) -> bytes:
-    """Return a PNG with metadata."""
+    """Return a PNG file with metadata."""
     chunks = []
     if metadata.profile is not None:
         chunks.append(_png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.profile)))
@@ -96,7 +97,7 @@ def write_png(contents: bytes, metadata: Metadata) -> bytes:
         lines = [block[k : k + LINE_BYTES].hex().encode() for k in range(0, len(block), LINE_BYTES)]
         text = b"\niptc\n" + b"%8d\n" % len(block) + b"\n".join(lines) + b"\n"
         chunks.append(_png_chunk(b"zTXt", IPTC_KEYWORD + b"\0\0" + zlib.compress(text)))
-    place = len(PNG_START) + HEADER_BYTES  # after IHDR, which is first
+    place = len(PNG_START) + HEADER_BYTES  # after IHDR, the first chunk
     return contents[:place] + b"".join(chunks) + contents[place:]
 
 

@@ -1,4 +1,4 @@
-"""A picture of what a model made of an image: condition, best, other samples in order, and where they differ."""
+"""Contact sheet of one image: condition, best sample, other samples in order of rank, and uncertainty map."""
 
 import cv2
 import numpy as np
@@ -8,15 +8,18 @@ from caflow_runtime.pictures.maps import BRIGHTEST, coloured
 from caflow_runtime.pipeline.results import Samples
 
 SMALLEST_CELL, LARGEST_CELL = 160, 512
-"""Sides in pixels that images are shown at."""
+"""Smallest width, and largest side, at which images are shown, in pixels."""
 LONGEST_ROW = 2048
+"""Largest width of a row of images, in pixels."""
 GAP, CAPTION = 8, 22
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 
 
 def sheet(condition: Image, samples: Samples, image: int = 0) -> Image:
-    """(h, w, 3) uint8 RGB of one image of a batch: its condition, its samples, the best first, with their bits per
-    dimension, and the uncertainty map."""
+    """Return the contact sheet of one image of a batch, (h, w, 3) uint8 RGB.
+
+    The captions of samples are their bits per dimension. The uncertainty map requires at least two samples.
+    """
     pictures = samples.images[image]
     cells = [(_shown(condition, pictures.shape[1:3]), "condition")]
     for k, (picture, bits) in enumerate(zip(pictures, samples.bits_per_dim[image], strict=True)):
@@ -29,7 +32,7 @@ def sheet(condition: Image, samples: Samples, image: int = 0) -> Image:
 
 
 def _shown(condition: Image, size: tuple[int, int]) -> Image:
-    """The condition at the target's size, its pixels visible."""
+    """Return the condition at the target's size, enlarged without smoothing."""
     if condition.shape[:2] == size:
         return condition
     return np.asarray(cv2.resize(condition, (size[1], size[0]), interpolation=cv2.INTER_NEAREST), np.uint8)
@@ -48,7 +51,7 @@ def _with_caption(picture: Image, caption: str) -> Image:
 
 
 def _grid(cells: list[Image]) -> Image:
-    """Cells of one size in rows, on white."""
+    """Arrange cells of equal size in rows, on a white background."""
     height, width = cells[0].shape[:2]
     columns = min(
         len(cells), max(1, LONGEST_ROW // (width + GAP)), -(-len(cells) // 2) if len(cells) > 4 else len(cells)

@@ -1,7 +1,7 @@
-"""Directories of tags, as TIFF files and EXIF have them: EXIF is a TIFF file without pixels (TIFF 6.0, EXIF 3.0).
+"""Tag directories of TIFF files and EXIF. EXIF is a TIFF file without pixels (TIFF 6.0, EXIF 3.0).
 
-Other people's files are read here. Nothing is believed: a place beyond the end ends the reading, and no more is copied
-than `MOST_BYTES`.
+The files come from untrusted sources. Every offset is checked against the end of the file, and at most `MOST_BYTES` are
+copied.
 """
 
 import struct
@@ -10,76 +10,77 @@ from contextlib import suppress
 from typing import NamedTuple
 
 MALFORMED = (ValueError, struct.error)
-"""What is raised where tags cannot be read."""
+"""Exceptions that the functions of this module raise for malformed tags."""
 EXIF_START = b"Exif\0\0"
-"""What stands before EXIF in JPEG, and in some other files."""
+"""Header before EXIF in JPEG and in some other files."""
 ORIENTATION, UPRIGHT = 274, 1
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 XMP, IPTC, PROFILE = 700, 33723, 34675
 EXIF_DIRECTORY, GPS_DIRECTORY, INTEROP_DIRECTORY = 34665, 34853, 40965
 WIDTHS, HEIGHTS = {256, 0xA002}, {257, 0xA003}
-"""ImageWidth and PixelXDimension, ImageLength and PixelYDimension."""
+"""Tags of the width (ImageWidth, PixelXDimension) and of the height (ImageLength, PixelYDimension)."""
 THUMBNAILS = ((513, 514), (273, 279))
-"""Where a thumbnail begins, and its bytes: of a JPEG, or of pixels in one strip."""
+"""Pairs of tags with the offset and the size of a thumbnail: a JPEG file, or pixels in one strip."""
 DESCRIPTIVE = {
     *(269, 270, 271, 272, ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, 285, 305, 306, 315, 316, 33432),
     *(0x4746, 0x4749, *range(0x9C9B, 0x9CA0)),
     *(EXIF_DIRECTORY, GPS_DIRECTORY),
 }
-"""Tags of a file's first directory that describe the picture, and not how its pixels are stored: EXIF has them, too."""
+"""Tags of the first directory that describe the picture, not the storage of its pixels. EXIF may contain them, too."""
 BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
 KIND_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 WORD_BYTES = KIND_BYTES | {5: 4, 10: 4}
-"""Of what is swapped where bytes are in another order."""
+"""Bytes of the unit that is reversed when the byte order changes, for each type."""
 MOST_ENTRIES, MOST_BYTES = 4096, 2**24
-"""In one directory, and in all values together."""
+"""Largest number of tags in one directory, and of bytes in all values together."""
 
 
 class Field(NamedTuple):
-    """The values of a tag."""
+    """Values of a tag."""
 
     kind: int
-    """Of `KIND_BYTES`."""
+    """Type of the values, a key of `KIND_BYTES`."""
     data: bytes
-    """Little-endian."""
+    """Values as little-endian bytes."""
 
 
 Directory = dict[int, "Field | Directory"]
-"""Tags, with the directories below in their places."""
+"""Fields by tag. A tag that points to a subdirectory has the subdirectory as its value."""
 
 
 class Layout(NamedTuple):
-    """How numbers are written."""
+    """Layout of numbers in a file."""
 
     order: str
-    """As `struct` names it."""
+    """Byte order, "<" or ">" as in `struct`."""
     is_big: bool
-    """BigTIFF."""
+    """Whether the file is a BigTIFF, with 64-bit offsets."""
 
 
 class Entry(NamedTuple):
-    """Where a tag lies in a file."""
+    """Directory entry of a tag in a file."""
 
     tag: int
     kind: int
     place: int
+    """Offset of the entry."""
     start: int
-    """Of its values."""
+    """Offset of the values."""
     size: int
-    """Of its values, in bytes."""
+    """Size of the values in bytes; 0 if they lie beyond the end of the file."""
 
 
 def upright(exif: bytes, width: int, height: int) -> bytes:
-    """Return EXIF for an image of that size that needs no turning, without the thumbnail of the one that it is from.
+    """Return EXIF for an upright image of this size, without a thumbnail.
 
-    All else stays where it is, as the notes of camera makers hold places.
+    All other values keep their offsets, because maker notes of cameras contain absolute offsets.
 
     Raises:
-        ValueError, struct.error: if it is malformed.
+        ValueError, struct.error: if the EXIF is malformed.
     """
     layout, first = _start(exif)
     if layout.is_big:
-        raise ValueError("it is a BigTIFF")
+        raise ValueError("EXIF must not be a BigTIFF")
     changed = bytearray(exif)
     entries, following = _entries(exif, layout, first)
     for entry in [*entries, *_below(exif, layout, entries)]:
@@ -96,41 +97,41 @@ def upright(exif: bytes, width: int, height: int) -> bytes:
 
 
 def first_directory(contents: bytes) -> Directory:
-    """Read what describes the picture in the first directory of a TIFF file or of EXIF, and the directories below it.
+    """Return the descriptive tags of the first directory of a TIFF file or EXIF, with its subdirectories.
 
-    What lies beyond the end is left out.
+    Values beyond the end of the file are skipped.
 
     Raises:
-        ValueError, struct.error: if it is malformed.
+        ValueError, struct.error: if the file is malformed.
     """
     layout, first = _start(contents)
     return _directory(contents, layout, first, MOST_BYTES)
 
 
 def exif_of(directory: Directory) -> bytes:
-    """Return EXIF that holds a directory."""
+    """Return EXIF that contains a directory."""
     return b"II*\0" + struct.pack("<I", 8) + _written(directory, 8)
 
 
 def with_fields(tiff: bytes, fields: Directory) -> bytes:
-    """Return a TIFF file with further tags in its first directory.
+    """Return a TIFF file with additional tags in its first directory.
 
     Raises:
-        ValueError, struct.error: if it is malformed, has several directories, or is no little-endian TIFF.
+        ValueError, struct.error: if the file is malformed, has several directories, or is not a little-endian TIFF.
     """
     if not tiff.startswith(b"II*\0"):
-        raise ValueError("wanted a little-endian TIFF")
+        raise ValueError("expected a little-endian TIFF")
     layout, first = _start(tiff)
     entries, following = _entries(tiff, layout, first)
     if following:
-        raise ValueError("wanted one directory")
+        raise ValueError("expected a single directory")
     own: Directory = {entry.tag: Field(entry.kind, tiff[entry.start : entry.start + entry.size]) for entry in entries}
     start = len(tiff) + len(tiff) % 2
     return tiff[:4] + struct.pack("<I", start) + tiff[8:].ljust(start - 8, b"\0") + _written(own | fields, start)
 
 
 def number(field: "Field | Directory | None") -> float:
-    """Return the first number of a tag; 0 if it has none."""
+    """Return the first number of a tag; 0 if it has none, or its type is not supported."""
     if not isinstance(field, Field):
         return 0.0
     if field.kind == RATIONAL and len(field.data) >= KIND_BYTES[RATIONAL]:
@@ -141,30 +142,30 @@ def number(field: "Field | Directory | None") -> float:
 
 
 def rational(value: float) -> Field:
-    """Return a number with three decimals."""
+    """Return a number as a RATIONAL with three decimals."""
     return Field(RATIONAL, struct.pack("<II", min(round(1000 * value), 2**32 - 1), 1000))
 
 
 def _start(contents: bytes) -> tuple[Layout, int]:
-    """How a file is written, and where its first directory begins."""
+    """Return the layout of a file, and the offset of its first directory."""
     order = {b"II": "<", b"MM": ">"}.get(contents[:2])
     if order is None:
-        raise ValueError("it does not begin as TIFF")
+        raise ValueError("it does not begin like a TIFF file")
     (version,) = struct.unpack_from(order + "H", contents, 2)
     if version not in (42, 43):
-        raise ValueError("it is no TIFF")
+        raise ValueError("it is not a TIFF file")
     is_big = version == 43
     (first,) = struct.unpack_from(order + ("Q" if is_big else "I"), contents, 8 if is_big else 4)
     return Layout(order, is_big), first
 
 
 def _entries(contents: bytes, layout: Layout, place: int) -> tuple[list[Entry], int]:
-    """What a directory lists, and where the next one begins; 0 if there is none.
+    """Return the entries of a directory, and the offset of the next directory, which is 0 if there is none.
 
-    Values that lie beyond the end have the size 0.
+    Values beyond the end of the file have the size 0.
     """
     if place > len(contents):
-        raise ValueError("a directory lies beyond the end")
+        raise ValueError("a directory lies beyond the end of the file")
     counts, offsets = ("Q", "Q") if layout.is_big else ("H", "I")
     head, inline = 4 + struct.calcsize("<" + offsets), struct.calcsize("<" + offsets)
     (count,) = struct.unpack_from(layout.order + counts, contents, place)
@@ -183,7 +184,7 @@ def _entries(contents: bytes, layout: Layout, place: int) -> tuple[list[Entry], 
 
 
 def _below(contents: bytes, layout: Layout, entries: Iterable[Entry]) -> list[Entry]:
-    """What the directory of EXIF lists, which is below the first one."""
+    """Return the entries of the EXIF subdirectory, if `entries` has one."""
     for entry in entries:
         if entry.tag == EXIF_DIRECTORY and entry.size:
             with suppress(*MALFORMED):
@@ -194,12 +195,12 @@ def _below(contents: bytes, layout: Layout, entries: Iterable[Entry]) -> list[En
 def _integer(contents: bytes, layout: Layout, entry: Entry) -> int:
     code = {2: "H", 4: "I", 8: "Q"}.get(entry.size)
     if code is None:
-        raise ValueError(f"tag {entry.tag} is no single integer")
+        raise ValueError(f"tag {entry.tag} must contain exactly one integer")
     return int(struct.unpack_from(layout.order + code, contents, entry.start)[0])
 
 
 def _blank_thumbnails(changed: bytearray, layout: Layout, place: int) -> None:
-    """Overwrite thumbnails with zeros; what ends the file is cut off."""
+    """Overwrite thumbnails with zeros. A thumbnail at the end of the file is removed."""
     contents = bytes(changed)
     entries = {entry.tag: entry for entry in _entries(contents, layout, place)[0]}
     for starts, sizes in THUMBNAILS:
@@ -215,7 +216,7 @@ def _directory(contents: bytes, layout: Layout, place: int, most_bytes: int, par
     found: Directory = {}
     for entry in _entries(contents, layout, place)[0]:
         if entry.tag in found or not (parents or entry.tag in DESCRIPTIVE | {XMP, IPTC, PROFILE}):
-            continue  # if each directory had many below it, reading would never end
+            continue  # a tag twice: reading nested duplicates might never end
         if entry.tag in (EXIF_DIRECTORY, GPS_DIRECTORY, INTEROP_DIRECTORY) and parents < 2:
             with suppress(*MALFORMED):
                 below = _integer(contents, layout, entry)
@@ -223,20 +224,20 @@ def _directory(contents: bytes, layout: Layout, place: int, most_bytes: int, par
         elif entry.size:
             most_bytes -= entry.size
             if most_bytes < 0:
-                raise ValueError("its values have too many bytes")
+                raise ValueError("its values are too large")
             data = contents[entry.start : entry.start + entry.size]
             found[entry.tag] = Field(entry.kind, data if layout.order == "<" else _swapped(data, entry.kind))
     return found
 
 
 def _swapped(data: bytes, kind: int) -> bytes:
-    """Big-endian words as little-endian ones."""
+    """Convert big-endian values to little-endian."""
     size = WORD_BYTES[kind]
     return b"".join(data[k : k + size][::-1] for k in range(0, len(data), size)) if size > 1 else data
 
 
 def _written(directory: Directory, start: int) -> bytes:
-    """A little-endian directory, and all that it points to, for that place in a file."""
+    """Return a little-endian directory with all its values, to be placed at offset `start` of a file."""
     fields = sorted(directory.items())
     place = start + 2 + 12 * len(fields) + 4
     entries, data = [], bytearray()
