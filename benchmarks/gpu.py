@@ -8,8 +8,8 @@ The models are the public implementation's default size and x4-photo. The varian
 * `transformed`: the graphs of the export in PyTorch, also with the whole chain as one CUDA graph.
 * `onnxruntime cuda` and the bundle's TensorRT engines, where they are installed and run.
 
-The last three also show their errors, compared with the model in float64 with the same noise. Only PyTorch is required.
-With `--device cpu` the benchmark can be tried without a GPU.
+All variants except `published` and `batched` also show their errors, compared with the model in float64 with the same
+noise. Only PyTorch is required. With `--device cpu` the benchmark can be tried without a GPU.
 """
 
 import copy

@@ -174,7 +174,7 @@ def memory(root: Path) -> str:
 
 
 def video(root: Path) -> str:
-    """Return the table of quality and flicker of videos, with clips of 60 frames."""
+    """Return the table of quality and flicker of videos, as means over clips of 60 frames."""
     names = {
         "bicubic": "bicubic interpolation",
         "τ = 0": "temperature 0",

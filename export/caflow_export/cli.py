@@ -48,7 +48,7 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
     "--precision",
     type=click.Choice([*ENGINE_PRECISIONS, "int8"]),
     help="Precision of the networks inside the layers; everything else stays float32. int8 requires --data.  "
-    "[default: fp32]",
+    "[default: that of --trt, or fp32]",
 )
 @click.option(
     "--data",
