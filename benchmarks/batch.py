@@ -1,6 +1,7 @@
-"""What workers cost on one machine: two of one thread each, as processes and on Ray, against a loop of two threads.
+"""Benchmark of workers on one machine, as processes and on Ray, against one process that draws images in a loop.
 
-All on the same processors, in turns. The start of workers is apart: a job of any size pays it once.
+The process has as many threads as there are workers, and each worker has one thread. The variants take turns on the
+same processors. The time until the first result is reported separately, because a job has it only once.
 """
 
 import statistics
@@ -29,7 +30,7 @@ PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless", "ray")
 
 
 def cut_crops(photographs: Path, folder: Path, count: int) -> list[ImageJob]:
-    """So many small windows of photographs as files, and what is to be made of them."""
+    """Write `count` small crops of the photographs to files, and return a job for each file."""
     places = np.random.default_rng(0)
     pictures = [read_image(path).rgb for path in sorted(photographs.glob("*.jpg"))]
     jobs = []
@@ -43,31 +44,31 @@ def cut_crops(photographs: Path, folder: Path, count: int) -> list[ImageJob]:
 
 
 def in_a_loop(bundle: Path, threads: int, jobs: list[ImageJob], draw: Draw) -> Iterator[Done]:
-    """One process."""
+    """Yield the results of one process with this number of threads."""
     with load(bundle, backend="cpu", threads=threads) as pipe:
         yield from (do(pipe, job, draw) for job in jobs)
 
 
 def by_workers(bundle: Path, workers: int, jobs: list[ImageJob], draw: Draw) -> Iterator[Done]:
-    """As `caflow image --workers` does it, with one thread each."""
+    """Yield the results of workers as in `caflow image --workers`, with one thread each."""
     with open_local_fleet(place_of(bundle), workers) as fleet:
         yield from (done for _, done in fleet.run(Work(partial(do, draw=draw), jobs)) if done)
 
 
 def by_ray(bundle: Path, workers: int, jobs: list[ImageJob], draw: Draw) -> Iterator[Done]:
-    """As `caflow image --ray` does it, with one thread each."""
+    """Yield the results of workers as in `caflow image --ray`, with one thread each."""
     with open_ray_fleet(None, place_of(bundle), workers) as fleet:
         yield from (done for _, done in fleet.run(Work(partial(do, draw=draw), jobs)) if done)
 
 
 def place_of(bundle: Path) -> Place:
-    """One thread for each worker."""
+    """Return the settings of a worker: this bundle on the CPU, with one thread."""
     with load(bundle, backend="cpu") as pipe:
         return Place(str(bundle), flat(settings_of_pipeline(pipe)), versions_here(), "cpu", 1, {})
 
 
 def measure(results: Iterator[Done], count: int) -> dict[str, float]:
-    """Seconds until the first result, and results per second once a tenth of them is there."""
+    """Return the seconds until the first result, the results per second after the first tenth, and all seconds."""
     started = time.perf_counter()
     came = []
     for done in results:
@@ -85,13 +86,16 @@ def measure(results: Iterator[Done], count: int) -> dict[str, float]:
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True))
 @click.argument("photographs", type=click.Path(path_type=Path, exists=True))
 @report.options
-@click.option("--count", default=500, show_default=True, help="Crops.")
-@click.option("-n", "--samples", default=4, show_default=True, help="Of which the best is kept.")
-@click.option("--rounds", default=5, show_default=True, help="Rounds of which the median counts.")
+@click.option("--count", default=500, show_default=True, help="Number of crops.")
+@click.option("-n", "--samples", default=4, show_default=True, help="Samples per crop; the best one is kept.")
+@click.option("--rounds", default=5, show_default=True, help="Number of rounds; medians are reported.")
 def main(
     bundle: Path, photographs: Path, threads: int, json_file: Path | None, count: int, samples: int, rounds: int
 ) -> None:
-    """Measure BUNDLE on crops of PHOTOGRAPHS: a loop of --threads threads, and as many workers of one."""
+    """Measure BUNDLE on crops of PHOTOGRAPHS.
+
+    Compare one process of --threads threads with the same number of workers of one thread.
+    """
     bundle = bundle.absolute()
     draw = Draw(samples)
     with tempfile.TemporaryDirectory() as name:

@@ -1,7 +1,7 @@
-"""The C++ runtime beside the Python one: a cold start, the memory of a process, the seconds of a call.
+"""Benchmark of the C++ runtime against the Python runtime: cold start, memory of the process, and time of a call.
 
-Two processes do the same: open the bundle, draw the best of N, then draw it again whenever they are told to. They take
-turns, call by call, so that a slow moment of the machine is everybody's.
+One process per runtime opens the bundle and draws the best of N, then draws it again for each line of input. The
+processes take turns, call by call, so that other work on the machine affects both equally.
 """
 
 import resource
@@ -20,28 +20,28 @@ import report
 from caflow_runtime.flow.selftest import smooth_conditions
 
 CASES = ((64, 1), (64, 10), (256, 10))
-"""Sides of the target, and samples."""
+"""Side of the square target in pixels, and number of samples, of each case."""
 SECONDS, FEWEST_CALLS = 15, 15
-"""How long calls take turns."""
+"""Calls are repeated for at least this time, in seconds, and at least this number of times."""
 PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless")
 
 
 class Process:
-    """One of the two. They speak as `runtime/cpp/tests/measure.c` says."""
+    """One of the two processes. `runtime/cpp/tests/measure.c` describes what a process reads and prints."""
 
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.first_s = self._read()
 
     def call_s(self) -> float:
-        """Seconds of one more call."""
+        """Make one more call, and return its duration in seconds."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return self._read()
 
     def end(self) -> float:
-        """Peak memory in MB."""
+        """End the process, and return its peak memory in MB (2^20 bytes)."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         peak = self._read()
@@ -54,7 +54,7 @@ class Process:
 
 
 def measure_python(folder: str, height: int, width: int, rgb: str, samples: int, threads: int) -> None:
-    """The Python process."""
+    """Do in Python what `runtime/cpp/tests/measure.c` does in C: draw, then draw again for each line of input."""
     start = time.perf_counter()
     from caflow_runtime.pipeline.pipeline import load
 
@@ -70,40 +70,41 @@ def measure_python(folder: str, height: int, width: int, rgb: str, samples: int,
 
 
 def peak_mb() -> float:
-    """Of this process."""
+    """Return the peak memory of this process in MB (2^20 bytes)."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) / 1024
 
 
 def interpreter_mb() -> float:
-    """Peak memory of a Python process that does nothing."""
+    """Return the peak memory of a Python process that does nothing, in MB (2^20 bytes)."""
     code = "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout) / 1024
 
 
 class Start(NamedTuple):
-    """Of a process that opens the bundle, draws once and ends."""
+    """Times of a process that opens the bundle, draws once and ends."""
 
     seconds: float
+    """From the start of the process to its end."""
     processor_s: float
-    """That processors worked for it."""
+    """Processor time, in seconds."""
 
 
 def start_cold(command: list[str]) -> Start:
-    """A fresh process, from beginning to end."""
+    """Run a new process from start to end, and return its times."""
     start, used = time.perf_counter(), processor_s()
     Process(command).end()
     return Start(time.perf_counter() - start, processor_s() - used)
 
 
 def processor_s() -> float:
-    """Of all child processes that have ended."""
+    """Return the processor time of all child processes that have ended, in seconds."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def measure(folder: Path, program: Path, threads: int, rounds: int, scratch: Path) -> list[dict[str, Any]]:
-    """A row for each case."""
+    """Return a row of the table for each case."""
     interpreter, rows = interpreter_mb(), []
     for side, samples in CASES:
         (condition,) = smooth_conditions(1, side // 4, side // 4)
@@ -140,16 +141,19 @@ def measure(folder: Path, program: Path, threads: int, rounds: int, scratch: Pat
 
 @click.group()
 def main() -> None:
-    """Measure the C++ runtime beside the Python one."""
+    """Compare the C++ runtime with the Python runtime."""
 
 
 @main.command("run")
 @click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
 @click.argument("build", metavar="BUILD", type=click.Path(path_type=Path, exists=True))
 @report.options
-@click.option("--rounds", default=7, show_default=True, help="Cold starts of which the median counts.")
+@click.option("--rounds", default=7, show_default=True, help="Number of cold starts; medians are reported.")
 def run_all(folder: Path, build: Path, threads: int, json_file: Path | None, rounds: int) -> None:
-    """Measure BUNDLE, of a ×4 model, with one thread up to --threads; BUILD is where CMake built runtime/cpp."""
+    """Measure BUNDLE, a ×4 model, with every number of threads from 1 to --threads.
+
+    BUILD is the folder in which CMake built runtime/cpp.
+    """
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for count in range(1, threads + 1):
@@ -166,7 +170,7 @@ def run_all(folder: Path, build: Path, threads: int, json_file: Path | None, rou
 @click.argument("samples", type=int)
 @click.argument("threads", type=int)
 def measure_one(folder: str, height: int, width: int, rgb: str, samples: int, threads: int) -> None:
-    """The Python process."""
+    """Run the Python process of this benchmark."""
     measure_python(folder, height, width, rgb, samples, threads)
 
 

@@ -1,8 +1,8 @@
-"""What a target goes through before a model sees it: the conditions of the evaluation.
+"""Degradations that make the conditions of the evaluation from targets.
 
-They are fixed, a few at known strengths, and share nothing with what training draws. Noise depends on the name of the
-target alone: neither on the other targets nor on their order. Blur acts on the target before it is reduced by Pillow's
-bicubic filter; noise, JPEG and H.264 act on the reduced image.
+The degradations have fixed strengths and are independent of those that training draws at random. Noise depends on the
+name of the target only, not on other targets or on their order. Blur is applied before the target is reduced by
+Pillow's bicubic filter. Noise, JPEG and H.264 are applied to the reduced image.
 """
 
 import io
@@ -17,36 +17,37 @@ from metrics import Crop, Picture, reduce
 from PIL import Image
 
 PAN_FRAMES, PAN_STEP = 8, 3
-"""Frames of the clip that a still image becomes, and the target pixels by which each is moved to the right."""
+"""Number of frames in a clip made from one target, and shift from frame to frame, in target pixels."""
 FRAME_RATE = 25
 X264 = {"preset": "medium", "threads": "1", "x264-params": "asm=0"}
-"""Without hand-written kernels: those for AVX-512 do not code small frames alike every time."""
+"""Options of x264. Assembly is disabled, because with AVX-512 the same small frames may be coded differently."""
 
 Degrade = Callable[[Picture, int, np.random.Generator], Picture]
-"""Makes a condition of a target, a scale and a source of randomness."""
+"""Makes a condition from a target, the scale, and a generator of random numbers."""
 
 
 def jpeg(picture: Picture, quality: int) -> Picture:
-    """Coded and decoded, chroma at half the resolution both ways (4:2:0)."""
+    """Return the picture after coding and decoding as JPEG, with 4:2:0 chroma subsampling."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=quality, subsampling="4:2:0")
     return np.asarray(Image.open(file))
 
 
 def noisy(picture: Picture, sigma: float, random: np.random.Generator) -> Picture:
-    """With Gaussian noise of `sigma` grey levels, independent for each value."""
+    """Return the picture with Gaussian noise of `sigma` grey levels, independent for each value."""
     return np.clip(np.rint(picture + random.normal(0, sigma, picture.shape)), 0, 255).astype(np.uint8)
 
 
 def blurred(picture: Picture, sigma: float) -> Picture:
-    """Under a Gaussian of `sigma` pixels."""
+    """Return the picture, blurred by a Gaussian of `sigma` pixels."""
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8)
 
 
 def h264(frames: list[Picture], crf: int) -> list[Picture]:
-    """Frames of one size as a clip, coded by x264 (preset medium, 4:2:0) and decoded; the same everywhere.
+    """Return frames of equal size after coding as one clip by x264 (preset medium, 4:2:0) and decoding.
 
-    Where a side is odd, its last pixels are repeated for coding, and cropped again.
+    The result is the same on every machine. If a side is odd, its last row or column is repeated for coding, and
+    cropped again afterwards.
     """
     height, width = frames[0].shape[:2]
     file = io.BytesIO()
@@ -65,11 +66,11 @@ def h264(frames: list[Picture], crf: int) -> list[Picture]:
 
 
 def filmed(target: Picture, scale: int, crf: int) -> Picture:
-    """The last frame of a coded clip that pans over the target, reduced.
+    """Return the last frame of a reduced and coded clip that pans over the target.
 
-    The clip ends on the target itself. The frames before it show the target moved to the right, 3 pixels more for every
-    frame further back, mirrored at the left border. So the frame that is used is predicted from moving ones,
-    as most frames of a video are; a clip that stands still would be coded much better than a video at the same CRF.
+    The last frame shows the target itself. Each earlier frame shows the target `PAN_STEP` pixels further to the right,
+    mirrored at the left border. The last frame is therefore predicted from moving frames, as most frames of a video
+    are. At the same CRF, a clip without motion would have a much better quality than a video.
     """
     far = (PAN_FRAMES - 1) * PAN_STEP
     wide = np.pad(target, ((0, 0), (far, 0), (0, 0)), "symmetric")
@@ -90,11 +91,11 @@ DEGRADATIONS: dict[str, Degrade] = {
 
 
 def generator(name: str) -> np.random.Generator:
-    """The source of randomness that belongs to the name of a target."""
+    """Return the generator of random numbers for a target, seeded by the target's name."""
     return np.random.default_rng(zlib.crc32(name.encode()))
 
 
 def degraded(crop: Crop, name: str) -> Crop:
-    """A crop of which the condition is made by one of `DEGRADATIONS`, at the crop's own scale."""
+    """Return a crop whose condition is made by the degradation `name` of `DEGRADATIONS`, at the crop's own scale."""
     scale = crop.target.shape[0] // crop.condition.shape[0]
     return replace(crop, condition=DEGRADATIONS[name](crop.target, scale, generator(crop.name)))

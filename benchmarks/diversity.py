@@ -1,9 +1,9 @@
-"""How much the samples of one condition differ, in three ways.
+"""Three measures of how much the samples of one condition differ.
 
 `s10` is the diversity of the challenge "Learning the Super-Resolution Space" (Lugmayr, Danelljan and Timofte, "NTIRE
 2021 Learning the Super-Resolution Space Challenge: Methods and Results", CVPR Workshops 2021), as its published
-`measure.py` computes it from LPIPS maps of ten samples. A large value means that every part of the true image is
-matched better by some other sample than by the best one; noise that matches nothing does not count.
+`measure.py` computes it from the LPIPS maps of ten samples. A large value means that for most parts of the true image
+some sample is better than the sample that is best overall. Noise that matches nothing does not increase the value.
 """
 
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Diversity:
-    """Of the samples of one condition, or a mean over conditions."""
+    """Diversity of the samples of one condition, or its mean over several conditions."""
 
     s10: float
-    """Per cent, from 0 to 100: (global best − local best) / global best."""
+    """NTIRE's diversity, 0 to 100 per cent: (global best − local best) / global best."""
     lpips_between: float
     """Mean LPIPS between two samples."""
     deviation: float
-    """Standard deviation of a value over the samples, mean over all values, in grey levels."""
+    """Standard deviation over the samples, in grey levels, as a mean over all values of the image."""
 
 
 def diversity(judge: Judge, samples: NDArray[np.uint8], target: Picture) -> Diversity:
-    """Of samples, (N, H, W, 3), of one condition.
+    """Return the diversity of the samples, (N, H, W, 3), of one condition. `target` is the true image, (H, W, 3).
 
-    LPIPS is measured between each sample and the next, and the last and the first: samples are independent, so the mean
-    over these N pairs estimates the mean over all pairs.
+    LPIPS is measured between each sample and the next sample, and between the last and the first one. Samples are
+    independent, so the mean over these N pairs estimates the mean over all pairs.
     """
     images = list(samples)
     between = judge.lpips(images, [*images[1:], images[0]])
@@ -38,7 +38,7 @@ def diversity(judge: Judge, samples: NDArray[np.uint8], target: Picture) -> Dive
 
 
 def s10(maps: NDArray[np.floating]) -> float:
-    """NTIRE's score, in per cent, from the LPIPS maps of the samples, (N, H, W)."""
+    """Return NTIRE's diversity, in per cent, from the LPIPS maps of the samples, (N, H, W)."""
     best_sample = float(maps.mean((1, 2)).min())
     best_of_each_pixel = float(maps.min(0).mean())
     return 100 * (best_sample - best_of_each_pixel) / max(best_sample, 1e-12)

@@ -1,8 +1,8 @@
-"""What typicality detects, what it rejects wrongly, and how fast pairs are scored.
+"""Benchmark of typicality: which images it detects, which it rejects by mistake, and how fast pairs are scored.
 
-Photographs that neither training nor calibration has seen (`models/photographs.py unseen`, and `last` for the last
-look) are held against the same pictures spoilt in many ways, against the results of other methods, and against images
-that are no photographs. Beside typicality stands what it was before statistics of latents joined it.
+The true images are photographs that were used neither for training nor for calibration (`models/photographs.py unseen`,
+and `last`, which is kept for the last evaluation). They are compared with altered copies, with results of other
+methods, and with images that are not photographs. The scores include typicality without the statistics of latents.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 PHOTOGRAPHS = Path("build/photographs")
 SIDES = (64, 128, 256)
 SIDE = 128
-"""Of the crops that are spoilt."""
+"""Side of the crops that are altered, in pixels."""
 ALPHAS = (0.01, 0.05, 0.1)
 RESAMPLES = 2000
 TIMED_PAIRS, ROUNDS = 32, 5
@@ -44,37 +44,37 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scores:
-    """Of pairs, (R,) each: the more, the less likely to be rejected."""
+    """Scores of pairs, (R,) each. Pairs with higher scores are rejected less often."""
 
     typical: Floats
-    """−distance from what is typical, which typicality ranks."""
+    """Negative Mahalanobis distance from typical pairs. Typicality is the rank of this distance."""
     levels: Floats
-    """The same of the levels' bits per dimension alone."""
+    """Like `typical`, computed from the levels' bits per dimension only."""
     likelihood: Floats
-    """−bits/dim."""
+    """Negative bits/dim."""
     consistency: Floats
-    """LR-PSNR, dB."""
+    """PSNR of the target, degraded again, against the condition, in dB."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Pairs with their scores and verdicts."""
+    """Pairs with their scores and typicality."""
 
     names: list[str]
-    """Of the photographs."""
+    """Name of each pair's photograph."""
     scores: Scores
     typicality: Floats
     group: NDArray[np.str_]
 
     def part(self, which: NDArray[np.bool_]) -> "Judged":
-        """Some of them."""
+        """Return the pairs for which `which`, (R,), is True."""
         scored = Scores(*(getattr(self.scores, name)[which] for name in Scores.__dataclass_fields__))
         names = [name for name, taken in zip(self.names, which, strict=True) if taken]
         return Judged(names, scored, self.typicality[which], self.group[which])
 
 
 def judged(pipe: Pipeline, pairs: Iterable[Pair]) -> Judged:
-    """Each pair."""
+    """Return the pairs with their scores and typicality."""
     truth, model = pipe.calibration.truth, pipe.manifest.model
     names, found, values, groups = [], [], [], []
     for pair in pairs:
@@ -94,7 +94,7 @@ def judged(pipe: Pipeline, pairs: Iterable[Pair]) -> Judged:
 
 
 def levels_of(truth: Reference) -> Reference:
-    """What is typical of the levels' bits per dimension alone."""
+    """Return the reference without the statistics of latents: only the levels' bits per dimension remain."""
 
     def levels(kind: Kind | None) -> Kind | None:
         if kind is None:
@@ -109,31 +109,31 @@ def levels_of(truth: Reference) -> Reference:
 
 
 def crops(pipe: Pipeline, kind: str, sides: tuple[int, ...]) -> list[Pair]:
-    """Of all files of a kind."""
+    """Return crops of all photographs of a kind, such as "unseen", as pairs."""
     folder = PHOTOGRAPHS / kind
     return [pair for path in photographs_in(folder) for pair in pairs_of(path, folder, pipe.manifest.model, sides)]
 
 
 def jpeg(picture: Picture, quality: int) -> Picture:
-    """Coded and decoded again."""
+    """Return the picture after coding and decoding as JPEG."""
     _, coded = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
 def noisy(picture: Picture, deviation: float) -> Picture:
-    """With Gaussian noise, of the picture's own seed."""
+    """Return the picture with Gaussian noise. The seed depends on the picture only."""
     seed = int.from_bytes(hashlib.sha256(picture.tobytes()).digest()[:4], "little")
     noise = np.random.default_rng(seed).normal(0, deviation, picture.shape)
     return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
 
 
 def shifted(picture: Picture, levels: int) -> Picture:
-    """Redder and less blue."""
+    """Return the picture with red increased and blue decreased by `levels` grey levels."""
     return np.asarray(np.clip(picture + np.array([levels, 0, -levels]), 0, 255), np.uint8)
 
 
 def blurred(picture: Picture, sigma: float) -> Picture:
-    """By a Gaussian, in pixels."""
+    """Return the picture, blurred by a Gaussian of `sigma` pixels."""
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8)
 
 
@@ -150,7 +150,7 @@ SPOILT: dict[str, Callable[[Picture], Picture]] = {
 
 
 def wrong_pairs(pipe: Pipeline, pairs: list[Pair]) -> Iterator[tuple[str, list[Pair]]]:
-    """What should be told from true pairs, by name."""
+    """Yield sets of pairs that should be distinguished from true pairs, each with its name."""
     others = [*pairs[1:], pairs[0]]
     yield "wrong condition", [Pair(a.photograph, a.target, b.condition) for a, b in zip(pairs, others, strict=True)]
     for name, spoil in SPOILT.items():
@@ -169,23 +169,29 @@ def wrong_pairs(pipe: Pipeline, pairs: list[Pair]) -> Iterator[tuple[str, list[P
 
 
 def consistent(pipe: Pipeline, picture: Picture, pair: Pair) -> Pair:
-    """What down-samples to the condition as exactly as the truth, so that consistency cannot tell it."""
+    """Return a pair whose target is changed so that it degrades to the condition as exactly as the true target.
+
+    Consistency cannot distinguish the new pair from the true pair.
+    """
     changed = project(pipe.manifest.model, picture + np.float32(0.5), pair.condition)
     return Pair(pair.photograph, changed, pair.condition)
 
 
 def auroc(true: Floats, wrong: Floats) -> float:
-    """Probability that a true pair has more than a wrong one; ties count half."""
+    """Return the probability that a true pair has a higher score than a wrong pair. Ties count half."""
     return float(mannwhitneyu(true, wrong).statistic / (len(true) * len(wrong)))
 
 
 def interval(values: list[float]) -> list[float]:
-    """95 % of them."""
+    """Return the bounds of the central 95 % of the values."""
     return [float(bound) for bound in np.quantile(values, (0.025, 0.975))]
 
 
 def detection(true: Judged, wrong: Judged) -> dict[str, Any]:
-    """AUROC of each score, with its interval by bootstrap over photographs, and the share rejected at α = 0.05."""
+    """Return the AUROC of each score, and the fraction of wrong pairs that is rejected at α = 0.05.
+
+    The 95 % intervals of the AUROC are by bootstrap over photographs.
+    """
     rng = np.random.default_rng(0)
     groups, wrong_groups = members(true.names), members(wrong.names)
     row: dict[str, Any] = {}
@@ -200,18 +206,21 @@ def detection(true: Judged, wrong: Judged) -> dict[str, Any]:
 
 
 def members(names: list[str]) -> list[NDArray[np.int64]]:
-    """Which pairs are of each photograph."""
+    """Return the indices of the pairs of each photograph."""
     every = np.array(names)
     return [np.flatnonzero(every == name) for name in sorted(set(names))]
 
 
 def redrawn(groups: list[NDArray[np.int64]], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Pairs of as many photographs, drawn with replacement."""
+    """Return the indices of the pairs of photographs that are drawn with replacement, as many as there are."""
     return np.concatenate([groups[k] for k in rng.integers(len(groups), size=len(groups))])
 
 
 def false_rejection(typicality: Floats, names: list[str]) -> dict[str, Any]:
-    """At each α the share of true pairs that is rejected, its interval by bootstrap over photographs."""
+    """Return, for each α, the fraction of true pairs that is rejected and its 95 % interval.
+
+    The interval is by bootstrap over photographs.
+    """
     rng = np.random.default_rng(0)
     groups = members(names)
     found: dict[str, Any] = {}
@@ -223,7 +232,7 @@ def false_rejection(typicality: Floats, names: list[str]) -> dict[str, Any]:
 
 
 def rates(pipe: Pipeline, pairs: list[Pair]) -> list[dict[str, Any]]:
-    """Pairs per second of scoring, images per second of sampling, taking turns."""
+    """Return the pairs per second of scoring and the images per second of sampling. The runs take turns."""
     given = pairs[:TIMED_PAIRS]
     targets, conditions = [pair.target for pair in given], [pair.condition for pair in given]
     seconds = report.side_by_side(
@@ -242,7 +251,10 @@ def rates(pipe: Pipeline, pairs: list[Pair]) -> list[dict[str, Any]]:
 
 
 def by_part(truth: Judged) -> list[dict[str, Any]]:
-    """False rejection of parts of the photographs, where the whole may mislead: by group, and of food, all small."""
+    """Return the false rejection for parts of the crops, because the figure for all crops may be misleading.
+
+    The parts are the groups of typicality, and photographs of food, which are all small, against all others.
+    """
     parts = {str(name): truth.group == name for name in np.unique(truth.group)}
     is_food = np.array([name.endswith(".jpeg") for name in truth.names])
     if is_food.any():
@@ -262,7 +274,10 @@ def by_part(truth: Judged) -> list[dict[str, Any]]:
 @click.option("--photographs", "kind", type=click.Choice(["unseen", "last"]), default="unseen", show_default=True)
 @report.options
 def main(bundle: str, kind: str, threads: int, json_file: Path | None) -> None:
-    """Judge a bundle's calibration; first fetch unseen or last, domains and test with models/photographs.py."""
+    """Evaluate the calibration of BUNDLE.
+
+    First fetch "unseen" or "last", "domains" and "test" with models/photographs.py.
+    """
     with load(bundle, backend="cpu", threads=threads) as pipe:
         pairs = crops(pipe, kind, SIDES)
         truth = judged(pipe, with_grey_copies(pipe.manifest.model, pairs))

@@ -1,12 +1,12 @@
-"""Clips, their coded and reduced frames, and what tells restored frames from the true ones: PSNR, LPIPS and flicker.
+"""Clips with reduced and coded frames, and the measures of restored frames: PSNR, LPIPS, flicker and change.
 
-Flicker is what changes over time and should not, or should and does not: of a result r of the truth w the mean of
-|(r[t] − r[t−1]) − (w[t] − w[t−1])| over pixels, channels and frames, in grey levels. Static and moving parts are told
-apart by the truth alone: a pixel moves between two frames where the change of grey, averaged over the 5×5 pixels around
-it, exceeds 4 levels. Pairs of frames across a scene cut do not count.
+Flicker is the error of the change from frame to frame. For a result r and the truth w it is the mean of
+|(r[t] − r[t−1]) − (w[t] − w[t−1])| over pixels, channels and frames, in grey levels. It is measured separately for
+static and moving parts, which depend on the truth only. A pixel moves between two frames if the change of grey,
+averaged over the 5×5 pixels around the pixel, exceeds 4 levels. Pairs of frames across a scene cut are skipped.
 
-“change” is the mean of |r[t] − r[t−1]| in static parts: what an eye sees there; that of the truth is noise of the
-camera and of its coding. LPIPS is of every fourth frame.
+“change” is the mean of |r[t] − r[t−1]| in static parts, which viewers see as flicker. The change of the truth itself is
+noise of the camera and of the coding. LPIPS is measured on every fourth frame.
 """
 
 from dataclasses import dataclass
@@ -26,26 +26,29 @@ LPIPS_EVERY = 4
 MOVING, AROUND = 4.0, (5, 5)
 
 Measures = dict[str, float]
-"""Of a frame, or a mean over frames."""
+"""Measures of a frame, or their means over frames, by name."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The start of a clip."""
+    """First frames of a clip."""
 
     name: str
     truth: list[Picture]
     moving: list[NDArray[np.bool_] | None]
-    """Of each frame, what moved since the one before; None for the first of a scene."""
+    """Mask of the pixels that moved since the previous frame, for each frame; None for the first frame of a scene."""
 
     def conditions(self, scale: int, crf: int) -> list[Picture]:
-        """The frames reduced, and coded by H.264 at a constant rate factor unless that is 0."""
+        """Return the reduced frames, coded by H.264 at the constant rate factor `crf`. With 0 they are not coded."""
         reduced = [reduce(image, scale) for image in self.truth]
         return h264(reduced, crf) if crf else reduced
 
 
 def read(path: Path, frames: int) -> Clip:
-    """A clip, cropped at the right and at the bottom to multiples of 4, so that ×2 and ×4 have the same truth."""
+    """Read the first frames of a clip.
+
+    They are cropped at the right and at the bottom to multiples of 4, so that ×2 and ×4 models have the same truth.
+    """
     whole = [timed.image for timed in islice(FileSource(path).frames(), frames)]
     height, width = (side // SCALE * SCALE for side in whole[0].shape[:2])
     truth = [np.ascontiguousarray(image[:height, :width]) for image in whole]
@@ -56,18 +59,22 @@ def read(path: Path, frames: int) -> Clip:
 
 
 def moves(before: Picture, after: Picture) -> NDArray[np.bool_]:
-    """Whether each pixel moves."""
+    """Return whether each pixel moves from one frame to the next, (H, W)."""
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) for image in (before, after)]
     return np.asarray(cv2.blur(np.abs(grey[1] - grey[0]), AROUND) > MOVING)
 
 
 def change(before: Picture, after: Picture) -> NDArray[np.int16]:
-    """From one frame to the next."""
+    """Return the change from one frame to the next, in grey levels."""
     return np.asarray(after.astype(np.int16) - before)
 
 
 def judged(results: list[Picture], clip: Clip, judge: Judge) -> list[Measures]:
-    """What tells results from the truth, frame by frame. Flicker and change are sums over parts, over all pixels."""
+    """Return the measures of each result.
+
+    Flicker and change are sums over the moving or static part, divided by the number of all pixels. `average` divides
+    them by the size of the part.
+    """
     measures: list[Measures] = []
     for t, (result, truth, moving) in enumerate(zip(results, clip.truth, clip.moving, strict=False)):
         of_frame = {"psnr": psnr(result, truth)}
@@ -85,18 +92,18 @@ def judged(results: list[Picture], clip: Clip, judge: Judge) -> list[Measures]:
 
 
 def still(clip: Clip, judge: Judge) -> list[Measures]:
-    """Of the truth itself: how much of it moves, and how much the rest changes."""
+    """Return the measures of the truth itself: the fraction of pixels that moves, and the change of the others."""
     return [{k: of[k] for k in ("moving", "change") if k in of} for of in judged(clip.truth, clip, judge)]
 
 
 def mean_of(measures: list[Measures]) -> Measures:
-    """Of each measure over those that have it."""
+    """Return the mean of each measure over all entries that contain it."""
     keys = dict.fromkeys(key for one in measures for key in one)
     return {key: float(np.mean([one[key] for one in measures if key in one])) for key in keys}
 
 
 def average(frames: list[Measures]) -> Measures:
-    """Over the frames of a clip; where nothing moves, moving parts have no flicker."""
+    """Return the means over the frames of a clip. A part without pixels has no flicker and no change."""
     mean = mean_of(frames)
     moving = mean.get("moving", 0.0)
     parts = {"flicker moving": moving, "flicker static": 1 - moving, "change": 1 - moving}

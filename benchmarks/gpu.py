@@ -1,9 +1,15 @@
-"""Best of N on a GPU, the public implementation's default size and x4-photo: what each step to deployment gains.
+"""Benchmark of best of N on a GPU: what each step towards deployment gains.
 
-`published` is the paper's procedure in eager PyTorch, N sequential samples, each scored by a second pass; `batched` the
-same in one batch; `transformed` the graphs of the export in PyTorch, and with the whole chain as one CUDA graph;
-`onnxruntime cuda`, and the bundle's engines, where these are installed and run. Beside every time is the error against
-the model in float64 with the same noise. PyTorch is enough to run it; with `--device cpu` it shows what it would do.
+The models are the public implementation's default size and x4-photo. The variants are:
+
+* `published`: the procedure of the paper in eager PyTorch. N samples are drawn one after the other, and a second pass
+  scores each of them.
+* `batched`: the same procedure in one batch.
+* `transformed`: the graphs of the export in PyTorch, also with the whole chain as one CUDA graph.
+* `onnxruntime cuda` and the bundle's TensorRT engines, where they are installed and run.
+
+All variants except `published` and `batched` also show their errors, compared with the model in float64 with the same
+noise. Only PyTorch is required. With `--device cpu` the benchmark can be tried without a GPU.
 """
 
 import copy
@@ -37,7 +43,7 @@ Graph = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 def runner(graph: GraphToTrace, device: torch.device) -> Graph:
-    """A graph's module, as the scan calls it."""
+    """Return a graph's module on a device as a callable for `flow.scan`."""
     module = copy.deepcopy(graph.module).to(device)
 
     def run(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -50,7 +56,7 @@ def runner(graph: GraphToTrace, device: torch.device) -> Graph:
 
 
 def captured(run: Callable[[], scan.Rows]) -> tuple[Callable[[], None], scan.Rows]:
-    """A chain as one CUDA graph: its replay, and where its results are."""
+    """Capture a chain as one CUDA graph. Return the function that replays it, and the tensors with its results."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -64,7 +70,7 @@ def captured(run: Callable[[], scan.Rows]) -> tuple[Callable[[], None], scan.Row
 
 
 def in_pytorch(model: CAFlow, case: Case, precision: PrecisionName, device: torch.device) -> Callable[[], scan.Rows]:
-    """The transformed graphs."""
+    """Return a function that runs the chain of transformed graphs in PyTorch."""
     traced = graphs_to_trace(model, ModelGraphs.of(model, PRECISIONS[precision]), torch.float32)
     graphs = {graph.name: runner(graph, device) for graph in traced}
     condition = case.condition.permute(0, 2, 3, 1).contiguous()
@@ -75,7 +81,7 @@ def in_pytorch(model: CAFlow, case: Case, precision: PrecisionName, device: torc
 
 @torch.no_grad()
 def small(subject: Subject) -> Iterator[dict[str, Any]]:
-    """N samples at 64×64 by every way."""
+    """Yield a row for each variant: N samples of 64×64 pixels."""
     name, model, device = subject.name, subject.model, subject.device
     slow = replace(subject, rounds=max(3, subject.rounds // 3))
     on_device = copy.deepcopy(model).to(device)
@@ -100,7 +106,7 @@ def small(subject: Subject) -> Iterator[dict[str, Any]]:
 
 @torch.no_grad()
 def frames(subject: Subject) -> Iterator[dict[str, Any]]:
-    """Frames of 1080p per second by the transformed graphs."""
+    """Yield a row for each precision: frames of 1080p per second by the transformed graphs."""
     model, device = subject.model, subject.device
     for n in FRAME_SAMPLES:
         case = Case.of(model, *FRAME, n, device)
@@ -117,12 +123,18 @@ def frames(subject: Subject) -> Iterator[dict[str, Any]]:
 
 @click.command()
 @click.option("--device", "device_name", default="cuda", show_default=True)
-@click.option("--rounds", default=ROUNDS, show_default=True, help="Of which the median counts.")
-@click.option("--frames/--no-frames", "with_frames", default=True, show_default=True, help="1080p too.")
-@click.option("--bundles", type=click.Path(path_type=Path), help="Where MODEL-PRECISION.caflow are, or will be.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here.")
+@click.option("--rounds", default=ROUNDS, show_default=True, help="Number of rounds; medians are reported.")
+@click.option(
+    "--frames/--no-frames", "with_frames", default=True, show_default=True, help="Also measure frames of 1080p."
+)
+@click.option(
+    "--bundles",
+    type=click.Path(path_type=Path),
+    help="Folder of the bundles MODEL-PRECISION.caflow. Missing ones are exported to it.",
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the results to this JSON file.")
 def main(device_name: str, rounds: int, with_frames: bool, bundles: Path | None, json_file: Path | None) -> None:
-    """Measure everything that this machine can run."""
+    """Measure all variants that this machine can run."""
     device = torch.device(device_name)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"

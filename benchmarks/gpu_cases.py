@@ -1,4 +1,4 @@
-"""What `gpu.py` measures: a condition with noise for N samples, the truth in float64, and how times are taken."""
+"""Inputs of `gpu.py` with their exact results in float64, and the measurement of times."""
 
 import copy
 import statistics
@@ -19,7 +19,7 @@ from caflow_training.model import CHANNELS, CAFlow
 SIDE = 64
 SAMPLES = (1, 10)
 FRAME = (1088, 1920)
-"""1080p, rounded up to what every model here can make."""
+"""Height and width of 1080p, rounded up to the size multiple of the measured models."""
 FRAME_SAMPLES = (1, 4)
 ROUNDS, WARM_UP = 15, 3
 NAMES: tuple[PrecisionName, ...] = ("fp32", "bf16", "fp16")
@@ -27,24 +27,24 @@ NAMES: tuple[PrecisionName, ...] = ("fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that is measured, and how."""
+    """Model to measure, with the settings of the measurement."""
 
     name: str
     model: CAFlow
     device: torch.device
     rounds: int
-    """The median of so many runs counts."""
+    """Number of timed runs; the median is reported."""
     scratch: Path
-    """Folder that its bundles are exported to."""
+    """Folder to which the model's bundles are exported."""
 
     def seconds(self, run: Callable[[], object]) -> float:
-        """Median time of a run, in seconds."""
+        """Return the median time of a run, in seconds."""
         return seconds(run, self.device, self.rounds)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A condition, and noise for N samples of it."""
+    """One condition, with noise for N samples."""
 
     condition: Tensor
     """(1, 3, h, w) uint8."""
@@ -61,19 +61,19 @@ class Case:
         return cls(condition.to(device, torch.uint8), moved, samples)
 
     def per_level(self, levels: int) -> list[Tensor]:
-        """z of each level, as the graphs take it."""
+        """Return the noise z of each level in the form that the graphs require, scaled by the temperature."""
         return [TEMPERATURE * torch.cat([self.noise[i, j] for i in range(j, levels)], 1) for j in range(levels)]
 
 
 def chain(graphs: Mapping[str, Any], levels: int, condition: Any, image: Any, noise: list[Any]) -> scan.Rows:
-    """One condition to N samples with their likelihoods."""
+    """Draw N samples of one condition with their likelihoods, and convert the samples to uint8."""
     rows = scan.sample(graphs, levels, scan.encode(graphs, condition), image, noise)
     graphs["to_image"]({"pixels": rows.pixels})
     return rows
 
 
 def seconds(run: Callable[[], object], device: torch.device, rounds: int) -> float:
-    """Median, with the device's work finished."""
+    """Return the median time of a run, in seconds. Each run ends when the device has finished its work."""
 
     def finish() -> None:
         if device.type == "cuda":
@@ -91,13 +91,17 @@ def seconds(run: Callable[[], object], device: torch.device, rounds: int) -> flo
 
 @dataclass(frozen=True)
 class Truth:
-    """Of one case, in float64."""
+    """Exact samples of one case and their log-likelihoods, in float64."""
 
     pixels: Tensor
     log_likelihood: Tensor
 
     def errors(self, rows: scan.Rows, device_to_tensor: Callable[[Any], Tensor]) -> dict[str, float]:
-        """Of pixels as a share of full scale, root mean square, and of log-likelihoods, relative: the largest."""
+        """Return two errors of `rows`.
+
+        These are the root mean square error of the pixels, as a fraction of full scale, and the largest relative error
+        of the log-likelihoods.
+        """
         pixels = device_to_tensor(rows.pixels).double().cpu()
         shares = [device_to_tensor(share).double().cpu().sum((1, 2)) for maps in rows.shares for share in maps]
         relative = (torch.stack(shares).sum(0) / self.log_likelihood - 1).abs().max()
@@ -106,7 +110,7 @@ class Truth:
 
 
 def truth(model: CAFlow, case: Case) -> Truth:
-    """The model itself, on the device, in float64."""
+    """Return the results of the model itself, computed on the device in float64."""
     exact = copy.deepcopy(model).double().to(case.condition.device)
     noise = {key: z.double() for key, z in case.noise.items()}
     drawn = exact.sample(case.condition.expand(case.samples, -1, -1, -1), noise, TEMPERATURE)
@@ -114,5 +118,5 @@ def truth(model: CAFlow, case: Case) -> Truth:
 
 
 def line(model: str, way: str, precision: str, n: int, took: float, base: float) -> dict[str, Any]:
-    """One row of the first table."""
+    """Return one row of the table of samples."""
     return {"model": model, "way": way, "precision": precision, "n": n, "ms": 1e3 * took, "over published": base / took}

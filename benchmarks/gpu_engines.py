@@ -1,4 +1,4 @@
-"""The ways of `gpu.py` that need more than PyTorch: bundles in ONNX Runtime's CUDA provider, and as engines."""
+"""Variants of `gpu.py` that require more than PyTorch: ONNX Runtime's CUDA provider, and TensorRT engines."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,7 +27,7 @@ from caflow_training import checkpoint
 
 
 def in_onnx_runtime(backend: OnnxRuntimeBound, folder: Path, case: Case, levels: int) -> Callable[[], scan.Rows]:
-    """The graphs of a bundle through ONNX Runtime's CUDA provider, values kept on the GPU."""
+    """Return a function that runs a bundle's chain in ONNX Runtime's CUDA provider, with all values on the GPU."""
     manifest = read_manifest(folder)
     graphs = {graph.name: backend.load(folder / graph.file.path) for graph in manifest.graphs}
     condition = backend.to_device(case.condition.permute(0, 2, 3, 1).contiguous().cpu().numpy())
@@ -37,7 +37,7 @@ def in_onnx_runtime(backend: OnnxRuntimeBound, folder: Path, case: Case, levels:
 
 
 def bundle_of(subject: Subject, precision: PrecisionName) -> Path:
-    """The model's bundle, exported where that was not done yet."""
+    """Return the folder of the model's bundle in this precision. Export the bundle if it does not exist."""
     folder = subject.scratch / f"{subject.name}-{precision}.caflow"
     if not folder.is_dir():
         weights = subject.scratch / f"{subject.name}.pt"
@@ -47,23 +47,26 @@ def bundle_of(subject: Subject, precision: PrecisionName) -> Path:
 
 
 def engines_of(folder: Path) -> TensorRT | None:
-    """What runs a bundle's engines, built where that was not done yet; None where the GPU has none."""
+    """Return the backend that runs a bundle's engines, or None if engines cannot be built or run.
+
+    Build the engines if the bundle has none.
+    """
     try:
         if not (folder / "engines").is_dir():
             build_engines(folder, max_rows=max(SAMPLES), max_size=FRAME)
         return TensorRT.on_the_gpu(folder)
     except (TensorRTUnavailable, NeedsGpu, BackendError) as error:
-        print(f"tensorrt is left out: {error}")
+        print(f"tensorrt is skipped: {error}")
         return None
 
 
 def on_host(backend: TensorRT, array: Any) -> Tensor:
-    """An array of the device."""
+    """Return an array of the device as a tensor on the host."""
     return torch.from_numpy(backend.to_host(array))
 
 
 def in_engines(backend: TensorRT, folder: Path, case: Case, levels: int) -> Callable[[], scan.Rows]:
-    """The engines of a bundle, recorded as one CUDA graph."""
+    """Return a function that runs the engines of a bundle, recorded as one CUDA graph."""
     chain = GraphChain(Graphs(folder, backend))
     condition = backend.to_device(case.condition.permute(0, 2, 3, 1).contiguous().cpu().numpy())
     image = backend.to_device(torch.zeros(case.samples, dtype=torch.int64).numpy())
@@ -72,7 +75,7 @@ def in_engines(backend: TensorRT, folder: Path, case: Case, levels: int) -> Call
 
 
 def engine_lines(subject: Subject, case: Case, exact: Truth, base: float) -> Iterator[dict[str, Any]]:
-    """TensorRT, or TensorRT-RTX, where it builds for the GPU."""
+    """Yield a row for each precision by TensorRT or TensorRT-RTX, if one of them builds for the GPU."""
     for precision in NAMES:
         folder = bundle_of(subject, precision)
         backend = engines_of(folder)
@@ -84,7 +87,10 @@ def engine_lines(subject: Subject, case: Case, exact: Truth, base: float) -> Ite
 
 
 def engine_frames(subject: Subject) -> Iterator[dict[str, Any]]:
-    """Frames of 1080p per second by engines: from the GPU's memory to it, and from the host to the host."""
+    """Yield rows with the frames of 1080p per second by engines.
+
+    Inputs and results are either in the GPU's memory or in host memory.
+    """
     scale = subject.model.config.task.scale
     frame = smooth_conditions(1, *(side // scale for side in FRAME))
     for precision in NAMES:
@@ -97,7 +103,7 @@ def engine_frames(subject: Subject) -> Iterator[dict[str, Any]]:
         ways = {"device": partial(pipe.run, there)} | {"host": partial(pipe.best_of, frame)}
         for n in FRAME_SAMPLES:
             for way, run in ways.items():
-                if way == "host" or n == 1:  # more samples of that size do not run at once
+                if way == "host" or n == 1:  # `run` requires all samples at once, which the pixel budget forbids
                     took = subject.seconds(partial(run, n=n))
                     row = {
                         "model": subject.name,
@@ -109,13 +115,13 @@ def engine_frames(subject: Subject) -> Iterator[dict[str, Any]]:
 
 
 def onnx_lines(subject: Subject, case: Case, exact: Truth, base: float) -> Iterator[dict[str, Any]]:
-    """ONNX Runtime, where its CUDA provider works."""
+    """Yield a row for each precision by ONNX Runtime, if its CUDA provider works."""
     try:
         backend = OnnxRuntimeBound("cuda")
     except BackendError as error:
-        print(f"onnxruntime cuda is left out: {error}")
+        print(f"onnxruntime cuda is skipped: {error}")
         return
-    for precision in NAMES[::2]:  # ONNX Runtime has no convolution in bf16
+    for precision in NAMES[::2]:  # without bf16, for which ONNX Runtime has no convolutions
         folder = bundle_of(subject, precision)
         run = in_onnx_runtime(backend, folder, case, subject.model.config.levels)
         errors = exact.errors(run(), lambda value: torch.from_numpy(value.numpy()))

@@ -61,7 +61,7 @@ _CUTS = (slice(10), slice(10, None))
 def test_it_can_be_exported_again(least_exported: Path, exported_half: ExportReport) -> None:
     here = caflow_export(least_exported, "-o", least_exported, "--force")
     assert here.returncode == 2
-    assert "is what would be exported" in here.stderr
+    assert "is both the input and the output" in here.stderr
     half = exported_half.manifest
     assert half.precision == "fp16"
     assert half.source.training == read_manifest(least_exported).source.training == {"step": 7}

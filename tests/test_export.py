@@ -233,7 +233,7 @@ def test_bfloat16_is_verified_where_it_runs(least: Path, tmp_path: Path) -> None
 
 def test_an_existing_bundle_is_kept_without_force(least: Path, least_exported: Path) -> None:
     before = (least_exported / MANIFEST).read_bytes()
-    with pytest.raises(ExportError, match="is there already: give --force"):
+    with pytest.raises(ExportError, match="already exists: give --force"):
         export(least)
     assert (least_exported / MANIFEST).read_bytes() == before
 
@@ -248,7 +248,7 @@ def test_force_replaces_bundles_and_nothing_else(least: Path, tmp_path: Path, le
     (tmp_path / "old.caflow" / "calibration.json").touch()
     said: list[str] = []
     export(least, tmp_path / "old.caflow", force=True, say=said.append)
-    assert "its calibration was of the old bundle and is gone" in said[-1]
+    assert "the calibration of the replaced bundle was removed" in said[-1]
     assert not (tmp_path / "old.caflow" / "calibration.json").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"photographs", "old.caflow"}
 
@@ -264,7 +264,7 @@ def test_a_failed_verification_leaves_no_bundle(least: Path, tmp_path: Path, mon
         return graphs
 
     monkeypatch.setattr(verification, "torch_graphs", wrong_graphs)
-    with pytest.raises(VerificationFailed, match=r"reverse_0: share at \d+×\d+: wanted an error of at most 1e-04"):
+    with pytest.raises(VerificationFailed, match=r"reverse_0: share at \d+×\d+: the error must be at most 1e-04"):
         export(least, tmp_path / "wrong.caflow")
     assert not list(tmp_path.iterdir())
 

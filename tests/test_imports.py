@@ -73,7 +73,7 @@ def test_training_without_torch_names_the_extra() -> None:
 def test_exporting_without_torch_names_the_extra() -> None:
     result = run_without(("torch",), "from caflow_export.cli import main; main(['model.pt'])")
     assert result.returncode == 2
-    assert result.stderr.splitlines() == ["caflow-export needs torch: pip install 'caflow-deploy[export]'"]
+    assert result.stderr.splitlines() == ["caflow-export requires torch: pip install 'caflow-deploy[export]'"]
     help_text = run_without(HEAVY, "from caflow_export.cli import main; main(['--help'])")
     assert help_text.returncode == 0
     assert "--precision" in help_text.stdout

@@ -40,7 +40,7 @@ def test_ctrl_c_leaves_no_half_of_a_bundle(ours: Path, tmp_path: Path) -> None:
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate()
-    assert (process.returncode, errors) == (130, "caflow-export: cancelled: no bundle is written\n")
+    assert (process.returncode, errors) == (130, "caflow-export: cancelled: no bundle was written\n")
     assert not list(tmp_path.iterdir())
 
 

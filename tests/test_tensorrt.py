@@ -202,10 +202,10 @@ def test_engines_are_held_against_the_cpu(uncalibrated: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "rows", "first", "message"),
     [
-        ("decode_1", 6, 0, r"decode_1: .*: wanted an error of at most"),
-        ("likelihood_0", 6, 5, r"likelihood_0: .*: wanted an error of at most"),
-        ("decode_0", 7, 0, "flow: 7 rows against one alone, pixels: wanted an error of at most"),
-        ("decode_0", 7, 6, "flow: 7 identical rows, pixels: wanted an error of at most"),
+        ("decode_1", 6, 0, r"decode_1: .*: the error must be at most"),
+        ("likelihood_0", 6, 5, r"likelihood_0: .*: the error must be at most"),
+        ("decode_0", 7, 0, "flow: 7 rows against one alone, pixels: the error must be at most"),
+        ("decode_0", 7, 6, "flow: 7 identical rows, pixels: the error must be at most"),
     ],
 )
 def test_engines_that_are_off_are_named(uncalibrated: Path, name: str, rows: int, first: int, message: str) -> None:
@@ -225,16 +225,16 @@ def test_engines_of_another_version_are_stale(with_engines: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--trt", "fp16"], 2, "its graphs cannot become fp16: give --trt fp32, or export its model again"),
+        (["--trt", "fp16"], 2, "cannot be changed to fp16: give --trt fp32, or export the model again"),
         (["--trt", "fp16"], 2, "small.caflow -o NEW --trt fp16"),
-        (["--trt", "fp32", "--precision", "fp16"], 2, "leave out --precision"),
+        (["--trt", "fp32", "--precision", "fp16"], 2, "omit --precision"),
         (["--compute-capability", "8.6"], 2, "give --trt fp32, fp16 or bf16"),
-        ([], 2, "is a bundle already: give --trt to build its engines"),
-        (["--trt", "fp32", "--force"], 2, "leave out --force"),
+        ([], 2, "is already a bundle: give --trt to build its engines"),
+        (["--trt", "fp32", "--force"], 2, "omit --force"),
         (["--trt", "fp32", "--compute-capability", "9.0"], 2, "does not build for compute capability 9.0"),
         (["--trt", "fp32", "--trt-flavor", "tensorrt"], 2, "pip install 'caflow-deploy[trt]'"),
-        (["--trt", "fp32", "--max-size", "0x8"], 2, "wanted a size such as 1024 or 1920x1088"),
-        (["--trt", "fp32", "--max-size", "1024x"], 2, "wanted a size such as 1024 or 1920x1088, got '1024x'"),
+        (["--trt", "fp32", "--max-size", "0x8"], 2, "expected a size such as 1024 or 1920x1088"),
+        (["--trt", "fp32", "--max-size", "1024x"], 2, "expected a size such as 1024 or 1920x1088; got '1024x'"),
     ],
 )
 def test_refusals_are_one_line(small: Path, arguments: list[str], code: int, message: str) -> None:
@@ -248,13 +248,15 @@ def test_refusals_are_one_line(small: Path, arguments: list[str], code: int, mes
 def test_without_a_gpu_the_bundle_is_written_and_the_way_on_is_named(small: Path) -> None:
     done = caflow_export(small, "--trt", "fp32")
     assert done.returncode == 3
-    assert "there is no GPU here: name those it is for" in done.stderr
+    assert "this machine has no GPU: name the GPUs to build for" in done.stderr
     assert done.stderr.endswith(f": caflow-export {small} --trt fp32 --compute-capability 8.6,12.0\n")
 
 
 def test_the_gpu_here_must_be_one_that_rtx_builds_for() -> None:
     assert choose("rtx", (), Gpu("NVIDIA A10", "8.6", "580.1", 13)) == ("rtx", [("8.6", None)])
-    with pytest.raises(TensorRTUnavailable, match=r"does not build for compute capability 9\.0: wanted some of 7\.5"):
+    with pytest.raises(
+        TensorRTUnavailable, match=r"does not build for compute capability 9\.0: give one or more of 7\.5"
+    ):
         choose("rtx", (), H100)
 
 
@@ -268,7 +270,7 @@ def test_a_graph_that_tensorrt_refuses_is_named(small: Path) -> None:
     old, new = manifest.graph("reverse_0").file, describe_file(small, "reverse_0.onnx")
     text = (small / MANIFEST).read_text().replace(old.sha256, new.sha256)
     (small / MANIFEST).write_text(text.replace(f'"bytes": {old.bytes}', f'"bytes": {new.bytes}'))
-    with pytest.raises(BuildFailed, match="reverse_0: TensorRT-RTX refuses the graph: Det"):
+    with pytest.raises(BuildFailed, match="reverse_0: TensorRT-RTX does not support the graph: Det"):
         build_engines(small, compute_capabilities=["8.6"])
     assert not list((small / "engines").iterdir())
 
@@ -289,7 +291,7 @@ def test_ctrl_c_leaves_nothing_half_written(small: Path) -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
-    assert errors == "caflow-export: cancelled: unfinished engines are not written\n"
+    assert errors == "caflow-export: cancelled: unfinished engines were not written\n"
     assert process.returncode == 130
     assert not list((small / "engines").iterdir())
 

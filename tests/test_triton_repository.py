@@ -39,7 +39,7 @@ def test_nothing_is_overwritten_unasked(calibrated: Path, tmp_path: Path) -> Non
     (tmp_path / "model-score").mkdir()
     (tmp_path / "model-score" / "mine").touch()
     (tmp_path / "model-score" / "config.pbtxt").touch()
-    with pytest.raises(InputError, match="model-score is there already: give --force to replace it"):
+    with pytest.raises(InputError, match="model-score already exists: give --force to replace it"):
         write_repository(calibrated, tmp_path, force=False)
     assert [path.name for path in tmp_path.iterdir()] == ["model-score"]
     write_repository(calibrated, tmp_path, force=True)
@@ -51,14 +51,14 @@ def test_what_is_no_model_of_triton_or_the_bundle_itself_stays(
     calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "model").mkdir()
-    with pytest.raises(InputError, match="model is no model of Triton, so it is not replaced"):
+    with pytest.raises(InputError, match="model is not a Triton model, so --force does not replace it"):
         write_repository(calibrated, tmp_path, force=True)
     (tmp_path / "model").rmdir()
     write_repository(calibrated, tmp_path, force=False)
     copy = tmp_path / "model" / "1" / "model.caflow"
     monkeypatch.chdir(copy)
     for bundle in (copy, Path()):
-        with pytest.raises(InputError, match="which would be replaced: give another --triton"):
+        with pytest.raises(InputError, match="which would be replaced: give another folder with --triton"):
             write_repository(bundle, tmp_path, force=True)
     assert (copy / "manifest.json").exists()
 
@@ -70,5 +70,5 @@ def test_the_command_on_a_bundle(calibrated: Path, tmp_path: Path) -> None:
     assert "mine" in found.stdout
     again = caflow_export(bundle, "--triton", tmp_path / "repository")
     assert again.returncode == 2
-    assert "is there already: give --force" in again.stderr
+    assert "already exists: give --force" in again.stderr
     assert {path.name for path in (tmp_path / "repository").iterdir()} == {"mine", "mine-score"}

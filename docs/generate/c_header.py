@@ -1,4 +1,4 @@
-"""The reference of the C API: the declarations of its header, each below the comment that describes it."""
+"""Reference of the C API in Markdown: the declarations of its header, each with the comment that describes it."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ COMMENT = re.compile(r"/\* ?(.*?) ?\*/", re.DOTALL)
 
 
 def c_reference(header: Path) -> str:
-    """Markdown: the introduction, then a section for types and one for each function.
+    """Return the reference: the introduction, a section for types and constants, and a section for each function.
 
     Raises:
         ValueError: if a function of the header has no comment.
@@ -21,14 +21,14 @@ def c_reference(header: Path) -> str:
     for comment, declaration in functions:
         name = re.search(r"(caflow_\w+)\(", declaration)
         if name is None or not comment:
-            raise ValueError(f"{header}: describe this function in a comment right above it: {declaration}")
+            raise ValueError(f"{header}: add a comment directly above this function: {declaration}")
         code = declaration.removeprefix("CAFLOW_API ")
         parts += [f"### {name[1]}", f"```c\n{_aligned(code)}\n```", _prose(comment)]
     return "\n\n".join(parts)
 
 
 def _introduction(comment: str) -> str:
-    """The comment on top; its indented lines are an example."""
+    """Return the comment at the top of the header. Its indented lines become a code block."""
     lines = [line.removeprefix(" *").removeprefix(" ") for line in comment.strip().removeprefix("/*").splitlines()]
     text = "\n".join(lines).rstrip("/ \n")
     example = re.search(r"(?:^    .*\n|^\n)+", text, re.MULTILINE)
@@ -45,6 +45,6 @@ def _prose(comment: str) -> str:
 
 
 def _aligned(code: str) -> str:
-    """The declaration with its further lines below the bracket, as the header has them."""
+    """Return the declaration with its continuation lines aligned after the opening parenthesis, as in the header."""
     first, *further = code.splitlines()
     return "\n".join([first, *(f"{' ' * (first.index('(') + 1)}{line.strip()}" for line in further)])

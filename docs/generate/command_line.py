@@ -1,4 +1,4 @@
-"""The reference of the commands, from the same objects that print `--help`."""
+"""Reference of the commands in Markdown, generated from the click commands that also print `--help`."""
 
 import inspect
 import re
@@ -11,11 +11,11 @@ from caflow_export.cli import main as caflow_export
 from caflow_training.cli import main as caflow_train
 
 HIDDEN = {"batch"}
-"""The deprecated command: its options are those of the commands that replace it."""
+"""Deprecated command without a section. The commands that replace it have the same options."""
 
 
 def command_line() -> str:
-    """Markdown: a section for each command, with its usage, its help text and a table of its options."""
+    """Return a section for each command, with its usage, its help text and a table of its options."""
     group = click.Context(caflow, info_name="caflow")
     sections = [_section(caflow, group, with_options=False)]
     for name in COMMANDS:
@@ -46,7 +46,7 @@ def _names(option: click.Option) -> str:
 
 
 def _meaning(option: click.Option, context: click.Context) -> str:
-    """The help text, then the values that `--help` shows in brackets."""
+    """Return the option's type, its help text, and in brackets the default, range and "required" as in `--help`."""
     extra = option.get_help_extra(context)
     notes = [f"default: {extra['default']}"] if "default" in extra else []
     notes += [extra["range"]] if "range" in extra else []

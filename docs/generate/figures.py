@@ -1,7 +1,7 @@
-"""Figures in pages, and what they must be by the files in benchmarks/results.
+"""Figures in the pages of the documentation, generated from the files in benchmarks/results.
 
-A page holds a figure, or a table of them, between `<!-- figures: NAME -->` and `<!-- end -->`. `make docs` and the
-tests fail where it differs from the benchmarks. `python docs/generate/figures.py` brings all of them up to date.
+A page contains a figure, or a table of figures, between `<!-- figures: NAME -->` and `<!-- end -->`. `make docs` and
+the tests fail if a figure differs from the results. `python docs/generate/figures.py` updates all figures.
 """
 
 import json
@@ -13,27 +13,29 @@ from typing import Any
 PAGES = ("README.md", "docs/**/*.md", "models/x4-*/README.md")
 BLOCK = re.compile(r"(<!-- figures: ([\w.-]+) -->)(.*?)(<!-- end -->)", re.DOTALL)
 H100_FLOPS = 989e12
-"""Multiplications and additions in half precision, dense, by NVIDIA's data sheet."""
+"""Peak rate of an NVIDIA H100 in half precision, dense, in operations per second, from NVIDIA's data sheet."""
 ASSUMED_SHARE, ASSUMED_PRICE = 0.1, 3.0
+"""Assumed fraction of the peak rate that is reached, and price of an H100 in dollars per hour."""
 CORE_PRICE = 0.04
+"""Price of a CPU core in dollars per hour."""
 
 Row = dict[str, Any]
 
 
 def outdated(root: Path) -> list[str]:
-    """One line for each figure in a page that is not what the results say."""
+    """Return one line for each figure that differs from the results or has an unknown name."""
     lines = []
     for page in pages(root):
         for _, name, text, _ in BLOCK.findall(page.read_text(encoding="utf-8")):
             if name not in FIGURES:
-                lines.append(f"{page.relative_to(root)}: figures: {name}: wanted one of {', '.join(FIGURES)}")
+                lines.append(f"{page.relative_to(root)}: figures must be one of {', '.join(FIGURES)}; got {name}")
             elif text.strip() != FIGURES[name](root).strip():
                 lines.append(f"{page.relative_to(root)}: {name} is outdated: run python docs/generate/figures.py")
     return lines
 
 
 def write(root: Path) -> None:
-    """Bring all figures in all pages up to date."""
+    """Update all figures in all pages."""
 
     def current(block: re.Match[str]) -> str:
         text = FIGURES[block[2]](root)
@@ -47,23 +49,23 @@ def write(root: Path) -> None:
 
 
 def pages(root: Path) -> list[Path]:
-    """The pages that may hold figures."""
+    """Return the pages that may contain figures."""
     return [page for pattern in PAGES for page in sorted(root.glob(pattern))]
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
 def results(root: Path, name: str) -> Any:
-    """The file of a benchmark."""
+    """Return the contents of a benchmark's results file."""
     return json.loads((root / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def quality(root: Path) -> str:
-    """x4-photo beside its peers, on clean inputs."""
+    """Return the table that compares x4-photo with other methods, on clean inputs. The best values are bold."""
     methods: list[tuple[str, str, float | None, int, str]] = [
         ("bicubic interpolation", "bicubic", None, 1, ""),
         ("DAT-light", "dat-light", None, 1, ""),
@@ -95,7 +97,10 @@ COLUMNS = [("psnr", ".2f"), ("lpips", ".3f"), ("lr_psnr", ".1f")]
 
 
 def degraded(root: Path) -> str:
-    """LPIPS and PSNR of both ×4 models and their peers, on degraded inputs at 64→256; least LPIPS in bold."""
+    """Return the table of LPIPS and PSNR of both ×4 models and other methods, on degraded inputs.
+
+    Inputs are 64×64 and results 256×256. The lowest LPIPS of each input is bold.
+    """
     methods = {
         "bicubic interpolation": "bicubic",
         "DAT-light": "dat-light",
@@ -129,7 +134,10 @@ def degraded(root: Path) -> str:
 
 
 def detection(root: Path) -> str:
-    """How well spoilt images are told from true ones, on the last set of photographs."""
+    """Return the table of how well altered images are distinguished from true images.
+
+    The true images are the photographs that were kept for the last evaluation.
+    """
     rows = [
         [row["against"], f"{row['typical']:.3f}", f"{row['likelihood']:.3f}", percent(row["rejected at 0.05"])]
         for row in results(root, "filter-last")["rows"]
@@ -138,17 +146,17 @@ def detection(root: Path) -> str:
 
 
 def rejected(alpha: str, root: Path) -> str:
-    """The share of true images that is rejected by mistake."""
+    """Return the percentage of true images that is rejected by mistake at α."""
     return percent(results(root, "filter-last")["false_rejection"][alpha]["rate"])
 
 
 def percent(share: float) -> str:
-    """A share, with one decimal."""
+    """Return a fraction as a percentage with one decimal."""
     return f"{100 * share:.1f} %"
 
 
 def memory(root: Path) -> str:
-    """Memory by size, predicted and measured."""
+    """Return the table of predicted and measured memory, by image size."""
     rows = [
         [
             row["input"],
@@ -166,7 +174,7 @@ def memory(root: Path) -> str:
 
 
 def video(root: Path) -> str:
-    """Quality and flicker of whole clips."""
+    """Return the table of quality and flicker of videos, as means over clips of 60 frames."""
     names = {
         "bicubic": "bicubic interpolation",
         "τ = 0": "temperature 0",
@@ -186,7 +194,7 @@ VIDEO_COLUMNS = [("psnr", ".2f"), ("lpips", ".3f"), ("flicker static", ".2f"), (
 
 
 def video_rate(root: Path) -> str:
-    """Frames per second with nothing beside it, over all clips."""
+    """Return the frames per second on an otherwise idle machine, as a mean over all clips."""
     (rate,) = (
         row["frames/s"]
         for row in results(root, "video-rates")["rows"]
@@ -196,12 +204,12 @@ def video_rate(root: Path) -> str:
 
 
 def shown(value: float | None, form: str) -> str:
-    """A number that may be missing."""
+    """Return a formatted number, or an empty text for None."""
     return "" if value is None else format(value, form)
 
 
 def hardware(root: Path) -> str:
-    """Precisions and engines on a CPU."""
+    """Return the table of backends and precisions on a CPU."""
     rows = [
         [named(row["way"]), *(f"{row[name]:.2f}" for name in HARDWARE_COLUMNS)]
         for row in results(root, "hardware")["rows"]
@@ -213,12 +221,12 @@ HARDWARE_COLUMNS = ("×, n = 1", "×, n = 10", "RMS error")
 
 
 def named(way: str) -> str:
-    """A backend and a precision, as people write them."""
+    """Return a backend and a precision with the names that people use."""
     return way.replace("onnxruntime cpu", "ONNX Runtime").replace("openvino cpu", "OpenVINO")
 
 
 def cpp(root: Path) -> str:
-    """The C++ runtime beside Python's, with one thread."""
+    """Return the table that compares the C++ runtime with the Python runtime, with one thread."""
     rows = [
         [
             f"{row['side']}×{row['side']}",
@@ -238,7 +246,7 @@ PYTHON_SECONDS, PYTHON_MEMORY = "Python's s", "Python's MB"
 
 
 def workers(root: Path) -> str:
-    """Images per second of one process and of workers."""
+    """Return the table of images per second of one process and of several workers."""
     rows = [
         [row["run"], f"{row['start, s']:.1f}", f"{row['images/s']:.1f}", f"{row['× the loop']:.2f}"]
         for row in results(root, "batch")["rows"]
@@ -247,7 +255,7 @@ def workers(root: Path) -> str:
 
 
 def serving(root: Path) -> str:
-    """Requests per second and latencies of servers."""
+    """Return the table of requests per second and latencies of servers."""
     rows = [
         [row["way"], f"{row['requests/s']:.1f}", f"{1000 * row['p50 s']:.0f}", f"{1000 * row['p95 s']:.0f}"]
         for row in results(root, "serving")["rows"]
@@ -256,7 +264,7 @@ def serving(root: Path) -> str:
 
 
 def machines(root: Path) -> str:
-    """What one core does, and what a million images cost on it."""
+    """Return the table of the speed of one CPU core, and of the cost of a million images."""
     rows = [
         [
             row["result"],
@@ -273,35 +281,38 @@ def machines(root: Path) -> str:
 
 
 def largest_outliers(root: Path) -> str:
-    """How far the worst block of samples is from the enlarged input, at temperatures 0.8, 0.9 and 1."""
+    """Return the largest difference between the means of a block in a sample and in the enlarged input.
+
+    The differences are in grey levels, one for each of the temperatures 0.8, 0.9 and 1.
+    """
     return ", ".join(f"{row['largest']:.0f}" for row in results(root, "outliers")["rows"])
 
 
 def largest_outlier_of_the_truth(root: Path) -> str:
-    """The same of the true images."""
+    """Return the largest difference between the means of a block in a true image and in the enlarged input."""
     return f"{results(root, 'outliers')['rows'][0]['largest of the truth']:.0f}"
 
 
 def thousands(value: float) -> str:
-    """Three digits, with commas."""
+    """Return a number with three significant digits and with thousands separators."""
     return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def operations(root: Path) -> tuple[float, float]:
-    """Of the built-in model, for each pixel of the result: once per image, and for each sample."""
+    """Return the operations of x4-photo per pixel of the result: those once per image, and those of each sample."""
     manifest = json.loads((root / "models" / "x4-photo.caflow" / "manifest.json").read_text(encoding="utf-8"))
     counted = {graph["name"]: graph["operations_per_pixel"] for graph in manifest["graphs"]}
     return counted["encode"], sum(value for name, value in counted.items() if name.startswith(("decode", "reverse")))
 
 
 def gigaflop(root: Path) -> str:
-    """The operations of a result of 64×64 pixels."""
+    """Return the GFLOP of a result of 64×64 pixels, as a formula of the number of samples N."""
     once, each = (value * 64**2 / 1e9 for value in operations(root))
     return f"{once:.2f} + {each:.2f} · N"
 
 
 def gpu_estimate(root: Path) -> str:
-    """What a GPU would do, were it to reach the assumed share of its peak."""
+    """Return the table of the estimated speed and cost of an H100, with results of 1024×1024 pixels."""
     once, each = operations(root)
     rows = []
     for n in (1, 4, 10, 32):
@@ -332,7 +343,7 @@ FIGURES: dict[str, Callable[[Path], str]] = {
     "gigaflop": gigaflop,
     "gpu-estimate": gpu_estimate,
 }
-"""Each is a function of the repository's folder."""
+"""Function that returns a figure, by the name of the figure. Its argument is the repository's folder."""
 
 if __name__ == "__main__":
     write(Path(__file__).parents[2])

@@ -1,4 +1,4 @@
-"""What the page about the Python API describes, and whether all of it has a docstring."""
+"""Check of the page about the Python API: it shows all public names, and each of them has a docstring."""
 
 import re
 from collections.abc import Iterator
@@ -9,20 +9,25 @@ DIRECTIVE = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
 
 
 def undocumented(page: str, search_paths: list[str]) -> list[str]:
-    """Public names that the page shows, or should show, without a docstring; in the order of the page."""
+    """Return one line for each exported name that is not on the page, and for each name that has no docstring.
+
+    Arguments:
+        page: text of the page, in Markdown.
+        search_paths: folders that contain the packages.
+    """
     loader = griffe.GriffeLoader(search_paths=search_paths)
     for package in ("caflow_runtime", "caflow_training", "caflow_deploy"):
         loader.load(package)
     loader.resolve_aliases()
     paths = DIRECTIVE.findall(page)
-    missing = [f"{path} is exported, and not on the page" for path in _exported(loader) if path not in paths]
+    missing = [f"{path} is exported but not on the page" for path in _exported(loader) if path not in paths]
     for path in paths:
         missing += [f"{name} has no docstring" for name in _without_docstring(loader.modules_collection[path])]
     return missing
 
 
 def _exported(loader: griffe.GriffeLoader) -> list[str]:
-    """What `caflow_deploy` exports."""
+    """Return the names that `caflow_deploy` exports."""
     package = loader.modules_collection["caflow_deploy"]
     return [f"caflow_deploy.{name}" for name in sorted(str(name).strip("'\"") for name in package.exports or ())]
 
@@ -37,5 +42,8 @@ def _without_docstring(shown: griffe.Object | griffe.Alias) -> Iterator[str]:
 
 
 def _is_described(member: griffe.Object | griffe.Alias) -> bool:
-    """Fields may be clear by their names and types, as `seed: int`; what computes something may not."""
+    """Return whether a member requires a docstring.
+
+    Functions, classes and properties do. The name and type of a field may say enough, such as `seed: int`.
+    """
     return bool(member.is_function or member.is_class or "property" in member.labels)

@@ -1,4 +1,7 @@
-"""The keys of recipes, from the source of the classes that check them. PyTorch is not needed for that."""
+"""Reference of the keys of recipes in Markdown, from the source code of the classes that check them.
+
+PyTorch is not required, because the classes are parsed and not imported.
+"""
 
 import re
 
@@ -20,14 +23,14 @@ SECTIONS = {
     "Degraded inputs": ["caflow_training.degradations.Degradations"],
 }
 NOT_KEYS = {"task"}
-"""It is in the heading of each task; in the model it holds the task's own keys."""
+"""Attributes without a row. The heading of each task shows `task`; in the model it contains the task's own keys."""
 
 
 def recipe_keys(search_paths: list[str]) -> str:
-    """Markdown: a table of keys for each class, with type, default and meaning.
+    """Return a table of keys for each class, with type, default and meaning.
 
     Raises:
-        ValueError: if one of the classes is not there any more.
+        ValueError: if a class in `SECTIONS` does not exist.
     """
     loader = griffe.GriffeLoader(search_paths=search_paths)
     loader.load("caflow_runtime")
@@ -56,12 +59,12 @@ def _table(loader: griffe.GriffeLoader, path: str, titled: bool) -> str:
 
 
 def _task(described: griffe.Object) -> str:
-    """The name of a task as recipes write it."""
+    """Return the line that selects a task in a recipe."""
     return f"`task = {str(described.members['task'].value).replace(chr(39), chr(34))}`"
 
 
 def _written_out(described: griffe.Object, text: str) -> str:
-    """A type or a default in which names that the module gives to ranges, choices and numbers are written out."""
+    """Return a type or a default in which the module's names of ranges, choices and numbers are replaced by values."""
     for name, member in described.module.members.items():
         if name in text:
             try:
@@ -78,7 +81,7 @@ def _type(key: griffe.Object) -> str:
 
 
 def _default(key: griffe.Object) -> str:
-    """A default as TOML has it; none of a key that may be left out altogether."""
+    """Return a default in TOML, or an empty text if it is None, because the key may be omitted."""
     text = _written_out(key, str(key.value))
     if text.startswith("("):
         text = f"[{text[1:-1].rstrip(',')}]"
@@ -86,7 +89,7 @@ def _default(key: griffe.Object) -> str:
 
 
 def _range(annotated: re.Match[str]) -> str:
-    """`Annotated[int, Ge(1), Le(8)]` as `int 1…8`, and open ends with a sign."""
+    """Return a range in short form: `Annotated[int, Ge(1), Le(8)]` as `int 1…8`, and other ranges as `int ≥ 1`."""
     type_, limits = annotated.groups()
     bounds = dict(re.findall(r"(\w\w)\(([^()]+)\)", limits))
     if {"Ge", "Le"} == set(bounds):

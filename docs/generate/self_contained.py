@@ -1,4 +1,4 @@
-"""Whether an opened page of the built site would load anything from another machine: `make docs` fails if one would.
+"""Check that no page of the built site loads anything from another machine. `make docs` fails if a page does.
 
 Usage: python docs/generate/self_contained.py SITE
 """
@@ -9,21 +9,21 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 LOADED = {**dict.fromkeys(("audio", "embed", "iframe", "img", "script", "video"), "src"), "link": "href"}
-"""Elements that load what an attribute names; links to click on do not."""
+"""Elements that load an address, and the attribute with the address. Hyperlinks load nothing until they are clicked."""
 NOT_LOADED = {"canonical", "next", "prev"}
-"""Relations of a page that browsers do not load."""
+"""Relations in `link` elements that browsers do not load."""
 IN_STYLES = re.compile(r"(?:url\(|@import\s+)['\"]?((?:https?:)?//[^'\")\s]+)")
 
 
 class Loads(HTMLParser):
-    """Collects what a page loads from other machines."""
+    """Collects the addresses that a page loads from other machines."""
 
     def __init__(self) -> None:
         super().__init__()
         self.addresses: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep the address of an element that is loaded from elsewhere."""
+        """Store the address of the element if it is loaded from another machine."""
         values = dict(attrs)
         address = values.get(LOADED.get(tag, "")) or ""
         if address.startswith(("http:", "https:", "//")) and values.get("rel") not in NOT_LOADED:
@@ -31,7 +31,7 @@ class Loads(HTMLParser):
 
 
 def loaded_from_elsewhere(site: Path) -> list[str]:
-    """One line for each address that a page or a style sheet of the site loads from another machine."""
+    """Return one line for each address that a page or a style sheet of the site loads from another machine."""
     lines = []
     for file in sorted(site.rglob("*.html")):
         page = Loads()

@@ -1,4 +1,4 @@
-"""Copy the pages of the site to one folder, with what is generated; `make docs` then builds the site from there.
+"""Copy the pages of the site to one folder, and insert the generated parts. `make docs` builds the site from the copy.
 
 Usage: python docs/generate/stage.py FOLDER
 """
@@ -24,7 +24,7 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
-"""Pages that lie where developers look for them, and their names on the site."""
+"""Pages outside docs/, and their names on the site."""
 NOT_PAGES = ("generate", "mkdocs.yml")
 SEARCH_PATHS = [str(ROOT / "runtime"), str(ROOT / "training"), str(ROOT)]
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
@@ -33,14 +33,14 @@ PLACE = re.compile(r"<!-- generated: (\w+) -->.*?<!-- end -->", re.DOTALL)
 
 
 class StagingError(Exception):
-    """The pages cannot make a site; the message says which, and what to do."""
+    """The site cannot be built from the pages. The message has one line for each problem."""
 
 
 def stage(folder: Path) -> None:
-    """Write all pages and pictures to `folder`, which is replaced.
+    """Write all pages and pictures to `folder`. An existing folder is replaced.
 
     Raises:
-        StagingError: with one line for each thing that is wrong.
+        StagingError: if a page has a problem. The message has one line for each problem.
     """
     names = staged_names()
     wrong = outdated(ROOT)
@@ -59,7 +59,7 @@ def stage(folder: Path) -> None:
 
 
 def staged_names() -> dict[Path, str]:
-    """Where each file of the site comes from, and what it is called there."""
+    """Return all source files of the site, each with its path on the site."""
     names = {ROOT / source: name for source, name in ELSEWHERE.items()}
     for file in sorted(DOCS.rglob("*")):
         if file.is_file() and file.relative_to(DOCS).parts[0] not in NOT_PAGES:
@@ -70,20 +70,21 @@ def staged_names() -> dict[Path, str]:
 
 
 def generated(what: str) -> str:
-    """The Markdown that replaces what stands between `<!-- generated: WHAT -->` and `<!-- end -->`."""
+    """Return the Markdown to insert between `<!-- generated: WHAT -->` and `<!-- end -->`."""
     if what == "command_line":
         return command_line()
     if what == "recipe_keys":
         return recipe_keys(SEARCH_PATHS)
     if what == "c_reference":
         return c_reference(ROOT / "runtime" / "cpp" / "include" / "caflow" / "caflow.h")
-    raise StagingError(f"<!-- generated: {what} -->: wanted command_line, recipe_keys or c_reference")
+    raise StagingError(f"<!-- generated: {what} -->: must be command_line, recipe_keys or c_reference")
 
 
 def with_links_on_the_site(text: str, source: Path, name: str, names: dict[Path, str], wrong: list[str]) -> str:
-    """The page with links that lead from its place on the site.
+    """Return the text of a page, with links that are relative to the page's place on the site.
 
-    A link to a file that is not on the site is an error in a page of docs/; in the other pages only its text is kept.
+    In pages of docs/, a link to a file that is not on the site is an error, which is appended to `wrong`. In other
+    pages it is replaced by its text, unless the file does not exist, which is an error in every page.
     """
 
     def on_the_site(link: re.Match[str]) -> str:
@@ -95,7 +96,7 @@ def with_links_on_the_site(text: str, source: Path, name: str, names: dict[Path,
         if file in names:
             return f"{picture}[{shown}]({os.path.relpath(names[file], Path(name).parent)}{mark}{anchor})"
         if not file.exists() or source.is_relative_to(DOCS):
-            wrong.append(f"{source.relative_to(ROOT)}: [{shown}]({target}) leads to a file that is not on the site")
+            wrong.append(f"{source.relative_to(ROOT)}: [{shown}]({target}) links to a file that is not on the site")
         return shown
 
     parts = CODE.split(text)

@@ -1,4 +1,4 @@
-"""Phrases that readers of the pages stumbled over, each with what to write instead. `make lint` refuses them.
+"""Check of the pages for phrases that readers found hard to understand. `make lint` fails if a page contains one.
 
 Usage: python docs/generate/wording.py
 """
@@ -27,12 +27,12 @@ INSTEAD = {
     r"\bpeople's own\b": "rewrite the sentence",
     r"\b\d+x\d+ pixels\b": "× between sizes",
 }
-"""Regular expressions, and what to write instead."""
+"""Regular expressions of discouraged phrases, and what to write instead of each."""
 CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 
 
 def found_in(text: str) -> list[tuple[int, str, str]]:
-    """Line, phrase and advice for each discouraged phrase; code is not looked at."""
+    """Return line, phrase and advice for each discouraged phrase in a text. Code is ignored."""
     prose = CODE.sub(lambda code: "\n" * code[0].count("\n"), text)
     found = []
     for pattern, instead in INSTEAD.items():
@@ -42,7 +42,7 @@ def found_in(text: str) -> list[tuple[int, str, str]]:
 
 
 def main() -> None:
-    """Print every phrase in every page, and exit with 1 if there is one."""
+    """Print each discouraged phrase in the pages. Exit with 1 if there is one."""
     lines = [
         f"{page.relative_to(ROOT)}:{line}: {phrase!r}: write instead: {instead}"
         for pattern in PAGES

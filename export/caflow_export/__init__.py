@@ -1,1 +1,1 @@
-"""Exporter: a checkpoint to a bundle of per-level graphs."""
+"""Export of a checkpoint as a bundle of ONNX graphs, and TensorRT engines built from these graphs."""

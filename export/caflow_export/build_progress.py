@@ -1,4 +1,4 @@
-"""Progress of TensorRT's builder, and how Ctrl-C ends it."""
+"""Progress reports of TensorRT's builder, and cancellation of a build by Ctrl-C."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -9,7 +9,11 @@ from typing import Any
 
 @contextmanager
 def cancelling_on_ctrl_c() -> Iterator[Event]:
-    """An event that Ctrl-C sets: an exception must not pass through TensorRT, which would end the process."""
+    """Yield an event. Until the end of the block Ctrl-C sets the event and raises no KeyboardInterrupt.
+
+    TensorRT calls Python code during a build, and an exception that passes through TensorRT ends the process.
+    Outside the main thread Python handles no signals, and the event is never set.
+    """
     cancelled = Event()
     if current_thread() is not main_thread():
         yield cancelled
@@ -22,7 +26,15 @@ def cancelling_on_ctrl_c() -> Iterator[Event]:
 
 
 def progress_monitor(trt: Any, cancelled: Event, show: Callable[[str], None]) -> Any:
-    """What TensorRT reports to: phases within phases, each of some steps. Ends the build at the step after Ctrl-C."""
+    """Return the object to which TensorRT reports the progress of a build.
+
+    A build consists of nested phases, and each phase of a number of steps.
+
+    Arguments:
+        trt: the flavor's Python module.
+        cancelled: stops the build after the current step when it is set.
+        show: called after each step with a text such as "PHASE 3/10".
+    """
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:

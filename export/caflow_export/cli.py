@@ -1,4 +1,4 @@
-"""`caflow-export`: a checkpoint to a bundle, and a bundle's graphs to TensorRT engines."""
+"""The command `caflow-export`, which exports a checkpoint as a bundle and builds TensorRT engines for a bundle."""
 
 import os
 import sys
@@ -25,65 +25,80 @@ WRONG_USE, NO_GPU, CANCELLED = 2, 3, 130
 
 
 def listed(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
-    """The callback of an option that takes values separated by commas."""
+    """Split the value of an option at its commas. Click calls this function."""
     return tuple(part.strip() for part in text.split(",")) if text else ()
 
 
 def height_and_width(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
-    """The callback of --max-size: one side of a square, or WIDTHxHEIGHT."""
+    """Return the value of --max-size as (height, width). The text is WIDTHxHEIGHT, or one number for a square."""
     width, separator, height = text.partition("x")
     try:
         sides = (int(height if separator else width), int(width))
     except ValueError:
         sides = (0, 0)
     if min(sides) < 1:
-        raise click.BadParameter(f"wanted a size such as 1024 or 1920x1088, got {text!r}", context, parameter)
+        raise click.BadParameter(f"expected a size such as 1024 or 1920x1088; got {text!r}", context, parameter)
     return sides
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder.  [default: NAME.caflow]")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the bundle.  [default: NAME.caflow]")
 @click.option(
     "--precision",
     type=click.Choice([*ENGINE_PRECISIONS, "int8"]),
-    help="Of the networks; the flow's state stays float32.  [default: fp32]",
+    help="Precision of the networks inside the layers; everything else stays float32. int8 requires --data.  "
+    "[default: that of --trt, or fp32]",
 )
 @click.option(
     "--data",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Photographs like those that the model will see: --precision int8 learns the ranges of values from them.",
+    help="Folder of photographs similar to the images that the model will process. --precision int8 learns the ranges "
+    "of values from them.",
 )
-@click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Replace an existing bundle, and with --triton also existing models with the same names.",
+)
 @click.option(
     "--triton",
     metavar="REPO",
     type=click.Path(path_type=Path),
-    help="Write a model repository of Triton Inference Server too, with a copy of the bundle.",
+    help="Also write a model repository of Triton Inference Server, with a copy of the bundle, to this folder.",
 )
 @click.option(
-    "--trt", type=click.Choice(ENGINE_PRECISIONS), help="Build TensorRT engines too, with networks of this precision."
+    "--trt", type=click.Choice(ENGINE_PRECISIONS), help="Also build TensorRT engines, with networks in this precision."
 )
 @click.option(
     "--trt-flavor",
     type=click.Choice(["tensorrt", "rtx"]),
-    help="TensorRT, or TensorRT-RTX.  [default: what is installed]",
+    help="Library that builds the engines: TensorRT or TensorRT-RTX.  [default: rtx with --compute-capability, else "
+    "the installed one; tensorrt if both are installed]",
 )
 @click.option(
     "--compute-capability",
     metavar="M.N,…",
     callback=listed,
-    help="Of other GPUs than the one here, such as 8.6,12.0; by TensorRT-RTX.",
+    help="Build for GPUs with these compute capabilities, such as 8.6,12.0. Requires TensorRT-RTX.  [default: the GPU "
+    "of this machine]",
 )
-@click.option("--max-rows", type=click.IntRange(1), default=16, show_default=True, help="Rows in one run of an engine.")
+@click.option(
+    "--max-rows",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Largest number of rows in one run of an engine. A row is a pair of an image and a sample.",
+)
 @click.option(
     "--max-size",
     metavar="WxH",
     default="1024",
     callback=height_and_width,
     show_default=True,
-    help="Of a target with one row, in pixels; more rows share as many pixels.",
+    help="Largest target in a run with one row, in pixels: WIDTHxHEIGHT, or one number for a square. A run with "
+    "--max-rows rows has the same total number of pixels, so its targets are smaller.",
 )
 def main(
     checkpoint: Path,
@@ -98,33 +113,40 @@ def main(
     max_rows: int,
     max_size: tuple[int, int],
 ) -> None:
-    """Export CHECKPOINT as a verified bundle; with --trt, build its engines.
+    """Export CHECKPOINT as a verified bundle. With --trt, also build TensorRT engines for the bundle.
 
-    CHECKPOINT is a file of caflow-train or of the public CAFLOW implementation, or x4-photo, the built-in model. It may
-    also be a bundle: with --trt or --triton its graphs are taken as they are, and with -o a bundle of float32 is
-    exported again, for example in another precision.
+    CHECKPOINT is a file written by caflow-train or by the public CAFLOW implementation, or the name of a built-in
+    model, such as x4-photo. CHECKPOINT may also be a bundle. Without -o, --trt and --triton then use the graphs of
+    the bundle unchanged. With -o, a float32 bundle is exported again, for example in another precision.
 
-    Exit codes: 0 all is written and verified, 1 the graphs do not compute what the model does, or TensorRT refuses one,
-    2 wrong use, 3 the bundle is written, but engines need the GPU that they are for, 130 it was cancelled by Ctrl-C.
+    Exit codes: 0 everything was written and verified; 1 the verification failed, or an engine could not be built; 2
+    wrong use; 3 the bundle is complete, but its engines were not built because this machine has no GPU; 130 cancelled
+    by Ctrl-C.
     """
     console = Console(stderr=True)
     is_bundle = (checkpoint / MANIFEST).is_file()
     if trt and precision and precision != trt:
-        end(f"--precision {precision} and --trt {trt}: engines run the bundle's graphs, so leave out --precision")
+        end(
+            f"--precision {precision} contradicts --trt {trt}: a bundle and its engines have the same precision; omit "
+            "--precision"
+        )
     if not trt and (trt_flavor or compute_capability):
-        end("--trt-flavor and --compute-capability are about engines: give --trt fp32, fp16 or bf16")
+        end("--trt-flavor and --compute-capability have an effect with --trt only: give --trt fp32, fp16 or bf16")
     if (precision == "int8") != (data is not None):
-        end("--precision int8 learns the ranges of values from photographs, and nothing else does: give --data with it")
+        end("--precision int8 requires --data, and --data requires --precision int8: give both or neither")
     as_it_is = is_bundle and not output
     if as_it_is and not (trt or triton):
         end(
-            f"{checkpoint} is a bundle already: give --trt to build its engines, --triton to serve it, or -o to export "
-            "its model again"
+            f"{checkpoint} is already a bundle: give --trt to build its engines, --triton to write a model repository, "
+            "or -o to export its model again"
         )
     if as_it_is and force and not triton:
-        end(f"{checkpoint} is a bundle, engines are built in it: leave out --force")
+        end(f"{checkpoint} is already a bundle, which --trt does not replace: omit --force")
     if as_it_is and precision:
-        end(f"{checkpoint} is a bundle, its graphs are what they are: leave out --precision, or give -o")
+        end(
+            f"{checkpoint} is already a bundle, whose precision cannot be changed: omit --precision, or give -o to "
+            "export its model again"
+        )
     if as_it_is and trt:
         _check_precision(checkpoint, trt)
     cannot_build = _why_not(trt_flavor, compute_capability) if trt else None
@@ -143,16 +165,23 @@ def _check_precision(bundle: Path, precision: str) -> None:
     except BundleError as error:
         end(str(error))
     if found == "int8":
-        end(f"{bundle} is of int8, whose zero points TensorRT does not take: export its model again, with --trt fp16")
+        end(
+            f"{bundle} has networks in int8, and TensorRT does not support their zero points: export the model again: "
+            "caflow-export CHECKPOINT -o NEW --trt fp16"
+        )
     if found != precision:
         end(
-            f"{bundle} is of {found}, its graphs cannot become {precision}: give --trt {found}, or export its "
-            f"model again: caflow-export {bundle if found == 'fp32' else 'CHECKPOINT'} -o NEW --trt {precision}"
+            f"{bundle} has networks in {found}, which cannot be changed to {precision}: give --trt {found}, or export "
+            f"the model again: caflow-export {bundle if found == 'fp32' else 'CHECKPOINT'} -o NEW --trt {precision}"
         )
 
 
 def _why_not(flavor: Any, compute_capabilities: tuple[str, ...]) -> "NeedsGpu | None":
-    """Why engines cannot be built on this machine, though elsewhere; asked before the export, which takes minutes."""
+    """Return the error if engines cannot be built because this machine has no GPU, or None if they can be built.
+
+    End the command if TensorRT is missing or does not support the GPUs. The check runs before the export, which takes
+    minutes.
+    """
     from caflow_export.trt_flavor import NeedsGpu, TensorRTUnavailable, choose
 
     try:
@@ -173,7 +202,7 @@ def _export(
         from caflow_training.checkpoint import CheckpointError
         from caflow_training.config import ConfigError
     except ModuleNotFoundError as error:
-        print(f"caflow-export needs {error.name}: pip install 'caflow-deploy[export]'", file=sys.stderr)
+        print(f"caflow-export requires {error.name}: pip install 'caflow-deploy[export]'", file=sys.stderr)
         sys.exit(WRONG_USE)
     try:
         with _progress(console, "tracing") as show:
@@ -192,10 +221,12 @@ def _export(
     except VerificationFailed as error:
         end(f"no bundle was written: {error}", code=1)
     except KeyboardInterrupt:
-        end("cancelled: no bundle is written", code=CANCELLED)
+        end("cancelled: no bundle was written", code=CANCELLED)
     listed_nodes = ", ".join(f"{count} {name}" for name, count in report.on_cpu.most_common()) or "none"
-    console.print(f"nodes that ONNX Runtime's CUDA provider leaves to the CPU: {listed_nodes}", highlight=False)
-    click.echo(f"{report.path}  {report.bytes / 2**20:.1f} MiB, {report.share_of_parameters:.2f} × the parameters")
+    console.print(f"nodes that ONNX Runtime's CUDA provider runs on the CPU: {listed_nodes}", highlight=False)
+    click.echo(
+        f"{report.path}  {report.bytes / 2**20:.1f} MiB, {report.share_of_parameters:.2f} × the size of the parameters"
+    )
     return report.path
 
 
@@ -211,7 +242,7 @@ def _build(
         from caflow_export.measure import VerificationFailed
         from caflow_export.to_tensorrt import BuildFailed, build_engines
     except ModuleNotFoundError as error:
-        end(f"engines need {error.name}: pip install 'caflow-deploy[trt]' or 'caflow-deploy[trt-rtx]'")
+        end(f"--trt requires {error.name}: pip install 'caflow-deploy[trt]' or 'caflow-deploy[trt-rtx]'")
     try:
         with _progress(console, "building") as show:
             folders = build_engines(
@@ -226,13 +257,13 @@ def _build(
     except (BundleError, OSError) as error:
         end(str(error))
     except VerificationFailed as error:
-        end(f"no engines are written, another precision may do: {error}", code=1)
+        end(f"no engines were written: {error}; try another precision", code=1)
     except MemoryError as error:
-        end(f"no engines are written, smaller --max-rows and --max-size may do: {error}", code=1)
+        end(f"no engines were written: memory ran out: {error}; try smaller --max-rows and --max-size", code=1)
     except (BuildFailed, BackendError) as error:
-        end(f"no engines are written: {error}", code=1)
+        end(f"no engines were written: {error}", code=1)
     except KeyboardInterrupt:
-        end("cancelled: unfinished engines are not written", code=CANCELLED)
+        end("cancelled: unfinished engines were not written", code=CANCELLED)
     for folder in folders:
         size = sum(file.stat().st_size for file in folder.iterdir())
         click.echo(f"{folder}  {size / 2**20:.1f} MiB")
@@ -247,12 +278,12 @@ def _serve(bundle: Path, repository: Path, force: bool) -> None:
         for folder in write_repository(bundle, repository, force):
             click.echo(folder)
     except (InputError, BundleError, OSError) as error:
-        end(f"no model repository is written: {error}")
+        end(f"no model repository was written: {error}")
 
 
 @contextmanager
 def _progress(console: Console, what: str) -> Iterator[Callable[[str, int, int], None]]:
-    text = TextColumn(f"{what} {{task.description:14}}", markup=False)  # names of phases may hold brackets
+    text = TextColumn(f"{what} {{task.description:14}}", markup=False)  # names of phases may contain brackets
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("")
@@ -260,7 +291,7 @@ def _progress(console: Console, what: str) -> Iterator[Callable[[str, int, int],
 
 
 def end(message: str, code: int = WRONG_USE) -> NoReturn:
-    """One line, and out."""
+    """Print an error message and exit."""
     print(f"caflow-export: {message}", file=sys.stderr)
     sys.exit(code)
 

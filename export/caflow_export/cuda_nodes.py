@@ -1,8 +1,10 @@
-"""Which nodes of a graph ONNX Runtime's CUDA provider leaves to the CPU, with copies there and back.
+"""Count of the nodes of a graph that ONNX Runtime's CUDA provider runs on the CPU.
 
-`KERNELS` is its list of kernels, from ONNX Runtime's docs/OperatorKernels.md (commit 001d12d2, 2026). Versions of
-operators that no graph of opset 18 or later has are left out, and so are control flow, sequences, random numbers and
-recurrent networks, which ours never have. So is `Resize` of version 19, for which older releases have no kernel.
+Such nodes are slow, because their inputs and outputs are copied between the GPU and the CPU. `KERNELS` lists the
+provider's kernels, from ONNX Runtime's docs/OperatorKernels.md (commit 001d12d2, 2026). Operator versions that never
+occur in graphs of opset 18 or later are omitted. Control flow, sequences, random numbers and recurrent networks are
+omitted because exported graphs never contain them. `Resize` of version 19 is omitted because older releases of ONNX
+Runtime have no kernel for it.
 """
 
 from collections import Counter
@@ -25,7 +27,10 @@ SIGNED = frozenset((TensorProto.INT32, TensorProto.INT64))
 REDUCED = HALF_TO_DOUBLE | {TensorProto.INT32}
 
 Kernel = tuple[int, int | None, frozenset[int]]
-"""The version of the operator, the last one that the kernel is known for (None: no other), and types of the input."""
+"""First operator version of a kernel, last operator version or None, and the input types that the kernel supports.
+
+None means that the kernel is known to support its first version only.
+"""
 
 
 def _kernels(versions: Iterable[tuple[int, int | None]], types: frozenset[int]) -> list[Kernel]:
@@ -89,13 +94,14 @@ KERNELS: dict[str, list[Kernel]] = {
     "Where": [(16, None, FLOATS | SIGNED | {TensorProto.UINT8})],
 }
 TYPED_INPUT = {"Where": 1}
-"""Which input's type a kernel is chosen by, where it is not the first."""
+"""Index of the input whose type selects the kernel, for operators where this is not the first input."""
 
 
 def nodes_on_cpu(proto: onnx.ModelProto) -> Counter[str]:
-    """Count the nodes of a graph, with its weights inside or not, that have no kernel, by operator.
+    """Return how many nodes of a graph have no CUDA kernel, by operator.
 
-    What is computed of constants and shapes alone is not counted: it is on the CPU anyway, without a copy.
+    The weights may be inside the graph or in a separate file. Nodes that depend on constants and shapes only are not
+    counted: they always run on the CPU, and nothing is copied.
     """
     opset = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
     graph = onnx.shape_inference.infer_shapes(proto).graph

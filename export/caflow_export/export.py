@@ -1,4 +1,4 @@
-"""`export(checkpoint)`: a checkpoint to a verified bundle, whole or not at all."""
+"""Export of a checkpoint as a verified bundle. If the export fails, no bundle is written."""
 
 import multiprocessing
 from collections import Counter
@@ -44,13 +44,13 @@ from caflow_training.validation import ExplodingInverse, write_sheet
 SHEET_SIDES_IN_MULTIPLES = (4, 4)
 SHEET_TEMPERATURES = (0.0, 0.5, 0.8, 1.0)
 MOST_PHOTOGRAPHS, SIDE = 32, 128
-"""From which int8 networks learn their ranges: one crop of so many pixels of each."""
+"""Most photographs from which int8 networks learn their ranges, and side of the square crop of each, in pixels."""
 
 PRECISIONS: dict[PrecisionName, Precision] = {
     "fp32": Precision(torch.float32, torch.float32),
     "fp16": Precision(torch.float16, torch.float32),
     "bf16": Precision(torch.bfloat16, torch.float32),
-    "int8": Precision(torch.float32, torch.float32),  # until `int8.py` makes integers of them
+    "int8": Precision(torch.float32, torch.float32),  # as traced; `int8.py` quantizes the graphs
 }
 TYPE_NAMES: dict[int, Any] = {
     onnx.TensorProto.FLOAT: "float32",
@@ -62,22 +62,22 @@ TYPE_NAMES: dict[int, Any] = {
 
 
 class ExportError(RuntimeError):
-    """A checkpoint cannot be exported; nothing was written."""
+    """A checkpoint cannot be exported. No bundle was written."""
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export made."""
+    """Result of an export."""
 
     path: Path
-    """The bundle."""
+    """Folder of the bundle."""
     manifest: bundle.Manifest
     bytes: int
-    """Of all its files."""
+    """Size of all files of the bundle."""
     share_of_parameters: float
-    """`bytes` / bytes of the model's parameters in the networks' precision."""
+    """`bytes` divided by the size of the model's parameters: 2 bytes each for fp16 and bf16, 4 for fp32 and int8."""
     on_cpu: Counter[str]
-    """Nodes of all graphs that ONNX Runtime's CUDA provider leaves to the CPU, by operator."""
+    """Number of nodes that ONNX Runtime's CUDA provider runs on the CPU, by operator, over all graphs."""
 
 
 def export(
@@ -90,36 +90,39 @@ def export(
     show: Callable[[str, int, int], None] | None = None,
     photographs: str | Path | None = None,
 ) -> ExportReport:
-    """Cut the model of a checkpoint into graphs, trace them, hold them against the model, and write a bundle.
+    """Export the model of a checkpoint as a bundle, and verify the bundle.
+
+    The model is cut into graphs, each graph is traced to ONNX, and all graphs are compared with the model in float64.
 
     Arguments:
-        checkpoint: of this project or of the public reference implementation; or a bundle that was exported in float32,
-            or the name of a built-in one.
-        output: the bundle's folder; by default the checkpoint's name with `.caflow`, beside it.
-        precision: of the networks; the flow's state stays float32.
-        force: replace what is at `output`.
-        processes: that trace at the same time. With more than one, a script needs `if __name__ == "__main__":`.
-        say: is given the lines of the verification.
-        show: is given the graph that was traced, how many are done, and how many there are.
-        photographs: a folder from which int8 networks learn their ranges.
+        checkpoint: a checkpoint file of this project or of the public reference implementation, a float32 bundle, or
+            the name of a built-in model.
+        output: folder of the bundle. By default the path of the checkpoint with the suffix `.caflow`.
+        precision: precision of the networks inside the layers. Everything else stays float32.
+        force: replace an existing bundle at `output`.
+        processes: number of processes that trace graphs in parallel. With more than one, the calling script requires
+            `if __name__ == "__main__":`.
+        say: called with each line of the verification's table, and with each note for the user.
+        show: called after each graph with its name, the number of graphs traced so far, and their total number.
+        photographs: folder of photographs from which int8 networks learn their ranges. Required for int8 only.
 
     Raises:
         CheckpointError, ConfigError: if the checkpoint cannot be read.
-        ExportError: if `output` is there already, or is not a bundle that `force` may replace, or if the model's
+        ExportError: if `output` exists and must not be replaced, if the photographs cannot be used, or if the model's
             samples are not finite.
-        VerificationFailed: if a graph does not compute what the model does.
+        VerificationFailed: if a graph does not compute the same as the model.
     """
     given, checkpoint = Path(checkpoint), builtin.find_bundle(checkpoint)
     model = checkpoints.load(checkpoint)
     output = Path(output) if output is not None else given.with_suffix(".caflow")
     if output.exists() and output.samefile(checkpoint):
-        raise ExportError(f"{output} is what would be exported: give another name with -o")
+        raise ExportError(f"{output} is both the input and the output: give another name with -o")
     if output.exists() and not force:
-        raise ExportError(f"{output} is there already: give --force to replace it, or another name with -o")
+        raise ExportError(f"{output} already exists: give --force to replace it, or another name with -o")
     if output.exists() and not (output / MANIFEST).is_file():
         raise ExportError(f"{output} is not a bundle, so --force does not replace it: give another name with -o")
     if (precision == "int8") != (photographs is not None):
-        raise ExportError("int8 networks, and no others, learn their ranges from photographs: give both or neither")
+        raise ExportError("precision int8 requires photographs, and no other precision uses them: give both or neither")
     numbers = numbers_of(model)
     pairs = None if photographs is None else _pairs(Path(photographs), numbers)
     types = PRECISIONS[precision]
@@ -133,7 +136,7 @@ def export(
             if pairs is not None:
                 traced = iter(in_int8(to_trace, list(traced), numbers, pairs))
             graphs = _write_graphs(to_trace, traced, store, partial, numbers)
-            if precision == "fp32":  # others have rounded the weights
+            if precision == "fp32":  # the graphs of other precisions contain rounded weights
                 _write_checkpoint(model, store, partial, source.training)
         runnable, verified_with = _runnable(model, partial, graphs, precision)
         measured = verify(model, runnable, precision, verified_with, say)
@@ -153,7 +156,7 @@ def export(
         verify_files(partial, read_manifest(partial))
         _measure_memory(partial, precision, say)
     if say and loses_calibration:
-        say(f"{output}: its calibration was of the old bundle and is gone: run caflow calibrate again")
+        say(f"{output}: the calibration of the replaced bundle was removed: run caflow calibrate again")
     size = sum(file.stat().st_size for file in output.iterdir())
     parameters = sum(p.numel() for p in model.parameters()) * types.network.itemsize
     on_cpu = sum((nodes_on_cpu(onnx.load(output / g.file.path, load_external_data=False)) for g in graphs), Counter())
@@ -163,11 +166,11 @@ def export(
 def _traced(
     to_trace: list[GraphToTrace], processes: int, show: Callable[[str, int, int], None] | None
 ) -> Iterator[onnx.ModelProto]:
-    """The graphs with their weights inside, one after the other."""
+    """Trace the graphs and yield them in order, each with its weights inside."""
     with ExitStack() as stack:
         traced: Iterable[onnx.ModelProto] = map(trace, to_trace)
         if processes > 1:
-            # Not fork: PyTorch's threads do not survive it.
+            # Processes are spawned, because PyTorch's threads do not survive a fork.
             context = multiprocessing.get_context("spawn")
             pool = stack.enter_context(ProcessPoolExecutor(processes, context))
             traced = map(onnx.load_from_string, pool.map(trace_to_bytes, to_trace))
@@ -184,7 +187,7 @@ def _write_graphs(
     folder: Path,
     numbers: bundle.Model,
 ) -> list[bundle.Graph]:
-    """Write graphs into `folder`, their weights into the store, and describe them."""
+    """Write the graphs to `folder` and their weights to the store. Return the graphs' entries in the manifest."""
     protos: list[onnx.ModelProto] = []
     for graph, proto in zip(to_trace, traced, strict=True):
         store.move_out(proto)
@@ -200,7 +203,11 @@ def _write_graphs(
 
 
 def _pairs(folder: Path, model: bundle.Model) -> list[Pair]:
-    """One crop of each photograph of a folder, or of some from all over it, as neighbours are often alike."""
+    """Return one pair of target and condition from each photograph of a folder.
+
+    If there are more than `MOST_PHOTOGRAPHS`, photographs at regular intervals are used, because neighbouring files
+    are often similar.
+    """
     try:
         found = photographs_in(folder)
         paths = found[:: ceil(len(found) / MOST_PHOTOGRAPHS)]
@@ -208,12 +215,12 @@ def _pairs(folder: Path, model: bundle.Model) -> list[Pair]:
     except (CaflowError, OSError) as error:
         raise ExportError(str(error)) from None
     if not pairs:
-        raise ExportError(f"{folder}: wanted photographs of at least {SIDE}×{SIDE} pixels, found none")
+        raise ExportError(f"{folder}: expected photographs of at least {SIDE}×{SIDE} pixels; found none")
     return pairs
 
 
 def _write_checkpoint(model: CAFlow, store: WeightStore, folder: Path, training: dict[str, Any]) -> None:
-    """Write what makes the bundle a checkpoint as well: a new training can start from it, and it can be exported."""
+    """Write `checkpoint.json`. With this file, training can start from the bundle, and its model can be exported."""
     weights = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
     stored = bundle_checkpoint.StoredCheckpoint(
         format=checkpoints.FORMAT,
@@ -229,7 +236,10 @@ def _write_checkpoint(model: CAFlow, store: WeightStore, folder: Path, training:
 def _runnable(
     model: CAFlow, folder: Path, graphs: list[bundle.Graph], precision: PrecisionName
 ) -> tuple[Mapping[str, Any], str]:
-    """The graphs as callables: in ONNX Runtime, but for bfloat16, whose convolutions it has not on a CPU."""
+    """Return the graphs as callables, and the name of the backend that runs them.
+
+    The backend is ONNX Runtime. For bfloat16 it is PyTorch, because ONNX Runtime has no bfloat16 convolution on CPUs.
+    """
     if precision == "bf16":
         return torch_graphs(model, PRECISIONS[precision]), "PyTorch CPU, same types"
     loaded = {graph.name: OnnxRuntimeCpu().load(folder / graph.file.path) for graph in graphs}
@@ -237,20 +247,24 @@ def _runnable(
 
 
 def _measure_memory(folder: Path, precision: PrecisionName, say: Callable[[str], None] | None) -> None:
-    """Write what memory runs take, where that can be measured here."""
+    """Measure how much memory runs take, and write `memory.json`. Do nothing if this system cannot measure memory."""
     if precision in OnnxRuntimeCpu.lacks:
         return
     try:
         measured = measure_memory(folder)
     except CannotMeasure as error:
         if say:
-            say(f"memory of runs: not measured: {error}")
+            say(f"the memory that runs take was not measured: {error}")
         return
     write_memory(folder, OnnxRuntimeCpu.name, measured.sample, measured.score)
 
 
 def _graph(graph: GraphToTrace, proto: onnx.ModelProto, file: bundle.File, cell: int) -> bundle.Graph:
-    """Inputs as they were asked for, outputs as the tracer found them, sizes by the inputs' names."""
+    """Return a graph's entry in the manifest.
+
+    Inputs are as declared in `graph.ports`, and outputs as the tracer found them. The tracer's names of dynamic sizes
+    are replaced by the names in the declared inputs.
+    """
     names: dict[str, str] = {}
     for port, value in zip(graph.ports, proto.graph.input, strict=True):
         for wanted, dim in zip(port.shape, value.type.tensor_type.shape.dim, strict=True):
@@ -310,7 +324,7 @@ def _source(path: Path) -> bundle.Source:
 
 
 def _write_sheet(path: Path, model: CAFlow) -> None:
-    """What the model makes of two smooth random conditions: each as it is given, and a sample per temperature."""
+    """Write a picture of samples of two smooth random conditions: each prepared, then a sample per temperature."""
     conditions = smooth_conditions(model, *SHEET_SIDES_IN_MULTIPLES)
     try:
         write_sheet(path, model, conditions, None, SHEET_TEMPERATURES, seed=0)
@@ -319,7 +333,7 @@ def _write_sheet(path: Path, model: CAFlow) -> None:
 
 
 def _card(manifest: bundle.Manifest) -> str:
-    """The model card."""
+    """Return the model card, in Markdown."""
     model = manifest.model
     rows = "\n".join(
         f"| {m.graph} | {m.what} | {m.max_error:.2e} | {m.tolerance:.0e} |"
@@ -328,17 +342,17 @@ def _card(manifest: bundle.Manifest) -> str:
     )
     return f"""# A CAFLOW bundle: {model.task}, ×{model.scale}
 
-{model.levels} levels, {model.dependencies} dependencies, networks in {manifest.precision}. Target sides must be
-multiples of {model.size_multiple}; a runtime pads and crops.
+{model.levels} levels, {model.dependencies} dependencies, networks in {manifest.precision}. The sides of a target must
+be multiples of {model.size_multiple}; the runtime pads other images and crops the results.
 
-From a checkpoint of SHA-256 {manifest.source.checkpoint_sha256}, {manifest.source.checkpoint_format}, exported by
-caflow-deploy {manifest.source.exporter_version}. Held against the model in float64 ({
-        manifest.verification[0].verified_with
-    }):
+Exported by caflow-deploy {manifest.source.exporter_version} from a checkpoint ({manifest.source.checkpoint_format})
+with SHA-256 {manifest.source.checkpoint_sha256}.
 
 ![Two smooth random conditions, each with samples at temperatures {SHEET_TEMPERATURES}]({SHEET})
 
-| | what | largest error | allowed |
+Largest errors of the chains of graphs, compared with the model in float64 ({manifest.verification[0].verified_with}):
+
+| chain | measure | largest error | allowed |
 | --- | --- | --- | --- |
 {rows}
 """

@@ -1,6 +1,7 @@
-"""Fold: ActNorm and the 1×1 convolution, and runs of both, become one affine map with constants for both directions.
+"""Folding: consecutive ActNorms and 1×1 convolutions become one affine map, with constants for both directions.
 
-What is left of a chain is one such map before each affine layer pair: no inverse, no determinant.
+A folded chain has one affine map before each coupling and its injector, if any. Graphs of folded chains compute no
+matrix inverse and no determinant.
 """
 
 from dataclasses import dataclass
@@ -21,10 +22,10 @@ from caflow_training.bijections import (
 
 @dataclass(frozen=True)
 class Mixing:
-    """z = forward_weight x + forward_bias at each position, and the way back, in float64.
+    """Affine map of the channels at each position, z = forward_weight x + forward_bias, and its inverse, in float64.
 
-    Weights are (C, C), biases (C,). The way back is stored, not derived: the reference's squeeze kernels have one that
-    is not their inverse.
+    Weights have shape (C, C), and biases (C,). The inverse is stored separately, because in the squeeze of the
+    reference implementation the two directions are not exact inverses.
     """
 
     forward_weight: Tensor
@@ -32,10 +33,10 @@ class Mixing:
     inverse_weight: Tensor
     inverse_bias: Tensor
     log_det: float
-    """log |det| per position of the forward direction, nats."""
+    """Log-determinant of the forward direction per position, in nats."""
 
     def then(self, other: "Mixing") -> "Mixing":
-        """This map, followed by another."""
+        """Return the map that applies this map first and then the other map."""
         return Mixing(
             other.forward_weight @ self.forward_weight,
             other.forward_weight @ self.forward_bias + other.forward_bias,
@@ -47,7 +48,7 @@ class Mixing:
 
 @dataclass(frozen=True)
 class FoldedStep:
-    """A mixing, then the networks of an injector, where there is one, and of a coupling."""
+    """A mixing, then the network of an injector or None, then the network of a coupling."""
 
     mixing: Mixing
     injector: AffineNetwork | None
@@ -56,15 +57,15 @@ class FoldedStep:
 
 @dataclass(frozen=True)
 class FoldedChain:
-    """A squeeze, then the steps."""
+    """Chain of layers as folded steps. `networks.Mixings` adds the squeeze, if the chain has one, to the first step."""
 
     channels: int
-    """After the squeeze."""
+    """Number of channels after the squeeze."""
     steps: list[FoldedStep]
 
     @classmethod
     def of(cls, chain: Chain) -> Self:
-        """Fold one level of an image flow or one block of the conditional flow."""
+        """Fold a level of an image flow, a block of the conditional flow, or a variational dequantizer."""
         steps: list[FoldedStep] = []
         mixing: Mixing | None = None
         injector: AffineNetwork | None = None
@@ -81,7 +82,7 @@ class FoldedChain:
 
 @torch.no_grad()
 def _mixing_of(layer: torch.nn.Module) -> Mixing | None:
-    """The affine map of one layer; None for the plain squeeze, which only reorders."""
+    """Return the affine map of one layer, or None for the plain squeeze, which only reorders values."""
     if isinstance(layer, TransitionStep):
         weight = layer.conv.weight.double()
         log_scale, bias = layer.norm.log_scale.double(), layer.norm.bias.double()

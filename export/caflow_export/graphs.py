@@ -1,7 +1,12 @@
-"""The graphs of a bundle as PyTorch modules: one per level and direction, all of the likelihood for free.
+"""The graphs of a bundle as PyTorch modules, one per level and direction.
 
-Names of inputs and outputs are those of `docs/reference/bundle.md`. Rows are (image, sample) pairs; `image`, (R,)
-int64, says of which image each row is, and takes that image's terms.
+`docs/reference/bundle.md` specifies the graphs with their inputs and outputs. Each graph of a level also returns its
+share of the log-likelihood, (R, h, w), in nats, so a sample needs no second pass for its likelihood.
+
+* A row is a pair of an image and a sample. The input `image`, (R,) int64, is the index of each row's image.
+* Terms are the outputs of `encode` for one level, with one entry per image. Graphs select the entries by `image`.
+* `passing` is the tensor that blocks of the conditional flow hand over from one level to the next.
+* `carry` is the tensor that levels of the target flow hand over: an intermediate image.
 """
 
 import copy
@@ -32,9 +37,10 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 class ConditionalLevel(nn.Module):
-    """Level j of the conditional flow: g[j][j] and g[i][j], i > j, folded, hoisted and batched.
+    """Level j of the conditional flow: the block g[j][j] and all blocks g[i][j] with i > j.
 
-    Blocks with their own weights run side by side as groups of channels; a shared one on its flows' rows stacked.
+    The blocks are folded (`fold.py`), hoisted and batched (`networks.py`). Blocks g[i][j] with separate weights run
+    side by side as groups of channels. A shared block runs once, with its flows stacked as rows.
     """
 
     def __init__(self, model: CAFlow, j: int, precision: Precision) -> None:
@@ -48,22 +54,31 @@ class ConditionalLevel(nn.Module):
         served = flow.cross_blocks(j)
         self.cross_flows = sum(len(flows) for _, flows in served)
         self.stacked = self.cross_flows if len(served) == 1 else 1
-        """How many flows share one block, as rows."""
+        """Number of flows that share one block and are stacked as rows; 1 if no block is shared."""
         if served:
             cross = [FoldedChain.of(block) for block, _ in served]
             self.cross = Blocks(cross, precision)
             self.cross_terms = CrossTerms(cross, 4 * latent_channels(CHANNELS, model.config.levels, j), precision)
 
     def encode(self, d: Tensor, features: Tensor | None) -> tuple[Tensor, ...]:
-        """D[j], and the mean network's features of level j where the model has them, to the level's terms: those of
-        `OwnTerms`, then, where there are cross blocks, those of `CrossTerms`."""
+        """Return the terms of the level: those of `OwnTerms`, then those of `CrossTerms` if there are cross blocks.
+
+        Arguments:
+            d: D[j].
+            features: features of level j from the mean network, or None if the model has none.
+        """
         d = squeeze(d) if features is None else torch.cat([squeeze(d), features], 1)
         own: tuple[Tensor, ...] = self.own_terms(d)
         return own + self.cross_terms.of_condition(d) if self.cross_flows else own
 
     def inverse(self, z: Tensor, passing: Tensor | None, terms: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Noise z[i, j], i = j … n−1 side by side, and what level j − 1 handed on for the same flows, to L[j], what is
-        handed on for flows i > j, where there are any, and the share."""
+        """Return L[j], `passing` for level j + 1 if there are flows i > j, and the share.
+
+        Arguments:
+            z: noise z[i, j], i = j … n−1, side by side as channels.
+            passing: output of level j − 1 for the same flows, or None if there is none.
+            terms: terms of this level, with one entry per row.
+        """
         scale, shift, injector_log_det, hoisted, *of_d = terms
         own_z, cross_z = self._own_and_cross(z, 4 if not self.splits else 2)
         share = gaussian(z)
@@ -81,7 +96,13 @@ class ConditionalLevel(nn.Module):
         return latent, self._unstack(handed), share + self._over_flows(log_det, injector_log_det)
 
     def forward(self, latent: Tensor, passing: Tensor | None, terms: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The other way: L[j] and what level j + 1 handed on to z, what is handed on to level j − 1, and the share."""
+        """Return the noise z of the level, `passing` for level j − 1 if the level splits, and the share.
+
+        Arguments:
+            latent: L[j].
+            passing: output of level j + 1 for the flows i > j, or None if there are no such flows.
+            terms: terms of this level, with one entry per row.
+        """
         scale, shift, injector_log_det, hoisted, *of_d = terms
         own, share = self.own(latent, scale, shift, hoisted)
         share = share + injector_log_det
@@ -100,7 +121,7 @@ class ConditionalLevel(nn.Module):
 
     @property
     def _passing(self) -> int:
-        """Channels that g[j][j] takes over from level j − 1."""
+        """Number of channels of `passing` from level j − 1 that belong to g[j][j]."""
         return self.own.channels // 2
 
     def _own_and_cross(self, z: Tensor, quarters: int) -> tuple[Tensor, Tensor]:
@@ -114,7 +135,7 @@ class ConditionalLevel(nn.Module):
         return (scale, shift, hoisted), log_det
 
     def _stack(self, x: Tensor) -> Tensor:
-        """Flows side by side as channels to flows as rows, where one block serves them all."""
+        """Move the flows from channels to rows if one block serves all of them."""
         return torch.cat(x.chunk(self.stacked, 1)) if self.stacked > 1 else x
 
     def _unstack(self, x: Tensor) -> Tensor:
@@ -127,7 +148,10 @@ class ConditionalLevel(nn.Module):
 
 
 class Encode(nn.Module):
-    """The condition, (B, h, w, 3) uint8 RGB as the user has it, to all that follows from it alone."""
+    """Graph `encode`: computes from the conditions, (B, h, w, 3) uint8 RGB, all values that depend on them only.
+
+    The outputs are the prepared condition, the mean if the model has a mean network, and the terms of each level.
+    """
 
     def __init__(self, model: CAFlow, levels: list[ConditionalLevel], precision: Precision) -> None:
         super().__init__()
@@ -158,7 +182,7 @@ class Encode(nn.Module):
 
 
 class Decode(nn.Module):
-    """decode_j: noise to L[j] and what is handed on to level j + 1."""
+    """Graph `decode_j`: maps noise to L[j], and returns `passing` for level j + 1."""
 
     def __init__(self, level: ConditionalLevel) -> None:
         super().__init__()
@@ -169,7 +193,7 @@ class Decode(nn.Module):
 
 
 class Likelihood(nn.Module):
-    """likelihood_j: L[j] to noise and what is handed on to level j − 1."""
+    """Graph `likelihood_j`: maps L[j] to noise, and returns `passing` for level j − 1."""
 
     def __init__(self, level: ConditionalLevel) -> None:
         super().__init__()
@@ -182,7 +206,10 @@ class Likelihood(nn.Module):
 
 
 class Reverse(nn.Module):
-    """reverse_j: L[j] and the image so far to one twice as large; the finest gives pixels, (R, H, W, 3) float32."""
+    """Graph `reverse_j`: maps L[j] and the carry to a carry of twice the width and height.
+
+    At the finest level the output is pixel values, (R, H, W, 3) float32.
+    """
 
     def __init__(self, level: FlowLevel, pixels: "Pixels | None") -> None:
         super().__init__()
@@ -200,7 +227,10 @@ class Reverse(nn.Module):
 
 
 class Forward(nn.Module):
-    """forward_j: the image so far, at the finest level pixels, (R, H, W, 3) float32, to L[j] and one half as large."""
+    """Graph `forward_j`: maps the carry to L[j] and a carry of half the width and height.
+
+    At the finest level the input is pixel values, (R, H, W, 3) float32.
+    """
 
     def __init__(self, level: FlowLevel, pixels: "Pixels | None", splits: bool) -> None:
         super().__init__()
@@ -219,8 +249,11 @@ class Forward(nn.Module):
 
 
 class Pixels(nn.Module):
-    """Continuous pixel values to the flow's space and back, with the log-determinant of `forward` as a map over 2×2
-    patches, (R, H/2, W/2) nats. `mean` is what the target is a residual to, (R, 3, H, W), or None for no residual."""
+    """Map from continuous pixel values to the space of the flow, and its inverse.
+
+    Both directions also return the log-determinant of `forward` as a map over 2×2 patches, (R, H/2, W/2), in nats.
+    `mean`, (R, 3, H, W), is the prediction that is subtracted from the target; None if the model has no residual.
+    """
 
     def __init__(self, model: CAFlow) -> None:
         super().__init__()
@@ -246,7 +279,10 @@ class Pixels(nn.Module):
 
 
 class Dequantize(nn.Module):
-    """dequantize: integers, (R, H, W, 3) uint8, to pixels by the variational dequantizer, and the map of −log q."""
+    """Graph `dequantize`: the variational dequantizer, from integers, (R, H, W, 3) uint8, to continuous pixel values.
+
+    The share is −log q, (R, H, W), in nats.
+    """
 
     def __init__(self, dequantizer: DequantizerMidpoint, precision: Precision) -> None:
         super().__init__()
@@ -259,7 +295,7 @@ class Dequantize(nn.Module):
 
 
 class ToImage(nn.Module):
-    """to_image: pixels, (R, H, W, 3) float32, to uint8, rounded down and clamped."""
+    """Graph `to_image`: rounds pixel values, (R, H, W, 3) float32, down to uint8, clamped to 0…255."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         return pixels.floor().clamp(0, 255).to(torch.uint8)
@@ -267,7 +303,7 @@ class ToImage(nn.Module):
 
 @dataclass(frozen=True)
 class ModelGraphs:
-    """All graphs of one model, levels by their index, 0 the coarsest."""
+    """All graphs of one model. Each list has one graph per level, level 0 first."""
 
     encode: Encode
     decode: list[Decode]
@@ -278,7 +314,7 @@ class ModelGraphs:
 
     @classmethod
     def of(cls, model: CAFlow, precision: Precision) -> "ModelGraphs":
-        """Cut a model into graphs; sampling and likelihood graphs of a level hold the same networks."""
+        """Cut a model into graphs. The sampling and scoring graphs of a level share their networks."""
         n = model.config.levels
         levels = [ConditionalLevel(model, j, precision) for j in range(n)]
         flow = [FlowLevel(cast(Chain, level), precision) for level in model.target_flow.levels]
@@ -295,20 +331,20 @@ class ModelGraphs:
 
 
 def _dequantizer(dequantizer: nn.Module, precision: Precision) -> DequantizerMidpoint | None:
-    """Of a variational dequantizer; None for the uniform one, which is w + ½."""
+    """Return the midpoint form of a variational dequantizer, or None for the uniform dequantizer, which is w + ½."""
     return DequantizerMidpoint(dequantizer, precision) if isinstance(dequantizer, VariationalDequantizer) else None
 
 
 def gaussian(z: Tensor) -> Tensor:
-    """log N(z; 0, I) at each position, (R, h, w) nats."""
+    """Return log N(z; 0, I) at each position, (R, h, w), in nats."""
     return -0.5 * (z.square().sum(1) + z.shape[1] * LOG_2PI)
 
 
 def _by_row(mean: Tensor | None, image: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """What the targets are residuals to, (B, H, W, 3), of each row, as (R, 3, H, W).
+    """Return the prediction of each row's target, (R, 3, H, W), or None if the model has no residual.
 
-    Without a mean network that is the prepared condition, uint8: converted first, as TensorRT can do nothing else with
-    a byte.
+    `mean`, (B, H, W, 3), is the prediction for each image: the output of the mean network or, without a mean network,
+    the prepared condition in uint8. Its type is converted first, because TensorRT supports no other operation on uint8.
     """
     if mean is None or image is None:
         return None

@@ -1,9 +1,11 @@
-"""The coupling networks' convolutions in 8-bit integers, with ranges that are learned from photographs.
+"""Quantization of the networks' convolutions to 8-bit integers, with ranges learned from photographs.
 
-Weights are symmetric, with a scale for each output channel; activations have a scale and a zero point for each tensor.
-Convolutions stay as they are, between QuantizeLinear and DequantizeLinear, which runtimes fuse with them. Everything
-else stays float32. Both directions of a level share their ranges, so they hold the same networks, and the flow stays a
-bijection: the error is that of another model, not of an inverse that is none.
+Weights are symmetric, with one scale per output channel. Activations have one scale and one zero point per tensor.
+Each convolution stays a Conv node, with QuantizeLinear and DequantizeLinear nodes around it, and runtimes fuse these
+nodes into an integer convolution. Everything else stays float32.
+
+Both directions of a level use the same ranges, and so the same quantized networks. The flow therefore stays a
+bijection: the quantized model differs slightly from the original model, but it is still inverted exactly.
 """
 
 from collections import Counter
@@ -28,28 +30,31 @@ from caflow_runtime.jobs.photographs import Pair
 
 TEMPERATURE = 0.8
 LEVELS, LARGEST_WEIGHT = 255, 63
-"""Of activations, and of weights: 7 bits, as CPUs without VNNI add two products in 16 bits, which 8 would overflow."""
+"""Largest integer of an activation, and largest absolute integer of a weight.
+
+Weights have 7 bits, because CPUs without VNNI add two products in 16 bits, and 8-bit weights could overflow.
+"""
 SMALLEST_SCALE = np.float32(1e-12)
 SAME_NETWORKS = {"likelihood": "decode", "forward": "reverse"}
-"""Kinds of graphs and those that hold the same networks."""
+"""Kind of the sampling graphs that share their networks with each kind of scoring graphs."""
 KINDS = ("decode", "likelihood", "reverse", "forward")
 
 
 @dataclass
 class Ranges:
-    """Smallest and largest value, with 0 between them, of what goes into and comes out of each convolution."""
+    """Smallest and largest value of the input and of the output of each convolution. Each range includes 0."""
 
     found: dict[tuple[str, str, int], tuple[float, float]] = field(default_factory=dict)
-    """By the graph, one for both directions of a level; the weight's name; and 0 for its input, 1 for its output."""
+    """Ranges. A key is the sampling graph's name, the weight's name, and 0 for the input or 1 for the output."""
 
     def widen(self, graph: str, weight: str, port: int, values: Array) -> None:
-        """Take values into account."""
+        """Extend a range to include the values."""
         key = _networks_of(graph), weight, port
         low, high = self.found.get(key, (0.0, 0.0))
         self.found[key] = min(low, float(values.min())), max(high, float(values.max()))
 
     def step(self, graph: str, weight: str, port: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Scale and zero point of uint8 values over the range."""
+        """Return the scale, float32, and the zero point, uint8, that map a range to 0…255."""
         low, high = self.found[_networks_of(graph), weight, port]
         scale = max(SMALLEST_SCALE, np.float32((high - low) / LEVELS))
         return np.array(scale), np.array(np.clip(np.rint(-low / scale), 0, LEVELS), np.uint8)
@@ -58,10 +63,11 @@ class Ranges:
 def in_int8(
     traced: Sequence[GraphToTrace], protos: Sequence[onnx.ModelProto], model: Model, pairs: Iterable[Pair]
 ) -> list[onnx.ModelProto]:
-    """Graphs with their weights inside, changed: the convolutions of each level's networks become 8-bit.
+    """Quantize the convolutions of each level's networks to 8 bits. The graphs are changed in place and returned.
 
     Arguments:
-        pairs: what the ranges are learned from: these images and samples of their conditions.
+        protos: traced graphs with their weights inside, in the order of `traced`.
+        pairs: targets and conditions. Ranges are learned from scoring each target and sampling for each condition.
     """
     weights = {graph.name: _network_weights(graph.module) for graph in traced if graph.name.startswith(KINDS)}
     ranges = _learn({graph.name: proto for graph, proto in zip(traced, protos, strict=True)}, weights, model, pairs)
@@ -72,7 +78,7 @@ def in_int8(
 
 
 def _network_weights(module: nn.Module) -> set[str]:
-    """Names of the weights of all convolutions but the mixings, which are of the state."""
+    """Return the names of the weights of all convolutions except the mixings, which act on the flow's state."""
     mixings = {part for one in module.modules() if isinstance(one, Mixings) for part in one.modules()}
     convolutions = {name: part for name, part in module.named_modules() if isinstance(part, nn.Conv2d)}
     return {f"{name}.weight" for name, part in convolutions.items() if part not in mixings}
@@ -99,7 +105,7 @@ def _learn(
 
 
 def _observed(name: str, proto: onnx.ModelProto, weights: set[str], ranges: Ranges) -> Graph:
-    """A graph that widens the ranges of its convolutions whenever it runs."""
+    """Return a graph as a callable that extends the ranges of its convolutions in every run."""
     watched = [
         (node.input[1], port, value)
         for node in proto.graph.node
@@ -124,13 +130,13 @@ def _observed(name: str, proto: onnx.ModelProto, weights: set[str], ranges: Rang
 
 
 def _networks_of(graph: str) -> str:
-    """The graph that stands for all with the same networks."""
+    """Return the name of the sampling graph that shares its networks with a graph."""
     kind, _, level = graph.partition("_")
     return f"{SAME_NETWORKS.get(kind, kind)}_{level}"
 
 
 class _Quantizer:
-    """Puts QuantizeLinear and DequantizeLinear around convolutions of one graph."""
+    """Inserts QuantizeLinear and DequantizeLinear nodes around the convolutions of one graph."""
 
     def __init__(self, name: str, proto: onnx.ModelProto, ranges: Ranges) -> None:
         self.name, self.graph, self.ranges = name, proto.graph, ranges
@@ -141,7 +147,7 @@ class _Quantizer:
         self.made: set[str] = set()
 
     def quantize(self, weights: set[str]) -> None:
-        """Those with these weights."""
+        """Quantize the convolutions with these weights, and remove initializers that no node reads any more."""
         for node in list(self.graph.node):
             if node.op_type == "Conv" and node.input[1] in weights:
                 self._convolution(node)
@@ -170,12 +176,13 @@ class _Quantizer:
             node.input[2] = self._stored_as(node.input[2], np.rint(bias / units).astype(np.int32), units)
         node.input[1] = self._stored_as(weight, integers, scales)
         self.nodes.append(node)
-        if not (output in self.rectified and self.readers[output] == 1):  # else what reads the Relu rounds it
+        # An output that only a Relu reads is not quantized here: the node that reads the Relu quantizes the value.
+        if not (output in self.rectified and self.readers[output] == 1):
             node.output[0] = f"{output}_exact"
             self._rounded(f"{output}_exact", f"{weight}_out", self.ranges.step(self.name, weight, 1), output)
 
     def _rounded(self, value: str, name: str, step: tuple[NDArray[Any], NDArray[Any]], result: str = "") -> str:
-        """A value that went through uint8."""
+        """Add nodes that quantize a value to uint8 and dequantize it. Return the name of the result."""
         scale, zero = self._constant(f"{name}_scale", step[0]), self._constant(f"{name}_zero", step[1])
         result = result or f"{value}_rounded_{name}"
         self.nodes += [
@@ -185,7 +192,7 @@ class _Quantizer:
         return result
 
     def _stored_as(self, name: str, integers: NDArray[Any], scales: NDArray[np.float32]) -> str:
-        """A weight or bias from integers, each output channel with its scale."""
+        """Store a weight or bias as integers with one scale per output channel. Return its dequantized name."""
         inputs = [
             self._constant(f"{name}_int", integers),
             self._constant(f"{name}_units", scales.astype(np.float32)),

@@ -1,4 +1,8 @@
-"""One level of the flows, folded, hoisted and batched, with log-likelihoods as maps: what the graphs are made of."""
+"""Parts of which the graphs are composed: one level of each flow, folded, hoisted and batched.
+
+Log-determinants are returned as maps with one value per position. Folding is explained in `fold.py`, hoisting and
+batching in `networks.py`.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -18,17 +22,18 @@ from caflow_training.model import CHANNELS
 
 @dataclass(frozen=True)
 class Precision:
-    """Types of the networks' convolutions and of the flow's state."""
+    """Types of the networks' convolutions and of the flow's state, the tensor that the flow transforms."""
 
     network: torch.dtype = torch.float32
     state: torch.dtype = torch.float32
 
 
 class FlowLevel(nn.Module):
-    """One level of an image flow: a folded chain whose log-determinants are maps.
+    """One level of an image flow, as a folded chain.
 
-    `inverse` takes (R, C, h, w) to (R, C/4, 2h, 2w), `forward` the other way. Both return the log-determinant of the
-    *forward* direction per position, (R, h, w) nats: what the level adds to the log-likelihood.
+    `inverse` maps (R, C, h, w) to (R, C/4, 2h, 2w), and `forward` does the opposite. Both also return the
+    log-determinant of the *forward* direction per position, (R, h, w), in nats. This is the level's share of the
+    log-likelihood.
     """
 
     def __init__(self, chain: Chain, precision: Precision) -> None:
@@ -45,7 +50,7 @@ class FlowLevel(nn.Module):
         self.log_det = sum(step.mixing.log_det for step in folded.steps)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Data to noise."""
+        """Map data to noise."""
         log_scales: list[Tensor] = []
         for mixing, first, tail in zip(self.mixings, self.firsts, self.tails, strict=True):
             kept, changed = halves(cast(Mixings, mixing).data_to_noise(x), 1)
@@ -55,7 +60,7 @@ class FlowLevel(nn.Module):
         return x, self.log_det + _sum_channels(log_scales)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise to data."""
+        """Map noise to data."""
         log_scales: list[Tensor] = []
         for mixing, first, tail in zip(
             reversed(self.mixings), reversed(self.firsts), reversed(self.tails), strict=True
@@ -69,8 +74,10 @@ class FlowLevel(nn.Module):
 
 
 class DequantizerMidpoint(nn.Module):
-    """A variational dequantizer at u = ½: integers w, (R, C, H, W), to continuous pixel values and the map of
-    −log q(x | w), (R, H, W) nats."""
+    """Variational dequantizer at u = ½.
+
+    Maps integers w, (R, C, H, W), to continuous pixel values x, and returns −log q(x | w) as a map, (R, H, W), in nats.
+    """
 
     def __init__(self, dequantizer: VariationalDequantizer, precision: Precision) -> None:
         super().__init__()
@@ -85,7 +92,7 @@ class DequantizerMidpoint(nn.Module):
 
     def forward(self, w: Tensor) -> tuple[Tensor, Tensor]:
         condition = w / ((CELLS - 1) / 2) - 1
-        v = torch.zeros_like(w)  # logit ½
+        v = torch.zeros_like(w)  # logit(½)
         log_det = torch.zeros_like(w[:, 0]) + self.log_det
         for mixing, first, tail in zip(self.mixings, self.firsts, self.tails, strict=True):
             v = cast(Mixings, mixing).data_to_noise(v)
@@ -97,11 +104,11 @@ class DequantizerMidpoint(nn.Module):
 
 
 class Blocks(nn.Module):
-    """The blocks g[i][j] of one level that have their own weights, side by side as groups of channels.
+    """Blocks g[i][j] of one level, side by side as groups of channels.
 
-    The injectors' log-scales and shifts and the hoisted contributions to the couplings come from outside: see
-    `OwnTerms` and `CrossTerms`. Directions and log-determinants are as in `FlowLevel`; the log-determinants are those
-    of mixings and couplings, without the injectors'.
+    `OwnTerms` or `CrossTerms` computes the injectors' scales and shifts and the hoisted contributions to the
+    couplings. Directions and log-determinants are as in `FlowLevel`, but the log-determinants here do not include
+    those of the injectors.
     """
 
     def __init__(self, chains: Sequence[FoldedChain], precision: Precision) -> None:
@@ -120,7 +127,10 @@ class Blocks(nn.Module):
         self.log_det = sum(s.mixing.log_det for step in steps for s in step)
 
     def forward(self, x: Tensor, scale: Tensor, shift: Tensor, hoisted: Tensor) -> tuple[Tensor, Tensor]:
-        """Data to noise. `scale` is exp(−log-scale) of the injectors; step m's share of each term is its m-th part."""
+        """Map data to noise.
+
+        `scale` is exp(−log-scale) of the injectors. The channels of each term consist of one equal part per step.
+        """
         log_scales: list[Tensor] = []
         terms = zip(*(t.chunk(self.steps, 1) for t in (scale, shift, hoisted)), strict=True)
         for mixing, coupling, (step_scale, step_shift, step_hoisted) in zip(
@@ -134,7 +144,7 @@ class Blocks(nn.Module):
         return x, self.log_det + _sum_channels(log_scales)
 
     def inverse(self, z: Tensor, scale: Tensor, shift: Tensor, hoisted: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise to data."""
+        """Map noise to data, with the same terms as `forward`."""
         log_scales: list[Tensor] = []
         terms = list(zip(*(t.chunk(self.steps, 1) for t in (scale, shift, hoisted)), strict=True))
         for mixing, coupling, (step_scale, step_shift, step_hoisted) in zip(
@@ -149,7 +159,10 @@ class Blocks(nn.Module):
 
 
 class OwnTerms(nn.Module):
-    """All that g[j][j] needs of `D[j]`, which is all that its networks see but the state. Runs once per image."""
+    """Terms of the block g[j][j], computed from `D[j]` once per image.
+
+    The networks of g[j][j] have no other inputs than `D[j]` and the flow's state.
+    """
 
     def __init__(self, chain: FoldedChain, precision: Precision) -> None:
         super().__init__()
@@ -159,13 +172,16 @@ class OwnTerms(nn.Module):
         self.hoisted = Contribution(couplings, slice(chain.channels // 2, None), True, precision.network)
 
     def forward(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Squeezed D (B, 4C, h, w) to scale, shift, the injectors' log-determinant map, and the couplings' part."""
+        """Return the injectors' scale, shift and log-determinant map, and the hoisted contribution to the couplings.
+
+        `d` is the squeezed D[j], (B, 4C, h, w). If the model has a mean network, its features follow as more channels.
+        """
         log_scale, shift = self.injector_tails(self.injector_firsts(d))
         return (-log_scale).exp(), shift, log_scale.sum(1), self.hoisted(d)
 
 
 class CrossTerms(nn.Module):
-    """What the blocks g[i][j], i > j, need of `D[j]` (once per image) and of `L[j]` (once per row)."""
+    """Terms of the blocks g[i][j], i > j, computed from `D[j]` once per image and from `L[j]` once per row."""
 
     def __init__(self, chains: Sequence[FoldedChain], latent_channels: int, precision: Precision) -> None:
         super().__init__()
@@ -180,30 +196,35 @@ class CrossTerms(nn.Module):
         self.injector_tails = NetworkTails(injectors, network, precision.state)
 
     def of_condition(self, d: Tensor) -> tuple[Tensor, Tensor]:
-        """Squeezed D (B, 4C, h, w) to its contributions to injectors and couplings."""
+        """Return the contributions of `d` to injectors and couplings. `d` is as in `OwnTerms`."""
         return self.injectors_of_d(d), self.couplings_of_d(d)
 
     def forward(self, latent: Tensor, of_d: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Squeezed L (R, 4C, h, w) and D's contributions, by row, to the terms that `OwnTerms` returns for D."""
+        """Return the same four terms as `OwnTerms`, with one entry per row.
+
+        Arguments:
+            latent: squeezed L[j], (R, 4C, h, w).
+            of_d: output of `of_condition`, with one entry per row.
+        """
         injectors, couplings = of_d
         log_scale, shift = self.injector_tails(self.injectors_of_l(latent) + injectors)
         return (-log_scale).exp(), shift, log_scale.sum(1), self.couplings_of_l(latent) + couplings
 
 
 def _injectors(chains: Sequence[FoldedChain]) -> list[AffineNetwork]:
-    """Of all steps and chains, steps outermost."""
+    """Return the injectors' networks, first those of step 0 of all chains, then those of step 1, and so on."""
     steps = zip(*(chain.steps for chain in chains), strict=True)
     return [cast(AffineNetwork, s.injector) for step in steps for s in step]
 
 
 def _couplings(chains: Sequence[FoldedChain]) -> list[AffineNetwork]:
-    """Of all steps and chains, steps outermost."""
+    """Return the couplings' networks, in the order of `_injectors`."""
     steps = zip(*(chain.steps for chain in chains), strict=True)
     return [s.coupling for step in steps for s in step]
 
 
 def _sum_channels(log_scales: Sequence[Tensor]) -> Tensor:
-    """Σ over tensors and their channels, (R, h, w)."""
+    """Return the sum over all tensors and their channels, (R, h, w)."""
     total = log_scales[0]
     for log_scale in log_scales[1:]:
         total = total + log_scale

@@ -1,4 +1,4 @@
-"""Errors of graphs against what is allowed in each precision: measured, printed, and refused where they are larger."""
+"""Record of the graphs' errors. Each error is printed and compared with its tolerance."""
 
 from collections.abc import Callable
 
@@ -9,16 +9,16 @@ from caflow_runtime.flow.scan import Array
 
 
 class VerificationFailed(RuntimeError):
-    """A graph does not compute what the model does."""
+    """A graph does not compute the same as the model: an error is larger than its tolerance."""
 
 
 class Measure:
-    """Takes errors one by one."""
+    """Records errors one by one, and fails at the first error that is larger than its tolerance."""
 
     def __init__(self, verified_with: str, say: Callable[[str], None] | None) -> None:
         """Arguments:
-        verified_with: what ran the graphs.
-        say: is given a line for each error, with its verdict.
+        verified_with: name of the backend that ran the graphs.
+        say: called with a heading, then with one line per error, which ends in "ok" or "FAILED".
         """
         self.verified_with = verified_with
         self.say = say
@@ -27,8 +27,10 @@ class Measure:
             say(f"{'graph':14} {'what':44} {'largest':>9} {'mean':>9} {'allowed':>9}")
 
     def __call__(self, graph: str, what: str, error: Array | float, tolerance: float) -> None:
-        """Raises:
-        VerificationFailed: naming the graph and what is off by more than its tolerance.
+        """Record the absolute values of `error`. `what` names the quantity that was measured.
+
+        Raises:
+            VerificationFailed: if the largest error exceeds the tolerance. The message names the graph and `what`.
         """
         values = np.abs(np.asarray(error, np.float64))
         worst = float(values.max()) if np.isfinite(values).all() else float("inf")
@@ -39,5 +41,5 @@ class Measure:
             self.say(f"{graph:14} {what:44} {worst:9.2e} {result.mean_error:9.2e} {tolerance:9.0e}  {verdict}")
         if worst > tolerance:
             raise VerificationFailed(
-                f"{graph}: {what}: wanted an error of at most {tolerance:.0e}, got {worst:.2e} ({self.verified_with})"
+                f"{graph}: {what}: the error must be at most {tolerance:.0e}; got {worst:.2e} ({self.verified_with})"
             )

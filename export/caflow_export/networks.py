@@ -1,8 +1,9 @@
-"""Hoist and batch: the networks of affine layers, cut where their input divides and set side by side.
+"""Hoisting and batching of the networks inside affine layers.
 
-A convolution is linear in its input channels, so what the condition contributes to a network's first convolution can
-be computed apart from what the flow's state contributes (hoist), and networks of equal shape on the same positions run
-as one grouped convolution (batch across flows).
+Hoisting: a convolution is linear in its input channels. The condition's contribution to a network's first convolution
+can therefore be computed separately from that of the flow's state, once per image and not once per sample.
+
+Batching across flows: networks of equal shape that see the same positions run as one grouped convolution.
 """
 
 from collections.abc import Sequence
@@ -16,9 +17,10 @@ from caflow_training.bijections import AffineNetwork, bounded_log_scale
 
 
 class Contribution(nn.Module):
-    """What some input channels contribute to the first convolutions of networks: (B, C, H, W) to (B, Σ widths, H, W).
+    """Contribution of some input channels to the first convolutions of several networks.
 
-    Given in the networks' type, before the activation. One of the contributions carries the biases.
+    Maps (B, C, H, W) to (B, Σ widths, H, W), in the networks' type and before the activation. A network's first
+    convolution is the sum of its contributions, exactly one of which includes the bias.
     """
 
     def __init__(self, networks: Sequence[AffineNetwork], channels: slice, with_bias: bool, dtype: torch.dtype) -> None:
@@ -35,17 +37,17 @@ class Contribution(nn.Module):
 
 
 class NetworkTails(nn.Module):
-    """All but the first convolution of networks that stand side by side.
+    """All layers after the first convolution of several networks, side by side.
 
-    (R, networks · width, H, W), before the activation, to log-scales and shifts, each (R, networks · C, H, W) in
-    `state_dtype`.
+    Maps the outputs of the first convolutions before the activation, (R, networks · width, H, W), to log-scales and
+    shifts, each (R, networks · C, H, W) in `state_dtype`.
     """
 
     def __init__(self, networks: Sequence[AffineNetwork], dtype: torch.dtype, state_dtype: torch.dtype) -> None:
         super().__init__()
         self.count = len(networks)
         self.state_dtype = state_dtype
-        self.log_scale_bound = networks[0].log_scale_bound  # one bound serves a whole model
+        self.log_scale_bound = networks[0].log_scale_bound  # the bound is the same in the whole model
         self.middle, self.last = (
             _convolution(torch.cat([layer.weight for layer in layers]), _cat_bias(layers), dtype, groups=len(networks))
             for layers in ([n.middle for n in networks], [n.last for n in networks])
@@ -58,7 +60,10 @@ class NetworkTails(nn.Module):
 
 
 class Couplings(nn.Module):
-    """The networks of one step's couplings, one per flow, side by side: what they see of the state, and the rest."""
+    """Networks of one step's couplings, one per flow, side by side.
+
+    Their first convolution sees the flow's state only. The other contributions to it are hoisted.
+    """
 
     def __init__(self, networks: Sequence[AffineNetwork], kept: int, dtype: torch.dtype, state: torch.dtype) -> None:
         super().__init__()
@@ -68,15 +73,21 @@ class Couplings(nn.Module):
         self.tails = NetworkTails(networks, dtype, state)
 
     def forward(self, kept: Tensor, hoisted: Tensor) -> tuple[Tensor, Tensor]:
-        """Kept channels, (R, flows · kept, H, W), and the hoisted contribution to log-scales and shifts."""
+        """Return log-scales and shifts.
+
+        Arguments:
+            kept: channels of the state that the coupling does not change, (R, flows · kept, H, W).
+            hoisted: contribution of all other inputs to the first convolutions.
+        """
         log_scale, shift = self.tails(self.first(kept.to(self.first.weight.dtype)) + hoisted)
         return log_scale, shift
 
 
 class Mixings(nn.Module):
-    """The folded mixings of one step, one per flow, side by side; each direction one grouped 1×1 convolution.
+    """Folded mixings of one step, one per flow, side by side. Each direction is one grouped 1×1 convolution.
 
-    Where a squeeze comes before them, `data_to_noise` does both as a 2×2 convolution of stride 2.
+    With `squeezes`, `data_to_noise` includes the squeeze before the mixings, as a 2×2 convolution of stride 2.
+    `noise_to_data` never includes it.
     """
 
     def __init__(self, mixings: Sequence[Mixing], dtype: torch.dtype, squeezes: bool) -> None:
@@ -99,7 +110,10 @@ class Mixings(nn.Module):
 
 
 def halves(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """First and second half of the channels of each group: (R, groups · C, H, W) to twice (R, groups · C/2, H, W)."""
+    """Return the first and the second halves of the channels of each group.
+
+    `x` is (R, groups · C, H, W), and each result is (R, groups · C/2, H, W).
+    """
     if groups == 1:
         first, second = x.chunk(2, dim=1)
         return first, second
@@ -108,7 +122,7 @@ def halves(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
 
 
 def join_halves(first: Tensor, second: Tensor, groups: int) -> Tensor:
-    """The inverse of `halves`."""
+    """Join the halves of each group's channels. This is the inverse of `halves`."""
     if groups == 1:
         return torch.cat([first, second], dim=1)
     parts = [x.unflatten(1, (groups, x.shape[1] // groups)) for x in (first, second)]
@@ -116,7 +130,10 @@ def join_halves(first: Tensor, second: Tensor, groups: int) -> Tensor:
 
 
 def squeeze(x: Tensor) -> Tensor:
-    """`pixel_unshuffle` by 2 as a convolution: one node of a graph, where reshaping dynamic sizes takes a dozen."""
+    """Return `pixel_unshuffle(x, 2)`, computed as a convolution.
+
+    A convolution is one node of a graph. Reshaping with dynamic sizes would take about twelve nodes.
+    """
     channels = x.shape[1]
     kernel = torch.eye(4, dtype=x.dtype).reshape(4, 1, 2, 2).repeat(channels, 1, 1, 1)
     return F.conv2d(x, kernel, stride=2, groups=channels)
@@ -127,7 +144,7 @@ def _cat_bias(layers: Sequence[nn.Conv2d]) -> Tensor:
 
 
 def _convolution(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, groups: int = 1) -> nn.Conv2d:
-    """A convolution of that weight that keeps the image's size, or with a 2×2 kernel halves it."""
+    """Return a convolution with this weight. It keeps the image's size, or halves it if the kernel is 2×2."""
     out_channels, in_channels, side, _ = weight.shape
     stride, padding = (2, 0) if side == 2 else (1, side // 2)
     convolution = nn.Conv2d(

@@ -1,4 +1,4 @@
-"""Counts what a graph's convolutions do: all but a few per cent of its work."""
+"""Count of the operations in a graph's convolutions, which are all but a few per cent of its operations."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -8,10 +8,12 @@ from caflow_export.to_onnx import GraphToTrace, Port
 
 @torch.no_grad()
 def count_operations(graph: GraphToTrace, cell: int) -> float:
-    """Multiplications and additions of a graph's convolutions per row (`encode`: per image) and target pixel.
+    """Return the number of multiplications and additions in a graph's convolutions.
+
+    The number is per target pixel and row; for `encode` it is per target pixel and image.
 
     Arguments:
-        cell: side in target pixels of one `h` of the graph.
+        cell: number of target pixels, along one axis, that correspond to h = 1 in the shapes of the graph.
     """
     arguments = [port and _smallest(port) for port in (*graph.inputs, *graph.terms)]
     with FlopCounterMode(display=False) as counter:
@@ -20,6 +22,6 @@ def count_operations(graph: GraphToTrace, cell: int) -> float:
 
 
 def _smallest(port: Port) -> torch.Tensor:
-    """Zeros, with every named size 1."""
+    """Return an input of zeros for a port, with every named size set to 1."""
     sizes = [size if isinstance(size, int) else int(size.rpartition("*")[0] or 1) for size in port.shape]
     return torch.zeros(sizes, dtype=port.dtype)

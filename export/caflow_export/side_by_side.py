@@ -1,4 +1,4 @@
-"""Each graph of a chain beside an exact one, on the inputs that the exact chain gives it."""
+"""Comparison of each graph with an exact graph, on inputs computed by the chain of exact graphs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,18 +12,25 @@ from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Two sets of graphs, and where errors of the second go."""
+    """Exact graphs, the graphs to compare with them, and the record of the errors."""
 
     exact: Mapping[str, Graph]
     graphs: Mapping[str, Graph]
     measure: Measure
     tolerance: float
-    """Of values of 1 and less; of larger ones, of their share of the largest."""
+    """Largest error allowed for outputs that are not uint8.
+
+    An error is divided by the largest absolute value of its output if that is above 1.
+    """
     place: str
-    """Follows the name of what is measured."""
+    """Suffix of the names of the measured outputs."""
 
     def run(self, levels: int, condition: Array, image: Array, noise: list[Array]) -> scan.Rows:
-        """All graphs: what the exact chain draws is scored again. Returns what it drew."""
+        """Measure the errors of all graphs while the exact chain draws samples and scores the rounded samples.
+
+        Returns:
+            The samples of the exact chain.
+        """
         both = {name: self._both(name) for name in self.exact}
         encoded = scan.encode(both, condition)
         drawn = scan.sample(both, levels, encoded, image, noise)

@@ -1,4 +1,4 @@
-"""Traces the graphs of a model to ONNX."""
+"""Tracing of a model's graphs to ONNX."""
 
 import logging
 import warnings
@@ -17,19 +17,20 @@ from caflow_training.image_flow import latent_channels
 from caflow_training.model import CHANNELS, CAFlow
 
 OPSET = 18
-"""ONNX Runtime's CUDA provider lacks newer versions of `Resize` and others, which would then run on the CPU."""
+"""Opset of the graphs. With a later one, ONNX Runtime's CUDA provider would run `Resize` and others on the CPU."""
 BFLOAT16_OPSET = 22
-"""The first in which a convolution may be of bfloat16."""
+"""Opset of graphs with bfloat16: the first opset whose convolutions support this type."""
 
 Shape = tuple[int | str, ...]
 
-# Sizes of the example: symbols that must not be taken for equal get different values, none of them 1.
+# Sizes of the example inputs. Rows and images differ, and so do h and w, because the tracer could take equal sizes for
+# the same symbol. None is 1, which the tracer would take for a constant.
 ROWS, IMAGES, H, W = 3, 2, 2, 3
 
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of a graph. In shapes, a name or "k*name" is a dynamic size."""
+    """Input or output of a graph. In its shape, a text such as "h" or "2*h" is a dynamic size."""
 
     name: str
     dtype: torch.dtype
@@ -38,23 +39,26 @@ class Port:
 
 @dataclass(frozen=True)
 class GraphToTrace:
-    """A module, the ports of its arguments in order (None where it takes none), and the names of what it returns."""
+    """Module to trace, with the ports of its arguments and the names of its outputs, both in order.
+
+    A port is None if the module has the argument, but this graph does not use it.
+    """
 
     name: str
     module: nn.Module
     inputs: tuple[Port | None, ...]
     outputs: tuple[str, ...]
     terms: tuple[Port, ...] = ()
-    """Of the condition: the variadic rest of the arguments."""
+    """Ports of the level's terms, which are the variadic last arguments of the module."""
 
     @property
     def ports(self) -> list[Port]:
-        """The inputs that are there."""
+        """All ports that are not None."""
         return [port for port in (*self.inputs, *self.terms) if port is not None]
 
 
 def graphs_to_trace(model: CAFlow, graphs: ModelGraphs, state: torch.dtype) -> Iterator[GraphToTrace]:
-    """All graphs of a bundle, encode first."""
+    """Yield all graphs of a bundle, `encode` first. `state` is the type of the flow's state."""
     multiple = model.config.size_multiple // model.config.task.scale
     sides = ("h", "w") if multiple == 1 else (f"{multiple}*h", f"{multiple}*w")
     condition = Port("condition", torch.uint8, ("images", *sides, CHANNELS))
@@ -72,7 +76,7 @@ def graphs_to_trace(model: CAFlow, graphs: ModelGraphs, state: torch.dtype) -> I
 def _conditional_graphs(
     model: CAFlow, graphs: ModelGraphs, j: int, terms: tuple[Port, ...], state: torch.dtype
 ) -> Iterator[GraphToTrace]:
-    """decode_j and likelihood_j."""
+    """Yield `decode_j` and `likelihood_j`."""
     level, depth = graphs.decode[j].level, latent_channels(CHANNELS, model.config.levels, j)
     flows = level.cross_flows
     z = Port("z", state, ("rows", noise_channels(model, j), "h", "w"))
@@ -92,7 +96,7 @@ def _conditional_graphs(
 
 
 def _target_graphs(model: CAFlow, graphs: ModelGraphs, j: int, state: torch.dtype) -> Iterator[GraphToTrace]:
-    """reverse_j and forward_j."""
+    """Yield `reverse_j` and `forward_j`."""
     n = model.config.levels
     finest = j == n - 1
     depth = latent_channels(CHANNELS, n, j)
@@ -114,23 +118,23 @@ def _target_graphs(model: CAFlow, graphs: ModelGraphs, j: int, state: torch.dtyp
 
 
 def noise_channels(model: CAFlow, j: int) -> int:
-    """Channels of z at level j: those of z[i, j], i = j … n−1, side by side."""
+    """Return the number of channels of z at level j, which consists of z[i, j], i = j … n−1, side by side."""
     side = model.config.size_multiple
     shapes = model.conditional_flow.latent_shapes(CHANNELS, side, side)
     return sum(shape[0] for (_, level), shape in shapes.items() if level == j)
 
 
 def trace(graph: GraphToTrace) -> onnx.ModelProto:
-    """One graph as ONNX, its sizes dynamic, its weights inside."""
+    """Trace one graph to ONNX, with dynamic sizes and with its weights inside."""
     dims = {name: Dim(name) for name in ("rows", "images", "h", "w")}
     arguments = tuple(None if port is None else _example(port) for port in (*graph.inputs, *graph.terms))
     shapes: list[Any] = [None if port is None else _dynamic(port, dims) for port in graph.inputs]
     if graph.terms:
         shapes.append(tuple(_dynamic(port, dims) for port in graph.terms))
     uses_bfloat16 = any(tensor.dtype == torch.bfloat16 for tensor in graph.module.state_dict().values())
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision's operators are not there
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # hide that torchvision is missing
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer's own deprecations
+        warnings.simplefilter("ignore")  # deprecation warnings of the tracer itself
         program = torch.onnx.export(
             graph.module.eval(),
             arguments,
@@ -149,20 +153,23 @@ def trace(graph: GraphToTrace) -> onnx.ModelProto:
 
 
 def trace_to_bytes(graph: GraphToTrace) -> bytes:
-    """`trace` for another process."""
+    """Trace one graph to serialized ONNX, which worker processes can return."""
     contents: bytes = trace(graph).SerializeToString()
     return contents
 
 
 def term_names(level_has_cross: bool) -> tuple[str, ...]:
-    """What `encode` gives for one level."""
+    """Return the names of the terms of one level, without the level's number."""
     own = ("own_scale", "own_shift", "own_log_det", "own_first")
     return (*own, "cross_injector_first", "cross_coupling_first") if level_has_cross else own
 
 
 def encode_outputs(graphs: ModelGraphs) -> tuple[str, ...]:
-    """Names of what `encode` returns: the prepared condition, the mean where there is a mean network, then the terms of
-    each level with its number."""
+    """Return the names of the outputs of `encode`.
+
+    These are the prepared condition, the mean if the model has a mean network, then the terms of each level with the
+    level's number as suffix.
+    """
     per_level = [
         f"{name}_{j}" for j, decode in enumerate(graphs.decode) for name in term_names(decode.level.cross_flows > 0)
     ]
@@ -171,7 +178,7 @@ def encode_outputs(graphs: ModelGraphs) -> tuple[str, ...]:
 
 @torch.no_grad()
 def _term_ports(model: CAFlow, encode: Encode) -> list[tuple[Port, ...]]:
-    """The terms of each level as inputs; their channels are read off a small condition."""
+    """Return the ports of each level's terms. Running `encode` on a small condition shows their channels."""
     side = model.config.size_multiple // model.config.task.scale
     outputs = encode(torch.zeros(1, side, side, CHANNELS, dtype=torch.uint8))
     terms = list(outputs[1 if encode.mean is None else 2 :])
@@ -189,7 +196,7 @@ def _term_ports(model: CAFlow, encode: Encode) -> list[tuple[Port, ...]]:
 
 
 def _strip(proto: onnx.ModelProto) -> None:
-    """Drop what only the tracer needs: source lines, and the shapes of values between nodes, which can be inferred."""
+    """Remove what the bundle does not require: source lines, node names, and shapes that can be inferred."""
     del proto.metadata_props[:]
     del proto.graph.metadata_props[:]
     del proto.graph.value_info[:]

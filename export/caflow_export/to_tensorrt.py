@@ -1,7 +1,8 @@
-"""Builds TensorRT engines from the graphs of a bundle: for the GPU here or, by TensorRT-RTX, for those that are named.
+"""Building of TensorRT engines from the graphs of a bundle.
 
-One way serves `tensorrt` from version 10.3 on and `tensorrt_rtx`: networks are strongly typed, so the types are those
-of the exported graphs, and TF32 is off, which would cost the inverses their accuracy.
+TensorRT builds for the local GPU. TensorRT-RTX builds for any supported compute capability, without a GPU. The same
+code serves `tensorrt` from version 10.3 on and `tensorrt_rtx`. Networks are strongly typed, so engines use the types
+of the exported graphs. TF32 is disabled, because it would make the inverses inaccurate.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,12 +38,12 @@ MAX_SIZE = (1024, 1024)
 TYPICAL_SIDE = 64
 
 ShowGraphs = Callable[[str, int, int], None]
-"""Is given what is being done, and how many graphs are done of how many."""
+"""Callback for progress: called with the current action, the number of finished graphs and the number of all graphs."""
 Say = Callable[[str], None]
 
 
 class BuildFailed(RuntimeError):
-    """TensorRT refuses a graph."""
+    """TensorRT cannot build an engine from a graph."""
 
 
 def build_engines(
@@ -54,31 +55,34 @@ def build_engines(
     show: ShowGraphs | None = None,
     say: Say | None = None,
 ) -> list[Path]:
-    """Build every graph of a bundle, one set per compute capability, and return the sets' folders.
+    """Build an engine set for each compute capability, with an engine for each graph. Return the sets' folders.
 
-    A set for the GPU here is verified before it is kept.
+    An engine set for the local GPU is verified before it is stored.
 
     Arguments:
-        folder: the bundle. Networks run in its precision.
-        flavor: by default what is installed and fits the GPU; naming compute capabilities means "rtx".
-        compute_capabilities: such as "8.6"; by default that of the GPU here.
-        max_rows: most rows in one run.
-        max_size: largest height and width of a target with one row, in pixels. More rows share as many pixels.
-        show: is told of the progress.
-        say: is given a line for everything that is measured.
+        folder: the bundle. Engines have the precision of the bundle.
+        flavor: the flavor of TensorRT. By default "rtx" if compute capabilities are named, otherwise the installed
+            flavor, or "tensorrt" if both are installed.
+        compute_capabilities: compute capabilities to build for, such as "8.6". By default that of the local GPU.
+        max_rows: largest number of rows in one run.
+        max_size: largest height and width of a target in a run with one row, in pixels. A run with `max_rows` rows has
+            at most the same total number of pixels.
+        show: called with the progress.
+        say: called with each line of the verification's table.
 
     Raises:
-        BundleError: if the bundle is wrong.
-        TensorRTUnavailable, NeedsGpu: if there is nothing to build with.
-        BuildFailed: if TensorRT refuses a graph: it is named.
-        BackendError: if there is a GPU that cannot be used, or an engine does not run.
-        VerificationFailed: if engines compute something else.
-        KeyboardInterrupt: after Ctrl-C; nothing half-written is left.
+        BundleError: if the bundle cannot be used.
+        TensorRTUnavailable: if TensorRT is not installed or does not support a GPU.
+        NeedsGpu: if this machine has no GPU to build for.
+        BuildFailed: if TensorRT cannot build an engine. The message names the graph.
+        BackendError: if the local GPU cannot be used, or an engine does not run.
+        VerificationFailed: if an engine does not compute the same as its graph.
+        KeyboardInterrupt: after Ctrl-C. Unfinished engine sets are removed.
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
     device, here = _device_here(is_wanted=not compute_capabilities), first_gpu()
-    if device is not None and here is not None:  # CUDA's first GPU need not be the driver's
+    if device is not None and here is not None:  # CUDA and the driver may number GPUs differently
         here = replace(here, name=device.name, compute_capability=device.compute_capability)
     flavor, wanted = choose(flavor, compute_capabilities, here)
     builder = _Builder(flavor, folder, manifest, profiles(manifest.model, max_rows, max_size), device, say)
@@ -95,7 +99,10 @@ def build_engines(
 
 
 def profiles(model: Model, max_rows: int, max_size: tuple[int, int]) -> list[Profile]:
-    """One row of the largest target, and many rows of as many pixels: no engine is asked for both at once."""
+    """Return two profiles with about the same number of pixels: one row of the largest target, and `max_rows` rows.
+
+    No engine then requires memory for many rows of the largest target. With `max_rows` 1 there is one profile.
+    """
     multiple = model.size_multiple
     height, width = (max(multiple, -(-side // multiple) * multiple) for side in max_size)
     single = Profile(1, height, width)
@@ -106,10 +113,10 @@ def profiles(model: Model, max_rows: int, max_size: tuple[int, int]) -> list[Pro
 
 
 def _device_here(is_wanted: bool) -> CudaDevice | None:
-    """The GPU here, where there is one and all that verification needs.
+    """Return the local GPU, or None if there is none or engines cannot be verified on it.
 
     Raises:
-        BackendError: if there is one that cannot be used, and it is wanted.
+        BackendError: if `is_wanted`, and there is a GPU on which engines cannot be verified.
     """
     if first_gpu() is None:
         return None
@@ -123,7 +130,7 @@ def _device_here(is_wanted: bool) -> CudaDevice | None:
 
 
 class _Builder:
-    """Builds the graphs of one bundle."""
+    """Builds engine sets from the graphs of one bundle."""
 
     def __init__(
         self,
@@ -144,7 +151,13 @@ class _Builder:
         self.version = engines.installed_version(flavor) or ""
 
     def build_set(self, compute_capability: str, gpu: str | None, tell: Callable[[str, int], None]) -> Path:
-        """All graphs for one compute capability, verified where that is the GPU's here: all of them or none."""
+        """Build the engine set for one compute capability, and return its folder.
+
+        The set is verified if the local GPU has this compute capability. If anything fails, no set is written.
+
+        Arguments:
+            gpu: name of the GPU if the engines are for this GPU only, otherwise None.
+        """
         name = engines.folder_name(self.flavor, self.version, compute_capability, gpu, self.manifest.precision)
         final = self.folder / engines.FOLDER / name
         with whole_folder(final) as partial:
@@ -170,7 +183,7 @@ class _Builder:
     def _build_all(
         self, folder: Path, compute_capability: str, gpu: str | None, tell: Callable[[str, int], None]
     ) -> list[Engine]:
-        """Every graph's engine, in a folder."""
+        """Build the engine of each graph and write it to `folder`."""
         built = []
         with cancelling_on_ctrl_c() as cancelled:
             for done, graph in enumerate(self.manifest.graphs):
@@ -184,24 +197,24 @@ class _Builder:
                     raise KeyboardInterrupt
                 if plan is None:
                     raise BuildFailed(
-                        f"{graph.name}: {NAMES[self.flavor]} builds no engine: {recorder(self.flavor).text()}"
+                        f"{graph.name}: {NAMES[self.flavor]} cannot build an engine: {recorder(self.flavor).text()}"
                     )
                 (folder / f"{graph.name}.engine").write_bytes(plan)
                 built.append(Engine(graph.name, describe_file(folder, f"{graph.name}.engine")))
         return built
 
     def build(self, graph: Graph, compute_capability: str, gpu: str | None, monitor: Any) -> Any:
-        """One graph's plan, a buffer of bytes; None if TensorRT refuses, or was cancelled.
+        """Return the engine of one graph as a buffer of bytes, or None if the build failed or was cancelled.
 
         Raises:
-            BuildFailed: if it cannot read the graph.
+            BuildFailed: if TensorRT does not support the graph.
         """
         trt = self.trt
         builder = trt.Builder(logger(self.flavor))
         network = parse(self.flavor, builder, self.folder / graph.file.path)
         config = builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)
-        if self.flavor == "rtx":  # without it the engine takes memory of its own, and cannot be recorded
+        if self.flavor == "rtx":  # otherwise engines allocate memory and cannot be recorded
             config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         config.progress_monitor = monitor
         if gpu is None:
@@ -209,7 +222,7 @@ class _Builder:
             named = getattr(trt.ComputeCapability, f"SM{compute_capability.replace('.', '')}")
             config.set_compute_capability(named, 0)
         timings = None
-        if gpu is not None:  # TensorRT-RTX leaves the timing of tactics to the machine that runs the engine
+        if gpu is not None:  # TensorRT-RTX times kernels on the machine that runs the engine
             name = engines.folder_name(self.flavor, self.version, compute_capability, gpu, "any")
             timings = self.folder / engines.FOLDER / f"{name}.timing"
             if not config.set_timing_cache(config.create_timing_cache(read_cache(timings)), False):
@@ -222,7 +235,7 @@ class _Builder:
         return plan
 
     def _profile(self, builder: Any, graph: Graph, largest: Profile) -> Any:
-        """Smallest, typical and largest shape of every input."""
+        """Return an optimization profile, with the smallest, typical and largest shape of each input."""
         model = self.manifest.model
         cell, smallest = bundle.cell_side(model, graph.name), model.size_multiple
         typical = [min(TYPICAL_SIDE, side) if largest.rows > 1 else side for side in (largest.height, largest.width)]
@@ -242,10 +255,10 @@ class _Builder:
 
 
 def parse(flavor: Flavor, builder: Any, path: Path) -> Any:
-    """A graph as a strongly typed network.
+    """Return a graph as a strongly typed TensorRT network.
 
     Raises:
-        BuildFailed: with the nodes that TensorRT refuses.
+        BuildFailed: if TensorRT does not support the graph. The message names the nodes.
     """
     trt = module(flavor)
     network = builder.create_network(strongly_typed(trt))
@@ -255,5 +268,5 @@ def parse(flavor: Flavor, builder: Any, path: Path) -> Any:
     if not parser.parse(proto.SerializeToString()):
         errors = [parser.get_error(k) for k in range(parser.num_errors)]
         nodes = "; ".join(f"{one.node_operator()} {one.node_name()}: {one.desc()}" for one in errors)
-        raise BuildFailed(f"{path.stem}: {NAMES[flavor]} refuses the graph: {nodes}")
+        raise BuildFailed(f"{path.stem}: {NAMES[flavor]} does not support the graph: {nodes}")
     return network

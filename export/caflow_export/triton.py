@@ -1,7 +1,7 @@
-"""A bundle as a model repository of NVIDIA Triton Inference Server.
+"""Export of a bundle as a model repository of NVIDIA Triton Inference Server.
 
-Its Python backend runs `caflow_deploy.serving.triton` around the runtime, so `caflow-deploy` must be installed where
-the server runs. https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/model_repository.html
+Triton's Python backend runs `caflow_deploy.serving.triton`, so `caflow-deploy` must be installed where the server runs.
+The layout of the repository: https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/model_repository.html
 """
 
 import shutil
@@ -13,15 +13,15 @@ from caflow_runtime.service.request import TensorSpec
 from caflow_runtime.service.service import MAX_PIXELS, SERVICES, Service
 
 VERSION, CONFIG_NAME = "1", "config.pbtxt"
-MODEL = '''"""What Triton loads."""
+MODEL = '''"""The model class that Triton loads."""
 
-from caflow_deploy.serving.triton import TritonPythonModel  # noqa: F401 - Triton looks for that name
+from caflow_deploy.serving.triton import TritonPythonModel  # noqa: F401 - Triton looks for this name
 '''
 CONFIG = """\
-# Written by caflow-export; what may be changed here has a comment.
+# Written by caflow-export. Settings with a comment may be changed.
 name: "{name}"
 backend: "python"
-max_batch_size: 16  # images of a request, and of requests that are computed together
+max_batch_size: 16  # most images in one request, and in requests that are computed together
 input [
 {inputs}
 ]
@@ -29,38 +29,38 @@ output [
 {outputs}
 ]
 dynamic_batching {{
-  max_queue_delay_microseconds: 5000  # that a request waits for others
+  max_queue_delay_microseconds: 5000  # longest time that a request waits for others
   default_queue_policy {{
-    max_queue_size: 128  # more requests are refused
-    default_timeout_microseconds: 60000000  # later ones are refused; a request may say that it waits for less
+    max_queue_size: 128  # further requests are rejected
+    default_timeout_microseconds: 60000000  # requests that wait longer are rejected; a request may set a shorter time
     allow_timeout_override: true
     timeout_action: REJECT
   }}
 }}
-# instance_group [ {{ count: 2 kind: KIND_CPU }} ]  # one on each GPU, or on the CPU, is the default
+# instance_group [ {{ count: 2 kind: KIND_CPU }} ]  # the default is one instance per GPU, or one on the CPU
 parameters {{ key: "bundle" value {{ string_value: "{bundle}" }} }}
 parameters {{ key: "backend" value {{ string_value: "auto" }} }}  # or cpu, cuda
-parameters {{ key: "threads" value {{ string_value: "0" }} }}  # of an instance, on the CPU; 0 is one per core
-parameters {{ key: "max_pixels" value {{ string_value: "{max_pixels}" }} }}  # of a request's results, with all samples
-# Where caflow-deploy is installed, if that is not the server's own Python: a virtual environment.
+parameters {{ key: "threads" value {{ string_value: "0" }} }}  # CPU threads per instance; 0 is one per core
+parameters {{ key: "max_pixels" value {{ string_value: "{max_pixels}" }} }}  # result pixels per request, of all samples
+# Virtual environment with caflow-deploy, if caflow-deploy is not installed in the server's own Python:
 # parameters {{ key: "EXECUTION_ENV_PATH" value {{ string_value: "/opt/caflow" }} }}
 """
 
 
 def write_repository(bundle: Path, repository: Path, force: bool) -> list[Path]:
-    """Two models, one that samples and one that judges, with one copy of the bundle.
+    """Write a model repository with two models, one for sampling and one for scoring. Both use one copy of the bundle.
 
     Arguments:
-        force: replace models of these names.
+        force: replace existing models with the same names.
 
     Returns:
         The models' folders.
 
     Raises:
-        InputError: if one is there already, or something else that is not to be replaced.
-        OSError
+        InputError: if a model exists and `force` is False, or if an existing folder must not be replaced.
+        OSError: if a file cannot be read or written.
     """
-    bundle = bundle.resolve()  # "." has no name
+    bundle = bundle.resolve()  # Path(".") has no name
     folders = [repository / (bundle.stem + kind.suffix) for kind in SERVICES]
     for folder in folders:
         _check_replaceable(folder, bundle, force)
@@ -84,21 +84,23 @@ def _check_replaceable(folder: Path, bundle: Path, force: bool) -> None:
     if not folder.exists():
         return
     if not force:
-        raise InputError(f"{folder} is there already: give --force to replace it, or another --triton")
+        raise InputError(f"{folder} already exists: give --force to replace it, or another folder with --triton")
     if not (folder / CONFIG_NAME).is_file():
-        raise InputError(f"{folder} is no model of Triton, so it is not replaced: give another --triton")
+        raise InputError(
+            f"{folder} is not a Triton model, so --force does not replace it: give another folder with --triton"
+        )
     if bundle.is_relative_to(folder.resolve()):
-        raise InputError(f"{bundle} is in {folder}, which would be replaced: give another --triton")
+        raise InputError(f"{bundle} is inside {folder}, which would be replaced: give another folder with --triton")
 
 
 def config(kind: type[Service], name: str, bundle: str) -> str:
-    """`config.pbtxt` of a model; `bundle` is relative to the repository."""
+    """Return the text of a model's `config.pbtxt`. `bundle` is the path of the bundle inside the repository."""
     inputs = ",\n".join(_tensor(spec, " allow_ragged_batch: true") for spec in kind.inputs)
     outputs = ",\n".join(_tensor(spec) for spec in kind.outputs)
     return CONFIG.format(name=name, inputs=inputs, outputs=outputs, bundle=bundle, max_pixels=MAX_PIXELS)
 
 
 def _tensor(spec: TensorSpec, more: str = "") -> str:
-    """Without its first axis, which is the batch."""
+    """Return the entry of a tensor, without the tensor's first axis, which is the batch."""
     kind = "STRING" if spec.datatype == "BYTES" else spec.datatype
     return f'  {{ name: "{spec.name}" data_type: TYPE_{kind} dims: {list(spec.shape[1:])}{more} }}'

@@ -1,7 +1,8 @@
-"""Holds the graphs of a bundle against the model in float64, and against each other.
+"""Verification of a bundle's graphs against the model in float64.
 
-Each graph is given what the chain gives it in float64 and compared output by output; then the chains are compared with
-`CAFlow.sample` and `CAFlow.log_prob`, at two sizes, and asked what must hold of any flow.
+First each graph runs on the inputs that the float64 chain computes, and each output is compared. Then the whole chains
+are compared with `CAFlow.sample` and `CAFlow.log_prob` at two sizes. Last, properties of every flow are checked with
+the graphs alone.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ from caflow_runtime.flow.tolerances import TOLERANCES, Tolerances
 from caflow_training.model import CHANNELS, CAFlow, to_integers
 
 SIDES_IN_MULTIPLES = [(3, 2), (1, 3)]
-"""Sizes that are tried: height and width, in multiples of the model's size multiple. None is the traced one."""
+"""Height and width of the tested targets, in size multiples of the model. Graphs are traced with other sizes."""
 CONDITIONS, SAMPLES = 2, 3
 TEMPERATURE = 0.8
 SEED = 0
@@ -33,7 +34,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs of one size: conditions, the image of each row, noise per level, integer targets."""
+    """Test inputs of one size: conditions, index of each row's image, noise of each level, and integer targets."""
 
     condition: Array
     image: Array
@@ -48,10 +49,15 @@ def verify(
     verified_with: str,
     say: Callable[[str], None] | None,
 ) -> list[Measurement]:
-    """All measurements of `graphs`, each printed with its verdict. Graphs are given float32 and convert it themselves.
+    """Compare `graphs` with the model in float64, and return all measurements.
+
+    Arguments:
+        graphs: callables that accept float32 and convert it to their own types.
+        verified_with: name of the backend that runs the graphs.
+        say: called with each line of the table of measurements.
 
     Raises:
-        VerificationFailed: naming the first graph and input that is off by more than its tolerance.
+        VerificationFailed: at the first error that exceeds its tolerance. The message names the graph and the output.
     """
     tolerances = TOLERANCES[precision]
     exact_model = _double(model)
@@ -74,7 +80,7 @@ def verify(
 def _measure_chain(
     graphs: Mapping[str, Graph], model: CAFlow, case: Case, size: str, tolerances: Tolerances, measure: Measure
 ) -> None:
-    """Sampling and scoring from end to end against `CAFlow.sample` and `CAFlow.log_prob`."""
+    """Compare the whole chains for sampling and scoring with `CAFlow.sample` and `CAFlow.log_prob`."""
     levels = model.config.levels
     by_row = torch.from_numpy(case.condition[case.image]).permute(0, 3, 1, 2)
     noise = _noise_by_block(model, case)
@@ -103,20 +109,20 @@ def _measure_chain(
 def _measure_flow(
     graphs: Mapping[str, Graph], model: CAFlow, case: Case, tolerances: Tolerances, measure: Measure
 ) -> None:
-    """What holds of any flow, asked of the graphs alone."""
+    """Check properties of every flow, with the graphs alone."""
     arguments = case.condition, case.image, _singles(case.noise)
     for kind, what, error in flow_errors(graphs, model.config.levels, *arguments, not model.config.reference):
         measure("flow", what, error, tolerances.flow[kind])
 
 
 def torch_graphs(model: CAFlow, precision: Precision) -> dict[str, Graph]:
-    """The graphs of a model run by PyTorch, as the scan runs them."""
+    """Return the graphs of a model as callables for `flow.scan` that run in PyTorch."""
     traced = graphs_to_trace(model, ModelGraphs.of(model, precision), precision.state)
     return {graph.name: _torch_graph(graph) for graph in traced}
 
 
 def converting(graphs: Mapping[str, Graph], described: list[bundle.Graph]) -> dict[str, Graph]:
-    """Graphs that take any float where they are declared to take float16."""
+    """Return graphs that convert each input to its declared type, so that callers may pass any float type."""
     return {graph.name: _converting(graphs[graph.name], graph.inputs) for graph in described}
 
 
@@ -136,7 +142,7 @@ def _torch_graph(graph: GraphToTrace) -> Graph:
 
 
 def _array(tensor: torch.Tensor) -> Array:
-    """NumPy has no bfloat16; float32 holds the same values."""
+    """Return a tensor as an array. bfloat16 becomes float32, because NumPy has no bfloat16."""
     array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return array
 
@@ -151,7 +157,7 @@ def _score_integers(
 
 
 def _case(model: CAFlow, height: int, width: int) -> Case:
-    """Conditions and noise, and the targets that the model draws for them."""
+    """Return smooth conditions, noise, and as targets the samples that the model draws with them."""
     generator = torch.Generator().manual_seed(SEED)
     multiple = model.config.size_multiple
     condition = smooth_conditions(model, height // multiple, width // multiple)
@@ -169,7 +175,11 @@ def _case(model: CAFlow, height: int, width: int) -> Case:
 
 
 def smooth_conditions(model: CAFlow, rows: int, columns: int) -> torch.Tensor:
-    """Random conditions, smooth as photographs are, for targets of so many size multiples: (2, 3, h, w) uint8."""
+    """Return random conditions that are as smooth as photographs, (2, 3, h, w) uint8.
+
+    Arguments:
+        rows, columns: height and width of the targets, in size multiples of the model.
+    """
     multiple, scale = model.config.size_multiple, model.config.task.scale
     coarse = torch.rand(CONDITIONS, CHANNELS, 5, 5, generator=torch.Generator().manual_seed(SEED))
     sides = (rows * multiple // scale, columns * multiple // scale)
@@ -178,7 +188,7 @@ def smooth_conditions(model: CAFlow, rows: int, columns: int) -> torch.Tensor:
 
 
 def _noise_by_block(model: CAFlow, case: Case) -> dict[tuple[int, int], torch.Tensor]:
-    """The z[i, j] that stand side by side in `case.noise`."""
+    """Return the noise z[i, j] of each block, which stands side by side in `case.noise`."""
     blocks: dict[tuple[int, int], torch.Tensor] = {}
     shapes = model.conditional_flow.latent_shapes(CHANNELS, model.config.size_multiple, model.config.size_multiple)
     for j, z in enumerate(case.noise):

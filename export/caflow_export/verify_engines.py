@@ -1,6 +1,6 @@
-"""Holds what runs a bundle's graphs elsewhere, such as its engines on a GPU, against ONNX Runtime on the CPU.
+"""Verification of a bundle on another backend, such as its engines on a GPU, against ONNX Runtime on the CPU.
 
-That in turn was held against the model in float64 when the bundle was exported.
+The results of ONNX Runtime were compared with the model in float64 when the bundle was exported.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,23 +24,27 @@ from caflow_runtime.rows.device_run import GraphChain
 
 FLOW = "flow"
 REPEATS, RECORDED = 4, 2
-"""Runs of a chain, and the first of them, from 0, that comes from a recording whatever the order."""
+"""Number of runs of each chain, and index of the first run that is always a replay, if the backend records chains."""
 
 
 def verify_engines(folder: Path, backend: Backend, say: Callable[[str], None] | None = None) -> list[Measurement]:
-    """All measurements of a bundle on a backend, each told to `say`.
+    """Compare a bundle on a backend with ONNX Runtime on the CPU, and return all measurements.
 
-    Every graph is given what the CPU's chain gives it; then the chain is run as a whole, asked what must hold of any
-    flow, given the same row alone and at every batch size, as engines are known that fail at some, and repeated.
+    First each graph runs on the inputs that the CPU's chain computes. Then the whole chain runs, properties of every
+    flow are checked, and the chain runs several times. One row also runs alone and at every batch size, because some
+    engines are known to fail at certain batch sizes.
+
+    Arguments:
+        say: called with each line of the table of measurements.
 
     Raises:
-        VerificationFailed: naming the graph and what is off by more than its tolerance.
+        VerificationFailed: at the first error that exceeds its tolerance. The message names the graph and the output.
     """
     built = Graphs(folder, backend)
     manifest, hosted = built.manifest, built.on_host()
     inputs = cases(manifest.model, backend.profiles)
     measure = Measure(backend.name, say)
-    if manifest.precision != "bf16":  # which ONNX Runtime's CPU has no convolutions in
+    if manifest.precision != "bf16":  # ONNX Runtime has no bfloat16 convolutions on CPUs
         exact = Graphs(folder, OnnxRuntimeCpu()).on_host()
         for one in inputs:
             _measure_graphs(exact, hosted, manifest, one, measure)
@@ -77,9 +81,9 @@ def _measure_flow(hosted: Mapping[str, Graph], manifest: Manifest, inputs: Case,
 def _measure_batches(
     hosted: Mapping[str, Graph], manifest: Manifest, profiles: Sequence[Profile], measure: Measure
 ) -> None:
-    """One row, so many times at once as there are batch sizes: alike among themselves, and as it is alone.
+    """Run copies of one row at every batch size. Compare the copies with each other, and with the row alone.
 
-    Each batch size may have kernels of its own, so against the row alone it is one way of computing against another.
+    The tolerance is larger for the row alone, because each batch size may use different kernels.
     """
     condition, image, noise = case(manifest.model, 1, _sides(manifest, profiles))
     levels, tolerances = manifest.model.levels, TOLERANCES[manifest.precision]
@@ -93,10 +97,10 @@ def _measure_batches(
 
 
 def _measure_repeats(built: Graphs, hosted: Mapping[str, Graph], measure: Measure) -> None:
-    """Chains of other shapes and noise in turn, each several times, as a backend may record and repeat them.
+    """Run chains with different shapes and noise in turn, each several times, because backends may record chains.
 
-    What is recorded may have other kernels than what was run before, so it is held against that as one way of computing
-    against another; then against itself.
+    Each run is compared with the result of the graphs one by one. Runs of a recording are also compared with each
+    other. The tolerance is larger for the first comparison, because a recording may use different kernels.
     """
     backend, model, chain = built.backend, built.manifest.model, GraphChain(built)
     tolerances = TOLERANCES[built.manifest.precision]
@@ -121,6 +125,6 @@ def _measure_repeats(built: Graphs, hosted: Mapping[str, Graph], measure: Measur
 
 
 def _sides(manifest: Manifest, profiles: Sequence[Profile]) -> tuple[int, int]:
-    """Of the targets of the last case."""
+    """Return the height and width of the targets in the last case, in pixels."""
     height, width = cases(manifest.model, profiles)[-1][0].shape[1:3]
     return height * manifest.model.scale, width * manifest.model.scale

@@ -1,4 +1,4 @@
-"""Weights of ONNX graphs, apart from them: equal weights of all graphs are stored once, in one file."""
+"""Storage of the weights of all ONNX graphs in one file, where equal weights are stored once."""
 
 import os
 from collections import defaultdict
@@ -15,24 +15,25 @@ from caflow_training.bundle_checkpoint import WEIGHTS, Piece, StoredWeight, as_r
 
 ALIGNMENT_BYTES = 64
 INLINE_BYTES = 1024
-"""Constants up to this size stay in the graph."""
+"""Largest size of a constant that stays in the graph."""
 KEY_BYTES = 32
-"""Of a row's beginning, by which it is found again. A weight whose rows are shorter is stored anew."""
+"""Length of a row's beginning by which the row is looked up. Shorter rows may be missed; they are then stored again."""
 
 
 class WeightStore:
-    """Writes weights to one file; what was written before is not written again."""
+    """Writes weights to one file. A weight that the file already contains is not written again."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._places: dict[bytes, tuple[int, int]] = {}
         self._rows: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
-        """Offset and length in bytes of the rows of all weights, by how they begin."""
+        """Offset and length, in bytes, of the rows of all weights, by the rows' first bytes."""
 
     def move_out(self, proto: onnx.ModelProto) -> None:
         """Move the large initializers of a graph to the file, and make the graph refer to them.
 
-        What halves can hold is stored as such, and widened by a Cast that runtimes fold when they load the graph.
+        Float32 weights whose values are exact in float16 are stored as float16. A Cast node widens them, and runtimes
+        fold this node when they load the graph.
         """
         for tensor in proto.graph.initializer:
             data = tensor.raw_data or onnx.numpy_helper.to_array(tensor).tobytes()
@@ -51,10 +52,10 @@ class WeightStore:
                 tensor.external_data.append(onnx.StringStringEntryProto(key=key, value=value))
 
     def keep(self, weight: NDArray[np.float32]) -> StoredWeight:
-        """Return where a model's weight is in the file. What no graph has stored is written.
+        """Return where a model's weight is in the file. Write the weight if the file does not contain all its parts.
 
-        Graphs hold a weight whole, or cut along its input channels, and often set side by side with others, which
-        leaves each cut's rows next to one another.
+        A graph contains the weight as a whole or in parts, cut along the input channels. Parts of several weights are
+        often joined along the output channels, so the rows of each part still follow one another.
         """
         narrow = _as_halves(weight.tobytes())
         values = as_rows(weight if narrow is None else np.frombuffer(narrow, np.float16).reshape(weight.shape))
@@ -69,11 +70,11 @@ class WeightStore:
         return StoredWeight(shape=list(weight.shape), pieces=pieces)
 
     def flush(self) -> None:
-        """Let others read what was written."""
+        """Flush the file, so that other readers see everything that was written."""
         self._file.flush()
 
     def _find(self, rows: NDArray[Any]) -> Piece | None:
-        """The first channels of (rows, channels, rest), where they are stored as they are."""
+        """Return where the first channels of `rows`, (rows, channels, rest), are stored unchanged, or None."""
         bytes_per_channel = rows.shape[2] * rows.itemsize
         for offset, length in self._rows.get(rows[0].tobytes()[:KEY_BYTES], ()):
             channels = length // bytes_per_channel
@@ -100,9 +101,9 @@ class WeightStore:
 
 
 def load_whole(path: Path) -> onnx.ModelProto:
-    """A graph of a bundle with its weights inside.
+    """Return a graph of a bundle with its weights inside.
 
-    `onnx.load` refuses files with several hard links, which is how some installers put files in their places.
+    `onnx.load` cannot be used for this, because it rejects files with several hard links, which some installers create.
     """
     proto = onnx.load(path, load_external_data=False)
     with (path.parent / WEIGHTS).open("rb") as file:
@@ -117,9 +118,9 @@ def load_whole(path: Path) -> onnx.ModelProto:
 
 
 def widen(proto: onnx.ModelProto) -> None:
-    """The float32 weights themselves in place of halves and a Cast, of a graph with its weights inside.
+    """Replace float16 weights and their Cast nodes by float32 weights, in a graph with its weights inside.
 
-    For TensorRT, where a convolution whose weight is a node's output is another, slower one.
+    TensorRT uses a slower convolution if the weight is the output of a node.
     """
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
     casts = [node for node in proto.graph.node if node.op_type == "Cast" and node.input[0] in stored]
@@ -135,7 +136,7 @@ def _dtype(values: NDArray[Any]) -> Literal["float16", "float32"]:
 
 
 def _as_halves(data: bytes) -> bytes | None:
-    """The halves that float32 values are, or None if they are not."""
+    """Return float32 values as float16, or None if float16 cannot represent all of them exactly."""
     values = np.frombuffer(data, np.float32)
     with np.errstate(over="ignore"):
         halves = values.astype(np.float16)
