@@ -69,6 +69,12 @@ def test_the_bundle_is_whole_and_says_what_it_is(ours: Path, exported: ExportRep
         assert (row in card) == (m.graph in ("sample", "score", "flow"))
 
 
+def test_a_folder_that_cannot_be_written_is_named(least: Path) -> None:
+    done = caflow_export(least, "-o", "/proc/none/least.caflow")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "/proc/none" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["exported", pytest.param("reference", marks=pytest.mark.full)])
 def test_every_graph_is_clean(name: str, request: pytest.FixtureRequest) -> None:
     report: ExportReport = request.getfixturevalue(name)

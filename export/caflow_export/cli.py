@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -156,7 +157,16 @@ def main(
     if triton:
         _serve(bundle, triton, force)
     if cannot_build:
-        end(f"{cannot_build}: caflow-export {bundle} --trt {trt}{cannot_build.options}", code=NO_GPU)
+        again = f"caflow-export {bundle} --trt {trt}{cannot_build.options}{_sizes_given(max_rows, max_size)}"
+        end(f"{cannot_build}: {again}", code=NO_GPU)
+
+
+def _sizes_given(max_rows: int, max_size: tuple[int, int]) -> str:
+    """Return --max-rows and --max-size as the user gave them, for a command that is to be run elsewhere."""
+    source = click.get_current_context().get_parameter_source
+    rows = f" --max-rows {max_rows}" if source("max_rows") is ParameterSource.COMMANDLINE else ""
+    size = f" --max-size {max_size[1]}x{max_size[0]}" if source("max_size") is ParameterSource.COMMANDLINE else ""
+    return rows + size
 
 
 def _check_precision(bundle: Path, precision: str) -> None:
@@ -216,8 +226,10 @@ def _export(
                 show=show,
                 photographs=data,
             )
-    except (CheckpointError, ConfigError, ExportError) as error:
+    except (CheckpointError, ConfigError, ExportError, OSError) as error:
         end(str(error))
+    except BackendError as error:
+        end(f"no bundle was written: {error}", code=1)
     except VerificationFailed as error:
         end(f"no bundle was written: {error}", code=1)
     except KeyboardInterrupt:
