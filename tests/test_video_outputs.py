@@ -73,7 +73,7 @@ def test_numbered_images_in_and_out(clip: Path, uncalibrated: Path, tmp_path: Pa
     assert np.array_equal(written, wanted)
     assert len(list((tmp_path / "out").iterdir())) == FRAMES
     again = video(tmp_path / "frames/%03d.png", tmp_path / "out/%d.png", uncalibrated, "--end", 0.4)
-    assert "is there already: give --force" in again.stderr
+    assert "already exists; use --force" in again.stderr
     assert (
         video(tmp_path / "frames/%03d.png", tmp_path / "out/%d.png", uncalibrated, "--end", 0.4, "--force").returncode
         == 0
@@ -261,10 +261,10 @@ REFUSED = [
     (["--codec", "h264"], "out.webm", ".webm cannot hold h264: wanted one of vp9, av1"),
     (["--codec", "h264"], "out.gif", ".gif cannot hold h264: leave --codec out"),
     (["--start", 5], "out.mp4", "there is no frame from 5 s"),
-    (["--start", 0.5, "--end", 0.4], "out.mp4", "--end is not after --start"),
-    (["--start", "1:2:3:4"], "out.mp4", "wanted seconds or HH:MM:SS, such as 83.5"),
+    (["--start", 0.5, "--end", 0.4], "out.mp4", "--end must be later than --start"),
+    (["--start", "1:2:3:4"], "out.mp4", "must be seconds or HH:MM:SS, such as 83.5"),
     (["--rate", 25], "out.mp4", "has its own rate: --rate is for numbered images"),
-    (["--sheet"], "out.png", "--sheet shows one frame: give --at TIME, too"),
+    (["--sheet"], "out.png", "also give --at TIME"),
     (["--at", 5], "out.png", "there is no frame at 5 s"),
     (["--at", 0.5], "out.mp4", "wanted a name for an image"),
 ]
