@@ -8,7 +8,7 @@ DOCS := build/docs-venv
 
 .PHONY: demo setup lint docs dist test test-runtime test-full calibrate cpp benchmarks quality hardware sheets video filter memory scale clean
 
-demo: $(DEMO)/.installed  ## Upscale a photograph: the best of ten samples, their likelihoods, and a sheet of all.
+demo: $(DEMO)/.installed  ## Enlarge a photograph: draw ten samples, keep the best, and write a sheet of all samples.
 	$(DEMO)/bin/caflow image docs/images/chelsea.png -o build/demo --sheet --force
 	@echo "the result is build/demo/chelsea.png, all samples build/demo/chelsea-sheet.png"
 
@@ -17,14 +17,14 @@ $(DEMO)/.installed: pyproject.toml
 	$(DEMO)/bin/pip install --quiet --editable '.[cpu]'
 	touch $@
 
-setup: .venv/.installed  ## Make .venv with everything for development.
+setup: .venv/.installed  ## Make .venv with all packages for development.
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[dev,tensorboard,benchmark]'
 	touch $@
 
-lint: setup  ## Style and types.
+lint: setup  ## Check style, imports, types, spelling and wording.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
@@ -32,9 +32,9 @@ lint: setup  ## Style and types.
 	$(BIN)/typos
 	$(BIN)/python docs/generate/wording.py
 
-docs: $(DOCS)/.installed  ## Build the documentation to build/docs-site: broken links and public names without a docstring fail.
+docs: $(DOCS)/.installed  ## Build the documentation in build/docs-site. Fails on broken links and on public names without a docstring.
 	$(DOCS)/bin/python docs/generate/stage.py build/docs-source
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --config-file docs/mkdocs.yml  # with --quiet it would not count warnings
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --config-file docs/mkdocs.yml  # without --quiet, which would not count warnings
 	$(DOCS)/bin/python docs/generate/self_contained.py build/docs-site
 	@echo "the pages begin at build/docs-site/index.html"
 
@@ -43,15 +43,15 @@ $(DOCS)/.installed: pyproject.toml
 	$(DOCS)/bin/pip install --quiet --editable '.[docs]'
 	touch $@
 
-dist: setup  ## Make dist/: an sdist, and the wheel that it builds, both as PyPI takes them.
+dist: setup  ## Build dist/: an sdist, and a wheel from it, and check that PyPI would accept both.
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
-test: setup  ## The tests that every change runs.
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile  # more than two cores, as some tests wait; threads of PyTorch would wait for each other
+test: setup  ## Run the tests that every change must pass.
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile  # three processes on two cores, because some tests wait; one thread each, because threads of PyTorch would block each other
 
-test-runtime:  ## The tests of the runtime, in an environment that has the wheel and pytest alone: PYTHON=python3.13, say.
+test-runtime:  ## Run the tests of the runtime in an environment with only the wheel and pytest, for example with PYTHON=python3.13.
 	rm -rf $(WHEEL)
 	$(PYTHON) -m venv $(WHEEL)
 	$(WHEEL)/bin/pip wheel --quiet --no-deps --wheel-dir $(WHEEL) .
@@ -59,40 +59,40 @@ test-runtime:  ## The tests of the runtime, in an environment that has the wheel
 	cd $(WHEEL) && bin/caflow image $(CURDIR)/docs/images/chelsea.png -o enlarged --samples 2
 	cd $(WHEEL) && bin/pytest --config-file $(CURDIR)/pyproject.toml --confcutdir $(CURDIR)/tests/runtime $(CURDIR)/tests/runtime
 
-test-full: setup  ## What takes longer.
+test-full: setup  ## Run the slow tests.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m full --numprocesses 3 --dist loadfile --durations 40
 
-train-x4-photo: $(PHOTOGRAPHS)/training  ## Train the built-in model anew, in three stages: hours.
+train-x4-photo: $(PHOTOGRAPHS)/training  ## Train the built-in model again, in three stages. Takes hours.
 	$(BIN)/pip install --quiet --editable '.[finetune,video]'
 	$(BIN)/caflow-train x4-mean --data $< --out build/x4-mean
 	$(BIN)/caflow-train x4-likelihood --data $< --out build/x4-likelihood --start build/x4-mean/last.pt
 	$(BIN)/caflow-train models/x4-photo/recipe.toml --data $< --out build/x4-photo --start build/x4-likelihood/last.pt
 	$(BIN)/python models/release.py build/x4-photo models/x4-photo.caflow
 
-train-x4-real: $(PHOTOGRAPHS)/training  ## Fine-tune the built-in model for degraded inputs: forty minutes of one core.
+train-x4-real: $(PHOTOGRAPHS)/training  ## Fine-tune the built-in model for degraded inputs. Takes forty minutes on one core.
 	$(BIN)/pip install --quiet --editable '.[finetune,video]'
 	$(BIN)/caflow-train models/x4-real/recipe.toml --data $< --out build/x4-real --start $(BUNDLE)
 	$(BIN)/python models/release.py build/x4-real models/x4-real.caflow
 
-train-%: $(PHOTOGRAPHS)/training  ## Train another model of models/ anew: train-colorization-demo, say.
+train-%: $(PHOTOGRAPHS)/training  ## Train another model of models/ again, for example train-colorization-demo.
 	$(BIN)/caflow-train models/$*/recipe.toml --data $< --out build/$*
 	$(BIN)/python models/release.py build/$* models/$*.caflow
 
-calibrate: $(PHOTOGRAPHS)/calibration  ## Learn again what is typical of the built-in model's photographs.
+calibrate: $(PHOTOGRAPHS)/calibration  ## Calibrate the built-in model again, with clean photographs.
 	$(BIN)/caflow calibrate $(BUNDLE) --data $< --force
 
-cpp: setup  ## Build the C++ runtime to build/cpp, with the ONNX Runtime of .venv.
+cpp: setup  ## Build the C++ runtime in build/cpp, with the ONNX Runtime of .venv.
 	cmake -S runtime/cpp -B build/cpp -DCAFLOW_ONNXRUNTIME_LIBRARY="$$($(BIN)/python -c 'import onnxruntime; print(*onnxruntime.__path__)')"
 	cmake --build build/cpp --parallel
 
-calibrate-x4-real: $(PHOTOGRAPHS)/calibration  ## Learn what is typical for x4-real, from photographs that are degraded as in its training.
+calibrate-x4-real: $(PHOTOGRAPHS)/calibration  ## Calibrate x4-real again, with photographs that are degraded as in its training.
 	$(BIN)/python models/degraded_pairs.py models/x4-real/recipe.toml $< build/x4-real-pairs
 	$(BIN)/caflow calibrate models/x4-real.caflow --data build/x4-real-pairs --force
 
 $(PHOTOGRAPHS)/%: | setup
 	$(BIN)/python models/photographs.py $* $@
 
-benchmarks: setup cpp  ## Measure speed again and keep the figures.
+benchmarks: setup cpp  ## Measure speed again, and store the figures in benchmarks/results.
 	$(BIN)/python -W ignore benchmarks/training_step.py --json benchmarks/results/training_step.json
 	$(BIN)/python -W ignore benchmarks/sampling.py --threads 2 --json benchmarks/results/sampling.json
 	$(BIN)/python benchmarks/runtime.py $(BUNDLE) --threads 2 --json benchmarks/results/runtime.json
@@ -100,7 +100,7 @@ benchmarks: setup cpp  ## Measure speed again and keep the figures.
 	$(BIN)/python benchmarks/progressive.py $(BUNDLE) --json benchmarks/results/progressive.json
 	$(BIN)/python benchmarks/tiles.py $(BUNDLE) --picture benchmarks/results/tiles.png --json benchmarks/results/tiles.json
 
-quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/metrics  ## Judge the built-in model again, beside its peers, on clean and degraded photographs.
+quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/metrics  ## Measure the quality of the built-in models and of other methods, on clean and degraded photographs.
 	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
 	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) --threads 2 --json benchmarks/results/quality.json
 	$(BIN)/python -W ignore benchmarks/quality.py $(BUNDLE) models/x4-real.caflow --side 256 --choose each --threads 2 --json benchmarks/results/quality-degraded.json
@@ -109,29 +109,29 @@ quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/metrics  #
 	$(BIN)/python -W ignore benchmarks/outliers.py $(BUNDLE) models/x4-real.caflow --threads 2 --json benchmarks/results/outliers-hard.json
 	$(BIN)/python -W ignore benchmarks/sizes.py $(BUNDLE) --threads 2 --json benchmarks/results/sizes.json
 
-hardware: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Time the built-in model in each precision, in ONNX Runtime and OpenVINO.
+hardware: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/calibration  ## Measure the speed of the built-in model in each precision, in ONNX Runtime and OpenVINO.
 	$(BIN)/caflow-export x4-photo --precision bf16 -o build/x4-photo-bf16.caflow --force
 	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
 	$(BIN)/caflow-export x4-photo --precision int8 --data $(PHOTOGRAPHS)/calibration -o build/x4-photo-int8.caflow --force
 	$(BIN)/python -W ignore benchmarks/hardware.py $(BUNDLE) $(PHOTOGRAPHS)/test --fp16 build/x4-photo-fp16.caflow --bf16 build/x4-photo-bf16.caflow --int8 build/x4-photo-int8.caflow --json benchmarks/results/hardware.json
 
-sheets: $(PHOTOGRAPHS)/test  ## Draw what the ×4 models and their peers make of clean and degraded photographs.
+sheets: $(PHOTOGRAPHS)/test  ## Write sheets that compare the ×4 models with other methods, on clean and degraded photographs.
 	$(BIN)/python -W ignore benchmarks/sheets.py $(BUNDLE) models/x4-real.caflow --out build/sheets --threads 2
 
-video: $(PHOTOGRAPHS)/clips $(PHOTOGRAPHS)/metrics  ## Judge videos that the built-in model restores, beside its peers.
+video: $(PHOTOGRAPHS)/clips $(PHOTOGRAPHS)/metrics  ## Measure the quality of enlarged videos, and that of other methods.
 	$(BIN)/python -W ignore benchmarks/overlap.py $(BUNDLE) --json benchmarks/results/overlap.json
 	$(BIN)/python -W ignore benchmarks/video.py $(BUNDLE) --threads 2 --picture benchmarks/results/video.png --json benchmarks/results/video.json
 	$(BIN)/python -W ignore benchmarks/video.py $(BUNDLE) --crf 23 --crf 28 --setting fixed --threads 2 --json benchmarks/results/video-coded.json
 	$(BIN)/python -W ignore benchmarks/video_seams.py $(BUNDLE) --threads 2 --json benchmarks/results/video-seams.json
 
-filter: $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/domains $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## What its calibration detects, and which sample to take.
+filter: $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/domains $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## Measure which images a calibration detects, and which rule chooses the best sample.
 	$(BIN)/python -W ignore benchmarks/filter.py --threads 2 --json benchmarks/results/filter.json
 	$(BIN)/python -W ignore benchmarks/selection.py --threads 2 --picture benchmarks/results/selection.png --json benchmarks/results/selection.json
 
-memory: setup  ## Measure how much memory images of ten sizes take, beside what is said beforehand: an hour.
+memory: setup  ## Compare the predicted memory with the measured peak, for images of ten sizes. Takes an hour.
 	$(BIN)/python benchmarks/memory.py $(BUNDLE) --json benchmarks/results/memory.json
 
-scale: setup  ## Measure what many workers, and servers, add to one process.
+scale: setup  ## Compare the speed of workers and servers with that of one process.
 	$(BIN)/python benchmarks/batch.py $(BUNDLE) tests/data/photographs --threads 2 --json benchmarks/results/batch.json
 	$(BIN)/python benchmarks/serving.py $(BUNDLE) --json benchmarks/results/serving.json
 	$(BIN)/python benchmarks/machines.py tests/data/photographs/canyon-wren.jpg $(BUNDLE) --json benchmarks/results/machines.json

@@ -1,4 +1,4 @@
-"""caflow-deploy: CAFLOW models in production. Importing it loads nothing heavy."""
+"""caflow-deploy: run CAFLOW models in production. The package imports large libraries only when they are used."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,17 @@ __version__ = "0.1.0"
 
 
 def load(bundle: "str | Path" = DEFAULT, **settings: Any) -> "Pipeline":
-    """Open a bundle, or the built-in model: `caflow_runtime.pipeline.pipeline.load`, with its arguments."""
+    """Open a bundle, by default the built-in model.
+
+    The arguments are those of `caflow_runtime.pipeline.pipeline.load`.
+    """
     from caflow_runtime.pipeline.pipeline import load
 
     return load(bundle, **settings)
 
 
 def __getattr__(name: str) -> Any:
-    """Return `Reject` when somebody asks for it: its module loads OpenCV, which takes a while."""
+    """Import `Reject` at its first use, because its module imports OpenCV, which takes time."""
     if name == "Reject":
         from caflow_runtime.rows.draw import Reject
 

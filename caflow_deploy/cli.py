@@ -12,27 +12,28 @@ from caflow_deploy.silence import silence
 from caflow_deploy.stops import exit_code, heed_sigterm
 
 COMMANDS = {
-    "image": "Make images larger, coloured or whole: the best of several samples of each.",
-    "video": "Make a larger video of a file, a camera or a stream.",
-    "page": "Serve a page to try a model with your own images.",
-    "score": "Say how likely an image is, given its condition.",
-    "filter": "Judge a list of pairs, and say which to keep.",
-    "report": "Show the verdicts of filter as a page.",
-    "calibrate": "Learn from photographs what is typical.",
-    "batch": "Deprecated: image, filter and video have --workers and --ray.",
-    "serve": "Answer requests over HTTP and gRPC.",
-    "info": "Say what a bundle holds.",
-    "bench": "Measure how fast a bundle is here.",
-    "doctor": "Check the installation, its backends and a bundle.",
+    "image": "Enlarge, colorize or inpaint images: draw several samples, keep the best.",
+    "video": "Enlarge a video file, a camera or a network stream.",
+    "page": "Open a web page to try a model with your own images.",
+    "score": "Compute how likely an image is, given its condition.",
+    "filter": "Accept or reject each pair of a list by its typicality.",
+    "report": "Write an HTML report about the verdicts of caflow filter.",
+    "calibrate": "Learn from photographs which likelihoods are typical.",
+    "batch": "Deprecated: use image, filter or video with --workers or --ray.",
+    "serve": "Serve a bundle over HTTP and gRPC.",
+    "info": "Show the contents of a bundle.",
+    "bench": "Measure the speed of a bundle on this machine.",
+    "doctor": "Check the installation, the backends and a bundle.",
 }
-"""Names, in order, and what `caflow --help` says of each: the modules are not imported for that."""
+"""Names of the commands, in the order of `caflow --help`, with their summaries. They are written here so that
+`caflow --help` does not have to import the modules of the commands."""
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used, and which says by its exit code what stopped them."""
+    """Group that imports each command when it is used. Its exit code tells Ctrl-C from SIGTERM."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; one that is stopped and does not say so itself ends here."""
+        """Run the command. If it is stopped and does not report that itself, report it and exit."""
         heed_sigterm()
         try:
             return super().invoke(ctx)
@@ -41,24 +42,24 @@ class LazyGroup(click.Group):
             sys.exit(exit_code(stop))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, in the order of `COMMANDS`."""
+        """Return the names of all commands, in the order of `COMMANDS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name; None if there is none."""
+        """Import and return a command. None if there is no command of that name."""
         if cmd_name not in COMMANDS:
             return None
-        silence()  # before the command imports OpenCV
+        silence()  # before the command imports OpenCV, which reads its variables then
         command: click.Command = import_module(f"caflow_deploy.commands.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the names and what they do."""
+        """Write the names of the commands with their summaries."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Names that begin so, and options."""
+        """Return the commands and options that begin with the incomplete text."""
         names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
@@ -66,10 +67,11 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="caflow-deploy")
 def main() -> None:
-    """Images from conditional flows, with their likelihoods.
+    """Draw, score and filter images with conditional normalizing flows.
 
-    Exit codes of all commands: 0 all is done; 1 some of it failed, or a check did; 2 wrong use: nothing was done;
-    130 stopped by Ctrl-C; 143 by SIGTERM. What runs until it is stopped (page, serve, a live video) then ends with 0.
+    Exit codes of all commands: 0 for success; 1 if some of the work or a check failed; 2 for wrong use, before any
+    work was done; 130 after Ctrl-C; 143 after SIGTERM. Commands that run until they are stopped (page, serve, and
+    video with a live source) then end with 0.
     """
 
 

@@ -1,4 +1,4 @@
-"""How commands are stopped: by Ctrl-C, or by SIGTERM as services are, which differ in the exit code alone."""
+"""Signals that stop a command: Ctrl-C, and SIGTERM, which stops services. They differ only in the exit code."""
 
 import signal
 from types import FrameType
@@ -6,16 +6,16 @@ from typing import NoReturn
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: what ends well after Ctrl-C ends well after it."""
+    """Raised by SIGTERM. It is a `KeyboardInterrupt`, so that code which handles Ctrl-C also handles SIGTERM."""
 
 
 def heed_sigterm() -> None:
-    """Let SIGTERM raise `Terminated` in this process's main thread from now on."""
+    """Make SIGTERM raise `Terminated` in the main thread of this process."""
     signal.signal(signal.SIGTERM, _terminate)
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
-    """Return the exit code of a command that was stopped: 128 and the signal's number, so 130 or 143."""
+    """Return the exit code of a stopped command: 128 plus the signal's number, which is 130 or 143."""
     return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
 
 

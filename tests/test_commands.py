@@ -49,7 +49,7 @@ def test_a_stop_says_how_far_it_came(uncalibrated: Path, folder: Path, tmp_path:
         _, said = run.communicate()
     assert run.returncode == 130
     last = re.fullmatch(
-        rf"caflow: stopped after (\d+) of {count} images: run the same command again to resume", said.splitlines()[-1]
+        rf"caflow: stopped after (\d+) of {count} images; run the same command again to resume", said.splitlines()[-1]
     )
     assert last is not None, said
     assert len(list(out.glob("*.png"))) - int(last[1]) in (0, 1)  # it may come between an image and its line
@@ -151,7 +151,7 @@ def test_no_output_takes_another_ones_place(uncalibrated: Path, folder: Path) ->
     before = (folder / "colour.png").read_bytes()
     onto_itself = caflow("image", folder, "-o", folder, *bundle, "--force")
     assert onto_itself.returncode == 2
-    assert "is an input: give another -o, or a --suffix" in onto_itself.stderr
+    assert "is an input and would be overwritten; choose another -o, or a --suffix" in onto_itself.stderr
     assert (folder / "colour.png").read_bytes() == before
     # Results below the folder are not taken for inputs the next time.
     (folder / "cut.png").unlink()
@@ -168,9 +168,9 @@ def test_results_beside_their_inputs_are_not_taken_for_inputs(
         write_image(tmp_path / name, photograph(photographs, 0, 9, 12))
     given = ["image", tmp_path, "-o", tmp_path, "--bundle", uncalibrated, "-n", 2, "--sheet", "--format", "png"]
     assert caflow(*given).returncode == 0
-    assert caflow(*given).stdout == f"{tmp_path} is done already\n"
+    assert caflow(*given).stdout == f"{tmp_path} is already complete\n"
     write_image(tmp_path / "three.png", photograph(photographs, 0, 9, 12))
-    assert f"{tmp_path / 'three.png'} is an input: give another -o" in caflow(*given).stderr
+    assert f"{tmp_path / 'three.png'} is an input and would be overwritten; choose another -o" in caflow(*given).stderr
     (tmp_path / "three.png").rename(tmp_path / "three.webp")
     assert caflow(*given).stdout.startswith(f"{tmp_path / 'three.webp'} → {tmp_path / 'three.png'}")
 
@@ -178,10 +178,10 @@ def test_results_beside_their_inputs_are_not_taken_for_inputs(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["image", "nowhere.png"], "nowhere.png: wanted an image, a folder with images or a glob that matches some"),
+        (["image", "nowhere.png"], "nowhere.png: found no image"),
         (["image", "IN", "--rank", "beauty"], "'beauty' is not one of"),
         (["image", "IN", "--samples", "0"], "0 is not in the range"),
-        (["image", "IN", "--keep", "10,few"], "wanted positive numbers such as 10,5,3"),
+        (["image", "IN", "--keep", "10,few"], "such as 10,5,3; got '10,few'"),
         (["image", "IN", "--keep", "10,5", "--sheet"], "give one or the other"),
         (["image", "IN", "--backend", "cuda"], "pip install 'caflow-deploy[gpu]'"),
         (["image", "IN", "--temperature", "inf"], "temperature must be finite"),
@@ -190,7 +190,7 @@ def test_results_beside_their_inputs_are_not_taken_for_inputs(
         (["image", "IN", "--pixel-budget", f"1{'0' * 30}"], "pixel_budget must be an integer from 1"),
         (["image", "IN", "--threads", "-3"], "-3 is not in the range"),
         (["image", "IN", "--threads", "999999"], "999999 is not in the range 0<=x<=1024"),
-        (["image", ""], "wanted an image"),
+        (["image", ""], "found no image"),
         (["image", "**x/*"], "Invalid pattern"),
     ],
 )
@@ -209,7 +209,7 @@ def test_outputs_that_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path
     for output, message in (
         (tmp_path / "file", "file must be a folder, but this path or a part of it is a file; choose another -o"),
         (tmp_path / "file" / "below", "below must be a folder, but this path or a part of it is a file"),
-        (tmp_path / "one.png", "wanted a folder"),
+        (tmp_path / "one.png", "names a single image"),
         (tmp_path / ("x" * 300), "File name too long"),
     ):
         done = caflow("image", folder, "-o", output, "--bundle", uncalibrated, "-n", 1)

@@ -293,12 +293,15 @@ BROKEN: dict[str, str | bytes] = {
         ),
         (["."], "expected a folder with the subfolders A (conditions) and B (targets)"),
         (["nowhere.csv"], "or a folder with subfolders A and B; this path does not exist"),
-        ([], "wanted PAIRS, or both of --targets and --conditions"),
-        (["--targets", "*.csv"], "wanted PAIRS, or both of --targets and --conditions"),
-        (["list.txt", "--targets", "*", "--conditions", "*"], "wanted PAIRS, or both of --targets and --conditions"),
-        (["--targets", "*.csv", "--conditions", "*.png"], "*.png: wanted a glob that matches some files, found none"),
+        ([], "give PAIRS, or both --targets and --conditions"),
+        (["--targets", "*.csv"], "give PAIRS, or both --targets and --conditions"),
+        (["list.txt", "--targets", "*", "--conditions", "*"], "give PAIRS, or both --targets and --conditions"),
+        (["--targets", "*.csv", "--conditions", "*.png"], "*.png: no file matches this glob"),
         (["--targets", "*.txt", "--conditions", "*.ndjson*"], None),
-        (["--targets", "*.txt", "--conditions", "*.csv"], "wanted as many conditions as targets, got 1 targets, 9 con"),
+        (
+            ["--targets", "*.txt", "--conditions", "*.csv"],
+            "must match the same number of files; got 1 targets and 9 con",
+        ),
     ],
 )
 def test_wrong_lists_are_refused_in_one_line(
@@ -342,15 +345,15 @@ def test_the_command(bundle: Path, data: Path, tmp_path: Path) -> None:
     count = kinds.count("rejected")
     assert kinds[4] == "error"
     assert done.stdout == (
-        f"by image typicality: {13 - count} accepted, {count} rejected ({count / 13:.1%}; of pairs like those of "
-        f"calibration 10.0%), 1 errors → {tmp_path / 'out'}\n"
+        f"by image typicality: {13 - count} accepted, {count} rejected ({count / 13:.1%}; expected for pairs "
+        f"like those of the calibration: 10.0%), 1 errors → {tmp_path / 'out'}\n"
     )
     accepted = [line["target"] for line in found if line["verdict"] == "accepted"]
     assert (tmp_path / "out" / "accepted.txt").read_text().splitlines() == accepted
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     again = caflow(*given, "--alpha", ALPHA)
     assert again.returncode == 1
-    assert again.stdout.splitlines() == [f"{tmp_path / 'out'} is done already", *done.stdout.splitlines()]
+    assert again.stdout.splitlines() == [f"{tmp_path / 'out'} is already complete", *done.stdout.splitlines()]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
 
@@ -370,7 +373,10 @@ def test_for_programs(bundle: Path, data: Path, tmp_path: Path) -> None:
     done = caflow("filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--json", "--alpha", 0.005)
     assert done.returncode == 0
     assert done.stdout == (tmp_path / "out" / "scores.jsonl").read_text()
-    assert done.stderr == "caflow: calibrated with too few pairs to reject any at α ≤ 0.0189\n"
+    assert done.stderr == (
+        "caflow: no pair can be rejected: the calibration has too few pairs for α ≤ 0.0189; give a larger --alpha, or "
+        "calibrate with more photographs\n"
+    )
     assert {line["verdict"] for line in scores(tmp_path / "out")} == {"accepted"}
     assert list(scores(tmp_path / "out")[0]) == list(Verdict.__struct_fields__)
 
@@ -462,7 +468,7 @@ def kill_in_the_middle(command: list[object], folder: Path, lines: int, how: sig
         _, said = process.communicate()
     if how != signal.SIGKILL:
         assert b"caflow: stopped after " in said
-        assert said.endswith(b" pairs: run the same command again to resume\n")
+        assert said.endswith(b" pairs; run the same command again to resume\n")
     return process.returncode
 
 
@@ -599,13 +605,13 @@ def test_accepted_files(bundle: Path, data: Path, tmp_path: Path) -> None:
     assert {"01.png", "below/01.png"} < names < {str(path.relative_to(below / "B")) for path in originals}
     assert not (out / "accepted").exists()
     for how in ("link", "copy", "link"):
-        assert "is done already" not in caflow(*given, "--accepted", how).stdout
+        assert "is already complete" not in caflow(*given, "--accepted", how).stdout
         placed = [path for path in (out / "accepted").rglob("*") if not path.is_dir()]
         assert {str(path.relative_to(out / "accepted")) for path in placed} == names
         assert all(path.is_symlink() == (how == "link") for path in placed)
         for path in placed:
             assert path.read_bytes() == originals[below / "B" / path.relative_to(out / "accepted")]
-        assert "is done already" in caflow(*given, "--accepted", how).stdout
+        assert "is already complete" in caflow(*given, "--accepted", how).stdout
     assert {path: path.read_bytes() for path in (below / "B").rglob("*.png")} == originals
 
 
@@ -616,7 +622,7 @@ def test_parquet_is_the_same(bundle: Path, data: Path, tmp_path: Path, monkeypat
     assert not (tmp_path / "out" / "scores.parquet").exists()
     done = caflow(*given, "--alpha", ALPHA, "--parquet")
     assert done.returncode == 1
-    assert "is done already" not in done.stdout
+    assert "is already complete" not in done.stdout
     table = pyarrow.parquet.read_table(tmp_path / "out" / "scores.parquet")
     lines = scores(tmp_path / "out")
     assert [{**row, "sha256": line["sha256"]} for row, line in zip(table.to_pylist(), lines, strict=True)] == lines

@@ -195,7 +195,7 @@ def test_bodies_that_arrive_are_counted(computing: Computing) -> None:
     with answering(computing, most=1, seconds=PATIENCE_S) as server:
         with half_sent(server):
             found = wait_for(lambda: http(server, {"inputs": []}), lambda found: found[0] == 503)
-            assert found[1] == "1 requests are arriving already: try again later"
+            assert found[1] == "too many requests: 1 are arriving already; try again later"
             assert call(server, b"")[0] == "RESOURCE_EXHAUSTED"
         wait_for(lambda: http_good(server), bool)
         assert server.front.bodies.arriving == server.front.bodies.held == 0
@@ -218,7 +218,7 @@ def test_bodies_are_bounded(computing: Computing) -> None:
     with answering(computing, largest=1000) as server:
         header = {"inputs": [{**GOOD, "parameters": {"binary_data_size": 1000}}]}
         with contextlib.suppress(ConnectionError, urllib.error.URLError):  # refused before all of it was sent
-            assert http(server, header, bytes(1000)) == (413, "the request: wanted at most 1000 bytes")
+            assert http(server, header, bytes(1000)) == (413, "the request must have at most 1000 bytes")
         with socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as connection:
             connection.sendall(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
             connection.sendall(b"3e9\r\n" + bytes(1001) + b"\r\n")
@@ -236,7 +236,7 @@ def test_bodies_that_wait_are_bounded_together(computing: Computing, monkeypatch
         waiting.start()
         assert computing.asked.wait(PATIENCE_S)
         status, text = http(server, held)
-        assert (status, "take too much memory already" in text) == (503, True)
+        assert (status, "use all memory for requests" in text) == (503, True)
         computing.may_answer.set()
         waiting.join()
         assert http_good(server)
@@ -291,14 +291,14 @@ def test_what_arrived_before_the_end_is_answered(computing: Computing) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"shape": [0, 2**62, 2**62, 3]}, "image: shape: wanted sizes of at least 1, got (0, 46116"),
-        ({"shape": [1, 2**62, 2**62, 3]}, f"image: wanted {3 * 2**124} bytes for shape"),
-        ({"shape": [-1, 1, 2, 3]}, "image: shape: wanted sizes of at least 1, got (-1, 1, 2, 3)"),
+        ({"shape": [0, 2**62, 2**62, 3]}, "image: all sizes of the shape must be at least 1; got (0, 46116"),
+        ({"shape": [1, 2**62, 2**62, 3]}, f"image: expected {3 * 2**124} bytes for shape"),
+        ({"shape": [-1, 1, 2, 3]}, "image: all sizes of the shape must be at least 1; got (-1, 1, 2, 3)"),
         ({"shape": [1, 1, 3, 2]}, "image[0]: expected an array (H, W, 3) of uint8 RGB"),
-        ({"shape": [6]}, "image: wanted UINT8 of shape (B, H, W, 3), got UINT8 of (6,)"),
-        ({"shape": []}, "image: wanted UINT8 of shape (B, H, W, 3), got UINT8 of ()"),
-        ({"shape": [1, 1, 3, 3]}, "image: wanted 9 bytes for shape (1, 1, 3, 3), got 6"),
-        ({"datatype": "FP32"}, "image: wanted UINT8 of shape (B, H, W, 3), got FP32 of (1, 1, 2, 3)"),
+        ({"shape": [6]}, "image: expected UINT8 of shape (B, H, W, 3); got UINT8 of shape (6,)"),
+        ({"shape": []}, "image: expected UINT8 of shape (B, H, W, 3); got UINT8 of shape ()"),
+        ({"shape": [1, 1, 3, 3]}, "image: expected 9 bytes for shape (1, 1, 3, 3); got 6"),
+        ({"datatype": "FP32"}, "image: expected UINT8 of shape (B, H, W, 3); got FP32 of shape (1, 1, 2, 3)"),
         ({"name": "picture"}, "wanted image, got picture"),
     ],
 )

@@ -132,7 +132,7 @@ def test_what_was_recorded_of_a_stream_that_vanishes_is_kept(
     assert f"{address} sent no frame for" in done.stderr
     kept = len(frames_of(tmp_path / "out.mp4"))
     assert kept > 0
-    assert f"{tmp_path / 'out.mp4'} holds {kept} frames\n" in done.stderr
+    assert f"{tmp_path / 'out.mp4'} contains {kept} frames\n" in done.stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "out.mp4"]
 
 
@@ -182,12 +182,12 @@ def test_what_is_not_there_is_said_in_one_line(uncalibrated: Path, tmp_path: Pat
 def test_refusals(uncalibrated: Path, tmp_path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=0.2", "-c:v", "libx264", tmp_path / "clip.mp4")
     done = caflow_video(uncalibrated, tmp_path / "clip.mp4", "-o", tmp_path / "out.mp4", "--duration", 2)
-    assert "--duration is for cameras and streams" in done.stderr
+    assert "--duration requires a camera or a stream" in done.stderr
     done = caflow_video(uncalibrated, tmp_path / "clip.mp4")
-    assert "wanted -o, or --show, or both" in done.stderr
+    assert "no output; give -o, --show or both" in done.stderr
     with serving(*TRANSPORT_STREAM) as address:
         done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4", "--workers", 2)
-        assert f"{address} is live: --workers and --ray are for files" in done.stderr
+        assert f"{address} is live: --workers and --ray require a video file" in done.stderr
     assert list(tmp_path.iterdir()) == [tmp_path / "clip.mp4"]
 
 

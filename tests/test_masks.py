@@ -96,7 +96,7 @@ def test_further_samples_keep_what_is_known_too(bundle: Path, folder: Path) -> N
 def test_a_folder_has_a_mask_for_each_and_a_new_mask_is_done_again(bundle: Path, folder: Path) -> None:
     given = [folder / "in", "--mask", folder / "masks", "-o", folder / "out"]
     assert len(fill(bundle, *given).stdout.splitlines()) == 2
-    assert fill(bundle, *given).stdout == f"{folder / 'out'} is done already\n"
+    assert fill(bundle, *given).stdout == f"{folder / 'out'} is already complete\n"
     before = (folder / "out" / "b.png").read_bytes()
     write_mask(folder / "masks" / "b.bmp", (slice(0, 16), slice(0, 16)))
     (again,) = fill(bundle, *given).stdout.splitlines()
@@ -140,7 +140,10 @@ def test_what_is_wrong_with_a_mask_is_said(bundle: Path, folder: Path) -> None:
         assert done.returncode == code
         assert messages(done.stderr)[0].startswith(f"caflow: {said}"), done.stderr
     done = fill(bundle, given, "--mask", mask, "-o", mask, "--force")
-    assert (done.returncode, done.stderr) == (2, f"caflow: {mask} is a mask: give another -o\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"caflow: {mask} is a mask and would be overwritten; choose another -o\n",
+    )
 
 
 def test_a_model_of_holes_in_the_middle_takes_no_mask(bundle: Path) -> None:

@@ -117,31 +117,37 @@ def test_numbers_as_json(data: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"data": [256, *PIXELS[1:]]}, "wanted integers from 0 to 255"),
-        ({"data": [0.5, *PIXELS[1:]]}, "wanted integers from 0 to 255"),
-        ({"data": [[1], [2, 3]]}, "wanted integers from 0 to 255"),
-        ({"data": "abcdef"}, "wanted integers from 0 to 255"),
-        ({"data": list(PIXELS[1:])}, "image: wanted 6 bytes for shape (1, 1, 2, 3), got 5"),
-        ({"data": list(PIXELS), "datatype": "FP32"}, "image: wanted UINT8 of shape (B, H, W, 3), got FP32"),
-        ({"data": list(PIXELS), "shape": [1, 2, 3]}, "wanted UINT8 of shape (B, H, W, 3), got UINT8 of (1, 2, 3)"),
-        ({"data": list(PIXELS), "shape": [-1, 1, -2, 3]}, "shape: wanted sizes of at least 1, got (-1, 1, -2, 3)"),
-        ({"data": [], "shape": [0, 2**62, 2**62, 3]}, "shape: wanted sizes of at least 1"),
-        ({"data": [], "shape": [2**40, 1, 0, 3]}, "shape: wanted sizes of at least 1"),
+        ({"data": [256, *PIXELS[1:]]}, "data must be integers from 0 to 255"),
+        ({"data": [0.5, *PIXELS[1:]]}, "data must be integers from 0 to 255"),
+        ({"data": [[1], [2, 3]]}, "data must be integers from 0 to 255"),
+        ({"data": "abcdef"}, "data must be integers from 0 to 255"),
+        ({"data": list(PIXELS[1:])}, "image: expected 6 bytes for shape (1, 1, 2, 3); got 5"),
+        ({"data": list(PIXELS), "datatype": "FP32"}, "image: expected UINT8 of shape (B, H, W, 3); got FP32"),
+        (
+            {"data": list(PIXELS), "shape": [1, 2, 3]},
+            "expected UINT8 of shape (B, H, W, 3); got UINT8 of shape (1, 2, 3)",
+        ),
+        (
+            {"data": list(PIXELS), "shape": [-1, 1, -2, 3]},
+            "all sizes of the shape must be at least 1; got (-1, 1, -2, 3)",
+        ),
+        ({"data": [], "shape": [0, 2**62, 2**62, 3]}, "all sizes of the shape must be at least 1"),
+        ({"data": [], "shape": [2**40, 1, 0, 3]}, "all sizes of the shape must be at least 1"),
         ({"data": list(PIXELS), "shape": [1, 1, 2.5, 3]}, "Expected `int`, got `float` - at `$.inputs[0].shape[2]`"),
         ({"data": list(PIXELS), "shape": [1, 1, "2", 3]}, "Expected `int`, got `str` - at `$.inputs[0].shape[2]`"),
         ({"data": list(PIXELS), "shape": [1, 1, True, 3]}, "Expected `int`, got `bool` - at `$.inputs[0].shape[2]`"),
         ({"data": list(PIXELS), "shape": [1] * 9}, "Expected `array` of length <= 8 - at `$.inputs[0].shape`"),
         ({"data": list(PIXELS), "datatype": "U" * 257}, "Expected `str` of length <= 256"),
         ({"data": list(PIXELS), "parameters": {"deep": [[]]}}, "at `$.inputs[0].parameters[...]`"),
-        ({"data": "[" * 900 + "]" * 900}, "wanted integers from 0 to 255"),
-        ({"parameters": {"binary_data_size": True}}, "image: binary_data_size: wanted 0 to 0, got True"),
-        ({"parameters": {"binary_data_size": -1}}, "image: binary_data_size: wanted 0 to 0, got -1"),
-        ({"parameters": {"binary_data_size": 6}}, "image: binary_data_size: wanted 0 to 0, got 6"),
-        ({"shape": "8"}, "no JSON of the Open Inference Protocol v2"),
-        ({"data": [True] * 6}, "wanted integers from 0 to 255"),
-        ({"data": ["a"] * 6}, "wanted integers from 0 to 255"),
+        ({"data": "[" * 900 + "]" * 900}, "data must be integers from 0 to 255"),
+        ({"parameters": {"binary_data_size": True}}, "image: binary_data_size must be 0 to 0; got True"),
+        ({"parameters": {"binary_data_size": -1}}, "image: binary_data_size must be 0 to 0; got -1"),
+        ({"parameters": {"binary_data_size": 6}}, "image: binary_data_size must be 0 to 0; got 6"),
+        ({"shape": "8"}, "not valid JSON of the Open Inference Protocol v2"),
+        ({"data": [True] * 6}, "data must be integers from 0 to 255"),
+        ({"data": ["a"] * 6}, "data must be integers from 0 to 255"),
         ({"data": list(PIXELS), "shape": [10**4000, 1, 1, 3]}, "Expected `int` <= 9223372036854775807"),
-        ({"data": list(PIXELS), "shape": [2**62, 1, 1, 3]}, f"wanted {3 * 2**62} bytes for shape"),
+        ({"data": list(PIXELS), "shape": [2**62, 1, 1, 3]}, f"expected {3 * 2**62} bytes for shape"),
     ],
 )
 def test_wrong_inputs_are_refused(given: dict[str, Any], message: str) -> None:
@@ -153,12 +159,12 @@ def test_wrong_inputs_are_refused(given: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("body", "length", "message"),
     [
-        (b"{}", "3", f"{protocol.HEADER_LENGTH}: wanted 0 to 2, got '3'"),
-        (b"{}", "x", f"{protocol.HEADER_LENGTH}: wanted 0 to 2, got 'x'"),
+        (b"{}", "3", f"{protocol.HEADER_LENGTH} must be 0 to 2; got '3'"),
+        (b"{}", "x", f"{protocol.HEADER_LENGTH} must be 0 to 2; got 'x'"),
         (b"{}", None, "missing required field `inputs`"),
-        (b"[" * 10**6, None, "no JSON of the Open Inference Protocol v2"),
+        (b"[" * 10**6, None, "not valid JSON of the Open Inference Protocol v2"),
         (b'{"inputs": []}abc', "14", "3 bytes follow the last input"),
-        (b" " * 2**22 + b"{}", None, "wanted at most 4194304 bytes of JSON, got 4194306: send tensors as binary data"),
+        (b" " * 2**22 + b"{}", None, "JSON must have at most 4194304 bytes; got 4194306. Send tensors as binary data"),
     ],
 )
 def test_wrong_bodies_are_refused(body: bytes, length: str | None, message: str) -> None:
@@ -169,12 +175,12 @@ def test_wrong_bodies_are_refused(body: bytes, length: str | None, message: str)
 
 def test_an_input_that_is_given_twice_is_refused() -> None:
     given = {**GIVEN, "data": list(PIXELS)}
-    with pytest.raises(InputError, match="input 'image': wanted it once"):
+    with pytest.raises(InputError, match="input 'image' must be given only once"):
         protocol.read_http(json.dumps({"inputs": [given, given]}).encode(), None)
     message = service_pb2.ModelInferRequest(raw_input_contents=[PIXELS, PIXELS])
     for _ in range(2):
         message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
-    with pytest.raises(InputError, match="input 'image': wanted it once"):
+    with pytest.raises(InputError, match="input 'image' must be given only once"):
         messages.read_request(message)
 
 
@@ -205,22 +211,22 @@ def test_numbers_of_names_are_bounded_over_grpc(what: str) -> None:
             message.raw_input_contents.append(b"")
         else:
             getattr(message, what).add(name=name)
-    with pytest.raises(InputError, match=rf"{what}: wanted at most \d+, got 4000\d"):
+    with pytest.raises(InputError, match=rf"{what}: the length must be at most \d+; got 4000\d"):
         messages.read_request(message)
 
 
 @pytest.mark.parametrize(
     ("given", "contents", "message"),
     [
-        ({"shape": [0, 2**62, 2**62, 3]}, b"", "image: shape: wanted sizes of at least 1, got (0, 46116"),
-        ({"shape": [-1, 1, 2, 3]}, PIXELS, "image: shape: wanted sizes of at least 1, got (-1, 1, 2, 3)"),
-        ({"shape": [2**62, 2**62, 2, 3]}, PIXELS, f"image: wanted {6 * 2**124} bytes for shape"),
-        ({"shape": [1, 2, 3]}, PIXELS, "image: wanted UINT8 of shape (B, H, W, 3), got UINT8 of (1, 2, 3)"),
-        ({"datatype": "FP64"}, PIXELS, "image: wanted UINT8 of shape (B, H, W, 3), got FP64 of (1, 1, 2, 3)"),
-        ({}, PIXELS[1:], "image: wanted 6 bytes for shape (1, 1, 2, 3), got 5"),
-        ({}, PIXELS + b"x", "image: wanted 6 bytes for shape (1, 1, 2, 3), got 7"),
-        ({"name": "x" * 257}, PIXELS, "inputs: wanted names of at most 256 characters, shapes of at most 8"),
-        ({"shape": [1] * 9}, PIXELS, "inputs: wanted names of at most 256 characters, shapes of at most 8"),
+        ({"shape": [0, 2**62, 2**62, 3]}, b"", "image: all sizes of the shape must be at least 1; got (0, 46116"),
+        ({"shape": [-1, 1, 2, 3]}, PIXELS, "image: all sizes of the shape must be at least 1; got (-1, 1, 2, 3)"),
+        ({"shape": [2**62, 2**62, 2, 3]}, PIXELS, f"image: expected {6 * 2**124} bytes for shape"),
+        ({"shape": [1, 2, 3]}, PIXELS, "image: expected UINT8 of shape (B, H, W, 3); got UINT8 of shape (1, 2, 3)"),
+        ({"datatype": "FP64"}, PIXELS, "image: expected UINT8 of shape (B, H, W, 3); got FP64 of shape (1, 1, 2, 3)"),
+        ({}, PIXELS[1:], "image: expected 6 bytes for shape (1, 1, 2, 3); got 5"),
+        ({}, PIXELS + b"x", "image: expected 6 bytes for shape (1, 1, 2, 3); got 7"),
+        ({"name": "x" * 257}, PIXELS, "inputs: names must have at most 256 characters, and shapes at most 8"),
+        ({"shape": [1] * 9}, PIXELS, "inputs: names must have at most 256 characters, and shapes at most 8"),
     ],
 )
 def test_wrong_inputs_are_refused_over_grpc(given: dict[str, Any], contents: bytes, message: str) -> None:
@@ -234,13 +240,16 @@ def test_wrong_inputs_are_refused_over_grpc(given: dict[str, Any], contents: byt
 @pytest.mark.parametrize(
     ("message", "said"),
     [
-        (b"\x2a\x00" * 1000, "wanted at most 256 inputs, outputs and parameters"),  # empty inputs
-        (b"\x22\x00" * 1000, "wanted at most 256 inputs, outputs and parameters"),
-        (b"\x2a\x81\x80\x80\x02" + b"\x2a\x00" * 2**21, "of 4194304 bytes: send tensors as raw contents"),
+        (b"\x2a\x00" * 1000, "must have at most 256 inputs, outputs and parameters"),  # empty inputs
+        (b"\x22\x00" * 1000, "must have at most 256 inputs, outputs and parameters"),
+        (
+            b"\x2a\x81\x80\x80\x02" + b"\x2a\x00" * 2**21,
+            "at most 4194304 bytes beside raw contents; send tensors as raw contents",
+        ),
         (b"\x2a", "it ends within a field"),
         (b"\xff" * 100, "it ends within a field"),
-        (b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "wanted at most 256"),
-        (b"\x2a\x05", "no ModelInferRequest: "),
+        (b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "must have at most 256"),
+        (b"\x2a\x05", "not a valid ModelInferRequest: "),
         (b"\x08\x01", "a field has the wrong type"),
     ],
 )
@@ -257,7 +266,7 @@ def test_messages_that_clients_send_are_parsed() -> None:
 
 
 def test_clients_are_not_told_of_files() -> None:
-    assert protocol.text(FileNotFoundError("/secret")) == "the server failed; its log says why"
+    assert protocol.text(FileNotFoundError("/secret")) == "internal server error; the server's log has the reason"
 
 
 def test_what_clients_are_told_is_short() -> None:
@@ -269,21 +278,21 @@ def test_numbers_of_grpc_are_bounded() -> None:
     message = service_pb2.ModelInferRequest()
     given = message.inputs.add(name="image", datatype="UINT8", shape=[1, 1, 2, 3])
     given.contents.uint_contents.extend([0] * (2**20 + 1))
-    with pytest.raises(InputError, match="image: wanted at most 1048576 numbers, got 1048577: send raw contents"):
+    with pytest.raises(InputError, match="image: must have at most 1048576 numbers; got 1048577"):
         messages.read_request(message)
 
 
 def test_wrong_outputs_are_refused(tensors: Tensors) -> None:
-    with pytest.raises(InputError, match=r"outputs of model: wanted some of image, .*, got 'picture'"):
+    with pytest.raises(InputError, match=r"outputs of model must be among image, .*; got 'picture'"):
         protocol.check_outputs(MODEL, [protocol.WantedOutput("image"), protocol.WantedOutput("picture")])
     large = {**tensors, "image": np.zeros((1, 1024, 1024, 3), np.uint8)}
-    with pytest.raises(InputError, match="image: wanted at most 1048576 numbers as JSON, there are 3145728"):
+    with pytest.raises(InputError, match="image has 3145728 values, but JSON outputs may have at most 1048576"):
         protocol.write_http(MODEL, protocol.RequestHeader([]), large)
 
 
 @pytest.mark.parametrize("timeout", ["1", -1, 0.5, None, True, 10**400])
 def test_timeouts_are_microseconds(timeout: Any) -> None:
-    with pytest.raises(InputError, match="timeout: wanted microseconds"):
+    with pytest.raises(InputError, match="timeout must be 0 to"):
         protocol.deadline({"timeout": timeout})
 
 
@@ -291,7 +300,7 @@ def test_models() -> None:
     models = models_of("model")
     assert protocol.find(models, "model", "1") == MODEL
     for name, version in (("nothing", ""), ("model", "2")):
-        with pytest.raises(protocol.UnknownModel, match="wanted one of model, model-score, version 1"):
+        with pytest.raises(protocol.UnknownModel, match="must be one of model, model-score, with version 1"):
             protocol.find(models, name, version)
     described = protocol.metadata(models["model-score"])
     assert [given["name"] for given in described["inputs"]] == ["target", "condition"]

@@ -102,14 +102,14 @@ def test_grey_and_transparent_images(sampler: PageSampler, photographs: Path, tm
 
 
 def test_limits_say_what_to_do(sampler: PageSampler, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=f"at most {MOST_SAMPLES} samples of 80×64 pixels, got 33: ask for fewer"):
+    with pytest.raises(InputError, match=f"must be at most {MOST_SAMPLES} for results of 80×64 pixels; got 33"):
         sampler.draw(source, MOST_SAMPLES + 1, 0.8, "likelihood", 0, nobody)
     monkeypatch.setattr(page_results, "MOST_PIXELS", 3 * 80 * 64)
     assert len(sampler.draw(source, 3, 0.8, "likelihood", 0, nobody).samples) == 3
-    with pytest.raises(InputError, match="at most 3 samples"):
+    with pytest.raises(InputError, match="must be at most 3"):
         sampler.draw(source, 4, 0.8, "likelihood", 0, nobody)
     monkeypatch.setattr(page_results, "MOST_PIXELS", 80 * 64 - 1)
-    with pytest.raises(InputError, match="this one's has 80×64: crop or reduce it, or use caflow image"):
+    with pytest.raises(InputError, match=r"would have 80×64 pixels.*use the command caflow image"):
         sampler.draw(source, 1, 0.8, "likelihood", 0, nobody)
 
 
@@ -177,18 +177,18 @@ for name, arguments in (
     assert done.returncode == 0, done.stderr
     unreadable, bomb, missing, failing = done.stdout.splitlines()
     assert unreadable.startswith("&lt;i&gt;.png: wanted an image (.bmp")
-    assert bomb.startswith(
-        "wanted an image whose result has at most 34 million pixels, this one&#x27;s has 24000×24000"
-    )
-    assert missing == "wanted an image: drop one into the box first"
-    assert failing == "something went wrong on the server, which has said there what it was"
+    assert bomb.startswith("the image is too large: its result would have 24000×24000 pixels")
+    assert missing == "there is no image: drop one into the box first"
+    assert failing == "an error occurred on the server; its log has the details"
     assert "FileNotFoundError" in done.stderr
 
 
 def test_without_gradio_the_extra_is_named() -> None:
     result = run_without(("gradio",), "from caflow_deploy.cli import main; main(['page', '--port', '1'])")
     assert result.returncode == 2
-    assert result.stderr.splitlines() == ["caflow: the page needs Gradio: pip install 'caflow-deploy[page]'"]
+    assert result.stderr.splitlines() == [
+        "caflow: the page requires Gradio; install it with pip install 'caflow-deploy[page]'"
+    ]
 
 
 def test_a_busy_port_is_one_line() -> None:
@@ -232,7 +232,7 @@ def browser() -> Iterator[Any]:
 @pytest.mark.full
 def test_a_visit(calibrated: Path, source: Path, tmp_path: Path, serve: Callable[..., Served], browser: Any) -> None:
     served = serve(calibrated)
-    assert served.line == f"model is at {served.address}  Ctrl-C ends it\n"
+    assert served.line == f"model is at {served.address}  Press Ctrl-C to stop.\n"
     visit = Visit(browser, served.address)
     page = visit.page
     with load(calibrated, backend="cpu") as pipe:

@@ -165,7 +165,7 @@ def test_a_file_becomes_a_pipe(
 def test_a_cut_off_input_gives_what_came(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
     done = piped(video("-", tmp_path / "out.mkv", uncalibrated, "--codec", "ffv1"), y4m_of("-i", clip)[:-100])
     assert done.returncode == 1
-    holds = f"{tmp_path / 'out.mkv'} holds {FRAMES - 1} frames"
+    holds = f"{tmp_path / 'out.mkv'} contains {FRAMES - 1} frames"
     assert messages(done.stderr.decode()) == [f"caflow: standard input ended in the middle of frame {FRAMES}; {holds}"]
     assert len(frames_of(tmp_path / "out.mkv")) == FRAMES - 1
     assert list(tmp_path.iterdir()) == [tmp_path / "out.mkv"]
@@ -186,7 +186,7 @@ def test_a_reader_that_goes_away_ends_the_command(uncalibrated: Path) -> None:
             said = second.stderr.read().decode()
             second.wait(TIMEOUT_S)
         first.wait(TIMEOUT_S)
-    assert messages(said) == ["caflow: nobody reads standard output any more: the rest is not written"]
+    assert messages(said) == ["caflow: the reader of standard output has closed it: the rest was not written"]
     assert second.returncode == 1
 
 
@@ -259,12 +259,12 @@ def test_uneven_times_are_said() -> None:
     ("source", "options", "message"),
     [
         ("-", ["--workers", 2], "-o - does not work with --workers and --ray"),
-        ("clip.mkv", ["--codec", "h264"], "-o - is not encoded: leave --codec and --preset"),
-        ("-", ["--rate", 25], "--rate and --duration are not for standard input"),
-        ("-", ["--raw", "32x16"], "wanted WIDTHxHEIGHT@RATE, such as 640x360@25"),
-        ("-", ["--raw", "32x16@0"], "wanted frames per second"),
-        ("clip.mkv", ["--untypical", "drop", "--min-typicality", 0.1], "what follows would be shown too early"),
-        ("clip.mkv", ["--raw", "32x16@25"], "--raw is for standard input"),
+        ("clip.mkv", ["--codec", "h264"], "not encoded; remove --codec and --preset"),
+        ("-", ["--rate", 25], "--rate and --duration do not work with standard input"),
+        ("-", ["--raw", "32x16"], "must be WIDTHxHEIGHT@RATE"),
+        ("-", ["--raw", "32x16@0"], "must be frames per second"),
+        ("clip.mkv", ["--untypical", "drop", "--min-typicality", 0.1], "later frames would be shown too early"),
+        ("clip.mkv", ["--raw", "32x16@25"], "--raw requires standard input"),
     ],
 )
 def test_refusals_are_one_line(clip: Path, calibrated: Path, source: str, options: list[object], message: str) -> None:
@@ -301,7 +301,7 @@ def test_an_image_through_pipes(
         (["-"], b"", [], "standard input: "),
         (["-"], b"no image", [], "standard input: "),
         (["-"], b"", ["--sheet"], "--sheet writes further files"),
-        (["-", "a.png"], b"", [], "- is one image"),
+        (["-", "a.png"], b"", [], "- stands for a single image"),
     ],
 )
 def test_an_image_that_cannot_be_done_writes_nothing(

@@ -124,6 +124,6 @@ def test_a_cluster_that_wants_a_token(calibrated: Path, tmp_path: Path, environm
         refused = in_a_process(command(*arguments, "-o", tmp_path / "refused"), env=environment)
         assert refused.returncode == 2
         assert f"caflow: no Ray cluster at {address}: " in refused.stderr
-        assert "have its ~/.ray/auth_token here, too" in refused.stderr
+        assert "copy its ~/.ray/auth_token" in refused.stderr
         head.terminate()  # it ends what it has started
         head.wait(60)

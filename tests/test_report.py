@@ -172,10 +172,10 @@ def test_a_page_of_real_scores(
     assert f"{drift.ks:.3f}" in page.text
     again = caflow(*given)
     assert again.returncode == 2
-    assert again.stderr == f"caflow: {output} is there already: give --force to overwrite it, or another -o\n"
+    assert again.stderr == f"caflow: {output} already exists; use --force to overwrite it, or choose another -o\n"
     lines = path.read_text()
     refused = caflow("report", path, "-o", path, "--bundle", calibrated, "--force")
-    assert refused.stderr == f"caflow: {path} is the input: give another -o\n"
+    assert refused.stderr == f"caflow: {path} is the input file; choose another -o\n"
     assert path.read_text() == lines
 
 

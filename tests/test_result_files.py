@@ -58,7 +58,7 @@ def test_results_have_the_format_that_is_asked_for(tmp_path: Path, kind: str) ->
         assert (tmp_path / "out" / f"{stem}.{kind}").read_bytes().startswith(STARTS[kind])
     assert (tmp_path / "out" / "a-x4-sheet.png").exists()
     assert caflow("image", given, "-o", tmp_path / "out", "--bundle", TINY, "-n", 2, *options).stdout.endswith(
-        "already\n"
+        "already complete\n"
     )
 
 
@@ -112,10 +112,13 @@ def test_a_result_keeps_its_name_when_files_are_added(tmp_path: Path) -> None:
 def test_an_input_is_never_a_result(tmp_path: Path) -> None:
     given = pictures(tmp_path / "in", "photo.jpg", "photo.png")
     for files in (ResultFiles("png"), ResultFiles()):
-        with pytest.raises(InputError, match="is an input: give another -o, or a --suffix"):
+        with pytest.raises(InputError, match="is an input and would be overwritten; choose another -o, or a --suffix"):
             plan_jobs([str(given)], given, 0, [], files)
     assert image(given, given, "--suffix", "-x4") == ["photo-x4.jpg", "photo-x4.png", "photo.jpg", "photo.png"]
-    assert "is done already" in caflow("image", given, "-o", given, "--bundle", TINY, "-n", 1, "--suffix", "-x4").stdout
+    assert (
+        "is already complete"
+        in caflow("image", given, "-o", given, "--bundle", TINY, "-n", 1, "--suffix", "-x4").stdout
+    )
 
 
 def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
@@ -147,10 +150,10 @@ def test_a_job_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--format", "png"], "--format and --suffix are for folders: here -o names the file"),
-        (["--suffix", "-x4"], "--format and --suffix are for folders"),
-        (["--suffix", "a/b"], "wanted at most 64 characters of a file's name"),
-        (["--suffix", "a\nb"], "wanted at most 64 characters"),
+        (["--format", "png"], "--format and --suffix require a folder as -o"),
+        (["--suffix", "-x4"], "--format and --suffix require a folder as -o"),
+        (["--suffix", "a/b"], "must be at most 64 printable characters"),
+        (["--suffix", "a\nb"], "must be at most 64 printable characters"),
         (["--quality", 0], "0 is not in the range 1<=x<=100"),
     ],
 )

@@ -39,11 +39,11 @@ def test_untypical_frames(calibrated: Path, clip: Path, tmp_path: Path) -> None:
     assert f"{expected} frames are untypical: marked" in marked.stderr
     assert len(frames_of(tmp_path / "marked.mkv")) == len(log)
     dropped = video(clip, tmp_path / "dropped.mkv", calibrated, *options, "drop")
-    assert f"{expected} frames are untypical: left out" in dropped.stderr
+    assert f"{expected} frames are untypical: dropped" in dropped.stderr
     times = [round(seconds, 3) for seconds, _, _ in frames_of(tmp_path / "dropped.mkv")]
     assert times == [round(entry["seconds"], 3) for entry in log if entry["sample_typicality"] >= least]
     replaced = video(clip, tmp_path / "replaced.mkv", calibrated, *options, "bicubic")
-    assert f"{expected} frames are untypical: the input, enlarged" in replaced.stderr
+    assert f"{expected} frames are untypical: replaced by the enlarged input" in replaced.stderr
     all_of_them = caflow(
         "video", clip, "-o", tmp_path / "none.mkv", "--bundle", calibrated, "-n", 1, "--codec", "ffv1",
         "--min-typicality", ALL, "--untypical", "drop",

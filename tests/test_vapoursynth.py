@@ -55,7 +55,7 @@ def test_a_script_gives_the_pixels_of_the_command(photographs: Path, uncalibrate
     (tmp_path / "caflow_vapoursynth.py").symlink_to(FILTER / "caflow_vapoursynth.py")
     done = in_a_process([programs / "python", "script.py", uncalibrated], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("caflow: wanted a clip of RGB24")
+    assert done.stdout.startswith("caflow: the clip must be RGB24")
     options = ["--bundle", uncalibrated, "-n", 1, "--temperature", 0.7, "--seed", 3, "--backend", "cpu"]
     done = in_a_process([programs / "caflow", "image", "in", "-o", "out", *options], cwd=tmp_path)
     assert done.returncode == 0, done.stderr

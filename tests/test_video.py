@@ -354,7 +354,7 @@ def test_a_stopped_job_says_how_to_resume(clips: Path, uncalibrated: Path, tmp_p
     assert run.returncode == 130
     (why,) = messages(said)
     assert why.startswith("caflow: stopped after ")
-    assert why.endswith(f"{output} holds {len(frames_of(output))} frames: run the same command again to resume")
+    assert why.endswith(f"{output} contains {len(frames_of(output))} frames; run the same command again to resume")
     done = caflow_video(clips / "cut.mp4", output, uncalibrated, "--resume")
     assert done.returncode == 0, done.stderr
     assert list(output.parent.iterdir()) == [output]
@@ -567,7 +567,7 @@ def test_a_folder_in_the_outputs_place_is_refused_at_once(clips: Path, uncalibra
     (tmp_path / "out.mp4").mkdir()
     done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--force")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"caflow: {tmp_path / 'out.mp4'} is a folder: wanted the name of a video\n"
+    assert done.stderr == f"caflow: {tmp_path / 'out.mp4'} is a folder; give the name of a video file as -o\n"
 
 
 def test_what_is_not_the_jobs_own_stays_in_its_folder(clips: Path, uncalibrated: Path, stopped: Path) -> None:
@@ -711,7 +711,7 @@ def test_a_picture_that_changes_its_size_ends_the_video(uncalibrated: Path, tmp_
         ("vfr.mp4", "out.mp4", ["--workers", 2, "--show"], "--show does not work with --workers and --ray"),
         ("vfr.mp4", "out.mp4", ["--workers", 2, "--metrics", 9100], "--metrics does not work with --workers"),
         ("vfr.mp4", "out.mp4", ["--workers", 2, "--encoder", "nvenc"], "--encoder nvenc does not work with --workers"),
-        ("vfr.mp4", "out.mp4", ["--noise", "blue"], "wanted fixed, fresh, or ar1:ρ"),
+        ("vfr.mp4", "out.mp4", ["--noise", "blue"], "must be fixed, fresh, or ar1:ρ"),
         (".", "out.mp4", [], "is a folder; expected a video file"),
         ("sound.m4a", "out.mp4", [], "expected a video; it contains no pictures"),
         ("empty.mp4", "out.mp4", [], "cannot be read as a video"),
@@ -781,7 +781,7 @@ def test_a_machine_with_fewer_cores_writes_the_same(clips: Path, tmp_path: Path,
 def test_nvenc_is_an_error_where_it_is_not(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--encoder", "nvenc")
     assert done.returncode == 2
-    assert "--encoder nvenc: it cannot encode h264 of 128×64 here" in done.stderr
+    assert "--encoder nvenc: NVENC cannot encode h264 of 128×64 here" in done.stderr
 
 
 @pytest.mark.gpu

@@ -263,10 +263,10 @@ REFUSED = [
     (["--codec", "h264"], "out.webm", ".webm files cannot contain h264: set --codec to one of vp9, av1"),
     (["--codec", "h264"], "out.gif", ".gif files cannot contain h264: omit --codec"),
     (["--start", 5], "out.mp4", "there is no frame from 5 s"),
-    (["--start", 0.5, "--end", 0.4], "out.mp4", "--end is not after --start"),
-    (["--start", "1:2:3:4"], "out.mp4", "wanted seconds or HH:MM:SS, such as 83.5"),
+    (["--start", 0.5, "--end", 0.4], "out.mp4", "--end must be later than --start"),
+    (["--start", "1:2:3:4"], "out.mp4", "must be seconds or HH:MM:SS, such as 83.5"),
     (["--rate", 25], "out.mp4", "has its own frame rate: --rate is only for numbered images"),
-    (["--sheet"], "out.png", "--sheet shows one frame: give --at TIME, too"),
+    (["--sheet"], "out.png", "also give --at TIME"),
     (["--at", 5], "out.png", "there is no frame at 5 s"),
     (["--at", 0.5], "out.mp4", "the name of an image must end in"),
 ]

@@ -66,7 +66,7 @@ def test_untypical_frames_that_are_replaced_have_the_size(clip: Path, calibrated
     out = tmp_path / "out.mkv"
     options = ["--scale", 3, "--min-typicality", 0.999, "--untypical", "bicubic", "-n", 1]
     done = caflow("video", clip, "-o", out, "--bundle", calibrated, *options)
-    assert f"{FRAMES} frames are untypical: the input, enlarged" in done.stderr
+    assert f"{FRAMES} frames are untypical: replaced by the enlarged input" in done.stderr
     assert {size for _, size, _ in frames_of(out)} == {(102, 54)}
 
 
@@ -76,7 +76,7 @@ def test_untypical_frames_that_are_replaced_have_the_size(clip: Path, calibrated
         (["--scale", 5], "frames of 34×18 to 170×90: wanted a size above that of the frames, and up to 4 times it"),
         (["--width", 34], "wanted a size above that of the frames"),
         (["--width", 51], "width must be a multiple of 2, because the codec halves the colour resolution; got 51"),
-        (["--scale", 2, "--fit", "50x50"], "wanted one of --scale"),
+        (["--scale", 2, "--fit", "50x50"], "--scale and --fit cannot be combined"),
     ],
 )
 def test_sizes_that_videos_cannot_have(

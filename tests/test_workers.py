@@ -56,9 +56,9 @@ def test_a_worker_opens_the_same_bundle_or_none(calibrated: Path, tmp_path: Path
     place = replace(place_of(copy), versions=versions_here())
     assert flat(settings_of_pipeline(open_pipeline(place))) == place.settings
     (copy / CALIBRATION).write_text((copy / CALIBRATION).read_text() + " ")
-    with pytest.raises(InputError, match="is another bundle, or another calibration, than where the command runs"):
+    with pytest.raises(InputError, match="is not the bundle of the command, or has another calibration"):
         open_pipeline(place)
-    with pytest.raises(InputError, match=r"wanted onnxruntime 1\.0, as where the command runs, found 1\.[1-9]"):
+    with pytest.raises(InputError, match=r"onnxruntime 1\.[1-9].* is installed, but the command runs with 1\.0"):
         open_pipeline(replace(place, versions={**versions_here(), "onnxruntime": "1.0"}))
     with pytest.raises(NoBundle, match="nowhere"):
         open_pipeline(replace(place, bundle=str(tmp_path / "nowhere")))
@@ -131,7 +131,7 @@ def test_a_killed_folder_of_images_is_resumed(
     assert len(second.stdout.splitlines()) <= IMAGES - there
     assert not any(map(is_there, own))
     assert drawn_alike(out, json_lines_of(out / RESULTS), alone, json_lines_of(alone.with_name("reports")))
-    assert in_a_process(command(*run[3:])).stderr == f"{out} is done already\n"
+    assert in_a_process(command(*run[3:])).stderr == f"{out} is already complete\n"
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -149,7 +149,7 @@ def test_a_stop_ends_all_workers(calibrated: Path, images: Path, tmp_path: Path,
     there = len(json_lines_of(out / RESULTS))
     again = "run the same command again to resume"
     said = messages((tmp_path / "stderr").read_text())
-    assert said == [f"caflow: stopped after {there} of {IMAGES} images: {again}"]
+    assert said == [f"caflow: stopped after {there} of {IMAGES} images; {again}"]
     assert len(own) == 2
     assert not any(map(is_there, own))
     assert not list(out.glob(".*"))
@@ -280,7 +280,7 @@ def test_a_killed_video_is_resumed(
     ("arguments", "said"),
     [
         (["image", "a.png", "-o", "out", "--workers", 2, "--metrics", 9100], "--metrics does not work with --workers"),
-        (["image", "a.png", "-o", "out.png", "--workers", 2], "out.png: --workers and --ray are for folders"),
+        (["image", "a.png", "-o", "out.png", "--workers", 2], "out.png names a single image: --workers and --ray"),
         (["image", "a.png", "-o", "out", "--ray", "127.0.0.1:1"], "caflow: no Ray cluster at 127.0.0.1:1: "),
         (
             ["image", "a.png", "-o", "out", "--ray", "auto", "--backend", "tensorrt"],
@@ -288,7 +288,7 @@ def test_a_killed_video_is_resumed(
         ),
         (["filter", "list.csv", "-o", "out", "--workers", 2, "--metrics", 9100], "--metrics does not work with"),
         (["batch", "a.png", "-o", "out", "--alpha", 0.1], "No such option"),
-        (["batch", "a.png", "list.csv", "-o", "out"], "one list of pairs, and nothing else"),
+        (["batch", "a.png", "list.csv", "-o", "out"], "a video or a list of pairs must be the only input"),
         (["batch", "clip.mp4", "-o", "out.mp4"], "clip.mp4: there is no such file"),
     ],
 )
@@ -305,10 +305,10 @@ def test_batch_says_what_replaces_it_and_does_it(calibrated: Path, tmp_path: Pat
     crops(tmp_path / "in", 3)
     options = ["--bundle", calibrated, "-n", 2]
     done = in_a_process(command("batch", tmp_path / "in", "-o", tmp_path / "out", *options, "--workers", 1))
-    deprecated = "caflow: caflow batch is deprecated: give the same to caflow image, with --workers or --ray"
+    deprecated = "caflow: caflow batch is deprecated; use caflow image with --workers or --ray"
     assert (done.returncode, messages(done.stderr)) == (0, [deprecated])
     again = in_a_process(command("image", tmp_path / "in", "-o", tmp_path / "out", *options))
-    assert again.stdout == f"{tmp_path / 'out'} is done already\n"
+    assert again.stdout == f"{tmp_path / 'out'} is already complete\n"
     assert "--alpha" in in_a_process(command("batch", "--help")).stdout
 
 
@@ -318,5 +318,5 @@ def test_batch_calls_the_command_for_its_inputs(tmp_path: Path) -> None:
     assert command_for(["a.png", str(tmp_path)]).name == "image"
     assert {command_for([name]).name for name in (str(tmp_path / "pairs"), "list.csv", "list.ndjson")} == {"filter"}
     assert command_for(["clip.mp4"]).name == "video"
-    with pytest.raises(InputError, match=r"clip\.mp4: wanted one video"):
+    with pytest.raises(InputError, match=r"clip\.mp4: a video or a list of pairs must be the only input"):
         command_for(["a.png", "clip.mp4"])

@@ -1,1 +1,1 @@
-"""Work that is spread over processes of this machine, or over a cluster of Ray."""
+"""Workers: processes on this machine, or actors on a Ray cluster."""

@@ -1,4 +1,4 @@
-"""The Ray cluster that work runs on: of this machine alone, or one that is there."""
+"""Connection to a Ray cluster: an existing one, or one that is started on this machine."""
 
 import os
 import socket
@@ -11,36 +11,39 @@ from typing import Any
 from caflow_runtime.errors import InputError
 
 PATIENCE_S = 5.0
+"""Timeout for connecting to a cluster, in seconds."""
 BACKLOG = 1024
+"""Maximum number of connections that wait to be accepted."""
 LOOPBACK = "127.0.0.1"
 ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""With 0, a cluster that is started here has the loopback address and listens there alone, on every system. As an
-argument, Ray would replace 127.0.0.1 by another address of this machine."""
+"""Environment variable of Ray. With 0, a cluster that is started here listens on the loopback address only, on every
+operating system. The address cannot be an argument: Ray would replace 127.0.0.1 by another address of this machine."""
 TOKEN = "~/.ray/auth_token"
 AUTH_MODE = "RAY_AUTH_MODE"
 HANDLED = r"Task (MapWorker|ServeController)\S* failed|A worker died or was killed while executing a task"
-"""What Ray's daemons say and is no news: what was lost with a worker is done again, and servers are ended."""
-EXPOSED = "whoever reaches Ray's ports may run code: close them in the firewall"
+"""Messages of Ray's daemons that are hidden. They report lost workers, whose work is retried, and servers that end."""
+EXPOSED = "anyone who can reach Ray's ports can run code on its machines: block these ports in the firewall"
 
 
 @contextmanager
 def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[Any]:
-    """The `ray` package, connected until the block ends.
+    """Yield the `ray` package, connected to a cluster until the block ends.
 
     Arguments:
-        address: of a cluster that is there: HOST:PORT, or "auto" for the one that this machine belongs to. None starts
-            one on this machine, and ends it.
-        metrics_port: of Ray's endpoint for Prometheus, where a cluster is started; None is any.
+        address: HOST:PORT of an existing cluster, or "auto" for the cluster that this machine belongs to. None starts
+            a cluster on this machine and ends it with the block.
+        metrics_port: port of Ray's endpoint for Prometheus if a cluster is started; None is any free port.
 
     Raises:
-        InputError: if Ray is missing, or there is no such cluster.
+        InputError: if Ray is not installed, or the cluster cannot be reached or started.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # reports to Ray's makers what is run; read at the import
+    # Ray reads all these variables when it is imported.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", HANDLED)
     if address is None:
-        os.environ[ON_LOOPBACK] = "0"  # read at the import
+        os.environ[ON_LOOPBACK] = "0"
     elif _has_token():
-        os.environ.setdefault(AUTH_MODE, "token")  # read at the import; Ray itself would set it too late
+        os.environ.setdefault(AUTH_MODE, "token")  # Ray itself would set it too late
     ray = _import_ray()
     try:
         _check_reachable(address)
@@ -51,29 +54,34 @@ def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[An
         if address is None:
             raise InputError(f"Ray cannot start here: {why}") from None
         raise InputError(
-            f"no Ray cluster at {address}: {why}: start one with `ray start --head`, and have its {TOKEN} here, too"
+            f"no Ray cluster at {address}: {why}; start one with `ray start --head`, and copy its {TOKEN}, if there is "
+            "one, to this machine"
         ) from None
     try:
         if address is not None and os.environ.get(AUTH_MODE) != "token":
-            print(f"caflow: {address} requires no token: {EXPOSED}", file=sys.stderr)
+            print(f"caflow: the cluster {address} requires no token: {EXPOSED}", file=sys.stderr)
         if address is None and any(node["NodeManagerAddress"] != LOOPBACK for node in ray.nodes()):
-            print(f"caflow: this version of Ray does not keep to the loopback address: {EXPOSED}", file=sys.stderr)
+            print(
+                f"caflow: this version of Ray does not listen on the loopback address only: {EXPOSED}", file=sys.stderr
+            )
         yield ray
     finally:
         ray.shutdown()
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """Return a listening socket.
 
     Raises:
-        InputError: if the address cannot be had.
+        InputError: if the address is in use or does not exist.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise InputError(f"port {port} of {host}: {error.strerror}: give another") from None
+        raise InputError(
+            f"cannot listen on port {port} of {host}: {error.strerror}; give another port or host"
+        ) from None
 
 
 def _has_token() -> bool:
@@ -82,20 +90,24 @@ def _has_token() -> bool:
 
 
 def _check_reachable(address: str | None) -> None:
-    """Ray itself would try for minutes."""
+    """Check that a server listens at HOST:PORT. Ray itself would retry for minutes.
+
+    Raises:
+        OSError: if none does.
+    """
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), PATIENCE_S).close()
 
 
 def _import_ray() -> Any:
-    """The package.
+    """Import Ray.
 
     Raises:
-        InputError: if it is missing.
+        InputError: if it is not installed.
     """
     try:
         import ray
     except ModuleNotFoundError:
-        raise InputError("many machines need Ray: pip install 'caflow-deploy[ray]'") from None
+        raise InputError("this requires Ray; install it with pip install 'caflow-deploy[ray]'") from None
     return ray

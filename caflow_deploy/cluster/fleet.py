@@ -1,6 +1,6 @@
-"""Work that is spread over processes which hold one pipeline each, whatever starts them.
+"""Interface of workers: processes that hold one pipeline each, and share a list of work.
 
-Work is done at least once: what a process was doing when it died is done again by another.
+Each unit of work is done at least once. If a worker dies, another worker repeats the unfinished units.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from caflow_runtime.pipeline.pipeline import Pipeline
 
 ATTEMPTS = 4
-"""So often is something begun whose worker dies each time."""
+"""Number of times that a unit is tried if its worker dies each time."""
 PARTS = 16
-"""Each worker is to get at least so many parts of the work, so that all end at about the same time."""
+"""Least number of parts for each worker, if there is enough work, so that all workers finish at about the same time."""
 MOST_IN_PART = 16
-"""Units that are sent to a worker together, as sending takes time. More would be lost with it."""
+"""Largest number of units in a part. Parts save time for sending, but all their units are repeated if a worker dies."""
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -25,17 +25,17 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Work(Generic[Unit, Result]):
-    """Units that workers do."""
+    """Units of work, and the function that processes each of them."""
 
     do: "Callable[[Pipeline, Unit], Result]"
-    """A function of a module, or a partial one: it is sent by its name."""
+    """A function defined in a module, or a `partial` of one. It is pickled by its name."""
     units: Sequence[Unit]
     most_in_part: int = MOST_IN_PART
     in_order: bool = False
-    """Whether results come in the order of the units, or as soon as they are done."""
+    """Whether results are yielded in the order of the units. If not, they are yielded as soon as they are available."""
 
     def parts(self, workers: int) -> list[range]:
-        """Cut the units into parts for so many workers."""
+        """Divide the units into parts, as ranges of their indices, for this number of workers."""
         count = len(self.units)
         most = max(1, min(self.most_in_part, count // (PARTS * workers)))
         return [range(k, min(k + most, count)) for k in range(0, count, most)]
@@ -43,34 +43,33 @@ class Work(Generic[Unit, Result]):
 
 @dataclass(frozen=True)
 class Place:
-    """A bundle, and how each worker runs it."""
+    """Bundle that workers open, and settings to run it with."""
 
     bundle: str
-    """A path that all machines have, or the name of a built-in model."""
+    """Path of the bundle, valid on all machines, or the name of a built-in model."""
     settings: dict[str, Any]
-    """What `settings_of_pipeline` is to be of it, as `flat` gives it: a worker with another bundle, or calibration, is
-    an error."""
+    """Expected `settings_of_pipeline`, as `flat` returns them. A worker with another bundle or calibration fails."""
     versions: dict[str, str]
-    """Of the packages that results depend on (`versions_here`), where workers may have others: that is an error."""
+    """Expected `versions_here`. A worker with other versions fails. Empty if workers run on this machine."""
     backend: str
     threads: int
     tiling: dict[str, Any]
-    """`pixel_budget` and `overlap`, where they are given."""
+    """`pixel_budget` and `overlap`, if they are given."""
 
 
 class Fleet(Protocol):
-    """Workers, each with a pipeline."""
+    """Workers that hold one pipeline each."""
 
     @property
     def backend(self) -> str:
-        """As `Pipeline.backend` is of the workers' pipelines."""
+        """`Pipeline.backend` of the workers' pipelines."""
 
     def run(self, work: Work[Unit, Result]) -> Iterator[tuple[Unit, Result | None]]:
-        """Do all units; each comes with its result, or with None if every worker that began it died.
+        """Process all units. Yield each with its result, or with None if every worker that tried it died.
 
         Raises:
-            Exception: what a worker could not open its pipeline for, or `do` raised.
-            BackendError: if the workers cannot be kept alive.
+            Exception: whatever `do` raised, or a worker raised while it opened its pipeline.
+            BackendError: if workers die repeatedly before they have opened their pipelines.
         """
 
 
@@ -78,8 +77,8 @@ def open_pipeline(place: Place) -> "Pipeline":
     """Open the pipeline of a worker.
 
     Raises:
-        InputError: if another bundle is there than the one that is meant, or another version of a package.
-        BundleError, BackendError: as of `load`.
+        InputError: if the bundle, or the version of a package, is not that of the command.
+        BundleError, BackendError: as from `load`.
     """
     from caflow_deploy.silence import silence
 
@@ -90,11 +89,13 @@ def open_pipeline(place: Place) -> "Pipeline":
     here = versions_here() if place.versions else {}
     for package, wanted in place.versions.items():
         if (found := here[package]) != wanted:
-            raise InputError(f"wanted {package} {wanted}, as where the command runs, found {found}: install that one")
+            raise InputError(
+                f"{package} {found} is installed, but the command runs with {wanted}; install {package} {wanted}"
+            )
     pipe = load(place.bundle, place.backend, place.threads, **place.tiling)
     if flat(settings_of_pipeline(pipe)) != place.settings:
         raise InputError(
-            f"{pipe.folder} is another bundle, or another calibration, than where the command runs: copy that one"
+            f"{pipe.folder} is not the bundle of the command, or has another calibration; copy the command's bundle"
         )
     return pipe
 

@@ -1,7 +1,7 @@
-"""Workers that are processes of this machine.
+"""Workers that are processes on this machine.
 
-Each is a pool of one process: a process that dies breaks its pool alone, so what it was doing is known. All end when
-the process that started them closes the lifeline, or is killed.
+Each worker is a pool of one process. If a process dies, only its own pool breaks, so the units it was processing are
+known. Workers watch a pipe, the lifeline. They end when the process that started them closes it or is killed.
 """
 
 import multiprocessing
@@ -26,7 +26,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 class LocalFleet:
-    """Processes of this machine; they start when there is work."""
+    """Worker processes on this machine. They start at the first call of `run`."""
 
     def __init__(self, place: Place, size: int) -> None:
         self.place, self.size = place, size
@@ -35,23 +35,23 @@ class LocalFleet:
 
     @property
     def backend(self) -> str:
-        """As `Pipeline.backend` is of the workers' pipelines."""
+        """`Pipeline.backend` of the workers' pipelines."""
         return str(self.place.settings["backend"])
 
     def run(self, work: Work[Unit, Result]) -> Iterator[tuple[Unit, Result | None]]:
-        """As `Fleet.run`."""
+        """Process all units, as `Fleet.run`."""
         found = self._results(work)
         return ((work.units[number], result) for number, result in (_ordered(found) if work.in_order else found))
 
     def close(self) -> None:
-        """End all workers, whatever they do."""
+        """End all workers, even if they are busy."""
         self._writer.close()
         for worker in self._workers:
             worker.close()
         self._lifeline.close()
 
     def _results(self, work: Work[Unit, Result]) -> Iterator[tuple[int, Result | None]]:
-        """Numbers of units, as they are done."""
+        """Yield the indices of units with their results, in the order in which they are finished."""
         do, units, parts = work.do, work.units, deque(work.parts(self.size))
         while len(self._workers) < min(self.size, len(parts)):
             self._workers.append(_Worker(self.place, self._lifeline))
@@ -68,8 +68,8 @@ class LocalFleet:
                     lost_starts += not part
                     if lost_starts == ATTEMPTS * self.size:
                         raise BackendError(
-                            f"{lost_starts} workers in a row died while they opened {self.place.bundle}: perhaps "
-                            "memory is short, give fewer --workers"
+                            f"{lost_starts} workers in a row died while they opened {self.place.bundle}, perhaps for "
+                            "lack of memory; give fewer --workers"
                         ) from None
                     attempts.update(part)
                     yield from ((number, None) for number in part if attempts[number] == ATTEMPTS)
@@ -85,28 +85,28 @@ class LocalFleet:
 
 
 class _Worker:
-    """A pool of one process."""
+    """One worker: a pool of one process."""
 
     def __init__(self, place: Place, lifeline: Connection) -> None:
         self.place, self.lifeline = place, lifeline
         self.pool = self._pool()
 
     def begin(self, do: Callable[..., Result], units: Sequence[Any]) -> "Future[list[Result]]":
-        """Send it a part of the work; an empty one is done as soon as the pipeline is open."""
+        """Send units to the worker. Without units, the future is done as soon as the pipeline is open."""
         with _heedless_of_ctrl_c():
             try:
                 return self.pool.submit(_do, do, units)
-            except BrokenProcessPool:  # it died while it had nothing to do
+            except BrokenProcessPool:  # the process died while it was idle
                 self.restart()
                 return self.pool.submit(_do, do, units)
 
     def restart(self) -> None:
-        """Put another process in place of one that died."""
+        """Replace a process that died."""
         self.close()
         self.pool = self._pool()
 
     def close(self) -> None:
-        """Wait for the process, which has died or will, as the lifeline is closed."""
+        """Wait until the process has ended. It has died already, or ends because the lifeline is closed."""
         self.pool.shutdown(cancel_futures=True)
 
     def _pool(self) -> ProcessPoolExecutor:
@@ -115,7 +115,7 @@ class _Worker:
 
 @contextmanager
 def open_local_fleet(place: Place, size: int) -> Iterator[LocalFleet]:
-    """Processes of this machine, which end with the block."""
+    """Yield worker processes on this machine that end with the block."""
     fleet = LocalFleet(place, size)
     try:
         yield fleet
@@ -135,7 +135,7 @@ def _ordered(results: "Iterator[tuple[int, Result | None]]") -> "Iterator[tuple[
 
 @contextmanager
 def _heedless_of_ctrl_c() -> Iterator[None]:
-    """Processes that are started in the block never see Ctrl-C, not even while they start: the command ends them."""
+    """Block Ctrl-C for processes that are started in the block, also while they start. The command ends them itself."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -147,14 +147,18 @@ def _heedless_of_ctrl_c() -> Iterator[None]:
 
 
 class _Here:
-    """What a worker's process holds."""
+    """State of a worker process."""
 
     pipe: "Pipeline | None" = None
     wrong: Exception | None = None
 
 
 def _open(place: Place, lifeline: Connection) -> None:
-    """Begin a worker. What goes wrong is said by its first part: here it would be printed, and lost."""
+    """Initialize a worker process: open its pipeline.
+
+    An error is stored and raised by the first part of the work, because an error of the initializer never reaches the
+    command.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     try:
@@ -164,13 +168,13 @@ def _open(place: Place, lifeline: Connection) -> None:
 
 
 def _end_with(lifeline: Connection) -> None:
-    """End this process when the other end of the lifeline is closed, or the process that holds it is gone."""
+    """End this process when the other end of the lifeline is closed, or when the process that holds it has ended."""
     lifeline.poll(None)
     os._exit(1)
 
 
 def _do(do: "Callable[[Pipeline, Unit], Result]", units: Sequence[Unit]) -> list[Result]:
-    """A part of the work."""
+    """Process a part of the work in a worker process."""
     if _Here.wrong is not None:
         raise _Here.wrong
     assert _Here.pipe is not None

@@ -1,4 +1,4 @@
-"""What Ray says on its own, kept off standard output, and without what is known to be harmless."""
+"""Redirection of Ray's own messages to standard error, without those that are known to be harmless."""
 
 import os
 import sys
@@ -7,14 +7,17 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from threading import Thread
 
 HARMLESS = (b"has constructor arguments in the object store",)
-"""Of Ray's C++ part. That the arguments of Ray Data's actors could be lost; Ray Data holds them (Ray's issue 53727)."""
+"""Parts of harmless messages from Ray's C++ code. This one warns that constructor arguments of actors could be lost,
+but Ray Data keeps them (issue 53727 of Ray)."""
 PATIENCE_S = 1.0
+"""Time to wait at the end for messages that are still being copied, in seconds."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Begin before Ray is imported. What Python writes goes to standard error, line by line as it is; what C++ writes,
-    too, but for harmless lines.
+    """Send everything that is printed in the block to standard error. Must be entered before Ray is imported.
+
+    Output of Python code is written unchanged, line by line. Output of C++ code is written without harmless lines.
     """
     sys.stderr.flush()
     real = os.dup(2)
@@ -31,7 +34,7 @@ def quiet() -> Iterator[None]:
         ):
             yield
     finally:
-        os.dup2(real, 2)  # ends the pipe, where no process that Ray started has it still
+        os.dup2(real, 2)  # closes the pipe, unless a process that Ray started still holds it
         copying.join(PATIENCE_S)
 
 

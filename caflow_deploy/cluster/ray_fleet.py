@@ -1,4 +1,4 @@
-"""Workers that are actors on the machines of a Ray cluster, by Ray Data."""
+"""Workers that are actors on the machines of a Ray cluster. Ray Data starts them and distributes the work."""
 
 import logging
 import pickle
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RayFleet:
-    """Actors of a cluster."""
+    """Workers on a Ray cluster."""
 
     ray: Any
     place: Place
@@ -30,11 +30,11 @@ class RayFleet:
 
     @property
     def backend(self) -> str:
-        """As `Pipeline.backend` is of the actors' pipelines."""
+        """`Pipeline.backend` of the workers' pipelines."""
         return str(self.place.settings["backend"])
 
     def run(self, work: Work[Unit, Result]) -> Iterator[tuple[Unit, Result | None]]:
-        """As `Fleet.run`."""
+        """Process all units, as `Fleet.run`."""
         parts, units = work.parts(self.size), work.units
         rows = [{"work": pickle.dumps([(number, units[number]) for number in part])} for part in parts]
         if not rows:
@@ -47,23 +47,24 @@ class RayFleet:
                 for number, result in results:
                     yield units[number], result
         except self.ray.exceptions.RayError as error:
-            # Its last line is the cause; those before say where it came from.
+            # The last line of the error is its cause; the lines before it are a traceback.
             cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise BackendError(f"Ray cannot go on: {cause}") from None
+            raise BackendError(f"Ray failed: {cause}") from None
 
     def _dataset(self, rows: list[dict[str, bytes]], work: Work[Any, Any]) -> Any:
         import ray.data
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what is raised is said
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised and reported by the command
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
-        context.execution_no_progress_timeout_s = -1  # an image may be as large as it likes
+        context.execution_no_progress_timeout_s = -1  # no timeout: a large image takes long
         context.execution_options.preserve_order = work.in_order
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         attempts = ray.remote(Attempts).options(num_cpus=0, scheduling_strategy=here).remote()
         size = min(self.size, len(rows))
-        sent = pickle.dumps(work.do)  # an actor silences OpenCV before it loads what imports it
+        # Pickled here, so that an actor silences OpenCV before it imports the module of this function.
+        sent = pickle.dumps(work.do)
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             Worker,
             fn_constructor_args=(self.place, sent, attempts, ATTEMPTS * size),
@@ -76,16 +77,16 @@ class RayFleet:
 
 @contextmanager
 def open_ray_fleet(address: str | None, place: Place, workers: int | None) -> Iterator[RayFleet]:
-    """Actors on a cluster; they end with the block.
+    """Yield workers on a Ray cluster that end with the block.
 
     Arguments:
-        address: as of `cluster`.
-        place: its backend may be "auto": CUDA where the cluster has GPUs, and ONNX Runtime's package for them is
-            installed here.
-        workers: actors; by default one on each GPU, or on so many processors as it has threads.
+        address: as in `cluster`.
+        place: the bundle to open. Its backend "auto" is CUDA if the cluster has GPUs and onnxruntime-gpu is installed
+            on this machine, otherwise the CPU.
+        workers: number of workers; None is one for each GPU, or one for every `place.threads` cores of a machine.
 
     Raises:
-        InputError: if the cluster cannot be reached, or no machine of it is large enough for an actor.
+        InputError: if the cluster cannot be reached, or no machine has enough cores, or a GPU, for a worker.
     """
     with quiet(), cluster(address) as ray:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -94,31 +95,36 @@ def open_ray_fleet(address: str | None, place: Place, workers: int | None) -> It
         backend = auto if place.backend == "auto" else place.backend
         room = gpus if backend == "cuda" else sum(int(node.get("CPU", 0)) // place.threads for node in nodes)
         if not room:
-            wanted = "a GPU" if backend == "cuda" else f"{place.threads} processors: give fewer --threads"
+            wanted = (
+                "a GPU; give --backend cpu" if backend == "cuda" else f"{place.threads} cores; give fewer --threads"
+            )
             raise InputError(f"no machine of the cluster has {wanted}")
-        heed_sigterm()  # again: Ray has set its own handler
+        heed_sigterm()  # again, because Ray has replaced the handler
         settings = {**place.settings, "backend": f"onnxruntime {backend}"}
         yield RayFleet(ray, replace(place, backend=backend, settings=settings), workers or room)
 
 
 class Attempts:
-    """An actor that knows what was begun and not ended: what kills its actor is not to be begun for ever."""
+    """Actor that counts how often each unit was begun without being finished.
+
+    Ray restarts workers that die. This count stops a unit that kills its worker from being tried forever.
+    """
 
     def __init__(self) -> None:
         self.begun: Counter[int | None] = Counter()
 
     def begin(self, number: int | None) -> int:
-        """How often a unit, or with None the opening of a pipeline, was begun since it was last ended."""
+        """Count the beginning of a unit, or of opening a pipeline if `number` is None. Return the count so far."""
         self.begun[number] += 1
         return self.begun[number]
 
     def end(self, number: int | None) -> None:
-        """It was."""
+        """Remove the count of a unit, or of opening a pipeline if `number` is None, because it is finished."""
         del self.begun[number]
 
 
 class Worker:
-    """An actor. What goes wrong is a result as well: Ray would print it, and lose the exception's own type."""
+    """Actor that processes units. It returns exceptions as results: Ray would print them and change their types."""
 
     def __init__(self, place: Place, do: bytes, attempts: Any, most_starts: int) -> None:
         import ray
@@ -128,8 +134,8 @@ class Worker:
         try:
             if self._begin(None) > most_starts:
                 raise BackendError(
-                    f"{most_starts} workers in a row died while they opened {place.bundle}: perhaps memory is short, "
-                    "give fewer --workers"
+                    f"{most_starts} workers in a row died while they opened {place.bundle}, perhaps for lack of "
+                    "memory; give fewer --workers"
                 )
             self.pipe = open_pipeline(place)
             self.do = pickle.loads(do)
@@ -138,7 +144,7 @@ class Worker:
         self.attempts.end.remote(None)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        """One part of the work."""
+        """Process parts of the work, and return their pickled results."""
         return {"results": [pickle.dumps(self.wrong or self._do(pickle.loads(work))) for work in batch["work"]]}
 
     def _do(self, part: list[tuple[int, Any]]) -> list[tuple[int, Any]] | Exception:
@@ -157,7 +163,7 @@ class Worker:
 
 
 def _explained(error: Exception) -> Exception:
-    """With the machine's name; of what is not expected also where it was raised."""
+    """Return an error with the name of this machine. An unexpected error keeps its type and gets its traceback."""
     if isinstance(error, CaflowError | OSError):
         return InputError(f"on {socket.gethostname()}: {error}")
     error.add_note(traceback.format_exc())

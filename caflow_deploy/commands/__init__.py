@@ -1,1 +1,1 @@
-"""The commands of `caflow`, one file each. Heavy imports wait until a command runs."""
+"""Commands of `caflow`, one module each. Large libraries are imported only when a command runs."""

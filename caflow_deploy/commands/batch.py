@@ -1,4 +1,4 @@
-"""`caflow batch`: the former name of what `caflow image`, `caflow filter` and `caflow video` do with `--workers`."""
+"""`caflow batch`: deprecated name of `caflow image`, `caflow filter` and `caflow video` with `--workers`."""
 
 import os
 from collections.abc import Iterable
@@ -24,42 +24,42 @@ ANY_OPTION = click.Command(
             option.name: option for one in REPLACED for option in one.params if isinstance(option, click.Option)
         }.values(),
     ],
-    help="Deprecated, and removed in the next release: give --workers, or --ray, to caflow image, caflow filter or "
-    "caflow video, which this command calls. IN are images; or one list of pairs; or one video.",
+    help="Deprecated, and removed in the next release; use caflow image, caflow filter or caflow video with --workers "
+    "or --ray. This command calls one of them: IN are images, or one list of pairs, or one video.",
 )
-"""Tells inputs from the values of options."""
+"""Command with all options of the replaced commands. It is used only to separate inputs from values of options."""
 
 
 @click.command("batch", context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(arguments: tuple[str, ...]) -> None:
-    """Do what caflow image, caflow filter or caflow video does, by workers."""
+    """Call caflow image, caflow filter or caflow video with workers."""
     given = ANY_OPTION.make_context("caflow batch", list(arguments)).params
     with ending_on_errors():
         replaced = command_for(given["inputs"])
     name = f"caflow {replaced.name}"
     workers = [] if given["workers"] or given["ray"] else ["--workers", str(workers_here(given["backend"]))]
-    click.echo(f"caflow: caflow batch is deprecated: give the same to {name}, with --workers or --ray", err=True)
+    click.echo(f"caflow: caflow batch is deprecated; use {name} with --workers or --ray", err=True)
     context = replaced.make_context(name, [*workers, *arguments])
     with context:
         replaced.invoke(context)
 
 
 def command_for(inputs: Iterable[str]) -> click.Command:
-    """The command for such inputs.
+    """Return the command that processes these inputs.
 
     Raises:
-        InputError: if they are of several kinds.
+        InputError: if a video or a list of pairs is not the only input.
     """
     inputs = tuple(inputs)
     for text in inputs:
         if names_a_video(Path(text)) or is_list(Path(text)):
             if len(inputs) > 1:
-                raise InputError(f"{text}: wanted one video, or one list of pairs, and nothing else, or images alone")
+                raise InputError(f"{text}: a video or a list of pairs must be the only input")
             return video.command if names_a_video(Path(text)) else filtering.command
     return image.command
 
 
 def workers_here(backend: str) -> int:
-    """One for a GPU, or one for each core."""
+    """Return the default number of workers: one for a GPU, or one for each core."""
     return 1 if backend in GPU_BACKENDS and first_gpu() is not None else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""`caflow bench`: images per second and latency of a bundle on this machine."""
+"""`caflow bench`: measure latency and images per second of a bundle on this machine."""
 
 import json
 from dataclasses import asdict
@@ -22,14 +22,33 @@ from caflow_runtime.health.bench import Throughput, Timing, throughput
 from caflow_runtime.health.bench import bench as measure
 
 MOST_SIDE = 2**16
-"""Pixels."""
+"""Largest value of --side, in pixels."""
 
 
 @click.command("bench")
 @bundle_argument
-@click.option("--side", type=click.IntRange(1, MOST_SIDE), default=64, show_default=True, help="Of the square result.")
-@click.option("-n", "--samples", default="1,2,5,10", callback=numbers, show_default=True, help="Numbers of samples.")
-@click.option("--seconds", type=NumberRange(0), default=2.0, show_default=True, help="For each line.")
+@click.option(
+    "--side",
+    type=click.IntRange(1, MOST_SIDE),
+    default=64,
+    show_default=True,
+    help="Side of the square result, in pixels.",
+)
+@click.option(
+    "-n",
+    "--samples",
+    default="1,2,5,10",
+    callback=numbers,
+    show_default=True,
+    help="Numbers of samples to measure, separated by commas.",
+)
+@click.option(
+    "--seconds",
+    type=NumberRange(0),
+    default=2.0,
+    show_default=True,
+    help="Time to spend on each measurement, in seconds.",
+)
 @click.option(
     "--backend",
     type=BackendType(),
@@ -37,17 +56,20 @@ MOST_SIDE = 2**16
     multiple=True,
     default=["auto"],
     show_default=True,
-    help="Any number.",
+    help="Backend to measure, as in caflow image; repeat the option to measure several.",
 )
 @threads_option
 @json_option
 def command(
     bundle: Path, side: int, samples: list[int], seconds: float, backend: tuple[str, ...], threads: int, as_json: bool
 ) -> None:
-    """Time best-of-N with BUNDLE, x4-photo by default: how it grows with N, how many images run best together, and
-    what share of the device's measured peak that is."""
+    """Measure how fast BUNDLE, by default x4-photo, draws the best of N samples on this machine.
+
+    The first table has the latency for each N. The second table has the batch size with the most images per second, and
+    its speed relative to the measured peak of the device.
+    """
     before = used_memory()
-    for name in backend:  # what cannot be opened is said before anything is measured
+    for name in backend:  # report backends that cannot be opened before anything is measured
         open_pipeline(bundle, name, threads).close()
     timings: list[Timing] = []
     throughputs: list[Throughput] = []

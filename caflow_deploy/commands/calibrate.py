@@ -1,4 +1,4 @@
-"""`caflow calibrate`: what is typical, written into a bundle."""
+"""`caflow calibrate`: learn from photographs what is typical, and write it into a bundle."""
 
 import os
 from collections.abc import Iterator
@@ -19,18 +19,22 @@ from caflow_runtime.judge.reference import Reference
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 ENOUGH = 100
-"""Photographs: a share of 0.05 is then known to ±0.04."""
+"""Number of photographs below which a warning is printed. With 100, a fraction of 0.05 is known to ±0.04."""
 SIDES, TEMPERATURES = "64,128,256", "0,0.5,0.7,0.8,0.9,1"
 
 
 def temperatures_of(context: click.Context, parameter: click.Parameter, text: str) -> list[float]:
-    """The callback of --temperatures."""
+    """Parse the value of --temperatures."""
     try:
         found = [float(part) for part in text.split(",")]
     except ValueError:
         found = [-1.0]
     if not all(0 <= value < float("inf") for value in found) or len(set(found)) < len(found):
-        raise click.BadParameter(f"wanted different numbers such as 0.8,1, got {text!r}", context, parameter)
+        raise click.BadParameter(
+            f"must be different numbers of at least 0, separated by commas, such as 0.8,1; got {text!r}",
+            context,
+            parameter,
+        )
     return sorted(found)
 
 
@@ -40,19 +44,25 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
     "--data",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     required=True,
-    help="Folder of photographs that the model was not trained on; or of the subfolders A (conditions) and B "
-    "(targets), whose files have the same names. Pairs in one folder below these count as one photograph.",
+    help="Folder of photographs that the model was not trained on. Or a folder with the subfolders A (conditions) and "
+    "B (targets), whose files have the same names; all pairs in one folder below A and B count as one photograph.",
 )
-@click.option("--sides", default=SIDES, callback=numbers, show_default=True, help="Of crops, in pixels of targets.")
+@click.option(
+    "--sides",
+    default=SIDES,
+    callback=numbers,
+    show_default=True,
+    help="Sides of the square crops to learn from, in target pixels.",
+)
 @click.option(
     "--temperatures",
     default=TEMPERATURES,
     callback=temperatures_of,
     show_default=True,
-    help="Of samples: those that will be used.",
+    help="Temperatures of samples to learn from: all that will be used for drawing.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
-@click.option("--force", is_flag=True, help="Replace a calibration that is there already.")
+@click.option("--force", is_flag=True, help="Overwrite an existing calibration.")
 @running_options
 @max_pixels_option
 def command(
@@ -68,18 +78,18 @@ def command(
     overlap: int | None,
     max_pixels: int,
 ) -> None:
-    """Learn from photographs what is typical, and write that into BUNDLE, x4-photo by default: of true images and of
-    samples, coloured and grey, by size and complexity; and how well the spread of samples covers the truth.
+    """Learn from photographs which likelihoods are typical, and write them into BUNDLE, by default x4-photo.
 
-    Some hundred photographs make it dependable.
+    True images and samples are learned separately, coloured and grey, by size and complexity. The command also measures
+    how well the spread of the samples covers the true images. A reliable calibration takes some hundred photographs.
     """
     with ending_on_errors():
         _check_free(find_bundle(bundle), force)
-    # The old calibration may be of another bundle, or damaged. It stays in its place until there is a new one.
+    # An existing calibration may be damaged or belong to another bundle, so do not read it. It is replaced at the end.
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap, is_calibrated=False)
     with ending_on_errors():
         if not os.access(pipe.folder, os.W_OK):
-            raise InputError(f"{pipe.folder} cannot be written to: calibrate a copy of it")
+            raise InputError(f"{pipe.folder} is not writable; calibrate a copy of it")
         pairs = with_grey_copies(pipe.manifest.model, _pairs(pipe, data, sides, max_pixels))
         found = calibrate(pipe, pairs, temperatures, seed)
         calibration.write_calibration(pipe.folder, found)
@@ -94,11 +104,14 @@ def command(
     _print_coverage(found.coverage)
     click.echo(f"{pipe.folder}: calibrated with {found.truth.images} crops of {found.photographs} photographs")
     if found.photographs < ENOUGH:
-        click.echo(f"caflow: of fewer than {ENOUGH} photographs: the shares that are rejected will be rough", err=True)
+        click.echo(
+            f"caflow: fewer than {ENOUGH} photographs: the fraction of good images that is rejected may differ from α",
+            err=True,
+        )
 
 
 def _print_groups(truth: Reference) -> None:
-    """Those that an image can be judged in."""
+    """Print the groups of images that the calibration distinguishes, with the smallest typicality of each."""
     kinds = (("coloured", truth.coloured), ("grey", truth.grey))
     rows = [
         [", ".join(part for part in (word, group.name) if part), str(group.images), f"{1 / (group.images + 1):.2g}"]
@@ -110,29 +123,31 @@ def _print_groups(truth: Reference) -> None:
 
 
 def _print_coverage(coverage: list[Coverage]) -> None:
-    """How often the true image lies between the lowest and the highest sample."""
+    """Print how often the true image lies between the lowest and the highest sample, and how often it should."""
     rows = [
         [f"level {one.level}, {one.quantity}s of blocks", f"{one.inside:.0%}", f"{one.expected:.0%}"]
         for one in coverage
     ]
     first = coverage[0]
     title = f"true images among {len(first.counts) - 1} samples, τ = {first.temperature:g}"
-    print_table([title, "inside", "wanted"], rows)
+    print_table([title, "inside", "expected"], rows)
 
 
 def _check_free(folder: Path, force: bool) -> None:
-    """Refuse to replace a calibration that can be used, unless `force`: by default it is the built-in model's own."""
+    """Refuse to overwrite a valid calibration without `force`: without BUNDLE it would be the built-in model's own."""
 
     try:
         found = read_calibration(folder)
     except WrongCalibration:
         return
     if found is not None and not force:
-        raise InputError(f"{folder} is calibrated already: give --force to replace that, or calibrate a copy of it")
+        raise InputError(
+            f"{folder} is calibrated already; give --force to overwrite the calibration, or calibrate a copy of it"
+        )
 
 
 def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int) -> Iterator[Pair]:
-    """Of all photographs that can be read and are large enough; the others are named."""
+    """Yield the pairs of all photographs that are readable and large enough. Report the others."""
 
     paths = photographs_in(data)
     with progress_bar() as progress:
@@ -141,9 +156,9 @@ def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int) -> Ite
             try:
                 found = pairs_of(path, data, pipe.manifest.model, sides, max_pixels)
             except UnreadableImage as error:
-                click.echo(f"caflow: left out: {error}", err=True)
+                click.echo(f"caflow: skipped: {error}", err=True)
             else:
                 if not found:
-                    click.echo(f"caflow: left out: {path}: smaller than {min(sides)}×{min(sides)} pixels", err=True)
+                    click.echo(f"caflow: skipped: {path}: smaller than {min(sides)}×{min(sides)} pixels", err=True)
                 yield from found
             progress.advance(task)

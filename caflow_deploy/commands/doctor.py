@@ -1,4 +1,4 @@
-"""`caflow doctor`: what works here, and what to do about what does not."""
+"""`caflow doctor`: check what works on this machine, and print what to do about the rest."""
 
 import json
 import sys
@@ -19,14 +19,14 @@ from caflow_runtime.path_text import as_text
 @bundle_argument
 @json_option
 def command(bundle: Path, as_json: bool) -> None:
-    """What is installed, which backends work, and whether BUNDLE, x4-photo by default, computes what it should.
+    """Check the installation, the backends, and whether BUNDLE, by default x4-photo, gives correct results here.
 
-    The exit code is 1 if a check failed.
+    The command also prints what to do about everything that is missing or fails. The exit code is 1 if a check failed.
     """
 
     checks = list(check_environment())
     with progress_bar(hidden=as_json) as progress:
-        progress.add_task("trying the bundle", total=None)
+        progress.add_task("checking the bundle", total=None)
         checks += check_bundle(find_bundle(bundle))
     if as_json:
         for check in checks:

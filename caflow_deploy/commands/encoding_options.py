@@ -1,4 +1,4 @@
-"""How the result of `caflow video` is encoded."""
+"""Options about the encoding of the result of `caflow video`."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ CODECS = ["h264", "hevc", "av1", "vp9", "ffv1"]
 
 @dataclass(frozen=True)
 class EncodingOptions:
-    """What the command was told of how the result is encoded."""
+    """Values of the options about encoding."""
 
     codec: Codec | None
     crf: int
@@ -36,13 +36,16 @@ class EncodingOptions:
     pixel_format: str | None
 
     def of(self, info: VideoInfo, output: Path, sides: tuple[int, int], running: Running) -> Encoding:
-        """With as many bits as the source, and in hardware where that is there and one process does all.
+        """Return the encoding of a result. Bits that are not given are those of the source.
+
+        The encoding is in hardware if that is available and no other processes do the work.
 
         Arguments:
+            info: the source.
             sides: height and width of the result.
 
         Raises:
-            InputError: if that cannot be encoded, or not into such a file.
+            InputError: if the encoder, or the format of the output file, does not support the encoding.
         """
         running.refuse({"--encoder nvenc": self.encoder == "nvenc"})
         bits = bits_of(self.pixel_format) if self.pixel_format else info.bits
@@ -55,13 +58,13 @@ class EncodingOptions:
         return encoding
 
     def writer(self, out: BinaryIO, info: VideoInfo) -> PipeWriter:
-        """What writes frames to standard output, which are not encoded there.
+        """Return the writer of frames to standard output. They are not encoded.
 
         Raises:
-            InputError: if that is not possible.
+            InputError: if --codec or --preset is given, or the pixel format is not supported.
         """
         if self.codec is not None or self.preset is not None:
-            raise InputError("-o - is not encoded: leave --codec and --preset to the command that reads it")
+            raise InputError("-o - writes frames that are not encoded; remove --codec and --preset")
         return PipeWriter(out, info, self.pixel_format)
 
     def _in_hardware(self, software: Encoding, sides: tuple[int, int], running: Running) -> Encoding:
@@ -72,7 +75,7 @@ class EncodingOptions:
             return replace(software, hardware=True)
         if self.encoder == "nvenc":
             raise InputError(
-                f"--encoder nvenc: it cannot encode {software.codec} of {width}×{height} here: leave it out"
+                f"--encoder nvenc: NVENC cannot encode {software.codec} of {width}×{height} here; remove --encoder"
             )
         return software
 

@@ -1,4 +1,4 @@
-"""`caflow filter`: which pairs of a list are typical of a model, one verdict each."""
+"""`caflow filter`: judge whether each pair of a list is typical, and write one verdict per pair."""
 
 import math
 import sys
@@ -41,19 +41,25 @@ from caflow_runtime.judge.whole_list import SMALL_P, WholeList
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 FEWEST_IN_LIST = 20
-"""Pairs that must be judged before anything is said of them together."""
+"""Number of judged pairs below which the list as a whole is not compared with the calibration."""
 
 
 @click.command("filter")
 @click.argument("source", metavar="[PAIRS]", type=click.Path(path_type=Path), required=False)
-@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="A folder.")
-@click.option("--targets", metavar="GLOB", help="With --conditions, in place of PAIRS: paired in sorted order.")
+@click.option(
+    "-o", "--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Folder for the results."
+)
+@click.option(
+    "--targets",
+    metavar="GLOB",
+    help="Targets to judge, in place of PAIRS. They are paired with the files of --conditions in sorted order.",
+)
 @click.option("--conditions", metavar="GLOB")
 @bundle_option
 @alpha_option
 @accepted_option
 @parquet_option
-@click.option("--force", is_flag=True, help="Begin anew, whatever DIR holds.")
+@click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")
 @running_options
 @workers_options
 @max_pixels_option
@@ -74,15 +80,17 @@ def command(
     metrics_port: int | None,
     as_json: bool,
 ) -> None:
-    """Judge PAIRS of targets and conditions: a .csv with these columns, a .jsonl with these fields, or a folder with
-    A (conditions) and B (targets) in it.
+    """Judge whether the pairs of a target and a condition in PAIRS are typical.
 
-    DIR/scores.jsonl then says of each whether its likelihood is typical, level by level. The same command resumes after
-    a stop. A pair that cannot be scored is reported and the others are done; the exit code is then 1. 16 bits
-    count as 8, transparency does not count.
+    PAIRS is a .csv file with the columns target and condition, a .jsonl file with these fields, or a folder with the
+    subfolders A (conditions) and B (targets).
+
+    DIR/scores.jsonl gets a line for each pair, with its verdict, its typicality and its likelihood, in total and for
+    each level. The same command resumes after a stop. A pair that fails is reported, and the others are still judged;
+    the exit code is then 1. All images count with 8 bits per channel, and without transparency.
     """
     running.refuse({"--metrics": metrics_port is not None})
-    if running.ray is not None:  # whose workers have other working directories
+    if running.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
         source, output = source and source.absolute(), output.absolute()
         targets, conditions = (glob and str(Path(glob).absolute()) for glob in (targets, conditions))
     with ending_on_errors():
@@ -106,33 +114,41 @@ def command(
 
 
 def _by_workers(fleet: Fleet, pairs: Sequence[FilePair], alpha: float, max_pixels: int) -> Iterator[Verdict]:
-    """In the order of the list. Batches do not cross a multiple of `BATCH`: a worker gets what is between two."""
+    """Yield verdicts in the order of the list. Workers get `BATCH` pairs at a time: the same batches as one process.
+
+    Raises:
+        BackendError: if every worker that tried some pairs died.
+    """
     batches = [pairs[k : k + BATCH] for k in range(0, len(pairs), BATCH)]
     do = partial(judge, alpha=alpha, max_pixels=max_pixels)
     for batch, verdicts in fleet.run(Work(do, batches, most_in_part=1, in_order=True)):
         if verdicts is None:
             raise BackendError(
-                f"{batch[0].target} and what follows: its worker died each time: give fewer --workers, or begin anew, "
-                "by --force, with a --pixel-budget"
+                f"{batch[0].target} and the pairs after it: every worker that tried them died, perhaps for lack of "
+                "memory; give fewer --workers, or start again with --force and a smaller --pixel-budget"
             )
         yield from verdicts
 
 
 def warn_of_small(alpha: float, pipe: Pipeline) -> None:
-    """Say it where nothing can be rejected.
+    """Warn if α is so small that no pair can be rejected.
 
     Raises:
         InputError: if the bundle is not calibrated.
     """
     if (smallest := smallest_typicality(pipe)) >= alpha:
-        click.echo(f"caflow: calibrated with too few pairs to reject any at α ≤ {smallest:.3g}", err=True)
+        click.echo(
+            f"caflow: no pair can be rejected: the calibration has too few pairs for α ≤ {smallest:.3g}; give a larger "
+            "--alpha, or calibrate with more photographs",
+            err=True,
+        )
 
 
 def check_job(source: Path | None, output: Path, pairs: list[FilePair], accepted: Accepted, parquet: bool) -> None:
-    """What can be known to go wrong before anything is computed.
+    """Check everything that can fail at the end of the job before anything is computed.
 
     Raises:
-        InputError
+        InputError: if a package is missing, or the accepted targets cannot be listed, copied or linked.
     """
     if parquet:
         import_pyarrow()
@@ -146,23 +162,26 @@ def check_job(source: Path | None, output: Path, pairs: list[FilePair], accepted
 
 
 def _pairs(source: Path | None, targets: str | None, conditions: str | None) -> list[FilePair]:
-    """Those of a list or a folder, or of two globs.
+    """Return the pairs of a list, of a folder, or of two globs.
 
     Raises:
-        InputError
+        InputError: if there are no pairs, or the options contradict each other.
     """
 
     if source is not None and targets is None and conditions is None:
         return list_pairs(source)
     if source is not None or targets is None or conditions is None:
-        raise InputError("wanted PAIRS, or both of --targets and --conditions")
+        raise InputError("give PAIRS, or both --targets and --conditions")
     found = [[Path(glob)] if Path(glob).is_file() else matches(glob) for glob in (targets, conditions)]
     for glob, files in zip((targets, conditions), found, strict=True):
         if not files:
-            raise InputError(f"{glob}: wanted a glob that matches some files, found none")
+            raise InputError(f"{glob}: no file matches this glob")
     counts = [len(files) for files in found]
     if counts[0] != counts[1]:
-        raise InputError(f"wanted as many conditions as targets, got {counts[0]} targets, {counts[1]} conditions")
+        raise InputError(
+            f"--targets and --conditions must match the same number of files; got {counts[0]} targets and {counts[1]} "
+            "conditions"
+        )
     return [FilePair(str(target), str(condition)) for target, condition in zip(*found, strict=True)]
 
 
@@ -174,9 +193,9 @@ def run_job(
     as_json: bool,
     metrics: Metrics | None = None,
 ) -> bool:
-    """Take the verdicts that are left of a job, and report each pair; False if nothing is left."""
+    """Write the missing verdicts of a job and report each pair. Return False if the job was complete already."""
 
-    stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
+    stdout = sys.stdout  # the real one: while Ray runs, sys.stdout leads to standard error
     count = len(job.pairs)
     is_new = job.done < count
     try:
@@ -192,16 +211,17 @@ def run_job(
                 progress.update(task, completed=job.done)
         return job.finish(accepted, parquet) or is_new
     except KeyboardInterrupt as stop:
-        end(f"stopped after {job.done} of {count} pairs: run the same command again to resume", exit_code(stop))
-    except (CaflowError, OSError) as error:  # what is done is kept
-        end(f"{error}: {job.done} of {count} pairs are done; run the same command again to resume", FAILED)
+        end(f"stopped after {job.done} of {count} pairs; run the same command again to resume", exit_code(stop))
+    except (CaflowError, OSError) as error:  # verdicts that are written are kept
+        end(f"{error}: {job.done} of {count} pairs are finished; run the same command again to resume", FAILED)
 
 
 def report_job(job: FilterJob, alpha: float, photographs: int, is_new: bool, as_json: bool) -> None:
-    """What became of all pairs, and the exit code.
+    """Report the outcome of all pairs, and end the command if some failed.
 
     Arguments:
-        photographs: of the calibration.
+        photographs: number of photographs of the calibration.
+        is_new: False if the job was complete already.
     """
     counts, whole = Counter[str](), WholeList(photographs)
     for verdict in job.verdicts():
@@ -209,15 +229,15 @@ def report_job(job: FilterJob, alpha: float, photographs: int, is_new: bool, as_
         whole.add(math.nan if verdict.image_typicality is None else verdict.image_typicality)
     share = counts["rejected"] / whole.count if whole.count else 0.0
     if not is_new:
-        click.echo(f"{job.folder} is done already", err=as_json)
+        click.echo(f"{job.folder} is already complete", err=as_json)
     if not as_json:
         unjudged = f"{counts['unjudged']} unjudged, " if counts["unjudged"] else ""
         click.echo(
-            f"by image typicality: {counts['accepted']} accepted, {counts['rejected']} rejected ({share:.1%}; of pairs "
-            f"like those of calibration {alpha:.1%}), {unjudged}{counts['error']} errors → {job.folder}"
+            f"by image typicality: {counts['accepted']} accepted, {counts['rejected']} rejected ({share:.1%}; expected "
+            f"for pairs like those of the calibration: {alpha:.1%}), {unjudged}{counts['error']} errors → {job.folder}"
         )
     if whole.count >= FEWEST_IN_LIST:
         like = "unlike" if whole.p_value < SMALL_P else "like"
-        click.echo(f"together they are {like} those of calibration: p = {whole.p_value:.2g}", err=as_json)
+        click.echo(f"as a whole, the pairs are {like} those of the calibration: p = {whole.p_value:.2g}", err=as_json)
     if counts["error"]:
         end(f"{counts['error']} of {len(job.pairs)} pairs failed", FAILED)

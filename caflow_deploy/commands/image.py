@@ -1,4 +1,4 @@
-"""`caflow image`: files and folders of images in, the best of N samples out."""
+"""`caflow image`: draw N samples of each image in files and folders, and write the best one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -58,33 +58,50 @@ from caflow_runtime.rows.draw import Draw
 @click.command("image")
 @click.argument("inputs", metavar="IN...", type=click.Path(), nargs=-1, required=True)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder; or a file, for one image."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for the results; or a file name, for a single image; or - for standard output.",
 )
 @bundle_option
-@samples_option("Of which the best is kept.")
+@samples_option("Number of samples to draw of each image; the best one is written.")
 @drawing_options
 @click.option(
     "--keep",
     metavar="N,N,…",
     callback=numbers,
-    help="Progressive: samples that run at each level, from -n down. Faster; what is dropped might have won.",
+    help="Progressive best-of-N: number of samples that are computed at each level, coarsest first, beginning with the "
+    "value of -n. It is faster, but a sample that is dropped early might have become the best.",
 )
 @consistent_option
 @size_options
 @click.option(
     "--bits",
     type=click.Choice(["8", "16"]),
-    help="Per channel of the results; 16 is for PNG and TIFF.  [default: as IN, where the format of the result can]",
+    help="Bits per channel of the results; 16 requires PNG or TIFF.  [default: as in IN, if the format of the result "
+    "supports it]",
 )
 @click.option(
     "--mask",
     type=click.Path(path_type=Path),
-    help="Inpainting: an image as large as IN whose white pixels are filled; or a folder with one for each image, of "
-    "the same name.",
+    help="Inpainting only: image of the size of IN whose white pixels mark what to fill; or a folder with one such "
+    "image for each input image, of the same name.",
 )
-@click.option("--keep-all", is_flag=True, help="Write the other samples too, as NAME-2.png …, in order of rank.")
-@click.option("--sheet", is_flag=True, help="Write NAME-sheet.png: input, samples with their likelihoods, uncertainty.")
-@click.option("--maps", is_flag=True, help="Write NAME-likelihood.png, one for each level, and NAME-uncertainty.png.")
+@click.option(
+    "--keep-all", is_flag=True, help="Also write the other samples, as NAME-2.png, NAME-3.png …, in order of rank."
+)
+@click.option(
+    "--sheet",
+    is_flag=True,
+    help="Also write NAME-sheet.png: the input, all samples with their likelihoods, and the uncertainty map.",
+)
+@click.option(
+    "--maps",
+    is_flag=True,
+    help="Also write maps of where the result is unlikely, NAME-likelihood.png and one for each level, and of where "
+    "the samples differ, NAME-uncertainty.png.",
+)
 @rejecting_options
 @redraws_option
 @judge_option
@@ -95,7 +112,7 @@ from caflow_runtime.rows.draw import Draw
 @metrics_option
 @json_option
 @saying_options
-@click.option("--force", is_flag=True, help="Begin anew, and overwrite files that are there already.")
+@click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")
 @gathered(Saying, "saying")
 @gathered(DrawingOptions, "drawing")
 @gathered(ResultFiles, "files")
@@ -119,25 +136,26 @@ def command(
     saying: Saying,
     force: bool,
 ) -> None:
-    """Make images from IN: files, folders with all below them, or globs. Of each, the best of several samples is
-    written: into a folder, in the format of its source, or, of one image, in the format that the name of -o ends in
-    (.png, .jpg, .webp, .tiff, .bmp). EXIF, XMP, IPTC, the resolution and the colour profile are copied. - is standard
-    input, and standard output.
+    """Enlarge, colorize or inpaint the images IN, as the model does, and write the best of several samples of each.
 
-    In a folder, OUT/results.jsonl has a line for each image, and the same command resumes after a stop: it does what
-    has no line yet, and images that were added to IN or have changed. A file that cannot be done is reported and the
-    others are done; the exit code is then 1. Where two results would have one name, the second one's is followed by
-    the suffix of its source, the name of its folder, or a number.
+    IN are files, folders with everything below them, or globs; - is standard input. If -o names a folder, each result
+    has the format of its input. If -o names a file, its extension chooses the format (.png, .jpg, .webp, .tiff, .bmp).
+    EXIF, XMP, IPTC, the resolution and the colour profile are copied.
 
-    Before the work begins a line on standard error says what is made, in how many windows, and how much memory that
-    takes; an image for which there is too little is refused. How far the work is, and how long the rest will take, is
-    shown on a terminal, and else said in lines at intervals.
+    In a folder, OUT/results.jsonl has a line for each image. The same command resumes after a stop: it processes the
+    images that have no line yet, and those that were added or have changed. An image that fails is reported, and the
+    others are still processed; the exit code is then 1. If two results would have the same name, the second name also
+    gets the extension of its input, the name of its folder, or a number.
+
+    Before the work begins, a line on standard error reports the sizes, the number of tiles and the memory required. An
+    image that requires more memory than available is rejected. Progress and the remaining time are shown as a bar on a
+    terminal, and otherwise as lines from time to time.
     """
     saying.hush()
     saying = saying.beside(output, as_json)
     _check_options(drawing, keep_all, sheet, maps)
     if is_for_one(output) and (files.format != SOURCE or files.suffix):
-        raise click.UsageError("--format and --suffix are for folders: here -o names the file")
+        raise click.UsageError("--format and --suffix require a folder as -o, but this -o names a single file")
     running.refuse({"--metrics": metrics_port is not None})
     refuse_beside(output, {"--keep-all": keep_all, "--sheet": sheet, "--maps": maps})
     most_bytes = MOST_BYTES_PER_PIXEL * max_pixels + MOST_OTHER_BYTES
@@ -145,7 +163,7 @@ def command(
     with ending_on_errors():
         inputs, output = click.get_current_context().with_resource(piped)
     pipe = running.open_pipeline()
-    if running.ray is not None:  # whose workers have other working directories
+    if running.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
         inputs, output = tuple(str(Path(text).absolute()) if text else text for text in inputs), output.absolute()
         mask = mask and mask.absolute()
     with ending_on_errors():
@@ -179,7 +197,7 @@ def command(
 
 @dataclass(frozen=True)
 class ImageWork:
-    """What is done with each image."""
+    """Pipeline and settings that process each image of the command."""
 
     pipe: Pipeline
     draw: Draw
@@ -188,13 +206,13 @@ class ImageWork:
     progress: Progress
 
     def run(self, fleet: Fleet | None, jobs: Sequence[ImageJob], progress: ImageProgress) -> Iterator[Done]:
-        """Do all jobs: here, one after the other, or by workers, as they are done."""
+        """Process all jobs and yield their outcomes: in order without workers, as they are finished with workers."""
         if fleet is None:
             watch = Watch(progress.begins, progress.windows)
             found = (do(self.pipe, job, self.draw, watch, self.metrics, self.max_pixels) for job in jobs)
         else:
             by_workers = fleet.run(Work(partial(do, draw=self.draw, max_pixels=self.max_pixels), jobs))
-            died = "its worker died each time: perhaps memory is short"
+            died = "every worker that tried it died, perhaps for lack of memory; give fewer --workers"
             found = (done or Done(job, wrong=f"{job.source}: {died}") for job, done in by_workers)
         for done in found:
             progress.finished(done.job)
@@ -204,37 +222,39 @@ class ImageWork:
 def _check_options(drawing: DrawingOptions, keep_all: bool, sheet: bool, maps: bool) -> None:
     """End the command where options contradict each other."""
     if drawing.keep and (keep_all or sheet or maps):
-        end("--keep drops samples that --keep-all, --sheet and --maps would show: give one or the other")
+        end(
+            "--keep does not work with --keep-all, --sheet and --maps, which require all samples; give one or the other"
+        )
     if drawing.min_typicality and drawing.keep:
-        end("--keep drops samples unseen, so --min-typicality cannot reject them: give one or the other")
+        end("--keep does not work with --min-typicality, which requires finished samples; give one or the other")
     if drawing.min_typicality and (keep_all or sheet):
-        end("--min-typicality rejects samples that --keep-all and --sheet would show: give one or the other")
+        end("--min-typicality does not work with --keep-all and --sheet, which show all samples; give one or the other")
 
 
 def _check_results(jobs: list[ImageJob], draw: Draw, scale: int) -> None:
-    """Whether results can be what they are to be.
+    """Check that the results can be judged and can have the requested bits.
 
     Raises:
-        InputError
+        InputError: if --judge image does not fit the size, or --bits 16 does not fit the format.
     """
     for job in jobs:
         if draw.judges == "image" and job.size is not None and job.size.scale != scale:
             raise InputError(
-                f"--judge image judges the image as it is written, which is known of images of {scale} times the sides "
-                "of IN alone: give --judge sample, or no other size"
+                f"--judge image requires results of the model's own size, {scale} times the width and height of IN; "
+                "give --judge sample, or remove --scale, --width, --height and --fit"
             )
         if job.bits == 16 and job.output.suffix.lower() not in WITH_16_BITS:
-            raise InputError(f"{job.output}: --bits 16 is for {', '.join(sorted(WITH_16_BITS))}")
+            raise InputError(f"{job.output}: --bits 16 requires a result in {', '.join(sorted(WITH_16_BITS))}")
 
 
 def _draw_one(work: ImageWork, running: Running, jobs: list[ImageJob], tally: Tally, force: bool) -> None:
-    """One file to one file.
+    """Process one image whose result is a file named by -o.
 
     Raises:
-        InputError: before it is drawn.
+        InputError: before any sample is drawn, if the result cannot be written.
     """
     if running.is_spread:
-        raise InputError(f"{jobs[0].output}: --workers and --ray are for folders: wanted one, this names an image")
+        raise InputError(f"{jobs[0].output} names a single image: --workers and --ray require a folder as -o")
     if not force:
         check_free(path for job in jobs for path in job.outputs)
     make_folders(jobs)
@@ -243,14 +263,14 @@ def _draw_one(work: ImageWork, running: Running, jobs: list[ImageJob], tally: Ta
         for done in work.run(None, jobs, progress):
             tally.take(done)
     except KeyboardInterrupt as stop:
-        end("stopped before the image was done", exit_code(stop))
+        end("stopped before the image was finished", exit_code(stop))
 
 
 def _plan_folder(work: ImageWork, fleet: Fleet | None, jobs: Sequence[ImageJob], tally: Tally) -> ImageProgress:
-    """Say what is to be done.
+    """Report the number of images and the memory required, and return the object that reports the progress.
 
     Raises:
-        TooLittleMemory: if the workers do not all fit.
+        TooLittleMemory: if the memory is too small for all workers.
     """
     needs = needs_by_header(work.pipe, work.draw, jobs)
     processes = fleet.size if isinstance(fleet, LocalFleet) else 1
@@ -260,7 +280,7 @@ def _plan_folder(work: ImageWork, fleet: Fleet | None, jobs: Sequence[ImageJob],
 
 
 def _say_all(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob], max_pixels: int, tally: Tally) -> None:
-    """Say of each image what would be done, and why it would be refused."""
+    """Do the dry run: report for each image what would be done, or why it would be rejected."""
     for job in jobs:
         try:
             _, need = look(pipe, job, draw, max_pixels)
@@ -272,12 +292,12 @@ def _say_all(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob], max_pixels: i
 
 
 def _draw_folder(work: ImageWork, fleet: Fleet | None, images: ImageFolder, tally: Tally) -> None:
-    """All images that have no result yet; each is reported as its line is written."""
+    """Process all images of a folder that have no result yet. Each is reported when its line is written."""
     make_folders(images.left)
     tally.outcomes.update(images.outcomes)
     done, count = len(images.jobs) - len(images.left), len(images.jobs)
     if not images.left:
-        click.echo(f"{images.folder} is done already", tally.messages)
+        click.echo(f"{images.folder} is already complete", tally.messages)
         return
     progress = _plan_folder(work, fleet, images.left, tally)
     task = work.progress.add_task("images", total=count, completed=done)
@@ -288,6 +308,6 @@ def _draw_folder(work: ImageWork, fleet: Fleet | None, images: ImageFolder, tall
             done += one.wrong is None or one.is_dropped
             work.progress.advance(task)
     except KeyboardInterrupt as stop:
-        end(f"stopped after {done} of {count} images: {again}", exit_code(stop))
+        end(f"stopped after {done} of {count} images; {again}", exit_code(stop))
     except (CaflowError, OSError) as error:
-        end(f"{error}: {done} of {count} images are done; {again}", FAILED)
+        end(f"{error}: {done} of {count} images are finished; {again}", FAILED)

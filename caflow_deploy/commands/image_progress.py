@@ -1,4 +1,4 @@
-"""How far `caflow image` is: a line before the work, then a progress bar or, without a terminal, lines now and then."""
+"""Progress of `caflow image`: a line before the work, then a progress bar or, without a terminal, occasional lines."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +17,18 @@ from caflow_runtime.rows.draw import Draw
 
 
 def needs_by_header(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob]) -> dict[Path, ImageNeed]:
-    """What images take by the sizes that their files claim, as of 8 bits, by their results; without those of which that
-    is not known or which cannot be drawn, as their turn comes."""
+    """Estimate what images require from the sizes in their file headers, assuming 8 bits.
+
+    Returns:
+        The needs by the paths of the results. Images whose header cannot be read, or that cannot be drawn, are missing:
+        their errors are reported when they are processed.
+    """
     known: dict[tuple[int, int, str], ImageNeed | None] = {}
     found = {}
     for job in jobs:
         if (size := size_of_file(job.source)) is None:
             continue
-        key = (*size, job.output.suffix.lower())  # all else is the same for all
+        key = (*size, job.output.suffix.lower())  # everything else is the same for all images
         if key not in known:
             try:
                 known[key] = job.need(pipe, draw, Source(size.height, size.width))
@@ -36,16 +40,18 @@ def needs_by_header(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob]) -> dic
 
 
 def line_of_image(job: ImageJob, need: ImageNeed) -> str:
-    """What is to be done with an image."""
+    """Return the line about one image: sizes, tiles and memory."""
     return f"{as_text(job.source)}: {_sides(need)} {_windows(need.windows, need.wanted.draw.n)}, {_memory(need, 1)}"
 
 
 def line_of_folder(needs: dict[Path, ImageNeed], count: int, n: int, processes: int) -> str:
-    """What is to be done with the images that are left of a folder's.
+    """Return the line about the unfinished images of a folder: number, largest size, tiles and memory.
 
     Arguments:
-        count: of all images that are left.
-        n: samples of each.
+        needs: needs of the images whose size is known, by the paths of their results.
+        count: number of unfinished images.
+        n: number of samples of each image.
+        processes: number of local processes that work at the same time.
     """
     images = f"{count} image{'s' * (count != 1)}"
     if not needs:
@@ -58,13 +64,13 @@ def line_of_folder(needs: dict[Path, ImageNeed], count: int, n: int, processes: 
 
 
 class ImageProgress:
-    """Of all images of a command, drawn here or by workers."""
+    """Progress of all images of a command, whether this process or workers draw them."""
 
     def __init__(self, bar: Progress, saying: Saying, needs: dict[Path, ImageNeed], count: int) -> None:
         """
         Arguments:
-            needs: of the images that are left, by their results.
-            count: how many are left.
+            needs: needs of the unfinished images whose size is known, by the paths of their results.
+            count: number of unfinished images.
         """
         self.bar, self.saying, self.needs, self.count = bar, saying, needs, count
         self.pace = Pace(saying.say if bar.disable else None)
@@ -75,8 +81,7 @@ class ImageProgress:
         self._task = bar.add_task("this image", visible=False)
 
     def begins(self, job: ImageJob, need: ImageNeed) -> None:
-        """An image is drawn here from now on: it is said what that takes, where no line about all images has counted
-        it."""
+        """Record that this process begins to draw an image. Report its needs unless the first line included them."""
         if job.output not in self.needs:
             self.saying.say(line_of_image(job, need))
         self._total += need.operations - (self.needs[job.output].operations if job.output in self.needs else 0.0)
@@ -84,19 +89,24 @@ class ImageProgress:
         self._now, self._stage, self._windows = (need, as_text(job.source)), 0, 0
 
     def windows(self, done: int, count: int) -> None:
-        """So many windows are done of the image that is drawn, of one pass of the model."""
+        """Record the progress of one pass of the model over the current image.
+
+        Arguments:
+            done: number of finished tiles, counted for each sample.
+            count: number of all tiles of the pass.
+        """
         self.bar.update(self._task, completed=done, total=count, visible=True)
         assert self._now is not None
         need, name = self._now
-        self._stage += done <= self._windows  # windows are counted anew
+        self._stage += done <= self._windows  # the count begins again with each pass
         self._windows = done
         before = sum(stage.operations(stage.windows) for stage in need.stages[: self._stage])
         now = need.stages[self._stage].operations(done) if self._stage < len(need.stages) else 0.0
-        what = f"{name}: {done} of {count} windows" if self.count == 1 else self._counted()
+        what = f"{name}: {done} of {count} tiles" if self.count == 1 else self._counted()
         self._tell(before + now, what)
 
     def finished(self, job: ImageJob) -> None:
-        """An image is done, or has failed."""
+        """Record that an image is finished or has failed."""
         need = self.needs.get(job.output)
         self._finished += 0.0 if need is None else need.operations
         self._images, self._now = self._images + 1, None
@@ -116,7 +126,7 @@ def _sides(need: ImageNeed) -> str:
 
 
 def _windows(windows: int, n: int) -> str:
-    return f"in {windows} window{'s' * (windows != 1)} of {n} sample{'s' * (n != 1)}"
+    return f"in {windows} tile{'s' * (windows != 1)} of {n} sample{'s' * (n != 1)}"
 
 
 def _memory(need: ImageNeed, processes: int) -> str:

@@ -1,4 +1,4 @@
-"""`caflow info`: what a bundle holds."""
+"""`caflow info`: show the contents of a bundle."""
 
 from pathlib import Path
 
@@ -16,9 +16,13 @@ from caflow_runtime.bundle.reading import read_manifest, verify_files
 
 @click.command("info")
 @bundle_argument
-@click.option("--json", "as_json", is_flag=True, help="The manifest as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest file unchanged.")
 def command(bundle: Path, as_json: bool) -> None:
-    """What BUNDLE, x4-photo by default, holds: its model, its graphs, and what was measured when it was exported."""
+    """Show the contents of BUNDLE, by default x4-photo.
+
+    These are its model, graphs and TensorRT engines, and the errors that were measured when it was exported. All files
+    are checked against their hashes first.
+    """
     with ending_on_errors():
         bundle = find_bundle(bundle)
         manifest = read_manifest(bundle)
@@ -38,8 +42,8 @@ def command(bundle: Path, as_json: bool) -> None:
         ],
         ["sizes", f"results are padded to multiples of {model.size_multiple}"],
         ["precision", manifest.precision],
-        ["size", f"{size:.1f} MiB in {len(files_of(manifest))} files, all as the manifest says"],
-        ["from", f"{source.checkpoint_format}, SHA-256 {source.checkpoint_sha256[:12]}…"],
+        ["size", f"{size:.1f} MiB in {len(files_of(manifest))} files, all with the hashes of the manifest"],
+        ["checkpoint", f"{source.checkpoint_format}, SHA-256 {source.checkpoint_sha256[:12]}…"],
         ["exported by", f"caflow-deploy {source.exporter_version}"],
     ]
     print_table(["", str(bundle)], rows)

@@ -1,4 +1,4 @@
-"""What commands about images read and write: found and checked before anything is computed."""
+"""Input and output files of commands about images. They are found and checked before anything is computed."""
 
 import mimetypes
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,15 +26,18 @@ def plan_jobs(
     files: ResultFiles,
     force: bool = False,
 ) -> list[ImageJob]:
-    """The jobs of files, folders and globs.
+    """Return the jobs for files, folders and globs.
 
     Arguments:
-        others: samples that are written beside the best.
-        extras: further pictures of each; a file's name ends in that.
-        force: whether names of results that are there do not count.
+        inputs: names of files or folders, or globs.
+        output: a folder, or the file of a single result.
+        others: number of samples to write beside the best one.
+        extras: further pictures to write for each image, by the word at the end of their file names.
+        files: how results are named and written.
+        force: whether to ignore the names of existing results.
 
     Raises:
-        InputError: if something is not there, or an input would be lost.
+        InputError: if an input does not exist, or would be overwritten.
         OSError: if a folder cannot be read.
     """
 
@@ -43,7 +46,9 @@ def plan_jobs(
     for_one = is_for_one(output)
     single = for_one and len(sources) == 1 and not any(Path(text).is_dir() for text in inputs)
     if for_one and not single:
-        raise InputError(f"{output}: wanted a folder for what is in {inputs[0]}, this names a single image")
+        raise InputError(
+            f"{output} names a single image, but the input is a folder or several images; give a folder as -o"
+        )
 
     names = ResultNames(output, files, others, extras)
     if single:
@@ -56,24 +61,27 @@ def plan_jobs(
 
 
 def with_masks(jobs: Sequence[ImageJob], mask: Path) -> list[ImageJob]:
-    """The same jobs with the mask of each: one for all, or those of a folder.
+    """Return the jobs with their masks.
+
+    Arguments:
+        mask: one mask for all images, or a folder with one for each.
 
     Raises:
-        InputError: if there is none for an image, or it would be overwritten.
+        InputError: if an image has no mask, or a mask would be overwritten.
         OSError: if the folder cannot be read.
     """
     masks = find_masks(mask, [job.source for job in jobs])
     if written := {path.resolve() for path in masks} & {path.resolve() for job in jobs for path in job.outputs}:
-        raise InputError(f"{written.pop()} is a mask: give another -o")
+        raise InputError(f"{written.pop()} is a mask and would be overwritten; choose another -o")
     return [replace(job, mask=path) for job, path in zip(jobs, masks, strict=True)]
 
 
 def make_folders(jobs: Iterable[ImageJob]) -> None:
-    """Those that results are written to.
+    """Make the folders that results are written to.
 
     Raises:
-        InputError: if one cannot be written to.
-        OSError: if one cannot be made.
+        InputError: if a folder is not writable.
+        OSError: if a folder cannot be made.
     """
     for folder in sorted({job.output.parent for job in jobs}):
         make_folder(folder)
@@ -85,13 +93,13 @@ def _check_outputs(jobs: list[ImageJob]) -> None:
         check_suffix(job.output)
         for path in job.outputs:
             if path.resolve() in sources:
-                raise InputError(f"{path} is an input: give another -o, or a --suffix")
+                raise InputError(f"{path} is an input and would be overwritten; choose another -o, or a --suffix")
 
 
 def _once(sources: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
-    """Without those that are there before by the same name in the same folder, however the folder was written.
+    """Remove repeated files. A file is repeated if its name and its resolved folder are equal to those of another one.
 
-    Links of other names stay: a result is wanted of each name.
+    Links with other names are kept, because each name gets its own result.
     """
     found: dict[Path, tuple[Path, Path]] = {}
     for source, name in sources:
@@ -100,7 +108,7 @@ def _once(sources: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
 
 
 def _sources(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
-    """Files with their names below the output folder."""
+    """Yield the files of one input, each with the path of its result below the output folder."""
     path = Path(text)
     if text and path.is_dir():
         found = [(file, file.relative_to(path)) for file in _images_in(path, output)]
@@ -109,22 +117,24 @@ def _sources(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
     else:
         found = [(file, Path(file.name)) for file in matches(text)]
     if not found:
-        raise InputError(f"{text}: wanted an image, a folder with images or a glob that matches some, found none")
+        raise InputError(
+            f"{text}: found no image; expected an image, a folder with images, or a glob that matches images"
+        )
     yield from found
 
 
 def _images_in(folder: Path, output: Path) -> list[Path]:
-    """Image files in a folder and below, but for those of the output folder."""
+    """Return the image files in a folder and below, without those in the output folder."""
     within = output.resolve()
     files = images_below(folder, SUFFIXES | READ_ONLY)
     return [file for file in files if within == folder.resolve() or within not in file.resolve().parents]
 
 
 def matches(pattern: str) -> list[Path]:
-    """Files that a glob matches, sorted; none of a text that is no glob.
+    """Return the files that a glob matches, sorted. The list is empty if the text is not a glob.
 
     Raises:
-        InputError
+        InputError: if the glob is invalid.
     """
     if not any(character in pattern for character in GLOB_CHARACTERS):
         return []
@@ -138,12 +148,12 @@ def matches(pattern: str) -> list[Path]:
 
 
 def is_for_one(output: Path) -> bool:
-    """Whether an output is that of one image, and not a folder."""
+    """Return whether an output names a single image, and not a folder."""
     return _is_of(output, "image/") and not output.is_dir()
 
 
 def names_a_video(path: Path) -> bool:
-    """Whether a path is that of a video file, there or not."""
+    """Return whether a path names a video file, whether or not it exists."""
     return _is_of(path, "video/") and not path.is_dir()
 
 

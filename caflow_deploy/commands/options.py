@@ -1,4 +1,4 @@
-"""Options that commands share, and the pipeline that they describe."""
+"""Options that several commands share, and opening the pipeline that they describe."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,10 +26,10 @@ from caflow_runtime.sizes import Size
 
 
 class NumberRange(click.FloatRange):
-    """A range of numbers. Click's own accepts NaN, which no comparison rejects."""
+    """Range of numbers that excludes NaN. Click's own range accepts NaN, because no comparison rejects it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number of a text; ends the command where there is none."""
+        """Return the number in a text, or end the command with an error."""
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
             self.fail(f"{value!r} is not a number.", param, ctx)
@@ -40,16 +40,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 MOST_SAMPLES = 10_000
 MOST_PIXELS = 2**30
-"""Of an image file: OpenCV reads no larger ones."""
+"""Largest value of --max-pixels: OpenCV does not read larger images."""
 
 
 class BackendType(click.types.StringParamType):
-    """A backend's name."""
+    """Name of a backend."""
 
     name = "backend"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The name; ends the command where there is no such backend. Execution providers are ONNX Runtime's to know."""
+        """Return the name, or end the command if there is no such backend. ONNX Runtime checks execution providers."""
         if value not in BACKENDS and not str(value).startswith(PROVIDER_PREFIX):
             self.fail(f"{value!r} is not one of {', '.join(BACKENDS)} and {PROVIDER_PREFIX}PROVIDER.", param, ctx)
         return super().convert(value, param, ctx)
@@ -57,7 +57,11 @@ class BackendType(click.types.StringParamType):
 
 BACKEND_METAVAR = f"[{'|'.join(BACKENDS)}|{PROVIDER_PREFIX}PROVIDER]"
 threads_option = click.option(
-    "--threads", type=click.IntRange(0, MOST_THREADS), default=0, show_default="one per core", help="On the CPU."
+    "--threads",
+    type=click.IntRange(0, MOST_THREADS),
+    default=0,
+    show_default="one per core",
+    help="Number of CPU threads.",
 )
 
 
@@ -67,41 +71,48 @@ backend_option = click.option(
     metavar=BACKEND_METAVAR,
     default="auto",
     show_default=True,
-    help="What runs it: ONNX Runtime on the CPU or an NVIDIA GPU, OpenVINO on the CPU, the bundle's TensorRT engines, "
-    "or an execution provider of ONNX Runtime by its name, such as ort:dml, if it agrees with the CPU.",
+    help="Software that runs the model. cpu and cuda: ONNX Runtime on the CPU or on an NVIDIA GPU. auto: cuda if it "
+    "works here, otherwise cpu. openvino: OpenVINO on the CPU. tensorrt: the TensorRT engines in the bundle. "
+    "ort:PROVIDER: another execution provider of ONNX Runtime, such as ort:dml; its results are compared with the "
+    "CPU's first, and must agree.",
 )
 redraws_option = click.option(
     "--redraws",
     type=click.IntRange(0),
     default=20,
     show_default=True,
-    help="Samples, at most, that are drawn in place of untypical ones.",
+    help="Maximum number of samples to draw in place of rejected ones, for each image.",
 )
 consistent_option = click.option(
-    "--consistent", is_flag=True, help="Super-resolution: change results to down-sample to the input."
+    "--consistent",
+    is_flag=True,
+    help="Super-resolution only: change each result so that it matches the input when it is down-sampled.",
 )
 alpha_option = click.option(
     "--alpha",
     type=NumberRange(0, 1, min_open=True, max_open=True),
     default=0.01,
     show_default=True,
-    help="Pairs of less typicality are rejected: this share of pairs like those of calibration.",
+    help="Reject pairs whose typicality is below this threshold α. About a fraction α of good pairs is rejected by "
+    "mistake.",
 )
 judge_option = click.option(
     "--judge",
     type=click.Choice(["sample", "image"]),
-    help="What --min-typicality is about: the sample as it was drawn, among samples of its temperature, which costs "
-    "nothing; or the image as it is written, among true images, as caflow filter judges it.  [default: sample]",
+    help="Typicality that --min-typicality checks. sample: that of the sample as drawn, among samples of the same "
+    "temperature; it needs no extra time. image: that of the image as written, among true images, as caflow filter "
+    "computes it; each sample that is checked has to be scored.  [default: sample]",
 )
 accepted_option = click.option(
     "--accepted",
     type=click.Choice(["list", "list0", "copy", "link"]),
     default="list",
     show_default=True,
-    help="Accepted targets: list writes their paths to DIR/accepted.txt, one per line; list0 to DIR/accepted.list0, "
-    "each followed by a zero byte, for xargs -0; copy and link put copies or links into DIR/accepted.",
+    help="Form of the list of accepted targets. list: their paths in DIR/accepted.txt, one per line. list0: their "
+    "paths in DIR/accepted.list0, each followed by a zero byte, for xargs -0. copy, link: copies of the files, or "
+    "symbolic links to them, in DIR/accepted.",
 )
-parquet_option = click.option("--parquet", is_flag=True, help="Write DIR/scores.parquet too.")
+parquet_option = click.option("--parquet", is_flag=True, help="Also write the verdicts to DIR/scores.parquet.")
 
 
 max_pixels_option = click.option(
@@ -109,39 +120,54 @@ max_pixels_option = click.option(
     type=click.IntRange(1, MOST_PIXELS),
     default=MAX_PIXELS,
     show_default="268435456: 268 megapixels",
-    help="Refuse larger image files before they are decoded. Reading takes 6 to 40 bytes of memory per pixel.",
+    help="Reject image files with more pixels than this, before they are decoded. Reading a file takes 6 to 40 bytes "
+    "of memory per pixel.",
 )
 
 
 def running_options(command: Command) -> Command:
-    """Where and how a bundle runs."""
+    """Add the options that say where and how a bundle runs."""
     return backend_option(threads_option(tiling_options(command)))
 
 
 def tiling_options(command: Command) -> Command:
-    """How large images are cut."""
+    """Add the options that say how large images are cut into tiles."""
     for option in (
-        click.option("--overlap", type=click.IntRange(0), help="Of tiles, in pixels of the result."),
-        click.option("--pixel-budget", type=click.IntRange(1), help="Pixels in one run: bounds memory."),
+        click.option(
+            "--overlap",
+            type=click.IntRange(0),
+            help="Overlap of neighbouring tiles, in result pixels.  [default: 64]",
+        ),
+        click.option(
+            "--pixel-budget",
+            type=click.IntRange(1),
+            help="Maximum number of result pixels to compute at once. It bounds the memory; larger images are cut into "
+            "tiles.  [default: 1048576]",
+        ),
     ):
         command = option(command)
     return command
 
 
 def drawing_options(command: Command) -> Command:
-    """What samples are drawn, and which is the best."""
+    """Add the options that say how samples are drawn, and which of them is the best."""
     for option in (
         click.option(
             "--rank",
             type=click.Choice(["likelihood", "consistency", "typical"]),
             default="likelihood",
             show_default=True,
-            help="The best is the most likely; the one that, degraded again, is closest to the input; or the one whose "
-            "likelihood is closest to what is typical.",
+            help="Criterion for the best sample. likelihood: the most likely one. consistency: the one that is closest "
+            "to the input after it is degraded again. typical: the one whose likelihood is closest to the typical "
+            "value.",
         ),
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
         click.option(
-            "--temperature", type=NumberRange(0), default=0.8, show_default=True, help="Spread of the samples."
+            "--temperature",
+            type=NumberRange(0),
+            default=0.8,
+            show_default=True,
+            help="Spread of the samples: 0 gives one smooth result, 1 is the distribution that the model learned.",
         ),
     ):
         command = option(command)
@@ -149,18 +175,21 @@ def drawing_options(command: Command) -> Command:
 
 
 def rejecting_options(command: Command) -> Command:
-    """Which results are untypical, and what is done about them."""
+    """Add the options that say which results are untypical, and how they are handled."""
     for option in (
         click.option(
             "--untypical",
             type=click.Choice(["mark", "drop", "bicubic"]),
-            help="Such results are said to be, not written, or replaced by the input, enlarged.  [default: mark]",
+            help="What to do with an image whose samples are all rejected, or with a rejected video frame. mark: write "
+            "it, and report that it is untypical. drop: do not write it. bicubic: write the bicubically enlarged input "
+            "instead.  [default: mark]",
         ),
         click.option(
             "--min-typicality",
             type=NumberRange(0, 1, min_open=True, max_open=True),
             metavar="α",
-            help="Results of less are untypical: a share α of those like calibration's. 0.01 is usual.",
+            help="Reject samples and video frames whose typicality is below α. About a fraction α of good ones is "
+            "rejected by mistake; 0.01 is a common choice.",
         ),
     ):
         command = option(command)
@@ -169,7 +198,7 @@ def rejecting_options(command: Command) -> Command:
 
 @dataclass(frozen=True)
 class DrawingOptions:
-    """What a command was told of drawing; a command that lacks an option has its default."""
+    """Values of the options about drawing. A field whose option the command does not have keeps its default."""
 
     samples: int
     temperature: float
@@ -184,17 +213,17 @@ class DrawingOptions:
 
     def __post_init__(self) -> None:
         for name, what in (
-            ("untypical", "says what is done below"),
-            ("judge", "says which typicality is compared with"),
+            ("untypical", "handles the results that are rejected by"),
+            ("judge", "chooses the typicality that is checked by"),
         ):
             if getattr(self, name) and self.min_typicality is None:
-                raise click.UsageError(f"--{name} {what} --min-typicality: give that too")
+                raise click.UsageError(f"--{name} {what} --min-typicality; also give --min-typicality")
 
     def draw(self, pipe: Pipeline) -> Draw:
-        """Of an image.
+        """Return the settings for drawing images.
 
         Raises:
-            InputError: if the model cannot be drawn from so.
+            InputError: if the model or its calibration does not support these settings.
         """
         reject = None
         if self.min_typicality:
@@ -209,17 +238,27 @@ class DrawingOptions:
         return draw
 
     def stream(self, noise: FrameNoise, batch: int, size: Size | None) -> StreamSettings:
-        """Of a video, with results of that size.
+        """Return the settings for drawing the frames of a video.
+
+        Arguments:
+            noise: how the noise changes between the frames of a scene.
+            batch: number of frames that are computed together.
+            size: size of the results; None is the model's own.
 
         Raises:
-            InputError
+            InputError: if a setting is out of range.
         """
         draw = Draw(self.samples, self.temperature, self.seed, rank=self.rank)
         return StreamSettings(draw, noise, batch, self.min_typicality or 0.0, self.untypical or "mark", size)
 
 
 def gathered(kind: type, name: str) -> Callable[[Command], Command]:
-    """A command is given its options that are fields of a class as one object of it, by that name."""
+    """Return a decorator that passes a group of options to a command as one object.
+
+    Arguments:
+        kind: a dataclass. Options with the names of its fields become one object of this class.
+        name: parameter of the command that receives the object.
+    """
     names = {field.name for field in fields(kind)}
 
     def gather(command: Command) -> Command:
@@ -234,61 +273,63 @@ def gathered(kind: type, name: str) -> Callable[[Command], Command]:
 
 
 def samples_option(text: str) -> Callable[[Command], Command]:
-    """How many samples are drawn; `text` says of what."""
+    """Return the decorator that adds --samples, with `text` as its help text."""
     return click.option(
         "-n", "--samples", type=click.IntRange(1, MOST_SAMPLES), default=10, show_default=True, help=text
     )
 
 
 class BundlePath(click.Path):
-    """The folder of a bundle, or the name of a built-in model; shells complete both."""
+    """Folder of a bundle, or name of a built-in model. Shells complete both."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Models and bundles that begin so; where there are none, folders, in which they may be."""
+        """Return the models and bundles that begin with the incomplete text. If there are none, complete folders."""
         found = [CompletionItem(name) for name in matching(incomplete)]
         return found or [CompletionItem(incomplete, type="dir")]
 
 
 def bundle_option(command: Command) -> Command:
-    """The bundle of a command about images."""
-    text = "A folder that caflow-export wrote, or the name of a built-in model."
+    """Add the bundle as an option, for commands whose arguments are images or videos."""
+    text = "Model to use: a folder that caflow-export wrote, or the name of a built-in model."
     return click.option("--bundle", type=BundlePath(), default=DEFAULT, show_default=True, help=text)(command)
 
 
 def bundle_argument(command: Command) -> Command:
-    """The bundle of a command about bundles."""
+    """Add the bundle as an argument, for commands about bundles."""
     return click.argument("bundle", type=BundlePath(), default=DEFAULT)(command)
 
 
 def json_option(command: Command) -> Command:
-    """Output for programs."""
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")(command)
+    """Add the option for output that programs read."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")(command)
 
 
 def metrics_option(command: Command) -> Command:
-    """Numbers of a running command."""
-    text = "Prometheus endpoint on this port of 127.0.0.1 while the command runs."
+    """Add the option for the metrics of a running command."""
+    text = "Serve metrics for Prometheus at http://127.0.0.1:PORT/metrics while the command runs."
     return click.option("--metrics", "metrics_port", metavar="PORT", type=click.IntRange(1, 65535), help=text)(command)
 
 
 def open_metrics(
     stack: ExitStack, port: int | None, pipe: Pipeline, temperature: float | None, measures_drift: bool = True
 ) -> Metrics | None:
-    """Those of `--metrics`, served until the stack closes; ends the command where they cannot be.
+    """Serve the metrics of `--metrics` until the stack closes. None without the option; an error ends the command.
 
     Arguments:
-        temperature: of the samples that are drawn; None where true images are scored.
-        measures_drift: where what is observed is as at calibration; not in progressive best-of-N.
+        port: the value of `--metrics`.
+        temperature: temperature of the samples; None if true images are scored.
+        measures_drift: whether drift is measured. It is meaningful only if the observed likelihoods are computed as
+            during calibration, which is not so in progressive best-of-N.
     """
     if port is None:
         return None
     with ending_on_errors():
         reference = None
         if measures_drift:
-            with suppress(InputError):  # not calibrated, or not for that temperature
+            with suppress(InputError):  # no calibration, or none for this temperature
                 reference = pipe.calibration.reference(temperature)
         metrics = stack.enter_context(Metrics(pipe, reference))
         metrics.serve(port)
@@ -296,13 +337,15 @@ def open_metrics(
 
 
 def numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> list[int] | None:
-    """The callback of an option that takes positive numbers, separated by commas."""
+    """Parse an option whose value is a list of positive integers, separated by commas."""
     try:
         found = None if text is None else [int(part) for part in text.split(",")]
     except ValueError:
         found = []
     if found is not None and (not found or min(found) < 1):
-        raise click.BadParameter(f"wanted positive numbers such as 10,5,3, got {text!r}", context, parameter)
+        raise click.BadParameter(
+            f"must be positive integers separated by commas, such as 10,5,3; got {text!r}", context, parameter
+        )
     return found
 
 
@@ -314,7 +357,7 @@ def open_pipeline(
     overlap: int | None = None,
     is_calibrated: bool = True,
 ) -> Pipeline:
-    """The pipeline of a bundle; ends the command where it cannot be opened."""
+    """Open the pipeline of a bundle. An error ends the command."""
     with ending_on_errors():
         given = {"pixel_budget": pixel_budget, "overlap": overlap}
         settings = {name: value for name, value in given.items() if value is not None}
@@ -322,7 +365,7 @@ def open_pipeline(
 
 
 def noise_kind(context: click.Context, parameter: click.Parameter, text: str) -> FrameNoise:
-    """The callback of --noise."""
+    """Parse the value of --noise."""
     if text in ("fixed", "fresh"):
         return text  # type: ignore[return-value]
     name, _, number = text.partition(":")
@@ -331,17 +374,19 @@ def noise_kind(context: click.Context, parameter: click.Parameter, text: str) ->
     except ValueError:
         persistence = 0.0
     if not 0 < persistence < 1:
-        raise click.BadParameter(f"wanted fixed, fresh, or ar1:ρ with 0 < ρ < 1, got {text!r}", context, parameter)
+        raise click.BadParameter(f"must be fixed, fresh, or ar1:ρ with 0 < ρ < 1; got {text!r}", context, parameter)
     return persistence
 
 
 def noise_option(command: Command) -> Command:
-    """Of a video."""
+    """Add the option about the noise of video frames."""
     return click.option(
         "--noise",
         callback=noise_kind,
         metavar="fixed|fresh|ar1:ρ",
         default="fixed",
         show_default=True,
-        help="Over the frames of a scene: the same, new for each, or drifting.",
+        help="Noise in the frames of a scene. fixed: all frames have the same noise, so that static content does not "
+        "flicker. fresh: each frame has new noise. ar1:ρ: the noise drifts; ρ, between 0 and 1, is the correlation of "
+        "one frame's noise with that of the next frame.",
     )(command)

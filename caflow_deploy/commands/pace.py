@@ -1,4 +1,4 @@
-"""What commands say of their work before it begins and while it lasts, on standard error."""
+"""Lines on standard error about the work of a command: before it begins, and while it runs."""
 
 import time
 import warnings
@@ -12,81 +12,88 @@ from caflow_deploy.commands.options import Command
 from caflow_deploy.commands.standard_streams import is_pipe
 
 LEAST_S, LEAST_SHARE = 10.0, 0.1
-"""Between two lines about progress, where there is no terminal: both must have passed."""
+"""Least time in seconds, and least fraction of the work, between two progress lines; both must have passed."""
 MINUTE, HOUR = 60, 3600
 
 
 @dataclass(frozen=True)
 class Saying:
-    """What a command was told of what it is to say."""
+    """Values of the options about messages."""
 
     quiet: bool
     dry_run: bool
     is_for_programs: bool = False
-    """Whether standard error has lines for programs."""
+    """Whether standard error carries lines for programs, so that no other messages may be written to it."""
 
     def hush(self) -> None:
-        """Keep warnings of Python to itself for the rest of the command, where nothing is to be said."""
+        """With --quiet, suppress Python's warnings until the command ends."""
         if self.quiet:
             click.get_current_context().with_resource(warnings.catch_warnings(action="ignore"))
 
     def beside(self, output: Path | None, as_json: bool) -> "Saying":
-        """The same for a command with such an output: with JSON, where that is a pipe, standard error has the JSON."""
+        """Return the values for a command with this output. If it is standard output, JSON goes to standard error."""
         return replace(self, is_for_programs=is_pipe(output) and as_json and not self.dry_run)
 
     def say(self, line: str) -> None:
-        """What is to be done, or how far that is."""
+        """Print a line about the plan or the progress."""
         if not self.quiet and not self.is_for_programs:
             click.echo(line, err=True)
 
     def warn(self, line: str) -> None:
-        """Something that is amiss, and no error."""
+        """Print a warning."""
         if not self.quiet:
             click.echo(f"caflow: {line}", err=True)
 
 
 def saying_options(command: Command) -> Command:
-    """How much is said, and whether anything is done."""
+    """Add the options about messages and about dry runs."""
     for option in (
         click.option(
             "--dry-run",
             is_flag=True,
-            help="Say what would be done, and what memory it would take, and do nothing. The exit code is 1 where "
-            "something would be refused.",
+            help="Report what would be done and how much memory it requires, and stop. The exit code is 1 if an input "
+            "would be rejected.",
         ),
-        click.option("--quiet", is_flag=True, help="Say nothing but errors on standard error."),
+        click.option("--quiet", is_flag=True, help="Print no messages on standard error except errors."),
     ):
         command = option(command)
     return command
 
 
 class Pace:
-    """Says how far something is, and how long the rest will take: after its first parts, and then now and then."""
+    """Progress lines with the remaining time: one after a small part of the work, others from time to time."""
 
     def __init__(self, say: Callable[[str], None] | None) -> None:
-        """`say`: takes a line; None where a terminal shows it otherwise."""
+        """
+        Arguments:
+            say: function that prints a line; None if a progress bar is shown instead.
+        """
         self.say = say
         self._began, self._before = time.monotonic(), 0.0
         self._is_warm = False
         self._last: tuple[float, float] | None = None
-        """When the last line was said, and how much was done then."""
+        """Time of the last line, and the fraction that was finished then."""
 
     def begin_at(self, share: float) -> None:
-        """Count from here on: what was done before has taken another time than the rest will."""
+        """Estimate the speed from now on. Earlier work is ignored, because it ran at another speed.
+
+        Arguments:
+            share: fraction of the work that is finished, 0…1.
+        """
         self._began, self._before = time.monotonic(), share
 
     def tell(self, share: float, what: str) -> None:
-        """Say it, where it is time.
+        """Print a progress line if enough time has passed since the last one.
 
         Arguments:
-            share: of the work that is done, 0 … 1.
-            what: is done, for people.
+            share: fraction of the work that is finished, 0…1.
+            what: description of the finished work, such as "3 of 25 images".
         """
         now = time.monotonic()
         if self.say is None or not self._before < share < 1:
             return
         if not self._is_warm and share - self._before < LEAST_SHARE:
-            # The first part takes longer than the others, as memory is allocated: a small one is not counted.
+            # Memory is allocated during the first part, which makes it slow. A small first part is not counted.
             self._is_warm = True
             self.begin_at(share)
             return
@@ -97,7 +104,7 @@ class Pace:
 
 
 def duration(seconds: float) -> str:
-    """For people, as well as it can be known."""
+    """Return a duration as text, with a precision that suits an estimate."""
     if seconds < 2 * MINUTE:
         return f"{max(1, round(seconds))} s"
     if seconds < 2 * HOUR:

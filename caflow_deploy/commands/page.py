@@ -1,4 +1,4 @@
-"""`caflow page`: try a model in a browser."""
+"""`caflow page`: serve a web page to try a model in a browser."""
 
 import os
 import socket
@@ -18,9 +18,14 @@ LOOPBACK = "127.0.0.1"
 
 @click.command("page")
 @bundle_option
-@click.option("--host", default=LOOPBACK, show_default=True, help="Address to answer at; 0.0.0.0 lets others in.")
+@click.option(
+    "--host",
+    default=LOOPBACK,
+    show_default=True,
+    help="Address to listen on; with 0.0.0.0, other machines can connect.",
+)
 @click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True)
-@click.option("--open/--no-open", "opens_browser", help="Open the page in the browser.  [default: no-open]")
+@click.option("--open/--no-open", "opens_browser", help="Whether to open the page in a browser.  [default: no-open]")
 @running_options
 def command(
     bundle: Path,
@@ -32,9 +37,9 @@ def command(
     pixel_budget: int | None,
     overlap: int | None,
 ) -> None:
-    """Serve a page to try a model with your own images, until Ctrl-C.
+    """Serve a web page to try a model with your own images, until Ctrl-C.
 
-    Nothing is sent elsewhere, and what was uploaded is deleted at the end.
+    Images are sent to no other server. Uploaded images and their results are deleted when the command ends.
     """
     with suppress(KeyboardInterrupt), ending_on_errors(), TemporaryDirectory(prefix="caflow-page-") as folder:
         _check_port(host, port)
@@ -44,41 +49,43 @@ def command(
         from caflow_deploy.page.page import open_page
 
         with open_page(pipe, Path(folder), host, port, opens_browser) as address:
-            click.echo(f"{pipe.folder.stem} is at {address}  Ctrl-C ends it")
+            click.echo(f"{pipe.folder.stem} is at {address}  Press Ctrl-C to stop.")
             threading.Event().wait()
 
 
 def set_environment(folder: str) -> None:
-    """What packages read when they are imported: they tell nobody anything, and Gradio has its files in `folder`."""
+    """Set the variables that packages read when they are imported: no telemetry, and Gradio's files in `folder`."""
     os.environ |= {
         "GRADIO_ANALYTICS_ENABLED": "False",
         "GRADIO_TEMP_DIR": folder,
         "HF_HUB_OFFLINE": "1",
-        "no_proxy": "*",  # Gradio asks its own server whether it is there
+        "no_proxy": "*",  # Gradio connects to its own server at the start; a proxy could not reach it
     }
 
 
 def check_gradio() -> None:
-    """Whether it is installed.
+    """Check that Gradio is installed.
 
     Raises:
-        InputError
+        InputError: if it is not.
     """
 
     try:
         import gradio  # noqa: F401
     except ModuleNotFoundError:
-        raise InputError("the page needs Gradio: pip install 'caflow-deploy[page]'") from None
+        raise InputError("the page requires Gradio; install it with pip install 'caflow-deploy[page]'") from None
 
 
 def _check_port(host: str, port: int) -> None:
-    """Gradio would not say what is wrong with it.
+    """Check that a port is free, because Gradio's own error does not tell the reason.
 
     Raises:
-        InputError
+        InputError: if it is not.
     """
 
     try:
         socket.create_server((host, port)).close()
     except OSError as error:
-        raise InputError(f"page: {error.strerror}: give another --port, or --host") from None
+        raise InputError(
+            f"cannot listen on port {port} of {host}: {error.strerror}; give another --port or --host"
+        ) from None

@@ -1,4 +1,4 @@
-"""`caflow report`: a page about what `caflow filter` scored."""
+"""`caflow report`: an HTML report about the verdicts of `caflow filter`."""
 
 from pathlib import Path
 
@@ -15,24 +15,25 @@ from caflow_runtime.report.html import write_report
 
 @click.command("report")
 @click.argument("scores", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A name for the page: .html.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HTML file to write.")
 @bundle_option
-@click.option("--force", is_flag=True, help="Overwrite a page that is there already.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def command(scores: Path, output: Path, bundle: Path, force: bool) -> None:
-    """Show SCORES, the scores.jsonl of caflow filter, beside the calibration of the bundle that made them.
+    """Write an HTML report about SCORES, a scores.jsonl of caflow filter.
 
-    The page is one file: how many were rejected, distributions, drift, and the least typical pairs.
+    The report compares the scores with the calibration of the bundle, so --bundle must be that of caflow filter. It is
+    a single file with the number of rejected pairs, distributions, drift, and the least typical pairs.
     """
     if output.exists() and not force:
-        end(f"{output} is there already: give --force to overwrite it, or another -o")
+        end(f"{output} already exists; use --force to overwrite it, or choose another -o")
     if output.exists() and scores.exists() and output.samefile(scores):
-        end(f"{output} is the input: give another -o")
+        end(f"{output} is the input file; choose another -o")
     with ending_on_errors():
         folder = find_bundle(bundle)
         read_manifest(folder)
         calibration = read_calibration(folder)
         if calibration is None:
-            raise InputError(f"{folder} is not calibrated: give the --bundle that caflow filter had")
+            raise InputError(f"{folder} is not calibrated; give the --bundle that caflow filter used")
         counts = write_report(scores, calibration, output, sha256_of(folder / NAME)).counts
     click.echo(
         f"{scores} → {output}  {counts['accepted']} accepted, {counts['rejected']} rejected, {counts['error']} errors"

@@ -1,4 +1,4 @@
-"""Which file of a folder gets which result: no two get the same one, and what is there keeps its name."""
+"""File names of the results in a folder. They are unique, and an existing result keeps its name."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.result_files import ResultFiles
 
 Found = tuple[Path, Path]
-"""A source, and its name below the folder of results."""
+"""A source, and the path of its result below the output folder, before naming conflicts are resolved."""
 
 
 @dataclass(frozen=True)
@@ -17,31 +17,32 @@ class ResultNames:
     """Names of the results of images."""
 
     output: Path
-    """The folder; or a file, of one image."""
+    """Folder for the results; or the file of a single result."""
     files: ResultFiles
     others: int
-    """Samples that are written beside the best."""
+    """Number of samples that are written beside the best one."""
     extras: Sequence[str]
-    """Further pictures of each, as PNG in a folder; a file's name ends in that."""
+    """Further pictures that are written for each image, by the word at the end of their names. In a folder they are
+    PNG."""
 
     def job(self, source: Path, best: Path) -> ImageJob:
-        """Return the job of a source with that best result."""
+        """Return the job of a source whose best sample is written to the path `best`."""
         numbered = tuple(best.with_stem(f"{best.stem}-{k}") for k in range(2, self.others + 2))
         shown = best if best == self.output else best.with_suffix(".png")
         extras = {extra: shown.with_stem(f"{best.stem}-{extra}") for extra in self.extras}
         return ImageJob(source, best, numbered, extras, self.files)
 
     def jobs(self, sources: Sequence[Found], recorded: Mapping[Path, Path] | None, force: bool) -> list[ImageJob]:
-        """Return a job for each source, in their order.
+        """Return a job for each source, in the order of the sources.
 
-        A result that is recorded keeps its name while its source is there, whatever is added later. Else, where two
-        want one name, the source that has the result's format already gets it, or the one that comes first; the other
-        one takes the next of its names that is free.
+        A recorded result keeps its name as long as its source exists, whatever is added later. If two other results
+        have the same name, it goes to the source that has the format of the result already, or else to the first one.
+        The other source takes the next of its names that is free.
 
         Arguments:
-            recorded: of a folder that is resumed, its best results by their sources. Sources that are such results are
-                no sources: a job may write where its images are.
-            force: whether all names are free again.
+            recorded: if a folder is resumed, its recorded results by their sources. Results may lie in the folder of
+                their sources, so sources that are themselves results are removed.
+            force: whether recorded names are free again.
         """
         kept = {_place(source): best for source, best in (recorded or {}).items() if source.is_file()}
         if recorded is not None:
@@ -60,7 +61,7 @@ class ResultNames:
         return [jobs[source] for source, _ in sources]
 
     def _without_results(self, sources: Sequence[Found], kept: Mapping[Path, Path]) -> list[Found]:
-        """Without those that are results of another one."""
+        """Return the sources that are not results of another source."""
         makers: dict[Path, set[Path]] = {}
         for source, name in sources:
             best = kept.get(_place(source), self.output / next(self.files.names(source, name)))
@@ -70,5 +71,5 @@ class ResultNames:
 
 
 def _place(source: Path) -> Path:
-    """However its folder is written. A link is another source than what it leads to."""
+    """Return the path of a source with its folder resolved. The name is not: a link is a source of its own."""
     return source.parent.resolve() / source.name

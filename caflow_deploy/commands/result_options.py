@@ -1,4 +1,4 @@
-"""Options about the files that results are written to."""
+"""Options about the result files of `caflow image`."""
 
 import click
 
@@ -9,33 +9,34 @@ MOST_SUFFIX_CHARACTERS = 64
 
 
 def result_options(command: Command) -> Command:
-    """In which files results are written."""
+    """Add the options about the names, formats and contents of result files."""
     for option in (
         click.option(
             "--no-metadata",
             is_flag=True,
-            help="Leave out EXIF, XMP, IPTC and the resolution. The colour profile stays, as colours would change.",
+            help="Do not copy EXIF, XMP, IPTC and the resolution. The colour profile is always copied, because colours "
+            "would change without it.",
         ),
         click.option(
             "--suffix",
             default="",
             callback=_suffix,
             metavar="TEXT",
-            help="In a folder: what the names of results have before their ending, such as -x4.",
+            help="In a folder: text to insert before the extension of each result's name, such as -x4.",
         ),
         click.option(
             "--quality",
             type=click.IntRange(1, 100),
-            help="Of JPEG and WebP; higher values give better and larger files.  [default: 95 for JPEG; WebP without "
-            "loss]",
+            help="Quality of JPEG and WebP files; higher values give better and larger files.  [default: 95 for JPEG; "
+            "lossless for WebP]",
         ),
         click.option(
             "--format",
             type=click.Choice([SOURCE, *FORMATS]),
             default=SOURCE,
             show_default=True,
-            help="In a folder: the format of results, or that of each source; PNG for what can only be read. Of -o -, "
-            "which is PNG by default, too.",
+            help="In a folder: format of the results; source is the format of each input, or PNG if that format can "
+            "only be read. With -o -, source is PNG.",
         ),
     ):
         command = option(command)
@@ -45,7 +46,8 @@ def result_options(command: Command) -> Command:
 def _suffix(context: click.Context, parameter: click.Parameter, text: str) -> str:
     if len(text) > MOST_SUFFIX_CHARACTERS or not text.isprintable() or {"/", "\\"} & set(text):
         raise click.BadParameter(
-            f"wanted at most {MOST_SUFFIX_CHARACTERS} characters of a file's name such as -x4, got {text!r}",
+            f"must be at most {MOST_SUFFIX_CHARACTERS} printable characters, such as -x4, without / and \\; "
+            f"got {text!r}",
             context,
             parameter,
         )

@@ -1,4 +1,4 @@
-"""Where a command's work is done: in its own process, by processes of this machine, or on a Ray cluster."""
+"""Place where a command works: its own process, worker processes on this machine, or a Ray cluster."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 
 @dataclass(frozen=True)
 class Running:
-    """What a command was told of where and how it runs."""
+    """Values of the options about where and how a command works."""
 
     bundle: Path
     backend: str
@@ -31,43 +31,45 @@ class Running:
 
     @property
     def is_spread(self) -> bool:
-        """Whether other processes do the work."""
+        """Whether workers do the work."""
         return self.workers is not None or self.ray is not None
 
     def refuse(self, options: Mapping[str, bool]) -> None:
-        """End the command if one of these is given, and other processes do the work."""
+        """End the command if workers do the work and one of these options is given, which workers do not support."""
         for option, is_given in options.items():
             if is_given and self.is_spread:
-                raise click.UsageError(f"{option} does not work with --workers and --ray: give one or the other")
+                raise click.UsageError(f"{option} does not work with --workers and --ray; give one or the other")
 
     def open_pipeline(self) -> Pipeline:
-        """Open the pipeline of the command's own process; ends the command where it cannot be opened.
+        """Open the pipeline of the command's own process. An error ends the command.
 
-        With Ray, whose machines may have GPUs that this one has not, it serves for checks alone.
+        With Ray, the pipeline is used only for checks. It then runs on the CPU, because this machine may lack the GPU
+        that the cluster has.
         """
         backend, threads = ("cpu", 1) if self.ray is not None else (self.backend, self.threads)
         threads = threads or int(self.is_spread)
         return open_pipeline(self.bundle, backend, threads, self.pixel_budget, self.overlap)
 
     def settings(self, pipe: Pipeline, fleet: Fleet | None) -> PipelineSettings:
-        """Return what all results depend on."""
+        """Return the settings of the pipeline that results depend on."""
         settings = settings_of_pipeline(pipe, self.pixel_budget, self.overlap)
         return settings if fleet is None else msgspec.structs.replace(settings, backend=fleet.backend)
 
     @contextmanager
     def open_fleet(self, pipe: Pipeline) -> Iterator[Fleet | None]:
-        """Workers that end with the block; None where the command's own process does the work.
+        """Start the workers, which end with the block. None if the command's own process does the work.
 
         Arguments:
-            pipe: the workers open the same bundle, or none.
+            pipe: the command's own pipeline. Workers must open the same bundle.
 
         Raises:
-            InputError: if there can be no such workers.
+            InputError: if the cluster cannot be reached, or the backend does not work with Ray.
         """
         if not self.is_spread:
             yield None
             return
-        name = str(pipe.folder.absolute() if pipe.folder == self.bundle else self.bundle)  # each has its own built-in
+        # Built-in models keep their name, because each machine has its own copy.
+        name = str(pipe.folder.absolute() if pipe.folder == self.bundle else self.bundle)
         tiling = {"pixel_budget": self.pixel_budget, "overlap": self.overlap}
         given = {option: value for option, value in tiling.items() if value is not None}
         place = Place(name, flat(settings_of_pipeline(pipe)), {}, self.backend, self.threads or 1, given)
@@ -75,28 +77,29 @@ class Running:
             with open_local_fleet(place, self.workers or 1) as local:
                 yield local
         elif self.backend not in ("auto", "cpu", "cuda"):
-            raise InputError(f"--backend {self.backend} does not work with --ray: give --backend cuda, cpu or auto")
+            raise InputError(f"--backend {self.backend} does not work with --ray; give --backend auto, cpu or cuda")
         else:
             with open_ray_fleet(self.ray, replace(place, versions=versions_here()), self.workers) as far:
                 yield far
 
 
 def workers_options(command: Command) -> Command:
-    """Who does the work."""
+    """Add the options about workers."""
     for option in (
         click.option(
             "--ray",
             metavar="auto|HOST:PORT",
-            help="Work on a Ray cluster that is running; auto is the one that this machine belongs to. All machines "
-            "must see IN, OUT and the bundle under the same paths. Whoever reaches the cluster's ports may run code "
-            "there, unless it requires a token.",
+            help="Run on an existing Ray cluster; auto is the cluster that this machine belongs to. All machines must "
+            "see IN, OUT and the bundle under the same paths. Anyone who can reach the ports of the cluster can run "
+            "code on it, unless it requires a token.",
         ),
         click.option(
             "--workers",
             metavar="N",
             type=click.IntRange(1),
-            help="Work in N processes, each with the bundle in its memory and, by default, one thread. With --ray, "
-            "the default is one per GPU, or one per --threads processors.  [default: this process alone]",
+            help="Work in N processes. Each holds the bundle in memory and has one thread, unless --threads is given. "
+            "With --ray, the default is one process per GPU, or one per --threads cores.  [default: work in this "
+            "process]",
         ),
     ):
         command = option(command)

@@ -1,4 +1,4 @@
-"""`caflow score`: the likelihood of an image, given its condition."""
+"""`caflow score`: compute the likelihood of an existing target, given its condition."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from caflow_runtime.pictures.maps import pictures
 @click.argument("condition", type=click.Path(path_type=Path))
 @bundle_option
 @click.option(
-    "--maps", metavar="DIR", type=click.Path(path_type=Path), help="Write pictures of where it is unlikely there."
+    "--maps", metavar="DIR", type=click.Path(path_type=Path), help="Write maps of where TARGET is unlikely to DIR."
 )
 @running_options
 @max_pixels_option
@@ -35,15 +35,20 @@ def command(
     max_pixels: int,
     as_json: bool,
 ) -> None:
-    """How likely TARGET is, given CONDITION: log p(TARGET | CONDITION), in total and per level; and how typical."""
+    """Compute how likely the image TARGET is, given the image CONDITION.
+
+    Prints log p(TARGET | CONDITION), in nats and in bits/dim, in total and for each level. If the bundle is calibrated,
+    it also prints the typicality of TARGET among true images. Both images count with 8 bits per channel, and without
+    transparency.
+    """
     pipe = open_pipeline(bundle, backend, threads, pixel_budget, overlap)
     with ending_on_errors(), progress_bar() as progress:
         pair = [read_image(path, max_pixels) for path in (target, condition)]
         for path, file in zip((target, condition), pair, strict=True):
             if file.bits == 16:
-                click.echo(f"{path}: 16 bits count as 8", err=True)
+                click.echo(f"{path}: scored with 8 of its 16 bits", err=True)
             if file.alpha is not None:
-                click.echo(f"{path}: transparency does not count", err=True)
+                click.echo(f"{path}: scored without its transparency", err=True)
         task = progress.add_task("scoring")
 
         def show(done: int, count: int) -> None:

@@ -1,4 +1,4 @@
-"""`caflow serve`: a bundle behind an address that many clients ask at the same time."""
+"""`caflow serve`: serve a bundle to many clients over HTTP and gRPC."""
 
 import logging
 import signal
@@ -17,9 +17,9 @@ from caflow_runtime.bundle.reading import read_manifest, verify_files
 
 LOOPBACK = "127.0.0.1"
 NAME = "caflow"
-"""Of what Ray Serve runs."""
+"""Name of the Ray Serve application."""
 SPARE_BYTES = 2**16
-"""Of a request, beside its pixels."""
+"""Bytes that a request may have in addition to its pixels."""
 
 
 @click.command("serve")
@@ -28,45 +28,70 @@ SPARE_BYTES = 2**16
     "--host",
     default=LOOPBACK,
     show_default=True,
-    help="Address to answer at, by HTTP and gRPC; 0.0.0.0 is all addresses of this machine.",
+    help="Address to listen on; with 0.0.0.0, other machines can connect.",
 )
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port of HTTP.")
-@click.option("--grpc-port", type=click.IntRange(1, 65535), help="Port of gRPC.  [default: none]")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port for HTTP.")
+@click.option("--grpc-port", type=click.IntRange(1, 65535), help="Port for gRPC.  [default: no gRPC]")
 @click.option(
     "--metrics",
     "metrics_port",
     metavar="PORT",
     type=click.IntRange(1, 65535),
-    help="Port of Ray's endpoint for Prometheus, on the loopback address.  [default: any free port]",
+    help="Serve Ray's metrics for Prometheus at http://127.0.0.1:PORT/metrics.  [default: any free port]",
 )
-@click.option("--replicas", type=click.IntRange(1), default=1, show_default=True, help="Processes with a bundle each.")
+@click.option(
+    "--replicas",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Number of processes. Each holds the bundle in memory.",
+)
 @click.option(
     "--ray",
     "address",
     metavar="auto|ADDRESS",
-    help="A Ray cluster to run the replicas on, without Ray Serve so far. Its own ports are on all addresses of its "
-    "machines: whoever reaches them may run code there, unless the cluster requires a token.  [default: this machine]",
+    help="Run the replicas on an existing Ray cluster, where Ray Serve must not run yet; auto is the cluster that this "
+    "machine belongs to. Anyone who can reach the ports of the cluster can run code on it, unless it requires a "
+    "token.  [default: run on this machine]",
 )
 @backend_option
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of a replica, on the CPU.")
-@click.option("--max-batch", type=click.IntRange(1), default=8, show_default=True, help="Requests computed together.")
 @click.option(
-    "--max-wait", type=NumberRange(0), default=0.005, show_default=True, help="Seconds that one waits for others."
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Number of CPU threads of each replica."
 )
-@click.option("--max-queue", type=click.IntRange(1), default=128, show_default=True, help="More requests are refused.")
+@click.option(
+    "--max-batch",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Maximum number of requests to compute together.",
+)
+@click.option(
+    "--max-wait",
+    type=NumberRange(0),
+    default=0.005,
+    show_default=True,
+    help="How long an idle replica waits for further requests to compute together, in seconds.",
+)
+@click.option(
+    "--max-queue",
+    type=click.IntRange(1),
+    default=128,
+    show_default=True,
+    help="Maximum number of waiting requests; further requests are rejected.",
+)
 @click.option(
     "--max-pixels",
     type=click.IntRange(1),
     default=2**23,  # MAX_PIXELS of caflow_runtime.service.service, which takes long to import
     show_default=True,
-    help="Of the results of one request, all samples counted.",
+    help="Maximum number of pixels in the results of one request, counting all samples.",
 )
 @click.option(
     "--deadline",
     type=NumberRange(0, min_open=True),
     default=60,
     show_default=True,
-    help="Seconds that a request may take.",
+    help="Maximum time from the arrival of a request to its answer, in seconds.",
 )
 def command(
     bundle: Path,
@@ -84,10 +109,11 @@ def command(
     max_pixels: int,
     deadline: float,
 ) -> None:
-    """Answer the Open Inference Protocol v2, as Triton does, by Ray Serve: tritonclient's HTTP and gRPC clients work.
+    """Serve a bundle over HTTP and gRPC with the Open Inference Protocol v2.
 
-    A bundle NAME is two models: NAME draws the best of n samples of each image, NAME-score judges targets. Ctrl-C, or
-    SIGTERM, answers what was asked before, and ends.
+    The HTTP and gRPC clients of Triton (tritonclient) work with this server. A bundle NAME is served as two models:
+    NAME draws the best of n samples of each image, and NAME-score judges existing targets. The replicas run in Ray
+    Serve. After Ctrl-C or SIGTERM, the server answers the requests that have arrived, and ends.
     """
     with ending_on_errors():
         from caflow_deploy.cluster.cluster import cluster, listen
@@ -96,9 +122,9 @@ def command(
         verify_files(folder, read_manifest(folder))
         for place, wanted in ((host, port), (host, grpc_port), (LOOPBACK, metrics_port)):
             if wanted is not None:
-                listen(place, wanted).close()  # a port that is not free is said at once
+                listen(place, wanted).close()  # report a port that is in use before Ray starts
         if address is not None and metrics_port is not None:
-            end("--metrics is of a cluster that is started here: the machines of another have such ports already")
+            end("--metrics does not work with --ray: each machine of the cluster has a port for metrics already")
         with cluster(address, metrics_port) as ray:
             from ray import serve
 
@@ -108,14 +134,16 @@ def command(
 
             found = serve.status()
             if found.proxies or found.applications:
-                end("Ray Serve runs on that cluster already: end what runs there first")
+                end(
+                    "Ray Serve runs on this cluster already; shut it down first (serve shutdown), or give another --ray"
+                )
             gpus = 1 if backend in GPU_BACKENDS and ray.cluster_resources().get("GPU") else 0
             _check_resources(ray.available_resources(), replicas, threads, gpus)
             logging.getLogger("ray.serve").setLevel(logging.WARNING)
-            serve.start(proxy_location="Disabled")  # its proxies have no limits, and gRPC on all addresses
+            serve.start(proxy_location="Disabled")  # Ray's proxies have no limits, and listen for gRPC on all addresses
             settings = Settings(folder, backend, threads, max_pixels, deadline, max_batch, max_wait)
-            bodies = Bodies(SPARE_BYTES + 6 * max_pixels)  # a target and its condition, the largest
-            for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set its own
+            bodies = Bodies(SPARE_BYTES + 6 * max_pixels)  # the largest request: a target and its condition
+            for number in (signal.SIGINT, signal.SIGTERM):  # Ray has replaced the handlers
                 signal.signal(number, signal.default_int_handler)
             try:
                 with suppress(KeyboardInterrupt):
@@ -131,12 +159,14 @@ def command(
                 end(f"no replica could start: {str(error).strip().splitlines()[-1]}", FAILED)
             finally:
                 serve.delete(NAME)
-                if address is not None:  # the cluster goes on, without Ray Serve as before
+                if address is not None:  # the cluster keeps running, without Ray Serve as before
                     serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _check_resources(found: dict[str, float], replicas: int, threads: int, gpus: int) -> None:
-    """Ray Serve would wait for them for ever."""
+    """End the command if the cluster lacks CPUs or GPUs for the replicas. Ray Serve would wait for them forever."""
     for name, wanted, way in (("CPU", replicas * threads, "--threads"), ("GPU", replicas * gpus, "--backend cpu")):
         if wanted > (there := found.get(name, 0)):
-            end(f"{replicas} replicas want {wanted} {name}s, {there:g} are free: give fewer --replicas, or {way}")
+            end(
+                f"{replicas} replicas require {wanted} {name}s, but {there:g} are free; give fewer --replicas, or {way}"
+            )

@@ -1,4 +1,4 @@
-"""Options that say of which size results are."""
+"""Options about the size of the results."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from caflow_runtime.sizes import MOST_SCALE, MOST_SIDE, Size
 
 @dataclass(frozen=True)
 class SizeOptions:
-    """What a command was told of the size of results."""
+    """Values of the options about the size of the results."""
 
     scale: float | None
     width: int | None
@@ -20,14 +20,17 @@ class SizeOptions:
     fit: tuple[int, int] | None
 
     def size(self, pipe: Pipeline, multiple: int = 1) -> Size | None:
-        """The size that results are to have; None is the model's.
+        """Return the requested size; None is the model's own.
+
+        Arguments:
+            multiple: width and height are rounded to multiples of this number.
 
         Raises:
-            InputError: if the model cannot give results of other sizes.
+            InputError: if the model does not support other sizes.
         """
         ways = [self.scale is not None, self.width is not None or self.height is not None, self.fit is not None]
         if sum(ways) > 1:
-            raise click.UsageError("wanted one of --scale, --width or --height or both, and --fit")
+            raise click.UsageError("--scale and --fit cannot be combined with each other, or with --width and --height")
         if not any(ways):
             return None
         size = Size(self.scale, self.width, self.height, self.fit, multiple)
@@ -36,22 +39,29 @@ class SizeOptions:
 
 
 def size_options(command: Command) -> Command:
-    """Of which size results are, for super-resolution."""
+    """Add the options about the size of results, for super-resolution."""
     for option in (
         click.option(
-            "--fit", metavar="WxH", callback=box, help="The largest size that fits in this box, with IN's aspect ratio."
+            "--fit",
+            metavar="WxH",
+            callback=box,
+            help="Make the result as large as possible within this box. The aspect ratio of IN is kept.",
         ),
-        click.option("--height", type=click.IntRange(1, MOST_SIDE), help="Height of the result; see --width."),
+        click.option(
+            "--height",
+            type=click.IntRange(1, MOST_SIDE),
+            help="Height of the result in pixels. Without --width, the aspect ratio of IN is kept.",
+        ),
         click.option(
             "--width",
             type=click.IntRange(1, MOST_SIDE),
-            help="Width of the result in pixels. Without --height, the height keeps the aspect ratio.",
+            help="Width of the result in pixels. Without --height, the aspect ratio of IN is kept.",
         ),
         click.option(
             "--scale",
             type=NumberRange(1, MOST_SCALE, min_open=True),
-            help="Size of the result in multiples of IN, such as 2 or 1.5. The model enlarges, as often as needed, and "
-            "the result is then reduced in linear light.  [default: the model's]",
+            help="Enlarge width and height by this factor, such as 2 or 1.5. The model enlarges as often as needed, "
+            "and the result is then reduced in linear light.  [default: the model's factor]",
         ),
     ):
         command = option(command)
@@ -59,11 +69,13 @@ def size_options(command: Command) -> Command:
 
 
 def box(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int] | None:
-    """The callback of --fit."""
+    """Parse the value of --fit into width and height."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d{1,7})[x×](\d{1,7})", text)
     sides = (int(found[1]), int(found[2])) if found else (0, 0)
     if not all(1 <= side <= MOST_SIDE for side in sides):
-        raise click.BadParameter(f"wanted a width and a height such as 1920x1080, got {text!r}", context, parameter)
+        raise click.BadParameter(
+            f"must be a width and a height from 1 to {MOST_SIDE}, such as 1920x1080; got {text!r}", context, parameter
+        )
     return sides

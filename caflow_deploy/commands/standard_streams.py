@@ -1,4 +1,4 @@
-"""Standard input and output in place of files."""
+"""Standard input and standard output, used in place of files."""
 
 import os
 import sys
@@ -14,31 +14,31 @@ from caflow_deploy.commands.terminal import FAILED, end
 from caflow_runtime.errors import InputError
 
 PIPE = "-"
-"""Stands for standard input, or for standard output."""
+"""Name that stands for standard input or standard output."""
 STANDARD_INPUT, STANDARD_OUTPUT = "standard input", "standard output"
 CHUNK_BYTES = 2**20
 
 
 def is_pipe(output: Path | None) -> bool:
-    """Whether an output is standard output."""
+    """Return whether an output is standard output."""
     return str(output) == PIPE
 
 
 @contextmanager
 def standard_output(output: Path | None) -> Iterator[BinaryIO | None]:
-    """Standard output for data alone, where an output is that: what is printed in the block, also by libraries, goes to
-    standard error then. None where it is a file.
+    """Reserve standard output for data if `output` is standard output. Yield its stream, or None for other outputs.
 
-    Where nobody reads it any more, the command ends with one line.
+    In the block, everything that is printed, also by libraries, goes to standard error instead. If the reader of the
+    pipe goes away, the command ends with one line.
 
     Raises:
-        InputError: if it is a terminal.
+        InputError: if standard output is a terminal.
     """
     if not is_pipe(output):
         yield None
         return
     if os.isatty(1):
-        raise InputError("-o - writes to standard output, which is a terminal: pipe it, or give the name of a file")
+        raise InputError("standard output is a terminal; pipe it into a command or a file, or give a file name as -o")
     sys.stdout.flush()
     descriptor = os.dup(1)
     os.dup2(2, 1)
@@ -46,7 +46,7 @@ def standard_output(output: Path | None) -> Iterator[BinaryIO | None]:
         with os.fdopen(descriptor, "wb", closefd=False) as out:
             yield out
     except BrokenPipeError:
-        end("nobody reads standard output any more: the rest is not written", FAILED)
+        end("the reader of standard output has closed it: the rest was not written", FAILED)
     finally:
         sys.stdout.flush()
         os.dup2(descriptor, 1)
@@ -57,20 +57,20 @@ def standard_output(output: Path | None) -> Iterator[BinaryIO | None]:
 def piped_images(
     inputs: tuple[str, ...], output: Path, suffix: str, max_bytes: int
 ) -> Iterator[tuple[tuple[str, ...], Path]]:
-    """The inputs and the output of a command about images, with temporary files in place of `-`.
+    """Yield the inputs and the output of a command about images, with temporary files in place of `-`.
 
     Arguments:
-        suffix: of the image that is written to standard output.
-        max_bytes: of the image that is read from standard input.
+        suffix: extension that chooses the format of the image written to standard output.
+        max_bytes: largest size of the image read from standard input.
 
     Raises:
-        InputError: if nothing, or too much, comes.
+        InputError: if standard input is a terminal or larger than that, or if there are several inputs.
     """
     if PIPE not in inputs and not is_pipe(output):
         yield inputs, output
         return
     if len(inputs) > 1:
-        raise InputError("- is one image: give no other IN with it, and no other IN for -o -")
+        raise InputError("- stands for a single image: with IN - or -o -, give only one IN")
     with TemporaryDirectory(prefix="caflow-") as folder, ExitStack() as stack:
         out = stack.enter_context(standard_output(output))
         source = Path(folder) / STANDARD_INPUT if inputs == (PIPE,) else Path(inputs[0])
@@ -84,17 +84,20 @@ def piped_images(
 
 def _save_standard_input(path: Path, max_bytes: int) -> None:
     if sys.stdin.isatty():
-        raise InputError("wanted an image on standard input, which is a terminal: pipe one, or give its name")
+        raise InputError("standard input is a terminal; pipe an image into the command, or give a file name as IN")
     left = max_bytes
     with path.open("wb") as file:
         while chunk := sys.stdin.buffer.read(CHUNK_BYTES):
             left -= file.write(chunk)
             if left < 0:
-                raise InputError(f"standard input: more than {max_bytes} bytes came, more than an image may have")
+                raise InputError(
+                    f"standard input: the image has more than {max_bytes} bytes, the limit for --max-pixels; give a "
+                    "larger --max-pixels, or a smaller image"
+                )
 
 
 def refuse_beside(output: Path, options: dict[str, bool]) -> None:
-    """End the command if one of these options is given, which writes further files, and the output is a pipe."""
+    """End the command if the output is standard output and one of these options is given, which write further files."""
     for option, is_given in options.items():
         if is_given and is_pipe(output):
-            raise click.UsageError(f"{option} writes further files beside the result: give -o a file's name for that")
+            raise click.UsageError(f"{option} writes further files beside the result; give a file name as -o")

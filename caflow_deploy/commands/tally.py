@@ -1,4 +1,4 @@
-"""What became of images: a line for each as it is done, a summary, and the exit code."""
+"""Outcomes of images: a line for each finished image, a summary, and the exit code."""
 
 import json
 import sys
@@ -14,22 +14,26 @@ from caflow_runtime.path_text import as_text
 from caflow_runtime.rows.draw import Draw
 
 MOST_NAMED = 20
-"""Files in the last line."""
+"""Maximum number of failed files that the last line names."""
 
 
 class Tally:
-    """Counts images and reports them."""
+    """Counter of outcomes that also reports them."""
 
     def __init__(self, total: int, draw: Draw, as_json: bool, saying: Saying) -> None:
-        """`draw`: of each image."""
+        """
+        Arguments:
+            total: number of all images.
+            draw: settings that each image is drawn with.
+        """
         self.total, self.draw, self.as_json, self.saying = total, draw, as_json, saying
         self.outcomes: Counter[str] = Counter()
         self.failed: list[str] = []
-        self.stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
+        self.stdout = sys.stdout  # the real one: while Ray runs, sys.stdout leads to standard error
         self.messages = sys.stderr if as_json else sys.stdout
 
     def take(self, done: Done) -> None:
-        """Report one image."""
+        """Count and report one image."""
         if done.wrong is not None:
             if not done.is_dropped:
                 self.failed.append(as_text(done.job.source))
@@ -43,7 +47,7 @@ class Tally:
                 self.saying.warn(f"{done.report.input}: {warning}")
 
     def end(self) -> None:
-        """Say how many are untypical, and end the command where some failed."""
+        """Report how many images are untypical, and end the command if some failed."""
         if self.draw.reject:
             dropped = self.outcomes["dropped"]
             became = {"error": "dropped", "bicubic": "bicubic"}.get(self.draw.reject.otherwise, "marked")
@@ -53,7 +57,7 @@ class Tally:
         self.end_of_failed()
 
     def end_of_failed(self) -> None:
-        """End the command where some failed."""
+        """End the command if some images failed."""
         if self.failed:
             more = len(self.failed) - MOST_NAMED
             names = self.failed[:MOST_NAMED] + ([f"and {more} more, named above"] if more > 0 else [])
@@ -61,25 +65,25 @@ class Tally:
 
 
 def line(report: ImageReport, n: int) -> str:
-    """For people."""
+    """Return the line about a finished image, for people."""
     names = f"{report.input} → {report.output}"
     if report.outcome == "bicubic":
-        return f"{names}  untypical: the input, enlarged"
+        return f"{names}  untypical: replaced by the enlarged input"
     if report.outcome == "reduced":
-        return f"{names}  the input, reduced: it is not smaller than the result"
+        return f"{names}  reduced without the model: the input is not smaller than the result"
     parts = [f"{report.bits_per_dim:.3f} bits/dim", f"sample {report.sample} of {n}"]
     for name in ("sample", "image"):
         if isinstance(value := getattr(report, f"{name}_typicality"), float):
             parts.append(f"{name} typicality {value:.3f}{_verdict(report) if report.judge == name else ''}")
     if not isinstance(report.consistency_db, UnsetType):
-        parts.append(f"{report.consistency_db:.1f} dB to the input")
+        parts.append(f"consistency {report.consistency_db:.1f} dB")
     if isinstance(of := report.likelihood_of, ModelImage):
-        parts.append(f"likelihood of the model's {of.width}×{of.height} of {of.bits} bits")
+        parts.append(f"likelihood of the model's {of.width}×{of.height} image with {of.bits} bits")
     if report.input_bits > report.output_bits:
-        parts.append(f"{report.input_bits} bits became {report.output_bits}")
+        parts.append(f"reduced from {report.input_bits} to {report.output_bits} bits")
     return f"{names}  {', '.join(parts)}"
 
 
 def _verdict(report: ImageReport) -> str:
-    """Of the typicality that was asked about."""
+    """Return the verdict to print after the typicality that --judge chose."""
     return {"best": " (untypical)", "accepted": " (accepted)"}.get(report.outcome, "")

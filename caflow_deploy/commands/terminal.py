@@ -1,4 +1,4 @@
-"""What commands show on the terminal: one line for an error, a progress bar, tables; and their exit codes."""
+"""Output of commands on the terminal: error lines, progress bars, tables; and exit codes."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,14 @@ from rich.text import Text
 from caflow_runtime.errors import CaflowError
 
 FAILED, WRONG_USE = 1, 2
+"""Exit codes: some of the work failed; wrong use, before any work was done."""
 WIDTH_IN_FILES = 160
+"""Width of tables that are not printed to a terminal, in characters."""
 
 
 @contextmanager
 def ending_on_errors() -> Iterator[None]:
-    """Wrong input ends the command with one line and exit code 2, too little memory with one and exit code 1."""
+    """End the command with one line if the block raises an error: exit code 2, or 1 if memory ran out."""
 
     try:
         yield
@@ -32,13 +34,13 @@ def ending_on_errors() -> Iterator[None]:
 
 
 def end(message: str, code: int = WRONG_USE) -> NoReturn:
-    """Say what is wrong and stop."""
+    """Print a message to standard error and exit."""
     click.echo(f"caflow: {message}", err=True)
     sys.exit(code)
 
 
 def progress_bar(hidden: bool = False) -> Progress:
-    """On a terminal, and gone when it is done."""
+    """Return a progress bar on standard error. It is shown only on a terminal, and erased at the end."""
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -46,7 +48,7 @@ def progress_bar(hidden: bool = False) -> Progress:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
-    """A table on standard output."""
+    """Print a table to standard output."""
 
     table = Table(*map(escape, columns), box=box.SIMPLE)
     for row in rows:

@@ -1,4 +1,4 @@
-"""`caflow video`: a file, a camera or a network stream to a video that is larger, frame by frame."""
+"""`caflow video`: enlarge a file, a camera or a network stream, frame by frame."""
 
 import json
 import math
@@ -53,8 +53,8 @@ from caflow_runtime.video.source import CLOCK, Source, TimedFrame, UnwritableVid
 from caflow_runtime.video.window import Screen
 
 OUTPUT_HELP = (
-    "A name ending in .mp4, .mkv, .mov or .webm; in .gif, .png (animated) or .webp; of numbered images, such as "
-    "frames/%05d.png; or - for YUV4MPEG2 on standard output, or raw RGB with --pixel-format rgb24."
+    "File to write: a video (.mp4, .mkv, .mov, .webm), an animation (.gif, .png, .webp), or numbered images, such as "
+    "frames/%05d.png. - writes YUV4MPEG2 to standard output, or raw RGB with --pixel-format rgb24."
 )
 
 
@@ -62,22 +62,29 @@ OUTPUT_HELP = (
 @click.argument("source", metavar="IN", type=click.Path())
 @click.option("-o", "--output", type=click.Path(path_type=Path), help=OUTPUT_HELP)
 @bundle_option
-@samples_option("Of each scene's first frame; the scene keeps the best one's noise.")
+@samples_option("Number of samples to draw of each scene's first frame; the scene keeps the noise of the best one.")
 @drawing_options
 @noise_option
 @size_options
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Frames that run together.")
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Number of frames to compute together if the noise is fixed.",
+)
 @encoding_options
 @click.option(
     "--segment-frames",
     type=click.IntRange(1),
     default=SEGMENT_FRAMES,
     show_default=True,
-    help="Frames of IN in each segment: what a stop may lose, and what a worker draws at once.",
+    help="Number of frames of IN in each segment. A command that is resumed begins with the first unfinished segment; "
+    "a worker draws one segment at a time.",
 )
 @click.option("--resume", is_flag=True, hidden=True, expose_value=False)  # the same command resumes
-@click.option("--force", is_flag=True, help="Begin anew, and overwrite a video that is there already.")
-@click.option("--show", is_flag=True, help="In a window, too; -o may then be left out.")
+@click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")
+@click.option("--show", is_flag=True, help="Show the result in a window; -o is then optional.")
 @source_options
 @preview_options
 @rejecting_options
@@ -111,22 +118,27 @@ def command(
     as_json: bool,
     saying: Saying,
 ) -> None:
-    """Make a larger video of IN: a file, numbered images (frames/%05d.png), a camera's number, the address of a stream
-    (rtsp://…, http://…), or - for a video on standard input: YUV4MPEG2, or raw RGB with --raw.
+    """Enlarge the video IN, frame by frame.
 
-    Ctrl-C ends the video with what is done. Of a file, the same command resumes: finished segments are in OUT.parts.
-    Workers draw the segments of a file, after it was decoded once, and OUT is the same. The exit code is 1 where the
-    result is shorter than IN, and where a stream was lost.
+    IN is a file, numbered images (frames/%05d.png), the number of a camera, the address of a stream (rtsp://…,
+    http://…), or - for standard input: YUV4MPEG2, or raw RGB with --raw.
 
-    Before the work begins a line on standard error says what is made, and about how much memory that takes; a video for
-    which there is too little is refused. Without a terminal, progress is said in lines at intervals.
+    After Ctrl-C, OUT contains the frames that are finished. If IN is a file, the same command resumes with the finished
+    segments, which are kept in OUT.parts. The exit code is 1 if the result is shorter than IN, or if a stream was lost.
+
+    With workers, IN is decoded once to plan the segments, and each worker draws whole segments. OUT is the same as
+    without workers, but after Ctrl-C it is not written until the command has been resumed.
+
+    Before the work begins, a line on standard error reports the sizes, the number of tiles and the memory required. A
+    video that requires more memory than available is rejected. Progress and the remaining time are shown as a bar on a
+    terminal, and otherwise as lines from time to time.
     """
     saying.hush()
     saying = saying.beside(output, as_json)
     if saying.dry_run and preview.at is not None:
-        raise click.UsageError("--dry-run is about whole videos: leave out --at")
+        raise click.UsageError("--dry-run does not work with --at; give one or the other")
     if output is None and not show:
-        raise click.UsageError("wanted -o, or --show, or both")
+        raise click.UsageError("no output; give -o, --show or both")
     running.refuse({"--show": show, "--metrics": metrics_port is not None})
     running.refuse({"-o -": is_pipe(output), "--at": preview.at is not None})
     pipe = running.open_pipeline()
@@ -137,7 +149,8 @@ def command(
             write_preview(pipe, opened, output, drawing, preview, force)
             return
         if output is not None and out is None:
-            check_overwriting(output, source, force or holds_a_job(output))  # `open_parts` says more of that
+            # An unfinished job may replace its output; `open_parts` checks later that it is the same job.
+            check_overwriting(output, source, force or holds_a_job(output))
         multiple = 1 if output is None or encoded.codec == "ffv1" else 2
         streaming = drawing.stream(noise, batch, sized.size(pipe, multiple))
         _check_times(output, streaming)
@@ -146,8 +159,8 @@ def command(
         opened, job, writer, codec = wanted.open(source, keeps_alpha), None, None, None
         if running.is_spread and (opened.path is None or wanted.rate_of(opened)):
             opened.close()
-            what = "live" if opened.path is None else "no single file"
-            raise InputError(f"{opened.name} is {what}: --workers and --ray are for files")
+            what = "live" if opened.path is None else "not a single file"
+            raise InputError(f"{opened.name} is {what}: --workers and --ray require a video file")
         if out is not None:
             writer = encoded.writer(out, opened.info)
         elif output is not None:
@@ -187,7 +200,7 @@ def command(
             try:
                 drawn = job.run(force)
             except UnwritableVideo as error:
-                end(str(error), FAILED)  # what is done is kept
+                end(str(error), FAILED)  # finished segments are kept
             lost = job.lost
     report_frames(opened.name, lost, drawn.rejected, drawn.untypical, drawing.untypical, saying)
     _report(opened.name, output, drawn, drawing.untypical, as_json, saying)
@@ -196,10 +209,10 @@ def command(
 def _plan(
     pipe: Pipeline, source: Source, streaming: StreamSettings, codec: Codec | None, running: Running, saying: Saying
 ) -> None:
-    """Say what is to be done.
+    """Report the sizes and the memory required.
 
     Raises:
-        TooLittleMemory: if it cannot be.
+        TooLittleMemory: if there is too little memory.
     """
     info, processes = source.info, running.workers or 1 if running.ray is None else 1
     final = _sides(streaming, info, pipe.manifest.model.scale)
@@ -210,7 +223,7 @@ def _plan(
 
 
 def _sides(streaming: StreamSettings, info: VideoInfo, scale: int) -> tuple[int, int]:
-    """Height and width of the result, or the other way round where frames are turned, which they alone say."""
+    """Return the height and width of the result. They are swapped if frames are rotated, which only decoding shows."""
     if streaming.size is None:
         return scale * info.height, scale * info.width
     final = streaming.size.of(info.height, info.width, scale)
@@ -218,30 +231,33 @@ def _sides(streaming: StreamSettings, info: VideoInfo, scale: int) -> tuple[int,
 
 
 def _check_times(output: Path | None, streaming: StreamSettings) -> None:
-    """Whether frames may be dropped, if they are.
+    """Check that frames are dropped only if the output stores presentation times.
 
     Raises:
-        InputError
+        InputError: if they are dropped otherwise.
     """
     if streaming.untypical == "drop" and output is not None and (is_pipe(output) or is_numbered(output)):
-        raise InputError("--untypical drop: OUT holds no times, so what follows would be shown too early")
+        raise InputError(
+            "--untypical drop does not work with this -o: it stores no frame times, so later frames would be shown too "
+            "early; give --untypical mark or bicubic"
+        )
 
 
 def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
-    """Whether nothing is lost.
+    """Check that no file is overwritten without permission, and never the input.
 
     Raises:
-        InputError
+        InputError: if one would be.
     """
 
     if output.is_dir():
-        raise InputError(f"{output} is a folder: wanted the name of a video")
+        raise InputError(f"{output} is a folder; give the name of a video file as -o")
     is_there = bool(numbers_of(output)) if is_numbered(output) else output.exists()
     if is_there and not overwrites:
-        raise InputError(f"{output} is there already: give --force to overwrite it, or another -o")
+        raise InputError(f"{output} already exists; use --force to overwrite it, or choose another -o")
     is_same = Path(source).exists() and output.exists() and output.samefile(source)
     if is_same or (is_there and Path(source).resolve() == output.resolve()):
-        raise InputError(f"{output} is the input: give another -o")
+        raise InputError(f"{output} is the input file; choose another -o")
 
 
 def _progress(hidden: bool) -> Progress:
@@ -294,7 +310,7 @@ def _number(value: float) -> float | None:
 
 
 def _open_window(stack: ExitStack, title: str) -> Callable[[Image], bool]:
-    """Shows a picture; says whether the window is still open."""
+    """Open a window. Return a function that shows an image and returns whether the window is still open."""
 
     window = Screen(title)
     stack.callback(window.close)
@@ -304,15 +320,15 @@ def _open_window(stack: ExitStack, title: str) -> Callable[[Image], bool]:
 def _report(
     source: str, output: Path | None, drawing: Drawing, untypical: str | None, as_json: bool, saying: Saying
 ) -> None:
-    """What became of it, and the exit code."""
+    """Report the outcome of the video. If it is incomplete, end the command with its exit code."""
     if drawing.dropped:
-        saying.warn(f"{drawing.dropped} frames came too fast and were dropped")
+        saying.warn(f"{drawing.dropped} frames arrived too fast and were dropped")
     kept = f"the typical ones of {drawing.frames} frames" if untypical == "drop" else f"{drawing.frames} frames"
-    way = ": run the same command again to resume" if output and holds_a_job(output) else ""
+    way = "; run the same command again to resume" if output and holds_a_job(output) else ""
     result = STANDARD_OUTPUT if is_pipe(output) else output
-    where = f"; {result} holds {kept}{way}" if output else ""
+    where = f"; {result} contains {kept}{way}" if output else ""
     if output and drawing.frames and not drawing.written:
-        end(f"all {drawing.frames} frames are untypical: {output} was not written", FAILED)
+        end(f"{output} was not written: all {drawing.frames} frames are untypical and were dropped", FAILED)
     if drawing.ended_early:
         end(f"{drawing.ended_early}{where}", FAILED)
     if output and not drawing.frames:

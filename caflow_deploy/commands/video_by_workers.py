@@ -1,4 +1,4 @@
-"""A video of `caflow video --workers`: planned here, its segments drawn by workers, joined here."""
+"""`caflow video` with workers: this process plans and joins the video, workers draw its segments."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,14 +29,14 @@ AGAIN = "run the same command again to resume"
 
 
 def draw_by_workers(job: VideoJob, running: Running, as_json: bool, force: bool, saying: Saying) -> None:
-    """Write the output of a job whose source is a file. Segments that are there are not drawn again.
+    """Write the output of a job whose source is a file. Segments that are finished already are not drawn again.
 
     Raises:
-        CaflowError, OSError: before anything is drawn.
+        CaflowError, OSError: if the job cannot be started. Later errors end the command.
     """
     assert job.source.path is not None
     source, parts = job.source.path.absolute(), job.parts.absolute()  # workers may have other working directories
-    stdout = sys.stdout  # kept: Ray's messages go elsewhere in the meantime
+    stdout = sys.stdout  # the real one: while Ray runs, sys.stdout leads to standard error
     with alone(parts), running.open_fleet(job.pipe) as fleet:
         assert fleet is not None
         settings = msgspec.structs.replace(job.settings, pipeline=running.settings(job.pipe, fleet))
@@ -62,7 +62,7 @@ def draw_by_workers(job: VideoJob, running: Running, as_json: bool, force: bool,
 def draw(
     pipe: Pipeline, segment: Segment, source: Path, settings: StreamSettings, encoding: Encoding, folder: Path
 ) -> Report:
-    """What a worker does."""
+    """Draw one segment. Workers call this function."""
     return draw_segment(pipe, source, segment, settings, encoding, folder)
 
 
@@ -78,16 +78,16 @@ def _plan(source: Path, settings: VideoSettings, frames: int | None, saying: Say
                 settings.encoding.has_alpha,
             )
         except KeyboardInterrupt as stop:
-            end(f"stopped while {source} was planned: {AGAIN}", exit_code(stop))
+            end(f"stopped while {source} was being divided into segments; {AGAIN}", exit_code(stop))
 
 
 def _reports(
     fleet: Fleet, do: Callable[[Pipeline, Segment], Report], planned: Plan, records: Mapping[int, Record]
 ) -> Iterator[Report]:
-    """Of segments that are there, and then of the others, in any order.
+    """Yield the reports of the segments that are finished already, then those of the others, in any order.
 
     Raises:
-        BackendError: if a segment cannot be drawn.
+        BackendError: if every worker that tried a segment died.
     """
     for segment in planned.segments:
         if segment.number in records:
@@ -96,30 +96,30 @@ def _reports(
     for segment, report in fleet.run(Work(do, left, most_in_part=1)):
         if report is None:
             raise BackendError(
-                f"segment {segment.number}: its worker died each time: give fewer --workers, or begin anew, by "
-                "--force, with a --pixel-budget"
+                f"segment {segment.number}: every worker that tried it died, perhaps for lack of memory; give fewer "
+                "--workers, or start again with --force and a smaller --pixel-budget"
             )
         yield report
 
 
 @contextmanager
 def _stopping(reports: Sequence[Report], count: int) -> Iterator[None]:
-    """Say how far it came where it stops."""
+    """Report the number of finished segments if the block is stopped or fails, and end the command."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        end(f"stopped after {len(reports)} of {count} segments: {AGAIN}", exit_code(stop))
+        end(f"stopped after {len(reports)} of {count} segments; {AGAIN}", exit_code(stop))
     except (CaflowError, OSError) as error:
-        end(f"{error}: {len(reports)} of {count} segments are done; {AGAIN}", FAILED)
+        end(f"{error}: {len(reports)} of {count} segments are finished; {AGAIN}", FAILED)
 
 
 def _join(job: VideoJob, reports: Sequence[Report]) -> list[str]:
-    """The video in place of its segments; what could not be kept of the source."""
+    """Join the segments to the video and remove them. Return a line for each thing of the source that was not kept."""
     assert job.source.path is not None
     if all(report.start is None for report in reports):
         remove_parts(job.parts)
         frames = sum(report.frames for report in reports)
-        end(f"all {frames} frames are untypical: {job.output} was not written", FAILED)
+        end(f"{job.output} was not written: all {frames} frames are untypical and were dropped", FAILED)
     try:
         encoding, cut = job.settings.encoding, job.settings.cut
         lost = join_segments(reports, encoding, job.parts, job.source.path, job.output, cut)
@@ -132,11 +132,11 @@ def _join(job: VideoJob, reports: Sequence[Report]) -> list[str]:
 def _report(
     job: VideoJob, reports: Sequence[Report], planned: Plan, lost: Sequence[str], as_json: bool, saying: Saying
 ) -> None:
-    """What became of it."""
+    """Report the outcome of the video, and end the command if the source ended early."""
     rejected, untypical = sum(one.rejected for one in reports), sum(one.untypical for one in reports)
     report_frames(str(job.source.path), lost, rejected, untypical, job.settings.streaming.untypical, saying)
     if planned.ended_early:
-        end(f"{planned.ended_early}; {job.output} holds {planned.frames} frames", FAILED)
+        end(f"{planned.ended_early}; {job.output} contains {planned.frames} frames", FAILED)
     if not as_json:
         click.echo(f"{job.source.path} → {job.output}  {planned.frames} frames")
 
@@ -144,11 +144,19 @@ def _report(
 def report_frames(
     source: str, lost: Sequence[str], rejected: int, untypical: int, became: str | None, saying: Saying
 ) -> None:
-    """Say what could not be kept of a source, and which frames are not samples, or not typical."""
+    """Print warnings about a video.
+
+    Arguments:
+        source: name of the source.
+        lost: a line for each thing of the source that was not kept.
+        rejected: number of frames for which no sample was finite.
+        untypical: number of untypical frames.
+        became: value of --untypical.
+    """
     for line in lost:
         saying.warn(f"{source}: {line}")
     if rejected:
-        saying.warn(f"{rejected} frames are the input, enlarged: no sample was finite")
+        saying.warn(f"{rejected} frames were replaced by the enlarged input: no sample was finite")
     if untypical:
-        what = {"drop": "left out", "bicubic": "the input, enlarged"}.get(became or "", "marked")
+        what = {"drop": "dropped", "bicubic": "replaced by the enlarged input"}.get(became or "", "marked")
         saying.warn(f"{untypical} frames are untypical: {what}")

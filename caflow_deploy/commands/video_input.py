@@ -1,4 +1,4 @@
-"""What `caflow video` reads: a file, numbered images, a pipe, a camera or a stream, and how much of it."""
+"""Source of `caflow video`: a file, numbered images, a pipe, a camera or a stream, and the part of it to read."""
 
 import re
 import sys
@@ -26,36 +26,40 @@ RAW = re.compile(r"(\d{1,5})x(\d{1,5})@([\d./]+)(?::(rgb24|rgb48le))?")
 
 
 def ticks(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
-    """The callback of an option that takes a time of a video, which counts ticks of `CLOCK`."""
+    """Parse a time of a video, such as 83.5 or 01:23.5, into ticks of `CLOCK`."""
     if text is None:
         return None
     found = TIME.fullmatch(text)
     if found is None:
         raise click.BadParameter(
-            f"wanted seconds or HH:MM:SS, such as 83.5 or 01:23.5, got {text!r}", context, parameter
+            f"must be seconds or HH:MM:SS, such as 83.5 or 01:23.5; got {text!r}", context, parameter
         )
     hours, minutes, seconds = (Fraction(part or 0) for part in found.groups())
     return round((3600 * hours + 60 * minutes + seconds) / CLOCK)
 
 
 def rate(context: click.Context, parameter: click.Parameter, text: str | None) -> Fraction | None:
-    """The callback of an option that takes frames per second."""
+    """Parse a number of frames per second, such as 25 or 30000/1001."""
     found = None if text is None else RATE.fullmatch(text)
     is_zero = found is not None and not (Fraction(found[1]) and Fraction(found[2] or 1))
     if text is not None and (found is None or is_zero):
         raise click.BadParameter(
-            f"wanted frames per second, such as 25 or 30000/1001, got {text!r}", context, parameter
+            f"must be frames per second, such as 25 or 30000/1001; got {text!r}", context, parameter
         )
     return None if found is None else Fraction(found[1]) / Fraction(found[2] or 1)
 
 
 def raw_format(context: click.Context, parameter: click.Parameter, text: str | None) -> PictureFormat | None:
-    """The callback of an option that says what frames of raw RGB are."""
+    """Parse the size, rate and format of raw RGB frames."""
     if text is None:
         return None
     found = RAW.fullmatch(text)
     if found is None or not int(found[1]) or not int(found[2]):
-        raise click.BadParameter(f"wanted WIDTHxHEIGHT@RATE, such as 640x360@25, got {text!r}", context, parameter)
+        raise click.BadParameter(
+            f"must be WIDTHxHEIGHT@RATE or WIDTHxHEIGHT@RATE:FORMAT, such as 640x360@25; got {text!r}",
+            context,
+            parameter,
+        )
     frames_per_second = rate(context, parameter, found[3])
     assert frames_per_second is not None
     return PictureFormat(int(found[1]), int(found[2]), frames_per_second, found[4] or "rgb24")
@@ -63,7 +67,7 @@ def raw_format(context: click.Context, parameter: click.Parameter, text: str | N
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What the command was told of its source."""
+    """Values of the options about the source."""
 
     drop: Literal["latest", "block"]
     duration: float | None
@@ -75,24 +79,27 @@ class SourceOptions:
 
     def __post_init__(self) -> None:
         if self.end is not None and self.end <= (self.start or 0):
-            raise click.UsageError("--end is not after --start: nothing is between them")
+            raise click.UsageError("--end must be later than --start")
 
     @property
     def cut(self) -> Cut:
-        """What of the source is wanted."""
+        """The part of the source to read."""
         return Cut(self.start or 0, self.end)
 
     def open(self, address: str, keeps_alpha: bool) -> Source:
-        """Any source, as far as it is wanted.
+        """Open any source, limited to the part to read.
 
         Arguments:
-            keeps_alpha: of an animation or images that are transparent; else they are on white.
+            address: a file, a pattern of numbered images, a camera's number, a URL, or - for standard input.
+            keeps_alpha: whether frames of animations and numbered images keep their transparency. If not, they are
+                put on white.
 
         Raises:
-            InputError, UnreadableImage, UnreadableVideo
+            InputError: if an option does not fit the source.
+            UnreadableImage, UnreadableVideo: if the source cannot be read.
         """
         if address != PIPE and self.raw is not None:
-            raise InputError(f"--raw is for standard input; {address} says itself what it holds")
+            raise InputError(f"--raw requires standard input (-) as IN; got {address}")
         if address == PIPE:
             return self._piped()
         if is_live(address) and not Path(address).exists():
@@ -102,67 +109,78 @@ class SourceOptions:
                 return self._uncut(live)
             live.close()
         if self.duration is not None:
-            raise InputError(f"--duration is for cameras and streams; {address} is a file")
+            raise InputError(f"--duration requires a camera or a stream, but {address} is a file; give --end")
         return open_video(address if is_live(address) else Path(address), self.cut, self.rate, keeps_alpha)
 
     def rate_of(self, source: Source) -> str | None:
-        """That of numbered images, which do not say it."""
+        """Return the rate of numbered images, which do not contain it. None for other sources."""
         is_images = source.path is not None and is_numbered(source.path) and not source.path.exists()
         return str(source.info.rate) if is_images else None
 
     def _piped(self) -> Source:
         if sys.stdin.isatty():
-            raise InputError("wanted a video on standard input, which is a terminal: pipe one, or give its name")
+            raise InputError("standard input is a terminal; pipe a video into the command, or give a file name as IN")
         if self.rate is not None or self.duration is not None:
-            raise InputError("--rate and --duration are not for standard input: give --raw WIDTHxHEIGHT@RATE, or --end")
+            raise InputError(
+                "--rate and --duration do not work with standard input; give --raw WIDTHxHEIGHT@RATE, or --end"
+            )
         return cut_source(PipeSource(sys.stdin.fileno(), "standard input", self.raw), self.cut)
 
     def _uncut(self, live: LiveSource) -> Source:
-        """Return a live source. It has no beginning, so times cannot be counted from there."""
+        """Return a live source. It has no beginning, so --start and --end are rejected."""
         if (self.start, self.end, self.rate) == (None, None, None):
             return live
         live.close()
-        raise InputError(f"--start, --end and --rate are not for {live.name}, which is live: give --duration")
+        raise InputError(f"--start, --end and --rate do not work with the live source {live.name}; give --duration")
 
 
 def source_options(command: Command) -> Command:
-    """What is read."""
+    """Add the options about the source."""
     for option in (
         click.option(
             "--patience",
             type=NumberRange(0),
             default=60,
             show_default=True,
-            help="Seconds that a lost live source is waited for; 0 ends at once.",
+            help="How long to keep reconnecting to a lost live source, in seconds; 0 stops immediately.",
         ),
-        click.option("--duration", type=NumberRange(0, min_open=True), help="Of a live source, in seconds."),
+        click.option(
+            "--duration",
+            type=NumberRange(0, min_open=True),
+            help="Length of the recording of a live source, in seconds.  [default: until the source ends]",
+        ),
         click.option(
             "--drop",
             type=click.Choice(["latest", "block"]),
             default="latest",
             show_default=True,
-            help="Live frames that come too fast: only the latest counts, or each is waited for.",
+            help="What to do when live frames arrive faster than they are processed. latest: skip all but the latest "
+            "frame. block: process every frame, so that the result falls behind.",
         ),
         click.option(
             "--raw",
             callback=raw_format,
             metavar="WxH@RATE[:FORMAT]",
-            help="Standard input is raw RGB of that size and rate; FORMAT is rgb24 or rgb48le.  [default: it is y4m]",
+            help="Read raw RGB frames of this size and rate from standard input; FORMAT is rgb24, the default, or "
+            "rgb48le.  [default: standard input is YUV4MPEG2]",
         ),
         click.option(
             "--rate",
             callback=rate,
             metavar="RATE",
-            help="Frames per second of numbered images, such as 30000/1001.  [default: 25]",
+            help="Rate of numbered images in frames per second, such as 25 or 30000/1001.  [default: 25]",
         ),
         click.option(
-            "--end", callback=ticks, metavar="TIME", help="Frames of IN from that time on, and its sound, are left out."
+            "--end",
+            callback=ticks,
+            metavar="TIME",
+            help="End at this time of IN: frames and sound from this time on are skipped.",
         ),
         click.option(
             "--start",
             callback=ticks,
             metavar="TIME",
-            help="Begin at that time of IN: seconds, or HH:MM:SS, such as 01:23.5.",
+            help="Begin at this time of IN, in seconds or as HH:MM:SS, such as 83.5 or 01:23.5.",
         ),
     ):
         command = option(command)

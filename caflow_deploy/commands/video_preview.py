@@ -1,4 +1,4 @@
-"""`caflow video --at`: one frame, before a video is made of all of them."""
+"""`caflow video --at`: preview of one frame, before the whole video is drawn."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,31 +22,33 @@ from caflow_runtime.video.transparency import colours_of
 
 @dataclass(frozen=True)
 class PreviewOptions:
-    """What the command was told of a preview."""
+    """Values of the options about the preview."""
 
     at: int | None
-    """Ticks from the source's beginning on."""
+    """Time of the frame, in ticks of `CLOCK` since the beginning of the source."""
     sheet: bool
 
     def __post_init__(self) -> None:
         if self.sheet and self.at is None:
-            raise click.UsageError("--sheet shows one frame: give --at TIME, too")
+            raise click.UsageError("--sheet shows the samples of one frame; also give --at TIME")
 
 
 def write_preview(
     pipe: Pipeline, source: Source, output: Path, drawing: DrawingOptions, wanted: PreviewOptions, force: bool
 ) -> None:
-    """Write the frame that is shown at a time as `caflow image` would, or a sheet of all its samples.
+    """Write the frame that is shown at the time `wanted.at` as `caflow image` would, or a sheet of all its samples.
 
     Raises:
-        InputError, UnreadableVideo, OSError
+        InputError: if an option does not fit, or the video has no such frame.
+        UnreadableVideo: if the source cannot be read.
+        OSError: if the image cannot be written.
     """
     assert wanted.at is not None
     check_suffix(output)
     if not force:
         check_free([output])
     if wanted.sheet and drawing.min_typicality:
-        raise InputError("--min-typicality rejects samples that --sheet would show: give one or the other")
+        raise InputError("--min-typicality does not work with --sheet, which shows all samples; give one or the other")
     draw = drawing.draw(pipe)
     frame = frame_at(source, wanted.at)
     colours, alpha = colours_of(frame.image), None
@@ -65,14 +67,16 @@ def write_preview(
 
 
 def preview_options(command: Command) -> Command:
-    """Of one frame alone."""
+    """Add the options about the preview of one frame."""
     for option in (
-        click.option("--sheet", is_flag=True, help="With --at: all samples of the frame, with their likelihoods."),
+        click.option(
+            "--sheet", is_flag=True, help="With --at: write all samples of the frame, with their likelihoods."
+        ),
         click.option(
             "--at",
             callback=ticks,
             metavar="TIME",
-            help="A preview: write the frame that is shown at that time to -o NAME.png.",
+            help="Preview: write only the frame that is shown at this time of IN, to the image -o NAME.png.",
         ),
     ):
         command = option(command)

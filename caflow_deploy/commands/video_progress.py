@@ -1,4 +1,4 @@
-"""What `caflow video` says before the work, and without a terminal while it lasts."""
+"""Lines of `caflow video` on standard error: one before the work and, without a terminal, others about the progress."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,15 @@ from caflow_runtime.video.need import VideoNeed
 
 
 def line_of_video(name: str, need: VideoNeed, frames: int | None, processes: int) -> str:
-    """What is to be done with a video."""
+    """Return the line about a video: frames, sizes, tiles and memory.
+
+    Arguments:
+        frames: number of frames; None if it is unknown.
+        processes: number of local processes that work at the same time.
+    """
     (height, width), final = need.sides, need.final
     counted = f"{frames} frames" if frames else "frames"
-    windows = f"{need.windows} window{'s' * (need.windows != 1)} each"
+    windows = f"{need.windows} tile{'s' * (need.windows != 1)} each"
     about = "about" if need.is_measured else "at least"
     memory = f"{about} {readable(processes * need.bytes)} of memory"
     of_processes = f" in {processes} processes" if processes > 1 else ""
@@ -19,23 +24,24 @@ def line_of_video(name: str, need: VideoNeed, frames: int | None, processes: int
 
 
 class FrameProgress:
-    """Lines about how many frames of a video are done, and how long the rest will take.
+    """Lines about the finished frames of a video and the remaining time.
 
-    That time does not count the first frames, during which graphs and encoders are loaded and the scene's sample is
-    chosen, nor frames of an earlier run.
+    The estimate of the remaining time ignores frames of an earlier run. It also ignores the first frames of this run,
+    which are slow: graphs and encoders are loaded, and the sample of the scene is chosen.
     """
 
     def __init__(self, say: Callable[[str], None] | None, name: str, frames: int | None) -> None:
         """
         Arguments:
-            say: takes a line; None where a terminal shows it otherwise.
-            frames: of the video; None where that is unknown, and nothing is said.
+            say: function that prints a line; None if a progress bar is shown instead.
+            name: name of the source.
+            frames: number of frames of the video; None if it is unknown, and then no line is printed.
         """
         self.pace, self.name, self.frames = Pace(say), name, frames
         self._has_begun = False
 
     def done(self, count: int) -> None:
-        """So many are done, those of an earlier run included."""
+        """Record the number of finished frames, including those of an earlier run."""
         if not self.frames:
             return
         if not self._has_begun:

@@ -1,1 +1,1 @@
-"""A page to try a model in a browser."""
+"""Web page to try a model in a browser."""

@@ -1,6 +1,6 @@
-"""A page to try a model in a browser: an image in; its samples, their likelihoods and maps out. Needs Gradio.
+"""Web page to try a model: a visitor uploads an image and gets samples, their likelihoods and maps. Requires Gradio.
 
-Gradio reads its environment when it is imported: `caflow page` sets that before it imports this file.
+Gradio reads environment variables when it is imported, so `caflow page` sets them before it imports this module.
 """
 
 from collections.abc import Iterator
@@ -20,14 +20,17 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 
 LARGEST_FILE = "64mb"
 LOOK_FOR_OLD_FILES_S, OLD_S = 3600, 24 * 3600
-"""Files of a page that stays open go after a day."""
+"""Interval of the search for old files, and their age, in seconds. Uploads and results are deleted after a day, even if
+the page stays open."""
 ERROR_S = 20
-"""So long an error is shown."""
+"""How long an error message is shown, in seconds."""
 SAMPLES, TEMPERATURE = 8, 0.8
+"""Initial values of the page's settings."""
 HOTTEST = 1.2
+"""Highest temperature that the page offers."""
 FONTS = ["system-ui", "sans-serif"]
 MONOSPACED = ["ui-monospace", "monospace"]
-"""Of the visitor's machine: others would be fetched from elsewhere."""
+"""Fonts of the visitor's machine. Gradio's own fonts would be fetched from another server."""
 CSS = """
 .gradio-container { max-width: 1280px }
 #given { height: 8.5rem }
@@ -49,17 +52,17 @@ RANKS = {
     "typical": "closest to a usual likelihood",
 }
 MEANINGS = """
-* **bits/dim** says how unlikely a sample is to the model; less is likelier. Compare samples of one image only: smooth
-  images always have less than detailed ones.
-* **Sample typicality**, between 0 and 1, says how usual that is among samples of photographs like this one; be wary of
-  less than 0.01. **Image typicality** says how usual the best one is among photographs: the verdict of `caflow filter`.
-* **Likelihood map** of the best sample: what is bright surprises the model.
-* **Uncertainty map**: what is bright differs from sample to sample, so the input does not settle it.
+* **bits/dim** is the negative log-likelihood of a sample: lower values are more likely. Compare samples of the same
+  image only, because smooth images always have lower values than detailed ones.
+* **Sample typicality**, between 0 and 1, says how usual a sample is among samples of similar photographs. Distrust
+  samples below 0.01. **Image typicality** says how usual the best sample is among photographs, as in `caflow filter`.
+* **Likelihood map** of the best sample: bright areas are unlikely for the model.
+* **Uncertainty map**: bright areas differ between samples, so the input does not determine them.
 """
 
 
 class Inputs(NamedTuple):
-    """What a visitor sets."""
+    """Components that a visitor sets."""
 
     given: gradio.File
     looked: gradio.Image
@@ -71,7 +74,7 @@ class Inputs(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a run fills."""
+    """Components that show the results."""
 
     slider: gradio.ImageSlider
     gallery: gradio.Gallery
@@ -81,10 +84,12 @@ class Outputs(NamedTuple):
 
 
 def build_page(sampler: PageSampler) -> gradio.Blocks:
-    """The page of a model. Between runs it holds nothing but files, whose names only those know who made them.
+    """Return the page of a model.
+
+    Between runs, the server keeps results only in files. Their names are known only to the visitor who made them.
 
     Arguments:
-        sampler: its folder lies in GRADIO_TEMP_DIR: files elsewhere would be copied there.
+        sampler: its folder must be in GRADIO_TEMP_DIR; Gradio would copy files from other folders there.
     """
     pipe = sampler.pipe
     name = pipe.folder.stem
@@ -102,14 +107,14 @@ def build_page(sampler: PageSampler) -> gradio.Blocks:
 
 
 def _inputs(pipe: Pipeline) -> Inputs:
-    hint = "Higher: more detail, and more difference."
+    hint = "Higher values give more detail, and samples that differ more."
     return Inputs(
         given=gradio.File(label="Image", file_types=sorted(SUFFIXES), elem_id="given"),
-        looked=gradio.Image(label="As it was read", interactive=False, height=150, buttons=[], elem_id="looked"),
+        looked=gradio.Image(label="Input", interactive=False, height=150, buttons=[], elem_id="looked"),
         n=gradio.Slider(1, MOST_SAMPLES, SAMPLES, step=1, label="Samples", elem_id="samples"),
         temperature=gradio.Slider(0, HOTTEST, TEMPERATURE, step=0.05, label="Temperature", info=hint),
-        rank=gradio.Radio(_ranks(pipe), value="likelihood", label="The best is"),
-        seed=gradio.Number(0, label="Seed", precision=0, info="The same one draws the same samples again."),
+        rank=gradio.Radio(_ranks(pipe), value="likelihood", label="Best sample"),
+        seed=gradio.Number(0, label="Seed", precision=0, info="The same seed draws the same samples again."),
         go=gradio.Button("Draw samples", variant="primary", elem_id="go"),
     )
 
@@ -118,13 +123,13 @@ def _outputs(pipe: Pipeline) -> Outputs:
     slider = gradio.ImageSlider(
         label="Input | sample" if pipe.manifest.model.scale == 1 else "Input, enlarged | sample",
         type="filepath",
-        image_mode=None,  # files stay as they are
+        image_mode=None,  # do not convert the files
         interactive=False,
         buttons=["fullscreen"],
         elem_id="slider",
     )
     gallery = gradio.Gallery(
-        label="Samples: click one to see it above",
+        label="Samples: click one to show it above",
         type="filepath",
         interactive=False,
         allow_preview=False,
@@ -139,10 +144,10 @@ def _outputs(pipe: Pipeline) -> Outputs:
 
 
 def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
-    """What happens when something is clicked."""
+    """Connect the buttons and uploads of the page to functions."""
 
     def look(source: str) -> Path:
-        """Show a file as it was read, or refuse it at once."""
+        """Show the uploaded image, or report at once why it cannot be used."""
         with _shown_errors(source):
             return sampler.write(sampler.read(Path(source)))
 
@@ -152,14 +157,14 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
         temperature: float,
         rank: Any,
         seed: int,
-        progress: gradio.Progress = gradio.Progress(),  # noqa: B008  Gradio's way to ask for it
+        progress: gradio.Progress = gradio.Progress(),  # noqa: B008  Gradio passes its progress bar to a default of this kind
     ) -> list[Any]:
         def show(done: int, count: int) -> None:
             progress((done, count), desc="sampling", unit="tiles")
 
         with _shown_errors(source):
             if source is None:
-                raise InputError("wanted an image: drop one into the box first")
+                raise InputError("there is no image: drop one into the box first")
             results = sampler.draw(Path(source), n, temperature, rank, seed, show)
         best, _ = results.samples[0]
         return [
@@ -186,10 +191,10 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
 
 @contextmanager
 def open_page(pipe: Pipeline, folder: Path, host: str, port: int, opens_browser: bool) -> Iterator[str]:
-    """The page's address, where it is answered until the block ends."""
+    """Serve the page until the block ends, and yield its address."""
     sampler = PageSampler(pipe, folder)
     page = build_page(sampler)
-    # Not mount_gradio_app: there visitors could name any file of this machine as theirs.
+    # Do not use mount_gradio_app: visitors could then read any file of this machine by naming it as their upload.
     page.launch(
         server_name=host,
         server_port=port,
@@ -218,13 +223,13 @@ def _about(pipe: Pipeline) -> str:
     model = pipe.manifest.model
     does = TASKS.get(model.task, "makes an image of an image").format(scale=model.scale)
     return (
-        f"A model that {does}. It does not give one answer: it draws samples, and knows how likely each is. "
-        "Your images are sent nowhere else."
+        f"A model that {does}. It draws several possible results, called samples, and computes how likely each is. "
+        "Your images are not sent to any other server."
     )
 
 
 def _ranks(pipe: Pipeline) -> list[tuple[str, str]]:
-    """Those that the model can."""
+    """Return the labels and values of the ranks that the model supports."""
     impossible = {"consistency"} if pipe.manifest.model.task == "image-to-image" else set()
     if read_calibration(pipe.folder) is None:
         impossible.add("typical")
@@ -236,25 +241,25 @@ def _map(label: str) -> gradio.Image:
 
 
 def _filled(label: str, found: tuple[Any, str] | None) -> gradio.Image:
-    """A map with what its colours mean; of a single sample there is none of uncertainty."""
+    """Return a map with the meaning of its colours. A single sample has no uncertainty map."""
     if found is None:
-        return gradio.Image(None, label=f"{label}: of two samples or more")
+        return gradio.Image(None, label=f"{label}: requires two samples or more")
     picture, meaning = found
     return gradio.Image(picture, label=f"{label} ({meaning})")
 
 
 @contextmanager
 def _shown_errors(source: str | None) -> Iterator[None]:
-    """What is wrong, as a message on the page: what a visitor can mend, and nothing of what is where on the server."""
+    """Show errors on the page. Visitors see only errors that they can fix, and no paths of the server."""
     try:
         yield
     except (InputError, UnreadableImage, NotFinite, Closed) as error:
         text = str(error).replace(source, Path(source).name) if source else str(error)
     except MemoryError:
-        text = "memory ran out: ask for fewer samples, or reduce the image"
+        text = "memory ran out; request fewer samples, or reduce the image"
     except (CaflowError, OSError):
         print_exc()
-        text = "something went wrong on the server, which has said there what it was"
+        text = "an error occurred on the server; its log has the details"
     else:
         return
     raise gradio.Error(escape(text), duration=ERROR_S, print_exception=False)

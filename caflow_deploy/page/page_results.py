@@ -1,4 +1,4 @@
-"""What the page shows of an image: its samples as files, what is known of each, and maps. Needs no Gradio."""
+"""Results that the page shows for an image: samples as files, their captions, and maps. Does not require Gradio."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,32 +20,33 @@ from caflow_runtime.rows.runner import ShowWindows
 
 MOST_SAMPLES = 32
 MOST_PIXELS = 2**25
-"""Of all samples together: what bounds memory, at some 30 bytes each, and the time that others wait."""
+"""Largest number of pixels of all samples together. It bounds the memory, about 30 bytes per pixel, and the time that
+other visitors wait."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """Of one image. Files are lossless PNG, with the image's alpha where it has one."""
+    """Results for one image. Files are lossless PNG, with the alpha channel of the image if it has one."""
 
     enlarged: Path
-    """The condition, enlarged bicubically to the samples' size."""
+    """The condition, bicubically enlarged to the size of the samples."""
     samples: list[tuple[Path, str]]
-    """The best first: the pixels that were drawn, and what is known of them."""
+    """File and caption of each sample, the best first."""
     likelihood: tuple[Image, str]
-    """Map of the best, and what its darkest and brightest colours mean."""
+    """Likelihood map of the best sample, and the values of its darkest and brightest colours."""
     uncertainty: tuple[Image, str] | None
-    """The same over all samples, where there is more than one."""
+    """Uncertainty map of all samples, with the same values; None if there is only one sample."""
 
 
 class Closed(CaflowError):
-    """No more is drawn."""
+    """The page is being closed, so no more samples are drawn."""
 
 
 class PageSampler:
-    """Draws samples for the page: of one image after the other, whoever asks, until it is closed.
+    """Sampler of the page. It draws for one visitor at a time, until it is closed.
 
     Arguments:
-        folder: where results are written.
+        folder: folder that results are written to.
     """
 
     def __init__(self, pipe: Pipeline, folder: Path) -> None:
@@ -55,12 +56,12 @@ class PageSampler:
         self._is_closed = False
 
     def read(self, source: Path) -> ImageFile:
-        """An image file that is small enough.
+        """Read an image file. Its claimed size is checked before it is decoded.
 
         Raises:
-            UnreadableImage: if it is none.
-            OSError: if it cannot be read.
-            InputError: if one sample of it would have too many pixels.
+            UnreadableImage: if the file is not a readable image.
+            OSError: if the file cannot be read.
+            InputError: if a single sample would have too many pixels.
         """
         claimed = claimed_size(source.read_bytes())
         if claimed is not None:
@@ -68,7 +69,7 @@ class PageSampler:
         return read_image(source)
 
     def write(self, given: ImageFile) -> Path:
-        """The file as it was read, as PNG."""
+        """Write an image as it was read to a PNG file, and return its path."""
         path = self._new_folder() / "condition.png"
         write_image(path, given.rgb, given.alpha, given.is_grey, given.metadata.colours())
         return path
@@ -80,7 +81,10 @@ class PageSampler:
             temperature, rank, seed, show: as in `Pipeline.sample`.
 
         Raises:
-            UnreadableImage, InputError, NotFinite, Closed
+            UnreadableImage: if the file is not a readable image.
+            InputError: if the samples would have too many pixels, or a setting is out of range.
+            NotFinite: if no sample is finite.
+            Closed: if the page is closed meanwhile.
             OSError: if the results cannot be written.
         """
 
@@ -100,32 +104,32 @@ class PageSampler:
             return self._results(source.stem, given, drawn, drawn_alpha)
 
     def close(self) -> None:
-        """End what is being drawn, at its next tile, and wait until it has: Python must not end before ONNX Runtime."""
+        """Stop drawing at the next tile and wait for that, because Python must not exit while ONNX Runtime runs."""
         self._is_closed = True
         with self._drawing:
             pass
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise Closed("the page is being closed")
+            raise Closed("the server is shutting down")
 
     def _check_size(self, height: int, width: int, n: int) -> None:
-        """Whether `n` samples of a condition are few enough.
+        """Check that `n` samples of a condition do not have too many pixels.
 
         Raises:
-            InputError
+            InputError: if they have.
         """
         height, width = (self.pipe.manifest.model.scale * side for side in (height, width))
         fitting = min(MOST_SAMPLES, MOST_PIXELS // max(1, height * width))
         if not fitting:
             raise InputError(
-                f"wanted an image whose result has at most {MOST_PIXELS / 1e6:.0f} million pixels, this one's has "
-                f"{width}×{height}: crop or reduce it, or use caflow image, which reads larger ones"
+                f"the image is too large: its result would have {width}×{height} pixels, and the limit of this page is "
+                f"{MOST_PIXELS / 1e6:.0f} million; crop or reduce the image, or use the command caflow image"
             )
         if n > fitting:
             raise InputError(
-                f"wanted at most {fitting} samples of {width}×{height} pixels, got {n}: ask for fewer, or reduce the "
-                "image"
+                f"the number of samples must be at most {fitting} for results of {width}×{height} pixels; got {n}. "
+                "Request fewer samples, or reduce the image"
             )
 
     def _results(self, name: str, given: ImageFile, drawn: Samples, drawn_alpha: Alpha | None) -> Results:
@@ -134,7 +138,8 @@ class PageSampler:
         folder = self._new_folder()
         write_image(folder / "enlarged.png", enlarged, alpha, metadata=given.metadata.colours())
         samples = [(folder / f"{name}-{k + 1}.png", _caption(drawn, k)) for k in range(len(drawn.images[0]))]
-        best = drawn.images[0][0] if drawn_alpha is None else matted(drawn.images[0][0], drawn_alpha)  # as it is read
+        # Score the pixels that the file has when it is read again.
+        best = drawn.images[0][0] if drawn_alpha is None else matted(drawn.images[0][0], drawn_alpha)
         samples[0] = (samples[0][0], samples[0][1] + self._judged(best, given.rgb))
         for (path, _), picture in zip(samples, drawn.images[0], strict=True):
             write_image(path, picture, drawn_alpha, metadata=given.metadata.colours())
@@ -147,7 +152,7 @@ class PageSampler:
         )
 
     def _judged(self, image: Image, condition: Image) -> str:
-        """How usual the best is as an image: what `caflow filter` says of its file."""
+        """Return a caption line with the image typicality of the best sample, as `caflow filter` computes it."""
         typical = self.pipe.score(image, condition).image_typicality
         return f"\nimage typicality {typical.value[0]:.2f}" if typical and typical.is_judged[0] else ""
 

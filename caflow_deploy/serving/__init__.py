@@ -1,1 +1,1 @@
-"""Thin wrappers of the runtime for engines that serve it: Ray Serve and Triton."""
+"""Servers: wrappers that run the service of the runtime in Ray Serve and in Triton."""

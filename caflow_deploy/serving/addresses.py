@@ -1,4 +1,4 @@
-"""HTTP and gRPC servers of a `Front`, in a thread of their own."""
+"""HTTP and gRPC servers of a `Front`, run in a separate thread."""
 
 import asyncio
 import threading
@@ -17,28 +17,28 @@ from caflow_deploy.serving.front import Front
 from caflow_runtime.errors import InputError
 
 HEADERS_S = 10.0
-"""The headers of a request must arrive within this time, after it or its connection has begun."""
+"""Timeout for the headers of a request, in seconds since the connection or the request began."""
 IDLE_S = 90
-"""A connection may be without a request for so long."""
+"""Timeout for a connection without a request, in seconds."""
 
 
 class PromptHttp(H11Protocol):
-    """Closes a connection whose headers do not arrive in time, which uvicorn has no option for."""
+    """HTTP protocol that closes a connection if headers do not arrive in time. Uvicorn has no option for this."""
 
     waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Expect headers."""
+        """Start the timeout for headers."""
         super().connection_made(transport)
         self._expect(True)
 
     def data_received(self, data: bytes) -> None:
-        """Expect the rest of headers that have begun."""
+        """Keep the timeout while headers are incomplete, and cancel it once they have arrived."""
         super().data_received(data)
         self._expect(self.conn.their_state is h11.IDLE)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Expect nothing."""
+        """Cancel the timeout."""
         super().connection_lost(exc)
         self._expect(False)
 
@@ -52,20 +52,20 @@ class PromptHttp(H11Protocol):
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a front answers."""
+    """Addresses that a front listens on."""
 
     front: Front
     host: str
     port: int
     grpc_port: int | None
-    """None is no gRPC."""
+    """Port for gRPC; None disables gRPC."""
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Answer until the block ends, and then what had arrived before.
+        """Serve until the block ends. Requests that have arrived by then are still answered.
 
         Raises:
-            InputError: if an address cannot be had.
+            InputError: if an address is in use or does not exist.
         """
         loop = asyncio.new_event_loop()
         running = threading.Thread(target=loop.run_forever, name="addresses", daemon=True)
@@ -119,12 +119,15 @@ class Addresses:
         try:
             server.add_insecure_port(f"{host}:{self.grpc_port}")
         except RuntimeError:
-            raise InputError(f"port {self.grpc_port} of {self.host}: Address already in use: give another") from None
+            raise InputError(
+                f"cannot listen on port {self.grpc_port} of {self.host}: Address already in use; give another port or "
+                "host"
+            ) from None
         await server.start()
         return server
 
     async def _end(self, server: uvicorn.Server, serving: asyncio.Task[None], calls: Any) -> None:
-        """Of both at the same time."""
+        """End both servers at the same time."""
         server.should_exit = True
         if calls is not None:
             await calls.stop(self.front.deadline)

@@ -1,4 +1,4 @@
-"""Bodies of requests while they arrive, within limits of their own: a sender that stops half-way blocks nobody."""
+"""Reading of request bodies, with limits on time, number and memory, so that a slow client does not block others."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
@@ -8,32 +8,35 @@ from dataclasses import dataclass
 from caflow_deploy.serving.open_inference import Busy, TooLarge, TooSlow
 
 ARRIVES_S = 30.0
+"""Timeout for a whole body, in seconds."""
 MOST_ARRIVING = 1024
-"""Bodies that arrive at the same time; each may take as long as `ARRIVES_S`."""
+"""Maximum number of bodies that arrive at the same time."""
 MOST_HELD = 32
-"""Of the largest bodies, so many are kept in memory at the same time, or more of smaller ones."""
+"""Memory limit for all bodies, as a number of bodies of the largest size. More bodies fit if they are smaller."""
 
 
 @dataclass
 class Bodies:
-    """All bodies of a server. Used in one event loop."""
+    """Limits and counters for all request bodies of a server. Must be used in a single event loop."""
 
     largest: int
-    """Bytes that a body may have."""
+    """Maximum size of a body, in bytes."""
     seconds: float = ARRIVES_S
-    """A body must arrive within this time."""
+    """Timeout for a whole body, in seconds."""
     most: int = MOST_ARRIVING
+    """Maximum number of bodies that arrive at the same time."""
     arriving: int = 0
     held: int = 0
     """Bytes of all bodies whose requests are not answered yet."""
 
     @asynccontextmanager
     async def read(self, parts: AsyncIterable[bytes]) -> AsyncIterator[bytearray]:
-        """The whole body; the block should last until the request is answered.
+        """Read a whole body. The block should last until the request is answered, because the body counts until then.
 
         Raises:
-            Busy: if too many bodies arrive, or wait for answers.
-            TooLarge, TooSlow
+            Busy: if too many bodies are arriving or waiting for answers.
+            TooLarge: if the body is larger than `largest`.
+            TooSlow: if the body does not arrive in time.
         """
         body = bytearray()
         try:
@@ -51,17 +54,21 @@ class Bodies:
             self.held -= len(body)
 
     def check_length(self, stated: str | None) -> None:
-        """Refuse a body that says how large it is before it arrives.
+        """Check the size that the client states before it sends the body.
+
+        Arguments:
+            stated: value of the header Content-Length; None if it is missing.
 
         Raises:
-            TooLarge
+            TooLarge: if the body would be larger than `largest`.
+            Busy: if there is no memory for it.
         """
         self._check(0, int(stated or 0))
 
     @contextmanager
     def _arrives(self) -> Iterator[None]:
         if self.arriving >= self.most:
-            raise Busy(f"{self.most} requests are arriving already: try again later")
+            raise Busy(f"too many requests: {self.most} are arriving already; try again later")
         self.arriving += 1
         try:
             yield
@@ -70,6 +77,6 @@ class Bodies:
 
     def _check(self, there: int, more: int) -> None:
         if there + more > self.largest:
-            raise TooLarge(f"the request: wanted at most {self.largest} bytes")
+            raise TooLarge(f"the request must have at most {self.largest} bytes")
         if self.held + more > MOST_HELD * self.largest:
-            raise Busy("the requests that wait take too much memory already: try again later")
+            raise Busy("too many requests: those that wait use all memory for requests; try again later")

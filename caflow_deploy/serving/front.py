@@ -1,6 +1,7 @@
-"""The addresses of a server: HTTP and gRPC of the Open Inference Protocol v2, in front of what computes.
+"""HTTP and gRPC handlers of the Open Inference Protocol v2.
 
-Requests arrive, are checked and wait here, so that what computes is only given whole requests that it can answer.
+A front receives and checks requests, and passes them to a `Computing` object. That object only gets complete requests
+of the right form.
 """
 
 import asyncio
@@ -27,35 +28,40 @@ from caflow_runtime.service.service import SERVICES
 GRPC_SERVICE = "inference.GRPCInferenceService"
 LOG = logging.getLogger("caflow.serve")
 CLOSE = {"Connection": "close"}
-"""After an error, as the rest of a body may still come."""
+"""Header of error replies. It closes the connection, because the rest of the body may still arrive."""
 
 
 class Computing(Protocol):
-    """What answers checked requests."""
+    """Interface of the object that computes the answers of checked requests."""
 
     async def answer(self, model: str, request: Request, seconds: float) -> Tensors:
-        """The tensors of one request, within so many seconds.
+        """Return the output tensors of one request.
+
+        Arguments:
+            model: name of the model.
+            seconds: time limit.
 
         Raises:
-            CaflowError, Failure, MemoryError, TimeoutError
+            CaflowError, Failure, MemoryError: if the request fails.
+            TimeoutError: if the time limit is exceeded.
         """
 
     async def check(self) -> None:
-        """Raise an exception if it does not compute."""
+        """Raise an exception if the object cannot compute answers."""
 
 
 @dataclass(frozen=True)
 class Front:
-    """What every address gives its requests to."""
+    """Handlers for the HTTP and gRPC servers."""
 
     models: Mapping[str, protocol.Model]
     computing: Computing
     bodies: Bodies
     deadline: float
-    """Seconds from the arrival of a whole request to its answer."""
+    """Maximum time from the arrival of a whole request to its answer, in seconds."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """HTTP, as an ASGI application."""
+        """Handle one HTTP request, as an ASGI application."""
         request = HttpRequest(scope, receive)
         try:
             body, headers = await self._routed(request)
@@ -83,11 +89,13 @@ class Front:
                 return _json(protocol.metadata(protocol.find(self.models, name, *version[1:])))
             case ("POST", "v2", "models", name, *version, "infer") if len(version) in (0, 2):
                 return await self._infer(protocol.find(self.models, name, *version[1:]), request)
-        raise protocol.UnknownModel(f"{request.method} {request.url.path}: there is nothing of the protocol v2")
+        raise protocol.UnknownModel(
+            f"{request.method} {request.url.path}: the Open Inference Protocol v2 has no such address"
+        )
 
     async def _infer(self, model: protocol.Model, request: HttpRequest) -> tuple[bytes, dict[str, str]]:
         if encoding := request.headers.get("Content-Encoding"):
-            raise InputError(f"Content-Encoding: {encoding}: wanted none")
+            raise InputError(f"Content-Encoding is not supported: send the body uncompressed; got {encoding}")
         self.bodies.check_length(request.headers.get("Content-Length"))
         async with self.bodies.read(request.stream()) as body, asyncio.timeout(self.deadline) as limit:
             length = request.headers.get(protocol.HEADER_LENGTH)
@@ -100,7 +108,7 @@ class Front:
     async def _answer(
         self, model: protocol.Model, asked: Request, parameters: Mapping[str, Any], limit: asyncio.Timeout
     ) -> Tensors:
-        """Within what its client waits, where that is less than the deadline."""
+        """Compute an answer within the deadline, or within the client's own timeout if that is shorter."""
         now, until = asyncio.get_running_loop().time(), limit.when()
         assert until is not None
         if seconds := protocol.deadline(parameters):
@@ -112,7 +120,7 @@ class Front:
         async with asyncio.timeout(self.deadline):
             await self.computing.check()
 
-    async def ModelInfer(self, message: bytes) -> Any:  # noqa: N802 - the protocol's names
+    async def ModelInfer(self, message: bytes) -> Any:  # noqa: N802 - names of the protocol
         async with asyncio.timeout(self.deadline) as limit:
             request = await asyncio.to_thread(messages.parse_request, message)
             model = protocol.find(self.models, request.model_name, request.model_version)
@@ -145,9 +153,9 @@ class Front:
         return ParseDict(protocol.server_metadata(), service_pb2.ServerMetadataResponse())
 
     def grpc_handlers(self) -> Any:
-        """The methods of the gRPC service, for a server of `grpc.aio`.
+        """Return the handlers of the gRPC service, for a server of `grpc.aio`.
 
-        Messages are read as streams, of one message each, since only those can be given a time to arrive in.
+        Each request is read as a stream of one message, because only streams allow a timeout for the arrival.
         """
         methods = (
             *(self.ModelInfer, self.ModelMetadata, self.ModelReady),
@@ -171,16 +179,20 @@ class Front:
 
 
 def models_of(stem: str) -> dict[str, protocol.Model]:
-    """The models that a bundle of this name is served as."""
+    """Return the models of a bundle, by their names.
+
+    Arguments:
+        stem: name of the bundle, without its extension.
+    """
     models = [protocol.Model(stem + kind.suffix, kind.inputs, kind.outputs) for kind in SERVICES]
     return {model.name: model for model in models}
 
 
 async def _unless_gone(receive: Callable[[], Awaitable[Any]], answer: Awaitable[Tensors]) -> Tensors:
-    """The answer, which is not computed if its client leaves.
+    """Return the answer. It is cancelled if the client disconnects.
 
     Raises:
-        ClientDisconnect
+        ClientDisconnect: if the client disconnects.
     """
 
     async def leave() -> None:
@@ -199,7 +211,7 @@ async def _unless_gone(receive: Callable[[], Awaitable[Any]], answer: Awaitable[
 
 
 def _failure(error: Exception) -> protocol.Failure:
-    """What a client is told; where it came from, it is not."""
+    """Return an error in the form that clients get, and log unexpected errors. Clients do not get the traceback."""
     failure = protocol.failure_of(error)
     if failure.http == 500:
         LOG.error("caflow: a request failed", exc_info=error)

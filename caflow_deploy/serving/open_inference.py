@@ -1,6 +1,7 @@
-"""Messages of the Open Inference Protocol v2: over HTTP with its binary tensors, and over gRPC.
+"""Messages of the Open Inference Protocol v2 over HTTP, and the checks that HTTP and gRPC share.
 
-https://github.com/kserve/open-inference-protocol, and Triton's extension for binary tensors.
+The protocol is described at https://github.com/kserve/open-inference-protocol. Tensors may be JSON, or binary data as
+in Triton's extension of the protocol.
 """
 
 import math
@@ -18,29 +19,31 @@ from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.service.request import Request, Tensors, TensorSpec
 
 VERSION = "1"
-"""Of every model: bundles have hashes."""
+"""Version of every model. Bundles are identified by hashes, so versions have no meaning."""
 PLATFORM = "caflow"
 HEADER_LENGTH = "Inference-Header-Content-Length"
+"""HTTP header with the number of JSON bytes in a body; binary tensors follow them."""
 AXES = 4
-"""Of all tensors that come in: (B, H, W, 3)."""
+"""Number of axes of all input tensors: (B, H, W, 3)."""
 ENGINE_PARAMETERS = {"binary_data_output", "priority", "sequence_end", "sequence_id", "sequence_start", "timeout"}
-"""What clients say to the server, not to the model."""
+"""Parameters that are meant for the server, not for the model."""
 MICROSECONDS = 1e6
+"""Microseconds per second."""
 MAX_JSON_BYTES = 2**22
-"""Of a request. Pixels as JSON are for a look at small images: in memory, each takes many times the bytes of one."""
+"""Maximum number of JSON bytes of a request. JSON is for small images: a parsed number takes many times its bytes."""
 MAX_NUMBERS = 2**20
-"""Of an output as JSON, or of an input of gRPC that is not raw."""
+"""Maximum number of values of an output as JSON, or of an input over gRPC that is not raw."""
 MAX_INT64 = 2**63 - 1
 MAX_TENSORS = 16
-"""Inputs or outputs of one request. Models have two inputs and six outputs at most."""
+"""Maximum number of inputs, and of outputs, in a request. Models have at most two inputs and six outputs."""
 MAX_PARAMETERS = 64
-"""Parameters of one request, or of one of its tensors."""
+"""Maximum number of parameters of a request, and of each of its tensors."""
 MAX_AXES = 8
-"""Entries of a shape."""
+"""Maximum number of entries of a shape."""
 MAX_NAME = 256
-"""Characters of a name, a data type or an identifier."""
+"""Maximum length of a name, a data type or an identifier, in characters."""
 MAX_TEXT = 1000
-"""Characters of an error: longer ones do not fit into the header that gRPC sends them in."""
+"""Maximum length of an error, in characters. Longer errors do not fit into the header in which gRPC sends them."""
 
 Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 Parameters = Annotated[dict[Name, bool | int | float | str | None], msgspec.Meta(max_length=MAX_PARAMETERS)]
@@ -50,11 +53,11 @@ Decoded = TypeVar("Decoded")
 
 
 class UnknownModel(InputError):
-    """None of that name is served."""
+    """The server has no model, or no address, of this name."""
 
 
 class TooLarge(InputError):
-    """A request has more bytes than any that could be answered."""
+    """A request is larger than any request that can be answered."""
 
 
 class TooSlow(InputError):
@@ -62,21 +65,21 @@ class TooSlow(InputError):
 
 
 class Busy(CaflowError):
-    """There are too many requests already."""
+    """The server has too many requests already."""
 
 
 class Failure(CaflowError):
-    """Why there is no answer, as it is sent to a client, or from one process to another."""
+    """Reason why a request has no answer, in the form in which it is sent to a client or to another process."""
 
     def __init__(self, http: int, grpc: str, text: str) -> None:
         super().__init__(text)
-        self.args = (http, grpc, text)  # from which pickle makes it again
+        self.args = (http, grpc, text)  # pickle calls the constructor with these arguments
         self.http, self.grpc, self.text = http, grpc, text
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model as clients see it."""
+    """Name, inputs and outputs of a model."""
 
     name: str
     inputs: tuple[TensorSpec, ...]
@@ -84,25 +87,25 @@ class Model:
 
 
 class TensorHeader(msgspec.Struct):
-    """An input of a request."""
+    """Input tensor in the JSON of a request."""
 
     name: Name
     shape: Annotated[list[Size], msgspec.Meta(max_length=MAX_AXES)]
     datatype: Name
     parameters: Parameters = {}
     data: msgspec.Raw = msgspec.Raw(b"null")
-    """Where the tensor is not binary: numbers, in nested lists or not. Decoded once everything else is right."""
+    """Numbers, flat or in nested lists, if the tensor is not binary. They are decoded last, after all other checks."""
 
 
 class WantedOutput(msgspec.Struct):
-    """An output of a request."""
+    """Output that a request asks for."""
 
     name: Name
     parameters: Parameters = {}
 
 
 class RequestHeader(msgspec.Struct):
-    """The JSON of a request."""
+    """JSON of a request."""
 
     inputs: Annotated[list[TensorHeader], msgspec.Meta(max_length=MAX_TENSORS)]
     outputs: Annotated[list[WantedOutput], msgspec.Meta(max_length=MAX_TENSORS)] = []
@@ -111,29 +114,34 @@ class RequestHeader(msgspec.Struct):
 
 
 def check_outputs(model: Model, wanted: Iterable[Any]) -> None:
-    """Of a `RequestHeader`, or of a `ModelInferRequest`.
+    """Check the outputs that a request asks for.
+
+    Arguments:
+        wanted: `outputs` of a `RequestHeader` or of a `ModelInferRequest`.
 
     Raises:
-        InputError: if one is wanted that the model has not.
+        InputError: if the model does not have one of them.
     """
     names = [spec.name for spec in model.outputs]
     if unknown := [output.name for output in wanted if output.name not in names]:
-        raise InputError(f"outputs of {model.name}: wanted some of {', '.join(names)}, got {unknown[0]!r}")
+        raise InputError(f"outputs of {model.name} must be among {', '.join(names)}; got {unknown[0]!r}")
 
 
 def find(models: Mapping[str, Model], name: str, version: str = "") -> Model:
-    """The model that is meant.
+    """Return the model with this name and version. An empty version is any.
 
     Raises:
-        UnknownModel
+        UnknownModel: if there is no such model.
     """
     if name in models and version in ("", VERSION):
         return models[name]
-    raise UnknownModel(f"model {name!r} {version}: wanted one of {', '.join(models)}, version {VERSION}")
+    raise UnknownModel(
+        f"model must be one of {', '.join(models)}, with version {VERSION} or none; got {name!r}, version {version!r}"
+    )
 
 
 def metadata(model: Model) -> dict[str, Any]:
-    """Of a model, as JSON has it."""
+    """Return the metadata of a model, as JSON values."""
 
     def described(specs: Sequence[Any]) -> list[dict[str, Any]]:
         return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
@@ -143,36 +151,39 @@ def metadata(model: Model) -> dict[str, Any]:
 
 
 def server_metadata() -> dict[str, Any]:
-    """As JSON has it."""
+    """Return the metadata of the server, as JSON values."""
     return {"name": PLATFORM, "version": __version__, "extensions": ["binary_tensor_data"]}
 
 
 def deadline(parameters: Mapping[str, Any]) -> float | None:
-    """Seconds that a client waits; None where it does not say.
+    """Return the timeout that a client requests, in seconds. None if there is none.
 
     Raises:
-        InputError
+        InputError: if the parameter is not a number of microseconds.
     """
     timeout = parameters.get("timeout", 0)
-    if type(timeout) is not int or not 0 <= timeout <= MAX_INT64:  # a truth value is an int
-        raise InputError(f"timeout: wanted microseconds, 0 to {MAX_INT64}")
+    if type(timeout) is not int or not 0 <= timeout <= MAX_INT64:  # isinstance would accept a boolean
+        raise InputError(f"timeout must be 0 to {MAX_INT64} microseconds")
     return timeout / MICROSECONDS or None
 
 
 def read_http(body: bytes | bytearray, header_length: str | None) -> tuple[RequestHeader, Request]:
-    """A request's body; `header_length` is what the HTTP header `HEADER_LENGTH` says, if it is there.
+    """Parse the body of an HTTP request.
+
+    Arguments:
+        header_length: value of the HTTP header `HEADER_LENGTH`; None if it is missing.
 
     Raises:
-        InputError
+        InputError: if the request is malformed.
     """
     try:
         length = len(body) if header_length is None else int(header_length)
         if not 0 <= length <= len(body):
             raise ValueError
     except ValueError:
-        raise InputError(f"{HEADER_LENGTH}: wanted 0 to {len(body)}, got {header_length!r}") from None
+        raise InputError(f"{HEADER_LENGTH} must be 0 to {len(body)}; got {header_length!r}") from None
     if length > MAX_JSON_BYTES:
-        raise InputError(f"wanted at most {MAX_JSON_BYTES} bytes of JSON, got {length}: send tensors as binary data")
+        raise InputError(f"JSON must have at most {MAX_JSON_BYTES} bytes; got {length}. Send tensors as binary data")
     rest = memoryview(body)[length:]
     header = _json(memoryview(body)[:length], RequestHeader)
     check_names(header.inputs)
@@ -182,21 +193,21 @@ def read_http(body: bytes | bytearray, header_length: str | None) -> tuple[Reque
         size = given.parameters.get("binary_data_size")
         if size is None:
             raw: Any = _numbers(given)
-        elif type(size) is int and 0 <= size <= len(rest):  # a truth value is an int
+        elif type(size) is int and 0 <= size <= len(rest):  # isinstance would accept a boolean
             raw, rest = rest[:size], rest[size:]
         else:
-            raise InputError(f"{given.name}: binary_data_size: wanted 0 to {len(rest)}, got {size!r}")
+            raise InputError(f"{given.name}: binary_data_size must be 0 to {len(rest)}; got {size!r}")
         tensors[given.name] = tensor_of(given, raw)
     if len(rest):
-        raise InputError(f"{len(rest)} bytes follow the last input: binary_data_size should count all of them")
+        raise InputError(f"{len(rest)} bytes follow the last input: binary_data_size must count all bytes of the body")
     return header, Request(tensors, for_the_model(header.parameters))
 
 
 def write_http(model: Model, header: RequestHeader, tensors: Tensors) -> tuple[bytes, dict[str, str]]:
-    """A reply's body, and its HTTP headers.
+    """Return the body and the HTTP headers of a reply.
 
     Raises:
-        InputError: if there are too many numbers for JSON.
+        InputError: if an output has too many values for JSON.
     """
     wanted = {output.name: output.parameters for output in header.outputs}
     is_binary = header.parameters.get("binary_data_output", False)
@@ -209,8 +220,8 @@ def write_http(model: Model, header: RequestHeader, tensors: Tensors) -> tuple[b
         else:
             if tensor.size > MAX_NUMBERS:
                 raise InputError(
-                    f"{name}: wanted at most {MAX_NUMBERS} numbers as JSON, there are {tensor.size}: ask for "
-                    "binary data, by the parameter binary_data or binary_data_output"
+                    f"{name} has {tensor.size} values, but JSON outputs may have at most {MAX_NUMBERS}; request binary "
+                    "data with the parameter binary_data or binary_data_output"
                 )
             values = tensor.ravel().tolist()
             output["data"] = [value.decode() for value in values] if datatype == "BYTES" else values
@@ -224,81 +235,81 @@ def write_http(model: Model, header: RequestHeader, tensors: Tensors) -> tuple[b
 
 
 def outputs_of(model: Model, tensors: Tensors, wanted: Mapping[str, Any]) -> Iterator[tuple[str, str, NDArray[Any]]]:
-    """Name, data type and tensor of each output that is wanted; of all, if none is named."""
+    """Yield the name, data type and tensor of each requested output. If none is named, yield all."""
     for spec in model.outputs:
         if not wanted or spec.name in wanted:
             yield spec.name, spec.datatype, tensors[spec.name]
 
 
 def for_the_model(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Without those that are the server's."""
+    """Return the parameters without those for the server."""
     return {name: value for name, value in parameters.items() if name not in ENGINE_PARAMETERS}
 
 
 def check_shape(given: Any) -> None:
-    """Refuse what no model takes, before a single number is read.
+    """Check the type and shape of an input before its numbers are read.
 
     Raises:
-        InputError
+        InputError: if no model supports them.
     """
     shape = tuple(given.shape)
     if given.datatype != "UINT8" or len(shape) != AXES:
-        raise InputError(f"{given.name}: wanted UINT8 of shape (B, H, W, 3), got {given.datatype} of {shape}")
+        raise InputError(f"{given.name}: expected UINT8 of shape (B, H, W, 3); got {given.datatype} of shape {shape}")
     if min(shape) < 1:
-        raise InputError(f"{given.name}: shape: wanted sizes of at least 1, got {shape}")
+        raise InputError(f"{given.name}: all sizes of the shape must be at least 1; got {shape}")
 
 
 def tensor_of(given: Any, raw: Any) -> NDArray[np.uint8]:
-    """An input whose shape was checked, from its bytes.
+    """Return an input from its bytes. `check_shape` must have been called before.
 
     Raises:
-        InputError
+        InputError: if the number of bytes does not fit the shape.
     """
     shape = tuple(given.shape)
     if len(raw) != math.prod(shape):
-        raise InputError(f"{given.name}: wanted {math.prod(shape)} bytes for shape {shape}, got {len(raw)}")
+        raise InputError(f"{given.name}: expected {math.prod(shape)} bytes for shape {shape}; got {len(raw)}")
     return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
 def check_names(inputs: Sequence[Any]) -> None:
-    """Refuse a name that comes twice.
+    """Check that all inputs have different names.
 
     Raises:
-        InputError
+        InputError: if a name is repeated.
     """
     names = Counter(given.name for given in inputs)
     if twice := [name for name, count in names.items() if count > 1]:
-        raise InputError(f"input {twice[0]!r}: wanted it once")
+        raise InputError(f"input {twice[0]!r} must be given only once")
 
 
 def _json(text: Any, kind: type[Decoded]) -> Decoded:
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"the request is no JSON of the Open Inference Protocol v2: {error}") from None
+        raise InputError(f"the request is not valid JSON of the Open Inference Protocol v2: {error}") from None
 
 
 def _numbers(given: TensorHeader) -> bytes:
-    """Flat or nested; of what is neither, the words and lists that are left in it are no numbers."""
+    """Return the bytes of an input whose numbers are JSON, flat or nested. `uint8_of` rejects ragged lists."""
     return uint8_of(given.name, np.asarray(_json(given.data, object), object).ravel().tolist())
 
 
 def uint8_of(name: str, numbers: Sequence[Any]) -> bytes:
-    """An input's bytes, from numbers.
+    """Return the bytes of an input from its numbers.
 
     Raises:
-        InputError
+        InputError: if one is not an integer from 0 to 255.
     """
     try:
-        if set(map(type, numbers)) <= {int}:  # truth values would be 0 and 1
+        if set(map(type, numbers)) <= {int}:  # bytes() would accept booleans as 0 and 1
             return bytes(numbers)
     except ValueError:  # out of range
         pass
-    raise InputError(f"{name}: data: wanted integers from 0 to 255")
+    raise InputError(f"{name}: data must be integers from 0 to 255")
 
 
 def as_bytes(tensor: NDArray[Any]) -> bytes:
-    """Little-endian, row by row; words with their length in four bytes before each."""
+    """Return a tensor as little-endian bytes in row-major order. Each string follows its length in four bytes."""
     if tensor.dtype == object:
         return b"".join(len(word).to_bytes(4, "little") + word for word in tensor.ravel())
     return np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).tobytes()
@@ -314,24 +325,24 @@ STATUS: tuple[tuple[type[BaseException], int, str], ...] = (
     (TimeoutError, 504, "DEADLINE_EXCEEDED"),
     (MemoryError, 503, "RESOURCE_EXHAUSTED"),
 )
-"""What becomes of an error: the status of HTTP, and of gRPC."""
+"""HTTP and gRPC status of each type of error. The first type that matches counts."""
 
 
 def status(error: BaseException) -> tuple[int, str]:
-    """Of HTTP, and of gRPC."""
+    """Return the HTTP and gRPC status of an error."""
     return next(((http, grpc) for kind, http, grpc in STATUS if isinstance(error, kind)), (500, "INTERNAL"))
 
 
 def text(error: BaseException) -> str:
-    """What a client is told: `MAX_TEXT` characters at most, as names of the request may be in it."""
+    """Return the text of an error for clients, shortened to `MAX_TEXT` characters, as it may quote the request."""
     if isinstance(error, TimeoutError):
-        return "the deadline passed before there was an answer"
+        return "the deadline was exceeded before the answer was computed"
     if not isinstance(error, CaflowError | MemoryError):
-        return "the server failed; its log says why"  # what it was may tell of files and processes
+        return "internal server error; the server's log has the reason"  # which may reveal files and processes
     whole = str(error) or type(error).__name__
     return whole if len(whole) <= MAX_TEXT else f"{whole[: MAX_TEXT - 1]}…"
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What becomes of an error."""
+    """Return an error in the form that is sent to clients."""
     return error if isinstance(error, Failure) else Failure(*status(error), text(error))

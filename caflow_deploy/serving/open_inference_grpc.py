@@ -11,53 +11,56 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.service.request import Request, Tensors
 
 MAX_FIELDS = 256
-"""Of a request at its highest level: more than all the inputs, outputs and parameters that it may have."""
+"""Maximum number of top-level fields of a request. It exceeds the limits on inputs, outputs and parameters together."""
 MAX_PARSED_BYTES = 2**22
-"""Of a request, beside raw contents. Tiny parts take fifty times their bytes of memory once they are parsed."""
+"""Maximum size of a request without raw contents, in bytes. Parsing small fields takes fifty times their bytes."""
 RAW_CONTENTS = service_pb2.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 LENGTH_DELIMITED = 2
 
 
 def parse_request(message: bytes) -> Any:
-    """A `ModelInferRequest`, whose size is checked before it is parsed.
+    """Parse a `ModelInferRequest`. The number and size of its fields are checked first.
 
     Raises:
-        InputError
+        InputError: if there are too many fields or bytes, or the message is damaged.
     """
     place = fields = parsed = 0
     while place < len(message):
         tag, place = _varint(message, place)
         size, place = _varint(message, place)
-        if tag & 7 != LENGTH_DELIMITED:  # all fields of a request are
-            raise InputError("no ModelInferRequest: a field has the wrong type")
+        if tag & 7 != LENGTH_DELIMITED:  # all fields of a request have this type
+            raise InputError("not a valid ModelInferRequest: a field has the wrong type")
         place += size
         fields += 1
         parsed += size if tag >> 3 != RAW_CONTENTS else 0
         if fields > MAX_FIELDS or parsed > MAX_PARSED_BYTES:
             raise InputError(
-                f"wanted at most {MAX_FIELDS} inputs, outputs and parameters, of {MAX_PARSED_BYTES} bytes: "
-                "send tensors as raw contents"
+                f"the request must have at most {MAX_FIELDS} inputs, outputs and parameters, with at most "
+                f"{MAX_PARSED_BYTES} bytes beside raw contents; send tensors as raw contents"
             )
     return parse(service_pb2.ModelInferRequest, message)
 
 
 def parse(kind: Any, message: bytes) -> Any:
-    """A message of a kind.
+    """Parse a message.
+
+    Arguments:
+        kind: class of the message.
 
     Raises:
-        InputError
+        InputError: if the message is damaged.
     """
     try:
         return kind.FromString(message)
     except DecodeError as error:
-        raise InputError(f"no {kind.DESCRIPTOR.name}: {error}") from None
+        raise InputError(f"not a valid {kind.DESCRIPTOR.name}: {error}") from None
 
 
 def read_request(message: Any) -> Request:
-    """A `ModelInferRequest`.
+    """Return the tensors and parameters of a `ModelInferRequest`.
 
     Raises:
-        InputError
+        InputError: if the request is malformed.
     """
     _check_counts(message)
     protocol.check_names(message.inputs)
@@ -67,13 +70,15 @@ def read_request(message: Any) -> Request:
     if not raws:
         raws = [_contents(given) for given in message.inputs]
     if len(raws) != len(message.inputs):
-        raise InputError(f"raw_input_contents: wanted {len(message.inputs)}, one for each input, got {len(raws)}")
+        raise InputError(
+            f"raw_input_contents: expected {len(message.inputs)} entries, one for each input; got {len(raws)}"
+        )
     tensors = {given.name: protocol.tensor_of(given, raw) for given, raw in zip(message.inputs, raws, strict=True)}
     return Request(tensors, protocol.for_the_model(parameters_of(message)))
 
 
 def parameters_of(message: Any) -> dict[str, Any]:
-    """Those of a `ModelInferRequest`."""
+    """Return the parameters of a `ModelInferRequest`."""
     return {
         name: getattr(value, value.WhichOneof("parameter_choice") or "int64_param")
         for name, value in message.parameters.items()
@@ -90,7 +95,7 @@ def write_reply(model: protocol.Model, request: Any, tensors: Tensors, reply: An
 
 
 def _check_counts(message: Any) -> None:
-    """The limits that the types of JSON state, of a `ModelInferRequest`."""
+    """Check the limits of a `ModelInferRequest`. For JSON, the same limits are part of the types."""
     for what, items, most in (
         ("inputs", message.inputs, protocol.MAX_TENSORS),
         ("outputs", message.outputs, protocol.MAX_TENSORS),
@@ -99,11 +104,12 @@ def _check_counts(message: Any) -> None:
         ("id", message.id, protocol.MAX_NAME),
     ):
         if len(items) > most:
-            raise InputError(f"{what}: wanted at most {most}, got {len(items)}")
+            raise InputError(f"{what}: the length must be at most {most}; got {len(items)}")
     for given in message.inputs:
         if max(len(given.name), len(given.datatype)) > protocol.MAX_NAME or len(given.shape) > protocol.MAX_AXES:
             raise InputError(
-                f"inputs: wanted names of at most {protocol.MAX_NAME} characters, shapes of at most {protocol.MAX_AXES}"
+                f"inputs: names must have at most {protocol.MAX_NAME} characters, and shapes at most "
+                f"{protocol.MAX_AXES} sizes"
             )
 
 
@@ -111,16 +117,16 @@ def _contents(given: Any) -> bytes:
     numbers = given.contents.uint_contents
     if len(numbers) > protocol.MAX_NUMBERS:
         raise InputError(
-            f"{given.name}: wanted at most {protocol.MAX_NUMBERS} numbers, got {len(numbers)}: send raw contents"
+            f"{given.name}: must have at most {protocol.MAX_NUMBERS} numbers; got {len(numbers)}. Send raw contents"
         )
     return protocol.uint8_of(given.name, list(numbers))
 
 
 def _varint(message: bytes, place: int) -> tuple[int, int]:
-    """A number of protobuf's encoding, and where it ends."""
+    """Return the variable-length integer of protobuf at a position, and the position after it."""
     value = 0
     for k, byte in enumerate(message[place : place + 10]):
         value |= (byte & 127) << (7 * k)
         if byte < 128:
             return value, place + k + 1
-    raise InputError("no ModelInferRequest: it ends within a field")
+    raise InputError("not a valid ModelInferRequest: it ends within a field")

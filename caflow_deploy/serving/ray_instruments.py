@@ -1,4 +1,4 @@
-"""Metrics as Ray counts them."""
+"""Metrics in the form that Ray exports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from ray.util import metrics
 
 
 class RayInstruments:
-    """Counts for Ray's own endpoints, one on each node, under the names of `Metrics` with `ray_` before them.
+    """Factory of Ray's metrics. Each node of the cluster serves them under the names of `Metrics` with prefix `ray_`.
 
-    Ray shows a counter only once it has counted, and takes no ends of buckets at or below 0.
+    Ray shows a counter only after its first count, and supports no histogram buckets that end at or below 0.
     """
 
     def __init__(self, model: str) -> None:
@@ -32,25 +32,25 @@ class RayInstruments:
 
 @dataclass(frozen=True)
 class Instrument:
-    """One of Ray's, with the values of its labels."""
+    """Metric of Ray, with the values of its labels."""
 
     metric: Any
     names: Sequence[str]
     tags: dict[str, str]
 
     def labels(self, *values: str) -> Self:
-        """The same for these values; the model stays."""
+        """Return the metric with these values of its labels. The label `model` is kept."""
         return type(self)(self.metric, (), dict(zip(self.names, values, strict=True)) | self.tags)
 
     def inc(self, amount: float = 1) -> None:
-        """Count."""
-        if amount:  # Ray refuses 0
+        """Increase a counter."""
+        if amount:  # Ray rejects 0
             self.metric.inc(amount, self.tags)
 
     def set(self, value: float) -> None:
-        """Of a gauge."""
+        """Set a gauge."""
         self.metric.set(value, self.tags)
 
     def observe(self, value: float) -> None:
-        """Of a histogram."""
+        """Add a value to a histogram."""
         self.metric.observe(value, self.tags)

@@ -1,4 +1,4 @@
-"""What computes behind the addresses of `caflow serve`: replicas of Ray Serve, which hold a pipeline each."""
+"""Replicas of Ray Serve: the processes that compute the answers of `caflow serve`. Each replica holds a pipeline."""
 
 import asyncio
 import logging
@@ -29,24 +29,24 @@ LOG = logging.getLogger("ray.serve")
 
 @dataclass(frozen=True)
 class Settings:
-    """Of each replica."""
+    """Settings of each replica."""
 
     bundle: Path
     backend: BackendName
     threads: int
     max_pixels: int
-    """Of the results of one request, all samples counted."""
+    """Maximum number of pixels in the results of one request, counting all samples."""
     deadline: float
-    """Seconds that a request may take."""
+    """Maximum time from the arrival of a request to its answer, in seconds."""
     max_batch: int
-    """Requests that are computed together."""
+    """Maximum number of requests that are computed together."""
     max_wait: float
-    """Seconds that a request waits for others, where nothing is computed that it has to wait for."""
+    """How long an idle replica waits for further requests to compute together, in seconds."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A request that came, and its answer to be."""
+    """Waiting request, with the future of its answer."""
 
     model: str
     request: Request
@@ -54,7 +54,7 @@ class Waiting:
 
 
 class Replica:
-    """What Ray Serve runs, as often as it is told; `application` makes it."""
+    """Replica of Ray Serve. `application` sets the number of replicas."""
 
     def __init__(self, settings: Settings) -> None:
         """Open the bundle."""
@@ -68,18 +68,21 @@ class Replica:
         self.waiting: deque[Waiting] = deque()
         self.computing: asyncio.Task[None] | None = None
         self.began: float | None = None
-        """When the batch that is computed was."""
+        """Time when the current batch was begun; None if no batch is being computed."""
         self.pipe_is_used = Lock()
 
     async def check_health(self) -> None:
-        """Ray Serve replaces a replica for which this fails."""
+        """Fail if the replica is broken or stuck. Ray Serve then replaces it."""
         if self.began is None:
             await self.check()
         elif time.monotonic() - self.began > 2 * self.settings.deadline:
-            raise RuntimeError("a batch has been computed for longer than twice the deadline")
+            raise RuntimeError("the current batch has taken longer than twice the deadline")
 
     async def answer(self, model: str, request: Request, seconds: float) -> Tensors | Failure:
-        """The tensors of one request, or why there are none: Ray would change the type of what is raised."""
+        """Return the output tensors of one request, or the reason why it failed.
+
+        Errors are returned, not raised, because Ray would change their types.
+        """
         try:
             return await self._answer(model, request, seconds)
         except Exception as error:
@@ -89,15 +92,19 @@ class Replica:
             return failure
 
     async def check(self) -> None:
-        """Whether this replica computes; while it does, that is known."""
+        """Raise an exception if this replica cannot compute. A replica that is computing needs no check."""
         if self.began is None:
             await asyncio.to_thread(self._check_service)
 
     async def _answer(self, name: str, request: Request, limit: float) -> Tensors:
-        """The tensors of one request, computed with those of others.
+        """Compute the output tensors of one request, together with other waiting requests.
+
+        Arguments:
+            limit: time limit, in seconds.
 
         Raises:
-            CaflowError, MemoryError, TimeoutError
+            CaflowError, MemoryError: if the request fails.
+            TimeoutError: if the time limit is exceeded.
         """
         until = time.monotonic() + limit
         one = Waiting(name, replace(request, until=until), asyncio.get_running_loop().create_future())
@@ -111,8 +118,10 @@ class Replica:
         return answer
 
     async def _compute(self) -> None:
-        """Batch after batch, until nobody waits. (Ray Serve's own batches are closed while another is computed, so
-        that each would hold few requests.)
+        """Compute batches until no request waits.
+
+        Ray Serve's own batching is not used: it closes a batch while another is being computed, so that batches would
+        have few requests.
         """
         try:
             await asyncio.sleep(self.settings.max_wait)
@@ -122,20 +131,20 @@ class Replica:
                 self.began = time.monotonic()
                 answers = await asyncio.to_thread(self._answers, batch)
                 for one, answer in zip(batch, answers, strict=True):
-                    if not one.answer.done():  # else it is late, or its client has gone
+                    if not one.answer.done():  # otherwise the deadline has passed, or the client has left
                         one.answer.set_result(answer)
         finally:
             self.began = self.computing = None
 
     def _answers(self, batch: Sequence[Waiting]) -> list[Any]:
-        """Or what was wrong, for each."""
+        """Return the answer of each request, or the exception that it caused."""
         answers: dict[int, Any] = {}
         for name, service in self.services.items():
             places = [k for k, one in enumerate(batch) if one.model == name]
             try:
                 with self.pipe_is_used:
                     found: Sequence[Any] = service.answer([batch[k].request for k in places])
-            except Exception as error:  # others still want theirs
+            except Exception as error:  # requests to the other model still get answers
                 found = [error] * len(places)
             answers |= zip(places, found, strict=True)
         return [answers[k] for k in range(len(batch))]
@@ -146,9 +155,10 @@ class Replica:
 
 
 def listen_on_loopback() -> None:
-    """Have gRPC servers of this process listen on the loopback address alone.
+    """Make gRPC servers of this process listen on the loopback address only.
 
-    Ray Serve has one in each replica, on all addresses, for requests that are pickled; it has no option for it.
+    Ray Serve opens such a server in each replica, on all addresses, and unpickles what it receives. No option prevents
+    that.
     """
     add_insecure_port = Server.add_insecure_port
 
@@ -159,18 +169,18 @@ def listen_on_loopback() -> None:
 
 
 def application(settings: Settings, replicas: int, cpus: float, gpus: float, max_queue: int) -> serve.Application:
-    """What `serve.run` runs.
+    """Return the Ray Serve application.
 
     Arguments:
-        cpus, gpus: of each replica.
-        max_queue: requests that wait; more are refused.
+        cpus, gpus: resources of each replica.
+        max_queue: maximum number of waiting requests; further requests are rejected.
     """
     deployment: Any = serve.deployment(
         Replica,
         name="caflow",
         num_replicas=replicas,
         ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
-        max_ongoing_requests=2 * settings.max_batch,  # one batch is computed, the next one gathers
+        max_ongoing_requests=2 * settings.max_batch,  # one batch is being computed while the next one is collected
         max_queued_requests=max_queue,
         graceful_shutdown_timeout_s=settings.deadline,
         graceful_shutdown_wait_loop_s=SHUTDOWN_STEP_S,
@@ -181,16 +191,16 @@ def application(settings: Settings, replicas: int, cpus: float, gpus: float, max
 
 @dataclass(frozen=True)
 class Replicas:
-    """All of them, as an address of `Front` asks them."""
+    """All replicas together, as the `Computing` object of a `Front`."""
 
     handle: Any
 
     async def answer(self, model: str, request: Request, seconds: float) -> Tensors:
-        """The tensors of one request, from the replica that has the least to do.
+        """Return the output tensors of one request. Ray Serve chooses a replica with few requests.
 
         Raises:
             Busy: if too many requests wait.
-            Failure
+            Failure: if the request fails, or its replica dies.
         """
         asked = self.handle.answer.remote(model, request, seconds)
         try:
@@ -199,17 +209,17 @@ class Replicas:
             asked.cancel()
             raise
         except ray.exceptions.RayActorError:
-            raise Failure(500, "INTERNAL", "the replica died before it had answered: try again") from None
+            raise Failure(500, "INTERNAL", "the replica died before it answered: try again") from None
         except BackPressureError:
-            raise Busy("as many requests wait as may: try again later") from None
+            raise Busy("too many requests: the queue is full; try again later") from None
         if isinstance(found, Failure):
             raise found
         return found
 
     async def check(self) -> None:
-        """Whether a replica computes.
+        """Check that a replica can compute.
 
         Raises:
-            Exception: if not.
+            Exception: if it cannot.
         """
         await self.handle.check.remote()

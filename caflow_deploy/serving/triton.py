@@ -1,6 +1,6 @@
-"""The model that Triton's Python backend runs; `caflow-export --triton` writes the repository around it.
+"""Model for the Python backend of Triton. `caflow-export --triton` writes the model repository that uses it.
 
-Imported in the server's own processes only: `triton_python_backend_utils` is nowhere else.
+Only processes of Triton can import this module, because `triton_python_backend_utils` exists only there.
 """
 
 import json
@@ -18,14 +18,14 @@ from caflow_runtime.service.request import Answer, Request
 from caflow_runtime.service.service import SERVICES
 
 MAX_TEXT = 1000
-"""Characters of an error, which may hold names of a request."""
+"""Maximum length of an error, in characters. It may contain names of the request."""
 
 
 class TritonPythonModel:
-    """One instance of a model: a process of its own, that is asked by one thread."""
+    """One instance of a model. Triton runs each instance in a separate process and calls it from one thread."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Open the bundle that `config.pbtxt` names."""
+        """Open the bundle that is named in `config.pbtxt`."""
         check_tensors()
         parameters = json.loads(args["model_config"])["parameters"]
         given = {name: value["string_value"] for name, value in parameters.items()}
@@ -33,12 +33,12 @@ class TritonPythonModel:
         self.pipe = load(Path(args["model_repository"]).parent / given["bundle"], name, int(given["threads"]))
         kinds = {self.pipe.folder.stem + kind.suffix: kind for kind in SERVICES}
         if (name := args["model_name"]) not in kinds:
-            raise InputError(f"model {name!r}: wanted one of {', '.join(kinds)}, by the name of its bundle")
+            raise InputError(f"model must be one of {', '.join(kinds)}, by the name of its bundle; got {name!r}")
         self.service = kinds[name](self.pipe, int(given["max_pixels"]), TritonInstruments(name))
         self.service.check()
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """A response to each request, in order; Triton sends those that wait at the same time."""
+        """Return a response to each request, in order. Triton passes several waiting requests at once."""
         asked = [
             Request({tensor.name(): tensor.as_numpy() for tensor in request.inputs()}, json.loads(request.parameters()))
             for request in requests
@@ -49,7 +49,7 @@ class TritonPythonModel:
         ]
 
     def finalize(self) -> None:
-        """Let go of the bundle."""
+        """Close the bundle."""
         self.pipe.close()
 
     def _response(self, request: Any, answer: Answer) -> Any:
@@ -64,24 +64,26 @@ class TritonPythonModel:
 
 
 def check_tensors() -> None:
-    """Whether what goes through Triton comes out as it was.
+    """Check that tensors pass through Triton unchanged. Triton 24.10 with NumPy 2 silently changes their values.
 
     Raises:
-        RuntimeError: if not: Triton 24.10 and NumPy 2 give wrong values, and say nothing.
+        RuntimeError: if tensors are changed.
     """
     given = np.arange(6, dtype=np.float64).reshape(2, 3)
     found = backend.Tensor("given", given).as_numpy()
     if found.shape != given.shape or not np.array_equal(found, given):
-        raise RuntimeError(f"this Triton does not fit NumPy {np.__version__}: tensors change: install 'numpy<2'")
+        raise RuntimeError(
+            f"this version of Triton changes the values of tensors with NumPy {np.__version__}; install 'numpy<2'"
+        )
 
 
 class TritonInstruments:
-    """Counts for Triton's own endpoint, under the names of `Metrics`."""
+    """Factory of Triton's metrics. Triton serves them under the names of `Metrics`."""
 
     def __init__(self, model: str) -> None:
         self.model = model
         self._kept: list[Instrument] = []
-        """Triton drops what nobody holds."""
+        """Metrics that were made. Triton removes metrics without a reference."""
 
     def counter(self, name: str, text: str, labels: Sequence[str]) -> Any:
         return self._made(f"{name}_total", text, backend.MetricFamily.COUNTER, labels)
@@ -100,7 +102,7 @@ class TritonInstruments:
 
 @dataclass(frozen=True)
 class Instrument:
-    """A family of Triton's metrics, with the values of its labels; each metric is made when it is first needed."""
+    """Family of Triton's metrics, with the values of its labels. Each metric is made at its first use."""
 
     family: Any
     names: tuple[str, ...]
@@ -109,22 +111,22 @@ class Instrument:
     made: dict[tuple[str, ...], Any]
 
     def labels(self, *values: str) -> Self:
-        """The same for these values; the model stays."""
+        """Return the metric with these values of its labels. The label `model` is kept."""
         tags = dict(zip(self.names, values, strict=True)) | self.tags
         bound = type(self)(self.family, (), tags, self.more, self.made)
-        bound._metric()  # so that it is there, at 0
+        bound._metric()  # so that it is exported with the value 0
         return bound
 
     def inc(self, amount: float = 1) -> None:
-        """Count."""
+        """Increase a counter."""
         self._metric().increment(amount)
 
     def set(self, value: float) -> None:
-        """Of a gauge."""
+        """Set a gauge."""
         self._metric().set(value)
 
     def observe(self, value: float) -> None:
-        """Of a histogram."""
+        """Add a value to a histogram."""
         self._metric().observe(value)
 
     def _metric(self) -> Any:

@@ -1,4 +1,4 @@
-"""Nodes of ComfyUI, which reads these names when it starts."""
+"""Nodes for ComfyUI. The program reads the names below when it starts."""
 
 from .nodes import Enlarge, Score
 

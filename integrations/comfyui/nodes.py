@@ -1,4 +1,4 @@
-"""What the nodes of ComfyUI do. Its images are tensors (B, H, W, 3), float32 between 0 and 1."""
+"""Nodes for ComfyUI. Images in ComfyUI are float32 tensors of shape (B, H, W, 3) with values between 0 and 1."""
 
 from functools import lru_cache
 from typing import Any
@@ -11,11 +11,14 @@ from torch import Tensor
 from caflow_runtime.bundle.builtin import DEFAULT
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
-BUNDLE = ("STRING", {"default": DEFAULT, "tooltip": "A folder that caflow-export wrote, or x4-photo, or x4-real"})
+BUNDLE = (
+    "STRING",
+    {"default": DEFAULT, "tooltip": "Model to use: a folder that caflow-export wrote, or x4-photo, or x4-real"},
+)
 
 
 class Enlarge:
-    """Draws samples of each image: larger, coloured or whole, as the model does."""
+    """Node that draws samples of each image: it enlarges, colorizes or inpaints, as the model does."""
 
     CATEGORY = "caflow"
     FUNCTION = "enlarge"
@@ -24,8 +27,8 @@ class Enlarge:
     OUTPUT_IS_LIST = (False, False, True)
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802  (ComfyUI's name)
-        """What ComfyUI shows as inputs."""
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802  (ComfyUI requires this name)
+        """Return the inputs that ComfyUI shows."""
         return {
             "required": {
                 "image": ("IMAGE",),
@@ -40,11 +43,14 @@ class Enlarge:
     def enlarge(
         self, image: Tensor, bundle: str, samples: int, temperature: float, seed: int, rank: Any
     ) -> tuple[Tensor, Tensor, list[float]]:
-        """Return the best sample of each image, all samples of the first image, then of the next one, the best first,
-        and the bits/dim of all samples in that order.
+        """Draw samples of a batch of images.
+
+        Returns:
+            The best sample of each image; all samples, image after image, the best of each image first; and the
+            bits/dim of all samples, in the same order.
 
         Raises:
-            CaflowError: ComfyUI shows what it says.
+            CaflowError: if the bundle cannot be opened, or an argument is wrong. ComfyUI shows its message.
         """
         drawn = open_bundle(bundle).sample(to_integers(image), samples, temperature, seed, rank=rank)
         images = np.asarray(drawn.images)
@@ -53,7 +59,7 @@ class Enlarge:
 
 
 class Score:
-    """Says how likely images are, each given its condition."""
+    """Node that computes how likely each image is, given its condition."""
 
     CATEGORY = "caflow"
     FUNCTION = "score"
@@ -62,15 +68,15 @@ class Score:
     OUTPUT_IS_LIST = (True, True)
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802  (ComfyUI's name)
-        """What ComfyUI shows as inputs."""
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802  (ComfyUI requires this name)
+        """Return the inputs that ComfyUI shows."""
         return {"required": {"target": ("IMAGE",), "condition": ("IMAGE",), "bundle": BUNDLE}}
 
     def score(self, target: Tensor, condition: Tensor, bundle: str) -> tuple[list[float], list[float]]:
-        """Return the bits/dim and the image typicality of each target; what cannot be judged is NaN.
+        """Return the bits/dim and the image typicality of each target. The typicality is NaN if it cannot be judged.
 
         Raises:
-            CaflowError: ComfyUI shows what it says.
+            CaflowError: if the bundle cannot be opened, or an argument is wrong. ComfyUI shows its message.
         """
         scored = open_bundle(bundle).score(to_integers(target), to_integers(condition))
         known = scored.image_typicality
@@ -80,16 +86,16 @@ class Score:
 
 @lru_cache(maxsize=1)
 def open_bundle(bundle: str) -> Pipeline:
-    """Open a bundle, or return the one that is open: a graph that runs again opens it once."""
+    """Open a bundle. The last bundle stays open, so that a workflow that runs again does not open it again."""
     return load(bundle)
 
 
 def to_integers(image: Tensor) -> NDArray[np.uint8]:
-    """(B, H, W, C) float between 0 and 1 to uint8."""
+    """Convert a (B, H, W, C) tensor with values between 0 and 1 to uint8."""
     integers: NDArray[np.uint8] = (255 * image).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     return integers
 
 
 def to_tensor(images: NDArray[np.uint8]) -> Tensor:
-    """(B, H, W, C) uint8 to float32 between 0 and 1."""
+    """Convert a (B, H, W, C) uint8 array to a float32 tensor with values between 0 and 1."""
     return torch.from_numpy(images.astype(np.float32) / 255)

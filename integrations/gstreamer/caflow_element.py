@@ -1,4 +1,4 @@
-"""The GStreamer element `caflow`: frames of a pipeline, enlarged by a model."""
+"""GStreamer element `caflow`, which enlarges the frames of a pipeline with a model."""
 
 import gi
 
@@ -6,7 +6,7 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstBase", "1.0")
 gi.require_version("GstVideo", "1.0")
 
-import numpy as np  # noqa: E402  (the versions come first)
+import numpy as np  # noqa: E402  (after the versions are chosen)
 from gi.repository import GLib, GObject, Gst, GstBase, GstVideo  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
@@ -20,21 +20,25 @@ LARGEST_SEED = 2**32 - 1
 
 
 class Caflow(GstBase.BaseTransform):  # type: ignore[misc]
-    """Draws one sample of each frame, all with the same noise, so that what does not move does not flicker."""
+    """Element that draws one sample of each frame, all with the same noise, so that static content does not flicker."""
 
-    __gstmetadata__ = ("CAFLOW", "Filter/Effect/Video", "Enlarges frames by a conditional flow", "caflow-deploy")
+    __gstmetadata__ = ("CAFLOW", "Filter/Effect/Video", "Enlarges frames with a conditional flow", "caflow-deploy")
     __gsttemplates__ = (
         Gst.PadTemplate.new("src", Gst.PadDirection.SRC, Gst.PadPresence.ALWAYS, CAPS),
         Gst.PadTemplate.new("sink", Gst.PadDirection.SINK, Gst.PadPresence.ALWAYS, CAPS),
     )
 
-    bundle = GObject.Property(type=str, default=DEFAULT, blurb="A folder, or the name of a built-in model")
+    bundle = GObject.Property(type=str, default=DEFAULT, blurb="Model to use: a bundle's folder, or a built-in name")
     backend = GObject.Property(type=str, default="auto", blurb="auto, cpu, cuda or tensorrt")
-    temperature = GObject.Property(type=float, default=0.8, minimum=0.0, maximum=100.0, blurb="Spread of the samples")
-    seed = GObject.Property(
-        type=GObject.TYPE_UINT, default=0, minimum=0, maximum=LARGEST_SEED, blurb="Chooses the noise"
+    temperature = GObject.Property(
+        type=float, default=0.8, minimum=0.0, maximum=100.0, blurb="Spread of the samples: 0 is smooth"
     )
-    threads = GObject.Property(type=GObject.TYPE_UINT, default=0, minimum=0, maximum=1024, blurb="0 is one per core")
+    seed = GObject.Property(
+        type=GObject.TYPE_UINT, default=0, minimum=0, maximum=LARGEST_SEED, blurb="Number that chooses the noise"
+    )
+    threads = GObject.Property(
+        type=GObject.TYPE_UINT, default=0, minimum=0, maximum=1024, blurb="CPU threads; 0 is one per core"
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +47,7 @@ class Caflow(GstBase.BaseTransform):  # type: ignore[misc]
         self._made: GstVideo.VideoInfo | None = None
 
     def do_start(self) -> bool:
-        """Open the bundle; what is wrong with it is the element's error."""
+        """Open the bundle. A failure is reported as an error of the element."""
         try:
             self._pipe = load(self.bundle, self.backend, self.threads)
         except CaflowError as error:
@@ -52,14 +56,14 @@ class Caflow(GstBase.BaseTransform):  # type: ignore[misc]
         return True
 
     def do_stop(self) -> bool:
-        """Free what was opened."""
+        """Close the bundle."""
         if self._pipe is not None:
             self._pipe.close()
         self._pipe = None
         return True
 
     def do_transform_caps(self, direction: Gst.PadDirection, caps: Gst.Caps, wanted: Gst.Caps | None) -> Gst.Caps:
-        """Return what the other side may be: as many times as large, or as small, as the model says."""
+        """Return the caps that the other pad may have: sizes are multiplied or divided by the scale of the model."""
         found = Gst.Caps.new_empty()
         for k in range(caps.get_size()):
             with caps.get_structure(k) as structure:
@@ -69,17 +73,17 @@ class Caflow(GstBase.BaseTransform):  # type: ignore[misc]
         return found if wanted is None else wanted.intersect_full(found, Gst.CapsIntersectMode.FIRST)
 
     def do_set_caps(self, given: Gst.Caps, made: Gst.Caps) -> bool:
-        """Keep how frames lie in memory."""
+        """Store the memory layouts of input and output frames."""
         self._given = GstVideo.VideoInfo.new_from_caps(given)
         self._made = GstVideo.VideoInfo.new_from_caps(made)
         return True
 
     def do_get_unit_size(self, caps: Gst.Caps) -> tuple[bool, int]:
-        """Return the bytes of a frame."""
+        """Return the size of a frame, in bytes."""
         return True, GstVideo.VideoInfo.new_from_caps(caps).size
 
     def do_transform(self, given: Gst.Buffer, made: Gst.Buffer) -> Gst.FlowReturn:
-        """Draw one frame."""
+        """Draw one sample of one frame."""
         assert self._pipe is not None
         try:
             with given.map(Gst.MapFlags.READ) as read, made.map(Gst.MapFlags.WRITE) as written:
@@ -92,7 +96,7 @@ class Caflow(GstBase.BaseTransform):  # type: ignore[misc]
         return Gst.FlowReturn.OK
 
     def _turn_side(self, structure: Gst.Structure, name: str, direction: Gst.PadDirection) -> bool:
-        """Put the side that the other pad has in place of this pad's; False where there is none."""
+        """Replace a side of this pad by that of the other pad. Return False if the other pad has no valid side."""
         is_one, side = structure.get_int(name)
         if not is_one or self._pipe is None:
             structure.set_value(name, ANY_SIDE)
@@ -103,12 +107,12 @@ class Caflow(GstBase.BaseTransform):  # type: ignore[misc]
         return bool(is_given or side % scale == 0)
 
     def _fail(self, error: Exception) -> None:
-        """Report an error to the pipeline's bus."""
+        """Post an error on the bus of the pipeline."""
         self.post_message(Gst.Message.new_error(self, GLib.Error(str(error)), type(error).__name__))
 
 
 def rows_of(data: memoryview, info: GstVideo.VideoInfo) -> NDArray[np.uint8]:
-    """Return a frame in memory as (H, W, 3): its rows may be longer than its pixels."""
+    """Return the pixels of a frame in memory, (H, W, 3), without the padding at the end of its rows."""
     rows = np.frombuffer(data, np.uint8, info.stride[0] * info.height).reshape(info.height, info.stride[0])
     return rows[:, : 3 * info.width].reshape(info.height, info.width, 3)
 

@@ -1,4 +1,4 @@
-"""A filter of VapourSynth: a clip, enlarged by a model."""
+"""VapourSynth filter that enlarges a clip with a model."""
 
 from typing import Any
 
@@ -18,29 +18,29 @@ def enlarge(
     backend: BackendName = "auto",
     threads: int = 0,
 ) -> vs.VideoNode:
-    """Draw one sample of each frame, all with the same noise, so that what does not move does not flicker.
+    """Draw one sample of each frame. All frames have the same noise, so that static content does not flicker.
 
     Arguments:
-        clip: RGB24, of one size.
+        clip: RGB24 clip with a constant size.
         bundle, backend, threads: as in `caflow_deploy.load`.
         temperature, seed: as in `Pipeline.best_of`.
 
     Returns:
-        An RGB24 clip, as many times as large as the model makes images, with the properties of `clip`.
+        An RGB24 clip, enlarged by the scale factor of the model. Its frames have the properties of those of `clip`.
 
     Raises:
-        vs.Error: if the clip is of another format.
+        vs.Error: if the clip has another format, or frames of several sizes.
         CaflowError: if the bundle cannot be opened.
     """
     if clip.format is None or clip.format.id != vs.RGB24:
-        raise vs.Error("caflow: wanted a clip of RGB24: convert it by resize.Bicubic(format=vs.RGB24, matrix_in_s=…)")
+        raise vs.Error("caflow: the clip must be RGB24: convert it with resize.Bicubic(format=vs.RGB24, matrix_in_s=…)")
     if not (clip.width and clip.height):
-        raise vs.Error("caflow: wanted a clip whose frames have one size")
+        raise vs.Error("caflow: all frames of the clip must have the same size")
     pipe = load(bundle, backend, threads)
     scale = pipe.manifest.model.scale
     empty = clip.std.BlankClip(width=scale * clip.width, height=scale * clip.height, keep=True)
 
-    def draw(n: int, f: Any) -> vs.VideoFrame:  # noqa: ARG001  (VapourSynth's names)
+    def draw(n: int, f: Any) -> vs.VideoFrame:  # noqa: ARG001  (VapourSynth requires these names)
         image = np.stack([np.asarray(f[1][plane]) for plane in range(3)], 2)
         drawn = pipe.best_of(image, 1, temperature, seed).images[0]
         result: vs.VideoFrame = f[0].copy()

@@ -63,12 +63,12 @@ def test_one_line_says_what_is_made_and_takes(source: Path, tmp_path: Path) -> N
     done = caflow("image", source, "-o", tmp_path / "out.png", "-n", 2, *OPTIONS, *tiles)
     assert done.returncode == 0, done.stderr
     first, *rest = done.stderr.splitlines()
-    line = rf"{re.escape(str(source))}: 48×32 → 192×128 in (\d+) windows of 2 samples, about [\d.]+ [MG]B of memory"
+    line = rf"{re.escape(str(source))}: 48×32 → 192×128 in (\d+) tiles of 2 samples, about [\d.]+ [MG]B of memory"
     found = re.fullmatch(line, first)
     assert found, first
     with load(TINY, "cpu", 1, pixel_budget=96 * 96, overlap=16) as pipe:
         assert int(found[1]) == len(pipe.tiles(read_image(source).rgb)) > 1
-    assert re.fullmatch(rf"{re.escape(str(source))}: 1 of {2 * int(found[1])} windows, about \d+ s left", rest[0])
+    assert re.fullmatch(rf"{re.escape(str(source))}: 1 of {2 * int(found[1])} tiles, about \d+ s left", rest[0])
     assert done.stdout.startswith(f"{source} → ")
 
 
@@ -152,7 +152,7 @@ def test_a_dry_run_does_nothing(source: Path, tmp_path: Path, monkeypatch: pytes
     out = tmp_path / "out"
     done = caflow("image", source, "-o", out, *OPTIONS, "--dry-run")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "48×32 → 192×128 in 1 window of 10 samples" in done.stderr
+    assert "48×32 → 192×128 in 1 tile of 10 samples" in done.stderr
     (tmp_path / "broken.png").write_text("no image")
     done = caflow("image", source, tmp_path / "broken.png", "-o", out, *OPTIONS, "--dry-run")
     assert (done.returncode, "48×32 → 192×128" in done.stderr) == (1, True)
@@ -175,7 +175,7 @@ def test_quiet_leaves_errors_alone(source: Path, tmp_path: Path) -> None:
 
 
 def test_progress_is_said_without_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the first window, and then at most for each tenth of all images."""
+    """After the first tile, and then at most for each tenth of all images."""
     monkeypatch.setattr(pace, "LEAST_S", 0.0)
     folder = tmp_path / "in"
     folder.mkdir()
@@ -184,7 +184,7 @@ def test_progress_is_said_without_a_terminal(tmp_path: Path, monkeypatch: pytest
     done = caflow("image", folder, "-o", tmp_path / "out", "-n", 1, *OPTIONS)
     assert done.returncode == 0, done.stderr
     plan, *lines = done.stderr.splitlines()
-    assert plan.startswith("25 images, the largest 4×4 → 16×16: in 25 windows of 1 sample, about ")
+    assert plan.startswith("25 images, the largest 4×4 → 16×16: in 25 tiles of 1 sample, about ")
     found = [re.fullmatch(r"(\d+) of 25 images, about \d+ s left", line) for line in lines]
     counts = [int(one[1]) for one in found if one]
     assert len(counts) == len(lines)
@@ -224,7 +224,7 @@ def test_a_bundle_without_measurements_opens(source: Path, tmp_path: Path, uncal
     options = ["--bundle", bundle, "-n", 1, "--backend", "cpu"]
     done = caflow("image", source, "-o", tmp_path / "out.png", *options)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"in 1 window of 1 sample, at least [\d.]+ [MG]B of memory$", done.stderr, re.MULTILINE)
+    assert re.search(r"in 1 tile of 1 sample, at least [\d.]+ [MG]B of memory$", done.stderr, re.MULTILINE)
 
 
 def test_measurements_are_of_one_bundle_and_backend(tmp_path: Path) -> None:

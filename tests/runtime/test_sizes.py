@@ -245,13 +245,13 @@ def test_a_source_that_is_large_enough_is_reduced(photographs: Path, calibrated:
     command = ["image", folder, "-o", out, "--bundle", calibrated, "-n", 1, "--fit", "40x30", "--sheet"]
     done = caflow(*command)
     assert done.returncode == 0, done.stderr
-    assert "large.png  the input, reduced: it is not smaller than the result" in done.stdout
+    assert "large.png  reduced without the model: the input is not smaller than the result" in done.stdout
     np.testing.assert_array_equal(read_image(out / "large.png").rgb, reduce(pictures["large"], 27, 40))
     assert read_image(out / "small.png").rgb.shape == (30, 40, 3)
     lines = {Path(line["input"]).stem: line for line in json_lines_of(out / RESULTS)}
     assert (lines["large"]["outcome"], lines["large"]["log_likelihood"]) == ("reduced", None)
     assert "likelihood_of" not in lines["large"]
-    assert "is done already" in caflow(*command).stdout  # without the sheet that there is none of
+    assert "is already complete" in caflow(*command).stdout  # without the sheet that there is none of
     other = caflow(*command[:-3], "--fit", "41x30", "--sheet")
     assert other.returncode == 2
     assert "contains a job with other settings: fit [40, 30] (now [41, 30])" in other.stderr
@@ -284,15 +284,15 @@ def test_a_consistent_image_is_reduced(source: Path, calibrated: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--scale", 2, "--width", 5], "wanted one of --scale, --width or --height or both, and --fit"),
+        (["--scale", 2, "--width", 5], "--scale and --fit cannot be combined with each other"),
         (["--scale", 1], "1.0 is not in the range 1<x<=64"),
-        (["--fit", "40"], "wanted a width and a height such as 1920x1080, got '40'"),
-        (["--fit", "0x40"], "wanted a width and a height"),
+        (["--fit", "40"], "such as 1920x1080; got '40'"),
+        (["--fit", "0x40"], "must be a width and a height"),
         (
             ["--width", 40, "--judge", "image", "--min-typicality", 0.1],
-            "which is known of images of 4 times the sides of IN alone",
+            "--judge image requires results of the model's own size, 4 times the width",
         ),
-        (["--bits", 16], r"small.jpg: --bits 16 is for .png, .tif, .tiff"),
+        (["--bits", 16], r"small.jpg: --bits 16 requires a result in .png, .tif, .tiff"),
     ],
 )
 def test_what_cannot_be_is_refused_before_work(
@@ -352,7 +352,10 @@ def test_the_bits_of_results_follow_source_format_and_option(
     reduced = image(deep_source, tmp_path / "d.png", calibrated, "--width", 6)
     assert (reduced["outcome"], reduced["output_bits"]) == ("reduced", 16)
     assert len(np.unique(stored(tmp_path / "d.png"))) > 60
-    assert "16 bits became 8" in caflow("image", deep_source, "-o", tmp_path / "e.jpg", "--bundle", calibrated).stdout
+    assert (
+        "reduced from 16 to 8 bits"
+        in caflow("image", deep_source, "-o", tmp_path / "e.jpg", "--bundle", calibrated).stdout
+    )
 
 
 def test_sixteen_bits_are_judged_as_they_are_read_again(deep_source: Path, calibrated: Path, tmp_path: Path) -> None:

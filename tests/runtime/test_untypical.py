@@ -45,7 +45,8 @@ def test_a_bundle_is_calibrated(uncalibrated: Path, photographs: Path, calibrate
     again = caflow("calibrate", bundle, *options)
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr == (
-        f"caflow: {bundle} is calibrated already: give --force to replace that, or calibrate a copy of it\n"
+        f"caflow: {bundle} is calibrated already; give --force to overwrite the calibration, or calibrate a copy "
+        "of it\n"
     )
     too_large = caflow("calibrate", bundle, "--data", photographs, "--sides", 4096, "--force")
     assert too_large.returncode == 2
@@ -54,7 +55,7 @@ def test_a_bundle_is_calibrated(uncalibrated: Path, photographs: Path, calibrate
     assert json.loads((bundle / NAME).read_text()) == found
     wrong = caflow("calibrate", bundle, *options[:-1], "0.8,0.8")
     assert wrong.returncode == 2
-    assert "wanted different numbers" in wrong.stderr
+    assert "must be different numbers" in wrong.stderr
 
 
 @pytest.mark.parametrize("untypical", ["mark", "drop", "bicubic"])
@@ -171,7 +172,7 @@ def test_a_calibration_that_cannot_be_used_is_replaced(
     assert (bundle / NAME).read_text() == "{"  # it stays until there is a new one
     done = caflow("calibrate", bundle, "--data", photographs, "--sides", 16, "--temperatures", 0.8)
     assert done.returncode == 0, done.stderr
-    assert "of fewer than 100 photographs" in done.stderr
+    assert "fewer than 100 photographs" in done.stderr
     assert caflow("image", source, "-o", tmp_path / "out.png", "--bundle", bundle, "-n", 1).returncode == 0
 
 
@@ -181,7 +182,7 @@ def test_pairs_that_do_not_fit_are_left_out_by_name(calibrated: Path, photograph
         write_image(tmp_path / name / "one.png", photograph(photographs, 0, side, side))
     done = caflow("calibrate", calibrated, "--data", tmp_path, "--force")
     assert done.returncode == 2
-    assert f"left out: {tmp_path / 'B' / 'one.png'}: for a condition of 8×8" in done.stderr
+    assert f"skipped: {tmp_path / 'B' / 'one.png'}: for a condition of 8×8" in done.stderr
 
 
 def test_maps_are_written_and_named(calibrated: Path, source: Path, tmp_path: Path) -> None:
@@ -225,9 +226,9 @@ def test_a_score_says_how_typical_it_is_and_shows_where_not(calibrated: Path, so
             "α must be above 0.019 and below 1; got 0.001.",
         ),
         (["--min-typicality", 0.1, "--sheet"], "give one or the other"),
-        (["--untypical", "drop"], "--untypical says what is done below --min-typicality"),
-        (["--judge", "image"], "--judge says which typicality is compared with --min-typicality"),
-        (["--min-typicality", 0.1, "--keep", "10,5"], "--keep drops samples unseen"),
+        (["--untypical", "drop"], "--untypical handles the results that are rejected by --min-typicality"),
+        (["--judge", "image"], "--judge chooses the typicality that is checked by --min-typicality"),
+        (["--min-typicality", 0.1, "--keep", "10,5"], "--keep does not work with --min-typicality"),
     ],
 )
 def test_what_does_not_go_together(
