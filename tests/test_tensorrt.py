@@ -249,7 +249,9 @@ def test_without_a_gpu_the_bundle_is_written_and_the_way_on_is_named(small: Path
     done = caflow_export(small, "--trt", "fp32", "--max-size", "640x320")
     assert done.returncode == 3
     assert "this machine has no GPU: name the GPUs to build for" in done.stderr
-    assert done.stderr.endswith(f": caflow-export {small} --trt fp32 --compute-capability 8.6,12.0 --max-size 640x320\n")
+    assert done.stderr.endswith(
+        f": caflow-export {small} --trt fp32 --compute-capability 8.6,12.0 --max-size 640x320\n"
+    )
 
 
 def test_the_gpu_here_must_be_one_that_rtx_builds_for() -> None:

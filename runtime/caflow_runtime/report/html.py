@@ -67,7 +67,7 @@ def by_chance(alpha: float, count: int, photographs: int) -> tuple[float, float]
     """Return the smallest and the largest fraction of typical pairs that chance alone rejects, in 98 of 100 lists.
 
     The calibration counts as if it had one pair per photograph, because crops of one photograph are alike. Half a pair
-    is added to the range, because fractions of few pairs are coarse.
+    is added to the range, because a fraction of a small number of pairs is coarse.
 
     Arguments:
         alpha: threshold of the typicality.
