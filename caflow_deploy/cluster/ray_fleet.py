@@ -8,16 +8,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caflow_deploy.cluster.cluster import cluster
 from caflow_deploy.cluster.fleet import ATTEMPTS, Place, Result, Unit, Work, open_pipeline
 from caflow_deploy.cluster.quiet import quiet
 from caflow_deploy.stops import heed_sigterm
 from caflow_runtime.errors import BackendError, CaflowError, InputError
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

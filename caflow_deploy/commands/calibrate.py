@@ -61,7 +61,9 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
     show_default=True,
     help="Temperatures of samples to learn from: all that will be used for drawing.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the crops and samples."
+)
 @click.option("--force", is_flag=True, help="Overwrite an existing calibration.")
 @running_options
 @max_pixels_option

@@ -54,7 +54,7 @@ FEWEST_IN_LIST = 20
     metavar="GLOB",
     help="Targets to judge, in place of PAIRS. They are paired with the files of --conditions in sorted order.",
 )
-@click.option("--conditions", metavar="GLOB")
+@click.option("--conditions", metavar="GLOB", help="Conditions of the --targets, in the same order.")
 @bundle_option
 @alpha_option
 @accepted_option

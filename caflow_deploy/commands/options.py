@@ -161,7 +161,13 @@ def drawing_options(command: Command) -> Command:
             "to the input after it is degraded again. typical: the one whose likelihood is closest to the typical "
             "value.",
         ),
-        click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**32 - 1),
+            default=0,
+            show_default=True,
+            help="Seed of the random numbers. The same seed gives the same samples again.",
+        ),
         click.option(
             "--temperature",
             type=NumberRange(0),

@@ -24,7 +24,7 @@ LOOPBACK = "127.0.0.1"
     show_default=True,
     help="Address to listen on; with 0.0.0.0, other machines can connect.",
 )
-@click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port of the page.")
 @click.option("--open/--no-open", "opens_browser", help="Whether to open the page in a browser.  [default: no-open]")
 @running_options
 def command(

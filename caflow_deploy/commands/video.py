@@ -182,7 +182,7 @@ def command(
         metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=False)
         progress = stack.enter_context(_progress(as_json or saying.quiet))
         show_progress = _show_progress(progress, opened, as_json, saying)
-        show_picture = _open_window(stack, source) if show else None
+        show_picture = _open_window(stack, opened.name) if show else None
 
         def show_all(frame: Frame, timed: TimedFrame) -> None:
             show_progress(frame, timed)

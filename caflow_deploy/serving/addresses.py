@@ -120,8 +120,8 @@ class Addresses:
             server.add_insecure_port(f"{host}:{self.grpc_port}")
         except RuntimeError:
             raise InputError(
-                f"cannot listen on port {self.grpc_port} of {self.host}: Address already in use; give another port or "
-                "host"
+                f"cannot listen on port {self.grpc_port} of {self.host}: the port is in use, or the host is not an "
+                "address of this machine; give another port or host"
             ) from None
         await server.start()
         return server
