@@ -1,0 +1,124 @@
+"""Figures of how good results are and of what the judge detects."""
+
+from pathlib import Path
+
+from tables import percent, results, shown, table
+
+
+def quality(root: Path) -> str:
+    """Return the table that compares x4-photo with other methods, on clean inputs. The best values are bold."""
+    methods: list[tuple[str, str, float | None, int, str]] = [
+        ("bicubic interpolation", "bicubic", None, 1, ""),
+        ("DAT-light", "dat-light", None, 1, ""),
+        ("SRMDNF", "srmdnf", None, 1, ""),
+        ("Real-ESRGAN x4plus", "real-esrgan x4plus", None, 1, ""),
+        ("**x4-photo**, temperature 0", "caflow x4-photo", 0.0, 1, ""),
+        ("**x4-photo**, one sample, temperature 0.9", "caflow x4-photo", 0.9, 1, ""),
+        ("**x4-photo**, likeliest of 10, temperature 0.9", "caflow x4-photo", 0.9, 10, "likelihood"),
+    ]
+    found = {
+        (row["method"], row["temperature"], row["n"], row["rank"], row["size"]): row
+        for row in results(root, "quality")["rows"]
+        if row["degradation"] == "clean"
+    }
+    lines = []
+    for label, method, temperature, n, rank in methods:
+        small, large = (found[method, temperature, n, rank, size] for size in ("16-64", "64-256"))
+        values = [f"{row[name]:{form}}" for row in (small, large) for name, form in COLUMNS]
+        lines.append([label, *values, f"{large['seconds']:.2g}"])
+    for column, best in ((1, max), (2, min), (4, max), (5, min)):
+        value = best(line[column] for line in lines)
+        for line in lines:
+            line[column] = f"**{value}**" if line[column] == value else line[column]
+    heading = ["", "16→64: PSNR", "LPIPS", "LR-PSNR", "64→256: PSNR", "LPIPS", "LR-PSNR", "seconds"]
+    return table(heading, lines)
+
+
+COLUMNS = [("psnr", ".2f"), ("lpips", ".3f"), ("lr_psnr", ".1f")]
+
+
+def degraded(root: Path) -> str:
+    """Return the table of LPIPS and PSNR of both ×4 models and other methods, on degraded inputs.
+
+    Inputs are 64×64 and results 256×256. The lowest LPIPS of each input is bold.
+    """
+    methods = {
+        "bicubic interpolation": "bicubic",
+        "DAT-light": "dat-light",
+        "Real-ESRGAN x4plus": "real-esrgan x4plus",
+        "x4-photo": "caflow x4-photo",
+        "**x4-real**": "caflow x4-real",
+    }
+    inputs = {
+        "clean": "clean",
+        "jpeg90": "JPEG, quality 90",
+        "jpeg75": "JPEG, quality 75",
+        "jpeg30": "JPEG, quality 30",
+        "noise5": "noise, σ = 5",
+        "noise5-jpeg75": "noise, then JPEG 75",
+        "blur3": "blur, σ = 3",
+        "h264-crf28": "H.264, CRF 28",
+    }
+    found = {
+        (row["method"], row["degradation"]): row
+        for row in results(root, "quality-degraded")["rows"]
+        if not row["rank"] and row["temperature"] != 0
+    }
+    lines = []
+    for degradation, label in inputs.items():
+        of_all = [found[method, degradation] for method in methods.values()]
+        least = min(row["lpips"] for row in of_all)
+        marks = ["**" if row["lpips"] == least else "" for row in of_all]
+        pairs = zip(marks, of_all, strict=True)
+        lines.append([label, *(f"{mark}{row['lpips']:.3f}{mark} ({row['psnr']:.1f})" for mark, row in pairs)])
+    return table(["input", *methods], lines)
+
+
+def detection(root: Path) -> str:
+    """Return the table of how well altered images are distinguished from true images.
+
+    The true images are the photographs that were kept for the last evaluation.
+    """
+    rows = [
+        [row["against"], f"{row['typical']:.3f}", f"{row['likelihood']:.3f}", percent(row["rejected at 0.05"])]
+        for row in results(root, "filter-last")["rows"]
+    ]
+    return table(["images", "AUROC of typicality", "AUROC of likelihood", "rejected at α = 0.05"], rows)
+
+
+def rejected(alpha: str, root: Path) -> str:
+    """Return the percentage of true images that is rejected by mistake at α."""
+    return percent(results(root, "filter-last")["false_rejection"][alpha]["rate"])
+
+
+def video(root: Path) -> str:
+    """Return the table of quality and flicker of videos, as means over clips of 60 frames."""
+    names = {
+        "bicubic": "bicubic interpolation",
+        "τ = 0": "temperature 0",
+        "fixed": "`--noise fixed`",
+        "ar1:0.9": "`--noise ar1:0.9`",
+        "fresh": "`--noise fresh`",
+    }
+    rows = [
+        [names[row["method"]], *(shown(row[name], form) for name, form in VIDEO_COLUMNS)]
+        for row in results(root, "video")["rows"]
+        if row["clip"] == "mean" and row["frames"] == 60 and row["method"] in names
+    ]
+    return table(["", "PSNR, dB", "LPIPS", "flicker where nothing moves", "flicker where it moves"], rows)
+
+
+VIDEO_COLUMNS = [("psnr", ".2f"), ("lpips", ".3f"), ("flicker static", ".2f"), ("flicker moving", ".2f")]
+
+
+def largest_outliers(root: Path) -> str:
+    """Return the largest difference between the means of a block in a sample and in the enlarged input.
+
+    The differences are in grey levels, one for each of the temperatures 0.8, 0.9 and 1.
+    """
+    return ", ".join(f"{row['largest']:.0f}" for row in results(root, "outliers")["rows"])
+
+
+def largest_outlier_of_the_truth(root: Path) -> str:
+    """Return the largest difference between the means of a block in a true image and in the enlarged input."""
+    return f"{results(root, 'outliers')['rows'][0]['largest of the truth']:.0f}"
