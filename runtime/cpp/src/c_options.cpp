@@ -48,7 +48,8 @@ T or_default(T value, T otherwise) {
 
 void check_count(std::size_t count, std::size_t most, const char* name) {
     if (count <= most) return;
-    throw InputError(std::string(name) + ": the number must be at most " + std::to_string(most) + "; got " + std::to_string(count));
+    throw InputError(std::string(name) + ": the number must be at most " + std::to_string(most) + "; got " +
+                     std::to_string(count));
 }
 
 void check_one_of(std::uint32_t value, std::uint32_t largest, const char* name) {
@@ -60,7 +61,8 @@ void check_one_of(std::uint32_t value, std::uint32_t largest, const char* name) 
 }  // namespace
 
 void check_flags(std::uint32_t flags, std::uint32_t known) {
-    if (flags & ~known) throw InputError("flags must contain only flags that this call supports; got " + std::to_string(flags));
+    if (flags & ~known)
+        throw InputError("flags must contain only flags that this call supports; got " + std::to_string(flags));
 }
 
 Settings read_settings(const caflow_open_options* given) {
