@@ -117,25 +117,25 @@ def _file(path: str) -> Callable[[Manifest], None]:
 
 
 WRONG_MANIFESTS: list[tuple[Callable[[Manifest], None], type[BundleError], str]] = [
-    (_set(format="onnx"), UnknownFormat, "wanted format 'caflow-bundle' version 1, got 'onnx'"),
+    (_set(format="onnx"), UnknownFormat, "format 'caflow-bundle' version 1[,;] got 'onnx'"),
     (_set(format_version=2), UnknownFormat, "got 'caflow-bundle' version 2: use the version"),
     (_set(extra=1), WrongManifest, "unknown field `extra`"),
     (_set(precision="fp8"), WrongManifest, "fp8"),
     (_set(graphs=None), WrongManifest, "graphs"),
     (_set_in("model", levels="one"), WrongManifest, "levels"),
     (lambda manifest: manifest["model"].pop("scale"), WrongManifest, "scale"),
-    (lambda manifest: manifest["graphs"].pop(0), MissingGraph, "wanted the graph 'encode'"),
-    (_set_in("model", levels=2, size_multiple=8), MissingGraph, "with 2 levels wanted the graph 'decode_1'"),
-    (_set_in("model", noise_channels=[[24]]), WrongShape, r"decode_0 with z of shape \['rows', 24, 'h', 'w'\]"),
-    (_set_in("model", noise_channels=[]), WrongShape, "noise_channels of 1 levels"),
+    (lambda manifest: manifest["graphs"].pop(0), MissingGraph, "the graph 'encode'"),
+    (_set_in("model", levels=2, size_multiple=8), MissingGraph, r"with 2 levels \w+ the graph 'decode_1'"),
+    (_set_in("model", noise_channels=[[24]]), WrongShape, r"decode_0 .*z of shape \['rows', 24, 'h', 'w'\]"),
+    (_set_in("model", noise_channels=[]), WrongShape, "noise_channels .*got 0"),
     (_set_in("model", channels=4), WrongShape, "pixels"),
     (_set_in("model", size_multiple=8), WrongShape, "condition"),
-    (_set_in("model", size_multiple=6), WrongManifest, "wanted a size_multiple of 4 and of 1, got 6"),
+    (_set_in("model", size_multiple=6), WrongManifest, "size_multiple .*of 4 and of 1[,;] got 6"),
     (_set_in("model", scale=0), WrongManifest, "scale"),
     (_set_in("model", scale=2**17, size_multiple=2**17), WrongManifest, "scale"),
     (_set_in("model", levels=0), WrongManifest, "levels"),
-    (_set_in("model", task="super-resolution"), WrongManifest, "wanted down_filter to be one of bicubic, bilinear"),
-    (_set_in("model", task="sketch"), WrongManifest, "wanted low_threshold to be a number, got None"),
+    (_set_in("model", task="super-resolution"), WrongManifest, "down_filter .*be one of bicubic, bilinear"),
+    (_set_in("model", task="sketch"), WrongManifest, "low_threshold .*be a number[,;] got None"),
     (_file("../weights.bin"), PathOutside, "is not a path inside the bundle"),
     (_file("/etc/passwd"), PathOutside, "is not a path inside the bundle"),
     (_file("..\\weights.bin"), PathOutside, "is not a path inside the bundle"),
@@ -189,8 +189,8 @@ def wrong_bundles() -> Iterator[Wrong]:
     for text in NO_MANIFESTS:
         yield Wrong(partial(text_alone, text=text), (WrongManifest, UnknownFormat))
     yield Wrong(leading_out, (PathOutside,), "leads out of the bundle")
-    yield Wrong(partial(with_weights, contents=bytes(99)), (TruncatedFile,), "wanted 100 bytes, got 99")
-    yield Wrong(partial(with_weights, contents=bytes(99) + b"x"), (WrongHash,), "wanted SHA-256")
+    yield Wrong(partial(with_weights, contents=bytes(99)), (TruncatedFile,), "100 bytes, got 99")
+    yield Wrong(partial(with_weights, contents=bytes(99) + b"x"), (WrongHash,), "SHA-256")
     yield Wrong(partial(with_weights, contents=None), (MissingFile,), r"weights\.bin")
     yield Wrong(Path.mkdir, (NoBundle,), r"no manifest\.json")
     yield Wrong(lambda _: None, (NoBundle,))

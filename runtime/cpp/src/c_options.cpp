@@ -14,8 +14,8 @@ constexpr std::size_t most_images = 1 << 20;  // of one call
 constexpr std::size_t most_given_levels = 64;       // more levels than any model has
 constexpr std::uint32_t largest_samples = 1 << 20;  // of one call, which stores the numbers of all samples
 
-// The structs have no padding at their ends. A later field in such padding would be read from structs of older
-// applications, where the padding has arbitrary contents.
+// The structs must have no padding at their ends. If a later version added a field in such padding, it would read
+// arbitrary values from structs of older applications.
 static_assert(sizeof(caflow_open_options) == offsetof(caflow_open_options, flags) + sizeof(std::uint32_t));
 static_assert(sizeof(caflow_draw_options) == offsetof(caflow_draw_options, consistent) + sizeof(std::uint32_t));
 static_assert(sizeof(caflow_stream_options) == offsetof(caflow_stream_options, flags) + sizeof(std::uint32_t));

@@ -113,7 +113,7 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
             windows.push_back(cut(height, width, model_.size_multiple, budget, overlap_, room(budget).largest_sides()));
         } catch (const TooSmall& error) {
             throw InputError(std::string(error.what()) + ": use a smaller overlap or a larger pixel_budget" +
-                             (graphs_.profiles().empty() ? "" : " or engines of a larger --max-size"));
+                             (graphs_.profiles().empty() ? "" : " or engines built with a larger --max-size"));
         }
         const Window& first = windows.back().front();
         const bool is_whole = windows.back().size() == 1 && first.y.length() == height && first.x.length() == width;

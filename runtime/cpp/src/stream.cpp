@@ -11,7 +11,7 @@ Stream::Stream(Runner& runner, const Likelihoods& likelihoods, const Draw& draw,
     : runner_(runner), likelihoods_(likelihoods), draw_(draw), kind_(noise.kind) {
     draw.check(runner.model());
     if (!draw.keep.empty() || draw.consistent || draw.reject.judges(Reject::Judge::image)) {
-        throw InputError("keep, consistent, judge: a stream does not support keep, consistent, or judging by image");
+        throw InputError("keep, consistent, judge: a stream supports neither keep nor consistent nor judging by image");
     }
     samples_ = likelihoods.check_calibrated(draw);
     if (kind_ != FrameNoise::Kind::drifting) return;
@@ -69,8 +69,8 @@ std::optional<Result> Stream::best_of(const Condition& frame, std::uint32_t firs
     return best;
 }
 
-// Add the frame's typicality and verdict. Replace the frame, or throw Untypical, if it is rejected and the draw says
-// so.
+// Add the frame's typicality and verdict. If the frame is rejected, return it marked as such, replace it by the
+// enlarged input, or throw Untypical, depending on `otherwise`.
 void Stream::judge(Result& result, const Condition& frame) const {
     judgement().finish(result, frame);
     const Reject& rejection = draw_.reject;
