@@ -135,7 +135,7 @@ def test_outputs_that_are_others_are_named(copied: Path, built_cpp: Path, output
             alter(model, output, ALTERATIONS[what])
 
     change_graph(copied, name, change)
-    message = rf"{name}\.onnx: wanted {name} with .*{output}"
+    message = rf"{name}\.onnx: .*{name} .*{output}"
     with pytest.raises(WrongShape, match=message):
         run_all(copied)
     with pytest.raises(CError, match=message) as refused:
@@ -151,7 +151,7 @@ def test_a_share_of_other_cells_is_refused_whatever_the_manifest_says(copied: Pa
     (copied / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(WrongShape, match="wanted shares with square cells"):
         run_all(copied)
-    with pytest.raises(CError, match="wanted shares with square cells"):
+    with pytest.raises(CError, match="shares must have square cells"):
         run_all_in_cpp(built_cpp / "libcaflow.so", copied)
 
 
@@ -201,7 +201,7 @@ UNLISTED: list[tuple[Callable[[onnx.ModelProto], None], type[BundleError], str]]
     (into_a_constant, UnlistedFile, "'other.bin'"),
     (into_a_function, UnlistedFile, "'other.bin'"),
     (twice, UnlistedFile, "'other.bin'"),
-    (read_by_an_operator, BrokenGraph, "wanted ONNX's own operators"),
+    (read_by_an_operator, BrokenGraph, "ONNX's own"),
 ]  # fmt: skip
 
 
