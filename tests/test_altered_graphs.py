@@ -135,7 +135,7 @@ def test_outputs_that_are_others_are_named(copied: Path, built_cpp: Path, output
             alter(model, output, ALTERATIONS[what])
 
     change_graph(copied, name, change)
-    message = rf"{name}\.onnx: .*{name} .*{output}"
+    message = rf"{name}\.onnx: .*{name}.* {output}"
     with pytest.raises(WrongShape, match=message):
         run_all(copied)
     with pytest.raises(CError, match=message) as refused:
@@ -149,7 +149,7 @@ def test_a_share_of_other_cells_is_refused_whatever_the_manifest_says(copied: Pa
     graph = next(graph for graph in manifest["graphs"] if graph["name"] == "forward_1")
     next(port for port in graph["outputs"] if port["name"] == "share")["shape"] = ["rows", 1, 1]
     (copied / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(WrongShape, match="wanted shares with square cells"):
+    with pytest.raises(WrongShape, match="shares must have square cells"):
         run_all(copied)
     with pytest.raises(CError, match="shares must have square cells"):
         run_all_in_cpp(built_cpp / "libcaflow.so", copied)
@@ -201,7 +201,7 @@ UNLISTED: list[tuple[Callable[[onnx.ModelProto], None], type[BundleError], str]]
     (into_a_constant, UnlistedFile, "'other.bin'"),
     (into_a_function, UnlistedFile, "'other.bin'"),
     (twice, UnlistedFile, "'other.bin'"),
-    (read_by_an_operator, BrokenGraph, "ONNX's own"),
+    (read_by_an_operator, BrokenGraph, "operators must be ONNX's own|ONNX's own operators"),
 ]  # fmt: skip
 
 

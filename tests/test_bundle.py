@@ -98,9 +98,9 @@ def test_what_is_no_bundle_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(NoBundle, match=no_bundle):
         read_manifest(tmp_path / "nope")
     (tmp_path / "model.pt").touch()
-    with pytest.raises(NoBundle, match=r"got a checkpoint: export it first, with caflow-export .*model\.pt$"):
+    with pytest.raises(NoBundle, match=r"not a bundle: export it first, with caflow-export .*model\.pt$"):
         read_manifest(tmp_path / "model.pt")
-    with pytest.raises(NoBundle, match=r"there is no manifest\.json in it"):
+    with pytest.raises(NoBundle, match=r"the folder has no manifest\.json"):
         read_manifest(tmp_path)
 
 
@@ -125,9 +125,9 @@ WRONG_MANIFESTS: list[tuple[Callable[[Manifest], None], type[BundleError], str]]
     (_set_in("model", levels="one"), WrongManifest, "levels"),
     (lambda manifest: manifest["model"].pop("scale"), WrongManifest, "scale"),
     (lambda manifest: manifest["graphs"].pop(0), MissingGraph, "the graph 'encode'"),
-    (_set_in("model", levels=2, size_multiple=8), MissingGraph, r"with 2 levels \w+ the graph 'decode_1'"),
-    (_set_in("model", noise_channels=[[24]]), WrongShape, r"decode_0 .*z of shape \['rows', 24, 'h', 'w'\]"),
-    (_set_in("model", noise_channels=[]), WrongShape, "noise_channels .*got 0"),
+    (_set_in("model", levels=2, size_multiple=8), MissingGraph, "with 2 levels .*the graph 'decode_1'"),
+    (_set_in("model", noise_channels=[[24]]), WrongShape, r"decode_0 .* ?z of shape \['rows', 24, 'h', 'w'\]"),
+    (_set_in("model", noise_channels=[]), WrongShape, "noise_channels .*1 (entries|levels)"),
     (_set_in("model", channels=4), WrongShape, "pixels"),
     (_set_in("model", size_multiple=8), WrongShape, "condition"),
     (_set_in("model", size_multiple=6), WrongManifest, "size_multiple .*of 4 and of 1[,;] got 6"),
@@ -189,8 +189,8 @@ def wrong_bundles() -> Iterator[Wrong]:
     for text in NO_MANIFESTS:
         yield Wrong(partial(text_alone, text=text), (WrongManifest, UnknownFormat))
     yield Wrong(leading_out, (PathOutside,), "leads out of the bundle")
-    yield Wrong(partial(with_weights, contents=bytes(99)), (TruncatedFile,), "100 bytes, got 99")
-    yield Wrong(partial(with_weights, contents=bytes(99) + b"x"), (WrongHash,), "SHA-256")
+    yield Wrong(partial(with_weights, contents=bytes(99)), (TruncatedFile,), "100 bytes[,;] got 99")
+    yield Wrong(partial(with_weights, contents=bytes(99) + b"x"), (WrongHash,), "(expected|wanted) SHA-256")
     yield Wrong(partial(with_weights, contents=None), (MissingFile,), r"weights\.bin")
     yield Wrong(Path.mkdir, (NoBundle,), r"no manifest\.json")
     yield Wrong(lambda _: None, (NoBundle,))

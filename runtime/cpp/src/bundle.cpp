@@ -55,7 +55,8 @@ void check_external_data(const fs::path& path, const File& file, const std::vect
     if (file.bytes > graph_bytes) {
         throw BundleError(
             Kind::BrokenGraph, path,
-            "the file must have at most " + std::to_string(graph_bytes) + " bytes: store weights in a separate file");
+            "the file must have at most " + std::to_string(graph_bytes) + " bytes: export the model again, with its "
+            "weights in a separate file");
     }
     const std::string folder = file.path.substr(0, file.path.rfind('/') + 1);
     try {

@@ -140,7 +140,7 @@ FrameNoise read_frame_noise(const caflow_stream_options* given) {
 
 std::vector<Image> read_images(const caflow_image* given, std::size_t count, std::int64_t scale, const char* what) {
     check_given(given, what);
-    if (!count) throw InputError(std::string(what) + " must have at least one image; got none");
+    if (!count) throw InputError(std::string(what) + ": expected at least one image; got none");
     check_count(count, most_images, what);
     const std::size_t largest = largest_side / std::size_t(scale);
     std::vector<Image> images;

@@ -165,7 +165,7 @@ std::optional<Calibration> read_calibration(const fs::path& folder, const Model&
     const ImageKind& kind = *found.truth.kinds()[0];
     if (kind.levels() == std::size_t(model.levels) && kind.measures() == measures) return found;
     wrong(path.string() + ": expected " + std::to_string(model.levels) + " levels and " + std::to_string(measures) +
-          " measures of true images, as the model has; got " + std::to_string(kind.levels()) + " and " +
+          " measures of true images, as in the model; got " + std::to_string(kind.levels()) + " and " +
           std::to_string(kind.measures()));
 }
 

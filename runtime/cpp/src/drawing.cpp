@@ -119,7 +119,7 @@ std::vector<Result> draw_all(Runner& runner, const Likelihoods& likelihoods, con
                              const Draw& draw) {
     if (!draw.keep.empty() || draw.reject.alpha > 0) {
         throw InputError(
-            "keep and min_typicality choose one sample, but caflow_sample returns all of them: use caflow_best_of");
+            "caflow_sample returns all samples, so it does not support keep and min_typicality: use caflow_best_of");
     }
     const Judgement judgement = judgement_of(runner, likelihoods, draw);
     std::vector<Condition> given;

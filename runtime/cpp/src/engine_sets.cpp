@@ -59,7 +59,7 @@ std::string unfitness(const EngineSet& set, const std::string& manifest_sha256, 
     // The version of TensorRT's package, which the set names, may have more parts than that of its library.
     const bool is_version = (set.version + ".").starts_with(machine.version + ".");
     if (set.flavor != machine.flavor || !is_version) {
-        return "built by " + name_of_flavor(set.flavor) + " " + set.version + "; this machine has " +
+        return "built with " + name_of_flavor(set.flavor) + " " + set.version + ", but this machine has " +
                name_of_flavor(machine.flavor) + " " + machine.version;
     }
     if (set.compute_capability != machine.compute_capability) {

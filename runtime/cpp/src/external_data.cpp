@@ -48,7 +48,7 @@ struct Field {
 std::uint64_t take_varint(std::string_view& rest) {
     std::uint64_t value = 0;
     for (std::size_t place = 0; place < 10; ++place) {
-        if (place >= rest.size()) throw WrongGraph("not an ONNX file: it ends inside a number");
+        if (place >= rest.size()) throw WrongGraph("not an ONNX file: it ends inside an integer");
         const auto byte = static_cast<unsigned char>(rest[place]);
         value |= std::uint64_t(byte & 127) << (7 * place);
         if (byte < 128) {
@@ -56,7 +56,7 @@ std::uint64_t take_varint(std::string_view& rest) {
             return value;
         }
     }
-    throw WrongGraph("not an ONNX file: a number is too long");
+    throw WrongGraph("not an ONNX file: an integer has more than ten bytes");
 }
 
 std::string_view take_bytes(std::string_view& rest, std::uint64_t size) {

@@ -67,8 +67,8 @@ Array draw_rows(const LevelNoise& z);
 // depends only on the frame's number and on the first frame of the scene. Only one thread at a time may use it.
 class DriftingNoise {
   public:
-    // Each frame's noise is ρ times that of the last frame plus √(1 − ρ²) times new noise; ρ is `persistence`, 0 < ρ <
-    // 1.
+    // Each frame's noise is ρ times that of the last frame plus √(1 − ρ²) times new noise. ρ is `persistence`, above 0
+    // and below 1.
     explicit DriftingNoise(double persistence);
 
     // Start a new scene, whose first frame has the number `first`.

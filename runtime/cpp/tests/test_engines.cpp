@@ -95,9 +95,9 @@ TEST_CASE("a set that does not fit is not used, and the message says why") {
     refuses("for compute capability 12.0)", {{"compute_capability", "12.0"}});
     refuses("for NVIDIA A10)", {{"gpu", "NVIDIA A10"}});
     refuses("built from another export of the model)", {{"manifest_sha256", "0"}});
-    refuses("built by TensorRT-RTX 1.6.0.1; this machine has TensorRT-RTX 1.7.1.116)", {{"version", "1.6.0.1"}});
-    refuses("built by TensorRT-RTX 1.7.1.1160;", {{"version", "1.7.1.1160"}});
-    refuses("built by TensorRT 1.7.1.116;", {{"flavor", "tensorrt"}});
+    refuses("built with TensorRT-RTX 1.6.0.1, but this machine has TensorRT-RTX 1.7.1.116)", {{"version", "1.6.0.1"}});
+    refuses("built with TensorRT-RTX 1.7.1.1160,", {{"version", "1.7.1.1160"}});
+    refuses("built with TensorRT 1.7.1.116,", {{"flavor", "tensorrt"}});
     const auto with_file = [](const char* path, int bytes) {
         return nlohmann::json{
             {"engines", {{{"graph", "encode"}, {"file", {{"path", path}, {"bytes", bytes}, {"sha256", ""}}}}}}};
