@@ -151,7 +151,7 @@ def test_a_share_of_other_cells_is_refused_whatever_the_manifest_says(copied: Pa
     (copied / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(WrongShape, match="shares must have square cells"):
         run_all(copied)
-    with pytest.raises(CError, match="wanted shares with square cells"):
+    with pytest.raises(CError, match="shares must have square cells"):
         run_all_in_cpp(built_cpp / "libcaflow.so", copied)
 
 

@@ -244,13 +244,13 @@ def test_errors_say_what_was_wanted(built_cpp: Path, model: CModel, tmp_path: Pa
     copy = Path(shutil.copytree(TINY, tmp_path / "broken.caflow"))
     with (copy / "weights.bin").open("r+b") as file:
         file.write(b"broken")
-    with pytest.raises(CError, match=r"weights\.bin: wanted SHA-256"):
+    with pytest.raises(CError, match=r"weights\.bin: the file is damaged: expected SHA-256"):
         CModel(built_cpp / "libcaflow.so", copy)
     condition = photograph(photographs, 0, 16, 16)
     for wrong, message in (
-        ({"samples": 4, "keep": [4, 5]}, "keep: wanted 2 numbers of samples"),
+        ({"samples": 4, "keep": [4, 5]}, "keep must have 2 numbers of samples"),
         ({"temperature": -1.0}, "temperature"),
-        ({"rank": 7}, "rank: wanted one of"),
+        ({"rank": 7}, "rank must be one of"),
         ({"flags": 64}, "flags"),
     ):
         with pytest.raises(CError, match=message) as refused:
@@ -259,7 +259,7 @@ def test_errors_say_what_was_wanted(built_cpp: Path, model: CModel, tmp_path: Pa
     with pytest.raises(CError, match=r"sample 0 of images\[0\] is not finite") as refused:
         model.sample([condition], temperature=1e30, samples=1)
     assert refused.value.status == "not finite"
-    with pytest.raises(CError, match="wanted 4 times its sides"):
+    with pytest.raises(CError, match="must be 4 times as long"):
         model.score([condition], [condition])
 
 

@@ -21,7 +21,7 @@ def test_engines_want_a_gpu(built_cpp: Path) -> None:
     if headers_of_tensorrt() is None:
         pytest.skip(WITHOUT)
     with pytest.raises(
-        CError, match=r"wanted an NVIDIA GPU, but none can be used \(.+\): install its driver"
+        CError, match=r"requires an NVIDIA GPU, but none can be used \(.+\): install an NVIDIA driver"
     ) as refused:
         CModel(built_cpp / "libcaflow.so", TINY, backend=b"tensorrt")
     assert refused.value.status == "backend"

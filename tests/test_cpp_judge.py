@@ -264,12 +264,12 @@ def test_what_cannot_be_judged_is_refused(library: Path, model: CModel, uncalibr
             plain.judge(targets, conditions, 0.1)
         assert np.isnan(plain.score(targets, conditions)[0].image_typicality)
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"min_typicality": 1e-6}, "in the smallest group"),
+        ({"min_typicality": 1e-6}, "In the smallest group"),
         ({"min_typicality": 1.0}, "min_typicality"),
         ({"min_typicality": float("nan")}, "min_typicality"),
         ({"min_typicality": 0.1, "keep": [10, 5]}, "keep"),
-        ({"min_typicality": 0.1, "temperature": 0.33}, r"calibrated for \(0.8\), got 0.33"),
-        ({"rank": TYPICAL, "temperature": [0.8, 0.7]}, "wanted one temperature for all levels"),
+        ({"min_typicality": 0.1, "temperature": 0.33}, r"for the temperatures 0\.8; got 0\.33"),
+        ({"rank": TYPICAL, "temperature": [0.8, 0.7]}, "one temperature for all levels"),
         ({"judge": 2}, "judge"),
         ({"otherwise": 3}, "otherwise"),
         ({"consistent": 2}, "consistent"),

@@ -1,13 +1,13 @@
-# ONNX Runtime as OnnxRuntime::OnnxRuntime.
+# Finds ONNX Runtime and defines the target OnnxRuntime::OnnxRuntime.
 #
-# Headers and library are looked for on the system. CAFLOW_ONNXRUNTIME_LIBRARY names another library: a file, or a
-# folder in or below which it lies, such as site-packages/onnxruntime of a Python environment. A library may be newer
-# than the headers.
+# By default, headers and library are those of the system. CAFLOW_ONNXRUNTIME_LIBRARY selects another library: a file,
+# or a folder that contains it directly or in capi/, such as site-packages/onnxruntime of a Python environment. The
+# library may be newer than the headers.
 #
-# Sets OnnxRuntime_FOUND; and OnnxRuntime_FILE and OnnxRuntime_PROVIDERS where CAFLOW_ONNXRUNTIME_LIBRARY is used.
+# Sets OnnxRuntime_FOUND. With CAFLOW_ONNXRUNTIME_LIBRARY, also sets OnnxRuntime_FILE and OnnxRuntime_PROVIDERS.
 
 if(NOT DEFINED CAFLOW_ONNXRUNTIME_LIBRARY)
-    set(CAFLOW_ONNXRUNTIME_LIBRARY "" CACHE PATH "ONNX Runtime's library, or a folder with it, such as of its Python wheel")
+    set(CAFLOW_ONNXRUNTIME_LIBRARY "" CACHE PATH "Library of ONNX Runtime, or a folder that contains it, such as that of the Python wheel")
 endif()
 
 find_path(OnnxRuntime_INCLUDE_DIR onnxruntime_cxx_api.h
@@ -22,7 +22,8 @@ if(CAFLOW_ONNXRUNTIME_LIBRARY)
         list(POP_BACK OnnxRuntime_FILES OnnxRuntime_FILE)
     endif()
     if(OnnxRuntime_FILE AND EXISTS "${OnnxRuntime_FILE}")
-        # A wheel's file is not named as the loader asks for it. Providers are looked for beside it.
+        # The library in a wheel does not have the name that the loader expects, so link to it under that name. Link to
+        # the providers in the same folder, because the library loads them from there.
         file(REAL_PATH "${OnnxRuntime_FILE}" OnnxRuntime_FILE)
         cmake_path(GET OnnxRuntime_FILE PARENT_PATH OnnxRuntime_FOLDER)
         file(GLOB OnnxRuntime_PROVIDERS "${OnnxRuntime_FOLDER}/libonnxruntime_providers_*.so")

@@ -1,4 +1,4 @@
-# What `cmake --install` puts where, so that find_package(caflow) finds it.
+# Files that `cmake --install` installs, so that find_package(caflow) finds the library.
 include(CMakePackageConfigHelpers)
 
 set(config_folder ${CMAKE_INSTALL_LIBDIR}/cmake/caflow)
@@ -16,7 +16,7 @@ install(FILES
     cmake/FindOnnxRuntime.cmake
     DESTINATION ${config_folder})
 
-# A library that the loader would not find on the system goes along.
+# Install ONNX Runtime's library as well if it is not the one of the system.
 if(CAFLOW_ONNXRUNTIME_LIBRARY)
     install(FILES ${OnnxRuntime_FILE} DESTINATION ${CMAKE_INSTALL_LIBDIR} RENAME libonnxruntime.so.1)
     install(FILES ${OnnxRuntime_PROVIDERS} DESTINATION ${CMAKE_INSTALL_LIBDIR})

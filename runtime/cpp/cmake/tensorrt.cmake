@@ -1,7 +1,7 @@
-# Whether engines run: caflow_has_tensorrt. It takes the headers of TensorRT or TensorRT-RTX, on the system or in
-# TensorRT_ROOT (the folder of NVIDIA's archive, or one that holds them), and the CUDA toolkit. TensorRT itself is opened
-# while a program runs.
-set(CAFLOW_TENSORRT AUTO CACHE STRING "TensorRT engines on a GPU: ON, OFF, or AUTO, where its headers and CUDA are found")
+# Sets caflow_has_tensorrt: whether the library can run TensorRT engines. This requires the CUDA toolkit and the headers
+# of TensorRT or TensorRT-RTX, on the system or in TensorRT_ROOT (the folder of NVIDIA's archive, or a folder with the
+# headers). The TensorRT library itself is loaded at run time.
+set(CAFLOW_TENSORRT AUTO CACHE STRING "Support TensorRT engines on a GPU: ON, OFF, or AUTO (if the headers and CUDA are found)")
 set(caflow_has_tensorrt OFF)
 if(NOT CAFLOW_TENSORRT)
     return()
@@ -14,7 +14,7 @@ if(CAFLOW_TENSORRT_INCLUDE_DIR AND CUDAToolkit_FOUND AND CUDAToolkit_NVCC_EXECUT
     if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
         set(CMAKE_CUDA_ARCHITECTURES all-major)
     endif()
-    if(NOT DEFINED ENV{CUDACXX})  # else nvcc is looked for in PATH alone
+    if(NOT DEFINED ENV{CUDACXX})  # without it, CMake searches nvcc in PATH only
         set(ENV{CUDACXX} ${CUDAToolkit_NVCC_EXECUTABLE})
     endif()
     include(CheckLanguage)
@@ -25,11 +25,11 @@ if(CAFLOW_TENSORRT_INCLUDE_DIR AND CUDAToolkit_FOUND AND CUDAToolkit_NVCC_EXECUT
     endif()
 endif()
 set(caflow_tensorrt_found
-    "TensorRT's headers: ${CAFLOW_TENSORRT_INCLUDE_DIR}, TensorRT_ROOT: ${TensorRT_ROOT}, nvcc 12 or newer, and that it compiles: ${CUDAToolkit_NVCC_EXECUTABLE}")
+    "TensorRT headers: ${CAFLOW_TENSORRT_INCLUDE_DIR}; TensorRT_ROOT: ${TensorRT_ROOT}; nvcc 12 or newer, which must compile: ${CUDAToolkit_NVCC_EXECUTABLE}")
 if(caflow_has_tensorrt)
     message(STATUS "With TensorRT engines (${caflow_tensorrt_found})")
 elseif(CAFLOW_TENSORRT STREQUAL "AUTO")
     message(STATUS "Without TensorRT engines (${caflow_tensorrt_found})")
 else()
-    message(FATAL_ERROR "CAFLOW_TENSORRT: something is missing (${caflow_tensorrt_found})")
+    message(FATAL_ERROR "CAFLOW_TENSORRT is ON, but not all of this was found: ${caflow_tensorrt_found}")
 endif()

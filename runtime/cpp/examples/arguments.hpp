@@ -1,4 +1,4 @@
-// What the examples are given.
+// Reads the arguments of the examples.
 #pragma once
 
 #include <cstdlib>
@@ -7,13 +7,14 @@
 
 #include <caflow/caflow.hpp>
 
-// The model, on the backend that CAFLOW_BACKEND names, if it does: cpu, cuda, tensorrt, tensorrt-provider.
+// Open a model. The environment variable CAFLOW_BACKEND chooses the backend: cpu, cuda, tensorrt or tensorrt-provider.
 inline caflow::Model open_model(const char* bundle) {
     caflow::OpenOptions options;
     if (const char* backend = std::getenv("CAFLOW_BACKEND")) options.backend = backend;
     return caflow::Model(bundle, options);
 }
 
+// Return the number that a text contains. `name` is the name of the argument, for messages.
 inline double number_of(const std::string& text, const char* name) {
     std::size_t read = 0;
     double number = 0;
@@ -21,14 +22,15 @@ inline double number_of(const std::string& text, const char* name) {
         number = std::stod(text, &read);
     } catch (const std::logic_error&) {
     }
-    if (!read || read < text.size()) throw std::runtime_error(std::string(name) + ": wanted a number, got " + text);
+    if (!read || read < text.size()) throw std::runtime_error(std::string(name) + ": expected a number; got " + text);
     return number;
 }
 
+// Return the number of samples that a text contains.
 inline std::uint32_t samples_of(const char* text) {
     const double number = number_of(text, "N");
     if (number < 1 || number > 1 << 20 || number != static_cast<std::uint32_t>(number)) {
-        throw std::runtime_error(std::string("N: wanted a number of samples, got ") + text);
+        throw std::runtime_error(std::string("N: expected a number of samples from 1 to 2^20; got ") + text);
     }
     return static_cast<std::uint32_t>(number);
 }

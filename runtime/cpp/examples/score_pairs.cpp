@@ -1,5 +1,6 @@
-// A filter: reads lines "TARGET CONDITION" of image files, and prints each with its log-likelihood as a line of JSON;
-// with ALPHA, such as 0.01, also with a verdict, which rejects images whose typicality is below that.
+// Scores pairs of images. Each line of standard input has the names of two image files: TARGET CONDITION. For each
+// pair, the program prints a line of JSON with the log-likelihood. With ALPHA, such as 0.01, the line also has a
+// verdict: images whose typicality is below ALPHA are rejected.
 //     score_pairs BUNDLE [ALPHA] < pairs.txt
 #include <iomanip>
 #include <iostream>
@@ -7,13 +8,13 @@
 #include <opencv2/imgproc.hpp>
 #include <sstream>
 
-#include "arguments.hpp"  // with caflow.hpp after OpenCV's, for cv::Mat
+#include "arguments.hpp"  // includes caflow.hpp; after OpenCV's headers, so that it supports cv::Mat
 
 namespace {
 
 cv::Mat read_rgb(const std::string& path) {
     cv::Mat image = cv::imread(path);
-    if (image.empty()) throw std::runtime_error(path + ": not an image that OpenCV reads");
+    if (image.empty()) throw std::runtime_error(path + ": OpenCV cannot read this image");
     cv::cvtColor(image, image, cv::COLOR_BGR2RGB);
     return image;
 }
@@ -41,7 +42,7 @@ const char* name_of(caflow::Outcome outcome) {
 
 int main(int count, char** arguments) try {
     if (count < 2 || count > 3) {
-        std::cerr << "usage: score_pairs BUNDLE [ALPHA] < LINES of TARGET CONDITION\n";
+        std::cerr << "usage: score_pairs BUNDLE [ALPHA] < FILE with lines \"TARGET CONDITION\"\n";
         return 2;
     }
     const double alpha = count > 2 ? number_of(arguments[2], "ALPHA") : 0;

@@ -1,9 +1,10 @@
-// The best of N samples of an image:  upscale_image BUNDLE SMALL.png LARGE.png [N [TEMPERATURE]]
+// Enlarges an image and writes the best of N samples.
+//     upscale_image BUNDLE SMALL.png LARGE.png [N [TEMPERATURE]]
 #include <iostream>
 #include <opencv2/imgcodecs.hpp>
 #include <opencv2/imgproc.hpp>
 
-#include "arguments.hpp"  // with caflow.hpp after OpenCV's, for cv::Mat
+#include "arguments.hpp"  // includes caflow.hpp; after OpenCV's headers, so that it supports cv::Mat
 
 int main(int count, char** arguments) try {
     if (count < 4 || count > 6) {
@@ -11,7 +12,7 @@ int main(int count, char** arguments) try {
         return 2;
     }
     cv::Mat image = cv::imread(arguments[2]);
-    if (image.empty()) throw std::runtime_error(std::string(arguments[2]) + ": not an image that OpenCV reads");
+    if (image.empty()) throw std::runtime_error(std::string(arguments[2]) + ": OpenCV cannot read this image");
     cv::cvtColor(image, image, cv::COLOR_BGR2RGB);
 
     caflow::DrawOptions options;
@@ -21,7 +22,8 @@ int main(int count, char** arguments) try {
     const caflow::Results best = model.best_of(caflow::view(image), options);
 
     cv::cvtColor(caflow::mat(best[0]), image, cv::COLOR_RGB2BGR);
-    if (!cv::imwrite(arguments[3], image)) throw std::runtime_error(std::string(arguments[3]) + ": cannot be written");
+    if (!cv::imwrite(arguments[3], image))
+        throw std::runtime_error(std::string(arguments[3]) + ": OpenCV cannot write this image");
     std::cout << "sample " << best[0].sample() << ", " << best[0].bits_per_dim() << " bits/dim\n";
 } catch (const std::exception& error) {
     std::cerr << error.what() << "\n";

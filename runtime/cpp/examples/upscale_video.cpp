@@ -1,20 +1,21 @@
-// A video, frame by frame, steady in time:  upscale_video BUNDLE SMALL.avi LARGE.avi [N]
+// Enlarges a video frame by frame, without flicker.
+//     upscale_video BUNDLE SMALL.avi LARGE.avi [N]
 //
-// The noise of all frames of a scene is the same, so what does not move does not flicker. The best of N is chosen on
-// the first frame of each scene and its sample kept, so the picture does not jump from one to another. (`caflow video`
-// keeps sound, too.)
+// All frames of a scene have the same noise, so static content does not flicker. The best of N samples is chosen on the
+// first frame of each scene and used for the whole scene, so the picture does not switch between samples. The result
+// has no sound; use `caflow video` to keep it.
 #include <iostream>
 #include <opencv2/imgproc.hpp>
 #include <opencv2/videoio.hpp>
 
-#include "arguments.hpp"  // with caflow.hpp after OpenCV's, for cv::Mat
+#include "arguments.hpp"  // includes caflow.hpp; after OpenCV's headers, so that it supports cv::Mat
 
 namespace {
 
 cv::VideoWriter open_writer(const std::string& path, double frames_per_second, cv::Size size) {
     cv::VideoWriter writer(path, cv::VideoWriter::fourcc('M', 'J', 'P', 'G'), frames_per_second, size);
     if (!writer.isOpened()) {
-        throw std::runtime_error(path + ": OpenCV cannot write it; wanted a name that ends in .avi");
+        throw std::runtime_error(path + ": OpenCV cannot write this video: use a file name that ends in .avi");
     }
     return writer;
 }
@@ -27,7 +28,7 @@ int main(int count, char** arguments) try {
         return 2;
     }
     cv::VideoCapture capture(arguments[2]);
-    if (!capture.isOpened()) throw std::runtime_error(std::string(arguments[2]) + ": not a video that OpenCV reads");
+    if (!capture.isOpened()) throw std::runtime_error(std::string(arguments[2]) + ": OpenCV cannot read this video");
     const caflow::Model model = open_model(arguments[1]);
     caflow::DrawOptions options;
     if (count > 4) options.samples = samples_of(arguments[4]);
@@ -43,7 +44,7 @@ int main(int count, char** arguments) try {
         if (!writer.isOpened()) writer = open_writer(arguments[3], capture.get(cv::CAP_PROP_FPS), frame.size());
         writer.write(frame);
     }
-    if (!frames) throw std::runtime_error(std::string(arguments[2]) + ": wanted a video, got no frame of it");
+    if (!frames) throw std::runtime_error(std::string(arguments[2]) + ": the video has no frame that OpenCV can read");
     std::cout << frames << " frames of " << scenes << (scenes == 1 ? " scene\n" : " scenes\n");
 } catch (const std::exception& error) {
     std::cerr << error.what() << "\n";

@@ -18,13 +18,14 @@ bool is_out_of_memory(const std::string& text) {
 }
 
 void fail(const std::string& text) {
-    if (is_out_of_memory(text)) throw OutOfMemory(text + ": give a smaller pixel_budget");
+    if (is_out_of_memory(text)) throw OutOfMemory(text + ": use a smaller pixel_budget");
     throw BackendError(text);
 }
 
 const Array& given(const Arrays& arrays, const std::string& name, const std::string& graph) {
     if (const auto found = arrays.find(name); found != arrays.end()) return found->second;
-    throw BackendError(graph + ": wants an input '" + name + "' that the chain does not give: export the model again");
+    throw BackendError(graph + ": requires the input '" + name + "', which the chain does not provide: "
+                       "export the model again");
 }
 
 }  // namespace caflow::runtime

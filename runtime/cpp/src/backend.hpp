@@ -1,8 +1,8 @@
-// What turns graphs into callables on arrays: ONNX Runtime, on the CPU, or on an NVIDIA GPU by its CUDA or TensorRT
-// provider; or TensorRT itself, with the engines of the bundle. Between graphs arrays stay on the device.
+// Backends turn graph files into functions on arrays. There are two: ONNX Runtime, on the CPU or on an NVIDIA GPU with
+// its CUDA or TensorRT provider; and TensorRT with the engines of the bundle. Arrays stay on the device between graphs.
 //
-// ONNX Runtime may run on the CPU without a word where it cannot use the GPU; here the device that was asked for is the
-// one that runs, or it is an error.
+// ONNX Runtime may silently run on the CPU if it cannot use the GPU. Here the requested device runs, or opening the
+// backend fails.
 #pragma once
 
 #include <filesystem>
@@ -18,13 +18,13 @@
 
 namespace caflow::runtime {
 
-// Where a graph leaves what the next graph reads.
+// Where a graph leaves outputs that only graphs read: on the device, or in host memory.
 enum class Place { device, host };
 
-// Takes the arrays that it names and ignores the others.
+// A loaded graph. It reads its inputs by name and ignores other arrays. It returns its outputs by name.
 using Graph = std::function<Arrays(const Arrays& arrays, Place place)>;
 
-// Graphs one after the other; which ones depends on nothing but the shapes of what is given.
+// Function that runs a sequence of graphs. The sequence may depend only on the shapes of the inputs.
 using Chain = std::function<Arrays(const Arrays& given)>;
 
 // Any thread may use it.
@@ -33,33 +33,41 @@ class Backend {
     Backend(std::string name, std::vector<Profile> profiles) : name(std::move(name)), profiles(std::move(profiles)) {}
     virtual ~Backend() = default;
 
-    // A graph; those of its outputs that `on_host` names are read on the host.
+    // Load a graph. `on_host` has the names of the outputs that the host reads. Throws a BundleError, a BackendError or
+    // OutOfMemory.
     virtual Graph load(const GraphFile& graph, const std::vector<std::string>& on_host) = 0;
 
-    // Noise where graphs read it.
+    // Return noise in the memory where graphs read it.
     virtual Array draw_noise(const LevelNoise& z) { return draw_rows(z); }
 
-    // What a chain gives, which may be recorded by its name and shapes and repeated.
+    // Run a chain and return its outputs. A backend may record the chain under its name and its input shapes, and
+    // replay the recording in later calls.
     virtual Arrays replay(const std::string&, const Chain& run, const Arrays& given) { return run(given); }
 
     const std::string name;               // such as "onnxruntime cpu"
-    const std::vector<Profile> profiles;  // sizes that its graphs take; where there are none, any
+    const std::vector<Profile> profiles;  // sizes that its graphs accept; empty: any size
 };
 
+// Execution provider of ONNX Runtime.
 enum class Provider { cpu, cuda, tensorrt };
 
-// `folder`: of the bundle. `threads`: for the graphs' operators on the CPU, 0 is one per core. `engine_cache`: a folder
-// for what the TensorRT provider builds, or none.
+// Open ONNX Runtime for the bundle in `folder`. `threads` is the number of CPU threads of a graph, 0 for one per core.
+// `engine_cache` is a folder for the engines that the TensorRT provider builds; empty: engines are not stored. Throws a
+// BackendError.
 std::unique_ptr<Backend> open_onnx_runtime(const std::filesystem::path& folder, Provider provider, int threads,
                                            const std::string& engine_cache);
 
-// The set of engines of the bundle that was built for the GPU here. A BackendError where it cannot run.
+// Open TensorRT with the bundle's engine set for the GPU of this machine. Throws a BackendError.
 std::unique_ptr<Backend> open_tensorrt(const std::filesystem::path& folder, const Manifest& manifest);
 
-// For backends: whether what they say is that memory ran out, what to throw then and else, and an input of a graph,
-// which is named in messages.
+// Return whether an error message of a library means that memory ran out.
 bool is_out_of_memory(const std::string& text);
+
+// Throw OutOfMemory if an error message means that memory ran out, and a BackendError otherwise.
 [[noreturn]] void fail(const std::string& text);
+
+// Return an input of a graph by its name. Throws a BackendError if it is missing. `graph` is the graph's name for
+// messages.
 const Array& given(const Arrays& arrays, const std::string& name, const std::string& graph);
 
 }  // namespace caflow::runtime

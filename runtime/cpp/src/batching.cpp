@@ -72,10 +72,10 @@ std::string Room::remedy(std::size_t rows, std::int64_t height, std::int64_t wid
     std::string text;
     if (wanted > pixels) text = "a pixel_budget of " + std::to_string(wanted);
     if (!profiles.empty() && std::int64_t(rows) > most_rows(height, width)) {
-        // As the profile of many rows is.
+        // The profile for many rows is square.
         const std::int64_t larger = std::max(height, width);
         const auto side = std::int64_t(std::ceil(std::sqrt(double(std::int64_t(rows) * larger * larger))));
-        text += text.empty() ? "engines of " : " and engines of ";
+        text += text.empty() ? "engines built with " : " and engines built with ";
         text += rows == 1 ? "--max-size " + std::to_string(width) + "x" + std::to_string(height)
                           : "--max-rows " + std::to_string(rows) + " --max-size " + std::to_string(side);
     }

@@ -1,4 +1,5 @@
-// Which rows run together: images, their windows and their samples, in runs of a bounded number of pixels.
+// Plans batches: which rows run together, within a bounded number of pixels. A row is one sample of one window of an
+// image.
 #pragma once
 
 #include <cstdint>
@@ -11,42 +12,45 @@
 
 namespace caflow::runtime {
 
-// Rows that share a window of an image, and with it an encoding of the condition.
+// Samples of one window of an image. They share the encoding of the window's condition.
 struct Unit {
-    std::size_t image;
+    std::size_t image;  // index of the image in the call
     const Window* window;
-    std::vector<std::uint32_t> samples;
+    std::vector<std::uint32_t> samples;  // sample numbers, one for each row
 };
 
+// One batch: units of one window shape that run at once.
 using Run = std::vector<Unit>;
 
-// What one run of the graphs holds.
+// Limits of one batch.
 struct Room {
-    std::int64_t pixels;            // of the rows' targets together; a single row may have more
-    std::vector<Profile> profiles;  // sizes that the graphs take; where there are none, any
+    std::int64_t pixels;            // pixel budget: target pixels of all rows; a single row may have more
+    std::vector<Profile> profiles;  // sizes that the engines accept; empty: any size
 
-    // Height and width of a window, at most.
+    // Return the largest height and width of a window, or nothing if any size is accepted.
     std::optional<Sides> largest_sides() const;
 
-    // How many rows of a window's shape, at least one.
+    // Return the number of rows of a window's shape that fit in a batch, at least one.
     std::size_t rows(const Window& window) const;
 
-    // What to give so that so many rows of targets of a size run at once.
+    // Return the settings with which this number of rows of a target size would fit in one batch, as a text for
+    // messages.
     std::string remedy(std::size_t rows, std::int64_t height, std::int64_t width) const;
 
   private:
-    std::int64_t most_rows(std::int64_t height, std::int64_t width) const;  // of any profile
+    // Return the largest number of rows of the profiles that accept this size, 0 if none does.
+    std::int64_t most_rows(std::int64_t height, std::int64_t width) const;
 };
 
-// Runs of units of one window shape, each with room for it. All windows of a sample come before the next samples'
-// begin, so that few images are unfinished at any time.
+// Return batches of units of one window shape, each within the limits of `room`. A group of samples runs in all windows
+// of an image before the next samples begin, so that few images are unfinished at any time.
 //
-// `windows`: of each image; they must outlive the plan. `canvas_pixels`: pixels of an image in several windows that may
-// be unfinished; at least one sample is.
+// `windows` are the windows of each image; they must outlive the plan. `canvas_pixels` limits the pixels of the
+// unfinished samples of an image that is cut into several windows; one sample is always allowed.
 std::vector<Run> plan(const std::vector<std::vector<Window>>& windows, const std::vector<std::uint32_t>& samples,
                       const Room& room, std::int64_t canvas_pixels);
 
-// Which unit each row of a run is of.
+// Return the index of the unit of each row of a batch.
 std::vector<std::int64_t> owners(const Run& units);
 
 }  // namespace caflow::runtime

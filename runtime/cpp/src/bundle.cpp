@@ -19,9 +19,9 @@ using Kind = BundleError::Kind;
 namespace {
 
 constexpr const char* manifest_name = "manifest.json";
-constexpr std::uintmax_t manifest_bytes = 4 << 20;  // a larger manifest is refused unread
+constexpr std::uintmax_t manifest_bytes = 4 << 20;  // largest manifest that is read
 constexpr std::size_t hash_block_bytes = 1 << 20;
-constexpr std::int64_t graph_bytes = 16 << 20;  // a larger ONNX file is refused unread: weights are not in it
+constexpr std::int64_t graph_bytes = 16 << 20;  // largest ONNX file that is read; weights are in separate files
 
 class Sha256 {
   public:
@@ -49,12 +49,14 @@ class Sha256 {
     std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> digest_{EVP_MD_CTX_new(), EVP_MD_CTX_free};
 };
 
-// Whatever else an ONNX file reads would come from outside of what is hashed.
+// Check that an ONNX file reads weights only from files that the manifest lists: any other file would not be covered by
+// a hash.
 void check_external_data(const fs::path& path, const File& file, const std::vector<File>& weights) {
     if (file.bytes > graph_bytes) {
         throw BundleError(
             Kind::BrokenGraph, path,
-            "wanted at most " + std::to_string(graph_bytes) + " bytes, with weights in a file of their own");
+            "the file must have at most " + std::to_string(graph_bytes) + " bytes: export the model again, with its "
+            "weights in a separate file");
     }
     const std::string folder = file.path.substr(0, file.path.rfind('/') + 1);
     try {
@@ -62,7 +64,7 @@ void check_external_data(const fs::path& path, const File& file, const std::vect
             const auto is_it = [&](const File& listed) { return listed.path == folder + location; };
             if (std::any_of(weights.begin(), weights.end(), is_it)) continue;
             throw BundleError(Kind::UnlistedFile, path,
-                              "reads weights from '" + location.substr(0, 255) +
+                              "the graph reads weights from '" + location.substr(0, 255) +
                                   "', which the manifest does not list: export the model again");
         }
     } catch (const WrongGraph& error) {
@@ -87,8 +89,8 @@ Manifest read_manifest(const fs::path& folder) {
     std::error_code failed;
     if (!fs::is_regular_file(path, failed)) {
         throw BundleError(Kind::NoBundle, folder,
-                          std::string("wanted a bundle, but there is no ") + manifest_name +
-                              " in it: export a checkpoint to make one");
+                          std::string("not a bundle, because the folder has no ") + manifest_name +
+                              ": export a checkpoint with caflow-export to create a bundle");
     }
     Manifest manifest = parse_manifest(read_text(path, manifest_bytes), path);
     for (const File& file : manifest.files()) check_links(path, file);
@@ -101,16 +103,17 @@ void verify_files(const fs::path& folder, const Manifest& manifest) {
         std::error_code failed;
         if (!fs::is_regular_file(path, failed)) {
             throw BundleError(Kind::MissingFile, path,
-                              "the manifest names this file, but it is not there: export the model again");
+                              "the file is missing, although the manifest lists it: copy or export the bundle again");
         }
         if (const auto size = fs::file_size(path); file.bytes < 0 || size != std::uintmax_t(file.bytes)) {
             throw BundleError(Kind::TruncatedFile, path,
-                              "wanted " + std::to_string(file.bytes) + " bytes, got " + std::to_string(size) +
-                                  ": copy or export the bundle again");
+                              "the file is damaged: expected " + std::to_string(file.bytes) + " bytes, got " +
+                                  std::to_string(size) + ": copy or export the bundle again");
         }
         if (const std::string found = sha256_of(path); found != file.sha256) {
             throw BundleError(Kind::WrongHash, path,
-                              "wanted SHA-256 " + file.sha256 + ", got " + found + ": copy or export the bundle again");
+                              "the file is damaged: expected SHA-256 " + file.sha256 + ", got " + found +
+                                  ": copy or export the bundle again");
         }
     }
     for (const GraphFile& graph : manifest.graphs) {

@@ -1,6 +1,6 @@
-// The bundle: a folder that holds a model for deployment. Format: docs/reference/bundle.md.
+// The bundle: a folder that contains a model for deployment. docs/reference/bundle.md specifies the format.
 //
-// Reading is strict: a bundle that is wrong in any way is refused, each way by its own kind of BundleError.
+// Reading is strict: any violation of the format is an error, and each kind of violation has its own BundleError::Kind.
 #pragma once
 
 #include <cstdint>
@@ -13,22 +13,23 @@
 
 namespace caflow::runtime {
 
+// One file as the manifest describes it.
 struct File {
-    std::string path;  // relative to the folder, with forward slashes
+    std::string path;  // relative to the bundle's folder, with forward slashes
     std::int64_t bytes;
-    std::string sha256;
+    std::string sha256;  // hex digest of the contents
 };
 
-using Size = std::variant<std::int64_t, std::string>;  // a number, a name of a dynamic size, or "k*name"
+using Size = std::variant<std::int64_t, std::string>;  // a number, the name of a dynamic size, or "k*name"
 
-// An input or output of a graph.
+// Input or output of a graph.
 struct Port {
     std::string name;
-    std::string type;
+    std::string type;  // such as "float32"
     std::vector<Size> shape;
 };
 
-// One ONNX file.
+// One graph of the bundle, stored in one ONNX file.
 struct GraphFile {
     std::string name;
     File file;
@@ -38,48 +39,52 @@ struct GraphFile {
 
 using TaskSetting = std::variant<double, std::string>;
 
-// The numbers that a runtime needs.
+// Properties of the model that the runtime needs.
 struct Model {
     std::string task;
-    std::map<std::string, TaskSetting> task_settings;  // those that are numbers or texts
+    std::map<std::string, TaskSetting> task_settings;  // only settings that are numbers, booleans (0 or 1) or strings
     std::int64_t scale;                                // target side / condition side
-    std::int64_t size_multiple;                        // target height and width must be multiples of this
+    std::int64_t size_multiple;                        // height and width of a padded target are multiples of this
     std::int64_t levels;
     std::int64_t channels;
-    std::vector<std::vector<std::int64_t>> noise_channels;  // of level j, the channels of z[i, j], i = j, j + 1, …
+    std::vector<std::vector<std::int64_t>> noise_channels;  // [j][i - j]: channels of z[i, j]
 
-    // Side in target pixels of one position of a level's noise.
+    // Side of one position of a level's noise, in target pixels.
     std::int64_t noise_cell(std::int64_t level) const { return std::int64_t{1} << (levels - level + 1); }
 };
 
-// A shape as messages show it.
+// Return a shape as a text for messages, such as "['rows', 48, 'h', 'w']".
 std::string shown(const std::vector<Size>& shape);
 
-// What a runtime needs of manifest.json.
+// The parts of manifest.json that the runtime needs.
 struct Manifest {
     std::string precision;
     Model model;
     std::vector<GraphFile> graphs;
     std::vector<File> weights;
 
-    const GraphFile* find_graph(const std::string& name) const;  // or nullptr
-    std::vector<File> files() const;                             // all that it names
+    const GraphFile* find_graph(const std::string& name) const;  // nullptr if there is none
+    std::vector<File> files() const;                             // all files that the manifest lists
 };
 
-// The manifest of a bundle, checked but for the contents of the files that it names.
+// Read the manifest of a bundle and check it. The contents of the listed files are not checked: see verify_files.
+// Throws a BundleError.
 Manifest read_manifest(const std::filesystem::path& folder);
 
-// The manifest in a text, checked but for its files; `path` is for messages.
+// Parse the text of a manifest and check it, without access to any file. `path` is the file that messages name. Throws
+// a BundleError.
 Manifest parse_manifest(std::string_view text, const std::filesystem::path& path);
 
-// Check that every file is there, whole, and the one that the manifest was written for; and that graphs read no other.
+// Check that every listed file exists and has the listed size and hash, and that the graphs read no other files. Throws
+// a BundleError.
 void verify_files(const std::filesystem::path& folder, const Manifest& manifest);
 
-// Whether what the file `path` names is below the folder of `path`: as it is written, and where links lead.
+// Check that `file`, which the JSON file at `path` lists, is inside the folder of that JSON file: check_path checks the
+// text of the path, check_links the place where symbolic links lead. Both throw a BundleError.
 void check_path(const std::filesystem::path& path, const File& file);
 void check_links(const std::filesystem::path& path, const File& file);
 
-// Hex digests of a file, and of bytes.
+// Return the SHA-256 hash of a file or of bytes, in hex.
 std::string sha256_of(const std::filesystem::path& path);
 std::string sha256_of(std::string_view bytes);
 

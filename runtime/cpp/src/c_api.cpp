@@ -16,7 +16,7 @@ struct caflow_model {
 };
 
 struct caflow_stream {
-    std::shared_ptr<caflow::runtime::Pipeline> pipeline;  // outlives the model's handle
+    std::shared_ptr<caflow::runtime::Pipeline> pipeline;  // keeps the model open after caflow_close
     caflow::runtime::Stream stream;
     std::uint32_t flags;
 };
@@ -36,7 +36,7 @@ caflow_status failed(caflow_status status, const char* message) noexcept {
     return status;
 }
 
-// Runs `body`; what it throws becomes a status.
+// Run `body`. Turn an exception into a status and keep its message as the thread's last error.
 template <class Body>
 caflow_status guarded(Body body) noexcept {
     try {
@@ -59,7 +59,7 @@ caflow_status guarded(Body body) noexcept {
     } catch (const std::exception& error) {
         return failed(CAFLOW_ERROR_INTERNAL, error.what());
     } catch (...) {
-        return failed(CAFLOW_ERROR_INTERNAL, "an exception of an unknown type");
+        return failed(CAFLOW_ERROR_INTERNAL, "internal error: an exception of an unknown type");
     }
 }
 
@@ -149,7 +149,7 @@ caflow_status caflow_judge(caflow_model* model, const caflow_image* targets, con
     return guarded([&] {
         check_given(results, "results");
         *results = nullptr;
-        if (!(min_typicality > 0)) throw InputError("min_typicality: wanted a number above 0 and below 1");
+        if (!(min_typicality > 0)) throw InputError("min_typicality must be above 0 and below 1");
         score(model, targets, conditions, count, min_typicality, flags, results);
     });
 }

@@ -7,14 +7,15 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr std::size_t largest_side = 1 << 20;  // of a target, so that areas fit 64 bits
+constexpr std::size_t largest_side = 1 << 20;  // of a target, so that areas fit in 64 bits
 constexpr std::uint64_t largest_budget = 1ULL << 40;
 constexpr std::size_t largest_stride = 1 << 30;
 constexpr std::size_t most_images = 1 << 20;  // of one call
-constexpr std::size_t most_given_levels = 64;       // more than any model has
-constexpr std::uint32_t largest_samples = 1 << 20;  // of one call, all of whose numbers are held
+constexpr std::size_t most_given_levels = 64;       // more levels than any model has
+constexpr std::uint32_t largest_samples = 1 << 20;  // of one call, which stores the numbers of all samples
 
-// A field in what is padding today would be read where an older application left anything.
+// The structs must have no padding at their ends. If a later version added a field in such padding, it would read
+// arbitrary values from structs of older applications.
 static_assert(sizeof(caflow_open_options) == offsetof(caflow_open_options, flags) + sizeof(std::uint32_t));
 static_assert(sizeof(caflow_draw_options) == offsetof(caflow_draw_options, consistent) + sizeof(std::uint32_t));
 static_assert(sizeof(caflow_stream_options) == offsetof(caflow_stream_options, flags) + sizeof(std::uint32_t));
@@ -23,7 +24,7 @@ static_assert(CAFLOW_JUDGE_IMAGE == int(Reject::Judge::image));
 static_assert(CAFLOW_OTHERWISE_BICUBIC == int(Reject::Otherwise::bicubic) &&
               CAFLOW_OTHERWISE_ERROR == int(Reject::Otherwise::error));
 
-// A struct of the application, which may be of an older or a newer version, as one of this version.
+// Return the application's struct, which may be of an older or a newer version, as a struct of this version.
 template <class Options>
 Options read_options(const Options* given, const Options& defaults, const char* what) {
     if (!given) return defaults;
@@ -32,7 +33,8 @@ Options read_options(const Options* given, const Options& defaults, const char* 
     const auto* bytes = reinterpret_cast<const unsigned char*>(given);
     for (std::size_t k = sizeof(Options); k < size; ++k) {
         if (!bytes[k]) continue;
-        throw InputError(std::string(what) + ": got a field that this version does not know: use a newer library");
+        throw InputError(std::string(what) + " has a field that this version of the library does not know: use a "
+                                             "newer library");
     }
     Options options = defaults;
     std::memcpy(&options, given, std::min(size, sizeof(Options)));
@@ -46,19 +48,21 @@ T or_default(T value, T otherwise) {
 
 void check_count(std::size_t count, std::size_t most, const char* name) {
     if (count <= most) return;
-    throw InputError(std::string(name) + ": wanted up to " + std::to_string(most) + ", got " + std::to_string(count));
+    throw InputError(std::string(name) + ": the number must be at most " + std::to_string(most) + "; got " +
+                     std::to_string(count));
 }
 
 void check_one_of(std::uint32_t value, std::uint32_t largest, const char* name) {
     if (value <= largest) return;
-    throw InputError(std::string(name) + ": wanted one of the constants of caflow.h, up to " +
-                     std::to_string(largest) + ", got " + std::to_string(value));
+    throw InputError(std::string(name) + " must be one of the constants of caflow.h, up to " +
+                     std::to_string(largest) + "; got " + std::to_string(value));
 }
 
 }  // namespace
 
 void check_flags(std::uint32_t flags, std::uint32_t known) {
-    if (flags & ~known) throw InputError("flags: got one that is not known here, in " + std::to_string(flags));
+    if (flags & ~known)
+        throw InputError("flags must contain only flags that this call supports; got " + std::to_string(flags));
 }
 
 Settings read_settings(const caflow_open_options* given) {
@@ -67,7 +71,7 @@ Settings read_settings(const caflow_open_options* given) {
     if (options.pixel_budget > largest_budget || options.overlap < CAFLOW_NO_OVERLAP ||
         options.overlap > std::int64_t(largest_side) || options.threads > 1024) {
         throw InputError(
-            "options: wanted a pixel_budget up to 2^40, an overlap up to 2^20 and up to 1024 threads, got " +
+            "options: pixel_budget must be at most 2^40, overlap at most 2^20, and threads at most 1024; got " +
             std::to_string(options.pixel_budget) + ", " + std::to_string(options.overlap) + ", " +
             std::to_string(options.threads));
     }
@@ -98,7 +102,7 @@ Draw draw_of(const caflow_draw_options& options) {
     if (options.temperatures) check_given(options.temperature, "temperature");
     if (options.keeps) check_given(options.keep, "keep");
     if (options.samples > largest_samples) {
-        throw InputError("samples: wanted up to 2^20, got " + std::to_string(options.samples));
+        throw InputError("samples must be at most 2^20; got " + std::to_string(options.samples));
     }
     Draw draw;
     draw.samples = or_default(options.samples, draw.samples);
@@ -130,13 +134,13 @@ FrameNoise read_frame_noise(const caflow_stream_options* given) {
         case CAFLOW_NOISE_DRIFTING:
             return {FrameNoise::Kind::drifting, options.persistence};
         default:
-            throw InputError("noise: wanted one of CAFLOW_NOISE_…, got " + std::to_string(options.noise));
+            throw InputError("noise must be one of CAFLOW_NOISE_…; got " + std::to_string(options.noise));
     }
 }
 
 std::vector<Image> read_images(const caflow_image* given, std::size_t count, std::int64_t scale, const char* what) {
     check_given(given, what);
-    if (!count) throw InputError(std::string(what) + ": wanted at least one image, got none");
+    if (!count) throw InputError(std::string(what) + ": expected at least one image; got none");
     check_count(count, most_images, what);
     const std::size_t largest = largest_side / std::size_t(scale);
     std::vector<Image> images;
@@ -146,8 +150,8 @@ std::vector<Image> read_images(const caflow_image* given, std::size_t count, std
         check_given(one.rgb, name.c_str());
         if (!one.height || !one.width || one.height > largest || one.width > largest || one.stride < 3 * one.width ||
             one.stride > largest_stride) {
-            throw InputError(name + ": wanted sides from 1 to " + std::to_string(largest) +
-                             " and a stride of 3 width to 2^30 bytes, got height " + std::to_string(one.height) +
+            throw InputError(name + " must have sides from 1 to " + std::to_string(largest) +
+                             " and a stride from 3 * width to 2^30 bytes; got height " + std::to_string(one.height) +
                              ", width " + std::to_string(one.width) + ", stride " + std::to_string(one.stride));
         }
         Image image(std::int64_t(one.height), std::int64_t(one.width));

@@ -1,4 +1,4 @@
-// What applications get from the C interface: results with what their pointers lead to.
+// Results of the C interface, together with the memory that their pointers refer to.
 #pragma once
 
 #include <caflow/caflow.h>
@@ -21,7 +21,7 @@ static_assert(CAFLOW_NO_SAMPLE == no_sample);
 static_assert(CAFLOW_ACCEPTED == int(Outcome::accepted) && CAFLOW_BEST == int(Outcome::best) &&
               CAFLOW_BICUBIC == int(Outcome::bicubic) && CAFLOW_REJECTED == int(Outcome::rejected));
 
-// A result with what its pointers lead to.
+// A result of the C interface that owns everything its pointers refer to.
 struct OwnedResult : caflow_result {
     OwnedResult(Result&& result, bool with_map) : caflow_result(), owned(std::move(result)) {
         const Row& row = owned.row;
@@ -56,6 +56,7 @@ struct OwnedResult : caflow_result {
     std::vector<float> map;
 };
 
+// All results of one call. caflow_free_results deletes it.
 struct OwnedResults : caflow_results {
     OwnedResults(std::vector<Result> results, std::uint32_t flags) : caflow_results() {
         for (Result& one : results) add(std::move(one), flags);

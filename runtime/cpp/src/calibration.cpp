@@ -40,7 +40,7 @@ Coverage read_coverage(const Json& value, const std::string& where) {
     const bool has_ranks =
         std::any_of(coverage.counts.begin(), coverage.counts.end(), [](std::int64_t count) { return count > 0; });
     if (coverage.counts.size() < 2 || coverage.counts.size() > most_ranks || !has_ranks) {
-        Fields::refuse("counts of 2 to 1001 ranks, not all of them 0", value, where);
+        Fields::refuse("counts of 2 to 1001 ranks, not all 0", value, where);
     }
     return coverage;
 }
@@ -57,21 +57,21 @@ void check_calibration(const Calibration& found, const Json& value, const std::s
     const auto check = [&](bool holds, const std::string& wanted) {
         if (!holds) Fields::refuse(wanted, value, where);
     };
-    check(!found.truth.temperature, "truth without a temperature");
+    check(!found.truth.temperature, "truth to have no temperature");
     const std::size_t levels = found.truth.kinds()[0]->levels();
     std::vector<double> temperatures;
     for (const Reference& one : found.samples) {
-        check(one.temperature.has_value(), "samples of a temperature");
+        check(one.temperature.has_value(), "samples to have a temperature");
         temperatures.push_back(*one.temperature);
         const ImageKind& kind = *one.kinds()[0];
         check(kind.levels() == levels && kind.measures() == levels,
-              "samples of " + std::to_string(levels) + " levels, as truth has, and of no other measures");
-        check(found.photographs <= one.images(), "at least one sample of each photograph");
+              "samples to have " + std::to_string(levels) + " levels, as truth has, and no other measures");
+        check(found.photographs <= one.images(), "samples to have at least one image for each photograph");
     }
-    check(found.photographs <= found.truth.images(), "at least one image of each photograph");
+    check(found.photographs <= found.truth.images(), "truth to have at least one image for each photograph");
     std::sort(temperatures.begin(), temperatures.end());
     check(std::adjacent_find(temperatures.begin(), temperatures.end()) == temperatures.end(),
-          "samples of different temperatures");
+          "samples to have different temperatures");
 }
 
 }  // namespace
@@ -106,12 +106,12 @@ std::string seal_of(const Calibration& calibration) {
     return sha256_of(std::string_view(text));
 }
 
-// Before the fields, which another version may name otherwise.
+// Check format and version before the fields, because another version may have other fields.
 void check_calibration_format(const Json& contents, const fs::path& path) {
     const auto found = [&](const char* name) { return contents.is_object() ? contents.value(name, Json()) : Json(); };
     if (found("format") == calibration_format && found("format_version") == calibration_version) return;
-    wrong(path.string() + ": wanted format '" + calibration_format + "' version " +
-          std::to_string(calibration_version) + ", got another one");
+    wrong(path.string() + ": expected format '" + calibration_format + "' version " +
+          std::to_string(calibration_version) + "; got another format or version");
 }
 
 Calibration parse_calibration(const fs::path& path) {
@@ -130,7 +130,7 @@ Calibration parse_calibration(const fs::path& path) {
     const std::string sha256 = fields.text("sha256");
     fields.refuse_unknown();
     check_calibration(found, contents, where);
-    if (seal_of(found) != sha256) wrong(path.string() + " is not what was written: its numbers were changed");
+    if (seal_of(found) != sha256) wrong(path.string() + " is damaged: its contents do not match its own hash");
     return found;
 }
 
@@ -142,8 +142,8 @@ const Reference& Calibration::of_samples(double temperature) const {
         if (std::abs(*reference.temperature - temperature) < same_temperature) return reference;
         known += (known.empty() ? "" : ", ") + Json(*reference.temperature).dump();
     }
-    throw InputError("typicality: wanted a temperature that the bundle is calibrated for (" + known + "), got " +
-                     Json(temperature).dump() + ": take one of them, or run caflow calibrate with it");
+    throw InputError("typicality: the bundle is calibrated for the temperatures " + known + "; got " +
+                     Json(temperature).dump() + ": use one of them, or run caflow calibrate with this temperature");
 }
 
 std::optional<Calibration> read_calibration(const fs::path& folder, const Model& model) {
@@ -158,14 +158,14 @@ std::optional<Calibration> read_calibration(const fs::path& folder, const Model&
         wrong(error.what());
     }
     if (found.manifest_sha256 != sha256_of(folder / "manifest.json")) {
-        wrong(path.string() + " was made for another manifest than the one beside it");
+        wrong(path.string() + " belongs to another bundle: it was made for a different manifest.json");
     }
     std::size_t measures = std::size_t(model.levels);
     for (const auto& blocks : model.noise_channels) measures += statistics_of_a_block * blocks.size();
     const ImageKind& kind = *found.truth.kinds()[0];
     if (kind.levels() == std::size_t(model.levels) && kind.measures() == measures) return found;
-    wrong(path.string() + ": wanted " + std::to_string(model.levels) + " levels and " + std::to_string(measures) +
-          " measures of true images, as the model has, got " + std::to_string(kind.levels()) + " and " +
+    wrong(path.string() + ": expected " + std::to_string(model.levels) + " levels and " + std::to_string(measures) +
+          " measures of true images, as in the model; got " + std::to_string(kind.levels()) + " and " +
           std::to_string(kind.measures()));
 }
 

@@ -17,7 +17,8 @@ bool is_finite(const Row& row) {
     return row.has_finite_likelihood() && std::all_of(row.pixels.begin(), row.pixels.end(), finite);
 }
 
-// Continuous pixel values to uint8: rounded down, as the cell [w, w + 1) stands for w, and clamped to 0…255.
+// Return a row's continuous pixel values as uint8: rounded down, because values in [w, w + 1) stand for w, and clipped
+// to 0…255.
 Image image_of(const Row& row, const Image& condition, const Model& model) {
     Image image(model.scale * condition.height, model.scale * condition.width);
     std::transform(row.pixels.begin(), row.pixels.end(), image.rgb.begin(),
@@ -40,7 +41,7 @@ double Judgement::value_of(const Row& row, const Condition& condition) const {
     }
     if (draw.rank == Rank::typical) {
         const double far = likelihoods.distance_of_sample(row, condition, *samples);
-        if (std::isfinite(far)) return -far;  // else of a kind that is not known
+        if (std::isfinite(far)) return -far;  // NaN if images of this kind are not known: use the likelihood then
     }
     return std::accumulate(row.per_level.begin(), row.per_level.end(), 0.0);
 }
@@ -127,7 +128,8 @@ Result Chooser::chosen() {
     if (!best_ && !(rejects && otherwise == Reject::Otherwise::bicubic)) {
         if (!best_rejected_) throw NotFinite("no sample of " + name + " is finite: " + try_lower);
         if (otherwise == Reject::Otherwise::error) {
-            throw Untypical(name + ": all " + std::to_string(rejected_) + " samples are untypical, below " +
+            throw Untypical(name + ": all " + std::to_string(rejected_) + " samples are untypical, with a "
+                            "typicality below " +
                             std::to_string(judgement_.draw.reject.alpha));
         }
         best_ = std::move(best_rejected_);
@@ -144,7 +146,8 @@ void Chooser::reject(Result&& candidate) {
     if (candidate.value > (best_rejected_ ? best_rejected_->value : worst)) best_rejected_ = std::move(candidate);
 }
 
-// On a finite sample; `best` is at best the best of those that were rejected.
+// Return the verdict on a finite sample. The outcome `best` means that the sample is rejected; it is the final outcome
+// if this is the best of the rejected samples.
 Verdict Chooser::verdict_on(const Row& row) const {
     const Reject& rejection = judgement_.draw.reject;
     if (!rejection.judges(Reject::Judge::sample)) return {};

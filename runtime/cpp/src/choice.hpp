@@ -1,4 +1,4 @@
-// Which of an image's samples is taken: rows as candidates, ranked, and rejected where they are untypical.
+// Chooses one of an image's samples: ranks the rows, and rejects untypical ones.
 #pragma once
 
 #include <cstdint>
@@ -16,78 +16,81 @@
 
 namespace caflow::runtime {
 
+// Rank of a row that is not finite.
 constexpr double worst = -std::numeric_limits<double>::infinity();
-constexpr const char* try_lower = "the model's inverse explodes there; try a lower temperature";
+constexpr const char* try_lower = "the model's inverse diverges there: use a lower temperature";
 
-// The number of the sample where there is none: the input, enlarged, is in its place.
+// Sample number of a result that is not a sample, but the enlarged input.
 constexpr std::uint32_t no_sample = 0xFFFFFFFF;
 
-// What is given: what nothing was asked of, or cannot be judged; what was accepted; the best of rejected samples; the
-// input, enlarged; or, of a scored image, that it is untypical.
+// Outcome of judging a result: not judged, because no verdict was requested or none is possible; accepted; the best of
+// samples that were all rejected; the enlarged input; or, for a scored image, rejected.
 enum class Outcome { unjudged, accepted, best, bicubic, rejected };
 
-// What became of what was judged, and why, for people, where it was not accepted.
+// Outcome of one result, and the reason, as a text for people, if it was not accepted.
 struct Verdict {
     Outcome outcome = Outcome::unjudged;
     std::string reason;
 };
 
-// `untypical`: what becomes of what is less typical than α.
+// Return the verdict on a typicality. `untypical` is the outcome if the typicality is below α.
 Verdict verdict_of(const Typicality& found, double alpha, Outcome untypical);
 
-// A sample or a scored image that is given back.
+// Result of a call for one image: a sample, an enlarged input, or a scored image.
 struct Result {
-    Row row;  // with its pixels if they were asked for
+    Row row;  // with its pixels if the caller requested them
     Image image;
-    double value = 0;  // what it was ranked by, the more the better
-    std::optional<double> consistency;
+    double value = 0;  // value for ranking; higher is better
+    std::optional<double> consistency;  // in dB
     std::optional<Typicality> sample_typicality;
     std::optional<Typicality> image_typicality;
     Verdict verdict;
-    std::uint32_t rejected = 0;  // samples of its image
+    std::uint32_t rejected = 0;  // number of samples of its image that were rejected or not finite
 };
 
-// How a draw of a model judges rows.
+// Ranks and judges the rows of one draw.
 struct Judgement {
     const Model& model;
     const Draw& draw;
     const Likelihoods& likelihoods;
-    const Reference* samples;  // what is typical of the samples, where the draw needs it
+    const Reference* samples;  // distribution of the draw's samples; nullptr if the draw does not need it
 
-    // What a row of a condition is ranked by; the worst where it is not finite.
+    // Return the value by which a row is ranked; `worst` if the row is not finite.
     double value_of(const Row& row, const Condition& condition) const;
 
-    // A row as bytes. Its pixels are still there where they are needed or were asked for.
+    // Return a row as a result with an 8-bit image. The row's continuous pixels are kept if they are needed later, or
+    // if the caller requested them.
     Result candidate(Row&& row, double value, const Condition& condition) const;
 
-    // A candidate as it is given back: with its typicality, or, where it is to be consistent, with its image changed to
+    // Complete a candidate before it is returned: add its typicality, or, for a consistent draw, change its image to
     // match the condition.
     void finish(Result& result, const Condition& condition) const;
 
-    // The input in place of a sample, without a likelihood.
+    // Return the enlarged input as a result, without a likelihood.
     Result enlarged(std::size_t image, const Condition& condition) const;
 };
 
-// Gives a candidate the typicality of its image.
+// Function that scores a candidate's image and adds its typicality.
 using JudgeImage = std::function<void(Result& candidate, const Condition& condition)>;
 
-// Takes rows of one condition and keeps the best.
+// Receives the rows of one condition and keeps the best one.
 class Chooser {
   public:
-    // All that is given must outlive it. `number`: of the condition, for messages.
+    // All arguments must outlive the object. `number` is the index of the condition, for results and messages.
     Chooser(const Judgement& judgement, const Image& condition, std::size_t number)
         : judgement_(judgement), condition_(condition, judgement.model.scale), number_(number) {}
 
-    // One more sample.
+    // Add a sample.
     void take(Row&& row);
 
-    // Whether one of the samples that wait is accepted: they are tried in the order of their rank, and the first that
-    // is accepted is taken.
+    // Judge the images of the waiting samples in the order of their rank, until one is accepted. Return whether one
+    // was.
     bool judge_images(const JudgeImage& judge);
 
+    // Number of samples that were accepted.
     std::uint32_t accepted() const { return accepted_; }
 
-    // What is given; NotFinite or Untypical where nothing is.
+    // Return the chosen result. Throws NotFinite or Untypical if there is none. Call it once, at the end.
     Result chosen();
 
   private:
@@ -99,7 +102,7 @@ class Chooser {
     std::size_t number_;
     std::uint32_t accepted_ = 0, rejected_ = 0;
     std::optional<Result> best_, best_rejected_;
-    std::vector<Result> waiting_;  // whose images are still to be judged
+    std::vector<Result> waiting_;  // samples whose images are not judged yet
 };
 
 }  // namespace caflow::runtime

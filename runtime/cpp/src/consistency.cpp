@@ -12,11 +12,11 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr double exact = 100.0;         // dB: what PSNR is given as where there is no difference
-constexpr int most_projections = 200;   // ten are enough but where pixels are clipped at 0 or 255
-constexpr double close_enough = 0.2;    // grey levels: less than the rounding that follows
+constexpr double exact = 100.0;         // PSNR in dB that is reported for equal images
+constexpr int most_projections = 200;   // about ten are enough unless pixels are clipped at 0 or 255
+constexpr double close_enough = 0.2;    // grey levels; smaller than the error of the rounding that follows
 
-// The sum of squared differences of values in 0…255, and how many there are.
+// Sum of squared differences of values in 0…255, and their number.
 struct Difference {
     void add(double a, double b) {
         squares += (a - b) * (a - b);
@@ -53,7 +53,7 @@ Difference known_difference(const Image& image, const Image& condition) {
     return difference;
 }
 
-// Rounded to integers of 0…255.
+// Round a value to an integer in 0…255.
 std::uint8_t rounded(double value) { return std::uint8_t(std::nearbyint(std::clamp(value, 0.0, 255.0))); }
 
 }  // namespace
@@ -61,11 +61,11 @@ std::uint8_t rounded(double value) { return std::uint8_t(std::nearbyint(std::cla
 void check_has_consistency(const Model& model) {
     if (model.task == "super-resolution") return;
     if (model.task != "colorization" && model.task != "inpainting" && model.task != "sketch") {
-        throw InputError("rank: how conditions of the task '" + model.task +
-                         "' are made is not known: rank by likelihood");
+        throw InputError("rank: the task '" + model.task +
+                         "' does not define how to make a condition from a target: rank by likelihood");
     }
     if (model.scale == 1) return;
-    throw InputError("rank: a model of " + model.task + " wants conditions of its targets' size, this one has scale " +
+    throw InputError("rank: consistency in the task " + model.task + " requires a scale of 1; this model has scale " +
                      std::to_string(model.scale));
 }
 
@@ -90,7 +90,7 @@ Image project(const Model& model, const std::vector<float>& pixels, const Image&
     Image image(model.scale * condition.height, model.scale * condition.width);
     std::vector<float> values(pixels.size());
     std::transform(pixels.begin(), pixels.end(), values.begin(),
-                   [](float pixel) { return std::clamp(pixel - 0.5f, 0.0f, 255.0f); });  // w stands for [w, w + 1)
+                   [](float pixel) { return std::clamp(pixel - 0.5f, 0.0f, 255.0f); });  // [w, w + 1) stands for w
     std::vector<float> missing(condition.rgb.size());
     for (int k = 0; k < most_projections; ++k) {
         const std::vector<double> reduced = reduce(values, sides_of(image), model.scale, down_filter(model));

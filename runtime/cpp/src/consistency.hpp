@@ -1,4 +1,5 @@
-// How well a result, degraded again, matches the condition it came from; and, for super-resolution, making it match.
+// Consistency of a result with its condition: the result is degraded again and compared with the condition. For
+// super-resolution, a result can also be changed to match its condition.
 #pragma once
 
 #include <vector>
@@ -8,18 +9,19 @@
 
 namespace caflow::runtime {
 
-// Whether the task says how its conditions are made; an InputError if not.
+// Check that the task defines how to make a condition from a target. Throws an InputError.
 void check_has_consistency(const Model& model);
 
-// PSNR in dB between `image`, degraded as in training, and `condition`; for super-resolution the LR-PSNR. Of an
-// inpainted image only the known pixels count, those that are not black in the condition.
+// Return the PSNR in dB between the condition and `image` degraded as in training (LR-PSNR for super-resolution). For
+// inpainting, only known pixels count: those that are not black in the condition.
 double consistency(const Model& model, const Image& image, const Image& condition);
 
-// The image nearby whose reduction is the condition, for super-resolution: back-projection, within 0…255. A condition
-// that no image reduces to is approached as far as it goes. `pixels`: (H, W, 3) continuous pixel values of a sample.
+// Return an image near a sample whose reduction is the condition, found by back-projection within 0…255. If no image
+// reduces to the condition, the result comes as close as possible. For super-resolution only. `pixels` are the
+// continuous values of the sample, (H, W, 3).
 Image project(const Model& model, const std::vector<float>& pixels, const Image& condition);
 
-// Luma, as OpenCV computes it, (height, width).
+// Return the luma of an image as OpenCV computes it, (height, width) uint8.
 std::vector<std::uint8_t> grey_of(const Image& image);
 
 }  // namespace caflow::runtime

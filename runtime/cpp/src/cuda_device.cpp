@@ -12,13 +12,13 @@ namespace caflow::runtime {
 
 void check(cudaError_t error, const std::string& what) {
     if (error == cudaSuccess) return;
-    cudaGetLastError();  // else the next one to ask hears of it
+    cudaGetLastError();  // clear the error, which the thread's next call would report otherwise
     fail(what + ": " + cudaGetErrorString(error));
 }
 
 FirstGpu::FirstGpu() noexcept {
     if (cudaGetDevice(&before_) != cudaSuccess) before_ = 0;
-    cudaSetDevice(0);  // where this fails, so does what comes next; destructors need it, too
+    cudaSetDevice(0);  // not checked, as destructors use it: if it fails, the next call fails too
 }
 
 FirstGpu::~FirstGpu() { cudaSetDevice(before_); }
@@ -40,9 +40,9 @@ CudaDevice::CudaDevice() {
     int count = 0;
     if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess || count == 0) {
         cudaGetLastError();
-        const char* why = error == cudaSuccess ? "there is none" : cudaGetErrorString(error);
-        throw BackendError(std::string("wanted an NVIDIA GPU, but none can be used (") + why +
-                           "): install its driver, or a newer one");
+        const char* why = error == cudaSuccess ? "no GPU was found" : cudaGetErrorString(error);
+        throw BackendError(std::string("the backend requires an NVIDIA GPU, but none can be used (") + why +
+                           "): install an NVIDIA driver, or a newer one");
     }
     const FirstGpu first;
     cudaDeviceProp properties{};
@@ -55,7 +55,7 @@ CudaDevice::CudaDevice() {
     cudaMemPool_t pool = nullptr;
     check(cudaMemPoolCreate(&pool, &kind), name_);
     pool_.reset(pool);
-    auto kept = std::numeric_limits<std::uint64_t>::max();  // else every wait gives all that is free back
+    auto kept = std::numeric_limits<std::uint64_t>::max();  // without this, each wait returns all free memory
     check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept), name_);
     for (Stream* stream : {&compute_, &up_, &down_}) {
         cudaStream_t created = nullptr;
@@ -95,7 +95,7 @@ std::shared_ptr<DeviceMemory> CudaDevice::upload(const void* values, std::size_t
     void* staged = to_device_.of(bytes);
     std::memcpy(staged, values, bytes);
     check(cudaMemcpyAsync(memory->address, staged, bytes, cudaMemcpyHostToDevice, up_.get()), name_);
-    check(cudaStreamSynchronize(up_.get()), name_);  // the staging is free again; `compute` goes on meanwhile
+    check(cudaStreamSynchronize(up_.get()), name_);  // the staging memory is free again; `compute` is not blocked
     memory->stream = compute();
     return memory;
 }

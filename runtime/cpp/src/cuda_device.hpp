@@ -1,4 +1,4 @@
-// The GPU's memory and streams, by CUDA's runtime.
+// Memory and streams of the GPU, with the CUDA runtime.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -16,10 +16,11 @@
 
 namespace caflow::runtime {
 
-// OutOfMemory or a BackendError where a call of CUDA failed.
+// Check the error code of a CUDA call. Throws OutOfMemory or a BackendError whose message begins with `what`.
 void check(cudaError_t error, const std::string& what);
 
-// The calling thread's GPU is the first one as long as this lives; the application may use another.
+// Makes the first GPU the calling thread's current GPU for the lifetime of the object, and restores the application's
+// choice afterwards.
 class FirstGpu {
   public:
     FirstGpu() noexcept;
@@ -31,7 +32,7 @@ class FirstGpu {
     int before_ = 0;
 };
 
-// What CUDA made, destroyed with its owner, also where a constructor fails halfway.
+// Deleter for handles of CUDA. With it, handles are also destroyed if a constructor throws.
 template <auto destroy>
 struct Destroy {
     template <class Object>
@@ -44,12 +45,12 @@ using Pool = std::unique_ptr<std::remove_pointer_t<cudaMemPool_t>, Destroy<cudaM
 using Stream = std::unique_ptr<std::remove_pointer_t<cudaStream_t>, Destroy<cudaStreamDestroy>>;
 using Event = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, Destroy<cudaEventDestroy>>;
 
-// Memory of the host that the GPU copies from or to by itself; one thread has it at a time.
+// Pinned host memory for copies to or from the GPU. Only one thread at a time may use it.
 class Staging {
   public:
     ~Staging();
 
-    // At least so many bytes, while `mutex` is held.
+    // Return at least this number of bytes. Hold `mutex` during the call and while the memory is used.
     void* of(std::size_t bytes);
 
     std::mutex mutex;
@@ -61,10 +62,11 @@ class Staging {
 
 class DeviceMemory;
 
-// The first GPU, with a stream that computes and one for copies each way, so that they overlap. Any thread may use it.
+// The first GPU, with a compute stream and one stream for copies in each direction, so that copies and computations
+// overlap. Any thread may use it.
 class CudaDevice : public std::enable_shared_from_this<CudaDevice> {
   public:
-    // A BackendError without a driver or a GPU.
+    // Throws a BackendError if there is no usable driver or GPU.
     CudaDevice();
     ~CudaDevice();
     CudaDevice(const CudaDevice&) = delete;
@@ -74,26 +76,27 @@ class CudaDevice : public std::enable_shared_from_this<CudaDevice> {
     const std::string& compute_capability() const { return compute_capability_; }  // such as "8.6"
     cudaStream_t compute() const { return compute_.get(); }
 
-    // Memory for the computing stream, let go of when that has done what it was given until then. OutOfMemory where
-    // there is none.
+    // Return memory for the compute stream. When the last owner releases it, it is freed after the work that was queued
+    // on the stream until then. Throws OutOfMemory.
     std::shared_ptr<DeviceMemory> allocate(std::size_t bytes) const;
 
-    // A copy on the device, which what the computing stream is given from here on finds there.
+    // Return a copy of host memory on the device. Work that is queued on the compute stream afterwards can use it.
     std::shared_ptr<DeviceMemory> upload(const void* values, std::size_t bytes) const;
 
-    // A copy on the host, when the computing stream has done what it was given until now.
+    // Wait for the work that is queued on the compute stream now, and return a copy of device memory on the host.
     std::vector<std::byte> download(const DeviceMemory& memory, std::size_t bytes) const;
 
-    // Noise, drawn there: the same integers as the host's, the normals within one float32 step.
+    // Draw noise on the device. Integers are equal to those of the host, and normal numbers differ by at most one
+    // float32 step.
     Array draw_rows(const LevelNoise& z) const;
 
-    // Wait for the computing stream.
+    // Wait for all work on the compute stream.
     void synchronize() const;
 
-    // All memory that is not in use, for others: what was freed is kept, and TensorRT takes none of it.
+    // Return all unused memory of the pool to the driver. The pool keeps freed memory, which TensorRT cannot use.
     void give_back() const;
 
-    // What lets go of memory that is held for speed alone; asked for where there is no more.
+    // Set a function that frees memory that is kept for speed only. It is called when memory runs out.
     void set_spare(std::function<void()> spare) { spare_ = std::move(spare); }
 
   private:
@@ -105,13 +108,13 @@ class CudaDevice : public std::enable_shared_from_this<CudaDevice> {
     Stream compute_;
     Stream up_;
     Stream down_;
-    Event computed_;  // with the mutex of `to_host_`
+    Event computed_;  // protected by the mutex of `to_host_`
     mutable Staging to_device_;
     mutable Staging to_host_;
     std::function<void()> spare_ = [] {};
 };
 
-// Holds memory of a device.
+// Memory on a device. It is freed with the object, in the order of its stream.
 class DeviceMemory {
   public:
     explicit DeviceMemory(std::shared_ptr<const CudaDevice> device) : device_(std::move(device)) {}
@@ -121,13 +124,13 @@ class DeviceMemory {
 
     void* address = nullptr;
     std::size_t bytes = 0;
-    cudaStream_t stream = nullptr;  // that used it last: it is freed in its order
+    cudaStream_t stream = nullptr;  // last stream that used the memory; the memory is freed in the order of this stream
 
   private:
     const std::shared_ptr<const CudaDevice> device_;
 };
 
-// An array in the GPU's memory. The host gets a copy when it first asks.
+// Array in the GPU's memory. values() copies it to the host at the first call.
 class DeviceTensor : public Tensor {
   public:
     DeviceTensor(std::shared_ptr<const CudaDevice> device, Shape shape, Type type);
@@ -143,7 +146,7 @@ class DeviceTensor : public Tensor {
     mutable std::vector<std::byte> copy_;
 };
 
-// The same array, or a copy of it on the device.
+// Return the array itself if it is on the device, and a copy on the device otherwise.
 Array on_device(const std::shared_ptr<const CudaDevice>& device, const Array& array);
 
 }  // namespace caflow::runtime

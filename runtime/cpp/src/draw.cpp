@@ -11,7 +11,7 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr std::uint64_t largest_sample = 0xFFFFFFFE;  // the next says that there is none
+constexpr std::uint64_t largest_sample = 0xFFFFFFFE;  // the next number is no_sample
 
 std::string listed(const std::vector<std::uint32_t>& numbers) {
     std::string text = "(";
@@ -22,14 +22,14 @@ std::string listed(const std::vector<std::uint32_t>& numbers) {
 void check_keep(const Draw& draw, std::size_t levels) {
     const bool falls = std::is_sorted(draw.keep.rbegin(), draw.keep.rend()) && draw.keep.back() >= 1;
     if (draw.keep.size() != levels || !falls || draw.keep[0] != draw.samples) {
-        throw InputError("keep: wanted " + std::to_string(levels) + " numbers of samples, one per level from " +
-                         std::to_string(draw.samples) + " down, got " + listed(draw.keep));
+        throw InputError("keep must have " + std::to_string(levels) + " numbers of samples, one per level, from " +
+                         std::to_string(draw.samples) + " down; got " + listed(draw.keep));
     }
     if (draw.reject.alpha > 0) {
-        throw InputError("keep: samples are dropped unseen, so none can be rejected: give keep or min_typicality");
+        throw InputError("keep drops samples before they can be judged: use either keep or min_typicality");
     }
     if (draw.rank != Rank::likelihood) {
-        throw InputError("keep: samples are dropped by their likelihood, so wanted that rank, got another one");
+        throw InputError("keep drops samples by likelihood, so rank must be likelihood; got another rank");
     }
 }
 
@@ -38,21 +38,23 @@ void check_keep(const Draw& draw, std::size_t levels) {
 void Draw::check(const Model& model) const {
     const auto levels = std::size_t(model.levels);
     if (std::uint64_t{first_sample} + most_samples() > largest_sample + 1) {
-        throw InputError("samples: wanted numbers up to " + std::to_string(largest_sample) + ", got " +
-                         std::to_string(most_samples()) + " from " + std::to_string(first_sample) + " on");
+        throw InputError("samples must have numbers up to " + std::to_string(largest_sample) + "; got " +
+                         std::to_string(most_samples()) + " samples from number " + std::to_string(first_sample) +
+                         " on");
     }
     const bool is_usable = std::all_of(temperature.begin(), temperature.end(),
                                        [](double tau) { return std::isfinite(tau) && tau >= 0; });
     if ((temperature.size() != 1 && temperature.size() != levels) || !is_usable) {
-        throw InputError("temperature: wanted one, or " + std::to_string(levels) +
-                         ", one per level, finite and 0 or more, got " + std::to_string(temperature.size()));
+        throw InputError("temperature must be one number, or " + std::to_string(levels) +
+                         " numbers, one per level, all finite and at least 0; length of the array: " +
+                         std::to_string(temperature.size()));
     }
     if (rank == Rank::consistency) check_has_consistency(model);
     if (consistent && model.task != "super-resolution") {
-        throw InputError("consistent: such results are for super-resolution, this is a model of '" + model.task + "'");
+        throw InputError("consistent results require a model of the task 'super-resolution'; got '" + model.task + "'");
     }
     if (!(reject.alpha >= 0 && reject.alpha < 1)) {
-        throw InputError("min_typicality: wanted a number from 0 up to, but not, 1, got " +
+        throw InputError("min_typicality must be at least 0 and below 1; got " +
                          std::to_string(reject.alpha));
     }
     if (!keep.empty()) check_keep(*this, levels);

@@ -1,4 +1,4 @@
-// What is drawn of an image: how many samples, from which noise, and which of them counts.
+// Options of a draw: number of samples, their noise, and how the best sample is chosen.
 #pragma once
 
 #include <cstdint>
@@ -9,24 +9,26 @@
 
 namespace caflow::runtime {
 
-// What makes one sample better than another.
+// How samples are ranked: by log-likelihood, by consistency, or by distance from usual bits/dim.
 enum class Rank { likelihood, consistency, typical };
 
-// Samples that are not taken for being untypical; others are drawn in their place.
+// Rejection of untypical samples. Further samples are drawn to replace rejected ones.
 struct Reject {
-    // By its typicality among samples of its temperature; or by that of its image among true images.
+    // Judge a sample by its typicality among samples at its temperature, or by that of its image among true images.
     enum class Judge { sample, image };
-    // Where all are rejected: the best of them, the input enlarged, or an error.
+    // Result if all samples are rejected: the best of them, the enlarged input, or an error.
     enum class Otherwise { best, bicubic, error };
 
-    double alpha = 0;  // a sample of less typicality is rejected; 0 judges nothing
+    double alpha = 0;  // samples whose typicality is below this are rejected; 0 judges nothing
     Judge judge = Judge::sample;
-    std::uint32_t redraws = 20;  // samples of an image, at most, in place of rejected ones
+    std::uint32_t redraws = 20;  // largest number of further samples of an image
     Otherwise otherwise = Otherwise::best;
 
+    // Whether samples are judged in this way.
     bool judges(Judge what) const { return alpha > 0 && judge == what; }
 };
 
+// Options of a draw, as in caflow_draw_options.
 struct Draw {
     std::uint32_t samples = 10;
     std::uint32_t first_sample = 0;
@@ -39,13 +41,13 @@ struct Draw {
     Reject reject;
     bool with_pixels = false;
 
-    // Whether a model can be drawn from so; an InputError if not.
+    // Check that the options are valid for a model. Throws an InputError.
     void check(const Model& model) const;
 
-    // What chooses the noise of a model with so many levels.
+    // Return the settings of the noise for a model with this number of levels.
     Noise noise(std::int64_t levels) const;
 
-    // Of an image, at most.
+    // Largest number of samples of an image, including further samples for rejected ones.
     std::uint32_t most_samples() const { return samples + (reject.alpha > 0 ? reject.redraws : 0); }
 };
 

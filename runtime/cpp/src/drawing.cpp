@@ -10,9 +10,9 @@ namespace caflow::runtime {
 
 namespace {
 
-// What draws samples of one call.
+// State for drawing the samples of one call.
 struct Drawing {
-    // So many samples from number `first` of the draw on.
+    // Draw `count` samples of each condition, from index `first` of the draw's samples on.
     void draw_rows(const std::vector<Image>& conditions, std::uint32_t first, std::uint32_t count, const Sink& sink) {
         const Draw& draw = judgement.draw;
         std::vector<std::uint32_t> samples(count);
@@ -34,7 +34,7 @@ std::vector<Row> score_rows(Runner& runner, const std::vector<Image>& targets, c
     runner.score(targets, conditions, [&](Row&& row) {
         if (!row.has_finite_likelihood()) {
             throw NotFinite("target[" + std::to_string(row.image) +
-                            "]: its log-likelihood is not finite: the model has never seen the like");
+                            "]: its log-likelihood is not finite: the image is too different from the training images");
         }
         rows.push_back(std::move(row));
     });
@@ -42,7 +42,7 @@ std::vector<Row> score_rows(Runner& runner, const std::vector<Image>& targets, c
     return rows;
 }
 
-// The score of a result's image: its typicality, and of an image that was changed its likelihood.
+// Add the score of a result's image: its typicality, and, if the image was changed, its likelihood.
 void add_score(Result& result, Row&& scored, const Condition& condition, const Judgement& judgement) {
     result.image_typicality = judgement.likelihoods.of_image(scored, condition);
     if (!judgement.draw.consistent) return;
@@ -50,7 +50,7 @@ void add_score(Result& result, Row&& scored, const Condition& condition, const J
     result.row.per_level = std::move(scored.per_level);
 }
 
-// Images that were changed after they were drawn, all at once.
+// Score all images that were changed after they were drawn, in one call.
 void score_again(Runner& runner, std::vector<Result>& results, const std::vector<Image>& conditions,
                  const Judgement& judgement) {
     std::vector<std::size_t> changed;
@@ -69,7 +69,8 @@ void score_again(Runner& runner, std::vector<Result>& results, const std::vector
     }
 }
 
-// Samples of one image in place of those that were rejected, until none is missing or enough were drawn.
+// Draw further samples of one image to replace rejected ones, until enough samples are accepted or the limit is
+// reached.
 void redraw(Drawing& drawing, Chooser& chooser, const Image& condition) {
     const Draw& draw = drawing.judgement.draw;
     for (std::uint32_t drawn = draw.samples; chooser.accepted() < draw.samples && drawn < draw.most_samples();) {
@@ -79,7 +80,8 @@ void redraw(Drawing& drawing, Chooser& chooser, const Image& condition) {
     }
 }
 
-// Take the first sample of one image that is a typical image; others are drawn until there is one, or enough.
+// Choose the first sample of one image whose image is typical. Draw further samples until there is one, or the limit is
+// reached.
 void judge_images(Drawing& drawing, Chooser& chooser, const Image& image) {
     const Draw& draw = drawing.judgement.draw;
     const JudgeImage judge = [&](Result& candidate, const Condition& condition) {
@@ -117,7 +119,7 @@ std::vector<Result> draw_all(Runner& runner, const Likelihoods& likelihoods, con
                              const Draw& draw) {
     if (!draw.keep.empty() || draw.reject.alpha > 0) {
         throw InputError(
-            "keep, min_typicality: samples are dropped or rejected where one is wanted: use caflow_best_of");
+            "caflow_sample returns all samples, so it does not support keep and min_typicality: use caflow_best_of");
     }
     const Judgement judgement = judgement_of(runner, likelihoods, draw);
     std::vector<Condition> given;

@@ -1,5 +1,5 @@
-// Samples of images: drawn, ranked, drawn again where they are rejected, and scored again where they are changed; and
-// the scores of given images.
+// Draws and chooses samples of images: ranks them, draws further samples for rejected ones, and scores images again
+// after they were changed. Also scores existing images.
 #pragma once
 
 #include <vector>
@@ -12,15 +12,17 @@
 
 namespace caflow::runtime {
 
-// The best sample of each condition, in the conditions' order.
+// Return the best sample of each condition, in the order of the conditions. Throws an InputError, NotFinite or
+// Untypical.
 std::vector<Result> draw_best(Runner& runner, const Likelihoods& likelihoods, const std::vector<Image>& conditions,
                               const Draw& draw);
 
-// All samples of each condition, the best of each first.
+// Return all samples of each condition, the best of each condition first. Throws an InputError or NotFinite.
 std::vector<Result> draw_all(Runner& runner, const Likelihoods& likelihoods, const std::vector<Image>& conditions,
                              const Draw& draw);
 
-// The likelihood of each target. `alpha`: targets of less typicality are rejected; 0 judges nothing.
+// Return the likelihood of each target. Targets whose typicality is below `alpha` are rejected; 0 judges nothing.
+// Throws an InputError or NotFinite.
 std::vector<Result> score_all(Runner& runner, const Likelihoods& likelihoods, const std::vector<Image>& targets,
                               const std::vector<Image>& conditions, double alpha);
 

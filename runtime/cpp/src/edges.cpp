@@ -10,7 +10,7 @@ namespace caflow::runtime {
 namespace {
 
 constexpr int tangent_bits = 15;
-constexpr int tangent = 13573;  // of 22.5°, in 2^-15
+constexpr int tangent = 13573;  // of 22.5°, times 2^15
 
 struct Gradient {
     int dx = 0;
@@ -19,7 +19,7 @@ struct Gradient {
     int size() const { return std::abs(dx) + std::abs(dy); }
 };
 
-// One value for each pixel, and a border around them.
+// Array with one value for each pixel and a border of one pixel around them.
 template <class Value>
 class Framed {
   public:
@@ -34,7 +34,7 @@ class Framed {
     std::vector<Value> values_;
 };
 
-// Sobel's; beyond the border the edge counts. The border's own gradients are 0.
+// Return the Sobel gradients. Outside of the image, the pixels at its edge are repeated. Gradients in the border are 0.
 Framed<Gradient> gradients_of(const std::vector<std::uint8_t>& grey, Sides sides) {
     const auto value = [&](std::int64_t y, std::int64_t x) {
         y = std::clamp<std::int64_t>(y, 0, sides.height - 1);
@@ -53,7 +53,7 @@ Framed<Gradient> gradients_of(const std::vector<std::uint8_t>& grey, Sides sides
     return gradients;
 }
 
-// Whether a gradient is the largest along its direction, which is one of four.
+// Whether a gradient is larger than its two neighbours along its direction, which is rounded to one of four.
 bool is_ridge(const Framed<Gradient>& gradients, std::int64_t y, std::int64_t x) {
     const Gradient& here = gradients.at(y, x);
     const auto size = [&](std::int64_t down, std::int64_t right) { return gradients.at(y + down, x + right).size(); };

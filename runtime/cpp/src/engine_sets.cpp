@@ -12,7 +12,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* description = "engines.json";
-constexpr std::uintmax_t most_bytes = 16 << 20;  // of a description
+constexpr std::uintmax_t most_bytes = 16 << 20;  // of engines.json
 
 Profile read_profile(const Json& value, const std::string& where) {
     Fields fields(value, where);
@@ -28,7 +28,7 @@ std::pair<std::string, File> read_engine(const Json& value, const std::string& w
     return engine;
 }
 
-// A BundleError where it is not what caflow-export writes.
+// Read the engines.json of a set. Throws a BundleError if it does not follow the format of caflow-export.
 EngineSet read_set(const fs::path& path) {
     const Json contents = parse_json(read_text(path, most_bytes), path);
     Fields fields(contents, path.string() + ": $");
@@ -53,12 +53,13 @@ EngineSet read_set(const fs::path& path) {
     return set;
 }
 
-// Why a machine cannot run a set; empty where it can.
+// Return why a machine cannot run a set, or an empty text if it can.
 std::string unfitness(const EngineSet& set, const std::string& manifest_sha256, const Machine& machine) {
     if (set.manifest_sha256 != manifest_sha256) return "built from another export of the model";
-    const bool is_version = (set.version + ".").starts_with(machine.version + ".");  // a package's may have more parts
+    // The version of TensorRT's package, which the set names, may have more parts than that of its library.
+    const bool is_version = (set.version + ".").starts_with(machine.version + ".");
     if (set.flavor != machine.flavor || !is_version) {
-        return "built by " + name_of_flavor(set.flavor) + " " + set.version + ", here is " +
+        return "built with " + name_of_flavor(set.flavor) + " " + set.version + ", but this machine has " +
                name_of_flavor(machine.flavor) + " " + machine.version;
     }
     if (set.compute_capability != machine.compute_capability) {
@@ -68,7 +69,7 @@ std::string unfitness(const EngineSet& set, const std::string& manifest_sha256, 
     for (const auto& [graph, file] : set.engines) {
         std::error_code failed;
         const auto size = fs::file_size(set.folder / file.path, failed);
-        if (failed || size != std::uintmax_t(file.bytes)) return file.path + " is missing or cut off";
+        if (failed || size != std::uintmax_t(file.bytes)) return file.path + " is missing or truncated";
     }
     return "";
 }
@@ -102,9 +103,9 @@ EngineSet find_engines(const fs::path& folder, const Manifest& manifest, const M
         if (!why.empty()) others += (others.empty() ? ", but " : ", ") + one.filename().string() + " (" + why + ")";
     }
     if (fits.empty()) {
-        throw BackendError(folder.string() + " has no engines for this " + machine.gpu + " of compute capability " +
-                           machine.compute_capability + others + ": caflow-export " + folder.string() + " --trt " +
-                           manifest.precision);
+        throw BackendError(folder.string() + " has no engines for this " + machine.gpu +
+                           " of compute capability " + machine.compute_capability + others + ": run caflow-export " +
+                           folder.string() + " --trt " + manifest.precision);
     }
     const auto is_worse = [](const EngineSet& a, const EngineSet& b) { return a.gpu.empty() && !b.gpu.empty(); };
     return *std::max_element(fits.begin(), fits.end(), is_worse);

@@ -1,7 +1,9 @@
-// TensorRT engines of a bundle: sets in its folder engines/, each for one flavor, version and GPU.
+// Engine sets of a bundle: folders in its folder engines/, each with TensorRT engines for one flavor, version and kind
+// of GPU.
 //
-// An engine is a cache that can be built again: one that does not fit is named and never loaded. engines.json of a set
-// carries the hash of the manifest, and with it that of every graph and weight.
+// An engine is a cache that can be built again. An engine set that does not fit is never loaded; the error message says
+// why. The file engines.json of a set contains the hash of the manifest, and the manifest contains the hashes of all
+// graphs and weights.
 #pragma once
 
 #include <cstdint>
@@ -14,25 +16,26 @@
 
 namespace caflow::runtime {
 
-// Sizes that an engine takes: from one row of the model's smallest target up to these.
+// Largest sizes that an engine accepts. The smallest are one row of the model's smallest target.
 struct Profile {
     std::int64_t rows;
     std::int64_t height;  // of the target, in pixels
-    std::int64_t width;
+    std::int64_t width;   // of the target, in pixels
 };
 
+// One engine set, as its engines.json describes it.
 struct EngineSet {
     std::filesystem::path folder;
-    std::string manifest_sha256;
-    std::string flavor;
+    std::string manifest_sha256;     // of the manifest that the set was built from
+    std::string flavor;              // "tensorrt" or "rtx"
     std::string version;             // of TensorRT
-    std::string compute_capability;  // of the GPUs that can run it, such as "8.6"
-    std::string gpu;                 // its name, where it was built for one GPU alone
+    std::string compute_capability;  // of the GPUs that can run the set, such as "8.6"
+    std::string gpu;                 // name of the only GPU that can run the set; empty: any of the capability
     std::vector<Profile> profiles;
-    std::map<std::string, File> engines;  // of each graph
+    std::map<std::string, File> engines;  // file of each graph's engine, by graph name
 };
 
-// What engines must be built for to run here.
+// The machine that runs engines. Engines must be built for these values.
 struct Machine {
     std::string flavor;   // "tensorrt" or "rtx"
     std::string version;  // of TensorRT
@@ -40,11 +43,11 @@ struct Machine {
     std::string gpu;
 };
 
-// What users call a flavor.
+// Return the name of a flavor for messages: "TensorRT" or "TensorRT-RTX".
 std::string name_of_flavor(const std::string& flavor);
 
-// The set of a bundle that a machine runs; of several, if it can be, one that was built on its GPU. A BackendError,
-// with what is there instead, where none does.
+// Return the engine set of a bundle that fits a machine. If several fit, prefer a set for exactly the machine's GPU.
+// Throws a BackendError that lists the available sets, with the reasons why they do not fit, if none fits.
 EngineSet find_engines(const std::filesystem::path& folder, const Manifest& manifest, const Machine& machine);
 
 }  // namespace caflow::runtime

@@ -1,4 +1,4 @@
-// What the runtime throws on purpose, each saying what was wanted, what came, and what to do.
+// Exceptions of the runtime. Each message says what is wrong and, where possible, why and what to do.
 #pragma once
 
 #include <algorithm>
@@ -8,17 +8,17 @@
 
 namespace caflow::runtime {
 
-// An argument is not what it should be.
+// An argument or an option is not valid.
 class InputError : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// A backend cannot run, here or with what it was given.
+// A backend is not available on this machine, or it failed while it loaded or ran a graph.
 class BackendError : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// A sample or a likelihood is not finite, so there is none to give.
+// A sample or a likelihood is infinite or NaN, so there is no result.
 class NotFinite : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
@@ -28,12 +28,13 @@ class Untypical : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// Memory ran out; with more text than std::bad_alloc.
+// Memory ran out. Unlike std::bad_alloc, this exception has a message.
 class OutOfMemory : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// A folder is not a bundle that this version can use. The kinds are the exceptions of the Python reader.
+// A folder is not a bundle, or the bundle is damaged or not supported by this version. Each kind is named after an
+// exception class of the Python reader.
 class BundleError : public std::runtime_error {
   public:
     enum class Kind {
@@ -55,13 +56,13 @@ class BundleError : public std::runtime_error {
     BundleError(Kind kind, const std::filesystem::path& where, const std::string& message)
         : BundleError(kind, where.string() + ": " + message) {}
 
-    // `text` says where, too.
+    // `text` is the whole message, including the path.
     BundleError(Kind kind, const std::string& text) : std::runtime_error(shown(text)), kind(kind) {}
 
     Kind kind;
 
   private:
-    // Names from files may hold zero bytes, which would end the message for C.
+    // Replace zero bytes, which names from files may contain: for C they would end the message.
     static std::string shown(std::string text) {
         std::replace(text.begin(), text.end(), '\0', '?');
         return text;

@@ -1,7 +1,7 @@
-// An ONNX file is a protocol buffer: fields of a number, a wire type and a value, of which some are messages, which
-// hold fields again (https://protobuf.dev/programming-guides/encoding,
-// https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). All messages that can hold a tensor are looked into, wherever
-// they are; everything else is skipped. Python has the same in external_data.py.
+// An ONNX file is a protocol buffer. It consists of fields, each with a number, a wire type and a value. A value can be
+// a message, which consists of fields again (https://protobuf.dev/programming-guides/encoding,
+// https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). This reader follows every message that can contain a tensor,
+// and skips all other fields. external_data.py does the same in Python.
 #include "external_data.hpp"
 
 #include <cstdint>
@@ -11,13 +11,13 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr int deepest = 100;  // messages inside each other; ONNX Runtime takes no more either
+constexpr int deepest = 100;  // levels of nested messages; ONNX Runtime has the same limit
 constexpr std::uint64_t largest_tag = (1ULL << 32) - 1;
-constexpr std::size_t longest_domain = 100;  // characters of a name that is refused
+constexpr std::size_t longest_domain = 100;  // characters of a refused name in a message
 
 enum class Part { model, graph, node, attribute, function, training, sparse, tensor, external, domain };
 
-// Of each part of a graph's file, the fields that lead to external data, and the parts that they hold.
+// For each part of an ONNX file: the numbers of the fields that lead to external data, and the part in each field.
 const std::map<Part, std::map<std::uint64_t, Part>>& messages() {
     static const auto& known = *new std::map<Part, std::map<std::uint64_t, Part>>{
         {Part::model, {{7, Part::graph}, {20, Part::training}, {25, Part::function}}},
@@ -38,17 +38,17 @@ const std::map<Part, std::map<std::uint64_t, Part>>& messages() {
     return known;
 }
 
-// A field that holds bytes: a message, a text, or packed numbers.
+// Field whose value is a sequence of bytes: a message, a string, or packed numbers.
 struct Field {
     std::uint64_t number;
     std::string_view contents;
 };
 
-// A number of up to ten bytes of seven bits each, the lowest first; it is taken off `rest`.
+// Read a number of up to ten bytes, each with seven bits, lowest bits first. Remove the bytes from `rest`.
 std::uint64_t take_varint(std::string_view& rest) {
     std::uint64_t value = 0;
     for (std::size_t place = 0; place < 10; ++place) {
-        if (place >= rest.size()) throw WrongGraph("not an ONNX file: it ends inside a number");
+        if (place >= rest.size()) throw WrongGraph("not an ONNX file: it ends inside an integer");
         const auto byte = static_cast<unsigned char>(rest[place]);
         value |= std::uint64_t(byte & 127) << (7 * place);
         if (byte < 128) {
@@ -56,7 +56,7 @@ std::uint64_t take_varint(std::string_view& rest) {
             return value;
         }
     }
-    throw WrongGraph("not an ONNX file: a number is too long");
+    throw WrongGraph("not an ONNX file: an integer has more than ten bytes");
 }
 
 std::string_view take_bytes(std::string_view& rest, std::uint64_t size) {
@@ -70,7 +70,7 @@ std::vector<Field> fields_of(std::string_view rest) {
     std::vector<Field> fields;
     while (!rest.empty()) {
         const std::uint64_t tag = take_varint(rest), number = tag >> 3;
-        if (!number || tag > largest_tag) throw WrongGraph("not an ONNX file: a field's number is not one");
+        if (!number || tag > largest_tag) throw WrongGraph("not an ONNX file: a field has an invalid number");
         switch (tag & 7) {
             case 0:
                 take_varint(rest);
@@ -85,13 +85,13 @@ std::vector<Field> fields_of(std::string_view rest) {
                 take_bytes(rest, 4);
                 break;
             default:  // groups are obsolete
-                throw WrongGraph("not an ONNX file: a field is of a wire type that ONNX does not use");
+                throw WrongGraph("not an ONNX file: a field has a wire type that ONNX does not use");
         }
     }
     return fields;
 }
 
-// Of one entry of external data, whose key and value may each be there more than once.
+// Add the locations of one entry of external data. The entry may have several keys and several values.
 void add_locations(const std::vector<Field>& entry, std::vector<std::string>& locations) {
     constexpr std::uint64_t key = 1, value = 2;
     bool is_location = false, has_value = false;
@@ -105,10 +105,11 @@ void add_locations(const std::vector<Field>& entry, std::vector<std::string>& lo
     if (!has_value) locations.emplace_back();
 }
 
-// Operators other than ONNX's own may read files, as EPContext of com.microsoft does.
+// Refuse operators that are not ONNX's own: they may read files, as EPContext of com.microsoft does.
 void check_domain(std::string_view domain) {
     if (domain.empty() || domain == "ai.onnx") return;
-    throw WrongGraph("wanted ONNX's own operators, got one of '" + std::string(domain.substr(0, longest_domain)) + "'");
+    throw WrongGraph("operators must be ONNX's own; got one of '" +
+                     std::string(domain.substr(0, longest_domain)) + "'");
 }
 
 }  // namespace
@@ -125,7 +126,7 @@ std::vector<std::string> external_files(std::string_view contents) {
         const Message message = waiting.back();
         waiting.pop_back();
         if (message.depth > deepest) {
-            throw WrongGraph("wanted at most " + std::to_string(deepest) + " messages inside each other, got more");
+            throw WrongGraph("must have at most " + std::to_string(deepest) + " levels of nested messages; got more");
         }
         const std::vector<Field> fields = fields_of(message.contents);
         if (message.part == Part::external) {

@@ -1,4 +1,5 @@
-// Which files an ONNX file reads its weights from. ONNX Runtime reads whatever an ONNX file names.
+// Finds the files from which an ONNX file reads its weights. ONNX Runtime reads any file that an ONNX file names, so a
+// bundle must check these names.
 #pragma once
 
 #include <stdexcept>
@@ -8,12 +9,13 @@
 
 namespace caflow::runtime {
 
-// Bytes are not an ONNX file, or one that a bundle must not hold.
+// The bytes are not an ONNX file, or an ONNX file that is not allowed in a bundle.
 class WrongGraph : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// The location of each piece of external data: a path relative to the ONNX file's folder. May throw a WrongGraph.
+// Return the location of each piece of external data: a path relative to the folder of the ONNX file. `contents` is the
+// whole ONNX file. Throws a WrongGraph.
 std::vector<std::string> external_files(std::string_view contents);
 
 }  // namespace caflow::runtime

@@ -9,7 +9,7 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr std::int64_t largest_count = 1 << 16;  // so that products of them fit
+constexpr std::int64_t largest_count = 1 << 16;  // so that products of several counts fit in 64 bits
 
 [[noreturn]] void wrong(const std::string& where, const std::string& message) {
     throw BundleError(BundleError::Kind::WrongManifest, where, message);
@@ -23,21 +23,21 @@ Fields::Fields(const Json& value, std::string where) : value_(value), where_(std
 
 const Json& Fields::operator[](const char* name) {
     const auto found = value_.find(name);
-    if (found == value_.end()) wrong(where_, std::string("wanted the field `") + name + "`, it is missing");
+    if (found == value_.end()) wrong(where_, std::string("the field `") + name + "` is missing");
     known_.insert(name);
     return *found;
 }
 
 std::string Fields::text(const char* name) {
     const Json& value = (*this)[name];
-    if (!value.is_string()) refuse("a text", value, place(name));
+    if (!value.is_string()) refuse("a string", value, place(name));
     return value.get<std::string>();
 }
 
 std::string Fields::text(const char* name, std::initializer_list<const char*> allowed) {
     std::string value = text(name);
     if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return value;
-    std::string wanted = "one of";
+    std::string wanted = "one of:";
     for (const char* one : allowed) wanted += std::string(" ") + one;
     refuse(wanted, (*this)[name], place(name));
 }
@@ -78,7 +78,7 @@ const Json& Fields::object(const char* name) {
 
 std::int64_t Fields::as_integer(const Json& value, const std::string& where) {
     if (!value.is_number_integer()) refuse("an integer", value, where);
-    return value.get<std::int64_t>();  // parse_json refuses larger ones
+    return value.get<std::int64_t>();  // parse_json refuses integers that do not fit
 }
 
 std::int64_t Fields::as_count(const Json& value, const std::string& where) {
@@ -105,14 +105,14 @@ double Fields::as_number(const Json& value, const std::string& where, double low
 
 void Fields::refuse_unknown() const {
     for (const auto& [name, value] : value_.items()) {
-        if (!known_.contains(name)) wrong(where_, "got the unknown field `" + name + "`");
+        if (!known_.contains(name)) wrong(where_, "contains the unknown field `" + name + "`");
     }
 }
 
 void Fields::refuse(const std::string& wanted, const Json& got, const std::string& where) {
     const bool is_short = !got.is_structured();
     const std::string shown = is_short ? got.dump(-1, ' ', false, Json::error_handler_t::replace) : got.type_name();
-    wrong(where, "wanted " + wanted + ", got " + shown);
+    wrong(where, "expected " + wanted + "; got " + shown);
 }
 
 }  // namespace caflow::runtime

@@ -1,4 +1,6 @@
-// A strict view of a JSON object: a field that is missing, unknown or of the wrong type is a BundleError.
+// Strict reader of a JSON object. A field that is missing, unknown or of the wrong type is a BundleError.
+//
+// Read every expected field first, then call refuse_unknown.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +18,10 @@ namespace caflow::runtime {
 
 class Fields {
   public:
-    // `where` is for messages: the manifest's path and the place in it, such as "manifest.json: $.model".
+    // `where` is a prefix for messages: the file's path and the place in it, such as "manifest.json: $.model".
     Fields(const Json& value, std::string where);
 
-    const Json& operator[](const char* name);  // of any type
+    const Json& operator[](const char* name);  // value of any type
     std::string text(const char* name);
     std::string text(const char* name, std::initializer_list<const char*> allowed);
     std::int64_t integer(const char* name);
@@ -29,7 +31,7 @@ class Fields {
     File file(const char* name);
     const Json& object(const char* name);
 
-    // What `read` makes of every element of an array; it is given the element and its place.
+    // Return the results of `read` for every element of an array. `read` gets the element and its place for messages.
     template <class Read>
     auto list(const char* name, Read read) {
         return list_of((*this)[name], place(name), read);
@@ -54,8 +56,9 @@ class Fields {
     static double as_number(const Json& value, const std::string& where, double lowest, double highest);
 
     std::string place(const char* name) const { return where_ + "." + name; }
-    void refuse_unknown() const;  // fields that were not asked for
+    void refuse_unknown() const;  // throw if the object has a field that was not read
 
+    // Throw a BundleError: "where: expected …; got …".
     [[noreturn]] static void refuse(const std::string& wanted, const Json& got, const std::string& where);
 
   private:

@@ -10,7 +10,7 @@ namespace {
 const std::map<std::string, Provider> providers{
     {"cpu", Provider::cpu}, {"cuda", Provider::cuda}, {"tensorrt-provider", Provider::tensorrt}};
 
-// What the host reads: the shares, what comes last, and the latents of given targets.
+// Return the outputs of a graph that the host reads: shares, final pixels, and latents of existing targets.
 std::vector<std::string> outputs_on_host(const std::string& graph) {
     if (graph.starts_with("reverse_")) return {"share", "pixels"};
     if (graph.starts_with("likelihood_")) return {"share", "z"};
@@ -22,13 +22,13 @@ std::vector<std::string> outputs_on_host(const std::string& graph) {
 Graphs::Graphs(std::filesystem::path folder, const std::string& backend, int threads, const std::string& engine_cache)
     : folder_(std::move(folder)) {
     if (backend != "auto" && backend != "tensorrt" && !providers.contains(backend)) {
-        throw InputError("backend: wanted auto, cpu, cuda, tensorrt or tensorrt-provider, got '" + backend + "'");
+        throw InputError("backend must be one of auto, cpu, cuda, tensorrt, tensorrt-provider; got '" + backend + "'");
     }
     manifest_ = read_manifest(folder_);
     verify_files(folder_, manifest_);
     std::string engines;
     if (!engine_cache.empty()) {
-        // ONNX Runtime tells engines apart by the names of graphs, which all bundles share, and not by their weights.
+        // Use one folder per bundle: ONNX Runtime names engines after graphs, whose names are the same in all bundles.
         engines = (std::filesystem::path(engine_cache) / sha256_of(folder_ / "manifest.json")).string();
     }
     if (backend != "auto") {
@@ -47,7 +47,7 @@ void Graphs::open(const std::string& backend, int threads, const std::string& en
                                      : open_onnx_runtime(folder_, providers.at(backend), threads, engine_cache);
     if (backend == "cpu") return;
     try {
-        find("encode");  // only a graph shows whether the GPU is there and works
+        find("encode");  // only loading a graph shows whether the GPU works
     } catch (const BundleError& error) {
         throw BackendError(error.what());
     } catch (const OutOfMemory& error) {

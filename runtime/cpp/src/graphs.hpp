@@ -1,4 +1,5 @@
-// The graphs of a bundle, each loaded when it is first needed: sampling never loads what only scoring uses.
+// The graphs of a bundle. Each graph is loaded when it is first needed, so sampling does not load graphs that only
+// scoring uses.
 #pragma once
 
 #include <filesystem>
@@ -12,10 +13,12 @@
 
 namespace caflow::runtime {
 
-// Any thread may ask.
+// Any thread may use it.
 class Graphs {
   public:
-    // Reads the manifest and checks every file. `backend` is one of the names in caflow.h.
+    // Read the manifest, check every file, and open a backend. `backend` is one of the names in caflow.h. `threads` is
+    // the number of CPU threads, 0 for one per core. `engine_cache` is a folder, or empty. Throws an InputError, a
+    // BundleError or a BackendError.
     Graphs(std::filesystem::path folder, const std::string& backend, int threads, const std::string& engine_cache);
 
     const Manifest& manifest() const { return manifest_; }
@@ -23,10 +26,10 @@ class Graphs {
     const std::vector<Profile>& profiles() const { return backend_->profiles; }
     bool has(const std::string& name) const { return manifest_.find_graph(name) != nullptr; }
 
-    // Runs a graph, and checks what it takes and gives; `place` is where what the next graph reads is left.
+    // Run a graph, and check its inputs and outputs. `place` says where outputs that only graphs read are left.
     Arrays run(const std::string& name, const Arrays& arrays, Place place = Place::device) const;
 
-    // See Backend.
+    // See Backend::draw_noise and Backend::replay.
     Array draw_noise(const LevelNoise& z) const { return backend_->draw_noise(z); }
     Arrays replay(const std::string& name, const Chain& run, const Arrays& given) const {
         return backend_->replay(name, run, given);
@@ -40,7 +43,7 @@ class Graphs {
     Manifest manifest_;
     std::unique_ptr<Backend> backend_;
     mutable std::mutex mutex_;
-    mutable std::map<std::string, Graph> loaded_;  // an entry, once there, stays where it is
+    mutable std::map<std::string, Graph> loaded_;  // references to entries stay valid
 };
 
 }  // namespace caflow::runtime

@@ -1,4 +1,4 @@
-// An image: (height, width, 3) uint8 RGB.
+// RGB image in host memory, (height, width, 3) uint8, rows without gaps.
 #pragma once
 
 #include <cstdint>

@@ -8,7 +8,7 @@ namespace caflow::runtime {
 
 namespace {
 
-// Weights of a window's cells, and of pairs of neighbours, (height, width); 0 where there is no neighbour.
+// Weights of a window's cells and of pairs of neighbouring cells, each (height, width); 0 for a missing neighbour.
 struct Weights {
     Weights(const Window& window, std::int64_t height, std::int64_t width)
         : cells(std::size_t(height * width)), right(cells.size(), 0.0), down(cells.size(), 0.0) {
@@ -54,7 +54,7 @@ void LatentStatistics::add(const Window& window, const std::vector<Latents>& lev
         std::int64_t channels = 0;
         for (const Block& block : level.blocks) channels += block.channels;
         if (channels != latents.channels) {
-            throw BackendError("a graph's latents have other channels than the manifest says: export the model again");
+            throw BackendError("a graph's latents do not have the channels of the manifest: export the model again");
         }
         const Weights weights(window, latents.height, latents.width);
         const std::size_t plane = weights.cells.size(), width = std::size_t(latents.width);

@@ -36,7 +36,7 @@ const Calibration& Likelihoods::calibration() const {
 const Reference& Likelihoods::wanted_reference(const std::vector<double>& temperature) const {
     const auto is_other = [&](double tau) { return tau != temperature[0]; };
     if (std::any_of(temperature.begin(), temperature.end(), is_other)) {
-        throw InputError("typicality: wanted one temperature for all levels, got several");
+        throw InputError("typicality requires one temperature for all levels; got several");
     }
     return calibration().of_samples(temperature[0]);
 }

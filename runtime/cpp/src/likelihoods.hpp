@@ -1,4 +1,4 @@
-// What results say about the likelihood of rows: in parts, and how typical it is where the bundle is calibrated.
+// Judges rows by their likelihoods with the calibration of a bundle.
 #pragma once
 
 #include <filesystem>
@@ -13,14 +13,15 @@
 
 namespace caflow::runtime {
 
-// A condition with what judging its targets needs of it, which is the same for all samples.
+// A condition with the values that judging its targets requires. They are the same for all of its samples.
 class Condition {
   public:
-    // `image` must outlive it. `scale`: target side / condition side.
+    // `image` must outlive the object. `scale` is target side / condition side.
     Condition(const Image& image, std::int64_t scale) : image(image), scale_(scale) {}
 
-    double dims() const { return double(image.rgb.size()) * double(scale_ * scale_); }  // values in one target
-    const Covariates& covariates() const;  // computed when they are first needed; one thread at a time asks
+    // Number of values in one target: 3 · width · height.
+    double dims() const { return double(image.rgb.size()) * double(scale_ * scale_); }
+    const Covariates& covariates() const;  // computed at the first call; not thread-safe
 
     const Image& image;
 
@@ -29,31 +30,33 @@ class Condition {
     mutable std::optional<Covariates> covariates_;
 };
 
-// Of one bundle.
+// The calibration of one bundle, if it has one. Any thread may use it.
 class Likelihoods {
   public:
-    // `is_calibrated`: false leaves the bundle's calibration unread.
+    // Read the bundle's calibration, unless `is_calibrated` is false.
     Likelihoods(const std::filesystem::path& folder, const Model& model, bool is_calibrated);
 
-    // An InputError if the bundle is not calibrated.
+    // Return the calibration. Throws an InputError if the bundle is not calibrated.
     const Calibration& calibration() const;
 
-    // What is typical of samples at a temperature, or one for each level; an InputError if that is not known.
+    // Return the distribution of samples at the temperatures of all levels. Throws an InputError if they differ, or if
+    // the bundle is not calibrated for them.
     const Reference& wanted_reference(const std::vector<double>& temperature) const;
 
-    // The same, or nullptr.
+    // Return the distribution of samples at these temperatures, or nullptr if it is not known.
     const Reference* reference(const std::vector<double>& temperature) const;
 
-    // Whether what a draw asks for is known; an InputError if not. What is typical of its samples, where they need it.
+    // Check that the calibration has everything that a draw needs. Return the distribution of the draw's samples, or
+    // nullptr if the draw does not need it. Throws an InputError.
     const Reference* check_calibrated(const Draw& draw) const;
 
-    // Of a sample of a condition; `reference` is what is typical of such samples.
+    // Return the typicality of a sample as drawn. `reference` is the distribution of such samples.
     Typicality of_sample(const Row& row, const Condition& condition, const Reference& reference) const;
 
-    // Mahalanobis' distance of a sample; NaN where images of its kind are not known.
+    // Return the Mahalanobis distance of a sample from its expected measures; NaN if its kind is not known.
     double distance_of_sample(const Row& row, const Condition& condition, const Reference& reference) const;
 
-    // Of an image that was scored, where the bundle is calibrated.
+    // Return the typicality of a scored image, or nothing if the bundle is not calibrated.
     std::optional<Typicality> of_image(const Row& row, const Condition& condition) const;
 
   private:

@@ -16,14 +16,14 @@ namespace {
 
 constexpr const char* format = "caflow-bundle";
 constexpr int format_version = 1;
-constexpr std::int64_t most_levels = 15;  // 2^(levels + 1) divides the size multiple, which is a count
+constexpr std::int64_t most_levels = 15;  // because 2^(levels + 1) divides size_multiple, which is at most 2^16
 constexpr std::int64_t largest_size = (std::int64_t{1} << 31) - 1;
-constexpr std::size_t path_bytes = 255;       // no file system would take a longer last part
-constexpr std::size_t axes = 4, share_axes = 3;  // of what graphs hand on, and of their shares
+constexpr std::size_t path_bytes = 255;       // longest path: common file systems limit a file name to this
+constexpr std::size_t axes = 4, share_axes = 3;  // of arrays that graphs pass on, and of shares
 
 std::string quoted(const std::string& text) { return "'" + text + "'"; }
 
-// Before the fields, which another version may name otherwise.
+// Check format and version before the fields, because another version may have other fields.
 void check_format(const Json& contents, const fs::path& path) {
     const auto found = [&](const char* name) { return contents.is_object() ? contents.value(name, Json()) : Json(); };
     if (found("format") == format && found("format_version") == format_version) return;
@@ -32,15 +32,15 @@ void check_format(const Json& contents, const fs::path& path) {
                                  : value.dump(-1, ' ', false, Json::error_handler_t::replace);
     };
     throw BundleError(Kind::UnknownFormat, path,
-                      "wanted format " + quoted(format) + " version " + std::to_string(format_version) + ", got " +
+                      "expected format " + quoted(format) + " version " + std::to_string(format_version) + "; got " +
                           text(found("format")) + " version " + text(found("format_version")) +
-                          ": use the version of caflow-deploy that wrote it, or export the checkpoint again");
+                          ": use the version of caflow-deploy that wrote the file, or export the checkpoint again");
 }
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_letter(char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_'; }
 
-// A name such as "h", or a multiple of one such as "12*h".
+// Whether a text is a name such as "h", or a multiple of a name such as "12*h".
 bool is_named_size(std::string_view text) {
     if (const std::size_t star = text.find('*'); star != std::string_view::npos) {
         const std::string_view factor = text.substr(0, star);
@@ -98,7 +98,7 @@ Model read_model(const Json& value, const std::string& where) {
     return model;
 }
 
-// What a runtime does not read must be right, too.
+// Check a measurement. The runtime does not use it, but the whole manifest must follow the format.
 void check_measurement(const Json& value, const std::string& where) {
     Fields fields(value, where);
     for (const char* name : {"graph", "what", "verified_with"}) fields.text(name);
@@ -135,7 +135,7 @@ Manifest read_fields(const Json& contents, const fs::path& path) {
     return manifest;
 }
 
-// Of each task, the settings that a runtime needs, and what they may be; nothing is any number.
+// A task setting that the runtime needs, and its allowed values. No values: any number is allowed.
 struct Setting {
     const char* task;
     const char* name;
@@ -167,14 +167,14 @@ bool is_allowed(const Model& model, const Setting& setting) {
     return text && std::find(setting.kinds.begin(), setting.kinds.end(), *text) != setting.kinds.end();
 }
 
-// Numbers that must fit each other, and settings that the runtime reads.
+// Check that the model's numbers fit together, and that the task settings that the runtime needs are valid.
 void check_model(const fs::path& path, const Model& model) {
     const std::int64_t squeezed = std::int64_t{1} << (model.levels + 1);
     if (model.size_multiple % squeezed || model.size_multiple % model.scale) {
         throw BundleError(Kind::WrongManifest, path,
                           "with " + std::to_string(model.levels) + " levels and a scale of " +
-                              std::to_string(model.scale) + " wanted a size_multiple of " + std::to_string(squeezed) +
-                              " and of " + std::to_string(model.scale) + ", got " +
+                              std::to_string(model.scale) + ", size_multiple must be a multiple of " +
+                              std::to_string(squeezed) + " and of " + std::to_string(model.scale) + "; got " +
                               std::to_string(model.size_multiple));
     }
     for (const Setting& setting : known_settings()) {
@@ -182,8 +182,8 @@ void check_model(const fs::path& path, const Model& model) {
         std::string wanted = setting.kinds.empty() ? "a number" : "one of " + setting.kinds[0];
         for (std::size_t k = 1; k < setting.kinds.size(); ++k) wanted += ", " + setting.kinds[k];
         throw BundleError(Kind::WrongManifest, path,
-                          "task_settings of " + quoted(model.task) + ": wanted " + setting.name + " to be " + wanted +
-                              ", got " + given(model, setting));
+                          "task_settings of " + quoted(model.task) + ": " + setting.name + " must be " + wanted +
+                              "; got " + given(model, setting));
     }
 }
 
@@ -192,11 +192,11 @@ void check_port(const fs::path& path, const std::vector<Port>& ports, const std:
     const auto found = std::find_if(ports.begin(), ports.end(), [&](const Port& port) { return port.name == name; });
     if (found != ports.end() && found->shape == shape) return;
     throw BundleError(Kind::WrongShape, path,
-                      "wanted " + graph + " with " + name + " of shape " + shown(shape) + ", got " +
+                      "the graph " + graph + " must have " + name + " of shape " + shown(shape) + "; got " +
                           (found == ports.end() ? "None" : shown(found->shape)));
 }
 
-// The graphs that every bundle of a model with so many levels holds.
+// Return the names of the graphs that every bundle of a model with this number of levels contains.
 std::vector<std::string> graph_names(std::int64_t levels) {
     std::vector<std::string> names{"encode"};
     for (const char* name : {"decode_", "reverse_", "forward_", "likelihood_"}) {
@@ -206,7 +206,7 @@ std::vector<std::string> graph_names(std::int64_t levels) {
     return names;
 }
 
-// Of each graph, the outputs that the chain cannot do without, and their types.
+// Return, for each graph, the outputs that the chain of graphs requires, and their types.
 std::map<std::string, std::map<std::string, std::string>> needed_outputs(std::int64_t levels) {
     const std::string floats = "float32", bytes = "uint8";
     std::map<std::string, std::map<std::string, std::string>> outputs{
@@ -225,7 +225,8 @@ std::map<std::string, std::map<std::string, std::string>> needed_outputs(std::in
     return outputs;
 }
 
-// One that the chain reads; its shape as far as all models have it.
+// Check an output that the chain reads: its type, its number of sizes and its first size, which are the same for all
+// models.
 void check_output(const fs::path& path, const GraphFile& graph, const std::string& name, const std::string& type) {
     const Size first = graph.name == "encode" ? "images" : "rows";
     const std::size_t count = name == "share" ? share_axes : axes;
@@ -236,9 +237,9 @@ void check_output(const fs::path& path, const GraphFile& graph, const std::strin
         return;
     }
     throw BundleError(Kind::WrongShape, path,
-                      "wanted " + graph.name + " with the output " + name + " of " + type + " and " +
+                      "the graph " + graph.name + " must have the output " + name + " of type " + type + " with " +
                           std::to_string(count) + " sizes, the first of them " +
-                          quoted(std::get<std::string>(first)) + ", got " +
+                          quoted(std::get<std::string>(first)) + "; got " +
                           (found == graph.outputs.end() ? "None" : found->type + " " + shown(found->shape)));
 }
 
@@ -248,19 +249,20 @@ void check_graphs(const fs::path& path, const Manifest& manifest) {
         if (manifest.find_graph(name)) continue;
         throw BundleError(
             Kind::MissingGraph, path,
-            "with " + std::to_string(model.levels) + " levels wanted the graph " + quoted(name) + ", it is not listed");
+            "a model with " + std::to_string(model.levels) + " levels requires the graph " + quoted(name) +
+                ", which is not listed");
     }
     if (std::int64_t(model.noise_channels.size()) != model.levels) {
         throw BundleError(Kind::WrongShape, path,
-                          "wanted noise_channels of " + std::to_string(model.levels) + " levels, got " +
+                          "noise_channels must have " + std::to_string(model.levels) + " entries, one per level; got " +
                               std::to_string(model.noise_channels.size()));
     }
     for (std::int64_t j = 0; j < model.levels; ++j) {
         const auto flows = std::int64_t(model.noise_channels[std::size_t(j)].size());
         if (flows < 1 || flows > model.levels - j) {
             throw BundleError(Kind::WrongShape, path,
-                              "wanted noise_channels of level " + std::to_string(j) + " for 1 to " +
-                                  std::to_string(model.levels - j) + " levels, got " + std::to_string(flows));
+                              "noise_channels of level " + std::to_string(j) + " must have 1 to " +
+                                  std::to_string(model.levels - j) + " entries; got " + std::to_string(flows));
         }
         std::int64_t channels = 0;
         for (const std::int64_t count : model.noise_channels[std::size_t(j)]) channels += count;
@@ -275,20 +277,20 @@ void check_graphs(const fs::path& path, const Manifest& manifest) {
     const auto condition = std::vector<Size>{"images", factor + "h", factor + "w", model.channels};
     check_port(path, manifest.find_graph("encode")->inputs, "encode", "condition", condition);
     for (const auto& [name, outputs] : needed_outputs(model.levels)) {
-        if (const GraphFile* graph = manifest.find_graph(name)) {  // dequantize need not be
+        if (const GraphFile* graph = manifest.find_graph(name)) {  // dequantize is optional
             for (const auto& [output, type] : outputs) check_output(path, *graph, output, type);
         }
     }
 }
 
-// Each is there once: else readers would take different ones.
+// Check that no name occurs twice: different readers might use different ones.
 template <class Named>
 void check_names(const fs::path& path, const std::string& what, const std::vector<Named>& named) {
     std::set<std::string> names;
     for (const Named& one : named) {
         if (names.insert(one.name).second) continue;
         throw BundleError(Kind::WrongManifest, path,
-                          "wanted " + what + " of different names, got " + quoted(one.name) + " twice");
+                          "the " + what + " must have different names; got " + quoted(one.name) + " twice");
     }
 }
 

@@ -15,7 +15,8 @@ constexpr std::array<std::uint32_t, 2> weyl{0x9E3779B9, 0xBB67AE85};
 constexpr int rounds = 10;
 constexpr std::int64_t normals_per_call = 4;
 
-// Two words to two normals, in float64 and then rounded: float32 logarithms differ between libraries.
+// Turn two words into two normal numbers. Compute in float64 and round at the end, because float32 logarithms differ
+// between libraries.
 void box_muller(std::uint32_t a, std::uint32_t b, float& first, float& second) {
     const double radius = std::sqrt(-2 * std::log((a + 0.5) * 0x1p-32));
     const double angle = b * (2 * std::numbers::pi * 0x1p-32);
@@ -100,7 +101,7 @@ Array DriftingNoise::draw_rows(const LevelNoise& z) {
     return make_array(z.shape(), std::move(scaled));
 }
 
-// Of one row at the temperature 1.
+// Return the noise of one row at the temperature 1.
 const std::vector<float>& DriftingNoise::normals_of(const LevelNoise& z, const LevelNoise::Row& row) {
     const auto drawn_of = [&](std::uint32_t frame) {
         const Shape shape = z.shape();
@@ -113,7 +114,7 @@ const std::vector<float>& DriftingNoise::normals_of(const LevelNoise& z, const L
     auto found = last_.find(place);
     if (found == last_.end()) found = last_.emplace(place, Drawn{first_, drawn_of(first_)}).first;
     Drawn& drawn = found->second;
-    while (drawn.frame < z.frame) {  // by more than one where it was not asked for since
+    while (drawn.frame < z.frame) {  // several steps if the noise was not requested for some frames
         const std::vector<float> fresh = drawn_of(drawn.frame + 1);
         for (std::size_t k = 0; k < fresh.size(); ++k) {
             drawn.normals[k] = kept_ * drawn.normals[k] + fresh_ * fresh[k];

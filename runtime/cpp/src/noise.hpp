@@ -1,7 +1,9 @@
-// Base noise as a function of its place: any window, of any sample and frame, drawn alone is what it is in the whole.
+// Base noise as a function of its position. The noise of a window is equal to that part of the noise of the whole
+// image, whichever windows, samples and frames are drawn.
 //
-// Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011) turns a place into four integers,
-// and Box and Muller's transform turns those into four normals. Specified in docs/reference/computation.md.
+// Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011) turns a position into four
+// integers, and the Box–Muller transform turns these into four normal numbers. docs/reference/computation.md specifies
+// the noise.
 #pragma once
 
 #include <array>
@@ -17,10 +19,10 @@ namespace caflow::runtime {
 
 using Words = std::array<std::uint32_t, 4>;
 
-// Philox4x32-10.
+// Return the four words that Philox4x32-10 computes from a counter and a key.
 Words philox(Words counter, std::array<std::uint32_t, 2> key);
 
-// The window of one level, in its positions, of the whole image's noise.
+// Window of the noise of one level of an image, in positions of this level.
 struct NoisePlace {
     std::uint32_t level;
     std::uint32_t top;
@@ -31,13 +33,15 @@ struct NoisePlace {
     std::uint32_t frame;
 };
 
-// z[i, j] of one level j and sample, i = j, j + 1, …, side by side, (channels, height, width): N(0, 1) times
-// temperature[i - j]. `channels`: of z[i, j] for each i.
+// Write the noise of one level j and one sample to `z`: the blocks z[i, j] for i = j, j + 1, … one after the other, as
+// (channels, height, width) float32. Block i is N(0, 1) noise times temperature[i - j]. `channels` has the number of
+// channels of each block.
 void draw_noise(const NoisePlace& place, std::span<const std::int64_t> channels, std::span<const float> temperature,
                 std::uint32_t sample, float* z);
 
-// The noise of one level j for rows of one shape.
+// Request for the noise of one level j, for rows with windows of one shape.
 struct LevelNoise {
+    // Position of a row's window, and number of its sample.
     struct Row {
         std::uint32_t top;
         std::uint32_t left;
@@ -45,8 +49,8 @@ struct LevelNoise {
     };
 
     std::uint32_t level;
-    std::vector<std::int64_t> channels;  // of z[i, j] for each i
-    std::vector<float> temperature;      // the same
+    std::vector<std::int64_t> channels;  // of each block z[i, j], i = j, j + 1, …
+    std::vector<float> temperature;      // of each block
     std::uint32_t height;
     std::uint32_t width;
     std::uint32_t seed;
@@ -56,18 +60,21 @@ struct LevelNoise {
     Shape shape() const;  // (rows, channels, height, width)
 };
 
+// Return the noise of all rows, (rows, channels, height, width) float32, in host memory.
 Array draw_rows(const LevelNoise& z);
 
-// Noise of an AR(1) process over a scene's frames, each N(0, 1) by itself; a function of the frame's number.
+// Noise that drifts over the frames of a scene, as an AR(1) process. The noise of each frame alone is N(0, 1). It
+// depends only on the frame's number and on the first frame of the scene. Only one thread at a time may use it.
 class DriftingNoise {
   public:
-    // Each frame's noise is `persistence` ρ times the last one's and √(1 − ρ²) times new noise.
+    // Each frame's noise is ρ times that of the last frame plus √(1 − ρ²) times new noise. ρ is `persistence`, above 0
+    // and below 1.
     explicit DriftingNoise(double persistence);
 
-    // A scene begins with that frame.
+    // Start a new scene, whose first frame has the number `first`.
     void restart(std::uint32_t first);
 
-    // As `draw_rows` above; within a scene the frames' numbers never fall.
+    // Return the noise of all rows like the function draw_rows. Within a scene, frame numbers must not decrease.
     Array draw_rows(const LevelNoise& z);
 
   private:
@@ -82,8 +89,8 @@ class DriftingNoise {
 
     const std::vector<float>& normals_of(const LevelNoise& z, const LevelNoise::Row& row);
 
-    float kept_;   // share of the last frame's noise
-    float fresh_;  // and of new noise
+    float kept_;   // factor on the last frame's noise
+    float fresh_;  // factor on new noise
     std::uint32_t first_ = 0;
     std::map<Place, Drawn> last_;
 };

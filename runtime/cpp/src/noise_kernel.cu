@@ -1,4 +1,4 @@
-// The kernel that Python compiles, too.
+// Compiles the kernel of the Python runtime, noise.cu, for the C++ runtime.
 #include "noise_kernel.hpp"
 
 namespace caflow::runtime {
@@ -20,7 +20,8 @@ cudaError_t launch_draw_noise(const FlowNoise& z, cudaStream_t stream) {
     FlowNoise given = z;
     void* arguments[] = {&given.z,     &given.places, &given.rows,  &given.channels, &given.height, &given.width,
                          &given.first, &given.count,  &given.block, &given.seed,     &given.frame,  &given.temperature};
-    // Not <<<…>>>, whose error is the last one of the thread, of whomever.
+    // cudaLaunchKernel returns its own error. After <<<…>>>, only the thread's last error is known, which an earlier
+    // call may have left.
     return cudaLaunchKernel(reinterpret_cast<const void*>(draw_noise_on_gpu), blocks, dim3(threads_of_block), arguments,
                             0, stream);
 }

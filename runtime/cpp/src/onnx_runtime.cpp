@@ -1,4 +1,5 @@
-// Its pointer is set when a backend is made: by then, whatever the order in which static objects are.
+// ONNX Runtime's API pointer is set in find_library, when a backend is opened, and not by a static object. So the order
+// in which static objects are initialized does not matter.
 #define ORT_API_MANUAL_INIT
 #include <onnxruntime_cxx_api.h>
 #undef ORT_API_MANUAL_INIT
@@ -16,13 +17,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What is one for the process is never destroyed: threads of the application may outlive its static objects.
+// Objects that exist once per process are never destroyed, because threads of the application may outlive static
+// objects.
 
+// Set ONNX Runtime's API pointer. Throws a BackendError if the library is older than the headers.
 void find_library() {
     const OrtApi* api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
     if (!api) {
-        throw BackendError("wanted ONNX Runtime 1." + std::to_string(ORT_API_VERSION) + " or newer, got " +
-                           OrtGetApiBase()->GetVersionString());
+        throw BackendError("the backend requires ONNX Runtime 1." + std::to_string(ORT_API_VERSION) +
+                           " or newer; got " + OrtGetApiBase()->GetVersionString());
     }
     Ort::InitApi(api);
 }
@@ -41,17 +44,18 @@ Ort::Env& environment() {
     static Ort::Env& env = *[] {
         auto* created = new Ort::Env(ORT_LOGGING_LEVEL_ERROR, "caflow");
         try {
-            // One memory for all graphs of the process, which run one after the other: less than half of one for each.
+            // Use one memory arena for all graphs of the process. Graphs run one after the other, so this takes less
+            // than half of the memory of one arena per graph.
             created->CreateAndRegisterAllocator(host_memory(), nullptr);
         } catch (const Ort::Exception&) {
-            // Another user of ONNX Runtime in this process was first: theirs is shared.
+            // Another user of ONNX Runtime in this process has registered an arena already: share it.
         }
         return created;
     }();
     return env;
 }
 
-// The types of tensors, and ONNX Runtime's names of them.
+// Types of tensors, and ONNX Runtime's constants for them.
 constexpr std::array types{
     std::pair{Type::float32, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT},
     std::pair{Type::float16, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16},
@@ -67,7 +71,7 @@ Type type_of(const Ort::Value& value) {
     return found == types.end() ? Type::other : found->first;
 }
 
-// What a graph gave, where it left it.
+// Output of a graph, in the memory where the graph left it.
 class Output : public Tensor {
   public:
     explicit Output(Ort::Value&& given)
@@ -75,7 +79,7 @@ class Output : public Tensor {
 
     const void* values() const override {
         if (value.GetTensorMemoryInfo().GetDeviceType() != OrtMemoryInfoDeviceType_CPU) {
-            throw BackendError("an array was left on the GPU that the host reads: export the model again");
+            throw BackendError("the host cannot read an array that a graph left on the GPU: export the model again");
         }
         return value.GetTensorRawData();
     }
@@ -93,7 +97,7 @@ void append_cuda(Ort::SessionOptions& options) {
     Ort::ThrowOnError(Ort::GetApi().CreateCUDAProviderOptions(&cuda));
     const std::unique_ptr<OrtCUDAProviderOptionsV2, decltype(Ort::GetApi().ReleaseCUDAProviderOptions)> owner(
         cuda, Ort::GetApi().ReleaseCUDAProviderOptions);
-    const char *key = "use_tf32", *value = "0";  // it would cost the inverses their accuracy
+    const char *key = "use_tf32", *value = "0";  // TF32 would make the inverses inaccurate
     Ort::ThrowOnError(Ort::GetApi().UpdateCUDAProviderOptions(cuda, &key, &value, 1));
     options.AppendExecutionProvider_CUDA_V2(*cuda);
 }
@@ -113,17 +117,20 @@ void append_tensorrt(Ort::SessionOptions& options, const std::string& engine_cac
     options.AppendExecutionProvider_TensorRT_V2(*tensorrt);
 }
 
-// Raises where the provider cannot be had: nothing is left to the CPU's but what the provider itself leaves to it.
+// Return the options of a session. Throws an Ort::Exception if the provider is not available, so that graphs do not run
+// on the CPU silently. Only operators that the provider does not support still run on the CPU.
 Ort::SessionOptions session_options(Provider provider, int threads, const std::string& engine_cache) {
     Ort::SessionOptions options;
     options.SetIntraOpNumThreads(threads);
     options.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
-    // Each graph has its own threads; those of the last one would spin on while the next one runs, on the same cores.
+    // Each session has its own threads. Without this option, the threads of the last graph would keep spinning on the
+    // same cores while the next graph runs.
     options.AddConfigEntry(kOrtSessionOptionsConfigForceSpinningStop, "1");
-    // ONNX Runtime has a format of its own, which it recognizes by the file's suffix, and which may name other files.
+    // Accept ONNX files only. ONNX Runtime's own format, which it recognizes by the file's suffix, may refer to other
+    // files.
     options.AddConfigEntry(kOrtSessionOptionsConfigLoadModelFormat, "ONNX");
     if (provider == Provider::cpu) options.AddConfigEntry(kOrtSessionOptionsConfigUseEnvAllocators, "1");
-    // Version 1.21 moves a transposition past a cubic Resize, which it then cannot run.
+    // Version 1.21 moves a transposition past a cubic Resize, and then cannot run the Resize.
     if (Ort::GetVersionString().starts_with("1.21.")) {
         options.AddConfigEntry(kOrtSessionOptionsDisableSpecifiedOptimizers, "TransposeOptimizer_CPUExecutionProvider");
     }
@@ -132,7 +139,7 @@ Ort::SessionOptions session_options(Provider provider, int threads, const std::s
     return options;
 }
 
-// A session with the names of what goes in and out.
+// A session with the names of its inputs and outputs.
 struct Loaded {
     Loaded(const fs::path& path, const Ort::SessionOptions& options) : session(environment(), path.c_str(), options) {
         Ort::AllocatorWithDefaultOptions allocator;
@@ -177,15 +184,15 @@ class OnnxRuntime : public Backend {
         if (std::find(built.begin(), built.end(), name_of(provider)) == built.end()) {
             std::string found;
             for (const std::string& one : built) found += " " + one;
-            throw BackendError(std::string("wanted ONNX Runtime's ") + name_of(provider) + ", this build of it has" +
-                               found +
+            throw BackendError(std::string("the backend requires ONNX Runtime's ") + name_of(provider) +
+                               "; this build has" + found +
                                ": link a build for the GPU, such as the library of the package onnxruntime-gpu");
         }
-        environment();  // providers need its log
+        environment();  // the log of the environment must exist before providers are created
         try {
             session_options(provider_, threads_, engine_cache_);
         } catch (const Ort::Exception& error) {
-            throw BackendError("wanted " + this->name + ", but it cannot run here (" + error.what() +
+            throw BackendError("the backend " + this->name + " cannot run on this machine (" + error.what() +
                                "): install an NVIDIA driver, CUDA 13 and cuDNN 9" +
                                (provider == Provider::tensorrt ? ", and TensorRT 10" : ""));
         }
@@ -197,7 +204,7 @@ class OnnxRuntime : public Backend {
         try {
             loaded = std::make_shared<Loaded>(path, session_options(provider_, threads_, engine_cache_));
         } catch (const Ort::Exception& error) {
-            const std::string text = name + " cannot load it: " + error.what();
+            const std::string text = name + " cannot load this graph: " + error.what();
             if (is_out_of_memory(text)) throw OutOfMemory(path.string() + ": " + text);
             throw BundleError(BundleError::Kind::BrokenGraph, path, text);
         }

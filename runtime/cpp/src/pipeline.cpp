@@ -24,9 +24,9 @@ std::vector<Result> Pipeline::score(const std::vector<Image>& targets, const std
     for (std::size_t k = 0; k < targets.size(); ++k) {
         const Image &target = targets[k], &condition = conditions[k];
         if (target.height == scale * condition.height && target.width == scale * condition.width) continue;
-        throw InputError("target[" + std::to_string(k) + "]: for a condition of " + condition.sides() + " wanted " +
-                         std::to_string(scale) + " times its sides, got " + target.sides() +
-                         ": crop or resize one of them");
+        throw InputError("target[" + std::to_string(k) + "]: for a condition of " + condition.sides() +
+                         " pixels (height×width), both sides must be " + std::to_string(scale) +
+                         " times as long; got " + target.sides() + ": crop or resize one of them");
     }
     return score_all(runner_, likelihoods_, targets, conditions, alpha);
 }

@@ -1,4 +1,4 @@
-// What the C interface shows, in C++: images in; samples with likelihoods, best-of-N, and scores out.
+// The model behind the C interface: draws samples, chooses the best of N, and scores existing images.
 #pragma once
 
 #include <cstdint>
@@ -16,16 +16,17 @@
 
 namespace caflow::runtime {
 
+// Options of a pipeline, as in caflow_open_options.
 struct Settings {
     std::string backend = "auto";
     std::string engine_cache;
-    int threads = 0;
+    int threads = 0;  // 0: one per core
     std::int64_t pixel_budget = 1 << 20;
     std::int64_t overlap = 64;
-    bool is_calibrated = true;  // false leaves the bundle's calibration unread
+    bool is_calibrated = true;  // false: do not read the bundle's calibration
 };
 
-// A model that is ready to run. Any number of threads may use one at the same time.
+// A model that is ready to run. Any number of threads may use it at the same time.
 class Pipeline {
   public:
     Pipeline(const std::filesystem::path& folder, const Settings& settings);
@@ -34,16 +35,17 @@ class Pipeline {
     const std::string& backend() const { return graphs_.backend(); }
     std::int64_t pixel_budget() const { return runner_.pixel_budget(); }
 
-    // The best of each condition's samples, in the conditions' order.
+    // Return the best sample of each condition, in the order of the conditions. See draw_best.
     std::vector<Result> best_of(const std::vector<Image>& conditions, const Draw& draw);
 
-    // All samples of each condition, the best of each first.
+    // Return all samples of each condition, the best of each condition first. See draw_all.
     std::vector<Result> sample(const std::vector<Image>& conditions, const Draw& draw);
 
-    // Targets, in their order. `alpha`: those of less typicality are rejected; 0 judges nothing.
+    // Return the likelihood of each target, in the order of the targets. Targets whose typicality is below `alpha` are
+    // rejected; 0 judges nothing. Throws an InputError if the sizes do not fit. See score_all.
     std::vector<Result> score(const std::vector<Image>& targets, const std::vector<Image>& conditions, double alpha);
 
-    // Frames of a video, one after the other. The pipeline must outlive it.
+    // Open a stream for the frames of one video. The pipeline must outlive the stream.
     Stream open_stream(const Draw& draw, const FrameNoise& noise) { return {runner_, likelihoods_, draw, noise}; }
 
   private:

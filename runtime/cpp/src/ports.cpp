@@ -21,13 +21,13 @@ std::string name_of(Type type) {
     return "another type";
 }
 
-// Whether a side is what a size says; a size that is not known yet becomes known.
+// Whether a side of an array has the value of a size. A named size that is not known yet gets its value from the side.
 bool fits(std::int64_t side, const Size& size, Sizes& sizes) {
     if (side < 1) return false;
     const auto* text = std::get_if<std::string>(&size);
     if (!text) return side == std::get<std::int64_t>(size);
     const std::size_t star = text->find('*');
-    const std::int64_t factor = star == std::string::npos ? 1 : std::stoll(*text);  // of up to five digits
+    const std::int64_t factor = star == std::string::npos ? 1 : std::stoll(*text);  // at most five digits
     const std::string name = star == std::string::npos ? *text : text->substr(star + 1);
     const std::int64_t known = sizes.emplace(name, side / factor).first->second;
     return known <= side && side == factor * known;
@@ -44,8 +44,8 @@ void check(const GraphFile& graph, const Port& port, const Tensor& array, Sizes&
     for (const auto& [name, size] : sizes) known += (known.empty() ? "" : ", ") + name + " = " + std::to_string(size);
     const std::vector<Size> found(array.shape.begin(), array.shape.end());
     throw BundleError(BundleError::Kind::WrongShape, path,
-                      "wanted " + graph.name + " with " + port.name + " of " + port.type + " and shape " +
-                          shown(port.shape) + " (" + known + "), got " + name_of(array.type) + " and " + shown(found) +
+                      "the graph " + graph.name + " must have " + port.name + " of type " + port.type + " and shape " +
+                          shown(port.shape) + " (" + known + "); got " + name_of(array.type) + " and " + shown(found) +
                           ": export the model again");
 }
 
@@ -68,7 +68,8 @@ void check_outputs(const GraphFile& graph, const Arrays& results, Sizes& sizes, 
         for (const auto& [name, array] : results) got += (got.empty() ? "" : ", ") + name;
         throw BundleError(
             BundleError::Kind::WrongShape, path,
-            "wanted " + graph.name + " with the outputs " + wanted + ", got " + got + ": export the model again");
+            "the graph " + graph.name + " must have the outputs " + wanted + "; got " + got +
+                ": export the model again");
     }
     for (const Port& port : graph.outputs) check(graph, port, *results.at(port.name), sizes, path);
 }

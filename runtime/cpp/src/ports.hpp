@@ -1,6 +1,6 @@
-// Whether the arrays that graphs take and give are those that the manifest describes, whatever backend runs them.
+// Checks that the inputs and outputs of graphs have the types and shapes of the manifest, for every backend.
 //
-// A graph that gives another shape or type may still run to the end, and the likelihood is then a wrong number.
+// Without these checks, a graph with another shape or type might run to the end and yield a wrong likelihood.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +13,11 @@
 
 namespace caflow::runtime {
 
-// What named sizes are in one run of a graph. A named size must be the same wherever it is named.
+// Values of the named sizes in one run of a graph. A named size must have the same value everywhere.
 using Sizes = std::map<std::string, std::int64_t>;
 
-// Checks what a graph is given, and what it gave; sizes that are not known yet are added. A BundleError that names the
-// graph and its input or output. `path`: of the graph's file, for messages.
+// Check the inputs of a graph, or its outputs. Named sizes that are not in `sizes` yet are added to it. Both throw a
+// BundleError that names the graph and the input or output. `path` is the path of the graph's file, for messages.
 void check_inputs(const GraphFile& graph, const Arrays& given, Sizes& sizes, const std::filesystem::path& path);
 void check_outputs(const GraphFile& graph, const Arrays& results, Sizes& sizes, const std::filesystem::path& path);
 

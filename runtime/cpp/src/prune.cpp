@@ -10,7 +10,7 @@ namespace {
 
 using RowLikelihoods = std::vector<double>;
 
-// Log-likelihood of each row over the levels so far; what is not finite is worse than anything.
+// Return the log-likelihood of each row over the levels so far. A value that is not finite becomes −∞, the worst one.
 RowLikelihoods so_far(const Run& units, const std::vector<std::int64_t>& owner, const Shares& shares) {
     RowLikelihoods total(owner.size(), 0.0);
     for (const auto& maps : shares) {
@@ -27,7 +27,7 @@ RowLikelihoods so_far(const Run& units, const std::vector<std::int64_t>& owner, 
     return total;
 }
 
-// The `count` most likely of a unit's rows, in their order.
+// Return the `count` most likely rows of a unit, in increasing order of their indices.
 std::vector<std::size_t> likeliest(const RowLikelihoods& likelihood, const std::vector<std::int64_t>& owner,
                                    std::int64_t unit, std::size_t count) {
     std::vector<std::size_t> rows;

@@ -1,4 +1,4 @@
-// Progressive best-of-N: which rows go on after a level.
+// Progressive best-of-N: selects the rows that continue after a level.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,8 @@
 
 namespace caflow::runtime {
 
-// Keeps the `keep[j + 1]` most likely rows of each unit after level j. `units` must outlive it.
+// Return a function that keeps, after level j, the `keep[j + 1]` most likely rows of each unit. `units` must outlive
+// the function. Each function is for one run, because it remembers the rows that it kept.
 Prune prune_to(const Run& units, const std::vector<std::uint32_t>& keep);
 
 }  // namespace caflow::runtime

@@ -11,11 +11,11 @@ namespace caflow::runtime {
 namespace {
 
 constexpr std::int64_t most_count = (std::int64_t{1} << 31) - 1;
-constexpr double most_number = 1e30;  // products of several of these are still finite
+constexpr double most_number = 1e30;  // products of several such numbers are finite
 constexpr double most_covariate = 64, smallest_scale = 1e-6;
-constexpr double most_log_spread = 100;    // between `lowest` and `highest`; observed ones are below 10
+constexpr double most_log_spread = 100;    // within `lowest` … `highest`; observed values are below 10
 constexpr std::int64_t many_quantiles = 1001, few_quantiles = 201;
-constexpr double rounding = 1e-6;  // relative error of a computed inverse covariance that is accepted
+constexpr double rounding = 1e-6;  // relative rounding error that is accepted in an inverse covariance
 
 double as_covariate(const Json& value, const std::string& where) {
     return Fields::as_number(value, where, 0, most_covariate);
@@ -27,7 +27,7 @@ double as_scale(const Json& value, const std::string& where) {
 
 using ReadNumber = double (*)(const Json&, const std::string&);
 
-// So many numbers.
+// Read an array of `count` numbers.
 Numbers numbers(const Json& value, const std::string& where, ReadNumber read, std::size_t count) {
     Numbers found = Fields::list_of(value, where, read);
     if (found.size() != count) Fields::refuse(std::to_string(count) + " numbers", value, where);
@@ -40,13 +40,13 @@ std::vector<Numbers> rows_of(Fields& fields, const char* name, std::size_t count
     });
 }
 
-// Rising values of so many images, evenly spaced.
+// Read evenly spaced quantiles of `images` values: one per value, but at most `most`, and increasing.
 Numbers quantiles(const Json& value, const std::string& where, std::int64_t images, std::int64_t most,
                   ReadNumber read = as_usual_number) {
     const auto count = std::size_t(std::min(most, images));
     Numbers found = numbers(value, where, read, count);
     if (count < 2 || !std::is_sorted(found.begin(), found.end())) {
-        Fields::refuse("at least two rising quantiles", value, where);
+        Fields::refuse("at least two increasing quantiles", value, where);
     }
     return found;
 }
@@ -63,7 +63,7 @@ Group read_group(const Json& value, const std::string& where) {
     Group group{fields.text("name"), between("sizes"), between("complexities"),
                 as_positive_count(fields["images"], fields.place("images")), {}};
     if (group.sizes[0] >= group.sizes[1] || group.complexities[0] >= group.complexities[1]) {
-        Fields::refuse("rising bounds of sizes and complexities", value, where);
+        Fields::refuse("increasing bounds of sizes and complexities", value, where);
     }
     group.distances =
         quantiles(fields["distances"], fields.place("distances"), group.images, many_quantiles, as_positive);
@@ -71,8 +71,8 @@ Group read_group(const Json& value, const std::string& where) {
     return group;
 }
 
-// Whether an inverse covariance is symmetric, has a positive diagonal, and gives no negative distance: with what is
-// lost by rounding added to its diagonal it has a Cholesky decomposition.
+// Whether a matrix is an inverse covariance: symmetric, with a positive diagonal, and positive semidefinite. The last
+// is checked by a Cholesky decomposition, with the accepted rounding error added to the diagonal.
 bool is_precision(const std::vector<Numbers>& matrix) {
     const std::size_t count = matrix.size();
     double largest = 0;
@@ -94,7 +94,7 @@ bool is_precision(const std::vector<Numbers>& matrix) {
     return true;
 }
 
-// Whether no standard deviation between `lowest` and `highest` is too large or too small to divide by.
+// Whether every standard deviation within `lowest` … `highest` is neither too large nor too small to divide by.
 bool has_usable_spreads(const ImageKind& kind) {
     return std::all_of(kind.log_spread.begin(), kind.log_spread.end(), [&](const Numbers& spread) {
         double largest = std::abs(spread[0]), bound = 0;
@@ -104,28 +104,28 @@ bool has_usable_spreads(const ImageKind& kind) {
             bound = std::max(low, high) / kind.scale[k];
             largest += std::abs(spread[k + 1]) * bound;
         }
-        largest += std::abs(spread[covariate_count + 1]) * bound * bound;  // of the size
+        largest += std::abs(spread[covariate_count + 1]) * bound * bound;  // the square of the size
         return largest <= most_log_spread;
     });
 }
 
-// That the parts of a kind fit each other.
+// Check that the parts of a kind fit together.
 void check_kind(const ImageKind& kind, const Json& value, const std::string& where) {
     const auto check = [&](bool holds, const std::string& wanted) {
         if (!holds) Fields::refuse(wanted, value, where);
     };
-    for (std::size_t k = 0; k < covariate_count; ++k) check(kind.lowest[k] <= kind.highest[k], "lowest ≤ highest");
+    for (std::size_t k = 0; k < covariate_count; ++k) check(kind.lowest[k] <= kind.highest[k], "lowest up to highest");
     const std::size_t measures = kind.measures();
-    check(measures > 0 && kind.log_spread.size() == measures, "mean and log_spread of the same measures");
-    check(has_usable_spreads(kind), "logarithms of spreads up to ±100");
+    check(measures > 0 && kind.log_spread.size() == measures, "mean and log_spread to have the same measures");
+    check(has_usable_spreads(kind), "log_spread to give logarithms within ±100");
     check(kind.precision.size() == measures && is_precision(kind.precision),
-          "a precision that is an inverse covariance of all measures");
+          "precision to be an inverse covariance matrix of all measures");
     const std::size_t levels = kind.levels();
     check(levels > 0 && levels <= measures && kind.bits_per_dim_per_level.size() == levels,
-          "residuals and bits_per_dim_per_level of the same levels, no more than measures");
+          "residuals and bits_per_dim_per_level to have the same number of levels, at most that of measures");
     std::int64_t images = 0;
     for (const Group& group : kind.groups) images += group.images;
-    check(images == kind.images, "groups of " + std::to_string(kind.images) + " images in all");
+    check(images == kind.images, "groups to have " + std::to_string(kind.images) + " images in total");
 }
 
 ImageKind read_kind(const Json& value, const std::string& where) {
@@ -217,7 +217,7 @@ Reference read_reference(const Json& value, const std::string& where) {
         return one->levels() == kinds[0]->levels() && one->measures() == kinds[0]->measures();
     };
     if (kinds.empty() || !std::all_of(kinds.begin(), kinds.end(), is_alike)) {
-        Fields::refuse("kinds of images with the same levels and measures, at least one", value, where);
+        Fields::refuse("at least one kind of images, and the same levels and measures for all kinds", value, where);
     }
     return reference;
 }

@@ -1,4 +1,4 @@
-// What is typical of images, as records that refuse impossible numbers.
+// Records that describe the distribution of the measures of images. Reading them checks their numbers.
 #pragma once
 
 #include <cstddef>
@@ -11,67 +11,74 @@
 
 namespace caflow::runtime {
 
-// Covariates of a condition: three complexities, then the size.
+// Numbers of covariates of a condition: three complexities, and four in total with the size as the last one.
 constexpr std::size_t complexities = 3, covariate_count = 4;
-// Terms of the basis: 1, the covariates, the square of the size, with which spreads end, and products of complexities.
+// Numbers of terms of the regression. Log standard deviations use the first six: 1, the covariates, and the square of
+// the size. Expected values use all twelve, which end with the products of the complexities.
 constexpr std::size_t spread_count = 6, basis_count = 12;
-// Places among the covariates: of what colours add to differences of neighbours, of fine detail, of the size.
+// Indices of covariates: additional differences between neighbouring pixels in colour, fine detail, and size.
 constexpr std::size_t colour_at = 1, detail_at = 2, size_at = 3;
 
 using Numbers = std::vector<double>;
 
-// Images of similar sizes and complexities, among which typicality is a rank.
+// Images of similar size and complexity. The typicality of an image is computed from its rank among them.
 struct Group {
-    std::string name;      // for people, such as "small, plain"; empty where there is one group alone
-    Numbers sizes;         // the lowest of that covariate, and the first that is too high
-    Numbers complexities;  // the same
-    std::int64_t images;
-    Numbers distances;  // quantiles of Mahalanobis' distance of the residuals
+    std::string name;      // for people, such as "small, plain"; empty if there is only one group
+    Numbers sizes;         // lowest size covariate, and the first above the group
+    Numbers complexities;  // lowest detail covariate, and the first above the group
+    std::int64_t images;   // number of images
+    Numbers distances;     // quantiles of the Mahalanobis distances of the residuals
 
     bool holds(double size, double complexity) const {
         return sizes[0] <= size && size < sizes[1] && complexities[0] <= complexity && complexity < complexities[1];
     }
 };
 
-// What is typical of images of one kind, coloured or grey: K measures are around `mean` · x with the standard deviation
-// exp(`log_spread` · x), x the basis of the condition's covariates.
+// Distribution of the K measures of one kind of images: coloured or grey. The expected value of a measure is `mean` ·
+// x, and its standard deviation is exp(`log_spread` · x), where x are the regression terms of the condition's
+// covariates.
 struct ImageKind {
-    Numbers lowest, highest;  // of the covariates: outside of these the nearest counts
-    Numbers centre, scale;
+    Numbers lowest, highest;          // range of the covariates; values outside are clipped to it
+    Numbers centre, scale;            // mean and standard deviation of the clipped covariates
     std::vector<Numbers> mean;        // (K, 12)
     std::vector<Numbers> log_spread;  // (K, 6)
-    std::int64_t images;
-    std::vector<Numbers> precision;  // (K, K) inverse covariance of the residuals
+    std::int64_t images;              // number of images of this kind
+    std::vector<Numbers> precision;   // (K, K) inverse covariance of the residuals
     std::vector<Group> groups;
-    std::vector<Numbers> residuals;  // quantiles of the residuals of each level's bits per dimension
-    Numbers bits_per_dim;
-    std::vector<Numbers> bits_per_dim_per_level;
+    std::vector<Numbers> residuals;               // quantiles of the residuals of each level's bits/dim
+    Numbers bits_per_dim;                         // quantiles of the total bits/dim
+    std::vector<Numbers> bits_per_dim_per_level;  // quantiles of each level's bits/dim
 
     std::size_t measures() const { return mean.size(); }
     std::size_t levels() const { return residuals.size(); }
-    const Group* group_of(double size, double complexity) const;  // or nullptr
+    const Group* group_of(double size, double complexity) const;  // nullptr if there is none
 };
 
-// What is typical of true images, or of samples at one temperature.
+// Distribution of the measures of true images, or of samples at one temperature.
 struct Reference {
-    std::optional<double> temperature;  // of samples
-    std::optional<ImageKind> coloured;       // one of both is there
-    std::optional<ImageKind> grey;
+    std::optional<double> temperature;  // empty for true images
+    std::optional<ImageKind> coloured;  // empty if the calibration has too few such images
+    std::optional<ImageKind> grey;      // the same for grey images; at least one of both is known
 
-    std::vector<const ImageKind*> kinds() const;
-    std::int64_t images() const;
-    double smallest() const;  // in some group no image has a typicality below this
+    std::vector<const ImageKind*> kinds() const;  // the known ones, coloured first
+    std::int64_t images() const;                  // number of images of all kinds
+    double smallest() const;                      // lowest possible typicality in the smallest group
 };
 
-// A reference, strictly; `where` is for messages.
+// Read a reference and check it. `where` is its place for messages. Throws a BundleError.
 Reference read_reference(const Json& value, const std::string& where);
 
-// As it is hashed.
+// Return a reference as the JSON text that is hashed for the seal.
 std::string as_json(const Reference& reference);
 
-// Numbers of a calibration, of which products are still finite.
+// Read a number of a calibration. `where` is its place for messages. Throws a BundleError if its absolute value is so
+// large that a product of several such numbers might not be finite.
 double as_usual_number(const Json& value, const std::string& where);
+
+// Read such a number that is not below 0.
 double as_positive(const Json& value, const std::string& where);
+
+// Read an integer from 1 to 2^31 − 1.
 std::int64_t as_positive_count(const Json& value, const std::string& where);
 
 }  // namespace caflow::runtime

@@ -8,11 +8,11 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr double reducing_cubic = -0.5;    // the parameter of Keys' kernel that Pillow and PyTorch reduce with
-constexpr float enlarging_cubic = -0.75f;  // that of OpenCV
+constexpr double reducing_cubic = -0.5;    // parameter a of Keys' cubic kernel in Pillow and PyTorch
+constexpr float enlarging_cubic = -0.75f;  // the same parameter in OpenCV
 constexpr std::size_t enlarging_taps = 4;
 
-// Of the pixels around a reduced one, symmetric, summing to 1.
+// Return the weights of the pixels around a reduced pixel. They are symmetric and sum to 1.
 std::vector<float> taps_of(std::int64_t scale, const std::string& down_filter) {
     const std::int64_t support = (down_filter == "bilinear" ? 1 : 2) * scale;
     std::vector<double> taps(static_cast<std::size_t>(2 * support));
@@ -29,11 +29,11 @@ std::vector<float> taps_of(std::int64_t scale, const std::string& down_filter) {
     return rounded;
 }
 
-// The taps that lie inside an axis of `side` pixels, about a reduced pixel: from where on, and which.
+// The taps around a reduced pixel that are inside an axis: index of the first pixel, and the weights.
 struct Reach {
     std::int64_t start;
     std::vector<double> weights;
-    float sum;  // less than 1 at the border, where what is missing is shared out among the others
+    float sum;  // of the weights; below 1 at the border: divide by it to normalize
 };
 
 Reach reach_of(std::int64_t reduced, std::int64_t side, std::int64_t scale, const std::vector<float>& taps) {
@@ -48,7 +48,7 @@ Reach reach_of(std::int64_t reduced, std::int64_t side, std::int64_t scale, cons
     return reach;
 }
 
-// A row of the reduced image before its columns are reduced, (width, 3).
+// Return a row of the reduced image before its columns are reduced, (width, 3).
 template <class Value>
 std::vector<double> reduced_row(const std::vector<Value>& large, std::int64_t width, const Reach& rows) {
     std::vector<double> sums(std::size_t(width) * 3, 0.0);
@@ -59,7 +59,8 @@ std::vector<double> reduced_row(const std::vector<Value>& large, std::int64_t wi
     return sums;
 }
 
-// Where along an axis of the small image a pixel of the large one comes from. Beyond the border the edge counts.
+// Indices and weights of the pixels of the small image that a pixel of the large image comes from, along one axis.
+// Outside of the image, the pixels at its edge are repeated.
 struct Source {
     std::array<std::size_t, enlarging_taps> at;
     std::array<float, enlarging_taps> weights;
@@ -105,7 +106,7 @@ std::vector<double> reduce(const std::vector<Value>& large, Sides sides, std::in
                 for (std::size_t k = 0; k < column.weights.size(); ++k) {
                     value += column.weights[k] * row[3 * (std::size_t(column.start) + k) + c];
                 }
-                reduced.push_back(float(value) / (rows.sum * column.sum));  // rounds as Python does
+                reduced.push_back(float(value) / (rows.sum * column.sum));  // float32 steps round as in Python
             }
         }
     }

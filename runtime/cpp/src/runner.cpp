@@ -15,9 +15,9 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr std::int64_t canvas_pixels = 1 << 25;  // of tiled images that are unfinished at the same time, 12 bytes each
+constexpr std::int64_t canvas_pixels = 1 << 25;  // limit of unfinished pixels of tiled images, 12 bytes each
 
-// The units' windows of images whose targets are `scale` times as large, as they lie side by side: (units, h, w, 3).
+// Return the units' windows of padded images whose targets are `scale` times as large, as (units, h, w, 3).
 std::vector<std::uint8_t> windows_side_by_side(const Run& units, const std::vector<Image>& padded, std::int64_t scale) {
     std::vector<std::uint8_t> values;
     for (const Unit& unit : units) {
@@ -35,7 +35,7 @@ Shape shape_of_windows(const Run& units, std::int64_t scale) {
     return {std::int64_t(units.size()), window.y.length() / scale, window.x.length() / scale, 3};
 }
 
-// Which unit each row is of.
+// Return the index of each row's unit, (rows) int64.
 Array image_of_rows(const Run& units) {
     const std::vector<std::int64_t> image = owners(units);
     return make_array({std::int64_t(image.size())}, image);
@@ -46,13 +46,13 @@ bool fills_the_middle(const Model& model) {
     return mask != model.task_settings.end() && mask->second == TaskSetting("central");
 }
 
-// A row of which windows are missing.
+// Row that is not finished, because some of its windows have not run yet.
 struct Unfinished {
     Canvas canvas;
-    std::optional<LatentStatistics> statistics;  // of a given target
+    std::optional<LatentStatistics> statistics;  // of an existing target
 };
 
-// Two maps for each level, and whatever is left for the finest.
+// Return the nats of each level. Each level has two shares; any further share belongs to the finest level.
 std::vector<double> per_level(const std::vector<Share>& shares, std::size_t levels) {
     std::vector<double> nats(levels, 0.0);
     for (std::size_t k = 0; k < shares.size(); ++k) nats[std::min(k / 2, levels - 1)] += shares[k].sum();
@@ -76,7 +76,7 @@ void Runner::draw(const std::vector<Image>& conditions, const std::vector<std::u
         const Windows windows = windows_of(conditions, budget);
         if (!keep.empty()) check_prunable(windows, samples.size(), budget);
         const std::vector<Image> whole = padded(conditions, model_.scale);
-        // More samples of the same windows need no new encoding.
+        // Reuse the encoding if the next batch has the same windows with other samples.
         std::vector<std::pair<std::size_t, const Window*>> encoded_places;
         Arrays encoded;
         const auto run = [&](const Run& units) {
@@ -112,26 +112,26 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
         try {
             windows.push_back(cut(height, width, model_.size_multiple, budget, overlap_, room(budget).largest_sides()));
         } catch (const TooSmall& error) {
-            throw InputError(std::string(error.what()) + ": give a smaller overlap or a larger pixel_budget" +
-                             (graphs_.profiles().empty() ? "" : " or engines of a larger --max-size"));
+            throw InputError(std::string(error.what()) + ": use a smaller overlap or a larger pixel_budget" +
+                             (graphs_.profiles().empty() ? "" : " or engines built with a larger --max-size"));
         }
         const Window& first = windows.back().front();
         const bool is_whole = windows.back().size() == 1 && first.y.length() == height && first.x.length() == width;
         if (!is_whole && fills_the_middle(model_)) {
             const std::string multiple = std::to_string(model_.size_multiple), most = std::to_string(budget);
             throw InputError(
-                "this model fills a hole in the middle, so images cannot be padded or cut: wanted sides that are "
-                "multiples of " +
-                multiple + " and at most " + most + " pixels, got " + std::to_string(height) + "×" +
-                std::to_string(width));
+                "this model fills a hole in the middle, so images cannot be padded or cut: sides must be multiples "
+                "of " +
+                multiple + ", and images must have at most " + most + " pixels; got a height×width of " +
+                std::to_string(height) + "×" + std::to_string(width));
         }
     }
     return windows;
 }
 
-// What `run` gives, which is given a pixel budget: half of it each time memory runs out, and for later calls. It then
-// runs anew; rows that were given are not given again. `rows_pixels`: of all rows of the largest image: a larger budget
-// makes no difference.
+// Call `run` with the pixel budget. Each time memory runs out, halve the budget, also for later calls, and call `run`
+// again; rows that `sink` already has are not passed to it again. `rows_pixels` is the number of pixels of all rows of
+// the largest image; a budget above it makes no difference.
 void Runner::within_memory(std::int64_t rows_pixels, const Sink& sink,
                            const std::function<void(std::int64_t budget, const Sink& sink)>& run) {
     std::set<std::pair<std::size_t, std::uint32_t>> given;
@@ -141,7 +141,7 @@ void Runner::within_memory(std::int64_t rows_pixels, const Sink& sink,
         try {
             sink(std::move(row));
         } catch (...) {
-            given.erase(place);  // memory may have run out in there, too: it comes again
+            given.erase(place);  // memory may have run out inside `sink`: pass the row again
             throw;
         }
     };
@@ -161,14 +161,14 @@ void Runner::within_memory(std::int64_t rows_pixels, const Sink& sink,
         } catch (const InputError&) {
             if (budget == whole) throw;
             throw OutOfMemory("memory ran out with a pixel_budget of " + std::to_string(2 * budget) +
-                              "; less holds no tile");
+                              ", and a smaller one does not allow tiles");
         }
         budget = std::min(budget, rows_pixels) / 2;
         if (budget < model_.size_multiple * model_.size_multiple) throw OutOfMemory(ran_out);
     }
 }
 
-// Plan, run, and put together.
+// Plan the batches, run them, merge their results, and pass finished rows to `sink`.
 void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& samples, std::int64_t budget,
                      const std::vector<Image>& conditions, bool with_pixels, const RunRows& run,
                      const Sink& sink) const {
@@ -211,19 +211,20 @@ void Runner::run_all(const Windows& windows, const std::vector<std::uint32_t>& s
     }
 }
 
-// (units, h, w, 3) uint8.
+// Return the conditions of the units' windows, (units, h, w, 3) uint8.
 Array Runner::conditions_of(const Run& units, const std::vector<Image>& padded) const {
     return make_array(shape_of_windows(units, model_.scale), windows_side_by_side(units, padded, model_.scale));
 }
 
-// z of each level for all rows.
+// Return the noise z of each level for all rows of a batch.
 std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) const {
     const Window& shape = *units.front().window;
     std::vector<Array> drawn;
     for (std::int64_t j = 0; j < model_.levels; ++j) {
         const auto& channels = model_.noise_channels[std::size_t(j)];
         const std::vector<float> taus(noise.temperature.begin() + j, noise.temperature.end());
-        if (channels.size() > taus.size()) throw BackendError("a level has noise of more levels than there are");
+        if (channels.size() > taus.size())
+            throw BackendError("noise_channels: a level has noise of more levels than the model has");
         const std::int64_t cell = model_.noise_cell(j);
         const auto cells = [&](std::int64_t pixels) { return std::uint32_t(pixels / cell); };
         LevelNoise z{std::uint32_t(j),        channels,   taus,        cells(shape.y.length()),
@@ -238,7 +239,7 @@ std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) c
     return drawn;
 }
 
-// One run of the scoring graphs.
+// Run the scoring graphs on one batch.
 Rows Runner::score_run(const Run& units, const std::vector<Image>& padded_targets,
                        const std::vector<Image>& padded) const {
     const Arrays encoded = encode(graphs_, conditions_of(units, padded));
@@ -261,12 +262,12 @@ void Runner::check_prunable(const Windows& windows, std::size_t samples, std::in
         if (windows[k].size() == 1 && samples <= room(budget).rows(windows[k][0])) continue;
         const std::int64_t height = windows[k].back().y.end(), width = windows[k].back().x.end();
         throw InputError("keep: all " + std::to_string(samples) + " samples of images[" + std::to_string(k) +
-                         "] must run at once, " + std::to_string(height) + "×" + std::to_string(width) +
-                         " pixels each: give " + room(budget).remedy(samples, height, width));
+                         "] must fit in one batch, " + std::to_string(height) + "×" + std::to_string(width) +
+                         " pixels (height×width) each: use " + room(budget).remedy(samples, height, width));
     }
 }
 
-// Of the largest target, padded.
+// Return the number of pixels of the largest padded target.
 std::int64_t Runner::padded_pixels(const std::vector<Image>& conditions) const {
     std::int64_t largest = 0;
     const auto up = [&](std::int64_t side) {
@@ -276,7 +277,8 @@ std::int64_t Runner::padded_pixels(const std::vector<Image>& conditions) const {
     return largest;
 }
 
-// Images, whose targets are `scale` times as large, such that the targets' sides are multiples.
+// Return padded images. `scale` is target side / image side; padded targets have sides that are multiples of the
+// model's size multiple.
 std::vector<Image> Runner::padded(const std::vector<Image>& images, std::int64_t scale) const {
     const std::int64_t multiple = model_.size_multiple / scale;
     const auto up = [&](std::int64_t side) { return (side + multiple - 1) / multiple * multiple; };

@@ -1,4 +1,5 @@
-// Images through the graphs: cut into windows, their noise drawn, run in bounded batches, and put together again.
+// Runs images through the graphs: cuts them into windows, draws their noise, runs the rows in bounded batches, and
+// merges the results.
 #pragma once
 
 #include <atomic>
@@ -15,29 +16,30 @@
 
 namespace caflow::runtime {
 
-// One finished (image, sample) pair, put together from its windows.
+// Results of one finished (image, sample) pair, merged from its windows.
 struct Row {
-    std::size_t image = 0;
-    std::uint32_t sample = 0;
-    std::vector<float> pixels;  // (H, W, 3) continuous pixel values, of a sample
+    std::size_t image = 0;      // index of the image in the call
+    std::uint32_t sample = 0;   // number of the sample
+    std::vector<float> pixels;  // (H, W, 3) continuous pixel values of a sample; empty for an existing target
     std::vector<Share> shares;
-    std::vector<double> per_level;   // nats
-    std::vector<double> statistics;  // of the latents of a given target
+    std::vector<double> per_level;   // log-likelihood in nats, coarsest level first
+    std::vector<double> statistics;  // of the latents of an existing target; empty for a sample
 
     bool has_finite_likelihood() const;
 };
 
-// What chooses the noise.
+// Settings that choose the noise.
 struct Noise {
-    std::vector<double> temperature;  // of each level
+    std::vector<double> temperature;  // of each level, coarsest first
     std::uint32_t seed;
     std::uint32_t frame;
-    DriftingNoise* drifting = nullptr;  // draws it, where it drifts
+    DriftingNoise* drifting = nullptr;  // generator of drifting noise, or nullptr
 };
 
+// Function that receives finished rows.
 using Sink = std::function<void(Row&& row)>;
 
-// Runs rows. Any thread may use it: all that ever changes is the pixel budget, halved when memory runs out.
+// Runs rows. Any thread may use it: its only mutable state is the pixel budget, which is halved when memory runs out.
 class Runner {
   public:
     Runner(const Graphs& graphs, std::int64_t pixel_budget, std::int64_t overlap);
@@ -45,12 +47,13 @@ class Runner {
     std::int64_t pixel_budget() const { return pixel_budget_; }
     const Model& model() const { return model_; }
 
-    // Samples, by their numbers, of all conditions, as they are finished; with `keep`, one number for each level, those
-    // that were not dropped.
+    // Draw samples of all conditions and pass each row to `sink` when it is finished, once. `samples` are the numbers
+    // of the samples. `keep` is empty, or has the number of samples at each level; dropped samples are not passed to
+    // `sink`.
     void draw(const std::vector<Image>& conditions, const std::vector<std::uint32_t>& samples, const Noise& noise,
               const std::vector<std::uint32_t>& keep, const Sink& sink);
 
-    // The likelihood of given targets, as they are finished.
+    // Compute the likelihood of existing targets and pass each row to `sink` when it is finished, once.
     void score(const std::vector<Image>& targets, const std::vector<Image>& conditions, const Sink& sink);
 
   private:

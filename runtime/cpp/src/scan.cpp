@@ -10,7 +10,7 @@ namespace {
 
 std::string named(const char* graph, std::size_t level) { return graph + ("_" + std::to_string(level)); }
 
-// What `encode` gave for level j, by the names of the graphs' inputs.
+// Return the outputs of `encode` for one level, by the names that the level's graphs use for their inputs.
 Arrays terms(const Arrays& encoded, std::size_t level) {
     const std::string suffix = "_" + std::to_string(level);
     Arrays named;
@@ -39,7 +39,7 @@ std::vector<std::size_t> all_rows(const Array& image) {
 
 Array needed(const Arrays& arrays, const char* name) {
     if (const Array array = find(arrays, name)) return array;
-    throw BackendError(std::string("a graph lacks the output '") + name + "': export the model again");
+    throw BackendError(std::string("a graph has no output '") + name + "': export the model again");
 }
 
 Arrays encode(const Graphs& graphs, const Array& condition) { return graphs.run("encode", {{"condition", condition}}); }
@@ -51,7 +51,7 @@ Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vecto
     Array passing, carry;
     for (std::size_t j = 0; j < levels; ++j) {
         const bool finest = j == levels - 1;
-        // Rows are dropped on the host.
+        // Rows are dropped in host memory.
         const Place place = prune && !finest ? Place::host : Place::device;
         Arrays to_decode = terms(encoded, j);
         give(to_decode, "z", noise[j]);
@@ -146,8 +146,9 @@ Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& 
     if (shape.size() != 3 || shape[0] != std::int64_t(rows) || !fits(window.y.length(), shape[1]) ||
         window.y.length() / shape[1] * shape[2] != window.x.length()) {
         throw BundleError(BundleError::Kind::WrongShape, "the bundle",
-                          "wanted shares with square cells for targets of " + std::to_string(window.y.length()) + "×" +
-                              std::to_string(window.x.length()) + ", got other ones: export the model again");
+                          "shares must have square cells and fit targets of " + std::to_string(window.y.length()) +
+                              "×" + std::to_string(window.x.length()) +
+                              " pixels (height×width); got other shares: export the model again");
     }
     const auto size = std::size_t(shape[1] * shape[2]);
     return {shape[1], shape[2], floats_of(share).subspan(row * size, size)};
@@ -158,7 +159,7 @@ Latents latents_of(const Array& z, std::size_t row, std::size_t rows, const Wind
     const std::int64_t cell = shape.size() == 4 && shape[2] > 0 ? window.y.length() / shape[2] : 0;
     if (!cell || shape[0] != std::int64_t(rows) || cell * shape[2] != window.y.length() ||
         cell * shape[3] != window.x.length()) {
-        throw BackendError("a graph's latents do not fit the rows that it was given: export the model again");
+        throw BackendError("a graph's latents do not have the shape of its input rows: export the model again");
     }
     const auto size = std::size_t(shape[1] * shape[2] * shape[3]);
     return {shape[1], shape[2], shape[3], floats_of(z).subspan(row * size, size)};
@@ -166,7 +167,7 @@ Latents latents_of(const Array& z, std::size_t row, std::size_t rows, const Wind
 
 std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Window& window) {
     if (!pixels || pixels->shape != Shape{std::int64_t(rows), window.y.length(), window.x.length(), 3}) {
-        throw BackendError("a graph's pixels do not fit the rows that it was given: export the model again");
+        throw BackendError("a graph's pixels do not have the shape of its input rows: export the model again");
     }
     const auto size = std::size_t(window.pixels() * 3);
     return floats_of(pixels).subspan(row * size, size);

@@ -1,6 +1,6 @@
-// The chain of graphs: sampling runs coarse to fine, scoring fine to coarse.
+// The chain of graphs. Sampling runs from coarse to fine levels, scoring from fine to coarse levels.
 //
-// Where the graphs run is hidden behind Graphs.
+// The class Graphs hides which backend runs the graphs.
 #pragma once
 
 #include <functional>
@@ -13,39 +13,40 @@
 
 namespace caflow::runtime {
 
-using Shares = std::vector<std::vector<Array>>;  // of each level, coarsest first, maps (R, h, w) of nats on the host
+using Shares = std::vector<std::vector<Array>>;  // shares of each level, coarsest first; each is (R, h, w), in nats
 
-// Numbers of rows, or nothing for all of them.
+// Indices of rows, or nothing for all rows.
 using Kept = std::optional<std::vector<std::size_t>>;
 
-// After level j, given the shares so far: the rows to go on with.
+// Function that is called after a level with the shares so far. It returns the rows that continue.
 using Prune = std::function<Kept(std::size_t level, const Shares& shares)>;
 
-// What one pass over the graphs gives, for R rows of (image, sample) pairs.
+// Results of one pass over the graphs, for R rows.
 struct Rows {
     Array pixels;                   // (R, H, W, 3) float32, continuous pixel values
-    Shares shares;                  // what the graphs add to the log-likelihood
-    std::vector<std::size_t> kept;  // which of the rows that went in these are
-    std::vector<Array> latents;     // of given targets: z of each level, coarsest first, (R, channels, h, w)
+    Shares shares;                  // shares of all graphs in the log-likelihood
+    std::vector<std::size_t> kept;  // indices of these rows among the input rows
+    std::vector<Array> latents;     // of existing targets: z of each level, coarsest first, (R, channels, h, w)
 };
 
-// An output that every such graph has.
+// Return an output that every graph of its kind has. Throws a BackendError if it is missing.
 Array needed(const Arrays& arrays, const char* name);
 
-// All that follows from conditions, (B, h, w, 3) uint8 RGB, alone.
+// Run the graph that depends on the conditions only, (B, h, w, 3) uint8 RGB. Return its outputs by name.
 Arrays encode(const Graphs& graphs, const Array& condition);
 
-// One target per row from its noise: z of each level, (R, channels, h, w). `image`, (R) int64, is which of the encoded
-// conditions each row is of.
+// Compute one target per row from its noise. `noise` is z of each level, (R, channels, h, w). `image`, (R) int64, is
+// the index of each row's condition among the encoded ones. `prune` may be empty.
 Rows sample(const Graphs& graphs, const Arrays& encoded, Array image, std::vector<Array> noise, const Prune& prune);
 
-// Conditions to samples with nothing in between, which a backend may record and repeat.
+// Encode conditions and compute samples in one chain, which a backend may record and replay.
 Rows sample_at_once(const Graphs& graphs, const Array& condition, const Array& image, const std::vector<Array>& noise);
 
-// The log-likelihood of targets, (R, H, W, 3) float32 continuous pixel values.
+// Compute the log-likelihood of targets, (R, H, W, 3) float32 continuous pixel values.
 Rows score(const Graphs& graphs, const Arrays& encoded, const Array& image, const Array& pixels);
 
-// One of `rows` rows of a share, of latents, or of pixels, of a window; an error where a graph made something else.
+// Return one of the `rows` rows of a share, of latents, or of pixels, for rows of this window's shape. Each throws a
+// BundleError or a BackendError if the array has another shape.
 Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& window);
 Latents latents_of(const Array& z, std::size_t row, std::size_t rows, const Window& window);
 std::span<const float> pixels_of(const Array& pixels, std::size_t row, std::size_t rows, const Window& window);

@@ -1,4 +1,4 @@
-// Where a video changes to another scene.
+// Detects scene cuts in a video.
 #pragma once
 
 #include <vector>
@@ -7,10 +7,11 @@
 
 namespace caflow::runtime {
 
-// Says of each frame whether it is of another scene than the one before, by their colours.
+// Compares the colours of each frame with those of the frame before it.
 class SceneCuts {
   public:
-    // True for the first frame, and where the histogram of colours changes at once.
+    // Return whether a frame begins a new scene: it is the first frame, or its colour histogram differs much from that
+    // of the last frame.
     bool is_cut(const Image& frame);
 
   private:

@@ -9,7 +9,7 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr int smallest_exponent = -5, largest_exponent = 15;  // of numbers without an exponent
+constexpr int smallest_exponent = -5, largest_exponent = 15;  // of numbers that are written without an exponent
 constexpr std::size_t most_digits = 64;
 
 std::string shortest(double number, std::chars_format format) {

@@ -1,7 +1,8 @@
-// Records that show whether they are still what was written: their seal is the hash of all their other fields.
+// JSON texts for the seal of a record. The seal is a field with the hash of all other fields; it shows whether a record
+// was changed after it was written.
 //
-// They are hashed as the compact JSON that Python writes, fields in their order, so how a file spells them says
-// nothing.
+// The hash is computed from compact JSON as Python writes it, with the fields in a fixed order. So it does not depend
+// on how the file is formatted.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 
 namespace caflow::runtime {
 
+// Return a value as compact JSON, exactly as Python writes it.
 std::string as_json(double number);
 std::string as_json(std::int64_t number);
 std::string as_json(const std::string& text);
@@ -27,7 +29,7 @@ std::string as_json(const std::vector<Value>& values) {
     return "[" + text + "]";
 }
 
-// An object, field by field.
+// Builder of a JSON object: fields appear in the order in which they are added.
 class JsonObject {
   public:
     template <class Value>

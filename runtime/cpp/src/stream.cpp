@@ -11,12 +11,12 @@ Stream::Stream(Runner& runner, const Likelihoods& likelihoods, const Draw& draw,
     : runner_(runner), likelihoods_(likelihoods), draw_(draw), kind_(noise.kind) {
     draw.check(runner.model());
     if (!draw.keep.empty() || draw.consistent || draw.reject.judges(Reject::Judge::image)) {
-        throw InputError("keep, consistent, judge: frames of a stream are drawn whole, and given and judged as drawn");
+        throw InputError("keep, consistent, judge: a stream supports neither keep nor consistent nor judging by image");
     }
     samples_ = likelihoods.check_calibrated(draw);
     if (kind_ != FrameNoise::Kind::drifting) return;
     if (!(noise.persistence > 0 && noise.persistence < 1)) {
-        throw InputError("persistence: wanted a number between 0 and 1, got " + std::to_string(noise.persistence));
+        throw InputError("persistence must be above 0 and below 1; got " + std::to_string(noise.persistence));
     }
     drifting_.emplace(noise.persistence);
 }
@@ -28,7 +28,7 @@ Frame Stream::draw(const Image& image) {
     return {frames_ - 1, begins, draw_result({image, runner_.model().scale})};
 }
 
-// Whether a frame is of another scene than the last one, or of another size.
+// Whether a frame begins a new scene: it has another size than the last frame, or very different colours.
 bool Stream::is_cut(const Image& image) {
     const bool is_resized = image.height != height_ || image.width != width_;
     height_ = image.height;
@@ -42,7 +42,8 @@ void Stream::start_scene() {
     if (drifting_) drifting_->restart(frames_ - 1);
 }
 
-// The scene's sample; where it has none that is finite, the best of N, which the scene keeps from here on.
+// Return the scene's sample for a frame. If there is none yet, or it is not finite, choose the best of N samples for
+// this frame and the rest of the scene.
 Result Stream::draw_result(const Condition& frame) {
     std::optional<Result> best;
     if (sample_) best = best_of(frame, *sample_, 1);
@@ -68,7 +69,8 @@ std::optional<Result> Stream::best_of(const Condition& frame, std::uint32_t firs
     return best;
 }
 
-// How typical the frame is, and what becomes of it where that is too little.
+// Add the frame's typicality and verdict. If the frame is rejected, return it marked as such, replace it by the
+// enlarged input, or throw Untypical, depending on `otherwise`.
 void Stream::judge(Result& result, const Condition& frame) const {
     judgement().finish(result, frame);
     const Reject& rejection = draw_.reject;

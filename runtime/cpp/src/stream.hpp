@@ -1,8 +1,9 @@
-// Frames of a video, one after the other: steady in time, as far as the noise and the choice of the sample go.
+// Draws the frames of a video one after the other, without flicker.
 //
-// A flow's samples differ by their noise. Where every frame has the same, what does not move does not flicker; the
-// noise is renewed at scene cuts. The best of N is chosen on the first frame of a scene and kept through it, so the
-// picture does not jump from one sample to another. A frame of which no sample is finite is the enlarged input.
+// The samples of a flow differ only by their noise. If all frames of a scene have the same noise, static content does
+// not flicker; each scene has new noise. The best of N samples is chosen on the first frame of a scene, and its number
+// is used for the whole scene, so the picture does not switch between samples. If no sample of a frame is finite, the
+// result is the enlarged input.
 #pragma once
 
 #include <cstdint>
@@ -18,28 +19,29 @@
 
 namespace caflow::runtime {
 
-// The noise of a stream's frames: the same for all of a scene, new for each, or that of an AR(1) process.
+// Noise of a stream's frames: the same for all frames of a scene, new for each frame, or drifting as an AR(1) process.
 struct FrameNoise {
     enum class Kind { fixed, fresh, drifting };
 
     Kind kind = Kind::fixed;
-    double persistence = 0;  // ρ of the process, 0 < ρ < 1
+    double persistence = 0;  // ρ of the AR(1) process, 0 < ρ < 1
 };
 
+// Result of one frame.
 struct Frame {
     std::uint32_t number;  // from 0
     bool starts_scene;
     Result result;
 };
 
-// Draws frames in order; one thread at a time uses it.
+// Draws frames in order. Only one thread at a time may use it.
 class Stream {
   public:
-    // `draw`: its samples are those of a scene's first frame; its frame and redraws say nothing here. The runner and
-    // the likelihoods must outlive it.
+    // `draw.samples` is the number of samples of a scene's first frame; `draw.frame` and `draw.reject.redraws` are
+    // ignored. The runner and the likelihoods must outlive the stream. Throws an InputError.
     Stream(Runner& runner, const Likelihoods& likelihoods, const Draw& draw, const FrameNoise& noise);
 
-    // The next frame. One that fails counts all the same.
+    // Draw the next frame. The frame counts even if this throws.
     Frame draw(const Image& image);
 
   private:
@@ -53,15 +55,15 @@ class Stream {
     Runner& runner_;
     const Likelihoods& likelihoods_;
     Draw draw_;
-    const Reference* samples_;  // what is typical of them, where the draw needs it
+    const Reference* samples_;  // distribution of the draw's samples; nullptr if the draw does not need it
     FrameNoise::Kind kind_;
     std::optional<DriftingNoise> drifting_;
     SceneCuts cuts_;
     std::int64_t height_ = 0;  // of the last frame
-    std::int64_t width_ = 0;
-    std::uint32_t frames_ = 0;  // that were given
-    std::uint32_t scenes_ = 0;  // that began
-    std::optional<std::uint32_t> sample_;  // that the scene keeps
+    std::int64_t width_ = 0;   // of the last frame
+    std::uint32_t frames_ = 0;  // number of frames so far
+    std::uint32_t scenes_ = 0;  // number of scenes so far
+    std::optional<std::uint32_t> sample_;  // number of the scene's sample
 };
 
 }  // namespace caflow::runtime

@@ -13,11 +13,11 @@ namespace {
 
 using Kind = BundleError::Kind;
 
-constexpr std::size_t deepest = 32;  // objects and arrays inside each other
-constexpr std::size_t longest_shown = 24;  // characters of a number or a name that is refused
+constexpr std::size_t deepest = 32;  // levels of nested objects and arrays
+constexpr std::size_t longest_shown = 24;  // characters of a refused number or name in a message
 constexpr std::size_t block_bytes = 1 << 16;
 
-// Looks at each value as it is read, and throws where a rule is broken.
+// Checks each value while the text is parsed, and throws a BundleError if the value breaks a rule.
 class Rules : public nlohmann::json_sax<Json> {
   public:
     explicit Rules(const std::filesystem::path& path) : path_(path) {}
@@ -33,7 +33,7 @@ class Rules : public nlohmann::json_sax<Json> {
         return true;
     }
 
-    // Integers that do not fit come here, too.
+    // The parser also reports integers that do not fit in 64 bits here.
     bool number_float(number_float_t, const string_t& text) override {
         if (text.find_first_of(".eE") == std::string::npos) refuse_integer(text);
         return true;
@@ -46,20 +46,20 @@ class Rules : public nlohmann::json_sax<Json> {
 
     bool key(string_t& name) override {
         if (!names_.back().insert(name).second) {
-            refuse("got the field '" + name.substr(0, longest_shown) + "' twice in one object");
+            refuse("the field '" + name.substr(0, longest_shown) + "' occurs twice in one object");
         }
         return true;
     }
 
     bool parse_error(std::size_t, const std::string&, const Json::exception& error) override {
-        refuse(std::string("not JSON: ") + error.what());
+        refuse(std::string("not valid JSON: ") + error.what());
     }
 
   private:
     bool start() {
         names_.emplace_back();
         if (names_.size() > deepest) {
-            refuse("wanted at most " + std::to_string(deepest) + " levels of nesting, got more");
+            refuse("must have at most " + std::to_string(deepest) + " levels of nesting; got more");
         }
         return true;
     }
@@ -70,13 +70,13 @@ class Rules : public nlohmann::json_sax<Json> {
     }
 
     [[noreturn]] void refuse_integer(const std::string& text) {
-        refuse("wanted integers of 64 bits, got " + text.substr(0, longest_shown));
+        refuse("integers must fit in 64 bits; got " + text.substr(0, longest_shown));
     }
 
     [[noreturn]] void refuse(const std::string& message) { throw BundleError(Kind::WrongManifest, path_, message); }
 
     const std::filesystem::path& path_;
-    std::vector<std::set<std::string>> names_;  // of the fields so far, of each object that is open
+    std::vector<std::set<std::string>> names_;  // for each open object, the names of its fields so far
 };
 
 }  // namespace
@@ -90,26 +90,26 @@ std::string read_text(const std::filesystem::path& path, std::uintmax_t most_byt
         text.append(block.data(), std::size_t(stream.gcount()));
     }
     if (!stream.is_open() || stream.bad()) {
-        throw BundleError(Kind::NoBundle, path, "it cannot be read: check its permissions");
+        throw BundleError(Kind::NoBundle, path, "the file cannot be read: check its permissions");
     }
     if (text.size() > most_bytes) {
         throw BundleError(Kind::ManifestTooLarge, path,
-                          "wanted at most " + std::to_string(most_bytes) + " bytes, got more");
+                          "the file must have at most " + std::to_string(most_bytes) + " bytes; it has more");
     }
     return text;
 }
 
 Json parse_json(std::string_view text, const std::filesystem::path& path) {
-    // nlohmann's reader skips a byte-order mark, and takes a zero byte for the end.
+    // nlohmann's parser would skip a byte-order mark, and treat a zero byte as the end of the text.
     if (text.starts_with("\xEF\xBB\xBF") || text.find('\0') != std::string_view::npos) {
-        throw BundleError(Kind::WrongManifest, path, "not JSON: a byte-order mark or a zero byte is in it");
+        throw BundleError(Kind::WrongManifest, path, "not valid JSON: it contains a byte-order mark or a zero byte");
     }
     Rules rules(path);
     Json::sax_parse(text, &rules);
     try {
         return Json::parse(text);
     } catch (const Json::exception& error) {
-        throw BundleError(Kind::WrongManifest, path, std::string("not JSON: ") + error.what());
+        throw BundleError(Kind::WrongManifest, path, std::string("not valid JSON: ") + error.what());
     }
 }
 

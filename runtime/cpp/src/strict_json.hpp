@@ -1,6 +1,7 @@
-// JSON from files that anybody may have written: bounded, and without what two readers may take differently.
+// Strict reader of JSON from untrusted files. It limits the size and the nesting of a file, and refuses constructs that
+// two JSON readers may interpret differently.
 //
-// docs/reference/bundle.md lists the rules. Python has the same ones, in strict_json.py.
+// docs/reference/bundle.md lists the rules. strict_json.py implements the same rules in Python.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +14,11 @@ namespace caflow::runtime {
 
 using Json = nlohmann::json;
 
-// The text of a file of at most so many bytes. A BundleError where it is larger, or cannot be read.
+// Return the contents of a file. Throws a BundleError if the file cannot be read or has more than `most_bytes` bytes.
 std::string read_text(const std::filesystem::path& path, std::uintmax_t most_bytes);
 
-// What a text holds; `path`, whose it is, is for messages. A BundleError where it is not JSON.
+// Return the value of a JSON text. Throws a BundleError if the text breaks a rule. `path` is the file that messages
+// name.
 Json parse_json(std::string_view text, const std::filesystem::path& path);
 
 }  // namespace caflow::runtime

@@ -56,7 +56,7 @@ Array make_array(Shape shape, std::vector<std::int64_t> values) {
 
 std::span<const float> floats_of(const Array& array) {
     if (array->type != Type::float32) {
-        throw BackendError("wanted a graph's output as float32, got another type: export the model again");
+        throw BackendError("a graph's output must be float32; got another type: export the model again");
     }
     return {static_cast<const float*>(array->values()), array->count()};
 }
@@ -65,7 +65,7 @@ Array take(const Array& array, const std::vector<std::size_t>& rows) {
     Shape shape = array->shape;
     const std::size_t count = shape.empty() ? 0 : std::size_t(shape[0]);
     if (std::any_of(rows.begin(), rows.end(), [&](std::size_t row) { return row >= count; })) {
-        throw BackendError("a graph gave fewer rows than it was given: export the model again");
+        throw BackendError("a graph returned fewer rows than its input has: export the model again");
     }
     const std::size_t size = count ? array->bytes() / count : 0;
     const auto* values = static_cast<const std::byte*>(array->values());

@@ -38,27 +38,27 @@ TensorRt::TensorRt(std::shared_ptr<CudaDevice> device, EngineSet set, const Mani
         return std::unique_ptr<nvinfer1::IRuntime>(static_cast<nvinfer1::IRuntime*>(runtime));
     });
     this->device->set_spare([this] {
-        // Another thread that is at work may wait for this one.
+        // Do not wait for the mutex: the thread that holds it may be waiting for this thread.
         if (const std::unique_lock lock(mutex, std::try_to_lock); lock) keep(0);
     });
 }
 
 TensorRt::~TensorRt() {
-    device->set_spare([] {});  // results that are still about may hold it
+    device->set_spare([] {});  // existing results may keep the device alive
 }
 
 Graph TensorRt::load(const GraphFile& graph, const std::vector<std::string>&) {
     const auto found = set_.engines.find(graph.name);
     const std::string build_again = ": build the engines again with caflow-export --trt";
     if (found == set_.engines.end()) {
-        throw BackendError(set_.folder.string() + " has no engine of " + graph.name + build_again);
+        throw BackendError(set_.folder.string() + " has no engine for " + graph.name + build_again);
     }
     const std::filesystem::path path = set_.folder / found->second.path;
     std::string plan(std::size_t(found->second.bytes), '\0');
     std::ifstream stream(path, std::ios::binary);
     if (!stream.read(plan.data(), std::streamsize(plan.size())) ||
         sha256_of(std::string_view(plan)) != found->second.sha256) {
-        throw BackendError(path.string() + " is not what was built" + build_again);
+        throw BackendError(path.string() + " is damaged: its hash is not that of the built engine" + build_again);
     }
     const FirstGpu first;
     EngineGraph& engine = graphs_.emplace_back(*this, *runtime_, plan, path.string());
@@ -67,7 +67,7 @@ Graph TensorRt::load(const GraphFile& graph, const std::vector<std::string>&) {
 
 const DeviceMemory& TensorRt::activation(std::size_t bytes) {
     if (!activation_ || activation_->bytes < bytes) {
-        activation_.reset();  // a recording that uses it keeps it; else its memory is free for the new one
+        activation_.reset();  // free the old memory first, unless a recording still uses it
         activation_ = device->allocate(bytes);
     }
     return *activation_;
@@ -85,7 +85,7 @@ Arrays TensorRt::replay(const std::string& name, const Chain& run, const Arrays&
     const std::string key = key_of(name, given);
     {
         const std::lock_guard lock(mutex);
-        if (!seen_.contains(key)) {  // whoever comes once is not worth it, and the first run sets up the engines
+        if (!seen_.contains(key)) {  // recording pays off at the second run; the first run sets up the engines
             if (seen_.size() == most_seen) {
                 seen_.clear();
                 unrecorded_.clear();
@@ -103,22 +103,22 @@ Arrays TensorRt::replay(const std::string& name, const Chain& run, const Arrays&
             } catch (const OutOfMemory&) {
                 unrecorded_.insert(key);
             } catch (const BackendError&) {
-                unrecorded_.insert(key);  // what is wrong with the chain itself shows when it runs
+                unrecorded_.insert(key);  // an error of the chain itself will occur again when it runs below
             }
         }
     }
     return run(given);
 }
 
-// The last recordings.
+// Keep only the most recently used recordings.
 void TensorRt::keep(std::size_t most) {
     while (recordings_.size() > most) {
-        unrecorded_.insert(recordings_.back()->key);  // else many shapes in turn would be recorded again and again
+        unrecorded_.insert(recordings_.back()->key);  // otherwise many shapes in turn would be recorded repeatedly
         recordings_.pop_back();
     }
 }
 
-// Taken out of the list.
+// Remove a recording from the list and return it, or nullptr if there is none.
 std::unique_ptr<Recording> TensorRt::take_recording(const std::string& key) {
     const auto found = std::find_if(recordings_.begin(), recordings_.end(), [&](auto& one) { return one->key == key; });
     if (found == recordings_.end()) return nullptr;
@@ -130,11 +130,11 @@ std::unique_ptr<Recording> TensorRt::take_recording(const std::string& key) {
 std::unique_ptr<Recording> TensorRt::record(const std::string& key, const Chain& run, const Arrays& given) {
     auto made = std::make_unique<Recording>(device, key);
     recording = made.get();
-    struct Reset {  // however this ends
+    struct Reset {  // also if an exception is thrown
         ~Reset() { recording = nullptr; }
         Recording*& recording;
     } reset{recording};
-    do {  // makes the contexts ready, and finds how much memory they work in
+    do {  // run without recording, to set up the contexts and to find the size of the activation memory
         made->activation = activation_;
         run(given);
     } while (made->activation != activation_);

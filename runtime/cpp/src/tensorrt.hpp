@@ -1,8 +1,8 @@
-// Graphs as TensorRT engines of the bundle, on the GPU from the condition to what the host reads at the end.
+// Backend that runs the bundle's TensorRT engines. All arrays stay on the GPU until the host reads the final outputs.
 //
-// All engines share one memory for what they compute in between, as one runs after the other. A chain that comes with
-// the same shapes a second time is recorded as a CUDA graph, and repeated from then on: small images take less time
-// than their launches one by one.
+// Engines run one after the other, so all engines share one activation memory. A chain that is called a second time
+// with the same shapes is recorded as a CUDA graph and replayed from then on. For small images, separate launches would
+// take longer than the computation.
 #pragma once
 
 #include <NvInferRuntime.h>
@@ -24,7 +24,7 @@ namespace caflow::runtime {
 
 class TensorRt : public Backend {
   public:
-    // With a set of the bundle's engines that the device runs.
+    // `set` is an engine set of the bundle that fits the device. Throws a BackendError or OutOfMemory.
     TensorRt(std::shared_ptr<CudaDevice> device, EngineSet set, const Manifest& manifest);
     ~TensorRt() override;
 
@@ -32,7 +32,9 @@ class TensorRt : public Backend {
     Array draw_noise(const LevelNoise& z) override;
     Arrays replay(const std::string& name, const Chain& run, const Arrays& given) override;
 
-    // What TensorRT makes or does, if need be with all memory that is not in use given back.
+    // Call `make`, which creates an object of TensorRT or runs an engine, and return its result. If it fails, return
+    // unused memory to the driver and call it again. Throws a BackendError or OutOfMemory if it fails again; `what` is
+    // the start of the message.
     template <class Make>
     auto made(const std::string& what, Make make) {
         forget_errors_of_tensorrt();
@@ -42,19 +44,20 @@ class TensorRt : public Backend {
             forget_errors_of_tensorrt();
             object = make();
         }
-        if (!object) fail(what + ": " + name + " cannot run it: " + errors_of_tensorrt());
+        if (!object) fail(what + ": " + name + " cannot run this engine: " + errors_of_tensorrt());
         return object;
     }
 
-    // With the mutex held: the memory that all engines share, of at least so many bytes, and memory for an output.
+    // Return the shared activation memory, with at least this number of bytes; or memory for an output. Hold `mutex`
+    // during the calls.
     const DeviceMemory& activation(std::size_t bytes);
     std::shared_ptr<const DeviceTensor> output(const Shape& shape, Type type);
 
     bool is_capturing() const { return recording && recording->is_capturing; }
 
     const std::shared_ptr<CudaDevice> device;
-    std::recursive_mutex mutex;      // held while streams are given work: contexts and the memory are everybody's
-    Recording* recording = nullptr;  // the one that is being made
+    std::recursive_mutex mutex;      // held while work is queued, because threads share contexts and activation memory
+    Recording* recording = nullptr;  // the recording in progress, or nullptr
 
   private:
     std::unique_ptr<Recording> record(const std::string& key, const Chain& run, const Arrays& given);
@@ -65,9 +68,9 @@ class TensorRt : public Backend {
     std::unique_ptr<nvinfer1::IRuntime> runtime_;
     std::list<EngineGraph> graphs_;
     std::shared_ptr<DeviceMemory> activation_;
-    std::set<std::string> seen_;        // chains and shapes that came once
-    std::set<std::string> unrecorded_;  // that cannot be recorded, or only with memory that there is not
-    std::list<std::unique_ptr<Recording>> recordings_;  // the last one first
+    std::set<std::string> seen_;        // chains, with shapes, that ran at least once
+    std::set<std::string> unrecorded_;  // chains, with shapes, that cannot be recorded or do not fit in memory
+    std::list<std::unique_ptr<Recording>> recordings_;  // most recently used first
 };
 
 }  // namespace caflow::runtime

@@ -14,7 +14,7 @@ namespace {
 using nvinfer1::DataType;
 using nvinfer1::OptProfileSelector;
 
-constexpr std::size_t smallest = 256;  // bytes of memory to work in: none is not told from a question that failed
+constexpr std::size_t smallest = 256;  // least bytes of activation memory: TensorRT returns 0 if its query fails, too
 
 constexpr std::array types{
     std::pair{DataType::kFLOAT, Type::float32}, std::pair{DataType::kHALF, Type::float16},
@@ -25,7 +25,7 @@ constexpr std::array types{
 Type type_of(DataType theirs, const std::string& where) {
     const auto found = std::find_if(types.begin(), types.end(), [&](auto& pair) { return pair.first == theirs; });
     if (found != types.end()) return found->second;
-    throw BackendError(where + ": an input or output has a type that no graph has: build it again");
+    throw BackendError(where + ": an input or output has a type that no graph has: build the engine again");
 }
 
 nvinfer1::Dims dims_of(const Shape& shape) {
@@ -50,7 +50,7 @@ std::string text_of(const Arrays& arrays) {
     return text;
 }
 
-// Whether what the context is to do can be recorded; only TensorRT-RTX has a question for it.
+// Whether the context's work can be recorded. Only TensorRT-RTX has a query for this.
 template <class Context>
 bool can_be_recorded(const Context& context, cudaStream_t stream) {
     if constexpr (requires { context.isStreamCapturable(stream); }) return context.isStreamCapturable(stream);
@@ -73,7 +73,7 @@ EngineGraph::EngineGraph(TensorRt& backend, nvinfer1::IRuntime& runtime, const s
 
 EngineGraph::~EngineGraph() {
     const FirstGpu first;
-    cudaStreamSynchronize(backend_.device->compute());  // contexts are not freed in its order
+    cudaStreamSynchronize(backend_.device->compute());  // contexts are freed at once, not in the order of the stream
     contexts_.clear();
     engine_.reset();
 }
@@ -91,7 +91,7 @@ Arrays EngineGraph::run(const Arrays& arrays) {
     }
     give_memory(context);
     if (backend_.recording && !can_be_recorded(context, backend_.recording->stream)) {
-        throw BackendError(where_ + ": " + backend_.name + " cannot record it");
+        throw BackendError(where_ + ": " + backend_.name + " cannot record this engine");
     }
     backend_.made(where_, [&] { return context.enqueueV3(backend_.device->compute()); });
     return outputs;
@@ -101,7 +101,9 @@ Arrays EngineGraph::inputs_of(const Arrays& arrays) const {
     Arrays inputs;
     for (const auto& [name, type] : inputs_) {
         const Array& array = given(arrays, name, where_);
-        if (array->type != type) throw BackendError(where_ + ": wants another type of '" + name + "': build it again");
+        if (array->type != type)
+            throw BackendError(where_ + ": the input '" + name +
+                               "' has another type in the engine: build the engine again");
         inputs[name] = on_device(backend_.device, array);
     }
     return inputs;
@@ -109,7 +111,7 @@ Arrays EngineGraph::inputs_of(const Arrays& arrays) const {
 
 void EngineGraph::bind(nvinfer1::IExecutionContext& context, const Arrays& inputs) const {
     for (const auto& [name, array] : inputs) {
-        // What is recorded has the shapes of the run before.
+        // While recording, the context already has the shapes from the run before.
         const bool has_shape = backend_.is_capturing() || context.setInputShape(name.c_str(), dims_of(array->shape));
         void* address = static_cast<const DeviceTensor&>(*array).address();
         if (!has_shape || !context.setTensorAddress(name.c_str(), address)) refuse(inputs);
@@ -121,7 +123,7 @@ Arrays EngineGraph::bind_outputs(nvinfer1::IExecutionContext& context, const Arr
     for (const auto& [name, type] : outputs_) {
         const nvinfer1::Dims dims = context.getTensorShape(name.c_str());
         const Shape shape = shape_of(dims);
-        if (dims.nbDims < 0 || is_dynamic(shape)) refuse(inputs);  // no shape at all is no scalar
+        if (dims.nbDims < 0 || is_dynamic(shape)) refuse(inputs);  // nbDims is −1 for an invalid shape, 0 for a scalar
         const auto output = backend_.output(shape, type);
         if (!context.setTensorAddress(name.c_str(), output->address())) refuse(inputs);
         outputs[name] = output;
@@ -129,20 +131,20 @@ Arrays EngineGraph::bind_outputs(nvinfer1::IExecutionContext& context, const Arr
     return outputs;
 }
 
-// What is recorded has that of the run before.
+// Give the context its activation memory. Not called while recording: the context has the memory from the run before.
 void EngineGraph::give_memory(nvinfer1::IExecutionContext& context) const {
     const std::size_t bytes = std::max(smallest, context.updateDeviceMemorySizeForShapes());
     context.setDeviceMemoryV2(backend_.activation(bytes).address, std::int64_t(bytes));
 }
 
-// The last one that takes the shapes: it has the smaller targets.
+// Return the last profile that accepts the shapes. Later profiles are for smaller targets.
 int EngineGraph::profile_for(const Arrays& inputs) const {
     for (int profile = engine_->getNbOptimizationProfiles(); profile-- > 0;) {
         const auto fits = [&](const auto& input) { return takes(input.first, profile, input.second->shape); };
         if (std::all_of(inputs.begin(), inputs.end(), fits)) return profile;
     }
     throw BackendError(where_ + " was not built for inputs of " + text_of(inputs) +
-                       ": build with larger --max-rows, --max-size");
+                       ": build the engines with a larger --max-rows or --max-size");
 }
 
 bool EngineGraph::takes(const std::string& name, int profile, const Shape& shape) const {
@@ -159,7 +161,8 @@ bool EngineGraph::takes(const std::string& name, int profile, const Shape& shape
     return true;
 }
 
-// While a chain is recorded one that is the recording's: what is repeated must not be changed.
+// Return the context for a profile. A recording has contexts of its own, because contexts that are replayed must not be
+// changed.
 nvinfer1::IExecutionContext& EngineGraph::context_for(int profile) {
     Contexts& contexts = backend_.recording ? backend_.recording->contexts : contexts_;
     auto& context = contexts[{this, profile}];
@@ -172,11 +175,12 @@ nvinfer1::IExecutionContext& EngineGraph::context_for(int profile) {
     return *context;
 }
 
-// Without memory of its own.
+// Create a context without activation memory of its own.
 std::unique_ptr<nvinfer1::IExecutionContext> EngineGraph::create_context() const {
     constexpr auto strategy = nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED;
 #ifdef TRT_MAJOR_RTX
-    // Shapes that return are worth their own kernels at once; others get them when they are compiled.
+    // For recordings, compile kernels for the exact shapes at once. Otherwise use generic kernels until the specialized
+    // ones are compiled.
     using Kernels = nvinfer1::DynamicShapesKernelSpecializationStrategy;
     const std::unique_ptr<nvinfer1::IRuntimeConfig> config(engine_->createRuntimeConfig());
     if (!config) return nullptr;
@@ -189,7 +193,7 @@ std::unique_ptr<nvinfer1::IExecutionContext> EngineGraph::create_context() const
 }
 
 void EngineGraph::refuse(const Arrays& inputs) const {
-    fail(where_ + ": " + backend_.name + " does not take inputs of " + text_of(inputs) + ": " + errors_of_tensorrt());
+    fail(where_ + ": " + backend_.name + " does not accept inputs of " + text_of(inputs) + ": " + errors_of_tensorrt());
 }
 
 }  // namespace caflow::runtime

@@ -1,4 +1,4 @@
-// One TensorRT engine as a graph.
+// Runs one TensorRT engine as a graph.
 #pragma once
 
 #include <NvInferRuntime.h>
@@ -14,19 +14,20 @@ namespace caflow::runtime {
 class EngineGraph;
 class TensorRt;
 
-// What runs engines for the shapes of a profile. They must not outlive their engines.
+// Execution contexts, by engine and optimization profile. They must not outlive their engines.
 using Contexts = std::map<std::pair<const EngineGraph*, int>, std::unique_ptr<nvinfer1::IExecutionContext>>;
 
-// Of a backend, which holds it.
+// One engine of a backend, which owns it.
 class EngineGraph {
   public:
-    // `plan`: what was built. `where`: its path, for messages.
+    // `plan` is the serialized engine. `where` is its path, for messages. Throws a BackendError or OutOfMemory.
     EngineGraph(TensorRt& backend, nvinfer1::IRuntime& runtime, const std::string& plan, std::string where);
     ~EngineGraph();
     EngineGraph(const EngineGraph&) = delete;
     EngineGraph& operator=(const EngineGraph&) = delete;
 
-    // Gives the computing stream its work; what it gives is there when the stream has done it.
+    // Queue the engine's work on the compute stream and return the outputs. Their values are valid when the stream has
+    // done this work.
     Arrays run(const Arrays& arrays);
 
   private:

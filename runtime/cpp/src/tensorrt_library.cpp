@@ -26,14 +26,14 @@ std::string file_name() {
 template <class Function>
 Function* find(void* library, const std::string& name) {
     if (void* found = dlsym(library, name.c_str())) return reinterpret_cast<Function*>(found);
-    throw BackendError(file_name() + " lacks " + name + ": install TensorRT again");
+    throw BackendError(file_name() + " has no function " + name + ": install TensorRT again");
 }
 
 TensorRtLibrary open_library() {
-    void* library = dlopen(file_name().c_str(), RTLD_NOW | RTLD_LOCAL);  // for good: it has threads of its own
+    void* library = dlopen(file_name().c_str(), RTLD_NOW | RTLD_LOCAL);  // never closed: it has its own threads
     if (!library) {
-        throw BackendError("wanted " + file_name() + ", but it cannot be loaded (" + dlerror() +
-                           "): install TensorRT, or name its folder in LD_LIBRARY_PATH");
+        throw BackendError("the backend requires " + file_name() + ", which cannot be loaded (" + dlerror() +
+                           "): install TensorRT, or add its folder to LD_LIBRARY_PATH");
     }
     TensorRtLibrary opened;
     std::vector<int> numbers;
@@ -42,9 +42,9 @@ TensorRtLibrary open_library() {
         opened.version += (opened.version.empty() ? "" : ".") + std::to_string(numbers.back());
     }
     if (std::pair(numbers[0], numbers[1]) < std::pair(NV_TENSORRT_MAJOR, NV_TENSORRT_MINOR)) {
-        throw BackendError("wanted " + file_name() + " of version " + std::to_string(NV_TENSORRT_MAJOR) + "." +
-                           std::to_string(NV_TENSORRT_MINOR) + " or newer, as this library's headers, got " +
-                           opened.version + ": install a newer one");
+        throw BackendError("the backend requires " + file_name() + " of version " + std::to_string(NV_TENSORRT_MAJOR) +
+                           "." + std::to_string(NV_TENSORRT_MINOR) + " or newer, like the headers; got " +
+                           opened.version + ": install a newer TensorRT");
     }
     opened.create_runtime = find<void*(void*, int)>(library, "createInferRuntime_INTERNAL");
     return opened;
@@ -58,7 +58,7 @@ class Log : public nvinfer1::ILogger {
         if (severity > Severity::kERROR) return;
         const std::lock_guard lock(mutex_);
         if (text_.size() < most_text) text_ += (text_.empty() ? "" : "; ") + std::string(message);
-    } catch (...) {  // no memory for what is only text
+    } catch (...) {  // drop the text if there is no memory for it
     }
 
     void clear() {
@@ -68,7 +68,7 @@ class Log : public nvinfer1::ILogger {
 
     std::string text() {
         const std::lock_guard lock(mutex_);
-        return text_.empty() ? "TensorRT does not say why" : text_;
+        return text_.empty() ? "TensorRT reported no reason" : text_;
     }
 
   private:
@@ -76,7 +76,7 @@ class Log : public nvinfer1::ILogger {
     std::string text_;
 };
 
-// Never destroyed: TensorRT has one for the process, and threads may outlive static objects.
+// The logger is never destroyed: TensorRT has one logger per process, and threads may outlive static objects.
 Log& the_log() {
     static Log& log = *new Log();
     return log;

@@ -9,7 +9,7 @@ Recording::Recording(std::shared_ptr<const CudaDevice> device, std::string key)
 
 Recording::~Recording() {
     const FirstGpu first;
-    cudaStreamSynchronize(device_->compute());  // contexts are not freed in its order
+    cudaStreamSynchronize(device_->compute());  // contexts are freed at once, not in the order of the stream
     if (graph_) cudaGraphExecDestroy(graph_);
     contexts.clear();
     cudaStreamDestroy(stream);
@@ -29,7 +29,7 @@ void Recording::capture(const Chain& run, const Arrays& given) {
     try {
         outputs_ = run(inputs_);
     } catch (...) {
-        if (end() != cudaSuccess) cudaGetLastError();  // why is said already
+        if (end() != cudaSuccess) cudaGetLastError();  // the exception describes the cause
         if (captured) cudaGraphDestroy(captured);
         throw;
     }

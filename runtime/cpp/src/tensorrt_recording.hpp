@@ -1,4 +1,4 @@
-// A chain of engines as a CUDA graph.
+// Records a chain of engines as a CUDA graph and replays it.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,7 @@
 
 namespace caflow::runtime {
 
-// A chain for arrays of some shapes, with all that it uses.
+// Recording of a chain for inputs of certain shapes. It owns everything that the chain uses.
 class Recording {
   public:
     Recording(std::shared_ptr<const CudaDevice> device, std::string key);
@@ -19,10 +19,10 @@ class Recording {
     Recording(const Recording&) = delete;
     Recording& operator=(const Recording&) = delete;
 
-    // Have what `run` gives its stream recorded, which is not done.
+    // Record the work that `run` queues on the recording's stream. The work is not executed.
     void capture(const Chain& run, const Arrays& given);
 
-    // What the chain gives for other arrays, in memory of its own.
+    // Run the recorded chain on other inputs of the same shapes. Return copies of its outputs.
     Arrays repeat(const Arrays& given) const;
 
     const std::string key;
@@ -30,7 +30,7 @@ class Recording {
     bool is_capturing = false;
     Contexts contexts;
     std::shared_ptr<DeviceMemory> activation;
-    std::vector<Array> kept;  // what passes between its graphs
+    std::vector<Array> kept;  // outputs of the chain's graphs
 
   private:
     const std::shared_ptr<const CudaDevice> device_;

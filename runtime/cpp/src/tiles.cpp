@@ -13,7 +13,7 @@ std::int64_t up_to_multiple(std::int64_t side, std::int64_t multiple) {
     return (side + multiple - 1) / multiple * multiple;
 }
 
-// As square as the image allows.
+// Return the sides of a window within the budget, as square as the image allows.
 Sides window_sides(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget) {
     if (height <= budget / width) return {height, width};
     if (width < height) {
@@ -25,17 +25,18 @@ Sides window_sides(std::int64_t height, std::int64_t width, std::int64_t multipl
     return {tall, std::min(width, std::max(multiple, budget / tall / multiple * multiple))};
 }
 
-// What a window's weight rises by from 0 to 1 about `edge`: linear over half of the overlap, in its middle, since at
-// its very edge a window has seen the least.
+// Return how far a window's weight has risen at `place`, from 0 to 1. The weight rises linearly over half of the
+// overlap, around the middle of the overlap, `edge`. Pixels at the very border of a window get no weight, because there
+// the graphs see the least of the surroundings.
 double rise(double place, double edge, std::int64_t overlap) {
     return std::clamp((place - edge) / std::max(1.0, double(overlap) / 2) + 0.5, 0.0, 1.0);
 }
 
-// Windows of one side, at most `side`, along an axis, evenly spread.
+// Return evenly spread windows along an axis. All have the same length, at most `side`.
 std::vector<Axis> cut_axis(std::int64_t length, std::int64_t padded, std::int64_t side, std::int64_t multiple,
                            std::int64_t overlap) {
     const std::int64_t count = side >= padded ? 1 : (padded - overlap + side - overlap - 1) / (side - overlap);
-    // No larger than so many windows must be: an image a little over the budget costs little more.
+    // Use the smallest side with this number of windows, so that an image slightly over the budget costs little more.
     const std::int64_t needed = padded + (count - 1) * overlap, parts = count * multiple;
     side = std::min(side, (needed + parts - 1) / parts * multiple);
     const std::int64_t last = (padded - side) / multiple;
@@ -55,7 +56,7 @@ std::vector<Axis> cut_axis(std::int64_t length, std::int64_t padded, std::int64_
     return axes;
 }
 
-// Where along an axis of `side` padded pixels come from.
+// Return, for each pixel of a padded axis, the index of its source pixel in an axis of `side` pixels.
 std::vector<std::int64_t> sources(std::int64_t side, std::int64_t padded) {
     const bool reflects = padded - side < side;
     std::vector<std::int64_t> from(static_cast<std::size_t>(padded));
@@ -65,7 +66,7 @@ std::vector<std::int64_t> sources(std::int64_t side, std::int64_t padded) {
     return from;
 }
 
-// Cells at the border may lie partly in the padding, which has no share.
+// Return the length of a cell inside the image: a cell at the border may reach into the padding, which has no share.
 std::int64_t pixels_of_cell(std::int64_t number, std::int64_t cell, std::int64_t side) {
     return std::min(cell, side - number * cell);
 }
@@ -92,9 +93,9 @@ std::vector<Window> cut(std::int64_t height, std::int64_t width, std::int64_t mu
         return side < whole && side <= 2 * overlap;
     };
     if (is_all_overlap(sides.height, padded.height) || is_all_overlap(sides.width, padded.width)) {
-        throw TooSmall("tiles can be no larger than " + std::to_string(sides.height) + "×" +
-                       std::to_string(sides.width) + " pixels, which with an overlap of " + std::to_string(overlap) +
-                       " on both sides are nothing but overlap");
+        throw TooSmall("tiles of at most " + std::to_string(sides.height) + "×" +
+                       std::to_string(sides.width) + " pixels (height×width) are too small for an overlap of " +
+                       std::to_string(overlap) + " pixels on both sides");
     }
     std::vector<Window> windows;
     for (const Axis& y : cut_axis(height, padded.height, sides.height, multiple, overlap)) {

@@ -1,8 +1,9 @@
-// How an image is cut into windows of a bounded size, and put together again.
+// Cuts an image into windows (tiles) of a bounded size, and merges the results of the windows.
 //
-// One mechanism does padding, tiles and the cropping of likelihoods: every window has a weight for each of its rows and
-// columns. Over all windows the weights of a pixel are one inside the image and none in the padding; pixels, and shares
-// at any resolution, are added with them. An image that needs neither is one window of ones.
+// One mechanism handles padding, tiles and the cropping of likelihoods: every window has a weight for each of its rows
+// and columns. The weights of a pixel, summed over all windows, are one inside the image and zero in the padding.
+// Pixels and shares of windows are added with these weights. An image without padding and tiles is one window, whose
+// weights are all one.
 #pragma once
 
 #include <cstdint>
@@ -15,16 +16,16 @@
 
 namespace caflow::runtime {
 
-// A window along one axis of the padded target.
+// Extent of a window along one axis of the padded target, in pixels.
 struct Axis {
     std::int64_t start;          // a multiple of the size multiple
-    std::vector<float> weights;  // 0 in the padding, linear where windows overlap
+    std::vector<float> weights;  // of each row or column: 0 in the padding, a ramp where windows overlap
 
     std::int64_t length() const { return std::int64_t(weights.size()); }
     std::int64_t end() const { return start + length(); }
 };
 
-// A rectangle of the padded target.
+// Rectangle of the padded target.
 struct Window {
     Axis y;
     Axis x;
@@ -35,67 +36,71 @@ struct Window {
     }
 };
 
+// Height and width, in pixels.
 struct Sides {
     std::int64_t height;
     std::int64_t width;
 };
 
-// The largest windows allowed are no larger than the overlap asked for.
+// The largest windows that are allowed would consist of nothing but overlap.
 class TooSmall : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// Windows of at most `budget` pixels that cover a target of height × width, all of one shape. `multiple`: sides and
-// places of windows are multiples of this. `overlap`: of neighbours, at least this many pixels. `largest`: sides that
-// no window may be larger than.
+// Return windows that cover a target of `height` × `width` pixels. All have the same shape, with at most `budget`
+// pixels. Their sides and positions are multiples of `multiple`. Neighbouring windows overlap by at least `overlap`
+// pixels. `largest` limits the sides of a window. Throws TooSmall.
 std::vector<Window> cut(std::int64_t height, std::int64_t width, std::int64_t multiple, std::int64_t budget,
                         std::int64_t overlap, std::optional<Sides> largest = std::nullopt);
 
-// Nats of an image's cells.
+// Share of one graph for a whole image: nats of each cell of cell × cell pixels.
 struct Share {
-    std::int64_t cell;  // side of a cell in pixels
-    std::int64_t height;
-    std::int64_t width;
+    std::int64_t cell;    // side of a cell, in pixels
+    std::int64_t height;  // in cells
+    std::int64_t width;   // in cells
     std::vector<double> nats;  // (height, width)
 
-    double sum() const;
+    double sum() const;  // in nats
 };
 
-// A map of a window, (height, width) float32.
+// View of the share of one graph for one window, (height, width) float32, in nats.
 struct Map {
     std::int64_t height;
     std::int64_t width;
     std::span<const float> nats;
 };
 
-// An image's pixels and shares, put together from windows.
+// Pixels and shares of an image, merged from its windows.
 class Canvas {
   public:
     Canvas(std::int64_t height, std::int64_t width) : height(height), width(width) {}
 
-    // Add a window's pixels, (h, w, 3), of which there may be none, and its shares.
+    // Add a window's pixels, (h, w, 3) or empty, and its shares, in the same order for all windows.
     void add(const Window& window, std::span<const float> pixels, const std::vector<Map>& shares);
 
     std::int64_t height;
     std::int64_t width;
-    std::size_t windows = 0;    // that were added
+    std::size_t windows = 0;    // number of windows added so far
     std::vector<float> pixels;  // (height, width, 3)
-    std::vector<Share> shares;  // cropped: a cell at the border holds only what of it lies in the image
+    std::vector<Share> shares;  // cropped: a cell at the border contains only its part inside the image
 
   private:
     void add_pixels(const Window& window, std::span<const float> given);
 };
 
-// The mean weight of each cell along an axis.
+// Return the mean weight of each cell along an axis. `cell` is the side of a cell, in pixels.
 std::vector<double> mean_weights(const Axis& axis, std::int64_t cell);
 
-// The sum of a window's shares by the mean weight of each cell: what they add to the whole image's.
+// Return the sum of a window's share, in nats, weighted by the mean weight of each cell: its part of the whole image's
+// share.
 double weighted_sum(const Window& window, const Map& share);
 
-// An image with more rows and columns below and on the right: by reflection, or by the edge if there is too little.
+// Return an image padded to `height` × `width` below and on the right: by reflection, or with copies of the edge if the
+// image is too small to reflect.
 Image pad(const Image& image, std::int64_t height, std::int64_t width);
 
-// Shares of one image as nats per pixel, (height, width): each cell spread evenly over its pixels.
+// Return the sum of the shares of one image as nats per pixel, (height, width). The nats of a cell are spread evenly
+// over its pixels.
 std::vector<float> share_map(const std::vector<Share>& shares, std::int64_t height, std::int64_t width);
 
 }  // namespace caflow::runtime

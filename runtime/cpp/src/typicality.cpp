@@ -12,11 +12,11 @@ namespace caflow::runtime {
 
 namespace {
 
-constexpr double most_grey = 0.02;  // largest covariate of colour of a grey condition: less than rounding
-constexpr double usual = 2.58;      // standard deviations that 1 in 100 normal values exceeds
+constexpr double most_grey = 0.02;  // largest colour covariate of a grey condition; smaller than an effect of rounding
+constexpr double usual = 2.58;      // absolute value, in standard deviations, that 1 in 100 normal values exceeds
 constexpr std::array statistic_names{"mean", "energy", "fourth", "right", "down", "cross"};
 
-// The mean of the absolute differences of neighbours, down and across, and of their logarithms.
+// Means over neighbouring pixels, down and across: of their absolute differences d, and of log₂(1 + d).
 struct Steps {
     void add(double a, double b) {
         const double step = std::abs(a - b);
@@ -32,7 +32,7 @@ struct Steps {
     std::size_t count = 0;
 };
 
-// `value`: of a row and a column.
+// Add the differences of all neighbours in an image. `value(y, x)` returns the pixel in row y and column x.
 template <class Value>
 void add_steps(Steps& steps, std::int64_t height, std::int64_t width, Value value) {
     for (std::int64_t y = 0; y < height; ++y) {
@@ -47,7 +47,8 @@ const std::optional<ImageKind>& kind_of(const Reference& reference, const Covari
     return given[colour_at] <= most_grey ? reference.grey : reference.coloured;
 }
 
-// What is fitted: 1, the covariates, the square of the size, and the products of the complexities.
+// Return the terms of the regression: 1, the normalized covariates, the square of the size, and the products of the
+// complexities.
 std::array<double, basis_count> basis(const ImageKind& kind, const Covariates& given) {
     std::array<double, basis_count> x{1};
     for (std::size_t k = 0; k < covariate_count; ++k) {
@@ -61,7 +62,7 @@ std::array<double, basis_count> basis(const ImageKind& kind, const Covariates& g
     return x;
 }
 
-// Residuals of the measures.
+// Return the residuals of the measures, (K), in standard deviations.
 Numbers standardized(const ImageKind& kind, const Numbers& measures, const Covariates& given) {
     const std::array<double, basis_count> x = basis(kind, given);
     Numbers residuals;
@@ -79,10 +80,10 @@ double mahalanobis(const ImageKind& kind, const Numbers& residuals) {
     for (std::size_t i = 0; i < residuals.size(); ++i) {
         for (std::size_t j = 0; j < residuals.size(); ++j) square += residuals[i] * kind.precision[i][j] * residuals[j];
     }
-    return std::isnan(square) ? square : std::sqrt(std::max(0.0, square));  // rounding may leave one just below 0
+    return std::isnan(square) ? square : std::sqrt(std::max(0.0, square));  // rounding may give a square below 0
 }
 
-// The share of the distribution with these quantiles that is below a value.
+// Return the cumulative distribution function at a value, 0…1, interpolated between evenly spaced quantiles.
 double rank_among(double value, const Numbers& quantiles) {
     if (std::isnan(value)) return value;
     if (value < quantiles.front()) return 0;
@@ -92,7 +93,7 @@ double rank_among(double value, const Numbers& quantiles) {
     return (double(above - quantiles.begin() - 1) + (value - low) / (high - low)) / double(quantiles.size() - 1);
 }
 
-// Twice the smaller tail of each level's residual.
+// Return the two-sided p-value of each level's residual.
 Numbers per_level(const ImageKind& kind, const Numbers& residuals) {
     Numbers tails;
     const auto images = double(kind.images);
@@ -109,13 +110,13 @@ std::string one_decimal(double value, const char* format = "%.1f") {
     return text.data();
 }
 
-// The number of the residual that is farthest from 0.
+// Return the index of the residual that is farthest from 0.
 std::size_t farthest(const Numbers& residuals) {
     const auto is_nearer = [](double a, double b) { return std::abs(a) < std::abs(b); };
     return std::size_t(std::max_element(residuals.begin(), residuals.end(), is_nearer) - residuals.begin());
 }
 
-// Of a statistic of latents, by its number: blocks z[i, j] of level 0 come first.
+// Return the name of a statistic of latents. `number` counts through all blocks z[i, j], those of level j = 0 first.
 std::string statistic_name(std::size_t number, std::size_t levels) {
     std::size_t block = number / statistic_names.size(), level = 0;
     while (block >= levels - level) block -= levels - level++;
@@ -173,9 +174,9 @@ double distance_of(const Reference& reference, const Numbers& measures, const Co
 
 void check_alpha(double alpha, const Reference& reference) {
     if (reference.smallest() < alpha && alpha < 1) return;
-    throw InputError("min_typicality: in the smallest group of calibration's images nothing is below " +
-                     std::to_string(reference.smallest()) + ": wanted more than that and less than 1, got " +
-                     std::to_string(alpha) + ": give a larger one, or calibrate with more photographs");
+    throw InputError("min_typicality must be above " + std::to_string(reference.smallest()) + " and below 1; got " +
+                     std::to_string(alpha) + ". In the smallest group of the calibration images no "
+                     "typicality can be lower: use a larger min_typicality, or calibrate with more photographs");
 }
 
 std::string reason(const Typicality& found) {

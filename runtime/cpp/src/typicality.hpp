@@ -1,4 +1,5 @@
-// How typical an image is of what a calibration saw: a p-value, from all that was measured of the image.
+// Typicality of an image: a p-value under the distribution of the calibration images. typicality.py has the same in
+// Python; docs/reference/computation.md specifies it.
 #pragma once
 
 #include <array>
@@ -14,30 +15,31 @@ namespace caflow::runtime {
 
 using Covariates = std::array<double, covariate_count>;
 
-// Of one image of n levels and K measures. NaN of a kind or group that the calibration does not know.
+// Typicality of one image, for n levels and K measures. NaN or empty if the calibration has no images of its kind
+// (coloured or grey); `value` is also NaN if the calibration has no group for its size and complexity.
 struct Typicality {
-    double value = std::numeric_limits<double>::quiet_NaN();  // share of its group's images that are no more typical
-    Numbers per_level;  // (n) the same of each level's bits/dim by themselves, in both directions
-    Numbers residuals;  // (n) bits/dim above what is expected, in standard deviations
-    Numbers latents;    // (K − n) the same of statistics of latents
+    double value = std::numeric_limits<double>::quiet_NaN();  // fraction of the group that is at most as typical
+    Numbers per_level;  // (n) two-sided p-value of each level's bits/dim alone
+    Numbers residuals;  // (n) residuals of bits/dim, in standard deviations; negative: more likely than expected
+    Numbers latents;    // (K − n) residuals of the statistics of latents; empty for samples
     std::string group;  // such as "coloured, small, plain"
 
-    bool is_judged() const;
+    bool is_judged() const;  // whether `value` is known
 };
 
-// Three measures of a condition's complexity, and the size of its target, all as base-2 logarithms.
+// Return three measures of a condition's complexity and the size of its target in pixels, all as base-2 logarithms.
 Covariates covariates(const Image& condition, std::int64_t scale);
 
-// Of an image with those measures and that condition's covariates.
+// Return the typicality of an image with these measures, (K), and the covariates `given` of its condition.
 Typicality typicality(const Reference& reference, const Numbers& measures, const Covariates& given);
 
-// Mahalanobis' distance from what is typical; NaN where the image's kind is not known.
+// Return the Mahalanobis distance of an image from its expected measures; NaN if the image's kind is not known.
 double distance_of(const Reference& reference, const Numbers& measures, const Covariates& given);
 
-// Whether anything can be of less typicality than α; an InputError if not.
+// Check that some typicality can be below α in every group, so that images can be rejected. Throws an InputError.
 void check_alpha(double alpha, const Reference& reference);
 
-// What is untypical of an image, for people.
+// Return why an image is untypical, or why it cannot be judged, as a text for people.
 std::string reason(const Typicality& found);
 
 }  // namespace caflow::runtime

@@ -1,4 +1,4 @@
-// Takes the place of the GPU sources where the library is built without TensorRT.
+// Replaces the GPU sources if the library is built without TensorRT.
 #include "backend.hpp"
 #include "errors.hpp"
 
@@ -6,8 +6,8 @@ namespace caflow::runtime {
 
 std::unique_ptr<Backend> open_tensorrt(const std::filesystem::path&, const Manifest&) {
     throw BackendError(
-        "wanted TensorRT, this library was built without it: configure it with -DCAFLOW_TENSORRT=ON, where TensorRT's "
-        "headers and the CUDA toolkit are");
+        "the backend requires TensorRT, but this library was built without it: configure it with -DCAFLOW_TENSORRT=ON "
+        "on a machine with TensorRT's headers and the CUDA toolkit");
 }
 
 }  // namespace caflow::runtime

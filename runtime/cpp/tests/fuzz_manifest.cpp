@@ -1,4 +1,4 @@
-// libFuzzer on the manifest reader: whatever a manifest holds, it is read or refused.
+// libFuzzer target of the manifest reader: any text must be read or refused with a BundleError.
 #include <cstdint>
 #include <string_view>
 

@@ -1,4 +1,4 @@
-/* A thousand calls, of every kind, don't grow the process. */
+/* Checks that a thousand calls of every kind do not increase the memory of the process. */
 #include <caflow/caflow.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +44,7 @@ static void call(caflow_model *model, unsigned seed) {
     check(caflow_draw_frame(stream, &condition, &results));
     caflow_free_results(results);
     caflow_close_stream(stream);
-    condition.stride = 1; /* refused */
+    condition.stride = 1; /* not valid: the call must fail */
     if (caflow_sample(model, &condition, 1, &options, &results) != CAFLOW_ERROR_INPUT || results) exit(1);
 }
 

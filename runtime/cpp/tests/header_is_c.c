@@ -1,4 +1,4 @@
-/* The header is C, and what it says about errors holds. */
+/* Checks that the header is valid C, and that errors behave as it says. */
 #include <caflow/caflow.h>
 #include <stdio.h>
 #include <string.h>

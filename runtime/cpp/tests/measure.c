@@ -1,7 +1,7 @@
-/* What one process costs, for benchmarks/cpp.py:
+/* Measures one process, for benchmarks/cpp.py:
  *     measure BUNDLE HEIGHT WIDTH RGB SAMPLES THREADS
- * RGB is a file of the condition's bytes. Prints the seconds from the start to the first result; then for each line that
- * it is given those of another call; at the end its peak memory in MB. */
+ * RGB is a file with the bytes of the condition. Prints the seconds from the start to the first result. For each line
+ * of standard input, it makes another call and prints its seconds. At the end it prints its peak memory in MB. */
 #include <caflow/caflow.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* Where memory runs out the library goes on with half the pixel budget, with the same result. */
+/* Checks that the library halves the pixel budget when memory runs out, and computes the same result. */
 #include <caflow/caflow.h>
 #include <math.h>
 #include <stdio.h>
@@ -14,6 +14,7 @@ static void check(caflow_status status) {
     exit(1);
 }
 
+/* Limit the memory of the process to its present size plus `bytes`; 0 removes the limit. */
 static void leave(size_t bytes) {
     long pages = 0;
     FILE *file = fopen("/proc/self/statm", "r");

@@ -1,4 +1,4 @@
-// A bundle with engines of the fake TensorRT, and what a test must leave behind.
+// Helpers for tests on the fakes: a bundle with engines of the fake TensorRT, and checks of what a test leaves behind.
 #pragma once
 
 #include <NvInferVersion.h>
@@ -21,8 +21,8 @@ namespace on_fakes {
 
 namespace fs = std::filesystem;
 
-constexpr int most_rows = 8, most_side = 64;      // of the engines' first profile
-constexpr int fewer_rows = 2, smaller_side = 32;  // and of the second one
+constexpr int most_rows = 8, most_side = 64;      // limits of the engines' first profile
+constexpr int fewer_rows = 2, smaller_side = 32;  // limits of the second profile
 
 constexpr int overlap = 16;
 
@@ -34,7 +34,7 @@ inline std::string version() {
     return text;
 }
 
-// A copy of the bundle of the tests, whose engines compute its own graphs. Gone at the end.
+// Temporary copy of the test bundle with fake engines, which compute the bundle's own graphs. It is removed at the end.
 class Bundle {
   public:
     Bundle() {
@@ -89,8 +89,8 @@ inline caflow::Model open_model(const std::string& backend = "tensorrt", std::ui
     return caflow::Model(bundle().folder.string(), {backend, "", pixel_budget, overlap, 1});
 }
 
-// A test uses the fakes as they must be used, frees all that it takes, and leaves the GPU of the thread, which is an
-// application's, as it was.
+// Checks, at the end of a test, that the fakes saw no wrong use, that everything was freed, and that the thread's
+// current GPU is still the one that the application had chosen.
 class Clean {
   public:
     Clean() {
@@ -107,7 +107,7 @@ class Clean {
     }
 };
 
-// A smooth image, as photographs are.
+// Smooth RGB image, similar to a photograph.
 class Picture {
   public:
     Picture(std::size_t height, std::size_t width, double phase) : height_(height), width_(width) {
@@ -131,7 +131,7 @@ inline caflow::DrawOptions draw(std::uint32_t samples, std::uint32_t seed = 0) {
     return options;
 }
 
-// The same samples, pixel by pixel, with the same likelihoods.
+// Check that both results have the same samples, with equal likelihoods and almost equal pixels.
 inline void check_same(const caflow::Results& ours, const caflow::Results& expected) {
     REQUIRE(ours.size() == expected.size());
     for (std::size_t k = 0; k < ours.size(); ++k) {

@@ -1,8 +1,8 @@
-// Reads many manifests and ONNX files in one process, and says of each what it means: read_cases FILE
+// Reads many manifests and ONNX files in one process and prints how each was understood. Usage: read_cases FILE
 //
-// The file holds cases one after the other: the letter m (a manifest) or g (an ONNX file), the length of its text as
-// eight bytes, the lowest first, and the text. A line for each is printed: null where it is refused, else what was
-// understood, as JSON.
+// FILE contains the cases one after the other: the letter m (a manifest) or g (an ONNX file), the length of the text as
+// eight bytes, lowest first, and the text. The program prints one line of JSON for each case: null if the case is
+// refused, otherwise its contents.
 #include <cstdint>
 #include <fstream>
 #include <iostream>
@@ -49,7 +49,7 @@ json shown(const Manifest& manifest) {
 json meaning(char kind, std::string_view text) {
     try {
         if (kind == 'm') return shown(parse_manifest(text, "bundle/manifest.json"));
-        json files = json::array();  // which may be no UTF-8
+        json files = json::array();  // as lists of bytes, because names may be invalid UTF-8
         for (const std::string& file : external_files(text)) files.push_back(std::vector<std::uint8_t>(file.begin(), file.end()));
         return files;
     } catch (const BundleError&) {

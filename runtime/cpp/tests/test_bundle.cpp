@@ -28,7 +28,7 @@ const std::map<std::string, Kind> kinds{
     {"UnlistedFile", Kind::UnlistedFile},   {"BrokenGraph", Kind::BrokenGraph},
 };
 
-// Bundles that Python's reader refuses, or "".
+// Return the folder of the bundles that Python's reader refuses, or "" if there is none.
 std::string cases() {
     const char* data = std::getenv("CAFLOW_TEST_DATA");
     return data && *data ? std::string(data) + "/bundles" : "";
@@ -48,8 +48,9 @@ TEST_CASE("a bundle is read") {
     CHECK_FALSE(manifest.find_graph("decode_2"));
 }
 
-// Each folder holds a bundle and a text: the kinds of error that are right, in a line, then what the message says.
-TEST_CASE("what Python refuses is refused, in the same way" * doctest::skip(cases().empty())) {
+// Each folder contains a bundle and the file expected.txt: a line with the correct kinds of error, and a line with a
+// regular expression for the message.
+TEST_CASE("bundles that Python refuses are refused with the same kind of error" * doctest::skip(cases().empty())) {
     std::size_t count = 0;
     for (const auto& entry : fs::directory_iterator(cases())) {
         const std::string name = entry.path().filename().string();
@@ -62,7 +63,7 @@ TEST_CASE("what Python refuses is refused, in the same way" * doctest::skip(case
         ++count;
         try {
             verify_files(folder, read_manifest(folder));
-            FAIL_CHECK("it was read");
+            FAIL_CHECK("the bundle was read without an error");
         } catch (const BundleError& error) {
             CAPTURE(error.what());
             std::istringstream names(allowed);

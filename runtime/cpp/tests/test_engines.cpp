@@ -21,13 +21,13 @@ fs::path new_folder() {
     return name;
 }
 
-// A folder with sets of engines, gone at the end.
+// Bundle in a temporary folder with engine sets. The folder is removed at the end.
 class Bundle {
   public:
     Bundle() : folder(new_folder()) { std::ofstream(folder / "manifest.json") << "{}"; }
     ~Bundle() { fs::remove_all(folder); }
 
-    // A set that runs here, but for what `changes` says.
+    // Add a set that fits the machine `here`, except for the fields in `changes`.
     void add(const std::string& name, const nlohmann::json& changes = nlohmann::json::object()) const {
         nlohmann::json set{
             {"format", "caflow-engines"},
@@ -60,7 +60,7 @@ class Bundle {
 
 TEST_SUITE_BEGIN("engines");
 
-TEST_CASE("the set that was built for the GPU is found, with its sizes") {
+TEST_CASE("the set for this kind of GPU is found, with its profiles") {
     const Bundle bundle;
     bundle.add("other", {{"compute_capability", "12.0"}});
     bundle.add("this");
@@ -71,7 +71,7 @@ TEST_CASE("the set that was built for the GPU is found, with its sizes") {
     CHECK(set.profiles.at(0).width == 512);
 }
 
-TEST_CASE("one that was built on that GPU is taken before one for all of its kind") {
+TEST_CASE("a set for exactly this GPU is preferred to one for its compute capability") {
     const Bundle bundle;
     bundle.add("a");
     bundle.add("b", {{"gpu", here.gpu}});
@@ -79,13 +79,13 @@ TEST_CASE("one that was built on that GPU is taken before one for all of its kin
     CHECK(bundle.find().folder.filename() == "b");
 }
 
-TEST_CASE("a version is that of the library, whatever its package adds") {
+TEST_CASE("the version of TensorRT's package may have more parts than that of the library") {
     const Bundle bundle;
     bundle.add("one", {{"version", "1.7.1.116.post1"}});
     CHECK(bundle.find().version == "1.7.1.116.post1");
 }
 
-TEST_CASE("what does not fit is named and not taken") {
+TEST_CASE("a set that does not fit is not used, and the message says why") {
     const auto refuses = [](const char* why, const nlohmann::json& changes) {
         const Bundle bundle;
         bundle.add("one", changes);
@@ -95,21 +95,21 @@ TEST_CASE("what does not fit is named and not taken") {
     refuses("for compute capability 12.0)", {{"compute_capability", "12.0"}});
     refuses("for NVIDIA A10)", {{"gpu", "NVIDIA A10"}});
     refuses("built from another export of the model)", {{"manifest_sha256", "0"}});
-    refuses("built by TensorRT-RTX 1.6.0.1, here is TensorRT-RTX 1.7.1.116)", {{"version", "1.6.0.1"}});
-    refuses("built by TensorRT-RTX 1.7.1.1160,", {{"version", "1.7.1.1160"}});
-    refuses("built by TensorRT 1.7.1.116,", {{"flavor", "tensorrt"}});
+    refuses("built with TensorRT-RTX 1.6.0.1, but this machine has TensorRT-RTX 1.7.1.116)", {{"version", "1.6.0.1"}});
+    refuses("built with TensorRT-RTX 1.7.1.1160,", {{"version", "1.7.1.1160"}});
+    refuses("built with TensorRT 1.7.1.116,", {{"flavor", "tensorrt"}});
     const auto with_file = [](const char* path, int bytes) {
         return nlohmann::json{
             {"engines", {{{"graph", "encode"}, {"file", {{"path", path}, {"bytes", bytes}, {"sha256", ""}}}}}}};
     };
-    refuses("a is missing or cut off)", with_file("a", 5));
-    refuses("b is missing or cut off)", with_file("b", 4));
+    refuses("a is missing or truncated)", with_file("a", 5));
+    refuses("b is missing or truncated)", with_file("b", 4));
     const Bundle none;
     CHECK_THROWS_WITH_AS(none.find(), doctest::Contains("has no engines for this NVIDIA GeForce RTX 3090"),
                          BackendError);
 }
 
-TEST_CASE("descriptions that are no such thing, and files outside, are named") {
+TEST_CASE("the message names invalid descriptions, and files outside of the bundle") {
     const Bundle bundle;
     bundle.add("climbs",
                {{"engines", {{{"graph", "encode"}, {"file", {{"path", "../a"}, {"bytes", 4}, {"sha256", ""}}}}}}});
@@ -117,7 +117,7 @@ TEST_CASE("descriptions that are no such thing, and files outside, are named") {
     bundle.add("newer", {{"format_version", 2}});
     bundle.add("text");
     std::ofstream(bundle.folder / "engines" / "text" / "engines.json") << "not JSON";
-    for (const char* part : {"is not a path inside", "unknown", "wanted 1", "not JSON"}) {
+    for (const char* part : {"is not a path inside", "unknown", "expected 1", "not valid JSON"}) {
         CHECK_THROWS_WITH_AS(bundle.find(), doctest::Contains(part), BackendError);
     }
 }

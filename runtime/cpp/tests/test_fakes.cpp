@@ -1,4 +1,4 @@
-// The fakes themselves: each wrong use is noticed.
+// Tests of the fakes themselves: they must detect each wrong use.
 #include <cuda_runtime_api.h>
 #include <doctest/doctest.h>
 #include <sys/wait.h>
@@ -12,7 +12,7 @@
 
 namespace {
 
-// Streams, a pool and two pieces of memory, one of them pinned.
+// Two streams, a memory pool, memory of the GPU and pinned memory.
 class Gpu {
   public:
     Gpu() {
@@ -62,7 +62,7 @@ void check_fault(const char* part) {
 
 TEST_SUITE_BEGIN("fakes");
 
-TEST_CASE("nothing is done before somebody waits") {
+TEST_CASE("work is done only when somebody waits for it") {
     Gpu gpu;
     std::memset(gpu.host, 1, Gpu::bytes);
     CHECK(gpu.up(gpu.one) == cudaSuccess);
@@ -73,7 +73,7 @@ TEST_CASE("nothing is done before somebody waits") {
     CHECK(static_cast<unsigned char*>(gpu.host)[Gpu::bytes - 1] == 1);
 }
 
-TEST_CASE("the host changes what is still to be copied") {
+TEST_CASE("the host changes memory before its copy is done") {
     Gpu gpu;
     std::memset(gpu.host, 1, Gpu::bytes);
     gpu.up(gpu.one);
@@ -82,7 +82,7 @@ TEST_CASE("the host changes what is still to be copied") {
     check_fault("the host changed");
 }
 
-TEST_CASE("streams that nobody ordered") {
+TEST_CASE("two streams use the same memory without synchronization") {
     Gpu gpu;
     gpu.up(gpu.one);
     gpu.down(gpu.two);
@@ -99,10 +99,10 @@ TEST_CASE("streams that nobody ordered") {
     cudaEventDestroy(event);
 }
 
-TEST_CASE("memory that is too small, was freed, or is not the GPU's") {
+TEST_CASE("memory that is too small, was freed, or does not belong to the GPU") {
     Gpu gpu;
     CHECK(gpu.up(gpu.one, Gpu::bytes + 1) != cudaSuccess);
-    CHECK(fake::take_faults().size() == 2);  // the pinned memory is too small, too
+    CHECK(fake::take_faults().size() == 2);  // one for the GPU's memory, one for the pinned memory
     CHECK(cudaMemcpyAsync(gpu.host, gpu.host, 1, cudaMemcpyHostToDevice, gpu.one) != cudaSuccess);
     check_fault("not in memory of the GPU");
     cudaFreeAsync(gpu.device, gpu.one);
@@ -122,7 +122,7 @@ TEST_CASE("pinned memory that is freed while it is copied") {
     REQUIRE(cudaMallocHost(&gpu.host, Gpu::bytes) == cudaSuccess);
 }
 
-TEST_CASE("a graph is recorded, not done, and repeated; what it uses must still be there") {
+TEST_CASE("a graph is recorded without being run, and replayed; the objects it uses must still exist") {
     Gpu gpu;
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t instance = nullptr;
@@ -143,13 +143,13 @@ TEST_CASE("a graph is recorded, not done, and repeated; what it uses must still 
     cudaFreeAsync(gpu.device, gpu.one);
     gpu.device = nullptr;
     CHECK(cudaGraphLaunch(instance, gpu.one) != cudaSuccess);
-    check_fault("uses what is gone");
+    check_fault("uses an object that no longer exists");
     cudaGraphExecDestroy(instance);
     CHECK(cudaGraphExecDestroy(instance) != cudaSuccess);
     check_fault("for the second time");
 }
 
-TEST_CASE("another GPU, and what is left") {
+TEST_CASE("calls for the application's GPU and objects that are never freed are detected") {
     Gpu gpu;
     cudaSetDevice(1);
     void* left = nullptr;
@@ -161,7 +161,7 @@ TEST_CASE("another GPU, and what is left") {
     CHECK(fake::alive().size() == 5);
 }
 
-TEST_CASE("a call fails by its number") {
+TEST_CASE("a call fails if its number was chosen") {
     Gpu gpu;
     fake::fail_call(2);
     CHECK(cudaStreamSynchronize(gpu.one) == cudaSuccess);
@@ -171,7 +171,7 @@ TEST_CASE("a call fails by its number") {
     fake::fail_none();
 }
 
-TEST_CASE("the host that reads the GPU's memory dies") {
+TEST_CASE("a process that reads the GPU's memory on the host crashes") {
     Gpu gpu;
     const pid_t child = fork();
     if (child == 0) {

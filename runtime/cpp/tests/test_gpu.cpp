@@ -1,9 +1,8 @@
-// The GPU code with fakes of CUDA and TensorRT, whose engines compute the bundle's own graphs on the CPU: results must
-// be those of the CPU's backend.
+// Tests of the GPU code with fakes of CUDA and TensorRT. The fake engines compute the bundle's own graphs on the CPU,
+// so the results must be equal to those of the CPU backend.
 //
-// They show a wrong order, shape, address or lifetime, and a missing wait. They cannot show whether real engines are
-// accurate, what real CUDA and TensorRT do besides what their documentation promises, what runs at the same time and
-// how long that takes, nor anything of TensorRT-RTX.
+// These tests detect a wrong order, shape, address or lifetime, and a missing wait. They do not cover the accuracy of
+// real engines, undocumented behaviour of CUDA and TensorRT, work that runs at the same time, speed, and TensorRT-RTX.
 #include <doctest/doctest.h>
 
 #include <cstring>
@@ -30,7 +29,7 @@ const caflow::Model& cpu() {
 
 TEST_SUITE_BEGIN("gpu");
 
-TEST_CASE("samples, their likelihoods and scores are those of the CPU, also of chains that are repeated") {
+TEST_CASE("samples, likelihoods and scores are equal to those of the CPU, also when chains are replayed") {
     const Clean clean;
     const caflow::Model gpu = open_model();
     CHECK(gpu.info().backend == std::string("tensorrt fp32 on Fake GPU"));
@@ -41,13 +40,13 @@ TEST_CASE("samples, their likelihoods and scores are those of the CPU, also of c
         check_same(gpu.best_of(wide.view(), options), cpu().best_of(wide.view(), options));
         check_same(gpu.sample(first.view(), options), cpu().sample(first.view(), options));
     }
-    CHECK(fake::calls_of("cudaGraphLaunch") >= 6);  // else no chain was repeated
+    CHECK(fake::calls_of("cudaGraphLaunch") >= 6);  // otherwise no chain was replayed
     const caflow::Results best = cpu().best_of(first.view(), draw(2));
     const caflow::Image target = best[0].view();
     check_same(gpu.score(target, first.view(), true), cpu().score(target, first.view(), true));
 }
 
-TEST_CASE("options that choose the noise, and rows that are dropped on the host") {
+TEST_CASE("options that choose the noise, and rows that are dropped in host memory") {
     const Clean clean;
     const caflow::Model gpu = open_model();
     caflow::DrawOptions options = draw(4, 4'000'000'000);
@@ -59,7 +58,7 @@ TEST_CASE("options that choose the noise, and rows that are dropped on the host"
     for (int k = 0; k < 3; ++k) check_same(gpu.best_of(wide.view(), options), cpu().best_of(wide.view(), options));
 }
 
-TEST_CASE("more rows and larger images than the engines take are cut") {
+TEST_CASE("larger batches and images than the engines accept are cut") {
     const Clean clean;
     const caflow::Model gpu = open_model(), tiled = open_model("cpu", most_side * most_side);
     const auto many = draw(2 * most_rows + 1);
@@ -67,7 +66,7 @@ TEST_CASE("more rows and larger images than the engines take are cut") {
     for (int k = 0; k < 2; ++k) check_same(gpu.best_of(large.view(), draw(2)), tiled.best_of(large.view(), draw(2)));
 }
 
-TEST_CASE("many shapes in turn: the oldest recording is dropped") {
+TEST_CASE("with many shapes in turn, the oldest recording is dropped") {
     const Clean clean;
     const caflow::Model gpu = open_model();
     for (int round = 0; round < 3; ++round) {
@@ -98,7 +97,7 @@ TEST_CASE("threads share a model") {
     }
 }
 
-TEST_CASE("where memory runs out, smaller batches do") {
+TEST_CASE("when memory runs out, smaller batches succeed") {
     const Clean clean;
     const caflow::Model gpu = open_model();
     const caflow::Results expected = cpu().best_of(first.view(), draw(most_rows));
@@ -111,7 +110,7 @@ TEST_CASE("where memory runs out, smaller batches do") {
     CHECK(gpu.info().pixel_budget < before);
 }
 
-TEST_CASE("contexts get memory that the pool kept for later") {
+TEST_CASE("contexts can use memory that the pool kept") {
     const Clean clean;
     const caflow::Model gpu = open_model();
     gpu.best_of(first.view(), draw(8));
@@ -120,7 +119,7 @@ TEST_CASE("contexts get memory that the pool kept for later") {
     CHECK(fake::calls_of("cudaMemPoolTrimTo") > 0);
 }
 
-TEST_CASE("what a graph gave outlives the backend") {
+TEST_CASE("outputs of a graph may outlive the backend") {
     const Clean clean;
     const auto manifest = caflow::runtime::read_manifest(bundle().folder);
     const Array condition = caflow::runtime::make_array({1, 4, 4, 3}, std::vector<std::uint8_t>(48, 100));

@@ -1,6 +1,7 @@
-// Every call of CUDA and TensorRT fails once, by its number; and as where a GPU is lost, all calls from one on.
+// Tests of failures: each call of CUDA and TensorRT fails once, chosen by its number; or all calls from one on fail, as
+// if the GPU was lost.
 //
-// The fakes fail as documented, at the call itself. They cannot show what a real driver does after that.
+// The fakes fail at the call itself, as documented. Real drivers may behave differently after a failure.
 #include <doctest/doctest.h>
 
 #include <optional>
@@ -17,7 +18,7 @@ struct Scenario {
     std::optional<caflow::Model> model;
     std::vector<caflow::Results> results;
 
-    // A chain that comes three times is run, recorded and repeated; a score runs the other graphs.
+    // A chain that is called three times is run, recorded and replayed. The score runs the other graphs.
     void run() {
         if (!model) model = open_model();
         for (std::uint32_t seed = 0; seed < 3; ++seed) results.push_back(model->best_of(picture.view(), draw(1, seed)));
@@ -45,8 +46,8 @@ std::size_t calls_of_scenario() {
     return fake::calls();
 }
 
-// What it says, and that it says so: what failed, and why in the words of the fakes, or that memory ran out for the
-// smallest tile. Empty where nothing was thrown.
+// Run the scenario and return the message of its exception, or "" if nothing is thrown. Check that the message contains
+// the reason from the fakes, or says that memory ran out for the smallest tile.
 std::string message_of(Scenario& scenario) {
     try {
         scenario.run();
@@ -56,7 +57,7 @@ std::string message_of(Scenario& scenario) {
         const bool ran_out = dynamic_cast<const caflow::OutOfMemory*>(&error);
         CHECK_MESSAGE((ran_out || dynamic_cast<const caflow::BackendError*>(&error)), message);
         const bool says_why = message.find("fake ") != std::string::npos ||
-                              (ran_out && message.find("less holds no tile") != std::string::npos);
+                              (ran_out && message.find("does not allow tiles") != std::string::npos);
         CHECK_MESSAGE(says_why, message);
         return message;
     }
@@ -66,7 +67,7 @@ std::string message_of(Scenario& scenario) {
 
 TEST_SUITE_BEGIN("gpu_failures");
 
-TEST_CASE("a call that fails is an error or makes no difference, and the next try succeeds") {
+TEST_CASE("a failed call is an error or makes no difference, and the next attempt succeeds") {
     const Clean clean;
     const std::size_t calls = calls_of_scenario();
     std::size_t thrown = 0;
@@ -90,7 +91,7 @@ TEST_CASE("a call that fails is an error or makes no difference, and the next tr
     CHECK(thrown > calls / 4);
 }
 
-TEST_CASE("where the GPU is lost, it is an error, and all is freed") {
+TEST_CASE("a lost GPU is an error, and everything is freed") {
     const Clean clean;
     const std::size_t calls = calls_of_scenario();
     for (std::size_t number = 1; number <= calls; number += 10) {
@@ -98,7 +99,7 @@ TEST_CASE("where the GPU is lost, it is an error, and all is freed") {
         fake::fail_all_from(number);
         const std::string message = message_of(scenario);
         INFO("from call ", number, " of ", calls, " on: ", message);
-        if (message.empty()) check_same(scenario.results);  // the first one to fail is of the end
+        if (message.empty()) check_same(scenario.results);  // only calls at the very end failed
         scenario.model.reset();
         Clean::check();
     }

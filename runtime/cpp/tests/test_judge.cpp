@@ -1,4 +1,5 @@
-// What Python says of the same images, in the files that tests/cpp_data.py wrote.
+// Compares consistencies, covariates, statistics and scene cuts with those of Python, from files that tests/cpp_data.py
+// writes.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -46,7 +47,7 @@ Model model_of(const json& one) {
 
 TEST_SUITE_BEGIN("judge" * doctest::skip(has_none()));
 
-TEST_CASE("consistency is Python's for every task") {
+TEST_CASE("the consistency is equal to Python's for every task") {
     for (const json& one : read("consistencies.json")) {
         const Model model = model_of(one);
         CAPTURE(one["task"].get<std::string>());
@@ -56,7 +57,7 @@ TEST_CASE("consistency is Python's for every task") {
     }
 }
 
-TEST_CASE("covariates of conditions are Python's") {
+TEST_CASE("covariates of conditions are equal to Python's") {
     for (const json& one : read("consistencies.json")) {
         const Covariates ours = covariates(image_of(one["condition"]), one["scale"]);
         const auto wanted = one["covariates"]["values"].get<std::vector<double>>();
@@ -65,7 +66,7 @@ TEST_CASE("covariates of conditions are Python's") {
     }
 }
 
-TEST_CASE("statistics of latents are Python's, in tiles that overlap and reach into the padding") {
+TEST_CASE("statistics of latents are equal to Python's, for overlapping tiles with padding") {
     const json all = read("latents.json");
     LatentStatistics statistics(all["channels"]);
     const auto axis_of = [](const json& axis) { return Axis{axis["start"], axis["weights"]}; };
@@ -89,7 +90,7 @@ TEST_CASE("statistics of latents are Python's, in tiles that overlap and reach i
     }
 }
 
-TEST_CASE("what is projected is Python's, but for rounding") {
+TEST_CASE("projected images are equal to Python's, up to rounding") {
     for (const json& one : read("consistencies.json")) {
         if (!one.contains("projected")) continue;
         const Image wanted = image_of(one["projected"]), condition = image_of(one["condition"]);
@@ -104,12 +105,12 @@ TEST_CASE("what is projected is Python's, but for rounding") {
     }
 }
 
-TEST_CASE("a task that does not say how conditions are made is refused") {
+TEST_CASE("a task that does not define how conditions are made is refused") {
     CHECK_THROWS_AS(check_has_consistency({"image-to-image", {}, 1, 8, 2, 3, {}}), InputError);
     CHECK_THROWS_AS(check_has_consistency({"sketch", {}, 2, 8, 2, 3, {}}), InputError);
 }
 
-TEST_CASE("scenes are cut where Python cuts them") {
+TEST_CASE("scene cuts are equal to Python's") {
     SceneCuts cuts;
     std::size_t count = 0;
     for (const json& one : read("scenes.json")) {

@@ -21,7 +21,7 @@ const caflow::Model& model() {
     return model;
 }
 
-// A smooth image, as photographs are.
+// Return a smooth RGB image, similar to a photograph.
 std::vector<std::uint8_t> smooth(std::size_t height, std::size_t width, double phase) {
     std::vector<std::uint8_t> rgb;
     for (std::size_t k = 0; k < height * width * 3; ++k) {
@@ -51,7 +51,7 @@ caflow::DrawOptions samples(std::uint32_t count) {
 
 TEST_SUITE_BEGIN("model");
 
-TEST_CASE("the model says what it is") {
+TEST_CASE("caflow_info describes the model") {
     const caflow_model_info info = model().info();
     CHECK(info.task == std::string("super-resolution"));
     CHECK(info.backend == std::string("onnxruntime cpu"));
@@ -60,7 +60,7 @@ TEST_CASE("the model says what it is") {
     CHECK(info.pixel_budget == 1 << 20);
 }
 
-TEST_CASE("the best is the first of all samples, and a sample is the same in any batch and whatever N is") {
+TEST_CASE("the best sample is the first of all samples, and a sample does not depend on the batch or on N") {
     const caflow::Results all = model().sample({first, second}, samples(4));
     REQUIRE(all.size() == 8);
     const caflow::Results best = model().best_of({first, second}, samples(4));
@@ -75,7 +75,7 @@ TEST_CASE("the best is the first of all samples, and a sample is the same in any
     }
 }
 
-TEST_CASE("a result is whole") {
+TEST_CASE("a result has all of its parts, and they are consistent with each other") {
     caflow::DrawOptions options = samples(2);
     options.with_pixels = options.with_likelihood_maps = true;
     const caflow::Results best = model().best_of(first, options);
@@ -98,7 +98,7 @@ TEST_CASE("a result is whole") {
     CHECK(std::isfinite(scored[0].log_likelihood()));
 }
 
-TEST_CASE("rows of an image may lie apart") {
+TEST_CASE("rows of an image may have gaps") {
     std::vector<std::uint8_t> wide(side * (3 * side + 5));
     for (std::size_t y = 0; y < side; ++y) {
         std::memcpy(&wide[y * (3 * side + 5)], &first_rgb[y * 3 * side], 3 * side);
@@ -107,7 +107,7 @@ TEST_CASE("rows of an image may lie apart") {
     CHECK(same(apart[0], model().best_of(first, samples(2))[0]));
 }
 
-TEST_CASE("options change what they say") {
+TEST_CASE("options have their documented effects") {
     const caflow::Results plain = model().best_of(first, samples(2));
     caflow::DrawOptions seeded = samples(2), framed = samples(2), cold = samples(2), per_level = samples(2);
     seeded.seed = framed.frame = 1;
@@ -129,8 +129,8 @@ TEST_CASE("options change what they say") {
     CHECK(model().best_of(first, pruned).size() == 1);
 }
 
-TEST_CASE("a stream keeps a scene's sample, and chooses anew where another begins") {
-    caflow::Stream stream = caflow::Model(folder(), {"cpu", "", 0, 0, 1}).open_stream(samples(4));  // it outlives both
+TEST_CASE("a stream keeps the sample of a scene, and chooses again when another scene begins") {
+    caflow::Stream stream = caflow::Model(folder(), {"cpu", "", 0, 0, 1}).open_stream(samples(4));  // outlives model
     std::vector<std::uint8_t> dark_rgb(first_rgb.size(), 10);
     const caflow::Image dark = caflow::view(dark_rgb.data(), side, side);
     std::size_t number = 0;
@@ -184,7 +184,7 @@ TEST_CASE("verdicts") {
 TEST_CASE("eight threads share one handle") {
     const caflow::Results expected = model().best_of({first, second}, samples(3));
     const caflow::Results scored = model().score(expected[0].view(), first);
-    const caflow::Model shared(folder(), {"cpu", "", 0, 0, 1});  // fresh: its graphs are loaded while all ask for them
+    const caflow::Model shared(folder(), {"cpu", "", 0, 0, 1});  // new: threads load its graphs at the same time
     std::vector<std::string> wrong(8);
     std::vector<std::thread> threads;
     for (std::string& failure : wrong) {
@@ -192,10 +192,10 @@ TEST_CASE("eight threads share one handle") {
             try {
                 for (int k = 0; k < 3; ++k) {
                     const caflow::Results best = shared.best_of({first, second}, samples(3));
-                    if (!same(best[0], expected[0]) || !same(best[1], expected[1])) failure = "another best";
+                    if (!same(best[0], expected[0]) || !same(best[1], expected[1])) failure = "the best sample differs";
                     const double nats = shared.score(expected[0].view(), first)[0].log_likelihood();
-                    if (std::abs(nats / scored[0].log_likelihood() - 1) > 1e-6) failure = "another score";
-                    // Each thread has its own last error.
+                    if (std::abs(nats / scored[0].log_likelihood() - 1) > 1e-6) failure = "the score differs";
+                    // Each thread must have its own last error.
                     const std::string name = "nowhere-" + std::to_string(&failure - wrong.data());
                     caflow_model* none = nullptr;
                     if (caflow_open(name.c_str(), nullptr, &none) != CAFLOW_ERROR_BUNDLE) failure = "it opened";
@@ -210,16 +210,16 @@ TEST_CASE("eight threads share one handle") {
     for (const std::string& failure : wrong) CHECK(failure == "");
 }
 
-TEST_CASE("what is wrong is refused, each in its way") {
+TEST_CASE("invalid arguments are refused with their own messages") {
     caflow::DrawOptions options;
     options.temperature = {0.8, 0.8, 0.8};
-    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("temperature: wanted one, or 2"),
+    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("temperature must be one number, or 2"),
                          caflow::InputError);
     options.temperature = {std::numeric_limits<double>::quiet_NaN()};
     CHECK_THROWS_AS(model().best_of(first, options), caflow::InputError);
     options = samples(4);
     options.keep = {4, 5};
-    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("keep: wanted 2 numbers"),
+    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("keep must have 2 numbers"),
                          caflow::InputError);
     options.keep = {4, 2};
     CHECK_THROWS_WITH_AS(model().sample(first, options), doctest::Contains("caflow_best_of"), caflow::InputError);
@@ -227,7 +227,7 @@ TEST_CASE("what is wrong is refused, each in its way") {
     CHECK_THROWS_AS(model().best_of(first, options), caflow::InputError);
     options = samples(4);
     options.samples = 4294967295;
-    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("samples: wanted up to 2^20"),
+    CHECK_THROWS_WITH_AS(model().best_of(first, options), doctest::Contains("samples must be at most 2^20"),
                          caflow::InputError);
     options = samples(4);
     options.first_sample = 4294967295;
@@ -239,9 +239,9 @@ TEST_CASE("what is wrong is refused, each in its way") {
     const std::size_t beyond = std::numeric_limits<std::size_t>::max();
     for (const std::size_t stride : {std::size_t{1} << 31, beyond / 2, beyond / 2 + 1, beyond}) {
         CHECK_THROWS_WITH_AS(model().best_of(caflow::view(first_rgb.data(), side, side, stride)),
-                             doctest::Contains("a stride of 3 width to 2^30 bytes"), caflow::InputError);
+                             doctest::Contains("a stride from 3 * width to 2^30 bytes"), caflow::InputError);
     }
-    CHECK_THROWS_WITH_AS(model().score(first, first), doctest::Contains("wanted 4 times its sides"),
+    CHECK_THROWS_WITH_AS(model().score(first, first), doctest::Contains("must be 4 times as long"),
                          caflow::InputError);
     CHECK_THROWS_AS(model().score({first, first}, first), caflow::InputError);
     CHECK_THROWS_AS(caflow::Model("nowhere"), caflow::BundleError);
@@ -250,19 +250,19 @@ TEST_CASE("what is wrong is refused, each in its way") {
                          doctest::Contains("a smaller overlap or a larger pixel_budget"), caflow::InputError);
 }
 
-TEST_CASE("the backend that is asked for is the one that runs, or it is an error") {
+TEST_CASE("the requested backend runs, or opening the model fails") {
     for (const std::string backend : {"cuda", "tensorrt-provider", "tensorrt"}) {
         try {
             const caflow::Model opened(folder(), {backend, "", 0, 0, 0});
             const std::string engines = backend == "tensorrt" ? "TensorRT" : "onnxruntime";
             CHECK(std::string(opened.info().backend).find(engines) == 0);
         } catch (const caflow::BackendError& error) {
-            CHECK(std::string(error.what()).find("wanted") == 0);
+            CHECK(std::string(error.what()).find("the backend") == 0);
         }
     }
 }
 
-TEST_CASE("structs of older and newer applications") {
+TEST_CASE("structs of older and newer applications are accepted") {
     caflow_model* handle = nullptr;
     caflow_open_options unset{};
     CHECK(caflow_open(folder().c_str(), &unset, &handle) == CAFLOW_ERROR_INPUT);
@@ -276,7 +276,7 @@ TEST_CASE("structs of older and newer applications") {
     newer.field = 0;
     caflow_open_options older = CAFLOW_OPEN_OPTIONS_INIT;
     older.struct_size = offsetof(caflow_open_options, pixel_budget);
-    older.pixel_budget = 1;  // beyond what an older application has
+    older.pixel_budget = 1;  // beyond the struct of an older application
     for (const caflow_open_options* options : {&older, &newer.known}) {
         REQUIRE(caflow_open(folder().c_str(), options, &handle) == CAFLOW_OK);
         caflow_model_info info = CAFLOW_MODEL_INFO_INIT;
@@ -294,7 +294,7 @@ TEST_CASE("structs of older and newer applications") {
     CHECK(caflow_open(folder().c_str(), nullptr, nullptr) == CAFLOW_ERROR_INPUT);
 }
 
-TEST_CASE("sizes and counts that no application has") {
+TEST_CASE("invalid sizes and counts are refused") {
     caflow_model* handle = nullptr;
     REQUIRE(caflow_open(folder().c_str(), nullptr, &handle) == CAFLOW_OK);
     const caflow_image image = {first_rgb.data(), side, side, 3 * side};
@@ -317,7 +317,7 @@ TEST_CASE("sizes and counts that no application has") {
     for (std::size_t size = 0; size < sizeof(caflow_draw_options); ++size) {
         caflow_draw_options options = CAFLOW_DRAW_OPTIONS_INIT;
         std::memset(reinterpret_cast<unsigned char*>(&options) + sizeof size, 0xFF, sizeof options - sizeof size);
-        options.struct_size = size;  // the fields before its end hold what no call takes
+        options.struct_size = size;  // all fields inside the struct have invalid values
         CHECK(caflow_best_of(handle, &image, 1, &options, &results) ==
               (size == sizeof size ? CAFLOW_OK : CAFLOW_ERROR_INPUT));
         caflow_free_results(results);

@@ -12,7 +12,7 @@ using namespace caflow::runtime;
 
 TEST_SUITE_BEGIN("noise");
 
-TEST_CASE("the generator is Philox4x32-10: the known answers that its authors publish") {
+TEST_CASE("the generator is Philox4x32-10: it returns the known answers that its authors published") {
     constexpr std::uint32_t ones = 0xFFFFFFFF;
     CHECK(philox({0, 0, 0, 0}, {0, 0}) == Words{0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8});
     CHECK(philox({ones, ones, ones, ones}, {ones, ones}) == Words{0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD});
@@ -20,12 +20,12 @@ TEST_CASE("the generator is Philox4x32-10: the known answers that its authors pu
           Words{0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1});
 }
 
-TEST_CASE("a normal is what the specification says") {
+TEST_CASE("a normal number follows the specification") {
     const std::vector<std::int64_t> channels{4, 8};
     const std::vector<float> temperature{1.0f, 0.5f};
     std::vector<float> z(12 * 4 * 8);
     draw_noise({1, 0, 0, 4, 8, 11, 13}, channels, temperature, 9, z.data());
-    // By hand: channel 5 of z[2, 1] at row 3, column 7 of sample 9, seed 11, frame 13.
+    // Expected values for channels 4 and 5 of z[2, 1] at row 3, column 7 of sample 9, seed 11, frame 13.
     const Words words = philox({7, 3, 1 + (2U << 16) + (1U << 24), 9}, {11, 13});
     const double radius = std::sqrt(-2 * std::log((words[0] + 0.5) / 0x1p32));
     const double angle = 2 * std::numbers::pi * words[1] / 0x1p32;
@@ -35,7 +35,7 @@ TEST_CASE("a normal is what the specification says") {
     CHECK(std::abs(z[std::size_t((4 + 5) * 32 + 3 * 8 + 7)] - 0.5f * second) <= 0.5f * step(second));
 }
 
-TEST_CASE("a window is a window of the whole") {
+TEST_CASE("the noise of a window is part of the noise of the whole image") {
     const std::vector<std::int64_t> channels{6, 3};
     const std::vector<float> temperature{1.0f, 1.0f};
     std::vector<float> whole(9 * 50 * 50), part(9 * 7 * 11);
@@ -50,9 +50,9 @@ TEST_CASE("a window is a window of the whole") {
     }
 }
 
-// A line of the file is eight words of a counter's and key's (the last two 0), and the words and normals that Python
-// has.
-TEST_CASE("integers are Python's bit for bit, normals within one float32 step" *
+// Each line of philox.txt has the four words of a counter, the two words of a key, and the four words that Python
+// computes. normals.bin contains normal numbers of Python.
+TEST_CASE("integers are equal to Python's, and normal numbers differ by at most one float32 step" *
           doctest::skip(!std::getenv("CAFLOW_TEST_DATA") || !*std::getenv("CAFLOW_TEST_DATA"))) {
     std::ifstream file(std::string(std::getenv("CAFLOW_TEST_DATA")) + "/philox.txt");
     REQUIRE(file.is_open());
@@ -77,7 +77,7 @@ TEST_CASE("integers are Python's bit for bit, normals within one float32 step" *
     }
 }
 
-TEST_CASE("noise that drifts is Python's, whichever frames are drawn" *
+TEST_CASE("drifting noise is equal to Python's, whichever frames are drawn" *
           doctest::skip(!std::getenv("CAFLOW_TEST_DATA") || !*std::getenv("CAFLOW_TEST_DATA"))) {
     std::vector<float> python(2 * 6 * 8 * 12);
     std::ifstream file(std::string(std::getenv("CAFLOW_TEST_DATA")) + "/drifted.bin", std::ios::binary);
@@ -86,7 +86,7 @@ TEST_CASE("noise that drifts is Python's, whichever frames are drawn" *
     LevelNoise z{1, {6}, {0.5f}, 8, 12, 1, 8, {{5, 7, 0}, {5, 7, 9}}};
     DriftingNoise every(0.9), last(0.9);
     every.restart(0);
-    every.draw_rows(z);  // forgotten
+    every.draw_rows(z);  // restart() discards this noise
     every.restart(3);
     last.restart(3);
     for (z.frame = 3; z.frame < 8; ++z.frame) every.draw_rows(z);

@@ -10,7 +10,7 @@ using namespace caflow::runtime;
 
 TEST_SUITE_BEGIN("tiles");
 
-TEST_CASE("weights are one in the image and none in the padding, whatever the size and the budget") {
+TEST_CASE("weights sum to one in the image and are zero in the padding, for any size and budget") {
     for (const std::int64_t height : {1, 15, 16, 77, 200, 257}) {
         for (const std::int64_t width : {3, 64, 100, 301}) {
             for (const std::int64_t budget : {96 * 96, 128 * 128, 300 * 300}) {
@@ -34,12 +34,12 @@ TEST_CASE("weights are one in the image and none in the padding, whatever the si
     }
 }
 
-TEST_CASE("a budget that leaves nothing but overlap is refused") {
+TEST_CASE("a budget whose tiles would be only overlap is refused") {
     CHECK_THROWS_AS(cut(256, 256, 16, 32 * 32, 16), TooSmall);
     CHECK_NOTHROW(cut(32, 32, 16, 32 * 32, 16));
 }
 
-TEST_CASE("padding reflects without the edge, or repeats it where there is too little") {
+TEST_CASE("padding reflects without repeating the edge, or repeats the edge of a small image") {
     Image image(2, 3);
     std::iota(image.rgb.begin(), image.rgb.end(), std::uint8_t{0});
     const Image padded = pad(image, 4, 5);
@@ -49,7 +49,7 @@ TEST_CASE("padding reflects without the edge, or repeats it where there is too l
     CHECK(padded.row(2)[0] == image.row(1)[0]);
 }
 
-TEST_CASE("a canvas puts windows together, and its map sums to the shares") {
+TEST_CASE("a canvas merges windows, and its map has the same sum as the shares") {
     Canvas canvas(70, 90);
     double given = 0;
     for (const Window& window : cut(70, 90, 16, 48 * 48, 16)) {
@@ -67,7 +67,7 @@ TEST_CASE("a canvas puts windows together, and its map sums to the shares") {
     CHECK(std::accumulate(map.begin(), map.end(), 0.0) == doctest::Approx(given).epsilon(1e-6));
 }
 
-TEST_CASE("runs hold one window shape, and no more rows than the budget") {
+TEST_CASE("a batch has one window shape, and no more pixels than the budget") {
     const std::vector<std::vector<Window>> windows{cut(64, 64, 16, 1 << 14, 16), cut(64, 64, 16, 1 << 14, 16),
                                                    cut(300, 100, 16, 1 << 14, 16)};
     std::vector<std::uint32_t> samples(7);
@@ -85,24 +85,24 @@ TEST_CASE("runs hold one window shape, and no more rows than the budget") {
     CHECK(rows == 7 * (windows[0].size() + windows[1].size() + windows[2].size()));
 }
 
-TEST_CASE("runs keep to what engines take, and what would run at once is said") {
+TEST_CASE("batches fit in the profiles of engines, and the remedy names settings that suffice") {
     const Room room{1 << 20, {{2, 256, 512}, {8, 64, 64}}};
     CHECK(room.largest_sides()->width == 512);
     const auto window = [](std::int64_t height, std::int64_t width) { return cut(height, width, 16, 1 << 20, 16)[0]; };
     CHECK(room.rows(window(64, 64)) == 8);
     CHECK(room.rows(window(80, 64)) == 2);
-    CHECK(room.rows(window(512, 256)) == 1);  // too tall: the engine says so
-    CHECK(room.remedy(9, 64, 48) == "engines of --max-rows 9 --max-size 192");
-    CHECK(room.remedy(1, 300, 600) == "engines of --max-size 600x300");
+    CHECK(room.rows(window(512, 256)) == 1);  // too tall for all profiles: the engine refuses this row
+    CHECK(room.remedy(9, 64, 48) == "engines built with --max-rows 9 --max-size 192");
+    CHECK(room.remedy(1, 300, 600) == "engines built with --max-size 600x300");
     CHECK(Room{1000, {}}.remedy(2, 32, 32) == "a pixel_budget of 2048");
     CHECK(Room{1000, {{1, 32, 32}}}.remedy(2, 32, 32) ==
-          "a pixel_budget of 2048 and engines of --max-rows 2 --max-size 46");
+          "a pixel_budget of 2048 and engines built with --max-rows 2 --max-size 46");
     const Room any{1 << 14, {}};
     CHECK(!any.largest_sides());
     CHECK(any.rows(window(64, 64)) == 4);
 }
 
-TEST_CASE("windows are no larger than the sides that engines take") {
+TEST_CASE("windows are no larger than the sides that engines accept") {
     for (const Window& window : cut(200, 700, 16, 1 << 20, 16, Sides{128, 256})) {
         CHECK(window.y.length() <= 128);
         CHECK(window.x.length() <= 256);

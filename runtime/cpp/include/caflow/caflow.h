@@ -1,4 +1,5 @@
-/* caflow: samples, best-of-N and likelihoods of images from a bundle (docs/reference/bundle.md), without Python.
+/* caflow runs a model from a bundle (docs/reference/bundle.md) without Python. It draws samples of an image, chooses
+ * the best of N samples, and computes the likelihood of an existing image:
  *
  *     caflow_model *model = NULL;
  *     caflow_results *best = NULL;
@@ -14,13 +15,24 @@
  *     caflow_free_results(best);
  *     caflow_close(model);
  *
- * Options: NULL means all defaults. A struct begins with `struct_size`, its sizeof where the application was compiled,
- * so that it can grow: begin with the macro of its name, CAFLOW_…_INIT. A field that is 0 or NULL has its default.
+ * Terms: the condition is the input image, the target is the image to produce, and a sample is one target that the
+ * model draws at random. A model works on levels; level 0 is the coarsest. Typicality, from 0 to 1, says how usual an
+ * image is among the images of the bundle's calibration.
  *
- * Threads: any number of them may use one handle at the same time; only caflow_close must be the last call with it.
+ * Options: a NULL pointer to options selects all defaults. An options struct begins with `struct_size`, the sizeof of
+ * the struct that the application was compiled with, so that later versions can add fields at the end. Initialize the
+ * struct with the macro of its name, CAFLOW_…_INIT, then set the fields that you need. A field that is 0 or NULL has
+ * its default value.
  *
- * Errors: what can fail returns a caflow_status, leaves its output pointer NULL, and caflow_last_error says what was
- * wanted, what came, and what to do. No C++ exception leaves the library.
+ * Memory: the library reads images, options and texts of the caller during the call only. Models, streams and results
+ * belong to the caller, who frees them with caflow_close, caflow_close_stream and caflow_free_results.
+ *
+ * Threads: any number of threads may use one model at the same time, but caflow_close must be the last call with it.
+ * Only one thread at a time may use a stream.
+ *
+ * Errors: a function that can fail returns a caflow_status. On failure the handle or results that it returns through
+ * its last argument are NULL, and caflow_last_error describes what is wrong and what to do. No C++ exception leaves the
+ * library.
  */
 #ifndef CAFLOW_H
 #define CAFLOW_H
@@ -40,13 +52,13 @@ extern "C" {
 
 typedef enum caflow_status {
     CAFLOW_OK = 0,
-    CAFLOW_ERROR_INPUT = 1,         /* an argument is not what it should be */
-    CAFLOW_ERROR_BUNDLE = 2,        /* the folder is not a bundle that this version can use */
-    CAFLOW_ERROR_BACKEND = 3,       /* the backend cannot run, here or with what it was given */
-    CAFLOW_ERROR_NOT_FINITE = 4,    /* a sample or a likelihood is not finite, so there is none to give */
-    CAFLOW_ERROR_OUT_OF_MEMORY = 5, /* memory ran out, with the smallest tiles too */
-    CAFLOW_ERROR_INTERNAL = 6,      /* a mistake of this library */
-    CAFLOW_ERROR_UNTYPICAL = 7      /* every sample of an image was rejected */
+    CAFLOW_ERROR_INPUT = 1,         /* an argument or an option is not valid */
+    CAFLOW_ERROR_BUNDLE = 2,        /* the folder is not a bundle, or the bundle is damaged or of another version */
+    CAFLOW_ERROR_BACKEND = 3,       /* the backend is not available on this machine, or it failed */
+    CAFLOW_ERROR_NOT_FINITE = 4,    /* a sample or a likelihood is infinite or NaN, so there is no result */
+    CAFLOW_ERROR_OUT_OF_MEMORY = 5, /* memory ran out, even after the pixel budget was reduced as far as possible */
+    CAFLOW_ERROR_INTERNAL = 6,      /* a bug in this library */
+    CAFLOW_ERROR_UNTYPICAL = 7      /* every sample of an image was rejected, with CAFLOW_OTHERWISE_ERROR */
 } caflow_status;
 
 /* A model that is ready to run. */
@@ -55,110 +67,126 @@ typedef struct caflow_model caflow_model;
 /* A video that is drawn frame by frame. */
 typedef struct caflow_stream caflow_stream;
 
-/* The number of the sample where there is none: the input, enlarged, is in its place. */
+/* Value of caflow_result.sample if the result is not a sample, but the enlarged condition. */
 #define CAFLOW_NO_SAMPLE ((uint32_t)0xFFFFFFFF)
 
-/* An image of the caller: uint8 RGB, row after row. It is read during the call only. */
+/* An RGB image of the caller, 8 bits per channel: rows from top to bottom, pixels from left to right, each as R, G, B.
+ * A target has sides of up to 2^20 pixels; a condition has sides of up to 2^20 / scale pixels. */
 typedef struct caflow_image {
     const uint8_t *rgb;
-    size_t height;
-    size_t width;
-    size_t stride; /* bytes from one row to the next, 3 * width to 2^30 */
+    size_t height; /* in pixels, at least 1 */
+    size_t width;  /* in pixels, at least 1 */
+    size_t stride; /* bytes from the start of one row to the start of the next, 3 * width to 2^30 */
 } caflow_image;
 
 typedef struct caflow_open_options {
     size_t struct_size;
-    /* "cpu", "cuda", "tensorrt" or "tensorrt-provider": that one runs, or it is an error. "auto", the default: "cuda"
-     * where ONNX Runtime can use it, else "cpu". "tensorrt" runs the engines in the bundle that were built for the GPU
-     * here (caflow-export --trt), if this library was built with TensorRT; "tensorrt-provider" has ONNX Runtime build
-     * its own. */
+    /* Software and device that run the model: "auto", "cpu", "cuda", "tensorrt" or "tensorrt-provider". A backend that
+     * is named here runs, or caflow_open fails with CAFLOW_ERROR_BACKEND. "auto", the default, is "cuda" if ONNX
+     * Runtime can use the GPU, and "cpu" otherwise. "tensorrt" runs the engines in the bundle that caflow-export --trt
+     * built for this GPU; it requires a library that was built with TensorRT. "tensorrt-provider" is ONNX Runtime's
+     * TensorRT provider, which builds its own engines. */
     const char *backend;
-    /* For "tensorrt-provider": a folder for what it builds; by default it is not kept. */
+    /* Folder in which "tensorrt-provider" stores the engines that it builds, so that later processes can use them. It
+     * is created if it does not exist. NULL, the default, stores no engines. */
     const char *engine_cache;
-    /* Target pixels in one run of the graphs, rows taken together: what bounds the memory; default 2^20. Larger images
-     * are cut into tiles. Where memory runs out, half of it goes on. */
+    /* Number of target pixels that are computed at once, over all images and samples of a batch; up to 2^40, default
+     * 2^20. It bounds the memory. Larger images are cut into tiles. When memory runs out, the library halves the budget
+     * and tries again. */
     uint64_t pixel_budget;
-    /* Of tiles, in target pixels; default 64, none with CAFLOW_NO_OVERLAP. */
+    /* Least overlap of neighbouring tiles, in target pixels; up to 2^20, default 64. CAFLOW_NO_OVERLAP: no overlap. */
     int64_t overlap;
-    /* On the CPU, up to 1024, shared by all calls with the handle; default one per core. */
+    /* Number of CPU threads that run the model, shared by all calls with it; up to 1024, default one per core. */
     uint32_t threads;
     uint32_t flags; /* 0 or CAFLOW_WITHOUT_CALIBRATION */
 } caflow_open_options;
 
-/* Leave the bundle's calibration unread: nothing is judged then. */
+/* Flag: do not read the bundle's calibration. Typicalities are then unknown, and options that require them fail. */
 #define CAFLOW_WITHOUT_CALIBRATION 1
 
+/* Value of caflow_open_options.overlap for tiles that do not overlap. */
 #define CAFLOW_NO_OVERLAP ((int64_t)-1)
 #define CAFLOW_OPEN_OPTIONS_INIT \
     { sizeof(caflow_open_options), NULL, NULL, 0, 0, 0, 0 }
 
-/* What makes one sample better than another. */
+/* How the samples of an image are ranked. CAFLOW_RANK_TYPICAL requires a bundle that is calibrated at the temperature.
+ */
 enum {
-    CAFLOW_RANK_LIKELIHOOD = 0,  /* its log-likelihood */
-    CAFLOW_RANK_CONSISTENCY = 1, /* how well it matches the condition when it is degraded again, PSNR */
-    CAFLOW_RANK_TYPICAL = 2      /* how close its bits per dimension are, level by level, to what is typical of them */
+    CAFLOW_RANK_LIKELIHOOD = 0,  /* by log-likelihood, highest first */
+    CAFLOW_RANK_CONSISTENCY = 1, /* by PSNR of the sample, degraded again, against the condition; highest first */
+    CAFLOW_RANK_TYPICAL = 2      /* by distance of the levels' bits/dim from usual ones; smallest first */
 };
 
-/* What is judged by its typicality, 0...1: the share of images of the bundle's calibration that are no more typical. */
+/* Which typicality decides whether a sample is rejected. A typicality is about the fraction of the calibration's images
+ * that are not more usual than this one. */
 enum {
-    CAFLOW_JUDGE_SAMPLE = 0, /* a sample, as it was drawn, among samples of its temperature: costs nothing */
-    CAFLOW_JUDGE_IMAGE = 1   /* its image, rounded, among true images: samples are scored in the order of their rank */
+    CAFLOW_JUDGE_SAMPLE = 0, /* typicality of the drawn sample among samples at its temperature: takes no extra time,
+                              * and requires a bundle that is calibrated at this temperature */
+    CAFLOW_JUDGE_IMAGE = 1   /* typicality of the sample's 8-bit image among true images: samples are scored in the
+                              * order of their rank until one is accepted */
 };
 
-/* What is given where every sample of an image is rejected. */
+/* The result for an image if all of its samples are rejected. */
 enum {
-    CAFLOW_OTHERWISE_BEST = 0,    /* the best of them */
-    CAFLOW_OTHERWISE_BICUBIC = 1, /* the condition, enlarged */
-    CAFLOW_OTHERWISE_ERROR = 2    /* CAFLOW_ERROR_UNTYPICAL */
+    CAFLOW_OTHERWISE_BEST = 0,    /* the best rejected sample */
+    CAFLOW_OTHERWISE_BICUBIC = 1, /* the condition, enlarged bicubically */
+    CAFLOW_OTHERWISE_ERROR = 2    /* none: the call fails with CAFLOW_ERROR_UNTYPICAL */
 };
 
-/* What a result is. */
+/* Verdict on a result. */
 enum {
-    CAFLOW_UNJUDGED = 0, /* nothing was asked of it, or the calibration knows no such images */
-    CAFLOW_ACCEPTED = 1, /* typical enough */
-    CAFLOW_BEST = 2,     /* the best of samples that were all rejected */
-    CAFLOW_BICUBIC = 3,  /* the condition, enlarged */
-    CAFLOW_REJECTED = 4  /* a scored image that is not typical enough */
+    CAFLOW_UNJUDGED = 0, /* no verdict was requested, or the calibration has no images like this one */
+    CAFLOW_ACCEPTED = 1, /* its typicality is at least min_typicality */
+    CAFLOW_BEST = 2,     /* no sample was accepted; this is the best one */
+    CAFLOW_BICUBIC = 3,  /* no sample was accepted; this is the condition, enlarged bicubically */
+    CAFLOW_REJECTED = 4  /* a scored image whose typicality is below min_typicality */
 };
 
-/* What results carry besides; add them up. */
+/* Flags that add data to results. Combine them with |. */
 enum {
-    CAFLOW_WITH_PIXELS = 1,         /* the continuous pixel values that were drawn */
-    CAFLOW_WITH_LIKELIHOOD_MAPS = 2 /* the log-likelihood of each pixel */
+    CAFLOW_WITH_PIXELS = 1,         /* fill in caflow_result.pixels */
+    CAFLOW_WITH_LIKELIHOOD_MAPS = 2 /* fill in caflow_result.log_likelihood_map */
 };
 
 typedef struct caflow_draw_options {
     size_t struct_size;
-    /* N, of each image, up to 2^20; default 10. */
+    /* Number N of samples of each image; up to 2^20, default 10. */
     uint32_t samples;
-    /* Number of the first of them. A sample is the same whatever N is, so samples = 1 and first_sample = k draw the k-th
-     * again. */
+    /* Number of the first sample; default 0. The samples of an image, redraws included, have consecutive numbers up to
+     * 2^32 - 2. Sample k does not depend on N: samples = 1 and first_sample = k draw it again. */
     uint32_t first_sample;
-    /* Choose the noise; where both are equal, it is. */
+    /* Both choose the noise, together with the sample's number: the same values give the same noise. Default 0. */
     uint32_t seed;
     uint32_t frame;
-    /* One temperature, or one for each level, coarsest first, and how many they are; default 0.8. */
+    /* Factors on the noise, finite and at least 0: one for all levels, or one per level, coarsest first. `temperatures`
+     * is the length of the array; 0, the default, means a temperature of 0.8 for all levels. */
     const double *temperature;
     size_t temperatures;
-    /* Progressive best-of-N: how many samples run at each level, the first of them N, and how many levels there are. An
-     * approximation: what is dropped might have won. By default none is. */
+    /* Progressive best-of-N: number of samples to compute at each level, coarsest first. The first number is N, and no
+     * number is larger than the one before it. After each level, only the most likely samples continue. The result is
+     * approximate, because a dropped sample might have become the best. It requires CAFLOW_RANK_LIKELIHOOD and no
+     * min_typicality, and all N samples of an image must fit in one batch. `keeps` is the length of the array: the
+     * number of levels, or 0, the default, to drop no sample. */
     const uint32_t *keep;
     size_t keeps;
-    uint32_t rank;  /* CAFLOW_RANK_… */
-    uint32_t flags; /* CAFLOW_WITH_… */
-    /* Reject samples whose typicality is less; about that share of good ones is rejected by mistake, 0.01 is usual. By
-     * default, 0, nothing is judged. */
+    uint32_t rank;  /* CAFLOW_RANK_…; default CAFLOW_RANK_LIKELIHOOD */
+    uint32_t flags; /* CAFLOW_WITH_…, combined with | */
+    /* Reject samples whose typicality is below this value, which is above 0 and below 1. About this fraction of good
+     * samples is rejected by mistake; 0.01 is a common choice. It requires a calibrated bundle; a calibration with few
+     * images does not allow small values. 0, the default, judges nothing. */
     double min_typicality;
-    uint32_t judge;     /* CAFLOW_JUDGE_… */
-    uint32_t otherwise; /* CAFLOW_OTHERWISE_… */
-    /* So many samples of an image, at most, are drawn in place of rejected ones; default 20, none with
-     * CAFLOW_NO_REDRAWS. */
+    uint32_t judge;     /* CAFLOW_JUDGE_…; default CAFLOW_JUDGE_SAMPLE */
+    uint32_t otherwise; /* CAFLOW_OTHERWISE_…; default CAFLOW_OTHERWISE_BEST */
+    /* Largest number of further samples that are drawn for an image to replace rejected ones; up to 2^20, default 20.
+     * CAFLOW_NO_REDRAWS: none. */
     uint32_t redraws;
-    /* 1: for super-resolution, a sample, ranked as drawn, is changed to match the condition when it is reduced again, as
-     * far as values in 0…255 go, and scored again as an image; default 0. */
+    /* 1: for super-resolution only, change the chosen sample so that it matches the condition when it is reduced to the
+     * condition's size, as far as values in 0…255 allow; then score the changed image. Samples are ranked before the
+     * change. 0, the default: no change. */
     uint32_t consistent;
 } caflow_draw_options;
 
+/* Value of caflow_draw_options.redraws to replace no rejected sample. */
 #define CAFLOW_NO_REDRAWS ((uint32_t)0xFFFFFFFF)
 
 #define CAFLOW_DRAW_OPTIONS_INIT \
@@ -166,128 +194,149 @@ typedef struct caflow_draw_options {
 
 /* The noise of a stream's frames. */
 enum {
-    CAFLOW_NOISE_FIXED = 0,   /* the same for all frames of a scene, so that what does not move does not flicker */
-    CAFLOW_NOISE_FRESH = 1,   /* new for each frame */
-    CAFLOW_NOISE_DRIFTING = 2 /* `persistence` times that of the last frame, and new noise, as much as is missing */
+    CAFLOW_NOISE_FIXED = 0,   /* the same noise for all frames of a scene, so that static content does not flicker */
+    CAFLOW_NOISE_FRESH = 1,   /* new noise for each frame */
+    CAFLOW_NOISE_DRIFTING = 2 /* p times the last frame's noise plus sqrt(1 - p^2) times new noise, p = `persistence` */
 };
 
 typedef struct caflow_stream_options {
     size_t struct_size;
-    double persistence; /* between 0 and 1, of CAFLOW_NOISE_DRIFTING; else 0 */
-    uint32_t noise;     /* CAFLOW_NOISE_…; default fixed */
-    uint32_t flags;     /* none yet: 0 */
+    double persistence; /* for CAFLOW_NOISE_DRIFTING: above 0 and below 1; ignored otherwise */
+    uint32_t noise;     /* CAFLOW_NOISE_…; default CAFLOW_NOISE_FIXED */
+    uint32_t flags;     /* no flags are defined yet: 0 */
 } caflow_stream_options;
 
 #define CAFLOW_STREAM_OPTIONS_INIT \
     { sizeof(caflow_stream_options), 0, 0, 0 }
 
+/* Facts about an open model. The texts belong to the model and are valid until caflow_close. */
 typedef struct caflow_model_info {
     size_t struct_size;
-    const char *task;      /* such as "super-resolution" */
-    const char *precision; /* of the networks: "fp32", "fp16", "bf16" or "int8" */
-    const char *backend;   /* what runs, such as "onnxruntime cpu" */
-    uint32_t scale;        /* target side / condition side */
-    uint32_t size_multiple;
-    uint32_t levels;
-    uint32_t channels;
-    uint64_t pixel_budget; /* halved where memory ran out */
+    const char *task;       /* such as "super-resolution" */
+    const char *precision;  /* of the numbers inside the networks: "fp32", "fp16", "bf16" or "int8" */
+    const char *backend;    /* the backend that runs, such as "onnxruntime cpu" */
+    uint32_t scale;         /* target width / condition width, which is also target height / condition height */
+    uint32_t size_multiple; /* targets are padded inside the library until width and height are multiples of this */
+    uint32_t levels;        /* number of levels */
+    uint32_t channels;      /* number of channels of an image */
+    uint64_t pixel_budget;  /* the present budget, which is lower than the option if memory ran out */
 } caflow_model_info;
 
 #define CAFLOW_MODEL_INFO_INIT \
     { sizeof(caflow_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0 }
 
-/* One (image, sample) pair, one scored image, or one frame. New fields are added at the end. */
+/* One (image, sample) pair, one scored image, or one frame. Later versions may add fields at the end. */
 typedef struct caflow_result {
-    size_t image;    /* number of the condition it is of, or of the frame in its stream */
-    uint32_t sample; /* number of the sample: with seed and frame it is drawn again; or CAFLOW_NO_SAMPLE */
-    uint32_t levels; /* how many per_level are */
-    size_t height;   /* of the target */
-    size_t width;
-    /* height x width x 3, rows without gaps; NULL of a scored image. */
+    size_t image;    /* index of its condition in the call; in a stream, number of the frame, from 0 */
+    uint32_t sample; /* number of the sample; CAFLOW_NO_SAMPLE for an enlarged condition; 0 for a scored image */
+    uint32_t levels; /* number of levels: length of per_level, level_typicality and level_residuals */
+    size_t height;   /* of the target, in pixels */
+    size_t width;    /* of the target, in pixels */
+    /* (height, width, 3) RGB image, 8 bits per channel, rows without gaps. NULL for a scored image. */
     const uint8_t *rgb;
-    /* log p(target | condition), nats: of a sample at the continuous point that was drawn, of a scored or a consistent
-     * image at the middle of the cells of its integers; and its parts, the coarsest level first. NaN without a sample. */
+    /* log p(target | condition) in nats. Of a sample: the density at the continuous values that were drawn. Of a scored
+     * image or a consistent result: the density at the middle of the cells [w, w + 1) of its integers w. NaN if there
+     * is no sample. */
     double log_likelihood;
+    /* Part of log_likelihood that each level adds, in nats, coarsest first. */
     const double *per_level;
-    double bits_per_dim; /* -log_likelihood / (3 * height * width * ln 2) */
-    double consistency;  /* dB, where samples are ranked by it or made consistent; else NaN */
-    /* With CAFLOW_WITH_PIXELS height x width x 3 continuous values, integer w stands for [w, w + 1); else NULL. */
+    double bits_per_dim; /* -log_likelihood / (3 * height * width * ln 2): lower is more likely */
+    double consistency;  /* PSNR in dB, up to 100, if samples are ranked by it or made consistent; NaN otherwise */
+    /* With CAFLOW_WITH_PIXELS: (height, width, 3) float32 values as they were drawn. Values in [w, w + 1) stand for the
+     * integer w. NULL otherwise. */
     const float *pixels;
-    /* With CAFLOW_WITH_LIKELIHOOD_MAPS height x width, nats per pixel; else NULL. */
+    /* With CAFLOW_WITH_LIKELIHOOD_MAPS: (height, width) float32, part of log_likelihood of each pixel in nats; 0
+     * everywhere if there is no sample. NULL otherwise. */
     const float *log_likelihood_map;
-    uint32_t starts_scene; /* 1 of the first frame of a scene of a stream, else 0 */
-    uint32_t outcome;      /* CAFLOW_UNJUDGED … */
-    uint32_t rejected;     /* how many samples of its image were rejected, or not finite */
-    /* Why it was not accepted, for people, such as "level 0 is less likely than is typical: 3.1 standard deviations";
-     * NULL where it was, or where nothing was asked of it. */
+    uint32_t starts_scene; /* 1 for the first frame of a scene in a stream, 0 otherwise */
+    uint32_t outcome;      /* the verdict: CAFLOW_UNJUDGED … CAFLOW_REJECTED */
+    uint32_t rejected;     /* number of samples of this image that were rejected or not finite */
+    /* Why the image was not accepted, as a text for people, such as "level 0 is less likely than is typical: 3.1
+     * standard deviations". NULL if the image was accepted, no verdict was requested, or there is no sample. */
     const char *reason;
-    double sample_typicality; /* of a sample as it was drawn; NaN where that is not known */
-    double image_typicality;  /* of an image that was scored: given, consistent, or judged; NaN where it is not known */
-    /* Of each level, the coarsest first, NULL where it is not known: the typicality of its bits per dimension by
-     * themselves, and by how many standard deviations these are above what is expected. */
+    double sample_typicality; /* of a sample as it was drawn, 0…1; NaN if unknown */
+    double image_typicality;  /* of an image that was scored, judged or made consistent, 0…1; NaN if unknown */
+    /* About the bits/dim of each level, coarsest first: the typicality of this level alone, 0…1; and its difference
+     * from the expected value, in standard deviations (above 0 is less likely than expected). NULL if unknown. Both are
+     * about the image if image_typicality is known, and about the sample otherwise. */
     const double *level_typicality;
     const double *level_residuals;
 } caflow_result;
 
-/* Of one call. */
+/* All results of one call. */
 typedef struct caflow_results {
     size_t count;
-    const caflow_result *const *result;
+    const caflow_result *const *result; /* `count` pointers */
 } caflow_results;
 
-/* The library's version, "MAJOR.MINOR.PATCH". Any thread; the text is never freed. */
+/* The library's version, "MAJOR.MINOR.PATCH". The text belongs to the library and is always valid. May be called from
+ * any thread. */
 CAFLOW_API const char *caflow_version(void);
 
-/* What went wrong in this thread's last call that failed; "" before any. Valid until this thread's next call. */
+/* The message of the last call that failed in this thread, or "" if none has failed. The text belongs to the library
+ * and is valid until the next call in this thread. */
 CAFLOW_API const char *caflow_last_error(void);
 
-/* Open the bundle in a folder, its files checked against their hashes. Graphs are loaded when they are first needed.
- * The handle is the caller's, who gives it to caflow_close. Any thread. */
+/* Open the bundle in a folder and check the size and SHA-256 hash of each file that its manifest lists. The model's
+ * graphs are loaded when they are first needed. On success the caller owns `*model` and closes it with caflow_close.
+ * May be called from any thread. */
 CAFLOW_API caflow_status caflow_open(const char *folder, const caflow_open_options *options, caflow_model **model);
 
-/* Let go of a handle, which no thread uses any more; NULL is fine. Results stay valid. */
+/* Close a model; NULL is ignored. No other thread may use the model any more. Results and streams of the model stay
+ * valid. */
 CAFLOW_API void caflow_close(caflow_model *model);
 
-/* Fill in `info`, whose struct_size the caller set. Its texts live as long as the handle. Any thread. */
+/* Write facts about a model into `info`. Set info->struct_size first, for example with CAFLOW_MODEL_INFO_INIT. The
+ * texts are valid until caflow_close. May be called from any thread. */
 CAFLOW_API caflow_status caflow_info(const caflow_model *model, caflow_model_info *info);
 
-/* The best of N samples of each condition: one result per condition, in their order. What is drawn for an image depends
- * neither on the others nor on N. The results are the caller's, who gives them to caflow_free_results. Any thread. */
+/* Draw N samples of each condition and return the best sample of each: `count` results, in the order of the conditions.
+ * `count` is from 1 to 2^20. The samples of an image do not depend on the other images. On success the caller owns
+ * `*results` and frees them with caflow_free_results. May be called from any thread. */
 CAFLOW_API caflow_status caflow_best_of(caflow_model *model, const caflow_image *conditions, size_t count,
                                         const caflow_draw_options *options, caflow_results **results);
 
-/* All N samples of each condition, N results per condition, the best of each first; without `keep`. The results are the
- * caller's, who gives them to caflow_free_results. Any thread. */
+/* Draw N samples of each condition and return all of them: N results for each condition, in the order of the
+ * conditions, and for each condition the best sample first. `count` is from 1 to 2^20. The options `keep` and
+ * `min_typicality` are errors here. On success the caller owns `*results` and frees them with caflow_free_results. May
+ * be called from any thread. */
 CAFLOW_API caflow_status caflow_sample(caflow_model *model, const caflow_image *conditions, size_t count,
                                        const caflow_draw_options *options, caflow_results **results);
 
-/* The log-likelihood of targets, each `scale` times its condition in height and width: one result per pair, in their
- * order. `flags`: 0 or CAFLOW_WITH_LIKELIHOOD_MAPS. The results are the caller's, who gives them to
- * caflow_free_results. Any thread. */
+/* Compute the log-likelihood of existing targets: `count` results, in the order of the targets. `targets` and
+ * `conditions` each have `count` images, from 1 to 2^20. Each target is `scale` times as high and as wide as its
+ * condition. `flags` is 0 or CAFLOW_WITH_LIKELIHOOD_MAPS. On success the caller owns `*results` and frees them with
+ * caflow_free_results. May be called from any thread. */
 CAFLOW_API caflow_status caflow_score(caflow_model *model, const caflow_image *targets, const caflow_image *conditions,
                                       size_t count, uint32_t flags, caflow_results **results);
 
-/* The same, and a verdict on each target: its outcome is CAFLOW_ACCEPTED, CAFLOW_REJECTED where its image_typicality is
- * below `min_typicality`, or CAFLOW_UNJUDGED. Any thread. */
+/* Compute the log-likelihood of existing targets like caflow_score, and a verdict on each target. The outcome is
+ * CAFLOW_REJECTED if the target's image_typicality is below `min_typicality`, CAFLOW_ACCEPTED if it is not, and
+ * CAFLOW_UNJUDGED if it is unknown. `min_typicality` is above 0 and below 1; 0.01 is a common choice. The bundle must
+ * be calibrated. On success the caller owns `*results` and frees them with caflow_free_results. May be called from any
+ * thread. */
 CAFLOW_API caflow_status caflow_judge(caflow_model *model, const caflow_image *targets, const caflow_image *conditions,
                                       size_t count, double min_typicality, uint32_t flags, caflow_results **results);
 
-/* Begin a video. The best of N is chosen on the first frame of each scene, and its number is kept through the scene:
- * scenes are told apart by their colours and sizes. Frames are judged as drawn, and none is drawn again. `draw` is
- * without `keep`, `consistent` and CAFLOW_JUDGE_IMAGE; its `frame` and `redraws` are not used. The handle is the
- * caller's, who gives it to caflow_close_stream, before or after the model's. Any thread. */
+/* Open a stream, which draws the frames of one video. On the first frame of each scene it chooses the best of N
+ * samples, and it uses the sample of this number for the whole scene. A new scene begins when the colours change
+ * abruptly, or the size changes. Frames are judged as drawn, and rejected frames are not drawn again. A rejected frame
+ * that is replaced by its enlarged input keeps the sample number and the likelihood of the rejected sample. The options
+ * `keep` and `consistent`, and CAFLOW_JUDGE_IMAGE with `min_typicality`, are errors here; `frame` and `redraws` are
+ * ignored. On success the caller owns `*stream` and closes it with caflow_close_stream, before or after the model is
+ * closed. May be called from any thread. */
 CAFLOW_API caflow_status caflow_open_stream(caflow_model *model, const caflow_draw_options *draw,
                                             const caflow_stream_options *options, caflow_stream **stream);
 
-/* Draw the next frame: one result. Where no sample of it is finite, that is the frame enlarged, without a likelihood. A
- * frame that fails counts all the same. The results are the caller's, who gives them to caflow_free_results. One thread
- * at a time. */
+/* Draw the next frame of a stream: one result. If no sample of the frame is finite, the result is the frame, enlarged
+ * bicubically, without a likelihood. A valid image counts as a frame even if the call fails. On success the caller owns
+ * `*results` and frees them with caflow_free_results. Only one thread at a time may use a stream. */
 CAFLOW_API caflow_status caflow_draw_frame(caflow_stream *stream, const caflow_image *frame, caflow_results **results);
 
-/* Let go of a stream, which no thread uses any more; NULL is fine. Results stay valid. */
+/* Close a stream; NULL is ignored. No other thread may use the stream any more. Results of the stream stay valid. */
 CAFLOW_API void caflow_close_stream(caflow_stream *stream);
 
-/* Let go of results; NULL is fine. Any thread. */
+/* Free results; NULL is ignored. May be called from any thread. */
 CAFLOW_API void caflow_free_results(caflow_results *results);
 
 #ifdef __cplusplus

@@ -1,11 +1,12 @@
-// caflow in C++17: caflow.h with owners, views and exceptions. Header-only; link the same library.
+// caflow for C++17: caflow.h with classes that own handles and results, and with exceptions instead of statuses. This
+// file is header-only; link the same library.
 //
 //     caflow::Model model("models/x4-photo.caflow");
 //     caflow::Results best = model.best_of(caflow::view(rgb, height, width));
 //     std::cout << best[0].width() << " x " << best[0].height() << ", " << best[0].log_likelihood() << " nats\n";
 //
-// What the functions do, and what their options mean, is said in caflow.h. Any number of threads may use one Model.
-// Where OpenCV's core header was included before this one, cv::Mat goes in and comes out, too.
+// caflow.h describes what the functions do and what the options mean. Any number of threads may use one Model at the
+// same time. If OpenCV's core header is included before this header, view() accepts a cv::Mat and mat() returns one.
 #ifndef CAFLOW_HPP
 #define CAFLOW_HPP
 
@@ -23,32 +24,41 @@
 
 namespace caflow {
 
-// What a status that is not CAFLOW_OK becomes; one class for each.
+// Base class of all exceptions of this header. Each caflow_status other than CAFLOW_OK has its own class. what()
+// returns the message of caflow_last_error.
 class Error : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
+// CAFLOW_ERROR_INPUT: an argument or an option is not valid.
 class InputError : public Error {
     using Error::Error;
 };
+// CAFLOW_ERROR_BUNDLE: the folder is not a bundle, or the bundle is damaged or of another version.
 class BundleError : public Error {
     using Error::Error;
 };
+// CAFLOW_ERROR_BACKEND: the backend is not available on this machine, or it failed.
 class BackendError : public Error {
     using Error::Error;
 };
+// CAFLOW_ERROR_NOT_FINITE: a sample or a likelihood is infinite or NaN, so there is no result.
 class NotFinite : public Error {
     using Error::Error;
 };
+// CAFLOW_ERROR_OUT_OF_MEMORY: memory ran out, even after the pixel budget was reduced as far as possible.
 class OutOfMemory : public Error {
     using Error::Error;
 };
+// CAFLOW_ERROR_UNTYPICAL: every sample of an image was rejected, with Otherwise::error.
 class Untypical : public Error {
     using Error::Error;
 };
+// CAFLOW_ERROR_INTERNAL: a bug in the library.
 class InternalError : public Error {
     using Error::Error;
 };
 
+// Throw the exception that belongs to a status; return normally for CAFLOW_OK.
 inline void check(caflow_status status) {
     const char* message = caflow_last_error();
     switch (status) {
@@ -72,7 +82,7 @@ inline void check(caflow_status status) {
     throw InternalError(message);
 }
 
-// Values that are someone else's, side by side: what std::span is in C++20, which is made of one.
+// View of consecutive values that another object owns, like std::span of C++20. The view must not outlive that object.
 template <class T>
 class Span {
   public:
@@ -80,8 +90,8 @@ class Span {
     Span(const T* data, std::size_t size) : data_(data), size_(size) {}
     Span(const T& one) : Span(&one, 1) {}
     Span(const std::vector<T>& values) : Span(values.data(), values.size()) {}
-    Span(std::initializer_list<T> values) : Span(values.begin(), values.size()) {}  // for arguments only
-    // std::span, std::array and whatever else has data and size.
+    Span(std::initializer_list<T> values) : Span(values.begin(), values.size()) {}  // only valid during the call
+    // From std::span, std::array or any other container for which std::data and std::size work.
     template <class Values, class = decltype(static_cast<const T*>(std::data(std::declval<const Values&>())))>
     Span(const Values& values) : Span(std::data(values), std::size(values)) {}
 
@@ -97,15 +107,18 @@ class Span {
     std::size_t size_ = 0;
 };
 
-// An image of the caller, (height, width, 3) uint8 RGB.
+// RGB image of the caller, (height, width, 3) uint8. It points to pixels of the caller, which are read during a call
+// only.
 using Image = caflow_image;
 using Images = Span<Image>;
 
-// `stride`: bytes from one row to the next; 0 where there are no gaps.
+// Return an Image that points to RGB pixels of the caller. `stride` is the number of bytes from the start of one row to
+// the start of the next; 0 means rows without gaps.
 inline Image view(const std::uint8_t* rgb, std::size_t height, std::size_t width, std::size_t stride = 0) {
     return {rgb, height, width, stride ? stride : 3 * width};
 }
 
+// Verdict on a result: CAFLOW_UNJUDGED … CAFLOW_REJECTED.
 enum class Outcome : std::uint32_t {
     unjudged = CAFLOW_UNJUDGED,
     accepted = CAFLOW_ACCEPTED,
@@ -114,7 +127,8 @@ enum class Outcome : std::uint32_t {
     rejected = CAFLOW_REJECTED
 };
 
-// One (image, sample) pair, one scored image, or one frame: a view that is valid as long as its Results.
+// One (image, sample) pair, one scored image, or one frame. The methods return the fields of caflow_result; where a
+// pointer is NULL, a span or text is empty. A Result is a view that is valid as long as the Results that it comes from.
 class Result {
   public:
     explicit Result(const caflow_result* result) : result_(result) {}
@@ -128,6 +142,7 @@ class Result {
     Span<double> per_level() const { return {result_->per_level, result_->levels}; }
     double bits_per_dim() const { return result_->bits_per_dim; }
     double consistency() const { return result_->consistency; }
+    // Whether the result is a sample; false for an enlarged condition.
     bool has_sample() const { return result_->sample != CAFLOW_NO_SAMPLE; }
     bool starts_scene() const { return result_->starts_scene; }
     Outcome outcome() const { return static_cast<Outcome>(result_->outcome); }
@@ -140,7 +155,7 @@ class Result {
     Span<float> pixels() const { return of(result_->pixels, 3); }
     Span<float> log_likelihood_map() const { return of(result_->log_likelihood_map, 1); }
 
-    // To give a result to another call.
+    // Return the result's image as an argument for another call. It is valid as long as the Results.
     Image view() const { return caflow::view(result_->rgb, height(), width()); }
 
   private:
@@ -156,9 +171,10 @@ class Result {
     const caflow_result* result_;
 };
 
-// The results of one call.
+// All results of one call. The object owns them and frees them when it is destroyed.
 class Results {
   public:
+    // Take ownership of the results of a call of caflow.h.
     explicit Results(caflow_results* results) : results_(results, caflow_free_results) {}
 
     class Iterator {
@@ -184,64 +200,70 @@ class Results {
     std::unique_ptr<caflow_results, decltype(&caflow_free_results)> results_;
 };
 
-// The fields of caflow_open_options.
+// Options of Model: the fields of caflow_open_options, where an empty text or 0 has the default value.
 struct OpenOptions {
     std::string backend = "auto";
     std::string engine_cache;
     std::uint64_t pixel_budget = 0;
-    std::int64_t overlap = 0;
+    std::int64_t overlap = 0;  // in target pixels; CAFLOW_NO_OVERLAP: tiles do not overlap
     std::uint32_t threads = 0;
-    bool with_calibration = true;
+    bool with_calibration = true;  // false: CAFLOW_WITHOUT_CALIBRATION
 };
 
+// How the samples of an image are ranked: CAFLOW_RANK_….
 enum class Rank : std::uint32_t {
     likelihood = CAFLOW_RANK_LIKELIHOOD,
     consistency = CAFLOW_RANK_CONSISTENCY,
     typical = CAFLOW_RANK_TYPICAL
 };
+// Which typicality decides whether a sample is rejected: CAFLOW_JUDGE_….
 enum class Judge : std::uint32_t { sample = CAFLOW_JUDGE_SAMPLE, image = CAFLOW_JUDGE_IMAGE };
+// The result for an image if all of its samples are rejected: CAFLOW_OTHERWISE_….
 enum class Otherwise : std::uint32_t {
     best = CAFLOW_OTHERWISE_BEST,
     bicubic = CAFLOW_OTHERWISE_BICUBIC,
     error = CAFLOW_OTHERWISE_ERROR
 };
 
-// The fields of caflow_draw_options.
+// Options of a draw: the fields of caflow_draw_options, where 0 and an empty vector have the default value.
 struct DrawOptions {
     std::uint32_t samples = 0;
     std::uint32_t first_sample = 0;
     std::uint32_t seed = 0;
     std::uint32_t frame = 0;
-    std::vector<double> temperature;
-    std::vector<std::uint32_t> keep;
+    std::vector<double> temperature;  // one for all levels, or one per level, coarsest first
+    std::vector<std::uint32_t> keep;  // one number of samples per level, coarsest first
     Rank rank = Rank::likelihood;
     double min_typicality = 0;
     Judge judge = Judge::sample;
     Otherwise otherwise = Otherwise::best;
-    std::uint32_t redraws = 0;
+    std::uint32_t redraws = 0;  // CAFLOW_NO_REDRAWS: none
     bool consistent = false;
-    bool with_pixels = false;
-    bool with_likelihood_maps = false;
+    bool with_pixels = false;           // CAFLOW_WITH_PIXELS
+    bool with_likelihood_maps = false;  // CAFLOW_WITH_LIKELIHOOD_MAPS
 };
 
+// The noise of a stream's frames: CAFLOW_NOISE_….
 enum class FrameNoise : std::uint32_t {
     fixed = CAFLOW_NOISE_FIXED,
     fresh = CAFLOW_NOISE_FRESH,
     drifting = CAFLOW_NOISE_DRIFTING
 };
 
-// The fields of caflow_stream_options.
+// Options of a stream: the fields of caflow_stream_options.
 struct StreamOptions {
     FrameNoise noise = FrameNoise::fixed;
-    double persistence = 0;
+    double persistence = 0;  // for FrameNoise::drifting: above 0 and below 1
 };
 
-// A video that is drawn frame by frame, by one thread at a time; Model::open_stream makes it.
+// A video that is drawn frame by frame. Model::open_stream creates it, and it may outlive the model. Only one thread at
+// a time may use it.
 class Stream {
   public:
+    // Take ownership of a stream of caflow.h.
     explicit Stream(caflow_stream* stream) : stream_(stream, caflow_close_stream) {}
 
-    // The next frame: one result.
+    // Draw the next frame: one result. See caflow_draw_frame.
     Results draw(const Image& frame) {
         caflow_results* results = nullptr;
         check(caflow_draw_frame(stream_.get(), &frame, &results));
@@ -252,9 +274,11 @@ class Stream {
     std::unique_ptr<caflow_stream, decltype(&caflow_close_stream)> stream_;
 };
 
-// A model that is ready to run.
+// A model that is ready to run. Any number of threads may use it at the same time. All methods throw subclasses of
+// Error.
 class Model {
   public:
+    // Open the bundle in a folder. See caflow_open.
     explicit Model(const std::string& folder, const OpenOptions& options = {}) : model_(nullptr, caflow_close) {
         caflow_open_options c_options = CAFLOW_OPEN_OPTIONS_INIT;
         c_options.backend = options.backend.c_str();
@@ -268,20 +292,24 @@ class Model {
         model_.reset(model);
     }
 
+    // Return facts about the model. The texts are valid as long as the model.
     caflow_model_info info() const {
         caflow_model_info info = CAFLOW_MODEL_INFO_INIT;
         check(caflow_info(model_.get(), &info));
         return info;
     }
 
+    // Return the best of N samples of each condition, in the order of the conditions. See caflow_best_of.
     Results best_of(Images conditions, const DrawOptions& options = {}) const {
         return draw(caflow_best_of, conditions, options);
     }
 
+    // Return all N samples of each condition, the best sample of each condition first. See caflow_sample.
     Results sample(Images conditions, const DrawOptions& options = {}) const {
         return draw(caflow_sample, conditions, options);
     }
 
+    // Return the log-likelihood of existing targets, one result for each pair. See caflow_score.
     Results score(Images targets, Images conditions, bool with_likelihood_maps = false) const {
         check_pairs(targets, conditions);
         const std::uint32_t flags = with_likelihood_maps ? CAFLOW_WITH_LIKELIHOOD_MAPS : 0;
@@ -290,6 +318,7 @@ class Model {
         return Results(results);
     }
 
+    // Return the log-likelihood of existing targets and a verdict on each of them. See caflow_judge.
     Results judge(Images targets, Images conditions, double min_typicality, bool with_likelihood_maps = false) const {
         check_pairs(targets, conditions);
         const std::uint32_t flags = with_likelihood_maps ? CAFLOW_WITH_LIKELIHOOD_MAPS : 0;
@@ -299,7 +328,7 @@ class Model {
         return Results(results);
     }
 
-    // The stream may outlive the model.
+    // Open a stream for the frames of one video. The stream may outlive the model. See caflow_open_stream.
     Stream open_stream(const DrawOptions& draw = {}, const StreamOptions& options = {}) const {
         const caflow_draw_options c_draw = as_c(draw);
         caflow_stream_options c_options = CAFLOW_STREAM_OPTIONS_INIT;
@@ -313,11 +342,11 @@ class Model {
   private:
     static void check_pairs(Images targets, Images conditions) {
         if (targets.size() == conditions.size()) return;
-        throw InputError("wanted as many conditions as targets, got " + std::to_string(targets.size()) + " targets, " +
-                         std::to_string(conditions.size()) + " conditions");
+        throw InputError("conditions: expected one for each target; got " + std::to_string(targets.size()) +
+                         " targets and " + std::to_string(conditions.size()) + " conditions");
     }
 
-    // Valid as long as the options.
+    // Return the options as a struct of caflow.h. It points into `options`, so it is valid as long as they are.
     static caflow_draw_options as_c(const DrawOptions& options) {
         caflow_draw_options c_options = CAFLOW_DRAW_OPTIONS_INIT;
         c_options.samples = options.samples;
@@ -351,13 +380,15 @@ class Model {
 
 #ifdef CV_VERSION
 
-// An RGB image of OpenCV, which must live as long as the view. What OpenCV reads is BGR: cv::cvtColor first.
+// Return an Image that points to the pixels of an RGB image of OpenCV, which must outlive it. OpenCV reads files as
+// BGR: convert such images with cv::cvtColor first. Throws InputError if the type is not CV_8UC3.
 inline Image view(const cv::Mat& rgb) {
-    if (rgb.type() != CV_8UC3 || rgb.dims != 2) throw InputError("wanted a cv::Mat of type CV_8UC3, got another one");
+    if (rgb.type() != CV_8UC3 || rgb.dims != 2)
+        throw InputError("rgb: expected a two-dimensional cv::Mat of type CV_8UC3; got another type");
     return view(rgb.data, static_cast<std::size_t>(rgb.rows), static_cast<std::size_t>(rgb.cols), rgb.step);
 }
 
-// A result's image as an RGB image of OpenCV, copied.
+// Return a copy of a result's image as an RGB image of OpenCV. Not for scored images, which have no image.
 inline cv::Mat mat(const Result& result) {
     auto* rgb = const_cast<std::uint8_t*>(result.rgb().data());
     return cv::Mat(static_cast<int>(result.height()), static_cast<int>(result.width()), CV_8UC3, rgb).clone();

@@ -1,4 +1,4 @@
-// The calls of CUDA's runtime that ours makes.
+// Fakes of the CUDA runtime functions that the library calls.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -43,7 +43,7 @@ cudaError_t make(const char* call, Handle* handle, Id (*create)()) {
     return cudaSuccess;
 }
 
-// What is destroyed is gone whatever the call says: it may tell of what failed before.
+// Destroy an object. It is destroyed even if the call fails: CUDA may report an earlier failure here.
 cudaError_t destroy(const char* call, const void* handle, bool (*end)(Id)) {
     const Lock lock(fake::mutex);
     const bool fails = fake::fails(call);
@@ -51,7 +51,7 @@ cudaError_t destroy(const char* call, const void* handle, bool (*end)(Id)) {
     return fails ? result(false, cudaErrorUnknown) : result(is_good);
 }
 
-// The host may not touch what is copied until that is done.
+// Describe a copy to the GPU. The host must not change the source until the copy is done.
 Operation upload(void* to, const void* from, std::size_t bytes) {
     const auto* values = static_cast<const std::byte*>(from);
     const Use source = fake::use(Kind::host, from, bytes, false, "the source of a copy to the GPU");
@@ -59,8 +59,8 @@ Operation upload(void* to, const void* from, std::size_t bytes) {
     std::vector<std::byte> given;
     if (source.id) given.assign(values, values + bytes);
     return {"a copy to the GPU", {source, target}, [=] {
-                if (!fake::is_alive(source.id)) return;  // a fault that is reported already, as below
-                if (std::memcmp(given.data(), from, bytes)) fake::report("the host changed what is still to be copied");
+                if (!fake::is_alive(source.id)) return;  // this fault was already reported
+                if (std::memcmp(given.data(), from, bytes)) fake::report("the host changed a copy's source too early");
                 std::memcpy(fake::contents(to), from, bytes);
             }};
 }
@@ -76,13 +76,13 @@ Operation download(void* to, const void* from, std::size_t bytes) {
 Operation copy(void* to, const void* from, std::size_t bytes) {
     const Use source = fake::use(Kind::device, from, bytes, false, "the source of a copy on the GPU");
     const Use target = fake::use(Kind::device, to, bytes, true, "the target of a copy on the GPU");
-    if (source.id && source.id == target.id) fake::report("a copy on the GPU copies to where it comes from");
+    if (source.id && source.id == target.id) fake::report("a copy on the GPU has the same memory as source and target");
     return {"a copy on the GPU", {source, target}, [=] {
                 std::memcpy(fake::contents(to), fake::contents(from), bytes);
             }};
 }
 
-// The one kernel that there is, by what it takes.
+// The arguments of the only kernel.
 struct DrawNoise {
     using Kernel = void (*)(float*, const word*, word, word, word, word, word, word, word, word, word, float);
 
@@ -124,7 +124,7 @@ cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); 
 
 const char* cudaGetErrorString(cudaError_t error) {
     if (error == cudaErrorMemoryAllocation) return "fake CUDA: out of memory";
-    return error == cudaErrorUnknown ? "fake CUDA: made to fail" : "fake CUDA: wrong use";
+    return error == cudaErrorUnknown ? "fake CUDA: this call was chosen to fail" : "fake CUDA: wrong use";
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
@@ -132,7 +132,7 @@ cudaError_t cudaGetDeviceCount(int* count) {
     return result(!fake::fails("cudaGetDeviceCount"), cudaErrorUnknown);
 }
 
-// These two never fail: where they do, all that follows does.
+// These two functions never fail here. With a real GPU, all later calls would fail too.
 cudaError_t cudaGetDevice(int* device) {
     *device = fake::current_device();
     return cudaSuccess;
@@ -173,7 +173,7 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, std::size_t) {
 
 cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
     return destroy("cudaMemPoolDestroy", pool, [](Id id) {
-        if (fake::memory_in_use()) fake::report("a memory pool is destroyed before its memory");
+        if (fake::memory_in_use()) fake::report("a memory pool is destroyed before its memory is freed");
         fake::trim_pool();
         return fake::end_life(id, name_of_pool);
     });
@@ -212,7 +212,7 @@ cudaError_t cudaFreeHost(void* address) {
     const Lock lock(fake::mutex);
     if (!address) return cudaSuccess;
     const bool fails = fake::fails("cudaFreeHost");
-    if (fake::is_awaited(id_of(address))) fake::report("pinned memory is freed while a copy of it is to be done");
+    if (fake::is_awaited(id_of(address))) fake::report("pinned memory is freed before a copy of it is done");
     fake::release_pinned(id_of(address));
     return result(!fails, cudaErrorUnknown);
 }
@@ -225,7 +225,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
-    if (flags != cudaStreamNonBlocking) fake::report("a stream that waits for the application's");
+    if (flags != cudaStreamNonBlocking) fake::report("a stream is created that waits for the default stream");
     return make("cudaStreamCreateWithFlags", stream, fake::create_stream);
 }
 
@@ -233,7 +233,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     return destroy("cudaStreamDestroy", stream, fake::destroy_stream);
 }
 
-// Waits in any case: what it tells of may have failed before.
+// Waits even if the call fails: CUDA may report an earlier failure here.
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     const Lock lock(fake::mutex);
     const bool fails = fake::fails("cudaStreamSynchronize");
@@ -267,7 +267,8 @@ cudaError_t cudaLaunchKernel(const void* function, dim3 blocks, dim3 threads, vo
     if (blocks.x == 0 || threads.x == 0 || threads.x > 1024) return result(false, cudaErrorInvalidConfiguration);
     const DrawNoise noise(function, arguments);
     const Use z = fake::use(Kind::device, noise.z, noise.values() * sizeof(float), true, "the noise");
-    const Use places = fake::use(Kind::device, noise.places, noise.words[0] * 3 * sizeof(word), false, "its places");
+    const Use places =
+        fake::use(Kind::device, noise.places, noise.words[0] * 3 * sizeof(word), false, "the positions of the noise");
     return result(fake::give(id_of(stream), {"the noise", {z, places}, [=] { noise.run(blocks, threads); }}));
 }
 
@@ -277,7 +278,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
     return result(fake::begin_capture(id_of(stream)), cudaErrorIllegalState);
 }
 
-// A capture that fails is over, too.
+// A failed capture has ended as well.
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
     const Lock lock(fake::mutex);
     if (fake::fails("cudaStreamEndCapture")) fake::spoil_capture(id_of(stream));

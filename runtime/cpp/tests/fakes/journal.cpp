@@ -52,7 +52,7 @@ bool end_life(Id id, const std::string& kind) {
     const std::lock_guard lock(mutex);
     const auto found = living.find(id);
     if (found == living.end() || found->second != kind) {
-        report("a " + kind + " is destroyed that is none, or for the second time");
+        report("a " + kind + " is destroyed for the second time, or does not exist");
         return false;
     }
     living.erase(found);
@@ -113,7 +113,7 @@ int current_device() { return device; }
 void set_current_device(int chosen) { device = chosen; }
 
 void expect_first_device(const std::string& call) {
-    if (device != 0) report(call + " is called while the thread's GPU is the application's");
+    if (device != 0) report(call + " is called while the thread's current GPU is the application's");
 }
 
 }  // namespace fake

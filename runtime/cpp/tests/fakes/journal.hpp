@@ -1,5 +1,5 @@
-// What the fakes of CUDA and TensorRT share: the wrong uses that they saw, the objects that are alive, and the calls
-// that a test makes fail.
+// State that the fakes of CUDA and TensorRT share: the detected faults (wrong uses), the living objects, and the calls
+// that a test chose to fail.
 #pragma once
 
 #include <cstddef>
@@ -10,31 +10,31 @@
 
 namespace fake {
 
-// Every call of a fake holds it: what runs at the same time on a GPU runs one after the other here.
+// Every call of a fake holds this mutex. Work that a GPU would run at the same time runs one after the other here.
 extern std::recursive_mutex mutex;
 
-// Note a wrong use. Tests take what was noted, and expect nothing.
+// Record a fault; return all recorded faults and clear them. Tests expect no faults.
 void report(const std::string& fault);
 std::vector<std::string> take_faults();
 
-// Objects by numbers, which are never used a second time: handles of CUDA, memory, objects of TensorRT.
+// Living objects (handles of CUDA, memory, objects of TensorRT) by number. A number is never used twice.
 using Id = std::uintptr_t;
 Id begin_life(const std::string& kind);
-void begin_life(Id id, const std::string& kind);  // with a number of the caller's
+void begin_life(Id id, const std::string& kind);  // with a number that the caller chooses
 bool is_alive(Id id);
-bool end_life(Id id, const std::string& kind);  // false, and a fault, where no such object is alive
-std::vector<std::string> alive();               // the kind of each object
+bool end_life(Id id, const std::string& kind);  // false, and a fault, if no such object is alive
+std::vector<std::string> alive();               // kinds of all living objects
 
-// Every call that can fail asks by its name whether it fails, which counts it.
+// Count a call by its name and return whether it must fail. Every call that can fail uses this.
 bool fails(const std::string& call);
-std::size_t calls();  // since the last of these:
+std::size_t calls();  // number of calls since the last call of one of the next three functions
 void fail_none();
-void fail_call(std::size_t number);     // the first one is 1
-void fail_all_from(std::size_t number);  // as where a GPU is lost
-std::string failed_call();               // the name of the first one that failed; empty where none did
+void fail_call(std::size_t number);     // the first call is 1
+void fail_all_from(std::size_t number);  // as if the GPU was lost
+std::string failed_call();               // name of the first call that failed; empty if none failed
 std::size_t calls_of(const std::string& call);
 
-// The GPU that the calling thread's calls go to. Ours is 0; an application in the tests uses 1.
+// Current GPU of the calling thread. The library uses 0; the application in the tests uses 1.
 int current_device();
 void set_current_device(int device);
 void expect_first_device(const std::string& call);

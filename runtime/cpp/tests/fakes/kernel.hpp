@@ -1,4 +1,4 @@
-// Compiles noise_kernel.cu, whose kernel takes these from CUDA's compiler, as C++ for the host.
+// Declarations with which noise_kernel.cu compiles as C++ for the host. CUDA's compiler has them built in.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -23,8 +23,8 @@ std::uintptr_t reserve() {
 
 struct Block {
     std::size_t bytes;
-    std::vector<std::byte> contents;  // of the GPU; the host's are at the address
-    bool is_freed = false;            // a stream is to
+    std::vector<std::byte> contents;  // of GPU memory; pinned memory is at its address
+    bool is_freed = false;            // freed, but a stream has not reached the release yet
 };
 
 struct Memory {
@@ -34,7 +34,7 @@ struct Memory {
 };
 
 Memory& memory() {
-    static Memory& memory = *new Memory();  // other static objects may need it at the end
+    static Memory& memory = *new Memory();  // never destroyed: other static objects may use it at the end
     return memory;
 }
 
@@ -48,7 +48,7 @@ void fill(void* begin, std::size_t bytes) {
     }
 }
 
-// The block that an address is in.
+// Return the block that contains an address.
 std::map<std::uintptr_t, Block>::iterator find(Kind kind, std::uintptr_t address) {
     auto& all = blocks(kind);
     auto found = all.upper_bound(address);
@@ -74,7 +74,7 @@ void* allocate(Kind kind, std::size_t bytes) {
         fill(reinterpret_cast<void*>(address), bytes);
     } else {
         fill(block.contents.data(), bytes);
-        all.next += (bytes / page + 2) * page;  // none touches the next one
+        all.next += (bytes / page + 2) * page;  // blocks never touch each other
         if (all.next > address + range) throw std::bad_alloc();
     }
     blocks(kind).emplace(address, std::move(block));
@@ -93,7 +93,7 @@ Use use(Kind kind, const void* address, std::size_t bytes, bool writes, const st
     const auto number = reinterpret_cast<std::uintptr_t>(address);
     const auto found = find(kind, number);
     if (found == blocks(kind).end()) {
-        report(what + " is not in " + name_of(kind) + ", or that was freed");
+        report(what + " is not in " + name_of(kind) + ", or in memory that was freed");
         return {0, writes};
     }
     const auto& [begin, block] = *found;
@@ -102,7 +102,7 @@ Use use(Kind kind, const void* address, std::size_t bytes, bool writes, const st
         return {0, writes};
     }
     if (number + bytes > begin + block.bytes) {
-        report(what + " has " + std::to_string(bytes) + " bytes, the memory there " +
+        report(what + " has " + std::to_string(bytes) + " bytes, but the memory there has " +
                std::to_string(begin + block.bytes - number));
         return {0, writes};
     }
@@ -112,7 +112,7 @@ Use use(Kind kind, const void* address, std::size_t bytes, bool writes, const st
 bool is_begin(const void* address) {
     const auto found = memory().device.find(reinterpret_cast<std::uintptr_t>(address));
     if (found != memory().device.end() && !found->second.is_freed) return true;
-    report("memory of the GPU is freed that is none, or for the second time");
+    report("memory of the GPU is freed for the second time, or does not exist");
     return false;
 }
 

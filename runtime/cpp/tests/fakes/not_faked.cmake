@@ -1,9 +1,10 @@
-# Writes classes that have every method of TensorRT's interfaces and end the process in each: those that our fakes
-# override are all that ours may call. Generated, since there are 150 of them, and other ones in each version.
+# Writes a header with classes that implement every method of TensorRT's interfaces by ending the process. The fakes
+# derive from these classes and override the methods that the library may call. The header is generated, because there
+# are 150 methods, and they differ between versions.
 #
 # cmake -D HEADER=…/NvInferImpl.h -D OUTPUT=not_faked.hpp -P not_faked.cmake
 file(READ ${HEADER} header)
-string(REPLACE ";" "@" header "${header}")  # which would part the items of a list
+string(REPLACE ";" "@" header "${header}")  # a semicolon would separate the items of a list
 string(REGEX REPLACE "//[^\n]*" "" header "${header}")
 set(text "#pragma once\n#include <cstdio>\n#include <cstdlib>\n\nnamespace nvinfer1 {\n")
 foreach(class VRuntime VCudaEngine VExecutionContext)

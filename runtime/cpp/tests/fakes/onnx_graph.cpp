@@ -21,7 +21,7 @@ std::size_t bytes_of_one(ONNXTensorElementDataType type) {
         case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16:
             return 2;
         default:
-            throw std::runtime_error("a type that no graph has");
+            throw std::runtime_error("no graph of a bundle has a port of this type");
     }
 }
 
@@ -100,7 +100,8 @@ std::vector<Ort::Value> OnnxGraph::compute(const Shapes& shapes, const Bytes& in
 }
 
 OnnxGraph& open_graph(const std::string& path) {
-    static auto& graphs = *new std::map<std::string, std::unique_ptr<OnnxGraph>>();  // ONNX Runtime may be gone first
+    // Never destroyed, because ONNX Runtime may end first.
+    static auto& graphs = *new std::map<std::string, std::unique_ptr<OnnxGraph>>();
     auto& graph = graphs[path];
     if (!graph) graph = std::make_unique<OnnxGraph>(path);
     return *graph;

@@ -1,4 +1,4 @@
-// What the engines of the fake TensorRT compute: a graph of the bundle, by ONNX Runtime.
+// Computations of the fake TensorRT's engines: each engine runs a graph of the bundle with ONNX Runtime.
 #pragma once
 
 #include <onnxruntime_cxx_api.h>
@@ -18,23 +18,23 @@ using Bytes = std::map<std::string, std::vector<std::byte>>;
 struct Port {
     std::string name;
     ONNXTensorElementDataType type;
-    Shape shape;  // −1 where it may be any
+    Shape shape;  // −1 for a dynamic size
     bool is_input;
 };
 
 std::size_t bytes_of(const Port& port, const Shape& shape);
 
-// One thread has it at a time.
+// A graph. Only one thread at a time may use it.
 class OnnxGraph {
   public:
     explicit OnnxGraph(const std::string& path);
 
     const std::vector<Port>& ports() const { return ports_; }
 
-    // Of all inputs and outputs, for inputs of such shapes.
+    // Return the shapes of all inputs and outputs, for these shapes of the inputs.
     Shapes shapes(const Shapes& inputs);
 
-    // The outputs.
+    // Return the outputs.
     Bytes run(const Shapes& shapes, const Bytes& inputs);
 
   private:
@@ -43,11 +43,11 @@ class OnnxGraph {
     Ort::Env env_;
     Ort::Session session_;
     std::vector<Port> ports_;
-    std::map<Shapes, Shapes> shapes_;               // known already
-    std::map<std::pair<Shapes, Bytes>, Bytes> runs_;  // the same: tests run the same many times
+    std::map<Shapes, Shapes> shapes_;               // cache of shapes
+    std::map<std::pair<Shapes, Bytes>, Bytes> runs_;  // cache of outputs: tests run the same inputs many times
 };
 
-// Loaded once in the process.
+// Return the graph of an ONNX file. Each file is loaded once per process.
 OnnxGraph& open_graph(const std::string& path);
 
 }  // namespace fake

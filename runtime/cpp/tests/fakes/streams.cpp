@@ -12,7 +12,7 @@ namespace fake {
 namespace {
 
 using Operations = std::vector<Operation>;
-using Progress = std::map<Id, std::size_t>;  // how many operations of each stream
+using Progress = std::map<Id, std::size_t>;  // number of operations of each stream
 
 struct Capture {
     Operations operations;
@@ -22,14 +22,14 @@ struct Capture {
 struct Stream {
     std::deque<Operation> waiting;
     std::size_t done = 0;
-    Progress after;  // what of other streams is done before what comes next
+    Progress after;  // operations of other streams that are done before the next operation
     std::optional<Capture> capture;
 
     std::size_t given() const { return done + waiting.size(); }
 };
 
 struct Event {
-    Progress after;  // empty where it was never recorded: nobody waits for it then
+    Progress after;  // empty if it was never recorded: nothing waits for it then
 };
 
 std::map<Id, Stream> streams;
@@ -40,7 +40,7 @@ template <class Object>
 Object* find(std::map<Id, Object>& all, Id id, const char* kind) {
     const auto found = all.find(id);
     if (found != all.end()) return &found->second;
-    report(std::string("a ") + kind + " is used that is none, or was destroyed");
+    report(std::string("a ") + kind + " is used that was destroyed, or does not exist");
     return nullptr;
 }
 
@@ -53,7 +53,7 @@ void merge(Progress& into, const Progress& from) {
     for (const auto& [stream, count] : from) into[stream] = std::max(into[stream], count);
 }
 
-// Does what a stream was given first, up to so many operations of its life.
+// Run the operations of a stream in order, until `count` operations of its lifetime are done.
 void run_until(Id id, std::size_t count) {
     const auto found = streams.find(id);
     if (found == streams.end()) return;
@@ -80,7 +80,7 @@ bool conflict(const Operation& one, const Operation& other) {
 bool is_usable(const Operation& operation) {
     return std::all_of(operation.uses.begin(), operation.uses.end(), [&](const Use& use) {
         if (use.id && is_alive(use.id)) return true;
-        if (use.id) report(operation.what + " uses what is gone");  // else it is reported already
+        if (use.id) report(operation.what + " uses an object that no longer exists");  // 0 was reported before
         return false;
     });
 }
@@ -92,7 +92,7 @@ void report_races(Id id, const Stream& stream, const Operation& operation) {
         const std::size_t ordered = known == stream.after.end() ? 0 : known->second;
         for (std::size_t k = 0; k < other.waiting.size(); ++k) {
             if (other.done + k < ordered || !conflict(operation, other.waiting[k])) continue;
-            report(operation.what + " may run before " + other.waiting[k].what + ", which another stream was given");
+            report(operation.what + " may run before " + other.waiting[k].what + ", queued on another stream");
         }
     }
 }

@@ -1,8 +1,8 @@
-// Streams, events and graphs of a GPU that is not there.
+// Streams, events and recorded graphs of the fake GPU.
 //
-// What a stream is given is done when somebody waits for it, and no earlier: a missing wait shows. Two streams that use
-// the same memory, one of them to write, must be ordered by an event or a wait, else it is a fault whatever the order
-// in which they happen to run.
+// Work on a stream is done only when somebody waits for it, so a missing wait is always detected. If two streams use
+// the same memory and one of them writes, an event or a wait must order them. Otherwise it is a fault, whatever the
+// order in which they happen to run.
 #pragma once
 
 #include <functional>
@@ -13,24 +13,26 @@
 
 namespace fake {
 
+// Work for a stream.
 struct Operation {
-    std::string what;
+    std::string what;  // name for messages
     std::vector<Use> uses;
     std::function<void()> run;
 };
 
 Id create_stream();
-bool destroy_stream(Id stream);  // what it was given is still done
-bool is_stream(Id stream);       // a fault where it is none
+bool destroy_stream(Id stream);  // queued work is still done
+bool is_stream(Id stream);       // false is a fault
 bool is_capturing(Id stream);
 
-// Have it done, or recorded. False, and a fault, where it uses what is gone, or races.
+// Queue an operation on a stream, or record it. Returns false, with a fault, if the operation uses an object that no
+// longer exists. A race is a fault, too.
 bool give(Id stream, Operation operation);
 
-// Wait. False, and a fault, while it is recorded.
+// Wait for a stream. Returns false, with a fault, while the stream is recorded.
 bool synchronize(Id stream);
 
-// Whether something that uses an object is still to be done.
+// Return whether queued work still uses an object.
 bool is_awaited(Id id);
 
 Id create_event();
@@ -38,7 +40,7 @@ bool destroy_event(Id event);
 bool record_event(Id event, Id stream);
 bool wait_for_event(Id stream, Id event);
 
-// What is recorded: 0 where that failed.
+// Recorded graphs. end_capture and instantiate return 0 on failure.
 bool begin_capture(Id stream);
 void spoil_capture(Id stream);
 Id end_capture(Id stream);

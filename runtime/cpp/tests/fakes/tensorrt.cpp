@@ -1,5 +1,5 @@
-// A library in the place of TensorRT's. An engine is a text: the path of a graph, and the rows and the sides that each
-// of its profiles takes at most.
+// Library that replaces TensorRT. A serialized engine is a text: the path of a graph's file, then the largest number of
+// rows and the largest side of each profile.
 #include <NvInferRuntime.h>
 
 #include <algorithm>
@@ -25,7 +25,7 @@ using nvinfer1::OptProfileSelector;
 using Lock = std::lock_guard<std::recursive_mutex>;
 
 constexpr std::size_t alignment = 256;
-constexpr std::size_t bytes_of_context = 1 << 12;  // outside of the pool
+constexpr std::size_t bytes_of_context = 1 << 12;  // memory outside of the pool
 
 Dims dims_of(const Shape& shape) {
     Dims dims{};
@@ -64,19 +64,19 @@ class Runtime : public nvinfer1::IRuntime, public nvinfer1::NotFakedVRuntime {
     }
     ~Runtime() override {
         const Lock lock(fake::mutex);
-        if (engines) fake::report("a runtime of TensorRT is destroyed before its engines");
+        if (engines) fake::report("a TensorRT runtime is destroyed before its engines");
         fake::end_life(id_, "TensorRT runtime");
     }
 
     nvinfer1::ICudaEngine* deserializeCudaEngine(const void* plan, std::size_t bytes) noexcept override;
 
-    // Says why, and gives what stands for failure.
+    // Log a reason and return false, which stands for a failure.
     bool refuse(const std::string& why) {
         logger_.log(nvinfer1::ILogger::Severity::kERROR, ("fake TensorRT: " + why).c_str());
         return false;
     }
 
-    bool fails(const std::string& call) { return fake::fails(call) && !refuse(call + " was made to fail"); }
+    bool fails(const std::string& call) { return fake::fails(call) && !refuse(call + " was chosen to fail"); }
 
     int engines = 0;
 
@@ -178,7 +178,7 @@ class Context : public nvinfer1::IExecutionContext, public nvinfer1::NotFakedVEx
     Shapes shapes_;  // of the inputs
     std::map<std::string, void*> addresses_;
     std::pair<void*, std::size_t> memory_{};
-    bool is_new_ = true;  // since the shapes were set nothing ran
+    bool is_new_ = true;  // whether the context has not run since its shapes were set
 };
 
 nvinfer1::ICudaEngine* Runtime::deserializeCudaEngine(const void* plan, std::size_t bytes) noexcept {
@@ -212,7 +212,7 @@ nvinfer1::IExecutionContext* Engine::createExecutionContext(
     if (runtime.fails("createExecutionContext")) return nullptr;
     fake::expect_first_device("createExecutionContext");
     if (strategy != nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED) {
-        fake::report("a context of " + name + " has memory of its own");
+        fake::report("a context of " + name + " has its own activation memory");
     }
     if (!fake::take_outside(bytes_of_context)) {
         runtime.refuse("out of memory");
@@ -236,7 +236,7 @@ bool Context::setInputShape(const char* tensor, const Dims& dims) noexcept {
     if (engine_.runtime.fails("setInputShape")) return false;
     const Shape shape = shape_of(dims);
     if (profile_ < 0 || !engine_.port(tensor).is_input || !engine_.takes(tensor, profile_, shape)) {
-        return engine_.runtime.refuse(std::string("not a shape of ") + tensor);
+        return engine_.runtime.refuse(std::string("unsupported shape of ") + tensor);
     }
     const auto [place, is_first] = shapes_.try_emplace(tensor, shape);
     is_new_ |= is_first || place->second != shape;
@@ -250,7 +250,7 @@ Dims Context::getTensorShape(const char* tensor) const noexcept {
     if (!is_shaped()) return dims_of(engine_.port(tensor).shape);
     try {
         return dims_of(engine_.graph->shapes(shapes_).at(tensor));
-    } catch (const std::exception& error) {  // shapes that do not go together
+    } catch (const std::exception& error) {  // shapes that do not fit together
         engine_.runtime.refuse(error.what());
         return none();
     }
@@ -277,19 +277,19 @@ bool Context::is_shaped() const {
                        [&](const Port& port) { return !port.is_input || shapes_.contains(port.name); });
 }
 
-// As much as goes in, which is another size for each engine.
+// Return the size of the activation memory: that of all inputs, so that it differs between engines.
 std::size_t Context::working_bytes() const {
     std::size_t bytes = 0;
     for (const auto& [tensor, shape] : shapes_) bytes += fake::bytes_of(engine_.port(tensor), shape);
     return bytes;
 }
 
-// What must be before it can run.
+// Return why the context cannot run yet, or "" if it can.
 std::string Context::missing(cudaStream_t stream) const {
     if (profile_ < 0) return "no profile was chosen";
     if (!is_shaped()) return "an input has no shape";
     if (is_new_ && fake::is_capturing(id_of(stream))) return "with new shapes it must run once before it is recorded";
-    if (memory_.second < working_bytes()) return "too little memory to work in";
+    if (memory_.second < working_bytes()) return "too little activation memory";
     for (const Port& port : engine_.graph->ports()) {
         const auto found = addresses_.find(port.name);
         if (found == addresses_.end() || !found->second) return port.name + " has no address";
@@ -297,7 +297,7 @@ std::string Context::missing(cudaStream_t stream) const {
     return "";
 }
 
-// All that it reads and writes, which must be apart.
+// Return the uses of all memory that the context reads and writes. Memory that overlaps is a fault.
 std::vector<Use> Context::uses(const Shapes& shapes) const {
     std::vector<Use> all{{id_, true}};
     std::set<Id> read, written;
@@ -305,13 +305,13 @@ std::vector<Use> Context::uses(const Shapes& shapes) const {
         const Use use = fake::use(Kind::device, address, bytes, writes, engine_.name + ": " + what);
         const bool is_alone = writes ? !read.contains(use.id) && written.insert(use.id).second
                                      : (read.insert(use.id), !written.contains(use.id));
-        if (use.id && !is_alone) fake::report(engine_.name + ": " + what + " lies where another one does");
+        if (use.id && !is_alone) fake::report(engine_.name + ": " + what + " overlaps other memory of the context");
         all.push_back(use);
     };
     for (const Port& port : engine_.graph->ports()) {
         add(addresses_.at(port.name), fake::bytes_of(port, shapes.at(port.name)), !port.is_input, port.name);
     }
-    add(memory_.first, memory_.second, true, "the memory to work in");
+    add(memory_.first, memory_.second, true, "the activation memory");
     return all;
 }
 
@@ -346,15 +346,15 @@ bool Context::enqueueV3(cudaStream_t stream) noexcept {
 
 }  // namespace
 
-// Declared by TensorRT's headers.
+// Functions that TensorRT's headers declare.
 extern "C" {
 
 void* createInferRuntime_INTERNAL(void* logger, int32_t version) noexcept {
     const Lock lock(fake::mutex);
     auto& log = *static_cast<nvinfer1::ILogger*>(logger);
-    if (version != NV_TENSORRT_VERSION) fake::report("a runtime for other headers");
+    if (version != NV_TENSORRT_VERSION) fake::report("a runtime is created for other headers");
     if (fake::fails("createInferRuntime")) {
-        log.log(nvinfer1::ILogger::Severity::kERROR, "fake TensorRT: createInferRuntime was made to fail");
+        log.log(nvinfer1::ILogger::Severity::kERROR, "fake TensorRT: createInferRuntime was chosen to fail");
         return nullptr;
     }
     return static_cast<nvinfer1::IRuntime*>(new Runtime(log));
