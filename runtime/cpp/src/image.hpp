@@ -14,7 +14,7 @@ struct Image {
 
     std::uint8_t* row(std::int64_t y) { return rgb.data() + std::size_t(y) * std::size_t(width) * 3; }
     const std::uint8_t* row(std::int64_t y) const { return rgb.data() + std::size_t(y) * std::size_t(width) * 3; }
-    std::string sides() const { return std::to_string(height) + "×" + std::to_string(width); }
+    std::string sides() const { return std::to_string(width) + "×" + std::to_string(height); }
 
     std::int64_t height = 0;
     std::int64_t width = 0;

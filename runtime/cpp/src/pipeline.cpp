@@ -25,7 +25,7 @@ std::vector<Result> Pipeline::score(const std::vector<Image>& targets, const std
         const Image &target = targets[k], &condition = conditions[k];
         if (target.height == scale * condition.height && target.width == scale * condition.width) continue;
         throw InputError("target[" + std::to_string(k) + "]: for a condition of " + condition.sides() +
-                         " pixels (height×width), both sides must be " + std::to_string(scale) +
+                         " pixels, both sides must be " + std::to_string(scale) +
                          " times as long; got " + target.sides() + ": crop or resize one of them");
     }
     return score_all(runner_, likelihoods_, targets, conditions, alpha);

@@ -122,8 +122,8 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
             throw InputError(
                 "this model fills a hole in the middle, so images cannot be padded or cut: sides must be multiples "
                 "of " +
-                multiple + ", and images must have at most " + most + " pixels; got a height×width of " +
-                std::to_string(height) + "×" + std::to_string(width));
+                multiple + ", and images must have at most " + most + " pixels; got " +
+                std::to_string(width) + "×" + std::to_string(height));
         }
     }
     return windows;
@@ -262,8 +262,8 @@ void Runner::check_prunable(const Windows& windows, std::size_t samples, std::in
         if (windows[k].size() == 1 && samples <= room(budget).rows(windows[k][0])) continue;
         const std::int64_t height = windows[k].back().y.end(), width = windows[k].back().x.end();
         throw InputError("keep: all " + std::to_string(samples) + " samples of images[" + std::to_string(k) +
-                         "] must fit in one batch, " + std::to_string(height) + "×" + std::to_string(width) +
-                         " pixels (height×width) each: use " + room(budget).remedy(samples, height, width));
+                         "] must fit in one batch, " + std::to_string(width) + "×" + std::to_string(height) +
+                         " pixels each: use " + room(budget).remedy(samples, height, width));
     }
 }
 

@@ -146,9 +146,9 @@ Map map_of(const Array& share, std::size_t row, std::size_t rows, const Window& 
     if (shape.size() != 3 || shape[0] != std::int64_t(rows) || !fits(window.y.length(), shape[1]) ||
         window.y.length() / shape[1] * shape[2] != window.x.length()) {
         throw BundleError(BundleError::Kind::WrongShape, "the bundle",
-                          "shares must have square cells and fit targets of " + std::to_string(window.y.length()) +
-                              "×" + std::to_string(window.x.length()) +
-                              " pixels (height×width); got other shares: export the model again");
+                          "shares must have square cells and fit targets of " + std::to_string(window.x.length()) +
+                              "×" + std::to_string(window.y.length()) +
+                              " pixels; got other shares: export the model again");
     }
     const auto size = std::size_t(shape[1] * shape[2]);
     return {shape[1], shape[2], floats_of(share).subspan(row * size, size)};

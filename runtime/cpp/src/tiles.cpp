@@ -93,8 +93,8 @@ std::vector<Window> cut(std::int64_t height, std::int64_t width, std::int64_t mu
         return side < whole && side <= 2 * overlap;
     };
     if (is_all_overlap(sides.height, padded.height) || is_all_overlap(sides.width, padded.width)) {
-        throw TooSmall("tiles of at most " + std::to_string(sides.height) + "×" +
-                       std::to_string(sides.width) + " pixels (height×width) are too small for an overlap of " +
+        throw TooSmall("tiles of at most " + std::to_string(sides.width) + "×" +
+                       std::to_string(sides.height) + " pixels are too small for an overlap of " +
                        std::to_string(overlap) + " pixels on both sides");
     }
     std::vector<Window> windows;
