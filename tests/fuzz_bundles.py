@@ -1,4 +1,4 @@
-"""Broken bundles, calibrations and engine sets: refused, or what they were before."""
+"""Fuzzing of bundles, calibrations and engine sets: damage is refused, or does not change the contents."""
 
 import json
 import random
@@ -22,16 +22,16 @@ from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.strict_json import convert, read_json
 
 IMAGES = 9
-"""Of the calibration here, so that it is short."""
+"""Number of images of the shortened calibration that these tests change."""
 CONDITION = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
 
 
 def bundle_files(folder: Path) -> Attempt:
-    """A graph, or the weights, are others than the manifest says."""
+    """Change a graph file or the weights, but not their hashes in the manifest."""
     copy = folder / "model.caflow"
     shutil.copytree(TINY, copy)
     manifest = read_manifest(copy)
-    (copy / "weights.bin").unlink()  # large: a few bytes have their place
+    (copy / "weights.bin").unlink()  # The real weights are large; 200 bytes are enough here.
     (copy / "weights.bin").write_bytes(bytes(range(200)))
     smaller = describe_file(copy, "weights.bin")
     contents = json.loads((copy / MANIFEST).read_bytes())
@@ -60,7 +60,10 @@ def bundle_files(folder: Path) -> Attempt:
 
 
 def bundles(folder: Path) -> Attempt:
-    """A manifest is another one, or a graph, with hashes that fit; then the whole bundle is run."""
+    """Change the model in the manifest, or a graph together with its hash; then run the bundle.
+
+    A changed graph may give a different result. A changed manifest must not.
+    """
     copy = folder / "model.caflow"
     shutil.copytree(TINY, copy)
     contents = json.loads((copy / MANIFEST).read_bytes())
@@ -90,14 +93,14 @@ def bundles(folder: Path) -> Attempt:
             path.write_bytes(good)
         if found == wanted:
             return "the same"
-        assert is_of_graph, f"another result: {text[:3000]!r}"
+        assert is_of_graph, f"a changed manifest gives a different result: {text[:3000]!r}"
         return "another graph"
 
     return attempt
 
 
 def _drawn(folder: Path) -> tuple[Any, ...]:
-    """What a bundle makes of an image."""
+    """Return images and likelihoods that a bundle draws and scores for one condition, as bytes."""
     with load(folder, backend="cpu", threads=1, is_calibrated=False) as pipe:
         best = pipe.best_of(CONDITION, n=2)
         score = pipe.score(np.asarray(best.images), CONDITION)
@@ -108,7 +111,7 @@ def _drawn(folder: Path) -> tuple[Any, ...]:
 
 
 def calibrations(folder: Path) -> Attempt:
-    """A calibration is another one."""
+    """Change a calibration."""
     (folder / MANIFEST).write_bytes((TINY / MANIFEST).read_bytes())
     write_calibration(folder, _short_calibration())
     path = folder / NAME
@@ -127,14 +130,14 @@ def calibrations(folder: Path) -> Attempt:
             measures = np.linspace(-1, 12, 4 * reference.main.measures).reshape(4, -1)
             values = typicality(reference, measures, np.tile([0.0, 3.0, 20.0, 63.0], (4, 1))).value
             assert ((values >= 0) & (values <= 1)).all()
-        assert found == good, "another calibration"
+        assert found == good, "a changed calibration was read"
         return "the same"
 
     return attempt
 
 
 def _short_calibration() -> Calibration:
-    """That of the built-in model, with few quantiles."""
+    """Return the calibration of the tests' bundle, with few quantiles."""
     contents = json.loads((TINY / NAME).read_bytes())
     contents["photographs"] = 1
     contents["samples"] = contents["samples"][:1]
@@ -154,7 +157,7 @@ def _short_calibration() -> Calibration:
 
 
 def engine_sets(folder: Path) -> Attempt:
-    """What is said of engines is something else."""
+    """Change the description of an engine set."""
     (folder / MANIFEST).write_bytes((TINY / MANIFEST).read_bytes())
     place = folder / "engines" / "rtx"
     place.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Odd arguments of the Python pipeline and of the C library: refused by a documented error, or computed."""
+"""Fuzzing of arguments of the Python pipeline and the C library: refused with a documented error, or computed."""
 
 import ctypes
 import os
@@ -52,7 +52,7 @@ PICTURES: list[Any] = [
 
 
 def python_calls(_: Path) -> Attempt:
-    """One or more arguments of a method are others."""
+    """Replace one or two arguments of a method of the pipeline."""
     pipe = load(TINY, backend="cpu", threads=1)
     noise = pipe.encode(TARGET, SMALL).noise
     draw = {"n": 1, "temperature": 0.8, "seed": 0, "rank": "likelihood"}
@@ -83,7 +83,7 @@ def python_calls(_: Path) -> Attempt:
             is_picture = isinstance(good[key], np.ndarray | list)
             given[key] = source.choice(PICTURES if is_picture and source.random() < 0.8 else ODD)
         if name not in ("Reject", "stream") and _is_large(given.get("n")):
-            given["n"] = 2  # as many samples would be drawn
+            given["n"] = 2  # otherwise the method would draw that many samples
         try:
             method(**given)
         except (CaflowError, MemoryError):
@@ -122,12 +122,12 @@ SIZES = [
 ]
 WORDS = [0, 1, 2, 3, 2**16, 2**20 + 1, 2**31, 2**32 - 1]
 ROOM = 4096
-"""Bytes for a struct, as an application of another version may have more of them."""
+"""Bytes reserved for a struct. Applications compiled for another version may use larger structs."""
 INTERNAL = "internal"
 
 
 def c_calls(_: Path) -> Attempt:
-    """Sizes of structs, strides, counts and values are others; pointers are NULL or to memory that is large enough."""
+    """Change sizes of structs, strides, counts and values. Pointers are NULL or point to enough memory."""
     library = ctypes.CDLL(os.environ["CAFLOW_LIBRARY"])
     library.caflow_last_error.restype = ctypes.c_char_p
     library.caflow_close.restype = library.caflow_free_results.restype = None
@@ -160,7 +160,7 @@ def c_calls(_: Path) -> Attempt:
         library.caflow_free_results(results)
         if not status:
             return "computed"
-        said = library.caflow_last_error().decode(errors="replace")  # a path need not be UTF-8
+        said = library.caflow_last_error().decode(errors="replace")  # the message may contain a path that is not UTF-8
         assert said
         assert c_library.STATUS[status] != INTERNAL, said
         return REFUSED
@@ -169,7 +169,7 @@ def c_calls(_: Path) -> Attempt:
 
 
 def _image(source: random.Random, pixels: Any, scale: int = 1) -> c_library._Image:
-    """A good one of 2×2 pixels, times `scale`, or one that must be refused, as it claims more than any may have."""
+    """Return a valid image with sides of 2 · `scale` pixels, or one whose size, stride or pointer must be refused."""
     side = 2 * scale
     height, width, stride = source.choice([(side, side, 3 * side), (side, side, 100), (side, side, 3 * side)])
     kind = source.randrange(8)
@@ -183,7 +183,7 @@ def _image(source: random.Random, pixels: Any, scale: int = 1) -> c_library._Ima
 
 
 def _struct(source: random.Random, kind: Any) -> Any:
-    """Zeros, rarely something else where this version has no fields, and a size that may be any."""
+    """Return a struct of zeros, in some cases with a wrong size or a nonzero byte after the fields of this version."""
     memory = (ctypes.c_uint8 * ROOM)()
     if source.random() < 0.2:
         memory[source.randrange(ctypes.sizeof(kind), ROOM)] = 1

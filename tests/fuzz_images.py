@@ -1,4 +1,7 @@
-"""Broken image files: refused, or read as an image of no more pixels than are allowed, with metadata to write."""
+"""Fuzzing of image files: damaged files are refused, or read as an image within the limit of pixels.
+
+Metadata that was read can be written.
+"""
 
 import random
 from io import BytesIO
@@ -19,11 +22,14 @@ from caflow_runtime.pictures.metadata import Metadata
 PHOTOGRAPHS = Path(__file__).parent / "data" / "photographs"
 MAX_PIXELS = 2**16
 EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
-"""Turned by 90°."""
+"""EXIF block with orientation 6: the image must be rotated by 90°."""
 
 
 def images(folder: Path) -> Attempt:
-    """Of every format: grey, colours, with alpha, of 16 bits, turned, in strips, compressed otherwise."""
+    """Change an image file: PNG, TIFF, BMP, WebP, JPEG or AVIF, in several variants.
+
+    The variants are grey, colour, alpha, 16 bits, EXIF rotation and several compressions.
+    """
     good = _good_images()
     results = _results()
 
@@ -48,7 +54,7 @@ def images(folder: Path) -> Attempt:
 
 
 def _results() -> list[tuple[bytes, np.ndarray]]:
-    """Files of all formats that are written, and their pixels."""
+    """Return one file in each output format, with its decoded pixels."""
     rgb = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
     files = [cv2.imencode(suffix, rgb)[1].tobytes() for suffix in (".png", ".jpg", ".webp", ".tiff", ".bmp")]
     return [(file, _decoded(file)) for file in files]
@@ -61,7 +67,7 @@ def _decoded(contents: bytes) -> np.ndarray:
 
 
 def _check_metadata(plain: bytes, pixels: np.ndarray, metadata: Metadata) -> None:
-    """Whatever was read can be written, is read again, and changes no pixel."""
+    """Check that metadata that was read can be written and read again, and that writing it changes no pixel."""
     written, _ = with_metadata(plain, metadata, is_grey=False)
     again, malformed = read_metadata(written)
     assert not malformed
@@ -85,7 +91,7 @@ def _good_images() -> list[tuple[str, bytes]]:
         *((".tif", rgb.astype(kind), []) for kind in (np.float32, np.float64)),
     ]
     found = [(suffix, cv2.imencode(suffix, picture, options)[1].tobytes()) for suffix, picture, options in wanted]
-    first = dict(reversed(found))  # in colours
+    first = dict(reversed(found))  # the first file of each format is in colour
     jpeg = first[".jpg"]
     exif = b"\xff\xe1" + (len(EXIF) + 2).to_bytes(2, "big") + EXIF
     described = [(suffix, with_metadata(contents, ALL, is_grey=False)[0]) for suffix, contents in first.items()]

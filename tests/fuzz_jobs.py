@@ -1,4 +1,4 @@
-"""Broken lists of pairs, job states and lines of results: refused, or dropped and computed again."""
+"""Fuzzing of pair lists, job states and results: damage is refused, or damaged lines are discarded and recomputed."""
 
 import json
 import random
@@ -32,7 +32,7 @@ PAIRS = 4
 
 
 def lists(folder: Path) -> Attempt:
-    """A list of pairs, as a table or as lines of JSON, is broken."""
+    """Change a list of pairs, written as CSV or as JSON Lines."""
     names = [(f"b/{k}.png", f"a/é {k}.png") for k in range(PAIRS)]
     table = "target,condition\n" + "".join(f'{target},"{condition}"\n' for target, condition in names)
     lines = "".join(json.dumps({"target": target, "condition": condition}) + "\n" for target, condition in names)
@@ -60,7 +60,7 @@ def lists(folder: Path) -> Attempt:
 
 
 def filter_jobs(folder: Path) -> Attempt:
-    """The state of a job, or its verdicts, are others than it wrote."""
+    """Change the state of a filter job, or its verdicts."""
     pairs, verdicts = _judged(folder)
     job = folder / "job"
     started = FilterJob(job, pairs, SETTINGS)
@@ -94,7 +94,7 @@ def filter_jobs(folder: Path) -> Attempt:
 
 
 def image_batches(folder: Path) -> Attempt:
-    """The state of a batch, or its lines, are others than it wrote."""
+    """Change the state of an image job, or its results."""
     sources = [folder / f"{k}.png" for k in range(PAIRS)]
     jobs = [ImageJob(path, folder / "out" / path.name, (), {}) for path in sources]
     batch = folder / "out"
@@ -132,7 +132,7 @@ def image_batches(folder: Path) -> Attempt:
 
 
 def scores(folder: Path) -> Attempt:
-    """A page is made of verdicts that are others than the filter wrote, or of another job."""
+    """Change the verdicts of a filter job, and in some cases its state; then summarize them for a report."""
     calibration = read_calibration(TINY)
     assert calibration is not None
     levels = calibration.truth.levels
@@ -159,7 +159,7 @@ def scores(folder: Path) -> Attempt:
 
 
 def _judged(folder: Path, levels: int = 3) -> tuple[list[FilePair], list[Verdict]]:
-    """Pairs of files, and a verdict of each, as it is written."""
+    """Return pairs of files, and a sealed verdict of each pair, as a job writes it."""
     pairs, verdicts = [], []
     for k in range(PAIRS):
         target, condition = folder / f"target {k}.png", folder / f"condition {k}.png"

@@ -1,4 +1,4 @@
-"""Broken requests of the Open Inference Protocol: refused by a documented error, or answered."""
+"""Fuzzing of Open Inference Protocol requests: refused with a documented error, or answered."""
 
 import json
 import random
@@ -20,9 +20,9 @@ from caflow_runtime.service.request import Request
 from caflow_runtime.service.service import SERVICES
 
 MAX_PIXELS = 2**13
-"""Of a request's results: a handful of small samples."""
+"""Limit of a request's result pixels: a few small samples."""
 LENGTHS = ["0", "1", "-1", "x", "", " 7", "1e3", "1_0", "٣", "9" * 30, "9" * 5000, "4294967296"]
-"""Of the JSON, as a header says it."""
+"""Values of the HTTP header that states the length of the JSON."""
 SHAPES = [
     [1, 8, 8, 4],
     [8, 8, 3],
@@ -68,13 +68,13 @@ TYPED = [
     *(("string_param", "x"), ("string_param", "9" * 400), ("int64_param", -1), ("int64_param", 2**62)),
     *(("bool_param", True), ("double_param", float("nan")), ("double_param", 1e300)),
 ]
-"""Of gRPC's parameters, the field and its value."""
+"""Field and value of a gRPC parameter."""
 
 Answer = Callable[[int, Request, protocol.RequestHeader | None], None]
 
 
 def http_requests(_: Path) -> Attempt:
-    """A header in JSON and tensors after it."""
+    """Change an HTTP body: JSON, and binary tensors after it."""
     answer = _services()
 
     def attempt(source: random.Random) -> str:
@@ -92,7 +92,7 @@ def http_requests(_: Path) -> Attempt:
 
 
 def grpc_requests(_: Path) -> Attempt:
-    """A message of `ModelInferRequest`."""
+    """Change a gRPC message `ModelInferRequest`."""
     answer = _services()
 
     def attempt(source: random.Random) -> str:
@@ -109,7 +109,7 @@ def grpc_requests(_: Path) -> Attempt:
 
 
 def _services() -> Answer:
-    """What answers a request to the service of a number, or raises why it does not."""
+    """Return a function that answers a request to service number `k`, or raises the error of a refusal."""
     pipe = load(TINY, backend="cpu", threads=1)
     services = [kind(pipe, MAX_PIXELS) for kind in SERVICES]
     models = [protocol.Model(service.name, service.inputs, service.outputs) for service in services]
@@ -134,7 +134,7 @@ def _refused(error: CaflowError) -> str:
 
 
 def _inputs(k: int) -> Iterable[tuple[str, list[int]]]:
-    """Names and shapes of a good request."""
+    """Return name and shape of each input of a good request to service number `k`."""
     return [("image", [1, 2, 2, 3])] if k == 0 else [("target", [1, 8, 8, 3]), ("condition", [1, 2, 2, 3])]
 
 

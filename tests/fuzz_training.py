@@ -1,4 +1,4 @@
-"""Broken checkpoints and recipes: refused, or a model."""
+"""Fuzzing of checkpoints and recipes: damaged files are refused with a documented error, or loaded."""
 
 import argparse
 import copy
@@ -36,19 +36,19 @@ VALUES: list[Any] = [
 
 
 def checkpoints(folder: Path) -> Attempt:
-    """Of this project."""
+    """Change a checkpoint of this project."""
     model = _tiny()
     checkpoint.save(folder / "good.pt", model, ema=model.state_dict(), training={"step": 1})
     return _broken(folder, folder / "good.pt")
 
 
 def reference_checkpoints(folder: Path) -> Attempt:
-    """Of the public implementation."""
+    """Change a checkpoint of the public implementation."""
     return _broken(folder, REFERENCE)
 
 
 def bundle_checkpoints(folder: Path) -> Attempt:
-    """Of a bundle."""
+    """Change the checkpoint in a bundle."""
     model = _tiny()
     weights = {name: weight.detach().numpy() for name, weight in model.state_dict().items()}
     bundle = folder / "model.caflow"
@@ -115,7 +115,7 @@ def _broken(folder: Path, good: Path) -> Attempt:
 
 
 def _changed(source: random.Random, contents: dict[str, Any]) -> dict[str, Any]:
-    """With one to three values that are others, gone, or in another's place."""
+    """Return a copy with one to three changes: values are replaced, removed, added or copied from another key."""
     changed = copy.copy(contents)
     for _ in range(source.choice([1, 1, 2, 3])):
         table = _descend(source, changed)
@@ -137,7 +137,7 @@ def _changed(source: random.Random, contents: dict[str, Any]) -> dict[str, Any]:
 
 
 def _descend(source: random.Random, table: dict[Any, Any]) -> dict[Any, Any]:
-    """A table inside, copied on the way, or the one that is given."""
+    """Return a random table inside `table`, or `table` itself. Tables on the way are copied."""
     inside = [key for key, value in table.items() if isinstance(value, dict | argparse.Namespace)]
     if not inside or source.random() < 0.15:
         return table
@@ -167,12 +167,12 @@ def _other_tensor(source: random.Random, tensor: torch.Tensor) -> torch.Tensor:
     ]
     try:
         return source.choice(changes)(tensor)
-    except (IndexError, RuntimeError):  # of a tensor without axes
+    except (IndexError, RuntimeError):  # the tensor has too few axes for this change
         return torch.zeros(2)
 
 
 def recipes(folder: Path) -> Attempt:
-    """Of all recipes that come with the package."""
+    """Change one of the recipes in the package."""
     found = resources.files("caflow_training") / "recipes"
     texts = [file.read_text() for file in found.iterdir() if file.name.endswith(".toml")]
     texts.sort()

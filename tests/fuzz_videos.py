@@ -1,4 +1,4 @@
-"""Broken videos and journals of their jobs: refused, or what is left of them is what it was."""
+"""Fuzzing of videos and of the files of video jobs: damage is refused, or only undamaged parts are used."""
 
 import random
 from pathlib import Path
@@ -34,7 +34,7 @@ MOST_FRAMES = 200
 
 
 def videos(folder: Path) -> Attempt:
-    """Of several containers and codecs, with sound and without."""
+    """Change a video file. The files have several containers and codecs, with and without sound."""
     good = []
     for name, options in {
         "plain.mp4": ("-c:v", "libx264"),
@@ -63,7 +63,7 @@ def videos(folder: Path) -> Attempt:
 
 
 def pipes(folder: Path) -> Attempt:
-    """YUV4MPEG2, whose lines and planes are changed."""
+    """Change the header or the whole of a YUV4MPEG2 stream."""
     path = folder / "pipe.y4m"
     good = []
     for pixel_format in ("yuv420p", "yuv444p10le", "gray"):
@@ -85,7 +85,7 @@ def pipes(folder: Path) -> Attempt:
 
 
 def read_all(video: Source) -> str:
-    """What came of a video: its frames are images, each later than the one before."""
+    """Read the first frames, check that each is an image and later than the one before, and return the outcome."""
     last = -1
     for number, frame in enumerate(video.frames()):
         assert frame.image.ndim == 3
@@ -97,7 +97,7 @@ def read_all(video: Source) -> str:
 
 
 def journals(folder: Path) -> Attempt:
-    """What a stopped job says of itself, or what it has made, is something else."""
+    """Change a file of a stopped job: its settings, a record or a segment."""
     parts = folder / "out.mp4.parts"
     parts.mkdir()
     source_file = folder / "source.mp4"
@@ -131,7 +131,7 @@ def journals(folder: Path) -> Attempt:
         finally:
             is_same = (parts / name).read_bytes() == contents[name]
             (parts / name).write_bytes(contents[name])
-        assert all(records[number] == record for number, record in found.items()), "another record"
+        assert all(records[number] == record for number, record in found.items()), "a changed record was read"
         lost = records.keys() - found.keys()
         assert lost <= {int(Path(name).stem)} if name != NAME else not lost
         assert name in as_json or is_same or lost

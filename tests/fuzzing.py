@@ -1,7 +1,7 @@
-"""Runs a reader on many broken inputs in this process: python tests/fuzzing.py READER FIRST COUNT FOLDER
+"""Runs one reader on many damaged inputs in this process: python tests/fuzzing.py READER FIRST COUNT FOLDER
 
-Every input follows from the reader's name and a number. The number that is being read is kept in FOLDER/number, so that
-it is known even if the process crashes. An input that takes longer than `LIMIT_S` ends the process.
+Every input depends only on the reader's name and the input's number. The current number is stored in FOLDER/number, so
+that it is known even after a crash. An input that takes longer than `LIMIT_S` ends the process.
 """
 
 import faulthandler
@@ -16,14 +16,14 @@ from importlib import import_module
 from pathlib import Path
 
 LIMIT_S = 60.0
-"""For one input, also on a machine that is busy."""
+"""Timeout of one input, in seconds. It is long enough for a busy machine."""
 MOST_BYTES = 16 * 2**30
-"""Of address space, most of which is never used."""
+"""Limit of the process's address space, in bytes. Most of the reserved space is never used."""
 REFUSED = "refused"
-"""The outcome where a documented error was raised."""
+"""Outcome of an input for which a documented error was raised."""
 
 Attempt = Callable[[random.Random], str]
-"""Reads one input, and says what came of it. Raises for whatever should not be."""
+"""Function that reads one input and returns the outcome. It raises an exception if the reader behaves wrongly."""
 
 READERS: dict[str, tuple[str, int]] = {
     "bundle_files": ("fuzz_bundles", 40),
@@ -47,14 +47,14 @@ READERS: dict[str, tuple[str, int]] = {
     "python_calls": ("fuzz_calls", 25),
     "c_calls": ("fuzz_calls", 25),
 }
-"""Of each reader, the module with a function of its name, and its share of all inputs."""
+"""For each reader: the module with the function of its name, and its weight among all inputs."""
 
 
 def run(name: str, first: int, count: int, folder: Path) -> Counter[str]:
-    """How often each outcome came.
+    """Return how often each outcome occurred.
 
     Arguments:
-        folder: an empty one, for the reader's files.
+        folder: empty folder for the reader's files.
     """
     attempt: Attempt = getattr(import_module(READERS[name][0]), name)(folder)
     seen: Counter[str] = Counter()

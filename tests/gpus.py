@@ -1,4 +1,4 @@
-"""Tests that need a GPU are skipped where there is none: a hook, and a fixture."""
+"""Hook and fixture that skip tests on machines without a GPU."""
 
 import pytest
 
@@ -11,12 +11,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if first_gpu() is None:
         for item in items:
             if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))
+                item.add_marker(pytest.mark.skip(reason="requires an NVIDIA GPU"))
 
 
 @pytest.fixture(scope="session")
 def onnxruntime_cuda() -> None:
-    """Skips where ONNX Runtime's package for GPUs is not installed: it cannot be beside the other one."""
+    """Skip the test if ONNX Runtime's GPU package is not installed. It cannot be installed beside the CPU package."""
     try:
         check_installed("cuda")
     except BackendError as error:

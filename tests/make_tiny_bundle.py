@@ -1,7 +1,7 @@
-"""Trains, exports and calibrates the bundle that tests of the runtime use: python tests/make_tiny_bundle.py
+"""Trains, exports and calibrates the bundle for tests of the runtime: python tests/make_tiny_bundle.py
 
-It takes minutes on one core, and replaces `tests/data/tiny.caflow`. Everything follows from the recipe and the
-photographs of `tests/data`, so another run on the same machine and versions writes the same weights.
+This takes minutes on one core, and replaces `tests/data/tiny.caflow`. The weights depend only on the recipe and the
+photographs in `tests/data`, so another run with the same machine and versions writes equal weights.
 """
 
 from pathlib import Path
@@ -50,14 +50,14 @@ RECIPE = {
     "ema_decay": 0.99,
     "validation_crops": 16,
 }
-"""Of everything that a bundle may have a little: blocks of both kinds, a mean network with features, dequantization."""
+"""Small model with all optional parts: own and cross blocks, a mean network with features, dequantization."""
 
 
 def main() -> None:
     with TemporaryDirectory() as folder:
         checkpoint = train(recipe_from_dict(RECIPE), PHOTOGRAPHS, Path(folder))
         export(checkpoint, TINY, force=True)
-    for name in (CARD, SHEET):  # for people, and no test looks at them
+    for name in (CARD, SHEET):  # files for people, which no test reads
         (TINY / name).unlink()
     with load(TINY, backend="cpu") as pipe:
         crops = with_grey_copies(pipe.manifest.model, pairs_of_photographs(pipe, PHOTOGRAPHS))

@@ -1,4 +1,4 @@
-"""Commands that do many files, as users start and kill them, and what is compared of their results."""
+"""Helpers for commands that process many files: start and kill them, and compare their results."""
 
 import os
 import shutil
@@ -21,7 +21,10 @@ from caflow_runtime.seal import are_sealed
 
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
-    """For Ray: a folder of its own, whose name is short as it holds Unix sockets."""
+    """Environment variables for Ray, with a separate temporary folder.
+
+    The name of the folder is short, because the length of a Unix socket's path is limited.
+    """
     folder = mkdtemp(prefix="ray")
     yield {**os.environ, "RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled"}
     shutil.rmtree(folder, ignore_errors=True)
@@ -31,7 +34,7 @@ def environment() -> Iterator[dict[str, str]]:
 def started(
     run: list[str], folder: Path, environment: Mapping[str, str] = os.environ
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that ends with the block; what it says is in `folder`."""
+    """Start a process that is killed at the end of the block. Its output is written to files in `folder`."""
     with (
         (folder / "stdout").open("wb") as stdout,
         (folder / "stderr").open("wb") as stderr,
@@ -44,7 +47,7 @@ def started(
 
 
 def wait_for(process: "subprocess.Popen[bytes]", folder: Path, count: int, found: Callable[[], int]) -> None:
-    """Until so many are found, while the process runs."""
+    """Wait until `found` returns at least `count`. Fail if the process ends before, or after 300 s."""
     end = time.monotonic() + 300
     while found() < count:
         assert process.poll() is None, (folder / "stderr").read_text()
@@ -53,12 +56,12 @@ def wait_for(process: "subprocess.Popen[bytes]", folder: Path, count: int, found
 
 
 def wait_for_lines(process: "subprocess.Popen[bytes]", folder: Path, path: Path, count: int) -> None:
-    """Until a file has so many."""
+    """Wait until the file at `path` has at least `count` lines."""
     wait_for(process, folder, count, lambda: path.read_bytes().count(b"\n") if path.exists() else 0)
 
 
 def crops(folder: Path, count: int, side: int = 16) -> None:
-    """So many windows of the repository's photographs, each another one."""
+    """Write `count` crops of random position from the repository's photographs, with `side`×`side` pixels."""
     folder.mkdir()
     places = np.random.default_rng(0)
     pictures = [read_image(path).rgb for path in sorted((DATA / "photographs").glob("*.jpg"))]
@@ -69,7 +72,10 @@ def crops(folder: Path, count: int, side: int = 16) -> None:
 
 
 def drawn_alike(one: Path, results: list[dict[str, Any]], other: Path, reports: list[dict[str, Any]]) -> bool:
-    """The same files, to the byte, and the same reports, but for the folder and the seal; each once, nothing else."""
+    """Assert that two folders contain equal files and equal reports, each exactly once; return True.
+
+    Files are compared byte for byte, except `job.json` and the results. Reports may differ in output folder and seal.
+    """
     files = {str(path.relative_to(other)): path.read_bytes() for path in other.rglob("*") if path.is_file()}
     found = {str(path.relative_to(one)): path.read_bytes() for path in one.rglob("*") if path.is_file()}
     own = {"job.json", RESULTS}

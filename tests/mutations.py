@@ -1,4 +1,4 @@
-"""Inputs with something wrong, from good ones: the same for the same random source."""
+"""Random changes of good inputs. Equal random sources give equal changes."""
 
 import copy
 import json
@@ -11,11 +11,11 @@ from reader_cases import LITERALS, change_text, change_value, places_of
 
 NUMBERS = [0, 1, 2, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]
 HEADER_BYTES = 64
-"""What decides most about a file; changed more often than the rest."""
+"""Number of bytes at the start of a file that are changed more often than the rest, because they matter most."""
 
 
 def changed_bytes(source: random.Random, contents: bytes) -> bytes:
-    """With one to five changes: bytes that are others, gone, there twice or added, numbers, or an end that is gone."""
+    """Return a copy with up to five changes: bytes replaced, removed, repeated or inserted, or the end cut off."""
     changed = bytearray(contents)
     for _ in range(source.choice([1, 1, 2, 5])):
         if not changed:
@@ -48,7 +48,7 @@ def _change_bytes(source: random.Random, changed: bytearray) -> None:
 
 
 def changed_json(source: random.Random, value: Any) -> bytes:
-    """As text: values that are others, gone or there twice, text that is no JSON, or both."""
+    """Return a value as JSON text, with values replaced, removed or repeated, invalid syntax, or both."""
     changed = copy.deepcopy(value)
     places = [place for place in places_of(value) if place]
     for _ in range(source.choice([0, 1, 1, 1, 2, 3])):
@@ -59,7 +59,7 @@ def changed_json(source: random.Random, value: Any) -> bytes:
 
 
 def changed_lines(source: random.Random, text: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    """One line is changed, gone, there twice, or elsewhere."""
+    """Return a text with one line changed, removed or repeated, with shuffled lines, or with changed bytes."""
     lines = text.splitlines(keepends=True)
     place, kind = source.randrange(len(lines)), source.randrange(8)
     if kind == 0:
@@ -76,12 +76,12 @@ def changed_lines(source: random.Random, text: bytes, change: Callable[[bytes], 
 
 
 def changed_json_line(source: random.Random, line: bytes) -> bytes:
-    """The same of one line of JSON."""
+    """Return one line of JSON with the changes of `changed_json`."""
     return changed_json(source, json.loads(line))
 
 
 def changed_toml(source: random.Random, text: str, keys: list[str]) -> bytes:
-    """Of a flat file: values, keys and lines that are others."""
+    """Return a TOML text without tables, with changed values and keys and added lines."""
     lines = [line for line in text.splitlines() if "=" in line]
     for _ in range(source.choice([1, 1, 2, 3])):
         place = source.randrange(len(lines))

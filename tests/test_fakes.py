@@ -1,6 +1,6 @@
-"""The fakes of NVIDIA's libraries: they offer nothing that the libraries do not, and they notice what code does wrong.
+"""Fakes of NVIDIA's libraries: they offer only what the libraries offer, and they detect misuse.
 
-That the libraries behave like the fakes, only a GPU can show.
+Only tests on a GPU can show that the libraries behave like the fakes.
 """
 
 import inspect
@@ -32,11 +32,11 @@ MADE_BY_OTHERS = {
     "ITimingCache": building.TimingCache,
     "ParserError": building.ParserError,
 }
-"""Classes of TensorRT whose objects others make, so that modules of fakes need no names for them."""
+"""TensorRT's classes whose objects are created by other objects. The fake modules do not export their names."""
 
 
 def offered(module: str) -> dict[str, Any]:
-    """What a module of the fakes has under a public name."""
+    """Return the public names of a fake module and their objects."""
     found = vars(import_module(module)).items()
     own = {n: one for n, one in found if getattr(one, "__module__", "").startswith((module, "fake_gpu.tensorrt"))}
     public = {name: one for name, one in own.items() if not name.startswith("_") and name not in OF_THE_FAKES}
@@ -44,7 +44,7 @@ def offered(module: str) -> dict[str, Any]:
 
 
 def parts(kind: type) -> dict[str, Any]:
-    """Methods and properties of a class, not those that only the fakes have."""
+    """Return the public methods and properties of a fake class, without those of the fakes' own base class."""
     return {
         name: one
         for base in kind.__mro__
@@ -55,15 +55,15 @@ def parts(kind: type) -> dict[str, Any]:
 
 
 def values(kind: Any) -> dict[str, int]:
-    """Of an enumeration."""
+    """Return the names and values of an enumeration."""
     return {name: int(value) for name, value in kind.__members__.items()}
 
 
 def check_parameters(name: str, fake: Any, real: Any) -> None:
-    """Whether the fake's parameters are some of the real function's, where that tells them."""
+    """Assert that the fake has no parameter that the real function lacks, if the real function has a signature."""
     if isinstance(fake, property):
         return
-    with suppress(ValueError):  # functions of TensorRT do not; all their arguments are given by place
+    with suppress(ValueError):  # TensorRT's functions have no signature; the code passes their arguments by position
         known = set(inspect.signature(real).parameters)
         assert set(inspect.signature(getattr(fake, "__func__", fake)).parameters) - {"self", "cls"} <= known, name
 
@@ -89,7 +89,7 @@ def test_they_offer_nothing_that_the_libraries_do_not() -> None:
 
 @pytest.fixture
 def cuda() -> Iterator[Any]:
-    """The fake `cuda.core`; what is left is not looked at."""
+    """The fake `cuda.core`, without a check that everything is freed."""
     with fakes():
         core = import_module("cuda.core")
         core.Device(0).set_current()
@@ -111,7 +111,7 @@ def test_work_waits_for_its_stream(cuda: Any) -> None:
     there.copy_to(pinned, stream=other)
     assert (host == 9).all()
     other.sync()
-    assert (host == 9).all(), "what is copied is what is there when the stream comes to it"
+    assert (host == 9).all(), "a copy must read its source when the stream runs it, not when it is queued"
     assert (MEMORY.array(there.handle, (8,), np.uint8) == 9).all()
 
 

@@ -1,4 +1,4 @@
-"""`caflow filter`: lists of pairs, their verdicts, jobs that go on, and what follows from them."""
+"""`caflow filter`: lists of pairs, verdicts, jobs that resume, and the files made from verdicts."""
 
 import csv
 import json
@@ -47,7 +47,7 @@ COMPARED = (
     "bits_per_dim",
 )
 NOISE = 3
-"""Every so many pairs, one is of noise."""
+"""Every third target is noise, beginning with the first."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def pipe(bundle: Path) -> Iterator[Pipeline]:
 
 @pytest.fixture(scope="module")
 def data(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with A and B: 13 pairs of two sizes, every third of noise."""
+    """Folder with the subfolders A and B: 13 pairs of two sizes. Every third target is noise."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "A").mkdir()
     (folder / "B").mkdir()
@@ -89,7 +89,7 @@ def scores(folder: Path) -> list[dict[str, Any]]:
 
 
 def close(one: Verdict, other: Verdict) -> bool:
-    """The same, but for the noise of floats."""
+    """Return whether two verdicts are equal up to floating-point error."""
     return (one.target, one.verdict) == (other.target, other.verdict) and all(
         np.allclose(getattr(one, name), getattr(other, name), rtol=1e-4, atol=1e-4)
         for name in (
@@ -128,7 +128,7 @@ def test_verdicts_are_in_order_and_those_of_each_pair_alone(pipe: Pipeline, data
 
 
 def test_batches_are_bounded(pipe: Pipeline, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By their number, and by their pixels; what is of one size in a batch stands together."""
+    """Batches are limited in pairs and in pixels. Their pairs are sorted by size, since equal sizes run together."""
     score, batches = pipe.score, []
 
     def watched(targets: Any, conditions: Any) -> Any:
@@ -149,7 +149,7 @@ def test_batches_are_bounded(pipe: Pipeline, data: Path, monkeypatch: pytest.Mon
 
 
 def test_files_are_read_a_little_ahead(pipe: Pipeline, data: Path) -> None:
-    """However long a list is, and though nobody asks for more."""
+    """The list is read only a little ahead of the verdicts that are requested, even if it never ends."""
     taken = 0
 
     def endless() -> Iterator[FilePair]:
@@ -165,7 +165,7 @@ def test_files_are_read_a_little_ahead(pipe: Pipeline, data: Path) -> None:
 
 
 def test_one_bad_pair_is_one_error(pipe: Pipeline, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unreadable, of sizes that do not fit, or one that the model cannot score: the others are as without it."""
+    """Unreadable files, sizes that do not fit and pairs that the model cannot score do not change other verdicts."""
     good = list_pairs(data)[:6]
     (tmp_path / "cut.png").write_bytes(Path(good[0].target).read_bytes()[:100])
     bad = [
@@ -214,7 +214,7 @@ def test_lists_of_all_kinds(data: Path, tmp_path: Path) -> None:
         assert list_pairs(write_list(data / f"pairs{suffix}", relative, more=1)) == pairs
     (tmp_path / "absolute.jsonl").write_text("\n\n".join(json.dumps(pair._asdict()) for pair in pairs))
     assert list_pairs(tmp_path / "absolute.jsonl") == pairs
-    with (data / "pairs.csv").open("w", encoding="utf-8-sig", newline="") as file:  # as spreadsheets write it
+    with (data / "pairs.csv").open("w", encoding="utf-8-sig", newline="") as file:  # with a BOM, as in spreadsheets
         writer = csv.DictWriter(file, ["more", "condition", "target"])
         writer.writeheader()
         writer.writerows({**pair._asdict(), "more": "a, b"} for pair in relative)
@@ -222,7 +222,10 @@ def test_lists_of_all_kinds(data: Path, tmp_path: Path) -> None:
 
 
 def test_folders_pair_by_name(data: Path, tmp_path: Path) -> None:
-    """The same one, or else one of another suffix; what has no partner is not passed over in silence."""
+    """Files are paired by name, or else by name without suffix.
+
+    A file without a partner is listed with the missing path, so that it becomes an error instead of being skipped.
+    """
     picture = (data / "B" / "01.png").read_bytes()
     for name in ("A/below/one.png", "A/two.jpg", "A/two.tif", "B/below/one.jpg", "B/two.tif", "B/three.png", "B/x.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -311,7 +314,7 @@ def test_wrong_lists_are_refused_in_one_line(
     for name, text in BROKEN.items():
         Path(name).write_bytes(text if isinstance(text, bytes) else text.encode())
     done = caflow("filter", *arguments, "-o", "out", "--bundle", bundle, "--alpha", ALPHA)
-    if message is None:  # a pair, though of no images
+    if message is None:  # a valid pair, whose files are not images
         assert (done.returncode, len(scores(Path("out")))) == (1, 1)
         return
     assert message in done.stderr
@@ -330,7 +333,7 @@ def test_a_bundle_that_is_not_calibrated(uncalibrated: Path, data: Path, tmp_pat
 
 
 def test_the_command(bundle: Path, data: Path, tmp_path: Path) -> None:
-    """One bad file among good ones; and again, when it is done."""
+    """One pair fails among valid ones. The same command again reports the complete job and writes nothing."""
     pairs = list_pairs(data)
     pairs.insert(4, FilePair("nowhere.png", pairs[0].condition))
     given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "-o", tmp_path / "out", "--bundle", bundle]
@@ -386,7 +389,7 @@ def settings_of(pipe: Pipeline, pairs: list[FilePair]) -> FilterSettings:
 
 
 def run_to(folder: Path, pipe: Pipeline, pairs: list[FilePair], count: int) -> FilterJob:
-    """A job that stops after so many more verdicts."""
+    """Run a job until `count` more verdicts are written; return the job."""
     job = FilterJob(folder, pairs, settings_of(pipe, pairs))
     verdicts = job.run(filter_pairs(pipe, job.left, ALPHA))
     list(islice(verdicts, count))
@@ -398,7 +401,11 @@ def run_to(folder: Path, pipe: Pipeline, pairs: list[FilePair], count: int) -> F
 def test_a_stop_changes_nothing(
     pipe: Pipeline, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
-    """Batches of four, the last one of one: whose last bits are others than in a batch, so batches must be the same."""
+    """A job that is interrupted and resumed writes the same bytes as an uninterrupted one.
+
+    The last bits of a likelihood depend on the pairs in its batch, so a resumed job must form the same batches. Here
+    they have four pairs, and the last one has a single pair.
+    """
     for module in (filtering, filter_job):
         monkeypatch.setattr(module, "BATCH", 4)
     pairs = list_pairs(data)[::2] + list_pairs(data)[::2][:6]
@@ -415,7 +422,7 @@ def test_a_stop_changes_nothing(
 
 
 def test_damage_is_computed_again(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
-    """As after a power cut: from the damaged line on."""
+    """Damaged or surplus lines, for example after a power failure, are replaced by the bytes that were expected."""
     pairs = list_pairs(data) * 12
     run_to(tmp_path, pipe, pairs, 999)
     path = tmp_path / "scores.jsonl"
@@ -430,7 +437,7 @@ def test_damage_is_computed_again(pipe: Pipeline, data: Path, tmp_path: Path) ->
 
 
 def test_an_edited_verdict_is_computed_again(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
-    """And so is a line without a hash, as earlier versions wrote it. How a line is written does not matter."""
+    """A line without a hash, as in files of earlier versions, is recomputed too. Reformatted lines are kept."""
     pairs = list_pairs(data) * 12
     settings = settings_of(pipe, pairs)
     run_to(tmp_path, pipe, pairs, 999)
@@ -457,7 +464,7 @@ def test_an_edited_verdict_is_computed_again(pipe: Pipeline, data: Path, tmp_pat
 
 
 def kill_in_the_middle(command: list[object], folder: Path, lines: int, how: signal.Signals) -> int:
-    """Stop the command once so many verdicts are there; the exit code."""
+    """Stop the command with signal `how` once it has written `lines` verdicts; return its exit code."""
     whole = [sys.executable, "-m", "caflow_deploy.cli", *map(str, command)]
     path = folder / "scores.jsonl"
     with subprocess.Popen(whole, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -473,7 +480,7 @@ def kill_in_the_middle(command: list[object], folder: Path, lines: int, how: sig
 
 
 def killed_and_resumed(bundle: Path, data: Path, folder: Path, count: int, kills: dict[int, signal.Signals]) -> None:
-    """Stopped several times, a job writes the same bytes as one that was not."""
+    """Check that a job that is stopped several times writes the same bytes as an uninterrupted one."""
     pairs = (list_pairs(data) * count)[:count]
     given = ["filter", write_list(folder / "pairs.jsonl", pairs), "--bundle", bundle, "--alpha", ALPHA, "--threads", 1]
     for lines, how in kills.items():
@@ -500,7 +507,7 @@ def test_ten_thousand_killed_and_resumed(bundle: Path, data: Path, tmp_path: Pat
 
 @pytest.mark.full
 def test_memory_does_not_grow(bundle: Path, data: Path, tmp_path: Path) -> None:
-    """But by the paths of the list."""
+    """Ten times as many pairs may need 16 MiB more, for the paths of the list."""
     peaks = []
     for count in (1_000, 10_000):
         pairs = (list_pairs(data) * count)[:count]
@@ -518,7 +525,7 @@ def test_memory_does_not_grow(bundle: Path, data: Path, tmp_path: Path) -> None:
 
 
 def test_another_job_is_refused(bundle: Path, data: Path, tmp_path: Path) -> None:
-    """Naming what differs; --force begins anew."""
+    """The error names the settings that differ. `--force` starts again."""
     out = tmp_path / "out"
     given = ["filter", data, "-o", out, "--bundle"]
     assert caflow(*given, bundle, "--alpha", ALPHA, "--accepted", "copy").returncode == 0
@@ -571,7 +578,7 @@ def test_what_is_not_a_job_is_left_alone(bundle: Path, data: Path, tmp_path: Pat
 
 
 def test_inputs_are_never_overwritten(bundle: Path, data: Path, tmp_path: Path) -> None:
-    """A list that a job wrote is a list; its accepted files may be filtered again: but not in their own place."""
+    """A job's `scores.jsonl` and its accepted files can be filtered again, but not into the same folder."""
     out, options = tmp_path / "out", ["--bundle", bundle, "--alpha", ALPHA]
     assert caflow("filter", data, "-o", out, *options, "--accepted", "copy").returncode == 0
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
@@ -585,11 +592,11 @@ def test_inputs_are_never_overwritten(bundle: Path, data: Path, tmp_path: Path) 
     assert (tmp_path / "again" / "scores.jsonl").read_bytes() == before[out / "scores.jsonl"]
 
 
-# What follows
+# Files made from verdicts
 
 
 def test_accepted_files(bundle: Path, data: Path, tmp_path: Path) -> None:
-    """As a list, as copies, as links, each made of the same verdicts; originals are as they were."""
+    """Accepted files can be listed, copied or linked from the same verdicts. The original files are not changed."""
     out = tmp_path / "out"
     below = Path(shutil.copytree(data, tmp_path / "data"))
     (below / "B" / "below").mkdir()
@@ -643,7 +650,7 @@ def test_parquet_without_its_package(bundle: Path, data: Path, tmp_path: Path) -
 
 
 def test_names_that_are_no_text(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
-    """A name is any bytes: in JSON it is shown, in `accepted.txt` it is what it is."""
+    """A file name may be any bytes. JSON escapes those that are not UTF-8; `accepted.txt` stores them unchanged."""
     name = tmp_path / b"caf\xe9 \xc3\xa9.png".decode("utf-8", "surrogateescape")
     name.write_bytes((data / "B" / "01.png").read_bytes())
     pairs = [FilePair(str(name), list_pairs(data)[1].condition)]
@@ -655,7 +662,7 @@ def test_names_that_are_no_text(pipe: Pipeline, data: Path, tmp_path: Path) -> N
 
 
 def test_a_list_names_nothing_that_was_not_accepted(bundle: Path, data: Path, tmp_path: Path) -> None:
-    """A name may hold a line break, and what follows it may be the name of a rejected file."""
+    """A file name may contain a line break, and the text after it may be the name of a rejected file."""
     for folder in "AB":
         (tmp_path / folder).mkdir()
         for name, source in (("noise.png", "00.png"), ("good\nnoise.png", "01.png"), ("plain.png", "02.png")):
@@ -683,7 +690,7 @@ def test_a_list_names_nothing_that_was_not_accepted(bundle: Path, data: Path, tm
 def test_pairs_whose_files_have_changed_are_judged_again(
     pipe: Pipeline, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the new file is as large, or older; and what was made of the old verdicts goes."""
+    """A new file counts as changed even if it is older. Files made from the old verdicts are removed."""
     for module in (filtering, filter_job):
         monkeypatch.setattr(module, "BATCH", 2)
     shutil.copytree(data, tmp_path / "data")
@@ -704,7 +711,7 @@ def test_pairs_whose_files_have_changed_are_judged_again(
     assert job.finish("copy", parquet=False)
     assert job.finish("list", parquet=False)
     assert again().done == 8
-    Path(pairs[2].target).unlink()  # of what is gone, verdicts stay
+    Path(pairs[2].target).unlink()  # a pair whose file is missing keeps its verdict
     assert again().done == 8
     target, noise = Path(pairs[5].target), Path(pairs[3].target)
     shutil.copy2(noise, tmp_path / "old.png")
@@ -715,5 +722,5 @@ def test_pairs_whose_files_have_changed_are_judged_again(
     assert not (out / "accepted.txt").exists()
     assert not (out / "accepted").exists()
     assert [verdict.verdict for verdict in job.verdicts()][4:] == ["accepted", "rejected", "rejected", "error"]
-    shutil.copy(Path(pairs[0].condition), tmp_path / "new.png")  # an error may be mended
+    shutil.copy(Path(pairs[0].condition), tmp_path / "new.png")  # a failed pair is judged again
     assert again().done == 6

@@ -1,4 +1,4 @@
-"""The addresses of a server with a real model behind them, and senders that mean no good."""
+"""HTTP and gRPC servers of a real model: correct answers, and limits for slow, large and wrong requests."""
 
 import asyncio
 import contextlib
@@ -32,13 +32,13 @@ from caflow_runtime.service.service import Sampler
 PIXELS = bytes(range(6))
 GOOD = {"name": "image", "shape": [1, 1, 2, 3], "datatype": "UINT8"}
 PATIENCE_S = 120
-"""What never comes is a failure, and no hang."""
+"""Timeout in seconds, so that an answer that never comes fails the test instead of blocking it."""
 CALL = f"/{GRPC_SERVICE}/ModelInfer"
 
 
 @dataclass
 class Computing:
-    """One sampler, which may be told to wait."""
+    """Sampler that answers only while `may_answer` is set."""
 
     sampler: Sampler
     may_answer: threading.Event = field(default_factory=threading.Event)
@@ -77,7 +77,7 @@ def computing(sampler: Sampler) -> Computing:
 
 @contextmanager
 def answering(computing: Computing, deadline: float = PATIENCE_S, **limits: Any) -> Iterator[Addresses]:
-    """Both addresses, until the block ends."""
+    """Serve HTTP and gRPC until the block ends."""
     front = Front(models_of("model"), computing, Bodies(**{"largest": 2**20, **limits}), deadline)
     opened = Addresses(front, "127.0.0.1", free_port(), free_port())
     with opened.open():
@@ -85,7 +85,7 @@ def answering(computing: Computing, deadline: float = PATIENCE_S, **limits: Any)
 
 
 def http(server: Addresses, header: dict[str, Any], blob: bytes = b"", model: str = "model") -> tuple[int, Any]:
-    """Status and JSON of an answer to a request of JSON, or of JSON and a binary tensor."""
+    """Send a request of JSON, or of JSON and a binary tensor; return the status and the JSON or error text."""
     text = json.dumps(header).encode()
     headers = {protocol.HEADER_LENGTH: str(len(text))} if blob else {}
     url = f"http://127.0.0.1:{server.port}/v2/models/{model}/infer"
@@ -109,7 +109,7 @@ def message(**given: Any) -> Any:
 
 
 def call(server: Addresses, request: bytes) -> tuple[str, str]:
-    """Code and details of what a gRPC call ends with."""
+    """Return the code and the details of a gRPC call, or OK and the shape of the first output."""
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         try:
             reply = channel.unary_unary(CALL)(request, timeout=PATIENCE_S)
@@ -126,7 +126,7 @@ def half_sent(server: Addresses) -> socket.socket:
 
 @contextmanager
 def half_called(server: Addresses) -> Iterator[Any]:
-    """A gRPC call whose message never comes."""
+    """Yield a gRPC call whose message is never sent."""
     ended = threading.Event()
 
     def nothing() -> Iterator[bytes]:
@@ -164,7 +164,7 @@ def test_requests_that_are_half_sent_block_nobody(computing: Computing) -> None:
 def test_a_request_must_arrive_in_time(computing: Computing) -> None:
     with answering(computing, seconds=0.1) as server:
         with half_sent(server) as connection:
-            answer = connection.makefile("rb").read()  # until the connection is closed
+            answer = connection.makefile("rb").read()  # returns once the connection is closed
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"did not arrive within 0.1 s" in answer
         with half_called(server) as called:
@@ -177,7 +177,7 @@ def test_a_request_must_arrive_in_time(computing: Computing) -> None:
 def test_headers_must_arrive_in_time(
     computing: Computing, monkeypatch: pytest.MonkeyPatch, sent: bytes, earlier: int
 ) -> None:
-    """Those of the first request of a connection, and of others."""
+    """The timeout applies to the first request of a connection and to later ones."""
     monkeypatch.setattr(addresses, "HEADERS_S", 0.1)
     monkeypatch.setattr(addresses, "IDLE_S", 1)
     with answering(computing) as server, socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as connection:
@@ -188,7 +188,7 @@ def test_headers_must_arrive_in_time(
                 pass
             assert answers.read(len(b'{"live":true}')) == b'{"live":true}'
         connection.sendall(sent)
-        assert answers.read() == b""  # closed
+        assert answers.read() == b""  # the connection was closed
 
 
 def test_bodies_that_arrive_are_counted(computing: Computing) -> None:
@@ -202,7 +202,7 @@ def test_bodies_that_arrive_are_counted(computing: Computing) -> None:
 
 
 def wait_for(find: Any, is_found: Any) -> Any:
-    """What is found in the end: the server notices in its own time what came over another connection."""
+    """Return the result of `find` once `is_found` accepts it. The server needs time to notice other connections."""
     ended = threading.Event()
     timer = threading.Timer(PATIENCE_S, ended.set)
     timer.start()
@@ -217,7 +217,7 @@ def wait_for(find: Any, is_found: Any) -> Any:
 def test_bodies_are_bounded(computing: Computing) -> None:
     with answering(computing, largest=1000) as server:
         header = {"inputs": [{**GOOD, "parameters": {"binary_data_size": 1000}}]}
-        with contextlib.suppress(ConnectionError, urllib.error.URLError):  # refused before all of it was sent
+        with contextlib.suppress(ConnectionError, urllib.error.URLError):  # refused before the whole body was sent
             assert http(server, header, bytes(1000)) == (413, "the request must have at most 1000 bytes")
         with socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as connection:
             connection.sendall(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -324,7 +324,7 @@ def test_sizes_are_integers(computing: Computing, size: Any) -> None:
 
 
 def test_errors_over_grpc_are_short(computing: Computing) -> None:
-    """Whatever a client says, it is told what is wrong: an error as long as a request does not fit into its header."""
+    """Errors are short, whatever the client sends: gRPC sends them in a header, where a long text does not fit."""
     request = message()
     request.outputs.add(name="x" * 100_000)
     request.parameters["y" * 100_000].int64_param = 1

@@ -1,4 +1,4 @@
-"""Twenty thousand broken inputs, or CAFLOW_FUZZ_INPUTS of them, are read, or refused by a documented error."""
+"""Fuzzing: 20,000 damaged inputs, or CAFLOW_FUZZ_INPUTS, are read or refused with a documented error."""
 
 import json
 import os
@@ -18,12 +18,12 @@ pytestmark = pytest.mark.full
 
 INPUTS = int(os.environ.get("CAFLOW_FUZZ_INPUTS", "20000"))
 SEED = int(os.environ.get("CAFLOW_FUZZ_SEED", "0"))
-"""Another one makes other inputs."""
+"""Seed of the inputs. Set CAFLOW_FUZZ_SEED to test different ones."""
 APART = 10**7
-"""Numbers of inputs between two seeds."""
+"""Distance between the first input numbers of two seeds."""
 COMMAND = Path(__file__).with_name("fuzzing.py")
 MANIFESTS, GRAPHS = 0.15, 0.1
-"""Shares of all inputs that both languages read; what is left is of the other readers, by their weights."""
+"""Fractions of all inputs that Python and C++ both read. The rest is divided among the other readers by weight."""
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -36,7 +36,7 @@ def test_a_reader_takes_or_refuses_whatever_comes(reader: str, tmp_path: Path, r
     command = [sys.executable, str(COMMAND), reader, str(SEED * APART), str(count), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, errors="replace")
     number = (tmp_path / "number").read_text()
-    assert done.returncode == 0, f"{reader} {number} ends the process with {done.returncode}: {done.stderr[-5000:]}"
+    assert done.returncode == 0, f"{reader} {number} ended the process with {done.returncode}: {done.stderr[-5000:]}"
     seen = json.loads(done.stdout.splitlines()[-1])
     print(f"{reader}: {seen}")
     assert sum(seen.values()) == count

@@ -1,8 +1,7 @@
-"""The code for GPUs where things go wrong, on fakes: calls fail, memory runs out, work is done at once or late.
+"""GPU code under failures, on fake libraries: calls fail, memory runs out, work runs early or late.
 
-Fakes fail in ways that the documentation of the libraries allows. They cannot show in which order a real GPU does its
-work (they do it as early or as late as is allowed), how much memory real engines take, or whether a real driver
-recovers.
+The fakes fail in ways that the documentation of the libraries allows. They cannot show the order in which a real GPU
+works (they work as early or as late as allowed), the memory of real engines, or whether a real driver recovers.
 """
 
 import gc
@@ -30,21 +29,21 @@ from caflow_runtime.pipeline.results import Best
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*runs without CUDA graphs", "ignore:memory ran out")
 SEEDS = range(3)
-"""The chain runs, is recorded, and is repeated."""
+"""Three draws: the chain first runs, is then recorded as a CUDA graph, and is then repeated from the recording."""
 SAMPLES = 4
 
 Result = TypeVar("Result")
 
 
 class Attempt(Protocol):
-    """How often something is tried."""
+    """Function that calls `work`, once or with a retry."""
 
     def __call__(self, work: Callable[[], Result]) -> Result: ...
 
 
 @pytest.fixture(scope="module")
 def engines(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with engines for the fake GPU."""
+    """Bundle with engines for the fake GPU."""
     folder = Path(shutil.copytree(uncalibrated, tmp_path_factory.mktemp("engines") / "model.caflow"))
     with fakes():
         build_engines(folder, max_rows=4, max_size=(64, 64))
@@ -53,9 +52,9 @@ def engines(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(autouse=True)
 def fake() -> Iterator[None]:
-    """A fake GPU of which nothing may be left in the end."""
+    """A fake GPU. The test fails if its libraries are misused or if anything is not freed."""
     gc.collect()
-    gc.freeze()  # what is there already need not be looked at each time that garbage is collected
+    gc.freeze()  # garbage collections need not visit the objects that exist already
     with fakes():
         yield
         CALLS.fails = lambda _: False
@@ -71,13 +70,13 @@ def condition(photographs: Path) -> Image:
 
 @pytest.fixture
 def expected(uncalibrated: Path, condition: Image) -> list[Best]:
-    """What the CPU draws."""
+    """Samples that the CPU draws."""
     with load(uncalibrated, backend="cpu") as cpu:
         return [cpu.best_of(condition, n=SAMPLES, seed=seed) for seed in SEEDS]
 
 
 def use(engines: Path, condition: Image, attempt: Attempt) -> list[Best]:
-    """Load, draw, score and close."""
+    """Load a pipeline, draw, score and close it; return the samples. Each step is run by `attempt`."""
     pipe = attempt(lambda: load(engines, backend="tensorrt"))
     try:
         best = []
@@ -94,7 +93,7 @@ def once(work: Callable[[], Result]) -> Result:
 
 
 def twice(work: Callable[[], Result]) -> Result:
-    """Again if it fails with one of the project's errors."""
+    """Call `work`, and call it once more if it fails with an error that the project documents."""
     try:
         return work()
     except (BackendError, MemoryError):
@@ -109,14 +108,14 @@ def check(results: list[Best], expected: list[Best]) -> None:
 
 
 def places(engines: Path, condition: Image, lines: int) -> list[Site]:
-    """Where the code calls the libraries: so many lines that call each other."""
+    """Return the places where the code calls the libraries, each with the innermost `lines` lines of the call stack."""
     state.reset()
     use(engines, condition, once)
     return list(dict.fromkeys(site[: 1 + lines] for site in CALLS.sites))
 
 
 class FailsFrom:
-    """The first call of a place fails; and if the GPU is lost by that, all later ones."""
+    """Rule for which calls fail: the first one from a place and, if the GPU is lost by it, all later ones."""
 
     def __init__(self, place: Site, is_lost: bool) -> None:
         self.place = place
@@ -132,7 +131,7 @@ class FailsFrom:
 
 
 def problem(place: Site, is_lost: bool, work: Callable[[], None]) -> str | None:
-    """What is wrong where a call fails; None where nothing is."""
+    """Let a call fail during `work`; return what was raised or not freed, or None."""
     state.reset()
     CALLS.fails = FailsFrom(place, is_lost)
     raised = None
@@ -205,7 +204,7 @@ def test_what_is_recorded_is_repeated_after_a_larger_image(
     with load(engines, backend="tensorrt") as pipe:
         for _ in range(2):
             check([pipe.best_of(condition, n=SAMPLES, seed=seed) for seed in SEEDS], expected)
-            pipe.best_of(photograph(photographs, 1, 16, 16), n=1)  # which needs more memory to work in
+            pipe.best_of(photograph(photographs, 1, 16, 16), n=1)  # needs a larger activation memory
 
 
 def test_another_thread_may_be_the_one_that_frees_a_pipeline(engines: Path, condition: Image) -> None:

@@ -1,4 +1,4 @@
-"""The element of GStreamer in a pipeline of gst-launch: each frame is what `caflow image` makes of it."""
+"""The GStreamer element in pipelines of `gst-launch`: each frame equals the result of `caflow image`."""
 
 import shutil
 from pathlib import Path
@@ -14,20 +14,20 @@ from caflow_runtime.pictures.image_files import read_image, write_image
 
 ELEMENT = Path(__file__).parents[1] / "integrations" / "gstreamer" / "caflow_element.py"
 PYTHON = "/usr/bin/python3"
-"""The one that GStreamer's loader of Python runs."""
+"""Interpreter that GStreamer's loader of Python plugins uses."""
 FRAMES, HEIGHT, WIDTH = 3, 17, 30
-"""Rows of 90 bytes, which GStreamer pads to 92."""
+"""Rows have 90 bytes, which GStreamer pads to 92."""
 SIZE = f"video/x-raw,format=RGB,width={WIDTH},height={HEIGHT},framerate=5/1"
 SOURCE = f"videotestsrc num-buffers={FRAMES} pattern=ball ! {SIZE}"
 
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="needs gstreamer1.0-tools (.ci/packages)"),
+    pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="requires gstreamer1.0-tools (.ci/packages)"),
 ]
 
 
 class Gst:
-    """An environment with the element, in a folder to work in."""
+    """Environment in which GStreamer finds the element, and a working folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -46,7 +46,7 @@ class Gst:
         return self("gst-launch-1.0", "-q", *" ! ".join(elements).split())
 
     def frames(self, name: str, scale: int) -> NDArray[np.uint8]:
-        """Those of a file that holds them as GStreamer has them in memory."""
+        """Return the frames of a file that contains them in GStreamer's memory layout, with padded rows."""
         height, width = scale * HEIGHT, scale * WIDTH
         rows = np.frombuffer((self.folder / name).read_bytes(), np.uint8).reshape(-1, height, (3 * width + 3) // 4 * 4)
         return np.ascontiguousarray(rows[..., : 3 * width]).reshape(-1, height, width, 3)
@@ -57,7 +57,7 @@ def gst(tmp_path_factory: pytest.TempPathFactory) -> Gst:
     made = Gst(tmp_path_factory.mktemp("gst"))
     found = made("gst-inspect-1.0", "python")
     if found.returncode:
-        pytest.skip("needs gstreamer1.0-python3-plugin-loader and python3-gst-1.0 (.ci/packages)")
+        pytest.skip("requires gstreamer1.0-python3-plugin-loader and python3-gst-1.0 (.ci/packages)")
     return made
 
 
@@ -79,7 +79,7 @@ def test_a_pipeline_gives_the_pixels_of_the_command(gst: Gst, uncalibrated: Path
 
 
 def test_sizes_are_agreed_on_from_either_side(gst: Gst, uncalibrated: Path) -> None:
-    """Where the size of the result is wanted, the source makes frames that give it; no other can be had."""
+    """If the size of the result is fixed, the source adapts. A size that is not a multiple of the scale is refused."""
     element, source = f"caflow bundle={uncalibrated}", "videotestsrc num-buffers=1"
     done = gst.launch(source, element, "video/x-raw,width=64,height=48", "filesink location=sized.rgb")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""AVIF and HEIC: read where packages for them are installed, bounded by what they claim."""
+"""AVIF and HEIC files: read if their packages are installed, and refused before decoding if they are too large."""
 
 import io
 import struct
@@ -20,7 +20,7 @@ from caflow_runtime.pictures.image_files import read_image
 
 HALVES = np.zeros((24, 40, 3), np.uint8)
 HALVES[:, 20:] = 250
-"""Dark on the left."""
+"""Image whose left half is dark and whose right half is bright."""
 
 
 def avif(pixels: np.ndarray = HALVES, orientation: int = 1, **options: Any) -> bytes:
@@ -105,15 +105,15 @@ def test_a_missing_package_is_named(
 
 
 def test_heic_is_read(tmp_path: Path) -> None:
-    pillow_heif = pytest.importorskip("pillow_heif", reason="pip install pillow-heif, whose wheels hold x265 (GPL)")
+    pillow_heif = pytest.importorskip("pillow_heif", reason="requires pillow-heif, whose wheels contain x265 (GPL)")
     exif = PIL.Image.Exif()
     exif.update({271: "Maker", 274: 6})
     file = pillow_heif.from_pillow(PIL.Image.fromarray(HALVES))
     file.save(tmp_path / "a.heic", quality=-1, exif=exif.tobytes(), chroma=444)
     found = read_image(tmp_path / "a.heic")
-    assert found.rgb.shape == (40, 24, 3)  # turned once, by libheif
+    assert found.rgb.shape == (40, 24, 3)  # rotated once, by libheif, and not again for the EXIF orientation
     assert found.rgb[:16].mean() < 10 < 240 < found.rgb[-16:].mean()
     assert found.metadata.exif is not None
     assert b"Maker" in found.metadata.exif
-    with pytest.raises(UnreadableImage, match="64×64 are"):  # as it is coded
+    with pytest.raises(UnreadableImage, match="64×64 are"):  # the limit applies to the coded size
         read_image(tmp_path / "a.heic", 64 * 64 - 1)

@@ -1,4 +1,4 @@
-"""The folder of many images: what is done there, what is left, and whose it is."""
+"""Folder of an image job: which images are done, which are drawn again, and which process may work in it."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def line_of(done: Done) -> dict[str, Any]:
 
 @pytest.mark.parametrize("torn", [-20, None])
 def test_a_batch_goes_on(tmp_path: Path, torn: int | None) -> None:
-    """What has a whole line, and its file, is done; what was dropped is, too; what failed is not."""
+    """An image is done if it has a whole line and its files, or if it was dropped. Failed images are tried again."""
     jobs = jobs_of(tmp_path, "a", "b", "c", "d", "e")
     out = tmp_path / "out"
     first = ImageFolder(out, jobs, SETTINGS)
@@ -61,7 +61,7 @@ def test_a_batch_goes_on(tmp_path: Path, torn: int | None) -> None:
     assert [line_of(done) for done in found if done.report] == [json_lines_of(out / RESULTS)[k] for k in (0, 2)]
     assert [(done.job, done.wrong) for done in found] == [(done.job, done.wrong) for done in [*results, drawn(jobs[0])]]
     with (out / RESULTS).open("a") as file:
-        # The file is there, its line not whole.
+        # The file exists, but its line is cut off, or only lacks its line end.
         file.write(json.dumps(line_of(drawn(jobs[2])))[:torn])
     jobs[0].output.unlink()
     again = ImageFolder(out, [*jobs, *jobs_of(tmp_path, "new")], SETTINGS)
@@ -86,7 +86,7 @@ def test_a_batch_goes_on(tmp_path: Path, torn: int | None) -> None:
     ],
 )
 def test_an_image_whose_line_was_edited_is_drawn_again(tmp_path: Path, edit: dict[str, Any]) -> None:
-    """And so is one whose line has no hash, as earlier versions wrote it. How a line is written does not matter."""
+    """A line without a hash, as in files of earlier versions, is invalid too. Reformatted lines remain valid."""
     jobs, path = jobs_of(tmp_path, "a", "b"), tmp_path / "out" / RESULTS
     first = ImageFolder(tmp_path / "out", jobs, SETTINGS)
     whole = [drawn(job, log_likelihood=-7353.0, maps={"spread": [0.0, 1.5]}) for job in jobs]
@@ -118,7 +118,7 @@ def test_an_image_that_has_changed_is_drawn_again(tmp_path: Path) -> None:
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:
-    """In JSON, all readers know them; and they are found again."""
+    """Names that are not UTF-8 are escaped, so that every JSON parser reads them and a resumed job finds them."""
     jobs = jobs_of(tmp_path, os.fsdecode(b"caf\xe9"), r"caf\xe9", "café", os.fsdecode(b"\xff\xfe\n"))
     list(ImageFolder(tmp_path / "out", jobs, SETTINGS).run(map(drawn, jobs[:3])))
     dropped = Done(jobs[3], wrong="dropped", is_dropped=True)
@@ -147,7 +147,7 @@ def test_a_result_of_another_image_does_not_count(tmp_path: Path) -> None:
 
 
 def test_another_job_is_refused(tmp_path: Path) -> None:
-    """By all that differs: also another bundle, another backend, and other pictures beside the best one."""
+    """The error names every setting that differs, including the bundle, the backend and the additional files."""
     jobs, out = jobs_of(tmp_path, "a"), tmp_path / "out"
     list(ImageFolder(out, jobs, SETTINGS).run(map(drawn, jobs)))
     cuda = replace(PIPELINE, bundle="1" * 64, backend="onnxruntime cuda")
@@ -174,7 +174,10 @@ def test_a_job_of_another_command_is_refused(tmp_path: Path) -> None:
 
 
 def test_files_that_no_job_has_written_are_not_replaced(tmp_path: Path) -> None:
-    """Others may be there. Once the job has begun, a result without a line is from a process that was killed."""
+    """Unrelated files may exist in the folder.
+
+    Once the job has begun, a result without a line comes from a killed process and is drawn again.
+    """
     out = tmp_path / "out"
     jobs = [ImageJob(tmp_path / "in" / "a", out / "a.png", (out / "a-2.png",), {"sheet": out / "a-sheet.png"})]
     out.mkdir()
@@ -199,7 +202,7 @@ def test_files_that_no_job_has_written_are_not_replaced(tmp_path: Path) -> None:
     ],
 )
 def test_a_result_is_done_if_all_its_files_are_there(tmp_path: Path, outcome: str, missing: str, is_done: bool) -> None:
-    """Of an enlarged input, there is the best one alone."""
+    """If the result is the enlarged input, there is only one file."""
     out = tmp_path / "out"
     jobs = [ImageJob(tmp_path / "in" / "a", out / "a.png", (out / "a-2.png",), {"sheet": out / "a-sheet.png"})]
     list(ImageFolder(out, jobs, SETTINGS).run([drawn(jobs[0], outcome=outcome)]))
@@ -217,7 +220,7 @@ def test_images_that_are_added_are_done(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_one_process_own(tmp_path: Path) -> None:
-    """Until that ends, however it does. What the killed process leaves behind does not block the next one."""
+    """The folder is locked until the process ends, even if it is killed. The remaining lock file blocks nobody."""
     (tmp_path / "a.png").touch()
     script = "import sys, time; from pathlib import Path; from caflow_runtime.jobs.folder import alone\n"
     script += "with alone(Path(sys.argv[1])): print(flush=True); time.sleep(600)"
@@ -251,7 +254,7 @@ def test_a_folder_that_was_held_is_removed_where_it_is_empty_and_was_not(tmp_pat
 
 
 def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
-    """Before the work and after it."""
+    """Temporary files of killed processes are removed before and after the work. Similar names are kept."""
     jobs, out = jobs_of(tmp_path, "a", "b"), tmp_path / "out"
     out.mkdir()
     kept = [".c.png.12345678.partial", ".a.png", "a.png", "a.png.12345678.partial"]

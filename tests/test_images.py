@@ -1,4 +1,4 @@
-"""Image files: what is read, what comes back, and what is refused."""
+"""Image files: round trips, and errors for unsupported, damaged and too large files."""
 
 import io
 import os
@@ -68,7 +68,7 @@ def test_sixteen_bits_become_eight(tmp_path: Path, picture: NDArray[np.uint8]) -
 def test_photographs_are_turned_as_exif_says(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
     write_image(tmp_path / "flat.jpg", picture)
     contents = (tmp_path / "flat.jpg").read_bytes()
-    # An APP1 segment with one tag: orientation 6, to be turned clockwise.
+    # An APP1 segment with one tag: orientation 6, which means to rotate the image clockwise.
     tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
     exif = b"Exif\0\0" + tiff
     (tmp_path / "turned.jpg").write_bytes(
@@ -76,7 +76,7 @@ def test_photographs_are_turned_as_exif_says(tmp_path: Path, picture: NDArray[np
     )
     flat, turned = (read_image(tmp_path / name).rgb for name in ("flat.jpg", "turned.jpg"))
     np.testing.assert_array_equal(turned, np.rot90(flat, -1))
-    # The same in a PNG, before its pixels.
+    # The same EXIF block in a PNG, in a chunk before the pixels.
     for name, alpha in (("colour.png", None), ("alpha.png", np.full((30, 40), 9, np.uint8))):
         write_image(tmp_path / name, picture, alpha)
         contents = (tmp_path / name).read_bytes()
@@ -107,7 +107,7 @@ def test_values_of_other_kinds_are_refused(tmp_path: Path, picture: NDArray[np.u
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_floating_point_values_are_read(tmp_path: Path, picture: NDArray[np.uint8], kind: type) -> None:
-    """From 0 to 1, as RGB, with alpha, and grey."""
+    """Values must be from 0 to 1. RGB, RGBA and grey images are read."""
     path, values = tmp_path / "float.tiff", picture[..., ::-1].astype(kind) / 255
     exactly = [cv2.IMWRITE_TIFF_COMPRESSION, 1]
     alpha: NDArray[Any] = np.linspace(0, 1, values[..., 0].size, dtype=kind).reshape(values.shape[:2])
@@ -132,7 +132,7 @@ def test_floating_point_values_are_read(tmp_path: Path, picture: NDArray[np.uint
 
 
 def test_a_name_may_be_any_bytes(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
-    """OpenCV ends the process at one that is not UTF-8."""
+    """OpenCV would end the process if it got a name that is not UTF-8."""
     write_image(tmp_path / "whole.png", picture)
     path = (tmp_path / "whole.png").rename(tmp_path / b"caf\xe9.png".decode("utf-8", "surrogateescape"))
     np.testing.assert_array_equal(read_image(path).rgb, picture)
@@ -152,10 +152,10 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path_factory: pytest.TempPathFact
 
 
 def test_a_photograph_that_is_cut_off_is_refused(tmp_path: Path, photographs: Path) -> None:
-    """Of which OpenCV would give the first part, and the rest in grey."""
+    """OpenCV alone would return the first part of the image and fill the rest with grey."""
     write_image(tmp_path / "whole.jpg", photograph(photographs, 1, 300, 400))
     contents = (tmp_path / "whole.jpg").read_bytes()
-    zeros = bytes(20_000)  # as cameras fill files up
+    zeros = bytes(20_000)  # some cameras append zeros to their files
     for end in (b"", zeros):
         (tmp_path / "cut.jpg").write_bytes(contents[: len(contents) * 6 // 10] + end)
         with pytest.raises(UnreadableImage, match="the JPEG file is truncated"):
@@ -174,12 +174,12 @@ def test_anything_else_is_refused(tmp_path_factory: pytest.TempPathFactory, cont
 
 
 def chunk_of(kind: bytes, contents: bytes) -> bytes:
-    """Of a PNG."""
+    """Return a chunk of a PNG file."""
     return len(contents).to_bytes(4, "big") + kind + contents + zlib.crc32(kind + contents).to_bytes(4, "big")
 
 
 def test_a_small_file_may_not_claim_a_gigapixel(tmp_path: Path) -> None:
-    side = 32_000  # of 1 bit each: 125 kB
+    side = 32_000  # with 1 bit per pixel, compressed to 125 kB
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     rows = zlib.compress(bytes(side * (1 + side // 8)), 9)
     chunks = (chunk_of(b"IHDR", header), chunk_of(b"IDAT", rows), chunk_of(b"IEND", b""))
@@ -207,7 +207,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
 
 
 def encoded(kind: str, side: int = 24) -> bytes:
-    """Noise, 1.5 times as wide as high."""
+    """Return a file with a noise image, `side` pixels high and 1.5 times as wide."""
     options = ENCODERS[kind].copy()
     noise = np.random.default_rng(0).integers(0, 256, (side, side * 3 // 2, 4), np.uint8)
     file = io.BytesIO()
@@ -227,10 +227,10 @@ def test_the_size_is_known_before_decoding(tmp_path: Path, kind: str) -> None:
 
 
 @settings(deadline=None, max_examples=400)
-@example("big tiff", [(15, 128)])  # a directory at 2⁶³ and more, which is no index
+@example("big tiff", [(15, 128)])  # the directory's offset is at least 2⁶³, which Python cannot use as an index
 @given(st.sampled_from(sorted(ENCODERS)), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4))
 def test_no_more_is_decoded_than_is_claimed(kind: str, changes: list[tuple[int, int]]) -> None:
-    """Whatever is wrong with a file: decoders must not understand its header otherwise."""
+    """Decoders must not find a larger size in a damaged header than `claimed_size`: it is what limits memory."""
     contents = bytearray(encoded(kind, side=8))
     for place, value in changes:
         contents[place % len(contents)] = value
@@ -243,7 +243,7 @@ def test_no_more_is_decoded_than_is_claimed(kind: str, changes: list[tuple[int, 
 
 
 def test_tiles_count_as_they_are_allocated() -> None:
-    """A TIFF of one pixel in tiles of 65536×65536."""
+    """A TIFF of one pixel in tiles of 65536×65536. Of two entries for the width, the larger one counts."""
     entries = [(256, 1), (257, 1), (322, 65_536), (323, 65_536)]
     directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
     contents = b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4)
@@ -256,7 +256,7 @@ def test_tiles_count_as_they_are_allocated() -> None:
 @pytest.mark.parametrize(
     "contents",
     [
-        b"P6 2 2 255 " + bytes(12),  # of other formats, nothing bounds what decoders allocate
+        b"P6 2 2 255 " + bytes(12),  # for other formats, nothing limits the memory that decoders allocate
         b"GIF89a" + bytes(20),
         b"RIFF\0\0\0\0WAVE" + bytes(30),
         b"\xff\xd8" + b"\xff\xfe\0\x02" * 2**17 + b"\xff\xc0\0\x11\x08\0\x01\0\x01\xff\xd9",

@@ -1,4 +1,4 @@
-"""The import rule: what each area may load, and what the commands say when a package is missing."""
+"""Imports: packages that each part must not require, and the errors of commands if a package is missing."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The base install with `cpu` in its own environment: small, without PyTorch, with a model that does the work."""
+"""Installation with the extra `cpu` in a new environment: small, without PyTorch, and with models that work."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from caflow_runtime.pictures.image_files import read_image, write_image
 
 ROOT = Path(__file__).parents[1]
 LARGEST_BYTES = 380e6
-"""What the package and all that it requires may add to an empty environment, pip not counted."""
+"""Limit for the size of the package and its dependencies, in bytes. pip is not counted."""
 
 
 @pytest.mark.full

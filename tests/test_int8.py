@@ -1,4 +1,4 @@
-"""Networks in int8: a model of its own, that is a bijection, and that every runtime takes for one."""
+"""Models with int8 networks: sampling and scoring remain inverse to each other, and results are close to float32."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from caflow_export.weights import load_whole
 from caflow_runtime.pipeline.pipeline import load
 
 SCALE = 2
-"""Of the model of `least`."""
+"""Scale of the super-resolution model of the fixture `least`."""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def small(least: Path, photographs: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 def convolutions(proto: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
-    """Of a graph, those with weights of integers, and the others."""
+    """Return the convolutions of a graph with int8 weights, and the others."""
     kinds = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
     made = {name: node for node in proto.graph.node for name in node.output}
     found: dict[str, list[onnx.NodeProto]] = {"int8": [], "float": []}
@@ -51,7 +51,7 @@ def test_networks_are_int8_and_the_state_is_not(small: ExportReport) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("pair", [("decode_0", "likelihood_0"), ("reverse_0", "forward_0")])
 def test_both_directions_hold_the_same_networks(small: ExportReport, pair: tuple[str, str]) -> None:
-    """The same integers and the same steps: all constants of one that are of its networks are in the other."""
+    """All constants of the int8 networks are equal in both graphs: integers, scales and zero points."""
     one, other = (
         {
             tensor.name: onnx.numpy_helper.to_array(tensor)
@@ -68,7 +68,7 @@ def test_both_directions_hold_the_same_networks(small: ExportReport, pair: tuple
 
 @pytest.mark.full
 def test_the_density_of_a_sample_is_that_of_its_score(small: ExportReport, photographs: Path) -> None:
-    """Sampling and scoring are one function in both directions, whatever the integers cost in likelihood."""
+    """The int8 model is a bijection, although quantization may reduce the likelihood."""
     condition = photograph(photographs, 0, 16, 16)
     with load(small.path, backend="cpu") as pipe:
         target = photograph(photographs, 0, 16 * SCALE, 16 * SCALE)

@@ -1,4 +1,4 @@
-"""Live sources, real ones on loopback: what is lost is opened again, time is true, what comes too fast is dropped."""
+"""Live sources on the loopback address: reconnection, timestamps, and frames that arrive too fast."""
 
 import contextlib
 import http.server
@@ -42,19 +42,19 @@ TRANSPORT_STREAM = [
     "mpegts",
 ]
 TIMEOUT_S = 180
-"""What never ends is a failure, and no hang."""
+"""Timeout in seconds, so that a command that never ends fails the test instead of blocking it."""
 MOTION_JPEG = ["-re", "-f", "lavfi", "-i", "testsrc2=s=64x32:r=10", "-c:v", "mjpeg", "-f", "mpjpeg"]
 
 
 @contextlib.contextmanager
 def serving(*arguments: object) -> Iterator[str]:
-    """FFmpeg as the server of a stream for one client; its address."""
+    """Start FFmpeg as the server of a stream for a single client; yield its address."""
     port = free_port()
     address = f"http://127.0.0.1:{port}/live"
     command = [FFMPEG, "-v", "error", *map(str, arguments), "-listen", "1", address]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
-            while not listening(port):  # to connect would take the place of the client
+            while not listening(port):  # connecting would use up the only client
                 assert server.poll() is None
                 time.sleep(0.02)
             yield address
@@ -86,7 +86,7 @@ def test_a_clock_that_does_not_is_not() -> None:
 
 
 def test_a_stall_does_not_cost_a_good_clock() -> None:
-    """Of 5 s, after a minute: what comes late is shown late, and then the source's own times go on."""
+    """After a stall of 5 s, late frames get late timestamps, and then the source's own timestamps are used again."""
     clock = LiveClock(believed=True)
     said = np.arange(0, 100, 0.04)
     came = np.where(said < 60, said, said + 5) + np.where(np.arange(len(said)) % 2, 0.015, 0.0)
@@ -105,14 +105,14 @@ def test_a_stream_is_recorded_for_as_long_as_asked(uncalibrated: Path, tmp_path:
     log = json_lines(done.stdout)
     times = [seconds for seconds, *_ in frames_of(tmp_path / "out.mp4")]
     assert len(times) == len(log) > 0
-    assert times[-1] < 2  # how much less depends on how fast frames are drawn; the stream itself has no end
+    assert times[-1] < 2  # the last time depends on the speed of the machine; the stream itself has no end
     np.testing.assert_allclose(times, [entry["seconds"] for entry in log], atol=1e-4)
     assert all(entry["latency"] >= 0 for entry in log)
     assert list(tmp_path.iterdir()) == [tmp_path / "out.mp4"]
 
 
 def test_a_stream_that_lies_about_its_rate_is_timed_by_the_wall(uncalibrated: Path, tmp_path: Path) -> None:
-    """Motion JPEG has no times: OpenCV makes up 25 frames per second, and 10 come."""
+    """Motion JPEG has no timestamps: OpenCV reports 25 frames per second, but only 10 arrive."""
     with serving(*MOTION_JPEG) as address:
         done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4", "--duration", 3, "--drop", "block")
     assert done.returncode == 0, done.stderr
@@ -137,7 +137,7 @@ def test_what_was_recorded_of_a_stream_that_vanishes_is_kept(
 
 
 def test_a_stream_ends_well_when_it_is_told_to(uncalibrated: Path, tmp_path: Path) -> None:
-    """As services are stopped."""
+    """SIGTERM stops a recording without an error, as service managers expect."""
     with serving(*TRANSPORT_STREAM) as address:
         options = ["-o", tmp_path / "out.mp4", "--bundle", uncalibrated, "-n", 1, "--json"]
         with started(command("video", address, *options), stderr=subprocess.DEVNULL) as one:
@@ -147,12 +147,12 @@ def test_a_stream_ends_well_when_it_is_told_to(uncalibrated: Path, tmp_path: Pat
             rest = one.stdout.read()
             one.wait(TIMEOUT_S)
     assert one.returncode == 0
-    # It may come between a frame and its line.
+    # The signal may arrive between a frame and its line in the log.
     assert len(frames_of(tmp_path / "out.mp4")) - len(first) - len(rest.splitlines()) in (0, 1)
 
 
 def test_a_file_on_a_server_is_done_whole(uncalibrated: Path, tmp_path: Path) -> None:
-    """With its sound; none of its frames is dropped, however fast they come, and no one waits for more."""
+    """A complete file at a URL is processed like a local file: with sound and with all frames."""
     inputs = ["-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=2", "-f", "lavfi", "-i", "sine=d=2"]
     ffmpeg(*inputs, "-c:a", "aac", "-movflags", "faststart", tmp_path / "clip.mp4")
     handler = partial(QuietHandler, directory=str(tmp_path))
@@ -201,7 +201,7 @@ def test_a_window_shows_frames_or_says_why_not(uncalibrated: Path, tmp_path: Pat
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'clip.mp4'} → a window  6 frames\n")
 
 
-@pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="no X server: apt-get install xvfb")
+@pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="requires an X server: apt-get install xvfb")
 def test_a_window_opens_on_a_real_display(uncalibrated: Path, tmp_path: Path) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=0.2", "-c:v", "libx264", tmp_path / "clip.mp4")
     shown = command("video", tmp_path / "clip.mp4", "--show", "--bundle", uncalibrated, "-n", 1)
@@ -213,12 +213,12 @@ def test_a_window_opens_on_a_real_display(uncalibrated: Path, tmp_path: Path) ->
 def rtsp_port() -> int:
     found = in_a_process([SYSTEM_PYTHON, SERVER, "--check"])
     if found.returncode:
-        pytest.skip(f"no RTSP server: install GStreamer's for the system's Python: {found.stderr.splitlines()[-1]}")
+        pytest.skip(f"requires GStreamer's RTSP server for the system's Python: {found.stderr.splitlines()[-1]}")
     return free_port()
 
 
 class Server:
-    """A real RTSP server, which can be killed and started again."""
+    """RTSP server in a separate process, which can be killed and started again."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -235,7 +235,7 @@ class Server:
 
 @pytest.mark.full
 def test_a_minute_of_rtsp_with_an_interruption(uncalibrated: Path, rtsp_port: int, tmp_path: Path) -> None:
-    """Frames come faster than they are done; what is shown is never old, and the gap is as long as it was."""
+    """Frames arrive faster than they are processed, but the latency stays low. The recording keeps the gap."""
     server = Server(rtsp_port)
     address, said, latencies = f"rtsp://127.0.0.1:{rtsp_port}/live", list[str](), list[float]()
     source = _opened(address, duration_s=60.0, notify=said.append)
@@ -272,7 +272,7 @@ def test_a_minute_of_rtsp_with_an_interruption(uncalibrated: Path, rtsp_port: in
 
 
 def _opened(address: str, **options: Any) -> LiveSource:
-    """As soon as the server is there."""
+    """Open the source as soon as the server is available, within 30 s."""
     deadline = time.monotonic() + 30
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What listens on this machine while commands run that answer nobody else: `ss` sees the loopback address alone."""
+"""Listening sockets of commands, as `ss` reports them: all of them are on the loopback address."""
 
 import os
 import re
@@ -16,14 +16,14 @@ from visit import Served
 
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.skipif(shutil.which("ss") is None, reason="no `ss`: apt-get install iproute2"),
+    pytest.mark.skipif(shutil.which("ss") is None, reason="requires `ss`: apt-get install iproute2"),
 ]
 
 LOOPBACK = re.compile(r"(127\.0\.0\.1|\[::1\]|\[::ffff:127\.0\.0\.1\]):\d+")
 
 
 def tree(root: int) -> set[int]:
-    """A process and what it started, and that started."""
+    """Return the ids of a process and all its descendants."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     parents = [tuple(map(int, line.split())) for line in listed.splitlines()]
     found: set[int] = set()
@@ -35,7 +35,7 @@ def tree(root: int) -> set[int]:
 
 
 def listening(root: int) -> dict[str, str]:
-    """Addresses that a process or what it started listens at, and the lines of `ss` that say so."""
+    """Return the addresses on which a process or a descendant listens, each with its line of `ss`."""
     own = tree(root)
     listed = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout
     return {
@@ -48,7 +48,7 @@ def listening(root: int) -> dict[str, str]:
 def listening_while_it_runs(
     arguments: list[object], port: int | None, environment: Mapping[str, str]
 ) -> dict[str, str]:
-    """All that were seen; of a port that is given, the process is ended when it was."""
+    """Run a command and return all addresses seen meanwhile. Kill the command once it listens on `port`."""
     process = subprocess.Popen(command(*arguments), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     seen: dict[str, str] = {}
     try:
@@ -72,11 +72,11 @@ def test_serve() -> None:
         check(seen)
         ports = {int(address.rpartition(":")[2]) for address in seen}
         assert {*server.ports.values(), server.scraped} <= ports
-        assert len(seen) > 10  # Ray's own
+        assert len(seen) > 10  # the others are those of Ray
 
 
 def test_workers(tmp_path: Path) -> None:
-    """They need no ports."""
+    """Workers on the same machine listen on no port."""
     crops(tmp_path / "in", 30)
     arguments: list[object] = ["image", tmp_path / "in", "-o", tmp_path / "out", "--workers", 2]
     assert not listening_while_it_runs(arguments, None, os.environ)

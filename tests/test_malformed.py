@@ -1,4 +1,4 @@
-"""Ten thousand requests that are broken or too large: servers answer each, compute right after, and do not grow."""
+"""Ten thousand wrong or too large requests: servers answer each, still compute correctly, and do not leak memory."""
 
 import http.client
 import json
@@ -22,15 +22,19 @@ from caflow_runtime.pipeline.pipeline import load
 
 pytestmark = pytest.mark.full
 
-__all__ = ["environment"]  # a fixture
+__all__ = ["environment"]  # a fixture that pytest must find in this module
 
 WARM, PHASE, PHASES, CLIENTS = 2_500, 625, 4, 8
-"""Requests of each engine: those after which memory is measured, and those of each phase that follows."""
+"""Numbers for each engine: requests before the first measurement of memory, requests of a phase, phases, clients."""
 MAX_PIXELS = 2**20
 GROWS_BYTES = 8 * 2**20
-"""In every phase: 13 kB a request. In some of them an allocator keeps more, as more large requests met at once."""
+"""Limit for the growth of memory in the phase with the smallest growth, in bytes: 13 kB for each request.
+
+A leak shows in every phase. In some phases an allocator keeps more memory, because several large requests arrived
+together.
+"""
 PATIENCE_S = 600
-"""What is not answered until then is not answered, also on a machine that is busy."""
+"""Timeout of a request, in seconds. It is long enough for a busy machine."""
 SHAPES: list[Any] = [
     [1, 8, 8, 3],
     [8, 8, 3],
@@ -60,7 +64,7 @@ VALUES: list[Any] = [
     "é\u0000",
 ]
 UNWANTED = {"500", "502", "INTERNAL", "UNKNOWN", "UNAVAILABLE"}
-"""What says that the server is to blame."""
+"""Statuses that mean a fault of the server."""
 LARGE = b"\x00" * 2**20
 
 
@@ -84,15 +88,15 @@ def test_no_request_brings_a_server_down(
             np.testing.assert_array_equal(ask(server, "model", good, protocol).tensors["image"], wanted)
         assert sum(seen.values()) == WARM + PHASES * PHASE
         assert grown.min() < GROWS_BYTES
-        if engine == "ray":  # Triton calls what it cannot parse an error of its own
+        if engine == "ray":  # Triton answers requests that it cannot parse with a status of UNWANTED
             assert not [answer for answer in seen if answer in UNWANTED]
 
 
 def survive(engine: Engine, server: Server, numbers: range) -> Counter[str]:
-    """Send broken requests: none ends a process that computes.
+    """Send wrong requests, and check that none of them ends a replica. Return how often each answer came.
 
-    Triton also ends one that did not report for a second, as happens on a busy machine. So where one ended, the same
-    requests are sent once more: what a request did, it does again.
+    Triton also kills a replica that did not report for a second, which happens on a busy machine. If a replica has
+    ended, the same requests are therefore sent again: a request that ends a replica does so each time.
     """
     before = server.replicas()
     seen = send(server, numbers)
@@ -104,14 +108,14 @@ def survive(engine: Engine, server: Server, numbers: range) -> Counter[str]:
 
 
 def send(server: Server, numbers: range) -> Counter[str]:
-    """Broken requests, and how often each answer came."""
+    """Send wrong requests, and return how often each answer came."""
     with ThreadPoolExecutor(CLIENTS) as pool:
         return Counter(pool.map(lambda k: send_one(server, k), numbers))
 
 
 def send_one(server: Server, k: int) -> str:
-    """The same for a number, in each run."""
-    assert server.process.poll() is None, "the server has ended"  # nobody would answer
+    """Send wrong request number `k`, which is the same in each run."""
+    assert server.process.poll() is None, "the server has ended"  # no request would be answered
     source = random.Random(k)
     return send_grpc(server, source) if k % 2 else send_http(server, source)
 
@@ -123,14 +127,14 @@ def send_http(server: Server, source: random.Random) -> str:
     try:
         connection.request("POST", f"/v2/models/{model}/infer", body, headers)
         return str(connection.getresponse().status)
-    except (ConnectionError, http.client.HTTPException) as error:  # refused before all of it was sent
+    except (ConnectionError, http.client.HTTPException) as error:  # refused before the whole body was sent
         return type(error).__name__
     finally:
         connection.close()
 
 
 def broken_http(source: random.Random) -> tuple[bytes, dict[str, str]]:
-    """A body and its headers: a good request with something wrong."""
+    """Return the body and the headers of a request with one fault."""
     pixels = source.randbytes(192)
     given: dict[str, Any] = {"name": "image", "shape": [1, 8, 8, 3], "datatype": "UINT8"}
     given["parameters"] = {"binary_data_size": len(pixels)}
@@ -155,7 +159,7 @@ def broken_http(source: random.Random) -> tuple[bytes, dict[str, str]]:
     elif kind == 6:
         header["parameters"] = {"n": 2**31}
     elif kind == 7:
-        pixels = LARGE * source.choice([1, 2, 8])  # more than any request may have
+        pixels = LARGE * source.choice([1, 2, 8])  # larger than any request may be
     text = json.dumps(header).encode()
     if kind == 8:
         text = bytes(byte ^ (source.random() < 0.05) * source.randrange(1, 256) for byte in text)
@@ -170,14 +174,14 @@ def send_grpc(server: Server, source: random.Random) -> str:
     with grpc.insecure_channel(f"127.0.0.1:{server.ports['grpc']}") as channel:
         call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         try:
-            call(broken_grpc(source), timeout=PATIENCE_S, wait_for_ready=True)  # to connect may take long
+            call(broken_grpc(source), timeout=PATIENCE_S, wait_for_ready=True)  # connecting may take long
         except grpc.RpcError as error:
             return str(error.code().name)
     return "OK"
 
 
 def broken_grpc(source: random.Random) -> bytes:
-    """A message: a good request with something wrong."""
+    """Return a message with one fault."""
     request = service_pb2.ModelInferRequest(model_name="model")
     given = request.inputs.add(name="image", datatype="UINT8", shape=[1, 8, 8, 3])
     request.raw_input_contents.append(source.randbytes(192))

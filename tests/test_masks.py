@@ -1,4 +1,4 @@
-"""`caflow image --mask`: what is white is filled, all else stays, and the likelihood is that of the file."""
+"""`caflow image --mask`: only white areas are filled, and the reported likelihood is that of the written file."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from caflow_runtime.jobs.masks import check_fills
 from caflow_runtime.pictures.image_files import read_image, write_image
 
 HEIGHT, WIDTH = 50, 37
-"""No multiples of what the model needs."""
+"""Sides that are not multiples of those that the model requires."""
 HOLE = slice(9, 25), slice(20, 37)
 
 Picture = NDArray[np.uint8]
@@ -41,7 +41,7 @@ def write_mask(path: Path, hole: tuple[slice, slice] = HOLE, white: int = 255) -
 
 @pytest.fixture
 def folder(photographs: Path, tmp_path: Path) -> Path:
-    """Two photographs in `in`, and the mask of each in `masks`."""
+    """Folder with two photographs in `in`, and the mask of each in `masks`."""
     for number, name in enumerate(("a", "b")):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "masks").mkdir(exist_ok=True)
@@ -52,7 +52,7 @@ def folder(photographs: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that takes masks. Its graphs are those of another task: what is drawn does not matter."""
+    """Bundle of an inpainting model. Its graphs are a colorization model's: the content of samples does not matter."""
     folder = shutil.copytree(find_bundle("colorization-demo"), tmp_path_factory.mktemp("bundle") / "boxes.caflow")
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["model"] |= {"task": "inpainting", "task_settings": {"mask": "box", "mask_area": 0.15}}

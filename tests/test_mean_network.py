@@ -1,4 +1,4 @@
-"""The mean network: what it sees, what the flow is a residual to, and that it changes nothing until it is trained."""
+"""The mean network: its input, its output before training, and the flow as a model of the residual."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ def test_features_have_the_resolution_of_their_level(task: Task) -> None:
     network = MeanNetwork(3, task.scale, blocks=1, width=4, feature_channels=[5, 6, 7])
     difference, features = network(conditions(task).float())
     assert difference.shape == (2, 3, 32, 48)
-    assert not difference.any()  # until it is trained the mean is the prepared condition
+    assert not difference.any()  # before training, the mean is the prepared condition
     assert [tuple(level.shape) for level in features] == [
         (2, 5, 2, 3),
         (2, 6, 4, 6),
@@ -47,7 +47,7 @@ def test_features_have_the_resolution_of_their_level(task: Task) -> None:
 
 
 def test_the_target_is_modelled_as_a_residual_to_the_mean() -> None:
-    """Moving the mean moves samples by as much, and no density."""
+    """Adding 3 to the mean adds 3 to samples and does not change their density."""
     task = SuperResolution(scale=4)
     model = small_model(task=task, residual=True, mean_blocks=1)
     condition = conditions(task)
@@ -63,7 +63,7 @@ def test_the_target_is_modelled_as_a_residual_to_the_mean() -> None:
 
 @pytest.mark.parametrize("task", [Colorization(), Inpainting()], ids=lambda task: task.task)
 def test_the_mean_sees_no_more_than_the_prepared_condition(task: Task) -> None:
-    """Neither the colours of an image to be coloured nor what lies in the hole."""
+    """The mean network must not see the colours of an image to be colorized, or the pixels inside the hole."""
     model = small_model(task=task, **WITH_MEAN)
     image = conditions(task)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Metadata of image files: what is copied from which format into which, as Pillow, exiv2 and exiftool read it."""
+"""Metadata of image files: copies between all formats, as Pillow, exiv2 and exiftool read them."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ FORMATS = ["png", "jpg", "webp", "tiff"]
 
 
 def made(path: Path) -> Path:
-    """A picture of 40×30 pixels, to be turned, with all of that: written by Pillow where that can."""
+    """Write a picture of 40×30 pixels with EXIF rotation and all metadata, by Pillow if possible; return the path."""
     rgb = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
     options: dict[str, Any] = {"icc_profile": PROFILE, "dpi": (300, 300)}
     kind = path.suffix[1:].replace("jpg", "jpeg")
@@ -49,7 +49,7 @@ def made(path: Path) -> Path:
 
 
 def enlarged(source: Path, target: Path, **options: Any) -> list[str]:
-    """Twice as large, with the metadata of the source."""
+    """Write an image twice as large, with the metadata of the source. Return the warnings."""
     given = read_image(source)
     return write_image(target, np.repeat(np.repeat(given.rgb, 2, 0), 2, 1), metadata=given.metadata, **options)
 
@@ -57,7 +57,10 @@ def enlarged(source: Path, target: Path, **options: Any) -> list[str]:
 @pytest.mark.parametrize("source", FORMATS)
 @pytest.mark.parametrize("target", [*FORMATS, "bmp"])
 def test_metadata_goes_from_every_format_to_every_other(tmp_path: Path, source: str, target: str) -> None:
-    """As Pillow reads it. Turned and enlarged, a picture of 40×30 pixels is one of 60×80, with no need to be turned."""
+    """Pillow reads equal metadata from the result, except for sizes and orientation.
+
+    The source has 40×30 pixels and an EXIF rotation. The result is upright, with 60×80 pixels and orientation 1.
+    """
     given, path = made(tmp_path / f"in.{source}"), tmp_path / f"out.{target}"
     lost = enlarged(given, path)
     with PIL.Image.open(path) as image:
@@ -102,7 +105,7 @@ def test_metadata_goes_from_every_format_to_every_other(tmp_path: Path, source: 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_exif_keeps_its_place_and_its_bytes(order: str) -> None:
-    """All but what is wrong now: notes of camera makers hold places in the file."""
+    """Only values that became wrong change. All others stay in place, because makers' notes contain offsets."""
     before = exif_file(order)
     after = Metadata(exif=before).for_result(70_000, 80).exif
     assert after is not None
@@ -120,7 +123,7 @@ NAMES = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "profile": "colour profil
 
 @pytest.mark.parametrize("target", FORMATS)
 def test_malformed_metadata_is_left_out_and_named(tmp_path: Path, target: str) -> None:
-    """The rest is kept, and there is always a result."""
+    """All other metadata is kept, and the image is always written."""
     malformed = {
         "exif": [
             b"",
@@ -136,7 +139,7 @@ def test_malformed_metadata_is_left_out_and_named(tmp_path: Path, target: str) -
     }
     rgb = np.zeros((4, 6, 3), np.uint8)
     for name, wrong in malformed.items():
-        kept = replace(ALL, resolution=None)  # which EXIF would be made for
+        kept = replace(ALL, resolution=None)  # otherwise an EXIF block is made for it
         unheld = ["iptc"] if target == "webp" else []
         for value in wrong:
             changes: dict[str, Any] = {name: value}
@@ -151,7 +154,7 @@ def test_malformed_metadata_is_left_out_and_named(tmp_path: Path, target: str) -
 @pytest.mark.parametrize("target", [*FORMATS, "bmp"])
 @pytest.mark.parametrize("wanted", [Resolution(72, 36), Resolution(118, 59, True), Resolution(28.35, 28.35, True)])
 def test_a_resolution_keeps_its_unit_where_it_can(tmp_path: Path, target: str, wanted: Resolution) -> None:
-    """JPEG has integers alone, PNG and BMP have pixels per metre."""
+    """JPEG stores integers only, and PNG and BMP store pixels per metre."""
     path = tmp_path / f"out.{target}"
     assert not write_image(path, np.zeros((4, 6, 3), np.uint8), metadata=Metadata(resolution=wanted))
     found = read_image(path).metadata.resolution
@@ -167,7 +170,7 @@ def test_what_a_segment_of_jpeg_cannot_hold_is_named(tmp_path: Path) -> None:
     xmp = XMP.replace(b"<dc:subject>", b" " * 70_000 + b"<dc:subject>")
     lost = write_image(tmp_path / "out.jpg", rgb, metadata=Metadata(large, ALL.exif, xmp))
     assert lost == ["its XMP was not copied: it is too large for the result's format"]
-    assert read_image(tmp_path / "out.jpg").metadata.profile == large  # in several segments
+    assert read_image(tmp_path / "out.jpg").metadata.profile == large  # it is stored in several segments
     assert not write_image(tmp_path / "out.png", rgb, metadata=Metadata(large, ALL.exif, xmp))
 
 
@@ -175,7 +178,7 @@ def test_a_colour_profile_is_for_colours_or_for_grey(tmp_path: Path) -> None:
     rgb = np.zeros((4, 6, 3), np.uint8)
     for suffix in FORMATS:
         lost = write_image(tmp_path / f"grey.{suffix}", rgb, is_grey=True, metadata=Metadata(PROFILE))
-        is_kept = suffix == "webp"  # which knows no grey
+        is_kept = suffix == "webp"  # WebP has no grey images
         assert lost == ([] if is_kept else ["its colour profile was not copied: it is not for grey images"])
         assert read_image(tmp_path / f"grey.{suffix}").metadata.profile == (PROFILE if is_kept else None)
 
@@ -191,7 +194,7 @@ def test_a_text_that_would_fill_memory_is_not_decompressed(tmp_path: Path) -> No
 
 
 def test_directories_in_directories_end() -> None:
-    """4,000 in each of 4,000 would not."""
+    """The directory contains itself 4,000 times. Following every entry recursively would not end."""
     pointers = struct.pack("<H", 4000) + struct.pack("<HHII", 0x8769, 4, 1, 8) * 4000 + bytes(4)
     found, _ = read_metadata(b"II*\0\x08\0\0\0" + pointers)
     assert found.exif is not None
@@ -213,7 +216,7 @@ STORED = {
     *("SampleFormat", "YCbCrPositioning", "NewSubfileType", "ImageLength"),
     *("ExifTag", "GPSTag", "InteroperabilityTag", "XMLPacket", "InterColorProfile", "IPTCNAA"),
 }
-"""How pixels are stored, and where other metadata is."""
+"""Tags that describe how pixels are stored, or where other metadata is. They differ between formats."""
 THUMBNAILS = ("IFD1", "Exif.Thumbnail")
 CHANGED = {
     **dict.fromkeys(
@@ -258,7 +261,7 @@ def test_exiftool_and_exiv2_read_the_same_of_sources_and_results(tmp_path: Path)
 
 
 def by_exiftool(folder: Path) -> dict[str, dict[str, str]]:
-    """Of each file the names, with their groups, and values."""
+    """Return the values of each file, by group and name."""
     groups = ["-EXIF:all", "-XMP:all", "-IPTC:all", "-ICC_Profile:ProfileDescription"]
     files = [path for path in folder.iterdir() if path.suffix != ".icc"]
     found = json.loads(run("exiftool", "-json", "-G1", "-n", *groups, *files))
@@ -271,7 +274,7 @@ def by_exiftool(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def by_exiv2(folder: Path) -> dict[str, dict[str, str]]:
-    """Of each file the names and values."""
+    """Return the values of each file, by name."""
     found: dict[str, dict[str, str]] = {}
     for path in folder.iterdir():
         if path.suffix != ".icc":
@@ -299,7 +302,7 @@ def test_no_metadata_leaves_the_colour_profile_alone(tmp_path: Path) -> None:
 
 
 def test_warnings_name_the_file(tmp_path: Path) -> None:
-    """What is malformed, what cannot be kept, and what libpng says, which none of the files is named in."""
+    """Each warning names its file: about malformed or unsupported metadata, and from libpng, which names no file."""
     (tmp_path / "in").mkdir()
     write_image(tmp_path / "in" / "a.png", np.zeros((8, 8, 3), np.uint8))
     contents = (tmp_path / "in" / "a.png").read_bytes()

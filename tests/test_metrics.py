@@ -1,4 +1,4 @@
-"""Metrics as Prometheus scrapes them, of results that a small bundle draws."""
+"""Metrics, scraped as Prometheus does, of results that a small bundle draws."""
 
 import http.client
 import math
@@ -45,7 +45,7 @@ NAMES = {
     "caflow_drift_ks",
     "caflow_canary_difference",
 }
-"""Of families; counters end in _total."""
+"""Names of the metric families. The values of counters also end in `_total`."""
 
 
 @pytest.fixture
@@ -60,9 +60,9 @@ def reference(pipe: Pipeline) -> Reference:
 
 
 def scrape(port: int) -> dict[str, float]:
-    """Samples, by name and labels as they are written, at the loopback address."""
+    """Return the values on a port of the loopback address, by name with labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        if answer.headers["Content-Type"] is None:  # the server went away between its first line and the others
+        if answer.headers["Content-Type"] is None:  # the server ended after its first line
             raise http.client.IncompleteRead(b"")
         assert answer.headers["Content-Type"].startswith("text/plain")
         lines = answer.read().decode().splitlines()
@@ -113,7 +113,7 @@ def test_the_best_of_n(pipe: Pipeline, reference: Reference, photographs: Path) 
     assert values["caflow_sample_bits_per_dim_sum"] == pytest.approx(drawn.sum())
     gain = best.bits_per_dim - np.median(drawn, 1)
     assert values["caflow_best_minus_median_bpd_count"] == 3
-    for end in ("-0.001", "0.0"):  # there is no sum of what may be negative
+    for end in ("-0.001", "0.0"):  # a histogram of values that may be negative has no sum
         assert values[f'caflow_best_minus_median_bpd_bucket{{le="{end}"}}'] == (gain <= float(end)).sum()
     assert (gain < 0).all()
     assert values["caflow_logp_spread_sum"] == pytest.approx(drawn.std(1).sum())
@@ -124,7 +124,7 @@ def test_the_best_of_n(pipe: Pipeline, reference: Reference, photographs: Path) 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_rejected_samples_by_reason(pipe: Pipeline, reference: Reference, photographs: Path, share: float) -> None:
-    """The counts that `Best` does not hold are worked out from what was to be accepted: half of the first, or none."""
+    """Counts that `Best` lacks are derived from it and `Draw`. Half of the first samples are rejected, or all."""
     n, redraws, condition = 4, 3, photograph(photographs, 1, 12, 12)
     drawn = pipe.sample(condition, n=n).sample_typicality
     assert drawn is not None
@@ -133,7 +133,7 @@ def test_rejected_samples_by_reason(pipe: Pipeline, reference: Reference, photog
     assert best.rejected is not None
     rejected, finite = int(best.rejected[0]), len(best.bits_per_dim_drawn[0])
     assert rejected > 0
-    # Two more that were not finite, as the pipeline counts them, in place of two redraws.
+    # The same result after two further redraws that were not finite, which the pipeline counts as rejected.
     sick = replace(best, rejected=best.rejected + 2)
     for case, more, not_finite in ((best, redraws, 0), (sick, redraws + 2, 2)):
         with Metrics(pipe, reference) as metrics:
@@ -237,7 +237,7 @@ def test_a_command_serves_while_it_runs(calibrated: Path, photographs: Path, tmp
         while process.poll() is None:
             try:
                 values = scrape(port)
-            except (OSError, http.client.HTTPException):  # it does not serve yet, or ends meanwhile
+            except (OSError, http.client.HTTPException):  # the command does not serve yet, or has just ended
                 time.sleep(0.02)
             if values.get('caflow_requests_total{model="model",outcome="unjudged"}'):
                 break
@@ -246,7 +246,7 @@ def test_a_command_serves_while_it_runs(calibrated: Path, photographs: Path, tmp
     assert values['caflow_requests_total{model="model",outcome="unjudged"}'] >= 1
     assert values['caflow_samples_total{model="model",reason="",verdict="accepted"}'] >= 60
     with socket.socket() as busy:
-        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the first command's connections fade away
+        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the first command may remain
         busy.bind(("127.0.0.1", port))
         busy.listen()
         refused = caflow(*given)
@@ -256,7 +256,7 @@ def test_a_command_serves_while_it_runs(calibrated: Path, photographs: Path, tmp
 
 
 def test_all_models_of_a_bundle_have_the_same_buckets(pipe: Pipeline) -> None:
-    """Ray keeps one histogram of a name in a process, with the buckets that came first."""
+    """Ray keeps one histogram for each name in a process, with the buckets of the first one."""
     ends = []
     for kind in (Sampler, Scorer):
         instruments = Prometheus()
@@ -279,7 +279,7 @@ def test_requests_are_counted(pipe: Pipeline, photographs: Path) -> None:
     assert values["caflow_sample_bits_per_dim_count"] == 6
     assert sampler.metrics is not None
     assert sampler.metrics.drift is not None
-    assert sampler.metrics.drift.count == 1  # of the usual temperature
+    assert sampler.metrics.drift.count == 1  # only one request has the calibrated temperature
 
 
 def samples_of(instruments: Prometheus) -> Iterator[Any]:

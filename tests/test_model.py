@@ -1,4 +1,4 @@
-"""The model: densities, dependencies, tasks' conditions, refusals."""
+"""The model: exact densities, dependencies between latents, conditions of tasks, and errors."""
 
 import math
 from typing import Any
@@ -70,7 +70,7 @@ def test_every_pixel_space_is_exact(pixels: PixelSpace, residual: bool, steps: i
     ids=str,
 )
 def test_the_density_integrates_what_the_layers_say(changes: dict[str, Any]) -> None:
-    """log p of a 1-level model against the autograd Jacobian of target → z, pixels and all."""
+    """log p of a model with one level equals that from autograd's Jacobian of target → z, starting at the pixels."""
     model = small_model(levels=1, task=ImageToImage(), **changes)
     condition, target = images(1, 4, 4), images(1, 4, 4).double() + 0.5
 
@@ -86,7 +86,7 @@ def test_the_density_integrates_what_the_layers_say(changes: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("dependencies", VARIANTS)
 def test_which_latents_see_which(dependencies: Dependencies) -> None:
-    """Eq. 8: L_i depends on D_j, j ≤ i, and on the noise of L_j, j ≤ i. Eq. 6 (DUAL-GLOW): on its own only."""
+    """Eq. 8: L_i depends on D_j and on the noise of L_j, for all j ≤ i. Eq. 6 (DUAL-GLOW): for j = i only."""
     model = small_model(dependencies=dependencies, task=ImageToImage())
     noise = model.draw_noise(1, 32, 32)
     condition_latents, _ = model.encode_condition(model.prepare(images(1)))
@@ -139,7 +139,7 @@ def test_scores_are_deterministic_and_draws_bound_them() -> None:
 
 
 def test_variational_dequantization_is_a_density_on_the_cell() -> None:
-    """The reported −log q is the Jacobian of u → place in the cell, and places stay inside the cell."""
+    """The returned −log q is the log-determinant of u → position in the cell, and positions stay inside the cell."""
     model = small_model(dequantization_steps=2, pixels="logit", task=ImageToImage())
     w, u = images(1, 2, 2).double(), torch.rand(1, 3, 2, 2, dtype=torch.float64)
     x, term = model.target_dequantizer(w, u)
@@ -233,7 +233,7 @@ def test_network_dtype_reaches_every_network_and_nothing_else() -> None:
 
 
 def test_the_papers_sizes() -> None:
-    """Parameter counts of the public implementation at its defaults, which it was run to find."""
+    """Parameter counts equal those of the public implementation at its defaults, found by running it."""
     defaults = {
         "levels": 4,
         "condition_steps": 16,

@@ -1,4 +1,4 @@
-"""The runtime draws and scores what the model in PyTorch does: `CAFlow.sample` and `CAFlow.log_prob`."""
+"""The runtime compared with the model in PyTorch: samples as `CAFlow.sample`, scores as `CAFlow.log_prob`."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def planes(image: NDArray[np.uint8], rows: int = 1) -> torch.Tensor:
 
 @torch.no_grad()
 def test_samples_are_those_of_the_model(pipe: Pipeline, model: CAFlow, conditions: list[NDArray[np.uint8]]) -> None:
-    """Same noise, same images, same likelihoods; the best first."""
+    """Equal noise gives equal images and likelihoods, within tolerances. The most likely sample is the first."""
     n = 4
     drawn = pipe.sample(np.stack(conditions), n=n, temperature=[0.7, 0.9], seed=3)
     assert drawn.density_at == "sample"

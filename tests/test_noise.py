@@ -1,4 +1,4 @@
-"""Noise: the published generator, the specification's normals, and independence of what is drawn around it."""
+"""Noise: the published generator, the normal numbers of the specification, and independence of the drawn window."""
 
 import math
 from typing import Any
@@ -26,13 +26,13 @@ PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
 def test_the_generator_is_philox4x32_10(
     counter: tuple[int, ...], key: tuple[int, int], expected: tuple[int, ...]
 ) -> None:
-    """The known answers that its authors publish."""
+    """The generator gives the test values that its authors published."""
     words = philox([np.array([word], np.uint32) for word in counter], key)
     assert tuple(int(word[0]) for word in words) == expected
 
 
 def test_a_normal_is_what_the_specification_says() -> None:
-    """By hand: channel 5 of z[2, 1] at row 3, column 7 of sample 9, seed 11, frame 13."""
+    """Computed by hand: channel 5 of z[2, 1] at row 3 and column 7, for sample 9, seed 11 and frame 13."""
     z = draw_noise([4, 8], 1, Place(0, 0, 4, 8, (9,)), seed=11, frame=13)
     counter = (7, 3, 1 + (2 << 16) + (1 << 24), 9)
     a, b, _, _ = (int(w[0]) for w in philox([np.array([c], np.uint32) for c in counter], (11, 13)))

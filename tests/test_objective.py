@@ -1,4 +1,4 @@
-"""Terms of the loss beside the likelihood: what they train, through which direction, and that runs resume with them."""
+"""Terms of the loss beside the likelihood: values, gradients, resumed runs, and runs that start from other models."""
 
 import json
 from pathlib import Path
@@ -39,14 +39,14 @@ def batch_of(rows: int = 2, side: int = 16, scale: int = 4) -> Batch:
 
 
 class Square(torch.nn.Module):
-    """A distance that is easy to differentiate, in place of LPIPS."""
+    """Distance that is easy to differentiate, as a replacement for LPIPS."""
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         return (images - targets).square().mean((1, 2, 3))
 
 
 def test_gradients_go_through_the_sampling_direction() -> None:
-    """Of every parameter that a sample depends on, against differences of the loss."""
+    """The gradient of every parameter that samples depend on equals finite differences of the loss."""
     model = small_model(levels=2, task=SuperResolution(), residual=True, **MEAN)
     config = TrainingConfig(likelihood_weight=0.0, still_weight=1.0, feature_weight=1.0, lattice_weight=1.0)
     objective, batch = Objective(model, config, Square()), batch_of(1, 8)
@@ -94,7 +94,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
 
 
 def test_features_are_compared_wherever_a_stride_begins() -> None:
-    """Sample and target are shifted alike, each row by pixels of its own."""
+    """Sample and target of a row are shifted by the same number of pixels, which differs between rows."""
 
     class Recorder(Square):
         def forward(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def test_features_are_compared_wherever_a_stride_begins() -> None:
 
 
 def test_noise_on_latents_is_seen_by_finer_flows_alone() -> None:
-    """It leaves every log-determinant of L's own block as it is, and is gone where its strength is 0."""
+    """The target flow and the finest level, which has no cross block, are unchanged. Strength 0 changes nothing."""
     model = small_model(task=ImageToImage())
     batch = batch_of(2, 32, 1)
     plain = model.log_prob_given(batch.targets, model.encode(batch.conditions), batch.target_u)
@@ -159,7 +159,7 @@ def test_other_photographs_are_no_reason_to_resume(photographs: Path, tmp_path: 
 
 
 def test_a_run_starts_from_a_model_without_a_mean_network(photographs: Path, tmp_path: Path) -> None:
-    """New inputs of networks start at zero, so it computes what that model does."""
+    """Weights of additional inputs start at 0, so the new model first computes the same samples."""
     first = train(short_recipe(), photographs, tmp_path / "first")
     old = checkpoint.load(first)
     model = CAFlow(short_recipe(**MEAN).model)
@@ -174,7 +174,7 @@ def test_a_run_starts_from_a_model_without_a_mean_network(photographs: Path, tmp
 
 
 def test_flows_beside_a_trained_mean_network_are_initialised_from_data(photographs: Path, tmp_path: Path) -> None:
-    """Unless the mean network's run started from a model whose flows were trained."""
+    """The exception is a mean network whose run started from a model with trained flows."""
     mean_alone = {**MEAN, "likelihood_weight": 0.0, "mean_weight": 1.0, "steps": 2}
     flow = train(short_recipe(steps=2), photographs, tmp_path / "flow")
     fresh = train(short_recipe(**mean_alone), photographs, tmp_path / "fresh")
@@ -184,7 +184,7 @@ def test_flows_beside_a_trained_mean_network_are_initialised_from_data(photograp
 
 
 def test_a_run_starts_from_a_mean_network_and_from_flows(photographs: Path, tmp_path: Path) -> None:
-    """In either order: the untrained flows beside the mean network are not taken."""
+    """The order does not matter, because untrained flows of the mean network's checkpoint are skipped."""
     mean = train(short_recipe(**MEAN, likelihood_weight=0.0, mean_weight=1.0, steps=2), photographs, tmp_path / "mean")
     flow = train(short_recipe(steps=2), photographs, tmp_path / "flow")
     stored = {path: checkpoint.load(path).state_dict() for path in (mean, flow)}
@@ -198,7 +198,7 @@ def test_a_run_starts_from_a_mean_network_and_from_flows(photographs: Path, tmp_
 
 
 def test_a_model_of_which_nothing_fits_is_no_start(tmp_path: Path) -> None:
-    """A model of one pixel space and task fits another's, whatever their levels; without flow steps nothing is left."""
+    """The models differ in levels and widths, so no weight has an equal name and shape."""
     path = tmp_path / "other.pt"
     checkpoint.save(path, CAFlow(CAFlowConfig(levels=1, image_width=4, conditional_width=4)))
     model = CAFlow(CAFlowConfig(levels=4, image_width=8, conditional_width=8, image_transition_steps=0))

@@ -1,4 +1,4 @@
-"""From arrays of a device to arrays of it; here the device is the CPU, as ONNX Runtime knows it in both ways."""
+"""`Pipeline.run` and results that stay on the device. Here the device is the CPU, used by ONNX Runtime in two ways."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_all_must_run_at_once(uncalibrated: Path) -> None:
 
 
 class Judging(OnnxRuntimeCpu):
-    """Leaves pixels where they are, and counts the values that the host is given."""
+    """Backend that keeps pixels on the device, and counts the values that are copied to the host."""
 
     finds_not_finite = True
 

@@ -1,4 +1,4 @@
-"""Messages of the Open Inference Protocol v2: what an unmodified client writes and reads, and what is refused."""
+"""Open Inference Protocol v2: messages of an unmodified client, limits, and errors for wrong messages."""
 
 import json
 import pickle
@@ -54,7 +54,7 @@ def as_input(package: Any, image: NDArray[np.uint8], **how: bool) -> Any:
 
 @pytest.mark.parametrize("binary", [True, False])
 def test_http(image: NDArray[np.uint8], tensors: Tensors, binary: bool) -> None:
-    """The client's own code on both sides of ours, with tensors binary and as JSON."""
+    """The client's own code writes the request and reads the reply, with binary tensors and with JSON."""
     http = tritonclient.http
     parameters = {"n": 2, "temperature": 0.5}
     body, length = http.InferenceServerClient.generate_request_body(
@@ -66,7 +66,7 @@ def test_http(image: NDArray[np.uint8], tensors: Tensors, binary: bool) -> None:
     )
     header, request = protocol.read_http(body, None if length is None else str(length))
     np.testing.assert_array_equal(request.tensors["image"], image)
-    assert request.parameters == parameters  # the timeout is the server's
+    assert request.parameters == parameters  # the timeout is used by the server alone
     assert protocol.deadline(header.parameters) == 2
     reply, headers = protocol.write_http(MODEL, header, tensors)
     own = headers.get(protocol.HEADER_LENGTH)
@@ -82,7 +82,7 @@ def as_words(tensor: NDArray[Any]) -> NDArray[Any]:
 
 @pytest.mark.parametrize("raw", [True, False])
 def test_grpc(image: NDArray[np.uint8], tensors: Tensors, raw: bool) -> None:
-    """With raw contents, as tritonclient has them, and with those of the message."""
+    """Tensors may be sent as raw contents, as tritonclient does, or as contents of the input."""
     message = service_pb2.ModelInferRequest(model_name="model", id="7")
     given = message.inputs.add(name="image", datatype="UINT8", shape=image.shape)
     if raw:
@@ -102,13 +102,13 @@ def test_grpc(image: NDArray[np.uint8], tensors: Tensors, raw: bool) -> None:
     found = tritonclient.grpc.InferResult(reply)
     np.testing.assert_array_equal(found.as_numpy("image"), tensors["image"])
     assert found.as_numpy("outcome").tolist() == tensors["outcome"].tolist()
-    assert found.as_numpy("sample_typicality") is None  # nobody asked for it
+    assert found.as_numpy("sample_typicality") is None  # it was not requested
     assert found.get_response().id == "7"
 
 
 @pytest.mark.parametrize("data", [list(PIXELS), [[[[0, 1, 2], [3, 4, 5]]]]])
 def test_numbers_as_json(data: Any) -> None:
-    """The protocol has them flat, or nested."""
+    """The protocol allows flat and nested lists."""
     _, request = protocol.read_http(json.dumps({"inputs": [{**GIVEN, "data": data}]}).encode(), None)
     assert request.tensors["image"].tobytes() == PIXELS
     assert request.tensors["image"].shape == (1, 1, 2, 3)
@@ -185,7 +185,7 @@ def test_an_input_that_is_given_twice_is_refused() -> None:
 
 
 MANY = [f"name {k}" for k in range(40_000)]
-"""Comparing each with all others takes a minute."""
+"""Names of which comparing each with all others takes a minute, so their number must be checked first."""
 
 
 @pytest.mark.parametrize("what", ["inputs", "outputs", "parameters"])
@@ -270,7 +270,7 @@ def test_clients_are_not_told_of_files() -> None:
 
 
 def test_what_clients_are_told_is_short() -> None:
-    """gRPC sends it in a header."""
+    """gRPC sends the text in a header, which must be small."""
     assert len(protocol.text(InputError("x" * 10**6))) == protocol.MAX_TEXT
 
 
@@ -324,6 +324,6 @@ def test_models() -> None:
 def test_errors_have_a_status(error: Exception, http: int, grpc: str) -> None:
     assert protocol.status(error) == (http, grpc)
     assert protocol.text(error)
-    failure = pickle.loads(pickle.dumps(protocol.failure_of(error)))  # it comes from another process
+    failure = pickle.loads(pickle.dumps(protocol.failure_of(error)))  # failures come from another process
     assert (failure.http, failure.grpc, failure.text) == (http, grpc, protocol.text(error))
     assert protocol.failure_of(failure) is failure
