@@ -39,13 +39,6 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 SIDES = (16, 32)
 ALPHA = 0.1
-COMPARED = (
-    "image_typicality",
-    "image_typicality_per_level",
-    "residuals",
-    "log_likelihood_per_level",
-    "bits_per_dim",
-)
 NOISE = 3
 """Every third target is noise, beginning with the first."""
 

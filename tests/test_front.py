@@ -252,9 +252,9 @@ def test_what_nobody_waits_for_is_not_computed(computing: Computing) -> None:
             assert computing.asked.wait(PATIENCE_S)
         assert computing.left.wait(PATIENCE_S)
         computing.left.clear()
+        computing.asked.clear()
         with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
             called = channel.unary_unary(CALL).future(message().SerializeToString())
-            computing.asked.clear()
             assert computing.asked.wait(PATIENCE_S)
             called.cancel()
             assert computing.left.wait(PATIENCE_S)
