@@ -1,7 +1,7 @@
-"""Conditions on which models go astray: noise, dithering, checkerboards, text, flat colours and gradients.
+"""Conditions for which models tend to fail: noise, dithering, checkerboards, text, flat colours and gradients.
 
-All are made of fixed seeds. Those that need no photograph are 64×64; flat colours and the coarser patterns come in
-several colours, since a model may be steady in grey and not in red.
+All of them are reproducible. Conditions that are not made from photographs have 64×64 pixels. Flat colours,
+checkerboards and gradients have several colours, since a model may be stable for grey and not for red.
 """
 
 from collections.abc import Iterator
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 SIDE = 64
 BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
-"""The 4×4 order in which ordered dithering switches pixels on."""
+"""Order in which ordered dithering turns on the pixels of a 4×4 cell."""
 SPREAD = ((0, 1, 7 / 16), (1, -1, 3 / 16), (1, 0, 5 / 16), (1, 1, 1 / 16))
-"""Floyd and Steinberg: to which pixels, down and to the right, what share of an error goes."""
+"""Floyd–Steinberg weights: rows down, columns to the right, and the fraction of the error that this pixel receives."""
 PAIRS = (((0, 0, 0), (255, 255, 255)), ((64, 64, 64), (192, 192, 192)), ((255, 0, 0), (0, 255, 255)))
-"""Colours of checkerboards."""
+"""Pairs of RGB colours of the checkerboards."""
 WORDS = ("The quick", "brown fox", "jumps over", "13 lazy dogs")
 FONTS = ((cv2.FONT_HERSHEY_SIMPLEX, 0.3), (cv2.FONT_HERSHEY_COMPLEX, 0.4), (cv2.FONT_HERSHEY_PLAIN, 0.6))
-"""Fonts of OpenCV and their scales: capitals are some 6 to 9 pixels high."""
+"""Fonts of OpenCV with their scales. Capital letters are about 6 to 9 pixels high."""
 
 
 def ordered(picture: Picture, bits: int) -> Picture:
-    """Ordered dithering to `bits` bits in each channel."""
+    """Return the picture after ordered dithering to `bits` bits per channel."""
     height, width = picture.shape[:2]
     threshold = np.tile((BAYER + 0.5) / BAYER.size, (height // 4 + 1, width // 4 + 1))[:height, :width, None]
     steps = 2**bits - 1
@@ -33,7 +33,7 @@ def ordered(picture: Picture, bits: int) -> Picture:
 
 
 def diffused(picture: Picture, bits: int) -> Picture:
-    """Floyd–Steinberg dithering to `bits` bits in each channel."""
+    """Return the picture after Floyd–Steinberg dithering to `bits` bits per channel."""
     height, width = picture.shape[:2]
     steps = 2**bits - 1
     left = picture / 255.0
@@ -48,7 +48,7 @@ def diffused(picture: Picture, bits: int) -> Picture:
 
 
 def checkerboards(cell: int) -> Iterator[Picture]:
-    """Of cells of so many pixels, in each pair of colours."""
+    """Generate a checkerboard with cells of cell×cell pixels for each pair of colours."""
     y, x = np.mgrid[:SIDE, :SIDE] // cell
     odd = ((y + x) % 2)[..., None]
     for a, b in PAIRS:
@@ -56,7 +56,7 @@ def checkerboards(cell: int) -> Iterator[Picture]:
 
 
 def text() -> Iterator[Picture]:
-    """Black on white and white on black, in each font."""
+    """Generate pictures of text in each font, black on white and white on black."""
     for font, scale in FONTS:
         page = np.full((SIDE, SIDE, 3), 255, np.uint8)
         for line, words in enumerate(WORDS):
@@ -66,14 +66,17 @@ def text() -> Iterator[Picture]:
 
 
 def flat() -> Iterator[Picture]:
-    """The corners of the colour cube, and greys between."""
+    """Generate pictures of one colour: the corners of the RGB cube, and three greys."""
     corners = [(r, g, b) for r in (0, 255) for g in (0, 255) for b in (0, 255)]
     for colour in (*corners, *((grey,) * 3 for grey in (64, 128, 192))):
         yield np.full((SIDE, SIDE, 3), colour, np.uint8)
 
 
 def gradients() -> Iterator[Picture]:
-    """From left to right, from corner to corner, and from the middle outwards; in grey, and from blue to yellow."""
+    """Generate gradients from left to right, from corner to corner and from the centre outwards.
+
+    Each runs from black to white and from blue to yellow.
+    """
     y, x = np.mgrid[:SIDE, :SIDE] / (SIDE - 1)
     for ramp in (x, (x + y) / 2, np.hypot(x - 0.5, y - 0.5) / np.hypot(0.5, 0.5)):
         for colours in (((0, 0, 0), (255, 255, 255)), ((0, 0, 255), (255, 255, 0))):
@@ -81,12 +84,12 @@ def gradients() -> Iterator[Picture]:
 
 
 def mixed(ramp: NDArray[np.float64], a: NDArray[np.int64], b: NDArray[np.int64]) -> Picture:
-    """From one colour to another as a ramp, (H, W), goes from 0 to 1."""
+    """Return the mixture of two colours: `a` where the ramp, (H, W), is 0, and `b` where it is 1."""
     return np.rint(a + ramp[..., None] * (b - a)).astype(np.uint8)
 
 
 def hard_inputs(photographs: list[Crop]) -> dict[str, list[Picture]]:
-    """Conditions by kind; those of the first kinds are made of the conditions of photographs."""
+    """Return conditions by kind. The kinds before the checkerboards are made from the conditions of photographs."""
     conditions = [crop.condition for crop in photographs]
     dithers = {"ordered dithering": ordered, "Floyd–Steinberg": diffused}
     return {

@@ -1,6 +1,7 @@
-"""What runs a model fastest on this CPU, and what that costs: ONNX Runtime and OpenVINO, in each precision.
+"""Speed and errors of a model on this CPU, in ONNX Runtime and in OpenVINO, for each precision.
 
-Every way draws the same samples of the same photographs; errors are differences from ONNX Runtime in float32.
+Each combination of backend and precision draws the same samples of the same photographs. Errors are differences from
+ONNX Runtime in float32.
 """
 
 import time
@@ -27,33 +28,33 @@ PACKAGES = ("onnxruntime", "openvino", "numpy")
 
 @dataclass(frozen=True)
 class Way:
-    """A bundle on a backend."""
+    """A bundle that is loaded by one backend."""
 
     name: str
     pipe: Pipeline
 
     def draw(self, pairs: list[Pair], n: int) -> None:
-        """The best of `n` samples of each pair's condition."""
+        """Draw the best of `n` samples for the condition of each pair."""
         self.pipe.best_of([pair.condition for pair in pairs], n=n)
 
     def results(self, pairs: list[Pair]) -> Results:
-        """Grey levels of a sample of each, its bits per dimension, and those of the true images."""
+        """Return a sample of each pair, (N, H, W, 3), and (N,) bits/dim of the samples and of the true images."""
         conditions, targets = [pair.condition for pair in pairs], [pair.target for pair in pairs]
         drawn, scored = self.pipe.best_of(conditions, n=1), self.pipe.score(targets, conditions)
         return np.stack(list(drawn.images)).astype(np.float64), drawn.bits_per_dim, scored.bits_per_dim
 
 
 def ways(bundles: dict[str, Path | None], threads: int, stack: ExitStack) -> Iterator[Way]:
-    """Each bundle on each backend that runs its precision; the float32 one in ONNX Runtime first."""
+    """Load each bundle with each backend that supports its precision. float32 in ONNX Runtime comes first."""
     for precision, bundle in bundles.items():
         for backend in ("cpu", "openvino"):
-            if bundle is not None and (precision, backend) != ("bf16", "cpu"):  # which ONNX Runtime's CPU has not
+            if bundle is not None and (precision, backend) != ("bf16", "cpu"):  # not in ONNX Runtime on CPUs
                 pipe = stack.enter_context(load(bundle, backend=backend, threads=threads))
                 yield Way(f"{pipe.backend} {precision}", pipe)
 
 
 def errors(way: Way, exact: Results, pairs: list[Pair]) -> dict[str, float]:
-    """Differences of its results from the exact ones."""
+    """Return the differences of the results from the exact results, by name of the column."""
     pixels, drawn, scored = way.results(pairs)
     difference = pixels - exact[0]
     return {
@@ -67,13 +68,13 @@ def errors(way: Way, exact: Results, pairs: list[Pair]) -> dict[str, float]:
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True))
 @click.argument("folder", metavar="PHOTOGRAPHS", type=click.Path(path_type=Path, exists=True))
-@click.option("--fp16", type=click.Path(path_type=Path, exists=True), help="The model exported with networks in fp16.")
-@click.option("--bf16", type=click.Path(path_type=Path, exists=True), help="The same in bf16.")
-@click.option("--int8", type=click.Path(path_type=Path, exists=True), help="The same in int8.")
-@click.option("--side", default=256, show_default=True, help="Of the square results, in pixels.")
-@click.option("--images", default=4, show_default=True, help="Photographs that are drawn together.")
-@click.option("--rounds", default=9, show_default=True, help="How often each is timed; the median is reported.")
-@click.option("--cpu-time", is_flag=True, help="Count CPU seconds of the process, for a machine that does other work.")
+@click.option("--fp16", type=click.Path(path_type=Path, exists=True), help="Bundle of the same model in fp16.")
+@click.option("--bf16", type=click.Path(path_type=Path, exists=True), help="Bundle of the same model in bf16.")
+@click.option("--int8", type=click.Path(path_type=Path, exists=True), help="Bundle of the same model in int8.")
+@click.option("--side", default=256, show_default=True, help="Width and height of the results, in pixels.")
+@click.option("--images", default=4, show_default=True, help="Number of photographs that are drawn in one call.")
+@click.option("--rounds", default=9, show_default=True, help="Number of timed calls; the median is reported.")
+@click.option("--cpu-time", is_flag=True, help="Count CPU seconds, for a machine that is busy with other work.")
 @report.options
 def main(
     bundle: Path,
@@ -88,7 +89,10 @@ def main(
     threads: int,
     json_file: Path | None,
 ) -> None:
-    """Time BUNDLE, which is of float32, beside its other precisions, with crops of PHOTOGRAPHS."""
+    """Time the float32 model BUNDLE and its versions in other precisions on crops of PHOTOGRAPHS.
+
+    PHOTOGRAPHS is a folder.
+    """
     bundles = {"fp32": bundle, "fp16": fp16, "bf16": bf16, "int8": int8}
     clock = time.process_time if cpu_time else time.perf_counter
     rows: list[dict[str, Any]] = []

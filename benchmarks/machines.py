@@ -1,6 +1,6 @@
-"""What one core does: seconds of an image to a result, by size and N, and of reading and writing the files.
+"""Seconds that one core needs for a result, by size and N, and for reading and writing the files.
 
-`docs/guides/many-machines.md` counts machines with it.
+`docs/guides/many-machines.md` uses the figures to estimate the number of machines for a job.
 """
 
 import tempfile
@@ -22,12 +22,12 @@ from caflow_runtime.pipeline.pipeline import load
 
 SIDES, SAMPLES = (16, 64, 256), (1, 10)
 PLACE = 20
-"""Of the crop in the photograph, from its corner."""
+"""Distance of the crop from the top and the left border of the photograph, in pixels."""
 PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless")
 
 
 def seconds(do: Callable[[], Any], rounds: int) -> float:
-    """The median."""
+    """Return the median seconds of a call."""
     found = []
     for _ in range(rounds):
         began = perf_counter()
@@ -40,9 +40,9 @@ def seconds(do: Callable[[], Any], rounds: int) -> float:
 @click.argument("photograph", type=click.Path(exists=True, path_type=Path))
 @click.argument("bundle", type=click.Path(path_type=Path), default=DEFAULT)
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures to this file.")
 def main(photograph: Path, bundle: Path, rounds: int, json_file: Path | None) -> None:
-    """Seconds on one core of crops of PHOTOGRAPH by BUNDLE; and write them to --json."""
+    """Measure how long one core needs for crops of PHOTOGRAPH with BUNDLE."""
     cv2.setNumThreads(1)
     picture = read_image(photograph).rgb
     rows = []

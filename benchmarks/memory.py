@@ -1,7 +1,7 @@
-"""How much memory, and time, does `caflow image` take by the size of the image, and is that what it says beforehand?
+"""Memory and time of `caflow image` by the size of the image, compared with the command's own predictions.
 
-Each size is drawn by a process of its own, of a photograph that is enlarged or reduced to it. Predictions are those of
-the command: of memory before it begins, of time after its first window. The peak is what Linux counts of the process.
+One photograph is resized to each size and drawn by a separate process. The command predicts its memory before it
+begins, and its time after the first windows. The peak is the peak memory that Linux reports for the process.
 """
 
 import re
@@ -24,7 +24,7 @@ SIZES = (
     *((64, 64), (128, 128), (200, 150), (256, 256), (400, 300)),
     *((640, 480), (1024, 768), (1920, 1080), (2600, 1950), (4000, 3000)),
 )
-"""Width and height of inputs."""
+"""Widths and heights of the inputs, in pixels."""
 PHOTOGRAPH = Path("tests/data/photographs/canyon-wren.jpg")
 PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless")
 NEED = re.compile(r"→ (?P<result>\S+) in (?P<windows>\d+) windows? .* about (?P<number>[\d.]+) (?P<unit>[MG]B) of mem")
@@ -43,7 +43,7 @@ finally:
 
 
 def measured(photograph: Path, result: Path, options: list[str]) -> dict[str, Any]:
-    """What a process says of an image, and what it takes."""
+    """Run `caflow image` in a process. Return its predictions and its real memory (MB) and time (s)."""
     line = [sys.executable, "-c", COMMAND, "image", str(photograph), "-o", str(result), *options]
     predicted_s: list[float] = []
     found, peak = None, 0
@@ -57,7 +57,7 @@ def measured(photograph: Path, result: Path, options: list[str]) -> dict[str, An
             if said := PEAK.search(text):
                 peak = int(said["bytes"])
     if process.returncode or found is None:
-        raise click.ClickException(f"{photograph}: exit code {process.returncode}")
+        raise click.ClickException(f"caflow image {photograph} failed: exit code {process.returncode}")
     took, memory = time.monotonic() - began, _value(found)
     return {
         "result": found["result"],
@@ -76,12 +76,12 @@ def _value(said: re.Match[str]) -> float:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path), default=DEFAULT)
-@click.option("--largest", type=int, default=len(SIZES), show_default=True, help="Number of sizes, from the smallest.")
+@click.option("--largest", type=int, default=len(SIZES), show_default=True, help="Number of sizes, smallest first.")
 @click.option("-n", "--samples", default=1, show_default=True)
-@click.option("--suffix", default=".png", show_default=True, help="Of the results.")
+@click.option("--suffix", default=".png", show_default=True, help="Suffix of the results, such as .jpg.")
 @report.options
 def main(bundle: Path, largest: int, samples: int, suffix: str, threads: int, json_file: Path | None) -> None:
-    """Draw a photograph at ten sizes by BUNDLE."""
+    """Draw a photograph at ten sizes with BUNDLE."""
     picture, rows = read_image(PHOTOGRAPH).rgb, list[dict[str, Any]]()
     options = ["--bundle", str(bundle), "--samples", str(samples), "--threads", str(threads), "--backend", "cpu"]
     with tempfile.TemporaryDirectory() as folder:

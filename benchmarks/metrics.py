@@ -1,8 +1,9 @@
-"""How good an image is: the crops of the evaluation, and PSNR, SSIM, LPIPS, DISTS and LR-PSNR on them.
+"""Crops of the evaluation, and the metrics of their results: PSNR, SSIM, LPIPS, DISTS, LR-PSNR and lattice.
 
-Crops and protocol are those of the peers' figures: small images by Pillow's bicubic filter, PSNR of whole RGB, SSIM of
-luma. LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018) with AlexNet:
-the heads are those of the `lpips` package, the convolutions those that `models/photographs.py metrics` fetches.
+The protocol is that of the peers' published figures: conditions are made by Pillow's bicubic filter, PSNR is of whole
+RGB images, and SSIM is of luma. LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual
+Metric", 2018) uses AlexNet. The weights of its last layers are those of the `lpips` package. Its convolutions are those
+that `models/photographs.py metrics` downloads.
 """
 
 import bz2
@@ -26,14 +27,14 @@ Picture = NDArray[np.uint8]
 SCALE = 4
 WHOLE = 256
 FACE_SHAPE = (768, 1024, 3)
-"""Of scipy's raccoon, which is stored without a header."""
+"""Shape of the raccoon photograph of scipy, which is stored without a header."""
 LUMA = np.array([65.481, 128.553, 24.966]) / 255
-"""BT.601, studio range, without its offset."""
+"""Weights of R, G and B in luma by BT.601, in studio range, without its offset."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A target and the small image that is made of it."""
+    """A target and its condition, the small image that is made from it."""
 
     name: str
     target: Picture
@@ -42,21 +43,25 @@ class Crop:
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one result."""
+    """Metrics of one result, or their means."""
 
     psnr: float
-    """dB, RGB."""
+    """PSNR of RGB, in dB."""
     ssim: float
     lpips: float
     dists: float
     lr_psnr: float
-    """dB: of the result, reduced again, against the condition."""
+    """PSNR between the result, reduced again, and the condition, in dB."""
     lattice: float
-    """As `lattice` says."""
+    """Result of the function `lattice`, in grey levels."""
 
 
 def crops(folder: Path, side: int, scale: int = SCALE) -> list[Crop]:
-    """The centre 256×256 of every photograph: whole (side 256), or halved and cut into four (side 64)."""
+    """Return the centre 256×256 of every photograph in a folder with its condition.
+
+    The centre is one crop if `side` is 256. Otherwise it is halved to 128×128 and cut into crops of side×side: four
+    for 64.
+    """
     found = []
     for path in sorted(folder.iterdir()):
         picture = read(path)
@@ -73,32 +78,32 @@ def crops(folder: Path, side: int, scale: int = SCALE) -> list[Crop]:
 
 
 def crop(name: str, target: Image.Image, scale: int) -> Crop:
-    """A target with its condition."""
+    """Return a target with its condition."""
     return Crop(name, np.asarray(target), reduce(np.asarray(target), scale))
 
 
 def reduce(picture: Picture, scale: int = SCALE) -> Picture:
-    """1 / `scale` of the sides, by Pillow's bicubic filter."""
+    """Return the picture with its width and height divided by `scale`, by Pillow's bicubic filter."""
     return resize(picture, (picture.shape[0] // scale, picture.shape[1] // scale))
 
 
 def resize(picture: Picture, size: tuple[int, int], method: Image.Resampling = Image.Resampling.BICUBIC) -> Picture:
-    """A picture at another height and width, by one of Pillow's filters."""
+    """Resize a picture to `size`, (height, width), by one of Pillow's filters."""
     return np.asarray(Image.fromarray(picture).resize(size[::-1], method))
 
 
 def read(path: Path) -> Image.Image:
-    """A photograph as RGB."""
+    """Read a photograph as RGB. Files with the suffix `.dat` contain the raccoon of scipy."""
     if path.suffix == ".dat":
         return Image.fromarray(np.frombuffer(bz2.decompress(path.read_bytes()), np.uint8).reshape(FACE_SHAPE))
     return Image.open(path).convert("RGB")
 
 
 class Judge:
-    """Scores results. Holds the networks of LPIPS and DISTS."""
+    """Judge of results by all metrics. It holds the networks of LPIPS and DISTS."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder`: what `models/photographs.py metrics` filled."""
+        """Load the networks from a folder that `models/photographs.py metrics` filled."""
         self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
         layers = [layer for layer in self.network.net.modules() if isinstance(layer, torch.nn.Conv2d)]
         with torch.no_grad():
@@ -113,25 +118,25 @@ class Judge:
 
     @torch.no_grad()
     def lpips(self, results: list[Picture], targets: list[Picture]) -> list[float]:
-        """Of results of one size."""
+        """Return LPIPS of each result, for results of equal size."""
         distances: list[float] = self.network(*(2 * tensor(images) - 1 for images in (results, targets)))
         return [float(distance) for distance in distances]
 
     @torch.no_grad()
     def lpips_maps(self, results: list[Picture], targets: list[Picture]) -> NDArray[np.float32]:
-        """(N, H, W): LPIPS of each pixel, of results of one size."""
+        """Return LPIPS of each pixel, (N, H, W), for results of equal size."""
         maps = self.spatial(*(2 * tensor(images) - 1 for images in (results, targets)))
         return np.asarray(maps[:, 0])
 
     def dists(self, result: Picture, target: Picture) -> float:
-        """DISTS. The features of each target are kept, since many results are held against one target."""
+        """Return DISTS of a result. The features of targets are cached, since many results share a target."""
         key = target.tobytes()
         if key not in self._targets:
             self._targets[key] = self._dists.features(tensor([target]))
         return float(self._dists.distances(self._dists.features(tensor([result])), self._targets[key]))
 
     def scores(self, results: list[Picture], given: list[Crop]) -> list[Scores]:
-        """Of results of one size."""
+        """Return the metrics of each result, for results of equal size."""
         distances = self.lpips(results, [crop.target for crop in given])
         return [
             Scores(
@@ -147,10 +152,11 @@ class Judge:
 
 
 def lattice(picture: Picture) -> float:
-    """Standard deviation, in grey levels, of what repeats every 2 or 4 pixels all over a picture, (H, W, 3) uint8.
+    """Return the strength of the pattern that repeats every 2 or 4 pixels all over a picture, (H, W, 3) uint8.
 
-    Networks that work on squeezed images, and losses that reduce images, may leave such patterns, which people see and
-    LPIPS does not mind. A true picture has some by chance, the less the larger it is: compare with its target.
+    The strength is the pattern's standard deviation, in grey levels. Networks that work on squeezed images, and losses
+    that reduce images, may cause such patterns. People see them, but LPIPS does not. A true picture has some by chance,
+    a large one less than a small one, so compare a result with its target.
     """
     grey = picture @ LUMA
     rows, columns = (side // 4 for side in grey.shape)
@@ -159,20 +165,20 @@ def lattice(picture: Picture) -> float:
 
 
 def tensor(images: list[Picture]) -> torch.Tensor:
-    """(N, 3, H, W) float32 in [0, 1], of images of one size."""
+    """Return images of equal size as (N, 3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
 
 
 def ssim(a: Any, b: Any) -> float:
-    """Of luma in studio range."""
+    """Return SSIM of two images of luma, (H, W), in studio range."""
     return float(structural_similarity(a, b, data_range=219))  # type: ignore[no-untyped-call]
 
 
 def psnr(a: Picture, b: Picture) -> float:
-    """dB of values in 0…255."""
+    """Return PSNR in dB for values in 0…255; at most about 148 for equal pictures."""
     return float(10 * np.log10(255**2 / max(np.square(a.astype(np.float64) - b).mean(), 1e-10)))
 
 
 def mean(scores: list[Scores]) -> Scores:
-    """Of each score over all results."""
+    """Return the mean of each metric over all results."""
     return Scores(*(float(np.mean([getattr(one, name) for one in scores])) for name in Scores.__dataclass_fields__))

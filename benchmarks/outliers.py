@@ -1,7 +1,8 @@
-"""How far samples go astray at worst, on photographs and on hard inputs: 8×8 blocks against the enlarged condition.
+"""Largest errors of samples, on photographs and on hard inputs.
 
-Of each sample the block whose mean is furthest from that of the condition, enlarged by Pillow's bicubic filter, in any
-of the three channels. True images differ from the enlarged condition too, which is no fault: the last column.
+The error of a sample is measured in 8×8 blocks: the mean of a channel in the block is compared with that of the
+condition, enlarged by Pillow's bicubic filter. The largest difference of the sample counts. True images differ from
+the enlarged condition too, as the last column shows.
 """
 
 from pathlib import Path
@@ -23,9 +24,10 @@ PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow")
 
 
 def off_by(images: NDArray[np.uint8], condition: Picture) -> NDArray[np.float64]:
-    """Of (N, H, W, 3) images the largest difference of a block's mean in a channel, (N,) grey levels.
+    """Return the largest difference of a block's mean from the enlarged condition for each image, (N,), in grey levels.
 
-    H and W are multiples of 8, and as many times the condition's.
+    Arguments:
+        images: (N, H, W, 3). H and W are multiples of 8, and equal multiples of the condition's height and width.
     """
     n, height, width, _ = images.shape
     difference = images.astype(np.float64) - resize(condition, (height, width))
@@ -35,9 +37,9 @@ def off_by(images: NDArray[np.uint8], condition: Picture) -> NDArray[np.float64]
 
 
 def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...], only: str) -> list[dict[str, Any]]:
-    """A line for each temperature and kind of condition whose name ends in `only`.
+    """Return a row for each temperature and each kind of condition whose name ends with `only`.
 
-    Photographs come whole, 256×256, and halved, in four parts.
+    Targets are the whole photographs, 256×256, and the same photographs halved and cut into four 64×64 parts.
     """
     scale = pipe.manifest.model.scale
     whole, parts = (crops(CROPS, side, scale) for side in (WHOLE, WHOLE // 4))
@@ -70,9 +72,11 @@ def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...], only:
 
 @click.command()
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--samples", default=10, show_default=True, help="Samples of each condition; seeds are fixed.")
+@click.option("--samples", default=10, show_default=True, help="Number of samples of each condition; seeds are fixed.")
 @click.option("--temperature", "temperatures", type=float, multiple=True, default=TEMPERATURES, show_default=True)
-@click.option("--only", default="", help='Only conditions whose name ends so, such as "photographs, halved".')
+@click.option(
+    "--only", default="", help='Only conditions whose name ends with this text, such as "photographs, halved".'
+)
 @report.options
 def main(
     bundles: tuple[Path, ...],
@@ -82,7 +86,11 @@ def main(
     threads: int,
     json_file: Path | None,
 ) -> None:
-    """Measure each BUNDLE; a sample that is not finite ends it. First fetch the test photographs."""
+    """Measure each BUNDLE.
+
+    Download the photographs first: python models/photographs.py test build/photographs/test. The command fails if a
+    sample is not finite.
+    """
     rows = []
     for folder in bundles:
         with load(folder, backend="cpu", threads=threads) as pipe:

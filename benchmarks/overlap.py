@@ -1,12 +1,12 @@
-"""Does overlap pay: a video job, against reading, drawing and writing its frames, each alone; and is its memory flat.
+"""Time of a video job, compared with reading, drawing and writing its frames separately; and memory of a long job.
 
-Reading, drawing and writing run in threads of one process, drawing with one CPU thread of its own by default: at best
-the wall time is that of the slowest. Encoders and decoders take as many threads as there are cores, so alone they may
-be faster than beside the others: “bound” is the least that is possible over the slowest, where all the CPU seconds that
-the three take alone are spread over all cores.
+A job reads, draws and writes in threads of one process. Drawing has one CPU thread by default. At best the job takes as
+long as its slowest part. Encoders and decoders use as many threads as there are cores, so each part may be faster alone
+than beside the others. "bound" is the least possible value of "job / slowest": the CPU seconds of the three separate
+parts, spread over all cores, divided by the seconds of the slowest part; but at least 1.
 
-With a real model drawing takes all the time. So that it does not, a model as small as they come, untrained, draws the
-other cases: it enlarges, and adds a little noise for the encoder to work on.
+With a real model, drawing takes nearly all the time. Therefore the other cases are drawn by an untrained model that is
+as small as possible. It enlarges the frames and adds a little noise, so that the encoder has work to do.
 """
 
 import os
@@ -58,13 +58,13 @@ SMALL = CAFlowConfig(
     task=SuperResolution(scale=4),
 )
 SOURCE = Encoding("h264", 18, 8)
-"""Of what is read."""
+"""Encoding of the source."""
 PACKAGES = ("onnxruntime", "av", "numpy")
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is drawn, and how it is written."""
+    """Model, source and encoding of one measured job."""
 
     model: str
     size: tuple[int, int]
@@ -81,30 +81,30 @@ CASES = (
 
 
 def small_model(folder: Path) -> Path:
-    """A bundle, untrained."""
+    """Export an untrained model that is as small as possible. Return its bundle."""
     torch.manual_seed(0)
     checkpoint.save(folder / "small.pt", CAFlow(SMALL))
     return export(folder / "small.pt").path
 
 
 def images(size: tuple[int, int], frames: int) -> Iterator[Picture]:
-    """Of the clip, reduced, over and over."""
+    """Generate `frames` frames of the clip, resized to `size` (width, height). The clip repeats if it is too short."""
     reduced = (cv2.resize(timed.image, size, interpolation=cv2.INTER_AREA) for timed in FileSource(CLIP).frames())
     return islice(cycle(np.asarray(image, np.uint8) for image in reduced), frames)
 
 
 def read(path: Path) -> list[Picture]:
-    """All frames."""
+    """Return all frames of a video."""
     return [timed.image for timed in FileSource(path).frames()]
 
 
 def draw(stream: Callable[[], Stream], conditions: list[Picture]) -> list[Frame]:
-    """All frames."""
+    """Return the result of every condition, drawn by a new stream."""
     return list(stream()(conditions))
 
 
 def write(path: Path, pixels: list[Any], encoding: Encoding) -> None:
-    """All frames, at the clip's rate."""
+    """Write all frames to a video file, at the frame rate of the clip."""
     info = FileSource(CLIP).info
     height, width = pixels[0].shape[:2]
     writer = SegmentWriter(path, height, width, info, encoding)
@@ -114,7 +114,7 @@ def write(path: Path, pixels: list[Any], encoding: Encoding) -> None:
 
 
 def run(path: Path, output: Path, pipe: Pipeline, temperature: float, encoding: Encoding, show: Any = None) -> None:
-    """The whole job."""
+    """Run a whole video job."""
     source, streaming = FileSource(path), StreamSettings(Draw(1, temperature))
     pipeline = settings_of_pipeline(pipe)
     settings = VideoSettings(pipeline, streaming, encoding, SEGMENT_FRAMES, identity_of(source))
@@ -122,19 +122,19 @@ def run(path: Path, output: Path, pipe: Pipeline, temperature: float, encoding: 
 
 
 def made_source(folder: Path, size: tuple[int, int], frames: int) -> Path:
-    """The clip, reduced, as a file."""
+    """Write the resized clip to a video file and return its path."""
     path = folder / f"{size[0]}×{size[1]}, {frames}.mp4"
     write(path, [image + np.float32(0.5) for image in images(size, frames)], SOURCE)
     return path
 
 
 def opened(pipe: Pipeline, temperature: float) -> Callable[[], Stream]:
-    """A stream anew."""
+    """Return a function that opens a new stream."""
     return partial(pipe.open_stream, StreamSettings(Draw(1, temperature)))
 
 
 def measure(case: Case, pipe: Pipeline, folder: Path) -> dict[str, Any]:
-    """Each part alone, and the job."""
+    """Measure each part separately, and the job. Return a row of the table."""
     source, output = made_source(folder, case.size, FRAMES), folder / f"result{case.encoding.segment_suffix}"
     stream = opened(pipe, case.temperature)
     drawn = [frame.pixels for frame in draw(stream, read(source))]
@@ -162,7 +162,7 @@ def measure(case: Case, pipe: Pipeline, folder: Path) -> dict[str, Any]:
 
 
 def taking_turns(parts: dict[str, Callable[[], object]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Median wall and CPU seconds of each."""
+    """Run the parts in turns. Return the median wall seconds and the median CPU seconds of each part."""
     wall: dict[str, list[float]] = {name: [] for name in parts}
     cpu: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(ROUNDS):
@@ -176,7 +176,7 @@ def taking_turns(parts: dict[str, Callable[[], object]]) -> tuple[dict[str, floa
 
 
 def memory(pipe: Pipeline, folder: Path) -> list[dict[str, Any]]:
-    """What the process took at most, of a long job of tiny frames."""
+    """Return the peak memory of the process, in MB, before, early in and at the end of a long job of tiny frames."""
     source = made_source(folder, TINY, FRAMES_OF_MEMORY)
     peaks = [peak()]
     run(source, folder / "long.mp4", pipe, 0.8, SOURCE, show=lambda *_: peaks.append(peak()))
@@ -184,7 +184,7 @@ def memory(pipe: Pipeline, folder: Path) -> list[dict[str, Any]]:
 
 
 def peak() -> float:
-    """MB that the process took at most so far."""
+    """Return the peak memory of the process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -192,10 +192,13 @@ def peak() -> float:
 @click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
 @report.options
 def main(folder: Path, threads: int, json_file: Path | None) -> None:
-    """Measure a job with BUNDLE; first: python models/photographs.py clips build/photographs/clips."""
+    """Measure a video job with BUNDLE.
+
+    Download the clips first: python models/photographs.py clips build/photographs/clips.
+    """
     rows = []
     with tempfile.TemporaryDirectory() as name, load(folder, "cpu", threads) as pipe:
-        peaks = memory(pipe, Path(name))  # first: a peak is of all that the process did before
+        peaks = memory(pipe, Path(name))  # first, since a peak includes all earlier work
         with load(small_model(Path(name)), "cpu", threads) as small:
             for case in CASES:
                 rows.append(measure(case, pipe if case.model == "given" else small, Path(name)))

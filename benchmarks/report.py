@@ -1,4 +1,8 @@
-"""What every benchmark shares: its options, a Markdown table on the screen, a JSON file with machine and versions."""
+"""Functions that all benchmarks share.
+
+They define the common options, time functions in turns, print Markdown tables, and write a JSON file with the figures,
+the machine and the versions.
+"""
 
 import json
 import platform
@@ -13,20 +17,24 @@ import click
 
 
 def options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options `--json` and `--threads`."""
-    command = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here.")(
+    """Add the options `--json` and `--threads` to a command."""
+    command = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures to this file.")(
         command
     )
-    return click.option("--threads", default=1, show_default=True, help="CPU threads.")(command)
+    return click.option("--threads", default=1, show_default=True, help="Number of CPU threads.")(command)
 
 
 def side_by_side(
     runs: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """Median seconds of each run. Runs take turns, so that a slow moment of the machine is everybody's.
+    """Return the median seconds of each run, by name.
+
+    The runs take turns, so that a slow moment of the machine affects all of them. Each run is called once before, to
+    warm up.
 
     Arguments:
-        clock: `time.process_time` counts the process's own work, which other work on the machine slows down less.
+        clock: function that returns seconds. `time.process_time` counts the CPU time of this process, which depends
+            less on other work on the machine.
     """
     for run in runs.values():
         run()
@@ -40,7 +48,7 @@ def side_by_side(
 
 
 def show(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows of equal keys as a Markdown table."""
+    """Print rows, which all have the same keys, as a Markdown table."""
     print("| " + " | ".join(rows[0]) + " |")
     print("|" + " --- |" * len(rows[0]))
     for row in rows:
@@ -54,10 +62,10 @@ def write(
     figures: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> None:
-    """Write the figures with the machine, the versions of `packages` and the settings, if a file was asked for.
+    """Write the figures with the machine, the versions of `packages` and the settings, unless `json_file` is None.
 
     Arguments:
-        figures: what else was found, by name, beside the rows.
+        figures: further figures by name, which are written beside the rows.
     """
     if json_file is None:
         return

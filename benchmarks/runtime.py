@@ -1,7 +1,7 @@
-"""What the runtime costs: a cold start, the likelihoods that come with every sample, and the growth with N.
+"""Cost of the runtime: a cold start, the likelihoods that come with every sample, and the growth of time with N.
 
-The chain with its shares against the same graphs with the shares cut out; calls of the pipeline against the operations
-that the manifest counts.
+The cost of likelihoods is the time of the graphs with their shares, compared with the same graphs without shares. The
+growth with N compares calls of the pipeline with the number of operations in the manifest.
 """
 
 import shutil
@@ -35,7 +35,7 @@ NO_SHARE: scan.Array = np.zeros((1, 1, 1), np.float32)
 
 
 def cold_starts(folder: Path, scratch: Path, rounds: int) -> list[dict[str, Any]]:
-    """Seconds of fresh processes."""
+    """Return the seconds of fresh processes, from start to end, a row for each."""
     (condition,) = smooth_conditions(1, SIDE // 4, SIDE // 4)
     cv2.imwrite(str(scratch / "small.png"), condition)
     command = [sys.executable, "-m", "caflow_deploy.cli"]
@@ -51,7 +51,7 @@ def cold_starts(folder: Path, scratch: Path, rounds: int) -> list[dict[str, Any]
 
 
 def without_shares(folder: Path, scratch: Path) -> Path:
-    """A copy of a bundle whose sampling graphs do not compute their shares."""
+    """Write a copy of a bundle whose sampling graphs do not compute their shares. Return its folder."""
     copy = Path(shutil.copytree(folder, scratch / "without.caflow"))
     for graph in read_manifest(folder).graphs:
         if graph.name.startswith(("decode", "reverse")):
@@ -59,13 +59,13 @@ def without_shares(folder: Path, scratch: Path) -> Path:
             kept = [output for output in proto.graph.output if output.name != "share"]
             del proto.graph.output[:]
             proto.graph.output.extend(kept)
-            # What only the share needs has no output left; ONNX Runtime drops it.
+            # ONNX Runtime removes the nodes that only the share needed, since they lead to no output.
             (copy / graph.file.path).write_bytes(proto.SerializeToString())
     return copy
 
 
 def sampling(folder: Path, threads: int) -> Mapping[str, scan.Graph]:
-    """The graphs of a bundle; where one has no share, a zero stands for it."""
+    """Load the graphs of a bundle. The share of a graph that has none is a single zero."""
     backend = OnnxRuntimeCpu(threads)
     graphs = {g.name: backend.load(folder / g.file.path) for g in read_manifest(folder).graphs}
 
@@ -76,7 +76,10 @@ def sampling(folder: Path, threads: int) -> Mapping[str, scan.Graph]:
 
 
 def likelihood_cost(folder: Path, scratch: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
-    """Both chains from encoding to bytes; with the shares, their sums too."""
+    """Return the seconds of sampling with and without shares, for each N.
+
+    The time is from encoding the condition to the pixels of the samples. With shares it includes their sums.
+    """
     model = read_manifest(folder).model
     (condition,) = smooth_conditions(1, SIDE // model.scale, SIDE // model.scale)
     chains = {"with": sampling(folder, threads), "without": sampling(without_shares(folder, scratch), threads)}
@@ -101,7 +104,7 @@ def likelihood_cost(folder: Path, scratch: Path, threads: int, rounds: int) -> l
 
 
 def growth(folder: Path, threads: int, seconds: float) -> list[dict[str, Any]]:
-    """Best-of-N through the pipeline, as `caflow bench` has it."""
+    """Return the time of best-of-N through the pipeline for several N, as `caflow bench` measures it."""
     with load(folder, backend="cpu", threads=threads) as pipe:
         return [
             {
@@ -120,9 +123,9 @@ def growth(folder: Path, threads: int, seconds: float) -> list[dict[str, Any]]:
 @click.command()
 @click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
 @report.options
-@click.option("--rounds", default=15, show_default=True, help="Rounds of which the median counts.")
+@click.option("--rounds", default=15, show_default=True, help="Number of timed rounds; the median is reported.")
 def main(folder: Path, threads: int, json_file: Path | None, rounds: int) -> None:
-    """Measure BUNDLE, of a ×4 model, with one thread up to --threads."""
+    """Measure the ×4 model BUNDLE with each number of threads from 1 to --threads."""
     counts = range(1, threads + 1)
     with tempfile.TemporaryDirectory() as name:
         starts = cold_starts(folder, Path(name), rounds)

@@ -1,8 +1,13 @@
-"""Best-of-N sampling with likelihoods: as published, batched, with the exporter's transformations, and exported.
+"""Time of best-of-N sampling with likelihoods: as published, batched, transformed, and exported.
 
-(a) as published: N sequential samples, each scored by a second pass over its 8-bit image;
-(b) the same in one batch of N; (c) the transformed model in PyTorch; (d) its graphs in ONNX Runtime.
-The public implementation's default depths, 64×64, random weights. (c) and (d) score by the sampling pass itself.
+The variants are:
+
+* (a): as published. N samples are drawn one after the other, and each is scored by a second pass over its 8-bit image.
+* (b): the same in one batch of N.
+* (c): the model in PyTorch with the exporter's transformations. The likelihoods come from the sampling pass itself.
+* (d): the graphs of (c) in ONNX Runtime.
+
+The model has the default depths of the public implementation and random weights. Targets are 64×64.
 """
 
 import copy
@@ -42,7 +47,7 @@ TEMPERATURE = 0.8
 
 
 def the_model() -> CAFlow:
-    """The public implementation's default size, its weights stirred so that no layer is the identity."""
+    """Return a model of the public implementation's default size. Noise on its weights prevents identity layers."""
     torch.manual_seed(0)
     model = CAFlow(DEFAULT_SIZE).eval()
     with torch.no_grad():
@@ -52,18 +57,18 @@ def the_model() -> CAFlow:
 
 
 def published(model: CAFlow, condition: Tensor, samples: int) -> None:
-    """(a)."""
+    """Run variant (a)."""
     for _ in range(samples):
         model.log_prob(to_integers(model.sample(condition, temperature=TEMPERATURE).images), condition)
 
 
 def batched(model: CAFlow, conditions: Tensor) -> None:
-    """(b)."""
+    """Run variant (b)."""
     model.log_prob(to_integers(model.sample(conditions, temperature=TEMPERATURE).images), conditions)
 
 
 def chain(model: CAFlow, graphs: Graphs, condition: scan.Array, samples: int) -> None:
-    """(c) and (d), on one condition or on as many as there are samples."""
+    """Run variant (c) or (d), with one condition for all samples or with one for each sample."""
     levels, rng = model.config.levels, np.random.default_rng(0)
     shapes = model.conditional_flow.latent_shapes(CHANNELS, SIDE, SIDE)
     noise = []
@@ -76,13 +81,13 @@ def chain(model: CAFlow, graphs: Graphs, condition: scan.Array, samples: int) ->
 
 
 def peak_operations() -> float:
-    """Operations per second of a large matrix product: what the CPU does at best."""
+    """Return the operations per second of a large matrix product, as a measure of the CPU's peak."""
     a = torch.rand(1536, 1536)
     return 2 * 1536**3 / report.side_by_side({"product": lambda: a @ a}, rounds=15)["product"]
 
 
 class Folded(Bijection):
-    """A chain as `FoldedChain` has it, its networks as they are: fold alone."""
+    """A chain that is folded as in `FoldedChain`, with unchanged networks. It measures fold alone."""
 
     def __init__(self, chain: Chain) -> None:
         super().__init__()
@@ -94,7 +99,7 @@ class Folded(Bijection):
         self.log_det = sum(step.mixing.log_det for step in folded.steps)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """As `Chain`."""
+        """Transform data to noise, as `Chain.forward` does."""
         positions = x.shape[2] * x.shape[3] / 4
         log_det = x.new_full((len(x),), self.log_det * positions)
         for mixing, (injector, coupling) in zip(self.mixings, self.networks, strict=True):
@@ -109,7 +114,7 @@ class Folded(Bijection):
         return x, log_det
 
     def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """As `Chain`."""
+        """Transform noise to data, as `Chain.inverse` does."""
         log_det = z.new_full((len(z),), -self.log_det * z.shape[2] * z.shape[3])
         for mixing, (injector, coupling) in zip(reversed(self.mixings), reversed(self.networks), strict=True):
             kept, changed = z.split([self.kept, self.kept], 1)
@@ -124,7 +129,7 @@ class Folded(Bijection):
 
 
 def fold(model: CAFlow) -> CAFlow:
-    """A copy of the model with every chain folded."""
+    """Return a copy of the model with every chain folded."""
     folded = copy.deepcopy(model)
     flows = [folded.condition_flow.levels, folded.target_flow.levels, folded.conditional_flow.own]
     for chains in (*flows, *folded.conditional_flow.cross):
@@ -134,7 +139,10 @@ def fold(model: CAFlow) -> CAFlow:
 
 
 def one_graph_a_level(folder: Path, scratch: Path, levels: int, threads: int, graphs: Graphs) -> Graphs:
-    """The graphs of a bundle with decode_j and reverse_j merged: the first runs both, the second gives its half."""
+    """Return the graphs of a bundle with decode_j and reverse_j merged into one graph for each level j.
+
+    The merged graph runs when decode_j is called. Calling reverse_j then only returns its part of the outputs.
+    """
     merged = dict(graphs)
     carries: dict[str, scan.Array] = {}
     for j in range(levels):
@@ -161,7 +169,7 @@ def one_graph_a_level(folder: Path, scratch: Path, levels: int, threads: int, gr
 
 @torch.no_grad()
 def measure(model: CAFlow, graphs: Graphs, merged: Graphs, threads: int, rounds: int) -> list[dict[str, Any]]:
-    """Seconds of every variant for N = 1 and 10."""
+    """Return the seconds of every variant for each N, a row for each."""
     condition = torch.randint(0, 256, (1, CHANNELS, SIDE, SIDE), dtype=torch.uint8)
     nhwc = condition.permute(0, 2, 3, 1).contiguous().numpy()
     transformed, folded = torch_graphs(model, PRECISIONS["fp32"]), fold(model)
@@ -188,7 +196,7 @@ def measure(model: CAFlow, graphs: Graphs, merged: Graphs, threads: int, rounds:
 
 
 def measure_graphs(model: CAFlow, folder: Path, graphs: Graphs, peak: float, rounds: int) -> list[dict[str, Any]]:
-    """Operations, bytes of weights and share of the peak of each graph of (d), at the largest N."""
+    """Return operations, bytes of weights and the fraction of the peak of each graph of (d), at the largest N."""
     seconds = dict[str, list[float]]()
     condition = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, CHANNELS), np.uint8)
 
@@ -228,10 +236,10 @@ def measure_graphs(model: CAFlow, folder: Path, graphs: Graphs, peak: float, rou
 
 @click.command()
 @report.options
-@click.option("--rounds", default=5, show_default=True, help="Rounds of which the median counts.")
-@click.option("--bundle", "folder", type=click.Path(path_type=Path), help="A bundle of this model, to export it once.")
+@click.option("--rounds", default=5, show_default=True, help="Number of timed rounds; the median is reported.")
+@click.option("--bundle", "folder", type=click.Path(path_type=Path), help="Bundle of this model; exported if missing.")
 def main(threads: int, json_file: Path | None, rounds: int, folder: Path | None) -> None:
-    """Measure, print tables, and write the figures where --json says; with --threads 2 after one thread, both."""
+    """Measure all variants with each number of threads from 1 to --threads."""
     model = the_model()
     with tempfile.TemporaryDirectory() as scratch:
         if folder is None or not folder.exists():

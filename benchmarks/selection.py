@@ -1,7 +1,8 @@
-"""What choosing among N samples gains: each way to rank them, against chance and against the best that was there.
+"""Gain of choosing among N samples, for several rankings.
 
-The 48 crops of `quality.py`, 16→64; of 32 samples of each the first N are ranked. Gain is what the chosen sample has
-over the mean of the N; regret is what the best of the N would have had over it.
+32 samples are drawn for each of the 48 crops of `quality.py`, 16→64. A ranking chooses one of the first N. The gain is
+the metric of the chosen sample minus the mean of the N samples. The regret is the metric of the best of the N samples
+minus that of the chosen one.
 """
 
 from pathlib import Path
@@ -29,7 +30,10 @@ Floats = NDArray[np.float64]
 
 
 def judged(pipe: Pipeline, judge: Judge, crop: Crop, temperature: float, seed: int) -> dict[str, Floats]:
-    """What each of 32 samples is ranked by and how good it is, (32,) each, by number; the more the better."""
+    """Return the ranking values and the metrics of 32 samples, (32,) each, in the order of their numbers.
+
+    Higher values are better in all of them.
+    """
     drawn = pipe.sample(crop.condition, n=max(NUMBERS), temperature=temperature, seed=seed)
     order = np.argsort(drawn.sample[0])
     images = [drawn.images[0][k] for k in order]
@@ -45,7 +49,7 @@ def judged(pipe: Pipeline, judge: Judge, crop: Crop, temperature: float, seed: i
 
 
 def curves(of_crops: list[dict[str, Floats]], temperature: float) -> list[dict[str, Any]]:
-    """Mean gain and regret for each N, ranking and metric, with the gain's 95 % interval over crops."""
+    """Return the mean gain and regret for each metric, ranking and N, with the gain's 95 % interval over crops."""
     rng = np.random.default_rng(0)
     rows = []
     for metric in ("psnr", "−lpips"):
@@ -72,7 +76,7 @@ def curves(of_crops: list[dict[str, Floats]], temperature: float) -> list[dict[s
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Gain and regret over N: a row of panels for each temperature."""
+    """Plot gain and regret over N, with a row of panels for each temperature."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -96,10 +100,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 @click.command()
-@click.option("--picture", type=click.Path(path_type=Path), help="Draw the curves here.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Write a plot of the curves to this file.")
 @report.options
 def main(picture: Path | None, threads: int, json_file: Path | None) -> None:
-    """Judge rankings of the built-in model; first fetch test and metrics with models/photographs.py."""
+    """Judge rankings of samples of the built-in model.
+
+    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test and metrics.
+    """
     judge = Judge(PHOTOGRAPHS / "metrics")
     given = crops(PHOTOGRAPHS / "test", SIDE)
     rows: list[dict[str, Any]] = []

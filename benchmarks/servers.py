@@ -1,4 +1,7 @@
-"""The servers of the Open Inference Protocol, started as users start them; and many clients at once."""
+"""Servers of the Open Inference Protocol, and clients that send many requests at once.
+
+The servers, Ray Serve and Triton, are started as users start them. Benchmarks and tests use them.
+"""
 
 import os
 import shutil
@@ -36,26 +39,26 @@ CLIENTS: dict[Protocol, Any] = {"http": tritonclient.http, "grpc": tritonclient.
 
 @dataclass
 class Server:
-    """One that runs."""
+    """A running server."""
 
     process: subprocess.Popen[bytes]
     ports: dict[Protocol, int]
     scraped: int
-    """Port that Prometheus would ask."""
+    """Port of the metrics, which Prometheus would read."""
     replica: str
-    """What the command line of its workers has in it."""
+    """Text by which the command lines of the worker processes are recognized."""
 
     def url(self, protocol: Protocol) -> str:
-        """As tritonclient wants it."""
+        """Return the address for tritonclient: host:port."""
         return f"127.0.0.1:{self.ports[protocol]}"
 
     def metrics(self) -> str:
-        """As Prometheus gets them."""
+        """Return the text that Prometheus would read."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.scraped}/metrics", timeout=10) as page:
             return str(page.read().decode())
 
     def processes(self) -> dict[int, str]:
-        """Of the server and what it started: command lines."""
+        """Return the command lines of the server and of all its descendants, by process id."""
         listed = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
         rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
         parents = {int(pid): int(parent) for pid, parent, *_ in rows}
@@ -68,25 +71,25 @@ class Server:
         return {int(pid): " ".join(args) for pid, _, *args in rows if is_ours(int(pid))}
 
     def replicas(self) -> list[int]:
-        """What computes."""
+        """Return the process ids of the workers, which run the model, in ascending order."""
         return sorted(pid for pid, args in self.processes().items() if self.replica in args)
 
     def resident(self) -> int:
-        """Bytes that belong to no other process, of all together."""
+        """Return the private memory of all processes together, in bytes."""
         return sum(private_bytes(pid) for pid in self.processes())
 
     def is_ready(self) -> bool:
-        """Whether it says so."""
+        """Return whether the server answers that it is ready."""
         try:
             client = tritonclient.http.InferenceServerClient(self.url("http"))
             return bool(client.is_server_ready())
-        except Exception:  # whatever comes while it starts
+        except Exception:  # a starting server may fail in many ways
             return False
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request."""
+    """One request."""
 
     tensors: Mapping[str, NDArray[np.uint8]]
     parameters: Mapping[str, Any]
@@ -94,7 +97,7 @@ class Asked:
 
 @dataclass
 class Replied:
-    """What came of it."""
+    """Reply to a request, or the error that it caused."""
 
     asked: Asked
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
@@ -104,14 +107,14 @@ class Replied:
 
 @contextmanager
 def ray_server(bundle: Path, replicas: int = 1, max_pixels: int = MAX_PIXELS) -> Iterator[Server]:
-    """`caflow serve`."""
+    """Run `caflow serve` until the context ends."""
     ports: dict[Protocol, int] = {"http": free_port(), "grpc": free_port()}
     command = [sys.executable, "-m", "caflow_deploy.cli", "serve", "--bundle", str(bundle), "--replicas", str(replicas)]
     scraped = free_port()
     given = ["--port", str(ports["http"]), "--grpc-port", str(ports["grpc"]), "--metrics", str(scraped)]
     given += ["--max-pixels", str(max_pixels)]
-    folder = Path(tempfile.mkdtemp(prefix="caflow-"))  # names of sockets may not be long
-    # On a busy machine, Ray's workers would wait for minutes: they yield to everything else unless told otherwise.
+    folder = Path(tempfile.mkdtemp(prefix="caflow-"))  # a short path, since names of sockets may not be long
+    # Ray's workers have a low priority by default. On a busy machine they would wait for minutes.
     environment = {**os.environ, "RAY_TMPDIR": str(folder), "RAY_worker_niceness": "0"}
     try:
         with running([*command, *given], environment, ports, scraped, REPLICA) as server:
@@ -122,13 +125,17 @@ def ray_server(bundle: Path, replicas: int = 1, max_pixels: int = MAX_PIXELS) ->
 
 @contextmanager
 def triton_server(bundle: Path, installed: Path, instances: int = 1, max_pixels: int = MAX_PIXELS) -> Iterator[Server]:
-    """NVIDIA's server on a repository of `caflow-export --triton`; `installed` is what `triton_environment` made."""
+    """Run Triton with a repository that `caflow-export --triton` writes, until the context ends.
+
+    Arguments:
+        installed: environment that `triton_environment` returned.
+    """
     ports: dict[Protocol, int] = {"http": free_port(), "grpc": free_port()}
     scraped = free_port()
     folder = Path(tempfile.mkdtemp(prefix="caflow-"))
     for model in write_repository(bundle, folder / "models", force=False):
         config = model / "config.pbtxt"
-        # Each instance has one thread, as a replica of `caflow serve` has.
+        # Each instance has one thread, like a replica of `caflow serve`.
         text = config.read_text().replace(
             'key: "threads" value { string_value: "0" }', 'key: "threads" value { string_value: "1" }'
         )
@@ -159,7 +166,7 @@ def triton_server(bundle: Path, installed: Path, instances: int = 1, max_pixels:
 
 
 def triton_environment(folder: Path) -> Path:
-    """A virtual environment with the runtime and Triton, made where it is not there yet."""
+    """Create a virtual environment with the runtime and Triton in a folder, unless it exists. Return the folder."""
     if not (folder / "done").exists():
         venv.create(folder, clear=True, with_pip=True)
         subprocess.run([folder / "bin" / "pip", "install", "--quiet", f"{ROOT}[triton]"], check=True)
@@ -175,7 +182,11 @@ def running(
     scraped: int,
     replica: str,
 ) -> Iterator[Server]:
-    """A server that is ready, and is ended with all that it started."""
+    """Start a server, wait until it is ready, and stop it with all its descendants when the context ends.
+
+    Raises:
+        RuntimeError: if the server does not become ready.
+    """
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         server = Server(process, ports, scraped, replica)
@@ -200,7 +211,7 @@ def running(
 
 
 def ask(server: Server, model: str, asked: Asked, protocol: Protocol, client: Any = None) -> Replied:
-    """One request by an unmodified client."""
+    """Send one request with an unmodified tritonclient. An error is returned in the reply, not raised."""
     package = CLIENTS[protocol]
     inputs = []
     for name, tensor in asked.tensors.items():
@@ -212,7 +223,7 @@ def ask(server: Server, model: str, asked: Asked, protocol: Protocol, client: An
             found = used.infer(model, inputs, parameters=dict(asked.parameters))
             names = [output["name"] for output in outputs_of(found)]
             reply.tensors = {name: found.as_numpy(name) for name in names}
-    except Exception as error:  # of many kinds, some of them gevent's
+    except Exception as error:  # of many types, some of them from gevent
         reply.error = f"{type(error).__name__}: {error}"
     reply.seconds = time.perf_counter() - began
     return reply
@@ -226,7 +237,13 @@ def ask_all(
     protocols: Sequence[Protocol] = ("http", "grpc"),
     done: Callable[[int], None] = lambda _: None,
 ) -> list[Replied]:
-    """All requests by so many clients at once, in turns of the protocols; `done` is told how many are."""
+    """Send all requests with several clients at once and return the replies in the order of the requests.
+
+    Arguments:
+        clients: number of requests that are in flight at once.
+        protocols: used in turns, one for each request.
+        done: called after each reply with the number of replies so far.
+    """
     count = iter(range(1, len(asked) + 1))
 
     def one(k: int) -> Replied:
@@ -240,7 +257,7 @@ def ask_all(
 
 @contextmanager
 def client_of(server: Server, protocol: Protocol) -> Iterator[Any]:
-    """An unmodified one."""
+    """Open an unmodified tritonclient for a server."""
     waits = {"network_timeout": ANSWERS_S, "connection_timeout": ANSWERS_S} if protocol == "http" else {}
     client = CLIENTS[protocol].InferenceServerClient(server.url(protocol), **waits)
     try:
@@ -251,12 +268,12 @@ def client_of(server: Server, protocol: Protocol) -> Iterator[Any]:
 
 @contextmanager
 def nothing(client: Any) -> Iterator[Any]:
-    """What is kept open."""
+    """Return a client that stays open when the context ends."""
     yield client
 
 
 def outputs_of(found: Any) -> list[dict[str, Any]]:
-    """Of a result of either client."""
+    """Return the outputs of a result of the HTTP or the gRPC client; each has a "name"."""
     response = found.get_response()
     if isinstance(response, dict):
         return list(response["outputs"])
@@ -264,7 +281,7 @@ def outputs_of(found: Any) -> list[dict[str, Any]]:
 
 
 def private_bytes(pid: int) -> int:
-    """0 of a process that has ended."""
+    """Return the private memory of a process in bytes, or 0 if the process has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
@@ -273,6 +290,6 @@ def private_bytes(pid: int) -> int:
 
 
 def free_port() -> int:
-    """Of the loopback address."""
+    """Return a free port of the loopback address."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])

@@ -1,6 +1,7 @@
-"""What serving costs: the same requests to a plain loop in one process, to Ray Serve, and to Triton, on the same cores.
+"""Cost of serving: the same requests to a plain loop in one process, to Ray Serve and to Triton.
 
-Two replicas of one thread against one process of two. Clients run on these cores too.
+The loop runs in one process with two threads. The servers have two replicas with one thread each. All of them, and the
+clients, run on the same cores.
 """
 
 import time
@@ -25,7 +26,7 @@ PACKAGES = ("onnxruntime", "numpy", "ray", "tritonclient")
 
 
 def requests(count: int) -> list[Asked]:
-    """Of mixed sizes and n."""
+    """Return requests with images of mixed sizes and mixed numbers of samples."""
     asked = []
     for k in range(count):
         (image,) = smooth_conditions(1, SIDES[k % len(SIDES)], SIDES[k // 3 % len(SIDES)])
@@ -34,7 +35,7 @@ def requests(count: int) -> list[Asked]:
 
 
 def plain_loop(pipe: Pipeline, asked: Sequence[Asked]) -> list[float]:
-    """Seconds of each, one after the other."""
+    """Return the seconds of each request. The requests run one after the other."""
     seconds = []
     for request in asked:
         began = time.perf_counter()
@@ -44,7 +45,11 @@ def plain_loop(pipe: Pipeline, asked: Sequence[Asked]) -> list[float]:
 
 
 def served(server: Server, model: str, protocol: Protocol, clients: int, asked: Sequence[Asked]) -> list[float]:
-    """Seconds of each, as its client sees them."""
+    """Return the seconds of each request, as its client measures them.
+
+    Raises:
+        RuntimeError: if a request failed.
+    """
     replies = ask_all(server, model, asked, clients, [protocol])
     if errors := [reply.error for reply in replies if reply.error]:
         raise RuntimeError(f"{len(errors)} of {len(replies)} requests failed: {errors[0]}")
@@ -52,13 +57,13 @@ def served(server: Server, model: str, protocol: Protocol, clients: int, asked: 
 
 
 def measure(ways: dict[str, Callable[[Sequence[Asked]], list[float]]], count: int, rounds: int) -> list[dict[str, Any]]:
-    """In turns; of each the medians of its rounds."""
+    """Measure all ways in turns. Return a row for each way with the medians over its rounds."""
     asked = requests(count)
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
             began = time.perf_counter()
-            seconds = way(asked if number else asked[: 4 * CLIENTS])  # the first is to warm up
+            seconds = way(asked if number else asked[: 4 * CLIENTS])  # the first round is a warm-up
             wall = time.perf_counter() - began
             if number:
                 found[name].append((count / wall, *np.quantile(seconds, [0.5, 0.95])))
@@ -71,11 +76,11 @@ def measure(ways: dict[str, Callable[[Sequence[Asked]], list[float]]], count: in
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path), default=DEFAULT)
 @click.option("--environment", type=click.Path(path_type=Path), default=Path("build/triton"), show_default=True)
-@click.option("--count", default=150, show_default=True, help="Requests of a round.")
+@click.option("--count", default=150, show_default=True, help="Number of requests in a round.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write figures to this file.")
 def main(bundle: Path, environment: Path, count: int, rounds: int, json_file: Path | None) -> None:
-    """Requests per second, and how long one takes, of BUNDLE; and write them to --json."""
+    """Measure requests per second and the latency of a request with BUNDLE."""
     folder = find_bundle(bundle).resolve()
     model = folder.stem
     with ExitStack() as stack:

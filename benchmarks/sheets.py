@@ -1,8 +1,8 @@
-"""Sheets for the documentation: what peers and bundles make of clean and of degraded photographs, side by side.
+"""Sheets for the documentation: results of peers and bundles for clean and degraded photographs, side by side.
 
-One sheet for each degradation, one row for each test photograph. A rule chooses what is shown, not an eye: of the
-centre 256×256 the 128×128 region whose variance of luma is the median of all regions on a grid of 8 pixels. The whole
-256×256 are restored, then the region is cut out.
+There is one sheet for each degradation, with one row for each test photograph. A rule chooses the region that is shown:
+in the centre 256×256, the 128×128 region whose variance of luma is the median of all regions on a grid of 8 pixels. The
+whole 256×256 are restored before the region is cut out.
 """
 
 from contextlib import ExitStack
@@ -23,14 +23,14 @@ REGION, GRID = 128, 8
 GAP, CAPTION = 4, 18
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4
 QUALITY = 90
-"""Of the JPEG files."""
+"""Quality of the JPEG files."""
 
 
 def median_region(target: Picture, side: int = REGION, grid: int = GRID) -> tuple[slice, slice]:
-    """Rows and columns of the square region whose variance of luma is the median of all on the grid.
+    """Return the rows and columns of the square region whose variance of luma is the median of all on the grid.
 
-    Of equal variances the first in reading order counts; of an even number of regions, the lower of the two middle
-    ones.
+    Regions of equal variance are ordered as in reading. For an even number of regions, the lower of the two middle
+    ones is returned.
     """
     luma = target @ LUMA
     ys, xs = (range(0, length - side + 1, grid) for length in luma.shape)
@@ -41,12 +41,12 @@ def median_region(target: Picture, side: int = REGION, grid: int = GRID) -> tupl
 
 
 def sampled(pipe: Pipeline, temperature: Temperature) -> Upscale:
-    """One sample, of seed 0."""
+    """Return a function that draws one sample, with seed 0."""
     return lambda small: np.asarray(pipe.best_of(small, n=1, temperature=temperature, seed=0).images[0])
 
 
 def row(crop: Crop, methods: dict[str, Upscale]) -> list[Picture]:
-    """The condition's pixels, every result, and the truth, of the region of one photograph."""
+    """Return the region of one photograph in the condition's pixels, every result, and the truth."""
     region = median_region(crop.target)
     condition = resize(crop.condition, crop.target.shape[:2], Image.Resampling.NEAREST)
     pictures = [condition, *(upscale(crop.condition) for upscale in methods.values()), crop.target]
@@ -54,7 +54,7 @@ def row(crop: Crop, methods: dict[str, Upscale]) -> list[Picture]:
 
 
 def sheet(rows: list[list[Picture]], captions: list[str]) -> Picture:
-    """Rows below one another on white, a caption above each column."""
+    """Arrange the rows below one another on white, with a caption above each column."""
     side = REGION + GAP
     page = np.full((CAPTION + len(rows) * side, len(captions) * side - GAP, 3), 255, np.uint8)
     for column, caption in enumerate(captions):
@@ -78,10 +78,10 @@ def sheet(rows: list[list[Picture]], captions: list[str]) -> Picture:
     multiple=True,
     default=("0.8",),
     show_default=True,
-    help="One for all bundles, or repeated: one for each bundle in order.",
+    help="Temperature of all bundles. Repeat the option to set one for each bundle, in order.",
 )
-@click.option("--photographs", type=int, help="Only the first so many, in alphabetical order.")
-@click.option("--threads", default=1, show_default=True, help="CPU threads.")
+@click.option("--photographs", type=int, help="Use only this number of photographs, in alphabetical order.")
+@click.option("--threads", default=1, show_default=True, help="Number of CPU threads.")
 def main(
     bundles: tuple[Path, ...],
     out: Path,
@@ -91,17 +91,17 @@ def main(
     photographs: int | None,
     threads: int,
 ) -> None:
-    """Write DEGRADATION.jpg to OUT for each degradation; all BUNDLEs have one scale."""
+    """Write DEGRADATION.jpg to the folder --out for each degradation. All BUNDLEs must have the same scale."""
     if len(temperatures) == 1:
         temperatures *= len(bundles)
     if len(temperatures) != len(bundles):
-        raise click.UsageError(f"wanted one temperature or {len(bundles)}, got {len(temperatures)}")
+        raise click.UsageError(f"expected one temperature or {len(bundles)}; got {len(temperatures)}")
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         pipes = [stack.enter_context(load(folder, "cpu", threads)) for folder in bundles]
         scales = {pipe.manifest.model.scale for pipe in pipes}
         if len(scales) > 1:
-            raise click.UsageError(f"wanted bundles of one scale, got {sorted(scales)}")
+            raise click.UsageError(f"all bundles must have the same scale; got {sorted(scales)}")
         (scale,) = scales
         methods = dict(installed(peer_names, scale))
         for folder, pipe, temperature in zip(bundles, pipes, temperatures, strict=True):

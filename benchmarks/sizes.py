@@ -1,6 +1,7 @@
-"""Are ×2 and ×3 by a ×4 model, reduced, better than bicubic enlargement? And does linear light matter?
+"""Quality of ×2 and ×3 results that are reduced from those of a ×4 model, and the effect of linear light.
 
-Targets are the centres of the test photographs, 252×252, so that 2, 3 and 4 divide their sides.
+The results are compared with bicubic enlargement and with the peers. Targets are the centres of the test photographs,
+252×252: width and height are divisible by 2, 3 and 4.
 """
 
 from collections.abc import Callable
@@ -28,12 +29,12 @@ Reduce = Callable[[Picture, int, int], Picture]
 
 
 def by_area(picture: Picture, height: int, width: int) -> Picture:
-    """Means of values, which are not means of light."""
+    """Reduce by means of the stored values, which are not means of light."""
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def by_lanczos(picture: Picture, height: int, width: int) -> Picture:
-    """Pillow's filter, of values."""
+    """Reduce by Pillow's Lanczos filter of the stored values."""
     return resize(picture, (height, width), Image.Resampling.LANCZOS)
 
 
@@ -45,7 +46,7 @@ REDUCTIONS: dict[str, Reduce] = {
 
 
 def centres(scale: int, photographs: int | None) -> list[Crop]:
-    """Of the first test photographs, or of all."""
+    """Return the centres of the first test photographs, or of all if `photographs` is None, with their conditions."""
     found = []
     for path in sorted((PHOTOGRAPHS / "test").iterdir())[:photographs]:
         picture = read(path)
@@ -55,7 +56,7 @@ def centres(scale: int, photographs: int | None) -> list[Crop]:
 
 
 def rows_of(pipe: Pipeline, judge: Judge, scale: int, given: list[Crop]) -> list[dict[str, Any]]:
-    """One for each method."""
+    """Return a row for each method."""
     results = {(name, ""): [upscale(one.condition) for one in given] for name, upscale in installed(scale=scale)}
     for name, temperature in TEMPERATURES.items():
         drawn = [pipe.best_of(one.condition, 1, temperature, seed=k).images[0] for k, one in enumerate(given)]
@@ -76,11 +77,13 @@ def rows_of(pipe: Pipeline, judge: Judge, scale: int, given: list[Crop]) -> list
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True))
-@click.option("--photographs", type=int, help="Only the first so many, for a quick look.")
+@click.option("--photographs", type=int, help="Use only this number of photographs, for a quick look.")
 @report.options
 def main(bundle: Path, photographs: int | None, threads: int, json_file: Path | None) -> None:
-    """Judge a ×4 BUNDLE at ×2 and ×3; first: python models/photographs.py KIND build/photographs/KIND for test and
-    metrics."""
+    """Judge the ×4 model BUNDLE at ×2 and ×3.
+
+    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is test and metrics.
+    """
     torch.set_num_threads(threads)
     judge = Judge(PHOTOGRAPHS / "metrics")
     with load(bundle, "cpu", threads) as pipe:

@@ -1,7 +1,7 @@
-"""Tiled against untiled: error, likelihood and seams against the overlap, as a table and a picture.
+"""Comparison of tiled with untiled results by overlap: errors, likelihood and seams, as a table and a picture.
 
-A seam would show as larger steps between neighbouring pixels across the borders of tiles; “seam” is their mean there
-over the mean at the same places of the untiled result.
+A visible seam has larger steps between neighbouring pixels across the borders of tiles. "seam" is the mean step there,
+divided by the mean step at the same places of the untiled result.
 """
 
 from itertools import pairwise
@@ -26,7 +26,7 @@ PACKAGES = ("onnxruntime", "numpy", "opencv-python-headless")
 
 
 def conditions(folder: Path, scale: int) -> list[NDArray[np.uint8]]:
-    """Whole photographs, reduced so that results are of the photographs' size."""
+    """Return whole photographs, reduced so that the results have about the size of the photographs."""
     found = []
     for path in sorted(folder.glob("*.jpg"))[:PHOTOGRAPHS]:
         image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
@@ -37,14 +37,14 @@ def conditions(folder: Path, scale: int) -> list[NDArray[np.uint8]]:
 
 
 def borders(windows: list[Window], axis: int) -> list[int]:
-    """Where tiles meet along an axis, in the middle of their overlaps: the last pixel before."""
+    """Return where tiles meet along an axis: the last pixel before the middle of each overlap."""
     axes = [window.y if axis == 0 else window.x for window in windows]
     starts, side = sorted({place.start for place in axes}), axes[0].length
     return [(before + side + after) // 2 - 1 for before, after in pairwise(starts)]
 
 
 def seam(tiled: NDArray[np.integer[Any]], whole: NDArray[np.integer[Any]], windows: list[Window]) -> float:
-    """Mean step across the borders of tiles, tiled over untiled, both ways."""
+    """Return the mean step across borders of tiles, tiled divided by untiled, averaged over both axes."""
     ratios = []
     for axis in (0, 1):
         places = borders(windows, axis)
@@ -56,10 +56,13 @@ def seam(tiled: NDArray[np.integer[Any]], whole: NDArray[np.integer[Any]], windo
 @click.command()
 @click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
 @click.option("--data", type=click.Path(path_type=Path, exists=True), default=Path("tests/data/photographs"))
-@click.option("--picture", type=click.Path(path_type=Path), help="Write the errors, amplified, here.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Write a picture of the errors to this file.")
 @report.options
 def main(folder: Path, data: Path, picture: Path | None, threads: int, json_file: Path | None) -> None:
-    """Measure BUNDLE on whole photographs in tiles of 128×128, the hardest case: most users' tiles are larger."""
+    """Measure BUNDLE on whole photographs in tiles of 128×128.
+
+    Small tiles are the hardest case: most users' tiles are larger.
+    """
     with load(folder, backend="cpu", threads=threads, pixel_budget=2**24) as pipe:
         model = pipe.manifest.model
         given = conditions(data, model.scale)

@@ -1,7 +1,8 @@
-"""A Glow of equal size in this project, FrEIA and normflows: seconds and memory of log-prob, sample, training step.
+"""Time and memory of a Glow in this project, FrEIA and normflows: log-prob, sampling and a training step.
 
-One image flow without transition steps, K = 8 steps at each of L = 3 levels, networks 3×3, 1×1, 3×3 of one width, on
-64×64×3 images. FrEIA's block mixes channels by a fixed rotation where ours and normflows learn a 1×1 convolution.
+Each model is an image flow without transition steps for images of 64×64×3. It has K = 8 steps at each of L = 3 levels.
+Its networks are convolutions of 3×3, 1×1 and 3×3 with equal width. FrEIA's block mixes channels by a fixed rotation;
+this project and normflows learn a 1×1 convolution instead.
 """
 
 import statistics
@@ -19,13 +20,13 @@ from torch import Tensor, nn
 SIDE, CHANNELS, LEVELS, STEPS = 64, 3, 3, 8
 LIBRARIES = ("caflow", "FrEIA", "normflows")
 PASSES = ("log-prob", "sample", "training step")
-PROCESSES = 3  # of which the median memory counts
+PROCESSES = 3  # the median of their memory is reported
 
 Passes = dict[str, Callable[[], object]]
 
 
 def caflow_glow(width: int, batch: int) -> tuple[nn.Module, Callable[[Tensor], Tensor], Callable[[], object]]:
-    """Model, log-prob of a batch, and a sampler of this project's image flow."""
+    """Return this project's image flow, a function for the log-prob of a batch, and a function that samples a batch."""
     from caflow_training.image_flow import ImageFlow
     from caflow_training.model import standard_normal_log_prob
 
@@ -42,7 +43,7 @@ def caflow_glow(width: int, batch: int) -> tuple[nn.Module, Callable[[Tensor], T
 
 
 def freia_glow(width: int, batch: int) -> tuple[nn.Module, Callable[[Tensor], Tensor], Callable[[], object]]:
-    """The same of FrEIA."""
+    """Return the model, the log-prob function and the sampling function of FrEIA."""
     from FrEIA.framework import GraphINN, InputNode, Node, OutputNode
     from FrEIA.modules import AllInOneBlock, IRevNetDownsampling, Split
 
@@ -81,7 +82,7 @@ def freia_glow(width: int, batch: int) -> tuple[nn.Module, Callable[[Tensor], Te
 
 
 def normflows_glow(width: int, batch: int) -> tuple[nn.Module, Callable[[Tensor], Tensor], Callable[[], object]]:
-    """The same of normflows."""
+    """Return the model, the log-prob function and the sampling function of normflows."""
     import normflows
 
     bases, merges, flows = [], [], []
@@ -102,13 +103,13 @@ BUILDERS = {"caflow": caflow_glow, "FrEIA": freia_glow, "normflows": normflows_g
 
 
 def passes(library: str, width: int, batch: int) -> tuple[nn.Module, Passes]:
-    """The three passes of one library's model, ready to call."""
+    """Return the model of a library and its three passes as functions, by name."""
     torch.manual_seed(0)
     x = torch.rand(batch, CHANNELS, SIDE, SIDE)
     model, log_prob, sample = BUILDERS[library](width, batch)
     with torch.no_grad():
-        log_prob(x)  # normflows initialises its ActNorms here
-        for parameter in model.parameters():  # no layer stays the identity that it starts as
+        log_prob(x)  # normflows initializes its ActNorms in this call
+        for parameter in model.parameters():  # so that no layer is the identity
             parameter.add_(0.01 * torch.randn_like(parameter))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
 
@@ -125,7 +126,7 @@ def passes(library: str, width: int, batch: int) -> tuple[nn.Module, Passes]:
 
 
 def peak_memory(library: str, name: str, threads: int, width: int, batch: int) -> float:
-    """MB by which a fresh process grows, at its peak, over what it takes once the library is imported."""
+    """Return the growth of a fresh process in MB: its peak memory minus its memory after the import of the library."""
     code = (
         f"import training_step as t, torch; torch.set_num_threads({threads}); "
         f"t.BUILDERS[{library!r}](8, 1); imported = t.resident('VmRSS'); "
@@ -139,18 +140,21 @@ def peak_memory(library: str, name: str, threads: int, width: int, batch: int) -
 
 
 def resident(key: str) -> float:
-    """MB of this process's memory now, `VmRSS`, or at its peak, `VmHWM`; unlike ru_maxrss not its parent's."""
+    """Return the memory of this process in MB, now (`VmRSS`) or at its peak (`VmHWM`).
+
+    `ru_maxrss` may include the memory of the parent process, so it is not used.
+    """
     status = Path("/proc/self/status").read_text()
     return int(status.partition(f"{key}:")[2].split()[0]) / 1024
 
 
 @click.command()
 @report.options
-@click.option("--rounds", default=7, show_default=True, help="Rounds of which the median counts.")
-@click.option("--width", default=256, show_default=True, help="Channels inside the networks.")
+@click.option("--rounds", default=7, show_default=True, help="Number of timed rounds; the median is reported.")
+@click.option("--width", default=256, show_default=True, help="Number of channels inside the networks.")
 @click.option("--batch", default=8, show_default=True)
 def main(threads: int, json_file: Path | None, rounds: int, width: int, batch: int) -> None:
-    """Measure, print a table, and write the figures where --json says."""
+    """Measure the three libraries side by side."""
     torch.set_num_threads(threads)
     models = {library: passes(library, width, batch) for library in LIBRARIES}
     rows = []

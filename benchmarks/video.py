@@ -1,7 +1,8 @@
-"""Videos restored: the start of five clips, every frame reduced, coded if wanted, and restored by bundles and peers.
+"""Quality, flicker and speed of restored videos.
 
-Bundles of several scales run side by side, each beside the peers of its scale; `flicker.py` says what is measured. Only
-restoring is timed, not what measures it. Rates are those of runs that take turns, on frames of 640×360.
+The first frames of five clips are reduced, coded by H.264 if `--crf` is given, and restored by bundles and peers.
+Bundles may have several scales; each is compared with the peers of its scale. `flicker.py` defines the measures. The
+time of a frame is that of restoring alone. The table of rates is of runs that take turns, on frames of 640×360.
 """
 
 import os
@@ -35,63 +36,63 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ar1:0.9": {"noise": 0.9},
     "fresh": {"noise": "fresh"},
 }
-"""Of `Pipeline.stream`; n is 1 where nothing else is said."""
+"""Arguments of `Pipeline.stream` by setting. n is 1 by default."""
 RATED, RATED_SIZE, RATED_FRAMES, BATCHES, ROUNDS = "jwpIntro", (360, 640), 4, (1, 4), 5
 SLICED, SLICE_ROW, SLICE_COLUMNS = "cityCC0", 140, slice(270, 630)
 SHOWN, MAGNIFIED = ("truth", "bicubic", "fixed", "fresh"), 2
 PACKAGES = ("onnxruntime", "lpips", "pillow", "av", "numpy")
 
 Result = tuple[Picture, float | None]
-"""A restored frame, and its bits per dimension where it has a likelihood."""
+"""A restored frame and its bits per dimension; None if the method has no likelihood."""
 Row = dict[str, Any]
 Measured = dict[tuple[str, str], list[Measures]]
-"""Of each method and clip, frame by frame."""
+"""Measures of each frame, by (method, clip)."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """How conditions are made."""
+    """Scale and coding of the conditions."""
 
     scale: int
     crf: int
-    """0: not coded."""
+    """Constant rate factor of H.264; 0 means that the frames are not coded."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """How frames are restored."""
+    """A method that restores frames."""
 
     name: str
     restore: Callable[[list[Picture]], Iterator[Result]]
     frames: int
-    """So many of each clip, at most."""
+    """Largest number of frames that are restored in each clip."""
 
 
 def peers(frames: dict[str, int], scale: int) -> Iterator[Method]:
-    """Those that are installed."""
+    """Generate the installed peers as methods. `frames` is the number of frames by peer; 0 skips a peer."""
     for name, upscale in installed((name for name, count in frames.items() if count), scale):
         yield Method(name, each(upscale), frames[name])
 
 
 def each(upscale: Upscale) -> Callable[[list[Picture]], Iterator[Result]]:
-    """Frame by frame, by what knows images only."""
+    """Return a function that restores frames one by one with a method for images."""
     return lambda conditions: ((upscale(condition), None) for condition in conditions)
 
 
 def ours(name: str, pipe: Pipeline, settings: tuple[str, ...], temperature: float, frames: int) -> Iterator[Method]:
-    """A bundle in each of the settings."""
+    """Generate a method for each of the settings of a bundle."""
     for setting in settings:
         arguments = {"temperature": temperature, **SETTINGS[setting]}
         yield Method(f"{name}, {setting}", stream(pipe, arguments), frames)
 
 
 def stream(pipe: Pipeline, arguments: dict[str, Any]) -> Callable[[list[Picture]], Iterator[Result]]:
-    """By `Pipeline.stream`."""
+    """Return a function that restores frames by `Pipeline.stream`."""
     return lambda conditions: ((frame.image, frame.bits_per_dim) for frame in pipe.stream(conditions, **arguments))
 
 
 def restored(method: Method, conditions: list[Picture]) -> tuple[list[Picture], list[Measures]]:
-    """The first frames of a clip, with the seconds that each took and its bits per dimension."""
+    """Restore the first frames of a clip. Return them with their seconds and bits per dimension, after a warm-up."""
     list(method.restore([conditions[0][:WARM_UP, :WARM_UP]]))
     results, measures = [], []
     started = time.perf_counter()
@@ -104,7 +105,7 @@ def restored(method: Method, conditions: list[Picture]) -> tuple[list[Picture], 
 
 
 def row(case: Case, method: str, clip: str, frames: int, mean: Measures) -> Row:
-    """One line of a table; what a method does not have is left empty."""
+    """Return one row of a table. Measures that a method does not have are None."""
     known = mean | ({"frames/s": 1 / mean["seconds"]} if "seconds" in mean else {})
     keys = ("psnr", "lpips", "flicker static", "flicker moving", "change", "moving", "bits/dim", "frames/s")
     of = {"scale": case.scale, "crf": case.crf, "method": method, "clip": clip, "frames": frames}
@@ -112,7 +113,11 @@ def row(case: Case, method: str, clip: str, frames: int, mean: Measures) -> Row:
 
 
 def table(case: Case, measured: Measured) -> list[Row]:
-    """Means over clips of all methods: over as many first frames of each clip as each method did, most first."""
+    """Return the means over clips, with the largest number of frames first.
+
+    Slow methods restore fewer frames. For each number of frames, the rows have the means over this number of first
+    frames, of all methods that restored as many.
+    """
     counts = sorted({len(of_frames) for of_frames in measured.values()}, reverse=True)
     rows = []
     for frames in counts:
@@ -124,7 +129,7 @@ def table(case: Case, measured: Measured) -> list[Row]:
 
 
 def rates(pipes: dict[str, Pipeline], clip: Clip, temperature: float) -> list[Row]:
-    """How many frames of 640×360 a second each bundle makes, in turns; frames may run in batches."""
+    """Return the frames of 640×360 per second of each bundle and batch size, measured in turns."""
     height, width = RATED_SIZE
     truth = [np.ascontiguousarray(image[:height, :width]) for image in clip.truth[:RATED_FRAMES]]
     cropped = Clip(clip.name, truth, [None] * len(truth))
@@ -150,12 +155,12 @@ def rates(pipes: dict[str, Pipeline], clip: Clip, temperature: float) -> list[Ro
 
 
 def row_over_time(images: list[Picture]) -> Picture:
-    """From top to bottom."""
+    """Return one row of pixels of each image, stacked from top to bottom."""
     return np.stack([image[SLICE_ROW, SLICE_COLUMNS] for image in images])
 
 
 def draw(slices: dict[str, NDArray[np.uint8]], picture: Path) -> None:
-    """Those of `SHOWN`, one below the other."""
+    """Write the slices of the methods in `SHOWN`, one below the other, to a picture."""
     shown = [one for name in SHOWN for key, one in slices.items() if key == name or key.endswith(f", {name}")]
     parts = [np.pad(one, ((0, 2), (0, 0), (0, 0)), constant_values=255) for one in shown]
     stacked = np.vstack(parts)[:-2].repeat(MAGNIFIED, 0).repeat(MAGNIFIED, 1)
@@ -164,7 +169,7 @@ def draw(slices: dict[str, NDArray[np.uint8]], picture: Path) -> None:
 
 @click.command()
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--frames", default=FRAMES, show_default=True, help="Frames of each clip.")
+@click.option("--frames", default=FRAMES, show_default=True, help="Number of frames of each clip.")
 @click.option(
     "--crf",
     "crfs",
@@ -172,19 +177,20 @@ def draw(slices: dict[str, NDArray[np.uint8]], picture: Path) -> None:
     multiple=True,
     default=(0,),
     show_default=True,
-    help="Code the reduced frames with H.264 at this constant rate factor first; 0 leaves them as they are.",
+    help="Code the reduced frames with H.264 at this constant rate factor first; 0 does not code them. "
+    "Repeat the option for several.",
 )
 @click.option("--setting", "settings", type=click.Choice(list(SETTINGS)), multiple=True, default=[*SETTINGS])
-@click.option("--temperature", default=0.8, show_default=True, help="Of all settings but τ = 0.")
+@click.option("--temperature", default=0.8, show_default=True, help="Temperature of all settings except τ = 0.")
 @click.option(
     "--peer-frames",
     type=(click.Choice(list(PEERS)), int),
     multiple=True,
     default=[*PEER_FRAMES.items()],
     show_default=True,
-    help="How many frames a slow peer restores; 0 skips it.",
+    help="Name of a slow peer and the number of frames of each clip that it restores; 0 skips the peer.",
 )
-@click.option("--picture", type=click.Path(path_type=Path), help="Write a row of pixels over time here.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Write one row of pixels over time to this picture.")
 @report.options
 def main(
     bundles: tuple[Path, ...],
@@ -197,9 +203,13 @@ def main(
     threads: int,
     json_file: Path | None,
 ) -> None:
-    """Judge each BUNDLE; first: python models/photographs.py KIND build/photographs/KIND for clips and metrics."""
+    """Judge videos that each BUNDLE and its peers restore.
+
+    Download the files first: python models/photographs.py KIND build/photographs/KIND, where KIND is clips and
+    metrics.
+    """
     torch.set_num_threads(threads)
-    os.environ["LP_NUM_THREADS"] = str(threads)  # of Vulkan in software
+    os.environ["LP_NUM_THREADS"] = str(threads)  # threads of Vulkan in software
     judge = Judge(PHOTOGRAPHS / "metrics")
     slow = {name: min(frames, count) for name, count in (PEER_FRAMES | dict(peer_frames)).items()}
     wanted = {"bicubic": frames, "lanczos": frames} | slow

@@ -1,4 +1,7 @@
-"""A video in tiles against the same in one piece: do borders of tiles show in frames, or in what changes over time?"""
+"""Visibility of the borders of tiles in a video: in its frames, and in the changes between frames.
+
+A clip is restored in tiles and in one piece, with the same noise.
+"""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -21,7 +24,10 @@ TILED, TILE, OVERLAPS, FRAMES, NEAR = "cockatoo.mp4", 256, (0, 64), 8, 4
 
 
 def seams(folder: Path, clip: Clip, threads: int) -> list[dict[str, Any]]:
-    """A clip in tiles against the same, of the same noise, in one piece; and the same of its changes over time."""
+    """Compare a clip that is restored in tiles with the same clip in one piece. Return a row for each overlap.
+
+    The rows are about the frames and about the changes between frames.
+    """
     height, width = clip.truth[0].shape[:2]
 
     def drawn(pixel_budget: int, overlap: int) -> list[Picture]:
@@ -54,12 +60,12 @@ def seams(folder: Path, clip: Clip, threads: int) -> list[dict[str, Any]]:
 
 
 def truth_changes(clip: Clip) -> Iterator[NDArray[np.int16]]:
-    """From each frame to the next."""
+    """Generate the change from each frame of the truth to the next."""
     return (change(*pair) for pair in pairwise(clip.truth))
 
 
 def beside_borders(values: NDArray[np.float64], windows: list[Any]) -> float:
-    """Mean of the pixels beside the borders of tiles over the mean of the others."""
+    """Return the mean of the pixels beside the borders of tiles, divided by the mean of the other pixels."""
     beside = np.zeros(values.shape, bool)
     for axis in (0, 1):
         for place in borders(windows, axis):
@@ -71,7 +77,10 @@ def beside_borders(values: NDArray[np.float64], windows: list[Any]) -> float:
 @click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
 @report.options
 def main(folder: Path, threads: int, json_file: Path | None) -> None:
-    """Measure BUNDLE; first: python models/photographs.py clips build/photographs/clips."""
+    """Measure the seams of BUNDLE.
+
+    Download the clips first: python models/photographs.py clips build/photographs/clips.
+    """
     rows = seams(folder, read(PHOTOGRAPHS / "clips" / TILED, FRAMES), threads)
     report.show(rows)
     report.write(json_file, rows, ("onnxruntime", "numpy"), frames=FRAMES, tile=TILE, threads=threads)
