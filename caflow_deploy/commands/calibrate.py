@@ -137,7 +137,6 @@ def _print_coverage(coverage: list[Coverage]) -> None:
 
 def _check_free(folder: Path, force: bool) -> None:
     """Refuse to overwrite a valid calibration without `force`: without BUNDLE it would be the built-in model's own."""
-
     try:
         found = read_calibration(folder)
     except WrongCalibration:
@@ -150,7 +149,6 @@ def _check_free(folder: Path, force: bool) -> None:
 
 def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int) -> Iterator[Pair]:
     """Yield the pairs of all photographs that are readable and large enough. Report the others."""
-
     paths = photographs_in(data)
     with progress_bar() as progress:
         task = progress.add_task("photographs", total=len(paths))

@@ -23,7 +23,6 @@ def command(bundle: Path, as_json: bool) -> None:
 
     The command also prints what to do about everything that is missing or fails. The exit code is 1 if a check failed.
     """
-
     checks = list(check_environment())
     with progress_bar(hidden=as_json) as progress:
         progress.add_task("checking the bundle", total=None)

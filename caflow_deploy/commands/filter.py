@@ -167,7 +167,6 @@ def _pairs(source: Path | None, targets: str | None, conditions: str | None) -> 
     Raises:
         InputError: if there are no pairs, or the options contradict each other.
     """
-
     if source is not None and targets is None and conditions is None:
         return list_pairs(source)
     if source is not None or targets is None or conditions is None:
@@ -194,7 +193,6 @@ def run_job(
     metrics: Metrics | None = None,
 ) -> bool:
     """Write the missing verdicts of a job and report each pair. Return False if the job was complete already."""
-
     stdout = sys.stdout  # the real one: while Ray runs, sys.stdout leads to standard error
     count = len(job.pairs)
     is_new = job.done < count

@@ -40,7 +40,6 @@ def plan_jobs(
         InputError: if an input does not exist, or would be overwritten.
         OSError: if a folder cannot be read.
     """
-
     inputs = tuple(inputs)
     sources = _once(found for text in inputs for found in _sources(text, output))
     for_one = is_for_one(output)

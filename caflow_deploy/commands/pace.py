@@ -64,9 +64,8 @@ class Pace:
     """Progress lines with the remaining time: one after a small part of the work, others from time to time."""
 
     def __init__(self, say: Callable[[str], None] | None) -> None:
-        """
-        Arguments:
-            say: function that prints a line; None if a progress bar is shown instead.
+        """Arguments:
+        say: function that prints a line; None if a progress bar is shown instead.
         """
         self.say = say
         self._began, self._before = time.monotonic(), 0.0

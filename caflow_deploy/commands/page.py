@@ -69,7 +69,6 @@ def check_gradio() -> None:
     Raises:
         InputError: if it is not.
     """
-
     try:
         import gradio  # noqa: F401
     except ModuleNotFoundError:
@@ -82,7 +81,6 @@ def _check_port(host: str, port: int) -> None:
     Raises:
         InputError: if it is not.
     """
-
     try:
         socket.create_server((host, port)).close()
     except OSError as error:

@@ -24,7 +24,6 @@ WIDTH_IN_FILES = 160
 @contextmanager
 def ending_on_errors() -> Iterator[None]:
     """End the command with one line if the block raises an error: exit code 2, or 1 if memory ran out."""
-
     try:
         yield
     except (CaflowError, OSError) as error:
@@ -41,7 +40,6 @@ def end(message: str, code: int = WRONG_USE) -> NoReturn:
 
 def progress_bar(hidden: bool = False) -> Progress:
     """Return a progress bar on standard error. It is shown only on a terminal, and erased at the end."""
-
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal)
@@ -49,7 +47,6 @@ def progress_bar(hidden: bool = False) -> Progress:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
     """Print a table to standard output."""
-
     table = Table(*map(escape, columns), box=box.SIMPLE)
     for row in rows:
         table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))

@@ -249,7 +249,6 @@ def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
     Raises:
         InputError: if one would be.
     """
-
     if output.is_dir():
         raise InputError(f"{output} is a folder; give the name of a video file as -o")
     is_there = bool(numbers_of(output)) if is_numbered(output) else output.exists()
@@ -311,7 +310,6 @@ def _number(value: float) -> float | None:
 
 def _open_window(stack: ExitStack, title: str) -> Callable[[Image], bool]:
     """Open a window. Return a function that shows an image and returns whether the window is still open."""
-
     window = Screen(title)
     stack.callback(window.close)
     return window.show

@@ -64,7 +64,8 @@ def images_below(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Pat
 
 def is_cut_off(contents: bytes) -> bool:
     """Return whether a file is a truncated JPEG. OpenCV before version 5 fills the missing part with grey without an
-    error."""
+    error.
+    """
     return contents.startswith(JPEG_START) and JPEG_END not in contents.rstrip(b"\0")[-JPEG_TRAILER_BYTES:]
 
 

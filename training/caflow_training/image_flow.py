@@ -23,7 +23,8 @@ from caflow_training.bijections import (
 
 def flow_steps(channels: int, steps: int, width: int) -> Iterator[Bijection]:
     """Yield the layers of `steps` flow steps: ActNorm, invertible 1×1 convolution, affine coupling (Appendix A.1, item
-    4)."""
+    4).
+    """
     for _ in range(steps):
         yield TransitionStep(channels)
         yield AffineCoupling(channels, width)
@@ -60,7 +61,8 @@ class ImageFlow(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Turn an image (B, C, H, W) into its latents, coarsest level first. Also return log |det| per level, (B, n) in
-        nats."""
+        nats.
+        """
         latents: list[Tensor] = []
         log_dets: list[Tensor] = []
         for j in reversed(range(len(self.levels))):
@@ -74,7 +76,8 @@ class ImageFlow(nn.Module):
 
     def inverse(self, latents: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Turn latents, coarsest level first, into the image. Also return log |det| of this direction per level, (B, n)
-        in nats."""
+        in nats.
+        """
         x = latents[0]
         log_dets: list[Tensor] = []
         for j, level in enumerate(self.levels):

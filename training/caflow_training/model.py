@@ -159,7 +159,8 @@ class CAFlow(nn.Module):
 
     def encode_condition(self, prepared: Tensor, condition_u: Tensor | float = MIDPOINT) -> tuple[list[Tensor], Tensor]:
         """Encode a prepared condition (B, 3, H, W): return its latents D, coarsest level first, and log p(condition),
-        (B,) in nats."""
+        (B,) in nats.
+        """
         x, dequantizer_term = self.condition_dequantizer(prepared, _places(condition_u, prepared))
         v, pixel_log_det = self.condition_pixels(x)
         latents, log_dets = self.condition_flow(v)
@@ -208,7 +209,8 @@ class CAFlow(nn.Module):
         condition_u: Tensor | float = MIDPOINT,
     ) -> tuple[LogLikelihood, Tensor]:
         """Return the two terms of the objective (eq. 9): log p(target | condition), and log p(condition), (B,) in
-        nats."""
+        nats.
+        """
         encoded = self.encode(condition, condition_u)
         return self.log_prob_given(target, encoded, target_u), encoded.log_prob
 
@@ -360,7 +362,8 @@ def bits_per_dim(log_likelihood: Tensor, dims: int) -> Tensor:
 
 def to_integers(images: Tensor) -> Tensor:
     """Convert continuous pixel values to uint8: round down, because the cell [w, w + 1) stands for w, and clamp to
-    0…255."""
+    0…255.
+    """
     return images.floor().clamp(0, 255).to(torch.uint8)
 
 

@@ -73,7 +73,8 @@ class Colorization:
 
     def prepare(self, condition: Tensor) -> Tensor:
         """Return the luma of conditions (B, 3, H, W), grey or coloured floats in 0…255: (B, 3, H, W), three equal
-        channels, rounded to integers."""
+        channels, rounded to integers.
+        """
         red, green, blue = condition.unbind(1)
         luma = (LUMA_THOUSANDTHS[0] * red + LUMA_THOUSANDTHS[1] * green + LUMA_THOUSANDTHS[2] * blue) / 1000
         return luma.round().clamp(0, 255)[:, None].expand(-1, 3, -1, -1)

@@ -41,7 +41,8 @@ class Backend(Protocol):
 
     def load(self, path: Path) -> Graph:
         """Load a graph of the bundle from its ONNX file, as a callable from named device arrays to named device
-        arrays."""
+        arrays.
+        """
 
     def build(self, path: Path) -> Graph:
         """Load an ONNX file that is not part of the bundle and has fixed shapes. Return a callable as `load` does."""

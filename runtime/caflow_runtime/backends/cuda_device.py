@@ -116,7 +116,8 @@ class CudaDevice:
 
     def _allocate(self, size: int, stream: Any) -> Any:
         """Allocate a buffer on `stream`. After its release, it is freed when the compute stream has finished the work
-        queued until then."""
+        queued until then.
+        """
         try:
             with explaining(self.name):
                 buffer = self._memory.allocate(size, stream=stream)

@@ -17,7 +17,8 @@ from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 class Graphs(Mapping[str, Graph]):
     """Graphs of a bundle by name. The arrays of each run are checked against the manifest. Any thread may use this
-    object."""
+    object.
+    """
 
     def __init__(self, folder: Path, backend: Backend) -> None:
         """Read the manifest and check the files of the bundle against their hashes.
@@ -76,7 +77,8 @@ class Graphs(Mapping[str, Graph]):
 
     def spare_memory(self) -> None:
         """Free the memory that the backend keeps for later runs, and keep none from now on. Used after memory ran
-        out."""
+        out.
+        """
         if self.backend.spare_memory():
             # The backend frees memory at the end of a run, so run the smallest input that there is.
             model = self.manifest.model

@@ -48,8 +48,7 @@ class OnnxRuntimeCpu(HostArrays):
     _run_options: Any = None
 
     def __init__(self, threads: int = 0) -> None:
-        """
-        Arguments:
+        """Arguments:
             threads: number of threads for the operators of a graph; 0 is one per core.
 
         Raises:
@@ -90,8 +89,7 @@ class OnnxRuntimeByName(OnnxRuntimeCpu):
     is_proven = False
 
     def __init__(self, provider: str, threads: int = 0) -> None:
-        """
-        Arguments:
+        """Arguments:
             provider: name of the execution provider, in upper or lower case, with or without "ExecutionProvider": "dml"
                 is DmlExecutionProvider.
             threads: number of threads for the operators of a graph; 0 is one per core.
@@ -114,8 +112,7 @@ class OnnxRuntimeBound(Backend):
     """ONNX Runtime with inputs and outputs in the memory of a device. Device arrays are ONNX Runtime's `OrtValue`."""
 
     def __init__(self, device: Device = "cuda", threads: int = 0) -> None:
-        """
-        Arguments:
+        """Arguments:
             threads: number of threads for operators that run on the CPU; 0 is one per core.
 
         Raises:

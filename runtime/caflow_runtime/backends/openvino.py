@@ -27,8 +27,7 @@ class OpenVino(HostArrays):
     name = "openvino cpu"
 
     def __init__(self, threads: int = 0) -> None:
-        """
-        Arguments:
+        """Arguments:
             threads: number of threads for the operators of a graph; 0 is one per core.
 
         Raises:

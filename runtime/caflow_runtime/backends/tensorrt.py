@@ -42,8 +42,7 @@ class TensorRT(Backend):
     finds_not_finite = True
 
     def __init__(self, device: CudaDevice, folder: Path, set_folder: Path, built: EngineSet) -> None:
-        """
-        Arguments:
+        """Arguments:
             folder: folder of the bundle.
             set_folder: folder of the engine set that `built` describes. The device must be able to run it.
 
@@ -191,7 +190,8 @@ class TensorRT(Backend):
 
     def _forget(self) -> None:
         """Drop all recordings to free their memory, unless another thread is working: that thread may wait for this
-        one."""
+        one.
+        """
         if self.runtime.lock.acquire(blocking=False):
             try:
                 self._keep(0)
@@ -223,9 +223,8 @@ class _RecordedChain:
         inputs: dict[str, DeviceArray],
         outputs: dict[str, DeviceArray],
     ) -> None:
-        """
-        Arguments:
-            contexts, activation: not used, but kept alive: the recorded work uses them.
+        """Arguments:
+        contexts, activation: not used, but kept alive: the recorded work uses them.
         """
         self.device = device
         self.recording = recording

@@ -27,7 +27,8 @@ def strongly_typed(trt: Any) -> int:
 
 def build(flavor: Flavor, builder: Any, network: Any, config: Any) -> Any:
     """Build a network. Return its plan, a buffer of bytes, or None if TensorRT fails; `recorder` then has the
-    reason."""
+    reason.
+    """
     recorder(flavor).clear()
     builder.error_recorder = recorder(flavor)
     return builder.build_serialized_network(network, config)

@@ -126,7 +126,8 @@ class DriftingNoise:
 
 def draw_rows(z: LevelNoise, draw: DrawNoise = draw_noise) -> NDArray[np.float32]:
     """Return z of one level: (rows, channels, height, width) float32, the rows of each place after those of the
-    previous place."""
+    previous place.
+    """
     drawn = [draw(z.channels, z.level, place, z.seed, z.frame) for place in z.places]
     taus = np.repeat(np.asarray(z.temperatures, np.float32), z.channels)
     return np.concatenate(drawn) * taus[:, None, None]

@@ -48,14 +48,15 @@ class Rows:
 
     @property
     def log_likelihood(self) -> NDArray[np.float64]:
-        """log p(target | condition) by row and level: (R, n) nats, summed in float64."""
+        """Log p(target | condition) by row and level: (R, n) nats, summed in float64."""
         levels = [sum(m.sum((1, 2), dtype=np.float64) for m in maps) for maps in self.shares]
         return np.stack(levels, axis=1)
 
 
 def encode(graphs: Mapping[str, Graph], condition: NDArray[np.uint8]) -> dict[str, Array]:
     """Return the outputs of `encode` for conditions (B, h, w, 3) uint8 RGB: all terms that depend on the condition
-    only."""
+    only.
+    """
     return graphs["encode"]({"condition": condition})
 
 

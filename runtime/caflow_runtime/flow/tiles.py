@@ -122,7 +122,8 @@ class Canvas:
 
 def weighted(window: Window, shares: NDArray[np.float32], cell: int) -> NDArray[np.float64]:
     """Return the shares (…, h, w) of a window, multiplied by the mean weight of each cell: their part of the whole
-    image."""
+    image.
+    """
     rows: NDArray[np.float64] = window.y.weights.reshape(-1, cell).mean(1, dtype=np.float64)
     columns: NDArray[np.float64] = window.x.weights.reshape(-1, cell).mean(1, dtype=np.float64)
     return shares * np.outer(rows, columns)

@@ -47,8 +47,7 @@ class Drift:
     """
 
     def __init__(self, reference: Reference, window: int = WINDOW) -> None:
-        """
-        Arguments:
+        """Arguments:
             window: number of most recent values that count.
 
         Raises:
@@ -86,7 +85,8 @@ class Drift:
     @property
     def ks(self) -> float:
         """Kolmogorov–Smirnov distance from the calibration's distribution, whose quantiles are interpolated linearly;
-        NaN if the window is empty."""
+        NaN if the window is empty.
+        """
         if not self.count:
             return math.nan
         calibrated = rank(np.sort(self._window), self._quantiles.tolist())

@@ -177,7 +177,8 @@ def standardized(measures: Floats, given: Floats, fit: Fit) -> Floats:
 
 def basis(given: Floats) -> Floats:
     """Return (R, 12) regression terms of covariates (R, 4): 1, the covariates, size², and the products of the
-    complexities."""
+    complexities.
+    """
     products = [given[:, i] * given[:, j] for i, j in combinations_with_replacement(range(COMPLEXITIES), 2)]
     return np.column_stack([np.ones(len(given)), given, given[:, SIZE] ** 2, *products])
 
@@ -190,7 +191,8 @@ def mahalanobis(residuals: Floats, precision: Floats) -> Floats:
 
 def rank(values: Floats, quantiles: Sequence[float]) -> Floats:
     """Return (R,) the cumulative distribution function at each value, 0…1, interpolated between evenly spaced
-    quantiles."""
+    quantiles.
+    """
     return np.asarray(np.interp(values, quantiles, np.linspace(0, 1, len(quantiles)), left=0.0, right=1.0))
 
 

@@ -28,9 +28,8 @@ class WholeList:
     """
 
     def __init__(self, photographs: int) -> None:
-        """
-        Arguments:
-            photographs: number of photographs of the calibration.
+        """Arguments:
+        photographs: number of photographs of the calibration.
         """
         self.photographs = photographs
         self._counts = np.zeros(BINS, np.int64)

@@ -29,9 +29,8 @@ class Untypical(NotFinite):
     """All samples of an image were rejected."""
 
     def __init__(self, message: str, choice: "Choice") -> None:
-        """
-        Arguments:
-            choice: the state of the choice, with the number of rejected samples and the best one.
+        """Arguments:
+        choice: the state of the choice, with the number of rejected samples and the best one.
         """
         super().__init__(message)
         self.choice = choice
@@ -81,10 +80,9 @@ class Chooser:
     def __init__(
         self, model: Model, conditions: list[Image], draw: Draw, reference: Reference | None, is_deep: bool = False
     ) -> None:
-        """
-        Arguments:
-            reference: describes typical samples, if the draw needs it.
-            is_deep: whether candidates also have images with 16 bits.
+        """Arguments:
+        reference: describes typical samples, if the draw needs it.
+        is_deep: whether candidates also have images with 16 bits.
         """
         self.model = model
         self.conditions = conditions
@@ -198,7 +196,8 @@ class Chooser:
 
     def _outcome(self, row: Row, condition: Image, value: float) -> Outcome:
         """Return the outcome of a sample. "best" means that it is rejected: only the best rejected sample may be
-        returned."""
+        returned.
+        """
         if value == -np.inf:
             return "best"
         reject = self.draw.reject

@@ -47,7 +47,8 @@ class Need:
 
 class Needs:
     """Estimates the computation and memory of a pipeline. Memory is host memory; graphs on a GPU use the GPU's
-    memory."""
+    memory.
+    """
 
     def __init__(self, graphs: Graphs, runner: Runner) -> None:
         self.runner = runner

@@ -23,7 +23,8 @@ class SceneCuts:
 
     def __call__(self, frame: Image) -> bool:
         """Return whether a scene begins with this frame: the first frame, or one with a very different colour
-        histogram."""
+        histogram.
+        """
         step = max(1, min(frame.shape[:2]) // COMPARED_PIXELS)
         small = np.ascontiguousarray(frame[::step, ::step])
         histogram = cv2.calcHist([small], [0, 1, 2], None, HISTOGRAM_BINS, [0, 256] * 3)

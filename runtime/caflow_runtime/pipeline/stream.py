@@ -143,9 +143,8 @@ class Stream:
     """Draws frames in order."""
 
     def __init__(self, runner: Runner, settings: StreamSettings, reference: Reference | None = None) -> None:
-        """
-        Arguments:
-            reference: describes typical samples; None if the bundle is not calibrated for the temperature.
+        """Arguments:
+        reference: describes typical samples; None if the bundle is not calibrated for the temperature.
         """
         self.runner = runner
         self.settings = settings
@@ -229,7 +228,8 @@ class Stream:
 
     def _choose(self, number: int, frame: Image, starts_scene: bool) -> Frame:
         """Return the best of N samples of a frame, whose number the scene keeps. If no sample is finite, reject the
-        frame."""
+        frame.
+        """
         best: tuple[float, Row] | None = None
         for row in self._rows([frame], range(self.draw.n), number):
             value = self.value(row, frame)
@@ -242,7 +242,8 @@ class Stream:
 
     def _draw(self, waiting: list[tuple[int, Image]]) -> Iterator[Frame]:
         """Draw the scene's sample of these frames. If it is not finite for a frame, choose a sample again on that
-        frame."""
+        frame.
+        """
         while waiting:
             if self.sample is None:
                 yield self._choose(*waiting[0], starts_scene=False)

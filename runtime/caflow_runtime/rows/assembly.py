@@ -53,9 +53,8 @@ class Assembly:
     """The rows that are not finished yet."""
 
     def __init__(self, model: Model, conditions: Sequence[Image], windows: Sequence[list[Window]]) -> None:
-        """
-        Arguments:
-            windows: windows of the target of each condition.
+        """Arguments:
+        windows: windows of the target of each condition.
         """
         self.model = model
         self.conditions = conditions

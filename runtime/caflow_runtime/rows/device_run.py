@@ -52,7 +52,8 @@ class GraphChain:
 
     def encode(self, units: list[Unit], padded: list[Image]) -> Arrays:
         """Run the graph that depends on the condition only, once for each unit. Return its outputs by name, on the
-        device."""
+        device.
+        """
         return scan.encode(self.graphs, self.conditions(units, padded))
 
     def sample(
@@ -116,7 +117,8 @@ class GraphChain:
 
     def pixels(self, rows: scan.Rows, stay: bool) -> Sequence[Pixels]:
         """Return the pixels of each row. With `stay`, they stay on the device if the backend can find values there that
-        are not finite."""
+        are not finite.
+        """
         if stay and self.backend.finds_not_finite:
             finite = self.backend.are_finite(rows.pixels)
             return [DevicePixels(self.graphs, rows.pixels, r, bool(judged)) for r, judged in enumerate(finite)]
@@ -149,7 +151,8 @@ class GraphChain:
 
 class LeastLikely:
     """Progressive best-of-N: drops the least likely samples of each unit between levels. `keep[j + 1]` samples remain
-    after level j."""
+    after level j.
+    """
 
     def __init__(self, run: GraphChain, units: list[Unit], keep: Sequence[int]) -> None:
         self.run = run

@@ -33,7 +33,8 @@ class Pixels(Protocol):
 
     def integers(self) -> Image:
         """Return the image, (H, W, 3) uint8. Values are rounded down, because the cell [w, w + 1) stands for w, and
-        clamped to 0…255."""
+        clamped to 0…255.
+        """
 
     def cropped(self, height: int, width: int) -> "Pixels":
         """Return the pixels without the parts below `height` and to the right of `width`."""

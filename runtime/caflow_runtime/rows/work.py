@@ -43,10 +43,9 @@ class Drawing:
     def __init__(
         self, chain: GraphChain, conditions: Sequence[Image], samples: Sequence[int], draw: Draw, draw_noise: DrawNoise
     ) -> None:
-        """
-        Arguments:
-            samples: numbers of the samples to draw. `draw.n` is ignored, because additional samples of the same draw
-                have other numbers.
+        """Arguments:
+        samples: numbers of the samples to draw. `draw.n` is ignored, because additional samples of the same draw
+            have other numbers.
         """
         self.chain = chain
         self.conditions = conditions

@@ -46,8 +46,7 @@ class AnimationSource:
     drops = False
 
     def __init__(self, path: Path, keeps_alpha: bool = False) -> None:
-        """
-        Arguments:
+        """Arguments:
             keeps_alpha: yield RGBA frames if any frame of the animation is transparent.
 
         Raises:

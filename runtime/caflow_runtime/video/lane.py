@@ -17,10 +17,9 @@ class Lane(Generic[T]):
     """Queue of items from one thread to another, in order."""
 
     def __init__(self, size: int, drops: bool = False) -> None:
-        """
-        Arguments:
-            size: largest number of items that wait in the queue.
-            drops: if the queue is full, drop the oldest item; otherwise `put` waits.
+        """Arguments:
+        size: largest number of items that wait in the queue.
+        drops: if the queue is full, drop the oldest item; otherwise `put` waits.
         """
         self.dropped = 0
         self._items: Queue[T] = Queue(size)

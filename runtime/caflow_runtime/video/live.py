@@ -50,9 +50,8 @@ class LiveClock:
     """
 
     def __init__(self, believed: bool) -> None:
-        """
-        Arguments:
-            believed: whether the source has a clock.
+        """Arguments:
+        believed: whether the source has a clock.
         """
         self.believed = self._exists = believed
         self._began: float | None = None
@@ -96,8 +95,7 @@ class LiveSource:
         patience_s: float = 60.0,
         notify: Notify | None = None,
     ) -> None:
-        """
-        Arguments:
+        """Arguments:
             address: number of a camera, or a URL that FFmpeg supports.
             drops: drop frames that are not processed in time; otherwise wait until they are processed.
             duration_s: length of the recording, in seconds; None records until the source is lost or closed.

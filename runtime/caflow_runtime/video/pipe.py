@@ -41,8 +41,7 @@ class PipeSource:
     drops = False
 
     def __init__(self, descriptor: int, name: str, raw: PictureFormat | None = None) -> None:
-        """
-        Arguments:
+        """Arguments:
             descriptor: file descriptor of the pipe; it stays open.
             raw: format of raw RGB frames; None reads YUV4MPEG2.
 
@@ -124,8 +123,7 @@ class PipeWriter:
     """Writer of frames to a pipe, at a constant rate. Written frames cannot be changed or removed."""
 
     def __init__(self, out: BinaryIO, info: VideoInfo, pixel_format: str | None = None) -> None:
-        """
-        Arguments:
+        """Arguments:
             pixel_format: FFmpeg's name of a format of raw RGB or YUV4MPEG2. None is the source's format if YUV4MPEG2
                 supports it. Otherwise it is 4:2:0, with 10 bits if the source has more than 8.
 

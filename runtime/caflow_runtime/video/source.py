@@ -124,8 +124,7 @@ class FileSource:
     """Source that reads a video file, which may be on a server."""
 
     def __init__(self, path: Path | str) -> None:
-        """
-        Arguments:
+        """Arguments:
             path: path of a file, or an address as text.
 
         Raises:
