@@ -67,9 +67,11 @@ class ImageProgress:
     """Progress of all images of a command, whether this process or workers draw them."""
 
     def __init__(self, bar: Progress, saying: Saying, needs: dict[Path, ImageNeed], count: int) -> None:
-        """Arguments:
-        needs: needs of the unfinished images whose size is known, by the paths of their results.
-        count: number of unfinished images.
+        """Start before the first image.
+
+        Arguments:
+            needs: needs of the unfinished images whose size is known, by the paths of their results.
+            count: number of unfinished images.
         """
         self.bar, self.saying, self.needs, self.count = bar, saying, needs, count
         self.pace = Pace(saying.say if bar.disable else None)

@@ -64,8 +64,10 @@ class Pace:
     """Progress lines with the remaining time: one after a small part of the work, others from time to time."""
 
     def __init__(self, say: Callable[[str], None] | None) -> None:
-        """Arguments:
-        say: function that prints a line; None if a progress bar is shown instead.
+        """Start before the first part of the work.
+
+        Arguments:
+            say: function that prints a line; None if a progress bar is shown instead.
         """
         self.say = say
         self._began, self._before = time.monotonic(), 0.0

@@ -21,9 +21,11 @@ class Tally:
     """Counter of outcomes that also reports them."""
 
     def __init__(self, total: int, draw: Draw, as_json: bool, saying: Saying) -> None:
-        """Arguments:
-        total: number of all images.
-        draw: settings that each image is drawn with.
+        """Start before the first image.
+
+        Arguments:
+            total: number of all images.
+            draw: settings that each image is drawn with.
         """
         self.total, self.draw, self.as_json, self.saying = total, draw, as_json, saying
         self.outcomes: Counter[str] = Counter()

@@ -31,10 +31,12 @@ class FrameProgress:
     """
 
     def __init__(self, say: Callable[[str], None] | None, name: str, frames: int | None) -> None:
-        """Arguments:
-        say: function that prints a line; None if a progress bar is shown instead.
-        name: name of the source.
-        frames: number of frames of the video; None if it is unknown, and then no line is printed.
+        """Start before the first frame.
+
+        Arguments:
+            say: function that prints a line; None if a progress bar is shown instead.
+            name: name of the source.
+            frames: number of frames of the video; None if it is unknown, and then no line is printed.
         """
         self.pace, self.name, self.frames = Pace(say), name, frames
         self._has_begun = False

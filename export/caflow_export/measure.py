@@ -16,9 +16,11 @@ class Measure:
     """Records errors one by one, and fails at the first error that is larger than its tolerance."""
 
     def __init__(self, verified_with: str, say: Callable[[str], None] | None) -> None:
-        """Arguments:
-        verified_with: name of the backend that ran the graphs.
-        say: called with a heading, then with one line per error, which ends in "ok" or "FAILED".
+        """Start without measurements.
+
+        Arguments:
+            verified_with: name of the backend that ran the graphs.
+            say: called with a heading, then with one line per error, which ends in "ok" or "FAILED".
         """
         self.verified_with = verified_with
         self.say = say

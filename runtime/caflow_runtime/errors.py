@@ -5,9 +5,11 @@ class CaflowError(Exception):
     """Base class of all exceptions that the runtime raises."""
 
     def __init__(self, what: str, remedy: str = "") -> None:
-        """Arguments:
-        what: what is wrong, and why.
-        remedy: what to do; given separately if programs report it separately.
+        """Say what is wrong, and what to do about it.
+
+        Arguments:
+            what: what is wrong, and why.
+            remedy: what to do; given separately if programs report it separately.
         """
         super().__init__(what, remedy)
         self.what = what

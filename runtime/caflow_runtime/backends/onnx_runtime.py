@@ -48,7 +48,9 @@ class OnnxRuntimeCpu(HostArrays):
     _run_options: Any = None
 
     def __init__(self, threads: int = 0) -> None:
-        """Arguments:
+        """Open ONNX Runtime on the CPU.
+
+        Arguments:
             threads: number of threads for the operators of a graph; 0 is one per core.
 
         Raises:
@@ -89,7 +91,9 @@ class OnnxRuntimeByName(OnnxRuntimeCpu):
     is_proven = False
 
     def __init__(self, provider: str, threads: int = 0) -> None:
-        """Arguments:
+        """Open ONNX Runtime with another execution provider.
+
+        Arguments:
             provider: name of the execution provider, in upper or lower case, with or without "ExecutionProvider": "dml"
                 is DmlExecutionProvider.
             threads: number of threads for the operators of a graph; 0 is one per core.
@@ -112,7 +116,9 @@ class OnnxRuntimeBound(Backend):
     """ONNX Runtime with inputs and outputs in the memory of a device. Device arrays are ONNX Runtime's `OrtValue`."""
 
     def __init__(self, device: Device = "cuda", threads: int = 0) -> None:
-        """Arguments:
+        """Open ONNX Runtime on a device.
+
+        Arguments:
             threads: number of threads for operators that run on the CPU; 0 is one per core.
 
         Raises:

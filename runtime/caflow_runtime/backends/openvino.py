@@ -27,7 +27,9 @@ class OpenVino(HostArrays):
     name = "openvino cpu"
 
     def __init__(self, threads: int = 0) -> None:
-        """Arguments:
+        """Open OpenVINO on the CPU.
+
+        Arguments:
             threads: number of threads for the operators of a graph; 0 is one per core.
 
         Raises:

@@ -42,7 +42,9 @@ class TensorRT(Backend):
     finds_not_finite = True
 
     def __init__(self, device: CudaDevice, folder: Path, set_folder: Path, built: EngineSet) -> None:
-        """Arguments:
+        """Open a set of engines on a GPU.
+
+        Arguments:
             folder: folder of the bundle.
             set_folder: folder of the engine set that `built` describes. The device must be able to run it.
 
@@ -223,8 +225,10 @@ class _RecordedChain:
         inputs: dict[str, DeviceArray],
         outputs: dict[str, DeviceArray],
     ) -> None:
-        """Arguments:
-        contexts, activation: not used, but kept alive: the recorded work uses them.
+        """Keep a recording, and all memory that it uses.
+
+        Arguments:
+            contexts, activation: kept alive for the recorded work, which uses them.
         """
         self.device = device
         self.recording = recording

@@ -17,8 +17,10 @@ class TensorRTRuntime:
     """TensorRT on a device, for the engines of one engine set."""
 
     def __init__(self, device: CudaDevice, set_folder: Path, built: EngineSet) -> None:
-        """Raises:
-        BackendError: if the TensorRT of this engine set is not installed.
+        """Open the TensorRT version with which the engines were built.
+
+        Raises:
+            BackendError: if the TensorRT of this engine set is not installed.
         """
         flavor = built.flavor
         try:

@@ -47,7 +47,9 @@ class Drift:
     """
 
     def __init__(self, reference: Reference, window: int = WINDOW) -> None:
-        """Arguments:
+        """Start with an empty window.
+
+        Arguments:
             window: number of most recent values that count.
 
         Raises:

@@ -28,8 +28,10 @@ class WholeList:
     """
 
     def __init__(self, photographs: int) -> None:
-        """Arguments:
-        photographs: number of photographs of the calibration.
+        """Start with an empty list.
+
+        Arguments:
+            photographs: number of photographs of the calibration.
         """
         self.photographs = photographs
         self._counts = np.zeros(BINS, np.int64)

@@ -29,8 +29,10 @@ class Untypical(NotFinite):
     """All samples of an image were rejected."""
 
     def __init__(self, message: str, choice: "Choice") -> None:
-        """Arguments:
-        choice: the state of the choice, with the number of rejected samples and the best one.
+        """Keep the choice with the error.
+
+        Arguments:
+            choice: the state of the choice, with the number of rejected samples and the best one.
         """
         super().__init__(message)
         self.choice = choice
@@ -80,9 +82,11 @@ class Chooser:
     def __init__(
         self, model: Model, conditions: list[Image], draw: Draw, reference: Reference | None, is_deep: bool = False
     ) -> None:
-        """Arguments:
-        reference: describes typical samples, if the draw needs it.
-        is_deep: whether candidates also have images with 16 bits.
+        """Prepare to choose among the samples of several images.
+
+        Arguments:
+            reference: describes typical samples, if the draw needs it.
+            is_deep: whether candidates also have images with 16 bits.
         """
         self.model = model
         self.conditions = conditions

@@ -143,8 +143,10 @@ class Stream:
     """Draws frames in order."""
 
     def __init__(self, runner: Runner, settings: StreamSettings, reference: Reference | None = None) -> None:
-        """Arguments:
-        reference: describes typical samples; None if the bundle is not calibrated for the temperature.
+        """Start a stream that has seen no frame.
+
+        Arguments:
+            reference: describes typical samples; None if the bundle is not calibrated for the temperature.
         """
         self.runner = runner
         self.settings = settings

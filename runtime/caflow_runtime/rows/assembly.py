@@ -53,8 +53,10 @@ class Assembly:
     """The rows that are not finished yet."""
 
     def __init__(self, model: Model, conditions: Sequence[Image], windows: Sequence[list[Window]]) -> None:
-        """Arguments:
-        windows: windows of the target of each condition.
+        """Start without any finished window.
+
+        Arguments:
+            windows: windows of the target of each condition.
         """
         self.model = model
         self.conditions = conditions

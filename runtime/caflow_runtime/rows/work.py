@@ -43,9 +43,11 @@ class Drawing:
     def __init__(
         self, chain: GraphChain, conditions: Sequence[Image], samples: Sequence[int], draw: Draw, draw_noise: DrawNoise
     ) -> None:
-        """Arguments:
-        samples: numbers of the samples to draw. `draw.n` is ignored, because additional samples of the same draw
-            have other numbers.
+        """Describe the samples to draw.
+
+        Arguments:
+            samples: numbers of the samples to draw. `draw.n` is ignored, because additional samples of the same draw
+                have other numbers.
         """
         self.chain = chain
         self.conditions = conditions

@@ -59,9 +59,11 @@ class Service(ABC):
     parameters: ClassVar[type[SampleParameters] | type[ScoreParameters]]
 
     def __init__(self, pipe: Pipeline, max_pixels: int = MAX_PIXELS, instruments: Instruments | None = None) -> None:
-        """Arguments:
-        max_pixels: largest number of result pixels in a request, over all samples.
-        instruments: the engine's metrics, in which requests are counted; None counts nothing.
+        """Serve the model of an open pipeline.
+
+        Arguments:
+            max_pixels: largest number of result pixels in a request, over all samples.
+            instruments: the engine's metrics, in which requests are counted; None counts nothing.
         """
         self.pipe = pipe
         self.max_pixels = max_pixels

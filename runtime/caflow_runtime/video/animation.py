@@ -46,7 +46,9 @@ class AnimationSource:
     drops = False
 
     def __init__(self, path: Path, keeps_alpha: bool = False) -> None:
-        """Arguments:
+        """Open an animation.
+
+        Arguments:
             keeps_alpha: yield RGBA frames if any frame of the animation is transparent.
 
         Raises:

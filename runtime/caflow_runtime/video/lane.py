@@ -17,9 +17,11 @@ class Lane(Generic[T]):
     """Queue of items from one thread to another, in order."""
 
     def __init__(self, size: int, drops: bool = False) -> None:
-        """Arguments:
-        size: largest number of items that wait in the queue.
-        drops: if the queue is full, drop the oldest item; otherwise `put` waits.
+        """Create an empty queue.
+
+        Arguments:
+            size: largest number of items that wait in the queue.
+            drops: if the queue is full, drop the oldest item; otherwise `put` waits.
         """
         self.dropped = 0
         self._items: Queue[T] = Queue(size)

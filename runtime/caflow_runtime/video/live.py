@@ -50,8 +50,10 @@ class LiveClock:
     """
 
     def __init__(self, believed: bool) -> None:
-        """Arguments:
-        believed: whether the source has a clock.
+        """Start before the first frame.
+
+        Arguments:
+            believed: whether the source has a clock.
         """
         self.believed = self._exists = believed
         self._began: float | None = None
@@ -95,7 +97,9 @@ class LiveSource:
         patience_s: float = 60.0,
         notify: Notify | None = None,
     ) -> None:
-        """Arguments:
+        """Connect to a live source.
+
+        Arguments:
             address: number of a camera, or a URL that FFmpeg supports.
             drops: drop frames that are not processed in time; otherwise wait until they are processed.
             duration_s: length of the recording, in seconds; None records until the source is lost or closed.

@@ -61,7 +61,9 @@ class NumberedSource:
     drops = False
 
     def __init__(self, pattern: Path, rate: Fraction = USUAL_RATE, keeps_alpha: bool = False) -> None:
-        """Arguments:
+        """Find the images of a pattern.
+
+        Arguments:
             rate: frames per second.
             keeps_alpha: yield RGBA frames if the first image has alpha.
 

@@ -41,7 +41,9 @@ class PipeSource:
     drops = False
 
     def __init__(self, descriptor: int, name: str, raw: PictureFormat | None = None) -> None:
-        """Arguments:
+        """Open a pipe and read its header.
+
+        Arguments:
             descriptor: file descriptor of the pipe; it stays open.
             raw: format of raw RGB frames; None reads YUV4MPEG2.
 
@@ -123,7 +125,9 @@ class PipeWriter:
     """Writer of frames to a pipe, at a constant rate. Written frames cannot be changed or removed."""
 
     def __init__(self, out: BinaryIO, info: VideoInfo, pixel_format: str | None = None) -> None:
-        """Arguments:
+        """Prepare to write frames to a pipe.
+
+        Arguments:
             pixel_format: FFmpeg's name of a format of raw RGB or YUV4MPEG2. None is the source's format if YUV4MPEG2
                 supports it. Otherwise it is 4:2:0, with 10 bits if the source has more than 8.
 

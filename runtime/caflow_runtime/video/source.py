@@ -124,7 +124,9 @@ class FileSource:
     """Source that reads a video file, which may be on a server."""
 
     def __init__(self, path: Path | str) -> None:
-        """Arguments:
+        """Open a video file.
+
+        Arguments:
             path: path of a file, or an address as text.
 
         Raises:

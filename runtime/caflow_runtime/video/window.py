@@ -18,8 +18,10 @@ class Screen:
     """Window that shows frames at their own size, or reduced to fit the screen. Use it only from the main thread."""
 
     def __init__(self, title: str) -> None:
-        """Raises:
-        InputError: if pygame or a display is missing.
+        """Open the window.
+
+        Raises:
+            InputError: if pygame or a display is missing.
         """
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
         try:
