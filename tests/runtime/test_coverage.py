@@ -7,7 +7,7 @@ from caflow_runtime.judge.coverage import Coverage, quantity_of, rank_of
 
 
 def coverage(spread: float) -> Coverage:
-    """Return the coverage of 4,000 truths of standard deviation 1, each among 19 samples of standard deviation `spread`."""
+    """Return the coverage of 4,000 truths with a spread of 1, each among 19 samples with another spread."""
     rng = np.random.default_rng(0)
     ranks = [rank_of(float(rng.normal()), rng.normal(0, spread, 19), rng) for _ in range(4000)]
     return Coverage(0, "mean", 1.0, np.bincount(ranks, minlength=20).tolist())
