@@ -62,7 +62,7 @@ def exif_file(order: str = ">", pixels: bytes = b"", more: dict[int, bytes] | No
     }
     gps = {0: (BYTE, 4, b"\2\3\0\0"), 1: text(b"N"), 2: rationals(47, 1, 22, 1, 1234, 100)}
     start = 8 + len(pixels)
-    # Directories contain the offsets of later directories. Their sizes do not depend on these offsets.
+    # Directories contain the offsets of later directories. Sizes do not depend on offsets, so 0 is used first.
     size = len(directory(order, first | {0x8769: longs(0), 0x8825: longs(0)}, start, 0))
     exif_at = start + size
     gps_at = exif_at + len(directory(order, exif, exif_at, 0))

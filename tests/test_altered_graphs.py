@@ -98,7 +98,7 @@ def remove(model: onnx.ModelProto, output: str) -> None:
 
 
 def add(model: onnx.ModelProto) -> None:
-    """Add an output whose name begins with `next_`, as the inputs of the next graph do."""
+    """Add an output `next_more`, named like the outputs that are passed on to the next graph."""
     share = next(value for value in model.graph.output if value.name == "share")
     model.graph.node.append(helper.make_node("Identity", ["share"], ["next_more"]))
     more = model.graph.output.add()

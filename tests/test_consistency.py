@@ -64,8 +64,7 @@ def test_a_task_without_a_known_degradation_is_refused() -> None:
 
 
 def test_clipped_text_is_matched_as_well() -> None:
-    """Black text on white is clipped at both ends of the range;
-    there the first steps remove little of the difference."""
+    """Black text on white is clipped at both ends of the range, where the first steps change little."""
     numbers = model("super-resolution", 4, down_filter="bicubic")
     target = np.full((96, 192, 3), 255, np.uint8)
     cv2.putText(target, "Text", (5, 80), cv2.FONT_HERSHEY_SIMPLEX, 2.5, (0, 0, 0), 6, cv2.LINE_AA)

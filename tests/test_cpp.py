@@ -66,7 +66,7 @@ def model(built_cpp: Path) -> Iterator[CModel]:
 def check_equal(
     result: Result, image: NDArray[np.uint8], per_level: NDArray[np.float64], tolerance: float = LIKELIHOOD
 ) -> None:
-    """Check that a result has this image, but for a few bytes that differ by 1, and this likelihood."""
+    """Check that a result has this likelihood and this image, in which a few bytes may differ by 1."""
     assert result.rgb is not None
     assert result.rgb.shape == image.shape
     difference = np.abs(result.rgb.astype(int) - image)

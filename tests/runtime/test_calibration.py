@@ -157,7 +157,8 @@ def test_calibrating_again_gives_the_same(pipe: Pipeline, photographs: Path) -> 
     again = calibrate(pipe, pairs, [TEMPERATURE])
     known = pipe.calibration
     assert known is not None
-    for one, other in ((again.truth, known.truth), (again.samples[0], known.samples[0])):  # made on another machine
+    # The known calibration was made on another machine, so values are only close.
+    for one, other in ((again.truth, known.truth), (again.samples[0], known.samples[0])):
         for kind, known_kind in zip(one.kinds, other.kinds, strict=True):
             np.testing.assert_allclose(kind.bits_per_dim, known_kind.bits_per_dim, rtol=1e-3)
             for group, known_group in zip(kind.groups, known_kind.groups, strict=True):

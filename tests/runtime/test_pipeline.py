@@ -164,7 +164,7 @@ def test_the_best_is_the_first_of_all(pipe: Pipeline, conditions: list[NDArray[n
 
 
 def test_maps_sum_to_the_log_likelihood(pipe: Pipeline, photographs: Path) -> None:
-    """This also holds for sizes that are padded."""
+    """The sizes of the images require padding, which must not count."""
     images = [photograph(photographs, 0, 7, 11), photograph(photographs, 1, 3, 5)]
     best, drawn = pipe.best_of(images, n=2), pipe.sample(images, n=2)
     for k, image in enumerate(images):
@@ -247,7 +247,7 @@ def test_tiles_hold_the_best_by_all_of_their_likelihood(uncalibrated: Path, phot
 def test_conditions_are_encoded_once_for_all_samples(
     uncalibrated: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This also holds if the samples require several runs, or the image requires several windows."""
+    """Each condition, or each window of a tiled one, is encoded once, even if its samples require several runs."""
     with load(uncalibrated, backend="cpu", pixel_budget=112**2, overlap=16) as pipe:
         runs: list[int] = []
         encode = pipe._graphs["encode"]

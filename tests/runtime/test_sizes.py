@@ -175,7 +175,7 @@ def test_a_picture_is_reduced_strip_by_strip(photographs: Path, monkeypatch: pyt
 
 
 def test_sixteen_bits_are_rounded_to_the_image() -> None:
-    """This holds for all floats that belong to an 8-bit value, including the bounds."""
+    """The 16-bit value of any float, even at the bounds of an 8-bit value, rounds to the float's 8-bit value."""
     w = np.arange(256, dtype=np.float32)
     for values in (w, w + 0.5, np.nextafter(w + 1, np.float32(0), dtype=np.float32), w + np.float32(1e-3)):
         deep = deep_integers(np.repeat(values.reshape(16, 16, 1), 3, 2))

@@ -131,7 +131,7 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
 
 
 def test_drifting_noise_is_a_function_of_the_frame() -> None:
-    """So a resumed job, and a sample that is chosen later, have the same noise as before."""
+    """Earlier frames need not be drawn first, so a resumed job or a sample that is chosen later has the same noise."""
     asked = DriftingNoise(0.8)
     each = [asked(CHANNELS, 0, Place(0, 0, 8, 8, (3,)), 1, frame) for frame in range(6)]
     late = DriftingNoise(0.8)
@@ -157,7 +157,7 @@ def test_a_stream_that_begins_later_goes_on_alike(
 def test_a_stream_that_begins_where_a_scene_has_no_sample_chooses_one(
     pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next frame chooses a sample, as in a stream in which no sample of the scene's first frame is finite."""
+    """If no sample of the scene's first frame is finite, the next frame chooses one, as in an uninterrupted stream."""
     stream = pipe.open_stream(StreamSettings(Draw(3, seed=5)))
     value = stream.value
     monkeypatch.setattr(stream, "value", lambda *_: -np.inf)
