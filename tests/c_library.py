@@ -1,4 +1,7 @@
-"""The C library through ctypes: its structs, and a model as Python sees it. A check of the ABI, not an interface."""
+"""The C library, called through ctypes, so that tests can check its ABI. This is no interface for applications.
+
+The structs are those of `caflow.h`.
+"""
 
 import ctypes
 from collections.abc import Iterable, Iterator
@@ -24,7 +27,7 @@ STATUS = ("ok", "input", "bundle", "backend", "not finite", "out of memory", "in
 
 
 class CError(Exception):
-    """A status that is not OK, and what the library says about it."""
+    """Failed call of the C library: its status by name, and the library's error message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -117,7 +120,7 @@ class _Results(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Result:
-    """A result, copied."""
+    """Copy of one result. It stays valid after the library has freed its own result."""
 
     image: int
     sample: int
@@ -139,7 +142,7 @@ class Result:
 
 
 class CModel:
-    """A handle. Options are the fields of the C structs; sequences become pointers and counts."""
+    """Handle of a model. Options are fields of the C structs; `temperature` and `keep` become a pointer and a count."""
 
     def __init__(self, library: Path, folder: Path, **options: Any) -> None:
         self._library = ctypes.CDLL(str(library))
@@ -153,23 +156,23 @@ class CModel:
 
     @property
     def info(self) -> dict[str, Any]:
-        """Of the model, by the struct's fields."""
+        """Fields of `caflow_model_info`, by name."""
         info = _ModelInfo(struct_size=ctypes.sizeof(_ModelInfo))
         self._check(self._library.caflow_info(self._model, byref(info)))
         return {name: getattr(info, name) for name, _ in _ModelInfo._fields_}
 
     def best_of(self, conditions: list[NDArray[np.uint8]], **options: Any) -> list[Result]:
-        """One result per condition."""
+        """Return the best sample of each condition."""
         return self._draw(self._library.caflow_best_of, conditions, options)
 
     def sample(self, conditions: list[NDArray[np.uint8]], **options: Any) -> list[Result]:
-        """All samples of each condition."""
+        """Return all samples of all conditions."""
         return self._draw(self._library.caflow_sample, conditions, options)
 
     def score(
         self, targets: list[NDArray[np.uint8]], conditions: list[NDArray[np.uint8]], flags: int = 0
     ) -> list[Result]:
-        """One result per pair."""
+        """Return one result for each pair of a target and a condition."""
         results = POINTER(_Results)()
         given = (_images(targets), _images(conditions), c_size_t(len(targets)), c_uint32(flags))
         self._check(self._library.caflow_score(self._model, *given, byref(results)))
@@ -178,7 +181,7 @@ class CModel:
     def judge(
         self, targets: list[NDArray[np.uint8]], conditions: list[NDArray[np.uint8]], alpha: float
     ) -> list[Result]:
-        """One result per pair, with a verdict."""
+        """Return one result with a verdict for each pair of a target and a condition."""
         results = POINTER(_Results)()
         given = (_images(targets), _images(conditions), c_size_t(len(targets)), c_double(alpha), c_uint32(0))
         self._check(self._library.caflow_judge(self._model, *given, byref(results)))
@@ -187,7 +190,7 @@ class CModel:
     def stream(
         self, frames: Iterable[NDArray[np.uint8]], noise: int = FIXED, persistence: float = 0.0, **options: Any
     ) -> Iterator[Result]:
-        """One result per frame."""
+        """Yield one result for each frame."""
         stream, known = c_void_p(), _draw_options(options)
         settings = _StreamOptions(ctypes.sizeof(_StreamOptions), persistence, noise)
         self._check(self._library.caflow_open_stream(self._model, byref(known), byref(settings), byref(stream)))
@@ -241,7 +244,7 @@ def _draw_options(options: dict[str, Any]) -> _DrawOptions:
 
 
 def _images(images: list[NDArray[np.uint8]]) -> Any:
-    """Arrays, whose rows may be apart, as the library takes them."""
+    """Return the library's descriptions of images, without a copy. Rows may be apart in memory, as in a crop."""
     return (_Image * len(images))(
         *[_Image(image.ctypes.data, image.shape[0], image.shape[1], image.strides[0]) for image in images]
     )

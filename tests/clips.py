@@ -1,4 +1,4 @@
-"""FFmpeg for tests: makes clips, and what PyAV reads of them."""
+"""Helpers that make clips with FFmpeg, and read videos with FFmpeg or PyAV."""
 
 import hashlib
 import subprocess
@@ -13,19 +13,19 @@ FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 
 
 def ffmpeg(*arguments: object) -> None:
-    """Run it; what it writes is overwritten."""
+    """Run FFmpeg. An existing output file is overwritten."""
     subprocess.run([FFMPEG, "-y", "-v", "error", *map(str, arguments)], check=True)
 
 
 def frames_of(path: Path) -> list[tuple[float, tuple[int, int], str]]:
-    """Time, size and format of each frame."""
+    """Return the time in seconds, the size (width, height) and the pixel format of each frame."""
     with av.open(str(path)) as container:
         decoded = container.decode(container.streams.video[0])
         return [(float(f.time or 0), (f.width, f.height), f.format.name) for f in decoded]
 
 
 def packets(path: Path, kind: str) -> list[str]:
-    """Hashes of the packets of a kind of stream."""
+    """Return the SHA-256 hashes of the packets of all streams of a kind, such as `audio`. Empty packets are skipped."""
     with av.open(str(path)) as container:
         streams = [stream for stream in container.streams if stream.type == kind]
         demuxed = container.demux(streams) if streams else ()
@@ -33,7 +33,7 @@ def packets(path: Path, kind: str) -> list[str]:
 
 
 def pixels_of(path: Path, height: int, width: int) -> NDArray[np.uint8]:
-    """(frames, height, width, 3) RGB, as FFmpeg decodes a file, each frame once."""
+    """Return all frames as FFmpeg decodes them, (frames, height, width, 3) uint8 RGB. None is repeated or dropped."""
     command = [
         FFMPEG,
         "-v",
@@ -53,6 +53,6 @@ def pixels_of(path: Path, height: int, width: int) -> NDArray[np.uint8]:
 
 
 def planes_of(path: Path) -> bytes:
-    """All frames in their own pixel format, as FFmpeg decodes a file."""
+    """Return the bytes of all frames as FFmpeg decodes them, in the pixel format of the file."""
     command = [FFMPEG, "-v", "error", "-i", path, "-fps_mode", "passthrough", "-f", "rawvideo", "-"]
     return subprocess.run(list(map(str, command)), capture_output=True, check=True).stdout

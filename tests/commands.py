@@ -1,4 +1,4 @@
-"""How tests run `caflow`, `caflow-export` and `caflow-train`: in this process, or in one of their own."""
+"""Helpers that run `caflow`, `caflow-export` and `caflow-train`, in this process or in a new one."""
 
 import json
 import os
@@ -27,7 +27,7 @@ PLAN_OR_PROGRESS = re.compile(r"(of memory( in \d+ processes)?| left)$")
 
 @dataclass(frozen=True)
 class Done:
-    """What a command printed, and how it ended."""
+    """Output and exit code of a finished command."""
 
     returncode: int
     stdout: str
@@ -35,25 +35,28 @@ class Done:
 
 
 def command(*arguments: object, package: str = "caflow_deploy") -> list[str]:
-    """The command line of `caflow`, or of another package's command, with this Python."""
+    """Return the command line that runs `caflow`, or the command of another package, with this Python."""
     return [sys.executable, "-m", f"{package}.cli", *map(str, arguments)]
 
 
 def caflow(*arguments: object, given: bytes = b"") -> Done:
-    """Run `caflow` in this process, which saves a second of imports; `given` is on its standard input.
+    """Run `caflow` in this process, which saves a second of imports.
 
-    An exception that would end a process with a traceback is raised here. What libraries written in C print is not
-    seen: `in_a_process` sees it.
+    An exception that would end a process with a traceback is raised here. Output of libraries written in C is not
+    captured; use `in_a_process` to capture it.
+
+    Arguments:
+        given: bytes on standard input.
     """
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         return _in_this_process(main, arguments, given)
     finally:
-        signal.signal(signal.SIGTERM, on_sigterm)  # commands set their own
+        signal.signal(signal.SIGTERM, on_sigterm)  # commands install their own handler
 
 
 def caflow_export(*arguments: object) -> Done:
-    """Run `caflow-export` in this process, as `caflow` does."""
+    """Run `caflow-export` in this process, in the same way as `caflow`."""
     return _in_this_process(export, arguments)
 
 
@@ -65,20 +68,20 @@ def _in_this_process(entry: click.Command, arguments: Iterable[object], given: b
 
 
 def messages(stderr: str) -> list[str]:
-    """Lines of standard error, but for those that say what is to be done, and how far it is."""
+    """Return the lines of standard error, without those about the plan and the progress."""
     return [line for line in stderr.splitlines() if not PLAN_OR_PROGRESS.search(line)]
 
 
 def in_a_process(line: Iterable[object], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command line to its end, whatever its exit code, and keep what it prints."""
+    """Run a command line in a new process to its end, and return its output. Any exit code is accepted."""
     return subprocess.run([*map(str, line)], capture_output=True, text=True, check=False, **options)
 
 
 @contextmanager
 def started(line: Iterable[object], **options: Any) -> Iterator["subprocess.Popen[str]"]:
-    """A command that runs until the block ends; what it prints can be read as text, unless `options` send it elsewhere.
+    """Start a command, and kill it at the end of the block. Its output is text in pipes, unless `options` redirect it.
 
-    It heeds SIGINT, which processes started from tests that run in the background of a script ignore otherwise.
+    The command reacts to SIGINT. Otherwise it would ignore SIGINT if the tests run in the background of a script.
     """
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     with subprocess.Popen(heeding_ctrl_c(line), text=True, **pipes) as process:
@@ -89,23 +92,23 @@ def started(line: Iterable[object], **options: Any) -> Iterator["subprocess.Pope
 
 
 def heeding_ctrl_c(line: Iterable[object]) -> list[str]:
-    """A command line that heeds SIGINT also where its parent ignores it; the process keeps its number.
+    """Return a command line that reacts to SIGINT even if its parent process ignores it. The process ID stays the same.
 
-    The first part is the path of an executable file.
+    The first part of `line` must be the path of an executable file.
     """
     return [sys.executable, "-c", HEEDING_CTRL_C, *map(str, line)]
 
 
 def environment_with(**changes: str) -> dict[str, str]:
-    """This process's environment with other values; an empty one unsets its variable."""
+    """Return this process's environment with some values changed. An empty value removes its variable."""
     return {name: value for name, value in (os.environ | changes).items() if value}
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:
-    """The objects of a text that holds one per line."""
+    """Return the JSON objects of a text that contains one object per line."""
     return [json.loads(line) for line in text.splitlines()]
 
 
 def json_lines_of(path: Path) -> list[dict[str, Any]]:
-    """Those of a file; none if it is not there yet."""
+    """Return the JSON objects of a file that contains one object per line. A missing file contains none."""
     return json_lines(path.read_text()) if path.exists() else []

@@ -1,4 +1,4 @@
-"""Fixtures: small models with weights that do something, their exports, the C++ runtime; those of `tiny` and `gpus`."""
+"""Fixtures: small models with random weights, their bundles, the built C++ runtime, and fixtures of other modules."""
 
 import os
 import pickle
@@ -25,7 +25,7 @@ from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow
 from caflow_training.tasks import SuperResolution
 
-__all__ = [  # fixtures, and a hook
+__all__ = [  # fixtures and a hook, which pytest finds here
     "calibrated",
     "onnxruntime_cuda",
     "photographs",
@@ -51,9 +51,9 @@ LEAST = {"levels": 1, "target_steps": 1, "own_steps": 1, "residual": True, "task
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Made]) -> Made:
-    """What `make` returns, which writes into a folder of that name: one worker of pytest-xdist calls it, all get it.
+    """Return the result of `make`, called with a folder of this name. With pytest-xdist, only one worker calls `make`.
 
-    A worker that comes later waits.
+    The other workers wait, and receive a copy of the result.
     """
     of_this_worker = factory.getbasetemp()
     folder = (of_this_worker.parent if "PYTEST_XDIST_WORKER" in os.environ else of_this_worker) / name
@@ -68,7 +68,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 @pytest.fixture(scope="session")
 def cpp_test_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the C++ tests are held against."""
+    """Folder of the bundles and expected values for the C++ tests."""
 
     def write(folder: Path) -> Path:
         cpp_data.write(folder / "data")
@@ -79,7 +79,7 @@ def cpp_test_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def built_cpp(cpp_test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The build folder of the C++ runtime."""
+    """Build folder of the C++ runtime."""
     if MISSING:
         pytest.skip(f"not installed (.ci/packages): {' '.join(MISSING)}")
     return made_once(tmp_path_factory, "cpp-build", lambda _: build(BUILD, cpp_test_data))
@@ -92,7 +92,7 @@ def seeded() -> None:
 
 @pytest.fixture(scope="session")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint: two levels, ×4, residual to a mean network whose features are seen, variational dequantization."""
+    """Checkpoint with two levels, ×4, a mean network whose features are used too, and variational dequantization."""
 
     def save(folder: Path) -> Path:
         torch.manual_seed(0)
@@ -104,16 +104,16 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(ours: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
-    """Its bundle, for what needs the checkpoint as well: tracing takes most of a minute. Do not change it.
+    """Bundle of `ours`, for tests that also need the checkpoint. Do not change it.
 
-    Tests of the runtime alone take `uncalibrated`.
+    Tests of the runtime alone use `uncalibrated`, because the tracing of this bundle takes most of a minute.
     """
     return made_once(tmp_path_factory, "exported", lambda _: export(ours))
 
 
 @pytest.fixture(scope="session")
 def least(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of one level, which is exported in a third of the time: for what export does, whatever the model."""
+    """Checkpoint with one level, for export tests that fit any model. Its export takes a third of the time."""
 
     def save(folder: Path) -> Path:
         torch.manual_seed(0)
@@ -125,7 +125,7 @@ def least(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def least_exported(least: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its bundle, written by the command as users start it. Do not change it."""
+    """Bundle of `least`, written by `caflow-export` in a new process, as users run it. Do not change it."""
 
     def write(_: Path) -> Path:
         done = in_a_process(command(least, package="caflow_export"))
@@ -139,7 +139,7 @@ def least_exported(least: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def exported_half(least_exported: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
-    """The same model, exported again from that bundle with networks in fp16. Do not change it."""
+    """Bundle with networks in fp16, exported from the bundle `least_exported`. Do not change it."""
     half: PrecisionName = "fp16"
     return made_once(
         tmp_path_factory, "exported-half", lambda folder: export(least_exported, folder / "half.caflow", half)
@@ -149,7 +149,7 @@ def exported_half(least_exported: Path, tmp_path_factory: pytest.TempPathFactory
 def torch_noise(
     noise_channels: list[list[int]], height: int, width: int, samples: NDArray[np.int64], seed: int
 ) -> dict[tuple[int, int], torch.Tensor]:
-    """The runtime's noise as `CAFlow.sample` takes it."""
+    """Return the runtime's noise in the form that `CAFlow.sample` expects: one tensor for each block (i, j)."""
     blocks: dict[tuple[int, int], torch.Tensor] = {}
     for j, channels in enumerate(noise_channels):
         cell = 2 ** (len(noise_channels) - j + 1)
@@ -159,14 +159,14 @@ def torch_noise(
 
 
 def stir(module: torch.nn.Module, amount: float = 0.1) -> None:
-    """Move every parameter, so that no layer is the identity that it starts as."""
+    """Add noise to every parameter. New layers are the identity, which would hide errors."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(amount * torch.randn_like(parameter))
 
 
 def small_model(dtype: torch.dtype = torch.float64, **changes: object) -> CAFlow:
-    """A model of few, stirred parameters."""
+    """Return a model with few parameters, all of them moved away from their initial values."""
     small = {
         "levels": 3,
         "condition_steps": 1,

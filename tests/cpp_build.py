@@ -1,4 +1,4 @@
-"""How tests build the C++ runtime and run its programs."""
+"""Helpers that build the C++ runtime and run its programs."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ HEADERS = (
 
 
 def what_is_missing() -> list[str]:
-    """Of what the build needs."""
+    """Return the programs, or else the headers, that the build requires and that are not installed."""
     missing = [program for program in ("cmake", "c++", "cc") if shutil.which(program) is None]
     if missing:
         return missing
@@ -40,8 +40,13 @@ MISSING = what_is_missing()
 
 
 def run(*command: str | Path, cwd: Path = ROOT, given: str | None = None, backend: str = "cpu") -> str:
-    """What a command prints; all of it where it fails. Programs use that backend."""
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if backend == "cpu" else {}  # also from programs that choose for themselves
+    """Run a command and return its standard output. If it fails, the error shows all of its output.
+
+    Arguments:
+        given: text on standard input.
+        backend: backend that programs use if they are not told another one.
+    """
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if backend == "cpu" else {}  # for programs that choose a backend themselves
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -56,20 +61,25 @@ def run(*command: str | Path, cwd: Path = ROOT, given: str | None = None, backen
 
 
 def library_of_the_wheel() -> Path:
-    """The folder of ONNX Runtime in this environment."""
+    """Return the folder of the Python package ONNX Runtime, which contains its library."""
     import onnxruntime
 
     return Path(onnxruntime.__file__).parent
 
 
 QUICKLY = ("-DCMAKE_UNITY_BUILD=ON", "-DCMAKE_UNITY_BUILD_BATCH_SIZE=6", "-DCMAKE_CUDA_ARCHITECTURES=75")
-"""Compiles several files as one, which takes a third of the time, and for one architecture of GPUs, whose code newer
-ones can run, too. The build of an application that holds the source (test_cpp.py) compiles each file alone, so that
-none misses a header, and for all architectures."""
+"""Options of CMake for a fast build. Several files are compiled as one, which takes a third of the time. CUDA code is
+compiled for one GPU architecture only; newer GPUs can run it.
+
+In test_cpp.py, the build of an application that contains the source does not use these options. It compiles each file
+separately, which finds missing includes, and for all architectures."""
 
 
 def build(folder: Path, data: Path, *options: str, target: str = "all") -> Path:
-    """Configure and build, with TensorRT where that can be had; what is up to date there is kept."""
+    """Configure and build in a folder, and return it. TensorRT is included if its headers are available.
+
+    Files that are up to date are not built again.
+    """
     run(
         *("cmake", "-S", SOURCE, "-B", folder, f"-DCAFLOW_TEST_DATA={data}", f"-DCAFLOW_BUNDLE={TINY}"),
         *(f"-DCAFLOW_ONNXRUNTIME_LIBRARY={library_of_the_wheel()}", *with_tensorrt(), *QUICKLY, *options),
@@ -79,26 +89,29 @@ def build(folder: Path, data: Path, *options: str, target: str = "all") -> Path:
 
 
 def with_tensorrt() -> list[str]:
-    """Options of CMake."""
+    """Return the CMake options that include or exclude TensorRT."""
     headers = headers_of_tensorrt()
     return ["-DCAFLOW_TENSORRT=OFF"] if headers is None else ["-DCAFLOW_TENSORRT=ON", f"-DTensorRT_ROOT={headers}"]
 
 
 def check_provider(backend: str) -> None:
-    """Skips where ONNX Runtime's provider of that name lacks a library."""
+    """Skip the test if the backend is ONNX Runtime's TensorRT provider, and TensorRT is not installed."""
     if backend == "tensorrt-provider" and find_library("nvinfer") is None:
-        pytest.skip("no TensorRT in the system's libraries: ONNX Runtime's provider wants libnvinfer.so.10")
+        pytest.skip("ONNX Runtime's TensorRT provider requires libnvinfer.so.10, which is not installed")
 
 
 HEADERS_OF_TENSORRT = (
     "kernel-lens==2.0.1 --hash=sha256:07cc714e8b5e7f34b672f7c7fad93febe7c747be5837ba276b1527370134ffe0"
 )
-"""A package that carries NVIDIA's (10.14, Apache-2.0): its own packages have none. Tests compile with them."""
+"""Package that contains TensorRT's headers (10.14, Apache-2.0), because NVIDIA's packages do not. Only tests use it."""
 
 
 @cache
 def headers_of_tensorrt() -> Path | None:
-    """The folder of TensorRT's headers, TENSORRT_ROOT or a package's; None without them or a CUDA toolkit."""
+    """Return the folder of TensorRT's headers, or None without them or without a CUDA toolkit.
+
+    It is TENSORRT_ROOT if that is set. Otherwise the headers are downloaded once.
+    """
     if shutil.which("nvcc") is None:
         return None
     if "TENSORRT_ROOT" in os.environ:

@@ -1,6 +1,6 @@
-"""What the C++ tests are held against, in a folder: bundles that are refused here, and Python's noise and judgement.
+"""Data for the C++ tests: bundles that Python refuses, and noise, consistencies and statistics computed in Python.
 
-python tests/cpp_data.py FOLDER
+Usage: python tests/cpp_data.py FOLDER
 """
 
 import json
@@ -37,11 +37,12 @@ TASKS: list[tuple[str, int, dict[str, Any]]] = [
     ("sketch", 1, {"low_threshold": 40.0, "high_threshold": 90.0}),
     ("sketch", 1, {"low_threshold": 60.5, "high_threshold": 20.0}),
 ]
-"""Each task that says how its conditions are made, its scale and its settings."""
+"""(task, scale, settings) for each task that defines how conditions are made from targets."""
 
 
 def write_bundles(folder: Path) -> None:
-    """Each beside a text: the names of the errors that are right, and what the message says."""
+    """Write each wrong bundle with expected.txt: the names of the accepted errors, and a regular expression that the
+    message must match."""
     for number, wrong in enumerate(wrong_bundles()):
         (folder / f"{number}").mkdir(parents=True)
         wrong.make(folder / f"{number}" / "bundle")
@@ -50,7 +51,7 @@ def write_bundles(folder: Path) -> None:
 
 
 def write_noise(folder: Path) -> None:
-    """Lines of a counter, a key and the four words they give; and normals of one window."""
+    """Write Philox words, each line with a counter, a key and the four results, and fresh and drifting noise."""
     words = np.random.default_rng(0).integers(0, 2**32, (CALLS, 6), np.uint32)
     lines = []
     for row in words:
@@ -66,7 +67,7 @@ def write_noise(folder: Path) -> None:
 
 
 def write_consistencies(folder: Path) -> None:
-    """Of images and conditions of every task, as JSON; for super-resolution with what samples are projected to."""
+    """Write images and conditions of every task with their consistency, and projected samples for super-resolution."""
     cases, rng = [], np.random.default_rng(0)
     for number, (task, scale, settings) in enumerate(TASKS * 2):
         model = Model(task, settings, scale, 8, 2, 3, False, "unshared", [[48], [12]])
@@ -83,7 +84,10 @@ def write_consistencies(folder: Path) -> None:
 
 
 def write_latents(folder: Path) -> None:
-    """Windows of an image whose sides are no multiples, z in each of them, and the statistics of all, as JSON."""
+    """Write the windows of an image, the latents of each window, and the statistics of the whole image.
+
+    The sides of the image are not multiples of the cells, so that padding is tested too.
+    """
     rng, channels = np.random.default_rng(0), [[5, 1, 3], [2, 4], [3]]
     windows = cut(93, 77, 16, 48 * 48, 8)
     latents, sums = [], []
@@ -103,7 +107,7 @@ def write_latents(folder: Path) -> None:
 
 
 def write_scenes(folder: Path) -> None:
-    """Frames, and which of them begin a scene, as JSON."""
+    """Write frames, and for each frame whether it starts a scene."""
     first, second = (photograph(PHOTOGRAPHS, number, 150, 200) for number in (0, 4))
     dark = (first * 0.5).astype(np.uint8)
     frames = [first, np.roll(first, 3, 1), dark, second, second[:140], first[:70, :90], second[:70, :90]]
@@ -112,7 +116,7 @@ def write_scenes(folder: Path) -> None:
 
 
 def _condition(model: Model, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """One that is not far from that of the image."""
+    """Return a condition that resembles the condition of the target."""
     if model.task == "super-resolution":
         small = reduce(target, model.scale, model.task_settings["down_filter"])
         return np.rint(np.clip(small, 0, 255)).astype(np.uint8)
@@ -126,7 +130,7 @@ def _condition(model: Model, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    """Arrays become objects of their shape and their values, side by side."""
+    """Write a value as JSON. An array becomes an object with its shape and the flat list of its values."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, np.generic):
@@ -137,7 +141,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def write_seeds(folder: Path) -> None:
-    """Manifests that the fuzzer begins with: a good one, and those that are small and wrong."""
+    """Write the manifests from which the fuzzer starts: a good one, and the small wrong ones."""
     folder.mkdir()
     a_bundle(folder.with_name("good"))
     manifests = folder.parent.glob("**/" + MANIFEST)
@@ -147,7 +151,7 @@ def write_seeds(folder: Path) -> None:
 
 
 def write(folder: Path) -> None:
-    """Everything, into a folder that is empty or not there."""
+    """Write all data into a folder that is empty or does not exist."""
     write_bundles(folder / "bundles")
     write_seeds(folder / "seeds")
     write_noise(folder)

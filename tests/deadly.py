@@ -1,4 +1,4 @@
-"""Work that ends the process that does it."""
+"""Work that fails, or that ends the process that runs it, for tests of workers."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 
 
 def square(_: Pipeline, unit: int) -> int:
-    """But of 5."""
+    """Return the square of a unit, but end the process for unit 5."""
     if unit == 5:
         os._exit(1)
     return unit * unit
@@ -21,7 +21,7 @@ def fail(_: Pipeline, unit: int) -> int:
 
 @dataclass(frozen=True)
 class DeadlyPlace(Place):
-    """Ends the process that it is sent to."""
+    """Place that ends every process that receives it."""
 
     def __reduce__(self) -> tuple[Callable[[int], None], tuple[int]]:
         return os._exit, (1,)

@@ -1,4 +1,7 @@
-"""Metadata of all kinds: EXIF as cameras write it, made without the code that reads it; XMP, IPTC, a colour profile."""
+"""Image metadata for tests: EXIF, XMP, IPTC and a colour profile.
+
+The EXIF is like that of cameras. It is written without the code under test.
+"""
 
 import struct
 
@@ -11,15 +14,16 @@ MAKER_NOTE = b"MAKER\0 with a place in it: \x01\x02"
 ASCII, SHORT, LONG, RATIONAL, UNDEFINED, BYTE = 2, 3, 4, 5, 7, 1
 
 Values = tuple[int, int, bytes]
-"""A type, how many there are, and what is written."""
+"""Type of a tag's values, their number, and their bytes."""
 
 
 def exif_file(order: str = ">", pixels: bytes = b"", more: dict[int, bytes] | None = None) -> bytes:
-    """A camera's, of a picture of 40×30 pixels that is to be turned; with pixels, a TIFF file in colours.
+    """Return the EXIF of a camera, for a picture of 40×30 pixels that must be rotated.
 
     Arguments:
-        order: of bytes: > or <.
-        more: further tags, each of bytes.
+        order: byte order, > or <.
+        pixels: RGB pixels; with them, the result is a complete TIFF file.
+        more: further tags, with their values as bytes.
     """
 
     def shorts(*values: int) -> Values:
@@ -58,7 +62,7 @@ def exif_file(order: str = ">", pixels: bytes = b"", more: dict[int, bytes] | No
     }
     gps = {0: (BYTE, 4, b"\2\3\0\0"), 1: text(b"N"), 2: rationals(47, 1, 22, 1, 1234, 100)}
     start = 8 + len(pixels)
-    # Directories need the places of the ones below them: all have their size, whatever the places are.
+    # Directories contain the offsets of later directories. Sizes do not depend on offsets, so 0 is used first.
     size = len(directory(order, first | {0x8769: longs(0), 0x8825: longs(0)}, start, 0))
     exif_at = start + size
     gps_at = exif_at + len(directory(order, exif, exif_at, 0))
@@ -78,7 +82,12 @@ def exif_file(order: str = ">", pixels: bytes = b"", more: dict[int, bytes] | No
 
 
 def directory(order: str, fields: dict[int, Values], start: int, following: int) -> bytes:
-    """One directory with its values, for a place in a file."""
+    """Return a directory and its values as bytes.
+
+    Arguments:
+        start: offset of the directory in the file.
+        following: offset of the next directory; 0 if there is none.
+    """
     entries, data = b"", b""
     at = start + 2 + 12 * len(fields) + 4
     for tag, (kind, count, value) in sorted(fields.items()):

@@ -1,4 +1,4 @@
-"""Environments of other Pythons with the wheel, for what the tests' own Python cannot run."""
+"""Virtual environments of other Python interpreters, for tests that the current interpreter cannot run."""
 
 import subprocess
 from pathlib import Path
@@ -9,18 +9,20 @@ ROOT = Path(__file__).parents[1]
 
 
 def environment_of(python: str, folder: Path, extras: str, *packages: str, system: bool = False) -> Path:
-    """Make an environment in a folder, with the package as a wheel installs it, and return its `bin`.
+    """Create a virtual environment in a folder, install the package into it, and return its folder `bin`.
 
     Arguments:
-        python: that Python's command; the test is skipped where it is not there.
-        system: let it see the packages of that Python, too.
+        python: command of the interpreter. The test is skipped if it is not installed or has no ensurepip.
+        extras: extras of the package, separated by commas.
+        packages: further packages to install.
+        system: make the packages that are installed for this interpreter visible too.
     """
     try:
         found = subprocess.run([python, "-c", "import ensurepip"], capture_output=True, check=False)
     except FileNotFoundError:
-        pytest.skip(f"needs {python}")
+        pytest.skip(f"{python} is not installed")
     if found.returncode:
-        pytest.skip(f"needs venv for {python}")
+        pytest.skip(f"{python} cannot create environments: its package venv is not installed")
     options = ["--system-site-packages"] if system else []
     subprocess.run([python, "-m", "venv", *options, folder], check=True)
     pip = [str(folder / "bin" / "pip"), "install", "--quiet", f"{ROOT}[{extras}]", *packages]

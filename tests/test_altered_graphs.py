@@ -1,6 +1,7 @@
-"""Graphs that give something else than the manifest says, or read files that it does not list.
+"""Graphs whose outputs differ from the manifest, or that read files that the manifest does not list.
 
-Their hashes fit. Both runtimes refuse them, and name the graph and what is wrong.
+Their hashes are correct, so that only the checks of the graphs can find them. The Python and the C++ runtime must both
+refuse them, and name the graph and what is wrong with it.
 """
 
 import json
@@ -25,7 +26,8 @@ CONDITION = np.arange(8 * 12 * 3, dtype=np.uint8).reshape(8, 12, 3)
 TARGET = np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3)
 
 Nodes = list[tuple[str, list[str], dict[str, Any]]]
-"""Operators with further inputs, by their names below, and attributes; each takes what the one before gives."""
+"""Operators, each with further inputs (names of `CONSTANTS`) and attributes. An operator's first input is the output of
+the operator before."""
 CONSTANTS = {"axis 0": [0], "axis 1": [1], "axes": [1, 2], "start": [0], "end": [1], "flat": [-1]}
 ALTERATIONS: dict[str, Nodes] = {
     "of another type": [("Cast", [], {"to": TensorProto.DOUBLE})],
@@ -53,12 +55,12 @@ CASES = [
 
 @pytest.fixture
 def copied(uncalibrated: Path, tmp_path: Path) -> Path:
-    """A copy of a bundle, whose graphs may be changed."""
+    """Copy of a bundle, whose graphs may be changed."""
     return Path(shutil.copytree(uncalibrated, tmp_path / "model.caflow"))
 
 
 def change_graph(folder: Path, name: str, change: Callable[[onnx.ModelProto], None]) -> None:
-    """Change an ONNX file, and make the manifest's hash fit."""
+    """Change an ONNX file, and update its hash in the manifest."""
     path = folder / f"{name}.onnx"
     model = onnx.load(path, load_external_data=False)
     change(model)
@@ -72,7 +74,7 @@ def change_graph(folder: Path, name: str, change: Callable[[onnx.ModelProto], No
 
 
 def alter(model: onnx.ModelProto, output: str, nodes: Nodes) -> None:
-    """Have operators follow an output."""
+    """Apply operators to an output. The result replaces the output under the same name."""
     graph = model.graph
     for node in graph.node:
         for names in (node.input, node.output):
@@ -96,7 +98,7 @@ def remove(model: onnx.ModelProto, output: str) -> None:
 
 
 def add(model: onnx.ModelProto) -> None:
-    """What the next graph would take."""
+    """Add an output `next_more`, named like the outputs that are passed on to the next graph."""
     share = next(value for value in model.graph.output if value.name == "share")
     model.graph.node.append(helper.make_node("Identity", ["share"], ["next_more"]))
     more = model.graph.output.add()
@@ -117,6 +119,7 @@ def run_all_in_cpp(library: Path, folder: Path) -> None:
 
 
 def test_the_copy_is_whole(copied: Path, built_cpp: Path) -> None:
+    """Rewriting a graph without a change is accepted, so the errors of the other tests come from their changes."""
     change_graph(copied, "encode", lambda _: None)
     run_all(copied)
     run_all_in_cpp(built_cpp / "libcaflow.so", copied)
@@ -156,13 +159,13 @@ def test_a_share_of_other_cells_is_refused_whatever_the_manifest_says(copied: Pa
 
 
 def locations(model: onnx.ModelProto) -> list[Any]:
-    """The entries of external data that name a file."""
+    """Return the entries of external data that name a file."""
     tensors = [*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute if a.HasField("t"))]
     return [entry for tensor in tensors for entry in tensor.external_data if entry.key == "location"]
 
 
 def into_a_constant(model: onnx.ModelProto) -> None:
-    """External data of a node's attribute, inside a branch."""
+    """Add external data to an attribute of a node inside a branch."""
     tensor = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="other.bin")
     inner = helper.make_graph([helper.make_node("Constant", [], ["c"], value=tensor)], "inner", [], [])
@@ -184,7 +187,7 @@ def renamed(location: str) -> Callable[[onnx.ModelProto], None]:
 
 
 def twice(model: onnx.ModelProto) -> None:
-    """Which of two entries counts is nothing to rely on."""
+    """Add a second location to a weight. Readers differ in which of two locations they use."""
     tensor = next(tensor for tensor in model.graph.initializer if tensor.external_data)
     tensor.external_data.add(key="location", value="other.bin")
 
@@ -209,7 +212,7 @@ UNLISTED: list[tuple[Callable[[onnx.ModelProto], None], type[BundleError], str]]
 def test_graphs_read_no_file_that_is_not_listed(
     copied: Path, built_cpp: Path, change: Callable[[onnx.ModelProto], None], error: type[BundleError], message: str
 ) -> None:
-    """Though the file is there, and is the same."""
+    """The graphs are refused although other.bin and ../w2/weights.bin exist and have the right contents."""
     (copied.parent / "w2").mkdir()
     for place in (copied / "other.bin", copied.parent / "w2" / "weights.bin"):
         os.link(copied / "weights.bin", place)
@@ -222,7 +225,7 @@ def test_graphs_read_no_file_that_is_not_listed(
 
 
 def test_weights_may_be_in_a_folder(copied: Path, built_cpp: Path) -> None:
-    """Locations are relative to the ONNX file."""
+    """Locations in an ONNX file are relative to its own folder."""
     manifest = json.loads((copied / MANIFEST).read_text())
     (copied / "below").mkdir()
     for file in [*(graph["file"] for graph in manifest["graphs"]), *manifest["weights"]]:
@@ -234,7 +237,8 @@ def test_weights_may_be_in_a_folder(copied: Path, built_cpp: Path) -> None:
 
 
 def test_only_onnx_files_are_loaded(copied: Path, built_cpp: Path) -> None:
-    """Not those of ONNX Runtime's own format, which it knows by their suffix, and which may name other files."""
+    """A file named .ort is read as ONNX. By this suffix, ONNX Runtime would otherwise expect its own format, in which a
+    file may name other files."""
     manifest = json.loads((copied / MANIFEST).read_text())
     for graph in manifest["graphs"]:
         if graph["name"] == "reverse_0":

@@ -1,4 +1,4 @@
-"""Animated GIF, PNG and WebP through `caflow video`: frames, the time of each, and how often they are shown."""
+"""Animated GIF, PNG and WebP in `caflow video`: frames, their durations, transparency and the number of loops."""
 
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from caflow_runtime.video.animation import AnimationSource, is_animation
 from caflow_runtime.video.source import UnreadableVideo
 
 DURATIONS = [100, 30, 250, 40, 500]
-"""Of frames, in milliseconds."""
+"""Duration of each frame, in milliseconds."""
 NAMES = ["a.gif", "a.png", "a.webp"]
 
 
 def pictures(height: int = 16, width: int = 32, count: int = len(DURATIONS)) -> list[NDArray[np.uint8]]:
-    """Colours that drift, of few enough values that a palette holds them."""
+    """Return frames with moving colours, few enough for a palette."""
     ramp = np.add.outer(np.arange(height), np.arange(width))
     return [np.stack([(ramp + 7 * k) % 32 * 8, ramp % 4 * 60, np.full_like(ramp, 40 * k)], 2).astype(np.uint8)
             for k in range(count)]  # fmt: skip
@@ -33,7 +33,7 @@ def pictures(height: int = 16, width: int = 32, count: int = len(DURATIONS)) -> 
 
 @pytest.fixture(scope="module")
 def animations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same frames in three formats, shown three times in all."""
+    """Folder with the same frames in three formats, each of which plays three times."""
     folder = tmp_path_factory.mktemp("animations")
     first, *others = [PIL.Image.fromarray(picture) for picture in pictures()]
     for name, loop in (("a.gif", 2), ("a.png", 3), ("a.webp", 3)):
@@ -48,7 +48,7 @@ def video(source: object, output: object, bundle: Path, *options: object) -> Don
 
 
 def shown(path: Path) -> tuple[list[int], int, list[Any]]:
-    """Milliseconds of each frame, its loop count as the file has it, and the pictures, by Pillow."""
+    """Return the duration of each frame in milliseconds, the loop count of the file, and the frames, by Pillow."""
     durations, images = [], []
     with PIL.Image.open(path) as file:
         for number in range(file.n_frames):  # type: ignore[attr-defined]
@@ -73,12 +73,12 @@ def test_frames_and_their_times_are_read(animations: Path, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("output", ["out.gif", "out.png", "out.webp"])
 def test_times_and_loops_are_kept(animations: Path, uncalibrated: Path, tmp_path: Path, name: str, output: str) -> None:
-    """From each format to each; pictures are those of a lossless video, as far as a format holds them."""
+    """Each format is converted to each format. The frames are those of a lossless video, as far as a format allows."""
     done = video(animations / name, tmp_path / output, uncalibrated)
     assert (done.returncode, messages(done.stderr)) == (0, [])
     durations, loop, images = shown(tmp_path / output)
     assert durations == DURATIONS
-    assert loop == (2 if output == "out.gif" else 3)
+    assert loop == (2 if output == "out.gif" else 3)  # GIF counts repetitions, the others count plays
     assert video(animations / name, tmp_path / "out.mkv", uncalibrated, "--codec", "ffv1").returncode == 0
     wanted = pixels_of(tmp_path / "out.mkv", 64, 128)
     off = np.abs(np.subtract(images, wanted.astype(int))).mean()
@@ -99,7 +99,8 @@ def test_a_video_becomes_an_animation_and_back(uncalibrated: Path, tmp_path: Pat
 
 
 def test_a_gif_shows_no_frame_for_too_short(uncalibrated: Path, tmp_path: Path) -> None:
-    """Browsers would show it for a tenth of a second: frames that come too fast are left out, and that is said."""
+    """Browsers show very short frames of a GIF for a tenth of a second. So a GIF has at most 50 frames per second, and
+    a message reports how many are omitted."""
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=100:d=0.2", "-c:v", "ffv1", tmp_path / "fast.mkv")
     done = video(tmp_path / "fast.mkv", tmp_path / "out.gif", uncalibrated)
     assert done.returncode == 0
@@ -108,7 +109,7 @@ def test_a_gif_shows_no_frame_for_too_short(uncalibrated: Path, tmp_path: Path) 
 
 
 def test_a_stopped_animation_resumes(animations: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """Its segments are those of any job."""
+    """An animation consists of segments, like any job. A worker process that draws them writes the same file."""
     assert video(animations / "a.gif", tmp_path / "one.gif", uncalibrated, "--segment-frames", 2).returncode == 0
     done = video(animations / "a.gif", tmp_path / "two.gif", uncalibrated, "--segment-frames", 2, "--workers", 1)
     assert done.returncode == 0, done.stderr
@@ -128,7 +129,7 @@ def test_what_is_transparent_becomes_white_where_alpha_is_not_kept(tmp_path: Pat
 
 
 def disc_on_green() -> list[PIL.Image.Image]:
-    """A red disc that grows, opaque, on transparent pixels that are green."""
+    """Return frames of a growing, opaque, red disc. The transparent pixels around it are green."""
     images = []
     for radius in (4, 6, 7):
         alpha = np.zeros((16, 16), np.uint8)
@@ -139,7 +140,11 @@ def disc_on_green() -> list[PIL.Image.Image]:
 
 
 def rgba_of(path: Path) -> NDArray[np.uint8]:
-    """(frames, H, W, 4), by Pillow; PNG by FFmpeg, as Pillow squares the alpha of frames that add to the last one."""
+    """Return all frames, (frames, H, W, 4) uint8.
+
+    GIF and WebP are read with Pillow. PNG is read with FFmpeg, because Pillow squares the alpha of frames that are
+    blended with the last frame.
+    """
     if path.suffix == ".png":
         with av.open(str(path)) as container:
             return np.stack([frame.to_ndarray(format="rgba") for frame in container.decode(video=0)])
@@ -153,7 +158,7 @@ def rgba_of(path: Path) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A transparent animation in three formats."""
+    """Folder with a transparent animation in three formats."""
     folder = tmp_path_factory.mktemp("discs")
     first, *others = disc_on_green()
     for name in NAMES:
@@ -163,7 +168,7 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_transparency_is_kept(discs: Path, uncalibrated: Path, tmp_path: Path, name: str) -> None:
-    """As that of an image is, frame by frame: by pixels that are there or not in a GIF, and without a green fringe."""
+    """Each frame has the alpha that an image would have, and no green fringe. In a GIF, alpha is either 0 or 255."""
     output = tmp_path / name
     assert video(discs / name, output, uncalibrated).returncode == 0
     found = rgba_of(output)
@@ -190,7 +195,7 @@ def test_transparent_frames_are_drawn_alike_by_workers(discs: Path, uncalibrated
 
 
 def test_transparent_images_and_a_preview(discs: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """To numbered images and back; a video has no alpha, so it shows white."""
+    """Numbered images and previews keep transparency. A video has no alpha, so transparent pixels become white."""
     assert video(discs / "a.gif", tmp_path / "%d.png", uncalibrated).returncode == 0
     assert video(discs / "a.gif", tmp_path / "preview.png", uncalibrated, "--at", 0).returncode == 0
     first = read_image(tmp_path / "1.png")
@@ -206,7 +211,7 @@ def test_transparent_images_and_a_preview(discs: Path, uncalibrated: Path, tmp_p
 def test_a_damaged_animation_gives_what_it_has(animations: Path, tmp_path: Path, name: str) -> None:
     contents = (animations / name).read_bytes()
     (tmp_path / name).write_bytes(contents[: len(contents) * 2 // 3])
-    if name == "a.webp":  # whose reader wants all of it
+    if name == "a.webp":  # its decoder requires the whole file
         with pytest.raises(UnreadableVideo, match="is damaged at frame 1"):
             AnimationSource(tmp_path / name)
         return

@@ -1,4 +1,4 @@
-"""Whatever Hypothesis thinks of: a right image or a clear error, nothing else."""
+"""Random inputs from Hypothesis: each gives a correct image or a clear error."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -58,7 +58,7 @@ def test_any_array_is_an_image_or_refused(pipe: Pipeline, shape: tuple[int, ...]
 def test_a_manifest_with_a_byte_changed_is_refused_or_changes_no_result(
     uncalibrated: Path, pipe: Pipeline, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Read from a folder of links, so that nothing is copied."""
+    """The changed manifest is beside hard links to the other files, so that the bundle need not be copied."""
     text = bytearray((uncalibrated / MANIFEST).read_bytes())
     text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
     folder = tmp_path_factory.mktemp("changed")

@@ -1,4 +1,4 @@
-"""One table of layers, one test body: what every invertible layer must do, at more than one resolution."""
+"""Invertible layers: round trips, log-determinants and gradients of each layer of a table, at several resolutions."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ from caflow_training.dequantization import CentredPixels, LogitPixels
 
 CHANNELS, CONDITION_CHANNELS = 3, 2
 
-# name: (layer, condition shape as (channels, sides divided by), range of the input)
+# name: (layer, condition as (channels, divisor of the image's sides) or None, kind of input values)
 LAYERS: dict[str, tuple[Callable[[], Bijection], tuple[int, int] | None, str]] = {
     "ActNorm": (lambda: ActNorm(CHANNELS), None, "real"),
     "InvertibleConv1x1": (lambda: InvertibleConv1x1(CHANNELS), None, "real"),
@@ -124,7 +124,7 @@ def test_initialization_normalizes(layer_type: type[ActNorm | TransitionStep]) -
     z, _ = layer(x)
     torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(z.std((0, 2, 3))[:2], torch.ones(2), atol=1e-4, rtol=0)
-    assert torch.isfinite(z).all()  # the third channel is constant: centred, not blown up
+    assert torch.isfinite(z).all()  # the third channel is constant: it is centred, but not scaled up
     assert z[:, 2].abs().max() < 1e-5
 
 
@@ -135,7 +135,7 @@ def test_initialization_follows_the_layers_in_order() -> None:
     z, _ = chain(x)
     torch.testing.assert_close(z.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
     again, _ = chain(2 * x)
-    assert again.std() > 1.5  # initialised once, on request, not by every batch
+    assert again.std() > 1.5  # layers are initialized only on request, not by each batch
 
 
 def test_split_and_join_are_inverse() -> None:

@@ -1,4 +1,4 @@
-"""The bundle's format: read strictly, every way of being wrong its own exception."""
+"""The format of bundles: manifests are read strictly, and each kind of error has its own exception."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -36,18 +36,18 @@ SHAPES: dict[str, list[int | str]] = {
     "share": ["rows", "h", "w"],
 }
 PRODUCER_NAME = 2
-"""Field of an ONNX file that says nothing about what it computes."""
+"""Number of a field of ONNX files that does not affect the computation."""
 
 
 def field(number: int, contents: bytes) -> bytes:
-    """A field of a protocol buffer that holds a text or a message of less than 128 bytes."""
+    """Return a field of a protocol buffer that contains a string or a message of less than 128 bytes."""
     assert number < 16
     assert len(contents) < 128
     return bytes([number << 3 | 2, len(contents)]) + contents
 
 
 def a_bundle(folder: Path) -> Manifest:
-    """A bundle of one level whose graphs compute nothing; returns its manifest as JSON."""
+    """Write a bundle of one level whose graphs compute nothing, and return its manifest as JSON."""
     folder.mkdir(exist_ok=True)
     inputs = {
         "encode": [bundle.Port("condition", "uint8", ["images", "4*h", "4*w", 3])],
@@ -94,6 +94,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_what_is_no_bundle_is_told_apart(tmp_path: Path) -> None:
+    """A missing path, a checkpoint and a folder without a manifest have different messages."""
     no_bundle = r"nope: there is no such folder: .* the name of a built-in model: .*x4-photo, x4-real$"
     with pytest.raises(NoBundle, match=no_bundle):
         read_manifest(tmp_path / "nope")
@@ -172,18 +173,18 @@ def with_weights(folder: Path, contents: bytes | None) -> None:
 
 @dataclass(frozen=True)
 class Wrong:
-    """A bundle that every reader refuses."""
+    """Bundle that every reader must refuse."""
 
     make: Callable[[Path], None]
-    """Writes it to a folder that is not there yet."""
+    """Function that writes the bundle to a folder that does not exist yet."""
     errors: tuple[type[BundleError], ...]
-    """Any of these is right."""
+    """Exceptions of which one must be raised."""
     message: str = "."
-    """A regular expression; by default any message."""
+    """Regular expression for the message; the default matches every message."""
 
 
 def wrong_bundles() -> Iterator[Wrong]:
-    """All of them; the C++ reader is held against the same."""
+    """Yield all wrong bundles. The tests of the C++ reader use them too."""
     for change, error, message in WRONG_MANIFESTS:
         yield Wrong(partial(changed, change=change), (error,), message)
     for text in NO_MANIFESTS:

@@ -1,4 +1,4 @@
-"""A bundle is a checkpoint as well: the same weights, for a training to start from and for another export."""
+"""Bundles as checkpoints: their weights can be trained further and exported again."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ Stored = dict[str, Any]
 
 @pytest.fixture
 def folder(exported: ExportReport, tmp_path: Path) -> Path:
-    """A copy of a bundle, to damage."""
+    """Copy of a bundle that tests may damage."""
     return Path(shutil.copytree(exported.path, tmp_path / "copy.caflow"))
 
 
@@ -39,7 +39,7 @@ def test_a_bundle_holds_the_model_that_it_was_exported_from(exported: ExportRepo
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_weights_that_graphs_hold_are_not_stored_again(tmp_path: Path, dtype: type[np.floating[Any]]) -> None:
-    """Graphs cut weights along their input channels, and set them side by side."""
+    """Graphs contain weights in parts, cut along the input channels and joined with parts of other weights."""
     source = np.random.default_rng(0)
     first, second, unseen = (source.standard_normal((16, 24, 3, 3)).astype(dtype).astype(np.float32) for _ in range(3))
     side_by_side = [np.concatenate([weight[:, cut] for weight in (first, second)]) for cut in _CUTS]
@@ -59,6 +59,7 @@ _CUTS = (slice(10), slice(10, None))
 
 
 def test_it_can_be_exported_again(least_exported: Path, exported_half: ExportReport) -> None:
+    """Only a bundle in fp32 contains a checkpoint. The fixture `exported_half` was exported from such a bundle."""
     here = caflow_export(least_exported, "-o", least_exported, "--force")
     assert here.returncode == 2
     assert "is both the input and the output" in here.stderr
@@ -74,7 +75,7 @@ def _rename(stored: Stored) -> None:
 
 
 def _any(stored: Stored) -> Stored:
-    """A weight of some size."""
+    """Return the weight with the most values."""
     found: Stored = max(stored["weights"].values(), key=lambda weight: np.prod(weight["shape"]))
     return found
 

@@ -1,4 +1,4 @@
-"""Checkpoints and recipes: round trips, and what is refused."""
+"""Checkpoints and recipes: round trips, and errors for damaged or wrong files."""
 
 import os
 import pickle

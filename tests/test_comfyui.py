@@ -1,4 +1,4 @@
-"""The nodes of ComfyUI, loaded and called as it does; the application itself is on no package index."""
+"""The nodes for ComfyUI, loaded and called as ComfyUI does it. ComfyUI itself is on no package index."""
 
 import importlib.util
 import json
@@ -23,7 +23,7 @@ OPTIONS = {"samples": 3, "temperature": 0.7, "seed": 5}
 
 @pytest.fixture(scope="module")
 def nodes() -> ModuleType:
-    """The folder, imported as one of `custom_nodes`."""
+    """Module of the nodes, imported as ComfyUI imports a folder of `custom_nodes`."""
     spec = importlib.util.spec_from_file_location("caflow_nodes", FOLDER / "__init__.py")
     assert spec is not None
     assert spec.loader is not None
@@ -42,17 +42,17 @@ def files(photographs: Path, tmp_path: Path) -> list[Path]:
 
 
 def loaded(*paths: Path) -> torch.Tensor:
-    """As the node *Load Image* gives them."""
+    """Return images in the form of the node *Load Image*, (N, H, W, 3) float32 from 0 to 1."""
     return torch.stack([torch.from_numpy(read_image(path).rgb.astype(np.float32) / 255.0) for path in paths])
 
 
 def saved(images: torch.Tensor) -> NDArray[np.uint8]:
-    """As the node *Save Image* writes them."""
+    """Return images as the node *Save Image* writes them, (N, H, W, 3) uint8."""
     return np.clip(255.0 * images.numpy(), 0, 255).astype(np.uint8)
 
 
 def run(nodes: ModuleType, name: str, **inputs: Any) -> Any:
-    """A node by its name: every input that it says it takes is given, and every output comes."""
+    """Run a node with values for all inputs that it declares, and return its outputs, one for each declared output."""
     kind = nodes.NODE_CLASS_MAPPINGS[name]
     assert name in nodes.NODE_DISPLAY_NAME_MAPPINGS
     taken = kind.INPUT_TYPES()["required"]

@@ -1,4 +1,4 @@
-"""The `caflow` command, as people and programs use it."""
+"""The `caflow` command as people and programs use it."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from caflow_runtime.pipeline.pipeline import load
 
 @pytest.fixture
 def folder(tmp_path: Path, photographs: Path) -> Path:
-    """Small photographs of all kinds, one below, and two files that are no images."""
+    """Folder with small images of different kinds, one of them in a subfolder, a damaged image and a text file."""
     folder = tmp_path / "in"
     (folder / "below").mkdir(parents=True)
     picture = photograph(photographs, 0, 9, 12)
@@ -37,7 +37,8 @@ def folder(tmp_path: Path, photographs: Path) -> Path:
 
 
 def test_a_stop_says_how_far_it_came(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
-    """Of so many images that it cannot have done all when a busy machine delivers the signal."""
+    """Ctrl-C reports the number of finished images. There are so many images and samples that the command cannot be
+    finished before a busy machine delivers the signal."""
     count, given, out = 100, tmp_path / "many", tmp_path / "out"
     given.mkdir()
     for k in range(count):
@@ -52,10 +53,11 @@ def test_a_stop_says_how_far_it_came(uncalibrated: Path, folder: Path, tmp_path:
         rf"caflow: stopped after (\d+) of {count} images; run the same command again to resume", said.splitlines()[-1]
     )
     assert last is not None, said
-    assert len(list(out.glob("*.png"))) - int(last[1]) in (0, 1)  # it may come between an image and its line
+    assert len(list(out.glob("*.png"))) - int(last[1]) in (0, 1)  # the signal may arrive between an image and its line
 
 
 def test_a_folder_is_done_but_for_what_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
+    """The damaged image is reported, all others have results, and the exit code is 1."""
     out = tmp_path / "out"
     done = caflow("image", folder, "-o", out, "--bundle", uncalibrated, "-n", 2)
     assert done.returncode == 1
@@ -130,14 +132,14 @@ def test_a_file_that_is_given_twice_is_done_once(uncalibrated: Path, folder: Pat
     done = caflow("image", folder / "colour.png", colour, "-o", tmp_path / "one.png", *bundle)
     assert done.returncode == 0, done.stderr
     (folder / "cut.png").unlink()
-    (folder / "link.png").symlink_to("colour.png")  # of another name, so that it has a result of its own
+    (folder / "link.png").symlink_to("colour.png")  # another name, so it has its own result
     done = caflow("image", folder, folder / "*.png", "-o", tmp_path / "out", *bundle)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 6
 
 
 def test_what_is_reported_holds_of_the_file(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
-    """Grey, or lossy: the file is not what was drawn, so it is scored as it is."""
+    """A grey or lossy file differs from the drawn image. So the likelihood in the report is that of the file."""
     for source, name in (("grey.png", "grey.png"), ("colour.png", "lossy.jpg")):
         command = ["image", folder / source, "-o", tmp_path / name, "--bundle", uncalibrated, "-n", 2, "--json"]
         report = json.loads(caflow(*command).stdout)
@@ -153,7 +155,7 @@ def test_no_output_takes_another_ones_place(uncalibrated: Path, folder: Path) ->
     assert onto_itself.returncode == 2
     assert "is an input and would be overwritten; choose another -o, or a --suffix" in onto_itself.stderr
     assert (folder / "colour.png").read_bytes() == before
-    # Results below the folder are not taken for inputs the next time.
+    # Results in a subfolder of the input must not be inputs of the next run.
     (folder / "cut.png").unlink()
     for _ in range(2):
         again = caflow("image", folder, "-o", folder / "results", *bundle, "--force")
@@ -226,6 +228,7 @@ def test_outputs_that_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path
 
 
 def test_names_are_shown_as_they_are(uncalibrated: Path, tmp_path: Path) -> None:
+    """Square brackets in a path are not interpreted as markup."""
     odd = Path(shutil.copytree(uncalibrated, tmp_path / "x[bold]y[0]"))
     assert "x[bold]y[0]" in caflow("info", odd).stdout
 
@@ -281,7 +284,7 @@ def test_bench(uncalibrated: Path) -> None:
     assert [line["samples"] for line in lines] == [1, 4]
     assert ([line["kind"] for line in lines], best["kind"]) == (["latency"] * 2, "throughput")
     assert np.isclose(best["gflop_per_s"], best["images_per_s"] * lines[0]["operations"] / 1e9)
-    # Both speeds are measured, one after the other, so which of them is larger may be chance.
+    # Both speeds are measured, one after the other, so chance decides which one is larger.
     assert np.isclose(best["fraction_of_peak"], best["gflop_per_s"] / best["peak_gflop_per_s"])
     assert best["peak_gflop_per_s"] > 0
     assert best["gpu_memory"] is None
@@ -314,7 +317,7 @@ def test_doctor(uncalibrated: Path, tmp_path: Path) -> None:
 
 
 def test_doctor_finds_a_graph_that_computes_something_else(uncalibrated: Path, tmp_path: Path) -> None:
-    """The file is whole and its hash is right, so only the flow's own tests can notice it."""
+    """The file is complete and its hash is correct, so only the self-test of the flow can find the error."""
     copy = Path(shutil.copytree(uncalibrated, tmp_path / "sick.caflow"))
     proto = onnx.load(copy / "decode_0.onnx", load_external_data=False)
     (node,) = (node for node in proto.graph.node if "share" in node.output)

@@ -1,4 +1,4 @@
-"""Shell completion: of commands and options by click, of bundles and the names of built-in models by the commands."""
+"""Shell completion of commands and options, of bundles, and of the names of built-in models."""
 
 import os
 import shutil
@@ -16,13 +16,13 @@ PROGRAMS = Path(sys.executable).parent
 
 
 def completed(*words: str) -> list[CompletionItem]:
-    """What the last word may become."""
+    """Return the completions of the last word."""
     return ShellComplete(main, {}, "caflow", "_CAFLOW_COMPLETE").get_completions([*words[:-1]], words[-1])
 
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uncalibrated: Path) -> None:
-    """A folder to work in: a bundle in it, another one below it, and a folder that is none."""
+    """Working directory with a bundle, another bundle in a subfolder, and a folder that is not a bundle."""
     (tmp_path / "runs" / "none.caflow").mkdir(parents=True)
     for name in ("x4-own.caflow", "runs/tiny.caflow"):
         (tmp_path / name).symlink_to(uncalibrated)
@@ -53,7 +53,7 @@ def test_files_to_work_on_are_completed_by_the_shell() -> None:
 
 
 @pytest.mark.usefixtures("runs")
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 def test_bash_completes_what_the_documentation_says() -> None:
     script = (
         'eval "$(_CAFLOW_COMPLETE=bash_source caflow)"; COMP_WORDS=(caflow info x4-p); COMP_CWORD=2; '

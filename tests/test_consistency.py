@@ -1,4 +1,4 @@
-"""Degrading a result as in training, and making one match its condition."""
+"""Consistency: degrading a result as in training, and changing a result so that it matches its condition."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def test_the_truth_is_consistent_with_its_condition(photographs: Path) -> None:
     ):
         numbers = model(task.task, task.scale, **settings)
         condition = task.degrade(target, rng)
-        # PyTorch reduces bytes with rounding in between: one grey level here and there.
+        # PyTorch rounds intermediate values when it reduces uint8, so that some values differ by one grey level.
         assert consistency(numbers, target, condition) >= (50 if task.scale > 1 else EXACT)
         assert consistency(numbers, np.roll(target, 5, 0), condition) < 30
 
@@ -64,7 +64,7 @@ def test_a_task_without_a_known_degradation_is_refused() -> None:
 
 
 def test_clipped_text_is_matched_as_well() -> None:
-    """Black on white clips at both ends: there the first steps take little of the difference."""
+    """Black text on white is clipped at both ends of the range, where the first steps change little."""
     numbers = model("super-resolution", 4, down_filter="bicubic")
     target = np.full((96, 192, 3), 255, np.uint8)
     cv2.putText(target, "Text", (5, 80), cv2.FONT_HERSHEY_SIMPLEX, 2.5, (0, 0, 0), 6, cv2.LINE_AA)

@@ -1,4 +1,4 @@
-"""The C++ runtime: built by CMake, its own tests, equal results to Python's, and applications outside the tree."""
+"""The C++ runtime: its own tests, results equal to Python's, builds, and applications outside the source tree."""
 
 import re
 import shutil
@@ -40,12 +40,12 @@ from caflow_deploy import load
 from caflow_runtime.pipeline.pipeline import Pipeline
 
 EQUAL_BYTES = 0.9999
-"""Of an image at least; the others are within 1."""
+"""Smallest fraction of equal bytes in an image. The other bytes may differ by 1."""
 LIKELIHOOD = 1e-6
-"""Relative, with the same ONNX Runtime."""
+"""Relative tolerance with the same ONNX Runtime."""
 
 SCORED_APART = 1e-5
-"""The same of images that ran with others, and whose levels' parts nearly cancel."""
+"""Relative tolerance for images that ran in different batches, and whose levels nearly cancel each other."""
 LIKELIHOOD_ACROSS_VERSIONS = 1e-5
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
@@ -66,7 +66,7 @@ def model(built_cpp: Path) -> Iterator[CModel]:
 def check_equal(
     result: Result, image: NDArray[np.uint8], per_level: NDArray[np.float64], tolerance: float = LIKELIHOOD
 ) -> None:
-    """The same image, byte by byte, and the same likelihood."""
+    """Check that a result has this likelihood and this image, in which a few bytes may differ by 1."""
     assert result.rgb is not None
     assert result.rgb.shape == image.shape
     difference = np.abs(result.rgb.astype(int) - image)
@@ -77,7 +77,7 @@ def check_equal(
 
 
 def test_its_own_tests_pass(built_cpp: Path) -> None:
-    run("ctest", "--output-on-failure", "-LE", "long|fakes", cwd=built_cpp)  # the fakes' are in test_cpp_engines.py
+    run("ctest", "--output-on-failure", "-LE", "long|fakes", cwd=built_cpp)  # test_cpp_engines.py runs those on fakes
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_tiles_are_pythons(built_cpp: Path, photographs: Path, budget: int, over
 
 @pytest.mark.parametrize("rank", ["likelihood", "consistency"])
 def test_consistent_results_are_pythons(model: CModel, pipe: Pipeline, photographs: Path, rank: Any) -> None:
-    """The images, but for a byte here and there, and the likelihood that Python gives these images."""
+    """Images may differ in a few bytes. So the likelihood is compared with Python's score of the C++ image."""
     conditions = [photograph(photographs, number, height, 30) for number, height in ((2, 20), (4, 17))]
     ours = {"rank": CONSISTENCY if rank == "consistency" else LIKELIHOOD_RANK, "consistent": 1}
     best = pipe.best_of(conditions, n=3, rank=rank, consistent=True)
@@ -220,7 +220,7 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
 @pytest.mark.usefixtures("onnxruntime_cuda")
 @pytest.mark.parametrize("backend", ["cuda", "tensorrt-provider"])
 def test_gpus_give_what_pythons_cpu_gives(built_cpp: Path, pipe: Pipeline, photographs: Path, backend: str) -> None:
-    """With the library of onnxruntime-gpu. Engines are in test_cpp_engines.py."""
+    """Requires the library of onnxruntime-gpu. Engines are tested in test_cpp_engines.py."""
     check_provider(backend)
     condition = photograph(photographs, 7, 24, 32)
     best = pipe.best_of(condition, n=3)
@@ -301,18 +301,18 @@ endforeach()
 
 
 def usage(header: str, prefix: str) -> str:
-    """The example on top of a header."""
+    """Return the example in the first comment of a header."""
     text = (SOURCE / "include" / "caflow" / header).read_text()
     return "\n".join(line.removeprefix(prefix) for line in text.splitlines() if line.startswith(f"{prefix}    "))
 
 
 def documented_programs(page: Path) -> list[str]:
-    """The C++ programs of a page."""
+    """Return the C++ programs of a page of the documentation."""
     return re.findall(r"^```cpp\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def check_application(folder: Path, find: str, *options: str) -> None:
-    """Builds and runs programs outside the tree: the examples of the headers and of the documentation."""
+    """Build and run programs outside the source tree: the examples of the headers and of the documentation."""
     folder.mkdir()
     (folder / "in_c.c").write_text(C_MAIN.format(example=usage("caflow.h", " *")))
     (folder / "in_cpp.cpp").write_text(CPP_MAIN.format(example=usage("caflow.hpp", "//")))
@@ -358,6 +358,7 @@ def test_an_application_holds_the_source(tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_another_version_of_onnx_runtime_agrees(cpp_test_data: Path, pipe: Pipeline, photographs: Path) -> None:
+    """The build uses the ONNX Runtime of the system, not that of the Python package."""
     folder = build(
         BUILD.with_name("cpp-system"),
         cpp_test_data,

@@ -1,4 +1,4 @@
-"""The C++ runtime with TensorRT: compiled with its headers, its refusals, and engines at work on a GPU."""
+"""The C++ runtime with TensorRT: the error without a GPU, tests on fakes, and engines on a GPU."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +13,10 @@ from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
-WITHOUT = "built without TensorRT: no CUDA toolkit, or no headers (set TENSORRT_ROOT)"
+WITHOUT = "the C++ runtime was built without TensorRT: no CUDA toolkit, or no headers (set TENSORRT_ROOT)"
 
 
-@pytest.mark.skipif(first_gpu() is not None, reason="there is a GPU")
+@pytest.mark.skipif(first_gpu() is not None, reason="tests the error without a GPU, but there is a GPU")
 def test_engines_want_a_gpu(built_cpp: Path) -> None:
     if headers_of_tensorrt() is None:
         pytest.skip(WITHOUT)
@@ -28,10 +28,10 @@ def test_engines_want_a_gpu(built_cpp: Path) -> None:
 
 
 def test_the_gpu_code_works_on_fakes(built_cpp: Path) -> None:
-    """Whole models on fakes of CUDA and TensorRT, which check how they are used.
+    """Whole models run on fakes of CUDA and TensorRT, which check that the libraries are used correctly.
 
-    The fakes cannot show accuracy, speed, real concurrency, and what the real libraries do beside their documentation:
-    see `runtime/cpp/tests/fakes/README.md`.
+    The fakes cannot show accuracy, speed, real concurrency, or undocumented behaviour of the real libraries: see
+    `runtime/cpp/tests/fakes/README.md`.
     """
     if headers_of_tensorrt() is None:
         pytest.skip(WITHOUT)
@@ -40,9 +40,9 @@ def test_the_gpu_code_works_on_fakes(built_cpp: Path) -> None:
 
 @pytest.mark.full
 def test_each_call_of_the_gpu_code_may_fail(built_cpp: Path) -> None:
-    """Every call fails once: the result is right, or it is a clear error, and everything is freed.
+    """Every call fails once. The result must be correct, or a clear error, and everything must be freed.
 
-    The fakes fail at the call itself; a real GPU may report a failure later.
+    With the fakes, the failing call itself returns the error. A real GPU may report an error at a later call.
     """
     if headers_of_tensorrt() is None:
         pytest.skip(WITHOUT)
@@ -50,7 +50,10 @@ def test_each_call_of_the_gpu_code_may_fail(built_cpp: Path) -> None:
 
 
 def with_engines_of_the_headers(bundle: Path, folder: Path) -> Path:
-    """A copy with engines for the GPU here; skips where the C++ runtime was built for another flavor of them."""
+    """Return a copy of a bundle with engines for the local GPU.
+
+    Skip the test if the C++ runtime was built for another flavor of engines.
+    """
     headers = headers_of_tensorrt()
     if headers is None:
         pytest.skip(WITHOUT)
@@ -58,7 +61,7 @@ def with_engines_of_the_headers(bundle: Path, folder: Path) -> Path:
     assert found.engines is not None
     is_rtx = "TRT_MAJOR_RTX" in (headers / "NvInferVersion.h").read_text()
     if is_rtx != (found.engines.flavor == "rtx"):
-        pytest.skip(f"the headers are not those of the engines, {found.folder.name}: set TENSORRT_ROOT")
+        pytest.skip(f"TensorRT's headers do not match the engines {found.folder.name}: set TENSORRT_ROOT")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The examples of the C++ runtime, on every backend."""
+"""The example programs of the C++ runtime, on every backend."""
 
 import json
 from collections.abc import Iterator
@@ -87,7 +87,7 @@ def test_images_scores_and_videos_are_pythons(
     assert len(frames) == 5
     for frame in frames:
         assert frame.shape == (4 * SIDES[0], 4 * SIDES[1], 3)
-        assert np.abs(frame.astype(int) - large).mean() < 6  # MJPEG, twice
+        assert np.abs(frame.astype(int) - large).mean() < 6  # the input and the output are compressed as MJPEG
 
 
 @pytest.mark.parametrize("arguments", [["-1"], ["abc"], ["2.5"], ["3", "warm"]])

@@ -1,4 +1,4 @@
-"""Verdicts of the C++ runtime are Python's: typicality, ranks by it, rejection, and which calibrations are refused."""
+"""Verdicts of the C++ runtime, equal to Python's: typicality, ranking, rejection, and errors of calibrations."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.rows.draw import Reject
 
 SAME = 1e-3
-"""Typicalities differ by less: they are ranks, and likelihoods agree to a millionth of their parts."""
+"""Tolerance of typicalities. They are ranks of values that are derived from likelihoods, which agree to about 1e-6."""
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
 
@@ -61,7 +61,7 @@ def model(library: Path, calibrated: Path) -> Iterator[CModel]:
 
 @pytest.fixture(scope="module")
 def without_grey(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle, with a calibration that knows no grey images and no large ones."""
+    """Copy of the bundle whose calibration covers neither grey nor large images."""
     folder = Path(shutil.copytree(calibrated, tmp_path_factory.mktemp("without-grey") / "model.caflow"))
     found = read_calibration(folder)
     assert found is not None
@@ -79,7 +79,7 @@ def without_grey(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def pairs(photographs: Path) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
-    """Targets and conditions: photographs, a grey one, a blurred one, noise, and one that is larger."""
+    """Return targets and conditions: photographs (one grey, one blurred), an image of noise, a larger photograph."""
     targets = [photograph(photographs, number, 32, 48) for number in (1, 3, 8, 5)]
     targets[1] = np.repeat(cv2.cvtColor(targets[1], cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
     targets[2] = cv2.GaussianBlur(targets[2], (0, 0), 2).astype(np.uint8)
@@ -90,7 +90,12 @@ def pairs(photographs: Path) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.u
 
 
 def check_typicality(result: Result, value: float, typical: Typicality) -> None:
-    """`value`: of the result; `typical`: Python's of the same image."""
+    """Compare a result with Python's.
+
+    Arguments:
+        value: typicality in the result.
+        typical: Python's typicality of the same image.
+    """
     assert value == pytest.approx(float(typical.value), abs=SAME, nan_ok=True)
     if result.level_residuals is None:
         assert np.isnan(typical.residuals).all()
@@ -380,14 +385,14 @@ def test_wrong_calibrations_are_refused_as_python_refuses_them(
 
 
 def shortest(text: str) -> float | int:
-    """A number as other programs write it: 1 instead of 1.0."""
+    """Return a number as other programs may write it: 1 instead of 1.0."""
     number = float(text)
     is_whole = number.is_integer() and 0 < abs(number) < 2**53
     return int(number) if is_whole else number
 
 
 def test_how_numbers_are_written_does_not_matter(library: Path, calibrated: Path, tmp_path: Path) -> None:
-    """As Python's reader: the seal is of what the file says."""
+    """The seal of a calibration is a hash of its values, not of its text, in both readers."""
     bundle = Path(shutil.copytree(calibrated, tmp_path / "model.caflow"))
     found = read_calibration(bundle)
     assert found is not None

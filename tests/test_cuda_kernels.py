@@ -1,8 +1,8 @@
-"""Kernels for GPUs, without one: compiled for them, and their sources run by the host.
+"""GPU kernels, tested without a GPU: they are compiled for GPUs, and their sources run on the CPU.
 
-The host is no GPU, whose logarithms and cosines may differ by one float32 step. It runs one thread after the other, so
-these tests cannot show threads that get in each other's way, nor how fast anything is. Writes outside of an array are
-noticed close to its ends only.
+Logarithms and cosines of a GPU may differ from the CPU's by one float32 step. Here, the threads of a kernel run one
+after the other, so these tests can show neither race conditions nor speed. Writes outside an array are found only close
+to its ends.
 """
 
 import ctypes
@@ -44,7 +44,7 @@ extern "C" void run_find_not_finite(unsigned grid, unsigned block, const float* 
 """
 BLOCKS = (1, 32, 96, 256, 1024)
 GUARD = 64
-"""Values on both sides of an array that nobody may write."""
+"""Number of values on both sides of an array that must not be written."""
 NOISE = [
     LevelNoise((5, 6, 12), 1, [Place(3, 5, 7, 9, (0, 4)), Place(1, 0, 7, 9, (2,))], (0.8, 0.5, 0.3), 7, 11),
     LevelNoise((1,), 0, [Place(0, 0, 1, 1, (0,))], (1.0,), 0, 0),
@@ -52,18 +52,18 @@ NOISE = [
     LevelNoise((4, 2), 7, [Place(70_000, 1000, 16, 1, (LARGEST_WORD,))], (0.7, 1.3), LARGEST_WORD, LARGEST_WORD),
     LevelNoise((8, 7), 3, [Place(LARGEST_WORD - 1, LARGEST_WORD - 2, 2, 3, (4_000_000_000, 0))], (1e-30, 1e30), 5, 6),
 ]
-"""Counts of channels around multiples of four, sizes around those of a block, and the largest words."""
+"""Levels with numbers of channels around multiples of four, sizes around those of blocks, and the largest words."""
 
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The sources as a library of the host."""
+    """The kernels, compiled as a library for the CPU."""
     if shutil.which("c++") is None:
-        pytest.skip("no C++ compiler")
+        pytest.skip("no C++ compiler is installed")
     folder, sources = tmp_path_factory.mktemp("kernels"), files("caflow_runtime.backends")
     (folder / "host.cpp").write_text(HOST)
     named = [f'-D{name.upper()}="{sources.joinpath(name + ".cu")}"' for name in ("noise", "finite")]
-    # Bit for bit: no product and sum in one rounding.
+    # Fused multiply-add is disabled, because results must be equal bit for bit.
     options = ["-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
     subprocess.run(["c++", *options, *named, folder / "host.cpp", "-o", folder / "host.so"], check=True)
     return ctypes.CDLL(str(folder / "host.so"))
@@ -74,7 +74,7 @@ def pointer(array: NDArray[Any]) -> ctypes.c_void_p:
 
 
 def draw_by_kernel(kernels: Any, z: LevelNoise, block: int, extra: int) -> NDArray[np.float32]:
-    """What the kernel draws, with so many more blocks than it needs."""
+    """Return the noise that the kernel draws. `extra` is the number of blocks beyond those that it requires."""
     places = np.array([(p.top, p.left, sample) for p in z.places for sample in p.samples], np.uint32)
     shape = (len(places), sum(z.channels), z.places[0].height, z.places[0].width)
     guarded, first = np.full(int(np.prod(shape)) + 2 * GUARD, np.nan, np.float32), 0
@@ -105,7 +105,7 @@ def test_the_source_finds_the_rows_that_numpy_finds(
 ) -> None:
     rng = np.random.default_rng(rows * row_size)
     values = rng.standard_normal((rows, row_size), np.float32)
-    values.flat[:: max(1, row_size // 2)] = np.finfo(np.float32).max  # and the smallest ones, all of which are finite
+    values.flat[:: max(1, row_size // 2)] = np.finfo(np.float32).max  # extreme values, which are finite
     values.flat[1 :: max(1, row_size // 2)] = -np.finfo(np.float32).smallest_subnormal
     for bad in (np.inf, -np.inf, np.nan):
         for places in ([], [0], [values.size - 1], [row_size - 1], rng.integers(values.size, size=2)):

@@ -1,4 +1,4 @@
-"""Nodes that ONNX Runtime's CUDA provider leaves to the CPU are counted at export, by its list of kernels."""
+"""Count of the nodes that ONNX Runtime's CUDA provider runs on the CPU, which the exporter reports."""
 
 from collections import Counter
 
@@ -30,7 +30,7 @@ def count(opset: int, text: str) -> Counter[str]:
         (18, "int64[n] x) => (int64[n] y) { y = Clip(x) }", {}),
         (18, "int32[n] x) => (int32[n] y) { y = Clip(x) }", {"Clip": 1}),
         (20, "bool[n] c, float[n] x) => (float[n] y) { y = Where(c, x, x) }", {}),
-        # What follows from shapes and constants alone is on the CPU anyway.
+        # Nodes that depend only on shapes and constants run on the CPU anyway, so they are not counted.
         (20, "float[n] x) => (float[a] y) { s = Shape(x) y = ConstantOfShape(s) }", {}),
     ],
 )
@@ -47,6 +47,7 @@ def test_the_list_names_operators_that_exist() -> None:
 
 
 def test_our_graphs_leave_their_arctangents_alone(exported: ExportReport) -> None:
+    """Arctangents are the only nodes of exported graphs that run on the CPU."""
     assert set(exported.on_cpu) == {"Atan"}
     assert exported.on_cpu["Atan"] == sum(
         node.op_type == "Atan"

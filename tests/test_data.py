@@ -1,4 +1,4 @@
-"""Folders of photographs to batches."""
+"""Training data: usable photographs, their split into two parts, and batches of crops."""
 
 import re
 import shutil
@@ -88,7 +88,7 @@ def test_a_folder_with_none_left_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_photograph_that_claims_too_many_pixels_is_not_decoded(photographs: Path, tmp_path: Path) -> None:
-    """It is skipped, with its size and the recipe's key, which raises the limit."""
+    """It is skipped. The reason names its size, and the key of the recipe that raises the limit."""
     shutil.copy(photographs / "casa-mila.jpg", tmp_path)
     header = struct.pack(">IIBBBBB", 32_000, 32_000, 1, 0, 0, 0, 0)
     (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk_of(b"IHDR", header) + chunk_of(b"IDAT", b""))
@@ -150,7 +150,7 @@ def test_of_several_places_the_richest_is_taken(photographs: Path) -> None:
 
 
 def test_making_batches_starts_no_threads_but_its_own(photographs: Path) -> None:
-    """A second team of OpenMP's threads would make every training step twice as long."""
+    """Only the prefetching thread is new. More OpenMP threads would double the time of each training step."""
     code = (
         "import sys; from pathlib import Path; import cv2, torch; "
         "from caflow_training.data import TRAINING_STREAM, Crops, find_photographs; "

@@ -1,4 +1,4 @@
-"""Degraded conditions of training: the same again for the same seed, step and row, and what each degradation does."""
+"""Degraded conditions in training: reproducible for a seed, step and row, and with the effects of each degradation."""
 
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,10 @@ def test_clean_crops_are_those_of_the_task(photographs: Path) -> None:
 
 
 def test_conditions_lie_where_their_targets_do(photographs: Path) -> None:
-    """With the task's own filter and nothing else, a condition that is cut from a reduced window equals the reduced
-    target, but at its border, where the window shows what lies beyond."""
+    """With only the task's own filter, a condition that is cut from a reduced window equals the reduced target.
+
+    They differ at the border, where the filter sees pixels of the window that are outside the target.
+    """
     batch = crops(photographs, clean_share=0.0).batch(0, range(16))
     for target, condition in zip(batch.targets.numpy(), batch.conditions.numpy(), strict=True):
         expected = SuperResolution().degrade(target.transpose(1, 2, 0), np.random.default_rng(0))

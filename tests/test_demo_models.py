@@ -1,4 +1,4 @@
-"""The small models of the other tasks, trained for minutes: they export, and have learnt what their task is about."""
+"""The small demo models for colorization and inpainting, trained for minutes: they have learned their tasks."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.full
 
 @pytest.fixture(scope="module")
 def targets(photographs: Path) -> NDArray[np.uint8]:
-    """(N, 64, 64, 3): photographs, reduced."""
+    """Reduced photographs, (13, 64, 64, 3)."""
     large = [photograph(photographs, number, 4 * SIDE, 4 * SIDE) for number in range(13)]
     return np.stack([cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in large]).astype(np.uint8)
 

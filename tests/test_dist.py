@@ -1,4 +1,4 @@
-"""What is published: the sdist and the wheel that it builds, and the Pythons that they install on."""
+"""The published sdist and wheel: their contents, and the Python versions on which they can be installed."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.full
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """An sdist, and the wheel that `python -m build` makes of the sdist alone."""
+    """Sdist, and the wheel that `python -m build` builds from this sdist."""
     folder = tmp_path_factory.mktemp("dist")
     subprocess.run([sys.executable, "-m", "build", "--outdir", folder, ROOT], check=True, capture_output=True)
     (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
@@ -42,7 +42,7 @@ def metadata_of(wheel: Path) -> Message:
 
 
 def files_of(folder: Path) -> set[str]:
-    """What git has of a folder, which is what is to be published of it."""
+    """Return the files of a folder that git tracks. Only they may be published."""
     listed = subprocess.run(["git", "ls-files"], cwd=folder, capture_output=True, text=True, check=True)
     return set(listed.stdout.splitlines())
 
@@ -55,7 +55,7 @@ def test_pypi_takes_both(built: tuple[Path, Path]) -> None:
 
 
 def test_the_wheel_holds_the_packages_and_the_model(built: tuple[Path, Path]) -> None:
-    """Each file of the packages, and nothing else, so that nothing untracked is published."""
+    """It contains all files of the packages and the models, and nothing else, so no untracked file is published."""
     sdist, wheel = built
     expected = {f"{name}/{file}" for name, folder in PACKAGES.items() for file in files_of(folder)}
     expected |= {
@@ -76,7 +76,7 @@ def test_the_wheel_holds_the_packages_and_the_model(built: tuple[Path, Path]) ->
 
 @pytest.mark.parametrize("version", UNTESTED)
 def test_other_pythons_have_all_dependencies(built: tuple[Path, Path], tmp_path: Path, version: str) -> None:
-    """As wheels: nothing is installed, so nothing runs."""
+    """All dependencies have wheels for these versions. Nothing is installed, so nothing is run."""
     pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--target", tmp_path / "nowhere"]
     done = in_a_process([*pip, "--python-version", version, "--only-binary", ":all:", f"{built[1]}[cpu,video]"])
     assert done.returncode == 0, done.stderr

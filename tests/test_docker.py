@@ -1,4 +1,4 @@
-"""The Dockerfiles name what is there. Nothing here builds them."""
+"""The Dockerfiles: the files, extras and commands that they name exist. No image is built."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""Drift: PSI and KS of a window against formulas on the samples themselves, and what chance makes of them."""
+"""Drift: PSI and KS of a window against formulas on all values, and their size by chance."""
 
 import math
 
@@ -18,7 +18,7 @@ IMAGES = 5000
 
 
 def reference_of(total: NDArray[np.float64]) -> Reference:
-    """Learnt from images whose bits per dimension, of two levels, sum to these."""
+    """Learn a reference from images of two levels, whose bits per dimension have these totals."""
     generator = np.random.default_rng(1)
     given = generator.uniform(3, 16, (len(total), 4))
     return learn(None, np.stack([0.75 * total, 0.25 * total], 1), given, np.arange(len(total)) % 5, levels=2)
@@ -45,7 +45,7 @@ def test_psi_and_ks_are_those_of_the_samples(
     counts = np.histogram(values, edges)[0] + HALF_A_COUNT
     p, q = counts / counts.sum(), 0.1
     assert drift.psi == pytest.approx(np.sum((p - q) * np.log(p / q)), rel=0.01, abs=1e-3)
-    # The calibration keeps 1001 quantiles of its values.
+    # The calibration stores 1001 quantiles instead of all values.
     assert drift.ks == pytest.approx(stats.ks_2samp(values, calibrated).statistic, abs=2e-3)
     of_reference = stats.ks_1samp(values, lambda x: rank(x, reference.main.bits_per_dim))
     assert drift.ks == pytest.approx(of_reference.statistic, abs=1e-12)
@@ -69,7 +69,7 @@ def test_only_the_last_values_count(reference: Reference, calibrated: NDArray[np
 
 
 def with_values(reference: Reference, values: NDArray[np.float64]) -> Reference:
-    """A reference that knows the quantiles of these values, whatever they are of."""
+    """Return a copy of the reference with the quantiles of these values, which are used as bits per dimension."""
 
     def quantiles(most: int) -> list[float]:
         known: list[float] = np.quantile(values, np.linspace(0, 1, min(most, len(values)))).tolist()
@@ -89,7 +89,10 @@ def with_values(reference: Reference, values: NDArray[np.float64]) -> Reference:
 
 
 def test_chance_is_not_taken_for_drift(reference: Reference) -> None:
-    """Averages and 1 in 100 as the docstring says them, of small windows and a small calibration, too."""
+    """Without drift, means and 99 % quantiles are those in the docstring of `drift.py`.
+
+    This includes small windows and a small calibration.
+    """
     generator = np.random.default_rng(4)
     for count, images in ((1000, 4000), (100, 4000), (200, 300)):
         windows = []
@@ -100,7 +103,7 @@ def test_chance_is_not_taken_for_drift(reference: Reference) -> None:
         assert np.mean([drift.psi for drift in windows]) == pytest.approx(windows[0].expected_psi, rel=0.15)
         assert np.mean([drift.ks for drift in windows]) == pytest.approx(windows[0].expected_ks, rel=0.15)
         for exceeded in ([d.psi > d.largest_psi for d in windows], [d.ks > d.largest_ks for d in windows]):
-            assert sum(exceeded) <= 6  # of 1.5 that are expected
+            assert sum(exceeded) <= 6  # 1.5 are expected
         assert sum(drift.is_worth_a_look for drift in windows) <= 6
 
 

@@ -1,8 +1,8 @@
-"""Engines at work, on a GPU where there is one, and on fakes of its libraries anywhere.
+"""TensorRT engines, on a GPU if there is one, and on fakes of CUDA and TensorRT on all machines.
 
-Fakes compute engines by ONNX Runtime on the CPU. They show that the right work is queued in the right order on the
-right memory. They cannot show what TensorRT computes, how fast, or what a real driver refuses.
-What needs neither, such as building engines for other GPUs, is in test_tensorrt.py.
+The fakes run engines with ONNX Runtime on the CPU. They show that the right work is queued in the right order on the
+right memory. They cannot show what TensorRT computes, how fast it is, or what a real driver refuses. Tests that require
+neither a GPU nor fakes, such as building engines for other GPUs, are in test_tensorrt.py.
 """
 
 import re
@@ -40,6 +40,7 @@ MAX_ROWS, MAX_SIZE = 8, (256, 256)
 
 
 def with_engines(bundle: Path, folder: Path) -> Path:
+    """Copy a bundle, build engines for the local GPU, and return the copy. Skip the test if TensorRT is unavailable."""
     shutil.copytree(bundle, folder)
     try:
         build_engines(folder, max_rows=MAX_ROWS, max_size=MAX_SIZE)
@@ -50,7 +51,7 @@ def with_engines(bundle: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module", params=[pytest.param("gpu", marks=pytest.mark.gpu), "fakes"], autouse=True)
 def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A real GPU, or a fake one of which nothing may be left in the end."""
+    """A real GPU or a fake one. All resources of the fake one must be freed when the tests end."""
     if request.param == "gpu":
         yield "gpu"
         return
@@ -61,7 +62,7 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def built(gpu: str, uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with engines for the GPU here."""
+    """Bundle with engines for the local GPU."""
     return with_engines(uncalibrated, tmp_path_factory.mktemp(gpu) / "model.caflow")
 
 
@@ -145,7 +146,7 @@ def test_halves(exported_half: ExportReport, photographs: Path, tmp_path: Path) 
 def test_from_device_memory_to_device_memory(engine: Pipeline, photographs: Path) -> None:
     conditions = np.stack([photograph(photographs, k, 8, 12) for k in range(2)])
     expected = engine.best_of(conditions, n=3)
-    device = CudaDevice()  # another library's
+    device = CudaDevice()  # stands for another library that owns the arrays
     for array in (device.upload(conditions), OnlyInterface(device.upload(conditions))):
         got = engine.run(array, n=3)
         np.testing.assert_array_equal(got.sample, expected.sample)
@@ -157,7 +158,7 @@ def test_from_device_memory_to_device_memory(engine: Pipeline, photographs: Path
 
 
 class OnlyInterface:
-    """An array with `__cuda_array_interface__` and no DLPack."""
+    """Array with `__cuda_array_interface__`, but without DLPack."""
 
     def __init__(self, array: DeviceArray) -> None:
         self.array = array

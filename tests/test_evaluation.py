@@ -1,4 +1,4 @@
-"""The measuring side of the benchmarks: what degrades conditions, and what judges results."""
+"""Measurements of the benchmarks: degradations of conditions, hard inputs, and metrics of results."""
 
 import hashlib
 from itertools import pairwise
@@ -31,7 +31,7 @@ def target(photographs: Path) -> Crop:
 
 @pytest.fixture(scope="module")
 def dists() -> Dists:
-    """Of random convolutions: what is asserted holds for any."""
+    """DISTS with random convolutions. The tested properties do not depend on the weights."""
     random = torch.Generator().manual_seed(0)
     widths = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
     layers = [
@@ -67,7 +67,10 @@ def test_degradations_are_as_strong_as_they_say(target: Crop) -> None:
 
 
 def test_coding_a_clip_is_the_same_every_time(target: Crop) -> None:
-    """x264's AVX-512 kernels are not: they read what happens to lie behind a small frame."""
+    """x264's AVX-512 code reads the memory behind a small frame, so it must not be used.
+
+    Random arrays change this memory between the runs.
+    """
     random = np.random.default_rng(0)
     coded = set()
     for _ in range(12):
@@ -152,8 +155,8 @@ def test_the_temperature_is_that_of_the_least_mean_lpips() -> None:
 
 @pytest.mark.parametrize("period", [2, 4])
 def test_a_lattice_is_measured_in_grey_levels(target: Crop, period: int) -> None:
-    """A pattern adds its own strength, wherever it begins; one of another period does not count."""
-    softened = target.target // 2 + 64  # so that no value is cut off
+    """A pattern adds its own strength, wherever it begins. A pattern with another period is not measured."""
+    softened = target.target // 2 + 64  # so that no value overflows
     before = lattice(softened)
     for begin in range(period):
         pattern = softened.copy()

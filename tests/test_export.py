@@ -1,4 +1,4 @@
-"""`caflow-export`: real graphs in a real ONNX Runtime, held against the model and the public implementation."""
+"""`caflow-export`: exported graphs in ONNX Runtime, compared with the model and the public implementation."""
 
 import os
 import shutil
@@ -111,8 +111,10 @@ def _size(size: int | str, sizes: dict[str, int]) -> int:
 
 @pytest.mark.full
 def test_weights_are_stored_once(reference: ExportReport) -> None:
-    """Sampling and likelihood graphs refer to the same bytes. Of the model itself little more than the 1×1 convolutions
-    is stored beside them, as graphs hold those with the ActNorms folded in."""
+    """Sampling and likelihood graphs refer to the same bytes.
+
+    The checkpoint adds little more than the 1×1 convolutions, because the graphs contain those combined with ActNorms.
+    """
     model = checkpoint.load(reference.path)
     parameters = sum(4 * parameter.numel() for parameter in model.parameters())
     mixing = sum(4 * layer.conv.weight.numel() for layer in model.modules() if isinstance(layer, TransitionStep))
@@ -132,11 +134,11 @@ def test_weights_are_stored_once(reference: ExportReport) -> None:
             if tensor.external_data
         }
     shared = places["decode_0"] & places["likelihood_0"]
-    assert len(shared) > 0.6 * len(places["decode_0"])  # all but W⁻¹ and W
+    assert len(shared) > 0.6 * len(places["decode_0"])  # the 1×1 convolutions differ: W⁻¹ and W
 
 
 class Prepare(nn.Module):
-    """A task's part of `encode`."""
+    """The task's preparation of a condition, which is part of the graph `encode`."""
 
     def __init__(self, task: Task) -> None:
         super().__init__()
@@ -153,7 +155,7 @@ def test_conditions_are_prepared_at_any_size(task: Task, tmp_path: Path) -> None
     sides = {2: Dim("h"), 3: Dim("w")}
     example = torch.rand(1, 3, 16, 24)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer's own deprecations
+        warnings.simplefilter("ignore")  # deprecation warnings of the tracer itself
         torch.onnx.export(
             Prepare(task), (example,), tmp_path / "g.onnx", input_names=["x"], output_names=["y"], dynamo=True,
             dynamic_shapes=(sides,), verbose=False, opset_version=20,
@@ -162,16 +164,16 @@ def test_conditions_are_prepared_at_any_size(task: Task, tmp_path: Path) -> None
     for height, width in ((16, 24), (48, 16), (64, 64), (7, 31)):
         condition = 255 * torch.rand(1, 3, height, width)
         prepared = run({"x": condition.numpy()})["y"]
-        assert np.abs(prepared - task.prepare(condition).numpy()).max() <= 1  # rounded: 0.5 may fall either way
+        assert np.abs(prepared - task.prepare(condition).numpy()).max() <= 1  # 0.5 may be rounded up or down
         assert (prepared != task.prepare(condition).numpy()).mean() < 1e-2
 
 
 def test_weights_that_halves_hold_are_stored_as_such(tmp_path: Path) -> None:
-    """Two weights of a product, one rounded to halves: the runtime sees float32, the file holds 2 bytes of each."""
+    """One of two weights is exact in float16. The file stores 2 bytes for each of its values; graphs use float32."""
     rng = np.random.default_rng(0)
     wide = rng.standard_normal((64, 64), np.float32)
     rounded = rng.standard_normal((64, 64), np.float32).astype(np.float16).astype(np.float32)
-    rounded[0, 0] = np.float16(6e-8)  # among the smallest halves
+    rounded[0, 0] = np.float16(6e-8)  # one of the smallest values of float16
     proto = onnx.parser.parse_model(
         '<ir_version: 10, opset_import: ["" : 20]> g (float[n, 64] x) => (float[n, 64] y)'
         "{ h = MatMul(x, rounded) y = MatMul(h, wide) }"
@@ -221,8 +223,8 @@ def test_half_networks_leave_the_state_in_float32(exported_half: ExportReport) -
     proto = onnx.load(exported_half.path / "decode_0.onnx")
     types = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
     convolutions = [types[node.input[1]] for node in proto.graph.node if node.op_type == "Conv"]
-    assert onnx.TensorProto.FLOAT16 in convolutions  # the networks
-    assert onnx.TensorProto.FLOAT in convolutions  # the mixings
+    assert onnx.TensorProto.FLOAT16 in convolutions  # convolutions of the networks
+    assert onnx.TensorProto.FLOAT in convolutions  # 1×1 convolutions of the flow
     inferred = onnx.shape_inference.infer_shapes(proto)
     value_types = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
     for node in proto.graph.node:
@@ -260,7 +262,7 @@ def test_force_replaces_bundles_and_nothing_else(least: Path, tmp_path: Path, le
 
 
 def test_a_failed_verification_leaves_no_bundle(least: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph that is off is found, named, and nothing is written."""
+    """A graph with a wrong output is found and named, and nothing is written."""
     true_graphs = verification.torch_graphs
 
     def wrong_graphs(*arguments: object) -> dict[str, scan.Graph]:
@@ -285,7 +287,7 @@ def test_tolerances_widen_with_the_type() -> None:
 
 
 def test_the_command(least: Path, least_exported: Path, tmp_path: Path) -> None:
-    """What it writes by default is `least_exported`."""
+    """The fixture `least_exported` is the bundle that the command writes by default."""
     assert read_manifest(least_exported).source.checkpoint_sha256 == sha256_of(least)
     again = caflow_export(least)
     assert again.returncode == 2

@@ -1,12 +1,12 @@
-"""What tests in this folder share. Nothing here or below imports PyTorch, training or the export.
+"""Fixtures for the tests in this folder, which import neither PyTorch nor the code for training and export.
 
-So these tests run where only the wheel is installed, with `[cpu,video]`: `make test-runtime`.
+So these tests also run if only the wheel with `[cpu,video]` is installed: `make test-runtime`.
 """
 
 from gpus import onnxruntime_cuda, pytest_collection_modifyitems
 from tiny import calibrated, photographs, pipe, uncalibrated
 
-__all__ = [  # fixtures, and a hook
+__all__ = [  # fixtures and a hook, which pytest finds here
     "calibrated",
     "onnxruntime_cuda",
     "photographs",

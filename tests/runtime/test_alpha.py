@@ -1,4 +1,4 @@
-"""Transparency: enlarged as sharply as colours, without a fringe of colours that nobody sees."""
+"""Transparency: alpha has sharp edges, and hidden colours cause no fringe."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SIDE = 32
 
 @pytest.fixture
 def disc(tmp_path: Path) -> Path:
-    """A red disc with a hard edge, on transparent pixels that are green."""
+    """Red disc with a hard edge. The transparent pixels around it are green."""
     alpha = np.zeros((SIDE, SIDE), np.uint8)
     cv2.circle(alpha, (SIDE // 2, SIDE // 2), SIDE // 3, 255, -1)
     rgb = np.where(alpha[..., None] > 0, RED, np.array([0, 255, 0], np.uint8)).astype(np.uint8)
@@ -31,13 +31,13 @@ def disc(tmp_path: Path) -> Path:
 
 
 def over(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], ground: int) -> NDArray[np.float64]:
-    """Composited on a ground of one grey."""
+    """Return the image composited on a uniform grey background, `ground`."""
     share = alpha[..., None] / 255
     return np.asarray(share * rgb + (1 - share) * ground)
 
 
 def farthest_from_a_mixture(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], ground: int) -> float:
-    """Grey levels by which a composited pixel is beyond what a mixture of red and the ground can be."""
+    """Return the largest distance, in grey levels, of composited pixels from the mixtures of red and the background."""
     found = over(rgb, alpha, ground)
     lowest, highest = np.minimum(RED, ground), np.maximum(RED, ground)
     return float(np.maximum(lowest - found, found - highest).max())
@@ -48,7 +48,7 @@ def farthest_from_a_mixture(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], gr
     [[], ["--scale", 2.5], ["--width", 20], pytest.param(["--scale", 6, "--keep-all"], marks=pytest.mark.full)],
 )
 def test_a_hard_edge_has_no_fringe(disc: Path, tmp_path: Path, options: list[object]) -> None:
-    """On black and on white, whatever the size, whether the model enlarges it or it is only reduced."""
+    """There is no fringe on black or white, whether the model enlarges the image or it is only reduced."""
     out = tmp_path / "out.png"
     done = caflow("image", disc, "-o", out, "-n", 1, *options)
     assert done.returncode == 0, done.stderr
@@ -58,7 +58,7 @@ def test_a_hard_edge_has_no_fringe(disc: Path, tmp_path: Path, options: list[obj
         assert farthest_from_a_mixture(found.rgb, found.alpha, ground) < 25
     assert found.alpha[: found.alpha.shape[0] // 16].max() == 0
     assert found.alpha[found.alpha.shape[0] // 2, found.alpha.shape[1] // 2] == 255
-    if not options:  # what the same looks like without the care
+    if not options:  # if the hidden green is used, there is a fringe
         raw = cv2.imread(str(disc), cv2.IMREAD_UNCHANGED)
         assert raw is not None
         green = enlarge_image(np.ascontiguousarray(raw[..., 2::-1]).astype(np.uint8), 4)
@@ -80,7 +80,7 @@ def test_edges_of_alpha_are_sharper_than_bicubic_ones(disc: Path) -> None:
 
 
 def test_what_is_opaque_or_transparent_stays_so(disc: Path, pipe: Pipeline) -> None:
-    """Only pixels that have others beside them change."""
+    """Only pixels next to pixels with another alpha may change."""
     alpha = read_image(disc).alpha
     assert alpha is not None
     drawn = draw_alpha(pipe, alpha, Draw(1, temperature=1.0))
@@ -92,7 +92,7 @@ def test_what_is_opaque_or_transparent_stays_so(disc: Path, pipe: Pipeline) -> N
 
 
 def test_hidden_colours_are_those_beside_them() -> None:
-    """Others stay, and a second time nothing changes."""
+    """Visible colours are unchanged, and a second call changes nothing."""
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (20, 30, 3), np.uint8)
     alpha = rng.choice(np.array([0, 1, 127, 128, 255], np.uint8), (20, 30), p=[0.5, 0.1, 0.1, 0.1, 0.2])
@@ -104,13 +104,13 @@ def test_hidden_colours_are_those_beside_them() -> None:
         near = rgb[tuple(seen[far <= far.min() * 1.05 + 1e-6].T)]
         assert (near == found[y, x]).all(1).any()
     np.testing.assert_array_equal(matted(found, alpha), found)
-    np.testing.assert_array_equal(matted(rgb, np.zeros_like(alpha)), rgb)  # there is nothing to continue
+    np.testing.assert_array_equal(matted(rgb, np.zeros_like(alpha)), rgb)  # without visible colours, nothing changes
     deep = rgb.astype(np.uint16) * 257
     np.testing.assert_array_equal(matted(deep, alpha), found * np.uint16(257))
 
 
 def test_a_verdict_about_a_transparent_file_is_that_of_the_file(disc: Path, calibrated: Path, tmp_path: Path) -> None:
-    """As `caflow score` and `filter` read it."""
+    """The report has the values that `caflow score` computes from the written file."""
     out = tmp_path / "out.png"
     bundle = ["--bundle", calibrated, "--json"]
     done = caflow("image", disc, "-o", out, "-n", 2, *bundle, "--judge", "image", "--min-typicality", 0.02)

@@ -1,4 +1,4 @@
-"""Backends: the one that was asked for, or an error that says what to install."""
+"""Backends: the requested backend is used, or an error says what to install."""
 
 import json
 import os
@@ -29,7 +29,7 @@ from caflow_runtime.pipeline.pipeline import OVERLAP, PIXEL_BUDGET, Pipeline, lo
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *packages: str, only: bool = False) -> None:
-    """Put packages in front of what pip finds; with `only`, find nothing else."""
+    """Make these packages appear as installed. With `only`, no other package appears as installed."""
     for package in packages:
         name = f"{package.replace('-', '_')}-1.31.0.dist-info"
         (folder / name).mkdir()
@@ -53,8 +53,8 @@ def test_no_onnx_runtime_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_cuda_is_never_the_cpu(uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither with the CPU's package, nor with one that says it is the GPU's and cannot use it."""
-    import_onnxruntime()  # which is not found below
+    """The backend cuda fails with the package for the CPU, and with a package for GPUs that cannot use CUDA."""
+    import_onnxruntime()  # import it before the package is hidden below
     with pytest.raises(BackendError, match=r"does not support CUDA: .* 'caflow-deploy\[gpu\]'"):
         load(uncalibrated, backend="cuda")
     install(tmp_path, monkeypatch, "onnxruntime-gpu", only=True)
@@ -63,7 +63,7 @@ def test_cuda_is_never_the_cpu(uncalibrated: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_bound_values_give_the_same(uncalibrated: Path, photographs: Path) -> None:
-    """The way of the GPU, values bound to a device's memory from graph to graph, with the CPU as the device."""
+    """Values stay bound to device memory between graphs, as on a GPU. Here the CPU is the device."""
     pipes = [
         Pipeline(Graphs(uncalibrated, backend), PIXEL_BUDGET, OVERLAP)
         for backend in (OnnxRuntimeCpu(), OnnxRuntimeBound("cpu"))
@@ -77,14 +77,14 @@ def test_bound_values_give_the_same(uncalibrated: Path, photographs: Path) -> No
 
 
 def test_threads_are_what_was_asked_for(uncalibrated: Path) -> None:
-    """In a process of its own: here, threads of other tests may end meanwhile."""
+    """Threads are counted in a new process, because in this one threads of other tests may end meanwhile."""
     code = (
         "import sys; from pathlib import Path; import numpy; from caflow_runtime.pipeline.pipeline import load; "
         "count = lambda: len(list(Path('/proc/self/task').iterdir())); before = count(); "
         "pipe = load(sys.argv[1], backend='cpu', threads=int(sys.argv[2])); "
         "pipe.best_of(numpy.zeros((4, 4, 3), 'u1'), n=2); print(count() - before)"
     )
-    for threads, more in ((1, 0), (3, 2 * 5)):  # two helpers for each of the five graphs of sampling
+    for threads, more in ((1, 0), (3, 2 * 5)):  # two more threads for each of the five graphs of sampling
         command = [sys.executable, "-c", code, str(uncalibrated), str(threads)]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{more}\n"
 
@@ -146,9 +146,9 @@ def test_openvino_that_is_not_installed_names_the_extra(uncalibrated: Path, monk
         load(uncalibrated, backend="openvino")
 
 
-@pytest.mark.skipif(resident_memory() is None, reason="this system does not say how much memory a process has")
+@pytest.mark.skipif(resident_memory() is None, reason="this system does not report the memory of a process")
 def test_where_memory_ran_out_none_is_kept_for_later_runs(uncalibrated: Path) -> None:
-    """The arena of ONNX Runtime would keep what the largest run took, and the arrays of smaller ones find no room."""
+    """By default, ONNX Runtime's arena keeps the memory of the largest run. Later arrays may then find no memory."""
     graphs, held = Graphs(uncalibrated, OnnxRuntimeCpu(threads=1)), []
     for is_scarce in (False, True):
         if is_scarce:
@@ -173,7 +173,7 @@ def test_cuda_gives_what_the_cpu_gives(uncalibrated: Path, photographs: Path) ->
 
 
 def test_onnx_runtime_reports_nothing(uncalibrated: Path, tmp_path: Path) -> None:
-    """It would keep what it has to send in these folders."""
+    """ONNX Runtime would store its telemetry in these folders before sending it."""
     places = {name: str(tmp_path / name) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
     for place in places.values():
         Path(place).mkdir()

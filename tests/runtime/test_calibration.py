@@ -1,4 +1,4 @@
-"""Typicality: a stated share of images like those of calibration is rejected, and what is spoilt is told from them."""
+"""Typicality: a stated fraction of usual images is rejected, and spoilt images are recognized."""
 
 import shutil
 from dataclasses import replace
@@ -39,14 +39,14 @@ def built_in() -> Pipeline:
 
 
 def drawn_bits(count: int, rng: np.random.Generator) -> tuple[Any, Any]:
-    """Bits per dimension of two levels that depend on the covariates, their spread too, and the covariates."""
+    """Return random bits per dimension of two levels, and covariates on which their mean and spread depend."""
     given = np.column_stack([rng.uniform(0.1, 6, (count, 3)), rng.choice([12.0, 14.0, 16.0], count)])
     noise = rng.standard_t(5, (count, 2)) @ np.array([[1.0, 0.6], [0.0, 0.8]])
     return given[:, :1] * [0.5, -0.2] + 1 + noise * np.exp(0.3 * given[:, :1] - 0.2 * given[:, 3:]), given
 
 
 def from_uniform(values: Any) -> float:
-    """The largest difference between the distribution of values and the uniform one: Kolmogorov and Smirnov's."""
+    """Return the Kolmogorov–Smirnov distance of values from the uniform distribution on 0…1."""
     return float(np.abs(np.sort(values) - (np.arange(len(values)) + 0.5) / len(values)).max())
 
 
@@ -57,7 +57,7 @@ def test_a_share_alpha_of_images_like_those_of_calibration_is_rejected(alpha: fl
     reference = learn(None, bits, given, np.arange(2000) % 5, levels=2)
     found = typicality(reference, *drawn_bits(20_000, rng))
     rejected = int((~found.accept(alpha)).sum())
-    # Two thousand images know their own quantiles no better than that.
+    # Four standard deviations of a fraction that is estimated from 2,000 images.
     spread = 4 * np.sqrt(alpha * (1 - alpha) / 2000)
     assert abs(rejected / 20_000 - alpha) < spread
     assert from_uniform(found.value) < 0.05
@@ -94,13 +94,13 @@ def test_the_reason_names_a_level_only_where_one_is_unusual() -> None:
 
 
 def judged(coarse: float, fine: float, latents: Any = ()) -> Typicality:
-    """One image, by its residuals."""
+    """Return the typicality of one image with these residuals."""
     residuals = np.array([coarse, fine])
     return Typicality(np.array(0.001), residuals, residuals, np.array(latents), np.array("coloured"))
 
 
 def test_the_share_holds_in_every_group() -> None:
-    """Small images whose measures vary three times as much as those of others, which the fit does not know of."""
+    """If images are detailed, measures of small ones vary five times as much, which the fit does not model."""
     rng = np.random.default_rng(2)
 
     def images(count: int) -> tuple[Any, Any]:
@@ -125,7 +125,7 @@ def test_the_share_holds_in_every_group() -> None:
 
 
 def test_what_calibration_saw_nothing_like_is_not_judged(pipe: Pipeline, photographs: Path) -> None:
-    """Grey images, with a calibration of coloured ones alone: a rejection would be no finding."""
+    """A calibration with coloured images only does not judge grey images, because a rejection would mean nothing."""
     condition = photograph(photographs, 5, 8, 12)
     grey = np.asarray(cv2.cvtColor(cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
     known = pipe.score(np.asarray(grey.repeat(4, 0).repeat(4, 1), np.uint8), grey).image_typicality
@@ -157,7 +157,8 @@ def test_calibrating_again_gives_the_same(pipe: Pipeline, photographs: Path) -> 
     again = calibrate(pipe, pairs, [TEMPERATURE])
     known = pipe.calibration
     assert known is not None
-    for one, other in ((again.truth, known.truth), (again.samples[0], known.samples[0])):  # another machine made it
+    # The known calibration was made on another machine, so values are only close.
+    for one, other in ((again.truth, known.truth), (again.samples[0], known.samples[0])):
         for kind, known_kind in zip(one.kinds, other.kinds, strict=True):
             np.testing.assert_allclose(kind.bits_per_dim, known_kind.bits_per_dim, rtol=1e-3)
             for group, known_group in zip(kind.groups, known_kind.groups, strict=True):
@@ -309,7 +310,7 @@ Change = tuple[str, Any]
 WRONG: list[Change] = [
     ("photographs", 0),
     ("photographs", 10**30),
-    ("photographs", 157),  # more than images
+    ("photographs", 157),  # more photographs than images
     ("samples", "twice"),
     ("samples.0.temperature", None),
     ("samples.0.temperature", -0.5),
@@ -317,7 +318,7 @@ WRONG: list[Change] = [
     ("truth.temperature", 0.8),
     ("truth.coloured.images", -104),
     ("truth.coloured.images", 0),
-    ("truth.coloured.images", 103),  # not as many as there are quantiles
+    ("truth.coloured.images", 103),  # differs from the number of quantiles
     ("truth.coloured.images", 2.5),
     ("truth.coloured.lowest", []),
     ("truth.coloured.lowest.0", 65),
@@ -337,12 +338,12 @@ WRONG: list[Change] = [
     ("truth.coloured.precision", [[1.0]]),
     ("truth.coloured.precision", [[1.0, 0.0], [0.0]]),
     ("truth.coloured.precision", [[1.0, 0.5], [0.0, 1.0]]),  # not symmetric
-    ("truth.coloured.precision", [[1.0, 2.0], [2.0, 1.0]]),  # negative distances
+    ("truth.coloured.precision", [[1.0, 2.0], [2.0, 1.0]]),  # causes negative distances
     ("truth.coloured.precision", [[-1.0, 0.0], [0.0, 1.0]]),
     ("truth.coloured.precision", [[0.0, 0.0], [0.0, 0.0]]),
     ("truth.coloured.groups.0.distances", [1.0]),
     ("truth.coloured.groups.0.distances.0", -1),
-    ("truth.coloured.groups.0.distances.5", 0),  # does not rise
+    ("truth.coloured.groups.0.distances.5", 0),  # not ascending
     ("truth.coloured.groups.0.images", 103),
     ("truth.coloured.groups.0.sizes", [13.0, 13.0]),
     ("truth.coloured.groups", []),
@@ -361,7 +362,7 @@ WRONG: list[Change] = [
 
 
 def changed(contents: Any, path: list[str], value: Any) -> Any:
-    """A copy of what JSON holds, with another value at a path."""
+    """Return a copy of JSON values with another value at a path. The value "twice" doubles a list."""
     if not path:
         return contents * 2 if value == "twice" else value
     key: Any = int(path[0]) if isinstance(contents, list) else path[0]
@@ -372,7 +373,7 @@ def changed(contents: Any, path: list[str], value: Any) -> Any:
 
 @pytest.mark.parametrize(("path", "value"), WRONG)
 def test_no_number_of_a_calibration_may_be_impossible(calibrated: Path, tmp_path: Path, path: str, value: Any) -> None:
-    """A negative number of images changed verdicts, a zero scale made them NaN."""
+    """Otherwise a negative number of images would change verdicts, and a scale of zero would make them NaN."""
     (tmp_path / "manifest.json").write_bytes((calibrated / "manifest.json").read_bytes())
     contents = msgspec.json.decode((calibrated / NAME).read_bytes())
     (tmp_path / NAME).write_bytes(msgspec.json.encode(contents))
@@ -389,7 +390,7 @@ def test_no_number_of_a_calibration_may_be_impossible(calibrated: Path, tmp_path
     "path", ["truth.coloured.mean.0.0", "samples.0.coloured.bits_per_dim.0", "photographs", "canary.log_likelihood"]
 )
 def test_a_calibration_is_what_was_written(calibrated: Path, tmp_path: Path, path: str) -> None:
-    """A digit that is another one changed verdicts, and nothing told."""
+    """A changed digit would change verdicts unnoticed, so a calibration contains a hash of its values."""
     (tmp_path / "manifest.json").write_bytes((calibrated / "manifest.json").read_bytes())
     contents: Any = msgspec.json.decode((calibrated / NAME).read_bytes())
     value: Any = contents

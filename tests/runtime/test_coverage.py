@@ -1,4 +1,4 @@
-"""Ranks of the truth among samples: even where the truth is like them, at both ends where they are too much alike."""
+"""Coverage: ranks of the truth are uniform if it varies like the samples, and gather at both ends if it varies more."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from caflow_runtime.judge.coverage import Coverage, quantity_of, rank_of
 
 
 def coverage(spread: float) -> Coverage:
-    """Of 4,000 truths of deviation 1 among 19 samples of another."""
+    """Return the coverage of 4,000 truths with a spread of 1, each among 19 samples with another spread."""
     rng = np.random.default_rng(0)
     ranks = [rank_of(float(rng.normal()), rng.normal(0, spread, 19), rng) for _ in range(4000)]
     return Coverage(0, "mean", 1.0, np.bincount(ranks, minlength=20).tolist())

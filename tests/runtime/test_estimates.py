@@ -1,4 +1,4 @@
-"""What `caflow image` and `caflow video` say before the work and during it, and what they refuse for want of memory."""
+"""The plan, the progress lines and the memory checks of `caflow image`."""
 
 import json
 import re
@@ -40,20 +40,21 @@ MEMORY = re.compile(r"about ([\d.]+) ([MG])B of memory")
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """48×32 pixels."""
+    """Image of 48×32 pixels."""
     path = tmp_path / "photo.png"
     write_image(path, photograph(DATA / "photographs", 0, 32, 48))
     return path
 
 
 def predicted(stderr: str) -> float:
-    """Bytes."""
+    """Return the predicted memory in bytes."""
     found = MEMORY.search(stderr)
     assert found, stderr
     return float(found[1]) * (1e6 if found[2] == "M" else 1e9)
 
 
 def short_of(monkeypatch: pytest.MonkeyPatch, bytes_: int) -> None:
+    """Make this number of bytes appear as the available memory."""
     for name in ("available_memory", "memory_of_all"):
         monkeypatch.setattr(image_need, name, lambda: Available(bytes_, "ulimit -v"))
 
@@ -74,8 +75,11 @@ def test_one_line_says_what_is_made_and_takes(source: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("suffix", "most"), [(".png", 1.25), (".jpg", 1.4)])
 def test_a_process_takes_as_much_as_was_said(tmp_path: Path, suffix: str, most: float) -> None:
-    """Never more than was said, of an image in tiles; a JPEG is scored again, which often needs less than one window of
-    so many pixels would."""
+    """An image in tiles requires at most the predicted memory.
+
+    A JPEG is scored again, which often requires less memory than one window with that many pixels. So the prediction
+    may be less exact for a JPEG.
+    """
     given, out = tmp_path / "in.png", tmp_path / f"out{suffix}"
     write_image(given, photograph(DATA / "photographs", 0, 240, 300))
     line = [sys.executable, "-c", WITH_PEAK, "image", given, "-o", out, "-n", 1, *OPTIONS]
@@ -102,7 +106,7 @@ def test_what_does_not_fit_is_refused_before_it_is_drawn(
 def test_of_a_folder_the_one_that_does_not_fit_is_refused(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one image needs ten times what the others do."""
+    """One image requires much more memory than the other one, whose result is still written."""
     folder = tmp_path / "in"
     folder.mkdir()
     source.rename(folder / "a.png")
@@ -111,7 +115,7 @@ def test_of_a_folder_the_one_that_does_not_fit_is_refused(
         needs = [pipe.needs.drawing(4 * height, 4 * width, 1).run_bytes for height, width in ((32, 48), (256, 384))]
     assert needs[0] is not None
     assert needs[1] is not None
-    monkeypatch.setattr(image_need, "resident_memory", lambda: 0)  # whatever earlier tests have left
+    monkeypatch.setattr(image_need, "resident_memory", lambda: 0)  # earlier tests may have left memory
     with load(TINY, "cpu", 1) as pipe:
         base = (pipe.needs.before or 0) + (pipe.needs.graph_bytes(scores=False) or 0)
     short_of(monkeypatch, round(base + (needs[0] + needs[1]) / 2))
@@ -135,7 +139,7 @@ def test_workers_that_do_not_fit_together_are_refused(
 
 
 def test_a_limit_of_the_process_is_found(source: Path, tmp_path: Path) -> None:
-    """By `ulimit -v`: a process that has two hundred megabytes less than it would take."""
+    """With `ulimit -v`, the process has 1 GB of address space, which is too little for this image."""
     given, out = tmp_path / "in.png", tmp_path / "out.png"
     write_image(given, np.tile(read_image(source).rgb, (60, 40, 1)))
     line = [sys.executable, "-m", "caflow_deploy.cli", "image", given, "-o", out, "-n", 1, *OPTIONS]
@@ -166,7 +170,7 @@ def test_quiet_leaves_errors_alone(source: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_text("no image")
     done = caflow("image", source, "-o", tmp_path / "out.png", *OPTIONS, "--quiet", "--json")
     assert (done.returncode, done.stderr, len(json_lines(done.stdout))) == (0, "", 1)
-    given = ["--quiet", "--min-typicality", 0.9, "--redraws", 0]  # else a line says how many are untypical
+    given = ["--quiet", "--min-typicality", 0.9, "--redraws", 0]  # without --quiet, prints how many are untypical
     done = caflow("image", source, tmp_path / "broken.png", "-o", tmp_path / "out", *OPTIONS, *given)
     assert done.returncode == 1
     first, last = done.stderr.splitlines()
@@ -175,7 +179,7 @@ def test_quiet_leaves_errors_alone(source: Path, tmp_path: Path) -> None:
 
 
 def test_progress_is_said_without_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the first tile, and then at most for each tenth of all images."""
+    """At most one progress line is printed for each tenth of the images."""
     monkeypatch.setattr(pace, "LEAST_S", 0.0)
     folder = tmp_path / "in"
     folder.mkdir()
@@ -200,11 +204,11 @@ def test_the_rest_takes_as_long_as_what_was_done() -> None:
         told = pace.Pace(said.append)
         for share in (0.25, 0.4, 0.5):
             told.tell(share, f"{share:.0%}")
-    assert said == ["25%, about 90 s left", "50%, about 60 s left"]  # not again after a second
+    assert said == ["25%, about 90 s left", "50%, about 60 s left"]  # no line only a second after the last one
 
 
 def test_a_small_first_part_is_not_counted() -> None:
-    """It takes longer than the others."""
+    """The first part is slower than the others, because memory is allocated, so it would distort the estimate."""
     said: list[str] = []
     now = iter([100.0, 160.0, 160.0, 170.0])
     with pytest.MonkeyPatch.context() as patch:
@@ -246,7 +250,7 @@ def test_measurements_are_of_one_bundle_and_backend(tmp_path: Path) -> None:
 def test_what_fits_by_its_header_alone_is_looked_at_again(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """16 bits, and transparency, take more; both are known only when the file is read."""
+    """16 bits and transparency require more memory. Both are known only after the file was read."""
     picture = read_image(source).rgb
     alpha = np.full(picture.shape[:2], 200, np.uint8)
     write_image(tmp_path / "alpha.png", picture, alpha)
@@ -265,7 +269,7 @@ def test_what_fits_by_its_header_alone_is_looked_at_again(
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_control_groups_limit_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
-    """Of the group and those around it the least counts; cached files are freed when memory is short."""
+    """The smallest limit of the group and its parents counts. Memory of cached files counts as available."""
     proc, root = tmp_path / "proc", tmp_path / "groups"
     (proc / "self").mkdir(parents=True)
     (proc / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    8000 kB\nSwapFree: 0 kB\n")

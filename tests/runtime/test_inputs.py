@@ -1,4 +1,4 @@
-"""Whatever is given: a right image or a clear error, nothing else."""
+"""Wrong inputs and damaged files: the error names the argument or the file."""
 
 import json
 import shutil
@@ -80,7 +80,7 @@ NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), -1, True, "1", None, 10
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: type(value).__name__)
 def test_a_number_is_never_replaced_by_another_one(pipe: Pipeline, uncalibrated: Path, value: Any) -> None:
-    """Every number that the pipeline takes, each by its name."""
+    """Each number that the pipeline accepts is checked, and the error begins with its name."""
     for method in (pipe.best_of, pipe.sample):
         for name in ("n", "temperature", "seed", "frame"):
             with pytest.raises(InputError, match=f"^{name}(:| must be)"):
@@ -173,7 +173,7 @@ def copied(uncalibrated: Path, folder: Path) -> Path:
 
 
 def repaired(folder: Path) -> None:
-    """Make the manifest say what the files are now."""
+    """Update the sizes and hashes in the manifest, so that the changed files pass its checks."""
     path = folder / MANIFEST
     manifest = json.loads(path.read_text())
     for file in [graph["file"] for graph in manifest["graphs"]] + manifest["weights"]:

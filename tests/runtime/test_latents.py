@@ -1,4 +1,4 @@
-"""Statistics of latents: what they are of, that tiles give those of the whole, and that they tell spoilt images."""
+"""Statistics of latents: their definitions, equality of tiles and the whole image, and the effect of blur."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ CELL = 4
 
 
 def statistics(z: np.ndarray, overlap: int = 0, budget: int = 2**20) -> np.ndarray:
-    """Of a level's latents, (5, h, w), windows put together."""
+    """Return the statistics of one level's latents, (5, h, w), computed from the sums of all windows."""
     height, width = (CELL * side for side in z.shape[1:])
     sums = None
     for window in cut(height, width, CELL, budget, overlap):
@@ -53,13 +53,13 @@ def test_tiles_have_the_statistics_of_the_whole() -> None:
     z = np.random.default_rng(1).normal(0, 1, (5, 40, 30)).astype(np.float32)
     whole = statistics(z)
     tiled = statistics(z, overlap=16, budget=64 * 64)
-    # Every cell counts once; a pair on a seam counts in one window or another by other weights.
+    # The weights of each cell sum to 1. The weights of a pair of cells at a seam do not, so statistics of pairs differ.
     np.testing.assert_allclose(tiled.reshape(2, 6)[:, [0, 1, 2, 5]], whole.reshape(2, 6)[:, [0, 1, 2, 5]], rtol=1e-6)
     np.testing.assert_allclose(tiled, whole, atol=0.02)
 
 
 def test_what_is_padded_does_not_count(calibrated: Path, photographs: Path) -> None:
-    """A target whose sides are no multiples of the model's: reflected rows are in the latents, but not of the image."""
+    """The sides of the target are not multiples of the model's, so the latents include padding beyond the image."""
     condition = photograph(photographs, 1, 9, 11)
     target = np.asarray(cv2.resize(condition, (44, 36), interpolation=cv2.INTER_CUBIC), np.uint8)
     with load(calibrated, backend="cpu") as pipe:

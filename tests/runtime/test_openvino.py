@@ -1,4 +1,4 @@
-"""OpenVINO gives what ONNX Runtime gives, whatever the size, the number of threads and the thread that asks."""
+"""OpenVINO: results equal to those of ONNX Runtime, for all sizes and from several threads."""
 
 import os
 import subprocess
@@ -58,7 +58,7 @@ def test_what_a_graph_lacks_is_an_error(openvino: Pipeline) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1, 2, 2), (1, 24, 2), (1, 24, 2, 2, 1)])
 def test_inputs_of_another_shape_are_refused(openvino: Pipeline, shape: tuple[int, ...]) -> None:
-    """OpenVINO itself notices none of them, neither in its first run nor after a right one."""
+    """OpenVINO itself accepts all of them, both in its first run and after a correct one."""
     run = openvino.graphs.backend.load(openvino.folder / "reverse_0.onnx")
     for _ in range(2):
         with pytest.raises(

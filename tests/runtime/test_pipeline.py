@@ -1,4 +1,4 @@
-"""The runtime against `CAFlow.sample` and `CAFlow.log_prob`, and against itself: batches, threads, tiles, sizes."""
+"""The pipeline: equal results for all batches, threads and pixel budgets, ranking, tiles, and memory."""
 
 import gc
 import subprocess
@@ -50,7 +50,10 @@ def test_neither_batch_nor_budget_nor_threads_change_a_result(
 
 
 class SmallMemory(OnnxRuntimeCpu):
-    """Has room for so many pixels of a result, or of a target, at once."""
+    """Backend whose runs fail above this number of pixels of all results or targets.
+
+    It also checks that the arrays of failed runs have been freed.
+    """
 
     def __init__(self, pixels: int) -> None:
         super().__init__()
@@ -71,14 +74,14 @@ class SmallMemory(OnnxRuntimeCpu):
             if pixels.size > 3 * self.pixels:
                 self.lost.append(weakref.ref(pixels))
                 raise MemoryError
-            assert not any(lost() is not None for lost in self.lost), "what failed is still alive"
+            assert not any(lost() is not None for lost in self.lost), "an array of a failed run was not freed"
             return out
 
         return bounded
 
 
 class OneAtATime(OnnxRuntimeCpu):
-    """Holds a lock while a chain runs, and waits for it to close, as engines do."""
+    """Backend that holds a lock while a chain runs. Closing waits for the lock, as with engines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +103,7 @@ def test_closing_and_drawing_do_not_wait_for_each_other(uncalibrated: Path) -> N
     pipe = Pipeline(Graphs(uncalibrated, backend), pixel_budget=2**20, overlap=16)
 
     def draw() -> None:
-        with suppress(BackendError):  # it is closed
+        with suppress(BackendError):  # the pipeline may be closed first
             pipe.best_of(np.zeros((8, 8, 3), np.uint8), n=1)
 
     threads = [Thread(target=draw, daemon=True), Thread(target=pipe.close, daemon=True)]
@@ -120,10 +123,10 @@ def test_where_memory_runs_out_it_goes_on_with_less(uncalibrated: Path, pipe: Pi
     with Pipeline(Graphs(uncalibrated, backend), pixel_budget=2**20, overlap=16) as small:
         with pytest.warns(UserWarning, match="memory ran out; continuing with a pixel_budget of") as warned:
             again = small.best_of(images, n=5)
-        assert len(warned) == 1  # half of 5 rows of 32×40 is 2 of these, or 3 of 24×40
+        assert len(warned) == 1  # half of the 5 rows fits: 2 of 32×40, or 3 of 24×40
         assert backend.is_spared
         assert small.tiles(images[0]) == [(32, 40)]
-        scored_again = small.score(targets, images)  # in what was left, so without a word
+        scored_again = small.score(targets, images)  # the smaller budget is kept, so there is no warning
     np.testing.assert_array_equal(again.sample, drawn.sample)
     assert all((a != b).mean() <= 1e-3 for a, b in zip(again.images, drawn.images, strict=True))
     np.testing.assert_allclose(scored_again.log_likelihood, scored.log_likelihood, rtol=1e-6)
@@ -161,7 +164,7 @@ def test_the_best_is_the_first_of_all(pipe: Pipeline, conditions: list[NDArray[n
 
 
 def test_maps_sum_to_the_log_likelihood(pipe: Pipeline, photographs: Path) -> None:
-    """Of sizes that are padded, too."""
+    """The sizes of the images require padding, which must not count."""
     images = [photograph(photographs, 0, 7, 11), photograph(photographs, 1, 3, 5)]
     best, drawn = pipe.best_of(images, n=2), pipe.sample(images, n=2)
     for k, image in enumerate(images):
@@ -200,14 +203,15 @@ def test_a_consistent_result_reduces_to_its_condition_and_is_scored_again(pipe: 
 
 
 def test_progressive_best_of_n(pipe: Pipeline, conditions: list[NDArray[np.uint8]]) -> None:
-    """Dropping nothing changes nothing; what is left is ranked as ever; the dropped are those that were behind."""
+    """If no sample is dropped, results are unchanged. Otherwise the least likely samples after the coarsest level are
+    dropped, and the others are ranked as usual."""
     full = pipe.sample(conditions, n=6)
     np.testing.assert_array_equal(pipe.best_of(conditions, n=6, keep=(6, 6)).sample, full.sample[:, 0])
     pruned = pipe.best_of(conditions, n=6, keep=(6, 2))
     for k in range(3):
         place = int(np.flatnonzero(full.sample[k] == pruned.sample[k])[0])
         np.testing.assert_array_equal(pruned.images[k], full.images[k][place])
-        coarse = np.argsort(-full.per_level[k][:, 0])[:2]  # what was known after the coarsest level
+        coarse = np.argsort(-full.per_level[k][:, 0])[:2]  # the two best samples after the coarsest level
         assert place == coarse.min()
     with pytest.raises(InputError, match="keep: all 6 samples"):
         load(pipe._graphs.folder, backend="cpu", pixel_budget=32 * 40).best_of(conditions, n=6, keep=(6, 2))
@@ -215,7 +219,7 @@ def test_progressive_best_of_n(pipe: Pipeline, conditions: list[NDArray[np.uint8
 
 @pytest.mark.parametrize("overlap", [16, 48])
 def test_tiles_are_close_to_the_whole(uncalibrated: Path, pipe: Pipeline, photographs: Path, overlap: int) -> None:
-    """The same noise in every tile. No seam: across the tiles' borders the gradients are those of the whole image."""
+    """All tiles use the same noise, and there are no seams: gradients at their borders are those of the whole image."""
     condition = photograph(photographs, 0, 50, 61)
     whole = pipe.best_of(condition, n=1)
     with load(uncalibrated, backend="cpu", pixel_budget=112**2, overlap=overlap) as tiled_pipe:
@@ -232,6 +236,7 @@ def test_tiles_are_close_to_the_whole(uncalibrated: Path, pipe: Pipeline, photog
 
 
 def test_tiles_hold_the_best_by_all_of_their_likelihood(uncalibrated: Path, photographs: Path) -> None:
+    """The best sample is chosen by the likelihood of the whole image, not of each tile."""
     condition = photograph(photographs, 3, 40, 40)
     with load(uncalibrated, backend="cpu", pixel_budget=112**2, overlap=16) as pipe:
         best, drawn = pipe.best_of(condition, n=3), pipe.sample(condition, n=3)
@@ -242,7 +247,7 @@ def test_tiles_hold_the_best_by_all_of_their_likelihood(uncalibrated: Path, phot
 def test_conditions_are_encoded_once_for_all_samples(
     uncalibrated: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where samples need several runs, and an image several windows."""
+    """Each condition, or each window of a tiled one, is encoded once, even if its samples require several runs."""
     with load(uncalibrated, backend="cpu", pixel_budget=112**2, overlap=16) as pipe:
         runs: list[int] = []
         encode = pipe._graphs["encode"]
@@ -291,7 +296,7 @@ def test_a_thousand_calls_leak_nothing(pipe: Pipeline, photographs: Path) -> Non
 
 
 def test_memory_is_bounded_by_the_budget(uncalibrated: Path) -> None:
-    """Four times the pixels take little more than their results."""
+    """An image with four times the pixels requires little more memory than its larger results."""
     code = (
         "import resource, sys; import numpy as np; from caflow_runtime.pipeline.pipeline import load; "
         f"pipe = load({str(uncalibrated)!r}, backend='cpu', threads=1, pixel_budget=2**16, overlap=16); "
@@ -303,7 +308,7 @@ def test_memory_is_bounded_by_the_budget(uncalibrated: Path) -> None:
         done = subprocess.run([sys.executable, "-c", code, str(side)], capture_output=True, text=True, check=True)
         peaks.append(1024 * int(done.stdout))
     more = (4 * 256) ** 2 - (4 * 128) ** 2
-    assert peaks[1] - peaks[0] < 80 * more  # three unfinished samples: 12 bytes of pixels and 4 of shares each
+    assert peaks[1] - peaks[0] < 80 * more  # 3 unfinished samples, each with 12 bytes of pixels and 4 of shares
 
 
 def test_what_is_not_finite_is_an_error_and_never_an_image(

@@ -1,4 +1,4 @@
-"""What a flow's graphs are held against."""
+"""The self-test of a flow: its errors of log-likelihoods."""
 
 import math
 

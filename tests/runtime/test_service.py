@@ -1,4 +1,4 @@
-"""What a server answers, without a server: requests to a small bundle, alone and together."""
+"""Answers of served models, without a server: requests to a small bundle, alone and in groups."""
 
 import math
 import time
@@ -56,7 +56,7 @@ def test_what_is_asked_together_is_answered_as_alone(pipe: Pipeline, photographs
 
 
 def test_words_count_as_numbers(pipe: Pipeline, photographs: Path) -> None:
-    """gRPC's parameters have no fractions, at least in some clients."""
+    """Numbers may be sent as strings, because some gRPC clients cannot send fractions as parameters."""
     image = photograph(photographs, 0, 8, 8)[None]
     (answer,) = Sampler(pipe).answer([ask(image, n="2", temperature="0.5", consistent="false")])
     np.testing.assert_array_equal(tensors(answer)["image"], pipe.best_of(image, n=2, temperature=0.5).images)
@@ -106,7 +106,7 @@ def test_wrong_tensors_are_refused(pipe: Pipeline, given: dict[str, Any], messag
 
 
 def test_untypical_samples(pipe: Pipeline, photographs: Path) -> None:
-    """A request of which none is accepted is an error by itself, where its client wants that."""
+    """If no sample is accepted, only a request with `untypical` = "drop" fails. The other requests have results."""
     image = photograph(photographs, 1, 8, 8)[None]
     wanted = pipe.best_of(image, n=3, reject=Reject(0.999, 20, "bicubic"))
     assert wanted.outcome == ["bicubic"]

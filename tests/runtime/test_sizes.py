@@ -1,4 +1,4 @@
-"""Results of other sizes than the model's: which size that is, how they are reduced, and what is said of them."""
+"""Results of other sizes than the model's: the computation of sizes, the reduction, reports, and 16 bits."""
 
 import json
 from fractions import Fraction
@@ -23,7 +23,7 @@ from caflow_runtime.rows.pixels import deep_integers
 from caflow_runtime.sizes import FinalSize, Size
 
 REFUSED = 0.999
-"""α at which every sample is untypical."""
+"""Value of α at which every sample is untypical."""
 
 
 def scaled(scale: float, multiple: int = 1) -> Size:
@@ -35,14 +35,14 @@ def fit(width: int, height: int, multiple: int = 1) -> Size:
 
 
 FORTY: list[tuple[Size, tuple[int, int], int, tuple[int, int, int]]] = [
-    # the size, width and height of the source, the model's scale; width, height and passes
+    # size, (width, height) of the source, scale of the model, (width, height, passes) of the result
     (scaled(2), (112, 75), 4, (224, 150, 1)),
     (scaled(3), (112, 75), 4, (336, 225, 1)),
     (scaled(4), (112, 75), 4, (448, 300, 1)),
-    (scaled(1.5), (112, 75), 4, (168, 113, 1)),  # 112.5, up
+    (scaled(1.5), (112, 75), 4, (168, 113, 1)),  # 112.5 is rounded up
     (scaled(1.5), (111, 75), 4, (167, 113, 1)),
-    (scaled(1.25), (10, 10), 4, (13, 13, 1)),  # 12.5, up, and not to the even one
-    (scaled(1.005), (100, 300), 4, (101, 302, 1)),  # 100.5 and 301.5, which binary fractions are below
+    (scaled(1.25), (10, 10), 4, (13, 13, 1)),  # 12.5 is rounded up, not to even
+    (scaled(1.005), (100, 300), 4, (101, 302, 1)),  # 100.5 and 301.5, but less in binary floating point
     (scaled(5), (112, 75), 4, (560, 375, 2)),
     (scaled(8), (20, 30), 4, (160, 240, 2)),
     (scaled(16), (20, 30), 4, (320, 480, 2)),
@@ -53,7 +53,7 @@ FORTY: list[tuple[Size, tuple[int, int], int, tuple[int, int, int]]] = [
     (scaled(1.2), (1, 1), 4, (1, 1, 0)),
     (scaled(1.5), (1, 1), 4, (2, 2, 1)),
     (scaled(1.5, multiple=2), (111, 75), 4, (166, 112, 1)),
-    (scaled(3, multiple=2), (33, 17), 4, (100, 52, 1)),  # 99 and 51, as far from the even ones on both sides: up
+    (scaled(3, multiple=2), (33, 17), 4, (100, 52, 1)),  # 99 and 51 are rounded up to even numbers
     (Size(width=800), (400, 300), 4, (800, 600, 1)),
     (Size(width=800), (400, 301), 4, (800, 602, 1)),
     (Size(width=801), (400, 300), 4, (801, 601, 1)),  # 600.75
@@ -67,14 +67,14 @@ FORTY: list[tuple[Size, tuple[int, int], int, tuple[int, int, int]]] = [
     (Size(height=601), (400, 300), 4, (801, 601, 1)),  # 801.33
     (Size(height=1000), (30, 40), 4, (750, 1000, 3)),
     (Size(width=500, height=500), (400, 300), 4, (500, 500, 1)),
-    (Size(width=500, height=100), (400, 300), 4, (500, 100, 1)),  # one side grows, the other one shrinks
+    (Size(width=500, height=100), (400, 300), 4, (500, 100, 1)),  # one side is enlarged, the other one reduced
     (Size(width=100, height=100), (400, 300), 4, (100, 100, 0)),
     (Size(width=1700, height=100), (400, 300), 4, (1700, 100, 2)),
     (fit(1920, 1080), (960, 640), 4, (1620, 1080, 1)),
     (fit(1920, 1080), (1000, 300), 4, (1920, 576, 1)),
     (fit(1920, 1080), (480, 270), 4, (1920, 1080, 1)),
     (fit(1920, 1080), (4000, 3000), 4, (1440, 1080, 0)),
-    (fit(1921, 1081, multiple=2), (481, 271), 4, (1916, 1080, 1)),  # 1916.9; 1920 would be nearer to the box
+    (fit(1921, 1081, multiple=2), (481, 271), 4, (1916, 1080, 1)),  # 1916.9; 1920 fills the box, but is distorted
     (fit(100, 100), (1000, 1), 4, (100, 1, 0)),
     (fit(100, 100), (3, 3), 2, (100, 100, 6)),
 ]
@@ -87,7 +87,7 @@ def test_forty_sizes(size: Size, source: tuple[int, int], scale: int, expected: 
 
 
 def test_a_box_is_filled_as_far_as_the_aspect_ratio_allows() -> None:
-    """Never beyond it, and one of both sides is that of the box."""
+    """The result fits into the box, and at least one of its sides equals that of the box."""
     rng = np.random.default_rng(0)
     for width, height, box_width, box_height in rng.integers(1, 300, (2000, 4)).tolist():
         for multiple in (1, 2):
@@ -127,7 +127,7 @@ def test_what_is_no_size(fields: dict[str, Any], message: str) -> None:
 def test_a_size_that_takes_too_many_pixels_is_refused() -> None:
     with pytest.raises(InputError, match=r"requires 5 passes of a ×4 model, .* create 1\.049e\+04 megapixels"):
         Size(width=30_000).of(100, 100, 4)
-    assert Size(width=30_000).of(2**15, 2**16, 4).passes == 0  # what is reduced may be as large as it is
+    assert Size(width=30_000).of(2**15, 2**16, 4).passes == 0  # no limit for reduction
 
 
 def test_models_of_other_tasks_have_one_size_alone() -> None:
@@ -139,7 +139,7 @@ def test_models_of_other_tasks_have_one_size_alone() -> None:
 STRIPES = np.zeros((40, 60, 3), np.uint8)
 STRIPES[:, ::2] = 255
 HALF_THE_LIGHT = 188
-"""Of sRGB, in 8 bits; the mean of the values would be 128."""
+"""sRGB value, in 8 bits, of half the light of white. The mean of the values of black and white would be 128."""
 
 
 def test_fine_stripes_become_the_grey_that_they_are_from_afar() -> None:
@@ -148,11 +148,11 @@ def test_fine_stripes_become_the_grey_that_they_are_from_afar() -> None:
         (STRIPES * np.uint16(257), 257, 257),
         (STRIPES + np.float32(0.5), 1, 1),
     ):
-        small = reduce(image, 10, 17)  # between whose pixels stripes would alias
+        small = reduce(image, 10, 17)  # a width at which unfiltered stripes alias
         assert small.dtype == image.dtype
         assert np.abs(small[2:-2, 2:-2] / scale - HALF_THE_LIGHT).max() <= tolerance + 0.5 * (image.dtype == np.float32)
     alpha = reduce_alpha(np.ascontiguousarray(STRIPES[..., 0]), 10, 17)
-    assert np.abs(alpha[2:-2, 2:-2].astype(int) - 128).max() <= 1  # coverage is linear
+    assert np.abs(alpha[2:-2, 2:-2].astype(int) - 128).max() <= 1  # alpha is linear
 
 
 @pytest.mark.parametrize("value", [0, 1, 10, 127, 254, 255])
@@ -175,7 +175,7 @@ def test_a_picture_is_reduced_strip_by_strip(photographs: Path, monkeypatch: pyt
 
 
 def test_sixteen_bits_are_rounded_to_the_image() -> None:
-    """Of all floats of a cell, its bounds as well."""
+    """The 16-bit value of any float, even at the bounds of an 8-bit value, rounds to the float's 8-bit value."""
     w = np.arange(256, dtype=np.float32)
     for values in (w, w + 0.5, np.nextafter(w + 1, np.float32(0), dtype=np.float32), w + np.float32(1e-3)):
         deep = deep_integers(np.repeat(values.reshape(16, 16, 1), 3, 2))
@@ -193,7 +193,7 @@ def source(photographs: Path, tmp_path: Path) -> Path:
 
 
 def image(source: Path, output: Path, bundle: Path, *options: object) -> dict[str, Any]:
-    """The report of `caflow image`."""
+    """Run `caflow image` and return its report."""
     done = caflow("image", source, "-o", output, "--bundle", bundle, "-n", 2, "--json", *options)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json_lines(done.stdout)[-1]
@@ -201,7 +201,7 @@ def image(source: Path, output: Path, bundle: Path, *options: object) -> dict[st
 
 
 def test_an_image_of_half_the_models_size(source: Path, calibrated: Path, tmp_path: Path) -> None:
-    """Is the model's image, reduced; and what is said of that is not said of the file."""
+    """The result is the model's image, reduced. The likelihood is that of the model's image; the file is not judged."""
     report = image(source, tmp_path / "out.png", calibrated, "--scale", 2)
     with load(calibrated, "cpu") as pipe:
         best = pipe.best_of(read_image(source).rgb, n=2)
@@ -213,7 +213,7 @@ def test_an_image_of_half_the_models_size(source: Path, calibrated: Path, tmp_pa
 
 
 def test_an_image_of_the_models_own_size_is_what_it_was(source: Path, calibrated: Path, tmp_path: Path) -> None:
-    """However the size is written."""
+    """All ways to request the model's own size have the same result."""
     plain = image(source, tmp_path / "plain.png", calibrated)
     for name, *options in (("a", "--scale", 4), ("b", "--width", 48), ("c", "--fit", "48x100")):
         report = image(source, tmp_path / f"{name}.png", calibrated, *options)
@@ -222,7 +222,7 @@ def test_an_image_of_the_models_own_size_is_what_it_was(source: Path, calibrated
 
 
 def test_an_image_that_takes_two_passes(source: Path, calibrated: Path, tmp_path: Path) -> None:
-    """The second pass enlarges the best of the first one; extras show its own image."""
+    """The second pass enlarges the best sample of the first one. Maps have the size of the second pass."""
     options = ["--height", 50, "--keep-all", "--sheet", "--maps"]
     report = image(source, tmp_path / "out.png", calibrated, *options)
     with load(calibrated, "cpu") as pipe:
@@ -236,7 +236,7 @@ def test_an_image_that_takes_two_passes(source: Path, calibrated: Path, tmp_path
 
 
 def test_a_source_that_is_large_enough_is_reduced(photographs: Path, calibrated: Path, tmp_path: Path) -> None:
-    """Among others in a folder, which the model enlarges."""
+    """In the same folder, the model enlarges the image that is smaller than the result."""
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     pictures = {"small": photograph(photographs, 1, 9, 12), "large": photograph(photographs, 2, 60, 90)}
@@ -251,14 +251,14 @@ def test_a_source_that_is_large_enough_is_reduced(photographs: Path, calibrated:
     lines = {Path(line["input"]).stem: line for line in json_lines_of(out / RESULTS)}
     assert (lines["large"]["outcome"], lines["large"]["log_likelihood"]) == ("reduced", None)
     assert "likelihood_of" not in lines["large"]
-    assert "is already complete" in caflow(*command).stdout  # without the sheet that there is none of
+    assert "is already complete" in caflow(*command).stdout  # a reduced image has no sheet
     other = caflow(*command[:-3], "--fit", "41x30", "--sheet")
     assert other.returncode == 2
     assert "contains a job with other settings: fit [40, 30] (now [41, 30])" in other.stderr
 
 
 def test_what_replaces_an_untypical_image_has_its_size(source: Path, calibrated: Path, tmp_path: Path) -> None:
-    """For one pass and for two: the source, enlarged by a filter."""
+    """The source, enlarged by a filter, replaces the image. This holds for one pass and for two."""
     options = ["--min-typicality", REFUSED, "--untypical", "bicubic", "--redraws", 0]
     for name, scale, factor in (("one", 3, 4), ("two", 6, 16)):
         report = image(source, tmp_path / f"{name}.png", calibrated, "--scale", scale, *options)
@@ -271,7 +271,7 @@ def test_what_replaces_an_untypical_image_has_its_size(source: Path, calibrated:
 
 
 def test_a_consistent_image_is_reduced(source: Path, calibrated: Path, tmp_path: Path) -> None:
-    """Its consistency is that of the model's image."""
+    """The reported consistency is that of the model's image."""
     report = image(source, tmp_path / "out.png", calibrated, "--scale", 2, "--consistent")
     with load(calibrated, "cpu") as pipe:
         best = pipe.best_of(read_image(source).rgb, n=2, consistent=True)
@@ -322,7 +322,7 @@ def stored(path: Path) -> NDArray[Any]:
 def test_sixteen_bits_give_sixteen_bits(
     deep_source: Path, calibrated: Path, tmp_path: Path, suffix: str, more: list[str]
 ) -> None:
-    """Not the bytes of 8 bits, but what rounds to them, to which the likelihood belongs."""
+    """The values are more exact than the 8-bit image, and round to it. The likelihood belongs to the 8-bit image."""
     out = tmp_path / f"out{suffix}"
     report = image(deep_source, out, calibrated, *more)
     assert (report["input_bits"], report["output_bits"]) == (16, 16)
@@ -345,7 +345,7 @@ def test_sixteen_bits_give_sixteen_bits(
 def test_the_bits_of_results_follow_source_format_and_option(
     deep_source: Path, source: Path, calibrated: Path, tmp_path: Path
 ) -> None:
-    assert image(deep_source, tmp_path / "a.jpg", calibrated)["output_bits"] == 8  # which has no more
+    assert image(deep_source, tmp_path / "a.jpg", calibrated)["output_bits"] == 8  # a JPEG has 8 bits
     assert image(source, tmp_path / "b.png", calibrated)["output_bits"] == 8
     assert image(source, tmp_path / "c.png", calibrated, "--bits", 16)["output_bits"] == 16
     assert len(np.unique(stored(tmp_path / "c.png"))) > 1000
@@ -359,7 +359,7 @@ def test_the_bits_of_results_follow_source_format_and_option(
 
 
 def test_sixteen_bits_are_judged_as_they_are_read_again(deep_source: Path, calibrated: Path, tmp_path: Path) -> None:
-    """By the image of 8 bits that `caflow filter` sees, also where it is grey."""
+    """The verdict is about the 8-bit image that `caflow score` reads, also if the image is grey."""
     grey = tmp_path / "grey.png"
     picture = cv2.cvtColor(stored(deep_source), cv2.COLOR_BGR2GRAY)
     assert cv2.imwrite(str(grey), picture)

@@ -1,4 +1,4 @@
-"""Frames one after the other: in order, steady, each what the image alone would be, and without holding the rest."""
+"""Streams of frames: order, flicker, scenes, results equal to those of single images, and frames kept in memory."""
 
 import gc
 import weakref
@@ -32,7 +32,7 @@ def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
 
 @pytest.fixture(scope="module")
 def scenes(photographs: Path) -> list[Picture]:
-    """Five frames of one scene, moving by a pixel each, then three of another."""
+    """Five frames of one scene, which moves by one pixel per frame, then three frames of another scene."""
     first, second = (photograph(photographs, k, 16, 24) for k in (0, 5))
     moved = [np.ascontiguousarray(np.roll(first, k, 1)) for k in range(5)]
     return moved + [np.ascontiguousarray(255 - np.roll(second, k, 1)) for k in range(3)]
@@ -79,7 +79,7 @@ def test_drifting_noise_is_normal_and_remembers_as_much_as_it_says() -> None:
 
 
 def test_scenes_are_cut_where_colours_change_at_once(photographs: Path) -> None:
-    """A slow pan and a slow fade are no cut; another photograph is."""
+    """A slow pan and a slow fade are not cuts. A change to another photograph is a cut."""
     wide = photograph(photographs, 0, 200, 400)
     pan = [np.ascontiguousarray(wide[:, k : k + 200]) for k in range(0, 200, 10)]
     fade = [np.rint(pan[-1] * (1 - k / 20)).astype(np.uint8) for k in range(10)]
@@ -107,11 +107,11 @@ def test_frames_are_given_in_time_and_none_is_held(pipe: Pipeline, scenes: list[
 def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
     pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the scene goes on with another choice."""
+    """The scene continues. If the sample of the scene is not finite in a later frame, another sample is chosen."""
     stream = pipe.open_stream(StreamSettings(Draw(3, seed=5), batch=4))
     plain = list(stream(scenes[:5]))
     value = stream.value
-    bad = {2: {0, 1, 2}, 3: {plain[0].sample}}  # no sample of frame 2, and not the scene's one of frame 3
+    bad = {2: {0, 1, 2}, 3: {plain[0].sample}}  # all of frame 2, and the scene's sample of frame 3
     numbers = {frame.tobytes(): k for k, frame in enumerate(scenes)}
 
     def spoilt(row: Row, frame: Picture) -> float:
@@ -131,7 +131,7 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
 
 
 def test_drifting_noise_is_a_function_of_the_frame() -> None:
-    """So that a job that goes on, and a sample that is chosen later, have the same."""
+    """Earlier frames need not be drawn first, so a resumed job or a sample that is chosen later has the same noise."""
     asked = DriftingNoise(0.8)
     each = [asked(CHANNELS, 0, Place(0, 0, 8, 8, (3,)), 1, frame) for frame in range(6)]
     late = DriftingNoise(0.8)
@@ -143,7 +143,7 @@ def test_drifting_noise_is_a_function_of_the_frame() -> None:
 def test_a_stream_that_begins_later_goes_on_alike(
     pipe: Pipeline, scenes: list[Picture], n: int, noise: FrameNoise, number: int
 ) -> None:
-    seed = 8  # the first sample is not the best
+    seed = 8  # with this seed, the first sample is not the best
     whole = list(pipe.stream(scenes, n=n, seed=seed, noise=noise))
     assert n == 1 or whole[0].sample > 0
     scene, start = (0, 0) if number < 5 else (1, 5)
@@ -157,7 +157,7 @@ def test_a_stream_that_begins_later_goes_on_alike(
 def test_a_stream_that_begins_where_a_scene_has_no_sample_chooses_one(
     pipe: Pipeline, scenes: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where that scene's first frame has none."""
+    """If no sample of the scene's first frame is finite, the next frame chooses one, as in an uninterrupted stream."""
     stream = pipe.open_stream(StreamSettings(Draw(3, seed=5)))
     value = stream.value
     monkeypatch.setattr(stream, "value", lambda *_: -np.inf)

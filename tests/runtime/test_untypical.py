@@ -1,4 +1,4 @@
-"""What the commands do about untypical results, and how a bundle is calibrated."""
+"""Untypical results in the commands, the calibration of a bundle, and maps of likelihoods."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from caflow_runtime.service.request import Request
 from caflow_runtime.service.service import Scorer
 
 ALL, NONE = 0.999, 0.02
-"""α at which everything, or nothing that is usual, is untypical."""
+"""Values of α at which every image, or no usual image, is untypical."""
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypi
 
 
 def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_path: Path) -> None:
-    """A JPEG is not that: its typicality as an image is said besides."""
+    """The drawn sample is judged. A JPEG differs from it, so the report also has the typicality of the file."""
     job = ImageJob(source, tmp_path / "out.jpg", (), {})
     with load(calibrated, backend="cpu") as pipe:
         reject = Reject(0.1, redraws=0)
@@ -107,7 +107,7 @@ def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_pa
 
 @pytest.mark.parametrize("name", ["out.png", "out.jpg"])
 def test_one_file_has_one_verdict(calibrated: Path, source: Path, tmp_path: Path, name: str) -> None:
-    """That of the image as it is written, from whatever judges it."""
+    """With `--judge image` the written file is judged. All commands and the server have the same verdict about it."""
     output = tmp_path / name
     options = ["--bundle", calibrated, "--json"]
     with load(calibrated, backend="cpu") as pipe:
@@ -121,7 +121,7 @@ def test_one_file_has_one_verdict(calibrated: Path, source: Path, tmp_path: Path
     report = json.loads(done.stdout)
     assert report["judge"] == "image"
     assert report["outcome"] == ("accepted" if report["image_typicality"] >= alpha else "best")
-    if name == "out.png":  # of a JPEG all four samples may be rejected
+    if name == "out.png":  # as JPEGs, all four samples may be rejected
         assert report["outcome"] == "accepted"
         ranked = [one.value[0] for one in images if one]
         assert report["sample"] == values.sample[0][next(k for k, value in enumerate(ranked) if value >= alpha)]
@@ -169,7 +169,7 @@ def test_a_calibration_that_cannot_be_used_is_replaced(
     assert "run caflow calibrate again" in broken.stderr
     failed = caflow("calibrate", bundle, "--data", photographs, "--sides", 4096, "--temperatures", 0.8)
     assert failed.returncode == 2
-    assert (bundle / NAME).read_text() == "{"  # it stays until there is a new one
+    assert (bundle / NAME).read_text() == "{"  # the file stays until a new calibration is written
     done = caflow("calibrate", bundle, "--data", photographs, "--sides", 16, "--temperatures", 0.8)
     assert done.returncode == 0, done.stderr
     assert "fewer than 100 photographs" in done.stderr
