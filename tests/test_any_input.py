@@ -49,7 +49,7 @@ def test_any_array_is_an_image_or_refused(pipe: Pipeline, shape: tuple[int, ...]
     if fits:
         assert len(pipe.best_of(array, n=1).images) == (1 if len(shape) == 3 else shape[0])
     else:
-        with pytest.raises(InputError, match="wanted"):
+        with pytest.raises(InputError, match="expected"):
             pipe.best_of(array, n=1)
 
 
