@@ -299,7 +299,7 @@ def test_what_arrived_before_the_end_is_answered(computing: Computing) -> None:
         ({"shape": []}, "image: expected UINT8 of shape (B, H, W, 3); got UINT8 of shape ()"),
         ({"shape": [1, 1, 3, 3]}, "image: expected 9 bytes for shape (1, 1, 3, 3); got 6"),
         ({"datatype": "FP32"}, "image: expected UINT8 of shape (B, H, W, 3); got FP32 of shape (1, 1, 2, 3)"),
-        ({"name": "picture"}, "wanted image, got picture"),
+        ({"name": "picture"}, "expected image; got picture"),
     ],
 )
 def test_wrong_tensors_are_the_fault_of_the_client(computing: Computing, given: dict[str, Any], said: str) -> None:

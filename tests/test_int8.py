@@ -98,7 +98,7 @@ def test_doctor_has_tolerances_for_it(small: ExportReport) -> None:
 def test_photographs_are_given_with_int8_and_with_nothing_else(least: Path, photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="int8 requires photographs, and no other precision uses them"):
         export(least, tmp_path / "new.caflow", "int8")
-    with pytest.raises(ExportError, match="wanted photographs"):
+    with pytest.raises(ExportError, match="expected photographs"):
         export(least, tmp_path / "new.caflow", "int8", photographs=tmp_path)
     for options in (["--precision", "int8"], ["--data", photographs], ["--precision", "fp16", "--data", photographs]):
         done = caflow_export(least, "-o", tmp_path / "new.caflow", *options)

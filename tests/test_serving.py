@@ -157,7 +157,7 @@ def test_what_clients_see(
         np.testing.assert_array_equal(drawn.tensors["image"], pipe.best_of(image, n=3, temperature=0.5).images)
         for tensors, parameters, message in (
             ({"image": image}, {"n": 0}, "Expected `int` >= 1 - at `$.n`"),
-            ({"image": image}, {"n": 10**6}, "wanted at most 8388608 pixels"),
+            ({"image": image}, {"n": 10**6}, "must have at most 8388608 result pixels"),
             ({"image": image}, {"tau": 1}, "unknown field `tau`"),
             ({"image": image[..., :2]}, {}, "3"),
         ):
