@@ -1,4 +1,4 @@
-"""Ports of this machine: free ones, and those at which something listens."""
+"""Free and listening TCP ports of this machine."""
 
 import os
 import socket
@@ -6,20 +6,20 @@ from pathlib import Path
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-"""Which of the processes of pytest-xdist this is."""
+"""Number of this pytest-xdist worker, from 0."""
 
 
 def free_port() -> int:
-    """Of the loopback address; no two workers get the same one."""
+    """Return a free port of the loopback address. Two pytest-xdist workers never get the same port."""
     while True:
         with socket.create_server(("127.0.0.1", 0)) as found:
             port = int(found.getsockname()[1])
-        if port // 2 % WORKERS == WORKER:  # Linux gives even ones first
+        if port // 2 % WORKERS == WORKER:  # halved, because Linux assigns even ports first
             return port
 
 
 def listening(port: int) -> set[str]:
-    """Addresses at which something listens on that port, by IPv4 or IPv6, as Linux writes them."""
+    """Return the IPv4 and IPv6 addresses that listen on a port, in hexadecimal as in Linux's /proc/net/tcp."""
     tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
     rows = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
     is_listening = "0A"

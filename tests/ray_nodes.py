@@ -1,4 +1,4 @@
-"""A Ray cluster of two machines (`two_machines`), with so many processors for actors on each."""
+"""A Ray cluster on the two machines of `two_machines`."""
 
 import os
 import subprocess
@@ -14,12 +14,12 @@ from two_machines import Machine, two_machines
 RAY = str(Path(sys.executable).with_name("ray"))
 PORT = 6379
 QUICK_TO_NOTICE = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "5000"}
-"""Nodes that do not answer are given up after seconds."""
+"""Settings with which Ray gives up an unreachable node after seconds."""
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """The cluster, whose head is on the first machine."""
+    """The cluster. Its head node is on the first machine."""
 
     machines: list[Machine]
     address: str
@@ -28,7 +28,7 @@ class Nodes:
 
 @contextmanager
 def two_nodes(folder: Path, cpus: int) -> Iterator[Nodes]:
-    """The cluster, until the block ends; what its machines say is in `folder`."""
+    """Run a cluster with `cpus` CPUs for actors on each machine, until the block ends. The output goes to `folder`."""
     environment = {**os.environ, **QUICK_TO_NOTICE, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     with TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as sockets, two_machines(folder) as machines:
         address = f"{machines[0].address}:{PORT}"

@@ -1,4 +1,4 @@
-"""Manifests and ONNX files, most of them broken somewhere: the same ones in each run. Readers must agree on all."""
+"""Manifests and ONNX files, most of them damaged, on which all readers must agree. Each run uses the same files."""
 
 import copy
 import json
@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 Path = tuple[str | int, ...]
-"""Of a value in JSON: keys and places in lists, from the outside in."""
+"""Position of a value in JSON: keys and list indices, from the outside in."""
 
 VALUES: list[Any] = [
     *(None, True, False, 0, 1, 2, 3, 4, 15, 16, 30, 31, 64, 2**16, 2**16 + 1, 2**31 - 1, 2**31, 2**62, -1, -(2**63)),
@@ -65,9 +65,9 @@ DEPTHS = [1, 2, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 100, 499, 500, 501, 
 
 
 def manifest_cases(manifest: dict[str, Any], count: int, seed: int = 0) -> Iterator[bytes]:
-    """A good manifest, and so many that have up to four changes.
+    """Yield the manifest, then each entry of the tables above once, then `count` manifests with up to four changes.
 
-    A field of the model is changed as often as one that each port has.
+    A field that occurs once is changed as often as a field that every port has.
     """
     source = random.Random(seed)
     good = json.dumps(manifest)
@@ -81,7 +81,7 @@ def manifest_cases(manifest: dict[str, Any], count: int, seed: int = 0) -> Itera
     for _ in range(count):
         changed = json.loads(good)
         for _ in range(source.choice([0, 1, 1, 1, 1, 2, 3])):
-            with suppress(AttributeError, LookupError, TypeError):  # an earlier change removed the place
+            with suppress(AttributeError, LookupError, TypeError):  # an earlier change removed this value
                 change_value(source, changed, source.choice(source.choice(places)))
         text = json.dumps(changed, ensure_ascii=source.random() < 0.5).encode()
         for _ in range(source.choice([0, 0, 1])):
@@ -90,7 +90,7 @@ def manifest_cases(manifest: dict[str, Any], count: int, seed: int = 0) -> Itera
 
 
 def _each_once(good: bytes) -> Iterator[bytes]:
-    """Each of the things that may be wrong in a text, alone."""
+    """Yield manifests with exactly one unusual part each."""
     yield from (good + end for end in ENDS)
     yield from (start + good for start in STARTS)
     for literal in LITERALS:
@@ -103,14 +103,14 @@ def _each_once(good: bytes) -> Iterator[bytes]:
 
 
 def _with_setting(text: bytes, literal: bytes) -> bytes:
-    """With one more in `task_settings`, which may be anything."""
+    """Return the manifest with one more entry in `task_settings`, where any value is allowed."""
     before, settings, after = text.partition(b'"task_settings": {')
     comma = b"" if after.startswith(b"}") else b", "
     return before + settings + b'"new": ' + literal + comma + after
 
 
 def places_of(value: Any, path: Path = ()) -> Iterator[Path]:
-    """The place of each value inside of another one, and of that itself."""
+    """Yield the positions of a value and of all values inside it."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in items:
@@ -118,7 +118,7 @@ def places_of(value: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def change_value(source: random.Random, manifest: dict[str, Any], path: Path) -> None:
-    """One value is another, or gone, or there twice."""
+    """Replace, remove or duplicate one value."""
     parent: Any = manifest
     for key in path[:-1]:
         parent = parent[key]
@@ -141,7 +141,7 @@ def change_value(source: random.Random, manifest: dict[str, Any], path: Path) ->
 
 
 def change_text(source: random.Random, text: bytes) -> bytes:
-    """JSON with something else at its ends, gone, added, or there twice."""
+    """Return JSON text with bytes added, removed, replaced or repeated."""
     kind = source.randrange(8)
     if kind == 0:
         return text + source.choice(ENDS)
@@ -156,7 +156,7 @@ def change_text(source: random.Random, text: bytes) -> bytes:
         return text[:place] + source.choice(BYTES) + text[place:]
     begins = [k + 2 for k in range(len(text) - 1) if text[k : k + 2] == b": "]
     begin = source.choice(begins or [0])
-    if kind == 5:  # a field twice
+    if kind == 5:  # repeat a field
         start = text.rfind(b'"', 0, max(0, begin - 3))
         return text[:start] + text[start:begin] + b"0, " + text[start:]
     depth = source.choice(DEPTHS)
@@ -165,14 +165,14 @@ def change_text(source: random.Random, text: bytes) -> bytes:
         literal = opened * depth + b"0" + closed * depth
     else:
         literal = source.choice(LITERALS).encode()
-    if source.random() < 0.5:  # where any value may be
+    if source.random() < 0.5:  # where any value is allowed
         return _with_setting(text, literal)
     end = min(k for k in (text.find(b",", begin), text.find(b"}", begin), len(text)) if k >= 0)
     return text[:begin] + literal + text[end:]
 
 
 def graph_cases(graphs: list[bytes], count: int, seed: int = 0) -> Iterator[bytes]:
-    """Good ONNX files, and so many with bytes that are others, gone or there twice."""
+    """Yield the ONNX files unchanged, then `count` files with replaced, removed, inserted or repeated bytes."""
     source = random.Random(seed)
     yield from graphs
     for _ in range(count):

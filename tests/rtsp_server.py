@@ -1,4 +1,6 @@
-"""An RTSP server on loopback, of stamped frames. Run by a Python that has GStreamer's `gi`, such as Debian's own.
+"""An RTSP server of stamped frames on the loopback address.
+
+Run it with a Python that has GStreamer's `gi`, such as Debian's own. `--check` only reports missing elements.
 
 python3 rtsp_server.py --check
 python3 rtsp_server.py PORT WIDTH HEIGHT RATE
@@ -18,7 +20,7 @@ ELEMENTS = ("appsrc", "x264enc", "rtph264pay")
 
 
 class Stamped(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
-    """H.264 of stamped frames."""
+    """H.264 stream of stamped frames."""
 
     def __init__(self, width: int, height: int, rate: int) -> None:
         super().__init__()
@@ -32,12 +34,12 @@ class Stamped(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
         self.connect("media-configure", self.configure)
 
     def configure(self, factory: object, media: "GstRtspServer.RTSPMedia") -> None:
-        """A client came: frames begin."""
+        """Start to send frames, because a client has connected."""
         source = media.get_element().get_child_by_name("frames")
         GLib.timeout_add(1000 // self.rate, self.push, source)
 
     def push(self, source: "Gst.Element") -> bool:
-        """One frame; False, which ends them, when nobody takes it."""
+        """Send one frame. Return False, which stops the timer, if no client accepts the frame."""
         frame = stamped_row(self.width) * self.height + bytes([GREY]) * (self.width * self.height // 2)
         return bool(source.emit("push-buffer", Gst.Buffer.new_wrapped(frame)) == Gst.FlowReturn.OK)
 

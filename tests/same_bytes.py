@@ -1,9 +1,9 @@
-"""Whether two commits make the same bytes: images, a sheet, maps, verdicts, a score, a video, a bundle.
+"""Check that two commits write the same bytes: images, a sheet, maps, verdicts, a score, a video, a bundle.
 
     python tests/same_bytes.py b724952 HEAD
 
-Runs each commit's own code, from a work tree that is removed afterwards, with the packages that are installed here.
-What jobs keep to resume (`job.json`, `results.jsonl`, the seals of lines) is no result and is left out.
+It runs each commit's own code in a temporary work tree, with the packages that are installed here. State that jobs
+keep only to resume (`job.json`, `results.jsonl`, the seals of lines) is not compared.
 """
 
 import json
@@ -20,7 +20,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 STATE = {"job.json", "journal.json", "results.jsonl", ".lock"}
 NOT_COMPARED = {"sha256", "target_stamp", "condition_stamp", "input_stamp", "latency"}
-"""Fields of lines: seals, which are over all other fields, and what depends on when a file was written."""
+"""Fields that are not compared: seals, which depend on all other fields, and fields that depend on the time."""
 COMMANDS: list[tuple[str, ...]] = [
     ("caflow", "image", "small", "-o", "best", "-n", "3", "--json"),
     ("caflow", "image", "small/0.png", "-o", "kept.png", "-n", "4", "--keep", "4,2,1", "--json"),
@@ -63,7 +63,7 @@ COMMANDS: list[tuple[str, ...]] = [
 @click.argument("before")
 @click.argument("after", default="HEAD")
 def main(before: str, after: str) -> None:
-    """Compare what the commits BEFORE and AFTER make; the exit code is 1 if anything differs."""
+    """Compare the outputs of the commits BEFORE and AFTER. The exit code is 1 if any output differs."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         made = [run(commit, folder / str(number)) for number, commit in enumerate((before, after))]
@@ -76,7 +76,7 @@ def main(before: str, after: str) -> None:
 
 
 def run(commit: str, folder: Path) -> dict[str, bytes]:
-    """What all commands of a commit write, and print, by name."""
+    """Run all commands of a commit. Return the files that they write, by path, and their output, by command."""
     tree = folder.with_name(f"{folder.name}-tree")
     subprocess.run(["git", "worktree", "add", "--quiet", "--detach", tree, commit], cwd=ROOT, check=True)
     try:
@@ -90,7 +90,7 @@ def run(commit: str, folder: Path) -> dict[str, bytes]:
 
 
 def write_inputs(tree: Path, folder: Path) -> None:
-    """Crops of photographs, pairs of them, a clip, and a checkpoint, all from the commit's own test data."""
+    """Write crops of photographs, a list of pairs, a clip and a checkpoint, all from the commit's own files."""
     lines = ["target,condition"]
     for kind in ("small", "large"):
         (folder / kind).mkdir()
@@ -142,7 +142,7 @@ def _python(tree: Path, folder: Path, *arguments: str) -> bytes:
 
 
 def _comparable(content: bytes) -> bytes:
-    """Lines of JSON without what may differ."""
+    """Return lines of JSON without the fields in `NOT_COMPARED`, and any other content unchanged."""
     try:
         lines = [json.loads(line) for line in content.splitlines()]
     except ValueError:

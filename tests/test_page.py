@@ -1,4 +1,4 @@
-"""`caflow page`: the functions behind it, and the page itself in a real browser."""
+"""`caflow page`: its functions, and the page itself in a real browser."""
 
 import json
 import os
@@ -31,7 +31,7 @@ CHELSEA = Path(__file__).parents[1] / "docs" / "images" / "chelsea.png"
 CHROMIUM = shutil.which("chromium")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 SCREENSHOT = os.environ.get("CAFLOW_SCREENSHOT")
-"""`CAFLOW_SCREENSHOT=docs/images/page.jpg pytest -m full -k picture tests/test_page.py` makes the README's picture."""
+"""Path of the README's picture of the page, if it is to be written. CONTRIBUTING.md shows the command."""
 
 
 @pytest.fixture
@@ -47,14 +47,14 @@ def sampler(pipe: Pipeline, tmp_path: Path) -> PageSampler:
 
 @pytest.fixture
 def source(tmp_path: Path, photographs: Path) -> Path:
-    """A small photograph."""
+    """A small photograph in a file."""
     path = tmp_path / "wren.png"
     write_image(path, photograph(photographs, 2, 16, 20))
     return path
 
 
 def nobody(done: int, count: int) -> None:
-    """Is shown nothing."""
+    """Ignore the progress."""
 
 
 def test_files_hold_the_samples_that_the_pipeline_draws(sampler: PageSampler, source: Path) -> None:
@@ -114,7 +114,7 @@ def test_limits_say_what_to_do(sampler: PageSampler, source: Path, monkeypatch: 
 
 
 def test_closing_ends_what_is_drawn(calibrated: Path, source: Path, tmp_path: Path) -> None:
-    """After a tile that was begun; then nothing more is drawn."""
+    """The tile that is being drawn is finished, and no further tile is drawn."""
     with load(calibrated, backend="cpu", pixel_budget=80 * 64, overlap=0) as pipe:
         sampler = PageSampler(pipe, tmp_path)
         begun, closed, seen = threading.Event(), threading.Event(), []
@@ -203,7 +203,7 @@ def test_a_busy_port_is_one_line() -> None:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Starts pages, whose files are below tmp_path / "files", and ends them."""
+    """Return a function that starts a page. Its files are below tmp_path / "files", and it is killed after the test."""
     started: list[Served] = []
     (tmp_path / "files").mkdir()
 
@@ -220,7 +220,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 @pytest.fixture
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
-        pytest.skip("no chromium: .ci/install-packages")
+        pytest.skip("Chromium is not installed; run .ci/install-packages")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
@@ -292,7 +292,7 @@ def test_a_visit(calibrated: Path, source: Path, tmp_path: Path, serve: Callable
 
 @pytest.mark.full
 def test_a_stop_while_it_computes(serve: Callable[..., Served], browser: Any, photographs: Path) -> None:
-    """Of what would take most of a minute."""
+    """The samples would take most of a minute, so the page is still drawing when it is stopped."""
     served = serve(Path("x4-photo"))
     visit = Visit(browser, served.address)
     write_image(served.temporary.parent / "large.png", photograph(photographs, 3, 256, 256))
@@ -318,7 +318,7 @@ def test_the_browser_is_opened(uncalibrated: Path, tmp_path: Path, serve: Callab
 
 @pytest.mark.full
 def test_files_of_the_server_are_not_given_away(uncalibrated: Path, source: Path, serve: Callable[..., Served]) -> None:
-    """Not as they are, and not as an image that was never uploaded."""
+    """Neither a download nor a request that names the file as an upload reveals a file of the server."""
     served = serve(uncalibrated)
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{served.address}gradio_api/file={source}")

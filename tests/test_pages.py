@@ -1,4 +1,4 @@
-"""What the pages show works: their commands, their programs, their figures, their links, and how they are worded."""
+"""Pages of the documentation: their commands, programs, figures, links and wording."""
 
 import json
 import re
@@ -22,11 +22,11 @@ PROGRAMS = {"caflow": caflow, "caflow-export": caflow_export, "caflow-train": ca
 OPERATORS = set("|<>&;")
 RESULTS = ROOT / "benchmarks" / "results"
 PYTHON = [block.code for block in blocks("python", ("docs/guides/python.md",)) if "import torch" not in block.code]
-"""Those that run with the small bundle of the tests, whose calibration knows fewer photographs."""
+"""Programs of the Python guide that run with the small bundle of the tests."""
 
 
 def called(line: str) -> list[list[str]]:
-    """The calls of our programs in a line of the shell, each with its arguments."""
+    """Return the calls of our programs in a line of shell code, each with its arguments."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     calls: list[list[str]] = [[]]
@@ -39,7 +39,11 @@ def called(line: str) -> list[list[str]]:
 
 
 def check_options(call: list[str]) -> None:
-    """Whether a call has a command and options that exist, with as many values as they take."""
+    """Check that the command and the options of a call exist, and that each option has its number of values.
+
+    Raises:
+        click.UsageError: if an option or a value is wrong.
+    """
     program, *arguments = call
     command: click.Command | None = PROGRAMS[program]
     assert command is not None
@@ -74,6 +78,7 @@ def test_a_wrong_option_is_noticed() -> None:
 def test_the_programs_of_the_guide_for_python(
     number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # The calibration of the small bundle has too few photographs for an α of 0.01.
     code = PYTHON[number].replace("caflow.load()", f"caflow.load({str(TINY)!r})").replace("alpha=0.01", "alpha=0.05")
     monkeypatch.chdir(ROOT)
     exec(compile(code, "python.md", "exec"), {})
@@ -95,7 +100,7 @@ def test_an_outdated_figure_is_noticed(tmp_path: Path) -> None:
 
 
 def numbers_in(value: object) -> Iterator[float]:
-    """All numbers in the results of a benchmark, also those in texts."""
+    """Yield all numbers in the results of a benchmark, including numbers in strings and keys."""
     if isinstance(value, dict):
         yield from numbers_in([*value, *value.values()])
     elif isinstance(value, list):
@@ -108,7 +113,7 @@ def numbers_in(value: object) -> Iterator[float]:
 
 
 def unknown_numbers(text: str, results: list[float]) -> list[str]:
-    """Numbers with decimals in the tables of a text that are none of the results, rounded."""
+    """Return the decimal numbers in the tables of a text that do not equal any result after rounding."""
     unknown = []
     for row in re.findall(r"^ *\|.*$", text, re.MULTILINE):
         for shown in re.findall(r"(?<![\w.])-?\d+\.\d+(?:e[+-]\d+)?", row):

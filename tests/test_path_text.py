@@ -1,4 +1,4 @@
-"""Paths as text: valid in JSON, and the same path again."""
+"""Paths as text: the text is valid in JSON, and it becomes the same path again."""
 
 import json
 import os
@@ -24,7 +24,7 @@ NAMES = {
     b"\\\xe9": r"\\xe9",
     b"\\x\xe9": r"\x\xe9",
     rb"C:\x41\n": r"C:\x41\n",
-    b"\xed\xb3\xa9": r"\xed\xb3\xa9",  # a surrogate
+    b"\xed\xb3\xa9": r"\xed\xb3\xa9",  # the bytes of a surrogate
 }
 
 
@@ -42,7 +42,7 @@ def test_every_name_comes_back(name: bytes) -> None:
 
 
 def test_commands_write_valid_json(calibrated: Path, photographs: Path, tmp_path: Path) -> None:
-    """Names of inputs and results that are not UTF-8."""
+    """The names of inputs and results are not UTF-8 here."""
     folder = tmp_path / os.fsdecode(b"\xe9")
     folder.mkdir()
     small, large = folder / "small\udce9.png", folder / "large\udce9.png"

@@ -1,4 +1,4 @@
-"""The graphs that measure what a device can do: products of matrices, and nothing else."""
+"""Graphs for measuring the peak speed of a device: each is a single matrix product."""
 
 from importlib.resources import files
 

@@ -1,4 +1,4 @@
-"""The listing of what training and evaluation use: nothing that judges a model is also what it learned from."""
+"""List of the photographs for training and evaluation: no photograph is used for both."""
 
 import tomllib
 from collections import Counter
@@ -37,5 +37,5 @@ def test_a_package_of_the_last_evaluation_is_in_no_other_set(kind: str) -> None:
 
 
 def packages_of(kind: str) -> set[tuple[str, str]]:
-    """The packages that a set is of, by source and name."""
+    """Return source and name of each package in a set."""
     return {(package["source"], package["package"].lower()) for package in PACKAGES[kind]}

@@ -1,4 +1,4 @@
-"""`caflow video - -o -` and `caflow image - -o -`, with FFmpeg on both sides: what comes out is what files give."""
+"""`caflow video - -o -` and `caflow image - -o -` between FFmpeg processes: results equal those of files."""
 
 import io
 import os
@@ -25,24 +25,24 @@ PICTURE = ["-f", "lavfi", "-i", f"testsrc2=s=32x16:r={RATE}", "-frames:v", FRAME
 Y4M = ["-strict", -1, "-f", "yuv4mpegpipe"]
 FORMATS = ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le", "gray"]
 TIMEOUT_S = 120
-"""What never ends is a failure, and no hang."""
+"""Time limit in seconds, so that a process that never ends fails the test instead of blocking it."""
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without loss, so that what is read of it is the same however it is read."""
+    """A lossless clip, so that every way to read it yields equal pixels."""
     path = tmp_path_factory.mktemp("clips") / "clip.mkv"
     ffmpeg(*PICTURE, "-c:v", "ffv1", "-pix_fmt", "yuv420p", path)
     return path
 
 
 def video(source: object, output: object, bundle: Path, *options: object) -> list[object]:
-    """Arguments of `caflow`."""
+    """Return the arguments of `caflow video`."""
     return ["video", source, "-o", output, "--bundle", bundle, "-n", 2, "--threads", 1, *options]
 
 
 def piped(arguments: list[object], given: bytes) -> "subprocess.CompletedProcess[bytes]":
-    """Run `caflow` in a process of its own."""
+    """Run `caflow` in a separate process, with `given` as its standard input."""
     return subprocess.run(command(*arguments), input=given, capture_output=True, check=False, timeout=TIMEOUT_S)
 
 
@@ -56,7 +56,7 @@ def source_of(path: Path, raw: PictureFormat | None = None) -> PipeSource:
 
 
 def test_ffmpeg_to_caflow_to_ffmpeg(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """Frames are those of a job from file to file; so are their number and their rate."""
+    """Pixels, number and rate of the frames equal those of a job from file to file."""
     options = ["--codec", "ffv1", "--pixel-format", "yuv420p"]
     assert caflow(*video(clip, tmp_path / "file.mkv", uncalibrated, *options)).returncode == 0
     reading = [FFMPEG, "-v", "error", "-i", clip, *Y4M, "-"]
@@ -78,7 +78,7 @@ def test_ffmpeg_to_caflow_to_ffmpeg(clip: Path, uncalibrated: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("pixel_format", FORMATS)
 def test_each_format_is_read_as_a_file_and_written_as_one(clip: Path, tmp_path: Path, pixel_format: str) -> None:
-    """Into the pipe FFmpeg writes, and out of it FFmpeg reads: the pixels are those of FFV1 files."""
+    """FFmpeg writes the pipe's input and reads its output. The pixels equal those of FFV1 files."""
     ffmpeg("-i", clip, "-vf", f"format={pixel_format}", "-c:v", "ffv1", tmp_path / "in.mkv")
     (tmp_path / "in.y4m").write_bytes(y4m_of("-i", tmp_path / "in.mkv"))
     source, file = source_of(tmp_path / "in.y4m"), FileSource(tmp_path / "in.mkv")
@@ -112,7 +112,7 @@ def test_full_range_and_wide_pixels_are_kept(clip: Path, tmp_path: Path) -> None
     assert source.info.sample_aspect_ratio == Fraction(4, 3)
     limited = [frame.image.astype(int) for frame in FileSource(clip).frames()]
     found = [frame.image.astype(int) for frame in source.frames()]
-    assert np.abs(np.subtract(found, limited)).max() < 8  # the same colours, rounded once more
+    assert np.abs(np.subtract(found, limited)).max() < 8  # equal colours except for one more rounding
     out = io.BytesIO()
     PipeWriter(out, source.info).write(np.zeros((16, 32, 3), np.float32), 0)
     assert parse_line(out.getvalue().splitlines(keepends=True)[0]) == source.format
@@ -138,7 +138,7 @@ def test_raw_rgb_goes_in_and_out(clip: Path, tmp_path: Path, pixel_format: str) 
 
 
 def test_raw_frames_through_the_command(clip: Path, uncalibrated: Path) -> None:
-    """Nothing but frames is on standard output, whatever is reported."""
+    """Standard output contains only frames, because reports go to standard error."""
     line = [FFMPEG, "-v", "error", "-i", clip, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     given = subprocess.run(list(map(str, line)), capture_output=True, check=True).stdout
     options = ["--raw", f"32x16@{RATE}", "--pixel-format", "rgb24", "--json"]
@@ -151,7 +151,7 @@ def test_raw_frames_through_the_command(clip: Path, uncalibrated: Path) -> None:
 def test_a_file_becomes_a_pipe(
     clip: Path, uncalibrated: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """Only a part of it, here."""
+    """The command also cuts the file, and writes nothing but the pipe."""
     options = ["--codec", "ffv1", "--pixel-format", "yuv420p"]
     assert caflow(*video(clip, tmp_path / "out.mkv", uncalibrated, *options, "--end", 0.1)).returncode == 0
     capfdbinary.readouterr()
@@ -172,7 +172,7 @@ def test_a_cut_off_input_gives_what_came(clip: Path, uncalibrated: Path, tmp_pat
 
 
 def test_a_reader_that_goes_away_ends_the_command(uncalibrated: Path) -> None:
-    """With one line; FFmpeg, which would write for ever, ends with it."""
+    """The command reports this in one line. The FFmpeg process that feeds it, which would write forever, ends, too."""
     endless = [FFMPEG, "-v", "quiet", "-f", "lavfi", "-i", "testsrc2=s=32x16:r=30", *Y4M, "-"]
     with subprocess.Popen(list(map(str, endless)), stdout=subprocess.PIPE) as first:
         line = command(*video("-", "-", uncalibrated))
@@ -192,7 +192,7 @@ def test_a_reader_that_goes_away_ends_the_command(uncalibrated: Path) -> None:
 
 @pytest.mark.full
 def test_memory_is_flat_over_2000_frames(uncalibrated: Path) -> None:
-    """However fast the frames come."""
+    """FFmpeg writes frames faster than they are drawn, so a queue without a limit would grow."""
     reading = [FFMPEG, "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x32:r=30", "-frames:v", 2000, *Y4M, "-"]
     resident = {}
     with (
@@ -277,7 +277,7 @@ def test_refusals_are_one_line(clip: Path, calibrated: Path, source: str, option
 def test_an_image_through_pipes(
     photographs: Path, uncalibrated: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """The bytes are those of a file; what is reported is elsewhere."""
+    """The bytes equal those of a file. Reports go to standard error."""
     picture = cv2.imread(str(sorted(photographs.glob("*.jpg"))[0]))
     assert picture is not None
     cv2.imwrite(str(tmp_path / "in.png"), picture[:24, :32])

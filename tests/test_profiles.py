@@ -1,4 +1,4 @@
-"""Backends whose graphs take so many rows of so large targets and no more, as engines do: no run goes beyond that."""
+"""Backends that limit the number of rows and the size of targets, as TensorRT engines do: every run fits."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ PROFILES = [Profile(1, 64, 96), Profile(3, 32, 48)]
 
 
 class Limited(OnnxRuntimeCpu):
-    """Refuses what is in none of its profiles."""
+    """Backend that fails if a run fits none of its profiles."""
 
     def __init__(self, folder: Path, profiles: list[Profile]) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def test_images_larger_and_more_than_they_take(limited: Pipeline, free: Pipeline
     scores = [pipe.score(one.images, images).log_likelihood for pipe in (limited, free)]
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-6)
     large = photograph(photographs, 3, 30, 45)
-    assert set(limited.tiles(large)) == {(56, 72)}  # as small as nine can be
+    assert set(limited.tiles(large)) == {(56, 72)}  # the smallest windows of which nine cover the image
     assert limited.best_of([large, *images], n=2).images[0].shape == (120, 180, 3)
 
 

@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster, where processes and machines fail: every result is there, once."""
+"""Workers on a Ray cluster whose processes and machines fail: every result is written exactly once."""
 
 import json
 import os
@@ -56,7 +56,7 @@ with open_ray_fleet(None, Place(sys.argv[1], settings, versions_here(), "cpu", 1
 def test_what_kills_its_worker_is_given_up(
     calibrated: Path, tmp_path: Path, environment: dict[str, str], mode: str
 ) -> None:
-    """One unit, and the others are done; or the start, for all of them."""
+    """A unit that kills its worker fails alone, with the result None. Workers that die at their start are an error."""
     (tmp_path / "deadly.py").write_text(DEADLY.format(mode=mode))
     (tmp_path / "driver.py").write_text(DRIVER)
     environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment.get('PYTHONPATH', '')}"
@@ -70,15 +70,15 @@ def test_what_kills_its_worker_is_given_up(
 
 
 def actor_of(machine: Machine) -> int:
-    """The process of an actor that does the work."""
+    """Return the process id of a Ray actor on a machine."""
     found = machine.processes("ray::MapWorker")
-    assert found, "no worker on this machine"
+    assert found, "no Ray worker runs on this machine"
     return found[0]
 
 
 @pytest.mark.full
 def test_machines_may_fail(calibrated: Path, tmp_path: Path) -> None:
-    """A worker is killed, then the machine of another: every image is there, once, and is that of one process."""
+    """A worker is killed, then another worker's machine. Each image is written once and equals that of one process."""
     if reason := why_none():
         pytest.skip(reason)
     crops(tmp_path / "in", 500)
@@ -103,7 +103,7 @@ def test_machines_may_fail(calibrated: Path, tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_a_cluster_that_wants_a_token(calibrated: Path, tmp_path: Path, environment: dict[str, str]) -> None:
-    """`ray start` makes such a one where there is a token, as Ray leaves it once it has run on this machine alone."""
+    """`ray start` requires a token if `~/.ray/auth_token` exists. Ray leaves that file after a run on one machine."""
     environment = {**environment, "HOME": str(tmp_path)}
     del environment["RAY_AUTH_MODE"]
     token = tmp_path / ".ray" / "auth_token"
@@ -125,5 +125,5 @@ def test_a_cluster_that_wants_a_token(calibrated: Path, tmp_path: Path, environm
         assert refused.returncode == 2
         assert f"caflow: no Ray cluster at {address}: " in refused.stderr
         assert "copy its ~/.ray/auth_token" in refused.stderr
-        head.terminate()  # it ends what it has started
+        head.terminate()  # it then ends the processes that it has started
         head.wait(60)

@@ -1,4 +1,4 @@
-"""Python and C++ take and refuse the same manifests and ONNX files, and understand the same by them."""
+"""The Python and C++ readers accept the same manifests and ONNX files, and read the same values from them."""
 
 import json
 from pathlib import Path
@@ -23,14 +23,14 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packa
 
 
 def in_cpp(built: Path, kind: str, cases: list[bytes], folder: Path) -> list[Any]:
-    """What the C++ reader understands of each, None of what it refuses."""
+    """Return what the C++ reader reads from each case, or None for a case that it rejects."""
     path = folder / "cases"
     path.write_bytes(b"".join(kind.encode() + len(case).to_bytes(8, "little") + case for case in cases))
     return [json.loads(line) for line in run(built / "tests" / "read_cases", path).splitlines()]
 
 
 def meaning_of_manifest(text: bytes, folder: Path) -> Any:
-    """The same by Python's."""
+    """Return what the Python reader reads from a manifest, like `in_cpp`, or None if it rejects the manifest."""
 
     def file(found: bundle.File) -> list[Any]:
         return [found.path, found.bytes, found.sha256]
@@ -57,7 +57,7 @@ def meaning_of_manifest(text: bytes, folder: Path) -> Any:
 
 
 def meaning_of_graph(contents: bytes) -> Any:
-    """Locations as bytes, as they may be no text."""
+    """Return the external files of a graph, or None if it is rejected. They are bytes, as a name need not be UTF-8."""
     try:
         return [list(location) for location in external_files(contents)]
     except WrongGraph:
@@ -67,7 +67,7 @@ def meaning_of_graph(contents: bytes) -> Any:
 def check_same(cases: list[bytes], ours: list[Any], theirs: list[Any]) -> None:
     assert len(ours) == len(theirs) == len(cases)
     different = [(case, mine, other) for case, mine, other in zip(cases, ours, theirs, strict=True) if mine != other]
-    assert not different, f"{len(different)} of {len(cases)}, the first: {different[0]}"
+    assert not different, f"{len(different)} of {len(cases)} cases differ; the first is {different[0]}"
 
 
 def test_on_manifests(built_cpp: Path, tmp_path: Path) -> None:
@@ -83,6 +83,6 @@ def test_on_graphs(built_cpp: Path, tmp_path: Path) -> None:
     cases = list(graph_cases(graphs, GRAPHS))
     ours = [meaning_of_graph(case) for case in cases]
     check_same(cases, ours, in_cpp(built_cpp, "g", cases, tmp_path))
-    assert ours[: len(graphs)].count([]) == 2  # dequantize and to_image read no file
+    assert ours[: len(graphs)].count([]) == 2  # dequantize and to_image have no external file
     assert None not in ours[: len(graphs)]
     assert 0.05 < sum(found is not None for found in ours) / len(cases) < 0.95

@@ -1,4 +1,4 @@
-"""Every command and every program in the README and in the guides works in a copy of the repository."""
+"""Every command and program of the README and the guides: each works in a copy of the repository."""
 
 import os
 import re
@@ -55,7 +55,7 @@ RUN_ELSEWHERE = {
     "export GST_PLUGIN_PATH": PROGRAMS,
     "gst-launch-1.0": PROGRAMS,
 }
-"""How commands begin that need more than a clone, and where they are run instead."""
+"""Beginnings of commands that require more than a clone, and what runs them instead."""
 PROGRAMS_ELSEWHERE = {
     "docs/guides/servers.md": "tests/test_serving.py",
     "docs/guides/other-programs.md": "tests/test_vapoursynth.py",
@@ -71,18 +71,18 @@ RESULTS = {
     "docs/guides/many-machines.md": ("spread/chelsea.png",),
     "docs/guides/servers.md": ("repository/x4-photo/config.pbtxt",),
 }
-"""Of each page, some files that its commands make."""
+"""Some of the files that the commands of each page write."""
 BIN = Path(sys.executable).parent
 
 
 def run_here(page: str) -> list[str]:
-    """The commands of a page that a clone is enough for."""
+    """Return the commands of a page that require no more than a clone."""
     return [line for line in commands(page) if not line.startswith(tuple(RUN_ELSEWHERE))]
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The files that git keeps, with this environment as `.venv`."""
+    """A copy of the files that git tracks, with this environment as `.venv`."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in listed.stdout.splitlines():
         if (ROOT / name).is_file():

@@ -1,4 +1,4 @@
-"""Parity with the public implementation: its checkpoints load as they are and its tensors are reproduced."""
+"""Parity with the public implementation: its checkpoints load, and its tensors are reproduced."""
 
 import argparse
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def test_every_tensor_of_the_reference_is_reproduced(case: tuple[CAFlow, dict[st
     for key, value in computed.items():
         if key == "sample_W_8bit":
             continuous = expected["sample_W_continuous"]
-            on_border = (continuous - continuous.round()).abs() < ON_BORDER  # may fall either way
+            on_border = (continuous - continuous.round()).abs() < ON_BORDER  # rounding may go up or down
             assert torch.equal(value[~on_border], expected[key][~on_border]), key
             assert (value - expected[key]).abs().max() <= 1
             continue
@@ -52,7 +52,7 @@ def test_every_tensor_of_the_reference_is_reproduced(case: tuple[CAFlow, dict[st
 
 @torch.no_grad()
 def _reference_tensors(model: CAFlow, given: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """What the reference's file holds, by its keys; there list position 0 is the finest level."""
+    """Yield our value for each tensor of the reference's file, by its key. There, position 0 is the finest level."""
 
     def position(level: int) -> int:
         return model.config.levels - 1 - level
@@ -86,7 +86,7 @@ def _reference_tensors(model: CAFlow, given: dict[str, Tensor]) -> Iterator[tupl
 def test_other_options_find_their_places(
     tmp_path: Path, dependencies: Dependencies, vardeq_depth: int | None, levels: int
 ) -> None:
-    """A model written out by the reference's names and read again is the same model."""
+    """A model that is written with the reference's names is the same model when it is loaded."""
     model = CAFlow(
         CAFlowConfig(
             levels=levels,

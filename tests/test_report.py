@@ -1,4 +1,4 @@
-"""The report about scored pairs: real lines of a small bundle, and lines that are not as they should be."""
+"""The report about scored pairs, for real lines of a small bundle and for wrong lines."""
 
 import json
 import os
@@ -37,7 +37,7 @@ Entry = dict[str, Any]
 
 @pytest.fixture(scope="session")
 def entries(calibrated: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
-    """Lines about crops of photographs, and of two that are noise."""
+    """Lines about crops of photographs, and about two targets of noise."""
     folder = tmp_path_factory.mktemp("pairs")
     entries = []
     with load(calibrated) as pipe:
@@ -77,7 +77,7 @@ def calibration(calibrated: Path) -> Calibration:
 
 
 def line_of(entry: Entry) -> str:
-    """As caflow filter writes it; also with values that no verdict has."""
+    """Return a line as caflow filter writes it. The values may be wrong; then its seal is, too."""
     try:
         sha256 = sealed(msgspec.convert(entry, Verdict)).sha256
     except msgspec.ValidationError:
@@ -87,7 +87,7 @@ def line_of(entry: Entry) -> str:
 
 @pytest.fixture
 def scores(tmp_path: Path) -> Callable[[list[Entry]], Path]:
-    """Writes lines, and the job beside them."""
+    """Return a function that writes lines to a file, with the `job.json` beside it."""
 
     def write(entries: list[Entry]) -> Path:
         path = tmp_path / "scores.jsonl"
@@ -99,7 +99,7 @@ def scores(tmp_path: Path) -> Callable[[list[Entry]], Path]:
 
 
 class Page(HTMLParser):
-    """What is in a page; void and left-open elements are found."""
+    """Text, tags and addresses of a page. An element that is not closed fails the test."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ def test_a_page_of_real_scores(
     assert "can be rejected" not in page.text
     assert "broken.png: cannot be read" in page.text
     assert page.tags.count("svg") == 4
-    # The least typical are shown, the least first; each with both of its pictures.
+    # The least typical pairs are shown, the least typical first, each with both images.
     ranked = sorted(entries, key=lambda entry: (entry["image_typicality"], -max(map(abs, entry["residuals"]))))
     places = [page.text.index(entry["target"]) for entry in ranked[:UNTYPICAL]]
     assert places == sorted(places)
@@ -222,7 +222,7 @@ def test_the_page_stands_alone(
 def test_names_of_files_are_text(
     calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
 ) -> None:
-    undecodable = r"caf\xe9.png"  # as caflow filter writes a name that is not UTF-8
+    undecodable = r"caf\xe9.png"  # how caflow filter writes a name that is not UTF-8
     marked = [entry | {"target": HOSTILE, "condition": undecodable, "reason": HOSTILE} for entry in entries[:3]]
     path = scores([*marked, error_of(HOSTILE, "<img src=x onerror=alert(1)>")])
     write_report(path, calibration, path.with_name("report.html"))
@@ -237,7 +237,7 @@ def test_names_of_files_are_text(
 def test_a_name_of_what_is_no_file_is_not_opened(
     calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path], tmp_path: Path
 ) -> None:
-    """A pipe would be waited for without an end."""
+    """To open a named pipe would block forever."""
     os.mkfifo(tmp_path / "pipe.png")
     names = [str(tmp_path / "pipe.png"), "/dev/zero", str(tmp_path), "a\0b.png", ""]
     path = scores([entries[0] | {"target": name} for name in names])
@@ -296,7 +296,7 @@ def test_an_edited_line_is_refused(
     change: Entry,
     message: str,
 ) -> None:
-    """It is named, with what to do; but not refused because a program has written the same contents otherwise."""
+    """The error names the line and says what to do. The same contents with another order or spacing are accepted."""
     path = scores(entries[:3])
     lines = json_lines_of(path)
     path.write_text(
@@ -357,7 +357,7 @@ def test_any_number_of_lines_in_the_same_memory(calibration: Calibration, entrie
 
 
 def test_accepted_examples_are_of_all_lines(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:
-    """Not of the first or the last."""
+    """Examples come from the whole list, not only from its beginning or its end."""
     path = tmp_path / "scores.jsonl"
     (entry,) = sorted(entries, key=lambda entry: -float(entry["image_typicality"]))[:1]
     path.write_text("".join(line_of(entry | {"target": str(k)}) for k in range(3000)))
@@ -370,7 +370,7 @@ def test_accepted_examples_are_of_all_lines(calibration: Calibration, entries: l
 
 
 def test_the_calibration_itself_has_not_drifted(calibration: Calibration) -> None:
-    """What is expected of the histograms is what they count of the calibration's own quantiles."""
+    """The calibration's own quantiles fill the histogram as expected, and their drift is almost 0."""
     summary = Summary(calibration)
     truth = calibration.truth.main
     for bits in truth.bits_per_dim:
@@ -378,7 +378,7 @@ def test_the_calibration_itself_has_not_drifted(calibration: Calibration) -> Non
         summary.drift.add(bits)
     assert (
         np.abs(summary.bits_per_dim.counts - summary.bits_per_dim.expected(truth.bits_per_dim)).max() < 2
-    )  # values of five digits may be alike
+    )  # quantiles with five digits may be equal
     assert summary.drift.psi < 0.01
     summary.bits_per_dim.add(-1e9)
     summary.bits_per_dim.add(1e9)

@@ -1,4 +1,4 @@
-"""Training on two machines, one of which is lost, ends as if nothing had happened."""
+"""Training on two machines of which one fails: the result equals that of an undisturbed run."""
 
 import os
 import re
@@ -22,12 +22,12 @@ from caflow_training.trainer import train
 
 GUIDE = Path(__file__).parent.parent / "docs" / "guides" / "training.md"
 STEPS, LOST_AT_STEP = 45, 15  # a checkpoint every 10
-PATIENCE_SECONDS = 120  # a lost machine is back within half a minute; who waits this long has hung
+PATIENCE_SECONDS = 120  # a lost machine is back within half a minute, so a run that takes longer hangs
 
 
 @dataclass
 class TwoMachinesTraining:
-    """A run on two machines, the first and the second, by the commands of docs/guides/training.md."""
+    """A training run on two machines, with the commands of docs/guides/training.md."""
 
     machines: list[Machine]
     commands: list[str]
@@ -42,20 +42,20 @@ class TwoMachinesTraining:
         self._wait_for(f"step {step}", lambda: log.exists() and f'"step": {step},' in log.read_text())
 
     def wait_for_end(self) -> None:
-        self._wait_for("end", lambda: not any(machine.works() for machine in self.machines))
+        self._wait_for("its end", lambda: not any(machine.works() for machine in self.machines))
 
     def _wait_for(self, what: str, happened: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not happened():
             if time.monotonic() > deadline:
                 output = "\n".join(f"{m.name}:\n{m.output.read_text()[-3000:]}" for m in self.machines)
-                pytest.fail(f"no {what} within {PATIENCE_SECONDS} s\n{output}")
+                pytest.fail(f"the run did not reach {what} within {PATIENCE_SECONDS} s\n{output}")
             time.sleep(0.01)
 
 
 @contextmanager
 def training_in(folder: Path, photographs: Path) -> Iterator[TwoMachinesTraining]:
-    """A run in a new folder, begun on both machines."""
+    """Start a run in a new folder, on both machines."""
     folder.mkdir()
     recipe = write_recipe(folder / "recipe.toml", steps=STEPS, epoch_steps=20, checkpoint_steps=10)
     commands = documented_commands(recipe, photographs, folder / "out")
@@ -67,7 +67,7 @@ def training_in(folder: Path, photographs: Path) -> Iterator[TwoMachinesTraining
 
 
 def documented_commands(recipe: Path, data: Path, out: Path) -> list[str]:
-    """What the guide says to run on the first and the second machine, with our names; a lost one is missed sooner."""
+    """Return the guide's commands for both machines, with our paths. They notice a lost machine sooner."""
     section = GUIDE.read_text().partition("\n### Several machines\n")[2].partition("\n## ")[0]
     blocks = [block for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) if "until torchrun" in block]
     assert len(blocks) == 2
@@ -88,7 +88,7 @@ def documented_commands(recipe: Path, data: Path, out: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a run to which nothing happened."""
+    """Output folder of a run in which nothing failed."""
     reason = why_none()
     if reason is not None:
         pytest.skip(reason)
@@ -98,12 +98,12 @@ def undisturbed(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def lose_first(run: TwoMachinesTraining) -> None:
-    """The power of the machine where all meet fails."""
+    """Lose the first machine, where all processes meet."""
     lose(run, 0)
 
 
 def lose_second(run: TwoMachinesTraining) -> None:
-    """The power of the other machine fails."""
+    """Lose the second machine."""
     lose(run, 1)
 
 
@@ -114,7 +114,7 @@ def lose(run: TwoMachinesTraining, k: int) -> None:
 
 
 def lose_a_process(run: TwoMachinesTraining) -> None:
-    """A training process dies, torchrun does not."""
+    """Kill a training process, but not its torchrun."""
     (process,) = run.machines[1].processes("-u -m caflow_training.cli")
     kill(process)
 
@@ -137,7 +137,7 @@ def test_what_is_lost_comes_back_and_the_run_is_the_same(
 
 
 def in_two_processes(command: str) -> list[subprocess.CompletedProcess[str]]:
-    """Run a shell command as two processes that train together, without torchrun; `$RANK` is 0 and 1."""
+    """Run a shell command as two processes that train together without torchrun. Their `$RANK` is 0 and 1."""
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     environment = os.environ | group | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 

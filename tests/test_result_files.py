@@ -1,4 +1,4 @@
-"""Names and formats of results in a folder: no two are the same, and a result keeps its name."""
+"""Names and formats of results in a folder: names are unique, and a result keeps its name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_results_have_the_format_that_is_asked_for(tmp_path: Path, kind: str) ->
 
 
 def test_quality(tmp_path: Path, photographs: Path) -> None:
-    """Less is less, and what is reported is of the file."""
+    """A lower quality gives a smaller file. The reported log-likelihood is that of the written file."""
     (tmp_path / "in").mkdir()
     write_image(tmp_path / "in" / "a.png", photograph(photographs, 0, 16, 16))
     for kind in ("jpg", "webp"):
@@ -89,7 +89,7 @@ def test_two_sources_with_one_name_have_two_results(tmp_path: Path) -> None:
     pictures(tmp_path, "a/n.png", "b/n.png", "c/b/n.png", "d/b/n.png")
     folders = [tmp_path / name for name in ("a", "b", "c/b", "d/b")]
     assert planned(folders, tmp_path / "out", png) == ["n.png", "n-b.png", "n-b-2.png", "n-b-3.png"]
-    samples = pictures(tmp_path / "samples", "a.png", "a-2.png")  # which is also the second sample of a.png
+    samples = pictures(tmp_path / "samples", "a.png", "a-2.png")  # also the name of a.png's second sample
     assert planned([samples], tmp_path / "out", png, others=1) == ["a-2.png", "a-samples.png"]
 
 
@@ -101,7 +101,7 @@ def test_a_result_keeps_its_name_when_files_are_added(tmp_path: Path) -> None:
     assert image(given, out, "--format", "png") == ["photo-in.png", "photo-webp.png", "photo.png"]
     assert (out / "photo.png").read_bytes() == first
     assert len(json_lines_of(out / "results.jsonl")) == 3
-    # Also if only one is wanted now, written otherwise; and until its source is gone.
+    # A result keeps its name if its source is the only input and has another path. A deleted source frees the name.
     alone = given / ".." / "in" / "photo.webp"
     assert planned([alone], out, ResultFiles("png")) == ["photo-webp.png"]
     (given / "photo.jpg").unlink()

@@ -1,7 +1,7 @@
-"""Logit pixels near black and white, where the derivative of the sigmoid is almost nothing.
+"""Logit pixels near black and white, where the derivative of the sigmoid is almost 0.
 
-Exporters write log(sigmoid(v)) as Log(Sigmoid), and ONNX Runtime's Sigmoid on the CPU is an approximation: the result
-was −inf from v = −18 on. The term is written with softplus instead.
+PyTorch exports log(sigmoid(v)) as Log(Sigmoid), and ONNX Runtime's Sigmoid on the CPU is an approximation that is 0
+for v ≤ −18. The result was −inf there. The model therefore writes the term with softplus.
 """
 
 import math
@@ -24,7 +24,7 @@ from caflow_training.tasks import ImageToImage
 
 SIDE = 64
 DARKNESS = 10.0
-"""Samples' logits lie around its negative, with a standard deviation of 2.4."""
+"""The samples' logits are around −`DARKNESS`, with a standard deviation of 2.4."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def pipe(model: CAFlow, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 
 @pytest.fixture(scope="module")
 def images() -> NDArray[np.uint8]:
-    """Black, white, half of each, and noise: (4, 64, 64, 3)."""
+    """Black, white, half of each, and noise: (4, 64, 64, 3) uint8."""
     images = np.zeros((4, SIDE, SIDE, 3), np.uint8)
     images[1] = 255
     images[2, :, : SIDE // 2] = 255

@@ -1,4 +1,4 @@
-"""Segments of a video that any process draws: together they are what `caflow video` makes of the file alone."""
+"""Segments of a video that separate processes draw: joined, they equal the result of one process."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ from caflow_runtime.video.source import FileSource, TimedFrame, UnreadableVideo,
 
 SEGMENT_FRAMES = 10
 BEST_OF_4 = StreamSettings(Draw(4, seed=10, rank="consistency"))
-"""A choice that another frame of the scene would make otherwise."""
+"""Settings with which a later frame of the scene would choose another sample than its first frame."""
 X264 = ["-c:v", "libx264", "-crf", 20]
 UNEVEN = "select='not(eq(mod(n,10),3)+eq(mod(n,10),6)+eq(mod(n,10),7))'"
 
@@ -52,7 +52,7 @@ def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`scenes.mp4`: 36 frames of 32×16 pixels; other scenes begin in the middle of a segment and where one begins."""
+    """Folder of 32×16 clips. In `scenes.mp4`, one scene starts within a segment, and one where a segment starts."""
     folder = tmp_path_factory.mktemp("clips")
     scenes = ["testsrc2=s=32x16:r=30,scroll=h=0.07", "mandelbrot=s=32x16:r=30"]
     scenes += ["testsrc2=s=32x16:r=30,negate,scroll=v=0.13"]
@@ -86,7 +86,7 @@ def in_one_process(pipe: Pipeline, source: Path, output: Path, settings: StreamS
 
 
 def in_segments(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> tuple[Plan, list[Report]]:
-    """The last one first."""
+    """Draw all segments, the last one first, and join them."""
     planned, folder = plan_segments(source, SEGMENT_FRAMES), output.with_suffix(".segments")
     folder.mkdir()
     drawn = [draw_segment(pipe, source, segment, settings, H264, folder) for segment in reversed(planned.segments)]
@@ -139,19 +139,19 @@ def test_a_stretch_is_its_frames_wherever_seeking_leads(clips: Path, name: str) 
 
 @pytest.mark.parametrize("name", ["vfr.mp4", "open.mkv", "late.ts", "mpeg2.ts"])
 def test_what_is_far_before_a_stretch_is_not_decoded(clips: Path, tmp_path: Path, name: str) -> None:
-    """So it may be spoilt."""
+    """Frames far before the stretch are damaged here, and the stretch is still read correctly."""
     stretch = plan_segments(clips / name, SEGMENT_FRAMES).segments[3].frames
     whole = list(pictures(clips / name, stretch))
     with av.open(str(clips / name)) as container:
         places = [(p.pos, p.pos + p.size) for p in container.demux(container.streams.video[0]) if p.pos is not None]
     spoilt = bytearray((clips / name).read_bytes())
     for start, end in places[2:12]:
-        if name.endswith(".ts"):  # its packets are of 188 bytes, each with headers
+        if name.endswith(".ts"):  # MPEG-TS packets have 188 bytes, each with a header
             start, end = start + 100, start + 188
         spoilt[start + 8 : end] = bytes(end - start - 8)
     (tmp_path / name).write_bytes(spoilt)
     np.testing.assert_array_equal(list(pictures(tmp_path / name, stretch)), whole)
-    with pytest.raises((UnreadableVideo, AssertionError)):  # or it is not spoilt
+    with pytest.raises((UnreadableVideo, AssertionError)):  # otherwise the damage had no effect
         np.testing.assert_array_equal(
             [frame.image for frame in FileSource(tmp_path / name).frames()],
             [frame.image for frame in FileSource(clips / name).frames()],
@@ -229,7 +229,7 @@ def test_a_segment_is_drawn_once_and_again_where_it_is_not_whole(pipe: Pipeline,
     assert [draw(), draw(), file.read_bytes() == content] == [True, False, True]
     kept.write_bytes(kept.read_bytes()[:-5])
     assert [draw(), draw()] == [True, False]
-    kept.write_bytes(kept.read_bytes().replace(b'"start":', b'"start":1'))  # shown at another time
+    kept.write_bytes(kept.read_bytes().replace(b'"start":', b'"start":1'))  # another start time
     assert [draw(), draw()] == [True, False]
     assert [draw(StreamSettings(Draw(1, seed=1))), draw(), draw(encoding=replace(H264, crf=30))] == [True, True, True]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00001.json", "00001.mp4"]
@@ -253,7 +253,7 @@ def test_a_segment_that_has_changed_is_not_joined(pipe: Pipeline, clips: Path, t
 
 
 def test_tags_that_are_not_utf_8_are_read(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
-    """As old software writes them, in Latin-1."""
+    """Old software writes tags in Latin-1."""
     source, output = tmp_path / "old.avi", tmp_path / "out.mkv"
     command = [FFMPEG, "-y", "-v", "error", "-i", clips / "b_frames.avi", "-c", "copy", "-metadata", b"title=Caf\xe9"]
     subprocess.run([*command, source], check=True)
@@ -267,7 +267,7 @@ def test_what_is_not_typical_is_left_out_alike(calibrated: Path, clips: Path, tm
     with load(calibrated, backend="cpu", threads=1) as pipe:
         drawing = in_one_process(pipe, source, tmp_path / "whole.mp4", settings)
         _, reports = in_segments(pipe, source, tmp_path / "joined.mp4", settings)
-    assert {report.start is None for report in reports} == {True, False}  # some segments are left out whole, others not
+    assert {report.start is None for report in reports} == {True, False}  # some segments are dropped whole
     assert drawing.untypical == sum(report.untypical for report in reports) > 0
     assert (tmp_path / "joined.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
@@ -283,7 +283,7 @@ def test_of_a_cut_off_file_there_is_what_it_has(pipe: Pipeline, clips: Path, tmp
 
 
 def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
-    """Segments of other settings, of another source, or of other tiles are not taken, and what is somebody's stays."""
+    """Segments with other settings, of another source or with other tiles are rejected. Other files stay."""
     folder, source = tmp_path / "out.mp4.parts", clips / "scenes.mp4"
     folder.mkdir()
 
@@ -295,7 +295,7 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
     segment = plan_segments(source, SEGMENT_FRAMES).segments[0]
     draw_segment(pipe, source, segment, StreamSettings(), H264, folder)
     left = [".00000.mp4.0123abcd.partial", ".job.json.0123abcd.partial", ".00001.json.0123abcd.partial"]
-    for name in left:  # what killed processes leave
+    for name in left:  # left by killed processes
         (folder / name).touch()
     open_parts(folder, settings(), force=False)
     assert sorted(path.name for path in folder.iterdir()) == ["00000.json", "00000.mp4", "job.json"]
@@ -311,7 +311,7 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
     assert sorted(path.name for path in folder.iterdir()) == ["job.json", "notes.txt"]
     remove_parts(folder)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
-    (folder / "notes.txt").rename(folder / "00001.mp4")  # there is no job, so it is not a segment
+    (folder / "notes.txt").rename(folder / "00001.mp4")  # without a job in the folder, this file is not a segment
     for force in (False, True):
         with pytest.raises(InputError, match=r"must be free for the parts of this job, but contains 00001\.mp4"):
             open_parts(folder, settings(), force)
@@ -321,7 +321,7 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
 
 @pytest.mark.parametrize("begun_by", ["one process", "workers"])
 def test_a_job_is_resumed_the_other_way(pipe: Pipeline, clips: Path, tmp_path: Path, begun_by: str) -> None:
-    """Also where there are gaps. Begun by one process, it is stopped in the third segment, and the first is damaged."""
+    """This works with missing segments, too. One process stops in the third segment, and then the first is damaged."""
     source, output, settings = clips / "scenes.mp4", tmp_path / "out.mp4", BEST_OF_4
     job = video_job(pipe, source, output, settings, SEGMENT_FRAMES)
     planned = plan_segments(source, SEGMENT_FRAMES)
@@ -332,7 +332,7 @@ def test_a_job_is_resumed_the_other_way(pipe: Pipeline, clips: Path, tmp_path: P
         damaged.write_bytes(bytes(damaged.stat().st_size))
         open_parts(job.parts, job.settings, force=False)
         assert read_records(job.parts, job.settings, "one process").keys() == {1}
-        assert not read_records(job.parts, job.settings, "workers")  # after a gap, it may not fit
+        assert not read_records(job.parts, job.settings, "workers")  # after a gap, the segment may not fit
         reports = [draw_segment(pipe, source, one, settings, H264, job.parts) for one in planned.segments]
         join_segments(reports, H264, job.parts, source, output)
     else:
@@ -377,7 +377,7 @@ def test_where_a_sample_was_not_finite_a_job_is_not_resumed_the_other_way(
 
 
 def test_a_sample_that_is_chosen_again_is_noticed() -> None:
-    """But not where there is nothing to choose, or where another scene begins."""
+    """With several samples, a rejected frame counts, and so does a change of the sample within a scene."""
 
     def settled(samples: int, before: int | None, *drawn: tuple[int, bool]) -> bool:
         count = SegmentCount(samples, before)

@@ -1,4 +1,4 @@
-"""Real servers, started as users start them, asked by unmodified clients: Ray Serve, and NVIDIA's Triton."""
+"""Ray Serve and NVIDIA's Triton: real servers with unmodified clients."""
 
 import os
 import re
@@ -36,7 +36,7 @@ from caflow_runtime.service.service import MAX_PIXELS
 
 pytestmark = [
     pytest.mark.full,
-    # The client closes itself once more when it is collected, which gevent cannot do in another thread.
+    # The client closes its connection again when it is garbage collected. In another thread, gevent cannot do that.
     pytest.mark.filterwarnings(
         "ignore:Exception ignored in. <function InferenceServerClient.__del__:pytest.PytestUnraisableExceptionWarning"
     ),
@@ -49,7 +49,7 @@ CLIENTS, REQUESTS, KILLED_AT = 16, 500, 150
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where Triton finds the runtime: NumPy 2 is not for it."""
+    """Virtual environment for Triton, which requires a NumPy older than 2."""
     return made_once(tmp_path_factory, "triton", lambda folder: triton_environment(folder / "environment"))
 
 
@@ -68,7 +68,7 @@ def serve(
 
 
 def requests_of(photographs: Path, count: int) -> list[Asked]:
-    """Of many sizes, of one image and of two, of several n."""
+    """Return requests with many image sizes, one or two images, and several n and seeds."""
     random = np.random.default_rng(0)
     asked = []
     for k in range(count):
@@ -79,7 +79,10 @@ def requests_of(photographs: Path, count: int) -> list[Asked]:
 
 
 def check(pipe: Pipeline, replies: Sequence[Replied]) -> None:
-    """Values, not shapes, against a local call. What ran together may differ in its last bits, so in a rare pixel."""
+    """Compare replies with a local call, by value.
+
+    Rows that run in another batch may differ in their last bits, and thus in a few pixels.
+    """
     known: dict[int, Any] = {}
     for reply in replies:
         key = id(reply.asked)
@@ -99,7 +102,7 @@ def check(pipe: Pipeline, replies: Sequence[Replied]) -> None:
 def test_many_clients_and_a_replica_is_killed(
     engine: Engine, calibrated: Path, pipe: Pipeline, photographs: Path, request: pytest.FixtureRequest
 ) -> None:
-    """No value is wrong. Ray Serve replaces the replica; Triton does not, and what it then refuses is counted."""
+    """No answer has a wrong value. Ray Serve replaces the replica. Triton does not, and refuses some later requests."""
     asked = requests_of(photographs, 50) * (REQUESTS // 50)
     with serve(engine, calibrated, request, replicas=2) as server:
         before = [pid for pid in server.replicas() if "-score" not in server.processes()[pid]]
@@ -116,7 +119,7 @@ def test_many_clients_and_a_replica_is_killed(
         assert len(good) + len(bad) == REQUESTS
         check(pipe, good)
         if engine == "ray":
-            assert len(bad) <= 2 * CLIENTS  # what that replica had
+            assert len(bad) <= 2 * CLIENTS  # the requests of the killed replica
             until = time.monotonic() + 60
             while len(server.replicas()) < 2 and time.monotonic() < until:
                 time.sleep(0.5)
@@ -128,7 +131,7 @@ def test_many_clients_and_a_replica_is_killed(
         else:
             assert 0 < len(bad) < REQUESTS - KILLED_AT
             known = ("is not healthy", "Stub", "stub", "onnection refused", "onnection closed", "Socket closed")
-            assert all(any(words in text for words in known) for text in bad if text)  # Triton may have ended as well
+            assert all(any(words in text for words in known) for text in bad if text)  # Triton may have ended, too
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -141,7 +144,7 @@ def test_what_clients_see(
     photographs: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    """Judging, refusals, and metrics under the same names everywhere."""
+    """Verdicts, refusals and metrics have the same names with each server and protocol."""
     (pair,) = pairs_of_photographs(pipe, photographs, 1)[:1]
     image = photograph(photographs, 0, 16, 12)[None]
     with serve(engine, calibrated, request, replicas=1) as server:
@@ -166,6 +169,7 @@ def test_what_clients_see(
             assert message in refused.error
         values = scraped(server, "ray_" if engine == "ray" else "")
     assert values["caflow_requests_total", "model", "unjudged"] == 1
+    # Triton itself refuses an image with two channels, so our service does not count that request.
     assert values["caflow_requests_total", "model", "error"] == 3 + (engine == "ray")
     assert values["caflow_requests_total", "model-score", "accepted"] == 1
     assert values["caflow_samples_total", "model", "accepted"] == 3
@@ -193,7 +197,7 @@ def test_what_was_asked_before_the_end_is_answered(
 
 
 def scraped(server: Server, prefix: str, patience: float = 60.0) -> dict[tuple[str, str, str], float]:
-    """Ours, by name, model, and what they are told apart by. Ray shows them some seconds later."""
+    """Return our metrics by name, model, and outcome, verdict or stage. Ray shows them with a delay of seconds."""
     until = time.monotonic() + patience
     while True:
         values: dict[tuple[str, str, str], float] = {}

@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM make of commands that do not stop in a way of their own, and of export and training."""
+"""Ctrl-C and SIGTERM during export, training, and commands that do not handle these signals themselves."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ def test_any_command_says_by_its_exit_code_what_stopped_it(
         raise AssertionError("the signal did nothing")
 
     monkeypatch.setattr(doctor, "check_environment", stop)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background ignore it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores SIGINT
     try:
         done = caflow("doctor")
     finally:
@@ -32,7 +32,7 @@ def test_any_command_says_by_its_exit_code_what_stopped_it(
 
 
 def test_ctrl_c_leaves_no_half_of_a_bundle(ours: Path, tmp_path: Path) -> None:
-    """As on a terminal, all processes are told, those that trace as well."""
+    """As on a terminal, the signal also reaches the processes that trace graphs."""
     exporting = command(ours, "-o", tmp_path / "new.caflow", package="caflow_export")
     with started(exporting, start_new_session=True) as process:
         while not list(tmp_path.glob(".*.partial")):

@@ -1,4 +1,4 @@
-"""JSON that somebody broke: each file of a bundle or of a job is refused in its own error, or counts as damaged."""
+"""Broken JSON in each file of a bundle or a job: it raises the error of that file, or counts as damaged."""
 
 import shutil
 from collections.abc import Callable

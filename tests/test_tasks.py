@@ -1,4 +1,4 @@
-"""Tasks: how conditions are made and prepared."""
+"""Tasks: how conditions are made from targets and prepared for the model."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def test_a_grey_image_keeps_its_values(photograph: Image) -> None:
     every_level = torch.arange(256.0)[None, None, None].expand(1, 3, 1, 256)
     assert torch.equal(Colorization().prepare(every_level), every_level)
     coloured = Colorization().prepare(as_batch(photograph))
-    assert (coloured - as_batch(grey)).abs().max() <= 1  # OpenCV rounds in fixed point
+    assert (coloured - as_batch(grey)).abs().max() <= 1  # OpenCV computes in fixed point
 
 
 @pytest.mark.parametrize("mask", ["central", "box", "free-form"])
@@ -110,7 +110,7 @@ def test_image_to_image_rounds() -> None:
 
 @pytest.mark.parametrize("area", [0.05, 0.15, 0.5, 0.9])
 def test_the_central_hole_is_the_same_in_numbers_and_in_tensors(area: float) -> None:
-    """For targets NumPy draws it, for conditions a graph does."""
+    """NumPy draws the hole in training data, and a graph draws it in conditions."""
     task = Inpainting(mask="central", mask_area=area)
     for height in range(1, 90, 7):
         for width in (1, 16, 48, 80, 97):

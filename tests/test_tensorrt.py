@@ -1,4 +1,4 @@
-"""TensorRT engines: every graph is built for real, by TensorRT-RTX, for GPUs that need not be here."""
+"""TensorRT engines. TensorRT-RTX builds them here without a GPU, for the GPUs that are named."""
 
 import shutil
 import signal
@@ -39,18 +39,18 @@ TARGETS = ("8.6", "12.0")
 H100 = Gpu("NVIDIA H100", "9.0", "550.54", 12)
 FLOAT_LAYERS = {"UnaryOperation.EXP", "UnaryOperation.ATAN", "LayerType.REDUCE"}
 
-needs_no_gpu = pytest.mark.skipif(first_gpu() is not None, reason="there is a GPU, this is about having none")
+needs_no_gpu = pytest.mark.skipif(first_gpu() is not None, reason="this test is for machines without a GPU")
 
 
 @pytest.fixture
 def small(uncalibrated: Path, tmp_path: Path) -> Path:
-    """A copy of a bundle, to build in."""
+    """A copy of the uncalibrated bundle, in which a test may build engines."""
     return Path(shutil.copytree(uncalibrated, tmp_path / "small.caflow"))
 
 
 @pytest.fixture(scope="module")
 def smallest_engines(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with engines for two targets that take 8×8 pixels. Do not change it."""
+    """A bundle with engines for two compute capabilities, at most 8×8 pixels. Tests must not change it."""
     folder = Path(shutil.copytree(uncalibrated, tmp_path_factory.mktemp("smallest") / "small.caflow"))
     build_engines(folder, compute_capabilities=TARGETS, max_rows=1, max_size=(8, 8))
     return folder
@@ -58,13 +58,13 @@ def smallest_engines(uncalibrated: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def with_engines(smallest_engines: Path, tmp_path: Path) -> Path:
-    """A copy of it, to change."""
+    """A copy of `smallest_engines` that a test may change."""
     return Path(shutil.copytree(smallest_engines, tmp_path / "small.caflow"))
 
 
 @pytest.fixture(scope="module")
 def built(exported_half: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle in fp16 with engines for two targets."""
+    """A bundle in fp16 with engines for two compute capabilities."""
     folder = shutil.copytree(exported_half.path, tmp_path_factory.mktemp("built") / "half.caflow")
     build_engines(folder, compute_capabilities=TARGETS)
     return Path(folder)
@@ -125,7 +125,7 @@ def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
     (folder,) = (small / "engines").iterdir()
 
     def row() -> str:
-        """What is said of the engines."""
+        """Return the line of caflow info about the engines."""
         info = in_a_process(command("info", small), env=environment_with(COLUMNS="200"))
         (found,) = (line for line in info.stdout.splitlines() if folder.name in line)
         return found
@@ -133,7 +133,7 @@ def test_the_command_builds_a_bundle_and_info_shows_it(small: Path) -> None:
     shown = row()
     assert "compute capability 8.9" in shown
     assert "1 × 128×64, 4 × 40×40" in shown
-    assert shown.rstrip().endswith("current, not verified")  # nothing ran them: this is about having no such GPU
+    assert shown.rstrip().endswith("current, not verified")  # no GPU here can run them
     (folder / "decode_0.engine").write_bytes(b"")
     assert [one.stale for one in engines.find(small)] == ["decode_0.engine is missing or truncated"]
     assert row().rstrip().endswith("stale: decode_0.engine is missing or truncated")
@@ -172,7 +172,7 @@ def test_without_a_gpu_engines_are_refused(small: Path) -> None:
 
 
 class Wrong(OnnxRuntimeCpu):
-    """Has a graph that is off where it runs for so many rows, as TensorRT had: in all rows from one on."""
+    """Backend with a wrong graph, as TensorRT had: with `rows` rows, the outputs of row `first` and later are wrong."""
 
     def __init__(self, name: str, rows: int, first: int) -> None:
         super().__init__()
@@ -326,7 +326,7 @@ def default_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_real_models_are_built(
     default_size: Path, tmp_path: Path, name: str, precision: PrecisionName, targets: tuple[str, ...]
 ) -> None:
-    """Every graph, in its size; how long it took is printed, the export not counted."""
+    """Every graph of models in practical sizes is built. The build time without the export is printed."""
     source = default_size if name == "default" else builtin.find_bundle(name)
     report = export(source, tmp_path / "model.caflow", precision=precision)
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Windows cover an image once, whatever its size; their parts sum to the whole."""
+"""Windows of a large image: their weights sum to 1, and their parts add up to the whole image."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_padding_reflects_where_it_can(side: int) -> None:
     padded = pad(image, 16, 16)
     assert padded.shape == (16, 16, 3)
     np.testing.assert_array_equal(padded[:side, :side], image)
-    # Reflection repeats no edge; where there is too little to reflect, nothing but the edge is left.
+    # Reflection does not repeat the edge. An image that is too small to reflect is padded with its edge.
     expected = image[side - 2] if 16 - side < side else image[-1]
     np.testing.assert_array_equal(padded[side, :side], expected)
 

@@ -1,4 +1,4 @@
-"""Training: it learns, it goes on where it stopped, it stops when it must, it spreads over processes."""
+"""Training: learning, resuming, stopping at errors, and several processes."""
 
 import json
 import math
@@ -25,7 +25,7 @@ from caflow_training.recipe import Recipe, TrainingConfig, load_recipe, recipe_f
 from caflow_training.tasks import ImageToImage
 from caflow_training.trainer import ResumeError, TrainingStopped, train
 
-# A run of seconds, with a checkpoint every 4 steps and a validation every 6.
+# A run of a few seconds, with a checkpoint every 4 steps and a validation every 6.
 SHORT: dict[str, Any] = {
     "task": "super-resolution",
     "levels": 2,
@@ -68,7 +68,7 @@ def losses(out: Path) -> list[float]:
 
 
 def everything(contents: Any) -> list[Any]:
-    """All tensors and values of a checkpoint, flat."""
+    """Return all keys, tensors and values of a checkpoint in one list."""
     if isinstance(contents, dict):
         return [leaf for key in contents for leaf in (key, *everything(contents[key]))]
     if isinstance(contents, list | tuple):
@@ -83,7 +83,7 @@ def assert_same_checkpoint(first: Path, second: Path) -> None:
 
 @pytest.mark.full
 def test_the_tiny_recipe_learns(photographs: Path, tmp_path: Path) -> None:
-    """Held-out bits/dim fall below independent Gaussians, fitted to the training photographs' residuals."""
+    """Held-out bits/dim fall below those of independent Gaussians that are fitted to the training residuals."""
     recipe = load_recipe("tiny")
     recipe = replace(recipe, training=replace(recipe.training, steps=120, epoch_steps=60))
     train(recipe, photographs, tmp_path)
@@ -97,7 +97,7 @@ def test_the_tiny_recipe_learns(photographs: Path, tmp_path: Path) -> None:
 
 
 def gaussian_bits_per_dim(recipe: Recipe, folder: Path) -> float:
-    """Held-out bits/dim of N(mean, std²) per channel of target − prepared condition, on the trainer's own crops."""
+    """Return held-out bits/dim of a Gaussian per channel of target − prepared condition, on the trainer's own crops."""
     found = find_photographs(folder, recipe.model.task, recipe.training.crop)
     training, held_out = split_by_file(found, recipe.training.validation_share)
 
@@ -154,13 +154,13 @@ def test_averaged_weights_warm_up() -> None:
 
 
 def test_the_gradient_is_clipped(photographs: Path, tmp_path: Path) -> None:
-    """With a clip near zero Adam still moves, but by the direction alone; without, the log shows the norms to clip."""
+    """The log shows norms before clipping, which exceed the limit. Adam receives clipped gradients."""
     recipe = short_recipe(steps=2, gradient_clip=1e-3)
     train(recipe, photographs, tmp_path)
     assert all(line["gradient_norm"] > 1e-2 for line in log_of(tmp_path) if "loss" in line)
     state = checkpoint.read(tmp_path / "last.pt")["training"]["optimizer"]["state"]
     squared = sum((entry["exp_avg"].square().sum() for entry in state.values()), torch.tensor(0.0))
-    assert squared.sqrt() <= 1e-3  # the moving average of gradients is no longer than the clipped ones
+    assert squared.sqrt() <= 1e-3  # an average of clipped gradients has at most their norm
 
 
 def test_a_stopped_run_goes_on_to_the_last_bit(photographs: Path, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_an_exploding_inverse_stops_and_keeps_the_last_checkpoint(photographs: P
     still = {"learning_rate": 1e-9}
     train(short_recipe(steps=4, **still), photographs, tmp_path)
     contents = checkpoint.read(tmp_path / "last.pt")
-    for key in ("weights", "ema"):  # nearly singular: forward is fine, the way back divides by almost nothing
+    for key in ("weights", "ema"):  # nearly singular: forward works, but the inverse divides by almost 0
         weight = contents[key]["target_flow.levels.0.layers.1.conv.weight"]
         weight[0] = weight[1] + 1e-7 * torch.randn_like(weight[1])
     torch.save(contents, tmp_path / "last.pt")
@@ -303,7 +303,7 @@ def test_sheets_refuse_samples_that_are_not_finite(tmp_path: Path) -> None:
 
 
 def test_gaussian_baseline_is_what_it_says() -> None:
-    """A unit Gaussian costs ½ log2(2πe) bits."""
+    """A unit Gaussian has ½ log2(2πe) bits/dim."""
     x = torch.randn(4, 3, 64, 64)
     log_prob = torch.distributions.Normal(0.0, 1.0).log_prob(x).sum((1, 2, 3))
     assert bits_per_dim(log_prob, x[0].numel()).mean().item() == pytest.approx(

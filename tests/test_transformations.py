@@ -1,4 +1,4 @@
-"""Fold, hoist, batch, free likelihood: each transformation of the model computes what the model does, in float64."""
+"""Fold, hoist, batch, free likelihood: each transformation for the export equals the model in float64."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def model(request: pytest.FixtureRequest) -> CAFlow:
 
 @pytest.mark.parametrize("first", [Squeeze(), ReferenceSqueeze(3)], ids=["plain", "reference"])
 def test_fold_is_the_run_of_layers(first: Squeeze | ReferenceSqueeze) -> None:
-    """A run of ActNorms and 1×1 convolutions, and the reference's kernel before them, as one map each way."""
+    """A run of ActNorms and 1×1 convolutions, after the reference's kernel, is one map in each direction."""
     flow = small_model(levels=1).target_flow.levels[0]
     chain = Chain([first, TransitionStep(12), TransitionStep(12), *list(flow.layers)[-2:]]).double()  # type: ignore[arg-type]
     stir(chain)
@@ -66,7 +66,7 @@ def test_fold_is_the_run_of_layers(first: Squeeze | ReferenceSqueeze) -> None:
 
 
 def test_hoist_is_the_network() -> None:
-    """Contributions of parts of the input, computed apart, add up to the network's own first convolution."""
+    """Separately computed contributions of parts of the input add up to the network's first convolution."""
     network = AffineNetwork(7, 8, 5)
     stir(network)
     network.double()
@@ -106,7 +106,7 @@ def test_squeeze_is_pixel_unshuffle() -> None:
 
 @pytest.mark.parametrize("dependencies", ["unshared", "shared"])
 def test_nothing_but_the_state_is_left_to_a_row(dependencies: Dependencies) -> None:
-    """After the hoist no convolution of a row's graph reads the condition, and W⁻¹ and determinants are constants."""
+    """After the hoist, no convolution of a row's graph reads the condition. W⁻¹ and determinants are constants."""
     level = ConditionalLevel(small_model(dependencies=dependencies), 1, DOUBLE)
     state_channels = {couplings.first.in_channels for couplings in level.cross.couplings}  # type: ignore[union-attr]
     assert state_channels == {level.cross.kept * level.cross.flows}
@@ -117,7 +117,7 @@ def test_nothing_but_the_state_is_left_to_a_row(dependencies: Dependencies) -> N
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1)], ids=str)
 def test_the_chain_samples_as_the_model_does_and_knows_its_likelihood(model: CAFlow, size: tuple[int, int]) -> None:
-    """All transformations together, and the likelihood for free: two images, rows of both in any order."""
+    """All transformations together, with the likelihood of the samples, for rows of two images in any order."""
     height, width = (k * model.config.size_multiple for k in size)
     condition, image = conditions(model, 2, height, width), torch.tensor([1, 0, 1])
     blocks = model.draw_noise(3, height, width)

@@ -1,4 +1,4 @@
-"""`caflow-export --triton`: the model repository, without Triton itself, which reads it in test_serving.py."""
+"""`caflow-export --triton`: the model repository, without Triton. test_serving.py runs Triton with it."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_the_repository(calibrated: Path, tmp_path: Path) -> None:
         assert "import TritonPythonModel" in (folder / "1" / "model.py").read_text()
         text = (folder / "config.pbtxt").read_text()
         assert f'name: "{folder.name}"' in text
-        assert 'key: "bundle" value { string_value: "model/1/model.caflow" }' in text  # one copy for both
+        assert 'key: "bundle" value { string_value: "model/1/model.caflow" }' in text  # shared by both models
     with load(folders[0] / "1" / "model.caflow") as pipe:
         assert pipe.calibration.reference(0.8)
 

@@ -1,4 +1,4 @@
-"""What `caflow video` does about untypical frames."""
+"""Untypical frames in `caflow video`: they are marked, dropped or replaced."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from clips import ffmpeg, frames_of
 from commands import Done, caflow, json_lines
 
 ALL = 0.999
-"""α at which everything is untypical."""
+"""α at which every frame is untypical."""
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Frames of a test picture, and a few of noise among them, which are untypical."""
+    """A clip of a test picture. A few frames have noise, so they are untypical."""
     path = tmp_path_factory.mktemp("clip") / "clip.mkv"
     noise = "between(n,6,8)+between(n,14,15)"
     mixed = f"[0:v]noise=alls=100:allf=t:enable='{noise}'[v]"

@@ -1,4 +1,4 @@
-"""The filter of VapourSynth in a script of its own Python: each frame is what `caflow image` makes of it."""
+"""The VapourSynth filter, in a script that runs in a separate Python: each frame equals that of `caflow image`."""
 
 from pathlib import Path
 

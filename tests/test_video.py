@@ -1,4 +1,4 @@
-"""`caflow video`: what a video must keep, on clips that FFmpeg makes, and what becomes of a job that is stopped."""
+"""`caflow video`: properties that a result keeps, errors, and jobs that are stopped and resumed."""
 
 import json
 import os
@@ -45,7 +45,7 @@ SUBTITLES = "1\n00:00:00,200 --> 00:00:00,600\nHello\n\n2\n00:00:00,700 --> 00:0
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of 32×16 pixels and about a second."""
+    """Folder of clips of 32×16 pixels and about a second, and of files that are not videos."""
     folder = tmp_path_factory.mktemp("clips")
     picture = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=30:d=1.2"]
     sound = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=1.2"]
@@ -104,7 +104,7 @@ def caflow_video(source: Path, output: Path, bundle: Path, *options: object) -> 
 
 @contextmanager
 def begun(source: Path, output: Path, bundle: Path, *options: object) -> Iterator["subprocess.Popen[str]"]:
-    """`caflow video` that has done a frame, and does not end before its output is read: the pipe holds a few lines."""
+    """Start `caflow video` and wait for its first frame. It ends only if its output is read: the pipe is small."""
     command = [sys.executable, "-m", "caflow_deploy.cli", "video", source, "-o", output, "--bundle", bundle]
     command += ["--threads", 1, "--json", *options]
     with subprocess.Popen(
@@ -119,7 +119,7 @@ def begun(source: Path, output: Path, bundle: Path, *options: object) -> Iterato
 
 
 def gaps(path: Path) -> Counter[int]:
-    """Between frames, in milliseconds."""
+    """Return how often each time between two frames occurs, in milliseconds."""
     times = np.array([seconds for seconds, _, _ in frames_of(path)])
     return Counter(np.rint(1000 * np.diff(times)).astype(int).tolist())
 
@@ -154,7 +154,7 @@ def test_ten_bits_stay_ten(clips: Path, uncalibrated: Path, tmp_path: Path) -> N
     with av.open(str(output)) as container:
         (first, *_) = container.decode(container.streams.video[0])
         deep = first.to_ndarray(format="rgb48le")
-    assert len(np.unique(deep // 64)) > 256  # from the continuous result, not from bytes
+    assert len(np.unique(deep // 64)) > 256  # computed from the continuous result, not from 8 bits
 
 
 def test_av1_is_written(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
@@ -303,13 +303,13 @@ print(drawing.frames, drawing.stopped is not None)
 def job(
     source: Path, output: Path, uncalibrated: Path, noise: str, how: str = "", last: int = -1
 ) -> "subprocess.CompletedProcess[str]":
-    """In segments of ten frames, with a signal sent to itself after a frame."""
+    """Run a job with segments of ten frames. The process sends itself the signal `how` after frame `last`."""
     command = [sys.executable, "-c", SCRIPT, source, output, uncalibrated, noise, how, last]
     return subprocess.run(heeding_ctrl_c(command), capture_output=True, text=True, check=False, env=finding_helpers())
 
 
 def finding_helpers() -> dict[str, str]:
-    """An environment in which `SCRIPT` finds the modules of the tests."""
+    """Return an environment in which `SCRIPT` finds the modules of the tests."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": path}
 
@@ -346,7 +346,7 @@ def test_ctrl_c_finishes_the_file(clips: Path, uncalibrated: Path, tmp_path: Pat
 
 
 def test_a_stopped_job_says_how_to_resume(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """The output's folder is made. The option by which earlier versions resumed has no effect."""
+    """The missing folder of the output is created. `--resume`, an option of earlier versions, has no effect."""
     output = tmp_path / "new" / "out.mp4"
     with begun(clips / "cut.mp4", output, uncalibrated, "-n", 2) as run:
         run.send_signal(signal.SIGINT)
@@ -362,7 +362,7 @@ def test_a_stopped_job_says_how_to_resume(clips: Path, uncalibrated: Path, tmp_p
 
 @pytest.fixture(scope="module")
 def stopped_once(clips: Path, uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a job that was stopped after 45 frames, in segments of ten, and of what it would have written."""
+    """Folder of a job that was stopped after 45 frames, in segments of ten, and of the complete result `whole.mp4`."""
     folder = tmp_path_factory.mktemp("stopped")
     assert job(clips / "cut.mp4", folder / "whole.mp4", uncalibrated, "0.8").returncode == 0
     assert job(clips / "cut.mp4", folder / "out.mp4", uncalibrated, "0.8", how="SIGINT", last=44).stdout == "45 True\n"
@@ -372,13 +372,13 @@ def stopped_once(clips: Path, uncalibrated: Path, tmp_path_factory: pytest.TempP
 
 @pytest.fixture
 def stopped(stopped_once: Path, tmp_path: Path) -> Path:
-    """The folder of its segments, to be damaged."""
+    """A copy of the stopped job's folder of segments, which a test may damage."""
     shutil.copytree(stopped_once, tmp_path, dirs_exist_ok=True)
     return tmp_path / "out.mp4.parts"
 
 
 def segments_of(parts: Path) -> list[dict[str, Any]]:
-    """The records of those that are finished."""
+    """Return the records of the finished segments."""
     paths = sorted(path for path in parts.glob("*.json") if path.name != "job.json")
     return [json.loads(path.read_text()) for path in paths]
 
@@ -392,7 +392,7 @@ def zero(path: Path, _: Path) -> None:
 
 
 def replace_by(path: Path, other: Path) -> None:
-    """One that plays."""
+    """Replace a segment by another valid video."""
     shutil.copy(other, path)
 
 
@@ -406,7 +406,7 @@ def remove(path: Path, _: Path) -> None:
 def test_a_damaged_segment_is_drawn_again(
     clips: Path, uncalibrated: Path, stopped: Path, damage: Callable[[Path, Path], None], numbers: list[int]
 ) -> None:
-    """Only that one: the files of the others stay as they are. The result is that of a job that was never stopped."""
+    """The other segments' files stay unchanged. The result equals that of a job that was never stopped."""
     source, output, whole = clips / "cut.mp4", stopped.with_name("out.mp4"), stopped.with_name("whole.mp4")
     finished = [stopped / segment["file"]["path"] for segment in segments_of(stopped)]
     for number in numbers:
@@ -414,7 +414,7 @@ def test_a_damaged_segment_is_drawn_again(
     others = [path for number, path in enumerate(finished) if number not in numbers]
     before = [path.stat().st_mtime_ns for path in others]
     count = len(frames_of(source))
-    # Stopped at the last frame, it keeps its segments.
+    # Stop at the last frame, because a job that ends removes its segments.
     done = job(source, output, uncalibrated, "0.8", how="SIGINT", last=count - 1)
     assert done.stdout == f"{count} True\n", done.stderr
     assert packets(output, "video") == packets(whole, "video") != []
@@ -423,7 +423,7 @@ def test_a_damaged_segment_is_drawn_again(
 
 
 def test_a_stop_while_a_damaged_segment_is_drawn_loses_nothing(clips: Path, uncalibrated: Path, stopped: Path) -> None:
-    """What comes before it is in the output then, and what is said of that is true; those after it are kept."""
+    """The output then contains the frames before the stop, and the later segments are kept."""
     source, output, whole = clips / "cut.mp4", stopped.with_name("out.mp4"), stopped.with_name("whole.mp4")
     zero(stopped / "00001.mp4", stopped)
     done = job(source, output, uncalibrated, "0.8", how="SIGINT", last=13)
@@ -474,9 +474,9 @@ def write_segment(path: Path, info: VideoInfo, frames: int, start: int) -> Video
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "ffv1"])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_every_frame_is_counted(clips: Path, tmp_path: Path, codec: Any, suffix: str) -> None:
-    """However a codec orders and packs its frames."""
+    """The count does not depend on how a codec orders and packs its frames."""
     if codec == "ffv1" and suffix == ".mp4":
-        pytest.skip("MP4 cannot hold it")
+        pytest.skip("MP4 files cannot contain FFV1")
     info, encoding = FileSource(clips / "vfr.mp4").info, Encoding(codec, 18, 8)
     moving = np.random.default_rng(0).uniform(0, 255, (64, 64, 3)).astype(np.float32)
     path = tmp_path / f"segment{encoding.segment_suffix}"
@@ -485,7 +485,7 @@ def test_every_frame_is_counted(clips: Path, tmp_path: Path, codec: Any, suffix:
         writer.write(np.roll(moving, 3 * k, 1), 3000 * k)
     writer.close()
     threads = [int(task.name) for task in TASKS.iterdir()] if TASKS.is_dir() else []
-    assert {os.sched_getscheduler(thread) for thread in threads} <= {os.SCHED_OTHER}  # SVT-AV1 takes more where it may
+    assert {os.sched_getscheduler(thread) for thread in threads} <= {os.SCHED_OTHER}  # as root, SVT-AV1 changes them
     join_what_fits([VideoPart(path, 0, 50)], tmp_path / f"joined{suffix}", None, info)
     assert count_frames(path) == count_frames(tmp_path / f"joined{suffix}") == 50
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -493,7 +493,7 @@ def test_every_frame_is_counted(clips: Path, tmp_path: Path, codec: Any, suffix:
 
 
 def test_two_processes_do_not_write_one_video(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """The second is refused while the first one runs, with --force and without, and what that did is left alone."""
+    """While one process runs, a second one is refused, with --force and without. The first one's files stay."""
     output = tmp_path / "out.mp4"
     with begun(clips / "cut.mp4", output, uncalibrated, "-n", 2):
         for force in ([], ["--force"]):
@@ -503,7 +503,7 @@ def test_two_processes_do_not_write_one_video(clips: Path, uncalibrated: Path, t
             assert (
                 why == f"caflow: another process is working in {output}.parts; wait until it ends, or choose another -o"
             )
-    done = caflow_video(clips / "cut.mp4", output, uncalibrated)  # what was killed holds nothing
+    done = caflow_video(clips / "cut.mp4", output, uncalibrated)  # a killed process holds no lock
     assert done.returncode == 0, done.stderr
     assert len(frames_of(output)) == len(frames_of(clips / "cut.mp4"))
     assert list(tmp_path.iterdir()) == [output]
@@ -513,7 +513,7 @@ def test_two_processes_do_not_write_one_video(clips: Path, uncalibrated: Path, t
 def test_another_job_is_refused_by_what_differs(
     clips: Path, uncalibrated: Path, calibrated: Path, tmp_path: Path, is_written: bool
 ) -> None:
-    """Of another video, of another bundle, or begun with other settings; --force begins anew."""
+    """The error names the differing video, bundle or setting. --force starts again."""
     output, own = tmp_path / "out.mp4", ["-n", 2, "--seed", 0]
     with begun(clips / "cut.mp4", output, uncalibrated, *own) as first:
         first.send_signal(signal.SIGINT if is_written else signal.SIGKILL)
@@ -540,7 +540,7 @@ def test_another_job_is_refused_by_what_differs(
 
 
 def test_settings_that_are_left_out_on_resuming_are_missed(clips: Path, calibrated: Path, tmp_path: Path) -> None:
-    """A job whose frames are judged does not go on without judging them."""
+    """A job that judges its frames cannot be resumed without judging them."""
     output = tmp_path / "out.mp4"
     with begun(clips / "cut.mp4", output, calibrated, "-n", 1, "--min-typicality", 0.1):
         pass
@@ -552,7 +552,7 @@ def test_settings_that_are_left_out_on_resuming_are_missed(clips: Path, calibrat
 
 
 def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(uncalibrated: Path, tmp_path: Path) -> None:
-    """Each attempt would fail alike."""
+    """Every attempt would fail in the same way."""
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=2x2:r=30:d=0.2", "-c:v", "ffv1", tmp_path / "tiny.mkv")
     done = caflow_video(tmp_path / "tiny.mkv", tmp_path / "out.mp4", uncalibrated, "--codec", "hevc")
     assert done.returncode == 2
@@ -563,7 +563,7 @@ def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(uncalibrated: Pa
 
 
 def test_a_folder_in_the_outputs_place_is_refused_at_once(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """And not once all is drawn."""
+    """The error comes before any frame is drawn."""
     (tmp_path / "out.mp4").mkdir()
     done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--force")
     assert (done.returncode, done.stdout) == (2, "")
@@ -602,7 +602,7 @@ RECORDS: dict[str, Callable[[dict[str, Any]], object]] = {
 @pytest.mark.parametrize("change", RECORDS)
 @pytest.mark.parametrize("is_resealed", [False, True])
 def test_a_record_that_cannot_be_right_is_none(stopped: Path, change: str, is_resealed: bool) -> None:
-    """So its segment is drawn again."""
+    """A wrong record is ignored, so its segment is drawn again."""
     path = stopped / "00000.json"
     record = json.loads(path.read_text())
     assert read_record(stopped, 0, record["made_of"]) is not None
@@ -612,14 +612,14 @@ def test_a_record_that_cannot_be_right_is_none(stopped: Path, change: str, is_re
             record = msgspec.to_builtins(sealed(msgspec.convert(record, Record)))
     path.write_text(json.dumps(record))
     found = read_record(stopped, 0, segments_of(stopped)[1]["made_of"])
-    assert found is None or (change, found.first) == ("another place", 5)  # `read_records` knows where it should be
+    assert found is None or (change, found.first) == ("another place", 5)  # `read_records` checks the position
 
 
 @pytest.mark.parametrize("field", ["start", "sample"])
 def test_a_segment_whose_record_was_changed_is_drawn_again(
     clips: Path, uncalibrated: Path, stopped: Path, field: str
 ) -> None:
-    """Its frames would be shown at other times, or what follows drawn as another sample."""
+    """With the changed record, its frames would have other times, or later frames another sample."""
     record = json.loads((stopped / "00000.json").read_text())
     record["report"][field] += 1
     (stopped / "00000.json").write_text(json.dumps(record))
@@ -642,7 +642,7 @@ def test_a_job_with_more_segments_than_the_video_has_is_refused(clips: Path, unc
 
 
 def tagged(path: Path, *inputs: object) -> None:
-    """A clip with tags in Latin-1, as old software writes them."""
+    """Write a clip with tags in Latin-1, as old software does."""
     title, artist = b"title=Caf\xe9", b"artist=Andr\xe9 \x93A\x94"
     command = [FFMPEG, "-y", "-v", "error", *map(str, inputs), "-metadata", title, "-metadata", artist]
     subprocess.run([*command, "-metadata:s:a:0", b"title=Fran\xe7ais", path], check=True)
@@ -650,7 +650,7 @@ def tagged(path: Path, *inputs: object) -> None:
 
 @pytest.mark.parametrize("name", ["old.avi", "old.mkv", "old.mp4"])
 def test_tags_that_are_not_utf_8_are_read(clips: Path, uncalibrated: Path, tmp_path: Path, name: str) -> None:
-    """Of the file, of its streams, and of its chapters."""
+    """The tags of the file, of its streams and of its chapters are read."""
     chapters = b";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=No\xebl\n"
     (tmp_path / "chapters.txt").write_bytes(chapters)
     maps = ["-map", 0, "-map_metadata", 0, "-map_chapters", 1]
@@ -662,15 +662,15 @@ def test_tags_that_are_not_utf_8_are_read(clips: Path, uncalibrated: Path, tmp_p
     assert done.returncode == 0, done.stderr
     with av.open(str(tmp_path / "out.mkv")) as container:
         assert container.metadata["title"] == "Café"
-        if name != "old.mp4":  # which keeps it by another name
+        if name != "old.mp4":  # MP4 stores this title under another name
             assert container.streams.audio[0].metadata["title"] == "Français"
-        if name != "old.avi":  # which has no chapters
+        if name != "old.avi":  # AVI has no chapters
             assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["Noël"]
 
 
 @pytest.mark.parametrize("said", ["1/0:0:0", "1e999999999:00:00", "nan:00:00", "00:00:٣", "x", "0:0"])
 def test_a_duration_that_is_none_is_not_believed(clips: Path, tmp_path: Path, said: str) -> None:
-    """Matroska's is text."""
+    """Matroska stores the duration as text."""
     source = (clips / "words.mkv").read_bytes()
     with av.open(str(clips / "words.mkv")) as container:
         duration = container.streams.video[0].metadata["DURATION"].encode()
@@ -697,7 +697,7 @@ def test_a_picture_that_changes_its_size_ends_the_video(uncalibrated: Path, tmp_
     done = caflow_video(tmp_path / "two.ts", tmp_path / "out.mp4", uncalibrated)
     assert done.returncode == 1
     assert "the size of its frames changes from 32×16 to 48×32" in done.stderr
-    assert len(frames_of(tmp_path / "out.mp4")) >= 14  # MPEG-2 holds one back
+    assert len(frames_of(tmp_path / "out.mp4")) >= 14  # MPEG-2 decoders hold one frame back
 
 
 @pytest.mark.parametrize(
@@ -726,13 +726,13 @@ def test_refusals_are_one_line(
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     assert message in last
-    is_by_click = {"--noise", "--workers"} & set(options)  # which shows the usage, too
+    is_by_click = {"--noise", "--workers"} & set(options)  # click also shows the usage
     assert messages(done.stderr) == [last] or is_by_click
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_done_is_kept_where_no_more_can_be_written(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """As on a full disk: files may not grow beyond 64 KiB."""
+    """A limit of 64 KiB for each file stands for a full disk."""
     command = [sys.executable, "-m", "caflow_deploy.cli", "video", clips / "cut.mp4", "-o", tmp_path / "out.mkv"]
     command += ["--bundle", uncalibrated, "-n", 2, "--threads", 1, "--codec", "ffv1"]
     limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16)); "
@@ -757,7 +757,7 @@ def test_odd_sides_need_a_codec_that_holds_them(clips: Path, tmp_path: Path) -> 
     assert [size for _, size, _ in frames_of(tmp_path / "odd.mkv")] == [(31, 15)]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="it takes cores from a thread")
+@pytest.mark.skipif(sys.platform != "linux", reason="os.sched_setaffinity is only available on Linux")
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 def test_a_machine_with_fewer_cores_writes_the_same(clips: Path, tmp_path: Path, codec: Any) -> None:
     info = FileSource(clips / "vfr.mp4").info
@@ -771,13 +771,13 @@ def test_a_machine_with_fewer_cores_writes_the_same(clips: Path, tmp_path: Path,
         writer.close()
 
     cores = os.sched_getaffinity(0)
-    with ThreadPoolExecutor(1) as thread:  # whose cores are its own
+    with ThreadPoolExecutor(1) as thread:  # so that only this thread's cores change
         thread.submit(write, "all.mp4", cores).result()
         thread.submit(write, "one.mp4", {min(cores)}).result()
     assert packets(tmp_path / "one.mp4", "video") == packets(tmp_path / "all.mp4", "video") != []
 
 
-@pytest.mark.skipif(first_gpu() is not None, reason="there is a GPU, this is about having none")
+@pytest.mark.skipif(first_gpu() is not None, reason="this test is for machines without a GPU")
 def test_nvenc_is_an_error_where_it_is_not(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--encoder", "nvenc")
     assert done.returncode == 2
@@ -800,7 +800,7 @@ def test_cuda_draws_the_frames_that_the_cpu_draws(clips: Path, uncalibrated: Pat
 @pytest.mark.gpu
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
 def test_nvenc_keeps_times_and_colours(clips: Path, uncalibrated: Path, tmp_path: Path, codec: str) -> None:
-    """Of a frame that is large enough for it."""
+    """The frames are enlarged first, because NVENC has a minimum size."""
     source = tmp_path / "large.mp4"
     ffmpeg("-i", clips / "vfr.mp4", "-vf", "scale=128:96", "-c:v", "libx264", "-c:a", "copy", source)
     done = caflow_video(source, tmp_path / "out.mp4", uncalibrated, "--encoder", "nvenc", "--codec", codec)
@@ -813,13 +813,13 @@ FFPROBE = shutil.which("ffprobe")
 SHOWN = "stream=codec_type,start_time,color_range,color_space,color_transfer,color_primaries:frame=pts_time,pix_fmt"
 
 
-@pytest.mark.skipif(FFPROBE is None, reason="no ffprobe: apt-get install ffmpeg")
+@pytest.mark.skipif(FFPROBE is None, reason="ffprobe is not installed; run apt-get install ffmpeg")
 @pytest.mark.parametrize(
     ("source", "output"),
     [("vfr.mp4", "out.mp4"), ("ten.mkv", "out.mkv"), ("turned.mp4", "out.mp4"), ("words.mkv", "out.mkv")],
 )
 def test_another_ffmpeg_agrees(clips: Path, uncalibrated: Path, tmp_path: Path, source: str, output: str) -> None:
-    """What must be kept, as ffprobe shows it, and the sound's MD5."""
+    """ffprobe shows equal streams, times, formats and colours, and the MD5 of the sound is equal."""
     done = caflow_video(clips / source, tmp_path / output, uncalibrated)
     assert done.returncode == 0, done.stderr
 

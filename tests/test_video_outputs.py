@@ -1,4 +1,4 @@
-"""Numbered images, parts of a video, other containers and pixel formats, and previews: of `caflow video`."""
+"""`caflow video` with numbered images, parts of a video, other containers and pixel formats, and previews."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -31,7 +31,7 @@ CHAPTERS += "[CHAPTER]\nTIMEBASE=1/1000\nSTART=400\nEND=1000\ntitle=two\n"
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second of picture with B-frames and two key frames, sound, subtitles and chapters."""
+    """A second of video with B-frames and several key frames, sound, subtitles and chapters."""
     folder = tmp_path_factory.mktemp("clips")
     (folder / "words.srt").write_text(WORDS)
     (folder / "chapters.txt").write_text(CHAPTERS)
@@ -46,7 +46,7 @@ def video(source: object, output: object, bundle: Path, *options: object) -> Don
 
 
 def seconds(packet: Any, what: str) -> float:
-    """Its `pts`, or its `duration`."""
+    """Return the `pts` or the `duration` of a packet, in seconds."""
     return float(getattr(packet, what) * packet.time_base)
 
 
@@ -54,7 +54,7 @@ LOSSLESS = ["--codec", "ffv1"]
 
 
 def test_numbered_images_in_and_out(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """The frames of a video, in both ways; their rate is the one that is given."""
+    """Read and written images equal the frames of a video file. Their rate is that of --rate."""
     (tmp_path / "frames").mkdir()
     ffmpeg("-i", clip, "-start_number", 8, tmp_path / "frames" / "%03d.png")
     rate = Fraction(24000, 1001)
@@ -78,12 +78,12 @@ def test_numbered_images_in_and_out(clip: Path, uncalibrated: Path, tmp_path: Pa
         video(tmp_path / "frames/%03d.png", tmp_path / "out/%d.png", uncalibrated, "--end", 0.4, "--force").returncode
         == 0
     )
-    assert len(list((tmp_path / "out").iterdir())) == 10  # what was there of the longer one is gone
+    assert len(list((tmp_path / "out").iterdir())) == 10  # images of the longer result are removed
 
 
 @pytest.mark.parametrize(("channels", "suffix"), [(3, ".tif"), (4, ".png")])
 def test_numbered_images_of_16_bits(uncalibrated: Path, tmp_path: Path, channels: int, suffix: str) -> None:
-    """From the continuous result, as single images; where the format has only 8 bits, those."""
+    """The 16 bits come from the continuous result, as for single images. Formats with 8 bits get 8 bits."""
     deep = np.random.default_rng(0).integers(0, 65536, (8, 12, channels), np.uint16)
     for number in (1, 2):
         assert cv2.imwrite(str(tmp_path / f"{number}.png"), deep)
@@ -105,7 +105,7 @@ def test_numbered_images_of_16_bits(uncalibrated: Path, tmp_path: Path, channels
 def test_a_missing_number_ends_the_video(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
     ffmpeg("-i", clip, "-frames:v", 6, tmp_path / "%d.png")
     (tmp_path / "4.png").unlink()
-    (tmp_path / "04.png").touch()  # another name
+    (tmp_path / "04.png").touch()  # another name, not number 4
     done = video(tmp_path / "%d.png", tmp_path / "out.mkv", uncalibrated)
     assert done.returncode == 1
     assert "4.png is missing, but later images exist" in done.stderr
@@ -125,7 +125,7 @@ def test_a_missing_number_ends_the_video(clip: Path, uncalibrated: Path, tmp_pat
     ],
 )
 def test_containers_hold_their_codecs(clip: Path, uncalibrated: Path, tmp_path: Path, name: str, codec: str) -> None:
-    """And the sound, as it is where they can."""
+    """The sound is copied where the container supports it, and converted otherwise."""
     done = video(clip, tmp_path / name, uncalibrated, "--codec", codec, "--end", 0.3)
     assert done.returncode == 0, done.stderr
     with av.open(str(tmp_path / name)) as container:
@@ -141,7 +141,7 @@ def test_containers_hold_their_codecs(clip: Path, uncalibrated: Path, tmp_path: 
 def test_frames_between_times_are_exact(
     clip: Path, uncalibrated: Path, tmp_path: Path, start: object, end: object
 ) -> None:
-    """Those of a job without --start and --end; sound, subtitles and chapters are cut at the same times."""
+    """The frames equal those of the whole video. Sound, subtitles and chapters are cut at the same times."""
     whole, part = tmp_path / "whole.mkv", tmp_path / "part.mkv"
     options = [text for name, value in (("--start", start), ("--end", end)) if value for text in (name, value)]
     assert video(clip, whole, uncalibrated, *LOSSLESS).returncode == 0
@@ -172,7 +172,7 @@ def test_frames_between_times_are_exact(
 
 
 def test_the_beginning_of_a_far_part_is_sought(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is found there is what decoding from the file's beginning finds."""
+    """Frames after seeking equal those of decoding from the beginning of the file."""
     monkeypatch.setattr(source_module, "SOUGHT_EARLIER_S", Fraction(1, 5))
     ffmpeg("-i", clip, "-c", "copy", "-sn", tmp_path / "clip.mp4")
     for path in (clip, tmp_path / "clip.mp4"):
@@ -208,7 +208,7 @@ def test_workers_draw_a_part(clip: Path, uncalibrated: Path, tmp_path: Path) -> 
 def test_pixel_formats_are_those_asked_for(
     clip: Path, uncalibrated: Path, tmp_path: Path, pixel_format: str, codec: str
 ) -> None:
-    """With colours that are those of FFV1's RGB."""
+    """The colours are close to those of lossless RGB in FFV1."""
     options = ["--codec", codec, "--pixel-format", pixel_format, "--end", 0.2]
     done = video(clip, tmp_path / "out.mkv", uncalibrated, *options, "--crf", 4)
     assert done.returncode == 0, done.stderr
@@ -227,7 +227,7 @@ def test_presets_change_the_encoder(clip: Path, uncalibrated: Path, tmp_path: Pa
 def test_all_of_it_belongs_to_the_job(
     clip: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same command resumes, another one is refused by what differs."""
+    """The same command resumes the job. With other settings it is refused, and the error names the difference."""
 
     def fail(*_: object) -> None:
         raise OSError("the disk is full")

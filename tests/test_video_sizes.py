@@ -1,4 +1,4 @@
-"""Videos of other sizes than the model's."""
+"""Videos with other sizes than the model's own."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ FRAMES = 6
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of 34×18 pixels."""
+    """A lossless clip of 34×18 pixels."""
     path = tmp_path_factory.mktemp("clips") / "clip.mkv"
     picture = ["-f", "lavfi", "-i", "testsrc2=s=34x18:r=10", "-frames:v", FRAMES]
     ffmpeg(*picture, "-c:v", "ffv1", "-pix_fmt", "bgr0", path)
@@ -30,7 +30,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("options", "width", "height"),
     [
         (["--scale", 2], 68, 36),
-        (["--scale", 1.5], 52, 28),  # 51 and 27, to the even numbers
+        (["--scale", 1.5], 52, 28),  # 51 and 27, rounded to even numbers
         (["--scale", 1.5, "--codec", "ffv1"], 51, 27),
         (["--width", 100], 100, 52),
         (["--fit", "101x101"], 100, 52),
@@ -50,9 +50,9 @@ def test_a_video_has_the_size_that_is_wanted(
 
 
 def test_frames_are_those_of_the_model_reduced(clip: Path, calibrated: Path) -> None:
-    """With the likelihood that they had."""
+    """Their sample and its likelihood are those before the reduction."""
     images = [frame.image for frame in FileSource(clip).frames()]
-    assert all(image.flags.c_contiguous for image in images)  # though FFmpeg pads the lines of 34 pixels
+    assert all(image.flags.c_contiguous for image in images)  # although FFmpeg pads lines of 34 pixels
     with load(calibrated, "cpu") as pipe:
         plain = list(pipe.open_stream(StreamSettings(Draw(2)))(images))
         small = list(pipe.open_stream(StreamSettings(Draw(2), size=Size(2.0)))(images))
@@ -93,7 +93,7 @@ def test_a_turned_video_is_measured_as_it_is_shown(calibrated: Path, tmp_path: P
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=34x18:r=10", "-frames:v", 2, upright)
     ffmpeg("-display_rotation:v:0", 90, "-i", upright, "-c", "copy", turned)
     done = caflow("video", turned, "-o", tmp_path / "out.mp4", "--bundle", calibrated, "-n", 1, "--width", 30)
-    assert done.returncode == 0, done.stderr  # wider than the 18 pixels that are shown
+    assert done.returncode == 0, done.stderr  # the shown width is 18 pixels
     assert frames_of(tmp_path / "out.mp4")[0][1] == (30, 56)
 
 

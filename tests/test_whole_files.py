@@ -1,4 +1,4 @@
-"""Files and folders are there whole or not at all, whatever happens to those who write them."""
+"""Writing whole files and folders: they are complete or missing, even after a killed process."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def test_what_fails_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         fail_in_a_folder(tmp_path / "folder")
     with pytest.raises(FileNotFoundError), whole_file(tmp_path / "file"):
-        pass  # nothing was written
+        pass  # no partial file was written
     assert (tmp_path / "file").read_bytes() == b"old"
     assert names_in(tmp_path) == ["file"]
 
@@ -88,7 +88,7 @@ with whole_file(Path(sys.argv[1])) as file, whole_folder(Path(sys.argv[2])) as f
 
 
 def test_what_a_killed_process_left_is_recognised(tmp_path: Path) -> None:
-    """And nothing else is removed: not what is left of another file, nor what only looks alike."""
+    """Leftovers of the named files are removed if they are old enough. Other files and similar names stay."""
     own = [tmp_path / "file", tmp_path / "folder"]
     killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, own)], check=False)
     assert killed.returncode == -signal.SIGKILL

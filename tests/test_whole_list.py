@@ -1,4 +1,4 @@
-"""A list of images together: chance is not taken for a finding, and a small shift is found that no image shows."""
+"""Test of a whole list of images: chance is rarely a finding, and a shift that no single image shows is found."""
 
 import numpy as np
 import pytest

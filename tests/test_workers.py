@@ -1,4 +1,4 @@
-"""`--workers`: results are those of one process, whatever is killed; and `caflow batch`, its former name."""
+"""`--workers`: results equal those of one process, even if processes are killed. Also `caflow batch`, its old name."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def place_of(bundle: Path) -> Place:
 
 
 def workers_of(parent: int) -> list[int]:
-    """Processes that hold pipelines for a process."""
+    """Return the ids of the worker processes of a process."""
     listed = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()]
     return [int(pid) for pid, ppid, args in rows if int(ppid) == parent and "spawn_main" in args]
@@ -69,7 +69,7 @@ def test_what_kills_its_worker_is_given_up_and_the_others_are_done(calibrated: P
     with open_local_fleet(place_of(calibrated), 2) as fleet:
         assert fleet.backend == "onnxruntime cpu"
         assert list(fleet.run(Work(square, range(70), in_order=True))) == expected
-        found = fleet.run(Work(square, [1, 2, 3], most_in_part=1))  # the same workers
+        found = fleet.run(Work(square, [1, 2, 3], most_in_part=1))  # by the same workers
         assert sorted(found) == [(1, 1), (2, 4), (3, 9)]
         workers = workers_of(os.getpid())
         assert len(workers) == 2
@@ -99,7 +99,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(calibrated: Path, images: Path) -> Path:
-    """The results of one process, which nothing happened to; beside them `reports`, what it said."""
+    """Results of one undisturbed process. The file `reports` beside the folder has its output."""
     out = images.with_name("alone")
     done = in_a_process(command("image", images, "-o", out, *drawing(calibrated)))
     assert (done.returncode, messages(done.stderr)) == (0, [])
@@ -115,7 +115,7 @@ def drawing(bundle: Path) -> list[object]:
 def test_a_killed_folder_of_images_is_resumed(
     calibrated: Path, images: Path, alone: Path, tmp_path: Path, workers: int
 ) -> None:
-    """By the same command, and workers end with it."""
+    """The same command resumes the job. Workers end with the killed command."""
     out = tmp_path / "out"
     run = command("image", images, "-o", out, *drawing(calibrated), *["--workers", workers][: 2 * bool(workers)])
     with started(run, tmp_path) as process:
@@ -124,7 +124,7 @@ def test_a_killed_folder_of_images_is_resumed(
         assert len(own) == workers
         process.kill()
         process.wait()
-        second = in_a_process(command(*run[3:]))  # at once
+        second = in_a_process(command(*run[3:]))  # immediately after the kill
     there = len(json_lines_of(tmp_path / "stdout"))
     assert 5 <= there < IMAGES
     assert second.returncode == 0, second.stderr
@@ -136,7 +136,7 @@ def test_a_killed_folder_of_images_is_resumed(
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_ends_all_workers(calibrated: Path, images: Path, tmp_path: Path, how: signal.Signals) -> None:
-    """Ctrl-C reaches them, too: they do not heed it."""
+    """Ctrl-C also reaches the workers, which ignore it."""
     out = tmp_path / "out"
     run = command("image", images, "-o", out, *drawing(calibrated), "--workers", 2)
     with started(heeding_ctrl_c(run), tmp_path) as process:
@@ -169,7 +169,7 @@ def test_a_worker_that_is_killed_changes_nothing(calibrated: Path, images: Path,
 @pytest.mark.full
 @pytest.mark.parametrize("form", [[], ["--fit", "70x50", "--bits", 16]])
 def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path: Path, form: list[object]) -> None:
-    """Of several sizes, also tiled, transparent and grey; one is broken, is reported, and is done once it is whole."""
+    """Several sizes, tiled, transparent and grey images. A broken file is reported, and processed after its repair."""
     folder, out = tmp_path / "in", tmp_path / "out"
     (folder / "below").mkdir(parents=True)
     for k, (height, width) in enumerate([(16, 16), (9, 13), (40, 24), (5, 5), (16, 16), (21, 8)]):
@@ -197,7 +197,7 @@ def test_all_kinds_of_images_are_those_of_one_process(calibrated: Path, tmp_path
 
 @pytest.fixture(scope="module")
 def pairs(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A list of 300 pairs, of two sizes, one of them broken."""
+    """A list of 300 pairs of 40 targets in two sizes. The condition of one target is broken, which affects 8 pairs."""
     folder = tmp_path_factory.mktemp("pairs")
     crops(folder / "B", 40, side=32)
     (folder / "A").mkdir()
@@ -215,7 +215,7 @@ def pairs(calibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_killed_filter_is_resumed(calibrated: Path, pairs: Path, tmp_path: Path, workers: int) -> None:
-    """To the bit, in order; also by workers, of what one process began."""
+    """The lines and their order equal those of one undisturbed process, byte for byte."""
     options = ["--bundle", calibrated, "--alpha", 0.1, "--accepted", "copy", "--threads", 1]
     out, alone = tmp_path / "out", tmp_path / "alone"
     given = [*options, *["--workers", workers][: 2 * bool(workers)]]
@@ -235,7 +235,7 @@ def test_a_killed_filter_is_resumed(calibrated: Path, pairs: Path, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """36 frames, with sound."""
+    """A clip of 36 frames, with sound."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     moving = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=30:d=1.2", "-f", "lavfi", "-i", "sine=d=1.2"]
     ffmpeg(*moving, "-c:v", "libx264", "-bf", 2, "-g", 9, "-c:a", "aac", path)
@@ -244,7 +244,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(calibrated: Path, clip: Path) -> Path:
-    """What one process makes of it that nothing happens to."""
+    """Result of one undisturbed process for the clip."""
     out = clip.with_name("whole.mp4")
     assert caflow("video", clip, "-o", out, *drawing_video(calibrated)).returncode == 0
     return out
@@ -258,9 +258,9 @@ def drawing_video(bundle: Path) -> list[object]:
 def test_a_killed_video_is_resumed(
     calibrated: Path, clip: Path, whole: Path, tmp_path: Path, begun_by: int, resumed_by: int
 ) -> None:
-    """By one process or by workers, whichever began it; in each case, the same bytes.
+    """One process or workers resume it, whichever started it. The bytes are always equal.
 
-    Begun and resumed by one process: test_video.py.
+    test_video.py covers jobs that one process starts and resumes.
     """
     out, options = tmp_path / "out.mp4", drawing_video(calibrated)
     first, second = (["--workers", count][: 2 * bool(count)] for count in (begun_by, resumed_by))
@@ -293,7 +293,7 @@ def test_a_killed_video_is_resumed(
     ],
 )
 def test_refusals(calibrated: Path, tmp_path: Path, arguments: list[object], said: str) -> None:
-    """Before anything is written, or a cluster started."""
+    """The errors come before anything is written, or a cluster is started."""
     write_image(tmp_path / "a.png", photograph(DATA / "photographs", 0, 8, 8))
     done = in_a_process(command(*arguments, "--bundle", calibrated), cwd=tmp_path)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""The built-in model: its bundle against its checkpoint in PyTorch, and asked for what it has never seen."""
+"""The built-in model x4-photo: its bundle equals its checkpoint in PyTorch, and its inverse never explodes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +24,10 @@ ROOT = Path(__file__).parents[1]
 BUNDLE = builtin.find_bundle("x4-photo")
 LARGEST_BYTES = 20e6
 PHOTOGRAPHS_OFF_BY, TEXTURE_OFF_BY, STRANGE_OFF_BY = 10.0, 64.0, 200.0
-"""Grey levels between 8×8 blocks of a sample and of the enlarged condition, at most. Seen: 7 for photographs, 52 for
-the finest texture of the test crops (benchmarks/outliers.py), 49 for text and checks, 159 for white noise, where the
-model has no idea; an exploding inverse has no bound."""
+"""Largest allowed differences between 8×8 blocks of a sample and of the enlarged condition, in grey levels.
+
+Measured: 7 for photographs, 52 for the finest texture of the test crops (benchmarks/outliers.py), 49 for text and
+checks, 159 for white noise, which the model has not learned. The difference of an exploding inverse has no bound."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_it_is_found_by_name_and_a_path_comes_first(tmp_path: Path, monkeypatch:
     assert builtin.find_bundle("x4-photo") == BUNDLE
     assert builtin.find_bundle("x5-photo") == Path("x5-photo")
     Path("x4-photo").mkdir()
-    assert builtin.find_bundle("x4-photo") == BUNDLE  # the folder is no bundle
+    assert builtin.find_bundle("x4-photo") == BUNDLE  # the folder has no manifest, so it is not a bundle
     (Path("x4-photo") / MANIFEST).touch()
     assert builtin.find_bundle("x4-photo") == Path("x4-photo")
 
@@ -73,7 +74,7 @@ def test_samples_and_scores_of_photographs_are_those_of_pytorch(pipe: Pipeline, 
 
 
 def strange_images() -> dict[str, NDArray[np.uint8]]:
-    """16×16, unlike any photograph."""
+    """Return 16×16 images unlike any photograph, by name."""
     rng = np.random.default_rng(0)
     text = np.full((16, 16, 3), 255, np.uint8)
     cv2.putText(text, "Ab", (0, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1)
@@ -91,7 +92,7 @@ def strange_images() -> dict[str, NDArray[np.uint8]]:
 
 @pytest.mark.full
 def test_ten_thousand_samples_explode_nowhere(pipe: Pipeline, photographs: Path) -> None:
-    """Of photographs and of what is none, at τ = 1: all finite, none far from its condition anywhere."""
+    """Samples of photographs and of unusual images at τ = 1 are finite and near their condition everywhere."""
     cat = read_image(ROOT / "docs" / "images" / "chelsea.png").rgb
     given = {f"photograph {k}": photograph(photographs, k, 16, 16) for k in range(13)}
     given |= {"photograph of a cat": cat[30:46, 40:56]}
@@ -110,7 +111,7 @@ def test_ten_thousand_samples_explode_nowhere(pipe: Pipeline, photographs: Path)
 
 
 def blocks(images: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of 8×8 blocks, (N, H, W, 3) to (N, H/8, W/8, 3)."""
+    """Return the means of 8×8 blocks: (N, H, W, 3) becomes (N, H/8, W/8, 3)."""
     n, height, width, depth = images.shape
     means: NDArray[np.float64] = images.reshape(n, height // 8, 8, width // 8, 8, depth).mean((2, 4))
     return means

@@ -1,6 +1,6 @@
-"""The photographs of the repository, and the small model that learned from them: fixtures, and what tests take of both.
+"""Fixtures and helpers for the repository's photographs and the small model that was trained with them.
 
-Nothing here needs PyTorch or an export.
+Nothing here requires PyTorch or an export.
 """
 
 import shutil
@@ -18,7 +18,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 
 DATA = Path(__file__).parent / "data"
 TINY = DATA / "tiny.caflow"
-"""×4, two levels, a mean network whose features are seen, variational dequantization: of `make_tiny_bundle.py`."""
+"""Bundle of `make_tiny_bundle.py`: ×4, two levels, a mean network with features, variational dequantization."""
 CALIBRATED_SIDES, CALIBRATED_TEMPERATURE = (16, 32), 0.8
 
 
@@ -30,32 +30,32 @@ def photographs() -> Path:
 
 @pytest.fixture(scope="session")
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained bundle, `model`, that is calibrated with these photographs. Do not change it."""
+    """The trained bundle, named `model`, with its calibration. Tests must not change it."""
     return Path(shutil.copytree(TINY, tmp_path_factory.mktemp("calibrated") / "model.caflow"))
 
 
 @pytest.fixture(scope="session")
 def uncalibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same without its calibration. Do not change it."""
+    """The trained bundle without its calibration. Tests must not change it."""
     folder = tmp_path_factory.mktemp("uncalibrated") / "model.caflow"
     return Path(shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns(CALIBRATION)))
 
 
 @pytest.fixture(scope="module")
 def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
-    """That bundle on the CPU."""
+    """The uncalibrated bundle on the CPU."""
     with load(uncalibrated, backend="cpu") as pipe:
         yield pipe
 
 
 def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np.uint8]:
-    """A window of a photograph, (height, width, 3) uint8 RGB."""
+    """Return a window of a photograph, (height, width, 3) uint8 RGB."""
     image = cv2.imread(str(sorted(folder.glob("*.jpg"))[number]), cv2.IMREAD_COLOR_RGB)
     assert image is not None
     return np.ascontiguousarray(image[100 : 100 + height, 200 : 200 + width]).astype(np.uint8)
 
 
 def pairs_of_photographs(pipe: Pipeline, folder: Path, each: int = 2 * CROPS) -> list[Pair]:
-    """So many crops of each photograph, the largest ones, with their conditions."""
+    """Return the `each` largest crops of each photograph, with their conditions."""
     model = pipe.manifest.model
     return [p for path in photographs_in(folder) for p in pairs_of(path, folder, model, CALIBRATED_SIDES)[-each:]]

@@ -1,4 +1,4 @@
-"""Two machines that can be lost: network namespaces joined by a cable, with shells in each. Needs root and iproute2."""
+"""Two simulated machines that can fail: network namespaces joined by a virtual cable. Requires root and iproute2."""
 
 import os
 import shlex
@@ -14,20 +14,20 @@ INTERFACE = "cable"
 
 
 def why_none() -> str | None:
-    """Why there can be no namespaces here, or None if there can."""
+    """Return why network namespaces cannot be used here, or None if they can."""
     try:
         name = f"caflow-{os.getpid()}-try"
         subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True, text=True)
     except FileNotFoundError:
-        return "no `ip`: apt-get install iproute2"
+        return "`ip` is not installed; run apt-get install iproute2"
     except subprocess.CalledProcessError as error:
-        return f"no network namespaces: {error.stderr.strip()}"
+        return f"network namespaces cannot be created: {error.stderr.strip()}"
     subprocess.run(["ip", "netns", "del", name], check=True)
     return None
 
 
 class Machine:
-    """One of the two: what runs on it, and its end of the cable."""
+    """One of the two machines: its processes, and its end of the cable."""
 
     def __init__(self, name: str, address: str, output: Path) -> None:
         self.name = name
@@ -39,7 +39,7 @@ class Machine:
         """Run a shell command on this machine; its output is appended to `output`."""
         with self.output.open("ab") as output:
             shell = subprocess.Popen(
-                # The shell dies with the test, should that be killed: its loop would start torchrun for ever.
+                # If the test is killed, the shell must die, too: its loop would restart torchrun forever.
                 self.command(["setpriv", "--pdeathsig", "KILL", "bash", "-c", command]),
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
@@ -49,34 +49,34 @@ class Machine:
         self._shells.append(shell)
 
     def command(self, command: Sequence[str]) -> list[str]:
-        """A command, to be run on this machine."""
+        """Return the command line that runs a command on this machine."""
         return ["ip", "netns", "exec", self.name, *command]
 
     def works(self) -> bool:
-        """Whether a command that was started here still runs."""
+        """Return whether a command that `start` started on this machine still runs."""
         return any(shell.poll() is None for shell in self._shells)
 
     def processes(self, containing: str) -> list[int]:
-        """Ids of the processes on this machine whose command line contains a text."""
+        """Return the ids of the processes on this machine whose command line contains a text."""
         found = subprocess.run(["ip", "netns", "pids", self.name], check=True, capture_output=True, text=True)
         return [int(pid) for pid in found.stdout.split() if containing in _command_line(int(pid))]
 
     def lose(self) -> None:
-        """Cut the power: nobody is told, all that ran here is gone."""
+        """Simulate a power failure: the other machine gets no message, and all processes are gone."""
         _ip(f"-n {self.name} link set {INTERFACE} down")
         self.kill_all()
 
     def boot(self) -> None:
-        """Be reachable again, with nothing running."""
+        """Make the machine reachable again, with no process."""
         _ip(f"-n {self.name} link set {INTERFACE} up")
 
     def end(self) -> None:
-        """Leave nothing behind."""
+        """Kill all processes and delete the network namespace."""
         self.kill_all()
         _ip(f"netns del {self.name}")
 
     def kill_all(self) -> None:
-        """What runs here, which others notice, as its connections end."""
+        """Kill all processes on this machine. The other machine notices, because their connections are closed."""
         for shell in self._shells:
             shell.kill()
             shell.wait()
@@ -89,7 +89,7 @@ class Machine:
 
 @contextmanager
 def two_machines(folder: Path) -> Iterator[list[Machine]]:
-    """Two machines on one network, whose output goes to `folder`; at the end everything on them is ended."""
+    """Run two machines on one network. Their output goes to `folder`, and their processes are killed at the end."""
     machines = [
         Machine(f"caflow-{os.getpid()}-{k}", address, folder / f"machine-{k}.log")
         for k, address in enumerate(ADDRESSES)
@@ -114,11 +114,11 @@ def _ip(arguments: str) -> None:
 def _command_line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:  # it ended meanwhile
+    except OSError:  # the process has ended
         return ""
 
 
 def kill(pid: int) -> None:
-    """End a process at once, if it is there."""
+    """Kill a process, if it exists."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Jobs of videos as `caflow video` makes them."""
+"""Video jobs, built as `caflow video` builds them."""
 
 from pathlib import Path
 

@@ -13,12 +13,12 @@ from commands import command, heeding_ctrl_c
 from ports import free_port
 
 TIMEOUT_S = 120
-"""What never comes is a failure, and no hang."""
+"""Time limit in seconds, so that an event that never happens fails the test instead of blocking it."""
 NOWHERE = "http://127.0.0.1:9/"
 
 
 class Served:
-    """`caflow page` as a user starts it."""
+    """One `caflow page` process."""
 
     def __init__(self, bundle: Path, temporary: Path, *options: str, **environment: str) -> None:
         self.address = f"http://127.0.0.1:{(port := free_port())}/"
@@ -34,14 +34,14 @@ class Served:
         self.line = self.process.stdout.readline()
 
     def end(self, by: signal.Signals) -> tuple[int, str]:
-        """The exit code, and all that was said after the first line."""
+        """Send a signal. Return the exit code, and all output after the first line."""
         self.process.send_signal(by)
         output, errors = self.process.communicate(timeout=TIMEOUT_S)
         return self.process.returncode, output + errors
 
 
 class Visit:
-    """A page in the browser, and what it asked for."""
+    """A page in the browser, the addresses that it requested, and its errors."""
 
     def __init__(self, browser: Any, address: str) -> None:
         self.address = address
@@ -57,7 +57,7 @@ class Visit:
 
     def _failed(self, request: Any) -> None:
         is_stream = "/queue/data" in request.url or "/upload_progress" in request.url
-        if not (is_stream and request.failure == "net::ERR_ABORTED"):  # Gradio's script hangs up once it knows all
+        if not (is_stream and request.failure == "net::ERR_ABORTED"):  # Gradio closes it when it has all data
             self.wrong.append(f"{request.url}: {request.failure}")
 
     def upload(self, path: Path) -> None:
@@ -75,16 +75,16 @@ class Visit:
         return list(self.page.locator("#gallery .caption-label").all_inner_texts())
 
     def shown(self) -> str:
-        """The address of the sample in the slider."""
+        """Return the address of the sample in the slider."""
         return str(self.page.locator("#slider img").nth(1).get_attribute("src"))
 
     def fetch(self, address: str) -> np.ndarray[Any, Any]:
-        """The pixels at an address, as the browser is given them."""
+        """Return the pixels at an address, as the browser receives them."""
         with urllib.request.urlopen(address) as answer:
             return rgb_of(answer.read())
 
     def download(self) -> tuple[str, np.ndarray[Any, Any]]:
-        """The name and the pixels of the file that the button gives."""
+        """Click the download button. Return the name and the pixels of the file."""
         with self.page.expect_download() as got:
             self.page.click("#download")
         return got.value.suggested_filename, rgb_of(Path(got.value.path()).read_bytes())
