@@ -124,7 +124,7 @@ def test_lines_are_bounded(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"target,condition\n" + b"x" * (MOST_BYTES_OF_A_LINE + 1))
     with pytest.raises(InputError, match="line 2: a line must have at most 1048576 bytes"):
         list_pairs(tmp_path / "list.csv")
-    with pytest.raises(InputError, match="line 1: wanted"):
+    with pytest.raises(InputError, match="line 1: expected"):
         list_pairs(tmp_path / "list.jsonl")
 
 

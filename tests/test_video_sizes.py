@@ -73,8 +73,8 @@ def test_untypical_frames_that_are_replaced_have_the_size(clip: Path, calibrated
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--scale", 5], "frames of 34×18 to 170×90: wanted a size above that of the frames, and up to 4 times it"),
-        (["--width", 34], "wanted a size above that of the frames"),
+        (["--scale", 5], "and at most 4 times as large, which a ×4 model makes in one pass; got frames of 34×18"),
+        (["--width", 34], "results must be larger than the frames"),
         (["--width", 51], "width must be a multiple of 2, because the codec halves the colour resolution; got 51"),
         (["--scale", 2, "--fit", "50x50"], "--scale and --fit cannot be combined"),
     ],

@@ -41,7 +41,7 @@ def test_it_is_small() -> None:
 
 
 def test_it_is_found_by_name_and_a_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert builtin.names() == ["colorization-demo", "inpainting-demo", "x4-photo", "x4-real"]
+    assert builtin.names() == ["colorization-demo", "inpainting-demo", "x2-video", "x4-photo", "x4-real"]
     monkeypatch.chdir(tmp_path)
     assert builtin.find_bundle("x4-photo") == BUNDLE
     assert builtin.find_bundle("x5-photo") == Path("x5-photo")
