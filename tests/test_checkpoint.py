@@ -217,6 +217,8 @@ def test_every_builtin_recipe_loads() -> None:
         "sketch",
         "super-resolution",
         "tiny",
+        "x2-likelihood",
+        "x2-mean",
         "x4-likelihood",
         "x4-mean",
         "x4-real",

@@ -294,4 +294,4 @@ def test_the_command(least: Path, least_exported: Path, tmp_path: Path) -> None:
     assert "give --force" in again.stderr
     missing = caflow_export(tmp_path / "no.pt")
     assert missing.returncode == 2
-    assert missing.stderr == f"caflow-export: {tmp_path / 'no.pt'}: there is no such file\n"
+    assert missing.stderr == f"caflow-export: {tmp_path / 'no.pt'}: no such file\n"
