@@ -98,7 +98,7 @@ benchmarks: setup cpp  ## Measure speed again, and store the figures in benchmar
 	$(BIN)/python benchmarks/runtime.py $(BUNDLE) --threads 2 --json benchmarks/results/runtime.json
 	$(BIN)/python benchmarks/cpp.py run $(BUNDLE) build/cpp --threads 2 --json benchmarks/results/cpp.json
 	$(BIN)/python benchmarks/progressive.py $(BUNDLE) --json benchmarks/results/progressive.json
-	$(BIN)/python benchmarks/tiles.py $(BUNDLE) --picture benchmarks/results/tiles.png --json benchmarks/results/tiles.json
+	$(BIN)/python benchmarks/tiles.py $(BUNDLE) --picture benchmarks/results/tiles.jpg --json benchmarks/results/tiles.json
 
 quality: $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/validation $(PHOTOGRAPHS)/metrics  ## Measure the quality of the built-in models and of other methods, on clean and degraded photographs.
 	$(BIN)/caflow-export x4-photo --precision fp16 -o build/x4-photo-fp16.caflow --force
