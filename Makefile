@@ -120,7 +120,7 @@ sheets: $(PHOTOGRAPHS)/test  ## Write sheets that compare the ×4 models with ot
 
 video: $(PHOTOGRAPHS)/clips $(PHOTOGRAPHS)/metrics  ## Measure the quality of enlarged videos, and that of other methods.
 	$(BIN)/python -W ignore benchmarks/overlap.py $(BUNDLE) --json benchmarks/results/overlap.json
-	$(BIN)/python -W ignore benchmarks/video.py $(BUNDLE) --threads 2 --picture benchmarks/results/video.png --json benchmarks/results/video.json
+	$(BIN)/python -W ignore benchmarks/video.py $(BUNDLE) --threads 2 --picture benchmarks/results/video.jpg --json benchmarks/results/video.json
 	$(BIN)/python -W ignore benchmarks/video.py $(BUNDLE) --crf 23 --crf 28 --setting fixed --threads 2 --json benchmarks/results/video-coded.json
 	$(BIN)/python -W ignore benchmarks/video_seams.py $(BUNDLE) --threads 2 --json benchmarks/results/video-seams.json
 
