@@ -37,11 +37,8 @@ from caflow_runtime.jobs.parquet import import_pyarrow
 from caflow_runtime.jobs.verdict_folder import FilterJob, FilterSettings, check_apart, hash_of
 from caflow_runtime.jobs.verdicts import BATCH, filter_pairs, judge, smallest_typicality
 from caflow_runtime.judge.verdict import Verdict
-from caflow_runtime.judge.whole_list import SMALL_P, WholeList
+from caflow_runtime.judge.whole_list import FEWEST, SMALL_P, WholeList
 from caflow_runtime.pipeline.pipeline import Pipeline
-
-FEWEST_IN_LIST = 20
-"""Number of judged pairs below which the list as a whole is not compared with the calibration."""
 
 
 @click.command("filter")
@@ -234,7 +231,7 @@ def report_job(job: FilterJob, alpha: float, photographs: int, is_new: bool, as_
             f"by image typicality: {counts['accepted']} accepted, {counts['rejected']} rejected ({share:.1%}; expected "
             f"for pairs like those of the calibration: {alpha:.1%}), {unjudged}{counts['error']} errors → {job.folder}"
         )
-    if whole.count >= FEWEST_IN_LIST:
+    if whole.count >= FEWEST:
         like = "unlike" if whole.p_value < SMALL_P else "like"
         click.echo(f"as a whole, the pairs are {like} those of the calibration: p = {whole.p_value:.2g}", err=as_json)
     if counts["error"]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from caflow_deploy.commands.pace import Pace, Saying
+from caflow_deploy.commands.standard_streams import shown
 from caflow_runtime.available_memory import readable
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.image_formats import size_of_file
@@ -41,7 +42,9 @@ def needs_by_header(pipe: Pipeline, draw: Draw, jobs: Sequence[ImageJob]) -> dic
 
 def line_of_image(job: ImageJob, need: ImageNeed) -> str:
     """Return the line about one image: sizes, tiles and memory."""
-    return f"{as_text(job.source)}: {_sides(need)} {_windows(need.windows, need.wanted.draw.n)}, {_memory(need, 1)}"
+    return (
+        f"{shown(as_text(job.source))}: {_sides(need)} {_windows(need.windows, need.wanted.draw.n)}, {_memory(need, 1)}"
+    )
 
 
 def line_of_folder(needs: dict[Path, ImageNeed], count: int, n: int, processes: int) -> str:
@@ -87,7 +90,7 @@ class ImageProgress:
             self.saying.say(line_of_image(job, need))
         self._total += need.operations - (self.needs[job.output].operations if job.output in self.needs else 0.0)
         self.needs[job.output] = need
-        self._now, self._stage, self._windows = (need, as_text(job.source)), 0, 0
+        self._now, self._stage, self._windows = (need, shown(as_text(job.source))), 0, 0
 
     def windows(self, done: int, count: int) -> None:
         """Record the progress of one pass of the model over the current image.
@@ -103,7 +106,7 @@ class ImageProgress:
         self._windows = done
         before = sum(stage.operations(stage.windows) for stage in need.stages[: self._stage])
         now = need.stages[self._stage].operations(done) if self._stage < len(need.stages) else 0.0
-        what = f"{name}: {done} of {count} tiles" if self.count == 1 else self._counted()
+        what = f"{name}: {done / count:.0%} drawn" if self.count == 1 else self._counted()
         self._tell(before + now, what)
 
     def finished(self, job: ImageJob) -> None:

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
@@ -17,6 +17,12 @@ PIPE = "-"
 """Name that stands for standard input or standard output."""
 STANDARD_INPUT, STANDARD_OUTPUT = "standard input", "standard output"
 CHUNK_BYTES = 2**20
+
+
+def shown(path: str) -> str:
+    """Return the name of a file for people: that of a standard stream without its temporary folder."""
+    name = PurePath(path).stem
+    return name if name in (STANDARD_INPUT, STANDARD_OUTPUT) else path
 
 
 def is_pipe(output: Path | None) -> bool:

@@ -8,6 +8,7 @@ import click
 from msgspec import UnsetType
 
 from caflow_deploy.commands.pace import Saying
+from caflow_deploy.commands.standard_streams import shown
 from caflow_deploy.commands.terminal import FAILED, end
 from caflow_runtime.jobs.images import Done, ImageReport, ModelImage
 from caflow_runtime.path_text import as_text
@@ -67,12 +68,12 @@ class Tally:
 
 def line(report: ImageReport, n: int) -> str:
     """Return the line about a finished image, for people."""
-    names = f"{report.input} → {report.output}"
+    names = f"{shown(report.input)} → {shown(report.output)}"
     if report.outcome == "bicubic":
         return f"{names}  untypical: replaced by the enlarged input"
     if report.outcome == "reduced":
         return f"{names}  reduced without the model: the input is not smaller than the result"
-    parts = [f"{report.bits_per_dim:.3f} bits/dim", f"sample {report.sample} of {n}"]
+    parts = [f"{report.bits_per_dim:.3f} bits/dim", f"sample {report.sample + 1} of {n}"]
     for name in ("sample", "image"):
         if isinstance(value := getattr(report, f"{name}_typicality"), float):
             parts.append(f"{name} typicality {value:.3f}{_verdict(report) if report.judge == name else ''}")

@@ -86,7 +86,7 @@ def test_the_reason_names_a_level_only_where_one_is_unusual() -> None:
     assert reason(judged(1.6, -1.7)) == "its levels do not fit together: +1.6, -1.7 standard deviations"
     latents = np.zeros(18)
     latents[7] = 3.5
-    wanted = "its latents are unusual: the energy of z[1, 0] is 3.5 standard deviations above the usual"
+    wanted = "its noise is unusual: the mean square of z[1, 0] is 3.5 standard deviations above the usual"
     assert reason(judged(2.7, 1.0, latents)) == wanted
     assert reason(judged(5.0, 1.0, latents)).startswith("level 0 is less likely")
     unknown = replace(judged(0.3, -4.2), value=np.array(np.nan), group=np.array("grey"))

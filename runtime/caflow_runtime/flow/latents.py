@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from caflow_runtime.flow.tiles import Window, weighted
 
-STATISTICS = ("mean", "energy", "fourth", "right", "down", "cross")
+STATISTICS = (
+    "mean",
+    "mean square",
+    "fourth moment",
+    "correlation to the right",
+    "correlation downwards",
+    "correlation of channels",
+)
 """Statistics of one block: the means of z, z² and z⁴; the means of z times its right and its lower neighbour; and the
 root mean square of the mean products of two different channels."""
 

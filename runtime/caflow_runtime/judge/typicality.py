@@ -205,7 +205,7 @@ def reason(one: Typicality) -> str:
         found = int(np.argmax(latents))
         direction = "above" if one.latents[found] > 0 else "below"
         name = names_of(len(levels))[found]
-        return f"its latents are unusual: the {name} is {latents[found]:.1f} standard deviations {direction} the usual"
+        return f"its noise is unusual: the {name} is {latents[found]:.1f} standard deviations {direction} the usual"
     level = int(np.argmax(levels))
     if levels[level] < USUAL:
         levels_in_words = ", ".join(f"{value:+.1f}" for value in one.residuals)

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+FEWEST = 20
+"""Number of images from which a list is compared with the calibration. Fewer images say little about a list."""
 BINS = 1000
 TERMS = 100
 SMALL_P = 0.01

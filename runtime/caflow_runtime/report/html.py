@@ -9,6 +9,7 @@ import cv2
 
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.judge.calibration import Calibration
+from caflow_runtime.judge.whole_list import FEWEST
 from caflow_runtime.path_text import as_path
 from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.report import plots
@@ -55,6 +56,7 @@ def write_report(
         scores=scores,
         summary=summary,
         alpha=alpha,
+        fewest=FEWEST,
         by_chance=None if alpha is None else by_chance(alpha, summary.judged, calibration.photographs),
         plots=plots.all_of(summary, alpha) if summary.scored else {},
     )

@@ -14,7 +14,12 @@ namespace {
 
 constexpr double most_grey = 0.02;  // largest colour covariate of a grey condition; smaller than an effect of rounding
 constexpr double usual = 2.58;      // absolute value, in standard deviations, that 1 in 100 normal values exceeds
-constexpr std::array statistic_names{"mean", "energy", "fourth", "right", "down", "cross"};
+constexpr std::array statistic_names{"mean",
+                                     "mean square",
+                                     "fourth moment",
+                                     "correlation to the right",
+                                     "correlation downwards",
+                                     "correlation of channels"};
 
 // Means over neighbouring pixels, down and across: of their absolute differences d, and of log₂(1 + d).
 struct Steps {
@@ -185,7 +190,7 @@ std::string reason(const Typicality& found) {
     const double of_level = found.residuals[level];
     const double of_latent = found.latents.empty() ? 0 : found.latents[latent];
     if (std::abs(of_latent) > std::max(usual, std::abs(of_level))) {
-        return "its latents are unusual: the " + statistic_name(latent, found.residuals.size()) + " is " +
+        return "its noise is unusual: the " + statistic_name(latent, found.residuals.size()) + " is " +
                one_decimal(std::abs(of_latent)) + " standard deviations " + (of_latent > 0 ? "above" : "below") +
                " the usual";
     }
