@@ -40,7 +40,7 @@ RUN_ELSEWHERE = {
     "torchrun": "tests/test_trainer.py",
     "export TORCH_DISABLE": "tests/test_restart.py",
     "until torchrun": "tests/test_restart.py",
-    "caflow calibrate x4-photo": "tests/runtime/test_calibration.py",
+    "caflow calibrate my.caflow": "tests/runtime/test_calibration.py",
     "apt-get install": ".ci/install-packages",
     "cmake": CPP,
     "ray start": RAY,

@@ -30,7 +30,11 @@ def quality(root: Path) -> str:
         value = best(line[column] for line in lines)
         for line in lines:
             line[column] = f"**{value}**" if line[column] == value else line[column]
-    heading = ["", "16→64: PSNR", "LPIPS", "LR-PSNR", "64→256: PSNR", "LPIPS", "LR-PSNR", "seconds"]
+    heading = [
+        "",
+        *(f"{sizes}: {name}" for sizes in ("16→64", "64→256") for name in ("PSNR", "LPIPS", "LR-PSNR")),
+        "seconds",
+    ]
     return table(heading, lines)
 
 
