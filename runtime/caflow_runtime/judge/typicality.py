@@ -61,7 +61,7 @@ class Typicality:
             alpha: false rejection rate, 0…1; 0 accepts every image that can be judged.
 
         Raises:
-            InputError
+            InputError: if alpha is not between 0 and 1.
         """
         check_share("alpha", alpha)
         return np.asarray(self.value >= alpha)

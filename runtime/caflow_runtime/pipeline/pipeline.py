@@ -159,7 +159,8 @@ class Pipeline:
         Arguments:
             n: number of samples of each image.
             temperature: temperature τ for all levels, or a sequence with one for each level, the coarsest first.
-            seed, frame: choose the noise, 0 … 2³²−1.
+            seed: seed of the noise, 0 … 2³²−1.
+            frame: number of the frame, 0 … 2³²−1. Each frame has other noise.
             rank: how samples are ranked. "likelihood" is by log-likelihood, as in the paper. "consistency" is by how
                 well the sample, degraded again, matches the image. "typical" is by how close the bits per dimension of
                 each level are to those of typical samples, which requires a calibration.
@@ -204,7 +205,9 @@ class Pipeline:
                 "tensorrt" also accepts `__cuda_array_interface__`. With "cuda", all work that writes to the array must
                 be finished.
             n: number of samples of each condition.
-            temperature, seed, frame: as in `best_of`.
+            temperature: as in `best_of`.
+            seed: as in `best_of`.
+            frame: as in `best_of`.
 
         Raises:
             InputError: if an argument is not valid, if images would have to be padded or cut, or if the samples do not
@@ -261,7 +264,9 @@ class Pipeline:
             frames: (H, W, 3) uint8 RGB arrays.
             n: number of samples of a scene's first frame. The number and the noise of the best one are used for the
                 whole scene.
-            temperature, seed, rank: as in `best_of`.
+            temperature: as in `best_of`.
+            seed: as in `best_of`.
+            rank: as in `best_of`.
             noise: "fixed" for the same noise in a scene, "fresh" for new noise in each frame, or ρ of an AR(1) process,
                 0 < ρ < 1.
             batch: number of frames that run together if the noise is fixed. Results are yielded when a batch is full or
