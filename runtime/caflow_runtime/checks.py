@@ -17,7 +17,7 @@ def check_share(name: str, value: float, is_open: bool = False) -> None:
     """Check that a value is a number from 0 to 1, or above 0 and below 1 if `is_open`.
 
     Raises:
-        InputError
+        InputError: if the check fails.
     """
     if not is_number(value) or not (0 < value < 1 if is_open else 0 <= value <= 1):
         wanted = "above 0 and below 1" if is_open else "from 0 to 1"
@@ -28,7 +28,7 @@ def check_integer(name: str, value: int, low: int, high: int = LARGEST_WORD) -> 
     """Check that a value is an integer, of Python or NumPy, from `low` to `high`.
 
     Raises:
-        InputError
+        InputError: if the check fails.
     """
     if not is_integer(value) or not low <= value <= high:
         raise InputError(f"{name} must be an integer from {low} to {high}; got {shown(value)}")
@@ -38,7 +38,7 @@ def check_switch(name: str, value: bool) -> None:
     """Check that a value is True or False. Other values are not accepted, because the text "no" would count as True.
 
     Raises:
-        InputError
+        InputError: if the check fails.
     """
     if not isinstance(value, bool | np.bool_):
         raise InputError(f"{name} must be True or False; got {shown(value)}")

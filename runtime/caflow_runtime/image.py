@@ -22,7 +22,7 @@ def as_images(images: Images, what: str) -> list[Image]:
         what: name of the argument in messages.
 
     Raises:
-        InputError
+        InputError: if the argument is not valid.
     """
     if isinstance(images, np.ndarray):
         images = [images] if images.ndim < 4 else list(images) if images.ndim == 4 else [images]
@@ -42,7 +42,7 @@ def as_image(image: Any, what: str) -> Image:
         what: name of the argument in messages.
 
     Raises:
-        InputError
+        InputError: if the argument is not valid.
     """
     wanted = f"{what}: expected an array (H, W, 3) of uint8 RGB"
     if not isinstance(image, np.ndarray):
@@ -64,7 +64,7 @@ def check_pairs(targets: list[Image], conditions: list[Image], scale: int) -> No
     """Check that each target has a condition, and `scale` times its sides.
 
     Raises:
-        InputError
+        InputError: if the argument is not valid.
     """
     if len(targets) != len(conditions):
         raise InputError(
@@ -81,7 +81,7 @@ def check_pair(name: str, target: Image, condition: Image, scale: int) -> None:
         name: name of the target in messages.
 
     Raises:
-        InputError
+        InputError: if the argument is not valid.
     """
     wanted = (scale * condition.shape[0], scale * condition.shape[1])
     if target.shape[:2] != wanted:

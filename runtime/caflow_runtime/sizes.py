@@ -72,7 +72,7 @@ class Size(msgspec.Struct, frozen=True):
         """Check that a model supports results of other sizes than its own.
 
         Raises:
-            InputError
+            InputError: if the check fails.
         """
         if task != "super-resolution" or model_scale == 1:
             raise InputError(

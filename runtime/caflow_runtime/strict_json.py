@@ -51,7 +51,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
     Raises:
         WrongJson: if a line is longer than the limit.
-        OSError
+        OSError: if a file cannot be read or written.
     """
     with path.open("rb") as file:
         while line := file.readline(MOST_BYTES_OF_A_LINE + 1):

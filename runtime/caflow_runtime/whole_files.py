@@ -50,7 +50,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     processes. If the process is killed while the folders are exchanged, the old folder remains under a temporary name.
 
     Raises:
-        OSError
+        OSError: if a file cannot be read or written.
     """
     partial = partial_path(path)
     partial.mkdir(parents=True)
@@ -73,7 +73,7 @@ def move_into_place(file: Path, path: Path) -> None:
     """Move a finished file to `path` on the same file system, and flush the file and its folder to disk.
 
     Raises:
-        OSError
+        OSError: if a file cannot be read or written.
     """
     to_disk(file)
     file.replace(path)
@@ -98,7 +98,7 @@ def remove_leftovers(paths: Iterable[Path], min_age_s: float = 0) -> None:
         min_age_s: minimum time since the last modification, in seconds. Use 0 only if no process is writing now.
 
     Raises:
-        OSError
+        OSError: if a file cannot be read or written.
     """
     names: dict[Path, set[str]] = {}
     for path in paths:
@@ -117,7 +117,7 @@ def to_disk(file: Path) -> None:
     """Flush a file's contents to disk. This must happen before the file is reported as finished.
 
     Raises:
-        OSError
+        OSError: if a file cannot be read or written.
     """
     with file.open("r+b" if os.name == "nt" else "rb") as opened:  # Windows flushes writable files only
         os.fsync(opened.fileno())

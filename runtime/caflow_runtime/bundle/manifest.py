@@ -107,7 +107,7 @@ class Manifest(Strict, frozen=True):
         """Return the graph of that name.
 
         Raises:
-            KeyError
+            KeyError: if there is none.
         """
         return {graph.name: graph for graph in self.graphs}[name]
 

@@ -41,7 +41,7 @@ def check_manifest(path: Path, manifest: Manifest) -> None:
         path: path of the manifest. Links beside it must not lead out of its folder.
 
     Raises:
-        BundleError
+        BundleError: if the manifest is not valid.
     """
     _check_names(path, manifest)
     _check_sizes(path, manifest)

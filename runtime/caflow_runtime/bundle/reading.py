@@ -58,7 +58,7 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
         path: path of the manifest. Links beside it must not lead out of its folder.
 
     Raises:
-        BundleError
+        BundleError: if the manifest is not valid.
     """
     try:
         contents = parse_json(text, object)

@@ -77,7 +77,7 @@ def write_memory(folder: Path, backend: str, sample: RunMemory, score: RunMemory
     """Write `memory.json` into a bundle, completely or not at all.
 
     Raises:
-        OSError
+        OSError: if a file cannot be read or written.
     """
     memory = Memory(FORMAT, FORMAT_VERSION, sha256_of(folder / MANIFEST), backend, sample, score)
     write_whole(folder / NAME, msgspec.json.format(msgspec.json.encode(memory), indent=2) + b"\n")

@@ -137,7 +137,7 @@ def as_noise(noise: Sequence[Sequence[NDArray[Any]]], count: int) -> list[list[N
     """Return the noise of `count` images as float32: a list of arrays, one for each level, for each image.
 
     Raises:
-        InputError
+        InputError: if the argument is not valid.
     """
     wanted = f"noise: expected {count} lists of float arrays, one list for each image, as encode returns them"
     if not isinstance(noise, list | tuple) or not all(isinstance(of_image, list | tuple) for of_image in noise):

@@ -56,7 +56,7 @@ class _Ports:
             sizes: known values of named sizes. Names that occur for the first time are added.
 
         Raises:
-            WrongShape
+            WrongShape: if an array differs.
         """
         for name, (type_name, shape) in found.items():
             port = self.ports[name]

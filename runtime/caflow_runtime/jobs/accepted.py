@@ -32,7 +32,7 @@ def write_list(path: Path, names: Iterable[str], end: bytes) -> None:
 
     Raises:
         InputError: if `end` is a line break, and a name contains one.
-        OSError
+        OSError: if a file cannot be read or written.
     """
     with whole_file(path) as partial, partial.open("wb") as file:
         for name in names:
@@ -47,7 +47,7 @@ def check_fits_in_a_line(name: str) -> None:
     Readers of the list would take such a name for two names, and one of these may be the name of a rejected file.
 
     Raises:
-        InputError
+        InputError: if the check fails.
     """
     if name.splitlines() != [name]:
         raise InputError(

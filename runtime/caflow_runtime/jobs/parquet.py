@@ -35,7 +35,7 @@ def write_parquet(path: Path, verdicts: Iterator[Verdict]) -> None:
 
     Raises:
         InputError: if PyArrow is not installed.
-        OSError
+        OSError: if a file cannot be read or written.
     """
     pyarrow = import_pyarrow()
     text, number, size = pyarrow.string(), pyarrow.float64(), pyarrow.int32()

@@ -131,7 +131,7 @@ class FilterJob:
 
         Raises:
             InputError: if PyArrow is missing, the targets have no common folder, or a name contains a line break.
-            OSError
+            OSError: if a file cannot be read or written.
         """
         place = self.folder / PLACES[how]
         lacks_accepted = self.state.accepted != how or not place.exists()
@@ -167,7 +167,7 @@ def check_apart(folder: Path, inputs: Iterable[str]) -> None:
     """Check that the job would not overwrite or remove any of its inputs.
 
     Raises:
-        InputError
+        InputError: if the check fails.
     """
     own = folder.resolve()
     results, files = {own / name for name in (NAME, SCORES, LIST, LIST0, PARQUET)}, own / FILES

@@ -133,7 +133,7 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
 
     Raises:
         WrongCalibration: if the calibration could not be read again.
-        OSError
+        OSError: if a file cannot be read or written.
     """
     content = msgspec.json.encode(sealed(calibration))
     try:

@@ -53,7 +53,7 @@ class Drift:
             window: number of most recent values that count.
 
         Raises:
-            InputError
+            InputError: if the check fails.
         """
         if window < 1:
             raise InputError(f"window must be at least 1; got {window}")

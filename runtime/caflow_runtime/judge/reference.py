@@ -193,7 +193,7 @@ def _check_quantiles(quantiles: list[float], images: int, most: int) -> None:
     """Check the number and order of quantiles.
 
     Raises:
-        ValueError
+        ValueError: if the check fails.
     """
     count = min(most, images)
     if len(quantiles) != count or quantiles != sorted(quantiles):
@@ -204,7 +204,7 @@ def _check_precision(precision: list[list[float]], measures: int) -> None:
     """Check that a matrix is an inverse covariance: symmetric, with a positive diagonal and positive semidefinite.
 
     Raises:
-        ValueError
+        ValueError: if the check fails.
     """
     if [len(row) for row in precision] != [measures] * measures:
         raise ValueError(

@@ -144,7 +144,7 @@ def check_alpha(alpha: float, reference: Reference) -> None:
     """Check that some typicality can be below `alpha` in every group, so that images can be rejected.
 
     Raises:
-        InputError
+        InputError: if the check fails.
     """
     if not reference.smallest < alpha < 1:
         raise InputError(

@@ -157,7 +157,7 @@ def check_suffix(path: Path, has_alpha: bool = False, bits: int = 8) -> None:
     """Check that the suffix of a file name is one for which such an image can be written.
 
     Raises:
-        InputError
+        InputError: if the check fails.
     """
     wanted = WITH_16_BITS if bits == 16 else WITH_ALPHA if has_alpha else SUFFIXES
     if path.suffix.lower() not in wanted:

@@ -53,7 +53,7 @@ class AnimationSource:
 
         Raises:
             InputError: if Pillow is not installed.
-            UnreadableVideo
+            UnreadableVideo: if the source cannot be read.
         """
         self.path: Path | None = path
         self.name = str(path)

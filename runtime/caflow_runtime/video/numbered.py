@@ -97,7 +97,7 @@ class NumberedSource:
         """Yield all frames. If a number is missing and later ones exist, `ended_early` reports it.
 
         Raises:
-            UnreadableImage
+            UnreadableImage: if an image cannot be read.
         """
         for k, number in enumerate(self._numbers):
             path = numbered(self.pattern, self._numbers[0] + k)
@@ -122,7 +122,7 @@ def write_numbered(images: Iterable[NDArray[Any]], pattern: Path) -> None:
         images: (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16.
 
     Raises:
-        OSError
+        OSError: if a file cannot be read or written.
     """
     last = 0
     for last, image in enumerate(images, 1):

@@ -136,7 +136,7 @@ def open_parts(folder: Path, settings: VideoSettings, force: bool) -> None:
 
     Raises:
         InputError: if the folder contains another job, or files that do not belong to a job.
-        OSError
+        OSError: if a file cannot be read or written.
     """
     holds_one = (folder / NAME).is_file()
     foreign = [path.name for path in folder.iterdir() if not is_passing(path)]
@@ -186,7 +186,7 @@ def read_record(folder: Path, number: int, made_of: str | None = None) -> Record
         made_of: if given, also return None for a record with another `made_of`.
 
     Raises:
-        OSError
+        OSError: if a file cannot be read or written.
     """
     path = folder / segment_name(number, RECORD)
     try:
@@ -209,7 +209,7 @@ def read_records(folder: Path, settings: VideoSettings, drawn_by: DrawnBy) -> di
 
     Raises:
         InputError: if the job must be resumed the way it was started, because the other way would draw other pictures.
-        OSError
+        OSError: if a file cannot be read or written.
     """
     numbers = sorted(int(path.stem) for path in folder.glob(f"*{RECORD}") if re.fullmatch(r"\d{5,}", path.stem))
     found = {number: read_record(folder, number, settings.made_of) for number in numbers}

@@ -42,7 +42,7 @@ def frame_at(source: Source, time: int) -> TimedFrame:
 
     Raises:
         InputError: if the time is after the end of the source.
-        UnreadableVideo
+        UnreadableVideo: if the source cannot be read.
     """
     wanted, found = source.info.origin + time, None
     if isinstance(source, FileSource):
