@@ -38,7 +38,7 @@ def test_the_runtime_needs_no_pytorch_and_little_room(photographs: Path, tmp_pat
     doctor = subprocess.run([programs / "caflow", "doctor"], check=False, cwd=tmp_path)
     assert doctor.returncode == 0
     (models,) = environment.glob("lib/*/site-packages/caflow_runtime/models")
-    assert sorted(path.name for path in models.iterdir()) == ["x4-photo.caflow", "x4-real.caflow"]
+    assert sorted(path.name for path in models.iterdir()) == ["x2-video.caflow", "x4-photo.caflow", "x4-real.caflow"]
     for installed in models.iterdir():
         found = {path.name for path in installed.iterdir()}
         assert found == {path.name for path in builtin.find_bundle(installed.stem).iterdir()}

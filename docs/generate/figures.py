@@ -16,10 +16,11 @@ from quality_figures import (
     quality,
     rejected,
     video,
+    video_coded,
 )
 from speed_figures import cpp, gigaflop, gpu_estimate, hardware, machines, memory, serving, video_rate, workers
 
-PAGES = ("README.md", "docs/**/*.md", "models/x4-*/README.md")
+PAGES = ("README.md", "docs/**/*.md", "models/x*/README.md")
 BLOCK = re.compile(r"(<!-- figures: ([\w.-]+) -->)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -63,6 +64,7 @@ FIGURES: dict[str, Callable[[Path], str]] = {
     "rejected-at-0.1": lambda root: rejected("0.1", root),
     "memory": memory,
     "video": video,
+    "video-coded": video_coded,
     "video-rate": video_rate,
     "hardware": hardware,
     "cpp": cpp,

@@ -21,6 +21,7 @@ ELSEWHERE = {
     "benchmarks/README.md": "benchmarks.md",
     "models/x4-photo/README.md": "x4-photo.md",
     "models/x4-real/README.md": "x4-real.md",
+    "models/x2-video/README.md": "x2-video.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
