@@ -130,6 +130,12 @@ def test_where_memory_runs_out_it_goes_on_with_less(uncalibrated: Path, pipe: Pi
     np.testing.assert_array_equal(again.sample, drawn.sample)
     assert all((a != b).mean() <= 1e-3 for a, b in zip(again.images, drawn.images, strict=True))
     np.testing.assert_allclose(scored_again.log_likelihood, scored.log_likelihood, rtol=1e-6)
+    many = [images[0]] * 12  # which share a batch
+    with (
+        Pipeline(Graphs(uncalibrated, SmallMemory(6 * 32 * 40)), pixel_budget=2**20, overlap=16) as small,
+        pytest.warns(UserWarning, match=f"with a pixel_budget of {6 * 32 * 40}"),
+    ):
+        small.best_of(many, n=1)
     for overlap in (0, 16):
         with (
             Pipeline(Graphs(uncalibrated, SmallMemory(1)), pixel_budget=2**14, overlap=overlap) as none,

@@ -1,6 +1,7 @@
 """Runs images through the graphs: cuts them into windows, runs these in limited batches, and assembles the results."""
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import prod
 
@@ -186,8 +187,9 @@ class Runner:
         """Yield all rows. When memory runs out, halve the budget for the remaining rows and for later calls."""
         given: set[tuple[int, int]] = set()
         whole = budget = self.pixel_budget
-        # Halving begins at the pixels of all rows of the largest image. For one image, more budget has no effect.
-        most = len(work.samples) * max((prod(self._padded_sides(one)) for one in work.conditions), default=0)
+        # Halving begins at the pixels of all rows of one size, which may share a batch. More budget has no effect.
+        sizes = Counter(self._padded_sides(one) for one in work.conditions)
+        most = len(work.samples) * max((prod(sides) * count for sides, count in sizes.items()), default=0)
         while True:
             ran_out: MemoryError | None = None
             try:

@@ -130,8 +130,8 @@ Runner::Windows Runner::windows_of(const std::vector<Image>& conditions, std::in
 }
 
 // Call `run` with the pixel budget. Each time memory runs out, halve the budget, also for later calls, and call `run`
-// again; rows that `sink` already has are not passed to it again. `rows_pixels` is the number of pixels of all rows of
-// the largest image; a budget above it makes no difference.
+// again; rows that `sink` already has are not passed to it again. `rows_pixels` is the number of pixels of all
+// rows of one size, which may share a batch; a budget above it makes no difference.
 void Runner::within_memory(std::int64_t rows_pixels, const Sink& sink,
                            const std::function<void(std::int64_t budget, const Sink& sink)>& run) {
     std::set<std::pair<std::size_t, std::uint32_t>> given;
@@ -267,14 +267,18 @@ void Runner::check_prunable(const Windows& windows, std::size_t samples, std::in
     }
 }
 
-// Return the number of pixels of the largest padded target.
+// Return the number of pixels of all padded targets of one size, of the size with most pixels.
 std::int64_t Runner::padded_pixels(const std::vector<Image>& conditions) const {
-    std::int64_t largest = 0;
     const auto up = [&](std::int64_t side) {
         return (side * model_.scale + model_.size_multiple - 1) / model_.size_multiple * model_.size_multiple;
     };
-    for (const Image& condition : conditions) largest = std::max(largest, up(condition.height) * up(condition.width));
-    return largest;
+    std::map<std::pair<std::int64_t, std::int64_t>, std::int64_t> of_sizes;
+    std::int64_t most = 0;
+    for (const Image& condition : conditions) {
+        const std::int64_t height = up(condition.height), width = up(condition.width);
+        most = std::max(most, of_sizes[{height, width}] += height * width);
+    }
+    return most;
 }
 
 // Return padded images. `scale` is target side / image side; padded targets have sides that are multiples of the
