@@ -140,5 +140,5 @@ def import_pillow() -> ModuleType:
     try:
         import PIL.Image
     except ModuleNotFoundError:
-        raise InputError("animations need Pillow: pip install pillow") from None
+        raise InputError("animations need Pillow: pip install 'caflow-deploy[video]'") from None
     return PIL.Image
