@@ -74,7 +74,7 @@ train-x4-real: $(PHOTOGRAPHS)/training  ## Fine-tune the built-in model for degr
 	$(BIN)/caflow-train models/x4-real/recipe.toml --data $< --out build/x4-real --start $(BUNDLE)
 	$(BIN)/python models/release.py build/x4-real models/x4-real.caflow
 
-train-x2-video: $(PHOTOGRAPHS)/training  ## Train the ×2 model for coded videos again, in three stages. Takes two hours on one core.
+train-x2-video: $(PHOTOGRAPHS)/training  ## Train the ×2 model for coded videos again, in three stages. Takes some two hours on one core.
 	$(BIN)/pip install --quiet --editable '.[finetune,video]'
 	$(BIN)/caflow-train x2-mean --data $< --out build/x2-mean
 	$(BIN)/caflow-train x2-likelihood --data $< --out build/x2-likelihood --start build/x2-mean/last.pt

@@ -73,7 +73,7 @@ variant of width 32 takes the same number of operations, within 4 %."""
 
 
 def operations(model: CAFlow) -> dict[str, float]:
-    """Thousands of operations per pixel of the target: once per image, and for each sample."""
+    """Return thousands of operations per pixel of the target: those once per image, and those of each sample."""
     types = PRECISIONS["fp32"]
     found = {"k operations, image": 0.0, "k operations, sample": 0.0}
     for graph in graphs_to_trace(model, ModelGraphs.of(model, types), types.state):

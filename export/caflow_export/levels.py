@@ -1,4 +1,4 @@
-"""Parts of which the graphs are composed: one level of each flow, folded, hoisted and batched.
+"""Building blocks of the graphs: one level of each flow, folded, hoisted and batched.
 
 Log-determinants are returned as maps with one value per position. Folding is explained in `fold.py`, hoisting and
 batching in `networks.py`.

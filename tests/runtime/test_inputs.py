@@ -83,20 +83,20 @@ def test_a_number_is_never_replaced_by_another_one(pipe: Pipeline, uncalibrated:
     """Each number that the pipeline accepts is checked, and the error begins with its name."""
     for method in (pipe.best_of, pipe.sample):
         for name in ("n", "temperature", "seed", "frame"):
-            with pytest.raises(InputError, match=f"^{name}(:| must be)"):
+            with pytest.raises(InputError, match=f"^{name}(: expected| must be)"):
                 method(GOOD, **{name: value})
     for name in ("n", "temperature", "seed", "noise", "batch", "min_typicality"):
-        with pytest.raises(InputError, match=f"^{name}(:| must be)"):
+        with pytest.raises(InputError, match=f"^{name}(: expected| must be)"):
             next(pipe.stream([GOOD], **{name: value}))
     with pytest.raises(InputError, match=r"^keep must be"):
         pipe.best_of(GOOD, n=1, keep=(value, value))
     with pytest.raises(InputError, match=r"^temperature must be"):
         pipe.best_of(GOOD, temperature=(0.5, value))
     for name in ("alpha", "redraws"):
-        with pytest.raises(InputError, match=f"^{name}(:| must be)"):
+        with pytest.raises(InputError, match=f"^{name}(: expected| must be)"):
             Reject(**{name: value})
     for name in ("pixel_budget", "overlap", "threads"):
-        with pytest.raises(InputError, match=f"^{name}(:| must be)"):
+        with pytest.raises(InputError, match=f"^{name}(: expected| must be)"):
             load(uncalibrated, backend="cpu", **{name: value})
 
 

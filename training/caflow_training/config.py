@@ -107,7 +107,7 @@ class CAFlowConfig:
 
     @property
     def size_multiple(self) -> int:
-        """Number of pixels of which the target's width and height must be multiples."""
+        """Divisor of the target's width and height, in pixels. Other sizes must be padded."""
         return max(int(2 ** (self.levels + 1)), self.task.scale)
 
 
