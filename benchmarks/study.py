@@ -5,7 +5,7 @@ the `validation` photographs, which are neither trained on nor tested with.
 """
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,22 +54,39 @@ TRAINING = TrainingConfig(
     ema_decay=0.995,
 )
 MEAN = {"mean_blocks": 8, "mean_width": 64, "mean_features": 16}
+WITH_MEAN = {"mean_weight": 10.0}
 WIDE = {"image_width": 64, "conditional_width": 64}
 DEEP = {"own_steps": 9, "cross_steps": 1}
-VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "base: width 32, 4 own and 4 cross steps": ({}, {}),
-    "mean network": (MEAN, {"mean_weight": 10.0}),
-    "DUAL-GLOW's dependencies, 11 own steps": ({"dependencies": "dual-glow", "own_steps": 11}, {}),
-    "9 own and 1 cross step": (DEEP, {}),
-    "2 own and 5 cross steps": ({"own_steps": 2, "cross_steps": 5}, {}),
-    "mean network, 9 own and 1 cross step": (MEAN | DEEP, {"mean_weight": 10.0}),
-    "log_scale_bound = 0.5": ({"log_scale_bound": 0.5}, {}),
-    "latent_noise = 0.3": ({}, {"latent_noise": 0.3}),
-    "width 64": (WIDE, {}),
-    "width 64, mean network": (WIDE | MEAN, {"mean_weight": 10.0}),
+LONGER = {"steps": 300, "learning_rate": 1e-4, "warm_up_steps": 20, "level_off_step": 250, "ema_decay": 0.99}
+SAMPLES = {"likelihood_weight": 0.02, "still_weight": 1.0, "feature_weight": 0.4, "lattice_weight": 2.0}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a variant changes in the model and in its training."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None
+    """Name of the variant whose trained weights it starts from."""
+
+
+VARIANTS = {
+    "base: width 32, 4 own and 4 cross steps": Variant(),
+    "mean network": Variant(MEAN, WITH_MEAN),
+    "mean network, 300 more steps": Variant(MEAN, LONGER | WITH_MEAN, start="mean network"),
+    "mean network, 300 more steps with samples": Variant(MEAN, LONGER | SAMPLES, start="mean network"),
+    "DUAL-GLOW's dependencies, 11 own steps": Variant({"dependencies": "dual-glow", "own_steps": 11}),
+    "9 own and 1 cross step": Variant(DEEP),
+    "2 own and 5 cross steps": Variant({"own_steps": 2, "cross_steps": 5}),
+    "mean network, 9 own and 1 cross step": Variant(MEAN | DEEP, WITH_MEAN),
+    "log_scale_bound = 0.5": Variant({"log_scale_bound": 0.5}),
+    "latent_noise = 0.3": Variant({"latent_noise": 0.3}),
+    "width 64": Variant(WIDE),
+    "width 64, mean network": Variant(WIDE | MEAN, WITH_MEAN),
 }
-"""What each variant changes in the model and in its training. Own and cross steps are chosen so that a sample of every
-variant of width 32 takes the same number of operations, within 4 %."""
+"""Own and cross steps are chosen so that a sample of every variant of width 32 takes the same number of operations,
+within 4 %."""
 
 
 def operations(model: CAFlow) -> dict[str, float]:
@@ -96,36 +113,56 @@ def quality(model: CAFlow, judge: Judge, given: list[Crop]) -> dict[str, float]:
     return found | {"LR-PSNR 1.0": scores.lr_psnr}
 
 
-def measure(name: str, steps: int, scratch: Path, judge: Judge, given: list[Crop]) -> dict[str, Any]:
-    """Train one variant, or read what is left of an earlier run, and judge it."""
-    model_changes, training_changes = VARIANTS[name]
-    training = replace(TRAINING, steps=steps, level_off_step=steps * 4 // 5, **training_changes)
-    out = scratch / name.replace(" ", "-")
-    last = train(Recipe(replace(MODEL, **model_changes), training), PHOTOGRAPHS / "training", out, say=lambda _: None)
-    model = checkpoint.load(last)
-    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return {
-        "variant": name,
-        "M parameters": sum(p.numel() for p in model.parameters()) / 1e6,
-        **operations(model),
-        "bits/dim": [line for line in log if "held_out_bits_per_dim" in line][-1]["held_out_bits_per_dim"],
-        **quality(model, judge, given),
-    }
+@dataclass(frozen=True)
+class Study:
+    """Settings of all variants."""
+
+    steps: int
+    scratch: Path
+    vgg16: Path | None
+
+    def trained(self, name: str) -> Path:
+        """Train a variant, or resume its training, and return its checkpoint."""
+        variant = VARIANTS[name]
+        start = [self.trained(variant.start)] if variant.start else []
+        training = replace(TRAINING, **{"steps": self.steps, "level_off_step": self.steps * 4 // 5} | variant.training)
+        recipe = Recipe(replace(MODEL, **variant.model), training)
+        return train(recipe, PHOTOGRAPHS / "training", self.out(name), lambda _: None, start, self.vgg16)
+
+    def out(self, name: str) -> Path:
+        """Return the folder of a variant's training."""
+        return self.scratch / name.replace(" ", "-")
+
+    def measure(self, name: str, judge: Judge, given: list[Crop]) -> dict[str, Any]:
+        """Train a variant and judge it."""
+        model = checkpoint.load(self.trained(name))
+        log = [json.loads(line) for line in (self.out(name) / "log.jsonl").read_text().splitlines()]
+        return {
+            "variant": name,
+            "M parameters": sum(p.numel() for p in model.parameters()) / 1e6,
+            **operations(model),
+            "bits/dim": [line for line in log if "held_out_bits_per_dim" in line][-1]["held_out_bits_per_dim"],
+            **quality(model, judge, given),
+        }
 
 
 @click.command()
 @report.options
-@click.option("--steps", default=1000, show_default=True)
+@click.option("--steps", default=3000, show_default=True)
 @click.option("--scratch", type=click.Path(path_type=Path), default=Path("build/study"), show_default=True)
 @click.option("--only", type=click.Choice(list(VARIANTS)), multiple=True, help="Of the variants; by default all.")
-def main(threads: int, json_file: Path | None, steps: int, scratch: Path, only: tuple[str, ...]) -> None:
+@click.option("--vgg16", type=click.Path(path_type=Path, exists=True), help="As of caflow-train.")
+def main(
+    threads: int, json_file: Path | None, steps: int, scratch: Path, only: tuple[str, ...], vgg16: Path | None
+) -> None:
     """Train and judge all variants; first: python models/photographs.py KIND build/photographs/KIND for each kind."""
     torch.set_num_threads(threads)
     judge = Judge(PHOTOGRAPHS / "metrics")
     given = crops(PHOTOGRAPHS / "validation", SIDE)
+    study = Study(steps, scratch, vgg16)
     rows = []
     for name in only or VARIANTS:
-        rows.append(measure(name, steps, scratch, judge, given))
+        rows.append(study.measure(name, judge, given))
         print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
     report.show(rows)
     report.write(json_file, rows, PACKAGES, steps=steps, batch=TRAINING.batch, crops=len(given))

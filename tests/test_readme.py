@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,8 @@ RESULTS = {
     "docs/guides/servers.md": ("repository/x4-photo/config.pbtxt",),
 }
 """Some of the files that the commands of each page write."""
+TRAINED = Path("runs/tiny")
+"""A model that several pages train with the same command. Training a finished model again ends at once."""
 BIN = Path(sys.executable).parent
 
 
@@ -80,9 +83,15 @@ def run_here(page: str) -> list[str]:
     return [line for line in commands(page) if not line.startswith(tuple(RUN_ELSEWHERE))]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first page that trains the model of several pages leaves it for the next page."""
+    return tmp_path_factory.mktemp("trained") / TRAINED.name
+
+
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """A copy of the files that git tracks, with this environment as `.venv`."""
+def copy(tmp_path: Path, trained: Path) -> Iterator[Path]:
+    """A copy of the files that git tracks, with this environment as `.venv`, and the model if a page has trained it."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in listed.stdout.splitlines():
         if (ROOT / name).is_file():
@@ -92,7 +101,11 @@ def copy(tmp_path: Path) -> Path:
         environment.mkdir(parents=True)
         (environment / "bin").symlink_to(BIN)
         (environment / ".installed").touch()
-    return tmp_path
+    if trained.is_dir():
+        shutil.copytree(trained, tmp_path / TRAINED)
+    yield tmp_path
+    if (tmp_path / TRAINED / "last.pt").is_file() and not trained.is_dir():
+        shutil.copytree(tmp_path / TRAINED, trained)
 
 
 def test_what_the_pages_leave_to_others_is_in_them() -> None:
