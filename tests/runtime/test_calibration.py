@@ -89,6 +89,7 @@ def test_the_reason_names_a_level_only_where_one_is_unusual() -> None:
     wanted = "its noise is unusual: the mean square of z[1, 0] is 3.5 standard deviations above the usual"
     assert reason(judged(2.7, 1.0, latents)) == wanted
     assert reason(judged(5.0, 1.0, latents)).startswith("level 0 is less likely")
+    assert "the mean square of z[1, 1] is" in reason(judged(2.7, 1.0, latents[:12])), "a model without cross blocks"
     unknown = replace(judged(0.3, -4.2), value=np.array(np.nan), group=np.array("grey"))
     assert reason(unknown) == "the calibration knows no such images: grey"
 

@@ -85,10 +85,19 @@ def statistics_of(blocks: Sequence[BlockSums]) -> Floats:
     return np.concatenate([block.statistics for block in blocks])
 
 
-def names_of(levels: int) -> list[str]:
-    """Return the names of the values of `statistics_of`, for people."""
-    blocks = [(i, j) for j in range(levels) for i in range(j, levels)]
-    return [f"{name} of z[{i}, {j}]" for i, j in blocks for name in STATISTICS]
+def name_of(number: int, values: int, levels: int) -> str:
+    """Return the name, for people, of one of the values of `statistics_of`.
+
+    Arguments:
+        number: index of the value.
+        values: number of all values. It tells whether a model has blocks z[i, j] for all i ≥ j, or, as one with
+            DUAL-GLOW's dependencies, for i = j only.
+    """
+    has_cross_blocks = values > len(STATISTICS) * levels
+    blocks = [(i, j) for j in range(levels) for i in range(j, levels if has_cross_blocks else j + 1)]
+    block, statistic = divmod(number, len(STATISTICS))
+    i, j = blocks[block]
+    return f"{STATISTICS[statistic]} of z[{i}, {j}]"
 
 
 def _sums(z: Floats, weights: Floats) -> BlockSums:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.checks import check_share
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.latents import names_of
+from caflow_runtime.flow.latents import name_of
 from caflow_runtime.image import Image
 from caflow_runtime.judge.reference import COLOUR, COMPLEXITIES, DETAIL, SIZE, SPREAD, Fit, Group, Kind, Reference
 
@@ -47,7 +47,7 @@ class Typicality:
     residuals: Floats
     """(R, n) residuals of the bits/dim, in standard deviations; negative means more likely than expected."""
     latents: Floats
-    """(R, K − n) residuals of the statistics of latents, in the order of `latents.names_of`; empty for samples."""
+    """(R, K − n) residuals of the statistics of latents, in the order of `latents.statistics_of`; empty for samples."""
     group: NDArray[np.str_]
     """(R,) name of each image's group, such as "coloured, small, plain"."""
 
@@ -204,7 +204,7 @@ def reason(one: Typicality) -> str:
     if len(latents) and latents.max() > max(USUAL, levels.max()):
         found = int(np.argmax(latents))
         direction = "above" if one.latents[found] > 0 else "below"
-        name = names_of(len(levels))[found]
+        name = name_of(found, len(latents), len(levels))
         return f"its noise is unusual: the {name} is {latents[found]:.1f} standard deviations {direction} the usual"
     level = int(np.argmax(levels))
     if levels[level] < USUAL:

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <utility>
 
 #include "consistency.hpp"
 #include "errors.hpp"
@@ -121,9 +122,12 @@ std::size_t farthest(const Numbers& residuals) {
     return std::size_t(std::max_element(residuals.begin(), residuals.end(), is_nearer) - residuals.begin());
 }
 
-// Return the name of a statistic of latents. `number` counts through all blocks z[i, j], those of level j = 0 first.
-std::string statistic_name(std::size_t number, std::size_t levels) {
+// Return the name of one of `values` statistics of latents. `number` counts through all blocks z[i, j], those of level
+// j = 0 first. A model has blocks for all i ≥ j, or, as one with DUAL-GLOW's dependencies, for i = j only.
+std::string statistic_name(std::size_t number, std::size_t values, std::size_t levels) {
+    const bool has_cross_blocks = values > statistic_names.size() * levels;
     std::size_t block = number / statistic_names.size(), level = 0;
+    if (!has_cross_blocks) std::swap(block, level);
     while (block >= levels - level) block -= levels - level++;
     return std::string(statistic_names[number % statistic_names.size()]) + " of z[" + std::to_string(level + block) +
            ", " + std::to_string(level) + "]";
@@ -190,7 +194,7 @@ std::string reason(const Typicality& found) {
     const double of_level = found.residuals[level];
     const double of_latent = found.latents.empty() ? 0 : found.latents[latent];
     if (std::abs(of_latent) > std::max(usual, std::abs(of_level))) {
-        return "its noise is unusual: the " + statistic_name(latent, found.residuals.size()) + " is " +
+        return "its noise is unusual: the " + statistic_name(latent, found.latents.size(), found.residuals.size()) + " is " +
                one_decimal(std::abs(of_latent)) + " standard deviations " + (of_latent > 0 ? "above" : "below") +
                " the usual";
     }

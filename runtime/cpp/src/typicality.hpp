@@ -1,5 +1,5 @@
 // Typicality of an image: a p-value under the distribution of the calibration images. typicality.py has the same in
-// Python; docs/reference/computation.md specifies it.
+// Python; docs/reference/typicality.md specifies it.
 #pragma once
 
 #include <array>
