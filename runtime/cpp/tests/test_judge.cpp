@@ -122,3 +122,14 @@ TEST_CASE("scene cuts are equal to Python's") {
 }
 
 TEST_SUITE_END();
+
+TEST_CASE("a reason names the block of a statistic, in models with and without cross blocks") {
+    Typicality found;
+    found.value = 0.001;
+    found.residuals = {2.7, 1.0};
+    found.latents = Numbers(18, 0.0);
+    found.latents[7] = 3.5;
+    CHECK(reason(found).find("mean square of z[1, 0] is 3.5 standard deviations above") != std::string::npos);
+    found.latents.resize(12);
+    CHECK(reason(found).find("mean square of z[1, 1] is") != std::string::npos);
+}
