@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from tiny import photograph
 
-from caflow_runtime.flow.latents import STATISTICS, names_of, statistics_of, sums_of
+from caflow_runtime.flow.latents import STATISTICS, name_of, statistics_of, sums_of
 from caflow_runtime.flow.tiles import cut
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 
@@ -41,7 +41,9 @@ def test_each_statistic_is_what_its_name_says() -> None:
             np.sqrt((others**2).mean()),
         ]
         np.testing.assert_allclose(of_block, expected, rtol=1e-9)
-    assert names_of(2) == [f"{name} of z[{i}, {j}]" for i, j in ((0, 0), (1, 0), (1, 1)) for name in STATISTICS]
+    for blocks in [(0, 0), (1, 0), (1, 1)], [(0, 0), (1, 1)]:
+        wanted = [f"{name} of z[{i}, {j}]" for i, j in blocks for name in STATISTICS]
+        assert [name_of(number, len(wanted), levels=2) for number in range(len(wanted))] == wanted
 
 
 def test_one_cell_has_statistics() -> None:
