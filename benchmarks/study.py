@@ -15,8 +15,9 @@ import report
 import torch
 from metrics import Crop, Judge, crops, mean
 
-from caflow_export.export import PRECISIONS, numbers_of
+from caflow_export.export import PRECISIONS
 from caflow_export.graphs import ModelGraphs
+from caflow_export.manifest_entries import numbers_of
 from caflow_export.operations import count_operations
 from caflow_export.to_onnx import graphs_to_trace
 from caflow_runtime.bundle.manifest import cell_side

@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 from caflow_runtime.pictures.image_files import write_image
-from caflow_training.data import Crops, Photographs, find_photographs
+from caflow_training.crops import Crops
+from caflow_training.photographs import Photographs, find_photographs
 from caflow_training.recipe import Recipe, load_recipe
 
 SIDES = (64, 128, 256)

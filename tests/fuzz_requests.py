@@ -12,6 +12,7 @@ from mutations import changed_bytes, changed_json
 from tiny import TINY
 from tritonclient.grpc import service_pb2
 
+from caflow_deploy.serving import failures
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving.open_inference_grpc import parameters_of, parse_request, read_request
 from caflow_runtime.errors import CaflowError
@@ -126,10 +127,10 @@ def _services() -> Answer:
 
 
 def _refused(error: CaflowError) -> str:
-    http, grpc = protocol.status(error)
+    http, grpc = failures.status(error)
     assert 400 <= http < 500, error
     assert grpc not in ("INTERNAL", "UNKNOWN")
-    assert len(protocol.text(error)) <= protocol.MAX_TEXT
+    assert len(failures.text(error)) <= failures.MAX_TEXT
     return REFUSED
 
 

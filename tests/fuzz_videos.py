@@ -13,6 +13,7 @@ from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.jobs.folder import NAME, PipelineSettings
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.rows.draw import Draw
+from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.parts import (
     Record,
     Report,
@@ -24,7 +25,6 @@ from caflow_runtime.video.parts import (
     write_record,
 )
 from caflow_runtime.video.pipe import PipeSource
-from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import FileSource, Source
 from caflow_runtime.video.sources import open_video
 

@@ -14,7 +14,8 @@ import torch
 from commands import command, in_a_process
 from test_images import chunk_of
 
-from caflow_training.data import TRAINING_STREAM, Crops, DataError, find_photographs, read_rgb, split_by_file
+from caflow_training.crops import TRAINING_STREAM, Crops
+from caflow_training.photographs import DataError, find_photographs, read_rgb, split_by_file
 from caflow_training.recipe import TrainingConfig
 from caflow_training.tasks import ImageToImage, SuperResolution
 
@@ -135,7 +136,7 @@ def test_pairs_are_cropped_alike(photographs: Path, tmp_path: Path) -> None:
 
 
 def test_the_cache_forgets_and_reads_again(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("caflow_training.data.CACHE_BYTES", 2_000_000)
+    monkeypatch.setattr("caflow_training.crops.CACHE_BYTES", 2_000_000)
     forgetful, remembering = crops(photographs), crops(photographs)
     for step in range(5):
         assert torch.equal(forgetful.batch(step, range(4)).targets, remembering.batch(step, range(4)).targets)
@@ -153,7 +154,8 @@ def test_making_batches_starts_no_threads_but_its_own(photographs: Path) -> None
     """Only the prefetching thread is new. More OpenMP threads would double the time of each training step."""
     code = (
         "import sys; from pathlib import Path; import cv2, torch; "
-        "from caflow_training.data import TRAINING_STREAM, Crops, find_photographs; "
+        "from caflow_training.crops import TRAINING_STREAM, Crops; "
+        "from caflow_training.photographs import find_photographs; "
         "from caflow_training.recipe import TrainingConfig; from caflow_training.tasks import SuperResolution; "
         "cv2.setNumThreads(0); torch.set_num_threads(3); task, config = SuperResolution(), TrainingConfig(crop=64); "
         "crops = Crops(find_photographs(Path(sys.argv[1]), task, 64), task, config, TRAINING_STREAM); "

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from caflow_training.config import ConfigError
-from caflow_training.data import TRAINING_STREAM, Crops, find_photographs
+from caflow_training.crops import TRAINING_STREAM, Crops
 from caflow_training.degradations import Degradations
+from caflow_training.photographs import find_photographs
 from caflow_training.recipe import recipe_from_dict
 from caflow_training.tasks import Image, SuperResolution
 

@@ -19,7 +19,7 @@ import pytest
 from ports import free_port
 from tritonclient.grpc import service_pb2
 
-from caflow_deploy.serving import addresses, bodies
+from caflow_deploy.serving import addresses, bodies, failures
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving.addresses import Addresses
 from caflow_deploy.serving.bodies import Bodies
@@ -330,5 +330,5 @@ def test_errors_over_grpc_are_short(computing: Computing) -> None:
     request.parameters["y" * 100_000].int64_param = 1
     with answering(computing) as server:
         code, text = call(server, request.SerializeToString())
-        assert (code, len(text) <= protocol.MAX_TEXT) == ("INVALID_ARGUMENT", True)
+        assert (code, len(text) <= failures.MAX_TEXT) == ("INVALID_ARGUMENT", True)
         assert http(server, {"inputs": [GOOD]}, model="x" * 10_000)[0] == 404

@@ -16,7 +16,8 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import LOCK, PipelineSettings, State, alone, stamp_of
 from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
 from caflow_runtime.jobs.image_job import ImageJob
-from caflow_runtime.jobs.images import Done, ImageReport
+from caflow_runtime.jobs.image_report import ImageReport
+from caflow_runtime.jobs.images import Done
 from caflow_runtime.path_text import as_path, as_text
 from caflow_runtime.rows.draw import Draw, Reject
 from caflow_runtime.seal import sealed_fields

@@ -21,7 +21,8 @@ from ports import free_port, listening
 from tiny import pairs_of_photographs, photograph
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.health.metrics import BITS_PER_DIM, Metrics, Prometheus
+from caflow_runtime.health.instruments import Prometheus
+from caflow_runtime.health.metrics import BITS_PER_DIM, Metrics
 from caflow_runtime.judge.calibration import Calibration, write_calibration
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.pictures.image_files import write_image

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError
-from caflow_training.data import Batch
+from caflow_training.crops import Batch
 from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
 from caflow_training.perceptual import FeatureError, PerceptualDistance

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tiny import photograph
 from tritonclient.grpc import service_pb2
 
+from caflow_deploy.serving import failures
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving import open_inference_grpc as messages
 from caflow_deploy.serving.front import models_of
@@ -266,12 +267,12 @@ def test_messages_that_clients_send_are_parsed() -> None:
 
 
 def test_clients_are_not_told_of_files() -> None:
-    assert protocol.text(FileNotFoundError("/secret")) == "internal server error; the server's log has the reason"
+    assert failures.text(FileNotFoundError("/secret")) == "internal server error; the server's log has the reason"
 
 
 def test_what_clients_are_told_is_short() -> None:
     """gRPC sends the text in a header, which must be small."""
-    assert len(protocol.text(InputError("x" * 10**6))) == protocol.MAX_TEXT
+    assert len(failures.text(InputError("x" * 10**6))) == failures.MAX_TEXT
 
 
 def test_numbers_of_grpc_are_bounded() -> None:
@@ -300,7 +301,7 @@ def test_models() -> None:
     models = models_of("model")
     assert protocol.find(models, "model", "1") == MODEL
     for name, version in (("nothing", ""), ("model", "2")):
-        with pytest.raises(protocol.UnknownModel, match="must be one of model, model-score, with version 1"):
+        with pytest.raises(failures.UnknownModel, match="must be one of model, model-score, with version 1"):
             protocol.find(models, name, version)
     described = protocol.metadata(models["model-score"])
     assert [given["name"] for given in described["inputs"]] == ["target", "condition"]
@@ -310,10 +311,10 @@ def test_models() -> None:
 @pytest.mark.parametrize(
     ("error", "http", "grpc"),
     [
-        (protocol.UnknownModel("x"), 404, "NOT_FOUND"),
-        (protocol.TooLarge("x"), 413, "INVALID_ARGUMENT"),
-        (protocol.TooSlow("x"), 408, "DEADLINE_EXCEEDED"),
-        (protocol.Busy("x"), 503, "RESOURCE_EXHAUSTED"),
+        (failures.UnknownModel("x"), 404, "NOT_FOUND"),
+        (failures.TooLarge("x"), 413, "INVALID_ARGUMENT"),
+        (failures.TooSlow("x"), 408, "DEADLINE_EXCEEDED"),
+        (failures.Busy("x"), 503, "RESOURCE_EXHAUSTED"),
         (InputError("x"), 400, "INVALID_ARGUMENT"),
         (CaflowError("x"), 422, "FAILED_PRECONDITION"),
         (TimeoutError(), 504, "DEADLINE_EXCEEDED"),
@@ -322,8 +323,8 @@ def test_models() -> None:
     ],
 )
 def test_errors_have_a_status(error: Exception, http: int, grpc: str) -> None:
-    assert protocol.status(error) == (http, grpc)
-    assert protocol.text(error)
-    failure = pickle.loads(pickle.dumps(protocol.failure_of(error)))  # failures come from another process
-    assert (failure.http, failure.grpc, failure.text) == (http, grpc, protocol.text(error))
-    assert protocol.failure_of(failure) is failure
+    assert failures.status(error) == (http, grpc)
+    assert failures.text(error)
+    failure = pickle.loads(pickle.dumps(failures.failure_of(error)))  # failures come from another process
+    assert (failure.http, failure.grpc, failure.text) == (http, grpc, failures.text(error))
+    assert failures.failure_of(failure) is failure

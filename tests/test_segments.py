@@ -19,6 +19,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.rows.draw import Draw
+from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.job import Drawing, TakeFrame
 from caflow_runtime.video.parts import (
     Report,
@@ -31,7 +32,6 @@ from caflow_runtime.video.parts import (
 from caflow_runtime.video.segment_count import SegmentCount
 from caflow_runtime.video.segment_plan import Plan, pictures, plan_segments
 from caflow_runtime.video.segments import draw_segment, join_segments
-from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import FileSource, TimedFrame, UnreadableVideo, UnwritableVideo
 
 SEGMENT_FRAMES = 10
@@ -179,7 +179,7 @@ from caflow_runtime.video.segment_plan import Plan
 from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.video.segments import draw_segment
-from caflow_runtime.video.sink import Encoding
+from caflow_runtime.video.encoding import Encoding
 bundle, source, folder, settings, part = sys.argv[1:]
 settings = msgspec.json.decode(settings, type=StreamSettings)
 planned = msgspec.json.decode((Path(folder) / "plan").read_bytes(), type=Plan)

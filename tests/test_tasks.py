@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from caflow_training.data import read_rgb
+from caflow_training.photographs import read_rgb
 from caflow_training.tasks import Colorization, DegradingTask, Image, ImageToImage, Inpainting, Sketch, SuperResolution
 
 DEGRADING: list[DegradingTask] = [

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from conftest import small_model, stir
 from torch import Tensor
 
+from caflow_export.conditional_level import ConditionalLevel
 from caflow_export.fold import FoldedChain
-from caflow_export.graphs import ConditionalLevel
 from caflow_export.levels import FlowLevel, Precision
 from caflow_export.networks import Contribution, NetworkTails, halves, join_halves, squeeze
 from caflow_export.verify import torch_graphs

@@ -5,9 +5,9 @@ from pathlib import Path
 from caflow_runtime.jobs.folder import settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.job import TakeFrame, VideoJob
 from caflow_runtime.video.parts import VideoSettings, identity_of
-from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import FileSource, Source
 
 H264 = Encoding("h264", 18, 8)

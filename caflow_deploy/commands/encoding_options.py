@@ -9,8 +9,7 @@ import click
 from caflow_deploy.commands.options import Command
 from caflow_deploy.commands.running import Running
 from caflow_runtime.errors import InputError
-from caflow_runtime.video.pipe import PipeWriter
-from caflow_runtime.video.sink import (
+from caflow_runtime.video.encoding import (
     Codec,
     Encoding,
     bits_of,
@@ -20,6 +19,7 @@ from caflow_runtime.video.sink import (
     result_bits,
     usual_codec,
 )
+from caflow_runtime.video.pipe import PipeWriter
 from caflow_runtime.video.source import VideoInfo
 
 CODECS = ["h264", "hevc", "av1", "vp9", "ffv1"]

@@ -10,7 +10,8 @@ from msgspec import UnsetType
 from caflow_deploy.commands.pace import Saying
 from caflow_deploy.commands.standard_streams import shown
 from caflow_deploy.commands.terminal import FAILED, end
-from caflow_runtime.jobs.images import Done, ImageReport, ModelImage
+from caflow_runtime.jobs.image_report import ImageReport, ModelImage
+from caflow_runtime.jobs.images import Done
 from caflow_runtime.path_text import as_text
 from caflow_runtime.rows.draw import Draw
 

@@ -42,13 +42,13 @@ from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.jobs.image_need import check_together
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
+from caflow_runtime.video.encoding import Codec
 from caflow_runtime.video.job import SEGMENT_FRAMES, Drawing, TakeFrame, VideoJob
 from caflow_runtime.video.live import LiveSource
 from caflow_runtime.video.need import check_memory, need_of_video
 from caflow_runtime.video.numbered import is_numbered, numbers_of
 from caflow_runtime.video.parts import VideoSettings, holds_a_job, identity_of
 from caflow_runtime.video.results import holds_alpha
-from caflow_runtime.video.sink import Codec
 from caflow_runtime.video.source import CLOCK, Source, TimedFrame, UnwritableVideo, VideoInfo
 from caflow_runtime.video.window import Screen
 

@@ -19,11 +19,11 @@ from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.job import VideoJob
 from caflow_runtime.video.parts import Record, Report, VideoSettings, open_parts, read_records, remove_parts
 from caflow_runtime.video.segment_plan import Plan, Segment, plan_segments
 from caflow_runtime.video.segments import draw_segment, join_segments
-from caflow_runtime.video.sink import Encoding
 
 AGAIN = "run the same command again to resume"
 

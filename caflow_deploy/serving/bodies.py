@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from caflow_deploy.serving.open_inference import Busy, TooLarge, TooSlow
+from caflow_deploy.serving.failures import Busy, TooLarge, TooSlow
 
 ARRIVES_S = 30.0
 """Timeout for a whole body, in seconds."""

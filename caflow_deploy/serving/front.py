@@ -18,6 +18,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from tritonclient.grpc import service_pb2
 
+from caflow_deploy.serving import failures
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving import open_inference_grpc as messages
 from caflow_deploy.serving.bodies import Bodies
@@ -89,7 +90,7 @@ class Front:
                 return _json(protocol.metadata(protocol.find(self.models, name, *version[1:])))
             case ("POST", "v2", "models", name, *version, "infer") if len(version) in (0, 2):
                 return await self._infer(protocol.find(self.models, name, *version[1:]), request)
-        raise protocol.UnknownModel(
+        raise failures.UnknownModel(
             f"{request.method} {request.url.path}: the Open Inference Protocol v2 has no such address"
         )
 
@@ -210,9 +211,9 @@ async def _unless_gone(receive: Callable[[], Awaitable[Any]], answer: Awaitable[
         leaving.cancel()
 
 
-def _failure(error: Exception) -> protocol.Failure:
+def _failure(error: Exception) -> failures.Failure:
     """Return an error in the form that clients get, and log unexpected errors. Clients do not get the traceback."""
-    failure = protocol.failure_of(error)
+    failure = failures.failure_of(error)
     if failure.http == 500:
         LOG.error("caflow: a request failed", exc_info=error)
     return failure

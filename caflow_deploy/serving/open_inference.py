@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_deploy import __version__
-from caflow_runtime.errors import CaflowError, InputError
+from caflow_deploy.serving.failures import UnknownModel
+from caflow_runtime.errors import InputError
 from caflow_runtime.service.request import Request, Tensors, TensorSpec
 
 VERSION = "1"
@@ -42,39 +43,12 @@ MAX_AXES = 8
 """Maximum number of entries of a shape."""
 MAX_NAME = 256
 """Maximum length of a name, a data type or an identifier, in characters."""
-MAX_TEXT = 1000
-"""Maximum length of an error, in characters. Longer errors do not fit into the header in which gRPC sends them."""
 
 Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 Parameters = Annotated[dict[Name, bool | int | float | str | None], msgspec.Meta(max_length=MAX_PARAMETERS)]
 Size = Annotated[int, msgspec.Meta(ge=-MAX_INT64, le=MAX_INT64)]
 
 Decoded = TypeVar("Decoded")
-
-
-class UnknownModel(InputError):
-    """The server has no model, or no address, of this name."""
-
-
-class TooLarge(InputError):
-    """A request is larger than any request that can be answered."""
-
-
-class TooSlow(InputError):
-    """A request did not arrive in time."""
-
-
-class Busy(CaflowError):
-    """The server has too many requests already."""
-
-
-class Failure(CaflowError):
-    """Reason why a request has no answer, in the form in which it is sent to a client or to another process."""
-
-    def __init__(self, http: int, grpc: str, text: str) -> None:
-        super().__init__(text)
-        self.args = (http, grpc, text)  # pickle calls the constructor with these arguments
-        self.http, self.grpc, self.text = http, grpc, text
 
 
 @dataclass(frozen=True)
@@ -313,36 +287,3 @@ def as_bytes(tensor: NDArray[Any]) -> bytes:
     if tensor.dtype == object:
         return b"".join(len(word).to_bytes(4, "little") + word for word in tensor.ravel())
     return np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).tobytes()
-
-
-STATUS: tuple[tuple[type[BaseException], int, str], ...] = (
-    (UnknownModel, 404, "NOT_FOUND"),
-    (TooLarge, 413, "INVALID_ARGUMENT"),
-    (TooSlow, 408, "DEADLINE_EXCEEDED"),
-    (Busy, 503, "RESOURCE_EXHAUSTED"),
-    (InputError, 400, "INVALID_ARGUMENT"),
-    (CaflowError, 422, "FAILED_PRECONDITION"),
-    (TimeoutError, 504, "DEADLINE_EXCEEDED"),
-    (MemoryError, 503, "RESOURCE_EXHAUSTED"),
-)
-"""HTTP and gRPC status of each type of error. The first type that matches counts."""
-
-
-def status(error: BaseException) -> tuple[int, str]:
-    """Return the HTTP and gRPC status of an error."""
-    return next(((http, grpc) for kind, http, grpc in STATUS if isinstance(error, kind)), (500, "INTERNAL"))
-
-
-def text(error: BaseException) -> str:
-    """Return the text of an error for clients, shortened to `MAX_TEXT` characters, as it may quote the request."""
-    if isinstance(error, TimeoutError):
-        return "the deadline was exceeded before the answer was computed"
-    if not isinstance(error, CaflowError | MemoryError):
-        return "internal server error; the server's log has the reason"  # which may reveal files and processes
-    whole = str(error) or type(error).__name__
-    return whole if len(whole) <= MAX_TEXT else f"{whole[: MAX_TEXT - 1]}…"
-
-
-def failure_of(error: BaseException) -> Failure:
-    """Return an error in the form that is sent to clients."""
-    return error if isinstance(error, Failure) else Failure(*status(error), text(error))

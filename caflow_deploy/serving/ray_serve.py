@@ -16,7 +16,7 @@ from ray import serve
 from ray.serve.exceptions import BackPressureError
 
 from caflow_deploy.cluster.cluster import LOOPBACK
-from caflow_deploy.serving.open_inference import Busy, Failure, failure_of
+from caflow_deploy.serving.failures import Busy, Failure, failure_of
 from caflow_deploy.serving.ray_instruments import RayInstruments
 from caflow_runtime.backends.select import BackendName
 from caflow_runtime.pipeline.pipeline import load

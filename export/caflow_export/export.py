@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from caflow_export.cuda_nodes import nodes_on_cpu
 from caflow_export.graphs import ModelGraphs
 from caflow_export.int8 import in_int8
 from caflow_export.levels import Precision
-from caflow_export.operations import count_operations
+from caflow_export.manifest_entries import graph_entry, numbers_of, source_of
 from caflow_export.to_onnx import GraphToTrace, graphs_to_trace, trace, trace_to_bytes
 from caflow_export.verify import converting, smooth_conditions, torch_graphs, verify
 from caflow_export.weights import WeightStore
@@ -27,18 +26,18 @@ from caflow_runtime.bundle import builtin
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.file_names import CARD, MANIFEST, SHEET
 from caflow_runtime.bundle.manifest import PrecisionName
-from caflow_runtime.bundle.reading import describe_file, read_manifest, sha256_of, verify_files, write_manifest
+from caflow_runtime.bundle.reading import describe_file, read_manifest, verify_files, write_manifest
 from caflow_runtime.bundle.run_memory import write_memory
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.health.measured_memory import CannotMeasure, measure_memory
 from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in
 from caflow_runtime.judge import calibration
 from caflow_runtime.whole_files import whole_folder
-from caflow_training import bundle_checkpoint, reference_checkpoint
+from caflow_training import bundle_checkpoint
 from caflow_training import checkpoint as checkpoints
 from caflow_training.bundle_checkpoint import WEIGHTS
 from caflow_training.config import config_to_dict
-from caflow_training.model import CHANNELS, CAFlow
+from caflow_training.model import CAFlow
 from caflow_training.validation import ExplodingInverse, write_sheet
 
 SHEET_SIDES_IN_MULTIPLES = (4, 4)
@@ -51,13 +50,6 @@ PRECISIONS: dict[PrecisionName, Precision] = {
     "fp16": Precision(torch.float16, torch.float32),
     "bf16": Precision(torch.bfloat16, torch.float32),
     "int8": Precision(torch.float32, torch.float32),  # as traced; `int8.py` quantizes the graphs
-}
-TYPE_NAMES: dict[int, Any] = {
-    onnx.TensorProto.FLOAT: "float32",
-    onnx.TensorProto.FLOAT16: "float16",
-    onnx.TensorProto.BFLOAT16: "bfloat16",
-    onnx.TensorProto.UINT8: "uint8",
-    onnx.TensorProto.INT64: "int64",
 }
 
 
@@ -129,7 +121,7 @@ def export(
     to_trace = list(graphs_to_trace(model, ModelGraphs.of(model, types), types.state))
     loses_calibration = (output / calibration.NAME).exists()
     with whole_folder(output) as partial:
-        source = _source(checkpoint)
+        source = source_of(checkpoint)
         with (partial / WEIGHTS).open("w+b") as file:
             store = WeightStore(file)
             traced = _traced(to_trace, processes, show)
@@ -197,7 +189,7 @@ def _write_graphs(
     for graph in to_trace:
         onnx.checker.check_model(folder / f"{graph.name}.onnx", full_check=True)
     return [
-        _graph(graph, proto, describe_file(folder, f"{graph.name}.onnx"), bundle.cell_side(numbers, graph.name))
+        graph_entry(graph, proto, describe_file(folder, f"{graph.name}.onnx"), bundle.cell_side(numbers, graph.name))
         for graph, proto in zip(to_trace, protos, strict=True)
     ]
 
@@ -257,70 +249,6 @@ def _measure_memory(folder: Path, precision: PrecisionName, say: Callable[[str],
             say(f"the memory that runs take was not measured: {error}")
         return
     write_memory(folder, OnnxRuntimeCpu.name, measured.sample, measured.score)
-
-
-def _graph(graph: GraphToTrace, proto: onnx.ModelProto, file: bundle.File, cell: int) -> bundle.Graph:
-    """Return a graph's entry in the manifest.
-
-    Inputs are as declared in `graph.ports`, and outputs as the tracer found them. The tracer's names of dynamic sizes
-    are replaced by the names in the declared inputs.
-    """
-    names: dict[str, str] = {}
-    for port, value in zip(graph.ports, proto.graph.input, strict=True):
-        for wanted, dim in zip(port.shape, value.type.tensor_type.shape.dim, strict=True):
-            if isinstance(wanted, str) and "*" not in dim.dim_param:
-                names[dim.dim_param] = wanted
-    inputs = [
-        bundle.Port(port.name, TYPE_NAMES[value.type.tensor_type.elem_type], list(port.shape))
-        for port, value in zip(graph.ports, proto.graph.input, strict=True)
-    ]
-    outputs = [_output(value, names) for value in proto.graph.output]
-    return bundle.Graph(graph.name, file, inputs, outputs, count_operations(graph, cell))
-
-
-def _output(value: onnx.ValueInfoProto, names: Mapping[str, str]) -> bundle.Port:
-    def size(dim: Any) -> int | str:
-        if not dim.dim_param:
-            return int(dim.dim_value)
-        factor, _, name = dim.dim_param.rpartition("*")
-        named = names.get(name, name)
-        return f"{factor}*{named}" if factor else named
-
-    tensor = value.type.tensor_type
-    return bundle.Port(value.name, TYPE_NAMES[tensor.elem_type], [size(dim) for dim in tensor.shape.dim])
-
-
-def numbers_of(model: CAFlow) -> bundle.Model:
-    """Return what a manifest says of a model: its task, sizes, levels and channels."""
-    config = model.config
-    shapes = model.conditional_flow.latent_shapes(CHANNELS, config.size_multiple, config.size_multiple)
-    settings = asdict(config.task)
-    return bundle.Model(
-        task=settings.pop("task"),
-        scale=settings.pop("scale"),
-        task_settings=settings,
-        size_multiple=config.size_multiple,
-        levels=config.levels,
-        channels=CHANNELS,
-        residual=config.residual,
-        dependencies=config.dependencies,
-        noise_channels=[
-            [shapes[i, j][0] for i in range(config.levels) if (i, j) in shapes] for j in range(config.levels)
-        ],
-    )
-
-
-def _source(path: Path) -> bundle.Source:
-    contents = checkpoints.read(path)
-    is_reference = reference_checkpoint.is_reference(contents)
-    training = {} if is_reference or contents["training"] is None else dict(contents["training"])
-    training.pop("optimizer", None)
-    return bundle.Source(
-        checkpoint_sha256=sha256_of(path / bundle_checkpoint.NAME if path.is_dir() else path),
-        checkpoint_format="public reference implementation" if is_reference else checkpoints.FORMAT,
-        training=training,
-        exporter_version=version("caflow-deploy"),
-    )
 
 
 def _write_sheet(path: Path, model: CAFlow) -> None:

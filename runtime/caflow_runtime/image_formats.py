@@ -48,8 +48,9 @@ class ImageSize(NamedTuple):
 
 
 def images_below(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
-    """Return the sorted paths of the image files in a folder and its subfolders, by their suffixes. Links to folders
-    are not followed.
+    """Return the sorted paths of the image files in a folder and its subfolders, by their suffixes.
+
+    Links to folders are not followed.
 
     Raises:
         OSError: if one of the folders cannot be read.
@@ -63,8 +64,9 @@ def images_below(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Pat
 
 
 def is_cut_off(contents: bytes) -> bool:
-    """Return whether a file is a truncated JPEG. OpenCV before version 5 fills the missing part with grey without an
-    error.
+    """Return whether a file is a truncated JPEG.
+
+    OpenCV before version 5 fills the missing part with grey without an error.
     """
     return contents.startswith(JPEG_START) and JPEG_END not in contents.rstrip(b"\0")[-JPEG_TRAILER_BYTES:]
 

@@ -77,8 +77,9 @@ def _filtered(light: Floats, places: NDArray[np.intp], weights: Floats, axis: in
 
 
 def _taps(before: int, after: int) -> tuple[NDArray[np.intp], Floats]:
-    """Return, for each of `after` pixels, the indices of the `before` pixels that it is computed from, and their
-    weights: (after, T).
+    """Return which of `before` pixels each of `after` pixels is computed from, and with which weights.
+
+    The result is two arrays (after, T): the indices of the pixels, and their weights.
 
     The kernel is widened by the reduction factor. Weights of pixels beyond the border are 0, and the remaining weights
     are normalized.

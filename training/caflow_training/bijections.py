@@ -291,8 +291,9 @@ def bounded_log_scale(raw: Tensor, bound: float) -> Tensor:
 
 
 def split(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Split the channels: return the first half, which becomes a latent, and the second half, which the flow processes
-    further.
+    """Split the channels into two halves, and return both.
+
+    The first half becomes a latent. The flow processes the second half further.
     """
     latent, rest = x.chunk(2, dim=1)
     return latent, rest

@@ -47,8 +47,8 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
     try:
         from caflow_training.checkpoint import CheckpointError
         from caflow_training.config import ConfigError
-        from caflow_training.data import DataError
         from caflow_training.perceptual import FeatureError
+        from caflow_training.photographs import DataError
         from caflow_training.recipe import load_recipe
         from caflow_training.start import StartError
         from caflow_training.trainer import ResumeError, TrainingStopped, train

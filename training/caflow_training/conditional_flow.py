@@ -152,8 +152,9 @@ class ConditionalFlow(nn.Module):
     def inverse(
         self, z: Latents, condition_latents: list[Tensor], features: list[Tensor] | None = None
     ) -> tuple[list[Tensor], Tensor]:
-        """Turn base latents into the target's latents L, coarsest level first. Also return log |det| of this direction
-        per level j, (B, n) in nats.
+        """Turn base latents into the target's latents L, coarsest level first.
+
+        Also return log |det| of this direction per level j, (B, n) in nats.
         """
         target_latents: list[Tensor] = []
         passing: dict[int, Tensor] = {}
@@ -187,8 +188,10 @@ class ConditionalFlow(nn.Module):
 
 
 def squeeze_condition(latents: list[Tensor], features: list[Tensor]) -> Tensor:
-    """Return the input that a block's networks get as condition: the latents of one level, squeezed to the resolution
-    of the networks, and the features, joined along the channels.
+    """Return the input that a block's networks get as condition.
+
+    The latents of one level are squeezed to the resolution of the networks, and joined with the features along the
+    channels.
     """
     return torch.cat([F.pixel_unshuffle(torch.cat(latents, dim=1), 2), *features], dim=1)
 

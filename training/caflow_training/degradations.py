@@ -44,8 +44,9 @@ give the same result for the same small frames."""
 
 @dataclass(frozen=True, config=STRICT)
 class Degradations:
-    """Keys that define how the conditions of super-resolution are degraded in training. By default they are not
-    degraded: each condition is the target, reduced by `down_filter`.
+    """Keys that define how the conditions of super-resolution are degraded in training.
+
+    By default they are not degraded: each condition is the target, reduced by `down_filter`.
 
     A crop is either clean or degraded. The degradation has four steps: blur, reduction, noise and coding. The reduction
     is always applied; the other steps have probabilities, in keys that end in `_share`. Ranges are written as

@@ -22,8 +22,9 @@ from caflow_training.bijections import (
 
 
 def flow_steps(channels: int, steps: int, width: int) -> Iterator[Bijection]:
-    """Yield the layers of `steps` flow steps: ActNorm, invertible 1×1 convolution, affine coupling (Appendix A.1, item
-    4).
+    """Yield the layers of `steps` flow steps (Appendix A.1, item 4).
+
+    Each step consists of ActNorm, an invertible 1×1 convolution and an affine coupling.
     """
     for _ in range(steps):
         yield TransitionStep(channels)
@@ -60,8 +61,9 @@ class ImageFlow(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Turn an image (B, C, H, W) into its latents, coarsest level first. Also return log |det| per level, (B, n) in
-        nats.
+        """Turn an image (B, C, H, W) into its latents, coarsest level first.
+
+        Also return log |det| per level, (B, n) in nats.
         """
         latents: list[Tensor] = []
         log_dets: list[Tensor] = []
@@ -75,8 +77,9 @@ class ImageFlow(nn.Module):
         return latents[::-1], torch.stack(log_dets[::-1], dim=1)
 
     def inverse(self, latents: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Turn latents, coarsest level first, into the image. Also return log |det| of this direction per level, (B, n)
-        in nats.
+        """Turn latents, coarsest level first, into the image.
+
+        Also return log |det| of this direction per level, (B, n) in nats.
         """
         x = latents[0]
         log_dets: list[Tensor] = []

@@ -158,8 +158,9 @@ class CAFlow(nn.Module):
         return config.task.prepare(condition.to(next(self.parameters()).dtype))
 
     def encode_condition(self, prepared: Tensor, condition_u: Tensor | float = MIDPOINT) -> tuple[list[Tensor], Tensor]:
-        """Encode a prepared condition (B, 3, H, W): return its latents D, coarsest level first, and log p(condition),
-        (B,) in nats.
+        """Encode a prepared condition, (B, 3, H, W).
+
+        Return its latents D, coarsest level first, and log p(condition), (B,) in nats.
         """
         x, dequantizer_term = self.condition_dequantizer(prepared, _places(condition_u, prepared))
         v, pixel_log_det = self.condition_pixels(x)
@@ -208,8 +209,9 @@ class CAFlow(nn.Module):
         target_u: Tensor | float = MIDPOINT,
         condition_u: Tensor | float = MIDPOINT,
     ) -> tuple[LogLikelihood, Tensor]:
-        """Return the two terms of the objective (eq. 9): log p(target | condition), and log p(condition), (B,) in
-        nats.
+        """Return the two terms of the objective (eq. 9): log p(target | condition), and log p(condition).
+
+        The second term is (B,) in nats.
         """
         encoded = self.encode(condition, condition_u)
         return self.log_prob_given(target, encoded, target_u), encoded.log_prob
@@ -361,8 +363,9 @@ def bits_per_dim(log_likelihood: Tensor, dims: int) -> Tensor:
 
 
 def to_integers(images: Tensor) -> Tensor:
-    """Convert continuous pixel values to uint8: round down, because the cell [w, w + 1) stands for w, and clamp to
-    0…255.
+    """Convert continuous pixel values to uint8: round down, and clamp to 0…255.
+
+    Values are rounded down because the cell [w, w + 1) stands for w.
     """
     return images.floor().clamp(0, 255).to(torch.uint8)
 

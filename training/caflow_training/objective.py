@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from caflow_training.bijections import initialize_actnorm
-from caflow_training.data import Batch
+from caflow_training.crops import Batch
 from caflow_training.dequantization import CELLS, MIDPOINT
 from caflow_training.model import CAFlow, Encoded
 from caflow_training.recipe import TrainingConfig

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from caflow_training.data import DataError
+from caflow_training.photographs import DataError
 
 # Longest time for which a process waits for another. A validation must be shorter: process 0 validates while all others
 # wait.

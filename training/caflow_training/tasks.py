@@ -72,8 +72,9 @@ class Colorization:
         return cv2.cvtColor(cv2.cvtColor(target, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.uint8)
 
     def prepare(self, condition: Tensor) -> Tensor:
-        """Return the luma of conditions (B, 3, H, W), grey or coloured floats in 0…255: (B, 3, H, W), three equal
-        channels, rounded to integers.
+        """Return the luma of conditions (B, 3, H, W), which are grey or coloured floats in 0…255.
+
+        The result is (B, 3, H, W), with three equal channels, rounded to integers.
         """
         red, green, blue = condition.unbind(1)
         luma = (LUMA_THOUSANDTHS[0] * red + LUMA_THOUSANDTHS[1] * green + LUMA_THOUSANDTHS[2] * blue) / 1000
@@ -82,8 +83,9 @@ class Colorization:
 
 @dataclass(frozen=True, config=STRICT)
 class Inpainting:
-    """Inpainting. The condition is an image with a black hole, and the target is the complete image. As in the paper,
-    the model gets no mask of the hole.
+    """Inpainting. The condition is an image with a black hole, and the target is the complete image.
+
+    As in the paper, the model gets no mask of the hole.
     """
 
     task: Literal["inpainting"] = "inpainting"
@@ -142,8 +144,9 @@ class Inpainting:
 
 @dataclass(frozen=True, config=STRICT)
 class Sketch:
-    """Sketch to image. The condition shows white edges on black, and the target is the image. In training, OpenCV's
-    Canny detector (`cv2.Canny`) finds the edges.
+    """Sketch to image. The condition shows white edges on black, and the target is the image.
+
+    In training, OpenCV's Canny detector (`cv2.Canny`) finds the edges.
     """
 
     task: Literal["sketch"] = "sketch"
@@ -167,8 +170,9 @@ class Sketch:
 
 @dataclass(frozen=True, config=STRICT)
 class ImageToImage:
-    """Image to image. Condition and target are any two images of the same size. The pairs are read from the folders A
-    (conditions) and B (targets) of the training data.
+    """Image to image. Condition and target are any two images of the same size.
+
+    The pairs are read from the folders A (conditions) and B (targets) of the training data.
     """
 
     task: Literal["image-to-image"] = "image-to-image"

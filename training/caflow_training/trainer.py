@@ -19,19 +19,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from caflow_runtime.whole_files import remove_leftovers
 from caflow_training import checkpoint
-from caflow_training.data import (
-    TRAINING_STREAM,
-    VALIDATION_STREAM,
-    Batch,
-    Crops,
-    DataError,
-    Photographs,
-    find_photographs,
-    split_by_file,
-)
+from caflow_training.crops import TRAINING_STREAM, VALIDATION_STREAM, Batch, Crops
 from caflow_training.model import CAFlow
 from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
 from caflow_training.perceptual import PerceptualDistance
+from caflow_training.photographs import DataError, Photographs, find_photographs, split_by_file
 from caflow_training.processes import Processes, join_processes
 from caflow_training.progress import Progress, TrainingLog
 from caflow_training.recipe import Recipe, recipe_from_dict

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caflow_training.data import Batch
+from caflow_training.crops import Batch
 from caflow_training.model import CAFlow, bits_per_dim, to_integers
 
 # Largest allowed error of inverse(forward(x)), in pixel values. In float32 the error is usually about 0.001.

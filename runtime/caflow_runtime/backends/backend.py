@@ -40,8 +40,9 @@ class Backend(Protocol):
     """Whether `are_finite` runs on the device. The pixels of samples stay on the device only if it does."""
 
     def load(self, path: Path) -> Graph:
-        """Load a graph of the bundle from its ONNX file, as a callable from named device arrays to named device
-        arrays.
+        """Load a graph of the bundle from its ONNX file.
+
+        Return a callable that takes named device arrays and returns named device arrays.
         """
 
     def build(self, path: Path) -> Graph:

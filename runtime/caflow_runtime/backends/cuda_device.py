@@ -100,8 +100,9 @@ class CudaDevice:
         return DeviceArray(self.allocate(size), shape, dtype, self.compute)
 
     def allocate(self, size: int) -> Any:
-        """Allocate a buffer of `size` bytes for the compute stream. In a recording, the buffer is kept as long as the
-        recording.
+        """Allocate a buffer of `size` bytes for the compute stream.
+
+        In a recording, the buffer is kept as long as the recording.
 
         Raises:
             MemoryError: if the GPU has too little memory, even after unused memory is freed.
@@ -115,8 +116,9 @@ class CudaDevice:
         return buffer
 
     def _allocate(self, size: int, stream: Any) -> Any:
-        """Allocate a buffer on `stream`. After its release, it is freed when the compute stream has finished the work
-        queued until then.
+        """Allocate a buffer on `stream`.
+
+        After its release, the buffer is freed when the compute stream has finished the work queued until then.
         """
         try:
             with explaining(self.name):

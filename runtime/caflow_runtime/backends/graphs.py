@@ -16,8 +16,9 @@ from caflow_runtime.flow.scan import Array, Arrays, Graph
 
 
 class Graphs(Mapping[str, Graph]):
-    """Graphs of a bundle by name. The arrays of each run are checked against the manifest. Any thread may use this
-    object.
+    """Graphs of a bundle by name. Any thread may use this object.
+
+    The arrays of each run are checked against the manifest.
     """
 
     def __init__(self, folder: Path, backend: Backend) -> None:
@@ -76,8 +77,9 @@ class Graphs(Mapping[str, Graph]):
         return run
 
     def spare_memory(self) -> None:
-        """Free the memory that the backend keeps for later runs, and keep none from now on. Used after memory ran
-        out.
+        """Free the memory that the backend keeps for later runs, and keep none from now on.
+
+        This is used after memory ran out.
         """
         if self.backend.spare_memory():
             # The backend frees memory at the end of a run, so run the smallest input that there is.

@@ -191,8 +191,9 @@ class TensorRT(Backend):
             self._unrecorded.add(key)  # else alternating between many sizes would record each of them again and again
 
     def _forget(self) -> None:
-        """Drop all recordings to free their memory, unless another thread is working: that thread may wait for this
-        one.
+        """Drop all recordings to free their memory, unless another thread is working.
+
+        Do not wait for the other thread, because it may wait for this one.
         """
         if self.runtime.lock.acquire(blocking=False):
             try:

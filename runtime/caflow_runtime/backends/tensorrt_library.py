@@ -26,8 +26,9 @@ def strongly_typed(trt: Any) -> int:
 
 
 def build(flavor: Flavor, builder: Any, network: Any, config: Any) -> Any:
-    """Build a network. Return its plan, a buffer of bytes, or None if TensorRT fails; `recorder` then has the
-    reason.
+    """Build a network. Return its plan, a buffer of bytes, or None if TensorRT fails.
+
+    After a failure, `recorder` has the reason.
     """
     recorder(flavor).clear()
     builder.error_recorder = recorder(flavor)

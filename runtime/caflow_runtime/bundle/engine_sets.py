@@ -1,8 +1,8 @@
-"""TensorRT engines of a bundle: sets in its folder `engines/`, each for one TensorRT flavor, one version and one kind
-of GPU.
+"""TensorRT engines of a bundle, which are kept as engine sets in its folder `engines/`.
 
-An engine set is a cache that can be rebuilt. A set that does not match is reported and never loaded. The `engines.json`
-of a set contains the hash of the manifest, which in turn contains the hashes of all graphs and weights.
+Each set is for one TensorRT flavor, one version and one kind of GPU. A set is a cache that can be rebuilt. A set that
+does not match is reported and never loaded. The `engines.json` of a set contains the hash of the manifest, which in
+turn contains the hashes of all graphs and weights.
 """
 
 import re

@@ -68,8 +68,9 @@ def _locations(contents: bytes, fields: list[tuple[int, int, int]]) -> Iterator[
 
 
 def _messages(contents: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the number, start and end of each field of a message whose value is bytes: a message, a string or packed
-    numbers.
+    """Yield the number, start and end of each field of a message whose value is bytes.
+
+    Such a value is a message, a string or packed numbers.
     """
     while position < end:
         tag, position = _varint(contents, position, end)

@@ -52,8 +52,9 @@ def check_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def check_format(path: Path, contents: object) -> None:
-    """Check format and version. This comes before the fields are checked, because other versions may have different
-    fields.
+    """Check format and version, before the fields are checked.
+
+    Other versions may have different fields.
 
     Raises:
         UnknownFormat

@@ -51,8 +51,9 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 
 def parse_manifest(text: bytes, path: Path) -> Manifest:
-    """Return the manifest that is stored in `text`. Everything is checked except the contents of the files that it
-    lists.
+    """Return the manifest that is stored in `text`, after checking it.
+
+    Everything is checked except the contents of the files that the manifest lists.
 
     Arguments:
         path: path of the manifest. Links beside it must not lead out of its folder.

@@ -41,8 +41,9 @@ class Room:
         return max(1, rows)
 
     def remedy(self, rows: int, height: int, width: int) -> str:
-        """Return which limits must be raised to run this many rows at once, as a noun phrase; empty if the rows fit
-        already.
+        """Return which limits must be raised to run this many rows at once, as a noun phrase.
+
+        The text is empty if the rows fit already.
 
         Arguments:
             height, width: size of the target in pixels.

@@ -59,10 +59,9 @@ DrawNoise = Callable[[Sequence[int], int, Place, int, int], NDArray[np.float32]]
 
 
 def draw_noise(channels: Sequence[int], level: int, place: Place, seed: int, frame: int = 0) -> NDArray[np.float32]:
-    """Return standard normal noise z[i, j] of one level j, for i = j, j + 1, …: (samples, channels, height, width)
-    float32.
+    """Return standard normal noise z[i, j] of one level j, for i = j, j + 1, ….
 
-    Blocks are concatenated along the channels.
+    The result is (samples, channels, height, width) float32. Blocks are concatenated along the channels.
 
     Arguments:
         channels: number of channels of z[i, j] for each i.
@@ -125,8 +124,9 @@ class DriftingNoise:
 
 
 def draw_rows(z: LevelNoise, draw: DrawNoise = draw_noise) -> NDArray[np.float32]:
-    """Return z of one level: (rows, channels, height, width) float32, the rows of each place after those of the
-    previous place.
+    """Return z of one level for the rows of all places, (rows, channels, height, width) float32.
+
+    The rows of each place follow those of the previous place.
     """
     drawn = [draw(z.channels, z.level, place, z.seed, z.frame) for place in z.places]
     taus = np.repeat(np.asarray(z.temperatures, np.float32), z.channels)

@@ -54,8 +54,9 @@ class Rows:
 
 
 def encode(graphs: Mapping[str, Graph], condition: NDArray[np.uint8]) -> dict[str, Array]:
-    """Return the outputs of `encode` for conditions (B, h, w, 3) uint8 RGB: all terms that depend on the condition
-    only.
+    """Return the outputs of the graph `encode` for conditions (B, h, w, 3) uint8 RGB.
+
+    They are all terms that depend on the condition only.
     """
     return graphs["encode"]({"condition": condition})
 

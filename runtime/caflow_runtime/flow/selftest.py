@@ -72,8 +72,9 @@ def likelihood_error(found: Array, exact: Array, targets: Array) -> Array:
 
 
 def is_invertible(manifest: Manifest) -> bool:
-    """Return whether the exporter verified that scoring returns a sample's noise. Imported models return it only
-    roughly.
+    """Return whether the exporter verified that scoring returns a sample's noise.
+
+    With imported models, scoring returns the noise only roughly.
     """
     return any(m.graph == "flow" and m.what.startswith("noise of level") for m in manifest.verification)
 

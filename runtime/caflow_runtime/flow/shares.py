@@ -13,8 +13,9 @@ def shares_per_level(shares: Shares, levels: int) -> list[Shares]:
 
 
 def share_map(shares: Shares, height: int, width: int) -> NDArray[np.float32]:
-    """Return the shares of one image in nats per pixel, (height, width) float32. Each cell is spread evenly over its
-    pixels.
+    """Return the shares of one image in nats per pixel, (height, width) float32.
+
+    Each cell is spread evenly over its pixels.
     """
     total = np.zeros((height, width))
     for cell, share in shares:

@@ -58,8 +58,9 @@ class TooSmall(ValueError):
 def cut(
     height: int, width: int, multiple: int, pixel_budget: int, overlap: int, largest: tuple[int, int] | None = None
 ) -> list[Window]:
-    """Return windows that cover a target of height × width. They all have one shape, with at most `pixel_budget`
-    pixels.
+    """Return windows that cover a target of height × width.
+
+    All windows have the same shape, with at most `pixel_budget` pixels.
 
     Arguments:
         multiple: sides and positions of windows are multiples of this.
@@ -121,8 +122,9 @@ class Canvas:
 
 
 def weighted(window: Window, shares: NDArray[np.float32], cell: int) -> NDArray[np.float64]:
-    """Return the shares (…, h, w) of a window, multiplied by the mean weight of each cell: their part of the whole
-    image.
+    """Return the shares (…, h, w) of a window, multiplied by the mean weight of each cell.
+
+    The result is the part that the window adds to the shares of the whole image.
     """
     rows: NDArray[np.float64] = window.y.weights.reshape(-1, cell).mean(1, dtype=np.float64)
     columns: NDArray[np.float64] = window.x.weights.reshape(-1, cell).mean(1, dtype=np.float64)

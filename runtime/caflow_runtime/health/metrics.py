@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Protocol, Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.health.canary import canary_difference
+from caflow_runtime.health.instruments import Instruments, Prometheus
 from caflow_runtime.judge.drift import WINDOW, Drift
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.judge.typicality import Floats
@@ -48,54 +49,6 @@ QUANTILES = 21
 DIFFERENCES = (-0.1, -0.05, -0.02, -0.01, -0.005, -0.002, -0.001, 0.0, 0.01, 0.1)
 SPREADS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-
-
-class Instruments(Protocol):
-    """Factory of counters, gauges and histograms: prometheus_client, or the metrics of a serving engine.
-
-    Counters have the method `inc`, gauges `set` and histograms `observe`. An instrument with labels must first be
-    narrowed to one value of each label, by `labels(*values)`.
-    """
-
-    def counter(self, name: str, text: str, labels: Sequence[str]) -> Any:
-        """Make a counter. `name` has no suffix `_total`; it is added when the counter is exported."""
-
-    def gauge(self, name: str, text: str, labels: Sequence[str]) -> Any: ...
-
-    def histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Any:
-        """Make a histogram. `buckets` are the upper bounds of its buckets."""
-
-
-class Prometheus:
-    """Instruments of prometheus_client, in their own registry."""
-
-    def __init__(self) -> None:
-        """Create an empty registry.
-
-        Raises:
-            InputError: if prometheus_client is not installed.
-        """
-        try:
-            import prometheus_client
-        except ModuleNotFoundError:
-            raise InputError(
-                "metrics require prometheus_client; install it with pip install 'caflow-deploy[metrics]'"
-            ) from None
-        self._package = prometheus_client
-        self.registry = prometheus_client.CollectorRegistry()
-
-    def counter(self, name: str, text: str, labels: Sequence[str]) -> Any:
-        return self._package.Counter(name, text, labels, registry=self.registry)
-
-    def gauge(self, name: str, text: str, labels: Sequence[str]) -> Any:
-        return self._package.Gauge(name, text, labels, registry=self.registry)
-
-    def histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Any:
-        return self._package.Histogram(name, text, labels, registry=self.registry, buckets=buckets)
-
-    def serve(self, port: int, address: str) -> Any:
-        """Start an HTTP server for the metrics. Return the server and its thread."""
-        return self._package.start_http_server(port, address, self.registry)
 
 
 class Metrics:

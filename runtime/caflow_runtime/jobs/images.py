@@ -1,9 +1,8 @@
 """Processing of one image file: read the file, draw samples, write the results and report them.
 
-`do` runs the whole job. `look` only reads the file and estimates the work. `ImageReport` is the JSON that users read.
+`do` runs the whole job. `look` only reads the file and estimates the work.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from caflow_runtime.errors import CaflowError
@@ -23,12 +22,11 @@ from caflow_runtime.image_formats import MAX_PIXELS, size_of_file
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.image_job import LOSSLESS, ImageJob
 from caflow_runtime.jobs.image_need import ImageNeed, Source, check_memory
+from caflow_runtime.jobs.image_report import ImageReport, fields_of_file, report_of
 from caflow_runtime.jobs.masks import Masked, read_masked
 from caflow_runtime.jobs.native_stderr import native_stderr
-from caflow_runtime.jobs.passes import Form, Made, Passes
+from caflow_runtime.jobs.passes import Form, Passes
 from caflow_runtime.jobs.photographs import KEEPS_COLOURS
-from caflow_runtime.judge.consistency import consistency
-from caflow_runtime.judge.typicality import Typicality
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pictures.alpha import draw_alpha
 from caflow_runtime.pictures.image_files import ImageFile, check_suffix, read_image, write_image
@@ -38,89 +36,9 @@ from caflow_runtime.pictures.sheet import sheet
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.drawing import Written
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.results import REJECTED, Best, Likelihood, Samples
-from caflow_runtime.rows.draw import Draw, Judge
+from caflow_runtime.pipeline.results import REJECTED, Best, Samples
+from caflow_runtime.rows.draw import Draw
 from caflow_runtime.rows.runner import ShowWindows
-
-
-class ModelImage(msgspec.Struct, frozen=True):
-    """Image that the model made, where the output file contains a different one."""
-
-    width: int
-    """Width of the model's image, in pixels."""
-    height: int
-    """Height of the model's image, in pixels."""
-    bits: int
-    """Bits per channel of the model's image."""
-    passes: int
-    """Number of passes of the model. The likelihood is that of the last pass, given the image of the pass before."""
-
-
-class ImageReport(msgspec.Struct, frozen=True):
-    """Report on one result: the JSON object that `caflow image --json` prints and `results.jsonl` stores.
-
-    Optional fields, such as `consistency_db`, are omitted where they do not apply.
-    """
-
-    input: str
-    """Path of the input file; absolute in `results.jsonl`. Bytes that are not UTF-8 are escaped as by `as_text`."""
-    output: str
-    """Path of the output file, written like `input`."""
-    input_bits: int
-    """Bits per channel of the input file."""
-    sample: int
-    """Number of the chosen sample, from 0; −1 if the output is the resized input (`outcome` is `bicubic` or
-    `reduced`)."""
-    outcome: str
-    """Origin of the output file.
-
-    * `unjudged`: a sample that was not judged, because this was not requested or the calibration has no similar images.
-    * `accepted`: a sample whose typicality reached the threshold α.
-    * `best`: the best sample, although all samples were rejected as untypical.
-    * `bicubic`: the input, enlarged bicubically, because all samples were rejected.
-    * `reduced`: the input, reduced without the model, because it is not smaller than the requested size.
-    """
-    density_at: str
-    """Point at which the likelihood was computed: `sample`, the continuous values that were drawn; or `image`, integer
-    pixel values. The two likelihoods differ by the effect of rounding. Without a likelihood, ignore this field."""
-    log_likelihood: float | None
-    """Log-likelihood of the result given the input, in nats. None if the output is the resized input."""
-    log_likelihood_per_level: list[float] | None
-    """Log-likelihood of each level in nats, coarsest first; the sum is `log_likelihood`."""
-    bits_per_dim: float | None
-    """Negative log-likelihood in bits per dimension. None if the output is the resized input."""
-    sample_typicality: float | None
-    """Typicality of the drawn sample among samples of the same temperature, 0…1. None if the output is the resized
-    input, if the sample was changed to match the input (`--consistent`), or if the calibration does not cover the
-    temperature or images of this kind."""
-    image_typicality: float | None
-    """Typicality of the written image among true images, 0…1. None if the image was not scored, or the calibration
-    does not cover images of this kind."""
-    judge: Judge | UnsetType = UNSET
-    """Typicality that `outcome` is based on: `sample` or `image`. Omitted if no judgement was requested."""
-    consistency_db: float | UnsetType = UNSET
-    """Consistency: PSNR, in dB, between the input and the result after it is degraded as in training. Omitted if it was
-    not requested."""
-    maps: dict[str, list[float]] | UnsetType = UNSET
-    """For each map, the values that are shown darkest and brightest: bits/dim, or grey levels for `uncertainty`."""
-    input_stamp: str | None = None
-    """Size and modification time of the input (`stamp_of`), taken before it was read. If the stamp has changed, the
-    job makes the result again."""
-    output_bits: int = 8
-    """Bits per channel of the output file."""
-    likelihood_of: ModelImage | UnsetType = UNSET
-    """Image that the likelihood, `sample_typicality`, `consistency_db` and maps describe, if it differs from the output
-    file in size or bit depth; else omitted."""
-    unjudged_because: str | UnsetType = UNSET
-    """Reason why the output file has no `image_typicality`, if the reason is its size."""
-    warnings: list[str] | UnsetType = UNSET
-    """Defects of the input file, and metadata that could not be copied to the output file. Omitted if there are
-    none."""
-
-    def fields(self) -> dict[str, Any]:
-        """Return the report as an object for JSON, without omitted fields."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return found
 
 
 @dataclass(frozen=True)
@@ -249,11 +167,11 @@ def _draw(
     if "sheet" in job.extras and isinstance(made.drawn, Samples):
         shown = sheet(made.condition, made.drawn)
         write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
-    report = _report(job, made, given, draw, form)
+    report = report_of(job, made, given, draw, form)
     if is_changed and form.is_own and report.outcome != "bicubic":
         with native_stderr():  # The messages were already reported for the input.
             own = read_image(job.output, made.pictures[0].size).rgb  # No limit: its pixels fit in memory already.
-        of_file = _of_file(pipe, own, given.rgb, report.consistency_db is not UNSET)
+        of_file = fields_of_file(pipe, own, given.rgb, report.consistency_db is not UNSET)
         report = msgspec.structs.replace(report, **of_file)
     if "likelihood" in job.extras and report.outcome == "bicubic":
         _remove(job.extras.values())
@@ -310,62 +228,3 @@ def _as_read_again(
         path = Path(folder) / f"image{suffix}"
         write(path, pixels if masked is None else masked.filled_from(pixels))
         return read_image(path, pixels.size).rgb
-
-
-def _report(job: ImageJob, made: Made, given: ImageFile, draw: Draw, form: Form) -> ImageReport:
-    """Return the report on the best sample, or on the enlarged input."""
-    drawn = made.drawn
-    best = (0, 0) if isinstance(drawn, Samples) else (0,)
-    report = ImageReport(
-        input=as_text(job.source),
-        output=as_text(job.output),
-        input_bits=given.bits,
-        sample=int(drawn.sample[best]),
-        outcome=getattr(drawn, "outcome", ["unjudged"])[0],
-        **_likelihood(drawn, best),
-        sample_typicality=_typicality(drawn.sample_typicality, best),
-        image_typicality=_typicality(drawn.image_typicality, best) if form.is_own else None,
-        judge=UNSET if draw.judges is None else draw.judges,
-        consistency_db=UNSET if drawn.consistency is None else float(drawn.consistency[best]),
-        output_bits=form.bits,
-    )
-    if report.outcome == "bicubic" or (form.is_own and form.bits == 8):
-        return report
-    height, width = made.pictures.shape[1:3]
-    of = ModelImage(width, height, 8, form.size.passes)
-    return msgspec.structs.replace(report, likelihood_of=of, unjudged_because=_why_unjudged(given.rgb, form))
-
-
-def _why_unjudged(given: Image, form: Form) -> str | UnsetType:
-    if form.is_own:
-        return UNSET
-    size, (height, width) = form.size, given.shape[:2]
-    return f"{size.width}×{size.height} is not the size that the model makes from {width}×{height}"
-
-
-def _likelihood(drawn: Likelihood, best: tuple[int, ...]) -> dict[str, Any]:
-    """Return the likelihood fields of the report. Their values are None for an enlarged input."""
-    has_one = math.isfinite(drawn.log_likelihood[best])
-    return {
-        "density_at": drawn.density_at,
-        "log_likelihood": float(drawn.log_likelihood[best]) if has_one else None,
-        "log_likelihood_per_level": drawn.per_level[best].tolist() if has_one else None,
-        "bits_per_dim": float(drawn.bits_per_dim[best]) if has_one else None,
-    }
-
-
-def _typicality(known: Typicality | None, best: tuple[int, ...]) -> float | None:
-    """Return the typicality of the best sample; None if it is not known."""
-    return float(known.value[best]) if known and known.is_judged[best] else None
-
-
-def _of_file(pipe: Pipeline, written: Image, given: Image, with_consistency: bool) -> dict[str, Any]:
-    """Return the report's fields about the written file, for a file that differs from the drawn sample.
-
-    Such files are grey, masked or transparent, or have a lossy format.
-    """
-    scored = pipe.score(written, given)
-    known: dict[str, Any] = {"image_typicality": _typicality(scored.image_typicality, (0,))}
-    if with_consistency:
-        known["consistency_db"] = consistency(pipe.manifest.model, written, given)
-    return _likelihood(scored, (0,)) | known

@@ -107,8 +107,9 @@ def enlarge(small: Floats, scale: int) -> Floats:
 
 
 def enlarge_image(condition: Image, scale: int) -> Image:
-    """Return the condition enlarged bicubically, as uint8: a baseline for comparison, or a replacement for a rejected
-    result.
+    """Return the condition enlarged bicubically, as uint8.
+
+    It is a baseline for comparison, or a replacement for a rejected result.
     """
     large = enlarge(condition.astype(np.float32), scale)
     return np.asarray(np.clip(np.rint(large), 0, 255), np.uint8)

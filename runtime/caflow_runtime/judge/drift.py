@@ -86,8 +86,9 @@ class Drift:
 
     @property
     def ks(self) -> float:
-        """Kolmogorov–Smirnov distance from the calibration's distribution, whose quantiles are interpolated linearly;
-        NaN if the window is empty.
+        """Kolmogorov–Smirnov distance from the calibration's distribution; NaN if the window is empty.
+
+        The quantiles of the calibration are interpolated linearly.
         """
         if not self.count:
             return math.nan

@@ -115,8 +115,9 @@ def _groups(distances: Floats, given: Floats) -> Iterator[Group]:
 
 
 def _divided(sizes: Floats) -> list[tuple[tuple[float, float], str]]:
-    """Return the bounds and names of the size classes. A class with too few images is merged with the next smaller
-    class.
+    """Return the bounds and names of the size classes.
+
+    A class with too few images is merged with the next smaller class.
     """
     classes: list[tuple[tuple[float, float], str]] = []
     for (low, high), name in zip(pairwise((0.0, *SIZES, MOST_COVARIATE)), SIZE_NAMES, strict=True):

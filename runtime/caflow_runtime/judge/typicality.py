@@ -82,12 +82,12 @@ class Typicality:
 
 
 def covariates(condition: Image, scale: int) -> Floats:
-    """Return (4,) covariates of a condition: three measures of its complexity and the size of its target, as base-2
-    logarithms.
+    """Return (4,) covariates of a condition: three measures of its complexity, and the size of its target.
 
-    Let d be the absolute differences of neighbouring pixels. The first covariate is log₂(1 + mean d) of the grey image,
-    the second the same of each colour minus grey. The third is the mean of log₂(1 + d) of the grey image; it
-    distinguishes a few sharp edges from much fine detail. The fourth is log₂ of the number of target pixels.
+    All of them are base-2 logarithms. Let d be the absolute differences of neighbouring pixels. The first covariate is
+    log₂(1 + mean d) of the grey image, the second the same of each colour minus grey. The third is the mean of
+    log₂(1 + d) of the grey image; it distinguishes a few sharp edges from much fine detail. The fourth is log₂ of the
+    number of target pixels.
     """
     grey = cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY).astype(np.float32)
     steps, colour_steps = _steps(grey), _steps(condition - grey[..., None])
@@ -176,8 +176,9 @@ def standardized(measures: Floats, given: Floats, fit: Fit) -> Floats:
 
 
 def basis(given: Floats) -> Floats:
-    """Return (R, 12) regression terms of covariates (R, 4): 1, the covariates, size², and the products of the
-    complexities.
+    """Return (R, 12) regression terms of covariates (R, 4).
+
+    The terms are 1, the covariates, size², and the products of the complexities.
     """
     products = [given[:, i] * given[:, j] for i, j in combinations_with_replacement(range(COMPLEXITIES), 2)]
     return np.column_stack([np.ones(len(given)), given, given[:, SIZE] ** 2, *products])
@@ -190,8 +191,9 @@ def mahalanobis(residuals: Floats, precision: Floats) -> Floats:
 
 
 def rank(values: Floats, quantiles: Sequence[float]) -> Floats:
-    """Return (R,) the cumulative distribution function at each value, 0…1, interpolated between evenly spaced
-    quantiles.
+    """Return the cumulative distribution function at each value, (R,) in 0…1.
+
+    It is interpolated between evenly spaced quantiles.
     """
     return np.asarray(np.interp(values, quantiles, np.linspace(0, 1, len(quantiles)), left=0.0, right=1.0))
 

@@ -199,8 +199,9 @@ class Chooser:
         return Candidate(-np.inf, row, image, known, outcome="bicubic", deep=deep)
 
     def _outcome(self, row: Row, condition: Image, value: float) -> Outcome:
-        """Return the outcome of a sample. "best" means that it is rejected: only the best rejected sample may be
-        returned.
+        """Return the outcome of a sample. "best" means that the sample is rejected.
+
+        Of rejected samples, only the best one may be returned.
         """
         if value == -np.inf:
             return "best"

@@ -128,8 +128,7 @@ def reference_for(runner: Runner, likelihoods: Likelihoods, draw: Draw) -> Refer
 
 
 def check_calibrated(calibration: Calibration, draw: Draw) -> Reference | None:
-    """Return the reference that describes typical samples, if a draw needs it. Check that the calibration supports the
-    draw.
+    """Check that the calibration supports a draw. Return the reference of typical samples, if the draw needs it.
 
     Raises:
         InputError: if the temperature is not calibrated, or the threshold α is too small for the calibration.

@@ -63,10 +63,10 @@ class Likelihoods:
         return self.calibration.reference(temperature_of(temperature))
 
     def reference(self, temperature: float | Sequence[float] | None) -> Reference | None:
-        """Return the reference that describes typical samples at a temperature or, if `temperature` is None, true
-        images.
+        """Return the reference that describes typical samples at a temperature.
 
-        Return None if the bundle is not calibrated for that.
+        If `temperature` is None, the reference describes true images. Return None if the bundle is not calibrated for
+        that.
         """
         try:
             return self.calibration.truth if temperature is None else self.wanted_reference(temperature)

@@ -46,8 +46,9 @@ class Need:
 
 
 class Needs:
-    """Estimates the computation and memory of a pipeline. Memory is host memory; graphs on a GPU use the GPU's
-    memory.
+    """Estimates of the computation and the host memory that a pipeline takes.
+
+    Graphs on a GPU use the GPU's memory, which is not included.
     """
 
     def __init__(self, graphs: Graphs, runner: Runner) -> None:

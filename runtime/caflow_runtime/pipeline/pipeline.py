@@ -130,8 +130,9 @@ class Pipeline:
         return self._needs
 
     def tiles(self, condition: Image) -> list[tuple[int, int]]:
-        """Return height and width of each tile of a condition's target, in pixels with padding. There is at least one
-        tile.
+        """Return height and width of each tile of a condition's target, in pixels with padding.
+
+        There is at least one tile.
 
         Arguments:
             condition: (h, w, 3) uint8 RGB.

@@ -72,8 +72,9 @@ class Likelihood:
 
     @property
     def measures(self) -> NDArray[np.float64]:
-        """(B, K) measures that the typicality is computed from: `bits_per_dim_per_level` and, for scored images,
-        `statistics`.
+        """(B, K) measures that the typicality is computed from.
+
+        They are `bits_per_dim_per_level` and, for scored images, `statistics`.
         """
         bits = self.bits_per_dim_per_level
         return bits if self.statistics is None else np.concatenate([bits, self.statistics], -1)

@@ -22,8 +22,9 @@ class SceneCuts:
         self._last: NDArray[np.float32] | None = None
 
     def __call__(self, frame: Image) -> bool:
-        """Return whether a scene begins with this frame: the first frame, or one with a very different colour
-        histogram.
+        """Return whether a scene begins with this frame.
+
+        A scene begins with the first frame, and with each frame whose colour histogram is very different.
         """
         step = max(1, min(frame.shape[:2]) // COMPARED_PIXELS)
         small = np.ascontiguousarray(frame[::step, ::step])

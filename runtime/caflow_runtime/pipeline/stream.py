@@ -229,8 +229,9 @@ class Stream:
             self.drifting.restart(number)
 
     def _choose(self, number: int, frame: Image, starts_scene: bool) -> Frame:
-        """Return the best of N samples of a frame, whose number the scene keeps. If no sample is finite, reject the
-        frame.
+        """Return the best of N samples of a frame. The scene keeps the number of this sample.
+
+        If no sample is finite, reject the frame.
         """
         best: tuple[float, Row] | None = None
         for row in self._rows([frame], range(self.draw.n), number):
@@ -243,8 +244,9 @@ class Stream:
         return self._frame(number, best[1], frame, starts_scene)
 
     def _draw(self, waiting: list[tuple[int, Image]]) -> Iterator[Frame]:
-        """Draw the scene's sample of these frames. If it is not finite for a frame, choose a sample again on that
-        frame.
+        """Draw the scene's sample of these frames.
+
+        If the sample is not finite for a frame, choose a sample again on that frame.
         """
         while waiting:
             if self.sample is None:

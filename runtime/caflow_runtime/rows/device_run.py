@@ -51,8 +51,9 @@ class GraphChain:
         return self.backend.to_device(given)
 
     def encode(self, units: list[Unit], padded: list[Image]) -> Arrays:
-        """Run the graph that depends on the condition only, once for each unit. Return its outputs by name, on the
-        device.
+        """Run the graph that depends on the condition only, once for each unit.
+
+        Return the outputs of the graph by name, on the device.
         """
         return scan.encode(self.graphs, self.conditions(units, padded))
 
@@ -116,8 +117,9 @@ class GraphChain:
             )
 
     def pixels(self, rows: scan.Rows, stay: bool) -> Sequence[Pixels]:
-        """Return the pixels of each row. With `stay`, they stay on the device if the backend can find values there that
-        are not finite.
+        """Return the pixels of each row.
+
+        With `stay`, they stay on the device if the backend can find values there that are not finite.
         """
         if stay and self.backend.finds_not_finite:
             finite = self.backend.are_finite(rows.pixels)
@@ -150,8 +152,9 @@ class GraphChain:
 
 
 class LeastLikely:
-    """Progressive best-of-N: drops the least likely samples of each unit between levels. `keep[j + 1]` samples remain
-    after level j.
+    """Progressive best-of-N: drops the least likely samples of each unit between levels.
+
+    `keep[j + 1]` samples remain after level j.
     """
 
     def __init__(self, run: GraphChain, units: list[Unit], keep: Sequence[int]) -> None:

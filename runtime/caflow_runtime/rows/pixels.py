@@ -32,8 +32,9 @@ class Pixels(Protocol):
         """Return the continuous pixel values, (H, W, 3) float32."""
 
     def integers(self) -> Image:
-        """Return the image, (H, W, 3) uint8. Values are rounded down, because the cell [w, w + 1) stands for w, and
-        clamped to 0…255.
+        """Return the image, (H, W, 3) uint8. Values are rounded down and clamped to 0…255.
+
+        They are rounded down because the cell [w, w + 1) stands for w.
         """
 
     def cropped(self, height: int, width: int) -> "Pixels":

@@ -46,8 +46,10 @@ class Runner:
         return Room(budget or self.pixel_budget, self.backend.profiles)
 
     def windows(self, condition: Image, budget: int | None = None) -> list[Window]:
-        """Return the windows of a condition's target. `budget` is in target pixels; by default, it is the whole pixel
-        budget.
+        """Return the windows of a condition's target.
+
+        Arguments:
+            budget: largest size of a window, in target pixels; by default the whole pixel budget.
 
         Raises:
             InputError: if the windows would be too small for the overlap, or if the image has to be padded or cut and

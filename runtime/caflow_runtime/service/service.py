@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.health.metrics import Instruments, Metrics, buckets_of
+from caflow_runtime.health.instruments import Instruments
+from caflow_runtime.health.metrics import Metrics, buckets_of
 from caflow_runtime.image import Image, as_images, check_pairs
 from caflow_runtime.judge.drift import WINDOW
 from caflow_runtime.judge.reference import Reference

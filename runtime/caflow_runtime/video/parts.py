@@ -33,9 +33,9 @@ from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, read_json
 from caflow_runtime.video.cut import WHOLE, Cut
+from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.join import VideoPart
 from caflow_runtime.video.numbered import sha256_of_numbered
-from caflow_runtime.video.sink import Encoding
 from caflow_runtime.video.source import Source
 from caflow_runtime.whole_files import leftover_of, remove_leftovers, write_whole
 

@@ -1,0 +1,90 @@
+"""Entries of a bundle's manifest: the model, its graphs, and the checkpoint that they come from."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from caflow_export.operations import count_operations
+from caflow_export.to_onnx import GraphToTrace
+from caflow_runtime.bundle import manifest as bundle
+from caflow_runtime.bundle.reading import sha256_of
+from caflow_training import bundle_checkpoint, reference_checkpoint
+from caflow_training import checkpoint as checkpoints
+from caflow_training.model import CHANNELS, CAFlow
+
+TYPE_NAMES: dict[int, Any] = {
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.BFLOAT16: "bfloat16",
+    onnx.TensorProto.UINT8: "uint8",
+    onnx.TensorProto.INT64: "int64",
+}
+
+
+def numbers_of(model: CAFlow) -> bundle.Model:
+    """Return what a manifest says of a model: its task, sizes, levels and channels."""
+    config = model.config
+    shapes = model.conditional_flow.latent_shapes(CHANNELS, config.size_multiple, config.size_multiple)
+    settings = asdict(config.task)
+    return bundle.Model(
+        task=settings.pop("task"),
+        scale=settings.pop("scale"),
+        task_settings=settings,
+        size_multiple=config.size_multiple,
+        levels=config.levels,
+        channels=CHANNELS,
+        residual=config.residual,
+        dependencies=config.dependencies,
+        noise_channels=[
+            [shapes[i, j][0] for i in range(config.levels) if (i, j) in shapes] for j in range(config.levels)
+        ],
+    )
+
+
+def graph_entry(graph: GraphToTrace, proto: onnx.ModelProto, file: bundle.File, cell: int) -> bundle.Graph:
+    """Return a graph's entry in the manifest.
+
+    Inputs are as declared in `graph.ports`, and outputs as the tracer found them. The tracer's names of dynamic sizes
+    are replaced by the names in the declared inputs.
+    """
+    names: dict[str, str] = {}
+    for port, value in zip(graph.ports, proto.graph.input, strict=True):
+        for wanted, dim in zip(port.shape, value.type.tensor_type.shape.dim, strict=True):
+            if isinstance(wanted, str) and "*" not in dim.dim_param:
+                names[dim.dim_param] = wanted
+    inputs = [
+        bundle.Port(port.name, TYPE_NAMES[value.type.tensor_type.elem_type], list(port.shape))
+        for port, value in zip(graph.ports, proto.graph.input, strict=True)
+    ]
+    outputs = [_output(value, names) for value in proto.graph.output]
+    return bundle.Graph(graph.name, file, inputs, outputs, count_operations(graph, cell))
+
+
+def _output(value: onnx.ValueInfoProto, names: Mapping[str, str]) -> bundle.Port:
+    def size(dim: Any) -> int | str:
+        if not dim.dim_param:
+            return int(dim.dim_value)
+        factor, _, name = dim.dim_param.rpartition("*")
+        named = names.get(name, name)
+        return f"{factor}*{named}" if factor else named
+
+    tensor = value.type.tensor_type
+    return bundle.Port(value.name, TYPE_NAMES[tensor.elem_type], [size(dim) for dim in tensor.shape.dim])
+
+
+def source_of(path: Path) -> bundle.Source:
+    """Return what a manifest says of a checkpoint: its hash, its format, and the training that it stores."""
+    contents = checkpoints.read(path)
+    is_reference = reference_checkpoint.is_reference(contents)
+    training = {} if is_reference or contents["training"] is None else dict(contents["training"])
+    training.pop("optimizer", None)
+    return bundle.Source(
+        checkpoint_sha256=sha256_of(path / bundle_checkpoint.NAME if path.is_dir() else path),
+        checkpoint_format="public reference implementation" if is_reference else checkpoints.FORMAT,
+        training=training,
+        exporter_version=version("caflow-deploy"),
+    )

@@ -1,0 +1,154 @@
+"""Photographs to train on: finding readable ones in a folder, dividing them for validation, and reading them."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from caflow_runtime.image_formats import MAX_PIXELS, claimed_size, images_below, is_cut_off
+from caflow_training.tasks import Image, ImageToImage, Task
+
+
+class DataError(ValueError):
+    """Error for training data that cannot be used."""
+
+
+class Unreadable(ValueError):
+    """Error for a photograph that cannot be read. The message gives the reason, without the file's name."""
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Readable photographs of a folder."""
+
+    targets: list[Path]
+    """Files of the targets."""
+    conditions: list[Path] | None
+    """Files of the conditions, in the order of the targets; None if conditions are made from the targets."""
+    skipped: dict[Path, str]
+    """Files that were skipped, each with the reason."""
+
+
+def find_photographs(
+    folder: Path, task: Task, smallest_side: int, max_pixels: int = MAX_PIXELS, shows_progress: bool = False
+) -> Photographs:
+    """Find all photographs in `folder` and its subfolders. Every file is decoded once as a check.
+
+    For image-to-image, a pair consists of two files with the same relative path in the folders `A` (conditions) and `B`
+    (targets).
+
+    Arguments:
+        smallest_side: smallest width and height of a photograph, in pixels; smaller photographs are skipped.
+        max_pixels: largest number of pixels of a photograph, as in `read_rgb`; larger photographs are skipped.
+
+    Raises:
+        DataError: if no photograph can be used.
+    """
+    paired = isinstance(task, ImageToImage)
+    root = folder / "B" if paired else folder
+    if not root.is_dir():
+        raise DataError(
+            f"{root}: expected a folder of photographs" + (", with the folder A next to it" if paired else "")
+        )
+    try:
+        candidates = images_below(root)
+    except OSError as error:
+        raise DataError(f"{root} cannot be read: {error}") from None
+    skipped: dict[Path, str] = {}
+    targets: list[Path] = []
+    with ThreadPoolExecutor() as pool:
+        sizes = track(
+            pool.map(partial(_size, max_pixels=max_pixels), candidates),
+            "reading photographs",
+            total=len(candidates),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not shows_progress,
+        )
+        for path, size in zip(candidates, sizes, strict=True):
+            reason = size if isinstance(size, str) else None
+            if not isinstance(size, str) and min(size) < smallest_side:
+                reason = f"is {size[1]}×{size[0]}, but both sides must have at least {smallest_side} pixels"
+            if reason is None and paired and _size(_partner(path, folder), max_pixels) != size:
+                reason = f"has no condition: {_partner(path, folder)} is not a readable image of the same size"
+            if reason is None:
+                targets.append(path)
+            else:
+                skipped[path] = reason
+    if not targets:
+        first = "; the first one: " + "{} {}".format(*next(iter(skipped.items()))) if skipped else ""
+        raise DataError(f"{folder}: none of the {len(candidates)} image files in this folder can be used{first}")
+    return Photographs(targets, [_partner(path, folder) for path in targets] if paired else None, skipped)
+
+
+def split_by_file(photographs: Photographs, validation_share: float) -> tuple[Photographs, Photographs]:
+    """Split photographs into a part for training and a part for validation, by a hash of the files' names.
+
+    Raises:
+        DataError: if there are fewer than two photographs.
+    """
+    count = len(photographs.targets)
+    if count < 2:
+        raise DataError(
+            f"expected at least two photographs, one of them for validation; got {photographs.targets[0]} alone"
+        )
+    order = sorted(range(count), key=lambda k: sha256(photographs.targets[k].name.encode()).digest())
+    held_out = sorted(order[: max(1, round(count * validation_share))])
+    kept = sorted(set(order) - set(held_out))
+
+    def part(indices: list[int]) -> Photographs:
+        conditions = photographs.conditions
+        return Photographs(
+            [photographs.targets[k] for k in indices],
+            None if conditions is None else [conditions[k] for k in indices],
+            {},
+        )
+
+    return part(kept), part(held_out)
+
+
+def read_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read an image file as (H, W, 3) uint8 RGB.
+
+    Arguments:
+        max_pixels: largest allowed number of pixels. Larger files are rejected before they are decoded. OpenCV's own
+            limit is 2³⁰.
+
+    Raises:
+        Unreadable: if the file is damaged, incomplete, not supported, or too large.
+    """
+    try:
+        contents = path.read_bytes()
+        claimed = claimed_size(contents)
+        width, height = claimed or (0, 0)
+        if width * height > max_pixels:
+            raise Unreadable(
+                f"is {width}×{height}, {width * height / 1e6:.4g} megapixels, but the limit is {max_pixels / 1e6:.4g} "
+                "megapixels: reduce the image, or raise max_pixels in the recipe"
+            )
+        is_image = width * height > 0 and not is_cut_off(contents)
+        image = cv2.imdecode(np.frombuffer(contents, np.uint8), cv2.IMREAD_COLOR_RGB) if is_image else None
+    except (OSError, cv2.error):
+        image = None
+    if image is None:
+        raise Unreadable("cannot be read: the file is damaged, incomplete, not accessible or of an unsupported format")
+    return image.astype(np.uint8, copy=False)
+
+
+def _size(path: Path, max_pixels: int) -> tuple[int, int] | str:
+    """Return the height and width of an image file, or the reason why it cannot be read."""
+    try:
+        height, width = read_rgb(path, max_pixels).shape[:2]
+    except Unreadable as error:
+        return str(error)
+    return height, width
+
+
+def _partner(target: Path, folder: Path) -> Path:
+    return folder / "A" / target.relative_to(folder / "B")
