@@ -89,6 +89,11 @@ def test_figures_are_those_of_the_benchmarks() -> None:
     assert outdated(ROOT) == []
 
 
+def test_the_recipe_of_the_reference_is_the_built_in_one() -> None:
+    (block,) = blocks("toml", ("docs/reference/recipes.md",))
+    assert block.code == (ROOT / "training" / "caflow_training" / "recipes" / "tiny.toml").read_text(encoding="utf-8")
+
+
 def test_an_outdated_figure_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
     (tmp_path / "README.md").write_text("<!-- figures: rejected-at-0.05 -->4.3 %<!-- end --> <!-- figures: none -->")

@@ -4,6 +4,7 @@ import inspect
 import re
 
 import click
+from tables import cell_text
 
 from caflow_deploy.cli import COMMANDS
 from caflow_deploy.cli import main as caflow
@@ -51,7 +52,6 @@ def _meaning(option: click.Option, context: click.Context) -> str:
     notes = [f"default: {extra['default']}"] if "default" in extra else []
     notes += [extra["range"]] if "range" in extra else []
     notes += ["required"] if "required" in extra else []
-    values = "" if option.is_flag else f"`{option.make_metavar(context)}`. "
+    values = "" if option.is_flag else f"`{option.make_metavar(context).replace(' RANGE', '')}`. "
     brackets = f"[{'; '.join(notes)}]" if notes else ""
-    text = f"{values}{option.help or ''} {brackets}".strip()
-    return re.sub(r"\s+", " ", text).replace("|", r"\|").replace("*", r"\*").replace("<", "&lt;").replace("[", r"\[")
+    return cell_text(f"{values}{option.help or ''} {brackets}")

@@ -1,29 +1,44 @@
-"""Check of the page about the Python API: it shows all public names, and each of them has a docstring."""
+"""Check of the page about the Python API.
+
+The page must show all public names, and all types of this project that are named in signatures. Everything that the
+page shows must have a docstring.
+"""
 
 import re
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import griffe
 
-DIRECTIVE = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
+DIRECTIVE = re.compile(r"^::: (?P<path>[\w.]+)$(\n    options:\n      members:\s+\[(?P<members>.*)\]$)?", re.MULTILINE)
+"""Line of the page that shows a name, with the members that are shown if these are listed."""
+PACKAGES = ("caflow_runtime", "caflow_training", "caflow_deploy")
+
+Shown: TypeAlias = griffe.Object | griffe.Alias
 
 
 def undocumented(page: str, search_paths: list[str]) -> list[str]:
-    """Return one line for each exported name that is not on the page, and for each name that has no docstring.
+    """Return one line for each exported name or type that is not on the page, and for each name without a docstring.
 
     Arguments:
         page: text of the page, in Markdown.
         search_paths: folders that contain the packages.
     """
     loader = griffe.GriffeLoader(search_paths=search_paths)
-    for package in ("caflow_runtime", "caflow_training", "caflow_deploy"):
+    for package in PACKAGES:
         loader.load(package)
     loader.resolve_aliases()
-    paths = DIRECTIVE.findall(page)
-    missing = [f"{path} is exported but not on the page" for path in _exported(loader) if path not in paths]
-    for path in paths:
-        missing += [f"{name} has no docstring" for name in _without_docstring(loader.modules_collection[path])]
-    return missing
+    chosen = {
+        found["path"]: None if found["members"] is None else re.findall(r"\w+", found["members"])
+        for found in DIRECTIVE.finditer(page)
+    }
+    missing = [f"{path} is exported but not on the page" for path in _exported(loader) if path not in chosen]
+    shown = [one for path, members in chosen.items() for one in _shown(loader.modules_collection[path], members)]
+    undescribed = [one for one in shown if not one.has_docstring and (one.path in chosen or _is_described(one))]
+    missing += [f"{one.path} has no docstring" for one in undescribed]
+    known = {loader.modules_collection[path].canonical_path for path in chosen}
+    types = {(name, one.path) for one in shown for name in _types_of(one) if name not in known}
+    return missing + [f"{name} is a type of {path} but not on the page" for name, path in sorted(types)]
 
 
 def _exported(loader: griffe.GriffeLoader) -> list[str]:
@@ -32,18 +47,32 @@ def _exported(loader: griffe.GriffeLoader) -> list[str]:
     return [f"caflow_deploy.{name}" for name in sorted(str(name).strip("'\"") for name in package.exports or ())]
 
 
-def _without_docstring(shown: griffe.Object | griffe.Alias) -> Iterator[str]:
-    if not shown.has_docstring:
-        yield shown.path
-    if shown.is_class:
-        for name, member in shown.members.items():
-            if not name.startswith("_") and not member.is_alias and _is_described(member):
-                yield from _without_docstring(member)
+def _shown(one: Shown, members: list[str] | None = None) -> Iterator[Shown]:
+    """Yield an object and its public members.
 
-
-def _is_described(member: griffe.Object | griffe.Alias) -> bool:
-    """Return whether a member requires a docstring.
-
-    Functions, classes and properties do. The name and type of a field may say enough, such as `seed: int`.
+    Arguments:
+        members: names of the members that the page shows; None for all public members.
     """
-    return bool(member.is_function or member.is_class or "property" in member.labels)
+    yield one
+    if one.is_class:
+        target = one.final_target if isinstance(one, griffe.Alias) else one
+        for name, member in target.members.items():
+            is_shown = not name.startswith("_") if members is None else name in members
+            if is_shown and not member.is_alias:
+                yield from _shown(member)
+
+
+def _types_of(one: Shown) -> Iterator[str]:
+    """Yield the full names of this project's types in a signature."""
+    annotations = [one.annotation] if one.is_attribute and one.has_docstring else []
+    if one.is_function:
+        annotations = [*(parameter.annotation for parameter in one.parameters), one.returns]
+    for annotation in annotations:
+        for part in annotation.iterate() if isinstance(annotation, griffe.Expr) else ():
+            if isinstance(part, griffe.ExprName) and part.canonical_path.startswith(PACKAGES):
+                yield part.canonical_path
+
+
+def _is_described(one: Shown) -> bool:
+    """Return whether a member of a class requires a docstring: all except attributes without a type."""
+    return bool(not one.is_attribute or one.annotation is not None or "property" in one.labels)

@@ -13,7 +13,9 @@ class CaflowError(Exception):
         """
         super().__init__(what, remedy)
         self.what = what
+        """What is wrong, and why."""
         self.remedy = remedy
+        """What to do; empty if `what` says it."""
 
     def __str__(self) -> str:
         return f"{self.what}: {self.remedy}" if self.remedy else self.what

@@ -34,62 +34,64 @@ class CAFlowConfig:
     """Keys that define the model. They are stored in the checkpoint together with the weights.
 
     `D[j]` and `L[j]` are the latents of the condition and of the target at level j. `g[i][j]` is the block of the
-    conditional flow that processes `L[i]` at level j ≤ i.
+    conditional flow that processes `L[i]` at level j ≤ i. A flow step of an image flow consists of an ActNorm, an
+    invertible 1×1 convolution and an affine coupling. A conditional flow step also has an affine injector, before the
+    coupling. A transition step consists of an ActNorm and an invertible 1×1 convolution.
     """
 
     levels: Levels = 3
-    """Number n of levels (scales) of the image flows. The width and height of targets must be multiples of 2^(n+1) and
-    of `scale`."""
+    """Number of levels (scales) of the image flows. The width and height of targets must be multiples of
+    2^(`levels` + 1) and of `scale`; the runtime pads images of other sizes."""
     condition_steps: Steps = 4
-    """Flow steps in each level of the condition flow (K in the paper). A flow step is ActNorm, an invertible 1×1
-    convolution and an affine coupling."""
+    """Number of flow steps in each level of the condition flow (K in the paper)."""
     target_steps: Steps = 4
-    """Flow steps in each level of the target flow (K in the paper)."""
+    """Number of flow steps in each level of the target flow (K in the paper)."""
     own_steps: Steps = 4
-    """Conditional flow steps in each own block g[j][j] (M in the paper). A conditional flow step is ActNorm, an
-    invertible 1×1 convolution, an affine injector and an affine coupling."""
+    """Number of conditional flow steps in each own block `g[j][j]` (M in the paper)."""
     cross_steps: Steps = 4
-    """Conditional flow steps in each cross block g[i][j], j < i (M in the paper)."""
+    """Number of conditional flow steps in each cross block `g[i][j]`, j < i (M in the paper)."""
     image_width: Width = 64
-    """Channels of the hidden layers in the networks of both image flows, and of variational dequantization."""
+    """Number of channels of the hidden layers in the networks of both image flows, and of variational
+    dequantization."""
     conditional_width: Width = 32
-    """Channels of the hidden layers in the networks of the conditional flow."""
+    """Number of channels of the hidden layers in the networks of the conditional flow."""
     image_transition_steps: OptionalSteps = 2
-    """Transition steps before the flow steps in each level of the image flows. A transition step is ActNorm and an
-    invertible 1×1 convolution."""
+    """Number of transition steps before the flow steps in each level of the image flows."""
     conditional_transition_steps: OptionalSteps = 2
-    """Transition steps before the conditional flow steps in each block. The paper uses 2, the public implementation
-    1."""
+    """Number of transition steps before the conditional flow steps in each block. The paper uses 2, the public
+    implementation 1."""
     dependencies: Dependencies = "unshared"
-    """Blocks of the conditional flow. `unshared`: each g[i][j] is a separate block, as in the paper. `shared`: one
-    cross block at each level j serves all i > j (Appendix D of the paper). `dual-glow`: own blocks alone, so that L[i]
-    depends on D[i] and on nothing else (equation 6 of the paper); for comparisons."""
+    """Blocks of the conditional flow. `unshared`: each `g[i][j]` is a separate block, as in the paper. `shared`: one
+    cross block at each level j serves all i > j (Appendix D of the paper). `dual-glow`: there are no cross blocks, so
+    `L[i]` depends on `D[i]` only (equation 6 of the paper), and the model is smaller and faster."""
     pixels: PixelSpace = "centred"
-    """Scale of the pixel values x (0…256) inside the flows. `centred`: x/256 − ½. `logit`: logit(α/2 + (1 − α) x/256)
-    with α = 1e-5."""
+    """Scale of the pixel values x, 0…256, inside the flows. `centred`: x/256 − ½. `logit`: logit(α/2 + (1 − α) x/256)
+    with α = 1e-5 and logit(p) = ln(p / (1 − p))."""
     residual: bool = False
     """Whether the flow models the difference between the target and the prepared condition, instead of the target. The
     prepared condition is the condition at the target's size. Requires `pixels = "centred"`."""
     mean_blocks: OptionalSteps = 0
-    """Number of residual blocks of the mean network; 0 means no mean network. With a mean network, the flow models the
-    difference between the target and the network's prediction. Requires `residual = true`."""
+    """Number of residual blocks of the mean network, which predicts the target; 0 means no mean network. With a mean
+    network, the flow models the difference between the target and the network's prediction. A value above 0 requires
+    `residual = true`."""
     mean_width: Width = 64
-    """Channels of the mean network's hidden layers."""
+    """Number of channels of the mean network's hidden layers. Ignored without a mean network."""
     mean_features: OptionalWidth = 0
-    """Channels of the features that the mean network passes to the blocks of each level, in addition to D[j]; 0 means
-    none. Requires `mean_blocks` of 1 or more."""
+    """Number of channels of the features that the mean network passes to the blocks of each level, in addition to
+    `D[j]`; 0 means none. A value above 0 requires `mean_blocks` of 1 or more."""
     log_scale_bound: Annotated[float, Gt(0), Le(LOG_SCALE_BOUND)] = LOG_SCALE_BOUND
-    """Upper bound of |log-scale| in an affine layer. A smaller bound limits how much one layer can stretch values,
-    which reduces outliers. The paper's model uses 2."""
+    """Upper bound of the absolute log-scale in an affine layer, which multiplies values by exp(log-scale). A smaller
+    bound limits how much one layer can stretch values, which reduces outliers. The paper's model uses 2."""
     reference: bool = False
     """Whether to reproduce two operations of the public implementation: its squeeze kernels and its inverse of the
-    logit scale. Neither is exactly invertible. The import of a checkpoint sets this key; leave it `false` in
-    recipes."""
+    logit scale. Neither is exactly invertible. The import of a checkpoint of that implementation sets this key; leave
+    it `false` in recipes."""
     dequantization_steps: OptionalSteps | None = None
-    """Flow steps of variational dequantization, for the condition and for the target. If the key is missing,
-    dequantization is uniform."""
+    """Number of flow steps of variational dequantization, for the condition and for the target. Without this key,
+    dequantization is uniform: the position of a pixel value in its cell from w to w + 1 is uniformly distributed."""
     task: Task = field(default_factory=SuperResolution, metadata={"pydantic": Field(discriminator="task")})
-    """The task, with its own keys."""
+    """Kind of condition and target. Each task has its own keys, in the tables below. A key of another task is an
+    error."""
 
     def __post_init__(self) -> None:
         if self.residual and self.pixels != "centred":

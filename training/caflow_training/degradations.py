@@ -48,9 +48,9 @@ class Degradations:
 
     By default they are not degraded: each condition is the target, reduced by `down_filter`.
 
-    A crop is either clean or degraded. The degradation has four steps: blur, reduction, noise and coding. The reduction
-    is always applied; the other steps have probabilities, in keys that end in `_share`. Ranges are written as
-    `[smallest, largest]`, and a value is drawn uniformly between the two for each crop.
+    A crop is either clean or degraded. The degradation has four steps, in this order: blur, reduction, noise and
+    coding. The reduction is always applied; the other steps have probabilities, in keys that end in `_share`. Ranges
+    are written as `[smallest, largest]`, and a value is drawn uniformly between the two for each crop.
     """
 
     clean_share: Share = 1.0
@@ -68,20 +68,20 @@ class Degradations:
     """Range of the noise's standard deviation, for pixel values 0…255. For `poisson` and `speckle` it applies to a
     brightness of one half."""
     noises: tuple[Noise, ...] = ("gaussian",)
-    """Kinds of noise; one is drawn for each crop. `gaussian`: independent in each channel. `grey`: equal in all three
-    channels. `poisson`: its variance is proportional to the brightness. `speckle`: its standard deviation is
+    """Kinds of noise; one is drawn at random for each crop. `gaussian`: independent in each channel. `grey`: equal in
+    all three channels. `poisson`: its variance is proportional to the brightness. `speckle`: its standard deviation is
     proportional to the brightness."""
     jpeg_share: Share = 0.0
     """Probability that a degraded crop is coded as JPEG."""
     jpeg_quality: tuple[Quality, Quality] = (30, 95)
-    """Range of the JPEG quality."""
+    """Range of the JPEG quality, as OpenCV defines it; higher values give higher quality."""
     video_share: Share = 0.0
     """Probability that a degraded crop is coded as a frame of a video. A crop is coded as JPEG or as video, never both,
     so `jpeg_share` + `video_share` must be at most 1. A value above 0 requires the extra `video` of caflow-deploy."""
     video_crf: tuple[Crf, Crf] = (18, 32)
     """Range of the constant rate factor of the video encoder; higher values give lower quality."""
     codecs: tuple[Codec, ...] = ("h264",)
-    """Video codecs; one is drawn for each crop."""
+    """Video codecs; one is drawn at random for each crop."""
 
     def __post_init__(self) -> None:
         if self.jpeg_share + self.video_share > 1:

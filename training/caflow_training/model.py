@@ -33,9 +33,9 @@ class LogLikelihood:
     """
 
     prior: Tensor
-    """log N(z[i, j]; 0, I) at each level j, summed over i."""
+    """Log-density of the noise, log N(`z[i, j]`; 0, I), at each level j, summed over i."""
     conditional_log_det: Tensor
-    """Log-determinants of the blocks g[i][j] at each level j, summed over i."""
+    """Log-determinants of the blocks `g[i][j]` at each level j, summed over i."""
     target_log_det: Tensor
     """Log-determinant of the target flow at each level."""
 

@@ -41,7 +41,10 @@ class TrainingConfig:
     """Keys that define the training. In the formulas, W is the target and Y is the condition.
 
     The loss is a weighted sum of up to five terms. Their weights are `likelihood_weight`, `mean_weight`,
-    `still_weight`, `feature_weight` and `lattice_weight`. A term with weight 0 is not computed.
+    `still_weight`, `feature_weight` and `lattice_weight`. A term with weight 0 is not computed. The last three terms
+    require samples, which are drawn in each step.
+
+    A dimension is one of the 3 · `crop` · `crop` values of a target crop.
     """
 
     steps: Count = 200_000
@@ -52,8 +55,8 @@ class TrainingConfig:
     """Side of the square target crops, in pixels. Must be a multiple of 2^(`levels` + 1) and of `scale`."""
     crop_scales: Annotated[tuple[Scale, ...], MinLen(1)] = (1.0,)
     """Factors by which photographs are resized before they are cropped: 0.5 halves the width and height. One factor is
-    drawn for each crop. Factors that make the photograph smaller than the crop are ignored; if no factor remains, the
-    photograph is not resized."""
+    drawn at random for each crop. Factors that make the photograph smaller than the crop are ignored; if no factor
+    remains, the photograph is not resized."""
     crop_candidates: Number = 1
     """Number of random positions that are compared for each crop. The position whose pixel values have the largest
     standard deviation is used, because much of a typical photograph is sky, wall or water."""
@@ -62,8 +65,8 @@ class TrainingConfig:
     at least 3 bytes of memory per pixel. Above 2³⁰, raise OpenCV's own limit as well, with the environment variable
     OPENCV_IO_MAX_IMAGE_PIXELS."""
     likelihood_weight: Weight = 1.0
-    """Weight of the negative log-likelihood −log p(W | Y) − λ log p(Y), in nats per dimension (equation 9 of the
-    paper). λ is `condition_weight`."""
+    """Weight of the negative log-likelihood −log p(W | Y) − λ log p(Y), in nats per dimension of the target (equation 9
+    of the paper). λ is `condition_weight`."""
     condition_weight: Weight = 1e-3
     """Weight λ of the condition's own log-likelihood in the negative log-likelihood: 0 trains p(W | Y) alone, 1 trains
     the joint density."""
@@ -72,7 +75,7 @@ class TrainingConfig:
     If the other weights are 0, only the mean network is trained."""
     still_weight: Weight = 0.0
     """Weight of the L1 distance between the sample at temperature 0 and the target, for pixel values scaled to 0…1
-    (after HCFlow+ and LINF)."""
+    (after HCFlow+, arXiv:2108.05301, and LINF, arXiv:2303.05156)."""
     feature_weight: Weight = 0.0
     """Weight of the perceptual distance LPIPS-VGG between a sample at `feature_temperature` and the target. A value
     above 0 requires the extra `finetune` of caflow-deploy."""
@@ -82,13 +85,13 @@ class TrainingConfig:
     feature_temperature: Weight = 0.9
     """Temperature of the samples that `feature_weight` and `lattice_weight` use."""
     latent_noise: Weight = 0.0
-    """Largest standard deviation of the normal noise that is added to L[j] where cross blocks read it as a condition.
+    """Largest standard deviation of the normal noise that is added to `L[j]` where cross blocks read it as a condition.
     The standard deviation is drawn uniformly between 0 and this value for each crop (after JetFormer,
     arXiv:2411.19722). 0 adds no noise."""
     learning_rate: Positive = 1e-3
-    """Learning rate at the end of the warm-up. Later it decays."""
+    """Learning rate of Adam at the end of the warm-up. Afterwards the rate decays."""
     warm_up_steps: Annotated[int, Ge(0)] = 500
-    """Number of first steps in which the learning rate rises linearly from 0 to `learning_rate`."""
+    """Number of first steps in which the learning rate rises linearly to `learning_rate`. 0 means no warm-up."""
     epoch_steps: Count = 1000
     """Steps per epoch. After each epoch the model is validated, and the learning rate is multiplied by
     `decay_per_epoch`. The model is also validated after the last step."""
@@ -100,12 +103,13 @@ class TrainingConfig:
     """Factor on the learning rate from `level_off_step` to the end."""
     ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.999
     """Decay per step of the exponential moving average of the weights. The averaged weights are validated and exported;
-    with 0 they are the current weights. At step t, counted from 0, the decay is at most (1 + t)/(10 + t)."""
+    with 0 they are the current weights. At step t, counted from 0, a decay above (1 + t)/(10 + t) is reduced to this
+    value, so that the average soon forgets the initial weights."""
     gradient_clip: Positive = 1.0
     """Largest L2 norm of the gradient. Larger gradients are scaled down to this norm."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Number type inside the networks of the affine layers and inside the mean network: float32 or bfloat16. All other
-    computations use float32."""
+    """Number type inside the networks of the affine layers and inside the mean network: `fp32` is float32, `bf16` is
+    bfloat16. All other computations use float32."""
     compile: bool = False
     """Whether to compile the model and its loss with `torch.compile`."""
     checkpoint_steps: Count = 500

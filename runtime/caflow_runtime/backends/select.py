@@ -17,7 +17,8 @@ from caflow_runtime.checks import check_integer
 from caflow_runtime.errors import BackendError
 
 BackendName = str
-"""One of BACKENDS, or "ort:NAME" for an execution provider of ONNX Runtime, such as "ort:dml"."""
+"""Name of a backend: "auto", "cpu", "cuda", "openvino" or "tensorrt"; or "ort:NAME" for another execution provider of
+ONNX Runtime, such as "ort:dml"."""
 BACKENDS = ("auto", "cpu", "cuda", "openvino", "tensorrt")
 GPU_BACKENDS = ("auto", "cuda", "tensorrt")
 """Backends that run on an NVIDIA GPU, or may do so."""

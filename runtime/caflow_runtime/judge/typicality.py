@@ -30,11 +30,12 @@ MOST_GREY = 0.02
 USUAL = 2.58
 """Absolute value, in standard deviations, that 1 in 100 normal values exceeds."""
 Floats = NDArray[np.float64]
+"""Array of float64."""
 
 
 @dataclass(frozen=True)
 class Typicality:
-    """Typicality of R images, for n levels and K measures. In results, R may be replaced by several axes.
+    """Typicality of R images, for n levels and K measures. In `Samples`, two axes (B, N) take the place of R.
 
     Values are NaN if the calibration has no images of that kind (coloured or grey) or of that group. Such an image
     cannot be judged.
@@ -47,7 +48,7 @@ class Typicality:
     residuals: Floats
     """(R, n) residuals of the bits/dim, in standard deviations; negative means more likely than expected."""
     latents: Floats
-    """(R, K − n) residuals of the statistics of latents, in the order of `latents.statistics_of`; empty for samples."""
+    """(R, K − n) residuals of the noise's statistics, in the order of `Likelihood.statistics`; empty for samples."""
     group: NDArray[np.str_]
     """(R,) name of each image's group, such as "coloured, small, plain"."""
 

@@ -8,30 +8,38 @@ import msgspec
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Verdict on one pair: a line of `scores.jsonl`.
 
-    After an error all numbers are None, except the size if it is known. Paths are written by `as_text`. Lists per level
-    begin with the coarsest level.
+    After an error all numbers are None, except the size if it is known. Lists per level begin with the coarsest level.
     """
 
     target: str
+    """Path of the target, as in the list of pairs. Bytes that are not UTF-8 are escaped as by `path_text.as_text`."""
     condition: str
+    """Path of the condition, written in the same way."""
     verdict: Literal["accepted", "rejected", "unjudged", "error"]
-    """`unjudged` means that the calibration contains no images like this one."""
+    """Whether the pair was accepted. "unjudged" means that the calibration contains no images like this one. "error"
+    means that the pair could not be scored."""
     reason: str | None = None
     """Why the pair was not accepted, for people; None if it was accepted."""
     image_typicality: float | None = None
     """Typicality among true images, 0…1. This field and the next two are None if the pair cannot be judged."""
     image_typicality_per_level: list[float] | None = None
+    """Typicality of each level's bits/dim alone, 0…1."""
     residuals: list[float] | None = None
     """Residuals of each level's bits/dim, in standard deviations; positive means less likely than expected."""
     log_likelihood: float | None = None
     """Log-likelihood of the target given the condition, in nats."""
     log_likelihood_per_level: list[float] | None = None
+    """Part of each level in `log_likelihood`, in nats."""
     bits_per_dim: float | None = None
+    """Negative log-likelihood in bits per dimension."""
     width: int | None = None
     """Width of the target, in pixels."""
     height: int | None = None
+    """Height of the target, in pixels."""
     target_stamp: str | None = None
+    """Size and modification time of the target's file (`stamp_of`), taken before it was read; None if it was missing.
+    If the stamp has changed, the pair is judged again."""
     condition_stamp: str | None = None
-    """`stamp_of` each file, taken before the file was read. If a stamp has changed, the pair is judged again."""
+    """Stamp of the condition's file."""
     sha256: str = ""
     """Hash of all other fields (`seal`); empty until the verdict is written."""

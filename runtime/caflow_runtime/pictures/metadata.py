@@ -22,8 +22,11 @@ class Resolution:
     """Resolution in pixels per inch, or per centimetre."""
 
     x: float
+    """Horizontal resolution."""
     y: float
+    """Vertical resolution."""
     per_cm: bool = False
+    """Whether `x` and `y` are pixels per centimetre. If not, they are pixels per inch."""
 
     def per(self, unit_cm: float) -> tuple[float, float]:
         """Return `x` and `y` in pixels per unit. `unit_cm` is the length of the unit in centimetres."""
@@ -44,6 +47,7 @@ class Metadata:
     iptc: bytes | None = None
     """IPTC-IIM data, the contents of Photoshop's resource 0x0404."""
     resolution: Resolution | None = None
+    """Resolution for printing."""
 
     def colours(self) -> "Metadata":
         """Return only the colour profile, without which the colours would change."""

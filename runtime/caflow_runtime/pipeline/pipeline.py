@@ -54,15 +54,15 @@ def load(
     """Open a bundle. Its files are checked against their hashes.
 
     Arguments:
-        bundle: a folder that caflow-export wrote, or the name of a built-in model.
+        bundle: a folder that caflow-export wrote, or the name of a built-in model; by default "x4-photo".
         backend: "cpu" and "cuda" run the graphs in ONNX Runtime, "openvino" in OpenVINO on the CPU. "tensorrt" runs the
             bundle's engines. "auto" is "cuda" if ONNX Runtime can use CUDA, else "cpu". "ort:NAME" is another execution
             provider of ONNX Runtime, such as "ort:dml". Its results are compared with the CPU first, and must agree.
         threads: number of threads on the CPU; 0 is one per core.
-        pixel_budget: largest number of target pixels of all rows in one run of the graphs. This limits memory: small
-            models take about 300 bytes per pixel. Larger images are cut into tiles. Results, and the float32 pixels of
-            unfinished tiled images, take additional memory.
-        overlap: overlap of tiles, in target pixels.
+        pixel_budget: largest number of target pixels of all rows in one run of the graphs; by default 2²⁰. This limits
+            memory: small models take about 300 bytes per pixel. Larger images are cut into tiles. Results, and the
+            float32 pixels of unfinished tiled images, take additional memory.
+        overlap: overlap of tiles, in target pixels; by default 64.
         is_calibrated: False ignores the bundle's calibration, which is then neither read nor checked.
 
     Raises:
@@ -164,7 +164,7 @@ class Pipeline:
             frame: number of the frame, 0 … 2³²−1. Each frame has other noise.
             rank: how samples are ranked. "likelihood" is by log-likelihood, as in the paper. "consistency" is by how
                 well the sample, degraded again, matches the image. "typical" is by how close the bits per dimension of
-                each level are to those of typical samples, which requires a calibration.
+                each level are to those of typical samples, which requires a calibration at this temperature.
             keep: for progressive best-of-N, the number of samples that run at each level, beginning with `n`. After
                 each level, only the most likely samples continue. The result is approximate: a dropped sample might
                 have been the best.
@@ -268,8 +268,9 @@ class Pipeline:
             temperature: as in `best_of`.
             seed: as in `best_of`.
             rank: as in `best_of`.
-            noise: "fixed" for the same noise in a scene, "fresh" for new noise in each frame, or ρ of an AR(1) process,
-                0 < ρ < 1.
+            noise: "fixed" for the same noise in all frames of a scene, "fresh" for new noise in each frame, or a number
+                ρ, 0 < ρ < 1, for noise that drifts: each frame's noise is ρ times the last frame's noise plus √(1 − ρ²)
+                times new noise.
             batch: number of frames that run together if the noise is fixed. Results are yielded when a batch is full or
                 its scene ends. No other frames are kept.
             min_typicality: frames with a lower typicality are marked as untypical.

@@ -42,7 +42,7 @@ class Likelihood:
     sides: list[tuple[int, int]] = field(repr=False)
     """Height and width of each image."""
     shares: Sequence[Any] = field(repr=False)
-    """`Shares` of each image, from which `log_likelihood_map` is computed."""
+    """Shares of each image, by level and graph, from which `log_likelihood_map` is computed."""
     sample_typicality: Typicality | None = None
     """Typicality of the drawn samples among samples of the same temperature. None if nothing was drawn, or if the
     bundle is not calibrated for that temperature."""
@@ -50,8 +50,8 @@ class Likelihood:
     """Typicality of the images, as they are written, among true images. None if they were not scored as images, or if
     the bundle is not calibrated."""
     statistics: NDArray[np.float64] | None = field(default=None, repr=False)
-    """(B, K − n) statistics of the latents of scored images (`latents.statistics_of`). None for samples, whose latents
-    are the noise that was drawn."""
+    """(B, K − n) statistics of the noise of scored images: six for each block z[i, j], as listed under "Typicality" in
+    docs/reference/computation.md. None for samples, whose noise was drawn at random."""
 
     @property
     def log_likelihood(self) -> NDArray[np.float64]:
@@ -108,7 +108,8 @@ class Best(Likelihood):
     """The images with 16 bits, a `Stack` of (H, W, 3) uint16 RGB; None if they were not requested. Rounded to 8 bits,
     they are `images`, and the likelihood is that of `images`."""
     sample: NDArray[np.int64]
-    """(B,) number of the chosen sample, from 0; the same seed draws it again. `REJECTED` if the result is no sample."""
+    """(B,) number of the chosen sample, from 0; the same seed draws it again. −1 if the result is no sample, but the
+    enlarged input."""
     consistency: NDArray[np.float64] | None = None
     """(B,) consistency in dB: the PSNR between the image, degraded again, and its condition. None if it was not
     computed."""

@@ -100,7 +100,7 @@ class Frame:
     pixels: NDArray[np.float32]
     """(H, W, 3) continuous pixel values: the cell [w, w + 1) stands for the integer w."""
     sample: int
-    """Number of the sample, which is kept for the whole scene; `REJECTED` if no sample is finite."""
+    """Number of the sample, which is kept for the whole scene; −1 if no sample is finite."""
     per_level: NDArray[np.float64]
     """(n,) log-likelihood of each level in nats, the coarsest level first, at the continuous point. NaN if the frame is
     rejected."""

@@ -16,7 +16,7 @@ dimension are."""
 Judge = Literal["sample", "image"]
 """Typicality that decides about rejection: that of the drawn sample, or that of the image as it is written."""
 Otherwise = Literal["best", "bicubic", "error"]
-"""Result if all samples are rejected."""
+"""Result if all samples are rejected: the best rejected sample, the bicubically enlarged input, or an error."""
 Temperature = float | tuple[float, ...]
 """One temperature τ for all levels, or one for each level, the coarsest first."""
 

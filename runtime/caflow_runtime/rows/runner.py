@@ -24,7 +24,8 @@ CANVAS_PIXELS = 2**25
 """Largest number of target pixels of tiled images that are unfinished at the same time. Each pixel takes 12 bytes."""
 
 ShowWindows = Callable[[int, int], None]
-"""Callback that receives how many windows of samples are finished, and how many there are in total."""
+"""Callback for progress. Its arguments are the number of windows that are finished, and their total number, over all
+samples. A window is a whole image, or a tile of a large image."""
 LevelNoises = list[NDArray[np.float32]]
 """z of each level, the coarsest first: (R, channels, h, w). The channels contain the blocks z[i, j] for i = j … n−1, in
 this order."""

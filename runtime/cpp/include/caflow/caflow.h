@@ -16,19 +16,37 @@
  *     caflow_close(model);
  *
  * Terms: the condition is the input image, the target is the image to produce, and a sample is one target that the
- * model draws at random. A model works on levels; level 0 is the coarsest. Typicality, from 0 to 1, says how usual an
- * image is among the images of the bundle's calibration.
+ * model draws at random. A model works on levels; level 0 is the coarsest. The noise is the random numbers from which a
+ * sample is drawn. The temperature is a factor on the noise: 0 gives the smoothest image, 1 the distribution that the
+ * model learned. Typicality, from 0 to 1, says how usual an image is among the images of the bundle's calibration.
  *
  * Options: a NULL pointer to options selects all defaults. An options struct begins with `struct_size`, the sizeof of
  * the struct that the application was compiled with, so that later versions can add fields at the end. Initialize the
  * struct with the macro of its name, CAFLOW_…_INIT, then set the fields that you need. A field that is 0 or NULL has
  * its default value.
  *
- * Memory: the library reads images, options and texts of the caller during the call only. Models, streams and results
- * belong to the caller, who frees them with caflow_close, caflow_close_stream and caflow_free_results.
+ * Calibration: typicalities are known if the bundle has been calibrated (caflow calibrate). The typicality of images
+ * (caflow_judge, CAFLOW_JUDGE_IMAGE) does not depend on the temperature. The typicality of samples
+ * (CAFLOW_JUDGE_SAMPLE, CAFLOW_RANK_TYPICAL, caflow_result.sample_typicality) is known only for the temperatures at
+ * which the bundle was calibrated, and only with one temperature for all levels. The built-in models are calibrated at
+ * 0, 0.5, 0.7, 0.8, 0.9 and 1. At another temperature, an option that requires the typicality of samples fails with
+ * CAFLOW_ERROR_INPUT, and the message lists the calibrated temperatures. Without such an option the call succeeds, and
+ * sample_typicality is NaN. The bundle's calibration.json contains the temperatures as samples[k].temperature.
  *
- * Threads: any number of threads may use one model at the same time, but caflow_close must be the last call with it.
- * Only one thread at a time may use a stream.
+ * Memory: the library reads images, options and texts of the caller during the call only. The caller owns what a
+ * function returns through its last argument, and frees it once:
+ *
+ * - caflow_close frees a model. It must be the last call with the model: no other thread may still use it.
+ * - caflow_close_stream frees a stream. It must be the last call with the stream.
+ * - caflow_free_results frees results, with all structs, arrays and texts that they point to, which are valid until
+ *   then.
+ *
+ * The three functions may be called from any thread and in any order, for example caflow_close before
+ * caflow_close_stream. A stream can still be used after its model was closed; the graphs stay in memory until both are
+ * closed. Results stay valid after the model or the stream was closed. All three functions ignore NULL.
+ *
+ * Threads: any number of threads may use one model at the same time. Only one thread at a time may use a stream, but it
+ * need not always be the same thread. Different streams of one model may be used at the same time.
  *
  * Errors: a function that can fail returns a caflow_status. On failure the handle or results that it returns through
  * its last argument are NULL, and caflow_last_error describes what is wrong and what to do. No C++ exception leaves the
@@ -50,6 +68,7 @@
 extern "C" {
 #endif
 
+/* Status that functions return. */
 typedef enum caflow_status {
     CAFLOW_OK = 0,
     CAFLOW_ERROR_INPUT = 1,         /* an argument or an option is not valid */
@@ -61,10 +80,10 @@ typedef enum caflow_status {
     CAFLOW_ERROR_UNTYPICAL = 7      /* every sample of an image was rejected, with CAFLOW_OTHERWISE_ERROR */
 } caflow_status;
 
-/* A model that is ready to run. */
+/* A model that is ready to run. caflow_open returns it. */
 typedef struct caflow_model caflow_model;
 
-/* A video that is drawn frame by frame. */
+/* A video that is drawn frame by frame. caflow_open_stream returns it. */
 typedef struct caflow_stream caflow_stream;
 
 /* Value of caflow_result.sample if the result is not a sample, but the enlarged condition. */
@@ -79,6 +98,7 @@ typedef struct caflow_image {
     size_t stride; /* bytes from the start of one row to the start of the next, 3 * width to 2^30 */
 } caflow_image;
 
+/* Options of caflow_open. */
 typedef struct caflow_open_options {
     size_t struct_size;
     /* Software and device that run the model: "auto", "cpu", "cuda", "tensorrt" or "tensorrt-provider". A backend that
@@ -106,19 +126,21 @@ typedef struct caflow_open_options {
 
 /* Value of caflow_open_options.overlap for tiles that do not overlap. */
 #define CAFLOW_NO_OVERLAP ((int64_t)-1)
+
+/* All defaults of caflow_open_options. */
 #define CAFLOW_OPEN_OPTIONS_INIT \
     { sizeof(caflow_open_options), NULL, NULL, 0, 0, 0, 0 }
 
-/* How the samples of an image are ranked. CAFLOW_RANK_TYPICAL requires a bundle that is calibrated at the temperature.
- */
+/* How the samples of an image are ranked, for caflow_draw_options.rank. CAFLOW_RANK_TYPICAL requires a bundle that is
+ * calibrated at the temperature. */
 enum {
     CAFLOW_RANK_LIKELIHOOD = 0,  /* by log-likelihood, highest first */
     CAFLOW_RANK_CONSISTENCY = 1, /* by PSNR of the sample, degraded again, against the condition; highest first */
     CAFLOW_RANK_TYPICAL = 2      /* by distance of the levels' bits/dim from usual ones; smallest first */
 };
 
-/* Which typicality decides whether a sample is rejected. A typicality is about the fraction of the calibration's images
- * that are not more usual than this one. */
+/* Which typicality decides whether a sample is rejected, for caflow_draw_options.judge. A typicality is about the
+ * fraction of the calibration's images that are not more usual than this one. */
 enum {
     CAFLOW_JUDGE_SAMPLE = 0, /* typicality of the drawn sample among samples at its temperature: takes no extra time,
                               * and requires a bundle that is calibrated at this temperature */
@@ -126,14 +148,14 @@ enum {
                               * order of their rank until one is accepted */
 };
 
-/* The result for an image if all of its samples are rejected. */
+/* The result for an image if all of its samples are rejected, for caflow_draw_options.otherwise. */
 enum {
     CAFLOW_OTHERWISE_BEST = 0,    /* the best rejected sample */
     CAFLOW_OTHERWISE_BICUBIC = 1, /* the condition, enlarged bicubically */
     CAFLOW_OTHERWISE_ERROR = 2    /* none: the call fails with CAFLOW_ERROR_UNTYPICAL */
 };
 
-/* Verdict on a result. */
+/* Verdict on a result, in caflow_result.outcome. */
 enum {
     CAFLOW_UNJUDGED = 0, /* no verdict was requested, or the calibration has no images like this one */
     CAFLOW_ACCEPTED = 1, /* its typicality is at least min_typicality */
@@ -148,6 +170,7 @@ enum {
     CAFLOW_WITH_LIKELIHOOD_MAPS = 2 /* fill in caflow_result.log_likelihood_map */
 };
 
+/* Options of caflow_best_of, caflow_sample and caflow_open_stream: how samples are drawn, ranked and rejected. */
 typedef struct caflow_draw_options {
     size_t struct_size;
     /* Number N of samples of each image; up to 2^20, default 10. */
@@ -155,8 +178,10 @@ typedef struct caflow_draw_options {
     /* Number of the first sample; default 0. The samples of an image, redraws included, have consecutive numbers up to
      * 2^32 - 2. Sample k does not depend on N: samples = 1 and first_sample = k draw it again. */
     uint32_t first_sample;
-    /* Both choose the noise, together with the sample's number: the same values give the same noise. Default 0. */
+    /* Seed of the noise; default 0. The same image, seed, frame and options give the same samples. */
     uint32_t seed;
+    /* Number of a video frame; default 0. With the same seed, different numbers give independent noise. Set it only if
+     * you draw the frames of a video with caflow_best_of or caflow_sample. A stream counts its frames itself. */
     uint32_t frame;
     /* Factors on the noise, finite and at least 0: one for all levels, or one per level, coarsest first. `temperatures`
      * is the length of the array; 0, the default, means a temperature of 0.8 for all levels. */
@@ -172,8 +197,8 @@ typedef struct caflow_draw_options {
     uint32_t rank;  /* CAFLOW_RANK_…; default CAFLOW_RANK_LIKELIHOOD */
     uint32_t flags; /* CAFLOW_WITH_…, combined with | */
     /* Reject samples whose typicality is below this value, which is above 0 and below 1. About this fraction of good
-     * samples is rejected by mistake; 0.01 is a common choice. It requires a calibrated bundle; a calibration with few
-     * images does not allow small values. 0, the default, judges nothing. */
+     * samples is rejected by mistake; 0.01 is a common choice. It requires a calibrated bundle (see Calibration at the
+     * top); a calibration with few images does not allow small values. 0, the default, judges nothing. */
     double min_typicality;
     uint32_t judge;     /* CAFLOW_JUDGE_…; default CAFLOW_JUDGE_SAMPLE */
     uint32_t otherwise; /* CAFLOW_OTHERWISE_…; default CAFLOW_OTHERWISE_BEST */
@@ -189,6 +214,7 @@ typedef struct caflow_draw_options {
 /* Value of caflow_draw_options.redraws to replace no rejected sample. */
 #define CAFLOW_NO_REDRAWS ((uint32_t)0xFFFFFFFF)
 
+/* All defaults of caflow_draw_options. */
 #define CAFLOW_DRAW_OPTIONS_INIT \
     { sizeof(caflow_draw_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0 }
 
@@ -199,6 +225,7 @@ enum {
     CAFLOW_NOISE_DRIFTING = 2 /* p times the last frame's noise plus sqrt(1 - p^2) times new noise, p = `persistence` */
 };
 
+/* Options of caflow_open_stream: the noise of the frames. */
 typedef struct caflow_stream_options {
     size_t struct_size;
     double persistence; /* for CAFLOW_NOISE_DRIFTING: above 0 and below 1; ignored otherwise */
@@ -206,6 +233,7 @@ typedef struct caflow_stream_options {
     uint32_t flags;     /* no flags are defined yet: 0 */
 } caflow_stream_options;
 
+/* All defaults of caflow_stream_options. */
 #define CAFLOW_STREAM_OPTIONS_INIT \
     { sizeof(caflow_stream_options), 0, 0, 0 }
 
@@ -222,6 +250,7 @@ typedef struct caflow_model_info {
     uint64_t pixel_budget;  /* the present budget, which is lower than the option if memory ran out */
 } caflow_model_info;
 
+/* An empty caflow_model_info, for caflow_info to fill in. */
 #define CAFLOW_MODEL_INFO_INIT \
     { sizeof(caflow_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0 }
 
@@ -282,8 +311,8 @@ CAFLOW_API const char *caflow_last_error(void);
  * May be called from any thread. */
 CAFLOW_API caflow_status caflow_open(const char *folder, const caflow_open_options *options, caflow_model **model);
 
-/* Close a model; NULL is ignored. No other thread may use the model any more. Results and streams of the model stay
- * valid. */
+/* Close a model; NULL is ignored. This must be the last call with the model: no other thread may still use it. Results
+ * and streams of the model stay valid. May be called from any thread. */
 CAFLOW_API void caflow_close(caflow_model *model);
 
 /* Write facts about a model into `info`. Set info->struct_size first, for example with CAFLOW_MODEL_INFO_INIT. The
@@ -333,10 +362,11 @@ CAFLOW_API caflow_status caflow_open_stream(caflow_model *model, const caflow_dr
  * `*results` and frees them with caflow_free_results. Only one thread at a time may use a stream. */
 CAFLOW_API caflow_status caflow_draw_frame(caflow_stream *stream, const caflow_image *frame, caflow_results **results);
 
-/* Close a stream; NULL is ignored. No other thread may use the stream any more. Results of the stream stay valid. */
+/* Close a stream; NULL is ignored. This must be the last call with the stream: no other thread may still use it.
+ * Results of the stream stay valid. May be called from any thread. */
 CAFLOW_API void caflow_close_stream(caflow_stream *stream);
 
-/* Free results; NULL is ignored. May be called from any thread. */
+/* Free results; NULL is ignored. Everything that they point to is freed as well. May be called from any thread. */
 CAFLOW_API void caflow_free_results(caflow_results *results);
 
 #ifdef __cplusplus
