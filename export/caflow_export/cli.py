@@ -122,7 +122,7 @@ def main(
 ) -> None:
     """Export CHECKPOINT as a verified bundle. With --trt, also build TensorRT engines for the bundle.
 
-    Requires the extra export. CHECKPOINT is a file written by caflow-train or by the public CAFLOW
+    Exporting requires the extra export. CHECKPOINT is a file written by caflow-train or by the public CAFLOW
     implementation, a bundle, or the name of a built-in model: x4-photo, x4-real or x2-video. If CHECKPOINT is a bundle
     and -o is not given, --trt and --triton use its graphs unchanged. With -o, a float32 bundle is exported again, for
     example in another precision.
