@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 from caflow_deploy import __version__
 from caflow_deploy.silence import silence
 from caflow_deploy.stops import exit_code, heed_sigterm
+from caflow_runtime.extras import HOW_TO_INSTALL
 
 COMMANDS = {
     "image": "Enlarge, colorize or inpaint images: draw several samples, keep the best.",
@@ -51,6 +52,7 @@ class LazyGroup(click.Group):
             return None
         silence()  # before the command imports OpenCV, which reads its variables then
         command: click.Command = import_module(f"caflow_deploy.commands.{cmd_name}").command
+        command.epilog = HOW_TO_INSTALL
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -17,6 +17,7 @@ ON_A_GPU = "tests/test_tensorrt.py, and on a GPU tests/test_engines.py"
 CPP = "tests/test_cpp.py"
 COMPLETION = "tests/test_completion.py, and click's own tests"
 RAY = "tests/test_ray_fleet.py"
+TRITON = "tests/test_serving.py"
 PROGRAMS = "tests/test_vapoursynth.py, tests/test_comfyui.py and tests/test_gstreamer.py"
 RUN_ELSEWHERE = {
     "make test": "the gate",
@@ -47,6 +48,8 @@ RUN_ELSEWHERE = {
     "ray start": RAY,
     "caflow image /shared": RAY,
     "caflow serve": "tests/test_serving.py",
+    **dict.fromkeys(("PACKAGES=", "SERVER=", "mkdir -p backends", "cp $SERVER", "$SERVER/bin/"), TRITON),
+    "export LD_LIBRARY_PATH": TRITON,
     "docker run": "nothing: there is no Docker where the tests run",
     "cp integrations": PROGRAMS,
     "cp -r integrations": PROGRAMS,

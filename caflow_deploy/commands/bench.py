@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.options import (
+from caflow_deploy.commands.option_values import NumberRange, numbers
+from caflow_deploy.commands.output_options import json_option
+from caflow_deploy.commands.pipeline_options import (
     BACKEND_METAVAR,
     BackendType,
-    NumberRange,
     bundle_argument,
-    json_option,
-    numbers,
     open_pipeline,
     threads_option,
 )
@@ -32,7 +31,7 @@ MOST_SIDE = 2**16
     type=click.IntRange(1, MOST_SIDE),
     default=64,
     show_default=True,
-    help="Side of the square result, in pixels.",
+    help="Width and height of the result, in pixels.",
 )
 @click.option(
     "-n",
@@ -47,7 +46,7 @@ MOST_SIDE = 2**16
     type=NumberRange(0),
     default=2.0,
     show_default=True,
-    help="Time to spend on each measurement, in seconds.",
+    help="Time to spend on each measurement, in seconds; 0 measures only a few calls.",
 )
 @click.option(
     "--backend",
@@ -63,7 +62,7 @@ MOST_SIDE = 2**16
 def command(
     bundle: Path, side: int, samples: list[int], seconds: float, backend: tuple[str, ...], threads: int, as_json: bool
 ) -> None:
-    """Measure how fast BUNDLE, by default x4-photo, draws the best of N samples on this machine.
+    """Measure how fast BUNDLE draws the best of N samples on this machine.
 
     The first table has the latency for each N. The second table has the batch size with the most images per second, and
     its speed relative to the measured peak of the device.

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.options import bundle_argument, max_pixels_option, numbers, open_pipeline, running_options
+from caflow_deploy.commands.option_values import numbers
+from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_option, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import InputError, UnreadableImage
@@ -52,14 +53,14 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
     default=SIDES,
     callback=numbers,
     show_default=True,
-    help="Sides of the square crops to learn from, in target pixels.",
+    help="Widths of the square crops to learn from, in pixels of the target, separated by commas.",
 )
 @click.option(
     "--temperatures",
     default=TEMPERATURES,
     callback=temperatures_of,
     show_default=True,
-    help="Temperatures of samples to learn from: all that will be used for drawing.",
+    help="Temperatures of the samples to learn from, separated by commas: every --temperature that you will draw with.",
 )
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the crops and samples."
@@ -80,7 +81,7 @@ def command(
     overlap: int | None,
     max_pixels: int,
 ) -> None:
-    """Learn from photographs which likelihoods are typical, and write them into BUNDLE, by default x4-photo.
+    """Learn from photographs which likelihoods are typical, and write them into BUNDLE.
 
     True images and samples are learned separately, coloured and grey, by size and complexity. The command also measures
     how well the spread of the samples covers the true images. A reliable calibration takes some hundred photographs.

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from caflow_deploy.commands.options import bundle_argument, json_option
+from caflow_deploy.commands.output_options import json_option
+from caflow_deploy.commands.pipeline_options import bundle_argument
 from caflow_deploy.commands.terminal import FAILED, print_table, progress_bar
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.health.doctor import check_bundle, check_environment
@@ -19,7 +20,7 @@ from caflow_runtime.path_text import as_text
 @bundle_argument
 @json_option
 def command(bundle: Path, as_json: bool) -> None:
-    """Check the installation, the backends, and whether BUNDLE, by default x4-photo, gives correct results here.
+    """Check the installation, the backends, and whether BUNDLE gives correct results here.
 
     The command also prints what to do about everything that is missing or fails. The exit code is 1 if a check failed.
     """

@@ -6,7 +6,7 @@ from typing import BinaryIO, Literal
 
 import click
 
-from caflow_deploy.commands.options import Command
+from caflow_deploy.commands.option_values import Command
 from caflow_deploy.commands.running import Running
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.encoding import (
@@ -88,22 +88,25 @@ def encoding_options(command: Command) -> Command:
             type=click.Choice(["auto", "software", "nvenc"]),
             default="auto",
             show_default=True,
-            help="Where to encode: auto uses NVENC on a GPU that supports it, and software otherwise.",
+            help="Where to encode. auto: on an NVIDIA GPU that supports it (NVENC), and otherwise in software. "
+            "software: on the CPU. nvenc: on the GPU, or end with an error.",
         ),
         click.option(
             "--crf",
             type=click.IntRange(0, 63),
             default=18,
             show_default=True,
-            help="Constant rate factor of the encoder; lower values give higher quality and larger files.",
+            help="Constant rate factor of the encoder; lower values give higher quality and larger files. ffv1 is "
+            "lossless and ignores it.",
         ),
         click.option(
             "--pixel-format",
-            help="FFmpeg's name of the pixel format, such as yuv444p or yuv420p10le.  [default: 4:2:0 with IN's bits]",
+            help="Pixel format, by FFmpeg's name, such as yuv444p or yuv420p10le.  [default: 4:2:0, bits as in IN]",
         ),
         click.option(
             "--preset",
-            help="Speed preset by the encoder's own name: slow (x264, x265) or 6 (SVT-AV1, libvpx), for example.",
+            help="Speed of the encoder, by the encoder's own name: slow for h264 and hevc, or 6 for av1 and vp9, for "
+            "example.",
         ),
         click.option(
             "--codec", type=click.Choice(CODECS), help="Video codec.  [default: h264; hevc for 10 bits; vp9 in .webm]"

@@ -13,18 +13,9 @@ import msgspec
 
 from caflow_deploy.cluster.fleet import Fleet, Work
 from caflow_deploy.commands.jobs import matches
-from caflow_deploy.commands.options import (
-    accepted_option,
-    alpha_option,
-    bundle_option,
-    gathered,
-    json_option,
-    max_pixels_option,
-    metrics_option,
-    open_metrics,
-    parquet_option,
-    running_options,
-)
+from caflow_deploy.commands.option_values import NumberRange, gathered
+from caflow_deploy.commands.output_options import json_option, metrics_option, open_metrics
+from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
 from caflow_deploy.stops import exit_code
@@ -40,6 +31,29 @@ from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.judge.whole_list import FEWEST, SMALL_P, WholeList
 from caflow_runtime.pipeline.pipeline import Pipeline
 
+alpha_option = click.option(
+    "--alpha",
+    type=NumberRange(0, 1, min_open=True, max_open=True),
+    default=0.01,
+    show_default=True,
+    help="Reject pairs whose typicality is below this threshold α. About a fraction α of good pairs is rejected by "
+    "mistake.",
+)
+accepted_option = click.option(
+    "--accepted",
+    type=click.Choice(["list", "list0", "copy", "link"]),
+    default="list",
+    show_default=True,
+    help="Form of the list of accepted targets. list: their paths in DIR/accepted.txt, one per line. list0: their "
+    "paths in DIR/accepted.list0, each followed by a zero byte, for xargs -0. copy, link: copies of the files, or "
+    "symbolic links to them, in DIR/accepted.",
+)
+parquet_option = click.option(
+    "--parquet",
+    is_flag=True,
+    help="Also write the verdicts to DIR/scores.parquet. Requires the extra parquet.",
+)
+
 
 @click.command("filter")
 @click.argument("source", metavar="[PAIRS]", type=click.Path(path_type=Path), required=False)
@@ -49,9 +63,11 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 @click.option(
     "--targets",
     metavar="GLOB",
-    help="Targets to judge, in place of PAIRS. They are paired with the files of --conditions in sorted order.",
+    help="Targets to judge, in place of PAIRS. The sorted targets are paired with the sorted files of --conditions.",
 )
-@click.option("--conditions", metavar="GLOB", help="Conditions of the --targets, in the same order.")
+@click.option(
+    "--conditions", metavar="GLOB", help="Conditions of the --targets: as many files, sorted in the same way."
+)
 @bundle_option
 @alpha_option
 @accepted_option
@@ -77,7 +93,7 @@ def command(
     metrics_port: int | None,
     as_json: bool,
 ) -> None:
-    """Judge whether the pairs of a target and a condition in PAIRS are typical.
+    """Judge whether the pairs of a target and a condition in PAIRS are typical. Requires a calibrated bundle.
 
     PAIRS is a .csv file with the columns target and condition, a .jsonl file with these fields, or a folder with the
     subfolders A (conditions) and B (targets).

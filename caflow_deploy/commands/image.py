@@ -12,26 +12,21 @@ from rich.progress import Progress
 
 from caflow_deploy.cluster.fleet import Fleet, Work
 from caflow_deploy.cluster.local import LocalFleet
-from caflow_deploy.commands.image_progress import ImageProgress, line_of_folder, line_of_image, needs_by_header
-from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, with_masks
-from caflow_deploy.commands.options import (
+from caflow_deploy.commands.drawing_options import (
     DrawingOptions,
-    bundle_option,
     consistent_option,
     drawing_options,
-    gathered,
-    json_option,
     judge_option,
-    max_pixels_option,
-    metrics_option,
-    numbers,
-    open_metrics,
     redraws_option,
     rejecting_options,
-    running_options,
     samples_option,
 )
+from caflow_deploy.commands.image_progress import ImageProgress, line_of_folder, line_of_image, needs_by_header
+from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, with_masks
+from caflow_deploy.commands.option_values import gathered, numbers
+from caflow_deploy.commands.output_options import json_option, metrics_option, open_metrics
 from caflow_deploy.commands.pace import Saying, saying_options
+from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
 from caflow_deploy.commands.result_options import result_options
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.size_options import SizeOptions, size_options
@@ -71,8 +66,9 @@ from caflow_runtime.rows.draw import Draw
     "--keep",
     metavar="N,N,…",
     callback=numbers,
-    help="Progressive best-of-N: number of samples that are computed at each level, coarsest first, beginning with the "
-    "value of -n. It is faster, but a sample that is dropped early might have become the best.",
+    help="Progressive best-of-N: number of samples that are computed at each level, coarsest first, one number per "
+    "level (caflow info prints the levels), such as 10,5,3. The first must equal -n. This is faster, but a sample that "
+    "is dropped early might have become the best.",
 )
 @consistent_option
 @size_options
@@ -138,7 +134,8 @@ def command(
 ) -> None:
     """Enlarge, colorize or inpaint the images IN, as the model does, and write the best of several samples of each.
 
-    IN are files, folders with everything below them, or globs; - is standard input. If -o names a folder, each result
+    IN are files, folders with everything below them, or globs; - is standard input. AVIF images require the extra
+    avif, HEIC images the extra heic. If -o names a folder, each result
     has the format of its input. If -o names a file, its extension chooses the format (.png, .jpg, .webp, .tiff, .bmp).
     EXIF, XMP, IPTC, the resolution and the colour profile are copied.
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.options import bundle_argument
+from caflow_deploy.commands.pipeline_options import bundle_argument
 from caflow_deploy.commands.terminal import ending_on_errors, print_table
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.bundle.builtin import find_bundle
@@ -18,7 +18,7 @@ from caflow_runtime.bundle.reading import read_manifest, verify_files
 @bundle_argument
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest file unchanged.")
 def command(bundle: Path, as_json: bool) -> None:
-    """Show the contents of BUNDLE, by default x4-photo.
+    """Show the contents of BUNDLE.
 
     These are its model, graphs and TensorRT engines, and the errors that were measured when it was exported. All files
     are checked against their hashes first.

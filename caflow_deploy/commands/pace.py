@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.options import Command
+from caflow_deploy.commands.option_values import Command
 from caflow_deploy.commands.standard_streams import is_pipe
 
 LEAST_S, LEAST_SHARE = 10.0, 0.1

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from caflow_deploy.commands.options import bundle_option, open_pipeline, running_options
+from caflow_deploy.commands.pipeline_options import bundle_option, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors
 from caflow_runtime.errors import InputError
 
@@ -39,7 +39,8 @@ def command(
 ) -> None:
     """Serve a web page to try a model with your own images, until Ctrl-C.
 
-    Images are sent to no other server. Uploaded images and their results are deleted when the command ends.
+    Requires the extra page. Images are sent to no other server. Uploaded images and their results are deleted when the
+    command ends.
     """
     with suppress(KeyboardInterrupt), ending_on_errors(), TemporaryDirectory(prefix="caflow-page-") as folder:
         _check_port(host, port)

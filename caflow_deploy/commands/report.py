@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.options import bundle_option
+from caflow_deploy.commands.pipeline_options import bundle_option
 from caflow_deploy.commands.terminal import end, ending_on_errors
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.reading import read_manifest, sha256_of
@@ -19,10 +19,10 @@ from caflow_runtime.report.html import write_report
 @bundle_option
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def command(scores: Path, output: Path, bundle: Path, force: bool) -> None:
-    """Write an HTML report about SCORES, a scores.jsonl of caflow filter.
+    """Write an HTML report about SCORES, a scores.jsonl of caflow filter. Requires the extra report.
 
-    The report compares the scores with the calibration of the bundle, so --bundle must be that of caflow filter. It is
-    a single file with the number of rejected pairs, distributions, drift, and the least typical pairs.
+    The report compares the scores with the calibration of the bundle, so --bundle must be the one that caflow filter
+    used. It is a single file with the number of rejected pairs, distributions, drift, and the least typical pairs.
     """
     if output.exists() and not force:
         end(f"{output} already exists; use --force to overwrite it, or choose another -o")

@@ -2,7 +2,7 @@
 
 import click
 
-from caflow_deploy.commands.options import Command
+from caflow_deploy.commands.option_values import Command
 from caflow_runtime.jobs.result_files import FORMATS, SOURCE
 
 MOST_SUFFIX_CHARACTERS = 64

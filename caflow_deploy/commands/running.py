@@ -11,7 +11,8 @@ import msgspec
 from caflow_deploy.cluster.fleet import Fleet, Place, versions_here
 from caflow_deploy.cluster.local import open_local_fleet
 from caflow_deploy.cluster.ray_fleet import open_ray_fleet
-from caflow_deploy.commands.options import Command, open_pipeline
+from caflow_deploy.commands.option_values import Command
+from caflow_deploy.commands.pipeline_options import open_pipeline
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import PipelineSettings, flat, settings_of_pipeline
 from caflow_runtime.pipeline.pipeline import Pipeline
@@ -90,16 +91,16 @@ def workers_options(command: Command) -> Command:
             "--ray",
             metavar="auto|HOST:PORT",
             help="Run on an existing Ray cluster; auto is the cluster that this machine belongs to. All machines must "
-            "see IN, OUT and the bundle under the same paths. Anyone who can reach the ports of the cluster can run "
-            "code on it, unless it requires a token.",
+            "see the input, the output and the bundle under the same paths. Anyone who can reach the ports of the "
+            "cluster can run code on it, unless it requires a token. Requires the extra ray.",
         ),
         click.option(
             "--workers",
             metavar="N",
             type=click.IntRange(1),
-            help="Work in N processes. Each holds the bundle in memory and has one thread, unless --threads is given. "
-            "With --ray, the default is one process per GPU, or one per --threads cores.  [default: work in this "
-            "process]",
+            help="Work in N processes. Each process loads the bundle into its own memory. Each has one thread, or as "
+            "many as --threads says if that is above 0. With --ray, the default is one process per GPU, or one per "
+            "--threads cores.  [default: no worker processes]",
         ),
     ):
         command = option(command)

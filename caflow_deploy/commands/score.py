@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.options import bundle_option, json_option, max_pixels_option, open_pipeline, running_options
+from caflow_deploy.commands.output_options import json_option
+from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
 from caflow_runtime.judge.typicality import reason
 from caflow_runtime.path_text import as_text

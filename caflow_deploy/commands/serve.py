@@ -5,10 +5,12 @@ import signal
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
-from caflow_deploy.commands.options import NumberRange, backend_option, bundle_option
+from caflow_deploy.commands.option_values import NumberRange
+from caflow_deploy.commands.pipeline_options import backend_option, bundle_option
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
 from caflow_deploy.serving.bodies import Bodies
 from caflow_runtime.backends.select import GPU_BACKENDS, BackendName
@@ -44,7 +46,7 @@ SPARE_BYTES = 2**16
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Number of processes. Each holds the bundle in memory.",
+    help="Number of replicas. Each is a process that loads the bundle into its own memory.",
 )
 @click.option(
     "--ray",
@@ -70,28 +72,30 @@ SPARE_BYTES = 2**16
     type=NumberRange(0),
     default=0.005,
     show_default=True,
-    help="How long an idle replica waits for further requests to compute together, in seconds.",
+    help="How long an idle replica waits for further requests to compute together, in seconds; 0 does not wait.",
 )
 @click.option(
     "--max-queue",
     type=click.IntRange(1),
     default=128,
     show_default=True,
-    help="Maximum number of waiting requests; further requests are rejected.",
+    help="Maximum number of requests that wait for a replica. Further requests get HTTP status 503.",
 )
 @click.option(
     "--max-pixels",
     type=click.IntRange(1),
     default=2**23,  # MAX_PIXELS of caflow_runtime.service.service, which takes long to import
     show_default=True,
-    help="Maximum number of pixels in the results of one request, counting all samples.",
+    help="Maximum number of pixels in the results of one request, counting all samples. Requests with more get HTTP "
+    "status 400.",
 )
 @click.option(
     "--deadline",
     type=NumberRange(0, min_open=True),
     default=60,
     show_default=True,
-    help="Maximum time from the arrival of a request to its answer, in seconds.",
+    help="Maximum time from the arrival of a whole request to its answer, in seconds. Later answers become HTTP status "
+    "504.",
 )
 def command(
     bundle: Path,
@@ -111,9 +115,13 @@ def command(
 ) -> None:
     """Serve a bundle over HTTP and gRPC with the Open Inference Protocol v2.
 
-    The HTTP and gRPC clients of Triton (tritonclient) work with this server. A bundle NAME is served as two models:
-    NAME draws the best of n samples of each image, and NAME-score judges existing targets. The replicas run in Ray
-    Serve. After Ctrl-C or SIGTERM, the server answers the requests that have arrived, and ends.
+    Requires the extra ray. The HTTP and gRPC clients of Triton (tritonclient) work with this server. A bundle NAME is
+    served as two models: NAME draws the best of n samples of each image, and NAME-score judges existing targets. The
+    replicas, which are processes that compute the answers, run in Ray Serve.
+
+    Starting takes seconds, or minutes on a busy machine. The command prints a line when it begins to start the server,
+    and the address when the server is ready. After Ctrl-C or SIGTERM, the server answers the requests that have
+    arrived, and ends.
     """
     with ending_on_errors():
         from caflow_deploy.cluster.cluster import cluster, listen
@@ -125,6 +133,7 @@ def command(
                 listen(place, wanted).close()  # report a port that is in use before Ray starts
         if address is not None and metrics_port is not None:
             end("--metrics does not work with --ray: each machine of the cluster has a port for metrics already")
+        click.echo(f"caflow: starting Ray and {replicas} × {folder.stem}, which takes seconds to minutes", err=True)
         with cluster(address, metrics_port) as ray:
             from ray import serve
 
@@ -153,14 +162,26 @@ def command(
                     )
                     with Addresses(front, host, port, grpc_port).open():
                         also = f" and grpc://{host}:{grpc_port}" if grpc_port else ""
-                        click.echo(f"{folder.stem} is at http://{host}:{port}{also}")
+                        click.echo(f"{folder.stem} is ready at http://{host}:{port}{also}")
                         threading.Event().wait()
             except RuntimeError as error:
                 end(f"no replica could start: {str(error).strip().splitlines()[-1]}", FAILED)
             finally:
-                serve.delete(NAME)
-                if address is not None:  # the cluster keeps running, without Ray Serve as before
-                    serve.shutdown()  # type: ignore[no-untyped-call]
+                delete_application(serve, is_own_ray=address is None)
+
+
+def delete_application(serve: Any, is_own_ray: bool) -> None:
+    """End the replicas.
+
+    Arguments:
+        serve: the module `ray.serve`.
+        is_own_ray: whether Ray ends with the command. Otherwise the cluster keeps running, without Ray Serve as before.
+    """
+    # On a busy machine, replicas may need longer than the 60 s that Ray waits. They then end with Ray or Ray Serve.
+    with suppress(TimeoutError):
+        serve.delete(NAME)
+    if not is_own_ray:
+        serve.shutdown()
 
 
 def _check_resources(found: dict[str, float], replicas: int, threads: int, gpus: int) -> None:

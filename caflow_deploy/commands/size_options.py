@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import click
 
-from caflow_deploy.commands.options import Command, NumberRange
+from caflow_deploy.commands.option_values import Command, NumberRange
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.sizes import MOST_SCALE, MOST_SIDE, Size
 

@@ -12,21 +12,18 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from caflow_deploy.commands.encoding_options import EncodingOptions, encoding_options
-from caflow_deploy.commands.options import (
+from caflow_deploy.commands.drawing_options import (
     DrawingOptions,
-    bundle_option,
     drawing_options,
-    gathered,
-    json_option,
-    metrics_option,
     noise_option,
-    open_metrics,
     rejecting_options,
-    running_options,
     samples_option,
 )
+from caflow_deploy.commands.encoding_options import EncodingOptions, encoding_options
+from caflow_deploy.commands.option_values import gathered
+from caflow_deploy.commands.output_options import json_option, metrics_option, open_metrics
 from caflow_deploy.commands.pace import Saying, saying_options
+from caflow_deploy.commands.pipeline_options import bundle_option, running_options
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.size_options import SizeOptions, size_options
 from caflow_deploy.commands.standard_streams import STANDARD_OUTPUT, is_pipe, standard_output
@@ -71,7 +68,7 @@ OUTPUT_HELP = (
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Number of frames to compute together if the noise is fixed.",
+    help="With --noise fixed: number of frames to compute together. More frames need more memory.",
 )
 @encoding_options
 @click.option(
@@ -84,7 +81,11 @@ OUTPUT_HELP = (
 )
 @click.option("--resume", is_flag=True, hidden=True, expose_value=False)  # the same command resumes
 @click.option("--force", is_flag=True, help="Start again, and overwrite existing results.")
-@click.option("--show", is_flag=True, help="Show the result in a window; -o is then optional.")
+@click.option(
+    "--show",
+    is_flag=True,
+    help="Show the result in a window; -o is then optional. Requires the extra show.",
+)
 @source_options
 @preview_options
 @rejecting_options
@@ -118,7 +119,7 @@ def command(
     as_json: bool,
     saying: Saying,
 ) -> None:
-    """Enlarge the video IN, frame by frame.
+    """Enlarge the video IN, frame by frame. Requires the extra video.
 
     IN is a file, numbered images (frames/%05d.png), the number of a camera, the address of a stream (rtsp://…,
     http://…), or - for standard input: YUV4MPEG2, or raw RGB with --raw.
@@ -137,6 +138,8 @@ def command(
     saying = saying.beside(output, as_json)
     if saying.dry_run and preview.at is not None:
         raise click.UsageError("--dry-run does not work with --at; give one or the other")
+    if batch > 1 and noise != "fixed":
+        raise click.UsageError("--batch requires --noise fixed: other frames are computed one by one; remove --batch")
     if output is None and not show:
         raise click.UsageError("no output; give -o, --show or both")
     running.refuse({"--show": show, "--metrics": metrics_port is not None})

@@ -9,7 +9,7 @@ from typing import Literal
 
 import click
 
-from caflow_deploy.commands.options import Command, NumberRange
+from caflow_deploy.commands.option_values import Command, NumberRange
 from caflow_deploy.commands.standard_streams import PIPE
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.cut import Cut
@@ -20,6 +20,8 @@ from caflow_runtime.video.source import CLOCK, Source
 from caflow_runtime.video.sources import cut_source, open_video
 from caflow_runtime.video.y4m import PictureFormat
 
+PATIENCE_S = 60
+"""Default of --patience, in seconds."""
 TIME = re.compile(r"(?:(?:(\d{1,4}):)?(\d{1,4}):)?(\d{1,9}(?:\.\d{1,9})?)")
 RATE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(?:/(\d{1,6}))?")
 RAW = re.compile(r"(\d{1,5})x(\d{1,5})@([\d./]+)(?::(rgb24|rgb48le))?")
@@ -69,9 +71,9 @@ def raw_format(context: click.Context, parameter: click.Parameter, text: str | N
 class SourceOptions:
     """Values of the options about the source."""
 
-    drop: Literal["latest", "block"]
+    drop: Literal["latest", "block"] | None
     duration: float | None
-    patience: float
+    patience: float | None
     raw: PictureFormat | None
     rate: Fraction | None
     start: int | None
@@ -103,13 +105,14 @@ class SourceOptions:
         if address == PIPE:
             return self._piped()
         if is_live(address) and not Path(address).exists():
-            drops = self.drop == "latest"
-            live = LiveSource(address, drops, self.duration, self.patience, _say)
+            drops, patience = self.drop != "block", PATIENCE_S if self.patience is None else self.patience
+            live = LiveSource(address, drops, self.duration, patience, _say)
             if not live.has_end:
                 return self._uncut(live)
             live.close()
         if self.duration is not None:
             raise InputError(f"--duration requires a camera or a stream, but {address} is a file; give --end")
+        self._refuse_live_options(address)
         return open_video(address if is_live(address) else Path(address), self.cut, self.rate, keeps_alpha)
 
     def rate_of(self, source: Source) -> str | None:
@@ -124,7 +127,13 @@ class SourceOptions:
             raise InputError(
                 "--rate and --duration do not work with standard input; give --raw WIDTHxHEIGHT@RATE, or --end"
             )
+        self._refuse_live_options("standard input")
         return cut_source(PipeSource(sys.stdin.fileno(), "standard input", self.raw), self.cut)
+
+    def _refuse_live_options(self, name: str) -> None:
+        for option, value in (("--drop", self.drop), ("--patience", self.patience)):
+            if value is not None:
+                raise InputError(f"{option} requires a camera or a stream as IN; got {name}; remove {option}")
 
     def _uncut(self, live: LiveSource) -> Source:
         """Return a live source. It has no beginning, so --start and --end are rejected."""
@@ -140,22 +149,20 @@ def source_options(command: Command) -> Command:
         click.option(
             "--patience",
             type=NumberRange(0),
-            default=60,
-            show_default=True,
-            help="How long to keep reconnecting to a lost live source, in seconds; 0 stops immediately.",
+            help="For a live source: how long to keep reconnecting after it is lost, in seconds; 0 stops immediately.  "
+            f"[default: {PATIENCE_S}]",
         ),
         click.option(
             "--duration",
             type=NumberRange(0, min_open=True),
-            help="Length of the recording of a live source, in seconds.  [default: until the source ends]",
+            help="For a live source: length of the recording, in seconds.  [default: until the source ends]",
         ),
         click.option(
             "--drop",
             type=click.Choice(["latest", "block"]),
-            default="latest",
-            show_default=True,
-            help="What to do when live frames arrive faster than they are processed. latest: skip all but the latest "
-            "frame. block: process every frame, so that the result falls behind.",
+            help="For a live source, a camera or a stream: what to do when frames arrive faster than they are "
+            "processed. latest: skip all but the latest frame. block: process every frame, so that the result falls "
+            "behind.  [default: latest]",
         ),
         click.option(
             "--raw",
@@ -168,19 +175,19 @@ def source_options(command: Command) -> Command:
             "--rate",
             callback=rate,
             metavar="RATE",
-            help="Rate of numbered images in frames per second, such as 25 or 30000/1001.  [default: 25]",
+            help="For numbered images: frames per second, such as 25 or 30000/1001.  [default: 25]",
         ),
         click.option(
             "--end",
             callback=ticks,
             metavar="TIME",
-            help="End at this time of IN: frames and sound from this time on are skipped.",
+            help="End at this time of IN, in the format of --start: frames and sound from this time on are skipped.",
         ),
         click.option(
             "--start",
             callback=ticks,
             metavar="TIME",
-            help="Begin at this time of IN, in seconds or as HH:MM:SS, such as 83.5 or 01:23.5.",
+            help="Begin at this time of IN, in seconds or as HH:MM:SS: 83.5, 1:23.5 and 0:01:23.5 are the same time.",
         ),
     ):
         command = option(command)

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from caflow_deploy.commands.options import Command, DrawingOptions
+from caflow_deploy.commands.drawing_options import DrawingOptions
+from caflow_deploy.commands.option_values import Command
 from caflow_deploy.commands.video_input import ticks
 from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.folder import make_folder
@@ -76,7 +77,8 @@ def preview_options(command: Command) -> Command:
             "--at",
             callback=ticks,
             metavar="TIME",
-            help="Preview: write only the frame that is shown at this time of IN, to the image -o NAME.png.",
+            help="Preview: write only the frame that is shown at this time of IN, in the format of --start, to the "
+            "image -o NAME.png.",
         ),
     ):
         command = option(command)

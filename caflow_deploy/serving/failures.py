@@ -52,7 +52,10 @@ def status(error: BaseException) -> tuple[int, str]:
 def text(error: BaseException) -> str:
     """Return the text of an error for clients, shortened to `MAX_TEXT` characters, as it may quote the request."""
     if isinstance(error, TimeoutError):
-        return "the deadline was exceeded before the answer was computed"
+        return (
+            "the answer was not ready within the server's --deadline, or within the request's own timeout; ask for "
+            "fewer samples, or give a longer --deadline or timeout"
+        )
     if not isinstance(error, CaflowError | MemoryError):
         return "internal server error; the server's log has the reason"  # which may reveal files and processes
     whole = str(error) or type(error).__name__

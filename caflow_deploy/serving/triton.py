@@ -29,6 +29,7 @@ class TritonPythonModel:
         check_tensors()
         parameters = json.loads(args["model_config"])["parameters"]
         given = {name: value["string_value"] for name, value in parameters.items()}
+        backend.Logger.log_info(f"caflow: loading {args['model_name']}, which takes seconds to minutes")
         name: Any = given["backend"]  # load checks it
         self.pipe = load(Path(args["model_repository"]).parent / given["bundle"], name, int(given["threads"]))
         kinds = {self.pipe.folder.stem + kind.suffix: kind for kind in SERVICES}
@@ -36,6 +37,7 @@ class TritonPythonModel:
             raise InputError(f"model must be one of {', '.join(kinds)}, by the name of its bundle; got {name!r}")
         self.service = kinds[name](self.pipe, int(given["max_pixels"]), TritonInstruments(name))
         self.service.check()
+        backend.Logger.log_info(f"caflow: {name} is ready, on {self.pipe.backend}")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Return a response to each request, in order. Triton passes several waiting requests at once."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -17,11 +16,14 @@ from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.bundle.wrong_bundle import BundleError
 from caflow_runtime.errors import BackendError
+from caflow_runtime.extras import HOW_TO_INSTALL
 
 if TYPE_CHECKING:
     from caflow_export.trt_flavor import NeedsGpu
 
 ENGINE_PRECISIONS = ["fp32", "fp16", "bf16"]
+MAX_ROWS, MAX_SIDE = 16, 1024
+"""Defaults of --max-rows and --max-size."""
 WRONG_USE, NO_GPU, CANCELLED = 2, 3, 130
 
 
@@ -30,8 +32,10 @@ def listed(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str
     return tuple(part.strip() for part in text.split(",")) if text else ()
 
 
-def height_and_width(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
+def height_and_width(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int] | None:
     """Return the value of --max-size as (height, width). The text is WIDTHxHEIGHT, or one number for a square."""
+    if text is None:
+        return None
     width, separator, height = text.partition("x")
     try:
         sides = (int(height if separator else width), int(width))
@@ -42,21 +46,21 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
     return sides
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the bundle.  [default: NAME.caflow]")
 @click.option(
     "--precision",
     type=click.Choice([*ENGINE_PRECISIONS, "int8"]),
-    help="Precision of the networks inside the layers; everything else stays float32. int8 requires --data.  "
+    help="Precision of the networks inside the flow's layers; all other numbers stay float32. int8 requires --data.  "
     "[default: that of --trt, or fp32]",
 )
 @click.option(
     "--data",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Folder of photographs similar to the images that the model will process. --precision int8 learns the ranges "
-    "of values from them.",
+    help="With --precision int8: folder of photographs similar to the images that the model will process. The ranges "
+    "of the 8-bit numbers are learned from them.",
 )
 @click.option(
     "--force",
@@ -70,37 +74,39 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
     help="Also write a model repository of Triton Inference Server, with a copy of the bundle, to this folder.",
 )
 @click.option(
-    "--trt", type=click.Choice(ENGINE_PRECISIONS), help="Also build TensorRT engines, with networks in this precision."
+    "--trt",
+    type=click.Choice(ENGINE_PRECISIONS),
+    help="Also build TensorRT engines, with networks in this precision. Requires the extra trt-rtx or trt.",
 )
 @click.option(
     "--trt-flavor",
     type=click.Choice(["tensorrt", "rtx"]),
-    help="Library that builds the engines: TensorRT or TensorRT-RTX.  [default: rtx with --compute-capability, else "
-    "the installed one; tensorrt if both are installed]",
+    help="With --trt: library that builds the engines. tensorrt: TensorRT. rtx: TensorRT-RTX.  [default: rtx with "
+    "--compute-capability; otherwise the installed library, or tensorrt if both are installed]",
 )
 @click.option(
     "--compute-capability",
     metavar="M.N,…",
     callback=listed,
-    help="Build for GPUs with these compute capabilities, such as 8.6,12.0. Requires TensorRT-RTX.  [default: the GPU "
-    "of this machine]",
+    help="With --trt: build for GPUs with these compute capabilities, such as 8.6,12.0. This requires TensorRT-RTX; a "
+    "GPU is not required. NVIDIA lists the capability of each GPU at https://developer.nvidia.com/cuda-gpus.  "
+    "[default: that of the GPU of this machine]",
 )
 @click.option(
     "--max-rows",
     type=click.IntRange(1),
-    default=16,
-    show_default=True,
-    help="Largest number of rows in one run of an engine. A row is a pair of an image and a sample.",
+    help="With --trt: largest number of rows in one run of an engine. A row is a pair of an image and a sample.  "
+    f"[default: {MAX_ROWS}]",
 )
 @click.option(
     "--max-size",
     metavar="WxH",
-    default="1024",
     callback=height_and_width,
-    show_default=True,
-    help="Largest target in a run with one row, in pixels: WIDTHxHEIGHT, or one number for a square. A run with "
-    "--max-rows rows has the same total number of pixels, so its targets are smaller.",
+    help="With --trt: largest target in a run with one row, in pixels: WIDTHxHEIGHT, or one number for a square. A run "
+    "with --max-rows rows has the same total number of pixels, so its targets are smaller.  "
+    f"[default: {MAX_SIDE}]",
 )
+@click.version_option(package_name="caflow-deploy", prog_name="caflow-export")
 def main(
     checkpoint: Path,
     output: Path | None,
@@ -111,14 +117,15 @@ def main(
     trt: str | None,
     trt_flavor: str | None,
     compute_capability: tuple[str, ...],
-    max_rows: int,
-    max_size: tuple[int, int],
+    max_rows: int | None,
+    max_size: tuple[int, int] | None,
 ) -> None:
     """Export CHECKPOINT as a verified bundle. With --trt, also build TensorRT engines for the bundle.
 
-    CHECKPOINT is a file written by caflow-train or by the public CAFLOW implementation, or the name of a built-in
-    model, such as x4-photo. CHECKPOINT may also be a bundle. Without -o, --trt and --triton then use the graphs of
-    the bundle unchanged. With -o, a float32 bundle is exported again, for example in another precision.
+    Exporting requires the extra export. CHECKPOINT is a file written by caflow-train or by the public CAFLOW
+    implementation, a bundle, or the name of a built-in model: x4-photo, x4-real or x2-video. If CHECKPOINT is a bundle
+    and -o is not given, --trt and --triton use its graphs unchanged. With -o, a float32 bundle is exported again, for
+    example in another precision.
 
     Exit codes: 0 everything was written and verified; 1 the verification failed, or an engine could not be built; 2
     wrong use; 3 the bundle is complete, but its engines were not built because this machine has no GPU; 130 cancelled
@@ -131,8 +138,14 @@ def main(
             f"--precision {precision} contradicts --trt {trt}: a bundle and its engines have the same precision; omit "
             "--precision"
         )
-    if not trt and (trt_flavor or compute_capability):
-        end("--trt-flavor and --compute-capability have an effect with --trt only: give --trt fp32, fp16 or bf16")
+    for_trt = {
+        "--trt-flavor": trt_flavor,
+        "--compute-capability": compute_capability,
+        "--max-rows": max_rows,
+        "--max-size": max_size,
+    }
+    if not trt and (given := [option for option, value in for_trt.items() if value]):
+        end(f"{' and '.join(given)}: no effect without --trt; also give --trt fp32, fp16 or bf16")
     if (precision == "int8") != (data is not None):
         end("--precision int8 requires --data, and --data requires --precision int8: give both or neither")
     as_it_is = is_bundle and not output
@@ -153,7 +166,7 @@ def main(
     cannot_build = _why_not(trt_flavor, compute_capability) if trt else None
     bundle = checkpoint if as_it_is else _export(checkpoint, output, trt or precision or "fp32", data, force, console)
     if trt and not cannot_build:
-        _build(bundle, trt_flavor, compute_capability, max_rows, max_size, console)
+        _build(bundle, trt_flavor, compute_capability, max_rows or MAX_ROWS, max_size or (MAX_SIDE, MAX_SIDE), console)
     if triton:
         _serve(bundle, triton, force)
     if cannot_build:
@@ -161,11 +174,10 @@ def main(
         end(f"{cannot_build}: {again}", code=NO_GPU)
 
 
-def _sizes_given(max_rows: int, max_size: tuple[int, int]) -> str:
+def _sizes_given(max_rows: int | None, max_size: tuple[int, int] | None) -> str:
     """Return --max-rows and --max-size as the user gave them, for a command that is to be run elsewhere."""
-    source = click.get_current_context().get_parameter_source
-    rows = f" --max-rows {max_rows}" if source("max_rows") is ParameterSource.COMMANDLINE else ""
-    size = f" --max-size {max_size[1]}x{max_size[0]}" if source("max_size") is ParameterSource.COMMANDLINE else ""
+    rows = f" --max-rows {max_rows}" if max_rows else ""
+    size = f" --max-size {max_size[1]}x{max_size[0]}" if max_size else ""
     return rows + size
 
 

@@ -7,8 +7,10 @@ from typing import NoReturn
 
 import click
 
+from caflow_runtime.extras import HOW_TO_INSTALL
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL)
 @click.argument("recipe")
 @click.option(
     "--data",
@@ -30,19 +32,27 @@ import click
     multiple=True,
     help="Checkpoint, or bundle exported in float32, whose weights initialize a new run. Every weight whose name and "
     "shape fit the recipe's model is used. Repeat the option to combine several files; later files replace weights of "
-    "earlier ones. Ignored when a run is resumed.",
+    "earlier ones. A run that is resumed continues with its own weights, and ignores this option.",
 )
 @click.option(
     "--vgg16",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with torchvision's VGG16 weights, for recipes with feature_weight above 0. By default torchvision "
-    "downloads the weights.",
+    help="File with torchvision's VGG16 weights, for recipes with feature_weight above 0, which require the extra "
+    "finetune. By default torchvision downloads the weights.",
 )
+@click.version_option(package_name="caflow-deploy", prog_name="caflow-train")
 def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Path | None) -> None:
-    """Train the model that RECIPE describes. RECIPE is a TOML file or the name of a built-in recipe.
+    """Train the model that RECIPE describes. Requires the extra train.
 
-    After a stop, run the same command again to resume. After Ctrl-C the exit code is 130. To use several GPUs, run:
-    torchrun --nproc-per-node N -m caflow_training.cli RECIPE --data DIR --out DIR
+    RECIPE is a TOML file or the name of a built-in recipe. There is a small recipe for a first try: tiny. There is one
+    for each task: super-resolution, colorization, inpainting, sketch, image-to-image. The other recipes train one
+    model in stages: x4-mean, x4-likelihood, x4-samples and, for degraded inputs, x4-real for ×4; x2-mean and
+    x2-likelihood for ×2. Run them in this order, each with the checkpoint of the previous stage as --start.
+
+    After a stop, run the same command again to resume. The exit code is 0 after success, 1 if training cannot
+    continue, for example because the loss is not finite, 2 after wrong use, and 130 after Ctrl-C.
+
+    To use several GPUs, run: torchrun --nproc-per-node N -m caflow_training.cli RECIPE --data DIR --out DIR
     """
     try:
         from caflow_training.checkpoint import CheckpointError
@@ -56,7 +66,10 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
         print(f"caflow-train needs {error.name}: pip install 'caflow-deploy[train]'", file=sys.stderr)
         sys.exit(2)
     try:
-        path = train(load_recipe(recipe), data, out, lambda line: click.echo(line, err=True), start, vgg16)
+        loaded = load_recipe(recipe)
+        if vgg16 is not None and not loaded.training.feature_weight:
+            raise ConfigError(f"--vgg16: no effect on {recipe}, whose feature_weight is 0; remove --vgg16")
+        path = train(loaded, data, out, lambda line: click.echo(line, err=True), start, vgg16)
     except (CheckpointError, ConfigError, DataError, FeatureError, ResumeError, StartError) as error:
         print(f"caflow-train: {error}", file=sys.stderr)
         _end(2)

@@ -6,6 +6,8 @@ from caflow_runtime.bundle.file_names import MANIFEST
 
 DEFAULT = "x4-photo"
 """Name of the default model: ×4 super-resolution of photographs."""
+DESCRIBED = ("x4-photo (×4, clean photographs)", "x4-real (×4, degraded photographs)", "x2-video (×2, coded videos)")
+"""Models that are part of an installed package, with their purpose, for help texts."""
 
 _HERE = Path(__file__)
 _PLACES = (_HERE.parents[1] / "models", _HERE.parents[3] / "models")

@@ -1,0 +1,55 @@
+"""Types and parsers of the values of options, and options that become one object."""
+
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class NumberRange(click.FloatRange):
+    """Range of numbers that excludes NaN. Click's own range accepts NaN, because no comparison rejects it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number in a text, or end the command with an error."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+def numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> list[int] | None:
+    """Parse an option whose value is a list of positive integers, separated by commas."""
+    try:
+        found = None if text is None else [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if found is not None and (not found or min(found) < 1):
+        raise click.BadParameter(
+            f"must be positive integers separated by commas, such as 10,5,3; got {text!r}", context, parameter
+        )
+    return found
+
+
+def gathered(kind: type, name: str) -> Callable[[Command], Command]:
+    """Return a decorator that passes a group of options to a command as one object.
+
+    Arguments:
+        kind: a dataclass. Options with the names of its fields become one object of this class.
+        name: parameter of the command that receives the object.
+    """
+    names = {field.name for field in fields(kind)}
+
+    def gather(command: Command) -> Command:
+        @wraps(command)
+        def gathering(*args: Any, **given: Any) -> Any:
+            own = {option: given.pop(option) for option in names & given.keys()}
+            return command(*args, **given, **{name: kind(**own)})
+
+        return cast(Command, gathering)
+
+    return gather

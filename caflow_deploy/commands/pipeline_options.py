@@ -1,0 +1,128 @@
+"""Options that say which model runs, on what, and with how much memory; and opening the pipeline that they describe."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from caflow_deploy.commands.option_values import Command
+from caflow_deploy.commands.terminal import ending_on_errors
+from caflow_runtime.backends import MOST_THREADS
+from caflow_runtime.backends.select import BACKENDS, PROVIDER_PREFIX
+from caflow_runtime.bundle.builtin import DEFAULT, DESCRIBED, matching
+from caflow_runtime.image_formats import MAX_PIXELS
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+
+MOST_PIXELS = 2**30
+"""Largest value of --max-pixels: OpenCV does not read larger images."""
+
+
+class BackendType(click.types.StringParamType):
+    """Name of a backend."""
+
+    name = "backend"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name, or end the command if there is no such backend. ONNX Runtime checks execution providers."""
+        if value not in BACKENDS and not str(value).startswith(PROVIDER_PREFIX):
+            self.fail(f"{value!r} is not one of {', '.join(BACKENDS)} and {PROVIDER_PREFIX}PROVIDER.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+BACKEND_METAVAR = f"[{'|'.join(BACKENDS)}|{PROVIDER_PREFIX}PROVIDER]"
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(0, MOST_THREADS),
+    default=0,
+    show_default=True,
+    help="Number of CPU threads; 0 is one per core.",
+)
+
+
+backend_option = click.option(
+    "--backend",
+    type=BackendType(),
+    metavar=BACKEND_METAVAR,
+    default="auto",
+    show_default=True,
+    help="Software that runs the model. auto: cuda if it works here, otherwise cpu. cpu: ONNX Runtime on the CPU; "
+    "requires the extra cpu or gpu. cuda: ONNX Runtime on an NVIDIA GPU; requires the extra gpu. openvino: "
+    "OpenVINO on the CPU; requires the extra openvino. tensorrt: the TensorRT engines in the bundle, which "
+    "caflow-export --trt builds; requires the extra trt-rtx or trt. ort:PROVIDER: another execution provider of ONNX "
+    "Runtime, such as ort:dml; the command checks that its results agree with those of the CPU.",
+)
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(1, MOST_PIXELS),
+    default=MAX_PIXELS,
+    show_default=True,
+    help="Reject image files with more pixels than this before they are decoded. The default is 268 megapixels. "
+    "Reading a file takes 6 to 40 bytes of memory per pixel.",
+)
+
+
+def running_options(command: Command) -> Command:
+    """Add the options that say where and how a bundle runs."""
+    return backend_option(threads_option(tiling_options(command)))
+
+
+def tiling_options(command: Command) -> Command:
+    """Add the options that say how large images are cut into tiles."""
+    for option in (
+        click.option(
+            "--overlap",
+            type=click.IntRange(0),
+            help="Overlap of neighbouring tiles, in result pixels; 0 is none.  [default: 64]",
+        ),
+        click.option(
+            "--pixel-budget",
+            type=click.IntRange(1),
+            help="Maximum number of result pixels to compute at once. It limits the memory: images with more pixels "
+            "are cut into tiles.  [default: 1048576]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+BUNDLES = f"a folder that caflow-export wrote, or the name of a built-in model: {', '.join(DESCRIBED)}"
+
+
+class BundlePath(click.Path):
+    """Folder of a bundle, or name of a built-in model. Shells complete both."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the models and bundles that begin with the incomplete text. If there are none, complete folders."""
+        found = [CompletionItem(name) for name in matching(incomplete)]
+        return found or [CompletionItem(incomplete, type="dir")]
+
+
+def bundle_option(command: Command) -> Command:
+    """Add the bundle as an option, for commands whose arguments are images or videos."""
+    text = f"Model to use: {BUNDLES}."
+    return click.option("--bundle", type=BundlePath(), default=DEFAULT, show_default=True, help=text)(command)
+
+
+def bundle_argument(command: Command) -> Command:
+    """Add the bundle as an argument, for commands about bundles. Append its meaning to the help text."""
+    command.__doc__ = f"{command.__doc__}\n    BUNDLE is {BUNDLES}. The default is {DEFAULT}."
+    return click.argument("bundle", type=BundlePath(), default=DEFAULT)(command)
+
+
+def open_pipeline(
+    bundle: Path,
+    backend: str,
+    threads: int,
+    pixel_budget: int | None = None,
+    overlap: int | None = None,
+    is_calibrated: bool = True,
+) -> Pipeline:
+    """Open the pipeline of a bundle. An error ends the command."""
+    with ending_on_errors():
+        given = {"pixel_budget": pixel_budget, "overlap": overlap}
+        settings = {name: value for name, value in given.items() if value is not None}
+        return load(bundle, backend, threads, is_calibrated=is_calibrated, **settings)
