@@ -54,7 +54,20 @@ COMMANDS: list[tuple[str, ...]] = [
     ("caflow", "image", "large/0.png", "-o", "tiled.png", "-n", "1", "--pixel-budget", "16384", "--overlap", "32"),
     ("caflow", "filter", "pairs.csv", "-o", "verdicts", "--alpha", "0.1"),
     ("caflow", "score", "large/0.png", "small/0.png", "--json"),
-    ("caflow", "video", "clip.mp4", "-o", "larger.mp4", "-n", "2", "--noise", "ar1:0.8", "--json"),
+    (
+        "caflow",
+        "video",
+        "clip.mp4",
+        "-o",
+        "larger.mp4",
+        "-n",
+        "2",
+        "--noise",
+        "ar1:0.8",
+        "--bundle",
+        "x4-photo",
+        "--json",
+    ),
     ("caflow-export", "model.pt", "-o", "model.caflow"),
 ]
 

@@ -101,10 +101,10 @@ class BundlePath(click.Path):
         return found or [CompletionItem(incomplete, type="dir")]
 
 
-def bundle_option(command: Command) -> Command:
+def bundle_option(command: Command, default: str = DEFAULT) -> Command:
     """Add the bundle as an option, for commands whose arguments are images or videos."""
     text = f"Model to use: {BUNDLES}."
-    return click.option("--bundle", type=BundlePath(), default=DEFAULT, show_default=True, help=text)(command)
+    return click.option("--bundle", type=BundlePath(), default=default, show_default=True, help=text)(command)
 
 
 def bundle_argument(command: Command) -> Command:

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from caflow_deploy.commands.video_input import SourceOptions, source_options
 from caflow_deploy.commands.video_preview import PreviewOptions, preview_options, write_preview
 from caflow_deploy.commands.video_progress import FrameProgress, line_of_video
 from caflow_deploy.stops import exit_code
+from caflow_runtime.bundle.builtin import DEFAULT_FOR_VIDEOS
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.jobs.folder import make_folder
@@ -58,7 +60,7 @@ OUTPUT_HELP = (
 @click.command("video")
 @click.argument("source", metavar="IN", type=click.Path())
 @click.option("-o", "--output", type=click.Path(path_type=Path), help=OUTPUT_HELP)
-@bundle_option
+@partial(bundle_option, default=DEFAULT_FOR_VIDEOS)
 @samples_option("Number of samples to draw of each scene's first frame; the scene keeps the noise of the best one.")
 @drawing_options
 @noise_option

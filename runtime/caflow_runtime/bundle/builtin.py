@@ -6,7 +6,13 @@ from caflow_runtime.bundle.file_names import MANIFEST
 
 DEFAULT = "x4-photo"
 """Name of the default model: ×4 super-resolution of photographs."""
-DESCRIBED = ("x4-photo (×4, clean photographs)", "x4-real (×4, degraded photographs)", "x2-video (×2, coded videos)")
+DEFAULT_FOR_VIDEOS = "x2-video"
+"""Name of the default model of `caflow video`. Nearly all videos are compressed, and frames are many."""
+DESCRIBED = (
+    "x4-photo (×4, clean photographs)",
+    "x4-real (×4, degraded photographs)",
+    "x2-video (×2, compressed videos)",
+)
 """Models that are part of an installed package, with their purpose, for help texts."""
 
 _HERE = Path(__file__)
