@@ -129,11 +129,15 @@ def video_coded(root: Path) -> str:
     of_all = [row for row in results(root, "video-coded")["rows"] if row["clip"] == "mean" and row["method"] in names]
     fewest = min(row["frames"] for row in of_all)
     rows = [
-        [row["crf"], names[row["method"]], *(shown(row[name], form) for name, form in VIDEO_COLUMNS)]
+        [
+            row["crf"],
+            names[row["method"]],
+            *(shown(row[name], form) for name, form in (*VIDEO_COLUMNS, ("frames/s", ".3g"))),
+        ]
         for row in of_all
         if row["frames"] == fewest
     ]
-    heading = ["CRF", "", "PSNR, dB", "LPIPS", "flicker where nothing moves", "flicker where it moves"]
+    heading = ["CRF", "", "PSNR, dB", "LPIPS", "flicker where nothing moves", "where it moves", "frames/s"]
     return table(heading, rows)
 
 
