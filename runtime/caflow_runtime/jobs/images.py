@@ -84,15 +84,17 @@ class ImageReport(msgspec.Struct, frozen=True):
     """Point at which the likelihood was computed: `sample`, the continuous values that were drawn; or `image`, integer
     pixel values. The two likelihoods differ by the effect of rounding. Without a likelihood, ignore this field."""
     log_likelihood: float | None
-    """Log-likelihood of the result given the input, in nats. None if the output is the resized input."""
+    """Log-likelihood of the result given the input, in nats. None if the output is the resized input. If the file is
+    grey or masked, has fully transparent pixels or a lossy format, this is the value of the file, read again."""
     log_likelihood_per_level: list[float] | None
     """Log-likelihood of each level in nats, coarsest first; the sum is `log_likelihood`."""
     bits_per_dim: float | None
     """Negative log-likelihood in bits per dimension. None if the output is the resized input."""
     sample_typicality: float | None
-    """Typicality of the drawn sample among samples of the same temperature, 0…1. None if the output is the resized
-    input, if the sample was changed to match the input (`--consistent`), or if the calibration does not cover the
-    temperature or images of this kind."""
+    """Typicality of the drawn sample among samples of the same temperature, 0…1. It is that of the sample even if the
+    file differs from the sample, for example in a lossy format. None if the output is the resized input, if the sample
+    was changed to match the input (`--consistent`), or if the calibration does not cover the temperature or images of
+    this kind."""
     image_typicality: float | None
     """Typicality of the written image among true images, 0…1. None if the image was not scored, or the calibration
     does not cover images of this kind."""
@@ -102,7 +104,8 @@ class ImageReport(msgspec.Struct, frozen=True):
     """Consistency: PSNR, in dB, between the input and the result after it is degraded as in training. Omitted if it was
     not requested."""
     maps: dict[str, list[float]] | UnsetType = UNSET
-    """For each map, the values that are shown darkest and brightest: bits/dim, or grey levels for `uncertainty`."""
+    """For each map, the values that are shown darkest and brightest: bits/dim, or grey levels for `uncertainty`.
+    Likelihood maps show the image that `log_likelihood` belongs to."""
     input_stamp: str | None = None
     """Size and modification time of the input (`stamp_of`), taken before it was read. If the stamp has changed, the
     job makes the result again."""
@@ -249,17 +252,20 @@ def _draw(
     if "sheet" in job.extras and isinstance(made.drawn, Samples):
         shown = sheet(made.condition, made.drawn)
         write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
-    report = _report(job, made, given, draw, form)
+    report, scored = _report(job, made, given, draw, form), None
     if is_changed and form.is_own and report.outcome != "bicubic":
         with native_stderr():  # The messages were already reported for the input.
             own = read_image(job.output, made.pictures[0].size).rgb  # No limit: its pixels fit in memory already.
-        of_file = _of_file(pipe, own, given.rgb, report.consistency_db is not UNSET)
-        report = msgspec.structs.replace(report, **of_file)
+        scored = pipe.score(own, given.rgb)
+        known = {"image_typicality": _typicality(scored.image_typicality, (0,)), **_likelihood(scored, (0,))}
+        report = msgspec.structs.replace(report, **known)
+        if report.consistency_db is not UNSET:
+            report = msgspec.structs.replace(report, consistency_db=consistency(model, own, given.rgb))
     if "likelihood" in job.extras and report.outcome == "bicubic":
         _remove(job.extras.values())
     elif "likelihood" in job.extras:
         maps = {}
-        for name, picture, darkest, brightest in maps_of(made.drawn):
+        for name, picture, darkest, brightest in maps_of(made.drawn, of_file=scored):
             write_image(job.extras[name], picture)
             maps[name] = [darkest, brightest]
         report = msgspec.structs.replace(report, maps=maps)
@@ -357,15 +363,3 @@ def _likelihood(drawn: Likelihood, best: tuple[int, ...]) -> dict[str, Any]:
 def _typicality(known: Typicality | None, best: tuple[int, ...]) -> float | None:
     """Return the typicality of the best sample; None if it is not known."""
     return float(known.value[best]) if known and known.is_judged[best] else None
-
-
-def _of_file(pipe: Pipeline, written: Image, given: Image, with_consistency: bool) -> dict[str, Any]:
-    """Return the report's fields about the written file, for a file that differs from the drawn sample.
-
-    Such files are grey, masked or transparent, or have a lossy format.
-    """
-    scored = pipe.score(written, given)
-    known: dict[str, Any] = {"image_typicality": _typicality(scored.image_typicality, (0,))}
-    if with_consistency:
-        known["consistency_db"] = consistency(pipe.manifest.model, written, given)
-    return _likelihood(scored, (0,)) | known
