@@ -48,11 +48,7 @@ def caflow(*arguments: object, given: bytes = b"") -> Done:
     Arguments:
         given: bytes on standard input.
     """
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    try:
-        return _in_this_process(main, arguments, given)
-    finally:
-        signal.signal(signal.SIGTERM, on_sigterm)  # commands install their own handler
+    return _in_this_process(main, arguments, given)
 
 
 def caflow_export(*arguments: object) -> Done:
@@ -61,7 +57,11 @@ def caflow_export(*arguments: object) -> Done:
 
 
 def _in_this_process(entry: click.Command, arguments: Iterable[object], given: bytes = b"") -> Done:
-    result = CliRunner().invoke(entry, [*map(str, arguments)], given)
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        result = CliRunner().invoke(entry, [*map(str, arguments)], given)
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)  # commands install their own handler
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Done(result.exit_code, result.stdout, result.stderr)

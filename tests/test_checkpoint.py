@@ -123,6 +123,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         (lambda contents: contents["config"].update(image_width=4096), "by its configuration; got"),
         (lambda contents: contents["weights"].popitem(), "by its configuration; got none"),
         (lambda contents: contents["weights"].update({next(iter(contents["weights"])): "text"}), "got none"),
+        (lambda contents: _make_scalar(contents["weights"]), r"got \(\);"),
         (lambda contents: contents["weights"].update(more=torch.zeros(1)), "weight 'more'"),
     ],
 )
@@ -140,6 +141,11 @@ def test_damaged_contents_are_named(damage: Callable[[Any], object], message: st
 def _make_sparse(weights: dict[str, torch.Tensor]) -> None:
     name = next(iter(weights))
     weights[name] = weights[name].float().to_sparse()
+
+
+def _make_scalar(weights: dict[str, torch.Tensor]) -> None:
+    name = next(iter(weights))
+    weights[name] = weights[name].float().sum()
 
 
 def test_a_damaged_reference_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -193,6 +199,7 @@ def test_a_configuration_is_flat_and_complete() -> None:
     ("values", "message"),
     [
         ({"levls": 3}, "unknown key 'levls'; the most similar known key is 'levels'"),
+        ({"zzz": 3}, "unknown key 'zzz'; the known keys are batch, .*, warm_up_steps$"),
         ({"task": "colorization", "mask": "box"}, "unknown key 'mask'"),
         ({"task": "superresolution"}, "task must be one of super-resolution, colorization"),
         ({"levels": 0}, "levels: Input should be greater than or equal to 1, got 0"),

@@ -1,9 +1,12 @@
 """The `caflow` command as people and programs use it."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -54,6 +57,39 @@ def test_a_stop_says_how_far_it_came(uncalibrated: Path, folder: Path, tmp_path:
     )
     assert last is not None, said
     assert len(list(out.glob("*.png"))) - int(last[1]) in (0, 1)  # the signal may arrive between an image and its line
+
+
+def test_a_full_disk_is_named_and_loses_nothing(
+    uncalibrated: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images that did not fit are named with the file that cannot be written, and are drawn by the next run."""
+    out, write_bytes = tmp_path / "out", Path.write_bytes
+
+    def fills_at(name: str) -> Callable[[Path, bytes], int]:
+        def write(path: Path, contents: bytes) -> int:
+            if name not in path.name:
+                return write_bytes(path, contents)
+            write_bytes(path, contents[: len(contents) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        return write
+
+    (folder / "cut.png").unlink()
+    given = ["image", folder / "grey.png", folder / "colour.png", "-o", out, "--bundle", uncalibrated, "-n", 1]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fills_at("colour.png"))
+        done = caflow(*given)
+    reason = f"caflow: {folder / 'colour.png'}: {out / 'colour.png'} cannot be written: {os.strerror(errno.ENOSPC)}"
+    assert done.returncode == 1
+    assert reason in done.stderr.splitlines()
+    assert [path.name for path in sorted(out.iterdir())] == ["grey.png", "job.json", "results.jsonl"]
+    assert caflow(*given).returncode == 0
+    assert (out / "colour.png").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fills_at("job.json"))
+        done = caflow(*given, "--force")
+    assert done.returncode == 2
+    assert str(out / "job.json") in done.stderr
 
 
 def test_a_folder_is_done_but_for_what_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:

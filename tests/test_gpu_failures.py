@@ -19,6 +19,7 @@ from fake_gpu.calls import CALLS, Site
 from fake_gpu.install import fakes
 from fake_gpu.memory import MEMORY
 from fake_gpu.queues import Schedule
+from fake_gpu.tensorrt.context import RtxContext
 from tiny import photograph
 
 from caflow_export.to_tensorrt import build_engines
@@ -205,6 +206,14 @@ def test_what_is_recorded_is_repeated_after_a_larger_image(
         for _ in range(2):
             check([pipe.best_of(condition, n=SAMPLES, seed=seed) for seed in SEEDS], expected)
             pipe.best_of(photograph(photographs, 1, 16, 16), n=1)  # needs a larger activation memory
+
+
+def test_an_engine_that_cannot_be_recorded_is_the_reason_that_is_named(
+    engines: Path, condition: Image, expected: list[Best], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RtxContext, "is_stream_capturable", lambda *_: False)
+    with pytest.warns(UserWarning, match=r"runs without CUDA graphs: .*\.engine: .* cannot record this engine"):
+        check(use(engines, condition, once), expected)
 
 
 def test_another_thread_may_be_the_one_that_frees_a_pipeline(engines: Path, condition: Image) -> None:

@@ -1,11 +1,12 @@
 """Folder of an image job: which images are done, which are drawn again, and which process may work in it."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from commands import command, in_a_process, json_lines_of
 from msgspec.structs import replace
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.folder import LOCK, PipelineSettings, State, alone, stamp_of
+from caflow_runtime.jobs.folder import LOCK, PipelineSettings, State, alone, make_folder, stamp_of
 from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_report import ImageReport
@@ -49,6 +50,15 @@ def drawn(job: ImageJob, **more: Any) -> Done:
 def line_of(done: Done) -> dict[str, Any]:
     assert done.report is not None
     return sealed_fields(done.report.fields())
+
+
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(InputError, match="out cannot be created: Read-only file system; choose another -o"):
+        make_folder(tmp_path / "out")
 
 
 @pytest.mark.parametrize("torn", [-20, None])

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,16 +32,21 @@ def test_any_command_says_by_its_exit_code_what_stopped_it(
     assert (done.returncode, done.stderr) == (code, "caflow: stopped\n")
 
 
-def test_ctrl_c_leaves_no_half_of_a_bundle(ours: Path, tmp_path: Path) -> None:
-    """As on a terminal, the signal also reaches the processes that trace graphs."""
+@pytest.mark.parametrize(
+    ("send", "number", "code"), [(os.killpg, signal.SIGINT, 130), (os.kill, signal.SIGTERM, 143)], ids=["int", "term"]
+)
+def test_an_export_that_is_stopped_leaves_no_half_of_a_bundle(
+    ours: Path, tmp_path: Path, send: Callable[[int, int], None], number: signal.Signals, code: int
+) -> None:
+    """As on a terminal, SIGINT also reaches the processes that trace graphs; SIGTERM does not, as from `kill`."""
     exporting = command(ours, "-o", tmp_path / "new.caflow", package="caflow_export")
     with started(exporting, start_new_session=True) as process:
         while not list(tmp_path.glob(".*.partial")):
             assert process.poll() is None
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGINT)
+        send(process.pid, number)
         _, errors = process.communicate()
-    assert (process.returncode, errors) == (130, "caflow-export: cancelled: no bundle was written\n")
+    assert (process.returncode, errors) == (code, "caflow-export: cancelled: no bundle was written\n")
     assert not list(tmp_path.iterdir())
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,19 @@ def test_a_turned_clip_comes_out_upright(clips: Path, uncalibrated: Path, tmp_pa
     assert {size for _, size, _ in frames_of(tmp_path / "out.mp4")} == {(64, 128)}
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert next(container.decode(container.streams.video[0])).rotation == 0
+
+
+@pytest.mark.parametrize(("degrees", "aspect"), [(0, Fraction(2)), (90, Fraction(1, 2)), (180, Fraction(2))])
+def test_wide_pixels_are_high_after_a_quarter_turn(
+    uncalibrated: Path, tmp_path: Path, degrees: int, aspect: Fraction
+) -> None:
+    upright, turned, output = tmp_path / "upright.mp4", tmp_path / "turned.mp4", tmp_path / "out.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=10", "-vf", "setsar=2", "-frames:v", 2, upright)
+    ffmpeg("-display_rotation:v:0", degrees, "-i", upright, "-c", "copy", turned)
+    done = caflow_video(turned, output, uncalibrated)
+    assert done.returncode == 0, done.stderr
+    with av.open(str(output)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == aspect
 
 
 def test_subtitles_are_kept_or_named(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:

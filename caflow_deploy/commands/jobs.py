@@ -79,8 +79,7 @@ def make_folders(jobs: Iterable[ImageJob]) -> None:
     """Make the folders that results are written to.
 
     Raises:
-        InputError: if a folder is not writable.
-        OSError: if a folder cannot be made.
+        InputError: if a folder cannot be made or is not writable.
     """
     for folder in sorted({job.output.parent for job in jobs}):
         make_folder(folder)

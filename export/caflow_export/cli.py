@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from caflow_deploy.stops import exit_code, heed_sigterm
 from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import read_manifest
@@ -24,7 +25,19 @@ if TYPE_CHECKING:
 ENGINE_PRECISIONS = ["fp32", "fp16", "bf16"]
 MAX_ROWS, MAX_SIDE = 16, 1024
 """Defaults of --max-rows and --max-size."""
-WRONG_USE, NO_GPU, CANCELLED = 2, 3, 130
+WRONG_USE, NO_GPU = 2, 3
+
+
+class StoppableCommand(click.Command):
+    """Command that cleans up after SIGTERM as after Ctrl-C. Its exit code tells one from the other."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. If it is stopped and does not report that itself, report it and exit."""
+        heed_sigterm()
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            end("stopped", code=exit_code(stop))
 
 
 def listed(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
@@ -46,7 +59,7 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
     return sides
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL)
+@click.command(cls=StoppableCommand, context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the bundle.  [default: NAME.caflow]")
 @click.option(
@@ -128,8 +141,8 @@ def main(
     example in another precision.
 
     Exit codes: 0 everything was written and verified; 1 the verification failed, or an engine could not be built; 2
-    wrong use; 3 the bundle is complete, but its engines were not built because this machine has no GPU; 130 cancelled
-    by Ctrl-C.
+    wrong use; 3 the bundle is complete, but its engines were not built because this machine has no GPU; 130 stopped
+    by Ctrl-C; 143 stopped by SIGTERM.
     """
     console = Console(stderr=True)
     is_bundle = (checkpoint / MANIFEST).is_file()
@@ -244,8 +257,8 @@ def _export(
         end(f"no bundle was written: {error}", code=1)
     except VerificationFailed as error:
         end(f"no bundle was written: {error}", code=1)
-    except KeyboardInterrupt:
-        end("cancelled: no bundle was written", code=CANCELLED)
+    except KeyboardInterrupt as stop:
+        end("cancelled: no bundle was written", code=exit_code(stop))
     listed_nodes = ", ".join(f"{count} {name}" for name, count in report.on_cpu.most_common()) or "none"
     console.print(f"nodes that ONNX Runtime's CUDA provider runs on the CPU: {listed_nodes}", highlight=False)
     click.echo(
@@ -286,8 +299,8 @@ def _build(
         end(f"no engines were written: memory ran out: {error}; try smaller --max-rows and --max-size", code=1)
     except (BuildFailed, BackendError) as error:
         end(f"no engines were written: {error}", code=1)
-    except KeyboardInterrupt:
-        end("cancelled: unfinished engines were not written", code=CANCELLED)
+    except KeyboardInterrupt as stop:
+        end("cancelled: unfinished engines were not written", code=exit_code(stop))
     for folder in folders:
         size = sum(file.stat().st_size for file in folder.iterdir())
         click.echo(f"{folder}  {size / 2**20:.1f} MiB")

@@ -23,8 +23,12 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: if the file cannot be written; an existing file is unchanged.
     """
-    with whole_file(path) as partial:
-        partial.write_bytes(content)
+    try:
+        with whole_file(path) as partial:
+            partial.write_bytes(content)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # the error of a full disk names no file
+        raise
 
 
 @contextmanager

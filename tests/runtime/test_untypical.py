@@ -14,7 +14,7 @@ from caflow_runtime.jobs.images import do
 from caflow_runtime.judge.calibration import NAME
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.pictures.image_files import read_image, write_image
-from caflow_runtime.pictures.maps import names
+from caflow_runtime.pictures.maps import names, pictures
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.rows.draw import Draw, Reject
 from caflow_runtime.service.request import Request
@@ -183,6 +183,22 @@ def test_pairs_that_do_not_fit_are_left_out_by_name(calibrated: Path, photograph
     done = caflow("calibrate", calibrated, "--data", tmp_path, "--force")
     assert done.returncode == 2
     assert f"skipped: {tmp_path / 'B' / 'one.png'}: for a condition of 8×8" in done.stderr
+
+
+def test_maps_of_a_lossy_file_are_of_the_file_as_its_likelihood(calibrated: Path, source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "lossy.jpg"
+    done = caflow("image", source, "-o", output, "--bundle", calibrated, "-n", 3, "--quality", 20, "--maps", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    with load(calibrated, backend="cpu") as pipe:
+        scored = pipe.score(read_image(output).rgb, read_image(source).rgb)
+    assert report["log_likelihood"] == pytest.approx(scored.log_likelihood[0])
+    assert "likelihood_of" not in report
+    of_file = {name: [darkest, brightest] for name, _, darkest, brightest in pictures(scored)}
+    assert report["maps"] == {
+        **{name: pytest.approx(of_file[name]) for name in names(2, 0)},
+        "uncertainty": report["maps"]["uncertainty"],
+    }
 
 
 def test_maps_are_written_and_named(calibrated: Path, source: Path, tmp_path: Path) -> None:

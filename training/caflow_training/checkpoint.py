@@ -131,9 +131,10 @@ def check_weights(path: str | Path, config: CAFlowConfig, weights: Mapping[str, 
     different = [name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name, ())]
     if different or wanted.keys() != shapes.keys():
         name = min(map(str, different or wanted.keys() ^ shapes.keys()))
+        got = shapes.get(name)  # () is the shape of a scalar
         raise CheckpointError(
             f"{path} is damaged: the shape of weight {name!r} must be {wanted.get(name, 'none')} by its configuration; "
-            f"got {shapes.get(name) or 'none'}; restore the file from a copy"
+            f"got {'none' if got is None else got}; restore the file from a copy"
         )
 
 

@@ -153,12 +153,16 @@ def check_keys(given: Iterable[str], known: set[str]) -> None:
     """Check that all keys are known.
 
     Raises:
-        ConfigError: for the first unknown key; the message names the most similar known key.
+        ConfigError: for the first unknown key; the message names a similar known key, or all known keys if none is
+            similar.
     """
     for key in given:
         if key not in known:
-            nearest = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.0)
-            raise ConfigError(f"unknown key {key!r}; the most similar known key is {nearest[0]!r}")
+            similar = difflib.get_close_matches(str(key), sorted(known), n=1)
+            hint = (
+                f"most similar known key is {similar[0]!r}" if similar else f"known keys are {', '.join(sorted(known))}"
+            )
+            raise ConfigError(f"unknown key {key!r}; the {hint}")
 
 
 def build(type_: type[T], values: Mapping[str, Any]) -> T:

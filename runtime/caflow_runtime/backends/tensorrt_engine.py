@@ -61,11 +61,10 @@ class EngineGraph:
             if not device.is_recording:  # a recording uses the memory of the run before it
                 size = max(SMALLEST, context.update_device_memory_size_for_shapes())
                 context.set_device_memory(int(runtime.activation(size).handle), size)
-                is_set = is_set and (runtime.contexts is None or self._can_be_recorded(context))
             if not is_set:
                 raise self._refusal(given)
             run = partial(context.execute_async_v3, int(device.stream.handle))
-            if device.is_recording and not run():
+            if not (run() if device.is_recording else self._can_be_recorded(context)):
                 raise BackendError(f"{self.path}: {runtime.name} cannot record this engine")
             if not device.is_recording:
                 runtime.made_by(context, run, self.path)
@@ -81,7 +80,12 @@ class EngineGraph:
             self.runtime.device.finish()
 
     def _can_be_recorded(self, context: Any) -> bool:
-        """Return whether the work of this context can be recorded. TensorRT cannot tell; then the result is True."""
+        """Return whether the work of this context can be recorded.
+
+        The result is True if no recording is planned, and for TensorRT, which cannot tell.
+        """
+        if self.runtime.contexts is None:
+            return True
         ask = getattr(context, "is_stream_capturable", None)
         return ask is None or bool(ask(int(self.runtime.device.recorder.handle)))
 

@@ -64,8 +64,7 @@ def make_folder(folder: Path) -> None:
     """Create a folder for results and its parent folders, if they do not exist.
 
     Raises:
-        InputError: if a file has this name, or the folder cannot be written to.
-        OSError: if the folder cannot be created.
+        InputError: if a file has this name, or the folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,6 +72,8 @@ def make_folder(folder: Path) -> None:
         raise InputError(
             f"{folder} must be a folder, but this path or a part of it is a file; choose another -o"
         ) from None
+    except OSError as error:
+        raise InputError(f"{folder} cannot be created: {error.strerror}; choose another -o") from None
     if not os.access(folder, os.W_OK):
         raise InputError(f"{folder} cannot be written to; change its permissions, or choose another -o")
 
@@ -85,8 +86,7 @@ def alone(folder: Path) -> Iterator[None]:
     folder that is empty at the end is removed, unless it was empty before.
 
     Raises:
-        InputError: if another process has locked the folder, or the folder cannot be written to.
-        OSError: if the folder cannot be created.
+        InputError: if another process has locked the folder, or the folder cannot be created or written to.
     """
     was_empty = folder.is_dir() and not any(folder.iterdir())
     make_folder(folder)

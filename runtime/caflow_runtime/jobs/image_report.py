@@ -9,11 +9,9 @@ from msgspec import UNSET, UnsetType
 from caflow_runtime.image import Image
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.passes import Form, Made
-from caflow_runtime.judge.consistency import consistency
 from caflow_runtime.judge.typicality import Typicality
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pictures.image_files import ImageFile
-from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Likelihood, Samples
 from caflow_runtime.rows.draw import Draw, Judge
 
@@ -59,15 +57,17 @@ class ImageReport(msgspec.Struct, frozen=True):
     """Point at which the likelihood was computed: `sample`, the continuous values that were drawn; or `image`, integer
     pixel values. The two likelihoods differ by the effect of rounding. Without a likelihood, ignore this field."""
     log_likelihood: float | None
-    """Log-likelihood of the result given the input, in nats. None if the output is the resized input."""
+    """Log-likelihood of the result given the input, in nats. None if the output is the resized input. If the file is
+    grey or masked, has fully transparent pixels or a lossy format, this is the value of the file, read again."""
     log_likelihood_per_level: list[float] | None
     """Log-likelihood of each level in nats, coarsest first; the sum is `log_likelihood`."""
     bits_per_dim: float | None
     """Negative log-likelihood in bits per dimension. None if the output is the resized input."""
     sample_typicality: float | None
-    """Typicality of the drawn sample among samples of the same temperature, 0…1. None if the output is the resized
-    input, if the sample was changed to match the input (`--consistent`), or if the calibration does not cover the
-    temperature or images of this kind."""
+    """Typicality of the drawn sample among samples of the same temperature, 0…1. It is that of the sample even if the
+    file differs from the sample, for example in a lossy format. None if the output is the resized input, if the sample
+    was changed to match the input (`--consistent`), or if the calibration does not cover the temperature or images of
+    this kind."""
     image_typicality: float | None
     """Typicality of the written image among true images, 0…1. None if the image was not scored, or the calibration
     does not cover images of this kind."""
@@ -77,7 +77,8 @@ class ImageReport(msgspec.Struct, frozen=True):
     """Consistency: PSNR, in dB, between the input and the result after it is degraded as in training. Omitted if it was
     not requested."""
     maps: dict[str, list[float]] | UnsetType = UNSET
-    """For each map, the values that are shown darkest and brightest: bits/dim, or grey levels for `uncertainty`."""
+    """For each map, the values that are shown darkest and brightest: bits/dim, or grey levels for `uncertainty`.
+    Likelihood maps show the image that `log_likelihood` belongs to."""
     input_stamp: str | None = None
     """Size and modification time of the input (`stamp_of`), taken before it was read. If the stamp has changed, the
     job makes the result again."""
@@ -145,13 +146,10 @@ def _typicality(known: Typicality | None, best: tuple[int, ...]) -> float | None
     return float(known.value[best]) if known and known.is_judged[best] else None
 
 
-def fields_of_file(pipe: Pipeline, written: Image, given: Image, with_consistency: bool) -> dict[str, Any]:
-    """Return the report's fields about the written file, for a file that differs from the drawn sample.
+def about_file(report: ImageReport, scored: Likelihood) -> ImageReport:
+    """Return a report with the likelihood and the image typicality of the written file, which was scored.
 
-    Such files are grey, masked or transparent, or have a lossy format.
+    This is for files that differ from the drawn sample: grey, masked or transparent files, and lossy formats.
     """
-    scored = pipe.score(written, given)
-    known: dict[str, Any] = {"image_typicality": _typicality(scored.image_typicality, (0,))}
-    if with_consistency:
-        known["consistency_db"] = consistency(pipe.manifest.model, written, given)
-    return _likelihood(scored, (0,)) | known
+    typicality = _typicality(scored.image_typicality, (0,))
+    return msgspec.structs.replace(report, image_typicality=typicality, **_likelihood(scored, (0,)))

@@ -22,11 +22,12 @@ from caflow_runtime.image_formats import MAX_PIXELS, size_of_file
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.image_job import LOSSLESS, ImageJob
 from caflow_runtime.jobs.image_need import ImageNeed, Source, check_memory
-from caflow_runtime.jobs.image_report import ImageReport, fields_of_file, report_of
+from caflow_runtime.jobs.image_report import ImageReport, about_file, report_of
 from caflow_runtime.jobs.masks import Masked, read_masked
 from caflow_runtime.jobs.native_stderr import native_stderr
 from caflow_runtime.jobs.passes import Form, Passes
 from caflow_runtime.jobs.photographs import KEEPS_COLOURS
+from caflow_runtime.judge.consistency import consistency
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pictures.alpha import draw_alpha
 from caflow_runtime.pictures.image_files import ImageFile, check_suffix, read_image, write_image
@@ -167,17 +168,19 @@ def _draw(
     if "sheet" in job.extras and isinstance(made.drawn, Samples):
         shown = sheet(made.condition, made.drawn)
         write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
-    report = report_of(job, made, given, draw, form)
+    report, scored = report_of(job, made, given, draw, form), None
     if is_changed and form.is_own and report.outcome != "bicubic":
         with native_stderr():  # The messages were already reported for the input.
             own = read_image(job.output, made.pictures[0].size).rgb  # No limit: its pixels fit in memory already.
-        of_file = fields_of_file(pipe, own, given.rgb, report.consistency_db is not UNSET)
-        report = msgspec.structs.replace(report, **of_file)
+        scored = pipe.score(own, given.rgb)
+        report = about_file(report, scored)
+        if report.consistency_db is not UNSET:
+            report = msgspec.structs.replace(report, consistency_db=consistency(model, own, given.rgb))
     if "likelihood" in job.extras and report.outcome == "bicubic":
         _remove(job.extras.values())
     elif "likelihood" in job.extras:
         maps = {}
-        for name, picture, darkest, brightest in maps_of(made.drawn):
+        for name, picture, darkest, brightest in maps_of(made.drawn, of_file=scored):
             write_image(job.extras[name], picture)
             maps[name] = [darkest, brightest]
         report = msgspec.structs.replace(report, maps=maps)

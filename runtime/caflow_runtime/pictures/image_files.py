@@ -149,7 +149,10 @@ def write_image(
     contents, left_out = encoded.tobytes(), list[str]()
     if metadata is not None:
         contents, left_out = with_metadata(contents, metadata, pixels.ndim == 2 and suffix != ".webp")
-    write_whole(path, contents)
+    try:
+        write_whole(path, contents)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror}") from None
     return left_out
 
 

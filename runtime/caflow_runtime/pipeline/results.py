@@ -81,7 +81,10 @@ class Likelihood:
 
     @property
     def log_likelihood_map(self) -> Stack:
-        """Log-likelihood of each pixel in nats, a `Stack` of (H, W) float32. Its sum is the log-likelihood."""
+        """Log-likelihood of each pixel in nats, a `Stack` of (H, W) float32. Its sum is the log-likelihood.
+
+        It is 0 everywhere if the result is no sample (outcome "bicubic"), whose log-likelihood is NaN.
+        """
         return stack([share_map(shares, *side) for shares, side in zip(self.shares, self.sides, strict=True)])
 
     @property

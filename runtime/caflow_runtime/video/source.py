@@ -77,7 +77,7 @@ class VideoInfo:
     colour: dict[str, int]
     """FFmpeg's numbers, by the names in `TAGS`. A missing tag has the value that players assume."""
     sample_aspect_ratio: Fraction | None
-    """Width of a pixel divided by its height, as stored (before rotation); None if unknown."""
+    """Width of a pixel divided by its height in the frames that are yielded, after rotation; None if unknown."""
     metadata: dict[str, str]
     pixel_format: str = "yuv420p"
     """FFmpeg's name of the pixel format."""
@@ -267,11 +267,27 @@ class FileSource:
             width=stream.width,
             bits=context.format.components[0].bits if context.format else 8,
             colour=known,
-            sample_aspect_ratio=stream.sample_aspect_ratio,
+            sample_aspect_ratio=self._upright_aspect(),
             metadata=dict(self.container.metadata),
             pixel_format=context.pix_fmt or "yuv420p",
             origin=round(Fraction(self.container.start_time or 0, 1_000_000) / CLOCK),
         )
+
+    def _upright_aspect(self) -> Fraction | None:
+        """Return the aspect ratio of pixels after rotation. Only a decoded frame tells the rotation.
+
+        The frame is decoded from a second container, so that the first one is still at its beginning. Few videos have
+        pixels that are not square, so this is rarely needed.
+        """
+        aspect: Fraction | None = self.stream.sample_aspect_ratio
+        if not aspect or aspect == 1:
+            return aspect
+        try:
+            with open_to_read(self.name) as container:
+                first = next(container.decode(video=0), None)
+        except import_av().FFmpegError:
+            return aspect  # `frames` reports the damage
+        return aspect if first is None or _quarter_turns(first) % 2 == 0 else 1 / aspect
 
 
 def open_to_read(address: str) -> Any:
@@ -328,5 +344,11 @@ def upright(frame: Any, matrix: str | None) -> Image:
     """
     rgb = frame.reformat(format="rgb24", src_colorspace=matrix) if matrix else frame.reformat(format="rgb24")
     image: NDArray[np.uint8] = rgb.to_ndarray()
-    turned = np.rot90(image, round(frame.rotation / 90) % 4)
+    turned = np.rot90(image, _quarter_turns(frame))
     return np.ascontiguousarray(turned)  # FFmpeg pads the lines of most widths
+
+
+def _quarter_turns(frame: Any) -> int:
+    """Return how many times 90° a PyAV frame must be rotated counterclockwise to be upright: 0…3."""
+    turns: int = round(frame.rotation / 90) % 4
+    return turns

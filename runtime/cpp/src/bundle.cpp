@@ -49,6 +49,16 @@ class Sha256 {
     std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> digest_{EVP_MD_CTX_new(), EVP_MD_CTX_free};
 };
 
+// Return why there is no bundle at a path, and what to do.
+std::string why_none(const fs::path& folder) {
+    std::error_code failed;
+    if (fs::status(folder, failed).type() == fs::file_type::not_found) {
+        return folder.string() + ": there is no such folder: give the path of a bundle";
+    }
+    return folder.string() + " is not a bundle, because the folder has no " + manifest_name +
+           ": export a checkpoint with caflow-export to create a bundle";
+}
+
 // Check that an ONNX file reads weights only from files that the manifest lists: any other file would not be covered by
 // a hash.
 void check_external_data(const fs::path& path, const File& file, const std::vector<File>& weights) {
@@ -87,11 +97,7 @@ void check_links(const fs::path& path, const File& file) {
 Manifest read_manifest(const fs::path& folder) {
     const fs::path path = folder / manifest_name;
     std::error_code failed;
-    if (!fs::is_regular_file(path, failed)) {
-        throw BundleError(Kind::NoBundle, folder,
-                          std::string("not a bundle, because the folder has no ") + manifest_name +
-                              ": export a checkpoint with caflow-export to create a bundle");
-    }
+    if (!fs::is_regular_file(path, failed)) throw BundleError(Kind::NoBundle, why_none(folder));
     Manifest manifest = parse_manifest(read_text(path, manifest_bytes), path);
     for (const File& file : manifest.files()) check_links(path, file);
     return manifest;

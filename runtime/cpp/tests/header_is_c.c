@@ -16,7 +16,7 @@ int main(void) {
     caflow_close(NULL);
     caflow_close_stream(NULL);
     caflow_free_results(NULL);
-    return begins_empty && refuses && strstr(caflow_last_error(), "no manifest.json") && draw.struct_size &&
+    return begins_empty && refuses && strstr(caflow_last_error(), "there is no such folder") && draw.struct_size &&
                    frames.struct_size && info.struct_size
                ? 0
                : 1;

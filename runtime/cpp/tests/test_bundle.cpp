@@ -48,6 +48,22 @@ TEST_CASE("a bundle is read") {
     CHECK_FALSE(manifest.find_graph("decode_2"));
 }
 
+TEST_CASE("a missing folder and a folder without a manifest have different messages") {
+    const fs::path folder = std::getenv("CAFLOW_BUNDLE");
+    const auto message = [](const fs::path& none) -> std::string {
+        try {
+            read_manifest(none);
+        } catch (const BundleError& error) {
+            CHECK(error.kind == Kind::NoBundle);
+            return error.what();
+        }
+        return "";
+    };
+    CHECK(message(folder / "nowhere").find("nowhere: there is no such folder") != std::string::npos);
+    CHECK(message(folder.parent_path()).find("is not a bundle, because the folder has no manifest.json") !=
+          std::string::npos);
+}
+
 // Each folder contains a bundle and the file expected.txt: a line with the correct kinds of error, and a line with a
 // regular expression for the message.
 TEST_CASE("bundles that Python refuses are refused with the same kind of error" * doctest::skip(cases().empty())) {
