@@ -370,8 +370,8 @@ def test_for_programs(bundle: Path, data: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stdout == (tmp_path / "out" / "scores.jsonl").read_text()
     assert done.stderr == (
-        "caflow: no pair can be rejected: the calibration has too few pairs for α ≤ 0.0189; give a larger --alpha, or "
-        "calibrate with more photographs\n"
+        "caflow: α ≤ 0.0189 cannot reject pairs of every size and complexity, because the smallest group of the "
+        "calibration has too few images; give a larger --alpha, or calibrate with more photographs\n"
     )
     assert {line["verdict"] for line in scores(tmp_path / "out")} == {"accepted"}
     assert list(scores(tmp_path / "out")[0]) == list(Verdict.__struct_fields__)

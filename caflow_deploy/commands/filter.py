@@ -144,15 +144,15 @@ def _by_workers(fleet: Fleet, pairs: Sequence[FilePair], alpha: float, max_pixel
 
 
 def warn_of_small(alpha: float, pipe: Pipeline) -> None:
-    """Warn if α is so small that no pair can be rejected.
+    """Warn if α is so small that no pair can be rejected in the smallest group of the calibration.
 
     Raises:
         InputError: if the bundle is not calibrated.
     """
     if (smallest := smallest_typicality(pipe)) >= alpha:
         click.echo(
-            f"caflow: no pair can be rejected: the calibration has too few pairs for α ≤ {smallest:.3g}; give a larger "
-            "--alpha, or calibrate with more photographs",
+            f"caflow: α ≤ {smallest:.3g} cannot reject pairs of every size and complexity, because the smallest group of "
+            "the calibration has too few images; give a larger --alpha, or calibrate with more photographs",
             err=True,
         )
 
