@@ -151,8 +151,8 @@ def warn_of_small(alpha: float, pipe: Pipeline) -> None:
     """
     if (smallest := smallest_typicality(pipe)) >= alpha:
         click.echo(
-            f"caflow: α ≤ {smallest:.3g} cannot reject pairs of every size and complexity, because the smallest group of "
-            "the calibration has too few images; give a larger --alpha, or calibrate with more photographs",
+            f"caflow: α ≤ {smallest:.3g} cannot reject pairs of every size and complexity, because the smallest group "
+            "of the calibration has too few images; give a larger --alpha, or calibrate with more photographs",
             err=True,
         )
 
