@@ -60,7 +60,7 @@ def test_all_must_run_at_once(uncalibrated: Path) -> None:
     with Pipeline(Graphs(uncalibrated, backend), 3 * 32 * 32, overlap=8) as pipe:
         condition = np.zeros((1, 8, 8, 3), np.uint8)
         assert len(pipe.run(condition, n=3).images) == 1
-        with pytest.raises(InputError, match=r"1 × 4 samples of 32×32 pixels must fit .*: use a pixel_budget of 4096$"):
+        with pytest.raises(InputError, match=r"1 × 4 samples of 32×32 pixels must fit .*: use a pixel budget of 4096$"):
             pipe.run(condition, n=4)
         backend.profiles = [Profile(2, 32, 32)]
         with pytest.raises(InputError, match=r"4096 and .*--max-rows 4 --max-size 64$"):

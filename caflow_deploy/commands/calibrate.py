@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
 
 from caflow_deploy.commands.option_values import numbers
+from caflow_deploy.commands.pace import Pace
 from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_option, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
 from caflow_runtime.bundle.builtin import find_bundle
@@ -153,7 +155,8 @@ def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int) -> Ite
     paths = photographs_in(data)
     with progress_bar() as progress:
         task = progress.add_task("photographs", total=len(paths))
-        for path in paths:
+        pace = Pace(partial(click.echo, err=True) if progress.disable else None)
+        for number, path in enumerate(paths, 1):
             try:
                 found = pairs_of(path, data, pipe.manifest.model, sides, max_pixels)
             except UnreadableImage as error:
@@ -163,3 +166,4 @@ def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int) -> Ite
                     click.echo(f"caflow: skipped: {path}: smaller than {min(sides)}×{min(sides)} pixels", err=True)
                 yield from found
             progress.advance(task)
+            pace.tell(number / len(paths), f"{number} of {len(paths)} photographs")

@@ -141,7 +141,7 @@ def test_wrong_pairs_are_named(pipe: Pipeline) -> None:
         pipe.score(GOOD, GOOD)
     with pytest.raises(InputError, match="expected one for each target; got 1 targets and 2 conditions"):
         pipe.score([np.zeros((16, 16, 3), np.uint8)], [GOOD, GOOD])
-    with pytest.raises(InputError, match="96×96 pixels must run as one tile: use a pixel_budget of 9216"):
+    with pytest.raises(InputError, match="96×96 pixels must run as one tile: use a pixel budget of 9216"):
         pipe.encode(np.zeros((96, 96, 3), np.uint8), np.zeros((24, 24, 3), np.uint8))
 
 

@@ -121,7 +121,7 @@ def test_where_memory_runs_out_it_goes_on_with_less(uncalibrated: Path, pipe: Pi
     drawn, scored = pipe.best_of(images, n=5), pipe.score(targets, images)
     backend = SmallMemory(3 * 24 * 40)
     with Pipeline(Graphs(uncalibrated, backend), pixel_budget=2**20, overlap=16) as small:
-        with pytest.warns(UserWarning, match="memory ran out; continuing with a pixel_budget of") as warned:
+        with pytest.warns(UserWarning, match="memory ran out; continuing with a pixel budget of") as warned:
             again = small.best_of(images, n=5)
         assert len(warned) == 1  # half of the 5 rows fits: 2 of 32×40, or 3 of 24×40
         assert backend.is_spared
@@ -133,7 +133,7 @@ def test_where_memory_runs_out_it_goes_on_with_less(uncalibrated: Path, pipe: Pi
     many = [images[0]] * 12  # which share a batch
     with (
         Pipeline(Graphs(uncalibrated, SmallMemory(6 * 32 * 40)), pixel_budget=2**20, overlap=16) as small,
-        pytest.warns(UserWarning, match=f"with a pixel_budget of {6 * 32 * 40}"),
+        pytest.warns(UserWarning, match=f"with a pixel budget of {6 * 32 * 40}"),
     ):
         small.best_of(many, n=1)
     for overlap in (0, 16):

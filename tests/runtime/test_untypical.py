@@ -38,6 +38,7 @@ def test_a_bundle_is_calibrated(uncalibrated: Path, photographs: Path, calibrate
     assert done.returncode == 0, done.stderr
     assert "calibrated with 156 crops of 13 photographs" in done.stdout
     assert "samples, τ = 0.8" in done.stdout
+    assert "2 of 13 photographs, about" in done.stderr
     known, found = (json.loads((folder / NAME).read_text()) for folder in (calibrated, bundle))
     for kind in ("coloured", "grey"):
         (group,), (other,) = (contents["truth"][kind]["groups"] for contents in (found, known))

@@ -50,7 +50,7 @@ class Room:
         """
         pixels, wanted = rows * height * width, []
         if pixels > self.pixels:
-            wanted.append(f"a pixel_budget of {pixels}")
+            wanted.append(f"a pixel budget of {pixels}")
         if self.profiles and rows > max(self._fitting(height, width), default=0):
             square = isqrt(rows * max(height, width) ** 2 - 1) + 1  # a profile for several rows has square targets
             size = f"--max-size {width}x{height}" if rows == 1 else f"--max-rows {rows} --max-size {square}"

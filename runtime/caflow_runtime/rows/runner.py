@@ -207,7 +207,7 @@ class Runner:
                 if budget == whole:
                     raise
                 raise MemoryError(
-                    f"memory ran out with a pixel_budget of {2 * budget}, and a smaller one does not allow tiles"
+                    f"memory ran out with a pixel budget of {2 * budget}, and a smaller one does not allow tiles"
                 ) from None
             if ran_out is None:
                 self.pixel_budget = min(self.pixel_budget, budget)
@@ -216,7 +216,7 @@ class Runner:
             if budget < self.model.size_multiple**2:
                 raise ran_out
             self.graphs.spare_memory()
-            warnings.warn(f"memory ran out; continuing with a pixel_budget of {budget}", stacklevel=2)
+            warnings.warn(f"memory ran out; continuing with a pixel budget of {budget}", stacklevel=2)
 
     def _batches(self, work: Work, budget: int, show: ShowWindows | None) -> Iterator[Row]:
         """Run all batches. Yield each row when its last window is finished."""

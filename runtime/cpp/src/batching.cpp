@@ -70,7 +70,7 @@ std::size_t Room::rows(const Window& window) const {
 std::string Room::remedy(std::size_t rows, std::int64_t height, std::int64_t width) const {
     const std::int64_t wanted = std::int64_t(rows) * height * width;
     std::string text;
-    if (wanted > pixels) text = "a pixel_budget of " + std::to_string(wanted);
+    if (wanted > pixels) text = "a pixel budget of " + std::to_string(wanted);
     if (!profiles.empty() && std::int64_t(rows) > most_rows(height, width)) {
         // The profile for many rows is square.
         const std::int64_t larger = std::max(height, width);

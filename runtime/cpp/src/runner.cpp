@@ -160,7 +160,7 @@ void Runner::within_memory(std::int64_t rows_pixels, const Sink& sink,
             ran_out = "memory ran out";
         } catch (const InputError&) {
             if (budget == whole) throw;
-            throw OutOfMemory("memory ran out with a pixel_budget of " + std::to_string(2 * budget) +
+            throw OutOfMemory("memory ran out with a pixel budget of " + std::to_string(2 * budget) +
                               ", and a smaller one does not allow tiles");
         }
         budget = std::min(budget, rows_pixels) / 2;

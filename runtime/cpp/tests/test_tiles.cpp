@@ -94,9 +94,9 @@ TEST_CASE("batches fit in the profiles of engines, and the remedy names settings
     CHECK(room.rows(window(512, 256)) == 1);  // too tall for all profiles: the engine refuses this row
     CHECK(room.remedy(9, 64, 48) == "engines built with --max-rows 9 --max-size 192");
     CHECK(room.remedy(1, 300, 600) == "engines built with --max-size 600x300");
-    CHECK(Room{1000, {}}.remedy(2, 32, 32) == "a pixel_budget of 2048");
+    CHECK(Room{1000, {}}.remedy(2, 32, 32) == "a pixel budget of 2048");
     CHECK(Room{1000, {{1, 32, 32}}}.remedy(2, 32, 32) ==
-          "a pixel_budget of 2048 and engines built with --max-rows 2 --max-size 46");
+          "a pixel budget of 2048 and engines built with --max-rows 2 --max-size 46");
     const Room any{1 << 14, {}};
     CHECK(!any.largest_sides());
     CHECK(any.rows(window(64, 64)) == 4);
