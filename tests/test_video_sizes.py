@@ -77,12 +77,15 @@ def test_untypical_frames_that_are_replaced_have_the_size(clip: Path, calibrated
         (["--width", 34], "results must be larger than the frames"),
         (["--width", 51], "width must be a multiple of 2, because the codec halves the colour resolution; got 51"),
         (["--scale", 2, "--fit", "50x50"], "--scale and --fit cannot be combined"),
+        (["--scale", 1.5, "--codec", "ffv1", "--pixel-format", "yuv420p"], "frames must have an even width and height"),
     ],
 )
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
 def test_sizes_that_videos_cannot_have(
-    clip: Path, calibrated: Path, tmp_path: Path, options: list[object], message: str
+    clip: Path, calibrated: Path, tmp_path: Path, options: list[object], message: str, more: list[object]
 ) -> None:
-    done = caflow("video", clip, "-o", tmp_path / "out.mp4", "--bundle", calibrated, *options)
+    """A dry run refuses the same sizes as the command itself."""
+    done = caflow("video", clip, "-o", tmp_path / "out.mkv", "--bundle", calibrated, *options, *more)
     assert done.returncode == 2
     assert message in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -92,7 +95,9 @@ def test_a_turned_video_is_measured_as_it_is_shown(calibrated: Path, tmp_path: P
     upright, turned = tmp_path / "upright.mp4", tmp_path / "turned.mp4"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=34x18:r=10", "-frames:v", 2, upright)
     ffmpeg("-display_rotation:v:0", 90, "-i", upright, "-c", "copy", turned)
-    done = caflow("video", turned, "-o", tmp_path / "out.mp4", "--bundle", calibrated, "-n", 1, "--width", 30)
+    line = ["video", turned, "-o", tmp_path / "out.mp4", "--bundle", calibrated, "-n", 1, "--width", 30]
+    assert caflow(*line, "--dry-run").returncode == 0
+    done = caflow(*line)
     assert done.returncode == 0, done.stderr  # the shown width is 18 pixels
     assert frames_of(tmp_path / "out.mp4")[0][1] == (30, 56)
 

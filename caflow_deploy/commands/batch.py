@@ -31,9 +31,13 @@ ANY_OPTION = click.Command(
 
 
 @click.command("batch", context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="IN...")
 def command(arguments: tuple[str, ...]) -> None:
-    """Call caflow image, caflow filter or caflow video with workers."""
+    """Deprecated: call caflow image, caflow filter or caflow video with workers.
+
+    Use one of these commands with --workers or --ray instead. IN are images, or one list of pairs, or one video. The
+    options are those of the command that is called.
+    """
     given = ANY_OPTION.make_context("caflow batch", list(arguments)).params
     with ending_on_errors():
         replaced = command_for(given["inputs"])

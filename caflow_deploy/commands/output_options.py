@@ -13,9 +13,8 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 
 def json_option(command: Command) -> Command:
     """Add the option for output that programs read."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, for programs.")(
-        command
-    )
+    text = 'Print one JSON object per line, for programs. The page "Job folders" of the reference lists the fields.'
+    return click.option("--json", "as_json", is_flag=True, help=text)(command)
 
 
 def metrics_option(command: Command) -> Command:

@@ -73,7 +73,8 @@ def tiling_options(command: Command) -> Command:
         click.option(
             "--overlap",
             type=click.IntRange(0),
-            help="Overlap of neighbouring tiles, in result pixels; 0 is none.  [default: 64]",
+            help="Least overlap of neighbouring tiles, in result pixels; 0 is none. It is rounded up to a multiple of "
+            "the number to which the model pads sizes, which caflow info prints.  [default: 64]",
         ),
         click.option(
             "--pixel-budget",

@@ -41,7 +41,7 @@ from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.jobs.image_need import check_together
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
-from caflow_runtime.video.encoding import Codec
+from caflow_runtime.video.encoding import Encoding, check_size
 from caflow_runtime.video.job import SEGMENT_FRAMES, Drawing, TakeFrame, VideoJob
 from caflow_runtime.video.live import LiveSource
 from caflow_runtime.video.need import check_memory, need_of_video
@@ -161,7 +161,7 @@ def command(
         _check_times(output, streaming)
         stream = pipe.open_stream(streaming)
         keeps_alpha = output is not None and out is None and holds_alpha(output)
-        opened, job, writer, codec = wanted.open(source, keeps_alpha), None, None, None
+        opened, job, writer, encoding = wanted.open(source, keeps_alpha), None, None, None
         if running.is_spread and (opened.path is None or wanted.rate_of(opened)):
             opened.close()
             what = "live" if opened.path is None else "not a single file"
@@ -171,13 +171,12 @@ def command(
         elif output is not None:
             sides = _sides(streaming, opened.info, pipe.manifest.model.scale)
             encoding = encoded.of(opened.info, output, sides, running)
-            codec = None if encoding.hardware else encoding.codec
             pipeline, identity, rate = running.settings(pipe, None), identity_of(opened), wanted.rate_of(opened)
             settings = VideoSettings(pipeline, streaming, encoding, segment_frames, identity, wanted.cut, rate)
             job = VideoJob(pipe, opened, output, settings)
-        _plan(pipe, opened, streaming, codec, running, saying)
+        _plan(pipe, opened, streaming, encoding, running, saying)
         if saying.dry_run:
-            opened.close()
+            _check_first_frame(opened, streaming, pipe.manifest.model.scale, encoding)
             return
         if output is not None and out is None:
             make_folder(output.parent)
@@ -212,7 +211,12 @@ def command(
 
 
 def _plan(
-    pipe: Pipeline, source: Source, streaming: StreamSettings, codec: Codec | None, running: Running, saying: Saying
+    pipe: Pipeline,
+    source: Source,
+    streaming: StreamSettings,
+    encoding: Encoding | None,
+    running: Running,
+    saying: Saying,
 ) -> None:
     """Report the sizes and the memory required.
 
@@ -221,10 +225,28 @@ def _plan(
     """
     info, processes = source.info, running.workers or 1 if running.ray is None else 1
     final = _sides(streaming, info, pipe.manifest.model.scale)
+    codec = None if encoding is None or encoding.hardware else encoding.codec
     need = need_of_video(pipe.needs, streaming, (info.height, info.width), final, codec, info.has_alpha)
     saying.say(line_of_video(source.name, need, info.frames, processes))
     check_memory(need)
     check_together([need.bytes] * processes, processes)
+
+
+def _check_first_frame(source: Source, streaming: StreamSettings, scale: int, encoding: Encoding | None) -> None:
+    """Read the first frame, and check that its result can have the requested size. Close the source.
+
+    A frame is decoded, because the properties of a source do not include its rotation.
+
+    Raises:
+        InputError: if the result cannot have that size.
+        UnreadableVideo: if no frame can be read.
+    """
+    first = next(source.frames(), None)
+    source.close()
+    if first is not None:
+        final = streaming.final_size(first.image, scale)
+        if encoding is not None:
+            check_size(encoding, final.height, final.width)
 
 
 def _sides(streaming: StreamSettings, info: VideoInfo, scale: int) -> tuple[int, int]:

@@ -11,20 +11,21 @@ from caflow_deploy.cli import main as caflow
 from caflow_export.cli import main as caflow_export
 from caflow_training.cli import main as caflow_train
 
-HIDDEN = {"batch"}
-"""Deprecated command without a section. The commands that replace it have the same options."""
+WITHOUT_OPTIONS = {"batch"}
+"""Deprecated command. The commands that replace it have the same options, so its section has no table of them."""
 
 
 def command_line() -> str:
     """Return a section for each command, with its usage, its help text and a table of its options."""
-    group = click.Context(caflow, info_name="caflow")
-    sections = [_section(caflow, group, with_options=False)]
+    group = click.Context(caflow, info_name="caflow", **caflow.context_settings)
+    sections = [_section(caflow, group)]
     for name in COMMANDS:
         command = caflow.get_command(group, name)
-        if command is not None and name not in HIDDEN:
-            sections.append(_section(command, click.Context(command, info_name=name, parent=group)))
+        if command is not None:
+            context = click.Context(command, info_name=name, parent=group)
+            sections.append(_section(command, context, name not in WITHOUT_OPTIONS))
     for command, name in ((caflow_train, "caflow-train"), (caflow_export, "caflow-export")):
-        sections.append(_section(command, click.Context(command, info_name=name)))
+        sections.append(_section(command, click.Context(command, info_name=name, **command.context_settings)))
     return "\n\n".join(sections)
 
 

@@ -61,7 +61,12 @@ def height_and_width(context: click.Context, parameter: click.Parameter, text: s
 
 @click.command(cls=StoppableCommand, context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the bundle.  [default: NAME.caflow]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder of the bundle.  [default: the path of CHECKPOINT, ending in .caflow]",
+)
 @click.option(
     "--precision",
     type=click.Choice([*ENGINE_PRECISIONS, "int8"]),

@@ -87,8 +87,10 @@ class CAFlowConfig:
     logit scale. Neither is exactly invertible. The import of a checkpoint of that implementation sets this key; leave
     it `false` in recipes."""
     dequantization_steps: OptionalSteps | None = None
-    """Number of flow steps of variational dequantization, for the condition and for the target. Without this key,
-    dequantization is uniform: the position of a pixel value in its cell from w to w + 1 is uniformly distributed."""
+    """Number of flow steps of variational dequantization. An integer pixel value w stands for the interval from w to
+    w + 1. With this key, a flow of this many steps learns where in the interval the value lies; the condition and the
+    target each have one. Without it, dequantization is uniform: all positions are equally probable. 0, a flow without
+    steps, is uniform as well, apart from a narrow margin at both ends of the interval."""
     task: Task = field(default_factory=SuperResolution, metadata={"pydantic": Field(discriminator="task")})
     """Kind of condition and target. Each task has its own keys, in the tables below. A key of another task is an
     error."""

@@ -41,9 +41,9 @@ class Batch(NamedTuple):
     conditions: Tensor
     """Condition crops before `prepare`, (B, 3, H / scale, W / scale) uint8."""
     target_u: Tensor
-    """Positions in the targets' dequantization cells, (B, 3, H, W) float32 in [0, 1)."""
+    """Positions in the targets' dequantization intervals, (B, 3, H, W) float32 in [0, 1)."""
     condition_u: Tensor
-    """Positions in the conditions' dequantization cells, (B, 3, H, W) float32 in [0, 1)."""
+    """Positions in the conditions' dequantization intervals, (B, 3, H, W) float32 in [0, 1)."""
     noise: Tensor
     """Standard normal noise, (B, 3, H, W) float32."""
     noise_level: Tensor

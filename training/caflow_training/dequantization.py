@@ -1,6 +1,7 @@
 """Dequantization of integer pixel values, and the scale on which the flows work (paper, Appendix A.1, item 1).
 
-A continuous pixel value is x = w + u in [0, 256]: w is the integer, and u in [0, 1] is the position inside its cell.
+A continuous pixel value is x = w + u in [0, 256]: w is the integer, and u in [0, 1] is the position in the
+interval from w to w + 1.
 """
 
 import math
@@ -16,11 +17,11 @@ PixelSpace = Literal["centred", "logit"]
 """Scale v of the pixel values inside the flows. centred: v = x/256 − ½. logit: v = logit(α/2 + (1 − α) x/256)."""
 
 CELLS = 256
-"""Number of dequantization cells, one for each integer pixel value."""
+"""Number of dequantization intervals, one for each integer pixel value."""
 ALPHA = 1e-5
 """α of the logit scale. It keeps the logit finite at both ends of the pixel values."""
 MIDPOINT = 0.5
-"""Position of the middle of a cell."""
+"""Position of the middle of an interval."""
 
 
 class CentredPixels(Bijection):
@@ -75,7 +76,7 @@ class UniformDequantizer(nn.Module):
 
 
 class VariationalDequantizer(nn.Module):
-    """Variational dequantization: a flow f computes the position in the cell (Ho et al., "Flow++", 2019).
+    """Variational dequantization: a flow f computes the position in the interval (Ho et al., "Flow++", 2019).
 
     x = w + sigmoid(f(logit(u); w)). f consists of `steps` of ActNorm, invertible 1×1 convolution and a coupling that is
     conditioned on w/127.5 − 1.

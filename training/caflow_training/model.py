@@ -81,7 +81,8 @@ class Sample:
     """Samples of a batch, with their log-likelihoods."""
 
     images: Tensor
-    """Continuous pixel values, (B, 3, H, W), usually in [0, 256). `to_integers` converts them to uint8."""
+    """Continuous pixel values, (B, 3, H, W), usually in [0, 256). Rounded down and limited to 0…255, they are
+    an image in uint8."""
     log_likelihood: LogLikelihood
     """log p(target | condition) at these continuous pixel values, computed while sampling."""
 
@@ -93,8 +94,8 @@ class CAFlow(nn.Module):
         condition: (B, 3, h, w), values 0…255 of any real type, as the user has it; for super-resolution the small
             image. The model prepares it.
         target: (B, 3, H, W) with H = scale · h and W = scale · w, values 0…255.
-        target_u, condition_u: positions inside the dequantization cells, in (0, 1), of the target's shape. The default
-            is the middle of each cell, which makes scores deterministic.
+        target_u, condition_u: positions u in (0, 1), of the target's shape: with uniform dequantization an integer w
+            becomes w + u. The default ½, the middle of the interval from w to w + 1, makes scores deterministic.
     """
 
     def __init__(self, config: CAFlowConfig) -> None:
@@ -198,7 +199,10 @@ class CAFlow(nn.Module):
         target_u: Tensor | float = MIDPOINT,
         condition_u: Tensor | float = MIDPOINT,
     ) -> LogLikelihood:
-        """Return log p(target | condition) of integer targets (eq. 9), evaluated at one position per cell."""
+        """Return log p(target | condition) of integer targets (eq. 9).
+
+        The density is evaluated at one position in the interval from w to w + 1 of each integer w.
+        """
         likelihood, _ = self.log_joint(target, condition, target_u, condition_u)
         return likelihood
 
@@ -243,12 +247,15 @@ class CAFlow(nn.Module):
     def importance_log_prob(
         self, target: Tensor, condition: Tensor, draws: int, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Estimate the log-probability of integer targets from K = `draws` random positions in the cells.
+        """Estimate the log-probability of integer targets from K = `draws` random positions.
+
+        Each position lies in the intervals from w to w + 1 of the target's integers w.
 
         The mean of the estimate rises with K towards the true value (Burda et al., "Importance Weighted Autoencoders",
         2016). So on average, its bits per dimension are not lower than the true ones.
 
-        Returns: log (1/K) Σ_k p(target + u_k | condition)/q(u_k), (B,) in nats.
+        Returns: log (1/K) Σ_k p(target + u_k | condition)/q(u_k), (B,) in nats. u_k is the k-th position, and q its
+            density: 1 with uniform dequantization, and learned with variational dequantization.
         """
         terms = []
         for _ in range(draws):
@@ -365,7 +372,7 @@ def bits_per_dim(log_likelihood: Tensor, dims: int) -> Tensor:
 def to_integers(images: Tensor) -> Tensor:
     """Convert continuous pixel values to uint8: round down, and clamp to 0…255.
 
-    Values are rounded down because the cell [w, w + 1) stands for w.
+    Values are rounded down because the interval [w, w + 1) stands for w.
     """
     return images.floor().clamp(0, 255).to(torch.uint8)
 

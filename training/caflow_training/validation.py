@@ -27,7 +27,7 @@ class Validation:
     """Measures of a model on held-out crops."""
 
     bits_per_dim: float
-    """Mean of −log p(W | Y) in bits per dimension, at one random position per dequantization cell, on the scale of
+    """Mean of −log p(W | Y) in bits per dimension, at one random position per dequantization interval, on the scale of
     pixel values 0…256."""
     condition_bits_per_dim: float
     """Mean of −log p(Y) in bits per dimension."""
@@ -73,7 +73,7 @@ def validate(model: CAFlow, batch: Batch, rows: int) -> Validation:
 def round_trip_error(model: CAFlow, targets: Tensor, conditions: Tensor) -> float:
     """Return the largest |inverse(forward(x)) − x| over all values of `targets`, in pixel values.
 
-    x is the middle of each target's dequantization cell. The result is infinite if a value is not finite.
+    x is the middle of each target value's dequantization interval. The result is infinite if a value is not finite.
     """
     encoded = model.encode(conditions)
     x = targets.to(encoded.prepared.dtype) + 0.5

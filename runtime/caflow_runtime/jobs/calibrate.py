@@ -78,7 +78,7 @@ def calibrate(
 
 
 def _measures(pipe: Pipeline, pair: Pair, temperature: float | None, seed: int) -> Floats:
-    """Return the measures, (K,), of the true image; or, with a temperature, of one sample of its condition."""
+    """Return the measures, (M,), of the true image; or, with a temperature, of one sample of its condition."""
     if temperature is None:
         scored: Likelihood = pipe.score(pair.target, pair.condition)
     else:

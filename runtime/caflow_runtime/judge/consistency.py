@@ -73,10 +73,10 @@ def projected(model: Model, pixels: Floats, condition: Image) -> Floats:
         pixels: (H, W, 3) float32 continuous pixel values of a sample.
 
     Returns:
-        (H, W, 3) float32 grey levels, not continuous pixel values: an integer stands for itself, not for a cell.
+        (H, W, 3) float32 grey levels, not continuous pixel values: an integer stands for itself, not for an interval.
     """
     down_filter = model.task_settings["down_filter"]
-    # Continuous values in [w, w + 1) stand for the integer w, so the middle of the cell becomes w.
+    # Continuous values in [w, w + 1) stand for the integer w, so the middle of the interval becomes w.
     image: NDArray[Any] = np.clip(pixels - np.float32(0.5), 0, 255)
     for _ in range(MOST_PROJECTIONS):
         missing = condition - reduce(image, model.scale, down_filter)

@@ -52,7 +52,7 @@ def learn(
 
     Arguments:
         temperature: temperature of the samples; None for true images.
-        measures: (R, K), bits per dimension of each level first.
+        measures: (R, M), bits per dimension of each level first.
         given: (R, 4) covariates.
         fold: (R,) number of the cross-validation fold of each image.
         levels: number of levels of the model.
@@ -154,7 +154,7 @@ def _fit(measures: Floats, given: Floats) -> Fit:
 
 
 def _precision(residuals: Floats) -> Floats:
-    """Return the (K, K) inverse of the shrunk covariance of (R, K) residuals around 0."""
+    """Return the (M, M) inverse of the shrunk covariance of (R, M) residuals around 0."""
     covariance = residuals.T @ residuals / len(residuals)
     diagonal = np.diag(np.diagonal(covariance))
     precision = np.linalg.pinv((1 - SHRINKAGE) * covariance + SHRINKAGE * diagonal)
@@ -162,7 +162,7 @@ def _precision(residuals: Floats) -> Floats:
 
 
 def _ridge(x: Floats, values: Floats) -> Floats:
-    """Return (K, k) ridge coefficients for (R, K) values on (R, k) terms, the first of which is the constant 1."""
+    """Return (M, k) ridge coefficients for (R, M) values on (R, k) terms, the first of which is the constant 1."""
     penalty = RIDGE * len(x) * np.eye(x.shape[1])
     penalty[0, 0] = 0
     return np.asarray(np.linalg.solve(x.T @ x + penalty, x.T @ values).T)

@@ -47,7 +47,7 @@ Between = Annotated[list[Covariate], Meta(min_length=2, max_length=2)]
 
 
 class Fit(Strict, frozen=True):
-    """Regression of K measures of an image on its covariates.
+    """Regression of M measures of an image on its covariates.
 
     With the `basis` x of the covariates, the expected value is `mean` · x, and the standard deviation is
     exp(`log_spread` · x). `log_spread` uses only the first `SPREAD` terms of x.
@@ -63,9 +63,9 @@ class Fit(Strict, frozen=True):
     scale: Annotated[list[Scale], Meta(min_length=COVARIATES, max_length=COVARIATES)]
     """Mean (`centre`) and standard deviation (`scale`) of the clipped covariates."""
     mean: Annotated[list[Annotated[list[Number], Meta(min_length=BASIS, max_length=BASIS)]], Meta(min_length=1)]
-    """(K, `BASIS`) coefficients of the expected values."""
+    """(M, `BASIS`) coefficients of the expected values."""
     log_spread: list[Annotated[list[Number], Meta(min_length=SPREAD, max_length=SPREAD)]]
-    """(K, `SPREAD`) coefficients of the log standard deviations."""
+    """(M, `SPREAD`) coefficients of the log standard deviations."""
 
     def __post_init__(self) -> None:
         if any(low > high for low, high in zip(self.lowest, self.highest, strict=True)):
@@ -80,7 +80,7 @@ class Fit(Strict, frozen=True):
 
     @property
     def measures(self) -> int:
-        """Number of measures, K."""
+        """Number of measures, M."""
         return len(self.mean)
 
 
@@ -114,7 +114,7 @@ class Kind(Fit, frozen=True):
 
     images: Count
     precision: list[list[Number]]
-    """(K, K) inverse covariance of the residuals."""
+    """(M, M) inverse covariance of the residuals."""
     groups: Annotated[list[Group], Meta(min_length=1)]
     residuals: Annotated[list[Quantiles], Meta(min_length=1)]
     """Quantiles of the residuals of each level's bits per dimension, for images that the fit did not see."""

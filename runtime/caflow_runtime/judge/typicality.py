@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Typicality:
-    """Typicality of R images, for n levels and K measures. In `Samples`, two axes (B, N) take the place of R.
+    """Typicality of R images, for n levels and M measures. In `Samples`, two axes (B, N) take the place of R.
 
     Values are NaN if the calibration has no images of that kind (coloured or grey) or of that group. Such an image
     cannot be judged.
@@ -48,7 +48,7 @@ class Typicality:
     residuals: Floats
     """(R, n) residuals of the bits/dim, in standard deviations; negative means more likely than expected."""
     latents: Floats
-    """(R, K − n) residuals of the noise's statistics, in the order of `Likelihood.statistics`; empty for samples."""
+    """(R, M − n) residuals of the noise's statistics, in the order of `Likelihood.statistics`; empty for samples."""
     group: NDArray[np.str_]
     """(R,) name of each image's group, such as "coloured, small, plain"."""
 
@@ -97,7 +97,7 @@ def covariates(condition: Image, scale: int) -> Floats:
 
 
 def typicality(reference: Reference, measures: Floats, given: Floats) -> Typicality:
-    """Return the typicality of R images with measures (R, K) and covariates `given` (R, 4)."""
+    """Return the typicality of R images with measures (R, M) and covariates `given` (R, 4)."""
     count, levels = len(measures), reference.levels
     residuals, per_level = np.full(measures.shape, np.nan), np.full((count, levels), np.nan)
     value, group = np.full(count, np.nan), np.empty(count, object)
@@ -117,7 +117,7 @@ def typicality(reference: Reference, measures: Floats, given: Floats) -> Typical
 
 
 def distance_of(reference: Reference, measures: Floats, given: Floats) -> float:
-    """Return the Mahalanobis distance of one image, with measures (K,) and covariates (4,), from its expected measures.
+    """Return the Mahalanobis distance of one image, with measures (M,) and covariates (4,), from its expected measures.
 
     NaN if its kind is not known.
     """
@@ -168,7 +168,7 @@ def temperature_of(temperature: float | Sequence[float]) -> float:
 
 
 def standardized(measures: Floats, given: Floats, fit: Fit) -> Floats:
-    """Return (R, K) residuals of measures (R, K), for covariates `given` (R, 4)."""
+    """Return (R, M) residuals of measures (R, M), for covariates `given` (R, 4)."""
     bounded = np.clip(given, fit.lowest, fit.highest)
     x = basis((bounded - fit.centre) / fit.scale)
     mean, log_spread = np.array(fit.mean), np.array(fit.log_spread)
@@ -186,7 +186,7 @@ def basis(given: Floats) -> Floats:
 
 
 def mahalanobis(residuals: Floats, precision: Floats) -> Floats:
-    """Return (R,) Mahalanobis distances of residuals (R, K) from 0."""
+    """Return (R,) Mahalanobis distances of residuals (R, M) from 0."""
     squares = np.einsum("ri,ij,rj->r", residuals, precision, residuals)
     return np.asarray(np.sqrt(np.maximum(squares, 0)))  # rounding may give slightly negative squares
 

@@ -42,7 +42,7 @@ class ImageFile:
 
     rgb: Image
     """(H, W, 3) uint8. A grey image has three equal channels, more than 8 bits are rounded to 8, and fully transparent
-    pixels have the colours that `matted` gives them."""
+    pixels have the colour of the nearest pixel whose alpha is at least 128."""
     alpha: NDArray[np.uint8] | None = None
     """(H, W); None if the file has no alpha."""
     is_grey: bool = False
@@ -70,8 +70,8 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     refused. Damage in the middle of a file is found only if the decoder reports it.
 
     Arguments:
-        max_pixels: largest number of pixels. A file whose header claims more is refused before it is decoded. OpenCV's
-            own limit is 2³⁰.
+        max_pixels: largest number of pixels, by default 2²⁸, or 268 megapixels. A file whose header claims more is
+            refused before it is decoded. OpenCV's own limit is 2³⁰.
 
     Raises:
         InputError: if `max_pixels` is not a positive integer.

@@ -41,7 +41,8 @@ class Metadata:
     profile: bytes | None = None
     """ICC colour profile."""
     exif: bytes | None = None
-    """EXIF: a TIFF file without pixels, and without the header `EXIF_START`."""
+    """EXIF: a TIFF file without pixels. It does not include the six bytes, "Exif" and two zeros, that JPEG files store
+    before it."""
     xmp: bytes | None = None
     """XMP packet, as XML."""
     iptc: bytes | None = None

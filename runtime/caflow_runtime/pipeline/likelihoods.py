@@ -103,7 +103,7 @@ class Likelihoods:
         }
 
     def _statistics(self, rows: list[Row]) -> Floats:
-        """Return (R, K − n) statistics of latents. They are NaN for an enlarged input, which was not scored."""
+        """Return (R, M − n) statistics of latents. They are NaN for an enlarged input, which was not scored."""
         blocks = sum(len(channels) for channels in self._model.noise_channels)
         unknown = np.full(blocks * len(STATISTICS), np.nan)
         return np.stack([unknown if row.statistics is None else row.statistics for row in rows])

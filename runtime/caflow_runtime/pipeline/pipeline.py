@@ -84,7 +84,7 @@ class Pipeline:
 
     Images are (B, H, W, 3) or (H, W, 3) uint8 RGB arrays, or a list of (H, W, 3) arrays of any sizes. With the same
     settings, a sample depends only on the image, the seed, the frame and the number of the sample. It does not depend
-    on the other images or on n.
+    on the other images or on n, apart from rounding: the last digits can depend on which rows run together.
     """
 
     def __init__(self, graphs: Graphs, pixel_budget: int, overlap: int, is_calibrated: bool = True) -> None:
@@ -176,7 +176,8 @@ class Pipeline:
 
         Raises:
             InputError: if an argument is not valid.
-            NotFinite: if no sample of an image is finite.
+            NotFinite: if no sample of an image is finite. With `reject.otherwise` "bicubic" this is no error: the
+                result is the enlarged input.
             Untypical: if all samples of an image are rejected, and `reject.otherwise` is "error".
         """
         draw = Draw(n, temperature, seed, frame, rank, keep, consistent, reject)  # type: ignore[arg-type]
@@ -305,7 +306,9 @@ class Pipeline:
         return Stream(self._runner, settings, reference or known.reference(draw.temperature))
 
     def score(self, target: Images, condition: Images, show: ShowWindows | None = None) -> Score:
-        """Return log p(target | condition) of existing targets, at the midpoints of the cells of their integers.
+        """Return log p(target | condition) of existing targets, at the middle of the interval of each value.
+
+        The interval of an integer value w is [w, w + 1).
 
         Raises:
             InputError: if an argument is not valid, or if a target is not `scale` times as high and wide as its

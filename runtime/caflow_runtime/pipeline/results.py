@@ -38,7 +38,7 @@ class Likelihood:
     """(B,) number of values in one image: 3 H W."""
     density_at: Literal["sample", "image"]
     """Point at which the density was computed: the continuous point of a drawn sample ("sample"), or the midpoints of
-    the cells of an image's integers ("image"). The two densities differ by rounding."""
+    the intervals [w, w + 1) of an image's integers w ("image"). The two densities differ by rounding."""
     sides: list[tuple[int, int]] = field(repr=False)
     """Height and width of each image."""
     shares: Sequence[Any] = field(repr=False)
@@ -50,8 +50,8 @@ class Likelihood:
     """Typicality of the images, as they are written, among true images. None if they were not scored as images, or if
     the bundle is not calibrated."""
     statistics: NDArray[np.float64] | None = field(default=None, repr=False)
-    """(B, K − n) statistics of the noise of scored images: six for each block z[i, j], as listed under "Typicality" in
-    docs/reference/computation.md. None for samples, whose noise was drawn at random."""
+    """(B, M − n) statistics of the noise of scored images: six for each block z[i, j], as the page "Typicality" lists
+    them under "Measures". None for samples, whose noise was drawn at random."""
 
     @property
     def log_likelihood(self) -> NDArray[np.float64]:
@@ -72,7 +72,7 @@ class Likelihood:
 
     @property
     def measures(self) -> NDArray[np.float64]:
-        """(B, K) measures that the typicality is computed from.
+        """(B, M) measures that the typicality is computed from.
 
         They are `bits_per_dim_per_level` and, for scored images, `statistics`.
         """
@@ -108,8 +108,8 @@ class Best(Likelihood):
     images: Stack
     """A `Stack` of (H, W, 3) uint8 RGB."""
     deep: Stack | None = field(default=None, repr=False)
-    """The images with 16 bits, a `Stack` of (H, W, 3) uint16 RGB; None if they were not requested. Rounded to 8 bits,
-    they are `images`, and the likelihood is that of `images`."""
+    """The images with 16 bits, a `Stack` of (H, W, 3) uint16 RGB. Rounded to 8 bits, they are `images`, and the
+    likelihood is that of `images`. Only the commands request them: None from the methods of this page."""
     sample: NDArray[np.int64]
     """(B,) number of the chosen sample, from 0; the same seed draws it again. −1 if the result is no sample, but the
     enlarged input."""

@@ -96,9 +96,9 @@ class Frame:
     """Result for one frame."""
 
     number: int
-    """Number of the frame, from 0."""
+    """Number of the frame among the frames that the stream was given, from 0."""
     pixels: NDArray[np.float32]
-    """(H, W, 3) continuous pixel values: the cell [w, w + 1) stands for the integer w."""
+    """(H, W, 3) continuous pixel values: the interval [w, w + 1) stands for the integer w."""
     sample: int
     """Number of the sample, which is kept for the whole scene; −1 if no sample is finite."""
     per_level: NDArray[np.float64]
@@ -269,7 +269,7 @@ class Stream:
         return self._resized(Frame(number, self._enlarged(frame), REJECTED, levels, starts_scene, known), frame)
 
     def _enlarged(self, frame: Image) -> NDArray[np.float32]:
-        # The integer w stands for the cell [w, w + 1), so use the middle of the cell.
+        # The integer w stands for the interval [w, w + 1), so use its middle.
         return np.clip(enlarge(frame.astype(np.float32), self.runner.model.scale), 0, 255) + np.float32(0.5)
 
     def _frame(self, number: int, row: Row, frame: Image, starts_scene: bool) -> Frame:

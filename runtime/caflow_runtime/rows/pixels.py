@@ -34,7 +34,7 @@ class Pixels(Protocol):
     def integers(self) -> Image:
         """Return the image, (H, W, 3) uint8. Values are rounded down and clamped to 0…255.
 
-        They are rounded down because the cell [w, w + 1) stands for w.
+        They are rounded down because the interval [w, w + 1) stands for w.
         """
 
     def cropped(self, height: int, width: int) -> "Pixels":
@@ -68,7 +68,7 @@ class HostPixels:
 def deep_integers(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """Return (H, W, 3) continuous pixel values as 16-bit integers.
 
-    The cell [w, w + 1) becomes the 257 integers around 257 w, which become w again when they are rounded to 8 bits.
+    The interval [w, w + 1) becomes the 257 integers around 257 w, which become w again when they are rounded to 8 bits.
     """
     deep = np.empty(values.shape, np.uint16)
     for part in _strips(len(deep)):

@@ -186,6 +186,37 @@ def check_encoder(encoding: Encoding, height: int, width: int) -> None:
         raise InputError(f"{encoding.encoder} cannot encode {width}×{height} with {options}: {refusal}")
 
 
+def check_size(encoding: Encoding, height: int, width: int) -> None:
+    """Check that the pixel format and the encoder support frames of that size, in pixels.
+
+    Raises:
+        InputError: if one of them does not.
+    """
+    check_sides(encoding, height, width)
+    refusal = _refusal(encoding, height, width)
+    if refusal is not None:
+        raise wrong_size(encoding, height, width, refusal)
+
+
+def check_sides(encoding: Encoding, height: int, width: int) -> None:
+    """Check that the height and width are even if the pixel format halves the resolution of colours.
+
+    Raises:
+        InputError: if one of them is odd.
+    """
+    chroma = import_av().VideoFormat(encoding.pixel_format, 2, 2)
+    if width % (2 // chroma.chroma_width()) or height % (2 // chroma.chroma_height()):
+        raise InputError(
+            f"frames must have an even width and height, because {encoding.pixel_format} halves the resolution of "
+            f"colours; got {width}×{height}: use --pixel-format yuv444p, or --codec ffv1, which supports any size"
+        )
+
+
+def wrong_size(encoding: Encoding, height: int, width: int, refusal: str) -> InputError:
+    """Return the error for frames of a size that the encoder does not support. `refusal` is the encoder's message."""
+    return InputError(f"{encoding.encoder} cannot encode frames of {width}×{height}: {refusal}: use another --codec")
+
+
 def _refusal(encoding: Encoding, height: int, width: int) -> str | None:
     """Return why the encoder does not support frames of that size, or None if it does."""
     av = import_av()

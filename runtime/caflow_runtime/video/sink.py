@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caflow_runtime.errors import InputError
 from caflow_runtime.rows.pixels import DEEP, deep_integers
-from caflow_runtime.video.encoding import ENCODER_THREADS, Encoding
+from caflow_runtime.video.encoding import ENCODER_THREADS, Encoding, check_sides, wrong_size
 from caflow_runtime.video.source import BT601, BT709, CLOCK, TAGS, VideoInfo, import_av
 from caflow_runtime.video.thread_scheduling import scheduled_as_before
 
@@ -62,12 +61,7 @@ class SegmentWriter:
         av = import_av()
         self.encoding = encoding
         self.colour = colours_of(info, encoding.pixel_format)
-        chroma = av.VideoFormat(encoding.pixel_format, 2, 2)
-        if width % (2 // chroma.chroma_width()) or height % (2 // chroma.chroma_height()):
-            raise InputError(
-                f"frames must have an even width and height, because {encoding.pixel_format} halves the resolution of "
-                f"colours; got {width}×{height}: use --pixel-format yuv444p, or --codec ffv1, which supports any size"
-            )
+        check_sides(encoding, height, width)
         self.container = av.open(str(path), "w", encoding.segment_format, options=encoding.segment_options)
         stream = self.container.add_stream(encoding.encoder, rate=info.rate, options=encoding.options)
         stream.height, stream.width, stream.pix_fmt = height, width, encoding.pixel_format
@@ -82,9 +76,7 @@ class SegmentWriter:
         except av.FFmpegError as error:
             self.container.close()
             path.unlink(missing_ok=True)
-            raise InputError(
-                f"{encoding.encoder} cannot encode frames of {width}×{height}: {error.strerror}: use another --codec"
-            ) from None
+            raise wrong_size(encoding, height, width, error.strerror) from None
         self.stream: Any = stream
         self.frames = 0
         self.first: int | None = None

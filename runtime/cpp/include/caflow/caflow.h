@@ -86,7 +86,8 @@ typedef struct caflow_model caflow_model;
 /* A video that is drawn frame by frame. caflow_open_stream returns it. */
 typedef struct caflow_stream caflow_stream;
 
-/* Value of caflow_result.sample if the result is not a sample, but the enlarged condition. */
+/* Value of caflow_result.sample if the result is the enlarged condition and belongs to no sample. In a stream, only
+ * frames without a finite sample have this value: a rejected frame that is replaced keeps the number of its sample. */
 #define CAFLOW_NO_SAMPLE ((uint32_t)0xFFFFFFFF)
 
 /* An RGB image of the caller, 8 bits per channel: rows from top to bottom, pixels from left to right, each as R, G, B.
@@ -140,7 +141,7 @@ enum {
 };
 
 /* Which typicality decides whether a sample is rejected, for caflow_draw_options.judge. A typicality is about the
- * fraction of the calibration's images that are not more usual than this one. */
+ * fraction of the calibration's images that are as unusual as this one, or more unusual. */
 enum {
     CAFLOW_JUDGE_SAMPLE = 0, /* typicality of the drawn sample among samples at its temperature: takes no extra time,
                               * and requires a bundle that is calibrated at this temperature */
@@ -257,15 +258,15 @@ typedef struct caflow_model_info {
 /* One (image, sample) pair, one scored image, or one frame. Later versions may add fields at the end. */
 typedef struct caflow_result {
     size_t image;    /* index of its condition in the call; in a stream, number of the frame, from 0 */
-    uint32_t sample; /* number of the sample; CAFLOW_NO_SAMPLE for an enlarged condition; 0 for a scored image */
+    uint32_t sample; /* number of the sample; CAFLOW_NO_SAMPLE if there is none; 0 for a scored image */
     uint32_t levels; /* number of levels: length of per_level, level_typicality and level_residuals */
     size_t height;   /* of the target, in pixels */
     size_t width;    /* of the target, in pixels */
     /* (height, width, 3) RGB image, 8 bits per channel, rows without gaps. NULL for a scored image. */
     const uint8_t *rgb;
     /* log p(target | condition) in nats. Of a sample: the density at the continuous values that were drawn. Of a scored
-     * image or a consistent result: the density at the middle of the cells [w, w + 1) of its integers w. NaN if there
-     * is no sample. */
+     * image or a consistent result: the density at the middle of the intervals [w, w + 1) of its integers w. NaN
+     * if `sample` is CAFLOW_NO_SAMPLE. */
     double log_likelihood;
     /* Part of log_likelihood that each level adds, in nats, coarsest first. */
     const double *per_level;
