@@ -126,7 +126,11 @@ def video_coded(root: Path) -> str:
         "x2-video, τ = 0": "**x2-video**, temperature 0",
         "x2-video, fixed": "**x2-video**, temperature 0.8",
     }
-    of_all = [row for row in results(root, "video-coded")["rows"] if row["clip"] == "mean" and row["method"] in names]
+    of_all = [
+        row
+        for row in results(root, "video-coded")["rows"]
+        if row["scale"] == 2 and row["clip"] == "mean" and row["method"] in names
+    ]
     fewest = min(row["frames"] for row in of_all)
     rows = [
         [
