@@ -22,7 +22,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 REGION, GRID = 128, 8
 GAP, CAPTION = 4, 18
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4
-QUALITY = 90
+QUALITY = 85
 """Quality of the JPEG files."""
 
 
