@@ -15,12 +15,13 @@ from quality_figures import (
     largest_outliers,
     quality,
     rejected,
+    study,
     video,
     video_coded,
 )
 from speed_figures import cpp, gigaflop, gpu_estimate, hardware, machines, memory, serving, video_rate, workers
 
-PAGES = ("README.md", "docs/**/*.md", "models/x*/README.md")
+PAGES = ("README.md", "docs/**/*.md", "models/x*/README.md", "benchmarks/README.md")
 BLOCK = re.compile(r"(<!-- figures: ([\w.-]+) -->)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -66,6 +67,7 @@ FIGURES: dict[str, Callable[[Path], str]] = {
     "video": video,
     "video-coded": video_coded,
     "video-rate": video_rate,
+    "study": study,
     "hardware": hardware,
     "cpp": cpp,
     "workers": workers,

@@ -148,6 +148,30 @@ def video_coded(root: Path) -> str:
 VIDEO_COLUMNS = [("psnr", ".2f"), ("lpips", ".3f"), ("flicker static", ".2f"), ("flicker moving", ".2f")]
 
 
+def study(root: Path) -> str:
+    """Return the table of the study of configurations."""
+    rows = [
+        [row["variant"], *(format(row[name], form) for name, form in STUDY_COLUMNS)]
+        for row in results(root, "study")["rows"]
+    ]
+    heading = ["variant", "M parameters", "k operations, image", "sample", "bits/dim", "PSNR, τ = 0"]
+    return table([*heading, "LPIPS, τ = 0.9", "PSNR", "LPIPS, τ = 1", "PSNR", "LR-PSNR"], rows)
+
+
+STUDY_COLUMNS = [
+    ("M parameters", ".1f"),
+    ("k operations, image", ".0f"),
+    ("k operations, sample", ".0f"),
+    ("bits/dim", ".3f"),
+    ("PSNR 0.0", ".2f"),
+    ("LPIPS 0.9", ".3f"),
+    ("PSNR 0.9", ".2f"),
+    ("LPIPS 1.0", ".3f"),
+    ("PSNR 1.0", ".2f"),
+    ("LR-PSNR 1.0", ".1f"),
+]
+
+
 def largest_outliers(root: Path) -> str:
     """Return the largest difference between the means of a block in a sample and in the enlarged input.
 

@@ -12,7 +12,8 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     target: str
-    """Path of the target, as in the list of pairs. Bytes that are not UTF-8 are escaped as by `path_text.as_text`."""
+    """Path of the target, as in the list of pairs. Bytes that are not UTF-8 are written as `\\x` and two
+    hexadecimal digits."""
     condition: str
     """Path of the condition, written in the same way."""
     verdict: Literal["accepted", "rejected", "unjudged", "error"]
@@ -37,9 +38,9 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     height: int | None = None
     """Height of the target, in pixels."""
     target_stamp: str | None = None
-    """Size and modification time of the target's file (`stamp_of`), taken before it was read; None if it was missing.
+    """Size and modification time of the target's file, taken before it was read; None if it was missing.
     If the stamp has changed, the pair is judged again."""
     condition_stamp: str | None = None
     """Stamp of the condition's file."""
     sha256: str = ""
-    """Hash of all other fields (`seal`); empty until the verdict is written."""
+    """Hash of all other fields; empty until the verdict is written."""

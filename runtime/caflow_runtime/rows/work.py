@@ -84,11 +84,11 @@ class Drawing:
 
     def _check_prunable(self, windows: Sequence[list[Window]], room: Room) -> None:
         samples = len(self.samples)
-        for k, of_image in enumerate(windows):
+        for of_image in windows:
             if len(of_image) > 1 or samples > room.rows(of_image[0]):
                 height, width = of_image[-1].y.end, of_image[-1].x.end
                 raise InputError(
-                    f"keep: all {samples} samples of images[{k}] must fit in one batch, {width}×{height} "
+                    f"keep: all {samples} samples of an image must fit in one batch, {width}×{height} "
                     f"pixels each: use {room.remedy(samples, height, width)}"
                 )
 

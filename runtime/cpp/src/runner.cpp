@@ -258,12 +258,12 @@ Rows Runner::score_run(const Run& units, const std::vector<Image>& padded_target
 }
 
 void Runner::check_prunable(const Windows& windows, std::size_t samples, std::int64_t budget) const {
-    for (std::size_t k = 0; k < windows.size(); ++k) {
-        if (windows[k].size() == 1 && samples <= room(budget).rows(windows[k][0])) continue;
-        const std::int64_t height = windows[k].back().y.end(), width = windows[k].back().x.end();
-        throw InputError("keep: all " + std::to_string(samples) + " samples of images[" + std::to_string(k) +
-                         "] must fit in one batch, " + std::to_string(width) + "×" + std::to_string(height) +
-                         " pixels each: use " + room(budget).remedy(samples, height, width));
+    for (const std::vector<Window>& of_image : windows) {
+        if (of_image.size() == 1 && samples <= room(budget).rows(of_image[0])) continue;
+        const std::int64_t height = of_image.back().y.end(), width = of_image.back().x.end();
+        throw InputError("keep: all " + std::to_string(samples) + " samples of an image must fit in one batch, " +
+                         std::to_string(width) + "×" + std::to_string(height) + " pixels each: use " +
+                         room(budget).remedy(samples, height, width));
     }
 }
 
