@@ -19,7 +19,17 @@ from quality_figures import (
     video,
     video_coded,
 )
-from speed_figures import cpp, gigaflop, gpu_estimate, hardware, machines, memory, serving, video_rate, workers
+from speed_figures import (
+    cpp,
+    gigaflop,
+    gpu_estimate,
+    hardware,
+    machines,
+    memory,
+    rate_of,
+    serving,
+    workers,
+)
 
 PAGES = ("README.md", "docs/**/*.md", "models/x*/README.md", "benchmarks/README.md")
 BLOCK = re.compile(r"(<!-- figures: ([\w.-]+) -->)(.*?)(<!-- end -->)", re.DOTALL)
@@ -66,7 +76,8 @@ FIGURES: dict[str, Callable[[Path], str]] = {
     "memory": memory,
     "video": video,
     "video-coded": video_coded,
-    "video-rate": video_rate,
+    "x4-photo-rate": lambda root: rate_of("x4-photo", root),
+    "x2-video-rate": lambda root: rate_of("x2-video", root),
     "study": study,
     "hardware": hardware,
     "cpp": cpp,
