@@ -82,7 +82,7 @@ VARIANTS = {
     "2 own and 5 cross steps": Variant({"own_steps": 2, "cross_steps": 5}),
     "mean network, 9 own and 1 cross step": Variant(MEAN | DEEP, WITH_MEAN),
     "log_scale_bound = 0.5": Variant({"log_scale_bound": 0.5}),
-    "latent_noise = 0.3": Variant({"latent_noise": 0.3}),
+    "latent_noise = 0.3": Variant(training={"latent_noise": 0.3}),
     "width 64": Variant(WIDE),
     "width 64, mean network": Variant(WIDE | MEAN, WITH_MEAN),
 }
