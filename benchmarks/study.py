@@ -149,10 +149,16 @@ class Study:
 
 @click.command()
 @report.options
-@click.option("--steps", default=3000, show_default=True)
-@click.option("--scratch", type=click.Path(path_type=Path), default=Path("build/study"), show_default=True)
-@click.option("--only", type=click.Choice(list(VARIANTS)), multiple=True, help="Of the variants; by default all.")
-@click.option("--vgg16", type=click.Path(path_type=Path, exists=True), help="As of caflow-train.")
+@click.option("--steps", default=3000, show_default=True, help="Training steps of each variant.")
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path),
+    default=Path("build/study"),
+    show_default=True,
+    help="Folder of the training runs.",
+)
+@click.option("--only", type=click.Choice(list(VARIANTS)), multiple=True, help="Variant to train; by default all are.")
+@click.option("--vgg16", type=click.Path(path_type=Path, exists=True), help="VGG16's weights, as for caflow-train.")
 def main(
     threads: int, json_file: Path | None, steps: int, scratch: Path, only: tuple[str, ...], vgg16: Path | None
 ) -> None:

@@ -1,6 +1,5 @@
 """The `caflow` command: image, video, page, score, filter, report, calibrate, batch, serve, info, bench, doctor."""
 
-import sys
 from importlib import import_module
 from typing import Any
 
@@ -9,7 +8,7 @@ from click.shell_completion import CompletionItem
 
 from caflow_deploy import __version__
 from caflow_deploy.silence import silence
-from caflow_deploy.stops import exit_code, heed_sigterm
+from caflow_deploy.stops import ending_when_stopped
 from caflow_runtime.extras import HOW_TO_INSTALL
 
 COMMANDS = {
@@ -35,12 +34,8 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. If it is stopped and does not report that itself, report it and exit."""
-        heed_sigterm()
-        try:
+        with ending_when_stopped("caflow"):
             return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            click.echo("caflow: stopped", err=True)
-            sys.exit(exit_code(stop))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, in the order of `COMMANDS`."""

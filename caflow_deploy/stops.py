@@ -1,8 +1,13 @@
 """Signals that stop a command: Ctrl-C, and SIGTERM, which stops services. They differ only in the exit code."""
 
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
+
+import click
 
 
 class Terminated(KeyboardInterrupt):
@@ -17,6 +22,17 @@ def heed_sigterm() -> None:
 def exit_code(stop: KeyboardInterrupt) -> int:
     """Return the exit code of a stopped command: 128 plus the signal's number, which is 130 or 143."""
     return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+
+
+@contextmanager
+def ending_when_stopped(program: str) -> Iterator[None]:
+    """Heed SIGTERM. If the block is stopped and does not report that itself, report it and exit."""
+    heed_sigterm()
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        click.echo(f"{program}: stopped", err=True)
+        sys.exit(exit_code(stop))
 
 
 def _terminate(_: int, __: FrameType | None) -> NoReturn:

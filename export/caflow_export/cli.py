@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from caflow_deploy.stops import exit_code, heed_sigterm
+from caflow_deploy.stops import ending_when_stopped, exit_code
 from caflow_runtime.backends.gpu import first_gpu
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import read_manifest
@@ -33,11 +33,8 @@ class StoppableCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. If it is stopped and does not report that itself, report it and exit."""
-        heed_sigterm()
-        try:
+        with ending_when_stopped("caflow-export"):
             return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            end("stopped", code=exit_code(stop))
 
 
 def listed(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
