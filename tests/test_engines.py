@@ -168,7 +168,7 @@ class OnlyInterface:
 
 def test_noise_on_the_device_is_that_of_the_host() -> None:
     device = CudaDevice()
-    channels, places = [5, 6, 12], [Place(3, 5, 7, 9, (0, 4)), Place(1, 0, 7, 9, (2,))]
+    channels, places = (5, 6, 12), (Place(3, 5, 7, 9, (0, 4)), Place(1, 0, 7, 9, (2,)))
     z = LevelNoise(channels, 1, places, (0.8, 0.5, 0.3), 7, 11)
     drawn, expected = device.download(draw_rows(device, z)), draw_rows_on_the_host(z)
     np.testing.assert_array_max_ulp(drawn, expected, maxulp=2)

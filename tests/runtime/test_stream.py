@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tiny import photograph
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.noise import DriftingNoise, Place
+from caflow_runtime.flow.noise import DriftingNoise, LevelNoise, Place
+from caflow_runtime.flow.scan import Array
 from caflow_runtime.judge.consistency import psnr
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.scenes import SceneCuts
@@ -64,6 +65,23 @@ def test_what_does_not_move_flickers_with_fresh_noise_alone(pipe: Pipeline, scen
     fixed, slow, fast, fresh = (flicker(noise) for noise in ("fixed", 0.95, 0.5, "fresh"))
     assert fixed == 0.0
     assert 0.0 < slow < fast < fresh
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_fixed_noise_is_drawn_once_for_each_scene(
+    pipe: Pipeline, scenes: list[Picture], batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, frames_of_draws = pipe._runner.graphs.backend, []
+    draw_noise = backend.draw_noise
+
+    def counted(z: LevelNoise) -> Array:
+        frames_of_draws.append(z.frame)
+        return draw_noise(z)
+
+    monkeypatch.setattr(backend, "draw_noise", counted)
+    list(pipe.stream([scenes[0]] * 9, n=3, batch=batch))
+    levels = len(pipe.manifest.model.noise_channels)
+    assert frames_of_draws == [0] * 2 * levels  # of the three samples of the first frame, and of the one that is kept
 
 
 def test_drifting_noise_is_normal_and_remembers_as_much_as_it_says() -> None:

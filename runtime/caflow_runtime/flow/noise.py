@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.checks import LARGEST_WORD, shown
 from caflow_runtime.errors import InputError
+from caflow_runtime.flow.scan import Array
 
 Words = NDArray[np.uint32]
 
@@ -42,20 +43,22 @@ class Place:
 class LevelNoise:
     """Noise z of one level j to draw, for the rows of several places of equal size."""
 
-    channels: Sequence[int]
+    channels: tuple[int, ...]
     """Number of channels of each z[i, j], i = j, j + 1, …"""
     level: int
     """The level j."""
-    places: Sequence[Place]
-    temperatures: Sequence[float]
+    places: tuple[Place, ...]
+    temperatures: tuple[float, ...]
     """Temperature of each z[i, j]."""
     seed: int
     """Seed, like `frame` in 0 … 2³²−1."""
     frame: int
 
 
-DrawNoise = Callable[[Sequence[int], int, Place, int, int], NDArray[np.float32]]
+DrawPlace = Callable[[Sequence[int], int, Place, int, int], NDArray[np.float32]]
 """Type of `draw_noise` and of functions that replace it."""
+DrawNoise = Callable[[LevelNoise], Array]
+"""Function that draws the noise of a level and returns it as a device array."""
 
 
 def draw_noise(channels: Sequence[int], level: int, place: Place, seed: int, frame: int = 0) -> NDArray[np.float32]:
@@ -123,14 +126,40 @@ class DriftingNoise:
         return drawn
 
 
-def draw_rows(z: LevelNoise, draw: DrawNoise = draw_noise) -> NDArray[np.float32]:
+class SceneNoise:
+    """Noise that all frames of a scene share. It is drawn for the first of them, and kept on the device for the others.
+
+    It must only be used for the sample that the scene keeps, because noise of other samples would be kept in vain.
+    """
+
+    def __init__(self, draw: DrawNoise) -> None:
+        """Keep what `draw` returns."""
+        self._draw = draw
+        self._scene: int | None = None
+        self._kept: dict[LevelNoise, Array] = {}
+
+    def __call__(self, z: LevelNoise) -> Array:
+        """Return the noise of one level. `z.frame` is the number of the scene."""
+        if z.frame != self._scene:
+            self._scene = z.frame
+            self._kept.clear()
+        if z not in self._kept:
+            self._kept[z] = self._draw(z)
+        return self._kept[z]
+
+
+def draw_rows(z: LevelNoise, draw: DrawPlace = draw_noise) -> NDArray[np.float32]:
     """Return z of one level for the rows of all places, (rows, channels, height, width) float32.
 
     The rows of each place follow those of the previous place.
     """
+    taus = np.repeat(np.asarray(z.temperatures, np.float32), z.channels)[:, None, None]
     drawn = [draw(z.channels, z.level, place, z.seed, z.frame) for place in z.places]
-    taus = np.repeat(np.asarray(z.temperatures, np.float32), z.channels)
-    return np.concatenate(drawn) * taus[:, None, None]
+    counts = [len(one) for one in drawn]
+    rows = np.empty((sum(counts), *drawn[0].shape[1:]), np.float32)
+    for one, of_place in zip(drawn, np.split(rows, np.cumsum(counts[:-1])), strict=True):
+        np.multiply(one, taus, out=of_place)
+    return rows
 
 
 def as_noise(noise: Sequence[Sequence[NDArray[Any]]], count: int) -> list[list[NDArray[np.float32]]]:

@@ -233,5 +233,8 @@ def _per_level(kind: Kind, residuals: Floats) -> Floats:
 
 def _steps(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the absolute differences of neighbouring pixels, down and across; [0] for a single pixel."""
-    steps = np.concatenate([np.abs(np.diff(image, axis=axis)).ravel() for axis in (0, 1)])
-    return steps if steps.size else np.zeros(1, np.float32)
+    lower, right = image[1:], image[:, 1:]
+    steps = np.empty(lower.size + right.size, np.float32)
+    np.subtract(lower, image[:-1], out=steps[: lower.size].reshape(lower.shape))
+    np.subtract(right, image[:, :-1], out=steps[lower.size :].reshape(right.shape))
+    return np.abs(steps, out=steps) if steps.size else np.zeros(1, np.float32)

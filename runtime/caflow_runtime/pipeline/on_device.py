@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from caflow_runtime.errors import InputError, NotFinite
 from caflow_runtime.flow.batching import Room, Unit
-from caflow_runtime.flow.noise import draw_noise
 from caflow_runtime.flow.tiles import Axis, Window
 from caflow_runtime.pipeline.choice import TRY_LOWER
 from caflow_runtime.pipeline.results import bits_per_dim
@@ -57,7 +56,7 @@ def best_on_device(chain: GraphChain, room: Room, condition: Any, draw: Draw) ->
     if remedy := room.remedy(count * n, height, width):
         raise InputError(f"{count} × {n} samples of {width}×{height} pixels must fit in one batch: use {remedy}")
     units = [Unit(k, window, tuple(range(n))) for k in range(count)]
-    noise = chain.noise(units, draw, draw_noise)
+    noise = chain.noise(units, draw)
     rows = chain.sample_at_once(chain.backend.adopt(condition), chain.owners(units), noise)
     shares = chain.shares(rows, window)
     levels = [sum(share.sum((1, 2), dtype=np.float64) for share in maps) for maps in shares]

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from caflow_runtime.checks import check_integer, check_share, is_number, shown
 from caflow_runtime.errors import InputError
-from caflow_runtime.flow.noise import DriftingNoise, draw_noise
+from caflow_runtime.flow.noise import DrawNoise, DriftingNoise, LevelNoise, SceneNoise, draw_rows
+from caflow_runtime.flow.scan import Array
 from caflow_runtime.image import Image
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.judge.reference import Reference
@@ -155,6 +156,9 @@ class Stream:
         self.value = ranking(runner.model, settings.draw.rank, reference)
         self.batch = settings.batch if settings.noise == "fixed" else 1  # all frames of a run have the same noise
         self.drifting = None if isinstance(settings.noise, str) else DriftingNoise(settings.noise)
+        self.draw_noise: DrawNoise = runner.graphs.backend.draw_noise if self.drifting is None else self._drift
+        self.scene_noise = SceneNoise(self.draw_noise) if settings.noise == "fixed" else self.draw_noise
+        """Draws the noise of the scene's sample."""
         self.is_cut = SceneCuts()
         self.scene = -1
         """Number of the current scene."""
@@ -234,7 +238,7 @@ class Stream:
         If no sample is finite, reject the frame.
         """
         best: tuple[float, Row] | None = None
-        for row in self._rows([frame], range(self.draw.n), number):
+        for row in self._rows([frame], range(self.draw.n), number, self.draw_noise):
             value = self.value(row, frame)
             if value > (-np.inf if best is None else best[0]):
                 best = value, _on_host(row)
@@ -253,7 +257,7 @@ class Stream:
                 yield self._choose(*waiting[0], starts_scene=False)
                 waiting = waiting[1:]
                 continue
-            drawn = self._rows([image for _, image in waiting], [self.sample], waiting[0][0])
+            drawn = self._rows([image for _, image in waiting], [self.sample], waiting[0][0], self.scene_noise)
             rows = {row.image: _on_host(row) for row in drawn}
             finite = [self.value(rows[k], image) > -np.inf for k, (_, image) in enumerate(waiting)]
             good = len(waiting) if all(finite) else finite.index(False)
@@ -292,9 +296,13 @@ class Stream:
         pixels = reduce(result.pixels, final.height, final.width)
         return replace(result, pixels=pixels, drawn_sides=(height, width))
 
-    def _rows(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[Row]:
+    def _rows(self, images: list[Image], samples: Sequence[int], number: int, draw_noise: DrawNoise) -> Iterator[Row]:
         draw = replace(self.draw, frame=self.scene if self.settings.noise == "fixed" else number)
-        return self.runner.draw(images, samples, draw, draw_noise=self.drifting or draw_noise)
+        return self.runner.draw(images, samples, draw, draw_noise=draw_noise)
+
+    def _drift(self, z: LevelNoise) -> Array:
+        assert self.drifting is not None
+        return self.runner.graphs.backend.to_device(draw_rows(z, self.drifting))
 
 
 def _on_host(row: Row) -> Row:

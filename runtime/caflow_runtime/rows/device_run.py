@@ -11,8 +11,7 @@ from caflow_runtime.bundle.manifest import cell_side
 from caflow_runtime.bundle.wrong_bundle import WrongShape
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.batching import Unit
-from caflow_runtime.flow.noise import DrawNoise, LevelNoise, Place, draw_rows
-from caflow_runtime.flow.noise import draw_noise as base_noise
+from caflow_runtime.flow.noise import DrawNoise, LevelNoise, Place
 from caflow_runtime.flow.scan import Array, Arrays
 from caflow_runtime.flow.tiles import Window, weighted
 from caflow_runtime.image import Image
@@ -29,16 +28,18 @@ class GraphChain:
         self.backend = graphs.backend
         self.model = graphs.manifest.model
 
-    def noise(self, units: list[Unit], draw: Draw, draw_noise: DrawNoise) -> list[Array]:
-        """Draw the noise z of each level, the coarsest first, for all rows of the units."""
-        temperatures, drawn = draw.temperatures(self.model.levels), []
+    def noise(self, units: list[Unit], draw: Draw, draw_noise: DrawNoise | None = None) -> list[Array]:
+        """Draw the noise z of each level, the coarsest first, for all rows of the units.
+
+        Arguments:
+            draw_noise: function that draws the noise of one level; by default the backend's.
+        """
+        temperatures, drawn = tuple(draw.temperatures(self.model.levels)), []
         for j, channels in enumerate(self.model.noise_channels):
-            places = [_place(unit, cell_side(self.model, f"decode_{j}")) for unit in units]
-            z = LevelNoise(channels, j, places, temperatures[j : j + len(channels)], draw.seed, draw.frame)
-            if draw_noise is base_noise:  # a backend may draw this noise itself
-                drawn.append(self.backend.draw_noise(z))
-            else:
-                drawn.append(self.backend.to_device(draw_rows(z, draw_noise)))
+            places = tuple(_place(unit, cell_side(self.model, f"decode_{j}")) for unit in units)
+            taus = temperatures[j : j + len(channels)]
+            z = LevelNoise(tuple(channels), j, places, taus, draw.seed, draw.frame)
+            drawn.append((draw_noise or self.backend.draw_noise)(z))
         return drawn
 
     def conditions(self, units: list[Unit], padded: list[Image]) -> Array:

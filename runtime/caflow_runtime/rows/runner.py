@@ -12,7 +12,7 @@ from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.bundle.manifest import cell_side
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.batching import Room, RunLoad, Unit, most_unfinished, plan_runs
-from caflow_runtime.flow.noise import DrawNoise, draw_noise
+from caflow_runtime.flow.noise import DrawNoise
 from caflow_runtime.flow.tiles import TooSmall, Window, cut
 from caflow_runtime.image import Image
 from caflow_runtime.rows.assembly import Assembly, Row, RowPart
@@ -125,7 +125,7 @@ class Runner:
         samples: Sequence[int],
         draw: Draw,
         show: ShowWindows | None = None,
-        draw_noise: DrawNoise = draw_noise,
+        draw_noise: DrawNoise | None = None,
     ) -> Iterator[Row]:
         """Draw samples of all conditions. Yield each row when it is finished.
 
@@ -133,7 +133,7 @@ class Runner:
             samples: numbers of the samples to draw of each condition.
             draw: settings. With `draw.keep`, dropped samples are not yielded.
             show: receives the progress.
-            draw_noise: function that draws the noise.
+            draw_noise: function that draws the noise of one level; by default the backend's.
 
         Raises:
             InputError: if `draw.keep` is used and the samples of an image do not all fit into one run.

@@ -41,13 +41,19 @@ class Drawing:
     """Draws the samples with the given numbers."""
 
     def __init__(
-        self, chain: GraphChain, conditions: Sequence[Image], samples: Sequence[int], draw: Draw, draw_noise: DrawNoise
+        self,
+        chain: GraphChain,
+        conditions: Sequence[Image],
+        samples: Sequence[int],
+        draw: Draw,
+        draw_noise: DrawNoise | None,
     ) -> None:
         """Describe the samples to draw.
 
         Arguments:
             samples: numbers of the samples to draw. `draw.n` is ignored, because additional samples of the same draw
                 have other numbers.
+            draw_noise: function that draws the noise of one level; None for the backend's.
         """
         self.chain = chain
         self.conditions = conditions

@@ -78,6 +78,13 @@ Array draw_rows(const LevelNoise& z) {
     return make_array(shape, std::move(drawn));
 }
 
+Array SceneNoise::draw_rows(const LevelNoise& z, const DrawNoise& draw) {
+    if (!kept_.empty() && kept_.begin()->first.frame != z.frame) kept_.clear();
+    auto found = kept_.find(z);
+    if (found == kept_.end()) found = kept_.emplace(z, draw(z)).first;
+    return found->second;
+}
+
 DriftingNoise::DriftingNoise(double persistence)
     : kept_(float(persistence)), fresh_(float(std::sqrt(1 - persistence * persistence))) {}
 

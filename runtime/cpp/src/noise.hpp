@@ -9,6 +9,7 @@
 #include <array>
 #include <compare>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <vector>
@@ -46,6 +47,7 @@ struct LevelNoise {
         std::uint32_t top;
         std::uint32_t left;
         std::uint32_t sample;
+        auto operator<=>(const Row&) const = default;
     };
 
     std::uint32_t level;
@@ -58,10 +60,29 @@ struct LevelNoise {
     std::vector<Row> rows;
 
     Shape shape() const;  // (rows, channels, height, width)
+    auto operator<=>(const LevelNoise&) const = default;
 };
+
+// Function that draws the noise of one level.
+using DrawNoise = std::function<Array(const LevelNoise& z)>;
+
+// Function that returns the noise of one level in the place of `draw`, which it may call.
+using NoiseSource = std::function<Array(const LevelNoise& z, const DrawNoise& draw)>;
 
 // Return the noise of all rows, (rows, channels, height, width) float32, in host memory.
 Array draw_rows(const LevelNoise& z);
+
+// Noise that all frames of a scene share. It is drawn for the first of them, and kept for the others. It must only be
+// used for the sample that the scene keeps, because noise of other samples would be kept in vain. Only one thread at a
+// time may use it.
+class SceneNoise {
+  public:
+    // Return the noise of one level, drawn by `draw`. `z.frame` is the number of the scene.
+    Array draw_rows(const LevelNoise& z, const DrawNoise& draw);
+
+  private:
+    std::map<LevelNoise, Array> kept_;
+};
 
 // Noise that drifts over the frames of a scene, as an AR(1) process. The noise of each frame alone is N(0, 1). It
 // depends only on the frame's number and on the first frame of the scene. Only one thread at a time may use it.

@@ -219,6 +219,7 @@ Array Runner::conditions_of(const Run& units, const std::vector<Image>& padded) 
 // Return the noise z of each level for all rows of a batch.
 std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) const {
     const Window& shape = *units.front().window;
+    const DrawNoise draw = [this](const LevelNoise& z) { return graphs_.draw_noise(z); };
     std::vector<Array> drawn;
     for (std::int64_t j = 0; j < model_.levels; ++j) {
         const auto& channels = model_.noise_channels[std::size_t(j)];
@@ -234,7 +235,7 @@ std::vector<Array> Runner::draw_noise_of(const Run& units, const Noise& noise) c
                 z.rows.push_back({cells(unit.window->y.start), cells(unit.window->x.start), sample});
             }
         }
-        drawn.push_back(noise.drifting ? noise.drifting->draw_rows(z) : graphs_.draw_noise(z));
+        drawn.push_back(noise.source ? noise.source(z, draw) : draw(z));
     }
     return drawn;
 }

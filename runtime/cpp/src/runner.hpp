@@ -33,7 +33,7 @@ struct Noise {
     std::vector<double> temperature;  // of each level, coarsest first
     std::uint32_t seed;
     std::uint32_t frame;
-    DriftingNoise* drifting = nullptr;  // generator of drifting noise, or nullptr
+    NoiseSource source = {};  // draws it; by default the backend does
 };
 
 // Function that receives finished rows.

@@ -57,6 +57,7 @@ class Stream {
     Draw draw_;
     const Reference* samples_;  // distribution of the draw's samples; nullptr if the draw does not need it
     FrameNoise::Kind kind_;
+    SceneNoise scene_noise_;  // of the scene's sample, if the noise is fixed
     std::optional<DriftingNoise> drifting_;
     SceneCuts cuts_;
     std::int64_t height_ = 0;  // of the last frame

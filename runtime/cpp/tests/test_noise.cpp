@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
@@ -96,6 +97,27 @@ TEST_CASE("drifting noise is equal to Python's, whichever frames are drawn" *
         REQUIRE(ours[k] == alone[k]);
         REQUIRE(ours[k] == doctest::Approx(0.5f * python[k]).epsilon(1e-5));
     }
+}
+
+TEST_CASE("the noise of a scene is drawn once") {
+    int draws = 0;
+    const DrawNoise draw = [&](const LevelNoise& z) {
+        ++draws;
+        return draw_rows(z);
+    };
+    SceneNoise scene;
+    LevelNoise z{1, {6}, {0.5f}, 8, 12, 1, 8, {{5, 7, 0}}}, other = z;
+    other.rows.front().left = 9;
+    const Array first = scene.draw_rows(z, draw), tile = scene.draw_rows(other, draw);
+    CHECK(scene.draw_rows(z, draw) == first);
+    CHECK(scene.draw_rows(other, draw) == tile);
+    CHECK(draws == 2);
+    const Array alone = draw_rows(other);
+    CHECK(std::ranges::equal(floats_of(tile), floats_of(alone)));
+    z.frame = 9;
+    const Array next = scene.draw_rows(z, draw), next_alone = draw_rows(z);
+    CHECK(std::ranges::equal(floats_of(next), floats_of(next_alone)));
+    CHECK(draws == 3);
 }
 
 TEST_SUITE_END();
