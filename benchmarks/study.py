@@ -6,6 +6,7 @@ the `validation` photographs, which are neither trained on nor tested with.
 
 import json
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -122,24 +123,25 @@ class Study:
     scratch: Path
     vgg16: Path | None
 
-    def trained(self, name: str) -> Path:
+    def trained(self, name: str, seed: int) -> Path:
         """Train a variant, or resume its training, and return its checkpoint."""
         variant = VARIANTS[name]
-        start = [self.trained(variant.start)] if variant.start else []
-        training = replace(TRAINING, **{"steps": self.steps, "level_off_step": self.steps * 4 // 5} | variant.training)
-        recipe = Recipe(replace(MODEL, **variant.model), training)
-        return train(recipe, PHOTOGRAPHS / "training", self.out(name), lambda _: None, start, self.vgg16)
+        start = [self.trained(variant.start, seed)] if variant.start else []
+        settings = {"steps": self.steps, "level_off_step": self.steps * 4 // 5, "seed": seed} | variant.training
+        recipe = Recipe(replace(MODEL, **variant.model), replace(TRAINING, **settings))
+        return train(recipe, PHOTOGRAPHS / "training", self.out(name, seed), lambda _: None, start, self.vgg16)
 
-    def out(self, name: str) -> Path:
+    def out(self, name: str, seed: int) -> Path:
         """Return the folder of a variant's training."""
-        return self.scratch / name.replace(" ", "-")
+        return self.scratch / (name.replace(" ", "-") + (f"-seed-{seed}" if seed else ""))
 
-    def measure(self, name: str, judge: Judge, given: list[Crop]) -> dict[str, Any]:
+    def measure(self, name: str, seed: int, judge: Judge, given: list[Crop]) -> dict[str, Any]:
         """Train a variant and judge it."""
-        model = checkpoint.load(self.trained(name))
-        log = [json.loads(line) for line in (self.out(name) / "log.jsonl").read_text().splitlines()]
+        model = checkpoint.load(self.trained(name, seed))
+        log = [json.loads(line) for line in (self.out(name, seed) / "log.jsonl").read_text().splitlines()]
         return {
             "variant": name,
+            "seed": seed,
             "M parameters": sum(p.numel() for p in model.parameters()) / 1e6,
             **operations(model),
             "bits/dim": [line for line in log if "held_out_bits_per_dim" in line][-1]["held_out_bits_per_dim"],
@@ -158,9 +160,16 @@ class Study:
     help="Folder of the training runs.",
 )
 @click.option("--only", type=click.Choice(list(VARIANTS)), multiple=True, help="Variant to train; by default all are.")
+@click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True, help="Seed; may be repeated.")
 @click.option("--vgg16", type=click.Path(path_type=Path, exists=True), help="VGG16's weights, as for caflow-train.")
 def main(
-    threads: int, json_file: Path | None, steps: int, scratch: Path, only: tuple[str, ...], vgg16: Path | None
+    threads: int,
+    json_file: Path | None,
+    steps: int,
+    scratch: Path,
+    only: tuple[str, ...],
+    seeds: tuple[int, ...],
+    vgg16: Path | None,
 ) -> None:
     """Train and judge all variants; first: python models/photographs.py KIND build/photographs/KIND for each kind."""
     torch.set_num_threads(threads)
@@ -168,8 +177,8 @@ def main(
     given = crops(PHOTOGRAPHS / "validation", SIDE)
     study = Study(steps, scratch, vgg16)
     rows = []
-    for name in only or VARIANTS:
-        rows.append(study.measure(name, judge, given))
+    for name, seed in product(only or VARIANTS, seeds):
+        rows.append(study.measure(name, seed, judge, given))
         print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
     report.show(rows)
     report.write(json_file, rows, PACKAGES, steps=steps, batch=TRAINING.batch, crops=len(given))

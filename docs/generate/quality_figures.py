@@ -1,6 +1,7 @@
 """Figures of how good results are and of what the judge detects."""
 
 from pathlib import Path
+from typing import Any
 
 from tables import percent, results, shown, table
 
@@ -149,14 +150,20 @@ VIDEO_COLUMNS = [("psnr", ".2f"), ("lpips", ".3f"), ("flicker static", ".2f"), (
 
 
 def study(root: Path) -> str:
-    """Return the table of the study of configurations."""
-    rows = [
-        [row["variant"], *(format(row[name], form) for name, form in STUDY_COLUMNS)]
-        for row in results(root, "study")["rows"]
-    ]
-    heading = ["variant", "M parameters", "k operations, image", "sample", "bits/dim", "PSNR, τ = 0"]
+    """Return the table of the study of configurations: means over the seeds, and of bits/dim half their range, too."""
+    by_variant: dict[str, list[dict[str, Any]]] = {}
+    for row in results(root, "study")["rows"]:
+        by_variant.setdefault(row["variant"], []).append(row)
+    lines = []
+    for name, seeds in by_variant.items():
+        mean = {column: sum(row[column] for row in seeds) / len(seeds) for column, _ in STUDY_COLUMNS}
+        bits = [row["bits/dim"] for row in seeds]
+        spread = f" ± {(max(bits) - min(bits)) / 2:.3f}" if len(seeds) > 1 else ""
+        values = [f"{mean[column]:{form}}" + spread * (column == "bits/dim") for column, form in STUDY_COLUMNS]
+        lines.append([name, str(len(seeds)), *values])
+    heading = ["variant", "seeds", "M parameters", "k operations, image", "sample", "bits/dim", "PSNR, τ = 0"]
     samples = ["LPIPS, τ = 0.9", "PSNR, τ = 0.9", "LPIPS, τ = 1", "PSNR, τ = 1", "LR-PSNR, τ = 1"]
-    return table([*heading, *samples], rows)
+    return table([*heading, *samples], lines)
 
 
 STUDY_COLUMNS = [
