@@ -12,39 +12,14 @@ from degradations import generator, noisy
 from metrics import Crop, Picture
 from numpy.typing import NDArray
 
+from caflow_training.degradations import Dither, dithered
+
 SIDE = 64
-BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
-"""Order in which ordered dithering turns on the pixels of a 4×4 cell."""
-SPREAD = ((0, 1, 7 / 16), (1, -1, 3 / 16), (1, 0, 5 / 16), (1, 1, 1 / 16))
-"""Floyd–Steinberg weights: rows down, columns to the right, and the fraction of the error that this pixel receives."""
 PAIRS = (((0, 0, 0), (255, 255, 255)), ((64, 64, 64), (192, 192, 192)), ((255, 0, 0), (0, 255, 255)))
 """Pairs of RGB colours of the checkerboards."""
 WORDS = ("The quick", "brown fox", "jumps over", "13 lazy dogs")
 FONTS = ((cv2.FONT_HERSHEY_SIMPLEX, 0.3), (cv2.FONT_HERSHEY_COMPLEX, 0.4), (cv2.FONT_HERSHEY_PLAIN, 0.6))
 """Fonts of OpenCV with their scales. Capital letters are about 6 to 9 pixels high."""
-
-
-def ordered(picture: Picture, bits: int) -> Picture:
-    """Return the picture after ordered dithering to `bits` bits per channel."""
-    height, width = picture.shape[:2]
-    threshold = np.tile((BAYER + 0.5) / BAYER.size, (height // 4 + 1, width // 4 + 1))[:height, :width, None]
-    steps = 2**bits - 1
-    return np.asarray(np.rint(np.floor(picture / 255 * steps + threshold) / steps * 255), np.uint8)
-
-
-def diffused(picture: Picture, bits: int) -> Picture:
-    """Return the picture after Floyd–Steinberg dithering to `bits` bits per channel."""
-    height, width = picture.shape[:2]
-    steps = 2**bits - 1
-    left = picture / 255.0
-    for y in range(height):
-        for x in range(width):
-            chosen = np.clip(np.rint(left[y, x] * steps), 0, steps) / steps
-            error, left[y, x] = left[y, x] - chosen, chosen
-            for down, right, share in SPREAD:
-                if y + down < height and 0 <= x + right < width:
-                    left[y + down, x + right] += error * share
-    return np.rint(left * 255).astype(np.uint8)
 
 
 def checkerboards(cell: int) -> Iterator[Picture]:
@@ -91,7 +66,7 @@ def mixed(ramp: NDArray[np.float64], a: NDArray[np.int64], b: NDArray[np.int64])
 def hard_inputs(photographs: list[Crop]) -> dict[str, list[Picture]]:
     """Return conditions by kind. The kinds before the checkerboards are made from the conditions of photographs."""
     conditions = [crop.condition for crop in photographs]
-    dithers = {"ordered dithering": ordered, "Floyd–Steinberg": diffused}
+    dithers: dict[str, Dither] = {"ordered dithering": "ordered", "Floyd–Steinberg": "diffused"}
     return {
         "photographs": conditions,
         **{
@@ -101,7 +76,7 @@ def hard_inputs(photographs: list[Crop]) -> dict[str, list[Picture]]:
             for sigma in (5, 10)
         },
         **{
-            f"{name}, {bits} bit": [dither(condition, bits) for condition in conditions]
+            f"{name}, {bits} bit": [dithered(condition, bits, dither) for condition in conditions]
             for name, dither in dithers.items()
             for bits in (1, 2)
         },

@@ -160,7 +160,9 @@ class Study:
     help="Folder of the training runs.",
 )
 @click.option("--only", type=click.Choice(list(VARIANTS)), multiple=True, help="Variant to train; by default all are.")
-@click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True, help="Seed; may be repeated.")
+@click.option(
+    "--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True, help="Seed; may be repeated."
+)
 @click.option("--vgg16", type=click.Path(path_type=Path, exists=True), help="VGG16's weights, as for caflow-train.")
 def main(
     threads: int,

@@ -23,6 +23,7 @@ EVERYTHING: dict[str, Any] = {
     "jpeg_share": 0.4,
     "video_share": 0.4,
     "codecs": ("h264", "hevc"),
+    "dither_share": 0.2,
 }
 ONE_BY_ONE: dict[str, dict[str, Any]] = {
     "blur": {"blur_share": 1.0, "blur_sigma": (3.0, 3.0)},
@@ -33,6 +34,8 @@ ONE_BY_ONE: dict[str, dict[str, Any]] = {
     "jpeg": {"jpeg_share": 1.0, "jpeg_quality": (20, 20)},
     "h264": {"video_share": 1.0, "video_crf": (35, 35)},
     "hevc": {"video_share": 1.0, "video_crf": (35, 35), "codecs": ("hevc",)},
+    "ordered dithering": {"dither_share": 1.0, "dither_bits": (3, 3), "dithers": ("ordered",)},
+    "diffused dithering": {"dither_share": 1.0, "dither_bits": (3, 3), "dithers": ("diffused",)},
 }
 
 
@@ -108,6 +111,8 @@ def test_odd_sides_are_coded_too(side: int, window: Image) -> None:
     ("values", "message"),
     [
         ({"jpeg_share": 0.7, "video_share": 0.7}, "must be at most 1"),
+        ({"video_share": 0.7, "dither_share": 0.7}, "must be at most 1"),
+        ({"dither_bits": [0, 2]}, "dither_bits"),
         ({"noise_sigma": [5.0, 1.0]}, "must contain the smaller value first"),
         ({"noises": []}, "must contain at least one entry"),
         ({"jpeg_quality": [0, 90]}, "jpeg_quality"),

@@ -1,4 +1,4 @@
-"""Degradations of photographs: blur, reduction, noise, JPEG and video coding.
+"""Degradations of photographs: blur, reduction, noise, JPEG, video coding and dithering.
 
 They make the conditions of super-resolution in training, so that the model learns to enlarge degraded photographs. All
 random numbers come from the caller's generator. So a condition depends on the seed, the step and the row alone.
@@ -24,6 +24,8 @@ Crf = Annotated[int, Ge(0), Le(51)]
 Reduction = Literal["bicubic", "bilinear", "lanczos", "area"]
 Noise = Literal["gaussian", "grey", "poisson", "speckle"]
 Codec = Literal["h264", "hevc"]
+Bits = Annotated[int, Ge(1), Le(8)]
+Dither = Literal["ordered", "diffused"]
 
 CONTEXT = 32
 """Width of the surroundings that are degraded together with a crop, in pixels of the condition, both sides together.
@@ -41,6 +43,11 @@ ENCODERS: dict[Codec, tuple[str, dict[str, str]]] = {
 """Encoder and its options for each codec. Vector instructions are off (`asm=0`): with AVX-512, x264 does not always
 give the same result for the same small frames."""
 
+BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
+"""Order in which ordered dithering turns on the pixels of a 4×4 cell."""
+SPREAD = ((0, 1, 7 / 16), (1, -1, 3 / 16), (1, 0, 5 / 16), (1, 1, 1 / 16))
+"""Floyd–Steinberg weights: rows down, columns to the right, and the fraction of the error that this pixel receives."""
+
 
 @dataclass(frozen=True, config=STRICT)
 class Degradations:
@@ -48,9 +55,10 @@ class Degradations:
 
     By default they are not degraded: each condition is the target, reduced by `down_filter`.
 
-    A crop is either clean or degraded. The degradation has four steps, in this order: blur, reduction, noise and
-    coding. The reduction is always applied; the other steps have probabilities, in keys that end in `_share`. Ranges
-    are written as `[smallest, largest]`, and a value is drawn uniformly between the two for each crop.
+    A crop is either clean or degraded. The degradation has four steps, in this order: blur, reduction, noise, and
+    coding (JPEG, video or dithering). The reduction is always applied; the other steps have probabilities, in keys that
+    end in `_share`. Ranges are written as `[smallest, largest]`, and a value is drawn uniformly between the two for
+    each crop.
     """
 
     clean_share: Share = 1.0
@@ -76,24 +84,32 @@ class Degradations:
     jpeg_quality: tuple[Quality, Quality] = (30, 95)
     """Range of the JPEG quality, as OpenCV defines it; higher values give higher quality."""
     video_share: Share = 0.0
-    """Probability that a degraded crop is coded as a frame of a video. A crop is coded as JPEG or as video, never both,
-    so `jpeg_share` + `video_share` must be at most 1. A value above 0 requires the extra `video` of caflow-deploy."""
+    """Probability that a degraded crop is coded as a frame of a video. A value above 0 requires the extra `video` of
+    caflow-deploy. A crop is coded in one way at most, so `jpeg_share` + `video_share` + `dither_share` must be at most
+    1."""
     video_crf: tuple[Crf, Crf] = (18, 32)
     """Range of the constant rate factor of the video encoder; higher values give lower quality."""
     codecs: tuple[Codec, ...] = ("h264",)
     """Video codecs; one is drawn at random for each crop."""
+    dither_share: Share = 0.0
+    """Probability that a degraded crop is dithered, as pictures with few colours are."""
+    dither_bits: tuple[Bits, Bits] = (1, 3)
+    """Range of the bits per channel that dithering leaves."""
+    dithers: tuple[Dither, ...] = ("ordered", "diffused")
+    """Kinds of dithering; one is drawn at random for each crop. `ordered`: with a pattern of 4×4 pixels. `diffused`:
+    each pixel passes its error to its neighbours (Floyd and Steinberg)."""
 
     def __post_init__(self) -> None:
-        if self.jpeg_share + self.video_share > 1:
+        if (coded := self.jpeg_share + self.video_share + self.dither_share) > 1:
             raise ValueError(
-                f"jpeg_share + video_share must be at most 1, because a crop is coded as JPEG or as video; got "
-                f"{self.jpeg_share + self.video_share:g}."
+                "jpeg_share + video_share + dither_share must be at most 1, because a crop is coded in one way at "
+                f"most; got {coded:g}."
             )
-        for name in ("blur_sigma", "noise_sigma", "jpeg_quality", "video_crf"):
+        for name in ("blur_sigma", "noise_sigma", "jpeg_quality", "video_crf", "dither_bits"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name} must contain the smaller value first; got [{low}, {high}].")
-        for name in ("reductions", "noises", "codecs"):
+        for name in ("reductions", "noises", "codecs", "dithers"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must contain at least one entry; got [].")
 
@@ -110,7 +126,28 @@ class Degradations:
         if coding < self.jpeg_share + self.video_share:
             crf = int(rng.integers(self.video_crf[0], self.video_crf[1] + 1))
             return _video_frame(small, crf, self.codecs[rng.integers(len(self.codecs))], rng)
+        if coding < self.jpeg_share + self.video_share + self.dither_share:
+            bits = int(rng.integers(self.dither_bits[0], self.dither_bits[1] + 1))
+            return dithered(small, bits, self.dithers[rng.integers(len(self.dithers))])
         return small
+
+
+def dithered(image: Image, bits: int, kind: Dither) -> Image:
+    """Return an image (H, W, 3), uint8, with `bits` bits per channel."""
+    height, width = image.shape[:2]
+    steps = 2**bits - 1
+    levels = image / 255 * steps
+    if kind == "ordered":
+        threshold = np.tile((BAYER + 0.5) / BAYER.size, (height // 4 + 1, width // 4 + 1))[:height, :width, None]
+        return _to_bytes(np.floor(levels + threshold) / steps * 255)
+    for y in range(height):
+        for x in range(width):
+            chosen = np.clip(np.rint(levels[y, x]), 0, steps)
+            error, levels[y, x] = levels[y, x] - chosen, chosen
+            for down, right, share in SPREAD:
+                if y + down < height and 0 <= x + right < width:
+                    levels[y + down, x + right] += error * share
+    return _to_bytes(levels / steps * 255)
 
 
 def _blur(image: Image, sigma: float) -> Image:
@@ -178,5 +215,5 @@ def _video_frame(image: Image, crf: int, codec: Codec, rng: np.random.Generator)
     return np.pad(result, ((0, image.shape[0] - height), (0, image.shape[1] - width), (0, 0)), mode="edge")
 
 
-def _to_bytes(values: NDArray[np.float32]) -> Image:
+def _to_bytes(values: NDArray[np.float64] | NDArray[np.float32]) -> Image:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
