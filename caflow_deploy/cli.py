@@ -1,5 +1,6 @@
 """The `caflow` command: image, video, page, score, filter, report, calibrate, batch, serve, info, bench, doctor."""
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -33,9 +34,15 @@ class LazyGroup(click.Group):
     """Group that imports each command when it is used. Its exit code tells Ctrl-C from SIGTERM."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. If it is stopped and does not report that itself, report it and exit."""
+        """Run the command. If it is stopped, or the system refuses a file, and it does not report that, report it."""
         with ending_when_stopped("caflow"):
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except BrokenPipeError:  # click ends the command without a message
+                raise
+            except OSError as error:  # of looking at the paths; commands report the errors of their work
+                click.echo(f"caflow: {error}", err=True)
+                sys.exit(2)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, in the order of `COMMANDS`."""

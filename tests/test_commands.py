@@ -249,6 +249,7 @@ def test_outputs_that_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path
         (tmp_path / "file" / "below", "below must be a folder, but this path or a part of it is a file"),
         (tmp_path / "one.png", "names a single image"),
         (tmp_path / ("x" * 300), "File name too long"),
+        (tmp_path / f"{'x' * 300}.png", "File name too long"),
     ):
         done = caflow("image", folder, "-o", output, "--bundle", uncalibrated, "-n", 1)
         assert (done.returncode, done.stdout) == (2, ""), output
