@@ -95,6 +95,7 @@ def test_machines_may_fail(calibrated: Path, tmp_path: Path) -> None:
             second.kill_all()
             process.wait(600)
     assert process.returncode == 0, (tmp_path / "stderr").read_text()
+    assert "starting 2 workers on the cluster" in (tmp_path / "stderr").read_text()
     assert len(json_lines_of(tmp_path / "stdout")) == 500
     alone = in_a_process(command("image", *arguments, "-o", tmp_path / "alone"))
     reports = [json.loads(line) for line in alone.stdout.splitlines()]

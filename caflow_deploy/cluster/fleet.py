@@ -64,6 +64,10 @@ class Fleet(Protocol):
     def backend(self) -> str:
         """`Pipeline.backend` of the workers' pipelines."""
 
+    @property
+    def size(self) -> int:
+        """Number of workers."""
+
     def run(self, work: Work[Unit, Result]) -> Iterator[tuple[Unit, Result | None]]:
         """Process all units. Yield each with its result, or with None if every worker that tried it died.
 

@@ -273,6 +273,9 @@ def _plan_folder(work: ImageWork, fleet: Fleet | None, jobs: Sequence[ImageJob],
     processes = fleet.size if isinstance(fleet, LocalFleet) else 1
     tally.saying.say(line_of_folder(needs, len(jobs), work.draw.n, processes))
     check_together((need.bytes for need in needs.values()), processes)
+    if fleet is not None and not isinstance(fleet, LocalFleet):
+        workers = f"{fleet.size} worker{'s' * (fleet.size != 1)}"
+        tally.saying.say(f"starting {workers} on the cluster; each opens the bundle before its first image")
     return ImageProgress(work.progress, tally.saying, needs, len(jobs))
 
 
