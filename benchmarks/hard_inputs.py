@@ -63,8 +63,8 @@ def mixed(ramp: NDArray[np.float64], a: NDArray[np.int64], b: NDArray[np.int64])
     return np.rint(a + ramp[..., None] * (b - a)).astype(np.uint8)
 
 
-def hard_inputs(photographs: list[Crop]) -> dict[str, list[Picture]]:
-    """Return conditions by kind. The kinds before the checkerboards are made from the conditions of photographs."""
+def hard_photographs(photographs: list[Crop]) -> dict[str, list[Picture]]:
+    """Return conditions by kind: those of the photographs, noisy or dithered. Each list has the photographs' order."""
     conditions = [crop.condition for crop in photographs]
     dithers: dict[str, Dither] = {"ordered dithering": "ordered", "Floyd–Steinberg": "diffused"}
     return {
@@ -80,6 +80,12 @@ def hard_inputs(photographs: list[Crop]) -> dict[str, list[Picture]]:
             for name, dither in dithers.items()
             for bits in (1, 2)
         },
+    }
+
+
+def hard_patterns() -> dict[str, list[Picture]]:
+    """Return conditions by kind that are not made from photographs."""
+    return {
         **{f"checkerboards of {cell}": [*checkerboards(cell)] for cell in (1, 2, 4)},
         "text": [*text()],
         "flat colours": [*flat()],

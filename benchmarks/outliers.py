@@ -11,8 +11,8 @@ from typing import Any
 import click
 import numpy as np
 import report
-from hard_inputs import hard_inputs
-from metrics import WHOLE, Picture, crops, resize
+from hard_inputs import hard_patterns, hard_photographs
+from metrics import WHOLE, Crop, Picture, crops, resize
 from numpy.typing import NDArray
 
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -43,13 +43,17 @@ def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...], only:
     """
     scale = pipe.manifest.model.scale
     whole, parts = (crops(CROPS, side, scale) for side in (WHOLE, WHOLE // 4))
-    kinds = hard_inputs(whole) | {f"{kind}, halved": of for kind, of in hard_inputs(parts).items() if "photo" in kind}
-    truth = {"photographs": whole, "photographs, halved": parts}
+    kinds: dict[str, tuple[list[Picture], list[Crop]]] = {
+        **{kind: (conditions, whole) for kind, conditions in hard_photographs(whole).items()},
+        **{kind: (conditions, []) for kind, conditions in hard_patterns().items()},
+        **{f"{kind}, halved": (of, parts) for kind, of in hard_photographs(parts).items() if "photo" in kind},
+    }
     rows = []
-    for kind, conditions in kinds.items():
+    for kind, (conditions, photographs) in kinds.items():
         if not kind.endswith(only):
             continue
-        true = [float(off_by(crop.target[None], crop.condition)[0]) for crop in truth.get(kind, ())]
+        pairs = zip(photographs, conditions, strict=bool(photographs))
+        true = [float(off_by(crop.target[None], condition)[0]) for crop, condition in pairs]
         for temperature in temperatures:
             drawn = [
                 off_by(pipe.sample(condition, n=samples, temperature=temperature, seed=k).images[0], condition)

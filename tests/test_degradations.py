@@ -83,6 +83,16 @@ def test_conditions_lie_where_their_targets_do(photographs: Path) -> None:
         np.testing.assert_allclose(condition.transpose(1, 2, 0)[inside].astype(int), expected[inside], atol=1)
 
 
+def test_patterns_have_two_colours_and_whole_pixels(photographs: Path) -> None:
+    batch = crops(photographs, clean_share=0.0, reductions=["area"], pattern_share=1.0).batch(0, range(8))
+    for target, condition in zip(batch.targets.numpy(), batch.conditions.numpy(), strict=True):
+        assert len(np.unique(target.reshape(3, -1), axis=1).T) <= 2
+        np.testing.assert_array_equal(target, condition.repeat(4, 1).repeat(4, 2))
+    assert len(np.unique(batch.targets.numpy())) > 8
+    some = crops(photographs, pattern_share=0.5).batch(0, range(16)).targets.numpy()
+    assert 3 < sum(len(np.unique(target.reshape(3, -1), axis=1).T) <= 2 for target in some) < 13
+
+
 @pytest.mark.parametrize("name", ONE_BY_ONE)
 def test_each_degradation_costs_quality(name: str, window: Image) -> None:
     rng = np.random.default_rng(0)

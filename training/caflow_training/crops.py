@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caflow_training.degradations import BORDER, CONTEXT, Degradations
+from caflow_training.degradations import BORDER, CONTEXT, Degradations, checkerboard
 from caflow_training.photographs import DataError, Photographs, Unreadable, read_rgb
 from caflow_training.recipe import TrainingConfig
 from caflow_training.tasks import DegradingTask, Image, ImageToImage, SuperResolution, Task
@@ -104,6 +104,10 @@ class Crops:
         k = int(rng.integers(len(self.photographs.targets)))
         photograph = self._cache.read(self.photographs.targets[k])
         window = self._window(photograph, rng)
+        if self.degradations.pattern_share and rng.random() < self.degradations.pattern_share:
+            margin, side = CONTEXT * self.task.scale, self.config.crop
+            photograph = checkerboard(side + 2 * margin, self.task.scale, rng)
+            window = _Window(margin, margin, side, side, flipped=False)
         target = window.cut(photograph)
         if isinstance(self.task, ImageToImage):
             assert self.photographs.conditions is not None

@@ -45,6 +45,8 @@ give the same result for the same small frames."""
 
 BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
 """Order in which ordered dithering turns on the pixels of a 4×4 cell."""
+LARGEST_CELL = 8
+"""Largest side of a checkerboard's cells, in pixels of the condition."""
 SPREAD = ((0, 1, 7 / 16), (1, -1, 3 / 16), (1, 0, 5 / 16), (1, 1, 1 / 16))
 """Floyd–Steinberg weights: rows down, columns to the right, and the fraction of the error that this pixel receives."""
 
@@ -99,6 +101,11 @@ class Degradations:
     """Kinds of dithering; one is drawn at random for each crop. `ordered`: with a pattern of 4×4 pixels. `diffused`:
     each pixel passes its error to its neighbours (Floyd and Steinberg)."""
 
+    pattern_share: Share = 0.0
+    """Probability that a crop, degraded or clean, is cut from a checkerboard of two random colours instead of a
+    photograph. Its cells are rectangles of 1 to 8 pixels of the condition. A model that has seen photographs alone
+    can fail on drawings."""
+
     def __post_init__(self) -> None:
         if (coded := self.jpeg_share + self.video_share + self.dither_share) > 1:
             raise ValueError(
@@ -130,6 +137,14 @@ class Degradations:
             bits = int(rng.integers(self.dither_bits[0], self.dither_bits[1] + 1))
             return dithered(small, bits, self.dithers[rng.integers(len(self.dithers))])
         return small
+
+
+def checkerboard(side: int, scale: int, rng: np.random.Generator) -> Image:
+    """Return a checkerboard (side, side, 3) of random colours, whose cells have whole pixels once it is reduced."""
+    y, x = np.mgrid[:side, :side]
+    height, width = scale * rng.integers(1, LARGEST_CELL + 1, 2)
+    colours = rng.integers(256, size=(2, 3)) if rng.integers(2) else 255 * rng.integers(2, size=(2, 3))
+    return cast(Image, colours.astype(np.uint8)[(y // height + x // width) % 2])
 
 
 def dithered(image: Image, bits: int, kind: Dither) -> Image:
