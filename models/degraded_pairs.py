@@ -2,7 +2,7 @@
 
     python models/degraded_pairs.py models/x4-real/recipe.toml build/photographs/calibration build/x4-real-pairs
 
-Conditions are degraded in the same way as in the recipe's training. Each photograph gets a separate folder in OUT/A
+Conditions are degraded in the same way as in the recipe's training, but none shows a pattern. Each photograph gets a separate folder in OUT/A
 (conditions) and in OUT/B (targets), so that `caflow calibrate` counts its crops as one photograph.
 """
 
@@ -37,7 +37,8 @@ def main(recipe: str, photographs: Path, out: Path) -> None:
 
 def _write_pairs(recipe: Recipe, photograph: Path, side: int, stream: int, out: Path) -> None:
     config = replace(recipe.training, crop=side, crop_scales=SCALES, crop_candidates=1)
-    crops = Crops(Photographs([photograph], None, {}), recipe.model.task, config, stream, recipe.degradations)
+    degradations = replace(recipe.degradations, pattern_share=0.0)
+    crops = Crops(Photographs([photograph], None, {}), recipe.model.task, config, stream, degradations)
     batch = crops.batch(side, range(CROPS))
     for folder, images in (("A", batch.conditions), ("B", batch.targets)):
         place = out / folder / photograph.name

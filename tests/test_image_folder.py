@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -174,6 +175,19 @@ def test_another_job_is_refused(tmp_path: Path) -> None:
             ImageFolder(out, jobs, other)
     assert not ImageFolder(out, jobs, SETTINGS).left
     assert ImageFolder(out, jobs, replace(SETTINGS, draw=Draw(2, seed=1)), force=True).left == jobs
+
+
+def test_a_job_that_has_written_nothing_is_forgotten(tmp_path: Path) -> None:
+    """For example because all images failed. A result without a line, which a killed process leaves, keeps its job."""
+    jobs, out = jobs_of(tmp_path, "a", "b"), tmp_path / "out"
+    with closing(ImageFolder(out, jobs, SETTINGS)) as folder:
+        list(folder.run([Done(job, wrong="cannot be read") for job in jobs]))
+    assert not list(out.iterdir())
+    other = replace(SETTINGS, draw=Draw(2, seed=1))
+    with closing(ImageFolder(out, jobs, other)):
+        drawn(jobs[0])
+    with pytest.raises(InputError, match="contains a job with other settings"):
+        ImageFolder(out, jobs, SETTINGS)
 
 
 def test_a_job_of_another_command_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """`caflow image`: draw N samples of each image in files and folders, and write the best one."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -188,7 +188,8 @@ def command(
             with ending_on_errors(), alone(output), without_leftovers(jobs), running.open_fleet(pipe) as fleet:
                 pipeline = running.settings(pipe, fleet)
                 settings = ImageSettings(pipeline, draw, keep_all, sheet, maps, files, size, depth)
-                _draw_folder(work, fleet, ImageFolder(output, jobs, settings, force), tally)
+                with closing(ImageFolder(output, jobs, settings, force)) as images:
+                    _draw_folder(work, fleet, images, tally)
     tally.end()
 
 

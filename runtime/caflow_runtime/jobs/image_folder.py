@@ -100,6 +100,16 @@ class ImageFolder:
                     file.flush()
                 yield done
 
+    def close(self) -> None:
+        """Forget the job if it has written nothing, so that the next command may have other settings."""
+        lines = self.folder / RESULTS
+        if (lines.is_file() and lines.stat().st_size) or any(
+            _is_there(path) for job in self.jobs for path in job.outputs
+        ):
+            return
+        for path in (self.folder / NAME, lines):
+            path.unlink(missing_ok=True)
+
 
 @contextmanager
 def without_leftovers(jobs: Iterable[ImageJob]) -> Iterator[None]:
