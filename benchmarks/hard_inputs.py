@@ -83,11 +83,11 @@ def hard_photographs(photographs: list[Crop]) -> dict[str, list[Picture]]:
     }
 
 
-def hard_patterns() -> dict[str, list[Picture]]:
-    """Return conditions by kind that are not made from photographs."""
-    return {
-        **{f"checkerboards of {cell}": [*checkerboards(cell)] for cell in (1, 2, 4)},
-        "text": [*text()],
-        "flat colours": [*flat()],
-        "gradients": [*gradients()],
-    }
+def hard_checkerboards() -> dict[str, list[Picture]]:
+    """Return checkerboards as conditions, by the side of their cells."""
+    return {f"checkerboards of {cell}": [*checkerboards(cell)] for cell in (1, 2, 4)}
+
+
+def hard_drawings() -> dict[str, list[Picture]]:
+    """Return other conditions by kind that are not made from photographs."""
+    return {"text": [*text()], "flat colours": [*flat()], "gradients": [*gradients()]}

@@ -11,8 +11,8 @@ from typing import Any
 import click
 import numpy as np
 import report
-from hard_inputs import hard_patterns, hard_photographs
-from metrics import WHOLE, Crop, Picture, crops, resize
+from hard_inputs import hard_checkerboards, hard_drawings, hard_photographs
+from metrics import WHOLE, Picture, crops, resize
 from numpy.typing import NDArray
 
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -36,24 +36,32 @@ def off_by(images: NDArray[np.uint8], condition: Picture) -> NDArray[np.float64]
     return largest
 
 
+def enlarged(picture: Picture, scale: int) -> Picture:
+    """Return a picture whose pixels are squares of scale×scale pixels."""
+    return picture.repeat(scale, 0).repeat(scale, 1)
+
+
 def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...], only: str) -> list[dict[str, Any]]:
     """Return a row for each temperature and each kind of condition whose name ends with `only`.
 
-    Targets are the whole photographs, 256×256, and the same photographs halved and cut into four 64×64 parts.
+    Targets are the whole photographs, 256×256, and the same photographs halved and cut into four 64×64 parts. That of
+    a checkerboard has the same cells, enlarged.
     """
     scale = pipe.manifest.model.scale
     whole, parts = (crops(CROPS, side, scale) for side in (WHOLE, WHOLE // 4))
-    kinds: dict[str, tuple[list[Picture], list[Crop]]] = {
-        **{kind: (conditions, whole) for kind, conditions in hard_photographs(whole).items()},
-        **{kind: (conditions, []) for kind, conditions in hard_patterns().items()},
-        **{f"{kind}, halved": (of, parts) for kind, of in hard_photographs(parts).items() if "photo" in kind},
+    targets, halved = ([crop.target for crop in of] for of in (whole, parts))
+    kinds: dict[str, tuple[list[Picture], list[Picture]]] = {
+        **{kind: (conditions, targets) for kind, conditions in hard_photographs(whole).items()},
+        **{kind: (of, [enlarged(one, scale) for one in of]) for kind, of in hard_checkerboards().items()},
+        **{kind: (conditions, []) for kind, conditions in hard_drawings().items()},
+        **{f"{kind}, halved": (of, halved) for kind, of in hard_photographs(parts).items() if "photo" in kind},
     }
     rows = []
-    for kind, (conditions, photographs) in kinds.items():
+    for kind, (conditions, true_images) in kinds.items():
         if not kind.endswith(only):
             continue
-        pairs = zip(photographs, conditions, strict=bool(photographs))
-        true = [float(off_by(crop.target[None], condition)[0]) for crop, condition in pairs]
+        pairs = zip(true_images, conditions, strict=bool(true_images))
+        true = [float(off_by(image[None], condition)[0]) for image, condition in pairs]
         for temperature in temperatures:
             drawn = [
                 off_by(pipe.sample(condition, n=samples, temperature=temperature, seed=k).images[0], condition)

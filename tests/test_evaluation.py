@@ -12,7 +12,7 @@ from degradations import DEGRADATIONS, degraded, h264
 from dists import STAGES, Dists
 from diversity import s10
 from flicker import Clip
-from hard_inputs import hard_patterns, hard_photographs
+from hard_inputs import hard_checkerboards, hard_drawings, hard_photographs
 from metrics import LUMA, Crop, Picture, crop, lattice, psnr, resize
 from outliers import BLOCK, off_by
 from PIL import Image
@@ -113,7 +113,7 @@ def test_an_outlier_is_the_block_and_channel_that_is_furthest_from_the_enlarged_
 
 
 def test_hard_inputs_are_the_same_every_time_and_what_their_names_say(target: Crop) -> None:
-    first, again = (hard_photographs([target]) | hard_patterns() for _ in range(2))
+    first, again = (hard_photographs([target]) | hard_checkerboards() | hard_drawings() for _ in range(2))
     for kind, conditions in first.items():
         assert all(condition.dtype == np.uint8 and condition.shape[2] == 3 for condition in conditions)
         np.testing.assert_array_equal(np.stack(conditions), np.stack(again[kind]))
