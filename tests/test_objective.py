@@ -93,6 +93,18 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     torch.testing.assert_close(terms["lattice"], (places - places.mean(2, keepdim=True)).abs().mean())
 
 
+def test_the_temperature_of_each_crop_is_its_own_part_of_the_range() -> None:
+    model = small_model(levels=2, task=SuperResolution(), residual=True, **MEAN)
+    batch = batch_of()._replace(noise_level=torch.tensor([0.25, 0.75]).reshape(2, 1, 1, 1))
+    config = TrainingConfig(
+        likelihood_weight=0.0, feature_weight=1.0, feature_temperature=0.9, lowest_feature_temperature=0.1
+    )
+    terms = Objective(model, config, Square())(batch)
+    noise = torch.tensor([0.3, 0.7]).reshape(2, 1, 1, 1) * batch.noise.double()
+    sample = model.sample(batch.conditions, model.noise_from(noise), 1.0, batch.condition_u).images
+    torch.testing.assert_close(terms["features"], (sample - batch.targets - 0.5).square().mean())
+
+
 def test_features_are_compared_wherever_a_stride_begins() -> None:
     """Sample and target of a row are shifted by the same number of pixels, which differs between rows."""
 
@@ -209,6 +221,7 @@ def test_a_model_of_which_nothing_fits_is_no_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"lowest_feature_temperature": 1.0}, "lowest_feature_temperature must be at most 0.9, which is"),
         ({"mean_weight": 1.0}, "mean_weight above 0 requires a mean network"),
         ({"likelihood_weight": 0.0}, "all weights of the loss are 0"),
         ({"feature_weight": -1.0}, "feature_weight"),

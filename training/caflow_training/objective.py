@@ -74,11 +74,13 @@ class Objective(nn.Module):
     def _of_samples(self, batch: Batch, encoded: Encoded, targets: Tensor) -> Iterator[tuple[str, float, Tensor]]:
         """Yield name, weight and value of each term that requires samples.
 
-        All samples are drawn in one batch: those at temperature 0 first, then those at `feature_temperature`.
+        All samples are drawn in one batch: those at temperature 0 first, then those that are compared by features.
         """
         config, rows = self.config, len(targets)
         draws = config.feature_weight > 0 or config.lattice_weight > 0
-        temperatures = [0.0] * (config.still_weight > 0) + [config.feature_temperature] * draws
+        highest, lowest = config.feature_temperature, config.lowest_feature_temperature
+        drawn_at = highest if lowest is None else lowest + (highest - lowest) * batch.noise_level
+        temperatures = [0.0] * (config.still_weight > 0) + [drawn_at] * draws
         noise = self.model.noise_from(torch.cat([temperature * batch.noise for temperature in temperatures]))
         image = torch.arange(rows, device=targets.device).repeat(len(temperatures))
         images = self.model.decode(noise, encoded.rows(image)).images

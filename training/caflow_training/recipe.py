@@ -84,6 +84,9 @@ class TrainingConfig:
     the target. This term suppresses the visible grid that training with LPIPS-VGG alone produces."""
     feature_temperature: Weight = 0.9
     """Temperature of the samples that `feature_weight` and `lattice_weight` use."""
+    lowest_feature_temperature: Weight | None = None
+    """With this key, the temperature of these samples is drawn uniformly between this value and `feature_temperature`
+    for each crop. 0 improves results at temperature 0 as well."""
     latent_noise: Weight = 0.0
     """Largest standard deviation of the normal noise that is added to `L[j]` where cross blocks read it as a condition.
     The standard deviation is drawn uniformly between 0 and this value for each crop (after JetFormer,
@@ -148,6 +151,12 @@ class Recipe:
             raise ValueError("mean_weight above 0 requires a mean network: set mean_blocks to 1 or more.")
         if not self.training.trains_flow and not self.training.mean_weight:
             raise ValueError("all weights of the loss are 0: set likelihood_weight or mean_weight above 0.")
+        lowest = self.training.lowest_feature_temperature
+        if lowest is not None and lowest > self.training.feature_temperature:
+            raise ValueError(
+                f"lowest_feature_temperature must be at most {self.training.feature_temperature:g}, which is "
+                f"feature_temperature; got {lowest:g}."
+            )
         if self.degradations != Degradations() and not isinstance(self.model.task, SuperResolution):
             raise ValueError(
                 f"degradations require task = 'super-resolution'; got {self.model.task.task!r}. Remove clean_share and "
