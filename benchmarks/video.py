@@ -37,7 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fresh": {"noise": "fresh"},
 }
 """Arguments of `Pipeline.stream` by setting. n is 1 by default."""
-RATED, RATED_SIZE, RATED_FRAMES, BATCHES, ROUNDS = "jwpIntro", (360, 640), 4, (1, 4), 5
+RATED, RATED_SIZE, RATED_FRAMES, BATCHES, ROUNDS = "jwpIntro", (360, 640), 16, (1, 4), 5
 SLICED, SLICE_ROW, SLICE_COLUMNS = "cityCC0", 140, slice(270, 630)
 SHOWN, MAGNIFIED = ("truth", "bicubic", "fixed", "fresh"), 2
 PACKAGES = ("onnxruntime", "lpips", "pillow", "av", "numpy")

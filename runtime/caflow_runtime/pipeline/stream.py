@@ -238,7 +238,8 @@ class Stream:
         If no sample is finite, reject the frame.
         """
         best: tuple[float, Row] | None = None
-        for row in self._rows([frame], range(self.draw.n), number, self.draw_noise):
+        draw_noise = self.scene_noise if self.draw.n == 1 else self.draw_noise
+        for row in self._rows([frame], range(self.draw.n), number, draw_noise):
             value = self.value(row, frame)
             if value > (-np.inf if best is None else best[0]):
                 best = value, _on_host(row)

@@ -47,10 +47,7 @@ void Stream::start_scene() {
 Result Stream::draw_result(const Condition& frame) {
     std::optional<Result> best;
     if (sample_) best = best_of(frame, *sample_, 1);
-    if (!best) {
-        sample_.reset();
-        best = best_of(frame, draw_.first_sample, draw_.samples);
-    }
+    if (!best) best = best_of(frame, draw_.first_sample, draw_.samples);
     sample_ = best ? std::optional(best->row.sample) : std::nullopt;
     if (!best) return judgement().enlarged(0, frame);
     judge(*best, frame);
@@ -64,7 +61,7 @@ std::optional<Result> Stream::best_of(const Condition& frame, std::uint32_t firs
     noise.frame = kind_ == FrameNoise::Kind::fixed ? scenes_ - 1 : frames_ - 1;
     if (drifting_) {
         noise.source = [this](const LevelNoise& z, const DrawNoise&) { return drifting_->draw_rows(z); };
-    } else if (kind_ == FrameNoise::Kind::fixed && sample_) {
+    } else if (kind_ == FrameNoise::Kind::fixed && count == 1) {
         noise.source = [this](const LevelNoise& z, const DrawNoise& draw) { return scene_noise_.draw_rows(z, draw); };
     }
     const Judgement judgement = this->judgement();
