@@ -2,8 +2,9 @@
 
     python models/degraded_pairs.py models/x4-real/recipe.toml build/photographs/calibration build/x4-real-pairs
 
-Conditions are degraded in the same way as in the recipe's training, but none shows a pattern. Each photograph gets a separate folder in OUT/A
-(conditions) and in OUT/B (targets), so that `caflow calibrate` counts its crops as one photograph.
+Conditions are degraded in the same way as in the recipe's training, but none shows a pattern. Each photograph gets a
+separate folder in OUT/A (conditions) and in OUT/B (targets), so that `caflow calibrate` counts its crops as one
+photograph.
 """
 
 from dataclasses import replace
