@@ -32,7 +32,7 @@ from speed_figures import (
 )
 
 PAGES = ("README.md", "docs/**/*.md", "models/x*/README.md", "benchmarks/README.md")
-BLOCK = re.compile(r"(<!-- figures: ([\w.-]+) -->)(.*?)(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- figures:\s+([\w.-]+)\s+-->)(.*?)(<!-- end -->)", re.DOTALL)  # a line may end in the marker
 
 
 def outdated(root: Path) -> list[str]:
