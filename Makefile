@@ -128,7 +128,7 @@ sheets: $(PHOTOGRAPHS)/test  ## Write sheets that compare the ×4 models with ot
 video: $(PHOTOGRAPHS)/clips $(PHOTOGRAPHS)/metrics  ## Measure the quality of enlarged videos, and that of other methods.
 	$(BIN)/python -W ignore benchmarks/overlap.py $(BUNDLE) --json benchmarks/results/overlap.json
 	$(BIN)/python -W ignore benchmarks/video.py $(BUNDLE) --threads 2 --picture benchmarks/results/video.jpg --json benchmarks/results/video.json
-	$(BIN)/python -W ignore benchmarks/video.py models/x4-photo.caflow models/x4-real.caflow models/x2-video.caflow --crf 23 --crf 28 --frames 30 --setting "τ = 0" --setting fixed --threads 2 --json benchmarks/results/video-coded.json
+	$(BIN)/python -W ignore benchmarks/video.py models/x4-photo.caflow models/x4-real.caflow models/x2-video.caflow --crf 23 --crf 28 --frames 30 --setting "τ = 0" --setting fixed --json benchmarks/results/video-coded.json
 	$(BIN)/python -W ignore benchmarks/video_seams.py $(BUNDLE) --threads 2 --json benchmarks/results/video-seams.json
 
 filter: $(PHOTOGRAPHS)/unseen $(PHOTOGRAPHS)/domains $(PHOTOGRAPHS)/test $(PHOTOGRAPHS)/metrics  ## Measure which images a calibration detects, and which rule chooses the best sample.

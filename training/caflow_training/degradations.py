@@ -100,7 +100,6 @@ class Degradations:
     dithers: tuple[Dither, ...] = ("ordered", "diffused")
     """Kinds of dithering; one is drawn at random for each crop. `ordered`: with a pattern of 4×4 pixels. `diffused`:
     each pixel passes its error to its neighbours (Floyd and Steinberg)."""
-
     pattern_share: Share = 0.0
     """Probability that a crop, degraded or clean, is cut from a checkerboard of two random colours instead of a
     photograph. Its cells are rectangles of 1 to 8 pixels of the condition. A model that has seen photographs alone
@@ -140,7 +139,12 @@ class Degradations:
 
 
 def checkerboard(side: int, scale: int, rng: np.random.Generator) -> Image:
-    """Return a checkerboard (side, side, 3) of random colours, whose cells have whole pixels once it is reduced."""
+    """Return a checkerboard of two random colours, (side, side, 3) uint8. Its cells are whole pixels of the condition.
+
+    Arguments:
+        side: side in pixels of the target.
+        scale: sides of the target divided by those of the condition.
+    """
     y, x = np.mgrid[:side, :side]
     height, width = scale * rng.integers(1, LARGEST_CELL + 1, 2)
     colours = rng.integers(256, size=(2, 3)) if rng.integers(2) else 255 * rng.integers(2, size=(2, 3))
@@ -148,7 +152,7 @@ def checkerboard(side: int, scale: int, rng: np.random.Generator) -> Image:
 
 
 def dithered(image: Image, bits: int, kind: Dither) -> Image:
-    """Return an image (H, W, 3), uint8, with `bits` bits per channel."""
+    """Return an image (H, W, 3), uint8, dithered to `bits` bits per channel, 1…8: 2^bits values from 0 to 255."""
     height, width = image.shape[:2]
     steps = 2**bits - 1
     levels = image / 255 * steps

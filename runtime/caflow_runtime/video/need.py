@@ -60,7 +60,8 @@ def need_of_video(
     pixels, finished = height * width, final[0] * final[1]
     held = max(min(n, 2), settings.batch) + 1
     arrays = max(choosing.canvas_bytes, following.canvas_bytes) + held * (FLOATS + needs.share_bytes) * pixels
-    arrays += {"fixed": settings.batch, "fresh": 0}.get(str(settings.noise), n) * FLOATS * pixels  # noise that is kept
+    rows_with_kept_noise = {"fixed": settings.batch, "fresh": 0}.get(str(settings.noise), n)  # drifting: all samples
+    arrays += rows_with_kept_noise * FLOATS * pixels
     arrays += has_alpha * (FLOATS + RGB + needs.share_bytes) * pixels
     constant, of_pixel = ENCODERS.get(codec or "", OTHER_ENCODERS)
     waiting = (WAITING_FRAMES + 1) * ((FLOATS + has_alpha) * finished + (RGB + has_alpha) * sides[0] * sides[1])
