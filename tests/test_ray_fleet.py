@@ -120,7 +120,8 @@ def test_a_cluster_that_wants_a_token(calibrated: Path, tmp_path: Path, environm
             time.sleep(0.2)
         arguments = ["image", tmp_path / "a.png", "--bundle", calibrated, "-n", 1, "--ray", address]
         done = in_a_process(command(*arguments, "-o", tmp_path / "out"), env=environment)
-        assert (done.returncode, messages(done.stderr)) == (0, [])
+        starts = "starting 1 worker on the cluster; each opens the bundle before its first image"
+        assert (done.returncode, messages(done.stderr)) == (0, [starts])
         token.write_text("0" * 64)
         refused = in_a_process(command(*arguments, "-o", tmp_path / "refused"), env=environment)
         assert refused.returncode == 2
