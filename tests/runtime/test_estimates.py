@@ -1,4 +1,4 @@
-"""The plan, the progress lines and the memory checks of `caflow image`."""
+"""The plan, the progress lines and the memory checks of `caflow image`, and the estimate of a video's memory."""
 
 import json
 import re
@@ -22,7 +22,9 @@ from caflow_runtime.jobs.image_need import TooLittleMemory
 from caflow_runtime.jobs.images import look
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.stream import FrameNoise, StreamSettings
 from caflow_runtime.rows.draw import Draw
+from caflow_runtime.video.need import need_of_video
 
 CPU = "onnxruntime cpu"
 OPTIONS = ["--bundle", TINY, "--backend", "cpu", "--threads", 1]
@@ -87,6 +89,19 @@ def test_a_process_takes_as_much_as_was_said(tmp_path: Path, suffix: str, most: 
     assert done.returncode == 0, done.stderr
     peak = int(done.stderr.rpartition("peak ")[2])
     assert 1 <= predicted(done.stderr) / peak <= most
+
+
+@pytest.mark.parametrize(("noise", "batch", "n", "rows"), [("fixed", 1, 4, 1), ("fixed", 3, 4, 3), (0.5, 1, 4, 4)])
+def test_a_video_keeps_noise(noise: FrameNoise, batch: int, n: int, rows: int) -> None:
+    """Fixed noise is kept for the frames of a run, drifting noise for all samples, fresh noise not at all."""
+
+    def need(kind: FrameNoise) -> int:
+        settings = StreamSettings(Draw(n=n), kind, batch)
+        return need_of_video(pipe.needs, settings, (32, 48), (128, 192), codec="h264").bytes
+
+    with load(TINY, "cpu", 1) as pipe:
+        noise_of_row = 3 * 128 * 192 * np.dtype(np.float32).itemsize
+        assert need(noise) - need("fresh") == pytest.approx(rows * noise_of_row, abs=1)
 
 
 def test_what_does_not_fit_is_refused_before_it_is_drawn(
