@@ -5,17 +5,20 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 import pytest
-from commands import command, in_a_process, json_lines_of
+from commands import caflow, command, in_a_process, json_lines_of
 from msgspec.structs import replace
+from tiny import TINY
 
+from caflow_deploy.commands.running import Running
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.folder import LOCK, PipelineSettings, State, alone, make_folder, stamp_of
+from caflow_runtime.jobs.folder import LOCK, NAME, PipelineSettings, State, alone, make_folder, stamp_of
 from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_report import ImageReport
@@ -188,6 +191,25 @@ def test_a_job_that_has_written_nothing_is_forgotten(tmp_path: Path) -> None:
         drawn(jobs[0])
     with pytest.raises(InputError, match="contains a job with other settings"):
         ImageFolder(out, jobs, SETTINGS)
+
+
+def test_a_result_that_a_worker_writes_at_its_end_keeps_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped command ends its workers. One of them may still finish its image."""
+    out, unreadable = tmp_path / "out", tmp_path / "a.png"
+    unreadable.write_bytes(b"no picture")
+
+    @contextmanager
+    def fleet_that_writes_at_its_end(*_: object) -> Iterator[None]:
+        try:
+            yield None
+        finally:
+            (out / "a.png").write_text("a picture")
+
+    monkeypatch.setattr(Running, "open_fleet", fleet_that_writes_at_its_end)
+    assert caflow("image", unreadable, "-o", out, "--bundle", TINY, "--backend", "cpu").returncode == 1
+    assert (out / NAME).is_file()
 
 
 def test_a_job_of_another_command_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """`caflow image`: draw N samples of each image in files and folders, and write the best one."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -185,11 +185,19 @@ def command(
             with ending_on_errors():
                 _draw_one(work, running, jobs, tally, force)
         else:
-            with ending_on_errors(), alone(output), without_leftovers(jobs), running.open_fleet(pipe) as fleet:
+            # The job ends after its workers, which may write a result until they have ended.
+            with (
+                ending_on_errors(),
+                alone(output),
+                without_leftovers(jobs),
+                ExitStack() as after_workers,
+                running.open_fleet(pipe) as fleet,
+            ):
                 pipeline = running.settings(pipe, fleet)
                 settings = ImageSettings(pipeline, draw, keep_all, sheet, maps, files, size, depth)
-                with closing(ImageFolder(output, jobs, settings, force)) as images:
-                    _draw_folder(work, fleet, images, tally)
+                images = ImageFolder(output, jobs, settings, force)
+                after_workers.callback(images.close)
+                _draw_folder(work, fleet, images, tally)
     tally.end()
 
 

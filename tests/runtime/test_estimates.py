@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,17 +93,26 @@ def test_a_process_takes_as_much_as_was_said(tmp_path: Path, suffix: str, most: 
     assert 1 <= predicted(done.stderr) / peak <= most
 
 
-@pytest.mark.parametrize(("noise", "batch", "n", "rows"), [("fixed", 1, 4, 1), ("fixed", 3, 4, 3), (0.5, 1, 4, 4)])
-def test_a_video_keeps_noise(noise: FrameNoise, batch: int, n: int, rows: int) -> None:
-    """Fixed noise is kept for the frames of a run, drifting noise for all samples, fresh noise not at all."""
+@pytest.mark.parametrize(
+    ("noise", "batch", "n", "budget"), [("fixed", 1, 4, 96 * 96), ("fixed", 3, 1, 2**20), (0.5, 1, 2, 96 * 96)]
+)
+def test_a_video_keeps_noise(noise: FrameNoise, batch: int, n: int, budget: int) -> None:
+    """The estimate includes the noise that a stream keeps.
 
-    def need(kind: FrameNoise) -> int:
-        settings = StreamSettings(Draw(n=n), kind, batch)
-        return need_of_video(pipe.needs, settings, (32, 48), (128, 192), codec="h264").bytes
-
-    with load(TINY, "cpu", 1) as pipe:
-        noise_of_row = 3 * 128 * 192 * np.dtype(np.float32).itemsize
-        assert need(noise) - need("fresh") == pytest.approx(rows * noise_of_row, abs=1)
+    Fixed noise is kept for all frames of a batch, drifting noise for all samples. Tiles overlap, so their noise is more
+    than that of the frame's pixels.
+    """
+    settings = StreamSettings(Draw(n=n), noise, batch)
+    frame = photograph(DATA / "photographs", 0, 32, 48)
+    with load(TINY, "cpu", 1, pixel_budget=budget, overlap=16) as pipe:
+        stream = pipe.open_stream(settings)
+        list(stream([frame] * 7))  # the first one alone, and then full batches
+        fixed = {} if stream.scene_noise is None else stream.scene_noise._kept
+        drifting = {} if stream.drifting is None else stream.drifting._last
+        kept: list[Any] = [*fixed.values(), *(z for _, z in drifting.values())]
+        kinds = [settings, replace(settings, noise="fresh")]
+        needs = [need_of_video(pipe.needs, kind, (32, 48), (128, 192), codec="h264").bytes for kind in kinds]
+    assert needs[0] - needs[1] == sum(z.nbytes for z in kept) >= 12 * 128 * 192
 
 
 def test_what_does_not_fit_is_refused_before_it_is_drawn(

@@ -67,9 +67,17 @@ def test_what_does_not_move_flickers_with_fresh_noise_alone(pipe: Pipeline, scen
     assert 0.0 < slow < fast < fresh
 
 
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(
+    ("n", "batch", "runs"),
+    [
+        (3, 1, [0, 0, 1, 1]),  # the samples of a scene's first frame, then the one that is kept
+        (1, 1, [0, 1]),
+        (1, 2, [0, 0, 1, 1]),  # the first frame, then pairs
+        (1, 3, [0, 0, 0, 1, 1]),  # the first frame, three frames, and one that is left before the next scene
+    ],
+)
 def test_fixed_noise_is_drawn_once_for_each_scene(
-    pipe: Pipeline, scenes: list[Picture], batch: int, monkeypatch: pytest.MonkeyPatch
+    pipe: Pipeline, scenes: list[Picture], n: int, batch: int, runs: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend, frames_of_draws = pipe._runner.graphs.backend, []
     draw_noise = backend.draw_noise
@@ -79,9 +87,9 @@ def test_fixed_noise_is_drawn_once_for_each_scene(
         return draw_noise(z)
 
     monkeypatch.setattr(backend, "draw_noise", counted)
-    list(pipe.stream([scenes[0]] * 9, n=3, batch=batch))
+    list(pipe.stream(scenes, n=n, batch=batch))
     levels = len(pipe.manifest.model.noise_channels)
-    assert frames_of_draws == [0] * 2 * levels  # of the three samples of the first frame, and of the one that is kept
+    assert frames_of_draws == [scene for scene in runs for _ in range(levels)]
 
 
 def test_drifting_noise_is_normal_and_remembers_as_much_as_it_says() -> None:

@@ -56,12 +56,12 @@ class LevelNoise:
 
 
 DrawPlace = Callable[[Sequence[int], int, Place, int, int], NDArray[np.float32]]
-"""Type of `draw_noise` and of functions that replace it."""
+"""Type of `draw_place` and of functions that replace it."""
 DrawNoise = Callable[[LevelNoise], Array]
 """Function that draws the noise of a level and returns it as a device array."""
 
 
-def draw_noise(channels: Sequence[int], level: int, place: Place, seed: int, frame: int = 0) -> NDArray[np.float32]:
+def draw_place(channels: Sequence[int], level: int, place: Place, seed: int, frame: int = 0) -> NDArray[np.float32]:
     """Return standard normal noise z[i, j] of one level j, for i = j, j + 1, ….
 
     The result is (samples, channels, height, width) float32. Blocks are concatenated along the channels.
@@ -110,7 +110,7 @@ class DriftingNoise:
         self._last.clear()
 
     def __call__(self, channels: Sequence[int], level: int, place: Place, seed: int, frame: int) -> NDArray[np.float32]:
-        """Return the noise of a frame, as `draw_noise` does."""
+        """Return the noise of a frame, as `draw_place` does."""
         singles = [replace(place, samples=(k,)) for k in place.samples]
         return np.concatenate([self._next(channels, level, single, seed, frame) for single in singles])
 
@@ -118,7 +118,7 @@ class DriftingNoise:
         """Return the noise of a single sample."""
         done, drawn = self._last.get((level, place), (self._first - 1, None))
         for number in range(done + 1, frame + 1):  # also frames for which this place was not drawn
-            new = draw_noise(channels, level, place, seed, number)
+            new = draw_place(channels, level, place, seed, number)
             fresh = np.float32(math.sqrt(1 - self.persistence**2)) * new
             drawn = new if drawn is None else self.persistence * drawn + fresh
         assert drawn is not None  # frame numbers of a stream never decrease
@@ -135,20 +135,31 @@ class SceneNoise:
     def __init__(self, draw: DrawNoise) -> None:
         """Keep what `draw` returns."""
         self._draw = draw
-        self._scene: int | None = None
+        self._shared: tuple[int, int, int, int] | None = None
         self._kept: dict[LevelNoise, Array] = {}
 
-    def __call__(self, z: LevelNoise) -> Array:
-        """Return the noise of one level. `z.frame` is the number of the scene."""
-        if z.frame != self._scene:
-            self._scene = z.frame
+    def begin(self, scene: int, sample: int, frames: int, pixel_budget: int) -> None:
+        """Begin to draw frames together. If any argument has changed, they run differently: forget what was kept.
+
+        Arguments:
+            scene: number of the scene.
+            sample: number of the sample that the scene keeps.
+            frames: number of frames that are drawn together.
+            pixel_budget: largest number of target pixels in a run.
+        """
+        shared = (scene, sample, frames, pixel_budget)
+        if shared != self._shared:
+            self._shared = shared
             self._kept.clear()
+
+    def __call__(self, z: LevelNoise) -> Array:
+        """Return the noise of one level."""
         if z not in self._kept:
             self._kept[z] = self._draw(z)
         return self._kept[z]
 
 
-def draw_rows(z: LevelNoise, draw: DrawPlace = draw_noise) -> NDArray[np.float32]:
+def draw_rows(z: LevelNoise, draw: DrawPlace = draw_place) -> NDArray[np.float32]:
     """Return z of one level for the rows of all places, (rows, channels, height, width) float32.
 
     The rows of each place follow those of the previous place.

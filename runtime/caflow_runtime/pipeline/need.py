@@ -12,6 +12,8 @@ CANVAS_BYTES = 12
 """Bytes per pixel of a tiled image that is not finished."""
 TILE_BYTES = 40
 """Bytes per pixel of a window of such an image, as measured: for its weighted pixels and its noise."""
+NOISE_BYTES = 12
+"""Bytes of a sample's noise per pixel of its windows: three channels in float32."""
 SPARE = 1.1
 """Factor on the memory of runs: freed memory is fragmented, so not all of it can be used again."""
 
@@ -92,6 +94,15 @@ class Needs:
         stage = Stage(load.windows, 1, *self._operations(load.window_pixels, "forward", "likelihood"))
         run = None if memory is None else SPARE * memory.score.of(load.units, load.rows, load.window_pixels)
         return Need(stage, run, self.share_bytes * height * width)
+
+    def noise_bytes(self, height: int, width: int) -> int:
+        """Return the memory of one sample's noise for all windows of a target of this size, in pixels.
+
+        Raises:
+            InputError: if the target cannot be cut into tiles.
+        """
+        load = self.runner.load_of(height, width, 1)
+        return NOISE_BYTES * load.windows * load.window_pixels
 
     def graph_bytes(self, scores: bool) -> float | None:
         """Return the memory of the loaded graphs, in bytes; None if it was not measured.

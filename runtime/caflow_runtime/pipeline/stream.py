@@ -157,8 +157,7 @@ class Stream:
         self.batch = settings.batch if settings.noise == "fixed" else 1  # all frames of a run have the same noise
         self.drifting = None if isinstance(settings.noise, str) else DriftingNoise(settings.noise)
         self.draw_noise: DrawNoise = runner.graphs.backend.draw_noise if self.drifting is None else self._drift
-        self.scene_noise = SceneNoise(self.draw_noise) if settings.noise == "fixed" else self.draw_noise
-        """Draws the noise of the scene's sample."""
+        self.scene_noise = SceneNoise(self.draw_noise) if settings.noise == "fixed" else None
         self.is_cut = SceneCuts()
         self.scene = -1
         """Number of the current scene."""
@@ -238,8 +237,7 @@ class Stream:
         If no sample is finite, reject the frame.
         """
         best: tuple[float, Row] | None = None
-        draw_noise = self.scene_noise if self.draw.n == 1 else self.draw_noise
-        for row in self._rows([frame], range(self.draw.n), number, draw_noise):
+        for row in self._rows([frame], range(self.draw.n), number):
             value = self.value(row, frame)
             if value > (-np.inf if best is None else best[0]):
                 best = value, _on_host(row)
@@ -258,7 +256,7 @@ class Stream:
                 yield self._choose(*waiting[0], starts_scene=False)
                 waiting = waiting[1:]
                 continue
-            drawn = self._rows([image for _, image in waiting], [self.sample], waiting[0][0], self.scene_noise)
+            drawn = self._rows([image for _, image in waiting], [self.sample], waiting[0][0])
             rows = {row.image: _on_host(row) for row in drawn}
             finite = [self.value(rows[k], image) > -np.inf for k, (_, image) in enumerate(waiting)]
             good = len(waiting) if all(finite) else finite.index(False)
@@ -297,8 +295,12 @@ class Stream:
         pixels = reduce(result.pixels, final.height, final.width)
         return replace(result, pixels=pixels, drawn_sides=(height, width))
 
-    def _rows(self, images: list[Image], samples: Sequence[int], number: int, draw_noise: DrawNoise) -> Iterator[Row]:
+    def _rows(self, images: list[Image], samples: Sequence[int], number: int) -> Iterator[Row]:
         draw = replace(self.draw, frame=self.scene if self.settings.noise == "fixed" else number)
+        draw_noise = self.draw_noise
+        if self.scene_noise is not None and len(samples) == 1:
+            self.scene_noise.begin(self.scene, samples[0], len(images), self.runner.pixel_budget)
+            draw_noise = self.scene_noise
         return self.runner.draw(images, samples, draw, draw_noise=draw_noise)
 
     def _drift(self, z: LevelNoise) -> Array:

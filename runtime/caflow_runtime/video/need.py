@@ -60,14 +60,20 @@ def need_of_video(
     pixels, finished = height * width, final[0] * final[1]
     held = max(min(n, 2), settings.batch) + 1
     arrays = max(choosing.canvas_bytes, following.canvas_bytes) + held * (FLOATS + needs.share_bytes) * pixels
-    rows_with_kept_noise = {"fixed": settings.batch, "fresh": 0}.get(str(settings.noise), n)  # drifting: all samples
-    arrays += rows_with_kept_noise * FLOATS * pixels
+    arrays += _rows_of_kept_noise(settings) * needs.noise_bytes(height, width)
     arrays += has_alpha * (FLOATS + RGB + needs.share_bytes) * pixels
     constant, of_pixel = ENCODERS.get(codec or "", OTHER_ENCODERS)
     waiting = (WAITING_FRAMES + 1) * ((FLOATS + has_alpha) * finished + (RGB + has_alpha) * sides[0] * sides[1])
     loaded = needs.graph_bytes(scores=False)
     total = (needs.before or 0) + (loaded or 0.0) + run + arrays + waiting + LIBRARIES + constant + of_pixel * finished
     return VideoNeed(sides, final, following.stage.windows, round(total), loaded is not None)
+
+
+def _rows_of_kept_noise(settings: StreamSettings) -> int:
+    """Return the number of rows whose noise is kept from one frame to the next."""
+    if settings.noise == "fresh":
+        return 0
+    return settings.batch if settings.noise == "fixed" else settings.draw.n
 
 
 def check_memory(need: VideoNeed) -> None:

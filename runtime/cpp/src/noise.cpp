@@ -37,7 +37,7 @@ Words philox(Words counter, std::array<std::uint32_t, 2> key) {
     return counter;
 }
 
-void draw_noise(const NoisePlace& place, std::span<const std::int64_t> channels, std::span<const float> temperature,
+void draw_place(const NoisePlace& place, std::span<const std::int64_t> channels, std::span<const float> temperature,
                 std::uint32_t sample, float* z) {
     const std::size_t plane = std::size_t{place.height} * place.width;
     for (std::size_t k = 0; k < channels.size(); ++k) {
@@ -72,14 +72,19 @@ Array draw_rows(const LevelNoise& z) {
     float* at = drawn.data();
     for (const LevelNoise::Row& row : z.rows) {
         const NoisePlace place{z.level, row.top, row.left, z.height, z.width, z.seed, z.frame};
-        draw_noise(place, z.channels, z.temperature, row.sample, at);
+        draw_place(place, z.channels, z.temperature, row.sample, at);
         at += size;
     }
     return make_array(shape, std::move(drawn));
 }
 
+void SceneNoise::begin(std::uint32_t scene, std::uint32_t sample, std::int64_t pixel_budget) {
+    const std::tuple shared{scene, sample, pixel_budget};
+    if (shared != shared_) kept_.clear();
+    shared_ = shared;
+}
+
 Array SceneNoise::draw_rows(const LevelNoise& z, const DrawNoise& draw) {
-    if (!kept_.empty() && kept_.begin()->first.frame != z.frame) kept_.clear();
     auto found = kept_.find(z);
     if (found == kept_.end()) found = kept_.emplace(z, draw(z)).first;
     return found->second;
@@ -114,7 +119,7 @@ const std::vector<float>& DriftingNoise::normals_of(const LevelNoise& z, const L
         const Shape shape = z.shape();
         std::vector<float> normals(std::size_t(shape[1] * shape[2] * shape[3]));
         const NoisePlace place{z.level, row.top, row.left, z.height, z.width, z.seed, frame};
-        draw_noise(place, z.channels, std::vector(z.channels.size(), 1.0f), row.sample, normals.data());
+        draw_place(place, z.channels, std::vector(z.channels.size(), 1.0f), row.sample, normals.data());
         return normals;
     };
     const Place place{z.level, row.top, row.left, z.height, z.width, row.sample};

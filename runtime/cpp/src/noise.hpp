@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include "tensor.hpp"
@@ -37,7 +38,7 @@ struct NoisePlace {
 // Write the noise of one level j and one sample to `z`: the blocks z[i, j] for i = j, j + 1, … one after the other, as
 // (channels, height, width) float32. Block i is N(0, 1) noise times temperature[i - j]. `channels` has the number of
 // channels of each block.
-void draw_noise(const NoisePlace& place, std::span<const std::int64_t> channels, std::span<const float> temperature,
+void draw_place(const NoisePlace& place, std::span<const std::int64_t> channels, std::span<const float> temperature,
                 std::uint32_t sample, float* z);
 
 // Request for the noise of one level j, for rows with windows of one shape.
@@ -77,10 +78,15 @@ Array draw_rows(const LevelNoise& z);
 // time may use it.
 class SceneNoise {
   public:
-    // Return the noise of one level, drawn by `draw`. `z.frame` is the number of the scene.
+    // Begin a frame. If any argument has changed, the frame runs differently: forget what was kept. `sample` is the
+    // number of the sample that the scene keeps.
+    void begin(std::uint32_t scene, std::uint32_t sample, std::int64_t pixel_budget);
+
+    // Return the noise of one level, drawn by `draw`.
     Array draw_rows(const LevelNoise& z, const DrawNoise& draw);
 
   private:
+    std::tuple<std::uint32_t, std::uint32_t, std::int64_t> shared_;
     std::map<LevelNoise, Array> kept_;
 };
 

@@ -62,6 +62,7 @@ std::optional<Result> Stream::best_of(const Condition& frame, std::uint32_t firs
     if (drifting_) {
         noise.source = [this](const LevelNoise& z, const DrawNoise&) { return drifting_->draw_rows(z); };
     } else if (kind_ == FrameNoise::Kind::fixed && count == 1) {
+        scene_noise_.begin(scenes_, first, runner_.pixel_budget());
         noise.source = [this](const LevelNoise& z, const DrawNoise& draw) { return scene_noise_.draw_rows(z, draw); };
     }
     const Judgement judgement = this->judgement();

@@ -25,7 +25,7 @@ TEST_CASE("a normal number follows the specification") {
     const std::vector<std::int64_t> channels{4, 8};
     const std::vector<float> temperature{1.0f, 0.5f};
     std::vector<float> z(12 * 4 * 8);
-    draw_noise({1, 0, 0, 4, 8, 11, 13}, channels, temperature, 9, z.data());
+    draw_place({1, 0, 0, 4, 8, 11, 13}, channels, temperature, 9, z.data());
     // Expected values for channels 4 and 5 of z[2, 1] at row 3, column 7 of sample 9, seed 11, frame 13.
     const Words words = philox({7, 3, 1 + (2U << 16) + (1U << 24), 9}, {11, 13});
     const double radius = std::sqrt(-2 * std::log((words[0] + 0.5) / 0x1p32));
@@ -40,8 +40,8 @@ TEST_CASE("the noise of a window is part of the noise of the whole image") {
     const std::vector<std::int64_t> channels{6, 3};
     const std::vector<float> temperature{1.0f, 1.0f};
     std::vector<float> whole(9 * 50 * 50), part(9 * 7 * 11);
-    draw_noise({0, 0, 0, 50, 50, 5, 0}, channels, temperature, 3, whole.data());
-    draw_noise({0, 30, 20, 7, 11, 5, 0}, channels, temperature, 3, part.data());
+    draw_place({0, 0, 0, 50, 50, 5, 0}, channels, temperature, 3, whole.data());
+    draw_place({0, 30, 20, 7, 11, 5, 0}, channels, temperature, 3, part.data());
     for (std::size_t c = 0; c < 9; ++c) {
         for (std::size_t y = 0; y < 7; ++y) {
             for (std::size_t x = 0; x < 11; ++x) {
@@ -70,7 +70,7 @@ TEST_CASE("integers are equal to Python's, and normal numbers differ by at most 
     std::vector<float> python(4 * 128 * 128), ours(python.size());
     normals.read(reinterpret_cast<char*>(python.data()), std::streamsize(python.size() * sizeof(float)));
     REQUIRE(normals.gcount() == std::streamsize(python.size() * sizeof(float)));
-    draw_noise({2, 1000, 70000, 128, 128, 4294967295, 7}, std::vector<std::int64_t>{4}, std::vector<float>{1.0f},
+    draw_place({2, 1000, 70000, 128, 128, 4294967295, 7}, std::vector<std::int64_t>{4}, std::vector<float>{1.0f},
                4000000000, ours.data());
     for (std::size_t k = 0; k < ours.size(); ++k) {
         REQUIRE(ours[k] <= std::nextafter(python[k], HUGE_VALF));
@@ -106,6 +106,7 @@ TEST_CASE("the noise of a scene is drawn once") {
         return draw_rows(z);
     };
     SceneNoise scene;
+    scene.begin(8, 0, 1 << 20);
     LevelNoise z{1, {6}, {0.5f}, 8, 12, 1, 8, {{5, 7, 0}}}, other = z;
     other.rows.front().left = 9;
     const Array first = scene.draw_rows(z, draw), tile = scene.draw_rows(other, draw);
@@ -114,10 +115,17 @@ TEST_CASE("the noise of a scene is drawn once") {
     CHECK(draws == 2);
     const Array alone = draw_rows(other);
     CHECK(std::ranges::equal(floats_of(tile), floats_of(alone)));
+    scene.begin(8, 0, 1 << 20);
+    CHECK(scene.draw_rows(z, draw) == first);
+    CHECK(draws == 2);
     z.frame = 9;
+    scene.begin(9, 0, 1 << 20);
     const Array next = scene.draw_rows(z, draw), next_alone = draw_rows(z);
     CHECK(std::ranges::equal(floats_of(next), floats_of(next_alone)));
     CHECK(draws == 3);
+    scene.begin(9, 0, 1 << 19);  // memory has run out: what was kept is forgotten
+    scene.draw_rows(z, draw);
+    CHECK(draws == 4);
 }
 
 TEST_SUITE_END();
