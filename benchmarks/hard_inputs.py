@@ -17,17 +17,20 @@ from caflow_training.degradations import Dither, dithered
 SIDE = 64
 PAIRS = (((0, 0, 0), (255, 255, 255)), ((64, 64, 64), (192, 192, 192)), ((255, 0, 0), (0, 255, 255)))
 """Pairs of RGB colours of the checkerboards."""
+SHIFTS = ((0, 0), (1, 0), (1, 1))
+"""Shifts of the checkerboards, in pixels up and to the left. A model may be stable only for cells that begin at even
+pixels, because it divides images into squares of 2×2 pixels."""
 WORDS = ("The quick", "brown fox", "jumps over", "13 lazy dogs")
 FONTS = ((cv2.FONT_HERSHEY_SIMPLEX, 0.3), (cv2.FONT_HERSHEY_COMPLEX, 0.4), (cv2.FONT_HERSHEY_PLAIN, 0.6))
 """Fonts of OpenCV with their scales. Capital letters are about 6 to 9 pixels high."""
 
 
 def checkerboards(cell: int) -> Iterator[Picture]:
-    """Generate a checkerboard with cells of cell×cell pixels for each pair of colours."""
-    y, x = np.mgrid[:SIDE, :SIDE] // cell
-    odd = ((y + x) % 2)[..., None]
+    """Generate checkerboards with cells of cell×cell pixels, for each pair of colours and each shift."""
     for a, b in PAIRS:
-        yield np.where(odd, np.array(a), np.array(b)).astype(np.uint8)
+        for down, right in SHIFTS:
+            y, x = np.mgrid[down : down + SIDE, right : right + SIDE] // cell
+            yield np.where(((y + x) % 2)[..., None], np.array(a), np.array(b)).astype(np.uint8)
 
 
 def text() -> Iterator[Picture]:

@@ -4,6 +4,7 @@ They make the conditions of super-resolution in training, so that the model lear
 random numbers come from the caller's generator. So a condition depends on the seed, the step and the row alone.
 """
 
+import math
 from fractions import Fraction
 from typing import Annotated, Any, Literal, cast
 
@@ -57,15 +58,15 @@ class Degradations:
 
     By default they are not degraded: each condition is the target, reduced by `down_filter`.
 
-    A crop is either clean or degraded. The degradation has four steps, in this order: blur, reduction, noise, and
+    A crop is either clean or degraded. `pattern_share` replaces photographs by patterns, for both kinds. The degradation has four steps, in this order: blur, reduction, noise, and
     coding (JPEG, video or dithering). The reduction is always applied; the other steps have probabilities, in keys that
     end in `_share`. Ranges are written as `[smallest, largest]`, and a value is drawn uniformly between the two for
     each crop.
     """
 
     clean_share: Share = 1.0
-    """Probability that a crop is clean: reduced by `down_filter`, without any degradation. The other keys concern the
-    remaining crops."""
+    """Probability that a crop is clean: reduced by `down_filter`, without any degradation. The other keys, except
+    `pattern_share`, concern the remaining crops."""
     reductions: tuple[Reduction, ...] = ("bicubic",)
     """Antialiased filters that reduce degraded crops. One is drawn for each crop, with equal probability."""
     blur_share: Share = 0.0
@@ -106,7 +107,8 @@ class Degradations:
     can fail on drawings."""
 
     def __post_init__(self) -> None:
-        if (coded := self.jpeg_share + self.video_share + self.dither_share) > 1:
+        coded = math.fsum((self.jpeg_share, self.video_share, self.dither_share))
+        if coded > 1 and not math.isclose(coded, 1):  # decimal shares are not exact in floating point
             raise ValueError(
                 "jpeg_share + video_share + dither_share must be at most 1, because a crop is coded in one way at "
                 f"most; got {coded:g}."
@@ -141,11 +143,14 @@ class Degradations:
 def checkerboard(side: int, scale: int, rng: np.random.Generator) -> Image:
     """Return a checkerboard of two random colours, (side, side, 3) uint8. Its cells are whole pixels of the condition.
 
+    The first cell of each row and column may be cut off by the border.
+
     Arguments:
         side: side in pixels of the target.
         scale: sides of the target divided by those of the condition.
     """
-    y, x = np.mgrid[:side, :side]
+    down, right = scale * rng.integers(LARGEST_CELL, size=2)
+    y, x = np.mgrid[down : down + side, right : right + side]
     height, width = scale * rng.integers(1, LARGEST_CELL + 1, 2)
     colours = rng.integers(256, size=(2, 3)) if rng.integers(2) else 255 * rng.integers(2, size=(2, 3))
     return cast(Image, colours.astype(np.uint8)[(y // height + x // width) % 2])
