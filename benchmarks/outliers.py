@@ -44,23 +44,23 @@ def enlarged(picture: Picture, scale: int) -> Picture:
 def measure(pipe: Pipeline, samples: int, temperatures: tuple[float, ...], only: str) -> list[dict[str, Any]]:
     """Return a row for each temperature and each kind of condition whose name ends with `only`.
 
-    Targets are the whole photographs, 256×256, and the same photographs halved and cut into four 64×64 parts. That of
-    a checkerboard has the same cells, enlarged.
+    Targets are the whole photographs, 256×256, and the same photographs halved and cut into four 64×64 parts. The
+    target of a checkerboard has the same cells, enlarged.
     """
     scale = pipe.manifest.model.scale
     whole, parts = (crops(CROPS, side, scale) for side in (WHOLE, WHOLE // 4))
     targets, halved = ([crop.target for crop in of] for of in (whole, parts))
-    kinds: dict[str, tuple[list[Picture], list[Picture]]] = {
+    kinds: dict[str, tuple[list[Picture], list[Picture] | None]] = {
         **{kind: (conditions, targets) for kind, conditions in hard_photographs(whole).items()},
         **{kind: (of, [enlarged(one, scale) for one in of]) for kind, of in hard_checkerboards().items()},
-        **{kind: (conditions, []) for kind, conditions in hard_drawings().items()},
+        **{kind: (conditions, None) for kind, conditions in hard_drawings().items()},
         **{f"{kind}, halved": (of, halved) for kind, of in hard_photographs(parts).items() if "photo" in kind},
     }
     rows = []
     for kind, (conditions, true_images) in kinds.items():
         if not kind.endswith(only):
             continue
-        pairs = zip(true_images, conditions, strict=bool(true_images))
+        pairs = zip(true_images, conditions, strict=True) if true_images else ()
         true = [float(off_by(image[None], condition)[0]) for image, condition in pairs]
         for temperature in temperatures:
             drawn = [

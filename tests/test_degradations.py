@@ -9,7 +9,7 @@ import pytest
 
 from caflow_training.config import ConfigError
 from caflow_training.crops import TRAINING_STREAM, Crops
-from caflow_training.degradations import Degradations
+from caflow_training.degradations import Degradations, checkerboard
 from caflow_training.photographs import find_photographs
 from caflow_training.recipe import recipe_from_dict
 from caflow_training.tasks import Image, SuperResolution
@@ -115,6 +115,22 @@ def test_noise_is_as_strong_as_it_says(window: Image) -> None:
 def test_odd_sides_are_coded_too(side: int, window: Image) -> None:
     degradations = Degradations(clean_share=0.0, video_share=1.0)
     assert degradations.degrade(window[: 4 * side, : 4 * side], 4, np.random.default_rng(0)).shape == (side, side, 3)
+
+
+def test_patterns_begin_anywhere() -> None:
+    """The first cell of a row may be cut off at any pixel of the condition."""
+    cut = set()
+    for seed in range(100):
+        row = checkerboard(96, 4, np.random.default_rng(seed))[0]
+        borders = np.flatnonzero((row[1:] != row[:-1]).any(1)) + 1
+        if len(borders) > 1:
+            cut.add((borders[1] - borders[0] - borders[0]) // 4)
+    assert cut >= {0, 1, 2, 3, 4}
+
+
+def test_shares_may_add_up_to_one() -> None:
+    """The sum of these three shares is above 1 in floating point."""
+    Degradations(jpeg_share=0.34, video_share=0.56, dither_share=0.1)
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,12 @@ def test_the_recipe_of_the_reference_is_the_built_in_one() -> None:
 def test_an_outdated_figure_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
     (tmp_path / "README.md").write_text("<!-- figures: rejected-at-0.05 -->4.3 %<!-- end --> <!-- figures: none -->")
-    (line,) = outdated(tmp_path)
-    assert line.startswith("README.md: rejected-at-0.05 is outdated")
+    assert outdated(tmp_path) == [
+        "README.md: a <!-- figures: … --> is not followed by <!-- end -->",
+        "README.md: rejected-at-0.05 is outdated: run python docs/generate/figures.py",
+    ]
     current = FIGURES["rejected-at-0.05"](ROOT)
-    (tmp_path / "README.md").write_text(f"<!-- figures: rejected-at-0.05 -->{current}<!-- end -->")
+    (tmp_path / "README.md").write_text(f"<!-- figures:\nrejected-at-0.05 -->{current}<!-- end -->")
     assert outdated(tmp_path) == []
 
 

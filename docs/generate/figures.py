@@ -34,12 +34,18 @@ from speed_figures import (
 PAGES = ("README.md", "docs/**/*.md", "models/x*/README.md", "benchmarks/README.md")
 BLOCK = re.compile(r"(<!-- figures:\s+([\w.-]+)\s+-->)(.*?)(<!-- end -->)", re.DOTALL)  # a line may end in the marker
 
+START = re.compile(r"<!--\s*figures")
+
 
 def outdated(root: Path) -> list[str]:
-    """Return one line for each figure that differs from the results or has an unknown name."""
+    """Return one line for each figure that differs from the results, has an unknown name or does not end."""
     lines = []
     for page in pages(root):
-        for _, name, text, _ in BLOCK.findall(page.read_text(encoding="utf-8")):
+        contents = page.read_text(encoding="utf-8")
+        found = BLOCK.findall(contents)
+        if len(found) < len(START.findall(contents)):
+            lines.append(f"{page.relative_to(root)}: a <!-- figures: … --> is not followed by <!-- end -->")
+        for _, name, text, _ in found:
             if name not in FIGURES:
                 lines.append(f"{page.relative_to(root)}: figures must be one of {', '.join(FIGURES)}; got {name}")
             elif text.strip() != FIGURES[name](root).strip():

@@ -47,7 +47,8 @@ class Batch(NamedTuple):
     noise: Tensor
     """Standard normal noise, (B, 3, H, W) float32."""
     noise_level: Tensor
-    """Factor on the noise that is added to latents, one for each crop: (B, 1, 1, 1) float32 in [0, 1)."""
+    """Position in the range of standard deviations of `latent_noise`, and in that of temperatures of samples that are
+    compared: one for each crop, (B, 1, 1, 1) float32 in [0, 1)."""
     shift: Tensor
     """Shift of an image before the perceptual distance, (B, 2) int64 in 0 … `SHIFTS` − 1: pixels down and to the
     right."""

@@ -85,8 +85,9 @@ class TrainingConfig:
     feature_temperature: Weight = 0.9
     """Temperature of the samples that `feature_weight` and `lattice_weight` use."""
     lowest_feature_temperature: Weight | None = None
-    """With this key, the temperature of these samples is drawn uniformly between this value and `feature_temperature`
-    for each crop. 0 improves results at temperature 0 as well."""
+    """Lowest temperature of the samples that `feature_weight` and `lattice_weight` use. The temperature of each crop is
+    drawn uniformly between this value and `feature_temperature`. By default, all have `feature_temperature`. 0 improves
+    results at temperature 0 as well."""
     latent_noise: Weight = 0.0
     """Largest standard deviation of the normal noise that is added to `L[j]` where cross blocks read it as a condition.
     The standard deviation is drawn uniformly between 0 and this value for each crop (after JetFormer,
