@@ -58,10 +58,10 @@ class Degradations:
 
     By default they are not degraded: each condition is the target, reduced by `down_filter`.
 
-    A crop is either clean or degraded. `pattern_share` replaces photographs by patterns, for both kinds. The degradation has four steps, in this order: blur, reduction, noise, and
-    coding (JPEG, video or dithering). The reduction is always applied; the other steps have probabilities, in keys that
-    end in `_share`. Ranges are written as `[smallest, largest]`, and a value is drawn uniformly between the two for
-    each crop.
+    A crop is either clean or degraded. `pattern_share` replaces photographs by patterns, for both kinds. The
+    degradation has four steps, in this order: blur, reduction, noise, and coding (JPEG, video or dithering). The
+    reduction is always applied; the other steps have probabilities, in keys that end in `_share`. Ranges are written as
+    `[smallest, largest]`, and a value is drawn uniformly between the two for each crop.
     """
 
     clean_share: Share = 1.0
