@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from caflow_runtime.video.cut import WHOLE
 from caflow_runtime.video.source import CLOCK, UnwritableVideo, VideoInfo, import_av, open_to_read
+from caflow_runtime.video.steady import steady
 from caflow_runtime.whole_files import move_into_place
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -169,8 +170,8 @@ class _Others:
             _describe(self.container.streams.video[0], self.reader.streams.video[0])
             kept = [stream for stream in self.reader.streams if self._carry(stream)]
             if kept:  # PyAV demuxes all streams if the list is empty
-                demuxed = (packet for packet in self.reader.demux(kept) if packet.dts is not None)
-                self.packets = demuxed if self.info.cut == WHOLE else filter(self._is_within, demuxed)
+                demuxed = (packet for packet in steady(self.reader, kept) if packet.dts is not None)
+                self.packets = filter(self._is_within, demuxed)
         self.next = self._advance()
 
     def carry_until(self, seconds: Fraction | None) -> None:
@@ -200,6 +201,10 @@ class _Others:
         base = Fraction(packet.time_base) / CLOCK
         zero = round(self.info.zero / base)
         end = None if self.info.cut.end is None else round((self.info.origin + self.info.cut.end) / base) - zero
+        if self.info.cut == WHOLE:
+            packet.dts -= zero
+            packet.pts = None if packet.pts is None else packet.pts - zero
+            return True
         pts, duration = (packet.dts if packet.pts is None else packet.pts) - zero, packet.duration or 0
         if packet.stream.type == "subtitle" and pts < 0 < pts + duration:  # on screen when the cut starts
             pts, duration = 0, duration + pts
@@ -221,8 +226,7 @@ class _Others:
                 end = min(end, cut.end - cut.start)
             if cut != WHOLE and (end <= 0 or end <= start):
                 continue
-            times = {"start": round(max(0, start) / base), "end": round(end / base)}
-            yield chapter if cut == WHOLE else chapter | times
+            yield chapter | {"start": round(max(0, start) / base), "end": round(end / base)}
 
     def _mux(self, packets: Iterator[Any]) -> None:
         for packet in packets:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
 from caflow_runtime.video.cut import WHOLE, Cut
+from caflow_runtime.video.steady import is_restarting, steady
 
 CLOCK = Fraction(1, 90_000)
 """Seconds per tick. All times are counted in ticks, as in MPEG; they are exact for most usual frame rates."""
@@ -94,8 +95,8 @@ class VideoInfo:
 
     @property
     def zero(self) -> int:
-        """Source time that becomes 0 in the result, in ticks; 0 for a whole source, which keeps its times."""
-        return 0 if self.cut == WHOLE else self.origin + self.cut.start
+        """Source time that becomes 0 in the result, in ticks."""
+        return self.origin + self.cut.start
 
 
 class Source(Protocol):
@@ -203,7 +204,7 @@ class FileSource:
                 # Raw H.264 has no timestamps. In AVI, B-frames have wrong presentation but right decoding timestamps.
                 has_pts = has_pts and frame.pts is not None and (last < 0 or frame.pts * base > last * CLOCK)
                 said = frame.pts if has_pts else frame.dts
-                guessed = last + step if last >= 0 else 0
+                guessed = last + step if last >= 0 else self.info.origin
                 ticks = guessed if said is None else max(last + 1, round(said * base / CLOCK))
                 longest, last = max(longest, ticks - last), ticks
                 end = last * CLOCK + (frame.duration or 0) * base
@@ -225,7 +226,7 @@ class FileSource:
         """Yield frames as FFmpeg decodes them, and note key packets, except the first: decoding starts there anyway."""
         base = Fraction(self.stream.time_base) / CLOCK
         by_dts = self.container.format.name in SOUGHT_BY_DTS
-        for number, packet in enumerate(self.container.demux(self.stream)):
+        for number, packet in enumerate(steady(self.container, [self.stream])):
             is_first = number == 0 and not self._is_sought
             if not is_first and packet.is_keyframe and packet.pts is not None and packet.dts is not None:
                 self._keys.append((round(packet.pts * base), packet.dts if by_dts else packet.pts))
@@ -242,6 +243,8 @@ class FileSource:
 
         This finds files that are cut off, which decoders do not report.
         """
+        if is_restarting(self.container):  # FFmpeg computes the duration from the last packets, by their own clock
+            return None
         if self.stream.duration is not None:
             return Fraction((self.stream.start_time or 0) + self.stream.duration) * Fraction(self.stream.time_base)
         said = DURATION.fullmatch(self.stream.metadata.get("DURATION", ""))

@@ -1,0 +1,91 @@
+"""Times of results: sources whose clock starts late or starts again, and sound that ends with the picture."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from clips import ffmpeg
+from commands import caflow, messages
+
+PICTURE = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=25:d=1"]
+SOUND = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=1"]
+RATE, FRAMES = 25, 25
+AAC_FRAME_S = 1024 / 48000
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MPEG-TS of a second, with B-frames and sound, whose clock begins at 1.4 s."""
+    path = tmp_path_factory.mktemp("recording") / "a.ts"
+    ffmpeg(*PICTURE, *SOUND, "-c:v", "libx264", "-bf", 3, "-c:a", "aac", path)
+    return path
+
+
+def later(path: Path, start_s: float) -> Path:
+    """Return a copy of an MPEG-TS file whose clock begins `start_s` seconds later."""
+    moved = path.with_name(f"{start_s}.ts")
+    ffmpeg("-i", path, "-c", "copy", "-output_ts_offset", start_s, moved)
+    return moved
+
+
+def times_of(path: Path, kind: str) -> list[float]:
+    """Return the presentation times of all packets of a kind, such as `audio`, in seconds and in rising order."""
+    with av.open(str(path)) as container:
+        streams = [stream for stream in container.streams if stream.type == kind]
+        packets = [packet for packet in container.demux(streams) if packet.size and packet.pts is not None]
+        return sorted(float(packet.pts * packet.time_base) for packet in packets)
+
+
+def enlarge(source: Path, output: Path, bundle: Path, *options: object) -> list[str]:
+    """Enlarge a video, and return the messages of the command."""
+    done = caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options)
+    assert done.returncode == 0, done.stderr
+    return messages(done.stderr)
+
+
+@pytest.mark.parametrize("starts", [(0, 0, 0), (3600, 0), (0, 3600)], ids=["again", "earlier", "later"])
+@pytest.mark.parametrize("options", [[], ["--workers", 1, "--segment-frames", 20]], ids=["one", "worker"])
+def test_a_clock_that_starts_again_continues(
+    recording: Path, uncalibrated: Path, tmp_path: Path, starts: tuple[int, ...], options: list[object]
+) -> None:
+    """Pictures and sound follow each other without gaps, and stay in step, as after `ffmpeg -c copy`."""
+    pieces = [later(recording, start) if start else recording for start in starts]
+    source, output = tmp_path / "joined.ts", tmp_path / "out.mp4"
+    source.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
+    assert enlarge(source, output, uncalibrated, *options) == []
+    pictures, sounds = times_of(output, "video"), times_of(output, "audio")
+    assert len(pictures) == FRAMES * len(starts)
+    assert np.diff(pictures) == pytest.approx(1 / RATE, abs=0.002)
+    assert np.diff(sounds) == pytest.approx(AAC_FRAME_S, abs=AAC_FRAME_S / 2)
+    ffmpeg("-i", recording, "-c", "copy", tmp_path / "one.mp4")
+    lags = [times_of(path, "audio")[0] - times_of(path, "video")[0] for path in (output, tmp_path / "one.mp4")]
+    assert lags[0] == pytest.approx(lags[1], abs=0.002)
+    ends = [times_of(path, "audio")[-1] - times_of(path, "video")[-1] for path in (output, tmp_path / "one.mp4")]
+    assert ends[0] == pytest.approx(ends[1], abs=0.03)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_recording_that_starts_late_begins_at_once(
+    recording: Path, uncalibrated: Path, tmp_path: Path, suffix: str
+) -> None:
+    """Pictures, sound, subtitles and chapters begin as `ffmpeg -c copy` lets them."""
+    (tmp_path / "words.srt").write_text("1\n01:00:01,900 --> 01:00:02,300\nHello\n")
+    (tmp_path / "chapters.txt").write_text(
+        ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=3601600\nEND=3602000\ntitle=one\n"
+    )
+    source, wanted, output = tmp_path / "late.mkv", tmp_path / f"wanted.{suffix}", tmp_path / f"out.{suffix}"
+    inputs = ["-i", later(recording, 3600), "-i", tmp_path / "words.srt", "-i", tmp_path / "chapters.txt"]
+    ffmpeg("-copyts", *inputs, "-map", 0, "-map", 1, "-map_chapters", 2, "-c", "copy", "-c:s", "srt", source)
+    ffmpeg("-i", source, "-map", 0, "-c", "copy", "-c:s", "srt" if suffix == "mkv" else "mov_text", wanted)
+    enlarge(source, output, uncalibrated)
+    for kind in ("video", "audio", "subtitle"):
+        found = times_of(output, kind)
+        assert found[0] < 1
+        assert found[0] == pytest.approx(times_of(wanted, kind)[0], abs=0.002)
+    chapters = []
+    for path in (output, wanted):
+        with av.open(str(path)) as container:
+            chapters.append([float(one["start"] * one["time_base"]) for one in container.chapters()])
+    assert chapters[0] == pytest.approx(chapters[1], abs=0.002)
+    assert len(chapters[0]) == 1
