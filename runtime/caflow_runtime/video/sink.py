@@ -20,6 +20,8 @@ RGB = {"colorspace": 0, "color_range": 2}
 """Tags of RGB pixel formats: no matrix, full range."""
 SWSCALE = {BT709: 1, 5: 5, BT601: 5, 9: 9, 10: 9}
 """Colour matrices: from FFmpeg's number in a stream to the number in FFmpeg's converter (swscale)."""
+X265_DELAY = 2
+"""Frames that x265 needs before it knows decoding times. For fewer frames, or as many, it returns random ones."""
 
 
 def colours_of(info: VideoInfo, pixel_format: str) -> dict[str, int]:
@@ -97,5 +99,9 @@ class SegmentWriter:
 
     def close(self) -> None:
         """Write the frames that the encoder still buffers, and finish the file."""
-        self.container.mux(self.stream.encode())
+        packets = self.stream.encode()
+        if self.encoding.encoder == "libx265" and self.frames <= X265_DELAY:
+            for packet in packets:
+                packet.dts = packet.pts  # so few frames are never reordered
+        self.container.mux(packets)
         self.container.close()
