@@ -8,6 +8,8 @@ import pytest
 from clips import ffmpeg
 from commands import caflow, messages
 
+from caflow_deploy.commands.video_progress import FrameProgress
+
 PICTURE = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=25:d=1"]
 SOUND = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=1"]
 RATE, FRAMES = 25, 25
@@ -89,3 +91,41 @@ def test_a_recording_that_starts_late_begins_at_once(
             chapters.append([float(one["start"] * one["time_base"]) for one in container.chapters()])
     assert chapters[0] == pytest.approx(chapters[1], abs=0.002)
     assert len(chapters[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "message"),
+    [
+        (MemoryError(), 1, "drawing failed: MemoryError; "),
+        (KeyboardInterrupt(), 130, "stopped after 12 frames; "),
+    ],
+)
+def test_sound_ends_with_the_picture_of_a_stopped_video(
+    recording: Path,
+    uncalibrated: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: BaseException,
+    code: int,
+    message: str,
+) -> None:
+    """The command fails, also with an error that has no message, and says how to resume. Then the result is whole."""
+
+    def stop_after_12(_: FrameProgress, done: int) -> None:
+        if done == 12:
+            raise stop
+
+    output = tmp_path / "out.mp4"
+    arguments = ["video", recording, "-o", output, "--bundle", uncalibrated, "-n", 1, "--threads", 1]
+    arguments += ["--segment-frames", 5]
+    with monkeypatch.context() as changed:
+        changed.setattr(FrameProgress, "done", stop_after_12)
+        done = caflow(*arguments)
+    assert done.returncode == code
+    assert f"{message}{output} contains 12 frames; run the same command again to resume" in done.stderr
+    pictures = times_of(output, "video")
+    assert len(pictures) == 12
+    assert times_of(output, "audio")[-1] == pytest.approx(pictures[-1] + 1 / RATE, abs=2 * AAC_FRAME_S)
+    assert enlarge(recording, output, uncalibrated, "--segment-frames", 5) == []
+    assert len(times_of(output, "video")) == FRAMES
+    assert len(times_of(output, "audio")) == len(times_of(recording, "audio"))

@@ -354,7 +354,7 @@ def _report(
     where = f"; {result} contains {kept}{way}" if output else ""
     if output and drawing.frames and not drawing.written:
         end(f"{output} was not written: all {drawing.frames} frames are untypical and were dropped", FAILED)
-    if drawing.ended_early:
+    if drawing.ended_early is not None:
         end(f"{drawing.ended_early}{where}", FAILED)
     if output and not drawing.frames:
         end("stopped before the first frame", exit_code(drawing.stopped) if drawing.stopped else FAILED)

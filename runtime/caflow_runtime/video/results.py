@@ -1,16 +1,18 @@
 """Conversion of a job's segments to the result: a video, an animation, or numbered images."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from numpy.typing import NDArray
 
 from caflow_runtime.pictures.image_files import WITH_ALPHA
 from caflow_runtime.video.animated import has_alpha, write_animation
-from caflow_runtime.video.join import VideoPart, frames_of, join_into_place
+from caflow_runtime.video.join import VideoPart, frames_of, join_into_place, packets_of
 from caflow_runtime.video.numbered import is_numbered, write_numbered
-from caflow_runtime.video.source import VideoInfo, open_to_read
+from caflow_runtime.video.source import CLOCK, VideoInfo, open_to_read
 
 ANIMATIONS = (".gif", ".apng", ".png", ".webp")
 
@@ -39,6 +41,13 @@ def write_result(parts: Sequence[VideoPart], output: Path, source: str | None, i
     else:
         return join_into_place(parts, output, source, info)
     return _beside_pictures(source)
+
+
+def cut_to(parts: Sequence[VideoPart], info: VideoInfo) -> VideoInfo:
+    """Return the properties of a source whose sound, subtitles and chapters end with the pictures of segments."""
+    last = max(packet.pts for packet in packets_of(parts[-1:]))
+    end = last + round(1 / (info.rate * CLOCK)) - info.origin
+    return replace(info, cut=msgspec.structs.replace(info.cut, end=end))
 
 
 def _array(frame: Any) -> NDArray[Any]:
