@@ -289,6 +289,45 @@ def test_the_frame_at_a_time(clip: Path, at: object, number: int) -> None:
     assert np.array_equal(frame_at(FileSource(clip), time).image, every[number].image)
 
 
+@pytest.mark.parametrize(
+    ("source", "output", "options"),
+    [
+        ("%02d.png", "%d.png", ["--force"]),  # both patterns have 10.png
+        ("%02d.png", "../frames/%d.png", ["--force"]),
+        ("%02d.png", "linked/%d.png", ["--force"]),
+        ("%02d.png", "10.png", ["--force"]),
+        ("10.png", "%d.png", ["--force"]),
+        ("10.png", "10.png", ["--at", 0, "--force"]),
+    ],
+)
+def test_the_input_is_never_overwritten_or_removed(
+    uncalibrated: Path, tmp_path: Path, source: str, output: str, options: list[object]
+) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    (folder / "linked").symlink_to(folder)
+    ffmpeg(*PICTURE, "-frames:v", 12, folder / "%02d.png")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    done = video(folder / source, folder / output, uncalibrated, *options)
+    assert done.returncode == 2
+    assert "is the input file, or one of its images; choose another -o" in done.stderr
+    assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "gif"])
+def test_relative_names_with_a_colon(
+    clip: Path, uncalibrated: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg would take `2024-01-01T12` for a protocol."""
+    monkeypatch.chdir(tmp_path)
+    name = "2024-01-01T12:30:00.mkv"
+    (tmp_path / name).write_bytes(clip.read_bytes())
+    for options in ([], ["--workers", 1, "--segment-frames", 6, "--force"]):
+        done = video(name, f"2024-01-01T12:31:00.{suffix}", uncalibrated, "--end", 0.5, *options)
+        assert done.returncode == 0, done.stderr
+        assert len(frames_of(tmp_path / f"2024-01-01T12:31:00.{suffix}")) == 15
+
+
 def test_a_preview_is_what_image_makes_of_the_frame(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
     frame = list(FileSource(clip).frames())[16].image
     cv2.imwrite(str(tmp_path / "frame.png"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
