@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from caflow_runtime.video.join import VideoPart, frames_of, packets_of
-from caflow_runtime.video.source import CLOCK, VideoInfo, import_av
+from caflow_runtime.video.source import CLOCK, VideoInfo, address_of, import_av
 from caflow_runtime.whole_files import whole_file
 
 GIF_UNIT, WEBP_UNIT = Fraction(1, 100), Fraction(1, 1000)
@@ -142,7 +142,7 @@ def _painted(frames: Iterator[Any], starts: Sequence[int | None], palette: Any) 
 
 @contextmanager
 def _animation(path: Path, kind: str, options: dict[str, str]) -> Iterator[Any]:
-    with import_av().open(str(path), "w", kind, options=options) as container:
+    with import_av().open(address_of(path), "w", kind, options=options) as container:
         yield container
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from caflow_runtime.video.cut import WHOLE
-from caflow_runtime.video.source import CLOCK, UnwritableVideo, VideoInfo, import_av, open_to_read
+from caflow_runtime.video.source import CLOCK, UnwritableVideo, VideoInfo, address_of, import_av, open_to_read
 from caflow_runtime.video.steady import steady
 from caflow_runtime.whole_files import move_into_place
 
@@ -57,9 +57,9 @@ def join(parts: Sequence[VideoPart], output: Path, source: str | None, info: Vid
         Properties of the source that could not be kept, one line each.
     """
     av = import_av()
-    with av.open(str(output), "w") as container:
+    with av.open(address_of(output), "w") as container:
         container.metadata.update(info.metadata)
-        with open_to_read(str(parts[0].path)) as first:
+        with open_to_read(parts[0].path) as first:
             # opaque: without an encoder. Some decoders, such as dav1d for AV1, cannot encode.
             video = container.add_stream_from_template(first.streams.video[0], opaque=True)
         if output.suffix.lower() == ".mov" and video.codec_context.name == "hevc":
@@ -111,7 +111,7 @@ def count_frames(path: Path) -> int:
     In a damaged file, only the frames before the damage count.
     """
     count = 0
-    with suppress(import_av().FFmpegError), open_to_read(str(path)) as container:
+    with suppress(import_av().FFmpegError), open_to_read(path) as container:
         for packet in container.demux(container.streams.video[0]):
             count += packet.size > 0  # the last packet is empty, and only marks the end
     return count
@@ -120,7 +120,7 @@ def count_frames(path: Path) -> int:
 def frames_of(parts: Sequence[VideoPart]) -> Iterator[Any]:
     """Yield the decoded frames of segments, as PyAV frames."""
     for part in parts:
-        with open_to_read(str(part.path)) as segment:
+        with open_to_read(part.path) as segment:
             yield from segment.decode(segment.streams.video[0])
 
 
@@ -130,7 +130,8 @@ def _join_what_fits(parts: Sequence[VideoPart], output: Path, source: str | None
     except (import_av().FFmpegError, ValueError) as error:
         if source is None or getattr(error, "errno", None) in NO_SPACE:
             raise
-        left_out = f"sound and subtitles are omitted: {error}: a name that ends in .mkv may keep them"
+        reason = getattr(error, "strerror", None) or error  # the whole text may contain the address, with a password
+        left_out = f"sound and subtitles are omitted: {reason}: a name that ends in .mkv may keep them"
         return [left_out, *join(parts, output, None, info)]
 
 
@@ -138,7 +139,7 @@ def packets_of(parts: Sequence[VideoPart], zero: int = 0) -> Iterator[Any]:
     """Yield the packets of segments, with times in ticks of `CLOCK` since `zero`."""
     last = None
     for part in parts:
-        with open_to_read(str(part.path)) as segment:
+        with open_to_read(part.path) as segment:
             for packet in segment.demux(segment.streams.video[0]):
                 if packet.dts is None:
                     continue

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.rows.pixels import DEEP, deep_integers
 from caflow_runtime.video.encoding import ENCODER_THREADS, Encoding, check_sides, wrong_size
-from caflow_runtime.video.source import BT601, BT709, CLOCK, TAGS, VideoInfo, import_av
+from caflow_runtime.video.source import BT601, BT709, CLOCK, TAGS, VideoInfo, address_of, import_av
 from caflow_runtime.video.thread_scheduling import scheduled_as_before
 
 RGB = {"colorspace": 0, "color_range": 2}
@@ -64,7 +64,7 @@ class SegmentWriter:
         self.encoding = encoding
         self.colour = colours_of(info, encoding.pixel_format)
         check_sides(encoding, height, width)
-        self.container = av.open(str(path), "w", encoding.segment_format, options=encoding.segment_options)
+        self.container = av.open(address_of(path), "w", encoding.segment_format, options=encoding.segment_options)
         stream = self.container.add_stream(encoding.encoder, rate=info.rate, options=encoding.options)
         stream.height, stream.width, stream.pix_fmt = height, width, encoding.pixel_format
         stream.codec_context.time_base, stream.codec_context.thread_count = CLOCK, ENCODER_THREADS

@@ -32,6 +32,8 @@ AS_WINDOWS_1252 = "caflow_runtime.as_windows_1252"
 """Name of the error handler for metadata that is not UTF-8."""
 DURATION = re.compile(r"(\d{1,6}):(\d{2}):(\d{2}(?:\.\d{1,12})?)")
 """Value of Matroska's tag DURATION."""
+QUERY = re.compile("[?#]")
+"""Characters that end the host and path of an address."""
 CUT_OFF_S = Fraction(1, 4)
 """Tolerance in seconds. A file whose picture ends earlier than this before the container's duration is incomplete."""
 INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
@@ -138,20 +140,20 @@ class FileSource:
             raise InputError(f"{path} is a folder; expected a video file: give the files in it one by one")
         if isinstance(path, Path) and not path.is_file():
             raise InputError(f"{path}: there is no such file")
-        self.name = str(path)
-        self.along: str | None = str(path)
+        self.name = str(path) if isinstance(path, Path) else without_secrets(path)
+        self.along: str | None = address_of(path)
         self.path = path if isinstance(path, Path) else None
         self._closed = False
         self.drops = False
         try:
-            self.container = open_to_read(str(path))
+            self.container = open_to_read(path)
         except av.FFmpegError as error:
-            raise UnreadableVideo(f"{path} cannot be read as a video: {error.strerror}") from None
+            raise UnreadableVideo(f"{self.name} cannot be read as a video: {error.strerror}") from None
         if not self.container.streams.video:
-            raise UnreadableVideo(f"{path}: expected a video; it contains no pictures")
+            raise UnreadableVideo(f"{self.name}: expected a video; it contains no pictures")
         self.stream = self.container.streams.video[0]
         if self.stream.codec_context is None:
-            raise UnreadableVideo(f"{path}: FFmpeg does not know the codec of its pictures")
+            raise UnreadableVideo(f"{self.name}: FFmpeg does not know the codec of its pictures")
         self.stream.thread_type = "AUTO"
         self.ended_early: str | None = None
         self.info = self._info()
@@ -286,14 +288,32 @@ class FileSource:
         if not aspect or aspect == 1:
             return aspect
         try:
-            with open_to_read(self.name) as container:
+            with open_to_read(self.container.name) as container:
                 first = next(container.decode(video=0), None)
         except import_av().FFmpegError:
             return aspect  # `frames` reports the damage
         return aspect if first is None or _quarter_turns(first) % 2 == 0 else 1 / aspect
 
 
-def open_to_read(address: str) -> Any:
+def address_of(path: Path | str) -> str:
+    """Return what FFmpeg must be given to open a file or an address.
+
+    Paths become absolute: FFmpeg takes a relative name with a colon, such as `12:30.mp4`, for a protocol.
+    """
+    return str(path.absolute()) if isinstance(path, Path) else path
+
+
+def without_secrets(address: str) -> str:
+    """Return an address without user name, password and query, for messages and job files.
+
+    Where an @ may belong to a password, more than that is omitted.
+    """
+    scheme, mark, rest = address.partition("://")
+    place, *query = QUERY.split(rest, maxsplit=1)
+    return scheme + mark + ("…" if query and "@" in query[0] else place.rpartition("@")[2])
+
+
+def open_to_read(path: Path | str) -> Any:
     """Open a file or an address with PyAV, and return the container.
 
     Tags that are not UTF-8, as in most old files, are read as Windows-1252, which includes the printable characters of
@@ -304,7 +324,7 @@ def open_to_read(address: str) -> Any:
         FFmpegError: if the address cannot be opened.
     """
     codecs.register_error(AS_WINDOWS_1252, _as_windows_1252)
-    return import_av().open(address, metadata_errors=AS_WINDOWS_1252)
+    return import_av().open(address_of(path), metadata_errors=AS_WINDOWS_1252)
 
 
 def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
