@@ -328,6 +328,54 @@ def test_relative_names_with_a_colon(
         assert len(frames_of(tmp_path / f"2024-01-01T12:31:00.{suffix}")) == 15
 
 
+TURNS = ["-display_rotation", 0], ["-display_rotation", 90], ["-display_rotation", 180], ["-display_rotation", -90]
+MIRRORED: tuple[list[object], ...] = [], ["-display_hflip"], ["-display_vflip"]
+
+
+@pytest.mark.parametrize("turn", TURNS, ids=str)
+@pytest.mark.parametrize("mirrored", MIRRORED, ids=str)
+def test_frames_are_turned_and_mirrored_as_by_ffmpeg(
+    clip: Path, tmp_path: Path, turn: list[object], mirrored: list[object]
+) -> None:
+    shown = tmp_path / "shown.mp4"
+    ffmpeg(*turn, *mirrored, "-i", clip, "-c:v", "copy", "-an", "-sn", "-frames:v", 3, shown)
+    images = [frame.image for frame in FileSource(shown).frames()]
+    height, width = images[0].shape[:2]
+    assert np.array_equal(images, pixels_of(shown, height, width))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        (".mov", ["-c:v", "prores_ks", "-profile:v", 4444, "-pix_fmt", "yuva444p10le"]),
+        (".mov", ["-c:v", "qtrle", "-pix_fmt", "argb"]),
+        (".mkv", ["-c:v", "ffv1", "-pix_fmt", "bgra"]),
+    ],
+    ids=["prores", "qtrle", "ffv1"],
+)
+def test_transparency_of_video_files(uncalibrated: Path, tmp_path: Path, suffix: str, options: list[object]) -> None:
+    """It is kept in animations and numbered images, with and without workers. Other results are put on white."""
+    clear, shown = tmp_path / f"clear{suffix}", tmp_path / f"shown{suffix}"
+    ffmpeg(*PICTURE, "-frames:v", 3, "-vf", "format=rgba,colorchannelmixer=aa=0.5", *options, clear)
+    ffmpeg(*PICTURE, "-frames:v", 3, "-vf", "format=rgba", *options, shown)
+    for name, given in (("one", []), ("two", ["--workers", 1, "--segment-frames", 2])):
+        assert video(clear, tmp_path / name / "%d.png", uncalibrated, *given).returncode == 0
+        images = [read_image(tmp_path / name / f"{k}.png") for k in (1, 2, 3)]
+        assert all(image.alpha is not None and np.allclose(image.alpha, 128, atol=2) for image in images)
+    one, two = ([(tmp_path / name / f"{k}.png").read_bytes() for k in (1, 2, 3)] for name in ("one", "two"))
+    assert one == two
+    half, whole = (next(FileSource(path).frames()).image.astype(float) for path in (clear, shown))
+    assert half == pytest.approx(255 + 0.5 * (whole - 255), abs=4)
+
+
+def test_alpha_of_raw_pixels_is_ignored(tmp_path: Path) -> None:
+    """Screen recorders fill it with 0, so that nothing would be seen."""
+    ffmpeg(
+        *PICTURE, "-frames:v", 3, "-vf", "format=bgra,colorchannelmixer=aa=0", "-c:v", "rawvideo", tmp_path / "a.avi"
+    )
+    assert next(FileSource(tmp_path / "a.avi").frames()).image.mean() < 200
+
+
 def test_a_preview_is_what_image_makes_of_the_frame(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
     frame = list(FileSource(clip).frames())[16].image
     cv2.imwrite(str(tmp_path / "frame.png"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))

@@ -1,6 +1,8 @@
 """Times of results: sources whose clock starts late or starts again, and sound that ends with the picture."""
 
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -35,8 +37,8 @@ def times_of(path: Path, kind: str) -> list[float]:
     """Return the presentation times of all packets of a kind, such as `audio`, in seconds and in rising order."""
     with av.open(str(path)) as container:
         streams = [stream for stream in container.streams if stream.type == kind]
-        packets = [packet for packet in container.demux(streams) if packet.size and packet.pts is not None]
-        return sorted(float(packet.pts * packet.time_base) for packet in packets)
+        packets: list[Any] = [packet for packet in container.demux(streams) if packet.size]
+        return sorted(float(packet.pts * packet.time_base) for packet in packets if packet.pts is not None)
 
 
 def enlarge(source: Path, output: Path, bundle: Path, *options: object) -> list[str]:
@@ -88,7 +90,7 @@ def test_a_recording_that_starts_late_begins_at_once(
     chapters = []
     for path in (output, wanted):
         with av.open(str(path)) as container:
-            chapters.append([float(one["start"] * one["time_base"]) for one in container.chapters()])
+            chapters.append([float(one["start"] * Fraction(one["time_base"] or 0)) for one in container.chapters()])
     assert chapters[0] == pytest.approx(chapters[1], abs=0.002)
     assert len(chapters[0]) == 1
 

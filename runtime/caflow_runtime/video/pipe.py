@@ -23,8 +23,8 @@ from caflow_runtime.video.source import (
     VideoInfo,
     assumed_colours,
     import_av,
-    upright,
 )
+from caflow_runtime.video.upright import upright
 from caflow_runtime.video.y4m import FRAME, LONGEST_LINE, MAGIC, PIXEL_FORMATS, PictureFormat, parse_line
 
 RAW_BYTES = {"rgb24": 3, "rgb48le": 6}

@@ -9,10 +9,11 @@ import msgspec
 from numpy.typing import NDArray
 
 from caflow_runtime.pictures.image_files import WITH_ALPHA
-from caflow_runtime.video.animated import has_alpha, write_animation
+from caflow_runtime.video.animated import write_animation
 from caflow_runtime.video.join import VideoPart, frames_of, join_into_place, packets_of
 from caflow_runtime.video.numbered import is_numbered, write_numbered
 from caflow_runtime.video.source import CLOCK, VideoInfo, open_to_read
+from caflow_runtime.video.upright import has_alpha
 
 ANIMATIONS = (".gif", ".apng", ".png", ".webp")
 
@@ -53,7 +54,7 @@ def cut_to(parts: Sequence[VideoPart], info: VideoInfo) -> VideoInfo:
 def _array(frame: Any) -> NDArray[Any]:
     """Return a PyAV frame as (H, W, 3) RGB or (H, W, 4) RGBA: uint8, or uint16 for more than 8 bits."""
     formats = ("rgb48le", "rgba64le") if frame.format.components[0].bits > 8 else ("rgb24", "rgba")
-    image: NDArray[Any] = frame.to_ndarray(format=formats[has_alpha(frame)])
+    image: NDArray[Any] = frame.to_ndarray(format=formats[has_alpha(frame.format)])
     return image
 
 

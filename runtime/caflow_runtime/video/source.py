@@ -11,13 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
 from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.steady import is_restarting, steady
+from caflow_runtime.video.transparency import framed, split_alpha
+from caflow_runtime.video.upright import has_alpha, is_on_its_side, upright
 
 CLOCK = Fraction(1, 90_000)
 """Seconds per tick. All times are counted in ticks, as in MPEG; they are exact for most usual frame rates."""
@@ -126,11 +125,12 @@ class Source(Protocol):
 class FileSource:
     """Source that reads a video file, which may be on a server."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, keeps_alpha: bool = False) -> None:
         """Open a video file.
 
         Arguments:
             path: path of a file, or an address as text.
+            keeps_alpha: yield RGBA frames if the pixel format has alpha. Otherwise their background is white.
 
         Raises:
             InputError, UnreadableVideo
@@ -156,7 +156,10 @@ class FileSource:
             raise UnreadableVideo(f"{self.name}: FFmpeg does not know the codec of its pictures")
         self.stream.thread_type = "AUTO"
         self.ended_early: str | None = None
-        self.info = self._info()
+        context = self.stream.codec_context
+        # Most programs that write raw pixels leave their alpha at 0.
+        self._has_alpha = context.format is not None and has_alpha(context.format) and context.name != "rawvideo"
+        self.info = self._info(keeps_alpha)
         self._is_sought = False
         self._keys: deque[tuple[int, int]] = deque()
         """Ticks and time to seek to: of the key frame at or before the current frame, and of later key frames."""
@@ -197,7 +200,6 @@ class FileSource:
         last, longest, end, has_pts = -1, 0, Fraction(0), True
         step = round(1 / (self.info.rate * CLOCK))
         should = self._end()
-        untagged_hd = self.stream.codec_context.colorspace == UNSPECIFIED and self.stream.height >= HD_LINES
         try:
             for frame in self._decoded():
                 if self._closed:
@@ -210,9 +212,8 @@ class FileSource:
                 ticks = guessed if said is None else max(last + 1, round(said * base / CLOCK))
                 longest, last = max(longest, ticks - last), ticks
                 end = last * CLOCK + (frame.duration or 0) * base
-                image = upright(frame, "ITU709" if untagged_hd else None)
                 key = self._key(last)
-                yield TimedFrame(image, last, time.monotonic(), key if has_pts else None)
+                yield TimedFrame(self._image(frame), last, time.monotonic(), key if has_pts else None)
         except av.FFmpegError as error:
             self.ended_early = f"{self.name} is damaged after {last * float(CLOCK):.2f} s: {error.strerror}"
         finally:
@@ -233,6 +234,14 @@ class FileSource:
             if not is_first and packet.is_keyframe and packet.pts is not None and packet.dts is not None:
                 self._keys.append((round(packet.pts * base), packet.dts if by_dts else packet.pts))
             yield from packet.decode()
+
+    def _image(self, frame: Any) -> Image:
+        """Return the pixels of a decoded frame."""
+        untagged_hd = self.stream.codec_context.colorspace == UNSPECIFIED and self.stream.height >= HD_LINES
+        matrix = "ITU709" if untagged_hd else None
+        if not self._has_alpha:
+            return upright(frame, matrix)
+        return framed(*split_alpha(upright(frame, matrix, "rgba")), self.info.has_alpha)
 
     def _key(self, ticks: int) -> int | None:
         """Return where to seek for the last key frame that is shown at or before a time; None if none was noted."""
@@ -258,7 +267,7 @@ class FileSource:
     def close(self) -> None:
         self._closed = True
 
-    def _info(self) -> VideoInfo:
+    def _info(self, keeps_alpha: bool) -> VideoInfo:
         stream, context = self.stream, self.stream.codec_context
         colour = {tag: int(getattr(context, tag)) for tag in TAGS}
         assumed = BT709 if stream.height >= HD_LINES else BT601
@@ -276,6 +285,7 @@ class FileSource:
             metadata=dict(self.container.metadata),
             pixel_format=context.pix_fmt or "yuv420p",
             origin=round(Fraction(self.container.start_time or 0, 1_000_000) / CLOCK),
+            has_alpha=keeps_alpha and self._has_alpha,
         )
 
     def _upright_aspect(self) -> Fraction | None:
@@ -292,7 +302,7 @@ class FileSource:
                 first = next(container.decode(video=0), None)
         except import_av().FFmpegError:
             return aspect  # `frames` reports the damage
-        return aspect if first is None or _quarter_turns(first) % 2 == 0 else 1 / aspect
+        return 1 / aspect if first is not None and is_on_its_side(first) else aspect
 
 
 def address_of(path: Path | str) -> str:
@@ -357,21 +367,3 @@ def resized(name: str, before: Sequence[int], after: Sequence[int]) -> str:
     """Return the message for a video that ends early because the size of its frames changes."""
     sizes = [f"{sides[1]}×{sides[0]}" for sides in (before, after)]
     return f"{name}: the size of its frames changes from {sizes[0]} to {sizes[1]}"
-
-
-def upright(frame: Any, matrix: str | None) -> Image:
-    """Return a PyAV frame as (h, w, 3) uint8 RGB, rotated as its rotation tag says.
-
-    Arguments:
-        matrix: colour matrix, by PyAV's name; None is the matrix in the frame's tag, or BT.601 without a tag.
-    """
-    rgb = frame.reformat(format="rgb24", src_colorspace=matrix) if matrix else frame.reformat(format="rgb24")
-    image: NDArray[np.uint8] = rgb.to_ndarray()
-    turned = np.rot90(image, _quarter_turns(frame))
-    return np.ascontiguousarray(turned)  # FFmpeg pads the lines of most widths
-
-
-def _quarter_turns(frame: Any) -> int:
-    """Return how many times 90° a PyAV frame must be rotated counterclockwise to be upright: 0…3."""
-    turns: int = round(frame.rotation / 90) % 4
-    return turns
