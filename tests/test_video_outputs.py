@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from clips import ffmpeg, frames_of, packets, pixels_of
-from commands import Done, caflow
+from commands import Done, caflow, messages
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.pictures.image_files import read_image
@@ -374,6 +374,34 @@ def test_alpha_of_raw_pixels_is_ignored(tmp_path: Path) -> None:
         *PICTURE, "-frames:v", 3, "-vf", "format=bgra,colorchannelmixer=aa=0", "-c:v", "rawvideo", tmp_path / "a.avi"
     )
     assert next(FileSource(tmp_path / "a.avi").frames()).image.mean() < 200
+
+
+HDR10 = "log-level=error:hdr10=1:max-cll=1000,400"
+HDR10 += ":master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,500)"
+CAPTION = b"\0\0\1\6\4\x0e\xb5\0\x31GA94\3\x41\xff\xfc\x94\x20\xff\x80"
+"""Supplemental information of H.264 with one pair of bytes of CEA-608."""
+SLICE = b"\0\0\1\x65"
+
+
+def test_what_is_lost_with_the_pictures_is_said(uncalibrated: Path, tmp_path: Path) -> None:
+    few = [*PICTURE, "-frames:v", 2]
+    ffmpeg(*few, "-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params", HDR10, tmp_path / "hdr.mp4")
+    ffmpeg(*few, "-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", tmp_path / "clear.webm")
+    ffmpeg(*few, "-c:v", "libx264", "-bsf:v", "filter_units=remove_types=6", tmp_path / "plain.h264")
+    plain = (tmp_path / "plain.h264").read_bytes()
+    (tmp_path / "captions.h264").write_bytes(plain.replace(SLICE, CAPTION + SLICE, 1))
+    for name, lines in (
+        ("hdr.mp4", ["(mastering display) is omitted", "(MaxCLL and MaxFALL) is omitted"]),
+        ("clear.webm", ["transparency is omitted: FFmpeg does not decode it"]),
+        ("captions.h264", ["the closed captions in its pictures are omitted"]),
+        ("plain.h264", []),
+    ):
+        for output in ("out.mkv", "%d.png"):
+            done = video(tmp_path / name, tmp_path / output, uncalibrated, "--force")
+            assert done.returncode == 0, done.stderr
+            said = messages(done.stderr)
+            assert len(said) == len(lines)
+            assert all(line in found for line, found in zip(lines, said, strict=True))
 
 
 def test_a_preview_is_what_image_makes_of_the_frame(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from caflow_runtime.video.animated import write_animation
 from caflow_runtime.video.join import VideoPart, frames_of, join_into_place, packets_of
 from caflow_runtime.video.numbered import is_numbered, write_numbered
 from caflow_runtime.video.source import CLOCK, VideoInfo, open_to_read
+from caflow_runtime.video.unkept import unkept_of
 from caflow_runtime.video.upright import has_alpha
 
 ANIMATIONS = (".gif", ".apng", ".png", ".webp")
@@ -35,13 +36,14 @@ def write_result(parts: Sequence[VideoPart], output: Path, source: str | None, i
     Raises:
         UnwritableVideo, FFmpegError, OSError
     """
+    unkept = [] if source is None else unkept_of(source)
     if is_numbered(output):
         write_numbered((_array(frame) for frame in frames_of(parts)), output)
     elif output.suffix.lower() in ANIMATIONS:
-        return [*write_animation(parts, output, info), *_beside_pictures(source)]
+        unkept += write_animation(parts, output, info)
     else:
-        return join_into_place(parts, output, source, info)
-    return _beside_pictures(source)
+        return [*join_into_place(parts, output, source, info), *unkept]
+    return [*unkept, *_beside_pictures(source)]
 
 
 def cut_to(parts: Sequence[VideoPart], info: VideoInfo) -> VideoInfo:
