@@ -376,7 +376,7 @@ def test_alpha_of_raw_pixels_is_ignored(tmp_path: Path) -> None:
     assert next(FileSource(tmp_path / "a.avi").frames()).image.mean() < 200
 
 
-HDR10 = "log-level=error:hdr10=1:max-cll=1000,400"
+HDR10 = "log-level=error:hdr10=1:transfer=smpte2084:max-cll=1000,400"
 HDR10 += ":master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,500)"
 CAPTION = b"\0\0\1\6\4\x0e\xb5\0\x31GA94\3\x41\xff\xfc\x94\x20\xff\x80"
 """Supplemental information of H.264 with one pair of bytes of CEA-608."""
@@ -397,11 +397,27 @@ def test_what_is_lost_with_the_pictures_is_said(uncalibrated: Path, tmp_path: Pa
         ("plain.h264", []),
     ):
         for output in ("out.mkv", "%d.png"):
-            done = video(tmp_path / name, tmp_path / output, uncalibrated, "--force")
+            codec = [] if output == "%d.png" else ["--codec", "h264"]
+            done = video(tmp_path / name, tmp_path / output, uncalibrated, *codec, "--force")
             assert done.returncode == 0, done.stderr
             said = messages(done.stderr)
             assert len(said) == len(lines)
             assert all(line in found for line, found in zip(lines, said, strict=True))
+
+
+@pytest.mark.parametrize("options", [[], ["--workers", 1]], ids=str)
+def test_hevc_keeps_hdr10(uncalibrated: Path, tmp_path: Path, options: list[object]) -> None:
+    source, output = tmp_path / "hdr.mp4", tmp_path / "out.mp4"
+    few = [*PICTURE, "-frames:v", 4, "-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params", HDR10]
+    ffmpeg(*few, source)
+    done = video(source, output, uncalibrated, *options)
+    assert (done.returncode, messages(done.stderr)) == (0, [])
+    described = []
+    for path in (source, output):
+        with av.open(str(path)) as container:
+            side_data: Any = next(container.decode(video=0)).side_data
+        described.append([bytes(side_data[name]) for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")])
+    assert described[0] == described[1]
 
 
 def test_a_preview_is_what_image_makes_of_the_frame(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def write_result(parts: Sequence[VideoPart], output: Path, source: str | None, i
     Raises:
         UnwritableVideo, FFmpegError, OSError
     """
-    unkept = [] if source is None else unkept_of(source)
+    unkept = [] if source is None else unkept_of(source, parts[0].path)
     if is_numbered(output):
         write_numbered((_array(frame) for frame in frames_of(parts)), output)
     elif output.suffix.lower() in ANIMATIONS:

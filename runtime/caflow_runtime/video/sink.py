@@ -65,7 +65,10 @@ class SegmentWriter:
         self.colour = colours_of(info, encoding.pixel_format)
         check_sides(encoding, height, width)
         self.container = av.open(address_of(path), "w", encoding.segment_format, options=encoding.segment_options)
-        stream = self.container.add_stream(encoding.encoder, rate=info.rate, options=encoding.options)
+        options = encoding.options
+        if encoding.encoder == "libx265" and info.hdr10:
+            options["x265-params"] += f":{info.hdr10}"
+        stream = self.container.add_stream(encoding.encoder, rate=info.rate, options=options)
         stream.height, stream.width, stream.pix_fmt = height, width, encoding.pixel_format
         stream.codec_context.time_base, stream.codec_context.thread_count = CLOCK, ENCODER_THREADS
         if info.sample_aspect_ratio:

@@ -5,6 +5,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
 from caflow_runtime.video.cut import WHOLE, Cut
+from caflow_runtime.video.hdr10 import PQ, x265_hdr10
 from caflow_runtime.video.steady import is_restarting, steady
 from caflow_runtime.video.transparency import framed, split_alpha
 from caflow_runtime.video.upright import has_alpha, is_on_its_side, upright
@@ -93,6 +95,8 @@ class VideoInfo:
     """Start and duration of an animation's last frame, in ticks."""
     has_alpha: bool = False
     """Whether frames are RGBA."""
+    hdr10: str = ""
+    """HDR10 metadata as parameters of x265."""
 
     @property
     def zero(self) -> int:
@@ -268,12 +272,17 @@ class FileSource:
         self._closed = True
 
     def _info(self, keeps_alpha: bool) -> VideoInfo:
-        stream, context = self.stream, self.stream.codec_context
+        stream, context, aspect, hdr10 = self.stream, self.stream.codec_context, self.stream.sample_aspect_ratio, ""
         colour = {tag: int(getattr(context, tag)) for tag in TAGS}
         assumed = BT709 if stream.height >= HD_LINES else BT601
         known = {tag: assumed if value in (0, UNSPECIFIED) else value for tag, value in colour.items()}
         known["color_range"] = colour["color_range"] or LIMITED_RANGE
         known["colorspace"] = assumed if colour["colorspace"] == UNSPECIFIED else colour["colorspace"]
+        has_wide_pixels, is_pq = aspect and aspect != 1, colour["color_trc"] == PQ
+        first = self._first_frame() if has_wide_pixels or is_pq else None  # few videos need it
+        if first is not None:
+            aspect = 1 / aspect if has_wide_pixels and is_on_its_side(first) else aspect
+            hdr10 = x265_hdr10(first) if is_pq else ""
         return VideoInfo(
             frames=stream.frames or None,
             rate=Fraction(stream.average_rate or stream.guessed_rate or 25),
@@ -281,28 +290,22 @@ class FileSource:
             width=stream.width,
             bits=context.format.components[0].bits if context.format else 8,
             colour=known,
-            sample_aspect_ratio=self._upright_aspect(),
+            sample_aspect_ratio=aspect,
             metadata=dict(self.container.metadata),
             pixel_format=context.pix_fmt or "yuv420p",
             origin=round(Fraction(self.container.start_time or 0, 1_000_000) / CLOCK),
             has_alpha=keeps_alpha and self._has_alpha,
+            hdr10=hdr10,
         )
 
-    def _upright_aspect(self) -> Fraction | None:
-        """Return the aspect ratio of pixels after rotation. Only a decoded frame tells the rotation.
+    def _first_frame(self) -> Any:
+        """Return the first frame; None if it cannot be decoded, which `frames` reports.
 
-        The frame is decoded from a second container, so that the first one is still at its beginning. Few videos have
-        pixels that are not square, so this is rarely needed.
+        It is decoded from a second container, so that the first one is still at its beginning.
         """
-        aspect: Fraction | None = self.stream.sample_aspect_ratio
-        if not aspect or aspect == 1:
-            return aspect
-        try:
-            with open_to_read(self.container.name) as container:
-                first = next(container.decode(video=0), None)
-        except import_av().FFmpegError:
-            return aspect  # `frames` reports the damage
-        return 1 / aspect if first is not None and is_on_its_side(first) else aspect
+        with suppress(import_av().FFmpegError), open_to_read(self.container.name) as container:
+            return next(container.decode(video=0), None)
+        return None
 
 
 def address_of(path: Path | str) -> str:
