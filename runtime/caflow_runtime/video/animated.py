@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from caflow_runtime.video.join import VideoPart, frames_of, packets_of
-from caflow_runtime.video.source import CLOCK, VideoInfo, address_of, import_av
+from caflow_runtime.video.opening import address_of, import_av
+from caflow_runtime.video.source import CLOCK, VideoInfo
 from caflow_runtime.video.upright import has_alpha
 from caflow_runtime.whole_files import whole_file
 

@@ -18,6 +18,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream
 from caflow_runtime.video.join import VideoPart
 from caflow_runtime.video.lane import Lane, ReaderGone
+from caflow_runtime.video.opening import import_av
 from caflow_runtime.video.parts import (
     Record,
     Report,
@@ -29,7 +30,7 @@ from caflow_runtime.video.parts import (
 )
 from caflow_runtime.video.recorder import Recorder
 from caflow_runtime.video.results import cut_to, write_result
-from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, import_av, resized
+from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, resized
 from caflow_runtime.video.transparency import colours_of, draw_frames
 
 WAITING_FRAMES = 8

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from caflow_runtime.video.cut import WHOLE
-from caflow_runtime.video.source import CLOCK, UnwritableVideo, VideoInfo, address_of, import_av, open_to_read
+from caflow_runtime.video.opening import address_of, import_av, open_to_read
+from caflow_runtime.video.source import CLOCK, UnwritableVideo, VideoInfo
 from caflow_runtime.video.steady import steady
 from caflow_runtime.whole_files import move_into_place
 

@@ -1,6 +1,5 @@
 """Sources of frames, and the properties that a result must keep. PyAV reads files, as it keeps times and colours."""
 
-import codecs
 import re
 import time
 from collections import deque
@@ -9,13 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
 from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.hdr10 import PQ, x265_hdr10
+from caflow_runtime.video.opening import address_of, import_av, open_to_read, without_secrets
 from caflow_runtime.video.steady import is_restarting, steady
 from caflow_runtime.video.transparency import framed, split_alpha
 from caflow_runtime.video.upright import has_alpha, is_on_its_side, upright
@@ -29,12 +28,8 @@ BT709, BT601 = 1, 6
 LIMITED_RANGE, FULL_RANGE, UNSPECIFIED = 1, 2, 2
 SOUGHT_BY_DTS = ("mpegts", "mpeg")
 """Containers without an index, in which FFmpeg seeks by decoding timestamps, not by presentation timestamps."""
-AS_WINDOWS_1252 = "caflow_runtime.as_windows_1252"
-"""Name of the error handler for metadata that is not UTF-8."""
 DURATION = re.compile(r"(\d{1,6}):(\d{2}):(\d{2}(?:\.\d{1,12})?)")
 """Value of Matroska's tag DURATION."""
-QUERY = re.compile("[?#]")
-"""Characters that end the host and path of an address."""
 CUT_OFF_S = Fraction(1, 4)
 """Tolerance in seconds. A file whose picture ends earlier than this before the container's duration is incomplete."""
 INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
@@ -306,57 +301,6 @@ class FileSource:
         with suppress(import_av().FFmpegError), open_to_read(self.container.name) as container:
             return next(container.decode(video=0), None)
         return None
-
-
-def address_of(path: Path | str) -> str:
-    """Return what FFmpeg must be given to open a file or an address.
-
-    Paths become absolute: FFmpeg takes a relative name with a colon, such as `12:30.mp4`, for a protocol.
-    """
-    return str(path.absolute()) if isinstance(path, Path) else path
-
-
-def without_secrets(address: str) -> str:
-    """Return an address without user name, password and query, for messages and job files.
-
-    Where an @ may belong to a password, more than that is omitted.
-    """
-    scheme, mark, rest = address.partition("://")
-    place, *query = QUERY.split(rest, maxsplit=1)
-    return scheme + mark + ("…" if query and "@" in query[0] else place.rpartition("@")[2])
-
-
-def open_to_read(path: Path | str) -> Any:
-    """Open a file or an address with PyAV, and return the container.
-
-    Tags that are not UTF-8, as in most old files, are read as Windows-1252, which includes the printable characters of
-    Latin-1.
-
-    Raises:
-        InputError: if PyAV is not installed.
-        FFmpegError: if the address cannot be opened.
-    """
-    codecs.register_error(AS_WINDOWS_1252, _as_windows_1252)
-    return import_av().open(address_of(path), metadata_errors=AS_WINDOWS_1252)
-
-
-def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
-    """Return the text that replaces bytes that are not UTF-8, and the position at which decoding continues."""
-    assert isinstance(error, UnicodeDecodeError)
-    return error.object[error.start : error.end].decode("windows-1252", "replace"), error.end
-
-
-def import_av() -> ModuleType:
-    """Return the module `av` of PyAV.
-
-    Raises:
-        InputError: if PyAV is not installed.
-    """
-    try:
-        import av
-    except ModuleNotFoundError:
-        raise InputError("videos need PyAV: pip install 'caflow-deploy[video]'") from None
-    return av
 
 
 def assumed_colours(height: int, is_full_range: bool = False) -> dict[str, int]:

@@ -4,7 +4,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from caflow_runtime.video.source import import_av, open_to_read
+from caflow_runtime.video.opening import import_av, open_to_read
 
 UNKEPT = {
     "MASTERING_DISPLAY_METADATA": "the HDR10 metadata of its display (mastering display) is",
