@@ -391,7 +391,7 @@ def test_what_is_lost_with_the_pictures_is_said(uncalibrated: Path, tmp_path: Pa
     plain = (tmp_path / "plain.h264").read_bytes()
     (tmp_path / "captions.h264").write_bytes(plain.replace(SLICE, CAPTION + SLICE, 1))
     for name, lines in (
-        ("hdr.mp4", ["(mastering display) is omitted", "(MaxCLL and MaxFALL) is omitted"]),
+        ("hdr.mp4", ["(mastering display) is omitted", "(content light level) is omitted"]),
         ("clear.webm", ["transparency is omitted: FFmpeg does not decode it"]),
         ("captions.h264", ["the closed captions in its pictures are omitted"]),
         ("plain.h264", []),

@@ -209,7 +209,7 @@ class FileSource:
                 said = frame.pts if has_pts else frame.dts
                 guessed = last + step if last >= 0 else self.info.origin
                 ticks = guessed if said is None else max(last + 1, round(said * base / CLOCK))
-                longest, last = max(longest, ticks - last), ticks
+                longest, last = max(longest, ticks - last if last >= 0 else 0), ticks
                 end = last * CLOCK + (frame.duration or 0) * base
                 key = self._key(last)
                 yield TimedFrame(self._image(frame), last, time.monotonic(), key if has_pts else None)

@@ -15,6 +15,8 @@ FALL_S, LEAP_S = Fraction(1, 10), 600
 """Seconds. Decoding times of a stream that fall back, or leap ahead, by more than this are those of another clock."""
 TOLERANCE_S = 5
 """Seconds by which the streams of a container may end apart from each other before a restart."""
+GAP_S = 1
+"""Seconds. After a longer gap, an earlier clock may have come back: a damaged file may contain single wrong times."""
 
 
 @dataclass
@@ -70,7 +72,7 @@ class _Restarts:
         base, said = Fraction(packet.time_base), packet.dts * Fraction(packet.time_base)
         latest = len(self.offsets) - 1
         track = self.tracks.setdefault(packet.stream_index, _Track(said, said + self.offsets[latest], latest))
-        if not -FALL_S <= said - track.said <= LEAP_S:
+        if not -FALL_S <= said - track.said <= GAP_S:
             track.clock = self._clock_after(track, said)
         self._add(packet, track.clock)
         duration = packet.duration or 0
@@ -81,14 +83,17 @@ class _Restarts:
         return True
 
     def _clock_after(self, track: _Track, said: Fraction) -> int:
-        """Return the number of the clock with which a stream continues: one that another stream found, or a new one."""
-        found = range(track.clock + 1, len(self.offsets))
-        apart = {clock: abs(said + self.offsets[clock] - track.end) for clock in found}
-        nearest = min(apart, key=lambda clock: apart[clock], default=None)
-        if nearest is not None and apart[nearest] <= TOLERANCE_S:
-            return nearest
-        self.offsets.append(track.end - said)
-        return len(self.offsets) - 1
+        """Return the number of the clock that says a time: one that is known, or a new one."""
+        apart = [abs(said + offset - track.end) for offset in self.offsets]
+        before, after = range(track.clock), range(track.clock + 1, len(apart))
+        known = [clock for clock in before if apart[clock] <= FALL_S]
+        if not known and 0 <= said - track.said <= LEAP_S:
+            return track.clock  # only a gap
+        known = known or [clock for clock in after if apart[clock] <= TOLERANCE_S]
+        if not known:
+            self.offsets.append(track.end - said)
+            return len(self.offsets) - 1
+        return min(known, key=lambda clock: apart[clock])
 
     def _add(self, packet: Any, clock: int) -> None:
         if clock:

@@ -8,7 +8,7 @@ from caflow_runtime.video.opening import import_av, open_to_read
 
 UNKEPT = {
     "MASTERING_DISPLAY_METADATA": "the HDR10 metadata of its display (mastering display) is",
-    "CONTENT_LIGHT_LEVEL": "the HDR10 metadata of its brightness (MaxCLL and MaxFALL) is",
+    "CONTENT_LIGHT_LEVEL": "the HDR10 metadata of its brightness (content light level) is",
     "DYNAMIC_HDR_PLUS": "its HDR10+ metadata is",
     "DOVI_METADATA": "its Dolby Vision metadata is",
     "A53_CC": "the closed captions in its pictures are",
