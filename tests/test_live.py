@@ -23,7 +23,8 @@ from video_jobs import video_job
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video.live import LiveClock, LiveSource
-from caflow_runtime.video.source import TimedFrame, UnreadableVideo
+from caflow_runtime.video.opening import without_secrets
+from caflow_runtime.video.source import FileSource, TimedFrame, UnreadableVideo
 
 SERVER = Path(__file__).with_name("rtsp_server.py")
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -155,12 +156,8 @@ def test_a_file_on_a_server_is_done_whole(uncalibrated: Path, tmp_path: Path) ->
     """A complete file at a URL is processed like a local file: with sound and with all frames."""
     inputs = ["-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=2", "-f", "lavfi", "-i", "sine=d=2"]
     ffmpeg(*inputs, "-c:a", "aac", "-movflags", "faststart", tmp_path / "clip.mp4")
-    handler = partial(QuietHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_address[1]}/clip.mp4"
-        done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4")
-        server.shutdown()
+    with serving_files(tmp_path) as address:
+        done = caflow_video(uncalibrated, f"{address}/clip.mp4", "-o", tmp_path / "out.mp4")
     assert done.returncode == 0, done.stderr
     assert [t for t, *_ in frames_of(tmp_path / "out.mp4")] == [t for t, *_ in frames_of(tmp_path / "clip.mp4")]
     assert packets(tmp_path / "out.mp4", "audio") == packets(tmp_path / "clip.mp4", "audio") != []
@@ -168,6 +165,16 @@ def test_a_file_on_a_server_is_done_whole(uncalibrated: Path, tmp_path: Path) ->
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None: ...
+
+
+@contextlib.contextmanager
+def serving_files(folder: Path) -> Iterator[str]:
+    """Serve the files of a folder, and yield the address of the folder."""
+    handler = partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
 @pytest.mark.parametrize("address", ["97", "rtsp://127.0.0.1:9/nothing", "http://127.0.0.1:9/nothing.ts"])
@@ -281,3 +288,30 @@ def _opened(address: str, **options: Any) -> LiveSource:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("0", "0"),
+        ("rtsp://camera.local:554/stream", "rtsp://camera.local:554/stream"),
+        ("rtsp://me:secret@camera.local/stream", "rtsp://camera.local/stream"),
+        ("rtsp://me:se@cr/et@camera.local/stream", "rtsp://camera.local/stream"),
+        ("rtsp://me:12/secret@camera.local", "rtsp://camera.local"),
+        ("http://me:se?c/ret@camera.local/stream", "http://…"),
+        ("http://me:se/c#ret@camera.local/stream", "http://…"),
+        ("https://camera.local/stream?token=secret", "https://camera.local/stream"),
+        ("https://camera.local/stream?me=a@b&token=secret", "https://…"),
+    ],
+)
+def test_secrets_of_an_address_are_not_shown(address: str, shown: str) -> None:
+    assert without_secrets(address) == shown
+
+
+def test_secrets_of_a_file_on_a_server_are_not_shown(tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=25", "-frames:v", 2, tmp_path / "a.mp4")
+    with serving_files(tmp_path) as address:
+        assert FileSource(f"{address}/a.mp4?token=secret").name == f"{address}/a.mp4"
+        with pytest.raises(UnreadableVideo) as caught:
+            FileSource(f"{address}/b.mp4?token=secret")
+        assert "secret" not in str(caught.value)

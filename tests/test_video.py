@@ -508,6 +508,20 @@ def test_every_frame_is_counted(clips: Path, tmp_path: Path, codec: Any, suffix:
     assert count_frames(path) < 50
 
 
+@pytest.mark.parametrize("frames", [1, 2, 3])
+@pytest.mark.parametrize("preset", [None, "ultrafast"])
+def test_a_few_frames_of_hevc_have_decoding_times(clips: Path, tmp_path: Path, frames: int, preset: str | None) -> None:
+    """x265 returns random times for one or two frames, with which writing fails most of the time."""
+    info, encoding = FileSource(clips / "vfr.mp4").info, Encoding("hevc", 18, 8, preset=preset)
+    for _ in range(8):
+        writer = SegmentWriter(tmp_path / "segment.mp4", 64, 64, info, encoding)
+        for k in range(frames):
+            writer.write(np.full((64, 64, 3), 10 * k, np.float32), 3000 * k)
+        writer.close()
+        times = [seconds for seconds, _, _ in frames_of(tmp_path / "segment.mp4")]
+        assert times == pytest.approx([k / 30 for k in range(frames)])
+
+
 def test_two_processes_do_not_write_one_video(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
     """While one process runs, a second one is refused, with --force and without. The first one's files stay."""
     output = tmp_path / "out.mp4"

@@ -45,7 +45,7 @@ from caflow_runtime.video.encoding import Encoding, check_size
 from caflow_runtime.video.job import SEGMENT_FRAMES, Drawing, TakeFrame, VideoJob
 from caflow_runtime.video.live import LiveSource
 from caflow_runtime.video.need import check_memory, need_of_video
-from caflow_runtime.video.numbered import is_numbered, numbers_of
+from caflow_runtime.video.numbered import is_numbered, numbered, numbers_of
 from caflow_runtime.video.parts import VideoSettings, holds_a_job, identity_of
 from caflow_runtime.video.results import holds_alpha
 from caflow_runtime.video.source import CLOCK, Source, TimedFrame, UnwritableVideo, VideoInfo
@@ -150,6 +150,7 @@ def command(
     with ending_on_errors(), ExitStack() as stack:
         out = stack.enter_context(standard_output(output))
         if preview.at is not None and output is not None:
+            check_overwriting(output, source, overwrites=True)  # `write_preview` checks all but the input
             opened = wanted.open(source, keeps_alpha=holds_alpha(output) and not preview.sheet)
             write_preview(pipe, opened, output, drawing, preview, force)
             return
@@ -271,19 +272,26 @@ def _check_times(output: Path | None, streaming: StreamSettings) -> None:
 
 
 def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
-    """Check that no file is overwritten without permission, and never the input.
+    """Check that no file is overwritten or removed without permission, and never the input.
 
     Raises:
         InputError: if one would be.
     """
     if output.is_dir():
         raise InputError(f"{output} is a folder; give the name of a video file as -o")
-    is_there = bool(numbers_of(output)) if is_numbered(output) else output.exists()
-    if is_there and not overwrites:
+    given = Path(source)
+    results = _on_disk(output, is_numbered(output))
+    if results & _on_disk(given, is_numbered(given) and not given.exists()):
+        raise InputError(f"{output} is the input file, or one of its images; choose another -o")
+    if results and not overwrites:
         raise InputError(f"{output} already exists; use --force to overwrite it, or choose another -o")
-    is_same = Path(source).exists() and output.exists() and output.samefile(source)
-    if is_same or (is_there and Path(source).resolve() == output.resolve()):
-        raise InputError(f"{output} is the input file; choose another -o")
+
+
+def _on_disk(path: Path, is_pattern: bool) -> set[tuple[int, int]]:
+    """Return the device and number of a file if it exists, or of all existing images of a pattern."""
+    files = [numbered(path, number) for number in numbers_of(path)] if is_pattern else [path]
+    found = [file.stat() for file in files if file.exists()]
+    return {(one.st_dev, one.st_ino) for one in found}
 
 
 def _progress(hidden: bool) -> Progress:
@@ -354,7 +362,7 @@ def _report(
     where = f"; {result} contains {kept}{way}" if output else ""
     if output and drawing.frames and not drawing.written:
         end(f"{output} was not written: all {drawing.frames} frames are untypical and were dropped", FAILED)
-    if drawing.ended_early:
+    if drawing.ended_early is not None:
         end(f"{drawing.ended_early}{where}", FAILED)
     if output and not drawing.frames:
         end("stopped before the first frame", exit_code(drawing.stopped) if drawing.stopped else FAILED)

@@ -135,7 +135,7 @@ def _report(
     """Report the outcome of the video, and end the command if the source ended early."""
     rejected, untypical = sum(one.rejected for one in reports), sum(one.untypical for one in reports)
     report_frames(str(job.source.path), lost, rejected, untypical, job.settings.streaming.untypical, saying)
-    if planned.ended_early:
+    if planned.ended_early is not None:
         end(f"{planned.ended_early}; {job.output} contains {planned.frames} frames", FAILED)
     if not as_json:
         click.echo(f"{job.source.path} → {job.output}  {planned.frames} frames")

@@ -93,8 +93,7 @@ class SourceOptions:
 
         Arguments:
             address: a file, a pattern of numbered images, a camera's number, a URL, or - for standard input.
-            keeps_alpha: whether frames of animations and numbered images keep their transparency. If not, they are
-                put on white.
+            keeps_alpha: whether frames of files keep their transparency. If not, they are put on white.
 
         Raises:
             InputError: if an option does not fit the source.

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from caflow_runtime.video.join import VideoPart, frames_of, packets_of
-from caflow_runtime.video.source import CLOCK, VideoInfo, import_av
+from caflow_runtime.video.opening import address_of, import_av
+from caflow_runtime.video.source import CLOCK, VideoInfo
+from caflow_runtime.video.upright import has_alpha
 from caflow_runtime.whole_files import whole_file
 
 GIF_UNIT, WEBP_UNIT = Fraction(1, 100), Fraction(1, 1000)
@@ -39,11 +41,6 @@ def write_animation(parts: Sequence[VideoPart], output: Path, info: VideoInfo) -
         return write(parts, partial, info, times)
 
 
-def has_alpha(frame: Any) -> bool:
-    """Return whether a PyAV frame of a segment has an alpha channel."""
-    return any(component.is_alpha for component in frame.format.components)
-
-
 def last_duration(times: Sequence[int], info: VideoInfo) -> int:
     """Return the ticks for which the last frame is shown: as in the source if known, or else by the frame rate."""
     usual = round(1 / (info.rate * CLOCK))
@@ -68,7 +65,7 @@ def _write_gif(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: S
 def _write_apng(parts: Sequence[VideoPart], path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
     delay = last_duration(times, info) * CLOCK
     options = {"plays": str(info.plays or 0), "final_delay": str(delay.limit_denominator(2**16 - 1))}
-    frames = (frame.reformat(format="rgba" if has_alpha(frame) else "rgb24") for frame in frames_of(parts))
+    frames = (frame.reformat(format="rgba" if has_alpha(frame.format) else "rgb24") for frame in frames_of(parts))
     with _animation(path, "apng", options) as container:
         _encode(container, "apng", _at(frames, [time - times[0] for time in times]), CLOCK, info)
     return []
@@ -142,7 +139,7 @@ def _painted(frames: Iterator[Any], starts: Sequence[int | None], palette: Any) 
 
 @contextmanager
 def _animation(path: Path, kind: str, options: dict[str, str]) -> Iterator[Any]:
-    with import_av().open(str(path), "w", kind, options=options) as container:
+    with import_av().open(address_of(path), "w", kind, options=options) as container:
         yield container
 
 

@@ -9,13 +9,12 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import PNG_START
 from caflow_runtime.video.source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours
-from caflow_runtime.video.transparency import OPAQUE, framed
+from caflow_runtime.video.transparency import framed, split_alpha
 
 GIF_START, WEBP_KIND, WEBP_EXTENDED = b"GIF8", b"WEBP", b"VP8X"
 IS_ANIMATED = 2
@@ -70,7 +69,7 @@ class AnimationSource:
         for (image, _), duration in zip(self._decoded(), self._durations, strict=False):
             if self._is_closed:
                 return
-            shown = framed(*_split(image), self.info.has_alpha)
+            shown = framed(*split_alpha(image), self.info.has_alpha)
             yield TimedFrame(shown, round(start / CLOCK), time.monotonic())
             start += duration
 
@@ -82,7 +81,7 @@ class AnimationSource:
         height, width, plays, has_alpha = 0, 0, 1, False
         for image, said in self._decoded():
             height, width = image.shape[:2]
-            has_alpha = has_alpha or (keeps_alpha and _split(image)[1] is not None)
+            has_alpha = has_alpha or (keeps_alpha and split_alpha(image)[1] is not None)
             duration = Fraction(said.get("duration") or 0).limit_denominator(10**6) / 1000
             self._durations.append(duration if duration > TOO_SHORT else USUAL_DURATION)
             plays = _plays(said)
@@ -116,12 +115,6 @@ class AnimationSource:
             pass
         except Exception as error:  # of any type: Pillow does not document what damaged files raise
             self.ended_early = f"{self.name} is damaged at frame {number + 1}: {error}"
-
-
-def _split(rgba: Image) -> tuple[Image, NDArray[np.uint8] | None]:
-    """Return the colours, (h, w, 3) RGB, and the alpha, (h, w). The alpha is None if all pixels are opaque."""
-    alpha = rgba[..., 3]
-    return np.ascontiguousarray(rgba[..., :3]), None if (alpha == OPAQUE).all() else alpha
 
 
 def _plays(said: dict[str, Any]) -> int:

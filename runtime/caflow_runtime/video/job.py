@@ -18,6 +18,7 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream
 from caflow_runtime.video.join import VideoPart
 from caflow_runtime.video.lane import Lane, ReaderGone
+from caflow_runtime.video.opening import import_av
 from caflow_runtime.video.parts import (
     Record,
     Report,
@@ -28,8 +29,8 @@ from caflow_runtime.video.parts import (
     remove_parts,
 )
 from caflow_runtime.video.recorder import Recorder
-from caflow_runtime.video.results import write_result
-from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, import_av, resized
+from caflow_runtime.video.results import cut_to, write_result
+from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, resized
 from caflow_runtime.video.transparency import colours_of, draw_frames
 
 WAITING_FRAMES = 8
@@ -197,15 +198,16 @@ class VideoJob:
         if failed:
             raise self._explained(failed[0])
         parts = recorder.parts
+        is_whole = drawing.stopped is None and gone_wrong is None
         if parts:
-            self._join(parts, recorder)
+            self._join(parts, recorder, is_whole)
         drawing.written = sum(part.frames for part in parts)
         if gone_wrong:
             if not drawing.frames or not isinstance(gone_wrong, CaflowError | OSError | MemoryError):
                 raise gone_wrong
-            drawing.ended_early = str(gone_wrong)
-        may_go_on = self.source.path is not None and (drawing.stopped or gone_wrong is not None)
-        if not may_go_on:
+            # Most errors about memory have no message.
+            drawing.ended_early = str(gone_wrong) or f"drawing failed: {type(gone_wrong).__name__}"
+        if is_whole or self.source.path is None:
             remove_parts(self.parts)
         return drawing
 
@@ -227,10 +229,11 @@ class VideoJob:
             failed.append(error)
             drawn.leave()
 
-    def _join(self, parts: Sequence[VideoPart], recorder: Recorder) -> None:
+    def _join(self, parts: Sequence[VideoPart], recorder: Recorder, is_whole: bool) -> None:
         self._check_whole(recorder.records)
         try:
-            self.lost = write_result(parts, self.output, self.source.along, self.source.info)
+            info = self.source.info if is_whole else cut_to(parts, self.source.info)
+            self.lost = write_result(parts, self.output, self.source.along, info)
         except (OSError, import_av().FFmpegError) as error:
             raise self._explained(error) from None
 

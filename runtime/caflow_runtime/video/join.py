@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from caflow_runtime.video.cut import WHOLE
-from caflow_runtime.video.source import CLOCK, UnwritableVideo, VideoInfo, import_av, open_to_read
+from caflow_runtime.video.opening import address_of, import_av, open_to_read
+from caflow_runtime.video.source import CLOCK, UnwritableVideo, VideoInfo
+from caflow_runtime.video.steady import steady
 from caflow_runtime.whole_files import move_into_place
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -56,9 +58,9 @@ def join(parts: Sequence[VideoPart], output: Path, source: str | None, info: Vid
         Properties of the source that could not be kept, one line each.
     """
     av = import_av()
-    with av.open(str(output), "w") as container:
+    with av.open(address_of(output), "w") as container:
         container.metadata.update(info.metadata)
-        with open_to_read(str(parts[0].path)) as first:
+        with open_to_read(parts[0].path) as first:
             # opaque: without an encoder. Some decoders, such as dav1d for AV1, cannot encode.
             video = container.add_stream_from_template(first.streams.video[0], opaque=True)
         if output.suffix.lower() == ".mov" and video.codec_context.name == "hevc":
@@ -110,7 +112,7 @@ def count_frames(path: Path) -> int:
     In a damaged file, only the frames before the damage count.
     """
     count = 0
-    with suppress(import_av().FFmpegError), open_to_read(str(path)) as container:
+    with suppress(import_av().FFmpegError), open_to_read(path) as container:
         for packet in container.demux(container.streams.video[0]):
             count += packet.size > 0  # the last packet is empty, and only marks the end
     return count
@@ -119,7 +121,7 @@ def count_frames(path: Path) -> int:
 def frames_of(parts: Sequence[VideoPart]) -> Iterator[Any]:
     """Yield the decoded frames of segments, as PyAV frames."""
     for part in parts:
-        with open_to_read(str(part.path)) as segment:
+        with open_to_read(part.path) as segment:
             yield from segment.decode(segment.streams.video[0])
 
 
@@ -129,7 +131,8 @@ def _join_what_fits(parts: Sequence[VideoPart], output: Path, source: str | None
     except (import_av().FFmpegError, ValueError) as error:
         if source is None or getattr(error, "errno", None) in NO_SPACE:
             raise
-        left_out = f"sound and subtitles are omitted: {error}: a name that ends in .mkv may keep them"
+        reason = getattr(error, "strerror", None) or error  # the whole text may contain the address, with a password
+        left_out = f"sound and subtitles are omitted: {reason}: a name that ends in .mkv may keep them"
         return [left_out, *join(parts, output, None, info)]
 
 
@@ -137,7 +140,7 @@ def packets_of(parts: Sequence[VideoPart], zero: int = 0) -> Iterator[Any]:
     """Yield the packets of segments, with times in ticks of `CLOCK` since `zero`."""
     last = None
     for part in parts:
-        with open_to_read(str(part.path)) as segment:
+        with open_to_read(part.path) as segment:
             for packet in segment.demux(segment.streams.video[0]):
                 if packet.dts is None:
                     continue
@@ -169,8 +172,8 @@ class _Others:
             _describe(self.container.streams.video[0], self.reader.streams.video[0])
             kept = [stream for stream in self.reader.streams if self._carry(stream)]
             if kept:  # PyAV demuxes all streams if the list is empty
-                demuxed = (packet for packet in self.reader.demux(kept) if packet.dts is not None)
-                self.packets = demuxed if self.info.cut == WHOLE else filter(self._is_within, demuxed)
+                demuxed = (packet for packet in steady(self.reader, kept) if packet.dts is not None)
+                self.packets = filter(self._is_within, demuxed)
         self.next = self._advance()
 
     def carry_until(self, seconds: Fraction | None) -> None:
@@ -200,6 +203,10 @@ class _Others:
         base = Fraction(packet.time_base) / CLOCK
         zero = round(self.info.zero / base)
         end = None if self.info.cut.end is None else round((self.info.origin + self.info.cut.end) / base) - zero
+        if self.info.cut == WHOLE:
+            packet.dts -= zero
+            packet.pts = None if packet.pts is None else packet.pts - zero
+            return True
         pts, duration = (packet.dts if packet.pts is None else packet.pts) - zero, packet.duration or 0
         if packet.stream.type == "subtitle" and pts < 0 < pts + duration:  # on screen when the cut starts
             pts, duration = 0, duration + pts
@@ -221,8 +228,7 @@ class _Others:
                 end = min(end, cut.end - cut.start)
             if cut != WHOLE and (end <= 0 or end <= start):
                 continue
-            times = {"start": round(max(0, start) / base), "end": round(end / base)}
-            yield chapter if cut == WHOLE else chapter | times
+            yield chapter | {"start": round(max(0, start) / base), "end": round(end / base)}
 
     def _mux(self, packets: Iterator[Any]) -> None:
         for packet in packets:

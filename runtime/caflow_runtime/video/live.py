@@ -1,7 +1,6 @@
 """Frames of cameras and network streams, read with OpenCV. A source that is lost is reopened for a limited time."""
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from caflow_runtime.video.opening import without_secrets
 from caflow_runtime.video.source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours
 
 OPEN_TIMEOUT_MS = 10_000
@@ -110,7 +110,7 @@ class LiveSource:
             UnreadableVideo: if the source cannot be opened, or yields no frame.
         """
         self.address = address
-        self.name = _without_password(address)
+        self.name = without_secrets(address)
         self.drops = drops
         self.duration_s = duration_s
         self.patience_s = patience_s
@@ -243,8 +243,3 @@ def _capture_options(options: str) -> Iterator[None]:
         yield
     finally:
         del os.environ[OPTIONS_VARIABLE]
-
-
-def _without_password(address: str) -> str:
-    """Return the address without user name and password, for messages and job files."""
-    return re.sub(r"//[^/@]*@", "//", address)

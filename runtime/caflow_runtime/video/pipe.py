@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.errors import InputError
+from caflow_runtime.video.opening import import_av
 from caflow_runtime.video.sink import as_encoded, colours_of
 from caflow_runtime.video.source import (
     CLOCK,
@@ -22,9 +23,8 @@ from caflow_runtime.video.source import (
     UnreadableVideo,
     VideoInfo,
     assumed_colours,
-    import_av,
-    upright,
 )
+from caflow_runtime.video.upright import upright
 from caflow_runtime.video.y4m import FRAME, LONGEST_LINE, MAGIC, PIXEL_FORMATS, PictureFormat, parse_line
 
 RAW_BYTES = {"rgb24": 3, "rgb48le": 6}

@@ -1,16 +1,21 @@
 """Conversion of a job's segments to the result: a video, an animation, or numbered images."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from numpy.typing import NDArray
 
 from caflow_runtime.pictures.image_files import WITH_ALPHA
-from caflow_runtime.video.animated import has_alpha, write_animation
-from caflow_runtime.video.join import VideoPart, frames_of, join_into_place
+from caflow_runtime.video.animated import write_animation
+from caflow_runtime.video.join import VideoPart, frames_of, join_into_place, packets_of
 from caflow_runtime.video.numbered import is_numbered, write_numbered
-from caflow_runtime.video.source import VideoInfo, open_to_read
+from caflow_runtime.video.opening import open_to_read
+from caflow_runtime.video.source import CLOCK, VideoInfo
+from caflow_runtime.video.unkept import unkept_of
+from caflow_runtime.video.upright import has_alpha
 
 ANIMATIONS = (".gif", ".apng", ".png", ".webp")
 
@@ -32,19 +37,27 @@ def write_result(parts: Sequence[VideoPart], output: Path, source: str | None, i
     Raises:
         UnwritableVideo, FFmpegError, OSError
     """
+    unkept = [] if source is None else unkept_of(source, parts[0].path)
     if is_numbered(output):
         write_numbered((_array(frame) for frame in frames_of(parts)), output)
     elif output.suffix.lower() in ANIMATIONS:
-        return [*write_animation(parts, output, info), *_beside_pictures(source)]
+        unkept += write_animation(parts, output, info)
     else:
-        return join_into_place(parts, output, source, info)
-    return _beside_pictures(source)
+        return [*join_into_place(parts, output, source, info), *unkept]
+    return [*unkept, *_beside_pictures(source)]
+
+
+def cut_to(parts: Sequence[VideoPart], info: VideoInfo) -> VideoInfo:
+    """Return the properties of a source whose sound, subtitles and chapters end with the pictures of segments."""
+    last = max(packet.pts for packet in packets_of(parts[-1:]))
+    end = last + round(1 / (info.rate * CLOCK)) - info.origin
+    return replace(info, cut=msgspec.structs.replace(info.cut, end=end))
 
 
 def _array(frame: Any) -> NDArray[Any]:
     """Return a PyAV frame as (H, W, 3) RGB or (H, W, 4) RGBA: uint8, or uint16 for more than 8 bits."""
     formats = ("rgb48le", "rgba64le") if frame.format.components[0].bits > 8 else ("rgb24", "rgba")
-    image: NDArray[Any] = frame.to_ndarray(format=formats[has_alpha(frame)])
+    image: NDArray[Any] = frame.to_ndarray(format=formats[has_alpha(frame.format)])
     return image
 
 

@@ -106,7 +106,7 @@ def pictures(path: Path, stretch: Stretch, keeps_alpha: bool = False) -> Iterato
         UnreadableVideo: if the file has changed since it was planned.
     """
     done = 0
-    for image in _sought(path, stretch):
+    for image in _sought(path, stretch, keeps_alpha):
         yield image
         done += 1
     if done < len(stretch.ticks):
@@ -139,11 +139,11 @@ def _together(stretches: Sequence[Stretch]) -> Stretch:
     return Stretch(stretches[0].first, stretches[0].seek, ticks, checksums)
 
 
-def _sought(path: Path, stretch: Stretch) -> Iterator[Image]:
+def _sought(path: Path, stretch: Stretch, keeps_alpha: bool) -> Iterator[Image]:
     """Seek, and yield the frames of the stretch up to the first one that differs from the plan."""
     if stretch.seek is None:
         return
-    source = FileSource(path)
+    source = FileSource(path, keeps_alpha)
     try:
         source.seek(stretch.seek)
         found = dropwhile(lambda frame: frame.ticks < stretch.ticks[0], source.frames())

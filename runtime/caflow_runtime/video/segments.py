@@ -23,6 +23,7 @@ from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.job import READER_ENDS_S, WAITING_FRAMES
 from caflow_runtime.video.lane import Lane
+from caflow_runtime.video.opening import import_av
 from caflow_runtime.video.parts import (
     Record,
     Report,
@@ -36,7 +37,7 @@ from caflow_runtime.video.results import write_result
 from caflow_runtime.video.segment_count import SegmentCount
 from caflow_runtime.video.segment_plan import Segment, pictures
 from caflow_runtime.video.sink import SegmentWriter
-from caflow_runtime.video.source import UnreadableVideo, UnwritableVideo, import_av
+from caflow_runtime.video.source import UnreadableVideo, UnwritableVideo
 from caflow_runtime.video.sources import open_video
 from caflow_runtime.video.transparency import colours_of, draw_frames
 from caflow_runtime.whole_files import move_into_place, partial_path

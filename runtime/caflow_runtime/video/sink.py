@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 
 from caflow_runtime.rows.pixels import DEEP, deep_integers
 from caflow_runtime.video.encoding import ENCODER_THREADS, Encoding, check_sides, wrong_size
-from caflow_runtime.video.source import BT601, BT709, CLOCK, TAGS, VideoInfo, import_av
+from caflow_runtime.video.opening import address_of, import_av
+from caflow_runtime.video.source import BT601, BT709, CLOCK, TAGS, VideoInfo
 from caflow_runtime.video.thread_scheduling import scheduled_as_before
 
 RGB = {"colorspace": 0, "color_range": 2}
 """Tags of RGB pixel formats: no matrix, full range."""
 SWSCALE = {BT709: 1, 5: 5, BT601: 5, 9: 9, 10: 9}
 """Colour matrices: from FFmpeg's number in a stream to the number in FFmpeg's converter (swscale)."""
+X265_DELAY = 2
+"""Frames that x265 needs before it knows decoding times. For fewer frames, or as many, it returns random ones."""
 
 
 def colours_of(info: VideoInfo, pixel_format: str) -> dict[str, int]:
@@ -62,8 +65,11 @@ class SegmentWriter:
         self.encoding = encoding
         self.colour = colours_of(info, encoding.pixel_format)
         check_sides(encoding, height, width)
-        self.container = av.open(str(path), "w", encoding.segment_format, options=encoding.segment_options)
-        stream = self.container.add_stream(encoding.encoder, rate=info.rate, options=encoding.options)
+        self.container = av.open(address_of(path), "w", encoding.segment_format, options=encoding.segment_options)
+        options = encoding.options
+        if encoding.encoder == "libx265" and info.hdr10:
+            options["x265-params"] += f":{info.hdr10}"
+        stream = self.container.add_stream(encoding.encoder, rate=info.rate, options=options)
         stream.height, stream.width, stream.pix_fmt = height, width, encoding.pixel_format
         stream.codec_context.time_base, stream.codec_context.thread_count = CLOCK, ENCODER_THREADS
         if info.sample_aspect_ratio:
@@ -97,5 +103,9 @@ class SegmentWriter:
 
     def close(self) -> None:
         """Write the frames that the encoder still buffers, and finish the file."""
-        self.container.mux(self.stream.encode())
+        packets = self.stream.encode()
+        if self.encoding.encoder == "libx265" and self.frames <= X265_DELAY:
+            for packet in packets:
+                packet.dts = packet.pts  # so few frames are never reordered
+        self.container.mux(packets)
         self.container.close()

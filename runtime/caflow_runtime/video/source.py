@@ -1,22 +1,23 @@
 """Sources of frames, and the properties that a result must keep. PyAV reads files, as it keeps times and colours."""
 
-import codecs
 import re
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
 from caflow_runtime.video.cut import WHOLE, Cut
+from caflow_runtime.video.hdr10 import PQ, x265_hdr10
+from caflow_runtime.video.opening import address_of, import_av, open_to_read, without_secrets
+from caflow_runtime.video.steady import is_restarting, steady
+from caflow_runtime.video.transparency import framed, split_alpha
+from caflow_runtime.video.upright import has_alpha, is_on_its_side, upright
 
 CLOCK = Fraction(1, 90_000)
 """Seconds per tick. All times are counted in ticks, as in MPEG; they are exact for most usual frame rates."""
@@ -27,8 +28,6 @@ BT709, BT601 = 1, 6
 LIMITED_RANGE, FULL_RANGE, UNSPECIFIED = 1, 2, 2
 SOUGHT_BY_DTS = ("mpegts", "mpeg")
 """Containers without an index, in which FFmpeg seeks by decoding timestamps, not by presentation timestamps."""
-AS_WINDOWS_1252 = "caflow_runtime.as_windows_1252"
-"""Name of the error handler for metadata that is not UTF-8."""
 DURATION = re.compile(r"(\d{1,6}):(\d{2}):(\d{2}(?:\.\d{1,12})?)")
 """Value of Matroska's tag DURATION."""
 CUT_OFF_S = Fraction(1, 4)
@@ -91,11 +90,13 @@ class VideoInfo:
     """Start and duration of an animation's last frame, in ticks."""
     has_alpha: bool = False
     """Whether frames are RGBA."""
+    hdr10: str = ""
+    """HDR10 metadata as parameters of x265."""
 
     @property
     def zero(self) -> int:
-        """Source time that becomes 0 in the result, in ticks; 0 for a whole source, which keeps its times."""
-        return 0 if self.cut == WHOLE else self.origin + self.cut.start
+        """Source time that becomes 0 in the result, in ticks."""
+        return self.origin + self.cut.start
 
 
 class Source(Protocol):
@@ -123,11 +124,12 @@ class Source(Protocol):
 class FileSource:
     """Source that reads a video file, which may be on a server."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, keeps_alpha: bool = False) -> None:
         """Open a video file.
 
         Arguments:
             path: path of a file, or an address as text.
+            keeps_alpha: yield RGBA frames if the pixel format has alpha. Otherwise their background is white.
 
         Raises:
             InputError, UnreadableVideo
@@ -137,23 +139,26 @@ class FileSource:
             raise InputError(f"{path} is a folder; expected a video file: give the files in it one by one")
         if isinstance(path, Path) and not path.is_file():
             raise InputError(f"{path}: there is no such file")
-        self.name = str(path)
-        self.along: str | None = str(path)
+        self.name = str(path) if isinstance(path, Path) else without_secrets(path)
+        self.along: str | None = address_of(path)
         self.path = path if isinstance(path, Path) else None
         self._closed = False
         self.drops = False
         try:
-            self.container = open_to_read(str(path))
+            self.container = open_to_read(path)
         except av.FFmpegError as error:
-            raise UnreadableVideo(f"{path} cannot be read as a video: {error.strerror}") from None
+            raise UnreadableVideo(f"{self.name} cannot be read as a video: {error.strerror}") from None
         if not self.container.streams.video:
-            raise UnreadableVideo(f"{path}: expected a video; it contains no pictures")
+            raise UnreadableVideo(f"{self.name}: expected a video; it contains no pictures")
         self.stream = self.container.streams.video[0]
         if self.stream.codec_context is None:
-            raise UnreadableVideo(f"{path}: FFmpeg does not know the codec of its pictures")
+            raise UnreadableVideo(f"{self.name}: FFmpeg does not know the codec of its pictures")
         self.stream.thread_type = "AUTO"
         self.ended_early: str | None = None
-        self.info = self._info()
+        context = self.stream.codec_context
+        # Most programs that write raw pixels leave their alpha at 0.
+        self._has_alpha = context.format is not None and has_alpha(context.format) and context.name != "rawvideo"
+        self.info = self._info(keeps_alpha)
         self._is_sought = False
         self._keys: deque[tuple[int, int]] = deque()
         """Ticks and time to seek to: of the key frame at or before the current frame, and of later key frames."""
@@ -194,7 +199,6 @@ class FileSource:
         last, longest, end, has_pts = -1, 0, Fraction(0), True
         step = round(1 / (self.info.rate * CLOCK))
         should = self._end()
-        untagged_hd = self.stream.codec_context.colorspace == UNSPECIFIED and self.stream.height >= HD_LINES
         try:
             for frame in self._decoded():
                 if self._closed:
@@ -203,13 +207,12 @@ class FileSource:
                 # Raw H.264 has no timestamps. In AVI, B-frames have wrong presentation but right decoding timestamps.
                 has_pts = has_pts and frame.pts is not None and (last < 0 or frame.pts * base > last * CLOCK)
                 said = frame.pts if has_pts else frame.dts
-                guessed = last + step if last >= 0 else 0
+                guessed = last + step if last >= 0 else self.info.origin
                 ticks = guessed if said is None else max(last + 1, round(said * base / CLOCK))
-                longest, last = max(longest, ticks - last), ticks
+                longest, last = max(longest, ticks - last if last >= 0 else 0), ticks
                 end = last * CLOCK + (frame.duration or 0) * base
-                image = upright(frame, "ITU709" if untagged_hd else None)
                 key = self._key(last)
-                yield TimedFrame(image, last, time.monotonic(), key if has_pts else None)
+                yield TimedFrame(self._image(frame), last, time.monotonic(), key if has_pts else None)
         except av.FFmpegError as error:
             self.ended_early = f"{self.name} is damaged after {last * float(CLOCK):.2f} s: {error.strerror}"
         finally:
@@ -225,11 +228,19 @@ class FileSource:
         """Yield frames as FFmpeg decodes them, and note key packets, except the first: decoding starts there anyway."""
         base = Fraction(self.stream.time_base) / CLOCK
         by_dts = self.container.format.name in SOUGHT_BY_DTS
-        for number, packet in enumerate(self.container.demux(self.stream)):
+        for number, packet in enumerate(steady(self.container, [self.stream])):
             is_first = number == 0 and not self._is_sought
             if not is_first and packet.is_keyframe and packet.pts is not None and packet.dts is not None:
                 self._keys.append((round(packet.pts * base), packet.dts if by_dts else packet.pts))
             yield from packet.decode()
+
+    def _image(self, frame: Any) -> Image:
+        """Return the pixels of a decoded frame."""
+        untagged_hd = self.stream.codec_context.colorspace == UNSPECIFIED and self.stream.height >= HD_LINES
+        matrix = "ITU709" if untagged_hd else None
+        if not self._has_alpha:
+            return upright(frame, matrix)
+        return framed(*split_alpha(upright(frame, matrix, "rgba")), self.info.has_alpha)
 
     def _key(self, ticks: int) -> int | None:
         """Return where to seek for the last key frame that is shown at or before a time; None if none was noted."""
@@ -242,6 +253,8 @@ class FileSource:
 
         This finds files that are cut off, which decoders do not report.
         """
+        if is_restarting(self.container):  # FFmpeg computes the duration from the last packets, by their own clock
+            return None
         if self.stream.duration is not None:
             return Fraction((self.stream.start_time or 0) + self.stream.duration) * Fraction(self.stream.time_base)
         said = DURATION.fullmatch(self.stream.metadata.get("DURATION", ""))
@@ -253,13 +266,18 @@ class FileSource:
     def close(self) -> None:
         self._closed = True
 
-    def _info(self) -> VideoInfo:
-        stream, context = self.stream, self.stream.codec_context
+    def _info(self, keeps_alpha: bool) -> VideoInfo:
+        stream, context, aspect, hdr10 = self.stream, self.stream.codec_context, self.stream.sample_aspect_ratio, ""
         colour = {tag: int(getattr(context, tag)) for tag in TAGS}
         assumed = BT709 if stream.height >= HD_LINES else BT601
         known = {tag: assumed if value in (0, UNSPECIFIED) else value for tag, value in colour.items()}
         known["color_range"] = colour["color_range"] or LIMITED_RANGE
         known["colorspace"] = assumed if colour["colorspace"] == UNSPECIFIED else colour["colorspace"]
+        has_wide_pixels, is_pq = aspect and aspect != 1, colour["color_trc"] == PQ
+        first = self._first_frame() if has_wide_pixels or is_pq else None  # few videos need it
+        if first is not None:
+            aspect = 1 / aspect if has_wide_pixels and is_on_its_side(first) else aspect
+            hdr10 = x265_hdr10(first) if is_pq else ""
         return VideoInfo(
             frames=stream.frames or None,
             rate=Fraction(stream.average_rate or stream.guessed_rate or 25),
@@ -267,60 +285,22 @@ class FileSource:
             width=stream.width,
             bits=context.format.components[0].bits if context.format else 8,
             colour=known,
-            sample_aspect_ratio=self._upright_aspect(),
+            sample_aspect_ratio=aspect,
             metadata=dict(self.container.metadata),
             pixel_format=context.pix_fmt or "yuv420p",
             origin=round(Fraction(self.container.start_time or 0, 1_000_000) / CLOCK),
+            has_alpha=keeps_alpha and self._has_alpha,
+            hdr10=hdr10,
         )
 
-    def _upright_aspect(self) -> Fraction | None:
-        """Return the aspect ratio of pixels after rotation. Only a decoded frame tells the rotation.
+    def _first_frame(self) -> Any:
+        """Return the first frame; None if it cannot be decoded, which `frames` reports.
 
-        The frame is decoded from a second container, so that the first one is still at its beginning. Few videos have
-        pixels that are not square, so this is rarely needed.
+        It is decoded from a second container, so that the first one is still at its beginning.
         """
-        aspect: Fraction | None = self.stream.sample_aspect_ratio
-        if not aspect or aspect == 1:
-            return aspect
-        try:
-            with open_to_read(self.name) as container:
-                first = next(container.decode(video=0), None)
-        except import_av().FFmpegError:
-            return aspect  # `frames` reports the damage
-        return aspect if first is None or _quarter_turns(first) % 2 == 0 else 1 / aspect
-
-
-def open_to_read(address: str) -> Any:
-    """Open a file or an address with PyAV, and return the container.
-
-    Tags that are not UTF-8, as in most old files, are read as Windows-1252, which includes the printable characters of
-    Latin-1.
-
-    Raises:
-        InputError: if PyAV is not installed.
-        FFmpegError: if the address cannot be opened.
-    """
-    codecs.register_error(AS_WINDOWS_1252, _as_windows_1252)
-    return import_av().open(address, metadata_errors=AS_WINDOWS_1252)
-
-
-def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
-    """Return the text that replaces bytes that are not UTF-8, and the position at which decoding continues."""
-    assert isinstance(error, UnicodeDecodeError)
-    return error.object[error.start : error.end].decode("windows-1252", "replace"), error.end
-
-
-def import_av() -> ModuleType:
-    """Return the module `av` of PyAV.
-
-    Raises:
-        InputError: if PyAV is not installed.
-    """
-    try:
-        import av
-    except ModuleNotFoundError:
-        raise InputError("videos need PyAV: pip install 'caflow-deploy[video]'") from None
-    return av
+        with suppress(import_av().FFmpegError), open_to_read(self.container.name) as container:
+            return next(container.decode(video=0), None)
+        return None
 
 
 def assumed_colours(height: int, is_full_range: bool = False) -> dict[str, int]:
@@ -334,21 +314,3 @@ def resized(name: str, before: Sequence[int], after: Sequence[int]) -> str:
     """Return the message for a video that ends early because the size of its frames changes."""
     sizes = [f"{sides[1]}×{sides[0]}" for sides in (before, after)]
     return f"{name}: the size of its frames changes from {sizes[0]} to {sizes[1]}"
-
-
-def upright(frame: Any, matrix: str | None) -> Image:
-    """Return a PyAV frame as (h, w, 3) uint8 RGB, rotated as its rotation tag says.
-
-    Arguments:
-        matrix: colour matrix, by PyAV's name; None is the matrix in the frame's tag, or BT.601 without a tag.
-    """
-    rgb = frame.reformat(format="rgb24", src_colorspace=matrix) if matrix else frame.reformat(format="rgb24")
-    image: NDArray[np.uint8] = rgb.to_ndarray()
-    turned = np.rot90(image, _quarter_turns(frame))
-    return np.ascontiguousarray(turned)  # FFmpeg pads the lines of most widths
-
-
-def _quarter_turns(frame: Any) -> int:
-    """Return how many times 90° a PyAV frame must be rotated counterclockwise to be upright: 0…3."""
-    turns: int = round(frame.rotation / 90) % 4
-    return turns

@@ -19,7 +19,8 @@ def open_video(path: Path | str, cut: Cut = WHOLE, rate: Fraction | None = None,
         path: path of a file, a pattern such as `frames/%05d.png`, or an address as text.
         cut: part of the video to read.
         rate: frames per second of numbered images; None is 25.
-        keeps_alpha: yield RGBA frames from transparent animations and images. Otherwise their background is white.
+        keeps_alpha: yield RGBA frames from transparent videos, animations and images. Otherwise their background is
+            white.
 
     Raises:
         InputError, UnreadableImage, UnreadableVideo
@@ -102,4 +103,4 @@ def _open(path: Path | str, rate: Fraction | None, keeps_alpha: bool) -> Source:
         raise InputError(f"{path} has its own frame rate: --rate is only for numbered images, such as frames/%05d.png")
     if isinstance(path, Path) and is_animation(path):
         return AnimationSource(path, keeps_alpha)
-    return FileSource(path)
+    return FileSource(path, keeps_alpha)

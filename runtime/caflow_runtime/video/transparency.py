@@ -34,6 +34,12 @@ def framed(rgb: Image, alpha: NDArray[np.uint8] | None, keeps_alpha: bool) -> Im
     return np.rint(255 + share * (rgb.astype(np.float32) - 255)).astype(np.uint8)
 
 
+def split_alpha(rgba: Image) -> tuple[Image, NDArray[np.uint8] | None]:
+    """Return the colours, (h, w, 3) RGB, and the alpha, (h, w). The alpha is None if all pixels are opaque."""
+    alpha = rgba[..., 3]
+    return np.ascontiguousarray(rgba[..., :3]), None if (alpha == OPAQUE).all() else alpha
+
+
 def colours_of(image: NDArray[Any]) -> NDArray[Any]:
     """Return the colours, (h, w, 3) RGB, of an RGB or RGBA frame of any dtype."""
     return image if image.shape[2] == 3 else np.ascontiguousarray(image[..., :3])

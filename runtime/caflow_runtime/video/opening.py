@@ -1,0 +1,65 @@
+"""Opening of files and addresses with PyAV."""
+
+import codecs
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from caflow_runtime.errors import InputError
+
+AS_WINDOWS_1252 = "caflow_runtime.as_windows_1252"
+"""Name of the error handler for metadata that is not UTF-8."""
+QUERY = re.compile("[?#]")
+"""Characters that end the host and path of an address."""
+
+
+def address_of(path: Path | str) -> str:
+    """Return what FFmpeg must be given to open a file or an address.
+
+    Paths become absolute: FFmpeg takes a relative name with a colon, such as `12:30.mp4`, for a protocol.
+    """
+    return str(path.absolute()) if isinstance(path, Path) else path
+
+
+def without_secrets(address: str) -> str:
+    """Return an address without user name, password and query, for messages and job files.
+
+    Where an @ may belong to a password, more than that is omitted.
+    """
+    scheme, mark, rest = address.partition("://")
+    place, *query = QUERY.split(rest, maxsplit=1)
+    return scheme + mark + ("…" if query and "@" in query[0] else place.rpartition("@")[2])
+
+
+def open_to_read(path: Path | str) -> Any:
+    """Open a file or an address with PyAV, and return the container.
+
+    Tags that are not UTF-8, as in most old files, are read as Windows-1252, which includes the printable characters of
+    Latin-1.
+
+    Raises:
+        InputError: if PyAV is not installed.
+        FFmpegError: if the address cannot be opened.
+    """
+    codecs.register_error(AS_WINDOWS_1252, _as_windows_1252)
+    return import_av().open(address_of(path), metadata_errors=AS_WINDOWS_1252)
+
+
+def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
+    """Return the text that replaces bytes that are not UTF-8, and the position at which decoding continues."""
+    assert isinstance(error, UnicodeDecodeError)
+    return error.object[error.start : error.end].decode("windows-1252", "replace"), error.end
+
+
+def import_av() -> ModuleType:
+    """Return the module `av` of PyAV.
+
+    Raises:
+        InputError: if PyAV is not installed.
+    """
+    try:
+        import av
+    except ModuleNotFoundError:
+        raise InputError("videos need PyAV: pip install 'caflow-deploy[video]'") from None
+    return av

@@ -1,0 +1,44 @@
+"""Conversion of decoded frames to pixels that are upright, and not mirrored."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.image import Image
+
+
+def upright(frame: Any, matrix: str | None, pixel_format: str = "rgb24") -> Image:
+    """Return a PyAV frame as (h, w, 3) uint8 RGB, turned and mirrored as its display matrix says.
+
+    Arguments:
+        matrix: colour matrix, by PyAV's name; None is the matrix in the frame's tag, or BT.601 without a tag.
+        pixel_format: rgb24; or rgba, which returns (h, w, 4) RGBA.
+    """
+    colours = {"src_colorspace": matrix} if matrix else {}
+    image: NDArray[np.uint8] = frame.reformat(format=pixel_format, **colours).to_ndarray()
+    right, down = _display(frame)
+    if is_on_its_side(frame):
+        image, right, down = image.swapaxes(0, 1), down, right
+    # A negative direction counts the pixels of a line, or the lines, from the other end.
+    shown = image[:: -1 if down[1] < 0 else 1, :: -1 if right[0] < 0 else 1]
+    return np.ascontiguousarray(shown)  # FFmpeg pads the lines of most widths
+
+
+def is_on_its_side(frame: Any) -> bool:
+    """Return whether the lines of a PyAV frame are shown as columns."""
+    right, _ = _display(frame)
+    return bool(abs(right[1]) > abs(right[0]))
+
+
+def has_alpha(pixel_format: Any) -> bool:
+    """Return whether a PyAV pixel format has an alpha channel."""
+    return any(component.is_alpha for component in pixel_format.components)
+
+
+def _display(frame: Any) -> NDArray[np.int64]:
+    """Return the directions, (x, y) on the screen, in which the pixels of a line and the lines follow each other."""
+    found = frame.side_data.get("DISPLAYMATRIX")
+    if found is None:
+        return np.array([[1, 0], [0, 1]])
+    return np.frombuffer(bytes(found), np.int32).reshape(3, 3)[:2, :2].astype(np.int64)

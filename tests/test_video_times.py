@@ -1,0 +1,162 @@
+"""Times of results: sources whose clock starts late or starts again, and sound that ends with the picture."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from clips import ffmpeg
+from commands import caflow, messages
+
+from caflow_deploy.commands.video_progress import FrameProgress
+from caflow_runtime.video.source import FileSource
+
+PICTURE = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=25:d=1"]
+SOUND = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=1"]
+RATE, FRAMES = 25, 25
+AAC_FRAME_S = 1024 / 48000
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MPEG-TS of a second, with B-frames and sound, whose clock begins at 1.4 s."""
+    path = tmp_path_factory.mktemp("recording") / "a.ts"
+    ffmpeg(*PICTURE, *SOUND, "-c:v", "libx264", "-bf", 3, "-c:a", "aac", path)
+    return path
+
+
+def later(path: Path, start_s: float) -> Path:
+    """Return a copy of an MPEG-TS file whose clock begins `start_s` seconds later."""
+    moved = path.with_name(f"{start_s}.ts")
+    ffmpeg("-i", path, "-c", "copy", "-output_ts_offset", start_s, moved)
+    return moved
+
+
+def times_of(path: Path, kind: str) -> list[float]:
+    """Return the presentation times of all packets of a kind, such as `audio`, in seconds and in rising order."""
+    with av.open(str(path)) as container:
+        streams = [stream for stream in container.streams if stream.type == kind]
+        packets: list[Any] = [packet for packet in container.demux(streams) if packet.size]
+        return sorted(float(packet.pts * packet.time_base) for packet in packets if packet.pts is not None)
+
+
+def enlarge(source: Path, output: Path, bundle: Path, *options: object) -> list[str]:
+    """Enlarge a video, and return the messages of the command."""
+    done = caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options)
+    assert done.returncode == 0, done.stderr
+    return messages(done.stderr)
+
+
+@pytest.mark.parametrize("starts", [(0, 0, 0), (3600, 0), (0, 3600)], ids=["again", "earlier", "later"])
+@pytest.mark.parametrize("options", [[], ["--workers", 1, "--segment-frames", 20]], ids=["one", "worker"])
+def test_a_clock_that_starts_again_continues(
+    recording: Path, uncalibrated: Path, tmp_path: Path, starts: tuple[int, ...], options: list[object]
+) -> None:
+    """Pictures and sound follow each other without gaps, and stay in step, as after `ffmpeg -c copy`."""
+    pieces = [later(recording, start) if start else recording for start in starts]
+    source, output = tmp_path / "joined.ts", tmp_path / "out.mp4"
+    source.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
+    assert enlarge(source, output, uncalibrated, *options) == []
+    pictures, sounds = times_of(output, "video"), times_of(output, "audio")
+    assert len(pictures) == FRAMES * len(starts)
+    assert np.diff(pictures) == pytest.approx(1 / RATE, abs=0.002)
+    assert np.diff(sounds) == pytest.approx(AAC_FRAME_S, abs=AAC_FRAME_S / 2)
+    ffmpeg("-i", recording, "-c", "copy", tmp_path / "one.mp4")
+    lags = [times_of(path, "audio")[0] - times_of(path, "video")[0] for path in (output, tmp_path / "one.mp4")]
+    assert lags[0] == pytest.approx(lags[1], abs=0.002)
+    ends = [times_of(path, "audio")[-1] - times_of(path, "video")[-1] for path in (output, tmp_path / "one.mp4")]
+    assert ends[0] == pytest.approx(ends[1], abs=0.03)
+
+
+PICTURES_START = b"\0\0\1\xe0"
+"""Beginning of each picture in MPEG-TS."""
+STAMPS = slice(9, 19)
+"""Bytes of its presentation and its decoding time, if it has both."""
+
+
+def stamped(stamp: bytes, later: int) -> bytes:
+    """Return a time of MPEG-TS that is later by a number of ticks."""
+    number = int.from_bytes(stamp, "big")
+    ticks = (number >> 33 & 7) << 30 | (number >> 17 & 0x7FFF) << 15 | (number >> 1 & 0x7FFF)
+    ticks += later
+    bits = (ticks >> 30 & 7) << 33 | (ticks >> 15 & 0x7FFF) << 17 | (ticks & 0x7FFF) << 1
+    return (number & ~(7 << 33 | 0x7FFF << 17 | 0x7FFF << 1) | bits).to_bytes(5, "big")
+
+
+def test_a_single_wrong_time_is_no_new_clock(recording: Path, tmp_path: Path) -> None:
+    """After it, the old clock continues, so that pictures and sound stay in step."""
+    *before, picture = recording.read_bytes().split(PICTURES_START)[:12]
+    rest = recording.read_bytes()[len(PICTURES_START.join([*before, picture])) :]
+    stamps = picture[STAMPS.start - 4 : STAMPS.stop - 4]
+    assert picture[3] >> 6 == 3  # it has both times
+    wrong = stamped(stamps[:5], -90_000) + stamped(stamps[5:], -90_000)
+    damaged = tmp_path / "damaged.ts"
+    damaged.write_bytes(PICTURES_START.join([*before, picture.replace(stamps, wrong, 1)]) + rest)
+    found, wanted = ([frame.ticks for frame in FileSource(path).frames()] for path in (damaged, recording))
+    assert found == wanted
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_recording_that_starts_late_begins_at_once(
+    recording: Path, uncalibrated: Path, tmp_path: Path, suffix: str
+) -> None:
+    """Pictures, sound, subtitles and chapters begin as `ffmpeg -c copy` lets them."""
+    (tmp_path / "words.srt").write_text("1\n01:00:01,900 --> 01:00:02,300\nHello\n")
+    (tmp_path / "chapters.txt").write_text(
+        ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=3601600\nEND=3602000\ntitle=one\n"
+    )
+    source, wanted, output = tmp_path / "late.mkv", tmp_path / f"wanted.{suffix}", tmp_path / f"out.{suffix}"
+    inputs = ["-i", later(recording, 3600), "-i", tmp_path / "words.srt", "-i", tmp_path / "chapters.txt"]
+    ffmpeg("-copyts", *inputs, "-map", 0, "-map", 1, "-map_chapters", 2, "-c", "copy", "-c:s", "srt", source)
+    ffmpeg("-i", source, "-map", 0, "-c", "copy", "-c:s", "srt" if suffix == "mkv" else "mov_text", wanted)
+    enlarge(source, output, uncalibrated)
+    for kind in ("video", "audio", "subtitle"):
+        found = times_of(output, kind)
+        assert found[0] < 1
+        assert found[0] == pytest.approx(times_of(wanted, kind)[0], abs=0.002)
+    chapters = []
+    for path in (output, wanted):
+        with av.open(str(path)) as container:
+            chapters.append([float(one["start"] * Fraction(one["time_base"] or 0)) for one in container.chapters()])
+    assert chapters[0] == pytest.approx(chapters[1], abs=0.002)
+    assert len(chapters[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "message"),
+    [
+        (MemoryError(), 1, "drawing failed: MemoryError; "),
+        (KeyboardInterrupt(), 130, "stopped after 12 frames; "),
+    ],
+)
+def test_sound_ends_with_the_picture_of_a_stopped_video(
+    recording: Path,
+    uncalibrated: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: BaseException,
+    code: int,
+    message: str,
+) -> None:
+    """The command fails, also with an error that has no message, and says how to resume. Then the result is whole."""
+
+    def stop_after_12(_: FrameProgress, done: int) -> None:
+        if done == 12:
+            raise stop
+
+    output = tmp_path / "out.mp4"
+    arguments = ["video", recording, "-o", output, "--bundle", uncalibrated, "-n", 1, "--threads", 1]
+    arguments += ["--segment-frames", 5]
+    with monkeypatch.context() as changed:
+        changed.setattr(FrameProgress, "done", stop_after_12)
+        done = caflow(*arguments)
+    assert done.returncode == code
+    assert f"{message}{output} contains 12 frames; run the same command again to resume" in done.stderr
+    pictures = times_of(output, "video")
+    assert len(pictures) == 12
+    assert times_of(output, "audio")[-1] == pytest.approx(pictures[-1] + 1 / RATE, abs=2 * AAC_FRAME_S)
+    assert enlarge(recording, output, uncalibrated, "--segment-frames", 5) == []
+    assert len(times_of(output, "video")) == FRAMES
+    assert len(times_of(output, "audio")) == len(times_of(recording, "audio"))
