@@ -208,6 +208,7 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
     expected = list(pipe.stream(frames, temperature=1e30))
     for frame, result in zip(expected, model.stream(frames, temperature=1e30, flags=WITH_PIXELS), strict=True):
         assert frame.rejected
+        assert result.rejected == 10  # the default number of samples
         assert result.sample == NO_SAMPLE
         assert np.isnan(result.log_likelihood)
         assert result.rgb is not None
