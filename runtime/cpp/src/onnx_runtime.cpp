@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <mutex>
 
 #include "backend.hpp"
 #include "errors.hpp"
@@ -22,12 +24,15 @@ namespace fs = std::filesystem;
 
 // Set ONNX Runtime's API pointer. Throws a BackendError if the library is older than the headers.
 void find_library() {
-    const OrtApi* api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
-    if (!api) {
-        throw BackendError("the backend requires ONNX Runtime 1." + std::to_string(ORT_API_VERSION) +
-                           " or newer; got " + OrtGetApiBase()->GetVersionString());
-    }
-    Ort::InitApi(api);
+    static std::once_flag is_found;  // threads that run another model read the pointer
+    std::call_once(is_found, [] {
+        const OrtApi* api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+        if (!api) {
+            throw BackendError("the backend requires ONNX Runtime 1." + std::to_string(ORT_API_VERSION) +
+                               " or newer; got " + OrtGetApiBase()->GetVersionString());
+        }
+        Ort::InitApi(api);
+    });
 }
 
 const Ort::MemoryInfo& host_memory() {
