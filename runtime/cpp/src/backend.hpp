@@ -37,6 +37,13 @@ class Backend {
     // OutOfMemory.
     virtual Graph load(const GraphFile& graph, const std::vector<std::string>& on_host) = 0;
 
+    // Return whether `load` reads the ONNX file of the graph and the weights of the bundle.
+    virtual bool reads_onnx() const { return true; }
+
+    // Return why chains run slower than they could, as a text for people that is valid as long as the backend; nullptr
+    // if there is nothing to report. The call does not wait for other threads.
+    virtual const char* warning() const { return nullptr; }
+
     // Return noise in the memory where graphs read it.
     virtual Array draw_noise(const LevelNoise& z) { return draw_rows(z); }
 

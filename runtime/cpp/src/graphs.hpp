@@ -25,6 +25,7 @@ class Graphs {
     const std::string& backend() const { return backend_->name; }
     const std::vector<Profile>& profiles() const { return backend_->profiles; }
     bool has(const std::string& name) const { return manifest_.find_graph(name) != nullptr; }
+    const char* warning() const { return backend_->warning(); }  // see Backend::warning
 
     // Run a graph, and check its inputs and outputs. `place` says where outputs that only graphs read are left.
     Arrays run(const std::string& name, const Arrays& arrays, Place place = Place::device) const;

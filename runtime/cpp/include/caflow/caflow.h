@@ -249,11 +249,14 @@ typedef struct caflow_model_info {
     uint32_t levels;        /* number of levels */
     uint32_t channels;      /* number of channels of an image */
     uint64_t pixel_budget;  /* the present budget, which is lower than the option if memory ran out */
+    /* Why the model runs slower than it could, as a text for people: the backend "tensorrt" could not record a chain of
+     * graphs as a CUDA graph. Results are right all the same. NULL if this has not happened. */
+    const char *warning;
 } caflow_model_info;
 
 /* An empty caflow_model_info, for caflow_info to fill in. */
 #define CAFLOW_MODEL_INFO_INIT \
-    { sizeof(caflow_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0 }
+    { sizeof(caflow_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, NULL }
 
 /* One (image, sample) pair, one scored image, or one frame. Later versions may add fields at the end. */
 typedef struct caflow_result {
@@ -317,7 +320,8 @@ CAFLOW_API caflow_status caflow_open(const char *folder, const caflow_open_optio
 CAFLOW_API void caflow_close(caflow_model *model);
 
 /* Write facts about a model into `info`. Set info->struct_size first, for example with CAFLOW_MODEL_INFO_INIT. The
- * texts are valid until caflow_close. May be called from any thread. */
+ * texts are valid until caflow_close. The call never waits for other calls with the model. May be called from any
+ * thread. */
 CAFLOW_API caflow_status caflow_info(const caflow_model *model, caflow_model_info *info);
 
 /* Draw N samples of each condition and return the best sample of each: `count` results, in the order of the conditions.
