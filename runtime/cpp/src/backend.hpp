@@ -51,6 +51,10 @@ class Backend {
     // replay the recording in later calls.
     virtual Arrays replay(const std::string&, const Chain& run, const Arrays& given) { return run(given); }
 
+    // Stop keeping memory for later runs, which may then take longer. Call this after memory ran out. Return whether
+    // the next run frees, at its end, the memory that was kept until now.
+    virtual bool spare_memory() { return false; }
+
     const std::string name;               // such as "onnxruntime cpu"
     const std::vector<Profile> profiles;  // sizes that its graphs accept; empty: any size
 };
@@ -59,8 +63,8 @@ class Backend {
 enum class Provider { cpu, cuda, tensorrt };
 
 // Open ONNX Runtime for the bundle in `folder`. `threads` is the number of CPU threads of a graph, 0 for one per core.
-// `engine_cache` is a folder for the engines that the TensorRT provider builds; empty: engines are not stored. Throws a
-// BackendError.
+// `engine_cache` is an existing folder for the engines that the TensorRT provider builds; empty: they are not stored.
+// Throws a BackendError.
 std::unique_ptr<Backend> open_onnx_runtime(const std::filesystem::path& folder, Provider provider, int threads,
                                            const std::string& engine_cache);
 

@@ -113,7 +113,6 @@ void append_tensorrt(Ort::SessionOptions& options, const std::string& engine_cac
     const std::unique_ptr<OrtTensorRTProviderOptionsV2, decltype(Ort::GetApi().ReleaseTensorRTProviderOptions)> owner(
         tensorrt, Ort::GetApi().ReleaseTensorRTProviderOptions);
     if (!engine_cache.empty()) {
-        fs::create_directories(engine_cache);
         const std::array keys{"trt_engine_cache_enable", "trt_engine_cache_path"};
         const std::array values{"1", engine_cache.c_str()};
         Ort::ThrowOnError(
