@@ -25,8 +25,8 @@ class Graphs {
     const Manifest& manifest() const { return manifest_; }
     const std::string& backend() const { return backend_->name; }
     const std::vector<Profile>& profiles() const { return backend_->profiles; }
-    bool has(const std::string& name) const { return manifest_.find_graph(name) != nullptr; }
     const char* warning() const { return backend_->warning(); }  // see Backend::warning
+    bool has(const std::string& name) const { return manifest_.find_graph(name) != nullptr; }
 
     // Run a graph, and check its inputs and outputs. `place` says where outputs that only graphs read are left.
     Arrays run(const std::string& name, const Arrays& arrays, Place place = Place::device) const;
