@@ -86,6 +86,7 @@ class _ModelInfo(ctypes.Structure):
         ("levels", c_uint32),
         ("channels", c_uint32),
         ("pixel_budget", c_uint64),
+        ("warning", c_char_p),
     )
 
 

@@ -208,6 +208,7 @@ def test_a_frame_without_a_finite_sample_is_the_input_enlarged(
     expected = list(pipe.stream(frames, temperature=1e30))
     for frame, result in zip(expected, model.stream(frames, temperature=1e30, flags=WITH_PIXELS), strict=True):
         assert frame.rejected
+        assert result.rejected == 10  # the default number of samples
         assert result.sample == NO_SAMPLE
         assert np.isnan(result.log_likelihood)
         assert result.rgb is not None
@@ -328,6 +329,57 @@ def check_application(folder: Path, find: str, *options: str) -> None:
     assert len(programs) == 2
     for number in range(len(programs)):
         assert run(folder / "build" / f"documented_{number}").startswith("64")
+
+
+def test_a_model_may_be_opened_by_a_relative_path(
+    built_cpp: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs are loaded after the working directory has changed."""
+    monkeypatch.chdir(TINY.parent)
+    with CModel(built_cpp / "libcaflow.so", Path(TINY.name), backend=b"cpu") as model:
+        monkeypatch.chdir(tmp_path)
+        model.best_of([photograph(photographs, 0, 8, 8)], samples=1)
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "encode.onnx", "likelihood_1.onnx"])
+def test_a_file_that_changes_before_it_is_read_is_named(
+    built_cpp: Path, photographs: Path, tmp_path: Path, name: str
+) -> None:
+    folder = Path(shutil.copytree(TINY, tmp_path / "model.caflow"))
+    condition = photograph(photographs, 0, 8, 8)
+    target = np.repeat(np.repeat(condition, 4, 0), 4, 1)
+    with CModel(built_cpp / "libcaflow.so", folder, backend=b"cpu") as model:
+        if name == "likelihood_1.onnx":
+            model.best_of([condition], samples=1)  # does not load this graph
+        good = (folder / name).read_bytes()
+        (folder / name).write_bytes(bytes(value ^ 1 for value in good) if name == "weights.bin" else good[:-100])
+        changed = rf"{name}: the file is damaged: .*: it has changed since the bundle was opened: open the bundle again"
+        with pytest.raises(CError, match=changed) as refused:
+            model.score([target], [condition])
+        assert refused.value.status == "bundle"
+        (folder / name).write_bytes(good)
+        model.score([target], [condition])
+
+
+def test_weights_that_change_between_two_graphs_are_named(built_cpp: Path, photographs: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(TINY, tmp_path / "model.caflow"))
+    condition = photograph(photographs, 0, 8, 8)
+    with CModel(built_cpp / "libcaflow.so", folder, backend=b"cpu") as model:
+        (best,) = model.best_of([condition], samples=1)
+        assert best.rgb is not None
+        (tmp_path / "new.bin").write_bytes(bytes((folder / "weights.bin").stat().st_size))
+        (tmp_path / "new.bin").replace(folder / "weights.bin")
+        with pytest.raises(CError, match=r"weights\.bin: .*: open the bundle again"):
+            model.score([best.rgb], [condition])
+
+
+def test_a_folder_for_engines_that_cannot_be_made_is_named(built_cpp: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache = str(tmp_path / "file" / "engines").encode()
+    refusal = r"engine_cache: cannot create the folder .*/file/engines/.*: Not a directory: choose a folder"
+    with pytest.raises(CError, match=refusal) as refused:
+        CModel(built_cpp / "libcaflow.so", TINY, backend=b"tensorrt-provider", engine_cache=cache)
+    assert refused.value.status == "input"
 
 
 def test_an_application_finds_the_installed_library(built_cpp: Path, tmp_path: Path) -> None:

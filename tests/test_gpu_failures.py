@@ -23,6 +23,7 @@ from fake_gpu.tensorrt.context import RtxContext
 from tiny import photograph
 
 from caflow_export.to_tensorrt import build_engines
+from caflow_runtime.backends.cuda_device import Recording
 from caflow_runtime.errors import BackendError
 from caflow_runtime.image import Image
 from caflow_runtime.pipeline.pipeline import load
@@ -214,6 +215,27 @@ def test_an_engine_that_cannot_be_recorded_is_the_reason_that_is_named(
     monkeypatch.setattr(RtxContext, "is_stream_capturable", lambda *_: False)
     with pytest.warns(UserWarning, match=r"runs without CUDA graphs: .*\.engine: .* cannot record this engine"):
         check(use(engines, condition, once), expected)
+
+
+def test_a_recording_that_cannot_be_repeated_is_named_and_not_needed(
+    engines: Path, condition: Image, expected: list[Best], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the launch failed")
+
+    monkeypatch.setattr(Recording, "repeat", fail)
+    with pytest.warns(UserWarning, match="runs without CUDA graphs: the launch failed"):
+        check(use(engines, condition, once), expected)
+
+
+def test_engines_may_be_opened_by_a_relative_path(
+    engines: Path, condition: Image, expected: list[Best], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines are loaded after the working directory has changed."""
+    monkeypatch.chdir(engines.parent)
+    with load(engines.name, backend="tensorrt") as pipe:
+        monkeypatch.chdir(tmp_path)
+        check([pipe.best_of(condition, n=SAMPLES, seed=seed) for seed in SEEDS], expected)
 
 
 def test_another_thread_may_be_the_one_that_frees_a_pipeline(engines: Path, condition: Image) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.reading import describe_file
+from caflow_runtime.bundle.reading import describe_file, sha256_of
 from caflow_runtime.bundle.wrong_bundle import BrokenGraph, BundleError
 from caflow_runtime.errors import BackendError, InputError, NotFinite
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -202,6 +202,67 @@ def test_weights_that_are_cut_off_are_named(uncalibrated: Path, tmp_path: Path) 
     repaired(folder)
     with load(folder, backend="cpu") as pipe, pytest.raises(BrokenGraph):
         pipe.best_of(GOOD)
+
+
+def test_a_bundle_may_be_opened_by_a_relative_path(
+    uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs are loaded after the working directory has changed."""
+    monkeypatch.chdir(uncalibrated.parent)
+    with load(uncalibrated.name, backend="cpu") as pipe:
+        monkeypatch.chdir(tmp_path)
+        pipe.best_of(GOOD, n=1)
+        assert pipe.folder == uncalibrated
+
+
+CHANGED = r"expected .*, got .*: it has changed since the bundle was opened: open the bundle again"
+
+
+@pytest.mark.parametrize("backend", ["cpu", "openvino"])
+@pytest.mark.parametrize("name", ["weights.bin", "encode.onnx", "reverse_1.onnx"])
+def test_a_file_that_changes_before_it_is_read_is_named(
+    uncalibrated: Path, tmp_path: Path, name: str, backend: str
+) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    folder = copied(uncalibrated, tmp_path)
+    with load(folder, backend=backend) as pipe:
+        good = (folder / name).read_bytes()
+        (folder / name).write_bytes(bytes(value ^ 1 for value in good) if name == "weights.bin" else good[:-100])
+        with pytest.raises(BundleError, match=rf"{name} is damaged: {CHANGED}"):
+            pipe.best_of(GOOD, n=1)
+        (folder / name).write_bytes(good)
+        pipe.best_of(GOOD, n=1)
+
+
+def test_weights_that_change_between_two_graphs_are_named(uncalibrated: Path, tmp_path: Path) -> None:
+    """Scoring loads graphs that drawing does not load. Here another export takes the place of the first meanwhile."""
+    folder = copied(uncalibrated, tmp_path)
+    with load(folder, backend="cpu") as pipe:
+        best = pipe.best_of(GOOD, n=1)
+        (tmp_path / "new.bin").write_bytes(bytes((folder / "weights.bin").stat().st_size))
+        (tmp_path / "new.bin").replace(folder / "weights.bin")
+        with pytest.raises(BundleError, match=rf"weights\.bin is damaged: {CHANGED}"):
+            pipe.score(best.images, GOOD)
+        pipe.best_of(GOOD, n=1)  # graphs that are loaded already are still right
+        (folder / "weights.bin").unlink()
+        with pytest.raises(BundleError, match=r"weights\.bin is missing, .*: open the bundle again"):
+            pipe.score(best.images, GOOD)
+
+
+def test_weights_are_not_hashed_for_each_graph(uncalibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are large, and each graph reads them."""
+    hashed: list[str] = []
+
+    def noted(path: Path) -> str:
+        hashed.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr("caflow_runtime.bundle.reading.sha256_of", noted)
+    with load(uncalibrated, backend="cpu") as pipe:
+        pipe.best_of(GOOD, n=1)
+    assert hashed.count("encode.onnx") == 2
+    assert hashed.count("weights.bin") == 2
 
 
 def test_a_graph_in_anothers_place_is_named(uncalibrated: Path, tmp_path: Path) -> None:

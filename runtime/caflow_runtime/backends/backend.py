@@ -36,6 +36,8 @@ class Backend(Protocol):
     """Whether the results are known to be correct. If not, each bundle is compared with the CPU when it is opened."""
     lacks: frozenset[PrecisionName] = frozenset()
     """Precisions of a bundle's networks that this backend cannot run."""
+    reads_onnx: bool = True
+    """Whether `load` reads the ONNX file and the weights of the bundle."""
     finds_not_finite: bool = False
     """Whether `are_finite` runs on the device. The pixels of samples stay on the device only if it does."""
 

@@ -8,7 +8,8 @@ from threading import Lock
 import numpy as np
 
 from caflow_runtime.backends.backend import Backend
-from caflow_runtime.bundle.reading import read_manifest, verify_files
+from caflow_runtime.bundle.manifest import File
+from caflow_runtime.bundle.reading import file_state, read_manifest, verify_file, verify_files
 from caflow_runtime.bundle.wrong_bundle import BrokenGraph
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.ports import checked
@@ -27,11 +28,13 @@ class Graphs(Mapping[str, Graph]):
         Raises:
             BundleError: if the bundle is not valid.
         """
-        self.folder = folder
+        self.folder = folder.absolute()  # graphs are loaded later, when the working directory may be another one
         self.backend = backend
         self.manifest = read_manifest(folder)
         verify_files(folder, self.manifest)
         self._loaded: dict[str, Graph] = {}
+        self._hashed: dict[str, tuple[int, ...] | None] = {}
+        """States of files when they were hashed again, by path."""
         self._lock = Lock()
         self._closed = False
 
@@ -53,8 +56,28 @@ class Graphs(Mapping[str, Graph]):
                     raise
                 except Exception as error:  # the exceptions of the backends share no base class
                     raise BrokenGraph(f"{path}: {self.backend.name} cannot load this graph: {error}") from error
+                finally:
+                    self._check_unchanged(graph.file)
                 self._loaded[name] = checked(loaded, graph, path, self.backend.describe)
             return self._loaded[name]
+
+    def _check_unchanged(self, graph: File) -> None:
+        """Check that the files that the backend has just read are those that were checked at opening.
+
+        The results would otherwise be wrong, without an error. The weights, which all graphs share, are hashed at the
+        first graph, and then only if they were written to.
+
+        Raises:
+            BundleError: if a file has changed.
+        """
+        if not self.backend.reads_onnx:
+            return
+        for file in (*self.manifest.weights, graph):
+            state = file_state(self.folder / file.path)
+            if state is None or state != self._hashed.get(file.path):
+                remedy = "it has changed since the bundle was opened: open the bundle again"
+                verify_file(self.folder, file, remedy)
+                self._hashed[file.path] = state
 
     def __iter__(self) -> Iterator[str]:
         return (graph.name for graph in self.manifest.graphs)

@@ -40,6 +40,7 @@ class TensorRT(Backend):
 
     profiles: Sequence[Profile]
     finds_not_finite = True
+    reads_onnx = False
 
     def __init__(self, device: CudaDevice, folder: Path, set_folder: Path, built: EngineSet) -> None:
         """Open a set of engines on a GPU.
@@ -51,12 +52,14 @@ class TensorRT(Backend):
         Raises:
             BackendError: if the TensorRT of this engine set is not installed.
         """
+        self._build_again = f"caflow-export {folder} --trt {built.precision}"
+        # Engines are loaded later, when the working directory may be another one.
+        folder, set_folder = folder.absolute(), set_folder.absolute()
         self.runtime = TensorRTRuntime(device, set_folder, built)
         self.device = device
         self.folder, self.set = set_folder, built
         files = {engine.graph: engine.file for engine in built.engines}
         self._files = {folder / graph.file.path: files.get(graph.name) for graph in read_manifest(folder).graphs}
-        self._build_again = f"caflow-export {folder} --trt {built.precision}"
         self.name = self.runtime.name
         self.profiles = self.set.profiles
         self._seen: set[Any] = set()
@@ -154,11 +157,14 @@ class TensorRT(Backend):
                 try:
                     results = recorded.repeat(arrays)
                 except MemoryError:
-                    del recorded  # frees its memory, which the run below needs
+                    pass
+                except Exception as error:
+                    self._warn_of(error)
                 else:
                     self._recordings[key] = recorded
                     self._keep(RECORDINGS)
                     return results
+                del recorded  # frees its memory, which the run below needs
             self._unrecorded.add(key)
             return run(given)
 
@@ -177,12 +183,15 @@ class TensorRT(Backend):
         except MemoryError:
             return None
         except Exception as error:
-            warnings.warn(f"{self.name} runs without CUDA graphs: {error}", stacklevel=2)
+            self._warn_of(error)
             return None
         finally:
             self.runtime.contexts = None
             self.device.finish()  # contexts that are not kept are freed next, so no work may still use them
         return _RecordedChain(self.device, recording, contexts, activation, inputs, outputs)
+
+    def _warn_of(self, error: Exception) -> None:
+        warnings.warn(f"{self.name} runs without CUDA graphs: {error}", stacklevel=3)
 
     def _keep(self, most: int) -> None:
         """Drop the least recently used recordings until only `most` remain."""

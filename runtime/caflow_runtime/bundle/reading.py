@@ -78,19 +78,34 @@ def verify_files(folder: str | Path, manifest: Manifest) -> None:
         MissingFile, TruncatedFile, WrongHash, BrokenGraph, UnlistedFile
     """
     for file in files_of(manifest):
-        path = Path(folder) / file.path
-        if not path.is_file():
-            raise MissingFile(f"{path} is missing, although the manifest lists it: copy or export the bundle again")
-        if (size := path.stat().st_size) != file.bytes:
-            raise TruncatedFile(
-                f"{path} is damaged: expected {file.bytes} bytes, got {size}: copy or export the bundle again"
-            )
-        if (found := sha256_of(path)) != file.sha256:
-            raise WrongHash(
-                f"{path} is damaged: expected SHA-256 {file.sha256}, got {found}: copy or export the bundle again"
-            )
+        verify_file(folder, file)
     for graph in manifest.graphs:
         _check_external_data(Path(folder) / graph.file.path, graph.file, manifest.weights)
+
+
+def verify_file(folder: str | Path, file: File, remedy: str = "copy or export the bundle again") -> None:
+    """Check that a listed file exists and has the listed length and hash. Messages end with `remedy`.
+
+    Raises:
+        MissingFile, TruncatedFile, WrongHash
+    """
+    path = Path(folder) / file.path
+    if not path.is_file():
+        raise MissingFile(f"{path} is missing, although the manifest lists it: {remedy}")
+    if (size := path.stat().st_size) != file.bytes:
+        raise TruncatedFile(f"{path} is damaged: expected {file.bytes} bytes, got {size}: {remedy}")
+    if (found := sha256_of(path)) != file.sha256:
+        raise WrongHash(f"{path} is damaged: expected SHA-256 {file.sha256}, got {found}: {remedy}")
+
+
+def file_state(path: Path) -> tuple[int, ...] | None:
+    """Return numbers that are others after a file was replaced or written to, or None if there is no such file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    # On POSIX systems, st_ctime_ns is the time of the last change of any kind, which programs cannot set.
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:

@@ -37,12 +37,23 @@ class Backend {
     // OutOfMemory.
     virtual Graph load(const GraphFile& graph, const std::vector<std::string>& on_host) = 0;
 
+    // Return whether `load` reads the ONNX file of the graph and the weights of the bundle.
+    virtual bool reads_onnx() const { return true; }
+
+    // Return why chains run slower than they could, as a text for people that is valid as long as the backend; nullptr
+    // if there is nothing to report. The call does not wait for other threads.
+    virtual const char* warning() const { return nullptr; }
+
     // Return noise in the memory where graphs read it.
     virtual Array draw_noise(const LevelNoise& z) { return draw_rows(z); }
 
     // Run a chain and return its outputs. A backend may record the chain under its name and its input shapes, and
     // replay the recording in later calls.
     virtual Arrays replay(const std::string&, const Chain& run, const Arrays& given) { return run(given); }
+
+    // Stop keeping memory for later runs, which may then take longer. Call this after memory ran out. Return whether
+    // the next run frees, at its end, the memory that was kept until now.
+    virtual bool spare_memory() { return false; }
 
     const std::string name;               // such as "onnxruntime cpu"
     const std::vector<Profile> profiles;  // sizes that its graphs accept; empty: any size
@@ -52,8 +63,8 @@ class Backend {
 enum class Provider { cpu, cuda, tensorrt };
 
 // Open ONNX Runtime for the bundle in `folder`. `threads` is the number of CPU threads of a graph, 0 for one per core.
-// `engine_cache` is a folder for the engines that the TensorRT provider builds; empty: engines are not stored. Throws a
-// BackendError.
+// `engine_cache` is an existing folder for the engines that the TensorRT provider builds; empty: they are not stored.
+// Throws a BackendError.
 std::unique_ptr<Backend> open_onnx_runtime(const std::filesystem::path& folder, Provider provider, int threads,
                                            const std::string& engine_cache);
 

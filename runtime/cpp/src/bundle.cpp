@@ -1,6 +1,7 @@
 #include "bundle.hpp"
 
 #include <openssl/evp.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
@@ -104,27 +105,39 @@ Manifest read_manifest(const fs::path& folder) {
 }
 
 void verify_files(const fs::path& folder, const Manifest& manifest) {
-    for (const File& file : manifest.files()) {
-        const fs::path path = folder / file.path;
-        std::error_code failed;
-        if (!fs::is_regular_file(path, failed)) {
-            throw BundleError(Kind::MissingFile, path,
-                              "the file is missing, although the manifest lists it: copy or export the bundle again");
-        }
-        if (const auto size = fs::file_size(path); file.bytes < 0 || size != std::uintmax_t(file.bytes)) {
-            throw BundleError(Kind::TruncatedFile, path,
-                              "the file is damaged: expected " + std::to_string(file.bytes) + " bytes, got " +
-                                  std::to_string(size) + ": copy or export the bundle again");
-        }
-        if (const std::string found = sha256_of(path); found != file.sha256) {
-            throw BundleError(Kind::WrongHash, path,
-                              "the file is damaged: expected SHA-256 " + file.sha256 + ", got " + found +
-                                  ": copy or export the bundle again");
-        }
-    }
+    for (const File& file : manifest.files()) verify_file(folder, file);
     for (const GraphFile& graph : manifest.graphs) {
         check_external_data(folder / graph.file.path, graph.file, manifest.weights);
     }
+}
+
+void verify_file(const fs::path& folder, const File& file, const std::string& remedy) {
+    const fs::path path = folder / file.path;
+    std::error_code failed;
+    if (!fs::is_regular_file(path, failed)) {
+        throw BundleError(Kind::MissingFile, path, "the file is missing, although the manifest lists it: " + remedy);
+    }
+    if (const auto size = fs::file_size(path, failed); failed || file.bytes < 0 || size != std::uintmax_t(file.bytes)) {
+        throw BundleError(Kind::TruncatedFile, path,
+                          "the file is damaged: expected " + std::to_string(file.bytes) + " bytes, got " +
+                              (failed ? failed.message() : std::to_string(size)) + ": " + remedy);
+    }
+    if (const std::string found = sha256_of(path); found != file.sha256) {
+        throw BundleError(Kind::WrongHash, path,
+                          "the file is damaged: expected SHA-256 " + file.sha256 + ", got " + found + ": " + remedy);
+    }
+}
+
+std::string file_state(const fs::path& path) {
+    struct stat found{};
+    if (stat(path.c_str(), &found) != 0) return "";
+    std::string state;
+    // The time of the last change of the file's status, unlike that of its contents, cannot be set by programs.
+    for (const auto number : {std::int64_t(found.st_dev), std::int64_t(found.st_ino), std::int64_t(found.st_size),
+                              std::int64_t(found.st_ctim.tv_sec), std::int64_t(found.st_ctim.tv_nsec)}) {
+        state += std::to_string(number) + " ";
+    }
+    return state;
 }
 
 std::string sha256_of(const fs::path& path) {

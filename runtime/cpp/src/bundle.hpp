@@ -79,6 +79,14 @@ Manifest parse_manifest(std::string_view text, const std::filesystem::path& path
 // a BundleError.
 void verify_files(const std::filesystem::path& folder, const Manifest& manifest);
 
+// Check that a listed file exists and has the listed size and hash. Throws a BundleError, whose message ends with
+// `remedy`.
+void verify_file(const std::filesystem::path& folder, const File& file,
+                 const std::string& remedy = "copy or export the bundle again");
+
+// Return a text that is another one after a file was replaced or written to, or "" if there is no such file.
+std::string file_state(const std::filesystem::path& path);
+
 // Check that `file`, which the JSON file at `path` lists, is inside the folder of that JSON file: check_path checks the
 // text of the path, check_links the place where symbolic links lead. Both throw a BundleError.
 void check_path(const std::filesystem::path& path, const File& file);

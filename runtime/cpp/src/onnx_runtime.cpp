@@ -3,10 +3,13 @@
 #define ORT_API_MANUAL_INIT
 #include <onnxruntime_cxx_api.h>
 #undef ORT_API_MANUAL_INIT
+#include <onnxruntime_run_options_config_keys.h>
 #include <onnxruntime_session_options_config_keys.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <mutex>
 
 #include "backend.hpp"
 #include "errors.hpp"
@@ -22,12 +25,15 @@ namespace fs = std::filesystem;
 
 // Set ONNX Runtime's API pointer. Throws a BackendError if the library is older than the headers.
 void find_library() {
-    const OrtApi* api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
-    if (!api) {
-        throw BackendError("the backend requires ONNX Runtime 1." + std::to_string(ORT_API_VERSION) +
-                           " or newer; got " + OrtGetApiBase()->GetVersionString());
-    }
-    Ort::InitApi(api);
+    static std::once_flag is_found;  // threads that run another model read the pointer
+    std::call_once(is_found, [] {
+        const OrtApi* api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+        if (!api) {
+            throw BackendError("the backend requires ONNX Runtime 1." + std::to_string(ORT_API_VERSION) +
+                               " or newer; got " + OrtGetApiBase()->GetVersionString());
+        }
+        Ort::InitApi(api);
+    });
 }
 
 const Ort::MemoryInfo& host_memory() {
@@ -108,7 +114,6 @@ void append_tensorrt(Ort::SessionOptions& options, const std::string& engine_cac
     const std::unique_ptr<OrtTensorRTProviderOptionsV2, decltype(Ort::GetApi().ReleaseTensorRTProviderOptions)> owner(
         tensorrt, Ort::GetApi().ReleaseTensorRTProviderOptions);
     if (!engine_cache.empty()) {
-        fs::create_directories(engine_cache);
         const std::array keys{"trt_engine_cache_enable", "trt_engine_cache_path"};
         const std::array values{"1", engine_cache.c_str()};
         Ort::ThrowOnError(
@@ -123,6 +128,8 @@ Ort::SessionOptions session_options(Provider provider, int threads, const std::s
     Ort::SessionOptions options;
     options.SetIntraOpNumThreads(threads);
     options.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
+    // With memory patterns, the second run of a shape would allocate a new block, beside the memory of the first run.
+    options.DisableMemPattern();
     // Each session has its own threads. Without this option, the threads of the last graph would keep spinning on the
     // same cores while the next graph runs.
     options.AddConfigEntry(kOrtSessionOptionsConfigForceSpinningStop, "1");
@@ -171,6 +178,15 @@ void bind_inputs(Ort::IoBinding& binding, const Loaded& loaded, const Arrays& ar
     }
 }
 
+// Return the options of a run. With `frees_memory`, the arena frees its unused memory at the end of the run. By default
+// it keeps all memory that its largest run took, and arrays outside the arena may then find no memory.
+Ort::RunOptions run_options(bool frees_memory) {
+    if (!frees_memory) return Ort::RunOptions(nullptr);
+    Ort::RunOptions options;
+    options.AddConfigEntry(kOrtRunOptionsConfigEnableMemoryArenaShrinkage, "cpu:0");
+    return options;
+}
+
 class OnnxRuntime : public Backend {
   public:
     OnnxRuntime(std::string name, const fs::path& folder, Provider provider, int threads,
@@ -209,7 +225,8 @@ class OnnxRuntime : public Backend {
             throw BundleError(BundleError::Kind::BrokenGraph, path, text);
         }
         const bool has_device = provider_ != Provider::cpu;
-        return [loaded, on_host, has_device, text = path.string()](const Arrays& arrays, Place place) {
+        const auto spares = spares_memory_;
+        return [loaded, on_host, has_device, spares, text = path.string()](const Arrays& arrays, Place place) {
             try {
                 Ort::IoBinding binding(loaded->session);
                 bind_inputs(binding, *loaded, arrays, text);
@@ -218,7 +235,7 @@ class OnnxRuntime : public Backend {
                     const bool stays = has_device && place == Place::device && !is_read;
                     binding.BindOutput(name.c_str(), stays ? device_memory() : host_memory());
                 }
-                loaded->session.Run(Ort::RunOptions{nullptr}, binding);
+                loaded->session.Run(run_options(*spares), binding);
                 std::vector<Ort::Value> values = binding.GetOutputValues();
                 Arrays out;
                 for (std::size_t k = 0; k < values.size(); ++k) {
@@ -231,7 +248,13 @@ class OnnxRuntime : public Backend {
         };
     }
 
+    bool spare_memory() override {
+        if (provider_ == Provider::cpu) *spares_memory_ = true;  // the arena that all graphs share is the CPU's
+        return *spares_memory_;
+    }
+
   private:
+    const std::shared_ptr<std::atomic<bool>> spares_memory_ = std::make_shared<std::atomic<bool>>(false);
     fs::path folder_;
     Provider provider_;
     int threads_;

@@ -33,6 +33,7 @@ class Pipeline {
 
     const Manifest& manifest() const { return graphs_.manifest(); }
     const std::string& backend() const { return graphs_.backend(); }
+    const char* warning() const { return graphs_.warning(); }  // see Backend::warning
     std::int64_t pixel_budget() const { return runner_.pixel_budget(); }
 
     // Return the best sample of each condition, in the order of the conditions. See draw_best.

@@ -165,6 +165,7 @@ void Runner::within_memory(std::int64_t rows_pixels, const Sink& sink,
         }
         budget = std::min(budget, rows_pixels) / 2;
         if (budget < model_.size_multiple * model_.size_multiple) throw OutOfMemory(ran_out);
+        graphs_.spare_memory();
     }
 }
 

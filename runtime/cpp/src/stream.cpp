@@ -49,7 +49,11 @@ Result Stream::draw_result(const Condition& frame) {
     if (sample_) best = best_of(frame, *sample_, 1);
     if (!best) best = best_of(frame, draw_.first_sample, draw_.samples);
     sample_ = best ? std::optional(best->row.sample) : std::nullopt;
-    if (!best) return judgement().enlarged(0, frame);
+    if (!best) {
+        Result enlarged = judgement().enlarged(0, frame);
+        enlarged.rejected = draw_.samples;
+        return enlarged;
+    }
     judge(*best, frame);
     return std::move(*best);
 }
@@ -67,10 +71,13 @@ std::optional<Result> Stream::best_of(const Condition& frame, std::uint32_t firs
     }
     const Judgement judgement = this->judgement();
     std::optional<Result> best;
+    std::uint32_t not_finite = 0;
     runner_.draw({frame.image}, samples, noise, {}, [&](Row&& row) {
         const double value = judgement.value_of(row, frame);
+        if (value == worst) ++not_finite;
         if (value > (best ? best->value : worst)) best = judgement.candidate(std::move(row), value, frame);
     });
+    if (best) best->rejected = not_finite;
     return best;
 }
 
@@ -82,7 +89,7 @@ void Stream::judge(Result& result, const Condition& frame) const {
     if (rejection.alpha == 0) return;
     result.verdict = verdict_of(*result.sample_typicality, rejection.alpha, Outcome::best);
     if (result.verdict.outcome != Outcome::best) return;
-    result.rejected = 1;
+    ++result.rejected;
     if (rejection.otherwise == Reject::Otherwise::error) {
         throw Untypical("frame " + std::to_string(frames_ - 1) + " is untypical: " + result.verdict.reason);
     }

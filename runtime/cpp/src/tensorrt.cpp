@@ -83,6 +83,7 @@ Array TensorRt::draw_noise(const LevelNoise& z) { return device->draw_rows(z); }
 
 Arrays TensorRt::replay(const std::string& name, const Chain& run, const Arrays& given) {
     const std::string key = key_of(name, given);
+    std::string failure;
     {
         const std::lock_guard lock(mutex);
         if (!seen_.contains(key)) {  // recording pays off at the second run; the first run sets up the engines
@@ -102,12 +103,23 @@ Arrays TensorRt::replay(const std::string& name, const Chain& run, const Arrays&
                 return outputs;
             } catch (const OutOfMemory&) {
                 unrecorded_.insert(key);
-            } catch (const BackendError&) {
-                unrecorded_.insert(key);  // an error of the chain itself will occur again when it runs below
+            } catch (const BackendError& error) {
+                unrecorded_.insert(key);
+                failure = error.what();
             }
         }
     }
-    return run(given);
+    Arrays outputs = run(given);  // an error of the chain itself occurs again here
+    if (!failure.empty()) warn(failure);
+    return outputs;
+}
+
+// Set the warning, unless there is one already.
+void TensorRt::warn(const std::string& reason) {
+    std::call_once(warned_, [&] {
+        warning_text_ = name + " runs without CUDA graphs: " + reason;
+        warning_ = warning_text_.c_str();
+    });
 }
 
 // Keep only the most recently used recordings.

@@ -7,6 +7,7 @@
 
 #include <NvInferRuntime.h>
 
+#include <atomic>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -29,6 +30,8 @@ class TensorRt : public Backend {
     ~TensorRt() override;
 
     Graph load(const GraphFile& graph, const std::vector<std::string>& on_host) override;
+    bool reads_onnx() const override { return false; }
+    const char* warning() const override { return warning_; }
     Array draw_noise(const LevelNoise& z) override;
     Arrays replay(const std::string& name, const Chain& run, const Arrays& given) override;
 
@@ -63,6 +66,7 @@ class TensorRt : public Backend {
     std::unique_ptr<Recording> record(const std::string& key, const Chain& run, const Arrays& given);
     std::unique_ptr<Recording> take_recording(const std::string& key);
     void keep(std::size_t most);
+    void warn(const std::string& reason);
 
     const EngineSet set_;
     std::unique_ptr<nvinfer1::IRuntime> runtime_;
@@ -71,6 +75,9 @@ class TensorRt : public Backend {
     std::set<std::string> seen_;        // chains, with shapes, that ran at least once
     std::set<std::string> unrecorded_;  // chains, with shapes, that cannot be recorded or do not fit in memory
     std::list<std::unique_ptr<Recording>> recordings_;  // most recently used first
+    std::once_flag warned_;
+    std::string warning_text_;
+    std::atomic<const char*> warning_ = nullptr;  // points to warning_text_ once that is written
 };
 
 }  // namespace caflow::runtime

@@ -119,6 +119,46 @@ TEST_CASE("contexts can use memory that the pool kept") {
     CHECK(fake::calls_of("cudaMemPoolTrimTo") > 0);
 }
 
+TEST_CASE("a chain that cannot be recorded, or not be replayed, is a warning") {
+    const Clean clean;
+    const std::string begins = "tensorrt fp32 on Fake GPU runs without CUDA graphs: a CUDA graph: fake ";
+    for (const std::string call : {"cudaStreamBeginCapture", "cudaGraphInstantiate", "cudaGraphLaunch"}) {
+        CAPTURE(call);
+        const caflow::Model gpu = open_model();
+        fake::fail_all_of(call);
+        CHECK(gpu.info().warning == nullptr);
+        const caflow::Results expected = cpu().best_of(first.view(), draw(2));
+        for (int k = 0; k < 3; ++k) check_same(gpu.best_of(first.view(), draw(2)), expected);
+        CHECK(fake::failed_call() == call);
+        REQUIRE(gpu.info().warning != nullptr);
+        const char* warning = gpu.info().warning;
+        CHECK(std::string(warning).find(begins) == 0);
+        check_same(gpu.best_of(wide.view(), draw(2)), cpu().best_of(wide.view(), draw(2)));
+        check_same(gpu.best_of(wide.view(), draw(2)), cpu().best_of(wide.view(), draw(2)));
+        CHECK(gpu.info().warning == warning);
+        fake::fail_none();
+    }
+}
+
+TEST_CASE("a chain that fails itself is an error and no warning") {
+    const Clean clean;
+    const caflow::Model gpu = open_model();
+    gpu.best_of(first.view(), draw(2));
+    fake::fail_all_from(1);
+    CHECK_THROWS_AS(gpu.best_of(first.view(), draw(2)), caflow::BackendError);
+    fake::fail_none();
+    CHECK(gpu.info().warning == nullptr);
+}
+
+TEST_CASE("a bundle may be opened by a relative path, if the working directory changes later") {
+    const Clean clean;
+    const fs::path before = fs::current_path();
+    fs::current_path(bundle().folder.parent_path());
+    const caflow::Model gpu(bundle().folder.filename().string(), {"tensorrt", "", 0, overlap, 1});
+    fs::current_path(before);
+    check_same(gpu.best_of(first.view(), draw(2)), cpu().best_of(first.view(), draw(2)));
+}
+
 TEST_CASE("outputs of a graph may outlive the backend") {
     const Clean clean;
     const auto manifest = caflow::runtime::read_manifest(bundle().folder);

@@ -249,11 +249,14 @@ typedef struct caflow_model_info {
     uint32_t levels;        /* number of levels */
     uint32_t channels;      /* number of channels of an image */
     uint64_t pixel_budget;  /* the present budget, which is lower than the option if memory ran out */
+    /* Why the model runs slower than it could, as a text for people: the backend "tensorrt" could not record a chain of
+     * graphs as a CUDA graph. Results are right all the same. NULL if this has not happened. */
+    const char *warning;
 } caflow_model_info;
 
 /* An empty caflow_model_info, for caflow_info to fill in. */
 #define CAFLOW_MODEL_INFO_INIT \
-    { sizeof(caflow_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0 }
+    { sizeof(caflow_model_info), NULL, NULL, NULL, 0, 0, 0, 0, 0, NULL }
 
 /* One (image, sample) pair, one scored image, or one frame. Later versions may add fields at the end. */
 typedef struct caflow_result {
@@ -308,8 +311,11 @@ CAFLOW_API const char *caflow_version(void);
 CAFLOW_API const char *caflow_last_error(void);
 
 /* Open the bundle in a folder and check the size and SHA-256 hash of each file that its manifest lists. The model's
- * graphs are loaded when they are first needed. On success the caller owns `*model` and closes it with caflow_close.
- * May be called from any thread. */
+ * graphs are loaded when they are first needed, and are hashed again then: if a file has changed in between, the call
+ * that needs it fails with CAFLOW_ERROR_BUNDLE. Replace files of an open bundle only by new files, as `mv` does, and
+ * never write into them, because ONNX Runtime reads weights from the file while graphs run. Relative paths are relative
+ * to the working directory at this call. On success the caller owns `*model` and closes it with caflow_close. May be
+ * called from any thread. */
 CAFLOW_API caflow_status caflow_open(const char *folder, const caflow_open_options *options, caflow_model **model);
 
 /* Close a model; NULL is ignored. This must be the last call with the model: no other thread may still use it. Results
@@ -317,7 +323,8 @@ CAFLOW_API caflow_status caflow_open(const char *folder, const caflow_open_optio
 CAFLOW_API void caflow_close(caflow_model *model);
 
 /* Write facts about a model into `info`. Set info->struct_size first, for example with CAFLOW_MODEL_INFO_INIT. The
- * texts are valid until caflow_close. May be called from any thread. */
+ * texts are valid until caflow_close. The call never waits for other calls with the model. May be called from any
+ * thread. */
 CAFLOW_API caflow_status caflow_info(const caflow_model *model, caflow_model_info *info);
 
 /* Draw N samples of each condition and return the best sample of each: `count` results, in the order of the conditions.

@@ -292,7 +292,8 @@ class Model {
         model_.reset(model);
     }
 
-    // Return facts about the model. The texts are valid as long as the model.
+    // Return facts about the model. The texts are valid as long as the model. `warning` is NULL if there is nothing to
+    // report. See caflow_info.
     caflow_model_info info() const {
         caflow_model_info info = CAFLOW_MODEL_INFO_INIT;
         check(caflow_info(model_.get(), &info));

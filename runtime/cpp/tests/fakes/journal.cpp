@@ -16,7 +16,7 @@ Id last_id = 0;
 std::map<std::string, std::size_t> counts;
 std::size_t count = 0, first_failing = 0;
 bool all_after = false;
-std::string failed;
+std::string failed, failing;
 
 thread_local int device = 0;
 
@@ -70,7 +70,8 @@ bool fails(const std::string& call) {
     const std::lock_guard lock(mutex);
     ++counts[call];
     ++count;
-    const bool now = first_failing && (all_after ? count >= first_failing : count == first_failing);
+    const bool is_number = first_failing && (all_after ? count >= first_failing : count == first_failing);
+    const bool now = is_number || call == failing;
     if (now && failed.empty()) failed = call;
     return now;
 }
@@ -86,6 +87,7 @@ void fail_call(std::size_t number) {
     const std::lock_guard lock(mutex);
     counts.clear();
     failed.clear();
+    failing.clear();
     count = 0;
     first_failing = number;
     all_after = false;
@@ -95,6 +97,12 @@ void fail_all_from(std::size_t number) {
     const std::lock_guard lock(mutex);
     fail_call(number);
     all_after = true;
+}
+
+void fail_all_of(const std::string& call) {
+    const std::lock_guard lock(mutex);
+    fail_call(0);
+    failing = call;
 }
 
 std::string failed_call() {

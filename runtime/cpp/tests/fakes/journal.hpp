@@ -27,10 +27,11 @@ std::vector<std::string> alive();               // kinds of all living objects
 
 // Count a call by its name and return whether it must fail. Every call that can fail uses this.
 bool fails(const std::string& call);
-std::size_t calls();  // number of calls since the last call of one of the next three functions
+std::size_t calls();  // number of calls since the last call of one of the next four functions
 void fail_none();
 void fail_call(std::size_t number);     // the first call is 1
 void fail_all_from(std::size_t number);  // as if the GPU was lost
+void fail_all_of(const std::string& call);
 std::string failed_call();               // name of the first call that failed; empty if none failed
 std::size_t calls_of(const std::string& call);
 
