@@ -140,5 +140,5 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
         msgspec.json.decode(content, type=Calibration)
     except msgspec.ValidationError as error:
         raise WrongCalibration(f"the likelihoods of these images give no usable calibration: {error}") from None
-    write_whole(folder / NAME, msgspec.json.format(content, indent=0))
+    write_whole(folder / NAME, content)
     remove_leftovers([folder / NAME])
