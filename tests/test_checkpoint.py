@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from conftest import small_model
 
 from caflow_training import checkpoint
-from caflow_training.checkpoint import CheckpointError
+from caflow_training.checkpoint import LAST_CHECKPOINT, CheckpointError
 from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict, config_to_dict
 from caflow_training.recipe import builtin_recipes, load_recipe, recipe_from_dict
 from caflow_training.tasks import Colorization, ImageToImage, Inpainting, Sketch, SuperResolution, Task
@@ -78,6 +79,27 @@ def test_no_pickled_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(CheckpointError, match="is not a checkpoint"):
             checkpoint.load(tmp_path / name)
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_oserror(tmp_path: Path) -> None:
+    """`torch.save` to a file would raise a RuntimeError that does not give the reason."""
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"the last good one")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*model\.pt'"):
+            checkpoint.save(path, small_model(torch.float32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"the last good one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_folder_of_a_run_is_not_a_checkpoint(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / LAST_CHECKPOINT, small_model(torch.float32))
+    with pytest.raises(CheckpointError, match=r"did you mean \S+last\.pt\?"):
+        checkpoint.load(tmp_path)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -187,6 +209,12 @@ def test_recipes_that_are_none_are_refused(contents: bytes, message: str, tmp_pa
         load_recipe(str(path))
     with pytest.raises(ConfigError, match="is neither a recipe file nor"):
         load_recipe("a" * 300)
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("levels = 2\n", encoding="utf-8-sig")
+    assert load_recipe(str(path)).model.levels == 2
 
 
 def test_a_configuration_is_flat_and_complete() -> None:
