@@ -16,8 +16,9 @@ import click
 from caflow_export.export import export
 from caflow_training import checkpoint
 from caflow_training.bijections import AffineNetwork
+from caflow_training.checkpoint import LAST_CHECKPOINT
 from caflow_training.mean_network import MeanNetwork
-from caflow_training.trainer import LAST_CHECKPOINT, LOG
+from caflow_training.trainer import LOG
 
 LOGGED_STEPS = 100
 

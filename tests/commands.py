@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from caflow_deploy.cli import main
 from caflow_export.cli import main as export
+from caflow_training.cli import main as train
 
 HEEDING_CTRL_C = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
@@ -54,6 +55,11 @@ def caflow(*arguments: object, given: bytes = b"") -> Done:
 def caflow_export(*arguments: object) -> Done:
     """Run `caflow-export` in this process, in the same way as `caflow`."""
     return _in_this_process(export, arguments)
+
+
+def caflow_train(*arguments: object) -> Done:
+    """Run `caflow-train` in this process, in the same way as `caflow`."""
+    return _in_this_process(train, arguments)
 
 
 def _in_this_process(entry: click.Command, arguments: Iterable[object], given: bytes = b"") -> Done:

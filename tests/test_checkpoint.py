@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from conftest import small_model
 
 from caflow_training import checkpoint
-from caflow_training.checkpoint import CheckpointError
+from caflow_training.checkpoint import LAST_CHECKPOINT, CheckpointError
 from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict, config_to_dict
 from caflow_training.recipe import builtin_recipes, load_recipe, recipe_from_dict
 from caflow_training.tasks import Colorization, ImageToImage, Inpainting, Sketch, SuperResolution, Task
@@ -80,6 +81,27 @@ def test_no_pickled_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not (tmp_path / "executed").exists()
 
 
+def test_a_checkpoint_that_cannot_be_written_is_an_oserror(tmp_path: Path) -> None:
+    """`torch.save` to a file would raise a RuntimeError that does not give the reason."""
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"the last good one")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*model\.pt'"):
+            checkpoint.save(path, small_model(torch.float32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"the last good one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_folder_of_a_run_is_not_a_checkpoint(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / LAST_CHECKPOINT, small_model(torch.float32))
+    with pytest.raises(CheckpointError, match=r"did you mean \S+last\.pt\?"):
+        checkpoint.load(tmp_path)
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     with pytest.raises(CheckpointError, match="no such file"):
@@ -116,7 +138,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         (lambda contents: _make_sparse(contents["weights"]), "got none"),
         (lambda contents: contents.update(ema=3), "the entry 'ema' is missing"),
         (lambda contents: contents.update(config=["levels"]), "the entry 'config' is missing or is no table"),
-        (lambda contents: contents["config"].update(levels=2**40), "levels: Input should be less than or equal to 8"),
+        (lambda contents: contents["config"].update(levels=2**40), "levels: expected 8 or less"),
         (lambda contents: contents["config"].update(own_steps=2**40), "own_steps"),
         (lambda contents: contents["config"].update(task=["a"]), r"task must be one of .*; got \['a'\]"),
         (lambda contents: contents["config"].update({3: 3}), "unknown key 3"),
@@ -189,6 +211,12 @@ def test_recipes_that_are_none_are_refused(contents: bytes, message: str, tmp_pa
         load_recipe("a" * 300)
 
 
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("levels = 2\n", encoding="utf-8-sig")
+    assert load_recipe(str(path)).model.levels == 2
+
+
 def test_a_configuration_is_flat_and_complete() -> None:
     config = CAFlowConfig(levels=2, task=Inpainting(mask="box"))
     assert config_from_dict(config_to_dict(config)) == config
@@ -202,11 +230,17 @@ def test_a_configuration_is_flat_and_complete() -> None:
         ({"zzz": 3}, "unknown key 'zzz'; the known keys are batch, .*, warm_up_steps$"),
         ({"task": "colorization", "mask": "box"}, "unknown key 'mask'"),
         ({"task": "superresolution"}, "task must be one of super-resolution, colorization"),
-        ({"levels": 0}, "levels: Input should be greater than or equal to 1, got 0"),
-        ({"levels": "3"}, "levels: Input should be a valid integer, got '3'"),
-        ({"scale": 3}, "scale: Input should be 2, 4 or 8, got 3"),
-        ({"residual": True, "pixels": "logit"}, "residual = true requires pixels"),
-        ({"learning_rate": -1.0}, "learning_rate: Input should be greater than 0"),
+        ({"levels": 0}, "levels: expected 1 or more; got 0"),
+        ({"levels": "3"}, "levels: expected an integer; got '3'"),
+        ({"levels": True}, "levels: expected an integer; got true"),
+        ({"scale": 3}, "scale: expected 2, 4 or 8; got 3"),
+        ({"residual": True, "pixels": "logit"}, "^residual = true requires pixels"),
+        ({"learning_rate": -1.0}, r"learning_rate: expected more than 0(\.0)?; got -1\.0"),
+        ({"compile": "yes"}, "compile: expected true or false; got 'yes'"),
+        ({"crop_scales": 0.5}, r"^crop_scales: expected a list; got 0\.5$"),
+        ({"crop_scales": []}, r"^crop_scales: expected a list of 1 or more values; got \[\]$"),
+        ({"crop_scales": ["a"]}, r"^crop_scales\.0: expected a number; got 'a'$"),
+        ({"blur_sigma": [1.0]}, r"^blur_sigma\.1: expected another value in the list; got \[1\.0\]$"),
         ({"lerning_rate": 1.0}, "most similar known key is 'learning_rate'"),
         ({"levels": 3, "crop": 40}, "crop must be a multiple of 16 for levels = 3 .*; got 40"),
     ],

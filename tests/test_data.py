@@ -1,10 +1,12 @@
 """Training data: usable photographs, their split into two parts, and batches of crops."""
 
+import os
 import re
 import shutil
 import struct
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import cv2
@@ -15,7 +17,7 @@ from commands import command, in_a_process
 from test_images import chunk_of
 
 from caflow_training.crops import TRAINING_STREAM, Crops
-from caflow_training.photographs import DataError, find_photographs, read_rgb, split_by_file
+from caflow_training.photographs import DataError, Photographs, find_photographs, read_rgb, split_by_file
 from caflow_training.recipe import TrainingConfig
 from caflow_training.tasks import ImageToImage, SuperResolution
 
@@ -81,7 +83,7 @@ def test_unreadable_files_are_listed_and_skipped(photographs: Path, tmp_path: Pa
 
 
 def test_a_folder_with_none_left_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none of the 0 image files"):
+    with pytest.raises(DataError, match=r"name ends in \.bmp, \.jpeg, .*Links to folders are not followed"):
         find_photographs(tmp_path, SuperResolution(), 32)
     (tmp_path / "broken.png").write_text("not an image")
     with pytest.raises(DataError, match=r"can be used; the first one: .*broken.png cannot be read"):
@@ -116,6 +118,22 @@ def test_one_photograph_cannot_be_split(photographs: Path, tmp_path: Path) -> No
     shutil.copy(photographs / "casa-mila.jpg", tmp_path)
     with pytest.raises(DataError, match="at least two photographs"):
         split_by_file(find_photographs(tmp_path, SuperResolution(), 32), 0.1)
+
+
+def test_one_photograph_is_kept_for_training_and_one_for_validation(photographs: Path) -> None:
+    found = find_photographs(photographs, SuperResolution(), 32)
+    count = len(found.targets)
+    for share, held_out in ((0.001, 1), (0.5, round(count / 2)), (0.999, count - 1)):
+        parts = split_by_file(found, share)
+        assert [len(part.targets) for part in parts] == [count - held_out, held_out]
+
+
+def test_names_need_not_be_utf8() -> None:
+    """Names in UTF-8 keep their places."""
+    names = [b"\xe9t\xe9.jpg", "été.jpg".encode(), b"plain.jpg"]
+    found = Photographs([Path(os.fsdecode(name)) for name in names], None, {})
+    order = sorted(names, key=lambda name: sha256(name).digest())
+    assert [os.fsencode(path) for path in split_by_file(found, 0.1)[1].targets] == order[:1]
 
 
 def test_pairs_are_cropped_alike(photographs: Path, tmp_path: Path) -> None:

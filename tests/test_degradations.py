@@ -1,5 +1,6 @@
 """Degraded conditions in training: reproducible for a seed, step and row, and with the effects of each degradation."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from caflow_training.config import ConfigError
 from caflow_training.crops import TRAINING_STREAM, Crops
-from caflow_training.degradations import Degradations, checkerboard
+from caflow_training.degradations import Degradations, MissingPackage, checkerboard
 from caflow_training.photographs import find_photographs
 from caflow_training.recipe import recipe_from_dict
 from caflow_training.tasks import Image, SuperResolution
@@ -130,7 +131,7 @@ def test_patterns_begin_anywhere() -> None:
 
 def test_shares_may_add_up_to_one() -> None:
     """The sum of these three shares is above 1 in floating point."""
-    Degradations(jpeg_share=0.34, video_share=0.56, dither_share=0.1)
+    Degradations(clean_share=0.0, jpeg_share=0.34, video_share=0.56, dither_share=0.1)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,11 @@ def test_shares_may_add_up_to_one() -> None:
         ({"noises": []}, "must contain at least one entry"),
         ({"jpeg_quality": [0, 90]}, "jpeg_quality"),
         ({"clean_share": 1.5}, "clean_share"),
+        ({"blur_share": 0.5}, "blur_share has no effect with clean_share = 1"),
+        ({"noise_share": 0.5, "dither_share": 0.5}, "noise_share has .* or remove noise_share and dither_share"),
+        ({"clean_share": 1.0, "jpeg_share": 0.5}, "jpeg_share has no effect with clean_share = 1"),
+        ({"video_share": 0.5}, "video_share has no effect with clean_share = 1"),
+        ({"reductions": ["area"]}, "reductions has no effect with clean_share = 1"),
         ({"codecs": ["mpeg2"]}, "codecs"),
         ({"clean_share": 0.5, "task": "colorization"}, "degradations require task = 'super-resolution'"),
     ],
@@ -150,3 +156,14 @@ def test_shares_may_add_up_to_one() -> None:
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         recipe_from_dict(values)
+
+
+def test_patterns_need_no_degraded_crops() -> None:
+    recipe_from_dict({"pattern_share": 0.5})
+
+
+def test_videos_require_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    Degradations(clean_share=0.0).check_packages()
+    with pytest.raises(MissingPackage, match=r"pip install 'caflow-deploy\[video\]'"):
+        Degradations(clean_share=0.0, video_share=0.5).check_packages()

@@ -249,8 +249,9 @@ def test_an_existing_bundle_is_kept_without_force(least: Path, least_exported: P
 def test_force_replaces_bundles_and_nothing_else(least: Path, tmp_path: Path, least_exported: Path) -> None:
     (tmp_path / "photographs").mkdir()
     (tmp_path / "photographs" / "precious.jpg").touch()
-    with pytest.raises(ExportError, match="is not a bundle, so --force does not replace it"):
-        export(least, tmp_path / "photographs", force=True)
+    for force in (True, False):  # so no message may recommend --force
+        with pytest.raises(ExportError, match="already exists and is not a bundle: give another name with -o"):
+            export(least, tmp_path / "photographs", force=force)
     assert (tmp_path / "photographs" / "precious.jpg").exists()
     shutil.copytree(least_exported, tmp_path / "old.caflow")
     (tmp_path / "old.caflow" / "calibration.json").touch()
@@ -286,12 +287,13 @@ def test_tolerances_widen_with_the_type() -> None:
     assert fp32.pixels < fp16.pixels < bf16.pixels
 
 
-def test_the_command(least: Path, least_exported: Path, tmp_path: Path) -> None:
+def test_the_command(least: Path, least_exported: Path) -> None:
     """The fixture `least_exported` is the bundle that the command writes by default."""
     assert read_manifest(least_exported).source.checkpoint_sha256 == sha256_of(least)
     again = caflow_export(least)
     assert again.returncode == 2
     assert "give --force" in again.stderr
-    missing = caflow_export(tmp_path / "no.pt")
+    missing = caflow_export("x4-phto")
     assert missing.returncode == 2
-    assert missing.stderr == f"caflow-export: {tmp_path / 'no.pt'}: no such file\n"
+    assert missing.stderr.startswith("caflow-export: x4-phto: expected a checkpoint, a bundle, or a built-in model")
+    assert "x4-photo" in missing.stderr

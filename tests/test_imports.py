@@ -104,17 +104,16 @@ def test_reports_without_their_packages_name_the_extra(package: str, tmp_path: P
     assert f"InputError: reports need {package}: pip install 'caflow-deploy[report]'" in result.stderr
 
 
-def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: object) -> None:
+def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     command = f"from caflow_training.cli import main; main(['tyni', '--data', {str(tmp_path)!r}, '--out', 'nowhere'])"
     result = run_without((), command)
     assert result.returncode == 2
     assert result.stderr.startswith("caflow-train: tyni is neither a recipe file nor")
-    command = (
-        f"from caflow_training.cli import main; main(['tiny', '--data', {str(tmp_path)!r}, '--out', {str(tmp_path)!r}])"
-    )
+    arguments = ["tiny", "--data", str(tmp_path), "--out", str(tmp_path.with_name("run"))]
+    command = f"from caflow_training.cli import main; main({arguments!r})"
     result = run_without((), command)
     assert result.returncode == 2
-    assert "none of the 0 image files in this folder can be used" in result.stderr
+    assert "expected photographs; neither this folder nor its subfolders contain a file" in result.stderr
 
 
 def test_the_list_of_commands_is_shown_without_loading_any() -> None:

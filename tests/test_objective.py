@@ -1,6 +1,7 @@
 """Terms of the loss beside the likelihood: values, gradients, resumed runs, and runs that start from other models."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from caflow_training.objective import Objective
 from caflow_training.perceptual import FeatureError, PerceptualDistance
 from caflow_training.recipe import TrainingConfig
 from caflow_training.start import StartError, start_from
-from caflow_training.tasks import ImageToImage, SuperResolution
+from caflow_training.tasks import Colorization, ImageToImage, SuperResolution
 from caflow_training.trainer import ResumeError, train
 
 MEAN: dict[str, Any] = {"mean_blocks": 1, "mean_width": 4, "mean_features": 2}
@@ -175,7 +176,10 @@ def test_a_run_starts_from_a_model_without_a_mean_network(photographs: Path, tmp
     first = train(short_recipe(), photographs, tmp_path / "first")
     old = checkpoint.load(first)
     model = CAFlow(short_recipe(**MEAN).model)
-    assert start_from(model, [first])
+    said: list[str] = []
+    assert start_from(model, [first], said.append)
+    count = sum(weight.numel() for weight in old.state_dict().values())
+    assert said == [f"starting from {first}: {count:,} of {count:,} weights fit"]
     condition = torch.randint(0, 256, (2, 3, 8, 8))
     noise = old.draw_noise(2, 32, 32)
     with torch.no_grad():
@@ -209,6 +213,22 @@ def test_a_run_starts_from_a_mean_network_and_from_flows(photographs: Path, tmp_
             assert torch.equal(taken, source), name
 
 
+def test_a_start_that_fits_little_or_has_another_task_is_reported(tmp_path: Path) -> None:
+    """It is not refused: one may want the mean network of another model, or train another task from a similar one."""
+    wide, narrow, other = (tmp_path / name for name in ("wide.pt", "narrow.pt", "other.pt"))
+    recipe = short_recipe()
+    checkpoint.save(wide, CAFlow(replace(recipe.model, image_width=16, conditional_width=16)))
+    checkpoint.save(narrow, CAFlow(recipe.model))
+    checkpoint.save(other, CAFlow(replace(recipe.model, task=Colorization())))
+    said: list[str] = []
+    start_from(CAFlow(recipe.model), [wide, narrow, other], said.append)
+    remarks = [line for line in said if not line.startswith("starting from ")]
+    assert remarks == [
+        f"most weights of {wide} are not used: compare its levels and widths with those of the recipe",
+        f"{other} was trained for colorization, but the recipe is for super-resolution, ×4",
+    ]
+
+
 def test_a_model_of_which_nothing_fits_is_no_start(tmp_path: Path) -> None:
     """The models differ in levels and widths, so no weight has an equal name and shape."""
     path = tmp_path / "other.pt"
@@ -228,6 +248,18 @@ def test_a_model_of_which_nothing_fits_is_no_start(tmp_path: Path) -> None:
     ],
 )
 def test_weights_that_train_nothing_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        short_recipe(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"feature_weight": 1.0, "crop": 8, "levels": 1}, "feature_weight above 0 requires crop of 16 or more"),
+        ({"crop_scales": [1.0, 8.0], "crop": 4, "levels": 1}, "crop_scales contains 8, .* a crop of 4 pixels"),
+    ],
+)
+def test_crops_that_are_too_small_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         short_recipe(**changes)
 

@@ -2,15 +2,19 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 import pytest
-from commands import caflow, command, started
+from click.testing import CliRunner
+from commands import caflow, caflow_train, command, started
 
 from caflow_deploy.commands import doctor
+from caflow_training.cli import StoppableCommand
 from caflow_training.trainer import LOG
 
 
@@ -50,13 +54,44 @@ def test_an_export_that_is_stopped_leaves_no_half_of_a_bundle(
     assert not list(tmp_path.iterdir())
 
 
-def test_training_that_was_stopped_says_how_to_resume(photographs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
+def test_training_that_was_stopped_says_how_to_resume(
+    number: signal.Signals, code: int, photographs: Path, tmp_path: Path
+) -> None:
     training = command("tiny", "--data", photographs, "--out", tmp_path, package="caflow_training")
     with started(training) as process:
         while not (tmp_path / LOG).exists():
             assert process.poll() is None
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == code
     assert errors.splitlines()[-1] == "caflow-train: interrupted: run the same command again to resume"
+
+
+def test_training_that_is_stopped_while_it_loads_is_no_abort(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> NoReturn:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "caflow_training.trainer", Interrupted("caflow_training.trainer"))
+    done = caflow_train("tiny", "--data", photographs, "--out", tmp_path / "run")
+    assert (done.returncode, done.stderr) == (130, "caflow-train: stopped\n")
+
+
+@pytest.mark.parametrize(("processes", "is_handled"), [("1", True), ("2", False)])
+def test_sigterm_ends_one_of_several_processes_at_once(
+    processes: str, is_handled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler in Python would not run while the process waits for another one inside PyTorch."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    during = []
+    training = StoppableCommand("train", callback=lambda: during.append(signal.getsignal(signal.SIGTERM)))
+    try:
+        CliRunner().invoke(training)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (during[0] != before) is is_handled

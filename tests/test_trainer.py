@@ -219,16 +219,23 @@ def test_another_recipe_does_not_go_on(photographs: Path, tmp_path: Path) -> Non
         train(short_recipe(batch=8), photographs, tmp_path)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(photographs: Path, tmp_path: Path) -> None:
-    train(short_recipe(steps=4), photographs, tmp_path)
+@pytest.mark.parametrize(
+    ("precision", "remedy"),
+    [("fp32", "gradient_clip."), ("bf16", "gradient_clip, or set precision = 'fp32'.")],
+)
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
+    precision: str, remedy: str, photographs: Path, tmp_path: Path
+) -> None:
+    train(short_recipe(steps=4, precision=precision), photographs, tmp_path)
     contents = checkpoint.read(tmp_path / "last.pt")
     contents["weights"]["target_flow.levels.0.layers.1.norm.bias"].fill_(1e30)
     torch.save(contents, tmp_path / "last.pt")
     before = (tmp_path / "last.pt").read_bytes()
     with pytest.raises(
         TrainingStopped, match=r"step 4: the loss .* is not finite. The last good checkpoint is .*last.pt"
-    ):
-        train(short_recipe(), photographs, tmp_path)
+    ) as stopped:
+        train(short_recipe(precision=precision), photographs, tmp_path)
+    assert str(stopped.value).endswith(f"Lower learning_rate or {remedy}")
     assert (tmp_path / "last.pt").read_bytes() == before
 
 

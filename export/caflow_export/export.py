@@ -105,14 +105,19 @@ def export(
         VerificationFailed: if a graph does not compute the same as the model.
     """
     given, checkpoint = Path(checkpoint), builtin.find_bundle(checkpoint)
+    if not checkpoint.exists():
+        raise ExportError(
+            f"{checkpoint}: expected a checkpoint, a bundle, or a built-in model; there is no such file or folder, and "
+            f"the built-in models are {', '.join(builtin.names())}"
+        )
     model = checkpoints.load(checkpoint)
     output = Path(output) if output is not None else given.with_suffix(".caflow")
     if output.exists() and output.samefile(checkpoint):
         raise ExportError(f"{output} is both the input and the output: give another name with -o")
+    if output.exists() and not (output / MANIFEST).is_file():
+        raise ExportError(f"{output} already exists and is not a bundle: give another name with -o")
     if output.exists() and not force:
         raise ExportError(f"{output} already exists: give --force to replace it, or another name with -o")
-    if output.exists() and not (output / MANIFEST).is_file():
-        raise ExportError(f"{output} is not a bundle, so --force does not replace it: give another name with -o")
     if (precision == "int8") != (photographs is not None):
         raise ExportError("precision int8 requires photographs, and no other precision uses them: give both or neither")
     numbers = numbers_of(model)

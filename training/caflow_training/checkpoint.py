@@ -6,6 +6,7 @@ float32.
 
 import argparse
 import errno
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
@@ -13,13 +14,15 @@ from typing import Any
 
 import torch
 
-from caflow_runtime.whole_files import whole_file
+from caflow_runtime.whole_files import write_whole
 from caflow_training import bundle_checkpoint, reference_checkpoint
 from caflow_training.config import CAFlowConfig, ConfigError, config_from_dict, config_to_dict
 from caflow_training.model import CAFlow
 
 FORMAT = "caflow-checkpoint"
 FORMAT_VERSION = 1
+LAST_CHECKPOINT = "last.pt"
+"""Name of the checkpoint in the output folder of a training run."""
 CONTENTS: dict[str, tuple[type, ...]] = {
     "config": (dict,),
     "weights": (dict,),
@@ -89,6 +92,10 @@ def _read_bundle(folder: Path) -> dict[str, Any]:
     try:
         return bundle_checkpoint.read(folder)
     except FileNotFoundError:
+        if (folder / LAST_CHECKPOINT).is_file():
+            raise CheckpointError(
+                f"{folder} is the folder of a training run; did you mean {folder / LAST_CHECKPOINT}?"
+            ) from None
         raise CheckpointError(
             f"{folder}: expected a checkpoint or a bundle with a checkpoint; the folder has no "
             f"{bundle_checkpoint.NAME} with {bundle_checkpoint.WEIGHTS}: export the model with --precision fp32, which "
@@ -155,6 +162,9 @@ def save(
     Arguments:
         ema: averaged weights, with the names of `model.state_dict()`; `load` uses them instead of the current weights.
         training: state that the trainer requires to resume: plain values and tensors.
+
+    Raises:
+        OSError: if the file cannot be written; an existing file is unchanged.
     """
     contents = {
         "format": FORMAT,
@@ -164,8 +174,10 @@ def save(
         "ema": dict(ema) if ema is not None else None,
         "training": dict(training) if training is not None else None,
     }
-    with whole_file(Path(path)) as partial, partial.open("wb") as file:
-        torch.save(contents, file)
+    # In memory, because `torch.save` to a file on a full disk raises a RuntimeError that does not say so.
+    stream = io.BytesIO()
+    torch.save(contents, stream)
+    write_whole(Path(path), stream.getvalue())
 
 
 def _compact(tensor: torch.Tensor) -> torch.Tensor:

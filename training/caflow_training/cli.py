@@ -1,16 +1,33 @@
 """Command `caflow-train`: train a model from a recipe and a folder of photographs."""
 
+import errno
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
+from caflow_deploy.stops import ending_when_stopped, exit_code
 from caflow_runtime.extras import HOW_TO_INSTALL
 
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+"""Errors of a full disk, and of a user's full share of it."""
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL)
+
+class StoppableCommand(click.Command):
+    """Command that cleans up after SIGTERM as after Ctrl-C. Its exit code tells one from the other."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. If it is stopped and does not report that itself, report it and exit."""
+        # Among several processes, SIGTERM must end each at once: torchrun sends it to processes that wait for a lost
+        # one inside PyTorch, where a handler in Python would not run.
+        with nullcontext() if _are_several() else ending_when_stopped("caflow-train"):
+            return super().invoke(ctx)
+
+
+@click.command(cls=StoppableCommand, context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL)
 @click.argument("recipe")
 @click.option(
     "--data",
@@ -50,13 +67,15 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
     x2-likelihood for ×2. Run them in this order, each with the checkpoint of the previous stage as --start.
 
     After a stop, run the same command again to resume. The exit code is 0 after success, 1 if training cannot
-    continue, for example because the loss is not finite, 2 after wrong use, and 130 after Ctrl-C.
+    continue, for example because the loss is not finite or the disk is full, 2 after wrong use, 130 after Ctrl-C, and
+    143 after SIGTERM.
 
     To use several GPUs, run: torchrun --nproc-per-node N -m caflow_training.cli RECIPE --data DIR --out DIR
     """
     try:
         from caflow_training.checkpoint import CheckpointError
         from caflow_training.config import ConfigError
+        from caflow_training.degradations import MissingPackage
         from caflow_training.perceptual import FeatureError
         from caflow_training.photographs import DataError
         from caflow_training.recipe import load_recipe
@@ -70,17 +89,27 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
         if vgg16 is not None and not loaded.training.feature_weight:
             raise ConfigError(f"--vgg16: no effect on {recipe}, whose feature_weight is 0; remove --vgg16")
         path = train(loaded, data, out, lambda line: click.echo(line, err=True), start, vgg16)
-    except (CheckpointError, ConfigError, DataError, FeatureError, ResumeError, StartError) as error:
+    except (CheckpointError, ConfigError, DataError, FeatureError, MissingPackage, ResumeError, StartError) as error:
         print(f"caflow-train: {error}", file=sys.stderr)
         _end(2)
     except TrainingStopped as error:
         print(f"caflow-train: stopped: {error}", file=sys.stderr)
         _end(1)
-    except KeyboardInterrupt:
+    except OSError as error:
+        reason = f"{error.filename or out}: {error.strerror or error}"
+        remedy = "free space" if error.errno in NO_SPACE else "correct this"
+        print(f"caflow-train: {reason}: {remedy}, then run the same command again to resume", file=sys.stderr)
+        _end(1)
+    except KeyboardInterrupt as stop:
         print("caflow-train: interrupted: run the same command again to resume", file=sys.stderr)
-        _end(130)
+        _end(exit_code(stop))
     click.echo(path)
     _end(0)
+
+
+def _are_several() -> bool:
+    """Return whether this process is one of several that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _end(code: int) -> NoReturn:
@@ -89,7 +118,7 @@ def _end(code: int) -> NoReturn:
     In 1 of 15 runs, Python's cleanup found a thread of PyTorch's process group still running. The process then aborted,
     as if training had failed.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _are_several():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from annotated_types import Ge, Gt, Le
 from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
 
 from caflow_training.bijections import LOG_SCALE_BOUND
 from caflow_training.conditional_flow import Dependencies
@@ -23,6 +24,25 @@ Steps = Annotated[int, Ge(1), Le(256)]
 OptionalSteps = Annotated[int, Ge(0), Le(256)]
 Width = Annotated[int, Ge(1), Le(4096)]
 OptionalWidth = Annotated[int, Ge(0), Le(4096)]
+
+
+EXPECTED = {
+    "bool_type": "expected true or false",
+    "finite_number": "expected a finite number",
+    "float_type": "expected a number",
+    "greater_than": "expected more than {gt}",
+    "greater_than_equal": "expected {ge} or more",
+    "int_type": "expected an integer",
+    "less_than": "expected less than {lt}",
+    "less_than_equal": "expected {le} or less",
+    "literal_error": "expected {expected}",
+    "missing": "expected another value in the list",
+    "string_type": "expected a string",
+    "too_long": "expected a list of at most {max_length} values",
+    "too_short": "expected a list of {min_length} or more values",
+    "tuple_type": "expected a list",
+}
+"""Messages for Pydantic's types of errors, in the words of TOML. Others keep Pydantic's text."""
 
 
 class ConfigError(ValueError):
@@ -176,9 +196,28 @@ def build(type_: type[T], values: Mapping[str, Any]) -> T:
     try:
         return type_(**values)
     except ValidationError as error:
-        lines = []
-        for detail in error.errors():
-            place = ".".join(str(part) for part in detail["loc"]) or type_.__name__
-            got = f", got {detail['input']!r}" if detail["loc"] else ""
-            lines.append(f"{place}: {detail['msg'].removeprefix('Value error, ')}{got}")
-        raise ConfigError("; ".join(lines)) from None
+        raise ConfigError("; ".join(map(_message, _causes(error)))) from None
+
+
+def _causes(error: ValidationError) -> list[ErrorDetails]:
+    """Return the errors of a validation. A list that is too short only because its values are invalid is omitted."""
+    return [
+        detail
+        for detail in error.errors()
+        if detail["type"] != "too_short" or len(detail["input"]) < detail["ctx"]["min_length"]
+    ]
+
+
+def _message(detail: ErrorDetails) -> str:
+    """Return the message for a value, in the words of TOML; and for values that do not fit together, their message."""
+    if not detail["loc"]:
+        return detail["msg"].removeprefix("Value error, ")
+    place = ".".join(map(str, detail["loc"]))
+    expected = EXPECTED.get(detail["type"], detail["msg"]).format_map(detail.get("ctx", {}))
+    return f"{place}: {expected}; got {_in_toml(detail['input'])}"
+
+
+def _in_toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(list(value) if isinstance(value, tuple) else value)

@@ -5,6 +5,7 @@ random numbers come from the caller's generator. So a condition depends on the s
 """
 
 import math
+from dataclasses import fields
 from fractions import Fraction
 from typing import Annotated, Any, Literal, cast
 
@@ -46,10 +47,16 @@ give the same result for the same small frames."""
 
 BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
 """Order in which ordered dithering turns on the pixels of a 4×4 cell."""
+UNUSED_IF_CLEAN = ("reductions", "blur_share", "noise_share", "jpeg_share", "video_share", "dither_share")
+"""Keys that turn on a degradation, and so have no effect if all crops are clean."""
 LARGEST_CELL = 8
 """Largest side of a checkerboard's cells, in pixels of the condition."""
 SPREAD = ((0, 1, 7 / 16), (1, -1, 3 / 16), (1, 0, 5 / 16), (1, 1, 1 / 16))
 """Floyd–Steinberg weights: rows down, columns to the right, and the fraction of the error that this pixel receives."""
+
+
+class MissingPackage(ModuleNotFoundError):
+    """Error for a degradation that requires a package which is not installed."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -66,7 +73,7 @@ class Degradations:
 
     clean_share: Share = 1.0
     """Probability that a crop is clean: reduced by `down_filter`, without any degradation. The other keys, except
-    `pattern_share`, concern the remaining crops."""
+    `pattern_share`, concern the remaining crops. So they require a value below 1."""
     reductions: tuple[Reduction, ...] = ("bicubic",)
     """Antialiased filters that reduce degraded crops. One is drawn for each crop, with equal probability."""
     blur_share: Share = 0.0
@@ -120,6 +127,22 @@ class Degradations:
         for name in ("reductions", "noises", "codecs", "dithers"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must contain at least one entry; got [].")
+        defaults = {field.name: field.default for field in fields(self)}
+        unused = [name for name in UNUSED_IF_CLEAN if getattr(self, name) != defaults[name]]
+        if self.clean_share == 1 and unused:
+            raise ValueError(
+                f"{unused[0]} has no effect with clean_share = 1, which is the default: set clean_share below 1, such "
+                f"as clean_share = 0.2, or remove {' and '.join(unused)}."
+            )
+
+    def check_packages(self) -> None:
+        """Check that the packages which these degradations require are installed.
+
+        Raises:
+            MissingPackage: if one is missing.
+        """
+        if self.video_share:
+            _import_av()
 
     def degrade(self, window: Image, scale: int, rng: np.random.Generator) -> Image:
         """Degrade a window (H, W, 3) of a photograph and reduce it by `scale`: return (H / scale, W / scale, 3)."""
@@ -206,15 +229,20 @@ def _jpeg(image: Image, quality: int, rng: np.random.Generator) -> Image:
     return cast(Image, cv2.imdecode(coded, cv2.IMREAD_COLOR_RGB))
 
 
-def _video_frame(image: Image, crf: int, codec: Codec, rng: np.random.Generator) -> Image:
-    """Code a short video in which the camera pans over the image, and return its last frame, decoded."""
+def _import_av() -> Any:
     try:
         import av
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(
+        raise MissingPackage(
             "video_share above 0 requires PyAV, which is not installed: pip install 'caflow-deploy[video]'",
             name="av",
         ) from None
+    return av
+
+
+def _video_frame(image: Image, crf: int, codec: Codec, rng: np.random.Generator) -> Image:
+    """Code a short video in which the camera pans over the image, and return its last frame, decoded."""
+    av = _import_av()
     # Both codecs require even sides, because they store colour at half the resolution.
     height, width = (side // 2 * 2 for side in image.shape[:2])
     pan_x, pan_y = (int(rng.integers(-LARGEST_PAN, LARGEST_PAN + 1)) for _ in range(2))

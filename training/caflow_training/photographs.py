@@ -1,5 +1,6 @@
 """Photographs to train on: finding readable ones in a folder, dividing them for validation, and reading them."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from caflow_runtime.image_formats import MAX_PIXELS, claimed_size, images_below, is_cut_off
+from caflow_runtime.image_formats import MAX_PIXELS, SUFFIXES, claimed_size, images_below, is_cut_off
 from caflow_training.tasks import Image, ImageToImage, Task
 
 
@@ -51,7 +52,7 @@ def find_photographs(
         DataError: if no photograph can be used.
     """
     paired = isinstance(task, ImageToImage)
-    root = folder / "B" if paired else folder
+    root = searched_folder(folder, task)
     if not root.is_dir():
         raise DataError(
             f"{root}: expected a folder of photographs" + (", with the folder A next to it" if paired else "")
@@ -81,14 +82,26 @@ def find_photographs(
                 targets.append(path)
             else:
                 skipped[path] = reason
+    if not candidates:
+        raise DataError(
+            f"{root}: expected photographs; neither this folder nor its subfolders contain a file whose name ends in "
+            f"{', '.join(sorted(SUFFIXES))}. Links to folders are not followed."
+        )
     if not targets:
         first = "; the first one: " + "{} {}".format(*next(iter(skipped.items()))) if skipped else ""
         raise DataError(f"{folder}: none of the {len(candidates)} image files in this folder can be used{first}")
     return Photographs(targets, [_partner(path, folder) for path in targets] if paired else None, skipped)
 
 
+def searched_folder(folder: Path, task: Task) -> Path:
+    """Return the folder in which `find_photographs` searches for targets."""
+    return folder / "B" if isinstance(task, ImageToImage) else folder
+
+
 def split_by_file(photographs: Photographs, validation_share: float) -> tuple[Photographs, Photographs]:
     """Split photographs into a part for training and a part for validation, by a hash of the files' names.
+
+    Each part has at least one photograph.
 
     Raises:
         DataError: if there are fewer than two photographs.
@@ -98,8 +111,9 @@ def split_by_file(photographs: Photographs, validation_share: float) -> tuple[Ph
         raise DataError(
             f"expected at least two photographs, one of them for validation; got {photographs.targets[0]} alone"
         )
-    order = sorted(range(count), key=lambda k: sha256(photographs.targets[k].name.encode()).digest())
-    held_out = sorted(order[: max(1, round(count * validation_share))])
+    # A name that is not valid UTF-8 contains surrogates, which only `fsencode` encodes.
+    order = sorted(range(count), key=lambda k: sha256(os.fsencode(photographs.targets[k].name)).digest())
+    held_out = sorted(order[: min(count - 1, max(1, round(count * validation_share)))])
     kept = sorted(set(order) - set(held_out))
 
     def part(indices: list[int]) -> Photographs:

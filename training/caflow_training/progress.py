@@ -64,12 +64,11 @@ class Progress:
         value = f"{_bits(terms['conditional']):.3f} bits/dim" if "conditional" in terms else f"loss {terms['loss']:.4f}"
         self._bar.update(self._task, completed=done, value=value, speed=f"{speed:.1f}")
 
-    def validation(self, step: int, result: Validation) -> None:
-        """Print the result of a validation above the bar."""
+    def validation(self, step: int, result: Validation, flow_is_trained: bool) -> None:
+        """Print the result of a validation above the bar. The likelihood of an untrained flow is omitted."""
         self._last = time.perf_counter()
-        self._console.print(
-            f"step {step}: held-out {result.bits_per_dim:.4f} bits/dim, τ = 0 {result.still_psnr:.2f} dB"
-        )
+        likelihood = f"{result.bits_per_dim:.4f} bits/dim, " if flow_is_trained else ""
+        self._console.print(f"step {step}: held-out {likelihood}τ = 0 {result.still_psnr:.2f} dB")
 
 
 class TrainingLog:
@@ -133,9 +132,8 @@ def _keep_lines_before(path: Path, step: int) -> None:
     kept = []
     for line in path.read_bytes().splitlines():
         logged = _step_of(line)
-        if logged is None:  # an incomplete line: the run was killed while writing
-            break
-        if logged < step:
+        # A line without a step is incomplete: the run was killed, or the machine stopped, while writing.
+        if logged is not None and logged < step:
             kept.append(line)
     write_whole(path, b"".join(line + b"\n" for line in kept))
 

@@ -34,6 +34,8 @@ Positive = Annotated[float, Gt(0)]
 Share = Annotated[float, Gt(0), Lt(1)]
 Scale = Annotated[float, Gt(0.01), Le(8)]
 Weight = Annotated[float, Ge(0)]
+SMALLEST_FEATURE_CROP = 16
+"""Smallest crop of the perceptual distance, in pixels: VGG16 halves it four times."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -119,8 +121,9 @@ class TrainingConfig:
     checkpoint_steps: Count = 500
     """Steps between two checkpoints. A stopped run loses at most the steps since its last checkpoint."""
     validation_share: Share = 0.1
-    """Fraction of the photographs that is held out for validation; at least one photograph. They are chosen by a hash
-    of their file names, so the choice is the same in every run with the same photographs."""
+    """Fraction of the photographs that is held out for validation. At least one photograph is held out, and at least
+    one is kept for training. They are chosen by a hash of their file names, so the choice is the same in every run with
+    the same photographs."""
     validation_crops: Number = 64
     """Number of crops of held-out photographs in each validation."""
     sheet_temperatures: tuple[Annotated[float, Ge(0)], ...] = (0.0, 0.8, 1.0)
@@ -168,6 +171,17 @@ class Recipe:
             raise ValueError(
                 f"crop must be a multiple of {multiple} for levels = {self.model.levels} and "
                 f"scale = {self.model.task.scale}; got {self.training.crop}"
+            )
+        if self.training.feature_weight and self.training.crop < SMALLEST_FEATURE_CROP:
+            raise ValueError(
+                f"feature_weight above 0 requires crop of {SMALLEST_FEATURE_CROP} or more, because VGG16 halves a crop "
+                f"four times; got {self.training.crop}."
+            )
+        largest = max(self.training.crop_scales)
+        if round(self.training.crop / largest) < 1:
+            raise ValueError(
+                f"crop_scales contains {largest:g}, which enlarges less than one pixel of a photograph to a crop of "
+                f"{self.training.crop} pixels. Remove it, or set a larger crop."
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -217,7 +231,8 @@ def load_recipe(name: str) -> Recipe:
             f"{', '.join(builtin_recipes())}"
         )
     try:
-        text = path.read_text(encoding="utf-8") if path.is_file() else builtin.read_text(encoding="utf-8")
+        # Some editors on Windows begin a file with a byte order mark, which "utf-8-sig" skips.
+        text = (path if path.is_file() else builtin).read_text(encoding="utf-8-sig")
         values = tomllib.loads(text)
     except ValueError as error:  # invalid TOML, text that is not UTF-8, or integers with thousands of digits
         raise ConfigError(f"{name} is not valid TOML: {error}") from None

@@ -19,18 +19,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from caflow_runtime.whole_files import remove_leftovers
 from caflow_training import checkpoint
+from caflow_training.checkpoint import LAST_CHECKPOINT
+from caflow_training.config import ConfigError
 from caflow_training.crops import TRAINING_STREAM, VALIDATION_STREAM, Batch, Crops
 from caflow_training.model import CAFlow
 from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
 from caflow_training.perceptual import PerceptualDistance
-from caflow_training.photographs import DataError, Photographs, find_photographs, split_by_file
-from caflow_training.processes import Processes, join_processes
+from caflow_training.photographs import DataError, Photographs, find_photographs, searched_folder, split_by_file
+from caflow_training.processes import Processes, alone, join_processes
 from caflow_training.progress import Progress, TrainingLog
 from caflow_training.recipe import Recipe, recipe_from_dict
 from caflow_training.start import FLOW_IS_TRAINED, start_from
 from caflow_training.validation import ExplodingInverse, validate, write_sheet
 
-LAST_CHECKPOINT = "last.pt"
 LOG = "log.jsonl"
 MAY_CHANGE = {"steps", "checkpoint_steps", "max_pixels"}
 """Keys of a recipe that may differ when a run is resumed. With the same photographs, they do not affect the result of a
@@ -65,12 +66,17 @@ def train(
         vgg16: file with the weights of the perceptual distance: see `PerceptualDistance`.
 
     Raises:
-        CheckpointError, DataError, FeatureError, ResumeError, StartError, TrainingStopped
+        CheckpointError, DataError, FeatureError, MissingPackage, ResumeError, StartError, TrainingStopped
+        OSError: if a file cannot be read or written.
     """
+    _check_is_outside(out, searched_folder(data, recipe.model.task))
+    recipe.degradations.check_packages()
     perceptual = PerceptualDistance(vgg16) if recipe.training.feature_weight else None
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         processes = join_processes(recipe.training.batch, stack, say)
+        if processes.leads and not stack.enter_context(alone(out)):
+            raise ResumeError(f"another caflow-train is writing to {out}: wait until it ends, or use another --out")
         photographs = _photographs(recipe, data, processes, say)
         run = _Run(recipe, out, processes, photographs, say)
         run.start_or_resume(start)
@@ -78,6 +84,22 @@ def train(
         # Wait until process 0 has saved: if it is lost before, torchrun cannot restart processes that have ended.
         processes.wait_for_all()
     return out / LAST_CHECKPOINT
+
+
+def _check_is_outside(out: Path, searched: Path) -> None:
+    """Check that the output folder is not searched for photographs.
+
+    Otherwise sample sheets would become photographs: a resumed run would train on them, or be refused because its
+    photographs differ.
+
+    Raises:
+        DataError: if it is searched.
+    """
+    if out.resolve().is_relative_to(searched.resolve()):
+        raise DataError(
+            f"--out {out} is inside {searched}, which is searched for photographs, so its sample sheets would be used "
+            "for training: use an --out outside this folder"
+        )
 
 
 @dataclass(frozen=True)
@@ -106,13 +128,18 @@ class _Run:
         self.processes = processes
         self.data = data
         self.held_out_batch = data.held_out.batch(0, range(self.config.validation_crops))
-        self.say = say
+        self.say = say if processes.leads else _say_nothing
         torch.manual_seed(self.config.seed)
         self.model = CAFlow(recipe.model).to(processes.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.learning_rate, fused=True)
         self.average = AveragedWeights(self.model, self.config.ema_decay)
         self.step = 0
         self.flow_is_trained = self.config.trains_flow
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all steps of the recipe were trained."""
+        return self.step >= self.config.steps
 
     def start_or_resume(self, start: Sequence[Path]) -> None:
         """Resume from the checkpoint in the output folder. If there is none, start a new run.
@@ -124,7 +151,7 @@ class _Run:
         if path.exists():
             self._resume(path)
         else:
-            has_trained_flow = start_from(self.model, start)
+            has_trained_flow = start_from(self.model, start, self.say)
             self.flow_is_trained = has_trained_flow or self.config.trains_flow
             if not has_trained_flow:
                 # Every process uses the whole first batch, so all compute the same ActNorms without communication.
@@ -137,7 +164,9 @@ class _Run:
             )
         if self.processes.leads:
             remove_leftovers([path, self.out / LOG])
-        if self.step and self.processes.leads:
+        if self.is_complete:
+            self.say(f"{path} is complete, after {self.step} steps: to train it further, raise steps in the recipe")
+        elif self.step:
             self.say(f"resuming from step {self.step} of {path}")
 
     def _resume(self, path: Path) -> None:
@@ -155,7 +184,7 @@ class _Run:
                 f"{path} contains a model, but not the state of its training: to start a new run from this model, use "
                 "--start with this file, and another --out"
             )
-        stored, wanted = _plain(recipe_from_dict(training["recipe"])), _plain(self.recipe)
+        stored, wanted = _stored_recipe(path, training["recipe"]), _plain(self.recipe)
         different = [key for key in wanted if stored.get(key) != wanted[key] and key not in MAY_CHANGE]
         if different:
             key = different[0]
@@ -184,6 +213,8 @@ class _Run:
 
     def train(self, stack: ExitStack, perceptual: PerceptualDistance | None) -> None:
         """Run all remaining steps, with validations and checkpoints."""
+        if self.is_complete:
+            return
         config, processes = self.config, self.processes
         objective = self._wrapped_objective(perceptual)
         log = stack.enter_context(TrainingLog(self.out, self.step, writes=self.processes.leads))
@@ -219,9 +250,10 @@ class _Run:
         means = self.processes.mean(torch.stack([*(term.detach() for term in terms.values()), norm.detach()])).tolist()
         values, norm_value = dict(zip(terms, means, strict=False)), means[-1]
         if not math.isfinite(values["loss"]) or not math.isfinite(norm_value):
+            or_fp32 = "" if self.config.precision == "fp32" else ", or set precision = 'fp32'"
             raise TrainingStopped(
                 f"step {self.step}: the loss ({values['loss']}) or the gradient norm ({norm_value}) is not finite. "
-                f"{self._kept()} Lower learning_rate or gradient_clip, or set precision = 'fp32'."
+                f"{self._kept()} Lower learning_rate or gradient_clip{or_fp32}."
             )
         self.optimizer.step()
         self.average.update(self.model, self.step)
@@ -239,7 +271,7 @@ class _Run:
         except ExplodingInverse as error:
             raise TrainingStopped(f"step {self.step}: {error}. {self._kept()} Lower learning_rate.") from None
         log.validation(self.step, result, sheet)
-        progress.validation(self.step, result)
+        progress.validation(self.step, result, self.flow_is_trained)
 
     def _save(self) -> None:
         checkpoint.save(
@@ -280,7 +312,7 @@ def _photographs(recipe: Recipe, data: Path, processes: Processes, say: Callable
         for path, reason in found.skipped.items():
             say(f"skipped: {path} {reason}")
         say(f"photographs: {len(training.targets)} for training, {len(held_out.targets)} held out for validation")
-    digest = _digest(found, data)
+    digest = photographs_digest(found, data)
     if not processes.agree(digest):
         raise DataError(
             f"{data}: process {processes.rank} found {len(found.targets)} photographs, but another process found other "
@@ -293,10 +325,30 @@ def _photographs(recipe: Recipe, data: Path, processes: Processes, say: Callable
     return _TrainingData(crops(training, TRAINING_STREAM), crops(held_out, VALIDATION_STREAM), digest)
 
 
-def _digest(photographs: Photographs, folder: Path) -> int:
-    """Return a hash of the names and sizes of the files, as a positive int64."""
-    files = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in photographs.targets]
+def photographs_digest(photographs: Photographs, folder: Path) -> int:
+    """Return a hash of the names and sizes of all files, targets and conditions, as a positive int64."""
+    paths = [*photographs.targets, *(photographs.conditions or [])]
+    files = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths]
     return int.from_bytes(sha256(json.dumps(files).encode()).digest()[:7])
+
+
+def _stored_recipe(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipe in the checkpoint at `path` as `_plain` does.
+
+    Raises:
+        ResumeError: if the recipe is not valid in this version.
+    """
+    try:
+        return _plain(recipe_from_dict(values))
+    except ConfigError as error:
+        raise ResumeError(
+            f"{path} was written by another version of caflow-train, and its recipe is not valid in this version: "
+            f"{error}; use another --out to start a new run, and --start {path} to begin it with these weights"
+        ) from None
+
+
+def _say_nothing(_: str) -> None:
+    """Discard a message. The leading process prints it."""
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from caflow_runtime.whole_files import write_whole
 from caflow_training.crops import Batch
 from caflow_training.model import CAFlow, bits_per_dim, to_integers
 
@@ -113,8 +114,8 @@ def write_sheet(
         columns.append(images)
     cells = torch.stack([to_integers(column.float()) for column in columns], dim=1).permute(0, 1, 3, 4, 2)
     sheet = _grid(cells.cpu().numpy())
-    if not cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-        raise OSError(f"{path}: the sample sheet cannot be written")
+    _, coded = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    write_whole(path, coded.tobytes())
 
 
 def _grid(cells: np.ndarray) -> np.ndarray:

@@ -1,0 +1,164 @@
+"""Output folder of a training run: refused, locked, full, complete, or from another version."""
+
+import errno
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import cv2
+import pytest
+import torch
+from commands import caflow_train
+from filelock import FileLock
+from test_trainer import log_of, short_recipe, write_recipe
+
+from caflow_runtime import whole_files
+from caflow_training import checkpoint
+from caflow_training.degradations import MissingPackage
+from caflow_training.photographs import DataError, Photographs, read_rgb
+from caflow_training.processes import LOCK
+from caflow_training.progress import TrainingLog
+from caflow_training.trainer import LOG, ResumeError, photographs_digest, train
+
+
+@pytest.fixture
+def few(photographs: Path, tmp_path: Path) -> Path:
+    """A folder of three photographs."""
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for path in sorted(photographs.glob("*.jpg"))[:3]:
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture
+def pairs(few: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "pairs"
+    for name in ("A", "B"):
+        shutil.copytree(few, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("place", [".", "run", "link/run"])
+def test_a_run_does_not_train_on_its_own_sheets(place: str, few: Path) -> None:
+    (few / "link").symlink_to(few, target_is_directory=True)
+    out = few / place
+    with pytest.raises(DataError, match=r"which is searched for photographs, .*: use an --out outside this folder"):
+        train(short_recipe(), few, out)
+    assert not (few / "run").exists()
+
+
+def test_a_run_may_be_beside_the_folders_of_pairs(pairs: Path) -> None:
+    """Only `A` and `B` are searched for photographs."""
+    recipe = short_recipe(task="image-to-image", steps=1)
+    train(recipe, pairs, pairs / "run")
+    with pytest.raises(DataError, match="use an --out outside this folder"):
+        train(recipe, pairs, pairs / "B" / "run")
+
+
+def test_a_run_is_not_resumed_with_other_conditions(pairs: Path, tmp_path: Path) -> None:
+    train(short_recipe(task="image-to-image", steps=1), pairs, tmp_path / "run")
+    changed = sorted((pairs / "A").iterdir())[0]
+    image = read_rgb(changed)
+    cv2.imwrite(str(changed), 255 - image)
+    with pytest.raises(ResumeError, match="photographs that differ"):
+        train(short_recipe(task="image-to-image", steps=2), pairs, tmp_path / "run")
+
+
+def test_the_digest_of_photographs_without_conditions_stays(tmp_path: Path) -> None:
+    """Checkpoints contain this digest, so with another one, no run could be resumed."""
+    targets = [tmp_path / name for name in ("a.png", "b.jpg")]
+    for path in targets:
+        path.write_bytes(path.name.encode())
+    assert photographs_digest(Photographs(targets, None, {}), tmp_path) == 52_438_407_709_315_679
+
+
+def test_a_second_run_in_the_same_folder_is_refused(few: Path, tmp_path: Path) -> None:
+    recipe, out = write_recipe(tmp_path / "recipe.toml", steps=1), tmp_path / "run"
+    out.mkdir()
+    with FileLock(out / LOCK):
+        done = caflow_train(recipe, "--data", few, "--out", out)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"caflow-train: another caflow-train is writing to {out}: wait until it ends, or use another --out\n"
+    )
+    assert caflow_train(recipe, "--data", few, "--out", out).returncode == 0
+    assert not (out / LOCK).exists()
+
+
+def test_a_full_disk_is_named_with_what_to_do(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: Any) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    recipe, out = write_recipe(tmp_path / "recipe.toml", steps=1), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(whole_files, "move_into_place", fill)
+        done = caflow_train(recipe, "--data", few, "--out", out)
+    assert done.returncode == 1
+    sheet = out / "samples-0000001.png"
+    assert done.stderr.splitlines()[-1] == (
+        f"caflow-train: {sheet}: No space left on device: free space, then run the same command again to resume"
+    )
+    assert not [path for path in out.iterdir() if path.suffix in (".partial", ".png", ".pt")]
+    assert caflow_train(recipe, "--data", few, "--out", out).returncode == 0
+
+
+def test_a_path_through_a_file_is_one_line(few: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml")
+    done = caflow_train(recipe, "--data", few, "--out", recipe / "run")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"caflow-train: {recipe / 'run'}: Not a directory: correct this, then run the same command again to resume\n"
+    )
+
+
+def test_a_missing_package_is_found_before_anything_is_written(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingPackage, match="video_share above 0 requires PyAV"):
+        train(short_recipe(clean_share=0.5, video_share=0.5), few, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_says_how_to_continue(few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = train(short_recipe(steps=2), few, tmp_path / "run")
+    before = path.read_bytes()
+    capsys.readouterr()
+    said: list[str] = []
+    train(short_recipe(steps=2), few, tmp_path / "run", said.append)
+    assert said[1:] == [f"{path} is complete, after 2 steps: to train it further, raise steps in the recipe"]
+    assert "training" not in capsys.readouterr().err  # no progress bar
+    assert path.read_bytes() == before
+    train(short_recipe(steps=3), few, tmp_path / "run", said.append)
+    assert said[-1] == f"resuming from step 2 of {path}"
+
+
+def test_a_recipe_of_another_version_is_named_with_its_file(few: Path, tmp_path: Path) -> None:
+    path = train(short_recipe(steps=1), few, tmp_path)
+    contents = checkpoint.read(path)
+    contents["training"]["recipe"]["abolished"] = 1
+    torch.save(contents, path)
+    with pytest.raises(ResumeError, match=r"last\.pt was written by another version .*'abolished'.* use another --out"):
+        train(short_recipe(), few, tmp_path)
+
+
+def test_likelihoods_of_untrained_flows_are_not_printed(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mean = {"mean_blocks": 1, "mean_width": 4, "mean_weight": 1.0, "likelihood_weight": 0.0, "steps": 1}
+    train(short_recipe(**mean), few, tmp_path / "mean")
+    assert "step 1: held-out τ = 0 " in capsys.readouterr().err
+    flow = train(short_recipe(steps=1), few, tmp_path / "flow")
+    assert " bits/dim, τ = 0 " in capsys.readouterr().err
+    train(short_recipe(**mean), few, tmp_path / "onward", start=[flow])
+    assert " bits/dim, τ = 0 " in capsys.readouterr().err
+
+
+def test_a_damaged_line_of_the_log_costs_no_other_line(tmp_path: Path) -> None:
+    (tmp_path / LOG).write_bytes(b'{"step": 0}\n{"st\n\0\0\0\n{"step": 1}\n{"step": 2}\n{"step"')
+    with TrainingLog(tmp_path, 2, writes=True):
+        pass
+    assert [line["step"] for line in log_of(tmp_path)] == [0, 1]
