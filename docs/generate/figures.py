@@ -16,6 +16,7 @@ from quality_figures import (
     quality,
     rejected,
     study,
+    study_seeds,
     video,
     video_coded,
 )
@@ -85,6 +86,7 @@ FIGURES: dict[str, Callable[[Path], str]] = {
     "x4-photo-rate": lambda root: rate_of("x4-photo", root),
     "x2-video-rate": lambda root: rate_of("x2-video", root),
     "study": study,
+    "study-seeds": study_seeds,
     "hardware": hardware,
     "cpp": cpp,
     "workers": workers,

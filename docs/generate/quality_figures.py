@@ -145,20 +145,34 @@ VIDEO_COLUMNS = [("psnr", ".2f"), ("lpips", ".3f"), ("flicker static", ".2f"), (
 
 
 def study(root: Path) -> str:
-    """Return the table of the study of configurations: means over the seeds, and of bits/dim half their range, too."""
-    by_variant: dict[str, list[dict[str, Any]]] = {}
-    for row in results(root, "study")["rows"]:
-        by_variant.setdefault(row["variant"], []).append(row)
-    lines = []
-    for name, seeds in by_variant.items():
-        mean = {column: sum(row[column] for row in seeds) / len(seeds) for column, _ in STUDY_COLUMNS}
-        bits = [row["bits/dim"] for row in seeds]
-        spread = f" ± {(max(bits) - min(bits)) / 2:.3f}" if len(seeds) > 1 else ""
-        values = [f"{mean[column]:{form}}" + spread * (column == "bits/dim") for column, form in STUDY_COLUMNS]
-        lines.append([name, str(len(seeds)), *values])
-    heading = ["variant", "seeds", "M parameters", "k operations, image", "sample", "bits/dim", "PSNR, τ = 0"]
+    """Return the table of the study of configurations, for seed 0."""
+    rows = [row for row in results(root, "study")["rows"] if row["seed"] == 0]
+    lines = [[row["variant"], *(f"{row[column]:{form}}" for column, form in STUDY_COLUMNS)] for row in rows]
+    heading = ["variant", "M parameters", "k operations, image", "sample", "bits/dim", "PSNR, τ = 0"]
     samples = ["LPIPS, τ = 0.9", "PSNR, τ = 0.9", "LPIPS, τ = 1", "PSNR, τ = 1", "LR-PSNR, τ = 1"]
     return table([*heading, *samples], lines)
+
+
+def study_seeds(root: Path) -> str:
+    """Return the table of differences from the base, its first variant, between runs with the same seed.
+
+    Values are means over the seeds, and half the range.
+    """
+    by_variant: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in results(root, "study")["rows"]:
+        by_variant.setdefault(row["variant"], {})[row["seed"]] = row
+    (_, base), *others = by_variant.items()
+    lines = []
+    for name, seeds in others:
+        if len(seeds) > 1:
+            differences = [
+                ([row[column] - base[seed][column] for seed, row in seeds.items()], form)
+                for column, form in STUDY_COLUMNS[3:]
+            ]
+            values = [f"{sum(d) / len(d):+{form}} ± {(max(d) - min(d)) / 2:{form}}" for d, form in differences]
+            lines.append([name, str(len(seeds)), *(value.replace("-", "−") for value in values)])
+    heading = ["variant", "seeds", "bits/dim", "PSNR, τ = 0", "LPIPS, τ = 0.9", "PSNR, τ = 0.9", "LPIPS, τ = 1"]
+    return table([*heading, "PSNR, τ = 1", "LR-PSNR, τ = 1"], lines)
 
 
 STUDY_COLUMNS = [
