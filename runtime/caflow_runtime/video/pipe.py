@@ -24,7 +24,7 @@ from caflow_runtime.video.source import (
     VideoInfo,
     assumed_colours,
 )
-from caflow_runtime.video.upright import upright
+from caflow_runtime.video.upright import pixels_of
 from caflow_runtime.video.y4m import FRAME, LONGEST_LINE, MAGIC, PIXEL_FORMATS, PictureFormat, parse_line
 
 RAW_BYTES = {"rgb24": 3, "rgb48le": 6}
@@ -70,7 +70,7 @@ class PipeSource:
             if frame is None:
                 break
             ticks = round(number / self.format.rate / CLOCK)
-            yield TimedFrame(upright(frame, matrix), ticks, time.monotonic())
+            yield TimedFrame(pixels_of(frame, matrix), ticks, time.monotonic())
         if not number and not self._pipe.is_given_up:
             raise UnreadableVideo(f"{self.name}: expected a video; got no complete frame")
 

@@ -17,7 +17,7 @@ from caflow_runtime.video.hdr10 import PQ, x265_hdr10
 from caflow_runtime.video.opening import address_of, import_av, open_to_read, without_secrets
 from caflow_runtime.video.steady import is_restarting, steady
 from caflow_runtime.video.transparency import framed, split_alpha
-from caflow_runtime.video.upright import has_alpha, is_on_its_side, upright
+from caflow_runtime.video.upright import Upright, has_alpha, is_on_its_side
 
 CLOCK = Fraction(1, 90_000)
 """Seconds per tick. All times are counted in ticks, as in MPEG; they are exact for most usual frame rates."""
@@ -144,6 +144,7 @@ class FileSource:
         self.path = path if isinstance(path, Path) else None
         self._closed = False
         self.drops = False
+        self._upright = Upright()
         try:
             self.container = open_to_read(path)
         except av.FFmpegError as error:
@@ -239,8 +240,8 @@ class FileSource:
         untagged_hd = self.stream.codec_context.colorspace == UNSPECIFIED and self.stream.height >= HD_LINES
         matrix = "ITU709" if untagged_hd else None
         if not self._has_alpha:
-            return upright(frame, matrix)
-        return framed(*split_alpha(upright(frame, matrix, "rgba")), self.info.has_alpha)
+            return self._upright(frame, matrix)
+        return framed(*split_alpha(self._upright(frame, matrix, "rgba")), self.info.has_alpha)
 
     def _key(self, ticks: int) -> int | None:
         """Return where to seek for the last key frame that is shown at or before a time; None if none was noted."""
