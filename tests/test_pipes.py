@@ -266,10 +266,15 @@ def test_uneven_times_are_said() -> None:
         ("-", ["--raw", "32x16@0"], "must be frames per second"),
         ("clip.mkv", ["--untypical", "drop", "--min-typicality", 0.1], "later frames would be shown too early"),
         ("clip.mkv", ["--raw", "32x16@25"], "--raw requires standard input"),
+        (
+            "rtsp://me:secret@127.0.0.1/x",
+            ["--raw", "32x16@25"],
+            "--raw requires standard input (-) as IN; got rtsp://127.0.0.1/x",
+        ),
     ],
 )
 def test_refusals_are_one_line(clip: Path, calibrated: Path, source: str, options: list[object], message: str) -> None:
-    given = clip.with_name(source) if source != "-" else source
+    given = clip.with_name(source) if source.endswith(".mkv") else source
     done = caflow(*video(given, "-", calibrated, *options))
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr.splitlines()[-1]

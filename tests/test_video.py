@@ -597,7 +597,7 @@ def test_a_folder_in_the_outputs_place_is_refused_at_once(clips: Path, uncalibra
     (tmp_path / "out.mp4").mkdir()
     done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--force")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"caflow: {tmp_path / 'out.mp4'} is a folder; give the name of a video file as -o\n"
+    assert done.stderr == f"caflow: {tmp_path / 'out.mp4'} is a folder; give the name of a file as -o\n"
 
 
 def test_what_is_not_the_jobs_own_stays_in_its_folder(clips: Path, uncalibrated: Path, stopped: Path) -> None:

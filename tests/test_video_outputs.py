@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from clips import ffmpeg, frames_of, packets, pixels_of
 from commands import Done, caflow, messages
+from PIL import Image
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.pictures.image_files import read_image
@@ -329,6 +330,8 @@ def test_relative_names_with_a_colon(
 
 
 TURNS = ["-display_rotation", 0], ["-display_rotation", 90], ["-display_rotation", 180], ["-display_rotation", -90]
+ORIENTATION = 274
+"""Number of the EXIF tag that says how a picture is turned."""
 MIRRORED: tuple[list[object], ...] = [], ["-display_hflip"], ["-display_vflip"]
 
 
@@ -342,6 +345,24 @@ def test_frames_are_turned_and_mirrored_as_by_ffmpeg(
     images = [frame.image for frame in FileSource(shown).frames()]
     height, width = images[0].shape[:2]
     assert np.array_equal(images, pixels_of(shown, height, width))
+
+
+@pytest.mark.parametrize(("orientation", "quarters"), [(1, 0), (3, 2), (6, -1), (8, 1)])
+def test_motion_jpeg_with_exif(uncalibrated: Path, tmp_path: Path, orientation: int, quarters: int) -> None:
+    """Videos of cameras. FFmpeg attaches the EXIF metadata as side data of a kind that PyAV does not know."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    greys = np.random.default_rng(1).integers(256, size=(2, 4, 1), dtype=np.uint8)
+    picture = greys.repeat(8, 0).repeat(8, 1).repeat(3, 2)
+    with (tmp_path / "all.mjpeg").open("wb") as file:
+        for _ in range(3):
+            Image.fromarray(picture).save(file, "JPEG", exif=exif, quality=95)
+    source = tmp_path / "a.avi"
+    ffmpeg("-i", tmp_path / "all.mjpeg", "-c", "copy", source)
+    images = [frame.image.astype(float) for frame in FileSource(source).frames()]
+    assert len(images) == 3
+    assert images[0] == pytest.approx(np.rot90(picture, quarters).astype(float), abs=4)
+    assert video(source, tmp_path / "out.mp4", uncalibrated).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -387,12 +408,14 @@ def test_what_is_lost_with_the_pictures_is_said(uncalibrated: Path, tmp_path: Pa
     few = [*PICTURE, "-frames:v", 2]
     ffmpeg(*few, "-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params", HDR10, tmp_path / "hdr.mp4")
     ffmpeg(*few, "-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", tmp_path / "clear.webm")
+    ffmpeg(*few, "-c:v", "ffv1", "-pix_fmt", "yuva420p", tmp_path / "clear.mkv")  # also has the tag alpha_mode
     ffmpeg(*few, "-c:v", "libx264", "-bsf:v", "filter_units=remove_types=6", tmp_path / "plain.h264")
     plain = (tmp_path / "plain.h264").read_bytes()
     (tmp_path / "captions.h264").write_bytes(plain.replace(SLICE, CAPTION + SLICE, 1))
     for name, lines in (
         ("hdr.mp4", ["(mastering display) is omitted", "(content light level) is omitted"]),
         ("clear.webm", ["transparency is omitted: FFmpeg does not decode it"]),
+        ("clear.mkv", []),
         ("captions.h264", ["the closed captions in its pictures are omitted"]),
         ("plain.h264", []),
     ):

@@ -160,3 +160,55 @@ def test_sound_ends_with_the_picture_of_a_stopped_video(
     assert enlarge(recording, output, uncalibrated, "--segment-frames", 5) == []
     assert len(times_of(output, "video")) == FRAMES
     assert len(times_of(output, "audio")) == len(times_of(recording, "audio"))
+
+
+@pytest.mark.parametrize("name", ["first.ts", "joined.ts", "first.m3u8"])
+def test_the_last_pictures_come_where_sound_is_the_first_stream(recording: Path, tmp_path: Path, name: str) -> None:
+    """With B-frames, the decoder yields its last pictures only after a packet that says that there are no more."""
+    first = tmp_path / name
+    ffmpeg("-i", recording, "-map", "0:a", "-map", "0:v", "-c", "copy", first)
+    if name == "joined.ts":
+        first.write_bytes(2 * first.read_bytes())
+    assert len(list(FileSource(first).frames())) == (2 * FRAMES if name == "joined.ts" else FRAMES)
+
+
+def test_pictures_before_time_0(recording: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    """The clock of MPEG-TS returns to 0 after 26 hours. FFmpeg gives the times before that as negative numbers."""
+    source, output = later(recording, 95_441.9), tmp_path / "out.mp4"
+    with av.open(str(source)) as container:
+        assert (container.start_time or 0) < 0
+    enlarge(source, output, uncalibrated)
+    pictures = times_of(output, "video")
+    assert np.diff(pictures) == pytest.approx(1 / RATE, abs=0.002)
+    assert len(pictures) == FRAMES
+
+
+def test_pictures_without_times_after_a_negative_start(recording: Path, tmp_path: Path) -> None:
+    plain, trimmed = tmp_path / "plain.mkv", tmp_path / "trimmed.mkv"
+    ffmpeg("-i", recording, "-c", "copy", plain)
+    ffmpeg("-ss", 0.3, "-i", plain, "-c", "copy", "-avoid_negative_ts", "disabled", trimmed)
+    ticks = [frame.ticks for frame in FileSource(trimmed).frames()]
+    assert ticks[0] < 0
+    assert len(set(ticks)) == len(ticks)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_subtitles_before_the_first_picture(recording: Path, uncalibrated: Path, tmp_path: Path, suffix: str) -> None:
+    """A line that ends before the first picture is dropped, and the others keep their times."""
+    late, source, output = tmp_path / "late.mkv", tmp_path / "source.mkv", tmp_path / f"out.{suffix}"
+    (tmp_path / "words.srt").write_text(
+        "1\n00:00:01,000 --> 00:00:02,000\nGone\n\n2\n00:00:11,700 --> 00:00:12,000\nHere\n"
+    )
+    ffmpeg("-i", recording, "-c", "copy", "-output_ts_offset", 10, late)
+    inputs = ["-i", late, "-i", tmp_path / "words.srt"]
+    ffmpeg("-copyts", *inputs, "-map", 0, "-map", 1, "-c", "copy", "-c:s", "srt", source)
+    with av.open(str(source)) as container:
+        start = (container.streams.video[0].start_time or 0) * (container.streams.video[0].time_base or 0)
+    enlarge(source, output, uncalibrated)
+    assert times_of(output, "video")[0] < 0.1
+    words = tmp_path / "found.srt"
+    ffmpeg("-i", output, words)
+    assert "Gone" not in words.read_text()
+    with av.open(str(words)) as container:
+        line: Any = next(container.demux())
+    assert float(line.pts * line.time_base) == pytest.approx(11.7 - float(start), abs=0.1)

@@ -278,7 +278,7 @@ def check_overwriting(output: Path, source: str, overwrites: bool) -> None:
         InputError: if one would be.
     """
     if output.is_dir():
-        raise InputError(f"{output} is a folder; give the name of a video file as -o")
+        raise InputError(f"{output} is a folder; give the name of a file as -o")
     given = Path(source)
     results = _on_disk(output, is_numbered(output))
     if results & _on_disk(given, is_numbered(given) and not given.exists()):

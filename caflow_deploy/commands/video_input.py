@@ -15,6 +15,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.video.cut import Cut
 from caflow_runtime.video.live import LiveSource, is_live
 from caflow_runtime.video.numbered import is_numbered
+from caflow_runtime.video.opening import without_secrets
 from caflow_runtime.video.pipe import PipeSource
 from caflow_runtime.video.source import CLOCK, Source
 from caflow_runtime.video.sources import cut_source, open_video
@@ -100,7 +101,7 @@ class SourceOptions:
             UnreadableImage, UnreadableVideo: if the source cannot be read.
         """
         if address != PIPE and self.raw is not None:
-            raise InputError(f"--raw requires standard input (-) as IN; got {address}")
+            raise InputError(f"--raw requires standard input (-) as IN; got {without_secrets(address)}")
         if address == PIPE:
             return self._piped()
         if is_live(address) and not Path(address).exists():

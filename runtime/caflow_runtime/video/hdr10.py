@@ -4,6 +4,8 @@ import struct
 from fractions import Fraction
 from typing import Any
 
+from caflow_runtime.video.side_data import side_data_of
+
 PQ = 16
 """FFmpeg's number of the transfer function of HDR10 (SMPTE ST 2084)."""
 CHROMATICITY, LUMINANCE = 50_000, 10_000
@@ -12,7 +14,8 @@ CHROMATICITY, LUMINANCE = 50_000, 10_000
 
 def x265_hdr10(frame: Any) -> str:
     """Return the HDR10 metadata of a PyAV frame as parameters of x265; an empty text if there are none."""
-    display, light = (frame.side_data.get(name) for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"))
+    side_data = side_data_of(frame) or {}
+    display, light = (side_data.get(name) for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"))
     found = [] if display is None else [_mastering_display(bytes(display))]
     if light is not None:
         found.append("max-cll={},{}".format(*struct.unpack_from("2I", bytes(light))))

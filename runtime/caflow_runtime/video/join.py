@@ -203,7 +203,7 @@ class _Others:
         base = Fraction(packet.time_base) / CLOCK
         zero = round(self.info.zero / base)
         end = None if self.info.cut.end is None else round((self.info.origin + self.info.cut.end) / base) - zero
-        if self.info.cut == WHOLE:
+        if self.info.cut == WHOLE and packet.stream.type != "subtitle":
             packet.dts -= zero
             packet.pts = None if packet.pts is None else packet.pts - zero
             return True

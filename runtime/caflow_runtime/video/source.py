@@ -197,7 +197,8 @@ class FileSource:
             UnreadableVideo: if no frame can be decoded.
         """
         av = import_av()
-        last, longest, end, has_pts = -1, 0, Fraction(0), True
+        last: int | None = None
+        longest, end, has_pts = 0, Fraction(0), True
         step = round(1 / (self.info.rate * CLOCK))
         should = self._end()
         try:
@@ -206,19 +207,22 @@ class FileSource:
                     return
                 base = Fraction(frame.time_base or self.stream.time_base)
                 # Raw H.264 has no timestamps. In AVI, B-frames have wrong presentation but right decoding timestamps.
-                has_pts = has_pts and frame.pts is not None and (last < 0 or frame.pts * base > last * CLOCK)
+                has_pts = has_pts and frame.pts is not None and (last is None or frame.pts * base > last * CLOCK)
                 said = frame.pts if has_pts else frame.dts
-                guessed = last + step if last >= 0 else self.info.origin
-                ticks = guessed if said is None else max(last + 1, round(said * base / CLOCK))
-                longest, last = max(longest, ticks - last if last >= 0 else 0), ticks
+                ticks = None if said is None else round(said * base / CLOCK)
+                if last is None:
+                    last = self.info.origin if ticks is None else ticks
+                else:
+                    next_ticks = last + step if ticks is None else max(last + 1, ticks)
+                    longest, last = max(longest, next_ticks - last), next_ticks
                 end = last * CLOCK + (frame.duration or 0) * base
                 key = self._key(last)
                 yield TimedFrame(self._image(frame), last, time.monotonic(), key if has_pts else None)
         except av.FFmpegError as error:
-            self.ended_early = f"{self.name} is damaged after {last * float(CLOCK):.2f} s: {error.strerror}"
+            self.ended_early = f"{self.name} is damaged after {(last or 0) * float(CLOCK):.2f} s: {error.strerror}"
         finally:
             self.container.close()
-        if last < 0:
+        if last is None:
             raise UnreadableVideo(f"{self.name}: expected a video; none of its frames can be decoded")
         if self.ended_early is None and should is not None and should - end > max(CUT_OFF_S, longest * CLOCK):
             self.ended_early = (

@@ -9,6 +9,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.video.animation import AnimationSource, is_animation
 from caflow_runtime.video.cut import WHOLE, Cut
 from caflow_runtime.video.numbered import USUAL_RATE, NumberedSource, is_numbered
+from caflow_runtime.video.opening import without_secrets
 from caflow_runtime.video.source import CLOCK, FileSource, Source, TimedFrame
 
 
@@ -100,7 +101,10 @@ def _open(path: Path | str, rate: Fraction | None, keeps_alpha: bool) -> Source:
     if isinstance(path, Path) and is_numbered(path) and not path.exists():
         return NumberedSource(path, rate or USUAL_RATE, keeps_alpha)
     if rate is not None:
-        raise InputError(f"{path} has its own frame rate: --rate is only for numbered images, such as frames/%05d.png")
+        raise InputError(
+            f"{without_secrets(str(path))} has its own frame rate: --rate is only for numbered images, such as "
+            "frames/%05d.png"
+        )
     if isinstance(path, Path) and is_animation(path):
         return AnimationSource(path, keeps_alpha)
     return FileSource(path, keeps_alpha)

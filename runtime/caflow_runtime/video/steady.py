@@ -52,7 +52,8 @@ def steady(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
     others = [stream for stream in streams if stream not in leading]
     restarts = _Restarts()
     for packet in container.demux([*leading, *others]):
-        if (packet.dts is None or restarts.move(packet)) and packet.stream_index in wanted:
+        moved = packet.dts is None or restarts.move(packet)
+        if moved and packet.stream.index in wanted:  # `stream_index` is 0 in the packets that end the streams
             yield packet
 
 

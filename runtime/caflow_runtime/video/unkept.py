@@ -5,6 +5,8 @@ from itertools import islice
 from pathlib import Path
 
 from caflow_runtime.video.opening import import_av, open_to_read
+from caflow_runtime.video.side_data import side_data_of
+from caflow_runtime.video.upright import has_alpha
 
 UNKEPT = {
     "MASTERING_DISPLAY_METADATA": "the HDR10 metadata of its display (mastering display) is",
@@ -15,7 +17,7 @@ UNKEPT = {
 }
 """What is lost with side data of a frame, by PyAV's name."""
 ALPHA_MODE = "alpha_mode"
-"""Tag of VP8 and VP9 with alpha in Matroska and WebM. FFmpeg's own decoders ignore the alpha."""
+"""Tag of pictures with alpha in Matroska and WebM. FFmpeg's own decoders of VP8 and VP9 ignore the alpha."""
 
 
 def unkept_of(source: str, segment: Path) -> list[str]:
@@ -24,19 +26,18 @@ def unkept_of(source: str, segment: Path) -> list[str]:
     Arguments:
         source: file or address.
     """
-    (found, tags), (kept, _) = _described(source), _described(segment)
+    (found, is_alpha_lost), (kept, _) = _described(source), _described(segment)
     lines = [f"{what} omitted" for name, what in UNKEPT.items() if name in found - kept]
-    if tags.get(ALPHA_MODE, tags.get(ALPHA_MODE.upper())) == "1":
+    if is_alpha_lost:
         lines.append("transparency is omitted: FFmpeg does not decode it; a copy in FFV1 or ProRes 4444 keeps it")
     return lines
 
 
-def _described(path: Path | str) -> tuple[set[str], dict[str, str]]:
-    """Return the kinds of side data of the first picture, and the tags of the pictures."""
-    kinds: set[str] = set()
-    tags: dict[str, str] = {}
+def _described(path: Path | str) -> tuple[set[str], bool]:
+    """Return the kinds of side data of the first picture, and whether its decoder ignores its alpha."""
     with suppress(import_av().FFmpegError), open_to_read(path) as container:
         tags = container.streams.video[0].metadata
+        is_marked = tags.get(ALPHA_MODE, tags.get(ALPHA_MODE.upper())) == "1"
         for frame in islice(container.decode(video=0), 1):
-            kinds = {side_data.type.name for side_data in frame.side_data}
-    return kinds, tags
+            return set(side_data_of(frame) or {}), is_marked and not has_alpha(frame.format)
+    return set(), False

@@ -1,11 +1,13 @@
 """Conversion of decoded frames to pixels that are upright, and not mirrored."""
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.image import Image
+from caflow_runtime.video.side_data import side_data_of
 
 
 class Upright:
@@ -59,7 +61,11 @@ def has_alpha(pixel_format: Any) -> bool:
 
 def _display(frame: Any) -> NDArray[np.int64]:
     """Return the directions, (x, y) on the screen, in which the pixels of a line and the lines follow each other."""
-    found = frame.side_data.get("DISPLAYMATRIX")
+    side_data = side_data_of(frame)
+    if side_data is None:  # PyAV still knows the angle, but not whether the frame is mirrored
+        cos, sin = (round(f(math.radians(frame.rotation))) for f in (math.cos, math.sin))
+        return np.array([[cos, -sin], [sin, cos]])
+    found = side_data.get("DISPLAYMATRIX")
     if found is None:
         return np.array([[1, 0], [0, 1]])
     return np.frombuffer(bytes(found), np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
