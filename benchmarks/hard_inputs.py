@@ -28,7 +28,7 @@ FONTS = ((cv2.FONT_HERSHEY_SIMPLEX, 0.3), (cv2.FONT_HERSHEY_COMPLEX, 0.4), (cv2.
 def checkerboards(cell: int) -> Iterator[Picture]:
     """Generate checkerboards with cells of cell×cell pixels, for each pair of colours and each shift."""
     for a, b in PAIRS:
-        for down, right in SHIFTS:
+        for down, right in SHIFTS[: cell + 1]:  # with cells of 1, the last shift shows the first checkerboard again
             y, x = np.mgrid[down : down + SIDE, right : right + SIDE] // cell
             yield np.where(((y + x) % 2)[..., None], np.array(a), np.array(b)).astype(np.uint8)
 

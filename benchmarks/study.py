@@ -178,11 +178,16 @@ def main(
     judge = Judge(PHOTOGRAPHS / "metrics")
     given = crops(PHOTOGRAPHS / "validation", SIDE)
     study = Study(steps, scratch, vgg16)
-    rows = []
+    found = {}
     for name, seed in product(only or VARIANTS, seeds):
-        rows.append(study.measure(name, seed, judge, given))
-        print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
-    report.show(rows)
+        found[name, seed] = study.measure(name, seed, judge, given)
+        print(json.dumps(found[name, seed], ensure_ascii=False), flush=True)
+    report.show(list(found.values()))
+    if json_file is not None and json_file.exists():
+        earlier = json.loads(json_file.read_text())["rows"]
+        found = {(row["variant"], row["seed"]): row for row in earlier} | found
+    order = list(VARIANTS)
+    rows = sorted(found.values(), key=lambda row: (order.index(row["variant"]), row["seed"]))
     report.write(json_file, rows, PACKAGES, steps=steps, batch=TRAINING.batch, crops=len(given))
 
 

@@ -353,7 +353,7 @@ def test_a_file_that_changes_before_it_is_read_is_named(
             model.best_of([condition], samples=1)  # does not load this graph
         good = (folder / name).read_bytes()
         (folder / name).write_bytes(bytes(value ^ 1 for value in good) if name == "weights.bin" else good[:-100])
-        changed = rf"{name}: the file is damaged: .*: it has changed since the bundle was opened: open the bundle again"
+        changed = rf"{name}: the file has changed since the bundle was opened: .*: open the bundle again"
         with pytest.raises(CError, match=changed) as refused:
             model.score([target], [condition])
         assert refused.value.status == "bundle"

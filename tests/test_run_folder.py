@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -86,6 +87,31 @@ def test_a_second_run_in_the_same_folder_is_refused(few: Path, tmp_path: Path) -
     )
     assert caflow_train(recipe, "--data", few, "--out", out).returncode == 0
     assert not (out / LOCK).exists()
+
+
+def test_a_second_run_of_two_processes_is_refused_by_both(few: Path, tmp_path: Path) -> None:
+    """The second process would otherwise report a lost connection, in a traceback."""
+    recipe, out = write_recipe(tmp_path / "recipe.toml", steps=1, batch=2), tmp_path / "run"
+    out.mkdir()
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    with FileLock(out / LOCK):
+        done = subprocess.run(
+            [*launcher, "caflow_training.cli", recipe, "--data", few, "--out", out],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            check=False,
+        )
+    assert done.returncode != 0
+    assert done.stderr.count(f"caflow-train: another caflow-train is writing to {out}: wait") == 2
+    assert "Connection closed" not in done.stderr
+
+
+def test_an_output_name_that_tensorboard_cannot_write(few: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml", steps=1)
+    done = caflow_train(recipe, "--data", few, "--out", os.fsdecode(bytes(tmp_path) + b"/\xff"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "the name of --out is not valid UTF-8" in done.stderr
 
 
 def test_a_full_disk_is_named_with_what_to_do(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

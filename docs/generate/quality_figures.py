@@ -164,13 +164,13 @@ def study_seeds(root: Path) -> str:
     (_, base), *others = by_variant.items()
     lines = []
     for name, seeds in others:
-        if len(seeds) > 1:
+        pairs = [(row, base[seed]) for seed, row in seeds.items() if seed in base]
+        if len(pairs) > 1:
             differences = [
-                ([row[column] - base[seed][column] for seed, row in seeds.items()], form)
-                for column, form in STUDY_COLUMNS[3:]
+                ([row[column] - beside[column] for row, beside in pairs], form) for column, form in STUDY_COLUMNS[3:]
             ]
             values = [f"{sum(d) / len(d):+{form}} ± {(max(d) - min(d)) / 2:{form}}" for d, form in differences]
-            lines.append([name, str(len(seeds)), *(value.replace("-", "−") for value in values)])
+            lines.append([name, str(len(pairs)), *(value.replace("-", "−") for value in values)])
     heading = ["variant", "seeds", "bits/dim", "PSNR, τ = 0", "LPIPS, τ = 0.9", "PSNR, τ = 0.9", "LPIPS, τ = 1"]
     return table([*heading, "PSNR, τ = 1", "LR-PSNR, τ = 1"], lines)
 

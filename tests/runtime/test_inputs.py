@@ -215,7 +215,7 @@ def test_a_bundle_may_be_opened_by_a_relative_path(
         assert pipe.folder == uncalibrated
 
 
-CHANGED = r"expected .*, got .*: it has changed since the bundle was opened: open the bundle again"
+CHANGED = r"has changed since the bundle was opened: expected .*, got .*: open the bundle again"
 
 
 @pytest.mark.parametrize("backend", ["cpu", "openvino"])
@@ -229,7 +229,7 @@ def test_a_file_that_changes_before_it_is_read_is_named(
     with load(folder, backend=backend) as pipe:
         good = (folder / name).read_bytes()
         (folder / name).write_bytes(bytes(value ^ 1 for value in good) if name == "weights.bin" else good[:-100])
-        with pytest.raises(BundleError, match=rf"{name} is damaged: {CHANGED}"):
+        with pytest.raises(BundleError, match=rf"{name} {CHANGED}"):
             pipe.best_of(GOOD, n=1)
         (folder / name).write_bytes(good)
         pipe.best_of(GOOD, n=1)
@@ -242,7 +242,7 @@ def test_weights_that_change_between_two_graphs_are_named(uncalibrated: Path, tm
         best = pipe.best_of(GOOD, n=1)
         (tmp_path / "new.bin").write_bytes(bytes((folder / "weights.bin").stat().st_size))
         (tmp_path / "new.bin").replace(folder / "weights.bin")
-        with pytest.raises(BundleError, match=rf"weights\.bin is damaged: {CHANGED}"):
+        with pytest.raises(BundleError, match=rf"weights\.bin {CHANGED}"):
             pipe.score(best.images, GOOD)
         pipe.best_of(GOOD, n=1)  # graphs that are loaded already are still right
         (folder / "weights.bin").unlink()

@@ -7,7 +7,7 @@ distributed over several processes.
 from collections import OrderedDict
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -104,17 +104,19 @@ class Crops:
         rng = np.random.default_rng((self.config.seed, self.stream, step, row))
         k = int(rng.integers(len(self.photographs.targets)))
         photograph = self._cache.read(self.photographs.targets[k])
-        window = self._window(photograph, rng)
-        if self.degradations.pattern_share and rng.random() < self.degradations.pattern_share:
+        window, degradations = self._window(photograph, rng), self.degradations
+        if degradations.pattern_share and rng.random() < degradations.pattern_share:
             margin, side = CONTEXT * self.task.scale, self.config.crop
             photograph = checkerboard(side + 2 * margin, self.task.scale, rng)
             window = _Window(margin, margin, side, side, flipped=False)
+            # Blurred cells have other colours. A model that restores those changes the colours of sharp cells, too.
+            degradations = replace(degradations, blur_share=0.0)
         target = window.cut(photograph)
         if isinstance(self.task, ImageToImage):
             assert self.photographs.conditions is not None
             condition = window.cut(self._cache.read(self.photographs.conditions[k]))
         else:
-            condition = self._degraded(self.task, target, photograph, window, rng)
+            condition = _degraded(self.task, degradations, target, photograph, window, rng)
         side = self.config.crop
         u = rng.random((2, 3, side, side), dtype=np.float32)
         noise = rng.standard_normal((3, side, side), dtype=np.float32)
@@ -134,22 +136,6 @@ class Crops:
             else places[0]
         )
         return _Window(top, left, taken, side, flipped=bool(rng.integers(2)))
-
-    def _degraded(
-        self, task: DegradingTask, target: Image, photograph: Image, window: "_Window", rng: np.random.Generator
-    ) -> Image:
-        """Return the condition of a crop: made by the task, or degraded together with the surroundings of the crop."""
-        degradations = self.degradations
-        is_clean = degradations.clean_share == 1 or rng.random() < degradations.clean_share
-        if is_clean or not isinstance(task, SuperResolution):
-            return task.degrade(target, rng)
-        top, left = (int(rng.integers(BORDER, CONTEXT - BORDER + 1)) for _ in range(2))
-        around = window.with_context(top * task.scale, left * task.scale, CONTEXT * task.scale)
-        small = degradations.degrade(around.cut(photograph), task.scale, rng)
-        side = window.side // task.scale
-        if window.flipped:
-            left = CONTEXT - left
-        return np.ascontiguousarray(small[top : top + side, left : left + side])
 
 
 @dataclass(frozen=True)
@@ -220,3 +206,24 @@ class _ImageCache:
 def _variation(image: Image, top: int, left: int, side: int) -> float:
     """Return the standard deviation of the values in a window, computed from every fourth pixel in both directions."""
     return float(image[top : top + side : 4, left : left + side : 4].std())
+
+
+def _degraded(
+    task: DegradingTask,
+    degradations: Degradations,
+    target: Image,
+    photograph: Image,
+    window: _Window,
+    rng: np.random.Generator,
+) -> Image:
+    """Return the condition of a crop: made by the task, or degraded together with the surroundings of the crop."""
+    is_clean = degradations.clean_share == 1 or rng.random() < degradations.clean_share
+    if is_clean or not isinstance(task, SuperResolution):
+        return task.degrade(target, rng)
+    top, left = (int(rng.integers(BORDER, CONTEXT - BORDER + 1)) for _ in range(2))
+    around = window.with_context(top * task.scale, left * task.scale, CONTEXT * task.scale)
+    small = degradations.degrade(around.cut(photograph), task.scale, rng)
+    side = window.side // task.scale
+    if window.flipped:
+        left = CONTEXT - left
+    return np.ascontiguousarray(small[top : top + side, left : left + side])

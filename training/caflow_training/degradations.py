@@ -110,8 +110,8 @@ class Degradations:
     each pixel passes its error to its neighbours (Floyd and Steinberg)."""
     pattern_share: Share = 0.0
     """Probability that a crop, degraded or clean, is cut from a checkerboard of two random colours instead of a
-    photograph. Its cells are rectangles of 1 to 8 pixels of the condition. A model that has seen photographs alone
-    can fail on drawings."""
+    photograph. Its cells are rectangles of 1 to 8 pixels of the condition. It is not blurred. A model that has seen
+    photographs alone can fail on drawings."""
 
     def __post_init__(self) -> None:
         coded = math.fsum((self.jpeg_share, self.video_share, self.dither_share))

@@ -69,13 +69,14 @@ def train(
         CheckpointError, DataError, FeatureError, MissingPackage, ResumeError, StartError, TrainingStopped
         OSError: if a file cannot be read or written.
     """
-    _check_is_outside(out, searched_folder(data, recipe.model.task))
+    _check_output(out, searched_folder(data, recipe.model.task))
     recipe.degradations.check_packages()
     perceptual = PerceptualDistance(vgg16) if recipe.training.feature_weight else None
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         processes = join_processes(recipe.training.batch, stack, say)
-        if processes.leads and not stack.enter_context(alone(out)):
+        is_free = not processes.leads or stack.enter_context(alone(out))
+        if not (processes.agree(int(is_free)) and is_free):  # all processes end, with the same message
             raise ResumeError(f"another caflow-train is writing to {out}: wait until it ends, or use another --out")
         photographs = _photographs(recipe, data, processes, say)
         run = _Run(recipe, out, processes, photographs, say)
@@ -86,15 +87,19 @@ def train(
     return out / LAST_CHECKPOINT
 
 
-def _check_is_outside(out: Path, searched: Path) -> None:
-    """Check that the output folder is not searched for photographs.
+def _check_output(out: Path, searched: Path) -> None:
+    """Check that the output folder has a name that TensorBoard can write, and is not searched for photographs.
 
     Otherwise sample sheets would become photographs: a resumed run would train on them, or be refused because its
     photographs differ.
 
     Raises:
-        DataError: if it is searched.
+        DataError
     """
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise DataError("the name of --out is not valid UTF-8, which TensorBoard requires: use another --out") from None
     if out.resolve().is_relative_to(searched.resolve()):
         raise DataError(
             f"--out {out} is inside {searched}, which is searched for photographs, so its sample sheets would be used "

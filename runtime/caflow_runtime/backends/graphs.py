@@ -75,8 +75,7 @@ class Graphs(Mapping[str, Graph]):
         for file in (*self.manifest.weights, graph):
             state = file_state(self.folder / file.path)
             if state is None or state != self._hashed.get(file.path):
-                remedy = "it has changed since the bundle was opened: open the bundle again"
-                verify_file(self.folder, file, remedy)
+                verify_file(self.folder, file, "has changed since the bundle was opened", "open the bundle again")
                 self._hashed[file.path] = state
 
     def __iter__(self) -> Iterator[str]:

@@ -87,7 +87,10 @@ class TensorRT(Backend):
         plan = self.folder / file.path
         contents = plan.read_bytes()
         if hashlib.sha256(contents).hexdigest() != file.sha256:
-            raise BackendError(f"{plan} is damaged: its SHA-256 is wrong; build it again: {self._build_again}")
+            raise BackendError(
+                f"{plan} is damaged, or was built again since the bundle was opened: open the bundle again; if that "
+                f"fails, build the engines again: {self._build_again}"
+            )
         return self._load(contents, plan)
 
     def build(self, path: Path) -> Graph:

@@ -83,8 +83,13 @@ def verify_files(folder: str | Path, manifest: Manifest) -> None:
         _check_external_data(Path(folder) / graph.file.path, graph.file, manifest.weights)
 
 
-def verify_file(folder: str | Path, file: File, remedy: str = "copy or export the bundle again") -> None:
-    """Check that a listed file exists and has the listed length and hash. Messages end with `remedy`.
+def verify_file(
+    folder: str | Path, file: File, fault: str = "is damaged", remedy: str = "copy or export the bundle again"
+) -> None:
+    """Check that a listed file exists and has the listed length and hash.
+
+    Arguments:
+        fault, remedy: what the message says about a file with another length or hash, and what to do.
 
     Raises:
         MissingFile, TruncatedFile, WrongHash
@@ -93,9 +98,9 @@ def verify_file(folder: str | Path, file: File, remedy: str = "copy or export th
     if not path.is_file():
         raise MissingFile(f"{path} is missing, although the manifest lists it: {remedy}")
     if (size := path.stat().st_size) != file.bytes:
-        raise TruncatedFile(f"{path} is damaged: expected {file.bytes} bytes, got {size}: {remedy}")
+        raise TruncatedFile(f"{path} {fault}: expected {file.bytes} bytes, got {size}: {remedy}")
     if (found := sha256_of(path)) != file.sha256:
-        raise WrongHash(f"{path} is damaged: expected SHA-256 {file.sha256}, got {found}: {remedy}")
+        raise WrongHash(f"{path} {fault}: expected SHA-256 {file.sha256}, got {found}: {remedy}")
 
 
 def file_state(path: Path) -> tuple[int, ...] | None:

@@ -54,9 +54,9 @@ def load(
     """Open a bundle. Its files are checked against their hashes.
 
     Graphs are loaded when they are first needed, and their files are checked again then. If a file has changed in
-    between, the call that needs it raises `BundleError`, and the bundle must be opened again. Replace files of an open
-    bundle only by new files, as `mv` does, and never write into them, because ONNX Runtime reads weights from the file
-    while graphs run.
+    between, the call that needs it raises `BundleError`, or `BackendError` if it is an engine, and the bundle must be
+    opened again. Replace files of an open bundle only by new files, as `mv` does, and never write into them, because
+    ONNX Runtime reads weights from the file while graphs run.
 
     Arguments:
         bundle: a folder that caflow-export wrote, or the name of a built-in model; by default "x4-photo".

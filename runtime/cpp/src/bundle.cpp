@@ -111,7 +111,7 @@ void verify_files(const fs::path& folder, const Manifest& manifest) {
     }
 }
 
-void verify_file(const fs::path& folder, const File& file, const std::string& remedy) {
+void verify_file(const fs::path& folder, const File& file, const std::string& fault, const std::string& remedy) {
     const fs::path path = folder / file.path;
     std::error_code failed;
     if (!fs::is_regular_file(path, failed)) {
@@ -119,12 +119,12 @@ void verify_file(const fs::path& folder, const File& file, const std::string& re
     }
     if (const auto size = fs::file_size(path, failed); failed || file.bytes < 0 || size != std::uintmax_t(file.bytes)) {
         throw BundleError(Kind::TruncatedFile, path,
-                          "the file is damaged: expected " + std::to_string(file.bytes) + " bytes, got " +
+                          "the file " + fault + ": expected " + std::to_string(file.bytes) + " bytes, got " +
                               (failed ? failed.message() : std::to_string(size)) + ": " + remedy);
     }
     if (const std::string found = sha256_of(path); found != file.sha256) {
         throw BundleError(Kind::WrongHash, path,
-                          "the file is damaged: expected SHA-256 " + file.sha256 + ", got " + found + ": " + remedy);
+                          "the file " + fault + ": expected SHA-256 " + file.sha256 + ", got " + found + ": " + remedy);
     }
 }
 

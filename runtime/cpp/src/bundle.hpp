@@ -79,9 +79,9 @@ Manifest parse_manifest(std::string_view text, const std::filesystem::path& path
 // a BundleError.
 void verify_files(const std::filesystem::path& folder, const Manifest& manifest);
 
-// Check that a listed file exists and has the listed size and hash. Throws a BundleError, whose message ends with
-// `remedy`.
-void verify_file(const std::filesystem::path& folder, const File& file,
+// Check that a listed file exists and has the listed size and hash. Throws a BundleError, which says `fault` about a
+// file with another size or hash, and ends with `remedy`.
+void verify_file(const std::filesystem::path& folder, const File& file, const std::string& fault = "is damaged",
                  const std::string& remedy = "copy or export the bundle again");
 
 // Return a text that is another one after a file was replaced or written to, or "" if there is no such file.

@@ -106,7 +106,7 @@ void Graphs::check_unchanged(const GraphFile& graph) const {
         const std::string state = file_state(folder_ / file.path);
         std::string& hashed = hashed_[file.path];
         if (!state.empty() && state == hashed) continue;
-        verify_file(folder_, file, "it has changed since the bundle was opened: open the bundle again");
+        verify_file(folder_, file, "has changed since the bundle was opened", "open the bundle again");
         hashed = state;
     }
 }

@@ -49,16 +49,17 @@ TensorRt::~TensorRt() {
 
 Graph TensorRt::load(const GraphFile& graph, const std::vector<std::string>&) {
     const auto found = set_.engines.find(graph.name);
-    const std::string build_again = ": build the engines again with caflow-export --trt";
+    const std::string build_again = "build the engines again with caflow-export --trt";
     if (found == set_.engines.end()) {
-        throw BackendError(set_.folder.string() + " has no engine for " + graph.name + build_again);
+        throw BackendError(set_.folder.string() + " has no engine for " + graph.name + ": " + build_again);
     }
     const std::filesystem::path path = set_.folder / found->second.path;
     std::string plan(std::size_t(found->second.bytes), '\0');
     std::ifstream stream(path, std::ios::binary);
     if (!stream.read(plan.data(), std::streamsize(plan.size())) ||
         sha256_of(std::string_view(plan)) != found->second.sha256) {
-        throw BackendError(path.string() + " is damaged: its hash is not that of the built engine" + build_again);
+        throw BackendError(path.string() + " is damaged, or was built again since the bundle was opened: open the bundle again; if "
+                           "that fails, " + build_again);
     }
     const FirstGpu first;
     EngineGraph& engine = graphs_.emplace_back(*this, *runtime_, plan, path.string());
