@@ -7,7 +7,7 @@ distributed over several processes.
 from collections import OrderedDict
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -109,8 +109,7 @@ class Crops:
             margin, side = CONTEXT * self.task.scale, self.config.crop
             photograph = checkerboard(side + 2 * margin, self.task.scale, rng)
             window = _Window(margin, margin, side, side, flipped=False)
-            # Blurred cells have other colours. A model that restores those changes the colours of sharp cells, too.
-            degradations = replace(degradations, blur_share=0.0)
+            degradations = degradations.for_pattern(rng)
         target = window.cut(photograph)
         if isinstance(self.task, ImageToImage):
             assert self.photographs.conditions is not None

@@ -5,7 +5,7 @@ random numbers come from the caller's generator. So a condition depends on the s
 """
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from fractions import Fraction
 from typing import Annotated, Any, Literal, cast
 
@@ -110,8 +110,9 @@ class Degradations:
     each pixel passes its error to its neighbours (Floyd and Steinberg)."""
     pattern_share: Share = 0.0
     """Probability that a crop, degraded or clean, is cut from a checkerboard of two random colours instead of a
-    photograph. Its cells are rectangles of 1 to 8 pixels of the condition. It is not blurred. A model that has seen
-    photographs alone can fail on drawings."""
+    photograph. Its cells are rectangles of 1 to 8 pixels of the condition, and have the same colours there, because a
+    pattern is neither blurred nor reduced by a filter that mixes cells. A model that has seen photographs alone can
+    fail on drawings."""
 
     def __post_init__(self) -> None:
         coded = math.fsum((self.jpeg_share, self.video_share, self.dither_share))
@@ -143,6 +144,17 @@ class Degradations:
         """
         if self.video_share:
             _import_av()
+
+    def for_pattern(self, rng: np.random.Generator) -> "Degradations":
+        """Return the degradations of a crop that shows a pattern, whose condition has the colours of the pattern.
+
+        Blur and most reductions make narrow cells greyer. A model that learns to undo this makes the cells of drawings,
+        whose colours are right, more contrasting.
+        """
+        exact = replace(self, clean_share=0.0, blur_share=0.0, reductions=("area",))
+        if self.clean_share < 1 and rng.random() >= self.clean_share:
+            return exact
+        return replace(exact, noise_share=0.0, jpeg_share=0.0, video_share=0.0, dither_share=0.0)
 
     def degrade(self, window: Image, scale: int, rng: np.random.Generator) -> Image:
         """Degrade a window (H, W, 3) of a photograph and reduce it by `scale`: return (H / scale, W / scale, 3)."""
