@@ -186,7 +186,9 @@ def checkerboard(side: int, scale: int, rng: np.random.Generator) -> Image:
     """
     down, right = scale * rng.integers(LARGEST_CELL, size=2)
     y, x = np.mgrid[down : down + side, right : right + side]
-    height, width = scale * rng.integers(1, LARGEST_CELL + 1, 2)
+    # Small cells, which are the hardest, come most often: sides are log-uniform. Half of the boards have square cells.
+    height, width = scale * ((LARGEST_CELL + 1) ** rng.random(2)).astype(int)
+    width = height if rng.integers(2) else width
     colours = rng.integers(256, size=(2, 3)) if rng.integers(2) else 255 * rng.integers(2, size=(2, 3))
     return cast(Image, colours.astype(np.uint8)[(y // height + x // width) % 2])
 
