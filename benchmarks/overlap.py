@@ -35,10 +35,11 @@ from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.pipeline.stream import Frame, Stream, StreamSettings
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.encoding import Encoding
+from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.job import SEGMENT_FRAMES, VideoJob
 from caflow_runtime.video.parts import VideoSettings, identity_of
 from caflow_runtime.video.sink import SegmentWriter
-from caflow_runtime.video.source import CLOCK, FileSource
+from caflow_runtime.video.source import CLOCK
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig
 from caflow_training.model import CAFlow

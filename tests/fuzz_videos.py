@@ -14,6 +14,7 @@ from caflow_runtime.jobs.folder import NAME, PipelineSettings
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.encoding import Encoding
+from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.parts import (
     Record,
     Report,
@@ -25,7 +26,7 @@ from caflow_runtime.video.parts import (
     write_record,
 )
 from caflow_runtime.video.pipe import PipeSource
-from caflow_runtime.video.source import FileSource, Source
+from caflow_runtime.video.source import Source
 from caflow_runtime.video.sources import open_video
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc=size=32x24:rate=10:duration=0.6")

@@ -22,9 +22,10 @@ from video_jobs import video_job
 
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.live import LiveClock, LiveSource
 from caflow_runtime.video.opening import without_secrets
-from caflow_runtime.video.source import FileSource, TimedFrame, UnreadableVideo
+from caflow_runtime.video.source import TimedFrame, UnreadableVideo
 
 SERVER = Path(__file__).with_name("rtsp_server.py")
 SYSTEM_PYTHON = "/usr/bin/python3"

@@ -20,6 +20,7 @@ from caflow_runtime.pipeline.results import REJECTED
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.encoding import Encoding
+from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.job import Drawing, TakeFrame
 from caflow_runtime.video.parts import (
     Report,
@@ -32,7 +33,7 @@ from caflow_runtime.video.parts import (
 from caflow_runtime.video.segment_count import SegmentCount
 from caflow_runtime.video.segment_plan import Plan, pictures, plan_segments
 from caflow_runtime.video.segments import draw_segment, join_segments
-from caflow_runtime.video.source import FileSource, TimedFrame, UnreadableVideo, UnwritableVideo
+from caflow_runtime.video.source import TimedFrame, UnreadableVideo, UnwritableVideo
 
 SEGMENT_FRAMES = 10
 BEST_OF_4 = StreamSettings(Draw(4, seed=10, rank="consistency"))

@@ -31,10 +31,11 @@ from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.seal import sealed
 from caflow_runtime.video.encoding import Encoding
+from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.join import VideoPart, count_frames, join_what_fits
 from caflow_runtime.video.parts import Record, parts_of, read_record, write_record
 from caflow_runtime.video.sink import SegmentWriter
-from caflow_runtime.video.source import FileSource, TimedFrame, UnwritableVideo, VideoInfo
+from caflow_runtime.video.source import TimedFrame, UnwritableVideo, VideoInfo
 from caflow_runtime.video.thread_scheduling import TASKS
 
 BT709 = "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,setparams=range=tv:colorspace=bt709"

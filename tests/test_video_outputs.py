@@ -14,11 +14,11 @@ from PIL import Image
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.pictures.image_files import read_image
-from caflow_runtime.video import job
-from caflow_runtime.video import source as source_module
+from caflow_runtime.video import file_source, job
 from caflow_runtime.video.cut import Cut
+from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.numbered import NumberedSource
-from caflow_runtime.video.source import CLOCK, FileSource
+from caflow_runtime.video.source import CLOCK
 from caflow_runtime.video.sources import CutSource, frame_at
 
 FRAMES, RATE = 30, 30
@@ -174,7 +174,7 @@ def test_frames_between_times_are_exact(
 
 def test_the_beginning_of_a_far_part_is_sought(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames after seeking equal those of decoding from the beginning of the file."""
-    monkeypatch.setattr(source_module, "SOUGHT_EARLIER_S", Fraction(1, 5))
+    monkeypatch.setattr(file_source, "SOUGHT_EARLIER_S", Fraction(1, 5))
     ffmpeg("-i", clip, "-c", "copy", "-sn", tmp_path / "clip.mp4")
     for path in (clip, tmp_path / "clip.mp4"):
         every = list(FileSource(path).frames())

@@ -12,7 +12,7 @@ from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.sizes import Size
-from caflow_runtime.video.source import FileSource
+from caflow_runtime.video.file_source import FileSource
 
 FRAMES = 6
 

@@ -11,7 +11,7 @@ from clips import ffmpeg
 from commands import caflow, messages
 
 from caflow_deploy.commands.video_progress import FrameProgress
-from caflow_runtime.video.source import FileSource
+from caflow_runtime.video.file_source import FileSource
 
 PICTURE = ["-f", "lavfi", "-i", "testsrc2=s=32x16:r=25:d=1"]
 SOUND = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=1"]

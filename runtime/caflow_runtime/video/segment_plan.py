@@ -16,8 +16,9 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
 from caflow_runtime.pipeline.scenes import SceneCuts
 from caflow_runtime.video.cut import WHOLE, Cut
+from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.job import SEGMENT_FRAMES
-from caflow_runtime.video.source import FileSource, Source, UnreadableVideo, resized
+from caflow_runtime.video.source import Source, UnreadableVideo, resized
 from caflow_runtime.video.sources import open_video
 from caflow_runtime.video.transparency import colours_of
 
