@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from commands import caflow_train
@@ -16,7 +17,8 @@ from filelock import FileLock
 from test_trainer import log_of, short_recipe, write_recipe
 
 from caflow_runtime import whole_files
-from caflow_training import checkpoint
+from caflow_training import checkpoint, trainer
+from caflow_training.crops import Crops
 from caflow_training.degradations import MissingPackage
 from caflow_training.photographs import DataError, Photographs, read_rgb
 from caflow_training.processes import LOCK
@@ -74,6 +76,21 @@ def test_the_digest_of_photographs_without_conditions_stays(tmp_path: Path) -> N
     for path in targets:
         path.write_bytes(path.name.encode())
     assert photographs_digest(Photographs(targets, None, {}), tmp_path) == 52_438_407_709_315_679
+
+
+def test_validation_shows_no_patterns(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the bits/dim of photographs and of checkerboards would be mixed."""
+    shown = []
+
+    def recorded(photographs: Photographs, *others: Any) -> Crops:
+        shown.append(Crops(photographs, *others))
+        return shown[-1]
+
+    monkeypatch.setattr(trainer, "Crops", recorded)
+    train(short_recipe(steps=1, pattern_share=1.0), few, tmp_path / "run")
+    colours = [[len(np.unique(target)) for target in crops.batch(0, range(4)).targets.numpy()] for crops in shown]
+    assert max(colours[0]) <= 6
+    assert min(colours[1]) > 6
 
 
 def test_a_second_run_in_the_same_folder_is_refused(few: Path, tmp_path: Path) -> None:

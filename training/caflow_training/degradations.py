@@ -109,8 +109,8 @@ class Degradations:
     """Kinds of dithering; one is drawn at random for each crop. `ordered`: with a pattern of 4×4 pixels. `diffused`:
     each pixel passes its error to its neighbours (Floyd and Steinberg)."""
     pattern_share: Share = 0.0
-    """Probability that a crop, degraded or clean, is cut from a checkerboard of two random colours instead of a
-    photograph. Its cells are rectangles of 1 to 8 pixels of the condition, and have the same colours there, because a
+    """Probability that a training crop, degraded or clean, is cut from a checkerboard of two random colours instead of
+    a photograph. Its cells are rectangles of 1 to 8 pixels of the condition, and have the same colours there, because a
     pattern is neither blurred nor reduced by a filter that mixes cells. A model that has seen photographs alone can
     fail on drawings."""
 

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -324,10 +324,13 @@ def _photographs(recipe: Recipe, data: Path, processes: Processes, say: Callable
             "files: --data must contain the same files on every machine"
         )
 
-    def crops(photographs: Photographs, stream: int) -> Crops:
-        return Crops(photographs, recipe.model.task, config, stream, recipe.degradations)
-
-    return _TrainingData(crops(training, TRAINING_STREAM), crops(held_out, VALIDATION_STREAM), digest)
+    task, degradations = recipe.model.task, recipe.degradations
+    without_patterns = replace(degradations, pattern_share=0.0)  # bits/dim of patterns say nothing about photographs
+    return _TrainingData(
+        Crops(training, task, config, TRAINING_STREAM, degradations),
+        Crops(held_out, task, config, VALIDATION_STREAM, without_patterns),
+        digest,
+    )
 
 
 def photographs_digest(photographs: Photographs, folder: Path) -> int:
