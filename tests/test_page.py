@@ -12,15 +12,19 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from commands import caflow
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 from test_imports import run_without
 from tiny import photograph
 from visit import TIMEOUT_S, Served, Visit
 
-from caflow_deploy.page import page_results
+from caflow_deploy.page import guard, page_results
+from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, PageSampler
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.judge.consistency import enlarge
@@ -201,6 +205,54 @@ def test_a_busy_port_is_one_line() -> None:
     assert "give another --port" in done.stderr
 
 
+def guarded(folder: Path, host: str = "127.0.0.1") -> TestClient:
+    """Return a client of an application behind the guard, which answers "ok"."""
+    return TestClient(Guard(PlainTextResponse("ok"), host, folder), base_url="http://127.0.0.1:7860")
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "status"),
+    [
+        ("127.0.0.1", {}, 200),
+        ("127.0.0.1", {"Host": "localhost:7860"}, 200),
+        ("127.0.0.1", {"Host": "[::1]:7860"}, 200),
+        ("127.0.0.1", {"Origin": "http://127.0.0.1:7860"}, 200),
+        ("127.0.0.1", {"Host": "evil.example"}, 403),
+        ("127.0.0.1", {"Host": ""}, 403),
+        ("127.0.0.1", {"Origin": "http://evil.example"}, 403),
+        ("127.0.0.1", {"Origin": "null"}, 403),
+        ("127.0.0.1", {"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+        ("workstation", {"Host": "workstation:7860"}, 200),
+        ("0.0.0.0", {"Host": "page.example", "Origin": "https://page.example"}, 200),
+    ],
+)
+def test_other_websites_cannot_use_the_page(tmp_path: Path, host: str, headers: dict[str, str], status: int) -> None:
+    client = guarded(tmp_path, host)
+    assert client.get("/", headers=headers).status_code == status
+    assert client.post("/gradio_api/upload", headers=headers).status_code == status
+
+
+def test_uploads_are_refused_when_files_take_too_much_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "MOST_BYTES", 10)
+    (tmp_path / "upload").mkdir()
+    (tmp_path / "upload" / "a.png").write_bytes(bytes(11))
+    client = guarded(tmp_path)
+    refused = client.post("/gradio_api/upload")
+    assert (refused.status_code, refused.text) == (
+        507,
+        "the page's files take too much room; restart the page to delete them",
+    )
+    assert client.get("/").status_code == 200
+    (tmp_path / "upload" / "a.png").unlink()
+    assert client.post("/gradio_api/upload").status_code == 200
+
+
+def test_ipv6_addresses_are_refused() -> None:
+    done = caflow("page", "--host", "::1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("caflow: the page cannot listen on the IPv6 address ::1: give a name")
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Return a function that starts a page. Its files are below tmp_path / "files", and it is killed after the test."""
@@ -316,23 +368,37 @@ def test_the_browser_is_opened(uncalibrated: Path, tmp_path: Path, serve: Callab
     assert (tmp_path / "opened").read_text() == f"{served.address}\n"
 
 
-@pytest.mark.full
-def test_files_of_the_server_are_not_given_away(uncalibrated: Path, source: Path, serve: Callable[..., Served]) -> None:
-    """Neither a download nor a request that names the file as an upload reveals a file of the server."""
-    served = serve(uncalibrated)
-    with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(f"{served.address}gradio_api/file={source}")
-    given = {"path": str(source), "orig_name": source.name, "meta": {"_type": "gradio.FileData"}}
-    asked = json.dumps({"data": [given], "fn_index": 0, "session_hash": "visitor"}).encode()
+def ask(served: Served, **asked: Any) -> dict[str, Any]:
+    """Send what a visitor's browser sends, and return the answer."""
     request = urllib.request.Request(
-        f"{served.address}gradio_api/queue/join", asked, {"Content-Type": "application/json"}
+        f"{served.address}gradio_api/queue/join",
+        json.dumps(asked | {"session_hash": "visitor"}).encode(),
+        {"Content-Type": "application/json"},
     )
     urllib.request.urlopen(request).close()
     with urllib.request.urlopen(f"{served.address}gradio_api/queue/data?session_hash=visitor") as answer:
         lines = [line.decode().removeprefix("data: ") for line in answer if line.startswith(b"data: ")]
     messages = [json.loads(line) for line in lines]
     (done,) = (message for message in messages if message["msg"] == "process_completed")
-    assert not done["success"]
+    return cast(dict[str, Any], done)
+
+
+@pytest.mark.full
+def test_files_of_the_server_are_not_given_away(uncalibrated: Path, source: Path, serve: Callable[..., Served]) -> None:
+    """Neither a download nor a request that names the file as an upload reveals a file of the server."""
+    served = serve(uncalibrated)
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{served.address}gradio_api/file={source}")
+    uploaded = {"path": str(source), "orig_name": source.name, "meta": {"_type": "gradio.FileData"}}
+    assert not ask(served, fn_index=0, data=[uploaded])["success"]
+    with urllib.request.urlopen(f"{served.address}config") as answer:
+        functions = [function["id"] for function in json.load(answer)["dependencies"] if function["inputs"]]
+    gallery = [{"image": {"path": str(CHELSEA)}, "caption": None}]  # below the working directory of the page
+    for function in functions:  # among them the one that shows a sample of the gallery
+        done = ask(served, fn_index=function, data=[[None, None], gallery], event_data={"index": 0, "value": None})
+        assert CHELSEA.name not in json.dumps(done["output"])
+        assert not done["success"]
+    assert len(functions) == 3
 
 
 @pytest.mark.full

@@ -80,8 +80,10 @@ def _check_port(host: str, port: int) -> None:
     """Check that a port is free, because Gradio's own error does not tell the reason.
 
     Raises:
-        InputError: if it is not.
+        InputError: if it is not, or if the address is one of IPv6, which Gradio cannot use.
     """
+    if ":" in host:
+        raise InputError(f"the page cannot listen on the IPv6 address {host}: give a name or an IPv4 address as --host")
     try:
         socket.create_server((host, port)).close()
     except OSError as error:

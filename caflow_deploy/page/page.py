@@ -11,7 +11,9 @@ from traceback import print_exc
 from typing import Any, NamedTuple
 
 import gradio
+from starlette.middleware import Middleware
 
+from caflow_deploy.page.guard import Guard
 from caflow_deploy.page.page_results import MOST_SAMPLES, Closed, PageSampler
 from caflow_runtime.errors import CaflowError, InputError, NotFinite, UnreadableImage
 from caflow_runtime.image_formats import SUFFIXES
@@ -83,10 +85,19 @@ class Outputs(NamedTuple):
     uncertainty: gradio.Image
 
 
+class Drawn(NamedTuple):
+    """Files of the last run of a visitor."""
+
+    enlarged: Path
+    """The input, enlarged."""
+    samples: list[Path]
+
+
 def build_page(sampler: PageSampler) -> gradio.Blocks:
     """Return the page of a model.
 
-    Between runs, the server keeps results only in files. Their names are known only to the visitor who made them.
+    Between runs, the server keeps results only in files. Their names are known only to the visitor who made them, and
+    to the server while the visitor's page is open.
 
     Arguments:
         sampler: its folder must be in GRADIO_TEMP_DIR; Gradio would copy files from other folders there.
@@ -173,20 +184,24 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
             gradio.DownloadButton(value=best, interactive=True),
             _filled("Likelihood map", results.likelihood),
             _filled("Uncertainty map", results.uncertainty),
+            Drawn(results.enlarged, [path for path, _ in results.samples]),
         ]
 
-    def pick(shown: tuple[str, str], samples: list[tuple[str, str]], event: gradio.SelectData) -> list[Any]:
-        picked, _ = samples[event.index]
-        return [(shown[0], picked), picked]
+    def pick(drawn: Drawn | None, event: gradio.SelectData) -> list[Any]:
+        with _shown_errors(None):
+            if drawn is None or event.index not in range(len(drawn.samples)):
+                raise InputError("this sample is not here any more; draw samples again")
+        picked = drawn.samples[event.index]
+        return [(drawn.enlarged, picked), picked]
 
+    # Visitors could name other files of this machine in the values of the gallery, so the server remembers its own.
+    drawn = gradio.State(time_to_live=OLD_S)
     given, looked, *settings, go = inputs
     looking = given.upload(look, given, looked, show_progress="hidden")
     looking.failure(lambda: [None, None], outputs=[given, looked])
     given.clear(lambda: None, outputs=looked)
-    go.click(run, [given, *settings], list(outputs), show_progress_on=outputs.slider, concurrency_limit=1)
-    outputs.gallery.select(
-        pick, [outputs.slider, outputs.gallery], [outputs.slider, outputs.download], show_progress="hidden"
-    )
+    go.click(run, [given, *settings], [*outputs, drawn], show_progress_on=outputs.slider, concurrency_limit=1)
+    outputs.gallery.select(pick, drawn, [outputs.slider, outputs.download], show_progress="hidden")
 
 
 @contextmanager
@@ -209,6 +224,7 @@ def open_page(pipe: Pipeline, folder: Path, host: str, port: int, opens_browser:
         run_history=False,
         footer_links=[],
         max_file_size=LARGEST_FILE,
+        app_kwargs={"middleware": [Middleware(Guard, host=host, folder=folder)]},
         theme=gradio.themes.Default(font=FONTS, font_mono=MONOSPACED),
         css=CSS,
     )
