@@ -16,6 +16,7 @@ from deadly import DeadlyPlace, fail, square
 from many import crops, drawn_alike, started, wait_for, wait_for_lines
 from tiny import DATA, photograph
 
+from caflow_deploy.cluster import local
 from caflow_deploy.cluster.fleet import Place, Work, open_pipeline, versions_here
 from caflow_deploy.cluster.local import open_local_fleet
 from caflow_deploy.commands.batch import command_for
@@ -73,6 +74,17 @@ def test_what_kills_its_worker_is_given_up_and_the_others_are_done(calibrated: P
         assert sorted(found) == [(1, 1), (2, 4), (3, 9)]
         workers = workers_of(os.getpid())
         assert len(workers) == 2
+    assert not workers_of(os.getpid())
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="requires SIGSTOP")
+def test_a_worker_that_hangs_is_killed(calibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise Ctrl-C would not end the command."""
+    monkeypatch.setattr(local, "PATIENCE_S", 0.5)
+    with open_local_fleet(place_of(calibrated), 2) as fleet:
+        list(fleet.run(Work(square, range(4))))
+        hung, _ = workers_of(os.getpid())
+        os.kill(hung, signal.SIGSTOP)
     assert not workers_of(os.getpid())
 
 

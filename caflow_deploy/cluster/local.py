@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from caflow_runtime.pipeline.pipeline import Pipeline
 
 SPAWN = multiprocessing.get_context("spawn")
+PATIENCE_S = 5
+"""Seconds within which a worker must end. Workers that compute end at once, so one that does not hangs."""
 
 
 class LocalFleet:
@@ -90,15 +93,16 @@ class _Worker:
     def __init__(self, place: Place, lifeline: Connection) -> None:
         self.place, self.lifeline = place, lifeline
         self.pool = self._pool()
+        self.processes: set[BaseProcess] = set()
 
     def begin(self, do: Callable[..., Result], units: Sequence[Any]) -> "Future[list[Result]]":
         """Send units to the worker. Without units, the future is done as soon as the pipeline is open."""
         with _heedless_of_ctrl_c():
             try:
-                return self.pool.submit(_do, do, units)
+                return self._submit(do, units)
             except BrokenProcessPool:  # the process died while it was idle
                 self.restart()
-                return self.pool.submit(_do, do, units)
+                return self._submit(do, units)
 
     def restart(self) -> None:
         """Replace a process that died."""
@@ -106,8 +110,22 @@ class _Worker:
         self.pool = self._pool()
 
     def close(self) -> None:
-        """Wait until the process has ended. It has died already, or ends because the lifeline is closed."""
+        """Wait until the process has ended. It has died already, or ends because the lifeline is closed.
+
+        A process that hangs, for example in a driver, is killed.
+        """
+        for process in self.processes:
+            process.join(PATIENCE_S)
+            process.kill()
+        self.processes.clear()
         self.pool.shutdown(cancel_futures=True)
+
+    def _submit(self, do: Callable[..., Result], units: Sequence[Any]) -> "Future[list[Result]]":
+        """Submit units to the pool, and note the process that the pool starts at its first task."""
+        before = set(multiprocessing.active_children())
+        future = self.pool.submit(_do, do, units)
+        self.processes |= set(multiprocessing.active_children()) - before
+        return future
 
     def _pool(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, SPAWN, _open, (self.place, self.lifeline))

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse
 
 MOST_BYTES = 2 << 30
 """Total size of the page's files, in bytes. When they take more, no file can be uploaded until old ones are deleted."""
-EVERYWHERE = ("0.0.0.0", "::")
+EVERYWHERE = "0.0.0.0"
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 UPLOAD = "/upload"
 
@@ -32,7 +32,7 @@ class Guard:
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], host: str, folder: Path) -> None:
         self._app = app
         self._folder = folder
-        self._names = None if host in EVERYWHERE else {host, *THIS_MACHINE}
+        self._names = None if host == EVERYWHERE else {host, *THIS_MACHINE}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope) if scope["type"] == "http" else None
