@@ -118,6 +118,15 @@ def call(server: Addresses, request: bytes) -> tuple[str, str]:
     return "OK", str(service_pb2.ModelInferResponse.FromString(reply).outputs[0].shape)
 
 
+def got(server: Addresses, address: str) -> int:
+    """Return the status of a GET request for an address below `v2/models/`."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/v2/models/{address}", timeout=PATIENCE_S) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def half_sent(server: Addresses) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", server.port), PATIENCE_S)
     connection.sendall(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
@@ -312,6 +321,16 @@ def test_wrong_tensors_are_the_fault_of_the_client(computing: Computing, given: 
         code, text = call(server, message(**given).SerializeToString())
         assert code == "INVALID_ARGUMENT"
         assert said in text
+
+
+def test_only_a_version_may_follow_the_name_of_a_model(computing: Computing) -> None:
+    with answering(computing) as server:
+        for address in ("model", "model/versions/1", "model/ready", "model/versions/1/ready"):
+            assert got(server, address) == 200
+        for address in ("model/foo/1", "model/foo/1/ready", "model/versions", "model/versions/2"):
+            assert got(server, address) == 404
+        assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/versions/1")[0] == 200
+        assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/foo/1")[0] == 404
 
 
 @pytest.mark.parametrize("size", [2.5, "2", None, True, [2], 2**70])
