@@ -217,9 +217,15 @@ class Replicas:
         return found
 
     async def check(self) -> None:
-        """Check that a replica can compute.
+        """Check that a replica can compute. If the queue is full, replicas are computing.
 
         Raises:
-            Exception: if it cannot.
+            Failure: if the replica that was asked died.
+            Exception: of any other type, if the replica cannot compute.
         """
-        await self.handle.check.remote()
+        try:
+            await self.handle.check.remote()
+        except BackPressureError:
+            pass
+        except ray.exceptions.RayActorError:
+            raise Failure(503, "UNAVAILABLE", "the replica died: try again") from None
