@@ -160,6 +160,13 @@ def test_good_requests_are_answered(computing: Computing, sampler: Sampler) -> N
         assert call(server, message().SerializeToString()) == ("OK", "[1, 4, 8, 3]")
 
 
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_addresses_are_shown_as_urls(computing: Computing, host: str, shown: str) -> None:
+    front = Front(models_of("model"), computing, Bodies(1), PATIENCE_S)
+    assert Addresses(front, host, 8000, None).text == f"http://{shown}:8000"
+    assert Addresses(front, host, 8000, 8001).text == f"http://{shown}:8000 and grpc://{shown}:8001"
+
+
 def test_requests_that_are_half_sent_block_nobody(computing: Computing) -> None:
     with answering(computing, seconds=PATIENCE_S) as server, ExitStack() as stack:
         for _ in range(200):

@@ -160,9 +160,9 @@ def command(
                     front = Front(
                         models_of(folder.stem), Replicas(serve.run(app, name=NAME, route_prefix=None)), bodies, deadline
                     )
-                    with Addresses(front, host, port, grpc_port).open():
-                        also = f" and grpc://{host}:{grpc_port}" if grpc_port else ""
-                        click.echo(f"{folder.stem} is ready at http://{host}:{port}{also}")
+                    addresses = Addresses(front, host, port, grpc_port)
+                    with addresses.open():
+                        click.echo(f"{folder.stem} is ready at {addresses.text}")
                         threading.Event().wait()
             except RuntimeError as error:
                 end(f"no replica could start: {str(error).strip().splitlines()[-1]}", FAILED)

@@ -60,6 +60,18 @@ class Addresses:
     grpc_port: int | None
     """Port for gRPC; None disables gRPC."""
 
+    @property
+    def text(self) -> str:
+        """URLs for HTTP and gRPC, as users read them."""
+        also = f" and grpc://{self._place(self.grpc_port)}" if self.grpc_port else ""
+        return f"http://{self._place(self.port)}{also}"
+
+    @property
+    def text(self) -> str:
+        """URLs for HTTP and gRPC, as users read them."""
+        also = f" and grpc://{self._place(self.grpc_port)}" if self.grpc_port else ""
+        return f"http://{self._place(self.port)}{also}"
+
     @contextmanager
     def open(self) -> Iterator[None]:
         """Serve until the block ends. Requests that have arrived by then are still answered.
@@ -104,6 +116,11 @@ class Addresses:
             await asyncio.sleep(0.01)
         return server, serving, calls
 
+    def _place(self, port: int | None) -> str:
+        """Return HOST:PORT. An IPv6 address gets brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{port}"
+
     async def _start_grpc(self) -> Any:
         server = grpc.aio.server(
             options=[
@@ -115,9 +132,8 @@ class Addresses:
             ]
         )
         server.add_generic_rpc_handlers((self.front.grpc_handlers(),))
-        host = f"[{self.host}]" if ":" in self.host else self.host
         try:
-            server.add_insecure_port(f"{host}:{self.grpc_port}")
+            server.add_insecure_port(self._place(self.grpc_port))
         except RuntimeError:
             raise InputError(
                 f"cannot listen on port {self.grpc_port} of {self.host}: the port is in use, or the host is not an "
