@@ -8,6 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,10 +172,10 @@ def test_requests_that_are_half_sent_block_nobody(computing: Computing) -> None:
     with answering(computing, seconds=PATIENCE_S) as server, ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(half_sent(server))
-        for _ in range(20):
-            stack.enter_context(half_called(server))
+        calls = [stack.enter_context(half_called(server)) for _ in range(20)]  # gRPC cancels calls without a reference
         assert http_good(server)
         assert call(server, message().SerializeToString())[0] == "OK"
+        assert not any(called.done() for called in calls)
 
 
 def test_a_request_must_arrive_in_time(computing: Computing) -> None:
@@ -256,6 +257,45 @@ def test_bodies_that_wait_are_bounded_together(computing: Computing, monkeypatch
         computing.may_answer.set()
         waiting.join()
         assert http_good(server)
+
+
+def test_grpc_messages_that_arrive_count_as_the_largest(
+    computing: Computing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MOST_HELD", 3)
+    monkeypatch.setattr(bodies, "MOST_MESSAGES", 2)
+    with answering(computing, seconds=PATIENCE_S) as server, ExitStack() as stack:
+        held = server.front.bodies
+        calls = [stack.enter_context(half_called(server)) for _ in range(20)]
+        wait_for(lambda: held.arriving, lambda count: count == 20)
+        assert held.held == 2 * held.largest
+        assert http_good(server)
+        for called in calls:
+            called.cancel()
+        wait_for(lambda: held.arriving, lambda count: count == 0)
+        assert held.held == 0
+
+
+def test_grpc_messages_that_find_no_memory_are_refused(computing: Computing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MOST_HELD", 1)
+    computing.may_answer.clear()
+    with answering(computing) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(http_good, server)
+        assert computing.asked.wait(PATIENCE_S)
+        code, text = call(server, message().SerializeToString())
+        assert (code, "use all memory for requests" in text) == ("RESOURCE_EXHAUSTED", True)
+        computing.may_answer.set()
+        assert waiting.result()
+        assert call(server, message().SerializeToString())[0] == "OK"
+
+
+def test_many_small_grpc_messages_at_once_are_all_answered(computing: Computing) -> None:
+    """They wait for their turns to be read. None is refused, although each counts as the largest meanwhile."""
+    with answering(computing) as server, grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        ask = channel.unary_unary(CALL)
+        request = message().SerializeToString()
+        calls = [ask.future(request, timeout=PATIENCE_S) for _ in range(100)]
+        assert [called.code().name for called in calls] == ["OK"] * 100
 
 
 def test_what_nobody_waits_for_is_not_computed(computing: Computing) -> None:

@@ -166,10 +166,14 @@ class Front:
         return grpc.method_handlers_generic_handler(GRPC_SERVICE, handlers)
 
     def _called(self, method: Callable[[bytes], Awaitable[Any]]) -> Any:
-        async def call(parts: Any, context: Any) -> bytes:
+        async def call(_: Any, context: Any) -> bytes:
+            async def receive() -> bytes:
+                message = await context.read()
+                return b"" if message is grpc.aio.EOF else message
+
             try:
-                async with self.bodies.read(parts) as body:
-                    reply = await method(bytes(body))
+                async with self.bodies.read_message(receive) as message:
+                    reply = await method(message)
                     return bytes(reply.SerializeToString())
             except Exception as error:
                 failure = _failure(error)
