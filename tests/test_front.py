@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import json
+import os
+import signal
 import socket
 import threading
 import urllib.error
@@ -342,6 +345,22 @@ def test_what_arrived_before_the_end_is_answered(computing: Computing) -> None:
         threading.Timer(0.2, computing.may_answer.set).start()
     waiting.join()
     assert found == [True]
+
+
+def test_an_end_that_is_interrupted_leaves_no_tasks(computing: Computing, caplog: pytest.LogCaptureFixture) -> None:
+    """A second signal interrupts the wait for answers. asyncio logs each pending task that is destroyed."""
+    computing.may_answer.clear()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores SIGINT
+    try:
+        with ThreadPoolExecutor() as pool:
+            with pytest.raises(KeyboardInterrupt), answering(computing) as server:
+                pool.submit(http_good, server)
+                assert computing.asked.wait(PATIENCE_S)
+                threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    gc.collect()
+    assert [text for text in caplog.messages if "was destroyed" in text] == []
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,7 @@ class Addresses:
             finally:
                 run(self._end(*servers))
         finally:
+            run(_cancel_others())
             loop.call_soon_threadsafe(loop.stop)
             running.join()
             loop.close()
@@ -148,3 +149,11 @@ class Addresses:
         if calls is not None:
             await calls.stop(self.front.deadline)
         await serving
+
+
+async def _cancel_others() -> None:
+    """Cancel all other tasks of the loop. Tasks remain if a second signal interrupts the end of the servers."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
