@@ -125,7 +125,9 @@ def call(server: Addresses, request: bytes) -> tuple[str, str]:
 def got(server: Addresses, address: str) -> int:
     """Return the status of a GET request for an address below `v2/models/`."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/v2/models/{address}", timeout=PATIENCE_S) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{server.port}/v2/models/{address}", timeout=PATIENCE_S
+        ) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -262,9 +264,7 @@ def test_bodies_that_wait_are_bounded_together(computing: Computing, monkeypatch
         assert http_good(server)
 
 
-def test_grpc_messages_that_arrive_count_as_the_largest(
-    computing: Computing, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_grpc_messages_that_arrive_count_as_the_largest(computing: Computing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "MOST_HELD", 3)
     monkeypatch.setattr(bodies, "MOST_MESSAGES", 2)
     with answering(computing, seconds=PATIENCE_S) as server, ExitStack() as stack:
@@ -347,16 +347,21 @@ def test_what_arrived_before_the_end_is_answered(computing: Computing) -> None:
     assert found == [True]
 
 
+def serve_and_interrupt_the_end(computing: Computing, pool: ThreadPoolExecutor) -> None:
+    """Stop serving while a request waits for its answer, and interrupt that with Ctrl-C."""
+    with answering(computing) as server:
+        pool.submit(http_good, server)
+        assert computing.asked.wait(PATIENCE_S)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
 def test_an_end_that_is_interrupted_leaves_no_tasks(computing: Computing, caplog: pytest.LogCaptureFixture) -> None:
-    """A second signal interrupts the wait for answers. asyncio logs each pending task that is destroyed."""
+    """asyncio logs each pending task that is destroyed."""
     computing.may_answer.clear()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores SIGINT
     try:
-        with ThreadPoolExecutor() as pool:
-            with pytest.raises(KeyboardInterrupt), answering(computing) as server:
-                pool.submit(http_good, server)
-                assert computing.asked.wait(PATIENCE_S)
-                threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with ThreadPoolExecutor() as pool, pytest.raises(KeyboardInterrupt):
+            serve_and_interrupt_the_end(computing, pool)
     finally:
         signal.signal(signal.SIGINT, before)
     gc.collect()

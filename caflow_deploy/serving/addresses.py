@@ -66,12 +66,6 @@ class Addresses:
         also = f" and grpc://{self._place(self.grpc_port)}" if self.grpc_port else ""
         return f"http://{self._place(self.port)}{also}"
 
-    @property
-    def text(self) -> str:
-        """URLs for HTTP and gRPC, as users read them."""
-        also = f" and grpc://{self._place(self.grpc_port)}" if self.grpc_port else ""
-        return f"http://{self._place(self.port)}{also}"
-
     @contextmanager
     def open(self) -> Iterator[None]:
         """Serve until the block ends. Requests that have arrived by then are still answered.
