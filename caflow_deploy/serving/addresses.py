@@ -122,6 +122,7 @@ class Addresses:
                 ("grpc.max_receive_message_length", self.front.bodies.largest),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
+                ("grpc.http2.bdp_probe", 0),  # it would let each call that waits for its turn send megabytes
                 ("grpc.server_handshake_timeout_ms", int(1000 * HEADERS_S)),
                 ("grpc.max_connection_idle_ms", 1000 * IDLE_S),
             ]
