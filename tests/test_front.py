@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import gc
 import json
+import os
+import signal
 import socket
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,6 +122,17 @@ def call(server: Addresses, request: bytes) -> tuple[str, str]:
     return "OK", str(service_pb2.ModelInferResponse.FromString(reply).outputs[0].shape)
 
 
+def got(server: Addresses, address: str) -> int:
+    """Return the status of a GET request for an address below `v2/models/`."""
+    try:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{server.port}/v2/models/{address}", timeout=PATIENCE_S
+        ) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def half_sent(server: Addresses) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", server.port), PATIENCE_S)
     connection.sendall(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
@@ -151,14 +166,21 @@ def test_good_requests_are_answered(computing: Computing, sampler: Sampler) -> N
         assert call(server, message().SerializeToString()) == ("OK", "[1, 4, 8, 3]")
 
 
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_addresses_are_shown_as_urls(computing: Computing, host: str, shown: str) -> None:
+    front = Front(models_of("model"), computing, Bodies(1), PATIENCE_S)
+    assert Addresses(front, host, 8000, None).text == f"http://{shown}:8000"
+    assert Addresses(front, host, 8000, 8001).text == f"http://{shown}:8000 and grpc://{shown}:8001"
+
+
 def test_requests_that_are_half_sent_block_nobody(computing: Computing) -> None:
     with answering(computing, seconds=PATIENCE_S) as server, ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(half_sent(server))
-        for _ in range(20):
-            stack.enter_context(half_called(server))
+        calls = [stack.enter_context(half_called(server)) for _ in range(20)]  # gRPC cancels calls without a reference
         assert http_good(server)
         assert call(server, message().SerializeToString())[0] == "OK"
+        assert not any(called.done() for called in calls)
 
 
 def test_a_request_must_arrive_in_time(computing: Computing) -> None:
@@ -242,6 +264,43 @@ def test_bodies_that_wait_are_bounded_together(computing: Computing, monkeypatch
         assert http_good(server)
 
 
+def test_grpc_messages_that_arrive_count_as_the_largest(computing: Computing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MOST_HELD", 3)
+    monkeypatch.setattr(bodies, "MOST_MESSAGES", 2)
+    with answering(computing, seconds=PATIENCE_S) as server, ExitStack() as stack:
+        held = server.front.bodies
+        calls = [stack.enter_context(half_called(server)) for _ in range(20)]
+        wait_for(lambda: held.arriving, lambda count: count == 20)
+        assert held.held == 2 * held.largest
+        assert http_good(server)
+        for called in calls:
+            called.cancel()
+        wait_for(lambda: held.arriving, lambda count: count == 0)
+        assert held.held == 0
+
+
+def test_grpc_messages_that_find_no_memory_are_refused(computing: Computing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "MOST_HELD", 1)
+    computing.may_answer.clear()
+    with answering(computing) as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(http_good, server)
+        assert computing.asked.wait(PATIENCE_S)
+        code, text = call(server, message().SerializeToString())
+        assert (code, "use all memory for requests" in text) == ("RESOURCE_EXHAUSTED", True)
+        computing.may_answer.set()
+        assert waiting.result()
+        assert call(server, message().SerializeToString())[0] == "OK"
+
+
+def test_many_small_grpc_messages_at_once_are_all_answered(computing: Computing) -> None:
+    """They wait for their turns to be read. None is refused, although each counts as the largest meanwhile."""
+    with answering(computing) as server, grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        ask = channel.unary_unary(CALL)
+        request = message().SerializeToString()
+        calls = [ask.future(request, timeout=PATIENCE_S) for _ in range(100)]
+        assert [called.code().name for called in calls] == ["OK"] * 100
+
+
 def test_what_nobody_waits_for_is_not_computed(computing: Computing) -> None:
     computing.may_answer.clear()
     text = json.dumps({"inputs": [{**GOOD, "data": list(PIXELS)}]}).encode()
@@ -288,6 +347,27 @@ def test_what_arrived_before_the_end_is_answered(computing: Computing) -> None:
     assert found == [True]
 
 
+def serve_and_interrupt_the_end(computing: Computing, pool: ThreadPoolExecutor) -> None:
+    """Stop serving while a request waits for its answer, and interrupt that with Ctrl-C."""
+    with answering(computing) as server:
+        pool.submit(http_good, server)
+        assert computing.asked.wait(PATIENCE_S)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def test_an_end_that_is_interrupted_leaves_no_tasks(computing: Computing, caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio logs each pending task that is destroyed."""
+    computing.may_answer.clear()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores SIGINT
+    try:
+        with ThreadPoolExecutor() as pool, pytest.raises(KeyboardInterrupt):
+            serve_and_interrupt_the_end(computing, pool)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    gc.collect()
+    assert [text for text in caplog.messages if "was destroyed" in text] == []
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -312,6 +392,16 @@ def test_wrong_tensors_are_the_fault_of_the_client(computing: Computing, given: 
         code, text = call(server, message(**given).SerializeToString())
         assert code == "INVALID_ARGUMENT"
         assert said in text
+
+
+def test_only_a_version_may_follow_the_name_of_a_model(computing: Computing) -> None:
+    with answering(computing) as server:
+        for address in ("model", "model/versions/1", "model/ready", "model/versions/1/ready"):
+            assert got(server, address) == 200
+        for address in ("model/foo/1", "model/foo/1/ready", "model/versions", "model/versions/2"):
+            assert got(server, address) == 404
+        assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/versions/1")[0] == 200
+        assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/foo/1")[0] == 404
 
 
 @pytest.mark.parametrize("size", [2.5, "2", None, True, [2], 2**70])

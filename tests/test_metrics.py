@@ -283,6 +283,32 @@ def test_requests_are_counted(pipe: Pipeline, photographs: Path) -> None:
     assert sampler.metrics.drift.count == 1  # only one request has the calibrated temperature
 
 
+def test_requests_whose_deadline_passes_count_as_errors(
+    pipe: Pipeline, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it passes while they are computed: the client does not get that answer."""
+    instruments = Prometheus()
+    sampler = Sampler(pipe, instruments=instruments)
+    draw_best, until = Pipeline.draw_best, time.monotonic() + 3600
+
+    def slow(*arguments: Any) -> Any:
+        best = draw_best(*arguments)
+        monkeypatch.setattr(time, "monotonic", lambda: until + 1)
+        return best
+
+    monkeypatch.setattr(Pipeline, "draw_best", slow)
+    image = photograph(photographs, 0, 8, 8)[None]
+    asked = [Request({"image": image}, {"n": 1}, end) for end in (0.0, until, math.inf)]
+    before, during, never = sampler.answer(asked)
+    assert isinstance(before, TimeoutError)
+    assert isinstance(during, TimeoutError)
+    assert isinstance(never, dict)
+    values = {sample.name + str(sample.labels.get("outcome", "")): sample.value for sample in samples_of(instruments)}
+    assert values["caflow_requests_totalunjudged"] == 1
+    assert values["caflow_requests_totalerror"] == 2
+    assert values["caflow_sample_bits_per_dim_count"] == 2
+
+
 def samples_of(instruments: Prometheus) -> Iterator[Any]:
     for family in instruments.registry.collect():
         yield from family.samples

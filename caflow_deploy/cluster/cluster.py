@@ -1,6 +1,7 @@
 """Connection to a Ray cluster: an existing one, or one that is started on this machine."""
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from caflow_deploy.stops import Terminated
 from caflow_runtime.errors import InputError
 
 PATIENCE_S = 5.0
@@ -36,6 +38,7 @@ def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[An
 
     Raises:
         InputError: if Ray is not installed, or the cluster cannot be reached or started.
+        Terminated: if SIGTERM arrives meanwhile.
     """
     # Ray reads all these variables when it is imported.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
@@ -49,6 +52,10 @@ def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[An
         _check_reachable(address)
         own = {"include_dashboard": False, "_metrics_export_port": metrics_port} if address is None else {}
         ray.init(address or "local", logging_level="ERROR", log_to_driver=False, **own)
+    except SystemExit as stop:
+        if stop.code == signal.SIGTERM:  # the handler that Ray sets when it begins
+            raise Terminated from None
+        raise
     except (OSError, RuntimeError, ValueError) as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if address is None:

@@ -13,6 +13,7 @@ from caflow_deploy.commands.option_values import NumberRange
 from caflow_deploy.commands.pipeline_options import backend_option, bundle_option
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
 from caflow_deploy.serving.bodies import Bodies
+from caflow_deploy.stops import heed_sigterm
 from caflow_runtime.backends.select import GPU_BACKENDS, BackendName
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.bundle.reading import read_manifest, verify_files
@@ -135,6 +136,8 @@ def command(
             end("--metrics does not work with --ray: each machine of the cluster has a port for metrics already")
         click.echo(f"caflow: starting Ray and {replicas} × {folder.stem}, which takes seconds to minutes", err=True)
         with cluster(address, metrics_port) as ray:
+            heed_sigterm()  # Ray has replaced the handlers
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             from ray import serve
 
             from caflow_deploy.serving.addresses import Addresses
@@ -152,17 +155,15 @@ def command(
             serve.start(proxy_location="Disabled")  # Ray's proxies have no limits, and listen for gRPC on all addresses
             settings = Settings(folder, backend, threads, max_pixels, deadline, max_batch, max_wait)
             bodies = Bodies(SPARE_BYTES + 6 * max_pixels)  # the largest request: a target and its condition
-            for number in (signal.SIGINT, signal.SIGTERM):  # Ray has replaced the handlers
-                signal.signal(number, signal.default_int_handler)
             try:
                 with suppress(KeyboardInterrupt):
                     app = application(settings, replicas, threads, gpus, max_queue)
                     front = Front(
                         models_of(folder.stem), Replicas(serve.run(app, name=NAME, route_prefix=None)), bodies, deadline
                     )
-                    with Addresses(front, host, port, grpc_port).open():
-                        also = f" and grpc://{host}:{grpc_port}" if grpc_port else ""
-                        click.echo(f"{folder.stem} is ready at http://{host}:{port}{also}")
+                    addresses = Addresses(front, host, port, grpc_port)
+                    with addresses.open():
+                        click.echo(f"{folder.stem} is ready at {addresses.text}")
                         threading.Event().wait()
             except RuntimeError as error:
                 end(f"no replica could start: {str(error).strip().splitlines()[-1]}", FAILED)

@@ -60,6 +60,12 @@ class Addresses:
     grpc_port: int | None
     """Port for gRPC; None disables gRPC."""
 
+    @property
+    def text(self) -> str:
+        """URLs for HTTP and gRPC, as users read them."""
+        also = f" and grpc://{self._place(self.grpc_port)}" if self.grpc_port else ""
+        return f"http://{self._place(self.port)}{also}"
+
     @contextmanager
     def open(self) -> Iterator[None]:
         """Serve until the block ends. Requests that have arrived by then are still answered.
@@ -81,6 +87,7 @@ class Addresses:
             finally:
                 run(self._end(*servers))
         finally:
+            run(_cancel_others())
             loop.call_soon_threadsafe(loop.stop)
             running.join()
             loop.close()
@@ -104,20 +111,25 @@ class Addresses:
             await asyncio.sleep(0.01)
         return server, serving, calls
 
+    def _place(self, port: int | None) -> str:
+        """Return HOST:PORT. An IPv6 address gets brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{port}"
+
     async def _start_grpc(self) -> Any:
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", self.front.bodies.largest),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
+                ("grpc.http2.bdp_probe", 0),  # it would let each call that waits for its turn send megabytes
                 ("grpc.server_handshake_timeout_ms", int(1000 * HEADERS_S)),
                 ("grpc.max_connection_idle_ms", 1000 * IDLE_S),
             ]
         )
         server.add_generic_rpc_handlers((self.front.grpc_handlers(),))
-        host = f"[{self.host}]" if ":" in self.host else self.host
         try:
-            server.add_insecure_port(f"{host}:{self.grpc_port}")
+            server.add_insecure_port(self._place(self.grpc_port))
         except RuntimeError:
             raise InputError(
                 f"cannot listen on port {self.grpc_port} of {self.host}: the port is in use, or the host is not an "
@@ -132,3 +144,11 @@ class Addresses:
         if calls is not None:
             await calls.stop(self.front.deadline)
         await serving
+
+
+async def _cancel_others() -> None:
+    """Cancel all other tasks of the loop. Tasks remain if a second signal interrupts the end of the servers."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -1,9 +1,9 @@
 """Reading of request bodies, with limits on time, number and memory, so that a slow client does not block others."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from caflow_deploy.serving.failures import Busy, TooLarge, TooSlow
 
@@ -13,6 +13,9 @@ MOST_ARRIVING = 1024
 """Maximum number of bodies that arrive at the same time."""
 MOST_HELD = 32
 """Memory limit for all bodies, as a number of bodies of the largest size. More bodies fit if they are smaller."""
+MOST_MESSAGES = 24
+"""Maximum number of gRPC messages that are read at the same time; further ones wait. The rest of `MOST_HELD` remains
+for bodies that have arrived, and for HTTP."""
 
 
 @dataclass
@@ -28,6 +31,8 @@ class Bodies:
     arriving: int = 0
     held: int = 0
     """Bytes of all bodies whose requests are not answered yet."""
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_MESSAGES))
+    """Turns of the gRPC messages that are read."""
 
     @asynccontextmanager
     async def read(self, parts: AsyncIterable[bytes]) -> AsyncIterator[bytearray]:
@@ -40,18 +45,37 @@ class Bodies:
         """
         body = bytearray()
         try:
-            with self._arrives():
-                try:
-                    async with asyncio.timeout(self.seconds):
-                        async for part in parts:
-                            self._check(len(body), len(part))
-                            body += part
-                            self.held += len(part)
-                except TimeoutError:
-                    raise TooSlow(f"the request did not arrive within {self.seconds:g} s: send it faster") from None
+            async with self._arrives():
+                async for part in parts:
+                    self._check(len(body), len(part))
+                    body += part
+                    self.held += len(part)
             yield body
         finally:
             self.held -= len(body)
+
+    @asynccontextmanager
+    async def read_message(self, receive: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:
+        """Read one message of gRPC, which must have at most `largest` bytes. The block should last as that of `read`.
+
+        gRPC holds the parts of a message until all have arrived. Until then, the message counts as `largest` bytes.
+
+        Raises:
+            Busy: if too many messages are arriving or waiting for answers.
+            TooSlow: if the message does not arrive in time.
+        """
+        counted = 0
+        try:
+            async with self._arrives(), self.turns:
+                self._check(0, self.largest)
+                counted = self.largest
+                self.held += counted
+                message = await receive()
+                self.held += len(message) - counted
+                counted = len(message)
+            yield message
+        finally:
+            self.held -= counted
 
     def check_length(self, stated: str | None) -> None:
         """Check the size that the client states before it sends the body.
@@ -65,13 +89,16 @@ class Bodies:
         """
         self._check(0, int(stated or 0))
 
-    @contextmanager
-    def _arrives(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def _arrives(self) -> AsyncIterator[None]:
         if self.arriving >= self.most:
             raise Busy(f"too many requests: {self.most} are arriving already; try again later")
         self.arriving += 1
         try:
-            yield
+            async with asyncio.timeout(self.seconds):
+                yield
+        except TimeoutError:
+            raise TooSlow(f"the request did not arrive within {self.seconds:g} s: send it faster") from None
         finally:
             self.arriving -= 1
 

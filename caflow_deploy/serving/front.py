@@ -83,12 +83,12 @@ class Front:
             case ("GET", "v2", "health", "ready"):
                 await self._check()
                 return _json({"ready": True})
-            case ("GET", "v2", "models", name, *version, "ready") if len(version) in (0, 2):
+            case ("GET", "v2", "models", name, *version, "ready") if _is_version(version):
                 await self._check()
                 return _json({"name": protocol.find(self.models, name, *version[1:]).name, "ready": True})
-            case ("GET", "v2", "models", name, *version) if len(version) in (0, 2):
+            case ("GET", "v2", "models", name, *version) if _is_version(version):
                 return _json(protocol.metadata(protocol.find(self.models, name, *version[1:])))
-            case ("POST", "v2", "models", name, *version, "infer") if len(version) in (0, 2):
+            case ("POST", "v2", "models", name, *version, "infer") if _is_version(version):
                 return await self._infer(protocol.find(self.models, name, *version[1:]), request)
         raise failures.UnknownModel(
             f"{request.method} {request.url.path}: the Open Inference Protocol v2 has no such address"
@@ -166,10 +166,14 @@ class Front:
         return grpc.method_handlers_generic_handler(GRPC_SERVICE, handlers)
 
     def _called(self, method: Callable[[bytes], Awaitable[Any]]) -> Any:
-        async def call(parts: Any, context: Any) -> bytes:
+        async def call(_: Any, context: Any) -> bytes:
+            async def receive() -> bytes:
+                message = await context.read()
+                return b"" if message is grpc.aio.EOF else message
+
             try:
-                async with self.bodies.read(parts) as body:
-                    reply = await method(bytes(body))
+                async with self.bodies.read_message(receive) as message:
+                    reply = await method(message)
                     return bytes(reply.SerializeToString())
             except Exception as error:
                 failure = _failure(error)
@@ -217,6 +221,11 @@ def _failure(error: Exception) -> failures.Failure:
     if failure.http == 500:
         LOG.error("caflow: a request failed", exc_info=error)
     return failure
+
+
+def _is_version(parts: list[str]) -> bool:
+    """Return whether the part of an address between the model and the end is a version, or empty."""
+    return not parts or (len(parts) == 2 and parts[0] == "versions")
 
 
 def _json(value: Any) -> tuple[bytes, dict[str, str]]:

@@ -53,6 +53,11 @@ class Waiting:
     answer: asyncio.Future[Answer]
 
 
+def has_left(one: Waiting) -> bool:
+    """Return whether the client of a request has left. A request whose deadline has passed still counts as an error."""
+    return one.answer.done() and one.request.until > time.monotonic()
+
+
 class Replica:
     """Replica of Ray Serve. `application` sets the number of replicas."""
 
@@ -127,7 +132,7 @@ class Replica:
             await asyncio.sleep(self.settings.max_wait)
             while self.waiting:
                 size = min(len(self.waiting), self.settings.max_batch)
-                batch = [one for one in (self.waiting.popleft() for _ in range(size)) if not one.answer.done()]
+                batch = [one for one in (self.waiting.popleft() for _ in range(size)) if not has_left(one)]
                 self.began = time.monotonic()
                 answers = await asyncio.to_thread(self._answers, batch)
                 for one, answer in zip(batch, answers, strict=True):
@@ -217,9 +222,15 @@ class Replicas:
         return found
 
     async def check(self) -> None:
-        """Check that a replica can compute.
+        """Check that a replica can compute. If the queue is full, replicas are computing.
 
         Raises:
-            Exception: if it cannot.
+            Failure: if the replica that was asked died.
+            Exception: of any other type, if the replica cannot compute.
         """
-        await self.handle.check.remote()
+        try:
+            await self.handle.check.remote()
+        except BackPressureError:
+            pass
+        except ray.exceptions.RayActorError:
+            raise Failure(503, "UNAVAILABLE", "the replica died: try again") from None

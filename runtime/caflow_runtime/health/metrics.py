@@ -85,20 +85,26 @@ class Metrics:
         self._make_histograms(buckets or buckets_of(reference))
         self._make_gauges(pipe)
 
-    def observe_best(self, best: Best, draw: Draw, measures_drift: bool = True) -> None:
+    def observe_best(
+        self, best: Best, draw: Draw, measures_drift: bool = True, late: Sequence[bool] | Any = None
+    ) -> None:
         """Count the results of best-of-N.
 
         Arguments:
             best: results of one or more images.
             draw: settings that the samples were drawn with.
             measures_drift: whether to include the results in drift. The reference must be valid for these settings.
+            late: whether each image was too late. It then has no outcome here, as its request counts as an error; None
+                if no image was.
         """
         n = draw.keep[-1] if draw.keep else draw.n
         most = n + draw.most_samples - draw.n
         rejected = np.zeros(len(best.outcome), int) if best.rejected is None else best.rejected
         for k, (outcome, drawn) in enumerate(zip(best.outcome, best.bits_per_dim_drawn, strict=True)):
-            self._requests.labels(self._model, outcome).inc()
-            if outcome in ("best", "bicubic"):
+            is_late = late is not None and late[k]
+            if not is_late:
+                self._requests.labels(self._model, outcome).inc()
+            if outcome in ("best", "bicubic") and not is_late:
                 self._all_rejected.labels(outcome).inc()
             if draw.judges == "image":  # Judging ends at the first accepted image.
                 self._count(int(outcome in ("accepted", "unjudged")), int(rejected[k]), 0)
@@ -120,14 +126,16 @@ class Metrics:
             if samples.density_at == "sample":  # otherwise they were changed and scored again
                 self._add_to_drift(drawn[numbers == 0])
 
-    def observe_score(self, score: Score, verdicts: Sequence[bool] | Any) -> None:
+    def observe_score(self, score: Score, verdicts: Sequence[bool] | Any, late: Sequence[bool] | Any = None) -> None:
         """Count scored targets.
 
         Arguments:
             verdicts: whether each target was accepted, as `Typicality.accept` returns.
+            late: as in `observe_best`.
         """
-        for is_accepted in verdicts:
-            self._requests.labels(self._model, "accepted" if is_accepted else "rejected").inc()
+        for k, is_accepted in enumerate(verdicts):
+            if late is None or not late[k]:
+                self._requests.labels(self._model, "accepted" if is_accepted else "rejected").inc()
             self._count(int(is_accepted), int(not is_accepted), 0)
         for bits in score.bits_per_dim:
             self._bits.observe(bits)

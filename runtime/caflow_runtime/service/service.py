@@ -97,7 +97,7 @@ class Service(ABC):
             for group in self._groups(members):
                 now = time.monotonic()
                 answers |= {
-                    one.number: TimeoutError("the request was not computed before its deadline")
+                    one.number: self._failed(TimeoutError("the request was not computed before its deadline"))
                     for one in group
                     if one.until < now
                 }
@@ -159,7 +159,7 @@ class Service(ABC):
         if not requests:
             return []
         try:
-            return list(self._compute(parameters, [request.images for request in requests]))
+            return self._compute(parameters, requests)
         except (CaflowError, MemoryError) as error:
             if len(requests) == 1:
                 return [self._failed(error)]
@@ -168,10 +168,17 @@ class Service(ABC):
     def _stage(self, name: str) -> AbstractContextManager[None]:
         return self.metrics.stage(name) if self.metrics else nullcontext()
 
-    def _failed(self, error: CaflowError | MemoryError) -> CaflowError | MemoryError:
+    def _failed(self, error: CaflowError | MemoryError | TimeoutError) -> CaflowError | MemoryError | TimeoutError:
         if self.metrics:
             self.metrics.observe_error(error)
         return error
+
+    def _timely(self, answers: list[Tensors], late: list[bool]) -> list[Answer]:
+        """Return the answers, with an error in place of each that is late."""
+        return [
+            self._failed(TimeoutError("the request was not computed before its deadline")) if is_late else answer
+            for answer, is_late in zip(answers, late, strict=True)
+        ]
 
     @abstractmethod
     def _reference(self) -> Reference | None:
@@ -190,8 +197,8 @@ class Service(ABC):
         """Return the number of result pixels, over all samples."""
 
     @abstractmethod
-    def _compute(self, parameters: Any, requests: list[list[list[Image]]]) -> list[Tensors]:
-        """Compute requests together, and return the tensors of each.
+    def _compute(self, parameters: Any, requests: list[Checked]) -> list[Answer]:
+        """Compute requests together, and return the answer to each.
 
         Raises:
             CaflowError, MemoryError
@@ -226,20 +233,22 @@ class Sampler(Service):
     def _pixels(self, parameters: SampleParameters, images: list[list[Image]]) -> int:
         return count_pixels(images[0], self.pipe.manifest.model.scale) * draw_of(parameters).most_samples
 
-    def _compute(self, parameters: SampleParameters, requests: list[list[list[Image]]]) -> list[Tensors]:
+    def _compute(self, parameters: SampleParameters, requests: list[Checked]) -> list[Answer]:
         draw = draw_of(parameters)
-        images = [image for (given,) in requests for image in given]
+        images = [image for one in requests for image in one.images[0]]
         with self._stage("sample"):
             best = self.pipe.draw_best(images, draw)
+        counts, late = count_images(requests), are_late(requests)
         if self.metrics:
-            self.metrics.observe_best(best, draw, measures_drift=draw.temperature == TEMPERATURE)
+            is_late = np.repeat(late, counts)
+            self.metrics.observe_best(best, draw, draw.temperature == TEMPERATURE, is_late)
         tensors = {
             **likelihoods(best),
             "sample_typicality": typicalities(best.sample_typicality, len(images)),
             "sample": best.sample[:, None],
             "outcome": np.array([outcome.encode() for outcome in best.outcome], object)[:, None],
         }
-        return split(best.images, tensors, [len(given) for (given,) in requests])
+        return self._timely(split(best.images, tensors, counts), late)
 
 
 class Scorer(Service):
@@ -266,20 +275,32 @@ class Scorer(Service):
     def _pixels(self, parameters: ScoreParameters, images: list[list[Image]]) -> int:
         return count_pixels(images[0], 1)
 
-    def _compute(self, parameters: ScoreParameters, requests: list[list[list[Image]]]) -> list[Tensors]:
-        targets, conditions = ([image for request in requests for image in request[k]] for k in range(2))
+    def _compute(self, parameters: ScoreParameters, requests: list[Checked]) -> list[Answer]:
+        targets, conditions = ([image for one in requests for image in one.images[k]] for k in range(2))
         with self._stage("score"):
             score = self.pipe.score(targets, conditions)
         alpha = ALPHA if parameters.min_typicality is None else parameters.min_typicality
         known = score.image_typicality
         accepted = np.ones(len(targets), bool) if known is None or alpha == 0 else known.accept(alpha)
+        counts, late = count_images(requests), are_late(requests)
         if self.metrics:
-            self.metrics.observe_score(score, accepted)
+            self.metrics.observe_score(score, accepted, np.repeat(late, counts))
         tensors = {**likelihoods(score), "accepted": accepted[:, None]}
-        return split(None, tensors, [len(given) for given, _ in requests])
+        return self._timely(split(None, tensors, counts), late)
 
 
 SERVICES: tuple[type[Service], ...] = (Sampler, Scorer)
+
+
+def count_images(requests: Sequence[Checked]) -> list[int]:
+    """Return the number of images of each request."""
+    return [len(one.images[0]) for one in requests]
+
+
+def are_late(requests: Sequence[Checked]) -> list[bool]:
+    """Return whether the deadline of each request has passed."""
+    now = time.monotonic()
+    return [one.until < now for one in requests]
 
 
 def count_pixels(images: list[Image], scale: int) -> int:

@@ -1,0 +1,45 @@
+"""Replicas of Ray Serve and their handle, without Ray Serve itself."""
+
+import asyncio
+import time
+import warnings
+from types import SimpleNamespace
+
+import pytest
+from ray.exceptions import RayActorError
+
+from caflow_deploy.serving.failures import Failure
+from caflow_runtime.service.request import Request
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Ray Serve uses what later versions of its packages will not have
+    from ray.serve.exceptions import BackPressureError
+
+    from caflow_deploy.serving.ray_serve import Replicas, Waiting, has_left
+
+
+def replicas_that_raise(error: Exception) -> Replicas:
+    async def check() -> None:
+        raise error
+
+    return Replicas(SimpleNamespace(check=SimpleNamespace(remote=check)))
+
+
+def test_replicas_with_a_full_queue_are_ready() -> None:
+    asyncio.run(replicas_that_raise(BackPressureError(128, 128)).check())
+
+
+def test_a_replica_that_died_is_not_ready() -> None:
+    with pytest.raises(Failure) as raised:
+        asyncio.run(replicas_that_raise(RayActorError()).check())
+    assert (raised.value.http, raised.value.grpc) == (503, "UNAVAILABLE")
+
+
+def test_a_request_whose_deadline_passed_is_not_one_whose_client_left() -> None:
+    async def cancelled(until: float) -> Waiting:
+        answer = asyncio.get_running_loop().create_future()
+        answer.cancel()
+        return Waiting("model", Request({}, {}, until), answer)
+
+    assert has_left(asyncio.run(cancelled(time.monotonic() + 3600)))
+    assert not has_left(asyncio.run(cancelled(time.monotonic())))
