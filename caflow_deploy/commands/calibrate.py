@@ -106,7 +106,8 @@ def command(
         rows.append([name, f"{low:.3f}", f"{middle:.3f}", f"{high:.3f}"])
     print_table(["bits/dim of", "5 %", "median", "95 %"], rows)
     _print_groups(found.truth)
-    _print_coverage(found.coverage)
+    if found.coverage:
+        _print_coverage(found.coverage)
     click.echo(f"{pipe.folder}: calibrated with {found.truth.images} crops of {found.photographs} photographs")
     if found.photographs < ENOUGH:
         click.echo(

@@ -12,8 +12,9 @@ import pytest
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, pairs_of_photographs, photograph
 
 from caflow_runtime.errors import InputError
+from caflow_runtime.jobs import coverage
 from caflow_runtime.jobs.calibrate import calibrate
-from caflow_runtime.jobs.photographs import CROPS, pairs_of, photographs_in, with_grey_copies
+from caflow_runtime.jobs.photographs import CROPS, Pair, pairs_of, photographs_in, with_grey_copies
 from caflow_runtime.judge.calibration import NAME, Calibration, WrongCalibration, read_calibration, write_calibration
 from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.judge.learning import learn
@@ -445,6 +446,45 @@ def test_too_few_photographs_are_refused(pipe: Pipeline, photographs: Path, tmp_
         calibrate(pipe, pairs, [TEMPERATURE])
     with pytest.raises(InputError, match="found none"):
         photographs_in(tmp_path)
+
+
+def test_photographs_of_a_kind_with_too_few_images_do_not_count(pipe: Pipeline, photographs: Path) -> None:
+    crops = pairs_of_photographs(pipe, photographs, 2)
+    pairs = [replace(pair, photograph=str(k)) for k, pair in enumerate(crops)]
+    for k in (0, 7):
+        pairs[k] = _grey_copy(pairs[k])
+    found = calibrate(pipe, pairs, [TEMPERATURE], measures_coverage=False)
+    assert found.truth.grey is None
+    assert (found.photographs, found.truth.images) == (24, 24)
+    pairs += [replace(_grey_copy(pair), photograph="grey") for pair in pairs[1:19]]  # 20 grey images in all
+    found = calibrate(pipe, pairs, [TEMPERATURE], measures_coverage=False)
+    assert (found.photographs, found.truth.images) == (27, 44)
+
+
+def _grey_copy(pair: Pair) -> Pair:
+    grey = [np.repeat(image[..., :1], 3, 2) for image in (pair.target, pair.condition)]
+    return Pair(pair.photograph, *grey)
+
+
+def test_what_gives_no_calibration_is_refused(pipe: Pipeline, photographs: Path) -> None:
+    pairs = pairs_of_photographs(pipe, photographs, 1)
+    with pytest.raises(InputError, match=r"temperatures must be different numbers; got \[0.8, 0.8\]"):
+        calibrate(pipe, iter(()), [0.8, 0.8])
+    with pytest.raises(InputError, match="at least 20 coloured or 20 grey images are required"):
+        calibrate(pipe, [*pairs, *map(_grey_copy, pairs)], [TEMPERATURE])
+
+
+def test_targets_smaller_than_a_cell_have_no_coverage_of_its_level(pipe: Pipeline, photographs: Path) -> None:
+    """The tiny model has cells of 8 and 4 pixels."""
+    small, larger = (
+        Pair(str(side), photograph(photographs, 0, side, side), photograph(photographs, 0, side // 4, side // 4))
+        for side in (4, 8)
+    )
+    assert coverage.measure(pipe, [small]) == []
+    found = coverage.measure(pipe, [small, larger])
+    assert [(one.level, one.quantity, one.images) for one in found] == [
+        (level, quantity, 1) for level in (0, 1) for quantity in ("mean", "variance")
+    ]
 
 
 def test_pairs_may_be_given(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
