@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, pairs_of_photographs, photograph
 
-from caflow_runtime.errors import InputError
+from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.jobs import coverage
 from caflow_runtime.jobs.calibrate import calibrate
 from caflow_runtime.jobs.photographs import CROPS, Pair, pairs_of, photographs_in, with_grey_copies
@@ -440,8 +440,7 @@ def test_accepting_takes_a_share(pipe: Pipeline, photographs: Path, alpha: Any) 
 
 
 def test_too_few_photographs_are_refused(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
-    path = photographs_in(photographs)[0]
-    pairs = pairs_of(path, photographs, pipe.manifest.model, SIDES)
+    pairs = pairs_of(photographs_in(photographs)[0], pipe.manifest.model, SIDES)
     with pytest.raises(InputError, match="expected at least 20 crops of at least 2 photographs; got 8 crops of 1"):
         calibrate(pipe, pairs, [TEMPERATURE])
     with pytest.raises(InputError, match="found none"):
@@ -493,26 +492,31 @@ def test_pairs_may_be_given(pipe: Pipeline, photographs: Path, tmp_path: Path) -
     for name, image in (("A", condition), ("B", target)):
         (tmp_path / name).mkdir()
         write_image(tmp_path / name / "one.png", image)
-    (path,) = photographs_in(tmp_path)
-    (pair,) = pairs_of(path, tmp_path, pipe.manifest.model, SIDES)
+    (tmp_path / "A" / "one.png").rename(tmp_path / "A" / "one.bmp")  # paired by the stem, as by caflow filter
+    (found,) = photographs_in(tmp_path)
+    (pair,) = pairs_of(found, pipe.manifest.model, SIDES)
     np.testing.assert_array_equal(pair.target, target)
     np.testing.assert_array_equal(pair.condition, condition)
     assert pair.photograph == "one.png"
 
 
 def test_pairs_in_one_subfolder_are_of_one_photograph(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
-    for name in ("clip/1.png", "clip/2.png", "other/1.png"):
+    for name in ("clip/1.png", "clip/2.png", "clip-2/1.png"):
         for side, folder in ((8, "A"), (32, "B")):
             path = tmp_path / folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             write_image(path, photograph(photographs, 0, side, side))
-    found = [pairs_of(path, tmp_path, pipe.manifest.model, SIDES)[0].photograph for path in photographs_in(tmp_path)]
-    assert found == ["clip", "clip", "other"]
+    (tmp_path / "A" / "alone.png").write_bytes(b"")
+    found = photographs_in(tmp_path)
+    assert [one.name for one in found] == ["alone.png", "clip", "clip", "clip-2"]  # sorted by path, not by text
+    with pytest.raises(UnreadableImage, match=r"alone.png: cannot be read: No such file"):
+        pairs_of(found[0], pipe.manifest.model, SIDES)
+    assert [pairs_of(one, pipe.manifest.model, SIDES)[0].photograph for one in found[1:]] == ["clip", "clip", "clip-2"]
 
 
 def test_the_built_in_model_tells_spoilt_photographs_from_others(built_in: Pipeline, photographs: Path) -> None:
     model, rng = built_in.manifest.model, np.random.default_rng(0)
-    pairs = [pair for path in photographs_in(photographs) for pair in pairs_of(path, photographs, model, (128,))[:2]]
+    pairs = [pair for one in photographs_in(photographs) for pair in pairs_of(one, model, (128,))[:2]]
 
     def rejected(targets: list[Any]) -> float:
         scored = built_in.score(targets, [pair.condition for pair in pairs])
