@@ -111,7 +111,7 @@ def levels_of(truth: Reference) -> Reference:
 def crops(pipe: Pipeline, kind: str, sides: tuple[int, ...]) -> list[Pair]:
     """Return crops of all photographs of a kind, such as "unseen", as pairs."""
     folder = PHOTOGRAPHS / kind
-    return [pair for path in photographs_in(folder) for pair in pairs_of(path, folder, pipe.manifest.model, sides)]
+    return [pair for one in photographs_in(folder) for pair in pairs_of(one, pipe.manifest.model, sides)]
 
 
 def jpeg(picture: Picture, quality: int) -> Picture:

@@ -99,7 +99,7 @@ def main(
     with ExitStack() as stack:
         found = list(ways(bundles, threads, stack))
         model = found[0].pipe.manifest.model
-        pairs = [pair for path in photographs_in(folder)[:images] for pair in pairs_of(path, folder, model, [side])[:1]]
+        pairs = [pair for one in photographs_in(folder)[:images] for pair in pairs_of(one, model, [side])[:1]]
         exact = found[0].results(pairs)
         seconds = {
             n: report.side_by_side({way.name: partial(way.draw, pairs, n) for way in found}, rounds, clock)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from caflow_runtime.judge.typicality import reason
 from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.seal import sealed
+from caflow_runtime.strict_json import parse_json
 
 SIDES = (16, 32)
 ALPHA = 0.1
@@ -326,7 +328,7 @@ def test_a_bundle_that_is_not_calibrated(uncalibrated: Path, data: Path, tmp_pat
 
 
 def test_the_command(bundle: Path, data: Path, tmp_path: Path) -> None:
-    """One pair fails among valid ones. The same command again reports the complete job and writes nothing."""
+    """One pair fails among valid ones. The same command judges it again."""
     pairs = list_pairs(data)
     pairs.insert(4, FilePair("nowhere.png", pairs[0].condition))
     given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "-o", tmp_path / "out", "--bundle", bundle]
@@ -346,11 +348,9 @@ def test_the_command(bundle: Path, data: Path, tmp_path: Path) -> None:
     )
     accepted = [line["target"] for line in found if line["verdict"] == "accepted"]
     assert (tmp_path / "out" / "accepted.txt").read_text().splitlines() == accepted
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     again = caflow(*given, "--alpha", ALPHA)
-    assert again.returncode == 1
-    assert again.stdout.splitlines() == [f"{tmp_path / 'out'} is already complete", *done.stdout.splitlines()]
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+    assert (again.returncode, again.stdout, again.stderr) == (1, done.stdout, done.stderr)
+    assert scores(tmp_path / "out") == found
 
 
 def test_verdicts_of_other_pairs_are_not_taken(bundle: Path, data: Path, tmp_path: Path) -> None:
@@ -363,6 +363,9 @@ def test_verdicts_of_other_pairs_are_not_taken(bundle: Path, data: Path, tmp_pat
     assert caflow(*given).returncode == 0
     assert (tmp_path / "out" / "scores.jsonl").read_bytes() == whole
     assert (tmp_path / "out" / "accepted.txt").read_bytes() == listed
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    assert caflow(*given).stdout.startswith(f"{tmp_path / 'out'} is already complete\n")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
 
 def test_for_programs(bundle: Path, data: Path, tmp_path: Path) -> None:
@@ -381,10 +384,14 @@ def settings_of(pipe: Pipeline, pairs: list[FilePair]) -> FilterSettings:
     return FilterSettings(settings_of_pipeline(pipe), ALPHA, MAX_PIXELS, hash_of(pairs))
 
 
+def judged(pipe: Pipeline, job: FilterJob) -> Iterator[Verdict]:
+    return chain.from_iterable(filter_pairs(pipe, part, ALPHA) for part in job.left)
+
+
 def run_to(folder: Path, pipe: Pipeline, pairs: list[FilePair], count: int) -> FilterJob:
     """Run a job until `count` more verdicts are written; return the job."""
     job = FilterJob(folder, pairs, settings_of(pipe, pairs))
-    verdicts = job.run(filter_pairs(pipe, job.left, ALPHA))
+    verdicts = job.run(judged(pipe, job))
     list(islice(verdicts, count))
     verdicts.close()  # type: ignore[attr-defined]
     return job
@@ -410,7 +417,7 @@ def test_a_stop_changes_nothing(
     job = FilterJob(tmp_path / "stopped", pairs, settings_of(pipe, pairs))
     assert job.done == (13 if stop == 13 else stop // 4 * 4)
     left = 13 - job.done
-    assert len(list(job.run(filter_pairs(pipe, job.left, ALPHA)))) == left
+    assert len(list(job.run(judged(pipe, job)))) == left
     assert (tmp_path / "stopped" / "scores.jsonl").read_bytes() == expected
 
 
@@ -694,6 +701,7 @@ def test_pairs_whose_files_have_changed_are_judged_again(
         return FilterJob(out, pairs, settings_of(pipe, pairs))
 
     job = run_to(out, pipe, pairs, 9)
+    assert (job.done, again().done) == (8, 6)  # the last two are in one batch, and one of them failed
     assert [verdict.verdict for verdict in job.verdicts()][3:] == [
         "rejected",
         "accepted",
@@ -703,9 +711,9 @@ def test_pairs_whose_files_have_changed_are_judged_again(
     ]
     assert job.finish("copy", parquet=False)
     assert job.finish("list", parquet=False)
-    assert again().done == 8
+    assert again().done == 6
     Path(pairs[2].target).unlink()  # a pair whose file is missing keeps its verdict
-    assert again().done == 8
+    assert again().done == 6
     target, noise = Path(pairs[5].target), Path(pairs[3].target)
     shutil.copy2(noise, tmp_path / "old.png")
     os.utime(tmp_path / "old.png", ns=(10**18, 10**18))
@@ -717,3 +725,22 @@ def test_pairs_whose_files_have_changed_are_judged_again(
     assert [verdict.verdict for verdict in job.verdicts()][4:] == ["accepted", "rejected", "rejected", "error"]
     shutil.copy(Path(pairs[0].condition), tmp_path / "new.png")  # a failed pair is judged again
     assert again().done == 6
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_failed_pairs_are_judged_again(bundle: Path, data: Path, tmp_path: Path, workers: int) -> None:
+    """What was wrong need not change a file. Pairs of other batches keep their lines."""
+    pairs = list_pairs(data) * 16
+    listed = write_list(tmp_path / "list.jsonl", [*pairs[:70], FilePair(pairs[70].target, "none.png"), *pairs[71:]])
+    given = ["--bundle", bundle, "--threads", 1, *["--workers", workers][: 2 * bool(workers)]]
+    whole = caflow("filter", listed, "-o", tmp_path / "whole", *given)
+    assert whole.returncode == 1
+    shutil.copytree(tmp_path / "whole", tmp_path / "out")
+    lines = (tmp_path / "whole" / "scores.jsonl").read_bytes().splitlines(keepends=True)
+    failed = [msgspec.structs.replace(parse_json(lines[k], Verdict), verdict="error", sha256="") for k in (71, 72)]
+    earlier = [*lines[:71], *(msgspec.json.encode(sealed(verdict)) + b"\n" for verdict in failed), *lines[73:]]
+    (tmp_path / "out" / "scores.jsonl").write_bytes(b"".join(earlier[:150]))  # 128 are kept
+    again = caflow("filter", listed, "-o", tmp_path / "out", "--json", *given)
+    assert again.returncode == 1
+    assert [*map(str.encode, again.stdout.splitlines(keepends=True))] == [*lines[128:], *lines[64:128]]
+    assert (tmp_path / "out" / "scores.jsonl").read_bytes() == b"".join(lines)

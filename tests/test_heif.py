@@ -15,6 +15,9 @@ from PIL.AvifImagePlugin import AvifImageFile
 from tiny import TINY
 
 from caflow_runtime.errors import UnreadableImage
+from caflow_runtime.jobs.masks import find_masks
+from caflow_runtime.jobs.pairs import list_pairs
+from caflow_runtime.jobs.photographs import Photograph, photographs_in
 from caflow_runtime.pictures.heif import claimed_size
 from caflow_runtime.pictures.image_files import read_image
 
@@ -58,6 +61,16 @@ def test_avif_is_turned_and_its_result_is_a_png(tmp_path: Path) -> None:
     assert (found.metadata.profile, found.metadata.xmp is None) == (PROFILE, False)
     with PIL.Image.open(tmp_path / "out" / "a.png") as image:
         assert image.getexif()[274] == 1
+
+
+def test_folders_of_pairs_photographs_and_masks_may_contain_avif(tmp_path: Path) -> None:
+    for name in ("A/a.avif", "B/a.heic", "masks/a.avif"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"")
+    target, condition, mask = tmp_path / "B" / "a.heic", tmp_path / "A" / "a.avif", tmp_path / "masks" / "a.avif"
+    assert list_pairs(tmp_path) == [(str(target), str(condition))]
+    assert photographs_in(target.parent) == [Photograph("a.heic", target)]
+    assert find_masks(mask.parent, [target]) == [mask]
 
 
 def test_the_size_is_known_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,9 +122,10 @@ def test_weights_of_vgg16_require_a_recipe_that_uses_them(tmp_path: Path, capsys
     assert "--vgg16: no effect on tiny, whose feature_weight is 0" in capsys.readouterr().err
 
 
-def test_redraws_require_a_limit_on_typicality(uncalibrated: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("redraws", [0, 3])
+def test_redraws_require_a_limit_on_typicality(uncalibrated: Path, tmp_path: Path, redraws: int) -> None:
     image = ROOT / "docs" / "images" / "chelsea.png"
-    done = caflow("image", image, "-o", tmp_path / "out.png", "--bundle", uncalibrated, "--redraws", 3)
+    done = caflow("image", image, "-o", tmp_path / "out.png", "--bundle", uncalibrated, "--redraws", redraws)
     assert done.returncode == 2
     assert "also give --min-typicality" in done.stderr
 

@@ -186,9 +186,23 @@ def test_what_the_share_of_rejected_pairs_says(
     output = path.with_name("report.html")
     write_report(path, calibration, output)
     assert "In this list the fraction is larger" in Page(output).text
+    assert f"In {len(entries)} pairs, chance alone leads to between" in Page(output).text
     path.with_name("job.json").write_text(json.dumps({"alpha": 0.005}))
     write_report(path, calibration, output)
     assert "its smallest typicality is\n0.0189" in Page(output).text
+
+
+def test_pairs_that_are_not_judged_are_counted(
+    calibrated: Path, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    unknown = dict.fromkeys(("image_typicality", "image_typicality_per_level", "residuals"))
+    path = scores([entries[0] | unknown | {"verdict": "unjudged", "reason": "unlike the calibration"}])
+    output = path.with_name("report.html")
+    done = caflow("report", path, "-o", output, "--bundle", calibrated)
+    assert done.stdout == f"{path} → {output}  0 accepted, 0 rejected, 1 unjudged, 0 errors\n"
+    text = Page(output).text
+    assert "of pairs like those of the calibration are rejected." in text
+    assert "chance alone" not in text
 
 
 def test_scores_of_another_bundle(

@@ -58,4 +58,4 @@ def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np
 def pairs_of_photographs(pipe: Pipeline, folder: Path, each: int = 2 * CROPS) -> list[Pair]:
     """Return the `each` largest crops of each photograph, with their conditions."""
     model = pipe.manifest.model
-    return [p for path in photographs_in(folder) for p in pairs_of(path, folder, model, CALIBRATED_SIDES)[-each:]]
+    return [p for one in photographs_in(folder) for p in pairs_of(one, model, CALIBRATED_SIDES)[-each:]]

@@ -48,7 +48,7 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     required=True,
     help="Folder of photographs that the model was not trained on. Or a folder with the subfolders A (conditions) and "
-    "B (targets), whose files have the same names; all pairs in one folder below A and B count as one photograph.",
+    "B (targets), paired as caflow filter pairs them; all pairs in one folder below A and B count as one photograph.",
 )
 @click.option(
     "--sides",
@@ -106,7 +106,8 @@ def command(
         rows.append([name, f"{low:.3f}", f"{middle:.3f}", f"{high:.3f}"])
     print_table(["bits/dim of", "5 %", "median", "95 %"], rows)
     _print_groups(found.truth)
-    _print_coverage(found.coverage)
+    if found.coverage:
+        _print_coverage(found.coverage)
     click.echo(f"{pipe.folder}: calibrated with {found.truth.images} crops of {found.photographs} photographs")
     if found.photographs < ENOUGH:
         click.echo(
@@ -152,18 +153,19 @@ def _check_free(folder: Path, force: bool) -> None:
 
 def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int) -> Iterator[Pair]:
     """Yield the pairs of all photographs that are readable and large enough. Report the others."""
-    paths = photographs_in(data)
+    photographs = photographs_in(data)
     with progress_bar() as progress:
-        task = progress.add_task("photographs", total=len(paths))
+        task = progress.add_task("photographs", total=len(photographs))
         pace = Pace(partial(click.echo, err=True) if progress.disable else None)
-        for number, path in enumerate(paths, 1):
+        for number, photograph in enumerate(photographs, 1):
             try:
-                found = pairs_of(path, data, pipe.manifest.model, sides, max_pixels)
+                found = pairs_of(photograph, pipe.manifest.model, sides, max_pixels)
             except UnreadableImage as error:
                 click.echo(f"caflow: skipped: {error}", err=True)
             else:
                 if not found:
-                    click.echo(f"caflow: skipped: {path}: smaller than {min(sides)}×{min(sides)} pixels", err=True)
+                    what = f"{photograph.path}: smaller than {min(sides)}×{min(sides)} pixels"
+                    click.echo(f"caflow: skipped: {what}", err=True)
                 yield from found
             progress.advance(task)
-            pace.tell(number / len(paths), f"{number} of {len(paths)} photographs")
+            pace.tell(number / len(photographs), f"{number} of {len(photographs)} photographs")

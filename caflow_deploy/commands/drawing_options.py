@@ -118,7 +118,6 @@ class DrawingOptions:
         for name, what in (
             ("untypical", "handles the results that are rejected by"),
             ("judge", "chooses the typicality that is checked by"),
-            ("redraws", "limits the samples that are drawn in place of those rejected by"),
         ):
             if getattr(self, name) and self.min_typicality is None:
                 raise click.UsageError(f"--{name} {what} --min-typicality; also give --min-typicality")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -100,7 +101,8 @@ def command(
 
     DIR/scores.jsonl gets a line for each pair, with its verdict, its typicality and its likelihood, in total and for
     each level. The same command resumes after a stop. A pair that fails is reported, and the others are still judged;
-    the exit code is then 1. All images count with 8 bits per channel, and without transparency.
+    the exit code is then 1, and the same command judges the pair again. All images count with 8 bits per channel, and
+    without transparency.
     """
     running.refuse({"--metrics": metrics_port is not None})
     if running.ray is not None:  # workers on a cluster have other working directories, so make paths absolute
@@ -118,7 +120,7 @@ def command(
             metrics = open_metrics(stack, metrics_port, pipe, None)
             left = job.left
             verdicts = (
-                filter_pairs(pipe, left, alpha, max_pixels)
+                chain.from_iterable(filter_pairs(pipe, part, alpha, max_pixels) for part in left)
                 if fleet is None
                 else _by_workers(fleet, left, alpha, max_pixels)
             )
@@ -126,13 +128,13 @@ def command(
     report_job(job, alpha, pipe.calibration.photographs, is_new, as_json)
 
 
-def _by_workers(fleet: Fleet, pairs: Sequence[FilePair], alpha: float, max_pixels: int) -> Iterator[Verdict]:
-    """Yield verdicts in the order of the list. Workers get `BATCH` pairs at a time: the same batches as one process.
+def _by_workers(fleet: Fleet, parts: Sequence[Sequence[FilePair]], alpha: float, max_pixels: int) -> Iterator[Verdict]:
+    """Yield verdicts in the order of the parts. Workers get `BATCH` pairs at a time: the same batches as one process.
 
     Raises:
         BackendError: if every worker that tried some pairs died.
     """
-    batches = [pairs[k : k + BATCH] for k in range(0, len(pairs), BATCH)]
+    batches = [part[k : k + BATCH] for part in parts for k in range(0, len(part), BATCH)]
     do = partial(judge, alpha=alpha, max_pixels=max_pixels)
     for batch, verdicts in fleet.run(Work(do, batches, most_in_part=1, in_order=True)):
         if verdicts is None:

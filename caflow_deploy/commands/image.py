@@ -231,6 +231,11 @@ def _check_options(drawing: DrawingOptions, keep_all: bool, sheet: bool, maps: b
         end(
             "--keep does not work with --keep-all, --sheet and --maps, which require all samples; give one or the other"
         )
+    if drawing.redraws is not None and drawing.min_typicality is None:
+        end(
+            "--redraws limits the samples that are drawn in place of those rejected by --min-typicality; also give "
+            "--min-typicality"
+        )
     if drawing.min_typicality and drawing.keep:
         end("--keep does not work with --min-typicality, which requires finished samples; give one or the other")
     if drawing.min_typicality and (keep_all or sheet):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from caflow_deploy.commands.result_names import ResultNames
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_formats import READ_ONLY, SUFFIXES, images_below
+from caflow_runtime.image_formats import READABLE, images_below
 from caflow_runtime.jobs.folder import NAME, make_folder
 from caflow_runtime.jobs.image_folder import recorded_outputs
 from caflow_runtime.jobs.image_job import ImageJob
@@ -124,7 +124,7 @@ def _sources(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
 def _images_in(folder: Path, output: Path) -> list[Path]:
     """Return the image files in a folder and below, without those in the output folder."""
     within = output.resolve()
-    files = images_below(folder, SUFFIXES | READ_ONLY)
+    files = images_below(folder, READABLE)
     return [file for file in files if within == folder.resolve() or within not in file.resolve().parents]
 
 

@@ -35,6 +35,8 @@ def command(scores: Path, output: Path, bundle: Path, force: bool) -> None:
         if calibration is None:
             raise InputError(f"{folder} is not calibrated; give the --bundle that caflow filter used")
         counts = write_report(scores, calibration, output, sha256_of(folder / NAME)).counts
+    unjudged = f"{counts['unjudged']} unjudged, " if counts["unjudged"] else ""
     click.echo(
-        f"{scores} → {output}  {counts['accepted']} accepted, {counts['rejected']} rejected, {counts['error']} errors"
+        f"{scores} → {output}  {counts['accepted']} accepted, {counts['rejected']} rejected, {unjudged}"
+        f"{counts['error']} errors"
     )

@@ -207,8 +207,8 @@ def _pairs(folder: Path, model: bundle.Model) -> list[Pair]:
     """
     try:
         found = photographs_in(folder)
-        paths = found[:: ceil(len(found) / MOST_PHOTOGRAPHS)]
-        pairs = [pair for path in paths for pair in pairs_of(path, folder, model, [SIDE])[:1]]
+        photographs = found[:: ceil(len(found) / MOST_PHOTOGRAPHS)]
+        pairs = [pair for one in photographs for pair in pairs_of(one, model, [SIDE])[:1]]
     except (CaflowError, OSError) as error:
         raise ExportError(str(error)) from None
     if not pairs:

@@ -18,6 +18,7 @@ Contents = bytes | mmap
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 READ_ONLY = {".avif", ".heic", ".heif"}
 """Suffixes of files that `pictures/heif.py` reads if the required packages are installed."""
+READABLE = SUFFIXES | READ_ONLY
 MAX_PIXELS = 2**28
 """Default maximum number of pixels that an image file may claim: 268 megapixels. Reading requires 6 to 40 bytes per
 pixel."""

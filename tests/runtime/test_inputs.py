@@ -64,6 +64,7 @@ GOOD = np.zeros((4, 4, 3), np.uint8)
         ({"rank": "beauty"}, "rank must be one of likelihood, consistency, typical; got 'beauty'"),
         ({"n": 4, "keep": (4,)}, "keep must have 2 numbers of samples"),
         ({"n": 4, "keep": (3, 2)}, "keep must be numbers of samples, one per level, from n = 4"),
+        ({"n": 5, "keep": (4, 3, 1)}, r"from n = 5 down, such as \(5, 2, 2\); got \(4, 3, 1\)"),
         ({"n": 4, "keep": (4, 5)}, "keep must be numbers of samples"),
         ({"n": 4, "keep": (4, 2), "rank": "consistency"}, "keep drops samples by likelihood"),
         ({"reject": 0.01}, r"reject: expected caflow_deploy\.Reject, such as Reject\(alpha=0\.01\); got 0\.01"),

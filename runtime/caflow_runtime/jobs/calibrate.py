@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.reading import sha256_of
@@ -11,7 +12,7 @@ from caflow_runtime.health.canary import canary_log_likelihood
 from caflow_runtime.jobs import coverage
 from caflow_runtime.jobs.photographs import Pair
 from caflow_runtime.judge.calibration import FORMAT, FORMAT_VERSION, Calibration, Canary
-from caflow_runtime.judge.learning import FEWEST_PAIRS, learn
+from caflow_runtime.judge.learning import FEWEST_PAIRS, learn, learnable_kinds
 from caflow_runtime.judge.typicality import Floats, covariates
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.results import Likelihood
@@ -31,12 +32,16 @@ def calibrate(
     """Return a calibration that is learned from true images and from samples of their conditions.
 
     Every true image is scored, and one sample of its condition is drawn at each of the temperatures. Coverage is
-    measured with the smallest pair of each photograph.
+    measured with the smallest pair of each photograph. Images of a kind, coloured or grey, are left out if there are
+    fewer than `FEWEST_PAIRS` of them.
 
     Raises:
-        InputError: if there are too few pairs, or their measures give no usable calibration.
+        InputError: if there are too few pairs, a temperature is given twice, or the measures of the pairs give no
+            usable calibration.
         NotFinite: if a sample, or the likelihood of a true image, is not finite.
     """
+    if len(set(temperatures)) < len(temperatures):
+        raise InputError(f"temperatures must be different numbers; got {list(temperatures)}")
     model, kinds = pipe.manifest.model, [None, *temperatures]
     names, given = [], []
     small: dict[str, Pair] = {}
@@ -51,30 +56,46 @@ def calibrate(
                 so_far.append(_measures(pipe, pair, kind, (seed + k) % 2**32))
         except NotFinite as error:
             raise NotFinite(f"{pair.photograph}: {error}; remove this photograph") from None
-    photographs = sorted(set(names))
+    photographs = set(names)
     if len(names) < FEWEST_PAIRS or len(photographs) < 2:
         raise InputError(
             f"expected at least {FEWEST_PAIRS} crops of at least 2 photographs; got {len(names)} crops of "
             f"{len(photographs)}. A reliable calibration requires some hundred photographs"
         )
-    fold = np.array([photographs.index(name) % FOLDS for name in names])
+    learnable, fold = _folds(names, np.array(given))
     try:
         learnt = [
             learn(kind, np.array(measured), np.array(given), fold, model.levels)
             for kind, measured in zip(kinds, measures, strict=True)
         ]
+        canary = Canary(pipe.backend, canary_log_likelihood(pipe))
     except ValueError as error:
         raise InputError(f"these images give no usable calibration: {error}; use other photographs") from None
     return Calibration(
         format=FORMAT,
         format_version=FORMAT_VERSION,
         manifest_sha256=sha256_of(pipe.folder / MANIFEST),
-        photographs=len(photographs),
+        photographs=learnable,
         truth=learnt[0],
         samples=learnt[1:],
         coverage=coverage.measure(pipe, list(small.values()), seed=seed) if measures_coverage else [],
-        canary=Canary(pipe.backend, canary_log_likelihood(pipe)),
+        canary=canary,
     )
+
+
+def _folds(names: Sequence[str], given: Floats) -> tuple[int, NDArray[np.int64]]:
+    """Return the number of photographs that something is learned from, and the fold, (R,), of each of R images.
+
+    A photograph counts only if one of its images is of a kind that has enough images.
+
+    Arguments:
+        names: the photograph of each image.
+        given: (R, 4) covariates.
+    """
+    is_learnable = np.logical_or.reduce(learnable_kinds(given))
+    photographs = sorted({name for name, counts in zip(names, is_learnable, strict=True) if counts})
+    fold = {name: k % FOLDS for k, name in enumerate(photographs)}
+    return len(photographs), np.array([fold.get(name, 0) for name in names])
 
 
 def _measures(pipe: Pipeline, pair: Pair, temperature: float | None, seed: int) -> Floats:

@@ -22,7 +22,8 @@ highest sample."""
 def measure(pipe: Pipeline, pairs: Sequence[Pair], temperature: float = 1.0, seed: int = 0) -> list[Coverage]:
     """Return the coverage of each level and quantity, level by level.
 
-    For each level, one block of each pair is compared with the same block of the samples.
+    For each level, one block of each pair is compared with the same block of the samples. A pair is skipped at the
+    levels whose blocks do not fit into it, and a level that no pair fits is left out.
 
     Arguments:
         seed: determines the noise of the samples and the positions of the blocks.
@@ -37,6 +38,8 @@ def measure(pipe: Pipeline, pairs: Sequence[Pair], temperature: float = 1.0, see
         drawn = pipe.sample(pair.condition, n=SAMPLES, temperature=temperature, seed=(seed + k) % 2**32)
         greys = np.stack([_grey(image) for image in (pair.target, *drawn.images[0])])
         for j, side in enumerate(sides):
+            if min(greys.shape[1:]) < sides[max(j - 1, 0)]:  # the mean is compared with a block of twice the side
+                continue
             block = (int(rng.integers(greys.shape[1] // side)), int(rng.integers(greys.shape[2] // side)))
             for q, quantity in enumerate(QUANTITIES):
                 truth, *samples = quantity_of(greys, quantity, side, j == 0, block)
@@ -45,6 +48,7 @@ def measure(pipe: Pipeline, pairs: Sequence[Pair], temperature: float = 1.0, see
         Coverage(j, quantity, temperature, counts[j, q].tolist())
         for j in range(model.levels)
         for q, quantity in enumerate(QUANTITIES)
+        if counts[j, q].any()
     ]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
-from caflow_runtime.image_formats import images_below
+from caflow_runtime.image_formats import READABLE, images_below
 from caflow_runtime.pictures.image_files import ImageFile, read_image
 
 WHITE = 128
@@ -71,7 +71,7 @@ def find_masks(place: Path, sources: Sequence[Path]) -> list[Path]:
     if not place.is_dir():
         return [place] * len(sources)
     found: dict[str, list[Path]] = {}
-    for path in images_below(place):
+    for path in images_below(place, READABLE):
         found.setdefault(path.stem, []).append(path)
     masks = []
     for source in sources:

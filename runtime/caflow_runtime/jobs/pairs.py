@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_formats import images_below
+from caflow_runtime.image_formats import READABLE, images_below
 from caflow_runtime.path_text import as_path
 from caflow_runtime.strict_json import WrongJson, parse_json, read_lines
 
@@ -35,7 +35,12 @@ class Line(msgspec.Struct):
 def is_list(source: Path) -> bool:
     """Return whether a path looks like a list or folder for `list_pairs`, by its suffix or its subfolders."""
     is_file = source.suffix.lower() in TABLE | JSON_LINES and not source.is_dir()
-    return is_file or all((source / name).is_dir() for name in (CONDITIONS, TARGETS))
+    return is_file or holds_pairs(source)
+
+
+def holds_pairs(folder: Path) -> bool:
+    """Return whether a folder has the subfolders of conditions and targets."""
+    return all((folder / name).is_dir() for name in (CONDITIONS, TARGETS))
 
 
 def list_pairs(source: Path) -> list[FilePair]:
@@ -120,9 +125,9 @@ def _in_folders(folder: Path) -> Iterator[FilePair]:
     is reported. The same holds for a condition without a target.
     """
     conditions, targets = folder / CONDITIONS, folder / TARGETS
-    if not (conditions.is_dir() and targets.is_dir()):
+    if not holds_pairs(folder):
         raise InputError(f"{folder}: expected a folder with the subfolders A (conditions) and B (targets)")
-    names, wanted = ({str(path.relative_to(at)) for path in images_below(at)} for at in (conditions, targets))
+    names, wanted = ({str(path.relative_to(at)) for path in images_below(at, READABLE)} for at in (conditions, targets))
     by_stem = defaultdict(list)
     for name in sorted(names):
         by_stem[Path(name).with_suffix("")].append(name)

@@ -11,7 +11,8 @@ import numpy as np
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image import Image, check_pair
-from caflow_runtime.image_formats import MAX_PIXELS, SUFFIXES, images_below
+from caflow_runtime.image_formats import MAX_PIXELS, READABLE, images_below
+from caflow_runtime.jobs.pairs import TARGETS, FilePair, holds_pairs, list_pairs
 from caflow_runtime.judge.consistency import degrade
 from caflow_runtime.pictures.image_files import read_image
 
@@ -31,34 +32,51 @@ class Pair:
     condition: Image
 
 
-def photographs_in(folder: Path) -> list[Path]:
-    """Return the photographs in a folder and its subfolders.
+@dataclass(frozen=True)
+class Photograph:
+    """File that true images are made from."""
 
-    If the folder contains pairs as in training (subfolders `A` and `B`), return the targets, in `B`.
+    name: str
+    """Name in `Pair.photograph`."""
+    path: Path
+    condition: Path | None = None
+    """File of the condition. Without one, the task defines how conditions are made."""
+
+
+def photographs_in(folder: Path) -> list[Photograph]:
+    """Return the photographs in a folder and its subfolders, sorted by their paths.
+
+    If the folder contains pairs (subfolders `A` and `B`), return the targets with their conditions, as `list_pairs`
+    finds them. Pairs in one subfolder count as one photograph, since they are usually its crops, or frames of one
+    video.
 
     Raises:
-        InputError: if there are no photographs.
+        InputError: if there are no photographs, or a target has several conditions.
         OSError: if a folder cannot be read.
     """
-    root = folder / "B" if _holds_pairs(folder) else folder
-    paths = images_below(root)
-    if not paths:
-        raise InputError(f"{root}: expected photographs ({', '.join(sorted(SUFFIXES))}); found none")
-    return paths
+    if holds_pairs(folder):
+        return sorted((_of_pair(pair, folder) for pair in list_pairs(folder)), key=lambda one: one.path)
+    found = [Photograph(str(path.relative_to(folder)), path) for path in images_below(folder, READABLE)]
+    if not found:
+        raise InputError(f"{folder}: expected photographs ({', '.join(sorted(READABLE))}); found none")
+    return found
 
 
-def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int], max_pixels: int = MAX_PIXELS) -> list[Pair]:
+def _of_pair(pair: FilePair, folder: Path) -> Photograph:
+    target, condition = map(Path, pair)
+    name = target.relative_to(folder / TARGETS)
+    return Photograph(str(name if name.parent == Path() else name.parent), target, condition)
+
+
+def pairs_of(photograph: Photograph, model: Model, sides: Sequence[int], max_pixels: int = MAX_PIXELS) -> list[Pair]:
     """Return pairs of true images and conditions made from one photograph.
 
     Usually, the true images are square crops of several sizes and scales, and the model's task defines how their
     conditions are made. Sizes larger than the photograph are skipped.
 
-    If `folder` contains pairs as in training, return one pair: the whole target, and the file of the same name in `A`
-    as its condition. Pairs in one subfolder count as one photograph, since they are usually its crops, or frames of one
-    video.
+    If the photograph has a condition, return one pair: the whole photograph, and its condition.
 
     Arguments:
-        path: the photograph, or a target in `folder/B`.
         sides: sides of the crops, in pixels. They are rounded down to multiples of the model's size multiple.
         max_pixels: largest number of pixels of each file, as in `read_image`.
 
@@ -66,20 +84,18 @@ def pairs_of(path: Path, folder: Path, model: Model, sides: Sequence[int], max_p
         UnreadableImage: if a file cannot be read, or the sizes of target and condition do not fit together.
         InputError: if the task does not define how conditions are made.
     """
-    image = read_image(path, max_pixels).rgb
-    if _holds_pairs(folder):
-        name = path.relative_to(folder / "B")
-        condition = read_image(folder / "A" / name, max_pixels).rgb
+    image, name, multiple = read_image(photograph.path, max_pixels).rgb, photograph.name, model.size_multiple
+    if photograph.condition is not None:
+        condition = read_image(photograph.condition, max_pixels).rgb
         try:
-            check_pair(str(path), image, condition, model.scale)
+            check_pair(str(photograph.path), image, condition, model.scale)
         except InputError as error:
             raise UnreadableImage(str(error)) from None
-        return [Pair(str(name if name.parent == Path() else name.parent), image, condition)]
-    name, multiple = path.relative_to(folder), model.size_multiple
+        return [Pair(name, image, condition)]
     wanted = sorted({max(multiple, side // multiple * multiple) for side in sides})
     fitting = [side for side in wanted if side <= min(image.shape[:2])]
     crops = [_crop(image, side, f"{name} {side} {k}") for side in fitting for k in range(CROPS)]
-    return [Pair(str(name), crop, degrade(model, crop)) for crop in crops]
+    return [Pair(name, crop, degrade(model, crop)) for crop in crops]
 
 
 def with_grey_copies(model: Model, pairs: Iterable[Pair]) -> Iterator[Pair]:
@@ -107,7 +123,3 @@ def _crop(photograph: Image, side: int, name: str) -> Image:
     reduced = np.asarray(cv2.resize(photograph, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     top, left = int(at_top * (height - side + 1)), int(at_left * (width - side + 1))
     return np.ascontiguousarray(reduced[top : top + side, left : left + side])
-
-
-def _holds_pairs(folder: Path) -> bool:
-    return (folder / "A").is_dir() and (folder / "B").is_dir()

@@ -8,7 +8,9 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -41,7 +43,7 @@ from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.path_text import as_text
 from caflow_runtime.seal import is_sealed, sealed
 from caflow_runtime.strict_json import WrongJson, parse_json
-from caflow_runtime.whole_files import remove_leftovers
+from caflow_runtime.whole_files import remove_leftovers, whole_file
 
 COMMAND = "caflow filter"
 SCORES, PARQUET = "scores.jsonl", "scores.parquet"
@@ -85,13 +87,25 @@ class FilterJob:
         check_apart(folder, (name for pair in pairs for name in pair))
         self.state = begin(folder, settings) if force else resume(folder, settings) or begin(folder, settings)
         remove_leftovers(folder / name for name in (NAME, SCORES, LIST, LIST0, PARQUET))
-        self.done = keep_whole(folder / SCORES, pairs)
-        """Number of verdicts that are written."""
+        self._kept = keep_whole(folder / SCORES, pairs)
+        self._failed = self._failed_parts()
+        self.done = self._kept - sum(map(len, self._failed.values()))
+        """Number of verdicts that are written and are not made again."""
 
     @property
-    def left(self) -> Sequence[FilePair]:
-        """Pairs that have no verdict yet. The first of them is at a multiple of `BATCH` in the list."""
-        return self.pairs[self.done :]
+    def left(self) -> list[Sequence[FilePair]]:
+        """Parts of the list that are judged by this run, each of which begins at a multiple of `BATCH` in the list.
+
+        The first part are the pairs without a verdict. The others contain pairs that failed in an earlier run.
+        """
+        return [part for part in (self.pairs[self._kept :], *self._failed.values()) if part]
+
+    def _failed_parts(self) -> dict[int, Sequence[FilePair]]:
+        """Return the parts of `BATCH` pairs with a verdict "error", by their number."""
+        if not self._kept:
+            return {}
+        numbers = {k // BATCH: None for k, verdict in enumerate(self.verdicts()) if verdict.verdict == "error"}
+        return {number: self.pairs[number * BATCH : (number + 1) * BATCH] for number in numbers}
 
     def run(self, verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
         """Seal and write verdicts, and yield each once it is written.
@@ -100,18 +114,31 @@ class FilterJob:
             verdicts: verdicts of the pairs that are `left`, in order.
 
         Raises:
-            OSError: if a verdict cannot be written. Earlier verdicts are kept.
+            OSError: if a verdict cannot be written. Earlier verdicts are kept. Verdicts of pairs that failed are
+                replaced only when all of them are there.
         """
         if self.done < len(self.pairs):
             self.state.accepted, self.state.parquet = None, False
             self.state.write(self.folder)
             remove_made(self.folder)  # these files were made from other verdicts
-        with (self.folder / SCORES).open("ab") as file:
-            for verdict in map(sealed, verdicts):
-                file.write(msgspec.json.encode(verdict) + b"\n")
-                file.flush()
-                self.done += 1
-                yield verdict
+        path, judged = self.folder / SCORES, map(sealed, verdicts)
+        with path.open("ab") as file:
+            for verdict in islice(judged, len(self.pairs) - self._kept):
+                yield self._write(verdict, file)
+        if not self._failed:
+            return
+        with whole_file(path) as partial, path.open("rb") as before, partial.open("wb") as file:
+            for k, line in enumerate(before):
+                if k // BATCH in self._failed:
+                    yield self._write(next(judged), file)
+                else:
+                    file.write(line)
+
+    def _write(self, verdict: Verdict, file: BinaryIO) -> Verdict:
+        file.write(msgspec.json.encode(verdict) + b"\n")
+        file.flush()
+        self.done += 1
+        return verdict
 
     def verdicts(self) -> Iterator[Verdict]:
         """Yield all verdicts that are written, in the order of the list."""

@@ -50,7 +50,7 @@ class Calibration(Strict, frozen=True):
     manifest_sha256: str
     """SHA-256 of the manifest of the calibrated bundle."""
     photographs: Count
-    """Number of photographs that the calibration images are crops of."""
+    """Number of photographs that the images of `truth` are crops of."""
     truth: Reference
     """Distribution of true images."""
     samples: list[Reference]

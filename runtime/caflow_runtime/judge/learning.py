@@ -60,14 +60,19 @@ def learn(
     Raises:
         ValueError: if the images give no usable reference.
     """
-    greys = is_grey(given)
     kinds = [
-        _learn_kind(measures[rows], given[rows], fold[rows], levels) if rows.sum() >= FEWEST_PAIRS else None
-        for rows in (~greys, greys)
+        _learn_kind(measures[rows], given[rows], fold[rows], levels) if rows.any() else None
+        for rows in learnable_kinds(given)
     ]
     if not any(kinds):
         raise ValueError(f"at least {FEWEST_PAIRS} coloured or {FEWEST_PAIRS} grey images are required")
     return Reference(temperature, *kinds)
+
+
+def learnable_kinds(given: Floats) -> list[NDArray[np.bool_]]:
+    """Return which of R images are coloured, and which are grey, each (R,). A kind with too few images has none."""
+    greys = is_grey(given)
+    return [rows & (rows.sum() >= FEWEST_PAIRS) for rows in (~greys, greys)]
 
 
 def _learn_kind(measures: Floats, given: Floats, fold: NDArray[np.int64], levels: int) -> Kind:

@@ -57,7 +57,7 @@ def write_report(
         summary=summary,
         alpha=alpha,
         fewest=FEWEST,
-        by_chance=None if alpha is None else by_chance(alpha, summary.judged, calibration.photographs),
+        by_chance=by_chance(alpha, summary.judged, calibration.photographs) if alpha and summary.judged else None,
         plots=plots.all_of(summary, alpha) if summary.scored else {},
     )
     write_whole(output, page.encode("utf-8", errors="backslashreplace"))
@@ -73,10 +73,9 @@ def by_chance(alpha: float, count: int, photographs: int) -> tuple[float, float]
 
     Arguments:
         alpha: threshold of the typicality.
-        count: number of pairs that were judged.
+        count: number of pairs that were judged, at least 1.
         photographs: number of photographs in the calibration.
     """
-    count = max(count, 1)
     spread = NINETY_EIGHT_PERCENT * math.sqrt(alpha * (1 - alpha) * (1 / count + 1 / photographs)) + 0.5 / count
     return max(0.0, alpha - spread), min(1.0, alpha + spread)
 

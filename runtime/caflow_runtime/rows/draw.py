@@ -126,10 +126,9 @@ class Draw:
                 f"temperature must be one number, or {levels} numbers, one per level; got {shown(self.temperature)}"
             )
         if self.keep is not None and len(self.keep) != levels:
-            example = (self.n, *[max(1, self.n // 2)] * (levels - 1))
             raise InputError(
                 f"keep must have {levels} numbers of samples, one per level, from n = {self.n} down, such as "
-                f"{example}; got {shown(self.keep)}"
+                f"{_kept(self.n, levels)}; got {shown(self.keep)}"
             )
         if self.rank == "consistency" and model.task == "image-to-image":
             raise InputError(f"rank 'consistency': the task {model.task!r} does not define how conditions are made")
@@ -148,6 +147,11 @@ def _temperature(given: Any) -> Temperature:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+def _kept(n: int, levels: int) -> tuple[int, ...]:
+    """Return an example of `keep`."""
+    return (n, *[max(1, n // 2)] * (levels - 1))
+
+
 def _keep(given: Any, n: int) -> tuple[int, ...] | None:
     if given is None:
         return None
@@ -155,7 +159,7 @@ def _keep(given: Any, n: int) -> tuple[int, ...] | None:
     falls = all(is_integer(k) and k >= 1 for k in counts) and counts == sorted(counts, reverse=True)
     if not falls or not counts or counts[0] != n:
         raise InputError(
-            f"keep must be numbers of samples, one per level, from n = {n} down, such as {(n, max(1, n // 2))}; got "
+            f"keep must be numbers of samples, one per level, from n = {n} down, such as {_kept(n, len(counts))}; got "
             f"{shown(given)}"
         )
     return tuple(int(k) for k in counts)
