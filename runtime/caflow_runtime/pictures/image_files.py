@@ -23,6 +23,7 @@ from caflow_runtime.pictures import heif
 from caflow_runtime.pictures.containers import read_metadata, with_metadata
 from caflow_runtime.pictures.matte import matted
 from caflow_runtime.pictures.metadata import Metadata, checked
+from caflow_runtime.pictures.tiff_samples import is_cmyk, with_colours_as_stored
 from caflow_runtime.whole_files import write_whole
 
 WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
@@ -93,9 +94,10 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     if is_cut_off(contents):
         raise UnreadableImage(f"{path}: the JPEG file is truncated; copy or export it again")
     try:
-        flat = _decode(contents, cv2.IMREAD_UNCHANGED) if width * height else None
+        stored = with_colours_as_stored(contents)
+        flat = _decode(stored, cv2.IMREAD_UNCHANGED) if width * height else None
         is_float = flat is not None and flat.dtype.kind == "f"  # TIFF: always decoded rotated and with alpha
-        turned = flat if is_float or flat is None else _decode(contents, TURNED)
+        turned = flat if is_float or flat is None else _decode(stored, TURNED)
         # Pass the path as bytes, because OpenCV crashes if it is not valid UTF-8.
         pictures = 1 if contents.startswith(JPEG_START) or flat is None else cv2.imcount(os.fsencode(path))  # type: ignore[arg-type]
     except cv2.error:
@@ -104,7 +106,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
         raise _undecodable(path)
     if pictures > 1:
         raise UnreadableImage(f"{path}: expected one picture, the file contains {pictures}; save each as its own file")
-    has_alpha = flat.ndim == 3 and flat.shape[2] == 4
+    has_alpha = flat.ndim == 3 and flat.shape[2] == 4 and not is_cmyk(contents)
     if has_alpha and not np.array_equal(turned.reshape(*turned.shape[:2], -1), flat[..., : turned[0, 0].size]):
         raise UnreadableImage(f"{path}: a transparent image with an EXIF rotation is not supported; save it upright")
     metadata, malformed = read_metadata(contents)
