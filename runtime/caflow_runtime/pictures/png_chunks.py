@@ -16,6 +16,8 @@ EXIF_KEYWORDS = (b"Raw profile type exif", b"Raw profile type APP1")
 """Text keywords under which programs stored EXIF before PNG had a chunk for it."""
 MOST_CHUNKS, MOST_BYTES = 2**16, 2**24
 """Largest number of chunks that are read, and largest size of a decompressed text."""
+GREY = 0
+"""Colour type of grey images without alpha, in IHDR."""
 HEADER_BYTES, LINE_BYTES = 25, 36
 """Size of the IHDR chunk, and bytes per line of hexadecimal digits."""
 
@@ -27,6 +29,20 @@ def read_png(contents: bytes) -> Metadata:
         with suppress(*MALFORMED, zlib.error):
             found = _with_png_chunk(found, kind, data)
     return found
+
+
+def transparent_grey(contents: bytes) -> int | None:
+    """Return the value of the transparent pixels of a grey PNG, as decoded to 8 or 16 bits; None without such a value.
+
+    For PNG files with colours the decoder finds these pixels itself.
+    """
+    chunks = dict(_png_chunks(contents)) if contents.startswith(PNG_START) else {}
+    header, value = chunks.get(b"IHDR", b""), chunks.get(b"tRNS", b"")
+    if len(header) != HEADER_BYTES - 12 or header[9] != GREY or len(value) != 2:
+        return None
+    largest = 2 ** header[8] - 1
+    found = int.from_bytes(value, "big") & largest
+    return found * 255 // largest if largest < 255 else found
 
 
 def _with_png_chunk(found: Metadata, kind: bytes, data: bytes) -> Metadata:

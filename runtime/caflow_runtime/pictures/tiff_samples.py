@@ -32,6 +32,12 @@ def is_cmyk(contents: bytes) -> bool:
     return found is not None and found.value == CMYK
 
 
+def has_tiff_alpha(contents: bytes) -> bool:
+    """Return whether an image file is a TIFF that calls one of its channels alpha."""
+    found = _first_short(contents, EXTRA_SAMPLES)
+    return found is not None and found.value in (ASSOCIATED, UNASSOCIATED)
+
+
 def _first_short(contents: bytes, tag: int) -> ShortValue | None:
     if not contents.startswith(STARTS):
         return None
