@@ -38,7 +38,8 @@ def test_a_big_endian_tiff_keeps_its_colours(tmp_path: Path) -> None:
     directory = struct.pack(">H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)
     (tmp_path / "a.tif").write_bytes(b"MM\0*" + struct.pack(">I", 8 + len(values)) + values + directory)
     found = read_image(tmp_path / "a.tif")
-    assert (found.rgb.tolist(), found.alpha) == ([[[138, 100, 48]]], 128)
+    np.testing.assert_array_equal(found.rgb, [[[138, 100, 48]]])
+    np.testing.assert_array_equal(found.alpha, [[128]])
 
 
 def test_a_cmyk_tiff_is_opaque(tmp_path: Path) -> None:

@@ -91,8 +91,8 @@ def _check_remembered(results: Sequence[Found], forgotten: Set[Path]) -> None:
     for path, _ in results:
         if path.resolve() in forgotten:
             raise InputError(
-                f"{path} is a result of the job that --force replaces, and would later count as an input; remove it and "
-                "the others like it, or choose another -o"
+                f"{path} is a result of the job that --force replaces, and would later count as an input; remove it "
+                "and the others like it, or choose another -o"
             )
 
 

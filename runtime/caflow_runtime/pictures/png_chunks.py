@@ -44,7 +44,7 @@ def transparent_grey(contents: bytes) -> int | None:
     header, value = chunks.get(b"IHDR", b""), chunks.get(b"tRNS", b"")
     if len(header) != HEADER_BYTES - 12 or header[9] != GREY or len(value) != 2:
         return None
-    largest = 2 ** header[8] - 1
+    largest = (1 << header[8]) - 1
     found = int.from_bytes(value, "big") & largest
     return found * 255 // largest if largest < 255 else found
 
