@@ -19,7 +19,7 @@ from caflow_runtime.jobs.masks import find_masks
 from caflow_runtime.jobs.pairs import list_pairs
 from caflow_runtime.jobs.photographs import Photograph, photographs_in
 from caflow_runtime.pictures.heif import claimed_size
-from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.pictures.image_files import read_image, write_image
 
 HALVES = np.zeros((24, 40, 3), np.uint8)
 HALVES[:, 20:] = 250
@@ -48,6 +48,25 @@ def test_avif_is_read(tmp_path: Path) -> None:
     assert np.abs(alpha.astype(int) - HALVES[..., 0]).mean() < 3
     path.write_bytes(avif(HALVES[..., 0]))
     assert read_image(path).is_grey
+
+
+def test_codes_of_other_colours_than_srgb_become_those_of_png(tmp_path: Path) -> None:
+    """A profile takes precedence over codes."""
+    file = io.BytesIO()
+    PIL.Image.fromarray(HALVES).save(file, "AVIF")
+    srgb = struct.pack(">4sHH", b"nclx", 1, 13)
+    assert file.getvalue().count(srgb) == 1
+    (tmp_path / "a.avif").write_bytes(file.getvalue())
+    assert read_image(tmp_path / "a.avif").metadata.png_colours is None
+    (tmp_path / "a.avif").write_bytes(file.getvalue().replace(srgb, struct.pack(">4sHH", b"nclx", 9, 16)))
+    found = read_image(tmp_path / "a.avif")
+    assert not write_image(tmp_path / "a.png", found.rgb, metadata=found.metadata.colours())
+    assert b"\0\0\0\4cICP\x09\x10\0\1" in (tmp_path / "a.png").read_bytes()
+    assert write_image(tmp_path / "a.jpg", found.rgb, metadata=found.metadata.colours()) == [
+        "its colour space was not copied: it is not supported by the result's format"
+    ]
+    (tmp_path / "a.avif").write_bytes(avif().replace(srgb, struct.pack(">4sHH", b"nclx", 9, 16)))
+    assert read_image(tmp_path / "a.avif").metadata.png_colours is None
 
 
 def test_avif_is_turned_and_its_result_is_a_png(tmp_path: Path) -> None:

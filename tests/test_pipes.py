@@ -300,26 +300,3 @@ def test_an_image_through_pipes(
     alone = piped(["image", "-", "-o", "-", *common], given)
     assert (alone.returncode, alone.stdout) == (0, (tmp_path / "out.png").read_bytes())
     assert b"bits/dim" in alone.stderr
-
-
-@pytest.mark.parametrize(
-    ("inputs", "given", "options", "message"),
-    [
-        (["-"], b"", [], "standard input: "),
-        (["-"], b"no image", [], "standard input: "),
-        (["-"], b"", ["--sheet"], "--sheet writes further files"),
-        (["-", "a.png"], b"", [], "- stands for a single image"),
-    ],
-)
-def test_an_image_that_cannot_be_done_writes_nothing(
-    uncalibrated: Path,
-    capfdbinary: pytest.CaptureFixture[bytes],
-    inputs: list[str],
-    given: bytes,
-    options: list[str],
-    message: str,
-) -> None:
-    done = caflow("image", *inputs, "-o", "-", "--bundle", uncalibrated, *options, given=given)
-    assert done.returncode in (1, 2)
-    assert message in done.stderr
-    assert capfdbinary.readouterr().out == b""

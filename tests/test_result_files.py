@@ -121,6 +121,20 @@ def test_an_input_is_never_a_result(tmp_path: Path) -> None:
     )
 
 
+def test_results_of_a_replaced_job_do_not_become_inputs(tmp_path: Path) -> None:
+    given = pictures(tmp_path / "in", "a.png")
+    assert image(given, given, "--suffix", "-x4") == ["a-x4.png", "a.png"]
+    assert image(given, given, "--suffix", "-x4", "--force") == ["a-x4.png", "a.png"]
+    line = ["image", given, "-o", given, "--bundle", TINY, "-n", 1, "--suffix", "-y"]
+    done = caflow(*line, "--force")
+    assert (done.returncode, (given / "a-y.png").exists()) == (2, False)
+    assert f"{given / 'a-x4.png'} is a result of the job that --force replaces" in done.stderr
+    (given / "a-x4.png").unlink()
+    assert caflow(*line, "--force").returncode == 0
+    assert "is already complete" in caflow(*line).stdout
+    assert sorted(path.name for path in given.glob("*.png")) == ["a-y.png", "a.png"]
+
+
 def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
     given, out = pictures(tmp_path / "in", "a.jpg"), tmp_path / "out"
     image(given, out, "--quality", 80)

@@ -37,7 +37,7 @@ def plan_jobs(
         force: whether to ignore the names of existing results.
 
     Raises:
-        InputError: if an input does not exist, or would be overwritten.
+        InputError: if an input does not exist or would be overwritten, or if a result would become an input.
         OSError: if a folder cannot be read.
     """
     inputs = tuple(inputs)

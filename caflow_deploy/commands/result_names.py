@@ -1,10 +1,11 @@
 """File names of the results in a folder. They are unique, and an existing result keeps its name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from caflow_runtime.errors import InputError
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.result_files import ResultFiles
 
@@ -43,10 +44,15 @@ class ResultNames:
             recorded: if a folder is resumed, its recorded results by their sources. Results may lie in the folder of
                 their sources, so sources that are themselves results are removed.
             force: whether recorded names are free again.
+
+        Raises:
+            InputError: if a source is a recorded result that would not be a result any more.
         """
         kept = {_place(source): best for source, best in (recorded or {}).items() if source.is_file()}
+        given = sources
         if recorded is not None:
             sources = self._without_results(sources, kept)
+        earlier = {path.resolve() for place, best in kept.items() for path in self.job(place, best).outputs}
         if force:
             kept = {}
         taken = {path: place for place, best in kept.items() for path in self.job(place, best).outputs}
@@ -58,6 +64,8 @@ class ResultNames:
             possible = (self.job(source, best) for best in candidates)
             jobs[source] = next(job for job in possible if all(taken.get(path, place) == place for path in job.outputs))
             taken.update(dict.fromkeys(jobs[source].outputs, place))
+        written = {path.resolve() for job in jobs.values() for path in job.outputs}
+        _check_remembered([found for found in given if found not in sources], earlier - written)
         return [jobs[source] for source, _ in sources]
 
     def _without_results(self, sources: Sequence[Found], kept: Mapping[Path, Path]) -> list[Found]:
@@ -68,6 +76,24 @@ class ResultNames:
             for path in self.job(source, best).outputs:
                 makers.setdefault(path.resolve(), set()).add(source)
         return [found for found in sources if not makers.get(found[0].resolve(), set()) - {found[0]}]
+
+
+def _check_remembered(results: Sequence[Found], forgotten: Set[Path]) -> None:
+    """Check that no result of a replaced job lies among the inputs, where the next run would take it for an input.
+
+    Arguments:
+        results: sources that were left out because they are results.
+        forgotten: resolved paths of the results that no record will name any more.
+
+    Raises:
+        InputError: if the check fails.
+    """
+    for path, _ in results:
+        if path.resolve() in forgotten:
+            raise InputError(
+                f"{path} is a result of the job that --force replaces, and would later count as an input; remove it "
+                "and the others like it, or choose another -o"
+            )
 
 
 def _place(source: Path) -> Path:

@@ -15,7 +15,7 @@ def result_options(command: Command) -> Command:
             "--no-metadata",
             is_flag=True,
             help="Do not copy EXIF, XMP, IPTC and the resolution. The colour profile is always copied, because colours "
-            "would change without it.",
+            "would change without it. A result that cannot have the colour space of its source gives a warning.",
         ),
         click.option(
             "--suffix",

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path, PurePath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
@@ -12,17 +12,26 @@ import click
 
 from caflow_deploy.commands.terminal import FAILED, end
 from caflow_runtime.errors import InputError
+from caflow_runtime.path_text import as_text
 
 PIPE = "-"
 """Name that stands for standard input or standard output."""
 STANDARD_INPUT, STANDARD_OUTPUT = "standard input", "standard output"
 CHUNK_BYTES = 2**20
+_streams: dict[str, str] = {}
+"""Names of the standard streams of this command, by the paths of the temporary files in place of them, as text."""
 
 
-def shown(path: str) -> str:
-    """Return the name of a file for people: that of a standard stream without its temporary folder."""
-    name = PurePath(path).stem
-    return name if name in (STANDARD_INPUT, STANDARD_OUTPUT) else path
+def shown(text: str) -> str:
+    """Return text for people, such as a path or a message, with the names of standard streams for their files."""
+    for path, stream in _streams.items():
+        text = text.replace(path, stream)
+    return text
+
+
+def as_given(path: str) -> str:
+    """Return a path as it was given to the command: `-` for the file of a standard stream."""
+    return PIPE if path in _streams else path
 
 
 def is_pipe(output: Path | None) -> bool:
@@ -83,6 +92,8 @@ def piped_images(
         if inputs == (PIPE,):
             _save_standard_input(source, max_bytes)
         result = output if out is None else Path(folder) / f"{STANDARD_OUTPUT}{suffix}"
+        stack.callback(_streams.clear)
+        _streams.update({as_text(path): path.stem for path in (source, result) if path.parent == Path(folder)})
         yield (str(source),), result
         if out is not None and result.is_file():
             out.write(result.read_bytes())

@@ -8,7 +8,7 @@ import click
 from msgspec import UnsetType
 
 from caflow_deploy.commands.pace import Saying
-from caflow_deploy.commands.standard_streams import shown
+from caflow_deploy.commands.standard_streams import as_given, shown
 from caflow_deploy.commands.terminal import FAILED, end
 from caflow_runtime.jobs.image_report import ImageReport, ModelImage
 from caflow_runtime.jobs.images import Done
@@ -39,15 +39,14 @@ class Tally:
         """Count and report one image."""
         if done.wrong is not None:
             if not done.is_dropped:
-                self.failed.append(as_text(done.job.source))
+                self.failed.append(shown(as_text(done.job.source)))
             self.outcomes["dropped"] += done.is_dropped
-            click.echo(f"caflow: {done.wrong}", err=True)
+            click.echo(f"caflow: {shown(done.wrong)}", err=True)
         elif done.report is not None:
             self.outcomes[done.report.outcome] += 1
-            text = json.dumps(done.report.fields(), allow_nan=False) if self.as_json else line(done.report, self.draw.n)
-            click.echo(text, file=self.stdout)
+            click.echo(_json(done.report) if self.as_json else line(done.report, self.draw.n), file=self.stdout)
             for warning in done.report.warnings or ():
-                self.saying.warn(f"{done.report.input}: {warning}")
+                self.saying.warn(shown(f"{done.report.input}: {warning}"))
 
     def end(self) -> None:
         """Report how many images are untypical, and end the command if some failed."""
@@ -65,6 +64,12 @@ class Tally:
             more = len(self.failed) - MOST_NAMED
             names = self.failed[:MOST_NAMED] + ([f"and {more} more, named above"] if more > 0 else [])
             end(f"{len(self.failed)} of {self.total} images failed: {', '.join(names)}", FAILED)
+
+
+def _json(report: ImageReport) -> str:
+    """Return the JSON object about a finished image, with its paths as given."""
+    paths = {"input": as_given(report.input), "output": as_given(report.output)}
+    return json.dumps(report.fields() | paths, allow_nan=False)
 
 
 def line(report: ImageReport, n: int) -> str:

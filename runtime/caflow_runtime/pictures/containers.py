@@ -23,7 +23,7 @@ WITH_PROFILE, WITH_ALPHA, WITH_EXIF, WITH_XMP = 0x20, 0x10, 0x08, 0x04
 """Flags of the VP8X chunk in a WebP file."""
 BMP_RESOLUTION, BMP_HEADER_BYTES = 38, 40
 """Offset of the resolution in a BMP file, and size of the smallest header that contains it."""
-NAMES = {"profile": "colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC"}
+NAMES = {"profile": "colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "png_colours": "colour space"}
 
 
 def read_metadata(contents: bytes) -> tuple[Metadata, list[str]]:
@@ -192,10 +192,10 @@ WRITERS: dict[bytes, Callable[[bytes, Metadata], bytes]] = {
 }
 LIMITS: dict[bytes, dict[str, int]] = {
     PNG_START: {},
-    JPEG_START: jpeg_segments.LIMITS,
-    RIFF: {"iptc": 0},
-    BMP: {"profile": 0, "exif": 0, "xmp": 0, "iptc": 0},
-    TIFFS[0]: {},
+    JPEG_START: jpeg_segments.LIMITS | {"png_colours": 0},
+    RIFF: {"iptc": 0, "png_colours": 0},
+    BMP: {"profile": 0, "exif": 0, "xmp": 0, "iptc": 0, "png_colours": 0},
+    TIFFS[0]: {"png_colours": 0},
 }
 """Largest size in bytes of each kind of metadata, by the first bytes of the file. 0 means not supported; kinds that are
 not listed are unlimited."""

@@ -4,7 +4,8 @@ Both packages are optional. The wheels of pillow-heif contain x265, which is lic
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_formats import ImageSize
 from caflow_runtime.pictures.metadata import Metadata
+from caflow_runtime.pictures.png_colours import colours_of_codes
 from caflow_runtime.pictures.tags import EXIF_START
 
 if TYPE_CHECKING:
@@ -23,8 +25,14 @@ BRANDS_START, MOST_BRAND_BYTES = 8, 256
 UNDECODABLE = (EOFError, OSError, RuntimeError, SyntaxError, ValueError)
 """Exceptions that both libraries raise for files that they cannot decode."""
 MOST_BOXES = 2**16
-SIZES = ((b"meta", 4), (b"iprp", 0), (b"ipco", 0), (b"ispe", 4))
-"""Nested boxes that lead to the sizes of pictures, outermost first, and the bytes to skip at the start of each box."""
+PROPERTIES = ((b"meta", 4), (b"iprp", 0), (b"ipco", 0))
+"""Nested boxes that lead to the properties of pictures, outermost first, and the bytes to skip at the start of each
+box."""
+SIZES, COLOURS = (*PROPERTIES, (b"ispe", 4)), (*PROPERTIES, (b"colr", 0))
+"""Boxes of the sizes and of the colour spaces of pictures, in the same form."""
+CODES = b"nclx"
+"""Type of a colour space that is named by codes of ITU-T H.273."""
+MOST_CODE = 255
 MODES = ("L", "LA", "RGB", "RGBA")
 
 
@@ -36,7 +44,7 @@ def is_heif(contents: bytes) -> bool:
 def claimed_size(contents: bytes) -> ImageSize | None:
     """Return the largest width and height in the file's headers, including tiles and thumbnails; None without any."""
     try:
-        sizes = [*_sizes(contents, 0, len(contents))]
+        sizes = [struct.unpack_from(">II", contents, start) for start in _found(contents, SIZES, 0, len(contents))]
     except (struct.error, ValueError):
         return None
     return ImageSize(max(width for width, _ in sizes), max(height for _, height in sizes)) if sizes else None
@@ -57,7 +65,9 @@ def decode(contents: bytes) -> tuple[NDArray[np.uint8], Metadata, int]:
     pixels = np.asarray(image if image.mode in MODES else image.convert("RGBA" if "A" in image.mode else "RGB"))
     exif = known.get("exif")
     exif = exif.removeprefix(EXIF_START) if exif else None
-    metadata = Metadata(known.get("icc_profile") or None, exif, known.get("xmp") or None)
+    profile = known.get("icc_profile") or None  # takes precedence over codes
+    colours = _colours(contents) if profile is None else None
+    metadata = Metadata(profile, exif, known.get("xmp") or None, png_colours=colours)
     return np.atleast_3d(pixels), metadata, count
 
 
@@ -91,14 +101,24 @@ def _heic(contents: bytes) -> "tuple[Image, dict[Any, Any], int]":
     return file.to_pillow(), file.info, 1
 
 
-def _sizes(contents: bytes, start: int, end: int, depth: int = 0) -> Iterator[ImageSize]:
-    """Yield the size in each box that contains one."""
-    wanted, head = SIZES[depth]
+def _found(contents: bytes, path: Sequence[tuple[bytes, int]], start: int, end: int) -> Iterator[int]:
+    """Yield the offset of the contents of each box that a path of nested boxes leads to."""
+    (wanted, head), *below = path
     for kind, begin, stop in _boxes(contents, start, end):
-        if kind == wanted and depth + 1 < len(SIZES):
-            yield from _sizes(contents, begin + head, stop, depth + 1)
+        if kind == wanted and below:
+            yield from _found(contents, below, begin + head, stop)
         elif kind == wanted:
-            yield ImageSize(*struct.unpack_from(">II", contents, begin + head))
+            yield begin + head
+
+
+def _colours(contents: bytes) -> bytes | None:
+    """Return the colour space that codes name, as the chunk of a PNG; None if there are no codes, or those of sRGB."""
+    with suppress(struct.error, ValueError):
+        for start in _found(contents, COLOURS, 0, len(contents)):
+            kind, primaries, curve = struct.unpack_from(">4sHH", contents, start)
+            if kind == CODES and max(primaries, curve) <= MOST_CODE:
+                return colours_of_codes(primaries, curve)
+    return None
 
 
 def _boxes(contents: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:

@@ -23,6 +23,8 @@ from caflow_runtime.pictures import heif
 from caflow_runtime.pictures.containers import read_metadata, with_metadata
 from caflow_runtime.pictures.matte import matted
 from caflow_runtime.pictures.metadata import Metadata, checked
+from caflow_runtime.pictures.png_chunks import transparent_grey
+from caflow_runtime.pictures.tiff_samples import has_tiff_alpha, is_cmyk, with_colours_as_stored
 from caflow_runtime.whole_files import write_whole
 
 WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
@@ -52,7 +54,7 @@ class ImageFile:
     metadata: Metadata = field(default_factory=Metadata)
     """Metadata as in the file. Its orientation is unchanged, although the pixels are already rotated."""
     warnings: tuple[str, ...] = ()
-    """Messages about malformed metadata of the file."""
+    """Messages about malformed metadata of the file, and about alpha that was not read."""
     deep: NDArray[np.uint16] | None = None
     """(H, W, 3) RGB with 16 bits, if the file has more than 8 bits per channel; else None."""
 
@@ -93,9 +95,10 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     if is_cut_off(contents):
         raise UnreadableImage(f"{path}: the JPEG file is truncated; copy or export it again")
     try:
-        flat = _decode(contents, cv2.IMREAD_UNCHANGED) if width * height else None
+        stored = with_colours_as_stored(contents)
+        flat = _decode(stored, cv2.IMREAD_UNCHANGED) if width * height else None
         is_float = flat is not None and flat.dtype.kind == "f"  # TIFF: always decoded rotated and with alpha
-        turned = flat if is_float or flat is None else _decode(contents, TURNED)
+        turned = flat if is_float or flat is None else _decode(stored, TURNED)
         # Pass the path as bytes, because OpenCV crashes if it is not valid UTF-8.
         pictures = 1 if contents.startswith(JPEG_START) or flat is None else cv2.imcount(os.fsencode(path))  # type: ignore[arg-type]
     except cv2.error:
@@ -104,11 +107,14 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
         raise _undecodable(path)
     if pictures > 1:
         raise UnreadableImage(f"{path}: expected one picture, the file contains {pictures}; save each as its own file")
-    has_alpha = flat.ndim == 3 and flat.shape[2] == 4
+    has_alpha = flat.ndim == 3 and flat.shape[2] == 4 and not is_cmyk(contents)
     if has_alpha and not np.array_equal(turned.reshape(*turned.shape[:2], -1), flat[..., : turned[0, 0].size]):
         raise UnreadableImage(f"{path}: a transparent image with an EXIF rotation is not supported; save it upright")
-    metadata, malformed = read_metadata(contents)
-    return replace(_image_file(path, flat if has_alpha else turned), metadata=metadata, warnings=tuple(malformed))
+    metadata, wrong = read_metadata(contents)
+    if has_tiff_alpha(contents) and not has_alpha:
+        wrong.append("its alpha was not copied: it is not supported for grey TIFF files; convert the image to PNG")
+    pixels = flat if has_alpha else _with_transparent_grey(turned, transparent_grey(contents))
+    return replace(_image_file(path, pixels), metadata=metadata, warnings=tuple(wrong))
 
 
 def write_image(
@@ -218,6 +224,18 @@ def _read_heif(path: Path, contents: bytes) -> ImageFile:
 def _decode(contents: bytes, flags: int) -> NDArray[Any] | None:
     decoded = cv2.imdecode(np.frombuffer(contents, np.uint8), flags) if contents else None
     return None if decoded is None else np.asarray(decoded)
+
+
+def _with_transparent_grey(grey: NDArray[Any], value: int | None) -> NDArray[Any]:
+    """Return a grey image with alpha, as four channels, if some pixels have this value, which stands for transparency.
+
+    Arguments:
+        value: None for images without such a value, which are returned unchanged.
+    """
+    if value is None or not (is_clear := grey == value).any():
+        return grey
+    alpha = np.where(is_clear, 0, np.iinfo(grey.dtype).max).astype(grey.dtype)
+    return np.dstack([grey, grey, grey, alpha])
 
 
 def _encoding(suffix: str, quality: int | None) -> list[int]:

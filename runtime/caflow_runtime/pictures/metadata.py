@@ -49,10 +49,12 @@ class Metadata:
     """IPTC-IIM data, the contents of Photoshop's resource 0x0404."""
     resolution: Resolution | None = None
     """Resolution for printing."""
+    png_colours: bytes | None = None
+    """Chunks gAMA, cHRM and cICP of a PNG, whole, if they name other colours than sRGB."""
 
     def colours(self) -> "Metadata":
-        """Return only the colour profile, without which the colours would change."""
-        return Metadata(self.profile)
+        """Return only the colour profile and the colour chunks of a PNG, without which the colours would change."""
+        return Metadata(self.profile, png_colours=self.png_colours)
 
     def for_result(self, width: int, height: int) -> "Metadata":
         """Return the metadata for a result of this size: upright, with new sides, and without thumbnails."""

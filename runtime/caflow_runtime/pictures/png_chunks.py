@@ -1,4 +1,7 @@
-"""Metadata of PNG files: eXIf, iCCP, pHYs, XMP in iTXt (W3C, third edition), IPTC as in ImageMagick and exiv2."""
+"""Metadata of PNG files: eXIf, iCCP, pHYs, XMP in iTXt (W3C, third edition), IPTC as in ImageMagick and exiv2.
+
+The chunks that name a colour space without a profile are in `png_colours.py`.
+"""
 
 import struct
 import zlib
@@ -9,6 +12,7 @@ from dataclasses import replace
 from caflow_runtime.image_formats import PNG_START
 from caflow_runtime.pictures.metadata import CM_PER_M, IPTC_MARKER, Metadata, Resolution
 from caflow_runtime.pictures.photoshop import iptc_of, iptc_resource
+from caflow_runtime.pictures.png_colours import colours_of, png_chunk
 from caflow_runtime.pictures.tags import EXIF_START, MALFORMED
 
 XMP_KEYWORD, IPTC_KEYWORD = b"XML:com.adobe.xmp", b"Raw profile type iptc"
@@ -16,17 +20,33 @@ EXIF_KEYWORDS = (b"Raw profile type exif", b"Raw profile type APP1")
 """Text keywords under which programs stored EXIF before PNG had a chunk for it."""
 MOST_CHUNKS, MOST_BYTES = 2**16, 2**24
 """Largest number of chunks that are read, and largest size of a decompressed text."""
+GREY = 0
+"""Colour type of grey images without alpha, in IHDR."""
 HEADER_BYTES, LINE_BYTES = 25, 36
 """Size of the IHDR chunk, and bytes per line of hexadecimal digits."""
 
 
 def read_png(contents: bytes) -> Metadata:
     """Return the metadata of a PNG file. Malformed chunks are skipped."""
-    found = Metadata()
-    for kind, data in _png_chunks(contents):
+    found, chunks = Metadata(), [*_png_chunks(contents)]
+    for kind, data in chunks:
         with suppress(*MALFORMED, zlib.error):
             found = _with_png_chunk(found, kind, data)
-    return found
+    return replace(found, png_colours=colours_of(dict(chunks)))
+
+
+def transparent_grey(contents: bytes) -> int | None:
+    """Return the value of the transparent pixels of a grey PNG, as decoded to 8 or 16 bits; None without such a value.
+
+    For PNG files with colours the decoder finds these pixels itself.
+    """
+    chunks = dict(_png_chunks(contents)) if contents.startswith(PNG_START) else {}
+    header, value = chunks.get(b"IHDR", b""), chunks.get(b"tRNS", b"")
+    if len(header) != HEADER_BYTES - 12 or header[9] != GREY or len(value) != 2:
+        return None
+    largest = (1 << header[8]) - 1
+    found = int.from_bytes(value, "big") & largest
+    return found * 255 // largest if largest < 255 else found
 
 
 def _with_png_chunk(found: Metadata, kind: bytes, data: bytes) -> Metadata:
@@ -82,24 +102,20 @@ def _raw_profile(text: bytes) -> bytes:
 
 def write_png(contents: bytes, metadata: Metadata) -> bytes:
     """Return a PNG file with metadata."""
-    chunks = []
+    chunks = [metadata.png_colours or b""]
     if metadata.profile is not None:
-        chunks.append(_png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.profile)))
+        chunks.append(png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.profile)))
     if metadata.resolution is not None:
         sides = (round(side) for side in metadata.resolution.per(CM_PER_M))
-        chunks.append(_png_chunk(b"pHYs", struct.pack(">IIB", *sides, 1)))
+        chunks.append(png_chunk(b"pHYs", struct.pack(">IIB", *sides, 1)))
     if metadata.exif is not None:
-        chunks.append(_png_chunk(b"eXIf", metadata.exif))
+        chunks.append(png_chunk(b"eXIf", metadata.exif))
     if metadata.xmp is not None:
-        chunks.append(_png_chunk(b"iTXt", XMP_KEYWORD + bytes(5) + metadata.xmp))
+        chunks.append(png_chunk(b"iTXt", XMP_KEYWORD + bytes(5) + metadata.xmp))
     if metadata.iptc is not None:
         block = iptc_resource(metadata.iptc)
         lines = [block[k : k + LINE_BYTES].hex().encode() for k in range(0, len(block), LINE_BYTES)]
         text = b"\niptc\n" + b"%8d\n" % len(block) + b"\n".join(lines) + b"\n"
-        chunks.append(_png_chunk(b"zTXt", IPTC_KEYWORD + b"\0\0" + zlib.compress(text)))
+        chunks.append(png_chunk(b"zTXt", IPTC_KEYWORD + b"\0\0" + zlib.compress(text)))
     place = len(PNG_START) + HEADER_BYTES  # after IHDR, the first chunk
     return contents[:place] + b"".join(chunks) + contents[place:]
-
-
-def _png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -70,6 +70,16 @@ class Entry(NamedTuple):
     """Size of the values in bytes; 0 if they lie beyond the end of the file."""
 
 
+class ShortValue(NamedTuple):
+    """First value of a tag of type SHORT in a file."""
+
+    code: str
+    """Format of the value as in `struct`."""
+    start: int
+    """Offset of the value."""
+    value: int
+
+
 def upright(exif: bytes, width: int, height: int) -> bytes:
     """Return EXIF for an upright image of this size, without a thumbnail.
 
@@ -106,6 +116,20 @@ def first_directory(contents: bytes) -> Directory:
     """
     layout, first = _start(contents)
     return _directory(contents, layout, first, MOST_BYTES)
+
+
+def first_short(contents: bytes, tag: int) -> ShortValue | None:
+    """Return the first value of a tag in the first directory; None if it has no such tag of type SHORT.
+
+    Raises:
+        ValueError, struct.error: if the file is malformed.
+    """
+    layout, first = _start(contents)
+    for entry in _entries(contents, layout, first)[0]:
+        if entry.tag == tag and entry.kind == SHORT and entry.size:
+            code = layout.order + "H"
+            return ShortValue(code, entry.start, *struct.unpack_from(code, contents, entry.start))
+    return None
 
 
 def exif_of(directory: Directory) -> bytes:

@@ -1,0 +1,88 @@
+"""Transparency of image files: the colours and the alpha of TIFF files and of grey PNG files, as Pillow writes them."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from caflow_runtime.image_formats import PNG_START
+from caflow_runtime.pictures.image_files import read_image
+
+COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 4), np.uint8)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("is_big", [False, True])
+def test_colours_of_a_transparent_tiff_are_those_of_the_file(
+    tmp_path: Path, compression: str | None, is_big: bool
+) -> None:
+    """libtiff would multiply them with alpha."""
+    pixels = COLOURS.copy()
+    pixels[..., 3] |= 1  # The colours of wholly transparent pixels are replaced.
+    PIL.Image.fromarray(pixels).save(tmp_path / "a.tif", compression=compression, big_tiff=is_big)
+    found = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found.rgb, pixels[..., :3])
+    np.testing.assert_array_equal(found.alpha, pixels[..., 3])
+    assert not found.warnings
+
+
+def test_a_big_endian_tiff_keeps_its_colours(tmp_path: Path) -> None:
+    shorts = {256: 1, 257: 1, 258: 8, 259: 1, 262: 2, 277: 4, 278: 1, 284: 1, 338: 2}
+    entries = {tag: struct.pack(">HHIHxx", tag, 3, 1, value) for tag, value in shorts.items()}
+    entries |= {tag: struct.pack(">HHII", tag, 4, 1, value) for tag, value in ((273, 8), (279, 4))}
+    entries[258] = struct.pack(">HHII", 258, 3, 4, 12)
+    values = bytes([138, 100, 48, 128]) + struct.pack(">4H", 8, 8, 8, 8)
+    directory = struct.pack(">H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)
+    (tmp_path / "a.tif").write_bytes(b"MM\0*" + struct.pack(">I", 8 + len(values)) + values + directory)
+    found = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found.rgb, [[[138, 100, 48]]])
+    np.testing.assert_array_equal(found.alpha, [[128]])
+
+
+def test_a_cmyk_tiff_is_opaque(tmp_path: Path) -> None:
+    image = PIL.Image.frombytes("CMYK", (8, 6), COLOURS.tobytes())
+    image.save(tmp_path / "a.tif")
+    found = read_image(tmp_path / "a.tif")
+    assert found.alpha is None
+    assert np.abs(found.rgb.astype(int) - np.asarray(image.convert("RGB"))).max() <= 1
+
+
+def chunk_of(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_grey_png_keeps_its_transparent_value(tmp_path: Path, bits: int) -> None:
+    """The pixels are 0, 1, 2 ... in two rows, and the pixels of the value 1 are transparent."""
+    width = min(2**bits, 8)
+    digits = "".join(f"{value:0{bits}b}" for value in range(width))
+    row = b"\0" + int(digits.ljust(-(-len(digits) // 8) * 8, "0"), 2).to_bytes(-(-len(digits) // 8), "big")
+    header = struct.pack(">IIBBBBB", width, 2, bits, 0, 0, 0, 0)
+    chunks = {b"IHDR": header, b"tRNS": struct.pack(">H", 1), b"IDAT": zlib.compress(2 * row), b"IEND": b""}
+    path = tmp_path / "grey.png"
+    path.write_bytes(PNG_START + b"".join(chunk_of(kind, data) for kind, data in chunks.items()))
+    found = read_image(path)
+    assert (found.is_grey, found.bits) == (True, max(bits, 8))
+    assert found.alpha is not None
+    assert found.alpha.tolist() == 2 * [[0 if value == 1 else 255 for value in range(width)]]
+
+
+def test_a_transparent_value_that_no_pixel_has_makes_no_alpha(tmp_path: Path) -> None:
+    PIL.Image.new("L", (8, 6), 100).save(tmp_path / "grey.png", transparency=99)
+    assert read_image(tmp_path / "grey.png").alpha is None
+    PIL.Image.new("L", (8, 6), 100).save(tmp_path / "grey.png", transparency=100)
+    assert not np.any(read_image(tmp_path / "grey.png").alpha)
+
+
+def test_alpha_of_a_grey_tiff_is_not_lost_silently(tmp_path: Path) -> None:
+    PIL.Image.new("LA", (8, 6), (100, 128)).save(tmp_path / "grey.tif")
+    found = read_image(tmp_path / "grey.tif")
+    assert found.alpha is None
+    assert found.warnings == (
+        "its alpha was not copied: it is not supported for grey TIFF files; convert the image to PNG",
+    )
+    PIL.Image.new("L", (8, 6), 100).save(tmp_path / "grey.tif")
+    assert not read_image(tmp_path / "grey.tif").warnings
