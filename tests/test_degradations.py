@@ -130,6 +130,16 @@ def test_patterns_begin_anywhere() -> None:
     assert cut >= {0, 1, 2, 3, 4}
 
 
+def test_patterns_have_colours_of_all_kinds() -> None:
+    """Grey, saturated, and any other."""
+    seen = {"grey": 0, "saturated": 0, "other": 0}
+    for seed in range(90):
+        colours = np.unique(checkerboard(96, 4, np.random.default_rng(seed)).reshape(-1, 3), axis=0)
+        is_grey, is_saturated = bool((colours == colours[:, :1]).all()), bool(np.isin(colours, (0, 255)).all())
+        seen["saturated" if is_saturated else "grey" if is_grey else "other"] += 1
+    assert min(seen.values()) > 15
+
+
 def test_shares_may_add_up_to_one() -> None:
     """The sum of these three shares is above 1 in floating point."""
     Degradations(clean_share=0.0, jpeg_share=0.34, video_share=0.56, dither_share=0.1)

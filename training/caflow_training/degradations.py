@@ -176,7 +176,7 @@ class Degradations:
 
 
 def checkerboard(side: int, scale: int, rng: np.random.Generator) -> Image:
-    """Return a checkerboard of two random colours, (side, side, 3) uint8. Its cells are whole pixels of the condition.
+    """Return a checkerboard of two random colours or greys, (side, side, 3) uint8. Its cells are whole pixels of the condition.
 
     The first cell of each row and column may be cut off by the border.
 
@@ -189,7 +189,9 @@ def checkerboard(side: int, scale: int, rng: np.random.Generator) -> Image:
     # Small cells, which are the hardest, come most often: sides are log-uniform. Half of the boards have square cells.
     height, width = scale * ((LARGEST_CELL + 1) ** rng.random(2)).astype(int)
     width = height if rng.integers(2) else width
-    colours = rng.integers(256, size=(2, 3)) if rng.integers(2) else 255 * rng.integers(2, size=(2, 3))
+    any_two, saturated = rng.integers(256, size=(2, 3)), 255 * rng.integers(2, size=(2, 3))
+    greys = any_two[:, :1].repeat(3, axis=1)  # two random colours are hardly ever grey, but drawings often are
+    colours = (any_two, saturated, greys)[rng.integers(3)]
     return cast(Image, colours.astype(np.uint8)[(y // height + x // width) % 2])
 
 
