@@ -176,9 +176,9 @@ class Degradations:
 
 
 def checkerboard(side: int, scale: int, rng: np.random.Generator) -> Image:
-    """Return a checkerboard of two random colours or greys, (side, side, 3) uint8. Its cells are whole pixels of the condition.
+    """Return a checkerboard of two random colours or greys, (side, side, 3) uint8.
 
-    The first cell of each row and column may be cut off by the border.
+    Its cells are whole pixels of the condition. The first cell of each row and column may be cut off by the border.
 
     Arguments:
         side: side in pixels of the target.
