@@ -219,10 +219,11 @@ def guarded(folder: Path, host: str = "127.0.0.1") -> TestClient:
         ("127.0.0.1", {"Origin": "http://127.0.0.1:7860"}, 200),
         ("127.0.0.1", {"Host": "evil.example"}, 403),
         ("127.0.0.1", {"Host": ""}, 403),
+        ("127.0.0.1", {"Host": "["}, 403),
         ("127.0.0.1", {"Origin": "http://evil.example"}, 403),
         ("127.0.0.1", {"Origin": "null"}, 403),
         ("127.0.0.1", {"Host": "evil.example", "Origin": "http://evil.example"}, 403),
-        ("workstation", {"Host": "workstation:7860"}, 200),
+        ("Workstation", {"Host": "workstation:7860"}, 200),
         ("0.0.0.0", {"Host": "page.example", "Origin": "https://page.example"}, 200),
     ],
 )
