@@ -17,6 +17,7 @@ from filelock import FileLock
 from test_trainer import log_of, short_recipe, write_recipe
 
 from caflow_runtime import whole_files
+from caflow_runtime.bundle import builtin
 from caflow_training import checkpoint, trainer
 from caflow_training.crops import Crops
 from caflow_training.degradations import MissingPackage
@@ -205,3 +206,21 @@ def test_a_damaged_line_of_the_log_costs_no_other_line(tmp_path: Path) -> None:
     with TrainingLog(tmp_path, 2, writes=True):
         pass
     assert [line["step"] for line in log_of(tmp_path)] == [0, 1]
+
+
+def test_a_run_starts_from_a_built_in_model_by_its_name(few: Path, tmp_path: Path) -> None:
+    model = {"scale": 2, "levels": 2, "dependencies": "dual-glow", "image_width": 16, "conditional_width": 16}
+    recipe = write_recipe(tmp_path / "recipe.toml", steps=1, **model)
+    done = caflow_train(recipe, "--data", few, "--out", tmp_path / "run", "--start", "x2-video")
+    assert done.returncode == 0
+    assert f"starting from {builtin.MODELS / 'x2-video.caflow'}: " in done.stderr
+
+
+def test_a_run_does_not_start_from_what_is_not_there(few: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml")
+    done = caflow_train(recipe, "--data", few, "--out", tmp_path / "run", "--start", "x2-vidoe")
+    assert done.returncode == 2
+    assert (
+        "x2-vidoe: there is no such file or folder, and no such built-in model; the built-in models are" in done.stderr
+    )
+    assert not (tmp_path / "run").exists()

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from caflow_deploy.stops import ending_when_stopped, exit_code
+from caflow_runtime.bundle.builtin import find_bundle, names
 from caflow_runtime.extras import HOW_TO_INSTALL
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
@@ -25,6 +26,24 @@ class StoppableCommand(click.Command):
         # one inside PyTorch, where a handler in Python would not run.
         with nullcontext() if _are_several() else ending_when_stopped("caflow-train"):
             return super().invoke(ctx)
+
+
+class TrainedPath(click.ParamType[Path]):
+    """Path of a trained model: a checkpoint, a bundle, or the name of a built-in model."""
+
+    name = "path"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path, or fail if there is none."""
+        path = find_bundle(value)
+        if not path.exists():
+            self.fail(
+                f"{value}: there is no such file or folder, and no such built-in model; the built-in models are "
+                f"{', '.join(names())}",
+                param,
+                ctx,
+            )
+        return path
 
 
 @click.command(cls=StoppableCommand, context_settings={"help_option_names": ["-h", "--help"]}, epilog=HOW_TO_INSTALL)
@@ -45,11 +64,12 @@ class StoppableCommand(click.Command):
 )
 @click.option(
     "--start",
-    type=click.Path(exists=True, path_type=Path),
+    type=TrainedPath(),
     multiple=True,
-    help="Checkpoint, or bundle exported in float32, whose weights initialize a new run. Every weight whose name and "
-    "shape fit the recipe's model is used. Repeat the option to combine several files; later files replace weights of "
-    "earlier ones. A run that is resumed continues with its own weights, and ignores this option.",
+    help="Checkpoint, bundle exported in float32, or built-in model, such as x4-photo, whose weights initialize a new "
+    "run. Every weight whose name and shape fit the recipe's model is used. Repeat the option to combine several; "
+    "later ones replace weights of earlier ones. A run that is resumed continues with its own weights, and ignores "
+    "this option.",
 )
 @click.option(
     "--vgg16",
