@@ -54,6 +54,8 @@ RUN_ELSEWHERE = {
     "cp integrations": PROGRAMS,
     "cp -r integrations": PROGRAMS,
     "/usr/bin/python3 -m venv": PROGRAMS,
+    "python3.13 -m venv .venv-vapoursynth": PROGRAMS,
+    ". .venv-vapoursynth": PROGRAMS,
     "~/caflow/bin/pip": PROGRAMS,
     "mkdir -p ~/caflow": PROGRAMS,
     "export GST_PLUGIN_PATH": PROGRAMS,
