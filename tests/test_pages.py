@@ -12,6 +12,7 @@ from figures import BLOCK, FIGURES, outdated
 from pages import PAGES, ROOT, blocks, commands
 from self_contained import loaded_from_elsewhere
 from tiny import TINY
+from torch.distributed.run import parse_args
 from wording import found_in
 
 from caflow_deploy.cli import main as caflow
@@ -64,6 +65,17 @@ def test_options_in_commands_exist(page: str) -> None:
                 check_options(call)
             except click.UsageError as error:
                 pytest.fail(f"{page}: {line}: {error.format_message()}")
+
+
+def test_torchrun_leaves_our_options_alone() -> None:
+    """torchrun reads abbreviated options: without `--` it takes `--start` for its `--start-method`."""
+    lines = [line for line in commands("docs/guides/training.md") if "torchrun " in line]
+    assert len(lines) == 3
+    for line in lines:
+        arguments = shlex.split(line.partition("torchrun ")[2].partition(";")[0])
+        parsed = parse_args([*arguments, "--start", "x4-photo"])
+        assert parsed.training_script == "caflow_training.cli"
+        assert parsed.training_script_args[-2:] == ["--start", "x4-photo"]
 
 
 def test_a_wrong_option_is_noticed() -> None:

@@ -90,7 +90,7 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
     continue, for example because the loss is not finite or the disk is full, 2 after wrong use, 130 after Ctrl-C, and
     143 after SIGTERM.
 
-    To use several GPUs, run: torchrun --nproc-per-node N -m caflow_training.cli RECIPE --data DIR --out DIR
+    To use several GPUs, run: torchrun --nproc-per-node N -m -- caflow_training.cli RECIPE --data DIR --out DIR
     """
     try:
         from caflow_training.checkpoint import CheckpointError
