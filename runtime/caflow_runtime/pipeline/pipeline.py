@@ -79,9 +79,13 @@ def load(
     check_integer("overlap", overlap, 0, MOST_PIXELS)
     folder = builtin.find_bundle(bundle)
     graphs = Graphs(folder, open_backend(backend, folder, threads))
-    if not graphs.backend.is_proven:
-        check_parity(graphs)
-    return Pipeline(graphs, pixel_budget, overlap, is_calibrated)
+    try:
+        if not graphs.backend.is_proven:
+            check_parity(graphs)
+        return Pipeline(graphs, pixel_budget, overlap, is_calibrated)
+    except BaseException:
+        graphs.close()
+        raise
 
 
 class Pipeline:
