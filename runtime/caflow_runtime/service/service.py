@@ -284,7 +284,7 @@ class Scorer(Service):
         accepted = np.ones(len(targets), bool) if known is None or alpha == 0 else known.accept(alpha)
         counts, late = count_images(requests), are_late(requests)
         if self.metrics:
-            self.metrics.observe_score(score, accepted, np.repeat(late, counts))
+            self.metrics.observe_score(score, alpha, np.repeat(late, counts))
         tensors = {**likelihoods(score), "accepted": accepted[:, None]}
         return self._timely(split(None, tensors, counts), late)
 
