@@ -358,12 +358,14 @@ class Pipeline:
         conditions = as_images(condition, "condition")
         given: list[LevelNoises] = [[z[None] for z in of_image] for of_image in as_noise(noise, len(conditions))]
         rows = [self._runner.decode(*pair) for pair in zip(given, conditions, strict=True)]
+        likelihood = self._likelihoods.parts(rows, conditions, None)
+        likelihood["image_typicality"] = likelihood["statistics"] = None  # only scored images have them
         return Best(
             images=stack([finite_pixels(replace(row, image=k)).integers() for k, row in enumerate(rows)]),
             sample=np.zeros(len(rows), np.int64),
             outcome=["unjudged"] * len(rows),
             density_at="sample",
-            **self._likelihoods.parts(rows, conditions, None),
+            **likelihood,
         )
 
     def close(self) -> None:
