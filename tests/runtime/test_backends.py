@@ -91,6 +91,15 @@ def test_threads_are_what_was_asked_for(uncalibrated: Path) -> None:
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{more}\n"
 
 
+def test_whether_a_bundle_has_a_graph_is_known_without_loading_it(
+    uncalibrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = Graphs(uncalibrated, OnnxRuntimeCpu())
+    monkeypatch.setattr(OnnxRuntimeCpu, "load", None)
+    assert "encode" in graphs
+    assert "other" not in graphs
+
+
 @pytest.mark.parametrize("name", ["ort:CPUExecutionProvider", "ort:cpu"])
 def test_a_provider_is_opened_by_its_name(uncalibrated: Path, photographs: Path, name: str) -> None:
     condition = photograph(photographs, 0, 9, 12)
