@@ -95,6 +95,21 @@ def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypi
         np.testing.assert_array_equal(read_image(output).rgb, large)
 
 
+def test_a_result_that_cannot_be_removed_is_a_failure_of_its_image(
+    calibrated: Path, source: Path, tmp_path: Path
+) -> None:
+    """The result of an earlier run would otherwise pass for that of the dropped image."""
+    output = tmp_path / "out.png"
+    output.mkdir()
+    with load(calibrated, backend="cpu") as pipe:
+        done = do(pipe, ImageJob(source, output, (), {}), Draw(1, reject=Reject(ALL, 0, "error")))
+    assert not done.is_dropped
+    assert done.stamp is None
+    assert done.wrong is not None
+    assert done.wrong.startswith(f"{source}: images[0]: all 1 samples are untypical")
+    assert f"dropped, but {output} of an earlier run cannot be removed (" in done.wrong
+
+
 def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_path: Path) -> None:
     """The drawn sample is judged. A JPEG differs from it, so the report also has the typicality of the file."""
     job = ImageJob(source, tmp_path / "out.jpg", (), {})

@@ -101,7 +101,13 @@ def do(
         _remove(job.outputs)
         if metrics:
             metrics.observe_error(error)
-        return Done(job, wrong=f"{job.source}: {error}: dropped", is_dropped=True, stamp=stamp, mask_stamp=mask_stamp)
+        wrong = f"{job.source}: {error}: dropped"
+        try:
+            _remove(job.outputs)
+        except OSError as obstacle:
+            kept = f"{obstacle.filename} of an earlier run cannot be removed ({obstacle.strerror}): remove it"
+            return Done(job, wrong=f"{wrong}, but {kept}")
+        return Done(job, wrong=wrong, is_dropped=True, stamp=stamp, mask_stamp=mask_stamp)
     except (CaflowError, OSError, MemoryError) as error:
         if metrics:
             metrics.observe_error(error)
