@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from caflow_runtime.errors import CaflowError
+from caflow_runtime.errors import CaflowError, UnreadableImage
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import MAX_PIXELS, size_of_file
@@ -98,7 +98,6 @@ def do(
         report = msgspec.structs.replace(report, input_stamp=stamp, warnings=warnings)
         return Done(job, report, stamp=stamp, mask_stamp=mask_stamp)
     except Untypical as error:
-        _remove(job.outputs)
         if metrics:
             metrics.observe_error(error)
         wrong = f"{job.source}: {error}: dropped"
@@ -141,8 +140,9 @@ def refusal(job: ImageJob, error: Exception, said: Sequence[str] = ()) -> str:
     Arguments:
         said: messages of C libraries, such as decoders, which are appended.
     """
-    text = "; ".join([str(error) or type(error).__name__, *dict.fromkeys(said)])
-    return text if text.startswith(str(job.source)) else f"{job.source}: {text}"
+    names_source = isinstance(error, UnreadableImage) and error.path == job.source
+    why = error.why if names_source else str(error) or type(error).__name__
+    return f"{job.source}: {'; '.join([why, *dict.fromkeys(said)])}"
 
 
 def _draw(
