@@ -140,8 +140,9 @@ def refusal(job: ImageJob, error: Exception, said: Sequence[str] = ()) -> str:
     Arguments:
         said: messages of C libraries, such as decoders, which are appended.
     """
-    names_source = isinstance(error, UnreadableImage) and error.path == job.source
-    why = error.why if names_source else str(error) or type(error).__name__
+    why = str(error) or type(error).__name__
+    if isinstance(error, UnreadableImage) and error.path == job.source:
+        why = error.why
     return f"{job.source}: {'; '.join([why, *dict.fromkeys(said)])}"
 
 
