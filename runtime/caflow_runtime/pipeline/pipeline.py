@@ -24,6 +24,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
 from caflow_runtime.image import Image, Images, as_image, as_images, check_pairs
 from caflow_runtime.judge.calibration import Calibration, read_calibration
+from caflow_runtime.judge.reference import Reference
 from caflow_runtime.judge.typicality import check_alpha
 from caflow_runtime.pipeline.choice import finite_pixels
 from caflow_runtime.pipeline.drawing import Written, draw_all, draw_best, reference_for, score_rows
@@ -122,6 +123,13 @@ class Pipeline:
             InputError: if the bundle is not calibrated.
         """
         return self._likelihoods.calibration
+
+    def reference(self, temperature: float | Sequence[float] | None) -> Reference | None:
+        """Return the distribution of samples at a temperature, or of true images if `temperature` is None.
+
+        Return None if the bundle is not calibrated for that.
+        """
+        return self._likelihoods.reference(temperature)
 
     @property
     def graphs(self) -> Graphs:
