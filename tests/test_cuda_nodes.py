@@ -5,9 +5,11 @@ from collections import Counter
 import onnx
 import pytest
 
-from caflow_export.cuda_nodes import KERNELS, OLDEST_OPSET, nodes_on_cpu
+from caflow_export.cuda_nodes import KERNELS, nodes_on_cpu
 from caflow_export.export import ExportReport
 
+OLDEST_OPSET = 18
+"""Oldest opset of graphs that the list is for."""
 RESIZE = "float[1,3,h,w] x) => (float[1,3,a,b] y) <float[4] s = {{1, 1, 2, 2}}> {{ y = Resize(x, , s) }}"
 
 

@@ -5,11 +5,13 @@ right memory. They cannot show what TensorRT computes, how fast it is, or what a
 neither a GPU nor fakes, such as building engines for other GPUs, are in test_tensorrt.py.
 """
 
+import gc
 import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from weakref import ref
 
 import av
 import numpy as np
@@ -19,15 +21,18 @@ from clips import ffmpeg
 from commands import caflow
 from fake_gpu import state
 from fake_gpu.install import fakes
+from fake_gpu.memory import MEMORY
 from onnx import helper
 from tiny import photograph
 
 from caflow_export.export import ExportReport
+from caflow_export.measure import VerificationFailed
 from caflow_export.to_tensorrt import build_engines
 from caflow_export.trt_flavor import TensorRTUnavailable
 from caflow_runtime.backends.cuda_device import ALIGNMENT, CudaDevice
 from caflow_runtime.backends.cuda_kernels import are_finite, draw_rows
 from caflow_runtime.backends.device_array import DeviceArray
+from caflow_runtime.backends.tensorrt import TensorRT
 from caflow_runtime.bundle import engine_sets as engines
 from caflow_runtime.errors import BackendError, InputError
 from caflow_runtime.flow.noise import LevelNoise, Place
@@ -92,6 +97,20 @@ def test_what_was_built_here_is_verified(built: Path) -> None:
     assert {m.graph for m in measured} >= {"encode", "decode_0", "reverse_1", "sample", "flow"}
     assert sum("identical rows" in m.what for m in measured) == MAX_ROWS
     assert all(m.max_error <= m.tolerance for m in measured)
+
+
+def test_engines_that_fail_their_verification_are_closed(
+    uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise VerificationFailed("encode")
+
+    closed = list[str]()
+    monkeypatch.setattr("caflow_export.to_tensorrt.verify_engines", fail)
+    monkeypatch.setattr(TensorRT, "close", lambda self: closed.append(self.name))
+    with pytest.raises(VerificationFailed):
+        with_engines(uncalibrated, tmp_path / "model.caflow")
+    assert len(closed) == 1
 
 
 def test_images_are_those_of_the_cpu_also_when_chains_are_repeated(
@@ -211,6 +230,28 @@ def test_a_damaged_engine_is_not_loaded(built: Path, tmp_path: Path, photographs
         pytest.raises(BackendError, match="is damaged, or was built again since"),
     ):
         pipe.best_of(photograph(photographs, 0, 8, 8))
+
+
+def test_a_closed_pipeline_keeps_no_memory_of_the_gpu(gpu: str, built: Path, photographs: Path) -> None:
+    """The collector of cycles may run much later, when another process has already found too little memory."""
+    if gpu != "fakes":
+        pytest.skip("only the fake GPU counts its memory by process")
+    gc.collect()
+    held = MEMORY.in_use, MEMORY.engines
+    gc.disable()
+    try:
+        pipe = load(built, backend="tensorrt")
+        for _ in range(3):  # until the chain is recorded
+            pipe.best_of(photograph(photographs, 0, 8, 8), n=2)
+        assert MEMORY.in_use > held[0]
+        assert MEMORY.engines > held[1]
+        pipe.close()
+        assert (MEMORY.in_use, MEMORY.engines) == held
+        backend = ref(pipe.graphs.backend)
+        del pipe
+        assert backend() is None
+    finally:
+        gc.enable()
 
 
 def test_doctor_checks_the_engines(built: Path) -> None:

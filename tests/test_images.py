@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import struct
 import zlib
 from contextlib import suppress
@@ -17,8 +18,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny import photograph
 
-from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.errors import InputError, NotFinite, UnreadableImage
 from caflow_runtime.image_formats import SUFFIXES, claimed_size
+from caflow_runtime.jobs import native_stderr
+from caflow_runtime.jobs.image_job import ImageJob
+from caflow_runtime.jobs.images import refusal
 from caflow_runtime.pictures.image_files import read_image, write_image
 
 
@@ -276,12 +280,34 @@ def test_a_file_without_a_known_size_is_not_decoded(tmp_path: Path, contents: by
 def test_only_files_are_read_and_no_larger_ones_than_images_are(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     for path in (tmp_path / "pipe.png", Path("/dev/zero"), tmp_path):
-        with pytest.raises(UnreadableImage, match="cannot be read: not a regular file"):
+        with pytest.raises(UnreadableImage, match=f"^{path}: cannot be read: not a regular file$"):
             read_image(path)
     for name in ("a\0b.png", "a" * 300, "\ud800.png"):
         with pytest.raises(UnreadableImage, match="cannot be read"):
             read_image(tmp_path / name)
     with (tmp_path / "sparse.png").open("wb") as file:
         file.truncate(2**40)
-    with pytest.raises(UnreadableImage, match="cannot be read: its 1099511627776 bytes are more than an image"):
+    with pytest.raises(
+        UnreadableImage, match=r"^[^:]*: cannot be read: its 1099511627776 bytes are more than an image"
+    ):
         read_image(tmp_path / "sparse.png")
+
+
+def test_a_refusal_names_the_file_once() -> None:
+    job = ImageJob(Path("a"), Path("b.png"), (), {})
+    unreadable = pickle.loads(pickle.dumps(UnreadableImage(Path("a"), "the file is truncated")))
+    assert refusal(job, unreadable, ["bad data"]) == "a: the file is truncated; bad data"
+    assert refusal(job, NotFinite("a sample is not finite")) == "a: a sample is not finite"
+    assert refusal(job, UnreadableImage(Path("mask.png"), "not an image")) == "a: mask.png: not an image"
+    assert refusal(job, MemoryError()) == "a: MemoryError"
+
+
+def test_messages_of_decoders_need_no_more_descriptors_where_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(native_stderr, "TemporaryFile", full)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OSError, match="No space left"), native_stderr.native_stderr():
+        pass
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

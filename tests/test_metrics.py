@@ -25,6 +25,7 @@ from caflow_runtime.health.instruments import Prometheus
 from caflow_runtime.health.metrics import BITS_PER_DIM, Metrics
 from caflow_runtime.judge.calibration import Calibration, write_calibration
 from caflow_runtime.judge.reference import Reference
+from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.pictures.image_files import write_image
 from caflow_runtime.pipeline.choice import Choice, Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
@@ -152,11 +153,12 @@ def test_other_results(pipe: Pipeline, photographs: Path) -> None:
     targets, conditions = [pair.target for pair in pairs], [pair.condition for pair in pairs]
     score = pipe.score(targets, conditions)
     assert score.image_typicality is not None
-    verdicts = score.image_typicality.accept(float(np.median(score.image_typicality.value)))
+    alpha = float(np.median(score.image_typicality.value))
+    verdicts = score.image_typicality.accept(alpha)
     samples = pipe.sample(conditions[0], n=3)
     frames = list(pipe.stream(conditions[:2]))
     with Metrics(pipe, pipe.calibration.truth) as metrics:
-        metrics.observe_score(score, verdicts)
+        metrics.observe_score(score, alpha)
         assert metrics.drift is not None
         assert metrics.drift.count == 13
         metrics.observe_samples(samples)
@@ -181,6 +183,31 @@ def test_other_results(pipe: Pipeline, photographs: Path) -> None:
     assert values['caflow_frames_total{verdict="dropped"}'] == 2
     assert values['caflow_requests_total{model="model",outcome="error"}'] == 2
     assert values['caflow_all_rejected_total{instead="error"}'] == 1
+
+
+def test_what_cannot_be_judged_is_neither_accepted_nor_rejected(
+    pipe: Pipeline, uncalibrated: Path, photographs: Path
+) -> None:
+    (pair,) = pairs_of_photographs(pipe, photographs, each=1)[:1]
+    score = pipe.score(pair.target, pair.condition)
+    assert score.image_typicality is not None
+    unknown = replace(score, image_typicality=replace(score.image_typicality, value=np.array([math.nan])))
+    with Metrics(pipe) as metrics:
+        metrics.observe_score(unknown, 0.01)
+        metrics.observe_verdict(Verdict("target", "condition", "unjudged", bits_per_dim=3.0))
+        values = served(metrics)
+    assert values['caflow_requests_total{model="model",outcome="unjudged"}'] == 2
+    assert values["caflow_sample_bits_per_dim_count"] == 2
+    assert sum(value for name, value in values.items() if name.startswith("caflow_samples_total")) == 0
+    instruments = Prometheus()
+    with load(uncalibrated, backend="cpu") as plain:
+        request = Request({"target": pair.target[None], "condition": pair.condition[None]}, {})
+        Scorer(plain, instruments=instruments).answer([request])
+    counts = {
+        str(one.labels.get("outcome")): one.value for one in samples_of(instruments) if "requests_total" in one.name
+    }
+    assert counts["unjudged"] == 1
+    assert counts["accepted"] == counts["rejected"] == 0
 
 
 def test_buckets_are_those_of_the_calibration(pipe: Pipeline, reference: Reference) -> None:

@@ -15,10 +15,33 @@ from ray_nodes import two_nodes
 from tiny import DATA, photograph
 from two_machines import Machine, kill, why_none
 
+from caflow_deploy.cluster.error_lines import first_line, last_line
+from caflow_deploy.cluster.quiet import quiet
 from caflow_runtime.jobs.image_folder import RESULTS
 from caflow_runtime.pictures.image_files import write_image
 
 __all__ = ["environment"]  # a fixture
+
+
+def test_messages_of_ray_are_passed_on_without_harmless_ones(capfd: pytest.CaptureFixture[str]) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with quiet():
+        print("a result")
+        os.write(2, b"it has constructor arguments in the object store\na message\n")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert capfd.readouterr() == ("", "a result\na message\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("a traceback\n\nthe cause\n"), ("a traceback", "the cause")),
+        (RuntimeError(), ("RuntimeError", "RuntimeError")),
+        (RuntimeError(" \n"), ("RuntimeError", "RuntimeError")),
+    ],
+)
+def test_errors_of_ray_in_one_line(error: Exception, words: tuple[str, str]) -> None:
+    assert (first_line(error), last_line(error)) == words
 
 
 DEADLY = """

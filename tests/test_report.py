@@ -28,6 +28,7 @@ from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.report.html import write_report
 from caflow_runtime.report.summary import ACCEPTED, ERRORS, UNTYPICAL, Summary, read_lines
 from caflow_runtime.seal import sealed
+from caflow_runtime.strict_json import MOST_BYTES_OF_A_LINE
 
 ROOT = Path(__file__).parents[1]
 ALPHA = 0.1
@@ -292,6 +293,14 @@ def test_lines_that_say_something_else(
     with pytest.raises(InputError, match=re.escape(f"{path}, {message}")):
         write_report(path, calibration, output)
     assert not output.exists()
+
+
+def test_a_line_that_is_too_long_is_named(
+    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
+) -> None:
+    path = scores([entries[0], entries[1] | {"target": "x" * MOST_BYTES_OF_A_LINE}])
+    with pytest.raises(InputError, match=re.escape(f"{path}, line 2: a line must have at most")):
+        write_report(path, calibration, path.with_name("report.html"))
 
 
 @pytest.mark.parametrize(

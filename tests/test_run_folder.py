@@ -23,8 +23,8 @@ from caflow_training.crops import Crops
 from caflow_training.degradations import MissingPackage
 from caflow_training.photographs import DataError, Photographs, read_rgb
 from caflow_training.processes import LOCK
-from caflow_training.progress import TrainingLog
-from caflow_training.trainer import LOG, ResumeError, photographs_digest, train
+from caflow_training.progress import LOG, TrainingLog
+from caflow_training.trainer import ResumeError, photographs_digest, train
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from commands import caflow, caflow_train, command, started
 
 from caflow_deploy.commands import doctor
 from caflow_training.cli import StoppableCommand
-from caflow_training.trainer import LOG
+from caflow_training.progress import LOG
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

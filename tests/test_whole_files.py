@@ -87,6 +87,27 @@ with whole_file(Path(sys.argv[1])) as file, whole_folder(Path(sys.argv[2])) as f
 """
 
 
+def test_files_that_are_moved_into_place_meanwhile_are_no_leftovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "result.png"
+    find = Path.glob
+
+    def glob(folder: Path, pattern: str) -> list[Path]:
+        found = list(find(folder, pattern))
+        for partial in found:
+            partial.replace(path)
+        return found
+
+    with whole_file(path) as partial:
+        partial.write_bytes(b"new")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "glob", glob)
+            remove_leftovers([path], min_age_s=3600)
+        path.replace(partial)
+    assert path.read_bytes() == b"new"
+
+
 def test_what_a_killed_process_left_is_recognised(tmp_path: Path) -> None:
     """Leftovers of the named files are removed if they are old enough. Other files and similar names stay."""
     own = [tmp_path / "file", tmp_path / "folder"]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from caflow_deploy.cluster.error_lines import first_line
 from caflow_deploy.stops import Terminated
 from caflow_runtime.errors import InputError
 
@@ -57,7 +58,7 @@ def cluster(address: str | None, metrics_port: int | None = None) -> Iterator[An
             raise Terminated from None
         raise
     except (OSError, RuntimeError, ValueError) as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        why = first_line(error)
         if address is None:
             raise InputError(f"Ray cannot start here: {why}") from None
         raise InputError(

@@ -21,25 +21,30 @@ def quiet() -> Iterator[None]:
     """
     sys.stderr.flush()
     real = os.dup(2)
-    reading, writing = os.pipe()
-    os.dup2(writing, 2)
-    os.close(writing)
-    copying = Thread(target=_copy, args=(reading, real), daemon=True)
-    copying.start()
     try:
-        with (
-            os.fdopen(os.dup(real), "w", buffering=1, encoding="utf-8", errors="backslashreplace") as stderr,
-            redirect_stderr(stderr),
-            redirect_stdout(stderr),
-        ):
-            yield
+        reading, writing = os.pipe()
+        os.dup2(writing, 2)
+        os.close(writing)
+        # The thread may outlive the block, so it gets a descriptor of its own.
+        copying = Thread(target=_copy, args=(reading, os.dup(real)), daemon=True)
+        copying.start()
+        try:
+            with (
+                os.fdopen(os.dup(real), "w", buffering=1, encoding="utf-8", errors="backslashreplace") as stderr,
+                redirect_stderr(stderr),
+                redirect_stdout(stderr),
+            ):
+                yield
+        finally:
+            os.dup2(real, 2)  # closes the pipe, unless a process that Ray started still holds it
+            copying.join(PATIENCE_S)
     finally:
-        os.dup2(real, 2)  # closes the pipe, unless a process that Ray started still holds it
-        copying.join(PATIENCE_S)
+        os.close(real)
 
 
-def _copy(reading: int, real: int) -> None:
-    with os.fdopen(reading, "rb") as lines, os.fdopen(real, "wb", buffering=0, closefd=False) as out:
+def _copy(reading: int, writing: int) -> None:
+    """Copy lines that are not harmless from one descriptor to another, and close both at the end."""
+    with os.fdopen(reading, "rb") as lines, os.fdopen(writing, "wb", buffering=0) as out:
         for line in lines:
             if not any(text in line for text in HARMLESS):
                 out.write(line)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from caflow_deploy.cluster.cluster import cluster
+from caflow_deploy.cluster.error_lines import last_line
 from caflow_deploy.cluster.fleet import ATTEMPTS, Place, Result, Unit, Work, open_pipeline
 from caflow_deploy.cluster.quiet import quiet
 from caflow_deploy.stops import heed_sigterm
@@ -44,9 +45,7 @@ class RayFleet:
                 for number, result in results:
                     yield units[number], result
         except self.ray.exceptions.RayError as error:
-            # The last line of the error is its cause; the lines before it are a traceback.
-            cause = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise BackendError(f"Ray failed: {cause}") from None
+            raise BackendError(f"Ray failed: {last_line(error)}") from None
 
     def _dataset(self, rows: list[dict[str, bytes]], work: Work[Any, Any]) -> Any:
         import ray.data

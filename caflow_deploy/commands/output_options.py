@@ -1,12 +1,11 @@
 """Options about what a command prints, and what it serves to Prometheus, while it runs."""
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import click
 
 from caflow_deploy.commands.option_values import Command
 from caflow_deploy.commands.terminal import ending_on_errors
-from caflow_runtime.errors import InputError
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.pipeline.pipeline import Pipeline
 
@@ -38,10 +37,7 @@ def open_metrics(
     if port is None:
         return None
     with ending_on_errors():
-        reference = None
-        if measures_drift:
-            with suppress(InputError):  # no calibration, or none for this temperature
-                reference = pipe.calibration.reference(temperature)
+        reference = pipe.reference(temperature) if measures_drift else None
         metrics = stack.enter_context(Metrics(pipe, reference))
         metrics.serve(port)
         return metrics

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from caflow_deploy.cluster.error_lines import last_line
 from caflow_deploy.commands.option_values import NumberRange
 from caflow_deploy.commands.pipeline_options import backend_option, bundle_option
 from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors
@@ -166,7 +167,7 @@ def command(
                         click.echo(f"{folder.stem} is ready at {addresses.text}")
                         threading.Event().wait()
             except RuntimeError as error:
-                end(f"no replica could start: {str(error).strip().splitlines()[-1]}", FAILED)
+                end(f"no replica could start: {last_line(error)}", FAILED)
             finally:
                 delete_application(serve, is_own_ray=address is None)
 

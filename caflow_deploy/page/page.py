@@ -159,7 +159,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
 
     def look(source: str) -> Path:
         """Show the uploaded image, or report at once why it cannot be used."""
-        with _shown_errors(source):
+        with _shown_errors():
             return sampler.write(sampler.read(Path(source)))
 
     def run(
@@ -173,7 +173,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
         def show(done: int, count: int) -> None:
             progress((done, count), desc="sampling", unit="tiles")
 
-        with _shown_errors(source):
+        with _shown_errors():
             if source is None:
                 raise InputError("there is no image: drop one into the box first")
             results = sampler.draw(Path(source), n, temperature, rank, seed, show)
@@ -188,7 +188,7 @@ def _connect(sampler: PageSampler, inputs: Inputs, outputs: Outputs) -> None:
         ]
 
     def pick(drawn: Drawn | None, event: gradio.SelectData) -> list[Any]:
-        with _shown_errors(None):
+        with _shown_errors():
             if drawn is None or event.index not in range(len(drawn.samples)):
                 raise InputError("this sample is not here any more; draw samples again")
         picked = drawn.samples[event.index]
@@ -265,12 +265,14 @@ def _filled(label: str, found: tuple[Any, str] | None) -> gradio.Image:
 
 
 @contextmanager
-def _shown_errors(source: str | None) -> Iterator[None]:
+def _shown_errors() -> Iterator[None]:
     """Show errors on the page. Visitors see only errors that they can fix, and no paths of the server."""
     try:
         yield
-    except (InputError, UnreadableImage, NotFinite, Closed) as error:
-        text = str(error).replace(source, Path(source).name) if source else str(error)
+    except UnreadableImage as error:
+        text = f"{error.path.name}: {error.why}"
+    except (InputError, NotFinite, Closed) as error:
+        text = str(error)
     except MemoryError:
         text = "memory ran out; request fewer samples, or reduce the image"
     except (CaflowError, OSError):

@@ -83,7 +83,7 @@ class PageSampler:
         Raises:
             UnreadableImage: if the file is not a readable image.
             InputError: if the samples would have too many pixels, or a setting is out of range.
-            NotFinite: if no sample is finite.
+            NotFinite: if any sample is not finite.
             Closed: if the page is closed meanwhile.
             OSError: if the results cannot be written.
         """

@@ -12,13 +12,11 @@ from typing import Any, Self
 import numpy as np
 import triton_python_backend_utils as backend
 
+from caflow_deploy.serving.failures import MAX_TEXT
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Answer, Request
 from caflow_runtime.service.service import SERVICES
-
-MAX_TEXT = 1000
-"""Maximum length of an error, in characters. It may contain names of the request."""
 
 
 class TritonPythonModel:

@@ -13,8 +13,6 @@ from collections.abc import Iterable
 import onnx
 from onnx import TensorProto
 
-OLDEST_OPSET = 18
-
 HALF_TO_DOUBLE = frozenset((TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE))
 FLOATS = HALF_TO_DOUBLE | {TensorProto.BFLOAT16}
 LARGE_INTEGERS = frozenset((TensorProto.INT32, TensorProto.INT64, TensorProto.UINT32, TensorProto.UINT64))

@@ -6,6 +6,7 @@ of the exported graphs. TF32 is disabled, because it would make the inverses ina
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from math import isqrt
 from pathlib import Path
@@ -173,9 +174,8 @@ class _Builder:
             )
             if self.device is not None and self.device.compute_capability == compute_capability:
                 tell(f"verifying for {compute_capability}", len(built.engines))
-                backend = TensorRT(self.device, self.folder, partial, built)
-                measured = verify_engines(self.folder, backend, self.say)
-                backend.close()
+                with closing(TensorRT(self.device, self.folder, partial, built)) as backend:
+                    measured = verify_engines(self.folder, backend, self.say)
                 built = msgspec.structs.replace(built, verification=measured)
             engines.write(partial, built)
         return final

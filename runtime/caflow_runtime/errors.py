@@ -1,5 +1,7 @@
 """Exceptions that the runtime raises. Their messages state what is wrong and what to do."""
 
+from pathlib import Path
+
 
 class CaflowError(Exception):
     """Base class of all exceptions that the runtime raises."""
@@ -27,6 +29,20 @@ class InputError(CaflowError, ValueError):
 
 class UnreadableImage(CaflowError, ValueError):
     """A file is not an image, or the image cannot be read completely."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        """Name the file, and say what is wrong.
+
+        Arguments:
+            path: the file; the message begins with it.
+            why: why it cannot be read, and what to do.
+        """
+        super().__init__(f"{path}: {why}")
+        self.args = (path, why)  # pickle makes the exception of these again
+        self.path = path
+        """The file."""
+        self.why = why
+        """Why it cannot be read, and what to do."""
 
 
 class BackendError(CaflowError, RuntimeError):

@@ -83,12 +83,20 @@ def check_pair(name: str, target: Image, condition: Image, scale: int) -> None:
     Raises:
         InputError: if the argument is not valid.
     """
+    mismatch = mismatch_of(target, condition, scale)
+    if mismatch is not None:
+        raise InputError(f"{name}: {mismatch}")
+
+
+def mismatch_of(target: Image, condition: Image, scale: int) -> str | None:
+    """Return why the sizes of a target and a condition do not fit together, and what to do; None if they do."""
     wanted = (scale * condition.shape[0], scale * condition.shape[1])
-    if target.shape[:2] != wanted:
-        raise InputError(
-            f"{name}: for a condition of {_sides(condition)} pixels, both sides must be {scale} times as long, "
-            f"{wanted[1]}×{wanted[0]}; got {_sides(target)}: crop or resize one of them"
-        )
+    if target.shape[:2] == wanted:
+        return None
+    return (
+        f"for a condition of {_sides(condition)} pixels, both sides must be {scale} times as long, "
+        f"{wanted[1]}×{wanted[0]}; got {_sides(target)}: crop or resize one of them"
+    )
 
 
 def _sides(image: Image) -> str:

@@ -39,6 +39,13 @@ def reduce_alpha(alpha: NDArray[np.uint8], height: int, width: int) -> NDArray[n
     return _reduce(alpha[..., None], height, width, np.copy, partial(np.clip, a_min=0, a_max=1))[..., 0]
 
 
+def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weights of Keys' cubic kernel at the distances `x` ≥ 0 from its middle."""
+    near = (CUBIC + 2) * x**3 - (CUBIC + 3) * x**2 + 1
+    far = CUBIC * (x**3 - 5 * x**2 + 8 * x - 4)
+    return np.where(x < 1, near, np.where(x < SUPPORT, far, 0.0))
+
+
 def _reduce(
     image: Picture,
     height: int,
@@ -89,9 +96,7 @@ def _taps(before: int, after: int) -> tuple[NDArray[np.intp], Floats]:
     firsts = np.floor(middles - SUPPORT * ratio).astype(np.intp)
     places = firsts[:, None] + np.arange(int(np.ceil(2 * SUPPORT * ratio)) + 1)
     x = np.abs((places + 0.5 - middles[:, None]) / ratio)
-    near = (CUBIC + 2) * x**3 - (CUBIC + 3) * x**2 + 1
-    far = CUBIC * (x**3 - 5 * x**2 + 8 * x - 4)
-    weights = np.where(x < 1, near, np.where(x < SUPPORT, far, 0.0))
+    weights = cubic(x)
     weights[(places < 0) | (places >= before)] = 0.0
     weights /= weights.sum(1, keepdims=True)
     return np.clip(places, 0, before - 1), weights.astype(np.float32)

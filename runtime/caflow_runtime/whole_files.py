@@ -109,12 +109,15 @@ def remove_leftovers(paths: Iterable[Path], min_age_s: float = 0) -> None:
         names.setdefault(path.parent, set()).add(path.name)
     for folder, own in names.items():
         for found in folder.glob(".*.partial"):
-            if leftover_of(found) not in own or time.time() - found.stat().st_mtime < min_age_s:
+            if leftover_of(found) not in own:
                 continue
-            if found.is_dir():
-                shutil.rmtree(found)
-            else:
-                found.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # a live writer has moved it into place, or another process removed it
+                if time.time() - found.stat().st_mtime < min_age_s:
+                    continue
+                if found.is_dir():
+                    shutil.rmtree(found)
+                else:
+                    found.unlink()
 
 
 def to_disk(file: Path) -> None:

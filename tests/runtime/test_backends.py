@@ -23,6 +23,7 @@ from caflow_runtime.backends.onnx_runtime import (
 )
 from caflow_runtime.backends.select import open_backend
 from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.wrong_bundle import BundleError
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow.scan import Arrays, Graph
 from caflow_runtime.health.doctor import check_bundle
@@ -90,6 +91,15 @@ def test_threads_are_what_was_asked_for(uncalibrated: Path) -> None:
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{more}\n"
 
 
+def test_whether_a_bundle_has_a_graph_is_known_without_loading_it(
+    uncalibrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = Graphs(uncalibrated, OnnxRuntimeCpu())
+    monkeypatch.setattr(OnnxRuntimeCpu, "load", None)
+    assert "encode" in graphs
+    assert "other" not in graphs
+
+
 @pytest.mark.parametrize("name", ["ort:CPUExecutionProvider", "ort:cpu"])
 def test_a_provider_is_opened_by_its_name(uncalibrated: Path, photographs: Path, name: str) -> None:
     condition = photograph(photographs, 0, 9, 12)
@@ -128,6 +138,27 @@ def test_a_provider_that_computes_something_else_is_refused(
     monkeypatch.setattr(OnnxRuntimeByName, "load", load_wrong)
     with pytest.raises(BackendError, match=f"its results differ from those of the CPU: .*{found}"):
         load(uncalibrated, backend="ort:cpu")
+
+
+def test_a_bundle_that_cannot_be_opened_is_closed(
+    uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = list[str]()
+    monkeypatch.setattr(Graphs, "close", lambda self: closed.append(self.backend.name))
+    copy = Path(shutil.copytree(uncalibrated, tmp_path / "copy.caflow"))
+    (copy / "calibration.json").write_text("{}")
+    with pytest.raises(BundleError, match="calibration"):
+        load(copy, backend="cpu")
+    assert closed == ["onnxruntime cpu"]
+
+
+def test_doctor_closes_what_it_opens(uncalibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def close(self: Graphs) -> None:
+        raise BackendError(f"{self.backend.name} cannot be closed")
+
+    monkeypatch.setattr(Graphs, "close", close)
+    failed = [check.found for check in check_bundle(uncalibrated) if check.state == "failed"]
+    assert "onnxruntime cpu cannot be closed" in failed
 
 
 def test_networks_in_bfloat16_are_not_for_onnx_runtime_on_the_cpu(uncalibrated: Path, tmp_path: Path) -> None:

@@ -191,6 +191,10 @@ def test_noise_goes_there_and_back(pipe: Pipeline, photographs: Path) -> None:
     decoded = pipe.decode(encoded.noise, conditions)
     for target, image in zip(targets, decoded.images, strict=True):
         np.testing.assert_array_equal(target, image)
+    assert encoded.statistics is not None
+    assert decoded.statistics is None
+    assert decoded.image_typicality is None
+    assert decoded.sample_typicality is None
     with pytest.raises(InputError, match="noise: expected arrays of shapes"):
         pipe.decode([encoded.noise[0], encoded.noise[0]], conditions)
 

@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from commands import caflow
 from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, photograph
 
+from caflow_runtime.errors import NotFinite
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import do
 from caflow_runtime.judge.calibration import NAME
@@ -16,7 +20,9 @@ from caflow_runtime.judge.consistency import enlarge
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pictures.maps import names, pictures
 from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.rows.assembly import Row
 from caflow_runtime.rows.draw import Draw, Reject
+from caflow_runtime.rows.runner import Runner
 from caflow_runtime.service.request import Request
 from caflow_runtime.service.service import Scorer
 
@@ -89,6 +95,21 @@ def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypi
         np.testing.assert_array_equal(read_image(output).rgb, large)
 
 
+def test_a_result_that_cannot_be_removed_is_a_failure_of_its_image(
+    calibrated: Path, source: Path, tmp_path: Path
+) -> None:
+    """The result of an earlier run would otherwise pass for that of the dropped image."""
+    output = tmp_path / "out.png"
+    output.mkdir()
+    with load(calibrated, backend="cpu") as pipe:
+        done = do(pipe, ImageJob(source, output, (), {}), Draw(1, reject=Reject(ALL, 0, "error")))
+    assert not done.is_dropped
+    assert done.stamp is None
+    assert done.wrong is not None
+    assert done.wrong.startswith(f"{source}: images[0]: all 1 samples are untypical")
+    assert f"dropped, but {output} of an earlier run cannot be removed (" in done.wrong
+
+
 def test_what_is_judged_is_what_was_drawn(calibrated: Path, source: Path, tmp_path: Path) -> None:
     """The drawn sample is judged. A JPEG differs from it, so the report also has the typicality of the file."""
     job = ImageJob(source, tmp_path / "out.jpg", (), {})
@@ -139,6 +160,31 @@ def test_one_file_has_one_verdict(calibrated: Path, source: Path, tmp_path: Path
     assert isinstance(answer, dict)
     assert answer["image_typicality"][0, 0] == pytest.approx(report["image_typicality"], rel=1e-6)
     assert answer["accepted"][0, 0] == (report["outcome"] == "accepted")
+
+
+def test_an_image_without_a_finite_likelihood_is_rejected(
+    calibrated: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image of such a file is no result, but the other samples and the other images of the batch are."""
+    score, judged = Runner.score, list[Row]()
+
+    def score_first_as_nan(*arguments: Any) -> Iterator[Row]:
+        for row in score(*arguments):
+            judged.append(row if judged else replace(row, per_level=np.full_like(row.per_level, np.nan)))
+            yield judged[-1]
+
+    monkeypatch.setattr(Runner, "score", score_first_as_nan)
+    conditions = [read_image(source).rgb] * 2
+    with load(calibrated, backend="cpu") as pipe:
+        best = pipe.best_of(conditions, n=2, reject=Reject(NONE, 0, judge="image"))
+        assert best.outcome == ["accepted", "accepted"]
+        assert best.rejected is not None
+        assert best.rejected.tolist() == [1, 0]
+        assert np.isfinite(best.log_likelihood).all()
+        assert best.log_likelihood[0] < best.log_likelihood[1]  # the less likely sample remained
+        judged.clear()
+        with pytest.raises(NotFinite, match=r"no sample of images\[0\] is finite"):
+            pipe.best_of(conditions[:1], n=1, reject=Reject(NONE, 0, judge="image"))
 
 
 def test_nothing_is_judged_unless_it_is_asked(calibrated: Path, source: Path, tmp_path: Path) -> None:

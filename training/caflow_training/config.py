@@ -211,7 +211,7 @@ def _causes(error: ValidationError) -> list[ErrorDetails]:
 def _message(detail: ErrorDetails) -> str:
     """Return the message for a value, in the words of TOML; and for values that do not fit together, their message."""
     if not detail["loc"]:
-        return detail["msg"].removeprefix("Value error, ")
+        return str(detail["ctx"]["error"])  # only a `__post_init__` fails without a place
     place = ".".join(map(str, detail["loc"]))
     expected = EXPECTED.get(detail["type"], detail["msg"]).format_map(detail.get("ctx", {}))
     return f"{place}: {expected}; got {_in_toml(detail['input'])}"

@@ -19,6 +19,7 @@ from caflow_runtime.whole_files import write_whole
 from caflow_training.validation import Validation
 
 SPEED_SMOOTHING = 0.95
+LOG = "log.jsonl"
 
 
 class Progress:
@@ -80,7 +81,7 @@ class TrainingLog:
 
     def __init__(self, out: Path, first_step: int, writes: bool) -> None:
         self._writes = writes
-        self._path = out / "log.jsonl"
+        self._path = out / LOG
         self._tensorboard: Any = None
         if not writes:
             return

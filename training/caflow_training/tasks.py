@@ -130,17 +130,6 @@ class Inpainting:
             hole[top : top + side, left : left + side] = 1
         return hole.astype(bool)
 
-    @staticmethod
-    def paste_known(images: Tensor, condition: Tensor, hole: Tensor) -> Tensor:
-        """Return `images` inside the hole, and the known pixels of `condition` outside.
-
-        The log-likelihood of `images` is not valid for the result: score the result again.
-
-        Arguments:
-            hole: (H, W) or (B, 1, H, W) bool, True where pixels are missing.
-        """
-        return torch.where(hole, images, condition.to(images.dtype))
-
 
 @dataclass(frozen=True, config=STRICT)
 class Sketch:

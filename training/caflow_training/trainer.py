@@ -27,12 +27,11 @@ from caflow_training.objective import AveragedWeights, Objective, initialize_fro
 from caflow_training.perceptual import PerceptualDistance
 from caflow_training.photographs import DataError, Photographs, find_photographs, searched_folder, split_by_file
 from caflow_training.processes import Processes, alone, join_processes
-from caflow_training.progress import Progress, TrainingLog
+from caflow_training.progress import LOG, Progress, TrainingLog
 from caflow_training.recipe import Recipe, recipe_from_dict
 from caflow_training.start import FLOW_IS_TRAINED, start_from
 from caflow_training.validation import ExplodingInverse, validate, write_sheet
 
-LOG = "log.jsonl"
 MAY_CHANGE = {"steps", "checkpoint_steps", "max_pixels"}
 """Keys of a recipe that may differ when a run is resumed. With the same photographs, they do not affect the result of a
 step."""

@@ -56,7 +56,7 @@ class CudaDevice:
         pinned = LegacyPinnedMemoryResource()
         self._to_device, self._to_host = _Staging(pinned), _Staging(pinned)
         self._recorded = local()
-        self.spare: Callable[[], None] = lambda: None
+        self.spare: Callable[[], None] = nothing_to_spare
         """Function that frees memory which only makes later runs faster. It is called when memory runs out."""
 
     @property
@@ -253,6 +253,10 @@ class Recording:
 
             if self.graph is not None:
                 driver.cuGraphExecDestroy(self.graph)
+
+
+def nothing_to_spare() -> None:
+    """Free nothing: the value of `CudaDevice.spare` while nothing is kept for later runs."""
 
 
 def _checked(result: tuple[Any, ...]) -> Any:

@@ -78,6 +78,9 @@ class Graphs(Mapping[str, Graph]):
                 verify_file(self.folder, file, "has changed since the bundle was opened", "open the bundle again")
                 self._hashed[file.path] = state
 
+    def __contains__(self, name: object) -> bool:
+        return any(graph.name == name for graph in self.manifest.graphs)  # Mapping would load the graph to find out
+
     def __iter__(self) -> Iterator[str]:
         return (graph.name for graph in self.manifest.graphs)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from caflow_runtime.backends import cuda_kernels
 from caflow_runtime.backends import tensorrt_library as trt_module
 from caflow_runtime.backends.backend import Backend, explaining, failure
-from caflow_runtime.backends.cuda_device import CudaDevice, Recording
+from caflow_runtime.backends.cuda_device import CudaDevice, Recording, nothing_to_spare
 from caflow_runtime.backends.device_array import DeviceArray
 from caflow_runtime.backends.tensorrt_engine import EngineGraph
 from caflow_runtime.backends.tensorrt_library import logger, strongly_typed
@@ -214,14 +214,18 @@ class TensorRT(Backend):
                 self.runtime.lock.release()
 
     def close(self) -> None:
-        """Wait for running work, drop the recordings, and store the compiled kernels if the bundle is writable.
+        """Wait for running work, free the memory, and store the compiled kernels if the bundle is writable.
 
         Raises:
             BackendError: if the GPU reports an error.
         """
         with self.runtime.lock:
             self._forget()
-            self.device.finish()
+            self.runtime.shared = None
+            self.device.use()
+            with explaining(self.name):
+                self.device.give_back()
+            self.device.spare = nothing_to_spare  # else the device and this object keep each other alive
             if self.runtime.kernels is not None:
                 self.runtime.kernels.write()
 

@@ -116,7 +116,8 @@ class EngineGraph:
 
         A recording has contexts of its own, because a context must not change after its work was recorded.
         """
-        contexts, key = self._contexts, (self, profile)
+        # Contexts keep their engine alive, so its id is unique. A key with this object would keep the object alive.
+        contexts, key = self._contexts, (id(self.engine), profile)
         if self.runtime.contexts is not None:
             contexts = self.runtime.contexts
         if key not in contexts:

@@ -5,6 +5,7 @@ They show what is installed, which backends work, and whether a bundle computes 
 
 import platform
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from caflow_runtime.backends.backend import Backend
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import Device, installed_builds
 from caflow_runtime.backends.select import BackendName, open_backend, open_onnx_runtime
@@ -89,7 +89,7 @@ def check_bundle(folder: Path) -> Iterator[Check]:
             if name in OTHERS:
                 yield Check(name, "absent", error.what, error.remedy)
             continue
-        yield from _check_on(Graphs(folder, backend), backend, calibrated.state == "ok")
+        yield from _check_on(Graphs(folder, backend), calibrated.state == "ok")
 
 
 def _check_calibration(folder: Path) -> Check:
@@ -104,13 +104,22 @@ def _check_calibration(folder: Path) -> Check:
     return Check("calibration", "ok", f"from {found.truth.images} crops of {found.photographs} photographs")
 
 
-def _check_on(graphs: Graphs, backend: Backend, is_calibrated: bool) -> Iterator[Check]:
-    manifest = graphs.manifest
-    allowed = TOLERANCES[manifest.precision].flow
+def _check_on(graphs: Graphs, is_calibrated: bool) -> Iterator[Check]:
+    """Check the results of graphs, and close them."""
+    name = graphs.backend.name
     remedy = (
-        f"do not use this bundle on {backend.name}; use another backend, or export with --precision fp32, and report "
-        "the error"
+        f"do not use this bundle on {name}; use another backend, or export with --precision fp32, and report the error"
     )
+    try:
+        with closing(graphs):
+            yield from _check_results(graphs, is_calibrated, remedy)
+    except (CaflowError, MemoryError) as error:
+        yield Check(name, "failed", str(error), remedy)
+
+
+def _check_results(graphs: Graphs, is_calibrated: bool, remedy: str) -> Iterator[Check]:
+    manifest, backend = graphs.manifest, graphs.backend
+    allowed = TOLERANCES[manifest.precision].flow
     if manifest.precision in backend.lacks:
         yield Check(backend.name, "absent", f"does not run networks in {manifest.precision}", "use --backend openvino")
         return
@@ -118,17 +127,14 @@ def _check_on(graphs: Graphs, backend: Backend, is_calibrated: bool) -> Iterator
     if len(inputs[1]) == 1:
         yield Check(backend.name, "absent", "skipped: its engines run single rows", "build them with larger --max-rows")
         return
-    try:
-        for kind, what, error in flow_errors(graphs.on_host(), manifest.model.levels, *inputs, is_invertible(manifest)):
-            worst = float(np.abs(error).max())
-            state: State = "ok" if worst <= allowed[kind] else "failed"
-            found = f"{worst:.1e}, at most {allowed[kind]:.0e} allowed"
-            yield Check(f"{backend.name}: {what}", state, found, "" if state == "ok" else remedy)
-        largest = Room(PIXEL_BUDGET, backend.profiles).largest_sides
-        if is_calibrated and (largest is None or min(largest) >= SIDE_IN_MULTIPLES * manifest.model.size_multiple):
-            yield _check_canary(Pipeline(graphs, PIXEL_BUDGET, OVERLAP), remedy)
-    except (CaflowError, MemoryError) as error:
-        yield Check(backend.name, "failed", str(error), remedy)
+    for kind, what, error in flow_errors(graphs.on_host(), manifest.model.levels, *inputs, is_invertible(manifest)):
+        worst = float(np.abs(error).max())
+        state: State = "ok" if worst <= allowed[kind] else "failed"
+        found = f"{worst:.1e}, at most {allowed[kind]:.0e} allowed"
+        yield Check(f"{backend.name}: {what}", state, found, "" if state == "ok" else remedy)
+    largest = Room(PIXEL_BUDGET, backend.profiles).largest_sides
+    if is_calibrated and (largest is None or min(largest) >= SIDE_IN_MULTIPLES * manifest.model.size_multiple):
+        yield _check_canary(Pipeline(graphs, PIXEL_BUDGET, OVERLAP), remedy)
 
 
 def _check_canary(pipe: Pipeline, remedy: str) -> Check:

@@ -40,7 +40,7 @@ UNTYPICAL, NOT_FINITE = "untypical", "not_finite"
 VERDICTS = (("accepted", ""), ("rejected", UNTYPICAL), ("rejected", NOT_FINITE))
 """Verdicts on a sample or a scored target, each with the reason of a rejection."""
 INSTEAD = ("best", "bicubic", "error")
-STAGES = ("sample", "score", "postprocess")
+STAGES = ("sample", "score")
 FRAMES = ("ok", "untypical", "rejected", "dropped")
 BITS_PER_DIM = tuple(np.arange(0.5, 8.5, 0.5).tolist())
 """Upper bounds of the histogram's buckets if there is no calibration. 8 bits/dim means that all values are equally
@@ -126,17 +126,17 @@ class Metrics:
             if samples.density_at == "sample":  # otherwise they were changed and scored again
                 self._add_to_drift(drawn[numbers == 0])
 
-    def observe_score(self, score: Score, verdicts: Sequence[bool] | Any, late: Sequence[bool] | Any = None) -> None:
+    def observe_score(self, score: Score, alpha: float, late: Sequence[bool] | Any = None) -> None:
         """Count scored targets.
 
         Arguments:
-            verdicts: whether each target was accepted, as `Typicality.accept` returns.
+            alpha: threshold of the typicality; 0 judges no target.
             late: as in `observe_best`.
         """
-        for k, is_accepted in enumerate(verdicts):
+        for k, verdict in enumerate(_verdicts(score, alpha)):
             if late is None or not late[k]:
-                self._requests.labels(self._model, "accepted" if is_accepted else "rejected").inc()
-            self._count(int(is_accepted), int(not is_accepted), 0)
+                self._requests.labels(self._model, verdict).inc()
+            self._count_target(verdict)
         for bits in score.bits_per_dim:
             self._bits.observe(bits)
         self._add_to_drift(score.bits_per_dim)
@@ -146,8 +146,7 @@ class Metrics:
         self._requests.labels(self._model, verdict.verdict).inc()
         if verdict.bits_per_dim is None:
             return
-        is_accepted = verdict.verdict == "accepted"
-        self._count(int(is_accepted), int(not is_accepted), 0)
+        self._count_target(verdict.verdict)
         self._bits.observe(verdict.bits_per_dim)
         self._add_to_drift(np.array([verdict.bits_per_dim]))
 
@@ -222,6 +221,11 @@ class Metrics:
     def _count(self, accepted: int, untypical: int, not_finite: int) -> None:
         for verdict, count in zip(VERDICTS, (accepted, untypical, not_finite), strict=True):
             self._samples.labels(self._model, *verdict).inc(count)
+
+    def _count_target(self, verdict: str) -> None:
+        """Count a scored target that was accepted or rejected. Nobody knows which of them an unjudged target is."""
+        if verdict != "unjudged":
+            self._count(int(verdict == "accepted"), int(verdict == "rejected"), 0)
 
     def _observe_drawn(self, drawn: Floats, chosen: float) -> None:
         """Count the bits/dim of one image's samples.
@@ -315,6 +319,17 @@ class Metrics:
             canary.set(canary_difference(pipe))
         except InputError:  # The bundle is not calibrated.
             canary.set(math.nan)
+
+
+def _verdicts(score: Score, alpha: float) -> list[str]:
+    """Return the verdict on each scored target: accepted, rejected, or unjudged."""
+    known = score.image_typicality
+    if known is None or alpha == 0:
+        return ["unjudged"] * len(score.dims)
+    return [
+        "unjudged" if not is_judged else "accepted" if is_accepted else "rejected"
+        for is_judged, is_accepted in zip(known.is_judged, known.accept(alpha), strict=True)
+    ]
 
 
 def buckets_of(*references: Reference | None) -> Sequence[float]:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from caflow_runtime.errors import CaflowError
+from caflow_runtime.errors import CaflowError, UnreadableImage
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import MAX_PIXELS, size_of_file
@@ -98,10 +98,15 @@ def do(
         report = msgspec.structs.replace(report, input_stamp=stamp, warnings=warnings)
         return Done(job, report, stamp=stamp, mask_stamp=mask_stamp)
     except Untypical as error:
-        _remove(job.outputs)
         if metrics:
             metrics.observe_error(error)
-        return Done(job, wrong=f"{job.source}: {error}: dropped", is_dropped=True, stamp=stamp, mask_stamp=mask_stamp)
+        wrong = f"{job.source}: {error}: dropped"
+        try:
+            _remove(job.outputs)
+        except OSError as obstacle:
+            kept = f"{obstacle.filename} of an earlier run cannot be removed ({obstacle.strerror}): remove it"
+            return Done(job, wrong=f"{wrong}, but {kept}")
+        return Done(job, wrong=wrong, is_dropped=True, stamp=stamp, mask_stamp=mask_stamp)
     except (CaflowError, OSError, MemoryError) as error:
         if metrics:
             metrics.observe_error(error)
@@ -135,8 +140,10 @@ def refusal(job: ImageJob, error: Exception, said: Sequence[str] = ()) -> str:
     Arguments:
         said: messages of C libraries, such as decoders, which are appended.
     """
-    text = "; ".join([str(error) or type(error).__name__, *dict.fromkeys(said)])
-    return text if text.startswith(str(job.source)) else f"{job.source}: {text}"
+    why = str(error) or type(error).__name__
+    if isinstance(error, UnreadableImage) and error.path == job.source:
+        why = error.why
+    return f"{job.source}: {'; '.join([why, *dict.fromkeys(said)])}"
 
 
 def _draw(

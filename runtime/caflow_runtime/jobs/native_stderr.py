@@ -24,16 +24,18 @@ def native_stderr() -> Iterator[list[str]]:
     except OSError:  # standard error is closed
         yield lines
         return
-    with TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield lines
-        finally:
-            os.dup2(real, 2)
-            os.close(real)
-            kept.seek(0)
-            for line in kept.read().splitlines(keepends=True):
-                if (text := line.decode(errors="replace").strip()).isprintable():
-                    lines += [text] * bool(text)
-                else:
-                    os.write(2, line)
+    try:
+        with TemporaryFile() as kept:
+            os.dup2(kept.fileno(), 2)
+            try:
+                yield lines
+            finally:
+                os.dup2(real, 2)
+                kept.seek(0)
+                for line in kept.read().splitlines(keepends=True):
+                    if (text := line.decode(errors="replace").strip()).isprintable():
+                        lines += [text] * bool(text)
+                    else:
+                        os.write(2, line)
+    finally:
+        os.close(real)

@@ -10,7 +10,7 @@ import numpy as np
 
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.image import Image, check_pair
+from caflow_runtime.image import Image, mismatch_of
 from caflow_runtime.image_formats import MAX_PIXELS, READABLE, images_below
 from caflow_runtime.jobs.pairs import TARGETS, FilePair, holds_pairs, list_pairs
 from caflow_runtime.judge.consistency import degrade
@@ -87,10 +87,9 @@ def pairs_of(photograph: Photograph, model: Model, sides: Sequence[int], max_pix
     image, name, multiple = read_image(photograph.path, max_pixels).rgb, photograph.name, model.size_multiple
     if photograph.condition is not None:
         condition = read_image(photograph.condition, max_pixels).rgb
-        try:
-            check_pair(str(photograph.path), image, condition, model.scale)
-        except InputError as error:
-            raise UnreadableImage(str(error)) from None
+        mismatch = mismatch_of(image, condition, model.scale)
+        if mismatch is not None:
+            raise UnreadableImage(photograph.path, mismatch)
         return [Pair(name, image, condition)]
     wanted = sorted({max(multiple, side // multiple * multiple) for side in sides})
     fitting = [side for side in wanted if side <= min(image.shape[:2])]

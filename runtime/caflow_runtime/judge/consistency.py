@@ -13,9 +13,8 @@ from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError
 from caflow_runtime.flow.tiles import Floats
 from caflow_runtime.image import Image
+from caflow_runtime.linear_light import cubic
 
-CUBIC = -0.5
-"""Parameter a of Keys' cubic kernel, as used by Pillow and PyTorch for reducing."""
 MOST_PROJECTIONS = 200
 """Maximum number of iterations. About ten are enough unless pixels are clipped at 0 or 255."""
 CLOSE_ENOUGH = 0.2
@@ -130,12 +129,7 @@ def _taps(scale: int, down_filter: str) -> Floats:
     """Return the filter weights of the source pixels around one reduced pixel: symmetric, with sum 1."""
     support = {"bicubic": 2, "bilinear": 1}[down_filter] * scale
     x = np.abs((np.arange(2 * support) + 0.5 - support) / scale)
-    if down_filter == "bilinear":
-        taps = 1 - x
-    else:
-        near = (CUBIC + 2) * x**3 - (CUBIC + 3) * x**2 + 1
-        far = CUBIC * (x**3 - 5 * x**2 + 8 * x - 4)
-        taps = np.where(x < 1, near, far)
+    taps = 1 - x if down_filter == "bilinear" else cubic(x)
     return np.asarray(taps / taps.sum(), np.float32)
 
 

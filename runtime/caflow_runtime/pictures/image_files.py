@@ -87,13 +87,14 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     width, height = (heif.claimed_size if is_heif else claimed_size)(contents) or (0, 0)
     if width * height > max_pixels:
         raise UnreadableImage(
-            f"{path}: {width}×{height} are {width * height / 1e6:.4g} megapixels, more than the limit of "
-            f"{max_pixels / 1e6:.4g} (max_pixels); reduce the image, or raise the limit"
+            path,
+            f"{width}×{height} are {width * height / 1e6:.4g} megapixels, more than the limit of "
+            f"{max_pixels / 1e6:.4g} (max_pixels); reduce the image, or raise the limit",
         )
     if is_heif and width * height:
         return _read_heif(path, contents)
     if is_cut_off(contents):
-        raise UnreadableImage(f"{path}: the JPEG file is truncated; copy or export it again")
+        raise UnreadableImage(path, "the JPEG file is truncated; copy or export it again")
     try:
         stored = with_colours_as_stored(contents)
         flat = _decode(stored, cv2.IMREAD_UNCHANGED) if width * height else None
@@ -106,10 +107,10 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     if turned is None or flat is None:
         raise _undecodable(path)
     if pictures > 1:
-        raise UnreadableImage(f"{path}: expected one picture, the file contains {pictures}; save each as its own file")
+        raise UnreadableImage(path, f"expected one picture, the file contains {pictures}; save each as its own file")
     has_alpha = flat.ndim == 3 and flat.shape[2] == 4 and not is_cmyk(contents)
     if has_alpha and not np.array_equal(turned.reshape(*turned.shape[:2], -1), flat[..., : turned[0, 0].size]):
-        raise UnreadableImage(f"{path}: a transparent image with an EXIF rotation is not supported; save it upright")
+        raise UnreadableImage(path, "a transparent image with an EXIF rotation is not supported; save it upright")
     metadata, wrong = read_metadata(contents)
     if has_tiff_alpha(contents) and not has_alpha:
         wrong.append("its alpha was not copied: it is not supported for grey TIFF files; convert the image to PNG")
@@ -183,24 +184,27 @@ def _contents(path: Path, max_bytes: int) -> bytes:
     """Return all bytes of a regular file. Anything else, such as a pipe, is refused, because it might never end."""
     try:
         found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise UnreadableImage(f"{path}: cannot be read: not a regular file")
-        if found.st_size > max_bytes:
-            raise UnreadableImage(
-                f"{path}: cannot be read: its {found.st_size} bytes are more than an image within the limit of pixels "
-                "can have (max_pixels)"
-            )
-        return path.read_bytes()
+        is_file = stat.S_ISREG(found.st_mode)
+        contents = path.read_bytes() if is_file and found.st_size <= max_bytes else None
     except OSError as error:
-        raise UnreadableImage(f"{path}: cannot be read: {error.strerror}") from None
+        raise UnreadableImage(path, f"cannot be read: {error.strerror}") from None
     except ValueError as error:  # The name is not valid for any file.
-        raise UnreadableImage(f"{path!r}: cannot be read: {error}") from None
+        raise UnreadableImage(Path(repr(str(path))), f"cannot be read: {error}") from None
+    if not is_file:
+        raise UnreadableImage(path, "cannot be read: not a regular file")
+    if contents is None:
+        raise UnreadableImage(
+            path,
+            f"cannot be read: its {found.st_size} bytes are more than an image within the limit of pixels can have "
+            "(max_pixels)",
+        )
+    return contents
 
 
 def _undecodable(path: Path) -> UnreadableImage:
     suffixes = ", ".join(sorted(SUFFIXES))
     return UnreadableImage(
-        f"{path}: cannot decode this file: it is damaged, too large, or not an image of a supported format ({suffixes})"
+        path, f"cannot decode this file: it is damaged, too large, or not an image of a supported format ({suffixes})"
     )
 
 
@@ -209,11 +213,11 @@ def _read_heif(path: Path, contents: bytes) -> ImageFile:
     try:
         pixels, found, pictures = heif.decode(contents)
     except InputError as error:
-        raise UnreadableImage(f"{path}: {error}") from None
+        raise UnreadableImage(path, str(error)) from None
     except heif.UNDECODABLE:
         raise _undecodable(path) from None
     if pictures > 1:
-        raise UnreadableImage(f"{path}: expected one picture, the file contains {pictures}; save each as its own file")
+        raise UnreadableImage(path, f"expected one picture, the file contains {pictures}; save each as its own file")
     metadata, malformed = checked(found)
     alpha = pixels[..., -1] if pixels.shape[2] in (2, 4) else None
     is_grey = pixels.shape[2] < 3
@@ -251,8 +255,9 @@ def _image_file(path: Path, decoded: NDArray[Any]) -> ImageFile:
     channels = decoded.shape[2] if decoded.ndim == 3 else 1
     if bits is None or channels not in (1, 3, 4):
         raise UnreadableImage(
-            f"{path}: expected 8 or 16 bits, or floating-point values, in 1, 3 or 4 channels; got {decoded.dtype} in "
-            f"{channels}; convert the image first"
+            path,
+            f"expected 8 or 16 bits, or floating-point values, in 1, 3 or 4 channels; got {decoded.dtype} in "
+            f"{channels}; convert the image first",
         )
     if bits > 16:
         _check_values(path, float(decoded.min()), float(decoded.max()))
@@ -274,10 +279,8 @@ def _image_file(path: Path, decoded: NDArray[Any]) -> ImageFile:
 def _check_values(path: Path, least: float, largest: float) -> None:
     """Refuse floating-point values outside 0…1."""
     if not (math.isfinite(least) and math.isfinite(largest)):
-        raise UnreadableImage(
-            f"{path}: floating-point values must be from 0 to 1; some are NaN or infinite, replace them"
-        )
+        raise UnreadableImage(path, "floating-point values must be from 0 to 1; some are NaN or infinite, replace them")
     if not 0 <= least <= largest <= 1:
         raise UnreadableImage(
-            f"{path}: floating-point values must be from 0 to 1; got {least:.4g} to {largest:.4g}, scale them first"
+            path, f"floating-point values must be from 0 to 1; got {least:.4g} to {largest:.4g}, scale them first"
         )

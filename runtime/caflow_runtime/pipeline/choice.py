@@ -58,6 +58,11 @@ class Candidate:
     """The image with 16 bits, (H, W, 3) RGB; None if it was not requested."""
 
 
+Judged = Callable[[Candidate], tuple[Row, Typicality | None] | None]
+"""Function that scores a candidate's image. It returns the row with the likelihood, and the typicality if it is known;
+or None if the likelihood is not finite."""
+
+
 @dataclass
 class Choice:
     """State of the choice among one image's samples."""
@@ -65,7 +70,7 @@ class Choice:
     accepted: int = 0
     """Number of samples that were accepted, or need not be judged."""
     rejected: int = 0
-    """Number of samples that were rejected, or are not finite."""
+    """Number of samples that were rejected, or that are not finite, or whose image has no finite likelihood."""
     best: Candidate | None = None
     """Best of the samples that were accepted, or need not be judged."""
     best_rejected: Candidate | None = None
@@ -118,12 +123,11 @@ class Chooser:
             if choice.best is None or value > choice.best.value:
                 choice.best = replace(self.candidate(value, row), outcome=outcome)
 
-    def judge_images(self, k: int, judged: Callable[[Candidate], tuple[Row, Typicality | None]]) -> bool:
+    def judge_images(self, k: int, judged: Judged) -> bool:
         """Judge the waiting samples of `conditions[k]` in the order of their rank, and choose the first accepted one.
 
         Arguments:
-            judged: function that scores a candidate's image. It returns the row with the likelihood, and the typicality
-                if it is known.
+            judged: function that scores a candidate's image.
 
         Returns:
             Whether a sample was accepted.
@@ -132,7 +136,11 @@ class Chooser:
         assert reject is not None
         waiting, choice.waiting = sorted(choice.waiting, key=lambda one: -one.value), []
         for candidate in waiting:
-            row, found = judged(candidate)
+            scored = judged(candidate)
+            if scored is None:  # then the image is no result, as if the sample itself were not finite
+                choice.rejected += 1
+                continue
+            row, found = scored
             if found is not None and found.value[0] < reject.alpha:
                 self._reject(choice, candidate.value, partial(replace, candidate, scored=row))
                 continue
@@ -239,7 +247,7 @@ def bits_of(row: Row, condition: Image, model: Model) -> Floats:
 
 def is_finite(row: Row) -> bool:
     """Return whether a row has pixels, and whether all its pixels and likelihoods are finite."""
-    return bool(row.pixels is not None and np.isfinite(row.per_level).all() and row.pixels.is_finite)
+    return row.pixels is not None and row.has_finite_likelihood and row.pixels.is_finite
 
 
 def finite_pixels(row: Row) -> Pixels:

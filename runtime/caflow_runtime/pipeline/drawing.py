@@ -171,10 +171,12 @@ def _judge_images(
     """Choose the first sample of one image whose image is typical. Draw more samples until one is, up to the limit."""
     draw, condition = chooser.draw, chooser.conditions[k]
 
-    def judged(candidate: Candidate) -> tuple[Row, Typicality | None]:
+    def judged(candidate: Candidate) -> tuple[Row, Typicality | None] | None:
         pixels = candidate.image if candidate.deep is None else candidate.deep
         image = candidate.image if as_read is None else as_read(pixels)
-        (row,) = score_rows(runner, [image], [condition])
+        (row,) = runner.score([image], [condition])
+        if not row.has_finite_likelihood:
+            return None
         return row, likelihoods.typicality_of([row], [condition], None)
 
     drawn = draw.n

@@ -118,5 +118,5 @@ def check_finite(row: Row, what: str) -> None:
     Raises:
         NotFinite: if it is not finite.
     """
-    if not np.isfinite(row.per_level).all():
+    if not row.has_finite_likelihood:
         raise NotFinite(f"{what}: {NOT_FINITE}")

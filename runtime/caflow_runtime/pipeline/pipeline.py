@@ -24,6 +24,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.flow.noise import as_noise
 from caflow_runtime.image import Image, Images, as_image, as_images, check_pairs
 from caflow_runtime.judge.calibration import Calibration, read_calibration
+from caflow_runtime.judge.reference import Reference
 from caflow_runtime.judge.typicality import check_alpha
 from caflow_runtime.pipeline.choice import finite_pixels
 from caflow_runtime.pipeline.drawing import Written, draw_all, draw_best, reference_for, score_rows
@@ -79,9 +80,13 @@ def load(
     check_integer("overlap", overlap, 0, MOST_PIXELS)
     folder = builtin.find_bundle(bundle)
     graphs = Graphs(folder, open_backend(backend, folder, threads))
-    if not graphs.backend.is_proven:
-        check_parity(graphs)
-    return Pipeline(graphs, pixel_budget, overlap, is_calibrated)
+    try:
+        if not graphs.backend.is_proven:
+            check_parity(graphs)
+        return Pipeline(graphs, pixel_budget, overlap, is_calibrated)
+    except BaseException:
+        graphs.close()
+        raise
 
 
 class Pipeline:
@@ -118,6 +123,13 @@ class Pipeline:
             InputError: if the bundle is not calibrated.
         """
         return self._likelihoods.calibration
+
+    def reference(self, temperature: float | Sequence[float] | None) -> Reference | None:
+        """Return the distribution of samples at a temperature, or of true images if `temperature` is None.
+
+        Return None if the bundle is not calibrated for that.
+        """
+        return self._likelihoods.reference(temperature)
 
     @property
     def graphs(self) -> Graphs:
@@ -354,12 +366,14 @@ class Pipeline:
         conditions = as_images(condition, "condition")
         given: list[LevelNoises] = [[z[None] for z in of_image] for of_image in as_noise(noise, len(conditions))]
         rows = [self._runner.decode(*pair) for pair in zip(given, conditions, strict=True)]
+        likelihood = self._likelihoods.parts(rows, conditions, None)
+        likelihood["image_typicality"] = likelihood["statistics"] = None  # only scored images have them
         return Best(
             images=stack([finite_pixels(replace(row, image=k)).integers() for k, row in enumerate(rows)]),
             sample=np.zeros(len(rows), np.int64),
             outcome=["unjudged"] * len(rows),
             density_at="sample",
-            **self._likelihoods.parts(rows, conditions, None),
+            **likelihood,
         )
 
     def close(self) -> None:

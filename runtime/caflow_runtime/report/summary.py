@@ -156,11 +156,11 @@ def read_lines(scores: Path, levels: int) -> Iterator[Verdict]:
     Raises:
         InputError: if the file cannot be read or is empty, or if a line is damaged.
     """
-    number = 0
+    number = 1  # of the line that is being read
     try:
         for text in strict_json.read_lines(scores):
-            number += 1
             yield _read_line(text, levels)
+            number += 1
     except OSError as error:
         raise InputError(f"{scores} cannot be read: {error.strerror}") from None
     except ValueError as error:
@@ -168,7 +168,7 @@ def read_lines(scores: Path, levels: int) -> Iterator[Verdict]:
             f"{scores}, line {number}: {error}: run the same caflow filter command again, which computes this line and "
             "all later lines again"
         ) from None
-    if not number:
+    if number == 1:
         raise InputError(f"{scores} is empty; expected lines that caflow filter writes")
 
 

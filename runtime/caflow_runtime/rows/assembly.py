@@ -32,6 +32,11 @@ class Row:
     """Statistics of the latents of an existing target (`latents.statistics_of`). None for a sample, whose latents are
     the noise that was drawn."""
 
+    @property
+    def has_finite_likelihood(self) -> bool:
+        """Whether the log-likelihoods of all levels are finite."""
+        return bool(np.isfinite(self.per_level).all())
+
 
 @dataclass(frozen=True)
 class RowPart:

@@ -69,7 +69,7 @@ class Service(ABC):
         self.pipe = pipe
         self.max_pixels = max_pixels
         # All models of a bundle share the buckets, because an engine has one histogram of a name in a process.
-        buckets = buckets_of(reference_of(pipe, TEMPERATURE), reference_of(pipe, None))
+        buckets = buckets_of(pipe.reference(TEMPERATURE), pipe.reference(None))
         reference = self._reference()
         self.metrics = None if instruments is None else Metrics(pipe, reference, WINDOW, instruments, buckets)
 
@@ -96,11 +96,7 @@ class Service(ABC):
         for parameters, members in alike.items():
             for group in self._groups(members):
                 now = time.monotonic()
-                answers |= {
-                    one.number: self._failed(TimeoutError("the request was not computed before its deadline"))
-                    for one in group
-                    if one.until < now
-                }
+                answers |= {one.number: self._too_late() for one in group if one.until < now}
                 wanted = [one for one in group if one.until >= now]
                 answers |= zip([one.number for one in wanted], self._answers(parameters, wanted), strict=True)
         return [answers[k] for k in range(len(requests))]
@@ -173,12 +169,13 @@ class Service(ABC):
             self.metrics.observe_error(error)
         return error
 
+    def _too_late(self) -> Answer:
+        """Return the error for a request whose deadline has passed."""
+        return self._failed(TimeoutError("the request was not computed before its deadline"))
+
     def _timely(self, answers: list[Tensors], late: list[bool]) -> list[Answer]:
         """Return the answers, with an error in place of each that is late."""
-        return [
-            self._failed(TimeoutError("the request was not computed before its deadline")) if is_late else answer
-            for answer, is_late in zip(answers, late, strict=True)
-        ]
+        return [self._too_late() if is_late else answer for answer, is_late in zip(answers, late, strict=True)]
 
     @abstractmethod
     def _reference(self) -> Reference | None:
@@ -222,7 +219,7 @@ class Sampler(Service):
     parameters = SampleParameters
 
     def _reference(self) -> Reference | None:
-        return reference_of(self.pipe, TEMPERATURE)
+        return self.pipe.reference(TEMPERATURE)
 
     def _check(self, parameters: SampleParameters, images: list[list[Image]]) -> None:
         draw = draw_of(parameters)
@@ -265,7 +262,7 @@ class Scorer(Service):
     parameters = ScoreParameters
 
     def _reference(self) -> Reference | None:
-        return reference_of(self.pipe, None)
+        return self.pipe.reference(None)
 
     def _check(self, parameters: ScoreParameters, images: list[list[Image]]) -> None:
         if parameters.min_typicality:
@@ -284,7 +281,7 @@ class Scorer(Service):
         accepted = np.ones(len(targets), bool) if known is None or alpha == 0 else known.accept(alpha)
         counts, late = count_images(requests), are_late(requests)
         if self.metrics:
-            self.metrics.observe_score(score, accepted, np.repeat(late, counts))
+            self.metrics.observe_score(score, alpha, np.repeat(late, counts))
         tensors = {**likelihoods(score), "accepted": accepted[:, None]}
         return self._timely(split(None, tensors, counts), late)
 
@@ -306,17 +303,6 @@ def are_late(requests: Sequence[Checked]) -> list[bool]:
 def count_pixels(images: list[Image], scale: int) -> int:
     """Return the result pixels of one sample of each image. A smaller sample counts as `SMALLEST` pixels."""
     return sum(max(SMALLEST, image.shape[0] * image.shape[1] * scale**2) for image in images)
-
-
-def reference_of(pipe: Pipeline, temperature: float | None) -> Reference | None:
-    """Return the calibration's reference for samples at a temperature, or for true images if `temperature` is None.
-
-    Return None if the bundle is not calibrated for it.
-    """
-    try:
-        return pipe.calibration.truth if temperature is None else pipe.calibration.reference(temperature)
-    except InputError:
-        return None
 
 
 def likelihoods(found: Likelihood) -> Tensors:

@@ -1,5 +1,6 @@
 """YUV4MPEG2 (Y4M), a format for videos in pipes: a header line, then a line and the planes of each frame."""
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -21,6 +22,7 @@ OTHER_NAMES = {"420": "yuv420p", "420mpeg2": "yuv420p", "420paldv": "yuv420p"}
 PIXEL_FORMATS = tuple(COLOURS.values())
 """FFmpeg's names of the pixel formats that Y4M supports."""
 USUAL_RATE = Fraction(25)
+DIGITS = re.compile("[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def parse_line(line: bytes) -> PictureFormat:
     if magic.encode() != MAGIC:
         raise ValueError("it is not YUV4MPEG2")
     fields = {word[0]: word[1:] for word in words if word[0] != "X"}
-    width, height = int(fields.get("W", 0)), int(fields.get("H", 0))
+    width, height = _number(fields, "W"), _number(fields, "H")
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise ValueError(f"frames must have 1 to {MAX_PIXELS} pixels; got {width}×{height}")
     name = fields.get("C", "420")
@@ -74,16 +76,27 @@ def parse_line(line: bytes) -> PictureFormat:
     return PictureFormat(
         width,
         height,
-        _ratio(fields.get("F", "")) or USUAL_RATE,
+        _ratio(fields, "F") or USUAL_RATE,
         pixel_format,
         "XCOLORRANGE=FULL" in words,
-        _ratio(fields.get("A", "")),
+        _ratio(fields, "A"),
     )
 
 
-def _ratio(text: str) -> Fraction | None:
-    """Return the ratio in a text such as 30:1; None if it is unknown, which Y4M writes as 0."""
-    above, _, below = text.partition(":")
-    if not above or not int(above) or not int(below or 1):
-        return None
-    return Fraction(int(above), int(below or 1))
+def _number(fields: dict[str, str], name: str) -> int:
+    """Return the number in a field such as W640; 0 without such a field."""
+    text = fields.get(name, "0")
+    if not DIGITS.fullmatch(text):
+        raise ValueError(f"its field {name} must be a number, such as {name}640; got {name}{text}")
+    return int(text)
+
+
+def _ratio(fields: dict[str, str], name: str) -> Fraction | None:
+    """Return the ratio in a field such as F30:1; None if it is unknown, which Y4M writes as 0."""
+    above, _, below = fields.get(name, "0:0").partition(":")
+    below = below or "1"
+    if not (DIGITS.fullmatch(above) and DIGITS.fullmatch(below)):
+        raise ValueError(
+            f"its field {name} must be a ratio of positive integers, such as {name}30:1; got {name}{fields[name]}"
+        )
+    return Fraction(int(above), int(below)) if int(above) and int(below) else None

@@ -107,7 +107,10 @@ bool Chooser::judge_images(const JudgeImage& judge) {
     });
     for (Result& candidate : waiting_) {
         judgement_.finish(candidate, condition_);
-        judge(candidate, condition_);
+        if (!judge(candidate, condition_)) {  // then the image is no result, as if the sample itself were not finite
+            ++rejected_;
+            continue;
+        }
         candidate.verdict = verdict_of(*candidate.image_typicality, judgement_.draw.reject.alpha, Outcome::best);
         if (candidate.verdict.outcome == Outcome::best) {
             reject(std::move(candidate));

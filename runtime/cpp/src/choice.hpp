@@ -70,8 +70,8 @@ struct Judgement {
     Result enlarged(std::size_t image, const Condition& condition) const;
 };
 
-// Function that scores a candidate's image and adds its typicality.
-using JudgeImage = std::function<void(Result& candidate, const Condition& condition)>;
+// Function that scores a candidate's image and adds its typicality. It returns whether the likelihood is finite.
+using JudgeImage = std::function<bool(Result& candidate, const Condition& condition)>;
 
 // Receives the rows of one condition and keeps the best one.
 class Chooser {

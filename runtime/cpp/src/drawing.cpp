@@ -85,8 +85,11 @@ void redraw(Drawing& drawing, Chooser& chooser, const Image& condition) {
 void judge_images(Drawing& drawing, Chooser& chooser, const Image& image) {
     const Draw& draw = drawing.judgement.draw;
     const JudgeImage judge = [&](Result& candidate, const Condition& condition) {
-        Row scored = std::move(score_rows(drawing.runner, {candidate.image}, {condition.image})[0]);
+        Row scored;
+        drawing.runner.score({candidate.image}, {condition.image}, [&](Row&& row) { scored = std::move(row); });
+        if (!scored.has_finite_likelihood()) return false;
         add_score(candidate, std::move(scored), condition, drawing.judgement);
+        return true;
     };
     for (std::uint32_t drawn = draw.samples; !chooser.judge_images(judge) && drawn < draw.most_samples();) {
         const std::uint32_t count = std::min(draw.most_samples() - drawn, draw.samples);

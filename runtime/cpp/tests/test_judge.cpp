@@ -7,7 +7,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
+#include "choice.hpp"
 #include "consistency.hpp"
 #include "errors.hpp"
 #include "latents.hpp"
@@ -123,6 +125,8 @@ TEST_CASE("scene cuts are equal to Python's") {
 
 TEST_SUITE_END();
 
+TEST_SUITE_BEGIN("judge");  // the same suite, for tests that need no files of Python
+
 TEST_CASE("a reason names the block of a statistic, in models with and without cross blocks") {
     Typicality found;
     found.value = 0.001;
@@ -133,3 +137,36 @@ TEST_CASE("a reason names the block of a statistic, in models with and without c
     found.latents.resize(12);
     CHECK(reason(found).find("mean square of z[1, 1] is") != std::string::npos);
 }
+
+TEST_CASE("a sample whose image has no finite likelihood is rejected") {
+    const Model model{"sketch", {}, 1, 8, 1, 3, {{48}}};
+    const Likelihoods likelihoods("", model, false);
+    const Image condition(1, 1);
+    Draw draw;
+    draw.reject = {0.02, Reject::Judge::image, 0, Reject::Otherwise::best};
+    const Judgement judgement{model, draw, likelihoods, nullptr};
+    for (const std::uint32_t finite : {0u, 1u, 2u}) {  // number of the sample whose image is finite; 2: none
+        Chooser chooser(judgement, condition, 0);
+        for (const std::uint32_t sample : {0u, 1u}) {
+            Row row;
+            row.sample = sample;
+            row.pixels = {1, 2, 3};
+            row.per_level.assign(1, -double(sample));
+            chooser.take(std::move(row));
+        }
+        const bool is_accepted = chooser.judge_images([&](Result& candidate, const Condition&) {
+            candidate.image_typicality.emplace().value = 0.5;
+            return candidate.row.sample == finite;
+        });
+        CHECK(is_accepted == (finite < 2));
+        if (finite == 2) {
+            CHECK_THROWS_AS(chooser.chosen(), NotFinite);
+            continue;
+        }
+        const Result chosen = chooser.chosen();
+        CHECK(chosen.row.sample == finite);
+        CHECK(chosen.rejected == finite);
+    }
+}
+
+TEST_SUITE_END();
