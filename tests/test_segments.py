@@ -21,7 +21,7 @@ from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.job import Drawing, TakeFrame
+from caflow_runtime.video.job import TakeFrame, VideoDrawing
 from caflow_runtime.video.parts import (
     Report,
     VideoSettings,
@@ -82,7 +82,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def in_one_process(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> Drawing:
+def in_one_process(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> VideoDrawing:
     return video_job(pipe, source, output, settings, SEGMENT_FRAMES).run()
 
 

@@ -42,7 +42,7 @@ from caflow_runtime.jobs.image_need import check_together
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.video.encoding import Encoding, check_size
-from caflow_runtime.video.job import SEGMENT_FRAMES, Drawing, TakeFrame, VideoJob
+from caflow_runtime.video.job import SEGMENT_FRAMES, TakeFrame, VideoDrawing, VideoJob
 from caflow_runtime.video.live import LiveSource
 from caflow_runtime.video.need import check_memory, need_of_video
 from caflow_runtime.video.numbered import is_numbered, numbered, numbers_of
@@ -197,7 +197,7 @@ def command(
                 raise KeyboardInterrupt  # closing the window ends the video as Ctrl-C does
 
         if job is None:
-            drawn = Drawing(pipe, opened, stream, show_all)
+            drawn = VideoDrawing(pipe, opened, stream, show_all)
             drawn.run(None if writer is None else lambda frame, timed: writer.write(frame.pixels, timed.ticks))
             drawn.written, lost = drawn.frames, [] if writer is None else writer.lost
         else:
@@ -351,7 +351,7 @@ def _open_window(stack: ExitStack, title: str) -> Callable[[Image], bool]:
 
 
 def _report(
-    source: str, output: Path | None, drawing: Drawing, untypical: str | None, as_json: bool, saying: Saying
+    source: str, output: Path | None, drawing: VideoDrawing, untypical: str | None, as_json: bool, saying: Saying
 ) -> None:
     """Report the outcome of the video. If it is incomplete, end the command with its exit code."""
     if drawing.dropped:

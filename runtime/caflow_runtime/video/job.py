@@ -31,7 +31,7 @@ from caflow_runtime.video.parts import (
 from caflow_runtime.video.recorder import Recorder
 from caflow_runtime.video.results import cut_to, write_result
 from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, resized
-from caflow_runtime.video.transparency import colours_of, draw_frames
+from caflow_runtime.video.transparency import draw_frames, without_alpha
 
 WAITING_FRAMES = 8
 SEGMENT_FRAMES = 240
@@ -43,7 +43,7 @@ TakeFrame = Callable[[Frame, TimedFrame], None]
 
 
 @dataclass(frozen=True)
-class Stretch:
+class EarlierSegment:
     """Frames of one segment that an earlier run has drawn."""
 
     frames: int
@@ -52,7 +52,7 @@ class Stretch:
 
 
 @dataclass
-class Drawing:
+class VideoDrawing:
     """Draws the frames of a source, and counts them. A separate thread reads the source ahead."""
 
     pipe: Pipeline
@@ -70,7 +70,7 @@ class Drawing:
     """Interrupt that ended the drawing before the end of the source, such as Ctrl-C."""
     _shape: tuple[int, ...] = ()
 
-    def run(self, take: TakeFrame | None = None, earlier: Sequence[Stretch] = ()) -> None:
+    def run(self, take: TakeFrame | None = None, earlier: Sequence[EarlierSegment] = ()) -> None:
         """Draw all frames. Ctrl-C ends the drawing like the end of the source.
 
         Arguments:
@@ -97,16 +97,18 @@ class Drawing:
             self.dropped = lane.dropped
             self.ended_early = self.ended_early or self.source.ended_early
 
-    def _drawn(self, timed: Iterator[TimedFrame], earlier: Sequence[Stretch]) -> Iterator[tuple[Frame, TimedFrame]]:
+    def _drawn(
+        self, timed: Iterator[TimedFrame], earlier: Sequence[EarlierSegment]
+    ) -> Iterator[tuple[Frame, TimedFrame]]:
         """Draw the frames that are not done yet or were lost, and skip all others."""
-        for stretch in earlier:
-            if stretch.report is None:
-                yield from self._together(islice(timed, stretch.frames))
+        for segment in earlier:
+            if segment.report is None:
+                yield from self._together(islice(timed, segment.frames))
                 continue
-            self.rejected += stretch.report.rejected
-            self.untypical += stretch.report.untypical
-            for frame in islice(timed, stretch.frames):
-                self.stream.skip(colours_of(frame.image), stretch.report.sample)
+            self.rejected += segment.report.rejected
+            self.untypical += segment.report.untypical
+            for frame in islice(timed, segment.frames):
+                self.stream.skip(without_alpha(frame.image), segment.report.sample)
                 self.frames += 1
         yield from self._together(timed)
 
@@ -144,7 +146,7 @@ class VideoJob:
         """Folder of the segments until they are joined. Each segment can be played separately."""
         return parts_of(self.output)
 
-    def run(self, force: bool = False) -> Drawing:
+    def run(self, force: bool = False) -> VideoDrawing:
         """Run or resume the job. If the drawing ends early, the output contains all frames that were drawn until then.
 
         Segments that an earlier run has finished are drawn again if their files have changed.
@@ -160,7 +162,7 @@ class VideoJob:
                 job.
             UnwritableVideo: if writing fails, for example on a full disk. Finished segments are kept.
         """
-        drawing = Drawing(self.pipe, self.source, self.pipe.open_stream(self.settings.streaming), self.show)
+        drawing = VideoDrawing(self.pipe, self.source, self.pipe.open_stream(self.settings.streaming), self.show)
         with alone(self.parts):
             if self.source.path is None and (self.parts / NAME).is_file():
                 raise InputError(
@@ -171,7 +173,7 @@ class VideoJob:
             records = read_records(self.parts, self.settings, "one process")
             return self._run(drawing, Recorder(self.parts, self.settings, self.source.info, records))
 
-    def _run(self, drawing: Drawing, recorder: Recorder) -> Drawing:
+    def _run(self, drawing: VideoDrawing, recorder: Recorder) -> VideoDrawing:
         drawn: Lane[tuple[Frame, int]] = Lane(WAITING_FRAMES)
         failed: list[BaseException] = []
         earlier = self._earlier(recorder.records)
@@ -211,13 +213,12 @@ class VideoJob:
             remove_parts(self.parts)
         return drawing
 
-    def _earlier(self, records: Mapping[int, Record]) -> list[Stretch]:
+    def _earlier(self, records: Mapping[int, Record]) -> list[EarlierSegment]:
         """Return all segments up to the last one with a record."""
         reports = {number: record.report for number, record in records.items()}
-        return [
-            Stretch(reports[number].frames if number in reports else self.settings.segment_frames, reports.get(number))
-            for number in range(max(reports, default=-1) + 1)
-        ]
+        found = [reports.get(number) for number in range(max(reports, default=-1) + 1)]
+        usual = self.settings.segment_frames
+        return [EarlierSegment(usual if report is None else report.frames, report) for report in found]
 
     def _writing(self, drawn: Lane[tuple[Frame, int]], recorder: Recorder, failed: list[BaseException]) -> None:
         """Write the frames that were drawn; runs in the writer's thread."""

@@ -39,7 +39,7 @@ from caflow_runtime.video.segment_plan import Segment, pictures
 from caflow_runtime.video.sink import SegmentWriter
 from caflow_runtime.video.source import UnreadableVideo, UnwritableVideo
 from caflow_runtime.video.sources import open_video
-from caflow_runtime.video.transparency import colours_of, draw_frames
+from caflow_runtime.video.transparency import draw_frames, without_alpha
 from caflow_runtime.whole_files import move_into_place, partial_path
 
 
@@ -167,7 +167,7 @@ def _write(
 def _skip_to(stream: Stream, source: Path, segment: Segment, has_alpha: bool) -> None:
     first, start = segment.frames.first, segment.scene_start
     is_chosen_before = stream.draw.n > 1 and start.first < first
-    chosen_on = colours_of(next(pictures(source, start, has_alpha))) if is_chosen_before else None
+    chosen_on = without_alpha(next(pictures(source, start, has_alpha))) if is_chosen_before else None
     stream.skip_to(first, segment.scene, start.first, chosen_on)
 
 
