@@ -44,7 +44,7 @@ from caflow_runtime.whole_files import move_into_place, partial_path
 
 
 def draw_segment(
-    pipe: Pipeline, source: Path, segment: Segment, settings: StreamSettings, encoding: Encoding, folder: Path
+    pipe: Pipeline, segment: Segment, source: Path, settings: StreamSettings, encoding: Encoding, folder: Path
 ) -> Report:
     """Draw one segment, and write its file and record to a folder. The file is complete or not written at all.
 
