@@ -178,6 +178,27 @@ def serving_files(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
+def test_a_stream_that_is_not_read_is_released_when_it_is_closed() -> None:
+    """Otherwise a camera that allows only one client would refuse the next one."""
+    with serving(*TRANSPORT_STREAM) as address:
+        source = LiveSource(address)
+        source.close()
+        assert not source._capture.isOpened()
+        assert list(source.frames()) == []
+
+
+def test_a_stream_that_is_read_is_released_by_its_reader() -> None:
+    """OpenCV may crash if a connection is released while another thread reads from it."""
+    with serving(*TRANSPORT_STREAM) as address:
+        source = LiveSource(address)
+        frames = source.frames()
+        next(frames)
+        source.close()
+        assert source._capture.isOpened()
+        assert list(frames) == []
+        assert not source._capture.isOpened()
+
+
 @pytest.mark.parametrize("address", ["97", "rtsp://127.0.0.1:9/nothing", "http://127.0.0.1:9/nothing.ts"])
 def test_what_is_not_there_is_said_in_one_line(uncalibrated: Path, tmp_path: Path, address: str) -> None:
     done = caflow_video(uncalibrated, address, "-o", tmp_path / "out.mp4")
