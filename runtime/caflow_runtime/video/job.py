@@ -105,8 +105,6 @@ class VideoDrawing:
             if segment.report is None:
                 yield from self._together(islice(timed, segment.frames))
                 continue
-            self.rejected += segment.report.rejected
-            self.untypical += segment.report.untypical
             for frame in islice(timed, segment.frames):
                 self.stream.skip(without_alpha(frame.image), segment.report.sample)
                 self.frames += 1
@@ -194,7 +192,7 @@ class VideoJob:
                 f"{drawing.frames}: start again with --force"
             )
         # Frames of earlier runs count, even if this run was stopped while it skipped them.
-        drawing.frames = recorder.frames
+        drawing.frames, drawing.rejected, drawing.untypical = recorder.frames, recorder.rejected, recorder.untypical
         if recorder.is_empty:
             remove_parts(self.parts)
         if failed:
