@@ -14,6 +14,7 @@ from caflow_deploy.commands.pace import Saying
 from caflow_deploy.commands.running import Running
 from caflow_deploy.commands.terminal import FAILED, end, progress_bar
 from caflow_deploy.commands.video_progress import FrameProgress
+from caflow_deploy.commands.video_report import report_frames
 from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.jobs.folder import alone
@@ -130,24 +131,3 @@ def _report(
         end(f"{planned.ended_early}; {job.output} contains {planned.frames} frames", FAILED)
     if not as_json:
         click.echo(f"{job.source.path} → {job.output}  {planned.frames} frames")
-
-
-def report_frames(
-    source: str, lost: Sequence[str], rejected: int, untypical: int, became: str | None, saying: Saying
-) -> None:
-    """Print warnings about a video.
-
-    Arguments:
-        source: name of the source.
-        lost: a line for each thing of the source that was not kept.
-        rejected: number of frames for which no sample was finite.
-        untypical: number of untypical frames.
-        became: value of --untypical.
-    """
-    for line in lost:
-        saying.warn(f"{source}: {line}")
-    if rejected:
-        saying.warn(f"{rejected} frames were replaced by the enlarged input: no sample was finite")
-    if untypical:
-        what = {"drop": "dropped", "bicubic": "replaced by the enlarged input"}.get(became or "", "marked")
-        saying.warn(f"{untypical} frames are untypical: {what}")
