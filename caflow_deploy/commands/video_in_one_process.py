@@ -15,7 +15,7 @@ def draw_to_file(work: VideoWork, job: VideoJob, force: bool) -> Outcome:
     """Write the output of a job, or resume it. If it cannot be written, end the command."""
     with ExitStack() as stack:
         watcher = work.watching.open(stack, work.pipe, work.source, work.saying)
-        job.show = watcher.show
+        job.show, job.show_dropped = watcher.show, watcher.show_dropped
         try:
             return Outcome(job.run(force), job.lost)
         except UnwritableVideo as error:
@@ -35,7 +35,8 @@ def draw_to_stream(work: VideoWork, writer: PipeWriter | None) -> Outcome:
             if writer is not None:
                 writer.write(frame.pixels, timed.ticks)
 
-        drawing = VideoDrawing(work.pipe, work.source, work.pipe.open_stream(work.streaming), watcher.show)
+        stream = work.pipe.open_stream(work.streaming)
+        drawing = VideoDrawing(work.pipe, work.source, stream, watcher.show, watcher.show_dropped)
         drawing.run(take)
     drawing.written = drawing.frames
     return Outcome(drawing, [] if writer is None else writer.lost)

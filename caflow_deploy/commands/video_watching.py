@@ -64,6 +64,11 @@ class Watcher:
         if self.window is not None and not self.window.show(frame.image):
             raise KeyboardInterrupt  # closing the window ends the video as Ctrl-C does
 
+    def show_dropped(self, frames: int) -> None:
+        """Count frames that a live source dropped."""
+        if self.metrics is not None:
+            self.metrics.observe_dropped(frames)
+
 
 def _progress_bar(hidden: bool) -> Progress:
     console = Console(stderr=True)

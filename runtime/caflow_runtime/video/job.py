@@ -40,6 +40,8 @@ READER_ENDS_S = 20.0
 
 TakeFrame = Callable[[Frame, TimedFrame], None]
 """Callback that receives each finished frame, and the frame of the source that it was made from."""
+ShowDropped = Callable[[int], None]
+"""Callback that receives the number of frames that a live source has dropped since the last call."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class VideoDrawing:
     source: Source
     stream: Stream
     show: TakeFrame | None = None
+    show_dropped: ShowDropped | None = None
     frames: int = 0
     written: int = 0
     """Number of frames in the output, if there is one: fewer than `frames` if untypical frames were dropped."""
@@ -81,6 +84,7 @@ class VideoDrawing:
         reader = lane.fill(self.source.frames)
         try:
             for frame, timed in self._drawn(iter(lane), earlier):
+                self._count_dropped(lane.dropped)
                 if take:
                     take(frame, timed)
                 self.frames += 1
@@ -94,8 +98,13 @@ class VideoDrawing:
             self.source.close()
             lane.leave()
             reader.join(READER_ENDS_S)  # a thread that is inside OpenCV at exit crashes the process
-            self.dropped = lane.dropped
+            self._count_dropped(lane.dropped)
             self.ended_early = self.ended_early or self.source.ended_early
+
+    def _count_dropped(self, dropped: int) -> None:
+        new, self.dropped = dropped - self.dropped, dropped
+        if new and self.show_dropped:
+            self.show_dropped(new)
 
     def _drawn(
         self, timed: Iterator[TimedFrame], earlier: Sequence[EarlierSegment]
@@ -136,7 +145,8 @@ class VideoJob:
     output: Path
     settings: VideoSettings
     show: TakeFrame | None = None
-    lost: list[str] = field(default_factory=list)
+    show_dropped: ShowDropped | None = None
+    lost: list[str] = field(default_factory=list, init=False)
     """Properties of the source that could not be kept, one line each."""
 
     @property
@@ -160,7 +170,8 @@ class VideoJob:
                 job.
             UnwritableVideo: if writing fails, for example on a full disk. Finished segments are kept.
         """
-        drawing = VideoDrawing(self.pipe, self.source, self.pipe.open_stream(self.settings.streaming), self.show)
+        stream = self.pipe.open_stream(self.settings.streaming)
+        drawing = VideoDrawing(self.pipe, self.source, stream, self.show, self.show_dropped)
         with alone(self.parts):
             if self.source.path is None and (self.parts / NAME).is_file():
                 raise InputError(
