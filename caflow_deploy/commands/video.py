@@ -133,7 +133,7 @@ def command(
     running.refuse({"--show": watching.show, "--metrics": watching.metrics_port is not None})
     running.refuse({"-o -": is_pipe(output), "--at": preview.at is not None})
     pipe = running.open_pipeline()
-    with ending_on_errors(), ExitStack() as stack:
+    with ending_on_errors() as ending, ExitStack() as stack:
         out = stack.enter_context(standard_output(output))
         file = output if out is None else None
         if preview.at is not None and output is not None:
@@ -156,7 +156,7 @@ def command(
         else:
             writer = None if out is None else encoded.writer(out, opened.info)
             work.announce(encoding=None)
-            outcome = None if saying.dry_run else draw_to_stream(work, writer)
+            outcome = None if saying.dry_run else draw_to_stream(work, writer, ending)
     if outcome is not None:
         report(outcome, output, watching.as_json, saying)
 

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from caflow_deploy.commands.terminal import FAILED, end
+from caflow_deploy.commands.terminal import FAILED, Ending, end
 from caflow_deploy.commands.video_report import Outcome
 from caflow_deploy.commands.video_work import VideoWork
 from caflow_runtime.pipeline.stream import Frame
@@ -22,16 +22,18 @@ def draw_to_file(work: VideoWork, job: VideoJob, force: bool) -> Outcome:
             end(str(error), FAILED)  # finished segments are kept
 
 
-def draw_to_stream(work: VideoWork, writer: PipeWriter | None) -> Outcome:
+def draw_to_stream(work: VideoWork, writer: PipeWriter | None, ending: Ending) -> Outcome:
     """Draw frames that cannot be resumed.
 
     Arguments:
         writer: writer to standard output; None if frames are only shown.
+        ending: how the command ends on errors. From the first frame on, they mean that the work failed.
     """
     with ExitStack() as stack:
         watcher = work.watching.open(stack, work.pipe, work.source, work.saying)
 
         def take(frame: Frame, timed: TimedFrame) -> None:
+            ending.code = FAILED
             if writer is not None:
                 writer.write(frame.pixels, timed.ticks)
 
