@@ -108,8 +108,8 @@ class Recorder:
     @property
     def _counts(self) -> list[Report | SegmentCount]:
         """Counts of the segments that `parts` covers."""
-        finished = [self.records[number].report for number in range(self._number)]
-        return finished if self._count is None else [*finished, self._count]
+        counts: list[Report | SegmentCount] = [self.records[number].report for number in range(self._number)]
+        return counts if self._count is None else [*counts, self._count]
 
     @property
     def _number(self) -> int:
