@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 from caflow_runtime.pictures.alpha import draw_alpha
 from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.animation import AnimationSource, is_animation
+from caflow_runtime.video.encoding import Encoding
+from caflow_runtime.video.segment_plan import plan_segments
+from caflow_runtime.video.segments import draw_segment
 from caflow_runtime.video.source import UnreadableVideo
 
 DURATIONS = [100, 30, 250, 40, 500]
@@ -114,6 +118,26 @@ def test_a_stopped_animation_resumes(animations: Path, uncalibrated: Path, tmp_p
     done = video(animations / "a.gif", tmp_path / "two.gif", uncalibrated, "--segment-frames", 2, "--workers", 1)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "two.gif").read_bytes() == (tmp_path / "one.gif").read_bytes()
+
+
+def test_each_segment_of_an_animation_is_opened_once(
+    animations: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To open an animation, all its frames are decoded. Its properties are read once for all segments."""
+    source, opened, init = tmp_path / "a.gif", list[Path](), AnimationSource.__init__
+    source.write_bytes((animations / "a.gif").read_bytes())
+
+    def counting(self: AnimationSource, path: Path, keeps_alpha: bool = False) -> None:
+        opened.append(path)
+        init(self, path, keeps_alpha)
+
+    planned = plan_segments(source, segment_frames=2)
+    monkeypatch.setattr(AnimationSource, "__init__", counting)
+    with load(uncalibrated, backend="cpu", threads=1) as pipe:
+        for segment in planned.segments:
+            draw_segment(pipe, segment, source, StreamSettings(), Encoding("ffv1", 18, 8), tmp_path)
+    assert len(planned.segments) == 3
+    assert opened == [source] * (3 + 1)
 
 
 def test_what_is_transparent_becomes_white_where_alpha_is_not_kept(tmp_path: Path) -> None:

@@ -20,15 +20,18 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import uvicorn
 from ports import free_port
 from tritonclient.grpc import service_pb2
 
+from caflow_deploy.cluster.cluster import listen
 from caflow_deploy.serving import addresses, bodies, failures
 from caflow_deploy.serving import open_inference as protocol
 from caflow_deploy.serving.addresses import Addresses
 from caflow_deploy.serving.bodies import Bodies
 from caflow_deploy.serving.front import GRPC_SERVICE, Front, models_of
 from caflow_runtime.bundle.builtin import find_bundle
+from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Request, Tensors
 from caflow_runtime.service.service import Sampler
@@ -171,6 +174,33 @@ def test_addresses_are_shown_as_urls(computing: Computing, host: str, shown: str
     front = Front(models_of("model"), computing, Bodies(1), PATIENCE_S)
     assert Addresses(front, host, 8000, None).text == f"http://{shown}:8000"
     assert Addresses(front, host, 8000, 8001).text == f"http://{shown}:8000 and grpc://{shown}:8001"
+
+
+def error_of(addresses: Addresses) -> BaseException:
+    """Return the error of addresses that cannot be served."""
+    with pytest.raises((InputError, RuntimeError)) as caught, addresses.open():
+        pass
+    return caught.value
+
+
+def test_a_server_that_cannot_start_leaves_no_open_port(computing: Computing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The port for gRPC may be in use, and HTTP may fail."""
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("no HTTP here")
+
+    front = Front(models_of("model"), computing, Bodies(1), PATIENCE_S)
+    port, grpc_port = free_port(), free_port()
+    opened = Addresses(front, "127.0.0.1", port, grpc_port)
+    with listen("127.0.0.1", grpc_port):
+        in_use = error_of(opened)
+    monkeypatch.setattr(uvicorn.Server, "serve", fail)
+    failed = error_of(opened)
+    for free in (port, grpc_port):
+        listen("127.0.0.1", free).close()
+    # Until here, the tracebacks of the errors kept alive all sockets that were not closed.
+    assert str(in_use).startswith(f"cannot listen on port {grpc_port} of 127.0.0.1: the port is in use")
+    assert str(failed) == "no HTTP here"
 
 
 def test_requests_that_are_half_sent_block_nobody(computing: Computing) -> None:

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 from clips import FFMPEG, ffmpeg, frames_of, packets
-from commands import command, environment_with, in_a_process, json_lines, started
+from commands import caflow, command, environment_with, in_a_process, json_lines, started
 from ports import free_port, listening
 from stamp import read_stamp
 from video_jobs import video_job
 
+from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video.file_source import FileSource
@@ -153,6 +154,27 @@ def test_a_stream_ends_well_when_it_is_told_to(uncalibrated: Path, tmp_path: Pat
     assert len(frames_of(tmp_path / "out.mp4")) - len(first) - len(rest.splitlines()) in (0, 1)
 
 
+def test_frames_that_are_dropped_are_counted_in_the_metrics_while_the_command_runs(
+    uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, int]] = []
+
+    def observe_slowly(*_: object) -> None:
+        calls.append(("drawn", 1))
+        time.sleep(0.2)  # the time of five frames of the stream
+
+    monkeypatch.setattr(Metrics, "observe_frame", observe_slowly)
+    monkeypatch.setattr(Metrics, "observe_dropped", lambda _, frames: calls.append(("dropped", frames)))
+    options = ["--bundle", uncalibrated, "-n", 1, "--duration", 2, "--metrics", free_port()]
+    with serving(*TRANSPORT_STREAM) as address:
+        done = caflow("video", address, "-o", tmp_path / "out.mp4", *options)
+    assert done.returncode == 0, done.stderr
+    dropped = sum(frames for kind, frames in calls if kind == "dropped")
+    assert f"caflow: {dropped} frames arrived too fast and were dropped\n" in done.stderr
+    kinds = [kind for kind, _ in calls]
+    assert "drawn" in kinds[kinds.index("dropped") :]
+
+
 def test_a_file_on_a_server_is_done_whole(uncalibrated: Path, tmp_path: Path) -> None:
     """A complete file at a URL is processed like a local file: with sound and with all frames."""
     inputs = ["-f", "lavfi", "-i", "testsrc2=s=64x32:r=30:d=2", "-f", "lavfi", "-i", "sine=d=2"]
@@ -176,6 +198,27 @@ def serving_files(folder: Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
+
+
+def test_a_stream_that_is_not_read_is_released_when_it_is_closed() -> None:
+    """Otherwise a camera that allows only one client would refuse the next one."""
+    with serving(*TRANSPORT_STREAM) as address:
+        source = LiveSource(address)
+        source.close()
+        assert not source._capture.isOpened()
+        assert list(source.frames()) == []
+
+
+def test_a_stream_that_is_read_is_released_by_its_reader() -> None:
+    """OpenCV may crash if a connection is released while another thread reads from it."""
+    with serving(*TRANSPORT_STREAM) as address:
+        source = LiveSource(address)
+        frames = source.frames()
+        next(frames)
+        source.close()
+        assert source._capture.isOpened()
+        assert list(frames) == []
+        assert not source._capture.isOpened()
 
 
 @pytest.mark.parametrize("address", ["97", "rtsp://127.0.0.1:9/nothing", "http://127.0.0.1:9/nothing.ts"])

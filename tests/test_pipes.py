@@ -192,6 +192,17 @@ def test_a_reader_that_goes_away_ends_the_command(uncalibrated: Path) -> None:
     assert second.returncode == 1
 
 
+def test_an_output_that_is_full_is_a_failure_and_no_wrong_use(clip: Path, uncalibrated: Path) -> None:
+    """The exit code is 1 from the first frame on, and 2 before it."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command(*video(clip, "-", uncalibrated)), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, messages(done.stderr)) == (1, ["caflow: [Errno 28] No space left on device"])
+    refused = caflow(*video(clip, "-", uncalibrated, "--start", 10))
+    assert (refused.returncode, messages(refused.stderr)) == (2, [f"caflow: {clip}: there is no frame from 10 s"])
+
+
 @pytest.mark.full
 def test_memory_is_flat_over_2000_frames(uncalibrated: Path) -> None:
     """FFmpeg writes frames faster than they are drawn, so a queue without a limit would grow."""

@@ -21,7 +21,7 @@ from caflow_runtime.pipeline.stream import Frame, StreamSettings
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.job import Drawing, TakeFrame
+from caflow_runtime.video.job import TakeFrame, VideoDrawing
 from caflow_runtime.video.parts import (
     Report,
     VideoSettings,
@@ -82,7 +82,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def in_one_process(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> Drawing:
+def in_one_process(pipe: Pipeline, source: Path, output: Path, settings: StreamSettings) -> VideoDrawing:
     return video_job(pipe, source, output, settings, SEGMENT_FRAMES).run()
 
 
@@ -90,7 +90,7 @@ def in_segments(pipe: Pipeline, source: Path, output: Path, settings: StreamSett
     """Draw all segments, the last one first, and join them."""
     planned, folder = plan_segments(source, SEGMENT_FRAMES), output.with_suffix(".segments")
     folder.mkdir()
-    drawn = [draw_segment(pipe, source, segment, settings, H264, folder) for segment in reversed(planned.segments)]
+    drawn = [draw_segment(pipe, segment, source, settings, H264, folder) for segment in reversed(planned.segments)]
     assert join_segments(drawn, H264, folder, source, output) == []
     return planned, drawn[::-1]
 
@@ -186,7 +186,7 @@ settings = msgspec.json.decode(settings, type=StreamSettings)
 planned = msgspec.json.decode((Path(folder) / "plan").read_bytes(), type=Plan)
 with load(bundle, backend="cpu", threads=1) as pipe:
     for segment in planned.segments[int(part)::2]:
-        draw_segment(pipe, Path(source), segment, settings, Encoding("h264", 18, 8), Path(folder))
+        draw_segment(pipe, segment, Path(source), settings, Encoding("h264", 18, 8), Path(folder))
 """
 
 
@@ -204,7 +204,7 @@ def test_two_processes_draw_one_video(pipe: Pipeline, clips: Path, uncalibrated:
         for process in running:
             process.kill()
             process.wait()
-    reports = [draw_segment(pipe, source, segment, BEST_OF_4, H264, folder) for segment in planned.segments]
+    reports = [draw_segment(pipe, segment, source, BEST_OF_4, H264, folder) for segment in planned.segments]
     assert not any(report.drawn for report in reports)
     join_segments(reports, H264, folder, source, tmp_path / "joined.mp4")
     in_one_process(pipe, source, tmp_path / "whole.mp4", BEST_OF_4)
@@ -217,7 +217,7 @@ def test_a_segment_is_drawn_once_and_again_where_it_is_not_whole(pipe: Pipeline,
     segment = plan_segments(source, SEGMENT_FRAMES).segments[1]
 
     def draw(settings: StreamSettings = settings, encoding: Encoding = H264) -> bool:
-        return draw_segment(pipe, source, segment, settings, encoding, tmp_path).drawn
+        return draw_segment(pipe, segment, source, settings, encoding, tmp_path).drawn
 
     assert [draw(), draw()] == [True, False]
     file, kept = tmp_path / "00001.mp4", tmp_path / "00001.json"
@@ -239,7 +239,7 @@ def test_a_segment_is_drawn_once_and_again_where_it_is_not_whole(pipe: Pipeline,
 def test_a_segment_that_has_changed_is_not_joined(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     source, output = clips / "scenes.mp4", tmp_path / "out.mp4"
     drawn = [
-        draw_segment(pipe, source, s, StreamSettings(), H264, tmp_path) for s in plan_segments(source, 10).segments
+        draw_segment(pipe, s, source, StreamSettings(), H264, tmp_path) for s in plan_segments(source, 10).segments
     ]
     first, second = (tmp_path / name for name in ("00000.mp4", "00001.mp4"))
     content = first.read_bytes()
@@ -294,7 +294,7 @@ def test_a_folder_belongs_to_one_job(pipe: Pipeline, clips: Path, tmp_path: Path
 
     open_parts(folder, settings(), force=False)
     segment = plan_segments(source, SEGMENT_FRAMES).segments[0]
-    draw_segment(pipe, source, segment, StreamSettings(), H264, folder)
+    draw_segment(pipe, segment, source, StreamSettings(), H264, folder)
     left = [".00000.mp4.0123abcd.partial", ".job.json.0123abcd.partial", ".00001.json.0123abcd.partial"]
     for name in left:  # left by killed processes
         (folder / name).touch()
@@ -334,13 +334,13 @@ def test_a_job_is_resumed_the_other_way(pipe: Pipeline, clips: Path, tmp_path: P
         open_parts(job.parts, job.settings, force=False)
         assert read_records(job.parts, job.settings, "one process").keys() == {1}
         assert not read_records(job.parts, job.settings, "workers")  # after a gap, the segment may not fit
-        reports = [draw_segment(pipe, source, one, settings, H264, job.parts) for one in planned.segments]
+        reports = [draw_segment(pipe, one, source, settings, H264, job.parts) for one in planned.segments]
         join_segments(reports, H264, job.parts, source, output)
     else:
         job.parts.mkdir()
         open_parts(job.parts, job.settings, force=False)
         for number in (0, 1, 3):
-            draw_segment(pipe, source, planned.segments[number], settings, H264, job.parts)
+            draw_segment(pipe, planned.segments[number], source, settings, H264, job.parts)
         assert read_records(job.parts, job.settings, "workers").keys() == {0, 1, 3}
         assert read_records(job.parts, job.settings, "one process").keys() == {0, 1}
         drawn: list[int] = []
@@ -399,7 +399,7 @@ def test_a_sample_that_is_chosen_again_is_noticed() -> None:
 def test_a_file_that_has_changed_is_refused(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
     segment = plan_segments(clips / "scenes.mp4", SEGMENT_FRAMES).segments[1]
     with pytest.raises(UnreadableVideo, match="has changed since it was planned: plan it again"):
-        draw_segment(pipe, clips / "vfr.mp4", segment, StreamSettings(), H264, tmp_path)
+        draw_segment(pipe, segment, clips / "vfr.mp4", StreamSettings(), H264, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -409,8 +409,8 @@ def test_refusals(pipe: Pipeline, clips: Path, tmp_path: Path) -> None:
         plan_segments(source, 0)
     segments = plan_segments(source, SEGMENT_FRAMES).segments
     with pytest.raises(UnwritableVideo, match=r"00000.mp4 cannot be written: .*No such file"):
-        draw_segment(pipe, source, segments[0], StreamSettings(), H264, tmp_path / "nothing")
-    report = draw_segment(pipe, source, segments[0], StreamSettings(), H264, tmp_path)
+        draw_segment(pipe, segments[0], source, StreamSettings(), H264, tmp_path / "nothing")
+    report = draw_segment(pipe, segments[0], source, StreamSettings(), H264, tmp_path)
     with pytest.raises(InputError, match="expected each segment once, from 0 on; got 2 instead of 1"):
         join_segments([msgspec.structs.replace(report, number=2), report], H264, tmp_path, source, output)
     with pytest.raises(UnwritableVideo, match="every frame was dropped"):

@@ -8,7 +8,7 @@ import click
 from caflow_deploy.commands.option_values import Command, NumberRange
 from caflow_runtime.pipeline.drawing import check_calibrated
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.stream import FrameNoise, StreamSettings, Untypical
+from caflow_runtime.pipeline.stream import FrameNoise, OnUntypical, StreamSettings
 from caflow_runtime.rows.draw import Draw, Judge, Otherwise, Rank, Reject
 from caflow_runtime.sizes import Size
 
@@ -107,7 +107,7 @@ class DrawingOptions:
     seed: int
     rank: Rank
     min_typicality: float | None
-    untypical: Untypical | None
+    untypical: OnUntypical | None
     consistent: bool = False
     keep: Sequence[int] | None = None
     redraws: int | None = 0

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NoReturn
 
 import click
@@ -21,13 +22,25 @@ WIDTH_IN_FILES = 160
 """Width of tables that are not printed to a terminal, in characters."""
 
 
+@dataclass
+class Ending:
+    """How a command ends if its work raises an error."""
+
+    code: int = WRONG_USE
+    """Exit code. Commands whose results cannot be resumed set it to `FAILED` once some of the work is done."""
+
+
 @contextmanager
-def ending_on_errors() -> Iterator[None]:
-    """End the command with one line if the block raises an error: exit code 2, or 1 if memory ran out."""
+def ending_on_errors() -> Iterator[Ending]:
+    """End the command with one line if the block raises an error: exit code 2, or 1 if memory ran out.
+
+    The block may change the exit code 2.
+    """
+    ending = Ending()
     try:
-        yield
+        yield ending
     except (CaflowError, OSError) as error:
-        end(str(error))
+        end(str(error), ending.code)
     except MemoryError as error:
         end(f"memory ran out: {error}", FAILED)
 

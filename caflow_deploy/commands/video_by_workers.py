@@ -14,12 +14,11 @@ from caflow_deploy.commands.pace import Saying
 from caflow_deploy.commands.running import Running
 from caflow_deploy.commands.terminal import FAILED, end, progress_bar
 from caflow_deploy.commands.video_progress import FrameProgress
+from caflow_deploy.commands.video_report import report_frames
 from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.stream import StreamSettings
-from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.job import VideoJob
 from caflow_runtime.video.parts import Record, Report, VideoSettings, open_parts, read_records, remove_parts
 from caflow_runtime.video.segment_plan import Plan, Segment, plan_segments
@@ -43,7 +42,7 @@ def draw_by_workers(job: VideoJob, running: Running, as_json: bool, force: bool,
         open_parts(parts, settings, force)
         records = read_records(parts, settings, "workers")
         planned = _plan(source, settings, job.source.info.frames, saying)
-        do = partial(draw, source=source, settings=settings.streaming, encoding=settings.encoding, folder=parts)
+        do = partial(draw_segment, source=source, settings=settings.streaming, encoding=settings.encoding, folder=parts)
         reports: list[Report] = []
         with progress_bar(saying.quiet) as progress, _stopping(reports, len(planned.segments)):
             task = progress.add_task("frames", total=planned.frames)
@@ -57,13 +56,6 @@ def draw_by_workers(job: VideoJob, running: Running, as_json: bool, force: bool,
                     click.echo(msgspec.json.encode(report), stdout)
         lost = _join(job, reports)
     _report(job, reports, planned, lost, as_json, saying)
-
-
-def draw(
-    pipe: Pipeline, segment: Segment, source: Path, settings: StreamSettings, encoding: Encoding, folder: Path
-) -> Report:
-    """Draw one segment. Workers call this function."""
-    return draw_segment(pipe, source, segment, settings, encoding, folder)
 
 
 def _plan(source: Path, settings: VideoSettings, frames: int | None, saying: Saying) -> Plan:
@@ -139,24 +131,3 @@ def _report(
         end(f"{planned.ended_early}; {job.output} contains {planned.frames} frames", FAILED)
     if not as_json:
         click.echo(f"{job.source.path} → {job.output}  {planned.frames} frames")
-
-
-def report_frames(
-    source: str, lost: Sequence[str], rejected: int, untypical: int, became: str | None, saying: Saying
-) -> None:
-    """Print warnings about a video.
-
-    Arguments:
-        source: name of the source.
-        lost: a line for each thing of the source that was not kept.
-        rejected: number of frames for which no sample was finite.
-        untypical: number of untypical frames.
-        became: value of --untypical.
-    """
-    for line in lost:
-        saying.warn(f"{source}: {line}")
-    if rejected:
-        saying.warn(f"{rejected} frames were replaced by the enlarged input: no sample was finite")
-    if untypical:
-        what = {"drop": "dropped", "bicubic": "replaced by the enlarged input"}.get(became or "", "marked")
-        saying.warn(f"{untypical} frames are untypical: {what}")

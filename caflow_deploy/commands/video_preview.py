@@ -18,7 +18,7 @@ from caflow_runtime.pictures.sheet import sheet
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.video.source import CLOCK, Source
 from caflow_runtime.video.sources import frame_at
-from caflow_runtime.video.transparency import colours_of
+from caflow_runtime.video.transparency import without_alpha
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def write_preview(
         raise InputError("--min-typicality does not work with --sheet, which shows all samples; give one or the other")
     draw = drawing.draw(pipe)
     frame = frame_at(source, wanted.at)
-    colours, alpha = colours_of(frame.image), None
+    colours, alpha = without_alpha(frame.image), None
     if wanted.sheet:
         samples = pipe.draw_all(colours, draw)
         picture, bits = sheet(colours, samples), float(samples.bits_per_dim[0, 0])

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,9 +93,22 @@ class Addresses:
             loop.close()
 
     async def _start(self) -> tuple[Any, Any, Any]:
-        listening = listen(self.host, self.port)
-        calls = await self._start_grpc() if self.grpc_port else None
-        config = uvicorn.Config(
+        async with AsyncExitStack() as undoing:
+            listening = undoing.enter_context(listen(self.host, self.port))
+            calls = await self._start_grpc() if self.grpc_port else None
+            if calls is not None:
+                undoing.push_async_callback(calls.stop, None)
+            server = uvicorn.Server(self._http_config())
+            serving = asyncio.create_task(server.serve([listening]))
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.01)
+            if serving.done():
+                await serving  # it failed: raise its error
+            undoing.pop_all()  # from now on, `_end` ends both servers
+            return server, serving, calls
+
+    def _http_config(self) -> uvicorn.Config:
+        return uvicorn.Config(
             self.front,
             http=PromptHttp,
             ws="none",
@@ -105,11 +118,6 @@ class Addresses:
             timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=int(self.front.deadline) + 1,
         )
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve([listening]))
-        while not server.started:
-            await asyncio.sleep(0.01)
-        return server, serving, calls
 
     def _place(self, port: int | None) -> str:
         """Return HOST:PORT. An IPv6 address gets brackets."""

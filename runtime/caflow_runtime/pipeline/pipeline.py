@@ -32,7 +32,7 @@ from caflow_runtime.pipeline.likelihoods import Likelihoods, check_finite
 from caflow_runtime.pipeline.need import Needs
 from caflow_runtime.pipeline.on_device import DeviceBest, best_on_device
 from caflow_runtime.pipeline.results import Best, Encoded, Samples, Score, stack
-from caflow_runtime.pipeline.stream import Frame, FrameNoise, Stream, StreamSettings, Untypical
+from caflow_runtime.pipeline.stream import Frame, FrameNoise, OnUntypical, Stream, StreamSettings
 from caflow_runtime.rows.draw import Draw, Rank, Reject
 from caflow_runtime.rows.runner import LevelNoises, Runner, ShowWindows
 
@@ -304,7 +304,7 @@ class Pipeline:
         checked = (as_image(frame, f"frames[{k}]") for k, frame in enumerate(frames))
         draw = Draw(n, temperature, seed, 0, rank)  # type: ignore[arg-type]
         check_switch("replaces", replaces)
-        untypical: Untypical = "bicubic" if replaces else "mark"
+        untypical: OnUntypical = "bicubic" if replaces else "mark"
         return self.open_stream(StreamSettings(draw, noise, batch, min_typicality, untypical))(checked)
 
     def open_stream(self, settings: StreamSettings) -> Stream:

@@ -38,7 +38,7 @@ number is ρ of an AR(1) process, 0 < ρ < 1: each frame's noise is ρ times the
 new noise."""
 
 
-Untypical = Literal["mark", "drop", "bicubic"]
+OnUntypical = Literal["mark", "drop", "bicubic"]
 """Handling of untypical frames: they are only marked ("mark"), omitted from a video ("drop"), or replaced by the
 enlarged input ("bicubic")."""
 
@@ -60,7 +60,7 @@ class StreamSettings:
     """Number of frames that run together if the noise is fixed."""
     min_typicality: float = 0.0
     """Frames with a lower typicality are untypical."""
-    untypical: Untypical = "mark"
+    untypical: OnUntypical = "mark"
     """Handling of untypical frames."""
     size: Size | None = None
     """Size of the results, which are reduced to it; None keeps the size that the model produces."""

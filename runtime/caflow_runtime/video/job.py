@@ -31,7 +31,7 @@ from caflow_runtime.video.parts import (
 from caflow_runtime.video.recorder import Recorder
 from caflow_runtime.video.results import cut_to, write_result
 from caflow_runtime.video.source import Source, TimedFrame, UnwritableVideo, resized
-from caflow_runtime.video.transparency import colours_of, draw_frames
+from caflow_runtime.video.transparency import draw_frames, without_alpha
 
 WAITING_FRAMES = 8
 SEGMENT_FRAMES = 240
@@ -40,10 +40,12 @@ READER_ENDS_S = 20.0
 
 TakeFrame = Callable[[Frame, TimedFrame], None]
 """Callback that receives each finished frame, and the frame of the source that it was made from."""
+ShowDropped = Callable[[int], None]
+"""Callback that receives the number of frames that a live source has dropped since the last call."""
 
 
 @dataclass(frozen=True)
-class Stretch:
+class EarlierSegment:
     """Frames of one segment that an earlier run has drawn."""
 
     frames: int
@@ -52,13 +54,14 @@ class Stretch:
 
 
 @dataclass
-class Drawing:
+class VideoDrawing:
     """Draws the frames of a source, and counts them. A separate thread reads the source ahead."""
 
     pipe: Pipeline
     source: Source
     stream: Stream
     show: TakeFrame | None = None
+    show_dropped: ShowDropped | None = None
     frames: int = 0
     written: int = 0
     """Number of frames in the output, if there is one: fewer than `frames` if untypical frames were dropped."""
@@ -70,7 +73,7 @@ class Drawing:
     """Interrupt that ended the drawing before the end of the source, such as Ctrl-C."""
     _shape: tuple[int, ...] = ()
 
-    def run(self, take: TakeFrame | None = None, earlier: Sequence[Stretch] = ()) -> None:
+    def run(self, take: TakeFrame | None = None, earlier: Sequence[EarlierSegment] = ()) -> None:
         """Draw all frames. Ctrl-C ends the drawing like the end of the source.
 
         Arguments:
@@ -81,6 +84,7 @@ class Drawing:
         reader = lane.fill(self.source.frames)
         try:
             for frame, timed in self._drawn(iter(lane), earlier):
+                self._count_dropped(lane.dropped)
                 if take:
                     take(frame, timed)
                 self.frames += 1
@@ -94,19 +98,24 @@ class Drawing:
             self.source.close()
             lane.leave()
             reader.join(READER_ENDS_S)  # a thread that is inside OpenCV at exit crashes the process
-            self.dropped = lane.dropped
+            self._count_dropped(lane.dropped)
             self.ended_early = self.ended_early or self.source.ended_early
 
-    def _drawn(self, timed: Iterator[TimedFrame], earlier: Sequence[Stretch]) -> Iterator[tuple[Frame, TimedFrame]]:
+    def _count_dropped(self, dropped: int) -> None:
+        new, self.dropped = dropped - self.dropped, dropped
+        if new and self.show_dropped:
+            self.show_dropped(new)
+
+    def _drawn(
+        self, timed: Iterator[TimedFrame], earlier: Sequence[EarlierSegment]
+    ) -> Iterator[tuple[Frame, TimedFrame]]:
         """Draw the frames that are not done yet or were lost, and skip all others."""
-        for stretch in earlier:
-            if stretch.report is None:
-                yield from self._together(islice(timed, stretch.frames))
+        for segment in earlier:
+            if segment.report is None:
+                yield from self._together(islice(timed, segment.frames))
                 continue
-            self.rejected += stretch.report.rejected
-            self.untypical += stretch.report.untypical
-            for frame in islice(timed, stretch.frames):
-                self.stream.skip(colours_of(frame.image), stretch.report.sample)
+            for frame in islice(timed, segment.frames):
+                self.stream.skip(without_alpha(frame.image), segment.report.sample)
                 self.frames += 1
         yield from self._together(timed)
 
@@ -136,7 +145,8 @@ class VideoJob:
     output: Path
     settings: VideoSettings
     show: TakeFrame | None = None
-    lost: list[str] = field(default_factory=list)
+    show_dropped: ShowDropped | None = None
+    lost: list[str] = field(default_factory=list, init=False)
     """Properties of the source that could not be kept, one line each."""
 
     @property
@@ -144,7 +154,7 @@ class VideoJob:
         """Folder of the segments until they are joined. Each segment can be played separately."""
         return parts_of(self.output)
 
-    def run(self, force: bool = False) -> Drawing:
+    def run(self, force: bool = False) -> VideoDrawing:
         """Run or resume the job. If the drawing ends early, the output contains all frames that were drawn until then.
 
         Segments that an earlier run has finished are drawn again if their files have changed.
@@ -160,7 +170,8 @@ class VideoJob:
                 job.
             UnwritableVideo: if writing fails, for example on a full disk. Finished segments are kept.
         """
-        drawing = Drawing(self.pipe, self.source, self.pipe.open_stream(self.settings.streaming), self.show)
+        stream = self.pipe.open_stream(self.settings.streaming)
+        drawing = VideoDrawing(self.pipe, self.source, stream, self.show, self.show_dropped)
         with alone(self.parts):
             if self.source.path is None and (self.parts / NAME).is_file():
                 raise InputError(
@@ -171,7 +182,7 @@ class VideoJob:
             records = read_records(self.parts, self.settings, "one process")
             return self._run(drawing, Recorder(self.parts, self.settings, self.source.info, records))
 
-    def _run(self, drawing: Drawing, recorder: Recorder) -> Drawing:
+    def _run(self, drawing: VideoDrawing, recorder: Recorder) -> VideoDrawing:
         drawn: Lane[tuple[Frame, int]] = Lane(WAITING_FRAMES)
         failed: list[BaseException] = []
         earlier = self._earlier(recorder.records)
@@ -192,7 +203,7 @@ class VideoJob:
                 f"{drawing.frames}: start again with --force"
             )
         # Frames of earlier runs count, even if this run was stopped while it skipped them.
-        drawing.frames = recorder.frames
+        drawing.frames, drawing.rejected, drawing.untypical = recorder.frames, recorder.rejected, recorder.untypical
         if recorder.is_empty:
             remove_parts(self.parts)
         if failed:
@@ -211,13 +222,12 @@ class VideoJob:
             remove_parts(self.parts)
         return drawing
 
-    def _earlier(self, records: Mapping[int, Record]) -> list[Stretch]:
+    def _earlier(self, records: Mapping[int, Record]) -> list[EarlierSegment]:
         """Return all segments up to the last one with a record."""
         reports = {number: record.report for number, record in records.items()}
-        return [
-            Stretch(reports[number].frames if number in reports else self.settings.segment_frames, reports.get(number))
-            for number in range(max(reports, default=-1) + 1)
-        ]
+        found = [reports.get(number) for number in range(max(reports, default=-1) + 1)]
+        usual = self.settings.segment_frames
+        return [EarlierSegment(usual if report is None else report.frames, report) for report in found]
 
     def _writing(self, drawn: Lane[tuple[Frame, int]], recorder: Recorder, failed: list[BaseException]) -> None:
         """Write the frames that were drawn; runs in the writer's thread."""

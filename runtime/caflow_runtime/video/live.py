@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 import cv2
@@ -127,6 +127,7 @@ class LiveSource:
         self.has_end = not address.isdecimal() and int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)) > 0
         """Whether this is a complete file on a server, not a live source. `FileSource` reads such a file to its end."""
         self._closed = Event()
+        self._begins, self._has_begun = Lock(), False
         self.info = self._info(*first.shape[:2])
         self._first: tuple[Any, float, float] | None = first, self._said_s(), time.monotonic()
 
@@ -135,6 +136,10 @@ class LiveSource:
 
         If the source is lost, `ended_early` reports it. A source that has ended counts as lost.
         """
+        with self._begins:
+            if self._closed.is_set():  # and the connection has been released
+                return
+            self._has_begun = True
         clock = LiveClock(believed=self._has_clock())
         deadline = None if self.duration_s is None else time.monotonic() + self.duration_s
         try:
@@ -151,7 +156,14 @@ class LiveSource:
             self._capture.release()
 
     def close(self) -> None:
-        self._closed.set()
+        """Make `frames` end soon, or release the connection if `frames` has not begun. May be called from any thread.
+
+        OpenCV must not release a connection while another thread reads from it, so `frames` releases its own.
+        """
+        with self._begins:
+            self._closed.set()
+            if not self._has_begun:
+                self._capture.release()
 
     def _until_lost(self) -> Iterator[tuple[Any, float, float]]:
         """Yield each picture in BGR with its time by the source's clock and its arrival time, until the source is lost.

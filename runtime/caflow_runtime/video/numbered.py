@@ -17,7 +17,7 @@ from caflow_runtime.errors import InputError
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.rows.pixels import DEEP
 from caflow_runtime.video.source import CLOCK, TimedFrame, VideoInfo, assumed_colours
-from caflow_runtime.video.transparency import colours_of, framed
+from caflow_runtime.video.transparency import framed, without_alpha
 
 NUMBER = re.compile(r"%(?:0(\d{1,2}))?d")
 USUAL_RATE = Fraction(25)
@@ -129,7 +129,7 @@ def write_numbered(images: Iterable[NDArray[Any]], pattern: Path) -> None:
         alpha = image[..., 3] if image.shape[2] == 4 else None
         if alpha is not None and alpha.dtype == np.uint16:
             alpha = (alpha // DEEP).astype(np.uint8)
-        write_image(numbered(pattern, last), colours_of(image), alpha)
+        write_image(numbered(pattern, last), without_alpha(image), alpha)
     for number in numbers_of(pattern):
         if not 1 <= number <= last:
             numbered(pattern, number).unlink()

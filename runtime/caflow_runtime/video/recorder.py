@@ -6,7 +6,15 @@ from pathlib import Path
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.video.join import VideoPart, count_frames
-from caflow_runtime.video.parts import Record, VideoSettings, first_missing, parts_in, segment_name, write_record
+from caflow_runtime.video.parts import (
+    Record,
+    Report,
+    VideoSettings,
+    first_missing,
+    parts_in,
+    segment_name,
+    write_record,
+)
 from caflow_runtime.video.segment_count import SegmentCount
 from caflow_runtime.video.sink import SegmentWriter
 from caflow_runtime.video.source import VideoInfo
@@ -28,8 +36,17 @@ class Recorder:
     @property
     def frames(self) -> int:
         """Number of frames of the source that `parts` covers."""
-        before = sum(self.records[number].report.frames for number in range(self._number))
-        return before + (self._count.frames if self._count else 0)
+        return sum(count.frames for count in self._counts)
+
+    @property
+    def rejected(self) -> int:
+        """Number of these frames for which no sample was finite."""
+        return sum(count.rejected for count in self._counts)
+
+    @property
+    def untypical(self) -> int:
+        """Number of these frames that are untypical."""
+        return sum(count.untypical for count in self._counts)
 
     @property
     def parts(self) -> list[VideoPart]:
@@ -87,6 +104,12 @@ class Recorder:
         write_record(self.folder, record)
         self._writer, self._count = None, None
         self.records[number] = record
+
+    @property
+    def _counts(self) -> list[Report | SegmentCount]:
+        """Counts of the segments that `parts` covers."""
+        counts: list[Report | SegmentCount] = [self.records[number].report for number in range(self._number)]
+        return counts if self._count is None else [*counts, self._count]
 
     @property
     def _number(self) -> int:

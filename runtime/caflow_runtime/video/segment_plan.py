@@ -20,7 +20,7 @@ from caflow_runtime.video.file_source import FileSource
 from caflow_runtime.video.job import SEGMENT_FRAMES
 from caflow_runtime.video.source import Source, UnreadableVideo, resized
 from caflow_runtime.video.sources import open_video
-from caflow_runtime.video.transparency import colours_of
+from caflow_runtime.video.transparency import without_alpha
 
 ShowPlanned = Callable[[int], None]
 """Callback that receives the number of frames planned so far."""
@@ -123,7 +123,7 @@ def _marked(source: Source, show: ShowPlanned | None) -> Iterator[tuple[Stretch,
             source.ended_early = resized(source.name, shape, frame.image.shape)
             return
         one = Stretch(number, frame.seek, (frame.ticks,), (_checksum(frame.image),))
-        if is_cut(colours_of(frame.image)):
+        if is_cut(without_alpha(frame.image)):
             scene, scene_start = scene + 1, one
         yield one, scene, scene_start
         if show:

@@ -37,14 +37,14 @@ from caflow_runtime.video.results import write_result
 from caflow_runtime.video.segment_count import SegmentCount
 from caflow_runtime.video.segment_plan import Segment, pictures
 from caflow_runtime.video.sink import SegmentWriter
-from caflow_runtime.video.source import UnreadableVideo, UnwritableVideo
+from caflow_runtime.video.source import UnreadableVideo, UnwritableVideo, VideoInfo
 from caflow_runtime.video.sources import open_video
-from caflow_runtime.video.transparency import colours_of, draw_frames
+from caflow_runtime.video.transparency import draw_frames, without_alpha
 from caflow_runtime.whole_files import move_into_place, partial_path
 
 
 def draw_segment(
-    pipe: Pipeline, source: Path, segment: Segment, settings: StreamSettings, encoding: Encoding, folder: Path
+    pipe: Pipeline, segment: Segment, source: Path, settings: StreamSettings, encoding: Encoding, folder: Path
 ) -> Report:
     """Draw one segment, and write its file and record to a folder. The file is complete or not written at all.
 
@@ -144,11 +144,22 @@ def _hash(source: Path, _size: int, _changed: int) -> str:
     return sha256_of(source)
 
 
+@lru_cache
+def _info(source: Path, cut: Cut, _sha256: str) -> VideoInfo:
+    """Return the properties of a file. It is opened for them once for all segments that a process draws.
+
+    To open an animation, all its frames are decoded.
+    """
+    opened = open_video(source, cut)
+    opened.close()
+    return opened.info
+
+
 def _write(
     frames: Iterator[Frame], stream: Stream, source: Path, segment: Segment, encoding: Encoding, path: Path
 ) -> SegmentCount:
     """Draw a segment's frames to a file, and count them. No file is written if all frames are dropped."""
-    info, writer = open_video(source).info, None
+    info, writer = _info(source, segment.cut, segment.source), None
     count = SegmentCount(stream.draw.n, stream.sample)
     for frame, ticks in zip(frames, segment.frames.ticks, strict=True):
         is_dropped = frame.untypical and stream.settings.untypical == "drop"
@@ -167,7 +178,7 @@ def _write(
 def _skip_to(stream: Stream, source: Path, segment: Segment, has_alpha: bool) -> None:
     first, start = segment.frames.first, segment.scene_start
     is_chosen_before = stream.draw.n > 1 and start.first < first
-    chosen_on = colours_of(next(pictures(source, start, has_alpha))) if is_chosen_before else None
+    chosen_on = without_alpha(next(pictures(source, start, has_alpha))) if is_chosen_before else None
     stream.skip_to(first, segment.scene, start.first, chosen_on)
 
 

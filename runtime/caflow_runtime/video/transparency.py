@@ -40,7 +40,7 @@ def split_alpha(rgba: Image) -> tuple[Image, NDArray[np.uint8] | None]:
     return np.ascontiguousarray(rgba[..., :3]), None if (alpha == OPAQUE).all() else alpha
 
 
-def colours_of(image: NDArray[Any]) -> NDArray[Any]:
+def without_alpha(image: NDArray[Any]) -> NDArray[Any]:
     """Return the colours, (h, w, 3) RGB, of an RGB or RGBA frame of any dtype."""
     return image if image.shape[2] == 3 else np.ascontiguousarray(image[..., :3])
 
@@ -57,7 +57,7 @@ def draw_frames(pipe: Pipeline, stream: Stream, images: Iterable[Image]) -> Iter
     def colours() -> Iterator[Image]:
         for image in images:
             waiting.append(image)
-            yield colours_of(image)
+            yield without_alpha(image)
 
     for frame in stream(colours()):
         image = waiting.popleft()

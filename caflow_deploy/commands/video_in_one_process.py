@@ -1,0 +1,44 @@
+"""`caflow video` without workers: frames are drawn in this process, to a file, to a pipe or only to a window."""
+
+from contextlib import ExitStack
+
+from caflow_deploy.commands.terminal import FAILED, Ending, end
+from caflow_deploy.commands.video_report import Outcome
+from caflow_deploy.commands.video_work import VideoWork
+from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.video.job import VideoDrawing, VideoJob
+from caflow_runtime.video.pipe import PipeWriter
+from caflow_runtime.video.source import TimedFrame, UnwritableVideo
+
+
+def draw_to_file(work: VideoWork, job: VideoJob, force: bool) -> Outcome:
+    """Write the output of a job, or resume it. If it cannot be written, end the command."""
+    with ExitStack() as stack:
+        watcher = work.watching.open(stack, work.pipe, work.source, work.saying)
+        job.show, job.show_dropped = watcher.show, watcher.show_dropped
+        try:
+            return Outcome(job.run(force), job.lost)
+        except UnwritableVideo as error:
+            end(str(error), FAILED)  # finished segments are kept
+
+
+def draw_to_stream(work: VideoWork, writer: PipeWriter | None, ending: Ending) -> Outcome:
+    """Draw frames that cannot be resumed.
+
+    Arguments:
+        writer: writer to standard output; None if frames are only shown.
+        ending: how the command ends on errors. From the first frame on, they mean that the work failed.
+    """
+    with ExitStack() as stack:
+        watcher = work.watching.open(stack, work.pipe, work.source, work.saying)
+
+        def take(frame: Frame, timed: TimedFrame) -> None:
+            ending.code = FAILED
+            if writer is not None:
+                writer.write(frame.pixels, timed.ticks)
+
+        stream = work.pipe.open_stream(work.streaming)
+        drawing = VideoDrawing(work.pipe, work.source, stream, watcher.show, watcher.show_dropped)
+        drawing.run(take)
+    drawing.written = drawing.frames
+    return Outcome(drawing, [] if writer is None else writer.lost)

@@ -1,0 +1,106 @@
+"""Frames of `caflow video` while it runs: progress, JSON lines, metrics and a window."""
+
+import json
+import math
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from caflow_deploy.commands.output_options import open_metrics
+from caflow_deploy.commands.pace import Saying
+from caflow_deploy.commands.video_progress import FrameProgress
+from caflow_runtime.health.metrics import Metrics
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.video.source import CLOCK, Source, TimedFrame
+from caflow_runtime.video.window import Screen
+
+
+@dataclass(frozen=True)
+class WatchingOptions:
+    """Values of the options about frames that are shown while the command runs."""
+
+    show: bool
+    metrics_port: int | None
+    as_json: bool
+
+    def open(self, stack: ExitStack, pipe: Pipeline, source: Source, saying: Saying) -> "Watcher":
+        """Serve the metrics, and open the progress bar and the window. They close with the stack."""
+        metrics = open_metrics(stack, self.metrics_port, pipe, None, measures_drift=False)
+        progress = stack.enter_context(_progress_bar(self.as_json or saying.quiet))
+        lines = FrameProgress(saying.say if progress.disable else None, source.name, source.info.frames)
+        progress.add_task("frames", total=source.info.frames, status="")
+        window = Screen(source.name) if self.show else None
+        if window is not None:
+            stack.callback(window.close)
+        return Watcher(progress, lines, self.as_json, metrics, window)
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Shows the frames of a video while they are drawn."""
+
+    progress: Progress
+    lines: FrameProgress
+    as_json: bool
+    metrics: Metrics | None
+    window: Screen | None
+
+    def show(self, frame: Frame, timed: TimedFrame) -> None:
+        """Show a finished frame, and the frame of the source that it was made from."""
+        self.lines.done(frame.number + 1)
+        (task,) = self.progress.tasks
+        status = f"{task.speed or 0.0:.2f} frames/s  {frame.bits_per_dim:.3f} bits/dim"
+        self.progress.update(task.id, completed=frame.number + 1, status=status)
+        if self.as_json:
+            click.echo(json.dumps(_entry(frame, timed), allow_nan=False))
+        if self.metrics is not None:
+            self.metrics.observe_frame(frame)
+        if self.window is not None and not self.window.show(frame.image):
+            raise KeyboardInterrupt  # closing the window ends the video as Ctrl-C does
+
+    def show_dropped(self, frames: int) -> None:
+        """Count frames that a live source dropped."""
+        if self.metrics is not None:
+            self.metrics.observe_dropped(frames)
+
+
+def _progress_bar(hidden: bool) -> Progress:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[status]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal)
+
+
+def _entry(frame: Frame, timed: TimedFrame) -> dict[str, Any]:
+    """Return the JSON object of a frame."""
+    entry: dict[str, Any] = {
+        "frame": frame.number,
+        "seconds": float(timed.ticks * CLOCK),
+        "latency": time.monotonic() - timed.captured,
+        "log_likelihood": _number(frame.log_likelihood),
+        "bits_per_dim": _number(frame.bits_per_dim),
+        "sample": frame.sample,
+        "starts_scene": frame.starts_scene,
+        "rejected": frame.rejected,
+        "sample_typicality": None if frame.sample_typicality is None else _number(frame.sample_typicality),
+        "untypical": frame.untypical,
+    }
+    if frame.drawn_sides is not None:
+        height, width = frame.drawn_sides
+        entry["likelihood_of"] = {"width": width, "height": height}
+    return entry
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

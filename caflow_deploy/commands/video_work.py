@@ -1,0 +1,67 @@
+"""Work of `caflow video`: an opened source, and how its frames are drawn and shown."""
+
+from dataclasses import dataclass
+
+from caflow_deploy.commands.pace import Saying
+from caflow_deploy.commands.running import Running
+from caflow_deploy.commands.video_progress import line_of_video
+from caflow_deploy.commands.video_watching import WatchingOptions
+from caflow_runtime.jobs.image_need import check_together
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.video.encoding import Encoding, check_size
+from caflow_runtime.video.need import check_memory, need_of_video
+from caflow_runtime.video.source import Source
+
+
+@dataclass(frozen=True)
+class VideoWork:
+    """An opened source, and how its frames are drawn and shown."""
+
+    pipe: Pipeline
+    source: Source
+    streaming: StreamSettings
+    running: Running
+    watching: WatchingOptions
+    saying: Saying
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of the result. They are swapped if frames are rotated, which only decoding shows."""
+        info, scale = self.source.info, self.pipe.manifest.model.scale
+        if self.streaming.size is None:
+            return scale * info.height, scale * info.width
+        final = self.streaming.size.of(info.height, info.width, scale)
+        return final.height, final.width
+
+    def announce(self, encoding: Encoding | None) -> None:
+        """Report the sizes and the memory required. With --dry-run, also check the first frame.
+
+        Arguments:
+            encoding: encoding of the result; None if it is not encoded.
+
+        Raises:
+            TooLittleMemory: if there is too little memory.
+            InputError: if the result of the first frame cannot have the requested size.
+            UnreadableVideo: if no frame can be read.
+        """
+        info, processes = self.source.info, self.running.workers or 1 if self.running.ray is None else 1
+        codec = None if encoding is None or encoding.hardware else encoding.codec
+        given = info.height, info.width
+        need = need_of_video(self.pipe.needs, self.streaming, given, self.sides, codec, info.has_alpha)
+        self.saying.say(line_of_video(self.source.name, need, info.frames, processes))
+        check_memory(need)
+        check_together([need.bytes] * processes, processes)
+        if self.saying.dry_run:
+            self._check_first_frame(encoding)
+
+    def _check_first_frame(self, encoding: Encoding | None) -> None:
+        """Read the first frame, and check that its result can have the requested size.
+
+        A frame is decoded, because the properties of a source do not include its rotation.
+        """
+        first = next(self.source.frames(), None)
+        if first is not None:
+            final = self.streaming.final_size(first.image, self.pipe.manifest.model.scale)
+            if encoding is not None:
+                check_size(encoding, final.height, final.width)
