@@ -18,7 +18,8 @@ from tiny import TINY
 
 from caflow_deploy.commands.running import Running
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.folder import LOCK, NAME, PipelineSettings, State, alone, make_folder, stamp_of
+from caflow_runtime.folder_lock import LOCK
+from caflow_runtime.jobs.folder import NAME, PipelineSettings, State, alone, make_folder, stamp_of
 from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_report import ImageReport

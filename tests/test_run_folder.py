@@ -18,11 +18,11 @@ from test_trainer import log_of, short_recipe, write_recipe
 
 from caflow_runtime import whole_files
 from caflow_runtime.bundle import builtin
+from caflow_runtime.folder_lock import LOCK
 from caflow_training import checkpoint, trainer
 from caflow_training.crops import Crops
 from caflow_training.degradations import MissingPackage
 from caflow_training.photographs import DataError, Photographs, read_rgb
-from caflow_training.processes import LOCK
 from caflow_training.progress import LOG, TrainingLog
 from caflow_training.trainer import ResumeError, photographs_digest, train
 

@@ -1,15 +1,13 @@
 """Processes that train together. torchrun starts and restarts them, on one machine or on several."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from caflow_training.photographs import DataError
@@ -17,8 +15,6 @@ from caflow_training.photographs import DataError
 # Longest time for which a process waits for another. A validation must be shorter: process 0 validates while all others
 # wait.
 PATIENCE = timedelta(minutes=10)
-LOCK = ".lock"
-"""File in the output folder that is locked while a run writes to the folder."""
 
 
 @dataclass(frozen=True)
@@ -86,26 +82,6 @@ def join_processes(batch: int, stack: ExitStack, say: Callable[[str], None]) -> 
     dist.init_process_group("nccl" if has_gpu else "gloo", timeout=PATIENCE)
     stack.callback(dist.destroy_process_group)
     return Processes(dist.get_rank(), count, device)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[bool]:
-    """Lock a folder until the block ends. Yield False if another process has locked it.
-
-    The system releases the lock when the process ends, even if the process is killed.
-    """
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        with suppress(OSError):  # Remove the file before the release: afterwards it may be the lock of another process.
-            (folder / LOCK).unlink()
-        lock.release()
 
 
 def may_hang_at_restart(environment: Mapping[str, str]) -> bool:

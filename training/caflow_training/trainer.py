@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from caflow_runtime.folder_lock import folder_lock
 from caflow_runtime.whole_files import remove_leftovers
 from caflow_training import checkpoint
 from caflow_training.checkpoint import LAST_CHECKPOINT
@@ -26,7 +27,7 @@ from caflow_training.model import CAFlow
 from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
 from caflow_training.perceptual import PerceptualDistance
 from caflow_training.photographs import DataError, Photographs, find_photographs, searched_folder, split_by_file
-from caflow_training.processes import Processes, alone, join_processes
+from caflow_training.processes import Processes, join_processes
 from caflow_training.progress import LOG, Progress, TrainingLog
 from caflow_training.recipe import Recipe, recipe_from_dict
 from caflow_training.start import FLOW_IS_TRAINED, start_from
@@ -74,7 +75,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         processes = join_processes(recipe.training.batch, stack, say)
-        is_free = not processes.leads or stack.enter_context(alone(out))
+        is_free = not processes.leads or stack.enter_context(folder_lock(out))
         if not (processes.agree(int(is_free)) and is_free):  # all processes end, with the same message
             raise ResumeError(f"another caflow-train is writing to {out}: wait until it ends, or use another --out")
         photographs = _photographs(recipe, data, processes, say)

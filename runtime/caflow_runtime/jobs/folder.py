@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from filelock import FileLock, Timeout
 
 from caflow_runtime.bundle.file_names import MANIFEST
 from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
+from caflow_runtime.folder_lock import LOCK, folder_lock
 from caflow_runtime.judge import calibration
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.strict_json import WrongJson, read_json
 from caflow_runtime.whole_files import leftover_of, write_whole
 
-NAME, LOCK = "job.json", ".lock"
+NAME = "job.json"
 SHOWN = 16
 """Largest number of characters of a setting in messages, since hashes are long."""
 
@@ -82,25 +82,19 @@ def make_folder(folder: Path) -> None:
 def alone(folder: Path) -> Iterator[None]:
     """Lock a folder until the block ends, so that no other job writes to it. Create the folder if it does not exist.
 
-    The lock is a file in the folder. The system releases it when the process ends, even if the process is killed. A
-    folder that is empty at the end is removed, unless it was empty before.
+    A folder that is empty at the end is removed, unless it was empty before.
 
     Raises:
         InputError: if another process has locked the folder, or the folder cannot be created or written to.
     """
     was_empty = folder.is_dir() and not any(folder.iterdir())
     make_folder(folder)
-    lock = FileLock(folder / LOCK, timeout=0)
     try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"another process is working in {folder}; wait until it ends, or choose another -o") from None
-    try:
-        yield
+        with folder_lock(folder) as is_free:
+            if not is_free:
+                raise InputError(f"another process is working in {folder}; wait until it ends, or choose another -o")
+            yield
     finally:
-        with suppress(OSError):  # Remove the file before the release: afterwards it may be the lock of another process.
-            (folder / LOCK).unlink()
-        lock.release()
         if not was_empty:
             with suppress(OSError):  # The folder is not empty.
                 folder.rmdir()
