@@ -69,7 +69,7 @@ train-x4-photo: $(PHOTOGRAPHS)/training  ## Train the built-in model again, in t
 	$(BIN)/caflow-train models/x4-photo/recipe.toml --data $< --out build/x4-photo --start build/x4-likelihood/last.pt
 	$(BIN)/python models/release.py build/x4-photo models/x4-photo.caflow
 
-train-x4-real: $(PHOTOGRAPHS)/training  ## Fine-tune the built-in model for degraded inputs. Takes forty minutes on one core.
+train-x4-real: $(PHOTOGRAPHS)/training  ## Fine-tune the built-in model for degraded inputs. Takes some two hours on one core.
 	$(BIN)/pip install --quiet --editable '.[finetune,video]'
 	$(BIN)/caflow-train models/x4-real/recipe.toml --data $< --out build/x4-real --start $(BUNDLE)
 	$(BIN)/python models/release.py build/x4-real models/x4-real.caflow
