@@ -3,6 +3,7 @@
 The servers, Ray Serve and Triton, are started as users start them. Benchmarks and tests use them.
 """
 
+import http.client
 import os
 import shutil
 import signal
@@ -25,6 +26,7 @@ import numpy as np
 import tritonclient.grpc
 import tritonclient.http
 from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
 
 from caflow_export.triton import write_repository
 from caflow_runtime.service.service import MAX_PIXELS
@@ -102,6 +104,8 @@ class Replied:
     asked: Asked
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
     error: str | None = None
+    disconnected: bool = False
+    """Whether the server could not be reached, or the connection ended before the reply."""
     seconds: float = 0.0
 
 
@@ -225,8 +229,16 @@ def ask(server: Server, model: str, asked: Asked, protocol: Protocol, client: An
             reply.tensors = {name: found.as_numpy(name) for name in names}
     except Exception as error:  # of many types, some of them from gevent
         reply.error = f"{type(error).__name__}: {error}"
+        reply.disconnected = is_disconnection(error)
     reply.seconds = time.perf_counter() - began
     return reply
+
+
+def is_disconnection(error: Exception) -> bool:
+    """Return whether a client's error says that the server could not be reached or closed the connection."""
+    if isinstance(error, InferenceServerException):
+        return bool(error.status() == "StatusCode.UNAVAILABLE")  # the HTTP client gives numbers
+    return isinstance(error, OSError | http.client.HTTPException)
 
 
 def ask_all(

@@ -102,7 +102,7 @@ def check(pipe: Pipeline, replies: Sequence[Replied]) -> None:
 def test_many_clients_and_a_replica_is_killed(
     engine: Engine, calibrated: Path, pipe: Pipeline, photographs: Path, request: pytest.FixtureRequest
 ) -> None:
-    """No answer has a wrong value. Ray Serve replaces the replica. Triton does not, and refuses some later requests."""
+    """No answer has a wrong value. Ray Serve replaces the replica. Triton refuses some requests, or ends."""
     asked = requests_of(photographs, 50) * (REQUESTS // 50)
     with serve(engine, calibrated, request, replicas=2) as server:
         before = [pid for pid in server.replicas() if "-score" not in server.processes()[pid]]
@@ -114,9 +114,10 @@ def test_many_clients_and_a_replica_is_killed(
 
         replies = ask_all(server, "model", asked, CLIENTS, done=kill)
         good = [reply for reply in replies if reply.error is None]
-        bad = [reply.error for reply in replies if reply.error is not None]
-        print(f"{engine}: {len(good)} of {len(replies)} answered; {sorted(set(bad))}")
-        assert len(good) + len(bad) == REQUESTS
+        bad = [reply for reply in replies if reply.error is not None]
+        print(f"{engine}: {len(good)} of {len(replies)} answered; {sorted({str(reply.error) for reply in bad})}")
+        assert len(replies) == REQUESTS
+        assert len(good) >= KILLED_AT
         check(pipe, good)
         if engine == "ray":
             assert len(bad) <= 2 * CLIENTS  # the requests of the killed replica
@@ -129,9 +130,9 @@ def test_many_clients_and_a_replica_is_killed(
             assert [reply.error for reply in again] == [None] * 50
             check(pipe, again)
         else:
-            assert 0 < len(bad) < REQUESTS - KILLED_AT
-            known = ("is not healthy", "Stub", "stub", "onnection refused", "onnection closed", "Socket closed")
-            assert all(any(words in text for words in known) for text in bad if text)  # Triton may have ended, too
+            assert bad
+            for reply in bad:  # Triton itself may end, too
+                assert reply.disconnected or "stub" in str(reply.error).lower(), reply.error
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
