@@ -36,8 +36,9 @@ from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.flow import scan
 from caflow_training import checkpoint
 from caflow_training.bijections import Bijection, Chain
-from caflow_training.model import CHANNELS, CAFlow, to_integers
+from caflow_training.model import CHANNELS, CAFlow
 from caflow_training.reference_checkpoint import DEFAULT_SIZE
+from caflow_training.results import to_integers
 
 Graphs = Mapping[str, scan.Graph]
 

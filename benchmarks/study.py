@@ -24,8 +24,9 @@ from caflow_export.to_onnx import graphs_to_trace
 from caflow_runtime.bundle.manifest import cell_side
 from caflow_training import checkpoint
 from caflow_training.config import CAFlowConfig
-from caflow_training.model import CAFlow, to_integers
+from caflow_training.model import CAFlow
 from caflow_training.recipe import Recipe, TrainingConfig
+from caflow_training.results import to_integers
 from caflow_training.trainer import train
 
 PHOTOGRAPHS = Path("build/photographs")

@@ -12,7 +12,8 @@ from caflow_training.bijections import AffineNetwork
 from caflow_training.conditional_flow import Dependencies
 from caflow_training.config import CAFlowConfig
 from caflow_training.dequantization import PixelSpace
-from caflow_training.model import CAFlow, bits_per_dim, to_integers
+from caflow_training.model import CAFlow
+from caflow_training.results import bits_per_dim, to_integers
 from caflow_training.tasks import ImageToImage, SuperResolution, Task
 
 VARIANTS: list[Dependencies] = ["unshared", "shared", "dual-glow"]

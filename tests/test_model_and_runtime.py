@@ -12,7 +12,8 @@ from tiny import photograph
 from caflow_runtime.flow.tolerances import TOLERANCES
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_training import checkpoint
-from caflow_training.model import CAFlow, to_integers
+from caflow_training.model import CAFlow
+from caflow_training.results import to_integers
 
 ALLOWED = TOLERANCES["fp32"]
 

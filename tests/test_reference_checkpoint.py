@@ -18,7 +18,8 @@ from caflow_training.checkpoint import CheckpointError
 from caflow_training.conditional_flow import Dependencies
 from caflow_training.config import CAFlowConfig
 from caflow_training.dequantization import VariationalDequantizer
-from caflow_training.model import CAFlow, to_integers
+from caflow_training.model import CAFlow
+from caflow_training.results import to_integers
 from caflow_training.tasks import ImageToImage
 
 TENSOR_TOLERANCE = 1e-4

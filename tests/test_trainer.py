@@ -19,10 +19,11 @@ from torch import Tensor
 from caflow_training import checkpoint, validation
 from caflow_training.config import CAFlowConfig
 from caflow_training.crops import TRAINING_STREAM, VALIDATION_STREAM, Batch, Crops
-from caflow_training.model import CAFlow, bits_per_dim
+from caflow_training.model import CAFlow
 from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
 from caflow_training.photographs import find_photographs, split_by_file
 from caflow_training.recipe import Recipe, TrainingConfig, load_recipe, recipe_from_dict
+from caflow_training.results import bits_per_dim
 from caflow_training.tasks import ImageToImage
 from caflow_training.trainer import ResumeError, TrainingStopped, train
 

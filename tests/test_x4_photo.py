@@ -18,7 +18,7 @@ from caflow_runtime.flow.tolerances import TOLERANCES
 from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_training import checkpoint
-from caflow_training.model import to_integers
+from caflow_training.results import to_integers
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = builtin.find_bundle("x4-photo")

@@ -23,7 +23,8 @@ from caflow_runtime.flow import scan
 from caflow_runtime.flow.scan import Array, Arrays, Graph
 from caflow_runtime.flow.selftest import flow_errors, likelihood_error
 from caflow_runtime.flow.tolerances import TOLERANCES, Tolerances
-from caflow_training.model import CHANNELS, CAFlow, to_integers
+from caflow_training.model import CHANNELS, CAFlow
+from caflow_training.results import to_integers
 
 SIDES_IN_MULTIPLES = [(3, 2), (1, 3)]
 """Height and width of the tested targets, in size multiples of the model. Graphs are traced with other sizes."""

@@ -4,7 +4,6 @@ Shapes: B is the batch size, n the number of levels, H×W the array size of targ
 """
 
 import math
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -21,70 +20,9 @@ from caflow_training.dequantization import (
 )
 from caflow_training.image_flow import ImageFlow
 from caflow_training.mean_network import MeanNetwork
+from caflow_training.results import Encoded, LogLikelihood, Sample
 
 CHANNELS = 3
-
-
-@dataclass(frozen=True)
-class LogLikelihood:
-    """log p(target | condition) in parts (eq. 9). Each part is (B, n), in nats; level 0 is the coarsest.
-
-    The terms of dequantization and pixel scaling are part of `target_log_det` of the finest level.
-    """
-
-    prior: Tensor
-    """Log-density of the noise, log N(`z[i, j]`; 0, I), at each level j, summed over i."""
-    conditional_log_det: Tensor
-    """Log-determinants of the blocks `g[i][j]` at each level j, summed over i."""
-    target_log_det: Tensor
-    """Log-determinant of the target flow at each level."""
-
-    @property
-    def per_level(self) -> Tensor:
-        """Sum of the three parts for each level, (B, n) in nats."""
-        return self.prior + self.conditional_log_det + self.target_log_det
-
-    @property
-    def total(self) -> Tensor:
-        """Sum over all parts and levels, (B,) in nats."""
-        return self.per_level.sum(1)
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Results that depend on the condition alone. They are computed once per image, for any number of samples."""
-
-    prepared: Tensor
-    """Condition at the target's size, (B, 3, H, W), integer values."""
-    latents: list[Tensor]
-    """Latents D of the condition, coarsest level first."""
-    log_prob: Tensor
-    """log p(condition), (B,) in nats."""
-    mean: Tensor | None
-    """Prediction that is subtracted from the target, (B, 3, H, W) in pixel values; None without `residual`."""
-    features: list[Tensor] | None
-    """Features of the mean network, one tensor per level; None if the model has none."""
-
-    def rows(self, index: Tensor) -> "Encoded":
-        """Return the conditions selected by `index`, (R,) int64, in the order of `index`."""
-        return Encoded(
-            self.prepared[index],
-            [latent[index] for latent in self.latents],
-            self.log_prob[index],
-            None if self.mean is None else self.mean[index],
-            None if self.features is None else [level[index] for level in self.features],
-        )
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Samples of a batch, with their log-likelihoods."""
-
-    images: Tensor
-    """Continuous pixel values, (B, 3, H, W), usually in [0, 256). Rounded down and limited to 0…255, they are
-    an image in uint8."""
-    log_likelihood: LogLikelihood
-    """log p(target | condition) at these continuous pixel values, computed while sampling."""
 
 
 class CAFlow(nn.Module):
@@ -357,24 +295,6 @@ class CAFlow(nn.Module):
 def standard_normal_log_prob(z: Tensor) -> Tensor:
     """Return log N(z; 0, I), summed over all axes but the batch: (B,) in nats."""
     return -0.5 * (z.square().sum((1, 2, 3)) + z[0].numel() * math.log(2 * math.pi))
-
-
-def bits_per_dim(log_likelihood: Tensor, dims: int) -> Tensor:
-    """Return −log-likelihood / (dims · ln 2) of densities on the scale of pixel values 0…256.
-
-    Arguments:
-        log_likelihood: in nats, any shape.
-        dims: number of values of one image.
-    """
-    return -log_likelihood / (dims * math.log(2))
-
-
-def to_integers(images: Tensor) -> Tensor:
-    """Convert continuous pixel values to uint8: round down, and clamp to 0…255.
-
-    Values are rounded down because the interval [w, w + 1) stands for w.
-    """
-    return images.floor().clamp(0, 255).to(torch.uint8)
 
 
 def _places(u: Tensor | float, like: Tensor) -> Tensor:

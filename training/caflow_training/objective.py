@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from caflow_training.bijections import initialize_actnorm
 from caflow_training.crops import Batch
 from caflow_training.dequantization import CELLS, MIDPOINT
-from caflow_training.model import CAFlow, Encoded
+from caflow_training.model import CAFlow
 from caflow_training.recipe import TrainingConfig
+from caflow_training.results import Encoded
 
 LATTICE = 4
 """Period of the pattern that the `lattice` term suppresses, in pixels. Training with LPIPS alone produced visible grids

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from caflow_runtime.whole_files import write_whole
 from caflow_training.crops import Batch
-from caflow_training.model import CAFlow, bits_per_dim, to_integers
+from caflow_training.model import CAFlow
+from caflow_training.results import bits_per_dim, to_integers
 
 # Largest allowed error of inverse(forward(x)), in pixel values. In float32 the error is usually about 0.001.
 LARGEST_ROUND_TRIP_ERROR = 0.5
