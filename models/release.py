@@ -18,7 +18,7 @@ from caflow_training import checkpoint
 from caflow_training.bijections import AffineNetwork
 from caflow_training.checkpoint import LAST_CHECKPOINT
 from caflow_training.mean_network import MeanNetwork
-from caflow_training.trainer import LOG
+from caflow_training.progress import LOG
 
 LOGGED_STEPS = 100
 

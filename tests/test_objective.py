@@ -19,9 +19,10 @@ from caflow_training.model import CAFlow
 from caflow_training.objective import Objective
 from caflow_training.perceptual import FeatureError, PerceptualDistance
 from caflow_training.recipe import TrainingConfig
+from caflow_training.resuming import ResumeError
 from caflow_training.start import StartError, start_from
 from caflow_training.tasks import Colorization, ImageToImage, SuperResolution
-from caflow_training.trainer import ResumeError, train
+from caflow_training.trainer import train
 
 MEAN: dict[str, Any] = {"mean_blocks": 1, "mean_width": 4, "mean_features": 2}
 EVERY_TERM: dict[str, Any] = {**MEAN, "likelihood_weight": 0.01, "mean_weight": 0.5, "still_weight": 1.0}

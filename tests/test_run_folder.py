@@ -19,12 +19,14 @@ from test_trainer import log_of, short_recipe, write_recipe
 from caflow_runtime import whole_files
 from caflow_runtime.bundle import builtin
 from caflow_runtime.folder_lock import LOCK
-from caflow_training import checkpoint, trainer
+from caflow_training import checkpoint, training_data
 from caflow_training.crops import Crops
 from caflow_training.degradations import MissingPackage
 from caflow_training.photographs import DataError, Photographs, read_rgb
 from caflow_training.progress import LOG, TrainingLog
-from caflow_training.trainer import ResumeError, photographs_digest, train
+from caflow_training.resuming import ResumeError
+from caflow_training.trainer import train
+from caflow_training.training_data import photographs_digest
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def test_validation_shows_no_patterns(few: Path, tmp_path: Path, monkeypatch: py
         shown.append(Crops(photographs, *others))
         return shown[-1]
 
-    monkeypatch.setattr(trainer, "Crops", recorded)
+    monkeypatch.setattr(training_data, "Crops", recorded)
     train(short_recipe(steps=1, pattern_share=1.0), few, tmp_path / "run")
     colours = [[len(np.unique(target)) for target in crops.batch(0, range(4)).targets.numpy()] for crops in shown]
     assert max(colours[0]) <= 6

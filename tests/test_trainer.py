@@ -24,8 +24,9 @@ from caflow_training.objective import AveragedWeights, Objective, initialize_fro
 from caflow_training.photographs import find_photographs, split_by_file
 from caflow_training.recipe import Recipe, TrainingConfig, load_recipe, recipe_from_dict
 from caflow_training.results import bits_per_dim
+from caflow_training.resuming import ResumeError
 from caflow_training.tasks import ImageToImage
-from caflow_training.trainer import ResumeError, TrainingStopped, train
+from caflow_training.trainer import TrainingStopped, train
 
 # A run of a few seconds, with a checkpoint every 4 steps and a validation every 6.
 SHORT: dict[str, Any] = {

@@ -99,8 +99,9 @@ def main(recipe: str, data: Path, out: Path, start: tuple[Path, ...], vgg16: Pat
         from caflow_training.perceptual import FeatureError
         from caflow_training.photographs import DataError
         from caflow_training.recipe import load_recipe
+        from caflow_training.resuming import ResumeError
         from caflow_training.start import StartError
-        from caflow_training.trainer import ResumeError, TrainingStopped, train
+        from caflow_training.trainer import TrainingStopped, train
     except ModuleNotFoundError as error:
         print(f"caflow-train needs {error.name}: pip install 'caflow-deploy[train]'", file=sys.stderr)
         sys.exit(2)

@@ -4,14 +4,10 @@ The result of a step depends on the seed, the step number and the checkpoint alo
 and resumed gives bit for bit the same result as a run without interruption.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,29 +17,22 @@ from caflow_runtime.folder_lock import folder_lock
 from caflow_runtime.whole_files import remove_leftovers
 from caflow_training import checkpoint
 from caflow_training.checkpoint import LAST_CHECKPOINT
-from caflow_training.config import ConfigError
-from caflow_training.crops import TRAINING_STREAM, VALIDATION_STREAM, Batch, Crops
+from caflow_training.crops import Batch
 from caflow_training.model import CAFlow
 from caflow_training.objective import AveragedWeights, Objective, initialize_from, learning_rate
 from caflow_training.perceptual import PerceptualDistance
-from caflow_training.photographs import DataError, Photographs, find_photographs, searched_folder, split_by_file
+from caflow_training.photographs import DataError, searched_folder
 from caflow_training.processes import Processes, join_processes
 from caflow_training.progress import LOG, Progress, TrainingLog
-from caflow_training.recipe import Recipe, recipe_from_dict
+from caflow_training.recipe import Recipe
+from caflow_training.resuming import ResumeError, plain, read_resumable
 from caflow_training.start import FLOW_IS_TRAINED, start_from
+from caflow_training.training_data import TrainingData, find_training_data
 from caflow_training.validation import ExplodingInverse, validate, write_sheet
-
-MAY_CHANGE = {"steps", "checkpoint_steps", "max_pixels"}
-"""Keys of a recipe that may differ when a run is resumed. With the same photographs, they do not affect the result of a
-step."""
 
 
 class TrainingStopped(RuntimeError):
     """Error for a run that cannot continue. The last good checkpoint is kept."""
-
-
-class ResumeError(ValueError):
-    """Error for an output folder with a checkpoint that this run cannot be resumed from."""
 
 
 def train(
@@ -78,7 +67,7 @@ def train(
         is_free = not processes.leads or stack.enter_context(folder_lock(out))
         if not (processes.agree(int(is_free)) and is_free):  # all processes end, with the same message
             raise ResumeError(f"another caflow-train is writing to {out}: wait until it ends, or use another --out")
-        photographs = _photographs(recipe, data, processes, say)
+        photographs = find_training_data(recipe, data, processes, say)
         run = _Run(recipe, out, processes, photographs, say)
         run.start_or_resume(start)
         run.train(stack, perceptual)
@@ -107,15 +96,6 @@ def _check_output(out: Path, searched: Path) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _TrainingData:
-    """Crops for training and for validation, and a hash of the names and sizes of all photographs."""
-
-    training: Crops
-    held_out: Crops
-    digest: int
-
-
 class _Run:
     """State of a training run: model, optimizer, averaged weights and step."""
 
@@ -124,7 +104,7 @@ class _Run:
         recipe: Recipe,
         out: Path,
         processes: Processes,
-        data: _TrainingData,
+        data: TrainingData,
         say: Callable[[str], None],
     ) -> None:
         self.recipe = recipe
@@ -178,32 +158,10 @@ class _Run:
         """Load the state of the run from a checkpoint.
 
         Raises:
-            ResumeError: if the checkpoint has no state of training, or another recipe, or other photographs.
-            CheckpointError: if the weights do not fit the model.
+            CheckpointError, ResumeError: as `read_resumable`, and if the state of the optimizer cannot be loaded.
         """
-        contents = checkpoint.read(path)
-        training = contents.get("training") or {}
-        kinds = {"recipe": dict, "optimizer": dict, "step": int}
-        if contents["ema"] is None or any(not isinstance(training.get(key), kind) for key, kind in kinds.items()):
-            raise ResumeError(
-                f"{path} contains a model, but not the state of its training: to start a new run from this model, use "
-                "--start with this file, and another --out"
-            )
-        stored, wanted = _stored_recipe(path, training["recipe"]), _plain(self.recipe)
-        different = [key for key in wanted if stored.get(key) != wanted[key] and key not in MAY_CHANGE]
-        if different:
-            key = different[0]
-            raise ResumeError(
-                f"{path} was trained with {key} = {stored.get(key)!r}, but the recipe has {key} = {wanted[key]!r}: "
-                "use the same recipe to resume, or another --out to start a new run"
-            )
-        if training.get("photographs", self.data.digest) != self.data.digest:
-            raise ResumeError(
-                f"{path} was trained on photographs that differ from those in --data: use the same folder to resume, "
-                "or another --out to start a new run"
-            )
-        for weights in (contents["weights"], contents["ema"]):
-            checkpoint.check_weights(path, self.recipe.model, weights)
+        contents = read_resumable(path, self.recipe, self.data.digest)
+        training = contents["training"]
         self.model.load_state_dict(contents["weights"])
         self.average.load(contents["ema"])
         try:
@@ -284,7 +242,7 @@ class _Run:
             self.model,
             ema=self.average.values,
             training={
-                "recipe": _plain(self.recipe),
+                "recipe": plain(self.recipe),
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
                 "photographs": self.data.digest,
@@ -308,58 +266,5 @@ class _Run:
         return f"The last good checkpoint is {path}." if path.exists() else "No checkpoint was written yet."
 
 
-def _photographs(recipe: Recipe, data: Path, processes: Processes, say: Callable[[str], None]) -> _TrainingData:
-    """Find the photographs in `data`. Return crops of one part for training and of the other part for validation."""
-    config = recipe.training
-    found = find_photographs(data, recipe.model.task, config.crop, config.max_pixels, shows_progress=processes.leads)
-    training, held_out = split_by_file(found, config.validation_share)
-    if processes.leads:
-        for path, reason in found.skipped.items():
-            say(f"skipped: {path} {reason}")
-        say(f"photographs: {len(training.targets)} for training, {len(held_out.targets)} held out for validation")
-    digest = photographs_digest(found, data)
-    if not processes.agree(digest):
-        raise DataError(
-            f"{data}: process {processes.rank} found {len(found.targets)} photographs, but another process found other "
-            "files: --data must contain the same files on every machine"
-        )
-
-    task, degradations = recipe.model.task, recipe.degradations
-    without_patterns = replace(degradations, pattern_share=0.0)  # bits/dim of patterns say nothing about photographs
-    return _TrainingData(
-        Crops(training, task, config, TRAINING_STREAM, degradations),
-        Crops(held_out, task, config, VALIDATION_STREAM, without_patterns),
-        digest,
-    )
-
-
-def photographs_digest(photographs: Photographs, folder: Path) -> int:
-    """Return a hash of the names and sizes of all files, targets and conditions, as a positive int64."""
-    paths = [*photographs.targets, *(photographs.conditions or [])]
-    files = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths]
-    return int.from_bytes(sha256(json.dumps(files).encode()).digest()[:7])
-
-
-def _stored_recipe(path: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """Return the recipe in the checkpoint at `path` as `_plain` does.
-
-    Raises:
-        ResumeError: if the recipe is not valid in this version.
-    """
-    try:
-        return _plain(recipe_from_dict(values))
-    except ConfigError as error:
-        raise ResumeError(
-            f"{path} was written by another version of caflow-train, and its recipe is not valid in this version: "
-            f"{error}; use another --out to start a new run, and --start {path} to begin it with these weights"
-        ) from None
-
-
 def _say_nothing(_: str) -> None:
     """Discard a message. The leading process prints it."""
-
-
-def _plain(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe as plain JSON values, so that stored recipes and new ones can be compared with ==."""
-    plain: dict[str, Any] = json.loads(json.dumps(recipe.to_dict()))
-    return plain

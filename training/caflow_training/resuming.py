@@ -1,0 +1,74 @@
+"""Checks before a training run is resumed from its checkpoint."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from caflow_training import checkpoint
+from caflow_training.config import ConfigError
+from caflow_training.recipe import Recipe, recipe_from_dict
+
+MAY_CHANGE = {"steps", "checkpoint_steps", "max_pixels"}
+"""Keys of a recipe that may differ when a run is resumed. With the same photographs, they do not affect the result of a
+step."""
+
+
+class ResumeError(ValueError):
+    """Error for an output folder with a checkpoint that this run cannot be resumed from."""
+
+
+def read_resumable(path: Path, recipe: Recipe, digest: int) -> dict[str, Any]:
+    """Read the contents of a checkpoint, and check that a run can be resumed from it.
+
+    Arguments:
+        digest: hash of the run's photographs.
+
+    Raises:
+        ResumeError: if the checkpoint has no state of training, or another recipe, or other photographs.
+        CheckpointError: if the weights do not fit the model.
+    """
+    contents = checkpoint.read(path)
+    training = contents.get("training") or {}
+    kinds = {"recipe": dict, "optimizer": dict, "step": int}
+    if contents["ema"] is None or any(not isinstance(training.get(key), kind) for key, kind in kinds.items()):
+        raise ResumeError(
+            f"{path} contains a model, but not the state of its training: to start a new run from this model, use "
+            "--start with this file, and another --out"
+        )
+    stored, wanted = _stored_recipe(path, training["recipe"]), plain(recipe)
+    different = [key for key in wanted if stored.get(key) != wanted[key] and key not in MAY_CHANGE]
+    if different:
+        key = different[0]
+        raise ResumeError(
+            f"{path} was trained with {key} = {stored.get(key)!r}, but the recipe has {key} = {wanted[key]!r}: "
+            "use the same recipe to resume, or another --out to start a new run"
+        )
+    if training.get("photographs", digest) != digest:
+        raise ResumeError(
+            f"{path} was trained on photographs that differ from those in --data: use the same folder to resume, "
+            "or another --out to start a new run"
+        )
+    for weights in (contents["weights"], contents["ema"]):
+        checkpoint.check_weights(path, recipe.model, weights)
+    return contents
+
+
+def _stored_recipe(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipe in the checkpoint at `path` as `plain` does.
+
+    Raises:
+        ResumeError: if the recipe is not valid in this version.
+    """
+    try:
+        return plain(recipe_from_dict(values))
+    except ConfigError as error:
+        raise ResumeError(
+            f"{path} was written by another version of caflow-train, and its recipe is not valid in this version: "
+            f"{error}; use another --out to start a new run, and --start {path} to begin it with these weights"
+        ) from None
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as plain JSON values, so that stored recipes and new ones can be compared with ==."""
+    values: dict[str, Any] = json.loads(json.dumps(recipe.to_dict()))
+    return values
