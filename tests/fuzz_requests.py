@@ -18,7 +18,7 @@ from caflow_deploy.serving.open_inference_grpc import parameters_of, parse_reque
 from caflow_runtime.errors import CaflowError
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Request
-from caflow_runtime.service.service import SERVICES
+from caflow_runtime.service.served_models import SERVICES
 
 MAX_PIXELS = 2**13
 """Limit of a request's result pixels: a few small samples."""

@@ -34,7 +34,7 @@ from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Request, Tensors
-from caflow_runtime.service.service import Sampler
+from caflow_runtime.service.served_models import Sampler
 
 PIXELS = bytes(range(6))
 GOOD = {"name": "image", "shape": [1, 1, 2, 3], "datatype": "UINT8"}

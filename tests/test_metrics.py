@@ -22,7 +22,8 @@ from tiny import pairs_of_photographs, photograph
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.health.instruments import Prometheus
-from caflow_runtime.health.metrics import BITS_PER_DIM, Metrics
+from caflow_runtime.health.metrics import Metrics
+from caflow_runtime.health.model_instruments import BITS_PER_DIM
 from caflow_runtime.judge.calibration import Calibration, write_calibration
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.judge.verdict import Verdict
@@ -31,7 +32,7 @@ from caflow_runtime.pipeline.choice import Choice, Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.rows.draw import Draw, Reject
 from caflow_runtime.service.request import Request
-from caflow_runtime.service.service import Sampler, Scorer
+from caflow_runtime.service.served_models import Sampler, Scorer
 
 NAMES = {
     "caflow_requests",

@@ -22,7 +22,7 @@ from caflow_deploy.serving.front import models_of
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Request, Tensors
-from caflow_runtime.service.service import Sampler
+from caflow_runtime.service.served_models import Sampler
 
 MODEL = models_of("model")["model"]
 GIVEN = {"name": "image", "shape": [1, 1, 2, 3], "datatype": "UINT8"}

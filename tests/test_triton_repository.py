@@ -9,7 +9,7 @@ from commands import caflow_export
 from caflow_export.triton import config, write_repository
 from caflow_runtime.errors import InputError
 from caflow_runtime.pipeline.pipeline import load
-from caflow_runtime.service.service import SERVICES, Sampler, Scorer
+from caflow_runtime.service.served_models import SERVICES, Sampler, Scorer
 
 
 def test_the_repository(calibrated: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from caflow_deploy.serving import open_inference_grpc as messages
 from caflow_deploy.serving.bodies import Bodies
 from caflow_runtime.errors import InputError
 from caflow_runtime.service.request import Request, Tensors
-from caflow_runtime.service.service import SERVICES
+from caflow_runtime.service.served_models import SERVICES
 
 GRPC_SERVICE = "inference.GRPCInferenceService"
 LOG = logging.getLogger("caflow.serve")

@@ -21,7 +21,7 @@ from caflow_deploy.serving.ray_instruments import RayInstruments
 from caflow_runtime.backends.select import BackendName
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Answer, Request, Tensors
-from caflow_runtime.service.service import SERVICES
+from caflow_runtime.service.served_models import SERVICES
 
 SHUTDOWN_STEP_S = 0.1
 LOG = logging.getLogger("ray.serve")

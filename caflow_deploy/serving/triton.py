@@ -16,7 +16,7 @@ from caflow_deploy.serving.failures import MAX_TEXT
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.service.request import Answer, Request
-from caflow_runtime.service.service import SERVICES
+from caflow_runtime.service.served_models import SERVICES
 
 
 class TritonPythonModel:

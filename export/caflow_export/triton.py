@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.service.request import TensorSpec
-from caflow_runtime.service.service import MAX_PIXELS, SERVICES, Service
+from caflow_runtime.service.served_models import SERVICES
+from caflow_runtime.service.service import MAX_PIXELS, Service
 
 VERSION, CONFIG_NAME = "1", "config.pbtxt"
 MODEL = '''"""The model class that Triton loads."""

@@ -17,7 +17,7 @@ from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline, load
 from caflow_runtime.rows.draw import Reject
 from caflow_runtime.service.request import Answer, Request, Tensors
-from caflow_runtime.service.service import Sampler, Scorer
+from caflow_runtime.service.served_models import Sampler, Scorer
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from caflow_runtime.rows.assembly import Row
 from caflow_runtime.rows.draw import Draw, Reject
 from caflow_runtime.rows.runner import Runner
 from caflow_runtime.service.request import Request
-from caflow_runtime.service.service import Scorer
+from caflow_runtime.service.served_models import Scorer
 
 ALL, NONE = 0.999, 0.02
 """Values of α at which every image, or no usual image, is untypical."""

@@ -11,17 +11,14 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 
-from caflow_runtime.bundle.file_names import MANIFEST
-from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError, NotFinite
-from caflow_runtime.health.canary import canary_difference
 from caflow_runtime.health.instruments import Instruments, Prometheus
+from caflow_runtime.health.model_instruments import VERDICTS, ModelInstruments, buckets_of
 from caflow_runtime.judge.drift import WINDOW, Drift
 from caflow_runtime.judge.reference import Reference
 from caflow_runtime.judge.typicality import Floats
@@ -29,26 +26,11 @@ from caflow_runtime.judge.verdict import Verdict
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pipeline.choice import Untypical
 from caflow_runtime.pipeline.pipeline import Pipeline
-from caflow_runtime.pipeline.results import Best, Outcome, Samples, Score
+from caflow_runtime.pipeline.results import Best, Samples, Score
 from caflow_runtime.pipeline.stream import Frame
 from caflow_runtime.rows.draw import Draw
 
 LOOPBACK = "127.0.0.1"
-OUTCOMES = (*get_args(Outcome), "rejected", "error")
-"""Outcomes of an image: those of `Best`; "rejected" for a scored target; "error" if there is no result."""
-UNTYPICAL, NOT_FINITE = "untypical", "not_finite"
-VERDICTS = (("accepted", ""), ("rejected", UNTYPICAL), ("rejected", NOT_FINITE))
-"""Verdicts on a sample or a scored target, each with the reason of a rejection."""
-INSTEAD = ("best", "bicubic", "error")
-STAGES = ("sample", "score")
-FRAMES = ("ok", "untypical", "rejected", "dropped")
-BITS_PER_DIM = tuple(np.arange(0.5, 8.5, 0.5).tolist())
-"""Upper bounds of the histogram's buckets if there is no calibration. 8 bits/dim means that all values are equally
-likely."""
-QUANTILES = 21
-DIFFERENCES = (-0.1, -0.05, -0.02, -0.01, -0.005, -0.002, -0.001, 0.0, 0.01, 0.1)
-SPREADS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 class Metrics:
@@ -81,9 +63,7 @@ class Metrics:
         self.drift = None if reference is None else Drift(reference, window)
         self._model = as_text(pipe.folder.stem)
         self._endpoint: Any = None
-        self._make_counters()
-        self._make_histograms(buckets or buckets_of(reference))
-        self._make_gauges(pipe)
+        self._made = ModelInstruments(self._instruments, self._model, pipe, buckets or buckets_of(reference))
 
     def observe_best(
         self, best: Best, draw: Draw, measures_drift: bool = True, late: Sequence[bool] | Any = None
@@ -103,9 +83,9 @@ class Metrics:
         for k, (outcome, drawn) in enumerate(zip(best.outcome, best.bits_per_dim_drawn, strict=True)):
             is_late = late is not None and late[k]
             if not is_late:
-                self._requests.labels(self._model, outcome).inc()
+                self._made.requests.labels(self._model, outcome).inc()
             if outcome in ("best", "bicubic") and not is_late:
-                self._all_rejected.labels(outcome).inc()
+                self._made.all_rejected.labels(outcome).inc()
             if draw.judges == "image":  # Judging ends at the first accepted image.
                 self._count(int(outcome in ("accepted", "unjudged")), int(rejected[k]), 0)
             else:  # Drawing ends once n samples are accepted, or at the limit.
@@ -120,7 +100,7 @@ class Metrics:
     def observe_samples(self, samples: Samples) -> None:
         """Count the results of `Pipeline.sample`: all samples of each image."""
         for drawn, numbers in zip(samples.bits_per_dim, samples.sample, strict=True):
-            self._requests.labels(self._model, "unjudged").inc()
+            self._made.requests.labels(self._model, "unjudged").inc()
             self._count(len(drawn), 0, 0)
             self._observe_drawn(drawn, float(drawn[0]))
             if samples.density_at == "sample":  # otherwise they were changed and scored again
@@ -135,36 +115,36 @@ class Metrics:
         """
         for k, verdict in enumerate(_verdicts(score, alpha)):
             if late is None or not late[k]:
-                self._requests.labels(self._model, verdict).inc()
+                self._made.requests.labels(self._model, verdict).inc()
             self._count_target(verdict)
         for bits in score.bits_per_dim:
-            self._bits.observe(bits)
+            self._made.bits.observe(bits)
         self._add_to_drift(score.bits_per_dim)
 
     def observe_verdict(self, verdict: Verdict) -> None:
         """Count a judged pair of files."""
-        self._requests.labels(self._model, verdict.verdict).inc()
+        self._made.requests.labels(self._model, verdict.verdict).inc()
         if verdict.bits_per_dim is None:
             return
         self._count_target(verdict.verdict)
-        self._bits.observe(verdict.bits_per_dim)
+        self._made.bits.observe(verdict.bits_per_dim)
         self._add_to_drift(np.array([verdict.bits_per_dim]))
 
     def observe_frame(self, frame: Frame) -> None:
         """Count a frame of a video. Drift excludes frames, since those of a scene are alike and share a sample."""
-        self._frames.labels("rejected" if frame.rejected else "untypical" if frame.untypical else "ok").inc()
+        self._made.frames.labels("rejected" if frame.rejected else "untypical" if frame.untypical else "ok").inc()
         if not frame.rejected:
-            self._bits.observe(frame.bits_per_dim)
+            self._made.bits.observe(frame.bits_per_dim)
 
     def observe_dropped(self, frames: int = 1) -> None:
         """Count frames that were skipped because they arrived too fast."""
-        self._frames.labels("dropped").inc(frames)
+        self._made.frames.labels("dropped").inc(frames)
 
     def observe_error(self, error: Exception) -> None:
         """Count an image that has no result."""
-        self._requests.labels(self._model, "error").inc()
+        self._made.requests.labels(self._model, "error").inc()
         if isinstance(error, NotFinite):
-            self._all_rejected.labels("error").inc()
+            self._made.all_rejected.labels("error").inc()
         if isinstance(error, Untypical):
             drawn = np.array(error.choice.bits_per_dim)
             self._count(0, len(drawn), error.choice.rejected - len(drawn))
@@ -178,7 +158,7 @@ class Metrics:
         try:
             yield
         finally:
-            self._seconds.labels(name).observe(time.perf_counter() - started)
+            self._made.seconds.labels(name).observe(time.perf_counter() - started)
 
     def serve(self, port: int, address: str = LOOPBACK) -> int:
         """Serve the metrics at http://address:port/metrics until `close` is called. Return the port.
@@ -220,7 +200,7 @@ class Metrics:
 
     def _count(self, accepted: int, untypical: int, not_finite: int) -> None:
         for verdict, count in zip(VERDICTS, (accepted, untypical, not_finite), strict=True):
-            self._samples.labels(self._model, *verdict).inc(count)
+            self._made.samples.labels(self._model, *verdict).inc(count)
 
     def _count_target(self, verdict: str) -> None:
         """Count a scored target that was accepted or rejected. Nobody knows which of them an unjudged target is."""
@@ -234,91 +214,18 @@ class Metrics:
             chosen: bits/dim of the chosen sample; NaN if none was chosen, or its image was changed and scored again.
         """
         for bits in drawn:
-            self._bits.observe(bits)
+            self._made.bits.observe(bits)
         if len(drawn) > 1:
-            self._spread.observe(float(np.std(drawn)))
+            self._made.spread.observe(float(np.std(drawn)))
             if math.isfinite(chosen):
-                self._best_minus_median.observe(chosen - float(np.median(drawn)))
+                self._made.best_minus_median.observe(chosen - float(np.median(drawn)))
 
     def _add_to_drift(self, bits_per_dim: Floats) -> None:
         if self.drift is None:
             return
         self.drift.add(bits_per_dim)
-        self._psi.set(self.drift.psi)
-        self._ks.set(self.drift.ks)
-
-    def _make_counters(self) -> None:
-        """Make the counters. All label values start at 0, so that ratios are right from the first minute."""
-
-        def counter(name: str, text: str, labels: list[str], values: list[tuple[str, ...]]) -> Any:
-            made = self._instruments.counter(name, text, labels)
-            for value in values:
-                made.labels(*value)
-            return made
-
-        model = self._model
-        self._requests = counter(
-            "caflow_requests", "Number of images, by outcome.", ["model", "outcome"], [(model, o) for o in OUTCOMES]
-        )
-        self._samples = counter(
-            "caflow_samples",
-            "Number of drawn samples or scored targets, by verdict.",
-            ["model", "verdict", "reason"],
-            [(model, *verdict) for verdict in VERDICTS],
-        )
-        self._all_rejected = counter(
-            "caflow_all_rejected",
-            "Number of images without an accepted sample, by the result that replaced it.",
-            ["instead"],
-            [(instead,) for instead in INSTEAD],
-        )
-        self._frames = counter(
-            "caflow_frames", "Number of video frames, by verdict.", ["verdict"], [(verdict,) for verdict in FRAMES]
-        )
-
-    def _make_histograms(self, bits_per_dim: Sequence[float]) -> None:
-        def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Any:
-            return self._instruments.histogram(name, text, labels, buckets)
-
-        self._bits = histogram(
-            "caflow_sample_bits_per_dim", "Bits per dimension of finite samples or scored targets.", bits_per_dim
-        )
-        self._best_minus_median = histogram(
-            "caflow_best_minus_median_bpd", "Bits/dim of the chosen sample minus the median of its image.", DIFFERENCES
-        )
-        self._spread = histogram(
-            "caflow_logp_spread", "Standard deviation of the bits/dim of an image's samples.", SPREADS
-        )
-        self._seconds = histogram("caflow_stage_seconds", "Duration of each stage in seconds.", SECONDS, ["stage"])
-        for stage in STAGES:
-            self._seconds.labels(stage)
-
-    def _make_gauges(self, pipe: Pipeline) -> None:
-        def gauge(name: str, text: str, labels: Sequence[str] = ()) -> Any:
-            return self._instruments.gauge(name, text, labels)
-
-        manifest = sha256_of(pipe.folder / MANIFEST)
-        info = gauge(
-            "caflow_model_info",
-            "Version, precision and manifest hash as labels; the value is 1.",
-            ["version", "precision", "manifest"],
-        )
-        info.labels(version("caflow-deploy"), pipe.manifest.precision, manifest).set(1)
-        self._psi = gauge(
-            "caflow_drift_psi",
-            "Population stability index of recent images against the calibration; check values above 0.2.",
-        )
-        self._psi.set(math.nan)
-        self._ks = gauge("caflow_drift_ks", "Kolmogorov-Smirnov distance of recent images from the calibration.")
-        self._ks.set(math.nan)
-        canary = gauge(
-            "caflow_canary_difference",
-            "Log-likelihood of the canary at the start minus its value at calibration, in nats.",
-        )
-        try:
-            canary.set(canary_difference(pipe))
-        except InputError:  # The bundle is not calibrated.
-            canary.set(math.nan)
+        self._made.psi.set(self.drift.psi)
+        self._made.ks.set(self.drift.ks)
 
 
 def _verdicts(score: Score, alpha: float) -> list[str]:
@@ -330,15 +237,3 @@ def _verdicts(score: Score, alpha: float) -> list[str]:
         "unjudged" if not is_judged else "accepted" if is_accepted else "rejected"
         for is_judged, is_accepted in zip(known.is_judged, known.accept(alpha), strict=True)
     ]
-
-
-def buckets_of(*references: Reference | None) -> Sequence[float]:
-    """Return upper bounds of buckets, each with 5 % of a calibration's images; without calibration, fixed bounds.
-
-    The bounds of several references are merged.
-    """
-    known = [reference.main.bits_per_dim for reference in references if reference is not None]
-    if not known:
-        return BITS_PER_DIM
-    quantiles = [np.quantile(bits_per_dim, np.linspace(0, 1, QUANTILES)) for bits_per_dim in known]
-    return [float(end) for end in np.unique(quantiles)]

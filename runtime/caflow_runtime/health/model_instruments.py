@@ -1,0 +1,137 @@
+"""The instruments of a model's metrics: their names, descriptions, labels and buckets."""
+
+import math
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, get_args
+
+import numpy as np
+
+from caflow_runtime.bundle.file_names import MANIFEST
+from caflow_runtime.bundle.reading import sha256_of
+from caflow_runtime.errors import InputError
+from caflow_runtime.health.canary import canary_difference
+from caflow_runtime.health.instruments import Instruments
+from caflow_runtime.judge.reference import Reference
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.pipeline.results import Outcome
+
+OUTCOMES = (*get_args(Outcome), "rejected", "error")
+"""Outcomes of an image: those of `Best`; "rejected" for a scored target; "error" if there is no result."""
+UNTYPICAL, NOT_FINITE = "untypical", "not_finite"
+VERDICTS = (("accepted", ""), ("rejected", UNTYPICAL), ("rejected", NOT_FINITE))
+"""Verdicts on a sample or a scored target, each with the reason of a rejection."""
+INSTEAD = ("best", "bicubic", "error")
+STAGES = ("sample", "score")
+FRAMES = ("ok", "untypical", "rejected", "dropped")
+BITS_PER_DIM = tuple(np.arange(0.5, 8.5, 0.5).tolist())
+"""Upper bounds of the histogram's buckets if there is no calibration. 8 bits/dim means that all values are equally
+likely."""
+QUANTILES = 21
+DIFFERENCES = (-0.1, -0.05, -0.02, -0.01, -0.005, -0.002, -0.001, 0.0, 0.01, 0.1)
+SPREADS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+
+
+class ModelInstruments:
+    """All instruments of one model. Each attribute is an instrument, as `Instruments` returns it.
+
+    All label values of counters start at 0, so that ratios are right from the first minute.
+    """
+
+    def __init__(self, instruments: Instruments, model: str, pipe: Pipeline, bits_per_dim: Sequence[float]) -> None:
+        """Make all instruments. If the bundle is calibrated, the canary's sample is drawn once.
+
+        Arguments:
+            model: name of the model, which is the label of its counters.
+            bits_per_dim: upper bounds of the buckets for bits per dimension.
+
+        Raises:
+            NotFinite: if the canary's sample is not finite.
+        """
+        self._instruments = instruments
+        self._make_counters(model)
+        self._make_histograms(bits_per_dim)
+        self._make_gauges(pipe)
+
+    def _make_counters(self, model: str) -> None:
+        def counter(name: str, text: str, labels: list[str], values: list[tuple[str, ...]]) -> Any:
+            made = self._instruments.counter(name, text, labels)
+            for value in values:
+                made.labels(*value)
+            return made
+
+        self.requests = counter(
+            "caflow_requests", "Number of images, by outcome.", ["model", "outcome"], [(model, o) for o in OUTCOMES]
+        )
+        self.samples = counter(
+            "caflow_samples",
+            "Number of drawn samples or scored targets, by verdict.",
+            ["model", "verdict", "reason"],
+            [(model, *verdict) for verdict in VERDICTS],
+        )
+        self.all_rejected = counter(
+            "caflow_all_rejected",
+            "Number of images without an accepted sample, by the result that replaced it.",
+            ["instead"],
+            [(instead,) for instead in INSTEAD],
+        )
+        self.frames = counter(
+            "caflow_frames", "Number of video frames, by verdict.", ["verdict"], [(verdict,) for verdict in FRAMES]
+        )
+
+    def _make_histograms(self, bits_per_dim: Sequence[float]) -> None:
+        def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Any:
+            return self._instruments.histogram(name, text, labels, buckets)
+
+        self.bits = histogram(
+            "caflow_sample_bits_per_dim", "Bits per dimension of finite samples or scored targets.", bits_per_dim
+        )
+        self.best_minus_median = histogram(
+            "caflow_best_minus_median_bpd", "Bits/dim of the chosen sample minus the median of its image.", DIFFERENCES
+        )
+        self.spread = histogram(
+            "caflow_logp_spread", "Standard deviation of the bits/dim of an image's samples.", SPREADS
+        )
+        self.seconds = histogram("caflow_stage_seconds", "Duration of each stage in seconds.", SECONDS, ["stage"])
+        for stage in STAGES:
+            self.seconds.labels(stage)
+
+    def _make_gauges(self, pipe: Pipeline) -> None:
+        def gauge(name: str, text: str, labels: Sequence[str] = ()) -> Any:
+            return self._instruments.gauge(name, text, labels)
+
+        manifest = sha256_of(pipe.folder / MANIFEST)
+        info = gauge(
+            "caflow_model_info",
+            "Version, precision and manifest hash as labels; the value is 1.",
+            ["version", "precision", "manifest"],
+        )
+        info.labels(version("caflow-deploy"), pipe.manifest.precision, manifest).set(1)
+        self.psi = gauge(
+            "caflow_drift_psi",
+            "Population stability index of recent images against the calibration; check values above 0.2.",
+        )
+        self.psi.set(math.nan)
+        self.ks = gauge("caflow_drift_ks", "Kolmogorov-Smirnov distance of recent images from the calibration.")
+        self.ks.set(math.nan)
+        canary = gauge(
+            "caflow_canary_difference",
+            "Log-likelihood of the canary at the start minus its value at calibration, in nats.",
+        )
+        try:
+            canary.set(canary_difference(pipe))
+        except InputError:  # The bundle is not calibrated.
+            canary.set(math.nan)
+
+
+def buckets_of(*references: Reference | None) -> Sequence[float]:
+    """Return upper bounds of buckets, each with 5 % of a calibration's images; without calibration, fixed bounds.
+
+    The bounds of several references are merged.
+    """
+    known = [reference.main.bits_per_dim for reference in references if reference is not None]
+    if not known:
+        return BITS_PER_DIM
+    quantiles = [np.quantile(bits_per_dim, np.linspace(0, 1, QUANTILES)) for bits_per_dim in known]
+    return [float(end) for end in np.unique(quantiles)]

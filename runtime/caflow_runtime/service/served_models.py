@@ -1,0 +1,160 @@
+"""The two models that a server offers for each bundle.
+
+The bundle NAME.caflow is served as NAME, which draws the best of n samples of each image, and as NAME-score, which
+computes the likelihood of existing targets and accepts or rejects them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caflow_runtime.image import Image, check_pairs
+from caflow_runtime.judge.reference import Reference
+from caflow_runtime.judge.typicality import Typicality, check_alpha
+from caflow_runtime.pipeline.drawing import check_calibrated
+from caflow_runtime.pipeline.results import Likelihood, Stack
+from caflow_runtime.rows.draw import Draw, Otherwise, Reject
+from caflow_runtime.service.request import (
+    TEMPERATURE,
+    Answer,
+    Checked,
+    SampleParameters,
+    ScoreParameters,
+    Tensors,
+    TensorSpec,
+)
+from caflow_runtime.service.service import Service, are_late, count_images, count_pixels
+
+ALPHA = 0.01
+SCORE = "-score"
+"""Suffix of the name of the model that scores targets."""
+OTHERWISE: dict[str, Otherwise] = {"mark": "best", "drop": "error", "bicubic": "bicubic"}
+"""`Reject.otherwise` for each value of the parameter `untypical`."""
+
+
+class Sampler(Service):
+    """Model that draws the best of n samples of each image."""
+
+    suffix = ""
+    inputs = (TensorSpec("image", "UINT8", (-1, -1, -1, 3)),)
+    outputs = (
+        TensorSpec("image", "UINT8", (-1, -1, -1, 3)),
+        TensorSpec("log_likelihood", "FP64", (-1, 1)),
+        TensorSpec("bits_per_dim", "FP64", (-1, 1)),
+        TensorSpec("sample_typicality", "FP64", (-1, 1)),
+        TensorSpec("image_typicality", "FP64", (-1, 1)),
+        TensorSpec("sample", "INT64", (-1, 1)),
+        TensorSpec("outcome", "BYTES", (-1, 1)),
+    )
+    parameters = SampleParameters
+
+    def _reference(self) -> Reference | None:
+        return self.pipe.reference(TEMPERATURE)
+
+    def _check(self, parameters: SampleParameters, images: list[list[Image]]) -> None:
+        draw = draw_of(parameters)
+        draw.check_fits(self.pipe.manifest.model)
+        if draw.needs_calibration:
+            check_calibrated(self.pipe.calibration, draw)
+
+    def _pixels(self, parameters: SampleParameters, images: list[list[Image]]) -> int:
+        return count_pixels(images[0], self.pipe.manifest.model.scale) * draw_of(parameters).most_samples
+
+    def _compute(self, parameters: SampleParameters, requests: list[Checked]) -> list[Answer]:
+        draw = draw_of(parameters)
+        images = [image for one in requests for image in one.images[0]]
+        with self._stage("sample"):
+            best = self.pipe.draw_best(images, draw)
+        counts, late = count_images(requests), are_late(requests)
+        if self.metrics:
+            is_late = np.repeat(late, counts)
+            self.metrics.observe_best(best, draw, draw.temperature == TEMPERATURE, is_late)
+        tensors = {
+            **likelihoods(best),
+            "sample_typicality": typicalities(best.sample_typicality, len(images)),
+            "sample": best.sample[:, None],
+            "outcome": np.array([outcome.encode() for outcome in best.outcome], object)[:, None],
+        }
+        return self._timely(split(best.images, tensors, counts), late)
+
+
+class Scorer(Service):
+    """Model that computes the likelihood of targets, and accepts or rejects them."""
+
+    suffix = SCORE
+    inputs = (TensorSpec("target", "UINT8", (-1, -1, -1, 3)), TensorSpec("condition", "UINT8", (-1, -1, -1, 3)))
+    outputs = (
+        TensorSpec("log_likelihood", "FP64", (-1, 1)),
+        TensorSpec("bits_per_dim", "FP64", (-1, 1)),
+        TensorSpec("image_typicality", "FP64", (-1, 1)),
+        TensorSpec("accepted", "BOOL", (-1, 1)),
+    )
+    parameters = ScoreParameters
+
+    def _reference(self) -> Reference | None:
+        return self.pipe.reference(None)
+
+    def _check(self, parameters: ScoreParameters, images: list[list[Image]]) -> None:
+        if parameters.min_typicality:
+            check_alpha(parameters.min_typicality, self.pipe.calibration.truth)
+        check_pairs(images[0], images[1], self.pipe.manifest.model.scale)
+
+    def _pixels(self, parameters: ScoreParameters, images: list[list[Image]]) -> int:
+        return count_pixels(images[0], 1)
+
+    def _compute(self, parameters: ScoreParameters, requests: list[Checked]) -> list[Answer]:
+        targets, conditions = ([image for one in requests for image in one.images[k]] for k in range(2))
+        with self._stage("score"):
+            score = self.pipe.score(targets, conditions)
+        alpha = ALPHA if parameters.min_typicality is None else parameters.min_typicality
+        known = score.image_typicality
+        accepted = np.ones(len(targets), bool) if known is None or alpha == 0 else known.accept(alpha)
+        counts, late = count_images(requests), are_late(requests)
+        if self.metrics:
+            self.metrics.observe_score(score, alpha, np.repeat(late, counts))
+        tensors = {**likelihoods(score), "accepted": accepted[:, None]}
+        return self._timely(split(None, tensors, counts), late)
+
+
+SERVICES: tuple[type[Service], ...] = (Sampler, Scorer)
+
+
+def likelihoods(found: Likelihood) -> Tensors:
+    """Return the tensors of likelihoods, (B, 1) each; NaN where there is no value."""
+    return {
+        "log_likelihood": found.log_likelihood[:, None],
+        "bits_per_dim": found.bits_per_dim[:, None],
+        "image_typicality": typicalities(found.image_typicality, len(found.dims)),
+    }
+
+
+def typicalities(known: Typicality | None, count: int) -> NDArray[np.float64]:
+    """Return typicalities as (B, 1); NaN where they are unknown."""
+    return np.full((count, 1), np.nan) if known is None else known.value[:, None]
+
+
+def split(images: Stack | None, tensors: Tensors, counts: Sequence[int]) -> list[Tensors]:
+    """Split results into the tensors of each request.
+
+    Arguments:
+        counts: number of images of each request. The images of one request have one size.
+    """
+    ends = np.cumsum(counts)
+    parts = []
+    for end, count in zip(ends, counts, strict=True):
+        part = {name: tensor[end - count : end] for name, tensor in tensors.items()}
+        parts.append(part if images is None else {"image": np.stack(list(images[end - count : end])), **part})
+    return parts
+
+
+def draw_of(parameters: SampleParameters) -> Draw:
+    """Return how samples are drawn for a request.
+
+    Raises:
+        InputError: if a parameter is out of range.
+    """
+    p = parameters
+    otherwise = OTHERWISE[p.untypical]
+    reject = Reject(p.min_typicality, otherwise=otherwise, judge=p.judge) if p.min_typicality else None
+    return Draw(p.n, p.temperature, p.seed, rank=p.rank, consistent=p.consistent, reject=reject)
