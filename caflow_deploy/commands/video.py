@@ -187,5 +187,5 @@ def _draw_file(work: VideoWork, job: VideoJob, force: bool) -> Outcome | None:
     make_folder(job.output.parent)
     if not work.running.is_spread:
         return draw_to_file(work, job, force)
-    draw_by_workers(job, work.running, work.watching.as_json, force, work.saying)
+    draw_by_workers(work, job, force)
     return None

@@ -11,10 +11,10 @@ import msgspec
 
 from caflow_deploy.cluster.fleet import Fleet, Work
 from caflow_deploy.commands.pace import Saying
-from caflow_deploy.commands.running import Running
 from caflow_deploy.commands.terminal import FAILED, end, progress_bar
 from caflow_deploy.commands.video_progress import FrameProgress
 from caflow_deploy.commands.video_report import report_frames
+from caflow_deploy.commands.video_work import VideoWork
 from caflow_deploy.stops import exit_code
 from caflow_runtime.errors import BackendError, CaflowError
 from caflow_runtime.jobs.folder import alone
@@ -27,13 +27,14 @@ from caflow_runtime.video.segments import draw_segment, join_segments
 AGAIN = "run the same command again to resume"
 
 
-def draw_by_workers(job: VideoJob, running: Running, as_json: bool, force: bool, saying: Saying) -> None:
+def draw_by_workers(work: VideoWork, job: VideoJob, force: bool) -> None:
     """Write the output of a job whose source is a file. Segments that are finished already are not drawn again.
 
     Raises:
         CaflowError, OSError: if the job cannot be started. Later errors end the command.
     """
     assert job.source.path is not None
+    running, saying, as_json = work.running, work.saying, work.watching.as_json
     source, parts = job.source.path.absolute(), job.parts.absolute()  # workers may have other working directories
     stdout = sys.stdout  # the real one: while Ray runs, sys.stdout leads to standard error
     with alone(parts), running.open_fleet(job.pipe) as fleet:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.video.opening import import_av
-from caflow_runtime.video.sink import as_encoded, colours_of
+from caflow_runtime.video.sink import as_encoded, colour_tags
 from caflow_runtime.video.source import (
     CLOCK,
     FULL_RANGE,
@@ -144,7 +144,7 @@ class PipeWriter:
         self.info = info
         self.frames = 0
         self._out = out
-        self._colour = colours_of(info, self.pixel_format)
+        self._colour = colour_tags(info, self.pixel_format)
         self._first: int | None = None
         self._is_even = True
 

@@ -25,7 +25,7 @@ X265_DELAY = 2
 """Frames that x265 needs before it knows decoding times. For fewer frames, or as many, it returns random ones."""
 
 
-def colours_of(info: VideoInfo, pixel_format: str) -> dict[str, int]:
+def colour_tags(info: VideoInfo, pixel_format: str) -> dict[str, int]:
     """Return the colour tags of results in a pixel format: FFmpeg's numbers, by the names in `TAGS`."""
     return info.colour | (RGB if import_av().VideoFormat(pixel_format).is_rgb else {})
 
@@ -63,7 +63,7 @@ class SegmentWriter:
     def __init__(self, path: Path, height: int, width: int, info: VideoInfo, encoding: Encoding) -> None:
         av = import_av()
         self.encoding = encoding
-        self.colour = colours_of(info, encoding.pixel_format)
+        self.colour = colour_tags(info, encoding.pixel_format)
         check_sides(encoding, height, width)
         self.container = av.open(address_of(path), "w", encoding.segment_format, options=encoding.segment_options)
         options = encoding.options
