@@ -9,8 +9,9 @@ import numpy as np
 import PIL.Image
 import pytest
 from clips import ffmpeg, pixels_of
-from commands import Done, caflow, messages
+from commands import messages
 from numpy.typing import NDArray
+from video_runs import video
 
 from caflow_runtime.pictures.alpha import draw_alpha
 from caflow_runtime.pictures.image_files import read_image
@@ -45,10 +46,6 @@ def animations(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder / name, save_all=True, append_images=others, duration=DURATIONS, loop=loop, lossless=name == "a.webp"
         )
     return folder
-
-
-def video(source: object, output: object, bundle: Path, *options: object) -> Done:
-    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options)
 
 
 def shown(path: Path) -> tuple[list[int], int, list[Any]]:

@@ -11,7 +11,7 @@ import av
 import msgspec
 import numpy as np
 import pytest
-from clips import FFMPEG, ffmpeg, frames_of, packets
+from clips import FFMPEG, UNEVEN, ffmpeg, frames_of, packets
 from video_jobs import H264, video_job, video_settings
 
 from caflow_runtime.errors import InputError
@@ -39,7 +39,6 @@ SEGMENT_FRAMES = 10
 BEST_OF_4 = StreamSettings(Draw(4, seed=10, rank="consistency"))
 """Settings with which a later frame of the scene would choose another sample than its first frame."""
 X264 = ["-c:v", "libx264", "-crf", 20]
-UNEVEN = "select='not(eq(mod(n,10),3)+eq(mod(n,10),6)+eq(mod(n,10),7))'"
 
 CLIPS = ["scenes.mp4", "vfr.mp4", "open.mkv", "far.mp4", "late.ts", "mpeg2.ts", "b_frames.avi", "raw.h264"]
 CLIPS += ["refresh.mkv", "false_keys.mp4"]

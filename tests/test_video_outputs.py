@@ -1,118 +1,27 @@
-"""`caflow video` with numbered images, parts of a video, other containers and pixel formats, and previews."""
+"""`caflow video` with parts of a video, and with other containers, pixel formats and presets."""
 
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 import pytest
-from clips import ffmpeg, frames_of, packets, pixels_of
-from commands import Done, caflow, messages
-from PIL import Image
+from clips import FRAMES, RATE, ffmpeg, frames_of, packets, pixels_of
+from video_runs import LOSSLESS, video
 
-from caflow_runtime.errors import InputError
-from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.video import file_source, job
 from caflow_runtime.video.cut import Cut
 from caflow_runtime.video.file_source import FileSource
-from caflow_runtime.video.numbered import NumberedSource
 from caflow_runtime.video.source import CLOCK
-from caflow_runtime.video.sources import CutSource, frame_at
+from caflow_runtime.video.sources import CutSource
 
-FRAMES, RATE = 30, 30
 SECOND = int(1 / CLOCK)
-PICTURE = ["-f", "lavfi", "-i", f"testsrc2=s=32x16:r={RATE}:d=1"]
-SOUND = ["-f", "lavfi", "-i", "sine=f=440:r=48000:d=1"]
-WORDS = "1\n00:00:00,100 --> 00:00:00,500\nHello\n\n2\n00:00:00,600 --> 00:00:00,900\nWorld\n"
-CHAPTERS = ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=400\ntitle=one\n"
-CHAPTERS += "[CHAPTER]\nTIMEBASE=1/1000\nSTART=400\nEND=1000\ntitle=two\n"
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second of video with B-frames and several key frames, sound, subtitles and chapters."""
-    folder = tmp_path_factory.mktemp("clips")
-    (folder / "words.srt").write_text(WORDS)
-    (folder / "chapters.txt").write_text(CHAPTERS)
-    inputs = [*PICTURE, *SOUND, "-i", folder / "words.srt", "-i", folder / "chapters.txt", "-map_chapters", 3]
-    codecs = ["-c:v", "libx264", "-bf", 3, "-g", 12, "-c:a", "aac", "-c:s", "srt"]
-    ffmpeg(*inputs, "-map", 0, "-map", 1, "-map", 2, *codecs, folder / "clip.mkv")
-    return folder / "clip.mkv"
-
-
-def video(source: object, output: object, bundle: Path, *options: object) -> Done:
-    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options)
 
 
 def seconds(packet: Any, what: str) -> float:
     """Return the `pts` or the `duration` of a packet, in seconds."""
     return float(getattr(packet, what) * packet.time_base)
-
-
-LOSSLESS = ["--codec", "ffv1"]
-
-
-def test_numbered_images_in_and_out(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    """Read and written images equal the frames of a video file. Their rate is that of --rate."""
-    (tmp_path / "frames").mkdir()
-    ffmpeg("-i", clip, "-start_number", 8, tmp_path / "frames" / "%03d.png")
-    rate = Fraction(24000, 1001)
-    assert video(clip, tmp_path / "file.mkv", uncalibrated, *LOSSLESS).returncode == 0
-    assert (
-        video(tmp_path / "frames/%03d.png", tmp_path / "a.mkv", uncalibrated, *LOSSLESS, "--rate", rate).returncode == 0
-    )
-    wanted = pixels_of(tmp_path / "file.mkv", 64, 128)
-    with av.open(str(tmp_path / "a.mkv")) as container:
-        assert container.streams.video[0].average_rate == rate
-    assert np.array_equal(pixels_of(tmp_path / "a.mkv", 64, 128), wanted)
-    done = video(clip, tmp_path / "out/%d.png", uncalibrated)
-    assert done.returncode == 0, done.stderr
-    assert "audio is omitted" in done.stderr
-    written = [read_image(tmp_path / "out" / f"{k}.png").rgb for k in range(1, FRAMES + 1)]
-    assert np.array_equal(written, wanted)
-    assert len(list((tmp_path / "out").iterdir())) == FRAMES
-    again = video(tmp_path / "frames/%03d.png", tmp_path / "out/%d.png", uncalibrated, "--end", 0.4)
-    assert "already exists; use --force" in again.stderr
-    assert (
-        video(tmp_path / "frames/%03d.png", tmp_path / "out/%d.png", uncalibrated, "--end", 0.4, "--force").returncode
-        == 0
-    )
-    assert len(list((tmp_path / "out").iterdir())) == 10  # images of the longer result are removed
-
-
-@pytest.mark.parametrize(("channels", "suffix"), [(3, ".tif"), (4, ".png")])
-def test_numbered_images_of_16_bits(uncalibrated: Path, tmp_path: Path, channels: int, suffix: str) -> None:
-    """The 16 bits come from the continuous result, as for single images. Formats with 8 bits get 8 bits."""
-    deep = np.random.default_rng(0).integers(0, 65536, (8, 12, channels), np.uint16)
-    for number in (1, 2):
-        assert cv2.imwrite(str(tmp_path / f"{number}.png"), deep)
-    done = video(tmp_path / "%d.png", tmp_path / f"large/%d{suffix}", uncalibrated)
-    assert done.returncode == 0, done.stderr
-    image = caflow("image", tmp_path / "1.png", "-o", tmp_path / f"one{suffix}", "-n", 1, "--bundle", uncalibrated)
-    assert image.returncode == 0, image.stderr
-    wanted = cv2.imread(str(tmp_path / f"one{suffix}"), cv2.IMREAD_UNCHANGED)
-    assert wanted is not None
-    assert wanted.dtype == np.uint16
-    for number in (1, 2):
-        found = cv2.imread(str(tmp_path / f"large/{number}{suffix}"), cv2.IMREAD_UNCHANGED)
-        np.testing.assert_array_equal(found, wanted)
-    if channels == 3:
-        assert video(tmp_path / "%d.png", tmp_path / "small/%d.jpg", uncalibrated).returncode == 0
-        assert read_image(tmp_path / "small/1.jpg").bits == 8
-
-
-def test_a_missing_number_ends_the_video(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    ffmpeg("-i", clip, "-frames:v", 6, tmp_path / "%d.png")
-    (tmp_path / "4.png").unlink()
-    (tmp_path / "04.png").touch()  # another name, not number 4
-    done = video(tmp_path / "%d.png", tmp_path / "out.mkv", uncalibrated)
-    assert done.returncode == 1
-    assert "4.png is missing, but later images exist" in done.stderr
-    assert len(frames_of(tmp_path / "out.mkv")) == 3
-    with pytest.raises(InputError, match=r"there are no such images; the first would be .*0001\.jpg"):
-        NumberedSource(tmp_path / "%04d.jpg")
 
 
 @pytest.mark.parametrize(
@@ -283,38 +192,6 @@ def test_refusals_are_one_line(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("at", "number"), [("0", 0), (0.5, 15), ("00:00.55", 16), (0.98, 29)])
-def test_the_frame_at_a_time(clip: Path, at: object, number: int) -> None:
-    every = list(FileSource(clip).frames())
-    time = round(Fraction(str(at).split(":")[-1]) / CLOCK)
-    assert np.array_equal(frame_at(FileSource(clip), time).image, every[number].image)
-
-
-@pytest.mark.parametrize(
-    ("source", "output", "options"),
-    [
-        ("%02d.png", "%d.png", ["--force"]),  # both patterns have 10.png
-        ("%02d.png", "../frames/%d.png", ["--force"]),
-        ("%02d.png", "linked/%d.png", ["--force"]),
-        ("%02d.png", "10.png", ["--force"]),
-        ("10.png", "%d.png", ["--force"]),
-        ("10.png", "10.png", ["--at", 0, "--force"]),
-    ],
-)
-def test_the_input_is_never_overwritten_or_removed(
-    uncalibrated: Path, tmp_path: Path, source: str, output: str, options: list[object]
-) -> None:
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    (folder / "linked").symlink_to(folder)
-    ffmpeg(*PICTURE, "-frames:v", 12, folder / "%02d.png")
-    before = {path.name: path.read_bytes() for path in folder.glob("*.png")}
-    done = video(folder / source, folder / output, uncalibrated, *options)
-    assert done.returncode == 2
-    assert "is the input file, or one of its images; choose another -o" in done.stderr
-    assert {path.name: path.read_bytes() for path in folder.glob("*.png")} == before
-
-
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "gif"])
 def test_relative_names_with_a_colon(
     clip: Path, uncalibrated: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
@@ -327,131 +204,3 @@ def test_relative_names_with_a_colon(
         done = video(name, f"2024-01-01T12:31:00.{suffix}", uncalibrated, "--end", 0.5, *options)
         assert done.returncode == 0, done.stderr
         assert len(frames_of(tmp_path / f"2024-01-01T12:31:00.{suffix}")) == 15
-
-
-TURNS = ["-display_rotation", 0], ["-display_rotation", 90], ["-display_rotation", 180], ["-display_rotation", -90]
-ORIENTATION = 274
-"""Number of the EXIF tag that says how a picture is turned."""
-MIRRORED: tuple[list[object], ...] = [], ["-display_hflip"], ["-display_vflip"]
-
-
-@pytest.mark.parametrize("turn", TURNS, ids=str)
-@pytest.mark.parametrize("mirrored", MIRRORED, ids=str)
-def test_frames_are_turned_and_mirrored_as_by_ffmpeg(
-    clip: Path, tmp_path: Path, turn: list[object], mirrored: list[object]
-) -> None:
-    shown = tmp_path / "shown.mp4"
-    ffmpeg(*turn, *mirrored, "-i", clip, "-c:v", "copy", "-an", "-sn", "-frames:v", 3, shown)
-    images = [frame.image for frame in FileSource(shown).frames()]
-    height, width = images[0].shape[:2]
-    assert np.array_equal(images, pixels_of(shown, height, width))
-
-
-@pytest.mark.parametrize(("orientation", "quarters"), [(1, 0), (3, 2), (6, -1), (8, 1)])
-def test_motion_jpeg_with_exif(uncalibrated: Path, tmp_path: Path, orientation: int, quarters: int) -> None:
-    """Videos of cameras. FFmpeg attaches the EXIF metadata as side data of a kind that PyAV does not know."""
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    greys = np.random.default_rng(1).integers(256, size=(2, 4, 1), dtype=np.uint8)
-    picture = greys.repeat(8, 0).repeat(8, 1).repeat(3, 2)
-    with (tmp_path / "all.mjpeg").open("wb") as file:
-        for _ in range(3):
-            Image.fromarray(picture).save(file, "JPEG", exif=exif, quality=95)
-    source = tmp_path / "a.avi"
-    ffmpeg("-i", tmp_path / "all.mjpeg", "-c", "copy", source)
-    images = [frame.image.astype(float) for frame in FileSource(source).frames()]
-    assert len(images) == 3
-    assert images[0] == pytest.approx(np.rot90(picture, quarters).astype(float), abs=4)
-    assert video(source, tmp_path / "out.mp4", uncalibrated).returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("suffix", "options"),
-    [
-        (".mov", ["-c:v", "prores_ks", "-profile:v", 4444, "-pix_fmt", "yuva444p10le"]),
-        (".mov", ["-c:v", "qtrle", "-pix_fmt", "argb"]),
-        (".mkv", ["-c:v", "ffv1", "-pix_fmt", "bgra"]),
-    ],
-    ids=["prores", "qtrle", "ffv1"],
-)
-def test_transparency_of_video_files(uncalibrated: Path, tmp_path: Path, suffix: str, options: list[object]) -> None:
-    """It is kept in animations and numbered images, with and without workers. Other results are put on white."""
-    clear, shown = tmp_path / f"clear{suffix}", tmp_path / f"shown{suffix}"
-    ffmpeg(*PICTURE, "-frames:v", 3, "-vf", "format=rgba,colorchannelmixer=aa=0.5", *options, clear)
-    ffmpeg(*PICTURE, "-frames:v", 3, "-vf", "format=rgba", *options, shown)
-    for name, given in (("one", []), ("two", ["--workers", 1, "--segment-frames", 2])):
-        assert video(clear, tmp_path / name / "%d.png", uncalibrated, *given).returncode == 0
-        images = [read_image(tmp_path / name / f"{k}.png") for k in (1, 2, 3)]
-        assert all(image.alpha is not None and np.allclose(image.alpha, 128, atol=2) for image in images)
-    one, two = ([(tmp_path / name / f"{k}.png").read_bytes() for k in (1, 2, 3)] for name in ("one", "two"))
-    assert one == two
-    half, whole = (next(FileSource(path).frames()).image.astype(float) for path in (clear, shown))
-    assert half == pytest.approx(255 + 0.5 * (whole - 255), abs=4)
-
-
-def test_alpha_of_raw_pixels_is_ignored(tmp_path: Path) -> None:
-    """Screen recorders fill it with 0, so that nothing would be seen."""
-    ffmpeg(
-        *PICTURE, "-frames:v", 3, "-vf", "format=bgra,colorchannelmixer=aa=0", "-c:v", "rawvideo", tmp_path / "a.avi"
-    )
-    assert next(FileSource(tmp_path / "a.avi").frames()).image.mean() < 200
-
-
-HDR10 = "log-level=error:hdr10=1:transfer=smpte2084:max-cll=1000,400"
-HDR10 += ":master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,500)"
-CAPTION = b"\0\0\1\6\4\x0e\xb5\0\x31GA94\3\x41\xff\xfc\x94\x20\xff\x80"
-"""Supplemental information of H.264 with one pair of bytes of CEA-608."""
-SLICE = b"\0\0\1\x65"
-
-
-def test_what_is_lost_with_the_pictures_is_said(uncalibrated: Path, tmp_path: Path) -> None:
-    few = [*PICTURE, "-frames:v", 2]
-    ffmpeg(*few, "-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params", HDR10, tmp_path / "hdr.mp4")
-    ffmpeg(*few, "-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", tmp_path / "clear.webm")
-    ffmpeg(*few, "-c:v", "ffv1", "-pix_fmt", "yuva420p", tmp_path / "clear.mkv")  # also has the tag alpha_mode
-    ffmpeg(*few, "-c:v", "libx264", "-bsf:v", "filter_units=remove_types=6", tmp_path / "plain.h264")
-    plain = (tmp_path / "plain.h264").read_bytes()
-    (tmp_path / "captions.h264").write_bytes(plain.replace(SLICE, CAPTION + SLICE, 1))
-    for name, lines in (
-        ("hdr.mp4", ["(mastering display) is omitted", "(content light level) is omitted"]),
-        ("clear.webm", ["transparency is omitted: FFmpeg does not decode it"]),
-        ("clear.mkv", []),
-        ("captions.h264", ["the closed captions in its pictures are omitted"]),
-        ("plain.h264", []),
-    ):
-        for output in ("out.mkv", "%d.png"):
-            codec = [] if output == "%d.png" else ["--codec", "h264"]
-            done = video(tmp_path / name, tmp_path / output, uncalibrated, *codec, "--force")
-            assert done.returncode == 0, done.stderr
-            said = messages(done.stderr)
-            assert len(said) == len(lines)
-            assert all(line in found for line, found in zip(lines, said, strict=True))
-
-
-@pytest.mark.parametrize("options", [[], ["--workers", 1]], ids=str)
-def test_hevc_keeps_hdr10(uncalibrated: Path, tmp_path: Path, options: list[object]) -> None:
-    source, output = tmp_path / "hdr.mp4", tmp_path / "out.mp4"
-    few = [*PICTURE, "-frames:v", 4, "-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params", HDR10]
-    ffmpeg(*few, source)
-    done = video(source, output, uncalibrated, *options)
-    assert (done.returncode, messages(done.stderr)) == (0, [])
-    described = []
-    for path in (source, output):
-        with av.open(str(path)) as container:
-            side_data: Any = next(container.decode(video=0)).side_data
-        described.append([bytes(side_data[name]) for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")])
-    assert described[0] == described[1]
-
-
-def test_a_preview_is_what_image_makes_of_the_frame(clip: Path, uncalibrated: Path, tmp_path: Path) -> None:
-    frame = list(FileSource(clip).frames())[16].image
-    cv2.imwrite(str(tmp_path / "frame.png"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    common = ["--bundle", uncalibrated, "-n", 3, "--threads", 1]
-    assert caflow("image", tmp_path / "frame.png", "-o", tmp_path / "image.png", "--sheet", *common).returncode == 0
-    done = caflow("video", clip, "--at", 0.55, "--sheet", "-o", tmp_path / "sheet.png", *common)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{clip} at 0.533 s → {tmp_path / 'sheet.png'}  ")
-    assert caflow("video", clip, "--at", 0.55, "-o", tmp_path / "one.png", *common).returncode == 0
-    for preview, wanted in (("sheet.png", "image-sheet.png"), ("one.png", "image.png")):
-        assert np.array_equal(read_image(tmp_path / preview).rgb, read_image(tmp_path / wanted).rgb)
-    assert "already exists" in caflow("video", clip, "--at", 0.55, "-o", tmp_path / "one.png", *common).stderr

@@ -272,7 +272,7 @@ def test_a_killed_video_is_resumed(
 ) -> None:
     """One process or workers resume it, whichever started it. The bytes are always equal.
 
-    test_video.py covers jobs that one process starts and resumes.
+    test_video_resuming.py covers jobs that one process starts and resumes.
     """
     out, options = tmp_path / "out.mp4", drawing_video(calibrated)
     first, second = (["--workers", count][: 2 * bool(count)] for count in (begun_by, resumed_by))

@@ -1,0 +1,181 @@
+"""Damaged segments of a stopped job, and records of segments that cannot be right."""
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from clips import frames_of, packets
+from video_jobs import video_job
+from video_runs import job, segments_of
+
+from caflow_runtime.bundle.reading import describe_file
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.stream import Frame
+from caflow_runtime.seal import sealed
+from caflow_runtime.video.file_source import FileSource
+from caflow_runtime.video.parts import Record, parts_of, read_record, write_record
+from caflow_runtime.video.source import TimedFrame, UnwritableVideo
+
+
+@pytest.fixture(scope="module")
+def stopped_once(clips: Path, uncalibrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a job that was stopped after 45 frames, in segments of ten, and of the complete result `whole.mp4`."""
+    folder = tmp_path_factory.mktemp("stopped")
+    assert job(clips / "cut.mp4", folder / "whole.mp4", uncalibrated, "0.8").returncode == 0
+    assert job(clips / "cut.mp4", folder / "out.mp4", uncalibrated, "0.8", how="SIGINT", last=44).stdout == "45 True\n"
+    assert len(segments_of(folder / "out.mp4.parts")) == 4
+    return folder
+
+
+@pytest.fixture
+def stopped(stopped_once: Path, tmp_path: Path) -> Path:
+    """A copy of the stopped job's folder of segments, which a test may damage."""
+    shutil.copytree(stopped_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "out.mp4.parts"
+
+
+def truncate(path: Path, _: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def zero(path: Path, _: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def replace_by(path: Path, other: Path) -> None:
+    """Replace a segment by another valid video."""
+    shutil.copy(other, path)
+
+
+def remove(path: Path, _: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "numbers"), [(truncate, [3]), (zero, [1]), (replace_by, [0, 2]), (remove, [0]), (remove, [0, 1, 2, 3])]
+)
+def test_a_damaged_segment_is_drawn_again(
+    clips: Path, uncalibrated: Path, stopped: Path, damage: Callable[[Path, Path], None], numbers: list[int]
+) -> None:
+    """The other segments' files stay unchanged. The result equals that of a job that was never stopped."""
+    source, output, whole = clips / "cut.mp4", stopped.with_name("out.mp4"), stopped.with_name("whole.mp4")
+    finished = [stopped / segment["file"]["path"] for segment in segments_of(stopped)]
+    for number in numbers:
+        damage(finished[number], finished[(number + 1) % 4])
+    others = [path for number, path in enumerate(finished) if number not in numbers]
+    before = [path.stat().st_mtime_ns for path in others]
+    count = len(frames_of(source))
+    # Stop at the last frame, because a job that ends removes its segments.
+    done = job(source, output, uncalibrated, "0.8", how="SIGINT", last=count - 1)
+    assert done.stdout == f"{count} True\n", done.stderr
+    assert packets(output, "video") == packets(whole, "video") != []
+    assert frames_of(output) == frames_of(whole)
+    assert [path.stat().st_mtime_ns for path in others] == before
+
+
+def test_a_stop_while_a_damaged_segment_is_drawn_loses_nothing(clips: Path, uncalibrated: Path, stopped: Path) -> None:
+    """The output then contains the frames before the stop, and the later segments are kept."""
+    source, output, whole = clips / "cut.mp4", stopped.with_name("out.mp4"), stopped.with_name("whole.mp4")
+    zero(stopped / "00001.mp4", stopped)
+    done = job(source, output, uncalibrated, "0.8", how="SIGINT", last=13)
+    assert done.stdout == "14 True\n", done.stderr
+    assert frames_of(output) == frames_of(whole)[:14]
+    assert len(segments_of(stopped)) == 4
+    done = job(source, output, uncalibrated, "0.8")
+    assert done.stdout == f"{len(frames_of(source))} False\n", done.stderr
+    assert packets(output, "video") == packets(whole, "video")
+    assert not stopped.exists()
+
+
+def test_a_segment_that_is_damaged_while_the_job_runs_is_not_joined(
+    clips: Path, uncalibrated: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.mp4"
+    with load(uncalibrated, backend="cpu", threads=1) as pipe:
+
+        def show(frame: Frame, _: TimedFrame) -> None:
+            if frame.number == 40:
+                zero(parts_of(output) / "00000.mp4", output)
+
+        job = video_job(pipe, clips / "cut.mp4", output, segment_frames=10, show=show)
+        with pytest.raises(UnwritableVideo, match=r"segment 0 in .* has changed .*: run the same command again"):
+            job.run()
+        assert not output.exists()
+        job.source = FileSource(clips / "cut.mp4")
+        assert job.run().frames == len(frames_of(output)) == len(frames_of(clips / "cut.mp4"))
+
+
+def test_what_is_not_the_jobs_own_stays_in_its_folder(clips: Path, uncalibrated: Path, stopped: Path) -> None:
+    source, output = clips / "cut.mp4", stopped.with_name("out.mp4")
+    (stopped / "00001.mp4").rename(stopped.with_name("moved.mp4"))
+    (stopped / "00001.mp4").mkdir()
+    done = job(source, output, uncalibrated, "0.8")
+    assert done.stderr.endswith(
+        f"{stopped / '00001.mp4'} is a folder, but this job must write a file of that name: move the folder elsewhere\n"
+    )
+    (stopped / "00001.mp4").rename(stopped / "mine")
+    (stopped / "notes.txt").touch()
+    done = job(source, output, uncalibrated, "0.8")
+    assert done.stdout == f"{len(frames_of(source))} False\n", done.stderr
+    assert packets(output, "video") == packets(stopped.with_name("whole.mp4"), "video")
+    assert sorted(path.name for path in stopped.iterdir()) == ["mine", "notes.txt"]
+
+
+RECORDS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "elsewhere": lambda record: record["file"].update(path="../00000.mp4"),
+    "another's": lambda record: record["file"].update(path="00001.mp4"),
+    "another number": lambda record: record["report"].update(number=2),
+    "another place": lambda record: record.update(first=5),
+    "negative": lambda record: record["report"].update(start=-1),
+    "endless": lambda record: record["report"].update(start=10**30),
+    "sample": lambda record: record["report"].update(sample=2**40),
+    "field": lambda record: record.pop("frames"),
+    "another job": lambda record: record.update(made_of="0" * 64),
+}
+
+
+@pytest.mark.parametrize("change", RECORDS)
+@pytest.mark.parametrize("is_resealed", [False, True])
+def test_a_record_that_cannot_be_right_is_none(stopped: Path, change: str, is_resealed: bool) -> None:
+    """A wrong record is ignored, so its segment is drawn again."""
+    path = stopped / "00000.json"
+    record = json.loads(path.read_text())
+    assert read_record(stopped, 0, record["made_of"]) is not None
+    RECORDS[change](record)
+    if is_resealed:
+        with suppress(msgspec.ValidationError):
+            record = msgspec.to_builtins(sealed(msgspec.convert(record, Record)))
+    path.write_text(json.dumps(record))
+    found = read_record(stopped, 0, segments_of(stopped)[1]["made_of"])
+    assert found is None or (change, found.first) == ("another place", 5)  # `read_records` checks the position
+
+
+@pytest.mark.parametrize("field", ["start", "sample"])
+def test_a_segment_whose_record_was_changed_is_drawn_again(
+    clips: Path, uncalibrated: Path, stopped: Path, field: str
+) -> None:
+    """With the changed record, its frames would have other times, or later frames another sample."""
+    record = json.loads((stopped / "00000.json").read_text())
+    record["report"][field] += 1
+    (stopped / "00000.json").write_text(json.dumps(record))
+    output = stopped.with_name("out.mp4")
+    assert job(clips / "cut.mp4", output, uncalibrated, "0.8").returncode == 0
+    assert output.read_bytes() == stopped.with_name("whole.mp4").read_bytes()
+
+
+def test_a_job_with_more_segments_than_the_video_has_is_refused(clips: Path, uncalibrated: Path, stopped: Path) -> None:
+    before = stopped.with_name("out.mp4").read_bytes()
+    record = msgspec.json.decode((stopped / "00000.json").read_bytes(), type=Record)
+    for number in range(4, 20):
+        shutil.copy(stopped / "00000.mp4", stopped / f"{number:05d}.mp4")
+        file = describe_file(stopped, f"{number:05d}.mp4")
+        report = msgspec.structs.replace(record.report, number=number)
+        write_record(stopped, msgspec.structs.replace(record, report=report, first=10 * number, file=file))
+    done = job(clips / "cut.mp4", stopped.with_name("out.mp4"), uncalibrated, "0.8")
+    assert "contains 200 finished frames, but" in done.stderr.splitlines()[-1]
+    assert stopped.with_name("out.mp4").read_bytes() == before

@@ -1,0 +1,126 @@
+"""`caflow video` with files that are old, damaged, without times or no videos, and with options that do not fit."""
+
+import subprocess
+from pathlib import Path
+
+import av
+import pytest
+from clips import FFMPEG, ffmpeg, frames_of, gaps
+from commands import messages
+from video_runs import caflow_video
+
+from caflow_runtime.video.file_source import FileSource
+
+
+def tagged(path: Path, *inputs: object) -> None:
+    """Write a clip with tags in Latin-1, as old software does."""
+    title, artist = b"title=Caf\xe9", b"artist=Andr\xe9 \x93A\x94"
+    command = [FFMPEG, "-y", "-v", "error", *map(str, inputs), "-metadata", title, "-metadata", artist]
+    subprocess.run([*command, "-metadata:s:a:0", b"title=Fran\xe7ais", path], check=True)
+
+
+@pytest.mark.parametrize("name", ["old.avi", "old.mkv", "old.mp4"])
+def test_tags_that_are_not_utf_8_are_read(clips: Path, uncalibrated: Path, tmp_path: Path, name: str) -> None:
+    """The tags of the file, of its streams and of its chapters are read."""
+    chapters = b";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=No\xebl\n"
+    (tmp_path / "chapters.txt").write_bytes(chapters)
+    maps = ["-map", 0, "-map_metadata", 0, "-map_chapters", 1]
+    tagged(tmp_path / name, "-i", clips / "vfr.mp4", "-i", tmp_path / "chapters.txt", *maps, "-c:a", "mp2")
+    info = FileSource(tmp_path / name).info
+    tags = {key.lower(): value for key, value in info.metadata.items()}
+    assert (tags["title"], tags["artist"]) == ("Café", "André “A”")
+    done = caflow_video(tmp_path / name, tmp_path / "out.mkv", uncalibrated)
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert container.metadata["title"] == "Café"
+        if name != "old.mp4":  # MP4 stores this title under another name
+            assert container.streams.audio[0].metadata["title"] == "Français"
+        if name != "old.avi":  # AVI has no chapters
+            assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["Noël"]
+
+
+@pytest.mark.parametrize("name", ["raw.h264", "b_frames.avi"])
+def test_files_without_times_run_at_their_rate(uncalibrated: Path, tmp_path: Path, name: str) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=25:d=1", "-c:v", "libx264", "-bf", 3, tmp_path / name)
+    done = caflow_video(tmp_path / name, tmp_path / "out.mp4", uncalibrated)
+    assert done.returncode == 0, done.stderr
+    assert len(frames_of(tmp_path / "out.mp4")) == 25
+    assert gaps(tmp_path / "out.mp4")[40] >= 20
+
+
+@pytest.mark.parametrize("said", ["1/0:0:0", "1e999999999:00:00", "nan:00:00", "00:00:٣", "x", "0:0"])
+def test_a_duration_that_is_none_is_not_believed(clips: Path, tmp_path: Path, said: str) -> None:
+    """Matroska stores the duration as text."""
+    source = (clips / "words.mkv").read_bytes()
+    with av.open(str(clips / "words.mkv")) as container:
+        duration = container.streams.video[0].metadata["DURATION"].encode()
+    (tmp_path / "lies.mkv").write_bytes(source.replace(duration, said.encode().ljust(len(duration), b"\0")))
+    frames = FileSource(tmp_path / "lies.mkv")
+    assert len(list(frames.frames())) == len(frames_of(clips / "words.mkv"))
+    assert frames.ended_early is None
+
+
+def test_a_cut_off_file_gives_what_it_has(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    whole = (clips / "words.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    done = caflow_video(tmp_path / "cut.mkv", tmp_path / "out.mkv", uncalibrated)
+    assert 0 < len(frames_of(tmp_path / "out.mkv")) < len(frames_of(clips / "words.mkv"))
+    assert done.returncode == 1
+    assert "is incomplete: the pictures end at 0." in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "cut.mkv", tmp_path / "out.mkv"]
+
+
+def test_a_picture_that_changes_its_size_ends_the_video(uncalibrated: Path, tmp_path: Path) -> None:
+    for name, size in (("a.ts", "32x16"), ("b.ts", "48x32")):
+        ffmpeg("-f", "lavfi", "-i", f"testsrc2=s={size}:r=30:d=0.5", "-c:v", "mpeg2video", tmp_path / name)
+    (tmp_path / "two.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    done = caflow_video(tmp_path / "two.ts", tmp_path / "out.mp4", uncalibrated)
+    assert done.returncode == 1
+    assert "the size of its frames changes from 32×16 to 48×32" in done.stderr
+    assert len(frames_of(tmp_path / "out.mp4")) >= 14  # MPEG-2 decoders hold one frame back
+
+
+def test_sound_that_nothing_knows_does_not_cost_the_picture(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    strange = (clips / "front.mp4").read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"zzzz")
+    (tmp_path / "strange.mp4").write_bytes(strange)
+    ffmpeg("-i", clips / "vfr.mp4", "-c:v", "copy", "-c:a", "pcm_s16le", "-ac", 2, tmp_path / "pcm.mkv")
+    for source, output, said in (
+        ("strange.mp4", "a.mp4", "is omitted"),
+        ("strange.mp4", "a.mkv", "is omitted"),
+        ("pcm.mkv", "b.mp4", "audio 1 (pcm_s16le) is converted"),
+    ):
+        done = caflow_video(tmp_path / source, tmp_path / output, uncalibrated)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stderr
+        assert len(frames_of(tmp_path / output)) == len(frames_of(clips / "vfr.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "options", "message"),
+    [
+        ("nothing.mp4", "out.mp4", [], "there is no such file"),
+        ("words.srt", "out.mp4", [], "expected a video; it contains no pictures"),
+        ("vfr.mp4", "out.avi", [], "the name must end in .mp4, .mov"),
+        ("vfr.mp4", "out.mp4", ["--codec", "ffv1"], ".mp4 files cannot contain ffv1"),
+        ("vfr.mp4", "out.mp4", ["--crf", 60], "crf must be at most 51 for h264; got 60"),
+        ("vfr.mp4", "out.mp4", ["--workers", 2, "--show"], "--show does not work with --workers and --ray"),
+        ("vfr.mp4", "out.mp4", ["--workers", 2, "--metrics", 9100], "--metrics does not work with --workers"),
+        ("vfr.mp4", "out.mp4", ["--workers", 2, "--encoder", "nvenc"], "--encoder nvenc does not work with --workers"),
+        ("vfr.mp4", "out.mp4", ["--noise", "blue"], "must be fixed, fresh, or ar1:ρ"),
+        (".", "out.mp4", [], "is a folder; expected a video file"),
+        ("sound.m4a", "out.mp4", [], "expected a video; it contains no pictures"),
+        ("empty.mp4", "out.mp4", [], "cannot be read as a video"),
+        ("strange.mp4", "out.mp4", [], "FFmpeg does not know the codec of its pictures"),
+        ("frameless.mp4", "out.mp4", [], "expected a video; none of its frames can be decoded"),
+    ],
+)
+def test_refusals_are_one_line(
+    clips: Path, uncalibrated: Path, tmp_path: Path, source: str, output: str, options: list[str], message: str
+) -> None:
+    done = caflow_video(clips / source, tmp_path / output, uncalibrated, *options)
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert message in last
+    is_by_click = {"--noise", "--workers"} & set(options)  # click also shows the usage
+    assert messages(done.stderr) == [last] or is_by_click
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,122 @@
+"""Encoded segments: their frames are counted and timed, and their codec must be able to hold them."""
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from clips import ffmpeg, frames_of, packets
+from video_runs import caflow_video
+
+from caflow_runtime.backends.gpu import first_gpu
+from caflow_runtime.errors import InputError
+from caflow_runtime.video.encoding import Encoding
+from caflow_runtime.video.file_source import FileSource
+from caflow_runtime.video.join import VideoPart, count_frames, join_what_fits
+from caflow_runtime.video.sink import SegmentWriter
+from caflow_runtime.video.source import UnwritableVideo, VideoInfo
+from caflow_runtime.video.thread_scheduling import TASKS
+
+
+def test_what_is_joined_is_counted(clips: Path, tmp_path: Path) -> None:
+    info, folder = FileSource(clips / "vfr.mp4").info, tmp_path
+    parts = [write_segment(folder / f"{k}.mp4", info, frames=6, start=18000 * k) for k in range(2)]
+    assert join_what_fits(parts, folder / "both.mp4", None, info) == []
+    assert count_frames(folder / "both.mp4") == len(frames_of(folder / "both.mp4")) == 12
+    with pytest.raises(UnwritableVideo, match="13 frames were joined, but the file contains 12"):
+        join_what_fits([parts[0], parts[1]._replace(frames=7)], folder / "both.mp4", None, info)
+
+
+def write_segment(path: Path, info: VideoInfo, frames: int, start: int) -> VideoPart:
+    writer = SegmentWriter(path, 32, 64, info, Encoding("h264", 18, 8))
+    for k in range(frames):
+        writer.write(np.full((32, 64, 3), 10 * k, np.float32), start + 3000 * k)
+    writer.close()
+    return VideoPart(path, start, frames)
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "ffv1"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_every_frame_is_counted(clips: Path, tmp_path: Path, codec: Any, suffix: str) -> None:
+    """The count does not depend on how a codec orders and packs its frames."""
+    if codec == "ffv1" and suffix == ".mp4":
+        pytest.skip("MP4 files cannot contain FFV1")
+    info, encoding = FileSource(clips / "vfr.mp4").info, Encoding(codec, 18, 8)
+    moving = np.random.default_rng(0).uniform(0, 255, (64, 64, 3)).astype(np.float32)
+    path = tmp_path / f"segment{encoding.segment_suffix}"
+    writer = SegmentWriter(path, 64, 64, info, encoding)
+    for k in range(50):
+        writer.write(np.roll(moving, 3 * k, 1), 3000 * k)
+    writer.close()
+    threads = [int(task.name) for task in TASKS.iterdir()] if TASKS.is_dir() else []
+    assert {os.sched_getscheduler(thread) for thread in threads} <= {os.SCHED_OTHER}  # as root, SVT-AV1 changes them
+    join_what_fits([VideoPart(path, 0, 50)], tmp_path / f"joined{suffix}", None, info)
+    assert count_frames(path) == count_frames(tmp_path / f"joined{suffix}") == 50
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert count_frames(path) < 50
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+@pytest.mark.parametrize("preset", [None, "ultrafast"])
+def test_a_few_frames_of_hevc_have_decoding_times(clips: Path, tmp_path: Path, frames: int, preset: str | None) -> None:
+    """x265 returns random times for one or two frames, with which writing fails most of the time."""
+    info, encoding = FileSource(clips / "vfr.mp4").info, Encoding("hevc", 18, 8, preset=preset)
+    for _ in range(8):
+        writer = SegmentWriter(tmp_path / "segment.mp4", 64, 64, info, encoding)
+        for k in range(frames):
+            writer.write(np.full((64, 64, 3), 10 * k, np.float32), 3000 * k)
+        writer.close()
+        times = [seconds for seconds, _, _ in frames_of(tmp_path / "segment.mp4")]
+        assert times == pytest.approx([k / 30 for k in range(frames)])
+
+
+def test_odd_sides_need_a_codec_that_holds_them(clips: Path, tmp_path: Path) -> None:
+    info, pixels = FileSource(clips / "vfr.mp4").info, np.zeros((15, 31, 3), np.float32)
+    with pytest.raises(InputError, match=r"even width and height, .* got 31×15"):
+        SegmentWriter(tmp_path / "odd.mp4", 15, 31, info, Encoding("h264", 18, 8))
+    writer = SegmentWriter(tmp_path / "odd.mkv", 15, 31, info, Encoding("ffv1", 18, 8))
+    writer.write(pixels, 0)
+    writer.close()
+    assert [size for _, size, _ in frames_of(tmp_path / "odd.mkv")] == [(31, 15)]
+
+
+def test_a_frame_that_the_codec_cannot_hold_is_no_job_to_resume(uncalibrated: Path, tmp_path: Path) -> None:
+    """Every attempt would fail in the same way."""
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=2x2:r=30:d=0.2", "-c:v", "ffv1", tmp_path / "tiny.mkv")
+    done = caflow_video(tmp_path / "tiny.mkv", tmp_path / "out.mp4", uncalibrated, "--codec", "hevc")
+    assert done.returncode == 2
+    assert "libx265 cannot encode frames of 8×8" in done.stderr
+    assert "use another --codec" in done.stderr
+    assert "resume" not in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "tiny.mkv"]
+
+
+@pytest.mark.skipif(first_gpu() is not None, reason="this test is for machines without a GPU")
+def test_nvenc_is_an_error_where_it_is_not(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--encoder", "nvenc")
+    assert done.returncode == 2
+    assert "--encoder nvenc: NVENC cannot encode h264 of 128×64 here" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="os.sched_setaffinity is only available on Linux")
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_a_machine_with_fewer_cores_writes_the_same(clips: Path, tmp_path: Path, codec: Any) -> None:
+    info = FileSource(clips / "vfr.mp4").info
+    picture = cv2.resize(next(iter(FileSource(clips / "vfr.mp4").frames())).image, (256, 256)).astype(np.float32)
+
+    def write(name: str, cores: set[int]) -> None:
+        os.sched_setaffinity(0, cores)
+        writer = SegmentWriter(tmp_path / name, 256, 256, info, Encoding(codec, 18, 8))
+        for k in range(20):
+            writer.write(np.roll(picture, 5 * k, 1), 3000 * k)
+        writer.close()
+
+    cores = os.sched_getaffinity(0)
+    with ThreadPoolExecutor(1) as thread:  # so that only this thread's cores change
+        thread.submit(write, "all.mp4", cores).result()
+        thread.submit(write, "one.mp4", {min(cores)}).result()
+    assert packets(tmp_path / "one.mp4", "video") == packets(tmp_path / "all.mp4", "video") != []

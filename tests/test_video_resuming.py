@@ -1,0 +1,168 @@
+"""`caflow video`: jobs that are stopped and resumed, that are refused, or that fail."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from clips import ffmpeg, frames_of
+from commands import messages
+from video_runs import SCRIPT, begun, caflow_video, finding_helpers, job, segments_of
+
+from caflow_runtime.bundle import builtin
+
+
+def test_a_folder_that_is_no_jobs_is_left_alone(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.mp4.parts").mkdir()
+    (tmp_path / "out.mp4.parts" / "mine.txt").touch()
+    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated)
+    assert done.returncode == 2
+    assert "must be free for the parts of this job, but contains mine.txt" in done.stderr
+    assert (tmp_path / "out.mp4.parts" / "mine.txt").exists()
+
+
+@pytest.mark.parametrize("noise", ["fixed", "0.8"])
+def test_a_killed_job_goes_on_as_if_nothing_had_been(
+    clips: Path, uncalibrated: Path, tmp_path: Path, noise: str
+) -> None:
+    source, whole, killed = clips / "cut.mp4", tmp_path / "whole.mp4", tmp_path / "killed.mp4"
+    done = job(source, whole, uncalibrated, noise)
+    assert done.returncode == 0, done.stderr
+    done = job(source, killed, uncalibrated, noise, how="SIGKILL", last=45)
+    assert done.returncode == -signal.SIGKILL
+    assert not killed.exists()
+    finished = segments_of(tmp_path / "killed.mp4.parts")
+    assert 0 < len(finished) < 6
+    for segment in finished:
+        assert len(frames_of(tmp_path / "killed.mp4.parts" / segment["file"]["path"])) == segment["frames"] == 10
+    done = job(source, killed, uncalibrated, noise)
+    assert done.returncode == 0, done.stderr
+    assert killed.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.mp4", "whole.mp4"]
+
+
+def test_ctrl_c_finishes_the_file(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    source, output = clips / "cut.mp4", tmp_path / "out.mp4"
+    done = job(source, output, uncalibrated, "fixed", how="SIGINT", last=24)
+    assert done.stdout == "25 True\n", done.stderr
+    assert len(frames_of(output)) == 25
+    done = job(source, output, uncalibrated, "fixed")
+    assert done.stdout == f"{len(frames_of(source))} False\n", done.stderr
+    assert len(frames_of(output)) == len(frames_of(source))
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_stopped_job_says_how_to_resume(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    """The missing folder of the output is created. `--resume`, an option of earlier versions, has no effect."""
+    output = tmp_path / "new" / "out.mp4"
+    with begun(clips / "cut.mp4", output, uncalibrated, "-n", 2) as run:
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate()
+    assert run.returncode == 130
+    (why,) = messages(said)
+    assert why.startswith("caflow: stopped after ")
+    assert why.endswith(f"{output} contains {len(frames_of(output))} frames; run the same command again to resume")
+    done = caflow_video(clips / "cut.mp4", output, uncalibrated, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_two_processes_do_not_write_one_video(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    """While one process runs, a second one is refused, with --force and without. The first one's files stay."""
+    output = tmp_path / "out.mp4"
+    with begun(clips / "cut.mp4", output, uncalibrated, "-n", 2):
+        for force in ([], ["--force"]):
+            second = caflow_video(clips / "cut.mp4", output, uncalibrated, *force)
+            assert (second.returncode, second.stdout) == (2, "")
+            (why,) = messages(second.stderr)
+            assert (
+                why == f"caflow: another process is working in {output}.parts; wait until it ends, or choose another -o"
+            )
+    done = caflow_video(clips / "cut.mp4", output, uncalibrated)  # a killed process holds no lock
+    assert done.returncode == 0, done.stderr
+    assert len(frames_of(output)) == len(frames_of(clips / "cut.mp4"))
+    assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_another_job_is_refused_by_what_differs(
+    clips: Path, uncalibrated: Path, calibrated: Path, tmp_path: Path, is_written: bool
+) -> None:
+    """The error names the differing video, bundle or setting. --force starts again."""
+    output, own = tmp_path / "out.mp4", ["-n", 2, "--seed", 0]
+    with begun(clips / "cut.mp4", output, uncalibrated, *own) as first:
+        first.send_signal(signal.SIGINT if is_written else signal.SIGKILL)
+        first.communicate()
+    assert output.exists() == is_written
+    for source, options, differing in (
+        ("vfr.mp4", [], "source "),
+        ("cut.mp4", ["--seed", 1], "seed 0 (now 1);"),
+        ("cut.mp4", ["--codec", "hevc"], "codec h264 (now hevc);"),
+        ("cut.mp4", ["--batch", 2], "batch 1 (now 2);"),
+        ("cut.mp4", ["--pixel-budget", 9999], "pixel_budget None (now 9999);"),
+        ("cut.mp4", ["--bundle", calibrated], "calibration None (now "),
+        ("cut.mp4", ["--bundle", builtin.DEFAULT], "bundle "),
+    ):
+        refused = caflow_video(clips / source, output, uncalibrated, *options)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        (why,) = messages(refused.stderr)
+        assert why.startswith(f"caflow: {output}.parts contains a job with other settings: {differing}")
+        assert why.endswith("choose another -o, or use --force to start again")
+    done = caflow_video(clips / "vfr.mp4", output, uncalibrated, "--force")
+    assert done.returncode == 0, done.stderr
+    assert len(frames_of(output)) == len(frames_of(clips / "vfr.mp4"))
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_settings_that_are_left_out_on_resuming_are_missed(clips: Path, calibrated: Path, tmp_path: Path) -> None:
+    """A job that judges its frames cannot be resumed without judging them."""
+    output = tmp_path / "out.mp4"
+    with begun(clips / "cut.mp4", output, calibrated, "-n", 1, "--min-typicality", 0.1):
+        pass
+    command = [sys.executable, "-m", "caflow_deploy.cli", "video", clips / "cut.mp4", "-o", output]
+    command += ["--bundle", calibrated, "-n", 1, "--threads", 1]
+    refused = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "contains a job with other settings: min_typicality 0.1 (now 0.0)" in refused.stderr
+
+
+def test_a_folder_in_the_outputs_place_is_refused_at_once(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    """The error comes before any frame is drawn."""
+    (tmp_path / "out.mp4").mkdir()
+    done = caflow_video(clips / "vfr.mp4", tmp_path / "out.mp4", uncalibrated, "--force")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"caflow: {tmp_path / 'out.mp4'} is a folder; give the name of a file as -o\n"
+
+
+def test_what_is_done_is_kept_where_no_more_can_be_written(clips: Path, uncalibrated: Path, tmp_path: Path) -> None:
+    """A limit of 64 KiB for each file stands for a full disk."""
+    command = [sys.executable, "-m", "caflow_deploy.cli", "video", clips / "cut.mp4", "-o", tmp_path / "out.mkv"]
+    command += ["--bundle", uncalibrated, "-n", 2, "--threads", 1, "--codec", "ffv1"]
+    limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16)); "
+    limited += "os.execv(sys.argv[1], sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *map(str, command)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "and can be played; run the same command again to resume" in done.stderr
+    assert (tmp_path / "out.mkv.parts" / "job.json").is_file()
+    assert sum(len(frames_of(path)) for path in (tmp_path / "out.mkv.parts").glob("*.mkv")) > 0
+
+
+@pytest.mark.full
+def test_memory_is_flat_over_2000_frames(uncalibrated: Path, tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x32:r=30", "-frames:v", 2000, "-c:v", "libx264", tmp_path / "long.mp4")
+    measured = SCRIPT.replace("frame.number == int(last)", "frame.number in (500, 1999)").replace(
+        "os.kill(os.getpid(), getattr(signal, how))", "print(open('/proc/self/statm').read().split()[1])"
+    )
+    command = [sys.executable, "-c", measured, tmp_path / "long.mp4", tmp_path / "out.mp4", uncalibrated]
+    command += ["fixed", "", -1]
+    line = [str(part) for part in command]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=finding_helpers())
+    assert done.returncode == 0, done.stderr
+    early, late = (int(line) * os.sysconf("SC_PAGE_SIZE") / 2**20 for line in done.stdout.splitlines()[:2])
+    print(f"resident after 500 and 2,000 frames: {early:.1f}, {late:.1f} MiB")
+    assert late < early + 8

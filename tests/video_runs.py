@@ -1,0 +1,77 @@
+"""Runs of `caflow video`, and of video jobs in processes that tests stop."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from commands import Done, caflow, heeding_ctrl_c
+
+
+def caflow_video(source: Path, output: Path, bundle: Path, *options: object) -> Done:
+    """Run `caflow video` with the better of two samples."""
+    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 2, "--threads", 1, *options)
+
+
+def video(source: object, output: object, bundle: Path, *options: object) -> Done:
+    """Run `caflow video` with one sample."""
+    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options)
+
+
+LOSSLESS = ["--codec", "ffv1"]
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.pipeline.stream import StreamSettings
+from caflow_runtime.rows.draw import Draw
+from video_jobs import video_job
+source, output, bundle, noise, how, last = sys.argv[1:]
+noise = noise if noise == "fixed" else float(noise)
+def show(frame, timed):
+    if frame.number == int(last):
+        os.kill(os.getpid(), getattr(signal, how))
+pipe = load(bundle, backend="cpu", threads=1)
+drawing = video_job(pipe, Path(source), Path(output), StreamSettings(Draw(2), noise), 10, show).run()
+print(drawing.frames, drawing.stopped is not None)
+"""
+
+
+@contextmanager
+def begun(source: Path, output: Path, bundle: Path, *options: object) -> Iterator["subprocess.Popen[str]"]:
+    """Start `caflow video` and wait for its first frame. It ends only if its output is read: the pipe is small."""
+    command = [sys.executable, "-m", "caflow_deploy.cli", "video", source, "-o", output, "--bundle", bundle]
+    command += ["--threads", 1, "--json", *options]
+    with subprocess.Popen(
+        heeding_ctrl_c(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=4096, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def job(
+    source: Path, output: Path, uncalibrated: Path, noise: str, how: str = "", last: int = -1
+) -> "subprocess.CompletedProcess[str]":
+    """Run a job with segments of ten frames. The process sends itself the signal `how` after frame `last`."""
+    command = [sys.executable, "-c", SCRIPT, source, output, uncalibrated, noise, how, last]
+    return subprocess.run(heeding_ctrl_c(command), capture_output=True, text=True, check=False, env=finding_helpers())
+
+
+def finding_helpers() -> dict[str, str]:
+    """Return an environment in which `SCRIPT` finds the modules of the tests."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def segments_of(parts: Path) -> list[dict[str, Any]]:
+    """Return the records of the finished segments."""
+    paths = sorted(path for path in parts.glob("*.json") if path.name != "job.json")
+    return [json.loads(path.read_text()) for path in paths]
