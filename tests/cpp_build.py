@@ -1,14 +1,16 @@
-"""Helpers that build the C++ runtime and run its programs."""
+"""Helpers that build the C++ runtime, run its programs, and open a model with its library."""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from ctypes.util import find_library
 from functools import cache
 from pathlib import Path
 
 import pytest
+from c_library import CModel
 from tiny import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -71,8 +73,8 @@ QUICKLY = ("-DCMAKE_UNITY_BUILD=ON", "-DCMAKE_UNITY_BUILD_BATCH_SIZE=6", "-DCMAK
 """Options of CMake for a fast build. Several files are compiled as one, which takes a third of the time. CUDA code is
 compiled for one GPU architecture only; newer GPUs can run it.
 
-In test_cpp.py, the build of an application that contains the source does not use these options. It compiles each file
-separately, which finds missing includes, and for all architectures."""
+In test_cpp_builds.py, the build of an application that contains the source does not use these options. It compiles each
+file separately, which finds missing includes, and for all architectures."""
 
 
 def build(folder: Path, data: Path, *options: str, target: str = "all") -> Path:
@@ -86,6 +88,13 @@ def build(folder: Path, data: Path, *options: str, target: str = "all") -> Path:
     )
     run("cmake", "--build", folder, "--parallel", "2", "--target", target)
     return folder
+
+
+@pytest.fixture
+def model(built_cpp: Path) -> Iterator[CModel]:
+    """The small trained model, opened by the C library on the CPU."""
+    with CModel(built_cpp / "libcaflow.so", TINY, backend=b"cpu") as model:
+        yield model
 
 
 def with_tensorrt() -> list[str]:

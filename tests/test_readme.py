@@ -14,7 +14,7 @@ from pages import PAGES, README, ROOT, blocks, commands
 TRAINED_FOR_HOURS = "tests/test_tasks.py, and models like these: tests/test_demo_models.py"
 STAGES = "tests/test_bundle_checkpoint.py and tests/test_mean_network.py; the stages take hours"
 ON_A_GPU = "tests/test_tensorrt.py, and on a GPU tests/test_engines.py"
-CPP = "tests/test_cpp.py"
+CPP = "tests/test_cpp_builds.py"
 COMPLETION = "tests/test_completion.py, and click's own tests"
 RAY = "tests/test_ray_fleet.py"
 TRITON = "tests/test_serving.py"
@@ -42,7 +42,7 @@ RUN_ELSEWHERE = {
     "torchrun": "tests/test_trainer.py",
     "export TORCH_DISABLE": "tests/test_restart.py",
     "until torchrun": "tests/test_restart.py",
-    "caflow calibrate my.caflow": "tests/runtime/test_calibration.py",
+    "caflow calibrate my.caflow": "tests/runtime/test_calibrating.py",
     "apt-get install": ".ci/install-packages",
     "cmake": CPP,
     "ray start": RAY,

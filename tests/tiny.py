@@ -48,6 +48,13 @@ def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
         yield pipe
 
 
+@pytest.fixture(scope="module")
+def calibrated_pipe(calibrated: Path) -> Iterator[Pipeline]:
+    """The calibrated bundle on the CPU."""
+    with load(calibrated, backend="cpu") as pipe:
+        yield pipe
+
+
 def photograph(folder: Path, number: int, height: int, width: int) -> NDArray[np.uint8]:
     """Return a window of a photograph, (height, width, 3) uint8 RGB."""
     image = cv2.imread(str(sorted(folder.glob("*.jpg"))[number]), cv2.IMREAD_COLOR_RGB)

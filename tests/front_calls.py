@@ -1,0 +1,150 @@
+"""Servers of a real model that answers when it is told to, and calls of them over HTTP and gRPC."""
+
+import asyncio
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from ports import free_port
+from tritonclient.grpc import service_pb2
+
+from caflow_deploy.serving import open_inference as protocol
+from caflow_deploy.serving.addresses import Addresses
+from caflow_deploy.serving.bodies import Bodies
+from caflow_deploy.serving.front import GRPC_SERVICE, Front, models_of
+from caflow_runtime.bundle.builtin import find_bundle
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.service.request import Request, Tensors
+from caflow_runtime.service.served_models import Sampler
+
+PIXELS = bytes(range(6))
+GOOD = {"name": "image", "shape": [1, 1, 2, 3], "datatype": "UINT8"}
+PATIENCE_S = 120
+"""Timeout in seconds, so that an answer that never comes fails the test instead of blocking it."""
+CALL = f"/{GRPC_SERVICE}/ModelInfer"
+
+
+@dataclass
+class Computing:
+    """Sampler that answers only while `may_answer` is set."""
+
+    sampler: Sampler
+    may_answer: threading.Event = field(default_factory=threading.Event)
+    asked: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
+
+    async def answer(self, model: str, request: Request, seconds: float) -> Tensors:
+        self.asked.set()
+        try:
+            while not self.may_answer.is_set():
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            self.left.set()
+            raise
+        (answer,) = await asyncio.to_thread(self.sampler.answer, [request])
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    async def check(self) -> None:
+        await asyncio.to_thread(self.sampler.check)
+
+
+@pytest.fixture(scope="module")
+def sampler() -> Iterator[Sampler]:
+    with load(find_bundle(Path("x4-photo")), threads=1) as pipe:
+        yield Sampler(pipe)
+
+
+@pytest.fixture
+def computing(sampler: Sampler) -> Computing:
+    made = Computing(sampler)
+    made.may_answer.set()
+    return made
+
+
+@contextmanager
+def answering(computing: Computing, deadline: float = PATIENCE_S, **limits: Any) -> Iterator[Addresses]:
+    """Serve HTTP and gRPC until the block ends."""
+    front = Front(models_of("model"), computing, Bodies(**{"largest": 2**20, **limits}), deadline)
+    opened = Addresses(front, "127.0.0.1", free_port(), free_port())
+    with opened.open():
+        yield opened
+
+
+def http(server: Addresses, header: dict[str, Any], blob: bytes = b"", model: str = "model") -> tuple[int, Any]:
+    """Send a request of JSON, or of JSON and a binary tensor; return the status and the JSON or error text."""
+    text = json.dumps(header).encode()
+    headers = {protocol.HEADER_LENGTH: str(len(text))} if blob else {}
+    url = f"http://127.0.0.1:{server.port}/v2/models/{model}/infer"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, text + blob, headers), timeout=PATIENCE_S) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)["error"]
+
+
+def http_good(server: Addresses) -> bool:
+    status, answer = http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}], "parameters": {"n": 1}})
+    return status == 200 and answer["outputs"][0]["shape"] == [1, 4, 8, 3]
+
+
+def message(**given: Any) -> Any:
+    made = service_pb2.ModelInferRequest(model_name="model", raw_input_contents=[given.pop("raw", PIXELS)])
+    made.inputs.add(**{**GOOD, **given})
+    made.parameters["n"].int64_param = 1
+    return made
+
+
+def call(server: Addresses, request: bytes) -> tuple[str, str]:
+    """Return the code and the details of a gRPC call, or OK and the shape of the first output."""
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        try:
+            reply = channel.unary_unary(CALL)(request, timeout=PATIENCE_S)
+        except grpc.RpcError as error:
+            return error.code().name, error.details()
+    return "OK", str(service_pb2.ModelInferResponse.FromString(reply).outputs[0].shape)
+
+
+def half_sent(server: Addresses) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port), PATIENCE_S)
+    connection.sendall(b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+    return connection
+
+
+@contextmanager
+def half_called(server: Addresses) -> Iterator[Any]:
+    """Yield a gRPC call whose message is never sent."""
+    ended = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        ended.wait(PATIENCE_S)
+        yield from ()
+
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        try:
+            yield channel.stream_unary(CALL).future(nothing(), timeout=PATIENCE_S)
+        finally:
+            ended.set()
+
+
+def wait_for(find: Any, is_found: Any) -> Any:
+    """Return the result of `find` once `is_found` accepts it. The server needs time to notice other connections."""
+    ended = threading.Event()
+    timer = threading.Timer(PATIENCE_S, ended.set)
+    timer.start()
+    try:
+        while not is_found(found := find()):
+            assert not ended.wait(0.01), found
+        return found
+    finally:
+        timer.cancel()

@@ -1,0 +1,123 @@
+"""Calibrating: what is measured of photographs and of given pairs, and errors for too few of them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tiny import CALIBRATED_SIDES, CALIBRATED_TEMPERATURE, pairs_of_photographs, photograph
+from tiny import calibrated_pipe as pipe
+
+from caflow_runtime.errors import InputError, UnreadableImage
+from caflow_runtime.jobs import coverage
+from caflow_runtime.jobs.calibrate import calibrate
+from caflow_runtime.jobs.photographs import CROPS, Pair, pairs_of, photographs_in, with_grey_copies
+from caflow_runtime.judge.typicality import covariates
+from caflow_runtime.pictures.image_files import write_image
+from caflow_runtime.pipeline.pipeline import Pipeline
+
+__all__ = ["pipe"]  # a fixture
+SIDES, TEMPERATURE = CALIBRATED_SIDES, CALIBRATED_TEMPERATURE
+
+
+def test_calibrating_again_gives_the_same(pipe: Pipeline, photographs: Path) -> None:
+    pairs = with_grey_copies(pipe.manifest.model, pairs_of_photographs(pipe, photographs))
+    again = calibrate(pipe, pairs, [TEMPERATURE])
+    known = pipe.calibration
+    assert known is not None
+    # The known calibration was made on another machine, so values are only close.
+    for one, other in ((again.truth, known.truth), (again.samples[0], known.samples[0])):
+        for kind, known_kind in zip(one.kinds, other.kinds, strict=True):
+            np.testing.assert_allclose(kind.bits_per_dim, known_kind.bits_per_dim, rtol=1e-3)
+            for group, known_group in zip(kind.groups, known_kind.groups, strict=True):
+                np.testing.assert_allclose(group.distances, known_group.distances, rtol=1e-2)
+    assert [kind.images for kind in again.truth.kinds] == [13 * len(SIDES) * CROPS, 13 * len(SIDES) * CROPS // 2]
+    assert [part.counts for part in again.coverage] == [part.counts for part in known.coverage]
+    assert again.photographs == 13
+
+
+def test_too_few_photographs_are_refused(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
+    pairs = pairs_of(photographs_in(photographs)[0], pipe.manifest.model, SIDES)
+    with pytest.raises(InputError, match="expected at least 20 crops of at least 2 photographs; got 8 crops of 1"):
+        calibrate(pipe, pairs, [TEMPERATURE])
+    with pytest.raises(InputError, match="found none"):
+        photographs_in(tmp_path)
+
+
+def test_photographs_of_a_kind_with_too_few_images_do_not_count(pipe: Pipeline, photographs: Path) -> None:
+    crops = pairs_of_photographs(pipe, photographs, 2)
+    pairs = [replace(pair, photograph=str(k)) for k, pair in enumerate(crops)]
+    for k in (0, 7):
+        pairs[k] = _grey_copy(pairs[k])
+    found = calibrate(pipe, pairs, [TEMPERATURE], measures_coverage=False)
+    assert found.truth.grey is None
+    assert (found.photographs, found.truth.images) == (24, 24)
+    pairs += [replace(_grey_copy(pair), photograph="grey") for pair in pairs[1:19]]  # 20 grey images in all
+    found = calibrate(pipe, pairs, [TEMPERATURE], measures_coverage=False)
+    assert (found.photographs, found.truth.images) == (27, 44)
+
+
+def _grey_copy(pair: Pair) -> Pair:
+    grey = [np.repeat(image[..., :1], 3, 2) for image in (pair.target, pair.condition)]
+    return Pair(pair.photograph, *grey)
+
+
+def test_what_gives_no_calibration_is_refused(pipe: Pipeline, photographs: Path) -> None:
+    pairs = pairs_of_photographs(pipe, photographs, 1)
+    with pytest.raises(InputError, match=r"temperatures must be different numbers; got \[0.8, 0.8\]"):
+        calibrate(pipe, iter(()), [0.8, 0.8])
+    with pytest.raises(InputError, match="at least 20 coloured or 20 grey images are required"):
+        calibrate(pipe, [*pairs, *map(_grey_copy, pairs)], [TEMPERATURE])
+
+
+def test_targets_smaller_than_a_cell_have_no_coverage_of_its_level(pipe: Pipeline, photographs: Path) -> None:
+    """The tiny model has cells of 8 and 4 pixels."""
+    small, larger = (
+        Pair(str(side), photograph(photographs, 0, side, side), photograph(photographs, 0, side // 4, side // 4))
+        for side in (4, 8)
+    )
+    assert coverage.measure(pipe, [small]) == []
+    found = coverage.measure(pipe, [small, larger])
+    assert [(one.level, one.quantity, one.images) for one in found] == [
+        (level, quantity, 1) for level in (0, 1) for quantity in ("mean", "variance")
+    ]
+
+
+def test_pairs_may_be_given(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
+    target = photograph(photographs, 0, 32, 32)
+    condition = photograph(photographs, 1, 8, 8)
+    for name, image in (("A", condition), ("B", target)):
+        (tmp_path / name).mkdir()
+        write_image(tmp_path / name / "one.png", image)
+    (tmp_path / "A" / "one.png").rename(tmp_path / "A" / "one.bmp")  # paired by the stem, as by caflow filter
+    (found,) = photographs_in(tmp_path)
+    (pair,) = pairs_of(found, pipe.manifest.model, SIDES)
+    np.testing.assert_array_equal(pair.target, target)
+    np.testing.assert_array_equal(pair.condition, condition)
+    assert pair.photograph == "one.png"
+
+
+def test_pairs_in_one_subfolder_are_of_one_photograph(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
+    for name in ("clip/1.png", "clip/2.png", "clip-2/1.png"):
+        for side, folder in ((8, "A"), (32, "B")):
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(path, photograph(photographs, 0, side, side))
+    (tmp_path / "A" / "alone.png").write_bytes(b"")
+    found = photographs_in(tmp_path)
+    assert [one.name for one in found] == ["alone.png", "clip", "clip", "clip-2"]  # sorted by path, not by text
+    with pytest.raises(UnreadableImage, match=r"alone.png: cannot be read: No such file"):
+        pairs_of(found[0], pipe.manifest.model, SIDES)
+    assert [pairs_of(one, pipe.manifest.model, SIDES)[0].photograph for one in found[1:]] == ["clip", "clip", "clip-2"]
+
+
+def test_complexity_and_size_are_those_of_the_condition(photographs: Path) -> None:
+    sharp = photograph(photographs, 0, 32, 48)
+    smooth = cv2.GaussianBlur(sharp, (0, 0), 3).astype(np.uint8)
+    flat = np.full_like(sharp, 99)
+    complexity = np.array([covariates(image, 4)[:3] for image in (flat, smooth, sharp)])
+    assert (complexity[0] == 0).all()
+    assert (np.diff(complexity[:, [0, 2]], axis=0) > 0).all()
+    assert covariates(sharp, 4)[3] == pytest.approx(np.log2(128 * 192))
+    assert np.isfinite(covariates(sharp[:1, :1], 4)).all()

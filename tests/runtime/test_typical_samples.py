@@ -1,0 +1,162 @@
+"""Results of a calibrated model: their typicality, and samples and frames that are rejected for it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import CALIBRATED_TEMPERATURE, photograph
+from tiny import calibrated_pipe as pipe
+
+from caflow_runtime.errors import InputError
+from caflow_runtime.jobs.photographs import pairs_of, photographs_in
+from caflow_runtime.judge.consistency import enlarge
+from caflow_runtime.judge.typicality import covariates, distance_of, typicality
+from caflow_runtime.pipeline.choice import Untypical
+from caflow_runtime.pipeline.pipeline import Pipeline, load
+from caflow_runtime.pipeline.results import REJECTED
+from caflow_runtime.rows.draw import Reject
+
+__all__ = ["pipe"]  # a fixture
+TEMPERATURE = CALIBRATED_TEMPERATURE
+
+
+@pytest.fixture(scope="module")
+def built_in() -> Pipeline:
+    return load(backend="cpu")
+
+
+def test_results_say_how_typical_they_are(pipe: Pipeline, photographs: Path) -> None:
+    condition = photograph(photographs, 2, 8, 12)
+    best = pipe.best_of(condition, n=3, temperature=TEMPERATURE)
+    drawn = pipe.sample(condition, n=3, temperature=TEMPERATURE)
+    assert best.sample_typicality is not None
+    assert drawn.sample_typicality is not None
+    assert drawn.sample_typicality.value.shape == (1, 3)
+    assert drawn.sample_typicality.per_level.shape == (1, 3, 2)
+    np.testing.assert_allclose(best.sample_typicality.value[0], drawn.sample_typicality.value[0, 0])
+    reference = pipe.calibration.reference(TEMPERATURE)
+    expected = typicality(reference, drawn.bits_per_dim_per_level[0], np.stack([covariates(condition, 4)] * 3))
+    np.testing.assert_allclose(drawn.sample_typicality.value[0], expected.value)
+    assert pipe.best_of(condition, n=1, temperature=0.123).sample_typicality is None
+    assert pipe.score(best.images, condition).image_typicality is not None
+    consistent = pipe.best_of(condition, n=1, temperature=TEMPERATURE, consistent=True)
+    again = pipe.score(consistent.images, condition).image_typicality
+    assert consistent.image_typicality is not None
+    assert again is not None
+    np.testing.assert_array_equal(consistent.image_typicality.value, again.value)
+
+
+def test_the_most_typical_sample_is_the_closest_to_the_middle(pipe: Pipeline, photographs: Path) -> None:
+    condition = photograph(photographs, 3, 12, 8)
+    drawn = pipe.sample(condition, n=6, temperature=TEMPERATURE, rank="typical")
+    assert drawn.sample_typicality is not None
+    reference, given = pipe.calibration.reference(TEMPERATURE), covariates(condition, 4)
+    distances = [distance_of(reference, bits, given) for bits in drawn.bits_per_dim_per_level[0]]
+    assert (np.diff(np.array(distances)) > 0).all()
+    best = pipe.best_of(condition, n=6, temperature=TEMPERATURE, rank="typical")
+    assert best.sample[0] == drawn.sample[0, 0]
+
+
+def test_untypical_samples_are_drawn_again(pipe: Pipeline, photographs: Path) -> None:
+    conditions = [photograph(photographs, k, 8, 8) for k in range(4)]
+    every = pipe.sample(conditions, n=12, temperature=TEMPERATURE)
+    assert every.sample_typicality is not None
+    alpha = float(np.median(every.sample_typicality.value))
+    best = pipe.best_of(conditions, n=2, temperature=TEMPERATURE, reject=Reject(alpha, redraws=10))
+    assert best.sample_typicality is not None
+    assert best.rejected is not None
+    assert best.rejected.sum() > 0
+    for k in range(4):
+        typical = dict(zip(every.sample[k], every.sample_typicality.value[k] >= alpha, strict=True))
+        likelihood = dict(zip(every.sample[k], every.log_likelihood[k], strict=True))
+        accepted = [number for number in range(12) if typical[number]][:2]
+        seen = accepted[-1] + 1 if len(accepted) == 2 else 12
+        if accepted:
+            assert best.outcome[k] == "accepted"
+            assert best.sample[k] == max(accepted, key=lambda number: likelihood[number])
+            assert best.sample_typicality.value[k] >= alpha
+        else:
+            assert best.outcome[k] == "best"
+            assert best.sample[k] == max(range(12), key=lambda number: likelihood[number])
+        assert len(best.bits_per_dim_drawn[k]) == seen
+        assert best.rejected[k] == seen - len(accepted)
+        alone = pipe.best_of(conditions[k], n=2, temperature=TEMPERATURE, reject=Reject(alpha, redraws=10))
+        np.testing.assert_array_equal(alone.images[0], best.images[k])
+
+
+def test_what_is_done_where_all_are_rejected(pipe: Pipeline, photographs: Path) -> None:
+    condition = photograph(photographs, 0, 8, 8)
+    value = float(pipe.sample(condition, n=3, temperature=TEMPERATURE).sample_typicality.value.max())  # type: ignore[union-attr]
+    alpha = (1 + value) / 2
+    arguments: dict[str, Any] = {"n": 2, "temperature": TEMPERATURE}
+    with pytest.raises(Untypical, match=r"images\[0\]: all 3 samples are untypical, with a typicality below"):
+        pipe.best_of(condition, **arguments, reject=Reject(alpha, 1, "error"))
+    enlarged = pipe.best_of(condition, **arguments, reject=Reject(alpha, 1, "bicubic"))
+    wanted = np.clip(np.rint(enlarge(condition.astype(np.float32), 4)), 0, 255)
+    np.testing.assert_array_equal(enlarged.images[0], wanted)
+    assert enlarged.outcome == ["bicubic"]
+    assert enlarged.sample[0] == REJECTED
+    assert np.isnan(enlarged.log_likelihood[0])
+    for changes in ({"rank": "consistency"}, {"consistent": True}):
+        again = pipe.best_of(condition, **arguments, **changes, reject=Reject(alpha, 1, "bicubic"))
+        np.testing.assert_array_equal(again.images[0], wanted)
+        assert np.isnan(again.log_likelihood[0])
+        assert again.consistency is not None
+        assert np.isfinite(again.consistency[0])
+    best = pipe.best_of(condition, **arguments, reject=Reject(alpha, 1))
+    plain = pipe.best_of(condition, n=3, temperature=TEMPERATURE)
+    assert best.outcome == ["best"]
+    np.testing.assert_array_equal(best.images, plain.images)
+
+
+def test_frames_of_less_typicality_are_marked_or_replaced(pipe: Pipeline, photographs: Path) -> None:
+    frames = [photograph(photographs, 5, 8, 8)] * 2 + [np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)]
+    plain = list(pipe.stream(frames, temperature=TEMPERATURE))
+    values = [frame.sample_typicality or 0.0 for frame in plain]
+    assert not any(frame.untypical for frame in plain)
+    least = (values[0] + values[2]) / 2
+    marked = list(pipe.stream(frames, temperature=TEMPERATURE, min_typicality=least))
+    assert [frame.untypical for frame in marked] == [value < least for value in values]
+    assert any(frame.untypical for frame in marked)
+    replaced = list(pipe.stream(frames, temperature=TEMPERATURE, min_typicality=least, replaces=True))
+    for before, after in zip(marked, replaced, strict=True):
+        assert (before.image == after.image).all() == (not before.untypical)
+        assert before.sample == after.sample
+        np.testing.assert_array_equal(before.per_level, after.per_level)
+
+
+def test_what_does_not_fit_is_named(pipe: Pipeline, uncalibrated: Path, photographs: Path) -> None:
+    condition = photograph(photographs, 0, 8, 8)
+    with pytest.raises(
+        InputError, match=r"for the temperatures 0\.8; got 0\.7: use one of them, or run caflow calibrate"
+    ):
+        pipe.best_of(condition, temperature=0.7, rank="typical")
+    with pytest.raises(InputError, match="requires one temperature for all levels"):
+        pipe.best_of(condition, temperature=(0.7, 0.8), rank="typical")
+    with pytest.raises(InputError, match="keep drops samples before they can be judged"):
+        pipe.best_of(condition, n=4, keep=(4, 2), reject=Reject())
+    with pytest.raises(InputError, match=r"alpha must be above 0 and below 1; got 0\.0"):
+        Reject(0.0)
+    with load(uncalibrated, backend="cpu") as plain:
+        for arguments in ({"rank": "typical"}, {"reject": Reject()}):
+            with pytest.raises(InputError, match="is not calibrated: run caflow calibrate"):
+                plain.best_of(condition, temperature=TEMPERATURE, **arguments)
+        assert plain.best_of(condition).sample_typicality is None
+
+
+def test_the_built_in_model_tells_spoilt_photographs_from_others(built_in: Pipeline, photographs: Path) -> None:
+    model, rng = built_in.manifest.model, np.random.default_rng(0)
+    pairs = [pair for one in photographs_in(photographs) for pair in pairs_of(one, model, (128,))[:2]]
+
+    def rejected(targets: list[Any]) -> float:
+        scored = built_in.score(targets, [pair.condition for pair in pairs])
+        assert scored.image_typicality is not None
+        return float(1 - scored.image_typicality.accept(0.05).mean())
+
+    targets = [pair.target for pair in pairs]
+    large = [np.clip(np.rint(enlarge(p.condition.astype(np.float32), 4)), 0, 255).astype(np.uint8) for p in pairs]
+    assert rejected(targets) < 0.2
+    assert rejected([np.clip(t + rng.normal(0, 10, t.shape), 0, 255).astype(np.uint8) for t in targets]) > 0.9
+    assert rejected(targets[1:] + targets[:1]) > 0.9
+    assert rejected(large) > 0.7

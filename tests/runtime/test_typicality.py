@@ -1,0 +1,132 @@
+"""Typicality: a stated fraction of usual images is rejected, and the reason names what is unusual."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+from tiny import CALIBRATED_TEMPERATURE, photograph
+from tiny import calibrated_pipe as pipe
+
+from caflow_runtime.errors import InputError
+from caflow_runtime.judge.learning import learn
+from caflow_runtime.judge.typicality import Typicality, covariates, reason, typicality
+from caflow_runtime.pipeline.pipeline import Pipeline
+
+__all__ = ["pipe"]  # a fixture
+TEMPERATURE = CALIBRATED_TEMPERATURE
+
+
+def drawn_bits(count: int, rng: np.random.Generator) -> tuple[Any, Any]:
+    """Return random bits per dimension of two levels, and covariates on which their mean and spread depend."""
+    given = np.column_stack([rng.uniform(0.1, 6, (count, 3)), rng.choice([12.0, 14.0, 16.0], count)])
+    noise = rng.standard_t(5, (count, 2)) @ np.array([[1.0, 0.6], [0.0, 0.8]])
+    return given[:, :1] * [0.5, -0.2] + 1 + noise * np.exp(0.3 * given[:, :1] - 0.2 * given[:, 3:]), given
+
+
+def from_uniform(values: Any) -> float:
+    """Return the Kolmogorov–Smirnov distance of values from the uniform distribution on 0…1."""
+    return float(np.abs(np.sort(values) - (np.arange(len(values)) + 0.5) / len(values)).max())
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
+def test_a_share_alpha_of_images_like_those_of_calibration_is_rejected(alpha: float) -> None:
+    rng = np.random.default_rng(0)
+    bits, given = drawn_bits(2000, rng)
+    reference = learn(None, bits, given, np.arange(2000) % 5, levels=2)
+    found = typicality(reference, *drawn_bits(20_000, rng))
+    rejected = int((~found.accept(alpha)).sum())
+    # Four standard deviations of a fraction that is estimated from 2,000 images.
+    spread = 4 * np.sqrt(alpha * (1 - alpha) / 2000)
+    assert abs(rejected / 20_000 - alpha) < spread
+    assert from_uniform(found.value) < 0.05
+    for level in found.per_level.T:
+        assert from_uniform(level) < 0.05
+
+
+def test_both_directions_are_untypical_and_the_level_is_named() -> None:
+    rng = np.random.default_rng(1)
+    bits, given = drawn_bits(1000, rng)
+    reference = learn(None, bits, given, np.arange(1000) % 5, levels=2)
+    centre = typicality(reference, bits, given).residuals
+    typical = np.argsort(np.abs(centre).max(1))[:50]
+    for shift in (-3.0, 3.0):
+        moved = bits[typical] + [0, shift]
+        found = typicality(reference, moved, given[typical])
+        assert (found.value < 0.02).all()
+        assert (found.per_level[:, 1] < 0.02).all()
+        assert (found.per_level[:, 0] > 0.1).all()
+        assert (np.sign(found.residuals[:, 1]) == np.sign(shift)).all()
+
+
+def test_the_reason_names_a_level_only_where_one_is_unusual() -> None:
+    assert reason(judged(0.3, -4.2)) == "level 1 is likelier than is typical: 4.2 standard deviations"
+    assert reason(judged(2.7, 1.0)) == "level 0 is less likely than is typical: 2.7 standard deviations"
+    assert reason(judged(1.6, -1.7)) == "its levels do not fit together: +1.6, -1.7 standard deviations"
+    latents = np.zeros(18)
+    latents[7] = 3.5
+    wanted = "its noise is unusual: the mean square of z[1, 0] is 3.5 standard deviations above the usual"
+    assert reason(judged(2.7, 1.0, latents)) == wanted
+    assert reason(judged(5.0, 1.0, latents)).startswith("level 0 is less likely")
+    assert "the mean square of z[1, 1] is" in reason(judged(2.7, 1.0, latents[:12])), "a model without cross blocks"
+    unknown = replace(judged(0.3, -4.2), value=np.array(np.nan), group=np.array("grey"))
+    assert reason(unknown) == "the calibration knows no such images: grey"
+
+
+def judged(coarse: float, fine: float, latents: Any = ()) -> Typicality:
+    """Return the typicality of one image with these residuals."""
+    residuals = np.array([coarse, fine])
+    return Typicality(np.array(0.001), residuals, residuals, np.array(latents), np.array("coloured"))
+
+
+def test_the_share_holds_in_every_group() -> None:
+    """If images are detailed, measures of small ones vary five times as much, which the fit does not model."""
+    rng = np.random.default_rng(2)
+
+    def images(count: int) -> tuple[Any, Any]:
+        sizes, details = rng.choice([12.0, 14.0, 16.0], count), rng.uniform(1, 6, count)
+        given = np.column_stack([details, details, details, sizes])
+        tails = rng.standard_t(3, (count, 2)) * np.where(sizes == 12.0, 1.0, 0.2)[:, None]
+        return np.where(details[:, None] > 4, tails, np.sign(tails)), given
+
+    bits, given = images(3000)
+    reference = learn(None, bits, given, np.arange(3000) % 10, levels=2)
+    assert reference.grey is None
+    groups = reference.main.groups
+    assert [group.name for group in groups] == [
+        f"{size}, {detail}" for size in ("small", "medium", "large") for detail in ("plain", "detailed")
+    ]
+    measured, new = images(12_000)
+    found = typicality(reference, measured, new)
+    for name in np.unique(found.group):
+        rejected = found.value[found.group == name] < 0.1
+        assert rejected.mean() == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / 500))
+    assert reference.smallest == pytest.approx(1 / (min(group.images for group in groups) + 1))
+
+
+def test_what_calibration_saw_nothing_like_is_not_judged(pipe: Pipeline, photographs: Path) -> None:
+    """A calibration with coloured images only does not judge grey images, because a rejection would mean nothing."""
+    condition = photograph(photographs, 5, 8, 12)
+    grey = np.asarray(cv2.cvtColor(cv2.cvtColor(condition, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
+    known = pipe.score(np.asarray(grey.repeat(4, 0).repeat(4, 1), np.uint8), grey).image_typicality
+    assert known is not None
+    assert known.group[0] == "grey"
+    assert known.is_judged[0]
+    truth = msgspec.structs.replace(pipe.calibration.truth, grey=None)
+    measures = np.zeros((2, truth.main.measures))
+    found = typicality(truth, measures, np.stack([covariates(one, 4) for one in (condition, grey)]))
+    assert found.group.tolist() == ["coloured", "grey"]
+    assert found.is_judged.tolist() == [True, False]
+    assert not found.accept(0)[1]
+    assert np.isnan(found.value[1])
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), -0.1, 1.1, True, "0.5"])
+def test_accepting_takes_a_share(pipe: Pipeline, photographs: Path, alpha: Any) -> None:
+    found = pipe.best_of(photograph(photographs, 0, 8, 8), n=1, temperature=TEMPERATURE).sample_typicality
+    assert found is not None
+    with pytest.raises(InputError, match="alpha must be from 0 to 1"):
+        found.accept(alpha)

@@ -1,0 +1,144 @@
+"""Builds of the C++ runtime: its own tests, sanitizers, a fuzzer, and applications outside the source tree."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from cpp_build import BUILD, MISSING, ROOT, SOURCE, build, library_of_the_wheel, run, with_tensorrt
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed (.ci/packages): {' '.join(MISSING)}")
+
+
+def test_its_own_tests_pass(built_cpp: Path) -> None:
+    run("ctest", "--output-on-failure", "-LE", "long|fakes", cwd=built_cpp)  # test_cpp_engines.py runs those on fakes
+
+
+C_MAIN = """
+#include <caflow/caflow.h>
+#include <stdio.h>
+
+int main(void) {{
+    unsigned char rgb[4 * 4 * 3] = {{0}};
+    size_t height = 4, width = 4;
+{example}
+    return 0;
+}}
+"""
+
+
+CPP_MAIN = """
+#include <caflow/caflow.hpp>
+#include <iostream>
+
+int main() {{
+    const std::vector<std::uint8_t> pixels(4 * 4 * 3);
+    const std::uint8_t* rgb = pixels.data();
+    const std::size_t height = 4, width = 4;
+{example}
+}}
+"""
+
+
+APPLICATION = """
+cmake_minimum_required(VERSION 3.25)
+project(application LANGUAGES C CXX)
+{find}
+file(GLOB sources *.c *.cpp)
+foreach(source ${{sources}})
+    cmake_path(GET source STEM name)
+    add_executable(${{name}} ${{source}})
+    target_link_libraries(${{name}} PRIVATE caflow::caflow)
+    target_compile_features(${{name}} PRIVATE c_std_99 cxx_std_17)
+    target_compile_options(${{name}} PRIVATE -Wall -Wextra -Werror -pedantic)
+endforeach()
+"""
+
+
+def usage(header: str, prefix: str) -> str:
+    """Return the example in the first comment of a header."""
+    text = (SOURCE / "include" / "caflow" / header).read_text()
+    return "\n".join(line.removeprefix(prefix) for line in text.splitlines() if line.startswith(f"{prefix}    "))
+
+
+def documented_programs(page: Path) -> list[str]:
+    """Return the C++ programs of a page of the documentation."""
+    return re.findall(r"^```cpp\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def check_application(folder: Path, find: str, *options: str) -> None:
+    """Build and run programs outside the source tree: the examples of the headers and of the documentation."""
+    folder.mkdir()
+    (folder / "in_c.c").write_text(C_MAIN.format(example=usage("caflow.h", " *")))
+    (folder / "in_cpp.cpp").write_text(CPP_MAIN.format(example=usage("caflow.hpp", "//")))
+    programs = documented_programs(ROOT / "docs" / "guides" / "cpp.md")
+    for number, program in enumerate(programs):
+        (folder / f"documented_{number}.cpp").write_text(program)
+    (folder / "CMakeLists.txt").write_text(APPLICATION.format(find=find))
+    run("cmake", "-S", folder, "-B", folder / "build", *options)
+    run("cmake", "--build", folder / "build", "--parallel", "2")
+    in_c, in_cpp = (run(folder / "build" / name) for name in ("in_c", "in_cpp"))
+    assert in_c.startswith("16 x 16, ")
+    assert float(in_cpp.split()[3]) == pytest.approx(float(in_c.split()[3]), rel=1e-4)
+    assert len(programs) == 2
+    for number in range(len(programs)):
+        assert run(folder / "build" / f"documented_{number}").startswith("64")
+
+
+def test_an_application_finds_the_installed_library(built_cpp: Path, tmp_path: Path) -> None:
+    run("cmake", "--install", built_cpp, "--prefix", tmp_path / "installed")
+    moved = (tmp_path / "installed").rename(tmp_path / "moved")
+    check_application(tmp_path / "application", "find_package(caflow 0.1 REQUIRED)", f"-DCMAKE_PREFIX_PATH={moved}")
+
+
+@pytest.mark.full
+def test_an_application_finds_the_static_library(cpp_test_data: Path, tmp_path: Path) -> None:
+    static = build(
+        tmp_path / "static", cpp_test_data, "-DBUILD_SHARED_LIBS=OFF", "-DCAFLOW_TESTS=OFF", "-DCAFLOW_EXAMPLES=OFF"
+    )
+    run("cmake", "--install", static, "--prefix", tmp_path / "installed")
+    prefix = f"-DCMAKE_PREFIX_PATH={tmp_path / 'installed'}"
+    check_application(tmp_path / "application", "find_package(caflow 0.1 REQUIRED)", prefix)
+
+
+@pytest.mark.full
+def test_an_application_holds_the_source(tmp_path: Path) -> None:
+    check_application(
+        tmp_path / "application",
+        f"add_subdirectory({SOURCE} caflow)",
+        f"-DCAFLOW_ONNXRUNTIME_LIBRARY={library_of_the_wheel()}",
+        *with_tensorrt(),
+    )
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("sanitizers", ["address,undefined", "thread"])
+def test_sanitizers_find_nothing(cpp_test_data: Path, sanitizers: str) -> None:
+    folder = build(
+        BUILD.with_name(f"cpp-{sanitizers.replace(',', '-')}"),
+        cpp_test_data,
+        f"-DCAFLOW_SANITIZE={sanitizers}",
+        "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+        "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g",
+        "-DCAFLOW_EXAMPLES=OFF",
+    )
+    run("ctest", "--output-on-failure", "-LE", "long", cwd=folder)
+
+
+CLANG = next((name for name in ("clang++", "clang++-19", "clang++-14") if shutil.which(name)), None)
+
+
+@pytest.mark.full
+@pytest.mark.skipif(CLANG is None, reason="not installed (.ci/packages): clang")
+def test_the_fuzzer_finds_nothing(cpp_test_data: Path) -> None:
+    assert CLANG is not None
+    folder = build(
+        BUILD.with_name("cpp-fuzz"),
+        cpp_test_data,
+        f"-DCMAKE_CXX_COMPILER={CLANG}",
+        "-DCAFLOW_FUZZ=ON",
+        "-DCAFLOW_TENSORRT=OFF",
+        "-DCAFLOW_FUZZ_SECONDS=20",
+        target="fuzz_manifest",
+    )
+    run("ctest", "--output-on-failure", "-R", "fuzz_manifest", cwd=folder)

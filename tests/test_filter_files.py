@@ -1,0 +1,128 @@
+"""`caflow filter`: the files made from verdicts: accepted images, their lists, and Parquet."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pyarrow.parquet
+import pytest
+from commands import caflow
+from filter_data import ALPHA, bundle, data, pipe, run_to, scores, write_list
+
+from caflow_runtime.errors import InputError
+from caflow_runtime.jobs import accepted as accepted_files
+from caflow_runtime.jobs.pairs import FilePair, list_pairs
+from caflow_runtime.jobs.parquet import write_parquet
+from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.pipeline.pipeline import Pipeline
+
+__all__ = ["bundle", "data", "pipe"]  # fixtures
+
+
+def test_accepted_files(bundle: Path, data: Path, tmp_path: Path) -> None:
+    """Accepted files can be listed, copied or linked from the same verdicts. The original files are not changed."""
+    out = tmp_path / "out"
+    below = Path(shutil.copytree(data, tmp_path / "data"))
+    (below / "B" / "below").mkdir()
+    (below / "B" / "below" / "01.png").write_bytes((below / "B" / "01.png").read_bytes())
+    relative = [FilePair(f"A/../B/{k:02}.png", f"A/{k:02}.png") for k in range(13)]
+    relative += [FilePair("B/below/01.png", "A/01.png"), relative[1]]
+    given = ["filter", write_list(below / "pairs.jsonl", relative), "-o", out, "--bundle", bundle, "--alpha", ALPHA]
+    originals = {path: path.read_bytes() for path in (below / "B").rglob("*.png")}
+    assert caflow(*given).returncode == 0
+    accepted = (out / "accepted.txt").read_text().splitlines()
+    assert accepted == [line["target"] for line in scores(out) if line["verdict"] == "accepted"]
+    names = {str(Path(path).resolve().relative_to(below / "B")) for path in accepted}
+    assert {"01.png", "below/01.png"} < names < {str(path.relative_to(below / "B")) for path in originals}
+    assert not (out / "accepted").exists()
+    for how in ("link", "copy", "link"):
+        assert "is already complete" not in caflow(*given, "--accepted", how).stdout
+        placed = [path for path in (out / "accepted").rglob("*") if not path.is_dir()]
+        assert {str(path.relative_to(out / "accepted")) for path in placed} == names
+        assert all(path.is_symlink() == (how == "link") for path in placed)
+        for path in placed:
+            assert path.read_bytes() == originals[below / "B" / path.relative_to(out / "accepted")]
+        assert "is already complete" in caflow(*given, "--accepted", how).stdout
+    assert {path: path.read_bytes() for path in (below / "B").rglob("*.png")} == originals
+
+
+def test_parquet_is_the_same(bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [*list_pairs(data), FilePair(str(tmp_path / "nowhere.png"), "nowhere.png")]
+    given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "-o", tmp_path / "out", "--bundle", bundle]
+    assert caflow(*given, "--alpha", ALPHA).returncode == 1
+    assert not (tmp_path / "out" / "scores.parquet").exists()
+    done = caflow(*given, "--alpha", ALPHA, "--parquet")
+    assert done.returncode == 1
+    assert "is already complete" not in done.stdout
+    table = pyarrow.parquet.read_table(tmp_path / "out" / "scores.parquet")
+    lines = scores(tmp_path / "out")
+    assert [{**row, "sha256": line["sha256"]} for row, line in zip(table.to_pylist(), lines, strict=True)] == lines
+    verdicts = [msgspec.convert(row, Verdict) for row in table.to_pylist()]
+    monkeypatch.setattr("caflow_runtime.jobs.parquet.ROWS_IN_GROUP", 5)
+    write_parquet(tmp_path / "groups.parquet", iter(verdicts))
+    assert pyarrow.parquet.ParquetFile(tmp_path / "groups.parquet").num_row_groups == 3
+    assert pyarrow.parquet.read_table(tmp_path / "groups.parquet").equals(table)
+
+
+def test_parquet_without_its_package(bundle: Path, data: Path, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['pyarrow'] = None; from caflow_deploy.cli import main; main(sys.argv[1:])"
+    given = ["filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", str(ALPHA), "--parquet"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, given)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "caflow: --parquet requires PyArrow; install it with pip install 'caflow-deploy[parquet]'\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_are_no_text(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
+    """A file name may be any bytes. JSON escapes those that are not UTF-8; `accepted.txt` stores them unchanged."""
+    name = tmp_path / b"caf\xe9 \xc3\xa9.png".decode("utf-8", "surrogateescape")
+    name.write_bytes((data / "B" / "01.png").read_bytes())
+    pairs = [FilePair(str(name), list_pairs(data)[1].condition)]
+    job = run_to(tmp_path / "out", pipe, pairs, 9)
+    assert [verdict.target for verdict in job.verdicts()] == [str(tmp_path / "caf\\xe9 é.png")]
+    assert job.finish("list", parquet=False)
+    assert (tmp_path / "out" / "accepted.txt").read_bytes().endswith(b"/caf\xe9 \xc3\xa9.png\n")
+    assert [Path(pair.target) for pair in list_pairs(tmp_path / "out" / "scores.jsonl")] == [name]
+
+
+def test_a_list_names_nothing_that_was_not_accepted(bundle: Path, data: Path, tmp_path: Path) -> None:
+    """A file name may contain a line break, and the text after it may be the name of a rejected file."""
+    for folder in "AB":
+        (tmp_path / folder).mkdir()
+        for name, source in (("noise.png", "00.png"), ("good\nnoise.png", "01.png"), ("plain.png", "02.png")):
+            shutil.copy(data / folder / source, tmp_path / folder / name)
+    pairs = [FilePair(str(path), str(tmp_path / "A" / path.name)) for path in sorted((tmp_path / "B").iterdir())]
+    given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "--bundle", bundle, "--alpha", ALPHA]
+    refused = caflow(*given, "-o", tmp_path / "out")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert r"good\nnoise.png' contains a line break" in refused.stderr
+    assert "use --accepted list0" in refused.stderr
+    assert not (tmp_path / "out").exists()
+    assert caflow(*given, "-o", tmp_path / "out", "--accepted", "list0").returncode == 0
+    listed = (tmp_path / "out" / "accepted.list0").read_text()
+    command = ["xargs", "-0", "-n", "1", "printf", "%s\\0"]
+    read = subprocess.run(command, input=listed, capture_output=True, text=True, check=True)
+    accepted = [line["target"] for line in scores(tmp_path / "out") if line["verdict"] == "accepted"]
+    assert accepted
+    assert read.stdout.split("\0")[:-1] == accepted
+    for name in ("a\rb", "a\n", "a\u2028b", "a\x85b"):
+        with pytest.raises(InputError, match="contains a line break"):
+            accepted_files.write_list(tmp_path / "list.txt", ["fine", name], b"\n")
+    assert not list(tmp_path.glob("*list.txt*"))
+
+
+def test_inputs_are_never_overwritten(bundle: Path, data: Path, tmp_path: Path) -> None:
+    """A job's `scores.jsonl` and its accepted files can be filtered again, but not into the same folder."""
+    out, options = tmp_path / "out", ["--bundle", bundle, "--alpha", ALPHA]
+    assert caflow("filter", data, "-o", out, *options, "--accepted", "copy").returncode == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    globs = ["--targets", out / "accepted" / "*.png", "--conditions", out / "accepted" / "*.png"]
+    for given in ([out / "scores.jsonl"], globs):
+        refused = caflow("filter", *given, "-o", out, *options, "--force")
+        assert refused.returncode == 2
+        assert "is an input and would be overwritten; choose another -o" in refused.stderr
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert caflow("filter", out / "scores.jsonl", "-o", tmp_path / "again", *options).returncode == 0
+    assert (tmp_path / "again" / "scores.jsonl").read_bytes() == before[out / "scores.jsonl"]

@@ -1,0 +1,141 @@
+"""`caflow filter`: what the command prints and writes, and folders that it refuses."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import caflow
+from filter_data import ALPHA, bundle, data, scores, write_list
+
+from caflow_runtime.jobs.pairs import FilePair, list_pairs
+from caflow_runtime.judge.calibration import NAME as CALIBRATION
+from caflow_runtime.judge.verdict import Verdict
+
+__all__ = ["bundle", "data"]  # fixtures
+
+
+def test_the_command(bundle: Path, data: Path, tmp_path: Path) -> None:
+    """One pair fails among valid ones. The same command judges it again."""
+    pairs = list_pairs(data)
+    pairs.insert(4, FilePair("nowhere.png", pairs[0].condition))
+    given = ["filter", write_list(tmp_path / "pairs.jsonl", pairs), "-o", tmp_path / "out", "--bundle", bundle]
+    done = caflow(*given, "--alpha", ALPHA)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"caflow: {tmp_path / 'nowhere.png'}: cannot be read: No such file or directory",
+        "caflow: 1 of 14 pairs failed",
+    ]
+    found = scores(tmp_path / "out")
+    kinds = [line["verdict"] for line in found]
+    count = kinds.count("rejected")
+    assert kinds[4] == "error"
+    assert done.stdout == (
+        f"by image typicality: {13 - count} accepted, {count} rejected ({count / 13:.1%}; expected for pairs "
+        f"like those of the calibration: 10.0%), 1 errors → {tmp_path / 'out'}\n"
+    )
+    accepted = [line["target"] for line in found if line["verdict"] == "accepted"]
+    assert (tmp_path / "out" / "accepted.txt").read_text().splitlines() == accepted
+    again = caflow(*given, "--alpha", ALPHA)
+    assert (again.returncode, again.stdout, again.stderr) == (1, done.stdout, done.stderr)
+    assert scores(tmp_path / "out") == found
+
+
+def test_verdicts_of_other_pairs_are_not_taken(bundle: Path, data: Path, tmp_path: Path) -> None:
+    given = ["filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--alpha", ALPHA]
+    assert caflow(*given).returncode == 0
+    whole, listed = ((tmp_path / "out" / name).read_bytes() for name in ("scores.jsonl", "accepted.txt"))
+    lines = whole.splitlines(keepends=True)
+    (tmp_path / "out" / "scores.jsonl").write_bytes(b"".join([lines[1], lines[0], *lines[2:]]))
+    (tmp_path / "out" / "accepted.txt").unlink()
+    assert caflow(*given).returncode == 0
+    assert (tmp_path / "out" / "scores.jsonl").read_bytes() == whole
+    assert (tmp_path / "out" / "accepted.txt").read_bytes() == listed
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    assert caflow(*given).stdout.startswith(f"{tmp_path / 'out'} is already complete\n")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_for_programs(bundle: Path, data: Path, tmp_path: Path) -> None:
+    done = caflow("filter", data, "-o", tmp_path / "out", "--bundle", bundle, "--json", "--alpha", 0.005)
+    assert done.returncode == 0
+    assert done.stdout == (tmp_path / "out" / "scores.jsonl").read_text()
+    assert done.stderr == (
+        "caflow: α ≤ 0.0189 cannot reject pairs of every size and complexity, because the smallest group of the "
+        "calibration has too few images; give a larger --alpha, or calibrate with more photographs\n"
+    )
+    assert {line["verdict"] for line in scores(tmp_path / "out")} == {"accepted"}
+    assert list(scores(tmp_path / "out")[0]) == list(Verdict.__struct_fields__)
+
+
+@pytest.mark.full
+def test_memory_does_not_grow(bundle: Path, data: Path, tmp_path: Path) -> None:
+    """Ten times as many pairs may need 16 MiB more, for the paths of the list."""
+    peaks = []
+    for count in (1_000, 10_000):
+        pairs = (list_pairs(data) * count)[:count]
+        arguments = ["filter", write_list(tmp_path / f"{count}.jsonl", pairs), "-o", tmp_path / f"{count}"]
+        arguments += ["--bundle", bundle, "--threads", 1, "--parquet", "--accepted", "copy"]
+        code = (
+            "import sys; from pathlib import Path; from caflow_deploy.cli import main\n"
+            "try: main(sys.argv[1:])\n"
+            "finally: print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
+        )
+        done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.splitlines()[-1]) / 1024)
+    assert peaks[1] < peaks[0] + 16, f"MiB: {peaks}"
+
+
+def test_another_job_is_refused(bundle: Path, data: Path, tmp_path: Path) -> None:
+    """The error names the settings that differ. `--force` starts again."""
+    out = tmp_path / "out"
+    given = ["filter", data, "-o", out, "--bundle"]
+    assert caflow(*given, bundle, "--alpha", ALPHA, "--accepted", "copy").returncode == 0
+    before = (out / "scores.jsonl").read_bytes()
+    other = Path(shutil.copytree(bundle, tmp_path / "other.caflow"))
+    (other / CALIBRATION).write_bytes((other / CALIBRATION).read_bytes() + b"\n")
+    (tmp_path / "fewer").mkdir()
+    fewer = write_list(tmp_path / "fewer" / "pairs.jsonl", list_pairs(data)[1:])
+    for arguments, differing in (
+        ([data, bundle, "--alpha", 0.2], "alpha 0.1 (now 0.2)"),
+        ([data, other, "--alpha", ALPHA], "calibration "),
+        ([fewer, bundle, "--alpha", ALPHA], "pairs "),
+        ([data, bundle, "--alpha", ALPHA, "--pixel-budget", 4096], "pixel_budget None (now 4096)"),
+    ):
+        source, model, *more = arguments
+        refused = caflow("filter", source, "-o", out, "--bundle", model, *more)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith(f"caflow: {out} contains a job with other settings: {differing}")
+        assert refused.stderr.endswith(
+            "; use the same settings to resume it, choose another -o, or use --force to start again\n"
+        )
+        assert (out / "scores.jsonl").read_bytes() == before
+    assert caflow(*given, bundle, "--alpha", 0.97, "--force").returncode == 0
+    assert (out / "scores.jsonl").read_bytes() != before
+    assert not (out / "accepted").exists()
+
+
+def test_what_is_not_a_job_is_left_alone(bundle: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "accepted").mkdir(parents=True)
+    (out / "accepted" / "mine.txt").touch()
+    given = ["filter", data, "-o", out, "--bundle", bundle, "--alpha", ALPHA]
+    foreign = caflow(*given)
+    assert foreign.returncode == 2
+    assert foreign.stderr == (
+        f"caflow: {out} contains other files, but no job of caflow filter; choose another -o, or use --force to write "
+        "to it anyway\n"
+    )
+    forced = caflow(*given, "--force")
+    assert forced.returncode == 2
+    assert forced.stderr.endswith("accepted is required for accepted files, but contains other files; move them away\n")
+    (out / "job.json").write_text("{}")
+    assert "is not a job file of caflow filter" in caflow(*given).stderr
+    assert caflow(*given, "--force").returncode == 2
+    (out / "accepted").rename(out / "moved")
+    assert caflow(*given, "--force").returncode == 0
+    assert (out / "moved" / "mine.txt").exists()
+    (tmp_path / "file").touch()
+    assert caflow("filter", data, "-o", tmp_path / "file", "--bundle", bundle).returncode == 2

@@ -1,0 +1,138 @@
+"""`caflow filter`: lists of pairs in files, folders and globs, and errors for wrong ones."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from commands import caflow
+from filter_data import ALPHA, bundle, data, scores, write_list
+
+from caflow_runtime.errors import InputError
+from caflow_runtime.jobs.pairs import FilePair, list_pairs
+
+__all__ = ["bundle", "data"]  # fixtures
+
+
+def test_lists_of_all_kinds(data: Path, tmp_path: Path) -> None:
+    pairs = list_pairs(data)
+    assert [Path(pair.target).name for pair in pairs] == [f"{k:02}.png" for k in range(13)]
+    assert all(Path(target).name == Path(condition).name for target, condition in pairs)
+    relative = [FilePair(f"B/{k:02}.png", f"A/{k:02}.png") for k in range(13)]
+    for suffix in (".jsonl", ".NDJSON"):
+        assert list_pairs(write_list(data / f"pairs{suffix}", relative, more=1)) == pairs
+    (tmp_path / "absolute.jsonl").write_text("\n\n".join(json.dumps(pair._asdict()) for pair in pairs))
+    assert list_pairs(tmp_path / "absolute.jsonl") == pairs
+    with (data / "pairs.csv").open("w", encoding="utf-8-sig", newline="") as file:  # with a BOM, as in spreadsheets
+        writer = csv.DictWriter(file, ["more", "condition", "target"])
+        writer.writeheader()
+        writer.writerows({**pair._asdict(), "more": "a, b"} for pair in relative)
+    assert list_pairs(data / "pairs.csv") == pairs
+
+
+def test_folders_pair_by_name(data: Path, tmp_path: Path) -> None:
+    """Files are paired by name, or else by name without suffix.
+
+    A file without a partner is listed with the missing path, so that it becomes an error instead of being skipped.
+    """
+    picture = (data / "B" / "01.png").read_bytes()
+    for name in ("A/below/one.png", "A/two.jpg", "A/two.tif", "B/below/one.jpg", "B/two.tif", "B/three.png", "B/x.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(picture)
+    assert list_pairs(tmp_path) == [
+        (str(tmp_path / "B" / target), str(tmp_path / "A" / condition))
+        for target, condition in (
+            ("below/one.jpg", "below/one.png"),
+            ("three.png",) * 2,
+            ("two.tif",) * 2,
+            ("two.jpg",) * 2,
+        )
+    ]
+    (tmp_path / "B" / "two.tif").rename(tmp_path / "B" / "two.bmp")
+    with pytest.raises(InputError, match=r"two.bmp: expected one condition in .*; found two.jpg and two.tif"):
+        list_pairs(tmp_path)
+
+
+def test_globs_pair_in_sorted_order(bundle: Path, data: Path, tmp_path: Path) -> None:
+    globs = ["--targets", data / "B" / "0*.png", "--conditions", data / "A" / "0*.png"]
+    done = caflow("filter", "-o", tmp_path / "out", *globs, "--bundle", bundle, "--alpha", ALPHA)
+    assert done.returncode == 0, done.stderr
+    assert [(line["target"], line["condition"]) for line in scores(tmp_path / "out")] == list_pairs(data)[:10]
+
+
+BROKEN: dict[str, str | bytes] = {
+    "wrong.csv": "target,input\na,b\n",
+    "semicolons.csv": "target;condition\na;b\n",
+    "short.csv": "target,condition\na,b\n\nc\n",
+    "long.csv": "target,condition\na,b\nc,d,e\n",
+    "quotes.csv": 'target,condition\na,b\nc,"d\n',
+    "blank.csv": "target,condition\na,b\n,d\n",
+    "none.csv": "target,condition\n",
+    "nothing.csv": "",
+    "wrong.jsonl": '{"target": "a", "condition": "b"}\n\n{"target": "a"}\n',
+    "number.jsonl": '{"target": "a", "condition": 1}\n',
+    "cut.jsonl": '{"target": "a", "condition": "b"}\n{"targ',
+    "null.jsonl": '{"target": "a\\u0000", "condition": "b"}\n',
+    "none.ndjson": "\n",
+    "latin.csv": b"target,condition\na,b\n\xe9,d\n",
+    "list.txt": "a b\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["wrong.csv"],
+            "wrong.csv: line 1: expected the columns target and condition, condition is missing; got 'target', ",
+        ),
+        (["semicolons.csv"], "target is missing; got 'target;condition'"),
+        (["short.csv"], "short.csv: line 4: expected 2 values, as in line 1"),
+        (["long.csv"], "long.csv: line 3: expected 2 values, as in line 1"),
+        (["quotes.csv"], "quotes.csv: line 3: unexpected end of data"),
+        (["blank.csv"], "blank.csv: line 3: expected the paths of a target and a condition; got ('', 'd')"),
+        (["none.csv"], "none.csv: expected pairs of a target and a condition; found none"),
+        (["nothing.csv"], "target is missing; got nothing"),
+        (["wrong.jsonl"], 'wrong.jsonl: line 3: expected {"target": "…", "condition": "…"}; Object missing required'),
+        (["number.jsonl"], "number.jsonl: line 1: expected"),
+        (["cut.jsonl"], "cut.jsonl: line 2: expected"),
+        (["null.jsonl"], "null.jsonl: line 1: expected the paths"),
+        (["none.ndjson"], "none.ndjson: expected pairs of a target and a condition; found none"),
+        (["latin.csv"], "latin.csv: line 3: expected UTF-8 text; "),
+        (
+            ["list.txt"],
+            "list.txt: expected a list of pairs (.csv, .jsonl, .ndjson), or a folder with subfolders A and B",
+        ),
+        (["."], "expected a folder with the subfolders A (conditions) and B (targets)"),
+        (["nowhere.csv"], "or a folder with subfolders A and B; this path does not exist"),
+        ([], "give PAIRS, or both --targets and --conditions"),
+        (["--targets", "*.csv"], "give PAIRS, or both --targets and --conditions"),
+        (["list.txt", "--targets", "*", "--conditions", "*"], "give PAIRS, or both --targets and --conditions"),
+        (["--targets", "*.csv", "--conditions", "*.png"], "*.png: no file matches this glob"),
+        (["--targets", "*.txt", "--conditions", "*.ndjson*"], None),
+        (
+            ["--targets", "*.txt", "--conditions", "*.csv"],
+            "must match the same number of files; got 1 targets and 9 con",
+        ),
+    ],
+)
+def test_wrong_lists_are_refused_in_one_line(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in BROKEN.items():
+        Path(name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    done = caflow("filter", *arguments, "-o", "out", "--bundle", bundle, "--alpha", ALPHA)
+    if message is None:  # a valid pair, whose files are not images
+        assert (done.returncode, len(scores(Path("out")))) == (1, 1)
+        return
+    assert message in done.stderr
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert not Path("out").exists()
+
+
+def test_a_bundle_that_is_not_calibrated(uncalibrated: Path, data: Path, tmp_path: Path) -> None:
+    done = caflow("filter", data, "-o", tmp_path / "out", "--bundle", uncalibrated)
+    assert done.returncode == 2
+    assert "is not calibrated: run caflow calibrate" in done.stderr
+    assert not (tmp_path / "out").exists()

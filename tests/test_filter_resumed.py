@@ -1,0 +1,194 @@
+"""`caflow filter`: jobs that are stopped and resumed, and verdicts that are computed again."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from commands import caflow
+from filter_data import ALPHA, bundle, data, judged, pipe, run_to, scores, settings_of, write_list
+
+from caflow_runtime.jobs import verdict_folder as filter_job
+from caflow_runtime.jobs import verdicts as filtering
+from caflow_runtime.jobs.pairs import FilePair, list_pairs
+from caflow_runtime.jobs.verdict_folder import FilterJob
+from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.pipeline.pipeline import Pipeline
+from caflow_runtime.seal import sealed
+from caflow_runtime.strict_json import parse_json
+
+__all__ = ["bundle", "data", "pipe"]  # fixtures
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2, 4, 7, 12, 13])
+def test_a_stop_changes_nothing(
+    pipe: Pipeline, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    """A job that is interrupted and resumed writes the same bytes as an uninterrupted one.
+
+    The last bits of a likelihood depend on the pairs in its batch, so a resumed job must form the same batches. Here
+    they have four pairs, and the last one has a single pair.
+    """
+    for module in (filtering, filter_job):
+        monkeypatch.setattr(module, "BATCH", 4)
+    pairs = list_pairs(data)[::2] + list_pairs(data)[::2][:6]
+    run_to(tmp_path / "whole", pipe, pairs, 99)
+    expected = (tmp_path / "whole" / "scores.jsonl").read_bytes()
+    assert run_to(tmp_path / "stopped", pipe, pairs, stop).done == stop
+    with (tmp_path / "stopped" / "scores.jsonl").open("ab") as file:
+        file.write(b'{"target": "cut o')
+    job = FilterJob(tmp_path / "stopped", pairs, settings_of(pipe, pairs))
+    assert job.done == (13 if stop == 13 else stop // 4 * 4)
+    left = 13 - job.done
+    assert len(list(job.run(judged(pipe, job)))) == left
+    assert (tmp_path / "stopped" / "scores.jsonl").read_bytes() == expected
+
+
+def test_damage_is_computed_again(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
+    """Damaged or surplus lines, for example after a power failure, are replaced by the bytes that were expected."""
+    pairs = list_pairs(data) * 12
+    run_to(tmp_path, pipe, pairs, 999)
+    path = tmp_path / "scores.jsonl"
+    expected = path.read_bytes()
+    lines = expected.splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:100], b"\0" * 50 + b"\n", *lines[101:]]))
+    assert run_to(tmp_path, pipe, pairs, 999).done == len(pairs)
+    assert path.read_bytes() == expected
+    path.write_bytes(expected + lines[0])
+    assert run_to(tmp_path, pipe, pairs, 999).done == len(pairs)
+    assert path.read_bytes() == expected
+
+
+def test_an_edited_verdict_is_computed_again(pipe: Pipeline, data: Path, tmp_path: Path) -> None:
+    """A line without a hash, as in files of earlier versions, is recomputed too. Reformatted lines are kept."""
+    pairs = list_pairs(data) * 12
+    settings = settings_of(pipe, pairs)
+    run_to(tmp_path, pipe, pairs, 999)
+    path = tmp_path / "scores.jsonl"
+    expected = path.read_bytes()
+    found = scores(tmp_path)
+    other = {"accepted": "rejected", "rejected": "accepted"}[found[100]["verdict"]]
+    edits: list[dict[str, Any]] = [
+        {"verdict": other},
+        {"bits_per_dim": found[100]["bits_per_dim"] + 1e-9},
+        {"sha256": "0" * 64},
+        {"sha256": ""},
+    ]
+    for edit in edits:
+        rewritten = [json.dumps(line, sort_keys=True, ensure_ascii=False).replace(".0,", ",") for line in found]
+        path.write_text("\n".join(rewritten) + "\n")
+        assert FilterJob(tmp_path, pairs, settings).done == len(pairs)
+        rewritten[100] = json.dumps(found[100] | edit)
+        path.write_text("\n".join(rewritten) + "\n")
+        assert FilterJob(tmp_path, pairs, settings).done == 64
+        path.write_bytes(b"".join([*expected.splitlines(keepends=True)[:100], rewritten[100].encode() + b"\n"]))
+        assert run_to(tmp_path, pipe, pairs, 999).done == len(pairs)
+        assert path.read_bytes() == expected
+
+
+def kill_in_the_middle(command: list[object], folder: Path, lines: int, how: signal.Signals) -> int:
+    """Stop the command with signal `how` once it has written `lines` verdicts; return its exit code."""
+    whole = [sys.executable, "-m", "caflow_deploy.cli", *map(str, command)]
+    path = folder / "scores.jsonl"
+    with subprocess.Popen(whole, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        while not path.exists() or path.read_bytes().count(b"\n") < lines:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(how)
+        _, said = process.communicate()
+    if how != signal.SIGKILL:
+        assert b"caflow: stopped after " in said
+        assert said.endswith(b" pairs; run the same command again to resume\n")
+    return process.returncode
+
+
+def killed_and_resumed(bundle: Path, data: Path, folder: Path, count: int, kills: dict[int, signal.Signals]) -> None:
+    """Check that a job that is stopped several times writes the same bytes as an uninterrupted one."""
+    pairs = (list_pairs(data) * count)[:count]
+    given = ["filter", write_list(folder / "pairs.jsonl", pairs), "--bundle", bundle, "--alpha", ALPHA, "--threads", 1]
+    for lines, how in kills.items():
+        code = kill_in_the_middle([*given, "-o", folder / "stopped"], folder / "stopped", lines, how)
+        assert code == (-how if how == signal.SIGKILL else 128 + how)
+        assert lines <= len((folder / "stopped" / "scores.jsonl").read_bytes().splitlines()) < count
+        assert not (folder / "stopped" / "accepted.txt").exists()
+    assert caflow(*given, "-o", folder / "stopped").returncode == 0
+    assert caflow(*given, "-o", folder / "whole").returncode == 0
+    for name in ("scores.jsonl", "accepted.txt", "job.json"):
+        assert (folder / "stopped" / name).read_bytes() == (folder / "whole" / name).read_bytes(), name
+    assert [line["target"] for line in scores(folder / "whole")] == [pair.target for pair in pairs]
+
+
+def test_killed_and_resumed(bundle: Path, data: Path, tmp_path: Path) -> None:
+    kills = {70: signal.SIGKILL, 200: signal.SIGTERM, 400: signal.SIGTERM, 600: signal.SIGKILL}
+    killed_and_resumed(bundle, data, tmp_path, 1001, kills)
+
+
+@pytest.mark.full
+def test_ten_thousand_killed_and_resumed(bundle: Path, data: Path, tmp_path: Path) -> None:
+    killed_and_resumed(bundle, data, tmp_path, 10_000, {3333: signal.SIGKILL, 7777: signal.SIGKILL})
+
+
+def test_pairs_whose_files_have_changed_are_judged_again(
+    pipe: Pipeline, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new file counts as changed even if it is older. Files made from the old verdicts are removed."""
+    for module in (filtering, filter_job):
+        monkeypatch.setattr(module, "BATCH", 2)
+    shutil.copytree(data, tmp_path / "data")
+    pairs = [*list_pairs(tmp_path / "data")[:7], FilePair(str(tmp_path / "new.png"), "nowhere.png")]
+    out = tmp_path / "out"
+
+    def again() -> FilterJob:
+        return FilterJob(out, pairs, settings_of(pipe, pairs))
+
+    job = run_to(out, pipe, pairs, 9)
+    assert (job.done, again().done) == (8, 6)  # the last two are in one batch, and one of them failed
+    assert [verdict.verdict for verdict in job.verdicts()][3:] == [
+        "rejected",
+        "accepted",
+        "accepted",
+        "rejected",
+        "error",
+    ]
+    assert job.finish("copy", parquet=False)
+    assert job.finish("list", parquet=False)
+    assert again().done == 6
+    Path(pairs[2].target).unlink()  # a pair whose file is missing keeps its verdict
+    assert again().done == 6
+    target, noise = Path(pairs[5].target), Path(pairs[3].target)
+    shutil.copy2(noise, tmp_path / "old.png")
+    os.utime(tmp_path / "old.png", ns=(10**18, 10**18))
+    (tmp_path / "old.png").replace(target)
+    assert again().done == 4
+    job = run_to(out, pipe, pairs, 9)
+    assert not (out / "accepted.txt").exists()
+    assert not (out / "accepted").exists()
+    assert [verdict.verdict for verdict in job.verdicts()][4:] == ["accepted", "rejected", "rejected", "error"]
+    shutil.copy(Path(pairs[0].condition), tmp_path / "new.png")  # a failed pair is judged again
+    assert again().done == 6
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_failed_pairs_are_judged_again(bundle: Path, data: Path, tmp_path: Path, workers: int) -> None:
+    """What was wrong need not change a file. Pairs of other batches keep their lines."""
+    pairs = list_pairs(data) * 16
+    listed = write_list(tmp_path / "list.jsonl", [*pairs[:70], FilePair(pairs[70].target, "none.png"), *pairs[71:]])
+    given = ["--bundle", bundle, "--threads", 1, *["--workers", workers][: 2 * bool(workers)]]
+    whole = caflow("filter", listed, "-o", tmp_path / "whole", *given)
+    assert whole.returncode == 1
+    shutil.copytree(tmp_path / "whole", tmp_path / "out")
+    lines = (tmp_path / "whole" / "scores.jsonl").read_bytes().splitlines(keepends=True)
+    failed = [msgspec.structs.replace(parse_json(lines[k], Verdict), verdict="error", sha256="") for k in (71, 72)]
+    earlier = [*lines[:71], *(msgspec.json.encode(sealed(verdict)) + b"\n" for verdict in failed), *lines[73:]]
+    (tmp_path / "out" / "scores.jsonl").write_bytes(b"".join(earlier[:150]))  # 128 are kept
+    again = caflow("filter", listed, "-o", tmp_path / "out", "--json", *given)
+    assert again.returncode == 1
+    assert [*map(str.encode, again.stdout.splitlines(keepends=True))] == [*lines[128:], *lines[64:128]]
+    assert (tmp_path / "out" / "scores.jsonl").read_bytes() == b"".join(lines)

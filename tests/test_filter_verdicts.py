@@ -1,0 +1,132 @@
+"""`caflow filter`: verdicts in order, equal to those of each pair alone, and pairs that fail."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filter_data import ALPHA, NOISE, bundle, data, pipe
+
+from caflow_runtime.errors import InputError, NotFinite
+from caflow_runtime.jobs import verdicts as filtering
+from caflow_runtime.jobs.pairs import FilePair, list_pairs
+from caflow_runtime.jobs.verdicts import BATCH, filter_pairs
+from caflow_runtime.judge.typicality import reason
+from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.pictures.image_files import read_image
+from caflow_runtime.pipeline.pipeline import Pipeline
+
+__all__ = ["bundle", "data", "pipe"]  # fixtures
+
+
+def close(one: Verdict, other: Verdict) -> bool:
+    """Return whether two verdicts are equal up to floating-point error."""
+    return (one.target, one.verdict) == (other.target, other.verdict) and all(
+        np.allclose(getattr(one, name), getattr(other, name), rtol=1e-4, atol=1e-4)
+        for name in (
+            "image_typicality",
+            "image_typicality_per_level",
+            "residuals",
+            "log_likelihood_per_level",
+            "bits_per_dim",
+        )
+    )
+
+
+def test_verdicts_are_in_order_and_those_of_each_pair_alone(pipe: Pipeline, data: Path) -> None:
+    pairs = list_pairs(data) * 6
+    verdicts = list(filter_pairs(pipe, pairs, ALPHA))
+    assert len(pairs) > BATCH
+    assert [(verdict.target, verdict.condition) for verdict in verdicts] == pairs
+    for pair, verdict in zip(pairs[:13], verdicts, strict=False):
+        target = read_image(pair.target).rgb
+        score = pipe.score(target, read_image(pair.condition).rgb)
+        assert score.image_typicality is not None
+        (alone,) = filter_pairs(pipe, [pair], ALPHA)
+        assert close(verdict, alone)
+        assert alone.log_likelihood == score.log_likelihood[0]
+        assert alone.image_typicality == score.image_typicality.value[0]
+        assert (alone.height, alone.width) == target.shape[:2]
+        accepted = score.image_typicality.accept(ALPHA)[0]
+        assert alone.verdict == ("accepted" if accepted else "rejected")
+        assert alone.reason == (None if accepted else reason(score.image_typicality.of(0)))
+    kinds = [verdict.verdict for verdict in verdicts[:13]]
+    assert kinds[::NOISE] == ["rejected"] * len(kinds[::NOISE])
+    assert kinds.count("accepted") >= 6
+
+
+def test_batches_are_bounded(pipe: Pipeline, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are limited in pairs and in pixels. Their pairs are sorted by size, since equal sizes run together."""
+    score, batches = pipe.score, []
+
+    def watched(targets: Any, conditions: Any) -> Any:
+        batches.append([target.shape[0] for target in targets])
+        return score(targets, conditions)
+
+    monkeypatch.setattr(pipe, "score", watched)
+    pairs = list_pairs(data) * 10
+    whole = list(filter_pairs(pipe, pairs, ALPHA))
+    assert [len(batch) for batch in batches] == [BATCH, BATCH, 2]
+    assert all(batch == sorted(batch) for batch in batches)
+    batches.clear()
+    monkeypatch.setattr(filtering, "BATCH_PIXELS", 3000)
+    small = list(filter_pairs(pipe, pairs, ALPHA))
+    assert all(sum(side**2 for side in batch[:-1]) < 3000 for batch in batches)
+    assert max(map(len, batches)) < 10
+    assert all(close(one, other) for one, other in zip(whole, small, strict=True))
+
+
+def test_files_are_read_a_little_ahead(pipe: Pipeline, data: Path) -> None:
+    """The list is read only a little ahead of the verdicts that are requested, even if it never ends."""
+    taken = 0
+
+    def endless() -> Iterator[FilePair]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield list_pairs(data)[0]
+
+    verdicts = filter_pairs(pipe, endless(), ALPHA)
+    assert len(list(islice(verdicts, BATCH + 1))) == BATCH + 1
+    assert taken <= 2 * BATCH + filtering.READ_AHEAD + 1
+    verdicts.close()  # type: ignore[attr-defined]
+
+
+def test_one_bad_pair_is_one_error(pipe: Pipeline, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unreadable files, sizes that do not fit and pairs that the model cannot score do not change other verdicts."""
+    good = list_pairs(data)[:6]
+    (tmp_path / "cut.png").write_bytes(Path(good[0].target).read_bytes()[:100])
+    bad = [
+        FilePair(str(tmp_path / "cut.png"), good[0].condition),
+        FilePair(good[1].target, str(tmp_path / "missing.png")),
+        FilePair(good[0].target, good[1].condition),
+    ]
+    score, unscorable = pipe.score, read_image(good[5].target).rgb
+
+    def exploding(targets: Any, conditions: Any) -> Any:
+        for k, target in enumerate(targets):
+            if np.array_equal(target, unscorable):
+                raise NotFinite(f"target[{k}]: its log-likelihood is not finite")
+        return score(targets, conditions)
+
+    expected = list(filter_pairs(pipe, good[:5], ALPHA))
+    monkeypatch.setattr(pipe, "score", exploding)
+    verdicts = list(filter_pairs(pipe, [good[0], bad[0], *good[1:3], bad[1], bad[2], *good[3:6]], ALPHA))
+    assert [k for k, verdict in enumerate(verdicts) if verdict.verdict == "error"] == [1, 4, 5, 8]
+    others = [verdict for verdict in verdicts if verdict.verdict != "error"]
+    assert all(close(one, other) for one, other in zip(others, expected, strict=True))
+    reasons = [verdicts[k].reason or "" for k in (1, 4, 5, 8)]
+    assert reasons[0].startswith(f"{bad[0].target}: cannot decode this file")
+    assert reasons[1] == f"{bad[1].condition}: cannot be read: No such file or directory"
+    assert reasons[2].startswith(f"{bad[2].target}: for a condition of 8×8 pixels, both sides must be 4 times")
+    assert reasons[3].startswith(f"{good[5].target}: its log-likelihood is not finite: the image is too different")
+    assert [verdicts[k].width for k in (1, 4, 5, 8)] == [None, 32, 16, 32]
+    assert all(verdicts[k].image_typicality is verdicts[k].log_likelihood is None for k in (1, 4, 5, 8))
+
+
+@pytest.mark.parametrize("alpha", [0, 1, -1, float("nan")])
+def test_alpha_is_a_share(pipe: Pipeline, alpha: float) -> None:
+    with pytest.raises(InputError, match="alpha must be above 0 and below 1"):
+        filter_pairs(pipe, [], alpha)

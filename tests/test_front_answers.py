@@ -1,0 +1,183 @@
+"""HTTP and gRPC servers of a real model: correct answers, errors for wrong requests, and their start and end."""
+
+import gc
+import os
+import signal
+import threading
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from front_calls import (
+    GOOD,
+    PATIENCE_S,
+    PIXELS,
+    Computing,
+    answering,
+    call,
+    computing,
+    http,
+    http_good,
+    message,
+    sampler,
+)
+from ports import free_port
+
+from caflow_deploy.cluster.cluster import listen
+from caflow_deploy.serving import failures
+from caflow_deploy.serving.addresses import Addresses
+from caflow_deploy.serving.bodies import Bodies
+from caflow_deploy.serving.front import Front, models_of
+from caflow_runtime.errors import InputError
+from caflow_runtime.service.served_models import Sampler
+
+__all__ = ["computing", "sampler"]  # fixtures
+
+
+def got(server: Addresses, address: str) -> int:
+    """Return the status of a GET request for an address below `v2/models/`."""
+    try:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{server.port}/v2/models/{address}", timeout=PATIENCE_S
+        ) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_good_requests_are_answered(computing: Computing, sampler: Sampler) -> None:
+    image = np.frombuffer(PIXELS, np.uint8).reshape(1, 1, 2, 3)
+    with answering(computing) as server:
+        header = {"inputs": [{**GOOD, "parameters": {"binary_data_size": 6}}], "parameters": {"n": 2, "seed": 3}}
+        status, answer = http(server, header, PIXELS)
+        assert status == 200
+        best = sampler.pipe.best_of(image, n=2, seed=3)
+        np.testing.assert_array_equal(answer["outputs"][0]["data"], np.ravel(best.images))
+        assert call(server, message().SerializeToString()) == ("OK", "[1, 4, 8, 3]")
+
+
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_addresses_are_shown_as_urls(computing: Computing, host: str, shown: str) -> None:
+    front = Front(models_of("model"), computing, Bodies(1), PATIENCE_S)
+    assert Addresses(front, host, 8000, None).text == f"http://{shown}:8000"
+    assert Addresses(front, host, 8000, 8001).text == f"http://{shown}:8000 and grpc://{shown}:8001"
+
+
+def error_of(addresses: Addresses) -> BaseException:
+    """Return the error of addresses that cannot be served."""
+    with pytest.raises((InputError, RuntimeError)) as caught, addresses.open():
+        pass
+    return caught.value
+
+
+def test_a_server_that_cannot_start_leaves_no_open_port(computing: Computing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The port for gRPC may be in use, and HTTP may fail."""
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("no HTTP here")
+
+    front = Front(models_of("model"), computing, Bodies(1), PATIENCE_S)
+    port, grpc_port = free_port(), free_port()
+    opened = Addresses(front, "127.0.0.1", port, grpc_port)
+    with listen("127.0.0.1", grpc_port):
+        in_use = error_of(opened)
+    monkeypatch.setattr(uvicorn.Server, "serve", fail)
+    failed = error_of(opened)
+    for free in (port, grpc_port):
+        listen("127.0.0.1", free).close()
+    # Until here, the tracebacks of the errors kept alive all sockets that were not closed.
+    assert str(in_use).startswith(f"cannot listen on port {grpc_port} of 127.0.0.1: the port is in use")
+    assert str(failed) == "no HTTP here"
+
+
+def test_what_arrived_before_the_end_is_answered(computing: Computing) -> None:
+    computing.may_answer.clear()
+    found: list[bool] = []
+    with answering(computing) as server:
+        waiting = threading.Thread(target=lambda: found.append(http_good(server)))
+        waiting.start()
+        assert computing.asked.wait(PATIENCE_S)
+        threading.Timer(0.2, computing.may_answer.set).start()
+    waiting.join()
+    assert found == [True]
+
+
+def serve_and_interrupt_the_end(computing: Computing, pool: ThreadPoolExecutor) -> None:
+    """Stop serving while a request waits for its answer, and interrupt that with Ctrl-C."""
+    with answering(computing) as server:
+        pool.submit(http_good, server)
+        assert computing.asked.wait(PATIENCE_S)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def test_an_end_that_is_interrupted_leaves_no_tasks(computing: Computing, caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio logs each pending task that is destroyed."""
+    computing.may_answer.clear()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores SIGINT
+    try:
+        with ThreadPoolExecutor() as pool, pytest.raises(KeyboardInterrupt):
+            serve_and_interrupt_the_end(computing, pool)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    gc.collect()
+    assert [text for text in caplog.messages if "was destroyed" in text] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"shape": [0, 2**62, 2**62, 3]}, "image: all sizes of the shape must be at least 1; got (0, 46116"),
+        ({"shape": [1, 2**62, 2**62, 3]}, f"image: expected {3 * 2**124} bytes for shape"),
+        ({"shape": [-1, 1, 2, 3]}, "image: all sizes of the shape must be at least 1; got (-1, 1, 2, 3)"),
+        ({"shape": [1, 1, 3, 2]}, "image[0]: expected an array (H, W, 3) of uint8 RGB"),
+        ({"shape": [6]}, "image: expected UINT8 of shape (B, H, W, 3); got UINT8 of shape (6,)"),
+        ({"shape": []}, "image: expected UINT8 of shape (B, H, W, 3); got UINT8 of shape ()"),
+        ({"shape": [1, 1, 3, 3]}, "image: expected 9 bytes for shape (1, 1, 3, 3); got 6"),
+        ({"datatype": "FP32"}, "image: expected UINT8 of shape (B, H, W, 3); got FP32 of shape (1, 1, 2, 3)"),
+        ({"name": "picture"}, "expected image; got picture"),
+    ],
+)
+def test_wrong_tensors_are_the_fault_of_the_client(computing: Computing, given: dict[str, Any], said: str) -> None:
+    with answering(computing) as server:
+        binary = {**GOOD, **given, "parameters": {"binary_data_size": 6}}
+        for header, blob in (({**GOOD, **given, "data": list(PIXELS)}, b""), (binary, PIXELS)):
+            status, text = http(server, {"inputs": [header]}, blob)
+            assert status == 400
+            assert said in text
+        code, text = call(server, message(**given).SerializeToString())
+        assert code == "INVALID_ARGUMENT"
+        assert said in text
+
+
+def test_only_a_version_may_follow_the_name_of_a_model(computing: Computing) -> None:
+    with answering(computing) as server:
+        for address in ("model", "model/versions/1", "model/ready", "model/versions/1/ready"):
+            assert got(server, address) == 200
+        for address in ("model/foo/1", "model/foo/1/ready", "model/versions", "model/versions/2"):
+            assert got(server, address) == 404
+        assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/versions/1")[0] == 200
+        assert http(server, {"inputs": [{**GOOD, "data": list(PIXELS)}]}, model="model/foo/1")[0] == 404
+
+
+@pytest.mark.parametrize("size", [2.5, "2", None, True, [2], 2**70])
+def test_sizes_are_integers(computing: Computing, size: Any) -> None:
+    with answering(computing) as server:
+        status, text = http(server, {"inputs": [{**GOOD, "shape": [1, 1, size, 3], "data": list(PIXELS)}]})
+        assert status == 400
+        assert "Expected `int`" in text
+        assert "$.inputs[0].shape[2]" in text
+
+
+def test_errors_over_grpc_are_short(computing: Computing) -> None:
+    """Errors are short, whatever the client sends: gRPC sends them in a header, where a long text does not fit."""
+    request = message()
+    request.outputs.add(name="x" * 100_000)
+    request.parameters["y" * 100_000].int64_param = 1
+    with answering(computing) as server:
+        code, text = call(server, request.SerializeToString())
+        assert (code, len(text) <= failures.MAX_TEXT) == ("INVALID_ARGUMENT", True)
+        assert http(server, {"inputs": [GOOD]}, model="x" * 10_000)[0] == 404
