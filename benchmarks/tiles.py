@@ -92,7 +92,7 @@ def main(folder: Path, data: Path, picture: Path | None, threads: int, json_file
     report.write(json_file, rows, PACKAGES, tile=TILE, photographs=PHOTOGRAPHS, temperature=TEMPERATURE)
     if picture:
         half = [cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for image in errors]
-        cv2.imwrite(str(picture), cv2.cvtColor(np.hstack(half), cv2.COLOR_RGB2BGR))
+        cv2.imwrite(str(picture), cv2.cvtColor(np.hstack(half), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
 
 
 if __name__ == "__main__":
