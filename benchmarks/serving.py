@@ -93,7 +93,7 @@ def main(bundle: Path, environment: Path, count: int, rounds: int, json_file: Pa
             for protocol in protocols:
                 for clients in (1, CLIENTS):
                     way = partial(served, server, model, protocol, clients)
-                    ways[f"{name}, {protocol}, {clients} clients"] = way
+                    ways[f"{name}, {protocol}, {clients} client{'s' if clients > 1 else ''}"] = way
         rows = measure(ways, count, rounds)
     report.show(rows)
     report.write(json_file, rows, PACKAGES, count=count, rounds=rounds, clients=CLIENTS, replicas=REPLICAS)
