@@ -11,17 +11,6 @@ from typing import Any
 
 from commands import Done, caflow, heeding_ctrl_c
 
-
-def caflow_video(source: Path, output: Path, bundle: Path, *options: object) -> Done:
-    """Run `caflow video` with the better of two samples."""
-    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 2, "--threads", 1, *options)
-
-
-def video(source: object, output: object, bundle: Path, *options: object) -> Done:
-    """Run `caflow video` with one sample."""
-    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options)
-
-
 LOSSLESS = ["--codec", "ffv1"]
 SCRIPT = """
 import os, signal, sys
@@ -39,6 +28,16 @@ pipe = load(bundle, backend="cpu", threads=1)
 drawing = video_job(pipe, Path(source), Path(output), StreamSettings(Draw(2), noise), 10, show).run()
 print(drawing.frames, drawing.stopped is not None)
 """
+
+
+def caflow_video(source: Path, output: Path, bundle: Path, *options: object) -> Done:
+    """Run `caflow video` with the better of two samples."""
+    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 2, "--threads", 1, *options)
+
+
+def video(source: object, output: object, bundle: Path, *options: object) -> Done:
+    """Run `caflow video` with one sample."""
+    return caflow("video", source, "-o", output, "--bundle", bundle, "-n", 1, "--threads", 1, *options)
 
 
 @contextmanager
