@@ -100,10 +100,10 @@ def video(root: Path) -> str:
     """Return the table of quality and flicker of videos, as means over clips of 60 frames."""
     names = {
         "bicubic": "bicubic interpolation",
-        "τ = 0": "temperature 0",
-        "fixed": "`--noise fixed`",
-        "ar1:0.9": "`--noise ar1:0.9`",
-        "fresh": "`--noise fresh`",
+        "x4-photo, τ = 0": "temperature 0",
+        "x4-photo, fixed": "`--noise fixed`",
+        "x4-photo, ar1:0.9": "`--noise ar1:0.9`",
+        "x4-photo, fresh": "`--noise fresh`",
     }
     rows = [
         [names[row["method"]], *(shown(row[name], form) for name, form in VIDEO_COLUMNS)]
