@@ -98,7 +98,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             panel.set_title(f"{what} in {'dB' if metric == 'psnr' else 'LPIPS, up is good'}, τ = {temperature:g}")
     axes[0][0].legend()
     figure.savefig(path, dpi=90)
-    Image.open(path).convert("RGB").quantize(48, dither=Image.Dither.NONE).save(path, optimize=True)  # a quarter
+    Image.open(path).convert("RGB").quantize(48, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )  # a quarter of the bytes
 
 
 @click.command()

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ import pytest
 from commands import in_a_process
 from conftest import made_once
 from pages import ROOT, blocks
+from ports import free_port
 from servers import (
     Asked,
     Engine,
@@ -136,6 +138,14 @@ def test_many_clients_and_a_replica_is_killed(
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_server_that_has_ended_is_a_lost_connection(protocol: Protocol) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        server = Server(ended, {protocol: free_port()}, scraped=0, replica="")
+    image = np.zeros((1, 8, 8, 3), np.uint8)
+    assert ask(server, "model", Asked({"image": image}, {}), protocol).disconnected
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_clients_see(
     engine: Engine,
@@ -168,6 +178,7 @@ def test_what_clients_see(
             refused = ask(server, "model", Asked(tensors, parameters), protocol)
             assert refused.error is not None
             assert message in refused.error
+            assert not refused.disconnected
         values = scraped(server, "ray_" if engine == "ray" else "")
     assert values["caflow_requests_total", "model", "unjudged"] == 1
     # Triton itself refuses an image with two channels, so our service does not count that request.

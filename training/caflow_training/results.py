@@ -37,18 +37,22 @@ class LogLikelihood:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Results that depend on the condition alone. They are computed once per image, for any number of samples."""
+    """Results that depend on the condition alone. They are computed once per image, for any number of samples.
+
+    (B, C_j, H_j, W_j) is the shape of the latents of level j of n: see `ImageFlow`.
+    """
 
     prepared: Tensor
-    """Condition at the target's size, (B, 3, H, W), integer values."""
+    """Condition at the target's size, (B, 3, H, W), integer values 0…255."""
     latents: list[Tensor]
-    """Latents D of the condition, coarsest level first."""
+    """Latents D of the condition, (B, C_j, H_j, W_j) of each level j, the coarsest first."""
     log_prob: Tensor
     """log p(condition), (B,) in nats."""
     mean: Tensor | None
     """Prediction that is subtracted from the target, (B, 3, H, W) in pixel values; None without `residual`."""
     features: list[Tensor] | None
-    """Features of the mean network, one tensor per level; None if the model has none."""
+    """Features of the mean network, (B, F, H_j/2, W_j/2) of each level j, the coarsest first; F is `mean_features`.
+    None if the model has none."""
 
     def rows(self, index: Tensor) -> "Encoded":
         """Return the conditions selected by `index`, (R,) int64, in the order of `index`."""

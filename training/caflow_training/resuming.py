@@ -23,6 +23,9 @@ def read_resumable(path: Path, recipe: Recipe, digest: int) -> dict[str, Any]:
     Arguments:
         digest: hash of the run's photographs.
 
+    Returns: the contents, as `checkpoint.read` does. The tables `weights` and `ema` fit the model. The table `training`
+        contains at least the recipe, the state of the optimizer and the step.
+
     Raises:
         ResumeError: if the checkpoint has no state of training, or another recipe, or other photographs.
         CheckpointError: if the weights do not fit the model.

@@ -14,15 +14,23 @@ from caflow_training.recipe import Recipe
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Crops for training and for validation, and a hash of the names and sizes of all photographs."""
+    """Crops for training and for validation."""
 
     training: Crops
     held_out: Crops
     digest: int
+    """Hash of the names and sizes of all photographs, by which a resumed run recognizes them."""
 
 
 def find_training_data(recipe: Recipe, data: Path, processes: Processes, say: Callable[[str], None]) -> TrainingData:
-    """Find the photographs in `data`. Return crops of one part for training and of the other part for validation."""
+    """Find the photographs in `data`. Return crops of one part for training and of the other part for validation.
+
+    Arguments:
+        say: called with a line for each file that is skipped, and with the numbers of photographs.
+
+    Raises:
+        DataError: if there are too few photographs, or the processes found different ones.
+    """
     config = recipe.training
     found = find_photographs(data, recipe.model.task, config.crop, config.max_pixels, shows_progress=processes.leads)
     training, held_out = split_by_file(found, config.validation_share)
