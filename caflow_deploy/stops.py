@@ -33,7 +33,19 @@ def ending_when_stopped(program: str) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         click.echo(f"{program}: stopped", err=True)
         sys.exit(exit_code(stop))
+    finally:
+        _forget_interrupted_strings()
 
 
 def _terminate(_: int, __: FrameType | None) -> NoReturn:
     raise Terminated
+
+
+def _forget_interrupted_strings() -> None:
+    """Make `python -m` end with the command's exit code even if Ctrl-C interrupted the execution of a string.
+
+    CPython remembers such an interrupt and ends the process by SIGINT, although the KeyboardInterrupt was handled.
+    Imports execute strings, too, for each `namedtuple` and `dataclass`. CPython forgets the interrupt when it evaluates
+    the next string.
+    """
+    eval("None")

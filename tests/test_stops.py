@@ -36,6 +36,26 @@ def test_any_command_says_by_its_exit_code_what_stopped_it(
     assert (done.returncode, done.stderr) == (code, "caflow: stopped\n")
 
 
+@pytest.mark.parametrize("interrupted", ["time.sleep(60)", "exec('time.sleep(60)')"], ids=["code", "string"])
+def test_the_exit_code_is_the_same_wherever_ctrl_c_interrupts(interrupted: str, tmp_path: Path) -> None:
+    """Many imports execute strings. CPython treats an interrupt of such a string differently under `python -m`."""
+    (tmp_path / "program.py").write_text(
+        f"""
+import time
+from caflow_deploy.stops import ending_when_stopped
+with ending_when_stopped("program"):
+    print("ready", flush=True)
+    {interrupted}
+"""
+    )
+    with started([sys.executable, "-m", "program"], cwd=tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (130, "program: stopped\n")
+
+
 @pytest.mark.parametrize(
     ("send", "number", "code"), [(os.killpg, signal.SIGINT, 130), (os.kill, signal.SIGTERM, 143)], ids=["int", "term"]
 )
