@@ -37,6 +37,33 @@ def ending_when_stopped(program: str) -> Iterator[None]:
         _forget_interrupted_strings()
 
 
+@contextmanager
+def heedless_of_ctrl_c() -> Iterator[None]:
+    """Block Ctrl-C for processes that are started in the block, also while they start."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C end this process at once and silently, although it was started by `heedless_of_ctrl_c`."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _terminate(_: int, __: FrameType | None) -> NoReturn:
     raise Terminated
 

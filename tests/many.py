@@ -46,6 +46,13 @@ def started(
             process.kill()
 
 
+def workers_of(parent: int) -> list[int]:
+    """Return the ids of the worker processes of a process."""
+    listed = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()]
+    return [int(pid) for pid, ppid, args in rows if int(ppid) == parent and "spawn_main" in args]
+
+
 def wait_for(process: "subprocess.Popen[bytes]", folder: Path, count: int, found: Callable[[], int]) -> None:
     """Wait until `found` returns at least `count`. Fail if the process ends before, or after 300 s."""
     end = time.monotonic() + 300

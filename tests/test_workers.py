@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from clips import ffmpeg, packets
 from commands import caflow, command, heeding_ctrl_c, in_a_process, json_lines_of, messages
 from deadly import DeadlyPlace, fail, square
-from many import crops, drawn_alike, started, wait_for, wait_for_lines
+from many import crops, drawn_alike, started, wait_for, wait_for_lines, workers_of
 from tiny import DATA, photograph
 
 from caflow_deploy.cluster import local
@@ -35,13 +34,6 @@ IMAGES = 40
 def place_of(bundle: Path) -> Place:
     with load(bundle, backend="cpu", threads=1) as pipe:
         return Place(str(bundle), flat(settings_of_pipeline(pipe)), {}, "cpu", 1, {})
-
-
-def workers_of(parent: int) -> list[int]:
-    """Return the ids of the worker processes of a process."""
-    listed = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listed.splitlines()]
-    return [int(pid) for pid, ppid, args in rows if int(ppid) == parent and "spawn_main" in args]
 
 
 def is_there(pid: int) -> bool:

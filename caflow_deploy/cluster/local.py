@@ -18,6 +18,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from caflow_deploy.cluster.fleet import ATTEMPTS, Place, Result, Unit, Work, open_pipeline
+from caflow_deploy.stops import heedless_of_ctrl_c
 from caflow_runtime.errors import BackendError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class _Worker:
 
     def begin(self, do: Callable[..., Result], units: Sequence[Any]) -> "Future[list[Result]]":
         """Send units to the worker. Without units, the future is done as soon as the pipeline is open."""
-        with _heedless_of_ctrl_c():
+        with heedless_of_ctrl_c():  # the command ends its workers itself
             try:
                 return self._submit(do, units)
             except BrokenProcessPool:  # the process died while it was idle
@@ -149,19 +150,6 @@ def _ordered(results: "Iterator[tuple[int, Result | None]]") -> "Iterator[tuple[
         while following in waiting:
             yield following, waiting.pop(following)
             following += 1
-
-
-@contextmanager
-def _heedless_of_ctrl_c() -> Iterator[None]:
-    """Block Ctrl-C for processes that are started in the block, also while they start. The command ends them itself."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Here:

@@ -1,6 +1,7 @@
 """Export of a checkpoint as a verified bundle. If the export fails, no bundle is written."""
 
 import multiprocessing
+import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +14,7 @@ from typing import Any
 import onnx
 import torch
 
+from caflow_deploy.stops import heedless_of_ctrl_c
 from caflow_export.cuda_nodes import nodes_on_cpu
 from caflow_export.graphs import ModelGraphs
 from caflow_export.int8 import in_int8
@@ -169,8 +171,12 @@ def _traced(
         if processes > 1:
             # Processes are spawned, because PyTorch's threads do not survive a fork.
             context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(processes, context))
-            traced = map(onnx.load_from_string, pool.map(trace_to_bytes, to_trace))
+            pool = ProcessPoolExecutor(processes, context)
+            stack.callback(pool.shutdown, cancel_futures=True)
+            with heedless_of_ctrl_c():  # until they trace: a process that is interrupted while it starts says so
+                # As bytes, because tensors would be sent through a server that complains when a process is interrupted.
+                futures = [pool.submit(trace_to_bytes, pickle.dumps(graph)) for graph in to_trace]
+            traced = (onnx.load_from_string(future.result()) for future in futures)
         for done, (graph, proto) in enumerate(zip(to_trace, traced, strict=True), start=1):
             yield proto
             if show:

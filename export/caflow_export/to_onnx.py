@@ -1,6 +1,7 @@
 """Tracing of a model's graphs to ONNX."""
 
 import logging
+import pickle
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from caflow_deploy.stops import ended_by_ctrl_c
 from caflow_export.graphs import Encode, ModelGraphs, ToImage
 from caflow_runtime.bundle.manifest import size_of
 from caflow_training.image_flow import latent_channels
@@ -152,9 +154,16 @@ def trace(graph: GraphToTrace) -> onnx.ModelProto:
     return proto
 
 
-def trace_to_bytes(graph: GraphToTrace) -> bytes:
-    """Trace one graph to serialized ONNX, which worker processes can return."""
-    contents: bytes = trace(graph).SerializeToString()
+def trace_to_bytes(pickled: bytes) -> bytes:
+    """Trace one graph to serialized ONNX, in a worker process that ignores Ctrl-C at other times.
+
+    While it traces, Ctrl-C ends the process at once and without a message.
+
+    Arguments:
+        pickled: the `GraphToTrace`.
+    """
+    with ended_by_ctrl_c():
+        contents: bytes = trace(pickle.loads(pickled)).SerializeToString()
     return contents
 
 
