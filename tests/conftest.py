@@ -15,6 +15,7 @@ from commands import command, in_a_process
 from cpp_build import BUILD, MISSING, build
 from filelock import FileLock
 from gpus import onnxruntime_cuda, pytest_collection_modifyitems
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from tiny import calibrated, photographs, pipe, uncalibrated
 
@@ -34,6 +35,10 @@ __all__ = [  # fixtures and a hook, which pytest finds here
     "pytest_collection_modifyitems",
     "uncalibrated",
 ]
+
+# No limits on time, which a busy machine would exceed.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 Made = TypeVar("Made")
 OURS = {

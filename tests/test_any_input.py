@@ -22,7 +22,7 @@ def pipe(uncalibrated: Path) -> Iterator[Pipeline]:
         yield pipe
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 24), st.integers(1, 24)), min_size=1, max_size=3), st.integers(0, 2**32 - 1))
 def test_any_size_gives_an_image_of_its_size(pipe: Pipeline, sizes: list[tuple[int, int]], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -41,7 +41,7 @@ DTYPES = [np.bool_, np.int8, np.uint16, np.int64, np.float16, np.float32, np.flo
 shapes = st.lists(st.integers(0, 5), max_size=6).map(tuple)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(shapes, st.sampled_from([np.uint8, *DTYPES]))
 def test_any_array_is_an_image_or_refused(pipe: Pipeline, shape: tuple[int, ...], dtype: Any) -> None:
     array = np.zeros(shape, dtype)
@@ -53,7 +53,7 @@ def test_any_array_is_an_image_or_refused(pipe: Pipeline, shape: tuple[int, ...]
             pipe.best_of(array, n=1)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_manifest_with_a_byte_changed_is_refused_or_changes_no_result(
     uncalibrated: Path, pipe: Pipeline, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

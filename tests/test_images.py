@@ -142,7 +142,7 @@ def test_a_name_may_be_any_bytes(tmp_path: Path, picture: NDArray[np.uint8]) -> 
     np.testing.assert_array_equal(read_image(path).rgb, picture)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(SUFFIXES)), st.floats(0, 0.999))
 def test_a_file_that_is_cut_off_is_refused(tmp_path_factory: pytest.TempPathFactory, suffix: str, share: float) -> None:
     folder = tmp_path_factory.mktemp("cut")
@@ -168,7 +168,7 @@ def test_a_photograph_that_is_cut_off_is_refused(tmp_path: Path, photographs: Pa
     np.testing.assert_array_equal(read_image(tmp_path / "filled.jpg").rgb, read_image(tmp_path / "whole.jpg").rgb)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.binary(max_size=200))
 def test_anything_else_is_refused(tmp_path_factory: pytest.TempPathFactory, contents: bytes) -> None:
     path = tmp_path_factory.mktemp("noise") / "noise.png"
@@ -230,7 +230,7 @@ def test_the_size_is_known_before_decoding(tmp_path: Path, kind: str) -> None:
         read_image(path, max_pixels=24 * 36 - 1)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @example("big tiff", [(15, 128)])  # the directory's offset is at least 2⁶³, which Python cannot use as an index
 @given(st.sampled_from(sorted(ENCODERS)), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4))
 def test_no_more_is_decoded_than_is_claimed(kind: str, changes: list[tuple[int, int]]) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caflow_runtime.bundle.engine_sets import Profile
@@ -14,7 +14,6 @@ MULTIPLE = 8
 sides = st.integers(1, 300)
 
 
-@settings(deadline=None)
 @given(sides, sides, st.integers(64**2, 200**2), st.integers(0, 24))
 def test_the_weights_of_every_pixel_sum_to_one(height: int, width: int, budget: int, overlap: int) -> None:
     windows = cut(height, width, MULTIPLE, budget, overlap)
@@ -31,7 +30,6 @@ def test_the_weights_of_every_pixel_sum_to_one(height: int, width: int, budget: 
     np.testing.assert_allclose(total, inside, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(sides, sides, st.integers(64**2, 200**2))
 def test_pixels_and_shares_come_back_from_their_windows(height: int, width: int, budget: int) -> None:
     rng = np.random.default_rng(0)
