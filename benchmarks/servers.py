@@ -17,9 +17,10 @@ import urllib.request
 import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, Literal
 
 import numpy as np
@@ -56,7 +57,7 @@ class Server:
 
     def metrics(self) -> str:
         """Return the text that Prometheus would read."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.scraped}/metrics", timeout=10) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.scraped}/metrics", timeout=ANSWERS_S) as page:
             return str(page.read().decode())
 
     def processes(self) -> dict[int, str]:
@@ -302,6 +303,8 @@ def private_bytes(pid: int) -> int:
 
 
 def free_port() -> int:
-    """Return a free port of the loopback address."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    """Return a free port of the loopback address. Linux assigns only later ones itself, so Ray does not take it."""
+    while True:
+        port = SystemRandom().randrange(20_000, 32_768)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port

@@ -2,19 +2,26 @@
 
 import os
 import socket
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from random import SystemRandom
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 """Number of this pytest-xdist worker, from 0."""
 
 
+FIRST, END = 20_000, 32_768
+"""Range of the ports. Linux assigns only later ones itself, so no connection takes a port before it is used."""
+NUMBERS = count(SystemRandom().randrange(END))
+
+
 def free_port() -> int:
     """Return a free port of the loopback address. Two pytest-xdist workers never get the same port."""
     while True:
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            port = int(found.getsockname()[1])
-        if port // 2 % WORKERS == WORKER:  # halved, because Linux assigns even ports first
+        port = FIRST + WORKERS * (next(NUMBERS) % ((END - FIRST) // WORKERS)) + WORKER
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
 
