@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +13,7 @@ import pytest
 import torch
 from commands import caflow_train
 from filelock import FileLock
+from test_restart import in_two_processes
 from test_trainer import log_of, short_recipe, write_recipe
 
 from caflow_runtime import whole_files
@@ -113,18 +113,13 @@ def test_a_second_run_of_two_processes_is_refused_by_both(few: Path, tmp_path: P
     """The second process would otherwise report a lost connection, in a traceback."""
     recipe, out = write_recipe(tmp_path / "recipe.toml", steps=1, batch=2), tmp_path / "run"
     out.mkdir()
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    command = f"{sys.executable} -m caflow_training.cli {recipe} --data {few} --out {out}"
     with FileLock(out / LOCK):
-        done = subprocess.run(
-            [*launcher, "caflow_training.cli", recipe, "--data", few, "--out", out],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            check=False,
-        )
-    assert done.returncode != 0
-    assert done.stderr.count(f"caflow-train: another caflow-train is writing to {out}: wait") == 2
-    assert "Connection closed" not in done.stderr
+        ended = in_two_processes(command)
+    assert [process.returncode for process in ended] == [2, 2], [process.stderr for process in ended]
+    for process in ended:
+        assert f"caflow-train: another caflow-train is writing to {out}: wait" in process.stderr
+        assert "Connection closed" not in process.stderr
 
 
 def test_an_output_name_that_tensorboard_cannot_write(few: Path, tmp_path: Path) -> None:
