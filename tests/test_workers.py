@@ -148,12 +148,13 @@ def test_a_stop_ends_all_workers(calibrated: Path, images: Path, tmp_path: Path,
         own = workers_of(process.pid)
         for pid in [*own, process.pid] if how == signal.SIGINT else [process.pid]:
             os.kill(pid, how)
-        process.wait(60)
+        process.wait(300)
     assert process.returncode == 128 + how
     there = len(json_lines_of(out / RESULTS))
     again = "run the same command again to resume"
-    said = messages((tmp_path / "stderr").read_text())
-    assert said == [f"caflow: stopped after {there} of {IMAGES} images; {again}"]
+    (said,) = messages((tmp_path / "stderr").read_text())
+    # The signal may arrive when the last line is written, but not counted yet.
+    assert said in [f"caflow: stopped after {count} of {IMAGES} images; {again}" for count in (there - 1, there)]
     assert len(own) == 2
     assert not any(map(is_there, own))
     assert not list(out.glob(".*"))
