@@ -64,7 +64,7 @@ def reference(pipe: Pipeline) -> Reference:
 
 def scrape(port: int) -> dict[str, float]:
     """Return the values on a port of the loopback address, by name with labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as answer:
         if answer.headers["Content-Type"] is None:  # the server ended after its first line
             raise http.client.IncompleteRead(b"")
         assert answer.headers["Content-Type"].startswith("text/plain")
