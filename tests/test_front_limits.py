@@ -125,8 +125,7 @@ def test_grpc_messages_that_arrive_count_as_the_largest(computing: Computing, mo
         assert http_good(server)
         for called in calls:
             called.cancel()
-        wait_for(lambda: held.arriving, lambda count: count == 0)
-        assert held.held == 0
+        wait_for(lambda: (held.arriving, held.held), lambda counts: counts == (0, 0))
 
 
 def test_grpc_messages_that_find_no_memory_are_refused(computing: Computing, monkeypatch: pytest.MonkeyPatch) -> None:
