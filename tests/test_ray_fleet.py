@@ -4,12 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from commands import command, in_a_process, json_lines_of, messages
-from many import crops, drawn_alike, environment, started, wait_for_lines
+from many import crops, drawn_alike, environment, started, wait_for, wait_for_lines
 from ports import free_port
 from ray_nodes import two_nodes
 from tiny import DATA, photograph
@@ -138,9 +137,7 @@ def test_a_cluster_that_wants_a_token(calibrated: Path, tmp_path: Path, environm
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
     start = ["start", "--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false", "--num-cpus=1"]
     with started([*ray, *start, "--block"], tmp_path, environment) as head:
-        until = time.monotonic() + 60
-        while "Ray runtime started" not in (tmp_path / "stdout").read_text() and time.monotonic() < until:
-            time.sleep(0.2)
+        wait_for(head, tmp_path, 1, lambda: (tmp_path / "stdout").read_text().count("Ray runtime started"))
         arguments = ["image", tmp_path / "a.png", "--bundle", calibrated, "-n", 1, "--ray", address]
         done = in_a_process(command(*arguments, "-o", tmp_path / "out"), env=environment)
         starts = "starting 1 worker on the cluster; each opens the bundle before its first image"
@@ -151,4 +148,4 @@ def test_a_cluster_that_wants_a_token(calibrated: Path, tmp_path: Path, environm
         assert f"caflow: no Ray cluster at {address}: " in refused.stderr
         assert "copy its ~/.ray/auth_token" in refused.stderr
         head.terminate()  # it then ends the processes that it has started
-        head.wait(60)
+        head.wait(600)
