@@ -3,12 +3,16 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
+from commands import caflow, messages
+from PIL import Image
 from tiny import photograph
 
 from caflow_runtime.judge.consistency import degrade
 from caflow_runtime.pipeline.pipeline import load
 
 SIDE, PHOTOGRAPHS = 128, 4
+WARNING = "the sample is untypical and contradicts the input"
 SIGMA = 8
 
 
@@ -26,3 +30,20 @@ def test_it_is_calibrated_and_closer_to_the_truth_of_noisy_photographs_than_x4_p
             float(np.square(np.subtract(a, b, dtype=np.float64)).mean()) for a, b in zip(results, targets, strict=True)
         ]
     assert all(real < 0.8 * photo for real, photo in zip(errors["x4-real"], errors["x4-photo"], strict=True)), errors
+
+
+@pytest.mark.parametrize(("model", "is_warned"), [("x4-photo", True), ("x4-real", False)])
+def test_a_model_that_does_not_know_a_dithered_photograph_says_so(
+    model: str, is_warned: bool, photographs: Path, tmp_path: Path
+) -> None:
+    small = Image.fromarray(photograph(photographs, 0, 48, 48))
+    small.save(tmp_path / "clean.png")
+    small.convert("1").save(tmp_path / "dithered.png")
+    names = [tmp_path / f"{name}.png" for name in ("clean", "dithered")]
+    done = caflow("image", *names, "-o", tmp_path / "out", "--bundle", model, "-n", 1, "--json")
+    assert done.returncode == 0
+    clean, dithered = done.stdout.splitlines()
+    assert WARNING not in clean
+    assert (WARNING in dithered) is is_warned
+    warned = [line for line in messages(done.stderr) if WARNING in line]
+    assert [line.startswith(f"caflow: {names[1]}: {WARNING}") for line in warned] == [True] * is_warned

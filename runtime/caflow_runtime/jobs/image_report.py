@@ -4,16 +4,24 @@ import math
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, UnsetType
 
+from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.image import Image
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.passes import Form, Made
+from caflow_runtime.judge.consistency import consistency
 from caflow_runtime.judge.typicality import Typicality
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pictures.image_files import ImageFile
 from caflow_runtime.pipeline.results import Likelihood, Samples
 from caflow_runtime.rows.draw import Draw, Judge
+
+SUSPICIOUS = 0.01
+"""Largest sample typicality of samples that `doubts` compares with their input."""
+CONTRADICTING_DB = 20.0
+"""Consistency in dB below which a sample contradicts its input. Strong noise leaves 22 dB, dithering at most 18."""
 
 
 class ModelImage(msgspec.Struct, frozen=True):
@@ -90,8 +98,8 @@ class ImageReport(msgspec.Struct, frozen=True):
     unjudged_because: str | UnsetType = UNSET
     """Reason why the output file has no `image_typicality`, if the reason is its size."""
     warnings: list[str] | UnsetType = UNSET
-    """Defects of the input file, and metadata that could not be copied to the output file. Omitted if there are
-    none."""
+    """Defects of the input file, a sample that contradicts the input, and metadata that could not be copied to the
+    output file. Omitted if there are none."""
 
     def fields(self) -> dict[str, Any]:
         """Return the report as an object for JSON, without omitted fields."""
@@ -121,6 +129,26 @@ def report_of(job: ImageJob, made: Made, given: ImageFile, draw: Draw, form: For
     height, width = made.pictures.shape[1:3]
     of = ModelImage(width, height, 8, form.size.passes)
     return msgspec.structs.replace(report, likelihood_of=of, unjudged_because=_why_unjudged(given.rgb, form))
+
+
+def doubts(model: Model, made: Made, report: ImageReport) -> list[str]:
+    """Return a warning if the chosen sample is untypical and contradicts its condition. For super-resolution only.
+
+    Each alone may be right: a sample of a flat image is untypical, and one without the noise of its condition
+    contradicts it.
+    """
+    typicality = report.sample_typicality
+    if model.task != "super-resolution" or typicality is None or typicality > SUSPICIOUS:
+        return []
+    picture = made.pictures[0] if made.pictures.dtype == np.uint8 else np.asarray(made.pictures[0] >> 8, np.uint8)
+    agreement = consistency(model, picture, made.condition)
+    if agreement >= CONTRADICTING_DB:
+        return []
+    return [
+        "the sample is untypical and contradicts the input: reduced again, it differs (consistency "
+        f"{agreement:.1f} dB). The model does not know such inputs: use one that was trained for them, such as x4-real "
+        "for dithered and noisy photographs"
+    ]
 
 
 def _why_unjudged(given: Image, form: Form) -> str | UnsetType:

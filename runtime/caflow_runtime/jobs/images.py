@@ -22,7 +22,7 @@ from caflow_runtime.image_formats import MAX_PIXELS, size_of_file
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.image_job import LOSSLESS, ImageJob
 from caflow_runtime.jobs.image_need import ImageNeed, Source, check_memory
-from caflow_runtime.jobs.image_report import ImageReport, about_file, report_of
+from caflow_runtime.jobs.image_report import ImageReport, about_file, doubts, report_of
 from caflow_runtime.jobs.masks import Masked, read_masked
 from caflow_runtime.jobs.native_stderr import native_stderr
 from caflow_runtime.jobs.passes import Form, Passes
@@ -93,8 +93,8 @@ def do(
             given, need = look(pipe, job, draw, max_pixels)
         if watch.begins is not None:
             watch.begins(job, need)
-        report, left_out = _draw(pipe, job, draw, watch.windows, metrics, given)
-        warnings = [*dict.fromkeys(said), *given.warnings, *left_out] or UNSET
+        report, about_result = _draw(pipe, job, draw, watch.windows, metrics, given)
+        warnings = [*dict.fromkeys(said), *given.warnings, *about_result] or UNSET
         report = msgspec.structs.replace(report, input_stamp=stamp, warnings=warnings)
         return Done(job, report, stamp=stamp, mask_stamp=mask_stamp)
     except Untypical as error:
@@ -149,7 +149,7 @@ def refusal(job: ImageJob, error: Exception, said: Sequence[str] = ()) -> str:
 def _draw(
     pipe: Pipeline, job: ImageJob, draw: Draw, show: ShowWindows | None, metrics: Metrics | None, given: ImageFile
 ) -> tuple[ImageReport, list[str]]:
-    """Write the files of an image. Return the report, and messages about metadata that could not be copied."""
+    """Write the files of an image. Return the report, and warnings about the result."""
     model = pipe.manifest.model
     height, width = given.rgb.shape[:2]
     form = job.form(height, width, given.bits, model.scale)
@@ -176,6 +176,7 @@ def _draw(
         shown = sheet(made.condition, made.drawn)
         write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
     report, scored = report_of(job, made, given, draw, form), None
+    warnings = [*doubts(model, made, report), *left_out]
     if is_changed and form.is_own and report.outcome != "bicubic":
         with native_stderr():  # The messages were already reported for the input.
             own = read_image(job.output, made.pictures[0].size).rgb  # No limit: its pixels fit in memory already.
@@ -195,7 +196,7 @@ def _draw(
         metrics.observe_samples(made.drawn)
     elif metrics:
         metrics.observe_best(cast("Best", made.drawn), draw)
-    return report, left_out
+    return report, warnings
 
 
 def _reduce(job: ImageJob, given: ImageFile, form: Form) -> tuple[ImageReport, list[str]]:
