@@ -1,6 +1,7 @@
 """The pipeline: equal results for all batches, threads and pixel budgets, ranking, tiles, and memory."""
 
 import gc
+import pickle
 import subprocess
 import sys
 import time
@@ -333,3 +334,8 @@ def test_a_closed_pipeline_says_so(uncalibrated: Path, conditions: list[NDArray[
         assert pipe.backend == "onnxruntime cpu"
     with pytest.raises(RuntimeError, match="the pipeline is closed"):
         pipe.best_of(conditions[0])
+
+
+def test_a_pipeline_that_is_sent_to_another_process_says_what_to_do(uncalibrated: Path) -> None:
+    with load(uncalibrated, backend="cpu") as pipe, pytest.raises(TypeError, match="load the bundle there instead"):
+        pickle.dumps(pipe)

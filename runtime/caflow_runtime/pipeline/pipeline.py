@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -387,6 +387,9 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a pipeline cannot be copied or sent to another process: load the bundle there instead")
 
     def _pairs(self, target: Images, condition: Images) -> tuple[list[Image], list[Image]]:
         targets, conditions = as_images(target, "target"), as_images(condition, "condition")
