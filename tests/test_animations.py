@@ -1,5 +1,6 @@
 """Animated GIF, PNG and WebP in `caflow video`: frames, their durations, transparency and the number of loops."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from commands import messages
 from numpy.typing import NDArray
 from video_runs import video
 
+from caflow_runtime.image import Image
 from caflow_runtime.pictures.alpha import draw_alpha
 from caflow_runtime.pictures.image_files import read_image
 from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.rows.draw import Draw
+from caflow_runtime.video import animation
 from caflow_runtime.video.animation import AnimationSource, is_animation
 from caflow_runtime.video.encoding import Encoding
 from caflow_runtime.video.segment_plan import plan_segments
@@ -117,24 +120,26 @@ def test_a_stopped_animation_resumes(animations: Path, uncalibrated: Path, tmp_p
     assert (tmp_path / "two.gif").read_bytes() == (tmp_path / "one.gif").read_bytes()
 
 
-def test_each_segment_of_an_animation_is_opened_once(
+def test_workers_decode_a_whole_animation_once(
     animations: Path, uncalibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To open an animation, all its frames are decoded. Its properties are read once for all segments."""
-    source, opened, init = tmp_path / "a.gif", list[Path](), AnimationSource.__init__
+    """The properties of an animation depend on all its frames. For each segment, only the frames up to it are read."""
+    source, decoded, decode = tmp_path / "a.gif", list[Path](), animation._decoded
     source.write_bytes((animations / "a.gif").read_bytes())
 
-    def counting(self: AnimationSource, path: Path, keeps_alpha: bool = False) -> None:
-        opened.append(path)
-        init(self, path, keeps_alpha)
+    def counting(path: Path) -> Iterator[tuple[Image, dict[str, Any]]]:
+        for one in decode(path):
+            decoded.append(path)
+            yield one
 
     planned = plan_segments(source, segment_frames=2)
-    monkeypatch.setattr(AnimationSource, "__init__", counting)
+    animation._info.cache_clear()  # workers are other processes
+    monkeypatch.setattr(animation, "_decoded", counting)
     with load(uncalibrated, backend="cpu", threads=1) as pipe:
         for segment in planned.segments:
-            draw_segment(pipe, segment, source, StreamSettings(), Encoding("ffv1", 18, 8), tmp_path)
-    assert len(planned.segments) == 3
-    assert opened == [source] * (3 + 1)
+            draw_segment(pipe, segment, source, StreamSettings(Draw(n=1)), Encoding("ffv1", 18, 8), tmp_path)
+    assert [len(segment.frames.ticks) for segment in planned.segments] == [2, 2, 1]
+    assert decoded == [source] * (5 + 2 + 4 + 5)
 
 
 def test_what_is_transparent_becomes_white_where_alpha_is_not_kept(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -59,62 +61,88 @@ class AnimationSource:
         self.ended_early: str | None = None
         self._path = path
         self._is_closed = False
-        self._durations: list[Fraction] = []
-        """Duration of each readable frame, in seconds."""
-        self.info = self._info(keeps_alpha)
+        file = path.stat()
+        known = _info(path, file.st_size, file.st_mtime_ns)
+        self.info = replace(known, has_alpha=keeps_alpha and known.has_alpha)
 
     def frames(self) -> Iterator[TimedFrame]:
         """Yield all frames. A damaged file ends at the damage, and `ended_early` reports it."""
         start = Fraction(0)
-        for (image, _), duration in zip(self._decoded(), self._durations, strict=False):
-            if self._is_closed:
-                return
-            shown = framed(*split_alpha(image), self.info.has_alpha)
-            yield TimedFrame(shown, round(start / CLOCK), time.monotonic())
-            start += duration
+        try:
+            for image, said in _decoded(self._path):
+                if self._is_closed:
+                    return
+                shown = framed(*split_alpha(image), self.info.has_alpha)
+                yield TimedFrame(shown, round(start / CLOCK), time.monotonic())
+                start += _duration(said)
+        except UnreadableVideo as error:
+            self.ended_early = str(error)
 
     def close(self) -> None:
         self._is_closed = True
 
-    def _info(self, keeps_alpha: bool) -> VideoInfo:
-        """Decode all frames: only they tell how long the last one is shown, and whether any is transparent."""
-        height, width, plays, has_alpha = 0, 0, 1, False
-        for image, said in self._decoded():
-            height, width = image.shape[:2]
-            has_alpha = has_alpha or (keeps_alpha and split_alpha(image)[1] is not None)
-            duration = Fraction(said.get("duration") or 0).limit_denominator(10**6) / 1000
-            self._durations.append(duration if duration > TOO_SHORT else USUAL_DURATION)
-            plays = _plays(said)
-        if not self._durations:
-            raise UnreadableVideo(self.ended_early or f"{self.name}: expected an animation; found no frame")
-        whole = sum(self._durations)
-        start = whole - self._durations[-1]
-        return VideoInfo(
-            frames=len(self._durations),
-            rate=(len(self._durations) / Fraction(whole)).limit_denominator(1001),
-            height=height,
-            width=width,
-            bits=8,
-            colour=assumed_colours(height),
-            sample_aspect_ratio=None,
-            metadata={},
-            plays=plays,
-            last_frame=(round(start / CLOCK), round(self._durations[-1] / CLOCK)),
-            has_alpha=has_alpha,
-        )
 
-    def _decoded(self) -> Iterator[tuple[Image, dict[str, Any]]]:
-        """Yield each frame, (h, w, 4) RGBA, with the metadata that Pillow reports for it."""
-        pillow, number = import_pillow(), 0
-        try:
-            with pillow.open(self._path) as file:
-                for number in count(int(bool(file.info.get("default_image")))):
-                    file.seek(number)
-                    yield np.asarray(file.convert("RGBA")), file.info | {"format": file.format}
-        except EOFError:  # the last frame was read
-            pass
-        except Exception as error:  # of any type: Pillow does not document what damaged files raise
-            self.ended_early = f"{self.name} is damaged at frame {number + 1}: {error}"
+@lru_cache
+def _info(path: Path, _size: int, _changed: int) -> VideoInfo:
+    """Return the properties of an animation; `has_alpha` says whether any frame is transparent.
+
+    All frames are decoded, because only they tell that, and how long the last one is shown. This is done once for all
+    segments that a process draws.
+
+    Raises:
+        UnreadableVideo: if no frame can be decoded.
+    """
+    height, width, plays, has_alpha, durations = 0, 0, 1, False, list[Fraction]()
+    try:
+        for image, said in _decoded(path):
+            height, width = image.shape[:2]
+            has_alpha = has_alpha or split_alpha(image)[1] is not None
+            durations.append(_duration(said))
+            plays = _plays(said)
+    except UnreadableVideo:
+        if not durations:
+            raise
+    if not durations:
+        raise UnreadableVideo(f"{path}: expected an animation; found no frame")
+    whole = sum(durations)
+    start = whole - durations[-1]
+    return VideoInfo(
+        frames=len(durations),
+        rate=(len(durations) / Fraction(whole)).limit_denominator(1001),
+        height=height,
+        width=width,
+        bits=8,
+        colour=assumed_colours(height),
+        sample_aspect_ratio=None,
+        metadata={},
+        plays=plays,
+        last_frame=(round(start / CLOCK), round(durations[-1] / CLOCK)),
+        has_alpha=has_alpha,
+    )
+
+
+def _decoded(path: Path) -> Iterator[tuple[Image, dict[str, Any]]]:
+    """Yield each frame, (h, w, 4) RGBA, with the metadata that Pillow reports for it.
+
+    Raises:
+        UnreadableVideo: at the damage of a damaged file.
+    """
+    pillow, number = import_pillow(), 0
+    try:
+        with pillow.open(path) as file:
+            for number in count(int(bool(file.info.get("default_image")))):
+                file.seek(number)
+                yield np.asarray(file.convert("RGBA")), file.info | {"format": file.format}
+    except EOFError:  # the last frame was read
+        pass
+    except Exception as error:  # of any type: Pillow does not document what damaged files raise
+        raise UnreadableVideo(f"{path} is damaged at frame {number + 1}: {error}") from None
+
+
+def _duration(said: dict[str, Any]) -> Fraction:
+    """Return for how many seconds browsers show a frame."""
+    duration = Fraction(said.get("duration") or 0).limit_denominator(10**6) / 1000
+    return duration if duration > TOO_SHORT else USUAL_DURATION
 
 
 def _plays(said: dict[str, Any]) -> int:

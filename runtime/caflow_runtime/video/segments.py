@@ -148,8 +148,7 @@ def _hash(source: Path, _size: int, _changed: int) -> str:
 def _info(source: Path, cut: Cut, _sha256: str) -> VideoInfo:
     """Return the properties of a file. It is opened for them once for all segments that a process draws.
 
-    To open an animation, all its frames are decoded. The hash makes a process that outlives a job open a changed file
-    again.
+    The hash makes a process that outlives a job open a changed file again.
     """
     opened = open_video(source, cut)
     opened.close()
