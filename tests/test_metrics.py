@@ -193,6 +193,8 @@ def test_what_cannot_be_judged_is_neither_accepted_nor_rejected(
     score = pipe.score(pair.target, pair.condition)
     assert score.image_typicality is not None
     unknown = replace(score, image_typicality=replace(score.image_typicality, value=np.array([math.nan])))
+    np.testing.assert_array_equal(unknown.verdicts(0.01), ["unjudged"])
+    assert unknown.verdicts(0) is None
     with Metrics(pipe) as metrics:
         metrics.observe_score(unknown, 0.01)
         metrics.observe_verdict(Verdict("target", "condition", "unjudged", bits_per_dim=3.0))

@@ -113,7 +113,8 @@ class Metrics:
             alpha: threshold of the typicality; 0 judges no target.
             late: as in `observe_best`.
         """
-        for k, verdict in enumerate(_verdicts(score, alpha)):
+        verdicts = score.verdicts(alpha)
+        for k, verdict in enumerate(["unjudged"] * len(score.dims) if verdicts is None else verdicts.tolist()):
             if late is None or not late[k]:
                 self._made.requests.labels(self._model, verdict).inc()
             self._count_target(verdict)
@@ -226,14 +227,3 @@ class Metrics:
         self.drift.add(bits_per_dim)
         self._made.psi.set(self.drift.psi)
         self._made.ks.set(self.drift.ks)
-
-
-def _verdicts(score: Score, alpha: float) -> list[str]:
-    """Return the verdict on each scored target: accepted, rejected, or unjudged."""
-    known = score.image_typicality
-    if known is None or alpha == 0:
-        return ["unjudged"] * len(score.dims)
-    return [
-        "unjudged" if not is_judged else "accepted" if is_accepted else "rejected"
-        for is_judged, is_accepted in zip(known.is_judged, known.accept(alpha), strict=True)
-    ]

@@ -100,6 +100,22 @@ class Likelihood:
 class Score(Likelihood):
     """Likelihoods of existing targets."""
 
+    def verdicts(self, alpha: float) -> NDArray[np.str_] | None:
+        """Return (B,) verdicts: "accepted", "rejected", or "unjudged" if the calibration has no such images.
+
+        Return None if no target is judged, because the bundle is not calibrated, or `alpha` is 0.
+
+        Arguments:
+            alpha: false rejection rate, 0…1, as in `Typicality.accept`.
+
+        Raises:
+            InputError: if alpha is not between 0 and 1.
+        """
+        known = self.image_typicality
+        if known is None or alpha == 0:
+            return None
+        return np.where(known.is_judged, np.where(known.accept(alpha), "accepted", "rejected"), "unjudged")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Best(Likelihood):

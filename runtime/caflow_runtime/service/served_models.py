@@ -108,8 +108,8 @@ class Scorer(Service):
         with self._stage("score"):
             score = self.pipe.score(targets, conditions)
         alpha = ALPHA if parameters.min_typicality is None else parameters.min_typicality
-        known = score.image_typicality
-        accepted = np.ones(len(targets), bool) if known is None or alpha == 0 else known.accept(alpha)
+        verdicts = score.verdicts(alpha)
+        accepted = np.ones(len(targets), bool) if verdicts is None else verdicts == "accepted"
         counts, late = count_images(requests), are_late(requests)
         if self.metrics:
             self.metrics.observe_score(score, alpha, np.repeat(late, counts))
