@@ -152,8 +152,18 @@ def _check_free(folder: Path, force: bool) -> None:
 
 
 def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int) -> Iterator[Pair]:
-    """Yield the pairs of all photographs that are readable and large enough. Report the others."""
+    """Yield the pairs of all photographs that are readable and large enough. Report the others.
+
+    Raises:
+        InputError: if there are fewer than two photographs.
+    """
     photographs = photographs_in(data)
+    names = {photograph.name for photograph in photographs}
+    if len(names) < 2:
+        raise InputError(
+            f"{data}: expected at least 2 photographs; found {len(names)}. All pairs in one folder below A and B count "
+            "as one photograph"
+        )
     with progress_bar() as progress:
         task = progress.add_task("photographs", total=len(photographs))
         pace = Pace(partial(click.echo, err=True) if progress.disable else None)

@@ -39,8 +39,8 @@ def test_calibrating_again_gives_the_same(pipe: Pipeline, photographs: Path) -> 
 
 def test_too_few_photographs_are_refused(pipe: Pipeline, photographs: Path, tmp_path: Path) -> None:
     pairs = pairs_of(photographs_in(photographs)[0], pipe.manifest.model, SIDES)
-    with pytest.raises(InputError, match="expected at least 20 crops of at least 2 photographs; got 8 crops of 1"):
-        calibrate(pipe, pairs, [TEMPERATURE])
+    with pytest.raises(InputError, match="coloured or 20 grey crops of at least 2 photographs; got 24 crops of 1"):
+        calibrate(pipe, 3 * pairs, [TEMPERATURE])
     with pytest.raises(InputError, match="found none"):
         photographs_in(tmp_path)
 
@@ -63,11 +63,17 @@ def _grey_copy(pair: Pair) -> Pair:
     return Pair(pair.photograph, *grey)
 
 
-def test_what_gives_no_calibration_is_refused(pipe: Pipeline, photographs: Path) -> None:
-    pairs = pairs_of_photographs(pipe, photographs, 1)
+def test_a_temperature_that_is_given_twice_is_refused(pipe: Pipeline) -> None:
     with pytest.raises(InputError, match=r"temperatures must be different numbers; got \[0.8, 0.8\]"):
         calibrate(pipe, iter(()), [0.8, 0.8])
-    with pytest.raises(InputError, match="at least 20 coloured or 20 grey images are required"):
+
+
+def test_too_few_of_each_kind_are_refused_before_anything_is_drawn(
+    pipe: Pipeline, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = pairs_of_photographs(pipe, photographs, 1)
+    monkeypatch.delattr(Pipeline, "score")
+    with pytest.raises(InputError, match=r"at least 20 coloured or 20 grey crops .* got 26 crops of 13"):
         calibrate(pipe, [*pairs, *map(_grey_copy, pairs)], [TEMPERATURE])
 
 

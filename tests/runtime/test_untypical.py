@@ -58,7 +58,7 @@ def test_a_bundle_is_calibrated(uncalibrated: Path, photographs: Path, calibrate
     too_large = caflow("calibrate", bundle, "--data", photographs, "--sides", 4096, "--force")
     assert too_large.returncode == 2
     assert "smaller than 4096×4096 pixels" in too_large.stderr
-    assert "expected at least 20 crops of at least 2 photographs; got 0 crops of 0" in too_large.stderr
+    assert "20 grey crops of at least 2 photographs; got 0 crops of 0" in too_large.stderr
     assert json.loads((bundle / NAME).read_text()) == found
     wrong = caflow("calibrate", bundle, *options[:-1], "0.8,0.8")
     assert wrong.returncode == 2
@@ -226,10 +226,23 @@ def test_a_calibration_that_cannot_be_used_is_replaced(
 def test_pairs_that_do_not_fit_are_left_out_by_name(calibrated: Path, photographs: Path, tmp_path: Path) -> None:
     for name, side in (("A", 8), ("B", 30)):
         (tmp_path / name).mkdir()
-        write_image(tmp_path / name / "one.png", photograph(photographs, 0, side, side))
+        for number in range(2):
+            write_image(tmp_path / name / f"{number}.png", photograph(photographs, number, side, side))
     done = caflow("calibrate", calibrated, "--data", tmp_path, "--force")
     assert done.returncode == 2
-    assert f"skipped: {tmp_path / 'B' / 'one.png'}: for a condition of 8×8" in done.stderr
+    assert f"skipped: {tmp_path / 'B' / '0.png'}: for a condition of 8×8" in done.stderr
+
+
+def test_pairs_of_one_photograph_are_refused_unread(calibrated: Path, tmp_path: Path) -> None:
+    for path in (tmp_path / folder / "clip" / f"{number}.png" for folder in "AB" for number in range(2)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    done = caflow("calibrate", calibrated, "--data", tmp_path, "--force")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"caflow: {tmp_path}: expected at least 2 photographs; found 1. All pairs in one folder below A and B count as "
+        "one photograph\n"
+    )
 
 
 def test_maps_of_a_lossy_file_are_of_the_file_as_its_likelihood(calibrated: Path, source: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Calibration of a bundle: measures true images and samples, and learns the typical values of their likelihoods."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ def calibrate(
 
     Every true image is scored, and one sample of its condition is drawn at each of the temperatures. Coverage is
     measured with the smallest pair of each photograph. Images of a kind, coloured or grey, are left out if there are
-    fewer than `FEWEST_PAIRS` of them.
+    fewer than `FEWEST_PAIRS` of them. Nothing is drawn before there are enough images of one kind.
 
     Raises:
         InputError: if there are too few pairs, a temperature is given twice, or the measures of the pairs give no
@@ -46,9 +46,10 @@ def calibrate(
     names, given = [], []
     small: dict[str, Pair] = {}
     measures: list[list[Floats]] = [[] for _ in kinds]
-    for k, pair in enumerate(pairs):
+    with_covariates = ((pair, covariates(pair.condition, model.scale)) for pair in pairs)
+    for k, (pair, of_pair) in enumerate(_once_enough(with_covariates)):
         names.append(pair.photograph)
-        given.append(covariates(pair.condition, model.scale))
+        given.append(of_pair)
         known = small.get(pair.photograph, pair)
         small[pair.photograph] = min(known, pair, key=lambda one: one.target.size)
         try:
@@ -56,12 +57,8 @@ def calibrate(
                 so_far.append(_measures(pipe, pair, kind, (seed + k) % 2**32))
         except NotFinite as error:
             raise NotFinite(f"{pair.photograph}: {error}; remove this photograph") from None
-    photographs = set(names)
-    if len(names) < FEWEST_PAIRS or len(photographs) < 2:
-        raise InputError(
-            f"expected at least {FEWEST_PAIRS} crops of at least 2 photographs; got {len(names)} crops of "
-            f"{len(photographs)}. A reliable calibration requires some hundred photographs"
-        )
+    if len(set(names)) < 2:
+        raise _too_few(names)
     learnable, fold = _folds(names, np.array(given))
     try:
         learnt = [
@@ -80,6 +77,31 @@ def calibrate(
         samples=learnt[1:],
         coverage=coverage.measure(pipe, list(small.values()), seed=seed) if measures_coverage else [],
         canary=canary,
+    )
+
+
+def _once_enough(pairs: Iterator[tuple[Pair, Floats]]) -> Iterator[tuple[Pair, Floats]]:
+    """Yield pairs with their covariates, (4,). The first pairs are held until there are enough of one kind.
+
+    Raises:
+        InputError: before the first pair, if there are never enough.
+    """
+    held: list[tuple[Pair, Floats]] = []
+    for one in pairs:
+        held.append(one)
+        if np.any(learnable_kinds(np.array([given for _, given in held]))):
+            break
+    else:
+        raise _too_few([pair.photograph for pair, _ in held])
+    yield from held
+    yield from pairs
+
+
+def _too_few(names: Sequence[str]) -> InputError:
+    """Return the error for too few pairs. `names` are their photographs."""
+    return InputError(
+        f"expected at least {FEWEST_PAIRS} coloured or {FEWEST_PAIRS} grey crops of at least 2 photographs; got "
+        f"{len(names)} crops of {len(set(names))}. A reliable calibration requires some hundred photographs"
     )
 
 
