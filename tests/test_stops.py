@@ -15,6 +15,7 @@ from commands import caflow, caflow_train, command, started
 from many import workers_of
 
 from caflow_deploy.commands import doctor
+from caflow_deploy.stops import deferring_stops
 from caflow_training.cli import StoppableCommand
 from caflow_training.progress import LOG
 
@@ -55,6 +56,26 @@ with ending_when_stopped("program"):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
     assert (process.returncode, errors) == (130, "program: stopped\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_deferred_stop_comes_at_the_end_of_the_block(number: signal.Signals) -> None:
+    def stop(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    def stop_and_go_on() -> None:
+        with deferring_stops():
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+            reached.append(number)
+
+    before, reached = signal.signal(number, stop), list[signal.Signals]()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stop_and_go_on()
+    finally:
+        signal.signal(number, before)
+    assert reached
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 import onnx
 import torch
 
-from caflow_deploy.stops import heedless_of_ctrl_c
+from caflow_deploy.stops import deferring_stops, heedless_of_ctrl_c
 from caflow_export.cuda_nodes import nodes_on_cpu
 from caflow_export.graphs import ModelGraphs
 from caflow_export.int8 import in_int8
@@ -173,8 +173,10 @@ def _traced(
             context = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(processes, context)
             stack.callback(pool.shutdown, cancel_futures=True)
-            with heedless_of_ctrl_c():  # until they trace: a process that is interrupted while it starts says so
-                # As bytes, because tensors would be sent through a server that complains when a process is interrupted.
+            # The processes ignore Ctrl-C until they trace, because one that is interrupted while it starts says so.
+            # They receive bytes, because the server that would send them tensors complains when one is interrupted.
+            # Stops are deferred, because PyTorch clears some exceptions while it pickles tensors.
+            with deferring_stops(), heedless_of_ctrl_c():
                 futures = [pool.submit(trace_to_bytes, pickle.dumps(graph)) for graph in to_trace]
             traced = (onnx.load_from_string(future.result()) for future in futures)
         for done, (graph, proto) in enumerate(zip(to_trace, traced, strict=True), start=1):
