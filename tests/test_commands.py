@@ -292,6 +292,30 @@ def test_a_bundle_that_is_none(folder: Path, tmp_path: Path) -> None:
     assert caflow("doctor", folder).returncode == 1
 
 
+def test_a_folder_that_cannot_be_read_is_reported_and_the_others_are_processed(
+    uncalibrated: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An input without any other image is refused."""
+    (folder / "cut.png").unlink()
+    scandir, secret = os.scandir, str(folder / "below")
+
+    def refusing(path: str) -> object:
+        if str(path) == secret:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    given = ["-o", tmp_path / "out", "--bundle", uncalibrated, "-n", 1]
+    done = caflow("image", folder, *given)
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 4)
+    assert messages(done.stderr) == [
+        f"caflow: {secret} cannot be read: Permission denied: its images are skipped",
+        f"caflow: 1 folder cannot be read: {secret}",
+    ]
+    refused = caflow("image", secret, *given)
+    assert (refused.returncode, messages(refused.stderr)[-1].count(secret)) == (2, 1)
+
+
 def test_score(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "target.png"
     assert caflow("image", folder / "colour.png", "-o", target, "--bundle", uncalibrated, "-n", 1).returncode == 0

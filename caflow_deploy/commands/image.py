@@ -140,8 +140,8 @@ def command(
     EXIF, XMP, IPTC, the resolution and the colour profile are copied.
 
     In a folder, OUT/results.jsonl has a line for each image. The same command resumes after a stop: it processes the
-    images that have no line yet, and those that were added or have changed. An image that fails is reported, and the
-    others are still processed; the exit code is then 1. If two results would have the same name, the second name also
+    images that have no line yet, and those that were added or have changed. An image that fails, or a folder that cannot
+    be read, is reported, and the others are still processed; the exit code is then 1. If two results would have the same name, the second name also
     gets the extension of its input, the name of its folder, or a number.
 
     Before the work begins, a line on standard error reports the sizes, the number of tiles and the memory required. An
@@ -166,7 +166,8 @@ def command(
     with ending_on_errors():
         draw, size = drawing.draw(pipe), sized.size(pipe)
         extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if draw.reject else draw.n) if maps else [])
-        jobs = plan_jobs(inputs, output, draw.n - 1 if keep_all else 0, extras, files, force)
+        unreadable: list[OSError] = []
+        jobs = plan_jobs(inputs, output, draw.n - 1 if keep_all else 0, extras, files, force, unreadable)
         depth: Bits | None = None if bits is None else 16 if bits == "16" else 8
         jobs = [replace(job, size=size, bits=depth) for job in jobs]
         _check_results(jobs, draw, pipe.manifest.model.scale)
@@ -175,6 +176,8 @@ def command(
             jobs = with_masks(jobs, mask)
     with ExitStack() as stack:
         tally = Tally(len(jobs), draw, as_json, saying)
+        for error in unreadable:
+            tally.take_unreadable(error)
         if saying.dry_run:
             with ending_on_errors():
                 _say_all(pipe, draw, jobs, max_pixels, tally)

@@ -25,6 +25,7 @@ def plan_jobs(
     extras: Sequence[str],
     files: ResultFiles,
     force: bool = False,
+    unreadable: list[OSError] | None = None,
 ) -> list[ImageJob]:
     """Return the jobs for files, folders and globs.
 
@@ -35,13 +36,14 @@ def plan_jobs(
         extras: further pictures to write for each image, by the word at the end of their file names.
         files: how results are named and written.
         force: whether to ignore the names of existing results.
+        unreadable: list to which the error of each folder that cannot be read is appended.
 
     Raises:
         InputError: if an input does not exist or would be overwritten, or if a result would become an input.
-        OSError: if a folder cannot be read.
+        OSError: if a folder cannot be read, unless there is a list for its error and its input contains images besides.
     """
     inputs = tuple(inputs)
-    sources = _once(found for text in inputs for found in _sources(text, output))
+    sources = _once(found for text in inputs for found in _sources(text, output, unreadable))
     for_one = is_for_one(output)
     single = for_one and len(sources) == 1 and not any(Path(text).is_dir() for text in inputs)
     if for_one and not single:
@@ -105,11 +107,11 @@ def _once(sources: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     return list(found.values())
 
 
-def _sources(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
+def _sources(text: str, output: Path, unreadable: list[OSError] | None) -> Iterator[tuple[Path, Path]]:
     """Yield the files of one input, each with the path of its result below the output folder."""
     path = Path(text)
-    if text and path.is_dir():
-        found = [(file, file.relative_to(path)) for file in _images_in(path, output)]
+    if path.is_dir():
+        found = [(file, file.relative_to(path)) for file in _images_in(path, output, unreadable)]
     elif path.is_file():
         found = [(path, Path(path.name))]
     else:
@@ -121,10 +123,12 @@ def _sources(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
     yield from found
 
 
-def _images_in(folder: Path, output: Path) -> list[Path]:
+def _images_in(folder: Path, output: Path, unreadable: list[OSError] | None) -> list[Path]:
     """Return the image files in a folder and below, without those in the output folder."""
     within = output.resolve()
-    files = images_below(folder, READABLE)
+    files = images_below(folder, READABLE, unreadable)
+    if unreadable and not files:
+        raise unreadable[-1]
     return [file for file in files if within == folder.resolve() or within not in file.resolve().parents]
 
 

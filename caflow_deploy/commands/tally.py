@@ -9,14 +9,14 @@ from msgspec import UnsetType
 
 from caflow_deploy.commands.pace import Saying
 from caflow_deploy.commands.standard_streams import as_given, shown
-from caflow_deploy.commands.terminal import FAILED, end
+from caflow_deploy.commands.terminal import FAILED, counted, end
 from caflow_runtime.jobs.image_report import ImageReport, ModelImage
 from caflow_runtime.jobs.images import Done
 from caflow_runtime.path_text import as_text
 from caflow_runtime.rows.draw import Draw
 
 MOST_NAMED = 20
-"""Maximum number of failed files that the last line names."""
+"""Maximum number of failed files, and of unreadable folders, that the last line names."""
 
 
 class Tally:
@@ -32,6 +32,7 @@ class Tally:
         self.total, self.draw, self.as_json, self.saying = total, draw, as_json, saying
         self.outcomes: Counter[str] = Counter()
         self.failed: list[str] = []
+        self.unreadable: list[str] = []
         self.stdout = sys.stdout  # the real one: while Ray runs, sys.stdout leads to standard error
         self.messages = sys.stderr if as_json else sys.stdout
 
@@ -48,6 +49,13 @@ class Tally:
             for warning in done.report.warnings or ():
                 self.saying.warn(shown(f"{done.report.input}: {warning}"))
 
+    def take_unreadable(self, error: OSError) -> None:
+        """Report a folder that cannot be read. Its images are skipped."""
+        self.unreadable.append(as_text(error.filename))
+        click.echo(
+            f"caflow: {as_text(error.filename)} cannot be read: {error.strerror}: its images are skipped", err=True
+        )
+
     def end(self) -> None:
         """Report how many images are untypical, and end the command if some failed."""
         if self.draw.reject:
@@ -55,15 +63,25 @@ class Tally:
             became = {"error": "dropped", "bicubic": "bicubic"}.get(self.draw.reject.otherwise, "marked")
             untypical = dropped or self.outcomes["best"] + self.outcomes["bicubic"]
             what = f", {became}" if untypical else ""
-            self.saying.warn(f"{untypical} of {self.total} images are untypical{what}")
+            verb = "is" if 1 in (untypical, self.total) else "are"
+            self.saying.warn(f"{untypical} of {counted(self.total, 'image')} {verb} untypical{what}")
         self.end_of_failed()
 
     def end_of_failed(self) -> None:
-        """End the command if some images failed."""
+        """End the command if some images failed, or some folders cannot be read."""
+        failures = []
         if self.failed:
-            more = len(self.failed) - MOST_NAMED
-            names = self.failed[:MOST_NAMED] + ([f"and {more} more, named above"] if more > 0 else [])
-            end(f"{len(self.failed)} of {self.total} images failed: {', '.join(names)}", FAILED)
+            failures.append(f"{len(self.failed)} of {counted(self.total, 'image')} failed: {_listed(self.failed)}")
+        if self.unreadable:
+            failures.append(f"{counted(len(self.unreadable), 'folder')} cannot be read: {_listed(self.unreadable)}")
+        if failures:
+            end("; ".join(failures), FAILED)
+
+
+def _listed(names: list[str]) -> str:
+    """Return the first names of a list, and how many more there are."""
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED] + ([f"and {more} more, named above"] if more > 0 else []))
 
 
 def _json(report: ImageReport) -> str:

@@ -51,6 +51,11 @@ def end(message: str, code: int = WRONG_USE) -> NoReturn:
     sys.exit(code)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 image" or "2 images"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def progress_bar(hidden: bool = False) -> Progress:
     """Return a progress bar on standard error. It is shown only on a terminal, and erased at the end."""
     console = Console(stderr=True)

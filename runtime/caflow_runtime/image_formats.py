@@ -48,20 +48,35 @@ class ImageSize(NamedTuple):
     height: int
 
 
-def images_below(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
+def images_below(
+    folder: Path, suffixes: Collection[str] = SUFFIXES, unreadable: list[OSError] | None = None
+) -> list[Path]:
     """Return the sorted paths of the image files in a folder and its subfolders, by their suffixes.
 
     Links to folders are not followed.
+
+    Arguments:
+        unreadable: list to which the error of each folder that cannot be read is appended; None raises the first one.
 
     Raises:
         OSError: if one of the folders cannot be read.
     """
 
     def refuse(error: OSError) -> None:
-        raise error
+        if unreadable is None:
+            raise error
+        unreadable.append(error)
 
     files = [Path(place) / name for place, _, names in os.walk(folder, onerror=refuse) for name in names]
-    return sorted(file for file in files if file.suffix.lower() in suffixes and file.is_file())
+    return sorted(file for file in files if file.suffix.lower() in suffixes and _may_be_file(file))
+
+
+def _may_be_file(path: Path) -> bool:
+    """Return whether a path is a file, or cannot be looked at; the error of reading it then says why."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 def is_cut_off(contents: bytes) -> bool:

@@ -73,12 +73,12 @@ def test_untypical_images(calibrated: Path, source: Path, tmp_path: Path, untypi
     assert usual.returncode == 0, usual.stderr
     assert json.loads(usual.stdout)["outcome"] == "accepted"
     assert json.loads(usual.stdout)["judge"] == "sample"
-    assert usual.stderr.splitlines()[1:] == ["caflow: 0 of 1 images are untypical"]
+    assert usual.stderr.splitlines()[1:] == ["caflow: 0 of 1 image is untypical"]
     output.unlink()
     done = caflow("image", source, *options, "--min-typicality", ALL)
     assert done.returncode == 0, done.stderr
     became = {"mark": "marked", "drop": "dropped"}.get(untypical, untypical)
-    assert f"1 of 1 images are untypical, {became}\n" in done.stderr
+    assert f"1 of 1 image is untypical, {became}\n" in done.stderr
     if untypical == "drop":
         assert not output.exists()
         assert not done.stdout
