@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 from caflow_deploy import __version__
 from caflow_deploy.silence import silence
 from caflow_deploy.stops import ending_when_stopped
+from caflow_runtime.errors import told
 from caflow_runtime.extras import HOW_TO_INSTALL
 
 COMMANDS = {
@@ -41,7 +42,7 @@ class LazyGroup(click.Group):
             except BrokenPipeError:  # click ends the command without a message
                 raise
             except OSError as error:  # of looking at the paths; commands report the errors of their work
-                click.echo(f"caflow: {error}", err=True)
+                click.echo(f"caflow: {told(error)}", err=True)
                 sys.exit(2)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

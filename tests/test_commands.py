@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,8 +89,28 @@ def test_a_full_disk_is_named_and_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", fills_at("job.json"))
         done = caflow(*given, "--force")
-    assert done.returncode == 2
-    assert str(out / "job.json") in done.stderr
+    reason = f"{out / 'job.json'}: {os.strerror(errno.ENOSPC)}: free space, then run the same command again"
+    assert (done.returncode, messages(done.stderr)) == (2, [f"caflow: {reason}"])
+
+
+@pytest.mark.parametrize(
+    ("is_full", "reason"),
+    [(True, os.strerror(errno.ENOSPC)), (False, "the reader of standard output has closed it")],
+)
+def test_a_standard_output_that_cannot_be_written_to_ends_the_command_in_words(
+    uncalibrated: Path, folder: Path, tmp_path: Path, is_full: bool, reason: str
+) -> None:
+    """The image whose line could not be printed is finished."""
+    if is_full:
+        out = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, out = os.pipe()
+        os.close(reader)
+    given = ["image", folder / "colour.png", "-o", tmp_path / "out", "--bundle", uncalibrated, "-n", 1, "--json"]
+    done = subprocess.run(command(*given), stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(out)
+    ending = f"caflow: {reason}: 1 of 1 image finished; run the same command again to resume"
+    assert (done.returncode, messages(done.stderr)) == (1, [ending])
 
 
 def test_a_folder_is_done_but_for_what_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
@@ -191,6 +212,8 @@ def test_no_output_takes_another_ones_place(uncalibrated: Path, folder: Path) ->
     assert onto_itself.returncode == 2
     assert "is an input and would be overwritten; choose another -o, or a --suffix" in onto_itself.stderr
     assert (folder / "colour.png").read_bytes() == before
+    single = caflow("image", folder / "colour.png", "-o", folder / "colour.png", *bundle, "--force")
+    assert single.stderr.endswith("is an input and would be overwritten; choose another -o\n")
     # Results in a subfolder of the input must not be inputs of the next run.
     (folder / "cut.png").unlink()
     for _ in range(2):
@@ -228,7 +251,7 @@ def test_results_beside_their_inputs_are_not_taken_for_inputs(
         (["image", "IN", "--pixel-budget", f"1{'0' * 30}"], "pixel_budget must be an integer from 1"),
         (["image", "IN", "--threads", "-3"], "-3 is not in the range"),
         (["image", "IN", "--threads", "999999"], "999999 is not in the range 0<=x<=1024"),
-        (["image", ""], "found no image"),
+        (["image", ""], "the path is empty"),
         (["image", "**x/*"], "Invalid pattern"),
     ],
 )
@@ -257,6 +280,9 @@ def test_outputs_that_cannot_be(uncalibrated: Path, folder: Path, tmp_path: Path
         assert len(done.stderr.splitlines()) == 1
     done = caflow("image", folder / "colour.png", "-o", tmp_path / "out.gif", "--bundle", uncalibrated)
     assert "the name of an image must end in .bmp" in done.stderr
+    empty = caflow("image", folder / "colour.png", "-o", "", "--bundle", uncalibrated)
+    assert empty.returncode == 2
+    assert "the path is empty" in empty.stderr
     too_small = caflow(
         "image", folder / "colour.png", "-o", tmp_path / "a.png", "--bundle", uncalibrated, "--pixel-budget", 10
     )
@@ -290,6 +316,11 @@ def test_a_bundle_that_is_none(folder: Path, tmp_path: Path) -> None:
             "caflow-export to create a bundle\n"
         )
     assert caflow("doctor", folder).returncode == 1
+    file = folder / "colour.png"
+    assert f"{file} is a file: give the folder of a bundle" in caflow("info", file).stderr
+    missing = caflow("doctor", folder / "nowhere", "--json")
+    assert "there is no such folder: give the path of a bundle" in missing.stdout
+    assert "copy or export the bundle again" not in missing.stdout
 
 
 def test_a_folder_that_cannot_be_read_is_reported_and_the_others_are_processed(
@@ -329,7 +360,13 @@ def test_score(uncalibrated: Path, folder: Path, tmp_path: Path) -> None:
     assert f"{expected.bits_per_dim[0]:.4f}" in table.stdout
     wrong = caflow("score", target, target, "--bundle", uncalibrated)
     assert wrong.returncode == 2
+    assert wrong.stderr.startswith(f"caflow: {target}: for a condition of ")
     assert "both sides must be 4 times as long" in wrong.stderr
+
+
+def test_ports_that_are_the_same_are_refused_before_the_server_starts() -> None:
+    same = caflow("serve", "--port", 8777, "--grpc-port", 8777)
+    assert (same.returncode, same.stderr) == (2, "caflow: --port, --grpc-port and --metrics must be different ports\n")
 
 
 def test_info(uncalibrated: Path) -> None:

@@ -102,8 +102,14 @@ def test_values_of_other_kinds_are_refused(tmp_path: Path, picture: NDArray[np.u
     ):
         read_image(tmp_path / "wide.tiff")
     assert cv2.imwritemulti(str(tmp_path / "pages.tiff"), [picture, picture])
-    with pytest.raises(UnreadableImage, match="expected one picture, the file contains 2"):
+    with pytest.raises(UnreadableImage, match=r"expected one picture, the file contains 2; .* caflow video"):
         read_image(tmp_path / "pages.tiff")
+    (tmp_path / "still.gif").write_bytes(b"GIF89a")
+    with pytest.raises(UnreadableImage, match="enlarge it with caflow video"):
+        read_image(tmp_path / "still.gif")
+    (tmp_path / "a.heic").touch()
+    with pytest.raises(UnreadableImage, match="HEIC the extra heic"):
+        read_image(tmp_path / "a.heic")
     for name in ("missing.png", "."):
         with pytest.raises(UnreadableImage, match="cannot be read"):
             read_image(tmp_path / name)

@@ -198,7 +198,10 @@ def test_an_output_that_is_full_is_a_failure_and_no_wrong_use(clip: Path, uncali
         done = subprocess.run(
             command(*video(clip, "-", uncalibrated)), stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
-    assert (done.returncode, messages(done.stderr)) == (1, ["caflow: [Errno 28] No space left on device"])
+    assert (done.returncode, messages(done.stderr)) == (
+        1,
+        ["caflow: No space left on device: free space, then run the same command again"],
+    )
     refused = caflow(*video(clip, "-", uncalibrated, "--start", 10))
     assert (refused.returncode, messages(refused.stderr)) == (2, [f"caflow: {clip}: there is no frame from 10 s"])
 

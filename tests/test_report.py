@@ -328,7 +328,8 @@ def test_an_edited_line_is_refused(
     assert write_report(path, calibration, path.with_name("report.html")).counts.total() == 3
     lines[1] |= change
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    remedy = "run the same caflow filter command again, which computes this line and all later lines again"
+    expected = "expected a scores.jsonl of caflow filter; if it is one"
+    remedy = f"{expected}, run the same caflow filter command again, which computes this line and all later lines again"
     message = f"{path}, line 2: {message}: {remedy}"
     with pytest.raises(InputError, match=re.escape(message)):
         write_report(path, calibration, path.with_name("report.html"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from caflow_deploy.commands.option_values import numbers
+from caflow_deploy.commands.option_values import FilePath, numbers
 from caflow_deploy.commands.pace import Pace
 from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_option, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
@@ -23,6 +23,8 @@ from caflow_runtime.pipeline.pipeline import Pipeline
 
 ENOUGH = 100
 """Number of photographs below which a warning is printed. With 100, a fraction of 0.05 is known to ±0.04."""
+LEAST_MULTIPLES = 2
+"""Smallest side of the crops, in size multiples of the model. Smaller crops give no usable calibration."""
 SIDES, TEMPERATURES = "64,128,256", "0,0.5,0.7,0.8,0.9,1"
 
 
@@ -45,7 +47,7 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
 @bundle_argument
 @click.option(
     "--data",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=FilePath(path_type=Path, exists=True, file_okay=False),
     required=True,
     help="Folder of photographs that the model was not trained on. Or a folder with the subfolders A (conditions) and "
     "B (targets), paired as caflow filter pairs them; all pairs in one folder below A and B count as one photograph.",
@@ -55,7 +57,8 @@ def temperatures_of(context: click.Context, parameter: click.Parameter, text: st
     default=SIDES,
     callback=numbers,
     show_default=True,
-    help="Widths of the square crops to learn from, in pixels of the target, separated by commas.",
+    help="Widths of the square crops to learn from, in pixels of the target, separated by commas. They must be at "
+    "least twice the number to which the model pads sizes, which caflow info prints.",
 )
 @click.option(
     "--temperatures",
@@ -147,7 +150,7 @@ def _check_free(folder: Path, force: bool) -> None:
         return
     if found is not None and not force:
         raise InputError(
-            f"{folder} is calibrated already; give --force to overwrite the calibration, or calibrate a copy of it"
+            f"{folder} is calibrated already; calibrate a copy of it, or give --force to overwrite the calibration"
         )
 
 
@@ -155,7 +158,7 @@ def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int) -> Ite
     """Yield the pairs of all photographs that are readable and large enough. Report the others.
 
     Raises:
-        InputError: if there are fewer than two photographs.
+        InputError: if there are fewer than two photographs, or crops would be too small.
     """
     photographs = photographs_in(data)
     names = {photograph.name for photograph in photographs}
@@ -164,6 +167,9 @@ def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int) -> Ite
             f"{data}: expected at least 2 photographs; found {len(names)}. All pairs in one folder below A and B count "
             "as one photograph"
         )
+    smallest = LEAST_MULTIPLES * pipe.manifest.model.size_multiple
+    if min(sides) < smallest and any(photograph.condition is None for photograph in photographs):
+        raise InputError(f"--sides must be at least {smallest} pixels for this model; got {min(sides)}")
     with progress_bar() as progress:
         task = progress.add_task("photographs", total=len(photographs))
         pace = Pace(partial(click.echo, err=True) if progress.disable else None)

@@ -14,13 +14,13 @@ import msgspec
 
 from caflow_deploy.cluster.fleet import Fleet, Work
 from caflow_deploy.commands.jobs import matches
-from caflow_deploy.commands.option_values import NumberRange, gathered
+from caflow_deploy.commands.option_values import FilePath, NumberRange, gathered
 from caflow_deploy.commands.output_options import json_option, metrics_option, open_metrics
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
 from caflow_deploy.commands.running import Running, workers_options
-from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
+from caflow_deploy.commands.terminal import FAILED, counted, end, ending_on_errors, progress_bar
 from caflow_deploy.stops import exit_code
-from caflow_runtime.errors import BackendError, CaflowError, InputError
+from caflow_runtime.errors import BackendError, CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.accepted import Accepted, check_fits_in_a_line, common_folder
 from caflow_runtime.jobs.folder import alone
@@ -57,9 +57,9 @@ parquet_option = click.option(
 
 
 @click.command("filter")
-@click.argument("source", metavar="[PAIRS]", type=click.Path(path_type=Path), required=False)
+@click.argument("source", metavar="[PAIRS]", type=FilePath(path_type=Path), required=False)
 @click.option(
-    "-o", "--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Folder for the results."
+    "-o", "--output", metavar="DIR", type=FilePath(path_type=Path), required=True, help="Folder for the results."
 )
 @click.option(
     "--targets",
@@ -224,9 +224,15 @@ def run_job(
                 progress.update(task, completed=job.done)
         return job.finish(accepted, parquet) or is_new
     except KeyboardInterrupt as stop:
-        end(f"stopped after {job.done} of {count} pairs; run the same command again to resume", exit_code(stop))
+        end(
+            f"stopped after {job.done} of {counted(count, 'pair')}; run the same command again to resume",
+            exit_code(stop),
+        )
     except (CaflowError, OSError) as error:  # verdicts that are written are kept
-        end(f"{error}: {job.done} of {count} pairs are finished; run the same command again to resume", FAILED)
+        end(
+            f"{told(error)}: {job.done} of {counted(count, 'pair')} finished; run the same command again to resume",
+            FAILED,
+        )
 
 
 def report_job(job: FilterJob, alpha: float, photographs: int, is_new: bool, as_json: bool) -> None:
@@ -253,4 +259,4 @@ def report_job(job: FilterJob, alpha: float, photographs: int, is_new: bool, as_
         like = "unlike" if whole.p_value < SMALL_P else "like"
         click.echo(f"as a whole, the pairs are {like} those of the calibration: p = {whole.p_value:.2g}", err=as_json)
     if counts["error"]:
-        end(f"{counts['error']} of {len(job.pairs)} pairs failed", FAILED)
+        end(f"{counts['error']} of {counted(len(job.pairs), 'pair')} failed", FAILED)

@@ -1,5 +1,6 @@
 """`caflow image`: draw N samples of each image in files and folders, and write the best one."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from caflow_deploy.commands.drawing_options import (
 )
 from caflow_deploy.commands.image_progress import ImageProgress, line_of_folder, line_of_image, needs_by_header
 from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, with_masks
-from caflow_deploy.commands.option_values import gathered, numbers
+from caflow_deploy.commands.option_values import FilePath, gathered, numbers
 from caflow_deploy.commands.output_options import json_option, metrics_option, open_metrics
 from caflow_deploy.commands.pace import Saying, saying_options
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
@@ -32,9 +33,9 @@ from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.size_options import SizeOptions, size_options
 from caflow_deploy.commands.standard_streams import piped_images, refuse_beside
 from caflow_deploy.commands.tally import Tally
-from caflow_deploy.commands.terminal import FAILED, end, ending_on_errors, progress_bar
+from caflow_deploy.commands.terminal import FAILED, counted, end, ending_on_errors, progress_bar
 from caflow_deploy.stops import exit_code
-from caflow_runtime.errors import CaflowError, InputError
+from caflow_runtime.errors import CaflowError, InputError, told
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.jobs.image_folder import ImageFolder, ImageSettings, check_free, without_leftovers
@@ -51,11 +52,11 @@ from caflow_runtime.rows.draw import Draw
 
 
 @click.command("image")
-@click.argument("inputs", metavar="IN...", type=click.Path(), nargs=-1, required=True)
+@click.argument("inputs", metavar="IN...", type=FilePath(), nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=FilePath(path_type=Path),
     required=True,
     help="Folder for the results; or a file name, for a single image; or - for standard output.",
 )
@@ -80,7 +81,7 @@ from caflow_runtime.rows.draw import Draw
 )
 @click.option(
     "--mask",
-    type=click.Path(path_type=Path),
+    type=FilePath(path_type=Path),
     help="Inpainting only: image of the size of IN whose white pixels mark what to fill; or a folder with one such "
     "image for each input image, of the same name.",
 )
@@ -134,15 +135,18 @@ def command(
 ) -> None:
     """Enlarge, colorize or inpaint the images IN, as the model does, and write the best of several samples of each.
 
-    IN are files, folders with everything below them, or globs; - is standard input. AVIF images require the extra
-    avif, HEIC images the extra heic. If -o names a folder, each result
-    has the format of its input. If -o names a file, its extension chooses the format (.png, .jpg, .webp, .tiff, .bmp).
+    IN are files, folders with everything below them, or globs; - is standard input. Links to folders inside a folder
+    are not followed. Write -- before an IN that begins with a dash. AVIF images require the extra avif, HEIC images
+    the extra heic. Animations are refused: caflow video enlarges them.
+
+    If -o names a folder, each result has the format of its input. If -o names a file, its extension chooses the format
+    (.png, .jpg, .webp, .tiff, .bmp), and the exit code is 1 if --untypical drop writes no file.
     EXIF, XMP, IPTC, the resolution and the colour profile are copied.
 
     In a folder, OUT/results.jsonl has a line for each image. The same command resumes after a stop: it processes the
-    images that have no line yet, and those that were added or have changed. An image that fails, or a folder that cannot
-    be read, is reported, and the others are still processed; the exit code is then 1. If two results would have the same name, the second name also
-    gets the extension of its input, the name of its folder, or a number.
+    images that have no line yet, and those that were added or have changed. An image that fails, or a folder that
+    cannot be read, is reported, and the others are still processed; the exit code is then 1. If two results would have
+    the same name, the second name also gets the extension of its input, the name of its folder, or a number.
 
     Before the work begins, a line on standard error reports the sizes, the number of tiles and the memory required. An
     image that requires more memory than available is rejected. Progress and the remaining time are shown as a bar on a
@@ -175,6 +179,7 @@ def command(
             check_fills(pipe.manifest.model)
             jobs = with_masks(jobs, mask)
     with ExitStack() as stack:
+        is_single = is_for_one(output)
         tally = Tally(len(jobs), draw, as_json, saying)
         for error in unreadable:
             tally.take_unreadable(error)
@@ -184,7 +189,7 @@ def command(
             return
         metrics = open_metrics(stack, metrics_port, pipe, drawing.temperature, measures_drift=not drawing.keep)
         work = ImageWork(pipe, draw, max_pixels, metrics, stack.enter_context(progress_bar(saying.quiet)))
-        if is_for_one(output):
+        if is_single:
             with ending_on_errors():
                 _draw_one(work, running, jobs, tally, force)
         else:
@@ -202,6 +207,8 @@ def command(
                 after_workers.callback(images.close)
                 _draw_folder(work, fleet, images, tally)
     tally.end()
+    if is_single and tally.outcomes["dropped"]:
+        sys.exit(FAILED)  # the file that -o names was not written
 
 
 @dataclass(frozen=True)
@@ -321,10 +328,10 @@ def _draw_folder(work: ImageWork, fleet: Fleet | None, images: ImageFolder, tall
     again = "run the same command again to resume"
     try:
         for one in images.run(work.run(fleet, images.left, progress)):
-            tally.take(one)
             done += one.wrong is None or one.is_dropped
+            tally.take(one)
             work.progress.advance(task)
     except KeyboardInterrupt as stop:
-        end(f"stopped after {done} of {count} images; {again}", exit_code(stop))
+        end(f"stopped after {done} of {counted(count, 'image')}; {again}", exit_code(stop))
     except (CaflowError, OSError) as error:
-        end(f"{error}: {done} of {count} images are finished; {again}", FAILED)
+        end(f"{told(error)}: {done} of {counted(count, 'image')} finished; {again}", FAILED)

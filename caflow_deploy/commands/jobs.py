@@ -57,7 +57,7 @@ def plan_jobs(
     else:
         recorded = recorded_outputs(output) if (output / NAME).is_file() else None
         jobs = names.jobs(sources, recorded, force)
-    _check_outputs(jobs)
+    _check_outputs(jobs, "" if single else ", or a --suffix")
     return jobs
 
 
@@ -87,13 +87,13 @@ def make_folders(jobs: Iterable[ImageJob]) -> None:
         make_folder(folder)
 
 
-def _check_outputs(jobs: list[ImageJob]) -> None:
+def _check_outputs(jobs: list[ImageJob], way: str) -> None:
     sources = {job.source.resolve() for job in jobs}
     for job in jobs:
         check_suffix(job.output)
         for path in job.outputs:
             if path.resolve() in sources:
-                raise InputError(f"{path} is an input and would be overwritten; choose another -o, or a --suffix")
+                raise InputError(f"{path} is an input and would be overwritten; choose another -o{way}")
 
 
 def _once(sources: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:

@@ -22,6 +22,16 @@ class NumberRange(click.FloatRange):
         return number
 
 
+class FilePath(click.Path):
+    """Path of a file or folder. It must not be empty, because an empty path would mean the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or end the command if it is empty."""
+        if not str(value):
+            self.fail("the path is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> list[int] | None:
     """Parse an option whose value is a list of positive integers, separated by commas."""
     try:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from caflow_deploy.commands.option_values import Command
+from caflow_deploy.commands.option_values import Command, FilePath
 from caflow_deploy.commands.terminal import ending_on_errors
 from caflow_runtime.backends import MOST_THREADS
 from caflow_runtime.backends.select import BACKENDS, PROVIDER_PREFIX
@@ -90,7 +90,7 @@ def tiling_options(command: Command) -> Command:
 BUNDLES = f"a folder that caflow-export wrote, or the name of a built-in model: {', '.join(DESCRIBED)}"
 
 
-class BundlePath(click.Path):
+class BundlePath(FilePath):
     """Folder of a bundle, or name of a built-in model. Shells complete both."""
 
     def __init__(self) -> None:

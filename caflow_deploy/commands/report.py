@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from caflow_deploy.commands.option_values import FilePath
 from caflow_deploy.commands.pipeline_options import bundle_option
 from caflow_deploy.commands.terminal import end, ending_on_errors
 from caflow_runtime.bundle.builtin import find_bundle
@@ -14,8 +15,8 @@ from caflow_runtime.report.html import write_report
 
 
 @click.command("report")
-@click.argument("scores", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HTML file to write.")
+@click.argument("scores", type=FilePath(path_type=Path))
+@click.option("-o", "--output", type=FilePath(path_type=Path), required=True, help="HTML file to write.")
 @bundle_option
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def command(scores: Path, output: Path, bundle: Path, force: bool) -> None:

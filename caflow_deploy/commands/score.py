@@ -5,9 +5,11 @@ from pathlib import Path
 
 import click
 
+from caflow_deploy.commands.option_values import FilePath
 from caflow_deploy.commands.output_options import json_option
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, open_pipeline, running_options
 from caflow_deploy.commands.terminal import ending_on_errors, print_table, progress_bar
+from caflow_runtime.image import check_pair
 from caflow_runtime.judge.typicality import reason
 from caflow_runtime.path_text import as_text
 from caflow_runtime.pictures.image_files import read_image, write_image
@@ -15,11 +17,11 @@ from caflow_runtime.pictures.maps import pictures
 
 
 @click.command("score")
-@click.argument("target", type=click.Path(path_type=Path))
-@click.argument("condition", type=click.Path(path_type=Path))
+@click.argument("target", type=FilePath(path_type=Path))
+@click.argument("condition", type=FilePath(path_type=Path))
 @bundle_option
 @click.option(
-    "--maps", metavar="DIR", type=click.Path(path_type=Path), help="Write maps of where TARGET is unlikely to DIR."
+    "--maps", metavar="DIR", type=FilePath(path_type=Path), help="Write maps of where TARGET is unlikely to DIR."
 )
 @running_options
 @max_pixels_option
@@ -50,6 +52,7 @@ def command(
                 click.echo(f"{path}: scored with 8 of its 16 bits", err=True)
             if file.alpha is not None:
                 click.echo(f"{path}: scored without its transparency", err=True)
+        check_pair(str(target), pair[0].rgb, pair[1].rgb, pipe.manifest.model.scale)
         task = progress.add_task("scoring")
 
         def show(done: int, count: int) -> None:

@@ -125,6 +125,9 @@ def command(
     and the address when the server is ready. After Ctrl-C or SIGTERM, the server answers the requests that have
     arrived, and ends.
     """
+    ports = [one for one in (port, grpc_port, metrics_port) if one is not None]
+    if len(set(ports)) < len(ports):
+        end("--port, --grpc-port and --metrics must be different ports")
     with ending_on_errors():
         from caflow_deploy.cluster.cluster import cluster, listen
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import click
 
 from caflow_deploy.commands.terminal import FAILED, end
-from caflow_runtime.errors import InputError
+from caflow_runtime.errors import InputError, told
 from caflow_runtime.path_text import as_text
 
 PIPE = "-"
@@ -60,8 +60,8 @@ def standard_output(output: Path | None) -> Iterator[BinaryIO | None]:
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as out:
             yield out
-    except BrokenPipeError:
-        end("the reader of standard output has closed it: the rest was not written", FAILED)
+    except BrokenPipeError as error:
+        end(f"{told(error)}: the rest was not written", FAILED)
     finally:
         sys.stdout.flush()
         os.dup2(descriptor, 1)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from caflow_runtime.errors import CaflowError
+from caflow_runtime.errors import NO_SPACE, CaflowError, told
 
 FAILED, WRONG_USE = 1, 2
 """Exit codes: some of the work failed; wrong use, before any work was done."""
@@ -40,7 +40,9 @@ def ending_on_errors() -> Iterator[Ending]:
     try:
         yield ending
     except (CaflowError, OSError) as error:
-        end(str(error), ending.code)
+        is_full = isinstance(error, OSError) and error.errno in NO_SPACE
+        remedy = ": free space, then run the same command again" if is_full else ""
+        end(f"{told(error)}{remedy}", ending.code)
     except MemoryError as error:
         end(f"memory ran out: {error}", FAILED)
 

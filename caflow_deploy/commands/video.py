@@ -15,7 +15,7 @@ from caflow_deploy.commands.drawing_options import (
     samples_option,
 )
 from caflow_deploy.commands.encoding_options import EncodingOptions, encoding_options
-from caflow_deploy.commands.option_values import gathered
+from caflow_deploy.commands.option_values import FilePath, gathered
 from caflow_deploy.commands.output_options import json_option, metrics_option
 from caflow_deploy.commands.pace import Saying, saying_options
 from caflow_deploy.commands.pipeline_options import bundle_option, running_options
@@ -45,8 +45,8 @@ OUTPUT_HELP = (
 
 
 @click.command("video")
-@click.argument("source", metavar="IN", type=click.Path())
-@click.option("-o", "--output", type=click.Path(path_type=Path), help=OUTPUT_HELP)
+@click.argument("source", metavar="IN", type=FilePath())
+@click.option("-o", "--output", type=FilePath(path_type=Path), help=OUTPUT_HELP)
 @partial(bundle_option, default=DEFAULT_FOR_VIDEOS)
 @samples_option("Number of samples to draw of each scene's first frame; the scene keeps the noise of the best one.")
 @drawing_options

@@ -11,12 +11,12 @@ import msgspec
 
 from caflow_deploy.cluster.fleet import Fleet, Work
 from caflow_deploy.commands.pace import Saying
-from caflow_deploy.commands.terminal import FAILED, end, progress_bar
+from caflow_deploy.commands.terminal import FAILED, counted, end, progress_bar
 from caflow_deploy.commands.video_progress import FrameProgress
 from caflow_deploy.commands.video_report import report_frames
 from caflow_deploy.commands.video_work import VideoWork
 from caflow_deploy.stops import exit_code
-from caflow_runtime.errors import BackendError, CaflowError
+from caflow_runtime.errors import BackendError, CaflowError, told
 from caflow_runtime.jobs.folder import alone
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.video.job import VideoJob
@@ -101,9 +101,9 @@ def _stopping(reports: Sequence[Report], count: int) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        end(f"stopped after {len(reports)} of {count} segments; {AGAIN}", exit_code(stop))
+        end(f"stopped after {len(reports)} of {counted(count, 'segment')}; {AGAIN}", exit_code(stop))
     except (CaflowError, OSError) as error:
-        end(f"{error}: {len(reports)} of {count} segments are finished; {AGAIN}", FAILED)
+        end(f"{told(error)}: {len(reports)} of {counted(count, 'segment')} finished; {AGAIN}", FAILED)
 
 
 def _join(job: VideoJob, reports: Sequence[Report]) -> list[str]:
@@ -117,7 +117,7 @@ def _join(job: VideoJob, reports: Sequence[Report]) -> list[str]:
         encoding, cut = job.settings.encoding, job.settings.cut
         lost = join_segments(reports, encoding, job.parts, job.source.path, job.output, cut)
     except (CaflowError, OSError) as error:
-        end(f"{error}: the segments are in {job.parts}; {AGAIN}", FAILED)
+        end(f"{told(error)}: the segments are in {job.parts}; {AGAIN}", FAILED)
     remove_parts(job.parts)
     return lost
 
@@ -129,6 +129,6 @@ def _report(
     rejected, untypical = sum(one.rejected for one in reports), sum(one.untypical for one in reports)
     report_frames(str(job.source.path), lost, rejected, untypical, job.settings.streaming.untypical, saying)
     if planned.ended_early is not None:
-        end(f"{planned.ended_early}; {job.output} contains {planned.frames} frames", FAILED)
+        end(f"{planned.ended_early}; {job.output} contains {counted(planned.frames, 'frame')}", FAILED)
     if not as_json:
-        click.echo(f"{job.source.path} → {job.output}  {planned.frames} frames")
+        click.echo(f"{job.source.path} → {job.output}  {counted(planned.frames, 'frame')}")

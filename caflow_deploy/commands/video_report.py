@@ -8,7 +8,7 @@ import click
 
 from caflow_deploy.commands.pace import Saying
 from caflow_deploy.commands.standard_streams import STANDARD_OUTPUT, is_pipe
-from caflow_deploy.commands.terminal import FAILED, end
+from caflow_deploy.commands.terminal import FAILED, counted, end
 from caflow_deploy.stops import exit_code
 from caflow_runtime.video.job import VideoDrawing
 from caflow_runtime.video.live import LiveSource
@@ -27,10 +27,11 @@ class Outcome:
 def report(outcome: Outcome, output: Path | None, as_json: bool, saying: Saying) -> None:
     """Report the outcome of the video. If it is incomplete, end the command with its exit code."""
     drawing, untypical = outcome.drawing, outcome.drawing.stream.settings.untypical
+    frames = counted(drawing.frames, "frame")
     report_frames(drawing.source.name, outcome.lost, drawing.rejected, drawing.untypical, untypical, saying)
     if drawing.dropped:
         saying.warn(f"{drawing.dropped} frames arrived too fast and were dropped")
-    kept = f"the typical ones of {drawing.frames} frames" if untypical == "drop" else f"{drawing.frames} frames"
+    kept = f"the typical ones of {frames}" if untypical == "drop" else frames
     way = "; run the same command again to resume" if output and holds_a_job(output) else ""
     result = STANDARD_OUTPUT if is_pipe(output) else output
     where = f"; {result} contains {kept}{way}" if output else ""
@@ -41,8 +42,8 @@ def report(outcome: Outcome, output: Path | None, as_json: bool, saying: Saying)
     if output and not drawing.frames:
         end("stopped before the first frame", exit_code(drawing.stopped) if drawing.stopped else FAILED)
     if drawing.stopped and not isinstance(drawing.source, LiveSource):
-        end(f"stopped after {drawing.frames} frames{where}", exit_code(drawing.stopped))
-    done = f"{drawing.source.name} → {result or 'a window'}  {drawing.frames} frames"
+        end(f"stopped after {frames}{where}", exit_code(drawing.stopped))
+    done = f"{drawing.source.name} → {result or 'a window'}  {frames}"
     if is_pipe(output) and not as_json:
         saying.say(done)
     elif not as_json:

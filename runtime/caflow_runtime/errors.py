@@ -1,6 +1,10 @@
 """Exceptions that the runtime raises. Their messages state what is wrong and what to do."""
 
+import errno
 from pathlib import Path
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+"""Error numbers of a full disk and of a used quota."""
 
 
 class CaflowError(Exception):
@@ -51,3 +55,12 @@ class BackendError(CaflowError, RuntimeError):
 
 class NotFinite(CaflowError, ArithmeticError):
     """A sample or a likelihood is not finite, so there is no result."""
+
+
+def told(error: Exception) -> str:
+    """Return the message of an error. Errors of the operating system are told in words, without their number."""
+    if isinstance(error, BrokenPipeError):
+        return "the reader of standard output has closed it"
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

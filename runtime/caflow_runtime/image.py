@@ -54,10 +54,21 @@ def as_image(image: Any, what: str) -> Image:
         hint = ": channels must be the last axis, without an alpha channel" if image.ndim == 3 else ""
         raise InputError(f"{wanted}; {got}{hint}")
     if image.dtype != np.uint8:
-        raise InputError(f"{wanted}; {got}: convert it to integers from 0 to 255 first")
+        raise InputError(f"{wanted}; {got}: {_conversion(image.dtype)}")
     if 0 in image.shape:
         raise InputError(f"{wanted} with at least one pixel; {got}")
     return np.ascontiguousarray(image)
+
+
+def _conversion(dtype: np.dtype[Any]) -> str:
+    """Return how to convert pixels of a type to uint8. A cast alone would give black or wrapped pixels."""
+    if dtype.kind == "f":
+        return (
+            "multiply values from 0 to 1 by 255, and convert them with np.clip(np.rint(image), 0, 255).astype(np.uint8)"
+        )
+    if dtype == np.uint16:
+        return "convert values from 0 to 65535 with np.rint(image / 257).astype(np.uint8)"
+    return "scale its values to integers from 0 to 255, and convert it with image.astype(np.uint8)"
 
 
 def check_pairs(targets: list[Image], conditions: list[Image], scale: int) -> None:

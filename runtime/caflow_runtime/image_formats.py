@@ -23,6 +23,7 @@ MAX_PIXELS = 2**28
 """Default maximum number of pixels that an image file may claim: 268 megapixels. Reading requires 6 to 40 bytes per
 pixel."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
+GIF_START = b"GIF8"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 JPEG_TRAILER_BYTES = 4096  # some cameras write data after the end of the image, and pad the file with zeros
 MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)

@@ -1,6 +1,5 @@
 """Command `caflow-train`: train a model from a recipe and a folder of photographs."""
 
-import errno
 import os
 import sys
 from contextlib import nullcontext
@@ -11,10 +10,8 @@ import click
 
 from caflow_deploy.stops import ending_when_stopped, exit_code
 from caflow_runtime.bundle.builtin import find_bundle, names
+from caflow_runtime.errors import NO_SPACE
 from caflow_runtime.extras import HOW_TO_INSTALL
-
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-"""Errors of a full disk, and of a user's full share of it."""
 
 
 class StoppableCommand(click.Command):

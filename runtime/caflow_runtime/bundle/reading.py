@@ -138,6 +138,8 @@ def _why_none(folder: Path) -> str:
     """Return why there is no bundle at a path, and what to do."""
     if folder.is_file() and folder.suffix.lower() in CHECKPOINTS:
         return f"{folder} is a checkpoint, not a bundle: export it first, with caflow-export {folder}"
+    if folder.is_file():
+        return f"{folder} is a file: give the folder of a bundle, or the name of a built-in model: {', '.join(names())}"
     if folder.exists():
         return (
             f"{folder} is not a bundle, because the folder has no {MANIFEST}: export a checkpoint with caflow-export "

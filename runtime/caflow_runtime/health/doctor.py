@@ -19,8 +19,8 @@ from caflow_runtime.backends.onnx_runtime import Device, installed_builds
 from caflow_runtime.backends.select import BackendName, open_backend, open_onnx_runtime
 from caflow_runtime.bundle import manifest as bundle
 from caflow_runtime.bundle.reading import read_manifest, verify_files
-from caflow_runtime.bundle.wrong_bundle import BundleError
-from caflow_runtime.errors import BackendError, CaflowError
+from caflow_runtime.bundle.wrong_bundle import BundleError, NoBundle
+from caflow_runtime.errors import BackendError, CaflowError, told
 from caflow_runtime.flow.batching import Room
 from caflow_runtime.flow.selftest import cases, flow_errors, is_invertible
 from caflow_runtime.flow.tolerances import TOLERANCES
@@ -71,7 +71,9 @@ def check_bundle(folder: Path) -> Iterator[Check]:
         manifest = read_manifest(folder)
         verify_files(folder, manifest)
     except (BundleError, OSError) as error:
-        yield Check("bundle", "failed", str(error), "copy or export the bundle again")
+        # The message about a missing bundle contains its own advice.
+        remedy = "" if isinstance(error, NoBundle) else "copy or export the bundle again"
+        yield Check("bundle", "failed", told(error), remedy)
         return
     size = sum(file.bytes for file in bundle.files_of(manifest)) / 2**20
     yield Check("bundle", "ok", f"{len(manifest.graphs)} graphs, {size:.1f} MiB, all files match the manifest")

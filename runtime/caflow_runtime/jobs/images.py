@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from caflow_runtime.errors import CaflowError, UnreadableImage
+from caflow_runtime.errors import CaflowError, UnreadableImage, told
 from caflow_runtime.health.metrics import Metrics
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import MAX_PIXELS, size_of_file
@@ -100,7 +100,7 @@ def do(
     except Untypical as error:
         if metrics:
             metrics.observe_error(error)
-        wrong = f"{job.source}: {error}: dropped"
+        wrong = f"{job.source}: {error.why}: dropped"
         try:
             _remove(job.outputs)
         except OSError as obstacle:
@@ -140,7 +140,7 @@ def refusal(job: ImageJob, error: Exception, said: Sequence[str] = ()) -> str:
     Arguments:
         said: messages of C libraries, such as decoders, which are appended.
     """
-    why = str(error) or type(error).__name__
+    why = told(error) or type(error).__name__
     if isinstance(error, UnreadableImage) and error.path == job.source:
         why = error.why
     return f"{job.source}: {'; '.join([why, *dict.fromkeys(said)])}"

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from caflow_runtime.checks import check_integer
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image import Image
-from caflow_runtime.image_formats import JPEG_START, MAX_PIXELS, SUFFIXES, claimed_size, is_cut_off
+from caflow_runtime.image_formats import (
+    GIF_START,
+    JPEG_START,
+    MAX_PIXELS,
+    READ_ONLY,
+    SUFFIXES,
+    claimed_size,
+    is_cut_off,
+)
 from caflow_runtime.pictures import heif
 from caflow_runtime.pictures.containers import read_metadata, with_metadata
 from caflow_runtime.pictures.matte import matted
@@ -105,9 +113,9 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     except cv2.error:
         turned = flat = None
     if turned is None or flat is None:
-        raise _undecodable(path)
+        raise _undecodable(path, contents)
     if pictures > 1:
-        raise UnreadableImage(path, f"expected one picture, the file contains {pictures}; save each as its own file")
+        raise _several(path, pictures)
     has_alpha = flat.ndim == 3 and flat.shape[2] == 4 and not is_cmyk(contents)
     if has_alpha and not np.array_equal(turned.reshape(*turned.shape[:2], -1), flat[..., : turned[0, 0].size]):
         raise UnreadableImage(path, "a transparent image with an EXIF rotation is not supported; save it upright")
@@ -201,10 +209,21 @@ def _contents(path: Path, max_bytes: int) -> bytes:
     return contents
 
 
-def _undecodable(path: Path) -> UnreadableImage:
-    suffixes = ", ".join(sorted(SUFFIXES))
+def _undecodable(path: Path, contents: bytes) -> UnreadableImage:
+    if contents.startswith(GIF_START):
+        why = "GIF is not a supported format; enlarge it with caflow video, or convert it to PNG"
+    else:
+        suffixes = ", ".join(sorted(SUFFIXES))
+        extras = "; AVIF requires the extra avif, HEIC the extra heic" if path.suffix.lower() in READ_ONLY else ""
+        why = f"it is damaged, too large, or not an image of a supported format ({suffixes}{extras})"
+    return UnreadableImage(path, f"cannot decode this file: {why}")
+
+
+def _several(path: Path, pictures: int) -> UnreadableImage:
     return UnreadableImage(
-        path, f"cannot decode this file: it is damaged, too large, or not an image of a supported format ({suffixes})"
+        path,
+        f"expected one picture, the file contains {pictures}; save each as its own file, or enlarge an animation with "
+        "caflow video",
     )
 
 
@@ -215,9 +234,9 @@ def _read_heif(path: Path, contents: bytes) -> ImageFile:
     except InputError as error:
         raise UnreadableImage(path, str(error)) from None
     except heif.UNDECODABLE:
-        raise _undecodable(path) from None
+        raise _undecodable(path, contents) from None
     if pictures > 1:
-        raise UnreadableImage(path, f"expected one picture, the file contains {pictures}; save each as its own file")
+        raise _several(path, pictures)
     metadata, malformed = checked(found)
     alpha = pixels[..., -1] if pixels.shape[2] in (2, 4) else None
     is_grey = pixels.shape[2] < 3

@@ -28,13 +28,17 @@ row is not finite."""
 class Untypical(NotFinite):
     """All samples of an image were rejected."""
 
-    def __init__(self, message: str, choice: "Choice") -> None:
+    def __init__(self, why: str, choice: "Choice", name: str = "") -> None:
         """Keep the choice with the error.
 
         Arguments:
+            why: the message without the name of the image.
             choice: the state of the choice, with the number of rejected samples and the best one.
+            name: name of the image; the message begins with it.
         """
-        super().__init__(message)
+        super().__init__(f"{name}: {why}" if name else why)
+        self.why = why
+        """The message without the name of the image."""
         self.choice = choice
 
 
@@ -189,10 +193,8 @@ class Chooser:
         if choice.best_rejected is None:
             raise NotFinite(f"no sample of images[{k}] is finite: {TRY_LOWER}")
         if reject is not None and reject.otherwise == "error":
-            message = (
-                f"images[{k}]: all {choice.rejected} samples are untypical, with a typicality below {reject.alpha:g}"
-            )
-            raise Untypical(message, choice)
+            why = f"all {choice.rejected} samples are untypical, with a typicality below {reject.alpha:g}"
+            raise Untypical(why, choice, f"images[{k}]")
         return choice.best_rejected
 
     def _enlarged(self, k: int) -> Candidate:

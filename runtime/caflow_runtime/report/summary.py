@@ -165,8 +165,8 @@ def read_lines(scores: Path, levels: int) -> Iterator[Verdict]:
         raise InputError(f"{scores} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise InputError(
-            f"{scores}, line {number}: {error}: run the same caflow filter command again, which computes this line and "
-            "all later lines again"
+            f"{scores}, line {number}: {error}: expected a scores.jsonl of caflow filter; if it is one, run the same "
+            "caflow filter command again, which computes this line and all later lines again"
         ) from None
     if number == 1:
         raise InputError(f"{scores} is empty; expected lines that caflow filter writes")

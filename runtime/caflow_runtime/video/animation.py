@@ -14,11 +14,11 @@ import numpy as np
 
 from caflow_runtime.errors import InputError
 from caflow_runtime.image import Image
-from caflow_runtime.image_formats import PNG_START
+from caflow_runtime.image_formats import GIF_START, PNG_START
 from caflow_runtime.video.source import CLOCK, TimedFrame, UnreadableVideo, VideoInfo, assumed_colours
 from caflow_runtime.video.transparency import framed, split_alpha
 
-GIF_START, WEBP_KIND, WEBP_EXTENDED = b"GIF8", b"WEBP", b"VP8X"
+WEBP_KIND, WEBP_EXTENDED = b"WEBP", b"VP8X"
 IS_ANIMATED = 2
 """Animation bit of the flags in byte 20 of a WebP file."""
 HEAD_BYTES = 2**20
