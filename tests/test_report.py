@@ -357,6 +357,9 @@ def test_files_that_are_no_scores(
     assert calibration is not None
     with pytest.raises(InputError, match=r"job.json is not a job.json of caflow filter"):
         write_report(path, calibration, path.with_name("report.html"))
+    path.with_name("job.json").write_text('{"command": "caflow image", "settings": {}}')
+    with pytest.raises(InputError, match=r"belongs to a job of caflow image: give the scores.jsonl of a job of caflow"):
+        write_report(path, calibration, path.with_name("report.html"))
 
 
 def test_any_number_of_lines_in_the_same_memory(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:

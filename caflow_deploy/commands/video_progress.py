@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from caflow_deploy.commands.pace import Pace
+from caflow_deploy.commands.terminal import counted
 from caflow_runtime.available_memory import readable
 from caflow_runtime.video.need import VideoNeed
 
@@ -15,12 +16,12 @@ def line_of_video(name: str, need: VideoNeed, frames: int | None, processes: int
         processes: number of local processes that work at the same time.
     """
     (height, width), final = need.sides, need.final
-    counted = f"{frames} frames" if frames else "frames"
+    of_video = counted(frames, "frame") if frames else "frames"
     windows = f"{need.windows} tile{'s' * (need.windows != 1)} each"
     about = "about" if need.is_measured else "at least"
     memory = f"{about} {readable(processes * need.bytes)} of memory"
     of_processes = f" in {processes} processes" if processes > 1 else ""
-    return f"{name}: {counted} of {width}×{height} → {final[1]}×{final[0]} in {windows}, {memory}{of_processes}"
+    return f"{name}: {of_video} of {width}×{height} → {final[1]}×{final[0]} in {windows}, {memory}{of_processes}"
 
 
 class FrameProgress:

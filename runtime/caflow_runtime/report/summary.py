@@ -181,6 +181,8 @@ def read_job(scores: Path) -> JudgedJob:
     path = scores.with_name(JOB)
     try:
         found = strict_json.read_json(path, dict[str, Any])
+        if (command := found.get("command", "caflow filter")) != "caflow filter":
+            raise InputError(f"{path} belongs to a job of {command}: give the scores.jsonl of a job of caflow filter")
         return strict_json.convert(found.get("settings", found), JudgedJob)
     except FileNotFoundError:
         return JudgedJob()
