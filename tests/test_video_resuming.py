@@ -11,6 +11,7 @@ from clips import ffmpeg, frames_of
 from commands import messages
 from video_runs import SCRIPT, begun, caflow_video, finding_helpers, job, segments_of
 
+from caflow_deploy.commands.terminal import counted
 from caflow_runtime.bundle import builtin
 
 
@@ -63,7 +64,9 @@ def test_a_stopped_job_says_how_to_resume(clips: Path, uncalibrated: Path, tmp_p
     assert run.returncode == 130
     (why,) = messages(said)
     assert why.startswith("caflow: stopped after ")
-    assert why.endswith(f"{output} contains {len(frames_of(output))} frames; run the same command again to resume")
+    assert why.endswith(
+        f"{output} contains {counted(len(frames_of(output)), 'frame')}; run the same command again to resume"
+    )
     done = caflow_video(clips / "cut.mp4", output, uncalibrated, "--resume")
     assert done.returncode == 0, done.stderr
     assert list(output.parent.iterdir()) == [output]
