@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 from types import FrameType
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import click
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+"""Signals that stop a command."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -37,7 +38,7 @@ def ending_when_stopped(program: str) -> Iterator[None]:
         click.echo(f"{program}: stopped", err=True)
         sys.exit(exit_code(stop))
     finally:
-        _forget_interrupted_strings()
+        _forget_interrupted_exec()
 
 
 @contextmanager
@@ -63,24 +64,25 @@ def deferring_stops() -> Iterator[None]:
 @contextmanager
 def heedless_of_ctrl_c() -> Iterator[None]:
     """Block Ctrl-C for processes that are started in the block, also while they start."""
-    if not hasattr(signal, "pthread_sigmask"):
+    with _ctrl_c_masked("SIG_BLOCK"):
         yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
 def ended_by_ctrl_c() -> Iterator[None]:
     """Let Ctrl-C end this process at once and silently, although it was started by `heedless_of_ctrl_c`."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with _ctrl_c_masked("SIG_UNBLOCK"):
+        yield
+
+
+@contextmanager
+def _ctrl_c_masked(how: Literal["SIG_BLOCK", "SIG_UNBLOCK"]) -> Iterator[None]:
+    """Block or unblock SIGINT in this thread until the end of the block. Windows has no such masks."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(getattr(signal, how), {signal.SIGINT})
     try:
         yield
     finally:
@@ -91,7 +93,7 @@ def _terminate(_: int, __: FrameType | None) -> NoReturn:
     raise Terminated
 
 
-def _forget_interrupted_strings() -> None:
+def _forget_interrupted_exec() -> None:
     """Make `python -m` end with the command's exit code even if Ctrl-C interrupted the execution of a string.
 
     CPython remembers such an interrupt and ends the process by SIGINT, although the KeyboardInterrupt was handled.

@@ -10,11 +10,10 @@ from random import SystemRandom
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 """Number of this pytest-xdist worker, from 0."""
-
-
 FIRST, END = 20_000, 32_768
 """Range of the ports. Linux assigns only later ones itself, so no connection takes a port before it is used."""
 NUMBERS = count(SystemRandom().randrange(END))
+"""Numbers of ports to try. They begin anywhere, so that two test runs rarely try the same port."""
 
 
 def free_port() -> int:

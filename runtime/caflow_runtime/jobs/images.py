@@ -22,7 +22,7 @@ from caflow_runtime.image_formats import MAX_PIXELS, size_of_file
 from caflow_runtime.jobs.folder import stamp_of
 from caflow_runtime.jobs.image_job import LOSSLESS, ImageJob
 from caflow_runtime.jobs.image_need import ImageNeed, Source, check_memory
-from caflow_runtime.jobs.image_report import ImageReport, about_file, doubts, report_of
+from caflow_runtime.jobs.image_report import ImageReport, about_file, contradiction, report_of
 from caflow_runtime.jobs.masks import Masked, read_masked
 from caflow_runtime.jobs.native_stderr import native_stderr
 from caflow_runtime.jobs.passes import Form, Passes
@@ -176,7 +176,7 @@ def _draw(
         shown = sheet(made.condition, made.drawn)
         write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
     report, scored = report_of(job, made, given, draw, form), None
-    warnings = [*doubts(model, made, report), *left_out]
+    warnings = [*contradiction(model, made, report), *left_out]
     if is_changed and form.is_own and report.outcome != "bicubic":
         with native_stderr():  # The messages were already reported for the input.
             own = read_image(job.output, made.pictures[0].size).rgb  # No limit: its pixels fit in memory already.
