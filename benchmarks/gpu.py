@@ -6,10 +6,12 @@ The models are the public implementation's default size and x4-photo. The varian
   scores each of them.
 * `batched`: the same procedure in one batch.
 * `transformed`: the graphs of the export in PyTorch, also with the whole chain as one CUDA graph.
-* `onnxruntime cuda` and the bundle's TensorRT engines, where they are installed and run.
+* `onnxruntime`: the graphs of the export in ONNX Runtime, with all values on the GPU (`gpu_onnx.py`).
+* `tensorrt`: the engines of the bundle (`gpu_engines.py`).
 
 All variants except `published` and `batched` also show their errors, compared with the model in float64 with the same
-noise. Only PyTorch is required. With `--device cpu` the benchmark can be tried without a GPU.
+noise. Beside each time stands the floor of the transformed graphs on this device (`gpu_floors.py`). Only PyTorch is
+required; ways that cannot run are skipped. With `--device cpu` the benchmark can be tried without a GPU.
 """
 
 import copy
@@ -25,8 +27,24 @@ from typing import Any
 import click
 import report
 import torch
-from gpu_cases import FRAME, FRAME_SAMPLES, NAMES, ROUNDS, SAMPLES, SIDE, WARM_UP, Case, Subject, chain, line, truth
-from gpu_engines import engine_frames, engine_lines, onnx_lines
+from gpu_cases import (
+    FRAME,
+    FRAME_SAMPLES,
+    NAMES,
+    ROUNDS,
+    SAMPLES,
+    SIDE,
+    WARM_UP,
+    Case,
+    Comparison,
+    Subject,
+    chain,
+    seconds,
+    truth,
+)
+from gpu_engines import engine_frames, engine_rows
+from gpu_floors import Rates, Work
+from gpu_onnx import onnx_rows
 from sampling import batched, published, the_model
 from torch import Tensor
 
@@ -39,12 +57,15 @@ from caflow_runtime.flow import scan
 from caflow_training import checkpoint
 from caflow_training.model import CAFlow
 
+LAYOUTS = {"": torch.contiguous_format, ", NHWC": torch.channels_last}
+"""Memory layouts of weights, which convolutions also use for their results. NHWC suits the matrix units of GPUs."""
+
 Graph = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
-def runner(graph: GraphToTrace, device: torch.device) -> Graph:
-    """Return a graph's module on a device as a callable for `flow.scan`."""
-    module = copy.deepcopy(graph.module).to(device)
+def runner(graph: GraphToTrace, device: torch.device, layout: torch.memory_format) -> Graph:
+    """Return a graph's module on a device as a callable for `flow.scan`. Its weights have this memory layout."""
+    module = copy.deepcopy(graph.module).to(device).to(memory_format=layout)  # type: ignore[call-overload]
 
     def run(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         given = [port and arrays[port.name].to(port.dtype) for port in (*graph.inputs, *graph.terms)]
@@ -69,10 +90,13 @@ def captured(run: Callable[[], scan.Rows]) -> tuple[Callable[[], None], scan.Row
     return graph.replay, rows
 
 
-def in_pytorch(model: CAFlow, case: Case, precision: PrecisionName, device: torch.device) -> Callable[[], scan.Rows]:
+def in_pytorch(
+    model: CAFlow, case: Case, precision: PrecisionName, layout: torch.memory_format = LAYOUTS[""]
+) -> Callable[[], scan.Rows]:
     """Return a function that runs the chain of transformed graphs in PyTorch."""
+    device = case.condition.device
     traced = graphs_to_trace(model, ModelGraphs.of(model, PRECISIONS[precision]), torch.float32)
-    graphs = {graph.name: runner(graph, device) for graph in traced}
+    graphs = {graph.name: runner(graph, device, layout) for graph in traced}
     condition = case.condition.permute(0, 2, 3, 1).contiguous()
     image = torch.zeros(case.samples, dtype=torch.int64, device=device)
     noise = case.per_level(model.config.levels)
@@ -82,43 +106,46 @@ def in_pytorch(model: CAFlow, case: Case, precision: PrecisionName, device: torc
 @torch.no_grad()
 def small(subject: Subject) -> Iterator[dict[str, Any]]:
     """Yield a row for each variant: N samples of 64×64 pixels."""
-    name, model, device = subject.name, subject.model, subject.device
+    model, device = subject.model, subject.device
     slow = replace(subject, rounds=max(3, subject.rounds // 3))
     on_device = copy.deepcopy(model).to(device)
     for n in SAMPLES:
         case = Case.of(model, SIDE, SIDE, n, device)
         exact = truth(model, case)
         conditions = case.condition.expand(n, -1, -1, -1)
+        chains = {precision: in_pytorch(model, case, precision) for precision in NAMES}
+        floors = {precision: Work.of(run).floor(subject.rates) for precision, run in chains.items()}
         base = slow.seconds(partial(published, on_device, case.condition, n))
-        yield line(name, "published", "fp32", n, base, base)
-        yield line(name, "batched", "fp32", n, subject.seconds(partial(batched, on_device, conditions)), base)
-        for precision in NAMES:
-            run = in_pytorch(model, case, precision, device)
+        compared = Comparison(subject.name, n, base, floors)
+        yield compared.row("published", "fp32", base)
+        yield compared.row("batched", "fp32", subject.seconds(partial(batched, on_device, conditions)))
+        for precision, run in chains.items():
             errors = exact.errors(run(), lambda tensor: tensor)
-            yield line(name, "transformed", precision, n, subject.seconds(run), base) | errors
+            yield compared.row("transformed", precision, subject.seconds(run)) | errors
             if device.type == "cuda":
-                replay, rows = captured(run)
-                row = line(name, "transformed, CUDA graph", precision, n, subject.seconds(replay), base)
-                yield row | exact.errors(rows, torch.as_tensor)
-        yield from onnx_lines(subject, case, exact, base)
-        yield from engine_lines(subject, case, exact, base)
+                for name, layout in LAYOUTS.items():
+                    replay, rows = captured(in_pytorch(model, case, precision, layout))
+                    row = compared.row(f"transformed, CUDA graph{name}", precision, subject.seconds(replay))
+                    yield row | exact.errors(rows, torch.as_tensor)
+        yield from onnx_rows(subject, case, exact, compared)
+        yield from engine_rows(subject, case, exact, compared)
 
 
 @torch.no_grad()
 def frames(subject: Subject) -> Iterator[dict[str, Any]]:
-    """Yield a row for each precision: frames of 1080p per second by the transformed graphs."""
+    """Yield a row for each precision and layout: frames of 1080p per second by the transformed graphs."""
     model, device = subject.model, subject.device
-    for n in FRAME_SAMPLES:
+    for n, precision, name in itertools.product(FRAME_SAMPLES, NAMES, LAYOUTS):
         case = Case.of(model, *FRAME, n, device)
-        for precision in NAMES:
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
-            run = in_pytorch(model, case, precision, device)
-            took = subject.seconds(captured(run)[0] if device.type == "cuda" else run)
-            row = {"model": subject.name, "way": "transformed", "precision": precision, "n": n}
-            row |= {"ms": 1e3 * took, "frames/s": 1 / took}
-            yield row | ({"GiB": torch.cuda.max_memory_allocated() / 2**30} if device.type == "cuda" else {})
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        run = in_pytorch(model, case, precision, LAYOUTS[name])
+        floor = Work.of(run).floor(subject.rates)
+        took = subject.seconds(captured(run)[0] if device.type == "cuda" else run)
+        row = {"model": subject.name, "way": f"transformed{name}", "precision": precision, "n": n}
+        row |= {"ms": 1e3 * took, "frames/s": 1 / took} | floor.beside(took)
+        yield row | ({"GiB": torch.cuda.max_memory_allocated() / 2**30} if device.type == "cuda" else {})
 
 
 @click.command()
@@ -139,11 +166,13 @@ def main(device_name: str, rounds: int, with_frames: bool, bundles: Path | None,
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     models = {"default": the_model(), "x4-photo": checkpoint.load(find_bundle("x4-photo"))}
+    rates = Rates.measured(device, partial(seconds, device=device, rounds=rounds))
+    print(json.dumps(rates.figures()), flush=True)
     rows: list[dict[str, Any]] = []
     frame_rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, model in models.items():
-            subject = Subject(name, model, device, rounds, bundles or Path(scratch))
+            subject = Subject(name, model, device, rounds, bundles or Path(scratch), rates)
             for row in small(subject):
                 rows.append(row)
                 print(json.dumps(row), flush=True)
@@ -158,7 +187,8 @@ def main(device_name: str, rounds: int, with_frames: bool, bundles: Path | None,
     if frame_rows:
         print()
         report.show(frame_rows)
-    report.write(json_file, rows, ("torch",), card=card, frames=frame_rows, rounds=rounds)
+    figures = {"rates": rates.figures(), "frames": frame_rows}
+    report.write(json_file, rows, ("torch",), figures, card=card, rounds=rounds)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gpu_floors import Floor, Rates
 from sampling import TEMPERATURE
 from torch import Tensor
 
+from caflow_export.export import export
 from caflow_runtime.bundle.manifest import PrecisionName
 from caflow_runtime.flow import scan
-from caflow_training.model import CHANNELS, CAFlow
+from caflow_runtime.flow.selftest import smooth_conditions
+from caflow_training import checkpoint
+from caflow_training.model import CAFlow
 
 SIDE = 64
 SAMPLES = (1, 10)
@@ -36,10 +40,21 @@ class Subject:
     """Number of timed runs; the median is reported."""
     scratch: Path
     """Folder to which the model's bundles are exported."""
+    rates: Rates
+    """Rates of the device, from which the floors follow."""
 
     def seconds(self, run: Callable[[], object]) -> float:
         """Return the median time of a run, in seconds."""
         return seconds(run, self.device, self.rounds)
+
+    def bundle(self, precision: PrecisionName) -> Path:
+        """Return the folder of the model's bundle in this precision. Export the bundle if it does not exist."""
+        folder = self.scratch / f"{self.name}-{precision}.caflow"
+        if not folder.is_dir():
+            weights = self.scratch / f"{self.name}.pt"
+            checkpoint.save(weights, self.model)
+            export(weights, folder, precision)
+        return folder
 
 
 @dataclass(frozen=True)
@@ -55,10 +70,10 @@ class Case:
     def of(cls, model: CAFlow, height: int, width: int, samples: int, device: torch.device) -> "Case":
         generator = torch.Generator().manual_seed(0)
         scale = model.config.task.scale
-        condition = torch.randint(0, 256, (1, CHANNELS, height // scale, width // scale), generator=generator)
+        condition = torch.from_numpy(smooth_conditions(1, height // scale, width // scale)).permute(0, 3, 1, 2)
         noise = model.draw_noise(samples, height, width, generator)
         moved = {key: z.to(device, torch.float32) for key, z in noise.items()}
-        return cls(condition.to(device, torch.uint8), moved, samples)
+        return cls(condition.to(device), moved, samples)
 
     def per_level(self, levels: int) -> list[Tensor]:
         """Return the noise z of each level in the form that the graphs require, scaled by the temperature."""
@@ -117,6 +132,19 @@ def truth(model: CAFlow, case: Case) -> Truth:
     return Truth(drawn.images.permute(0, 2, 3, 1).cpu(), drawn.log_likelihood.total.cpu())
 
 
-def line(model: str, way: str, precision: str, n: int, took: float, base: float) -> dict[str, Any]:
-    """Return one row of the table of samples."""
-    return {"model": model, "way": way, "precision": precision, "n": n, "ms": 1e3 * took, "over published": base / took}
+@dataclass(frozen=True)
+class Comparison:
+    """What the times of one case are compared with."""
+
+    model: str
+    samples: int
+    published: float
+    """Seconds of the published procedure."""
+    floors: Mapping[PrecisionName, Floor]
+    """Floors of the chain of graphs, by precision."""
+
+    def row(self, way: str, precision: PrecisionName, took: float) -> dict[str, Any]:
+        """Return the table's row for a way of sampling that took `took` seconds."""
+        row = {"model": self.model, "way": way, "precision": precision, "n": self.samples}
+        row |= {"ms": 1e3 * took, "over published": self.published / took}
+        return row | self.floors[precision].beside(took)

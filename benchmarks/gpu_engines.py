@@ -1,4 +1,4 @@
-"""Variants of `gpu.py` that require more than PyTorch: ONNX Runtime's CUDA provider, and TensorRT engines."""
+"""Variant of `gpu.py` that runs TensorRT engines."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -6,44 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_cases import FRAME, FRAME_SAMPLES, NAMES, SAMPLES, Case, Subject, Truth, chain, line
+from gpu_cases import FRAME, FRAME_SAMPLES, NAMES, SAMPLES, Case, Comparison, Subject, Truth
 from torch import Tensor
 
-from caflow_export.export import export
 from caflow_export.to_tensorrt import build_engines
 from caflow_export.trt_flavor import NeedsGpu, TensorRTUnavailable
 from caflow_runtime.backends.gpu import used_memory
 from caflow_runtime.backends.graphs import Graphs
-from caflow_runtime.backends.onnx_runtime import OnnxRuntimeBound
 from caflow_runtime.backends.tensorrt import TensorRT
-from caflow_runtime.bundle.manifest import PrecisionName
-from caflow_runtime.bundle.reading import read_manifest
 from caflow_runtime.errors import BackendError
 from caflow_runtime.flow import scan
 from caflow_runtime.flow.selftest import smooth_conditions
 from caflow_runtime.pipeline.pipeline import OVERLAP, Pipeline
 from caflow_runtime.rows.device_run import GraphChain
-from caflow_training import checkpoint
-
-
-def in_onnx_runtime(backend: OnnxRuntimeBound, folder: Path, case: Case, levels: int) -> Callable[[], scan.Rows]:
-    """Return a function that runs a bundle's chain in ONNX Runtime's CUDA provider, with all values on the GPU."""
-    manifest = read_manifest(folder)
-    graphs = {graph.name: backend.load(folder / graph.file.path) for graph in manifest.graphs}
-    condition = backend.to_device(case.condition.permute(0, 2, 3, 1).contiguous().cpu().numpy())
-    image = backend.to_device(torch.zeros(case.samples, dtype=torch.int64).numpy())
-    noise = [backend.to_device(z.cpu().numpy()) for z in case.per_level(levels)]
-    return lambda: chain(graphs, levels, condition, image, noise)
-
-
-def bundle_of(subject: Subject, precision: PrecisionName) -> Path:
-    """Return the folder of the model's bundle in this precision. Export the bundle if it does not exist."""
-    folder = subject.scratch / f"{subject.name}-{precision}.caflow"
-    if not folder.is_dir():
-        weights = subject.scratch / f"{subject.name}.pt"
-        checkpoint.save(weights, subject.model)
-        export(weights, folder, precision)
-    return folder
 
 
 def engines_of(folder: Path) -> TensorRT | None:
@@ -74,16 +49,16 @@ def in_engines(backend: TensorRT, folder: Path, case: Case, levels: int) -> Call
     return lambda: chain.sample_at_once(condition, image, noise)
 
 
-def engine_lines(subject: Subject, case: Case, exact: Truth, base: float) -> Iterator[dict[str, Any]]:
+def engine_rows(subject: Subject, case: Case, exact: Truth, compared: Comparison) -> Iterator[dict[str, Any]]:
     """Yield a row for each precision by TensorRT or TensorRT-RTX, if one of them builds for the GPU."""
     for precision in NAMES:
-        folder = bundle_of(subject, precision)
+        folder = subject.bundle(precision)
         backend = engines_of(folder)
         if backend is None:
             return
         run = in_engines(backend, folder, case, subject.model.config.levels)
         errors = exact.errors(run(), partial(on_host, backend))
-        yield line(subject.name, backend.name, precision, case.samples, subject.seconds(run), base) | errors
+        yield compared.row(backend.name, precision, subject.seconds(run)) | errors
 
 
 def engine_frames(subject: Subject) -> Iterator[dict[str, Any]]:
@@ -94,7 +69,7 @@ def engine_frames(subject: Subject) -> Iterator[dict[str, Any]]:
     scale = subject.model.config.task.scale
     frame = smooth_conditions(1, *(side // scale for side in FRAME))
     for precision in NAMES:
-        folder = bundle_of(subject, precision)
+        folder = subject.bundle(precision)
         backend = engines_of(folder)
         if backend is None:
             return
@@ -112,17 +87,3 @@ def engine_frames(subject: Subject) -> Iterator[dict[str, Any]]:
                         "n": n,
                     }
                     yield row | {"ms": 1e3 * took, "frames/s": 1 / took, "GiB": (used_memory() or 0) / 2**30}
-
-
-def onnx_lines(subject: Subject, case: Case, exact: Truth, base: float) -> Iterator[dict[str, Any]]:
-    """Yield a row for each precision by ONNX Runtime, if its CUDA provider works."""
-    try:
-        backend = OnnxRuntimeBound("cuda")
-    except BackendError as error:
-        print(f"onnxruntime cuda is skipped: {error}")
-        return
-    for precision in NAMES[::2]:  # without bf16, for which ONNX Runtime has no convolutions
-        folder = bundle_of(subject, precision)
-        run = in_onnx_runtime(backend, folder, case, subject.model.config.levels)
-        errors = exact.errors(run(), lambda value: torch.from_numpy(value.numpy()))
-        yield line(subject.name, "onnxruntime cuda", precision, case.samples, subject.seconds(run), base) | errors

@@ -1,0 +1,155 @@
+"""Variants of `gpu.py` that run the graphs of a bundle in ONNX Runtime.
+
+* `onnxruntime`: the graphs as they are exported. The CUDA provider leaves their arctangents to the CPU.
+* `onnxruntime, arctangents`: the same with arctangents from operators for which the provider has kernels.
+* `onnxruntime, CUDA graphs`: the latter, with each graph recorded as a CUDA graph, which arctangents on the CPU forbid.
+* `onnxruntime, CUDA graphs, NHWC`: the latter, with the memory layout that suits the matrix units of GPUs.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.parser
+import torch
+from gpu_cases import NAMES, Case, Comparison, Subject, Truth, chain
+
+from caflow_runtime.backends.onnx_runtime import PROVIDERS, OnnxRuntimeBound, import_onnxruntime
+from caflow_runtime.bundle.reading import read_manifest
+from caflow_runtime.errors import BackendError
+from caflow_runtime.flow import scan
+
+RECORDINGS: dict[str, dict[str, str]] = {
+    "onnxruntime, CUDA graphs": {},
+    "onnxruntime, CUDA graphs, NHWC": {"prefer_nhwc": "1"},
+}
+"""Settings of the CUDA provider for each variant that is recorded."""
+ARCTANGENT = """<opset_import: ["" : 18], domain: "caflow"> Arctangent (x) => (y) {
+    one = Constant <value = float {1.0}> ()
+    square = Mul (x, x)
+    above = Add (square, one)
+    s = Sqrt (above)
+    u = Reciprocal (s)
+    next = Add (s, one)
+    product = Mul (s, next)
+    root = Sqrt (product)
+    STEPS
+    scaled = Mul (x, p7)
+    y = Div (scaled, root)
+}"""
+"""The arctangent of x is the sign of x times the arccosine of u = 1 / s, where s = √(1 + x²).
+
+By formula 4.4.46 of Abramowitz and Stegun, Handbook of Mathematical Functions, arccos u = √(1 − u) · p(u), with an
+error of at most 2e-8. Here √(1 − u) is computed as |x| / √(s (s + 1)), which is also precise for small x.
+"""
+COEFFICIENTS = (
+    *(-0.0012624911, 0.0066700901, -0.0170881256, 0.0308918810),
+    *(-0.0501743046, 0.0889789874, -0.2145988016, 1.5707963050),
+)
+"""Coefficients of p, that of u⁷ first."""
+
+
+def arctangent() -> onnx.FunctionProto:
+    """Return the arctangent as a function of ONNX. Its polynomial is evaluated by Horner's method."""
+    steps = [f"p0 = Constant <value = float {{{COEFFICIENTS[0]}}}> ()"]
+    for k, coefficient in enumerate(COEFFICIENTS[1:], start=1):
+        steps.append(f"c{k} = Constant <value = float {{{coefficient}}}> ()")
+        steps.append(f"m{k} = Mul (p{k - 1}, u)")
+        steps.append(f"p{k} = Add (m{k}, c{k})")
+    return onnx.parser.parse_function(ARCTANGENT.replace("STEPS", "\n    ".join(steps)))
+
+
+def with_our_arctangents(folder: Path) -> Path:
+    """Return a copy of a bundle in which the function above replaces the operator Atan."""
+    copied = folder.with_name(f"{folder.name}-arctangents")
+    if not copied.is_dir():
+        shutil.copytree(folder, copied)
+        for path in copied.glob("*.onnx"):
+            model = onnx.load(path, load_external_data=False)
+            for node in model.graph.node:
+                if node.op_type == "Atan":
+                    node.op_type, node.domain = "Arctangent", "caflow"
+            model.opset_import.append(onnx.helper.make_opsetid("caflow", 1))
+            model.functions.append(arctangent())
+            path.write_bytes(model.SerializeToString())
+    return copied
+
+
+class Recorded:
+    """Graph that ONNX Runtime records as a CUDA graph at the first call, and replays at the next calls.
+
+    All calls must pass the same arrays. Their results are written to the same memory. On a GPU, a call does not wait
+    for the results. On the CPU, nothing is recorded.
+    """
+
+    def __init__(
+        self, path: Path, graph: scan.Graph, stream: torch.cuda.Stream | None, settings: dict[str, str]
+    ) -> None:
+        """Open the graph.
+
+        Arguments:
+            graph: the same graph without a recording; it tells the shapes of the results.
+            stream: stream on which all graphs of the chain run; None on the CPU.
+            settings: further settings of the CUDA provider.
+        """
+        ort = import_onnxruntime()
+        provider: Any = PROVIDERS["cpu"]
+        self.options = ort.RunOptions()
+        if stream is not None:
+            self.options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+            common = {"use_tf32": "0", "enable_cuda_graph": "1", "user_compute_stream": str(stream.cuda_stream)}
+            provider = PROVIDERS["cuda"], common | settings
+        self.session = ort.InferenceSession(path, providers=[provider])
+        self.graph = graph
+        self.binding: Any = None
+        self.results: dict[str, Any] = {}
+
+    def __call__(self, arrays: scan.Arrays) -> dict[str, Any]:
+        """Run or replay the graph."""
+        if self.binding is None:
+            self.results = self.graph(arrays)
+            self.binding = self.session.io_binding()
+            for value in self.session.get_inputs():
+                self.binding.bind_ortvalue_input(value.name, arrays[value.name])
+            for name, result in self.results.items():
+                self.binding.bind_ortvalue_output(name, result)
+        self.session.run_with_iobinding(self.binding, self.options)
+        return self.results
+
+
+def ways(backend: OnnxRuntimeBound, folder: Path) -> Iterator[tuple[str, Mapping[str, scan.Graph]]]:
+    """Yield the graphs of a bundle for each variant."""
+    names = {graph.name: graph.file.path for graph in read_manifest(folder).graphs}
+    yield "onnxruntime", {name: backend.load(folder / path) for name, path in names.items()}
+    ours = with_our_arctangents(folder)
+    graphs = {name: backend.load(ours / path) for name, path in names.items()}
+    yield "onnxruntime, arctangents", graphs
+    stream = torch.cuda.Stream() if backend.device == "cuda" else None
+    for way, settings in RECORDINGS.items():
+        yield way, {name: Recorded(ours / path, graphs[name], stream, settings) for name, path in names.items()}
+
+
+def in_onnx_runtime(
+    backend: OnnxRuntimeBound, graphs: Mapping[str, scan.Graph], case: Case, levels: int
+) -> Callable[[], scan.Rows]:
+    """Return a function that runs the chain of graphs, with all values on the device."""
+    condition = backend.to_device(case.condition.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+    image = backend.to_device(torch.zeros(case.samples, dtype=torch.int64).numpy())
+    noise = [backend.to_device(z.cpu().numpy()) for z in case.per_level(levels)]
+    return lambda: chain(graphs, levels, condition, image, noise)
+
+
+def onnx_rows(subject: Subject, case: Case, exact: Truth, compared: Comparison) -> Iterator[dict[str, Any]]:
+    """Yield rows by ONNX Runtime for each precision, if it has a provider for the device."""
+    try:
+        backend = OnnxRuntimeBound("cuda" if subject.device.type == "cuda" else "cpu")
+    except BackendError as error:
+        print(f"onnxruntime is skipped: {error}")
+        return
+    for precision in NAMES[::2]:  # without bf16, for which ONNX Runtime has no convolutions
+        for way, graphs in ways(backend, subject.bundle(precision)):
+            run = in_onnx_runtime(backend, graphs, case, subject.model.config.levels)
+            errors = exact.errors(run(), lambda value: torch.from_numpy(value.numpy()))
+            yield compared.row(way, precision, subject.seconds(run)) | errors

@@ -1,0 +1,88 @@
+"""The benchmark for GPUs, on the CPU: everything in it that needs no GPU runs and is right."""
+
+from pathlib import Path
+
+import gpu
+import gpu_cases
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+import torch
+from gpu_floors import Floor, Rates, Work
+from gpu_onnx import RECORDINGS, arctangent
+
+from caflow_export.export import ExportReport
+from caflow_runtime.backends.onnx_runtime import OnnxRuntimeCpu
+from caflow_runtime.bundle.reading import read_manifest
+from caflow_training import checkpoint
+
+CPU = torch.device("cpu")
+RATES = Rates(dict.fromkeys((torch.float32, torch.bfloat16, torch.float16), 1e9), 1e9)
+SIDE = 16
+
+
+@pytest.fixture
+def subject(least_exported: Path, exported_half: ExportReport, tmp_path: Path) -> gpu_cases.Subject:
+    (tmp_path / "least-fp32.caflow").symlink_to(least_exported)
+    (tmp_path / "least-fp16.caflow").symlink_to(exported_half.path)
+    return gpu_cases.Subject("least", checkpoint.load(least_exported), CPU, 1, tmp_path, RATES)
+
+
+def test_each_way_draws_the_samples_of_the_model(
+    subject: gpu_cases.Subject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu, "SIDE", SIDE)
+    monkeypatch.setattr(gpu, "SAMPLES", (2,))
+    rows = list(gpu.small(subject))
+    found = [(row["way"], row["precision"]) for row in rows]
+    onnx_ways = ("onnxruntime", "onnxruntime, arctangents", *RECORDINGS)
+    assert found == [
+        *(("published", "fp32"), ("batched", "fp32")),
+        *(("transformed", precision) for precision in ("fp32", "bf16", "fp16")),
+        *((way, precision) for precision in ("fp32", "fp16") for way in onnx_ways),
+    ]
+    assert "tensorrt is skipped" in capsys.readouterr().out
+    for row in rows[2:]:
+        limits = {"fp32": (1e-5, 1e-5), "bf16": (5e-2, 1e-2), "fp16": (5e-3, 1e-3)}[row["precision"]]
+        assert row["pixel error"] < limits[0], row
+        assert row["likelihood error"] < limits[1], row
+
+
+def test_frames_in_both_layouts(subject: gpu_cases.Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "FRAME", (SIDE, 2 * SIDE))
+    monkeypatch.setattr(gpu, "FRAME_SAMPLES", (1,))
+    rows = list(gpu.frames(subject))
+    assert [row["way"] for row in rows] == ["transformed", "transformed, NHWC"] * 3
+    assert all(row["frames/s"] * row["ms"] == pytest.approx(1e3) for row in rows)
+
+
+def test_floors_count_the_operations_that_the_manifest_counts(subject: gpu_cases.Subject, least_exported: Path) -> None:
+    case = gpu_cases.Case.of(subject.model, SIDE, SIDE, 3, CPU)
+    work = Work.of(gpu.in_pytorch(subject.model, case, "fp32"))
+    per_pixel = sum(
+        graph.operations_per_pixel * (1 if graph.name == "encode" else 3)
+        for graph in read_manifest(least_exported).graphs
+        if graph.name.startswith(("encode", "decode", "reverse"))
+    )
+    assert work.operations == {torch.float32: per_pixel * SIDE**2}
+
+
+def test_the_floor_is_the_larger_of_two() -> None:
+    matrix = torch.ones(8, 8)
+    work = Work.of(lambda: matrix @ matrix)
+    assert work.floor(RATES) == Floor(2 * 8**3 / 1e9, "operations")
+    assert work.floor(Rates({torch.float32: 1e12}, 1e9)) == Floor(3 * 4 * 8**2 / 1e9, "bytes")
+
+
+def test_arctangents_from_other_operators_are_precise(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 18, "caflow" : 1]>'
+        "g (float[n] x) => (float[n] y) { y = caflow.Arctangent(x) }"
+    )
+    model.functions.append(arctangent())
+    onnx.checker.check_model(model)
+    onnx.save(model, tmp_path / "arctangent.onnx")
+    x = np.concatenate([sign * np.logspace(-20, 18, 10_001) for sign in (-1, 1)]).astype(np.float32)
+    y = OnnxRuntimeCpu(1).load(tmp_path / "arctangent.onnx")({"x": x})["y"]
+    np.testing.assert_allclose(y, np.arctan(x.astype(np.float64)), rtol=4e-7)
