@@ -28,6 +28,7 @@ from caflow_deploy.commands.option_values import FilePath, gathered, numbers
 from caflow_deploy.commands.output_options import json_option, metrics_option, open_metrics
 from caflow_deploy.commands.pace import Saying, saying_options
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
+from caflow_deploy.commands.result_names import ResultNames
 from caflow_deploy.commands.result_options import result_options
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.size_options import SizeOptions, size_options
@@ -171,7 +172,8 @@ def command(
         draw, size = drawing.draw(pipe), sized.size(pipe)
         extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if draw.reject else draw.n) if maps else [])
         unreadable: list[OSError] = []
-        jobs = plan_jobs(inputs, output, draw.n - 1 if keep_all else 0, extras, files, force, unreadable)
+        result_names = ResultNames(output, files, draw.n - 1 if keep_all else 0, extras)
+        jobs = plan_jobs(inputs, result_names, force, unreadable.append)
         depth: Bits | None = None if bits is None else 16 if bits == "16" else 8
         jobs = [replace(job, size=size, bits=depth) for job in jobs]
         _check_results(jobs, draw, pipe.manifest.model.scale)
