@@ -136,6 +136,20 @@ def test_results_of_a_replaced_job_do_not_become_inputs(tmp_path: Path) -> None:
     assert sorted(path.name for path in given.glob("*.png")) == ["a-y.png", "a.png"]
 
 
+def test_results_of_earlier_jobs_inside_the_input_folder_are_skipped(tmp_path: Path) -> None:
+    given = pictures(tmp_path / "in", "a.png", "below/b.png", "foreign/c.png")
+    (given / "foreign" / "job.json").write_text('{"command": "make"}')
+    for out in ("first", "below/second", "third"):
+        assert len(image(given, given / out)) == 3
+    line = ["image", given, "-o", given / "third", "--bundle", TINY, "-n", 1]
+    again = caflow(*line)
+    skipped = f"2 folders with results of earlier jobs ({given / 'below' / 'second'}, {given / 'first'})"
+    assert again.stderr == f"caflow: skipped {skipped}: to process them, give such a folder itself\n"
+    assert again.stdout == f"{given / 'third'} is already complete\n"
+    assert caflow(*line, "--quiet").stderr == ""
+    assert len(image(given / "first", tmp_path / "out")) == 3
+
+
 def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:
     given, out = pictures(tmp_path / "in", "a.jpg"), tmp_path / "out"
     image(given, out, "--quality", 80)

@@ -6,15 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from caflow_deploy.commands.result_names import ResultNames
+from caflow_deploy.commands.terminal import counted
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_formats import READABLE, images_below, throw
-from caflow_runtime.jobs.folder import NAME, make_folder
+from caflow_runtime.image_formats import READABLE, throw
+from caflow_runtime.job_file import JOB_FILE, job_folders_below, originals_below
+from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.jobs.image_folder import recorded_outputs
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.masks import find_masks
+from caflow_runtime.path_text import as_text
 from caflow_runtime.pictures.image_files import check_suffix
 
 GLOB_CHARACTERS = "*?["
+MOST_NAMED = 3
+"""Maximum number of skipped folders that a warning names."""
 
 
 def plan_jobs(
@@ -47,10 +52,27 @@ def plan_jobs(
     if single:
         jobs = [names.job(sources[0][0], output)]
     else:
-        recorded = recorded_outputs(output) if (output / NAME).is_file() else None
+        recorded = recorded_outputs(output) if (output / JOB_FILE).is_file() else None
         jobs = names.jobs(sources, recorded, force)
     _check_outputs(jobs, "" if single else ", or a --suffix")
     return jobs
+
+
+def warn_of_results(searched: Iterable[Path], warn: Callable[[str], object], output: Path | None = None) -> None:
+    """Warn of the folders below that are skipped, because they contain results of earlier jobs.
+
+    Arguments:
+        output: folder of the command's own job, which the warning does not name.
+    """
+    own = output and output.resolve()
+    found = {folder for place in searched for folder in job_folders_below(place)}
+    others = sorted(folder for folder in found if own not in (folder.resolve(), *folder.resolve().parents))
+    if others:
+        names = ", ".join([*map(as_text, others[:MOST_NAMED]), *["…"] * (len(others) > MOST_NAMED)])
+        warn(
+            f"skipped {counted(len(others), 'folder')} with results of earlier jobs ({names}): to process them, give "
+            "such a folder itself"
+        )
 
 
 def with_masks(jobs: Sequence[ImageJob], mask: Path) -> list[ImageJob]:
@@ -116,10 +138,10 @@ def _sources(text: str, output: Path, on_error: Callable[[OSError], object]) -> 
 
 
 def _images_in(folder: Path, output: Path, on_error: Callable[[OSError], object]) -> list[Path]:
-    """Return the image files in a folder and below, without those in the output folder."""
+    """Return the image files in a folder and below, without those in the output folder and results of other jobs."""
     within = output.resolve()
     errors: list[OSError] = []
-    files = images_below(folder, READABLE, errors.append)
+    files = originals_below(folder, READABLE, errors.append)
     for error in errors:
         if not files:
             raise error
