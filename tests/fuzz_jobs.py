@@ -12,7 +12,8 @@ from mutations import changed_bytes, changed_json_line, changed_lines
 from tiny import TINY
 
 from caflow_runtime.errors import InputError, UnreadableImage
-from caflow_runtime.jobs.folder import NAME, PipelineSettings, State, flat, stamp_of
+from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.jobs.folder import PipelineSettings, State, flat, stamp_of
 from caflow_runtime.jobs.image_folder import COMMAND, RESULTS, ImageFolder, ImageSettings
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.pairs import FilePair, list_pairs
@@ -66,13 +67,13 @@ def filter_jobs(folder: Path) -> Attempt:
     started = FilterJob(job, pairs, SETTINGS)
     list(started.run(verdicts))
     started.finish("list0", parquet=False)
-    good = {name: (job / name).read_bytes() for name in (NAME, SCORES, "accepted.list0")}
+    good = {name: (job / name).read_bytes() for name in (JOB_FILE, SCORES, "accepted.list0")}
 
     def attempt(source: random.Random) -> str:
         for name, contents in good.items():
             (job / name).write_bytes(contents)
         if source.random() < 0.5:
-            (job / NAME).write_bytes(_changed(source, good[NAME]))
+            (job / JOB_FILE).write_bytes(_changed(source, good[JOB_FILE]))
         else:
             (job / SCORES).write_bytes(
                 changed_lines(source, good[SCORES], lambda line: changed_json_line(source, line))
@@ -108,13 +109,13 @@ def image_batches(folder: Path) -> Attempt:
         lines.append(sealed_fields({**names, **drawn, "consistency_db": 50.0, "maps": {"spread": [0.0, 1.5]}}))
     State(flat(IMAGES), COMMAND).write(batch)
     (batch / RESULTS).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    good = {name: (batch / name).read_bytes() for name in (NAME, RESULTS)}
+    good = {name: (batch / name).read_bytes() for name in (JOB_FILE, RESULTS)}
 
     def attempt(source: random.Random) -> str:
         for name, contents in good.items():
             (batch / name).write_bytes(contents)
         if source.random() < 0.5:
-            (batch / NAME).write_bytes(_changed(source, good[NAME]))
+            (batch / JOB_FILE).write_bytes(_changed(source, good[JOB_FILE]))
         else:
             (batch / RESULTS).write_bytes(
                 changed_lines(source, good[RESULTS], lambda line: changed_json_line(source, line))
@@ -143,7 +144,7 @@ def scores(folder: Path) -> Attempt:
 
     def attempt(source: random.Random) -> str:
         path.write_bytes(changed_lines(source, good, lambda line: changed_json_line(source, line)))
-        (folder / NAME).write_bytes(state if source.random() < 0.5 else _changed(source, state))
+        (folder / JOB_FILE).write_bytes(state if source.random() < 0.5 else _changed(source, state))
         summary = Summary(calibration)
         try:
             read_job(path)

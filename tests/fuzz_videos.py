@@ -10,7 +10,8 @@ from mutations import changed_bytes, changed_json
 
 from caflow_runtime.bundle.reading import describe_file
 from caflow_runtime.errors import CaflowError, InputError
-from caflow_runtime.jobs.folder import NAME, PipelineSettings
+from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.jobs.folder import PipelineSettings
 from caflow_runtime.pipeline.stream import StreamSettings
 from caflow_runtime.rows.draw import Draw
 from caflow_runtime.video.encoding import Encoding
@@ -134,7 +135,7 @@ def journals(folder: Path) -> Attempt:
             (parts / name).write_bytes(contents[name])
         assert all(records[number] == record for number, record in found.items()), "a changed record was read"
         lost = records.keys() - found.keys()
-        assert lost <= {int(Path(name).stem)} if name != NAME else not lost
+        assert lost <= {int(Path(name).stem)} if name != JOB_FILE else not lost
         assert name in as_json or is_same or lost
         return "damaged" if lost else "the same"
 

@@ -12,14 +12,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 from commands import caflow, command, messages, started
-from msgspec.structs import replace
 from tiny import photograph
 
-from caflow_runtime.bundle.reading import describe_file, read_manifest, write_manifest
-from caflow_runtime.judge.calibration import read_calibration, write_calibration
 from caflow_runtime.pictures.image_files import read_image, write_image
 from caflow_runtime.pipeline.pipeline import load
 
@@ -374,91 +370,6 @@ def test_info(uncalibrated: Path) -> None:
     assert done.returncode == 0
     assert "super-resolution ×4" in done.stdout
     assert json.loads(caflow("info", uncalibrated, "--json").stdout)["model"]["levels"] == 2
-
-
-def test_bench(uncalibrated: Path) -> None:
-    command = ["bench", uncalibrated, "--side", 16, "-n", "1,4", "--seconds", 0]
-    *lines, best = [json.loads(line) for line in caflow(*command, "--json").stdout.splitlines()]
-    assert [line["samples"] for line in lines] == [1, 4]
-    assert ([line["kind"] for line in lines], best["kind"]) == (["latency"] * 2, "throughput")
-    assert np.isclose(best["gflop_per_s"], best["images_per_s"] * lines[0]["operations"] / 1e9)
-    # Both speeds are measured, one after the other, so chance decides which one is larger.
-    assert np.isclose(best["fraction_of_peak"], best["gflop_per_s"] / best["peak_gflop_per_s"])
-    assert best["peak_gflop_per_s"] > 0
-    assert best["gpu_memory"] is None
-    assert all(line["median_s"] > 0 and line["backend"] == "onnxruntime cpu" for line in lines)
-    graphs = {graph.name: graph.operations_per_pixel * 16**2 for graph in read_manifest(uncalibrated).graphs}
-    row = sum(graphs[f"{name}_{j}"] for name in ("decode", "reverse") for j in range(2))
-    assert np.isclose(lines[1]["operations"], graphs["encode"] + 4 * row)
-    assert np.isclose(lines[1]["counted_times_first"], (graphs["encode"] + 4 * row) / (graphs["encode"] + row))
-    tables = caflow("bench", uncalibrated, "--side", 16, "-n", 1, "--seconds", 0).stdout
-    assert "counted" in tables
-    assert "of the peak" in tables
-    assert caflow("bench", uncalibrated, "-n", "few").returncode == 2
-
-
-def test_doctor(uncalibrated: Path, tmp_path: Path) -> None:
-    healthy = caflow("doctor", uncalibrated, "--json")
-    assert healthy.returncode == 0, healthy.stdout
-    checks = [json.loads(line) for line in healthy.stdout.splitlines()]
-    states = {check["name"]: check["state"] for check in checks}
-    assert states["onnxruntime cpu"] == states["bundle"] == "ok"
-    assert states["onnxruntime cpu: noise of level 0 after decode and likelihood"] == "ok"
-    assert states["onnxruntime cpu: a row alone and in a batch, pixels"] == "ok"
-    assert states["calibration"] == "absent"
-    copy = Path(shutil.copytree(uncalibrated, tmp_path / "damaged.caflow"))
-    (copy / "decode_0.onnx").write_bytes(b"damaged")
-    damaged = caflow("doctor", copy)
-    assert damaged.returncode == 1
-    assert "decode_0.onnx" in damaged.stdout
-    assert "copy or export the bundle again" in damaged.stdout
-
-
-def test_doctor_finds_a_graph_that_computes_something_else(uncalibrated: Path, tmp_path: Path) -> None:
-    """The file is complete and its hash is correct, so only the self-test of the flow can find the error."""
-    copy = Path(shutil.copytree(uncalibrated, tmp_path / "sick.caflow"))
-    proto = onnx.load(copy / "decode_0.onnx", load_external_data=False)
-    (node,) = (node for node in proto.graph.node if "share" in node.output)
-    node.output[list(node.output).index("share")] = "right"
-    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1.5, np.float32), "factor"))
-    proto.graph.node.append(onnx.helper.make_node("Mul", ["right", "factor"], ["share"]))
-    onnx.save(proto, copy / "decode_0.onnx")
-    manifest = read_manifest(copy)
-    graphs = [
-        replace(graph, file=describe_file(copy, graph.file.path)) if graph.name == "decode_0" else graph
-        for graph in manifest.graphs
-    ]
-    write_manifest(copy, replace(manifest, graphs=graphs))
-    done = caflow("doctor", copy, "--json")
-    assert done.returncode == 1
-    checks = {check["name"]: check for check in map(json.loads, done.stdout.splitlines())}
-    assert checks["bundle"]["state"] == "ok"
-    assert checks["onnxruntime cpu: noise of level 0 after decode and likelihood"]["state"] == "ok"
-    density = checks["onnxruntime cpu: density: sampling against scoring, relative"]
-    assert density["state"] == "failed"
-    assert density["remedy"].startswith("do not use this bundle on onnxruntime cpu")
-
-
-def test_doctor_asks_the_canary(calibrated: Path, tmp_path: Path) -> None:
-    def check(name: str) -> dict[str, str]:
-        checks: list[dict[str, str]] = [
-            json.loads(line) for line in caflow("doctor", copy, "--json").stdout.splitlines()
-        ]
-        (found,) = (check for check in checks if check["name"] == name)
-        return found
-
-    copy = Path(shutil.copytree(calibrated, tmp_path / "copy.caflow"))
-    canary = "onnxruntime cpu: the canary's log-likelihood, relative"
-    assert check("calibration")["state"] == "ok"
-    assert check(canary)["state"] == "ok"
-    known = read_calibration(copy)
-    assert known is not None
-    changed = known.canary.log_likelihood * (1 + 1e-4)
-    write_calibration(copy, replace(known, canary=replace(known.canary, log_likelihood=changed)))
-    assert check(canary)["state"] == "failed"
-    assert "calibrated on onnxruntime cpu" in check(canary)["found"]
-    (copy / "calibration.json").write_text("{}")
-    assert check("calibration")["remedy"] == "run caflow calibrate again"
 
 
 def test_help_says_the_exit_codes() -> None:

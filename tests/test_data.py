@@ -71,11 +71,14 @@ def test_unreadable_files_are_listed_and_skipped(photographs: Path, tmp_path: Pa
     whole = (photographs / "casa-mila.jpg").read_bytes()
     (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "notes.txt").write_text("ignored")
+    shutil.copytree(photographs, tmp_path / "enlarged")
+    (tmp_path / "enlarged" / "job.json").write_text('{"command": "caflow image"}')
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((16, 64, 3), np.uint8))
     found = find_photographs(tmp_path, SuperResolution(), 32)
     assert [path.name for path in found.targets] == ["casa-mila.jpg", "tea-gardens.jpg"]
     assert {path.name: reason for path, reason in found.skipped.items()} == {
         "empty.jpg": UNREADABLE,
+        "enlarged": "contains results of an earlier job",
         "half.jpg": UNREADABLE,
         "text.png": UNREADABLE,
         "small.png": "is 64×16, but both sides must have at least 32 pixels",

@@ -19,7 +19,8 @@ from tiny import TINY
 from caflow_deploy.commands.running import Running
 from caflow_runtime.errors import InputError
 from caflow_runtime.folder_lock import LOCK
-from caflow_runtime.jobs.folder import NAME, PipelineSettings, State, alone, make_folder, stamp_of
+from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.jobs.folder import PipelineSettings, State, alone, make_folder, stamp_of
 from caflow_runtime.jobs.image_folder import RESULTS, ImageFolder, ImageSettings, without_leftovers
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.image_report import ImageReport
@@ -210,7 +211,7 @@ def test_a_result_that_a_worker_writes_at_its_end_keeps_the_job(
 
     monkeypatch.setattr(Running, "open_fleet", fleet_that_writes_at_its_end)
     assert caflow("image", unreadable, "-o", out, "--bundle", TINY, "--backend", "cpu").returncode == 1
-    assert (out / NAME).is_file()
+    assert (out / JOB_FILE).is_file()
 
 
 def test_a_job_of_another_command_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The report about scored pairs, for real lines of a small bundle and for wrong lines."""
+"""The report about scored pairs, for real lines of a small bundle."""
 
 import json
 import os
@@ -10,93 +10,22 @@ import zipfile
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
-from commands import caflow, json_lines_of
-from tiny import pairs_of_photographs
+from commands import caflow
+from report_data import ALPHA, Entry, calibration, entries, line_of, scores
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.judge.calibration import Calibration, read_calibration
+from caflow_runtime.judge.calibration import Calibration
 from caflow_runtime.judge.drift import Drift
-from caflow_runtime.judge.typicality import reason
-from caflow_runtime.judge.verdict import Verdict
-from caflow_runtime.pictures.image_files import write_image
-from caflow_runtime.pipeline.pipeline import load
 from caflow_runtime.report.html import write_report
 from caflow_runtime.report.summary import ACCEPTED, ERRORS, UNTYPICAL, Summary, read_lines
-from caflow_runtime.seal import sealed
-from caflow_runtime.strict_json import MOST_BYTES_OF_A_LINE
+
+__all__ = ["calibration", "entries", "scores"]  # fixtures
 
 ROOT = Path(__file__).parents[1]
-ALPHA = 0.1
 HOSTILE = "<script>alert(1)</script>&\"'{{ 7 * 7 }}.png"
-Entry = dict[str, Any]
-
-
-@pytest.fixture(scope="session")
-def entries(calibrated: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
-    """Lines about crops of photographs, and about two targets of noise."""
-    folder = tmp_path_factory.mktemp("pairs")
-    entries = []
-    with load(calibrated) as pipe:
-        pairs = [(pair.target, pair.condition) for pair in pairs_of_photographs(pipe, photographs, each=3)]
-        noise = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-        pairs += [(target, pairs[0][1]) for target in noise]
-        for k, (target, condition) in enumerate(pairs):
-            paths = {"target": str(folder / f"{k}.png"), "condition": str(folder / f"{k}-small.png")}
-            write_image(paths["target"], target)
-            write_image(paths["condition"], condition)
-            score = pipe.score(target, condition)
-            assert score.image_typicality is not None
-            is_accepted = bool(score.image_typicality.accept(ALPHA)[0])
-            entries.append(
-                paths
-                | {
-                    "verdict": "accepted" if is_accepted else "rejected",
-                    "reason": None if is_accepted else reason(score.image_typicality.of(0)),
-                    "image_typicality": float(score.image_typicality.value[0]),
-                    "image_typicality_per_level": score.image_typicality.per_level[0].tolist(),
-                    "residuals": score.image_typicality.residuals[0].tolist(),
-                    "log_likelihood": float(score.log_likelihood[0]),
-                    "log_likelihood_per_level": score.per_level[0].tolist(),
-                    "bits_per_dim": float(score.bits_per_dim[0]),
-                    "width": target.shape[1],
-                    "height": target.shape[0],
-                }
-            )
-    return entries
-
-
-@pytest.fixture
-def calibration(calibrated: Path) -> Calibration:
-    found = read_calibration(calibrated)
-    assert found is not None
-    return found
-
-
-def line_of(entry: Entry) -> str:
-    """Return a line as caflow filter writes it. The values may be wrong; then its seal is, too."""
-    try:
-        sha256 = sealed(msgspec.convert(entry, Verdict)).sha256
-    except msgspec.ValidationError:
-        sha256 = "0"
-    return json.dumps(entry | {"sha256": sha256}) + "\n"
-
-
-@pytest.fixture
-def scores(tmp_path: Path) -> Callable[[list[Entry]], Path]:
-    """Return a function that writes lines to a file, with the `job.json` beside it."""
-
-    def write(entries: list[Entry]) -> Path:
-        path = tmp_path / "scores.jsonl"
-        path.write_text("".join(map(line_of, entries)))
-        (tmp_path / "job.json").write_text(json.dumps({"settings": {"alpha": ALPHA, "precision": "fp32"}}))
-        return path
-
-    return write
 
 
 class Page(HTMLParser):
@@ -269,97 +198,6 @@ def test_errors_alone_and_many(calibration: Calibration, scores: Callable[[list[
     assert f"{ERRORS - 1:03}.png" in page.text
     assert f"{ERRORS:03}.png" not in page.text
     assert "svg" not in page.tags
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"bits_per_dim": None}, "line 2: the numbers of a pair that was accepted must be finite"),
-        ({"image_typicality": float("nan")}, "line 2: numbers must be finite; got NaN"),
-        ({"residuals": [0.0] * 3}, "line 2: expected residuals of 2 levels, as the bundle has; got 3"),
-        ({"verdict": "perhaps"}, "line 2: Invalid enum value 'perhaps'"),
-        ({"target": 7}, "line 2: Expected `str`, got `int`"),
-    ],
-)
-def test_lines_that_say_something_else(
-    calibration: Calibration,
-    entries: list[Entry],
-    scores: Callable[[list[Entry]], Path],
-    change: Entry,
-    message: str,
-) -> None:
-    path = scores([entries[0], entries[1] | {"verdict": "accepted"} | change, entries[2]])
-    output = path.with_name("report.html")
-    with pytest.raises(InputError, match=re.escape(f"{path}, {message}")):
-        write_report(path, calibration, output)
-    assert not output.exists()
-
-
-def test_a_line_that_is_too_long_is_named(
-    calibration: Calibration, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
-    path = scores([entries[0], entries[1] | {"target": "x" * MOST_BYTES_OF_A_LINE}])
-    with pytest.raises(InputError, match=re.escape(f"{path}, line 2: a line must have at most")):
-        write_report(path, calibration, path.with_name("report.html"))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"bits_per_dim": 3.0}, "the line was edited or damaged: its sha256 does not match its contents"),
-        ({"verdict": "error"}, "the line was edited or damaged: its sha256 does not match its contents"),
-        ({"sha256": ""}, "the line has no sha256, so an earlier version of caflow wrote it"),
-        ({"note": "mine"}, "Object contains unknown field `note`"),
-    ],
-)
-def test_an_edited_line_is_refused(
-    calibration: Calibration,
-    entries: list[Entry],
-    scores: Callable[[list[Entry]], Path],
-    change: Entry,
-    message: str,
-) -> None:
-    """The error names the line and says what to do. The same contents with another order or spacing are accepted."""
-    path = scores(entries[:3])
-    lines = json_lines_of(path)
-    path.write_text(
-        "".join(json.dumps(line, sort_keys=True, indent=None, separators=(",", ":")) + "\n" for line in lines)
-    )
-    assert write_report(path, calibration, path.with_name("report.html")).counts.total() == 3
-    lines[1] |= change
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    expected = "expected a scores.jsonl of caflow filter; if it is one"
-    remedy = f"{expected}, run the same caflow filter command again, which computes this line and all later lines again"
-    message = f"{path}, line 2: {message}: {remedy}"
-    with pytest.raises(InputError, match=re.escape(message)):
-        write_report(path, calibration, path.with_name("report.html"))
-
-
-def test_files_that_are_no_scores(
-    calibrated: Path, entries: list[Entry], scores: Callable[[list[Entry]], Path]
-) -> None:
-    path = scores(entries[:3])
-    whole = path.read_bytes()
-    for contents, message in (
-        (b"", f"{path} is empty; expected lines that caflow filter writes"),
-        (whole[:-40], f"{path}, line 3: "),
-        (whole + b"\xff\xfe\n", f"{path}, line 4: "),
-        (b"[1]\n", f"{path}, line 1: Expected `object`, got `array`"),
-    ):
-        path.write_bytes(contents)
-        done = caflow("report", path, "-o", path.with_name("report.html"), "--bundle", calibrated)
-        assert done.returncode == 2
-        assert done.stderr.startswith(f"caflow: {message}")
-        assert len(done.stderr.splitlines()) == 1
-    path.write_bytes(whole)
-    path.with_name("job.json").write_text("{")
-    calibration = read_calibration(calibrated)
-    assert calibration is not None
-    with pytest.raises(InputError, match=r"job.json is not a job.json of caflow filter"):
-        write_report(path, calibration, path.with_name("report.html"))
-    path.with_name("job.json").write_text('{"command": "caflow image", "settings": {}}')
-    with pytest.raises(InputError, match=r"belongs to a job of caflow image: give the scores.jsonl of a job of caflow"):
-        write_report(path, calibration, path.with_name("report.html"))
 
 
 def test_any_number_of_lines_in_the_same_memory(calibration: Calibration, entries: list[Entry], tmp_path: Path) -> None:

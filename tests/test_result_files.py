@@ -9,6 +9,7 @@ from commands import caflow, json_lines_of
 from tiny import TINY, photograph
 
 from caflow_deploy.commands.jobs import plan_jobs
+from caflow_deploy.commands.result_names import ResultNames
 from caflow_runtime.errors import InputError
 from caflow_runtime.image_formats import PNG_START
 from caflow_runtime.jobs.result_files import ResultFiles
@@ -25,7 +26,7 @@ def pictures(folder: Path, *names: str) -> Path:
 
 
 def planned(inputs: Sequence[Path], out: Path, files: ResultFiles, others: int = 0) -> list[str]:
-    jobs = plan_jobs([str(path) for path in inputs], out, others, [], files)
+    jobs = plan_jobs([str(path) for path in inputs], ResultNames(out, files, others, []))
     written = [path for job in jobs for path in job.outputs]
     assert len(set(written)) == len(written)
     return [str(job.output.relative_to(out)) for job in jobs]
@@ -113,7 +114,7 @@ def test_an_input_is_never_a_result(tmp_path: Path) -> None:
     given = pictures(tmp_path / "in", "photo.jpg", "photo.png")
     for files in (ResultFiles("png"), ResultFiles()):
         with pytest.raises(InputError, match="is an input and would be overwritten; choose another -o, or a --suffix"):
-            plan_jobs([str(given)], given, 0, [], files)
+            plan_jobs([str(given)], ResultNames(given, files, 0, []))
     assert image(given, given, "--suffix", "-x4") == ["photo-x4.jpg", "photo-x4.png", "photo.jpg", "photo.png"]
     assert (
         "is already complete"
@@ -133,6 +134,20 @@ def test_results_of_a_replaced_job_do_not_become_inputs(tmp_path: Path) -> None:
     assert caflow(*line, "--force").returncode == 0
     assert "is already complete" in caflow(*line).stdout
     assert sorted(path.name for path in given.glob("*.png")) == ["a-y.png", "a.png"]
+
+
+def test_results_of_earlier_jobs_inside_the_input_folder_are_skipped(tmp_path: Path) -> None:
+    given = pictures(tmp_path / "in", "a.png", "below/b.png", "foreign/c.png")
+    (given / "foreign" / "job.json").write_text('{"command": "make"}')
+    for out in ("first", "below/second", "third"):
+        assert len(image(given, given / out)) == 3
+    line = ["image", given, "-o", given / "third", "--bundle", TINY, "-n", 1]
+    again = caflow(*line)
+    skipped = f"2 folders with results of earlier jobs ({given / 'below' / 'second'}, {given / 'first'})"
+    assert again.stderr == f"caflow: skipped {skipped}: to process them, give such a folder itself\n"
+    assert again.stdout == f"{given / 'third'} is already complete\n"
+    assert caflow(*line, "--quiet").stderr == ""
+    assert len(image(given / "first", tmp_path / "out")) == 3
 
 
 def test_a_job_with_other_files_is_refused(tmp_path: Path) -> None:

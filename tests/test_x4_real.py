@@ -13,6 +13,7 @@ from caflow_runtime.pipeline.pipeline import load
 
 SIDE, PHOTOGRAPHS = 128, 4
 WARNING = "the sample is untypical and contradicts the input"
+ADVICE = ", such as x4-real for dithered and noisy photographs"
 SIGMA = 8
 
 
@@ -47,3 +48,12 @@ def test_a_model_that_does_not_know_a_dithered_photograph_says_so(
     assert (WARNING in dithered) is is_warned
     warned = [line for line in messages(done.stderr) if WARNING in line]
     assert [line.startswith(f"caflow: {names[1]}: {WARNING}") for line in warned] == [True] * is_warned
+    assert all(line.endswith(ADVICE) for line in warned)
+
+
+def test_x4_real_does_not_recommend_itself(tmp_path: Path) -> None:
+    given = tmp_path / "checkerboard.png"
+    Image.fromarray(np.indices((48, 48)).sum(0) % 2 == 1).save(given)
+    done = caflow("image", given, "-o", tmp_path / "out.png", "--bundle", "x4-real", "-n", 1)
+    (warned,) = (line for line in messages(done.stderr) if WARNING in line)
+    assert ADVICE not in warned

@@ -9,12 +9,24 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from commands import command, heeding_ctrl_c
 from ports import free_port
+from tiny import photograph
+
+from caflow_runtime.pictures.image_files import write_image
 
 TIMEOUT_S = 120
 """Time limit in seconds, so that an event that never happens fails the test instead of blocking it."""
 NOWHERE = "http://127.0.0.1:9/"
+
+
+@pytest.fixture
+def source(tmp_path: Path, photographs: Path) -> Path:
+    """A small photograph in a file."""
+    path = tmp_path / "wren.png"
+    write_image(path, photograph(photographs, 2, 16, 20))
+    return path
 
 
 class Served:

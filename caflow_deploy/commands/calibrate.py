@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from caflow_deploy.commands.jobs import warn_of_results
 from caflow_deploy.commands.option_values import FilePath, numbers
 from caflow_deploy.commands.pace import Pace
 from caflow_deploy.commands.pipeline_options import bundle_argument, max_pixels_option, open_pipeline, running_options
@@ -14,6 +15,7 @@ from caflow_deploy.commands.terminal import ending_on_errors, print_table, progr
 from caflow_runtime.bundle.builtin import find_bundle
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.jobs.calibrate import calibrate
+from caflow_runtime.jobs.pairs import holds_pairs
 from caflow_runtime.jobs.photographs import Pair, pairs_of, photographs_in, with_grey_copies
 from caflow_runtime.judge import calibration
 from caflow_runtime.judge.calibration import WrongCalibration, read_calibration
@@ -160,6 +162,8 @@ def _pairs(pipe: Pipeline, data: Path, sides: list[int], max_pixels: int) -> Ite
     Raises:
         InputError: if there are fewer than two photographs, or crops would be too small.
     """
+    if not holds_pairs(data):
+        warn_of_results([data], lambda line: click.echo(f"caflow: {line}", err=True))
     photographs = photographs_in(data)
     names = {photograph.name for photograph in photographs}
     if len(names) < 2:

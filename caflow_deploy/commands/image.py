@@ -23,11 +23,12 @@ from caflow_deploy.commands.drawing_options import (
     samples_option,
 )
 from caflow_deploy.commands.image_progress import ImageProgress, line_of_folder, line_of_image, needs_by_header
-from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, with_masks
+from caflow_deploy.commands.jobs import is_for_one, make_folders, plan_jobs, warn_of_results, with_masks
 from caflow_deploy.commands.option_values import FilePath, gathered, numbers
 from caflow_deploy.commands.output_options import json_option, metrics_option, open_metrics
 from caflow_deploy.commands.pace import Saying, saying_options
 from caflow_deploy.commands.pipeline_options import bundle_option, max_pixels_option, running_options
+from caflow_deploy.commands.result_names import ResultNames
 from caflow_deploy.commands.result_options import result_options
 from caflow_deploy.commands.running import Running, workers_options
 from caflow_deploy.commands.size_options import SizeOptions, size_options
@@ -135,9 +136,10 @@ def command(
 ) -> None:
     """Enlarge, colorize or inpaint the images IN, as the model does, and write the best of several samples of each.
 
-    IN are files, folders with everything below them, or globs; - is standard input. Links to folders inside a folder
-    are not followed. Write -- before an IN that begins with a dash. AVIF images require the extra avif, HEIC images
-    the extra heic. Animations are refused: caflow video enlarges them.
+    IN are files, folders with everything below them, or globs; - is standard input. Inside a folder, links to folders
+    are not followed, and folders with results of earlier jobs are skipped. Write -- before an IN that begins with a
+    dash. AVIF images require the extra avif, HEIC images the extra heic. Animations are refused: caflow video enlarges
+    them.
 
     If -o names a folder, each result has the format of its input. If -o names a file, its extension chooses the format
     (.png, .jpg, .webp, .tiff, .bmp), and the exit code is 1 if --untypical drop writes no file.
@@ -171,7 +173,9 @@ def command(
         draw, size = drawing.draw(pipe), sized.size(pipe)
         extras = ["sheet"] * sheet + (names(pipe.manifest.model.levels, 0 if draw.reject else draw.n) if maps else [])
         unreadable: list[OSError] = []
-        jobs = plan_jobs(inputs, output, draw.n - 1 if keep_all else 0, extras, files, force, unreadable)
+        result_names = ResultNames(output, files, draw.n - 1 if keep_all else 0, extras)
+        warn_of_results(map(Path, inputs), saying.warn, output)
+        jobs = plan_jobs(inputs, result_names, force, unreadable.append)
         depth: Bits | None = None if bits is None else 16 if bits == "16" else 8
         jobs = [replace(job, size=size, bits=depth) for job in jobs]
         _check_results(jobs, draw, pipe.manifest.model.scale)

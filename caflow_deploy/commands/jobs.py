@@ -1,49 +1,47 @@
 """Input and output files of commands about images. They are found and checked before anything is computed."""
 
 import mimetypes
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from caflow_deploy.commands.result_names import ResultNames
+from caflow_deploy.commands.terminal import counted
 from caflow_runtime.errors import InputError
-from caflow_runtime.image_formats import READABLE, images_below
-from caflow_runtime.jobs.folder import NAME, make_folder
+from caflow_runtime.image_formats import READABLE, throw
+from caflow_runtime.job_file import JOB_FILE, job_folders_below, originals_below
+from caflow_runtime.jobs.folder import make_folder
 from caflow_runtime.jobs.image_folder import recorded_outputs
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.masks import find_masks
-from caflow_runtime.jobs.result_files import ResultFiles
+from caflow_runtime.path_text import as_text
 from caflow_runtime.pictures.image_files import check_suffix
 
 GLOB_CHARACTERS = "*?["
+MOST_NAMED = 3
+"""Maximum number of skipped folders that a warning names."""
 
 
 def plan_jobs(
     inputs: Iterable[str],
-    output: Path,
-    others: int,
-    extras: Sequence[str],
-    files: ResultFiles,
+    names: ResultNames,
     force: bool = False,
-    unreadable: list[OSError] | None = None,
+    on_error: Callable[[OSError], object] = throw,
 ) -> list[ImageJob]:
     """Return the jobs for files, folders and globs.
 
     Arguments:
         inputs: names of files or folders, or globs.
-        output: a folder, or the file of a single result.
-        others: number of samples to write beside the best one.
-        extras: further pictures to write for each image, by the word at the end of their file names.
-        files: how results are named and written.
+        names: names of the results.
         force: whether to ignore the names of existing results.
-        unreadable: list to which the error of each folder that cannot be read is appended.
+        on_error: called with the error of each folder that cannot be read, if its input contains images besides.
 
     Raises:
         InputError: if an input does not exist or would be overwritten, or if a result would become an input.
-        OSError: if a folder cannot be read, unless there is a list for its error and its input contains images besides.
+        OSError: if a folder cannot be read, and its input contains no image besides.
     """
-    inputs = tuple(inputs)
-    sources = _once(found for text in inputs for found in _sources(text, output, unreadable))
+    inputs, output = tuple(inputs), names.output
+    sources = _once(found for text in inputs for found in _sources(text, output, on_error))
     for_one = is_for_one(output)
     single = for_one and len(sources) == 1 and not any(Path(text).is_dir() for text in inputs)
     if for_one and not single:
@@ -51,14 +49,30 @@ def plan_jobs(
             f"{output} names a single image, but the input is a folder or several images; give a folder as -o"
         )
 
-    names = ResultNames(output, files, others, extras)
     if single:
         jobs = [names.job(sources[0][0], output)]
     else:
-        recorded = recorded_outputs(output) if (output / NAME).is_file() else None
+        recorded = recorded_outputs(output) if (output / JOB_FILE).is_file() else None
         jobs = names.jobs(sources, recorded, force)
     _check_outputs(jobs, "" if single else ", or a --suffix")
     return jobs
+
+
+def warn_of_results(searched: Iterable[Path], warn: Callable[[str], object], output: Path | None = None) -> None:
+    """Warn of the folders below that are skipped, because they contain results of earlier jobs.
+
+    Arguments:
+        output: folder of the command's own job, which the warning does not name.
+    """
+    own = output and output.resolve()
+    found = {folder for place in searched for folder in job_folders_below(place)}
+    others = sorted(folder for folder in found if own not in (folder.resolve(), *folder.resolve().parents))
+    if others:
+        names = ", ".join([*map(as_text, others[:MOST_NAMED]), *["…"] * (len(others) > MOST_NAMED)])
+        warn(
+            f"skipped {counted(len(others), 'folder')} with results of earlier jobs ({names}): to process them, give "
+            "such a folder itself"
+        )
 
 
 def with_masks(jobs: Sequence[ImageJob], mask: Path) -> list[ImageJob]:
@@ -107,11 +121,11 @@ def _once(sources: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     return list(found.values())
 
 
-def _sources(text: str, output: Path, unreadable: list[OSError] | None) -> Iterator[tuple[Path, Path]]:
+def _sources(text: str, output: Path, on_error: Callable[[OSError], object]) -> Iterator[tuple[Path, Path]]:
     """Yield the files of one input, each with the path of its result below the output folder."""
     path = Path(text)
     if path.is_dir():
-        found = [(file, file.relative_to(path)) for file in _images_in(path, output, unreadable)]
+        found = [(file, file.relative_to(path)) for file in _images_in(path, output, on_error)]
     elif path.is_file():
         found = [(path, Path(path.name))]
     else:
@@ -123,12 +137,15 @@ def _sources(text: str, output: Path, unreadable: list[OSError] | None) -> Itera
     yield from found
 
 
-def _images_in(folder: Path, output: Path, unreadable: list[OSError] | None) -> list[Path]:
-    """Return the image files in a folder and below, without those in the output folder."""
+def _images_in(folder: Path, output: Path, on_error: Callable[[OSError], object]) -> list[Path]:
+    """Return the image files in a folder and below, without those in the output folder and results of other jobs."""
     within = output.resolve()
-    files = images_below(folder, READABLE, unreadable)
-    if unreadable and not files:
-        raise unreadable[-1]
+    errors: list[OSError] = []
+    files = originals_below(folder, READABLE, errors.append)
+    for error in errors:
+        if not files:
+            raise error
+        on_error(error)
     return [file for file in files if within == folder.resolve() or within not in file.resolve().parents]
 
 

@@ -9,8 +9,8 @@ from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
 from caflow_runtime.image_formats import claimed_size
 from caflow_runtime.judge.consistency import enlarge_image
-from caflow_runtime.pictures.alpha import Alpha, draw_alpha
-from caflow_runtime.pictures.image_files import ImageFile, enlarge_alpha, read_image, write_image
+from caflow_runtime.pictures.alpha import Alpha, draw_alpha, enlarge_alpha
+from caflow_runtime.pictures.image_files import ImageFile, read_image, write_image
 from caflow_runtime.pictures.maps import pictures
 from caflow_runtime.pictures.matte import matted
 from caflow_runtime.pipeline.pipeline import Pipeline

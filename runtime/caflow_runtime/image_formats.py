@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Collection, Iterator
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 Contents = bytes | mmap
 """Contents of a file."""
@@ -49,26 +49,22 @@ class ImageSize(NamedTuple):
     height: int
 
 
+def throw(error: OSError) -> NoReturn:
+    """Raise an error. As `on_error`, it ends a search at the first folder that cannot be read."""
+    raise error
+
+
 def images_below(
-    folder: Path, suffixes: Collection[str] = SUFFIXES, unreadable: list[OSError] | None = None
+    folder: Path, suffixes: Collection[str] = SUFFIXES, on_error: Callable[[OSError], object] = throw
 ) -> list[Path]:
     """Return the sorted paths of the image files in a folder and its subfolders, by their suffixes.
 
     Links to folders are not followed.
 
     Arguments:
-        unreadable: list to which the error of each folder that cannot be read is appended; None raises the first one.
-
-    Raises:
-        OSError: if one of the folders cannot be read.
+        on_error: called with the error of each folder that cannot be read; by default, it raises the error.
     """
-
-    def refuse(error: OSError) -> None:
-        if unreadable is None:
-            raise error
-        unreadable.append(error)
-
-    files = [Path(place) / name for place, _, names in os.walk(folder, onerror=refuse) for name in names]
+    files = [Path(place) / name for place, _, names in os.walk(folder, onerror=on_error) for name in names]
     return sorted(file for file in files if file.suffix.lower() in suffixes and _may_be_file(file))
 
 

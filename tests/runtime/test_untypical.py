@@ -317,3 +317,14 @@ def test_what_does_not_go_together(
     assert done.returncode == 2
     assert message in done.stderr
     assert not (tmp_path / "out.png").exists()
+
+
+def test_photographs_of_a_calibration_are_no_results_of_earlier_jobs(
+    calibrated: Path, photographs: Path, tmp_path: Path
+) -> None:
+    enlarged = Path(shutil.copytree(photographs, tmp_path / "enlarged"))
+    (enlarged / "job.json").write_text('{"command": "caflow image"}')
+    done = caflow("calibrate", calibrated, "--data", tmp_path, "--force")
+    assert done.returncode == 2
+    assert f"skipped 1 folder with results of earlier jobs ({enlarged})" in done.stderr
+    assert "found none" in done.stderr

@@ -12,7 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from caflow_runtime.image_formats import MAX_PIXELS, SUFFIXES, claimed_size, images_below, is_cut_off
+from caflow_runtime.image_formats import MAX_PIXELS, SUFFIXES, claimed_size, is_cut_off
+from caflow_runtime.job_file import job_folders_below, originals_below
 from caflow_training.tasks import Image, ImageToImage, Task
 
 
@@ -33,7 +34,7 @@ class Photographs:
     conditions: list[Path] | None
     """Files of the conditions, in the order of the targets; None if conditions are made from the targets."""
     skipped: dict[Path, str]
-    """Files that were skipped, each with the reason."""
+    """Files and folders that were skipped, each with the reason."""
 
 
 def find_photographs(
@@ -58,7 +59,7 @@ def find_photographs(
             f"{root}: expected a folder of photographs" + (", with the folder A next to it" if paired else "")
         )
     try:
-        candidates = images_below(root)
+        candidates = originals_below(root, SUFFIXES)
     except OSError as error:
         raise DataError(f"{root} cannot be read: {error}") from None
     skipped: dict[Path, str] = {}
@@ -82,10 +83,12 @@ def find_photographs(
                 targets.append(path)
             else:
                 skipped[path] = reason
+    skipped |= dict.fromkeys(sorted(job_folders_below(root)), "contains results of an earlier job")
     if not candidates:
         raise DataError(
             f"{root}: expected photographs; neither this folder nor its subfolders contain a file whose name ends in "
-            f"{', '.join(sorted(SUFFIXES))}. Links to folders are not followed."
+            f"{', '.join(sorted(SUFFIXES))}. Links to folders are not followed, and results of earlier jobs are "
+            "skipped."
         )
     if not targets:
         first = "; the first one: " + "{} {}".format(*next(iter(skipped.items()))) if skipped else ""

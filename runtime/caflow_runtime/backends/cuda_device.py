@@ -1,10 +1,9 @@
 """Memory and streams of the GPU, through NVIDIA's cuda-core: allocation, copies, and recording of CUDA graphs."""
 
-import ctypes
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from threading import Lock, local
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from caflow_runtime.backends.backend import explaining
 from caflow_runtime.backends.device_array import DeviceArray, part_of
 from caflow_runtime.backends.gpu import first_gpu
+from caflow_runtime.backends.staging import Staging
 from caflow_runtime.errors import BackendError, InputError
 
 CUDA = 13
@@ -54,7 +54,7 @@ class CudaDevice:
         except Exception as error:  # the exceptions of cuda-core share no base class
             raise BackendError(f"no NVIDIA GPU can be used ({error}): install its driver") from None
         pinned = LegacyPinnedMemoryResource()
-        self._to_device, self._to_host = _Staging(pinned), _Staging(pinned)
+        self._to_device, self._to_host = Staging(pinned), Staging(pinned)
         self._recorded = local()
         self.spare: Callable[[], None] = nothing_to_spare
         """Function that frees memory which only makes later runs faster. It is called when memory runs out."""
@@ -271,33 +271,3 @@ def _checked(result: tuple[Any, ...]) -> Any:
     if error != driver.CUresult.CUDA_SUCCESS:
         raise RuntimeError(error.name)
     return found[0] if found else None
-
-
-class _Staging:
-    """Pinned host memory, which the GPU can copy from and to directly. Only one thread may use it at a time."""
-
-    def __init__(self, pinned: Any) -> None:
-        self._pinned = pinned
-        self._lock = Lock()
-        self._buffer: Any = None
-
-    def __enter__(self) -> "_Staging":
-        self._lock.acquire()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def view(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return the memory as a NumPy array of this shape. Allocate more memory first if there is too little."""
-        size = math.prod(shape) * dtype.itemsize
-        if self._buffer is None or self._buffer.size < size:
-            self._buffer = self._pinned.allocate(max(1, size))
-        memory = (ctypes.c_uint8 * size).from_address(int(self._buffer.handle))
-        return np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
-
-    def part(self, size: int) -> Any:
-        """Return the first `size` bytes of the memory. Call `view` first, which makes the memory large enough."""
-        from cuda.core import Buffer
-
-        return Buffer.from_handle(int(self._buffer.handle), size, owner=self._buffer)

@@ -17,12 +17,12 @@ from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
 from caflow_runtime.folder_lock import LOCK, folder_lock
+from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.judge import calibration
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.strict_json import WrongJson, read_json
 from caflow_runtime.whole_files import leftover_of, write_whole
 
-NAME = "job.json"
 SHOWN = 16
 """Largest number of characters of a setting in messages, since hashes are long."""
 
@@ -52,7 +52,7 @@ class State(msgspec.Struct):
 
     def write(self, folder: Path) -> None:
         """Write `job.json`. If the process or the machine stops while writing, the old file stays unchanged."""
-        write_whole(folder / NAME, msgspec.json.encode(self))
+        write_whole(folder / JOB_FILE, msgspec.json.encode(self))
 
 
 def is_passing(path: Path) -> bool:
@@ -142,9 +142,9 @@ def read_state(folder: Path, kind: type[Kind], command: str) -> Kind:
     """
     again = "choose another -o, or use --force to start again"
     try:
-        found = read_json(folder / NAME, kind)
+        found = read_json(folder / JOB_FILE, kind)
     except WrongJson as error:
-        raise InputError(f"{folder / NAME} is not a job file of {command}: {error}; {again}") from None
+        raise InputError(f"{folder / JOB_FILE} is not a job file of {command}: {error}; {again}") from None
     if found.command != command:
         raise InputError(f"{folder} contains a job of {found.command}, not of {command}; {again}")
     return found

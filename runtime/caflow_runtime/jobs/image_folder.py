@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from caflow_runtime.errors import InputError
-from caflow_runtime.jobs.folder import NAME, PipelineSettings, State, check_same, flat, has_changed, read_state
+from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.jobs.folder import PipelineSettings, State, check_same, flat, has_changed, read_state
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.images import Done
 from caflow_runtime.jobs.passes import Bits
@@ -59,7 +60,7 @@ class ImageFolder:
             OSError: if the folder cannot be written to.
         """
         self.folder, self.jobs = folder, jobs
-        if force or not (folder / NAME).is_file():
+        if force or not (folder / JOB_FILE).is_file():
             if not force:
                 check_free([folder / RESULTS, *(path for job in jobs for path in job.outputs)])
             (folder / RESULTS).unlink(missing_ok=True)
@@ -73,7 +74,7 @@ class ImageFolder:
                     "choose another -o, or use --force to start again"
                 )
             check_same(folder, state, settings)
-        remove_leftovers([folder / NAME, folder / RESULTS])
+        remove_leftovers([folder / JOB_FILE, folder / RESULTS])
         results = keep_done(folder / RESULTS, jobs)
         done = {result["output"] for result in results}
         self.left = [job for job in jobs if name_of(job.output) not in done]
@@ -107,7 +108,7 @@ class ImageFolder:
             _is_there(path) for job in self.jobs for path in job.outputs
         ):
             return
-        for path in (self.folder / NAME, lines):
+        for path in (self.folder / JOB_FILE, lines):
             path.unlink(missing_ok=True)
 
 

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 
-from caflow_runtime.bundle.manifest import Model
+from caflow_runtime.bundle.manifest import Manifest
 from caflow_runtime.image import Image
 from caflow_runtime.jobs.image_job import ImageJob
 from caflow_runtime.jobs.passes import Form, Made
@@ -132,23 +132,25 @@ def report_of(job: ImageJob, made: Made, given: ImageFile, draw: Draw, form: For
     return msgspec.structs.replace(report, likelihood_of=of, unjudged_because=_why_unjudged(given.rgb, form))
 
 
-def contradiction(model: Model, made: Made, report: ImageReport) -> list[str]:
+def contradiction(manifest: Manifest, made: Made, report: ImageReport) -> list[str]:
     """Return a warning if the chosen sample is untypical and contradicts its condition. For super-resolution only.
 
     Each alone may be right: a sample of a flat image is untypical, and one without the noise of its condition
     contradicts it.
     """
-    typicality = report.sample_typicality
+    model, typicality = manifest.model, report.sample_typicality
     if model.task != "super-resolution" or typicality is None or typicality > SUSPICIOUS:
         return []
     picture = made.pictures[0] if made.pictures.dtype == np.uint8 else np.asarray(made.pictures[0] >> 8, np.uint8)
     agreement = consistency(model, picture, made.condition)
     if agreement >= CONTRADICTING_DB:
         return []
+    recipe = manifest.source.training.get("recipe")
+    knows_dithering = isinstance(recipe, dict) and recipe.get("dither_share")  # as x4-real, in every precision
     return [
         "the sample is untypical and contradicts the input: reduced again, it differs (consistency "
-        f"{agreement:.1f} dB). The model does not know such inputs: use one that was trained for them, such as x4-real "
-        "for dithered and noisy photographs"
+        f"{agreement:.1f} dB). The model does not know such inputs: use one that was trained for them"
+        + ("" if knows_dithering else ", such as x4-real for dithered and noisy photographs")
     ]
 
 

@@ -176,7 +176,7 @@ def _draw(
         shown = sheet(made.condition, made.drawn)
         write_image(job.extras["sheet"], shown, metadata=given.metadata.colours())
     report, scored = report_of(job, made, given, draw, form), None
-    warnings = [*contradiction(model, made, report), *left_out]
+    warnings = [*contradiction(pipe.manifest, made, report), *left_out]
     if is_changed and form.is_own and report.outcome != "bicubic":
         with native_stderr():  # The messages were already reported for the input.
             own = read_image(job.output, made.pictures[0].size).rgb  # No limit: its pixels fit in memory already.

@@ -11,7 +11,8 @@ import numpy as np
 from caflow_runtime.bundle.manifest import Model
 from caflow_runtime.errors import InputError, UnreadableImage
 from caflow_runtime.image import Image, mismatch_of
-from caflow_runtime.image_formats import MAX_PIXELS, READABLE, images_below
+from caflow_runtime.image_formats import MAX_PIXELS, READABLE
+from caflow_runtime.job_file import originals_below
 from caflow_runtime.jobs.pairs import TARGETS, FilePair, holds_pairs, list_pairs
 from caflow_runtime.judge.consistency import degrade
 from caflow_runtime.pictures.image_files import read_image
@@ -44,7 +45,7 @@ class Photograph:
 
 
 def photographs_in(folder: Path) -> list[Photograph]:
-    """Return the photographs in a folder and its subfolders, sorted by their paths.
+    """Return the photographs in a folder and its subfolders, sorted by their paths, without results of earlier jobs.
 
     If the folder contains pairs (subfolders `A` and `B`), return the targets with their conditions, as `list_pairs`
     finds them. Pairs in one subfolder count as one photograph, since they are usually its crops, or frames of one
@@ -56,7 +57,7 @@ def photographs_in(folder: Path) -> list[Photograph]:
     """
     if holds_pairs(folder):
         return sorted((_of_pair(pair, folder) for pair in list_pairs(folder)), key=lambda one: one.path)
-    found = [Photograph(str(path.relative_to(folder)), path) for path in images_below(folder, READABLE)]
+    found = [Photograph(str(path.relative_to(folder)), path) for path in originals_below(folder, READABLE)]
     if not found:
         raise InputError(f"{folder}: expected photographs ({', '.join(sorted(READABLE))}); found none")
     return found

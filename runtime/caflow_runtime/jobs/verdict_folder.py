@@ -15,6 +15,7 @@ from typing import BinaryIO
 import msgspec
 
 from caflow_runtime.errors import InputError
+from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.accepted import (
     FILES,
     LIST,
@@ -27,7 +28,6 @@ from caflow_runtime.jobs.accepted import (
     write_list,
 )
 from caflow_runtime.jobs.folder import (
-    NAME,
     PipelineSettings,
     State,
     check_same,
@@ -86,7 +86,7 @@ class FilterJob:
         self.folder, self.pairs = folder, pairs
         check_apart(folder, (name for pair in pairs for name in pair))
         self.state = begin(folder, settings) if force else resume(folder, settings) or begin(folder, settings)
-        remove_leftovers(folder / name for name in (NAME, SCORES, LIST, LIST0, PARQUET))
+        remove_leftovers(folder / name for name in (JOB_FILE, SCORES, LIST, LIST0, PARQUET))
         self._kept = keep_whole(folder / SCORES, pairs)
         self._failed = self._failed_parts()
         self.done = self._kept - sum(map(len, self._failed.values()))
@@ -197,7 +197,7 @@ def check_apart(folder: Path, inputs: Iterable[str]) -> None:
         InputError: if the check fails.
     """
     own = folder.resolve()
-    results, files = {own / name for name in (NAME, SCORES, LIST, LIST0, PARQUET)}, own / FILES
+    results, files = {own / name for name in (JOB_FILE, SCORES, LIST, LIST0, PARQUET)}, own / FILES
     for name in inputs:
         place = place_of(name)
         if place in results or place.is_relative_to(files):
@@ -234,7 +234,7 @@ def begin(folder: Path, settings: FilterSettings) -> FilterState:
     if files.is_dir() and any(files.iterdir()) and not _is_job(folder):
         raise InputError(f"{files} is required for accepted files, but contains other files; move them away")
     remove_made(folder)
-    for name in (NAME, SCORES):
+    for name in (JOB_FILE, SCORES):
         (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     state = FilterState(flat(settings), COMMAND)

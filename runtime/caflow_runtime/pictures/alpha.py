@@ -1,4 +1,4 @@
-"""Enlargement of alpha by the model, as a grey image, so that its edges are as sharp as the edges of the colours."""
+"""Enlargement of alpha: by the model as a grey image, so that its edges are as sharp as those of the colours."""
 
 from contextlib import suppress
 
@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caflow_runtime.errors import NotFinite
-from caflow_runtime.pictures.image_files import enlarge_alpha
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.rows.draw import Draw
 
@@ -37,3 +36,8 @@ def draw_alpha(pipe: Pipeline, alpha: Alpha, draw: Draw, passes: int = 1) -> Alp
         )
         alpha = np.asarray(np.clip(large, lowest, highest), np.uint8)
     return alpha
+
+
+def enlarge_alpha(alpha: Alpha, height: int, width: int) -> Alpha:
+    """Return alpha, (h, w), enlarged bicubically to (height, width)."""
+    return np.asarray(cv2.resize(alpha, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)

@@ -183,11 +183,6 @@ def check_suffix(path: Path, has_alpha: bool = False, bits: int = 8) -> None:
         raise InputError(f"{path}: the name of {what} must end in {', '.join(sorted(wanted))}")
 
 
-def enlarge_alpha(alpha: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Return alpha, (h, w), enlarged bicubically to (height, width)."""
-    return np.asarray(cv2.resize(alpha, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
-
-
 def _contents(path: Path, max_bytes: int) -> bytes:
     """Return all bytes of a regular file. Anything else, such as a pipe, is refused, because it might never end."""
     try:

@@ -13,7 +13,8 @@ from threading import Thread
 
 from caflow_runtime.errors import CaflowError, InputError
 from caflow_runtime.image import Image
-from caflow_runtime.jobs.folder import NAME, alone, is_intact
+from caflow_runtime.job_file import JOB_FILE
+from caflow_runtime.jobs.folder import alone, is_intact
 from caflow_runtime.pipeline.pipeline import Pipeline
 from caflow_runtime.pipeline.stream import Frame, Stream
 from caflow_runtime.video.join import VideoPart
@@ -173,7 +174,7 @@ class VideoJob:
         stream = self.pipe.open_stream(self.settings.streaming)
         drawing = VideoDrawing(self.pipe, self.source, stream, self.show, self.show_dropped)
         with alone(self.parts):
-            if self.source.path is None and (self.parts / NAME).is_file():
+            if self.source.path is None and (self.parts / JOB_FILE).is_file():
                 raise InputError(
                     f"{self.parts} contains a stopped job that cannot be resumed, but its files can be played: move or "
                     "remove the folder"
@@ -266,6 +267,6 @@ class VideoJob:
         """Return an error that says why writing failed, and where the segments are."""
         if not isinstance(error, import_av().FFmpegError | OSError):
             return error
-        done = f"; the finished part is in {self.parts}, and can be played" if (self.parts / NAME).is_file() else ""
+        done = f"; the finished part is in {self.parts}, and can be played" if (self.parts / JOB_FILE).is_file() else ""
         way = "; run the same command again to resume" if done and self.source.path else ""
         return UnwritableVideo(f"{self.output} cannot be written: {error}{done}{way}")

@@ -18,8 +18,8 @@ import msgspec
 from caflow_runtime.bundle.manifest import File
 from caflow_runtime.bundle.reading import sha256_of
 from caflow_runtime.errors import InputError
+from caflow_runtime.job_file import JOB_FILE
 from caflow_runtime.jobs.folder import (
-    NAME,
     PipelineSettings,
     State,
     check_same,
@@ -41,7 +41,7 @@ from caflow_runtime.whole_files import leftover_of, remove_leftovers, write_whol
 
 COMMAND = "caflow video"
 RECORD = ".json"
-OWN = re.compile(rf"{re.escape(NAME)}|\d{{5,}}\.\w+")
+OWN = re.compile(rf"{re.escape(JOB_FILE)}|\d{{5,}}\.\w+")
 """Names of the files of a job: `job.json`, segments and records."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
@@ -125,7 +125,7 @@ def parts_of(output: Path) -> Path:
 
 def holds_a_job(output: Path) -> bool:
     """Return whether there is an unfinished job that writes `output`."""
-    return (parts_of(output) / NAME).is_file()
+    return (parts_of(output) / JOB_FILE).is_file()
 
 
 def open_parts(folder: Path, settings: VideoSettings, force: bool) -> None:
@@ -138,7 +138,7 @@ def open_parts(folder: Path, settings: VideoSettings, force: bool) -> None:
         InputError: if the folder contains another job, or files that do not belong to a job.
         OSError: if a file cannot be read or written.
     """
-    holds_one = (folder / NAME).is_file()
+    holds_one = (folder / JOB_FILE).is_file()
     foreign = [path.name for path in folder.iterdir() if not is_passing(path)]
     if foreign and not holds_one:
         raise InputError(
@@ -160,10 +160,11 @@ def open_parts(folder: Path, settings: VideoSettings, force: bool) -> None:
 
 def remove_parts(folder: Path) -> None:
     """Remove the files of a job, and the folder if it is then empty. Do nothing if the folder contains no job."""
-    if not (folder / NAME).is_file():
+    if not (folder / JOB_FILE).is_file():
         return
     own = [path for path in folder.iterdir() if OWN.fullmatch(path.name) and not path.is_dir()]
-    for path in sorted(own, key=lambda path: path.name == NAME):  # job.json last: it marks the other files as a job's
+    own.sort(key=lambda path: path.name == JOB_FILE)  # job.json last: it marks the other files as a job's
+    for path in own:
         path.unlink()
     with suppress(OSError):  # not empty: the caller's lock, or files that are not the job's
         folder.rmdir()

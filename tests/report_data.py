@@ -1,0 +1,84 @@
+"""Scored pairs and the `scores.jsonl` with them, for the tests of the report."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from tiny import pairs_of_photographs
+
+from caflow_runtime.judge.calibration import Calibration, read_calibration
+from caflow_runtime.judge.typicality import reason
+from caflow_runtime.judge.verdict import Verdict
+from caflow_runtime.pictures.image_files import write_image
+from caflow_runtime.pipeline.pipeline import load
+from caflow_runtime.seal import sealed
+
+ALPHA = 0.1
+Entry = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def entries(calibrated: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
+    """Lines about crops of photographs, and about two targets of noise."""
+    folder = tmp_path_factory.mktemp("pairs")
+    entries = []
+    with load(calibrated) as pipe:
+        pairs = [(pair.target, pair.condition) for pair in pairs_of_photographs(pipe, photographs, each=3)]
+        noise = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+        pairs += [(target, pairs[0][1]) for target in noise]
+        for k, (target, condition) in enumerate(pairs):
+            paths = {"target": str(folder / f"{k}.png"), "condition": str(folder / f"{k}-small.png")}
+            write_image(paths["target"], target)
+            write_image(paths["condition"], condition)
+            score = pipe.score(target, condition)
+            assert score.image_typicality is not None
+            is_accepted = bool(score.image_typicality.accept(ALPHA)[0])
+            entries.append(
+                paths
+                | {
+                    "verdict": "accepted" if is_accepted else "rejected",
+                    "reason": None if is_accepted else reason(score.image_typicality.of(0)),
+                    "image_typicality": float(score.image_typicality.value[0]),
+                    "image_typicality_per_level": score.image_typicality.per_level[0].tolist(),
+                    "residuals": score.image_typicality.residuals[0].tolist(),
+                    "log_likelihood": float(score.log_likelihood[0]),
+                    "log_likelihood_per_level": score.per_level[0].tolist(),
+                    "bits_per_dim": float(score.bits_per_dim[0]),
+                    "width": target.shape[1],
+                    "height": target.shape[0],
+                }
+            )
+    return entries
+
+
+@pytest.fixture
+def calibration(calibrated: Path) -> Calibration:
+    found = read_calibration(calibrated)
+    assert found is not None
+    return found
+
+
+def line_of(entry: Entry) -> str:
+    """Return a line as caflow filter writes it. The values may be wrong; then its seal is, too."""
+    try:
+        sha256 = sealed(msgspec.convert(entry, Verdict)).sha256
+    except msgspec.ValidationError:
+        sha256 = "0"
+    return json.dumps(entry | {"sha256": sha256}) + "\n"
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> Callable[[list[Entry]], Path]:
+    """Return a function that writes lines to a file, with the `job.json` beside it."""
+
+    def write(entries: list[Entry]) -> Path:
+        path = tmp_path / "scores.jsonl"
+        path.write_text("".join(map(line_of, entries)))
+        (tmp_path / "job.json").write_text(json.dumps({"settings": {"alpha": ALPHA, "precision": "fp32"}}))
+        return path
+
+    return write
