@@ -183,4 +183,4 @@ def test_the_picture_of_the_readme(serve: Callable[..., Served], browser: Any) -
     visit.upload(CHELSEA)
     visit.page.wait_for_selector("#looked img")
     visit.draw(8)
-    visit.page.screenshot(path=SCREENSHOT, full_page=True, type="jpeg", quality=80)
+    visit.page.screenshot(path=SCREENSHOT, full_page=True, type="jpeg", quality=60)
