@@ -15,6 +15,7 @@ from tiny import photograph
 from caflow_runtime.available_memory import resident_memory
 from caflow_runtime.backends.graphs import Graphs
 from caflow_runtime.backends.onnx_runtime import (
+    PROVIDERS,
     OnnxRuntimeBound,
     OnnxRuntimeByName,
     OnnxRuntimeCpu,
@@ -62,6 +63,30 @@ def test_cuda_is_never_the_cpu(uncalibrated: Path, tmp_path: Path, monkeypatch: 
     install(tmp_path, monkeypatch, "onnxruntime-gpu", only=True)
     with pytest.raises(BackendError, match="this build of ONNX Runtime has no CUDAExecutionProvider; it has"):
         load(uncalibrated, backend="cuda")
+
+
+def test_the_libraries_of_cuda_that_pip_installed_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are in folders that the system does not search. Messages about missing ones are not printed."""
+    loaded: list[str] = []
+
+    def preload() -> None:
+        loaded.append("CUDA")
+        print("Failed to load libcudart.so.13")
+
+    onnxruntime = import_onnxruntime()
+    install(tmp_path, monkeypatch, "onnxruntime-gpu", only=True)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*PROVIDERS.values(), "OtherExecutionProvider"])
+    OnnxRuntimeByName("cpu")
+    assert loaded == []
+    with pytest.raises(BackendError, match="CUDAExecutionProvider cannot run on this machine"):
+        OnnxRuntimeBound("cuda")
+    assert loaded == ["CUDA"]
+    OnnxRuntimeByName("other")
+    assert loaded == ["CUDA", "CUDA"]
+    assert capsys.readouterr().out == ""
 
 
 def test_bound_values_give_the_same(uncalibrated: Path, photographs: Path) -> None:

@@ -5,8 +5,10 @@ CPU. This module raises an error instead.
 """
 
 import os
+from contextlib import redirect_stdout
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -110,6 +112,8 @@ class OnnxRuntimeByName(OnnxRuntimeCpu):
             )
         self.provider = known[short_name(provider)]
         self.name = f"onnxruntime {short_name(provider)}"
+        if self.provider != PROVIDERS["cpu"]:
+            _load_cuda()
 
 
 class OnnxRuntimeBound(Backend):
@@ -126,6 +130,8 @@ class OnnxRuntimeBound(Backend):
         """
         check_installed(device)
         check_provider(device)
+        if device == "cuda":
+            _load_cuda()
         self.name = f"onnxruntime {device}"
         self.device = device
         self.threads = threads
@@ -188,6 +194,15 @@ def import_onnxruntime() -> Any:
     import onnxruntime
 
     return onnxruntime
+
+
+def _load_cuda() -> None:
+    """Load the libraries of CUDA and cuDNN. Builds of ONNX Runtime without CUDA load nothing.
+
+    pip installs them in folders that the system does not search. ONNX Runtime finds them if they are loaded already.
+    """
+    with redirect_stdout(StringIO()):  # it prints what is missing, which an error of the provider says as well
+        import_onnxruntime().preload_dlls()
 
 
 def short_name(provider: str) -> str:
