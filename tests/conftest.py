@@ -10,7 +10,6 @@ import cpp_data
 import numpy as np
 import pytest
 import torch
-from clips import make_clip, make_clips
 from commands import command, in_a_process
 from cpp_build import BUILD, MISSING, build
 from filelock import FileLock
@@ -94,12 +93,16 @@ def built_cpp(cpp_test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of clips of 32×16 pixels and about a second, and of files that are not videos. Do not change it."""
+    from clips import make_clips  # here, because tests without videos require neither PyAV nor FFmpeg
+
     return made_once(tmp_path_factory, "clips", make_clips)
 
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second of video with B-frames and several key frames, sound, subtitles and chapters. Do not change it."""
+    from clips import make_clip  # here for the same reason
+
     return made_once(tmp_path_factory, "clip", make_clip)
 
 

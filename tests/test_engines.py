@@ -13,11 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from weakref import ref
 
-import av
 import numpy as np
 import onnx
 import pytest
-from clips import ffmpeg
 from commands import caflow
 from fake_gpu import state
 from fake_gpu.install import fakes
@@ -261,6 +259,10 @@ def test_doctor_checks_the_engines(built: Path) -> None:
 
 
 def test_a_video_is_that_of_the_cpu(built: Path, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    pytest.importorskip("imageio_ffmpeg")
+    from clips import ffmpeg  # here, so that the other tests of engines run without FFmpeg
+
     source, drawn = tmp_path / "clip.mp4", list[Image]()
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x16:r=30:d=0.6", "-c:v", "libx264", source)
     for backend in ("cpu", "tensorrt"):
