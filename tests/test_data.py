@@ -44,9 +44,10 @@ def test_a_batch_depends_on_seed_step_and_row_alone(photographs: Path) -> None:
     assert whole.target_u.max() < 1
 
 
-def test_prefetched_batches_are_the_batches(photographs: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_prefetched_batches_are_the_batches(photographs: Path, threads: int) -> None:
     source = crops(photographs)
-    stream = source.batches(3, range(2))
+    stream = source.batches(3, range(2), threads)
     for step in (3, 4, 5):
         assert torch.equal(next(stream).targets, source.batch(step, range(2)).targets)
     stream.close()

@@ -25,7 +25,7 @@ from caflow_training.tasks import DegradingTask, Image, ImageToImage, SuperResol
 CACHE_BYTES = 4 * 2**30
 """Largest total size of the decoded images in the cache."""
 PREFETCHED_BATCHES = 4
-"""Number of batches that are prepared in advance."""
+"""Number of batches that one thread prepares in advance. Each further thread prepares one more."""
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1
 """Numbers of the random streams, so that training and validation draw different random numbers."""
 SHIFTS = 16
@@ -89,13 +89,17 @@ class Crops:
         planes = (np.ascontiguousarray(images.transpose(0, 3, 1, 2)) for images in (targets, conditions))
         return Batch(*map(torch.from_numpy, (*planes, *drawn)))
 
-    def batches(self, first_step: int, rows: range) -> Generator[Batch]:
-        """Yield the batches of step `first_step` and all further steps. A thread prepares them in advance."""
-        with ThreadPoolExecutor(1) as pool:
+    def batches(self, first_step: int, rows: range, threads: int = 1) -> Generator[Batch]:
+        """Yield the batches of step `first_step` and all further steps.
+
+        Arguments:
+            threads: number of threads that prepare batches in advance, each another batch.
+        """
+        with ThreadPoolExecutor(threads) as pool:
             pending: list[Future[Batch]] = []
             step = first_step
             while True:
-                while len(pending) < PREFETCHED_BATCHES:
+                while len(pending) < PREFETCHED_BATCHES + threads - 1:
                     pending.append(pool.submit(self.batch, step, rows))
                     step += 1
                 yield pending.pop(0).result()

@@ -5,6 +5,7 @@ and resumed gives bit for bit the same result as a run without interruption.
 """
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,6 +30,9 @@ from caflow_training.resuming import ResumeError, plain, read_resumable
 from caflow_training.start import FLOW_IS_TRAINED, start_from
 from caflow_training.training_data import TrainingData, find_training_data
 from caflow_training.validation import ExplodingInverse, validate, write_sheet
+
+MOST_THREADS = 8
+"""Largest number of threads that prepare batches for a GPU."""
 
 
 class TrainingStopped(RuntimeError):
@@ -182,7 +186,7 @@ class _Run:
         objective = self._wrapped_objective(perceptual)
         log = stack.enter_context(TrainingLog(self.out, self.step, writes=self.processes.leads))
         progress = stack.enter_context(Progress(config.steps, self.step, config.batch, shows=self.processes.leads))
-        batches = self.data.training.batches(self.step, processes.rows(config.batch))
+        batches = self.data.training.batches(self.step, processes.rows(config.batch), _threads(processes.device))
         stack.callback(batches.close)
         while self.step < config.steps:
             terms, gradient_norm = self._step(objective, next(batches))
@@ -264,6 +268,18 @@ class _Run:
     def _kept(self) -> str:
         path = self.out / LAST_CHECKPOINT
         return f"The last good checkpoint is {path}." if path.exists() else "No checkpoint was written yet."
+
+
+def _threads(device: torch.device) -> int:
+    """Return the number of threads that prepare batches.
+
+    A GPU would wait for a single thread, which prepares some hundred crops per second. On a CPU, more threads would
+    take time from the training.
+    """
+    if device.type == "cpu":
+        return 1
+    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun sets it
+    return max(1, min(MOST_THREADS, len(os.sched_getaffinity(0)) // processes_here))
 
 
 def _say_nothing(_: str) -> None:
